@@ -1,0 +1,71 @@
+"""rackmill: batch inference for people who own gaming GPUs.
+
+from pipeline import Job, plan, run
+
+job = Job.model_validate({...})     # or load_job(Path("job.yaml"))
+print(plan(job).input.rows)
+print(run(job).accuracy)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import (
+    CommitFailed,
+    CommitStateUnknown,
+    EngineFailed,
+    JobFailed,
+    RackmillError,
+    UsageError,
+)
+from pipeline.spec.job import Job
+from pipeline.spec.load import job_from, load_job
+
+if TYPE_CHECKING:
+    from pipeline.data.plan import Plan
+    from pipeline.fleet.run import RunOptions, Watcher
+    from pipeline.report.summary import Summary
+
+
+def plan(job: Job, *, rows: int | None = None, fresh: bool = False) -> Plan:
+    """What ``run`` would do: shards, rows, token counts, what a resume skips. Loads no engine.
+
+    ``rows``: only the first so many. Raises UsageError.
+    """
+    from pipeline.data.plan import check_input, make_plan
+
+    return make_plan(check_input(job, rows), fresh=fresh)
+
+
+def run(job: Job, options: RunOptions | None = None, watcher: Watcher | None = None) -> Summary:
+    """Do the job, reusing what an earlier run of it committed. Raises UsageError, JobFailed."""
+    from pipeline.fleet.run import run as run_job
+
+    return run_job(job, options, watcher)
+
+
+def __getattr__(name: str) -> Any:
+    """RunOptions and Watcher, without which most users do, bring all of the run with them."""
+    if name in ("RunOptions", "Watcher"):
+        from pipeline.fleet import run as module
+
+        return getattr(module, name)
+    raise AttributeError(f"module 'pipeline' has no attribute {name!r}")
+
+
+__all__ = [
+    "CommitFailed",
+    "CommitStateUnknown",
+    "EngineFailed",
+    "Job",
+    "JobFailed",
+    "RackmillError",
+    "RunOptions",
+    "UsageError",
+    "Watcher",
+    "job_from",
+    "load_job",
+    "plan",
+    "run",
+]

@@ -1,0 +1,178 @@
+"""The `rackmill` command: data on stdout, everything else on stderr, exit codes for scripts."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from pipeline.errors import RackmillError, UsageError
+from pipeline.spec.job import Job
+from pipeline.spec.load import line_of, load_job
+
+app = typer.Typer(
+    name="rackmill",
+    help="Batch inference on gaming GPUs: label datasets with int4 Gemma 3, Parquet to Parquet.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+_err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+JobFile = Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The job file.")]
+Output = Annotated[str | None, typer.Option(metavar="PATH", help="Instead of output.path.")]
+Rows = Annotated[int | None, typer.Option(min=0, metavar="N", help="Only the first N rows.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change one setting (may be repeated)."),
+]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Start over: forget what the output holds.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
+
+
+@app.command("run")
+def run_command(
+    job: JobFile,
+    output: Output = None,
+    rows: Rows = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Engines to run at once.")
+    ] = None,
+    settings: Set = None,
+    fresh: Fresh = False,
+    address: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Join this Ray instead of starting one.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Do the job. Exit 0: every row succeeded; 3: some failed; 1: not finished; 2: bad input."""
+    from pipeline.cli.watch import make_watcher, print_result
+    from pipeline.fleet.run import RunOptions, run
+
+    loaded = _load(job, settings, output=output, workers=workers)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # both stop the run the same way
+    watcher = make_watcher(_err)
+    # Ray prints to stdout what it thinks of dying workers; data alone belongs there
+    with watcher, contextlib.redirect_stdout(sys.stderr):
+        summary = run(loaded, RunOptions(rows, fresh, address), watcher)
+    if as_json:
+        _print_json(summary.as_json())
+    else:
+        print_result(_err, summary)
+    raise typer.Exit(summary.exit_code)
+
+
+@app.command("plan")
+def plan_command(
+    job: JobFile,
+    output: Output = None,
+    rows: Rows = None,
+    settings: Set = None,
+    fresh: Fresh = False,
+    as_json: Json = False,
+) -> None:
+    """Say what `run` would do, without loading an engine."""
+    from pipeline.cli.show_plan import plan_as_json, print_plan
+    from pipeline.data.plan import check_input, make_plan
+
+    loaded = _load(job, settings, output=output)
+    plan = make_plan(check_input(loaded, rows), fresh=fresh, report=_note)
+    if as_json:
+        _print_json(plan_as_json(plan))
+    else:
+        print_plan(Console(highlight=False, soft_wrap=True), plan)
+
+
+@app.command("doctor")
+def doctor_command(as_json: Json = False) -> None:
+    """Say what is wrong with this machine, and how to mend it."""
+    from pipeline.cli.doctor import examine, print_findings
+
+    findings = examine()
+    if as_json:
+        _print_json({"ok": all(f.ok for f in findings), "findings": [vars(f) for f in findings]})
+    else:
+        print_findings(Console(highlight=False, soft_wrap=True), findings)
+    raise typer.Exit(0 if all(f.ok for f in findings) else 1)
+
+
+def _load(
+    path: Path, settings: list[str] | None, *, output: str | None, workers: int | None = None
+) -> Job:
+    lines = list(settings or [])
+    if output is not None:
+        lines.append(f"output.path={json.dumps(output)}")
+    if workers is not None:
+        lines.append(f"resources.workers={workers}")
+    return load_job(path, lines)
+
+
+def _note(line: str) -> None:
+    _err.print(line, style="dim", markup=False)
+
+
+def _print_json(content: dict[str, Any]) -> None:
+    print(json.dumps(content, indent=1, ensure_ascii=False))
+
+
+def main() -> None:
+    """The entry point: no traceback reaches a user."""
+    try:
+        code = app(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except RackmillError as error:
+        _explain(error)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        sys.exit(1)
+    except Exception as e:
+        if hasattr(e, "format_message"):  # click's own complaints about arguments
+            _err.print(f"error: {e.format_message()}", markup=False)
+            sys.exit(2)
+        _crash(e)
+
+
+def _explain(error: RackmillError) -> None:
+    where = _where(error)
+    _err.print(f"error: {where}{error.message}", markup=False)
+    for hint in error.hints:
+        _err.print(f"  {hint}", markup=False)
+
+
+def _where(error: RackmillError) -> str:
+    """The job file's line, or the option, for an error that begins with one of its keys."""
+    if not isinstance(error, UsageError):
+        return ""
+    dotted = error.message.split(" ")[0].rstrip(":")
+    key = dotted.split(".")[0]
+    for option, value in zip(sys.argv, [*sys.argv[1:], ""], strict=True):
+        if option == "--set" and value.partition("=")[0].split(".")[0] == key:
+            return f"--set {value}: "
+        if option == "--output" and dotted == "output.path":
+            return "--output: "
+    path = next((Path(a) for a in sys.argv[1:] if a.endswith((".yaml", ".yml"))), None)
+    if path is None or key not in Job.model_fields:
+        return ""
+    return f"{line_of(path, key)}: "
+
+
+def _crash(e: Exception) -> None:
+    """A mistake of ours: one line for the user, the traceback in a file."""
+    import tempfile
+    import traceback
+
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="rackmill-crash-", suffix=".txt", delete=False
+    ) as file:
+        file.write("".join(traceback.format_exception(e)))
+    _err.print(f"error: rackmill failed unexpectedly: {type(e).__name__}: {e}", markup=False)
+    _err.print(f"  this is a defect; please report it with {file.name}", markup=False)
+    sys.exit(1)

@@ -1,0 +1,76 @@
+"""A plan for people and for scripts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+
+from pipeline.data.plan import Plan
+from pipeline.report.units import count, plural
+
+_BAR_CHARACTERS = 40
+
+
+def plan_as_json(plan: Plan) -> dict[str, Any]:
+    """The plan's facts as plain data. Token counts are estimates from the sample."""
+    shape = plan.sample.shape
+    rows = plan.input.rows
+    return {
+        "name": plan.job.name,
+        "model": plan.model.name,
+        "model_path": str(plan.model.path),
+        "model_hash": plan.model.hash,
+        "quantization": plan.model.quantization,
+        "output": plan.job.output.path,
+        "fingerprint": plan.manifest["fingerprint"],
+        "shards": len(plan.input.files.shards),
+        "rows": rows,
+        "units": len(plan.units),
+        "reused_rows": plan.reused.rows,
+        "reused_units": sum(u.id in plan.committed for u in plan.units),
+        "prompt_tokens": round(shape.mean * rows),
+        "prompt_tokens_mean": round(shape.mean, 1),
+        "prompt_tokens_longest": shape.longest,
+        "shared_prefix_tokens": shape.shared_prefix,
+        "sampled_rows": plan.sample.rows,
+        "prompt_tokens_histogram": {str(k): v for k, v in sorted(plan.sample.lengths.items())},
+        "problems": dict(plan.sample.problems),
+        "columns": plan.input.columns.schema.names,
+    }
+
+
+def print_plan(console: Console, plan: Plan) -> None:
+    """The plan on a screen."""
+    shape, sample = plan.sample.shape, plan.sample
+    rows = plan.input.rows
+
+    def line(name: str, text: str) -> None:
+        console.print(f"  {name:<9} {text}", markup=False)
+
+    console.print(f"{plan.job.name} → {plan.job.output.path}", markup=False)
+    line("model", f"{plan.model.name} {plan.model.quantization}, {plan.model.path}")
+    line(
+        "input",
+        f"{plural(rows, 'row')} in {plural(len(plan.input.files.shards), 'shard')}, "
+        f"{plural(len(plan.units), 'unit')} of work",
+    )
+    if plan.committed:
+        left = rows - plan.reused.rows
+        line("resume", f"{plural(plan.reused.rows, 'row')} are there already, {count(left)} to do")
+    line(
+        "prompts",
+        f"{shape.mean:.0f} tokens in the mean, {shape.longest} the longest, "
+        f"{shape.shared_prefix} shared; about {count(shape.mean * rows)} in all "
+        f"(from {plural(sample.rows, 'sampled row')})",
+    )
+    most = max(sample.lengths.values(), default=1)
+    for bucket, number in sorted(sample.lengths.items()):
+        bar = "█" * max(1, round(number / most * _BAR_CHARACTERS))
+        line("", f"{count(bucket // 2 + 1):>7}–{count(bucket):<7} {bar} {number}")
+    line("output", ", ".join(plan.input.columns.schema.names))
+    renamed = [f"{old} → {new}" for old, new in plan.input.columns.kept if old != new]
+    if renamed:
+        line("renamed", f"{', '.join(renamed)} (the name is taken by a result)")
+    for problem, number in plan.sample.problems.items():
+        line("problem", f"{plural(number, 'sampled row')} will be an error row: {problem}")

@@ -1,0 +1,194 @@
+"""What a run shows while it runs: a live line on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from pipeline.data.dataset import REPORT
+from pipeline.data.plan import Plan
+from pipeline.fleet.coordinator import Snapshot
+from pipeline.fleet.run import Watcher
+from pipeline.report.report import MENDS
+from pipeline.report.summary import Summary
+from pipeline.report.units import count, duration, plural, rate, size
+
+_PLAIN_SECONDS = 5.0
+_RATE_WINDOW_SECONDS = 15.0
+_ROWS_FOR_AN_ESTIMATE = 16
+
+
+class RunWatcher(Watcher):
+    """Prints the run's course to ``console`` (stderr)."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._started = time.monotonic()
+        self._history: deque[tuple[float, int, int]] = deque()  # (when, rows, tokens)
+        self._engines_shown = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+    def note(self, line: str) -> None:
+        self._console.print(f"  {line}", markup=False)
+
+    def planned(self, plan: Plan, workers: int, device: str) -> None:
+        job, shape = plan.job, plan.sample.shape
+        shards = plural(len(plan.input.files.shards), "shard")
+        self._line(
+            f"{job.name} · {plan.model.name} {plan.model.quantization} · "
+            f"{plural(plan.input.rows, 'row')} in {shards} → {job.output.path}"
+        )
+        if plan.committed:
+            done = sum(u.id in plan.committed for u in plan.units)
+            self._line(
+                f"  resuming: {count(plan.reused.rows)} of {plural(plan.input.rows, 'row')} "
+                f"are already there ({done} of {plural(len(plan.units), 'unit')})"
+            )
+        self._line(
+            f"  plan    {plural(workers, 'engine')} ({device}) · "
+            f"{shape.mean:.0f} tokens/row, {shape.shared_prefix} shared"
+        )
+        self._line("  engine  loading")
+
+    def worker_lost(self, worker: str, why: str) -> None:
+        self._line(f"  {worker} stopped and is replaced: {why}")
+
+    def progress(self, snapshot: Snapshot, plan: Plan) -> None:
+        if len(snapshot.engines) > self._engines_shown:
+            self._engines_shown = len(snapshot.engines)
+            facts = list(snapshot.engines.values())[-1]
+            kv = f"KV {size(facts.kv_bytes)}" if facts.kv_bytes else "KV"
+            self._line(
+                f"  engine  ready after {duration(time.monotonic() - self._started)} · {kv}, "
+                f"{count(facts.num_blocks)} blocks of {facts.block_size} tokens"
+            )
+        workers = snapshot.workers.values()
+        rows = sum(p.rows for p in workers)
+        tokens = sum(p.prompt_tokens + p.completion_tokens for p in workers)
+        now = time.monotonic()
+        if any(p.first_step for p in workers):
+            self._history.append((now, rows, tokens))
+            while now - self._history[0][0] > _RATE_WINDOW_SECONDS:
+                self._history.popleft()
+            done = min(plan.reused.rows + rows, plan.input.rows)
+            self.show(done, plan.input.rows, self._details(snapshot, plan.input.rows - done))
+
+    def _details(self, snapshot: Snapshot, left: int) -> str:
+        first, last = self._history[0], self._history[-1]
+        span = last[0] - first[0]
+        rows_rate = (last[1] - first[1]) / span if span else 0.0
+        tokens_rate = (last[2] - first[2]) / span if span else 0.0
+        use = " ".join(f"{p.kv_use:.0%}" for p in snapshot.workers.values()) or "0%"
+        failed = sum(p.failed for p in snapshot.workers.values())
+        parts = [
+            f"{rate(rows_rate)} rows/s",
+            f"{rate(tokens_rate)} tokens/s",
+            f"KV {use}",
+            f"{failed} failed",
+        ]
+        if left and last[1] - first[1] >= _ROWS_FOR_AN_ESTIMATE:
+            parts.append(f"{duration(left / rows_rate)} left")
+        return " · ".join(parts)
+
+    def show(self, done: int, total: int, details: str) -> None:
+        """Show how far the run is."""
+
+    def _line(self, text: str) -> None:
+        self._console.print(text, markup=False)
+
+
+class PlainWatcher(RunWatcher):
+    """Lines every few seconds: for logs and pipes."""
+
+    _last = 0.0
+
+    def show(self, done: int, total: int, details: str) -> None:
+        now = time.monotonic()
+        if now - self._last >= _PLAIN_SECONDS:
+            self._last = now
+            self._line(f"  {count(done)}/{plural(total, 'row')} · {details}")
+
+
+class LiveWatcher(RunWatcher):
+    """One line that changes in place."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._live = Progress(
+            TextColumn(" "),
+            BarColumn(40),
+            TextColumn("{task.description}"),
+            console=console,
+            transient=True,
+        )
+        self._task = self._live.add_task("", total=None, visible=False)
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._live.stop()
+
+    def planned(self, plan: Plan, workers: int, device: str) -> None:
+        super().planned(plan, workers, device)
+        self._live.update(self._task, visible=True, description="loading the engine")
+
+    def show(self, done: int, total: int, details: str) -> None:
+        text = f"{count(done)}/{plural(total, 'row')} · {details}"
+        self._live.update(self._task, completed=done, total=total, description=text)
+
+
+def make_watcher(console: Console) -> RunWatcher:
+    """A live display on a terminal, plain lines elsewhere."""
+    return LiveWatcher(console) if console.is_terminal else PlainWatcher(console)
+
+
+def print_result(console: Console, summary: Summary) -> None:
+    """The block at the end of a run."""
+    lines = []
+    new = summary.rows - summary.reused
+    verb = "labelled" if summary.labels else "completed"
+    if new:
+        tokens = summary.prompt_tokens_per_second + summary.completion_tokens_per_second
+        speed = f"({rate(summary.rows_per_second)} rows/s, {rate(tokens)} tokens/s)"
+        lines.append(
+            f"{plural(new, 'row')} {verb} in {duration(summary.work_seconds)} {speed}, "
+            f"{count(summary.failed)} failed, {duration(summary.seconds)} in all"
+        )
+    if summary.reused or not summary.rows:
+        lines.append(f"{plural(summary.reused, 'row')} reused from an earlier run")
+    if summary.labels:
+        shares = " · ".join(f"{label} {count(n)}" for label, n in summary.labels.items())
+        lines.append(shares)
+    if summary.accuracy is not None:
+        lines[-1] += f" · agreement with `{summary.gold}` {summary.accuracy:.3f}"
+    console.print()
+    for line in lines:
+        console.print(line, markup=False)
+    for kind, number in summary.errors.items():
+        example, mend = summary.error_examples.get(kind, ""), MENDS.get(kind, "")
+        console.print(f"  {count(number)}  {kind}  {example} → {mend}", markup=False)
+    console.print(
+        f'→ {summary.output}    read it:  pandas.read_parquet("{summary.output}")', markup=False
+    )
+    console.print(f"→ {summary.output}/{REPORT}", markup=False)

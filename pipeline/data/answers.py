@@ -1,0 +1,198 @@
+"""How a row's answer is got out of an engine and read: choices, JSON, a regex, or free text."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, Protocol
+
+from jsonschema import Draft202012Validator
+
+from pipeline.data.choices import ChoiceSearch, ChoiceTokens, Path
+from pipeline.data.results import RowResult
+from pipeline.data.seam import Prompt, continuation, reply
+from pipeline.errors import RowError, RowErrorType
+from pipeline.model.tokenizer import Tokenizer
+from pipeline.schedule.request import Completion, Request, Structure
+from pipeline.spec.job import Job
+
+
+class Answer(Protocol):
+    """One row's way to its result: requests go out, completions come in."""
+
+    def start(self) -> list[Request]:
+        """The first requests."""
+
+    def receive(self, completion: Completion) -> list[Request]:
+        """Take in one; the requests it leads to."""
+
+    @property
+    def result(self) -> RowResult | None:
+        """The row's result, once there is nothing left to ask."""
+
+
+class Answers:
+    """Makes an Answer for each prompt of a job."""
+
+    def __init__(self, job: Job, tokenizer: Tokenizer, *, max_model_len: int) -> None:
+        label = job.label
+        self._max_model_len = max_model_len
+        self._ids: Iterator[int] = iter(range(1 << 62))
+        self._choices = label.choices if label else None
+        joined = continuation if job.messages is None else reply
+        self._tokens = ChoiceTokens(self._choices or (), tokenizer, joined)
+        schema = label.json_schema if label else None
+        self._validator = Draft202012Validator(schema) if schema else None
+        self._regex = re.compile(label.regex) if label and label.regex else None
+        self._structure = (
+            Structure(json.dumps(schema) if schema else None, label.regex)
+            if label and not label.choices
+            else None
+        )
+
+    def answer(self, prompt: Prompt) -> Answer:
+        """The Answer for one prompt. Raises RowError (PromptTooLong, InvalidSampling)."""
+        room = self._max_model_len - len(prompt.ids)
+        if room < 1:
+            raise RowError(
+                RowErrorType.PROMPT_TOO_LONG,
+                f"prompt has {len(prompt.ids)} tokens, context {self._max_model_len}",
+            )
+        if self._choices:
+            return _ChoiceAnswer(self, prompt, room)
+        if prompt.sampling.max_tokens > room:
+            limited = prompt.sampling.model_copy(update={"max_tokens": room})
+            prompt = replace(prompt, sampling=limited)
+        return _TextAnswer(self, prompt)
+
+    def next_id(self) -> int:
+        return next(self._ids)
+
+
+class _TextAnswer:
+    """Free text, JSON or a regex: one request, whose text is the answer."""
+
+    def __init__(self, answers: Answers, prompt: Prompt) -> None:
+        self._answers = answers
+        self._prompt = prompt
+        self.result: RowResult | None = None
+
+    def start(self) -> list[Request]:
+        prompt, structure = self._prompt, self._answers._structure
+        return [Request(self._answers.next_id(), prompt.ids, prompt.sampling, structure)]
+
+    def receive(self, completion: Completion) -> list[Request]:
+        self.result = RowResult(
+            completion=completion.text,
+            finish_reason=completion.finish_reason,
+            prompt_tokens=len(self._prompt.ids),
+            completion_tokens=completion.completion_tokens,
+        )
+        error, fields = self._read(completion)
+        if error or fields:
+            self.result = replace(self.result, error=error, fields=fields)
+        return []
+
+    def _read(self, completion: Completion) -> tuple[RowError | None, dict[str, Any]]:
+        if completion.error is not None:
+            return completion.error, {}
+        trouble = None
+        fields: dict[str, Any] = {}
+        if self._answers._validator is not None:
+            try:
+                fields = json.loads(completion.text)
+                json.dumps(fields, ensure_ascii=False).encode()  # half a surrogate pair is no text
+            except (ValueError, RecursionError):
+                trouble = "the completion is not JSON"
+            else:
+                wrong = next(self._answers._validator.iter_errors(fields), None)
+                trouble = f"{wrong.json_path}: {wrong.message}" if wrong else None
+        elif self._answers._regex and not self._answers._regex.fullmatch(completion.text):
+            trouble = "the completion does not match the regex"
+        if trouble is None:
+            return None, fields
+        if completion.finish_reason == "length":
+            limit = self._prompt.sampling.max_tokens
+            trouble = f"cut off at sampling.max_tokens ({limit}) before its end; raise it"
+        return RowError(RowErrorType.SCHEMA_NOT_MET, trouble, attempts=1), {}
+
+
+class _ChoiceAnswer:
+    """One of the choices: a walk down their token tree."""
+
+    def __init__(self, answers: Answers, prompt: Prompt, room: int) -> None:
+        assert answers._choices is not None
+        self._answers = answers
+        self._prompt = prompt
+        try:
+            self._tree = answers._tokens.tree_for(prompt.tail)
+        except ValueError as e:
+            raise RowError(RowErrorType.INVALID_ROW, f"label.choices: {e}") from None
+        longest = max(len(s) for s in self._tree.sequences)
+        if longest > room:
+            raise RowError(
+                RowErrorType.PROMPT_TOO_LONG,
+                f"prompt has {len(prompt.ids)} tokens and the longest choice {longest}, "
+                f"context {len(prompt.ids) + room}",
+            )
+        self._search = ChoiceSearch(self._tree)
+        self._nodes: dict[int, Path] = {}
+        self.result: RowResult | None = None
+
+    def start(self) -> list[Request]:
+        return self._ask()
+
+    def _ask(self) -> list[Request]:
+        requests = []
+        for node in self._search.next_nodes():
+            request = Request(
+                self._answers.next_id(),
+                [*self._prompt.ids, *node] if node else self._prompt.ids,
+                self._prompt.sampling,
+                logprob_ids=self._search.branches_of(node),
+            )
+            self._nodes[request.id] = node
+            requests.append(request)
+        return requests
+
+    def receive(self, completion: Completion) -> list[Request]:
+        node = self._nodes.pop(completion.request_id)
+        if completion.error is not None:
+            self.result = RowResult(error=completion.error, prompt_tokens=len(self._prompt.ids))
+            return []
+        self._search.observe(node, completion.logprobs)
+        requests = self._ask()
+        if not requests and not self._search.pending:
+            self._conclude()
+        return requests
+
+    def _conclude(self) -> None:
+        assert self._answers._choices is not None
+        probabilities = self._search.probabilities()
+        chosen = _draw(probabilities, self._prompt)
+        label = self._answers._choices[chosen]
+        self.result = RowResult(
+            completion=label,
+            label=label,
+            confidence=probabilities[chosen],
+            finish_reason="stop",
+            prompt_tokens=len(self._prompt.ids),
+            completion_tokens=len(self._tree.sequences[chosen]),
+        )
+
+
+def _draw(probabilities: list[float], prompt: Prompt) -> int:
+    """The most probable choice; at a temperature above 0, one drawn at that temperature.
+
+    The draw depends on the seed and the prompt alone, so a job repeats exactly.
+    """
+    temperature = prompt.sampling.temperature
+    if temperature == 0:
+        return max(range(len(probabilities)), key=probabilities.__getitem__)
+    dice = random.Random(f"{prompt.sampling.seed}:{prompt.ids}")
+    best = max(probabilities)
+    weights = [(p / best) ** (1 / temperature) for p in probabilities]
+    return dice.choices(range(len(weights)), weights)[0]

@@ -1,0 +1,220 @@
+"""What a run would do, found out without loading an engine. `run` starts from the same plan."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.budget.settings import PromptShape
+from pipeline.data.dataset import CommitRecord, Dataset
+from pipeline.data.prompts import PromptBuilder
+from pipeline.data.read import UnitReader
+from pipeline.data.results import OutputColumns, output_columns
+from pipeline.data.shards import InputFiles, discover
+from pipeline.data.storage import open_storage
+from pipeline.data.tally import Tally, length_bucket
+from pipeline.data.units import Unit, cut, unit_rows
+from pipeline.errors import RowError, UsageError, did_you_mean
+from pipeline.model.store import ModelFolder, check_reference, resolve
+from pipeline.model.tokenizer import Tokenizer, chat_template
+from pipeline.spec.fingerprint import digest, fingerprint_parts
+from pipeline.spec.job import Job
+
+_SAMPLED_ROWS = 256
+_SAMPLED_UNITS = 8
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Prompts of a few hundred rows from all over the input. Lengths in tokens."""
+
+    rows: int
+    shape: PromptShape
+    lengths: Mapping[int, int]  # bucket (see length_bucket) -> rows
+    problems: Mapping[str, int]  # "type: message" -> rows
+
+
+@dataclass(frozen=True)
+class InputPlan:
+    """The checked input and output of a job: everything known before the model is touched."""
+
+    job: Job
+    files: InputFiles
+    units: tuple[Unit, ...]
+    columns: OutputColumns
+    rows: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked job: its input, its model, its output and what is there of it already."""
+
+    input: InputPlan
+    model: ModelFolder
+    manifest: Mapping[str, Any]
+    committed: Mapping[str, CommitRecord]  # by unit id
+    outgrown: tuple[CommitRecord, ...] = ()  # of units that an earlier --rows had cut short
+
+    @cached_property
+    def sample(self) -> Sample:
+        """Read and tokenize a few rows from each of a few units spread over the input."""
+        return _sample(self.input, Tokenizer(self.model.path))
+
+    @cached_property
+    def missing(self) -> tuple[Unit, ...]:
+        """The units that are still to do."""
+        return tuple(unit for unit in self.units if unit.id not in self.committed)
+
+    @property
+    def job(self) -> Job:
+        return self.input.job
+
+    @property
+    def units(self) -> tuple[Unit, ...]:
+        return self.input.units
+
+    @cached_property
+    def reused(self) -> Tally:
+        """The rows that a resume would skip."""
+        total = Tally()
+        for unit in self.units:
+            if unit.id in self.committed:
+                total.add(self.committed[unit.id].tally)
+        return total
+
+
+def check_input(job: Job, rows: int | None = None) -> InputPlan:
+    """Find fault with everything that can be checked without the model; within seconds.
+
+    ``rows``: take only the first so many. Raises UsageError.
+    """
+    check_reference(job.model)
+    files = discover(job.input)
+    if files.rows or files.schema.names:
+        _check_fields(job, files.schema)
+    columns = output_columns(job, files.schema)
+    total = files.rows if rows is None else min(rows, files.rows)
+    units = cut(files.shards, unit_rows(files.rows), total)
+    return InputPlan(job, files, tuple(units), columns, total)
+
+
+def make_plan(
+    inputs: InputPlan, *, fresh: bool = False, report: Callable[[str], None] = lambda line: None
+) -> Plan:
+    """The full plan: resolves the model (converting it if that was never done), compares what
+    the output folder holds.
+
+    ``fresh``: what the output folder holds does not count. Raises UsageError, JobFailed.
+    """
+    job = inputs.job
+    model = resolve(job.model, report)
+    if job.messages is not None and chat_template(model.path) is None:
+        raise UsageError(
+            f"messages need a chat template, and {model.name} is a base model without one",
+            "write the conversation as a prompt, or use an instruction-tuned model",
+        )
+    manifest = _manifest(inputs, model)
+    dataset = Dataset(open_storage(job.output.path))
+    records: dict[str, CommitRecord] = {}
+    if not fresh:
+        try:
+            dataset.check(manifest)
+            records = dataset.records()
+        except OSError as e:
+            where = f"output.path {job.output.path} cannot be used: {e.strerror or e}"
+            raise UsageError(where, "give another --output") from None
+    wanted = {unit.id for unit in inputs.units}
+    committed = {unit: record for unit, record in records.items() if unit in wanted}
+    others = [record for unit, record in records.items() if unit not in wanted]
+    _refuse_to_shrink(inputs, others, dataset.storage.address())
+    return Plan(inputs, model, manifest, committed, tuple(others))
+
+
+def _refuse_to_shrink(inputs: InputPlan, others: list[CommitRecord], where: str) -> None:
+    """A larger --rows goes on from a smaller one; the other way round would throw rows away."""
+    rows = {unit.file_name: unit.rows for unit in inputs.units}
+    if any(record.tally.rows > rows.get(record.file, 0) for record in others):
+        raise UsageError(
+            f"{where} already holds more than the first {inputs.rows} rows",
+            "leave --rows away or raise it, give another --output, or start over with --fresh",
+        )
+
+
+def _check_fields(job: Job, schema: pa.Schema) -> None:
+    column = job.prompt.column if job.prompt else None
+    if column in schema.names and job.instructions:
+        kind = schema.field(column).type
+        if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+            raise UsageError(f"instructions cannot stand before token ids (column {column!r})")
+    for field in job.prompt_fields:
+        if field in schema.names:
+            continue
+        head, dot, rest = field.partition(".")
+        if dot and head in schema.names and pa.types.is_struct(schema.field(head).type):
+            inner = schema.field(head).type
+            if inner.get_field_index(rest.split(".")[0]) >= 0:
+                continue
+        near = did_you_mean(field, schema.names)
+        key = "prompt" if job.prompt else "messages"
+        raise UsageError(
+            f"{key} uses {{{field}}}, but the input has no such column",
+            f"columns: {', '.join(schema.names)}",
+            *([f"did you mean {{{near}}}?"] if near else []),
+        )
+
+
+def _manifest(inputs: InputPlan, model: ModelFolder) -> dict[str, Any]:
+    parts = fingerprint_parts(
+        inputs.job, model_hash=model.hash, input_hash=inputs.files.fingerprint
+    )
+    return {
+        "format": 1,
+        "name": inputs.job.name,
+        "fingerprint": digest(parts),
+        "parts": parts,
+        "shards": [shard.identity for shard in inputs.files.shards],
+    }
+
+
+def _sample(inputs: InputPlan, tokenizer: Tokenizer) -> Sample:
+    builder = PromptBuilder(inputs.job, tokenizer)
+    reader = UnitReader(inputs.files.shards, inputs.files.schema)
+    few_units = min(_SAMPLED_UNITS, len(inputs.units))
+    last = len(inputs.units) - 1
+    chosen = [inputs.units[i * last // max(1, few_units - 1)] for i in range(few_units)]
+    per_unit = -(-_SAMPLED_ROWS // len(chosen))
+    ids: list[list[int]] = []
+    problems: Counter[str] = Counter()
+    rows = 0
+    for unit in chosen:
+        few = Unit(unit.id, unit.shard, unit.start, min(unit.stop, unit.start + per_unit))
+        read = reader.read(few)
+        table = read.table.select(builder.columns(read.table.column_names)) if few.rows else None
+        for position, prompt in enumerate(builder.build(table.to_pylist()) if table else []):
+            rows += 1
+            if position in read.invalid:
+                problems[f"InvalidRow: {read.invalid[position]}"] += 1
+            elif isinstance(prompt, RowError):
+                problems[f"{prompt.type.value}: {prompt.message}"] += 1
+            else:
+                ids.append(prompt.ids)
+    reader.close()
+    lengths = [len(i) for i in ids]
+    shape = PromptShape(
+        mean=sum(lengths) / len(lengths) if lengths else 0.0,
+        longest=max(lengths, default=0),
+        shared_prefix=_shared_prefix(ids),
+    )
+    return Sample(rows, shape, Counter(length_bucket(n) for n in lengths), problems)
+
+
+def _shared_prefix(prompts: list[list[int]]) -> int:
+    if len(prompts) < 2:
+        return 0
+    low, high = min(prompts), max(prompts)  # the two that differ earliest
+    return next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), len(low))

@@ -1,0 +1,133 @@
+"""Rows to prompts: instructions, few-shot examples and the row itself, as token ids."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipeline.data.seam import Prompt, continuation, open_ended
+from pipeline.errors import RowError, RowErrorType
+from pipeline.model.tokenizer import Tokenizer
+from pipeline.spec.job import ANSWER, Job, Message, MessagesColumn, Text
+from pipeline.spec.sampling import SAMPLING_COLUMN
+from pipeline.spec.template import Row, as_text, lookup
+
+_BETWEEN = "\n\n"  # instructions, examples and the row are set apart by a blank line
+
+
+class PromptBuilder:
+    """Turns rows into prompts of one job."""
+
+    def __init__(self, job: Job, tokenizer: Tokenizer) -> None:
+        self._job = job
+        self._tokenizer = tokenizer
+        self._head = _few_shot_head(job)
+
+    def columns(self, available: Sequence[str]) -> list[str]:
+        """The input columns that a prompt needs, the per-row sampling column among them."""
+        wanted = [f if f in available else f.split(".")[0] for f in self._job.prompt_fields]
+        if SAMPLING_COLUMN in available:
+            wanted.append(SAMPLING_COLUMN)
+        return list(dict.fromkeys(wanted))
+
+    def build(self, rows: Sequence[Row]) -> list[Prompt | RowError]:
+        """A prompt for each row, or why it has none; tokenizes all rows in one call."""
+        texts: list[str] = []
+        ready: list[str | list[int] | RowError] = []
+        for row in rows:
+            try:
+                rendered = self.render(row)
+            except RowError as error:
+                ready.append(error)
+                continue
+            if isinstance(rendered, str):
+                texts.append(rendered)
+            ready.append(rendered)
+        encoded = iter(self._tokenizer.encode_batch(texts))
+        built: list[Prompt | RowError] = []
+        for row, one in zip(rows, ready, strict=True):
+            if isinstance(one, RowError):
+                built.append(one)
+                continue
+            ids, tail = (next(encoded), one) if isinstance(one, str) else (one, "")
+            try:
+                sampling = self._job.sampling.overridden_by(row.get(SAMPLING_COLUMN))
+                built.append(Prompt(ids, tail, sampling))
+            except RowError as error:
+                built.append(error)
+        return built
+
+    def render(self, row: Row) -> str | list[int]:
+        """The prompt's text, or its token ids where a column holds those. Raises RowError."""
+        if self._job.messages is not None:
+            return self._tokenizer.chat_text(self._messages(self._job.messages, row))
+        assert self._job.prompt is not None  # the job model sees to it
+        body = _content(self._job.prompt, row)
+        if not isinstance(body, str):
+            known = range(self._tokenizer.vocabulary)
+            if isinstance(body, list) and body and all(type(i) is int for i in body):
+                if all(i in known for i in body):
+                    return body
+                raise RowError(RowErrorType.INVALID_ROW, "a token id is not in the vocabulary")
+            raise RowError(RowErrorType.INVALID_ROW, "the prompt is neither text nor token ids")
+        return open_ended(self._head + body)
+
+    def _messages(
+        self, spec: tuple[Message, ...] | MessagesColumn, row: Row
+    ) -> list[dict[str, Any]]:
+        if isinstance(spec, MessagesColumn):
+            messages = _messages_in(lookup(row, spec.column), spec.column)
+        else:
+            messages = [
+                {"role": m.role, "content": as_text(_content(m.content, row))} for m in spec
+            ]
+        if self._job.instructions:
+            messages = [{"role": "system", "content": self._job.instructions}, *messages]
+        return messages
+
+
+def _content(text: Text, row: Row) -> Any:
+    template = text.compiled
+    if template is not None:
+        return template.render(row)
+    value = lookup(row, str(text.column))
+    if value is None:
+        raise RowError(RowErrorType.INVALID_ROW, f"column {text.column!r} is null")
+    return value
+
+
+def _messages_in(value: Any, column: str) -> list[dict[str, Any]]:
+    if value is None:
+        raise RowError(RowErrorType.INVALID_ROW, f"column {column!r} is null")
+    try:
+        messages = json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        messages = None
+    well_formed = (
+        isinstance(messages, list)
+        and messages
+        and all(
+            isinstance(m, Mapping) and m.get("role") and isinstance(m.get("content"), str)
+            for m in messages
+        )
+    )
+    if not well_formed:
+        raise RowError(
+            RowErrorType.INVALID_ROW, f"column {column!r} is not a list of {{role, content}}"
+        )
+    return [dict(m) for m in messages]
+
+
+def _few_shot_head(job: Job) -> str:
+    """What stands before every row's own text: equal for all rows, so it is computed once."""
+    if job.prompt is None:
+        return ""
+    parts = [job.instructions] if job.instructions else []
+    template = job.prompt.compiled
+    for example in job.examples:
+        assert template is not None  # the job model sees to it
+        rendered = template.render(example)
+        answer = as_text(example[ANSWER])
+        parts.append(open_ended(rendered) + continuation(rendered, answer))
+    return "".join(part + _BETWEEN for part in parts)

@@ -1,0 +1,152 @@
+"""The output rows: their columns, and a unit's results as an Arrow table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.data.json_columns import arrow_type, coerce
+from pipeline.data.tally import Tally, length_bucket
+from pipeline.errors import RowError, UsageError, did_you_mean
+from pipeline.spec.job import Job, Label
+
+_ERROR = pa.struct([("type", pa.string()), ("message", pa.string()), ("attempts", pa.int32())])
+
+
+@dataclass(frozen=True, slots=True)
+class RowResult:
+    """What became of one row. ``completion`` None: the row failed, and ``error`` says why."""
+
+    completion: str | None = None
+    label: str | None = None
+    confidence: float | None = None
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    finish_reason: str | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    error: RowError | None = None
+
+
+@dataclass(frozen=True)
+class OutputColumns:
+    """Which input columns are kept under which names, and the full schema of the dataset."""
+
+    kept: tuple[tuple[str, str], ...]  # (input column, output column)
+    label: Label | None
+    schema: pa.Schema
+
+    @property
+    def json_properties(self) -> Mapping[str, Any]:
+        schema = self.label.json_schema if self.label else None
+        return schema["properties"] if schema else {}
+
+
+def output_columns(job: Job, input_schema: pa.Schema) -> OutputColumns:
+    """Lay out the output of ``job``; a kept column whose name is taken becomes ``input_NAME``.
+
+    Raises UsageError when ``output.keep`` or ``label.gold`` names a column that is not there.
+    """
+    wanted = job.output.keep if job.output.keep is not None else tuple(input_schema.names)
+    gold = (job.label.gold,) if job.label and job.label.gold else ()
+    for key, names in (("output.keep", wanted), ("label.gold", gold)):
+        for name in names:
+            if name not in input_schema.names:
+                near = did_you_mean(name, input_schema.names)
+                raise UsageError(
+                    f"{key} names {name!r}, but the input has no such column",
+                    f"columns: {', '.join(input_schema.names)}",
+                    *([f"did you mean {near}?"] if near else []),
+                )
+    results = _result_fields(job.label)
+    taken = {f.name for f in results}
+    kept: list[tuple[str, str]] = []
+    for name in dict.fromkeys(wanted):
+        new = name
+        while new in taken or (new != name and new in wanted):
+            new = f"input_{new}"
+        taken.add(new)
+        kept.append((name, new))
+    fields = [pa.field(new, input_schema.field(old).type) for old, new in kept]
+    return OutputColumns(tuple(kept), job.label, pa.schema(fields + results))
+
+
+def _result_fields(label: Label | None) -> list[pa.Field]:
+    fields = [pa.field("completion", pa.string())]
+    if label and label.choices:
+        fields += [pa.field("label", pa.string()), pa.field("confidence", pa.float64())]
+    fields += [
+        pa.field("finish_reason", pa.string()),
+        pa.field("prompt_tokens", pa.int32()),
+        pa.field("completion_tokens", pa.int32()),
+        pa.field("error", _ERROR),
+    ]
+    names = {f.name for f in fields}
+    if label and label.json_schema:
+        for name, schema in label.json_schema["properties"].items():
+            if name in names:
+                raise UsageError(
+                    f"label.json_schema has a property {name!r}, a column every result has",
+                    "give the property another name",
+                )
+            fields.insert(-4, pa.field(name, arrow_type(schema)))
+    return fields
+
+
+def to_table(inputs: pa.Table, results: Sequence[RowResult], columns: OutputColumns) -> pa.Table:
+    """One output row per input row, in order; ``results[i]`` belongs to row i of ``inputs``."""
+    arrays: dict[str, Any] = {new: inputs.column(old) for old, new in columns.kept}
+    arrays |= {
+        "completion": [r.completion for r in results],
+        "finish_reason": [r.finish_reason for r in results],
+        "prompt_tokens": [r.prompt_tokens for r in results],
+        "completion_tokens": [r.completion_tokens for r in results],
+        "error": [r.error and _as_struct(r.error) for r in results],
+    }
+    if columns.label and columns.label.choices:
+        arrays["label"] = [r.label for r in results]
+        arrays["confidence"] = [r.confidence for r in results]
+    for name, schema in columns.json_properties.items():
+        arrays[name] = [coerce(r.fields.get(name), schema) for r in results]
+    return pa.table(
+        [
+            value if isinstance(value, pa.ChunkedArray) else pa.array(value, f.type)
+            for f, value in ((f, arrays[f.name]) for f in columns.schema)
+        ],
+        schema=columns.schema,
+    )
+
+
+def _as_struct(error: RowError) -> dict[str, Any]:
+    return {"type": error.type.value, "message": error.message, "attempts": error.attempts}
+
+
+def tally(inputs: pa.Table, results: Sequence[RowResult], columns: OutputColumns) -> Tally:
+    """Count a unit's rows, and its labels against the gold column where the job names one."""
+    total = Tally(rows=len(results))
+    label = columns.label
+    choices = label.choices if label else None
+    gold = inputs.column(label.gold).to_pylist() if label and label.gold else None
+    for row, result in enumerate(results):
+        total.prompt_tokens += result.prompt_tokens
+        total.completion_tokens += result.completion_tokens
+        if result.prompt_tokens:
+            total.prompt_lengths[length_bucket(result.prompt_tokens)] += 1
+        if result.error is not None:
+            total.failed += 1
+            total.errors[result.error.type.value] += 1
+            total.error_examples.setdefault(result.error.type.value, result.error.message)
+            continue
+        total.completion_lengths[length_bucket(result.completion_tokens)] += 1
+        total.finish_reasons[str(result.finish_reason)] += 1
+        answer = result.label if choices else (result.completion or "").strip()
+        if choices:
+            total.labels[str(answer)] += 1
+        if gold is not None and gold[row] is not None:
+            truth = str(gold[row])
+            # free text has no classes: only whether it is right
+            key = f"{truth}\t{answer}" if choices else ("right" if truth == answer else "wrong")
+            total.confusion[key] += 1
+    return total

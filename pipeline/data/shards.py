@@ -1,0 +1,225 @@
+"""Input files: which there are, what columns they have, how many rows. Nothing is loaded whole."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+
+from pipeline.data import csv_format, jsonl_format, parquet_format
+from pipeline.data.formats import ScannedFile
+from pipeline.errors import UsageError, did_you_mean
+from pipeline.spec.job import Input
+
+_SUFFIXES = {
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".csv": "csv",
+}
+_SCANNERS = {
+    "parquet": parquet_format.scan,
+    "jsonl": jsonl_format.scan,
+    "csv": csv_format.scan,
+}
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One input file. ``size`` in bytes; ``version`` changes when the content may have."""
+
+    index: int
+    path: str
+    format: str
+    size: int
+    version: str
+    rows: int
+    boundaries: tuple[int, ...] = ()  # rows at which a row group starts
+    offsets: tuple[int, ...] = ()  # JSONL: byte offset of every ``jsonl_format.STRIDE``-th row
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What of the shard decides the job's rows."""
+        return {"path": self.path, "size": self.size, "version": self.version, "rows": self.rows}
+
+
+@dataclass(frozen=True)
+class InputFiles:
+    """All shards of a job, in input order, and the one schema they share."""
+
+    shards: tuple[Shard, ...]
+    schema: pa.Schema
+
+    @property
+    def rows(self) -> int:
+        return sum(shard.rows for shard in self.shards)
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies the rows: paths, sizes and versions of the files, in order."""
+        text = "\n".join(str(sorted(s.identity.items())) for s in self.shards)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def discover(source: Input) -> InputFiles:
+    """Find and look into the input files, reading only footers (Parquet) or line ends.
+
+    Raises UsageError: no such path, nothing matched, unreadable or cut-off file, files whose
+    schemas disagree.
+    """
+    patterns = (source.path,) if isinstance(source.path, str) else source.path
+    entries = {path: info for pattern in patterns for path, info in _find(pattern)}
+    found = list(entries.items())  # a file that two patterns match is read once
+    formats = [source.format or _format_of(path) for path, _ in found]
+    if len(set(formats)) > 1:
+        raise UsageError(
+            f"input.path matches files of several formats: {', '.join(sorted(set(formats)))}",
+            "give one format at a time: narrow the pattern, or set input.format",
+        )
+    with ThreadPoolExecutor(8) as pool:
+        scanned = list(pool.map(lambda f, fmt: _SCANNERS[fmt](f[0]), found, formats))
+    # an empty text file has no header to agree or disagree with
+    told = [(f[0], s) for f, s in zip(found, scanned, strict=True) if s.rows or s.schema.names]
+    told = told or [(found[0][0], scanned[0])]
+    schema = _common_schema([p for p, _ in told], [s for _, s in told], formats[0])
+    shards = tuple(
+        Shard(
+            index=index,
+            path=path,
+            format=fmt,
+            size=int(info.get("size") or 0),
+            version=_version(info),
+            rows=scan.rows,
+            boundaries=scan.boundaries,
+            offsets=scan.offsets,
+        )
+        for index, ((path, info), fmt, scan) in enumerate(zip(found, formats, scanned, strict=True))
+    )
+    return InputFiles(shards, schema)
+
+
+def _find(pattern: str) -> list[tuple[str, dict[str, Any]]]:
+    """(address, file info) of the files behind a path, folder or glob, sorted by path."""
+    try:
+        fs, path = fsspec.core.url_to_fs(pattern)
+    except (ValueError, ImportError) as e:
+        raise UsageError(f"input.path {pattern}: {e}") from None
+    local = "file" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,))
+    try:
+        is_glob = any(c in pattern for c in "*?[") and not fs.exists(path)
+        if is_glob:
+            infos = fs.glob(path, detail=True)
+        elif fs.isdir(path):
+            infos = fs.find(path, detail=True)
+        elif fs.exists(path):
+            infos = {path: fs.info(path)}
+        else:
+            raise UsageError(f"input.path: no such file or folder: {pattern}", *_nearest(fs, path))
+    except (OSError, PermissionError) as e:
+        raise UsageError(f"input.path {pattern}: {e}") from None
+    chosen = {
+        name: info
+        for name, info in infos.items()
+        if info["type"] == "file" and (not fs.isdir(path) or _is_data_file(name, str(path)))
+    }
+    if not chosen:
+        kind = "no file matches the pattern" if is_glob else "no Parquet, JSONL or CSV file in"
+        raise UsageError(f"input.path: {kind} {pattern}")
+    if local:
+        return sorted((_as_given(name, pattern), info) for name, info in chosen.items())
+    return sorted((fs.unstrip_protocol(name), info) for name, info in chosen.items())
+
+
+def _as_given(name: str, pattern: str) -> str:
+    """A local file named relative to the working folder, as the job file does, where it can be."""
+    import os
+
+    return name if os.path.isabs(pattern) or "://" in pattern else os.path.relpath(name)
+
+
+def _is_data_file(name: str, folder: str) -> bool:
+    parts = name[len(folder) :].strip("/").split("/")
+    return not any(p.startswith(("_", ".")) for p in parts) and _suffix(name) in _SUFFIXES
+
+
+def _nearest(fs: Any, path: str) -> list[str]:
+    parent, _, name = path.rpartition("/")
+    try:
+        names = [str(e).rsplit("/", 1)[-1] for e in fs.ls(parent, detail=False)]
+    except (OSError, FileNotFoundError):
+        return []
+    near = did_you_mean(name, names)
+    return [f"did you mean {near}?"] if near else []
+
+
+def _suffix(path: str) -> str:
+    return "." + path.rsplit(".", 1)[-1].lower() if "." in path else ""
+
+
+def _format_of(path: str) -> str:
+    try:
+        return _SUFFIXES[_suffix(path)]
+    except KeyError:
+        raise UsageError(
+            f"{path}: the name does not say its format", "set input.format: parquet, jsonl or csv"
+        ) from None
+
+
+def _version(info: dict[str, Any]) -> str:
+    for key in ("ETag", "etag", "mtime", "LastModified", "last_modified", "created"):
+        if info.get(key):
+            return str(info[key])
+    return ""
+
+
+def _common_schema(paths: Sequence[str], scanned: Sequence[ScannedFile], fmt: str) -> pa.Schema:
+    first = scanned[0].schema
+    for path, scan in zip(paths[1:], scanned[1:], strict=True):
+        difference = _difference(first, scan.schema, strict=fmt == "parquet")
+        if difference:
+            raise UsageError(
+                f"the input files disagree: {difference}", f"in {path}", f"against {paths[0]}"
+            )
+    if fmt == "parquet":
+        return first
+    # text formats have no schema of their own: the widest type seen for each column
+    return pa.schema(
+        [
+            pa.field(name, _widest(name, [s.schema.field(name).type for s in scanned], fmt))
+            for name in first.names
+        ]
+    )
+
+
+def _difference(first: pa.Schema, other: pa.Schema, *, strict: bool) -> str | None:
+    missing = [n for n in first.names if n not in other.names]
+    extra = [n for n in other.names if n not in first.names]
+    if missing or extra:
+        return f"column {missing[0]!r} is missing" if missing else f"column {extra[0]!r} is new"
+    for name in first.names if strict else ():
+        ours, theirs = first.field(name).type, other.field(name).type
+        if ours != theirs:
+            return f"column {name!r} is {theirs}, not {ours}"
+    return None
+
+
+def _widest(name: str, types: list[pa.DataType], fmt: str) -> pa.DataType:
+    distinct = list(dict.fromkeys(t for t in types if t != pa.null()))
+    if not distinct:
+        return pa.string()
+    if len(distinct) == 1:
+        return distinct[0]
+    if set(distinct) == {pa.int64(), pa.float64()}:
+        return pa.float64()
+    if fmt == "csv":
+        return pa.string()
+    raise UsageError(
+        f"the input files disagree: column {name!r} is {distinct[0]} here and {distinct[1]} there"
+    )

@@ -1,0 +1,60 @@
+"""What a unit's rows came to, in numbers that add up: the report is their sum."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+
+@dataclass
+class Tally:
+    """Counts over rows. Tokens are prompt and completion tokens as the engine counted them."""
+
+    rows: int = 0
+    failed: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    errors: Counter[str] = field(default_factory=Counter)  # RowErrorType -> rows
+    error_examples: dict[str, str] = field(default_factory=dict)  # RowErrorType -> a message
+    labels: Counter[str] = field(default_factory=Counter)
+    confusion: Counter[str] = field(default_factory=Counter)  # "gold\tlabel" -> rows
+    finish_reasons: Counter[str] = field(default_factory=Counter)
+    prompt_lengths: Counter[int] = field(default_factory=Counter)  # bucket -> rows
+    completion_lengths: Counter[int] = field(default_factory=Counter)
+
+    @property
+    def succeeded(self) -> int:
+        return self.rows - self.failed
+
+    def add(self, other: Tally) -> None:
+        """Count the other's rows too."""
+        for name, value in vars(other).items():
+            mine = getattr(self, name)
+            if isinstance(value, Counter):
+                mine.update(value)
+            elif isinstance(value, dict):
+                for key, example in value.items():
+                    mine.setdefault(key, example)
+            else:
+                setattr(self, name, mine + value)
+
+    def as_json(self) -> dict[str, Any]:
+        return {k: dict(v) if isinstance(v, dict) else v for k, v in vars(self).items()}
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Self:
+        tally = cls()
+        for name, value in content.items():
+            current = getattr(tally, name, None)
+            if isinstance(current, Counter):
+                numbered = name.endswith("_lengths")  # JSON keys are text
+                value = Counter({int(k) if numbered else k: n for k, n in value.items()})
+            if current is not None:
+                setattr(tally, name, value)
+        return tally
+
+
+def length_bucket(tokens: int) -> int:
+    """The smallest power of two that is at least ``tokens``: so histograms stay short."""
+    return 1 << max(tokens - 1, 0).bit_length()

@@ -1,0 +1,100 @@
+"""What this machine offers an engine: GPUs, cores, memory, and libraries worth preloading."""
+
+from __future__ import annotations
+
+import glob
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One NVIDIA card. ``memory_bytes`` in all; ``capability`` as (major, minor)."""
+
+    index: int
+    name: str
+    memory_bytes: int
+    driver: str
+    capability: tuple[int, int]
+
+
+def gpus() -> list[Gpu]:
+    """The NVIDIA cards that the driver shows; empty without a driver."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return []
+    try:
+        driver = str(pynvml.nvmlSystemGetDriverVersion())
+        found = []
+        for index in range(pynvml.nvmlDeviceGetCount()):
+            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+            found.append(
+                Gpu(
+                    index=index,
+                    name=str(pynvml.nvmlDeviceGetName(handle)),
+                    memory_bytes=int(pynvml.nvmlDeviceGetMemoryInfo(handle).total),
+                    driver=driver,
+                    capability=tuple(pynvml.nvmlDeviceGetCudaComputeCapability(handle)),
+                )
+            )
+        return found
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def cores() -> list[int]:
+    """The processor numbers this process may use."""
+    return sorted(os.sched_getaffinity(0))
+
+
+def cores_for(worker: int, workers: int) -> list[int]:
+    """The share of the cores that belongs to one of several engines on this machine.
+
+    With more engines than cores, some share one.
+    """
+    mine = cores()
+    if workers > len(mine):
+        return [mine[worker % len(mine)]]
+    each, more = divmod(len(mine), workers)
+    start = worker * each + min(worker, more)
+    return mine[start : start + each + (worker < more)]
+
+
+def available_memory() -> int:
+    """Bytes of RAM that can be taken without swapping."""
+    return int(psutil.virtual_memory().available)
+
+
+def preloads() -> dict[str, str | None]:
+    """Libraries that make an engine on CPU faster when preloaded: name -> path, None if absent.
+
+    The allocator keeps threads from waiting for each other; Intel's OpenMP starts parallel
+    regions faster than the one PyTorch brings.
+    """
+    prefix = Path(sys.prefix) / "lib"
+    places = (str(prefix), "/usr/lib/*-linux-gnu", "/usr/lib64", "/usr/lib", "/usr/local/lib")
+
+    def first(pattern: str) -> str | None:
+        return next((f for place in places for f in sorted(glob.glob(f"{place}/{pattern}"))), None)
+
+    return {"tcmalloc": first("libtcmalloc_minimal.so.4"), "iomp": first("libiomp5.so")}
+
+
+def cpu_environment(worker: int, workers: int) -> dict[str, str]:
+    """Variables that an engine on CPU needs from the start of its process."""
+    mine = cores_for(worker, workers)
+    variables = {
+        "OMP_NUM_THREADS": str(len(mine)),
+        "VLLM_CPU_OMP_THREADS_BIND": ",".join(str(core) for core in mine),
+    }
+    libraries = [path for path in preloads().values() if path]
+    if libraries:
+        variables["LD_PRELOAD"] = ":".join(libraries)
+    return variables

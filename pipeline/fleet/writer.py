@@ -1,0 +1,53 @@
+"""The stage behind the engine: whole units in, committed files out."""
+
+from __future__ import annotations
+
+import queue
+
+from pipeline.data.dataset import Dataset
+from pipeline.data.results import tally, to_table
+from pipeline.data.storage import open_storage
+from pipeline.fleet.work import Coordination, OpenUnit, Stage, WorkerSpec
+
+
+class Writer:
+    """Commits units in the background; the engine goes on meanwhile."""
+
+    def __init__(self, spec: WorkerSpec, coordination: Coordination) -> None:
+        self._spec = spec
+        self._coordination = coordination
+        self._dataset = Dataset(open_storage(spec.job.output.path))
+        self._units: queue.Queue[OpenUnit | None] = queue.Queue()
+        self._stage = Stage("writer", self._write)
+
+    def start(self) -> None:
+        self._stage.start()
+
+    def put(self, unit: OpenUnit) -> None:
+        """Hand over a unit whose every row has a result."""
+        self._units.put(unit)
+
+    def check(self) -> None:
+        """Raise what ended the writer, if anything did."""
+        self._stage.check()
+
+    def finish(self) -> None:
+        """Wait until all handed-over units are committed. Raises what went wrong."""
+        self._units.put(None)
+        self._stage.join()
+        self._stage.check()
+
+    def _write(self) -> None:
+        columns = self._spec.columns
+        # pyarrow imports pandas, if it is there, with the first array it makes: better now, while
+        # the engine loads, than beside its steps
+        to_table(self._spec.input_schema.empty_table(), [], columns)
+        while (done := self._units.get()) is not None:
+            results = [r for r in done.results if r is not None]
+            record = self._dataset.commit(
+                done.unit,
+                to_table(done.table, results, columns),
+                tally(done.table, results, columns),
+                self._spec.provenance,
+            )
+            self._coordination.committed(done.unit, record)

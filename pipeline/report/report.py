@@ -1,0 +1,148 @@
+"""report.md: what ran and what came out, short enough to be read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipeline.data.tally import Tally
+from pipeline.report.summary import Summary
+from pipeline.report.units import count, duration, plural, rate, size
+
+_CELL_CHARACTERS = 90
+_BAR_CHARACTERS = 30
+
+MENDS = {
+    "PromptTooLong": "raise engine.max_model_len, or shorten the input",
+    "SchemaNotMet": "raise sampling.max_tokens, or simplify the schema",
+    "InvalidRow": "mend these rows of the input",
+    "InvalidSampling": "mend the rows' sampling_params",
+    "EngineFailure": "look into the engine's log, then run again with --fresh",
+}
+
+
+def write_report(
+    summary: Summary, total: Tally, sample: Sequence[Mapping[str, Any]], licence: str
+) -> str:
+    """The report as Markdown. ``sample``: a few output rows."""
+    parts = [
+        f"# {summary.name}\n",
+        _what_ran(summary),
+        _counts(summary),
+        _errors(summary),
+        _labels(summary, total),
+        _lengths("Prompt", total.prompt_lengths),
+        _lengths("Completion", total.completion_lengths),
+        _sample(sample),
+        f"## Licence\n\nThe model's terms apply to what it wrote: {licence}.\n",
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def _what_ran(s: Summary) -> str:
+    engines = [
+        f"{e['kind']} {e['version']} on {e['device']}: {size(e['kv_bytes'])} KV cache, "
+        f"{count(e['num_blocks'])} blocks of {e['block_size']} tokens, "
+        f"context {count(e['max_model_len'])}"
+        for e in s.engines
+    ]
+    versions = ", ".join(f"{k.removesuffix('_version')} {v}" for k, v in s.versions.items())
+    lines = [
+        f"- Model: {s.model}, {s.quantization}",
+        *(f"- Engine: {e}" for e in engines),
+        f"- Versions: {versions}",
+        f"- Job fingerprint: `{s.fingerprint[:16]}`",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _counts(s: Summary) -> str:
+    rows = [
+        ("rows", count(s.rows)),
+        ("succeeded", count(s.succeeded)),
+        ("failed", count(s.failed)),
+        ("reused from earlier runs", count(s.reused)),
+        ("prompt tokens", count(s.prompt_tokens)),
+        ("completion tokens", count(s.completion_tokens)),
+        ("wall time", duration(s.seconds)),
+        ("of it until the engine's first step", duration(s.ready_seconds)),
+        ("of it generating", duration(s.work_seconds)),
+        ("rows/s", rate(s.rows_per_second)),
+        ("prompt tokens/s", rate(s.prompt_tokens_per_second)),
+        ("completion tokens/s", rate(s.completion_tokens_per_second)),
+        ("preemptions", count(s.preemptions)),
+    ]
+    return "## Counts and rates\n\n" + _table(("", ""), rows)
+
+
+def _errors(s: Summary) -> str:
+    if not s.errors:
+        return ""
+    rows = [
+        (kind, count(n), s.error_examples.get(kind, ""), MENDS.get(kind, ""))
+        for kind, n in s.errors.items()
+    ]
+    return "## Errors\n\n" + _table(("type", "rows", "for example", "mend"), rows)
+
+
+def _labels(s: Summary, total: Tally) -> str:
+    if not s.labels and s.accuracy is None:
+        return ""
+    share = [(label, count(n), f"{n / s.succeeded:.1%}") for label, n in s.labels.items()]
+    text = "## Labels\n\n" + (_table(("label", "rows", "share"), share) if share else "")
+    if s.accuracy is None:
+        return text
+    graded = sum(total.confusion.values())
+    text += f"\nAgreement with `{s.gold}`: {s.accuracy:.3f} over {plural(graded, 'row')}.\n"
+    pairs = [(k.partition("\t"), n) for k, n in total.confusion.items()]
+    if not any(tab for (_, tab, _), _ in pairs):
+        return text
+    golds = sorted({g for (g, _, _), _ in pairs})
+    labels = sorted({label for (_, _, label), _ in pairs})
+    rows = [
+        (gold, *(count(total.confusion.get(f"{gold}\t{label}", 0)) for label in labels))
+        for gold in golds
+    ]
+    return text + "\n" + _table((f"{s.gold} ↓, label →", *labels), rows)
+
+
+def _lengths(what: str, lengths: Mapping[int, int]) -> str:
+    if not lengths:
+        return ""
+    most = max(lengths.values())
+    rows = [
+        (
+            "≤ 1" if bucket == 1 else f"{count(bucket // 2 + 1)}–{count(bucket)}",
+            count(n),
+            "█" * max(1, round(n / most * _BAR_CHARACTERS)),
+        )
+        for bucket, n in sorted(lengths.items())
+    ]
+    return f"## {what} lengths\n\n" + _table(("tokens", "rows", ""), rows)
+
+
+def _sample(sample: Sequence[Mapping[str, Any]]) -> str:
+    if not sample:
+        return ""
+    names = [n for n in sample[0] if n not in ("prompt_tokens", "completion_tokens")]
+    if all(row["error"] is None for row in sample):
+        names.remove("error")
+    rows = [tuple(_cell(row[name]) for name in names) for row in sample]
+    return f"## {plural(len(rows), 'row')}\n\n" + _table(names, rows)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    if isinstance(value, dict):
+        value = value.get("type") or value
+    text = "" if value is None else str(value)
+    text = " ".join(text.split())
+    return text if len(text) <= _CELL_CHARACTERS else text[: _CELL_CHARACTERS - 1] + "…"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(c.replace("|", "\\|").replace("\n", " ") for c in cells) + " |"
+
+    return "\n".join([line(head), "|" + "---|" * len(head), *map(line, rows)]) + "\n"

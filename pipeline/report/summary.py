@@ -1,0 +1,129 @@
+"""The one object that a finished run is: what `--json` prints and the report is made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from pipeline.data.tally import Tally
+from pipeline.engine.protocol import EngineFacts
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the engines did in this run, as opposed to what was there already.
+
+    ``seconds``: from the first engine's first step to the last one's last completion.
+    """
+
+    rows: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    preemptions: int = 0
+    seconds: float = 0.0
+    ready_seconds: float = 0.0  # from the start of the run to the first engine's first step
+    engines: Sequence[EngineFacts] = ()
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A finished run. Counts are over the whole dataset, rates over this run's work.
+
+    ``seconds``: wall time of the whole run, loading included; ``work_seconds``: of generating.
+    """
+
+    name: str
+    rows: int
+    succeeded: int
+    failed: int
+    reused: int
+    prompt_tokens: int
+    completion_tokens: int
+    seconds: float
+    ready_seconds: float
+    work_seconds: float
+    rows_per_second: float
+    completion_tokens_per_second: float
+    prompt_tokens_per_second: float
+    preemptions: int
+    output: str
+    report: str
+    model: str
+    quantization: str
+    fingerprint: str
+    engines: tuple[dict[str, Any], ...]
+    errors: dict[str, int] = field(default_factory=dict)
+    error_examples: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, int] = field(default_factory=dict)
+    gold: str | None = None
+    accuracy: float | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def exit_code(self) -> int:
+        """0: every row succeeded; 3: finished, some rows are error rows."""
+        return 3 if self.failed else 0
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data, rounded to what is meaningful."""
+        return {k: round(v, 4) if isinstance(v, float) else v for k, v in asdict(self).items()}
+
+
+def summarize(
+    *,
+    name: str,
+    total: Tally,
+    reused: int,
+    work: Work,
+    seconds: float,
+    output: str,
+    report: str,
+    gold: str | None,
+    provenance: Mapping[str, str],
+) -> Summary:
+    """Put a run's facts together. ``total``: the tally of the whole dataset."""
+    span = work.seconds
+    return Summary(
+        name=name,
+        rows=total.rows,
+        succeeded=total.succeeded,
+        failed=total.failed,
+        reused=reused,
+        prompt_tokens=total.prompt_tokens,
+        completion_tokens=total.completion_tokens,
+        seconds=seconds,
+        ready_seconds=work.ready_seconds,
+        work_seconds=span,
+        rows_per_second=work.rows / span if span else 0.0,
+        completion_tokens_per_second=work.completion_tokens / span if span else 0.0,
+        prompt_tokens_per_second=work.prompt_tokens / span if span else 0.0,
+        preemptions=work.preemptions,
+        output=output,
+        report=report,
+        model=provenance["model"],
+        quantization=provenance["quantization"],
+        fingerprint=provenance["fingerprint"],
+        engines=tuple(asdict(facts) for facts in work.engines),
+        errors=dict(total.errors.most_common()),
+        error_examples=dict(total.error_examples),
+        labels=dict(total.labels.most_common()),
+        gold=gold,
+        accuracy=accuracy(total.confusion) if gold else None,
+        versions={k: v for k, v in provenance.items() if k.endswith("_version")},
+    )
+
+
+def accuracy(confusion: Mapping[str, int]) -> float | None:
+    """Share of rows with a gold answer whose answer is it; None if there are none.
+
+    ``confusion``: "gold<TAB>label" -> rows, or "right" and "wrong" -> rows.
+    """
+    rows = sum(confusion.values())
+    right = sum(n for key, n in confusion.items() if _is_right(key))
+    return right / rows if rows else None
+
+
+def _is_right(key: str) -> bool:
+    gold, tab, label = key.partition("\t")
+    return gold == label if tab else gold == "right"

@@ -1,0 +1,256 @@
+"""The job file as frozen models. What a key means is said here, once."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_validator,
+)
+
+from pipeline.spec.sampling import Sampling
+from pipeline.spec.template import Template, TemplateSyntaxError, lookup
+
+ANSWER = "answer"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Input(_Section):
+    """Where the rows come from. ``path``: a file, folder or glob, any fsspec address."""
+
+    path: str | Annotated[tuple[str, ...], Field(min_length=1)]
+    format: Literal["parquet", "jsonl", "csv"] | None = None
+
+
+class Output(_Section):
+    """Where the dataset goes, and which input columns it carries along (None: all)."""
+
+    path: str
+    keep: tuple[str, ...] | None = None
+
+    @field_validator("keep")
+    @classmethod
+    def _each_once(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for name in value or ():
+            if value and value.count(name) > 1:
+                raise ValueError(f"{name!r} is named twice")
+        return value
+
+
+class Text(_Section):
+    """A prompt or a message's content: a template, Jinja, or a column that holds it."""
+
+    template: str | None = None
+    jinja: str | None = None
+    column: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain_text_is_a_template(cls, value: Any) -> Any:
+        return {"template": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Self:
+        if sum(v is not None for v in (self.template, self.jinja, self.column)) != 1:
+            raise ValueError("give a text, or exactly one of {jinja: …} and {column: …}")
+        try:
+            _ = self.compiled
+        except TemplateSyntaxError as e:
+            raise ValueError(str(e)) from None
+        return self
+
+    @property
+    def compiled(self) -> Template | None:
+        """The template; None when a column holds the text."""
+        if self.template is not None:
+            return Template(self.template)
+        return Template(self.jinja, jinja=True) if self.jinja is not None else None
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        template = self.compiled
+        return template.fields if template else (str(self.column),)
+
+
+class Message(_Section):
+    role: Literal["system", "user", "assistant"]
+    content: Text
+
+
+class MessagesColumn(_Section):
+    """A column that holds a list of {role, content}."""
+
+    column: str
+
+
+Messages = Annotated[
+    Annotated[tuple[Message, ...], Tag("[list]")] | Annotated[MessagesColumn, Tag("[column]")],
+    Discriminator(lambda v: "[column]" if isinstance(v, dict | MessagesColumn) else "[list]"),
+]
+
+
+class Label(_Section):
+    """The shape of the answer: one of ``choices``, a JSON schema, or a regular expression."""
+
+    choices: Annotated[tuple[str, ...], Field(min_length=2)] | None = None
+    json_schema: dict[str, Any] | None = None
+    regex: str | None = None
+    gold: str | None = None  # a column with the right answer: accuracy goes into the report
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Self:
+        if sum(v is not None for v in (self.choices, self.json_schema, self.regex)) != 1:
+            raise ValueError("give exactly one of choices, json_schema and regex")
+        if self.choices is not None:
+            if len(set(self.choices)) < len(self.choices):
+                raise ValueError("choices names one choice twice")
+            if any(not c.strip() for c in self.choices):
+                raise ValueError("a choice is empty")
+        return self
+
+    @field_validator("choices", mode="before")
+    @classmethod
+    def _choices_are_text(cls, value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            if any(isinstance(choice, bool) for choice in value):
+                raise ValueError("YAML reads yes, no, on and off as true or false: quote choices")
+            return tuple(str(c) if isinstance(c, int | float) else c for c in value)
+        return value
+
+    @field_validator("json_schema")
+    @classmethod
+    def _schema_is_an_object(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        if value is None:
+            return None
+        from jsonschema import Draft202012Validator, SchemaError
+
+        try:
+            Draft202012Validator.check_schema(value)
+        except SchemaError as e:
+            raise ValueError(f"not a JSON schema: {e.message}") from None
+        if value.get("type") != "object" or not value.get("properties"):
+            raise ValueError("the schema must be of type object with properties: its columns")
+        return value
+
+    @field_validator("regex")
+    @classmethod
+    def _regex_compiles(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                re.compile(value)
+            except re.error as e:
+                raise ValueError(f"not a regular expression: {e}") from None
+        return value
+
+
+class SimulatedEngine(_Section):
+    """How the simulated engine behaves. Times in seconds, lengths in tokens, blocks of KV."""
+
+    step_seconds: Annotated[float, Field(ge=0)] = 0.0
+    output_tokens: Annotated[int, Field(ge=1)] = 16
+    num_blocks: Annotated[int, Field(ge=64)] = 16_384
+    load_seconds: Annotated[float, Field(ge=0)] = 0.0
+
+
+class EngineSettings(_Section):
+    """vLLM's engine arguments under their own names, and a few of rackmill's.
+
+    Operational: none of them changes what a job is, so they may differ between runs of it
+    (except ``kind``: a rehearsal and a real run do not share an output). None: rackmill chooses.
+    """
+
+    kind: Literal["vllm", "simulated"] = "vllm"
+    simulated: SimulatedEngine = SimulatedEngine()
+
+    max_model_len: Annotated[int, Field(ge=16)] | None = None
+    max_num_seqs: Annotated[int, Field(ge=1)] | None = None
+    max_num_batched_tokens: Annotated[int, Field(ge=16)] | None = None
+    block_size: Literal[16, 32, 64, 128] | None = None
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = None
+    kv_cache_memory_bytes: Annotated[int, Field(ge=1 << 20)] | None = None
+    num_gpu_blocks_override: Annotated[int, Field(ge=2)] | None = None
+    kv_cache_dtype: str | None = None
+    dtype: Literal["auto", "bfloat16", "float32"] | None = None
+    enforce_eager: bool | None = None
+    enable_prefix_caching: bool | None = None
+    enable_chunked_prefill: bool | None = None
+    disable_hybrid_kv_cache_manager: bool | None = None
+    tensor_parallel_size: Annotated[int, Field(ge=1)] | None = None
+    cpu_offload_gb: Annotated[float, Field(ge=0)] | None = None
+    load_format: Literal["auto", "safetensors", "dummy"] | None = None
+    seed: int | None = None
+
+    def vllm_arguments(self) -> dict[str, Any]:
+        """The arguments that were given, for ``vllm.EngineArgs``."""
+        return self.model_dump(exclude_none=True, exclude={"kind", "simulated"})
+
+
+class Resources(_Section):
+    """``workers``: engines to run at once; auto is one per GPU, or one without a GPU."""
+
+    workers: int | Literal["auto"] = "auto"
+
+    @field_validator("workers", mode="before")
+    @classmethod
+    def _auto_or_a_number(cls, value: Any) -> Any:
+        if value != "auto" and (type(value) is not int or not 1 <= value <= 4096):
+            raise ValueError("give auto, or a number from 1 to 4096")
+        return value
+
+
+class Job(_Section):
+    """One batch-inference job: a model, rows, a prompt, a shape of answer, a place for them."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    model: Annotated[str, Field(min_length=1)]
+    input: Input
+    prompt: Text | None = None
+    messages: Messages | None = None
+    instructions: str | None = None  # stands before everything else (chat: the system message)
+    examples: tuple[dict[str, Any], ...] = ()  # few-shot: the prompt's fields, and `answer`
+    output: Output
+    label: Label | None = None
+    sampling: Sampling = Sampling()
+    engine: EngineSettings = EngineSettings()
+    resources: Resources = Resources()
+
+    @model_validator(mode="after")
+    def _one_prompt(self) -> Self:
+        if (self.prompt is None) == (self.messages is None):
+            raise ValueError("give either prompt or messages")
+        return self
+
+    @model_validator(mode="after")
+    def _examples_fit_the_prompt(self) -> Self:
+        if not self.examples:
+            return self
+        if self.prompt is None or self.prompt.column is not None:
+            raise ValueError("examples need a prompt template, whose fields they fill")
+        for number, example in enumerate(self.examples, 1):
+            if ANSWER not in example:
+                raise ValueError(f"example {number} has no {ANSWER!r}")
+            missing = [f for f in self.prompt.fields if lookup(example, f) is None]
+            if missing:
+                raise ValueError(f"example {number} lacks the prompt's field {missing[0]!r}")
+            choices = self.label.choices if self.label else None
+            if choices and str(example[ANSWER]) not in choices:
+                raise ValueError(f"example {number}: its answer is none of the choices")
+        return self
+
+    @property
+    def prompt_fields(self) -> tuple[str, ...]:
+        """The input columns that the prompt reads, in order of first use."""
+        if isinstance(self.messages, MessagesColumn):
+            return (self.messages.column,)
+        texts = [self.prompt] if self.prompt else [m.content for m in self.messages or ()]
+        return tuple(dict.fromkeys(f for t in texts for f in t.fields))

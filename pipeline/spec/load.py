@@ -1,0 +1,184 @@
+"""Job files: YAML in, a checked Job out, every mistake with its line and its mend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from pipeline.errors import UsageError, did_you_mean
+from pipeline.spec.job import Job
+
+_Location = tuple[str | int, ...]
+
+
+def load_job(path: Path, settings: Iterable[str] = ()) -> Job:
+    """Read the job file at ``path``; ``settings`` are ``key.path=value`` lines laid over it.
+
+    Raises UsageError naming the file, the line and the mend.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such job file") from None
+    except (OSError, UnicodeDecodeError) as e:
+        raise UsageError(f"{path} cannot be read: {e}") from None
+    lines: dict[_Location, int] = {}
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        content = _construct(node, (), lines, path) if node else {}
+    except yaml.YAMLError as e:
+        mark = getattr(e, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        raise UsageError(f"{path}{where}: not YAML: {getattr(e, 'problem', e)}") from None
+    except RecursionError:
+        raise UsageError(f"{path}: nested too deeply") from None
+    if not isinstance(content, dict):
+        raise UsageError(f"{path}: a job file is a list of `key: value` lines")
+    overridden = [_override(content, setting) for setting in settings]
+    return _validate(content, str(path), lines, overridden)
+
+
+def job_from(content: Mapping[str, Any]) -> Job:
+    """A Job from a plain mapping (the Python API). Raises UsageError."""
+    return _validate(dict(content), "job", {}, [])
+
+
+def line_of(path: Path, key: str) -> str:
+    """``path, line N`` for a top-level key, or ``path`` alone: for errors found later."""
+    try:
+        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except (OSError, yaml.YAMLError):
+        return str(path)
+    for name, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+        if name.value == key:
+            return f"{path}, line {name.start_mark.line + 1}"
+    return str(path)
+
+
+def _construct(
+    node: yaml.Node, location: _Location, lines: dict[_Location, int], path: Path
+) -> Any:
+    """Plain Python data, the line of every key on the side; a key given twice is an error."""
+    lines[location] = node.start_mark.line + 1
+    if isinstance(node, yaml.MappingNode):
+        result: dict[Any, Any] = {}
+        for key_node, value_node in node.value:
+            line = key_node.start_mark.line + 1
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise UsageError(f"{path}, line {line}: a key must be a word")
+            key = key_node.value
+            if key in result:
+                raise UsageError(f"{path}, line {line}: {key!r} is given twice")
+            result[key] = _construct(value_node, (*location, key), lines, path)
+            lines[*location, key] = line
+        return result
+    if isinstance(node, yaml.SequenceNode):
+        return [_construct(n, (*location, i), lines, path) for i, n in enumerate(node.value)]
+    constructor = yaml.SafeLoader("")
+    try:
+        return constructor.construct_object(node)
+    except ValueError as e:  # 2026-13-45 looks like a date to YAML and is none
+        raise UsageError(f"{path}, line {node.start_mark.line + 1}: {e}") from None
+
+
+def _override(content: dict[str, Any], setting: str) -> str:
+    """Lay one ``key.path=value`` over the job file's content; returns the key path."""
+    key_path, equals, text = setting.partition("=")
+    keys = key_path.split(".")
+    if not equals or not all(keys):
+        raise UsageError(f"--set {setting}: write --set key.path=value")
+    try:
+        value = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError):
+        value = text
+    if isinstance(value, dict) and None in value.values():
+        value = text  # prompt={column} is a template; YAML takes it for a mapping
+    target = content
+    for key in keys[:-1]:
+        inner = target.get(key)
+        if not isinstance(inner, dict):
+            inner = target[key] = {}
+        target = inner
+    target[keys[-1]] = value
+    return key_path
+
+
+def _validate(
+    content: dict[str, Any], name: str, lines: dict[_Location, int], overridden: list[str]
+) -> Job:
+    try:
+        return Job.model_validate(content)
+    except ValidationError as e:
+        problems = [_explain(error, name, lines, overridden) for error in _distinct(e)]
+        raise UsageError(problems[0], *problems[1:]) from None
+
+
+def _distinct(error: ValidationError) -> list[Any]:
+    """One problem per place: a union that matched no member reports each of them."""
+    seen: dict[_Location, Any] = {}
+    for problem in error.errors(include_url=False):
+        location = problem["loc"]
+        # the last part of an unknown key's place is the user's own word
+        own = 1 if problem["type"] == "extra_forbidden" else 0
+        inner = location[: len(location) - own]
+        place = tuple(p for p in inner if not _names_a_type(p)) + location[len(location) - own :]
+        tags = {p for p in inner if isinstance(p, str) and p.startswith("[")}
+        seen.setdefault(place, {**problem, "loc": place, "tags": tags})
+    return list(seen.values())
+
+
+def _names_a_type(part: str | int) -> bool:
+    """pydantic puts the name or tag of the tried union member into the location."""
+    return isinstance(part, str) and (
+        part[:1].isupper() or any(c in part for c in "[(-") or part in ("str", "int")
+    )
+
+
+def _explain(
+    problem: Mapping[str, Any], name: str, lines: Mapping[_Location, int], overridden: list[str]
+) -> str:
+    location: _Location = problem["loc"]
+    dotted = ".".join(str(part) for part in location)
+    if any(f"{dotted}.".startswith(f"{k}.") or k.startswith(f"{dotted}.") for k in overridden):
+        where = f"--set {dotted}"
+    else:
+        line = next(
+            (lines[location[:n]] for n in range(len(location), 0, -1) if location[:n] in lines),
+            None,
+        )
+        where = f"{name}, line {line}" if line else name
+    if problem["type"] == "extra_forbidden":
+        known = _keys_at(location[:-1], column="[column]" in problem["tags"])
+        near = did_you_mean(str(location[-1]), known)
+        hint = f"did you mean {near!r}?" if near else f"known here: {', '.join(known)}"
+        return f"{where}: unknown key {dotted!r}; {hint}"
+    if problem["type"] == "missing":
+        return f"{where}: {dotted!r} is missing"
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    return f"{where}: {dotted + ': ' if dotted else ''}{message}"
+
+
+def _keys_at(location: _Location, *, column: bool) -> list[str]:
+    """The keys that the model at ``location`` of a job file knows (``column``: the union's
+    member that names a column, which is the last)."""
+    model: type[BaseModel] = Job
+    for part in location:
+        if isinstance(part, int):
+            continue
+        annotation = model.model_fields[part].annotation
+        models = [t for t in _flatten(annotation) if issubclass(t, BaseModel)]
+        if not models:
+            break
+        model = models[-1] if column else models[0]
+    return list(model.model_fields)
+
+
+def _flatten(annotation: Any) -> list[type]:
+    arguments = get_args(annotation)
+    if not arguments:
+        return [annotation] if isinstance(annotation, type) else []
+    return [t for argument in arguments for t in _flatten(argument)]

@@ -1,0 +1,83 @@
+"""Sampling parameters under vLLM's own names, checked without loading vLLM."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pipeline.errors import RowError, RowErrorType, did_you_mean
+
+DEFAULT_MAX_TOKENS = 256
+SAMPLING_COLUMN = "sampling_params"
+_Word = Annotated[str, Field(min_length=1)]
+
+
+class Sampling(BaseModel):
+    """vLLM's ``SamplingParams``, as far as one completion per row goes.
+
+    Two defaults differ from vLLM's: ``temperature`` 0 (a dataset should come out the same
+    twice) and ``max_tokens`` 256 (16 cuts nearly every answer). Units: tokens.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
+    max_tokens: Annotated[int, Field(ge=1)] = DEFAULT_MAX_TOKENS
+    min_tokens: Annotated[int, Field(ge=0)] = 0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    top_k: Annotated[int, Field(ge=-1)] = 0
+    min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    stop: _Word | tuple[_Word, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    ignore_eos: bool = False
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
+    repetition_penalty: Annotated[float, Field(gt=0)] = 1.0
+    bad_words: tuple[_Word, ...] = ()
+    include_stop_str_in_output: bool = False
+    skip_special_tokens: bool = True
+
+    @model_validator(mode="after")
+    def _least_is_not_above_most(self) -> Self:
+        if self.min_tokens > self.max_tokens:
+            raise ValueError(f"min_tokens {self.min_tokens} is above max_tokens {self.max_tokens}")
+        return self
+
+    def overridden_by(self, value: object) -> Sampling:
+        """These parameters with those of one row's ``sampling_params`` put over them.
+
+        ``value`` is a mapping (a struct column; null members are left out) or JSON text of one.
+        Raises RowError (InvalidSampling) when it is neither, or names or values are wrong.
+        """
+        if value is None:
+            return self
+        try:
+            given = json.loads(value) if isinstance(value, str) else value
+            if not isinstance(given, Mapping):
+                raise TypeError(f"expected an object, got {type(given).__name__}")
+            changes = {str(k): v for k, v in given.items() if v is not None}
+            return Sampling.model_validate(self.model_dump() | changes)
+        except ValidationError as e:
+            raise RowError(RowErrorType.INVALID_SAMPLING, explain(e)) from None
+        except (ValueError, TypeError) as e:
+            raise RowError(RowErrorType.INVALID_SAMPLING, f"{SAMPLING_COLUMN}: {e}") from None
+
+    def as_vllm(self) -> dict[str, Any]:
+        """Keyword arguments for ``vllm.SamplingParams``."""
+        arguments = self.model_dump(exclude_defaults=True)
+        arguments |= {"temperature": self.temperature, "max_tokens": self.max_tokens}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in arguments.items()}
+
+
+def explain(error: ValidationError) -> str:
+    """One line for the first thing that is wrong in a row's sampling parameters."""
+    first = error.errors()[0]
+    name = str(first["loc"][0]) if first["loc"] else SAMPLING_COLUMN
+    if first["type"] == "extra_forbidden":
+        near = did_you_mean(name, Sampling.model_fields)
+        return f"{SAMPLING_COLUMN} has no {name!r}" + (f"; did you mean {near!r}?" if near else "")
+    return f"{SAMPLING_COLUMN}.{name}: {first['msg']}, got {first['input']!r}"

@@ -1,0 +1,281 @@
+"""Readers: any stretch of rows, in any order of asking, is that stretch of the whole file."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline import UsageError
+from pipeline.data.formats import Rows
+from pipeline.data.jsonl_format import STRIDE
+from pipeline.data.read import UnitReader
+from pipeline.data.shards import InputFiles, discover
+from pipeline.data.units import Unit
+from pipeline.spec.job import Input
+from tests.samples import json_lines, lines, quick
+
+
+def stretches(rows: int) -> st.SearchStrategy[list[tuple[int, int]]]:
+    pair = st.tuples(st.integers(0, rows), st.integers(0, rows)).map(sorted).map(tuple)
+    return st.lists(pair, min_size=1, max_size=6)
+
+
+def open_file(path: Path | str) -> tuple[InputFiles, UnitReader]:
+    files = discover(Input(path=str(path)))
+    return files, UnitReader(files.shards, files.schema)
+
+
+def read_all(path: Path | str) -> Rows:
+    files, reader = open_file(path)
+    read = reader.read(Unit("u", 0, 0, files.rows))
+    reader.close()
+    return read
+
+
+def check(path: Path, expected: list[dict[str, object]], asked: list[tuple[int, int]]) -> None:
+    files, reader = open_file(path)
+    assert files.rows == len(expected)
+    for start, stop in asked:
+        assert reader.read(Unit("u", 0, start, stop)).table.to_pylist() == expected[start:stop]
+    reader.close()
+
+
+def sample_rows(count: int) -> list[dict[str, object]]:
+    return [{"n": i, "text": None if i % 7 == 3 else f'row {i}, "{i}"\nend'} for i in range(count)]
+
+
+@quick
+@given(data=st.data(), groups=st.lists(st.integers(0, 1500), min_size=1, max_size=5))
+def test_a_stretch_of_a_parquet_file(
+    tmp_path: Path, data: st.DataObject, groups: list[int]
+) -> None:
+    expected = sample_rows(sum(groups))
+    schema = pa.schema([("n", pa.int64()), ("text", pa.string())])
+    start = 0
+    with pq.ParquetWriter(tmp_path / "a.parquet", schema) as writer:
+        for size in groups:
+            writer.write_table(pa.Table.from_pylist(expected[start : start + size], schema))
+            start += size
+
+    check(tmp_path / "a.parquet", expected, data.draw(stretches(len(expected))))
+
+
+@quick
+@given(data=st.data(), count=st.integers(1, 3 * STRIDE), blanks=st.sets(st.integers(0, 300)))
+def test_a_stretch_of_a_jsonl_file(
+    tmp_path: Path, data: st.DataObject, count: int, blanks: set[int]
+) -> None:
+    """Blank lines are no rows, wherever they stand."""
+    expected = sample_rows(count)
+    text = "".join(
+        ("\n  \n" if i in blanks else "") + json.dumps(row) + "\n" for i, row in enumerate(expected)
+    )
+    (tmp_path / "a.jsonl").write_text(text, encoding="utf-8")
+
+    check(tmp_path / "a.jsonl", expected, data.draw(stretches(count)))
+
+
+@quick
+@given(data=st.data(), count=st.integers(1, 300))
+def test_a_stretch_of_a_csv_file(tmp_path: Path, data: st.DataObject, count: int) -> None:
+    """Quoted commas, quotes and line breaks are text, empty cells are null."""
+    expected = sample_rows(count)
+    with (tmp_path / "a.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, ["n", "text"])
+        writer.writeheader()
+        writer.writerows(expected)
+
+    check(tmp_path / "a.csv", expected, data.draw(stretches(count)))
+
+
+def test_a_stretch_of_a_csv_file_of_many_blocks(tmp_path: Path) -> None:
+    """pyarrow reads a megabyte at a time."""
+    expected: list[dict[str, object]] = [{"n": i, "text": "x" * 500} for i in range(6000)]
+    with (tmp_path / "a.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, ["n", "text"])
+        writer.writeheader()
+        writer.writerows(expected)
+
+    check(tmp_path / "a.csv", expected, [(0, 10), (2000, 2300), (5990, 6000), (100, 4000)])
+
+
+def test_columns_of_parquet_files_follow_the_common_schema(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"x": [1], "y": ["a"]}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"y": ["b"], "x": [2]}), tmp_path / "b.parquet")
+
+    _, reader = open_file(tmp_path / "*.parquet")
+    second = reader.read(Unit("u", 1, 0, 1)).table
+    reader.close()
+    assert second.to_pylist() == [{"x": 2, "y": "b"}]
+
+
+def test_shards_may_be_read_in_turn(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        json_lines(tmp_path / f"{name}.jsonl", [{"text": f"{name}{i}"} for i in range(3)])
+
+    _, reader = open_file(tmp_path / "*.jsonl")
+    read = [reader.read(Unit("u", s, 1, 2)).table.to_pylist() for s in (0, 1, 0)]
+    reader.close()
+    assert read == [[{"text": "a1"}], [{"text": "b1"}], [{"text": "a1"}]]
+
+
+def test_a_unit_without_rows_has_the_columns(tmp_path: Path) -> None:
+    _, reader = open_file(json_lines(tmp_path / "a.jsonl", [{"text": "x"}]))
+
+    assert reader.read(Unit("u", 0, 0, 0)).table.schema.names == ["text"]
+
+
+def test_nested_columns_come_as_they_are(tmp_path: Path) -> None:
+    rows = [{"m": [{"role": "user", "content": "hi"}], "s": {"a": {"b": 1}}}]
+    json_lines(tmp_path / "a.jsonl", rows)
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+
+    assert read_all(tmp_path / "a.jsonl").table.to_pylist() == rows
+    assert read_all(tmp_path / "a.parquet").table.to_pylist() == rows
+
+
+class TestCsv:
+    @pytest.mark.parametrize(
+        ("cells", "kind", "values"),
+        [
+            (["1", "", "-2"], pa.int64(), [1, None, -2]),
+            (["1", "2.5"], pa.float64(), [1.0, 2.5]),
+            (["true", "false"], pa.bool_(), [True, False]),
+            (["1", "x"], pa.string(), ["1", "x"]),
+            (["NA", "null", "NaN!"], pa.string(), ["NA", "null", "NaN!"]),
+            (["x", '""', ""], pa.string(), ["x", "", None]),
+            (["", ""], pa.string(), [None, None]),
+        ],
+    )
+    def test_a_column_has_the_narrowest_type_of_all_its_cells(
+        self, tmp_path: Path, cells: list[str], kind: pa.DataType, values: list[object]
+    ) -> None:
+        """An empty cell is null, an empty pair of quotes is empty text."""
+        path = lines(tmp_path / "a.csv", ["c,d", *(f"{cell},-" for cell in cells)])
+
+        column = read_all(path).table.column("c")
+        assert (column.type, column.to_pylist()) == (kind, values)
+
+    def test_a_type_that_only_a_late_cell_rules_out_is_ruled_out(self, tmp_path: Path) -> None:
+        path = lines(tmp_path / "a.csv", ["c,d", *[f"1,{'x' * 400}"] * 6000, "late,x"])
+
+        assert discover(Input(path=path)).schema.field("c").type == pa.string()
+
+    def test_a_line_with_too_many_cells_is_refused_and_shown(self, tmp_path: Path) -> None:
+        path = lines(tmp_path / "a.csv", ["a,b", "1,2", "1,2,3"])
+
+        with pytest.raises(UsageError, match="got 3: 1,2,3"):
+            discover(Input(path=path))
+
+    def test_a_header_that_names_a_column_twice_is_refused(self, tmp_path: Path) -> None:
+        path = lines(tmp_path / "a.csv", ["text,text", "1,2"])
+
+        with pytest.raises(UsageError, match="text"):
+            discover(Input(path=path))
+
+    def test_bytes_that_are_no_text_are_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "a.csv").write_bytes(b"text\n\xff\xfe\n")
+
+        with pytest.raises(UsageError, match=r"a\.csv"):
+            discover(Input(path=str(tmp_path / "a.csv")))
+
+    def test_windows_line_ends_and_a_byte_order_mark_are_no_content(self, tmp_path: Path) -> None:
+        (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbftext,n\r\nx,1\r\n")
+
+        assert read_all(tmp_path / "a.csv").table.to_pylist() == [{"text": "x", "n": 1}]
+
+
+class TestJsonl:
+    def test_a_malformed_line_is_an_invalid_row_and_the_others_are_fine(
+        self, tmp_path: Path
+    ) -> None:
+        path = lines(tmp_path / "a.jsonl", ['{"text": "a"}', '{"text": ', '{"text": "c"}'])
+
+        read = read_all(path)
+        assert read.table.to_pylist() == [{"text": "a"}, {"text": None}, {"text": "c"}]
+        assert read.invalid == {1: "the line is not a JSON object"}
+
+    @pytest.mark.parametrize("line", ["[1]", "3", '"text"', "null", "nonsense", "[" * 100_000])
+    def test_a_line_that_is_no_object_is_an_invalid_row(self, tmp_path: Path, line: str) -> None:
+        path = lines(tmp_path / "a.jsonl", ['{"text": "a"}', line])
+
+        assert set(read_all(path).invalid) == {1}
+
+    def test_positions_of_invalid_rows_count_from_the_units_start(self, tmp_path: Path) -> None:
+        path = lines(tmp_path / "a.jsonl", ['{"text": "a"}', "", '{"text": "b"}', "x"])
+        _, reader = open_file(path)
+
+        assert set(reader.read(Unit("u", 0, 1, 3)).invalid) == {1}
+        reader.close()
+
+    def test_a_stray_number_among_texts_is_an_invalid_row(self, tmp_path: Path) -> None:
+        path = json_lines(tmp_path / "a.jsonl", [{"text": "a"}, {"text": 5}, {"text": "c"}])
+
+        read = read_all(path)
+        assert read.table.to_pylist() == [{"text": "a"}, {"text": None}, {"text": "c"}]
+        assert read.invalid == {1: "field 'text' is not a string"}
+
+    def test_a_stray_text_among_numbers_is_an_invalid_row(self, tmp_path: Path) -> None:
+        path = json_lines(tmp_path / "a.jsonl", [*({"n": i} for i in range(9)), {"n": "n/a"}])
+
+        assert set(read_all(path).invalid) == {9}
+
+    def test_a_stray_list_among_texts_is_an_invalid_row(self, tmp_path: Path) -> None:
+        path = json_lines(tmp_path / "a.jsonl", [{"t": "a"}, {"t": "b"}, {"t": ["c"]}])
+
+        assert set(read_all(path).invalid) == {2}
+
+    def test_a_stray_value_inside_an_object_is_an_invalid_row(self, tmp_path: Path) -> None:
+        rows = [*({"s": {"a": i}} for i in range(9)), {"s": {"a": "n/a"}}]
+
+        assert set(read_all(json_lines(tmp_path / "a.jsonl", rows)).invalid) == {9}
+
+    def test_a_number_too_large_for_a_column_is_an_invalid_row(self, tmp_path: Path) -> None:
+        rows = [*({"n": i} for i in range(9)), {"n": 2**70}]
+
+        assert set(read_all(json_lines(tmp_path / "a.jsonl", rows)).invalid) == {9}
+
+    def test_half_a_surrogate_pair_is_an_invalid_row(self, tmp_path: Path) -> None:
+        """Cut-off tweets end in one: JSON can say it, UTF-8 cannot."""
+        path = lines(tmp_path / "a.jsonl", ['{"text": "a"}', '{"text": "b \\ud83d"}'])
+
+        assert set(read_all(path).invalid) == {1}
+
+    def test_whole_numbers_and_fractions_are_numbers(self, tmp_path: Path) -> None:
+        path = json_lines(tmp_path / "a.jsonl", [{"n": 1}, {"n": 2.5}, {"n": None}])
+
+        assert read_all(path).table.column("n").to_pylist() == [1.0, 2.5, None]
+
+    def test_a_field_that_a_line_lacks_is_null(self, tmp_path: Path) -> None:
+        path = json_lines(tmp_path / "a.jsonl", [{"a": 1}, {"b": "x"}])
+
+        read = read_all(path)
+        assert read.table.to_pylist() == [{"a": 1, "b": None}, {"a": None, "b": "x"}]
+        assert read.invalid == {}
+
+    def test_a_last_line_without_its_end_is_a_row(self, tmp_path: Path) -> None:
+        (tmp_path / "a.jsonl").write_text('{"a": 1}\n{"a": 2}', encoding="utf-8")
+
+        assert read_all(tmp_path / "a.jsonl").table.column("a").to_pylist() == [1, 2]
+
+    def test_a_file_without_any_object_is_refused(self, tmp_path: Path) -> None:
+        path = lines(tmp_path / "a.jsonl", ["not", "json"])
+
+        with pytest.raises(UsageError, match="no line of it is a JSON object"):
+            discover(Input(path=path))
+
+    def test_a_column_without_any_common_type_is_refused_by_file_and_name(
+        self, tmp_path: Path
+    ) -> None:
+        path = json_lines(tmp_path / "a.jsonl", [{"odd": True}, {"odd": [1]}])
+
+        with pytest.raises(UsageError, match=r"a\.jsonl") as caught:
+            discover(Input(path=path))
+        assert "'odd'" in str(caught.value)

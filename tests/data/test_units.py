@@ -1,0 +1,122 @@
+"""Units: every row in exactly one, in order, found again by a resume."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.data.shards import Shard
+from pipeline.data.units import Unit, cut, unit_rows
+from tests.samples import quick
+
+ROW_COUNTS = st.lists(st.integers(0, 3000), min_size=1, max_size=5)
+UNIT_ROWS = st.sampled_from([128, 256, 1024, 4096])
+
+
+def shard(index: int, rows: int, boundaries: tuple[int, ...] = ()) -> Shard:
+    return Shard(index, f"{index}.parquet", "parquet", 10, "v1", rows, boundaries)
+
+
+@st.composite
+def shards(draw: st.DrawFn) -> list[Shard]:
+    made = []
+    for index, rows in enumerate(draw(ROW_COUNTS)):
+        inner = draw(st.sets(st.integers(1, max(rows, 1)), max_size=8)) - {rows}
+        made.append(shard(index, rows, (0, *sorted(inner)) if rows else ()))
+    return made
+
+
+@quick
+@given(shards(), UNIT_ROWS, st.none() | st.integers(0, 8000))
+def test_units_cover_the_first_rows_once_each_in_order(
+    files: list[Shard], rows_per_unit: int, limit: int | None
+) -> None:
+    everything = [(s.index, row) for s in files for row in range(s.rows)]
+
+    units = cut(files, rows_per_unit, limit)
+
+    covered = [(u.shard, row) for u in units for row in range(u.start, u.stop)]
+    assert covered == everything[:limit]
+
+
+@quick
+@given(shards(), UNIT_ROWS)
+def test_no_unit_has_more_rows_than_asked(files: list[Shard], rows_per_unit: int) -> None:
+    assert all(u.rows <= rows_per_unit for u in cut(files, rows_per_unit))
+
+
+@quick
+@given(shards(), UNIT_ROWS)
+def test_file_names_sort_in_input_order(files: list[Shard], rows_per_unit: int) -> None:
+    names = [u.file_name for u in cut(files, rows_per_unit)]
+
+    assert names == sorted(set(names))
+
+
+@quick
+@given(shards(), UNIT_ROWS)
+def test_the_same_input_gives_the_same_ids_and_no_two_alike(
+    files: list[Shard], rows_per_unit: int
+) -> None:
+    ids = [u.id for u in cut(files, rows_per_unit)]
+
+    assert ids == [u.id for u in cut(files, rows_per_unit)]
+    assert len(set(ids)) == len(ids)
+
+
+def test_a_changed_file_gives_other_ids() -> None:
+    [old] = cut([Shard(0, "a", "csv", 10, "v1", 5)], 128)
+    [new] = cut([Shard(0, "a", "csv", 10, "v2", 5)], 128)
+
+    assert old.id != new.id
+
+
+def test_a_unit_ends_at_a_row_groups_end_in_its_last_quarter() -> None:
+    units = cut([shard(0, 400, (0, 100, 200, 300))], 128)
+
+    assert [u.stop for u in units] == [100, 200, 300, 400]
+
+
+def test_a_row_groups_end_before_the_last_quarter_is_passed_over() -> None:
+    units = cut([shard(0, 400, (0, 90, 290))], 128)
+
+    assert [u.stop for u in units] == [128, 256, 384, 400]
+
+
+def test_of_two_row_groups_ends_the_later_one_is_taken() -> None:
+    assert cut([shard(0, 400, (0, 100, 120))], 128)[0].stop == 120
+
+
+def test_a_limit_cuts_through_a_row_group() -> None:
+    units = cut([shard(0, 400, (0, 100))], 128, limit=110)
+
+    assert [(u.start, u.stop) for u in units] == [(0, 110)]
+
+
+def test_a_unit_never_spans_two_shards() -> None:
+    units = cut([shard(0, 5), shard(1, 7)], 128)
+
+    assert [(u.shard, u.start, u.stop) for u in units] == [(0, 0, 5), (1, 0, 7)]
+
+
+def test_an_input_without_rows_is_one_empty_unit() -> None:
+    [unit] = cut([shard(0, 0), shard(1, 0)], 128)
+
+    assert (unit.shard, unit.rows) == (0, 0)
+
+
+def test_a_unit_names_its_file_by_shard_and_row() -> None:
+    assert Unit("u", 3, 128, 256).file_name == "00003-000000000128.parquet"
+
+
+@quick
+@given(st.integers(0, 10**9))
+def test_units_are_powers_of_two_within_bounds(total: int) -> None:
+    rows = unit_rows(total)
+
+    assert 128 <= rows <= 4096
+    assert rows & (rows - 1) == 0
+
+
+def test_larger_inputs_have_larger_units() -> None:
+    assert [unit_rows(n) for n in (0, 8192, 8193, 10**6, 10**9)] == [128, 128, 256, 4096, 4096]

@@ -1,0 +1,205 @@
+"""kill -9 at any moment: another run finishes the job with every row exactly once."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+pytestmark = pytest.mark.ray
+
+# slow enough to be interrupted: about 80 requests at once, some 20 steps each
+_JOB = """\
+name: slow
+model: gemma-3-270m
+input: {path: rows/*.parquet}
+prompt: "Continue: {text}"
+sampling: {max_tokens: 32}
+output: {path: out, keep: [id]}
+engine: {kind: simulated, simulated: {step_seconds: 0.04, num_blocks: 1024}}
+resources: {workers: 2}
+"""
+_ROWS = (900, 700)
+_SEED = 20260127
+
+Files = dict[str, tuple[bytes, int]]
+
+
+def _prepare(folder: Path, write_shards) -> Path:
+    write_shards(folder / "rows", *_ROWS)
+    (folder / "job.yaml").write_text(_JOB)
+    return folder / "out"
+
+
+def _published(output: Path) -> int:
+    """Units whose rows a reader sees."""
+    return len(list(output.glob("[!.]*.parquet")))
+
+
+@dataclass(frozen=True)
+class Story:
+    """Three interrupted runs and the one that came to the end, on the same output."""
+
+    output: Path
+    units: int
+    after_kill: list[Files]  # the published files after each kill
+    rows_after_kill: list[list[int]]  # the ids that a reader saw then
+    stopped: Any  # how the run that was stopped by Ctrl-C ended
+    left: list[str]  # its processes that lived on
+    facts: dict
+
+
+@pytest.fixture(scope="module")
+def story(
+    tmp_path_factory: pytest.TempPathFactory, launcher, write_shards, read_output, files_of
+) -> Story:
+    """First the driver alone is killed and the job run again at once, while orphans may still
+    work; then everything is killed, as by a power cut; then a run is stopped by Ctrl-C; then the
+    job is run to its end."""
+    folder = tmp_path_factory.mktemp("killed")
+    output = _prepare(folder, write_shards)
+    dice = random.Random(_SEED)
+    files, rows = [], []
+
+    def note() -> None:
+        files.append(files_of(output))
+        rows.append(read_output(output)["id"].to_pylist() if files[-1] else [])
+
+    first = launcher.start("run", "job.yaml", cwd=folder)
+    wanted = dice.randint(1, 3)
+    first.wait_until(lambda: _published(output) >= wanted, f"{wanted} units")
+    first.kill_driver()
+    note()
+
+    second = launcher.start("run", "job.yaml", cwd=folder)
+    wanted = _published(output) + dice.randint(1, 3)
+    second.wait_until(lambda: _published(output) >= wanted, f"{wanted} units")
+    second.kill_all()
+    first.kill_all()
+    note()
+
+    third = launcher.start("run", "job.yaml", "--json", cwd=folder)
+    wanted = _published(output) + 1
+    third.wait_until(lambda: _published(output) >= wanted, f"{wanted} units")
+    os.killpg(third.process.pid, signal.SIGINT)  # as a terminal does
+    stopped = third.wait()
+    left = third.gone(20)
+    note()
+
+    finished = launcher.run("run", "job.yaml", "--json", cwd=folder)
+    assert finished.code == 0, finished.err
+    return Story(output, _published(output), files, rows, stopped, left, finished.json)
+
+
+def test_the_job_was_cut_off_in_its_middle(story: Story) -> None:
+    """What makes the other tests here worth something."""
+    assert all(0 < len(files) < story.units for files in story.after_kill)
+
+
+def test_after_all_that_every_row_is_there_once_and_in_order(story: Story, read_output) -> None:
+    assert read_output(story.output)["id"].to_pylist() == list(range(sum(_ROWS)))
+
+
+def test_a_reader_never_sees_a_row_twice(story: Story) -> None:
+    assert all(len(set(rows)) == len(rows) for rows in story.rows_after_kill)
+
+
+@pytest.mark.parametrize("kill", [0, 1, 2])
+def test_what_was_committed_is_not_computed_again(kill: int, story: Story, files_of) -> None:
+    now = files_of(story.output)
+    for name, before in story.after_kill[kill].items():
+        assert now[name] == before
+
+
+def test_the_last_run_says_how_much_it_found(story: Story) -> None:
+    found = len(story.rows_after_kill[-1])
+    assert 0 < found <= story.facts["reused"] < sum(_ROWS)
+
+
+def test_ctrl_c_says_how_much_is_done_and_how_to_go_on(story: Story) -> None:
+    assert story.stopped.code == 1
+    assert story.stopped.out == ""
+    assert f"of {sum(_ROWS)} rows are committed" in story.stopped.err
+    assert "the same command goes on from there" in story.stopped.err
+    assert "Traceback" not in story.stopped.err
+
+
+def test_no_process_outlives_a_run_stopped_by_ctrl_c(story: Story) -> None:
+    assert story.left == []
+
+
+def test_the_counts_are_over_the_whole_dataset(story: Story) -> None:
+    assert (story.facts["rows"], story.facts["succeeded"]) == (sum(_ROWS), sum(_ROWS))
+
+
+def test_the_summary_and_the_marker_are_those_of_a_whole_dataset(story: Story) -> None:
+    summary = json.loads((story.output / "_rackmill/summary.json").read_text())
+    assert summary["rows"] == sum(_ROWS)
+    assert (story.output / "_SUCCESS").exists()
+
+
+def test_nothing_but_the_dataset_is_left(story: Story) -> None:
+    assert list((story.output / "_rackmill/attempts").glob("*")) == []
+    assert len(list(story.output.glob("*.parquet"))) == story.units
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A run that lost a worker's process on its way."""
+
+    output: Path
+    code: int
+    out: str
+    err: str
+    left: list[str]
+
+
+@pytest.fixture(scope="module")
+def loss(tmp_path_factory: pytest.TempPathFactory, launcher, write_shards) -> Loss:
+    folder = tmp_path_factory.mktemp("loss")
+    output = _prepare(folder, write_shards)
+    started = launcher.start("run", "job.yaml", "--json", cwd=folder)
+    workers: list[psutil.Process] = []
+
+    def both_at_work() -> bool:
+        workers[:] = started.workers()
+        return len(workers) == 2 and _published(output) >= 1
+
+    started.wait_until(both_at_work, "a unit was done and both workers were there")
+    random.Random(_SEED).choice(workers).kill()
+    finished = started.wait()
+    return Loss(output, finished.code, finished.out, finished.err, started.gone(20))
+
+
+def test_a_run_that_loses_a_worker_still_finishes(loss: Loss) -> None:
+    assert loss.code == 0, loss.err
+
+
+def test_the_lost_workers_rows_are_there_once(loss: Loss, read_output) -> None:
+    assert read_output(loss.output)["id"].to_pylist() == list(range(sum(_ROWS)))
+
+
+def test_the_loss_is_said(loss: Loss) -> None:
+    assert "stopped and is replaced" in loss.err
+    assert "Traceback" not in loss.err
+
+
+def test_stdout_is_still_one_json_object(loss: Loss) -> None:
+    """Whatever Ray has to say about the loss goes elsewhere."""
+    assert json.loads(loss.out)["rows"] == sum(_ROWS)
+
+
+def test_the_counts_are_over_rows_not_over_attempts(loss: Loss) -> None:
+    facts = json.loads((loss.output / "_rackmill/summary.json").read_text())
+    assert (facts["rows"], facts["succeeded"], facts["reused"]) == (sum(_ROWS), sum(_ROWS), 0)
+
+
+def test_no_process_outlives_a_run_that_lost_one(loss: Loss) -> None:
+    assert loss.left == []

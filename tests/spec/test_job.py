@@ -1,0 +1,167 @@
+"""What a job may say: the rules of the model itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pipeline import UsageError
+from tests.samples import job
+
+OBJECT = {"type": "object", "properties": {"topic": {"type": "string"}}}
+
+
+def refusal(**changes: Any) -> str:
+    with pytest.raises(UsageError) as caught:
+        job(**changes)
+    return str(caught.value)
+
+
+def test_the_smallest_job_has_repeatable_defaults() -> None:
+    made = job()
+
+    assert (made.sampling.temperature, made.sampling.max_tokens) == (0.0, 256)
+    assert (made.engine.kind, made.resources.workers) == ("vllm", "auto")
+
+
+@pytest.mark.parametrize("missing", ["name", "model", "input", "output"])
+def test_a_required_key_that_is_missing_is_named(missing: str) -> None:
+    assert f"{missing!r} is missing" in refusal(**{missing: None})
+
+
+def test_a_job_has_a_prompt_or_messages() -> None:
+    assert "give either prompt or messages" in refusal(prompt=None)
+
+
+def test_a_job_has_not_both_a_prompt_and_messages() -> None:
+    messages = [{"role": "user", "content": "{text}"}]
+
+    assert "give either prompt or messages" in refusal(messages=messages)
+
+
+def test_a_text_is_only_one_of_template_jinja_and_column() -> None:
+    assert "exactly one of" in refusal(prompt={"jinja": "{{ text }}", "column": "text"})
+
+
+@pytest.mark.parametrize("prompt", ["{", "a } b", "{}", {"jinja": "{% if %}"}])
+def test_a_template_with_bad_syntax_is_refused_before_any_row(prompt: object) -> None:
+    assert "prompt" in refusal(prompt=prompt)
+
+
+def test_a_message_role_is_one_of_three() -> None:
+    assert "messages.0.role" in refusal(prompt=None, messages=[{"role": "robot", "content": "x"}])
+
+
+def test_messages_may_come_from_a_column() -> None:
+    assert job(prompt=None, messages={"column": "chat"}).prompt_fields == ("chat",)
+
+
+def test_prompt_fields_come_once_each_in_order_of_first_use() -> None:
+    messages = [
+        {"role": "system", "content": "{b} {a}"},
+        {"role": "user", "content": "{a} {c.d}"},
+    ]
+
+    assert job(prompt=None, messages=messages).prompt_fields == ("b", "a", "c.d")
+
+
+def test_a_label_has_exactly_one_shape() -> None:
+    assert "exactly one of" in refusal(label={"choices": ["a", "b"], "regex": "a|b"})
+    assert "exactly one of" in refusal(label={"gold": "truth"})
+
+
+def test_unquoted_yes_and_no_among_choices_are_explained() -> None:
+    """YAML reads them as true and false."""
+    assert "quote choices" in refusal(label={"choices": [True, False]})
+
+
+def test_numbers_among_choices_are_text() -> None:
+    assert job(label={"choices": [1, 2.5, "three"]}).label.choices == ("1", "2.5", "three")
+
+
+@pytest.mark.parametrize(
+    ("choices", "said"),
+    [(["a"], "at least 2"), (["a", "a"], "twice"), (["a", " "], "empty"), ([1, "1"], "twice")],
+)
+def test_choices_are_two_or_more_different_texts(choices: list[object], said: str) -> None:
+    assert said in refusal(label={"choices": choices})
+
+
+def test_a_json_schema_that_is_none_is_refused() -> None:
+    assert "not a JSON schema" in refusal(label={"json_schema": {"type": "objekt"}})
+
+
+@pytest.mark.parametrize("schema", [{"type": "string"}, {"type": "object"}, {}])
+def test_a_json_schema_is_an_object_with_properties(schema: dict[str, Any]) -> None:
+    assert "type object with properties" in refusal(label={"json_schema": schema})
+
+
+def test_a_json_schema_is_kept_as_it_is_written() -> None:
+    assert job(label={"json_schema": OBJECT}).label.json_schema == OBJECT
+
+
+def test_a_regex_must_compile() -> None:
+    assert "not a regular expression" in refusal(label={"regex": "(a"})
+
+
+def test_an_example_has_an_answer() -> None:
+    assert "example 1 has no 'answer'" in refusal(examples=[{"text": "x"}])
+
+
+def test_an_example_has_the_fields_of_the_prompt() -> None:
+    said = refusal(examples=[{"text": "x", "answer": "a"}, {"txt": "y", "answer": "b"}])
+
+    assert "example 2 lacks the prompt's field 'text'" in said
+
+
+def test_an_example_answers_with_one_of_the_choices() -> None:
+    said = refusal(
+        examples=[{"text": "x", "answer": "maybe"}], label={"choices": ["certain", "never"]}
+    )
+
+    assert "example 1" in said
+    assert "none of the choices" in said
+
+
+def test_an_example_may_answer_a_numeric_choice_with_a_number() -> None:
+    examples = [{"text": "x", "answer": 1}]
+
+    assert job(examples=examples, label={"choices": [1, 2]}).examples[0]["answer"] == 1
+
+
+def test_an_example_whose_field_is_empty_is_refused() -> None:
+    """It could not be rendered, for no row at all."""
+    assert "example 1" in refusal(examples=[{"text": None, "answer": "a"}])
+
+
+def test_an_example_that_lacks_a_nested_field_is_refused() -> None:
+    examples = [{"post": {"title": "x"}, "answer": "a"}]
+
+    assert "example 1" in refusal(prompt="{post.body}", examples=examples)
+
+
+def test_examples_need_a_prompt_template() -> None:
+    said = refusal(prompt={"column": "text"}, examples=[{"text": "x", "answer": "a"}])
+
+    assert "examples need a prompt template" in said
+
+
+def test_an_input_names_at_least_one_path() -> None:
+    assert "input.path" in refusal(input={"path": []})
+
+
+@pytest.mark.parametrize("workers", [0, -1, 5000, "many", True, 1.5])
+def test_workers_is_auto_or_a_sensible_number(workers: object) -> None:
+    assert "give auto, or a number" in refusal(resources={"workers": workers})
+
+
+@pytest.mark.parametrize("name", ["", "a b", "../up", ".hidden", "x" * 101])
+def test_a_name_is_a_plain_word(name: str) -> None:
+    assert "name" in refusal(name=name)
+
+
+def test_engine_arguments_are_those_given_and_no_others() -> None:
+    engine = job(engine={"max_num_seqs": 8, "seed": 0}).engine
+
+    assert engine.vllm_arguments() == {"max_num_seqs": 8, "seed": 0}
