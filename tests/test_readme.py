@@ -32,8 +32,9 @@ def commands() -> list[str]:
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that looks like a clone: what a command writes does not end up in this one."""
     folder = tmp_path_factory.mktemp("clone")
-    for name in (".venv", "infra", "jobs", "pipeline", "pyproject.toml"):
-        (folder / name).symlink_to(ROOT / name)
+    for path in ROOT.iterdir():
+        if path.name not in (".git", "data", "runs"):
+            (folder / path.name).symlink_to(path)
     return folder
 
 

@@ -13,6 +13,7 @@ from pipeline.spec.job import Job
 
 _SIMULATED_BLOCK_SIZE = 16
 _SIMULATED_CHUNK = 2048
+_SIMULATED_MAX_NUM_SEQS = 256
 
 
 def load_engine(job: Job, arguments: Mapping[str, Any], model: ModelFolder) -> Engine:
@@ -28,6 +29,7 @@ def load_engine(job: Job, arguments: Mapping[str, Any], model: ModelFolder) -> E
             settings.simulated,
             layout,
             max_model_len=settings.max_model_len or model.geometry.context,
+            max_num_seqs=settings.max_num_seqs or _SIMULATED_MAX_NUM_SEQS,
         )
     from pipeline.engine.vllm_engine import VllmEngine  # vLLM: a dozen seconds to import
 

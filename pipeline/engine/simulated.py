@@ -60,7 +60,14 @@ class _Running:
 class SimulatedEngine:
     """Continuous batching over a pool of blocks; when full, the newest request is preempted."""
 
-    def __init__(self, settings: Settings, layout: KvLayout, *, max_model_len: int) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        layout: KvLayout,
+        *,
+        max_model_len: int,
+        max_num_seqs: int = 256,
+    ) -> None:
         time.sleep(settings.load_seconds)
         self._settings = settings
         self._layout = layout
@@ -73,7 +80,7 @@ class SimulatedEngine:
             version="1",
             device="none",
             max_model_len=max_model_len,
-            max_num_seqs=256,
+            max_num_seqs=max_num_seqs,
             max_num_batched_tokens=layout.chunk,
             block_size=layout.block_size,
             num_blocks=settings.num_blocks,

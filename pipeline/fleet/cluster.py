@@ -90,8 +90,10 @@ def _answers(address: str) -> bool:
 class CoordinatorHandle:
     """The coordinator actor, from the driver."""
 
-    def __init__(self, units: Sequence[Unit], committed: frozenset[str]) -> None:
-        self._actor = _CoordinatorActor.remote(list(units), committed)  # type: ignore[attr-defined]
+    def __init__(self, units: Sequence[Unit], committed: frozenset[str], workers: int) -> None:
+        self._actor = _CoordinatorActor.remote(  # type: ignore[attr-defined]
+            list(units), committed, workers
+        )
 
     @property
     def actor(self) -> Any:

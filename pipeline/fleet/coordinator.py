@@ -35,6 +35,7 @@ class Coordinator:
 
     units: Sequence[Unit]
     committed_before: frozenset[str]
+    expected_workers: int = 1
     _dispatcher: Dispatcher = field(init=False)
     _tally: Tally = field(default_factory=Tally)
     _workers: dict[str, Progress] = field(default_factory=dict)
@@ -42,7 +43,7 @@ class Coordinator:
 
     def __post_init__(self) -> None:
         done = {i for i, u in enumerate(self.units) if u.id in self.committed_before}
-        self._dispatcher = Dispatcher(len(self.units), done)
+        self._dispatcher = Dispatcher(len(self.units), done, self.expected_workers)
         self._numbers = {unit.id: number for number, unit in enumerate(self.units)}
 
     def acquire(self, worker: str) -> Unit | Word:

@@ -115,7 +115,7 @@ def _work(plan: Plan, start: _ClusterInBackground, watcher: Watcher) -> Snapshot
             environment |= cpu_environment(number, workers)
         return Placement(1 if gpus else 0, environment)
 
-    coordinator = CoordinatorHandle(plan.units, frozenset(plan.committed))
+    coordinator = CoordinatorHandle(plan.units, frozenset(plan.committed), workers)
     crew: dict[int, WorkerHandle] = {}
     restarts = 0
 

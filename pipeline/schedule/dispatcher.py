@@ -1,8 +1,8 @@
 """Who works on what: a pure state machine over units and workers. No clock, no I/O.
 
 Every unit is pending, leased to one worker, or committed. A worker asks for a lease and gets a
-unit, the word to wait (others still work on the last ones and may fail), or the word that all
-is done. What a lost worker held is pending again.
+unit, the word to wait (the rest is for others, who may yet fail), or the word that all is done.
+What a lost worker held is pending again.
 """
 
 from __future__ import annotations
@@ -31,10 +31,15 @@ class Lease:
 
 @dataclass
 class Dispatcher:
-    """State over ``units`` units, of which ``committed`` are there already."""
+    """State over ``units`` units, of which ``committed`` are there already.
+
+    ``workers``: how many are expected. None of them holds more than its equal share of what is
+    left, so that one who comes early does not take the units of one who is still on its way.
+    """
 
     units: int
     committed: set[int]
+    workers: int = 1
     max_losses: int = 3
     _pending: deque[int] = field(default_factory=deque)
     _leases: dict[int, str] = field(default_factory=dict)
@@ -63,7 +68,9 @@ class Dispatcher:
 
     def acquire(self, worker: str) -> Lease | Word:
         """The next unit for ``worker``, in input order."""
-        if self._pending:
+        share = -(-(self.units - len(self.committed)) // self.workers)
+        held = sum(holder == worker for holder in self._leases.values())
+        if self._pending and held < share:
             unit = self._pending.popleft()
             self._leases[unit] = worker
             return Lease(unit, worker, self._losses[unit])

@@ -20,7 +20,7 @@ input: {path: rows/*.parquet}
 prompt: "Tweet: {text}\\nSentiment:"
 label: {choices: [negative, very negative, positive], gold: sentiment}
 output: {path: out, keep: [sentiment, id]}
-engine: {kind: simulated}
+engine: {kind: simulated, simulated: {step_seconds: 0.2}, max_num_seqs: 64}
 resources: {workers: 2}
 """
 _ROWS = (300, 212)

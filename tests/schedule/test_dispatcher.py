@@ -119,6 +119,23 @@ def test_a_worker_waits_while_others_hold_the_last_units() -> None:
     assert dispatcher.acquire("b") is Word.WAIT
 
 
+def test_a_worker_leaves_their_share_to_those_who_are_still_on_their_way() -> None:
+    dispatcher = Dispatcher(4, {0}, workers=2)
+
+    assert [lease(dispatcher, "a"), lease(dispatcher, "a")] == [1, 2]
+    assert dispatcher.acquire("a") is Word.WAIT
+    assert lease(dispatcher, "b") == 3
+
+
+def test_one_worker_alone_gets_through_though_more_were_expected() -> None:
+    dispatcher = Dispatcher(3, set(), workers=5)
+    for unit in range(3):
+        assert lease(dispatcher, "a") == unit
+        dispatcher.commit(unit)
+
+    assert dispatcher.done
+
+
 def test_a_worker_is_done_when_all_is_committed() -> None:
     assert Dispatcher(0, set()).acquire("a") is Word.DONE
     assert Dispatcher(2, {0, 1}).acquire("a") is Word.DONE
