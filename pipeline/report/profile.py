@@ -1,0 +1,93 @@
+"""What runs on this machine measured: one line of JSON each, in a small file of the user's.
+
+Predictions learn from it (`pipeline.budget.predict`). It holds no data of the jobs, only counts
+and times; deleting it costs nothing but the learning.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.budget.predict import MeasuredRun, Workload
+
+_KEPT_RUNS = 1000
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One run. ``card``: of each engine; ``template``: identifies prompt, label and sampling."""
+
+    day: str
+    model: str  # name and quantization
+    card: str
+    engine: str  # kind and version
+    template: str
+    run: MeasuredRun
+    predicted_seconds: float | None = None
+    seconds: float = 0.0
+    kv_bytes: int = 0  # of one engine, as it reported them
+    weights_bytes: int = 0
+    memory_share: float = 0.0  # gpu_memory_utilization
+
+    def same_setup(self, *, model: str, card: str, engine: str) -> bool:
+        """Whether times of this run say anything about that model on that card."""
+        return (self.model, self.card, self.engine) == (model, card, engine)
+
+
+def profile_path() -> Path:
+    """``profile.jsonl`` in ``$RACKMILL_HOME``, else in ``~/.cache/rackmill``."""
+    home = os.environ.get("RACKMILL_HOME")
+    return (Path(home) if home else Path.home() / ".cache" / "rackmill") / "profile.jsonl"
+
+
+def load_profile(path: Path | None = None) -> list[RunRecord]:
+    """The runs measured up to now, oldest first. Lines that cannot be read are passed over."""
+    try:
+        lines = (path or profile_path()).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return []
+    records = []
+    for line in lines[-_KEPT_RUNS:]:
+        try:
+            records.append(_from_json(json.loads(line)))
+        except (ValueError, TypeError, KeyError):
+            continue  # cut off by a crash, or written by another version
+    return records
+
+
+def remember(record: RunRecord, path: Path | None = None) -> None:
+    """Add a run. A profile that cannot be written is no reason to fail a job that is done."""
+    path = path or profile_path()
+    line = json.dumps(asdict(record), ensure_ascii=False) + "\n"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and path.stat().st_size > _KEPT_RUNS * 2 * len(line):
+            _shorten(path)
+        with path.open("a", encoding="utf-8") as file:  # one write: lines of two runs do not mix
+            file.write(line)
+    except OSError:
+        return
+
+
+def _shorten(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    shorter = path.with_suffix(f".{os.getpid()}")
+    shorter.write_text("".join(lines[-_KEPT_RUNS:]), encoding="utf-8")
+    os.replace(shorter, path)
+
+
+def mean_completion_tokens(records: Sequence[RunRecord], template: str) -> float | None:
+    """Tokens that the last run of that prompt, label and sampling answered with, a row."""
+    runs = [r.run.workload for r in records if r.template == template and r.run.workload.rows]
+    return runs[-1].completion_tokens if runs else None
+
+
+def _from_json(content: dict[str, Any]) -> RunRecord:
+    run = content.pop("run")
+    workload = Workload(**run.pop("workload"))
+    return RunRecord(run=MeasuredRun(workload=workload, **run), **content)
