@@ -9,7 +9,7 @@ job at hand say by how much. Pure arithmetic.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import log
 from statistics import median
 from typing import Literal
@@ -77,6 +77,7 @@ class Estimate:
     other_seconds: float
     basis: Basis
     runs: int = 0  # that it was learned from
+    slowdown: float = 1.0  # against the roofline
 
 
 @dataclass(frozen=True)
@@ -120,8 +121,9 @@ def estimate(
     """
     usable = [r for r in runs if r.workload.rows and r.work_seconds > 0]
     if not usable:
-        cost = roofline(workload).times(_UNMEASURED_SLOWDOWN)
-        return Estimate(cost, ready_seconds, other_seconds, "roofline")
+        slowdown = _UNMEASURED_SLOWDOWN
+        cost = roofline(workload).times(slowdown)
+        return Estimate(cost, ready_seconds, other_seconds, "roofline", 0, slowdown)
     distances = {id(r): _distance(workload, r.workload) for r in usable}
     nearest = min(distances.values())
     alike = [r for r in usable if distances[id(r)] <= nearest + _AS_NEAR][-_RUNS:]
@@ -134,6 +136,7 @@ def estimate(
         median(r.other_seconds for r in alike),
         "measured" if nearest <= _SAME_SHAPE else "scaled",
         len(alike),
+        slowdown,
     )
 
 
@@ -159,11 +162,6 @@ def predict(rows: int, engines: Sequence[tuple[int, Estimate]]) -> Prediction:
         basis=worst,
         runs=min(e.runs for _, e in engines),
     )
-
-
-def with_completion(workload: Workload, tokens: float) -> Workload:
-    """The same rows with answers of another length."""
-    return replace(workload, completion_tokens=tokens)
 
 
 def _distance(a: Workload, b: Workload) -> float:

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pipeline.budget.cards import GIB, Card
 from pipeline.budget.kv import KvLayout
+from pipeline.budget.overhead import memory_share
+from pipeline.budget.roofline import knee
+from pipeline.budget.room import CPU_BLOCK_SIZE, Room, Setup, kv_layout, room
+from pipeline.budget.weights import Weights
 from pipeline.model.geometry import Geometry
 
-GIB = 1 << 30
 _CPU_KV_BYTES = GIB
 _CPU_MAX_NUM_SEQS = 256
 _CPU_CHUNK = 2048
+_CHUNK, _LARGE_CHUNK, _LARGE_CARD = 2048, 8192, 40 * GIB
+_MAX_NUM_SEQS, _STEP = 256, 8
+_SPARE_SEQS = 1.25  # the cache is to be the limit, not the number of requests
+_WORTH_IT = 1.05  # a setting off its default must hold this many times the requests
+_UNSEEN = 4  # rows that were not sampled may be so many times as long as the longest sampled
+_SHORTEST_CONTEXT = 4096
+_CERTAIN = 0.9  # of the KV cache: vLLM measures, and may find a little less than predicted
+GIVEN = "given in the job"
 
 
 @dataclass(frozen=True)
@@ -21,6 +34,213 @@ class PromptShape:
     mean: float
     longest: int
     shared_prefix: int
+
+
+@dataclass(frozen=True)
+class EngineChoice:
+    """``arguments``: for ``vllm.EngineArgs``. ``reasons``: argument -> why, in words."""
+
+    arguments: dict[str, Any]
+    reasons: dict[str, str] = field(default_factory=dict)
+
+
+def choose_settings(
+    geometry: Geometry,
+    weights: Weights,
+    card: Card,
+    shape: PromptShape,
+    max_tokens: int,
+    given: Mapping[str, Any],
+    overhead_correction: int | None = None,
+) -> EngineChoice:
+    """Arguments for one engine on ``card``: ``given`` ones as they are, the others chosen.
+
+    ``max_tokens``: the longest answer. ``overhead_correction``: bytes that an engine on such a
+    card last reported. What cannot work is not found here: see ``pipeline.budget.fit``.
+    """
+    if card.is_cpu:
+        return _cpu_choice(geometry, weights, shape, max_tokens, given, card.vram_bytes)
+    return _GpuChooser(geometry, weights, card, shape, max_tokens, given, overhead_correction).go()
+
+
+def setup_of(
+    arguments: Mapping[str, Any], card: Card, overhead_correction: int | None = None
+) -> Setup:
+    """What of ``arguments`` decides about memory."""
+    dtype = str(arguments.get("kv_cache_dtype", "auto"))
+    share = arguments.get("gpu_memory_utilization")
+    return Setup(
+        kv_dtype="fp8" if dtype.startswith("fp8") else "bf16",
+        vision=not arguments.get("language_model_only", True),
+        hybrid=not arguments.get("disable_hybrid_kv_cache_manager", False),
+        chunk=int(arguments.get("max_num_batched_tokens", default_chunk(card))),
+        max_num_seqs=int(arguments.get("max_num_seqs", _MAX_NUM_SEQS)),
+        share=float(share) if share is not None else None,
+        block_size=arguments.get("block_size"),
+        eager=bool(arguments.get("enforce_eager", False)),
+        cards=int(arguments.get("tensor_parallel_size", 1)),
+        kv_bytes=arguments.get("kv_cache_memory_bytes"),
+        overhead_correction=overhead_correction,
+    )
+
+
+def default_chunk(card: Card) -> int:
+    """max_num_batched_tokens where nothing else is said, tokens."""
+    if card.is_cpu:
+        return _CPU_CHUNK
+    return _LARGE_CHUNK if card.vram_bytes >= _LARGE_CARD else _CHUNK
+
+
+class _GpuChooser:
+    """Carries what was chosen so far from one choice to the next."""
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        weights: Weights,
+        card: Card,
+        shape: PromptShape,
+        max_tokens: int,
+        given: Mapping[str, Any],
+        overhead_correction: int | None,
+    ) -> None:
+        self.geometry, self.weights, self.card = geometry, weights, card
+        self.mean = max(1, round(shape.mean) + max_tokens)
+        self.longest = max(shape.longest + max_tokens, self.mean)
+        self.shared = shape.shared_prefix
+        self.given = given
+        self.correction = overhead_correction
+        self.arguments = dict(given)
+        self.reasons = dict.fromkeys(given, GIVEN)
+
+    def go(self) -> EngineChoice:
+        self._share()
+        self._text_only()
+        self._chunk()
+        self._kv_dtype()
+        self._max_num_seqs()
+        self._hybrid()
+        self._max_model_len()
+        return EngineChoice(self.arguments, self.reasons)
+
+    def _choose(self, name: str, value: Any, reason: str) -> None:
+        if name not in self.given:
+            self.arguments[name] = value
+            self.reasons[name] = reason
+
+    def _room(self, **changes: Any) -> Room:
+        setup = replace(setup_of(self.arguments, self.card, self.correction), **changes)
+        return room(self.geometry, self.weights, self.card, setup)
+
+    def _requests(self, **changes: Any) -> int:
+        """Requests of the job's mean size at once."""
+        there = self._room(**changes)
+        blocks = self.given.get("num_gpu_blocks_override", there.num_blocks)
+        return there.layout.requests(blocks, self.mean, self.shared)
+
+    def _share(self) -> None:
+        share = memory_share(self.card)
+        free = (1 - share) * self.card.vram_bytes / GIB
+        self._choose(
+            "gpu_memory_utilization", share, f"leaves {free:.1f} GiB for the driver and a desktop"
+        )
+
+    def _text_only(self) -> None:
+        if self.weights.vision_bytes:
+            spared = self.weights.vision_bytes / 1e9
+            self._choose("language_model_only", True, f"no images: {spared:.1f} GB for the KV cache")
+
+    def _chunk(self) -> None:
+        chunk = default_chunk(self.card)
+        self._choose(
+            "max_num_batched_tokens",
+            chunk,
+            f"enough to keep the card's arithmetic busy (knee: {self._knee} tokens), "
+            "and activations grow with it",
+        )
+
+    @property
+    def _knee(self) -> int:
+        return knee(self.geometry, self.weights.text_bytes, self.card)
+
+    def _kv_dtype(self) -> None:
+        if not self.card.has_fp8_kv:
+            reason = f"{self.card.title} has no fp8 (Ada or newer has)"
+            self._choose("kv_cache_dtype", "auto", f"bf16: {reason}")
+            return
+        few = replace(setup_of(self.arguments, self.card, self.correction), max_num_seqs=_STEP)
+        there = room(self.geometry, self.weights, self.card, few)
+        held = there.layout.requests(there.num_blocks, self.mean, self.shared)
+        if held >= self._knee:
+            reason = f"bf16: {held} requests fit at once, more than the card's knee of {self._knee}"
+            self._choose("kv_cache_dtype", "auto", reason)
+        else:
+            reason = f"bf16 would hold {held} requests at once, half of what fp8 holds"
+            self._choose("kv_cache_dtype", "fp8", reason)
+
+    def _max_num_seqs(self) -> None:
+        held = self._requests(max_num_seqs=_STEP)
+        wanted = -(-int(held * _SPARE_SEQS + 1) // _STEP) * _STEP
+        chosen = min(_MAX_NUM_SEQS, wanted)
+        reason = f"{held} requests of {self.mean} tokens fit the KV cache"
+        if chosen < wanted:
+            reason += f"; beyond {_MAX_NUM_SEQS} the card gains nothing"
+        self._choose("max_num_seqs", chosen, reason)
+
+    def _hybrid(self) -> None:
+        on, off = self._requests(hybrid=True), self._requests(hybrid=False)
+        if off > on * _WORTH_IT and self._requests_of(self.longest, hybrid=False):
+            self._choose(
+                "disable_hybrid_kv_cache_manager",
+                True,
+                f"for {self.mean} tokens: {off} requests at once without it, {on} with it "
+                "(it pads layers)",
+            )
+
+    def _requests_of(self, tokens: int, **changes: Any) -> int:
+        there = self._room(**changes)
+        return there.layout.requests(there.num_blocks, tokens)
+
+    def _max_model_len(self) -> None:
+        there = self._room()
+        blocks = self.given.get("num_gpu_blocks_override", int(there.num_blocks * _CERTAIN))
+        fitting = longest_request(there.layout, blocks - 1)
+        roomy = max(_SHORTEST_CONTEXT, _UNSEEN * self.longest)
+        roomy = min(-(-roomy // 256) * 256, self.geometry.context)
+        if roomy <= fitting:
+            reason = f"the longest sampled request is {self.longest} tokens; longer rows have room"
+            self._choose("max_model_len", roomy, reason)
+        elif fitting >= 16:
+            reason = f"what the KV cache holds (the model's context: {self.geometry.context})"
+            self._choose("max_model_len", fitting, reason)
+        else:
+            self._choose("max_model_len", -1, "vLLM fits it to the memory it finds")
+
+
+def _cpu_choice(
+    geometry: Geometry,
+    weights: Weights,
+    shape: PromptShape,
+    max_tokens: int,
+    given: Mapping[str, Any],
+    ram_bytes: int,
+) -> EngineChoice:
+    longest = replace(shape, longest=shape.longest + max_tokens)
+    arguments = cpu_arguments(geometry, dict(given), longest, ram_bytes)
+    if weights.vision_bytes:
+        arguments.setdefault("language_model_only", True)
+    reasons = {
+        "enforce_eager": "compiling takes a minute and a C++ compiler for a gain of a tenth",
+        "block_size": "small blocks lose the least of a shared prefix; CPU kernels take 32s",
+        "max_num_seqs": "the KV cache is the limit",
+        "max_num_batched_tokens": "vLLM's default for a CPU is no faster",
+        "kv_cache_memory_bytes": "1 GiB, or what the longest request needs, up to a quarter of RAM",
+        "max_model_len": "the model's context, or what the KV cache holds of it",
+        "language_model_only": "no images",
+    }
+    return EngineChoice(
+        arguments, {name: GIVEN if name in given else reasons.get(name, "") for name in arguments}
+    )
 
 
 def cpu_arguments(
@@ -37,11 +257,11 @@ def cpu_arguments(
     """
     chosen: dict[str, Any] = {
         "enforce_eager": True,
-        "block_size": 32,
+        "block_size": CPU_BLOCK_SIZE,
         "max_num_seqs": _CPU_MAX_NUM_SEQS,
         "max_num_batched_tokens": _CPU_CHUNK,
     } | given
-    layout = KvLayout(geometry, chosen["block_size"], chosen["max_num_batched_tokens"])
+    layout = kv_layout(geometry, _A_CPU, setup_of(chosen, _A_CPU))
     if "kv_cache_memory_bytes" not in chosen:
         needed = 2 * layout.prefill_blocks(shape.longest) * layout.block_bytes
         chosen["kv_cache_memory_bytes"] = max(_CPU_KV_BYTES, min(needed, ram_bytes // 4))
@@ -54,7 +274,7 @@ def cpu_arguments(
 
 
 def gpu_arguments(given: dict[str, Any]) -> dict[str, Any]:
-    """vLLM arguments for an engine on a GPU: vLLM measures the card and fits the context to it."""
+    """vLLM arguments for a GPU of which nothing is known: vLLM fits the context to it."""
     return {"max_model_len": -1} | given
 
 
@@ -68,3 +288,6 @@ def longest_request(layout: KvLayout, blocks: int) -> int:
         else:
             high = middle - 1
     return low
+
+
+_A_CPU = Card("cpu", "CPU", 0, 0, 0.0, 0.0, 0.0, (0, 0), is_cpu=True)

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from pipeline.cli.model import model_app
 from pipeline.errors import RackmillError, UsageError
 from pipeline.spec.job import Job
 from pipeline.spec.load import line_of, load_job
@@ -25,6 +26,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(model_app)
 _err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 JobFile = Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The job file.")]
@@ -34,6 +36,7 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change one setting (may be repeated)."),
 ]
+Workers = Annotated[int | None, typer.Option(min=1, metavar="N", help="Engines to run at once.")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Start over: forget what the output holds.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
 
@@ -43,9 +46,7 @@ def run_command(
     job: JobFile,
     output: Output = None,
     rows: Rows = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Engines to run at once.")
-    ] = None,
+    workers: Workers = None,
     settings: Set = None,
     fresh: Fresh = False,
     address: Annotated[
@@ -76,19 +77,44 @@ def plan_command(
     output: Output = None,
     rows: Rows = None,
     settings: Set = None,
+    workers: Workers = None,
     fresh: Fresh = False,
+    gpus: Annotated[
+        str | None, typer.Option(metavar='"4x rtx3090,…"', help="For these cards, not for mine.")
+    ] = None,
+    price_kwh: Annotated[
+        float, typer.Option(min=0, metavar="PRICE", help="Of a kWh, in any currency.")
+    ] = 0.30,
+    price_gpu_hour: Annotated[
+        float, typer.Option(min=0, metavar="PRICE", help="Of renting one card for an hour.")
+    ] = 0.0,
+    watts: Annotated[
+        float | None, typer.Option(min=0, metavar="W", help="Of one card, not its board power.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Say what `run` would do, without loading an engine."""
+    """Say what `run` would do, whether it fits, how long it takes and what it costs."""
     from pipeline.cli.show_plan import plan_as_json, print_plan
     from pipeline.data.plan import check_input, make_plan
+    from pipeline.fleet.crew import asked_crews, local_crews
+    from pipeline.fleet.forecast import Forecaster, Prices
+    from pipeline.report.profile import load_profile
 
-    loaded = _load(job, settings, output=output)
+    loaded = _load(job, settings, output=output, workers=workers)
+    asked = asked_crews(gpus) if gpus else None
     plan = make_plan(check_input(loaded, rows), fresh=fresh, report=_note)
+    forecast, fits = None, []
+    if any(unit.rows for unit in plan.missing):
+        crews = asked or local_crews(loaded, len(plan.missing))
+        prices = Prices(price_kwh, price_gpu_hour, watts)
+        forecaster = Forecaster(plan, load_profile(), prices)
+        forecaster.check(crews)
+        fits = forecaster.fits(crews)
+        forecast = forecaster.forecast(crews)
     if as_json:
-        _print_json(plan_as_json(plan))
+        _print_json(plan_as_json(plan, forecast, fits))
     else:
-        print_plan(Console(highlight=False, soft_wrap=True), plan)
+        print_plan(Console(highlight=False, soft_wrap=True), plan, forecast, fits)
 
 
 @app.command("doctor")

@@ -6,13 +6,16 @@ from typing import Any
 
 from rich.console import Console
 
+from pipeline.budget.fit import Fit
+from pipeline.cli.show_forecast import forecast_as_json, forecast_lines
 from pipeline.data.plan import Plan
+from pipeline.fleet.forecast import Forecast
 from pipeline.report.units import count, plural
 
 _BAR_CHARACTERS = 40
 
 
-def plan_as_json(plan: Plan) -> dict[str, Any]:
+def plan_as_json(plan: Plan, forecast: Forecast | None, fits: list[Fit]) -> dict[str, Any]:
     """The plan's facts as plain data. Token counts are estimates from the sample."""
     shape = plan.sample.shape
     rows = plan.input.rows
@@ -37,10 +40,11 @@ def plan_as_json(plan: Plan) -> dict[str, Any]:
         "prompt_tokens_histogram": {str(k): v for k, v in sorted(plan.sample.lengths.items())},
         "problems": dict(plan.sample.problems),
         "columns": plan.input.columns.schema.names,
+        **(forecast_as_json(forecast, fits) if forecast else {"predicted_seconds": 0.0}),
     }
 
 
-def print_plan(console: Console, plan: Plan) -> None:
+def print_plan(console: Console, plan: Plan, forecast: Forecast | None, fits: list[Fit]) -> None:
     """The plan on a screen."""
     shape, sample = plan.sample.shape, plan.sample
     rows = plan.input.rows
@@ -68,6 +72,9 @@ def print_plan(console: Console, plan: Plan) -> None:
     for bucket, number in sorted(sample.lengths.items()):
         bar = "█" * max(1, round(number / most * _BAR_CHARACTERS))
         line("", f"{count(bucket // 2 + 1):>7}–{count(bucket):<7} {bar} {number}")
+    if forecast is not None:
+        for name, text in forecast_lines(forecast, fits):
+            line(name, text)
     line("output", ", ".join(plan.input.columns.schema.names))
     renamed = [f"{old} → {new}" for old, new in plan.input.columns.kept if old != new]
     if renamed:

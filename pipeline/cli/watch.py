@@ -10,9 +10,11 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from pipeline.cli.show_forecast import cards_in_words, time_in_words
 from pipeline.data.dataset import REPORT
 from pipeline.data.plan import Plan
 from pipeline.fleet.coordinator import Snapshot
+from pipeline.fleet.forecast import Forecast
 from pipeline.fleet.run import Watcher
 from pipeline.report.report import MENDS
 from pipeline.report.summary import Summary
@@ -45,7 +47,7 @@ class RunWatcher(Watcher):
     def note(self, line: str) -> None:
         self._console.print(f"  {line}", markup=False)
 
-    def planned(self, plan: Plan, workers: int, device: str) -> None:
+    def planned(self, plan: Plan, forecast: Forecast) -> None:
         job, shape = plan.job, plan.sample.shape
         shards = plural(len(plan.input.files.shards), "shard")
         self._line(
@@ -59,8 +61,9 @@ class RunWatcher(Watcher):
                 f"are already there ({done} of {plural(len(plan.units), 'unit')})"
             )
         self._line(
-            f"  plan    {plural(workers, 'engine')} ({device}) · "
-            f"{shape.mean:.0f} tokens/row, {shape.shared_prefix} shared"
+            f"  plan    {plural(forecast.engines, 'engine')} ({cards_in_words(forecast)}) · "
+            f"{shape.mean:.0f} tokens/row, {shape.shared_prefix} shared · "
+            f"{time_in_words(forecast.prediction)}"
         )
         self._line("  engine  loading")
 
@@ -149,8 +152,8 @@ class LiveWatcher(RunWatcher):
     ) -> None:
         self._live.stop()
 
-    def planned(self, plan: Plan, workers: int, device: str) -> None:
-        super().planned(plan, workers, device)
+    def planned(self, plan: Plan, forecast: Forecast) -> None:
+        super().planned(plan, forecast)
         self._live.update(self._task, visible=True, description="loading the engine")
 
     def show(self, done: int, total: int, details: str) -> None:
@@ -167,7 +170,7 @@ def print_result(console: Console, summary: Summary) -> None:
     """The block at the end of a run."""
     lines = []
     new = summary.rows - summary.reused
-    verb = "labelled" if summary.labels else "completed"
+    verb = "labelled" if summary.labels else "scored" if summary.scored_tokens else "completed"
     if new:
         tokens = summary.prompt_tokens_per_second + summary.completion_tokens_per_second
         speed = f"({rate(summary.rows_per_second)} rows/s, {rate(tokens)} tokens/s)"
@@ -180,6 +183,9 @@ def print_result(console: Console, summary: Summary) -> None:
     if summary.labels:
         shares = " · ".join(f"{label} {count(n)}" for label, n in summary.labels.items())
         lines.append(shares)
+    if summary.perplexity is not None:
+        scored = plural(summary.scored_tokens, "token")
+        lines.append(f"perplexity {summary.perplexity:.4g} over {scored}")
     if summary.accuracy is not None:
         lines[-1] += f" · agreement with `{summary.gold}` {summary.accuracy:.3f}"
     console.print()

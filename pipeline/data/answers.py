@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 
 from pipeline.data.choices import ChoiceSearch, ChoiceTokens, Path
 from pipeline.data.results import RowResult
-from pipeline.data.seam import Prompt, continuation, reply
+from pipeline.data.seam import Prompt, joining
 from pipeline.errors import RowError, RowErrorType
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.schedule.request import Completion, Request, Structure
@@ -42,8 +42,9 @@ class Answers:
         self._max_model_len = max_model_len
         self._ids: Iterator[int] = iter(range(1 << 62))
         self._choices = label.choices if label else None
-        joined = continuation if job.messages is None else reply
-        self._tokens = ChoiceTokens(self._choices or (), tokenizer, joined)
+        join = joining(chat=job.messages is not None)
+        self._tokens = ChoiceTokens(self._choices or (), tokenizer, join)
+        self._top_k = (job.score.top_k or 0) if job.score else 0
         schema = label.json_schema if label else None
         self._validator = Draft202012Validator(schema) if schema else None
         self._regex = re.compile(label.regex) if label and label.regex else None
@@ -57,10 +58,13 @@ class Answers:
         """The Answer for one prompt. Raises RowError (PromptTooLong, InvalidSampling)."""
         room = self._max_model_len - len(prompt.ids)
         if room < 1:
+            what = "prompt" if prompt.score_from is None else "text"
             raise RowError(
                 RowErrorType.PROMPT_TOO_LONG,
-                f"prompt has {len(prompt.ids)} tokens, context {self._max_model_len}",
+                f"{what} has {len(prompt.ids)} tokens, context {self._max_model_len}",
             )
+        if prompt.score_from is not None:
+            return _ScoreAnswer(self, prompt, self._top_k)
         if self._choices:
             return _ChoiceAnswer(self, prompt, room)
         if prompt.sampling.max_tokens > room:
@@ -118,6 +122,34 @@ class _TextAnswer:
             limit = self._prompt.sampling.max_tokens
             trouble = f"cut off at sampling.max_tokens ({limit}) before its end; raise it"
         return RowError(RowErrorType.SCHEMA_NOT_MET, trouble, attempts=1), {}
+
+
+class _ScoreAnswer:
+    """The log-probabilities of tokens that are there already: one request, nothing generated."""
+
+    def __init__(self, answers: Answers, prompt: Prompt, top_k: int) -> None:
+        self._answers = answers
+        self._prompt = prompt
+        self._top_k = top_k
+        self.result: RowResult | None = None
+
+    def start(self) -> list[Request]:
+        prompt = self._prompt
+        return [
+            Request(
+                self._answers.next_id(),
+                prompt.ids,
+                prompt.sampling,
+                score_from=prompt.score_from,
+                top_k=self._top_k,
+            )
+        ]
+
+    def receive(self, completion: Completion) -> list[Request]:
+        self.result = RowResult(
+            scores=completion.scores, prompt_tokens=len(self._prompt.ids), error=completion.error
+        )
+        return []
 
 
 class _ChoiceAnswer:

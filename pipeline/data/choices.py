@@ -9,13 +9,13 @@ prompt and answer are tokenized together.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
+from pipeline.data.seam import Join, joined_ids, tail_of
 from pipeline.model.tokenizer import Tokenizer
 
 Path = tuple[int, ...]
 _HOPELESS = math.log(1e-4)  # relative to the best path known: what is left out weighs no more
-_TAIL_CHARACTERS = 48  # of the prompt, tokenized together with each answer
 
 
 class ChoiceTree:
@@ -116,31 +116,23 @@ class ChoiceSearch:
 class ChoiceTokens:
     """Finds the tree for a prompt's ending; equal endings (the usual case) are looked up."""
 
-    def __init__(
-        self, choices: Sequence[str], tokenizer: Tokenizer, continuation: Callable[[str, str], str]
-    ) -> None:
+    def __init__(self, choices: Sequence[str], tokenizer: Tokenizer, join: Join) -> None:
         self._choices = choices
         self._tokenizer = tokenizer
-        self._continuation = continuation
+        self._join = join
         self._trees: dict[str, ChoiceTree] = {}
 
     def tree_for(self, prompt_text: str) -> ChoiceTree:
         """The tree of the choices as they continue ``prompt_text``. Raises ValueError."""
-        tail = prompt_text[-_TAIL_CHARACTERS:]
-        tail = tail[tail.rfind("\n", 0, -1) + 1 :] if "\n" in tail[:-1] else tail
+        tail = tail_of(prompt_text)
         tree = self._trees.get(tail)
         if tree is None:
             bare = self._tokenizer.encode_plain(tail)
-            tree = ChoiceTree([self._tokens(tail, bare, choice) for choice in self._choices])
+            tokenizer, join = self._tokenizer, self._join
+            tree = ChoiceTree(
+                [tuple(joined_ids(tokenizer, tail, bare, c, join)) for c in self._choices]
+            )
             if len(self._trees) >= 4096:
                 self._trees.clear()
             self._trees[tail] = tree
         return tree
-
-    def _tokens(self, tail: str, bare: Sequence[int], choice: str) -> Path:
-        addition = self._continuation(tail, choice)
-        joined = self._tokenizer.encode_plain(tail + addition)
-        if joined[: len(bare)] == list(bare):
-            return tuple(joined[len(bare) :])
-        # the seam falls inside a token: the prompt's ids stand, the answer is read by itself
-        return tuple(self._tokenizer.encode_plain(addition))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ class Sample:
     shape: PromptShape
     lengths: Mapping[int, int]  # bucket (see length_bucket) -> rows
     problems: Mapping[str, int]  # "type: message" -> rows
+    choice_tokens: float | None = None  # of a label, in the mean over the choices
 
 
 @dataclass(frozen=True)
@@ -59,11 +61,18 @@ class Plan:
     manifest: Mapping[str, Any]
     committed: Mapping[str, CommitRecord]  # by unit id
     outgrown: tuple[CommitRecord, ...] = ()  # of units that an earlier --rows had cut short
+    model_seconds: float = 0.0  # that fetching and converting the model took
 
     @cached_property
     def sample(self) -> Sample:
         """Read and tokenize a few rows from each of a few units spread over the input."""
         return _sample(self.input, Tokenizer(self.model.path))
+
+    @property
+    def template(self) -> str:
+        """Identifies prompt, output shape and sampling, whatever the model and the rows are."""
+        apart = ("model", "input", "output.keep")
+        return digest({k: v for k, v in self.manifest["parts"].items() if k not in apart})
 
     @cached_property
     def missing(self) -> tuple[Unit, ...]:
@@ -112,7 +121,9 @@ def make_plan(
     ``fresh``: what the output folder holds does not count. Raises UsageError, JobFailed.
     """
     job = inputs.job
+    started = time.monotonic()
     model = resolve(job.model, report)
+    model_seconds = time.monotonic() - started
     if job.messages is not None and chat_template(model.path) is None:
         raise UsageError(
             f"messages need a chat template, and {model.name} is a base model without one",
@@ -132,7 +143,7 @@ def make_plan(
     committed = {unit: record for unit, record in records.items() if unit in wanted}
     others = [record for unit, record in records.items() if unit not in wanted]
     _refuse_to_shrink(inputs, others, dataset.storage.address())
-    return Plan(inputs, model, manifest, committed, tuple(others))
+    return Plan(inputs, model, manifest, committed, tuple(others), model_seconds)
 
 
 def _refuse_to_shrink(inputs: InputPlan, others: list[CommitRecord], where: str) -> None:
@@ -210,7 +221,15 @@ def _sample(inputs: InputPlan, tokenizer: Tokenizer) -> Sample:
         longest=max(lengths, default=0),
         shared_prefix=_shared_prefix(ids),
     )
-    return Sample(rows, shape, Counter(length_bucket(n) for n in lengths), problems)
+    buckets = Counter(length_bucket(n) for n in lengths)
+    return Sample(rows, shape, buckets, problems, _choice_tokens(inputs.job, tokenizer))
+
+
+def _choice_tokens(job: Job, tokenizer: Tokenizer) -> float | None:
+    choices = job.label.choices if job.label else None
+    if not choices:
+        return None
+    return sum(len(tokenizer.encode_plain(f" {c}")) for c in choices) / len(choices)
 
 
 def _shared_prefix(prompts: list[list[int]]) -> int:

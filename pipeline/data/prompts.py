@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.data.seam import Prompt, continuation, open_ended
+from pipeline.data.seam import Prompt, continuation, joined_ids, joining, open_ended, tail_of
 from pipeline.errors import RowError, RowErrorType
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.spec.job import ANSWER, Job, Message, MessagesColumn, Text
@@ -23,11 +23,15 @@ class PromptBuilder:
         self._job = job
         self._tokenizer = tokenizer
         self._head = _few_shot_head(job)
+        self._score = job.score
+        self._join = joining(chat=job.messages is not None)
 
     def columns(self, available: Sequence[str]) -> list[str]:
         """The input columns that a prompt needs, the per-row sampling column among them."""
         wanted = [f if f in available else f.split(".")[0] for f in self._job.prompt_fields]
-        if SAMPLING_COLUMN in available:
+        if self._score is not None and self._score.completion is not None:
+            wanted.append(self._score.completion)
+        if SAMPLING_COLUMN in available and self._score is None:
             wanted.append(SAMPLING_COLUMN)
         return list(dict.fromkeys(wanted))
 
@@ -52,11 +56,33 @@ class PromptBuilder:
                 continue
             ids, tail = (next(encoded), one) if isinstance(one, str) else (one, "")
             try:
+                if self._score is not None:
+                    built.append(self._scored(ids, tail, row))
+                    continue
                 sampling = self._job.sampling.overridden_by(row.get(SAMPLING_COLUMN))
                 built.append(Prompt(ids, tail, sampling))
             except RowError as error:
                 built.append(error)
         return built
+
+    def _scored(self, ids: list[int], tail: str, row: Row) -> Prompt:
+        """The ids that the model reads, and the first that counts. Raises RowError."""
+        assert self._score is not None
+        column = self._score.completion
+        if column is None:
+            if len(ids) < 2:  # <bos> alone, or one token that nothing stands before
+                raise RowError(RowErrorType.INVALID_ROW, "the text is empty: nothing to score")
+            return Prompt(ids, tail, self._job.sampling, score_from=1)
+        answer = _text_in(row, column)
+        end = tail_of(tail)
+        bare = self._tokenizer.encode_plain(end)
+        added = joined_ids(self._tokenizer, end, bare, answer, self._join) if answer else []
+        if not added:
+            message = f"column {column!r} is empty: nothing to score"
+            raise RowError(RowErrorType.INVALID_ROW, message)
+        if not ids:  # a tokenizer without <bos>, a prompt without text
+            raise RowError(RowErrorType.INVALID_ROW, "the prompt has no tokens")
+        return Prompt([*ids, *added], tail, self._job.sampling, score_from=len(ids))
 
     def render(self, row: Row) -> str | list[int]:
         """The prompt's text, or its token ids where a column holds those. Raises RowError."""
@@ -71,6 +97,8 @@ class PromptBuilder:
                     return body
                 raise RowError(RowErrorType.INVALID_ROW, "a token id is not in the vocabulary")
             raise RowError(RowErrorType.INVALID_ROW, "the prompt is neither text nor token ids")
+        if self._score is not None and self._score.completion is None:
+            return body  # scored as it stands
         return open_ended(self._head + body)
 
     def _messages(
@@ -95,6 +123,13 @@ def _content(text: Text, row: Row) -> Any:
     if value is None:
         raise RowError(RowErrorType.INVALID_ROW, f"column {text.column!r} is null")
     return value
+
+
+def _text_in(row: Row, column: str) -> str:
+    value = lookup(row, column)
+    if value is None:
+        raise RowError(RowErrorType.INVALID_ROW, f"column {column!r} is null")
+    return as_text(value)
 
 
 def _messages_in(value: Any, column: str) -> list[dict[str, Any]]:

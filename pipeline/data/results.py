@@ -9,21 +9,25 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.data.json_columns import arrow_type, coerce
+from pipeline.data.scores import logprob_of, score_arrays, score_fields
 from pipeline.data.tally import Tally, length_bucket
 from pipeline.errors import RowError, UsageError, did_you_mean
-from pipeline.spec.job import Job, Label
+from pipeline.schedule.request import Scores
+from pipeline.spec.job import Job, Label, Score
 
 _ERROR = pa.struct([("type", pa.string()), ("message", pa.string()), ("attempts", pa.int32())])
 
 
 @dataclass(frozen=True, slots=True)
 class RowResult:
-    """What became of one row. ``completion`` None: the row failed, and ``error`` says why."""
+    """What became of one row. ``error`` says why it failed; else there is a ``completion``, or,
+    of a job that scores, ``scores``."""
 
     completion: str | None = None
     label: str | None = None
     confidence: float | None = None
     fields: Mapping[str, Any] = field(default_factory=dict)
+    scores: Scores | None = None
     finish_reason: str | None = None
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -37,6 +41,7 @@ class OutputColumns:
     kept: tuple[tuple[str, str], ...]  # (input column, output column)
     label: Label | None
     schema: pa.Schema
+    score: Score | None = None
 
     @property
     def json_properties(self) -> Mapping[str, Any]:
@@ -47,11 +52,18 @@ class OutputColumns:
 def output_columns(job: Job, input_schema: pa.Schema) -> OutputColumns:
     """Lay out the output of ``job``; a kept column whose name is taken becomes ``input_NAME``.
 
-    Raises UsageError when ``output.keep`` or ``label.gold`` names a column that is not there.
+    Raises UsageError when ``output.keep``, ``label.gold`` or ``score.completion`` names a column
+    that is not there.
     """
     wanted = job.output.keep if job.output.keep is not None else tuple(input_schema.names)
     gold = (job.label.gold,) if job.label and job.label.gold else ()
-    for key, names in (("output.keep", wanted), ("label.gold", gold)):
+    scored = (job.score.completion,) if job.score and job.score.completion else ()
+    empty = not input_schema.names  # a file without rows may have no columns either
+    for key, names in (
+        ("output.keep", wanted),
+        ("label.gold", gold),
+        ("score.completion", () if empty else scored),
+    ):
         for name in names:
             if name not in input_schema.names:
                 near = did_you_mean(name, input_schema.names)
@@ -60,7 +72,7 @@ def output_columns(job: Job, input_schema: pa.Schema) -> OutputColumns:
                     f"columns: {', '.join(input_schema.names)}",
                     *([f"did you mean {near}?"] if near else []),
                 )
-    results = _result_fields(job.label)
+    results = _score_fields(job.score) if job.score else _result_fields(job.label)
     taken = {f.name for f in results}
     kept: list[tuple[str, str]] = []
     for name in dict.fromkeys(wanted):
@@ -70,7 +82,15 @@ def output_columns(job: Job, input_schema: pa.Schema) -> OutputColumns:
         taken.add(new)
         kept.append((name, new))
     fields = [pa.field(new, input_schema.field(old).type) for old, new in kept]
-    return OutputColumns(tuple(kept), job.label, pa.schema(fields + results))
+    return OutputColumns(tuple(kept), job.label, pa.schema(fields + results), job.score)
+
+
+def _score_fields(score: Score) -> list[pa.Field]:
+    return [
+        *score_fields(score),
+        pa.field("prompt_tokens", pa.int32()),
+        pa.field("error", _ERROR),
+    ]
 
 
 def _result_fields(label: Label | None) -> list[pa.Field]:
@@ -99,12 +119,17 @@ def to_table(inputs: pa.Table, results: Sequence[RowResult], columns: OutputColu
     """One output row per input row, in order; ``results[i]`` belongs to row i of ``inputs``."""
     arrays: dict[str, Any] = {new: inputs.column(old) for old, new in columns.kept}
     arrays |= {
-        "completion": [r.completion for r in results],
-        "finish_reason": [r.finish_reason for r in results],
         "prompt_tokens": [r.prompt_tokens for r in results],
-        "completion_tokens": [r.completion_tokens for r in results],
         "error": [r.error and _as_struct(r.error) for r in results],
     }
+    if columns.score is not None:
+        arrays |= score_arrays([r.scores for r in results], columns.score)
+    else:
+        arrays |= {
+            "completion": [r.completion for r in results],
+            "finish_reason": [r.finish_reason for r in results],
+            "completion_tokens": [r.completion_tokens for r in results],
+        }
     if columns.label and columns.label.choices:
         arrays["label"] = [r.label for r in results]
         arrays["confidence"] = [r.confidence for r in results]
@@ -112,7 +137,7 @@ def to_table(inputs: pa.Table, results: Sequence[RowResult], columns: OutputColu
         arrays[name] = [coerce(r.fields.get(name), schema) for r in results]
     return pa.table(
         [
-            value if isinstance(value, pa.ChunkedArray) else pa.array(value, f.type)
+            pa.array(value, f.type) if isinstance(value, list) else value
             for f, value in ((f, arrays[f.name]) for f in columns.schema)
         ],
         schema=columns.schema,
@@ -138,6 +163,10 @@ def tally(inputs: pa.Table, results: Sequence[RowResult], columns: OutputColumns
             total.failed += 1
             total.errors[result.error.type.value] += 1
             total.error_examples.setdefault(result.error.type.value, result.error.message)
+            continue
+        if result.scores is not None:
+            total.scored_tokens += len(result.scores.logprobs)
+            total.logprob += logprob_of(result.scores)
             continue
         total.completion_lengths[length_bucket(result.completion_tokens)] += 1
         total.finish_reasons[str(result.finish_reason)] += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -9,12 +10,17 @@ from typing import Any, Self
 
 @dataclass
 class Tally:
-    """Counts over rows. Tokens are prompt and completion tokens as the engine counted them."""
+    """Counts over rows. Tokens are prompt and completion tokens as the engine counted them.
+
+    ``logprob``: the sum (natural logarithm) over the ``scored_tokens`` of a job that scores.
+    """
 
     rows: int = 0
     failed: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    scored_tokens: int = 0
+    logprob: float = 0.0
     errors: Counter[str] = field(default_factory=Counter)  # RowErrorType -> rows
     error_examples: dict[str, str] = field(default_factory=dict)  # RowErrorType -> a message
     labels: Counter[str] = field(default_factory=Counter)
@@ -26,6 +32,11 @@ class Tally:
     @property
     def succeeded(self) -> int:
         return self.rows - self.failed
+
+    @property
+    def perplexity(self) -> float | None:
+        """Over all scored tokens, each weighing the same; None when there are none."""
+        return perplexity(self.logprob, self.scored_tokens)
 
     def add(self, other: Tally) -> None:
         """Count the other's rows too."""
@@ -53,6 +64,16 @@ class Tally:
             if current is not None:
                 setattr(tally, name, value)
         return tally
+
+
+def perplexity(logprob: float, tokens: int) -> float | None:
+    """``exp(-logprob / tokens)``; None for no tokens. Infinite where a token is impossible."""
+    if not tokens:
+        return None
+    try:
+        return math.exp(-logprob / tokens)
+    except OverflowError:
+        return math.inf
 
 
 def length_bucket(tokens: int) -> int:

@@ -14,6 +14,8 @@ class EngineFacts:
     """What a loaded engine says of itself. Lengths in tokens, ``kv_bytes`` in bytes.
 
     ``num_blocks`` counts usable KV-cache blocks (vLLM's null block is not among them).
+    ``weights_bytes``: of all loaded parameters; 0 where the engine cannot tell.
+    ``hybrid``: sliding layers give back the blocks that left their window.
     """
 
     kind: str
@@ -25,6 +27,8 @@ class EngineFacts:
     block_size: int
     num_blocks: int
     kv_bytes: int
+    weights_bytes: int = 0
+    hybrid: bool = True
 
 
 @dataclass(slots=True)

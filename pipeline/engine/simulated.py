@@ -16,13 +16,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pipeline.budget.kv import KvLayout
 from pipeline.engine.protocol import EngineFacts, EngineStats
 from pipeline.engine.regex_sample import sample_match
 from pipeline.errors import RowError, RowErrorType
-from pipeline.schedule.request import Completion, Request
+from pipeline.schedule.request import Completion, Request, Scores
 from pipeline.spec.job import SimulatedEngine as Settings
 
+_ZIPF, _LOG_ZETA = 1.5, math.log(2.6123753)  # zeta(1.5): texts come to a perplexity near 25
 _WORDS = [
     "a",
     "the",
@@ -104,7 +108,7 @@ class SimulatedEngine:
         self._waiting.append(_Running(request, wanted))
 
     def _output_tokens(self, request: Request) -> int:
-        if request.logprob_ids:
+        if request.logprob_ids or request.score_from is not None:
             return 1
         if request.structure or request.sampling.ignore_eos:
             return request.max_new_tokens
@@ -125,7 +129,7 @@ class SimulatedEngine:
             one.generated += 1
             position += 1
             if one.generated >= one.output_tokens:
-                ended.append(_complete(one))
+                ended.append(_complete(one, self._layout.geometry.vocabulary))
                 self._free += one.blocks
                 position -= 1
                 self._running.pop(position)
@@ -171,8 +175,11 @@ class SimulatedEngine:
         self._waiting.clear()
 
 
-def _complete(one: _Running) -> Completion:
+def _complete(one: _Running, vocabulary: int) -> Completion:
     request = one.request
+    if request.score_from is not None:
+        scored = _scores(request, request.score_from, vocabulary)
+        return Completion(request.id, "", 1, "length", scores=scored)
     if request.logprob_ids:
         scores = {
             t: -(1 + _hash(request.prompt_ids, str(t)) % 1000) / 200 for t in request.logprob_ids
@@ -188,6 +195,28 @@ def _complete(one: _Running) -> Completion:
         text = "".join(f" {dice.choice(_WORDS)}" for _ in range(one.generated))
         reason = "length" if one.generated >= request.max_new_tokens else "stop"
     return Completion(request.id, text, one.generated, reason)
+
+
+def _scores(request: Request, start: int, vocabulary: int) -> Scores:
+    """Every token at a rank drawn from Zipf's law: rank r has the probability r^-s / zeta(s).
+
+    The likeliest tokens are those around it, in the order of their ids.
+    """
+    ids = np.array(request.prompt_ids[start:], np.int32)
+    dice = np.random.default_rng(_hash(request.prompt_ids, "scores"))
+    ranks = np.minimum(dice.zipf(_ZIPF, len(ids)), vocabulary)
+    top = np.arange(1, min(request.top_k, vocabulary) + 1)
+    top_ids = (ids[:, None] + (top[None, :] - ranks[:, None])) % vocabulary
+    return Scores(
+        token_ids=ids,
+        logprobs=_zipf_logprobs(ranks),
+        top_ids=top_ids.astype(np.int32),
+        top_logprobs=np.broadcast_to(_zipf_logprobs(top), top_ids.shape),
+    )
+
+
+def _zipf_logprobs(ranks: NDArray[np.int64]) -> NDArray[np.float32]:
+    return (-_ZIPF * np.log(ranks) - _LOG_ZETA).astype(np.float32)
 
 
 def _hash(ids: Iterable[int], salt: str) -> int:

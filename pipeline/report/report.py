@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipeline.data.scores import LIST_COLUMNS
 from pipeline.data.tally import Tally
 from pipeline.report.summary import Summary
 from pipeline.report.units import count, duration, plural, rate, size
@@ -29,8 +30,10 @@ def write_report(
         f"# {summary.name}\n",
         _what_ran(summary),
         _counts(summary),
+        _prediction(summary),
         _errors(summary),
         _labels(summary, total),
+        _scores(summary),
         _lengths("Prompt", total.prompt_lengths),
         _lengths("Completion", total.completion_lengths),
         _sample(sample),
@@ -75,6 +78,27 @@ def _counts(s: Summary) -> str:
     return "## Counts and rates\n\n" + _table(("", ""), rows)
 
 
+def _prediction(s: Summary) -> str:
+    if s.predicted_seconds is None:
+        return ""
+    phases = [
+        ("until the first step", s.predicted_ready_seconds, s.ready_seconds - s.model_seconds),
+        ("generating", s.predicted_work_seconds, s.work_seconds),
+        ("in all", s.predicted_seconds, s.seconds - s.model_seconds),
+    ]
+    rows = [
+        (name, duration(before), duration(after), f"{(before - after) / after:+.0%}")
+        for name, before, after in phases
+        if before is not None and after > 0
+    ]
+    once = f", {duration(s.model_seconds)} for the model left out" if s.model_seconds > 1 else ""
+    return (
+        "## Predicted and actual\n\n"
+        + _table(("", "predicted", "actual", "difference"), rows)
+        + f"\nThe prediction was {s.prediction_basis}{once}.\n"
+    )
+
+
 def _errors(s: Summary) -> str:
     if not s.errors:
         return ""
@@ -106,6 +130,15 @@ def _labels(s: Summary, total: Tally) -> str:
     return text + "\n" + _table((f"{s.gold} ↓, label →", *labels), rows)
 
 
+def _scores(s: Summary) -> str:
+    if s.perplexity is None or s.logprob is None:
+        return ""
+    return (
+        f"## Scores\n\nPerplexity {s.perplexity:.4g} over {plural(s.scored_tokens, 'token')}: "
+        f"{-s.logprob / s.scored_tokens:.4f} nats a token in the mean (failed rows left out).\n"
+    )
+
+
 def _lengths(what: str, lengths: Mapping[int, int]) -> str:
     if not lengths:
         return ""
@@ -124,7 +157,8 @@ def _lengths(what: str, lengths: Mapping[int, int]) -> str:
 def _sample(sample: Sequence[Mapping[str, Any]]) -> str:
     if not sample:
         return ""
-    names = [n for n in sample[0] if n not in ("prompt_tokens", "completion_tokens")]
+    apart = {"prompt_tokens", "completion_tokens", *LIST_COLUMNS}
+    names = [n for n in sample[0] if n not in apart]
     if all(row["error"] is None for row in sample):
         names.remove("error")
     rows = [tuple(_cell(row[name]) for name in names) for row in sample]

@@ -27,6 +27,20 @@ class Work:
 
 
 @dataclass(frozen=True)
+class Foretold:
+    """What was predicted before the run, in seconds; ``basis``: what the prediction stands on."""
+
+    ready_seconds: float
+    work_seconds: float
+    other_seconds: float
+    basis: str
+
+    @property
+    def seconds(self) -> float:
+        return self.ready_seconds + self.work_seconds + self.other_seconds
+
+
+@dataclass(frozen=True)
 class Summary:
     """A finished run. Counts are over the whole dataset, rates over this run's work.
 
@@ -58,7 +72,15 @@ class Summary:
     labels: dict[str, int] = field(default_factory=dict)
     gold: str | None = None
     accuracy: float | None = None
+    scored_tokens: int = 0
+    logprob: float | None = None  # of all scored tokens together, natural logarithm
+    perplexity: float | None = None  # exp(-logprob / scored_tokens)
     versions: dict[str, str] = field(default_factory=dict)
+    model_seconds: float = 0.0  # of `seconds`, for fetching and converting the model, once
+    predicted_seconds: float | None = None  # in all, without `model_seconds`
+    predicted_ready_seconds: float | None = None
+    predicted_work_seconds: float | None = None
+    prediction_basis: str | None = None
 
     @property
     def exit_code(self) -> int:
@@ -81,6 +103,8 @@ def summarize(
     report: str,
     gold: str | None,
     provenance: Mapping[str, str],
+    model_seconds: float = 0.0,
+    foretold: Foretold | None = None,
 ) -> Summary:
     """Put a run's facts together. ``total``: the tally of the whole dataset."""
     span = work.seconds
@@ -110,7 +134,15 @@ def summarize(
         labels=dict(total.labels.most_common()),
         gold=gold,
         accuracy=accuracy(total.confusion) if gold else None,
+        scored_tokens=total.scored_tokens,
+        logprob=total.logprob if total.scored_tokens else None,
+        perplexity=total.perplexity,
         versions={k: v for k, v in provenance.items() if k.endswith("_version")},
+        model_seconds=model_seconds,
+        predicted_seconds=foretold.seconds if foretold else None,
+        predicted_ready_seconds=foretold.ready_seconds if foretold else None,
+        predicted_work_seconds=foretold.work_seconds if foretold else None,
+        prediction_basis=foretold.basis if foretold else None,
     )
 
 

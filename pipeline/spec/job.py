@@ -153,6 +153,23 @@ class Label(_Section):
         return value
 
 
+class Score(_Section):
+    """Score texts instead of writing any: the log-probability of every token the rows hold.
+
+    Without ``completion`` the whole prompt is scored; with it, a column whose text follows the
+    prompt, and only that text's tokens. ``top_k`` implies ``per_token``.
+    """
+
+    completion: str | None = None
+    per_token: bool = False  # also the tokens, and each one's log-probability
+    top_k: Annotated[int, Field(ge=1, le=16_384)] | None = None  # also the model's likeliest
+
+    @property
+    def lists(self) -> bool:
+        """Whether there is a list entry for every scored token."""
+        return self.per_token or self.top_k is not None
+
+
 class SimulatedEngine(_Section):
     """How the simulated engine behaves. Times in seconds, lengths in tokens, blocks of KV."""
 
@@ -220,6 +237,7 @@ class Job(_Section):
     examples: tuple[dict[str, Any], ...] = ()  # few-shot: the prompt's fields, and `answer`
     output: Output
     label: Label | None = None
+    score: Score | None = None
     sampling: Sampling = Sampling()
     engine: EngineSettings = EngineSettings()
     resources: Resources = Resources()
@@ -245,6 +263,24 @@ class Job(_Section):
             choices = self.label.choices if self.label else None
             if choices and str(example[ANSWER]) not in choices:
                 raise ValueError(f"example {number}: its answer is none of the choices")
+        return self
+
+    @model_validator(mode="after")
+    def _scoring_writes_nothing(self) -> Self:
+        if self.score is None:
+            return self
+        if self.label is not None:
+            raise ValueError("give either label or score: a score job writes no answer")
+        if self.sampling != Sampling():
+            raise ValueError("sampling does not go with score: nothing is sampled")
+        if self.score.completion is None:
+            if self.messages is not None:
+                raise ValueError("score of messages needs {completion: COLUMN}: the reply to score")
+            if self.instructions or self.examples:
+                raise ValueError(
+                    "score without completion scores all of the prompt: leave instructions and "
+                    "examples away, or name the column to score: {completion: COLUMN}"
+                )
         return self
 
     @property

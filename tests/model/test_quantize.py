@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as numbers
 
-from pipeline.model.quantize import Int4Tensor, quantize
+from pipeline.model.quantize import CodedTensor, quantize
 from tests.samples import quick
 
 GROUP = 32
@@ -37,7 +37,7 @@ def squared_errors(weights: torch.Tensor, restored: torch.Tensor) -> torch.Tenso
 @quick
 @given(CODES)
 def test_packing_keeps_every_code(codes: np.ndarray) -> None:
-    tensor = Int4Tensor(torch.from_numpy(codes), torch.ones(2, 2, dtype=torch.bfloat16))
+    tensor = CodedTensor(torch.from_numpy(codes), torch.ones(2, 2, dtype=torch.bfloat16))
 
     packed = tensor.packed()
     assert packed.dtype == torch.int32
@@ -48,7 +48,7 @@ def test_packing_keeps_every_code(codes: np.ndarray) -> None:
 def test_a_word_holds_its_first_code_in_the_lowest_bits() -> None:
     codes = torch.tensor([[-8, -7, -6, -5, -4, -3, -2, 7]], dtype=torch.int8)
 
-    [[word]] = Int4Tensor(codes, torch.ones(1, 1)).packed().tolist()
+    [[word]] = CodedTensor(codes, torch.ones(1, 1)).packed().tolist()
     assert word & 0xFFFFFFFF == 0xF6543210
 
 
@@ -73,7 +73,7 @@ def test_weights_that_are_on_a_grid_come_back_exactly(
 ) -> None:
     """As files of type Q4_0 have them: the extreme weight of a group is at -8."""
     codes[:, ::GROUP] = -8
-    grid = Int4Tensor(torch.from_numpy(codes), torch.tensor(scales).view(2, 2).bfloat16())
+    grid = CodedTensor(torch.from_numpy(codes), torch.tensor(scales).view(2, 2).bfloat16())
 
     made = quantize(grid.dequantize(), GROUP)
     assert torch.equal(made.dequantize(), grid.dequantize())

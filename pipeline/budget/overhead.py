@@ -1,0 +1,108 @@
+"""Memory that an engine needs beside weights and KV cache: a model of it. Pure arithmetic.
+
+How vLLM 0.32 sizes the KV cache on CUDA (``v1/worker/gpu_worker.py``): it takes
+``gpu_memory_utilization`` of the card, less the weights, less what grows outside PyTorch once
+libraries and kernels are loaded, less the activation peak of a trial run with
+``max_num_batched_tokens`` tokens and ``max_num_seqs`` samples, less what CUDA graphs are estimated
+to take. The CUDA context itself (0.3 to 0.5 GiB), a desktop's windows and the allocator's
+fragments must find room in the share that is left over.
+
+What logs of vLLM print, and the constants follow:
+
+- outside PyTorch: 0.20 GiB on an RTX 3090 (vLLM #14447), 0.33 GiB on an RTX 5090 (#14452),
+  0.16 GiB on an H100 (#12126);
+- activation peak: 0.37 GiB (3090, #14447), 1.0 to 1.8 GiB (5090 with a large batch, #14452),
+  1.26 GiB (8B with 256 samples, #10511);
+- CUDA graphs on an RTX 3090: 0.1 to 0.17 GiB taken, up to 0.58 GiB estimated (0.21 and later
+  subtract the estimate).
+
+An engine that ran on the card knows better: ``seen`` turns what it reported into a correction.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.budget.cards import GIB, Card
+from pipeline.model.geometry import Geometry
+
+MIB = 1 << 20
+_OUTSIDE_PYTORCH = int(0.25 * GIB)
+_SEVERAL_CARDS = int(0.35 * GIB)  # NCCL's buffers on each card
+_GRAPHS = int(0.2 * GIB)
+_GRAPHS_PER_SEQUENCE = MIB
+_LARGEST_GRAPH = 512  # vLLM captures graphs up to min(2 × max_num_seqs, 512)
+_LOGIT_BYTES = 22  # bf16, fp32, its softmax, sorted values and indices for top-p
+_IMAGE_ENCODER = int(0.5 * GIB)  # activations of one image of 4,096 patches, and its cache
+_LEFT_ALONE = int(1.25 * GIB)  # context 0.4, desktop 0.5, fragments 0.35
+_LARGEST_SHARE, _SMALLEST_SHARE = 0.95, 0.5
+_CPU_PROCESS = int(1.25 * GIB)  # Python, PyTorch and vLLM loaded; measured: 1.1 to 1.3 GiB
+
+
+@dataclass(frozen=True)
+class Overhead:
+    """Bytes by kind. ``reported``: they are what an engine on such a card last took in all."""
+
+    libraries: int
+    activations: int
+    graphs: int
+    reported: bool = False
+
+    @property
+    def total(self) -> int:
+        return self.libraries + self.activations + self.graphs
+
+
+def overhead(
+    geometry: Geometry,
+    card: Card,
+    *,
+    chunk: int,
+    max_num_seqs: int,
+    vision: bool = False,
+    eager: bool = False,
+    cards: int = 1,
+) -> Overhead:
+    """What an engine takes beside weights and KV cache.
+
+    ``chunk``: max_num_batched_tokens. ``eager``: no CUDA graphs. ``cards`` share each layer.
+    """
+    activations = activation_bytes(geometry, chunk, max_num_seqs, cards)
+    if vision:
+        activations += _IMAGE_ENCODER
+    if card.is_cpu:
+        return Overhead(_CPU_PROCESS, activations, 0)
+    largest = min(2 * max_num_seqs, _LARGEST_GRAPH)
+    graphs = 0 if eager else _GRAPHS + largest * _GRAPHS_PER_SEQUENCE
+    libraries = _OUTSIDE_PYTORCH + (_SEVERAL_CARDS if cards > 1 else 0)
+    return Overhead(libraries, activations, graphs)
+
+
+def activation_bytes(geometry: Geometry, chunk: int, max_num_seqs: int, cards: int = 1) -> int:
+    """The peak of a forward pass: the widest layer's tensors, or the sampler's, bf16.
+
+    Layer: gate and up projection, their product, and four tensors as wide as the model
+    (residual, norm, in, out). Sampler: one row of logits for each sequence.
+    """
+    layer = chunk * (3 * geometry.ffn // cards + 4 * geometry.hidden) * 2
+    sampler = max_num_seqs * geometry.vocabulary * _LOGIT_BYTES
+    return max(layer, sampler)
+
+
+def memory_share(card: Card) -> float:
+    """The ``gpu_memory_utilization`` to ask for: all but what others on the card need.
+
+    vLLM refuses to start when less than its share is free, so the same 1.25 GiB stay free on
+    every card: 94 % of 24 GB, 84 % of 8 GB. On a CPU: of the memory that is available now.
+    """
+    if card.is_cpu:
+        return 1.0
+    share = int(100 * (1 - _LEFT_ALONE / card.vram_bytes)) / 100
+    return min(_LARGEST_SHARE, max(_SMALLEST_SHARE, share))
+
+
+def seen(card: Card, share: float, weights_bytes: int, kv_bytes: int) -> int | None:
+    """The overhead that an engine on ``card`` reported, bytes: what of its share of the card was
+    neither weights nor KV cache. None where that makes no sense (its sizes were set by hand)."""
+    rest = int(card.vram_bytes * share) - weights_bytes - kv_bytes
+    return rest if 0 < rest < card.vram_bytes // 2 and share > 0 else None

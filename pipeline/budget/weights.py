@@ -1,0 +1,80 @@
+"""Bytes of a Gemma 3 checkpoint as vLLM holds it on the card. Pure arithmetic.
+
+Quantized are the linear layers of the text model alone; embeddings (tied to the output head),
+norms and the vision tower stay in bf16. Shapes: vLLM 0.32 ``model_executor/models/gemma3.py`` and
+``siglip.py``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.model.geometry import Geometry
+
+_BF16 = 2
+_BITS = {"bf16": 16, "int8": 8, "int4": 4}
+_EMBEDDING_ROWS = 64  # vLLM pads the vocabulary to a multiple of this
+
+# Gemma 3's SigLIP tower, the same for 4B, 12B and 27B.
+_VISION_HIDDEN, _VISION_FFN, _VISION_LAYERS = 1152, 4304, 27
+_PATCH, _CHANNELS, _PATCHES = 14, 3, 64 * 64
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Bytes of the parts, scales included. ``vision_bytes``: the tower and its projector, 0 for a
+    text model; loaded only where images are wanted."""
+
+    precision: str
+    linear_bytes: int
+    embedding_bytes: int
+    norm_bytes: int
+    vision_bytes: int
+
+    @property
+    def text_bytes(self) -> int:
+        return self.linear_bytes + self.embedding_bytes + self.norm_bytes
+
+    def total(self, *, vision: bool = False) -> int:
+        """Bytes that are loaded with or without the vision tower."""
+        return self.text_bytes + (self.vision_bytes if vision else 0)
+
+
+def weight_bytes(
+    geometry: Geometry, precision: str, *, vision: bool = False, group_size: int = 32
+) -> Weights:
+    """The parts of a checkpoint in ``precision`` (bf16, int8, int4).
+
+    ``vision``: the model has a vision tower. ``group_size``: weights that share one bf16 scale.
+    Raises KeyError for another precision.
+    """
+    parameters = linear_parameters(geometry)
+    scales = 0 if precision == "bf16" else parameters // group_size * _BF16
+    rows = -(-geometry.vocabulary // _EMBEDDING_ROWS) * _EMBEDDING_ROWS
+    norms = geometry.layers * (4 * geometry.hidden + 2 * geometry.head_dim) + geometry.hidden
+    return Weights(
+        precision=precision,
+        linear_bytes=parameters * _BITS[precision] // 8 + scales,
+        embedding_bytes=rows * geometry.hidden * _BF16,
+        norm_bytes=norms * _BF16,
+        vision_bytes=_vision_parameters(geometry.hidden) * _BF16 if vision else 0,
+    )
+
+
+def linear_parameters(geometry: Geometry) -> int:
+    """Weights in the text model's linear layers: the ones that are quantized, and multiplied
+    once for every token."""
+    query = geometry.query_heads * geometry.head_dim
+    key_value = 2 * geometry.kv_heads * geometry.head_dim
+    attention = geometry.hidden * (query + key_value) + query * geometry.hidden
+    return geometry.layers * (attention + 3 * geometry.hidden * geometry.ffn)
+
+
+def _vision_parameters(text_hidden: int) -> int:
+    hidden, ffn = _VISION_HIDDEN, _VISION_FFN
+    attention = 4 * (hidden * hidden + hidden)
+    mlp = 2 * hidden * ffn + ffn + hidden
+    layer = attention + mlp + 2 * 2 * hidden
+    embeddings = _CHANNELS * _PATCH * _PATCH * hidden + hidden + _PATCHES * hidden
+    projector = hidden * text_hidden + hidden
+    return _VISION_LAYERS * layer + embeddings + 2 * hidden + projector

@@ -1,0 +1,137 @@
+"""Time, fit, energy, money and levers of a plan, for people and for scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from pipeline.budget.fit import Fit, gb
+from pipeline.budget.predict import Prediction, Workload
+from pipeline.budget.room import Room
+from pipeline.fleet.forecast import Forecast
+from pipeline.report.units import count, duration, plural, size
+
+_BASES = {
+    "measured": "learned from {runs} of this shape",
+    "scaled": "scaled from {runs} of another shape",
+    "roofline": "from the roofline: nothing was measured here yet",
+}
+
+
+def cards_in_words(forecast: Forecast) -> str:
+    """ "CPU", "2× RTX 3090 + 1× RTX 4090", "simulated"."""
+    crews = [placed.crew for placed in forecast.placed]
+    if crews[0].card is None:
+        return "simulated"
+    if crews[0].shared:
+        return crews[0].card.title
+    return " + ".join(f"{c.number}× {c.card.title}" for c in crews if c.card)
+
+
+def time_in_words(prediction: Prediction) -> str:
+    """ "about 25 s", or the range within which it will likely be."""
+    if prediction.basis == "measured":
+        return f"about {duration(prediction.seconds)}"
+    low, high = prediction.bounds
+    return f"{duration(low)} to {duration(high)}, a first guess"
+
+
+def basis_in_words(prediction: Prediction) -> str:
+    return _BASES[prediction.basis].format(runs=plural(prediction.runs, "run"))
+
+
+def forecast_as_json(forecast: Forecast, fits: list[Fit]) -> dict[str, Any]:
+    """The forecast as plain data: seconds, tokens, kWh, money in the currency of the prices."""
+    p = forecast.prediction
+    low, high = p.bounds
+    return {
+        "predicted_seconds": round(p.seconds, 1),
+        "predicted_seconds_low": round(low, 1),
+        "predicted_seconds_high": round(high, 1),
+        "prediction_basis": p.basis,
+        "phases": {
+            "ready_seconds": round(p.ready_seconds, 1),
+            "prompt_seconds": round(p.prompt_seconds, 1),
+            "answer_seconds": round(p.answer_seconds, 1),
+            "other_seconds": round(p.other_seconds, 1),
+        },
+        "completion_tokens": round(forecast.workload.completion_tokens * forecast.workload.rows),
+        "completion_tokens_mean": round(forecast.workload.completion_tokens, 1),
+        "completion_tokens_basis": forecast.answer_basis,
+        "engines": [
+            {
+                "card": placed.crew.card.name if placed.crew.card else "simulated",
+                "engines": placed.crew.number,
+                "arguments": placed.choice.arguments,
+                "reasons": placed.choice.reasons,
+            }
+            for placed in forecast.placed
+        ],
+        "fit": [one.as_json() for one in fits],
+        "kwh": round(forecast.kwh, 5),
+        "cost": round(forecast.cost, 5),
+        "levers": [
+            {"what": lever.what, "predicted_seconds": round(lever.seconds, 1)}
+            for lever in forecast.levers
+        ],
+    }
+
+
+def forecast_lines(forecast: Forecast, fits: list[Fit]) -> Iterator[tuple[str, str]]:
+    """(heading, text) of each line that `plan` prints."""
+    p, workload = forecast.prediction, forecast.workload
+    for one, placed in zip(fits, forecast.placed, strict=False):
+        yield "fit", one.headline
+        if placed.room is not None:
+            yield "", _memory(one, placed.room, workload)
+    for placed in forecast.placed:
+        reasons = placed.choice.reasons
+        for number, (name, value) in enumerate(placed.choice.arguments.items()):
+            reason = f": {reasons[name]}" if reasons.get(name) else ""
+            yield ("settings" if number == 0 else ""), f"{name} {_value(name, value)}{reason}"
+    if workload.kind != "score":
+        total = count(workload.completion_tokens * workload.rows)
+        yield (
+            "answers",
+            f"{workload.completion_tokens:.1f} tokens in the mean, about {total} in all "
+            f"(from {forecast.answer_basis})",
+        )
+    yield (
+        "time",
+        f"{time_in_words(p)} on {cards_in_words(forecast)}: until the engine is ready "
+        f"{duration(p.ready_seconds)}, prompts {duration(p.prompt_seconds)}, "
+        f"answers {duration(p.answer_seconds)}, the rest {duration(p.other_seconds)}",
+    )
+    yield "", basis_in_words(p)
+    if forecast.kwh:
+        yield "costs", _costs(forecast)
+    for number, lever in enumerate(forecast.levers):
+        change = lever.seconds / p.seconds - 1
+        yield ("levers" if number == 0 else ""), f"{lever.what}: {change:+.0%} of the time"
+
+
+def _memory(one: Fit, room: Room, workload: Workload) -> str:
+    announced = one.model.announced_gb
+    extra = f" (announced {announced:g} GB)" if announced is not None else ""
+    tokens = round(workload.prompt_tokens + workload.completion_tokens)
+    held = room.layout.requests(room.num_blocks, tokens, round(workload.shared_tokens))
+    return (
+        f"weights {gb(room.weights_bytes)}{extra} + overhead {gb(room.overhead.total)} + "
+        f"KV cache {gb(room.kv_bytes)} of {gb(room.usable_bytes)} usable: "
+        f"{count(room.num_blocks)} blocks of {room.layout.block_size} tokens, "
+        f"{count(held)} of these rows at once"
+    )
+
+
+def _value(name: str, value: Any) -> str:
+    return size(value) if name.endswith("_bytes") else str(value)
+
+
+def _costs(forecast: Forecast) -> str:
+    prices = forecast.prices
+    energy = forecast.kwh * prices.per_kwh
+    text = f"{forecast.kwh:.3g} kWh, {energy:.2g} at {prices.per_kwh:g} a kWh"
+    if prices.per_gpu_hour:
+        rent = forecast.cost - energy
+        text += f" + {rent:.2g} at {prices.per_gpu_hour:g} a GPU hour = {forecast.cost:.2g}"
+    return text

@@ -1,0 +1,175 @@
+"""Models for people and for scripts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+
+from pipeline.budget.weights import weight_bytes
+from pipeline.model.catalogue import MODELS, PRECISIONS, CatalogueEntry, find
+from pipeline.model.folder import ModelFolder
+from pipeline.model.steps import gigabytes
+from pipeline.model.store import in_store, store_root, stored_models
+
+
+def catalogue_as_json() -> dict[str, Any]:
+    """Every name of the catalogue and every model in the store. Sizes in bytes, or GB where the
+    key says so (10**9 bytes)."""
+    entries = [
+        find(f"{model.name}-{precision}")
+        for model in MODELS.values()
+        for precision in reversed(PRECISIONS)
+        if model.source(precision) is not None
+    ]
+    return {
+        "store": str(store_root()),
+        "models": [entry_as_json(entry) for entry in entries],
+        "stored": [folder_as_json(folder) for folder in stored_models()],
+    }
+
+
+def entry_as_json(entry: CatalogueEntry) -> dict[str, Any]:
+    """``weights_bytes``: what vLLM holds of it, text only; ``vision_bytes`` more with images."""
+    model = entry.model
+    weights = weight_bytes(model.geometry, entry.precision, vision=model.vision)
+    short = entry.precision == "int4"
+    folder = in_store(entry.name)
+    return {
+        "name": model.name if short else entry.name,
+        "model": model.name,
+        "precision": entry.precision,
+        "path": str(folder.path) if folder else None,
+        "source": entry.source.address,
+        "by": entry.source.by,
+        "licence": model.licence,
+        "chat": model.chat,
+        "vision": model.vision,
+        "context": model.geometry.context,
+        "download_bytes": entry.source.download_bytes,
+        "announced_gb": model.announced_gb.get(entry.precision),
+        "weights_bytes": weights.text_bytes,
+        "vision_bytes": weights.vision_bytes,
+        "sources": [
+            {
+                "address": s.address,
+                "precision": s.precision,
+                "by": s.by,
+                "download_bytes": s.download_bytes,
+            }
+            for s in model.sources
+        ],
+    }
+
+
+def folder_as_json(folder: ModelFolder) -> dict[str, Any]:
+    """What a folder says of itself; empty strings where it says nothing."""
+    facts = folder.provenance
+    geometry = folder.geometry
+    content = {
+        "name": folder.name,
+        "path": str(folder.path),
+        "quantization": folder.quantization,
+        "bytes": folder.weights_bytes,
+        "source": str(facts.get("source", "")),
+        "revision": folder.revision,
+        "added": str(facts.get("added", "")),
+        "licence": folder.licence,
+        "hash": folder.hash,
+        "layers": geometry.layers,
+        "context": geometry.context,
+        "addresses": sorted(facts.get("addresses") or {}),
+    }
+    if "tensor_types" in facts:
+        content["tensor_types"] = facts["tensor_types"]
+    return content
+
+
+def print_catalogue(console: Console, content: dict[str, Any]) -> None:
+    def line(*columns: str) -> None:
+        widths = (20, 10, 12, 10, 0)
+        text = " ".join(f"{c:<{w}}" for c, w in zip(columns, widths, strict=True))
+        console.print(text.rstrip(), markup=False)
+
+    line("model", "memory", "announced", "download", "from")
+    for entry in content["models"]:
+        announced = entry["announced_gb"]
+        line(
+            entry["name"] + ("  *" if entry["path"] else ""),
+            gigabytes(entry["weights_bytes"]),
+            f"{announced:g} GB" if announced else "–",
+            gigabytes(entry["download_bytes"]) if entry["download_bytes"] else "–",
+            entry["source"],
+        )
+    console.print(
+        "memory: weights as vLLM holds them, text only. announced: by Google, for the same.\n"
+        "more sources of a model: rackmill model info NAME",
+        markup=False,
+    )
+    console.print(f"\n* in the store, {content['store']}", markup=False)
+    for folder in content["stored"]:
+        origin = f", from {folder['source']}" if folder["source"] else ""
+        console.print(
+            f"{folder['name']:<38} {folder['quantization']}, {gigabytes(folder['bytes'])}{origin}",
+            markup=False,
+        )
+    if not content["stored"]:
+        console.print("nothing yet: rackmill model add NAME", markup=False)
+
+
+def print_folder(console: Console, content: dict[str, Any]) -> None:
+    def line(name: str, text: str) -> None:
+        if text:
+            console.print(f"  {name:<9} {text}", markup=False)
+
+    words = f"{content['quantization']}, {gigabytes(content['bytes'])}"
+    console.print(f"{content['name']} · {words}", markup=False)
+    line("source", content["source"])
+    line("revision", content["revision"])
+    line("added", content["added"])
+    line("licence", content["licence"])
+    line("context", f"{content['context']} tokens, {content['layers']} layers")
+    line("hash", content["hash"])
+    print_tensor_types(console, content.get("tensor_types") or [])
+    console.print(f"→ {content['path']}", markup=False)
+
+
+def print_entry(console: Console, content: dict[str, Any]) -> None:
+    """A model that is not in the store."""
+    if "weights_bytes" in content:
+        vision = content["vision_bytes"]
+        more = f", {gigabytes(vision)} more with images" if vision else ""
+        memory = f"{gigabytes(content['weights_bytes'])} of memory{more}"
+        console.print(f"{content['name']} · {content['precision']}, {memory}", markup=False)
+        console.print(f"  licence   {content['licence']}", markup=False)
+        for source in content["sources"]:
+            size = source["download_bytes"]
+            console.print(
+                f"  {source['precision']:<9} {source['address']}"
+                + (f", {gigabytes(size)}" if size else ""),
+                markup=False,
+            )
+    console.print(f"not in the store: rackmill model add {content['name']}", markup=False)
+
+
+def print_conversion(console: Console, report: dict[str, Any]) -> None:
+    """What a conversion kept and lost."""
+    print_tensor_types(console, report.get("tensor_types") or [])
+    console.print(f"→ {report['folder']}", markup=False)
+
+
+def print_tensor_types(console: Console, rows: list[dict[str, Any]]) -> None:
+    if not rows:
+        return
+    console.print(f"  {'tensors':<22} {'error':<9} {'at most':<9} what happened", markup=False)
+    for row in rows:
+        which = f"{row['tensors']} {row['storage_type']} {row['kind']}"
+        console.print(
+            f"  {which:<22} {_error(row['relative_error']):<9} {_error(row['max_error']):<9} "
+            f"{row['what']}",
+            markup=False,
+        )
+
+
+def _error(value: float | None) -> str:
+    return "–" if value is None else "0" if value == 0 else f"{value:.2g}"

@@ -1,0 +1,114 @@
+"""Whether a checkpoint runs: a real engine, in a process of its own, answers the same twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.budget.settings import PromptShape, cpu_arguments, gpu_arguments
+from pipeline.engine.machine import available_memory, cpu_environment, gpus
+from pipeline.errors import EngineFailed, RackmillError
+from pipeline.model.folder import ModelFolder
+
+_PROMPT = "The capital of France is the city of"
+_TOKENS = 16
+_CONTEXT = 512
+_SECONDS = 900
+_RESULT = "rackmill-smoke: "
+
+
+@dataclass(frozen=True)
+class SmokeResult:
+    """``first`` and ``second``: what greedy decoding gave for the same prompt."""
+
+    prompt: str
+    first: str
+    second: str
+    tokens: int
+    device: str
+
+    @property
+    def ok(self) -> bool:
+        return self.first == self.second and self.tokens > 0 and bool(self.first.strip())
+
+
+def smoke_run(folder: Path) -> SmokeResult:
+    """Load the checkpoint in ``folder`` and let it answer twice. Takes a minute on a CPU.
+
+    Raises EngineFailed: it cannot be loaded, with the reason.
+    """
+    from pipeline.engine.vllm_engine import environment
+
+    on_gpu = bool(gpus())
+    variables = environment(gpu=on_gpu, eager=True)
+    if not on_gpu:
+        variables |= cpu_environment(0, 1)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "pipeline.engine.smoke", str(folder)],
+            env=os.environ | variables,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise EngineFailed(f"the engine did not answer within {_SECONDS} s") from None
+    for line in done.stdout.splitlines():
+        if line.startswith(_RESULT):
+            content = json.loads(line.removeprefix(_RESULT))
+            if "error" in content:
+                raise EngineFailed(content["error"])
+            return SmokeResult(**content)
+    lines = (done.stderr or done.stdout).strip().splitlines()
+    raise EngineFailed(lines[-1] if lines else f"the engine's process ended with {done.returncode}")
+
+
+def _answer_twice(folder: Path) -> dict[str, Any]:
+    from pipeline.engine.vllm_engine import VllmEngine
+    from pipeline.model.tokenizer import Tokenizer
+    from pipeline.schedule.request import Request
+    from pipeline.spec.sampling import Sampling
+
+    model = ModelFolder(folder.name, folder)
+    [ids] = Tokenizer(folder).encode_batch([_PROMPT])
+    shape = PromptShape(len(ids), len(ids), 0)
+    given: dict[str, Any] = {"max_model_len": _CONTEXT, "enforce_eager": True}
+    # a cached prefix would answer the second time by another way than the first
+    given["enable_prefix_caching"] = False
+    arguments = (
+        gpu_arguments(given)
+        if gpus()
+        else cpu_arguments(model.geometry, given, shape, available_memory())
+    )
+    engine = VllmEngine(model, arguments)
+    answers = []
+    for number in range(2):
+        sampling = Sampling(temperature=0.0, max_tokens=_TOKENS)
+        engine.add(Request(id=number, prompt_ids=list(ids), sampling=sampling))
+        while not (finished := engine.step()):
+            pass
+        answers += finished
+    result = {
+        "prompt": _PROMPT,
+        "first": answers[0].text,
+        "second": answers[1].text,
+        "tokens": answers[0].completion_tokens,
+        "device": engine.facts.device,
+    }
+    engine.close()
+    return result
+
+
+if __name__ == "__main__":
+    try:
+        outcome = _answer_twice(Path(sys.argv[1]))
+    except RackmillError as e:
+        outcome = {"error": e.message}
+    print(f"\n{_RESULT}{json.dumps(outcome)}", flush=True)

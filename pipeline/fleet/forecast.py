@@ -1,0 +1,360 @@
+"""What a plan will take on given cards: settings, time by phase, energy, money, and the levers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from pipeline.budget.advice import check_fit
+from pipeline.budget.fit import Fit, FitOptions, Subject, fit
+from pipeline.budget.overhead import seen
+from pipeline.budget.predict import (
+    Estimate,
+    MeasuredRun,
+    Prediction,
+    RowCost,
+    Workload,
+    estimate,
+    predict,
+)
+from pipeline.budget.roofline import decode_step_seconds, prefill_seconds
+from pipeline.budget.room import Room, room
+from pipeline.budget.settings import EngineChoice, choose_settings, setup_of
+from pipeline.budget.weights import Weights, weight_bytes
+from pipeline.data.plan import Plan
+from pipeline.fleet.crew import Crew
+from pipeline.model.catalogue import MODELS, CatalogueModel
+from pipeline.model.geometry import Geometry
+from pipeline.report.profile import RunRecord, mean_completion_tokens, remember
+from pipeline.report.summary import Summary
+from pipeline.spec.job import Job
+
+_ROWS_TO_TRUST = 32  # finished rows from which on their answers' length is taken for all
+_UNSEEN_ANSWER = 0.5  # of max_tokens, where no answer to such a prompt was ever seen
+_READY_SECONDS = {"simulated": 8.0, "cpu": 25.0, "gpu": 60.0}  # where nothing was measured
+_OTHER_SECONDS = 3.0
+_SIMULATED_ROW_SECONDS = 1e-4
+
+
+@dataclass(frozen=True)
+class Prices:
+    """What time costs. ``watts``: of a card at work, instead of its board power."""
+
+    per_kwh: float = 0.30
+    per_gpu_hour: float = 0.0
+    watts: float | None = None
+
+
+@dataclass(frozen=True)
+class Placed:
+    """One kind of card and what the job gets on it. ``room``: None without a real engine."""
+
+    crew: Crew
+    choice: EngineChoice
+    room: Room | None
+    estimate: Estimate
+
+
+@dataclass(frozen=True)
+class Lever:
+    """A change the user could make, and the seconds the job would then take."""
+
+    what: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """A plan on cards. ``answer_basis``: what the answers' expected length stands on."""
+
+    workload: Workload
+    answer_basis: str
+    placed: tuple[Placed, ...]
+    prediction: Prediction
+    kwh: float
+    cost: float
+    prices: Prices
+    levers: tuple[Lever, ...] = ()
+
+    @property
+    def engines(self) -> int:
+        return sum(p.crew.number for p in self.placed)
+
+
+@dataclass(frozen=True)
+class Forecaster:
+    """Predicts one plan. ``records``: the runs measured up to now, oldest first."""
+
+    plan: Plan
+    records: Sequence[RunRecord]
+    prices: Prices = Prices()
+    model: CatalogueModel | None = None  # another one than the plan's: what if?
+
+    @property
+    def _geometry(self) -> Geometry:
+        return self.model.geometry if self.model else self.plan.model.geometry
+
+    @property
+    def _weights(self) -> Weights:
+        model = self.plan.model
+        vision = self.model.vision if self.model else model.has_vision
+        return weight_bytes(self._geometry, model.precision, vision=vision)
+
+    def forecast(self, crews: Sequence[Crew]) -> Forecast:
+        """The plan's missing rows on ``crews``, with the levers that would shorten it."""
+        made = self._forecast(crews)
+        levers = [lever for lever in self._levers(crews, made) if lever is not None]
+        return replace(made, levers=tuple(levers))
+
+    def fits(self, crews: Sequence[Crew], *, context: int | None = None) -> list[Fit]:
+        """Whether the job's model fits each kind of card, for requests of ``context`` tokens
+        (None: as the job's are)."""
+        shape = self.plan.sample.shape if context is None else None
+        wanted = context or (round(shape.mean) + self._longest_answer if shape else 1)
+        arguments = self.plan.job.engine.vllm_arguments()
+        return [
+            fit(
+                self._subject,
+                crew.share,
+                FitOptions.from_arguments(arguments, wanted, self._overhead(crew)),
+            )
+            for crew in crews
+            if crew.card is not None
+        ]
+
+    def check(self, crews: Sequence[Crew], *, context: int | None = None) -> None:
+        """Raises UsageError when the job cannot run on one of the cards, in the words of `fit`."""
+        for one in self.fits(crews, context=context):
+            check_fit(one)
+
+    @property
+    def _subject(self) -> Subject:
+        name = self.plan.model.name
+        known = next((m for m in MODELS.values() if name.startswith(m.name)), None)
+        announced = known.announced_gb.get(self.plan.model.precision) if known else None
+        title = known.title if known else name
+        return Subject(known.name if known else name, title, self._geometry, self._weights,
+                       announced)  # fmt: skip
+
+    @property
+    def _longest_answer(self) -> int:
+        job = self.plan.job
+        one = job.score or (job.label and job.label.choices)
+        return 1 if one else job.sampling.max_tokens
+
+    def choose(self, crew: Crew, **given: Any) -> EngineChoice:
+        """Engine arguments for one engine of ``crew``; ``given`` go before the job's own."""
+        job = self.plan.job
+        arguments = job.engine.vllm_arguments() | given
+        if crew.card is None:
+            return EngineChoice(arguments)
+        return choose_settings(
+            self._geometry,
+            self._weights,
+            crew.share,
+            self.plan.sample.shape,
+            self._longest_answer,
+            arguments,
+            self._overhead(crew),
+        )
+
+    def _forecast(
+        self,
+        crews: Sequence[Crew],
+        workload: Workload | None = None,
+        like: Forecast | None = None,
+        **given: Any,
+    ) -> Forecast:
+        """``like``: take over from it how far from the roofline the engines are."""
+        found, basis = self._workload()
+        workload = workload or found
+        known = [p.estimate for p in like.placed] if like else [None] * len(crews)
+        placed = tuple(
+            self._place(crew, workload, estimate, **given)
+            for crew, estimate in zip(crews, known, strict=True)
+        )
+        prediction = predict(workload.rows, [(p.crew.number, p.estimate) for p in placed])
+        hours = prediction.seconds / 3600
+        watts = sum(crew.watts(self.prices.watts) for crew in crews)
+        cards = sum(crew.number for crew in crews if crew.card and not crew.shared)
+        kwh = watts * hours / 1000
+        cost = kwh * self.prices.per_kwh + cards * hours * self.prices.per_gpu_hour
+        return Forecast(workload, basis, placed, prediction, kwh, cost, self.prices)
+
+    def _place(self, crew: Crew, workload: Workload, like: Estimate | None, **given: Any) -> Placed:
+        choice = self.choose(crew, **given)
+        there = None
+        if crew.card is not None:
+            setup = setup_of(choice.arguments, crew.share, self._overhead(crew))
+            there = room(self._geometry, self._weights, crew.share, setup)
+        kind = "simulated" if crew.card is None else "cpu" if crew.shared else "gpu"
+        roofline = self._roofline(crew, choice, there)
+        if like is not None:
+            one = replace(like, cost=roofline(workload).times(like.slowdown))
+        else:
+            one = estimate(
+                workload,
+                roofline,
+                self._runs(crew),
+                ready_seconds=_READY_SECONDS[kind],
+                other_seconds=_OTHER_SECONDS,
+            )
+        return Placed(crew, choice, there, one)
+
+    def _runs(self, crew: Crew) -> list[MeasuredRun]:
+        setup = setup_key(self.plan, crew)
+        return [r.run for r in self.records if r.same_setup(**setup)]
+
+    def _overhead(self, crew: Crew) -> int | None:
+        """What an engine with this model on such a card last took beside weights and cache."""
+        if crew.card is None or crew.shared:
+            return None
+        setup = setup_key(self.plan, crew)
+        seen = [r.overhead_bytes for r in self.records if r.same_setup(**setup)]
+        return next((s for s in reversed(seen) if s), None)
+
+    def _roofline(
+        self, crew: Crew, choice: EngineChoice, there: Room | None
+    ) -> Callable[[Workload], RowCost]:
+        geometry, weights = self._geometry, self._weights.text_bytes
+        simulated = self.plan.job.engine.simulated
+
+        def concurrent(workload: Workload) -> int:
+            most = int(choice.arguments.get("max_num_seqs", 256))
+            if there is not None:
+                tokens = max(1, round(workload.prompt_tokens + workload.completion_tokens))
+                shared = round(workload.shared_tokens)
+                most = min(most, there.layout.requests(there.num_blocks, tokens, shared))
+            return max(1, min(most, workload.rows // crew.number))
+
+        def cost(workload: Workload) -> RowCost:
+            batch = concurrent(workload)
+            steps = workload.completion_tokens / batch
+            if crew.card is None:
+                seconds = _SIMULATED_ROW_SECONDS
+                return RowCost(seconds, seconds + steps * simulated.step_seconds)
+            card = crew.share
+            prompt = prefill_seconds(
+                geometry, round(workload.new_tokens), card, context=round(workload.shared_tokens)
+            )
+            context = round(workload.prompt_tokens + workload.completion_tokens / 2)
+            step = decode_step_seconds(geometry, weights, card, [context] * batch)
+            return RowCost(prompt, steps * step)
+
+        return cost
+
+    def _workload(self) -> tuple[Workload, str]:
+        """What is still to do, and what the expected length of answers stands on."""
+        plan = self.plan
+        shape = plan.sample.shape
+        rows = sum(unit.rows for unit in plan.missing)
+        tokens, basis = self._answer_tokens()
+        kind = kind_of(plan.job)
+        shared = 0 if kind == "score" else shape.shared_prefix  # scores are never cached
+        return Workload(kind, rows, shape.mean, shared, tokens), basis
+
+    def _answer_tokens(self) -> tuple[float, str]:
+        plan = self.plan
+        if plan.job.score is not None:
+            return 0.0, "nothing is written"
+        done = plan.reused
+        if done.succeeded >= _ROWS_TO_TRUST:
+            return done.completion_tokens / done.succeeded, "the rows done already"
+        seen = mean_completion_tokens(self.records, plan.template)
+        if seen is not None:
+            return seen, "the last run of this prompt"
+        if plan.sample.choice_tokens is not None:
+            return plan.sample.choice_tokens, "the choices"
+        limit = plan.job.sampling.max_tokens
+        return limit * _UNSEEN_ANSWER, f"a guess: half of max_tokens {limit}"
+
+    def _levers(self, crews: Sequence[Crew], made: Forecast) -> list[Lever | None]:
+        """What else would change the time: tried on the same model of the job."""
+        cards = [c for c in crews if c.card is not None and not c.shared]
+        workload = made.workload
+        found: list[Lever | None] = []
+        if cards:
+            crew = cards[0]
+            more = [replace(crew, number=crew.number + 1), *(c for c in crews if c is not crew)]
+            assert crew.card is not None
+            found.append(self._lever(f"one more {crew.card.title}", made, more, workload))
+            if all(c.card and c.card.has_fp8_kv for c in cards):
+                found.append(self._lever("KV cache in fp8", made, crews, workload,
+                                         kv_cache_dtype="fp8"))  # fmt: skip
+        smaller = self._next_smaller()
+        if smaller is not None and made.placed[0].room:
+            other = replace(self, model=smaller)
+            found.append(other._lever(f"{smaller.name} instead", made, crews, workload))
+        if workload.kind == "text":
+            half = replace(workload, completion_tokens=workload.completion_tokens / 2)
+            found.append(self._lever("answers half as long", made, crews, half))
+        if workload.new_tokens > 2 * workload.completion_tokens and made.placed[0].room:
+            half = replace(workload, prompt_tokens=workload.shared_tokens + workload.new_tokens / 2)
+            found.append(self._lever("rows with half the text", made, crews, half))
+        return found
+
+    def _next_smaller(self) -> CatalogueModel | None:
+        smaller = [m for m in MODELS.values() if m.geometry.layers < self._geometry.layers]
+        return max(smaller, key=lambda m: m.geometry.layers, default=None)
+
+    def _lever(
+        self, what: str, made: Forecast, crews: Sequence[Crew], workload: Workload, **given: Any
+    ) -> Lever | None:
+        """None for what changes nothing to speak of."""
+        seconds = self._forecast(crews, workload, made, **given).prediction.seconds
+        return Lever(what, seconds) if seconds < 0.97 * made.prediction.seconds else None
+
+
+def kind_of(job: Job) -> str:
+    """What the answers are: choices, json, regex, text or score."""
+    if job.score is not None:
+        return "score"
+    if job.label is None:
+        return "text"
+    return "choices" if job.label.choices else "json" if job.label.json_schema else "regex"
+
+
+def setup_key(plan: Plan, crew: Crew) -> Mapping[str, str]:
+    """What the times of a run depend on beside the rows."""
+    return {
+        "model": f"{plan.model.name} {plan.model.quantization}",
+        "card": crew.name,
+        "engine": plan.job.engine.kind,
+    }
+
+
+def learn(plan: Plan, forecast: Forecast, summary: Summary) -> None:
+    """Write down what the run took, for the next prediction."""
+    rows = summary.rows - summary.reused
+    if len(forecast.placed) != 1 or not rows or not summary.work_seconds:
+        return  # the times of a mixed crew say nothing of one card
+    placed = forecast.placed[0]
+    workload = replace(
+        forecast.workload,
+        rows=rows,
+        completion_tokens=summary.completion_tokens_per_second * summary.work_seconds / rows,
+        prompt_tokens=summary.prompt_tokens_per_second * summary.work_seconds / rows,
+    )
+    ready = summary.ready_seconds - summary.model_seconds
+    other = summary.seconds - summary.ready_seconds - summary.work_seconds
+    remember(
+        RunRecord(
+            day=datetime.now(UTC).date().isoformat(),
+            template=plan.template,
+            run=MeasuredRun(workload, placed.crew.number, ready, summary.work_seconds, other),
+            predicted_seconds=forecast.prediction.seconds,
+            seconds=summary.seconds - summary.model_seconds,
+            overhead_bytes=_seen_overhead(placed, summary),
+            **setup_key(plan, placed.crew),
+        )
+    )
+
+
+def _seen_overhead(placed: Placed, summary: Summary) -> int | None:
+    if placed.room is None or placed.crew.shared or not summary.engines:
+        return None
+    share = float(placed.choice.arguments.get("gpu_memory_utilization", 0.0))
+    kv_bytes = int(summary.engines[0]["kv_bytes"])
+    return seen(placed.crew.share, share, placed.room.weights_bytes, kv_bytes)

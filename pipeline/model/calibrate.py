@@ -1,0 +1,95 @@
+"""Calibration texts on their way through a model, one layer in memory at a time.
+
+What GPTQ needs of a layer is the second moment of its inputs. The texts' hidden states wait
+between two layers (``states``, bfloat16: 20 000 tokens of the 27B model are 215 MB), so that a
+model of any size is calibrated in the memory of one layer. The inputs of a layer come out of
+the layers before it as they were *after* their rounding, so its rounding can answer theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+# the linear modules of a layer by the input they share, in the order of the computation
+SHARED_INPUTS = (
+    ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    ("self_attn.o_proj",),
+    ("mlp.gate_proj", "mlp.up_proj"),
+    ("mlp.down_proj",),
+)
+_BATCH = 8  # texts at once
+
+
+class LayerWalk:
+    """Carries the texts from the embeddings to the last layer.
+
+    ``config``: as ``config.json`` has it. ``states``: (texts, tokens, hidden), the texts' token
+    embeddings as stored, not yet multiplied by sqrt(hidden). ``lengths``: tokens of each text;
+    what stands behind them is padding. No text may be longer than the sliding window: within it
+    all layers attend alike.
+    """
+
+    def __init__(
+        self, config: Mapping[str, Any], states: torch.Tensor, lengths: torch.Tensor
+    ) -> None:
+        from transformers.models.gemma3.configuration_gemma3 import Gemma3TextConfig
+        from transformers.models.gemma3.modeling_gemma3 import Gemma3RotaryEmbedding
+
+        plain = {k: v for k, v in config.items() if k != "quantization_config"}
+        self._config = Gemma3TextConfig(**plain)
+        self._config._attn_implementation = "sdpa"
+        if states.shape[1] > self._config.sliding_window:
+            raise ValueError("a calibration text is longer than the sliding window")
+        # Gemma rounds the factor to bfloat16
+        self._states = states.bfloat16() * torch.tensor(self._config.hidden_size**0.5).bfloat16()
+        self._real = torch.arange(states.shape[1]) < lengths.unsqueeze(1)
+        self._rotary = Gemma3RotaryEmbedding(self._config)
+
+    def inputs(
+        self, index: int, weights: Mapping[str, torch.Tensor], modules: tuple[str, ...]
+    ) -> dict[str, torch.Tensor]:
+        """Second moments, float32 (columns, columns), of the inputs of ``modules`` in layer
+        ``index``, whose ``weights`` are given by name within the layer. The texts stay before it.
+        """
+        layer = self._layer(index, weights)
+        moments: dict[str, torch.Tensor] = {}
+        real = self._real
+
+        def watch(name: str) -> Any:
+            def hook(module: Any, arguments: tuple[torch.Tensor, ...]) -> None:
+                x = arguments[0][real[self._at : self._at + _BATCH]].float()
+                moments[name] = moments[name] + x.T @ x if name in moments else x.T @ x
+
+            return hook
+
+        for name in modules:
+            layer.get_submodule(name).register_forward_pre_hook(watch(name))
+        self._through(layer, keep=False)
+        return moments
+
+    def advance(self, index: int, weights: Mapping[str, torch.Tensor]) -> None:
+        """Take the texts through layer ``index`` as it has become."""
+        self._through(self._layer(index, weights), keep=True)
+
+    def _layer(self, index: int, weights: Mapping[str, torch.Tensor]) -> Any:
+        from transformers.models.gemma3.modeling_gemma3 import Gemma3DecoderLayer
+
+        with torch.device("meta"):
+            layer = Gemma3DecoderLayer(self._config, index)
+        layer.load_state_dict({k: v.bfloat16() for k, v in weights.items()}, assign=True)
+        return layer.eval()
+
+    @torch.inference_mode()
+    def _through(self, layer: Any, *, keep: bool) -> None:
+        kind = self._config.layer_types[layer.layer_idx]
+        positions = torch.arange(self._states.shape[1]).unsqueeze(0)
+        turns = self._rotary(self._states[:1], positions, kind)
+        for self._at in range(0, len(self._states), _BATCH):
+            # without a mask the attention is causal: padding comes last and is seen by nothing
+            batch = self._states[self._at : self._at + _BATCH]
+            after = layer(batch, position_embeddings=turns, attention_mask=None)
+            if keep:
+                self._states[self._at : self._at + _BATCH] = after

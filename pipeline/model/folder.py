@@ -1,0 +1,218 @@
+"""A checkpoint folder and its ``rackmill.json``: what it is, where it came from."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import UsageError
+from pipeline.model import catalogue
+from pipeline.model.catalogue import Precision
+from pipeline.model.geometry import Geometry, read_geometry
+from pipeline.model.steps import after
+
+PROVENANCE_FILE = "rackmill.json"  # its presence says that a folder of ours is whole
+_CHUNK = 1 << 22
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A checkpoint that vLLM loads: weights as safetensors, config, tokenizer."""
+
+    name: str
+    path: Path
+
+    @cached_property
+    def geometry(self) -> Geometry:
+        return read_geometry(self.path)
+
+    @cached_property
+    def provenance(self) -> Mapping[str, Any]:
+        """The facts of ``rackmill.json``; empty for folders that rackmill did not make."""
+        return read_provenance(self.path)
+
+    @cached_property
+    def hash(self) -> str:
+        """Identifies the model. Made here: the SHA-256 of its weights, with the commit if it was
+        fetched. A folder of the user's: the SHA-256 over config and every weight file's name,
+        size and modification time, since reading gigabytes before every run would cost more than
+        it protects from.
+        """
+        weights = self.provenance.get("weights_sha256")
+        if weights:
+            if self.revision:
+                return hashlib.sha256(f"{weights}@{self.revision}".encode()).hexdigest()
+            return str(weights)
+        digest = hashlib.sha256((self.path / "config.json").read_bytes())
+        for file in self.weight_files:
+            stat = file.stat()
+            digest.update(f"{file.name}:{stat.st_size}:{stat.st_mtime_ns}".encode())
+        return digest.hexdigest()
+
+    @property
+    def revision(self) -> str:
+        """The commit it was fetched at; "" for local files."""
+        return str(self.provenance.get("revision", ""))
+
+    @property
+    def quantization(self) -> str:
+        """In words, e.g. "int4 group 32"."""
+        known = self.provenance.get("quantization")
+        return str(known) if known else quantization_in_words(read_config(self.path))
+
+    @property
+    def precision(self) -> Precision:
+        """Of the linear layers: what 4 and 8 bit formats of any kind are closest to, or bf16."""
+        words = self.quantization
+        if any(four in words for four in ("int4", "awq", "gptq")):
+            return "int4"
+        return "int8" if "int8" in words or "fp8" in words else "bf16"
+
+    @property
+    def has_vision(self) -> bool:
+        """Whether the checkpoint has a vision tower beside the text model."""
+        return "vision_config" in read_config(self.path)
+
+    @property
+    def licence(self) -> str:
+        return str(self.provenance.get("licence", catalogue.LICENCE))
+
+    @property
+    def weight_files(self) -> list[Path]:
+        return sorted(self.path.glob("*.safetensors"))
+
+    @property
+    def weights_bytes(self) -> int:
+        """Size of the weight files, bytes."""
+        return sum(f.stat().st_size for f in self.weight_files)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """``config.json`` as it is; empty when it cannot be read."""
+    try:
+        content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def quantization_in_words(config: Mapping[str, Any]) -> str:
+    """E.g. "int4 group 32", "awq", "bfloat16"; "" when the config does not say."""
+    settings = config.get("quantization_config") or {}
+    for group in (settings.get("config_groups") or {}).values():
+        weights = group.get("weights") or {}
+        if "num_bits" in weights:
+            size = weights.get("group_size")
+            return f"int{weights['num_bits']}" + (f" group {size}" if size else "")
+    text = config.get("text_config") or {}
+    return str(
+        settings.get("quant_method")
+        or config.get("dtype")
+        or config.get("torch_dtype")
+        or text.get("dtype", "")
+    )
+
+
+def check_folder(folder: ModelFolder) -> ModelFolder:
+    """``folder`` itself, if it holds what vLLM needs of a Gemma 3. Raises UsageError."""
+    for needed in ("config.json", "tokenizer.json"):
+        if not (folder.path / needed).exists():
+            raise UsageError(f"model: {folder.path} is not a checkpoint: it lacks {needed}")
+    if not folder.weight_files:
+        raise UsageError(
+            f"model: {folder.path} holds no .safetensors weights (other formats are not loaded)"
+        )
+    _ = folder.geometry
+    return folder
+
+
+def read_provenance(folder: Path) -> dict[str, Any]:
+    """``rackmill.json`` of a folder; empty when there is none that can be read."""
+    try:
+        content = json.loads((folder / PROVENANCE_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(content, dict):
+        return {}
+    facts = content.get("source_facts")
+    return {**facts, **content} if isinstance(facts, dict) else content
+
+
+def write_provenance(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Put ``facts`` into ``rackmill.json``, whole or not at all; what it holds besides stays."""
+    try:
+        content = json.loads((folder / PROVENANCE_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        content = {}
+    text = json.dumps(content | dict(facts), indent=2, ensure_ascii=False) + "\n"
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{PROVENANCE_FILE}-", dir=folder)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, folder / PROVENANCE_FILE)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def describe_files(
+    folder: Path,
+    known: Mapping[str, str] | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
+    """The facts by which a folder can be checked later: every file's SHA-256, one for all weights.
+
+    ``known``: file name -> SHA-256 that need not be computed again.
+    """
+    known = known or {}
+    files = sorted(
+        f
+        for f in folder.iterdir()
+        if f.is_file() and not f.name.startswith(".") and f.name != PROVENANCE_FILE
+    )
+    total = sum(f.stat().st_size for f in files if f.name not in known)
+    done = 0
+    hashes: dict[str, str] = {}
+    for file in files:
+        if file.name in known:
+            hashes[file.name] = known[file.name]
+            continue
+        hashes[file.name] = sha256_of(file, after(done, total, progress))
+        done += file.stat().st_size
+    weights = [(name, h) for name, h in hashes.items() if name.endswith(".safetensors")]
+    one = "\n".join(f"{name} {h}" for name, h in weights)
+    return {
+        "files": hashes,
+        "weights_sha256": weights[0][1]
+        if len(weights) == 1
+        else hashlib.sha256(one.encode()).hexdigest(),
+    }
+
+
+def sha256_of(path: Path, progress: Callable[[int], None] = lambda done: None) -> str:
+    """Hex digest of a file's bytes; ``progress`` gets the bytes read up to now."""
+    digest, done = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+            done += len(chunk)
+            progress(done)
+    return digest.hexdigest()
+
+
+def now() -> str:
+    """The time as ``rackmill.json`` has it: UTC, to the microsecond, so that order can be told."""
+    return datetime.now(UTC).isoformat()

@@ -1,0 +1,163 @@
+"""GGUF metadata of a Gemma 3 text model as transformers' Gemma3TextConfig says the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import UsageError
+
+# Fallbacks by number of layers, for files whose metadata leaves them out: scale of the global
+# layers' RoPE (transformers' Gemma 3 conversion table; llama.cpp writes rope.scaling.*)
+_GLOBAL_ROPE_FACTOR = {34: 8.0, 48: 8.0, 62: 8.0}
+_LOCAL_THETA = 10_000.0
+_END_OF_TURN, _END_OF_TURN_ID = "<end_of_turn>", 106
+# 27B alone scales queries by hidden_size / heads instead of head_dim; llama.cpp does not say so
+# in the metadata either but knows it from the number of layers
+_LAYERS_27B = 62
+_PATTERN = 6  # every sixth layer is global
+
+
+def text_config(
+    path: Path, fields: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, Any]:
+    """The content of ``config.json``, without quantization.
+
+    ``shapes``: of every tensor, by Hugging Face name. Raises UsageError for a field that is
+    missing, a tensor that is missing, or one of another shape than the fields tell.
+    """
+
+    def get(key: str, default: Any = None) -> Any:
+        value = fields.get(key, default)
+        if value is None:
+            raise UsageError(
+                f"{path} lacks the metadata field {key}",
+                "it was made by an old or foreign converter: take a current file of the model",
+            )
+        return value
+
+    def arch(key: str, default: Any = None) -> Any:
+        return get(f"gemma3.{key}", default)
+
+    layers, hidden = int(arch("block_count")), int(arch("embedding_length"))
+    heads = int(arch("attention.head_count"))
+    head_dim = int(arch("attention.key_length"))
+    pattern = int(arch("attention.sliding_window_pattern", _PATTERN))
+    embedding = shapes.get("model.embed_tokens.weight")
+    if embedding is None:
+        raise UsageError(f"{path} lacks the tensor token_embd.weight", "download it again")
+    eos = [int(get("tokenizer.ggml.eos_token_id"))]
+    if fields.get("tokenizer.chat_template"):
+        eos = list(dict.fromkeys([*eos, _end_of_turn(fields)]))
+    config = {
+        "architectures": ["Gemma3ForCausalLM"],
+        "model_type": "gemma3_text",
+        "dtype": "bfloat16",
+        "vocab_size": embedding[0],
+        "hidden_size": hidden,
+        "intermediate_size": int(arch("feed_forward_length")),
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": int(arch("attention.head_count_kv")),
+        "head_dim": head_dim,
+        "query_pre_attn_scalar": hidden // heads if layers == _LAYERS_27B else head_dim,
+        "hidden_activation": "gelu_pytorch_tanh",
+        "max_position_embeddings": int(arch("context_length")),
+        # stored as float32: 9.999999974752427e-07
+        "rms_norm_eps": float(f"{arch('attention.layer_norm_rms_epsilon', 1e-6):.6g}"),
+        "sliding_window": int(arch("attention.sliding_window")),
+        "layer_types": [
+            "sliding_attention" if (i + 1) % pattern else "full_attention" for i in range(layers)
+        ],
+        "rope_parameters": {
+            "sliding_attention": {
+                "rope_type": "default",
+                "rope_theta": float(arch("rope.freq_base_swa", _LOCAL_THETA)),
+            },
+            "full_attention": _global_rope(path, arch, layers),
+        },
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "attn_logit_softcapping": None,
+        "final_logit_softcapping": None,
+        "use_cache": True,
+        "tie_word_embeddings": True,
+        "bos_token_id": int(get("tokenizer.ggml.bos_token_id")),
+        "eos_token_id": eos if len(eos) > 1 else eos[0],
+        "pad_token_id": int(get("tokenizer.ggml.padding_token_id", 0)),
+    }
+    _check_shapes(path, config, shapes)
+    return config
+
+
+def _global_rope(path: Path, arch: Any, layers: int) -> dict[str, Any]:
+    rope = {"rope_type": "default", "rope_theta": float(arch("rope.freq_base"))}
+    scaling = str(arch("rope.scaling.type", ""))
+    if scaling not in ("", "none", "linear"):
+        raise UsageError(f"{path} scales RoPE by {scaling!r}; Gemma 3 does so linearly or not")
+    told = float(arch("rope.scaling.factor", 0))
+    factor = told if scaling == "linear" else _GLOBAL_ROPE_FACTOR.get(layers, 0.0)
+    if scaling != "none" and factor > 1:
+        rope |= {"rope_type": "linear", "factor": factor}
+    return rope
+
+
+def _end_of_turn(fields: Mapping[str, Any]) -> int:
+    tokens = fields.get("tokenizer.ggml.tokens", [])
+    return tokens.index(_END_OF_TURN) if _END_OF_TURN in tokens else _END_OF_TURN_ID
+
+
+def expected_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Every tensor of the model by name; (rows, columns)."""
+    hidden, ffn, head = config["hidden_size"], config["intermediate_size"], config["head_dim"]
+    queries, keys = config["num_attention_heads"] * head, config["num_key_value_heads"] * head
+    layer = {
+        "self_attn.q_proj": (queries, hidden),
+        "self_attn.k_proj": (keys, hidden),
+        "self_attn.v_proj": (keys, hidden),
+        "self_attn.o_proj": (hidden, queries),
+        "self_attn.q_norm": (head,),
+        "self_attn.k_norm": (head,),
+        "mlp.gate_proj": (ffn, hidden),
+        "mlp.up_proj": (ffn, hidden),
+        "mlp.down_proj": (hidden, ffn),
+        "input_layernorm": (hidden,),
+        "post_attention_layernorm": (hidden,),
+        "pre_feedforward_layernorm": (hidden,),
+        "post_feedforward_layernorm": (hidden,),
+    }
+    return {
+        "model.embed_tokens.weight": (config["vocab_size"], hidden),
+        **{
+            f"model.layers.{i}.{module}.weight": shape
+            for i in range(config["num_hidden_layers"])
+            for module, shape in layer.items()
+        },
+        "model.norm.weight": (hidden,),
+    }
+
+
+def _check_shapes(
+    path: Path, config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]
+) -> None:
+    expected = expected_shapes(config)
+    missing = [name for name in expected if name not in shapes]
+    if missing:
+        raise UsageError(
+            f"{path} lacks {len(missing)} tensors of the model it describes, first {missing[0]}",
+            "it is one part of a split file, or was made wrongly: take the whole file",
+        )
+    for name, shape in shapes.items():
+        if name == "lm_head.weight":  # tied: left out
+            continue
+        if name not in expected:
+            raise UsageError(
+                f"{path} holds {name}, beyond the {config['num_hidden_layers']} layers it tells of",
+                "download it again",
+            )
+        if shape != expected[name]:
+            raise UsageError(
+                f"{path}: {name} has the shape {shape}, and its metadata asks for {expected[name]}",
+                "download it again",
+            )

@@ -1,0 +1,183 @@
+"""Whether a checkpoint folder is what it should be. Everything but running it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.errors import UsageError
+from pipeline.model.folder import PROVENANCE_FILE, ModelFolder, read_config, sha256_of
+from pipeline.model.steps import Steps, after
+from pipeline.model.tensors import Packing, differences, read_tensors
+from pipeline.model.tokenizer import Tokenizer
+
+_SHOWN = 3
+# what tokenizers get wrong: spaces at the ends and in runs, scripts, emoji, special tokens' text
+_TEXTS = (
+    "Hello, world!",
+    "  two spaces before, three   within, one after ",
+    "line\n\nbreaks\tand tabs\r\n",
+    "def f(x):\n    return x ** 2  # code",
+    "Grüße, Žluťoučký kůň, Ελλάδα, Москва",
+    "日本語のテキスト と 中文 한국어",
+    "العربية עברית हिन्दी ไทย",
+    "🙂👩‍👩‍👧‍👦🇪🇺 emoji",
+    "1234567890 3.14159 1e-9",
+)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at. ``detail``: what was found, and what is wrong if it is not ``ok``."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+def verify(folder: ModelFolder, steps: Steps) -> Iterator[Check]:
+    """Each check as it is done: hashes, config, tensors, tokenizer."""
+    checks: tuple[Callable[[ModelFolder, Steps], Check], ...] = (
+        _hashes,
+        _config,
+        _tensors,
+        _tokenizer,
+    )
+    for check in checks:
+        yield check(folder, steps)
+
+
+def _hashes(folder: ModelFolder, steps: Steps) -> Check:
+    known = dict(folder.provenance.get("files") or {})
+    if not known and "weights_sha256" in folder.provenance and len(folder.weight_files) == 1:
+        known = {folder.weight_files[0].name: folder.provenance["weights_sha256"]}
+    if not known:
+        return Check("hashes", True, f"not checked: without {PROVENANCE_FILE} none are known")
+    there = {name: folder.path / name for name in known if (folder.path / name).exists()}
+    wrong = [f"{name} is missing" for name in known if name not in there]
+    total = sum(path.stat().st_size for path in there.values())
+    done = 0
+    steps.say("hashing the files")
+    for name, path in there.items():
+        if sha256_of(path, after(done, total, steps.progress)) != known[name]:
+            wrong.append(f"{name} is not the file that was stored")
+        done += path.stat().st_size
+    if wrong:
+        return Check("hashes", False, _list(wrong))
+    return Check("hashes", True, f"{len(known)} files are as they were stored")
+
+
+def _config(folder: ModelFolder, steps: Steps) -> Check:
+    steps.say("reading the config with transformers")
+    try:
+        geometry = folder.geometry
+    except UsageError as e:
+        return Check("config", False, e.message.removeprefix("model: "))
+    config = read_config(folder.path)
+    try:
+        loaded = _transformers_config(config)
+    except Exception as e:  # whatever transformers' checks raise
+        return Check("config", False, f"transformers refuses it: {_first_line(e)}")
+    wrong = [
+        f"{key} is {found!r} instead of {wanted!r}"
+        for key, found, wanted in _unlike(loaded, geometry.layers, geometry.head_dim)
+        if found != wanted
+    ]
+    if wrong:
+        return Check("config", False, _list(wrong))
+    return Check(
+        "config",
+        True,
+        f"{type(loaded).__name__}, {geometry.layers} layers ({geometry.n_global} global), "
+        f"context {geometry.context} tokens",
+    )
+
+
+def _transformers_config(config: dict[str, Any]) -> Any:
+    """As transformers' own class of Gemma 3 reads it."""
+    from transformers import Gemma3Config, Gemma3TextConfig  # seconds to import
+
+    plain = {k: v for k, v in config.items() if k != "quantization_config"}
+    kind = Gemma3TextConfig if config.get("model_type") == "gemma3_text" else Gemma3Config
+    return kind.from_dict(plain)
+
+
+def _unlike(loaded: Any, layers: int, head_dim: int) -> Iterator[tuple[str, Any, Any]]:
+    """What every Gemma 3 has alike: (key, found, wanted)."""
+    text = getattr(loaded, "text_config", loaded)
+    kinds = ["full_attention" if (i + 1) % 6 == 0 else "sliding_attention" for i in range(layers)]
+    scalar = 168 if layers == 62 else head_dim  # 27B: hidden size / heads
+    yield "layer_types", list(text.layer_types), kinds
+    yield "query_pre_attn_scalar", float(text.query_pre_attn_scalar), float(scalar)
+    yield "hidden_activation", text.hidden_activation, "gelu_pytorch_tanh"
+    yield "tie_word_embeddings", bool(text.tie_word_embeddings), True
+    yield "rms_norm_eps", float(text.rms_norm_eps), 1e-6
+
+
+def _tensors(folder: ModelFolder, steps: Steps) -> Check:
+    steps.say("comparing the tensors with the config")
+    try:
+        tensors = read_tensors(folder.path)
+    except (ValueError, OSError) as e:
+        return Check("tensors", False, str(e))
+    if not tensors:
+        return Check("tensors", False, f"{folder.path} holds no .safetensors weights")
+    words = f"{len(tensors)} tensors in {len(folder.weight_files)} files, {folder.quantization}"
+    try:
+        packing = Packing.of(read_config(folder.path))
+    except (ValueError, KeyError, TypeError) as e:
+        return Check("tensors", True, f"{words}: shapes not checked, {e}")
+    try:
+        wrong = differences(tensors, folder.geometry, packing)
+    except UsageError as e:
+        return Check("tensors", False, e.message.removeprefix("model: "))
+    if wrong:
+        return Check("tensors", False, _list(wrong))
+    return Check("tensors", True, words)
+
+
+def _tokenizer(folder: ModelFolder, steps: Steps) -> Check:
+    steps.say("trying the tokenizer")
+    try:
+        tokenizer = Tokenizer(folder.path)
+        wrong = list(_tokenizer_faults(tokenizer, folder))
+    except UsageError as e:
+        return Check("tokenizer", False, e.message.removeprefix("model: "))
+    if wrong:
+        return Check("tokenizer", False, _list(wrong))
+    chat = "with" if tokenizer.has_chat_template else "without"
+    return Check("tokenizer", True, f"{tokenizer.vocabulary} tokens, {chat} a chat template")
+
+
+def _tokenizer_faults(tokenizer: Tokenizer, folder: ModelFolder) -> Iterator[str]:
+    rows = folder.geometry.vocabulary
+    if tokenizer.vocabulary > rows:
+        yield f"{tokenizer.vocabulary} tokens, but the model has only {rows} embeddings"
+    if not tokenizer.bos:
+        yield "tokenizer_config.json names no <bos>, without which Gemma talks nonsense"
+        return
+    bos = tokenizer.encode_plain(tokenizer.bos)
+    if len(bos) != 1 or bos[0] != read_config(folder.path).get("bos_token_id", bos[0]):
+        yield f"{tokenizer.bos} is the token {bos}, not the bos_token_id of the config"
+        return
+    texts = [*_TEXTS]
+    if tokenizer.has_chat_template:
+        texts.append(tokenizer.chat_text([{"role": "user", "content": "Hello"}]))
+    for text, ids in zip(texts, tokenizer.encode_batch(texts), strict=True):
+        if ids[0] != bos[0] or ids.count(bos[0]) != 1:
+            yield f"{text!r} does not get <bos> exactly once"
+    for text in _TEXTS:
+        back = tokenizer.decode(tokenizer.encode_plain(text))
+        if back != text:
+            yield f"{text!r} comes back as {back!r}"
+
+
+def _list(wrong: list[str]) -> str:
+    more = len(wrong) - _SHOWN
+    return "; ".join(wrong[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,118 @@
+"""Pictures of a comparison, as PNG."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+
+from pipeline.report.quality import Interval, Quality
+
+_INK, _MUTED, _GRID = "#1f2328", "#6e7781", "#e6e8eb"
+_REFERENCE, _CANDIDATE = "#6e7781", "#0b6bcb"
+_NAME_CHARACTERS = 32
+
+
+def draw_quality(reference: str, compared: Sequence[tuple[str, Quality]], source: str) -> bytes:
+    """Perplexity, KL divergence and greedy agreement of each candidate, with intervals.
+
+    ``source``: what was scored, for the caption. Needs at least one candidate.
+    """
+    from matplotlib.figure import Figure  # half a second to import
+
+    first = compared[0][1]
+    names = [_short(reference), *(_short(name) for name, _ in compared)]
+    figure = Figure(figsize=(11, 1.9 + 0.5 * len(names)), dpi=150, layout="constrained")
+    axes = figure.subplots(1, 3, sharey=True)
+    panels: tuple[tuple[str, str, Callable[[Quality], Interval], Callable[[Interval], str]], ...]
+    panels = (
+        ("Perplexity", "lower is better", lambda q: q.perplexity, _plain),
+        (
+            "KL divergence from the reference",
+            "nats a token, lower is better",
+            lambda q: q.kl,
+            _plain,
+        ),
+        (
+            "Same likeliest token",
+            "share of tokens, higher is better",
+            lambda q: q.agreement,
+            _percent,
+        ),
+    )
+    for number, (axis, (title, unit, pick, text)) in enumerate(zip(axes, panels, strict=True)):
+        axis.set_title(title, loc="left", fontsize=10.5, color=_INK, pad=8)
+        axis.set_xlabel(unit, fontsize=8.5, color=_MUTED)
+        if number == 0:
+            own = first.reference_perplexity
+            axis.axvline(own.value, color=_REFERENCE, linewidth=1, linestyle=(0, (3, 3)), zorder=1)
+            _point(axis, 0, own, _plain(own), _REFERENCE)
+        for place, (_, quality) in enumerate(compared, 1):
+            value = pick(quality)
+            label = text(value)
+            if number == 0:
+                label += f"  ({100 * (quality.ratio.value - 1):+.1f} %)"
+            _point(axis, place, value, label, _CANDIDATE)
+        _tidy(axis, text)
+    axes[0].set_yticks(range(len(names)), names)
+    axes[0].set_ylim(len(names) - 0.4, -0.6)
+    axes[0].get_yticklabels()[0].set_color(_MUTED)
+    figure.supxlabel(
+        f"{source} · {_thousands(first.rows)} rows, {_thousands(first.tokens)} tokens · "
+        "bars: 95 % bootstrap intervals over rows",
+        fontsize=8,
+        color=_MUTED,
+        x=0.01,
+        ha="left",
+    )
+    content = io.BytesIO()
+    figure.savefig(content, format="png")
+    return content.getvalue()
+
+
+def _point(axis: object, place: int, value: Interval, label: str, colour: str) -> None:
+    axis.errorbar(  # type: ignore[attr-defined]
+        [value.value],
+        [place],
+        xerr=[[max(value.value - value.low, 0)], [max(value.high - value.value, 0)]],
+        fmt="o",
+        color=colour,
+        markersize=6,
+        elinewidth=2,
+        capsize=3,
+        zorder=3,
+    )
+    axis.annotate(  # type: ignore[attr-defined]
+        label,
+        (value.value, place),
+        xytext=(0, 8),
+        textcoords="offset points",
+        ha="center",
+        fontsize=8.5,
+        color=_INK,
+    )
+
+
+def _tidy(axis: object, text: Callable[[Interval], str]) -> None:
+    axis.margins(x=0.25)  # type: ignore[attr-defined]
+    axis.grid(axis="x", color=_GRID, linewidth=0.8)  # type: ignore[attr-defined]
+    axis.set_axisbelow(True)  # type: ignore[attr-defined]
+    axis.tick_params(length=0, labelsize=8.5, colors=_INK)  # type: ignore[attr-defined]
+    axis.spines[:].set_visible(False)  # type: ignore[attr-defined]
+    if text is _percent:
+        axis.xaxis.set_major_formatter(lambda x, _: f"{100 * x:.0f} %")  # type: ignore[attr-defined]
+
+
+def _plain(value: Interval) -> str:
+    return f"{value.value:.3g}" if abs(value.value) < 100 else f"{value.value:.0f}"
+
+
+def _percent(value: Interval) -> str:
+    return f"{100 * value.value:.1f} %"
+
+
+def _thousands(number: int) -> str:
+    return f"{number:,}".replace(",", " ")
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _NAME_CHARACTERS else "…" + name[-_NAME_CHARACTERS + 1 :]

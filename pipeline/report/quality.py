@@ -1,0 +1,242 @@
+"""How far one model's token probabilities lie from another's: pure statistics over their scores.
+
+Perplexities are exact. The KL divergence would need both whole distributions at every position;
+here are the K likeliest tokens of each. What both lists hold counts as it is. Of the rest two
+masses and a cap are known, which gives a lower bound (``_bound``); it rises with K as more of the
+rest comes into the lists. How much the next mass
+would add is taken from what the last mass did add: the half of the lists from K/2 to K. Measured
+on Gemma 3 270M, int4 against bf16 (exact KL over the whole vocabulary by transformers):
+
+                       K = 512       1024         2048
+    GSM8K  bound         0.940      0.963        0.979   of the exact value
+           estimate      0.993      0.995        0.998
+    tweets bound         0.870      0.911        0.945
+           estimate      1.073      0.988        0.994
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.schedule.request import Scores
+
+Floats = NDArray[np.float64]
+_FLOOR = 1e-7  # probability: what float32 leaves of a mass that is all but spent
+_POSITIONS_AT_ONCE = 512
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value, and the bounds of its bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class RowSums:
+    """What each row (of n tokens) adds to every statistic: arrays of one number per row.
+
+    ``bound`` and ``rest``: the sums over the row's positions of the KL lower bound in nats and of
+    the reference's probability outside both lists; ``half_…``: the same from half the lists.
+    """
+
+    tokens: Floats
+    reference_logprob: Floats
+    candidate_logprob: Floats
+    same_token: Floats
+    bound: Floats
+    rest: Floats
+    half_bound: Floats
+    half_rest: Floats
+
+    @classmethod
+    def joined(cls, parts: Sequence[RowSums]) -> RowSums:
+        """The rows of all ``parts``, in order."""
+        return cls(*(np.concatenate([getattr(p, f) for p in parts]) for f in _FIELDS))
+
+
+_FIELDS = tuple(RowSums.__annotations__)
+
+
+@dataclass(frozen=True)
+class Quality:
+    """A candidate beside its reference. Perplexities over all tokens alike, KL in nats a token
+    (reference ‖ candidate), ``agreement`` the share of positions with the same likeliest token.
+    ``ratio`` and ``difference`` are the perplexity drop: candidate / reference, and minus it."""
+
+    rows: int
+    tokens: int
+    reference_perplexity: Interval
+    perplexity: Interval
+    ratio: Interval
+    difference: Interval
+    kl: Interval
+    kl_lower_bound: float
+    agreement: Interval
+
+
+def compare_rows(
+    reference: Scores, candidate: Scores, lengths: Sequence[int] | NDArray[np.int64]
+) -> RowSums:
+    """The sums of each row; ``lengths``: how many tokens each of the rows has (1 or more).
+
+    Both scores are of the same tokens. Raises ValueError when they are not.
+    """
+    if not np.array_equal(reference.token_ids, candidate.token_ids):
+        raise ValueError("the scores are of different tokens")
+    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
+    bounds = [
+        _bounds(reference, candidate, slice(at, at + _POSITIONS_AT_ONCE))
+        for at in range(0, len(reference.token_ids), _POSITIONS_AT_ONCE)
+    ]
+    positions = (
+        reference.logprobs,
+        candidate.logprobs,
+        reference.top_ids[:, 0] == candidate.top_ids[:, 0],
+        *(np.concatenate(parts) for parts in zip(*bounds, strict=True)),
+    )
+    sums = [np.add.reduceat(p.astype(np.float64), starts) for p in positions]
+    return RowSums(np.asarray(lengths, np.float64), *sums)
+
+
+def _bounds(reference: Scores, candidate: Scores, part: slice) -> tuple[Floats, ...]:
+    """Per position: bound and rest with whole lists, then with their first halves."""
+    ids, other = reference.top_ids[part].astype(np.int64), candidate.top_ids[part].astype(np.int64)
+    logp = reference.top_logprobs[part].astype(np.float64)
+    logq = candidate.top_logprobs[part].astype(np.float64)
+    width = ids.shape[1]
+    ranks = _ranks(ids, other)  # of the reference's tokens in the candidate's list, else width
+    in_both = np.take_along_axis(logq, np.minimum(ranks, width - 1), axis=1)
+    whole = _bound(logp, in_both, ranks < width, logq[:, -1])
+    k = width // 2
+    if not k:
+        nothing = np.zeros(len(ids))
+        return (*whole, nothing, nothing + 1)
+    half = _bound(logp[:, :k], in_both[:, :k], ranks[:, :k] < k, logq[:, k - 1])
+    return (*whole, *half)
+
+
+def _ranks(ids: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where each of ``ids`` stands in the same row of ``other``; its width for those not there."""
+    count, width = other.shape
+    step = max(int(ids.max(initial=0)), int(other.max(initial=0))) + 1
+    offsets = np.arange(count, dtype=np.int64)[:, None] * step
+    keys = (other + offsets).ravel()
+    order = np.argsort(keys)
+    wanted = (ids + offsets).ravel()
+    places = np.minimum(np.searchsorted(keys[order], wanted), len(keys) - 1)
+    found = order[places]
+    ranks = np.where(keys[found] == wanted, found % width, width)
+    return ranks.reshape(ids.shape)
+
+
+def _bound(
+    logp: Floats, logq: Floats, shared: NDArray[np.bool_], least: Floats
+) -> tuple[Floats, Floats]:
+    """A lower bound of the KL divergence at each position, and the mass it lumps together.
+
+    Tokens in both lists (``shared``) count by themselves. The others form two lumps: those on
+    the reference's list alone, whose probability under the candidate is at most ``least`` (the
+    logarithm of its list's last) each, and all the rest. Lumping never raises the divergence
+    (log-sum inequality), and of all splits of the candidate's remaining mass that the cap
+    allows the one taken here is the least divergent.
+    """
+    p = np.exp(logp)
+    core = np.where(shared, p * (logp - logq), 0.0).sum(axis=1)
+    rest_p = np.maximum(1 - np.where(shared, p, 0.0).sum(axis=1), _FLOOR)
+    rest_q = np.maximum(1 - np.where(shared, np.exp(logq), 0.0).sum(axis=1), _FLOOR)
+    alone_p = np.minimum(np.where(shared, 0.0, p).sum(axis=1), rest_p)
+    cap = (~shared).sum(axis=1) * np.exp(least)
+    alone_q = np.minimum(cap, rest_q * alone_p / rest_p)
+    lumps = _term(alone_p, alone_q) + _term(rest_p - alone_p, rest_q - alone_q)
+    return core + lumps, rest_p
+
+
+def _term(p: Floats, q: Floats) -> Floats:
+    """``p ln(p / q)``, 0 where p is next to nothing."""
+    some = p > _FLOOR
+    result: Floats = np.where(some, p, 0.0) * np.log(np.where(some, p, 1) / np.where(some, q, 1))
+    return result
+
+
+def assess(
+    rows: RowSums, *, resamples: int = 2000, share: float = 0.95, seed: int = 0
+) -> Quality:
+    """Every statistic with its percentile bootstrap interval, resampling rows (texts), whose
+    tokens are not independent of each other. Deterministic for one ``seed``.
+
+    Raises ValueError for no rows.
+    """
+    table = np.stack([getattr(rows, f) for f in _FIELDS], axis=1)
+    count = len(table)
+    if not count:
+        raise ValueError("no rows to compare")
+    dice = np.random.default_rng(seed)
+    drawn = np.empty((resamples, len(_FIELDS)))
+    for number in range(resamples):
+        times = np.bincount(dice.integers(count, size=count), minlength=count)
+        drawn[number] = times @ table
+    total = table.sum(axis=0, keepdims=True)
+
+    def interval(statistic: Callable[[_Totals], Floats]) -> Interval:
+        low, high = np.quantile(statistic(_Totals(drawn)), [(1 - share) / 2, (1 + share) / 2])
+        return Interval(float(statistic(_Totals(total))[0]), float(low), float(high))
+
+    return Quality(
+        rows=count,
+        tokens=int(total[0, 0]),
+        reference_perplexity=interval(lambda t: t.reference_perplexity),
+        perplexity=interval(lambda t: t.perplexity),
+        ratio=interval(lambda t: t.perplexity / t.reference_perplexity),
+        difference=interval(lambda t: t.perplexity - t.reference_perplexity),
+        kl=interval(lambda t: t.kl),
+        kl_lower_bound=float(_Totals(total).kl_lower_bound[0]),
+        agreement=interval(lambda t: t.agreement),
+    )
+
+
+class _Totals:
+    """The statistics from totals over rows: of the data, or of each of many resamples of it."""
+
+    def __init__(self, table: Floats) -> None:
+        self._sums: dict[str, Any] = {f: table[:, i] for i, f in enumerate(_FIELDS)}
+
+    def __getattr__(self, name: str) -> Any:
+        return self._sums[name]
+
+    @property
+    def reference_perplexity(self) -> Floats:
+        return np.asarray(np.exp(-self.reference_logprob / self.tokens))
+
+    @property
+    def perplexity(self) -> Floats:
+        return np.asarray(np.exp(-self.candidate_logprob / self.tokens))
+
+    @property
+    def agreement(self) -> Floats:
+        return np.asarray(self.same_token / self.tokens)
+
+    @property
+    def kl_lower_bound(self) -> Floats:
+        return np.asarray(self.bound / self.tokens)
+
+    @property
+    def kl(self) -> Floats:
+        """The bound, and for the mass outside the lists what the lists' second half added for
+        each unit of the mass that it took in."""
+        mass = np.maximum(self.half_rest - self.rest, _FLOOR)
+        added = np.maximum(self.bound - self.half_bound, 0.0) / mass
+        return np.asarray((self.bound + self.rest * added) / self.tokens)
+
+
+def as_percent(ratio: float) -> str:
+    """A ratio as a change: 1.18 is "+18.0 %"."""
+    return "–" if not math.isfinite(ratio) else f"{100 * (ratio - 1):+.1f} %"
