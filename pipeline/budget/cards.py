@@ -24,7 +24,8 @@ _AMPERE, _ADA = (8, 0), (8, 9)
 @dataclass(frozen=True)
 class Card:
     """One card. ``vram_bytes``: as CUDA shows them. ``bandwidth``: bytes/s of its memory.
-    ``bf16_flops``: dense FLOP/s. ``watts``: board power. ``compute_capability``: NVIDIA's."""
+    ``bf16_flops``: dense FLOP/s. ``watts``: board power. ``compute_capability``: NVIDIA's.
+    ``amx``: a CPU that has AMX."""
 
     name: str
     title: str
@@ -35,6 +36,7 @@ class Card:
     watts: float
     compute_capability: tuple[int, int]
     is_cpu: bool = False
+    amx: bool = False
 
     @property
     def has_bf16(self) -> bool:
@@ -119,7 +121,7 @@ _MEMORY_BANDWIDTH = 40e9
 _CORE_WATTS = 15.0
 
 
-def cpu_card(ram_bytes: int, cores: int) -> Card:
+def cpu_card(ram_bytes: int, cores: int, *, amx: bool = False) -> Card:
     """This machine's processor as a card: ``ram_bytes`` of memory, ``cores`` of it in use."""
     return Card(
         name="cpu",
@@ -127,10 +129,11 @@ def cpu_card(ram_bytes: int, cores: int) -> Card:
         vram_gb=round(ram_bytes / GIB),
         vram_bytes=ram_bytes,
         bandwidth=_MEMORY_BANDWIDTH,
-        bf16_flops=_CORE_FLOPS * max(cores, 1),
+        bf16_flops=(_AMX_CORE_FLOPS if amx else _CORE_FLOPS) * max(cores, 1),
         watts=_CORE_WATTS * max(cores, 1),
         compute_capability=(0, 0),
         is_cpu=True,
+        amx=amx,
     )
 
 

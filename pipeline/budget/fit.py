@@ -253,6 +253,8 @@ def _impossible(model: Subject, card: Card, options: FitOptions) -> str:
             f"{card.title} has no bf16, and Gemma 3 overflows in fp16: "
             "it needs an Ampere card (RTX 30) or newer"
         )
+    if card.is_cpu and model.precision == "int8":
+        return "vLLM has no kernel for int8 weights on a CPU"
     if options.kv_dtype.startswith("fp8") and not card.has_fp8_kv:
         return (
             f"vLLM keeps the KV cache in fp8 on Ada cards (RTX 40) and newer, "

@@ -51,7 +51,7 @@ class Room:
 
 def room(geometry: Geometry, weights: Weights, card: Card, setup: Setup) -> Room:
     """Divide ``card``'s memory for one engine (or its part of one, with several cards)."""
-    loaded = weights.total(vision=setup.vision) // setup.cards
+    loaded = weights.total(vision=setup.vision, amx=card.amx) // setup.cards
     taken = overhead(
         geometry,
         card,

@@ -2,7 +2,8 @@
 
 Quantized are the linear layers of the text model alone; embeddings (tied to the output head),
 norms and the vision tower stay in bf16. Shapes: vLLM 0.32 ``model_executor/models/gemma3.py`` and
-``siglip.py``.
+``siglip.py``; rotary tables (sines and cosines for every position, one table each for global and
+sliding layers) after ``layers/rotary_embedding/base.py``.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from dataclasses import dataclass
 from pipeline.model.geometry import Geometry
 
 _BF16 = 2
+# A scale in fp32, an int8 zero point and an int32 sum of codes, beside bf16 elsewhere: what
+# vLLM's W4A8 kernel for CPUs keeps for each group (``kernels/linear/mixed_precision/cpu.py``).
+_AMX_SCALE = 4 + 1 + 4 - _BF16
 _BITS = {"bf16": 16, "int8": 8, "int4": 4}
 _EMBEDDING_ROWS = 64  # vLLM pads the vocabulary to a multiple of this
 
@@ -23,21 +27,32 @@ _PATCH, _CHANNELS, _PATCHES = 14, 3, 64 * 64
 @dataclass(frozen=True)
 class Weights:
     """Bytes of the parts, scales included. ``vision_bytes``: the tower and its projector, 0 for a
-    text model; loaded only where images are wanted."""
+    text model; loaded only where images are wanted. ``table_bytes``: rotary embeddings, made
+    while loading. ``scales``: how many."""
 
     precision: str
     linear_bytes: int
     embedding_bytes: int
     norm_bytes: int
     vision_bytes: int
+    table_bytes: int
+    scales: int
+
+    @property
+    def file_bytes(self) -> int:
+        """The text model in a checkpoint's files."""
+        return self.linear_bytes + self.embedding_bytes + self.norm_bytes
 
     @property
     def text_bytes(self) -> int:
-        return self.linear_bytes + self.embedding_bytes + self.norm_bytes
+        """The text model as it is loaded."""
+        return self.file_bytes + self.table_bytes
 
-    def total(self, *, vision: bool = False) -> int:
-        """Bytes that are loaded with or without the vision tower."""
-        return self.text_bytes + (self.vision_bytes if vision else 0)
+    def total(self, *, vision: bool = False, amx: bool = False) -> int:
+        """Bytes that are loaded with or without the vision tower. ``amx``: by a CPU with AMX,
+        whose kernel for int4 keeps more for each scale."""
+        wider = self.scales * _AMX_SCALE if amx and self.precision == "int4" else 0
+        return self.text_bytes + wider + (self.vision_bytes if vision else 0)
 
 
 def weight_bytes(
@@ -49,15 +64,18 @@ def weight_bytes(
     Raises KeyError for another precision.
     """
     parameters = linear_parameters(geometry)
-    scales = 0 if precision == "bf16" else parameters // group_size * _BF16
+    scales = 0 if precision == "bf16" else parameters // group_size
     rows = -(-geometry.vocabulary // _EMBEDDING_ROWS) * _EMBEDDING_ROWS
+    kinds = (geometry.n_global > 0) + (geometry.n_sliding > 0)
     norms = geometry.layers * (4 * geometry.hidden + 2 * geometry.head_dim) + geometry.hidden
     return Weights(
         precision=precision,
-        linear_bytes=parameters * _BITS[precision] // 8 + scales,
+        linear_bytes=parameters * _BITS[precision] // 8 + scales * _BF16,
         embedding_bytes=rows * geometry.hidden * _BF16,
         norm_bytes=norms * _BF16,
         vision_bytes=_vision_parameters(geometry.hidden) * _BF16 if vision else 0,
+        table_bytes=kinds * geometry.context * geometry.head_dim * _BF16,
+        scales=scales,
     )
 
 

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from pipeline.cli.model import model_app
+from pipeline.cli.quality import quality_command
 from pipeline.errors import RackmillError, UsageError
 from pipeline.spec.job import Job
 from pipeline.spec.load import line_of, load_job
@@ -27,6 +28,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(model_app)
+app.command("quality")(quality_command)
 _err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 JobFile = Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The job file.")]

@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline.budget.kv import KvLayout
 from pipeline.engine.protocol import EngineFacts, EngineStats
-from pipeline.engine.vllm_scores import keep_tensors, scores_of, scoring_params
+from pipeline.engine.vllm_scores import prepare, scores_of, scoring_params
 from pipeline.errors import EngineFailed, RowError, RowErrorType
 from pipeline.model.geometry import Geometry
 from pipeline.model.store import ModelFolder
@@ -60,7 +60,7 @@ class VllmEngine:
             if scoring:
                 from vllm.platforms import current_platform
 
-                keep_tensors(cpu=current_platform.is_cpu())
+                prepare(cpu=current_platform.is_cpu())
             self._engine = _build(model.path, arguments, json_schema, self._capture)
         except Exception as e:  # vLLM raises whatever it ran into; the job must say it plainly
             raise EngineFailed(f"vLLM could not load {model.path}: {e}") from e

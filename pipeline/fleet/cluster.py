@@ -19,6 +19,7 @@ from pipeline.engine.load import load_engine
 from pipeline.engine.protocol import EngineFacts
 from pipeline.errors import JobFailed, RackmillError
 from pipeline.fleet.coordinator import Coordinator, Snapshot
+from pipeline.fleet.crew import own_arguments
 from pipeline.fleet.work import Progress, WorkerSpec
 from pipeline.fleet.worker import work
 from pipeline.schedule.dispatcher import Word
@@ -160,7 +161,7 @@ class _WorkerActor:
         return work(
             spec,
             remote,
-            lambda: load_engine(spec.job, spec.engine_arguments, spec.model),
+            lambda: load_engine(spec.job, own_arguments(spec.engine_arguments), spec.model),
             remote.engine_ready,
         )
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any
 
 from pipeline.budget.advice import check_fit
 from pipeline.budget.fit import Fit, FitOptions, Subject, fit
-from pipeline.budget.overhead import seen
 from pipeline.budget.predict import (
     Estimate,
     MeasuredRun,
@@ -27,8 +25,7 @@ from pipeline.data.plan import Plan
 from pipeline.fleet.crew import Crew
 from pipeline.model.catalogue import MODELS, CatalogueModel
 from pipeline.model.geometry import Geometry
-from pipeline.report.profile import RunRecord, mean_completion_tokens, remember
-from pipeline.report.summary import Summary
+from pipeline.report.profile import RunRecord, mean_completion_tokens
 from pipeline.spec.job import Job
 
 _ROWS_TO_TRUST = 32  # finished rows from which on their answers' length is taken for all
@@ -323,38 +320,3 @@ def setup_key(plan: Plan, crew: Crew) -> Mapping[str, str]:
         "card": crew.name,
         "engine": plan.job.engine.kind,
     }
-
-
-def learn(plan: Plan, forecast: Forecast, summary: Summary) -> None:
-    """Write down what the run took, for the next prediction."""
-    rows = summary.rows - summary.reused
-    if len(forecast.placed) != 1 or not rows or not summary.work_seconds:
-        return  # the times of a mixed crew say nothing of one card
-    placed = forecast.placed[0]
-    workload = replace(
-        forecast.workload,
-        rows=rows,
-        completion_tokens=summary.completion_tokens_per_second * summary.work_seconds / rows,
-        prompt_tokens=summary.prompt_tokens_per_second * summary.work_seconds / rows,
-    )
-    ready = summary.ready_seconds - summary.model_seconds
-    other = summary.seconds - summary.ready_seconds - summary.work_seconds
-    remember(
-        RunRecord(
-            day=datetime.now(UTC).date().isoformat(),
-            template=plan.template,
-            run=MeasuredRun(workload, placed.crew.number, ready, summary.work_seconds, other),
-            predicted_seconds=forecast.prediction.seconds,
-            seconds=summary.seconds - summary.model_seconds,
-            overhead_bytes=_seen_overhead(placed, summary),
-            **setup_key(plan, placed.crew),
-        )
-    )
-
-
-def _seen_overhead(placed: Placed, summary: Summary) -> int | None:
-    if placed.room is None or placed.crew.shared or not summary.engines:
-        return None
-    share = float(placed.choice.arguments.get("gpu_memory_utilization", 0.0))
-    kv_bytes = int(summary.engines[0]["kv_bytes"])
-    return seen(placed.crew.share, share, placed.room.weights_bytes, kv_bytes)

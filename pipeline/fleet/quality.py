@@ -6,6 +6,7 @@ import io
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from pipeline.model.store import ModelFolder, check_reference, resolve
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.report.picture import draw_quality
 from pipeline.report.quality import Quality, RowSums, assess, compare_rows
+from pipeline.report.summary import Summary
 from pipeline.schedule.request import Scores
 from pipeline.spec.job import Input, Job
 from pipeline.spec.load import job_from
@@ -64,7 +66,8 @@ class Comparison:
         content["candidates"] = [
             {"model": c["model"], **c["quality"]} for c in content["candidates"]
         ]
-        return _finite(content)
+        plain: dict[str, Any] = _finite(content)
+        return plain
 
 
 def compare(
@@ -77,24 +80,27 @@ def compare(
     top_k: int = DEFAULT_TOP_K,
     settings: Sequence[str] = (),
     options: RunOptions | None = None,
-    watcher: Watcher | None = None,
+    watch: Callable[[], AbstractContextManager[Watcher]] = lambda: nullcontext(Watcher()),
+    note: Callable[[str], None] = lambda line: None,
 ) -> Comparison:
     """Score ``column`` of ``data`` with every model and compare each candidate with ``reference``.
 
     Each model's scores are a dataset in a folder of ``output``: a second call goes on from them.
-    ``settings``: ``key.path=value`` lines laid over the score jobs. Raises UsageError, JobFailed.
+    ``settings``: ``key.path=value`` lines laid over the score jobs. ``watch`` gives a watcher for
+    each of the runs, ``note`` gets a line before other steps. Raises UsageError, JobFailed.
     """
-    watcher = watcher or Watcher()
     models = (reference, *candidates)
     folders = _folders(models, output)
     for model in models:
         check_reference(model)
     _check_column(data, column)
-    _check_vocabularies(reference, candidates, watcher.note)
+    _check_vocabularies(reference, candidates, note)
     jobs = {m: _job(m, data, column, folders[m], top_k, settings) for m in models}
-    summaries = {m: run(job, options, watcher) for m, job in jobs.items()}
-
-    watcher.note("comparing")
+    summaries: dict[str, Summary] = {}
+    for model, job in jobs.items():
+        with watch() as watcher:
+            summaries[model] = run(job, options, watcher)
+    note("comparing")
     compared: list[Compared] = []
     for candidate in candidates:
         rows = RowSums.joined(list(_read(folders[reference], folders[candidate])))
@@ -256,5 +262,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: _finite(v) for k, v in value.items()}
     return [_finite(v) for v in value] if isinstance(value, list | tuple) else value
-
-

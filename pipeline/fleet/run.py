@@ -20,7 +20,8 @@ from pipeline.engine.vllm_engine import environment as vllm_environment
 from pipeline.errors import CommitFailed, EngineFailed, JobFailed, RackmillError, UsageError
 from pipeline.fleet.coordinator import Snapshot
 from pipeline.fleet.crew import local_crews
-from pipeline.fleet.forecast import Forecast, Forecaster, learn
+from pipeline.fleet.forecast import Forecast, Forecaster
+from pipeline.fleet.learning import learn
 from pipeline.fleet.work import WorkerSpec
 from pipeline.report.profile import load_profile
 from pipeline.report.report import write_report
@@ -112,14 +113,14 @@ def _work(plan: Plan, forecast: Forecast, cluster: Any, watcher: Watcher) -> Sna
         input_schema=plan.input.files.schema,
         columns=plan.input.columns,
         model=plan.model,
-        engine_arguments=forecast.placed[0].choice.arguments,
+        engine_arguments={p.crew.name: p.choice.arguments for p in forecast.placed},
         provenance=_provenance(plan),
     )
 
     def placement(number: int) -> Placement:
         if simulated:
             return Placement(0, {})
-        eager = bool(spec.engine_arguments.get("enforce_eager"))
+        eager = any(a.get("enforce_eager") for a in spec.engine_arguments.values())
         environment = vllm_environment(gpu=bool(gpus), eager=eager)
         if not gpus:
             environment |= cpu_environment(number, workers)

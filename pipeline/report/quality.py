@@ -167,9 +167,7 @@ def _term(p: Floats, q: Floats) -> Floats:
     return result
 
 
-def assess(
-    rows: RowSums, *, resamples: int = 2000, share: float = 0.95, seed: int = 0
-) -> Quality:
+def assess(rows: RowSums, *, resamples: int = 2000, share: float = 0.95, seed: int = 0) -> Quality:
     """Every statistic with its percentile bootstrap interval, resampling rows (texts), whose
     tokens are not independent of each other. Deterministic for one ``seed``.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -42,9 +43,14 @@ def load_job(path: Path, settings: Iterable[str] = ()) -> Job:
     return _validate(content, str(path), lines, overridden)
 
 
-def job_from(content: Mapping[str, Any]) -> Job:
-    """A Job from a plain mapping (the Python API). Raises UsageError."""
-    return _validate(dict(content), "job", {}, [])
+def job_from(content: Mapping[str, Any], settings: Iterable[str] = ()) -> Job:
+    """A Job from a plain mapping (the Python API), ``settings`` laid over it as in ``load_job``.
+
+    Raises UsageError.
+    """
+    own = copy.deepcopy(dict(content))
+    overridden = [_override(own, setting) for setting in settings]
+    return _validate(own, "job", {}, overridden)
 
 
 def line_of(path: Path, key: str) -> str:

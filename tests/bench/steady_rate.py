@@ -103,13 +103,14 @@ def generate(path: Path) -> None:
     from pipeline.data.prompts import PromptBuilder
     from pipeline.data.read import UnitReader
     from pipeline.engine.vllm_engine import _sampling_params
-    from pipeline.fleet.run import _engine_arguments
+    from pipeline.fleet.crew import local_crews
+    from pipeline.fleet.forecast import Forecaster
     from pipeline.model.tokenizer import Tokenizer
     from pipeline.spec.load import load_job
 
     job = load_job(path)
     plan = make_plan(check_input(job), fresh=True)
-    arguments = _engine_arguments(plan, gpu=False, workers=1)
+    arguments = Forecaster(plan, []).choose(local_crews(plan.job, 1)[0]).arguments
     tokenizer = Tokenizer(plan.model.path)
     builder = PromptBuilder(job, tokenizer)
     answers = Answers(job, tokenizer, max_model_len=arguments["max_model_len"])

@@ -40,7 +40,15 @@ def _commit_first_unit() -> int:
     dataset.claim(made.manifest)
     unit = made.units[0]
     rows = pq.read_table(made.input.files.shards[0].path).slice(unit.start, unit.rows)
-    results = [RowResult("negative", "negative", 0.7, {}, "stop", 20, 1)] * unit.rows
+    one = RowResult(
+        completion="negative",
+        label="negative",
+        confidence=0.7,
+        finish_reason="stop",
+        prompt_tokens=20,
+        completion_tokens=1,
+    )
+    results = [one] * unit.rows
     columns = made.input.columns
     table = to_table(rows, results, columns)
     dataset.commit(unit, table, tally(rows, results, columns), {})

@@ -1,0 +1,48 @@
+"""After a run: what it took, written down for the next prediction."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from pipeline.budget.overhead import seen
+from pipeline.budget.predict import MeasuredRun
+from pipeline.data.plan import Plan
+from pipeline.fleet.forecast import Forecast, Placed, setup_key
+from pipeline.report.profile import RunRecord, remember
+from pipeline.report.summary import Summary
+
+
+def learn(plan: Plan, forecast: Forecast, summary: Summary) -> None:
+    """Write down what the run took, for the next prediction."""
+    rows = summary.rows - summary.reused
+    if len(forecast.placed) != 1 or not rows or not summary.work_seconds:
+        return  # the times of a mixed crew say nothing of one card
+    placed = forecast.placed[0]
+    workload = replace(
+        forecast.workload,
+        rows=rows,
+        completion_tokens=summary.completion_tokens_per_second * summary.work_seconds / rows,
+        prompt_tokens=summary.prompt_tokens_per_second * summary.work_seconds / rows,
+    )
+    ready = summary.ready_seconds - summary.model_seconds
+    other = summary.seconds - summary.ready_seconds - summary.work_seconds
+    remember(
+        RunRecord(
+            day=datetime.now(UTC).date().isoformat(),
+            template=plan.template,
+            run=MeasuredRun(workload, placed.crew.number, ready, summary.work_seconds, other),
+            predicted_seconds=forecast.prediction.seconds,
+            seconds=summary.seconds - summary.model_seconds,
+            overhead_bytes=_seen_overhead(placed, summary),
+            **setup_key(plan, placed.crew),
+        )
+    )
+
+
+def _seen_overhead(placed: Placed, summary: Summary) -> int | None:
+    if placed.room is None or placed.crew.shared or not summary.engines:
+        return None
+    share = float(placed.choice.arguments.get("gpu_memory_utilization", 0.0))
+    kv_bytes = int(summary.engines[0]["kv_bytes"])
+    return seen(placed.crew.share, share, placed.room.weights_bytes, kv_bytes)

@@ -1,0 +1,110 @@
+"""A folder that appears whole or not at all, and whose half-made form the next attempt finds.
+
+The staging folder lies beside the target and is named after it, so an attempt that was killed
+leaves its finished shards there for the next. The lock is on the folder itself: it goes with the
+process that holds it, and no lock file is left over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+STATE_FILE = ".conversion.json"
+
+
+class Staging:
+    """``path``: the folder to fill. ``key``: what is being made; what an attempt with another key
+    left behind is thrown away.
+    """
+
+    def __init__(self, path: Path, key: str) -> None:
+        self.path = path
+        self._key = key
+        self._finished: dict[str, dict[str, Any]] = self._load()
+
+    def _load(self) -> dict[str, dict[str, Any]]:
+        try:
+            state = json.loads((self.path / STATE_FILE).read_text(encoding="utf-8"))
+            if state["key"] == self._key:
+                return dict(state["shards"])
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        self.clear()
+        return {}
+
+    def clear(self) -> None:
+        """Empty the folder, keeping it (it carries the lock)."""
+        for entry in self.path.iterdir():
+            entry.unlink() if entry.is_file() or entry.is_symlink() else shutil.rmtree(entry)
+        self._finished = {}
+
+    def finished(self, name: str) -> dict[str, Any] | None:
+        """The record of shard ``name`` if an earlier attempt finished it and it is still what it
+        was, by size and SHA-256."""
+        record = self._finished.get(name)
+        file = self.path / name
+        if record is None or not file.exists() or file.stat().st_size != record["bytes"]:
+            return None
+        with file.open("rb") as opened:
+            intact = hashlib.file_digest(opened, "sha256").hexdigest() == record["sha256"]
+        return record if intact else None
+
+    def finish(self, name: str, record: dict[str, Any]) -> None:
+        """Note that shard ``name`` is whole and on the disk. ``record``: plain data with "bytes"
+        and "sha256"."""
+        self._finished[name] = record
+        temporary = self.path / f"{STATE_FILE}.new"
+        temporary.write_text(json.dumps({"key": self._key, "shards": self._finished}), "utf-8")
+        os.replace(temporary, self.path / STATE_FILE)
+
+    def publish(self, target: Path) -> None:
+        """Make the folder appear as ``target``, its files on the disk before it."""
+        (self.path / STATE_FILE).unlink(missing_ok=True)
+        for file in self.path.iterdir():
+            _sync(file)
+        _sync(self.path)
+        self.path.chmod(0o755)
+        os.replace(self.path, target)  # also over an empty folder
+        _sync(target.parent)
+
+
+def staging_path(target: Path) -> Path:
+    return target.parent / f".{target.name}.partial"
+
+
+@contextlib.contextmanager
+def locked(target: Path) -> Iterator[Path]:
+    """The staging folder of ``target``, made if need be, to this process alone; waits for another
+    process that has it. Removed afterwards if it is still there and empty.
+    """
+    path = staging_path(target)
+    while True:
+        path.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            # the one that had it may have published or removed it meanwhile
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.stat(path), os.fstat(descriptor)):
+                    yield path
+                    return
+        finally:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+            os.close(descriptor)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

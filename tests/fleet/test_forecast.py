@@ -1,0 +1,231 @@
+"""What `plan` foretells and `run` starts from: fit, settings, time, energy, money and levers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import pipeline
+from pipeline import UsageError
+from pipeline.budget.cards import cpu_card, find_card
+from pipeline.data.plan import Plan
+from pipeline.fleet.crew import Crew, asked_crews, local_crews, own_arguments
+from pipeline.fleet.forecast import Forecast, Forecaster, Prices
+from pipeline.fleet.learning import learn
+from pipeline.report.profile import RunRecord, load_profile
+from pipeline.report.summary import Summary
+from tests.samples import job, write_model
+
+ROWS = 300
+CPU = Crew(1, cpu_card(16 << 30, 2), "some processor, cores: 2")
+
+
+@pytest.fixture(autouse=True)
+def _own_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RACKMILL_PROFILE", str(tmp_path / "profile.jsonl"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    rows = [{"text": f"a longer tweet about number {i}", "n": i} for i in range(ROWS)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "in.parquet")
+    write_model(tmp_path / "model")
+    return tmp_path
+
+
+@pytest.fixture
+def plan_of(folder: Path):
+    def make(**changes: Any) -> Plan:
+        places = {
+            "model": str(folder / "model"),
+            "input": {"path": str(folder / "in.parquet")},
+            "output": {"path": str(folder / "out")},
+        }
+        return pipeline.plan(job(**places | changes))
+
+    return make
+
+
+def forecast(plan: Plan, crew: Crew = CPU, records: list[RunRecord] | None = None) -> Forecast:
+    return Forecaster(plan, records or []).forecast([crew])
+
+
+def after_a_run(plan: Plan, *, completion_tokens: float, seconds: float = 30.0) -> RunRecord:
+    """The record of a run of ``plan`` whose rows got so many tokens in so many seconds."""
+    made = forecast(plan)
+    prompt = made.workload.prompt_tokens
+    learn(
+        plan,
+        made,
+        Summary(
+            name="x",
+            rows=ROWS,
+            succeeded=ROWS,
+            failed=0,
+            reused=0,
+            prompt_tokens=round(ROWS * prompt),
+            completion_tokens=round(ROWS * completion_tokens),
+            seconds=seconds + 25,
+            ready_seconds=20,
+            work_seconds=seconds,
+            rows_per_second=ROWS / seconds,
+            completion_tokens_per_second=ROWS * completion_tokens / seconds,
+            prompt_tokens_per_second=ROWS * prompt / seconds,
+            preemptions=0,
+            output="",
+            report="",
+            model="",
+            quantization="",
+            fingerprint="",
+            engines=(),
+        ),
+    )
+    return load_profile()[-1]
+
+
+class TestTime:
+    def test_before_any_run_it_is_a_guess_with_wide_bounds(self, plan_of) -> None:
+        made = forecast(plan_of()).prediction
+
+        assert made.basis == "roofline"
+        low, high = made.bounds
+        assert high / low >= 3
+
+    def test_after_a_run_of_the_same_shape_its_time_is_foretold(self, plan_of) -> None:
+        plan = plan_of()
+        record = after_a_run(plan, completion_tokens=40, seconds=30)
+
+        made = forecast(plan, records=[record])
+
+        assert made.prediction.basis == "measured"
+        assert made.prediction.work_seconds == pytest.approx(30, rel=0.01)
+        assert made.prediction.seconds == pytest.approx(55, rel=0.01)
+
+    def test_a_run_on_another_processor_teaches_nothing(self, plan_of) -> None:
+        plan = plan_of()
+        record = after_a_run(plan, completion_tokens=40)
+
+        other = replace(CPU, model="another processor")
+        assert forecast(plan, other, [record]).prediction.basis == "roofline"
+
+    def test_two_faster_cards_need_half_the_time(self, plan_of) -> None:
+        plan = plan_of()
+        one = forecast(plan, Crew(1, find_card("rtx3090"))).prediction
+        two = forecast(plan, Crew(2, find_card("rtx3090"))).prediction
+
+        assert two.work_seconds == pytest.approx(one.work_seconds / 2, rel=0.05)
+        assert two.ready_seconds == one.ready_seconds
+
+    def test_engines_on_one_processor_share_it(self, plan_of) -> None:
+        plan = plan_of()
+        one, two = (forecast(plan, replace(CPU, number=n)).prediction for n in (1, 2))
+
+        assert two.work_seconds >= 0.9 * one.work_seconds
+
+
+class TestAnswers:
+    def test_their_length_is_guessed_from_the_limit_at_first(self, plan_of) -> None:
+        made = forecast(plan_of(sampling={"max_tokens": 64}))
+
+        assert made.workload.completion_tokens == 32
+        assert "guess" in made.answer_basis
+
+    def test_their_length_is_that_of_the_last_run_of_the_prompt(self, plan_of) -> None:
+        plan = plan_of()
+        record = after_a_run(plan, completion_tokens=7)
+
+        made = forecast(plan, records=[record])
+
+        assert made.workload.completion_tokens == pytest.approx(7)
+        assert made.answer_basis == "the last run of this prompt"
+
+    def test_another_prompt_learns_no_length(self, plan_of) -> None:
+        record = after_a_run(plan_of(), completion_tokens=7)
+
+        made = forecast(plan_of(prompt="Say more: {text}"), records=[record])
+
+        assert "guess" in made.answer_basis
+
+    def test_labels_are_as_long_as_their_choices(self, plan_of) -> None:
+        made = forecast(plan_of(label={"choices": ["yes", "no"]}))
+
+        assert made.workload.kind == "choices"
+        assert made.answer_basis == "the choices"
+
+
+class TestPrices:
+    def test_energy_is_watts_times_time(self, plan_of) -> None:
+        crew = Crew(2, find_card("rtx3090"))
+        made = Forecaster(plan_of(), [], Prices(per_kwh=0.5, watts=200)).forecast([crew])
+
+        assert made.kwh == pytest.approx(0.4 * made.prediction.seconds / 3600)
+        assert made.cost == pytest.approx(0.5 * made.kwh)
+
+    def test_renting_costs_by_card_and_hour(self, plan_of) -> None:
+        crew = Crew(3, find_card("rtx4090"))
+        made = Forecaster(plan_of(), [], Prices(per_kwh=0, per_gpu_hour=2)).forecast([crew])
+
+        assert made.cost == pytest.approx(3 * 2 * made.prediction.seconds / 3600)
+
+
+class TestLevers:
+    def test_each_makes_the_job_shorter(self, plan_of) -> None:
+        plan = plan_of()
+        record = after_a_run(plan, completion_tokens=40, seconds=3000)
+        made = forecast(plan, records=[record])
+
+        assert [lever.what for lever in made.levers] == ["answers half as long"]
+        assert all(lever.seconds < made.prediction.seconds for lever in made.levers)
+
+    def test_fp8_is_no_lever_on_a_card_without_it(self, plan_of) -> None:
+        made = forecast(plan_of(), Crew(1, find_card("rtx3090")))
+
+        assert not any("fp8" in lever.what for lever in made.levers)
+
+
+class TestRefusal:
+    def test_a_context_beyond_the_models_is_refused(self, plan_of) -> None:
+        plan = plan_of(engine={"max_model_len": 40_000})
+
+        with pytest.raises(UsageError, match="32k tokens of context"):
+            Forecaster(plan, []).check([CPU])
+
+    def test_fp8_on_an_ampere_card_is_refused(self, plan_of) -> None:
+        plan = plan_of(engine={"kv_cache_dtype": "fp8"})
+
+        with pytest.raises(UsageError, match="fp8"):
+            Forecaster(plan, []).check([Crew(1, find_card("rtx3090"))])
+
+    def test_too_little_memory_is_refused(self, plan_of) -> None:
+        tiny = Crew(1, cpu_card(1 << 30, 2), "small")
+
+        with pytest.raises(UsageError, match="does not fit"):
+            Forecaster(plan_of(), []).check([tiny])
+
+    def test_what_fits_is_not_refused(self, plan_of) -> None:
+        Forecaster(plan_of(), []).check([CPU, Crew(1, find_card("rtx3060"))])
+
+
+class TestCrews:
+    def test_a_simulated_job_needs_no_card(self) -> None:
+        simulated = job(engine={"kind": "simulated"}, resources={"workers": 3})
+
+        assert local_crews(simulated, 8) == [Crew(3, None)]
+
+    def test_there_are_no_more_engines_than_units(self) -> None:
+        simulated = job(engine={"kind": "simulated"}, resources={"workers": 3})
+
+        assert local_crews(simulated, 2) == [Crew(2, None)]
+
+    def test_cards_to_ask_about_are_written_as_a_list(self) -> None:
+        crews = asked_crews("4x rtx3090, 2x rtx4090")
+
+        assert [(c.number, c.name) for c in crews] == [(4, "rtx3090"), (2, "rtx4090")]
+
+    def test_an_engine_gets_the_settings_of_the_only_card(self) -> None:
+        assert own_arguments({"rtx3090": {"max_num_seqs": 8}}) == {"max_num_seqs": 8}
