@@ -9,6 +9,7 @@ print(run(job).accuracy)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import (
@@ -24,6 +25,7 @@ from pipeline.spec.load import job_from, load_job
 
 if TYPE_CHECKING:
     from pipeline.data.plan import Plan
+    from pipeline.fleet.quality import Comparison
     from pipeline.fleet.run import RunOptions, Watcher
     from pipeline.report.summary import Summary
 
@@ -45,6 +47,17 @@ def run(job: Job, options: RunOptions | None = None, watcher: Watcher | None = N
     return run_job(job, options, watcher)
 
 
+def compare(reference: str, candidates: Sequence[str], data: str, **options: Any) -> Comparison:
+    """What `rackmill quality` says: perplexity, KL divergence and greedy agreement of each of
+    ``candidates`` against ``reference`` on the texts of ``data``.
+
+    ``options``: see ``pipeline.fleet.quality.compare``. Raises UsageError, JobFailed.
+    """
+    from pipeline.fleet.quality import compare as compare_models
+
+    return compare_models(reference, candidates, data, **options)
+
+
 def __getattr__(name: str) -> Any:
     """RunOptions and Watcher, without which most users do, bring all of the run with them."""
     if name in ("RunOptions", "Watcher"):
@@ -64,6 +77,7 @@ __all__ = [
     "RunOptions",
     "UsageError",
     "Watcher",
+    "compare",
     "job_from",
     "load_job",
     "plan",

@@ -30,7 +30,7 @@ class Hub:
 
     ``gated``: repositories whose files need ``token``. ``break_at``: file name -> at which bytes
     of the file the connection breaks, one for each time it is asked for. ``lies``: file name ->
-    what is sent instead of its content.
+    what is sent instead of its content. ``page``: what is sent whatever is asked for.
     """
 
     token: str = "hf_right"
@@ -38,6 +38,7 @@ class Hub:
     break_at: dict[str, list[int]] = field(default_factory=dict)
     lies: dict[str, bytes] = field(default_factory=dict)
     listing_has_sizes: bool = True
+    page: bytes = b""
     asked: list[Asked] = field(default_factory=list)
     _repositories: dict[str, dict[str, dict[str, bytes]]] = field(default_factory=dict)
     _main: dict[str, str] = field(default_factory=dict)
@@ -125,6 +126,9 @@ class _Handler(BaseHTTPRequestHandler):
         path = unquote(urlsplit(self.path).path)
         hub.asked.append(Asked(self.command, path, dict(self.headers)))
         parts = path.strip("/").split("/")
+        if hub.page:
+            self._send(200, hub.page, {"Content-Type": "text/html"})
+            return
         if parts[:2] == ["api", "models"]:
             repository = "/".join(parts[2:4])
             self._describe(repository, "/".join(parts[5:]) or "main")

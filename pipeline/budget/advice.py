@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import get_args
 
 from pipeline.budget.cards import CARDS
-from pipeline.budget.fit import Fit, FitOptions, Subject, bare_fit, longest_context, words
+from pipeline.budget.subject import FitOptions, Subject
+from pipeline.budget.verdict import Fit, bare_fit, longest_context, words
 from pipeline.errors import UsageError
-from pipeline.model.catalogue import MODELS, PRECISIONS
+from pipeline.model.catalogue import MODELS, CatalogueModel, Precision
 
 _MOST = 3
 _USEFUL_CONTEXT = 256  # tokens; a shorter one is no advice
@@ -40,57 +42,67 @@ def check_fit(asked: Fit) -> None:
 
 def _nearest(asked: Fit, options: FitOptions) -> Iterator[str]:
     model, card = asked.model, asked.card
-
-    def says(words_: str, other: Fit) -> Iterator[str]:
-        if other.fits:
-            held = other.max_requests[other.context]
-            yield f"{words_} ({held} of {words(other.context)} tokens at once)"
-
-    if options.kv_dtype == "fp8" and not card.has_fp8_kv:
-        yield from says("KV cache in bf16", bare_fit(model, card, replace(options, kv_dtype="bf16")))
-        options = replace(options, kv_dtype="auto")
+    if options.kv_dtype.startswith("fp8") and not card.has_fp8_kv:
+        options = replace(options, kv_dtype="bf16")
+        yield from _says("KV cache in bf16", bare_fit(model, card, options))
     if (options.context or 0) > model.geometry.context:
         options = replace(options, context=model.geometry.context)
-        short = bare_fit(model, card, options)
-        yield from says(f"a context of {words(model.geometry.context)}", short)
+        yield from _says("a shorter context", bare_fit(model, card, options))
     if asked.vision:
-        yield from says("text only", bare_fit(model, card, replace(options, vision=False)))
-    if options.kv_dtype == "bf16" and card.has_fp8_kv:
-        yield from says("KV cache in fp8", bare_fit(model, card, replace(options, kv_dtype="fp8")))
+        text_only = bare_fit(model, card, replace(options, vision=False))
+        yield from _says("text only", text_only)
+    if options.kv_dtype == "bf16" and card.has_fp8_kv and not card.is_cpu:
+        fp8 = bare_fit(model, card, replace(options, kv_dtype="fp8"))
+        yield from _says("KV cache in fp8", fp8)
     if not asked.unsupported and (longest := longest_context(asked) // 64 * 64) >= _USEFUL_CONTEXT:
         yield f"requests of up to {words(longest)} tokens"
-    yield from _smaller(asked, options, says)
-    if not card.is_cpu and card.has_bf16 and asked.cards == 1:
+    yield from _smaller(asked, options)
+    if card.has_bf16 and asked.cards == 1 and not (card.is_cpu or card.is_laptop):
         two = bare_fit(model, card, replace(options, cards=2))
-        yield from says("two such cards (engine.tensor_parallel_size: 2)", two)
-    larger = sorted(
-        (c for c in CARDS.values() if c.vram_bytes > card.vram_bytes or not card.has_bf16),
-        key=lambda c: (c.vram_bytes, c.watts),
-    )
-    on = next((c for c in larger if bare_fit(model, c, options).fits), None)
-    if on is not None:
-        yield f"{model.title} {model.precision} on {on.vram_gb:g} GB or more ({on.title})"
+        yield from _says("two such cards, tensor_parallel_size 2", two)
+    larger = _larger_card(asked, options)
+    if larger:
+        yield larger
 
 
-def _smaller(asked: Fit, options: FitOptions, says) -> Iterator[str]:  # type: ignore[no-untyped-def]
-    """The same model in fewer bits, else the next smaller one that fits."""
+def _says(what: str, other: Fit) -> Iterator[str]:
+    if other.fits:
+        held = other.max_requests[other.context]
+        yield f"{what}: {held} × {words(other.context)} tokens at once"
+
+
+def _smaller(asked: Fit, options: FitOptions) -> Iterator[str]:
+    """The same model in fewer bits, and the next smaller one in int4."""
     model = asked.model
-    known = MODELS.get(model.name)
-    if known is not None:
-        for precision in PRECISIONS[PRECISIONS.index(model.precision) + 1 :]:  # type: ignore[arg-type]
-            other = bare_fit(Subject.of(known, precision), asked.card, options)
+    own = MODELS.get(model.name)
+    fewer_bits: tuple[Precision, ...] = get_args(Precision)
+    if own is not None:
+        for precision in fewer_bits[fewer_bits.index(model.precision) + 1 :]:
+            other = bare_fit(Subject.of(own, precision), asked.card, options)
             if other.fits:
-                yield from says(f"{known.title} {precision}", other)
+                yield from _says(f"{own.title} {precision}", other)
                 break
-    lighter = [
-        m for m in MODELS.values() if m.geometry.layers * m.geometry.hidden
-        < model.geometry.layers * model.geometry.hidden
-    ]  # fmt: skip
-    for smaller in sorted(lighter, key=lambda m: -m.geometry.hidden):
-        other = bare_fit(Subject.of(smaller, "int4"), asked.card, options)
-        if other.fits:
-            yield from says(f"{smaller.title} int4", other)
-            return
+    for lighter in sorted(MODELS.values(), key=_size, reverse=True):
+        if _size(lighter) < model.geometry.layers * model.geometry.hidden:
+            other = bare_fit(Subject.of(lighter, "int4"), asked.card, options)
+            if other.fits:
+                yield from _says(f"{lighter.title} int4", other)
+                break
+
+
+def _size(model: CatalogueModel) -> int:
+    return model.geometry.layers * model.geometry.hidden
+
+
+def _larger_card(asked: Fit, options: FitOptions) -> str:
+    """The smallest known card that takes the model, a gaming card if there is one."""
+    card = asked.card
+    known = [c for c in CARDS.values() if c.vram_gb > card.vram_gb or not card.has_bf16]
+    fitting = [c for c in known if bare_fit(asked.model, c, options).fits]
+    if not fitting:
+        return ""
+    one = min(fitting, key=lambda c: (c.vram_gb, "RTX" not in c.title, c.compute_capability))
+    return f"{asked.model.title} {asked.model.precision} on {one.vram_gb:g} GB ({one.title})"
 
 
 def _levers(asked: Fit, options: FitOptions) -> Iterator[str]:
@@ -106,16 +118,16 @@ def _levers(asked: Fit, options: FitOptions) -> Iterator[str]:
 
     if asked.vision:
         yield from more("text only", bare_fit(model, card, replace(options, vision=False)))
-    if asked.kv_dtype == "bf16" and card.has_fp8_kv:
+    if asked.kv_dtype == "bf16" and card.has_fp8_kv and not card.is_cpu:
         yield from more("KV cache in fp8", bare_fit(model, card, replace(options, kv_dtype="fp8")))
     off = replace(asked.layout, hybrid=False)
-    gain = asked.layout.blocks(_SHORT) * asked.layout.block_bytes
-    gain /= off.blocks(_SHORT) * off.block_bytes
+    with_it = asked.layout.blocks(_SHORT) * asked.layout.block_bytes
+    gain = with_it / (off.blocks(_SHORT) * off.block_bytes)
     if asked.layout.hybrid and gain > _HYBRID_GAIN:
         limit = _hybrid_limit(asked)
         yield (
             f"jobs under {words(limit)} tokens a request: hybrid manager off holds "
-            f"{(gain - 1) * 100:.1f} % more (chosen by itself)"
+            f"{(gain - 1) * 100:.1f} % more (chosen by itself for such jobs)"
         )
 
 

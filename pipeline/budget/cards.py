@@ -48,8 +48,13 @@ class Card:
         """Whether vLLM can keep the KV cache in fp8 (its Triton backend wants SM 8.9)."""
         return self.is_cpu or self.compute_capability >= _ADA
 
+    @property
+    def is_laptop(self) -> bool:
+        return "Laptop" in self.title  # there is no second one beside it
+
     def __str__(self) -> str:
-        return f"{self.title} ({self.vram_gb:g} GB)"
+        size = f"{self.vram_gb:g} GB"
+        return self.title if size in self.title else f"{self.title} ({size})"
 
 
 def _card(
@@ -129,7 +134,7 @@ def cpu_card(ram_bytes: int, cores: int, *, amx: bool = False) -> Card:
         vram_gb=round(ram_bytes / GIB),
         vram_bytes=ram_bytes,
         bandwidth=_MEMORY_BANDWIDTH,
-        bf16_flops=(_AMX_CORE_FLOPS if amx else _CORE_FLOPS) * max(cores, 1),
+        bf16_flops=_CORE_FLOPS * max(cores, 1),
         watts=_CORE_WATTS * max(cores, 1),
         compute_capability=(0, 0),
         is_cpu=True,
@@ -160,7 +165,7 @@ def generic_card(
     near = min((c for c in known if c.has_bf16), key=lambda c: abs(c.vram_gb - vram_gib))
     return Card(
         name=f"{vram_gib:g}gb",
-        title=title or f"a card with {vram_gib:g} GiB",
+        title=title or f"a {vram_gib:g} GB card",
         vram_gb=vram_gib,
         vram_bytes=int(vram_gib * _SEEN_BY_CUDA * GIB),
         bandwidth=near.bandwidth,
@@ -177,7 +182,9 @@ def card_from_device(
 
     Unknown names get a generic card of that memory (``capability``: as the driver says it).
     """
-    plain = _plain(re.sub(r"NVIDIA|GeForce|Tesla|Blackwell|Generation|GPU", "", device_name, flags=re.I))
+    plain = _plain(
+        re.sub(r"NVIDIA|GeForce|Tesla|Blackwell|Generation|GPU", "", device_name, flags=re.I)
+    )
     plain = re.sub(r"super$", "s", plain)
     gib = total_bytes / GIB
     fitting = [

@@ -1,306 +1,33 @@
-"""Whether a model fits a card, with how many requests at once, and how fast at most. Pure.
-
-`plan`, `fit` and `run` say and refuse with the words made here.
-"""
+"""Whether a model fits a card, and what would if it does not: the question, its answer. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
 
+from pipeline.budget.advice import advise, check_fit, refusal
 from pipeline.budget.cards import Card
-from pipeline.budget.kv import KvLayout
-from pipeline.budget.roofline import decode_tokens_per_second, knee
-from pipeline.budget.room import Room, room
-from pipeline.budget.settings import (
-    EngineChoice,
-    PromptShape,
-    choose_settings,
-    longest_request,
-    setup_of,
-)
-from pipeline.budget.weights import Weights, weight_bytes
-from pipeline.model.catalogue import CatalogueModel, Precision
-from pipeline.model.geometry import Geometry
+from pipeline.budget.subject import FitOptions, Subject
+from pipeline.budget.verdict import CONTEXTS, Fit, bare_fit, gb, longest_context, words
 
-CONTEXTS = (1024, 4096, 8192, 32_768)
-_REFERENCE = 1024  # tokens of the request that speed and verdict are about, unless one is named
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A model in one precision. ``announced_gb``: memory as announced, if it was."""
-
-    name: str
-    title: str
-    geometry: Geometry
-    weights: Weights
-    announced_gb: float | None = None
-
-    @property
-    def precision(self) -> str:
-        return self.weights.precision
-
-    @property
-    def has_vision(self) -> bool:
-        return self.weights.vision_bytes > 0
-
-    @classmethod
-    def of(cls, model: CatalogueModel, precision: Precision) -> Subject:
-        """A catalogue model in ``precision``."""
-        return cls(
-            name=model.name,
-            title=model.title,
-            geometry=model.geometry,
-            weights=weight_bytes(model.geometry, precision, vision=model.vision),
-            announced_gb=model.announced_gb.get(precision),
-        )
-
-    def __str__(self) -> str:
-        return f"{self.name} {self.precision}"
-
-
-@dataclass(frozen=True)
-class FitOptions:
-    """What is asked of the engine. ``context``: tokens of one request (None: nothing special).
-    ``vision``: images too. ``cards``: so many share each layer. ``overhead_correction``: bytes
-    beside weights and KV cache that an engine on such a card last reported. ``given``: further
-    vLLM arguments, as in a job."""
-
-    context: int | None = None
-    kv_dtype: str = "auto"  # auto, bf16 or fp8
-    vision: bool = False
-    gpu_memory_utilization: float | None = None
-    max_num_batched_tokens: int | None = None
-    cards: int = 1
-    overhead_correction: int | None = None
-    given: Mapping[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def from_arguments(
-        cls, given: Mapping[str, Any], context: int, overhead_correction: int | None = None
-    ) -> FitOptions:
-        """For a job with these engine arguments and a longest request of ``context`` tokens."""
-        dtype = str(given.get("kv_cache_dtype", "auto"))
-        return cls(
-            context=context,
-            kv_dtype={"bfloat16": "bf16", "auto": "auto"}.get(dtype, dtype),
-            overhead_correction=overhead_correction,
-            given=dict(given),
-        )
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """The vLLM arguments that these options stand for."""
-        chosen: dict[str, Any] = dict(self.given)
-        if self.kv_dtype != "auto":
-            chosen["kv_cache_dtype"] = "auto" if self.kv_dtype == "bf16" else self.kv_dtype
-        if self.vision:
-            chosen["language_model_only"] = False
-        if self.gpu_memory_utilization is not None:
-            chosen["gpu_memory_utilization"] = self.gpu_memory_utilization
-        if self.max_num_batched_tokens is not None:
-            chosen["max_num_batched_tokens"] = self.max_num_batched_tokens
-        if self.cards > 1:
-            chosen["tensor_parallel_size"] = self.cards
-        if self.context is None:  # for requests of all lengths, so nothing for short ones alone
-            chosen.setdefault("disable_hybrid_kv_cache_manager", False)
-        return chosen
-
-
-@dataclass(frozen=True)
-class Fit:
-    """The answer. Bytes are those of one card. ``num_blocks`` counts vLLM's null block too.
-
-    ``blocks_per_request``: tokens -> what vLLM's admission charges for one request of that
-    length (its "maximum concurrency" is ``num_blocks`` over that). ``max_requests``: tokens ->
-    how many such requests the cache holds at once; all but the last have finished their prefill
-    and hold less than they were charged. ``reason``: why it fits or not, in words.
-    """
-
-    model: Subject
-    card: Card
-    cards: int
-    context: int
-    kv_dtype: str
-    vision: bool
-    weights_bytes: int
-    overhead_bytes: int
-    usable_bytes: int
-    kv_bytes: int
-    block_size: int
-    num_blocks: int
-    blocks_per_request: Mapping[int, int]
-    max_requests: Mapping[int, int]
-    roofline_tokens_per_second: float
-    fits: bool
-    reason: str
-    settings: EngineChoice
-    layout: KvLayout
-    knee: int  # requests at once up to which the card's arithmetic keeps pace
-    overhead_reported: bool = False
-    unsupported: bool = False  # no matter of memory
-    advice: tuple[str, ...] = ()
-
-    @property
-    def precision(self) -> str:
-        return self.model.precision
-
-    @property
-    def headline(self) -> str:
-        """One sentence."""
-        where = f"{self.cards}× {self.card}" if self.cards > 1 else str(self.card)
-        if self.fits:
-            return f"{self.model} fits {where}: {self.reason}"
-        verb = "cannot run on" if self.unsupported else "does not fit"
-        return f"{self.model} {verb} {where}"
-
-    def as_json(self) -> dict[str, Any]:
-        """The documented keys. Keys of the two dictionaries are tokens."""
-        return {
-            "model": self.model.name,
-            "precision": self.precision,
-            "card": self.card.name,
-            "context": self.context,
-            "kv_dtype": self.kv_dtype,
-            "announced_gb": self.model.announced_gb,
-            "weights_bytes": self.weights_bytes,
-            "overhead_bytes": self.overhead_bytes,
-            "kv_bytes": max(0, self.kv_bytes),
-            "block_size": self.block_size,
-            "num_blocks": self.num_blocks,
-            "blocks_per_request": {str(k): v for k, v in self.blocks_per_request.items()},
-            "max_requests": {str(k): v for k, v in self.max_requests.items()},
-            "roofline_tokens_per_second": round(self.roofline_tokens_per_second, 1),
-            "fits": self.fits,
-            "reason": self.reason,
-            "advice": list(self.advice),
-        }
+__all__ = [
+    "CONTEXTS",
+    "Fit",
+    "FitOptions",
+    "Subject",
+    "check_fit",
+    "fit",
+    "gb",
+    "longest_context",
+    "refusal",
+    "words",
+]
 
 
 def fit(model: Subject, card: Card, options: FitOptions | None = None) -> Fit:
-    """Whether ``model`` fits ``card``, and what would, if it does not.
+    """The verdict on ``model`` on ``card``, with what would fit or what would help.
 
-    Never raises for what cannot be: the answer says so (see ``refusal``).
+    Never raises for what cannot be: the answer says so (see ``check_fit``).
     """
-    from pipeline.budget.advice import advise  # it asks about other models and cards in turn
-
     options = options or FitOptions()
     bare = bare_fit(model, card, options)
     return replace(bare, advice=tuple(advise(bare, options)))
-
-
-def bare_fit(model: Subject, card: Card, options: FitOptions) -> Fit:
-    """``fit`` without advice."""
-    geometry = model.geometry
-    context = options.context or _REFERENCE
-    impossible = _impossible(model, card, options)
-    given = options.arguments
-    if impossible:  # the numbers are then those of the nearest thing that can be
-        given = {k: v for k, v in given.items() if k != "kv_cache_dtype"}
-    shape = PromptShape(mean=context, longest=context, shared_prefix=0)
-    correction = options.overhead_correction
-    choice = choose_settings(geometry, model.weights, card, shape, 0, given, correction)
-    setup = setup_of(choice.arguments, card, correction)
-    if card.is_cpu and "kv_cache_memory_bytes" not in given:
-        setup = replace(setup, kv_bytes=None)  # as much as a job may ask for
-    there = room(geometry, model.weights, card, setup)
-    blocks = int(given.get("num_gpu_blocks_override", there.num_blocks))
-    lengths = sorted({t for t in (*CONTEXTS, context) if t <= geometry.context})
-    held = {t: there.layout.requests(blocks, t) for t in lengths}
-    batch = min(held.get(context, 0), int(choice.arguments["max_num_seqs"]))
-    fits = not impossible and held.get(context, 0) > 0
-    at_most = knee(geometry, model.weights.text_bytes, card)
-    return Fit(
-        model=model,
-        card=card,
-        cards=setup.cards,
-        context=context,
-        kv_dtype=setup.kv_dtype,
-        vision=setup.vision and model.has_vision,
-        weights_bytes=there.weights_bytes,
-        overhead_bytes=there.overhead.total,
-        usable_bytes=there.usable_bytes,
-        kv_bytes=there.kv_bytes,
-        block_size=there.layout.block_size,
-        num_blocks=blocks,
-        blocks_per_request={t: there.layout.prefill_blocks(t) for t in lengths},
-        max_requests=held if not impossible else dict.fromkeys(held, 0),
-        roofline_tokens_per_second=decode_tokens_per_second(
-            geometry,
-            model.weights.text_bytes,
-            card,
-            batch=batch if fits else 0,
-            context=context,
-            dtype_bytes=there.layout.dtype_bytes,
-            cards=setup.cards,
-        ),
-        fits=fits,
-        reason=impossible or _reason(model, there, held[context], context, at_most),
-        settings=choice,
-        layout=there.layout,
-        knee=at_most,
-        overhead_reported=there.overhead.reported,
-        unsupported=bool(impossible),
-    )
-
-
-def _impossible(model: Subject, card: Card, options: FitOptions) -> str:
-    """Why no memory in the world would help; "" if nothing stands against it."""
-    if not card.has_bf16:
-        return (
-            f"{card.title} has no bf16, and Gemma 3 overflows in fp16: "
-            "it needs an Ampere card (RTX 30) or newer"
-        )
-    if card.is_cpu and model.precision == "int8":
-        return "vLLM has no kernel for int8 weights on a CPU"
-    if options.kv_dtype.startswith("fp8") and not card.has_fp8_kv:
-        return (
-            f"vLLM keeps the KV cache in fp8 on Ada cards (RTX 40) and newer, "
-            f"not on {card.title}: use --kv-dtype bf16 (engine.kv_cache_dtype: auto)"
-        )
-    wanted = max(options.context or 0, int(options.given.get("max_model_len") or 0))
-    if wanted > model.geometry.context:
-        return (
-            f"{model.title} knows {words(model.geometry.context)} tokens of context, "
-            f"not {words(wanted)}"
-        )
-    return ""
-
-
-def _reason(model: Subject, there: Room, held: int, context: int, at_most: int) -> str:
-    if held:
-        some = f"{held} request{'s' if held > 1 else ''} of {words(context)} tokens at once"
-        if held < at_most:
-            return f"{some}; the KV cache is the limit (the card could serve {at_most})"
-        return some
-    weights = gb(there.weights_bytes)
-    announced = model.announced_gb
-    if announced is not None and model.precision != "bf16":
-        weights += f" (announced: {announced:g} GB; vLLM keeps the embeddings in bf16)"
-    sum_ = f"weights {weights} + {gb(there.overhead.total)} overhead"
-    if there.kv_bytes <= 0:
-        return f"{sum_} > {gb(there.usable_bytes)} usable"
-    needed = there.layout.prefill_blocks(context) * there.layout.block_bytes
-    return (
-        f"{sum_} leave {gb(there.kv_bytes)} of {gb(there.usable_bytes)} usable for the KV cache; "
-        f"one request of {words(context)} tokens needs {gb(needed)}"
-    )
-
-
-def longest_context(of: Fit) -> int:
-    """The most tokens that one request could have in the cache of ``of``; 0 for none."""
-    return longest_request(of.layout, of.num_blocks - 1)
-
-
-def gb(number: float) -> str:
-    """Bytes as the announcement has them, 10**9: "8.1 GB"."""
-    return f"{number / 1e9:.1f} GB"
-
-
-def words(tokens: int) -> str:
-    """A number of tokens: "1k", "32k", "1 500"."""
-    if tokens >= 1024 and tokens % 1024 == 0:
-        return f"{tokens // 1024}k"
-    return f"{tokens:,}".replace(",", " ")

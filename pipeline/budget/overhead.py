@@ -13,6 +13,8 @@ What logs of vLLM print, and the constants follow:
   0.16 GiB on an H100 (#12126);
 - activation peak: 0.37 GiB (3090, #14447), 1.0 to 1.8 GiB (5090 with a large batch, #14452),
   1.26 GiB (8B with 256 samples, #10511);
+- sines and cosines for every position of the model's context, one table each for global and
+  sliding layers (``layers/rotary_embedding/base.py``);
 - CUDA graphs on an RTX 3090: 0.1 to 0.17 GiB taken, up to 0.58 GiB estimated (0.21 and later
   subtract the estimate).
 
@@ -33,10 +35,11 @@ _GRAPHS = int(0.2 * GIB)
 _GRAPHS_PER_SEQUENCE = MIB
 _LARGEST_GRAPH = 512  # vLLM captures graphs up to min(2 × max_num_seqs, 512)
 _LOGIT_BYTES = 22  # bf16, fp32, its softmax, sorted values and indices for top-p
+_CPU_LOGIT_BYTES = 6  # bf16 and fp32: there is no trial run that sorts them for every sequence
 _IMAGE_ENCODER = int(0.5 * GIB)  # activations of one image of 4,096 patches, and its cache
 _LEFT_ALONE = int(1.25 * GIB)  # context 0.4, desktop 0.5, fragments 0.35
-_LARGEST_SHARE, _SMALLEST_SHARE = 0.95, 0.5
-_CPU_PROCESS = int(1.25 * GIB)  # Python, PyTorch and vLLM loaded; measured: 1.1 to 1.3 GiB
+_LARGEST_SHARE, _SMALLEST_SHARE = 0.92, 0.5  # the larger: vLLM's own default
+_CPU_PROCESS = int(1.6 * GIB)  # Python, PyTorch and vLLM loaded: measured with the 270M model
 
 
 @dataclass(frozen=True)
@@ -46,11 +49,12 @@ class Overhead:
     libraries: int
     activations: int
     graphs: int
+    tables: int = 0
     reported: bool = False
 
     @property
     def total(self) -> int:
-        return self.libraries + self.activations + self.graphs
+        return self.libraries + self.activations + self.graphs + self.tables
 
 
 def overhead(
@@ -67,33 +71,47 @@ def overhead(
 
     ``chunk``: max_num_batched_tokens. ``eager``: no CUDA graphs. ``cards`` share each layer.
     """
-    activations = activation_bytes(geometry, chunk, max_num_seqs, cards)
+    logit_bytes = _CPU_LOGIT_BYTES if card.is_cpu else _LOGIT_BYTES
+    activations = activation_bytes(geometry, chunk, max_num_seqs, cards, logit_bytes)
     if vision:
         activations += _IMAGE_ENCODER
     if card.is_cpu:
-        return Overhead(_CPU_PROCESS, activations, 0)
+        return Overhead(_CPU_PROCESS, activations, 0, rotary_bytes(geometry))
     largest = min(2 * max_num_seqs, _LARGEST_GRAPH)
     graphs = 0 if eager else _GRAPHS + largest * _GRAPHS_PER_SEQUENCE
     libraries = _OUTSIDE_PYTORCH + (_SEVERAL_CARDS if cards > 1 else 0)
-    return Overhead(libraries, activations, graphs)
+    return Overhead(libraries, activations, graphs, rotary_bytes(geometry))
 
 
-def activation_bytes(geometry: Geometry, chunk: int, max_num_seqs: int, cards: int = 1) -> int:
+def activation_bytes(
+    geometry: Geometry,
+    chunk: int,
+    max_num_seqs: int,
+    cards: int = 1,
+    logit_bytes: int = _LOGIT_BYTES,
+) -> int:
     """The peak of a forward pass: the widest layer's tensors, or the sampler's, bf16.
 
     Layer: gate and up projection, their product, and four tensors as wide as the model
     (residual, norm, in, out). Sampler: one row of logits for each sequence.
     """
     layer = chunk * (3 * geometry.ffn // cards + 4 * geometry.hidden) * 2
-    sampler = max_num_seqs * geometry.vocabulary * _LOGIT_BYTES
+    sampler = max_num_seqs * geometry.vocabulary * logit_bytes
     return max(layer, sampler)
+
+
+def rotary_bytes(geometry: Geometry) -> int:
+    """The tables of rotary embeddings, bf16."""
+    kinds = (geometry.n_global > 0) + (geometry.n_sliding > 0)
+    return kinds * geometry.context * geometry.head_dim * 2
 
 
 def memory_share(card: Card) -> float:
     """The ``gpu_memory_utilization`` to ask for: all but what others on the card need.
 
-    vLLM refuses to start when less than its share is free, so the same 1.25 GiB stay free on
-    every card: 94 % of 24 GB, 84 % of 8 GB. On a CPU: of the memory that is available now.
+    vLLM refuses to start when less than its share is free, so at least 1.25 GiB stay free on
+    every card: 92 % of 24 GB (vLLM's default), 84 % of 8 GB. On a CPU: of the memory that is
+    available now.
     """
     if card.is_cpu:
         return 1.0

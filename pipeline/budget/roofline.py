@@ -29,9 +29,7 @@ def decode_step_seconds(
     so far. ``cards`` that share each layer divide all of it.
     """
     read = weights_bytes + sum(kv_bytes_read(geometry, t, dtype_bytes) for t in contexts)
-    flops = sum(
-        2 * parameters_per_token(geometry) + attention_flops(geometry, t) for t in contexts
-    )
+    flops = sum(2 * parameters_per_token(geometry) + attention_flops(geometry, t) for t in contexts)
     return max(read / card.bandwidth, flops / card.bf16_flops) / cards
 
 

@@ -12,7 +12,7 @@ from pipeline.model.geometry import Geometry
 
 CUDA_BLOCK_SIZE = 16
 CPU_BLOCK_SIZE = 32  # its kernels take multiples of 32; small ones lose least of a shared prefix
-KV_DTYPE_BYTES = {"bf16": 2, "fp8": 1}
+KV_DTYPE_BYTES = {"fp32": 4, "bf16": 2, "fp8": 1}
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Setup:
     eager: bool = False
     cards: int = 1
     kv_bytes: int | None = None  # given: no measuring
+    offloaded_bytes: int = 0  # of the weights, kept in the machine's memory
     overhead_correction: int | None = None  # bytes that an engine on the card last reported
 
 
@@ -52,6 +53,7 @@ class Room:
 def room(geometry: Geometry, weights: Weights, card: Card, setup: Setup) -> Room:
     """Divide ``card``'s memory for one engine (or its part of one, with several cards)."""
     loaded = weights.total(vision=setup.vision, amx=card.amx) // setup.cards
+    loaded = max(0, loaded - setup.offloaded_bytes)
     taken = overhead(
         geometry,
         card,
@@ -62,7 +64,7 @@ def room(geometry: Geometry, weights: Weights, card: Card, setup: Setup) -> Room
         cards=setup.cards,
     )
     if setup.overhead_correction is not None:
-        taken = Overhead(setup.overhead_correction, 0, 0, reported=True)
+        taken = Overhead(setup.overhead_correction, 0, 0, 0, reported=True)
     share = memory_share(card) if setup.share is None else setup.share
     usable = int(card.vram_bytes * share)
     kv_bytes = usable - loaded - taken.total

@@ -18,13 +18,14 @@ _CPU_KV_BYTES = GIB
 _CPU_MAX_NUM_SEQS = 256
 _CPU_CHUNK = 2048
 _CHUNK, _LARGE_CHUNK, _LARGE_CARD = 2048, 8192, 40 * GIB
+_SMALL_CHUNKS = (1024, 512)
 _MAX_NUM_SEQS, _STEP = 256, 8
 _SPARE_SEQS = 1.25  # the cache is to be the limit, not the number of requests
 _WORTH_IT = 1.05  # a setting off its default must hold this many times the requests
 _UNSEEN = 4  # rows that were not sampled may be so many times as long as the longest sampled
 _SHORTEST_CONTEXT = 4096
 _CERTAIN = 0.9  # of the KV cache: vLLM measures, and may find a little less than predicted
-GIVEN = "given in the job"
+GIVEN = "given"
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,9 @@ def setup_of(
     """What of ``arguments`` decides about memory."""
     dtype = str(arguments.get("kv_cache_dtype", "auto"))
     share = arguments.get("gpu_memory_utilization")
+    plain = "fp32" if arguments.get("dtype") == "float32" else "bf16"
     return Setup(
-        kv_dtype="fp8" if dtype.startswith("fp8") else "bf16",
+        kv_dtype="fp8" if dtype.startswith("fp8") else plain,
         vision=not arguments.get("language_model_only", True),
         hybrid=not arguments.get("disable_hybrid_kv_cache_manager", False),
         chunk=int(arguments.get("max_num_batched_tokens", default_chunk(card))),
@@ -80,6 +82,7 @@ def setup_of(
         eager=bool(arguments.get("enforce_eager", False)),
         cards=int(arguments.get("tensor_parallel_size", 1)),
         kv_bytes=arguments.get("kv_cache_memory_bytes"),
+        offloaded_bytes=int(float(arguments.get("cpu_offload_gb") or 0) * GIB),
         overhead_correction=overhead_correction,
     )
 
@@ -116,8 +119,8 @@ class _GpuChooser:
     def go(self) -> EngineChoice:
         self._share()
         self._text_only()
-        self._chunk()
         self._kv_dtype()
+        self._chunk()
         self._max_num_seqs()
         self._hybrid()
         self._max_model_len()
@@ -148,16 +151,22 @@ class _GpuChooser:
     def _text_only(self) -> None:
         if self.weights.vision_bytes:
             spared = self.weights.vision_bytes / 1e9
-            self._choose("language_model_only", True, f"no images: {spared:.1f} GB for the KV cache")
+            self._choose(
+                "language_model_only", True, f"no images: {spared:.1f} GB for the KV cache"
+            )
 
     def _chunk(self) -> None:
-        chunk = default_chunk(self.card)
-        self._choose(
-            "max_num_batched_tokens",
-            chunk,
+        usual = default_chunk(self.card)
+        sizes = [usual, *(size for size in _SMALL_CHUNKS if size < usual)]
+        fitting = (c for c in sizes if self._requests_of(self.longest, chunk=c, max_num_seqs=_STEP))
+        chunk = next(fitting, usual)
+        reason = (
             f"enough to keep the card's arithmetic busy (knee: {self._knee} tokens), "
-            "and activations grow with it",
+            "and activations grow with it"
         )
+        if chunk < usual:
+            reason = f"{usual} would leave no room for a request of {self.longest} tokens"
+        self._choose("max_num_batched_tokens", chunk, reason)
 
     @property
     def _knee(self) -> int:
@@ -175,7 +184,9 @@ class _GpuChooser:
             reason = f"bf16: {held} requests fit at once, more than the card's knee of {self._knee}"
             self._choose("kv_cache_dtype", "auto", reason)
         else:
-            reason = f"bf16 would hold {held} requests at once, half of what fp8 holds"
+            half = room(self.geometry, self.weights, self.card, replace(few, kv_dtype="fp8"))
+            more = half.layout.requests(half.num_blocks, self.mean, self.shared)
+            reason = f"{more} requests at once instead of {held} in bf16"
             self._choose("kv_cache_dtype", "fp8", reason)
 
     def _max_num_seqs(self) -> None:
@@ -208,7 +219,7 @@ class _GpuChooser:
         roomy = max(_SHORTEST_CONTEXT, _UNSEEN * self.longest)
         roomy = min(-(-roomy // 256) * 256, self.geometry.context)
         if roomy <= fitting:
-            reason = f"the longest sampled request is {self.longest} tokens; longer rows have room"
+            reason = f"room for requests longer than the longest known one, {self.longest} tokens"
             self._choose("max_model_len", roomy, reason)
         elif fitting >= 16:
             reason = f"what the KV cache holds (the model's context: {self.geometry.context})"

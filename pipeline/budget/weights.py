@@ -2,14 +2,14 @@
 
 Quantized are the linear layers of the text model alone; embeddings (tied to the output head),
 norms and the vision tower stay in bf16. Shapes: vLLM 0.32 ``model_executor/models/gemma3.py`` and
-``siglip.py``; rotary tables (sines and cosines for every position, one table each for global and
-sliding layers) after ``layers/rotary_embedding/base.py``.
+``siglip.py``.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pipeline.model.catalogue import Precision
 from pipeline.model.geometry import Geometry
 
 _BF16 = 2
@@ -27,26 +27,19 @@ _PATCH, _CHANNELS, _PATCHES = 14, 3, 64 * 64
 @dataclass(frozen=True)
 class Weights:
     """Bytes of the parts, scales included. ``vision_bytes``: the tower and its projector, 0 for a
-    text model; loaded only where images are wanted. ``table_bytes``: rotary embeddings, made
-    while loading. ``scales``: how many."""
+    text model; loaded only where images are wanted. ``scales``: how many."""
 
-    precision: str
+    precision: Precision
     linear_bytes: int
     embedding_bytes: int
     norm_bytes: int
     vision_bytes: int
-    table_bytes: int
     scales: int
 
     @property
-    def file_bytes(self) -> int:
-        """The text model in a checkpoint's files."""
-        return self.linear_bytes + self.embedding_bytes + self.norm_bytes
-
-    @property
     def text_bytes(self) -> int:
-        """The text model as it is loaded."""
-        return self.file_bytes + self.table_bytes
+        """The text model."""
+        return self.linear_bytes + self.embedding_bytes + self.norm_bytes
 
     def total(self, *, vision: bool = False, amx: bool = False) -> int:
         """Bytes that are loaded with or without the vision tower. ``amx``: by a CPU with AMX,
@@ -56,7 +49,7 @@ class Weights:
 
 
 def weight_bytes(
-    geometry: Geometry, precision: str, *, vision: bool = False, group_size: int = 32
+    geometry: Geometry, precision: Precision, *, vision: bool = False, group_size: int = 32
 ) -> Weights:
     """The parts of a checkpoint in ``precision`` (bf16, int8, int4).
 
@@ -66,7 +59,6 @@ def weight_bytes(
     parameters = linear_parameters(geometry)
     scales = 0 if precision == "bf16" else parameters // group_size
     rows = -(-geometry.vocabulary // _EMBEDDING_ROWS) * _EMBEDDING_ROWS
-    kinds = (geometry.n_global > 0) + (geometry.n_sliding > 0)
     norms = geometry.layers * (4 * geometry.hidden + 2 * geometry.head_dim) + geometry.hidden
     return Weights(
         precision=precision,
@@ -74,7 +66,6 @@ def weight_bytes(
         embedding_bytes=rows * geometry.hidden * _BF16,
         norm_bytes=norms * _BF16,
         vision_bytes=_vision_parameters(geometry.hidden) * _BF16 if vision else 0,
-        table_bytes=kinds * geometry.context * geometry.head_dim * _BF16,
         scales=scales,
     )
 

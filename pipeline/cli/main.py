@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from pipeline.cli.fit import fit_command
 from pipeline.cli.model import model_app
 from pipeline.cli.quality import quality_command
 from pipeline.errors import RackmillError, UsageError
@@ -28,6 +29,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(model_app)
+app.command("fit")(fit_command)
 app.command("quality")(quality_command)
 _err = Console(stderr=True, highlight=False, soft_wrap=True)
 

@@ -91,10 +91,6 @@ def convert_command(
     from pipeline.cli.show_models import print_conversion
 
     texts = None if calibration is None else _texts(calibration)
-    if folder.exists():
-        raise UsageError(
-            f"{folder} is there already", "give another OUTDIR, or delete that one first"
-        )
     if not file.is_file():
         raise UsageError(f"no such file: {file}")
     with _steps() as steps:

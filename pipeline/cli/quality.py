@@ -86,37 +86,35 @@ def quality_command(
 
 
 def print_comparison(console: Console, comparison: Comparison) -> None:
-    """The comparison on a screen."""
-    from rich.table import Table
-
+    """The comparison on a screen of 80 columns."""
     from pipeline.report.units import duration, plural
 
-    def show(value: Interval, digits: str = ".3g") -> str:
-        return f"{value.value:{digits}} [{value.low:{digits}}, {value.high:{digits}}]"
+    def line(name: str, text: str) -> None:
+        console.print(f"  {name:<18} {text}", markup=False)
 
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="")
-    for head in ("", "perplexity", "drop", "KL, nats/token", "same greedy token"):
-        table.add_column(head, no_wrap=True)
-    first = comparison.candidates[0].quality
-    table.add_row(comparison.reference, show(first.reference_perplexity, ".2f"), "", "", "")
-    for one in comparison.candidates:
-        q = one.quality
-        table.add_row(
-            one.model,
-            show(q.perplexity, ".2f"),
-            f"× {show(q.ratio, '.3f')}, {show(q.difference, '+.2f')}",
-            show(q.kl),
-            f"{100 * q.agreement.value:.1f} % "
-            f"[{100 * q.agreement.low:.1f}, {100 * q.agreement.high:.1f}]",
-        )
     console.print(
         f"{comparison.column} of {comparison.data}: {plural(comparison.rows, 'row')}, "
-        f"{plural(comparison.tokens, 'token')}, scored in {duration(comparison.seconds)}; "
-        "in brackets 95 % bootstrap intervals over rows",
+        f"{plural(comparison.tokens, 'token')}, in {duration(comparison.seconds)}",
         markup=False,
     )
-    console.print(table)
+    console.print("in brackets: 95 % bootstrap intervals over rows", style="dim", markup=False)
+    first = comparison.candidates[0].quality
+    console.print(f"\n{comparison.reference} (reference)", markup=False)
+    line("perplexity", _show(first.reference_perplexity, ".2f"))
+    for one in comparison.candidates:
+        q = one.quality
+        console.print(f"\n{one.model}", markup=False)
+        line("perplexity", _show(q.perplexity, ".2f"))
+        line("perplexity drop", f"× {_show(q.ratio, '.3f')}, {_show(q.difference, '+.2f')}")
+        line("KL divergence", f"{_show(q.kl, '.3g')} nats a token")
+        line("same greedy token", f"{_show(q.agreement, '.1f', 100)} %")
+    console.print()
     if comparison.failed:
         failed = plural(comparison.failed, "row")
-        console.print(f"{failed} could not be scored and are left out", markup=False)
+        console.print(f"left out: {failed} that could not be scored", markup=False)
     console.print(f"→ {comparison.picture}\n→ {comparison.result}", markup=False)
+
+
+def _show(value: Interval, digits: str, factor: float = 1.0) -> str:
+    middle, low, high = (factor * v for v in (value.value, value.low, value.high))
+    return f"{middle:{digits}} [{low:{digits}}, {high:{digits}}]"

@@ -159,17 +159,15 @@ def print_conversion(console: Console, report: dict[str, Any]) -> None:
 
 
 def print_tensor_types(console: Console, rows: list[dict[str, Any]]) -> None:
+    """``relative_error``: root mean square, as a share of that of the weights."""
     if not rows:
         return
-    console.print(f"  {'tensors':<22} {'error':<9} {'at most':<9} what happened", markup=False)
+    console.print(f"  {'tensors':<26} {'error':<9} {'largest':<9} what happened", markup=False)
     for row in rows:
         which = f"{row['tensors']} {row['storage_type']} {row['kind']}"
+        share, largest = row["relative_error"], row["max_error"]
         console.print(
-            f"  {which:<22} {_error(row['relative_error']):<9} {_error(row['max_error']):<9} "
-            f"{row['what']}",
+            f"  {which:<26} {f'{100 * share:.2g} %' if share else '0':<9} "
+            f"{f'{largest:.2g}' if largest else '0':<9} {row['what']}",
             markup=False,
         )
-
-
-def _error(value: float | None) -> str:
-    return "–" if value is None else "0" if value == 0 else f"{value:.2g}"

@@ -197,15 +197,26 @@ def _facts(engine: Any, geometry: Geometry) -> EngineFacts:
 
 
 def _weights_bytes(engine: Any) -> int:
-    """Bytes of the loaded parameters and buffers; 0 when the model lives in another process."""
+    """Bytes of the loaded parameters; 0 when the model lives in another process.
+
+    On a CPU vLLM keeps a linear layer in bf16 only as its library packed it, and no tensor shows
+    it any more: it counts as large as it was.
+    """
     if not hasattr(engine, "model_executor"):
         return 0
 
-    def size(model: Any) -> int:
-        tensors = {t.data_ptr(): t.nbytes for t in (*model.parameters(), *model.buffers())}
-        return sum(tensors.values())  # tied ones once
+    def size(model: Any) -> Any:
+        tensors = {p.data_ptr(): p.nbytes for p in model.parameters()}
+        packed = sum(
+            m.input_size_per_partition * m.output_size_per_partition * m.weight.element_size()
+            for m in model.modules()
+            if hasattr(m, "input_size_per_partition")
+            and getattr(m, "weight", None) is not None
+            and not m.weight.numel()
+        )
+        return sum(tensors.values()) + packed  # tied ones once
 
-    return sum(engine.apply_model(size))
+    return sum(int(bytes_) for bytes_ in engine.apply_model(size))
 
 
 def _sampling_params(

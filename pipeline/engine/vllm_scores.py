@@ -48,17 +48,21 @@ def prepare(*, cpu: bool) -> None:
     LogprobsProcessor._update_prompt_logprobs = keep
     if cpu:
         os.environ.setdefault("VLLM_CPU_INT4_W4A8", "0")
+        from vllm.v1.outputs import LogprobsTensors
         from vllm.v1.sample.sampler import Sampler
 
         Sampler.compute_logprobs = staticmethod(lambda logits: logits)
-        Sampler.gather_logprobs = staticmethod(_gather)
+        Sampler.gather_logprobs = staticmethod(lambda *given: LogprobsTensors(*_gather(*given)))
 
 
-def _gather(logits: Any, num_logprobs: int, token_ids: Any) -> Any:
+def _gather(logits: Any, num_logprobs: int, token_ids: Any) -> tuple[Any, Any, Any]:
     """Log-probabilities of ``token_ids`` (n) and of the likeliest ``num_logprobs`` at each
-    position, from ``logits`` (n, vocabulary): a few positions at a time, in float32."""
+    position, from ``logits`` (n, vocabulary): a few positions at a time, in float32.
+
+    Returns ids (n, 1 + num_logprobs), the token itself first; their log-probabilities; and in
+    place of the tokens' ranks, zeros (n).
+    """
     import torch
-    from vllm.v1.outputs import LogprobsTensors
 
     count = len(token_ids)
     ids = torch.empty(count, num_logprobs + 1, dtype=torch.int32)
@@ -74,7 +78,7 @@ def _gather(logits: Any, num_logprobs: int, token_ids: Any) -> Any:
         highest = rows.amax(-1, keepdim=True)
         total = rows.sub_(highest).exp_().sum(-1, keepdim=True, dtype=torch.float64).log_()
         logprobs[part] -= (highest + total).float()
-    return LogprobsTensors(ids, logprobs, torch.zeros(count, dtype=torch.int64))
+    return ids, logprobs, torch.zeros(count, dtype=torch.int64)
 
 
 def scoring_params(request: Request) -> Any:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-
+from pipeline.data.plan import check_input, make_plan
+from pipeline.data.scored import first_error, paired_scores
 from pipeline.data.shards import discover
 from pipeline.data.storage import open_storage
+from pipeline.engine.machine import available_memory
 from pipeline.errors import UsageError, did_you_mean
 from pipeline.fleet.run import RunOptions, Watcher, run
 from pipeline.model.store import ModelFolder, check_reference, resolve
@@ -23,15 +21,14 @@ from pipeline.model.tokenizer import Tokenizer
 from pipeline.report.picture import draw_quality
 from pipeline.report.quality import Quality, RowSums, assess, compare_rows
 from pipeline.report.summary import Summary
-from pipeline.schedule.request import Scores
+from pipeline.report.units import size
 from pipeline.spec.job import Input, Job
 from pipeline.spec.load import job_from
 
 DEFAULT_TOP_K = 2048
 DEFAULT_OUTPUT = "runs/quality"
 RESULT, PICTURE = "quality.json", "quality.png"
-_ROWS_AT_ONCE = 32
-_COLUMNS = ["token_ids", "token_logprobs", "top_token_ids", "top_logprobs"]
+_BYTES_PER_TOKEN = 8  # and alternative: an id and a log-probability
 
 
 @dataclass(frozen=True)
@@ -96,22 +93,20 @@ def compare(
     _check_column(data, column)
     _check_vocabularies(reference, candidates, note)
     jobs = {m: _job(m, data, column, folders[m], top_k, settings) for m in models}
+    note(_check_size(jobs[reference], options, output))
     summaries: dict[str, Summary] = {}
     for model, job in jobs.items():
         with watch() as watcher:
             summaries[model] = run(job, options, watcher)
     note("comparing")
-    compared: list[Compared] = []
-    for candidate in candidates:
-        rows = RowSums.joined(list(_read(folders[reference], folders[candidate])))
-        compared.append(Compared(candidate, assess(rows)))
+    compared = [Compared(c, _assessed(folders[reference], folders[c])) for c in candidates]
     comparison = Comparison(
         reference=reference,
         data=data,
         column=column,
         top_k=top_k,
         rows=compared[0].quality.rows,
-        failed=max(s.failed for s in summaries.values()),
+        failed=summaries[reference].rows - compared[0].quality.rows,
         tokens=compared[0].quality.tokens,
         candidates=tuple(compared),
         outputs={m: s.output for m, s in summaries.items()},
@@ -121,6 +116,42 @@ def compare(
     )
     _write(comparison, output)
     return comparison
+
+
+def _assessed(reference: str, candidate: str) -> Quality:
+    parts: list[RowSums] = []
+    for one, two, lengths in paired_scores(reference, candidate):
+        try:
+            parts.append(compare_rows(one, two, lengths))
+        except ValueError:
+            raise UsageError(
+                f"{reference} and {candidate} scored different tokens of the same rows",
+                "their tokenizers split texts differently: they cannot be compared",
+            ) from None
+    if not parts:
+        raise UsageError(
+            f"there is nothing to compare: no row has scores in both {reference} and {candidate}",
+            f"the first row's error there: {first_error(reference) or 'there are no rows'}",
+        )
+    return assess(RowSums.joined(parts))
+
+
+def _check_size(job: Job, options: RunOptions | None, output: str) -> str:
+    """How much a model's scores take. Raises UsageError when they cannot be held in memory: a
+    worker holds a unit's rows until they are whole, and once more while it writes them."""
+    assert job.score is not None
+    top_k = job.score.top_k or 0
+    plan = make_plan(check_input(job, options.rows if options else None), fresh=True)
+    per_row = plan.sample.shape.mean * _BYTES_PER_TOKEN
+    held = 3 * per_row * max(unit.rows for unit in plan.units)
+    room = available_memory()
+    if held * top_k > room:
+        raise UsageError(
+            f"--top-k {top_k}: the scores of texts of {plan.sample.shape.mean:,.0f} tokens take "
+            f"{size(held * top_k)} in memory, and {size(room)} are free",
+            f"give --top-k {max(2, int(room / held / 2))} or less, or cut the texts",
+        )
+    return f"each model's scores take up to {size(per_row * plan.input.rows * top_k)} in {output}"
 
 
 def _write(comparison: Comparison, output: str) -> None:
@@ -198,61 +229,6 @@ def _check_vocabularies(
 
 def _tokenizer_file(model: ModelFolder) -> bytes:
     return (model.path / "tokenizer.json").read_bytes()
-
-
-def _read(reference: str, candidate: str) -> Iterator[RowSums]:
-    """The row sums of both outputs, part by part; rows that failed in either are left out."""
-    first, second = open_storage(reference), open_storage(candidate)
-    names = sorted(path for path, _ in first.files("") if path.endswith(".parquet"))
-    found = False
-    for name in names:
-        parts = [
-            pq.ParquetFile(io.BytesIO(storage.read(name) or b"")).iter_batches(
-                batch_size=_ROWS_AT_ONCE, columns=_COLUMNS
-            )
-            for storage in (first, second)
-        ]
-        for one, two in zip(*parts, strict=True):
-            both = pc.and_(one["token_ids"].is_valid(), two["token_ids"].is_valid())
-            one, two = one.filter(both), two.filter(both)
-            if not one.num_rows:
-                continue
-            lengths = pc.list_value_length(one["token_ids"]).to_numpy()
-            try:
-                yield compare_rows(_scores(one), _scores(two), lengths)
-            except ValueError:
-                raise UsageError(
-                    f"{reference} and {candidate} scored different tokens of the same rows",
-                    "their tokenizers split texts differently: they cannot be compared",
-                ) from None
-            found = True
-    if not found:
-        raise UsageError(
-            f"there is nothing to compare: no row has scores in both {reference} and {candidate}",
-            f"look at the column `error` there: {_first_error(reference)}",
-        )
-
-
-def _first_error(folder: str) -> str:
-    storage = open_storage(folder)
-    for path, _ in storage.files(""):
-        if path.endswith(".parquet"):
-            table = pq.read_table(io.BytesIO(storage.read(path) or b""), columns=["error"])
-            for error in table["error"].to_pylist():
-                if error:
-                    return str(error["message"])
-    return "the data has no rows"
-
-
-def _scores(batch: pa.RecordBatch) -> Scores:
-    token_ids, logprobs, top_ids, top_logprobs = (batch[name].flatten() for name in _COLUMNS)
-    width = top_ids.type.list_size
-    return Scores(
-        token_ids.to_numpy(),
-        logprobs.to_numpy(),
-        top_ids.flatten().to_numpy().reshape(-1, width),
-        top_logprobs.flatten().to_numpy().reshape(-1, width),
-    )
 
 
 def _finite(value: Any) -> Any:

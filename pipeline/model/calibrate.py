@@ -8,7 +8,7 @@ the layers before it as they were *after* their rounding, so its rounding can an
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -48,48 +48,51 @@ class LayerWalk:
         self._real = torch.arange(states.shape[1]) < lengths.unsqueeze(1)
         self._rotary = Gemma3RotaryEmbedding(self._config)
 
+    @torch.inference_mode()
     def inputs(
         self, index: int, weights: Mapping[str, torch.Tensor], modules: tuple[str, ...]
     ) -> dict[str, torch.Tensor]:
         """Second moments, float32 (columns, columns), of the inputs of ``modules`` in layer
         ``index``, whose ``weights`` are given by name within the layer. The texts stay before it.
         """
-        layer = self._layer(index, weights)
-        moments: dict[str, torch.Tensor] = {}
-        real = self._real
+        layer, turns = self._layer(index, weights)
+        seen: dict[str, torch.Tensor] = {}
 
         def watch(name: str) -> Any:
-            def hook(module: Any, arguments: tuple[torch.Tensor, ...]) -> None:
-                x = arguments[0][real[self._at : self._at + _BATCH]].float()
-                moments[name] = moments[name] + x.T @ x if name in moments else x.T @ x
+            def hook(_: Any, arguments: tuple[torch.Tensor, ...]) -> None:
+                seen[name] = arguments[0]
 
             return hook
 
         for name in modules:
             layer.get_submodule(name).register_forward_pre_hook(watch(name))
-        self._through(layer, keep=False)
+        moments: dict[str, torch.Tensor] = {}
+        for batch, real in self._batches():
+            layer(batch, position_embeddings=turns, attention_mask=None)
+            for name in modules:
+                x = seen[name][real].float()
+                moments[name] = moments[name].addmm_(x.T, x) if name in moments else x.T @ x
         return moments
 
+    @torch.inference_mode()
     def advance(self, index: int, weights: Mapping[str, torch.Tensor]) -> None:
         """Take the texts through layer ``index`` as it has become."""
-        self._through(self._layer(index, weights), keep=True)
+        layer, turns = self._layer(index, weights)
+        for batch, _ in self._batches():
+            # without a mask the attention is causal: padding comes last and is seen by nothing
+            batch.copy_(layer(batch, position_embeddings=turns, attention_mask=None))
 
-    def _layer(self, index: int, weights: Mapping[str, torch.Tensor]) -> Any:
+    def _batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for at in range(0, len(self._states), _BATCH):
+            yield self._states[at : at + _BATCH], self._real[at : at + _BATCH]
+
+    def _layer(self, index: int, weights: Mapping[str, torch.Tensor]) -> tuple[Any, Any]:
+        """The layer, and the sines and cosines of its RoPE."""
         from transformers.models.gemma3.modeling_gemma3 import Gemma3DecoderLayer
 
         with torch.device("meta"):
             layer = Gemma3DecoderLayer(self._config, index)
         layer.load_state_dict({k: v.bfloat16() for k, v in weights.items()}, assign=True)
-        return layer.eval()
-
-    @torch.inference_mode()
-    def _through(self, layer: Any, *, keep: bool) -> None:
-        kind = self._config.layer_types[layer.layer_idx]
         positions = torch.arange(self._states.shape[1]).unsqueeze(0)
-        turns = self._rotary(self._states[:1], positions, kind)
-        for self._at in range(0, len(self._states), _BATCH):
-            # without a mask the attention is causal: padding comes last and is seen by nothing
-            batch = self._states[self._at : self._at + _BATCH]
-            after = layer(batch, position_embeddings=turns, attention_mask=None)
-            if keep:
-                self._states[self._at : self._at + _BATCH] = after
+        kind = self._config.layer_types[index]
+        return layer.eval(), self._rotary(self._states[:1], positions, kind)

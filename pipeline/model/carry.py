@@ -14,7 +14,10 @@ import numpy as np
 import torch
 from gguf.constants import GGMLQuantizationType as Kind
 
+from pipeline.model.conversion_report import Loss
+
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
+Floats = np.ndarray[Any, np.dtype[np.float32]]
 Packer = Callable[[Bytes], Bytes]
 
 GROUP_SIZE = 32
@@ -27,16 +30,58 @@ def carries(kind: Kind, bits: int, group_size: int) -> bool:
     return group_size == GROUP_SIZE and (kind, bits) in _PACKERS
 
 
-def carry(block: Bytes, kind: Kind, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
+def carry(block: Bytes, kind: Kind, bits: int) -> tuple[torch.Tensor, torch.Tensor, Loss]:
     """Stored rows (rows, bytes of a row) as packed codes, int32 (rows, columns * bits / 32), and
-    scales, bfloat16 (rows, columns / 32).
+    scales, bfloat16 (rows, columns / 32); and what rounding the scales lost: exact for the
+    squares (from the sum of squared codes of each group), an upper bound for the largest.
     """
     rows = len(block)
-    groups = block.reshape(-1, _BLOCK_BYTES[kind])
-    scales = np.ascontiguousarray(groups[:, :_SCALE_BYTES]).view(np.float16)
-    packed = _PACKERS[kind, bits](groups[:, _SCALE_BYTES:])
-    words = torch.from_numpy(np.ascontiguousarray(packed).view(np.int32).reshape(rows, -1))
-    return words, torch.from_numpy(scales.astype(np.float32)).bfloat16().view(rows, -1)
+    # every block is an even number of bytes: pairs are copied in half the steps
+    pairs = block.view(np.uint16).reshape(-1, _BLOCK_BYTES[kind] // 2)
+    stored = np.ascontiguousarray(pairs[:, 1:]).view(np.uint8)
+    exact = pairs[:, 0].copy().view(np.float16).astype(np.float32)
+    scales = torch.from_numpy(exact).bfloat16()
+    words = torch.from_numpy(_PACKERS[kind, bits](stored).view(np.int32).reshape(rows, -1))
+    moved = exact - scales.float().numpy()
+    squares = _SQUARES[kind](stored)
+    loss = Loss(
+        squares=float(squares @ exact.astype(np.float64) ** 2),
+        errors=float(squares @ moved.astype(np.float64) ** 2),
+        largest=float(_LARGEST[kind] * np.abs(moved).max()),
+    )
+    return words, scales.view(rows, -1), loss
+
+
+def _squares_of_four() -> Floats:
+    """For every value of two bytes, the sum of its four codes' squares."""
+    byte = np.arange(256)
+    two = ((byte & 15) - 8) ** 2 + ((byte >> 4) - 8) ** 2
+    return (two[:, None] + two[None, :]).astype(np.float32).ravel()
+
+
+_Q4_0_SQUARES = _squares_of_four()
+_ONES = np.ones(GROUP_SIZE, np.float32)
+
+
+def _squares_q4_0(stored: Bytes) -> Floats:
+    # clip: no index is out of range, and numpy then skips a copy
+    return np.take(_Q4_0_SQUARES, stored.view(np.uint16), mode="clip") @ _ONES[: GROUP_SIZE // 4]
+
+
+def _squares_q5_0(stored: Bytes) -> Floats:
+    return (_q5_0_in_8_bits(stored) ^ 0x80).view(np.int8).astype(np.float32) ** 2 @ _ONES
+
+
+def _squares_q8_0(stored: Bytes) -> Floats:
+    return stored.view(np.int8).astype(np.float32) ** 2 @ _ONES
+
+
+_SQUARES: dict[Kind, Callable[[Bytes], Floats]] = {
+    Kind.Q4_0: _squares_q4_0,
+    Kind.Q5_0: _squares_q5_0,
+    Kind.Q8_0: _squares_q8_0,
+}
+_LARGEST = {Kind.Q4_0: 8, Kind.Q5_0: 16, Kind.Q8_0: 128}
 
 
 def _q4_0_in_4_bits(stored: Bytes) -> Bytes:
@@ -44,7 +89,7 @@ def _q4_0_in_4_bits(stored: Bytes) -> Bytes:
 
     Eight bytes at a time, as one integer: bytes a b c d ... become ab cd ... in two nibbles each.
     """
-    lanes = np.ascontiguousarray(stored).view(_LANE)  # (n, 2): elements 0-7|16-23, 8-15|24-31
+    lanes = stored.view(_LANE)  # (n, 2): elements 0-7|16-23, 8-15|24-31
     out = np.empty((len(lanes), 4), np.uint32)
     for half, nibbles in enumerate((lanes & 0x0F0F0F0F0F0F0F0F, lanes >> 4 & 0x0F0F0F0F0F0F0F0F)):
         pairs = (nibbles | nibbles >> 4) & 0x00FF00FF00FF00FF
@@ -54,14 +99,16 @@ def _q4_0_in_4_bits(stored: Bytes) -> Bytes:
 
 
 def _q4_0_in_8_bits(stored: Bytes) -> Bytes:
-    return np.concatenate([stored & 0xF, stored >> 4], axis=1) + np.uint8(128 - 8)
+    nibbles: Bytes = np.concatenate([stored & 0xF, stored >> 4], axis=1)
+    return nibbles + np.uint8(128 - 8)
 
 
 def _q5_0_in_8_bits(stored: Bytes) -> Bytes:
     """A little-endian word of fifth bits comes first, then nibbles as in Q4_0."""
     fifth = np.unpackbits(stored[:, :4], axis=1, bitorder="little")
     nibbles = np.concatenate([stored[:, 4:] & 0xF, stored[:, 4:] >> 4], axis=1)
-    return (nibbles | fifth << 4) + np.uint8(128 - 16)
+    codes: Bytes = nibbles | fifth << 4
+    return codes + np.uint8(128 - 16)
 
 
 def _q8_0_in_8_bits(stored: Bytes) -> Bytes:

@@ -82,7 +82,8 @@ def plan_conversion(
     kept = {
         t.name
         for t in wanted
-        if t.is_linear and (bits == 16 or (keep_bf16 and not carries(t.span.kind, bits, group_size)))
+        if t.is_linear
+        and (bits == 16 or (keep_bf16 and not carries(t.span.kind, bits, group_size)))
     }
     kept |= {other for name in kept for other in _fused_with(name)}
     planned = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ _END_OF_TURN, _END_OF_TURN_ID = "<end_of_turn>", 106
 # in the metadata either but knows it from the number of layers
 _LAYERS_27B = 62
 _PATTERN = 6  # every sixth layer is global
+_MOST = 1 << 24  # of anything: larger numbers are corrupt
 
 
 def text_config(
@@ -40,14 +42,35 @@ def text_config(
     def arch(key: str, default: Any = None) -> Any:
         return get(f"gemma3.{key}", default)
 
-    layers, hidden = int(arch("block_count")), int(arch("embedding_length"))
-    heads = int(arch("attention.head_count"))
-    head_dim = int(arch("attention.key_length"))
-    pattern = int(arch("attention.sliding_window_pattern", _PATTERN))
+    def number(key: str, default: int | None = None, most: int = _MOST) -> int:
+        value = arch(key, default)
+        if not isinstance(value, int) or not 0 < value <= most:
+            raise UsageError(
+                f"{path}: its metadata field gemma3.{key} is {value!r}", "download it again"
+            )
+        return value
+
+    def real(key: str, default: float | None = None) -> float:
+        value = arch(key, default)
+        if not isinstance(value, int | float) or not 0 < value < math.inf:
+            raise UsageError(
+                f"{path}: its metadata field gemma3.{key} is {value!r}", "download it again"
+            )
+        return float(value)
+
+    def token(name: str, default: int | None = None) -> int:
+        value = get(f"tokenizer.ggml.{name}_token_id", default)
+        if not isinstance(value, int):
+            raise UsageError(f"{path}: its {name} token is {value!r}", "download it again")
+        return value
+
+    layers, hidden = number("block_count", most=1000), number("embedding_length")
+    heads, head_dim = number("attention.head_count"), number("attention.key_length")
+    pattern = number("attention.sliding_window_pattern", _PATTERN)
     embedding = shapes.get("model.embed_tokens.weight")
     if embedding is None:
         raise UsageError(f"{path} lacks the tensor token_embd.weight", "download it again")
-    eos = [int(get("tokenizer.ggml.eos_token_id"))]
+    eos = [token("eos")]
     if fields.get("tokenizer.chat_template"):
         eos = list(dict.fromkeys([*eos, _end_of_turn(fields)]))
     config = {
@@ -56,26 +79,26 @@ def text_config(
         "dtype": "bfloat16",
         "vocab_size": embedding[0],
         "hidden_size": hidden,
-        "intermediate_size": int(arch("feed_forward_length")),
+        "intermediate_size": number("feed_forward_length"),
         "num_hidden_layers": layers,
         "num_attention_heads": heads,
-        "num_key_value_heads": int(arch("attention.head_count_kv")),
+        "num_key_value_heads": number("attention.head_count_kv"),
         "head_dim": head_dim,
         "query_pre_attn_scalar": hidden // heads if layers == _LAYERS_27B else head_dim,
         "hidden_activation": "gelu_pytorch_tanh",
-        "max_position_embeddings": int(arch("context_length")),
+        "max_position_embeddings": number("context_length", most=1 << 32),
         # stored as float32: 9.999999974752427e-07
-        "rms_norm_eps": float(f"{arch('attention.layer_norm_rms_epsilon', 1e-6):.6g}"),
-        "sliding_window": int(arch("attention.sliding_window")),
+        "rms_norm_eps": float(f"{real('attention.layer_norm_rms_epsilon', 1e-6):.6g}"),
+        "sliding_window": number("attention.sliding_window"),
         "layer_types": [
             "sliding_attention" if (i + 1) % pattern else "full_attention" for i in range(layers)
         ],
         "rope_parameters": {
             "sliding_attention": {
                 "rope_type": "default",
-                "rope_theta": float(arch("rope.freq_base_swa", _LOCAL_THETA)),
+                "rope_theta": real("rope.freq_base_swa", _LOCAL_THETA),
             },
-            "full_attention": _global_rope(path, arch, layers),
+            "full_attention": _global_rope(path, arch, real, layers),
         },
         "attention_bias": False,
         "attention_dropout": 0.0,
@@ -83,21 +106,21 @@ def text_config(
         "final_logit_softcapping": None,
         "use_cache": True,
         "tie_word_embeddings": True,
-        "bos_token_id": int(get("tokenizer.ggml.bos_token_id")),
+        "bos_token_id": token("bos"),
         "eos_token_id": eos if len(eos) > 1 else eos[0],
-        "pad_token_id": int(get("tokenizer.ggml.padding_token_id", 0)),
+        "pad_token_id": token("padding", 0),
     }
     _check_shapes(path, config, shapes)
     return config
 
 
-def _global_rope(path: Path, arch: Any, layers: int) -> dict[str, Any]:
-    rope = {"rope_type": "default", "rope_theta": float(arch("rope.freq_base"))}
+def _global_rope(path: Path, arch: Any, real: Any, layers: int) -> dict[str, Any]:
+    rope = {"rope_type": "default", "rope_theta": real("rope.freq_base")}
     scaling = str(arch("rope.scaling.type", ""))
     if scaling not in ("", "none", "linear"):
         raise UsageError(f"{path} scales RoPE by {scaling!r}; Gemma 3 does so linearly or not")
-    told = float(arch("rope.scaling.factor", 0))
-    factor = told if scaling == "linear" else _GLOBAL_ROPE_FACTOR.get(layers, 0.0)
+    known = _GLOBAL_ROPE_FACTOR.get(layers, 1.0)
+    factor = real("rope.scaling.factor", known) if scaling == "linear" else known
     if scaling != "none" and factor > 1:
         rope |= {"rope_type": "linear", "factor": factor}
     return rope

@@ -47,7 +47,7 @@ _READABLE = {
     Kind.F32, Kind.F16, Kind.BF16, Kind.Q4_0, Kind.Q4_1, Kind.Q5_0, Kind.Q5_1, Kind.Q8_0,
     Kind.Q2_K, Kind.Q3_K, Kind.Q4_K, Kind.Q5_K, Kind.Q6_K, Kind.IQ4_NL, Kind.IQ4_XS,
 }  # fmt: skip
-_BLOCK_BYTES = 1 << 20  # of the file, read and worked on at once: fits the second-level cache
+_BLOCK_BYTES = 1 << 18  # of the file, read and worked on at once: fits the second-level cache
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class GgufTensor:
     @property
     def storage_type(self) -> str:
         """As llama.cpp calls it, e.g. "Q4_0"."""
-        return self.span.kind.name
+        return str(self.span.kind.name)
 
     @property
     def n_bytes(self) -> int:
@@ -100,7 +100,8 @@ class GgufTensor:
             file.seek(self.span.offset)
             for start in range(0, rows, at_once):
                 block = np.empty((min(at_once, rows - start), row_bytes), np.uint8)
-                view = memoryview(block).cast("B")
+                whole: Any = block
+                view = memoryview(whole).cast("B")
                 filled = 0
                 while filled < len(view):
                     got = file.readinto(view[filled:])

@@ -180,4 +180,4 @@ def _bytes_of(name: str, shape: tuple[int, ...], kind: GGMLQuantizationType) -> 
     block, block_bytes = GGML_QUANT_SIZES[kind]
     if shape[-1] % block:
         raise _Cut(f"the rows of tensor {name!r} are no whole blocks of {kind.name}")
-    return prod(shape) // block * block_bytes
+    return prod(shape) // int(block) * int(block_bytes)

@@ -6,9 +6,9 @@ factor of H^-1, column j is rounded and its error, divided by U[j, j], is spread
 after it along U[j]. What is minimised is then the error of the layer's output, |(W - Q) X|^2,
 not that of its weights. No reordering of columns: groups stay where the kernels expect them.
 
-Why not a library: every release of llmcompressor, auto-round or gptqmodel pins versions of
-transformers and compressed-tensors that differ from those of vLLM 0.32, so that no installation
-could hold both; the algorithm itself is the sixty lines below.
+Why not a library: llmcompressor 0.12 to 0.14 pin compressed-tensors 0.17.1, 0.18 and 0.19 and
+transformers up to 5.10, 5.14 and 5.17, where vLLM 0.32 pins compressed-tensors 0.17.0 and runs
+with transformers 5.19: no installation holds both. The algorithm is the sixty lines below.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ from pipeline.model.quantize import CodedTensor, best_scale, round_to_codes
 
 # share of the mean diagonal that is added to it, as in the paper
 DAMPING = 0.01
-# rounds of improving the scales for the codes and the codes for the scales, after the paper's pass
-_SWEEPS = 0
 
 
 def gptq(
@@ -65,4 +63,5 @@ def _inverse_factor(hessian: torch.Tensor) -> torch.Tensor:
     damped[dead, dead] = 1.0
     damped += torch.eye(len(damped), dtype=torch.float64) * (DAMPING * damped.diagonal().mean())
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
-    return torch.linalg.cholesky(inverse, upper=True).float()
+    factor: torch.Tensor = torch.linalg.cholesky(inverse, upper=True)
+    return factor.float()

@@ -1,31 +1,29 @@
 """Fetching files from a hub, so that a break costs nothing and wrong content is never kept.
 
-Everything that touches huggingface_hub is here. Its own cache is read (a file that is there is
-linked, not fetched again) but not written: since version 2 it throws a partial file away when a
-process ends, and a 17 GB download must survive that. Files come through its ``http_get`` into a
-``.partial`` file of ours instead; the next attempt goes on where that ends.
+huggingface_hub's own cache is read (a file that is there is linked, not fetched again) but not
+written: since version 2 it throws a partial file away when a process ends, and a 17 GB download
+must survive that. Files come through its ``http_get`` into a ``.partial`` file of ours instead;
+the next attempt goes on where that ends.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, Any
 
 from pipeline.errors import RackmillError, UsageError
-from pipeline.model.address import SCHEME, HubAddress
+from pipeline.model.address import HubAddress
 from pipeline.model.folder import sha256_of
+from pipeline.model.hub_client import endpoint, explained, library, token
 from pipeline.model.steps import after, gigabytes
 
 _ASK_SECONDS = 10.0
 _PARTIAL = ".partial"
-_NEAREST = 4
 
 
 @dataclass(frozen=True)
@@ -63,8 +61,8 @@ def describe(address: HubAddress) -> Repository:
             f"model: {address} is not on this machine, and HF_HUB_OFFLINE is set",
             "unset HF_HUB_OFFLINE to fetch it, or give a local file or folder",
         )
-    api = _library().HfApi(endpoint=_endpoint(), token=_token())
-    with _explained(address):
+    api = library().HfApi(endpoint=endpoint(), token=token())
+    with explained(address):
         info = api.model_info(
             address.repository,
             revision=address.revision or None,
@@ -79,6 +77,7 @@ def describe(address: HubAddress) -> Repository:
             git_sha1="" if s.lfs else s.blob_id or "",
         )
         for s in info.siblings or ()
+        if _is_inside(s.rfilename)
     )
     card = info.card_data
     return Repository(address.repository, str(info.sha), files, str(card.license) if card else "")
@@ -159,15 +158,15 @@ def _download(
     if file.size and partial.exists() and partial.stat().st_size > file.size:
         partial.unlink()
     partial.touch()
-    url = hf_hub_url(address.repository, file.name, revision=address.revision, endpoint=_endpoint())
-    with partial.open("r+b") as raw, _explained(address):
+    url = hf_hub_url(address.repository, file.name, revision=address.revision, endpoint=endpoint())
+    with partial.open("r+b") as raw, explained(address):
         there = raw.seek(0, os.SEEK_END)
         progress(there)
         http_get(
             url,
             _Counted(raw, progress),
             resume_size=there,
-            headers=build_hf_headers(token=_token()),
+            headers=build_hf_headers(token=token()),
             expected_size=file.size or None,
         )
         raw.flush()
@@ -192,9 +191,7 @@ class _Counted:
 
 def _link_cached(repository: Repository, file: HubFile, target: Path) -> bool:
     """Take the file from huggingface_hub's cache, where other tools may have put it."""
-    found = _library().try_to_load_from_cache(
-        repository.name, file.name, revision=repository.commit
-    )
+    found = library().try_to_load_from_cache(repository.name, file.name, revision=repository.commit)
     if not isinstance(found, str):
         return False
     source = Path(found).resolve()
@@ -228,9 +225,9 @@ def _with_facts(repository: Repository, file: HubFile) -> HubFile:
         return file
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
-    url = hf_hub_url(repository.name, file.name, revision=repository.commit, endpoint=_endpoint())
-    with _explained(HubAddress(repository.name, file.name, repository.commit)):
-        found = get_hf_file_metadata(url, token=_token(), timeout=_ASK_SECONDS)
+    url = hf_hub_url(repository.name, file.name, revision=repository.commit, endpoint=endpoint())
+    with explained(HubAddress(repository.name, file.name, repository.commit)):
+        found = get_hf_file_metadata(url, token=token(), timeout=_ASK_SECONDS)
     etag = found.etag or ""
     return HubFile(
         file.name,
@@ -240,99 +237,6 @@ def _with_facts(repository: Repository, file: HubFile) -> HubFile:
     )
 
 
-def _endpoint() -> str | None:
-    return os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
-
-
-def _token() -> str | bool:
-    """From the environment alone; False: send none, whatever huggingface_hub finds in files."""
-    return os.environ.get("HF_TOKEN") or False
-
-
-def _library() -> Any:
-    """huggingface_hub, kept from talking: what it would say we say, once."""
-    import huggingface_hub
-    from huggingface_hub.utils import disable_progress_bars, logging
-
-    logging.set_verbosity(logging.CRITICAL)
-    disable_progress_bars()
-    return huggingface_hub
-
-
-@contextmanager
-def _explained(address: HubAddress) -> Iterator[None]:
-    """Turns the many errors of fetching into ours."""
-    from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
-
-    try:
-        yield
-    except HfHubHTTPError as e:
-        _refused(address, e)
-    except (HTTPError, OfflineModeIsEnabled) as e:
-        place = (_endpoint() or "https://huggingface.co").partition("://")[2]
-        broke = type(e).__name__ in ("RemoteProtocolError", "ReadError", "ReadTimeout")
-        what = f"the connection to {place} broke" if broke else f"no connection to {place}"
-        raise RackmillError(
-            f"model: {address} could not be fetched: {what} ({_first_line(e)})",
-            "check the network and run the same command again: it goes on where it stopped",
-            "without a network: give a .gguf file or a checkpoint folder",
-        ) from None
-    except OSError as e:
-        if e.errno == errno.ENOSPC:
-            raise RackmillError(
-                f"model: the disk is full while fetching {address}",
-                "make room and run the same command again: it goes on where it stopped",
-            ) from None
-        raise RackmillError(
-            f"model: {address} could not be fetched: {_first_line(e)}",
-            "run the same command again: it goes on where it stopped",
-        ) from None
-
-
-def _refused(address: HubAddress, error: Any) -> NoReturn:
-    """The hub answered, but not with what was asked for."""
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        GatedRepoError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    page = f"{_endpoint() or 'https://huggingface.co'}/{address.repository}"
-    status = error.response.status_code
-    if isinstance(error, GatedRepoError) or status in (401, 403):
-        token = os.environ.get("HF_TOKEN")
-        if isinstance(error, RepositoryNotFoundError) and not isinstance(error, GatedRepoError):
-            said = "is unknown to the hub, or hidden from you"
-        else:
-            said = "is given only to accounts that accepted its licence"
-        raise UsageError(
-            f"model: {SCHEME}{address.repository} {said} (HTTP {status})",
-            f"accept the licence at {page}",
-            "HF_TOKEN is set, but its account has no access (or the token is no longer valid)"
-            if token
-            else "then: export HF_TOKEN=… (make one at https://huggingface.co/settings/tokens)",
-        ) from None
-    if isinstance(error, RevisionNotFoundError):
-        raise UsageError(
-            f"model: {SCHEME}{address.repository} has no revision {address.revision!r}",
-            f"its commits and branches: {page}/commits/main",
-        ) from None
-    if isinstance(error, EntryNotFoundError):
-        raise UsageError(
-            f"model: {SCHEME}{address.repository} has no file {address.file!r}"
-        ) from None
-    if status == 404 or isinstance(error, RepositoryNotFoundError):
-        raise UsageError(
-            f"model: the hub knows no {SCHEME}{address.repository}",
-            "rackmill model list shows the repositories known here",
-        ) from None
-    raise RackmillError(
-        f"model: {address} could not be fetched: the hub answered HTTP {status}",
-        "run the same command again later: it goes on where it stopped",
-    ) from None
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+def _is_inside(name: str) -> bool:
+    """Whether a file of that name stays in the folder that it is fetched into."""
+    return not name.startswith("/") and ".." not in name.split("/")

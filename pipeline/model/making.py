@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,12 +42,6 @@ def make_checkpoint(
     from pipeline.model.convert import convert  # torch: seconds to import
 
     facts = {"precision": precision, "gguf_key": content_key(source), **(facts or {})}
-    if "precision" not in inspect.signature(convert).parameters:  # the conversion before this one
-        old: Any = convert
-        size = None if precision == "bf16" or keep_bf16 else group_size
-        old(source, target, group_size=size, licence=catalogue.LICENCE, progress=progress)
-        complete(target, facts)
-        return {"folder": str(target)}
     report = convert(
         source,
         target,

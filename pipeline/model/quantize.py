@@ -35,6 +35,10 @@ class CodedTensor:
     def group_size(self) -> int:
         return self.codes.shape[1] // self.scales.shape[1]
 
+    def rows(self, start: int, stop: int) -> CodedTensor:
+        """The same memory."""
+        return CodedTensor(self.codes[start:stop], self.scales[start:stop], self.bits)
+
     def dequantize(self) -> torch.Tensor:
         """float32, (rows, columns)."""
         rows, columns = self.codes.shape

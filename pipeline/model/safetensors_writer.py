@@ -15,7 +15,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import numpy as np
 import torch
 
 _DTYPES = {torch.bfloat16: "BF16", torch.int32: "I32", torch.int64: "I64"}
@@ -36,14 +35,13 @@ class Slot:
 
 
 class SafetensorsWriter:
-    """Lays out ``slots`` in their order; each is then written in blocks of rows, in any
-    interleaving. ``close`` makes the file durable and returns its SHA-256.
+    """Lays out ``slots`` in their order; each is then given in blocks of rows. The file is written
+    from front to back, so that it is hashed on the way: rows of a later slot wait in memory for
+    the slots before it. ``close`` makes the file durable and returns its SHA-256.
     """
 
     def __init__(self, path: Path, slots: list[Slot]) -> None:
         head: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-        self._at: dict[str, int] = {}
-        self._end: dict[str, int] = {}
         at = 0
         for slot in slots:
             head[slot.name] = {
@@ -51,37 +49,44 @@ class SafetensorsWriter:
                 "shape": list(slot.shape),
                 "data_offsets": [at, at + slot.n_bytes],
             }
-            self._at[slot.name], self._end[slot.name] = at, at + slot.n_bytes
             at += slot.n_bytes
         text = json.dumps(head, separators=(",", ":")).encode()
         text += b" " * (-len(text) % _ALIGNMENT)
-        start = 8 + len(text)
-        self._at = {name: start + place for name, place in self._at.items()}
-        self._end = {name: start + place for name, place in self._end.items()}
-        self.path = path
-        self._file = path.open("w+b", buffering=0)
-        self._file.write(len(text).to_bytes(8, "little") + text)
+        self._missing = {slot.name: slot.n_bytes for slot in slots}  # bytes, first slot first
+        self._waiting: dict[str, list[memoryview]] = {}
+        self._digest = hashlib.sha256()
+        self._file = path.open("wb", buffering=0)
+        self._put(memoryview(len(text).to_bytes(8, "little") + text))
 
     def write(self, name: str, rows: torch.Tensor) -> None:
-        """The next rows of tensor ``name``."""
-        data = memoryview(rows.contiguous().view(torch.uint8).flatten().numpy())
-        if self._at[name] + len(data) > self._end[name]:
+        """The next rows of tensor ``name``; they must not change afterwards."""
+        if name not in self._missing:
             raise ValueError(f"more rows than announced for {name}")
+        flat: Any = rows.contiguous().view(torch.uint8).flatten().numpy()
+        self._waiting.setdefault(name, []).append(memoryview(flat))
+        while self._missing:
+            first = next(iter(self._missing))
+            for data in self._waiting.pop(first, ()):
+                self._missing[first] -= len(data)
+                if self._missing[first] < 0:
+                    raise ValueError(f"more rows than announced for {first}")
+                self._put(data)
+            if self._missing[first]:
+                return
+            del self._missing[first]
+
+    def _put(self, data: memoryview) -> None:
+        self._digest.update(data)
         while data:
-            written = os.pwrite(self._file.fileno(), data, self._at[name])
-            self._at[name] += written
-            data = data[written:]
+            data = data[self._file.write(data) :]
 
     def close(self) -> str:
         """Flush to the disk; hex SHA-256 of the whole file."""
-        short = [name for name, at in self._at.items() if at != self._end[name]]
-        if short:
-            raise ValueError(f"fewer rows than announced for {short[0]}")
-        self._file.seek(0)
-        digest = hashlib.file_digest(self._file, "sha256").hexdigest()
+        for name in self._missing:
+            raise ValueError(f"fewer rows than announced for {name}")
         os.fsync(self._file.fileno())
         self._file.close()
-        return digest
+        return self._digest.hexdigest()
 
     def __enter__(self) -> SafetensorsWriter:
         return self
@@ -93,8 +98,3 @@ class SafetensorsWriter:
         trace: TracebackType | None,
     ) -> None:
         self._file.close()
-
-
-def as_torch(values: np.ndarray[Any, Any]) -> torch.Tensor:
-    """The same memory; read-only arrays are copied."""
-    return torch.from_numpy(np.require(values, requirements="W"))

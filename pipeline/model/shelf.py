@@ -30,7 +30,9 @@ from pipeline.model.steps import Steps
 def store_root() -> Path:
     """Where models are kept: ``$RACKMILL_HOME/models``, else ``~/.cache/rackmill/models``."""
     home = os.environ.get("RACKMILL_HOME")
-    return (Path(home) if home else Path.home() / ".cache" / "rackmill") / "models"
+    # absolute: workers stand in other folders
+    root = Path(home).expanduser().absolute() if home else Path.home() / ".cache" / "rackmill"
+    return root / "models"
 
 
 def stored_models() -> list[ModelFolder]:

@@ -91,15 +91,22 @@ def locked(target: Path) -> Iterator[Path]:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            # the one that had it may have published or removed it meanwhile
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.stat(path), os.fstat(descriptor)):
-                    yield path
-                    return
+            if _is_still(path, descriptor):
+                yield path
+                return
         finally:
             with contextlib.suppress(OSError):
                 path.rmdir()
             os.close(descriptor)
+
+
+def _is_still(path: Path, descriptor: int) -> bool:
+    """Whether the open folder is the one at ``path``: whoever had it before may have published
+    or removed it meanwhile."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def _sync(path: Path) -> None:

@@ -26,22 +26,21 @@ class LineSteps:
     def __init__(self, report: Report, clock: Callable[[], float] = time.monotonic) -> None:
         self._report = report
         self._clock = clock
-        self._start: tuple[float, int] | None = None  # when, bytes that were there already
-        self._last = 0.0
+        self._last: tuple[float, int] | None = None  # when the last line came, and at which byte
 
     def say(self, line: str) -> None:
         self._report(line)
-        self._start = None
+        self._last = None
 
     def progress(self, done: int, total: int) -> None:
         now = self._clock()
-        if self._start is None:
-            self._start, self._last = (now, done), now
-        elif now - self._last >= _QUIET_SECONDS:
-            self._last = now
-            began, first = self._start
-            rate = (done - first) / (now - began) if now > began else 0.0
-            self._report(progress_text(done, total, rate))
+        if self._last is None:
+            self._last = (now, done)
+            return
+        seconds, more = now - self._last[0], done - self._last[1]
+        if seconds >= _QUIET_SECONDS:
+            self._last = (now, done)
+            self._report(progress_text(done, total, more / seconds))
 
 
 def after(start: int, total: int, progress: Callable[[int, int], None]) -> Callable[[int], None]:
@@ -53,12 +52,20 @@ def progress_text(done: int, total: int, bytes_per_second: float) -> str:
     """E.g. "1.2 of 3.2 GB (38 %), 45 MB/s, 44 s left"."""
     text = gigabytes(done)
     if total:
-        text = f"{done / 1e9:.1f} of {gigabytes(total)} ({done / total:.0%})".replace("%", " %")
+        number = f"{done / 1e9:.1f}" if total >= 1e9 else f"{done / 1e6:.0f}"
+        text = f"{number} of {gigabytes(total)} ({100 * done // total} %)"
     if bytes_per_second > 0:
         text += f", {bytes_per_second / 1e6:.0f} MB/s"
         if total > done:
-            text += f", {(total - done) / bytes_per_second:.0f} s left"
+            text += f", {_time((total - done) / bytes_per_second)} left"
     return text
+
+
+def _time(seconds: float) -> str:
+    minutes = int(seconds // 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes} min {seconds % 60:.0f} s" if minutes >= 2 else f"{seconds:.0f} s"
 
 
 def gigabytes(number: float) -> str:

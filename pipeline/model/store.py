@@ -182,7 +182,7 @@ class _Request:
             if found is None:
                 self._fetch(repository, files, download_folder(exact), is_gguf=is_gguf)
                 found = (
-                    self._from_gguf(exact)
+                    self._from_gguf(exact, files[0].sha256)
                     if is_gguf
                     else self._from_checkpoint(exact, files, repository.licence)
                 )
@@ -205,11 +205,13 @@ class _Request:
         self.steps.say(f"fetching {what} at {repository.commit[:12]}")
         hub.fetch(repository, files, folder, self.steps.progress)
 
-    def _from_gguf(self, exact: HubAddress) -> ModelFolder:
+    def _from_gguf(self, exact: HubAddress, sha256: str) -> ModelFolder:
         name = self._entry.model.name if self._entry else exact.name
         folder = download_folder(exact)
         path = folder / exact.file
         facts = {"name": name, "source": str(exact), "revision": exact.revision}
+        if sha256:  # compared when the file arrived
+            facts["source_sha256"] = sha256
         made = self._convert(path, f"{name}-{self._precision}-{content_key(path)[:12]}", facts)
         shutil.rmtree(folder, ignore_errors=True)  # gigabytes that nothing needs any more
         return made

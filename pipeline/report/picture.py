@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from pipeline.report.quality import Interval, Quality
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _INK, _MUTED, _GRID = "#1f2328", "#6e7781", "#e6e8eb"
 _REFERENCE, _CANDIDATE = "#6e7781", "#0b6bcb"
@@ -22,6 +26,7 @@ def draw_quality(reference: str, compared: Sequence[tuple[str, Quality]], source
     first = compared[0][1]
     names = [_short(reference), *(_short(name) for name, _ in compared)]
     figure = Figure(figsize=(11, 1.9 + 0.5 * len(names)), dpi=150, layout="constrained")
+    figure.get_layout_engine().set(wspace=0.06)  # type: ignore[union-attr, call-arg]
     axes = figure.subplots(1, 3, sharey=True)
     panels: tuple[tuple[str, str, Callable[[Quality], Interval], Callable[[Interval], str]], ...]
     panels = (
@@ -42,10 +47,9 @@ def draw_quality(reference: str, compared: Sequence[tuple[str, Quality]], source
     for number, (axis, (title, unit, pick, text)) in enumerate(zip(axes, panels, strict=True)):
         axis.set_title(title, loc="left", fontsize=10.5, color=_INK, pad=8)
         axis.set_xlabel(unit, fontsize=8.5, color=_MUTED)
-        if number == 0:
-            own = first.reference_perplexity
-            axis.axvline(own.value, color=_REFERENCE, linewidth=1, linestyle=(0, (3, 3)), zorder=1)
-            _point(axis, 0, own, _plain(own), _REFERENCE)
+        own = (first.reference_perplexity, Interval(0, 0, 0), Interval(1, 1, 1))[number]
+        axis.axvline(own.value, color=_REFERENCE, linewidth=1, linestyle=(0, (3, 3)), zorder=1)
+        _point(axis, 0, own, text(own) if number != 1 else "0", _REFERENCE)
         for place, (_, quality) in enumerate(compared, 1):
             value = pick(quality)
             label = text(value)
@@ -69,8 +73,8 @@ def draw_quality(reference: str, compared: Sequence[tuple[str, Quality]], source
     return content.getvalue()
 
 
-def _point(axis: object, place: int, value: Interval, label: str, colour: str) -> None:
-    axis.errorbar(  # type: ignore[attr-defined]
+def _point(axis: Axes, place: int, value: Interval, label: str, colour: str) -> None:
+    axis.errorbar(
         [value.value],
         [place],
         xerr=[[max(value.value - value.low, 0)], [max(value.high - value.value, 0)]],
@@ -81,7 +85,7 @@ def _point(axis: object, place: int, value: Interval, label: str, colour: str) -
         capsize=3,
         zorder=3,
     )
-    axis.annotate(  # type: ignore[attr-defined]
+    axis.annotate(
         label,
         (value.value, place),
         xytext=(0, 8),
@@ -89,21 +93,24 @@ def _point(axis: object, place: int, value: Interval, label: str, colour: str) -
         ha="center",
         fontsize=8.5,
         color=_INK,
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
+        zorder=2,
     )
 
 
-def _tidy(axis: object, text: Callable[[Interval], str]) -> None:
-    axis.margins(x=0.25)  # type: ignore[attr-defined]
-    axis.grid(axis="x", color=_GRID, linewidth=0.8)  # type: ignore[attr-defined]
-    axis.set_axisbelow(True)  # type: ignore[attr-defined]
-    axis.tick_params(length=0, labelsize=8.5, colors=_INK)  # type: ignore[attr-defined]
-    axis.spines[:].set_visible(False)  # type: ignore[attr-defined]
+def _tidy(axis: Axes, text: Callable[[Interval], str]) -> None:
+    axis.margins(x=0.25)
+    axis.grid(axis="x", color=_GRID, linewidth=0.8)
+    axis.locator_params(axis="x", nbins=5)
+    axis.set_axisbelow(True)
+    axis.tick_params(length=0, labelsize=8.5, colors=_INK)
+    axis.spines[:].set_visible(False)
     if text is _percent:
-        axis.xaxis.set_major_formatter(lambda x, _: f"{100 * x:.0f} %")  # type: ignore[attr-defined]
+        axis.xaxis.set_major_formatter(lambda x, _: f"{100 * x:.0f} %" if x < 1.001 else "")
 
 
 def _plain(value: Interval) -> str:
-    return f"{value.value:.3g}" if abs(value.value) < 100 else f"{value.value:.0f}"
+    return f"{value.value:#.3g}" if abs(value.value) < 100 else f"{value.value:.0f}"
 
 
 def _percent(value: Interval) -> str:

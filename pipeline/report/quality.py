@@ -12,6 +12,11 @@ on Gemma 3 270M, int4 against bf16 (exact KL over the whole vocabulary by transf
            estimate      0.993      0.995        0.998
     tweets bound         0.870      0.911        0.945
            estimate      1.073      0.988        0.994
+
+That is what the lists leave out. Apart from it, engines compute in 16 bits: on 200 GSM8K questions
+KL came out 0.2 % and perplexities 0.1 and 0.3 % from float32; on tweets, which nearly all begin
+with "@", one context that 16 bits change much (transformers' own bf16 too) counts in every row,
+and perplexities came out up to 1 %, KL 5 % apart.
 """
 
 from __future__ import annotations

@@ -50,7 +50,13 @@ def _make_data(folder: Path) -> None:
 
 
 def _run(
-    folder: Path, environment: dict[str, str], number: int, what: str, job: str, rows: int, data: str
+    folder: Path,
+    environment: dict[str, str],
+    number: int,
+    what: str,
+    job: str,
+    rows: int,
+    data: str,
 ) -> dict[str, Any]:
     command = [str(Path(sys.executable).with_name("rackmill")), "run", str(ROOT / job), "--json"]
     command += ["--rows", str(rows), "--output", str(folder / f"out-{number}")]

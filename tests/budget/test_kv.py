@@ -125,3 +125,47 @@ def test_a_pool_holds_whole_blocks(made: KvLayout, pool: int) -> None:
     blocks = made.num_blocks(pool)
 
     assert blocks * made.block_bytes <= pool < (blocks + 1) * made.block_bytes
+
+
+class TestWithoutTheHybridManager:
+    off = KvLayout(GEMMA_27B, 16, 2048, hybrid=False)
+
+    def test_all_layers_are_one_group_and_none_is_padded(self) -> None:
+        assert (self.off.full_groups, self.off.sliding_groups) == (1, 0)
+        assert self.off.block_bytes == 16 * 62 * 8192
+
+    def test_a_request_holds_every_token_in_every_layer(self) -> None:
+        assert self.off.blocks(4096) == self.off.prefill_blocks(4096) == 256
+
+    def test_short_requests_of_27b_take_an_eighth_less_memory(self) -> None:
+        on = layout(GEMMA_27B)
+        gain = on.blocks(512) * on.block_bytes / (self.off.blocks(512) * self.off.block_bytes)
+        assert gain == pytest.approx(1.129, abs=0.001)
+
+
+class TestRequestsAtOnce:
+    made = layout(GEMMA_27B, chunk=4096)
+
+    def test_one_in_prefill_needs_its_charge_and_the_null_block(self) -> None:
+        charge = self.made.prefill_blocks(4096)
+        assert self.made.requests(charge, 4096) == 0
+        assert self.made.requests(charge + 1, 4096) == 1
+
+    def test_the_others_need_what_they_hold_while_decoding(self) -> None:
+        charge, holds = self.made.prefill_blocks(4096), self.made.blocks(4096)
+        assert self.made.requests(charge + 3 * holds, 4096) == 3
+        assert self.made.requests(charge + 3 * holds + 1, 4096) == 4
+
+    def test_whole_blocks_of_a_shared_prefix_are_held_once(self) -> None:
+        alone = self.made.requests(4000, 400)
+        assert self.made.requests(4000, 400, shared=320) > 3 * alone
+        assert self.made.requests(4000, 400, shared=15) == alone
+
+    def test_maximum_concurrency_is_the_pool_over_one_charge(self) -> None:
+        assert self.made.max_concurrency(5461, 4096) == 5461 / self.made.prefill_blocks(4096)
+
+
+def test_groups_of_nearly_equal_layers_are_padded_rather_than_split() -> None:
+    """vLLM: the larger number of layers is the group when it is less than 1.5 of the smaller."""
+    near = layout(Geometry(4, 5, 640, 2048, 4, 1, 256, 512, 262_144, 32_768))
+    assert (near.layers_per_group, near.full_groups, near.sliding_groups) == (5, 1, 1)

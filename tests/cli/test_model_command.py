@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from gguf import GGMLQuantizationType
 
 from pipeline.model.catalogue import MODELS, PRECISIONS
 from pipeline.model.store import ModelFolder, store_root
@@ -16,6 +17,8 @@ from tests.model import tiny_checkpoint, tiny_gguf
 
 Ask = Callable[..., Finished]
 CHECKPOINT = "someone/gemma-3-tiny-it"
+LINEAR = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
+Q4_0 = dict.fromkeys(LINEAR, GGMLQuantizationType.Q4_0)
 
 
 @pytest.fixture
@@ -76,6 +79,19 @@ class TestAdd:
         assert ask("model", "verify", path.name, "--no-run").code == 0
         [stored] = ask("model", "list", "--json").json["stored"]
         assert stored["path"] == str(path)
+
+    def test_a_gguf_file_is_converted_and_found(self, ask: Ask, hub: Hub, tmp_path: Path) -> None:
+        content = tiny_gguf.write(tmp_path / "a.gguf", kinds=Q4_0).read_bytes()
+        commit = hub.put("someone/tiny-GGUF", {"tiny-Q4_0.gguf": content})
+        done = ask("model", "add", "hf://someone/tiny-GGUF", "--json")
+
+        assert done.json["quantization"] == "int4 group 32"
+        assert done.json["revision"] == commit
+        assert "converting tiny-Q4_0 to int4" in done.err
+        again = ask("model", "add", "hf://someone/tiny-GGUF:tiny-Q4_0.gguf", "--json")
+        assert (again.json["path"], again.err) == (done.json["path"], "")
+        # a copy of the same file is known by its content
+        assert ask("model", "info", "a.gguf", "--json").json["path"] == done.json["path"]
 
     def test_what_it_prints_can_be_pasted(self, ask: Ask, hub: Hub) -> None:
         out = ask("model", "add", f"hf://{CHECKPOINT}").out
@@ -187,14 +203,25 @@ class TestVerify:
 
 
 class TestConvert:
+    def test_the_report_says_what_was_kept_by_type(self, ask: Ask, tmp_path: Path) -> None:
+        tiny_gguf.write(tmp_path / "tiny.gguf", kinds=Q4_0)
+        report = ask("model", "convert", "tiny.gguf", "out", "--json").json
+
+        [linear] = [row for row in report["tensor_types"] if row["kind"] == "linear"]
+        assert (linear["storage_type"], linear["what"]) == ("Q4_0", "codes kept")
+        info = ask("model", "info", "./out").out
+        assert "42 Q4_0 linear" in info
+        assert ask("model", "info", "./out", "--json").json["source"] == "tiny.gguf"
+
     def test_a_folder_that_is_there_is_not_touched(self, ask: Ask, tmp_path: Path) -> None:
         source = tiny_gguf.write(tmp_path / "tiny.gguf")
         (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "precious").write_text("mine")
         done = ask("model", "convert", source, tmp_path / "out")
 
         assert done.code == 2
-        assert "is there already" in done.err
-        assert list((tmp_path / "out").iterdir()) == []
+        assert "exists and holds something else" in done.err
+        assert [p.name for p in (tmp_path / "out").iterdir()] == ["precious"]
 
     def test_a_file_that_is_not_there_is_refused(self, ask: Ask, tmp_path: Path) -> None:
         assert "no such file: absent.gguf" in ask("model", "convert", "absent.gguf", "out").err

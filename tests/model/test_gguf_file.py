@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 
@@ -11,7 +12,20 @@ from gguf import GGMLQuantizationType, quants
 
 from pipeline import UsageError
 from pipeline.model.gguf_file import GgufFile
-from tests.model.tiny_gguf import FFN, HEAD_DIM, HEADS, HIDDEN, LAYERS, VOCABULARY, weights, write
+from tests.model.tiny_gguf import (
+    FFN,
+    HEAD_DIM,
+    HEADS,
+    HIDDEN,
+    LAYERS,
+    VOCABULARY,
+    Shape,
+    vocabulary,
+    weights,
+    write,
+)
+
+VOCABULARY_OF_TURNS = [piece for piece, _ in vocabulary(VOCABULARY)]
 
 LAYER_0 = {
     "self_attn.q_proj": (64, 64),
@@ -45,6 +59,15 @@ def refusal(path: Path) -> str:
     with pytest.raises(UsageError) as caught:
         read_through(path)
     return str(caught.value)
+
+
+def with_type(source: Path, number: int) -> Path:
+    """The file with another type for its first tensor, the embeddings."""
+    content = source.read_bytes()
+    name = b"token_embd.weight"
+    at = content.index(name) + len(name) + 4 + 2 * 8
+    source.write_bytes(content[:at] + int(number).to_bytes(4, "little") + content[at + 4 :])
+    return source
 
 
 class TestTensors:
@@ -143,7 +166,7 @@ class TestConfig:
         file = GgufFile(write(tmp_path / "chat.gguf", chat_template="{{ messages }}"))
 
         assert file.chat_template == "{{ messages }}"
-        assert file.config()["eos_token_id"] == [1, 106]
+        assert file.config()["eos_token_id"] == [1, VOCABULARY_OF_TURNS.index("<end_of_turn>")]
 
     @pytest.mark.parametrize(("layers", "factor"), [(26, None), (34, 8.0)])
     def test_larger_models_scale_the_rope_of_global_layers(
@@ -156,7 +179,8 @@ class TestConfig:
         assert rope["sliding_attention"] == {"rope_type": "default", "rope_theta": 1e4}
 
     def test_27b_scales_queries_by_hidden_size_per_head(self, tmp_path: Path) -> None:
-        config = GgufFile(write(tmp_path / "a.gguf", layers=62)).config()
+        shape = Shape(hidden=336, heads=2, layers=62)
+        config = GgufFile(write(tmp_path / "a.gguf", shape=shape, kinds={})).config()
 
         assert config["query_pre_attn_scalar"] == 168 == 5376 // 32
 
@@ -193,3 +217,52 @@ class TestRefusals:
     @pytest.mark.parametrize("name", ["rope_freqs.weight", "blk.0.mystery.weight", "odd"])
     def test_a_tensor_nobody_knows_is_named(self, tmp_path: Path, name: str) -> None:
         assert name in refusal(write(tmp_path / "a.gguf", more=(name,)))
+
+    def test_the_vision_part_of_a_model_is_told_from_the_model(self, tmp_path: Path) -> None:
+        said = refusal(write(tmp_path / "mmproj.gguf", architecture="clip"))
+
+        assert "only the vision part (mmproj)" in said
+        assert "give the file beside it" in said
+
+    @pytest.mark.parametrize(
+        "missing", ["blk.2.ffn_up.weight", "output_norm.weight", "token_embd.weight"]
+    )
+    def test_a_tensor_that_is_missing_is_named(self, tmp_path: Path, missing: str) -> None:
+        said = refusal(write(tmp_path / "a.gguf", without=missing))
+
+        assert "lacks" in said
+        assert missing.split(".")[-2].removeprefix("ffn_").removeprefix("output_") in said
+
+    def test_a_tensor_of_another_shape_than_the_metadata_tells(self, tmp_path: Path) -> None:
+        source = write(tmp_path / "a.gguf")
+        content = source.read_bytes()
+        field = b"gemma3.feed_forward_length"
+        at = content.index(field) + len(field) + 4
+        source.write_bytes(content[:at] + (128).to_bytes(4, "little") + content[at + 4 :])
+
+        said = refusal(source)
+        assert (
+            "gate_proj.weight has the shape (96, 64), and its metadata asks for (128, 64)" in said
+        )
+
+    def test_a_type_that_is_not_read_is_named_with_those_that_are(self, tmp_path: Path) -> None:
+        source = write(tmp_path / "a.gguf")
+        said = refusal(with_type(source, GGMLQuantizationType.I32))
+
+        assert "has the type I32" in said
+        assert "take a Q4_0" in said
+
+    def test_a_type_that_does_not_exist(self, tmp_path: Path) -> None:
+        assert "unknown type 999" in refusal(with_type(write(tmp_path / "a.gguf"), 999))
+
+    def test_a_changed_byte_in_the_head_is_an_error_that_is_explained_or_nothing(
+        self, tmp_path: Path, path: Path
+    ) -> None:
+        original = path.read_bytes()
+        for place in range(4, 2400, 3):
+            content = bytearray(original)
+            content[place] ^= 0xFF if place % 2 else 0x09
+            (tmp_path / "a.gguf").write_bytes(content)
+
+            with contextlib.suppress(UsageError):
+                read_through(tmp_path / "a.gguf")

@@ -56,6 +56,11 @@ class TestWholeFiles:
         assert fetching.describe(MODEL).commit == second
         assert fetching.describe(MODEL.at(first)).commit == first
 
+    def test_a_name_that_leads_out_of_the_folder_is_passed_over(self, hub: Hub) -> None:
+        hub.put(MODEL.repository, {"../evil.gguf": b"", "/etc/evil.gguf": b"", "a/ok.gguf": b"1"})
+
+        assert [f.name for f in fetching.describe(MODEL).files] == ["a/ok.gguf"]
+
     def test_a_break_in_the_middle_is_resumed_where_it_was(self, hub: Hub, tmp_path: Path) -> None:
         hub.put(MODEL.repository, {"tiny.gguf": WEIGHTS})
         hub.break_at = {"tiny.gguf": [15 << 20]}
@@ -200,6 +205,12 @@ class TestRefusals:
             fetch(tmp_path)
         assert time.monotonic() - started < 8
         assert capfd.readouterr() == ("", "")
+
+    def test_a_server_that_is_no_hub_is_told_from_one(self, hub: Hub, tmp_path: Path) -> None:
+        hub.page = b"<html>Welcome to our hotel! Please log in.</html>"
+
+        with pytest.raises(RackmillError, match="does not answer as a hub does"):
+            fetch(tmp_path)
 
     def test_too_little_disk_is_said_before_fetching(self, tmp_path: Path) -> None:
         with pytest.raises(RackmillError, match=r"needs 1000000\.0 GB, but .* free"):

