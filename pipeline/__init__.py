@@ -37,7 +37,7 @@ def plan(job: Job, *, rows: int | None = None, fresh: bool = False) -> Plan:
     """
     from pipeline.data.plan import check_input, make_plan
 
-    return make_plan(check_input(job, rows), fresh=fresh)
+    return make_plan(check_input(job, rows), fresh=fresh, fetch=False)
 
 
 def run(job: Job, options: RunOptions | None = None, watcher: Watcher | None = None) -> Summary:

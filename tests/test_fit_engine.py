@@ -12,7 +12,7 @@ import pytest
 from pipeline.budget.kv import KvLayout
 from pipeline.budget.settings import longest_request
 from pipeline.budget.weights import weight_bytes
-from pipeline.engine.machine import cpu_environment, gpus, has_amx
+from pipeline.engine.machine import cpu_environment, gpus
 from pipeline.engine.vllm_engine import environment
 from pipeline.model.catalogue import MODELS
 from pipeline.model.geometry import Geometry
@@ -109,7 +109,7 @@ def test_other_pools_and_contexts_of_the_live_engine_come_out_alike(
 
 
 def test_a_live_engines_weights_are_predicted_within_a_hundredth(live, model: ModelFolder) -> None:
-    predicted = weight_bytes(model.geometry, "int4").total(amx=has_amx())
+    predicted = weight_bytes(model.geometry, "int4").total()
     loaded = live["facts"]["weights_bytes"]
     assert loaded == pytest.approx(predicted, rel=0.01) or (gpus() and not loaded)
 

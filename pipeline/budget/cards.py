@@ -24,8 +24,7 @@ _AMPERE, _ADA = (8, 0), (8, 9)
 @dataclass(frozen=True)
 class Card:
     """One card. ``vram_bytes``: as CUDA shows them. ``bandwidth``: bytes/s of its memory.
-    ``bf16_flops``: dense FLOP/s. ``watts``: board power. ``compute_capability``: NVIDIA's.
-    ``amx``: a CPU that has AMX."""
+    ``bf16_flops``: dense FLOP/s. ``watts``: board power. ``compute_capability``: NVIDIA's."""
 
     name: str
     title: str
@@ -36,7 +35,6 @@ class Card:
     watts: float
     compute_capability: tuple[int, int]
     is_cpu: bool = False
-    amx: bool = False
 
     @property
     def has_bf16(self) -> bool:
@@ -126,7 +124,7 @@ _MEMORY_BANDWIDTH = 40e9
 _CORE_WATTS = 15.0
 
 
-def cpu_card(ram_bytes: int, cores: int, *, amx: bool = False) -> Card:
+def cpu_card(ram_bytes: int, cores: int) -> Card:
     """This machine's processor as a card: ``ram_bytes`` of memory, ``cores`` of it in use."""
     return Card(
         name="cpu",
@@ -138,7 +136,6 @@ def cpu_card(ram_bytes: int, cores: int, *, amx: bool = False) -> Card:
         watts=_CORE_WATTS * max(cores, 1),
         compute_capability=(0, 0),
         is_cpu=True,
-        amx=amx,
     )
 
 

@@ -52,7 +52,7 @@ class Room:
 
 def room(geometry: Geometry, weights: Weights, card: Card, setup: Setup) -> Room:
     """Divide ``card``'s memory for one engine (or its part of one, with several cards)."""
-    loaded = weights.total(vision=setup.vision, amx=card.amx) // setup.cards
+    loaded = weights.total(vision=setup.vision) // setup.cards
     loaded = max(0, loaded - setup.offloaded_bytes)
     taken = overhead(
         geometry,

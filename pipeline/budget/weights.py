@@ -13,9 +13,6 @@ from pipeline.model.catalogue import Precision
 from pipeline.model.geometry import Geometry
 
 _BF16 = 2
-# A scale in fp32, an int8 zero point and an int32 sum of codes, beside bf16 elsewhere: what
-# vLLM's W4A8 kernel for CPUs keeps for each group (``kernels/linear/mixed_precision/cpu.py``).
-_AMX_SCALE = 4 + 1 + 4 - _BF16
 _BITS = {"bf16": 16, "int8": 8, "int4": 4}
 _EMBEDDING_ROWS = 64  # vLLM pads the vocabulary to a multiple of this
 
@@ -27,25 +24,22 @@ _PATCH, _CHANNELS, _PATCHES = 14, 3, 64 * 64
 @dataclass(frozen=True)
 class Weights:
     """Bytes of the parts, scales included. ``vision_bytes``: the tower and its projector, 0 for a
-    text model; loaded only where images are wanted. ``scales``: how many."""
+    text model; loaded only where images are wanted."""
 
     precision: Precision
     linear_bytes: int
     embedding_bytes: int
     norm_bytes: int
     vision_bytes: int
-    scales: int
 
     @property
     def text_bytes(self) -> int:
         """The text model."""
         return self.linear_bytes + self.embedding_bytes + self.norm_bytes
 
-    def total(self, *, vision: bool = False, amx: bool = False) -> int:
-        """Bytes that are loaded with or without the vision tower. ``amx``: by a CPU with AMX,
-        whose kernel for int4 keeps more for each scale."""
-        wider = self.scales * _AMX_SCALE if amx and self.precision == "int4" else 0
-        return self.text_bytes + wider + (self.vision_bytes if vision else 0)
+    def total(self, *, vision: bool = False) -> int:
+        """Bytes that are loaded with or without the vision tower."""
+        return self.text_bytes + (self.vision_bytes if vision else 0)
 
 
 def weight_bytes(
@@ -66,7 +60,6 @@ def weight_bytes(
         embedding_bytes=rows * geometry.hidden * _BF16,
         norm_bytes=norms * _BF16,
         vision_bytes=_vision_parameters(geometry.hidden) * _BF16 if vision else 0,
-        scales=scales,
     )
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from pipeline.engine.machine import available_memory, cores, gpus, preloads
 from pipeline.model.store import store_root
-from pipeline.report.units import size
+from pipeline.units import size
 
 _GIB = 1 << 30
 _NEEDED_RAM = 4 * _GIB

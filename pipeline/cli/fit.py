@@ -101,9 +101,9 @@ def _cards(gpu: str | None, vram: float | None) -> list[Card]:
 
 
 def _this_processor() -> Card:
-    from pipeline.engine.machine import available_memory, cores, has_amx
+    from pipeline.engine.machine import available_memory, cores
 
-    return cpu_card(available_memory(), len(cores()), amx=has_amx())
+    return cpu_card(available_memory(), len(cores()))
 
 
 def _reported(subject: Subject, card: Card) -> int | None:

@@ -106,7 +106,7 @@ def plan_command(
 
     loaded = _load(job, settings, output=output, workers=workers)
     asked = asked_crews(gpus) if gpus else None
-    plan = make_plan(check_input(loaded, rows), fresh=fresh, report=_note)
+    plan = make_plan(check_input(loaded, rows), fresh=fresh, report=_note, fetch=False)
     forecast, fits = None, []
     if any(unit.rows for unit in plan.missing):
         crews = asked or local_crews(loaded, len(plan.missing))

@@ -87,7 +87,7 @@ def quality_command(
 
 def print_comparison(console: Console, comparison: Comparison) -> None:
     """The comparison on a screen of 80 columns."""
-    from pipeline.report.units import duration, plural
+    from pipeline.units import duration, plural
 
     def line(name: str, text: str) -> None:
         console.print(f"  {name:<18} {text}", markup=False)

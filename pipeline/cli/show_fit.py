@@ -9,7 +9,7 @@ from rich.console import Console
 
 from pipeline.budget.cards import GIB, Card
 from pipeline.budget.fit import CONTEXTS, Fit, gb, longest_context, words
-from pipeline.report.units import count, plural, rate, size
+from pipeline.units import count, plural, rate, size
 
 _MODEL, _NUMBER = 11, 9
 _KIB, _MIB = 1 << 10, 1 << 20

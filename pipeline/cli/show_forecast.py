@@ -9,7 +9,7 @@ from pipeline.budget.fit import Fit, gb
 from pipeline.budget.predict import Prediction, Workload
 from pipeline.budget.room import Room
 from pipeline.fleet.forecast import Forecast
-from pipeline.report.units import count, duration, plural, size
+from pipeline.units import count, duration, plural, size
 
 _BASES = {
     "measured": "learned from {runs} of this shape",

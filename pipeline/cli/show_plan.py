@@ -10,7 +10,8 @@ from pipeline.budget.fit import Fit
 from pipeline.cli.show_forecast import forecast_as_json, forecast_lines
 from pipeline.data.plan import Plan
 from pipeline.fleet.forecast import Forecast
-from pipeline.report.units import count, plural
+from pipeline.model.stand_in import StandIn
+from pipeline.units import count, plural
 
 _BAR_CHARACTERS = 40
 
@@ -22,7 +23,7 @@ def plan_as_json(plan: Plan, forecast: Forecast | None, fits: list[Fit]) -> dict
     return {
         "name": plan.job.name,
         "model": plan.model.name,
-        "model_path": str(plan.model.path),
+        "model_path": None if isinstance(plan.model, StandIn) else str(plan.model.path),
         "model_hash": plan.model.hash,
         "quantization": plan.model.quantization,
         "output": plan.job.output.path,
@@ -53,7 +54,8 @@ def print_plan(console: Console, plan: Plan, forecast: Forecast | None, fits: li
         console.print(f"  {name:<9} {text}", markup=False)
 
     console.print(f"{plan.job.name} → {plan.job.output.path}", markup=False)
-    line("model", f"{plan.model.name} {plan.model.quantization}, {plan.model.path}")
+    where = "not in the store yet" if isinstance(plan.model, StandIn) else plan.model.path
+    line("model", f"{plan.model.name} {plan.model.quantization}, {where}")
     line(
         "input",
         f"{plural(rows, 'row')} in {plural(len(plan.input.files.shards), 'shard')}, "

@@ -18,7 +18,7 @@ from pipeline.fleet.forecast import Forecast
 from pipeline.fleet.run import Watcher
 from pipeline.report.report import MENDS
 from pipeline.report.summary import Summary
-from pipeline.report.units import count, duration, plural, rate, size
+from pipeline.units import count, duration, plural, rate, size
 
 _PLAIN_SECONDS = 5.0
 _RATE_WINDOW_SECONDS = 15.0

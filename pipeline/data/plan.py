@@ -21,8 +21,9 @@ from pipeline.data.storage import open_storage
 from pipeline.data.tally import Tally, length_bucket
 from pipeline.data.units import Unit, cut, unit_rows
 from pipeline.errors import RowError, UsageError, did_you_mean
+from pipeline.model.stand_in import resolve_for_planning
 from pipeline.model.store import ModelFolder, check_reference, resolve
-from pipeline.model.tokenizer import Tokenizer, chat_template
+from pipeline.model.tokenizer import Tokenizer
 from pipeline.spec.fingerprint import digest, fingerprint_parts
 from pipeline.spec.job import Job
 
@@ -113,18 +114,24 @@ def check_input(job: Job, rows: int | None = None) -> InputPlan:
 
 
 def make_plan(
-    inputs: InputPlan, *, fresh: bool = False, report: Callable[[str], None] = lambda line: None
+    inputs: InputPlan,
+    *,
+    fresh: bool = False,
+    report: Callable[[str], None] = lambda line: None,
+    fetch: bool = True,
 ) -> Plan:
     """The full plan: resolves the model (converting it if that was never done), compares what
     the output folder holds.
 
-    ``fresh``: what the output folder holds does not count. Raises UsageError, JobFailed.
+    ``fresh``: what the output folder holds does not count. ``fetch``: a model that is not here
+    is downloaded; otherwise the plan is made with what the catalogue knows of it. Raises
+    UsageError, JobFailed.
     """
     job = inputs.job
     started = time.monotonic()
-    model = resolve(job.model, report)
+    model = (resolve if fetch else resolve_for_planning)(job.model, report)
     model_seconds = time.monotonic() - started
-    if job.messages is not None and chat_template(model.path) is None:
+    if job.messages is not None and not model.has_chat_template:
         raise UsageError(
             f"messages need a chat template, and {model.name} is a base model without one",
             "write the conversation as a prompt, or use an instruction-tuned model",

@@ -67,14 +67,6 @@ def cores_for(worker: int, workers: int) -> list[int]:
     return mine[start : start + each + (worker < more)]
 
 
-def has_amx() -> bool:
-    """Whether the processor has AMX tiles, for which vLLM has kernels of their own."""
-    try:
-        return "amx_tile" in Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return False
-
-
 def available_memory() -> int:
     """Bytes of RAM that can be taken without swapping."""
     return int(psutil.virtual_memory().available)

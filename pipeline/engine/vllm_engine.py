@@ -34,6 +34,9 @@ def environment(*, gpu: bool, eager: bool) -> dict[str, str]:
         "VLLM_NO_USAGE_STATS": "1",
         "HF_HUB_OFFLINE": "1",  # the checkpoint is on this machine already
         "TOKENIZERS_PARALLELISM": "true",
+        # On a CPU with AMX vLLM would round the activations of int4 layers to 8 bits: at 0.6 of
+        # the rate (measured), with 1.4 % more perplexity and other answers than elsewhere.
+        "VLLM_CPU_INT4_W4A8": "0",
         "TORCHDYNAMO_DISABLE": "1" if eager else "0",
     }
 

@@ -7,7 +7,6 @@ are whole until the very last step, and here they stay so.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,10 +31,8 @@ def prepare(*, cpu: bool) -> None:
     """Make vLLM hand over a scored prompt's tensors as they are; call it before an engine is
     built. ``cpu``: the model runs in this process.
 
-    On a CPU two more things change. Activations stay in 16 bits: processors with AMX would get
-    a kernel that rounds them to 8, which is fast and costs 1.4 % of perplexity, and scores are
-    to tell of the weights. And probabilities are gathered a few positions at a time, where vLLM
-    makes three passes over a whole chunk's, one of them for ranks that nobody asked for.
+    On a CPU, moreover, probabilities are gathered a few positions at a time, where vLLM makes
+    three passes over a whole chunk's, one of them for ranks that nobody asked for.
     """
     from vllm.v1.engine.logprobs import LogprobsProcessor
 
@@ -47,7 +44,6 @@ def prepare(*, cpu: bool) -> None:
         raise RuntimeError("this vLLM collects prompt log-probabilities in another way")
     LogprobsProcessor._update_prompt_logprobs = keep
     if cpu:
-        os.environ.setdefault("VLLM_CPU_INT4_W4A8", "0")
         from vllm.v1.outputs import LogprobsTensors
         from vllm.v1.sample.sampler import Sampler
 

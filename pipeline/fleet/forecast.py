@@ -105,26 +105,32 @@ class Forecaster:
         levers = [lever for lever in self._levers(crews, made) if lever is not None]
         return replace(made, levers=tuple(levers))
 
-    def fits(self, crews: Sequence[Crew], *, context: int | None = None) -> list[Fit]:
-        """Whether the job's model fits each kind of card, for requests of ``context`` tokens
-        (None: as the job's are)."""
-        shape = self.plan.sample.shape if context is None else None
-        wanted = context or (round(shape.mean) + self._longest_answer if shape else 1)
-        arguments = self.plan.job.engine.vllm_arguments()
+    def fits(self, crews: Sequence[Crew]) -> list[Fit]:
+        """How the job's model fits each kind of card with the chosen settings, for requests as
+        the job's are."""
         return [
-            fit(
-                self._subject,
-                crew.share,
-                FitOptions.from_arguments(arguments, wanted, self._overhead(crew)),
-            )
+            self._fit(crew, self._request_tokens, self.choose(crew).arguments)
             for crew in crews
             if crew.card is not None
         ]
 
+    def _fit(self, crew: Crew, tokens: int, arguments: Mapping[str, Any]) -> Fit:
+        options = FitOptions.from_arguments(arguments, tokens, self._overhead(crew))
+        return fit(self._subject, crew.share, options)
+
+    @property
+    def _request_tokens(self) -> int:
+        return round(self.plan.sample.shape.mean) + self._longest_answer
+
     def check(self, crews: Sequence[Crew], *, context: int | None = None) -> None:
-        """Raises UsageError when the job cannot run on one of the cards, in the words of `fit`."""
-        for one in self.fits(crews, context=context):
-            check_fit(one)
+        """Raises UsageError when the job cannot run on one of the cards, in the words of `fit`.
+
+        ``context``: tokens of a request (None: as the job's are).
+        """
+        arguments = self.plan.job.engine.vllm_arguments()
+        for crew in crews:
+            if crew.card is not None:
+                check_fit(self._fit(crew, context or self._request_tokens, arguments))
 
     @property
     def _subject(self) -> Subject:

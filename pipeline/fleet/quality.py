@@ -21,9 +21,9 @@ from pipeline.model.tokenizer import Tokenizer
 from pipeline.report.picture import draw_quality
 from pipeline.report.quality import Quality, RowSums, assess, compare_rows
 from pipeline.report.summary import Summary
-from pipeline.report.units import size
 from pipeline.spec.job import Input, Job
 from pipeline.spec.load import job_from
+from pipeline.units import size
 
 DEFAULT_TOP_K = 2048
 DEFAULT_OUTPUT = "runs/quality"

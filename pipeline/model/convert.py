@@ -33,7 +33,7 @@ from pipeline.model.staging import Staging, locked
 from pipeline.model.steps import after
 from pipeline.model.tokenizer_files import write_tokenizer
 from pipeline.model.transfer import Rows, transfer
-from pipeline.report.units import size
+from pipeline.units import size
 
 _FORMAT = 2  # of what is written: another number is another conversion
 _SPARE_BYTES = 64 << 20  # tokenizer, configs, what the file system takes

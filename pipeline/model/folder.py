@@ -19,6 +19,7 @@ from pipeline.model import catalogue
 from pipeline.model.catalogue import Precision
 from pipeline.model.geometry import Geometry, read_geometry
 from pipeline.model.steps import after
+from pipeline.model.tokenizer import chat_template
 
 PROVENANCE_FILE = "rackmill.json"  # its presence says that a folder of ours is whole
 _CHUNK = 1 << 22
@@ -81,6 +82,11 @@ class ModelFolder:
     def has_vision(self) -> bool:
         """Whether the checkpoint has a vision tower beside the text model."""
         return "vision_config" in read_config(self.path)
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether it takes messages; a base model does not."""
+        return chat_template(self.path) is not None
 
     @property
     def licence(self) -> str:

@@ -1,5 +1,7 @@
-"""Planning for a model of the catalogue that was never fetched: its shape is known, and all Gemma 3
-share one tokenizer, so that of any stored one will do."""
+"""Planning for a model of the catalogue that was never fetched.
+
+Its shape is known, and all Gemma 3 share one tokenizer, so that of any stored one will do.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +25,11 @@ class StandIn(ModelFolder):
 
     # overridden properties of a frozen base: nothing of the other model's folder counts
     @property
-    def geometry(self) -> Geometry:  # type: ignore[override]
+    def geometry(self) -> Geometry:
         return self.entry.model.geometry
 
     @property
-    def hash(self) -> str:  # type: ignore[override]
+    def hash(self) -> str:
         return f"not fetched: {self.entry.name}"
 
     @property
@@ -60,8 +62,8 @@ def resolve_for_planning(reference: str, report: Report = lambda line: None) -> 
     if entry is None or entry.source.package or in_store(reference) is not None:
         return resolve(reference, report)
     path = _tokenizer_folder(entry.name, report)
-    report(f"{entry.name} is not in the store yet; `run` fetches it first")
-    return StandIn(entry.name, path, entry)
+    report(f"{entry.model.name} is not in the store yet; `run` fetches it first")
+    return StandIn(entry.model.name, path, entry)
 
 
 def _tokenizer_folder(wanted: str, report: Report) -> Path:
@@ -72,6 +74,6 @@ def _tokenizer_folder(wanted: str, report: Report) -> Path:
         return resolve(_EMBEDDED, report).path
     except UsageError:
         raise UsageError(
-            f"model: {wanted} is not in the store, and no other Gemma 3 whose tokenizer could count",
+            f"model: {wanted} is not in the store, and no other Gemma 3 to count tokens with",
             f"rackmill model add {wanted}, or pip install 'rackmill[demo]'",
         ) from None

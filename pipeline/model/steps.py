@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from pipeline.units import duration
+
 Report = Callable[[str], None]
 _QUIET_SECONDS = 5.0
 
@@ -57,15 +59,8 @@ def progress_text(done: int, total: int, bytes_per_second: float) -> str:
     if bytes_per_second > 0:
         text += f", {bytes_per_second / 1e6:.0f} MB/s"
         if total > done:
-            text += f", {_time((total - done) / bytes_per_second)} left"
+            text += f", {duration((total - done) / bytes_per_second)} left"
     return text
-
-
-def _time(seconds: float) -> str:
-    minutes = int(seconds // 60)
-    if minutes >= 60:
-        return f"{minutes // 60} h {minutes % 60} min"
-    return f"{minutes} min {seconds % 60:.0f} s" if minutes >= 2 else f"{seconds:.0f} s"
 
 
 def gigabytes(number: float) -> str:

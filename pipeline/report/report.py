@@ -8,7 +8,7 @@ from typing import Any
 from pipeline.data.scores import LIST_COLUMNS
 from pipeline.data.tally import Tally
 from pipeline.report.summary import Summary
-from pipeline.report.units import count, duration, plural, rate, size
+from pipeline.units import count, duration, plural, rate, size
 
 _CELL_CHARACTERS = 90
 _BAR_CHARACTERS = 30

@@ -32,7 +32,7 @@ def test_what_was_there_before_does_not_count_as_speed() -> None:
 
     steps.progress(9 * GB, 10 * GB)
     steps.progress(int(9.1 * GB), 10 * GB)
-    assert lines == ["9.1 of 10.0 GB (91 %), 10 MB/s, 90 s left"]
+    assert lines == ["9.1 of 10.0 GB (91 %), 10 MB/s, 1 min 30 s left"]
 
 
 @pytest.mark.parametrize(
