@@ -158,6 +158,12 @@ class Launcher:
             started.kill_all()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_one_learns_from_tests(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Runs of tests do not go into the user's profile, nor does it change what tests see."""
+    os.environ["RACKMILL_PROFILE"] = str(tmp_path_factory.mktemp("profile") / "profile.jsonl")
+
+
 @pytest.fixture(scope="session")
 def model() -> ModelFolder:
     """Gemma 3 270M in int4; converted once a machine."""

@@ -31,6 +31,7 @@ def commands() -> list[str]:
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that looks like a clone: what a command writes does not end up in this one."""
+    subprocess.run(["./infra/setup", "--test"], cwd=ROOT, check=True)  # or the clone would do it
     folder = tmp_path_factory.mktemp("clone")
     for path in ROOT.iterdir():
         if path.name not in (".git", "data", "runs"):
