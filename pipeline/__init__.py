@@ -1,9 +1,10 @@
 """rackmill: batch inference for people who own gaming GPUs.
 
-from pipeline import Job, plan, run
+from pipeline import Job, forecast, plan, run
 
 job = Job.model_validate({...})     # or load_job(Path("job.yaml"))
 print(plan(job).input.rows)
+print(forecast(plan(job), gpus="2x rtx3090").prediction.seconds)
 print(run(job).accuracy)
 """
 
@@ -25,6 +26,7 @@ from pipeline.spec.load import job_from, load_job
 
 if TYPE_CHECKING:
     from pipeline.data.plan import Plan
+    from pipeline.fleet.forecast import Forecast
     from pipeline.fleet.quality import Comparison
     from pipeline.fleet.run import RunOptions, Watcher
     from pipeline.report.summary import Summary
@@ -38,6 +40,22 @@ def plan(job: Job, *, rows: int | None = None, fresh: bool = False) -> Plan:
     from pipeline.data.plan import check_input, make_plan
 
     return make_plan(check_input(job, rows), fresh=fresh, fetch=False)
+
+
+def forecast(made: Plan, gpus: str | None = None) -> Forecast:
+    """How long a plan's missing rows take, whether they fit, and what they cost.
+
+    ``gpus``: "4x rtx3090,2x rtx4090"; None: what this machine has. Raises UsageError when the job
+    cannot run there.
+    """
+    from pipeline.fleet.crew import asked_crews, local_crews
+    from pipeline.fleet.forecast import Forecaster
+    from pipeline.report.profile import load_profile
+
+    crews = asked_crews(gpus) if gpus else local_crews(made.job, len(made.missing))
+    forecaster = Forecaster(made, load_profile())
+    forecaster.check(crews)
+    return forecaster.forecast(crews)
 
 
 def run(job: Job, options: RunOptions | None = None, watcher: Watcher | None = None) -> Summary:
@@ -78,6 +96,7 @@ __all__ = [
     "UsageError",
     "Watcher",
     "compare",
+    "forecast",
     "job_from",
     "load_job",
     "plan",

@@ -63,7 +63,8 @@ def test_every_other_command_runs_in_the_order_printed(checkout: Path) -> None:
     others = [c for c in commands() if not c.startswith("./infra/")]
     assert len(others) >= 5
     for command in others:
-        simulated = " --set engine.kind=simulated" if "rackmill run" in command else ""
+        engine = "rackmill run" in command or "rackmill quality" in command
+        simulated = " --set engine.kind=simulated" if engine else ""
         shell(command + simulated, checkout)
 
 

@@ -33,6 +33,8 @@ _UNSEEN_ANSWER = 0.5  # of max_tokens, where no answer to such a prompt was ever
 _READY_SECONDS = {"simulated": 8.0, "cpu": 25.0, "gpu": 60.0}  # where nothing was measured
 _OTHER_SECONDS = 3.0
 _SIMULATED_ROW_SECONDS = 1e-4
+# What vLLM's own Python needs for a request and for a step, however fast the card is.
+_HOST_ROW_SECONDS, _HOST_STEP_SECONDS = 5e-4, 4e-3
 
 
 @dataclass(frozen=True)
@@ -244,7 +246,7 @@ class Forecaster:
             )
             context = round(workload.prompt_tokens + workload.completion_tokens / 2)
             step = decode_step_seconds(geometry, weights, card, [context] * batch)
-            return RowCost(prompt, steps * step)
+            return RowCost(prompt + _HOST_ROW_SECONDS, steps * max(step, _HOST_STEP_SECONDS))
 
         return cost
 
