@@ -31,6 +31,7 @@ app = typer.Typer(
 app.add_typer(model_app)
 app.command("fit")(fit_command)
 app.command("quality")(quality_command)
+_STOPPED = 130  # what shells say of a command that Ctrl-C ended
 _err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 JobFile = Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The job file.")]
@@ -163,6 +164,9 @@ def main() -> None:
         sys.exit(error.exit_code)
     except BrokenPipeError:
         sys.exit(1)
+    except (KeyboardInterrupt, typer.Abort):
+        _err.print("stopped")
+        sys.exit(_STOPPED)
     except Exception as e:
         if hasattr(e, "format_message"):  # click's own complaints about arguments
             _err.print(f"error: {e.format_message()}", markup=False)

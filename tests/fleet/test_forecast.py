@@ -114,7 +114,7 @@ class TestTime:
         assert forecast(plan, other, [record]).prediction.basis == "roofline"
 
     def test_two_faster_cards_need_half_the_time(self, plan_of) -> None:
-        plan = plan_of()
+        plan = plan_of(label={"choices": ["yes", "no"]}, engine={"max_num_seqs": 64})
         one = forecast(plan, Crew(1, find_card("rtx3090"))).prediction
         two = forecast(plan, Crew(2, find_card("rtx3090"))).prediction
 
