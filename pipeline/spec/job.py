@@ -196,7 +196,8 @@ class EngineSettings(_Section):
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = None
     kv_cache_memory_bytes: Annotated[int, Field(ge=1 << 20)] | None = None
     num_gpu_blocks_override: Annotated[int, Field(ge=2)] | None = None
-    kv_cache_dtype: str | None = None
+    # those whose blocks are counted here; fp16 overflows on Gemma 3
+    kv_cache_dtype: Literal["auto", "bfloat16", "fp8", "fp8_e4m3", "fp8_e5m2"] | None = None
     dtype: Literal["auto", "bfloat16", "float32"] | None = None
     enforce_eager: bool | None = None
     enable_prefix_caching: bool | None = None
