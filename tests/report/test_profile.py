@@ -61,6 +61,7 @@ def test_a_long_profile_keeps_the_newest(tmp_path: Path, monkeypatch: pytest.Mon
 def test_the_profile_lies_where_rackmill_keeps_its_things(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("RACKMILL_PROFILE")
     monkeypatch.setenv("RACKMILL_HOME", str(tmp_path))
 
     assert profile_path() == tmp_path / "profile.jsonl"
