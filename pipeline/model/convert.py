@@ -10,8 +10,10 @@ import errno
 import hashlib
 import json
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +119,7 @@ def _convert(
     started: float,
 ) -> ConversionReport:
     folder = staging.path
+    source_sha256 = facts.get("source_sha256") or _in_background(lambda: sha256_of(gguf.path))
     write_tokenizer(gguf, folder)
     rounder = Calibrated(planned, config, folder, texts) if texts else None
     total, done = sum(p.tensor.n_bytes for p in planned), 0
@@ -148,7 +151,7 @@ def _convert(
     facts = {
         "source": gguf.path.name,
         **facts,
-        "source_sha256": facts.get("source_sha256") or sha256_of(gguf.path),
+        "source_sha256": source_sha256 if isinstance(source_sha256, str) else source_sha256(),
         "quantization": f"int{_bits(planned)} group {group}" if quantized else "bf16",
         **{k: v for k, v in report.as_json().items() if k != "folder"},
     }
@@ -282,6 +285,21 @@ def _quantization(planned: Sequence[Planned]) -> dict[str, Any]:
 
 def _generation_config(config: dict[str, Any]) -> dict[str, Any]:
     return {key: config[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
+
+
+def _in_background(work: Callable[[], str]) -> Callable[[], str]:
+    """Start ``work``, which another core may do meanwhile; call what comes back for its result."""
+    future: Future[str] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as e:
+            future.set_exception(e)
+
+    # a daemon: a conversion that fails does not wait for the rest of the file to be read
+    threading.Thread(target=run, daemon=True).start()
+    return future.result
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
