@@ -28,7 +28,7 @@ Basis = Literal["measured", "scaled", "roofline"]
 class Workload:
     """Rows to do. Tokens are means over the rows; ``shared_tokens`` of the prompt stand in the
     prefix cache. ``kind``: what the answers are (``choices``, ``json``, ``regex``, ``text``,
-    ``score``)."""
+    ``score``, ``score, top K``)."""
 
     kind: str
     rows: int

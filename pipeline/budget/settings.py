@@ -13,12 +13,14 @@ from pipeline.budget.roofline import knee
 from pipeline.budget.room import CPU_BLOCK_SIZE, Room, Setup, kv_layout, room
 from pipeline.budget.weights import Weights
 from pipeline.model.geometry import Geometry
+from pipeline.spec.job import Score
 
 _CPU_KV_BYTES = GIB
 _CPU_MAX_NUM_SEQS = 256
 _CPU_CHUNK = 2048
 _CHUNK, _LARGE_CHUNK, _LARGE_CARD = 2048, 8192, 40 * GIB
 _SMALL_CHUNKS = (1024, 512)
+_SCORED_CHUNK = 512
 _MAX_NUM_SEQS, _STEP = 256, 8
 _SPARE_SEQS = 1.25  # the cache is to be the limit, not the number of requests
 _WORTH_IT = 1.05  # a setting off its default must hold this many times the requests
@@ -85,6 +87,17 @@ def setup_of(
         offloaded_bytes=int(float(arguments.get("cpu_offload_gb") or 0) * GIB),
         overhead_correction=overhead_correction,
     )
+
+
+def scoring_arguments(score: Score, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of an engine that scores, beside ``given`` ones.
+
+    Each position of a prompt is then turned into probabilities over the whole vocabulary, in
+    float32 on top of the model's own type: 1.5 MiB a token for Gemma 3. So a step takes fewer
+    tokens than it otherwise would (``max_num_seqs`` may not be above them).
+    """
+    chunk = max(_SCORED_CHUNK, given.get("max_num_seqs", 0))
+    return {"max_logprobs": score.top_k or 1, "max_num_batched_tokens": chunk}
 
 
 def default_chunk(card: Card) -> int:

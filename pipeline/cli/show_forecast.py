@@ -89,7 +89,7 @@ def forecast_lines(forecast: Forecast, fits: list[Fit]) -> Iterator[tuple[str, s
         for number, (name, value) in enumerate(placed.choice.arguments.items()):
             reason = f": {reasons[name]}" if reasons.get(name) else ""
             yield ("settings" if number == 0 else ""), f"{name} {_value(name, value)}{reason}"
-    if workload.kind != "score":
+    if not workload.kind.startswith("score"):
         total = count(workload.completion_tokens * workload.rows)
         yield (
             "answers",

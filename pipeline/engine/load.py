@@ -6,28 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.budget.kv import KvLayout
+from pipeline.budget.settings import scoring_arguments
 from pipeline.engine.protocol import Engine
 from pipeline.engine.simulated import SimulatedEngine
 from pipeline.model.store import ModelFolder
-from pipeline.spec.job import EngineSettings, Job, Score
+from pipeline.spec.job import Job
 
 _SIMULATED_BLOCK_SIZE = 16
 _SIMULATED_CHUNK = 2048
 _SIMULATED_MAX_NUM_SEQS = 256
-_SCORED_CHUNK = 512  # tokens
-
-
-def _scoring(score: Score, settings: EngineSettings) -> dict[str, Any]:
-    """Arguments of an engine that scores.
-
-    Each position of a prompt is then turned into probabilities over the whole vocabulary, in
-    float32 on top of the model's own type: 1.5 MiB a token for Gemma 3. So a step takes fewer
-    tokens than it otherwise would (``max_num_seqs`` may not be above them).
-    """
-    arguments: dict[str, Any] = {"max_logprobs": score.top_k or 1}
-    if settings.max_num_batched_tokens is None:
-        arguments["max_num_batched_tokens"] = max(_SCORED_CHUNK, settings.max_num_seqs or 0)
-    return arguments
 
 
 def load_engine(job: Job, arguments: Mapping[str, Any], model: ModelFolder) -> Engine:
@@ -48,6 +35,6 @@ def load_engine(job: Job, arguments: Mapping[str, Any], model: ModelFolder) -> E
     from pipeline.engine.vllm_engine import VllmEngine  # vLLM: a dozen seconds to import
 
     if job.score is not None:
-        arguments = {**arguments, **_scoring(job.score, settings)}
+        arguments = {**scoring_arguments(job.score, arguments), **arguments}
     schema = job.label.json_schema if job.label else None
     return VllmEngine(model, arguments, schema, scoring=job.score is not None)

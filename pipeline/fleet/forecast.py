@@ -19,7 +19,12 @@ from pipeline.budget.predict import (
 )
 from pipeline.budget.roofline import decode_step_seconds, prefill_seconds
 from pipeline.budget.room import Room, room
-from pipeline.budget.settings import EngineChoice, choose_settings, setup_of
+from pipeline.budget.settings import (
+    EngineChoice,
+    choose_settings,
+    scoring_arguments,
+    setup_of,
+)
 from pipeline.budget.weights import Weights, weight_bytes
 from pipeline.data.plan import Plan
 from pipeline.fleet.crew import Crew
@@ -32,6 +37,7 @@ _ROWS_TO_TRUST = 32  # finished rows from which on their answers' length is take
 _UNSEEN_ANSWER = 0.5  # of max_tokens, where no answer to such a prompt was ever seen
 _READY_SECONDS = {"simulated": 8.0, "cpu": 25.0, "gpu": 60.0}  # where nothing was measured
 _OTHER_SECONDS = 3.0
+_SCORING_REASON = "scores take the whole vocabulary's probabilities at every token of a step"
 _SIMULATED_ROW_SECONDS = 1e-4
 # What vLLM's own Python needs for a request and for a step, however fast the card is.
 _HOST_ROW_SECONDS, _HOST_STEP_SECONDS = 5e-4, 4e-3
@@ -155,15 +161,18 @@ class Forecaster:
         arguments = job.engine.vllm_arguments() | given
         if crew.card is None:
             return EngineChoice(arguments)
-        return choose_settings(
+        scoring = scoring_arguments(job.score, arguments) if job.score else {}
+        chosen = choose_settings(
             self._geometry,
             self._weights,
             crew.share,
             self.plan.sample.shape,
             self._longest_answer,
-            arguments,
+            scoring | arguments,
             self._overhead(crew),
         )
+        reasons = {n: _SCORING_REASON for n in scoring if n not in arguments}
+        return EngineChoice(chosen.arguments, chosen.reasons | reasons)
 
     def _forecast(
         self,
@@ -257,7 +266,7 @@ class Forecaster:
         rows = sum(unit.rows for unit in plan.missing)
         tokens, basis = self._answer_tokens()
         kind = kind_of(plan.job)
-        shared = 0 if kind == "score" else shape.shared_prefix  # scores are never cached
+        shared = 0 if plan.job.score else shape.shared_prefix  # scores are never cached
         return Workload(kind, rows, shape.mean, shared, tokens), basis
 
     def _answer_tokens(self) -> tuple[float, str]:
@@ -313,9 +322,9 @@ class Forecaster:
 
 
 def kind_of(job: Job) -> str:
-    """What the answers are: choices, json, regex, text or score."""
+    """What the answers are: choices, json, regex, text or score (of the top K)."""
     if job.score is not None:
-        return "score"
+        return f"score, top {job.score.top_k}" if job.score.top_k else "score"
     if job.label is None:
         return "text"
     return "choices" if job.label.choices else "json" if job.label.json_schema else "regex"
