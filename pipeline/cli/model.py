@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal, Self
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
 
+from pipeline.cli.bar import make_bar
 from pipeline.errors import EngineFailed, RackmillError, UsageError
 from pipeline.model.steps import LineSteps, Steps, progress_text
 
@@ -230,14 +230,7 @@ class _BarSteps:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._bar = Progress(
-            TextColumn(" "),
-            BarColumn(40),
-            TextColumn("{task.description}"),
-            console=console,
-            transient=True,
-        )
-        self._task = self._bar.add_task("", total=None, visible=False)
+        self._bar, self._task = make_bar(console)
 
     def __enter__(self) -> Self:
         self._bar.start()

@@ -8,8 +8,8 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
 
+from pipeline.cli.bar import make_bar
 from pipeline.cli.show_forecast import cards_in_words, time_in_words
 from pipeline.data.dataset import REPORT
 from pipeline.data.plan import Plan
@@ -131,14 +131,7 @@ class LiveWatcher(RunWatcher):
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
-        self._live = Progress(
-            TextColumn(" "),
-            BarColumn(40),
-            TextColumn("{task.description}"),
-            console=console,
-            transient=True,
-        )
-        self._task = self._live.add_task("", total=None, visible=False)
+        self._live, self._task = make_bar(console)
 
     def __enter__(self) -> Self:
         self._live.start()

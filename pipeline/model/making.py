@@ -13,7 +13,6 @@ from pipeline.model.catalogue import Precision
 from pipeline.model.folder import (
     describe_files,
     now,
-    read_config,
     read_provenance,
     write_provenance,
 )
@@ -86,15 +85,3 @@ def content_key(path: Path) -> str:
     except OSError as e:
         raise UsageError(f"model: {path} cannot be read: {e.strerror or e}") from None
     return digest.hexdigest()[:16]
-
-
-def precision_of(folder: Path) -> str:
-    """ "int4", "int8" or "bf16" as far as a folder says it; "" otherwise."""
-    known = read_provenance(folder).get("precision")
-    if known:
-        return str(known)
-    for group in (
-        (read_config(folder).get("quantization_config") or {}).get("config_groups", {}).values()
-    ):
-        return f"int{(group.get('weights') or {}).get('num_bits', '')}"
-    return "" if "quantization_config" in read_config(folder) else "bf16"
