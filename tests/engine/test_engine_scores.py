@@ -57,7 +57,11 @@ class TestSimulated:
 
 @pytest.mark.parametrize("k", [0, 1, 5])
 def test_logits_become_the_log_probabilities_of_all_the_vocabulary(k: int) -> None:
-    """More positions than are gathered at once, in the type that models run in."""
+    """More positions than are gathered at once, in the type that models run in.
+
+    Processors' fast exponentials differ by up to some 1e-5 of a value of ten; a gather in
+    16 bits would be off by 3e-2.
+    """
     logits = (torch.randn(70, 300, generator=torch.Generator().manual_seed(0)) * 5).bfloat16()
     tokens = torch.arange(70)
 
@@ -66,8 +70,8 @@ def test_logits_become_the_log_probabilities_of_all_the_vocabulary(k: int) -> No
     exact = logits.double().log_softmax(-1)
     assert ids.dtype == torch.int32
     assert ids[:, 0].tolist() == tokens.tolist()
-    torch.testing.assert_close(logprobs.double(), exact.gather(1, ids.long()), atol=1e-5, rtol=0)
-    torch.testing.assert_close(logprobs[:, 1:].double(), exact.topk(k).values, atol=1e-5, rtol=0)
+    torch.testing.assert_close(logprobs.double(), exact.gather(1, ids.long()), atol=1e-4, rtol=0)
+    torch.testing.assert_close(logprobs[:, 1:].double(), exact.topk(k).values, atol=1e-4, rtol=0)
 
 
 def test_entry_i_of_a_prompts_tensors_is_of_token_i_plus_one() -> None:
