@@ -73,6 +73,22 @@ class KvLayout:
         window = -(-self.geometry.sliding_window // self.block_size) + 1
         return self.full_groups * whole + self.sliding_groups * min(whole, window)
 
+    def held(self, slots: int, computed: int) -> int:
+        """Blocks that a sequence holds, exactly: ``slots`` of its tokens have a place, and its
+        window was last trimmed when ``computed`` tokens were processed.
+
+        vLLM gives back a sliding group's blocks before it allocates, and only whole ones that
+        the next token does not attend to (``SlidingWindowManager.get_num_skipped_tokens``).
+        """
+        whole = -(-slots // self.block_size)
+        passed = max(0, computed - self.geometry.sliding_window + 1) // self.block_size
+        return self.full_groups * whole + self.sliding_groups * (whole - min(passed, whole))
+
+    def admission_cap(self, max_model_len: int) -> int:
+        """Blocks of a sliding group beyond which vLLM's admission charges no request."""
+        reach = min(self.geometry.sliding_window - 1 + self.chunk, max_model_len)
+        return -(-reach // self.block_size) + 1
+
     def prefill_blocks(self, tokens: int) -> int:
         """The blocks that vLLM's admission charges for prefilling ``tokens`` in chunks.
 
@@ -80,9 +96,7 @@ class KvLayout:
         neither need begin on a block's edge.
         """
         whole = -(-tokens // self.block_size)
-        reach = min(self.geometry.sliding_window - 1 + self.chunk, tokens)
-        charge = -(-reach // self.block_size) + 1
-        return self.full_groups * whole + self.sliding_groups * charge
+        return self.full_groups * whole + self.sliding_groups * self.admission_cap(tokens)
 
     def max_concurrency(self, num_blocks: int, max_model_len: int) -> float:
         """What vLLM prints as "Maximum concurrency": the pool over one longest request's charge."""

@@ -46,9 +46,9 @@ def fit_command(
     """Say whether models fit cards, with how many requests at once, and how fast at most."""
     from pipeline.cli.show_fit import print_fits
 
-    subjects, cards = _subjects(model), _cards(gpu, vram)
+    wanted, cards = subjects(model), _cards(gpu, vram)
     options = FitOptions(context=context, kv_dtype=kv_dtype, vision=not text_only)
-    fits = [_fit(subject, card, options) for card in cards for subject in subjects]
+    fits = [_fit(subject, card, options) for card in cards for subject in wanted]
     if as_json:
         print(json.dumps([one.as_json() for one in fits], indent=1, ensure_ascii=False))
     else:
@@ -62,7 +62,8 @@ def _fit(subject: Subject, card: Card, options: FitOptions) -> Fit:
     return fit(subject, card, replace(options, overhead_correction=_reported(subject, card)))
 
 
-def _subjects(name: str | None) -> list[Subject]:
+def subjects(name: str | None) -> list[Subject]:
+    """The model of that name or in that folder; None: all of the catalogue. Raises UsageError."""
     if name is None:
         models = reversed(catalogue.MODELS.values())  # the largest first
         precisions: tuple[catalogue.Precision, ...] = ("bf16", "int8", "int4")
@@ -96,11 +97,12 @@ def _cards(gpu: str | None, vram: float | None) -> list[Card]:
     if vram is not None:
         return [generic_card(vram)]
     if gpu is None:
-        return [*(CARDS[name] for name in _CARDS), _this_processor()]
-    return [_this_processor() if gpu.lower() == "cpu" else find_card(gpu)]
+        return [*(CARDS[name] for name in _CARDS), this_processor()]
+    return [this_processor() if gpu.lower() == "cpu" else find_card(gpu)]
 
 
-def _this_processor() -> Card:
+def this_processor() -> Card:
+    """This machine's processor, with the memory and cores that are ours."""
     from pipeline.engine.machine import available_memory, cores
 
     return cpu_card(available_memory(), len(cores()))

@@ -12,9 +12,11 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from pipeline.cli.calibrate import calibrate_command
 from pipeline.cli.fit import fit_command
 from pipeline.cli.model import model_app
 from pipeline.cli.quality import quality_command
+from pipeline.cli.simulate import simulate_command
 from pipeline.errors import RackmillError, UsageError
 from pipeline.spec.job import Job
 from pipeline.spec.load import line_of, load_job
@@ -31,6 +33,8 @@ app = typer.Typer(
 app.add_typer(model_app)
 app.command("fit")(fit_command)
 app.command("quality")(quality_command)
+app.command("simulate")(simulate_command)
+app.command("calibrate")(calibrate_command)
 _STOPPED = 130  # what shells say of a command that Ctrl-C ended
 _err = Console(stderr=True, highlight=False, soft_wrap=True)
 

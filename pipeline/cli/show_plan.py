@@ -32,7 +32,7 @@ def plan_as_json(plan: Plan, forecast: Forecast | None, fits: list[Fit]) -> dict
         "rows": rows,
         "units": len(plan.units),
         "reused_rows": plan.reused.rows,
-        "reused_units": sum(u.id in plan.committed for u in plan.units),
+        "reused_units": plan.units_done,
         "prompt_tokens": round(shape.mean * rows),
         "prompt_tokens_mean": round(shape.mean, 1),
         "prompt_tokens_longest": shape.longest,

@@ -55,10 +55,9 @@ class RunWatcher(Watcher):
             f"{plural(plan.input.rows, 'row')} in {shards} → {job.output.path}"
         )
         if plan.committed:
-            done = sum(u.id in plan.committed for u in plan.units)
             self._line(
                 f"  resuming: {count(plan.reused.rows)} of {plural(plan.input.rows, 'row')} "
-                f"are already there ({done} of {plural(len(plan.units), 'unit')})"
+                f"are already there ({plan.units_done} of {plural(len(plan.units), 'unit')})"
             )
         self._line(
             f"  plan    {plural(forecast.engines, 'engine')} ({cards_in_words(forecast)}) · "

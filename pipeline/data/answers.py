@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from jsonschema import Draft202012Validator
 
+from pipeline.data.answer_key import AnswerKeys
 from pipeline.data.choices import ChoiceSearch, ChoiceTokens, Path
 from pipeline.data.results import RowResult
 from pipeline.data.seam import Prompt, joining
@@ -37,8 +38,12 @@ class Answer(Protocol):
 class Answers:
     """Makes an Answer for each prompt of a job."""
 
-    def __init__(self, job: Job, tokenizer: Tokenizer, *, max_model_len: int) -> None:
+    def __init__(
+        self, job: Job, tokenizer: Tokenizer, *, max_model_len: int, model_hash: str = ""
+    ) -> None:
+        """``model_hash`` makes keys that hold outside of this process, too."""
         label = job.label
+        self._keys = AnswerKeys(job, model_hash)
         self._max_model_len = max_model_len
         self._ids: Iterator[int] = iter(range(1 << 62))
         self._choices = label.choices if label else None
@@ -71,6 +76,15 @@ class Answers:
             limited = prompt.sampling.model_copy(update={"max_tokens": room})
             prompt = replace(prompt, sampling=limited)
         return _TextAnswer(self, prompt)
+
+    def key(self, prompt: Prompt) -> bytes | None:
+        """Says exactly what the answer is: prompts with the same key have the same one.
+
+        None when the answer may differ from time to time (a temperature without a seed), or
+        there is none (the prompt fills the context).
+        """
+        room = self._max_model_len - len(prompt.ids)
+        return self._keys.key(prompt, room) if room > 0 else None
 
     def next_id(self) -> int:
         return next(self._ids)

@@ -5,12 +5,15 @@
     OUTPUT/_rackmill/manifest.json         what job this is; created once
     OUTPUT/_rackmill/commits/UNIT.json     the commit records: who reads state reads these
     OUTPUT/_rackmill/attempts/…            attempts, until they are committed or swept away
+    OUTPUT/_rackmill/answers/…             answers for duplicate rows, until the job is done
     OUTPUT/_rackmill/summary.json, report.md
 
 A unit becomes committed in one step, the exclusive creation of its commit record, which names
-one attempt. Only a committed attempt is published under the unit's final name, so whoever reads
-the folder, at any moment and after any crash, never sees a row twice. Parquet readers pass over
-names that begin with ``_``.
+one attempt. Where the end of a unit was handed to another worker, its record says where it was
+cut instead, and its two parts have records of their own: so each row has one place whoever
+writes, workers that were thought dead included. Only a committed attempt is published under the
+unit's final name, so whoever reads the folder, at any moment and after any crash, never sees a row
+twice. Parquet readers pass over names that begin with ``_``.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ import json
 import re
 import secrets
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,9 +41,11 @@ STATE = "_rackmill"
 MANIFEST = f"{STATE}/manifest.json"
 COMMITS = f"{STATE}/commits"
 ATTEMPTS = f"{STATE}/attempts"
+ANSWERS = f"{STATE}/answers"
 SUMMARY = f"{STATE}/summary.json"
 REPORT = f"{STATE}/report.md"
 SUCCESS = "_SUCCESS"
+_READERS = 8  # threads
 OUTPUT_NAME = re.compile(r"\d{5}-\d{12}\.parquet")
 
 
@@ -54,12 +60,21 @@ class CommitRecord:
     sha256: str
     tally: Tally
 
+    @property
+    def span(self) -> tuple[int, int, int]:
+        """Shard, first row and the row after the last."""
+        shard, _, start = self.file.removesuffix(".parquet").partition("-")
+        return int(shard), int(start), int(start) + self.tally.rows
+
     def encode(self) -> bytes:
         return json.dumps(vars(self) | {"tally": self.tally.as_json()}, indent=1).encode()
 
     @classmethod
     def decode(cls, content: bytes) -> CommitRecord:
-        fields = json.loads(content)
+        return cls.from_json(json.loads(content))
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> CommitRecord:
         return cls(**fields | {"tally": Tally.from_json(fields["tally"])})
 
     @property
@@ -67,11 +82,36 @@ class CommitRecord:
         return f"{ATTEMPTS}/{self.unit}-{self.attempt}.parquet"
 
 
+@dataclass(frozen=True)
+class _Cut:
+    """The record of a unit that was cut before row ``cut`` of its shard."""
+
+    unit: str
+    cut: int
+
+
+class UnitIsCut(Exception):
+    """The unit is no more: it was cut before row ``at`` of its shard."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__(at)
+        self.at = at
+
+
+@dataclass(frozen=True)
+class State:
+    """What the records say: results by unit, and where units were cut (a row of the shard)."""
+
+    commits: Mapping[str, CommitRecord]
+    cuts: Mapping[str, int]
+
+
 class Dataset:
     """One run's output folder."""
 
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
+        self._cuts: dict[str, int] = {}  # those seen: a cut is for ever
 
     def manifest(self) -> dict[str, Any] | None:
         """What job the folder belongs to; None for a new folder. Raises UsageError."""
@@ -123,7 +163,7 @@ class Dataset:
         for path, _ in self.storage.files(""):  # data before the records that name it
             if OUTPUT_NAME.search(path):  # published files, and the temporaries of publishing
                 self.storage.delete(path)
-        for folder in (ATTEMPTS, COMMITS, STATE):
+        for folder in (ATTEMPTS, ANSWERS, COMMITS, STATE):
             for path, _ in self.storage.files(folder):
                 self.storage.delete(path)
 
@@ -134,19 +174,51 @@ class Dataset:
 
     def records(self) -> dict[str, CommitRecord]:
         """Every commit record, by unit id. Raises JobFailed on one that cannot be read."""
-        records: dict[str, CommitRecord] = {}
-        for path, _ in self.storage.files(COMMITS):
-            if not path.rsplit("/", 1)[-1].startswith("."):
-                record = self._record(path)
-                records[record.unit] = record
-        return records
+        return dict(self.state().commits)
 
-    def _record(self, path: str) -> CommitRecord:
+    def state(self) -> State:
+        """All that is committed. Raises JobFailed on a record that cannot be read."""
+        commits: dict[str, CommitRecord] = {}
+        cuts: dict[str, int] = {}
+        names = [path for path, _ in self.storage.files(COMMITS)]
+        with ThreadPoolExecutor(_READERS) as pool:
+            for record in pool.map(self._record, names, chunksize=64):
+                if isinstance(record, CommitRecord):
+                    commits[record.unit] = record
+                elif record is not None:
+                    cuts[record.unit] = record.cut
+        return State(commits, cuts)
+
+    def _record(self, path: str) -> CommitRecord | _Cut | None:
+        """None for the temporary of a record that is being written."""
+        if path.rsplit("/", 1)[-1].startswith("."):
+            return None
         try:
-            return CommitRecord.decode(self.storage.read(path) or b"")
+            content = self.storage.read(path) or b""
+            fields = json.loads(content)
+            return _Cut(**fields) if "cut" in fields else CommitRecord.from_json(fields)
         except (ValueError, TypeError, KeyError):
             where = self.storage.address(path)
             raise JobFailed(f"{where} is damaged", "remove it to redo its rows") from None
+
+    def cut(self, unit: Unit, at: int) -> CommitRecord | int:
+        """Have ``unit`` cut before row ``at`` of its shard, unless it is cut or committed already.
+
+        Returns where it is cut, or the record of its result. Raises as ``commit`` does.
+        """
+        known = self._cuts.get(unit.id)
+        if known is not None:
+            return known
+        path = f"{COMMITS}/{unit.id}.json"
+        found = self._record(path) if self.storage.read(path) is not None else None
+        if found is None:
+            content = json.dumps({"unit": unit.id, "cut": at}).encode()
+            found = _Cut(unit.id, at) if self.storage.create(path, content) else self._record(path)
+        if isinstance(found, CommitRecord):
+            return found
+        assert found is not None
+        self._cuts[unit.id] = found.cut
+        return found.cut
 
     def commit(
         self, unit: Unit, table: pa.Table, tally: Tally, provenance: Mapping[str, str]
@@ -154,7 +226,8 @@ class Dataset:
         """Make ``table`` the result of ``unit``, unless another attempt already is.
 
         Returns the record that holds, this attempt's or the earlier one's. Raises CommitFailed
-        (nothing happened) or CommitStateUnknown (nothing was deleted).
+        (nothing happened) or CommitStateUnknown (nothing was deleted), and UnitIsCut when the
+        unit was cut meanwhile.
         """
         attempt = secrets.token_hex(8)
         path = f"{ATTEMPTS}/{unit.id}-{attempt}.parquet"
@@ -172,6 +245,10 @@ class Dataset:
         record_path = f"{COMMITS}/{unit.id}.json"
         if not self.storage.create(record_path, record.encode()):
             earlier = self._record(record_path)
+            if isinstance(earlier, _Cut):
+                self.storage.delete(path)
+                raise UnitIsCut(earlier.cut)
+            assert earlier is not None
             if earlier.attempt != attempt:  # else the store repeated our own success
                 self.storage.delete(path)
                 return earlier
@@ -216,9 +293,11 @@ class Dataset:
         return rows
 
     def finish(self, summary: Mapping[str, Any], report: str) -> None:
-        """All units are committed: sweep up attempts, write summary, report and marker."""
-        for path, _ in self.storage.files(ATTEMPTS):
-            self.storage.delete(path)
+        """All units are committed: sweep up what only workers need, write summary, report and
+        marker."""
+        for folder in (ATTEMPTS, ANSWERS):
+            for path, _ in self.storage.files(folder):
+                self.storage.delete(path)
         text = json.dumps(summary, indent=1, ensure_ascii=False)
         self.storage.replace(SUMMARY, text.encode())
         self.storage.replace(REPORT, report.encode())

@@ -12,14 +12,14 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.budget.settings import PromptShape
-from pipeline.data.dataset import CommitRecord, Dataset
+from pipeline.data.dataset import CommitRecord, Dataset, State
 from pipeline.data.prompts import PromptBuilder
 from pipeline.data.read import UnitReader
 from pipeline.data.results import OutputColumns, output_columns
 from pipeline.data.shards import InputFiles, discover
 from pipeline.data.storage import open_storage
 from pipeline.data.tally import Tally, length_bucket
-from pipeline.data.units import Unit, cut, unit_rows
+from pipeline.data.units import Unit, cut, leaves, unit_rows
 from pipeline.errors import RowError, UsageError, did_you_mean
 from pipeline.model.stand_in import resolve_for_planning
 from pipeline.model.store import ModelFolder, check_reference, resolve
@@ -60,7 +60,8 @@ class Plan:
     input: InputPlan
     model: ModelFolder
     manifest: Mapping[str, Any]
-    committed: Mapping[str, CommitRecord]  # by unit id
+    committed: Mapping[str, CommitRecord]  # by unit id, or that of a part of a unit
+    missing: tuple[Unit, ...]  # units that are still to do, and parts of units
     outgrown: tuple[CommitRecord, ...] = ()  # of units that an earlier --rows had cut short
     model_seconds: float = 0.0  # that fetching and converting the model took
 
@@ -75,11 +76,6 @@ class Plan:
         apart = ("model", "input", "output.keep")
         return digest({k: v for k, v in self.manifest["parts"].items() if k not in apart})
 
-    @cached_property
-    def missing(self) -> tuple[Unit, ...]:
-        """The units that are still to do."""
-        return tuple(unit for unit in self.units if unit.id not in self.committed)
-
     @property
     def job(self) -> Job:
         return self.input.job
@@ -92,10 +88,14 @@ class Plan:
     def reused(self) -> Tally:
         """The rows that a resume would skip."""
         total = Tally()
-        for unit in self.units:
-            if unit.id in self.committed:
-                total.add(self.committed[unit.id].tally)
+        for record in self.committed.values():
+            total.add(record.tally)
         return total
+
+    @property
+    def units_done(self) -> int:
+        """Units of which nothing is missing."""
+        return len(self.units) - len({(u.whole or u).id for u in self.missing})
 
 
 def check_input(job: Job, rows: int | None = None) -> InputPlan:
@@ -138,25 +138,39 @@ def make_plan(
         )
     manifest = _manifest(inputs, model)
     dataset = Dataset(open_storage(job.output.path))
-    records: dict[str, CommitRecord] = {}
+    state = State({}, {})
     if not fresh:
         try:
             dataset.check(manifest)
-            records = dataset.records()
+            state = dataset.state()
         except OSError as e:
             where = f"output.path {job.output.path} cannot be used: {e.strerror or e}"
             raise UsageError(where, "give another --output") from None
-    wanted = {unit.id for unit in inputs.units}
-    committed = {unit: record for unit, record in records.items() if unit in wanted}
-    others = [record for unit, record in records.items() if unit not in wanted]
+    committed, missing = sort_out(inputs, state)
+    others = [record for unit, record in state.commits.items() if unit not in committed]
     _refuse_to_shrink(inputs, others, dataset.storage.address())
-    return Plan(inputs, model, manifest, committed, tuple(others), model_seconds)
+    return Plan(inputs, model, manifest, committed, missing, tuple(others), model_seconds)
+
+
+def sort_out(inputs: InputPlan, state: State) -> tuple[dict[str, CommitRecord], tuple[Unit, ...]]:
+    """Of the units, and what they were cut into: the records of those that are committed, in
+    input order, and the others."""
+    committed: dict[str, CommitRecord] = {}
+    missing: list[Unit] = []
+    for unit in inputs.units:
+        for leaf in leaves(unit, state.cuts):
+            record = state.commits.get(leaf.id)
+            if record is None:
+                missing.append(leaf)
+            else:
+                committed[leaf.id] = record
+    return committed, tuple(missing)
 
 
 def _refuse_to_shrink(inputs: InputPlan, others: list[CommitRecord], where: str) -> None:
     """A larger --rows goes on from a smaller one; the other way round would throw rows away."""
-    rows = {unit.file_name: unit.rows for unit in inputs.units}
-    if any(record.tally.rows > rows.get(record.file, 0) for record in others):
+    ends = {unit.shard: unit.stop for unit in inputs.units}  # the last of a shard stays
+    if any(stop > ends.get(shard, 0) for shard, _, stop in (record.span for record in others)):
         raise UsageError(
             f"{where} already holds more than the first {inputs.rows} rows",
             "leave --rows away or raise it, give another --output, or start over with --fresh",

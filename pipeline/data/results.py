@@ -21,7 +21,11 @@ _ERROR = pa.struct([("type", pa.string()), ("message", pa.string()), ("attempts"
 @dataclass(frozen=True, slots=True)
 class RowResult:
     """What became of one row. ``error`` says why it failed; else there is a ``completion``, or,
-    of a job that scores, ``scores``."""
+    of a job that scores, ``scores``.
+
+    ``key`` says what the answer depends on (None: on chance, too); ``duplicate``: the answer was
+    computed for another row with the same key. Neither is a column.
+    """
 
     completion: str | None = None
     label: str | None = None
@@ -32,6 +36,8 @@ class RowResult:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     error: RowError | None = None
+    key: bytes | None = None
+    duplicate: bool = False
 
 
 @dataclass(frozen=True)
@@ -157,6 +163,7 @@ def tally(inputs: pa.Table, results: Sequence[RowResult], columns: OutputColumns
     for row, result in enumerate(results):
         total.prompt_tokens += result.prompt_tokens
         total.completion_tokens += result.completion_tokens
+        total.duplicates += result.duplicate
         if result.prompt_tokens:
             total.prompt_lengths[length_bucket(result.prompt_tokens)] += 1
         if result.error is not None:

@@ -12,7 +12,7 @@ import secrets
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import fsspec
 
@@ -27,6 +27,9 @@ class Storage(Protocol):
 
     def read(self, path: str) -> bytes | None:
         """The content; None if there is no such file."""
+
+    def open(self, path: str) -> BinaryIO:
+        """A file to read parts of. Raises FileNotFoundError."""
 
     def create(self, path: str, content: bytes) -> bool:
         """Create a small file whole; False, changing nothing, if it is there already.
@@ -83,6 +86,9 @@ class LocalStorage:
             return (self.root / path).read_bytes()
         except FileNotFoundError:
             return None
+
+    def open(self, path: str) -> BinaryIO:
+        return (self.root / path).open("rb")
 
     def create(self, path: str, content: bytes) -> bool:
         target = self.root / path
@@ -181,6 +187,10 @@ class ObjectStorage:
             return content
         except FileNotFoundError:
             return None
+
+    def open(self, path: str) -> BinaryIO:
+        file: BinaryIO = self._fs.open(self._key(path), "rb")
+        return file
 
     def create(self, path: str, content: bytes) -> bool:
         try:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.data.jsonl_format import STRIDE
@@ -13,14 +14,19 @@ _SMALLEST, _LARGEST = STRIDE, 4096  # rows
 _WANTED_UNITS = 64  # enough to balance a rack and to lose little by an interruption
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Unit:
-    """Rows ``start``..``stop`` of a shard, and the name of the output file they become."""
+    """Rows ``start``..``stop`` of a shard, and the name of the output file they become.
+
+    ``whole``: the unit that the input was cut into, where this is a part of it that was leased by
+    itself.
+    """
 
     id: str
     shard: int
     start: int
     stop: int
+    whole: Unit | None = None
 
     @property
     def rows(self) -> int:
@@ -51,18 +57,47 @@ def cut(shards: Sequence[Shard], rows_per_unit: int, limit: int | None = None) -
     left = sum(s.rows for s in shards) if limit is None else limit
     for shard in shards:
         boundaries = [b for b in shard.boundaries if b]
+        identity = _identity(shard)
         start, end = 0, min(shard.rows, left)
         while start < end:
             stop = min(start + rows_per_unit, end)
-            near = [b for b in boundaries if stop - rows_per_unit // 4 <= b <= stop]
-            if near and stop < end:
-                stop = near[-1]
-            units.append(_unit(shard, start, stop))
+            near = bisect_right(boundaries, stop) - 1
+            if stop < end and near >= 0 and boundaries[near] >= stop - rows_per_unit // 4:
+                stop = boundaries[near]
+            units.append(Unit(_id(identity, start, stop), shard.index, start, stop))
             start = stop
         left -= end
-    return units or [_unit(shards[0], 0, 0)]
+    return units or [Unit(_id(_identity(shards[0]), 0, 0), shards[0].index, 0, 0)]
 
 
-def _unit(shard: Shard, start: int, stop: int) -> Unit:
-    text = f"{sorted(shard.identity.items())}:{start}:{stop}"
-    return Unit(hashlib.sha256(text.encode()).hexdigest()[:24], shard.index, start, stop)
+def part(unit: Unit, start: int, stop: int) -> Unit:
+    """Rows ``start``..``stop`` of the shard, out of ``unit``: always the same name for them."""
+    whole = unit.whole or unit
+    if (start, stop) == (whole.start, whole.stop):
+        return whole
+    return Unit(_id(whole.id, start, stop), unit.shard, start, stop, whole)
+
+
+def halves(unit: Unit, at: int) -> tuple[Unit, Unit]:
+    """The two units that ``unit`` becomes when it is cut before row ``at`` of the shard."""
+    return part(unit, unit.start, at), part(unit, at, unit.stop)
+
+
+def leaves(unit: Unit, cuts: Mapping[str, int]) -> Iterator[Unit]:
+    """The units that ``unit`` was cut into, in input order. ``cuts``: unit id -> row."""
+    open_ends = [unit]
+    while open_ends:
+        node = open_ends.pop()
+        at = cuts.get(node.id)
+        if at is None:
+            yield node
+        else:
+            open_ends += reversed(halves(node, at))
+
+
+def _identity(shard: Shard) -> str:
+    return str(sorted(shard.identity.items()))
+
+
+def _id(of: str, start: int, stop: int) -> str:
+    return hashlib.sha256(f"{of}:{start}:{stop}".encode()).hexdigest()[:24]

@@ -67,6 +67,18 @@ def cores_for(worker: int, workers: int) -> list[int]:
     return mine[start : start + each + (worker < more)]
 
 
+def waited_for_cores() -> float:
+    """Seconds up to now in which threads of this process were ready to run and had no core, in
+    all; 0 where the system does not say (Linux does)."""
+    nanoseconds = 0
+    for path in glob.glob("/proc/self/task/*/schedstat"):
+        try:
+            nanoseconds += int(Path(path).read_text(encoding="ascii").split()[1])
+        except (OSError, IndexError, ValueError):
+            continue  # the thread has ended
+    return nanoseconds / 1e9
+
+
 def available_memory() -> int:
     """Bytes of RAM that can be taken without swapping."""
     return int(psutil.virtual_memory().available)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from pipeline.budget.kv import KvLayout
+from pipeline.model.geometry import Geometry
 from pipeline.schedule.request import Completion, Request
 
 
@@ -16,6 +18,8 @@ class EngineFacts:
     ``num_blocks`` counts usable KV-cache blocks (vLLM's null block is not among them).
     ``weights_bytes``: of all loaded parameters; 0 where the engine cannot tell.
     ``hybrid``: sliding layers give back the blocks that left their window.
+    ``batches_in_flight``: steps that may be under way at once. ``prefix_caching``, and
+    ``dense_retention``: every block of sliding layers is kept for it, not only the prompts' last.
     """
 
     kind: str
@@ -29,17 +33,37 @@ class EngineFacts:
     kv_bytes: int
     weights_bytes: int = 0
     hybrid: bool = True
+    kv_dtype_bytes: int = 2
+    batches_in_flight: int = 1
+    prefix_caching: bool = True
+    dense_retention: bool = False
+
+    def layout(self, geometry: Geometry) -> KvLayout:
+        """How the engine lays its blocks out."""
+        return KvLayout(
+            geometry,
+            self.block_size,
+            self.max_num_batched_tokens * self.batches_in_flight,
+            self.kv_dtype_bytes,
+            self.hybrid,
+        )
 
 
 @dataclass(slots=True)
 class EngineStats:
-    """Counts since the engine was loaded, and the state after its last step."""
+    """Counts since the engine was loaded, and the state after its last step.
+
+    ``kv_use``: share of the blocks that running requests hold, 0..1. ``recomputed_tokens``:
+    computed again after a preemption. ``sampled``: the requests that the last step gave a token.
+    """
 
     running: int = 0
     waiting: int = 0
-    kv_use: float = 0.0  # share of the blocks in use, 0..1
+    kv_use: float = 0.0
     preemptions: int = 0
+    recomputed_tokens: int = 0
     steps: int = 0
+    sampled: Sequence[int] = ()
 
 
 class Engine(Protocol):

@@ -11,7 +11,6 @@ import json
 import math
 import random
 import time
-from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +22,8 @@ from pipeline.budget.kv import KvLayout
 from pipeline.engine.protocol import EngineFacts, EngineStats
 from pipeline.engine.regex_sample import sample_match
 from pipeline.errors import RowError, RowErrorType
+from pipeline.schedule.engine_model import EngineModel, Sequence
+from pipeline.schedule.prefixes import block_keys
 from pipeline.schedule.request import Completion, Request, Scores
 from pipeline.spec.job import SimulatedEngine as Settings
 
@@ -57,12 +58,10 @@ _WORDS = [
 class _Running:
     request: Request
     output_tokens: int
-    generated: int = 0
-    blocks: int = 0
 
 
 class SimulatedEngine:
-    """Continuous batching over a pool of blocks; when full, the newest request is preempted."""
+    """Time passes and blocks are held as in vLLM (see ``EngineModel``), nothing is computed."""
 
     def __init__(
         self,
@@ -75,9 +74,14 @@ class SimulatedEngine:
         time.sleep(settings.load_seconds)
         self._settings = settings
         self._layout = layout
-        self._waiting: deque[_Running] = deque()
-        self._running: list[_Running] = []
-        self._free = settings.num_blocks
+        self._requests: dict[int, _Running] = {}
+        self._model = EngineModel(
+            layout,
+            settings.num_blocks,
+            max_num_seqs=max_num_seqs,
+            max_num_batched_tokens=layout.chunk,
+            max_model_len=max_model_len,
+        )
         self.stats = EngineStats()
         self.facts = EngineFacts(
             kind="simulated",
@@ -101,11 +105,14 @@ class SimulatedEngine:
         if prompt >= self.facts.max_model_len:
             message = f"prompt has {prompt} tokens, context {self.facts.max_model_len}"
             raise RowError(RowErrorType.PROMPT_TOO_LONG, message)
-        needed = self._layout.blocks(prompt + wanted)
+        needed = self._model.peak(prompt + wanted)
         if needed > self._settings.num_blocks:
             message = f"needs {needed} KV blocks, there are {self._settings.num_blocks}"
             raise RowError(RowErrorType.PROMPT_TOO_LONG, message)
-        self._waiting.append(_Running(request, wanted))
+        self._requests[request.id] = _Running(request, wanted)
+        keys = block_keys(request.prompt_ids, self._layout.block_size)
+        reads = request.score_from is None
+        self._model.add(Sequence(request.id, prompt, keys, reads))
 
     def _output_tokens(self, request: Request) -> int:
         if request.logprob_ids or request.score_from is not None:
@@ -118,61 +125,30 @@ class SimulatedEngine:
     def step(self) -> list[Completion]:
         if self._settings.step_seconds:
             time.sleep(self._settings.step_seconds)
-        self.stats.steps += 1
-        self._admit()
+        done = self._model.step()
         ended: list[Completion] = []
-        position = 0
-        while position < len(self._running):
-            one = self._running[position]
-            if not self._grow(one):
-                continue  # someone behind it was preempted: try again
-            one.generated += 1
-            position += 1
-            if one.generated >= one.output_tokens:
+        for sequence in done.sampled:
+            one = self._requests[sequence.id]
+            if sequence.generated >= one.output_tokens:
+                self._model.finish(sequence.id)
+                del self._requests[sequence.id]
                 ended.append(_complete(one, self._layout.geometry.vocabulary))
-                self._free += one.blocks
-                position -= 1
-                self._running.pop(position)
-        self.stats.running, self.stats.waiting = len(self._running), len(self._waiting)
-        self.stats.kv_use = 1 - self._free / self._settings.num_blocks
+        stats, model = self.stats, self._model
+        stats.steps += 1
+        stats.sampled = [sequence.id for sequence in done.sampled]
+        stats.running, stats.waiting = len(model.running), len(model.waiting)
+        stats.kv_use = model.used / model.pool
+        stats.preemptions = model.preemptions
+        stats.recomputed_tokens = model.recomputed_tokens
         return ended
 
-    def _admit(self) -> None:
-        budget = self._layout.chunk
-        while self._waiting and len(self._running) < self.facts.max_num_seqs:
-            one = self._waiting[0]
-            prompt = len(one.request.prompt_ids)
-            needed = self._layout.blocks(prompt + 1)
-            if needed > self._free or (budget < prompt and budget < self._layout.chunk):
-                return
-            budget -= prompt
-            self._free -= needed
-            one.blocks, one.generated = needed, 0
-            self._running.append(self._waiting.popleft())
-
-    def _grow(self, one: _Running) -> bool:
-        needed = self._layout.blocks(len(one.request.prompt_ids) + one.generated + 1)
-        while needed - one.blocks > self._free:
-            newest = self._running.pop()
-            self._free += newest.blocks
-            newest.blocks = newest.generated = 0
-            self._waiting.appendleft(newest)
-            self.stats.preemptions += 1
-            if newest is one:
-                return False
-        self._free -= needed - one.blocks
-        one.blocks = needed
-        return True
-
     def abort(self, request_ids: Iterable[int]) -> None:
-        gone = set(request_ids)
-        self._free += sum(r.blocks for r in self._running if r.request.id in gone)
-        self._running = [r for r in self._running if r.request.id not in gone]
-        self._waiting = deque(r for r in self._waiting if r.request.id not in gone)
+        for request_id in request_ids:
+            if self._requests.pop(request_id, None) is not None:
+                self._model.abort(request_id)
 
     def close(self) -> None:
-        self._running.clear()
-        self._waiting.clear()
+        self._requests.clear()
 
 
 def _complete(one: _Running, vocabulary: int) -> Completion:
@@ -192,9 +168,9 @@ def _complete(one: _Running, vocabulary: int) -> Completion:
     elif request.structure and request.structure.regex:
         text = sample_match(request.structure.regex, dice)
     else:
-        text = "".join(f" {dice.choice(_WORDS)}" for _ in range(one.generated))
-        reason = "length" if one.generated >= request.max_new_tokens else "stop"
-    return Completion(request.id, text, one.generated, reason)
+        text = "".join(f" {dice.choice(_WORDS)}" for _ in range(one.output_tokens))
+        reason = "length" if one.output_tokens >= request.max_new_tokens else "stop"
+    return Completion(request.id, text, one.output_tokens, reason)
 
 
 def _scores(request: Request, start: int, vocabulary: int) -> Scores:

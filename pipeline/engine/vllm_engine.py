@@ -71,6 +71,22 @@ class VllmEngine:
             gc.freeze()
             gc.enable()
         self.facts = _facts(self._engine, model.geometry)
+        self._watch_samples()
+
+    def _watch_samples(self) -> None:
+        """Note who gets a token. Of unfinished requests vLLM makes no output object, which saves
+        time; but what its core hands over names them all."""
+        core = self._engine.engine_core
+        get_output = core.get_output
+
+        def watched() -> Any:
+            outputs = get_output()
+            # the core's ids are ours, followed by a hyphen and random characters
+            sampled = (o.request_id for o in outputs.outputs if o.new_token_ids)
+            self.stats.sampled = [int(name.partition("-")[0]) for name in sampled]
+            return outputs
+
+        core.get_output = watched
 
     def _capture(self, scheduler: Any, iteration: Any) -> None:
         """vLLM's stat logger calls this after every step."""
@@ -78,6 +94,8 @@ class VllmEngine:
             self.stats.running = scheduler.num_running_reqs
             self.stats.waiting = scheduler.num_waiting_reqs
             self.stats.kv_use = scheduler.kv_cache_usage
+            cache = scheduler.prefix_cache_stats
+            self.stats.recomputed_tokens += cache.preempted_queries - cache.preempted_hits
         if iteration is not None:
             self.stats.preemptions += iteration.num_preempted_reqs
 
@@ -196,6 +214,10 @@ def _facts(engine: Any, geometry: Geometry) -> EngineFacts:
         kv_bytes=cache.num_gpu_blocks * layout.block_bytes,
         weights_bytes=_weights_bytes(engine),
         hybrid=hybrid,
+        kv_dtype_bytes=layout.dtype_bytes,
+        batches_in_flight=config.max_concurrent_batches,
+        prefix_caching=bool(cache.enable_prefix_caching),
+        dense_retention=cache.prefix_cache_retention_interval is None,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +20,13 @@ from pipeline.engine.load import load_engine
 from pipeline.engine.protocol import EngineFacts
 from pipeline.errors import JobFailed, RackmillError
 from pipeline.fleet.coordinator import Coordinator, Snapshot
-from pipeline.fleet.crew import own_arguments
-from pipeline.fleet.work import Progress, WorkerSpec
+from pipeline.fleet.crew import own_card
+from pipeline.fleet.work import GiveUpRows, Progress, RowSource, Stage, WorkerSpec
 from pipeline.fleet.worker import work
-from pipeline.schedule.dispatcher import Word
+from pipeline.schedule.leases import Word
 
 _CONNECT_SECONDS = 5.0
+_PULSE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -91,14 +93,24 @@ def _answers(address: str) -> bool:
 class CoordinatorHandle:
     """The coordinator actor, from the driver."""
 
-    def __init__(self, units: Sequence[Unit], committed: frozenset[str], workers: int) -> None:
+    def __init__(
+        self,
+        units: Sequence[Unit],
+        done: Sequence[tuple[int, int, int]],
+        rates: Mapping[str, float],
+    ) -> None:
+        """As ``Coordinator``."""
         self._actor = _CoordinatorActor.remote(  # type: ignore[attr-defined]
-            list(units), committed, workers
+            list(units), list(done), dict(rates)
         )
 
     @property
     def actor(self) -> Any:
         return self._actor
+
+    def join(self, worker: str, card: str) -> None:
+        """``worker`` is about to be hired."""
+        ray.get(self._actor.join.remote(worker, card))
 
     def snapshot(self) -> Snapshot:
         snapshot: Snapshot = ray.get(self._actor.snapshot.remote())
@@ -157,31 +169,64 @@ class _CoordinatorActor(Coordinator):
 @ray.remote(max_restarts=0)
 class _WorkerActor:
     def work(self, name: str, spec: WorkerSpec, coordinator: Any) -> Progress:
-        remote = _RemoteCoordination(name, coordinator)
-        return work(
-            spec,
-            remote,
-            lambda: load_engine(spec.job, own_arguments(spec.engine_arguments), spec.model),
-            remote.engine_ready,
-        )
+        card = own_card(spec.engine_arguments)
+        remote = _RemoteCoordination(name, coordinator, card)
+        try:
+            return work(
+                spec,
+                remote,
+                lambda: load_engine(spec.job, spec.engine_arguments[card], spec.model),
+                remote.engine_ready,
+            )
+        finally:
+            remote.close()
 
 
 class _RemoteCoordination:
-    """The coordinator actor, from a worker."""
+    """The coordinator actor, from a worker. A thread of its own says every second that the worker
+    lives, while the engine loads and whatever it does, and passes on what comes back."""
 
-    def __init__(self, worker: str, actor: Any) -> None:
+    def __init__(self, worker: str, actor: Any, card: str) -> None:
         self._worker = worker
         self._actor = actor
+        self._progress = Progress()
+        self._source: RowSource | None = None
+        self._closed = threading.Event()
+        self._pulse = Stage("pulse", self._beat)
+        ray.get(actor.join.remote(worker, card))
+        self._pulse.start()
 
-    def acquire(self) -> Unit | Word:
-        answer: Unit | Word = ray.get(self._actor.acquire.remote(self._worker))
+    def close(self) -> None:
+        """Say the last totals, and no more."""
+        self._closed.set()
+        self._pulse.join(_PULSE_SECONDS)
+        ray.get(self._actor.heartbeat.remote(self._worker, self._progress))
+
+    def acquire(self) -> tuple[Unit, ...] | Word:
+        answer: tuple[Unit, ...] | Word = ray.get(self._actor.acquire.remote(self._worker))
         return answer
 
-    def committed(self, unit: Unit, record: CommitRecord) -> None:
-        ray.get(self._actor.commit.remote(unit.id, record))
+    def committed(self, records: Sequence[CommitRecord]) -> None:
+        ray.get(self._actor.commit.remote(records))
+
+    def listen(self, source: RowSource) -> None:
+        self._source = source
 
     def heartbeat(self, progress: Progress) -> None:
-        self._actor.heartbeat.remote(self._worker, progress)  # no answer is waited for
+        self._progress = progress  # what comes next goes along with the next pulse
+        self._pulse.check()
 
     def engine_ready(self, facts: EngineFacts) -> None:
         ray.get(self._actor.engine_ready.remote(self._worker, facts))
+
+    def _beat(self) -> None:
+        while not self._closed.wait(_PULSE_SECONDS):
+            progress = self._progress
+            active = max(0, self._source.taken - progress.rows) if self._source else 0
+            requests: list[GiveUpRows] = ray.get(
+                self._actor.heartbeat.remote(self._worker, progress, active)
+            )
+            for request in requests:
+                assert self._source is not None  # who holds rows has asked for them
+                stop = self._source.give_up(request)
+                ray.get(self._actor.gave_up.remote(self._worker, request.unit, stop))

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pipeline.budget.cards import Card, card_from_device, cpu_card, parse_gpus
 from pipeline.engine.machine import available_memory, cores, gpus
@@ -78,15 +77,16 @@ def asked_crews(text: str) -> list[Crew]:
     return [Crew(number, card) for number, card in parse_gpus(text)]
 
 
-def own_arguments(by_card: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
-    """Of the engine arguments by card, those for the card that this process was given."""
-    if len(by_card) > 1:
+def own_card(names: Iterable[str]) -> str:
+    """Which of these cards this process was given."""
+    known = list(names)
+    if len(known) > 1:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
         for gpu in gpus():
             card = card_from_device(gpu.name, gpu.memory_bytes, gpu.capability)
-            if str(gpu.index) == visible and card.name in by_card:
-                return by_card[card.name]
-    return next(iter(by_card.values()))
+            if str(gpu.index) == visible and card.name in known:
+                return card.name
+    return known[0]
 
 
 def _at_most(number: int, units: int) -> int:

@@ -7,15 +7,20 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pipeline.budget.kv import KvLayout
 from pipeline.data.answers import Answer, Answers
 from pipeline.data.results import RowResult
 from pipeline.engine.protocol import Engine
-from pipeline.errors import RowError
+from pipeline.errors import RowError, RowErrorType
+from pipeline.fleet.answer_once import AnswerOnce, AnswerStage
 from pipeline.fleet.feeder import Feeder
 from pipeline.fleet.work import OpenUnit, Progress, ReadyRow
-from pipeline.schedule.lengths import OutputLengths
-from pipeline.schedule.packer import Packer
+from pipeline.model.geometry import Geometry
+from pipeline.report.timeline import Interval, Timeline
+from pipeline.schedule.admission import Admission, Limits, group_of
+from pipeline.schedule.engine_model import EngineModel
+from pipeline.schedule.mirror import Mirror
+from pipeline.schedule.packer import Demand
+from pipeline.schedule.prefixes import block_keys
 from pipeline.schedule.request import Completion, Request
 
 _IDLE_SECONDS = 0.02
@@ -24,7 +29,7 @@ _HEARTBEAT_SECONDS = 1.0
 
 @dataclass(slots=True)
 class _Flight:
-    """A row that the engine works on, and how to go on with it."""
+    """A row that is being answered."""
 
     ready: ReadyRow
     answer: Answer
@@ -33,40 +38,54 @@ class _Flight:
 class EngineLoop:
     """Moves rows from the feeder through the engine until there are no more.
 
-    Only about one step's worth of prefill waits inside the engine: the order stays ours.
+    A row is answered by another one like it, or becomes requests; those wait in the admission
+    for their turn, and its result goes to its unit.
     """
 
     def __init__(
         self,
         engine: Engine,
-        layout: KvLayout,
+        geometry: Geometry,
+        max_tokens: int,
         answers: Answers,
         feeder: Feeder,
         whole: Callable[[OpenUnit], None],
         heartbeat: Callable[[Progress], None],
+        *,
+        answer_once: bool = True,
+        stored: AnswerStage | None = None,
     ) -> None:
+        """``max_tokens``: of a completion at the longest, where a row does not say otherwise."""
         facts = engine.facts
+        layout = facts.layout(geometry)
         self._engine = engine
         self._answers = answers
         self._feeder = feeder
         self._whole = whole
         self._heartbeat = heartbeat
-        self._packer = Packer(layout, facts.num_blocks, facts.max_num_seqs, OutputLengths())
-        self._backlog: deque[Request] = deque()  # asked for, not yet admitted
+        self._once = AnswerOnce(
+            answers, self._compute, self._finish, enabled=answer_once, stored=stored
+        )
+        limits = (facts.max_num_seqs, facts.max_num_batched_tokens)
+        self._admission = Admission(Limits(layout, facts.num_blocks, *limits, max_tokens))
+        self._mirror = _mirror(engine, geometry)
+        self._requests: dict[int, Request] = {}  # that wait for admission
         self._flights: dict[int, _Flight] = {}  # by request id
-        self._previous: list[int] = []  # the prompt admitted last
         self._prefilling: deque[tuple[int, int]] = deque()  # (request, new tokens), newest last
         self._added = 0  # since the last step
+        self._timeline = Timeline()
         self._rows = self._failed = self._prompt_tokens = self._completion_tokens = 0
-        self._first_step = self._last_step = self._last_beat = self._kv_use = 0.0
+        self._first_step = self._last_step = self._last_beat = 0.0
 
     def run(self) -> None:
         """Work until the feeder is exhausted and the last row has its result."""
         while True:
+            self._take_rows()
+            self._once.poll()
             self._admit()
-            if self._packer.running:
+            if self._flights:
                 self._step()
-            elif self._feeder.exhausted and not self._backlog:
+            elif self._feeder.exhausted and not self._once.waiting:
                 return
             self._beat()
 
@@ -80,10 +99,13 @@ class EngineLoop:
             prompt_tokens=self._prompt_tokens,
             completion_tokens=self._completion_tokens,
             preemptions=stats.preemptions,
+            recomputed_tokens=stats.recomputed_tokens,
             running=stats.running,
-            kv_use=self._kv_use,
+            kv_use=stats.kv_use,
             first_step=self._first_step,
             last_step=self._last_step,
+            timeline=self._timeline.intervals,
+            kv_count_error=self._mirror.error if self._mirror and self._mirror.agrees else None,
         )
 
     def _beat(self) -> None:
@@ -92,50 +114,74 @@ class EngineLoop:
             self._last_beat = now
             self._heartbeat(self.progress)
 
-    def _admit(self) -> None:
-        room = self._engine.facts.max_num_batched_tokens - self._waiting_tokens()
-        while room > 0:
-            if not self._backlog and not self._take_row():
+    def _take_rows(self) -> None:
+        idle = not self._flights
+        for _ in range(self._admission.wanted):
+            ready = self._feeder.take(wait_seconds=_IDLE_SECONDS if idle else 0.0)
+            if ready is None:
                 return
-            if not self._backlog:
-                continue  # the row was refused and has its result
-            request = self._backlog[0]
-            # vLLM computes a prompt that is scored from its first token on, cached or not
-            scored = request.score_from is not None
-            shared = 0 if scored else _common_prefix(self._previous, request.prompt_ids)
-            request.shared_tokens = shared - shared % self._engine.facts.block_size
-            if self._packer.refusal(request) is not None:
-                return
-            self._backlog.popleft()
-            try:
-                self._engine.add(request)
-            except RowError as error:
-                self._receive(Completion(request.id, error=error))
-                continue
-            self._packer.admit(request)
-            self._previous = list(request.prompt_ids)
-            new_tokens = max(1, len(request.prompt_ids) - request.shared_tokens)
-            self._prefilling.append((request.id, new_tokens))
-            self._added += 1
-            room -= new_tokens
+            idle = False
+            self._once.take(ready)
 
-    def _take_row(self) -> bool:
-        idle = not self._packer.running
-        ready = self._feeder.take(wait_seconds=_IDLE_SECONDS if idle else 0.0)
-        if ready is None:
-            return False
+    def _compute(self, ready: ReadyRow) -> None:
+        """A row that no other row answers."""
         try:
             answer = self._answers.answer(ready.prompt)
         except RowError as error:
-            self._finish(ready, RowResult(error=error, prompt_tokens=len(ready.prompt.ids)))
-            return True
-        self._ask(_Flight(ready, answer), answer.start())
-        return True
+            tokens = len(ready.prompt.ids)
+            self._once.finished(ready, RowResult(error=error, prompt_tokens=tokens))
+            return
+        self._ask(_Flight(ready, answer), answer.start(), urgent=False)
 
-    def _ask(self, flight: _Flight, requests: list[Request]) -> None:
+    def _ask(self, flight: _Flight, requests: list[Request], *, urgent: bool) -> None:
         for request in requests:
+            demand = self._demand(request)
             self._flights[request.id] = flight
-            self._backlog.append(request)
+            needed = self._admission.packer.never_fits(demand)
+            if needed is not None:
+                blocks = self._engine.facts.num_blocks
+                message = (
+                    f"prompt has {demand.prompt_tokens} tokens and needs {needed} KV blocks, "
+                    f"the engine has {blocks}"
+                )
+                error = RowError(RowErrorType.PROMPT_TOO_LONG, message)
+                self._receive(Completion(request.id, error=error))
+                continue
+            self._requests[request.id] = request
+            self._admission.add(demand, urgent=urgent)
+
+    def _demand(self, request: Request) -> Demand:
+        tokens = len(request.prompt_ids)
+        # vLLM computes a prompt that is scored from its first token on, cached or not
+        scored = request.score_from is not None or not self._engine.facts.prefix_caching
+        keys = () if scored else block_keys(request.prompt_ids, self._engine.facts.block_size)
+        group = group_of(0, tokens)
+        return Demand(request.id, tokens, request.max_new_tokens, keys, group)
+
+    def _admit(self) -> None:
+        ending = self._feeder.exhausted
+        waiting = self._waiting_tokens()
+        while len(self._admission):
+            demand = self._admission.next(waiting, ending=ending)
+            if demand is None:
+                return
+            request = self._requests.pop(demand.id)
+            try:
+                self._engine.add(request)
+            except RowError as error:
+                self._admission.finished(demand.id, None)
+                self._receive(Completion(request.id, error=error))
+                continue
+            if self._mirror is not None:
+                scored = request.score_from is not None
+                self._mirror.added(
+                    demand.id, demand.prompt_tokens, demand.keys, reads_cache=not scored
+                )
+            shared = self._admission.shared_tokens
+            new_tokens = max(1, demand.prompt_tokens - shared)
+            self._prefilling.append((demand.id, new_tokens))
+            self._added += 1
+            waiting += new_tokens
 
     def _waiting_tokens(self) -> int:
         """Tokens of prefill that the engine has not started on."""
@@ -145,27 +191,52 @@ class EngineLoop:
         return sum(tokens for _, tokens in self._prefilling)
 
     def _step(self) -> None:
-        if not self._first_step:
-            self._first_step = time.time()
-        self._kv_use = self._packer.held / self._engine.facts.num_blocks
+        stats = self._engine.stats
+        started = time.time()
+        self._first_step = self._first_step or started
+        preempted, recomputed = stats.preemptions, stats.recomputed_tokens
+        before = self._rows, self._prompt_tokens, self._completion_tokens
         completions = self._engine.step()
         self._added = 0
+        self._admission.generated(stats.sampled)
+        if stats.recomputed_tokens > recomputed:
+            self._admission.recomputed(stats.recomputed_tokens - recomputed)
+        if self._mirror is not None:
+            ended = [completion.request_id for completion in completions]
+            self._mirror.stepped(stats.sampled, ended, stats.kv_use)
         for completion in completions:
-            self._packer.finished(completion.request_id, completion.completion_tokens)
+            self._admission.finished(completion.request_id, completion.completion_tokens)
             self._receive(completion)
+        now = time.time()
         if completions:
-            self._last_step = time.time()
+            self._last_step = now
+        rows, prompt, completion_tokens = before
+        self._timeline.add(
+            Interval(
+                started,
+                now - started,
+                rows=self._rows - rows,
+                prompt_tokens=self._prompt_tokens - prompt,
+                completion_tokens=self._completion_tokens - completion_tokens,
+                batch=len(stats.sampled),
+                waiting=stats.waiting,
+                kv_use=stats.kv_use,
+                preemptions=stats.preemptions - preempted,
+                recomputed_tokens=stats.recomputed_tokens - recomputed,
+            )
+        )
 
     def _receive(self, completion: Completion) -> None:
         flight = self._flights.pop(completion.request_id)
-        if flight.answer.result is None:  # else another of the row's requests was refused
-            self._ask(flight, flight.answer.receive(completion))
-            self._conclude(flight)
+        if flight.answer.result is not None:
+            return  # another of the row's requests was refused, and the row has its result
+        self._ask(flight, flight.answer.receive(completion), urgent=True)
+        self._conclude(flight)
 
     def _conclude(self, flight: _Flight) -> None:
         result = flight.answer.result
         if result is not None:
-            self._finish(flight.ready, result)
+            self._once.finished(flight.ready, result)
 
     def _finish(self, ready: ReadyRow, result: RowResult) -> None:
         self._rows += 1
@@ -176,13 +247,19 @@ class EngineLoop:
             self._whole(ready.unit)
 
 
-def _common_prefix(a: list[int], b: list[int]) -> int:
-    """Length of the common prefix of two token sequences, by halving."""
-    low, high = 0, min(len(a), len(b))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if a[low:middle] == b[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low
+def _mirror(engine: Engine, geometry: Geometry) -> Mirror | None:
+    """Our own count beside an engine that does one step at a time, as the model does."""
+    facts = engine.facts
+    if facts.batches_in_flight > 1 or facts.kind != "vllm":
+        return None
+    return Mirror(
+        EngineModel(
+            facts.layout(geometry),
+            facts.num_blocks,
+            max_num_seqs=facts.max_num_seqs,
+            max_num_batched_tokens=facts.max_num_batched_tokens,
+            prefix_caching=facts.prefix_caching,
+            dense_retention=facts.dense_retention,
+            max_model_len=facts.max_model_len,
+        )
+    )

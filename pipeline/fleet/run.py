@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.data.dataset import REPORT, Dataset
-from pipeline.data.plan import Plan, check_input, make_plan
+from pipeline.data.plan import Plan, check_input, make_plan, sort_out
 from pipeline.data.results import to_table
 from pipeline.data.storage import open_storage
 from pipeline.data.tally import Tally
@@ -126,12 +126,16 @@ def _work(plan: Plan, forecast: Forecast, cluster: Any, watcher: Watcher) -> Sna
             environment |= cpu_environment(number, workers)
         return Placement(1 if gpus else 0, environment)
 
-    coordinator = CoordinatorHandle(plan.units, frozenset(plan.committed), workers)
+    done = [record.span for record in plan.committed.values()]
+    rates = {p.crew.name: 1 / p.estimate.cost.seconds for p in forecast.placed}
+    coordinator = CoordinatorHandle(plan.units, done, rates)
+    cards = [p.crew.name for p in forecast.placed for _ in range(p.crew.number)]
     crew: dict[int, WorkerHandle] = {}
     restarts = 0
 
     def hire(number: int) -> None:
         name = f"worker-{number}" + (f".{restarts}" if restarts else "")
+        coordinator.join(name, cards[number])
         crew[number] = WorkerHandle(name, spec, coordinator, placement(number))
 
     for number in range(workers):
@@ -146,10 +150,13 @@ def _work(plan: Plan, forecast: Forecast, cluster: Any, watcher: Watcher) -> Sna
                     worker.kill()  # others were done before its engine was loaded
                     del crew[number]
                     continue
-                if not worker.ended():
+                silent = worker.name in snapshot.silent
+                if silent:
+                    worker.kill()
+                elif not worker.ended():
                     continue
                 del crew[number]
-                why = worker.failure()
+                why = "nothing was heard of it for too long" if silent else worker.failure()
                 if why is None:
                     continue
                 if isinstance(why, RackmillError) and not isinstance(why, EngineFailed):
@@ -211,14 +218,13 @@ def _conclude(
     forecast: Forecast | None,
     started: float,
 ) -> Summary:
-    records = dataset.records()
-    missing = sum(unit.id not in records for unit in plan.units)
+    records, missing = sort_out(plan.input, dataset.state())
     if missing:
-        raise JobFailed(f"{missing} of {len(plan.units)} units have no result")
+        raise JobFailed(f"{sum(u.rows for u in missing)} of {plan.input.rows} rows have no result")
     dataset.recover(records.values())
     total = Tally()
-    for unit in plan.units:
-        total.add(records[unit.id].tally)
+    for record in records.values():
+        total.add(record.tally)
     label = plan.job.label
     summary = summarize(
         name=plan.job.name,

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pipeline.budget.kv import KvLayout
+from pipeline.data.answer_store import open_answers
 from pipeline.data.answers import Answers
 from pipeline.engine.protocol import Engine, EngineFacts
+from pipeline.fleet.answer_once import AnswerStage
 from pipeline.fleet.engine_loop import EngineLoop
 from pipeline.fleet.feeder import Feeder
 from pipeline.fleet.work import Coordination, Progress, WorkerSpec
 from pipeline.fleet.writer import Writer
 from pipeline.model.tokenizer import Tokenizer
+from pipeline.spec.sampling import SAMPLING_COLUMN
 
 
 def work(
@@ -22,15 +24,20 @@ def work(
 ) -> Progress:
     """Work on leases until the coordinator says that all is done.
 
-    Three threads share a unit's way: the feeder reads and tokenizes (from the start, while the
-    engine loads), this thread admits and steps, the writer commits. Raises whatever went wrong
-    in any of them.
+    Threads share a unit's way: the feeder reads and tokenizes (from the start, while the engine
+    loads), one looks up answers that other workers have kept, this one admits and steps, the
+    writer commits. Raises whatever went wrong in any of them.
     """
-    tokenizer = Tokenizer(spec.model.path)
-    writer = Writer(spec, coordination)
+    job, model = spec.job, spec.model
+    tokenizer = Tokenizer(model.path)
+    store = open_answers(job, model.hash)
+    stored = AnswerStage(store) if store is not None else None
+    writer = Writer(spec, coordination, store)
     feeder = Feeder(spec, tokenizer, coordination, writer.put)
     writer.start()
     feeder.start()
+    if stored is not None:
+        stored.start()
     engine: Engine | None = None
     try:
         engine = load_engine()
@@ -43,16 +50,14 @@ def work(
 
         loop = EngineLoop(
             engine,
-            KvLayout(
-                spec.model.geometry,
-                facts.block_size,
-                facts.max_num_batched_tokens,
-                hybrid=facts.hybrid,
-            ),
-            Answers(spec.job, tokenizer, max_model_len=facts.max_model_len),
+            model.geometry,
+            _longest_completion(spec, facts),
+            Answers(job, tokenizer, max_model_len=facts.max_model_len, model_hash=model.hash),
             feeder,
             writer.put,
             heartbeat,
+            answer_once=job.duplicates.answer_once,
+            stored=stored,
         )
         loop.run()
         writer.finish()
@@ -60,5 +65,16 @@ def work(
         return loop.progress
     finally:
         feeder.stop()
+        if stored is not None:
+            stored.stop()
         if engine is not None:
             engine.close()
+
+
+def _longest_completion(spec: WorkerSpec, facts: EngineFacts) -> int:
+    """Tokens. Rows that bring their own sampling may ask for anything that the context holds."""
+    if spec.job.score is not None or (spec.job.label and spec.job.label.choices):
+        return 1
+    if SAMPLING_COLUMN in spec.input_schema.names:
+        return facts.max_model_len
+    return min(spec.job.sampling.max_tokens, facts.max_model_len)

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import queue
+from functools import partial
 
+import pyarrow as pa
+
+from pipeline.data.answer_store import AnswerStore
 from pipeline.data.dataset import Dataset
 from pipeline.data.results import tally, to_table
+from pipeline.data.settle import commit_rows
 from pipeline.data.storage import open_storage
+from pipeline.data.tally import Tally
 from pipeline.fleet.work import Coordination, OpenUnit, Stage, WorkerSpec
 
 
 class Writer:
     """Commits units in the background; the engine goes on meanwhile."""
 
-    def __init__(self, spec: WorkerSpec, coordination: Coordination) -> None:
+    def __init__(
+        self, spec: WorkerSpec, coordination: Coordination, answers: AnswerStore | None = None
+    ) -> None:
+        """``answers``: where the answers of committed units are kept for other workers."""
         self._spec = spec
+        self._answers = answers
         self._coordination = coordination
         self._dataset = Dataset(open_storage(spec.job.output.path))
         self._units: queue.Queue[OpenUnit | None] = queue.Queue()
@@ -43,11 +53,22 @@ class Writer:
         # the engine loads, than beside its steps
         to_table(self._spec.input_schema.empty_table(), [], columns)
         while (done := self._units.get()) is not None:
-            results = [r for r in done.results if r is not None]
-            record = self._dataset.commit(
-                done.unit,
-                to_table(done.table, results, columns),
-                tally(done.table, results, columns),
-                self._spec.provenance,
+            self._coordination.committed(
+                commit_rows(
+                    self._dataset,
+                    done.unit,
+                    partial(self._slice, done),
+                    self._spec.provenance,
+                )
             )
-            self._coordination.committed(done.unit, record)
+            if self._answers is not None:
+                results = [r for r in done.results if r is not None]
+                self._answers.keep(done.unit.id, results)
+
+    def _slice(self, done: OpenUnit, start: int, stop: int) -> tuple[pa.Table, Tally]:
+        """Of rows ``start``..``stop`` of the shard: the output table and what they come to."""
+        first = start - done.unit.start
+        results = [r for r in done.results[first : stop - done.unit.start] if r is not None]
+        table = done.table.slice(first, stop - start)
+        columns = self._spec.columns
+        return to_table(table, results, columns), tally(table, results, columns)

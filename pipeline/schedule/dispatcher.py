@@ -1,100 +1,270 @@
-"""Who works on what: a pure state machine over units and workers. No clock, no I/O.
+"""Who works on what: a pure state machine, typed events in, typed instructions out.
 
-Every unit is pending, leased to one worker, or committed. A worker asks for a lease and gets a
-unit, the word to wait (the rest is for others, who may yet fail), or the word that all is done.
-What a lost worker held is pending again.
+Workers ask for leases and get rows worth some seconds of their card, as measured. Leases are
+long at first and shrink towards the end (guided self-scheduling: a third of a card's share of
+what is left), but never below what the overhead of a lease is a small part of. What is uneven
+then is taken over: an idle worker is promised unstarted rows of the one who would be last; the
+holder is asked at its next heartbeat, and answers with what it keeps; only then do the rest go to
+the other, so no row is ever with two. Rows of the dead come back first. No clock, no I/O.
 """
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from enum import Enum
+from collections import Counter, OrderedDict
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
 
+from pipeline.schedule.leases import (
+    Asked,
+    Committed,
+    Done,
+    Event,
+    Expired,
+    GaveUp,
+    Grant,
+    Instruction,
+    Joined,
+    Left,
+    Lost,
+    Refuse,
+    Reported,
+    Returned,
+    Span,
+    Ticked,
+    Wait,
+)
+from pipeline.schedule.ledger import Ledger
+from pipeline.schedule.pending import Pending
+from pipeline.schedule.speeds import Speeds
+from pipeline.schedule.takeover import Member, Takeovers
 
-class Word(Enum):
-    """Answers to a worker that asked for a lease and gets none."""
-
-    WAIT = "wait"
-    DONE = "done"
+_MOST_SPANS = 32  # in one lease
 
 
 @dataclass(frozen=True)
-class Lease:
-    """A unit, by its place in input order, given to a worker for now."""
+class Sizing:
+    """How leases are cut. Seconds are those of the card that works on them."""
 
-    unit: int
-    worker: str
-    losses: int  # how often a worker was lost while it held this unit
+    longest_seconds: float = 120.0  # a death loses half of it in the mean
+    shortest_seconds: float = 5.0  # some fifty times what reading and committing a lease costs
+    shares: float = 3.0  # a lease is this part of a worker's share of what is pending
+    patience_seconds: float = 30.0  # without a heartbeat
+    takeover_seconds: float = 1.0  # less is not worth a commit of its own
+    max_losses: int = 3  # workers, over one unit
 
 
-@dataclass
 class Dispatcher:
-    """State over ``units`` units, of which ``committed`` are there already.
+    """State over units of ``rows`` rows each.
 
-    ``workers``: how many are expected. None of them holds more than its equal share of what is
-    left, so that one who comes early does not take the units of one who is still on its way.
+    ``costs``: predicted cost of each unit in any measure (None: by rows). ``groups``: a prefix
+    group for each unit (None: none); a group stays with one worker while others have something
+    else to do. ``committed``: what is there already.
     """
 
-    units: int
-    committed: set[int]
-    workers: int = 1
-    max_losses: int = 3
-    _pending: deque[int] = field(default_factory=deque)
-    _leases: dict[int, str] = field(default_factory=dict)
-    _losses: Counter[int] = field(default_factory=Counter)
-
-    def __post_init__(self) -> None:
-        self._pending.extend(u for u in range(self.units) if u not in self.committed)
+    def __init__(
+        self,
+        rows: Sequence[int],
+        committed: Iterable[Span] = (),
+        *,
+        costs: Sequence[float] | None = None,
+        groups: Sequence[Hashable] | None = None,
+        sizing: Sizing | None = None,
+    ) -> None:
+        self.sizing = sizing or Sizing()
+        self.ledger = Ledger(rows, costs)
+        self.speeds = Speeds()
+        self._pending = Pending(self.ledger, costs, groups)
+        self._pending.came_back(self.ledger.commit_before(committed))
+        total = self.ledger.total_rows
+        self._row_cost = (sum(costs) / total if costs is not None and total else 1.0) or 1.0
+        self._members: dict[str, Member] = {}
+        self._refused: dict[str, str] = {}
+        self._seen: OrderedDict[str, float] = OrderedDict()  # the longest silent first
+        self._losses: Counter[int] = Counter()
+        self._takeovers = Takeovers(
+            self.ledger, self.speeds, self._members, self.sizing.takeover_seconds
+        )
 
     @property
     def done(self) -> bool:
-        return len(self.committed) == self.units
-
-    @property
-    def pending(self) -> int:
-        return len(self._pending)
-
-    @property
-    def leased(self) -> int:
-        return len(self._leases)
+        """Whether every row is committed."""
+        return self.ledger.done
 
     @property
     def hopeless(self) -> list[int]:
         """Units that took too many workers down with them."""
-        lost = self._losses.items()
-        return [u for u, n in lost if n >= self.max_losses and u not in self.committed]
+        most = self.sizing.max_losses
+        return [u for u, n in self._losses.items() if n >= most and not self.ledger.is_done(u)]
 
-    def acquire(self, worker: str) -> Lease | Word:
-        """The next unit for ``worker``, in input order."""
-        share = -(-(self.units - len(self.committed)) // self.workers)
-        held = sum(holder == worker for holder in self._leases.values())
-        if self._pending and held < share:
-            unit = self._pending.popleft()
-            self._leases[unit] = worker
-            return Lease(unit, worker, self._losses[unit])
-        return Word.DONE if self.done else Word.WAIT
+    def handle(self, event: Event) -> tuple[Instruction, ...]:
+        """Take note of what happened; what the worker it came from is to do now."""
+        match event:
+            case Asked(worker, at):
+                return (self._asked(worker, at),)
+            case Reported():
+                return self._reported(event)
+            case Committed(span):
+                self._committed(span)
+            case GaveUp(worker, at, kept):
+                self._gave_up(worker, at, kept)
+            case Joined():
+                self._join(event)
+            case Returned(worker, at, spans):
+                self._heard(worker, at)
+                for span in spans:
+                    self._back(self.ledger.keep(worker, Span(span.unit, span.start, span.start)))
+            case Left(worker):
+                self._drop(worker)
+            case Lost(worker):
+                self._lost(worker)
+            case Ticked(at):
+                return self._expire(at)
+        return ()
 
-    def commit(self, unit: int) -> None:
-        """A commit record for ``unit`` exists, whoever made it. Harmless to say again."""
-        self._leases.pop(unit, None)
-        if unit not in self.committed:
-            self.committed.add(unit)
-            if unit in self._pending:  # committed by a worker thought lost
-                self._pending.remove(unit)
+    # -- workers come and go
 
-    def lost(self, worker: str) -> list[int]:
-        """``worker`` is gone: its units are pending again, first in line. Returns them."""
-        units = sorted(u for u, w in self._leases.items() if w == worker)
-        for unit in units:
-            del self._leases[unit]
-            self._losses[unit] += 1
-        self._pending.extendleft(reversed(units))
-        return units
+    def _join(self, event: Joined) -> None:
+        self._drop(event.worker)
+        if event.refusal is not None:
+            self._refused[event.worker] = event.refusal
+            return
+        self._refused.pop(event.worker, None)
+        self._members[event.worker] = Member(event.worker)
+        self.speeds.join(event.worker, max(event.rate, 1e-6) * self._row_cost)
 
-    def returned(self, units: Iterable[int]) -> None:
-        """Leases given back unworked."""
-        for unit in sorted(units, reverse=True):
-            if self._leases.pop(unit, None) is not None:
-                self._pending.appendleft(unit)
+    def _heard(self, worker: str, at: float) -> Member:
+        """A sign of life. Who was thought dead, or never heard of, joins with nothing."""
+        member = self._members.get(worker)
+        if member is None:
+            mean = self.speeds.total / len(self._members) if self._members else self._row_cost
+            member = self._members[worker] = Member(worker, returned=True)
+            self.speeds.join(worker, mean)
+        self._seen[worker] = at
+        self._seen.move_to_end(worker)
+        return member
+
+    def _drop(self, worker: str) -> list[Span]:
+        """The worker is no more; returns what it held."""
+        spans = self.ledger.release(worker)
+        self._takeovers.forget(worker, self._back)
+        self._pending.came_back(spans)
+        self._pending.gone(worker)
+        if self._members.pop(worker, None) is not None:
+            self.speeds.drop(worker)
+        self._seen.pop(worker, None)
+        return spans
+
+    def _lost(self, worker: str) -> list[Span]:
+        spans = self._drop(worker)
+        self._losses.update({span.unit for span in spans})
+        return spans
+
+    def _expire(self, at: float) -> tuple[Instruction, ...]:
+        expired: list[Instruction] = []
+        while self._seen:
+            worker, last = next(iter(self._seen.items()))
+            if at - last < self.sizing.patience_seconds:
+                break
+            expired.append(Expired(worker, tuple(self._lost(worker))))
+        return tuple(expired)
+
+    # -- leases
+
+    def _asked(self, worker: str, at: float) -> Instruction:
+        if worker in self._refused:
+            return Refuse(worker, self._refused[worker])
+        member = self._heard(worker, at)
+        if self.ledger.done:
+            return Done(worker)
+        spans = self._takeovers.collect(worker)
+        for span in spans:
+            self.ledger.hold(worker, span)
+        if not spans and (budget := self._budget(member)) is not None:
+            shortest = self.sizing.shortest_seconds * self.speeds.of(worker)
+            spans = self._take(worker, budget, shortest)
+        if spans:
+            for span in spans:
+                member.granted(span.rows, self.ledger.cost(span.unit, span.rows))
+            losses = max(self._losses[s.unit] for s in spans) if self._losses else 0
+            return Grant(worker, tuple(spans), losses)
+        if self._pending.peek(worker) is None:
+            self._takeovers.promise(member, at)
+        return Wait(worker)
+
+    def _budget(self, member: Member) -> float | None:
+        """Predicted cost of the worker's next lease; None if it has enough for now."""
+        ledger, sizing = self.ledger, self.sizing
+        if not ledger.pending_rows:
+            return None
+        speed = self.speeds.of(member.name)
+        unstarted = self._takeovers.unstarted(member)
+        shortest = sizing.shortest_seconds * speed
+        longest = sizing.longest_seconds * speed
+        if len(self._members) == 1:
+            return longest if unstarted < longest else None
+        part = speed / self.speeds.total
+        guided = min(max(ledger.pending_cost * part / sizing.shares, shortest), longest)
+        # who comes early leaves their share to those who are still on their way
+        holding = ledger.holdings.get(member.name)
+        held = holding.cost if holding else 0.0
+        room = (ledger.pending_cost + ledger.held_cost) * part - held
+        hungry = unstarted < shortest and (member.begun or not held)
+        if not hungry and (unstarted >= longest or room <= 0):
+            return None
+        return max(0.0, min(guided, room))
+
+    def _take(self, worker: str, budget: float, shortest: float) -> list[Span]:
+        """The next pending rows of about that cost, one unit at least. A unit is cut where it is
+        far too much, into no less than ``shortest``."""
+        ledger = self.ledger
+        spans: list[Span] = []
+        while len(spans) < _MOST_SPANS:
+            span = self._pending.peek(worker)
+            if span is None:
+                break
+            cost = ledger.cost(span.unit, span.rows)
+            if spans and cost > 1.5 * budget:
+                break
+            if cost > 1.5 * (least := max(budget, shortest)):
+                rows = max(1, round(span.rows * least / cost))
+                rest = Span(span.unit, span.start + rows, span.stop)
+                span = Span(span.unit, span.start, rest.start)
+                ledger.hold(worker, span)
+                if rest.rows:
+                    self._pending.came_back((rest,))
+                spans.append(span)
+                break
+            ledger.hold(worker, span)
+            spans.append(span)
+            budget -= cost
+            if budget <= 0:
+                break
+        return spans
+
+    def _reported(self, event: Reported) -> tuple[Instruction, ...]:
+        if event.worker in self._refused:
+            return ()
+        member = self._heard(event.worker, event.at)
+        done = member.report(event)
+        self.speeds.note(event.worker, done.cost, done.tokens, done.seconds)
+        return self._takeovers.requests(event.worker)
+
+    def _gave_up(self, worker: str, at: float, kept: Span) -> None:
+        if worker in self._refused:
+            return
+        self._heard(worker, at)
+        given = self.ledger.keep(worker, kept)
+        thief = self._takeovers.answered(worker, kept)
+        if given is not None and (thief is None or not self._takeovers.reserve(thief, given)):
+            self._back(given)
+
+    def _back(self, span: Span | None) -> None:
+        if span is not None and self.ledger.pending_piece(span.unit, span.start):
+            self._pending.came_back((span,))
+
+    def _committed(self, span: Span) -> None:
+        _, moved, freed = self.ledger.commit(span)
+        self._pending.came_back(moved)
+        for worker, rows in freed.items():
+            if worker in self._members:
+                self._members[worker].committed += rows

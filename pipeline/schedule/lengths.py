@@ -1,34 +1,99 @@
-"""How long completions turn out: what was seen so far in this job, for what is still to come."""
+"""How long completions turn out: learned from those of this job, for those still to come.
+
+A survival model with a constant hazard within each of a few dozen bins (the piecewise
+exponential estimator: deaths over tokens at risk). Unlike a histogram of finished lengths it is
+not fooled by the first ones to finish being the short ones: a request that still runs counts as
+having survived so far, as does one that was cut off at its own limit.
+"""
 
 from __future__ import annotations
 
-_ENOUGH = 32  # observations before the seen lengths are believed
-_REMEMBERED = 4096
+import numpy as np
+from numpy.typing import NDArray
+
+_BINS_PER_OCTAVE = 4
+_REMEMBERED = 2048  # completions: older ones fade, so that a drift in the data is followed
+_PRIOR_WEIGHT = 2.0  # completions that the prior counts as
+_GROUP_WEIGHT = 8.0  # completions of all groups that stand beside a group's own
+MAX_GROUPS = 32
 
 
 class OutputLengths:
-    """Observed completion lengths, in tokens, and a quantile of them."""
+    """Survival curves of completion lengths, in tokens, for groups of alike requests.
 
-    def __init__(self) -> None:
-        self._seen: list[int] = []
-        self._next = 0
-        self._sorted: list[int] = []
-        self._fresh = 0
+    ``limit``: the longest completion that can be (tokens). ``prior_mean``: the length expected
+    before anything was seen; half the limit if not given, so that a cold start is cautious
+    without assuming the worst.
+    """
 
-    def observe(self, tokens: int) -> None:
-        """One more finished completion (the oldest is forgotten past 4,096)."""
-        if len(self._seen) < _REMEMBERED:
-            self._seen.append(tokens)
-        else:
-            self._seen[self._next] = tokens
-            self._next = (self._next + 1) % _REMEMBERED
-        self._fresh += 1
+    def __init__(self, limit: int, prior_mean: float | None = None) -> None:
+        self.limit = max(1, limit)
+        octaves = np.log2(self.limit + 1)
+        count = int(np.ceil(octaves * _BINS_PER_OCTAVE)) + 1
+        edges = np.unique(np.round(2 ** np.linspace(0, octaves, count)).astype(np.int64)) - 1
+        self._low = edges[:-1].astype(np.float64)
+        self._width = np.diff(edges).astype(np.float64)
+        self._edges = edges.astype(np.float64)
+        self._prior = 1 / max(prior_mean or self.limit / 2, 1.0)  # hazard per token
+        self._ended = np.zeros((1 + MAX_GROUPS, len(self._width)))  # row 0: all groups
+        self._at_risk = np.zeros_like(self._ended)  # tokens
+        self._groups: dict[int, int] = {}  # the caller's group -> row
+        self.observed = 0
 
-    def expected(self, max_tokens: int, quantile: float = 0.9) -> int:
-        """The length to plan for: a quantile of those seen, ``max_tokens`` while few were."""
-        if len(self._seen) < _ENOUGH:
-            return max_tokens
-        if self._fresh * 16 >= len(self._sorted):
-            self._sorted = sorted(self._seen)
-            self._fresh = 0
-        return min(max_tokens, self._sorted[int(quantile * (len(self._sorted) - 1))])
+    def row(self, group: int) -> int:
+        """The row of ``group`` in the tables; that of all groups once there are too many."""
+        if group not in self._groups:
+            self._groups[group] = len(self._groups) + 1 if len(self._groups) < MAX_GROUPS else 0
+        return self._groups[group]
+
+    def observe(self, group: int, tokens: int, *, cut: bool = False) -> None:
+        """One more finished completion. ``cut``: at its limit, so it would have been longer."""
+        self.observed += 1
+        spent = self._spent(np.array([tokens - 0.5 if not cut else tokens], np.float64))[0]
+        for row in {0, self.row(group)}:
+            self._ended[row] *= 1 - 1 / _REMEMBERED
+            self._at_risk[row] *= 1 - 1 / _REMEMBERED
+            self._at_risk[row] += spent
+            if not cut:
+                last = int(np.searchsorted(self._edges, tokens, "left")) - 1
+                self._ended[row, min(max(last, 0), len(self._width) - 1)] += 1
+
+    def curves(self, rows: NDArray[np.int64], generated: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Log-survival, float32 [1 + groups, limit + 2]: entry n is log P(longer than n).
+
+        ``rows`` and ``generated``: of the requests that run now, which have lived so long.
+        """
+        used = 1 + min(len(self._groups), MAX_GROUPS)
+        ended, at_risk = self._ended[:used], self._at_risk[:used].copy()
+        if len(rows):
+            spent = self._spent(generated.astype(np.float64))
+            at_risk[0] += spent.sum(0)
+            inner = rows > 0
+            np.add.at(at_risk, rows[inner], spent[inner])
+        # the prior has lived through every bin as a request of its mean length does
+        alive = _PRIOR_WEIGHT * np.exp(-self._prior * self._low)
+        prior_risk = alive * self._width
+        whole = (ended[0] + prior_risk * self._prior) / (at_risk[0] + prior_risk)
+        survivors = _GROUP_WEIGHT * np.exp(-np.concatenate([[0], np.cumsum(whole * self._width)]))
+        risk = np.maximum(survivors[:-1], 1e-3) * self._width
+        hazard = (ended + risk * whole) / (at_risk + risk)
+        hazard[0] = whole
+        total = np.concatenate(
+            [np.zeros((len(hazard), 1)), np.cumsum(hazard * self._width, 1)], axis=1
+        )
+        tokens = np.arange(self.limit + 2)
+        bins = np.clip(np.searchsorted(self._edges, tokens, "right") - 1, 0, len(self._width) - 1)
+        within = np.minimum(tokens - self._low[bins], self._width[bins])
+        curves: NDArray[np.float64] = -(total[:, bins] + hazard[:, bins] * within)
+        return curves.astype(np.float32)
+
+    def expected(self, group: int, max_tokens: int) -> float:
+        """The mean length of a completion that ends at ``max_tokens`` at the latest, tokens."""
+        none = np.zeros(0, np.int64)
+        row = self.row(group)  # it may be the first of its group
+        curve = self.curves(none, none)[row]
+        return float(np.exp(curve[: min(max_tokens, self.limit)]).sum())
+
+    def _spent(self, tokens: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Tokens spent in each bin on the way to ``tokens``: [len(tokens), bins]."""
+        return np.clip(tokens[:, None] - self._low, 0, self._width)

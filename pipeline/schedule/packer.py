@@ -1,67 +1,298 @@
-"""Admission to one engine: which requests may be in it at once, counted in KV-cache blocks."""
+"""Admission to one engine: which requests may be in it at once, counted in KV-cache blocks.
+
+A request is admitted when the blocks that all admitted requests will hold, it included, are
+expected to stay within the pool at every moment to come. What a request will hold h steps from
+now is a matter of chance: it lives on with the probability that completions of this job have
+shown (`OutputLengths`, given what it has generated already), and then holds the blocks of a
+sequence h tokens longer. Requests end independently, so the sum over all of them has the mean
+and the variance of a sum, and the packer admits while
+
+    mean(h) + caution * sqrt(variance(h)) <= pool    at every h.
+
+The future peak is the idea of LightLLM's Past-Future scheduler (Gong et al., ASPLOS 2025), with
+moments in place of one drawn sample. ``caution`` is learned: it rises with every token that the
+engine has to compute again after a preemption and falls a little with every other one, so that
+it comes to rest where the wanted share of the work is recomputed.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
 from pipeline.budget.kv import KvLayout
 from pipeline.schedule.lengths import OutputLengths
-from pipeline.schedule.request import Request
+
+_HORIZON = (0, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768)
+_RECOMPUTED = 0.004  # the share of all computed tokens that the caution aims at
+_CAUTION = 2.5  # to start with, in standard deviations
+_LEAST, _MOST = -1.0, 4.0
+_CAUTION_PER_TOKEN = 1e-4  # of recomputation: one preemption is about 0.04
+_FEW = 64  # completions, until which the curves are drawn anew at every look
+_NEW = 32  # completions, after which they are drawn anew later
+
+_Ints = int | NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """All that the packer knows of a request. ``keys``: of the prompt's whole blocks (see
+    ``block_keys``). ``group``: requests whose lengths are alike."""
+
+    id: int
+    prompt_tokens: int
+    max_new_tokens: int
+    keys: Sequence[int] = ()
+    group: int = 0
 
 
 class Packer:
-    """Reserves each request's blocks at its expected end, shared prefixes once.
+    """The admitted requests of one engine, what they hold and what they will.
 
-    Ask with ``refusal``, then ``admit``; report ``finished`` requests. The conservation rule
-    ``free + held == pool`` holds after every call.
+    Ask with ``refusal``, then ``admit``. Tell it of tokens with ``generated``, of ends with
+    ``finished``, of recomputation with ``recomputed``. ``free + held == pool`` after every call.
     """
 
     def __init__(
         self, layout: KvLayout, pool_blocks: int, max_num_seqs: int, lengths: OutputLengths
     ) -> None:
+        self.pool = pool_blocks
+        self.max_num_seqs = max_num_seqs
+        self.caution = _CAUTION
         self._layout = layout
-        self._pool = pool_blocks
-        self._max_num_seqs = max_num_seqs
         self._lengths = lengths
-        self._admitted: dict[int, int] = {}  # request id -> blocks reserved
-        self._held = 0
-
-    @property
-    def free(self) -> int:
-        """Blocks that no admitted request has reserved (negative: lengths were underestimated)."""
-        return self._pool - self._held
-
-    @property
-    def held(self) -> int:
-        return self._held
+        self._full, self._sliding = layout.full_groups, layout.sliding_groups
+        self._window_blocks = -(-layout.geometry.sliding_window // layout.block_size) + 1
+        beyond = range(1024, lengths.limit, 512)
+        self._horizon = np.array([h for h in (*_HORIZON, *beyond) if h <= lengths.limit], np.int64)
+        self._slots: dict[int, int] = {}  # request id -> place in the arrays
+        self._demands: list[Demand] = []
+        size = max_num_seqs + 8
+        self._tokens = np.zeros(size, np.int64)
+        self._generated = np.zeros(size, np.int64)
+        self._limit = np.zeros(size, np.int64)
+        self._row = np.zeros(size, np.int64)
+        self._shared = np.zeros(size, np.int64)  # blocks of each that are counted once for all
+        self._holder: dict[int, int] = {}  # block key -> the one request that holds it
+        self._sharers: dict[int, list[int]] = {}  # block key held twice -> holders, blocks of it
+        self._shared_blocks = 0  # of all keys in _sharers
+        self._stale = True
+        self._mean = self._variance = np.zeros(len(self._horizon), np.float32)
+        self._curves = lengths.curves(self._row[:0], self._row[:0])
+        self._drawn = 0  # completions that the curves know
 
     @property
     def running(self) -> int:
-        return len(self._admitted)
+        """Requests admitted and not finished."""
+        return len(self._demands)
 
-    def blocks_for(self, request: Request) -> int:
-        """Blocks that ``request`` will hold at its expected end, beyond a cached prefix."""
-        new = self._lengths.expected(request.max_new_tokens)
-        whole = self._layout.blocks(len(request.prompt_ids) + new)
-        shared = request.shared_tokens // self._layout.block_size
-        return whole - (self._layout.blocks(shared * self._layout.block_size) if shared else 0)
+    @property
+    def held(self) -> int:
+        """Blocks of all admitted requests as long as they are now, shared ones once."""
+        tokens = self._tokens[: self.running]
+        whole = -(-tokens // self._layout.block_size)
+        own = self._full * whole + self._sliding * np.minimum(whole, self._window_blocks)
+        return int((own - self._shared[: self.running]).sum()) + self._shared_blocks
 
-    def refusal(self, request: Request) -> str | None:
-        """Why ``request`` must wait; None if it may be admitted now."""
-        if not self._admitted:
-            return None  # alone it always may: the engine itself checked that one fits
-        if len(self._admitted) >= self._max_num_seqs:
+    @property
+    def free(self) -> int:
+        return self.pool - self.held
+
+    def shared_tokens(self, demand: Demand) -> int:
+        """Tokens at the prompt's start, in whole blocks, that admitted requests hold already."""
+        return self._common(demand)[0] * self._layout.block_size
+
+    def never_fits(self, demand: Demand) -> int | None:
+        """The blocks that ``demand`` needs to begin, if the pool has not so many."""
+        needed = self._layout.prefill_blocks(demand.prompt_tokens)
+        return needed if needed > self.pool else None
+
+    def refusal(self, demand: Demand) -> str | None:
+        """Why ``demand`` must wait; None if it may be admitted now."""
+        if not self._demands:
+            return None  # alone it always may
+        if len(self._demands) >= self.max_num_seqs:
             return "max_num_seqs requests are running"
-        if self.blocks_for(request) > self.free:
+        mean, variance = self._future()
+        more, spread = self._curve_of(demand)
+        if mean[0] + more[0] > self.pool:
             return "the KV cache is full"
+        peak = mean + more + self.caution * np.sqrt(variance + spread)
+        if float(peak.max()) > self.pool:
+            return "the KV cache would overflow before enough requests end"
         return None
 
-    def admit(self, request: Request) -> None:
-        """Reserve what ``request`` needs."""
-        blocks = self.blocks_for(request)
-        self._admitted[request.id] = blocks
-        self._held += blocks
+    def admit(self, demand: Demand) -> None:
+        """Count ``demand`` in."""
+        mean, variance = self._future()
+        more, spread = self._curve_of(demand)
+        self._mean, self._variance = mean + more, variance + spread
+        place = len(self._demands)
+        if place == len(self._tokens):
+            self._grow()
+        common, shared = self._common(demand)
+        self._share(demand, common)
+        self._slots[demand.id] = place
+        self._demands.append(demand)
+        self._tokens[place] = demand.prompt_tokens
+        self._generated[place] = 0
+        self._limit[place] = demand.max_new_tokens
+        self._row[place] = self._row_of(demand)
+        self._shared[place] = shared
+
+    def generated(self, request_ids: Iterable[int], steps: int = 1) -> None:
+        """Each of ``request_ids`` got ``steps`` more tokens."""
+        places = [self._slots[i] for i in request_ids]
+        if places:
+            self._tokens[places] += steps
+            self._generated[places] += steps
+            self._learn(-_RECOMPUTED * steps * len(places))
+            self._stale = True
 
     def finished(self, request_id: int, completion_tokens: int | None = None) -> None:
         """Give back what the request held; its length (None: it failed) informs later ones."""
-        self._held -= self._admitted.pop(request_id)
+        place = self._slots.pop(request_id)
+        demand = self._demands[place]
+        self._unshare(demand)
         if completion_tokens is not None:
-            self._lengths.observe(completion_tokens)
+            cut = completion_tokens >= demand.max_new_tokens
+            self._lengths.observe(demand.group, completion_tokens, cut=cut)
+            self._learn(-_RECOMPUTED * demand.prompt_tokens)
+        last = self._demands.pop()
+        end = len(self._demands)
+        if place < end:  # the last one takes the place
+            self._demands[place] = last
+            self._slots[last.id] = place
+            for column in (self._tokens, self._generated, self._limit, self._row, self._shared):
+                column[place] = column[end]
+        self._stale = True
+
+    def recomputed(self, tokens: int) -> None:
+        """The engine preempted requests and computes ``tokens`` again: be more careful."""
+        self._learn(tokens)
+
+    def check(self) -> None:
+        """Raise AssertionError unless the books agree with a count from scratch."""
+        assert self.free + self.held == self.pool
+        assert sorted(self._slots.values()) == list(range(self.running))
+        keys: dict[int, int] = {}
+        for demand in self._demands:
+            for key in demand.keys:
+                keys[key] = keys.get(key, 0) + 1
+        assert set(keys) == set(self._holder) | set(self._sharers)
+        assert all(keys[k] == n for k, (n, _) in self._sharers.items())
+        assert all(keys[k] == 1 for k in self._holder)
+
+    def _learn(self, tokens: float) -> None:
+        self.caution = min(max(self.caution + tokens * _CAUTION_PER_TOKEN, _LEAST), _MOST)
+
+    def _future(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Mean and variance of the blocks held at each step of the horizon."""
+        if not self._stale:
+            return self._mean, self._variance
+        n = self.running
+        rows, generated = self._row[:n], self._generated[:n]
+        new = self._lengths.observed - self._drawn
+        if new >= _NEW or (new and self._lengths.observed < _FEW):
+            self._redraw()
+        later = generated[:, None] + self._horizon
+        alive = self._alive(rows[:, None], generated[:, None], later, self._limit[:n, None])
+        own = self._own(self._tokens[:n, None] + self._horizon, self._shared[:n, None])
+        expected = alive * own
+        self._mean = expected.sum(0) + self._shared_blocks
+        self._variance = (expected * own - expected * expected).sum(0)
+        self._stale = False
+        return self._mean, self._variance
+
+    def _redraw(self) -> None:
+        n = self.running
+        self._curves = self._lengths.curves(self._row[:n], self._generated[:n])
+        self._drawn = self._lengths.observed
+
+    def _curve_of(self, demand: Demand) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Mean and variance of what ``demand`` alone adds."""
+        alive = self._alive(self._row_of(demand), 0, self._horizon, demand.max_new_tokens)
+        shared = self._common(demand)[1]
+        own = self._own(demand.prompt_tokens + self._horizon, shared)
+        expected = alive * own
+        variance = expected * own - expected * expected
+        # its prefill may hold more than its decoding: sliding groups keep whole chunks
+        expected[0] = max(expected[0], self._layout.prefill_blocks(demand.prompt_tokens) - shared)
+        return expected, variance
+
+    def _row_of(self, demand: Demand) -> int:
+        row = self._lengths.row(demand.group)
+        if row >= len(self._curves):  # the first of its group
+            self._redraw()
+        return row
+
+    def _alive(
+        self, rows: _Ints, generated: _Ints, later: NDArray[np.int64], limit: _Ints
+    ) -> NDArray[np.float32]:
+        """The probability of running on at ``later`` generated tokens, having ``generated``."""
+        longest = self._curves.shape[1] - 1
+        curve = self._curves[rows, np.minimum(later, longest)]
+        alive = np.exp(curve - self._curves[rows, np.minimum(generated, longest)])
+        return np.where(later < limit, alive, np.float32(0))
+
+    def _own(self, tokens: NDArray[np.int64], shared: _Ints) -> NDArray[np.float32]:
+        """Blocks that sequences of ``tokens`` hold, without the ``shared`` ones."""
+        whole = (tokens + (self._layout.block_size - 1)) // self._layout.block_size
+        blocks = self._full * whole + self._sliding * np.minimum(whole, self._window_blocks)
+        own: NDArray[np.float32] = (blocks - shared).astype(np.float32)
+        return own
+
+    def _common(self, demand: Demand) -> tuple[int, int]:
+        """How many of its first keys some admitted request holds, and the blocks of those that
+        ``demand`` would not hold beside them."""
+        weight = self._weight(demand)
+        count = blocks = 0
+        for key in demand.keys:
+            if key in self._sharers:
+                blocks += min(weight, self._sharers[key][1])
+            elif key in self._holder:
+                blocks += min(weight, self._weight(self._demand(self._holder[key])))
+            else:
+                break
+            count += 1
+        return count, blocks
+
+    def _weight(self, demand: Demand) -> int:
+        """Blocks of one key in all groups: in sliding ones only if the prompt lies within the
+        window (else they are given back while the request lives)."""
+        within = demand.prompt_tokens <= self._layout.geometry.sliding_window
+        return self._full + (self._sliding if within else 0)
+
+    def _demand(self, request_id: int) -> Demand:
+        return self._demands[self._slots[request_id]]
+
+    def _share(self, demand: Demand, common: int) -> None:
+        for key in demand.keys[:common]:
+            if key in self._sharers:
+                self._sharers[key][0] += 1
+                continue
+            place = self._slots[self._holder.pop(key)]
+            weight = min(self._weight(demand), self._weight(self._demands[place]))
+            self._sharers[key] = [2, weight]
+            self._shared[place] += weight
+            self._shared_blocks += weight
+        self._holder.update(dict.fromkeys(demand.keys[common:], demand.id))
+
+    def _unshare(self, demand: Demand) -> None:
+        for key in demand.keys:
+            entry = self._sharers.get(key)
+            if entry is None:
+                self._holder.pop(key, None)
+            elif entry[0] > 1:
+                entry[0] -= 1
+            else:
+                del self._sharers[key]
+                self._shared_blocks -= entry[1]
+
+    def _grow(self) -> None:
+        for name in ("_tokens", "_generated", "_limit", "_row", "_shared"):
+            column = getattr(self, name)
+            setattr(self, name, np.concatenate([column, np.zeros_like(column)]))

@@ -213,6 +213,24 @@ class EngineSettings(_Section):
         return self.model_dump(exclude_none=True, exclude={"kind", "simulated"})
 
 
+class Duplicates(_Section):
+    """Rows that ask exactly the same are computed once, where the answer is a deterministic one
+    (temperature 0, or a seed). Operational: the answers are the same either way.
+
+    ``answer_once``: false computes every row. ``store``: a folder (any fsspec address) of answers
+    that several jobs share; without one, those of a job lie with its output until it is done.
+    """
+
+    answer_once: bool = True
+    store: Annotated[str, Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _a_store_is_used(self) -> Self:
+        if self.store is not None and not self.answer_once:
+            raise ValueError("store needs answer_once: true")
+        return self
+
+
 class Resources(_Section):
     """``workers``: engines to run at once; auto is one per GPU, or one without a GPU."""
 
@@ -241,6 +259,7 @@ class Job(_Section):
     score: Score | None = None
     sampling: Sampling = Sampling()
     engine: EngineSettings = EngineSettings()
+    duplicates: Duplicates = Duplicates()
     resources: Resources = Resources()
 
     @model_validator(mode="after")
@@ -282,6 +301,13 @@ class Job(_Section):
                     "score without completion scores all of the prompt: leave instructions and "
                     "examples away, or name the column to score: {completion: COLUMN}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _the_store_is_not_the_output(self) -> Self:
+        store, output = self.duplicates.store, self.output.path.rstrip("/")
+        if store is not None and (store.rstrip("/") + "/").startswith(output + "/"):
+            raise ValueError("duplicates.store must lie outside of output.path")
         return self
 
     @property

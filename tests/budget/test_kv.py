@@ -169,3 +169,21 @@ def test_groups_of_nearly_equal_layers_are_padded_rather_than_split() -> None:
     """vLLM: the larger number of layers is the group when it is less than 1.5 of the smaller."""
     near = layout(Geometry(4, 5, 640, 2048, 4, 1, 256, 512, 262_144, 32_768))
     assert (near.layers_per_group, near.full_groups, near.sliding_groups) == (5, 1, 1)
+
+
+@given(LAYOUTS, st.integers(1, 9000))
+def test_a_decoding_sequence_never_holds_more_than_the_formula_says(
+    made: KvLayout, tokens: int
+) -> None:
+    """Its last token's slot is there, its window was trimmed before that was allocated."""
+    held = made.held(tokens, tokens - 1)
+    assert made.blocks(tokens) - made.sliding_groups <= held <= made.blocks(tokens)
+
+
+def test_held_blocks_are_what_vllm_keeps() -> None:
+    """27B, blocks of 16, window 1024: the token at 2048 attends to 1025..2048, so 64 whole blocks
+    (1024 tokens) have passed, and 129 are allocated."""
+    made = layout(GEMMA_27B)
+    assert made.held(2049, 2048) == 129 + 6 * (129 - 64)
+    assert made.held(2048, 2047) == 128 + 6 * (128 - 64)
+    assert made.held(1024, 0) == 7 * 64  # a whole prompt, nothing trimmed yet

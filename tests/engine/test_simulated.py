@@ -230,7 +230,7 @@ class TestBudget:
             made.add(request(n, [2, n, *[1] * 998], max_tokens=9, ignore_eos=True))
         made.step()
 
-        assert (made.stats.running, made.stats.waiting) == (2, 2)
+        assert (made.stats.running, made.stats.waiting) == (3, 1)  # the third with what is left
 
     def test_a_prompt_of_several_chunks_is_let_in(self) -> None:
         assert finish(engine(), [request(1, [1] * 3000)])

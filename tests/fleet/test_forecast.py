@@ -14,7 +14,7 @@ import pipeline
 from pipeline import UsageError
 from pipeline.budget.cards import cpu_card, find_card
 from pipeline.data.plan import Plan
-from pipeline.fleet.crew import Crew, asked_crews, local_crews, own_arguments
+from pipeline.fleet.crew import Crew, asked_crews, local_crews, own_card
 from pipeline.fleet.forecast import Forecast, Forecaster, Prices
 from pipeline.fleet.learning import learn
 from pipeline.report.profile import RunRecord, load_profile
@@ -228,4 +228,4 @@ class TestCrews:
         assert [(c.number, c.name) for c in crews] == [(4, "rtx3090"), (2, "rtx4090")]
 
     def test_an_engine_gets_the_settings_of_the_only_card(self) -> None:
-        assert own_arguments({"rtx3090": {"max_num_seqs": 8}}) == {"max_num_seqs": 8}
+        assert own_card({"rtx3090": {"max_num_seqs": 8}}) == "rtx3090"

@@ -27,6 +27,8 @@ def schema(**properties: Any) -> dict[str, Any]:
         {"engine": {"kv_cache_memory_bytes": 1 << 30, "tensor_parallel_size": 2}},
         {"engine": {"simulated": {"output_tokens": 99}}},
         {"resources": {"workers": 7}},
+        {"duplicates": {"answer_once": False}},
+        {"duplicates": {"store": "elsewhere"}},
         {"output": {"path": "elsewhere"}},
         {"input": {"path": "./in.parquet"}},
         {"model": "the/same/weights"},

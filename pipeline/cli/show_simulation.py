@@ -1,0 +1,92 @@
+"""A simulation for people."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console
+
+from pipeline.budget.subject import Subject
+from pipeline.schedule.outcome import Figures, Outcome
+from pipeline.schedule.simulate import CardSetup
+from pipeline.schedule.trace import TraceRow
+from pipeline.units import count, duration, plural, rate
+
+_SHOWN = 5
+_TABLE = 12  # cards listed one by one, at most
+
+
+def print_simulation(
+    console: Console, outcome: Outcome, subject: Subject, policy: str, rows: Sequence[TraceRow]
+) -> None:
+    """``rows``: the whole trace."""
+    for line in _lines(outcome, subject, policy, rows):
+        console.print(line, markup=False)
+
+
+def _lines(
+    outcome: Outcome, subject: Subject, policy: str, rows: Sequence[TraceRow]
+) -> Iterator[str]:
+    cards = Counter(card.setup.card.title for card, _ in outcome.cards)
+    names = " + ".join(f"{n}× {title}" if n > 1 else title for title, n in cards.items())
+    yield f"{subject} on {names}, {policy} (simulated)"
+    prompts = sum(row.prompt_tokens for row in rows)
+    outputs = sum(row.output_tokens for row in rows)
+    yield (
+        f"  trace      {plural(len(rows), 'request')}, {prompts / len(rows):.0f} prompt and "
+        f"{outputs / len(rows):.0f} output tokens in the mean"
+    )
+    for setup in {id(card.setup): card.setup for card, _ in outcome.cards}.values():
+        yield f"  {setup.card.title:<10} {_engine(setup)}"
+    whole = outcome.whole
+    if whole.makespan_seconds:
+        yield from _figures(whole, len(outcome.cards))
+    if 1 < len(outcome.cards) <= _TABLE:
+        for card, one in outcome.cards:
+            yield (
+                f"    {card.name:<16} {plural(card.totals.rows, 'row')}, until "
+                f"{duration(card.totals.last_end)}, KV {one.mean_kv_use:.0%}, "
+                f"{one.mean_batch:.1f} at once"
+            )
+    yield from _errors(outcome, len(rows))
+
+
+def _engine(setup: CardSetup) -> str:
+    kv = {1: "fp8", 2: "bf16", 4: "fp32"}.get(setup.layout.dtype_bytes, "?")
+    manager = "" if setup.layout.hybrid else ", hybrid manager off"
+    return (
+        f"{count(setup.pool_blocks)} KV blocks of {setup.layout.block_size} tokens in {kv}"
+        f"{manager}, at most {plural(setup.max_num_seqs, 'request')} and "
+        f"{count(setup.max_num_batched_tokens)} tokens a step"
+    )
+
+
+def _figures(whole: Figures, cards: int) -> Iterator[str]:
+    yield (
+        f"  takes      {duration(whole.makespan_seconds)}: "
+        f"{rate(whole.output_tokens_per_second)} output tokens/s"
+    )
+    yield (
+        f"  KV cache   {whole.mean_kv_use:.0%} held in the mean, "
+        f"{whole.mean_batch:.1f} requests at once"
+    )
+    if whole.preemptions:
+        yield (
+            f"  preempted  {plural(whole.preemptions, 'time')}; {whole.recomputed_share:.1%} of "
+            f"the work was done again ({count(whole.recomputed_tokens)} tokens)"
+        )
+    else:
+        yield "  preempted  never"
+    if cards > 1:
+        yield f"  tail       {whole.tail_idle_share:.1%} of the cards' time idle at the end"
+
+
+def _errors(outcome: Outcome, rows: int) -> Iterator[str]:
+    if not outcome.errors:
+        return
+    yield f"{plural(rows, 'row')}: {count(len(outcome.errors))} can never run"
+    for error in outcome.errors[:_SHOWN]:
+        yield f"  row {error.row.id + 1}: {error.message}"
+    if len(outcome.errors) > _SHOWN:
+        yield f"  and {count(len(outcome.errors) - _SHOWN)} more"

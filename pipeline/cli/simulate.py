@@ -1,0 +1,206 @@
+"""`rackmill simulate`: how long a trace would take on cards, under a policy of admission."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+
+from pipeline.errors import UsageError
+
+if TYPE_CHECKING:
+    from pipeline.budget.cards import Card
+    from pipeline.budget.subject import Subject
+    from pipeline.schedule.outcome import Outcome
+    from pipeline.schedule.simulate import CardSetup
+    from pipeline.schedule.step_time import StepTime
+    from pipeline.schedule.trace import TraceRow
+
+_MOST_CARDS = 4096
+_ROWS_FAILED = 3  # as `run` says it
+
+
+def simulate_command(
+    trace: Annotated[
+        Path, typer.Option(metavar="FILE.parquet", help="prompt_tokens, output_tokens of each row.")
+    ],
+    model: Annotated[str, typer.Option(metavar="NAME|DIR", help="As gemma-3-27b.")],
+    gpu: Annotated[
+        str, typer.Option(metavar="NAME[:N],…", help="As rtx3090:4,rtx4090; cpu: this processor.")
+    ],
+    policy: Annotated[
+        str, typer.Option(metavar="NAME", help="packed, engine, static:K, worst-case or oracle.")
+    ] = "packed",
+    kv_dtype: Annotated[
+        Literal["auto", "bf16", "fp8"], typer.Option(help="What the KV cache is kept in.")
+    ] = "auto",
+    max_tokens: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Limit of every answer (default: the longest)."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="engine.KEY=VALUE", help="An engine setting (may be repeated)."
+        ),
+    ] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Measured step times (`calibrate`).")
+    ] = None,
+    failures: Annotated[
+        float, typer.Option(min=0, metavar="RATE", help="Engine deaths per card and hour.")
+    ] = 0.0,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")
+    ] = False,
+) -> None:
+    """Replay a trace on simulated cards. Exit 3: some rows fit none of them."""
+    from pipeline.cli.show_simulation import print_simulation
+    from pipeline.schedule.policies import static_limit
+
+    static_limit(policy)
+    cards = _cards(gpu)
+    subject = _subject(model)
+    rows = _rows(trace, max_tokens)
+    limit = max_tokens or max(row.output_tokens for row in rows)
+    step_time = _calibrated(calibration, cards)
+    given = _given(settings)
+    kinds = {
+        card: _setup(subject, card, rows, limit, kv_dtype, given, step_time)
+        for card in dict.fromkeys(cards)
+    }
+    outcome = _simulate([kinds[card] for card in cards], policy, rows, limit, failures)
+    if as_json:
+        print(json.dumps(outcome.as_json(), indent=1, ensure_ascii=False))
+    else:
+        console = Console(highlight=False, soft_wrap=True)
+        print_simulation(console, outcome, subject, policy, rows)
+    raise typer.Exit(_ROWS_FAILED if outcome.errors else 0)
+
+
+def _simulate(
+    setups: Sequence[CardSetup],
+    policy: str,
+    rows: Sequence[TraceRow],
+    max_tokens: int,
+    failures: float,
+) -> Outcome:
+    from pipeline.schedule.outcome import Outcome
+    from pipeline.schedule.simulate import CardSim, run_card
+
+    if len(setups) == 1 and not failures:
+        card = CardSim(setups[0], policy, max_tokens=max_tokens)
+        run_card(card, rows)
+        return Outcome.of([card])
+    from pipeline.schedule.rack import simulate_rack
+
+    return simulate_rack(setups, policy, rows, max_tokens=max_tokens, failures_per_hour=failures)
+
+
+def _rows(path: Path, max_tokens: int | None) -> list[TraceRow]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from pipeline.schedule.trace import OPTIONAL, REQUIRED, rows_of
+
+    if not path.is_file():
+        raise UsageError(f"trace: no such file: {path}")
+    try:
+        with pq.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            known = [name for name in (*REQUIRED, *OPTIONAL) if name in names]
+            table = file.read(columns=known)
+    except (pa.ArrowException, OSError) as e:
+        why = str(e).splitlines()[0]
+        raise UsageError(f"trace: {path} cannot be read as Parquet: {why}") from None
+    columns: dict[str, Any] = dict.fromkeys(names, ())
+    columns |= {name: table.column(name).to_pylist() for name in known}
+    rows = rows_of(columns, str(path))
+    longest = max(row.output_tokens for row in rows)
+    if max_tokens is not None and longest > max_tokens:
+        row = next(row for row in rows if row.output_tokens > max_tokens)
+        raise UsageError(
+            f"trace: {path}, row {row.id + 1}: output_tokens {row.output_tokens} is above "
+            f"--max-tokens {max_tokens}",
+            f"--max-tokens {longest} or more",
+        )
+    return rows
+
+
+def _cards(text: str) -> list[Card]:
+    """ "rtx3090:2,rtx4090" -> three cards."""
+    from pipeline.budget.cards import find_card
+    from pipeline.cli.fit import this_processor
+
+    cards: list[Card] = []
+    for part in text.split(","):
+        name, _, number = part.strip().partition(":")
+        if not name or (number and not (number.isdecimal() and int(number))):
+            raise UsageError(
+                f"gpu: {text!r} is no list of cards", "write it like rtx3090:4,rtx4090"
+            )
+        card = this_processor() if name.lower() == "cpu" else find_card(name)
+        cards += [card] * int(number or 1)
+        if len(cards) > _MOST_CARDS:
+            raise UsageError(f"gpu: more than {_MOST_CARDS} cards")
+    return cards
+
+
+def _subject(name: str) -> Subject:
+    from pipeline.cli.fit import subjects
+
+    return subjects(name)[0]
+
+
+def _calibrated(path: Path | None, cards: Sequence[Card]) -> StepTime | None:
+    from pipeline.engine.calibrate import read_calibration
+
+    if path is None:
+        return None
+    if len(set(cards)) > 1:
+        raise UsageError("calibration: one engine's step times cannot stand for several cards")
+    return read_calibration(path)
+
+
+def _given(settings: Sequence[str] | None) -> dict[str, Any]:
+    """vLLM arguments of ``--set engine.KEY=VALUE``."""
+    from pipeline.spec.load import job_from
+
+    for line in settings or ():
+        if not line.startswith("engine."):
+            raise UsageError(f"--set {line}: simulate knows engine.… settings only")
+    job = job_from(_ANY_JOB, settings or ())
+    return job.engine.vllm_arguments()
+
+
+_ANY_JOB = {
+    "name": "simulate",
+    "model": "gemma-3-27b",
+    "input": {"path": "."},
+    "prompt": {"column": "prompt"},
+    "output": {"path": "."},
+}
+
+
+def _setup(
+    subject: Subject,
+    card: Card,
+    rows: Sequence[TraceRow],
+    max_tokens: int,
+    kv_dtype: str,
+    given: dict[str, Any],
+    step_time: StepTime | None,
+) -> CardSetup:
+    from pipeline.budget.fit import FitOptions, check_fit, fit
+    from pipeline.schedule.card_setup import card_setup
+
+    usual = sorted(row.tokens for row in rows)[len(rows) // 2]
+    options = FitOptions(min(usual, subject.geometry.context), kv_dtype, given=given)
+    check_fit(fit(subject, card, options))
+    return card_setup(
+        subject.geometry, subject.weights, card, rows, max_tokens, options.arguments, step_time
+    )

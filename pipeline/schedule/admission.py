@@ -1,0 +1,128 @@
+"""What goes into one engine, and when: the packer says whether, the window which.
+
+Used the same beside a real engine (`fleet.engine_loop`) and in the simulator.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pipeline.budget.kv import KvLayout
+from pipeline.schedule.lengths import OutputLengths
+from pipeline.schedule.packer import Demand, Packer
+from pipeline.schedule.window import Candidate, Window
+
+_WINDOW, _NARROW = 512, 64  # rows that are chosen among: at most, at least
+_WIDE = 4  # times as many as run
+_STALE = 64  # completions, after which a group's expected length is looked up anew
+
+
+@dataclass(frozen=True)
+class Limits:
+    """One engine's. ``max_tokens``: of a completion at the longest. ``pool_blocks``: usable."""
+
+    layout: KvLayout
+    pool_blocks: int
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    max_tokens: int
+
+
+class Admission:
+    """Requests wait here until it is their turn.
+
+    Only about one step's worth of prefill waits inside the engine: the order stays ours.
+    """
+
+    def __init__(self, limits: Limits, prior_tokens: float | None = None) -> None:
+        """``prior_tokens``: how long completions are expected to be before any was seen."""
+        self._lengths = OutputLengths(limits.max_tokens, prior_tokens)
+        self.packer = Packer(limits.layout, limits.pool_blocks, limits.max_num_seqs, self._lengths)
+        self._window = Window(limits.layout.block_size)
+        self._budget = limits.max_num_batched_tokens
+        self.shared_tokens = 0  # of the request admitted last: in blocks that others hold
+        self._urgent: deque[Demand] = deque()
+        self._demands: dict[int, Demand] = {}  # those in the window
+        self._expected: dict[tuple[int, int], tuple[int, float]] = {}  # -> (when, tokens)
+
+    def __len__(self) -> int:
+        """How many wait here."""
+        return len(self._demands) + len(self._urgent)
+
+    @property
+    def wanted(self) -> int:
+        """How many more requests there should be to choose among. Few where few run: what waits
+        here cannot be given to another worker any more."""
+        size = min(_WINDOW, max(_NARROW, _WIDE * self.packer.running))
+        return max(0, size - len(self))
+
+    def add(self, demand: Demand, *, urgent: bool = False) -> None:
+        """One more waits. ``urgent``: it goes before all others (it continues what has begun)."""
+        if urgent:
+            self._urgent.append(demand)
+            return
+        self._demands[demand.id] = demand
+        row = (demand.id, demand.prompt_tokens, self._expect(demand), demand.max_new_tokens)
+        self._window.add(Candidate(*row, tuple(demand.keys)))
+
+    def next(self, prefill_waiting: int, *, ending: bool) -> Demand | None:
+        """The request to hand to the engine now; it counts as admitted.
+
+        ``prefill_waiting``: tokens of prompts that wait inside the engine. ``ending``: no more
+        will be added.
+        """
+        if prefill_waiting >= self._budget:
+            return None
+        if self._urgent:
+            if self.packer.refusal(self._urgent[0]) is not None:
+                return None
+            demand = self._urgent.popleft()
+        else:
+            running = self.packer.running
+            chosen = self._window.choose(self._fits, running=running, ending=ending)
+            if chosen is None:
+                return None
+            demand = self._demands.pop(chosen.id)
+        self.shared_tokens = self.packer.shared_tokens(demand)
+        self.packer.admit(demand)
+        return demand
+
+    def take_back(self) -> list[int]:
+        """Forget all that wait here. Returns their ids."""
+        ids = [*self._demands, *(demand.id for demand in self._urgent)]
+        for request_id in self._demands:
+            self._window.remove(request_id)
+        self._demands.clear()
+        self._urgent.clear()
+        return ids
+
+    def generated(self, ids: Iterable[int], steps: int = 1) -> None:
+        """Each of the requests ``ids`` got so many more tokens."""
+        self.packer.generated(ids, steps)
+
+    def finished(self, request_id: int, tokens: int | None) -> None:
+        """An admitted request has ended after ``tokens`` of completion (None: it failed)."""
+        self.packer.finished(request_id, tokens)
+
+    def recomputed(self, tokens: int) -> None:
+        """The engine preempted requests, and computes so many tokens again."""
+        self.packer.recomputed(tokens)
+
+    def _fits(self, row: Candidate) -> bool:
+        return self.packer.refusal(self._demands[row.id]) is None
+
+    def _expect(self, demand: Demand) -> float:
+        about = (demand.group, demand.max_new_tokens)
+        known, expected = self._expected.get(about, (-_STALE, 0.0))
+        if self._lengths.observed - known >= _STALE:
+            expected = self._lengths.expected(demand.group, demand.max_new_tokens)
+            self._expected[about] = (self._lengths.observed, expected)
+        return expected
+
+
+def group_of(template: int, prompt_tokens: int) -> int:
+    """Requests whose completions are about equally long: of one template, and with prompts of
+    about the same length (a power of two)."""
+    return hash((template, prompt_tokens.bit_length()))

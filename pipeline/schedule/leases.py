@@ -1,0 +1,168 @@
+"""What the dispatcher is told and what it answers: the words between it and the workers.
+
+Every event of a worker has a time, ``at``: seconds on any one clock that never runs backwards.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Span:
+    """Rows ``start``..``stop`` of a unit, counted from the unit's first row."""
+
+    unit: int
+    start: int
+    stop: int
+
+    @property
+    def rows(self) -> int:
+        return self.stop - self.start
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """A worker will come, or is there. ``rate``: rows per second (of mean cost) to expect of its
+    card. ``refusal``: why the job cannot run on the card, if it cannot."""
+
+    worker: str
+    at: float
+    card: str = ""
+    rate: float = 1.0
+    refusal: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A worker has room for another lease."""
+
+    worker: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """A heartbeat, with running totals since the worker joined. ``busy_seconds``: that its
+    engine worked; ``active``: rows it has started and not finished."""
+
+    worker: str
+    at: float
+    rows: int = 0
+    busy_seconds: float = 0.0
+    tokens: int = 0
+    active: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class GaveUp:
+    """The answer to ``GiveUp``: of the rows leased from ``kept.start`` on, the worker keeps
+    ``kept`` (perhaps no row) and will never start the rest. Harmless to say again."""
+
+    worker: str
+    at: float
+    kept: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """The rows have their result, whoever made it. Harmless to say again."""
+
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """A worker gives rows back unworked, of its own accord."""
+
+    worker: str
+    at: float
+    spans: tuple[Span, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A worker ended as it should; whatever it held comes back."""
+
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A worker died."""
+
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ticked:
+    """Time passes: the leases of workers not heard of for too long expire."""
+
+    at: float
+
+
+Event = Joined | Asked | Reported | GaveUp | Committed | Returned | Left | Lost | Ticked
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A lease. ``losses``: the most workers that were lost over one of its units."""
+
+    worker: str
+    spans: tuple[Span, ...]
+    losses: int = 0
+
+    @property
+    def rows(self) -> int:
+        return sum(span.rows for span in self.spans)
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing for the worker now: the rest is with others, who may yet fail or give up rows."""
+
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Every row is committed."""
+
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """The worker gets nothing, ever: the job cannot run on its card."""
+
+    worker: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Of the leased rows ``span`` the worker shall give up those from ``keep`` on that it has not
+    started. It answers with ``GaveUp``; until then it is asked again at every heartbeat."""
+
+    worker: str
+    span: Span
+    keep: int
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """Nothing was heard of the worker for too long: it holds ``spans`` no more."""
+
+    worker: str
+    spans: tuple[Span, ...]
+
+
+Instruction = Grant | Wait | Done | Refuse | GiveUp | Expired
+
+
+class Word(Enum):
+    """Answers in short, for a worker that asked for a lease and gets none."""
+
+    WAIT = "wait"
+    DONE = "done"

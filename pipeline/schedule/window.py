@@ -1,0 +1,241 @@
+"""Which request next: the rows that wait for admission to one engine, a few hundred of them.
+
+Pure: rows in, one row out, no clock. The rules, the first that applies:
+
+1. A row that was passed over too often goes before all others, so that none starves and units
+   of work complete.
+2. When no more rows will come and about as many wait as run, the one expected to be longest: the
+   last ones then end together.
+3. Of the rows that share most whole KV blocks with what was admitted last, and of those that share
+   equally much (usually: the instructions that all have in common), the one of the oldest few that
+   best keeps the running sum of prefill to decode tokens at the window's ratio (error diffusion):
+   so compute and cache are busy at once, and the order is never one by length.
+4. Where that one does not fit, the largest smaller one that does, a few times at most.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+_FEW = 16  # of the oldest rows, from which the blend is chosen
+_FORGET = 0.9  # of the blend's error, per choice: admissions long ago have ended
+_PROBES = 5  # sizes tried for a row that fits
+
+
+@dataclass(slots=True)
+class Candidate:
+    """A row that waits. Lengths in tokens; ``keys``: see ``schedule.prefixes.block_keys``.
+
+    ``arrival`` and ``shared_blocks`` (whole blocks in common with rows admitted lately) are the
+    window's to set.
+    """
+
+    id: int
+    prompt_tokens: int
+    expected_tokens: float
+    max_new_tokens: int
+    keys: tuple[int, ...] = ()
+    arrival: int = field(default=-1, init=False)
+    shared_blocks: int = field(default=0, init=False)
+
+    @property
+    def size(self) -> float:
+        """Tokens at its expected end."""
+        return self.prompt_tokens + self.expected_tokens
+
+
+class Window:
+    """The waiting rows of one engine. A choice among 512 costs some 10 µs beside ``fits``.
+
+    Prefixes are found in trie order: in a list sorted by block keys the longest common prefix of
+    a row is with one of its neighbours.
+    """
+
+    def __init__(self, block_size: int, *, max_passed: int = 512, max_fills: int = 16) -> None:
+        """``max_passed``: how many later rows may go before a row. ``max_fills``: how many
+        smaller rows in turn may go before the best one."""
+        self._block_size = block_size
+        self._max_passed = max_passed
+        self._max_fills = max_fills
+        self._rows: dict[int, Candidate] = {}  # by arrival
+        self._arrivals: dict[int, int] = {}  # by id
+        self._queue: deque[int] = deque()  # arrivals; those that are gone are skipped
+        self._trie: list[tuple[tuple[int, ...], int]] = []  # (keys, arrival), sorted
+        self._sizes: list[tuple[float, int]] = []  # (size, arrival), sorted
+        self._shelves: dict[int, list[int]] = {}  # shared blocks -> arrivals, sorted
+        self._resident: list[tuple[tuple[int, ...], int]] = []  # admitted lately, sorted
+        self._admitted: deque[tuple[tuple[int, ...], int]] = deque()  # the same, oldest first
+        self._added = self._gone = 0
+        self._prefill = self._decode = 0.0  # sums over the waiting rows, tokens
+        self._error = 0.0  # tokens of prefill admitted beyond the ratio
+        self._fills = 0
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def add(self, row: Candidate) -> None:
+        """One more row waits; its ``id`` must be of its own."""
+        row.arrival = self._added
+        row.shared_blocks = self._shared(row.keys)
+        self._added += 1
+        self._rows[row.arrival] = row
+        self._arrivals[row.id] = row.arrival
+        self._queue.append(row.arrival)
+        insort(self._sizes, (row.size, row.arrival))
+        if row.keys:
+            insort(self._trie, (row.keys, row.arrival))
+        self._shelve(row)
+        self._decode += row.expected_tokens
+
+    def remove(self, row_id: int) -> Candidate:
+        """Take a row out that is no longer wanted. Raises KeyError."""
+        row = self._rows.pop(self._arrivals.pop(row_id))
+        self._gone += 1
+        del self._sizes[bisect_left(self._sizes, (row.size, row.arrival))]
+        if row.keys:
+            del self._trie[bisect_left(self._trie, (row.keys, row.arrival))]
+        self._unshelve(row)
+        self._decode -= row.expected_tokens
+        if not self._rows:
+            self._prefill = self._decode = 0.0  # no rounding errors to carry on
+        return row
+
+    def choose(
+        self, fits: Callable[[Candidate], bool], *, running: int = 0, ending: bool = False
+    ) -> Candidate | None:
+        """Take out the row to admit next; None when it should be none now.
+
+        ``fits``: whether a row may be admitted now; asked of one row, or of a few when the engine
+        is nearly full. ``running``: how many rows the engine works on. ``ending``: no more rows
+        will be added.
+        """
+        if not self._rows:
+            return None
+        oldest = self._oldest()
+        if self._gone - oldest.arrival >= self._max_passed:
+            return self._take(oldest, running) if fits(oldest) else None
+        best = self._longest() if ending and len(self) <= running else self._best()
+        if fits(best):
+            self._fills = 0
+            return self._take(best, running)
+        filler = self._filler(best, fits) if self._fills < self._max_fills else None
+        if filler is None:
+            return None
+        self._fills += 1
+        return self._take(filler, running)
+
+    def _oldest(self) -> Candidate:
+        while self._queue[0] not in self._rows:
+            self._queue.popleft()
+        return self._rows[self._queue[0]]
+
+    def _longest(self) -> Candidate:
+        return max(
+            self._rows.values(), key=lambda r: (r.expected_tokens, r.shared_blocks, -r.arrival)
+        )
+
+    def _best(self) -> Candidate:
+        few = [self._rows[arrival] for arrival in self._top_shelf()[:_FEW]]
+        return min(few, key=lambda row: abs(self._error + self._imbalance(row)))
+
+    def _imbalance(self, row: Candidate) -> float:
+        """Tokens of prefill that ``row`` brings beyond the window's ratio to its decode tokens."""
+        ratio = self._prefill / self._decode if self._decode else 0.0
+        return self._new_tokens(row) - ratio * row.expected_tokens
+
+    def _new_tokens(self, row: Candidate) -> int:
+        return max(1, row.prompt_tokens - row.shared_blocks * self._block_size)
+
+    def _filler(self, best: Candidate, fits: Callable[[Candidate], bool]) -> Candidate | None:
+        """About the largest row smaller than ``best`` that fits, by halving over the sizes."""
+        found = None
+        low, high = 0, bisect_left(self._sizes, (best.size, best.arrival))
+        probe = 0  # the smallest first: mostly nothing fits
+        for _ in range(_PROBES):
+            if low >= high:
+                break
+            row = self._rows[self._sizes[probe][1]]
+            if fits(row):
+                found, low = row, probe + 1
+            elif found is None:
+                break
+            else:
+                high = probe
+            probe = (low + high) // 2
+        return found
+
+    def _take(self, row: Candidate, running: int) -> Candidate:
+        self._error = _FORGET * self._error + self._imbalance(row)
+        self.remove(row.id)
+        if row.keys:
+            entry = (row.keys, row.arrival)
+            insort(self._resident, entry)
+            self._admitted.append(entry)
+            while len(self._admitted) > running + 1:
+                gone = self._admitted.popleft()
+                del self._resident[bisect_left(self._resident, gone)]
+            self._raise_neighbours(row.keys)
+        return row
+
+    def _raise_neighbours(self, keys: tuple[int, ...]) -> None:
+        """Waiting rows share with ``keys`` from now on.
+
+        In trie order what they share falls with the distance, and a row that shares as much with
+        another resident one has neighbours that do too: the walk ends there.
+        """
+        start = bisect_left(self._trie, (keys,))
+        for places in (range(start, len(self._trie)), range(start - 1, -1, -1)):
+            for place in places:
+                row = self._rows[self._trie[place][1]]
+                shared = _common(row.keys, keys)
+                if shared <= row.shared_blocks:
+                    break
+                self._reshelve(row, shared)
+
+    def _top_shelf(self) -> list[int]:
+        """Arrivals of the rows that share most with resident ones."""
+        while True:
+            depth = max(self._shelves)
+            row = self._rows[self._shelves[depth][0]]
+            shared = self._shared(row.keys) if depth else 0
+            if shared >= depth:
+                return self._shelves[depth]
+            self._reshelve(row, shared)  # what it shared with is gone since
+
+    def _shared(self, keys: tuple[int, ...]) -> int:
+        """Whole blocks that ``keys`` shares with a resident row at most."""
+        place = bisect_left(self._resident, (keys,))
+        return max(
+            (_common(keys, k) for k, _ in self._resident[max(0, place - 1) : place + 1]), default=0
+        )
+
+    def _shelve(self, row: Candidate) -> None:
+        insort(self._shelves.setdefault(row.shared_blocks, []), row.arrival)
+        self._prefill += self._new_tokens(row)
+
+    def _unshelve(self, row: Candidate) -> None:
+        shelf = self._shelves[row.shared_blocks]
+        del shelf[bisect_left(shelf, row.arrival)]
+        if not shelf:
+            del self._shelves[row.shared_blocks]
+        self._prefill -= self._new_tokens(row)
+
+    def _reshelve(self, row: Candidate, shared_blocks: int) -> None:
+        self._unshelve(row)
+        row.shared_blocks = shared_blocks
+        self._shelve(row)
+
+
+def _common(a: tuple[int, ...], b: tuple[int, ...]) -> int:
+    """How many leading keys are equal, by halving: chained keys are equal up to one place."""
+    low, high = 0, min(len(a), len(b))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if a[middle - 1] == b[middle - 1]:
+            low = middle
+        else:
+            high = middle - 1
+    return low

@@ -1,0 +1,61 @@
+"""Simulated cards for the benchmarks: an engine's configuration for a trace, and a run of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import mean
+from typing import Any
+
+from pipeline.budget.cards import CARDS
+from pipeline.budget.weights import weight_bytes
+from pipeline.model.catalogue import MODELS
+from pipeline.schedule.card_setup import card_setup
+from pipeline.schedule.simulate import CardSetup, CardSim, run_card
+from pipeline.schedule.trace import TraceRow
+
+MAX_TOKENS = 2048  # what every request states
+
+
+@dataclass(frozen=True)
+class Made:
+    """``held``: requests of the trace's mean length that the cache holds at once."""
+
+    setup: CardSetup
+    held: int
+
+
+def made_for(
+    model: str, card: str, rows: Sequence[TraceRow], given: Mapping[str, Any] | None = None
+) -> Made:
+    """``model``: "27b" and the like, int4 as Google publishes it. ``given``: vLLM arguments;
+    rackmill chooses the others, for answers as long as the trace's are in the mean."""
+    entry = MODELS[f"gemma-3-{model}"]
+    weights = weight_bytes(entry.geometry, "int4", vision=entry.vision)
+    answer = round(mean(row.output_tokens for row in rows))
+    setup = card_setup(entry.geometry, weights, CARDS[card], rows, answer, given or {})
+    tokens = round(mean(row.tokens for row in rows))
+    alike = len({row.prefix_group for row in rows}) == 1
+    shared = min(row.prefix_tokens for row in rows) if alike else 0
+    held = setup.layout.requests(setup.pool_blocks + 1, tokens, shared)
+    return Made(setup, held)
+
+
+def simulate(setup: CardSetup, policy: str, rows: Sequence[TraceRow]) -> dict[str, Any]:
+    """All ``rows``, there from the start, on one card."""
+    card = CardSim(setup, policy, max_tokens=MAX_TOKENS)
+    ended = run_card(card, rows)
+    assert len(ended) + len(card.errors) == len(rows)
+    assert not card.errors, card.errors[0].message
+    card.engine.check()
+    totals = card.totals
+    return {
+        "makespan_seconds": card.now,
+        "requests_per_second": len(rows) / card.now,
+        "output_tokens_per_second": totals.output_tokens / card.now,
+        "preemptions": card.preemptions,
+        "recomputed_tokens": card.recomputed_tokens,
+        "recomputed_share": card.recomputed_tokens / max(card.computed_tokens, 1),
+        "mean_kv_use": totals.kv / totals.busy,
+        "mean_batch": totals.batch / totals.busy,
+    }

@@ -1,0 +1,145 @@
+"""`rackmill simulate` as a user meets it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+KEYS = {
+    *("makespan_seconds", "output_tokens_per_second", "preemptions", "recomputed_tokens"),
+    *("recomputed_share", "mean_kv_use", "mean_batch", "tail_idle_share", "per_gpu", "errors"),
+}
+ON = ("--model", "gemma-3-27b", "--gpu", "rtx3090")
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a trace of 40 rows, with columns changed."""
+
+    def write(**changes: list[Any] | None) -> Path:
+        rng = random.Random(3)
+        columns: dict[str, Any] = {
+            "prompt_tokens": [rng.randint(20, 400) for _ in range(40)],
+            "output_tokens": [rng.randint(5, 200) for _ in range(40)],
+        }
+        columns |= changes
+        table = pa.table({name: column for name, column in columns.items() if column is not None})
+        pq.write_table(table, tmp_path / "trace.parquet")
+        return tmp_path / "trace.parquet"
+
+    return write
+
+
+@pytest.mark.parametrize("policy", ["packed", "engine", "static:8", "worst-case", "oracle"])
+def test_every_policy_gives_the_documented_figures(ask, trace, policy: str) -> None:
+    done = ask("simulate", "--trace", trace(), *ON, "--policy", policy, "--json")
+    assert done.code == 0, done.err
+    assert done.json.keys() == KEYS
+    assert done.json["makespan_seconds"] > 0
+    assert done.json["per_gpu"][0]["rows"] == 40
+    assert done.json["errors"] == []
+
+
+def test_a_person_is_told_what_ran_where_and_how_long(ask, trace) -> None:
+    done = ask("simulate", "--trace", trace(), *ON)
+    lines = done.out.splitlines()
+    assert lines[0] == "gemma-3-27b int4 on RTX 3090, packed (simulated)"
+    assert "40 requests" in lines[1]
+    assert "KV blocks of 16 tokens in bf16" in lines[2]
+    assert "output tokens/s" in lines[3]
+    assert done.err == ""
+
+
+def test_settings_of_the_engine_can_be_given(ask, trace) -> None:
+    done = ask("simulate", "--trace", trace(), *ON, "--set", "engine.max_num_seqs=3", "--json")
+    assert done.json["mean_batch"] <= 3
+
+
+def test_fp8_makes_room_for_more(ask, trace) -> None:
+    of_4090 = ("--model", "gemma-3-27b", "--gpu", "rtx4090")
+    done = ask("simulate", "--trace", trace(), *of_4090, "--kv-dtype", "fp8")
+    assert "tokens in fp8" in done.out
+
+
+def test_rows_of_a_prefix_group_share_its_blocks(ask, trace) -> None:
+    prompts = {"prompt_tokens": [400] * 40, "output_tokens": [20] * 40}
+    alone = ask("simulate", "--trace", trace(**prompts), *ON, "--policy", "engine", "--json")
+    grouped = prompts | {"prefix_group": ["a"] * 40, "prefix_tokens": [384] * 40}
+    shared = ask("simulate", "--trace", trace(**grouped), *ON, "--policy", "engine", "--json")
+    assert shared.json["makespan_seconds"] < alone.json["makespan_seconds"]
+
+
+def test_rows_wait_for_their_arrival(ask, trace) -> None:
+    late = trace(arrival=[float(i * 10) for i in range(40)])
+    done = ask("simulate", "--trace", late, *ON, "--json")
+    assert done.json["makespan_seconds"] > 390
+
+
+def test_a_request_that_can_never_fit_is_an_error_row(ask, trace) -> None:
+    prompts = [100] * 39 + [60_000]
+    done = ask("simulate", "--trace", trace(prompt_tokens=prompts), *ON, "--json")
+    assert done.code == 3
+    (error,) = done.json["errors"]
+    assert (error["row"], error["type"]) == (39, "NeverFits")
+    assert "KV blocks, there are" in error["message"]
+    assert done.json["per_gpu"][0]["rows"] == 39
+    assert "1 can never run" in ask("simulate", "--trace", trace(prompt_tokens=prompts), *ON).out
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"output_tokens": None}, "no column output_tokens"),
+        ({"prompt_tokens": [-1] * 40}, "row 1: prompt_tokens is -1, below 1"),
+        ({"prompt_tokens": [None] * 40}, "row 1: prompt_tokens is null"),
+        ({"prompt_tokens": ["x"] * 40}, "row 1: prompt_tokens is 'x'"),
+        ({"prompt_tokens": [], "output_tokens": []}, "has no rows"),
+        ({"prefix_group": [0] * 40, "prefix_tokens": [500] * 40}, "prefix_tokens 500 is above"),
+        ({"prefix_group": [[0]] * 40, "prefix_tokens": [5] * 40}, "no name and no number"),
+    ],
+)
+def test_an_impossible_trace_ends_with_2(ask, trace, changes, words: str) -> None:
+    done = ask("simulate", "--trace", trace(**changes), *ON)
+    assert done.code == 2
+    assert done.err.startswith("error: trace: ")
+    assert words in done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--policy", "pack"), "did you mean packed?"),
+        (("--policy", "static:0"), "write it like static:12"),
+        (("--gpu", "rtx3091"), "did you mean rtx3090"),
+        (("--gpu", "rtx3090:x"), "write it like rtx3090:4,rtx4090"),
+        (("--gpu", "rtx3090:9999"), "more than 4096 cards"),
+        (("--gpu", "rtx4060"), "does not fit RTX 4060"),
+        (("--model", "gemma-3-27"), "did you mean gemma-3-27b"),
+        (("--kv-dtype", "fp8"), "vLLM keeps the KV cache in fp8 on Ada"),
+        (("--trace", "nowhere.parquet"), "no such file"),
+        (("--trace", "."), "no such file"),
+        (("--max-tokens", "4"), "is above --max-tokens 4"),
+        (("--set", "engine.max_num_seq=4"), "did you mean 'max_num_seqs'"),
+        (("--set", "sampling.seed=4"), "engine.… settings only"),
+        (("--calibration", "nowhere.json"), "cannot be read"),
+        (("--failures", "-1"), "failures"),
+    ],
+)
+def test_bad_arguments_end_with_2_and_the_mend(ask, trace, arguments, words: str) -> None:
+    done = ask("simulate", "--trace", trace(), *ON, *arguments)
+    assert done.code == 2, done.out + done.err
+    assert words in done.err
+    assert done.out == ""
+
+
+def test_what_is_no_parquet_is_said_to_be_none(ask, tmp_path: Path) -> None:
+    (tmp_path / "trace.parquet").write_text("prompt_tokens,output_tokens\n1,2\n")
+    done = ask("simulate", "--trace", "trace.parquet", *ON)
+    assert done.code == 2
+    assert "cannot be read as Parquet" in done.err
