@@ -42,6 +42,11 @@ def _lines(
     whole = outcome.whole
     if whole.makespan_seconds:
         yield from _figures(whole, len(outcome.cards))
+    if outcome.deaths:
+        yield (
+            f"  failures   {plural(outcome.deaths, 'engine death')}, "
+            f"{plural(outcome.rows_lost, 'row')} begun or done computed again"
+        )
     if 1 < len(outcome.cards) <= _TABLE:
         for card, one in outcome.cards:
             yield (

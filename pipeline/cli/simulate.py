@@ -91,13 +91,12 @@ def _simulate(
 ) -> Outcome:
     from pipeline.schedule.outcome import Outcome
     from pipeline.schedule.simulate import CardSim, run_card
+    from pipeline.schedule.simulate_rack import simulate_rack
 
     if len(setups) == 1 and not failures:
         card = CardSim(setups[0], policy, max_tokens=max_tokens)
         run_card(card, rows)
         return Outcome.of([card])
-    from pipeline.schedule.rack import simulate_rack
-
     return simulate_rack(setups, policy, rows, max_tokens=max_tokens, failures_per_hour=failures)
 
 

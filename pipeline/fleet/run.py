@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from pipeline.data.answer_store import check_store
 from pipeline.data.dataset import REPORT, Dataset
 from pipeline.data.plan import Plan, check_input, make_plan, sort_out
 from pipeline.data.results import to_table
@@ -108,7 +109,7 @@ def _work(plan: Plan, forecast: Forecast, cluster: Any, watcher: Watcher) -> Sna
     watcher.planned(plan, forecast)
 
     spec = WorkerSpec(
-        job=_with_absolute_output(job),
+        job=_with_absolute_folders(job),
         shards=tuple(replace(s, path=_absolute(s.path)) for s in plan.input.files.shards),
         input_schema=plan.input.files.schema,
         columns=plan.input.columns,
@@ -181,13 +182,17 @@ def _absolute(path: str) -> str:
     return path if "://" in path else str(Path(path).resolve())
 
 
-def _with_absolute_output(job: Job) -> Job:
+def _with_absolute_folders(job: Job) -> Job:
     output = job.output.model_copy(update={"path": _absolute(job.output.path)})
-    return job.model_copy(update={"output": output})
+    store = job.duplicates.store
+    absolute = {"store": _absolute(store)} if store is not None else {}
+    duplicates = job.duplicates.model_copy(update=absolute)
+    return job.model_copy(update={"output": output, "duplicates": duplicates})
 
 
 def _claim(plan: Plan, fresh: bool) -> Dataset:
     """Make the output folder this job's, and put right what a crash left."""
+    check_store(plan.job)
     dataset = Dataset(open_storage(plan.job.output.path))
     try:
         if fresh:

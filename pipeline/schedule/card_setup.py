@@ -61,4 +61,5 @@ def card_setup(
         prefix_caching=bool(arguments.get("enable_prefix_caching", True)),
         dense_retention=arguments.get("prefix_cache_retention_interval", 0) is None,
         overrun=0 if card.is_cpu else CUDA_BATCHES_IN_FLIGHT - 1,
+        weights_bytes=weights.text_bytes,
     )

@@ -1,9 +1,9 @@
 """How long completions turn out: learned from those of this job, for those still to come.
 
-A survival model with a constant hazard within each of a few dozen bins (the piecewise
-exponential estimator: deaths over tokens at risk). Unlike a histogram of finished lengths it is
-not fooled by the first ones to finish being the short ones: a request that still runs counts as
-having survived so far, as does one that was cut off at its own limit.
+The actuarial estimator of survival (a life table over a few dozen bins; Kaplan and Meier 1958 is
+its limit for narrow ones). Unlike a histogram of finished lengths it is not fooled by the first
+ones to finish being the short ones: a request that still runs counts as having survived so far,
+as does one that was cut off at its own limit.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class OutputLengths:
         self._edges = edges.astype(np.float64)
         self._prior = 1 / max(prior_mean or self.limit / 2, 1.0)  # hazard per token
         self._ended = np.zeros((1 + MAX_GROUPS, len(self._width)))  # row 0: all groups
-        self._at_risk = np.zeros_like(self._ended)  # tokens
+        self._at_risk = np.zeros_like(self._ended)  # completions that came so far
         self._groups: dict[int, int] = {}  # the caller's group -> row
         self.observed = 0
 
@@ -49,14 +49,16 @@ class OutputLengths:
     def observe(self, group: int, tokens: int, *, cut: bool = False) -> None:
         """One more finished completion. ``cut``: at its limit, so it would have been longer."""
         self.observed += 1
-        spent = self._spent(np.array([tokens - 0.5 if not cut else tokens], np.float64))[0]
+        lived = self._lived(np.array([tokens], np.float64))[0]
+        last = max(int(np.searchsorted(self._edges, tokens, "left")) - 1, 0)
+        last = min(last, len(self._width) - 1)
+        if not cut:
+            lived[last] = 1
         for row in {0, self.row(group)}:
             self._ended[row] *= 1 - 1 / _REMEMBERED
             self._at_risk[row] *= 1 - 1 / _REMEMBERED
-            self._at_risk[row] += spent
-            if not cut:
-                last = int(np.searchsorted(self._edges, tokens, "left")) - 1
-                self._ended[row, min(max(last, 0), len(self._width) - 1)] += 1
+            self._at_risk[row] += lived
+            self._ended[row, last] += not cut
 
     def curves(self, rows: NDArray[np.int64], generated: NDArray[np.int64]) -> NDArray[np.float32]:
         """Log-survival, float32 [1 + groups, limit + 2]: entry n is log P(longer than n).
@@ -66,18 +68,19 @@ class OutputLengths:
         used = 1 + min(len(self._groups), MAX_GROUPS)
         ended, at_risk = self._ended[:used], self._at_risk[:used].copy()
         if len(rows):
-            spent = self._spent(generated.astype(np.float64))
-            at_risk[0] += spent.sum(0)
+            lived = self._lived(generated.astype(np.float64))
+            at_risk[0] += lived.sum(0)
             inner = rows > 0
-            np.add.at(at_risk, rows[inner], spent[inner])
-        # the prior has lived through every bin as a request of its mean length does
-        alive = _PRIOR_WEIGHT * np.exp(-self._prior * self._low)
-        prior_risk = alive * self._width
-        whole = (ended[0] + prior_risk * self._prior) / (at_risk[0] + prior_risk)
-        survivors = _GROUP_WEIGHT * np.exp(-np.concatenate([[0], np.cumsum(whole * self._width)]))
-        risk = np.maximum(survivors[:-1], 1e-3) * self._width
-        hazard = (ended + risk * whole) / (at_risk + risk)
-        hazard[0] = whole
+            np.add.at(at_risk, rows[inner], lived[inner])
+        # the prior has come into every bin as a request of its mean length does
+        prior_risk = _PRIOR_WEIGHT * np.exp(-self._prior * self._low)
+        prior_ends = prior_risk * (1 - np.exp(-self._prior * self._width))
+        whole = (ended[0] + prior_ends) / (at_risk[0] + prior_risk)
+        alive = np.cumprod(1 - whole)
+        risk = _GROUP_WEIGHT * np.maximum(np.concatenate([[1.0], alive[:-1]]), 1e-3)
+        ends = (ended + risk * whole) / (at_risk + risk)  # the share that ends in each bin
+        ends[0] = whole
+        hazard = -np.log1p(-np.minimum(ends, 1 - 1e-9)) / self._width  # per token
         total = np.concatenate(
             [np.zeros((len(hazard), 1)), np.cumsum(hazard * self._width, 1)], axis=1
         )
@@ -94,6 +97,7 @@ class OutputLengths:
         curve = self.curves(none, none)[row]
         return float(np.exp(curve[: min(max_tokens, self.limit)]).sum())
 
-    def _spent(self, tokens: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Tokens spent in each bin on the way to ``tokens``: [len(tokens), bins]."""
-        return np.clip(tokens[:, None] - self._low, 0, self._width)
+    def _lived(self, tokens: NDArray[np.float64]) -> NDArray[np.float64]:
+        """How much of each bin lies before ``tokens``, 0..1: [len(tokens), bins]."""
+        lived: NDArray[np.float64] = np.clip((tokens[:, None] - self._low) / self._width, 0, 1)
+        return lived

@@ -25,9 +25,11 @@ class Figures:
     tail_idle_share: float
 
     @classmethod
-    def of(cls, cards: Sequence[CardSim], makespan: float) -> Figures:
-        """``makespan``: seconds until the last row of all cards ended."""
-        output = sum(card.totals.output_tokens for card in cards)
+    def of(cls, cards: Sequence[CardSim], makespan: float, output: int | None = None) -> Figures:
+        """``makespan``: seconds until the last row of all cards ended. ``output``: tokens that
+        count, where not all that the cards gave do (None)."""
+        if output is None:
+            output = sum(card.totals.output_tokens for card in cards)
         computed = sum(card.computed_tokens for card in cards)
         recomputed = sum(card.recomputed_tokens for card in cards)
         busy = sum(card.totals.busy for card in cards)
@@ -46,25 +48,38 @@ class Figures:
 
 @dataclass(frozen=True)
 class Outcome:
-    """``errors``: rows that fit no card."""
+    """``errors``: rows that cannot run. ``deaths``: of engines, and ``rows_lost``: begun or
+    finished by those, and computed again."""
 
     whole: Figures
     cards: tuple[tuple[CardSim, Figures], ...]
     errors: tuple[NeverFits, ...]
+    deaths: int = 0
+    rows_lost: int = 0
 
     @classmethod
-    def of(cls, cards: Sequence[CardSim], errors: Sequence[NeverFits] | None = None) -> Outcome:
-        """After the end. ``errors``: None for all that the cards refused."""
+    def of(
+        cls,
+        cards: Sequence[CardSim],
+        errors: Sequence[NeverFits] = (),
+        *,
+        output_tokens: int | None = None,
+        deaths: int = 0,
+        rows_lost: int = 0,
+    ) -> Outcome:
+        """After the end. ``errors``: beside those of the cards. ``output_tokens``: of rows that
+        count, where some were computed twice."""
         makespan = max((card.totals.last_end for card in cards), default=0.0)
-        if errors is None:
-            errors = [error for card in cards for error in card.errors]
         each = tuple((card, Figures.of([card], makespan)) for card in cards)
-        return cls(Figures.of(cards, makespan), each, tuple(errors))
+        own = [error for card in cards for error in card.errors]
+        whole = Figures.of(cards, makespan, output_tokens)
+        return cls(whole, each, (*errors, *own), deaths, rows_lost)
 
     def as_json(self) -> dict[str, Any]:
         """The documented keys. Times in seconds, shares of 1."""
         return {
             **_rounded(self.whole),
+            **({"deaths": self.deaths, "rows_lost": self.rows_lost} if self.deaths else {}),
             "per_gpu": [
                 {"gpu": card.name, "rows": card.totals.rows, **_rounded(figures)}
                 for card, figures in self.cards

@@ -66,8 +66,8 @@ class Packer:
         self._lengths = lengths
         self._full, self._sliding = layout.full_groups, layout.sliding_groups
         self._window_blocks = -(-layout.geometry.sliding_window // layout.block_size) + 1
-        beyond = range(1024, lengths.limit, 512)
-        self._horizon = np.array([h for h in (*_HORIZON, *beyond) if h <= lengths.limit], np.int64)
+        ahead = {*_HORIZON, *range(1024, lengths.limit, 512), lengths.limit - 1}
+        self._horizon = np.array(sorted(h for h in ahead if h < lengths.limit), np.int64)
         self._slots: dict[int, int] = {}  # request id -> place in the arrays
         self._demands: list[Demand] = []
         size = max_num_seqs + 8

@@ -41,6 +41,7 @@ class CardSetup:
     prefix_caching: bool = True
     dense_retention: bool = False
     overrun: int = 0
+    weights_bytes: int = 0  # of the text model; for forecasts of a card's speed
 
 
 @dataclass(frozen=True, slots=True)

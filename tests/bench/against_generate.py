@@ -131,7 +131,7 @@ def main() -> None:
     parser.add_argument("tables", nargs="*", default=["held", "free", "tweets"])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--held-rows", type=int, default=96)
-    parser.add_argument("--free-rows", type=int, default=256)
+    parser.add_argument("--free-rows", type=int, default=192)
     parser.add_argument("--tweets-rows", type=int, default=1000)
     parser.add_argument("--blocks", type=int, default=750)
     parser.add_argument("--sweep", default="6,8,10,12,14,20")

@@ -92,6 +92,20 @@ def test_a_request_that_can_never_fit_is_an_error_row(ask, trace) -> None:
     assert "1 can never run" in ask("simulate", "--trace", trace(prompt_tokens=prompts), *ON).out
 
 
+def test_several_cards_share_the_rows(ask, trace) -> None:
+    rack = ("--model", "gemma-3-12b", "--gpu", "rtx3090:2,rtx4090")
+    done = ask("simulate", "--trace", trace(), *rack, "--json")
+    assert done.code == 0, done.err
+    assert [one["gpu"] for one in done.json["per_gpu"]] == ["rtx3090-1", "rtx3090-2", "rtx4090-1"]
+    assert sum(one["rows"] for one in done.json["per_gpu"]) == 40
+
+
+def test_engines_that_die_are_counted(ask, trace) -> None:
+    done = ask("simulate", "--trace", trace(), *ON, "--failures", "300")
+    assert done.code == 0, done.err
+    assert "engine death" in done.out
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

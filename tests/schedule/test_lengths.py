@@ -1,48 +1,98 @@
+"""How long completions turn out, learned from a job's own."""
+
 from __future__ import annotations
 
-from hypothesis import given
-from hypothesis import strategies as st
+import numpy as np
+import pytest
 
-from pipeline.schedule.lengths import OutputLengths
-from tests.samples import quick
+from pipeline.schedule.lengths import MAX_GROUPS, OutputLengths
 
-
-def after(*seen: int) -> OutputLengths:
-    lengths = OutputLengths()
-    for tokens in seen:
-        lengths.observe(tokens)
-    return lengths
+NONE = np.zeros(0, np.int64)
 
 
-def test_while_little_was_seen_the_limit_is_expected() -> None:
-    assert after(*[5] * 31).expected(256) == 256
+def lognormal(count: int, seed: int = 0) -> list[int]:
+    dice = np.random.default_rng(seed)
+    return [int(n) for n in np.minimum(1 + dice.lognormal(5, 0.9, count), 1024)]
 
 
-def test_when_enough_was_seen_it_is_believed() -> None:
-    assert after(*[5] * 32).expected(256) == 5
+def learned(lengths: list[int], limit: int = 1024, group: int = 0) -> OutputLengths:
+    made = OutputLengths(limit)
+    for n in lengths:
+        made.observe(group, n, cut=n >= limit)
+    return made
 
 
-def test_nine_tenths_of_completions_are_no_longer_than_expected() -> None:
-    assert after(*range(1, 101)).expected(256) == 90
+def survival(lengths: OutputLengths, group: int = 0) -> np.ndarray:
+    row = lengths.row(group)
+    return np.exp(lengths.curves(NONE, NONE)[row])
 
 
-def test_no_more_than_the_limit_is_expected() -> None:
-    assert after(*[200] * 50).expected(10) == 10
+def test_before_anything_was_seen_half_the_limit_is_expected() -> None:
+    assert OutputLengths(1024).expected(0, 1024) == pytest.approx(512, rel=0.2)
 
 
-def test_a_change_is_noticed() -> None:
-    lengths = after(*[5] * 100)
-    assert lengths.expected(256) == 5
-    for _ in range(4096):
-        lengths.observe(99)
-
-    assert lengths.expected(256) == 99
+def test_a_given_prior_is_believed_until_rows_are_seen() -> None:
+    assert OutputLengths(1024, prior_mean=20).expected(0, 1024) == pytest.approx(20, rel=0.1)
 
 
-@quick
-@given(st.lists(st.integers(1, 500), max_size=100), st.integers(1, 500))
-def test_what_is_expected_is_possible(seen: list[int], limit: int) -> None:
-    expected = after(*seen).expected(limit)
+def test_the_curve_follows_the_lengths_seen() -> None:
+    seen = lognormal(3000)
+    alive = survival(learned(seen))
 
-    assert 1 <= expected <= limit
-    assert expected == limit or expected in seen
+    for n in (16, 50, 100, 200, 400, 800):
+        assert alive[n] == pytest.approx(np.mean([s > n for s in seen]), abs=0.02)
+
+
+def test_the_mean_is_that_of_the_lengths_seen() -> None:
+    seen = lognormal(3000)
+
+    assert learned(seen).expected(0, 1024) == pytest.approx(np.mean(seen), rel=0.03)
+
+
+def test_nobody_outlives_what_was_cut_off_at_the_limit_alone() -> None:
+    """All were cut: none ended by itself, so all are expected to reach the limit."""
+    alive = survival(learned([64] * 200, limit=64))
+
+    assert alive[63] > 0.95
+
+
+def test_the_first_to_finish_do_not_make_all_look_short() -> None:
+    """Of 100 that started together 20 have ended by token 50: the others count as alive."""
+    lengths = learned([10, 20, 30, 40, 50] * 4)
+    rows = np.full(80, lengths.row(0))
+    alive = np.exp(lengths.curves(rows, np.full(80, 50))[lengths.row(0)])
+
+    assert alive[50] == pytest.approx(0.8, abs=0.05)
+
+
+def test_groups_are_told_apart() -> None:
+    lengths = learned([400] * 100, group=1)
+    for _ in range(100):
+        lengths.observe(2, 8)
+
+    assert lengths.expected(1, 1024) > 300
+    assert lengths.expected(2, 1024) < 30
+
+
+def test_a_new_group_begins_as_the_others_are() -> None:
+    lengths = learned([100] * 100, group=1)
+
+    assert lengths.expected(99, 1024) == pytest.approx(lengths.expected(1, 1024), rel=0.2)
+
+
+def test_too_many_groups_become_one() -> None:
+    lengths = OutputLengths(64)
+
+    assert {lengths.row(g) for g in range(MAX_GROUPS + 9)} == set(range(MAX_GROUPS + 1))
+
+
+def test_a_drift_is_followed() -> None:
+    lengths = learned([500] * 4000)
+    for _ in range(6000):
+        lengths.observe(0, 20)
+
+    assert lengths.expected(0, 1024) < 60
+
+
+def test_a_limit_caps_what_is_expected() -> None:
+    assert learned([400] * 100).expected(0, 50) <= 50

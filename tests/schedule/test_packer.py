@@ -1,168 +1,213 @@
-"""The packer: blocks are neither made nor lost, and no one is let in who does not fit."""
+"""Which requests may be in an engine at once."""
 
 from __future__ import annotations
 
-import itertools
-from typing import Any
+import random
+from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from pipeline.budget.kv import KvLayout
+from pipeline.model.geometry import Geometry
 from pipeline.schedule.lengths import OutputLengths
-from pipeline.schedule.packer import Packer
-from pipeline.schedule.request import Request
-from pipeline.spec.sampling import Sampling
-from tests.samples import GEMMA_270M, quick
+from pipeline.schedule.packer import Demand, Packer
+from pipeline.schedule.prefixes import block_keys
 
-LAYOUT = KvLayout(GEMMA_270M, 16, 2048)
-IDS = itertools.count()
-
-
-def request(prompt: int, output: int = 16, shared: int = 0, **more: Any) -> Request:
-    ids = [1] * prompt
-    return Request(next(IDS), ids, Sampling(max_tokens=output), shared_tokens=shared, **more)
-
-
-def packer(pool: int = 1000, max_num_seqs: int = 8) -> Packer:
-    return Packer(LAYOUT, pool, max_num_seqs, OutputLengths())
-
-
-@st.composite
-def requests(draw: st.DrawFn) -> Request:
-    prompt = draw(st.integers(1, 2000))
-    shared = draw(st.integers(0, prompt)) // 16 * 16
-    return request(prompt, draw(st.integers(1, 300)), shared)
+GEOMETRY = Geometry(
+    n_global=3,
+    n_sliding=15,
+    hidden=640,
+    ffn=2048,
+    query_heads=4,
+    kv_heads=1,
+    head_dim=256,
+    sliding_window=512,
+    vocabulary=262_144,
+    context=32_768,
+)
+LAYOUT = KvLayout(GEOMETRY, block_size=16, chunk=2048)
 
 
-class Conservation(RuleBasedStateMachine):
-    """Requests come, are refused, are let in and end, in any order."""
-
-    @initialize(pool=st.integers(1, 3000), seqs=st.integers(1, 6))
-    def begin(self, pool: int, seqs: int) -> None:
-        self.pool, self.seqs = pool, seqs
-        self.packer = packer(pool, seqs)
-        self.running: list[int] = []
-
-    @rule(one=requests())
-    def offer(self, one: Request) -> None:
-        free = self.packer.free
-        if self.packer.refusal(one) is None:
-            fits = self.packer.blocks_for(one) <= free
-            assert fits or not self.running
-            self.packer.admit(one)
-            self.running.append(one.id)
-
-    @rule(which=st.integers(0, 5), length=st.none() | st.integers(1, 300))
-    def finish(self, which: int, length: int | None) -> None:
-        if self.running:
-            self.packer.finished(self.running.pop(which % len(self.running)), length)
-
-    @invariant()
-    def blocks_are_free_or_held(self) -> None:
-        if hasattr(self, "packer"):
-            assert self.packer.free + self.packer.held == self.pool
-            assert self.packer.held >= 0
-
-    @invariant()
-    def no_more_run_than_may(self) -> None:
-        if hasattr(self, "packer"):
-            assert self.packer.running == len(self.running) <= self.seqs
-
-    @invariant()
-    def only_a_request_alone_may_hold_more_than_there_is(self) -> None:
-        if hasattr(self, "packer") and len(self.running) > 1:
-            assert self.packer.free >= 0 or self.packer.held > self.pool
-
-    def teardown(self) -> None:
-        """When all have ended, everything is free again."""
-        if hasattr(self, "packer"):
-            for one in self.running:
-                self.packer.finished(one)
-            assert (self.packer.held, self.packer.running) == (0, 0)
+def packer(
+    pool: int, *, seen: int | None = None, limit: int = 256, max_num_seqs: int = 64
+) -> Packer:
+    """``seen``: all completions so far had so many tokens."""
+    lengths = OutputLengths(limit)
+    for _ in range(500 if seen else 0):
+        lengths.observe(0, seen or 0)
+    return Packer(LAYOUT, pool, max_num_seqs, lengths)
 
 
-TestConservation = Conservation.TestCase
-TestConservation.settings = quick
+def demand(number: int, prompt: int = 100, most: int = 256, ids: Sequence[int] | None = None) -> Demand:
+    keys = block_keys(ids, LAYOUT.block_size) if ids else ()
+    return Demand(number, len(ids) if ids else prompt, most, keys)
 
 
-def test_a_request_is_charged_for_its_expected_end() -> None:
-    assert packer().blocks_for(request(100, output=50)) == LAYOUT.blocks(150)
-
-
-def test_a_shared_prefix_is_charged_once() -> None:
-    alone, sharing = request(320, output=16), request(320, output=16, shared=160)
-
-    saved = packer().blocks_for(alone) - packer().blocks_for(sharing)
-    assert saved == LAYOUT.blocks(160)
-
-
-@quick
-@given(requests())
-def test_a_request_is_never_charged_less_than_nothing(one: Request) -> None:
-    assert packer().blocks_for(one) >= 0
-
-
-def test_a_request_for_probabilities_is_charged_one_token() -> None:
-    asked = request(100, output=256, logprob_ids=(1, 2))
-
-    assert asked.max_new_tokens == 1
-    assert packer().blocks_for(asked) == LAYOUT.blocks(101)
-
-
-def test_a_request_alone_is_always_let_in() -> None:
-    assert packer(pool=1).refusal(request(1000)) is None
-
-
-def test_a_full_cache_refuses() -> None:
-    full = packer(pool=LAYOUT.blocks(116) * 2 - 1)
-    full.admit(request(100))
-
-    assert full.refusal(request(100)) == "the KV cache is full"
-
-
-def test_what_just_fits_is_let_in() -> None:
-    made = packer(pool=LAYOUT.blocks(116) * 2)
-    made.admit(request(100))
-
-    assert made.refusal(request(100)) is None
-
-
-def test_a_full_house_refuses() -> None:
-    full = packer(max_num_seqs=1)
-    full.admit(request(10))
-
-    assert full.refusal(request(10)) == "max_num_seqs requests are running"
-
-
-def test_asking_changes_nothing() -> None:
-    made = packer()
-    made.refusal(request(100))
-
-    assert (made.held, made.running) == (0, 0)
-
-
-def test_the_end_of_a_request_frees_what_it_was_charged_for() -> None:
-    """Even if lengths have been learned meanwhile."""
-    made = packer(pool=10_000, max_num_seqs=100)
-    admitted = [request(100, output=256) for _ in range(40)]
-    for one in admitted:
+def fill(made: Packer, count: int, **how: int) -> int:
+    """Admit as many of ``count`` alike requests as may be. Returns how many were."""
+    for number in range(count):
+        one = demand(number, **how)
+        if made.refusal(one):
+            return number
         made.admit(one)
-    for one in admitted:
-        made.finished(one.id, 5)
-
-    assert made.held == 0
-    assert made.blocks_for(request(100, output=256)) == LAYOUT.blocks(105)
+        made.check()
+    return count
 
 
-@pytest.mark.parametrize("length", [None, 7])
-def test_ending_twice_is_an_error(length: int | None) -> None:
-    made = packer()
-    one = request(10)
-    made.admit(one)
-    made.finished(one.id, length)
+class TestAdmission:
+    def test_one_alone_is_always_admitted(self) -> None:
+        assert packer(1).refusal(demand(0)) is None
 
-    with pytest.raises(KeyError):
-        made.finished(one.id, length)
+    def test_no_more_than_max_num_seqs(self) -> None:
+        assert fill(packer(100_000, max_num_seqs=3), 9) == 3
+
+    def test_a_prompt_that_does_not_fit_now_waits(self) -> None:
+        made = packer(LAYOUT.prefill_blocks(400) + 5, seen=1)
+        made.admit(demand(0, prompt=400))
+
+        assert made.refusal(demand(1, prompt=400)) == "the KV cache is full"
+
+    def test_room_for_the_growth_to_come_is_kept(self) -> None:
+        """Prompts alone would fit many more than prompts with their completions do."""
+        pool = LAYOUT.blocks(356) * 10
+        short, long = packer(pool, seen=4), packer(pool, seen=250)
+
+        assert fill(short, 64) > 1.5 * fill(long, 64)
+
+    def test_with_known_lengths_the_pool_is_filled_and_not_more(self) -> None:
+        """All have the same length and are admitted together: their peak is their end."""
+        made = packer(LAYOUT.blocks(100 + 256) * 10, limit=256)
+        for _ in range(500):
+            made._lengths.observe(0, 256, cut=True)
+
+        assert 9 <= fill(made, 64) <= 10
+
+    def test_requests_about_to_end_make_room_beforehand(self) -> None:
+        """Their blocks count for a newcomer's growth: it will need them when they are gone."""
+        made = packer(LAYOUT.blocks(216) * 8 + LAYOUT.prefill_blocks(48), seen=200)
+        admitted = fill(made, 64, prompt=16)
+        before = made.refusal(demand(99, prompt=16))
+        made.generated(range(admitted), 190)
+
+        assert before is not None
+        assert made.refusal(demand(99, prompt=16)) is None
+
+    def test_more_caution_admits_fewer(self) -> None:
+        bold, careful = packer(3000, seen=60), packer(3000, seen=60)
+        bold.caution, careful.caution = 0.0, 4.0
+
+        assert fill(careful, 64) < fill(bold, 64)
+
+    def test_a_request_that_never_fits_is_known(self) -> None:
+        made = packer(50)
+
+        assert made.never_fits(demand(0, prompt=1000)) == LAYOUT.prefill_blocks(1000)
+        assert made.never_fits(demand(0, prompt=16)) is None
+
+
+class TestCaution:
+    def test_recomputation_raises_it(self) -> None:
+        made = packer(3000)
+        before = made.caution
+        made.recomputed(500)
+
+        assert made.caution > before
+
+    def test_calm_work_lowers_it(self) -> None:
+        made = packer(3000)
+        before = made.caution
+        made.admit(demand(0))
+        made.generated([0], 200)
+
+        assert made.caution < before
+
+    def test_it_stays_within_bounds(self) -> None:
+        made = packer(3000)
+        made.recomputed(10**9)
+        assert made.caution == 4.0
+
+        made.admit(demand(0))
+        made.generated([0], 10**9)
+        assert made.caution == -1.0
+
+
+class TestSharing:
+    IDS = tuple(range(320))  # twenty whole blocks
+
+    def test_a_shared_prefix_is_counted_once(self) -> None:
+        made = packer(10_000, seen=4)
+        made.admit(demand(0, ids=self.IDS))
+        alone = made.held
+        made.admit(demand(1, ids=[*self.IDS, *range(1000, 1016)]))
+
+        assert made.held == alone + LAYOUT.blocks(16)
+
+    def test_it_is_kept_while_anyone_needs_it(self) -> None:
+        made = packer(10_000, seen=4)
+        made.admit(demand(0, ids=self.IDS))
+        alone = made.held
+        made.admit(demand(1, ids=self.IDS))
+        made.finished(0, 4)
+
+        assert made.held == alone
+
+    def test_it_is_given_back_with_the_last(self) -> None:
+        made = packer(10_000, seen=4)
+        for number in range(3):
+            made.admit(demand(number, ids=self.IDS))
+        for number in range(3):
+            made.finished(number, 4)
+
+        assert made.held == 0
+        made.check()
+
+    def test_sharing_lets_more_in(self) -> None:
+        apart, together = packer(1500, seen=4), packer(1500, seen=4)
+        dice = random.Random(0)
+        for number in range(64):
+            for made, ids in (
+                (apart, [dice.randrange(999) for _ in self.IDS]),
+                (together, [*self.IDS[:-16], *(dice.randrange(999) for _ in range(16))]),
+            ):
+                one = demand(number, ids=ids)
+                if made.refusal(one) is None:
+                    made.admit(one)
+
+        assert together.running > 3 * apart.running
+
+
+def test_what_is_free_and_what_is_held_is_the_pool_whatever_happens() -> None:
+    """Random requests, prefixes, lengths and ends; the books are counted anew after each event."""
+    dice = random.Random(7)
+    made = packer(4000, limit=300, max_num_seqs=20)
+    alive: dict[int, int] = {}
+    for number in range(600):
+        start = list(range(dice.choice([0, 40, 200, 700])))
+        ids = [*start, *(dice.randrange(10_000) for _ in range(dice.randrange(1, 400)))]
+        one = demand(number, ids=ids)
+        if made.refusal(one) is None:
+            made.admit(one)
+            alive[number] = 0
+        made.check()
+        made.generated(alive)
+        for running in list(alive):
+            alive[running] += 1
+            if dice.random() < 0.1:
+                made.finished(running, alive.pop(running) if dice.random() < 0.9 else None)
+                alive.pop(running, None)
+                made.check()
+    for running in list(alive):
+        made.finished(running, 5)
+
+    assert (made.running, made.held, made.free) == (0, 0, 4000)
+
+
+@pytest.mark.parametrize("size", [16, 32])
+def test_block_keys_are_equal_exactly_for_equal_beginnings(size: int) -> None:
+    one, other = list(range(200)), [*range(100), 0, *range(101, 200)]
+    keys, others = block_keys(one, size), block_keys(other, size)
+
+    assert len(keys) == 200 // size
+    assert [a == b for a, b in zip(keys, others, strict=True)] == [
+        (i + 1) * size <= 100 for i in range(200 // size)
+    ]

@@ -113,12 +113,15 @@ class Workplace:
 def sharegpt(
     folder: Path, rows: int, *, skip: int = 0, engine: Mapping[str, Any] | None = None
 ) -> Workplace:
-    """ShareGPT's first turns with the recorded lengths of the answers, hidden from all systems."""
-    chosen = sharegpt_rows(rows, skip=skip)
-    assert len(chosen) == rows
+    """ShareGPT's first turns, each one once, with the recorded lengths of the answers, hidden
+    from all systems."""
+    chosen: dict[str, int] = {}
+    for text, length in sharegpt_rows(2 * rows, skip=skip):
+        chosen.setdefault(text, length)
+    texts = list(chosen)[:rows]
+    lengths = [chosen[text] for text in texts]
+    assert len(texts) == rows
     (folder / "input").mkdir(parents=True)
-    texts = [text for text, _ in chosen]
-    lengths = [length for _, length in chosen]
     pq.write_table(pa.table({"prompt": texts}), folder / "input/part-0.parquet")
     sampling = {"max_tokens": _LONGEST_ANSWER, "ignore_eos": True, "temperature": 0.0}
     job = {
@@ -132,7 +135,7 @@ def sharegpt(
     }
     ids = tokenizer().encode_batch(texts)
     by_prompt = dict(zip(map(tuple, ids), lengths, strict=True))
-    tokens = sum(by_prompt[tuple(prompt)] for prompt in ids)  # a repeated prompt: its last length
+    assert len(by_prompt) == rows
     return Workplace(
         folder,
         job,
@@ -140,7 +143,7 @@ def sharegpt(
         MARK,
         rows,
         sampling,
-        tokens=tokens,
+        tokens=sum(lengths),
         environment=install(folder, by_prompt.items()),
     )
 
