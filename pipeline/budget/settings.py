@@ -24,6 +24,7 @@ _SCORED_CHUNK = 512
 _MAX_NUM_SEQS, _STEP = 256, 8
 _SPARE_SEQS = 1.25  # the cache is to be the limit, not the number of requests
 _WORTH_IT = 1.05  # a setting off its default must hold this many times the requests
+_UNSEEN_SHARE = 0.25
 _UNSEEN = 4  # rows that were not sampled may be so many times as long as the longest sampled
 _SHORTEST_CONTEXT = 4096
 _CERTAIN = 0.9  # of the KV cache: vLLM measures, and may find a little less than predicted
@@ -55,15 +56,22 @@ def choose_settings(
     max_tokens: int,
     given: Mapping[str, Any],
     overhead_correction: int | None = None,
+    expected_tokens: float | None = None,
 ) -> EngineChoice:
     """Arguments for one engine on ``card``: ``given`` ones as they are, the others chosen.
 
-    ``max_tokens``: the longest answer. ``overhead_correction``: bytes that an engine on such a
+    ``max_tokens``: the longest answer. ``expected_tokens``: an answer in the mean, if known;
+    else a quarter of the longest, for the engine's limits must not be what holds it back (how
+    many requests really run is decided while they do). ``overhead_correction``: bytes that an engine on such a
     card last reported. What cannot work is not found here: see ``pipeline.budget.fit``.
     """
     if card.is_cpu:
         return _cpu_choice(geometry, weights, shape, max_tokens, given, card.vram_bytes)
-    return _GpuChooser(geometry, weights, card, shape, max_tokens, given, overhead_correction).go()
+    if expected_tokens is None:
+        expected_tokens = max_tokens * _UNSEEN_SHARE
+    return _GpuChooser(
+        geometry, weights, card, shape, max_tokens, expected_tokens, given, overhead_correction
+    ).go()
 
 
 def setup_of(
@@ -117,11 +125,13 @@ class _GpuChooser:
         card: Card,
         shape: PromptShape,
         max_tokens: int,
+        expected_tokens: float,
         given: Mapping[str, Any],
         overhead_correction: int | None,
     ) -> None:
         self.geometry, self.weights, self.card = geometry, weights, card
-        self.mean = max(1, round(shape.mean) + max_tokens)
+        # those that run together are, in the mean, halfway through their answers
+        self.mean = max(1, round(shape.mean + expected_tokens / 2))
         self.longest = max(shape.longest + max_tokens, self.mean)
         self.shared = shape.shared_prefix
         self.given = given

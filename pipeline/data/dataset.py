@@ -45,7 +45,7 @@ ANSWERS = f"{STATE}/answers"
 SUMMARY = f"{STATE}/summary.json"
 REPORT = f"{STATE}/report.md"
 SUCCESS = "_SUCCESS"
-_READERS = 8  # threads
+_READERS, _RECORDS = 8, 64  # threads, and what one of them reads at a time
 OUTPUT_NAME = re.compile(r"\d{5}-\d{12}\.parquet")
 
 
@@ -181,12 +181,14 @@ class Dataset:
         commits: dict[str, CommitRecord] = {}
         cuts: dict[str, int] = {}
         names = [path for path, _ in self.storage.files(COMMITS)]
+        chunks = [names[i : i + _RECORDS] for i in range(0, len(names), _RECORDS)]
         with ThreadPoolExecutor(_READERS) as pool:
-            for record in pool.map(self._record, names, chunksize=64):
-                if isinstance(record, CommitRecord):
-                    commits[record.unit] = record
-                elif record is not None:
-                    cuts[record.unit] = record.cut
+            for records in pool.map(lambda chunk: [self._record(p) for p in chunk], chunks):
+                for record in records:
+                    if isinstance(record, CommitRecord):
+                        commits[record.unit] = record
+                    elif record is not None:
+                        cuts[record.unit] = record.cut
         return State(commits, cuts)
 
     def _record(self, path: str) -> CommitRecord | _Cut | None:

@@ -52,10 +52,12 @@ class EngineLoop:
         whole: Callable[[OpenUnit], None],
         heartbeat: Callable[[Progress], None],
         *,
+        expected_tokens: float | None = None,
         answer_once: bool = True,
         stored: AnswerStage | None = None,
     ) -> None:
-        """``max_tokens``: of a completion at the longest, where a row does not say otherwise."""
+        """``max_tokens``: of a completion at the longest; ``expected_tokens``: in the mean, as far
+        as is known. ``stored``: answers that other workers have kept."""
         facts = engine.facts
         layout = facts.layout(geometry)
         self._engine = engine
@@ -67,7 +69,9 @@ class EngineLoop:
             answers, self._compute, self._finish, enabled=answer_once, stored=stored
         )
         limits = (facts.max_num_seqs, facts.max_num_batched_tokens)
-        self._admission = Admission(Limits(layout, facts.num_blocks, *limits, max_tokens))
+        self._admission = Admission(
+            Limits(layout, facts.num_blocks, *limits, max_tokens), expected_tokens
+        )
         self._mirror = _mirror(engine, geometry)
         self._requests: dict[int, Request] = {}  # that wait for admission
         self._flights: dict[int, _Flight] = {}  # by request id

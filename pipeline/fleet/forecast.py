@@ -34,6 +34,7 @@ from pipeline.report.profile import RunRecord, mean_completion_tokens
 from pipeline.spec.job import Job
 
 _ROWS_TO_TRUST = 32  # finished rows from which on their answers' length is taken for all
+_GUESS = "a guess"
 _UNSEEN_ANSWER = 0.5  # of max_tokens, where no answer to such a prompt was ever seen
 _READY_SECONDS = {"simulated": 8.0, "cpu": 25.0, "gpu": 60.0}  # where nothing was measured
 _OTHER_SECONDS = 3.0
@@ -170,6 +171,7 @@ class Forecaster:
             self._longest_answer,
             scoring | arguments,
             self._overhead(crew),
+            self.known_answer_tokens,
         )
         reasons = {n: _SCORING_REASON for n in scoring if n not in arguments}
         return EngineChoice(chosen.arguments, chosen.reasons | reasons)
@@ -282,7 +284,13 @@ class Forecaster:
         if plan.sample.choice_tokens is not None:
             return plan.sample.choice_tokens, "the choices"
         limit = plan.job.sampling.max_tokens
-        return limit * _UNSEEN_ANSWER, f"a guess: half of max_tokens {limit}"
+        return limit * _UNSEEN_ANSWER, f"{_GUESS}: half of max_tokens {limit}"
+
+    @property
+    def known_answer_tokens(self) -> float | None:
+        """Tokens of an answer in the mean, where any was ever seen."""
+        tokens, basis = self._answer_tokens()
+        return None if basis.startswith(_GUESS) else tokens
 
     def _levers(self, crews: Sequence[Crew], made: Forecast) -> list[Lever | None]:
         """What else would change the time: tried on the same model of the job."""

@@ -82,7 +82,8 @@ def run(job: Job, options: RunOptions | None = None, watcher: Watcher | None = N
                 # the sample is read while Ray starts
                 forecaster.check(crews)
                 forecast = forecaster.forecast(crews)
-                final = _work(plan, forecast, cluster.ready(), watcher)
+                known = forecaster.known_answer_tokens
+                final = _work(plan, forecast, cluster.ready(), watcher, known)
         except KeyboardInterrupt:
             done = sum(r.tally.rows for r in dataset.records().values())
             raise JobFailed(
@@ -97,8 +98,10 @@ def run(job: Job, options: RunOptions | None = None, watcher: Watcher | None = N
     return summary
 
 
-def _work(plan: Plan, forecast: Forecast, cluster: Any, watcher: Watcher) -> Snapshot:
-    """Run workers until every unit is committed."""
+def _work(
+    plan: Plan, forecast: Forecast, cluster: Any, watcher: Watcher, expected_tokens: float | None
+) -> Snapshot:
+    """Run workers until every unit is committed. ``expected_tokens``: of an answer, if known."""
     from pipeline.fleet.cluster import CoordinatorHandle, Placement, WorkerHandle, wait_for_any
 
     job = plan.job
@@ -116,6 +119,7 @@ def _work(plan: Plan, forecast: Forecast, cluster: Any, watcher: Watcher) -> Sna
         model=plan.model,
         engine_arguments={p.crew.name: p.choice.arguments for p in forecast.placed},
         provenance=_provenance(plan),
+        expected_tokens=expected_tokens,
     )
 
     def placement(number: int) -> Placement:
@@ -267,6 +271,11 @@ def _work_done(final: Snapshot | None, started: float) -> Work:
         prompt_tokens=sum(p.prompt_tokens for p in workers),
         completion_tokens=sum(p.completion_tokens for p in workers),
         preemptions=sum(p.preemptions for p in workers),
+        recomputed_tokens=sum(p.recomputed_tokens for p in workers),
+        kv_count_error=max(
+            (e for p in workers if (e := p.kv_count_error) is not None), default=None
+        ),
+        timelines=[p.timeline for p in workers],
         seconds=max(max(p.last_step for p in workers) - first, 0.0),
         ready_seconds=first - started,
         engines=tuple(final.engines.values()),

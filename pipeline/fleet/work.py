@@ -31,6 +31,7 @@ class WorkerSpec:
     model: ModelFolder
     engine_arguments: Mapping[str, Mapping[str, Any]]  # by the name of the card
     provenance: Mapping[str, str]
+    expected_tokens: float | None = None  # of a completion in the mean, where any was ever seen
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,7 @@ def work(
             feeder,
             writer.put,
             heartbeat,
+            expected_tokens=spec.expected_tokens,
             answer_once=job.duplicates.answer_once,
             stored=stored,
         )

@@ -31,6 +31,7 @@ def write_report(
         _what_ran(summary),
         _counts(summary),
         _prediction(summary),
+        _over_time(summary),
         _errors(summary),
         _labels(summary, total),
         _scores(summary),
@@ -73,7 +74,14 @@ def _counts(s: Summary) -> str:
         ("rows/s", rate(s.rows_per_second)),
         ("prompt tokens/s", rate(s.prompt_tokens_per_second)),
         ("completion tokens/s", rate(s.completion_tokens_per_second)),
+        ("answered by an equal row's answer", count(s.duplicates)),
+        ("KV cache in use, mean", f"{s.mean_kv_use:.0%}"),
+        ("requests at once, mean", f"{s.mean_batch:.1f}"),
         ("preemptions", count(s.preemptions)),
+        (
+            "tokens computed again after them",
+            f"{count(s.recomputed_tokens)} ({s.recomputed_share:.2%})",
+        ),
     ]
     return "## Counts and rates\n\n" + _table(("", ""), rows)
 
@@ -97,6 +105,33 @@ def _prediction(s: Summary) -> str:
         + _table(("", "predicted", "actual", "difference"), rows)
         + f"\nThe prediction was {s.prediction_basis}{once}.\n"
     )
+
+
+def _over_time(s: Summary) -> str:
+    if not s.timeline or not s.work_seconds:
+        return ""
+    start = s.timeline[0]["start"]
+    rows = [
+        (
+            duration(i["start"] + i["seconds"] - start),
+            rate(i["rows"] / i["seconds"]),
+            rate(i["completion_tokens"] / i["seconds"]),
+            f"{i['batch']:.1f}",
+            f"{i['waiting']:.1f}",
+            f"{i['kv_use']:.0%}",
+            count(round(i["preemptions"])),
+            count(round(i["recomputed_tokens"])),
+        )
+        for i in s.timeline
+    ]
+    head = ("until", "rows/s", "tokens/s", "batch", "waiting", "KV use", "preempted", "recomputed")
+    text = "## Over time\n\n" + _table(head, rows)
+    if s.kv_count_error is not None:
+        text += (
+            f"\nrackmill's own count of the KV blocks and the engine's differed by at most "
+            f"{s.kv_count_error:.2%} of them.\n"
+        )
+    return text
 
 
 def _errors(s: Summary) -> str:

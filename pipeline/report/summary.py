@@ -8,6 +8,9 @@ from typing import Any
 
 from pipeline.data.tally import Tally
 from pipeline.engine.protocol import EngineFacts
+from pipeline.report.timeline import Interval, merged, resampled
+
+REPORTED_INTERVALS = 10
 
 
 @dataclass(frozen=True)
@@ -15,12 +18,17 @@ class Work:
     """What the engines did in this run, as opposed to what was there already.
 
     ``seconds``: from the first engine's first step to the last one's last completion.
+    ``kv_count_error``: the most by which our count of an engine's blocks was off its own, 0..1
+    of all blocks; None where none was kept. ``timelines``: one for each worker.
     """
 
     rows: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
     preemptions: int = 0
+    recomputed_tokens: int = 0
+    kv_count_error: float | None = None
+    timelines: Sequence[Sequence[Interval]] = ()
     seconds: float = 0.0
     ready_seconds: float = 0.0  # from the start of the run to the first engine's first step
     engines: Sequence[EngineFacts] = ()
@@ -52,6 +60,7 @@ class Summary:
     succeeded: int
     failed: int
     reused: int
+    duplicates: int  # rows answered by the answer to an equal one
     prompt_tokens: int
     completion_tokens: int
     seconds: float
@@ -61,6 +70,10 @@ class Summary:
     completion_tokens_per_second: float
     prompt_tokens_per_second: float
     preemptions: int
+    recomputed_tokens: int
+    recomputed_share: float  # of the tokens that the engines computed, 0..1
+    mean_kv_use: float  # share of the blocks held by running requests, mean over time, 0..1
+    mean_batch: float  # requests that got a token, mean over time
     output: str
     report: str
     model: str
@@ -76,6 +89,8 @@ class Summary:
     logprob: float | None = None  # of all scored tokens together, natural logarithm
     perplexity: float | None = None  # exp(-logprob / scored_tokens)
     versions: dict[str, str] = field(default_factory=dict)
+    kv_count_error: float | None = None
+    timeline: tuple[dict[str, float], ...] = ()
     model_seconds: float = 0.0  # of `seconds`, for fetching and converting the model, once
     predicted_seconds: float | None = None  # in all, without `model_seconds`
     predicted_ready_seconds: float | None = None
@@ -108,12 +123,16 @@ def summarize(
 ) -> Summary:
     """Put a run's facts together. ``total``: the tally of the whole dataset."""
     span = work.seconds
+    computed = work.prompt_tokens + work.completion_tokens + work.recomputed_tokens
+    intervals = resampled(work.timelines, REPORTED_INTERVALS)
+    over = merged(intervals) if intervals else Interval(0.0, 0.0)
     return Summary(
         name=name,
         rows=total.rows,
         succeeded=total.succeeded,
         failed=total.failed,
         reused=reused,
+        duplicates=total.duplicates,
         prompt_tokens=total.prompt_tokens,
         completion_tokens=total.completion_tokens,
         seconds=seconds,
@@ -123,6 +142,12 @@ def summarize(
         completion_tokens_per_second=work.completion_tokens / span if span else 0.0,
         prompt_tokens_per_second=work.prompt_tokens / span if span else 0.0,
         preemptions=work.preemptions,
+        recomputed_tokens=work.recomputed_tokens,
+        recomputed_share=work.recomputed_tokens / computed if computed else 0.0,
+        mean_kv_use=over.kv_use,
+        mean_batch=over.batch,
+        kv_count_error=work.kv_count_error,
+        timeline=tuple(asdict(i) for i in intervals),
         output=output,
         report=report,
         model=provenance["model"],

@@ -100,8 +100,9 @@ class Ledger:
         if self._state[unit] == _WHOLE:
             self._open_up(unit)
         pieces = self._open[unit]
-        at = next(i for i, p in enumerate(pieces) if p.start == span.start and p.holder is None)
-        piece = pieces[at]
+        at = 0
+        while (piece := pieces[at]).start != span.start or piece.holder is not None:
+            at += 1
         if span.stop < piece.stop:
             pieces.insert(at + 1, Piece(unit, span.stop, piece.stop, None))
             piece.stop = span.stop

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-_BINS_PER_OCTAVE = 4
+_BINS_PER_OCTAVE = 8
 _REMEMBERED = 2048  # completions: older ones fade, so that a drift in the data is followed
 _PRIOR_WEIGHT = 2.0  # completions that the prior counts as
 _GROUP_WEIGHT = 8.0  # completions of all groups that stand beside a group's own
@@ -80,15 +80,14 @@ class OutputLengths:
         risk = _GROUP_WEIGHT * np.maximum(np.concatenate([[1.0], alive[:-1]]), 1e-3)
         ends = (ended + risk * whole) / (at_risk + risk)  # the share that ends in each bin
         ends[0] = whole
-        hazard = -np.log1p(-np.minimum(ends, 1 - 1e-9)) / self._width  # per token
-        total = np.concatenate(
-            [np.zeros((len(hazard), 1)), np.cumsum(hazard * self._width, 1)], axis=1
-        )
+        alive = np.concatenate([np.ones((len(ends), 1)), np.cumprod(1 - ends, 1)], axis=1)
         tokens = np.arange(self.limit + 2)
         bins = np.clip(np.searchsorted(self._edges, tokens, "right") - 1, 0, len(self._width) - 1)
-        within = np.minimum(tokens - self._low[bins], self._width[bins])
-        curves: NDArray[np.float64] = -(total[:, bins] + hazard[:, bins] * within)
-        return curves.astype(np.float32)
+        within = np.minimum((tokens - self._low[bins]) / self._width[bins], 1)
+        # within a bin as many end at one place as at another
+        curves: NDArray[np.float64] = alive[:, bins] * (1 - ends[:, bins] * within)
+        logs: NDArray[np.float32] = np.log(np.maximum(curves, 1e-12)).astype(np.float32)
+        return logs
 
     def expected(self, group: int, max_tokens: int) -> float:
         """The mean length of a completion that ends at ``max_tokens`` at the latest, tokens."""

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 _FEW = 16  # of the oldest rows, from which the blend is chosen
+_SEEN = 64  # rows lately added, of which ``grouped`` is a mean
 _FORGET = 0.9  # of the blend's error, per choice: admissions long ago have ended
 
 
@@ -71,6 +72,9 @@ class Window:
         self._prefill = self._decode = 0.0  # sums over the waiting rows, tokens
         self._error = 0.0  # tokens of prefill admitted beyond the ratio
         self._fills = 0
+        # share of the rows added lately that have a prefix in common with another, beyond what
+        # all have in common: where there are such, a wide window finds more of them
+        self.grouped = 0.0
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -84,9 +88,20 @@ class Window:
         self._arrivals[row.id] = row.arrival
         self._queue.append(row.arrival)
         if row.keys:
-            insort(self._trie, (row.keys, row.arrival))
+            self._insert(row)
         self._shelve(row)
         self._decode += row.expected_tokens
+
+    def _insert(self, row: Candidate) -> None:
+        trie = self._trie
+        place = bisect_left(trie, (row.keys, row.arrival))
+        trie.insert(place, (row.keys, row.arrival))
+        shared = row.shared_blocks
+        if place:
+            shared = max(shared, _common(row.keys, trie[place - 1][0]))
+        if place + 1 < len(trie):
+            shared = max(shared, _common(row.keys, trie[place + 1][0]))
+        self.grouped += ((shared > _common(trie[0][0], trie[-1][0])) - self.grouped) / _SEEN
 
     def remove(self, row_id: int) -> Candidate:
         """Take a row out that is no longer wanted. Raises KeyError."""

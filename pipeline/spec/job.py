@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from posixpath import normpath
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -305,8 +306,8 @@ class Job(_Section):
 
     @model_validator(mode="after")
     def _the_store_is_not_the_output(self) -> Self:
-        store, output = self.duplicates.store, self.output.path.rstrip("/")
-        if store is not None and (store.rstrip("/") + "/").startswith(output + "/"):
+        store, output = self.duplicates.store, normpath(self.output.path)
+        if store is not None and f"{normpath(store)}/".startswith(f"{output}/"):
             raise ValueError("duplicates.store must lie outside of output.path")
         return self
 

@@ -38,7 +38,7 @@ from peers.workplace import MEMORY, Workplace, labelled_tweets, sharegpt
 from pipeline.engine.machine import cpu_environment
 from pipeline.engine.vllm_engine import environment
 
-BLOCK_SIZE = 32
+BLOCK_SIZE, LONGEST = 32, 3072  # tokens; the rows' prompts have up to 1,024
 BARE = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_LOGGING_LEVEL": "WARNING"}
 PRELOADED = BARE | cpu_environment(0, 1)
 OURS = "rackmill run"
@@ -50,7 +50,7 @@ def alike() -> dict[str, str]:
 
 
 def held(folder: Path, rows: int, rounds: int, blocks: int, sweep: list[int]) -> dict[str, Any]:
-    cache = {"num_gpu_blocks_override": blocks, "block_size": BLOCK_SIZE}
+    cache = {"num_gpu_blocks_override": blocks, "block_size": BLOCK_SIZE, "max_model_len": LONGEST}
     work = sharegpt(folder, rows, engine=cache)
     base = {k: v for k, v in work.arguments.items() if k not in _LIMITS}
 

@@ -26,7 +26,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -176,12 +176,21 @@ def rackmill(*arguments: object) -> dict[str, Any]:
     return content
 
 
+def record(path: Path, entry: dict[str, Any], run: Recorded, time: StepTime) -> None:
+    """Every step of a run, for looking into a difference."""
+    with path.open("a") as file:
+        for seconds, waited, work in zip(run.seconds, run.waited, run.works, strict=True):
+            step = {"seconds": seconds, "waited": waited, "predicted": time.seconds(work)}
+            file.write(json.dumps(entry | step | {"work": asdict(work)}) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("workloads", nargs="*", default=list(WORKLOADS))
     parser.add_argument("--scale", type=float, default=1.0, help="of the numbers of rows")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=40.0, help="of each calibration")
+    parser.add_argument("--records", type=Path, help="write every step there, as JSON lines")
     parser.add_argument("--job", action="store_true", help="`rackmill run` instead, no watching")
     arguments = parser.parse_args()
     if arguments.job:
@@ -221,6 +230,8 @@ def main() -> None:
         simulated = simulate(watched, trace, ADMISSIONS[admission], fit.time)
         entry = {"workload": name, "rows": len(trace), "admission": admission}
         results.append(entry | compared(run, simulated, fit.time))
+        if arguments.records is not None:
+            record(arguments.records, entry, run, fit.time)
     show(results)
     write(results, fit)
     watched.engine.close()

@@ -10,7 +10,9 @@ import pyarrow.dataset as ds
 import pyarrow.fs
 import pytest
 
+from pipeline.data.answer_store import AnswerStore
 from pipeline.data.dataset import Dataset
+from pipeline.data.results import RowResult
 from pipeline.data.storage import ObjectStorage, open_storage
 from pipeline.data.tally import Tally
 from pipeline.data.units import Unit
@@ -85,3 +87,12 @@ def test_a_crash_before_publishing_is_made_good(storage: ObjectStorage) -> None:
 
     dataset.recover(dataset.records().values())
     assert [path for path, _ in storage.files("")] == [UNIT.file_name]
+
+
+def test_answers_are_shared_through_it(storage: ObjectStorage) -> None:
+    result = RowResult(completion="x", finish_reason="stop", key=bytes(range(16)))
+    AnswerStore(storage, "answers").keep("unit", [result])
+    another = AnswerStore(storage, "answers")
+    another.refresh()
+
+    assert another.find([bytes(range(16)), bytes(16)]) == {result.key: result}

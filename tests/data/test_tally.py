@@ -16,6 +16,7 @@ TALLIES = st.builds(
     Tally,
     rows=NUMBERS,
     failed=NUMBERS,
+    duplicates=NUMBERS,
     prompt_tokens=NUMBERS,
     completion_tokens=NUMBERS,
     errors=COUNTS,

@@ -1,226 +1,396 @@
-"""The dispatcher: whatever happens to workers, every unit is committed once."""
+"""The dispatcher, event by event: what it is told, and what it answers."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from pipeline.schedule.dispatcher import Dispatcher, Lease, Word
-from tests.samples import quick
+from pipeline.schedule.dispatcher import Dispatcher, Sizing
+from pipeline.schedule.leases import (
+    Asked,
+    Committed,
+    Done,
+    Event,
+    Expired,
+    GaveUp,
+    GiveUp,
+    Grant,
+    Instruction,
+    Joined,
+    Left,
+    Lost,
+    Refuse,
+    Reported,
+    Returned,
+    Span,
+    Ticked,
+    Wait,
+)
 
-WORKERS = st.sampled_from(["a", "b", "c"])
+# leases of 10 to 100 rows for a worker of one row per second
+SIZING = Sizing(longest_seconds=100, shortest_seconds=10, shares=2, patience_seconds=30)
 
-
-class AnyInterleaving(RuleBasedStateMachine):
-    """Workers ask, commit, die and give back in any order; commits of the dead may arrive late."""
-
-    @initialize(units=st.integers(0, 8), before=st.sets(st.integers(0, 7)))
-    def begin(self, units: int, before: set[int]) -> None:
-        before = {unit for unit in before if unit < units}
-        self.units = units
-        self.dispatcher = Dispatcher(units, set(before))
-        self.committed = set(before)
-        self.holders: dict[int, str] = {}
-        self.lost_work: set[int] = set()
-
-    @rule(worker=WORKERS)
-    def acquire(self, worker: str) -> None:
-        answer = self.dispatcher.acquire(worker)
-        if isinstance(answer, Lease):
-            assert answer.worker == worker
-            assert answer.unit not in self.committed
-            assert answer.unit not in self.holders
-            self.holders[answer.unit] = worker
-        elif answer is Word.DONE:
-            assert len(self.committed) == self.units
-        else:
-            assert self.holders
-
-    @rule(data=st.data())
-    def commit(self, data: st.DataObject) -> None:
-        if self.holders:
-            unit = data.draw(st.sampled_from(sorted(self.holders)))
-            self.dispatcher.commit(unit)
-            self.committed.add(unit)
-            del self.holders[unit]
-
-    @rule(data=st.data())
-    def commit_late(self, data: st.DataObject) -> None:
-        """A worker thought lost had written its record after all."""
-        if self.lost_work:
-            unit = data.draw(st.sampled_from(sorted(self.lost_work)))
-            self.dispatcher.commit(unit)
-            self.committed.add(unit)
-            self.holders.pop(unit, None)
-
-    @rule(worker=WORKERS)
-    def lose(self, worker: str) -> None:
-        held = [unit for unit, holder in self.holders.items() if holder == worker]
-        assert self.dispatcher.lost(worker) == sorted(held)
-        self.lost_work.update(held)
-        for unit in held:
-            del self.holders[unit]
-
-    @rule(data=st.data())
-    def give_back(self, data: st.DataObject) -> None:
-        if self.holders:
-            units = data.draw(st.sets(st.sampled_from(sorted(self.holders)), min_size=1))
-            self.dispatcher.returned(units)
-            for unit in units:
-                del self.holders[unit]
-
-    @invariant()
-    def every_unit_is_pending_leased_or_committed(self) -> None:
-        d = self.dispatcher
-        assert d.committed == self.committed
-        assert d.leased == len(self.holders)
-        assert d.pending + d.leased + len(d.committed) == self.units
-        assert d.done == (len(self.committed) == self.units)
-
-    @invariant()
-    def no_committed_unit_is_hopeless(self) -> None:
-        assert not set(self.dispatcher.hopeless) & self.committed
-
-    def teardown(self) -> None:
-        """The last worker that stays alive finishes everything."""
-        if not hasattr(self, "dispatcher"):
-            return
-        for worker in ("a", "b", "c"):
-            self.dispatcher.lost(worker)
-        commits: list[int] = []
-        while isinstance(lease := self.dispatcher.acquire("last"), Lease):
-            commits.append(lease.unit)
-            self.dispatcher.commit(lease.unit)
-        assert sorted(commits) == sorted(set(range(self.units)) - self.committed)
-        assert lease is Word.DONE
+WHOLE = Sizing(longest_seconds=100, shortest_seconds=10, shares=0.5, patience_seconds=30)
 
 
-TestAnyInterleaving = AnyInterleaving.TestCase
-TestAnyInterleaving.settings = quick
+def dispatcher(
+    rows: Iterable[int], *workers: tuple[str, float], sizing: Sizing = SIZING, **more: object
+) -> Dispatcher:
+    """Of units of so many rows, with workers (name, rows per second) that have joined."""
+    made = Dispatcher(list(rows), sizing=sizing, **more)  # type: ignore[arg-type]
+    for name, rate in workers:
+        made.handle(Joined(name, 0.0, "card", rate))
+    return made
 
 
-def lease(dispatcher: Dispatcher, worker: str = "a") -> int:
-    answer = dispatcher.acquire(worker)
-    assert isinstance(answer, Lease)
-    return answer.unit
+def ask(made: Dispatcher, worker: str = "a", at: float = 0.0) -> Instruction:
+    (answer,) = made.handle(Asked(worker, at))
+    return answer
 
 
-def test_units_are_leased_in_input_order() -> None:
-    dispatcher = Dispatcher(4, {1})
-
-    assert [lease(dispatcher, w) for w in "abc"] == [0, 2, 3]
-
-
-def test_a_worker_waits_while_others_hold_the_last_units() -> None:
-    dispatcher = Dispatcher(1, set())
-    lease(dispatcher, "a")
-
-    assert dispatcher.acquire("b") is Word.WAIT
+def rows(answer: Instruction) -> int:
+    assert isinstance(answer, Grant)
+    return answer.rows
 
 
-def test_a_worker_leaves_their_share_to_those_who_are_still_on_their_way() -> None:
-    dispatcher = Dispatcher(4, {0}, workers=2)
-
-    assert [lease(dispatcher, "a"), lease(dispatcher, "a")] == [1, 2]
-    assert dispatcher.acquire("a") is Word.WAIT
-    assert lease(dispatcher, "b") == 3
-
-
-def test_one_worker_alone_gets_through_though_more_were_expected() -> None:
-    dispatcher = Dispatcher(3, set(), workers=5)
-    for unit in range(3):
-        assert lease(dispatcher, "a") == unit
-        dispatcher.commit(unit)
-
-    assert dispatcher.done
+def ask_for_all(made: Dispatcher, worker: str, at: float = 0.0) -> int:
+    """Rows that the worker gets until it is told to wait."""
+    total = 0
+    while isinstance(answer := ask(made, worker, at), Grant):
+        total += answer.rows
+    return total
 
 
-def test_a_worker_is_done_when_all_is_committed() -> None:
-    assert Dispatcher(0, set()).acquire("a") is Word.DONE
-    assert Dispatcher(2, {0, 1}).acquire("a") is Word.DONE
+def commit(made: Dispatcher, answer: Instruction) -> None:
+    assert isinstance(answer, Grant)
+    for span in answer.spans:
+        made.handle(Committed(span))
 
 
-def test_what_a_lost_worker_held_comes_first_in_input_order() -> None:
-    dispatcher = Dispatcher(5, set())
-    for worker in "aba":
-        lease(dispatcher, worker)
+class TestLeases:
+    def test_units_go_out_in_input_order(self) -> None:
+        made = dispatcher([10] * 40, ("a", 1.0), ("b", 1.0))
 
-    assert dispatcher.lost("a") == [0, 2]
-    assert [lease(dispatcher, "b") for _ in range(4)] == [0, 2, 3, 4]
+        assert ask(made) == Grant("a", tuple(Span(unit, 0, 10) for unit in range(8)))
+        assert ask(made, "b") == Grant("b", tuple(Span(unit, 0, 10) for unit in range(8, 16)))
+
+    def test_a_lease_is_sized_by_the_seconds_that_the_card_needs(self) -> None:
+        made = dispatcher([5] * 10_000, ("slow", 0.2), ("fast", 0.4))
+
+        assert rows(ask(made, "slow")) == 20
+        assert rows(ask(made, "fast")) == 40
+
+    def test_leases_shrink_towards_the_end(self) -> None:
+        made = dispatcher([1] * 400, ("a", 0.05), ("b", 0.05))
+        sizes = []
+        for at in range(200):
+            answer = ask(made, "ab"[at % 2], at)
+            if not isinstance(answer, Grant):
+                break
+            sizes.append(answer.rows)
+            commit(made, answer)
+
+        assert sizes == sorted(sizes, reverse=True)
+        assert sizes[0] > sizes[-1] == 1
+
+    def test_a_unit_that_is_far_too_much_is_cut(self) -> None:
+        made = dispatcher([1000], ("a", 1.0))
+
+        assert ask(made) == Grant("a", (Span(0, 0, 100),))
+
+    def test_what_a_cut_left_comes_next(self) -> None:
+        made = dispatcher([200, 200], ("a", 1.0))
+        commit(made, ask(made))
+
+        assert ask(made) == Grant("a", (Span(0, 100, 200),))
+
+    def test_a_unit_that_is_a_little_too_much_is_not_cut(self) -> None:
+        made = dispatcher([140, 140], ("a", 1.0))
+
+        assert ask(made) == Grant("a", (Span(0, 0, 140),))
+
+    def test_predicted_costs_count_not_rows(self) -> None:
+        made = dispatcher([100] * 100, ("a", 1.0), costs=[1.0] * 50 + [3.0] * 50)
+        first = ask(made)
+        assert isinstance(first, Grant)
+
+        mean = 2.0  # of a unit; a card of one mean row per second does 100 rows of it
+        assert sum([1.0, 3.0][s.unit >= 50] for s in first.spans) == pytest.approx(mean, abs=1.0)
+
+    def test_a_worker_measured_faster_than_expected_gets_more(self) -> None:
+        made = dispatcher([1] * 100_000, ("a", 0.05), ("b", 0.05))
+        before = rows(ask(made))
+        for second in range(0, 200, 10):
+            made.handle(Reported("a", second, rows=second, busy_seconds=second))
+
+        assert before < rows(ask(made, at=200.0))
+
+    def test_a_worker_that_holds_enough_waits(self) -> None:
+        made = dispatcher([100] * 100, ("a", 1.0))
+        ask(made)
+
+        assert ask(made) == Wait("a")
+
+    def test_a_worker_that_waits_goes_on_when_its_rows_are_begun(self) -> None:
+        made = dispatcher([100] * 100, ("a", 1.0))
+        ask(made)
+        made.handle(Reported("a", 1.0, active=95))
+
+        assert isinstance(ask(made), Grant)
+
+    def test_all_is_done_when_every_row_is_committed(self) -> None:
+        made = dispatcher([3, 0, 4], ("a", 10.0))
+        commit(made, ask(made))
+
+        assert ask(made) == Done("a")
+        assert dispatcher([0], ("a", 1.0)).done
+
+    def test_what_an_earlier_run_committed_is_not_leased(self) -> None:
+        there = [Span(0, 0, 10), Span(1, 4, 6)]
+        made = Dispatcher([10, 10, 10], there, sizing=SIZING)
+        made.handle(Joined("a", 0.0, rate=1.0))
+
+        assert ask(made) == Grant("a", (Span(1, 0, 4), Span(1, 6, 10), Span(2, 0, 10)))
 
 
-@pytest.mark.parametrize("given_back", [[0, 1], [1, 0]])
-def test_units_given_back_come_next_in_input_order(given_back: list[int]) -> None:
-    dispatcher = Dispatcher(4, set())
-    for _ in range(2):
-        lease(dispatcher)
+class TestWorkers:
+    def test_who_comes_early_leaves_their_share_to_those_on_their_way(self) -> None:
+        made = dispatcher([5] * 10, ("early", 1.0), ("late", 1.0))
 
-    dispatcher.returned(given_back)
-    assert [lease(dispatcher) for _ in range(4)] == [0, 1, 2, 3]
+        assert ask_for_all(made, "early") == 25
+        assert ask_for_all(made, "late") == 25
+
+    def test_one_worker_alone_gets_through_though_others_never_come(self) -> None:
+        made = dispatcher([5] * 10, ("a", 1.0), ("never", 5.0))
+        for at in range(100):
+            if isinstance(answer := ask(made, "a", at), Grant):
+                commit(made, answer)
+
+        assert made.done
+
+    def test_a_card_on_which_the_job_does_not_fit_gets_nothing_and_hears_why(self) -> None:
+        made = dispatcher([5])
+        made.handle(Joined("a", 0.0, "rtx3060", 1.0, refusal="12 GB are too few"))
+
+        assert ask(made) == Refuse("a", "12 GB are too few")
+        assert made.handle(Reported("a", 1.0)) == ()
+
+    @pytest.mark.parametrize("event", [Lost("a"), Left("a")])
+    def test_what_a_worker_held_that_is_gone_comes_first(self, event: Event) -> None:
+        made = dispatcher([50] * 4, ("a", 1.0), ("b", 1.0))
+        assert ask(made, "a") == Grant("a", (Span(0, 0, 50),))
+        made.handle(event)
+
+        answer = ask(made, "b")
+        assert isinstance(answer, Grant)
+        assert answer.spans[0] == Span(0, 0, 50)
+
+    def test_a_lease_says_how_many_workers_were_lost_over_it(self) -> None:
+        made = dispatcher([5])
+        for losses in range(3):
+            made.handle(Joined("a", 0.0))
+            assert ask(made) == Grant("a", (Span(0, 0, 5),), losses)
+            made.handle(Lost("a"))
+
+    def test_a_unit_that_takes_too_many_workers_along_is_hopeless(self) -> None:
+        made = dispatcher([5, 5], sizing=Sizing(max_losses=2))
+        for worker in "ab":
+            made.handle(Joined(worker, 0.0, rate=1.0))
+            assert made.hopeless == []
+            ask(made, worker)
+            made.handle(Lost(worker))
+
+        assert made.hopeless == [0, 1]
+        made.handle(Committed(Span(0, 0, 5)))
+        assert made.hopeless == [1]
+
+    @pytest.mark.parametrize("event", [Left("a"), Returned("a", 0.0, (Span(0, 0, 5),))])
+    def test_leaving_and_giving_back_are_no_loss(self, event: Event) -> None:
+        made = dispatcher([5], ("a", 1.0), sizing=Sizing(max_losses=1))
+        ask(made)
+        made.handle(event)
+
+        assert made.hopeless == []
+        assert ask(made, "b") == Grant("b", (Span(0, 0, 5),))
+
+    def test_a_lease_expires_when_nothing_is_heard(self) -> None:
+        made = dispatcher([5], ("a", 1.0))
+        ask(made, at=0.0)
+
+        assert made.handle(Ticked(29.0)) == ()
+        assert made.handle(Ticked(30.0)) == (Expired("a", (Span(0, 0, 5),)),)
+        assert ask(made, "b", 30.0) == Grant("b", (Span(0, 0, 5),), losses=1)
+
+    def test_a_heartbeat_renews_the_lease(self) -> None:
+        made = dispatcher([5], ("a", 1.0))
+        ask(made, at=0.0)
+        made.handle(Reported("a", 20.0))
+
+        assert made.handle(Ticked(45.0)) == ()
+
+    def test_who_was_never_heard_of_does_not_expire(self) -> None:
+        """Its process may still be starting."""
+        made = dispatcher([50] * 4, ("a", 1.0), ("b", 1.0))
+
+        assert made.handle(Ticked(1000.0)) == ()
+        assert ask_for_all(made, "a", 1000.0) == 100
+
+    def test_who_was_thought_dead_may_come_back(self) -> None:
+        made = dispatcher([5], ("a", 1.0))
+        ask(made)
+        made.handle(Ticked(100.0))
+
+        assert ask(made, "a", 101.0) == Grant("a", (Span(0, 0, 5),), losses=1)
+
+    def test_a_late_commit_ends_the_lease_of_who_does_the_rows_again(self) -> None:
+        made = dispatcher([5], ("a", 1.0), ("b", 1.0))
+        ask(made, "a")
+        made.handle(Lost("a"))
+        ask(made, "b")
+        made.handle(Committed(Span(0, 0, 5)))
+
+        assert made.done
+        assert made.ledger.held_rows == 0
+
+    def test_a_late_commit_of_a_part_leaves_the_rest(self) -> None:
+        made = dispatcher([50], ("a", 1.0))
+        ask(made, "a")
+        made.handle(Lost("a"))
+        made.handle(Committed(Span(0, 10, 20)))
+
+        assert ask(made, "b") == Grant("b", (Span(0, 0, 10), Span(0, 20, 50)), losses=1)
 
 
-def test_losing_a_worker_twice_changes_nothing() -> None:
-    dispatcher = Dispatcher(1, set())
-    lease(dispatcher)
+class TestTakeover:
+    def straggler(self) -> Dispatcher:
+        """``slow`` holds 60 rows and has begun with 10 of them; ``fast`` has nothing left."""
+        made = dispatcher([60, 60], ("slow", 1.0), ("fast", 1.0), sizing=WHOLE)
+        assert ask(made, "slow") == Grant("slow", (Span(0, 0, 60),))
+        assert ask(made, "fast") == Grant("fast", (Span(1, 0, 60),))
+        for second in (0.0, 20.0):
+            made.handle(Reported("fast", second, int(3 * second), second))
+        made.handle(Committed(Span(1, 0, 60)))
+        made.handle(Reported("slow", 20.0, 0, 20.0, active=10))
+        return made
 
-    assert dispatcher.lost("a") == [0]
-    assert dispatcher.lost("a") == []
-    assert dispatcher.pending == 1
+    def test_the_holder_is_asked_at_its_next_heartbeat(self) -> None:
+        made = self.straggler()
+
+        assert ask(made, "fast", 20.0) == Wait("fast")
+        (request,) = made.handle(Reported("slow", 21.0, 0, 21.0, active=10))
+        assert isinstance(request, GiveUp)
+        assert request.span == Span(0, 0, 60)
+        assert 10 <= request.keep < 40  # fast is faster: more than half of the rows
+
+    def test_nothing_is_granted_before_the_holder_has_answered(self) -> None:
+        made = self.straggler()
+        ask(made, "fast", 20.0)
+        made.handle(Reported("slow", 21.0, active=10))
+
+        assert ask(made, "fast", 21.0) == Wait("fast")
+
+    def test_what_the_holder_gives_up_goes_to_who_wanted_it(self) -> None:
+        made = self.straggler()
+        ask(made, "fast", 20.0)
+        made.handle(GaveUp("slow", 21.0, Span(0, 0, 30)))
+
+        assert ask(made, "slow", 21.0) == Wait("slow")
+        assert ask(made, "fast", 21.0) == Grant("fast", (Span(0, 30, 60),))
+
+    def test_the_holder_is_asked_again_until_it_answers(self) -> None:
+        made = self.straggler()
+        ask(made, "fast", 20.0)
+        report = Reported("slow", 21.0, active=10)
+
+        assert made.handle(report) == made.handle(report) != ()
+        made.handle(GaveUp("slow", 21.0, Span(0, 0, 60)))  # all of it was begun
+        assert made.handle(report) == ()
+
+    def test_an_answer_said_twice_changes_nothing(self) -> None:
+        made = self.straggler()
+        ask(made, "fast", 20.0)
+        for _ in range(2):
+            made.handle(GaveUp("slow", 21.0, Span(0, 0, 30)))
+
+        made.ledger.check()
+        assert made.ledger.pending_rows == 30
+
+    def test_an_answer_of_who_lost_the_lease_changes_nothing(self) -> None:
+        made = self.straggler()
+        ask(made, "fast", 20.0)
+        made.handle(Lost("slow"))
+        ask(made, "fast", 21.0)
+        made.handle(GaveUp("slow", 22.0, Span(0, 0, 30)))
+
+        assert made.ledger.held_rows == 60
+
+    def test_what_was_kept_for_a_worker_that_dies_goes_to_others(self) -> None:
+        made = self.straggler()
+        ask(made, "fast", 20.0)
+        made.handle(GaveUp("slow", 21.0, Span(0, 0, 30)))
+        made.handle(Lost("fast"))
+
+        assert ask(made, "other", 22.0) == Grant("other", (Span(0, 30, 60),))
+
+    def test_a_holder_that_is_dead_loses_its_lease_by_expiry(self) -> None:
+        made = self.straggler()
+        ask(made, "fast", 20.0)
+        made.handle(Reported("fast", 50.0, 60, 20.0))
+        made.handle(Ticked(51.0))
+
+        assert ask(made, "fast", 51.0) == Grant("fast", (Span(0, 0, 60),), losses=1)
+
+    def test_who_works_takes_everything_from_one_whose_engine_still_loads(self) -> None:
+        made = dispatcher([60, 60], ("loading", 1.0), ("fast", 1.0), sizing=WHOLE)
+        ask(made, "loading")
+        commit(made, ask(made, "fast"))
+        made.handle(Reported("fast", 20.0, 60, 20.0))
+        ask(made, "fast", 20.0)
+
+        (request,) = made.handle(Reported("loading", 21.0))
+        assert request == GiveUp("loading", Span(0, 0, 60), 0)
 
 
-def test_a_lease_says_how_many_workers_were_lost_over_it() -> None:
-    dispatcher = Dispatcher(2, set())
-    for expected in (0, 1, 2):
-        answer = dispatcher.acquire("a")
-        assert isinstance(answer, Lease)
-        assert answer.losses == expected
-        dispatcher.lost("a")
+class TestOrder:
+    def test_rows_predicted_long_are_out_before_the_tail(self) -> None:
+        costs = [10.0] * 90 + [50.0] * 10
+        made = dispatcher([10] * 100, ("a", 1e-6), costs=costs, sizing=Sizing(shortest_seconds=0))
+        order = []
+        while not made.done:
+            answer = ask(made)
+            assert isinstance(answer, Grant)
+            order += [span.unit for span in answer.spans if span.start == 0]
+            commit(made, answer)
 
+        assert max(order.index(unit) for unit in range(90, 100)) < 85
+        short = [unit for unit in order if unit < 90]
+        assert short == sorted(short)
+        assert order.index(90) == 0
 
-def test_a_unit_that_takes_too_many_workers_down_is_hopeless() -> None:
-    dispatcher = Dispatcher(2, set(), max_losses=2)
-    lease(dispatcher)
-    dispatcher.lost("a")
-    assert dispatcher.hopeless == []
+    def test_a_prefix_group_stays_with_one_worker(self) -> None:
+        made = dispatcher([20] * 40, ("a", 1.0), ("b", 1.0), groups=["x"] * 20 + ["y"] * 20)
+        had: dict[str, set[int]] = {"a": set(), "b": set()}
+        for _ in range(4):
+            for worker in "ab":
+                answer = ask(made, worker)
+                assert isinstance(answer, Grant)
+                had[worker] |= {span.unit // 20 for span in answer.spans}
+                commit(made, answer)
 
-    lease(dispatcher)
-    dispatcher.lost("a")
-    assert dispatcher.hopeless == [0]
+        assert had == {"a": {0}, "b": {1}}
 
+    def test_an_idle_worker_takes_from_anothers_group(self) -> None:
+        made = dispatcher([20] * 40, ("a", 1.0), ("b", 1.0), groups=["x"] * 40)
+        ask(made, "a")
 
-def test_giving_back_is_no_loss() -> None:
-    dispatcher = Dispatcher(1, set(), max_losses=1)
-    lease(dispatcher)
-    dispatcher.returned([0])
+        assert isinstance(ask(made, "b"), Grant)
 
-    assert dispatcher.hopeless == []
+    def test_the_group_of_a_dead_worker_is_anyones(self) -> None:
+        made = dispatcher([20] * 20, ("a", 1.0), ("b", 1.0), groups=["x"] * 20)
+        ask(made, "a")
+        made.handle(Lost("a"))
 
-
-def test_a_unit_that_was_committed_after_all_is_not_hopeless() -> None:
-    dispatcher = Dispatcher(2, set(), max_losses=1)
-    lease(dispatcher)
-    dispatcher.lost("a")
-    dispatcher.commit(0)
-
-    assert dispatcher.hopeless == []
-
-
-def test_committing_again_changes_nothing() -> None:
-    dispatcher = Dispatcher(2, set())
-    unit = lease(dispatcher)
-    dispatcher.commit(unit)
-    dispatcher.commit(unit)
-
-    assert (dispatcher.committed, dispatcher.pending, dispatcher.leased) == ({0}, 1, 0)
-
-
-def test_a_late_commit_ends_the_lease_of_the_worker_that_does_it_again() -> None:
-    dispatcher = Dispatcher(1, set())
-    lease(dispatcher, "a")
-    dispatcher.lost("a")
-    lease(dispatcher, "b")
-    dispatcher.commit(0)
-
-    assert dispatcher.lost("b") == []
-    assert dispatcher.done
+        answer = ask(made, "b")
+        assert isinstance(answer, Grant)
+        assert answer.spans[0] == Span(0, 0, 20)

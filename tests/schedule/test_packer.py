@@ -84,13 +84,18 @@ class TestAdmission:
 
     def test_requests_about_to_end_make_room_beforehand(self) -> None:
         """Their blocks count for a newcomer's growth: it will need them when they are gone."""
-        made = packer(LAYOUT.blocks(216) * 8 + LAYOUT.prefill_blocks(48), seen=200)
-        admitted = fill(made, 64, prompt=16)
-        before = made.refusal(demand(99, prompt=16))
-        made.generated(range(admitted), 190)
+        made = packer(LAYOUT.blocks(208) * 8 + 50, limit=48)
+        made.caution = 0.0
+        for _ in range(2000):
+            made._lengths.observe(0, 48, cut=True)
+        for number in range(8):
+            made.admit(demand(number, prompt=160, most=48))
+        made.generated(range(8), 2)
+        early = made.refusal(demand(99, prompt=100, most=48))
+        made.generated(range(8), 38)
 
-        assert before is not None
-        assert made.refusal(demand(99, prompt=16)) is None
+        assert early is not None
+        assert made.refusal(demand(99, prompt=100, most=48)) is None
 
     def test_more_caution_admits_fewer(self) -> None:
         bold, careful = packer(3000, seen=60), packer(3000, seen=60)

@@ -165,3 +165,22 @@ def test_engine_arguments_are_those_given_and_no_others() -> None:
     engine = job(engine={"max_num_seqs": 8, "seed": 0}).engine
 
     assert engine.vllm_arguments() == {"max_num_seqs": 8, "seed": 0}
+
+
+def test_duplicates_are_answered_once_unless_switched_off() -> None:
+    assert job().duplicates.answer_once
+    assert not job(duplicates={"answer_once": False}).duplicates.answer_once
+
+
+def test_a_store_is_of_no_use_when_every_row_is_computed() -> None:
+    assert "answer_once" in refusal(duplicates={"answer_once": False, "store": "answers"})
+
+
+@pytest.mark.parametrize("store", ["out", "out/", "out/answers", "./out", "x/../out/answers"])
+def test_a_shared_store_lies_outside_of_the_output(store: str) -> None:
+    assert "outside of output.path" in refusal(duplicates={"store": store})
+
+
+@pytest.mark.parametrize("store", ["answers", "out-answers", "s3://bucket/answers"])
+def test_a_shared_store_may_lie_anywhere_else(store: str) -> None:
+    assert job(duplicates={"store": store}).duplicates.store == store

@@ -1,0 +1,102 @@
+"""The coordinator: leases as units of the input, whatever they were cut into."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.data.dataset import CommitRecord
+from pipeline.data.tally import Tally
+from pipeline.data.units import Unit, part
+from pipeline.fleet.coordinator import Coordinator
+from pipeline.fleet.work import GiveUpRows, Progress
+from pipeline.schedule.dispatcher import Sizing
+from pipeline.schedule.leases import Word
+
+UNITS = [Unit("a", 0, 0, 100), Unit("b", 0, 100, 130), Unit("c", 2, 0, 100)]
+SIZING = Sizing(longest_seconds=1000, shortest_seconds=10, patience_seconds=30)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def coordinator(
+    clock: Clock, *done: tuple[int, int, int], workers: str = "a", sizing: Sizing = SIZING
+) -> Coordinator:
+    made = Coordinator(UNITS, done, {"card": 1.0}, sizing=sizing, clock=clock)
+    for worker in workers:
+        made.join(worker, "card")
+    return made
+
+
+def record(unit: Unit) -> CommitRecord:
+    return CommitRecord(unit.id, "x", unit.file_name, 1, "0" * 64, Tally(rows=unit.rows))
+
+
+def test_a_lease_is_units_of_the_input(clock: Clock) -> None:
+    assert coordinator(clock).acquire("a") == tuple(UNITS)
+
+
+def test_what_is_left_of_a_unit_is_leased_as_a_part_of_it(clock: Clock) -> None:
+    lease = coordinator(clock, (0, 20, 100), (2, 0, 60)).acquire("a")
+
+    assert lease == (part(UNITS[0], 0, 20), part(UNITS[2], 60, 100), UNITS[1])
+
+
+def test_a_run_is_done_when_all_rows_are_committed_whatever_their_units(clock: Clock) -> None:
+    made = coordinator(clock)
+    made.acquire("a")
+    parts = [part(UNITS[0], 0, 40), part(UNITS[0], 40, 100), *UNITS[1:]]
+    for unit in parts:
+        assert made.acquire("a") is Word.WAIT
+        made.commit([record(unit)])
+        made.commit([record(unit)])
+
+    assert made.acquire("a") is Word.DONE
+    snapshot = made.snapshot()
+    assert (snapshot.done, snapshot.units_done, snapshot.committed.rows) == (True, 3, 230)
+
+
+def test_a_worker_that_is_last_is_asked_for_rows_of_the_shard(clock: Clock) -> None:
+    sizing = Sizing(longest_seconds=1000, shortest_seconds=10, shares=0.1)
+    made = coordinator(clock, (0, 0, 130), workers="ab", sizing=sizing)
+    [lease] = made.acquire("a")
+    assert isinstance(lease, Unit)
+    [other] = made.acquire("b")
+    assert isinstance(other, Unit)
+    made.commit([record(other)])
+    assert made.acquire("b") is Word.WAIT
+
+    [asked] = made.heartbeat("a", Progress(), active=5)
+    assert isinstance(asked, GiveUpRows)
+    assert asked.unit == lease
+    made.gave_up("a", lease, asked.keep)
+    assert made.acquire("b") == (part(UNITS[2], asked.keep, lease.stop),)
+
+
+def test_a_worker_of_whom_nothing_is_heard_is_told_of_once(clock: Clock) -> None:
+    made = coordinator(clock)
+    made.acquire("a")
+    clock.now = 40.0
+
+    assert made.snapshot().silent == ("a",)
+    assert made.snapshot().silent == ()
+
+
+def test_a_unit_that_takes_too_many_workers_along_is_named(clock: Clock) -> None:
+    made = coordinator(clock, (0, 0, 130))
+    for _ in range(3):
+        made.join("a", "card")
+        made.acquire("a")
+        hopeless = made.worker_lost("a")
+
+    assert hopeless == ["c"]
