@@ -62,8 +62,9 @@ def choose_settings(
 
     ``max_tokens``: the longest answer. ``expected_tokens``: an answer in the mean, if known;
     else a quarter of the longest, for the engine's limits must not be what holds it back (how
-    many requests really run is decided while they do). ``overhead_correction``: bytes that an engine on such a
-    card last reported. What cannot work is not found here: see ``pipeline.budget.fit``.
+    many requests really run is decided while they do). ``overhead_correction``: bytes that an
+    engine on such a card last reported. What cannot work is not found here: see
+    ``pipeline.budget.fit``.
     """
     if card.is_cpu:
         return _cpu_choice(geometry, weights, shape, max_tokens, given, card.vram_bytes)

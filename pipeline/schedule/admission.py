@@ -16,6 +16,7 @@ from pipeline.schedule.window import Candidate, Window
 
 _WINDOW, _NARROW = 512, 64  # rows that are chosen among: at most, at least
 _WIDE = 4  # times as many as run
+_GROUPED = 0.02  # of the rows share a prefix with some, not all, others
 _STALE = 64  # completions, after which a group's expected length is looked up anew
 
 
@@ -53,9 +54,13 @@ class Admission:
 
     @property
     def wanted(self) -> int:
-        """How many more requests there should be to choose among. Few where few run: what waits
-        here cannot be given to another worker any more."""
-        size = min(_WINDOW, max(_NARROW, _WIDE * self.packer.running))
+        """How many more requests there should be to choose among.
+
+        Few where few run, since what waits here cannot be given to another worker any more; but
+        many where prefixes are shared, to find those that belong together.
+        """
+        wide = self._window.grouped > _GROUPED
+        size = _WINDOW if wide else min(_WINDOW, max(_NARROW, _WIDE * self.packer.running))
         return max(0, size - len(self))
 
     def add(self, demand: Demand, *, urgent: bool = False) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from pipeline.budget.kv import KvLayout
 from pipeline.schedule.kv_cache import KvCache, Sequence
-from pipeline.schedule.step_time import StepWork
+from pipeline.schedule.step_time import StepWork, attended
 
 __all__ = ["EngineModel", "Sequence", "Step"]
 
@@ -193,9 +193,8 @@ class EngineModel:
                 window += end if end < span else span
             else:
                 prefill_tokens += new
-                prefill_context += _ramp(start, end)
-                prefill_window += _ramp(min(start, span), min(end, span))
-                prefill_window += span * (max(end, span) - max(start, span))
+                prefill_context += attended(start, new)
+                prefill_window += attended(start, new, span)
                 prefills += ready
                 added += not sequence.computed_once
             once = sequence.computed_once
@@ -287,12 +286,9 @@ class EngineModel:
             if end >= sequence.quiet_until:
                 cache.remember(sequence, end)
                 cache.quiet(sequence)
-            attended = steps * (start + end + 1) // 2
-            context += attended
-            if end <= span:
-                window += attended
-            else:
-                window += _ramp(min(start, span), span) + span * (end - max(start, span))
+            seen = steps * (start + end + 1) // 2  # attended(start, steps), without the call
+            context += seen
+            window += seen if end <= span else attended(start, steps, span)
         self.computed_tokens += steps * len(running)
         return StepWork(steps * len(running), context, window, steps=steps)
 
@@ -306,8 +302,3 @@ class EngineModel:
         hit = cache.hit(sequence)
         slots = min(sequence.tokens, len(hit.full) * cache.size + budget)
         return max(cache.needed(hit, sequence.tokens, capped=True), cache.needed(hit, slots))
-
-
-def _ramp(start: int, end: int) -> int:
-    """start+1 + start+2 + … + end."""
-    return (end * (end + 1) - start * (start + 1)) // 2

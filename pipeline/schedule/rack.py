@@ -33,7 +33,7 @@ from pipeline.schedule.leases import (
 
 _BEAT_SECONDS = 1.0
 _POLL_SECONDS = 0.2
-_MOST_DEATHS = 10_000  # of one card: then nothing will ever come of it
+_MOST_DEATHS = 200  # for each card since a unit was last committed: nothing will come of it
 
 
 class Row(Protocol):
@@ -163,6 +163,7 @@ class Rack(Generic[R]):
         self._desks = [_Desk(n, card, self._death(0.0)) for n, card in enumerate(cards)]
         self.run_facts = RackRun(up=[[] for _ in cards])
         self._ticked = 0.0
+        self._in_vain = 0  # deaths since the last commit
 
     def run(self) -> RackRun:
         """To the end. Raises RuntimeError if cards die before they ever finish a unit."""
@@ -205,7 +206,8 @@ class Rack(Generic[R]):
         card.now = max(card.now, desk.dies) + self._failures.restart_seconds
         desk.up_since = card.now
         desk.life += 1
-        if desk.life > _MOST_DEATHS:
+        self._in_vain += 1
+        if self._in_vain > _MOST_DEATHS * len(self._desks):
             raise RuntimeError(f"{card.name} dies before it finishes anything")
         desk.dies = self._death(card.now)
         desk.reset()
@@ -309,6 +311,7 @@ class Rack(Generic[R]):
         del desk.parts[part.span.unit, part.span.start]
         facts = self.run_facts
         facts.commits += 1
+        self._in_vain = 0
         facts.makespan = max(facts.makespan, desk.card.now)
         self.dispatcher.handle(Committed(part.span))
 

@@ -13,7 +13,7 @@ from pipeline.schedule.simulate import CardSetup, CardSim, NeverFits
 from pipeline.schedule.trace import TraceRow
 
 _MOST_PER_UNIT = 128
-_UNITS_PER_CARD = 16  # at least, so that the end can be shared out
+_UNIT_SECONDS = 20.0  # of the slowest card: what a death costs, and the least to hand over
 
 
 def simulate_rack(
@@ -36,8 +36,8 @@ def simulate_rack(
     if not good:
         return Outcome.of(cards, errors)
     work = [replace(row, id=place) for place, row in enumerate(good)]
-    per_unit = min(_MOST_PER_UNIT, max(1, len(work) // (_UNITS_PER_CARD * len(cards))))
     rates = [_rate(setup, work, max_tokens) for setup in setups]
+    per_unit = min(_MOST_PER_UNIT, max(1, round(min(rates) * _UNIT_SECONDS)))
     failures = Failures(per_hour=failures_per_hour)
     rack = Rack(cards, rates, work, rows_per_unit=per_unit, failures=failures)
     try:

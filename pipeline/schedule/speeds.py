@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 _EXPECTED_SECONDS = 20.0  # of measuring that the expectation weighs as much as
-_HALF_LIFE = 180.0  # busy seconds after which a measurement counts half
+_HALF_LIFE = 90.0  # busy seconds after which a measurement counts half
 
 
 @dataclass(slots=True)

@@ -101,7 +101,7 @@ def test_several_cards_share_the_rows(ask, trace) -> None:
 
 
 def test_engines_that_die_are_counted(ask, trace) -> None:
-    done = ask("simulate", "--trace", trace(), *ON, "--failures", "300")
+    done = ask("simulate", "--trace", trace(), *ON, "--failures", "500")
     assert done.code == 0, done.err
     assert "engine death" in done.out
 

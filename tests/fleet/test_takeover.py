@@ -25,21 +25,21 @@ output: {path: out, keep: [id]}
 engine: {kind: simulated, simulated: {step_seconds: 0.02, num_blocks: 512}}
 resources: {workers: 2}
 """
-_ROWS = (900, 700)
+_ROWS = (1500, 900)
 
 
 @contextmanager
 def _slowed(process: psutil.Process) -> Iterator[None]:
-    """The process gets a tenth of its time: stopped and continued, over and over."""
+    """The process gets a twentieth of its time: stopped and continued, over and over."""
     over = threading.Event()
 
     def slow() -> None:
         with suppress(psutil.NoSuchProcess):
             while not over.is_set():
                 process.suspend()
-                over.wait(0.45)
+                over.wait(0.475)
                 process.resume()
-                over.wait(0.05)
+                over.wait(0.025)
 
     thread = threading.Thread(target=slow)
     thread.start()
@@ -67,8 +67,8 @@ def uneven(tmp_path_factory: pytest.TempPathFactory, launcher, write_shards) -> 
     started = launcher.start("run", "job.yaml", "--json", cwd=folder)
     output = folder / "out"
     started.wait_until(
-        lambda: len(started.workers()) == 2 and len(list(output.glob("[!.]*.parquet"))) >= 2,
-        "two units were done and both workers were there",
+        lambda: len(started.workers()) == 2 and len(list(output.glob("[!.]*.parquet"))) >= 1,
+        "a unit was done and both workers were there",
     )
     with _slowed(started.workers()[0]):
         finished = started.wait()

@@ -34,7 +34,7 @@ def test_cards_of_a_kind_are_told_apart() -> None:
 def test_what_a_card_that_dies_had_done_counts_once() -> None:
     rows = trace(200)
     failing = simulate_rack(
-        [KNOWN, FASTER], "packed", rows, max_tokens=MAX_TOKENS, failures_per_hour=4.0
+        [KNOWN, FASTER], "packed", rows, max_tokens=MAX_TOKENS, failures_per_hour=20.0
     )
     calm = simulate_rack([KNOWN, FASTER], "packed", rows, max_tokens=MAX_TOKENS)
     assert failing.deaths
