@@ -59,7 +59,8 @@ def measure(cards: int, hours: float, per_hour: float, seed: int) -> dict[str, A
     rack.dispatcher.ledger.check()
     work = sum(row.cost for row in rows)
     best = least_makespan(work, [card.speed for card in made], run.up)
-    longest = min(card.row_seconds(max(row.cost for row in rows)) for card in made)
+    largest = max(row.cost for row in rows)
+    longest = min(card.row_seconds(largest) for card in made)
     return {
         "cards": cards,
         "rows": len(rows),

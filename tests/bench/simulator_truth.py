@@ -63,7 +63,7 @@ WORKLOADS = {
     "long-prompts": (long_prompt_rows, 64),
 }
 ADMISSIONS = {"vLLM's own": "engine", "rackmill's": "packed"}
-QUIET = 0.02  # share of a step that threads may wait for cores
+QUIET = 0.05  # share of a step that threads may wait for cores
 JOB_ROWS = 96
 TARGETS = {"makespan": 0.10, "preemptions": 0.25}
 _SAME_START = 128  # tokens, from which on rows count as one prefix group

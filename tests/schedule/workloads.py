@@ -97,7 +97,7 @@ def long_ones() -> list[Workload]:
         block_size = rng.choice((16, 16, 32, 128 if not window else 16))
         hybrid = rng.random() < 0.8
         top = rng.choice((60, 200, 600))
-        blocks = rng.choice((1.2, 3, 8)) * (top + 350) / block_size * (8 if hybrid else 1)
+        blocks = rng.choice((1.0, 1.4, 3)) * (top + 350) / block_size * (8 if hybrid else 1)
         found.append(
             Workload(
                 f"mix {i}",
