@@ -74,7 +74,7 @@ def _figures(whole: Figures, cards: int) -> Iterator[str]:
     )
     yield (
         f"  KV cache   {whole.mean_kv_use:.0%} held in the mean, "
-        f"{whole.mean_batch:.1f} requests at once"
+        f"{whole.mean_batch:.1f} requests at once" + (" on a card" if cards > 1 else "")
     )
     if whole.preemptions:
         yield (

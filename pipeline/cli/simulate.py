@@ -21,12 +21,16 @@ if TYPE_CHECKING:
     from pipeline.schedule.trace import TraceRow
 
 _MOST_CARDS = 4096
+_RUN = {"prompt_tokens", "completion_tokens", "error"}  # columns of a run's output
 _ROWS_FAILED = 3  # as `run` says it
 
 
 def simulate_command(
     trace: Annotated[
-        Path, typer.Option(metavar="FILE.parquet", help="prompt_tokens, output_tokens of each row.")
+        Path,
+        typer.Option(
+            metavar="FILE|OUTPUT", help="prompt_tokens, output_tokens; or a run's output."
+        ),
     ],
     model: Annotated[str, typer.Option(metavar="NAME|DIR", help="As gemma-3-27b.")],
     gpu: Annotated[
@@ -67,6 +71,7 @@ def simulate_command(
     subject = _subject(model)
     rows = _rows(trace, max_tokens)
     limit = max_tokens or max(row.output_tokens for row in rows)
+    limit = min(limit, subject.geometry.context)  # no answer gets longer, no row beyond it runs
     step_time = _calibrated(calibration, cards)
     given = _given(settings)
     kinds = {
@@ -102,22 +107,26 @@ def _simulate(
 
 def _rows(path: Path, max_tokens: int | None) -> list[TraceRow]:
     import pyarrow as pa
-    import pyarrow.parquet as pq
+    import pyarrow.dataset as ds
 
     from pipeline.schedule.trace import OPTIONAL, REQUIRED, rows_of
 
-    if not path.is_file():
+    if not path.exists():
         raise UsageError(f"trace: no such file: {path}")
     try:
-        with pq.ParquetFile(path) as file:
-            names = file.schema_arrow.names
-            known = [name for name in (*REQUIRED, *OPTIONAL) if name in names]
-            table = file.read(columns=known)
+        dataset = ds.dataset(path, format="parquet")  # passes over names that begin with _
+        names = dataset.schema.names
+        ours = path.is_dir() and set(names) >= _RUN
+        known = [name for name in (*REQUIRED, *OPTIONAL) if name in names]
+        done = ds.field("error").is_null() if ours else None
+        table = dataset.to_table(columns=sorted(_RUN) if ours else known, filter=done)
     except (pa.ArrowException, OSError) as e:
         why = str(e).splitlines()[0]
         raise UsageError(f"trace: {path} cannot be read as Parquet: {why}") from None
     columns: dict[str, Any] = dict.fromkeys(names, ())
-    columns |= {name: table.column(name).to_pylist() for name in known}
+    columns |= {name: table.column(name).to_pylist() for name in table.column_names}
+    if ours:  # the output of a run: what it took is the trace
+        columns["output_tokens"] = [max(n, 1) for n in columns["completion_tokens"]]
     rows = rows_of(columns, str(path))
     longest = max(row.output_tokens for row in rows)
     if max_tokens is not None and longest > max_tokens:

@@ -70,6 +70,32 @@ def cut(shards: Sequence[Shard], rows_per_unit: int, limit: int | None = None) -
     return units or [Unit(_id(_identity(shards[0]), 0, 0), shards[0].index, 0, 0)]
 
 
+def predicted_costs(units: Sequence[Unit], shards: Sequence[Shard]) -> list[float] | None:
+    """What each unit may cost beside others, from what is known without reading it: half of a
+    row's cost is taken as the same for all, half as proportional to its bytes. None where all
+    rows look alike."""
+    if len(shards) == 1 and not shards[0].offsets:
+        return None
+    rows = sum(unit.rows for unit in units)
+    sizes = [_bytes(unit, shards[unit.shard]) for unit in units]
+    mean = sum(sizes) / rows if rows else 0.0
+    if not mean:
+        return None
+    return [(unit.rows + size / mean) / 2 for unit, size in zip(units, sizes, strict=True)]
+
+
+def _bytes(unit: Unit, shard: Shard) -> float:
+    """Of the unit's rows in its shard, about."""
+    if shard.offsets:
+        ends = (*shard.offsets, shard.size)
+        first, last = unit.start // STRIDE, -(-unit.stop // STRIDE)
+        size = ends[min(last, len(ends) - 1)] - ends[min(first, len(ends) - 1)]
+        rows = min(shard.rows, last * STRIDE) - first * STRIDE
+    else:
+        size, rows = shard.size, shard.rows
+    return size * unit.rows / rows if rows > 0 else 0.0
+
+
 def part(unit: Unit, start: int, stop: int) -> Unit:
     """Rows ``start``..``stop`` of the shard, out of ``unit``: always the same name for them."""
     whole = unit.whole or unit

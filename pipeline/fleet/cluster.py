@@ -98,10 +98,11 @@ class CoordinatorHandle:
         units: Sequence[Unit],
         done: Sequence[tuple[int, int, int]],
         rates: Mapping[str, float],
+        costs: Sequence[float] | None,
     ) -> None:
         """As ``Coordinator``."""
         self._actor = _CoordinatorActor.remote(  # type: ignore[attr-defined]
-            list(units), list(done), dict(rates)
+            list(units), list(done), dict(rates), costs
         )
 
     @property

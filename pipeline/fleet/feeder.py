@@ -46,6 +46,7 @@ class Feeder:
         self._open: WeakValueDictionary[tuple[int, int], OpenUnit] = WeakValueDictionary()
         self._changed = threading.Condition()  # guards all of the above
         self._taken = 0
+        self._nothing_left = False
         self._stop = threading.Event()
         self._ended = threading.Event()
         self._stage = Stage("feeder", self._feed)
@@ -62,6 +63,12 @@ class Feeder:
         """All is done, or failed (then this raises why): no row will come any more."""
         self._stage.check()
         return self._ended.is_set() and not self._rows
+
+    @property
+    def ending(self) -> bool:
+        """No row waits here, and there was nothing to lease when last asked: the rows that were
+        taken are the last, unless another worker gives some up."""
+        return self._nothing_left and not self._rows and not self._leased
 
     @property
     def taken(self) -> int:
@@ -111,6 +118,7 @@ class Feeder:
         try:
             while not self._stop.is_set():
                 lease = self._coordination.acquire()
+                self._nothing_left = isinstance(lease, Word)
                 if lease is Word.DONE:
                     return
                 if isinstance(lease, Word):

@@ -16,6 +16,7 @@ from pipeline.data.plan import Plan, check_input, make_plan, sort_out
 from pipeline.data.results import to_table
 from pipeline.data.storage import open_storage
 from pipeline.data.tally import Tally
+from pipeline.data.units import predicted_costs
 from pipeline.engine.machine import cpu_environment
 from pipeline.engine.vllm_engine import environment as vllm_environment
 from pipeline.errors import CommitFailed, EngineFailed, JobFailed, RackmillError, UsageError
@@ -133,7 +134,8 @@ def _work(
 
     done = [record.span for record in plan.committed.values()]
     rates = {p.crew.name: 1 / p.estimate.cost.seconds for p in forecast.placed}
-    coordinator = CoordinatorHandle(plan.units, done, rates)
+    costs = predicted_costs(plan.units, plan.input.files.shards)
+    coordinator = CoordinatorHandle(plan.units, done, rates, costs)
     cards = [p.crew.name for p in forecast.placed for _ in range(p.crew.number)]
     crew: dict[int, WorkerHandle] = {}
     restarts = 0

@@ -10,6 +10,7 @@ the other, so no row is ever with two. Rows of the dead come back first. No cloc
 
 from __future__ import annotations
 
+import math
 from collections import Counter, OrderedDict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ class Sizing:
     """How leases are cut. Seconds are those of the card that works on them."""
 
     longest_seconds: float = 120.0  # a death loses half of it in the mean
+    overhead_seconds: float = 0.1  # of a lease's commit
     shortest_seconds: float = 5.0  # some fifty times what reading and committing a lease costs
     shares: float = 3.0  # a lease is this part of a worker's share of what is pending
     patience_seconds: float = 30.0  # without a heartbeat
@@ -81,6 +83,8 @@ class Dispatcher:
         self._refused: dict[str, str] = {}
         self._seen: OrderedDict[str, float] = OrderedDict()  # the longest silent first
         self._losses: Counter[int] = Counter()
+        self._deaths = 0
+        self._busy_seconds = 0.0  # of all workers
         self._takeovers = Takeovers(
             self.ledger, self.speeds, self._members, self.sizing.takeover_seconds
         )
@@ -155,6 +159,7 @@ class Dispatcher:
         return spans
 
     def _lost(self, worker: str) -> list[Span]:
+        self._deaths += worker in self._members
         spans = self._drop(worker)
         self._losses.update({span.unit for span in spans})
         return spans
@@ -199,7 +204,7 @@ class Dispatcher:
         speed = self.speeds.of(member.name)
         unstarted = self._takeovers.unstarted(member)
         shortest = sizing.shortest_seconds * speed
-        longest = sizing.longest_seconds * speed
+        longest = self._longest_seconds * speed
         if len(self._members) == 1:
             return longest if unstarted < longest else None
         part = speed / self.speeds.total
@@ -212,6 +217,16 @@ class Dispatcher:
         if not hungry and (unstarted >= longest or room <= 0):
             return None
         return max(0.0, min(guided, room))
+
+    @property
+    def _longest_seconds(self) -> float:
+        """Of a lease: where workers die often, what a death loses and what commits cost come to
+        the least at sqrt(2 · overhead · time between deaths) (Young, CACM 17(9), 1974)."""
+        sizing = self.sizing
+        if not self._deaths:
+            return sizing.longest_seconds
+        best = math.sqrt(2 * sizing.overhead_seconds * self._busy_seconds / self._deaths)
+        return min(sizing.longest_seconds, max(best, sizing.shortest_seconds))
 
     def _take(self, worker: str, budget: float, shortest: float) -> list[Span]:
         """The next pending rows of about that cost, one unit at least. A unit is cut where it is
@@ -246,6 +261,7 @@ class Dispatcher:
             return ()
         member = self._heard(event.worker, event.at)
         done = member.report(event)
+        self._busy_seconds += done.seconds
         self.speeds.note(event.worker, done.cost, done.tokens, done.seconds)
         return self._takeovers.requests(event.worker)
 

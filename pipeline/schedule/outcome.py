@@ -76,7 +76,7 @@ class Outcome:
         return cls(whole, each, (*errors, *own), deaths, rows_lost)
 
     def as_json(self) -> dict[str, Any]:
-        """The documented keys. Times in seconds, shares of 1."""
+        """The documented keys. Times in seconds, shares of 1; a row's number counts from 0."""
         return {
             **_rounded(self.whole),
             **({"deaths": self.deaths, "rows_lost": self.rows_lost} if self.deaths else {}),

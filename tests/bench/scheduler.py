@@ -40,7 +40,8 @@ from pipeline.schedule.trace import TraceRow, rows_of
 
 TARGETS = {"engine": (1.05, 1.0), "static": (1.0, 0.97), "oracle": (0.95, 0.0)}  # mean, least
 RECOMPUTED = 0.01
-_SWEEP = (0.5, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0)  # of the requests that the cache holds in the mean
+_TIGHT = 1.25
+_SWEEP = (0.5, 0.7, 0.85, 1.0, _TIGHT, 1.5, 2.0)  # of the requests that the cache holds in the mean
 
 
 @dataclass(frozen=True)
@@ -80,12 +81,18 @@ def compare(case: Case) -> dict[str, Any]:
         "static": sweep[best]["makespan_seconds"] / packed,
         "best_limit": best,
         "oracle": results["oracle"]["makespan_seconds"] / packed,
+        "engine_tight": sweep[tight(made)]["makespan_seconds"] / packed,
         "engine_to_answered_once": once
         and results["engine"]["makespan_seconds"] / once["makespan_seconds"],
         "policies": results | {f"static:{best}": sweep[best]},
         "sweep": {k: found["makespan_seconds"] for k, found in sweep.items()},
         "seconds": time.perf_counter() - started,
     }
+
+
+def tight(made: Made) -> int:
+    """The limit of requests for an engine that is to be spared most preemptions."""
+    return max(1, min(round(_TIGHT * made.held), made.setup.max_num_seqs))
 
 
 def limits(made: Made) -> list[int]:
@@ -151,6 +158,11 @@ def show(lines: Sequence[dict[str, Any]]) -> None:
         for name, (mean, least) in TARGETS.items()
     ]
     print_table("ratios", ["against", "mean", "target", "least", "target"], rows)
+    print(
+        f"\n  The limit of requests is loose, because the packer does not need it: vLLM's own"
+        f"\n  admission loses by that. Against it with a limit of {_TIGHT} x what the cache holds:"
+        f" x {statistics.mean(line['engine_tight'] for line in lines):.3f} in the mean."
+    )
     once = [line["engine_to_answered_once"] for line in lines if line["trace"] == "tweets"]
     if once:
         print(f"\n  tweets, repeated rows answered once: x {statistics.mean(once):.3f} the engine")
@@ -164,6 +176,8 @@ def summary(lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
         ratios = [line[name] for line in lines]
         found[name] = {"mean": statistics.mean(ratios), "least": min(ratios)}
     shares = [line["policies"]["packed"]["recomputed_share"] for line in lines]
+    tight_ratios = [line["engine_tight"] for line in lines]
+    found["engine_tight"] = {"mean": statistics.mean(tight_ratios), "least": min(tight_ratios)}
     return found | {"largest_recomputed_share": max(shares)}
 
 

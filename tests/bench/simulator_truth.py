@@ -63,6 +63,7 @@ WORKLOADS = {
     "long-prompts": (long_prompt_rows, 64),
 }
 ADMISSIONS = {"vLLM's own": "engine", "rackmill's": "packed"}
+BUSY = 0.1  # share of a run, from which on its times say nothing
 QUIET = 0.05  # share of a step that threads may wait for cores
 JOB_ROWS = 96
 TARGETS = {"makespan": 0.10, "preemptions": 0.25}
@@ -113,6 +114,7 @@ def compared(run: Recorded, simulated: CardSim, time: StepTime) -> dict[str, Any
         "simulated_makespan": round(simulated.now, 2),
         "makespan_off": round(simulated.now / run.whole_seconds - 1, 4),
         "waited_for_cores": round(sum(run.waited), 2),
+        "machine_was_busy": sum(run.waited) > BUSY * run.whole_seconds,
         "quiet_steps": len(quiet),
         "quiet_steps_off": round(sum(predicted[i] for i in quiet) / alone - 1, 4)
         if quiet
@@ -265,7 +267,8 @@ def show(results: list[dict[str, Any]]) -> None:
             f"{r['quiet_steps']:>5}/{r['steps']:<4} "
             f"{'' if quiet is None else format(quiet, '+.1%'):>6} "
             f"{r['simulated_preemptions']:>5}/{r['preemptions']:<5}  "
-            f"{r['first_step_that_differs'] or 'none'}"
+            f"{'none' if r['first_step_that_differs'] is None else r['first_step_that_differs']}"
+            f"{', machine busy: times say nothing' if r.get('machine_was_busy') else ''}"
         )
     medians = [abs(r["makespan_off"]) for r in results]
     print(f"simulated/real; makespan off by {statistics.median(medians):.1%} in the middle")

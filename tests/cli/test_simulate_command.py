@@ -125,6 +125,18 @@ def test_an_impossible_trace_ends_with_2(ask, trace, changes, words: str) -> Non
     assert words in done.err
 
 
+def test_the_output_of_a_run_is_a_trace_of_its_rows_without_errors(ask, tmp_path) -> None:
+    folder = tmp_path / "runs/mine"
+    (folder / "_rackmill").mkdir(parents=True)
+    error = pa.array([None, {"type": "PromptTooLong"}, None])
+    lengths = {"prompt_tokens": [9, 9, 9], "completion_tokens": [7, 0, 5]}
+    pq.write_table(pa.table({**lengths, "error": error}), folder / "00000-000000000000.parquet")
+
+    done = ask("simulate", "--trace", str(folder), *ON)
+    assert done.code == 0, done.err
+    assert "2 requests, 9 prompt and 6 output tokens" in done.out
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -137,7 +149,6 @@ def test_an_impossible_trace_ends_with_2(ask, trace, changes, words: str) -> Non
         (("--model", "gemma-3-27"), "did you mean gemma-3-27b"),
         (("--kv-dtype", "fp8"), "vLLM keeps the KV cache in fp8 on Ada"),
         (("--trace", "nowhere.parquet"), "no such file"),
-        (("--trace", "."), "no such file"),
         (("--max-tokens", "4"), "is above --max-tokens 4"),
         (("--set", "engine.max_num_seq=4"), "did you mean 'max_num_seqs'"),
         (("--set", "sampling.seed=4"), "engine.… settings only"),

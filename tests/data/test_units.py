@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.data.shards import Shard
-from pipeline.data.units import Unit, cut, unit_rows
+from pipeline.data.units import Unit, cut, halves, leaves, part, predicted_costs, unit_rows
 from tests.samples import quick
 
 ROW_COUNTS = st.lists(st.integers(0, 3000), min_size=1, max_size=5)
@@ -120,3 +120,53 @@ def test_units_are_powers_of_two_within_bounds(total: int) -> None:
 
 def test_larger_inputs_have_larger_units() -> None:
     assert [unit_rows(n) for n in (0, 8192, 8193, 10**6, 10**9)] == [128, 128, 256, 4096, 4096]
+
+
+class TestCosts:
+    def test_rows_of_a_file_with_more_bytes_a_row_cost_more(self) -> None:
+        shards = [
+            Shard(0, "a", "parquet", 1000, "v", 100),
+            Shard(1, "b", "parquet", 3000, "v", 100),
+        ]
+        costs = predicted_costs(cut(shards, 128), shards)
+
+        assert costs == [75.0, 125.0]
+        assert sum(costs) == 200  # rows
+
+    def test_units_of_a_file_of_lines_are_told_apart(self) -> None:
+        shards = [Shard(0, "a", "jsonl", 4000, "v", 256, (), (0, 1000))]
+        costs = predicted_costs(cut(shards, 128), shards)
+
+        assert costs == [96.0, 160.0]
+
+    def test_one_file_without_offsets_tells_nothing(self) -> None:
+        shards = [Shard(0, "a", "parquet", 1000, "v", 300)]
+
+        assert predicted_costs(cut(shards, 128), shards) is None
+
+
+class TestParts:
+    UNIT = Unit("u", 3, 128, 256)
+
+    def test_the_parts_of_a_unit_cover_it(self) -> None:
+        first, second = halves(self.UNIT, 200)
+
+        assert [(u.shard, u.start, u.stop) for u in (first, second)] == [
+            (3, 128, 200),
+            (3, 200, 256),
+        ]
+        assert first.whole == second.whole == self.UNIT
+
+    def test_the_same_rows_have_the_same_name_however_they_were_cut(self) -> None:
+        first, second = halves(self.UNIT, 200)
+
+        assert halves(second, 220)[0] == halves(part(self.UNIT, 128, 220), 200)[1]
+        assert part(first, 128, 256) == self.UNIT
+        assert len({first.id, second.id, "u"}) == 3
+
+    def test_the_leaves_of_a_cut_unit_come_in_input_order(self) -> None:
+        first, second = halves(self.UNIT, 200)
+        cuts = {"u": 200, first.id: 130, second.id: 210}
+
+        found = [(u.start, u.stop) for u in leaves(self.UNIT, cuts)]
+        assert found == [(128, 130), (130, 200), (200, 210), (210, 256)]

@@ -261,6 +261,18 @@ class TestWorkers:
 
         assert ask(made, "b") == Grant("b", (Span(0, 0, 10), Span(0, 20, 50)), losses=1)
 
+    def test_leases_are_shorter_where_workers_die_often(self) -> None:
+        made = dispatcher([10_000] * 9, ("a", 1.0))
+        calm = rows(ask(made))
+        made.handle(Returned("a", 0.0, (Span(0, 0, calm),)))
+        for _ in range(10):
+            made.handle(Joined("dies", 0.0, "card", 1.0))
+            ask(made, "dies")
+            made.handle(Reported("dies", 500.0, rows=500, busy_seconds=500.0))
+            made.handle(Lost("dies"))
+
+        assert rows(ask(made)) == SIZING.shortest_seconds < calm
+
 
 class TestTakeover:
     def straggler(self) -> Dispatcher:

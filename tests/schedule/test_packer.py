@@ -38,7 +38,9 @@ def packer(
     return Packer(LAYOUT, pool, max_num_seqs, lengths)
 
 
-def demand(number: int, prompt: int = 100, most: int = 256, ids: Sequence[int] | None = None) -> Demand:
+def demand(
+    number: int, prompt: int = 100, most: int = 256, ids: Sequence[int] | None = None
+) -> Demand:
     keys = block_keys(ids, LAYOUT.block_size) if ids else ()
     return Demand(number, len(ids) if ids else prompt, most, keys)
 

@@ -8,6 +8,7 @@ from statistics import mean
 from typing import Any
 
 from pipeline.budget.cards import CARDS
+from pipeline.budget.settings import PromptShape, choose_settings
 from pipeline.budget.weights import weight_bytes
 from pipeline.model.catalogue import MODELS
 from pipeline.schedule.card_setup import card_setup
@@ -29,14 +30,25 @@ def made_for(
     model: str, card: str, rows: Sequence[TraceRow], given: Mapping[str, Any] | None = None
 ) -> Made:
     """``model``: "27b" and the like, int4 as Google publishes it. ``given``: vLLM arguments;
-    rackmill chooses the others, for answers as long as the trace's are in the mean."""
-    entry = MODELS[f"gemma-3-{model}"]
+    rackmill chooses the others as after a first run of the job, when the answers' mean length is
+    known."""
+    entry, device = MODELS[f"gemma-3-{model}"], CARDS[card]
     weights = weight_bytes(entry.geometry, "int4", vision=entry.vision)
-    answer = round(mean(row.output_tokens for row in rows))
-    setup = card_setup(entry.geometry, weights, CARDS[card], rows, answer, given or {})
-    tokens = round(mean(row.tokens for row in rows))
+    prompts = [row.prompt_tokens for row in rows]
     alike = len({row.prefix_group for row in rows}) == 1
     shared = min(row.prefix_tokens for row in rows) if alike else 0
+    answer = mean(row.output_tokens for row in rows)
+    choice = choose_settings(
+        entry.geometry,
+        weights,
+        device,
+        PromptShape(mean(prompts), max(prompts), shared),
+        max(row.output_tokens for row in rows),
+        given or {},
+        expected_tokens=answer,
+    )
+    setup = card_setup(entry.geometry, weights, device, rows, MAX_TOKENS, choice.arguments)
+    tokens = round(mean(prompts) + answer)
     held = setup.layout.requests(setup.pool_blocks + 1, tokens, shared)
     return Made(setup, held)
 
