@@ -27,6 +27,7 @@ from pipeline.spec.sampling import Sampling
 _DECODED_STEPS = 8
 _ENOUGH = 3  # tries that were left alone
 _ROUNDS = 4  # of tries
+_LEAST = 8  # cases that are measured however long it takes: a fit needs all kinds
 _DISTURBED = 0.05  # share of a try's seconds
 _PLAIN_TOKENS = range(1000, 200_000)  # of Gemma's vocabulary
 _ROOM = 0.9  # of the cache at most
@@ -113,7 +114,8 @@ class _Try:
 
 class Probe:
     """Measures one idle engine. ``layout``: of its cache. ``sampling``: how tokens are chosen
-    (what it says of lengths does not count). ``seconds``: after which nothing more is begun.
+    (what it says of lengths does not count). ``seconds``: after which nothing more is begun,
+    but for the first few cases.
     ``prefix_caching``: the engine does it. ``first_id``: of the requests. ``clock`` and
     ``waited``: seconds from any start, the latter those in which threads of this process waited
     for a core."""
@@ -146,6 +148,7 @@ class Probe:
         self._wanted: dict[int, int] = {}  # request id -> new tokens, of those in the model
         self._dice = random.Random(0)
         self._added = self._ended = first_id
+        self._end = 0.0  # when the time is over
 
     def measure(
         self, note: Callable[[str, float], None] = lambda what, done: None
@@ -153,11 +156,11 @@ class Probe:
         """All that fits the cache and the time. ``note`` hears what comes next, and which share
         of all of it is done. The engine is idle again afterwards."""
         cases = [case for case in _CASES if self._fits(case)]
-        end = self._clock() + self._seconds
+        end = self._end = self._clock() + self._seconds
         self._prefills(Case("prefill", 1, 32), ())  # a process's first steps are slow
         measured: list[Measured] = []
         for number, case in enumerate(cases):
-            if self._clock() > end:
+            if self._clock() > end and number >= _LEAST:
                 break
             note(str(case), number / len(cases))
             measured.append(self._measured(case))
@@ -180,7 +183,7 @@ class Probe:
         warm = self._shared_prompt(case)
         for _ in range(_ROUNDS):
             tries += self._decodes(case) if case.kind != "prefill" else self._prefills(case, warm)
-            if sum(one.quiet for one in tries) >= _ENOUGH:
+            if sum(one.quiet for one in tries) >= _ENOUGH or self._clock() > self._end:
                 break
         quickest = min(tries, key=lambda one: one.seconds)
         chosen = [one for one in tries if one.quiet] or [quickest]

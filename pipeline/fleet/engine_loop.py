@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -75,7 +74,6 @@ class EngineLoop:
         self._mirror = _mirror(engine, geometry)
         self._requests: dict[int, Request] = {}  # that wait for admission
         self._flights: dict[int, _Flight] = {}  # by request id
-        self._prefilling: deque[tuple[int, int]] = deque()  # (request, new tokens), newest last
         self._added = 0  # since the last step
         self._timeline = Timeline()
         self._rows = self._failed = self._prompt_tokens = self._completion_tokens = 0
@@ -164,8 +162,8 @@ class EngineLoop:
 
     def _admit(self) -> None:
         ending = self._feeder.exhausted
-        waiting = self._waiting_tokens()
         while len(self._admission):
+            waiting = self._engine.stats.waiting + self._added
             demand = self._admission.next(waiting, ending=ending)
             if demand is None:
                 return
@@ -181,18 +179,7 @@ class EngineLoop:
                 self._mirror.added(
                     demand.id, demand.prompt_tokens, demand.keys, reads_cache=not scored
                 )
-            shared = self._admission.shared_tokens
-            new_tokens = max(1, demand.prompt_tokens - shared)
-            self._prefilling.append((demand.id, new_tokens))
             self._added += 1
-            waiting += new_tokens
-
-    def _waiting_tokens(self) -> int:
-        """Tokens of prefill that the engine has not started on."""
-        waiting = self._engine.stats.waiting + self._added
-        while len(self._prefilling) > waiting:
-            self._prefilling.popleft()
-        return sum(tokens for _, tokens in self._prefilling)
 
     def _step(self) -> None:
         stats = self._engine.stats

@@ -42,8 +42,9 @@ class Admission:
         self._lengths = OutputLengths(limits.max_tokens, prior_tokens)
         self.packer = Packer(limits.layout, limits.pool_blocks, limits.max_num_seqs, self._lengths)
         self._window = Window(limits.layout.block_size)
-        self._budget = limits.max_num_batched_tokens
-        self.shared_tokens = 0  # of the request admitted last: in blocks that others hold
+        self._budget = 2 * limits.max_num_batched_tokens
+        self._prefilling: deque[int] = deque()  # new tokens of those admitted last, newest last
+        self._prefill_tokens = 0  # their sum
         self._urgent: deque[Demand] = deque()
         self._demands: dict[int, Demand] = {}  # those in the window
         self._expected: dict[tuple[int, int], tuple[int, float]] = {}  # -> (when, tokens)
@@ -72,13 +73,15 @@ class Admission:
         row = (demand.id, demand.prompt_tokens, self._expect(demand), demand.max_new_tokens)
         self._window.add(Candidate(*row, tuple(demand.keys)))
 
-    def next(self, prefill_waiting: int, *, ending: bool) -> Demand | None:
+    def next(self, engine_waiting: int, *, ending: bool) -> Demand | None:
         """The request to hand to the engine now; it counts as admitted.
 
-        ``prefill_waiting``: tokens of prompts that wait inside the engine. ``ending``: no more
-        will be added.
+        ``engine_waiting``: how many requests the engine has not begun with, those handed over
+        since its last step among them. ``ending``: no more will be added.
         """
-        if prefill_waiting >= self._budget:
+        while len(self._prefilling) > engine_waiting:  # the engine begins in the order of admission
+            self._prefill_tokens -= self._prefilling.popleft()
+        if self._prefill_tokens >= self._budget:
             return None
         if self._urgent:
             if self.packer.refusal(self._urgent[0]) is not None:
@@ -90,7 +93,9 @@ class Admission:
             if chosen is None:
                 return None
             demand = self._demands.pop(chosen.id)
-        self.shared_tokens = self.packer.shared_tokens(demand)
+        new_tokens = max(1, demand.prompt_tokens - self.packer.shared_tokens(demand))
+        self._prefilling.append(new_tokens)
+        self._prefill_tokens += new_tokens
         self.packer.admit(demand)
         return demand
 

@@ -39,7 +39,7 @@ from pipeline.schedule.pending import Pending
 from pipeline.schedule.speeds import Speeds
 from pipeline.schedule.takeover import Member, Takeovers
 
-_MOST_SPANS = 8  # in one lease: who works faster asks more often
+_MOST_SPANS = 4  # in one lease: who works faster asks more often
 
 
 @dataclass(frozen=True)
@@ -222,10 +222,12 @@ class Dispatcher:
     def _longest_seconds(self) -> float:
         """Of a lease: where workers die often, what a death loses and what commits cost come to
         the least at sqrt(2 · overhead · time between deaths) (Young, CACM 17(9), 1974)."""
-        sizing = self.sizing
+        sizing, twice = self.sizing, 2 * self.sizing.overhead_seconds
         if not self._deaths:
             return sizing.longest_seconds
-        best = math.sqrt(2 * sizing.overhead_seconds * self._busy_seconds / self._deaths)
+        # one death says little: as if there had been much time without any before
+        seconds = self._busy_seconds + sizing.longest_seconds**2 / twice
+        best = math.sqrt(twice * seconds / self._deaths)
         return min(sizing.longest_seconds, max(best, sizing.shortest_seconds))
 
     def _take(self, worker: str, budget: float, shortest: float) -> list[Span]:

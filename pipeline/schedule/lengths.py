@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 _BINS_PER_OCTAVE = 8
 _REMEMBERED = 2048  # completions: older ones fade, so that a drift in the data is followed
+_PRIOR_SHARE = 0.2  # of the limit: the mean of a completion before any was seen
 _PRIOR_WEIGHT = 2.0  # completions that the prior counts as
 _GROUP_WEIGHT = 8.0  # completions of all groups that stand beside a group's own
 MAX_GROUPS = 32
@@ -22,7 +23,7 @@ class OutputLengths:
     """Survival curves of completion lengths, in tokens, for groups of alike requests.
 
     ``limit``: the longest completion that can be (tokens). ``prior_mean``: the length expected
-    before anything was seen; half the limit if not given, so that a cold start is cautious
+    before anything was seen; a fifth of the limit if not given, so that a cold start is cautious
     without assuming the worst.
     """
 
@@ -34,7 +35,7 @@ class OutputLengths:
         self._low = edges[:-1].astype(np.float64)
         self._width = np.diff(edges).astype(np.float64)
         self._edges = edges.astype(np.float64)
-        self._prior = 1 / max(prior_mean or self.limit / 2, 1.0)  # hazard per token
+        self._prior = 1 / max(prior_mean or self.limit * _PRIOR_SHARE, 1.0)  # hazard per token
         self._ended = np.zeros((1 + MAX_GROUPS, len(self._width)))  # row 0: all groups
         self._at_risk = np.zeros_like(self._ended)  # completions that came so far
         self._groups: dict[int, int] = {}  # the caller's group -> row

@@ -153,8 +153,7 @@ class Packed:
     def next(self, engine: EngineModel, *, ending: bool) -> Demand | None:
         for _ in range(min(self._admission.wanted, len(self._coming))):
             self._admission.add(self._coming.popleft())
-        waiting = sum(sequence.tokens for sequence in engine.waiting)
-        return self._admission.next(waiting, ending=ending and not self._coming)
+        return self._admission.next(len(engine.waiting), ending=ending and not self._coming)
 
     def generated(self, ids: Iterable[int], steps: int) -> None:
         self._admission.generated(ids, steps)

@@ -84,4 +84,4 @@ class Speeds:
             return 1.0
         measured = self._all.cost / self._promised
         weight = seconds / (seconds + _EXPECTED_SECONDS)
-        return weight * measured + (1 - weight)
+        return float(max(measured, 1e-6) ** weight)  # a forecast is wrong by a factor

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import median
 
 import numpy as np
@@ -13,6 +14,9 @@ from pipeline.schedule.step_time import CalibratedTime, Knots, StepWork
 
 _Vector = NDArray[np.float64]
 _TOLERANCE = 1e-10
+# Where too little was measured to tell, neighbouring pieces are to cost the same: their difference
+# weighs like the error it would make in a step of the middle length over so many tokens.
+_SMOOTH = 0.3
 _WELL_INSIDE = 0.75  # of the largest measured value: a last piece needs points of its own
 
 
@@ -59,12 +63,26 @@ def fit_steps(measured: Sequence[Measured]) -> StepFit:
     seconds = np.array([m.seconds for m in measured])
     relative = sums / seconds[:, None]
     scale = np.where(relative.any(axis=0), np.abs(relative).max(axis=0), 1.0)
-    costs = non_negative_least_squares(relative / scale, np.ones(len(measured))) / scale
+    bends = _bends(knots) * (_SMOOTH / float(np.median(seconds)))
+    a = np.vstack([relative, bends]) / scale
+    b = np.concatenate([np.ones(len(measured)), np.zeros(len(bends))])
+    costs = non_negative_least_squares(a, b) / scale
     named = dict(zip(knots.names, costs.tolist(), strict=True))
     time = CalibratedTime({name: cost for name, cost in named.items() if cost > 0}, knots)
     fitted = [sum(time.seconds(work) for work in m.works) for m in measured]
     errors = tuple(f / m.seconds - 1 for f, m in zip(fitted, measured, strict=True))
     return StepFit(time, errors)
+
+
+def _bends(knots: Knots) -> _Vector:
+    """A row for each two neighbouring pieces: how much their costs differ. [bends, features]"""
+    names = knots.names
+    ramps = [[f"{what}>{k}" for k in getattr(knots, what)] for what in ("tokens", "samples")]
+    pairs = [pair for pieces in ramps for pair in pairwise(pieces)]
+    rows = np.zeros((len(pairs), len(names)))
+    for row, (one, other) in zip(rows, pairs, strict=True):
+        row[names.index(one)], row[names.index(other)] = 1.0, -1.0
+    return rows
 
 
 def _knots_within(measured: Sequence[Measured]) -> Knots:

@@ -10,7 +10,7 @@ requests state 2,048 tokens; only the oracle knows the lengths. Ratios: makespan
 over that of `packed`. A fifth of the tweets' rows are repeated; all policies compute them, and
 beside the table stands what `packed` gains once they are answered from one. The traces are made
 anew (peers/traces.py), or read from --folder.
-Writes tests/bench/results/scheduler.json.
+Writes tests/bench/results/scheduler.json when all of it was run.
 """
 
 from __future__ import annotations
@@ -126,7 +126,11 @@ def main() -> None:
                 shown = [line["model"], line["card"], line["trace"], f"{line['seconds']:.0f} s"]
                 print("  " + "  ".join(shown), file=sys.stderr, flush=True)
     show(lines)
-    save("scheduler", {"scheduler": {"rows": a.rows, "summary": summary(lines), "table": lines}})
+    chosen = (a.models, a.cards, a.traces, a.folder)
+    if chosen == tuple(map(parser.get_default, ("models", "cards", "traces", "folder"))):
+        save(
+            "scheduler", {"scheduler": {"rows": a.rows, "summary": summary(lines), "table": lines}}
+        )
 
 
 def show(lines: Sequence[dict[str, Any]]) -> None:

@@ -112,10 +112,13 @@ def test_a_small_cache_is_never_filled() -> None:
 
 
 def test_when_the_time_is_over_the_kinds_measured_so_far_suffice() -> None:
-    measured = TimedEngine().probe(seconds=10.0).measure()
+    measured = TimedEngine().probe(seconds=0.1).measure()
 
-    assert 3 <= len(measured) <= 12
-    assert fit_steps(measured).time.seconds(StepWork(8, 800, 800)) > 0.03
+    assert len(measured) == 8
+    time = fit_steps(measured).time
+    small, large = StepWork(8, 800, 800), StepWork(0, 0, 0, 800, 320_400, 270_000, 1, 1)
+    assert time.seconds(small) == pytest.approx(TRUE.seconds(small), rel=0.05)
+    assert time.seconds(large) == pytest.approx(TRUE.seconds(large), rel=0.15)
 
 
 def test_settings_that_measure_nothing_else_are_refused() -> None:

@@ -72,11 +72,11 @@ class TestLeases:
     def test_units_go_out_in_input_order(self) -> None:
         made = dispatcher([10] * 40, ("a", 1.0), ("b", 1.0))
 
-        assert ask(made) == Grant("a", tuple(Span(unit, 0, 10) for unit in range(8)))
-        assert ask(made, "b") == Grant("b", tuple(Span(unit, 0, 10) for unit in range(8, 16)))
+        assert ask(made) == Grant("a", tuple(Span(unit, 0, 10) for unit in range(4)))
+        assert ask(made, "b") == Grant("b", tuple(Span(unit, 0, 10) for unit in range(4, 8)))
 
     def test_a_lease_is_sized_by_the_seconds_that_the_card_needs(self) -> None:
-        made = dispatcher([5] * 10_000, ("slow", 0.2), ("fast", 0.4))
+        made = dispatcher([50_000], ("slow", 0.2), ("fast", 0.4))
 
         assert rows(ask(made, "slow")) == 20
         assert rows(ask(made, "fast")) == 40
@@ -119,7 +119,7 @@ class TestLeases:
         assert sum([1.0, 3.0][s.unit >= 50] for s in first.spans) == pytest.approx(mean, abs=1.0)
 
     def test_a_worker_measured_faster_than_expected_gets_more(self) -> None:
-        made = dispatcher([1] * 100_000, ("a", 0.05), ("b", 0.05))
+        made = dispatcher([100_000], ("a", 0.05), ("b", 0.05))
         before = rows(ask(made))
         for second in range(0, 200, 10):
             made.handle(Reported("a", second, rows=second, busy_seconds=second))
@@ -271,7 +271,7 @@ class TestWorkers:
             made.handle(Reported("dies", 500.0, rows=500, busy_seconds=500.0))
             made.handle(Lost("dies"))
 
-        assert rows(ask(made)) == SIZING.shortest_seconds < calm
+        assert SIZING.shortest_seconds < rows(ask(made)) < calm / 2
 
 
 class TestTakeover:
