@@ -161,7 +161,7 @@ class EngineLoop:
         return Demand(request.id, tokens, request.max_new_tokens, keys, group)
 
     def _admit(self) -> None:
-        ending = self._feeder.exhausted
+        ending = self._feeder.ending
         while len(self._admission):
             waiting = self._engine.stats.waiting + self._added
             demand = self._admission.next(waiting, ending=ending)

@@ -27,8 +27,8 @@ def survival(lengths: OutputLengths, group: int = 0) -> np.ndarray:
     return np.exp(lengths.curves(NONE, NONE)[row])
 
 
-def test_before_anything_was_seen_half_the_limit_is_expected() -> None:
-    assert OutputLengths(1024).expected(0, 1024) == pytest.approx(512, rel=0.2)
+def test_before_anything_was_seen_a_fifth_of_the_limit_is_expected() -> None:
+    assert OutputLengths(1024).expected(0, 1024) == pytest.approx(205, rel=0.1)
 
 
 def test_a_given_prior_is_believed_until_rows_are_seen() -> None:
