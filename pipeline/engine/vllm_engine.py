@@ -32,6 +32,7 @@ def environment(*, gpu: bool, eager: bool) -> dict[str, str]:
         "VLLM_ENABLE_V1_MULTIPROCESSING": "1" if gpu else "0",
         "VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "WARNING"),
         "VLLM_NO_USAGE_STATS": "1",
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # cards have the numbers that the driver gives them
         "HF_HUB_OFFLINE": "1",  # the checkpoint is on this machine already
         "TOKENIZERS_PARALLELISM": "true",
         # On a CPU with AMX vLLM would round the activations of int4 layers to 8 bits: at 0.6 of

@@ -77,6 +77,14 @@ def asked_crews(text: str) -> list[Crew]:
     return [Crew(number, card) for number, card in parse_gpus(text)]
 
 
+def visible_gpus(crews: Sequence[Crew]) -> str | None:
+    """``CUDA_VISIBLE_DEVICES`` for engines on the cards of ``crews`` alone; None for all cards."""
+    wanted = {crew.card.name for crew in crews if crew.card is not None and not crew.shared}
+    found = [(g.index, card_from_device(g.name, g.memory_bytes, g.capability)) for g in gpus()]
+    visible = [index for index, card in found if card.name in wanted]
+    return None if len(visible) == len(found) else ",".join(map(str, visible))
+
+
 def own_card(names: Iterable[str]) -> str:
     """Which of these cards this process was given."""
     known = list(names)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pipeline.budget.advice import check_fit
+from pipeline.budget.advice import check_fit, refusal
 from pipeline.budget.fit import Fit, FitOptions, Subject, fit
 from pipeline.budget.predict import (
     Estimate,
@@ -27,6 +27,7 @@ from pipeline.budget.settings import (
 )
 from pipeline.budget.weights import Weights, weight_bytes
 from pipeline.data.plan import Plan
+from pipeline.errors import UsageError
 from pipeline.fleet.crew import Crew
 from pipeline.model.catalogue import MODELS, CatalogueModel
 from pipeline.model.geometry import Geometry
@@ -140,6 +141,29 @@ class Forecaster:
         for crew in crews:
             if crew.card is not None:
                 check_fit(self._fit(crew, context or self._request_tokens, arguments))
+
+    def usable(
+        self, crews: Sequence[Crew], report: Callable[[str], None], *, context: int
+    ) -> list[Crew]:
+        """Those of ``crews`` on whose cards the job can run; of the others it is reported why not.
+
+        ``context``: tokens of a request. Raises UsageError when it can run on none.
+        """
+        arguments = self.plan.job.engine.vllm_arguments()
+        left: list[Crew] = []
+        errors: list[UsageError] = []
+        for crew in crews:
+            asked = self._fit(crew, context, arguments) if crew.card is not None else None
+            error = refusal(asked) if asked else None
+            if error is None:
+                left.append(crew)
+            else:
+                errors.append(error)
+        if errors and not left:
+            raise errors[0]
+        for error in errors:
+            report(f"left out: {error.message} {' '.join(error.hints)}")
+        return left
 
     @property
     def _subject(self) -> Subject:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import threading
 import time
@@ -21,7 +22,7 @@ from pipeline.engine.machine import cpu_environment
 from pipeline.engine.vllm_engine import environment as vllm_environment
 from pipeline.errors import CommitFailed, EngineFailed, JobFailed, RackmillError, UsageError
 from pipeline.fleet.coordinator import Snapshot
-from pipeline.fleet.crew import local_crews
+from pipeline.fleet.crew import local_crews, visible_gpus
 from pipeline.fleet.forecast import Forecast, Forecaster
 from pipeline.fleet.learning import learn
 from pipeline.fleet.work import WorkerSpec
@@ -73,7 +74,11 @@ def run(job: Job, options: RunOptions | None = None, watcher: Watcher | None = N
     left = sum(unit.rows for unit in plan.missing)
     forecaster = Forecaster(plan, load_profile())
     crews = local_crews(job, len(plan.missing)) if left else []
-    forecaster.check(crews, context=job.engine.max_model_len or _SHORTEST_REQUEST)
+    shortest = job.engine.max_model_len or _SHORTEST_REQUEST
+    usable = forecaster.usable(crews, watcher.note, context=shortest)
+    if len(usable) < len(crews) and (visible := visible_gpus(usable)) is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible  # a Ray started here offers no others
+    crews = usable
     dataset = _claim(plan, options.fresh)
     forecast: Forecast | None = None
     final: Snapshot | None = None

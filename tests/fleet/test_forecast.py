@@ -14,7 +14,8 @@ import pipeline
 from pipeline import UsageError
 from pipeline.budget.cards import cpu_card, find_card
 from pipeline.data.plan import Plan
-from pipeline.fleet.crew import Crew, asked_crews, local_crews, own_card
+from pipeline.engine.machine import Gpu
+from pipeline.fleet.crew import Crew, asked_crews, local_crews, own_card, visible_gpus
 from pipeline.fleet.forecast import Forecast, Forecaster, Prices
 from pipeline.fleet.learning import learn
 from pipeline.report.profile import RunRecord, load_profile
@@ -215,8 +216,35 @@ class TestRefusal:
     def test_what_fits_is_not_refused(self, plan_of) -> None:
         Forecaster(plan_of(), []).check([CPU, Crew(1, find_card("rtx3060"))])
 
+    def test_a_card_that_cannot_hold_the_job_is_left_out_with_the_reason(self, plan_of) -> None:
+        tiny, fitting = Crew(1, cpu_card(1 << 30, 2), "small"), Crew(2, find_card("rtx3060"))
+        said: list[str] = []
+
+        assert Forecaster(plan_of(), []).usable([tiny, fitting], said.append, context=64) == [
+            fitting
+        ]
+        assert len(said) == 1
+        assert "does not fit" in said[0]
+
+    def test_when_no_card_can_hold_it_the_job_is_refused(self, plan_of) -> None:
+        tiny = Crew(1, cpu_card(1 << 30, 2), "small")
+
+        with pytest.raises(UsageError, match="does not fit"):
+            Forecaster(plan_of(), []).usable([tiny], print, context=64)
+
 
 class TestCrews:
+    def test_only_cards_that_work_are_shown_to_engines(self, monkeypatch) -> None:
+        cards = [("RTX 3090", 24), ("RTX 4060", 8), ("RTX 3090", 24)]
+        there = [
+            Gpu(i, f"NVIDIA GeForce {name}", gib << 30, "580", (8, 6))
+            for i, (name, gib) in enumerate(cards)
+        ]
+        monkeypatch.setattr("pipeline.fleet.crew.gpus", lambda: there)
+
+        assert visible_gpus([Crew(2, find_card("rtx3090"))]) == "0,2"
+        assert visible_gpus([Crew(2, find_card("rtx3090")), Crew(1, find_card("rtx4060"))]) is None
+
     def test_a_simulated_job_needs_no_card(self) -> None:
         simulated = job(engine={"kind": "simulated"}, resources={"workers": 3})
 
