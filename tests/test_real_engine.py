@@ -123,6 +123,7 @@ prompt: "{text}"
 sampling: {max_tokens: 16}
 output: {path: out, keep: [id]}
 engine: {max_num_seqs: 64}
+duplicates: {answer_once: false}  # the texts repeat: all rows would be done with the first few
 resources: {workers: 1}
 """
 _KILLED_ROWS = 320
