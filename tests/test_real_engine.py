@@ -109,6 +109,10 @@ def test_equal_rows_get_equal_labels_from_either_engine(labelled: Labelled) -> N
     assert all(len(seen) == 1 for seen in labels.values())
 
 
+def test_our_count_of_the_blocks_is_the_engines_own(labelled: Labelled) -> None:
+    assert labelled.facts["kv_count_error"] <= 0.02
+
+
 def test_no_process_outlives_the_engines(labelled: Labelled) -> None:
     assert labelled.left == []
 
@@ -161,6 +165,10 @@ def test_the_resume_computed_only_what_was_missing(resumed: Resumed) -> None:
     assert 0 < resumed.facts["reused"] < _KILLED_ROWS
     for name, content in resumed.before.items():
         assert resumed.after[name] == content
+
+
+def test_while_texts_grow_our_count_of_the_blocks_is_the_engines_own(resumed: Resumed) -> None:
+    assert resumed.facts["kv_count_error"] <= 0.02
 
 
 def test_every_row_has_text_of_at_most_max_tokens(resumed: Resumed) -> None:

@@ -1,0 +1,87 @@
+"""What one admission costs with 256 requests running: choosing the row, asking, counting it in.
+
+    python tests/bench/admission.py
+
+Requests of 300 prompt tokens (18 whole blocks of their own) on Gemma 3 4B's layout; lengths
+learned from 500 completions. CPU seconds of this thread. ``step`` is what the packer does once per
+engine step, however many are admitted then: 256 tokens counted, the future drawn anew.
+Writes tests/bench/results/admission.json.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # `pipeline`, from any folder
+
+from peers.measure import print_table, save
+
+from pipeline.budget.kv import KvLayout
+from pipeline.model.catalogue import MODELS
+from pipeline.schedule.admission import Admission, Limits
+from pipeline.schedule.packer import Demand
+from pipeline.schedule.prefixes import block_keys
+
+RUNNING, PROMPT, LIMIT, ROUNDS = 256, 300, 1024, 300
+TARGET = 50.0  # microseconds
+
+
+def microseconds(work: Callable[[], object]) -> float:
+    started = time.thread_time_ns()
+    work()
+    return (time.thread_time_ns() - started) / 1000
+
+
+def main() -> None:
+    dice = random.Random(0)
+    layout = KvLayout(MODELS["gemma-3-4b"].geometry, 16, 2048)
+    admission = Admission(Limits(layout, 1_000_000, RUNNING + 1, 10**9, LIMIT))
+    packer = admission.packer
+
+    def demand(number: int) -> Demand:
+        ids = [dice.randrange(10**5) for _ in range(PROMPT)]
+        return Demand(number, PROMPT, LIMIT, block_keys(ids, 16))
+
+    for number in range(RUNNING):
+        packer.admit(demand(number))
+    for number in range(500):
+        packer.finished(number % RUNNING, 1 + int(dice.lognormvariate(5, 0.9)))
+        packer.admit(demand(number % RUNNING))
+    asked, steps = [], []
+    for number in range(RUNNING, RUNNING + 512):
+        admission.add(demand(number))
+    for _ in range(ROUNDS):
+        steps.append(
+            microseconds(lambda: (packer.generated(list(range(RUNNING))), packer._future()))
+        )
+        found: list[Demand | None] = []
+        asked.append(microseconds(lambda: found.append(admission.next(0, ending=False))))
+        assert found[0] is not None
+        packer.finished(found[0].id, 200)
+        packer._future()
+        admission.add(demand(found[0].id))
+    result = {
+        "running": packer.running,
+        "admission_microseconds": {
+            "mean": statistics.mean(asked),
+            "median": statistics.median(asked),
+            "p99": sorted(asked)[int(0.99 * len(asked))],
+        },
+        "step_microseconds": {"mean": statistics.mean(steps), "median": statistics.median(steps)},
+        "target_microseconds": TARGET,
+    }
+    rows = [[name, *[f"{v:.0f}" for v in values.values()]] for name, values in (
+        ("choose, ask, admit", result["admission_microseconds"]),
+        ("once per step", result["step_microseconds"]),
+    )]  # fmt: skip
+    print_table(f"microseconds with {RUNNING} running", ["", "mean", "median", "p99"], rows)
+    save("admission", {"admission": result})
+
+
+if __name__ == "__main__":
+    main()
