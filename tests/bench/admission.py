@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # `pipeline`, from any folder
 
@@ -59,13 +60,13 @@ def main() -> None:
         steps.append(
             microseconds(lambda: (packer.generated(list(range(RUNNING))), packer._future()))
         )
-        found: list[Demand | None] = []
-        asked.append(microseconds(lambda: found.append(admission.next(0, ending=False))))
-        assert found[0] is not None
-        packer.finished(found[0].id, 200)
+        before = set(packer._slots)
+        asked.append(microseconds(lambda: admission.next(0, ending=False)))
+        [new] = set(packer._slots) - before
+        packer.finished(new, 200)
         packer._future()
-        admission.add(demand(found[0].id))
-    result = {
+        admission.add(demand(new))
+    result: dict[str, Any] = {
         "running": packer.running,
         "admission_microseconds": {
             "mean": statistics.mean(asked),
@@ -75,10 +76,10 @@ def main() -> None:
         "step_microseconds": {"mean": statistics.mean(steps), "median": statistics.median(steps)},
         "target_microseconds": TARGET,
     }
-    rows = [[name, *[f"{v:.0f}" for v in values.values()]] for name, values in (
-        ("choose, ask, admit", result["admission_microseconds"]),
-        ("once per step", result["step_microseconds"]),
-    )]  # fmt: skip
+    rows = [
+        ["choose, ask, admit", *(round(v) for v in result["admission_microseconds"].values())],
+        ["once per step", *(round(v) for v in result["step_microseconds"].values()), None],
+    ]
     print_table(f"microseconds with {RUNNING} running", ["", "mean", "median", "p99"], rows)
     save("admission", {"admission": result})
 
