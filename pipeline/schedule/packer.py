@@ -35,6 +35,7 @@ _FEW = 64  # completions, until which the curves are drawn anew at every look
 _NEW = 32  # completions, after which they are drawn anew later
 
 _Ints = int | NDArray[np.int64]
+_Look = tuple[int, int, NDArray[np.float32], NDArray[np.float32]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,7 @@ class Packer:
         self._mean = self._variance = np.zeros(len(self._horizon), np.float32)
         self._curves = lengths.curves(self._row[:0], self._row[:0])
         self._drawn = 0  # completions that the curves know
+        self._looked: tuple[Demand, _Look] | None = None
 
     @property
     def running(self) -> int:
@@ -103,7 +105,7 @@ class Packer:
 
     def shared_tokens(self, demand: Demand) -> int:
         """Tokens at the prompt's start, in whole blocks, that admitted requests hold already."""
-        return self._common(demand)[0] * self._layout.block_size
+        return self._look(demand)[0] * self._layout.block_size
 
     def never_fits(self, demand: Demand) -> int | None:
         """The blocks that ``demand`` needs to begin, if the pool has not so many."""
@@ -117,7 +119,7 @@ class Packer:
         if len(self._demands) >= self.max_num_seqs:
             return "max_num_seqs requests are running"
         mean, variance = self._future()
-        more, spread = self._curve_of(demand)
+        _, _, more, spread = self._look(demand)
         if mean[0] + more[0] > self.pool:
             return "the KV cache is full"
         peak = mean + more + self.caution * np.sqrt(variance + spread)
@@ -128,13 +130,13 @@ class Packer:
     def admit(self, demand: Demand) -> None:
         """Count ``demand`` in."""
         mean, variance = self._future()
-        more, spread = self._curve_of(demand)
+        common, shared, more, spread = self._look(demand)
         self._mean, self._variance = mean + more, variance + spread
         place = len(self._demands)
         if place == len(self._tokens):
             self._grow()
-        common, shared = self._common(demand)
         self._share(demand, common)
+        self._looked = None
         self._slots[demand.id] = place
         self._demands.append(demand)
         self._tokens[place] = demand.prompt_tokens
@@ -154,6 +156,7 @@ class Packer:
 
     def finished(self, request_id: int, completion_tokens: int | None = None) -> None:
         """Give back what the request held; its length (None: it failed) informs later ones."""
+        self._looked = None
         place = self._slots.pop(request_id)
         demand = self._demands[place]
         self._unshare(demand)
@@ -211,11 +214,20 @@ class Packer:
         n = self.running
         self._curves = self._lengths.curves(self._row[:n], self._generated[:n])
         self._drawn = self._lengths.observed
+        self._looked = None
 
-    def _curve_of(self, demand: Demand) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Mean and variance of what ``demand`` alone adds."""
+    def _look(self, demand: Demand) -> _Look:
+        """What ``demand`` shares with admitted requests (keys, blocks), and mean and variance of
+        what it alone adds. Whoever is asked about is usually admitted next: it is kept."""
+        if self._looked is None or self._looked[0] is not demand:
+            common, shared = self._common(demand)
+            self._looked = demand, (common, shared, *self._curve_of(demand, shared))
+        return self._looked[1]
+
+    def _curve_of(
+        self, demand: Demand, shared: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         alive = self._alive(self._row_of(demand), 0, self._horizon, demand.max_new_tokens)
-        shared = self._common(demand)[1]
         own = self._own(demand.prompt_tokens + self._horizon, shared)
         expected = alive * own
         variance = expected * own - expected * expected
