@@ -21,6 +21,7 @@ from pipeline.schedule.mirror import Mirror
 from pipeline.schedule.packer import Demand
 from pipeline.schedule.prefixes import block_keys
 from pipeline.schedule.request import Completion, Request
+from pipeline.schedule.step_time import StepWork
 
 _IDLE_SECONDS = 0.02
 _HEARTBEAT_SECONDS = 1.0
@@ -188,7 +189,11 @@ class EngineLoop:
         preempted, recomputed = stats.preemptions, stats.recomputed_tokens
         before = self._rows, self._prompt_tokens, self._completion_tokens
         completions = self._engine.step()
+        seconds = time.time() - started
         self._added = 0
+        begun = self._admission.begun(stats.waiting) + stats.recomputed_tokens - recomputed
+        work = StepWork(sequences=len(stats.sampled), prefill_tokens=begun)
+        self._admission.stepped(seconds, work)
         self._admission.generated(stats.sampled)
         if stats.recomputed_tokens > recomputed:
             self._admission.recomputed(stats.recomputed_tokens - recomputed)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pipeline.budget.kv import KvLayout
 from pipeline.schedule.lengths import OutputLengths
 from pipeline.schedule.packer import Demand, Packer
+from pipeline.schedule.step_time import StepWork
 from pipeline.schedule.window import Candidate, Window
 
 _WINDOW, _NARROW = 512, 64  # rows that are chosen among: at most, at least
@@ -79,8 +80,7 @@ class Admission:
         ``engine_waiting``: how many requests the engine has not begun with, those handed over
         since its last step among them. ``ending``: no more will be added.
         """
-        while len(self._prefilling) > engine_waiting:  # the engine begins in the order of admission
-            self._prefill_tokens -= self._prefilling.popleft()
+        self.begun(engine_waiting)
         if self._prefill_tokens >= self._budget:
             return None
         if self._urgent:
@@ -118,7 +118,27 @@ class Admission:
 
     def recomputed(self, tokens: int) -> None:
         """The engine preempted requests, and computes so many tokens again."""
-        self.packer.recomputed(tokens)
+        self.packer.caution.recomputed(tokens)
+
+    def stepped(self, seconds: float, work: StepWork) -> None:
+        """The engine's last steps took so long in all."""
+        self.packer.caution.stepped(
+            seconds,
+            sequences=work.sequences,
+            prefill_tokens=work.prefill_tokens,
+            steps=work.steps,
+        )
+
+    def begun(self, engine_waiting: int) -> int:
+        """Tokens of prompts that the engine has begun with since it was asked last.
+
+        ``engine_waiting``: how many requests it has not begun with.
+        """
+        begun = 0
+        while len(self._prefilling) > engine_waiting:  # it begins in the order of admission
+            begun += self._prefilling.popleft()
+        self._prefill_tokens -= begun
+        return begun
 
     def _fits(self, row: Candidate) -> bool:
         return self.packer.refusal(self._demands[row.id]) is None

@@ -35,7 +35,8 @@ class OutputLengths:
         self._low = edges[:-1].astype(np.float64)
         self._width = np.diff(edges).astype(np.float64)
         self._edges = edges.astype(np.float64)
-        self._prior = 1 / max(prior_mean or self.limit * _PRIOR_SHARE, 1.0)  # hazard per token
+        self.prior_mean = max(prior_mean or self.limit * _PRIOR_SHARE, 1.0)
+        self._prior = 1 / self.prior_mean  # hazard per token
         self._ended = np.zeros((1 + MAX_GROUPS, len(self._width)))  # row 0: all groups
         self._at_risk = np.zeros_like(self._ended)  # completions that came so far
         self._groups: dict[int, int] = {}  # the caller's group -> row

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pipeline.budget.kv import KvLayout
 from pipeline.schedule.engine_model import EngineModel, Sequence
 from pipeline.schedule.packer import Demand
+from pipeline.schedule.step_time import StepWork
 
 _WINDOW = 128  # of the waiting, in order, that it picks from: what fits worst is left longest
 _MOMENTS = 96  # to come at which the use is looked at, where more requests run
@@ -84,6 +85,9 @@ class Oracle:
 
     def recomputed(self, tokens: int) -> None:  # noqa: ARG002
         self._reserve = min(self._reserve + self._full + self._sliding, _MOST_RESERVED * self._pool)
+
+    def stepped(self, seconds: float, work: StepWork) -> None:
+        pass
 
     def __len__(self) -> int:
         return len(self._waiting) + len(self._window)

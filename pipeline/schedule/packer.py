@@ -10,9 +10,7 @@ and the variance of a sum, and the packer admits while
     mean(h) + caution * sqrt(variance(h)) <= pool    at every h.
 
 The future peak is the idea of LightLLM's Past-Future scheduler (Gong et al., ASPLOS 2025), with
-moments in place of one drawn sample. ``caution`` is learned: it rises with every token that the
-engine has to compute again after a preemption and falls a little with every other one, so that
-it comes to rest where the wanted share of the work is recomputed.
+moments in place of one drawn sample. How cautious to be is learned (`pipeline.schedule.caution`).
 """
 
 from __future__ import annotations
@@ -24,13 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.budget.kv import KvLayout
+from pipeline.schedule.caution import Caution
 from pipeline.schedule.lengths import OutputLengths
 
 _HORIZON = (0, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768)
-_RECOMPUTED = 0.004  # the share of all computed tokens that the caution aims at
-_CAUTION = 2.5  # to start with, in standard deviations
-_LEAST, _MOST = -1.0, 4.0
-_CAUTION_PER_TOKEN = 1e-4  # of recomputation: one preemption is about 0.04
 _FEW = 64  # completions, until which the curves are drawn anew at every look
 _NEW = 32  # completions, after which they are drawn anew later
 
@@ -54,7 +49,8 @@ class Packer:
     """The admitted requests of one engine, what they hold and what they will.
 
     Ask with ``refusal``, then ``admit``. Tell it of tokens with ``generated``, of ends with
-    ``finished``, of recomputation with ``recomputed``. ``free + held == pool`` after every call.
+    ``finished``, and its ``caution`` of steps and recomputation. ``free + held == pool`` after
+    every call.
     """
 
     def __init__(
@@ -62,7 +58,7 @@ class Packer:
     ) -> None:
         self.pool = pool_blocks
         self.max_num_seqs = max_num_seqs
-        self.caution = _CAUTION
+        self.caution = Caution(lengths.prior_mean)
         self._layout = layout
         self._lengths = lengths
         self._full, self._sliding = layout.full_groups, layout.sliding_groups
@@ -122,7 +118,7 @@ class Packer:
         _, _, more, spread = self._look(demand)
         if mean[0] + more[0] > self.pool:
             return "the KV cache is full"
-        peak = mean + more + self.caution * np.sqrt(variance + spread)
+        peak = mean + more + self.caution.value * np.sqrt(variance + spread)
         if float(peak.max()) > self.pool:
             return "the KV cache would overflow before enough requests end"
         return None
@@ -137,6 +133,7 @@ class Packer:
             self._grow()
         self._share(demand, common)
         self._looked = None
+        self.caution.admitted(demand.prompt_tokens)
         self._slots[demand.id] = place
         self._demands.append(demand)
         self._tokens[place] = demand.prompt_tokens
@@ -151,7 +148,7 @@ class Packer:
         if places:
             self._tokens[places] += steps
             self._generated[places] += steps
-            self._learn(-_RECOMPUTED * steps * len(places))
+            self.caution.generated(steps * len(places))
             self._stale = True
 
     def finished(self, request_id: int, completion_tokens: int | None = None) -> None:
@@ -163,7 +160,7 @@ class Packer:
         if completion_tokens is not None:
             cut = completion_tokens >= demand.max_new_tokens
             self._lengths.observe(demand.group, completion_tokens, cut=cut)
-            self._learn(-_RECOMPUTED * demand.prompt_tokens)
+            self.caution.ended(completion_tokens)
         last = self._demands.pop()
         end = len(self._demands)
         if place < end:  # the last one takes the place
@@ -172,10 +169,6 @@ class Packer:
             for column in (self._tokens, self._generated, self._limit, self._row, self._shared):
                 column[place] = column[end]
         self._stale = True
-
-    def recomputed(self, tokens: int) -> None:
-        """The engine preempted requests and computes ``tokens`` again: be more careful."""
-        self._learn(tokens)
 
     def check(self) -> None:
         """Raise AssertionError unless the books agree with a count from scratch."""
@@ -188,9 +181,6 @@ class Packer:
         assert set(keys) == set(self._holder) | set(self._sharers)
         assert all(keys[k] == n for k, (n, _) in self._sharers.items())
         assert all(keys[k] == 1 for k in self._holder)
-
-    def _learn(self, tokens: float) -> None:
-        self.caution = min(max(self.caution + tokens * _CAUTION_PER_TOKEN, _LEAST), _MOST)
 
     def _future(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Mean and variance of the blocks held at each step of the horizon."""

@@ -17,6 +17,7 @@ from pipeline.schedule.admission import Admission, Limits
 from pipeline.schedule.engine_model import EngineModel
 from pipeline.schedule.oracle import Oracle
 from pipeline.schedule.packer import Demand
+from pipeline.schedule.step_time import StepWork
 
 POLICIES = ("packed", "engine", "static:K", "worst-case", "oracle")
 
@@ -43,6 +44,9 @@ class Policy(Protocol):
 
     def recomputed(self, tokens: int) -> None:
         """So many tokens had to be computed again."""
+
+    def stepped(self, seconds: float, work: StepWork) -> None:
+        """The last steps, and how long they took in all."""
 
     def __len__(self) -> int:
         """How many wait here."""
@@ -105,6 +109,9 @@ class HandAll:
     def recomputed(self, tokens: int) -> None:
         pass
 
+    def stepped(self, seconds: float, work: StepWork) -> None:
+        pass
+
     def __len__(self) -> int:
         return len(self._waiting)
 
@@ -163,6 +170,9 @@ class Packed:
 
     def recomputed(self, tokens: int) -> None:
         self._admission.recomputed(tokens)
+
+    def stepped(self, seconds: float, work: StepWork) -> None:
+        self._admission.stepped(seconds, work)
 
     def __len__(self) -> int:
         return len(self._admission) + len(self._coming)

@@ -219,6 +219,7 @@ class CardSim:
         self._count(seconds, work.steps, (held + engine.used) / 2, batch)
         if engine.recomputed_tokens > recomputed:
             self._policy.recomputed(engine.recomputed_tokens - recomputed)
+        self._policy.stepped(seconds, work)
         self._policy.generated([s.id for s in sampled], calm or 1)
         ended = [s for s in sampled if s.generated >= self._truth[s.id]]
         return [self._finish(sequence) for sequence in ended]

@@ -87,7 +87,7 @@ class TestAdmission:
     def test_requests_about_to_end_make_room_beforehand(self) -> None:
         """Their blocks count for a newcomer's growth: it will need them when they are gone."""
         made = packer(LAYOUT.blocks(208) * 8 + 50, limit=48)
-        made.caution = 0.0
+        made.caution._base = 0.0
         for _ in range(2000):
             made._lengths.observe(0, 48, cut=True)
         for number in range(8):
@@ -101,7 +101,7 @@ class TestAdmission:
 
     def test_more_caution_admits_fewer(self) -> None:
         bold, careful = packer(3000, seen=60), packer(3000, seen=60)
-        bold.caution, careful.caution = 0.0, 4.0
+        bold.caution._base, careful.caution._base = 0.0, 4.0
 
         assert fill(careful, 64) < fill(bold, 64)
 
@@ -110,32 +110,6 @@ class TestAdmission:
 
         assert made.never_fits(demand(0, prompt=1000)) == LAYOUT.prefill_blocks(1000)
         assert made.never_fits(demand(0, prompt=16)) is None
-
-
-class TestCaution:
-    def test_recomputation_raises_it(self) -> None:
-        made = packer(3000)
-        before = made.caution
-        made.recomputed(500)
-
-        assert made.caution > before
-
-    def test_calm_work_lowers_it(self) -> None:
-        made = packer(3000)
-        before = made.caution
-        made.admit(demand(0))
-        made.generated([0], 200)
-
-        assert made.caution < before
-
-    def test_it_stays_within_bounds(self) -> None:
-        made = packer(3000)
-        made.recomputed(10**9)
-        assert made.caution == 4.0
-
-        made.admit(demand(0))
-        made.generated([0], 10**9)
-        assert made.caution == -1.0
 
 
 class TestSharing:

@@ -1,0 +1,113 @@
+"""How much of the KV cache to keep free for chance: learned from what steps cost.
+
+Letting one more request in fills a step that takes nearly as long without it; it would otherwise
+wait for the next one to end, some steps. That is worth
+
+    gain = steps until the next end * fixed seconds of a step / requests running.
+
+If the cache overflows, the newest request is preempted, and its tokens are computed again:
+
+    loss = recomputed tokens * seconds per token.
+
+So the chance of overflow that one should accept is about gain / loss: a few per cent for 27B on a
+gaming card, where 200 tokens of prompt take as long as a dozen steps, but no bound at all for a
+small model on a CPU. Near 1 it is taken as it is; small ones are squared as well, since a
+preemption delays more than its own request.
+"""
+
+from __future__ import annotations
+
+from statistics import NormalDist
+
+import numpy as np
+
+_UNMEASURED = 2.5  # standard deviations, while steps are few
+_LEAST, _MOST = -1.0, 4.0
+_LEAST_CHANCE, _MOST_CHANCE = 0.005, 0.85
+_OFFSET = 1.5  # at most, either way, by what is recomputed in fact
+_RECOMPUTED = 0.004  # the share of all computed tokens aimed at, at least
+_PER_TOKEN = 1e-4  # of recomputation: one preemption is about 0.04
+_ENOUGH = 5  # steps
+_LOOK_AGAIN = 32  # steps
+_FADE = 1 - 1 / 512  # of a step's weight, with each later one
+_MEMORY = 1 / 64  # of the running means, with each new request
+
+
+class Caution:
+    """In standard deviations of the future peak. Tell it of steps, ends and recomputation."""
+
+    def __init__(self, expected_tokens: float) -> None:
+        """``expected_tokens``: of a completion, before any was seen."""
+        self._base = _UNMEASURED
+        self._offset = 0.0
+        self._aim = _RECOMPUTED
+        self._steps = 0
+        self._weighed = False
+        self._xx = np.zeros((3, 3))
+        self._xy = np.zeros(3)
+        self._batch = 1.0
+        self._prompt, self._completion = 0.0, expected_tokens  # running means, tokens
+        self._ended = 0
+
+    @property
+    def value(self) -> float:
+        return min(max(self._base + self._offset, _LEAST), _MOST)
+
+    def stepped(
+        self, seconds: float, *, sequences: int, prefill_tokens: int = 0, steps: int = 1
+    ) -> None:
+        """``steps`` alike took ``seconds`` in all: sums of decoding sequences and of tokens of
+        prompts that were computed."""
+        self._steps += 1
+        if seconds <= 0:
+            return
+        x = np.array([1.0, prefill_tokens / steps, sequences / steps])
+        y = seconds / steps
+        weight = min(steps, _LOOK_AGAIN) / y  # long steps are as uncertain as they are long
+        self._xx = self._xx * _FADE + weight * np.outer(x, x)
+        self._xy = self._xy * _FADE + weight * y * x
+        self._batch += (sequences / steps - self._batch) * _MEMORY
+        if self._steps >= _ENOUGH and (not self._weighed or self._steps % _LOOK_AGAIN == 0):
+            self._weigh()
+
+    def admitted(self, prompt_tokens: int) -> None:
+        """A request goes in."""
+        first = not self._prompt
+        self._prompt += (prompt_tokens - self._prompt) * (1 if first else _MEMORY)
+        self._calm(prompt_tokens)
+
+    def ended(self, completion_tokens: int) -> None:
+        """A request has ended."""
+        self._ended += 1
+        share = max(_MEMORY, 1 / (self._ended + 4))
+        self._completion += (completion_tokens - self._completion) * share
+
+    def generated(self, tokens: int) -> None:
+        """So many were computed for the first time."""
+        self._calm(tokens)
+
+    def recomputed(self, tokens: int) -> None:
+        """So many were computed again after a preemption."""
+        self._move(tokens)
+
+    def _calm(self, tokens: int) -> None:
+        self._move(-self._aim * tokens)
+
+    def _move(self, tokens: float) -> None:
+        self._offset = min(max(self._offset + tokens * _PER_TOKEN, -_OFFSET), _OFFSET)
+
+    def _weigh(self) -> None:
+        """The accepted chance of overflow, from the means so far."""
+        ridge = np.diag([1e-9, 1e-3, 1e-3]) * max(self._xx[0, 0], 1e-9)
+        fixed, per_token, _ = np.linalg.solve(self._xx + ridge, self._xy)
+        if fixed <= 0 or per_token <= 0:
+            return
+        self._weighed = True
+        batch = max(self._batch, 1.0)
+        gain = self._completion / batch * fixed / batch
+        again = self._prompt + self._completion / 4  # the newest has generated least
+        chance = gain / (again * per_token)
+        chance = chance * chance / (1 + chance)
+        bounded = min(max(chance, _LEAST_CHANCE), _MOST_CHANCE)
+        self._base = NormalDist().inv_cdf(1 - bounded)
+        self._aim = max(_RECOMPUTED, bounded * again / (self._prompt + self._completion))
