@@ -187,7 +187,7 @@ class EngineLoop:
         started = time.time()
         self._first_step = self._first_step or started
         preempted, recomputed = stats.preemptions, stats.recomputed_tokens
-        before = self._rows, self._prompt_tokens, self._completion_tokens
+        before = self._rows, self._prompt_tokens
         completions = self._engine.step()
         seconds = time.time() - started
         self._added = 0
@@ -206,14 +206,14 @@ class EngineLoop:
         now = time.time()
         if completions:
             self._last_step = now
-        rows, prompt, completion_tokens = before
+        rows, prompt = before
         self._timeline.add(
             Interval(
                 started,
                 now - started,
                 rows=self._rows - rows,
                 prompt_tokens=self._prompt_tokens - prompt,
-                completion_tokens=self._completion_tokens - completion_tokens,
+                completion_tokens=len(stats.sampled),
                 batch=len(stats.sampled),
                 waiting=stats.waiting,
                 kv_use=stats.kv_use,

@@ -12,7 +12,8 @@ _MOST = 64
 @dataclass(frozen=True)
 class Interval:
     """``start``: epoch seconds. ``batch`` (running requests), ``waiting`` (inside the engine) and
-    ``kv_use`` (0..1) are means over time. The others are counts within the interval."""
+    ``kv_use`` (0..1) are means over time. The others are counts within the interval; completion
+    tokens as they come, rows and their prompts' tokens as they end."""
 
     start: float
     seconds: float
