@@ -23,11 +23,11 @@ import numpy as np
 
 _UNMEASURED = 2.5  # standard deviations, while steps are few
 _LEAST, _MOST = -1.0, 4.0
-_LEAST_CHANCE, _MOST_CHANCE = 0.005, 0.85
+_LEAST_CHANCE, _MOST_CHANCE = 0.003, 0.85
 _OFFSET = 1.5  # at most, either way, by what is recomputed in fact
 _RECOMPUTED = 0.004  # the share of all computed tokens aimed at, at least
 _PER_TOKEN = 1e-4  # of recomputation: one preemption is about 0.04
-_ENOUGH = 5  # steps
+_ENOUGH_PURE, _ENOUGH_MIXED = 4, 1  # steps of decoding alone, and with prefill
 _LOOK_AGAIN = 32  # steps
 _FADE = 1 - 1 / 512  # of a step's weight, with each later one
 _MEMORY = 1 / 64  # of the running means, with each new request
@@ -42,9 +42,10 @@ class Caution:
         self._offset = 0.0
         self._aim = _RECOMPUTED
         self._steps = 0
+        self._pure = self._mixed = 0  # of decoding alone, and with prefill
         self._weighed = False
-        self._xx = np.zeros((3, 3))
-        self._xy = np.zeros(3)
+        self._xx = np.zeros((2, 2))
+        self._xy = np.zeros(2)
         self._batch = 1.0
         self._prompt, self._completion = 0.0, expected_tokens  # running means, tokens
         self._ended = 0
@@ -61,13 +62,19 @@ class Caution:
         self._steps += 1
         if seconds <= 0:
             return
-        x = np.array([1.0, prefill_tokens / steps, sequences / steps])
+        # how many decode varies little: a cost of theirs alone could not be told from a fixed one
+        x = np.array([1.0, (prefill_tokens + sequences) / steps])
         y = seconds / steps
         weight = min(steps, _LOOK_AGAIN) / y  # long steps are as uncertain as they are long
         self._xx = self._xx * _FADE + weight * np.outer(x, x)
         self._xy = self._xy * _FADE + weight * y * x
-        self._batch += (sequences / steps - self._batch) * _MEMORY
-        if self._steps >= _ENOUGH and (not self._weighed or self._steps % _LOOK_AGAIN == 0):
+        if prefill_tokens:
+            self._mixed += 1
+        else:
+            self._pure += 1
+            self._batch += (sequences / steps - self._batch) * max(_MEMORY, 1 / self._pure)
+        both = self._mixed >= _ENOUGH_MIXED and self._pure >= _ENOUGH_PURE
+        if both and (not self._weighed or self._steps % _LOOK_AGAIN == 0):
             self._weigh()
 
     def admitted(self, prompt_tokens: int) -> None:
@@ -98,10 +105,11 @@ class Caution:
 
     def _weigh(self) -> None:
         """The accepted chance of overflow, from the means so far."""
-        ridge = np.diag([1e-9, 1e-3, 1e-3]) * max(self._xx[0, 0], 1e-9)
-        fixed, per_token, _ = np.linalg.solve(self._xx + ridge, self._xy)
-        if fixed <= 0 or per_token <= 0:
+        ridge = np.diag([1e-9, 1e-3]) * max(self._xx[0, 0], 1e-9)
+        fixed, per_token = np.linalg.solve(self._xx + ridge, self._xy)
+        if per_token <= 0:
             return
+        fixed = max(fixed, 0.0)
         self._weighed = True
         batch = max(self._batch, 1.0)
         gain = self._completion / batch * fixed / batch
