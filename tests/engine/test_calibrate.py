@@ -57,7 +57,8 @@ class TimedEngine:
         return [Completion(self._model.finish(s.id).id) for s in ended]
 
     def abort(self, request_ids: Iterable[int]) -> None:
-        raise NotImplementedError
+        for request_id in request_ids:
+            self._model.abort(request_id)
 
     def close(self) -> None: ...
 

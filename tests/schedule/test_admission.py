@@ -5,26 +5,14 @@ from __future__ import annotations
 import pytest
 
 from pipeline.budget.kv import KvLayout
-from pipeline.model.geometry import Geometry
 from pipeline.schedule.admission import Admission, Limits
 from pipeline.schedule.engine_model import EngineModel, Sequence
 from pipeline.schedule.mirror import Mirror
 from pipeline.schedule.packer import Demand
 from pipeline.schedule.prefixes import block_keys
+from tests.samples import GEMMA_270M
 
-GEOMETRY = Geometry(
-    n_global=3,
-    n_sliding=15,
-    hidden=640,
-    ffn=2048,
-    query_heads=4,
-    kv_heads=1,
-    head_dim=256,
-    sliding_window=512,
-    vocabulary=262_144,
-    context=32_768,
-)
-LAYOUT = KvLayout(GEOMETRY, block_size=16, chunk=256)
+LAYOUT = KvLayout(GEMMA_270M, block_size=16, chunk=256)
 
 
 def admission(pool: int = 10_000, **limits: int) -> Admission:

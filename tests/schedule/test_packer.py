@@ -8,24 +8,12 @@ from collections.abc import Sequence
 import pytest
 
 from pipeline.budget.kv import KvLayout
-from pipeline.model.geometry import Geometry
 from pipeline.schedule.lengths import OutputLengths
 from pipeline.schedule.packer import Demand, Packer
 from pipeline.schedule.prefixes import block_keys
+from tests.samples import GEMMA_270M
 
-GEOMETRY = Geometry(
-    n_global=3,
-    n_sliding=15,
-    hidden=640,
-    ffn=2048,
-    query_heads=4,
-    kv_heads=1,
-    head_dim=256,
-    sliding_window=512,
-    vocabulary=262_144,
-    context=32_768,
-)
-LAYOUT = KvLayout(GEOMETRY, block_size=16, chunk=2048)
+LAYOUT = KvLayout(GEMMA_270M, block_size=16, chunk=2048)
 
 
 def packer(
