@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from pipeline.data.plan import Plan
     from pipeline.fleet.forecast import Forecast
     from pipeline.fleet.quality import Comparison
-    from pipeline.fleet.run import RunOptions, Watcher
+    from pipeline.fleet.run import RunOptions
+    from pipeline.fleet.watcher import Watcher
     from pipeline.report.summary import Summary
 
 
@@ -78,10 +79,14 @@ def compare(reference: str, candidates: Sequence[str], data: str, **options: Any
 
 def __getattr__(name: str) -> Any:
     """RunOptions and Watcher, without which most users do, bring all of the run with them."""
-    if name in ("RunOptions", "Watcher"):
-        from pipeline.fleet import run as module
+    if name == "RunOptions":
+        from pipeline.fleet.run import RunOptions
 
-        return getattr(module, name)
+        return RunOptions
+    if name == "Watcher":
+        from pipeline.fleet.watcher import Watcher
+
+        return Watcher
     raise AttributeError(f"module 'pipeline' has no attribute {name!r}")
 
 

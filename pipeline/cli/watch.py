@@ -15,7 +15,7 @@ from pipeline.data.dataset import REPORT
 from pipeline.data.plan import Plan
 from pipeline.fleet.coordinator import Snapshot
 from pipeline.fleet.forecast import Forecast
-from pipeline.fleet.run import Watcher
+from pipeline.fleet.watcher import Watcher
 from pipeline.report.report import MENDS
 from pipeline.report.summary import Summary
 from pipeline.units import count, duration, plural, rate, size

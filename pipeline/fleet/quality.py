@@ -15,7 +15,8 @@ from pipeline.data.shards import discover
 from pipeline.data.storage import open_storage
 from pipeline.engine.machine import available_memory
 from pipeline.errors import UsageError, did_you_mean
-from pipeline.fleet.run import RunOptions, Watcher, run
+from pipeline.fleet.run import RunOptions, run
+from pipeline.fleet.watcher import Watcher
 from pipeline.model.store import ModelFolder, check_reference, resolve
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.report.picture import draw_quality
