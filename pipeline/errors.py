@@ -3,7 +3,11 @@
     RackmillError                 something rackmill can explain
     ├── UsageError                exit 2: the job file, the arguments or the input are wrong
     └── JobFailed                 exit 1: the job could not finish
+        ├── Stopped               exit 130: it was asked to stop (Ctrl-C, SIGTERM, rackmill cancel)
+        ├── AlreadyRunning        another run works on the same output
         ├── EngineFailed          an engine could not start, or died and could not be replaced
+        │   └── EngineOutOfMemory     it did not get the memory it asked for
+        ├── StorageFailed         storage could not be read or changed, or did not answer
         ├── CommitFailed          nothing was committed: cleaning up and trying again is safe
         └── CommitStateUnknown    a commit may or may not have happened: nothing may be deleted
 
@@ -13,7 +17,7 @@ A row that fails is not an exception but data: see ``RowError``.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -50,8 +54,26 @@ class JobFailed(RackmillError):
     """The job stopped before every row had an output row; what is committed stays."""
 
 
+class Stopped(JobFailed):
+    """The run stopped because it was asked to; the same command goes on from there."""
+
+    exit_code = 130  # what shells say of a command that Ctrl-C ended
+
+
+class AlreadyRunning(JobFailed):
+    """Another run works on the same output; nothing was touched."""
+
+
 class EngineFailed(JobFailed):
     """An engine could not start, or died and could not be replaced."""
+
+
+class EngineOutOfMemory(EngineFailed):
+    """An engine did not get the memory it asked for, while it was loaded or later."""
+
+
+class StorageFailed(JobFailed):
+    """Storage could not be read or changed, or did not answer; what is committed stays."""
 
 
 class CommitFailed(JobFailed):
@@ -70,6 +92,7 @@ class RowErrorType(StrEnum):
     INVALID_SAMPLING = "InvalidSampling"
     SCHEMA_NOT_MET = "SchemaNotMet"
     ENGINE_FAILURE = "EngineFailure"
+    TIMEOUT = "Timeout"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,3 +115,9 @@ def did_you_mean(word: str, known: Iterable[str]) -> str | None:
     """The known word nearest to ``word``, or None when nothing comes near."""
     matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return matches[0] if matches else None
+
+
+def some_of(names: Sequence[str], most: int = 30) -> str:
+    """Names in a row, not more than can be read."""
+    more = f", … {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -35,7 +35,9 @@ def rate(per_second: float) -> str:
 
 
 def size(number: float) -> str:
-    """Bytes as GiB or MiB."""
+    """Bytes as GiB, MiB or, of less, KiB."""
+    if 0 < number < 0.95 * (1 << 20):
+        return f"{max(1, round(number / (1 << 10)))} KiB"
     gib = number / (1 << 30)
     return f"{gib:.1f} GiB" if gib >= 0.95 else f"{number / (1 << 20):.0f} MiB"
 

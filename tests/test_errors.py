@@ -12,6 +12,7 @@ from pipeline.errors import (
     RackmillError,
     RowError,
     RowErrorType,
+    Stopped,
     UsageError,
     did_you_mean,
 )
@@ -39,6 +40,10 @@ def test_the_exit_code_tells_wrong_usage_from_a_failed_job() -> None:
         1,
         1,
     )
+
+
+def test_a_run_that_was_stopped_has_the_exit_code_of_ctrl_c() -> None:
+    assert Stopped("").exit_code == 130
 
 
 def test_a_row_error_keeps_its_attempts_between_processes() -> None:

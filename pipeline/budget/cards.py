@@ -20,6 +20,8 @@ GIB = 1 << 30
 _SEEN_BY_CUDA = 0.98
 _AMPERE, _ADA = (8, 0), (8, 9)
 
+_MOST_DIGITS = 5  # of a number of cards
+
 
 @dataclass(frozen=True)
 class Card:
@@ -208,6 +210,8 @@ def parse_gpus(text: str) -> list[tuple[int, Card]]:
             raise UsageError(
                 f"gpus: {text!r} is no list of cards", 'write it like "4x rtx3090,2x rtx4090"'
             )
+        if len(match[1] or "") > _MOST_DIGITS:
+            raise UsageError(f"gpus: {match[1]} cards are too many", "give up to 99 999")
         found.append((int(match[1] or 1), find_card(match[2])))
     return found
 

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from pipeline.cli.console import make_console, print_json
 from pipeline.errors import UsageError
 from pipeline.units import plural
 
 if TYPE_CHECKING:
     from pipeline.engine.calibrate import Calibration
 
-_out = Console(highlight=False, soft_wrap=True)
-_err = Console(stderr=True, highlight=False, soft_wrap=True)
+_out = make_console()
+_err = make_console(stderr=True)
 _EVERY_SECONDS = 5.0  # a line, where there is no terminal to show a bar
 
 
@@ -67,7 +68,7 @@ def calibrate_command(
     except OSError as e:
         raise UsageError(f"--out {out} cannot be written: {e.strerror}") from None
     if as_json:
-        print(json.dumps({"file": str(out), **content}, indent=1, ensure_ascii=False))
+        print_json({"file": str(out), **content})
     else:
         print_calibration(_out, calibration, out)
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 
 from pipeline.budget.cards import CARDS, Card, cpu_card, find_card, generic_card
 from pipeline.budget.fit import Fit, FitOptions, Subject, fit
 from pipeline.budget.weights import weight_bytes
+from pipeline.cli.console import make_console, print_json
 from pipeline.errors import UsageError
 from pipeline.model import catalogue
 
@@ -50,10 +49,10 @@ def fit_command(
     options = FitOptions(context=context, kv_dtype=kv_dtype, vision=not text_only)
     fits = [_fit(subject, card, options) for card in cards for subject in wanted]
     if as_json:
-        print(json.dumps([one.as_json() for one in fits], indent=1, ensure_ascii=False))
+        print_json([one.as_json() for one in fits])
     else:
         whole = model is None and gpu is None and vram is None
-        print_fits(Console(highlight=False, soft_wrap=True), fits, whole=whole, explain=explain)
+        print_fits(make_console(), fits, whole=whole, explain=explain)
 
 
 def _fit(subject: Subject, card: Card, options: FitOptions) -> Fit:

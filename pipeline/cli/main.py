@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import json
-import signal
+import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, NoReturn
 
 import typer
-from rich.console import Console
 
 from pipeline.cli.calibrate import calibrate_command
+from pipeline.cli.cancel import cancel_command
+from pipeline.cli.clean import clean_command
+from pipeline.cli.console import make_console, prepare_streams, print_json
 from pipeline.cli.fit import fit_command
 from pipeline.cli.model import model_app
 from pipeline.cli.quality import quality_command
+from pipeline.cli.retry import retry_command
 from pipeline.cli.simulate import simulate_command
-from pipeline.errors import RackmillError, UsageError
+from pipeline.cli.status import status_command
+from pipeline.cli.verify import verify_command
+from pipeline.errors import RackmillError, Stopped, UsageError
+from pipeline.printable import without_secrets
 from pipeline.spec.job import Job
 from pipeline.spec.load import line_of, load_job
 
@@ -35,8 +41,14 @@ app.command("fit")(fit_command)
 app.command("quality")(quality_command)
 app.command("simulate")(simulate_command)
 app.command("calibrate")(calibrate_command)
+app.command("status")(status_command)
+app.command("cancel")(cancel_command)
+app.command("retry")(retry_command)
+app.command("verify")(verify_command)
+app.command("clean")(clean_command)
 _STOPPED = 130  # what shells say of a command that Ctrl-C ended
-_err = Console(stderr=True, highlight=False, soft_wrap=True)
+_LONGEST_LINE = 2000  # characters of a message: names from outside may be of any length
+_err = make_console(stderr=True)
 
 JobFile = Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The job file.")]
 Output = Annotated[str | None, typer.Option(metavar="PATH", help="Instead of output.path.")]
@@ -63,18 +75,20 @@ def run_command(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Do the job. Exit 0: every row succeeded; 3: some failed; 1: not finished; 2: bad input."""
+    """Do the job. Exit 0: every row succeeded; 3: some failed; 1: not finished; 2: bad input;
+    130: stopped on request."""
+    from pipeline.cli.interrupts import stopping_on_signals
     from pipeline.cli.watch import make_watcher, print_result
     from pipeline.fleet.run import RunOptions, run
+    from pipeline.fleet.stop import Stop
 
     loaded = _load(job, settings, output=output, workers=workers)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # both stop the run the same way
-    watcher = make_watcher(_err)
+    watcher, stop = make_watcher(_err), Stop()
     # Ray prints to stdout what it thinks of dying workers; data alone belongs there
-    with watcher, contextlib.redirect_stdout(sys.stderr):
-        summary = run(loaded, RunOptions(rows, fresh, address), watcher)
+    with watcher, contextlib.redirect_stdout(sys.stderr), stopping_on_signals(stop):
+        summary = run(loaded, RunOptions(rows, fresh, address), watcher, stop)
     if as_json:
-        _print_json(summary.as_json())
+        print_json(summary.as_json())
     else:
         print_result(_err, summary)
     raise typer.Exit(summary.exit_code)
@@ -121,9 +135,9 @@ def plan_command(
         fits = forecaster.fits(crews)
         forecast = forecaster.forecast(crews)
     if as_json:
-        _print_json(plan_as_json(plan, forecast, fits))
+        print_json(plan_as_json(plan, forecast, fits))
     else:
-        print_plan(Console(highlight=False, soft_wrap=True), plan, forecast, fits)
+        print_plan(make_console(), plan, forecast, fits)
 
 
 @app.command("doctor")
@@ -133,9 +147,9 @@ def doctor_command(as_json: Json = False) -> None:
 
     findings = examine()
     if as_json:
-        _print_json({"ok": all(f.ok for f in findings), "findings": [vars(f) for f in findings]})
+        print_json({"ok": all(f.ok for f in findings), "findings": [vars(f) for f in findings]})
     else:
-        print_findings(Console(highlight=False, soft_wrap=True), findings)
+        print_findings(make_console(), findings)
     raise typer.Exit(0 if all(f.ok for f in findings) else 1)
 
 
@@ -154,23 +168,20 @@ def _note(line: str) -> None:
     _err.print(line, style="dim", markup=False)
 
 
-def _print_json(content: dict[str, Any]) -> None:
-    print(json.dumps(content, indent=1, ensure_ascii=False))
-
-
 def main() -> None:
     """The entry point: no traceback reaches a user."""
+    prepare_streams()
     try:
         code = app(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except RackmillError as error:
         _explain(error)
-        sys.exit(error.exit_code)
+        _leave(error.exit_code)
     except BrokenPipeError:
         sys.exit(1)
     except (KeyboardInterrupt, typer.Abort):
         _err.print("stopped")
-        sys.exit(_STOPPED)
+        _leave(_STOPPED)
     except Exception as e:
         if hasattr(e, "format_message"):  # click's own complaints about arguments
             _err.print(f"error: {e.format_message()}", markup=False)
@@ -178,11 +189,21 @@ def main() -> None:
         _crash(e)
 
 
+def _leave(code: int) -> NoReturn:
+    """End now, even while a Ray starts in the background that nobody needs any more."""
+    background = sys.modules.get("pipeline.fleet.background")
+    if background is not None and background.is_starting():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
 def _explain(error: RackmillError) -> None:
-    where = _where(error)
-    _err.print(f"error: {where}{error.message}", markup=False)
-    for hint in error.hints:
-        _err.print(f"  {hint}", markup=False)
+    said = "" if isinstance(error, Stopped) else f"error: {_where(error)}"
+    for line in (f"{said}{error.message}", *(f"  {hint}" for hint in error.hints)):
+        short = line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}…"
+        _err.print(short, markup=False)
 
 
 def _where(error: RackmillError) -> str:
@@ -210,7 +231,7 @@ def _crash(e: Exception) -> None:
     with tempfile.NamedTemporaryFile(
         "w", prefix="rackmill-crash-", suffix=".txt", delete=False
     ) as file:
-        file.write("".join(traceback.format_exception(e)))
+        file.write(without_secrets("".join(traceback.format_exception(e))))
     _err.print(f"error: rackmill failed unexpectedly: {type(e).__name__}: {e}", markup=False)
     _err.print(f"  this is a defect; please report it with {file.name}", markup=False)
     sys.exit(1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ import typer
 from rich.console import Console
 
 from pipeline.cli.bar import make_bar
+from pipeline.cli.console import make_console, print_json
 from pipeline.errors import EngineFailed, RackmillError, UsageError
 from pipeline.model.steps import LineSteps, Steps, progress_text
 
@@ -22,8 +22,8 @@ model_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-_out = Console(highlight=False, soft_wrap=True)
-_err = Console(stderr=True, highlight=False, soft_wrap=True)
+_out = make_console()
+_err = make_console(stderr=True)
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
 Reference = Annotated[
@@ -259,4 +259,4 @@ class _BarSteps:
 
 
 def _print_json(content: dict[str, Any]) -> None:
-    print(json.dumps(content, indent=1, ensure_ascii=False))
+    print_json(content)

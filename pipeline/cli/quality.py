@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import signal
 import sys
 from typing import TYPE_CHECKING, Annotated
@@ -11,12 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from pipeline.cli.console import make_console, print_json
+
 if TYPE_CHECKING:
     from pipeline.fleet.quality import Comparison
     from pipeline.report.quality import Interval
 
-_out = Console(highlight=False, soft_wrap=True)
-_err = Console(stderr=True, highlight=False, soft_wrap=True)
+_out = make_console()
+_err = make_console(stderr=True)
 
 
 def quality_command(
@@ -80,7 +81,7 @@ def quality_command(
             note=lambda line: _err.print(f"  {line}", style="dim", markup=False),
         )
     if as_json:
-        print(json.dumps(comparison.as_json(), indent=1, ensure_ascii=False))
+        print_json(comparison.as_json())
     else:
         print_comparison(_out, comparison)
 

@@ -33,6 +33,7 @@ def plan_as_json(plan: Plan, forecast: Forecast | None, fits: list[Fit]) -> dict
         "units": len(plan.units),
         "reused_rows": plan.reused.rows,
         "reused_units": plan.units_done,
+        "input_changes": plan.changes.as_json() if plan.changes else None,
         "prompt_tokens": round(shape.mean * rows),
         "prompt_tokens_mean": round(shape.mean, 1),
         "prompt_tokens_longest": shape.longest,
@@ -61,6 +62,8 @@ def print_plan(console: Console, plan: Plan, forecast: Forecast | None, fits: li
         f"{plural(rows, 'row')} in {plural(len(plan.input.files.shards), 'shard')}, "
         f"{plural(len(plan.units), 'unit')} of work",
     )
+    for text in plan.changes.lines():
+        line("changed", text.removeprefix("input: "))
     if plan.committed:
         left = rows - plan.reused.rows
         line("resume", f"{plural(plan.reused.rows, 'row')} are there already, {count(left)} to do")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 
+from pipeline.cli.console import make_console, print_json
 from pipeline.errors import UsageError
 
 if TYPE_CHECKING:
@@ -80,9 +79,9 @@ def simulate_command(
     }
     outcome = _simulate([kinds[card] for card in cards], policy, rows, limit, failures)
     if as_json:
-        print(json.dumps(outcome.as_json(), indent=1, ensure_ascii=False))
+        print_json(outcome.as_json())
     else:
-        console = Console(highlight=False, soft_wrap=True)
+        console = make_console()
         print_simulation(console, outcome, subject, policy, rows)
     raise typer.Exit(_ROWS_FAILED if outcome.errors else 0)
 
@@ -147,7 +146,7 @@ def _cards(text: str) -> list[Card]:
     cards: list[Card] = []
     for part in text.split(","):
         name, _, number = part.strip().partition(":")
-        if not name or (number and not (number.isdecimal() and int(number))):
+        if not name or (number and not (number.isdecimal() and len(number) < 6 and int(number))):
             raise UsageError(
                 f"gpu: {text!r} is no list of cards", "write it like rtx3090:4,rtx4090"
             )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from types import TracebackType
 from typing import Self
 
@@ -16,13 +15,12 @@ from pipeline.data.plan import Plan
 from pipeline.fleet.coordinator import Snapshot
 from pipeline.fleet.forecast import Forecast
 from pipeline.fleet.watcher import Watcher
+from pipeline.report.pace import Pace
 from pipeline.report.report import MENDS
 from pipeline.report.summary import Summary
 from pipeline.units import count, duration, plural, rate, size
 
 _PLAIN_SECONDS = 5.0
-_RATE_WINDOW_SECONDS = 15.0
-_ROWS_FOR_AN_ESTIMATE = 16
 
 
 class RunWatcher(Watcher):
@@ -31,7 +29,7 @@ class RunWatcher(Watcher):
     def __init__(self, console: Console) -> None:
         self._console = console
         self._started = time.monotonic()
-        self._history: deque[tuple[float, int, int]] = deque()  # (when, rows, tokens)
+        self._pace = Pace()
         self._engines_shown = 0
 
     def __enter__(self) -> Self:
@@ -69,6 +67,17 @@ class RunWatcher(Watcher):
     def worker_lost(self, worker: str, why: str) -> None:
         self._line(f"  {worker} stopped and is replaced: {why}")
 
+    def stopping(self, requests: int | None, grace_seconds: float, by: str) -> None:
+        asked = f", as {by} asks" if by else ""
+        if requests == 0:
+            what = "nothing is in flight"
+        elif not grace_seconds:
+            what = "at once"
+        else:
+            flying = "what is" if requests is None else plural(requests, "request")
+            what = f"finishing {flying} in flight, at most {duration(grace_seconds)}"
+        self._line(f"  stopping{asked}: {what}; Ctrl-C again stops at once")
+
     def progress(self, snapshot: Snapshot, plan: Plan) -> None:
         if len(snapshot.engines) > self._engines_shown:
             self._engines_shown = len(snapshot.engines)
@@ -78,32 +87,22 @@ class RunWatcher(Watcher):
                 f"  engine  ready after {duration(time.monotonic() - self._started)} · {kv}, "
                 f"{count(facts.num_blocks)} blocks of {facts.block_size} tokens"
             )
-        workers = snapshot.workers.values()
-        rows = sum(p.rows for p in workers)
-        tokens = sum(p.prompt_tokens + p.completion_tokens for p in workers)
-        now = time.monotonic()
-        if any(p.first_step for p in workers):
-            self._history.append((now, rows, tokens))
-            while now - self._history[0][0] > _RATE_WINDOW_SECONDS:
-                self._history.popleft()
-            done = min(plan.reused.rows + rows, plan.input.rows)
+        if self._pace.note(time.monotonic(), snapshot.workers.values()):
+            done = min(plan.reused.rows + self._pace.rows, plan.input.rows)
             self.show(done, plan.input.rows, self._details(snapshot, plan.input.rows - done))
 
     def _details(self, snapshot: Snapshot, left: int) -> str:
-        first, last = self._history[0], self._history[-1]
-        span = last[0] - first[0]
-        rows_rate = (last[1] - first[1]) / span if span else 0.0
-        tokens_rate = (last[2] - first[2]) / span if span else 0.0
-        use = " ".join(f"{p.kv_use:.0%}" for p in snapshot.workers.values()) or "0%"
+        use = " ".join(f"{p.kv_use:.0%}" for p in snapshot.workers.values() if p.running) or "0%"
         failed = sum(p.failed for p in snapshot.workers.values())
         parts = [
-            f"{rate(rows_rate)} rows/s",
-            f"{rate(tokens_rate)} tokens/s",
+            f"{rate(self._pace.rows_per_second)} rows/s",
+            f"{rate(self._pace.tokens_per_second)} tokens/s",
             f"KV {use}",
             f"{failed} failed",
         ]
-        if left and last[1] - first[1] >= _ROWS_FOR_AN_ESTIMATE:
-            parts.append(f"{duration(left / rows_rate)} left")
+        seconds = self._pace.seconds_for(left)
+        if seconds is not None:
+            parts.append(f"{duration(seconds)} left")
         return " · ".join(parts)
 
     def show(self, done: int, total: int, details: str) -> None:

@@ -31,6 +31,7 @@ from pipeline.spec.job import Job
 
 _CACHE_BYTES = 32 << 20
 _MARKER = "rackmill-answers"
+_PATIENCE = 2.0  # seconds: what storage does not give at once is soon computed
 
 
 class AnswerStore:
@@ -124,8 +125,9 @@ def open_answers(job: Job, model_hash: str) -> AnswerStore | None:
         return None  # scores are too large to keep twice
     shared = job.duplicates.store
     if shared is None:
-        return AnswerStore(open_storage(job.output.path), ANSWERS)
-    return AnswerStore(open_storage(shared), AnswerKeys(job, model_hash).family[:24])
+        return AnswerStore(open_storage(job.output.path, patience_seconds=_PATIENCE), ANSWERS)
+    opened = open_storage(shared, patience_seconds=_PATIENCE)
+    return AnswerStore(opened, AnswerKeys(job, model_hash).family[:24])
 
 
 def check_store(job: Job) -> None:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import random
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Protocol
 
-from jsonschema import Draft202012Validator
-
 from pipeline.data.answer_key import AnswerKeys
 from pipeline.data.choices import ChoiceSearch, ChoiceTokens, Path
+from pipeline.data.full_match import Pattern, schema_validator
 from pipeline.data.results import RowResult
 from pipeline.data.seam import Prompt, joining
 from pipeline.errors import RowError, RowErrorType
@@ -51,8 +49,8 @@ class Answers:
         self._tokens = ChoiceTokens(self._choices or (), tokenizer, join)
         self._top_k = (job.score.top_k or 0) if job.score else 0
         schema = label.json_schema if label else None
-        self._validator = Draft202012Validator(schema) if schema else None
-        self._regex = re.compile(label.regex) if label and label.regex else None
+        self._validator = schema_validator(schema) if schema else None
+        self._regex = Pattern(label.regex, whole=True) if label and label.regex else None
         self._structure = (
             Structure(json.dumps(schema) if schema else None, label.regex)
             if label and not label.choices
@@ -103,6 +101,10 @@ class _TextAnswer:
         return [Request(self._answers.next_id(), prompt.ids, prompt.sampling, structure)]
 
     def receive(self, completion: Completion) -> list[Request]:
+        if completion.error is not None:
+            tokens = len(self._prompt.ids)
+            self.result = RowResult(error=completion.error, prompt_tokens=tokens)
+            return []
         self.result = RowResult(
             completion=completion.text,
             finish_reason=completion.finish_reason,
@@ -115,8 +117,6 @@ class _TextAnswer:
         return []
 
     def _read(self, completion: Completion) -> tuple[RowError | None, dict[str, Any]]:
-        if completion.error is not None:
-            return completion.error, {}
         trouble = None
         fields: dict[str, Any] = {}
         if self._answers._validator is not None:
@@ -126,16 +126,27 @@ class _TextAnswer:
             except (ValueError, RecursionError):
                 trouble = "the completion is not JSON"
             else:
-                wrong = next(self._answers._validator.iter_errors(fields), None)
-                trouble = f"{wrong.json_path}: {wrong.message}" if wrong else None
-        elif self._answers._regex and not self._answers._regex.fullmatch(completion.text):
-            trouble = "the completion does not match the regex"
+                trouble = _against(self._answers._validator, fields)
+        elif self._answers._regex:
+            matches = self._answers._regex.matches(completion.text)
+            if matches is None:  # the engine wrote by it; only an end cut off would not match
+                matches = completion.finish_reason != "length"
+            trouble = None if matches else "the completion does not match the regex"
         if trouble is None:
             return None, fields
         if completion.finish_reason == "length":
             limit = self._prompt.sampling.max_tokens
             trouble = f"cut off at sampling.max_tokens ({limit}) before its end; raise it"
         return RowError(RowErrorType.SCHEMA_NOT_MET, trouble, attempts=1), {}
+
+
+def _against(validator: Any, value: Any) -> str | None:
+    """What of ``value`` is not as the schema wants it."""
+    try:
+        wrong = next(validator.iter_errors(value), None)
+    except (RecursionError, OverflowError):
+        return "the completion is nested too deeply, or its numbers are too large"
+    return f"{wrong.json_path}: {wrong.message}" if wrong else None
 
 
 class _ScoreAnswer:

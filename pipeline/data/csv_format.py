@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from pipeline.data.formats import Rows, ScannedFile
+from pipeline.data.patience import passes
 from pipeline.errors import UsageError
 
 _PARSE = pyarrow.csv.ParseOptions(newlines_in_values=True)
@@ -34,7 +35,7 @@ def scan(path: str) -> ScannedFile:
                 left = candidates.setdefault(name, list(_TYPES))
                 empty[name] = empty.get(name, True) and column.null_count == len(column)
                 candidates[name] = [t for t in left if _casts(column, t)]
-    except pa.ArrowInvalid as e:
+    except (pa.ArrowException, UnicodeDecodeError) as e:
         if "Empty CSV" in str(e):
             return ScannedFile(0, pa.schema([]))
         raise UsageError(f"{path}: {e}", "mend the line, or quote its cells") from None
@@ -56,6 +57,8 @@ def _open(path: str) -> Any:
     try:
         return fsspec.open(path, "rb").open()
     except OSError as e:
+        if passes(e):
+            raise  # whoever reads waits
         raise UsageError(f"{path} cannot be read: {e}") from None
 
 

@@ -2,10 +2,13 @@
 
     OUTPUT/00000-000000000000.parquet     committed rows, one file per unit, in input order
     OUTPUT/_SUCCESS                        written last, when every unit is there
-    OUTPUT/_rackmill/manifest.json         what job this is; created once
+    OUTPUT/_rackmill/manifest.json         what job this is, over which input
+    OUTPUT/_rackmill/job.json              the job itself, for `retry`
     OUTPUT/_rackmill/commits/UNIT.json     the commit records: who reads state reads these
+    OUTPUT/_rackmill/commits/UNIT.1.json   a later generation: error rows that were done again
     OUTPUT/_rackmill/attempts/…            attempts, until they are committed or swept away
     OUTPUT/_rackmill/answers/…             answers for duplicate rows, until the job is done
+    OUTPUT/_rackmill/runs/RUN.json         who works, or worked, here
     OUTPUT/_rackmill/summary.json, report.md
 
 A unit becomes committed in one step, the exclusive creation of its commit record, which names
@@ -14,6 +17,9 @@ cut instead, and its two parts have records of their own: so each row has one pl
 writes, workers that were thought dead included. Only a committed attempt is published under the
 unit's final name, so whoever reads the folder, at any moment and after any crash, never sees a row
 twice. Parquet readers pass over names that begin with ``_``.
+
+Of several generations of a unit the highest holds. The records of earlier ones stay: so nobody who
+comes late can commit an earlier generation again.
 """
 
 from __future__ import annotations
@@ -21,187 +27,126 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.data.output_folder import OutputFolder, as_json
+from pipeline.data.packs import record_contents
+from pipeline.data.plain import plain_rows
+from pipeline.data.read_records import growing
+from pipeline.data.records import (
+    ANSWERS,
+    ATTEMPTS,
+    COMMITS,
+    MANIFEST,
+    OUTPUT_NAME,
+    REPORT,
+    STATE,
+    SUCCESS,
+    SUMMARY,
+    CommitRecord,
+    Cut,
+    State,
+    UnitIsCut,
+    attempt_path,
+    decode,
+    hopeless_attempts,
+    is_temporary,
+    record_path,
+)
 from pipeline.data.storage import Storage
 from pipeline.data.tally import Tally
 from pipeline.data.units import Unit
-from pipeline.errors import JobFailed, UsageError
+from pipeline.errors import CommitFailed, JobFailed
 
-STATE = "_rackmill"
-MANIFEST = f"{STATE}/manifest.json"
-COMMITS = f"{STATE}/commits"
-ATTEMPTS = f"{STATE}/attempts"
-ANSWERS = f"{STATE}/answers"
-SUMMARY = f"{STATE}/summary.json"
-REPORT = f"{STATE}/report.md"
-SUCCESS = "_SUCCESS"
-_READERS, _RECORDS = 8, 64  # threads, and what one of them reads at a time
-OUTPUT_NAME = re.compile(r"\d{5}-\d{12}\.parquet")
+__all__ = [
+    "ANSWERS",
+    "ATTEMPTS",
+    "COMMITS",
+    "MANIFEST",
+    "OUTPUT_NAME",
+    "REPORT",
+    "STATE",
+    "SUCCESS",
+    "SUMMARY",
+    "CommitRecord",
+    "Dataset",
+    "State",
+    "UnitIsCut",
+]
 
-
-@dataclass(frozen=True)
-class CommitRecord:
-    """Which attempt is the unit's result, and what is in it. ``size`` in bytes."""
-
-    unit: str
-    attempt: str
-    file: str
-    size: int
-    sha256: str
-    tally: Tally
-
-    @property
-    def span(self) -> tuple[int, int, int]:
-        """Shard, first row and the row after the last."""
-        shard, _, start = self.file.removesuffix(".parquet").partition("-")
-        return int(shard), int(start), int(start) + self.tally.rows
-
-    def encode(self) -> bytes:
-        return json.dumps(vars(self) | {"tally": self.tally.as_json()}, indent=1).encode()
-
-    @classmethod
-    def decode(cls, content: bytes) -> CommitRecord:
-        return cls.from_json(json.loads(content))
-
-    @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> CommitRecord:
-        return cls(**fields | {"tally": Tally.from_json(fields["tally"])})
-
-    @property
-    def attempt_path(self) -> str:
-        return f"{ATTEMPTS}/{self.unit}-{self.attempt}.parquet"
+_AT_ONCE = 8  # files that are published
+_GENERATIONS = 100  # tried one after the other, while others retry the same unit
+Change = Callable[[CommitRecord, pa.Table], tuple[pa.Table, Tally] | None]
 
 
-@dataclass(frozen=True)
-class _Cut:
-    """The record of a unit that was cut before row ``cut`` of its shard."""
-
-    unit: str
-    cut: int
-
-
-class UnitIsCut(Exception):
-    """The unit is no more: it was cut before row ``at`` of its shard."""
-
-    def __init__(self, at: int) -> None:
-        super().__init__(at)
-        self.at = at
-
-
-@dataclass(frozen=True)
-class State:
-    """What the records say: results by unit, and where units were cut (a row of the shard)."""
-
-    commits: Mapping[str, CommitRecord]
-    cuts: Mapping[str, int]
-
-
-class Dataset:
-    """One run's output folder."""
+class Dataset(OutputFolder):
+    """One run's output folder, and the units in it."""
 
     def __init__(self, storage: Storage) -> None:
-        self.storage = storage
+        super().__init__(storage)
         self._cuts: dict[str, int] = {}  # those seen: a cut is for ever
 
-    def manifest(self) -> dict[str, Any] | None:
-        """What job the folder belongs to; None for a new folder. Raises UsageError."""
-        content = self.storage.read(MANIFEST)
-        try:
-            return None if content is None else json.loads(content)
-        except ValueError:
-            where = self.storage.address(MANIFEST)
-            raise UsageError(f"{where} is damaged", "start over with --fresh") from None
-
-    def claim(self, manifest: Mapping[str, Any]) -> None:
-        """Make the folder this job's. Raises UsageError when it is another's."""
-        content = json.dumps(manifest, indent=1, ensure_ascii=False).encode()
-        if not self.storage.create(MANIFEST, content):
-            self.check(manifest)
-
-    def check(self, manifest: Mapping[str, Any]) -> None:
-        """Raise UsageError if the folder belongs to another job, or holds files of no job."""
-        where = self.storage.address()
-        mend = "give another --output, or start over with --fresh"
-        found = self.manifest()
-        if found is None:
-            names = [path for path, _ in self.storage.files("")] + self.storage.folders()
-            strange = [name for name in names if not name.startswith(("_", "."))]
-            if strange:
-                raise UsageError(f"{where} already holds files ({strange[0]}, …)", mend)
-            return
-        if found.get("fingerprint") == manifest["fingerprint"]:
-            return
-        theirs, ours = found.get("parts", {}), manifest["parts"]
-        changed = [k for k in sorted(set(theirs) | set(ours)) if theirs.get(k) != ours.get(k)]
-        what = ", ".join(changed) or "its settings"
-        raise UsageError(f"{where} holds the output of a different job: {what} changed", mend)
-
-    def foreign_files(self) -> list[str]:
-        """Files that rackmill did not write, but readers would take for data."""
-        names = [path for path, _ in self.storage.files("")] + self.storage.folders()
-        return [n for n in names if not n.startswith(("_", ".")) and not OUTPUT_NAME.fullmatch(n)]
-
-    def clear(self) -> None:
-        """Forget everything rackmill wrote here. Raises UsageError if the folder holds more."""
-        foreign = self.foreign_files()
-        if foreign:
-            raise UsageError(
-                f"--fresh: {self.storage.address(foreign[0])} is not rackmill's to delete",
-                "give another --output",
-            )
-        self.storage.delete(SUCCESS)
-        for path, _ in self.storage.files(""):  # data before the records that name it
-            if OUTPUT_NAME.search(path):  # published files, and the temporaries of publishing
-                self.storage.delete(path)
-        for folder in (ATTEMPTS, ANSWERS, COMMITS, STATE):
-            for path, _ in self.storage.files(folder):
-                self.storage.delete(path)
-
-    def discard(self, record: CommitRecord) -> None:
-        """Take a unit's result back: its rows are about to be part of another unit."""
-        self.storage.delete(record.file)
-        self.storage.delete(f"{COMMITS}/{record.unit}.json")
-
     def records(self) -> dict[str, CommitRecord]:
-        """Every commit record, by unit id. Raises JobFailed on one that cannot be read."""
+        """Every unit's commit record, by unit id. Raises JobFailed on one that cannot be read."""
         return dict(self.state().commits)
 
-    def state(self) -> State:
-        """All that is committed. Raises JobFailed on a record that cannot be read."""
+    def state(self, damaged: list[str] | None = None) -> State:
+        """All that is committed. Raises JobFailed on a record that cannot be read, unless there is
+        ``damaged`` to note its path in."""
         commits: dict[str, CommitRecord] = {}
         cuts: dict[str, int] = {}
-        names = [path for path, _ in self.storage.files(COMMITS)]
-        chunks = [names[i : i + _RECORDS] for i in range(0, len(names), _RECORDS)]
-        with ThreadPoolExecutor(_READERS) as pool:
-            for records in pool.map(lambda chunk: [self._record(p) for p in chunk], chunks):
-                for record in records:
-                    if isinstance(record, CommitRecord):
-                        commits[record.unit] = record
-                    elif record is not None:
-                        cuts[record.unit] = record.cut
+        with growing():
+            for path, content in record_contents(self.storage):
+                try:
+                    record = self._parse(path, content)
+                except JobFailed:
+                    if damaged is None:
+                        raise
+                    damaged.append(path)
+                    continue
+                if isinstance(record, CommitRecord):
+                    commits[record.unit] = record
+                else:
+                    cuts[record.unit] = record.cut
         return State(commits, cuts)
 
-    def _record(self, path: str) -> CommitRecord | _Cut | None:
-        """None for the temporary of a record that is being written."""
-        if path.rsplit("/", 1)[-1].startswith("."):
-            return None
+    def _record(self, path: str) -> CommitRecord | Cut:
+        return self._parse(path, self.storage.read(path) or b"")
+
+    def _parse(self, path: str, content: bytes) -> CommitRecord | Cut:
         try:
-            content = self.storage.read(path) or b""
-            fields = json.loads(content)
-            return _Cut(**fields) if "cut" in fields else CommitRecord.from_json(fields)
-        except (ValueError, TypeError, KeyError):
+            return decode(content)
+        except (ValueError, TypeError, KeyError, RecursionError):
             where = self.storage.address(path)
             raise JobFailed(f"{where} is damaged", "remove it to redo its rows") from None
+
+    def _found(self, unit: str, generation: int = 0) -> CommitRecord | Cut | None:
+        """The unit's record of that generation, if it is there."""
+        path = record_path(unit, generation)
+        content = self.storage.read(path)
+        return None if content is None else self._parse(path, content)
+
+    def generation(self, record: CommitRecord, number: int) -> CommitRecord | None:
+        """The record of another generation of the unit of ``record``, if it is there."""
+        found = self._found(record.unit, number)
+        return found if isinstance(found, CommitRecord) else None
+
+    def newest(self, record: CommitRecord) -> CommitRecord:
+        """The record that holds for the unit of ``record``, a later one perhaps."""
+        while True:
+            later = self._found(record.unit, record.generation + 1)
+            if not isinstance(later, CommitRecord):
+                return record
+            record = later
+
+    # -- committing
 
     def cut(self, unit: Unit, at: int) -> CommitRecord | int:
         """Have ``unit`` cut before row ``at`` of its shard, unless it is cut or committed already.
@@ -211,14 +156,13 @@ class Dataset:
         known = self._cuts.get(unit.id)
         if known is not None:
             return known
-        path = f"{COMMITS}/{unit.id}.json"
-        found = self._record(path) if self.storage.read(path) is not None else None
+        found = self._found(unit.id)
         if found is None:
+            path = record_path(unit.id, 0)
             content = json.dumps({"unit": unit.id, "cut": at}).encode()
-            found = _Cut(unit.id, at) if self.storage.create(path, content) else self._record(path)
+            found = Cut(unit.id, at) if self.storage.create(path, content) else self._record(path)
         if isinstance(found, CommitRecord):
             return found
-        assert found is not None
         self._cuts[unit.id] = found.cut
         return found.cut
 
@@ -231,59 +175,135 @@ class Dataset:
         (nothing happened) or CommitStateUnknown (nothing was deleted), and UnitIsCut when the
         unit was cut meanwhile.
         """
+        try:
+            record = self._attempt(unit.id, unit.file_name, 0, table, tally, provenance)
+        except (CommitFailed, FileNotFoundError):
+            # another run may have committed the unit, ended, and swept up what could win no more
+            earlier = self._found(unit.id)
+            if earlier is None:
+                raise
+        else:
+            if self.storage.create(record.path, record.encode()):
+                earlier = record
+            else:
+                earlier = self._record(record.path)
+            if not isinstance(earlier, CommitRecord) or earlier.attempt != record.attempt:
+                self.storage.delete(record.attempt_path)
+            else:  # ours, though the store may have repeated our own success
+                self._publish_own(record, table, provenance)
+        if isinstance(earlier, Cut):
+            raise UnitIsCut(earlier.cut)
+        assert earlier is not None
+        return earlier
+
+    def recommit(
+        self, record: CommitRecord, change: Change, provenance: Mapping[str, str]
+    ) -> CommitRecord:
+        """Make ``change`` of what ``record``'s unit holds its next generation.
+
+        ``change`` gets the newest record and its rows, and is called again where another worker's
+        generation came first; None: there is nothing to change. Published is the new generation by
+        ``recover``, once no worker is at work: so an earlier one can never overwrite it. Raises as
+        ``commit``.
+        """
+        for _ in range(_GENERATIONS):
+            record = self.newest(record)
+            changed = change(record, self.read_rows(record))
+            if changed is None:
+                return record
+            table, tally = changed
+            made = self._attempt(
+                record.unit, record.file, record.generation + 1, table, tally, provenance
+            )
+            if self.storage.create(made.path, made.encode()):
+                return made
+            first = self._record(made.path)
+            if isinstance(first, CommitRecord) and first.attempt == made.attempt:
+                return made
+            self.storage.delete(made.attempt_path)
+        raise JobFailed(f"{self.storage.address(record.path)}: others change it all the time")
+
+    def read_rows(self, record: CommitRecord) -> pa.Table:
+        """The rows that ``record`` stands for. Raises JobFailed if they are not there whole."""
+        for path in (record.attempt_path, record.file):
+            content = self.storage.read(path)
+            if content is not None and hashlib.sha256(content).hexdigest() == record.sha256:
+                return pq.read_table(io.BytesIO(content))
+        raise self.gone(record)
+
+    def _attempt(
+        self,
+        unit: str,
+        file: str,
+        generation: int,
+        table: pa.Table,
+        tally: Tally,
+        provenance: Mapping[str, str],
+    ) -> CommitRecord:
+        """Write an attempt; the record that would make it the unit's result."""
         attempt = secrets.token_hex(8)
-        path = f"{ATTEMPTS}/{unit.id}-{attempt}.parquet"
         facts: dict[str, Any] = {}
 
         def write(local: Path) -> None:
-            metadata = {f"rackmill.{k}": v for k, v in provenance.items()}
-            pq.write_table(table.replace_schema_metadata(metadata), local, compression="zstd")
-            with local.open("rb") as file:
-                facts["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
+            _write_table(table, local, provenance)
+            with local.open("rb") as content:
+                facts["sha256"] = hashlib.file_digest(content, "sha256").hexdigest()
             facts["size"] = local.stat().st_size
 
-        self.storage.write(path, write)
-        record = CommitRecord(unit.id, attempt, unit.file_name, tally=tally, **facts)
-        record_path = f"{COMMITS}/{unit.id}.json"
-        if not self.storage.create(record_path, record.encode()):
-            earlier = self._record(record_path)
-            if isinstance(earlier, _Cut):
-                self.storage.delete(path)
-                raise UnitIsCut(earlier.cut)
-            assert earlier is not None
-            if earlier.attempt != attempt:  # else the store repeated our own success
-                self.storage.delete(path)
-                return earlier
-        self._publish(record)
-        return record
+        self.storage.write(attempt_path(unit, generation, attempt), write)
+        return CommitRecord(unit, attempt, file, facts["size"], facts["sha256"], tally, generation)
+
+    def _publish_own(
+        self, record: CommitRecord, table: pa.Table, provenance: Mapping[str, str]
+    ) -> None:
+        try:
+            self._publish(record)
+        except FileNotFoundError:
+            if dict(self.storage.files("")).get(record.file) == record.size:
+                return  # another one found the record and published it for us
+            if self._found(record.unit, record.generation) != record or (
+                self._found(record.unit, record.generation + 1) is not None
+            ):
+                return  # long since replaced
+            # swept up between the two steps by one who knew nothing of the unit
+            self.storage.write(
+                record.attempt_path, lambda local: _write_table(table, local, provenance)
+            )
+            self._publish(record)
 
     def _publish(self, record: CommitRecord) -> None:
         self.storage.publish(record.attempt_path, record.file)
         self.storage.delete(record.attempt_path)
 
     def recover(self, records: Iterable[CommitRecord]) -> None:
-        """Publish what a crash left committed but not yet visible. Raises JobFailed."""
+        """Publish what a crash left committed but not yet visible. Raises JobFailed.
+
+        An attempt that its record names is the unit's result even where a file of the same size is
+        published: it goes away only after it was published.
+        """
+        # in this order: who publishes meanwhile deletes the attempt after the file is there
+        attempts = set(self.storage.names(ATTEMPTS))
         present = dict(self.storage.files(""))
-        attempts = {path for path, _ in self.storage.files(ATTEMPTS)}
+        waiting: list[CommitRecord] = []
         for record in records:
-            if present.get(record.file) == record.size:
-                continue
-            if record.attempt_path not in attempts:
-                where = self.storage.address(record.file)
-                raise JobFailed(
-                    f"{where} was committed, but is gone or has another size",
-                    f"remove {self.storage.address(f'{COMMITS}/{record.unit}.json')} to redo it",
-                )
+            if record.attempt_path in attempts:
+                waiting.append(record)
+            elif present.get(record.file) != record.size:
+                raise self.gone(record)
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            published = list(pool.map(self._publish_waiting, waiting))
+        if not all(published):  # by others, then
+            present = dict(self.storage.files(""))
+            for record in waiting:
+                if present.get(record.file) != record.size:
+                    raise self.gone(record)
+
+    def _publish_waiting(self, record: CommitRecord) -> bool:
+        try:
             self._publish(record)
-
-    def reopen(self) -> None:
-        """Units are about to be added: the dataset is not finished."""
-        self.storage.delete(SUCCESS)
-
-    @property
-    def finished(self) -> bool:
-        """Whether a run has come to its end here."""
-        return self.storage.read(SUCCESS) is not None
+        except FileNotFoundError:
+            return False
+        return True
 
     def first_rows(self, count: int) -> list[dict[str, Any]]:
         """The first ``count`` rows of the dataset, as plain data."""
@@ -291,16 +311,24 @@ class Dataset:
         for path, _ in self.storage.files(""):
             if path.endswith(".parquet") and len(rows) < count:
                 content = self.storage.read(path) or b""
-                rows += pq.read_table(io.BytesIO(content)).slice(0, count - len(rows)).to_pylist()
+                table = pq.read_table(io.BytesIO(content)).slice(0, count - len(rows))
+                rows += [row for row in plain_rows(table)[0] if row]
         return rows
 
-    def finish(self, summary: Mapping[str, Any], report: str) -> None:
+    def finish(self, summary: Mapping[str, Any], report: str, state: State | None = None) -> None:
         """All units are committed: sweep up what only workers need, write summary, report and
-        marker."""
-        for folder in (ATTEMPTS, ANSWERS):
-            for path, _ in self.storage.files(folder):
-                self.storage.delete(path)
-        text = json.dumps(summary, indent=1, ensure_ascii=False)
-        self.storage.replace(SUMMARY, text.encode())
+        marker. Attempts that could still win are left: another run may be at work."""
+        attempts = self.storage.names(ATTEMPTS)
+        if attempts:
+            self.delete_all(hopeless_attempts(attempts, state or self.state()))
+        self.delete_all(self.storage.names(ANSWERS))
+        for folder in ("", COMMITS):  # what was being written when its process was killed
+            self.delete_all(filter(is_temporary, self.storage.names(folder)))
+        self.storage.replace(SUMMARY, as_json(summary))
         self.storage.replace(REPORT, report.encode())
         self.storage.replace(SUCCESS, b"")
+
+
+def _write_table(table: pa.Table, local: Path, provenance: Mapping[str, str]) -> None:
+    metadata = {f"rackmill.{k}": v for k, v in provenance.items()}
+    pq.write_table(table.replace_schema_metadata(metadata), local, compression="zstd")

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.data.formats import Rows, ScannedFile
+from pipeline.data.patience import passes
 from pipeline.errors import UsageError
 
 _BATCH_ROWS = 1024
@@ -20,11 +21,18 @@ def scan(path: str) -> ScannedFile:
     """Row count, schema and row groups from the footer. Raises UsageError."""
     file = _open(path)
     metadata = file.metadata
-    sizes = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
-    starts = [sum(sizes[:i]) for i in range(len(sizes))] if len(sizes) < 2 else _running(sizes)
-    schema = file.schema_arrow.remove_metadata()
-    file.close()
-    twice = [name for name, number in Counter(schema.names).items() if number > 1]
+    try:
+        sizes = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+        schema = file.schema_arrow.remove_metadata()
+        names = schema.names
+    except (pa.ArrowException, OSError, ValueError) as e:  # ValueError: a name is not UTF-8
+        raise _unreadable(path, str(e)) from None
+    finally:
+        file.close()
+    starts = _running(sizes)
+    if sum(sizes) != metadata.num_rows or min(sizes, default=0) < 0:
+        raise _unreadable(path, f"its row groups hold {sum(sizes)} of {metadata.num_rows} rows")
+    twice = [name for name, number in Counter(names).items() if number > 1]
     if twice:
         raise UsageError(f"{path} has the column {twice[0]!r} twice", "rename one of them")
     return ScannedFile(metadata.num_rows, schema, boundaries=tuple(starts))
@@ -42,12 +50,20 @@ def _open(path: str) -> pq.ParquetFile:
     try:
         source: Any = fsspec.open(path, "rb").open() if "://" in path else path
         return pq.ParquetFile(source, pre_buffer="://" in path)
-    except pa.ArrowInvalid as e:
-        reason = str(e).splitlines()[0]
-        mend = "the file is cut off or is not Parquet: write it again, or leave it out"
-        raise UsageError(f"{path} is not a readable Parquet file: {reason}", mend) from None
     except OSError as e:
+        if passes(e):
+            raise  # whoever reads waits
         raise UsageError(f"{path} cannot be read: {e}") from None
+    except (pa.ArrowException, ValueError, MemoryError) as e:
+        raise _unreadable(path, str(e)) from None
+
+
+def _unreadable(path: str, why: str) -> UsageError:
+    reason = (why.splitlines() or ["damaged"])[0]
+    return UsageError(
+        f"{path} is not a readable Parquet file: {reason}",
+        "the file is cut off or is not Parquet: write it again, or leave it out",
+    )
 
 
 class ParquetReader:

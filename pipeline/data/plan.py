@@ -5,27 +5,35 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
 
 from pipeline.budget.settings import PromptShape
+from pipeline.data.changes import NO_CHANGES, InputChanges, compare
 from pipeline.data.dataset import CommitRecord, Dataset, State
+from pipeline.data.manifest import Manifest, describe, read_manifest
+from pipeline.data.patience import passes
+from pipeline.data.places import check_places
+from pipeline.data.plain import plain_rows
 from pipeline.data.prompts import PromptBuilder
 from pipeline.data.read import UnitReader
+from pipeline.data.records import MANIFEST
+from pipeline.data.redo import Redo
 from pipeline.data.results import OutputColumns, output_columns
 from pipeline.data.shards import InputFiles, discover
 from pipeline.data.storage import open_storage
 from pipeline.data.tally import Tally, length_bucket
-from pipeline.data.units import Unit, cut, leaves, unit_rows
-from pipeline.errors import RowError, UsageError, did_you_mean
+from pipeline.data.units import Unit, branches, cut, leaves, unit_rows
+from pipeline.errors import JobFailed, RowError, StorageFailed, UsageError, did_you_mean, some_of
 from pipeline.model.stand_in import resolve_for_planning
 from pipeline.model.store import ModelFolder, check_reference, resolve
 from pipeline.model.tokenizer import Tokenizer
-from pipeline.spec.fingerprint import digest, fingerprint_parts
+from pipeline.spec.fingerprint import digest
 from pipeline.spec.job import Job
+from pipeline.spec.sampling import SAMPLING_COLUMN
 
 _SAMPLED_ROWS = 256
 _SAMPLED_UNITS = 8
@@ -44,13 +52,17 @@ class Sample:
 
 @dataclass(frozen=True)
 class InputPlan:
-    """The checked input and output of a job: everything known before the model is touched."""
+    """The checked input and output of a job: everything known before the model is touched.
+
+    ``unit_rows``: rows of a unit, for each shard.
+    """
 
     job: Job
     files: InputFiles
     units: tuple[Unit, ...]
     columns: OutputColumns
     rows: int
+    unit_rows: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -62,8 +74,12 @@ class Plan:
     manifest: Mapping[str, Any]
     committed: Mapping[str, CommitRecord]  # by unit id, or that of a part of a unit
     missing: tuple[Unit, ...]  # units that are still to do, and parts of units
-    outgrown: tuple[CommitRecord, ...] = ()  # of units that an earlier --rows had cut short
+    outgrown: tuple[CommitRecord, ...] = ()  # of units that are no more: see ``changes``, --rows
     model_seconds: float = 0.0  # that fetching and converting the model took
+    changes: InputChanges = NO_CHANGES  # since the folder was begun
+    moved: tuple[tuple[CommitRecord, str], ...] = ()  # whose file gets another name
+    stray_cuts: tuple[str, ...] = ()  # of units that are no more
+    redo: Redo | None = None  # error rows are done again: see ``retry``
 
     @cached_property
     def sample(self) -> Sample:
@@ -93,6 +109,13 @@ class Plan:
         return total
 
     @property
+    def rows_left(self) -> int:
+        """To be computed."""
+        if self.redo is not None:
+            return self.redo.rows
+        return sum(unit.rows for unit in self.missing)
+
+    @property
     def units_done(self) -> int:
         """Units of which nothing is missing."""
         return len(self.units) - len({(u.whole or u).id for u in self.missing})
@@ -104,13 +127,15 @@ def check_input(job: Job, rows: int | None = None) -> InputPlan:
     ``rows``: take only the first so many. Raises UsageError.
     """
     check_reference(job.model)
+    check_places(job)
     files = discover(job.input)
     if files.rows or files.schema.names:
         _check_fields(job, files.schema)
     columns = output_columns(job, files.schema)
     total = files.rows if rows is None else min(rows, files.rows)
-    units = cut(files.shards, unit_rows(files.rows), total)
-    return InputPlan(job, files, tuple(units), columns, total)
+    sizes = (unit_rows(files.rows),) * len(files.shards)
+    units = cut(files.shards, sizes, total)
+    return InputPlan(job, files, tuple(units), columns, total, sizes)
 
 
 def make_plan(
@@ -136,20 +161,58 @@ def make_plan(
             f"messages need a chat template, and {model.name} is a base model without one",
             "write the conversation as a prompt, or use an instruction-tuned model",
         )
-    manifest = _manifest(inputs, model)
+    changes = NO_CHANGES
+    found: Manifest | None = None
     dataset = Dataset(open_storage(job.output.path))
     state = State({}, {})
     if not fresh:
         try:
-            dataset.check(manifest)
-            state = dataset.state()
-        except OSError as e:
-            where = f"output.path {job.output.path} cannot be used: {e.strerror or e}"
+            if not dataset.half_cleared:
+                content = dataset.manifest()
+                dataset.check(_manifest(inputs, model, None))
+                if content is not None:
+                    found = read_manifest(content, dataset.storage.address(MANIFEST))
+                    inputs, changes = _as_begun(inputs, found)
+                state = dataset.state()
+        except StorageFailed as e:
+            if not isinstance(e.__cause__, OSError) or passes(e.__cause__):
+                raise
+            where = f"output.path {job.output.path} cannot be used: {e.message}"
             raise UsageError(where, "give another --output") from None
     committed, missing = sort_out(inputs, state)
     others = [record for unit, record in state.commits.items() if unit not in committed]
-    _refuse_to_shrink(inputs, others, dataset.storage.address())
-    return Plan(inputs, model, manifest, committed, missing, tuple(others), model_seconds)
+    where = dataset.storage.address()
+    _refuse_to_shrink(inputs, others, changes, where)
+    if found is not None and state.commits:
+        _refuse_what_does_not_map(inputs, found, changes, bool(committed), where)
+    names = {leaf.id: leaf.file_name for unit in inputs.units for leaf in leaves(unit, state.cuts)}
+    moved = [(r, names[unit]) for unit, r in committed.items() if r.file != names[unit]]
+    committed |= {record.unit: replace(record, file=name) for record, name in moved}
+    reached = {node for unit in inputs.units for node in branches(unit, state.cuts)}
+    return Plan(
+        inputs,
+        model,
+        _manifest(inputs, model, found),
+        committed,
+        missing,
+        tuple(others),
+        model_seconds,
+        changes if state.commits else NO_CHANGES,
+        tuple(moved),
+        tuple(state.cuts.keys() - reached),
+    )
+
+
+def _as_begun(inputs: InputPlan, found: Manifest) -> tuple[InputPlan, InputChanges]:
+    """The input as the folder knows it: files that are as they were have their names and their
+    units of then, whatever else is there now."""
+    shards, changes = compare(inputs.files.shards, found.entries)
+    sizes = list(inputs.unit_rows)
+    for now, then in changes.kept.items():
+        sizes[now] = found.content.shards[then].unit_rows
+    units = tuple(cut(shards, sizes, inputs.rows))
+    files = replace(inputs.files, shards=shards)
+    return replace(inputs, files=files, units=units, unit_rows=tuple(sizes)), changes
 
 
 def sort_out(inputs: InputPlan, state: State) -> tuple[dict[str, CommitRecord], tuple[Unit, ...]]:
@@ -167,14 +230,49 @@ def sort_out(inputs: InputPlan, state: State) -> tuple[dict[str, CommitRecord], 
     return committed, tuple(missing)
 
 
-def _refuse_to_shrink(inputs: InputPlan, others: list[CommitRecord], where: str) -> None:
+def _refuse_to_shrink(
+    inputs: InputPlan, others: list[CommitRecord], changes: InputChanges, where: str
+) -> None:
     """A larger --rows goes on from a smaller one; the other way round would throw rows away."""
     ends = {unit.shard: unit.stop for unit in inputs.units}  # the last of a shard stays
-    if any(stop > ends.get(shard, 0) for shard, _, stop in (record.span for record in others)):
+    places = {then: now for now, then in changes.kept.items()}
+    spans = [record.span for record in others]
+    if any(shard in places and stop > ends.get(places[shard], 0) for shard, _, stop in spans):
         raise UsageError(
             f"{where} already holds more than the first {inputs.rows} rows",
             "leave --rows away or raise it, give another --output, or start over with --fresh",
         )
+
+
+def _refuse_what_does_not_map(
+    inputs: InputPlan, found: Manifest, changes: InputChanges, keeps: bool, where: str
+) -> None:
+    """What is there must have come from this input, and be of one schema with what is to come."""
+    mend = "give another --output, or start over with --fresh"
+    if changes.another_input:
+        gone = changes.removed[0]
+        raise UsageError(
+            f"{where} holds the output of another input: none of its files is one of this job's "
+            f"({gone}, …)",
+            mend,
+        )
+    types = found.type_changes(inputs.files, _used_columns(inputs)) if keeps else []
+    if types:
+        raise UsageError(
+            f"the input has other types than when {where} was begun: {', '.join(types)}",
+            "the rows that are there would not go with new ones",
+            mend,
+        )
+
+
+def _used_columns(inputs: InputPlan) -> list[str]:
+    """The input columns that output rows depend on."""
+    job, names = inputs.job, inputs.files.schema.names
+    used = [f if f in names else f.split(".")[0] for f in job.prompt_fields]
+    used += [old for old, _ in inputs.columns.kept] + [SAMPLING_COLUMN]
+    used += [job.label.gold] if job.label and job.label.gold else []
+    used += [job.score.completion] if job.score and job.score.completion else []
+    return list(dict.fromkeys(used))
 
 
 def _check_fields(job: Job, schema: pa.Schema) -> None:
@@ -195,22 +293,22 @@ def _check_fields(job: Job, schema: pa.Schema) -> None:
         key = "prompt" if job.prompt else "messages"
         raise UsageError(
             f"{key} uses {{{field}}}, but the input has no such column",
-            f"columns: {', '.join(schema.names)}",
+            f"columns: {some_of(schema.names)}",
             *([f"did you mean {{{near}}}?"] if near else []),
         )
 
 
-def _manifest(inputs: InputPlan, model: ModelFolder) -> dict[str, Any]:
-    parts = fingerprint_parts(
-        inputs.job, model_hash=model.hash, input_hash=inputs.files.fingerprint
+def _manifest(inputs: InputPlan, model: ModelFolder, found: Manifest | None) -> dict[str, Any]:
+    return describe(
+        inputs.job,
+        inputs.files,
+        inputs.units,
+        inputs.columns,
+        rows=inputs.rows,
+        unit_rows=inputs.unit_rows,
+        model_hash=model.hash,
+        found=found,
     )
-    return {
-        "format": 1,
-        "name": inputs.job.name,
-        "fingerprint": digest(parts),
-        "parts": parts,
-        "shards": [shard.identity for shard in inputs.files.shards],
-    }
 
 
 def _sample(inputs: InputPlan, tokenizer: Tokenizer) -> Sample:
@@ -225,12 +323,19 @@ def _sample(inputs: InputPlan, tokenizer: Tokenizer) -> Sample:
     rows = 0
     for unit in chosen:
         few = Unit(unit.id, unit.shard, unit.start, min(unit.stop, unit.start + per_unit))
-        read = reader.read(few)
+        try:
+            read = reader.read(few)
+        except StorageFailed:
+            raise
+        except JobFailed as e:  # damaged: nothing has begun yet
+            raise UsageError(e.message, *e.hints) from None
         table = read.table.select(builder.columns(read.table.column_names)) if few.rows else None
-        for position, prompt in enumerate(builder.build(table.to_pylist()) if table else []):
+        plain, wrong = plain_rows(table) if table else ([], {})
+        invalid = wrong | read.invalid
+        for position, prompt in enumerate(builder.build(plain)):
             rows += 1
-            if position in read.invalid:
-                problems[f"InvalidRow: {read.invalid[position]}"] += 1
+            if position in invalid:
+                problems[f"InvalidRow: {invalid[position]}"] += 1
             elif isinstance(prompt, RowError):
                 problems[f"{prompt.type.value}: {prompt.message}"] += 1
             else:

@@ -10,9 +10,10 @@ from pipeline.data.seam import Prompt, continuation, joined_ids, joining, open_e
 from pipeline.errors import RowError, RowErrorType
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.spec.job import ANSWER, Job, Message, MessagesColumn, Text
-from pipeline.spec.sampling import SAMPLING_COLUMN
+from pipeline.spec.sampling import SAMPLING_COLUMN, Sampling
 from pipeline.spec.template import Row, as_text, lookup
 
+_MOST_CHARACTERS = 2_000_000  # of a prompt: 15 for each of 131,072 tokens; text has three to five
 _BETWEEN = "\n\n"  # instructions, examples and the row are set apart by a blank line
 
 
@@ -41,7 +42,7 @@ class PromptBuilder:
         ready: list[str | list[int] | RowError] = []
         for row in rows:
             try:
-                rendered = self.render(row)
+                rendered = _of_any_use(self.render(row))
             except RowError as error:
                 ready.append(error)
                 continue
@@ -59,11 +60,19 @@ class PromptBuilder:
                 if self._score is not None:
                     built.append(self._scored(ids, tail, row))
                     continue
-                sampling = self._job.sampling.overridden_by(row.get(SAMPLING_COLUMN))
-                built.append(Prompt(ids, tail, sampling))
+                built.append(Prompt(ids, tail, self._sampling(row)))
             except RowError as error:
                 built.append(error)
         return built
+
+    def _sampling(self, row: Row) -> Sampling:
+        """The row's own sampling over the job's. Raises RowError (InvalidSampling)."""
+        sampling = self._job.sampling.overridden_by(row.get(SAMPLING_COLUMN))
+        wrong = [i for i in sampling.stop_token_ids if i >= self._tokenizer.vocabulary]
+        if wrong:  # with min_tokens the engine would look them up and die
+            message = f"stop_token_ids: {wrong[0]} is not in the vocabulary"
+            raise RowError(RowErrorType.INVALID_SAMPLING, message)
+        return sampling
 
     def _scored(self, ids: list[int], tail: str, row: Row) -> Prompt:
         """The ids that the model reads, and the first that counts. Raises RowError."""
@@ -113,6 +122,15 @@ class PromptBuilder:
         if self._job.instructions:
             messages = [{"role": "system", "content": self._job.instructions}, *messages]
         return messages
+
+
+def _of_any_use(prompt: str | list[int]) -> str | list[int]:
+    """``prompt``, if it can fit any context. Raises RowError (PromptTooLong)."""
+    if len(prompt) > _MOST_CHARACTERS:
+        unit = "characters" if isinstance(prompt, str) else "tokens"
+        message = f"prompt has {len(prompt)} {unit}, more than any context holds"
+        raise RowError(RowErrorType.PROMPT_TOO_LONG, message)
+    return prompt
 
 
 def _content(text: Text, row: Row) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import pyarrow as pa
 
@@ -10,8 +11,32 @@ from pipeline.data.csv_format import CsvReader
 from pipeline.data.formats import Reader, Rows
 from pipeline.data.jsonl_format import JsonlReader
 from pipeline.data.parquet_format import ParquetReader
+from pipeline.data.patience import passes, reading
 from pipeline.data.shards import Shard
 from pipeline.data.units import Unit
+from pipeline.errors import JobFailed, RackmillError
+
+
+class _Damaged(ValueError):
+    """There is less in a file than was there, or was promised, when it was looked into."""
+
+
+# what pyarrow raises for pages that cannot be decoded, and Python for text that is none
+_DAMAGED = (pa.ArrowException, ValueError, OverflowError, MemoryError)
+
+
+def _is_damage(error: Exception) -> bool:
+    if isinstance(error, OSError):
+        return error.errno is None  # so pyarrow reports bytes that cannot be decompressed
+    return isinstance(error, _DAMAGED)
+
+
+def _damaged(path: str, unit: Unit, error: BaseException) -> JobFailed:
+    why = (str(error).splitlines() or [type(error).__name__])[0]
+    return JobFailed(
+        f"{path} cannot be read in rows {unit.start} to {unit.stop}: {why}",
+        "the file is damaged, or was changed: write it again, or leave it out",
+    )
 
 
 class UnitReader:
@@ -23,13 +48,28 @@ class UnitReader:
         self._open: tuple[int, Reader] | None = None
 
     def read(self, unit: Unit) -> Rows:
-        """The unit's rows, all columns."""
+        """The unit's rows, all columns. Errors that pass are waited out; raises StorageFailed, and
+        JobFailed where the file is damaged."""
         if unit.rows == 0:
             return Rows(self._schema.empty_table())
-        if self._open is None or self._open[0] != unit.shard:
-            self.close()
-            self._open = unit.shard, self._reader(self._shards[unit.shard])
-        return self._open[1].read(unit.start, unit.stop)
+        return reading(self._shards[unit.shard].path, lambda: self._read(unit))
+
+    def _read(self, unit: Unit) -> Rows:
+        try:
+            if self._open is None or self._open[0] != unit.shard:
+                self.close()
+                self._open = unit.shard, self._reader(self._shards[unit.shard])
+            rows = self._open[1].read(unit.start, unit.stop)
+            if rows.table.num_rows != unit.rows:
+                raise _Damaged(f"it ends after {unit.start + rows.table.num_rows} rows")
+            return rows
+        except Exception as e:
+            with suppress(Exception):  # where a reader stands after an error is anyone's guess
+                self.close()
+            self._open = None
+            if _is_damage(e) and not passes(e) and not isinstance(e, RackmillError):
+                raise _damaged(self._shards[unit.shard].path, unit, e) from e
+            raise
 
     def _reader(self, shard: Shard) -> Reader:
         if shard.format == "jsonl":

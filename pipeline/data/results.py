@@ -9,9 +9,10 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.data.json_columns import arrow_type, coerce
+from pipeline.data.plain import plain_values
 from pipeline.data.scores import logprob_of, score_arrays, score_fields
 from pipeline.data.tally import Tally, length_bucket
-from pipeline.errors import RowError, UsageError, did_you_mean
+from pipeline.errors import RowError, UsageError, did_you_mean, some_of
 from pipeline.schedule.request import Scores
 from pipeline.spec.job import Job, Label, Score
 
@@ -75,7 +76,7 @@ def output_columns(job: Job, input_schema: pa.Schema) -> OutputColumns:
                 near = did_you_mean(name, input_schema.names)
                 raise UsageError(
                     f"{key} names {name!r}, but the input has no such column",
-                    f"columns: {', '.join(input_schema.names)}",
+                    f"columns: {some_of(input_schema.names)}",
                     *([f"did you mean {near}?"] if near else []),
                 )
     results = _score_fields(job.score) if job.score else _result_fields(job.label)
@@ -159,7 +160,7 @@ def tally(inputs: pa.Table, results: Sequence[RowResult], columns: OutputColumns
     total = Tally(rows=len(results))
     label = columns.label
     choices = label.choices if label else None
-    gold = inputs.column(label.gold).to_pylist() if label and label.gold else None
+    gold = plain_values(inputs.column(label.gold)) if label and label.gold else None
     for row, result in enumerate(results):
         total.prompt_tokens += result.prompt_tokens
         total.completion_tokens += result.completion_tokens

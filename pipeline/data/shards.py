@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import os
+import re
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import fsspec
@@ -13,6 +16,7 @@ import pyarrow as pa
 
 from pipeline.data import csv_format, jsonl_format, parquet_format
 from pipeline.data.formats import ScannedFile
+from pipeline.data.patience import passes, reading
 from pipeline.errors import UsageError, did_you_mean
 from pipeline.spec.job import Input
 
@@ -29,6 +33,8 @@ _SCANNERS = {
     "jsonl": jsonl_format.scan,
     "csv": csv_format.scan,
 }
+_PATIENCE_SECONDS = 10.0  # while someone waits for the plan
+_MOST_ROWS = 10**10  # a plan takes memory for every few thousand
 
 
 @dataclass(frozen=True)
@@ -43,11 +49,15 @@ class Shard:
     rows: int
     boundaries: tuple[int, ...] = ()  # rows at which a row group starts
     offsets: tuple[int, ...] = ()  # JSONL: byte offset of every ``jsonl_format.STRIDE``-th row
+    layout: str = ""  # Parquet: identifies how the rows are grouped
+    known_as: str = ""  # the path under which the output folder knows it, if another one
 
     @property
     def identity(self) -> dict[str, Any]:
         """What of the shard decides the job's rows."""
-        return {"path": self.path, "size": self.size, "version": self.version, "rows": self.rows}
+        facts = {"size": self.size, "version": self.version, "rows": self.rows}
+        layout = {"layout": self.layout} if self.layout else {}
+        return {"path": self.known_as or self.path, **facts, **layout}
 
 
 @dataclass(frozen=True)
@@ -75,7 +85,11 @@ def discover(source: Input) -> InputFiles:
     schemas disagree.
     """
     patterns = (source.path,) if isinstance(source.path, str) else source.path
-    entries = {path: info for pattern in patterns for path, info in _find(pattern)}
+    entries = {
+        path: info
+        for pattern in patterns
+        for path, info in reading(pattern, partial(_find, pattern), _PATIENCE_SECONDS)
+    }
     found = list(entries.items())  # a file that two patterns match is read once
     formats = [source.format or _format_of(path) for path, _ in found]
     if len(set(formats)) > 1:
@@ -84,7 +98,14 @@ def discover(source: Input) -> InputFiles:
             "give one format at a time: narrow the pattern, or set input.format",
         )
     with ThreadPoolExecutor(8) as pool:
-        scanned = list(pool.map(lambda f, fmt: _SCANNERS[fmt](f[0]), found, formats))
+        scanned = list(pool.map(lambda f, fmt: _scan(f[0], fmt), found, formats))
+    rows = sum(s.rows for s in scanned)
+    if rows > _MOST_ROWS:
+        most = max(zip(found, scanned, strict=True), key=lambda pair: pair[1].rows)
+        raise UsageError(
+            f"the input claims to have {rows:,} rows, {most[1].rows:,} of them in {most[0][0]}",
+            f"{_MOST_ROWS:,} are the most for one job: give it in parts",
+        )
     # an empty text file has no header to agree or disagree with
     told = [(f[0], s) for f, s in zip(found, scanned, strict=True) if s.rows or s.schema.names]
     told = told or [(found[0][0], scanned[0])]
@@ -95,14 +116,19 @@ def discover(source: Input) -> InputFiles:
             path=path,
             format=fmt,
             size=int(info.get("size") or 0),
-            version=_version(info),
+            version=version_of(info),
             rows=scan.rows,
             boundaries=scan.boundaries,
             offsets=scan.offsets,
+            layout=_layout(scan.boundaries),
         )
         for index, ((path, info), fmt, scan) in enumerate(zip(found, formats, scanned, strict=True))
     )
     return InputFiles(shards, schema)
+
+
+def _scan(path: str, file_format: str) -> ScannedFile:
+    return reading(path, lambda: _SCANNERS[file_format](path), _PATIENCE_SECONDS)
 
 
 def _find(pattern: str) -> list[tuple[str, dict[str, Any]]]:
@@ -122,13 +148,22 @@ def _find(pattern: str) -> list[tuple[str, dict[str, Any]]]:
             infos = {path: fs.info(path)}
         else:
             raise UsageError(f"input.path: no such file or folder: {pattern}", *_nearest(fs, path))
-    except (OSError, PermissionError) as e:
+    except OSError as e:
+        if passes(e):
+            raise  # whoever reads waits
         raise UsageError(f"input.path {pattern}: {e}") from None
-    chosen = {
-        name: info
-        for name, info in infos.items()
-        if info["type"] == "file" and (not fs.isdir(path) or _is_data_file(name, str(path)))
-    }
+    except (ValueError, NotImplementedError, re.error) as e:  # patterns that are none
+        raise UsageError(f"input.path {pattern}: {e}", "write it with *, ?, [abc] or **") from None
+    folder = fs.isdir(path)
+    files = {n: i for n, i in infos.items() if not folder or _is_data_file(n, str(path))}
+    chosen = {n: i for n, i in files.items() if i["type"] == "file"}
+    if local:
+        chosen |= {n: f for n, i in files.items() if (f := _behind_link(n, i)) is not None}
+    if not chosen and path in infos:
+        raise UsageError(
+            f"input.path: {pattern} is not a file but a pipe, a socket or a device",
+            "write what comes out of it into a file",
+        )
     if not chosen:
         kind = "no file matches the pattern" if is_glob else "no Parquet, JSONL or CSV file in"
         raise UsageError(f"input.path: {kind} {pattern}")
@@ -137,10 +172,16 @@ def _find(pattern: str) -> list[tuple[str, dict[str, Any]]]:
     return sorted((fs.unstrip_protocol(name), info) for name, info in chosen.items())
 
 
+def _behind_link(name: str, info: dict[str, Any]) -> dict[str, Any] | None:
+    """The facts of the file that a symbolic link leads to; None for anything else."""
+    if not info.get("islink") or not os.path.isfile(name):
+        return None
+    facts = os.stat(name)
+    return info | {"type": "file", "size": facts.st_size, "mtime": facts.st_mtime}
+
+
 def _as_given(name: str, pattern: str) -> str:
     """A local file named relative to the working folder, as the job file does, where it can be."""
-    import os
-
     return name if os.path.isabs(pattern) or "://" in pattern else os.path.relpath(name)
 
 
@@ -172,11 +213,17 @@ def _format_of(path: str) -> str:
         ) from None
 
 
-def _version(info: dict[str, Any]) -> str:
+def version_of(info: Mapping[str, Any]) -> str:
+    """What changes when a file does, of what its file system says of it."""
     for key in ("ETag", "etag", "mtime", "LastModified", "last_modified", "created"):
         if info.get(key):
             return str(info[key])
     return ""
+
+
+def _layout(boundaries: Sequence[int]) -> str:
+    text = ",".join(map(str, boundaries))
+    return hashlib.sha256(text.encode()).hexdigest()[:12] if text else ""
 
 
 def _common_schema(paths: Sequence[str], scanned: Sequence[ScannedFile], fmt: str) -> pa.Schema:

@@ -42,15 +42,19 @@ class Tally:
 
     def add(self, other: Tally) -> None:
         """Count the other's rows too."""
+        mine = vars(self)
         for name, value in vars(other).items():
-            mine = getattr(self, name)
+            if not value:
+                continue  # most are: a resume adds up a million tallies
             if isinstance(value, Counter):
-                mine.update(value)
+                counts = mine[name]
+                for key, number in value.items():
+                    counts[key] = counts.get(key, 0) + number
             elif isinstance(value, dict):
                 for key, example in value.items():
-                    mine.setdefault(key, example)
+                    mine[name].setdefault(key, example)
             else:
-                setattr(self, name, mine + value)
+                mine[name] += value
 
     def as_json(self) -> dict[str, Any]:
         return {k: dict(v) if isinstance(v, dict) else v for k, v in vars(self).items()}

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 from pipeline.data.jsonl_format import STRIDE
 from pipeline.data.shards import Shard
+from pipeline.errors import JobFailed
 
 _SMALLEST, _LARGEST = STRIDE, 4096  # rows
-_WANTED_UNITS = 64  # enough to balance a rack and to lose little by an interruption
+_WANTED_UNITS = 64  # at least: enough to balance a rack and to lose little by an interruption
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +42,16 @@ class Unit:
 def unit_rows(total_rows: int) -> int:
     """Rows per unit for an input of ``total_rows``: a power of two from 128 to 4,096."""
     rows = _SMALLEST
-    while rows < _LARGEST and rows * _WANTED_UNITS < total_rows:
+    while rows < _LARGEST and 2 * rows * _WANTED_UNITS <= total_rows:
         rows *= 2
     return rows
 
 
-def cut(shards: Sequence[Shard], rows_per_unit: int, limit: int | None = None) -> list[Unit]:
-    """Units in input order over the first ``limit`` rows (None: all).
+def cut(
+    shards: Sequence[Shard], rows_per_unit: int | Sequence[int], limit: int | None = None
+) -> list[Unit]:
+    """Units in input order over the first ``limit`` rows (None: all). ``rows_per_unit``: of all
+    shards, or of each.
 
     A unit starts anew at a shard, and ends at a row group's end where one lies within the last
     quarter of it, so that row groups are rarely decoded for two units. An input without rows
@@ -55,19 +59,58 @@ def cut(shards: Sequence[Shard], rows_per_unit: int, limit: int | None = None) -
     """
     units: list[Unit] = []
     left = sum(s.rows for s in shards) if limit is None else limit
-    for shard in shards:
+    for shard, size in zip(shards, _sizes(shards, rows_per_unit), strict=True):
         boundaries = [b for b in shard.boundaries if b]
         identity = _identity(shard)
         start, end = 0, min(shard.rows, left)
         while start < end:
-            stop = min(start + rows_per_unit, end)
+            stop = min(start + size, end)
             near = bisect_right(boundaries, stop) - 1
-            if stop < end and near >= 0 and boundaries[near] >= stop - rows_per_unit // 4:
+            if stop < end and near >= 0 and boundaries[near] >= stop - size // 4:
                 stop = boundaries[near]
             units.append(Unit(_id(identity, start, stop), shard.index, start, stop))
             start = stop
         left -= end
     return units or [Unit(_id(_identity(shards[0]), 0, 0), shards[0].index, 0, 0)]
+
+
+def recut(
+    shards: Sequence[Shard],
+    starts: Sequence[Sequence[int] | None],
+    rows_per_unit: Sequence[int],
+    limit: int | None = None,
+) -> list[Unit]:
+    """The units that `cut` gave, from what a manifest keeps of them: of each shard the first rows
+    of its units (None: every so many, by ``rows_per_unit``), over the first ``limit`` rows.
+    """
+    units: list[Unit] = []
+    left = sum(s.rows for s in shards) if limit is None else limit
+    for shard, given, size in zip(shards, starts, rows_per_unit, strict=True):
+        end = min(shard.rows, left)
+        firsts = [s for s in (given or range(0, end, size)) if s < end]
+        identity = _identity(shard)
+        for start, stop in zip(firsts, [*firsts[1:], end], strict=False):
+            units.append(Unit(_id(identity, start, stop), shard.index, start, stop))
+        left -= end
+    return units or [Unit(_id(_identity(shards[0]), 0, 0), shards[0].index, 0, 0)]
+
+
+def starts_of(
+    shards: Sequence[Shard], units: Sequence[Unit], rows_per_unit: Sequence[int]
+) -> list[list[int] | None]:
+    """What `recut` needs to know of each shard's units; None where they are all of one size."""
+    starts: list[list[int]] = [[] for _ in shards]
+    for unit in units:
+        if unit.rows:
+            starts[unit.shard].append(unit.start)
+    return [
+        None if first == [i * size for i in range(len(first))] else first
+        for first, size in zip(starts, rows_per_unit, strict=True)
+    ]
+
+
+def _sizes(shards: Sequence[Shard], given: int | Sequence[int]) -> Sequence[int]:
+    return [given] * len(shards) if isinstance(given, int) else given
 
 
 def predicted_costs(units: Sequence[Unit], shards: Sequence[Shard]) -> list[float] | None:
@@ -110,15 +153,35 @@ def halves(unit: Unit, at: int) -> tuple[Unit, Unit]:
 
 
 def leaves(unit: Unit, cuts: Mapping[str, int]) -> Iterator[Unit]:
-    """The units that ``unit`` was cut into, in input order. ``cuts``: unit id -> row."""
+    """The units that ``unit`` was cut into, in input order. ``cuts``: unit id -> row.
+
+    Raises JobFailed for a cut that lies outside of its unit.
+    """
     open_ends = [unit]
     while open_ends:
         node = open_ends.pop()
         at = cuts.get(node.id)
         if at is None:
             yield node
-        else:
+        elif node.start < at < node.stop:
             open_ends += reversed(halves(node, at))
+        else:
+            raise JobFailed(
+                f"the record of unit {node.id} is damaged: it cuts rows {node.start} to "
+                f"{node.stop} before row {at}",
+                f"remove _rackmill/commits/{node.id}.json in the output folder to redo its rows",
+            )
+
+
+def branches(unit: Unit, cuts: Mapping[str, int]) -> Iterator[str]:
+    """Ids of ``unit`` and of the parts of it that were cut in turn."""
+    nodes = [unit] if cuts else []
+    while nodes:
+        node = nodes.pop()
+        at = cuts.get(node.id)
+        if at is not None and node.start < at < node.stop:
+            yield node.id
+            nodes += halves(node, at)
 
 
 def _identity(shard: Shard) -> str:

@@ -49,6 +49,23 @@ def gpus() -> list[Gpu]:
         pynvml.nvmlShutdown()
 
 
+def free_gpu_memory(index: int) -> tuple[int, int]:
+    """Bytes of a card's memory: free, and in all; (0, 0) without a driver."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return 0, 0
+    try:
+        memory = pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(index))
+        return int(memory.free), int(memory.total)
+    except pynvml.NVMLError:
+        return 0, 0
+    finally:
+        pynvml.nvmlShutdown()
+
+
 def cores() -> list[int]:
     """The processor numbers this process may use."""
     return sorted(os.sched_getaffinity(0))

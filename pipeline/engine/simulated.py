@@ -11,7 +11,7 @@ import json
 import math
 import random
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,12 +21,14 @@ from numpy.typing import NDArray
 from pipeline.budget.kv import KvLayout
 from pipeline.engine.protocol import EngineFacts, EngineStats
 from pipeline.engine.regex_sample import sample_match
+from pipeline.engine.rehearsal import Fault, Rehearsal
 from pipeline.errors import RowError, RowErrorType
 from pipeline.schedule.engine_model import EngineModel, Sequence
 from pipeline.schedule.prefixes import block_keys
 from pipeline.schedule.request import Completion, Request, Scores
 from pipeline.spec.job import SimulatedEngine as Settings
 
+_ENDLESS = 1 << 40  # tokens
 _ZIPF, _LOG_ZETA = 1.5, math.log(2.6123753)  # zeta(1.5): texts come to a perplexity near 25
 _WORDS = [
     "a",
@@ -58,6 +60,7 @@ _WORDS = [
 class _Running:
     request: Request
     output_tokens: int
+    fault: Fault | None = None
 
 
 class SimulatedEngine:
@@ -70,9 +73,14 @@ class SimulatedEngine:
         *,
         max_model_len: int,
         max_num_seqs: int = 256,
+        decode: Callable[[list[int]], str] | None = None,
     ) -> None:
+        """``decode``: token ids to text, for faults that depend on it."""
         time.sleep(settings.load_seconds)
+        self._rehearsal = Rehearsal(settings.faults, decode)
+        self._rehearsal.load(max_num_seqs)
         self._settings = settings
+        self._faulty: set[int] = set()
         self._layout = layout
         self._requests: dict[int, _Running] = {}
         self._model = EngineModel(
@@ -109,7 +117,11 @@ class SimulatedEngine:
         if needed > self._settings.num_blocks:
             message = f"needs {needed} KV blocks, there are {self._settings.num_blocks}"
             raise RowError(RowErrorType.PROMPT_TOO_LONG, message)
-        self._requests[request.id] = _Running(request, wanted)
+        fault = self._rehearsal.fault_of(request.prompt_ids)
+        if fault is not None:
+            self._faulty.add(request.id)
+            wanted = _ENDLESS if fault is Fault.ENDLESS else wanted
+        self._requests[request.id] = _Running(request, wanted, fault)
         keys = block_keys(request.prompt_ids, self._layout.block_size)
         reads = request.score_from is None
         self._model.add(Sequence(request.id, prompt, keys, reads))
@@ -126,12 +138,17 @@ class SimulatedEngine:
         if self._settings.step_seconds:
             time.sleep(self._settings.step_seconds)
         done = self._model.step()
+        self._rehearsal.step(len(self._model.running))
+        if self._faulty:
+            for sequence, _ in done.scheduled:
+                self._rehearsal.strike(self._requests[sequence.id].fault)
         ended: list[Completion] = []
         for sequence in done.sampled:
             one = self._requests[sequence.id]
             if sequence.generated >= one.output_tokens:
                 self._model.finish(sequence.id)
                 del self._requests[sequence.id]
+                self._faulty.discard(sequence.id)
                 ended.append(_complete(one, self._layout.geometry.vocabulary))
         stats, model = self.stats, self._model
         stats.steps += 1
@@ -144,6 +161,7 @@ class SimulatedEngine:
 
     def abort(self, request_ids: Iterable[int]) -> None:
         for request_id in request_ids:
+            self._faulty.discard(request_id)
             if self._requests.pop(request_id, None) is not None:
                 self._model.abort(request_id)
 
@@ -153,6 +171,10 @@ class SimulatedEngine:
 
 def _complete(one: _Running, vocabulary: int) -> Completion:
     request = one.request
+    if one.fault is Fault.REFUSE:
+        message = "the simulated engine ended the request by itself, as it was asked to"
+        error = RowError(RowErrorType.ENGINE_FAILURE, message, attempts=1)
+        return Completion(request.id, error=error)
     if request.score_from is not None:
         scored = _scores(request, request.score_from, vocabulary)
         return Completion(request.id, "", 1, "length", scores=scored)

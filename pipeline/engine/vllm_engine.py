@@ -5,14 +5,19 @@ from __future__ import annotations
 
 import gc
 import os
+import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from pipeline.budget.kv import KvLayout
+from pipeline.engine.core_watch import watch_core
+from pipeline.engine.last_words import LastWords
 from pipeline.engine.protocol import EngineFacts, EngineStats
+from pipeline.engine.shortage import is_out_of_memory, shortage_in
 from pipeline.engine.vllm_scores import prepare, scores_of, scoring_params
-from pipeline.errors import EngineFailed, RowError, RowErrorType
+from pipeline.engine.yielding import yield_own_servers
+from pipeline.errors import EngineFailed, EngineOutOfMemory, RowError, RowErrorType
 from pipeline.model.geometry import Geometry
 from pipeline.model.store import ModelFolder
 from pipeline.schedule.request import Completion, Request, Structure
@@ -34,12 +39,17 @@ def environment(*, gpu: bool, eager: bool) -> dict[str, str]:
         "VLLM_NO_USAGE_STATS": "1",
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # cards have the numbers that the driver gives them
         "HF_HUB_OFFLINE": "1",  # the checkpoint is on this machine already
+        "HF_TOKEN": "",  # so a worker needs none
         "TOKENIZERS_PARALLELISM": "true",
         # On a CPU with AMX vLLM would round the activations of int4 layers to 8 bits: at 0.6 of
         # the rate (measured), with 1.4 % more perplexity and other answers than elsewhere.
         "VLLM_CPU_INT4_W4A8": "0",
         "TORCHDYNAMO_DISABLE": "1" if eager else "0",
     }
+
+
+# how vLLM says that the reason is in the log of another process
+_ELSEWHERE = ("See root cause above", "See stack trace (above)")
 
 
 class VllmEngine:
@@ -57,6 +67,8 @@ class VllmEngine:
         ``scoring``: all requests are to be scored."""
         self.stats = EngineStats()
         self._score_from: dict[int, int] = {}  # of the scored requests, by id
+        self._last_words = LastWords()
+        self._closed = threading.Event()
         # loading makes millions of objects that stay: looking for garbage among them takes
         # seconds and finds none
         gc.disable()
@@ -65,40 +77,54 @@ class VllmEngine:
                 from vllm.platforms import current_platform
 
                 prepare(cpu=current_platform.is_cpu())
-            self._engine = _build(model.path, arguments, json_schema, self._capture)
+            self._engine = _build(model.path, arguments, json_schema)
         except Exception as e:  # vLLM raises whatever it ran into; the job must say it plainly
-            raise EngineFailed(f"vLLM could not load {model.path}: {e}") from e
+            raise self._failure(e, f"vLLM could not load {model.path}") from e
         finally:
             gc.freeze()
             gc.enable()
         self.facts = _facts(self._engine, model.geometry)
-        self._watch_samples()
+        self._watch_steps()
+        watch_core(self._engine.engine_core, self._closed)
+        yield_own_servers()
 
-    def _watch_samples(self) -> None:
-        """Note who gets a token. Of unfinished requests vLLM makes no output object, which saves
-        time; but what its core hands over names them all."""
-        core = self._engine.engine_core
+    def _failure(self, e: Exception, what: str) -> EngineFailed:
+        """``e`` as an error of ours. Where the engine's core is another process, what happened is
+        in its log alone."""
+        reason = str(e) or type(e).__name__
+        if not is_out_of_memory(e) and any(word in str(e) for word in _ELSEWHERE):
+            reason = self._last_words.reason or "its core, a process of its own, died"
+        short = is_out_of_memory(e) or shortage_in(reason) is not None
+        return (EngineOutOfMemory if short else EngineFailed)(f"{what}: {reason}")
+
+    def _watch_steps(self) -> None:
+        """Read what the core hands over after each step. It names all who got a token, while of
+        unfinished requests vLLM makes no output object, which saves time; and it has the
+        scheduler's counts, from which vLLM would make statistics for servers (1 % of the time)."""
+        from vllm.v1.engine import EngineCoreEventType
+
+        self._engine.log_stats = self._engine.output_processor.log_stats = False
+        self._engine.logger_manager = None
+        stats, core, preempted = self.stats, self._engine.engine_core, EngineCoreEventType.PREEMPTED
         get_output = core.get_output
 
         def watched() -> Any:
             outputs = get_output()
             # the core's ids are ours, followed by a hyphen and random characters
             sampled = (o.request_id for o in outputs.outputs if o.new_token_ids)
-            self.stats.sampled = [int(name.partition("-")[0]) for name in sampled]
+            stats.sampled = [int(name.partition("-")[0]) for name in sampled]
+            events = (event for o in outputs.outputs for event in o.events or ())
+            stats.preemptions += sum(event.type == preempted for event in events)
+            scheduler = outputs.scheduler_stats
+            if scheduler is not None:
+                stats.running = scheduler.num_running_reqs
+                stats.waiting = scheduler.num_waiting_reqs
+                stats.kv_use = scheduler.kv_cache_usage
+                cache = scheduler.prefix_cache_stats
+                stats.recomputed_tokens += cache.preempted_queries - cache.preempted_hits
             return outputs
 
         core.get_output = watched
-
-    def _capture(self, scheduler: Any, iteration: Any) -> None:
-        """vLLM's stat logger calls this after every step."""
-        if scheduler is not None:
-            self.stats.running = scheduler.num_running_reqs
-            self.stats.waiting = scheduler.num_waiting_reqs
-            self.stats.kv_use = scheduler.kv_cache_usage
-            cache = scheduler.prefix_cache_stats
-            self.stats.recomputed_tokens += cache.preempted_queries - cache.preempted_hits
-        if iteration is not None:
-            self.stats.preemptions += iteration.num_preempted_reqs
 
     def add(self, request: Request) -> None:
         from vllm.exceptions import VLLMClientError
@@ -119,12 +145,16 @@ class VllmEngine:
 
     def step(self) -> list[Completion]:
         self.stats.steps += 1
-        return [self._completion(output) for output in self._engine.step() if output.finished]
+        try:
+            outputs = self._engine.step()
+        except Exception as e:
+            raise self._failure(e, "vLLM failed") from e
+        return [self._completion(output) for output in outputs if output.finished]
 
     def _completion(self, output: Any) -> Completion:
         score_from = self._score_from.pop(int(output.request_id), None)
         completion = _completion(output)
-        if score_from is not None:
+        if score_from is not None and completion.error is None:
             completion.scores = scores_of(output.prompt_logprobs, score_from)
         return completion
 
@@ -135,6 +165,7 @@ class VllmEngine:
         self._engine.abort_request([str(i) for i in request_ids])
 
     def close(self) -> None:
+        self._closed.set()
         self._engine.engine_core.shutdown()
 
 
@@ -142,36 +173,23 @@ def _build(
     model: Path,
     arguments: Mapping[str, Any],
     json_schema: Mapping[str, Any] | None,
-    capture: Any,
 ) -> Any:
     import vllm.renderers.hf
     from vllm.engine.arg_utils import EngineArgs
     from vllm.v1.engine.llm_engine import LLMEngine
-    from vllm.v1.metrics.loggers import StatLoggerBase
 
     # vLLM deep-copies the tokenizer for every renderer thread, five seconds for Gemma's; we hand
     # over token ids and render nothing.
     vllm.renderers.hf.maybe_make_thread_pool = lambda tokenizer, copies=1: tokenizer
 
-    class Capture(StatLoggerBase):  # type: ignore[misc]  # vLLM is not typed here
-        def __init__(self, vllm_config: Any, engine_index: int = 0) -> None: ...
-
-        def record(
-            self,
-            scheduler_stats: Any,
-            iteration_stats: Any,
-            mm_cache_stats: Any = None,
-            engine_idx: int = 0,
-        ) -> None:
-            capture(scheduler_stats, iteration_stats)
-
-        def log_engine_initialized(self) -> None: ...
-
     structured = _structured_outputs(json_schema)
+    given = {**arguments, "trust_remote_code": False}
+    if given.get("load_format", "auto") == "auto":
+        given["load_format"] = "safetensors"  # "auto" would read pickles where there is no other
     config = EngineArgs(
-        model=str(model), structured_outputs_config=structured, **arguments
+        model=str(model), structured_outputs_config=structured, **given
     ).create_engine_config()
-    return LLMEngine.from_vllm_config(config, stat_loggers=[Capture])
+    return LLMEngine.from_vllm_config(config)
 
 
 def _structured_outputs(json_schema: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -267,8 +285,15 @@ def _sampling_params(
     return SamplingParams(output_kind=RequestOutputKind.FINAL_ONLY, **arguments)
 
 
+_FAILED = ("abort", "error")  # finish reasons: vLLM gave the one request up, nobody asked it to
+
+
 def _completion(output: Any) -> Completion:
     answer = output.outputs[0]
+    if answer.finish_reason in _FAILED:
+        message = f"vLLM ended the request by itself: {answer.finish_reason}"
+        error = RowError(RowErrorType.ENGINE_FAILURE, message, attempts=1)
+        return Completion(request_id=int(output.request_id), error=error)
     logprobs = {t: lp.logprob for t, lp in answer.logprobs[0].items()} if answer.logprobs else {}
     return Completion(
         request_id=int(output.request_id),

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import threading
+from types import TracebackType
 from typing import Any
+
+_OWN_HANDLER = "RAY_DISABLE_FAILURE_SIGNAL_HANDLER"
 
 
 class ClusterInBackground:
@@ -27,9 +31,7 @@ class ClusterInBackground:
 
     def _live(self) -> None:
         try:
-            from pipeline.fleet.cluster import Cluster
-
-            self._cluster = Cluster(self._address)
+            self._cluster = _import_cluster()(self._address)
         except BaseException as e:
             self._trouble = e
             return
@@ -45,6 +47,37 @@ class ClusterInBackground:
             raise self._trouble
         return self._cluster
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._close.set()
-        self._thread.join()
+        if error is not None and not self._up.is_set():
+            _left.append(self._thread)  # nobody wants to wait for that: it closes what comes up
+        else:
+            self._thread.join()
+
+
+_left: list[threading.Thread] = []
+
+
+def is_starting() -> bool:
+    """Whether a Ray still starts that nobody needs any more. Its processes die with this one."""
+    return any(thread.is_alive() for thread in _left)
+
+
+def _import_cluster() -> Any:
+    """``Cluster``, with Ray told to leave signals alone in this process, and in no other: else its
+    handler of SIGTERM ends us after three seconds, whatever ours does."""
+    before = os.environ.get(_OWN_HANDLER)
+    os.environ[_OWN_HANDLER] = "1"  # Ray looks when it is imported
+    try:
+        from pipeline.fleet.cluster import Cluster
+    finally:
+        if before is None:
+            del os.environ[_OWN_HANDLER]
+        else:
+            os.environ[_OWN_HANDLER] = before
+    return Cluster

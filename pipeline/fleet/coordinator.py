@@ -3,16 +3,18 @@ and facts, never rows, so its memory grows with the number of units."""
 
 from __future__ import annotations
 
+import math
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.data.dataset import CommitRecord
+from pipeline.data.redo import Redone
 from pipeline.data.tally import Tally
 from pipeline.data.units import Unit, part
 from pipeline.engine.protocol import EngineFacts
-from pipeline.fleet.work import GiveUpRows, Progress
+from pipeline.fleet.work import GiveUpRows, Lease, Orders, Progress
 from pipeline.schedule.dispatcher import Dispatcher, Sizing
 from pipeline.schedule.leases import (
     Asked,
@@ -25,19 +27,26 @@ from pipeline.schedule.leases import (
     Grant,
     Instruction,
     Joined,
+    Left,
     Lost,
     Refuse,
     Reported,
+    Resumed,
     Span,
     Ticked,
     Word,
 )
+from pipeline.units import plural
+
+# after a restart: by then every worker that lives has said what it holds (it beats every second)
+_LISTEN_SECONDS = 5.0
+_NAP_SECONDS = 10.0  # the driver looks every second
 
 
 @dataclass(frozen=True)
 class Snapshot:
     """How far a run is. ``workers``: the running totals of each, lost ones included. ``silent``:
-    workers whose leases expired since the last snapshot."""
+    workers whose leases expired, and ``notes``: what is to be said aloud, since the last one."""
 
     units: int
     units_done: int
@@ -45,10 +54,22 @@ class Snapshot:
     workers: Mapping[str, Progress]
     engines: Mapping[str, EngineFacts]
     silent: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def done(self) -> bool:
         return self.units_done == self.units
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """A worker that was lost. ``finished``: rows its engine had finished, as far as is known;
+    ``committed``: rows it had held and that got their result; ``explained``: its end brought the search for a row that kills further."""
+
+    why: str
+    finished: int = 0
+    committed: int = 0
+    explained: bool = False
 
 
 class Coordinator:
@@ -78,23 +99,36 @@ class Coordinator:
         self._engines: dict[str, EngineFacts] = {}
         self._beats: dict[str, tuple[float, float]] = {}  # last heartbeat, busy seconds
         self._silent: list[str] = []
+        self._notes: list[str] = []
+        self._last_words: dict[str, tuple[str, tuple[Span, ...]]] = {}
+        self._known: set[str] = set()  # workers that joined
+        self._stop_at: float | None = None
+        self._restored = False
+        self._awaited: set[str] = set()  # workers that have not said yet what they hold
+        self._looked = self._expire_from = clock()
+        self._listen_until = -math.inf
 
     def join(self, worker: str, card: str) -> None:
         """A worker was hired: it will come, and have its share."""
-        rate = self._rates.get(card) or max(self._rates.values(), default=1.0)
-        self._handle(Joined(worker, self._clock(), card, rate))
+        self._known.add(worker)
+        self._handle(Joined(worker, self._clock(), card, self._rate(card)))
 
-    def acquire(self, worker: str) -> tuple[Unit, ...] | Word:
+    def acquire(self, worker: str) -> Lease | Word:
         """A lease for ``worker``, or why it gets none."""
+        if self._stop_at is not None:
+            return Word.DONE if self._dispatcher.done else Word.STOP
+        if self._clock() < self._listen_until:
+            return Word.WAIT
         for answer in self._handle(Asked(worker, self._clock())):
             if isinstance(answer, Grant):
-                return tuple(self._unit(span) for span in answer.spans)
+                units = tuple(self._unit(span) for span in answer.spans)
+                return Lease(units, answer.losses, answer.quarantined, answer.why)
             if isinstance(answer, Done | Refuse):
                 return Word.DONE
         return Word.WAIT
 
-    def commit(self, records: Iterable[CommitRecord]) -> None:
-        """These commit records exist."""
+    def commit(self, records: Iterable[CommitRecord | Redone]) -> None:
+        """These commit records exist, or rows of them were done again."""
         for record in records:
             before = self._dispatcher.ledger.committed_rows
             for span in self._spans(*record.span):
@@ -102,22 +136,60 @@ class Coordinator:
             if self._dispatcher.ledger.committed_rows > before:
                 self._tally.add(record.tally)
 
-    def heartbeat(self, worker: str, progress: Progress, active: int = 0) -> list[GiveUpRows]:
-        """The worker lives. ``active``: rows it has started and not finished. Returns what it
-        shall give up."""
+    def heartbeat(
+        self,
+        worker: str,
+        progress: Progress,
+        active: int = 0,
+        flights: Iterable[tuple[int, int, int]] | None = None,
+    ) -> Orders:
+        """The worker lives. ``active``: rows it has started and not finished; ``flights``: those
+        (shard, first, end) that its engine may have until the next heartbeat."""
         now = self._clock()
+        if worker not in self._known:
+            return Orders(introduce=True)
         last, busy = self._beats.get(worker, (now, 0.0))
         if progress.running or progress.rows > self._rows_before(worker):
             busy += now - last
         self._beats[worker] = now, busy
         self._workers[worker] = progress
         tokens = progress.prompt_tokens + progress.completion_tokens
-        report = Reported(worker, now, progress.rows, busy, tokens, active)
+        flying = None if flights is None else self._rows_as_spans(flights)
+        report = Reported(worker, now, progress.rows, busy, tokens, active, flying)
         requests = [r for r in self._handle(report) if isinstance(r, GiveUp)]
-        return [
-            GiveUpRows(self._unit(r.span), self._units[r.span.unit].start + r.keep)
-            for r in requests
-        ]
+        if self._stop_at is not None:
+            return Orders(stop_seconds=max(0.0, self._stop_at - now))
+        return Orders(
+            tuple(
+                GiveUpRows(self._unit(r.span), self._units[r.span.unit].start + r.keep)
+                for r in requests
+            )
+        )
+
+    def introduce(
+        self, worker: str, card: str, facts: EngineFacts | None, holding: Iterable[Unit]
+    ) -> None:
+        """The answer to ``Orders.introduce``: a worker that was there before this coordinator.
+        ``facts``: of its engine, if it is loaded; ``holding``: what it has leased."""
+        self._known.add(worker)
+        if facts is not None:
+            self._engines[worker] = facts
+        spans = [s for unit in holding for s in self._spans(unit.shard, unit.start, unit.stop)]
+        self._handle(Resumed(worker, self._clock(), self._rate(card), tuple(spans)))
+
+    def restore(self, records: Iterable[CommitRecord]) -> None:
+        """Take the place of a coordinator that was lost. ``records``: all commit records of the
+        dataset, those of earlier runs too. Grants nothing until workers had the time to say what
+        they hold."""
+        self.commit(records)
+        self._restored = True
+        self._listen_until = self._clock() + _LISTEN_SECONDS
+        rows = plural(self._tally.rows, "row")
+        self._notes.append(f"the coordinator was lost and is back: {rows} of this run are there")
+
+    def stop(self, seconds: float) -> None:
+        """Grant no more. What is in flight may be finished within ``seconds``."""
+        self._stop_at = self._clock() + seconds
 
     def gave_up(self, worker: str, unit: Unit, stop: int) -> None:
         """Of the leased ``unit``, ``worker`` keeps the rows before ``stop`` (of the shard)."""
@@ -125,19 +197,45 @@ class Coordinator:
             kept = Span(span.unit, span.start, stop - self._units[span.unit].start)
             self._handle(GaveUp(worker, self._clock(), kept))
 
+    def note(self, worker: str, line: str) -> None:
+        """Have this said aloud."""
+        self._notes.append(f"{worker}: {line}")
+
     def engine_ready(self, worker: str, facts: EngineFacts) -> None:
         self._engines[worker] = facts
 
-    def worker_lost(self, worker: str) -> list[str]:
-        """Lease what ``worker`` held to others. Returns units that took too many workers along."""
-        self._handle(Lost(worker))
-        return [self._units[number].id for number in self._dispatcher.hopeless]
+    def engine_failed(self, worker: str, why: str, rows: Iterable[tuple[int, int, int]]) -> None:
+        """The last words of ``worker``: its engine had these rows (shard, first, end)."""
+        self._last_words[worker] = why, self._rows_as_spans(rows)
 
-    def snapshot(self) -> Snapshot:
-        for answer in self._handle(Ticked(self._clock())):
+    def worker_lost(self, worker: str, why: str, blameless: bool = False) -> Loss:
+        """Lease what ``worker`` held to others. ``why``: as far as the driver knows.
+        ``blameless``: it is known that no row is to blame."""
+        why, flights = self._last_words.pop(worker, (why, None))
+        if blameless:
+            self._handle(Left(worker))
+        else:
+            self._handle(Lost(worker, self._clock(), why, flights))
+        self._put_out(worker)
+        death = self._dispatcher.death(worker)
+        return Loss(why, self._rows_before(worker), death.committed, death.explained)
+
+    def snapshot(self, crew: Iterable[str] = ()) -> Snapshot:
+        """How far the run is. ``crew``: the workers that should be there."""
+        now = self._clock()
+        if now - self._looked > _NAP_SECONDS:  # this process slept: who was silent is unknown
+            self._expire_from = now + _LISTEN_SECONDS
+        self._looked = now
+        if self._restored:
+            for worker in set(crew) - self._known - self._awaited:
+                self._awaited.add(worker)  # from now on it may be silent for as long as others
+                self._handle(Reported(worker, now))
+        for answer in self._handle(Ticked(now)) if now >= self._expire_from else ():
             if isinstance(answer, Expired):
                 self._silent.append(answer.worker)
+                self._put_out(answer.worker)
         silent, self._silent = tuple(self._silent), []
+        notes, self._notes = tuple(self._notes), []
         return Snapshot(
             units=len(self._units),
             units_done=self._dispatcher.ledger.units_done,
@@ -145,10 +243,22 @@ class Coordinator:
             workers=dict(self._workers),
             engines=dict(self._engines),
             silent=silent,
+            notes=notes,
         )
 
     def _handle(self, event: Event) -> tuple[Instruction, ...]:
         return self._dispatcher.handle(event)
+
+    def _put_out(self, worker: str) -> None:
+        """Of a lost worker's last totals, forget what was only then."""
+        if worker in self._workers:
+            self._workers[worker] = replace(self._workers[worker], running=0, kv_use=0.0)
+
+    def _rows_as_spans(self, rows: Iterable[tuple[int, int, int]]) -> tuple[Span, ...]:
+        return tuple(span for some in rows for span in self._spans(*some))
+
+    def _rate(self, card: str) -> float:
+        return self._rates.get(card) or max(self._rates.values(), default=1.0)
 
     def _rows_before(self, worker: str) -> int:
         return self._workers[worker].rows if worker in self._workers else 0

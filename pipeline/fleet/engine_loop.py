@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from pipeline.data.answers import Answer, Answers
 from pipeline.data.results import RowResult
 from pipeline.engine.protocol import Engine
-from pipeline.errors import RowError, RowErrorType
+from pipeline.engine.shortage import is_out_of_memory
+from pipeline.errors import EngineFailed, EngineOutOfMemory, RackmillError, RowError, RowErrorType
 from pipeline.fleet.answer_once import AnswerOnce, AnswerStage
 from pipeline.fleet.feeder import Feeder
+from pipeline.fleet.timeouts import Timeouts
+from pipeline.fleet.watchdog import Watchdog
 from pipeline.fleet.work import OpenUnit, Progress, ReadyRow
 from pipeline.model.geometry import Geometry
 from pipeline.report.timeline import Interval, Timeline
@@ -22,17 +26,20 @@ from pipeline.schedule.packer import Demand
 from pipeline.schedule.prefixes import block_keys
 from pipeline.schedule.request import Completion, Request
 from pipeline.schedule.step_time import StepWork
+from pipeline.units import duration
 
 _IDLE_SECONDS = 0.02
 _HEARTBEAT_SECONDS = 1.0
+NO_STEP = "the engine made no step"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Flight:
-    """A row that is being answered."""
+    """A row that is being answered, by these requests now."""
 
     ready: ReadyRow
     answer: Answer
+    requests: set[int] = field(default_factory=set)
 
 
 class EngineLoop:
@@ -55,9 +62,14 @@ class EngineLoop:
         expected_tokens: float | None = None,
         answer_once: bool = True,
         stored: AnswerStage | None = None,
+        row_timeout_seconds: float | None = None,
+        step_timeout_seconds: float = math.inf,
+        watchdog: Watchdog | None = None,
+        announce: Callable[[], None] = lambda: None,
     ) -> None:
         """``max_tokens``: of a completion at the longest; ``expected_tokens``: in the mean, as far
-        as is known. ``stored``: answers that other workers have kept."""
+        as is known. ``stored``: answers that other workers have kept. ``announce`` is called
+        before an engine that has nothing begins with something."""
         facts = engine.facts
         layout = facts.layout(geometry)
         self._engine = engine
@@ -76,21 +88,69 @@ class EngineLoop:
         self._requests: dict[int, Request] = {}  # that wait for admission
         self._flights: dict[int, _Flight] = {}  # by request id
         self._added = 0  # since the last step
+        self._timeouts: Timeouts[_Flight] = Timeouts(row_timeout_seconds)
+        self._row_seconds = row_timeout_seconds
+        self._step_seconds = step_timeout_seconds
+        self._watchdog = watchdog
+        self._announce = announce
+        self._empty = True  # nothing is in the engine, as far as others know
+        self._winding_up = False
         self._timeline = Timeline()
         self._rows = self._failed = self._prompt_tokens = self._completion_tokens = 0
         self._first_step = self._last_step = self._last_beat = 0.0
+        self._kv_use = 0.0
 
     def run(self) -> None:
-        """Work until the feeder is exhausted and the last row has its result."""
-        while True:
+        """Work until the feeder is exhausted and the last row has its result. Of a run that
+        is stopped: until what the engine was at is finished, or the time for that is over."""
+        while self._feeder.deadline is None or not self._wound_up(self._feeder.deadline):
             self._take_rows()
             self._once.poll()
+            self._drop_late_rows()
             self._admit()
             if self._flights:
                 self._step()
             elif self._feeder.exhausted and not self._once.waiting:
                 return
             self._beat()
+
+    def _wound_up(self, deadline: float) -> bool:
+        """The run is stopping: whether nothing is left to be finished."""
+        if not self._winding_up:
+            self._winding_up = True
+            self._leave_what_waits()
+        if self._flights and time.monotonic() < deadline:
+            return False
+        self._engine.abort([i for i in self._flights if i not in self._requests])
+        for unit in self._feeder.unfinished():
+            self._feeder.keep(unit, unit.front)
+        return True
+
+    def _leave_what_waits(self) -> None:
+        """Rows behind the last one of their unit that is finished or in the engine are left to be
+        done another time; those before it are worth finishing, since rows are committed from the
+        first on."""
+        ends: dict[int, int] = {}
+        for request_id, flight in self._flights.items():
+            if request_id not in self._requests:
+                ready = flight.ready
+                ends[id(ready.unit)] = max(ends.get(id(ready.unit), 0), ready.row + 1)
+        for unit in self._feeder.unfinished():
+            self._feeder.keep(unit, max(ends.get(id(unit), 0), unit.last))
+        self._admission.take_back()
+        for request in list(self._requests.values()):
+            ready = self._flights[request.id].ready
+            if ready.row < ready.unit.unit.rows:
+                self._admission.add(self._demand(request), urgent=True)
+            else:
+                del self._requests[request.id], self._flights[request.id]
+
+    @property
+    def rows_in_engine(self) -> list[tuple[int, int, int]]:
+        """Rows (shard, first, end) that were handed to the engine and are not finished."""
+        flights = {f for i, f in list(self._flights.items()) if i not in self._requests}
+        rows = [(f.ready.unit.unit.shard, f.ready.unit.unit.start + f.ready.row) for f in flights]
+        return [(shard, row, row + 1) for shard, row in sorted(rows)]
 
     @property
     def progress(self) -> Progress:
@@ -140,6 +200,7 @@ class EngineLoop:
         for request in requests:
             demand = self._demand(request)
             self._flights[request.id] = flight
+            flight.requests.add(request.id)
             needed = self._admission.packer.never_fits(demand)
             if needed is not None:
                 blocks = self._engine.facts.num_blocks
@@ -169,12 +230,15 @@ class EngineLoop:
             if demand is None:
                 return
             request = self._requests.pop(demand.id)
+            self._timeouts.begin(self._flights[demand.id], time.monotonic())
             try:
                 self._engine.add(request)
             except RowError as error:
                 self._admission.finished(demand.id, None)
                 self._receive(Completion(request.id, error=error))
                 continue
+            except Exception as e:
+                raise _failure(e) from e
             if self._mirror is not None:
                 scored = request.score_from is not None
                 self._mirror.added(
@@ -188,7 +252,14 @@ class EngineLoop:
         self._first_step = self._first_step or started
         preempted, recomputed = stats.preemptions, stats.recomputed_tokens
         before = self._rows, self._prompt_tokens
-        completions = self._engine.step()
+        if self._empty:
+            self._empty = False
+            self._announce()
+            self._expect_a_step()
+        try:
+            completions = self._engine.step()
+        except Exception as e:
+            raise _failure(e) from e
         seconds = time.time() - started
         self._added = 0
         begun = self._admission.begun(stats.waiting) + stats.recomputed_tokens - recomputed
@@ -201,8 +272,16 @@ class EngineLoop:
             ended = [completion.request_id for completion in completions]
             self._mirror.stepped(stats.sampled, ended, stats.kv_use)
         for completion in completions:
-            self._admission.finished(completion.request_id, completion.completion_tokens)
+            tokens = None if completion.error is not None else completion.completion_tokens
+            self._admission.finished(completion.request_id, tokens)
             self._receive(completion)
+        if stats.sampled or completions or stats.kv_use != self._kv_use:
+            self._expect_a_step()
+        self._kv_use = stats.kv_use
+        if not self._flights:
+            self._empty = True
+            if self._watchdog is not None:
+                self._watchdog.rest()
         now = time.time()
         if completions:
             self._last_step = now
@@ -224,6 +303,7 @@ class EngineLoop:
 
     def _receive(self, completion: Completion) -> None:
         flight = self._flights.pop(completion.request_id)
+        flight.requests.discard(completion.request_id)
         if flight.answer.result is not None:
             return  # another of the row's requests was refused, and the row has its result
         self._ask(flight, flight.answer.receive(completion), urgent=True)
@@ -231,8 +311,40 @@ class EngineLoop:
 
     def _conclude(self, flight: _Flight) -> None:
         result = flight.answer.result
-        if result is not None:
-            self._once.finished(flight.ready, result)
+        if result is None:
+            return
+        self._timeouts.end(flight)
+        losses = flight.ready.unit.losses
+        if losses and result.error is not None and result.error.attempts:
+            attempts = losses + result.error.attempts
+            result = replace(result, error=replace(result.error, attempts=attempts))
+        self._once.finished(flight.ready, result)
+
+    def _drop_late_rows(self) -> None:
+        """Rows that had the engine for too long make room for others."""
+        for flight in self._timeouts.over(time.monotonic()):
+            ids = sorted(i for i in flight.requests if i in self._flights)
+            begun = [i for i in ids if i not in self._requests]
+            self._engine.abort(begun)
+            if self._mirror is not None:
+                self._mirror.aborted(begun)
+            for request_id in ids:
+                del self._flights[request_id]
+                if self._requests.pop(request_id, None) is not None:
+                    self._admission.forget(request_id)
+                else:
+                    self._admission.finished(request_id, None)
+            if not self._flights:
+                self._empty = True
+            attempts = flight.ready.unit.losses + 1
+            message = f"not finished {duration(self._row_seconds or 0)} after it was begun"
+            error = RowError(RowErrorType.TIMEOUT, message, attempts)
+            tokens = len(flight.ready.prompt.ids)
+            self._once.finished(flight.ready, RowResult(error=error, prompt_tokens=tokens))
+
+    def _expect_a_step(self) -> None:
+        if self._watchdog is not None and self._step_seconds < math.inf:
+            self._watchdog.expect(NO_STEP, self._step_seconds)
 
     def _finish(self, ready: ReadyRow, result: RowResult) -> None:
         self._rows += 1
@@ -241,6 +353,14 @@ class EngineLoop:
         self._completion_tokens += result.completion_tokens
         if ready.unit.finish(ready.row, result):
             self._whole(ready.unit)
+
+
+def _failure(e: Exception) -> RackmillError:
+    """Whatever an engine raises, it is no more."""
+    if isinstance(e, RackmillError):
+        return e
+    kind = EngineOutOfMemory if is_out_of_memory(e) else EngineFailed
+    return kind(f"the engine failed: {type(e).__name__}: {e}")
 
 
 def _mirror(engine: Engine, geometry: Geometry) -> Mirror | None:

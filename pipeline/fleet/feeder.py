@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from weakref import WeakValueDictionary
 
+from pipeline.data.dataset import Dataset
 from pipeline.data.prompts import PromptBuilder
+from pipeline.data.plain import plain_rows
 from pipeline.data.read import UnitReader
 from pipeline.data.results import RowResult
+from pipeline.data.storage import open_storage
 from pipeline.data.units import Unit, part
 from pipeline.errors import RowError, RowErrorType
-from pipeline.fleet.work import Coordination, GiveUpRows, OpenUnit, ReadyRow, Stage, WorkerSpec
+from pipeline.fleet.work import (
+    Coordination,
+    GiveUpRows,
+    Lease,
+    OpenUnit,
+    ReadyRow,
+    Stage,
+    WorkerSpec,
+)
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.schedule.leases import Word
 
 _TOKENIZED_AT_ONCE = 64  # rows
 _ROWS_AHEAD = 512
+_LONGEST_WHY = 300  # characters
+_SURELY_AHEAD = 64  # rows that may be taken within a heartbeat where few were before
 _POLL_SECONDS, _LONGEST_POLL = 0.2, 2.0  # while there is nothing to do: ever more seldom
 
 
@@ -38,6 +52,7 @@ class Feeder:
         """``whole`` takes units that need no engine (empty, or all rows invalid)."""
         self._spec = spec
         self._builder = PromptBuilder(spec.job, tokenizer)
+        self._dataset = Dataset(open_storage(spec.job.output.path))
         self._coordination = coordination
         self._whole = whole
         self._rows: deque[ReadyRow] = deque()
@@ -45,8 +60,10 @@ class Feeder:
         # by shard and first row, as long as anyone has to do with it
         self._open: WeakValueDictionary[tuple[int, int], OpenUnit] = WeakValueDictionary()
         self._changed = threading.Condition()  # guards all of the above
-        self._taken = 0
+        self._taken = self._taken_before = 0
+        self._leases: dict[tuple[int, int], Lease] = {}  # of what is not begun with
         self._nothing_left = False
+        self._deadline: float | None = None
         self._stop = threading.Event()
         self._ended = threading.Event()
         self._stage = Stage("feeder", self._feed)
@@ -71,6 +88,18 @@ class Feeder:
         return self._nothing_left and not self._rows and not self._leased
 
     @property
+    def deadline(self) -> float | None:
+        """When the run is stopping: until when rows that were taken may still be finished, on the
+        monotonic clock."""
+        return self._deadline
+
+    @property
+    def holding(self) -> list[Unit]:
+        with self._changed:
+            opened = [one.unit for one in self._open.values() if not one.settled]
+            return [*opened, *self._leased]
+
+    @property
     def taken(self) -> int:
         """Rows handed out by ``take`` up to now."""
         return self._taken
@@ -87,6 +116,28 @@ class Feeder:
             self._taken += 1
             self._changed.notify_all()
             return row
+
+    @property
+    def flights(self) -> list[tuple[int, int, int]]:
+        """Rows (shard, first, end) that were taken and have no result, and so many of the next
+        ones as may be taken before this is asked again."""
+        with self._changed:
+            if not self._taken:
+                return []  # the engine still loads
+            ahead = 2 * (self._taken - self._taken_before) + _SURELY_AHEAD
+            self._taken_before = self._taken
+            opened, leased = list(self._open.values()), list(self._leased)
+        rows: list[tuple[int, int, int]] = []
+        for unit in opened:
+            stop = min(unit.begun + ahead, unit.unit.rows)
+            ahead -= stop - unit.begun
+            rows += unit.unfinished(stop)
+        for waiting in leased:
+            stop = min(waiting.start + ahead, waiting.stop)
+            ahead -= stop - waiting.start
+            if stop > waiting.start:
+                rows.append((waiting.shard, waiting.start, stop))
+        return rows
 
     def give_up(self, asked: GiveUpRows) -> int:
         """Rows that this worker shall not do. Returns the row (of the shard) before which it
@@ -112,14 +163,43 @@ class Feeder:
             self._whole(opened)
         return stop
 
+    def wind_up(self, seconds: float) -> None:
+        """The run is stopping: the rows that were not taken are left to be done another time."""
+        with self._changed:
+            begins, self._deadline = self._deadline is None, time.monotonic() + seconds
+            if not begins:
+                return
+            self._leased.clear()
+            self._rows.clear()
+            units = list(self._open.values())
+            self._changed.notify_all()
+        for opened in units:
+            self.keep(opened, opened.begun_or_done)
+
+    def unfinished(self) -> list[OpenUnit]:
+        """The units of which some row has no result yet."""
+        with self._changed:
+            return [opened for opened in self._open.values() if not opened.whole]
+
+    def keep(self, opened: OpenUnit, rows: int) -> None:
+        """Only the first so many rows of a unit are done now. If all of them have their result,
+        they are handed on as a unit of their own."""
+        with self._changed:
+            unit = opened.unit
+            if opened.whole or rows >= unit.rows:
+                return
+            whole = opened.shrink(part(unit, unit.start, unit.start + rows))
+        if whole and rows:
+            self._whole(opened)
+
     def _feed(self) -> None:
         reader = UnitReader(self._spec.shards, self._spec.input_schema)
         poll = _POLL_SECONDS
         try:
-            while not self._stop.is_set():
+            while not self._stop.is_set() and self._deadline is None:
                 lease = self._coordination.acquire()
                 self._nothing_left = isinstance(lease, Word)
-                if lease is Word.DONE:
+                if lease in (Word.DONE, Word.STOP):
                     return
                 if isinstance(lease, Word):
                     self._stop.wait(poll)
@@ -127,31 +207,57 @@ class Feeder:
                     continue
                 poll = _POLL_SECONDS
                 with self._changed:
-                    self._leased.extend(lease)
-                while self._leased and not self._stop.is_set():
+                    if self.deadline is not None:
+                        return
+                    self._leased.extend(lease.units)
+                    for unit in lease.units:
+                        self._leases[unit.shard, unit.start] = lease
+                while self._leased and not self._stop.is_set() and self._deadline is None:
                     self._feed_unit(reader)
         finally:
             reader.close()
             self._ended.set()
 
     def _feed_unit(self, reader: UnitReader) -> None:
-        read = reader.read(self._leased[0])
         with self._changed:
+            if not self._leased:
+                return
+            unit = self._leased[0]
+        read = reader.read(unit)
+        redo = self._spec.redo
+        again = redo.rows_of(unit, self._dataset) if redo is not None else None
+        with self._changed:
+            if not self._leased:
+                return
             unit = self._leased.popleft()  # some of it may have been given up meanwhile
-            opened = OpenUnit(unit, read.table.slice(0, unit.rows))
+            opened = OpenUnit(unit, read.table.slice(0, unit.rows), again)
+            nothing_to_do = opened.whole and unit.rows > 0  # all of it is kept: see ``Redo``
             self._open[unit.shard, unit.start] = opened
+            lease = self._leases.pop((unit.shard, unit.start), None)
+            opened.losses = lease.losses if lease is not None else 0
         if unit.rows == 0:
             if unit.whole is None:  # else all of it was given up
                 self._whole(opened)
+            return
+        if nothing_to_do:
+            self._whole(opened)
+            return
+        if lease is not None and lease.quarantined:
+            self._give_up_on(opened, lease)
             return
         inputs = read.table.select(self._builder.columns(read.table.column_names))
         for start in range(0, unit.rows, _TOKENIZED_AT_ONCE):
             if start >= opened.unit.rows or self._stop.is_set():
                 return
-            rows = inputs.slice(start, _TOKENIZED_AT_ONCE).to_pylist()
-            for row, prompt in enumerate(self._builder.build(rows), start):
-                if row in read.invalid:
-                    error = RowError(RowErrorType.INVALID_ROW, read.invalid[row])
+            places = opened.open_rows(start, start + _TOKENIZED_AT_ONCE)
+            if not places:
+                continue
+            rows, wrong = plain_rows(inputs.slice(start, _TOKENIZED_AT_ONCE))
+            invalid = {start + row: why for row, why in wrong.items()} | read.invalid
+            prompts = self._builder.build([rows[place - start] for place in places])
+            for row, prompt in zip(places, prompts, strict=True):
+                if row in invalid:
+                    error = RowError(RowErrorType.INVALID_ROW, invalid[row])
                 elif isinstance(prompt, RowError):
                     error = prompt
                 else:
@@ -160,10 +266,19 @@ class Feeder:
                 if opened.finish(row, RowResult(error=error)):
                     self._whole(opened)
 
+    def _give_up_on(self, opened: OpenUnit, lease: Lease) -> None:
+        """Rows that kill engines become error rows."""
+        why = (lease.why.strip() or "nobody knows why").splitlines()[0][:_LONGEST_WHY]
+        message = f"its engine died {lease.losses} times with this row: {why}"
+        error = RowError(RowErrorType.ENGINE_FAILURE, message, lease.losses)
+        for row, result in enumerate(list(opened.results)):
+            if result is None and opened.finish(row, RowResult(error=error)):
+                self._whole(opened)
+
     def _offer(self, row: ReadyRow) -> None:
         with self._changed:
             while len(self._rows) >= _ROWS_AHEAD and not self._stop.is_set():
                 self._changed.wait(_POLL_SECONDS)
-            if row.row < row.unit.unit.rows:
+            if self._deadline is None and row.row < row.unit.unit.rows:
                 self._rows.append(row)
                 self._changed.notify_all()

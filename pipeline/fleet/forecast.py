@@ -289,7 +289,7 @@ class Forecaster:
         """What is still to do, and what the expected length of answers stands on."""
         plan = self.plan
         shape = plan.sample.shape
-        rows = sum(unit.rows for unit in plan.missing)
+        rows = plan.rows_left
         tokens, basis = self._answer_tokens()
         kind = kind_of(plan.job)
         shared = 0 if plan.job.score else shape.shared_prefix  # scores are never cached

@@ -2,29 +2,45 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from pipeline.data.alive import refuse_second
 from pipeline.data.answer_store import check_store
+from pipeline.data.claim import claim, settle_in
 from pipeline.data.dataset import REPORT, Dataset
 from pipeline.data.plan import Plan, check_input, make_plan, sort_out
 from pipeline.data.results import to_table
-from pipeline.data.storage import open_storage
+from pipeline.data.storage import Storage, open_storage
 from pipeline.data.tally import Tally
-from pipeline.errors import CommitFailed, JobFailed, RackmillError, UsageError
+from pipeline.errors import (
+    CommitFailed,
+    JobFailed,
+    RackmillError,
+    Stopped,
+    StorageFailed,
+    UsageError,
+)
+from pipeline.fleet.alive import Heart
 from pipeline.fleet.background import ClusterInBackground
 from pipeline.fleet.coordinator import Snapshot
-from pipeline.fleet.crew import local_crews, visible_gpus
+from pipeline.fleet.crew import Crew, local_crews, visible_gpus
 from pipeline.fleet.forecast import Forecast, Forecaster
 from pipeline.fleet.learning import learn
+from pipeline.fleet.packing import Packing
 from pipeline.fleet.provenance import provenance
+from pipeline.fleet.ray_access import check_access
 from pipeline.fleet.staff import work_through
-from pipeline.fleet.watcher import Watcher
+from pipeline.fleet.stop import Stop
+from pipeline.fleet.watcher import Watcher, Watchers
 from pipeline.report.profile import load_profile
 from pipeline.report.report import write_report
 from pipeline.report.summary import Foretold, Summary, Work, summarize
 from pipeline.spec.job import Job
+from pipeline.units import count, plural
 
 _REPORTED_ROWS = 10
 _SHORTEST_REQUEST = 16  # tokens
@@ -39,46 +55,116 @@ class RunOptions:
     address: str | None = None
 
 
-def run(job: Job, options: RunOptions | None = None, watcher: Watcher | None = None) -> Summary:
+def run(
+    job: Job,
+    options: RunOptions | None = None,
+    watcher: Watcher | None = None,
+    stop: Stop | None = None,
+) -> Summary:
     """Do the job; whatever an earlier run of it has committed is reused.
 
-    Returns the summary. Raises UsageError before anything expensive starts, JobFailed later;
-    everything committed until then stays and a second call goes on from there.
+    Returns the summary. Raises UsageError before anything expensive starts, AlreadyRunning when
+    another run works on the same output, JobFailed later; Stopped when ``stop`` was asked, or at
+    KeyboardInterrupt. Everything committed until then stays and a second call goes on from there.
     """
-    options, watcher = options or RunOptions(), watcher or Watcher()
+    options, watcher, stop = options or RunOptions(), watcher or Watcher(), stop or Stop()
     started = time.time()
-    plan = make_plan(check_input(job, options.rows), fresh=options.fresh, report=watcher.note)
-    left = sum(unit.rows for unit in plan.missing)
+    check_access(options.address)
+    inputs = check_input(job, options.rows)
+    storage = open_storage(job.output.path)
+    _refuse_second(storage, watcher)
+    plan = make_plan(inputs, fresh=options.fresh, report=watcher.note)
+    for line in plan.changes.lines():
+        watcher.note(line)
+    engines = muster(plan, watcher)
+    _refuse_second(storage, watcher)  # fetching a model may have taken an hour
+    dataset = _claim(plan, options.fresh)
+    if not plan.missing:
+        return conclude(plan, dataset, Outcome(), started)
+    with under_way(plan, dataset, watcher, stop) as watchers:
+        if engines.crews:
+            outcome = carry_out(plan, engines, watchers, stop, options.address)
+        else:
+            outcome = Outcome()
+            _commit_empty(plan, dataset)
+        summary = conclude(plan, dataset, outcome, started)
+    if outcome.forecast is not None:
+        learn(plan, outcome.forecast, summary)
+    return summary
+
+
+@dataclass(frozen=True)
+class Engines:
+    """Those that a plan's missing rows get on this machine; none where no row is missing."""
+
+    forecaster: Forecaster
+    crews: list[Crew]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was foretold of a plan and what its engines did; None where nothing was to be done."""
+
+    final: Snapshot | None = None
+    forecast: Forecast | None = None
+
+
+def muster(plan: Plan, watcher: Watcher) -> Engines:
+    """The engines for ``plan``. Raises UsageError when it cannot run here; touches nothing."""
+    job = plan.job
+    left = any(unit.rows for unit in plan.missing)
     forecaster = Forecaster(plan, load_profile())
     crews = local_crews(job, len(plan.missing)) if left else []
     shortest = job.engine.max_model_len or _SHORTEST_REQUEST
     usable = forecaster.usable(crews, watcher.note, context=shortest)
     if len(usable) < len(crews) and (visible := visible_gpus(usable)) is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = visible  # a Ray started here offers no others
-    crews = usable
-    dataset = _claim(plan, options.fresh)
-    forecast: Forecast | None = None
-    final: Snapshot | None = None
-    if left:
+    return Engines(forecaster, usable)
+
+
+def carry_out(
+    plan: Plan, engines: Engines, watcher: Watcher, stop: Stop, address: str | None = None
+) -> Outcome:
+    """Have the missing rows of ``plan`` computed and committed. ``address``: of a Ray to join.
+
+    Raises JobFailed, and KeyboardInterrupt when ``stop`` was asked before all was done.
+    """
+    forecaster = engines.forecaster
+    with ClusterInBackground(address) as cluster:
+        # the sample is read while Ray starts
+        forecaster.check(engines.crews)
+        forecast = forecaster.forecast(engines.crews)
+        known = forecaster.known_answer_tokens
+        ready = cluster.ready()
+        with stop.being_heeded():
+            final = work_through(plan, forecast, ready, watcher, known, stop)
+    if stop.asked and not final.done:
+        raise KeyboardInterrupt
+    return Outcome(final, forecast)
+
+
+@contextlib.contextmanager
+def under_way(plan: Plan, dataset: Dataset, watcher: Watcher, stop: Stop) -> Iterator[Watcher]:
+    """While a run works: gives signs of life, and heeds ``cancel``. What comes out of it is to
+    watch the run. Raises Stopped for KeyboardInterrupt."""
+    storage = open_storage(plan.job.output.path, patience_seconds=0, faults=False)
+    with Heart(storage, plan, stop) as heart, Packing(storage):
         try:
-            with ClusterInBackground(options.address) as cluster:
-                # the sample is read while Ray starts
-                forecaster.check(crews)
-                forecast = forecaster.forecast(crews)
-                known = forecaster.known_answer_tokens
-                final = work_through(plan, forecast, cluster.ready(), watcher, known)
+            yield Watchers(watcher, heart)
         except KeyboardInterrupt:
-            done = sum(r.tally.rows for r in dataset.records().values())
-            raise JobFailed(
-                f"stopped: {done} of {plan.input.rows} rows are committed",
+            records, _ = sort_out(plan.input, dataset.state())
+            done = sum(record.tally.rows for record in records.values())
+            heart.committed(done)
+            all_rows, left = plural(plan.input.rows, "row"), count(plan.input.rows - done)
+            raise Stopped(
+                f"stopped: {count(done)} of {all_rows} are committed, {left} are left",
                 "the same command goes on from there",
             ) from None
-    elif plan.missing:
-        _commit_empty(plan, dataset)
-    summary = _conclude(plan, dataset, final, forecast, started)
-    if forecast is not None:
-        learn(plan, forecast, summary)
-    return summary
+
+
+def _refuse_second(storage: Storage, watcher: Watcher) -> None:
+    with contextlib.suppress(StorageFailed):  # whoever makes the plan says it better
+        refuse_second(storage, watcher.note)
 
 
 def _claim(plan: Plan, fresh: bool) -> Dataset:
@@ -86,17 +172,11 @@ def _claim(plan: Plan, fresh: bool) -> Dataset:
     check_store(plan.job)
     dataset = Dataset(open_storage(plan.job.output.path))
     try:
-        if fresh:
-            dataset.clear()
-        dataset.claim(plan.manifest)
+        claim(plan, dataset, fresh=fresh)
     except (CommitFailed, OSError) as e:
         reason = e.message if isinstance(e, RackmillError) else str(e)
         raise UsageError(f"output.path is not writable: {reason}", "give another --output") from e
-    if plan.missing:
-        dataset.reopen()
-    for record in plan.outgrown:
-        dataset.discard(record)
-    dataset.recover(plan.committed.values())
+    settle_in(plan, dataset)
     return dataset
 
 
@@ -107,14 +187,13 @@ def _commit_empty(plan: Plan, dataset: Dataset) -> None:
     dataset.commit(plan.units[0], table, Tally(), provenance(plan))
 
 
-def _conclude(
-    plan: Plan,
-    dataset: Dataset,
-    final: Snapshot | None,
-    forecast: Forecast | None,
-    started: float,
+def conclude(
+    plan: Plan, dataset: Dataset, outcome: Outcome, started: float, *, redone: int = 0
 ) -> Summary:
-    records, missing = sort_out(plan.input, dataset.state())
+    """All is committed: make it visible, and sum it up. ``redone``: rows of ``plan.committed`` that
+    were done again."""
+    state = dataset.state()
+    records, missing = sort_out(plan.input, state)
     if missing:
         raise JobFailed(f"{sum(u.rows for u in missing)} of {plan.input.rows} rows have no result")
     dataset.recover(records.values())
@@ -125,19 +204,21 @@ def _conclude(
     summary = summarize(
         name=plan.job.name,
         total=total,
-        reused=plan.reused.rows,
-        work=_work_done(final, started),
+        reused=plan.reused.rows - redone,
+        work=_work_done(outcome.final, started),
         seconds=time.time() - started,
         output=dataset.storage.address(),
         report=dataset.storage.address(REPORT),
         gold=label.gold if label else None,
         provenance=provenance(plan),
         model_seconds=plan.model_seconds,
-        foretold=_foretold(forecast),
+        foretold=_foretold(outcome.forecast),
+        generation=state.generation,
     )
-    if plan.missing or not dataset.finished:  # else the report of the run that did the work stays
+    if plan.missing or not dataset.told(state):  # else the report of the run that did it stays
         sample = dataset.first_rows(_REPORTED_ROWS)
-        dataset.finish(summary.as_json(), write_report(summary, total, sample, plan.model.licence))
+        report = write_report(summary, total, sample, plan.model.licence)
+        dataset.finish(summary.as_json(), report, state)
     return summary
 
 

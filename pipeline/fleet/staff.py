@@ -1,32 +1,53 @@
-"""The driver's loop: hires workers, watches over them, replaces those that were lost."""
+"""The driver's loop: hires workers, watches over them, replaces those that were lost.
+
+An engine that was lost is replaced on the same card, at once if it had brought the job further,
+else after a while; one that found too little memory with arguments that ask for less. A card whose
+engines get nowhere is set aside, and the job goes on without it.
+"""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from pipeline.data.plan import Plan
 from pipeline.data.units import predicted_costs
+from pipeline.engine.ladder import Limits
 from pipeline.engine.machine import cpu_environment
+from pipeline.engine.rehearsal import SEAT
 from pipeline.engine.vllm_engine import environment as vllm_environment
-from pipeline.errors import EngineFailed, JobFailed, RackmillError
+from pipeline.errors import EngineFailed, EngineOutOfMemory, RackmillError
 from pipeline.fleet.coordinator import Snapshot
 from pipeline.fleet.forecast import Forecast
+from pipeline.fleet.leave import Leave
 from pipeline.fleet.provenance import provenance
+from pipeline.fleet.retreat import Retreat
+from pipeline.fleet.seats import Seats
+from pipeline.fleet.stop import Stop
 from pipeline.fleet.watcher import Watcher
-from pipeline.fleet.work import WorkerSpec
+from pipeline.fleet.work import Progress, WorkerSpec
 from pipeline.spec.job import Job
+from pipeline.units import plural
 
-_MAX_RESTARTS = 3
 _POLL_SECONDS = 1.0
+_LONGEST_REASON = 200  # characters
 
 
 def work_through(
-    plan: Plan, forecast: Forecast, cluster: Any, watcher: Watcher, expected_tokens: float | None
+    plan: Plan,
+    forecast: Forecast,
+    cluster: Any,
+    watcher: Watcher,
+    expected_tokens: float | None,
+    stop: Stop,
 ) -> Snapshot:
-    """Run workers until every unit is committed. ``expected_tokens``: of an answer, if known."""
-    from pipeline.fleet.cluster import CoordinatorHandle, Placement, WorkerHandle, wait_for_any
+    """Run workers until every unit is committed, or ``stop`` is asked and what is in flight then
+    is done. ``expected_tokens``: of an answer, if known."""
+    from pipeline.fleet.cluster import CoordinatorHandle, Placement, wait_for_any
 
     job = plan.job
     crews = [placed.crew for placed in forecast.placed]
@@ -44,11 +65,12 @@ def work_through(
         engine_arguments={p.crew.name: p.choice.arguments for p in forecast.placed},
         provenance=provenance(plan),
         expected_tokens=expected_tokens,
+        redo=plan.redo,
     )
 
     def placement(number: int) -> Placement:
         if simulated:
-            return Placement(0, {})
+            return Placement(0, {SEAT: str(number)})
         eager = any(a.get("enforce_eager") for a in spec.engine_arguments.values())
         environment = vllm_environment(gpu=bool(gpus), eager=eager)
         if not gpus:
@@ -58,52 +80,170 @@ def work_through(
     done = [record.span for record in plan.committed.values()]
     rates = {p.crew.name: 1 / p.estimate.cost.seconds for p in forecast.placed}
     costs = predicted_costs(plan.units, plan.input.files.shards)
-    coordinator = CoordinatorHandle(plan.units, done, rates, costs)
-    cards = [p.crew.name for p in forecast.placed for _ in range(p.crew.number)]
-    crew: dict[int, WorkerHandle] = {}
-    restarts = 0
-
-    def hire(number: int) -> None:
-        name = f"worker-{number}" + (f".{restarts}" if restarts else "")
-        coordinator.join(name, cards[number])
-        crew[number] = WorkerHandle(name, spec, coordinator, placement(number))
-
-    for number in range(workers):
-        hire(number)
+    coordinator = CoordinatorHandle(
+        plan.units,
+        done,
+        rates,
+        costs,
+        output=spec.job.output.path if plan.redo is None else None,
+        silence_seconds=job.faults.silence_seconds,
+    )
+    leave = Leave(stop, job.faults.grace_seconds, coordinator, watcher)
+    crew = _Crew(plan, cluster, watcher, coordinator, spec, forecast, placement)
+    crew.hire(time.monotonic())
     try:
-        while crew:
-            wait_for_any(list(crew.values()), _POLL_SECONDS)
-            snapshot = coordinator.snapshot()
+        while crew.at_work or (crew.seats.waiting and not leave.begun):
+            wait_for_any(crew.workers, _POLL_SECONDS, lambda: leave.wanted)
+            snapshot = coordinator.snapshot([worker.name for worker in crew.workers])
             watcher.progress(snapshot, plan)
-            for number, worker in list(crew.items()):
-                if snapshot.done and worker.name not in snapshot.engines:
-                    worker.kill()  # others were done before its engine was loaded
-                    del crew[number]
-                    continue
-                silent = worker.name in snapshot.silent
-                if silent:
-                    worker.kill()
-                elif not worker.ended():
-                    continue
-                del crew[number]
-                why = "nothing was heard of it for too long" if silent else worker.failure()
-                if why is None:
-                    continue
-                if isinstance(why, RackmillError) and not isinstance(why, EngineFailed):
-                    raise why
-                hopeless = coordinator.worker_lost(worker.name)
-                restarts += 1
-                if hopeless or restarts > _MAX_RESTARTS * workers:
-                    log = f"its output is in {cluster.log_folder}"
-                    raise JobFailed(f"{worker.name} stopped: {why}", log)
-                watcher.worker_lost(worker.name, str(why))
-                hire(number)
+            for line in snapshot.notes:
+                watcher.note(line)
+            crew.forget(leave.look(snapshot, crew.workers))
+            crew.look(snapshot, stopping=leave.begun)
+            if snapshot.done and not crew.at_work:
+                break
+            if not (leave.begun or snapshot.done):
+                crew.hire(time.monotonic())
         final = coordinator.snapshot()
         watcher.progress(final, plan)
         return final
     finally:
-        for worker in crew.values():
+        crew.kill()
+
+
+class _Crew:
+    """The workers of a run, and their cards."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        cluster: Any,
+        watcher: Watcher,
+        coordinator: Any,
+        spec: WorkerSpec,
+        forecast: Forecast,
+        placement: Callable[[int], Any],
+    ) -> None:
+        self._cluster = cluster
+        self._watcher = watcher
+        self._coordinator = coordinator
+        self._spec = spec
+        self._placement = placement
+        cards = [p.crew.name for p in forecast.placed for _ in range(p.crew.number)]
+        self.seats = Seats(cards, plan.job.faults.restarts)
+        self._retreat = Retreat(spec.engine_arguments, _limits(plan, forecast))
+        self._hired: dict[int, tuple[Any, Mapping[str, Any]]] = {}  # by seat; with what arguments
+        self._kept: list[Any] = []  # cards that nobody shall have
+
+    @property
+    def at_work(self) -> bool:
+        return bool(self._hired)
+
+    @property
+    def workers(self) -> list[Any]:
+        return [worker for worker, _ in self._hired.values()]
+
+    def hire(self, now: float) -> None:
+        """An engine for every card that should have one."""
+        from pipeline.fleet.cluster import WorkerHandle
+
+        for due in self.seats.due(now):
+            seat = self.seats.taken(due.number)
+            self._coordinator.join(seat.name, seat.card)
+            arguments = self._retreat.arguments
+            spec = replace(
+                self._spec, engine_arguments=dict(arguments), prove_engine=seat.lives > 1
+            )
+            worker = WorkerHandle(seat.name, spec, self._coordinator, self._placement(seat.number))
+            self._hired[seat.number] = worker, arguments[seat.card]
+
+    def forget(self, workers: Sequence[Any]) -> None:
+        """These were killed on purpose."""
+        self._hired = {n: (w, a) for n, (w, a) in self._hired.items() if w not in workers}
+
+    def look(self, snapshot: Snapshot, *, stopping: bool) -> None:
+        """Part with those who are done and those who were lost. Raises JobFailed when no card is
+        left, and what else a worker failed of."""
+        for number, (worker, arguments) in list(self._hired.items()):
+            if snapshot.done and worker.name not in snapshot.engines:
+                worker.kill()  # others were done before its engine was loaded
+                del self._hired[number]
+                continue
+            silent = worker.name in snapshot.silent
+            if silent:
+                worker.kill()
+            elif not worker.ended():
+                continue
+            del self._hired[number]
+            why = "nothing was heard of it for too long" if silent else worker.failure()
+            if why is None:
+                self.seats.done(number)
+                continue
+            if isinstance(why, RackmillError) and not isinstance(why, EngineFailed):
+                raise why
+            worker.kill()  # its process may live on, and hold the card
+            ready = worker.name in snapshot.engines
+            told = snapshot.workers.get(worker.name, Progress())
+            running = told.running if ready else None
+            self._lost(number, worker.name, why, arguments, running=running, stopping=stopping)
+
+    def _lost(
+        self,
+        number: int,
+        name: str,
+        failure: RackmillError | str,
+        arguments: Mapping[str, Any],
+        *,
+        running: int | None,
+        stopping: bool,
+    ) -> None:
+        card = self.seats[number].card
+        short = isinstance(failure, EngineOutOfMemory)
+        says = (
+            self._retreat.step_down(card, arguments, str(failure), running=running)
+            if short
+            else None
+        )
+        loss = self._coordinator.worker_lost(name, str(failure), blameless=says is not None)
+        if stopping:
+            return
+        progress = says is not None or loss.committed > 0 or loss.explained
+        barren = says is None and not loss.finished
+        seat = self.seats.lost(number, time.monotonic(), loss.why, progress=progress, barren=barren)
+        if says is not None:
+            self._watcher.note(f"{name}: too little memory, on with {says} ({_first(loss.why)})")
+        elif seat.aside is None:
+            self._watcher.worker_lost(name, loss.why)
+        elif self.seats.left:
+            self._kept.append(self._cluster.keep_card(self._placement(number)))
+            engines = plural(max(seat.failures, seat.barren), "engine")
+            self._watcher.note(
+                f"{name}: set aside after {engines} that got nowhere, "
+                f"{plural(len(self.seats.left), 'engine')} left: {_first(loss.why)}"
+            )
+        else:
+            log = f"its output is in {self._cluster.log_folder}"
+            raise EngineFailed(f"no engine is left: {name} stopped: {loss.why}", log)
+
+    def kill(self) -> None:
+        """End all of them at once."""
+        for worker in self.workers:
             worker.kill()
+
+
+def _limits(plan: Plan, forecast: Forecast) -> dict[str, Limits]:
+    job = plan.job
+    one = job.score is not None or (job.label is not None and job.label.choices is not None)
+    longest = plan.sample.shape.longest + (1 if one else job.sampling.max_tokens)
+    return {
+        p.crew.name: Limits(longest, p.crew.card is not None and p.crew.card.has_fp8_kv)
+        for p in forecast.placed
+    }
+
+
+def _first(text: str) -> str:
+    """The first line of a message, not too much of it."""
+    return shorten(text.strip().partition("\n")[0], _LONGEST_REASON, placeholder=" …")
 
 
 def _absolute(path: str) -> str:

@@ -21,3 +21,34 @@ class Watcher:
 
     def worker_lost(self, worker: str, why: str) -> None:
         """A worker stopped before its time and is replaced."""
+
+    def stopping(self, requests: int | None, grace_seconds: float, by: str) -> None:
+        """The run was asked to stop, by Ctrl-C or as ``by`` says: the so many requests that the
+        engines are at (None: nobody knows how many) are finished within the time, if possible."""
+
+
+class Watchers(Watcher):
+    """Several that watch the same run."""
+
+    def __init__(self, *watchers: Watcher) -> None:
+        self._watchers = watchers
+
+    def note(self, line: str) -> None:
+        for one in self._watchers:
+            one.note(line)
+
+    def planned(self, plan: Plan, forecast: Forecast) -> None:
+        for one in self._watchers:
+            one.planned(plan, forecast)
+
+    def progress(self, snapshot: Snapshot, plan: Plan) -> None:
+        for one in self._watchers:
+            one.progress(snapshot, plan)
+
+    def worker_lost(self, worker: str, why: str) -> None:
+        for one in self._watchers:
+            one.worker_lost(worker, why)
+
+    def stopping(self, requests: int | None, grace_seconds: float, by: str) -> None:
+        for one in self._watchers:
+            one.stopping(requests, grace_seconds, by)

@@ -10,14 +10,18 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from pipeline.data.dataset import CommitRecord
+from pipeline.data.redo import KEPT, Redo, Redone
 from pipeline.data.results import OutputColumns, RowResult
 from pipeline.data.seam import Prompt
 from pipeline.data.shards import Shard
 from pipeline.data.units import Unit
+from pipeline.engine.yielding import yield_this_thread
 from pipeline.model.store import ModelFolder
 from pipeline.report.timeline import Interval
 from pipeline.schedule.leases import Word
 from pipeline.spec.job import Job
+
+_GAP_ROWS = 32
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,22 @@ class WorkerSpec:
     engine_arguments: Mapping[str, Mapping[str, Any]]  # by the name of the card
     provenance: Mapping[str, str]
     expected_tokens: float | None = None  # of a completion in the mean, where any was ever seen
+    prove_engine: bool = False  # with one harmless request, before any row is given to it
+    redo: Redo | None = None  # only these error rows are done, again
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Units to work on. ``losses``: how many engines died with some of the rows in them; ``why``:
+    what the last of them died of.
+
+    ``quarantined``: no engine shall see the rows again: they become error rows.
+    """
+
+    units: tuple[Unit, ...]
+    losses: int = 0
+    quarantined: bool = False
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,6 +81,19 @@ class GiveUpRows:
     keep: int
 
 
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What the coordinator has to say when it hears of a worker.
+
+    ``stop_seconds``: the run is stopping, and what is in flight has so long; ``introduce``: who
+    is this, and what does it hold? (The coordinator was lost and is back.)
+    """
+
+    give_up: tuple[GiveUpRows, ...] = ()
+    stop_seconds: float | None = None
+    introduce: bool = False
+
+
 class RowSource(Protocol):
     """Where a worker's rows wait, as those see it who may want them back."""
 
@@ -68,19 +101,32 @@ class RowSource(Protocol):
     def taken(self) -> int:
         """Rows that were handed on to the engine."""
 
+    @property
+    def flights(self) -> list[tuple[int, int, int]]:
+        """Rows (shard, first, end) that the engine has not finished and may have before this is
+        asked again: none as long as nothing was handed on."""
+
     def give_up(self, asked: GiveUpRows) -> int:
         """Drop rows that were not handed on. Returns the row (of the shard) before which those of
         ``asked.unit`` are kept."""
+
+    @property
+    def holding(self) -> list[Unit]:
+        """What is leased and perhaps not committed: units, or what is left of them."""
+
+    def wind_up(self, seconds: float) -> None:
+        """The run is stopping: hand on no more rows. Those that were handed on may end within
+        ``seconds`` from now."""
 
 
 class Coordination(Protocol):
     """The coordinator, as a worker sees it."""
 
-    def acquire(self) -> tuple[Unit, ...] | Word:
+    def acquire(self) -> Lease | Word:
         """Units to work on, or why there are none."""
 
-    def committed(self, records: Sequence[CommitRecord]) -> None:
-        """These commit records exist."""
+    def committed(self, records: Sequence[CommitRecord | Redone]) -> None:
+        """These commit records exist, or rows of them were done again."""
 
     def listen(self, source: RowSource) -> None:
         """From now on ask ``source`` for rows that others shall do."""
@@ -88,26 +134,47 @@ class Coordination(Protocol):
     def heartbeat(self, progress: Progress) -> None:
         """The worker lives, and this is how far it is."""
 
+    def announce(self) -> None:
+        """The engine is about to begin with rows: have it known at once which these may be."""
+
+    def engine_failed(self, why: str, rows: Sequence[tuple[int, int, int]]) -> None:
+        """The engine is no more. ``rows`` (shard, first, end) are those that it had."""
+
+    def note(self, line: str) -> None:
+        """Say this aloud to whoever watches the run."""
+
 
 class OpenUnit:
     """A unit whose rows are on their way. ``finish`` may be called from any thread."""
 
-    def __init__(self, unit: Unit, table: pa.Table) -> None:
+    def __init__(self, unit: Unit, table: pa.Table, again: Sequence[int] | None = None) -> None:
+        """``again``: only these rows are to be done; the others are there already."""
         self.unit = unit
         self.table = table
-        self.results: list[RowResult | None] = [None] * unit.rows
+        self.results: list[RowResult | None] = [None if again is None else KEPT] * unit.rows
+        for row in again or ():
+            if row < unit.rows:
+                self.results[row] = None
         self.begun = 0  # rows handed on to the engine: all before this one
-        self._missing = unit.rows
+        self.losses = 0  # engines that died with some of these rows
+        self.settled = False  # committed, and the coordinator knows
+        self._missing = sum(result is None for result in self.results)
         self._lock = threading.Lock()
 
     def finish(self, row: int, result: RowResult) -> bool:
         """Note a row's result; True for the one that makes the unit whole."""
         with self._lock:
-            if row >= len(self.results):
-                return False  # it was given up
+            if row >= len(self.results) or self.results[row] is not None:
+                return False  # it was given up, or is there
             self.results[row] = result
             self._missing -= 1
             return self._missing == 0
+
+    def open_rows(self, start: int, stop: int) -> list[int]:
+        """Those of the rows ``start``..``stop`` that have no result."""
+        with self._lock:
+            results = self.results[start:stop]
+        return [row for row, result in enumerate(results, start) if result is None]
 
     @property
     def begun_or_done(self) -> int:
@@ -117,9 +184,44 @@ class OpenUnit:
             row += 1
         return row
 
-    def shrink(self, unit: Unit) -> bool:
-        """Only ``unit``, the first rows of this one, is left. True if it is whole thereby."""
+    def unfinished(self, stop: int) -> list[tuple[int, int, int]]:
+        """Rows (shard, first, end) without a result among the first ``stop``. A few that have one
+        may be among them where that makes the list shorter."""
+        runs: list[list[int]] = []
+        for row, result in enumerate(self.results[:stop]):
+            if result is None:
+                if runs and row - runs[-1][1] <= _GAP_ROWS:
+                    runs[-1][1] = row + 1
+                else:
+                    runs.append([row, row + 1])
+        shard, start = self.unit.shard, self.unit.start
+        return [(shard, start + first, start + end) for first, end in runs]
+
+    @property
+    def whole(self) -> bool:
+        """Whether every row has its result."""
+        return self._missing == 0
+
+    @property
+    def front(self) -> int:
+        """Rows before this one have their result."""
         with self._lock:
+            return next((i for i, r in enumerate(self.results) if r is None), len(self.results))
+
+    @property
+    def last(self) -> int:
+        """No row from this one on has a result."""
+        with self._lock:
+            behind = enumerate(reversed(self.results))
+            rows = len(self.results)
+            return rows - next((i for i, r in behind if r is not None), rows)
+
+    def shrink(self, unit: Unit) -> bool:
+        """Only ``unit``, the first rows of this one, is left, unless it is whole. True if it is
+        whole thereby."""
+        with self._lock:
+            if self._missing == 0:
+                return False
             self.unit, self.table = unit, self.table.slice(0, unit.rows)
             self.results = self.results[: unit.rows]
             self._missing = sum(result is None for result in self.results)
@@ -144,6 +246,7 @@ class Stage(threading.Thread):
         self._trouble: BaseException | None = None
 
     def run(self) -> None:
+        yield_this_thread()
         try:
             self._work()
         except BaseException as e:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from pipeline.data.answer_store import open_answers
 from pipeline.data.answers import Answers
+from pipeline.engine.proof import prove
 from pipeline.engine.protocol import Engine, EngineFacts
+from pipeline.errors import EngineFailed
 from pipeline.fleet.answer_once import AnswerStage
-from pipeline.fleet.engine_loop import EngineLoop
+from pipeline.fleet.engine_loop import NO_STEP, EngineLoop
 from pipeline.fleet.feeder import Feeder
+from pipeline.fleet.watchdog import Watchdog
 from pipeline.fleet.work import Coordination, Progress, WorkerSpec
 from pipeline.fleet.writer import Writer
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.spec.sampling import SAMPLING_COLUMN
+
+_CLOSE_SECONDS = 60.0
+Rows = Sequence[tuple[int, int, int]]
 
 
 def work(
@@ -21,12 +28,18 @@ def work(
     coordination: Coordination,
     load_engine: Callable[[], Engine],
     on_ready: Callable[[EngineFacts], None] = lambda facts: None,
+    on_hang: Callable[[str, Rows], None] | None = None,
 ) -> Progress:
     """Work on leases until the coordinator says that all is done.
 
+    ``on_hang`` is called, from a thread of its own, with what took too long and the rows (shard,
+    first, end) that the engine has; it should end the process, for nothing else ends an engine
+    that hangs.
+
     Threads share a unit's way: the feeder reads and tokenizes (from the start, while the engine
     loads), one looks up answers that other workers have kept, this one admits and steps, the
-    writer commits. Raises whatever went wrong in any of them.
+    writer commits. Raises whatever went wrong in any of them. Where that is the engine, what it
+    had finished is committed first, as far as no row before it is missing.
     """
     job, model = spec.job, spec.model
     tokenizer = Tokenizer(model.path)
@@ -39,9 +52,26 @@ def work(
     if stored is not None:
         stored.start()
     engine: Engine | None = None
+    loop: EngineLoop | None = None
+
+    def rows_in_engine() -> Rows:
+        return [] if loop is None else loop.rows_in_engine
+
+    def bark(why: str) -> None:
+        if on_hang is not None:
+            on_hang(why, rows_in_engine())
+
+    watchdog = Watchdog(bark)
+    if on_hang is not None:
+        watchdog.start()
     try:
+        watchdog.expect("the engine was not loaded", job.faults.load_timeout_seconds)
         engine = load_engine()
         facts = engine.facts
+        if spec.prove_engine:
+            watchdog.expect(NO_STEP, job.faults.step_timeout_seconds)
+            prove(engine, tokenizer)
+        watchdog.rest()
         on_ready(facts)
 
         def heartbeat(progress: Progress) -> None:
@@ -59,17 +89,34 @@ def work(
             expected_tokens=spec.expected_tokens,
             answer_once=job.duplicates.answer_once,
             stored=stored,
+            row_timeout_seconds=job.faults.row_timeout_seconds,
+            step_timeout_seconds=job.faults.step_timeout_seconds,
+            watchdog=watchdog,
+            announce=coordination.announce,
         )
         loop.run()
+        watchdog.rest()
         writer.finish()
         coordination.heartbeat(loop.progress)
         return loop.progress
+    except EngineFailed as e:
+        coordination.engine_failed(e.message, rows_in_engine())
+        if loop is not None:
+            feeder.stop()
+            for unit in feeder.unfinished():
+                feeder.keep(unit, unit.front)
+            writer.finish()
+            coordination.heartbeat(loop.progress)
+        raise
     finally:
         feeder.stop()
         if stored is not None:
             stored.stop()
         if engine is not None:
-            engine.close()
+            watchdog.expect("the engine was not closed", _CLOSE_SECONDS)
+            with suppress(Exception):  # one that failed may fail again
+                engine.close()
+        watchdog.stop()
 
 
 def _longest_completion(spec: WorkerSpec, facts: EngineFacts) -> int:

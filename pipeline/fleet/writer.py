@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import queue
+from collections.abc import Sequence
 from functools import partial
 
 import pyarrow as pa
 
 from pipeline.data.answer_store import AnswerStore
-from pipeline.data.dataset import Dataset
+from pipeline.data.dataset import CommitRecord, Dataset
+from pipeline.data.redo import Redone, recommit_rows
 from pipeline.data.results import tally, to_table
 from pipeline.data.settle import commit_rows
 from pipeline.data.storage import open_storage
@@ -53,17 +55,26 @@ class Writer:
         # the engine loads, than beside its steps
         to_table(self._spec.input_schema.empty_table(), [], columns)
         while (done := self._units.get()) is not None:
-            self._coordination.committed(
-                commit_rows(
-                    self._dataset,
-                    done.unit,
-                    partial(self._slice, done),
-                    self._spec.provenance,
-                )
-            )
+            self._coordination.committed(self._commit(done))
+            done.settled = True
             if self._answers is not None:
                 results = [r for r in done.results if r is not None]
                 self._answers.keep(done.unit.id, results)
+
+    def _commit(self, done: OpenUnit) -> Sequence[CommitRecord | Redone]:
+        spec, dataset = self._spec, self._dataset
+        if spec.redo is None:
+            return commit_rows(dataset, done.unit, partial(self._slice, done), spec.provenance)
+        made = recommit_rows(
+            dataset,
+            spec.redo,
+            done.unit,
+            done.table,
+            done.results,
+            spec.columns,
+            spec.provenance,
+        )
+        return [made]
 
     def _slice(self, done: OpenUnit, start: int, stop: int) -> tuple[pa.Table, Tally]:
         """Of rows ``start``..``stop`` of the shard: the output table and what they come to."""

@@ -18,7 +18,9 @@ from pipeline.errors import UsageError
 from pipeline.model import catalogue
 from pipeline.model.catalogue import Precision
 from pipeline.model.geometry import Geometry, read_geometry
+from pipeline.model.json_file import read_json
 from pipeline.model.steps import after
+from pipeline.model.tensors import read_tensors
 from pipeline.model.tokenizer import chat_template
 
 PROVENANCE_FILE = "rackmill.json"  # its presence says that a folder of ours is whole
@@ -105,10 +107,9 @@ class ModelFolder:
 def read_config(folder: Path) -> dict[str, Any]:
     """``config.json`` as it is; empty when it cannot be read."""
     try:
-        content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json(folder / "config.json")
+    except UsageError:
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 def quantization_in_words(config: Mapping[str, Any]) -> str:
@@ -131,23 +132,34 @@ def quantization_in_words(config: Mapping[str, Any]) -> str:
 def check_folder(folder: ModelFolder) -> ModelFolder:
     """``folder`` itself, if it holds what vLLM needs of a Gemma 3. Raises UsageError."""
     for needed in ("config.json", "tokenizer.json"):
-        if not (folder.path / needed).exists():
+        if not (folder.path / needed).is_file():
             raise UsageError(f"model: {folder.path} is not a checkpoint: it lacks {needed}")
     if not folder.weight_files:
         raise UsageError(
             f"model: {folder.path} holds no .safetensors weights (other formats are not loaded)"
         )
+    for name in ("config.json", "tokenizer_config.json"):
+        if (folder.path / name).is_file() and "auto_map" in read_json(folder.path / name):
+            raise UsageError(
+                f"model: {folder.path / name} wants to run Python code of its own (auto_map), "
+                "which rackmill never does",
+                "Gemma 3 needs none: take the original checkpoint, or delete the entry",
+            )
     _ = folder.geometry
+    try:
+        read_tensors(folder.path)
+    except (ValueError, OSError) as e:
+        raise UsageError(
+            f"model: the weights in {folder.path} cannot be read: {e}", "fetch them again"
+        ) from None
     return folder
 
 
 def read_provenance(folder: Path) -> dict[str, Any]:
     """``rackmill.json`` of a folder; empty when there is none that can be read."""
     try:
-        content = json.loads((folder / PROVENANCE_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    if not isinstance(content, dict):
+        content = read_json(folder / PROVENANCE_FILE)
+    except UsageError:
         return {}
     facts = content.get("source_facts")
     return {**facts, **content} if isinstance(facts, dict) else content
@@ -156,8 +168,8 @@ def read_provenance(folder: Path) -> dict[str, Any]:
 def write_provenance(folder: Path, facts: Mapping[str, Any]) -> None:
     """Put ``facts`` into ``rackmill.json``, whole or not at all; what it holds besides stays."""
     try:
-        content = json.loads((folder / PROVENANCE_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = read_json(folder / PROVENANCE_FILE)
+    except UsageError:
         content = {}
     text = json.dumps(content | dict(facts), indent=2, ensure_ascii=False) + "\n"
     descriptor, temporary = tempfile.mkstemp(prefix=f".{PROVENANCE_FILE}-", dir=folder)

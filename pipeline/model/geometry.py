@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import UsageError
+from pipeline.model.json_file import read_json
+
+_MOST = 1 << 32  # of anything: larger numbers are corrupt
+_MOST_LAYERS = 1000
 
 
 @dataclass(frozen=True)
@@ -61,14 +64,16 @@ class Geometry:
 def read_geometry(folder: Path) -> Geometry:
     """The geometry of the checkpoint in ``folder``. Raises UsageError if it is no Gemma 3."""
     path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as e:
-        raise UsageError(f"model: {path} cannot be read: {e}") from None
+    config = read_json(path)
     if not str(config.get("model_type", "")).startswith("gemma3"):
         found = config.get("model_type", "nothing")
         raise UsageError(f"model: {folder} holds a {found} model; rackmill runs Gemma 3")
     try:
-        return Geometry.from_config(config)
-    except (KeyError, TypeError, ValueError) as e:
+        geometry = Geometry.from_config(config)
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as e:
         raise UsageError(f"model: {path} lacks {e}") from None
+    for name, size in vars(geometry).items():
+        least = 0 if name in ("n_global", "n_sliding") else 1
+        if not least <= size <= _MOST or not 0 < geometry.layers <= _MOST_LAYERS:
+            raise UsageError(f"model: {path} tells of a model that cannot be: {name} is {size}")
+    return geometry

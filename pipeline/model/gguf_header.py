@@ -39,6 +39,7 @@ _SCALARS = {
     GGUFValueType.BOOL: "?",
 }
 _MOST = 1 << 24  # entries of a list, tensors, dimensions: more is a corrupt count
+_MOST_DEPTH = 4  # of lists in lists: nobody writes even two
 
 
 @dataclass(frozen=True)
@@ -91,26 +92,30 @@ class _Cursor:
     def text(self) -> str:
         return self.take(self.number("Q")).decode("utf-8")
 
-    def value(self, kind: int) -> Any:
+    def value(self, kind: int, depth: int = 0) -> Any:
         if kind == GGUFValueType.STRING:
             return self.text()
         if kind == GGUFValueType.ARRAY:
-            return self._list(self.number("I"))
+            if depth == _MOST_DEPTH:
+                raise _Cut(f"it has lists nested deeper than {_MOST_DEPTH}")
+            return self._list(self.number("I"), depth + 1)
         if kind not in _SCALARS:
             raise _Cut(f"a field has the unknown type {kind}")
         return self.number(_SCALARS[GGUFValueType(kind)])
 
-    def _list(self, kind: int) -> Any:
+    def _list(self, kind: int, depth: int) -> Any:
         length = self.count()
         if kind in _SCALARS:
             entry = np.dtype(f"<{_SCALARS[GGUFValueType(kind)]}")
             return np.frombuffer(self.take(length * entry.itemsize), entry)
-        return [self.value(kind) for _ in range(length)]
+        return [self.value(kind, depth) for _ in range(length)]
 
 
 def read_header(path: Path) -> Header:
     """Raises UsageError when the file is missing, not GGUF, or cut off, in its head or after."""
     try:
+        if path.exists() and not path.is_file():
+            raise UsageError(f"{path} is not a file", "give a .gguf file")
         size = path.stat().st_size
         with path.open("rb") as file:
             if file.read(4) != _MAGIC:
@@ -177,7 +182,9 @@ def _tensor(cursor: _Cursor) -> tuple[str, tuple[int, ...], GGMLQuantizationType
 
 
 def _bytes_of(name: str, shape: tuple[int, ...], kind: GGMLQuantizationType) -> int:
-    block, block_bytes = GGML_QUANT_SIZES[kind]
+    block, block_bytes = GGML_QUANT_SIZES.get(kind, (0, 0))
+    if not block:
+        raise _Cut(f"tensor {name!r} has the type {kind.name}, which no file has any more")
     if shape[-1] % block:
         raise _Cut(f"the rows of tensor {name!r} are no whole blocks of {kind.name}")
     return prod(shape) // int(block) * int(block_bytes)

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from pipeline.errors import RackmillError, UsageError
 from pipeline.model.address import SCHEME, HubAddress
+from pipeline.spec.secret import secret
 
 _PUBLIC = "https://huggingface.co"
 
@@ -21,13 +22,14 @@ def endpoint() -> str | None:
 
 
 def server() -> str:
-    """The host that is asked."""
-    return (endpoint() or _PUBLIC).rpartition("://")[2]
+    """The host that is asked; whoever is named before it is not shown."""
+    return (endpoint() or _PUBLIC).rpartition("://")[2].rpartition("@")[2]
 
 
 def token() -> str | bool:
     """From the environment alone; False: send none, whatever huggingface_hub finds in files."""
-    return os.environ.get("HF_TOKEN") or False
+    known = secret("HF_TOKEN")
+    return known.get_secret_value() if known else False
 
 
 def library() -> Any:
@@ -68,7 +70,9 @@ def explained(address: HubAddress) -> Iterator[None]:
             f"model: {address} could not be fetched: {_first_line(e)}",
             "run the same command again: it goes on where it stopped",
         ) from None
-    except (ValueError, KeyError, TypeError) as e:  # a login page of a hotel, say
+    except RackmillError:
+        raise
+    except Exception as e:  # a login page of a hotel, an address that is none
         raise RackmillError(
             f"model: {address} could not be fetched: {server()} does not answer as a hub does "
             f"({_first_line(e)})",

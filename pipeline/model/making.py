@@ -75,6 +75,8 @@ def content_key(path: Path) -> str:
     a 17 GB file before every run would take longer than planning it; two models differ in nearly
     every block, so samples do."""
     try:
+        if path.exists() and not path.is_file():
+            raise UsageError(f"model: {path} is not a file", "give a .gguf file")
         size = path.stat().st_size
         digest = hashlib.sha256(str(size).encode())
         with path.open("rb") as file:

@@ -90,8 +90,15 @@ def alone(what: str, steps: Steps) -> Iterator[None]:
     """Only one process of this machine at a time makes ``what``; the others find it made."""
     name = hashlib.sha256(what.encode()).hexdigest()[:16]
     path = store_root().parent / "locks" / f"{name}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.open("w")
+    except OSError as e:
+        raise UsageError(
+            f"models are kept in {store_root()}, where nothing can be written: {e.strerror or e}",
+            "set RACKMILL_HOME to a folder of yours",
+        ) from None
+    with lock as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

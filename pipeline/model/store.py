@@ -59,6 +59,13 @@ _SLACK_BYTES = 64 << 20
 
 def check_reference(reference: str) -> None:
     """Whether ``reference`` can name a model at all; quick. Raises UsageError."""
+    try:
+        _check_reference(reference)
+    except OSError as e:  # a name longer than file systems allow, a loop of links
+        raise UsageError(f"model: {reference[:80]} cannot be read: {e.strerror or e}") from None
+
+
+def _check_reference(reference: str) -> None:
     if reference.startswith(SCHEME):
         HubAddress.parse(reference)
     elif reference.endswith(".gguf"):

@@ -93,6 +93,8 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
 
 
 def _read_head(path: Path) -> Iterator[tuple[str, Tensor]]:
+    if not path.is_file():
+        raise ValueError(f"{path.name} is not a file")
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
@@ -105,8 +107,10 @@ def _read_head(path: Path) -> Iterator[tuple[str, Tensor]]:
                 for n, e in head.items()
                 if n != "__metadata__"
             ]
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
             raise ValueError(f"{path.name} is not a safetensors file, or damaged") from None
+    if any(start < 0 or end < start for *_, start, end in entries):
+        raise ValueError(f"{path.name} is not a safetensors file, or damaged")
     begin = 8 + length
     if begin + max((end for *_, end in entries), default=0) != size:
         raise ValueError(f"{path.name} is cut off, or has something behind its end")

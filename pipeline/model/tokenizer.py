@@ -3,29 +3,29 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import TemplateError
 from jinja2.ext import loopcontrols
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer as FastTokenizer
 
 from pipeline.errors import RowError, RowErrorType, UsageError
+from pipeline.model.json_file import read_json, read_text
+from pipeline.spec.sandbox import BoundedEnvironment, bounded
+
+_MOST_BYTES = 512 << 20  # Gemma's has 33 MB
+_MOST_CHARACTERS = 2_000_000  # tokenized at once, in all threads together
 
 
 class Tokenizer:
     """Token ids with ``<bos>`` exactly once; chat messages through the model's own template."""
 
     def __init__(self, folder: Path) -> None:
-        try:
-            self._fast = FastTokenizer.from_file(str(folder / "tokenizer.json"))
-            path = folder / "tokenizer_config.json"
-            config = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        except Exception as e:  # the Rust library raises bare Exception
-            raise UsageError(f"model: the tokenizer in {folder} cannot be read: {e}") from None
+        self._fast = _load(folder)
+        path = folder / "tokenizer_config.json"
+        config = read_json(path) if path.exists() else {}
         self.bos = _special(config.get("bos_token"))
         self._specials = {
             "bos_token": self.bos,
@@ -34,13 +34,13 @@ class Tokenizer:
         bos_id = self._fast.token_to_id(self.bos) if self.bos else None
         self._head = [] if bos_id is None else [bos_id]
         template = chat_template(folder)
-        environment = ImmutableSandboxedEnvironment(
+        environment = BoundedEnvironment(
             trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
         )
         environment.globals["raise_exception"] = _raise
         try:
-            self._chat = environment.from_string(template) if template else None
-        except TemplateError as e:
+            self._chat = bounded(environment.from_string(template).render) if template else None
+        except Exception as e:  # Python compiles it in the end, and complains in its own ways
             raise UsageError(f"model: the chat template in {folder} is broken: {e}") from None
 
     @property
@@ -55,17 +55,18 @@ class Tokenizer:
         if self._chat is None:
             raise RowError(RowErrorType.INVALID_ROW, "the model has no chat template")
         try:
-            return self._chat.render(
-                messages=list(messages), add_generation_prompt=True, **self._specials
-            )
-        except (TemplateError, TypeError, ValueError) as e:
+            return self._chat(messages=list(messages), add_generation_prompt=True, **self._specials)
+        except Exception as e:  # whatever an expression in the template raises on this row
             raise RowError(RowErrorType.INVALID_ROW, f"chat template: {e}") from None
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, ``<bos>`` in front exactly once (templates may write it)."""
         bare = [text.removeprefix(self.bos) for text in texts] if self.bos else list(texts)
-        encoded = self._fast.encode_batch_fast(bare, add_special_tokens=False)
-        return [self._head + e.ids for e in encoded]
+        ids: list[list[int]] = []
+        for some in _portions(bare):
+            encoded = self._fast.encode_batch_fast(some, add_special_tokens=False)
+            ids += [self._head + e.ids for e in encoded]
+        return ids
 
     @property
     def ids(self) -> dict[str, int]:
@@ -87,18 +88,53 @@ class Tokenizer:
         return text
 
 
+def _load(folder: Path) -> FastTokenizer:
+    """The tokenizer of ``tokenizer.json``, which neither pads nor cuts. Raises UsageError."""
+    path = folder / "tokenizer.json"
+    try:
+        if not path.is_file() or path.stat().st_size > _MOST_BYTES:
+            raise ValueError("it is not a file, or too large")
+        fast = FastTokenizer.from_file(str(path))
+        # some files say to pad or cut all texts to a length, which is for training
+        fast.no_padding()
+        fast.no_truncation()
+    except (
+        BaseException
+    ) as e:  # the Rust library raises bare Exception, and panics are not even that
+        if isinstance(e, KeyboardInterrupt | SystemExit):
+            raise
+        raise UsageError(f"model: the tokenizer in {folder} cannot be read: {e}") from None
+    return fast
+
+
 def chat_template(folder: Path) -> str | None:
-    """The chat template of a checkpoint; None for a base model."""
+    """The chat template of a checkpoint; None for a base model. Raises UsageError."""
     path = folder / "chat_template.jinja"
-    if path.exists():
-        return path.read_text(encoding="utf-8")
+    if path.is_file():
+        return read_text(path)
     config = folder / "tokenizer_config.json"
     if not config.exists():
         return None
-    found = json.loads(config.read_text(encoding="utf-8")).get("chat_template")
+    found = read_json(config).get("chat_template")
     if isinstance(found, list):  # several named ones
-        found = next((t["template"] for t in found if t.get("name") == "default"), None)
+        named = [t for t in found if isinstance(t, dict) and t.get("name") == "default"]
+        found = named[0].get("template") if named else None
     return None if found is None else str(found)
+
+
+def _portions(texts: Sequence[str]) -> Iterator[list[str]]:
+    """The texts in order, as many at a time as the library has memory for: it takes a hundred
+    bytes for every token."""
+    portion: list[str] = []
+    size = 0
+    for text in texts:
+        if portion and size + len(text) > _MOST_CHARACTERS:
+            yield portion
+            portion, size = [], 0
+        portion.append(text)
+        size += len(text)
+    if portion:
+        yield portion
 
 
 def _special(token: Any) -> str:

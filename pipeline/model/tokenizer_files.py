@@ -21,12 +21,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pipeline.errors import UsageError
 from pipeline.model.gguf_file import GgufFile
 
 # SentencePiece's types of piece, as gguf numbers them
 _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = range(1, 7)
 _SPACE = "▁"
+_LONGEST_PIECE = 1024  # characters; Gemma's longest has 48
 
 
 def write_tokenizer(gguf: GgufFile, folder: Path) -> None:
@@ -44,7 +47,7 @@ def write_tokenizer(gguf: GgufFile, folder: Path) -> None:
     special = {
         key: pieces[int(fields[f"tokenizer.ggml.{name}_token_id"])]
         for key, name in (("bos", "bos"), ("eos", "eos"), ("pad", "padding"), ("unk", "unknown"))
-        if f"tokenizer.ggml.{name}_token_id" in fields
+        if _is_id(fields.get(f"tokenizer.ggml.{name}_token_id"), pieces)
     }
     tokenizer = Tokenizer(
         models.BPE(
@@ -103,13 +106,19 @@ def _vocabulary(gguf: GgufFile) -> tuple[list[str], list[int], list[float]]:
     fields = gguf.header.fields
     kind = fields.get("tokenizer.ggml.model")
     pieces = fields.get("tokenizer.ggml.tokens")
-    if kind != "llama" or not pieces:
+    texts = isinstance(pieces, list) and all(isinstance(p, str) for p in pieces)
+    if kind != "llama" or not texts or not pieces:
         raise UsageError(
             f"{gguf.path}: its tokenizer is {kind or 'missing'}, not Gemma's SentencePiece model",
             "take a GGUF file made by llama.cpp's own converter",
         )
-    types = fields.get("tokenizer.ggml.token_type", ())
-    scores = fields.get("tokenizer.ggml.scores", ())
+    longest = max(map(len, pieces))
+    if longest > _LONGEST_PIECE:
+        raise UsageError(
+            f"{gguf.path}: a token of {longest} characters is none", "download it again"
+        )
+    types = _numbers(gguf, "token_type")
+    scores = _numbers(gguf, "scores")
     rows = gguf.config()["vocab_size"]
     if len(types) != len(pieces) or len(scores) != len(pieces) or len(pieces) > rows:
         raise UsageError(
@@ -117,11 +126,20 @@ def _vocabulary(gguf: GgufFile) -> tuple[list[str], list[int], list[float]]:
             f"{rows} embeddings do not fit together",
             "download it again",
         )
-    if len(set(pieces)) < len(pieces) or not 0 <= int(
-        fields.get("tokenizer.ggml.bos_token_id", -1)
-    ) < len(pieces):
+    bos = fields.get("tokenizer.ggml.bos_token_id")
+    if len(set(pieces)) < len(pieces) or not _is_id(bos, pieces):
         raise UsageError(f"{gguf.path}: tokens that appear twice, or no <bos>", "download it again")
     return list(pieces), [int(t) for t in types], [float(s) for s in scores]
+
+
+def _numbers(gguf: GgufFile, name: str) -> list[Any]:
+    """A list of numbers out of the metadata; empty for anything else."""
+    found = gguf.header.fields.get(f"tokenizer.ggml.{name}")
+    return list(found) if isinstance(found, np.ndarray) else []
+
+
+def _is_id(number: Any, pieces: Sequence[str]) -> bool:
+    return isinstance(number, int) and 0 <= number < len(pieces)
 
 
 def merges(

@@ -18,7 +18,8 @@ MENDS = {
     "SchemaNotMet": "raise sampling.max_tokens, or simplify the schema",
     "InvalidRow": "mend these rows of the input",
     "InvalidSampling": "mend the rows' sampling_params",
-    "EngineFailure": "look into the engine's log, then run again with --fresh",
+    "EngineFailure": "its engine died with it: see the message; rackmill retry tries again",
+    "Timeout": "raise faults.row_timeout_seconds, or lower sampling.max_tokens",
 }
 
 
@@ -81,6 +82,10 @@ def _counts(s: Summary) -> str:
         (
             "tokens computed again after them",
             f"{count(s.recomputed_tokens)} ({s.recomputed_share:.2%})",
+        ),
+        (
+            "rows computed again after workers were lost",
+            f"{count(s.lost_rows)} ({s.lost_share:.2%})",
         ),
     ]
     return "## Counts and rates\n\n" + _table(("", ""), rows)
@@ -205,7 +210,7 @@ def _cell(value: Any) -> str:
         return f"{value:.3f}"
     if isinstance(value, dict):
         value = value.get("type") or value
-    text = "" if value is None else str(value)
+    text = "" if value is None else str(value)[: 20 * _CELL_CHARACTERS]
     text = " ".join(text.split())
     return text if len(text) <= _CELL_CHARACTERS else text[: _CELL_CHARACTERS - 1] + "…"
 

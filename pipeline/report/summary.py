@@ -27,6 +27,7 @@ class Work:
     completion_tokens: int = 0
     preemptions: int = 0
     recomputed_tokens: int = 0
+    lost_rows: int = 0  # finished by workers that were lost before they committed them
     kv_count_error: float | None = None
     timelines: Sequence[Sequence[Interval]] = ()
     seconds: float = 0.0
@@ -96,6 +97,9 @@ class Summary:
     predicted_ready_seconds: float | None = None
     predicted_work_seconds: float | None = None
     prediction_basis: str | None = None
+    lost_rows: int = 0  # finished by workers that were lost before they committed them: done again
+    lost_share: float = 0.0  # of the rows that the engines finished, 0..1
+    generation: int = 0  # changes whenever error rows were done again
 
     @property
     def exit_code(self) -> int:
@@ -120,6 +124,7 @@ def summarize(
     provenance: Mapping[str, str],
     model_seconds: float = 0.0,
     foretold: Foretold | None = None,
+    generation: int = 0,
 ) -> Summary:
     """Put a run's facts together. ``total``: the tally of the whole dataset."""
     span = work.seconds
@@ -144,6 +149,8 @@ def summarize(
         preemptions=work.preemptions,
         recomputed_tokens=work.recomputed_tokens,
         recomputed_share=work.recomputed_tokens / computed if computed else 0.0,
+        lost_rows=work.lost_rows,
+        lost_share=min(1.0, work.lost_rows / work.rows) if work.rows else 0.0,
         mean_kv_use=over.kv_use,
         mean_batch=over.batch,
         kv_count_error=work.kv_count_error,
@@ -168,6 +175,7 @@ def summarize(
         predicted_ready_seconds=foretold.ready_seconds if foretold else None,
         predicted_work_seconds=foretold.work_seconds if foretold else None,
         prediction_basis=foretold.basis if foretold else None,
+        generation=generation,
     )
 
 

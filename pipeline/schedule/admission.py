@@ -99,6 +99,13 @@ class Admission:
         self.packer.admit(demand)
         return demand
 
+    def forget(self, request_id: int) -> None:
+        """One that waits here is wanted no more."""
+        if self._demands.pop(request_id, None) is not None:
+            self._window.remove(request_id)
+        else:
+            self._urgent = deque(d for d in self._urgent if d.id != request_id)
+
     def take_back(self) -> list[int]:
         """Forget all that wait here. Returns their ids."""
         ids = [*self._demands, *(demand.id for demand in self._urgent)]

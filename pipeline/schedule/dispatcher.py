@@ -5,13 +5,14 @@ long at first and shrink towards the end (guided self-scheduling: a third of a c
 what is left), but never below what the overhead of a lease is a small part of. What is uneven
 then is taken over: an idle worker is promised unstarted rows of the one who would be last; the
 holder is asked at its next heartbeat, and answers with what it keeps; only then do the rest go to
-the other, so no row is ever with two. Rows of the dead come back first. No clock, no I/O.
+the other, so no row is ever with two. Rows of the dead come back first; those that seem to kill
+engines are tried apart (see ``suspects``). No clock, no I/O.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -29,6 +30,7 @@ from pipeline.schedule.leases import (
     Lost,
     Refuse,
     Reported,
+    Resumed,
     Returned,
     Span,
     Ticked,
@@ -37,6 +39,7 @@ from pipeline.schedule.leases import (
 from pipeline.schedule.ledger import Ledger
 from pipeline.schedule.pending import Pending
 from pipeline.schedule.speeds import Speeds
+from pipeline.schedule.suspects import APART, Piece, Suspects, common
 from pipeline.schedule.takeover import Member, Takeovers
 
 _MOST_SPANS = 4  # in one lease: who works faster asks more often
@@ -52,7 +55,15 @@ class Sizing:
     shares: float = 3.0  # a lease is this part of a worker's share of what is pending
     patience_seconds: float = 30.0  # without a heartbeat
     takeover_seconds: float = 1.0  # less is not worth a commit of its own
-    max_losses: int = 3  # workers, over one unit
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """What came of a worker's end. ``committed``: rows it had held and that got their result.
+    ``explained``: it brought the search for the row that kills further."""
+
+    committed: int = 0
+    explained: bool = False
 
 
 class Dispatcher:
@@ -82,7 +93,9 @@ class Dispatcher:
         self._members: dict[str, Member] = {}
         self._refused: dict[str, str] = {}
         self._seen: OrderedDict[str, float] = OrderedDict()  # the longest silent first
-        self._losses: Counter[int] = Counter()
+        self._suspects = Suspects()
+        self._ends: dict[str, Death] = {}  # of workers that were lost, until they are asked for
+        self.lost_rows = 0  # finished by workers that were lost before they were committed
         self._deaths = 0
         self._busy_seconds = 0.0  # of all workers
         self._takeovers = Takeovers(
@@ -94,11 +107,9 @@ class Dispatcher:
         """Whether every row is committed."""
         return self.ledger.done
 
-    @property
-    def hopeless(self) -> list[int]:
-        """Units that took too many workers down with them."""
-        most = self.sizing.max_losses
-        return [u for u, n in self._losses.items() if n >= most and not self.ledger.is_done(u)]
+    def death(self, worker: str) -> Death:
+        """What came of the end of ``worker``, which was lost; told once."""
+        return self._ends.pop(worker, Death())
 
     def handle(self, event: Event) -> tuple[Instruction, ...]:
         """Take note of what happened; what the worker it came from is to do now."""
@@ -113,14 +124,18 @@ class Dispatcher:
                 self._gave_up(worker, at, kept)
             case Joined():
                 self._join(event)
+            case Resumed():
+                self._resume(event)
             case Returned(worker, at, spans):
                 self._heard(worker, at)
                 for span in spans:
                     self._back(self.ledger.keep(worker, Span(span.unit, span.start, span.start)))
+                if self._suspects.given_back(worker, spans):
+                    self._set_apart()
             case Left(worker):
-                self._drop(worker)
-            case Lost(worker):
-                self._lost(worker)
+                self._leave(worker)
+            case Lost():
+                self._lost(event)
             case Ticked(at):
                 return self._expire(at)
         return ()
@@ -128,13 +143,24 @@ class Dispatcher:
     # -- workers come and go
 
     def _join(self, event: Joined) -> None:
-        self._drop(event.worker)
+        self._leave(event.worker)
         if event.refusal is not None:
             self._refused[event.worker] = event.refusal
             return
         self._refused.pop(event.worker, None)
         self._members[event.worker] = Member(event.worker)
         self.speeds.join(event.worker, max(event.rate, 1e-6) * self._row_cost)
+
+    def _resume(self, event: Resumed) -> None:
+        self._leave(event.worker)
+        member = self._members[event.worker] = Member(event.worker, returned=True)
+        self.speeds.join(event.worker, max(event.rate, 1e-6) * self._row_cost)
+        self._heard(event.worker, event.at)
+        for span in event.spans:
+            self._pending.came_back(self.ledger.adopt(event.worker, span))
+        holding = self.ledger.holdings.get(event.worker)
+        if holding is not None:
+            member.granted(holding.rows, holding.cost)
 
     def _heard(self, worker: str, at: float) -> Member:
         """A sign of life. Who was thought dead, or never heard of, joins with nothing."""
@@ -158,11 +184,45 @@ class Dispatcher:
         self._seen.pop(worker, None)
         return spans
 
-    def _lost(self, worker: str) -> list[Span]:
-        self._deaths += worker in self._members
+    def _leave(self, worker: str) -> None:
+        """The worker is no more, and nothing is wrong."""
+        self._drop(worker)
+        self._suspects.ended(worker)
+        self._set_apart()
+
+    def _lost(self, event: Lost) -> list[Span]:
+        worker = event.worker
+        member = self._members.get(worker)
+        if member is None:
+            return self._drop(worker)
+        self._deaths += 1
+        self.lost_rows += max(0, member.rows - member.committed)
+        at = self._seen.get(worker, 0.0) if event.at is None else event.at
+        since = at if member.flying_since is None else member.flying_since
+        if event.flights:
+            self._suspects.begun(worker, at)
+        flights = member.flights if event.flights is None else event.flights
         spans = self._drop(worker)
-        self._losses.update({span.unit for span in spans})
+        explained = self._suspects.died_alone(worker, at, self._busy_seconds, event.why)
+        if explained is None:
+            had = common(flights, spans)
+            new = self._suspects.died(had, at - since, self._busy_seconds, event.why)
+            explained = bool(new)
+        self._set_apart()
+        self._ends[worker] = Death(member.committed, explained)
         return spans
+
+    def _set_apart(self) -> None:
+        """Keep suspected rows from everyone, and those that are no more suspected from no one."""
+        if not self._suspects and APART not in self.ledger.holdings:
+            return
+        units = {span.unit for span in self.ledger.release(APART)}
+        for piece in self._suspects.apart:
+            for span in piece.spans:
+                self.ledger.adopt(APART, span)
+                units.add(span.unit)
+        for unit in units:
+            self._pending.came_back(self.ledger.join(unit))
 
     def _expire(self, at: float) -> tuple[Instruction, ...]:
         expired: list[Instruction] = []
@@ -170,7 +230,8 @@ class Dispatcher:
             worker, last = next(iter(self._seen.items()))
             if at - last < self.sizing.patience_seconds:
                 break
-            expired.append(Expired(worker, tuple(self._lost(worker))))
+            lost = Lost(worker, at, f"nothing was heard of it for {at - last:.0f} s")
+            expired.append(Expired(worker, tuple(self._lost(lost))))
         return tuple(expired)
 
     # -- leases
@@ -181,20 +242,54 @@ class Dispatcher:
         member = self._heard(worker, at)
         if self.ledger.done:
             return Done(worker)
+        held = worker in self.ledger.holdings and self.ledger.holdings[worker].rows
+        if member.alone:
+            if held:
+                return Wait(worker)
+            member.alone = False
+            self._suspects.ended(worker)
+            self._set_apart()
+        if (condemned := self._suspects.next_condemned(worker)) is not None:
+            if grant := self._grant(worker, condemned, quarantined=True):
+                return grant
+            self._suspects.given_back(worker, condemned.spans)
         spans = self._takeovers.collect(worker)
         for span in spans:
             self.ledger.hold(worker, span)
+        empty = not held and not spans and (not member.returned or member.idle)
+        while empty and (piece := self._suspects.next_trial(worker)) is not None:
+            if grant := self._grant(worker, piece):
+                member.alone = True
+                return grant
+            self._suspects.ended(worker)
         if not spans and (budget := self._budget(member)) is not None:
             shortest = self.sizing.shortest_seconds * self.speeds.of(worker)
             spans = self._take(worker, budget, shortest)
         if spans:
             for span in spans:
                 member.granted(span.rows, self.ledger.cost(span.unit, span.rows))
-            losses = max(self._losses[s.unit] for s in spans) if self._losses else 0
-            return Grant(worker, tuple(spans), losses)
+            losses, why = self._suspects.losses(spans) if self._suspects else (0, "")
+            return Grant(worker, tuple(spans), losses, why=why)
         if self._pending.peek(worker) is None:
             self._takeovers.promise(member, at)
         return Wait(worker)
+
+    def _grant(self, worker: str, piece: Piece, *, quarantined: bool = False) -> Grant | None:
+        """Lease rows that were set apart; None if none of them is pending any more."""
+        spans: list[Span] = []
+        for span in piece.spans:
+            apart = self.ledger.holdings.get(APART)
+            for key, held in list(apart.pieces.items()) if apart else ():
+                if common((span,), (held.span,)):
+                    self.ledger.keep(APART, Span(*key, key[1]))
+                    self.ledger.hold(worker, held.span)
+                    spans.append(held.span)
+        if not spans:
+            return None
+        member = self._members[worker]
+        for span in spans:
+            member.granted(span.rows, self.ledger.cost(span.unit, span.rows))
+        return Grant(worker, tuple(spans), piece.deaths, quarantined, piece.why)
 
     def _budget(self, member: Member) -> float | None:
         """Predicted cost of the worker's next lease; None if it has enough for now."""
@@ -263,6 +358,8 @@ class Dispatcher:
             return ()
         member = self._heard(event.worker, event.at)
         done = member.report(event)
+        if member.alone and event.flights:
+            self._suspects.begun(event.worker, event.at)
         self._busy_seconds += done.seconds
         self.speeds.note(event.worker, done.cost, done.tokens, done.seconds)
         return self._takeovers.requests(event.worker)
@@ -273,7 +370,9 @@ class Dispatcher:
         self._heard(worker, at)
         given = self.ledger.keep(worker, kept)
         thief = self._takeovers.answered(worker, kept)
-        if given is not None and (thief is None or not self._takeovers.reserve(thief, given)):
+        if given is not None and self._suspects.given_back(worker, (given,)):
+            self._set_apart()
+        elif given is not None and (thief is None or not self._takeovers.reserve(thief, given)):
             self._back(given)
 
     def _back(self, span: Span | None) -> None:
@@ -282,6 +381,8 @@ class Dispatcher:
 
     def _committed(self, span: Span) -> None:
         _, moved, freed = self.ledger.commit(span)
+        if self._suspects:
+            self._suspects.settled(span)
         self._pending.came_back(moved)
         for worker, rows in freed.items():
             if worker in self._members:

@@ -45,7 +45,8 @@ class Asked:
 @dataclass(frozen=True, slots=True)
 class Reported:
     """A heartbeat, with running totals since the worker joined. ``busy_seconds``: that its
-    engine worked; ``active``: rows it has started and not finished."""
+    engine worked; ``active``: rows it has started and not finished; ``flights``: those that its
+    engine may have until the next report (None: not known)."""
 
     worker: str
     at: float
@@ -53,6 +54,18 @@ class Reported:
     busy_seconds: float = 0.0
     tokens: int = 0
     active: int = 0
+    flights: tuple[Span, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """A worker that was there before the dispatcher was: it holds ``spans``. ``rate``: as in
+    ``Joined``."""
+
+    worker: str
+    at: float
+    rate: float
+    spans: tuple[Span, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +103,13 @@ class Left:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """A worker died."""
+    """A worker died, of ``why``. ``flights``: the rows that its engine had (None: as it reported
+    last)."""
 
     worker: str
+    at: float | None = None
+    why: str = ""
+    flights: tuple[Span, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,16 +119,19 @@ class Ticked:
     at: float
 
 
-Event = Joined | Asked | Reported | GaveUp | Committed | Returned | Left | Lost | Ticked
+Event = Joined | Resumed | Asked | Reported | GaveUp | Committed | Returned | Left | Lost | Ticked
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A lease. ``losses``: the most workers that were lost over one of its units."""
+    """A lease. ``losses``: the most engines that died with one of its rows in them, the last of
+    ``why``. ``quarantined``: the rows become error rows, no engine shall see them again."""
 
     worker: str
     spans: tuple[Span, ...]
     losses: int = 0
+    quarantined: bool = False
+    why: str = ""
 
     @property
     def rows(self) -> int:
@@ -166,3 +186,4 @@ class Word(Enum):
 
     WAIT = "wait"
     DONE = "done"
+    STOP = "stop"  # the run is stopping: there will be no more

@@ -117,6 +117,45 @@ class Ledger:
         self.held_rows += piece.rows
         self.held_cost += cost
 
+    def adopt(self, worker: str, span: Span) -> list[Span]:
+        """Those rows of ``span`` that are pending, ``worker`` holds. Returns the pending pieces
+        around them."""
+        unit = span.unit
+        if self._state[unit] == _DONE:
+            return []
+        if self._state[unit] == _WHOLE:
+            self._open_up(unit)
+        around: list[Span] = []
+        for piece in list(self._open[unit]):
+            start, stop = max(piece.start, span.start), min(piece.stop, span.stop)
+            if piece.holder is not None or start >= stop:
+                if piece.holder is None:
+                    around.append(piece.span)
+                continue
+            if piece.start < start:
+                pieces = self._open[unit]
+                pieces.insert(pieces.index(piece) + 1, Piece(unit, start, piece.stop, None))
+                piece.stop = start
+                around.append(piece.span)
+            rest = self.pending_piece(unit, start)
+            self.hold(worker, Span(unit, start, stop))
+            if rest is not None and stop < rest.stop:
+                around.append(Span(unit, stop, rest.stop))
+        return around
+
+    def join(self, unit: int) -> list[Span]:
+        """Make one piece of pending pieces side by side. Returns all pending ones of the unit."""
+        joined: list[Piece] = []
+        for piece in self._open.get(unit, ()):
+            last = joined[-1] if joined else None
+            if last and last.holder is piece.holder is None and last.stop == piece.start:
+                last.stop = piece.stop
+            else:
+                joined.append(piece)
+        if joined:
+            self._open[unit] = joined
+        return [piece.span for piece in joined if piece.holder is None]
+
     def keep(self, worker: str, kept: Span) -> Span | None:
         """``worker`` keeps only ``kept`` of what it held from ``kept.start`` on. Returns what is
         pending thereby; None if it does not hold more than that."""

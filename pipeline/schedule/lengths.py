@@ -74,8 +74,9 @@ class OutputLengths:
             at_risk[0] += lived.sum(0)
             inner = rows > 0
             np.add.at(at_risk, rows[inner], lived[inner])
-        # the prior has come into every bin as a request of its mean length does
-        prior_risk = _PRIOR_WEIGHT * np.exp(-self._prior * self._low)
+        # the prior has come into every bin as a request of its mean length does; not quite none
+        # of it into those far beyond, where a share of nothing would be no number
+        prior_risk = _PRIOR_WEIGHT * np.maximum(np.exp(-self._prior * self._low), 1e-30)
         prior_ends = prior_risk * (1 - np.exp(-self._prior * self._width))
         whole = (ended[0] + prior_ends) / (at_risk[0] + prior_risk)
         alive = np.cumprod(1 - whole)

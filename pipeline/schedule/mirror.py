@@ -34,6 +34,12 @@ class Mirror:
             sequence = Running(request_id, prompt_tokens, tuple(keys), reads_cache)
             self._model.add(sequence)
 
+    def aborted(self, request_ids: Iterable[int]) -> None:
+        """These were taken out of the engine between two steps."""
+        if self.agrees:
+            for request_id in request_ids:
+                self._model.abort(request_id)
+
     def stepped(self, sampled: Iterable[int], ended: Iterable[int], reported_use: float) -> None:
         """The engine made a step: who got a token, whose last it was, the use it reported."""
         if not self.agrees:

@@ -159,7 +159,7 @@ class Rack(Generic[R]):
         self._rates = rates
         starts = range(0, len(rows), rows_per_unit)
         units = [min(rows_per_unit, len(rows) - start) for start in starts]
-        self.dispatcher = Dispatcher(units, sizing=sizing or Sizing(max_losses=1 << 30))
+        self.dispatcher = Dispatcher(units, sizing=sizing or Sizing())
         self._desks = [_Desk(n, card, self._death(0.0)) for n, card in enumerate(cards)]
         self.run_facts = RackRun(up=[[] for _ in cards])
         self._ticked = 0.0

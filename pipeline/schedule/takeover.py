@@ -35,10 +35,18 @@ class Member:
     given_rows: int = 0
     given_cost: float = 0.0
     last: Reported | None = None
+    alone: bool = False  # it tries suspected rows: nothing is taken from it, nothing added
+    flights: tuple[Span, ...] = ()  # that its engine may have
+    flying_since: float | None = None
 
     def granted(self, rows: int, cost: float) -> None:
         self.given_rows += rows
         self.given_cost += cost
+
+    @property
+    def idle(self) -> bool:
+        """Whether it said last that it has begun with nothing that it has not finished."""
+        return self.last is not None and self.active == 0
 
     @property
     def row_cost(self) -> float:
@@ -57,6 +65,10 @@ class Member:
             seconds = 0.0
         self.rows += done
         self.active = event.active
+        if event.flights is not None:
+            self.flights = event.flights
+            if self.flying_since is None and event.flights:
+                self.flying_since = event.at
         self.begun = self.begun or done > 0
         tokens = max(0, event.tokens - last.tokens)
         self.last = event
@@ -94,7 +106,9 @@ class Takeovers:
         return holding.cost * (1 - finished / holding.rows)
 
     def unstarted(self, member: Member) -> float:
-        """Predicted cost of what it holds and has not started."""
+        """Predicted cost of what it holds and has not started, and may be taken from it."""
+        if member.alone:
+            return 0.0
         return max(0.0, self.left(member) - member.active * member.row_cost)
 
     def promise(self, taker: Member, at: float) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from posixpath import normpath
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Discriminator,
@@ -16,6 +16,8 @@ from pydantic import (
     model_validator,
 )
 
+from pipeline.spec.address import check_address
+from pipeline.spec.answer_shape import check_regex, check_schema_size
 from pipeline.spec.sampling import Sampling
 from pipeline.spec.template import Template, TemplateSyntaxError, lookup
 
@@ -23,20 +25,23 @@ ANSWER = "answer"
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+Address = Annotated[str, AfterValidator(check_address)]
 
 
 class Input(_Section):
     """Where the rows come from. ``path``: a file, folder or glob, any fsspec address."""
 
-    path: str | Annotated[tuple[str, ...], Field(min_length=1)]
+    path: Address | Annotated[tuple[Address, ...], Field(min_length=1)]
     format: Literal["parquet", "jsonl", "csv"] | None = None
 
 
 class Output(_Section):
     """Where the dataset goes, and which input columns it carries along (None: all)."""
 
-    path: str
+    path: Address
     keep: tuple[str, ...] | None = None
 
     @field_validator("keep")
@@ -135,6 +140,7 @@ class Label(_Section):
             return None
         from jsonschema import Draft202012Validator, SchemaError
 
+        check_schema_size(value)
         try:
             Draft202012Validator.check_schema(value)
         except SchemaError as e:
@@ -147,10 +153,7 @@ class Label(_Section):
     @classmethod
     def _regex_compiles(cls, value: str | None) -> str | None:
         if value is not None:
-            try:
-                re.compile(value)
-            except re.error as e:
-                raise ValueError(f"not a regular expression: {e}") from None
+            check_regex(value)
         return value
 
 
@@ -171,13 +174,34 @@ class Score(_Section):
         return self.per_token or self.top_k is not None
 
 
+class RehearsedFaults(_Section):
+    """What goes wrong with simulated engines. A TEXT is looked for in the row's prompt.
+
+    ``kill_on``: the process dies; ``hang_on``: a step never ends; ``freeze_on``: the same, and no
+    other thread of the process runs either; ``fail_on``: a step raises; ``refuse_on``: this request alone fails; ``endless_on``: its answer never ends.
+    ``load_out_of_memory_above``, ``step_out_of_memory_above``: sequences that an engine may be
+    loaded for, and that may run at once. ``broken``: engines (from 0) that cannot be loaded.
+    """
+
+    kill_on: str | None = None
+    hang_on: str | None = None
+    freeze_on: str | None = None
+    fail_on: str | None = None
+    refuse_on: str | None = None
+    endless_on: str | None = None
+    load_out_of_memory_above: Annotated[int, Field(ge=1)] | None = None
+    step_out_of_memory_above: Annotated[int, Field(ge=1)] | None = None
+    broken: tuple[int, ...] = ()
+
+
 class SimulatedEngine(_Section):
     """How the simulated engine behaves. Times in seconds, lengths in tokens, blocks of KV."""
 
-    step_seconds: Annotated[float, Field(ge=0)] = 0.0
-    output_tokens: Annotated[int, Field(ge=1)] = 16
-    num_blocks: Annotated[int, Field(ge=64)] = 16_384
-    load_seconds: Annotated[float, Field(ge=0)] = 0.0
+    step_seconds: Annotated[float, Field(ge=0, le=3600)] = 0.0
+    output_tokens: Annotated[int, Field(ge=1, le=1 << 20)] = 16
+    num_blocks: Annotated[int, Field(ge=64, le=1 << 28)] = 16_384
+    load_seconds: Annotated[float, Field(ge=0, le=86_400)] = 0.0
+    faults: RehearsedFaults = RehearsedFaults()
 
 
 class EngineSettings(_Section):
@@ -190,13 +214,13 @@ class EngineSettings(_Section):
     kind: Literal["vllm", "simulated"] = "vllm"
     simulated: SimulatedEngine = SimulatedEngine()
 
-    max_model_len: Annotated[int, Field(ge=16)] | None = None
-    max_num_seqs: Annotated[int, Field(ge=1)] | None = None
-    max_num_batched_tokens: Annotated[int, Field(ge=16)] | None = None
+    max_model_len: Annotated[int, Field(ge=16, le=1 << 24)] | None = None
+    max_num_seqs: Annotated[int, Field(ge=1, le=1 << 16)] | None = None
+    max_num_batched_tokens: Annotated[int, Field(ge=16, le=1 << 24)] | None = None
     block_size: Literal[16, 32, 64, 128] | None = None
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = None
-    kv_cache_memory_bytes: Annotated[int, Field(ge=1 << 20)] | None = None
-    num_gpu_blocks_override: Annotated[int, Field(ge=2)] | None = None
+    kv_cache_memory_bytes: Annotated[int, Field(ge=1 << 20, le=1 << 44)] | None = None
+    num_gpu_blocks_override: Annotated[int, Field(ge=2, le=1 << 28)] | None = None
     # those whose blocks are counted here; fp16 overflows on Gemma 3
     kv_cache_dtype: Literal["auto", "bfloat16", "fp8", "fp8_e4m3", "fp8_e5m2"] | None = None
     dtype: Literal["auto", "bfloat16", "float32"] | None = None
@@ -204,10 +228,10 @@ class EngineSettings(_Section):
     enable_prefix_caching: bool | None = None
     enable_chunked_prefill: bool | None = None
     disable_hybrid_kv_cache_manager: bool | None = None
-    tensor_parallel_size: Annotated[int, Field(ge=1)] | None = None
-    cpu_offload_gb: Annotated[float, Field(ge=0)] | None = None
+    tensor_parallel_size: Annotated[int, Field(ge=1, le=1024)] | None = None
+    cpu_offload_gb: Annotated[float, Field(ge=0, le=1 << 20)] | None = None
     load_format: Literal["auto", "safetensors", "dummy"] | None = None
-    seed: int | None = None
+    seed: Annotated[int, Field(ge=0, lt=1 << 32)] | None = None
 
     def vllm_arguments(self) -> dict[str, Any]:
         """The arguments that were given, for ``vllm.EngineArgs``."""
@@ -223,7 +247,7 @@ class Duplicates(_Section):
     """
 
     answer_once: bool = True
-    store: Annotated[str, Field(min_length=1)] | None = None
+    store: Address | None = None
 
     @model_validator(mode="after")
     def _a_store_is_used(self) -> Self:
@@ -245,11 +269,31 @@ class Resources(_Section):
         return value
 
 
+class Faults(_Section):
+    """How much patience there is with what goes wrong. Operational. Times in seconds.
+
+    ``row_timeout_seconds``: from a row's admission to its engine on, never while it waits;
+    then it is an error row (null: no limit). ``step_timeout_seconds``: an engine with requests
+    that makes no step for so long hangs and is restarted; ``load_timeout_seconds``: the same
+    while it loads. ``grace_seconds``: a run that is stopped finishes what its engines work on,
+    for so long. ``restarts``: of one card's engine without any progress in between, after which
+    the job goes on without the card. ``silence_seconds``: a worker of whom nothing is heard for so
+    long (its machine hangs, the network is cut) is given up and replaced.
+    """
+
+    row_timeout_seconds: Annotated[float, Field(gt=0)] | None = None
+    step_timeout_seconds: Annotated[float, Field(gt=0)] = 600.0
+    load_timeout_seconds: Annotated[float, Field(gt=0)] = 3600.0
+    grace_seconds: Annotated[float, Field(ge=0)] = 30.0
+    restarts: Annotated[int, Field(ge=0)] = 3
+    silence_seconds: Annotated[float, Field(ge=3)] = 30.0
+
+
 class Job(_Section):
     """One batch-inference job: a model, rows, a prompt, a shape of answer, a place for them."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
-    model: Annotated[str, Field(min_length=1)]
+    model: Address
     input: Input
     prompt: Text | None = None
     messages: Messages | None = None
@@ -262,6 +306,7 @@ class Job(_Section):
     engine: EngineSettings = EngineSettings()
     duplicates: Duplicates = Duplicates()
     resources: Resources = Resources()
+    faults: Faults = Faults()
 
     @model_validator(mode="after")
     def _one_prompt(self) -> Self:

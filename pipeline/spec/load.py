@@ -7,13 +7,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from pipeline.errors import UsageError, did_you_mean
 from pipeline.spec.job import Job
-
-_Location = tuple[str | int, ...]
+from pipeline.spec.yaml_text import Location as _Location
+from pipeline.spec.yaml_text import parse, read_text
 
 
 def load_job(path: Path, settings: Iterable[str] = ()) -> Job:
@@ -21,22 +20,9 @@ def load_job(path: Path, settings: Iterable[str] = ()) -> Job:
 
     Raises UsageError naming the file, the line and the mend.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UsageError(f"{path}: no such job file") from None
-    except (OSError, UnicodeDecodeError) as e:
-        raise UsageError(f"{path} cannot be read: {e}") from None
-    lines: dict[_Location, int] = {}
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        content = _construct(node, (), lines, path) if node else {}
-    except yaml.YAMLError as e:
-        mark = getattr(e, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        raise UsageError(f"{path}{where}: not YAML: {getattr(e, 'problem', e)}") from None
-    except RecursionError:
-        raise UsageError(f"{path}: nested too deeply") from None
+    content, lines = parse(read_text(path), str(path))
+    if content is None:
+        content = {}
     if not isinstance(content, dict):
         raise UsageError(f"{path}: a job file is a list of `key: value` lines")
     overridden = [_override(content, setting) for setting in settings]
@@ -56,39 +42,10 @@ def job_from(content: Mapping[str, Any], settings: Iterable[str] = ()) -> Job:
 def line_of(path: Path, key: str) -> str:
     """``path, line N`` for a top-level key, or ``path`` alone: for errors found later."""
     try:
-        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-    except (OSError, yaml.YAMLError):
+        _, lines = parse(read_text(path), str(path))
+    except UsageError:
         return str(path)
-    for name, _ in node.value if isinstance(node, yaml.MappingNode) else ():
-        if name.value == key:
-            return f"{path}, line {name.start_mark.line + 1}"
-    return str(path)
-
-
-def _construct(
-    node: yaml.Node, location: _Location, lines: dict[_Location, int], path: Path
-) -> Any:
-    """Plain Python data, the line of every key on the side; a key given twice is an error."""
-    lines[location] = node.start_mark.line + 1
-    if isinstance(node, yaml.MappingNode):
-        result: dict[Any, Any] = {}
-        for key_node, value_node in node.value:
-            line = key_node.start_mark.line + 1
-            if not isinstance(key_node, yaml.ScalarNode):
-                raise UsageError(f"{path}, line {line}: a key must be a word")
-            key = key_node.value
-            if key in result:
-                raise UsageError(f"{path}, line {line}: {key!r} is given twice")
-            result[key] = _construct(value_node, (*location, key), lines, path)
-            lines[*location, key] = line
-        return result
-    if isinstance(node, yaml.SequenceNode):
-        return [_construct(n, (*location, i), lines, path) for i, n in enumerate(node.value)]
-    constructor = yaml.SafeLoader("")
-    try:
-        return constructor.construct_object(node)
-    except ValueError as e:  # 2026-13-45 looks like a date to YAML and is none
-        raise UsageError(f"{path}, line {node.start_mark.line + 1}: {e}") from None
+    return f"{path}, line {lines[key,]}" if (key,) in lines else str(path)
 
 
 def _override(content: dict[str, Any], setting: str) -> str:
@@ -98,8 +55,11 @@ def _override(content: dict[str, Any], setting: str) -> str:
     if not equals or not all(keys):
         raise UsageError(f"--set {setting}: write --set key.path=value")
     try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError):
+        text.encode()
+        value, _ = parse(text, key_path)
+    except UnicodeEncodeError:
+        raise UsageError(f"--set {key_path}: its value is not UTF-8") from None
+    except UsageError:
         value = text
     if isinstance(value, dict) and None in value.values():
         value = text  # prompt={column} is a template; YAML takes it for a mapping
@@ -121,6 +81,8 @@ def _validate(
     except ValidationError as e:
         problems = [_explain(error, name, lines, overridden) for error in _distinct(e)]
         raise UsageError(problems[0], *problems[1:]) from None
+    except RecursionError:
+        raise UsageError(f"{name}: nested too deeply", "write it flatter") from None
 
 
 def _distinct(error: ValidationError) -> list[Any]:

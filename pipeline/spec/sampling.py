@@ -12,7 +12,14 @@ from pipeline.errors import RowError, RowErrorType, did_you_mean
 
 DEFAULT_MAX_TOKENS = 256
 SAMPLING_COLUMN = "sampling_params"
-_Word = Annotated[str, Field(min_length=1)]
+_MOST = 1 << 30  # of any number of tokens: a context is far smaller
+_MOST_WORDS, _LONGEST_WORD = 256, 1024  # looked for after every token of every answer
+_MOST_CHARACTERS = 1 << 18  # of a row's parameters as JSON
+_SHOWN = 60  # characters of a wrong value
+
+_Word = Annotated[str, Field(min_length=1, max_length=_LONGEST_WORD)]
+_Words = Annotated[tuple[_Word, ...], Field(max_length=_MOST_WORDS)]
+_TokenId = Annotated[int, Field(ge=0, le=_MOST)]
 
 
 class Sampling(BaseModel):
@@ -22,22 +29,22 @@ class Sampling(BaseModel):
     twice) and ``max_tokens`` 256 (16 cuts nearly every answer). Units: tokens.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
-    max_tokens: Annotated[int, Field(ge=1)] = DEFAULT_MAX_TOKENS
-    min_tokens: Annotated[int, Field(ge=0)] = 0
+    max_tokens: Annotated[int, Field(ge=1, le=_MOST)] = DEFAULT_MAX_TOKENS
+    min_tokens: Annotated[int, Field(ge=0, le=_MOST)] = 0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    top_k: Annotated[int, Field(ge=-1)] = 0
+    top_k: Annotated[int, Field(ge=-1, le=_MOST)] = 0
     min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
-    stop: _Word | tuple[_Word, ...] = ()
-    stop_token_ids: tuple[int, ...] = ()
+    stop: _Word | _Words = ()
+    stop_token_ids: Annotated[tuple[_TokenId, ...], Field(max_length=_MOST_WORDS)] = ()
     ignore_eos: bool = False
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
-    repetition_penalty: Annotated[float, Field(gt=0)] = 1.0
-    bad_words: tuple[_Word, ...] = ()
+    repetition_penalty: Annotated[float, Field(ge=0.01, le=100)] = 1.0
+    bad_words: _Words = ()
     include_stop_str_in_output: bool = False
     skip_special_tokens: bool = True
 
@@ -56,6 +63,8 @@ class Sampling(BaseModel):
         if value is None:
             return self
         try:
+            if isinstance(value, str) and len(value) > _MOST_CHARACTERS:
+                raise TypeError(f"{len(value)} characters are too many")
             given = json.loads(value) if isinstance(value, str) else value
             if not isinstance(given, Mapping):
                 raise TypeError(f"expected an object, got {type(given).__name__}")
@@ -63,7 +72,7 @@ class Sampling(BaseModel):
             return Sampling.model_validate(self.model_dump() | changes)
         except ValidationError as e:
             raise RowError(RowErrorType.INVALID_SAMPLING, explain(e)) from None
-        except (ValueError, TypeError) as e:
+        except (ValueError, TypeError, RecursionError) as e:
             raise RowError(RowErrorType.INVALID_SAMPLING, f"{SAMPLING_COLUMN}: {e}") from None
 
     def as_vllm(self) -> dict[str, Any]:
@@ -79,5 +88,11 @@ def explain(error: ValidationError) -> str:
     name = str(first["loc"][0]) if first["loc"] else SAMPLING_COLUMN
     if first["type"] == "extra_forbidden":
         near = did_you_mean(name, Sampling.model_fields)
-        return f"{SAMPLING_COLUMN} has no {name!r}" + (f"; did you mean {near!r}?" if near else "")
-    return f"{SAMPLING_COLUMN}.{name}: {first['msg']}, got {first['input']!r}"
+        hint = f"; did you mean {near!r}?" if near else ""
+        return f"{SAMPLING_COLUMN} has no {_short(name)}{hint}"
+    return f"{SAMPLING_COLUMN}.{name}: {first['msg']}, got {_short(first['input'])}"
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"

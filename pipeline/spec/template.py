@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from jinja2 import StrictUndefined, TemplateError, meta
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2 import StrictUndefined, meta
 
 from pipeline.errors import RowError, RowErrorType
+from pipeline.spec.sandbox import BoundedEnvironment, bounded
 
 Row = Mapping[str, Any]
 
 _TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
-_JINJA = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
+_JINJA = BoundedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
 
 
 class TemplateSyntaxError(ValueError):
@@ -40,8 +40,11 @@ class Template:
         """The row fields that the template uses, in order of first use."""
         if self.jinja:
             try:
+                _ = self._render_jinja  # what parses may still not compile
                 return tuple(sorted(meta.find_undeclared_variables(_JINJA.parse(self.source))))
-            except TemplateError as e:
+            except RecursionError:
+                raise TemplateSyntaxError("Jinja: nested too deeply") from None
+            except Exception as e:  # Python compiles it in the end, and complains in its own ways
                 raise TemplateSyntaxError(f"Jinja: {e}") from e
         return tuple(dict.fromkeys(field for field, _ in self._parts if field is not None))
 
@@ -73,7 +76,7 @@ class Template:
 
     @cached_property
     def _render_jinja(self) -> Callable[..., str]:
-        return _JINJA.from_string(self.source).render
+        return bounded(_JINJA.from_string(self.source).render)
 
     def render(self, row: Row) -> str:
         """The text for one row.
@@ -113,4 +116,9 @@ def as_text(value: Any) -> str:
             return value.decode()
         except UnicodeDecodeError:
             raise RowError(RowErrorType.INVALID_ROW, "a binary field is not UTF-8 text") from None
-    return json.dumps(value, ensure_ascii=False, default=str)
+    try:
+        return json.dumps(value, ensure_ascii=False, default=str)
+    except (ValueError, TypeError, RecursionError) as e:  # keys of bytes, a depth without end
+        raise RowError(
+            RowErrorType.INVALID_ROW, f"a field cannot be written as JSON: {e}"
+        ) from None

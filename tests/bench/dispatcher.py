@@ -1,8 +1,8 @@
 """The dispatcher at scale: `python -m tests.bench.dispatcher`.
 
 1,000 workers and 1,000,000 units of 100 rows: what a grant costs, what the state weighs, and how
-long a restart from commit records takes: the rebuild of the state for all of them, and reading
-real records from a real folder (fewer, for the disk's sake, and scaled up).
+long the rebuild of the state for all of them takes when it is restarted. For reading their commit
+records see ``tests.bench.resume``.
 """
 
 from __future__ import annotations
@@ -11,18 +11,13 @@ import argparse
 import gc
 import json
 import random
-import shutil
 import statistics
-import tempfile
 import time
 import tracemalloc
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.data.dataset import COMMITS, CommitRecord, Dataset
-from pipeline.data.storage import LocalStorage
-from pipeline.data.tally import Tally
 from pipeline.data.units import Unit
 from pipeline.fleet.coordinator import Coordinator
 from pipeline.schedule.dispatcher import Dispatcher, Sizing
@@ -151,34 +146,10 @@ def rebuild(units: int) -> float:
     return time.perf_counter() - started
 
 
-def _records(count: int) -> Iterator[CommitRecord]:
-    tally = Tally(rows=_ROWS, prompt_tokens=9000, completion_tokens=4000)
-    tally.labels.update(positive=60, negative=40)
-    tally.finish_reasons.update(stop=100)
-    for bucket in (64, 128, 256):
-        tally.prompt_lengths[bucket] = tally.completion_lengths[bucket] = 33
-    for unit in _units(count):
-        yield CommitRecord(unit.id, "a" * 16, unit.file_name, 12345, "0" * 64, tally)
-
-
-def reading(count: int, folder: Path) -> dict[str, float]:
-    """Seconds to read ``count`` real commit records."""
-    storage = LocalStorage(folder)
-    (folder / COMMITS).mkdir(parents=True)
-    for record in _records(count):
-        (folder / COMMITS / f"{record.unit}.json").write_bytes(record.encode())
-    started = time.perf_counter()
-    commits = Dataset(storage).state().commits
-    took = time.perf_counter() - started
-    assert len(commits) == count
-    return {"records": count, "seconds": took, "seconds_for_a_million": took * 1e6 / count}
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workers", type=int, default=1000)
     parser.add_argument("--units", type=int, default=1_000_000)
-    parser.add_argument("--records", type=int, default=100_000, help="real files to read")
     parser.add_argument("--save", action="store_true", help=f"write {_RESULTS.name}")
     given = parser.parse_args(arguments)
     results: dict[str, Any] = {"workers": given.workers, "units": given.units}
@@ -194,16 +165,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print("state  " + "  ".join(f"{k} {v:.0f}" for k, v in results["memory"].items()), flush=True)
     results["rebuild_seconds"] = rebuild(given.units)
     print(f"rebuild of {given.units:,} units {results['rebuild_seconds']:.1f} s", flush=True)
-    folder = Path(tempfile.mkdtemp(prefix="rackmill-records-"))
-    try:
-        results["reading"] = reading(given.records, folder)
-    finally:
-        shutil.rmtree(folder)
-    r = results["reading"]
-    print(
-        f"reading {r['records']:,} records {r['seconds']:.1f} s: "
-        f"{r['seconds_for_a_million']:.0f} s for a million"
-    )
     if given.save:
         _RESULTS.write_text(json.dumps(results, indent=1) + "\n")
 

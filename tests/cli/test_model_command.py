@@ -11,9 +11,9 @@ from gguf import GGMLQuantizationType
 
 from pipeline.model.catalogue import MODELS, PRECISIONS
 from pipeline.model.store import ModelFolder, store_root
-from tests.conftest import Finished
 from tests.hub import Hub
 from tests.model import tiny_checkpoint, tiny_gguf
+from tests.processes import Finished
 
 Ask = Callable[..., Finished]
 CHECKPOINT = "someone/gemma-3-tiny-it"

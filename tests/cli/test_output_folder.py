@@ -72,13 +72,15 @@ def test_output_of_a_different_job_is_refused_and_the_difference_named(
     assert "--fresh" in result.err
 
 
-def test_changed_input_is_a_different_job(ask, tmp_path: Path, write_shards) -> None:
+def test_changed_input_is_said_and_done_again(ask, tmp_path: Path, write_shards) -> None:
     job = Case(()).write(tmp_path).name
     assert ask("run", job, "--rows", "0").code == 0
     write_shards(tmp_path / "rows", 41)
+    planned = ask("plan", job, "--rows", "0", "--json")
+    assert [c["rows"] for c in planned.json["input_changes"]["changed"]] == [41]
     result = ask("run", job, "--rows", "0")
-    assert result.code == 2
-    assert "input changed" in result.err
+    assert result.code == 0, result.err
+    assert "shard-0.parquet (40 → 41 rows" in result.err
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from pipeline.data.storage import LocalStorage, ObjectStorage, Storage
+from pipeline.data.storage import Storage, open_storage
 from pipeline.model.tokenizer import Tokenizer
 from tests.samples import CHAT_TEMPLATE, write_tokenizer
 
@@ -23,7 +23,7 @@ def memory() -> Iterator[str]:
 @pytest.fixture(params=["local", "object"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path, memory: str) -> Storage:
     """Each kind of storage in turn, at a folder that is not there yet."""
-    return LocalStorage(tmp_path / "run") if request.param == "local" else ObjectStorage(memory)
+    return open_storage(str(tmp_path / "run") if request.param == "local" else memory)
 
 
 @pytest.fixture(scope="session")

@@ -107,7 +107,7 @@ def test_a_commit_record_survives_its_file() -> None:
     tally = Tally(rows=3, failed=1, prompt_tokens=9)
     tally.prompt_lengths[16] = 2
     tally.confusion["good\tbad"] = 1
-    record = CommitRecord("u", "a", "f", 5, "s", tally)
+    record = CommitRecord("u", "a", FIRST.file_name, 5, "s", tally)
 
     assert CommitRecord.decode(record.encode()) == record
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from safetensors.numpy import save_file
 
 import pipeline
 from pipeline import Job, UsageError
@@ -179,12 +181,13 @@ class TestResume:
         with pytest.raises(UsageError, match="different job: prompt changed"):
             plan_of(folder, prompt="{text}!")
 
-    def test_other_rows_are_refused_with_what_changed(self, folder: Path) -> None:
+    def test_other_rows_are_done_again_and_the_change_is_said(self, folder: Path) -> None:
         self.commit(plan_of(folder), 1)
         pq.write_table(pa.Table.from_pylist(TWEETS[:9]), folder / "in.parquet")
 
-        with pytest.raises(UsageError, match="different job: input changed"):
-            plan_of(folder)
+        plan = plan_of(folder)
+        assert (plan.reused.rows, plan.rows_left) == (0, 9)
+        assert "in.parquet (300 → 9 rows" in plan.changes.lines()[0]
 
     def test_more_rows_go_on_from_fewer(self, folder: Path) -> None:
         """Whole units are kept; the one that was cut short is done again."""
@@ -212,7 +215,7 @@ class TestResume:
 
     def test_other_weights_are_refused_with_what_changed(self, folder: Path) -> None:
         self.commit(plan_of(folder), 1)
-        (folder / "model" / "more.safetensors").write_bytes(b"weights")
+        save_file({"more": np.ones(4, np.float32)}, folder / "model/more.safetensors")
 
         with pytest.raises(UsageError, match="different job: model changed"):
             plan_of(folder)

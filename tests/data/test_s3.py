@@ -1,7 +1,8 @@
-"""The commit protocol against a real S3 server on loopback."""
+"""The commit protocol against real S3 servers on loopback."""
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,41 +14,49 @@ import pytest
 from pipeline.data.answer_store import AnswerStore
 from pipeline.data.dataset import Dataset
 from pipeline.data.results import RowResult
-from pipeline.data.storage import ObjectStorage, open_storage
+from pipeline.data.storage import Storage, check_exclusive, open_storage
 from pipeline.data.tally import Tally
 from pipeline.data.units import Unit
+from pipeline.errors import CommitFailed, StorageFailed
+from tests.data.s3_servers import CREDENTIALS, NAMES, make_bucket, s3_server
 
 UNIT = Unit("u1", 0, 0, 2)
 
 
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+@pytest.fixture(scope="module", params=NAMES)
+def endpoint(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    with s3_server(request.param, tmp_path_factory.mktemp(request.param)) as address:
+        make_bucket(address)
+        yield address
 
 
 @pytest.fixture
-def storage(
-    endpoint: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> ObjectStorage:
-    import boto3
+def no_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Credentials, and an endpoint where nobody listens."""
+    import s3fs
 
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    s3fs.S3FileSystem.clear_instance_cache()  # those of another endpoint
+    yield
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+@pytest.fixture
+def at_endpoint(no_server: None, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-    boto3.client("s3").create_bucket(Bucket="bucket")
-    opened = open_storage(f"s3://bucket/{request.node.name}")
-    assert isinstance(opened, ObjectStorage)
-    return opened
 
 
-def test_of_many_creations_at_once_exactly_one_wins(storage: ObjectStorage) -> None:
+@pytest.fixture
+def storage(at_endpoint: None, request: pytest.FixtureRequest) -> Storage:
+    name = request.node.name.replace("[", "-").replace("]", "")
+    return open_storage(f"s3://bucket/{name}")
+
+
+def test_of_many_creations_at_once_exactly_one_wins(storage: Storage) -> None:
     with ThreadPoolExecutor(8) as pool:
         won = list(pool.map(lambda i: storage.create("record", f"{i}".encode()), range(16)))
 
@@ -55,7 +64,23 @@ def test_of_many_creations_at_once_exactly_one_wins(storage: ObjectStorage) -> N
     assert storage.read("record") == str(won.index(True)).encode()
 
 
-def test_a_second_attempt_at_a_unit_gets_the_first_ones_record(storage: ObjectStorage) -> None:
+def test_it_creates_exclusively(storage: Storage) -> None:
+    check_exclusive(storage, "state")
+
+    assert storage.files("state") == []
+
+
+def test_many_files_are_read_at_once(storage: Storage) -> None:
+    for number in range(20):
+        storage.replace(f"state/{number}", str(number).encode())
+
+    paths = [*storage.names("state"), "state/absent"]
+    wanted = [path.rpartition("/")[2].encode() for path in paths[:-1]]
+    assert len(wanted) == 20
+    assert storage.read_many(paths) == [*wanted, None]
+
+
+def test_a_second_attempt_at_a_unit_gets_the_first_ones_record(storage: Storage) -> None:
     dataset = Dataset(storage)
     first = dataset.commit(UNIT, pa.table({"a": [1, 2]}), Tally(rows=2), {})
     second = dataset.commit(UNIT, pa.table({"a": [3, 4]}), Tally(rows=2), {})
@@ -65,7 +90,7 @@ def test_a_second_attempt_at_a_unit_gets_the_first_ones_record(storage: ObjectSt
     assert storage.files("_rackmill/attempts") == []
 
 
-def test_the_dataset_opens_as_one(storage: ObjectStorage, endpoint: str) -> None:
+def test_the_dataset_opens_as_one(storage: Storage, endpoint: str) -> None:
     dataset = Dataset(storage)
     dataset.claim({"fingerprint": "f", "parts": {}})
     dataset.commit(UNIT, pa.table({"a": [1, 2]}), Tally(rows=2), {})
@@ -79,7 +104,7 @@ def test_the_dataset_opens_as_one(storage: ObjectStorage, endpoint: str) -> None
     assert read.to_table().column("a").to_pylist() == [1, 2, 3, 4]
 
 
-def test_a_crash_before_publishing_is_made_good(storage: ObjectStorage) -> None:
+def test_a_crash_before_publishing_is_made_good(storage: Storage) -> None:
     dataset = Dataset(storage)
     record = dataset.commit(UNIT, pa.table({"a": [1, 2]}), Tally(rows=2), {})
     storage.publish(record.file, record.attempt_path)
@@ -89,10 +114,32 @@ def test_a_crash_before_publishing_is_made_good(storage: ObjectStorage) -> None:
     assert [path for path, _ in storage.files("")] == [UNIT.file_name]
 
 
-def test_answers_are_shared_through_it(storage: ObjectStorage) -> None:
+def test_answers_are_shared_through_it(storage: Storage) -> None:
     result = RowResult(completion="x", finish_reason="stop", key=bytes(range(16)))
     AnswerStore(storage, "answers").keep("unit", [result])
     another = AnswerStore(storage, "answers")
     another.refresh()
 
     assert another.find([bytes(range(16)), bytes(16)]) == {result.key: result}
+
+
+def test_a_bucket_that_is_not_there_is_said(at_endpoint: None) -> None:
+    storage = open_storage("s3://nowhere/run")
+
+    assert storage.read("a") is None
+    with pytest.raises(CommitFailed, match="bucket does not exist"):
+        storage.create("a", b"")
+
+
+def test_a_name_that_s3_does_not_allow_is_said(at_endpoint: None) -> None:
+    with pytest.raises(CommitFailed):
+        open_storage("s3://No_Bucket!/run").create("a", b"")
+
+
+def test_a_server_that_is_not_there_is_said(no_server: None) -> None:
+    storage = open_storage("s3://bucket/run", patience_seconds=0)
+
+    with pytest.raises(StorageFailed, match="Could not connect") as caught:
+        storage.read("a")
+    assert isinstance(caught.value.__cause__, OSError)
+    assert caught.value.__cause__.errno == errno.EIO

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 
 import pytest
 
 from pipeline import CommitFailed, UsageError
-from pipeline.data.storage import LocalStorage, ObjectStorage, Storage, open_storage
+from pipeline.data.local_storage import LocalStorage
+from pipeline.data.object_storage import ObjectStorage
+from pipeline.data.patient_storage import PatientStorage
+from pipeline.data.storage import Storage, check_exclusive, open_storage
 
 
 def fill(content: bytes):
@@ -34,29 +36,9 @@ def test_creating_leaves_one_file(storage: Storage) -> None:
     assert storage.files("state") == [("state/a", 3)]
 
 
-def test_of_many_who_create_one_file_exactly_one_wins(tmp_path: Path) -> None:
-    storage = LocalStorage(tmp_path)
-    start = threading.Barrier(16)
-    won: list[int] = []
-
-    def create(number: int) -> None:
-        start.wait()
-        if storage.create("a", str(number).encode()):
-            won.append(number)
-
-    threads = [threading.Thread(target=create, args=(n,)) for n in range(16)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-    assert len(won) == 1
-    assert storage.read("a") == str(won[0]).encode()
-
-
 def test_an_object_store_that_repeats_ones_own_success_is_a_success(memory: str) -> None:
     """A request whose answer was lost is sent again, and finds its own object."""
-    storage = ObjectStorage(memory)
+    storage = open_storage(memory)
     storage.create("a", b"mine")
 
     assert storage.create("a", b"mine") is True
@@ -150,14 +132,64 @@ def test_a_relative_address_is_the_folder_and_the_path(tmp_path: Path, memory: s
 def test_a_local_address_is_a_local_folder(tmp_path: Path, form: str) -> None:
     opened = open_storage(form.format(tmp_path))
 
-    assert isinstance(opened, LocalStorage)
-    assert opened.root == tmp_path
+    assert isinstance(opened, PatientStorage)
+    assert isinstance(opened.inner, LocalStorage)
+    assert opened.inner.root == tmp_path
 
 
 def test_another_address_is_an_object_store(memory: str) -> None:
-    assert isinstance(open_storage(memory), ObjectStorage)
+    opened = open_storage(memory)
+
+    assert isinstance(opened, PatientStorage)
+    assert isinstance(opened.inner, ObjectStorage)
 
 
 def test_a_protocol_nobody_knows_is_refused() -> None:
     with pytest.raises(UsageError, match=r"output\.path"):
         open_storage("nonsense://bucket/run")
+
+
+def test_many_files_are_read_in_the_order_asked_for(storage: Storage) -> None:
+    for path in ("state/a", "state/b"):
+        storage.replace(path, path.encode())
+
+    asked = ["state/b", "state/absent", "state/a"]
+    assert storage.read_many(asked) == [b"state/b", None, b"state/a"]
+    assert storage.read_many([]) == []
+
+
+def test_a_file_of_any_size_is_read_whole(storage: Storage) -> None:
+    content = bytes(range(256)) * 1024
+    storage.replace("a", content)
+
+    assert storage.read("a") == content
+
+
+def test_names_are_those_of_the_files_of_one_folder(storage: Storage) -> None:
+    for path in ("b", "a", "deep/c"):
+        storage.replace(path, path.encode())
+
+    assert sorted(storage.names("")) == ["a", "b"]
+    assert storage.names("deep") == ["deep/c"]
+    assert storage.names("absent") == []
+
+
+def test_a_storage_that_creates_exclusively_passes_the_probe(storage: Storage) -> None:
+    check_exclusive(storage, "state")
+
+    assert storage.files("state") == []
+
+
+def test_a_storage_that_does_not_is_refused(memory: str) -> None:
+    """As S3 servers do that know nothing of If-None-Match."""
+
+    class Careless(ObjectStorage):
+        def create(self, path: str, content: bytes) -> bool:
+            self.replace(path, content)
+            return True
+
+    storage = PatientStorage(Careless(memory))
+
+    with pytest.raises(UsageError, match="does not create files exclusively"):
+        check_exclusive(storage, "state")
+    assert storage.files("state") == []

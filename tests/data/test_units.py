@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.data.shards import Shard
-from pipeline.data.units import Unit, cut, halves, leaves, part, predicted_costs, unit_rows
+from pipeline.data.units import (
+    Unit,
+    cut,
+    halves,
+    leaves,
+    part,
+    predicted_costs,
+    recut,
+    starts_of,
+    unit_rows,
+)
+from pipeline.errors import JobFailed
 from tests.samples import quick
 
 ROW_COUNTS = st.lists(st.integers(0, 3000), min_size=1, max_size=5)
@@ -119,7 +133,7 @@ def test_units_are_powers_of_two_within_bounds(total: int) -> None:
 
 
 def test_larger_inputs_have_larger_units() -> None:
-    assert [unit_rows(n) for n in (0, 8192, 8193, 10**6, 10**9)] == [128, 128, 256, 4096, 4096]
+    assert [unit_rows(n) for n in (0, 16_383, 16_384, 10**6, 10**9)] == [128, 128, 256, 4096, 4096]
 
 
 class TestCosts:
@@ -170,3 +184,25 @@ class TestParts:
 
         found = [(u.start, u.stop) for u in leaves(self.UNIT, cuts)]
         assert found == [(128, 130), (130, 200), (200, 210), (210, 256)]
+
+
+@quick
+@given(shards(), st.data())
+def test_units_are_found_again_from_what_a_manifest_keeps(
+    files: list[Shard], data: st.DataObject
+) -> None:
+    """Without the row groups that decided where they begin."""
+    sizes = data.draw(st.lists(UNIT_ROWS, min_size=len(files), max_size=len(files)))
+    limit = data.draw(st.integers(0, sum(s.rows for s in files)))
+    units = cut(files, sizes, limit)
+    bare = [replace(s, boundaries=()) for s in files]
+
+    assert recut(bare, starts_of(files, units, sizes), sizes, limit) == units
+
+
+def test_a_cut_outside_of_its_unit_is_refused() -> None:
+    [unit] = cut([shard(0, 100)], 128)
+
+    for at in (0, 100, 101, -1):
+        with pytest.raises(JobFailed, match="damaged"):
+            list(leaves(unit, {unit.id: at}))

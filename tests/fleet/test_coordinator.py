@@ -7,8 +7,8 @@ import pytest
 from pipeline.data.dataset import CommitRecord
 from pipeline.data.tally import Tally
 from pipeline.data.units import Unit, part
-from pipeline.fleet.coordinator import Coordinator
-from pipeline.fleet.work import GiveUpRows, Progress
+from pipeline.fleet.coordinator import Coordinator, Loss
+from pipeline.fleet.work import GiveUpRows, Lease, Progress
 from pipeline.schedule.dispatcher import Sizing
 from pipeline.schedule.leases import Word
 
@@ -42,14 +42,20 @@ def record(unit: Unit) -> CommitRecord:
     return CommitRecord(unit.id, "x", unit.file_name, 1, "0" * 64, Tally(rows=unit.rows))
 
 
+def units(answer: Lease | Word) -> tuple[Unit, ...]:
+    assert isinstance(answer, Lease)
+    return answer.units
+
+
 def test_a_lease_is_units_of_the_input(clock: Clock) -> None:
-    assert coordinator(clock).acquire("a") == tuple(UNITS)
+    assert coordinator(clock).acquire("a") == Lease(tuple(UNITS))
 
 
 def test_what_is_left_of_a_unit_is_leased_as_a_part_of_it(clock: Clock) -> None:
     lease = coordinator(clock, (0, 20, 100), (2, 0, 60)).acquire("a")
 
-    assert lease == (part(UNITS[0], 0, 20), part(UNITS[2], 60, 100), UNITS[1])
+    units = (part(UNITS[0], 0, 20), part(UNITS[2], 60, 100), UNITS[1])
+    assert lease == Lease(units)
 
 
 def test_a_run_is_done_when_all_rows_are_committed_whatever_their_units(clock: Clock) -> None:
@@ -69,34 +75,66 @@ def test_a_run_is_done_when_all_rows_are_committed_whatever_their_units(clock: C
 def test_a_worker_that_is_last_is_asked_for_rows_of_the_shard(clock: Clock) -> None:
     sizing = Sizing(longest_seconds=1000, shortest_seconds=10, shares=0.1)
     made = coordinator(clock, (0, 0, 130), workers="ab", sizing=sizing)
-    [lease] = made.acquire("a")
-    assert isinstance(lease, Unit)
-    [other] = made.acquire("b")
-    assert isinstance(other, Unit)
+    [lease] = units(made.acquire("a"))
+    [other] = units(made.acquire("b"))
     made.commit([record(other)])
     assert made.acquire("b") is Word.WAIT
 
-    [asked] = made.heartbeat("a", Progress(), active=5)
+    [asked] = made.heartbeat("a", Progress(), active=5).give_up
     assert isinstance(asked, GiveUpRows)
     assert asked.unit == lease
     made.gave_up("a", lease, asked.keep)
-    assert made.acquire("b") == (part(UNITS[2], asked.keep, lease.stop),)
+    assert made.acquire("b") == Lease((part(UNITS[2], asked.keep, lease.stop),))
 
 
 def test_a_worker_of_whom_nothing_is_heard_is_told_of_once(clock: Clock) -> None:
     made = coordinator(clock)
     made.acquire("a")
-    clock.now = 40.0
 
-    assert made.snapshot().silent == ("a",)
-    assert made.snapshot().silent == ()
+    told = []
+    for clock.now in range(40):
+        told += made.snapshot().silent
+    assert told == ["a"]
 
 
-def test_a_unit_that_takes_too_many_workers_along_is_named(clock: Clock) -> None:
+def test_the_last_words_of_a_worker_say_what_its_engine_had(clock: Clock) -> None:
     made = coordinator(clock, (0, 0, 130))
-    for _ in range(3):
-        made.join("a", "card")
-        made.acquire("a")
-        hopeless = made.worker_lost("a")
+    for worker in ("a", "a.1"):
+        made.join(worker, "card")
+        made.acquire(worker)
+        made.heartbeat(worker, Progress(), active=50, flights=[(2, 0, 50)])
+        made.engine_failed(worker, "it fell over", [(2, 40, 41)])
+        loss = made.worker_lost(worker, "its process died")
 
-    assert hopeless == ["c"]
+    assert loss == Loss("it fell over", explained=True)
+    made.join("a.2", "card")
+    assert made.acquire("a.2") == Lease((part(UNITS[2], 40, 41),), losses=2, why="it fell over")
+
+
+def test_a_worker_that_was_lost_for_want_of_memory_accuses_no_row(clock: Clock) -> None:
+    made = coordinator(clock, (0, 0, 130))
+    for worker in ("a", "a.1", "a.2"):
+        made.join(worker, "card")
+        assert made.acquire(worker) == Lease((UNITS[2],))
+        made.engine_failed(worker, "out of memory", [(2, 40, 41)])
+        assert made.worker_lost(worker, "", blameless=True) == Loss("out of memory")
+
+
+def test_what_is_to_be_said_aloud_is_said_once(clock: Clock) -> None:
+    made = coordinator(clock)
+    made.note("a", "waiting for the card's memory")
+
+    assert made.snapshot().notes == ("a: waiting for the card's memory",)
+    assert made.snapshot().notes == ()
+
+
+def test_after_sleeping_itself_it_gives_workers_time_to_be_heard(clock: Clock) -> None:
+    made = coordinator(clock)
+    made.acquire("a")
+    made.snapshot()
+    clock.now = 3600.0  # the machine was suspended, or Ctrl-Z was pressed
+
+    assert made.snapshot().silent == ()
+    made.heartbeat("a", Progress())
+    clock.now = 3606.0
+    assert made.snapshot().silent == ()

@@ -18,7 +18,7 @@ from pipeline.data.tally import Tally
 from pipeline.data.units import Unit
 from pipeline.engine.load import load_engine
 from pipeline.fleet.answer_once import AnswerStage
-from pipeline.fleet.work import Progress, RowSource, WorkerSpec
+from pipeline.fleet.work import Lease, Progress, RowSource, WorkerSpec
 from pipeline.fleet.worker import work
 from pipeline.schedule.leases import Word
 from tests.samples import job, write_model
@@ -34,8 +34,8 @@ class Alone:
     units: list[Unit]
     records: list[CommitRecord] = field(default_factory=list)
 
-    def acquire(self) -> tuple[Unit, ...] | Word:
-        return (self.units.pop(0),) if self.units else Word.DONE
+    def acquire(self) -> Lease | Word:
+        return Lease((self.units.pop(0),)) if self.units else Word.DONE
 
     def committed(self, records: Sequence[CommitRecord]) -> None:
         self.records += records
@@ -44,6 +44,15 @@ class Alone:
         pass
 
     def heartbeat(self, progress: Progress) -> None:
+        pass
+
+    def announce(self) -> None:
+        pass
+
+    def engine_failed(self, why: str, rows: Sequence[tuple[int, int, int]]) -> None:
+        pass
+
+    def note(self, line: str) -> None:
         pass
 
 

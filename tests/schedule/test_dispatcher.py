@@ -186,32 +186,29 @@ class TestWorkers:
         assert isinstance(answer, Grant)
         assert answer.spans[0] == Span(0, 0, 50)
 
-    def test_a_lease_says_how_many_workers_were_lost_over_it(self) -> None:
+    def test_a_lease_says_how_many_engines_died_with_its_rows(self) -> None:
         made = dispatcher([5])
-        for losses in range(3):
-            made.handle(Joined("a", 0.0))
-            assert ask(made) == Grant("a", (Span(0, 0, 5),), losses)
-            made.handle(Lost("a"))
+        ask(made)
+        made.handle(Reported("a", 1.0, active=2, flights=(Span(0, 0, 2),)))
+        made.handle(Lost("a", 2.0, "it fell over"))
 
-    def test_a_unit_that_takes_too_many_workers_along_is_hopeless(self) -> None:
-        made = dispatcher([5, 5], sizing=Sizing(max_losses=2))
-        for worker in "ab":
-            made.handle(Joined(worker, 0.0, rate=1.0))
-            assert made.hopeless == []
-            ask(made, worker)
-            made.handle(Lost(worker))
+        assert ask(made, "b") == Grant("b", (Span(0, 0, 5),), losses=1, why="it fell over")
 
-        assert made.hopeless == [0, 1]
-        made.handle(Committed(Span(0, 0, 5)))
-        assert made.hopeless == [1]
+    def test_rows_that_an_engine_had_not_begun_with_are_no_loss(self) -> None:
+        made = dispatcher([5])
+        ask(made)
+        made.handle(Reported("a", 1.0, flights=()))
+        made.handle(Lost("a", 2.0))
+
+        assert ask(made, "b") == Grant("b", (Span(0, 0, 5),))
 
     @pytest.mark.parametrize("event", [Left("a"), Returned("a", 0.0, (Span(0, 0, 5),))])
     def test_leaving_and_giving_back_are_no_loss(self, event: Event) -> None:
-        made = dispatcher([5], ("a", 1.0), sizing=Sizing(max_losses=1))
+        made = dispatcher([5], ("a", 1.0))
         ask(made)
+        made.handle(Reported("a", 0.0, active=5, flights=(Span(0, 0, 5),)))
         made.handle(event)
 
-        assert made.hopeless == []
         assert ask(made, "b") == Grant("b", (Span(0, 0, 5),))
 
     def test_a_lease_expires_when_nothing_is_heard(self) -> None:
@@ -220,7 +217,7 @@ class TestWorkers:
 
         assert made.handle(Ticked(29.0)) == ()
         assert made.handle(Ticked(30.0)) == (Expired("a", (Span(0, 0, 5),)),)
-        assert ask(made, "b", 30.0) == Grant("b", (Span(0, 0, 5),), losses=1)
+        assert ask(made, "b", 30.0) == Grant("b", (Span(0, 0, 5),))
 
     def test_a_heartbeat_renews_the_lease(self) -> None:
         made = dispatcher([5], ("a", 1.0))
@@ -241,7 +238,7 @@ class TestWorkers:
         ask(made)
         made.handle(Ticked(100.0))
 
-        assert ask(made, "a", 101.0) == Grant("a", (Span(0, 0, 5),), losses=1)
+        assert ask(made, "a", 101.0) == Grant("a", (Span(0, 0, 5),))
 
     def test_a_late_commit_ends_the_lease_of_who_does_the_rows_again(self) -> None:
         made = dispatcher([5], ("a", 1.0), ("b", 1.0))
@@ -259,7 +256,7 @@ class TestWorkers:
         made.handle(Lost("a"))
         made.handle(Committed(Span(0, 10, 20)))
 
-        assert ask(made, "b") == Grant("b", (Span(0, 0, 10), Span(0, 20, 50)), losses=1)
+        assert ask(made, "b") == Grant("b", (Span(0, 0, 10), Span(0, 20, 50)))
 
     def test_leases_are_shorter_where_workers_die_often(self) -> None:
         made = dispatcher([10_000] * 9, ("a", 1.0))
@@ -351,7 +348,7 @@ class TestTakeover:
         made.handle(Reported("fast", 50.0, 60, 20.0))
         made.handle(Ticked(51.0))
 
-        assert ask(made, "fast", 51.0) == Grant("fast", (Span(0, 0, 60),), losses=1)
+        assert ask(made, "fast", 51.0) == Grant("fast", (Span(0, 0, 60),))
 
     def test_who_works_takes_everything_from_one_whose_engine_still_loads(self) -> None:
         made = dispatcher([60, 60], ("loading", 1.0), ("fast", 1.0), sizing=WHOLE)

@@ -105,6 +105,16 @@ def test_the_speed_of_the_simulated_engine_does_not() -> None:
     assert fingerprint(slow) == fingerprint(fast)
 
 
+@pytest.mark.parametrize("rehearsed", [None, {"kill_on": "x"}, {"load_out_of_memory_above": 8}])
+def test_how_patient_a_run_is_and_what_it_rehearses_does_not(rehearsed: Any) -> None:
+    faults = {"row_timeout_seconds": 9, "step_timeout_seconds": 9, "restarts": 0}
+    one = job(engine={"kind": "simulated"})
+    simulated = {"faults": rehearsed} if rehearsed else {}
+    other = job(engine={"kind": "simulated", "simulated": simulated}, faults=faults)
+
+    assert fingerprint(one) == fingerprint(other)
+
+
 def test_a_default_that_is_spelled_out_leaves_it_as_it_is() -> None:
     assert fingerprint(job(sampling={"temperature": 0, "max_tokens": 256})) == fingerprint(job())
 

@@ -1,0 +1,63 @@
+"""`rackmill cancel`: stops the run that works on an output, wherever it runs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.console import make_console, print_json
+
+_out = make_console()
+_err = make_console(stderr=True)
+
+
+def cancel_command(
+    output: Annotated[
+        str, typer.Argument(metavar="OUTPUT", help="The output folder of the run, any address.")
+    ],
+    grace: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="SECONDS",
+            help="For what is in flight; by default faults.grace_seconds of its job.",
+        ),
+    ] = None,
+    wait: Annotated[bool, typer.Option(help="Until it has stopped.")] = True,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")
+    ] = False,
+) -> None:
+    """Stop a run gracefully: what is in flight is finished and committed. Exit 0: none is alive
+    (--no-wait: it was asked); 1: it did not stop; 2: there is no such output."""
+    from pipeline.fleet.cancel import cancel
+    from pipeline.units import count
+
+    result = cancel(
+        output,
+        grace_seconds=grace,
+        wait=wait,
+        note=lambda line: _err.print(f"  {line}", style="dim", markup=False),
+    )
+    if as_json:
+        print_json(result.as_json())
+        return
+    run = result.run
+    if not result.was_alive:
+        _out.print(f"no run is at work on {result.output}", markup=False)
+    elif not result.waited:
+        _out.print(f"asked to stop; how far it is: rackmill status {output}", markup=False)
+        return
+    if run is None:
+        return
+    state = "died" if result.died else "failed" if run.state == "failed" else "stopped"
+    left = run.rows - run.rows_done
+    if run.state == "ended":
+        _out.print(f"the job is done: {run.course}", markup=False)
+        return
+    when = f" after {result.seconds:.1f} s" if result.was_alive else ""
+    _out.print(f"{state}{when}: {run.course}, {count(left)} are left", markup=False)
+    if run.message and run.state == "failed":
+        _out.print(f"  {run.message}", markup=False)
+    _out.print("  rackmill run with the same job goes on from there", markup=False)

@@ -1,0 +1,49 @@
+"""`rackmill clean`: removes what runs left lying beside a dataset."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.console import make_console, print_json
+from pipeline.cli.status import Json, OutputFolder
+
+
+def clean_command(
+    output: OutputFolder,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be removed.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Remove abandoned attempts, half-written files and records of old runs; never anything that
+    a commit record names. Exit 1 while a run is at work there: nothing is touched then."""
+    from pipeline.data.clean import find_litter, remove, summed_up
+    from pipeline.data.dataset import Dataset
+    from pipeline.data.storage import open_storage
+    from pipeline.units import plural, size
+
+    dataset = Dataset(open_storage(output))
+    litter = find_litter(dataset)
+    if not dry_run:
+        remove(dataset, litter)
+    total = sum(one.size for one in litter)
+    if as_json:
+        print_json(
+            {
+                "output": output,
+                "removed": not dry_run,
+                "files": [vars(one) for one in litter],
+                "bytes": total,
+            }
+        )
+        return
+    console = make_console()
+    verb = "would remove" if dry_run else "removed"
+    for kind, (files, there) in summed_up(litter).items():
+        console.print(f"  {kind}: {plural(files, 'file')}, {size(there)}", markup=False)
+    if litter:
+        console.print(f"{verb} {plural(len(litter), 'file')}, {size(total)}", markup=False)
+    else:
+        console.print(f"nothing to remove in {output}", markup=False)

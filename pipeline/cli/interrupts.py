@@ -1,0 +1,40 @@
+"""Ctrl-C and SIGTERM: the first stops a run gracefully, the next at once."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from pipeline.fleet.stop import Stop
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# what runs a command for others (uv run, npm, timeout) passes on what the terminal sent it too
+_ECHO_SECONDS = 0.3
+
+
+@contextmanager
+def stopping_on_signals(stop: Stop) -> Iterator[None]:
+    """Within this, the first signal asks ``stop``, if someone heeds it just then; the next one, or
+    one that nobody would heed, raises KeyboardInterrupt wherever the program is."""
+    last = -_ECHO_SECONDS
+
+    def take(number: int, _: FrameType | None) -> None:
+        nonlocal last
+        now = time.monotonic()
+        echo, last = now - last < _ECHO_SECONDS, now
+        if stop.heeded and not stop.asked:
+            stop.ask(by="" if number == signal.SIGINT else signal.Signals(number).name)
+        elif not echo:
+            raise KeyboardInterrupt
+
+    # a shell lets what it runs in the background ignore Ctrl-C: so be it
+    heard = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, take) for number in heard}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,59 @@
+"""`rackmill retry`: only the error rows, into the same dataset."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.console import make_console, print_json
+from pipeline.cli.status import Json, OutputFolder
+
+
+def retry_command(
+    output: OutputFolder,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TYPE", help="Only errors of this type (may be repeated)."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Engines to run at once.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY.PATH=VALUE",
+            help="Change an operational setting, as engine.max_model_len (may be repeated).",
+        ),
+    ] = None,
+    job: Annotated[
+        Path | None,
+        typer.Option(metavar="JOB.yaml", help="The job file, if the output does not hold it."),
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Join this Ray instead of starting one.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Do the error rows again; all others stay as they are. Exit 0: no error row is left; 3: some
+    are; 1: not finished; 2: bad input; 130: stopped on request."""
+    from pipeline.cli.interrupts import stopping_on_signals
+    from pipeline.cli.watch import make_watcher, print_result
+    from pipeline.fleet.retry import RetryOptions, retry
+    from pipeline.fleet.stop import Stop
+
+    lines = [*(settings or []), *([f"resources.workers={workers}"] if workers else [])]
+    console = make_console(stderr=True)
+    watcher, stop = make_watcher(console), Stop()
+    options = RetryOptions(tuple(only or ()), tuple(lines), job, address)
+    with watcher, contextlib.redirect_stdout(sys.stderr), stopping_on_signals(stop):
+        summary = retry(output, options, watcher, stop)
+    if as_json:
+        print_json(summary.as_json())
+    else:
+        print_result(console, summary)
+    raise typer.Exit(summary.exit_code)

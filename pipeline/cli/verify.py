@@ -1,0 +1,47 @@
+"""`rackmill verify`: proves a finished dataset right, or says what is wrong with it."""
+
+from __future__ import annotations
+
+import typer
+
+from pipeline.cli.console import make_console, print_json
+from pipeline.cli.status import Json, OutputFolder
+
+_SHOWN = 20  # faults; --json has all of them
+
+
+def verify_command(output: OutputFolder, as_json: Json = False) -> None:
+    """Prove that a dataset is whole and right: each input row once and in order, every file as it
+    was committed, one schema, counts that add up. Exit 0: it is; 1: what is wrong is listed."""
+    from pipeline.data.prove import verify
+    from pipeline.data.storage import open_storage
+    from pipeline.units import count, plural, size
+
+    verdict = verify(open_storage(output))
+    if as_json:
+        print_json(verdict.as_json())
+        raise typer.Exit(0 if verdict.ok else 1)
+    console = make_console()
+    for fault in verdict.faults[:_SHOWN]:
+        console.print(f"{fault.where}: {fault.what}", markup=False)
+        console.print(f"  {fault.mend}", markup=False)
+    if len(verdict.faults) > _SHOWN:
+        more = count(len(verdict.faults) - _SHOWN)
+        console.print(f"… and {more} more: rackmill verify {output} --json", markup=False)
+    for note in verdict.notes:
+        console.print(f"note: {note}", markup=False)
+    what = f"{plural(verdict.rows, 'row')} in {plural(verdict.files, 'file')}"
+    if verdict.ok:
+        compared = ""
+        if verdict.compared_rows:
+            compared = f"; kept columns of {plural(verdict.compared_rows, 'row')} are the input's"
+        console.print(
+            f"{output} is whole and right: {what} ({size(verdict.size)}), each input row once and "
+            f"in order; hashes, schema and counts match{compared}",
+            markup=False,
+        )
+    else:
+        console.print(
+            f"{output} is not right: {plural(len(verdict.faults), 'fault')} in {what}", markup=False
+        )
+    raise typer.Exit(0 if verdict.ok else 1)

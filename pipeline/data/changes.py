@@ -1,0 +1,167 @@
+"""What became of the input since an output folder was begun.
+
+The manifest keeps what identified each input file. A file that is as it was keeps its results,
+whatever its number is now and wherever it was moved to; the rows of one that changed are done
+again; those of one that is gone are dropped.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pipeline.data.shards import Shard
+from pipeline.units import count, plural
+
+_NAMED = 5  # files of a kind that are named one by one
+_FACTS = ("size", "version", "rows", "layout")
+
+
+@dataclass(frozen=True)
+class ChangedShard:
+    """A file whose content may have changed: its rows as they are now are all to be done."""
+
+    path: str
+    what: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class InputChanges:
+    """How the input differs from the manifest's. ``kept``: by number now, the number then."""
+
+    changed: tuple[ChangedShard, ...] = ()
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    kept: Mapping[int, int] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.changed or self.added or self.removed or self.renumbered)
+
+    @property
+    def renumbered(self) -> bool:
+        """Whether files that stayed as they were have another place in the input's order."""
+        return any(now != then for now, then in self.kept.items())
+
+    @property
+    def another_input(self) -> bool:
+        """Whether not one file has anything to do with those of before."""
+        return bool(self.added and self.removed and not self.kept and not self.changed)
+
+    def lines(self) -> list[str]:
+        """In words, one line for each kind of change."""
+        changed = [f"{s.path} ({s.what}; its {plural(s.rows, 'row')})" for s in self.changed]
+        lines = [
+            _line("changed, and done again", changed),
+            _line("new", self.added),
+            _line("gone, and so are its rows", self.removed),
+        ]
+        if self.renumbered:
+            lines.append("files that stayed as they were have another place: moved, not redone")
+        return [f"input: {line}" for line in lines if line]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "changed": [vars(s) for s in self.changed],
+            "added": list(self.added),
+            "removed": list(self.removed),
+            "kept": len(self.kept),
+        }
+
+
+NO_CHANGES = InputChanges()
+
+
+def _line(what: str, files: Sequence[str]) -> str:
+    if not files:
+        return ""
+    more = f" and {count(len(files) - _NAMED)} more" if len(files) > _NAMED else ""
+    return f"{what}: {', '.join(files[:_NAMED])}{more}"
+
+
+def absolute(path: str) -> str:
+    """A local path that holds in any working folder; other addresses as they are."""
+    return path if "://" in path else str(Path(path).resolve())
+
+
+def compare(
+    shards: Sequence[Shard], known: Sequence[Mapping[str, Any]]
+) -> tuple[tuple[Shard, ...], InputChanges]:
+    """The shards, those that are as they were under the names they had; and what is different.
+
+    ``known``: the manifest's entries. A file that was moved is found again by its base name, if
+    its size, its time of change (or ETag) and its rows are the same and no other file has all that.
+    """
+    entries = list(known)
+    found = _pair_up(shards, entries)
+    named = tuple(
+        replace(s, known_as=entries[found[s.index]]["path"])
+        if s.index in found and entries[found[s.index]]["path"] != s.path
+        else s
+        for s in shards
+    )
+    taken = set(found.values())
+    open_entries = {e["path"]: e for n, e in enumerate(entries) if n not in taken}
+    places = {e.get("at", ""): e for e in open_entries.values()}
+    changed: list[ChangedShard] = []
+    added: list[str] = []
+    gone = dict.fromkeys(open_entries)
+    for shard in shards:
+        if shard.index in found:
+            continue
+        entry = open_entries.get(shard.path) or places.get(absolute(shard.path))
+        if entry is None:
+            added.append(shard.path)
+            continue
+        gone.pop(entry["path"], None)
+        changed.append(ChangedShard(shard.path, _difference(entry, shard.identity), shard.rows))
+    return named, InputChanges(tuple(changed), tuple(added), tuple(gone), found)
+
+
+def _pair_up(shards: Sequence[Shard], entries: Sequence[Mapping[str, Any]]) -> dict[int, int]:
+    """Number now -> number then, of the files that are as they were."""
+    found: dict[int, int] = {}
+    by_path = {e["path"]: n for n, e in enumerate(entries)}
+    for shard in shards:
+        number = by_path.get(shard.path)
+        if number is not None and _facts(entries[number]) == _facts(shard.identity):
+            found[shard.index] = number
+    for key in (_place, _base_name):
+        taken = set(found.values())
+        left = [s for s in shards if s.index not in found]
+        open_entries = [(n, e) for n, e in enumerate(entries) if n not in taken]
+        if not left or not open_entries:
+            break
+        ours = [(s, (key(s.identity | {"at": absolute(s.path)}), _facts(s.identity))) for s in left]
+        theirs = {(key(e), _facts(e)): n for n, e in open_entries}
+        twice = Counter(k for _, k in ours) + Counter((key(e), _facts(e)) for _, e in open_entries)
+        for shard, mark in ours:
+            # once here and once there
+            if mark in theirs and twice[mark] == 2 and (shard.version or key is _place):
+                found[shard.index] = theirs[mark]
+    return found
+
+
+def _facts(of: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(of.get(name) or 0 for name in _FACTS)
+
+
+def _place(of: Mapping[str, Any]) -> str:
+    return str(of.get("at") or "")
+
+
+def _base_name(of: Mapping[str, Any]) -> str:
+    return posixpath.basename(str(of.get("at") or of["path"]))
+
+
+def _difference(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    for name, words in (("rows", "rows"), ("size", "bytes")):
+        if then.get(name) != now.get(name):
+            return f"{count(int(then.get(name) or 0))} → {count(int(now.get(name) or 0))} {words}"
+    if then.get("layout") != now.get("layout"):
+        return "other row groups"
+    return "written since"

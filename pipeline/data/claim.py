@@ -1,0 +1,36 @@
+"""Taking an output folder over for a plan: the first thing of a run that changes anything.
+
+Every step leaves the folder such that the same plan, made again, finds what is left to do: results
+of rows that are no more go before the manifest stops naming their files, and what is moved is
+never visible twice.
+"""
+
+from __future__ import annotations
+
+from pipeline.data.dataset import Dataset
+from pipeline.data.job_file import job_content
+from pipeline.data.plan import Plan
+
+
+def claim(plan: Plan, dataset: Dataset, *, fresh: bool) -> None:
+    """Make the output folder this plan's. No other run may be at work there.
+
+    Raises UsageError when it is another job's, CommitFailed, StorageFailed.
+    """
+    if fresh or dataset.half_cleared:
+        dataset.clear()
+    dataset.claim(plan.manifest)
+
+
+def settle_in(plan: Plan, dataset: Dataset) -> None:
+    """In the claimed folder: drop and move what the plan says, put right what a crash left.
+
+    Raises CommitFailed, StorageFailed, JobFailed.
+    """
+    if plan.missing or plan.outgrown or plan.moved:
+        dataset.reopen()
+    dataset.discard(*plan.outgrown)
+    dataset.forget_cuts(plan.stray_cuts)
+    dataset.move(plan.moved)
+    dataset.describe(plan.manifest, job_content(plan.job))
+    dataset.recover(plan.committed.values())

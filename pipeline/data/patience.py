@@ -1,0 +1,121 @@
+"""Which errors of storage pass by themselves, how long to wait for that, and what to say when
+they do not.
+
+Waiting is tenacity's: a random time up to a limit that doubles (the "full jitter" of
+https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/), so that a rack of
+workers does not come back all at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
+
+from pipeline.errors import StorageFailed
+
+T = TypeVar("T")
+PATIENCE_SECONDS = 60.0
+_FIRST_SECONDS, _LONGEST_SECONDS = 0.1, 10.0  # between two tries
+_PASSING = {
+    getattr(errno, name)
+    for name in (
+        *("EIO", "EREMOTEIO", "ESTALE", "ETIMEDOUT", "EAGAIN", "EBUSY", "EINTR", "ENOLCK"),
+        *("ECONNRESET", "ECONNREFUSED", "ECONNABORTED", "EPIPE", "ENOTCONN", "ESHUTDOWN"),
+        *("ENETDOWN", "ENETUNREACH", "ENETRESET", "EHOSTDOWN", "EHOSTUNREACH"),
+        *("EMFILE", "ENFILE", "ENOMEM", "ENOBUFS"),
+    )
+    if hasattr(errno, name)
+}
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_RIGHT = {errno.EROFS, errno.EACCES, errno.EPERM}
+_NOT_ABLE = {errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+_LASTING = {  # by what is in the names of libraries' errors
+    "Credential": errno.EACCES,
+    "Profile": errno.EACCES,
+    "Token": errno.EACCES,
+    "Validation": errno.EINVAL,
+}
+_NOT_STORAGE = {"builtins", "json", "pipeline", "pyarrow"}  # whose errors are about content, or us
+
+
+def passes(error: BaseException) -> bool:
+    """Whether to try again: a stale handle, a timeout, a busy store; not a full or read-only one.
+
+    An error without a number says nothing of the kind: so pyarrow reports what is damaged.
+    """
+    return isinstance(error, TimeoutError | ConnectionError) or (
+        isinstance(error, OSError) and error.errno in _PASSING
+    )
+
+
+def patiently(call: Callable[[], T], seconds: float = PATIENCE_SECONDS) -> T:
+    """The result of ``call``, tried again for ``seconds`` while its errors are such as pass.
+
+    Raises what the last try raised.
+    """
+    try:
+        return call()
+    except OSError as e:
+        if not passes(e) or seconds <= 0:
+            raise
+    retrying = Retrying(
+        retry=retry_if_exception(passes),
+        wait=wait_random_exponential(multiplier=_FIRST_SECONDS, max=_LONGEST_SECONDS),
+        stop=stop_after_delay(seconds),
+        reraise=True,
+    )
+    return retrying(call)
+
+
+def reading(path: str, call: Callable[[], T], seconds: float = PATIENCE_SECONDS) -> T:
+    """As ``patiently``, for what reads ``path``. Raises StorageFailed for an OSError that stays."""
+
+    def once() -> T:
+        with os_errors():
+            return call()
+
+    try:
+        return patiently(once, seconds)
+    except OSError as e:
+        raise StorageFailed(f"{path} cannot be read: {reason(e)}", mend(e)) from e
+
+
+@contextmanager
+def os_errors() -> Iterator[None]:
+    """Raise an OSError for what the libraries behind fsspec raise of their own."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as e:
+        if type(e).__module__.partition(".")[0] in _NOT_STORAGE:
+            raise
+        kind = type(e).__name__
+        lasting = (number for word, number in _LASTING.items() if word in kind)
+        raise OSError(next(lasting, errno.EIO), str(e)) from e
+
+
+def reason(error: OSError) -> str:
+    """What is wrong, in the words of the system or the store."""
+    if error.errno is not None:
+        return error.strerror or os.strerror(error.errno)
+    return str(error) or type(error).__name__
+
+
+def mend(error: OSError) -> str:
+    """What a user can do about ``error``."""
+    stays = "what is committed stays, and the same command goes on from there"
+    if passes(error):
+        return f"try again when storage answers: {stays}"
+    if error.errno in _NO_ROOM:
+        return f"make room there: {stays}"
+    if error.errno in _NO_RIGHT or isinstance(error, PermissionError):
+        return f"give this user the right to it: {stays}"
+    if error.errno in _NOT_ABLE:
+        return "give another --output, on a file system or store that can do this"
+    return f"mend it: {stays}"

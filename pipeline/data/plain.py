@@ -1,0 +1,44 @@
+"""Arrow's values as Python's, where Python has them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+# text that is not UTF-8, times before the year 1, keys that no mapping can have
+_NO_VALUE = (pa.ArrowException, ValueError, OverflowError, TypeError)
+
+
+def plain_rows(table: pa.Table) -> tuple[list[dict[str, Any]], dict[int, str]]:
+    """The rows as Python has them, and of some why Python cannot have them (such a row is
+    empty)."""
+    table = _coarser(table)
+    try:
+        return table.to_pylist(), {}
+    except _NO_VALUE:
+        pass
+    rows: list[dict[str, Any]] = []
+    wrong: dict[int, str] = {}
+    for number in range(table.num_rows):
+        try:
+            rows += table.slice(number, 1).to_pylist()
+        except _NO_VALUE as e:
+            rows.append({})
+            wrong[number] = f"a value cannot be read: {e}"
+    return rows, wrong
+
+
+def plain_values(column: pa.ChunkedArray) -> list[Any]:
+    """The values of a column; None for those that Python cannot have."""
+    rows, _ = plain_rows(pa.table({"": column}))
+    return [row.get("") for row in rows]
+
+
+def _coarser(table: pa.Table) -> pa.Table:
+    """Times in nanoseconds, which are finer than Python's, in microseconds."""
+    for place, field in enumerate(table.schema):
+        if pa.types.is_timestamp(field.type) and field.type.unit == "ns":
+            times = table.column(place).cast(pa.timestamp("us", field.type.tz), safe=False)
+            table = table.set_column(place, field.name, times)
+    return table

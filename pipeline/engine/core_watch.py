@@ -1,0 +1,30 @@
+"""Noticing that vLLM's core has died, where it is a process of its own.
+
+vLLM 0.32 notices it too (``MPClientEngineMonitor``), but whoever waits for the next step waits on
+for ever: only the next request would be refused.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+_LOOK_SECONDS = 0.5
+
+
+def watch_core(client: Any, closed: threading.Event) -> None:
+    """Have ``client.get_output`` raise EngineDeadError when the core of a
+    ``vllm.v1.engine.core_client.SyncMPClient`` died, until ``closed``."""
+    outputs, resources = (getattr(client, name, None) for name in ("outputs_queue", "resources"))
+    if outputs is None or resources is None:
+        return  # the core is in this process
+
+    def watch() -> None:
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        while not closed.wait(_LOOK_SECONDS):
+            if resources.engine_dead:
+                outputs.put(EngineDeadError())
+                return
+
+    threading.Thread(target=watch, name="core-watch", daemon=True).start()

@@ -1,0 +1,31 @@
+"""Whether an engine works at all, before it is said that a row broke it."""
+
+from __future__ import annotations
+
+from pipeline.engine.protocol import Engine
+from pipeline.engine.shortage import is_out_of_memory
+from pipeline.errors import EngineFailed, EngineOutOfMemory, RackmillError
+from pipeline.model.tokenizer import Tokenizer
+from pipeline.schedule.request import Request
+from pipeline.spec.sampling import Sampling
+
+_PROMPT = "One, two,"
+_ID = 1 << 62  # no row's request has it
+_MOST_STEPS = 1000
+
+
+def prove(engine: Engine, tokenizer: Tokenizer) -> None:
+    """Have the engine write one token. Raises EngineFailed if it cannot: then it is the engine, or
+    its card, and no row is to blame."""
+    [ids] = tokenizer.encode_batch([_PROMPT])
+    try:
+        engine.add(Request(_ID, ids, Sampling(temperature=0.0, max_tokens=1)))
+        for _ in range(_MOST_STEPS):
+            if engine.step():
+                return
+    except RackmillError:
+        raise
+    except Exception as e:
+        kind = EngineOutOfMemory if is_out_of_memory(e) else EngineFailed
+        raise kind(f"the engine fails before any row: {type(e).__name__}: {e}") from e
+    raise EngineFailed(f"the engine wrote nothing in {_MOST_STEPS} steps, before any row")

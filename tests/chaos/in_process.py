@@ -1,0 +1,174 @@
+"""A whole run without Ray, in this process: the real driver and one real worker, between them the
+real coordinator, the simulated engine. A fraction of a second, so that hundreds can be run.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline import Job, job_from
+from pipeline.data.dataset import CommitRecord, Dataset
+from pipeline.data.plan import Plan
+from pipeline.data.prove import verify
+from pipeline.data.storage import open_storage
+from pipeline.data.units import part
+from pipeline.engine.load import load_engine
+from pipeline.fleet import run as driver
+from pipeline.fleet.coordinator import Coordinator, Snapshot
+from pipeline.fleet.forecast import Forecast
+from pipeline.fleet.provenance import provenance
+from pipeline.fleet.work import Lease, Progress, RowSource, WorkerSpec
+from pipeline.fleet.worker import work
+from pipeline.report.summary import Summary
+from pipeline.schedule.leases import Word
+from tests.samples import write_model
+
+_POLL_SECONDS = 0.2
+ROWS = (180, 90)  # two units and one; every third row asks what another one asks
+
+
+def prepare(folder: Path) -> None:
+    """Write the input and a model into ``folder``."""
+    write_model(folder / "model")
+    (folder / "rows").mkdir()
+    start = 0
+    for number, rows in enumerate(ROWS):
+        ids = range(start, start + rows)
+        texts = [f"text {i - i % 3 if i % 3 == 1 else i}" for i in ids]
+        table = pa.table({"id": list(ids), "text": texts})
+        pq.write_table(table, folder / f"rows/shard-{number}.parquet")
+        start += rows
+
+
+def job(folder: Path, output: str) -> Job:
+    """Of what ``prepare`` wrote into ``folder``."""
+    return job_from(
+        {
+            "name": "small",
+            "model": str(folder / "model"),
+            "input": {"path": str(folder / "rows/*.parquet")},
+            "prompt": "{text}",
+            "sampling": {"max_tokens": 4},
+            "output": {"path": output, "keep": ["id"]},
+            "engine": {"kind": "simulated"},
+        }
+    )
+
+
+def run_here(job: Job) -> Summary:
+    """As ``pipeline.run``, in this process alone."""
+    with (
+        mock.patch.object(driver, "ClusterInBackground", _NoCluster),
+        mock.patch.object(driver, "work_through", _work_through),
+    ):
+        return driver.run(job)
+
+
+def check(output: str) -> None:
+    """Raise AssertionError unless ``output`` is what the job makes."""
+    dataset = Dataset(open_storage(output))
+    rows = dataset.first_rows(sum(ROWS) + 1)
+    assert [row["id"] for row in rows] == list(range(sum(ROWS)))
+    assert all(row["completion"] and row["error"] is None for row in rows)
+    assert dataset.finished
+    state = dataset.state()
+    assert sum(r.tally.rows for r in state.commits.values()) == sum(ROWS)
+    assert len(state.cuts) == 1
+    for folder in ("_rackmill/attempts", "_rackmill/answers"):
+        assert dataset.storage.files(folder) == []
+    assert verify(dataset.storage).faults == []
+    hidden = [path for path, _ in dataset.storage.files("") if path.startswith(".")]
+    assert hidden == []
+
+
+class _NoCluster:
+    def __init__(self, address: str | None) -> None:
+        pass
+
+    def __enter__(self) -> _NoCluster:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+    def ready(self) -> None:
+        return None
+
+
+def _work_through(
+    plan: Plan, forecast: Forecast, cluster: None, watcher: Any, expected: float | None, *rest: Any
+) -> Snapshot:
+    spec = WorkerSpec(
+        job=plan.job,
+        shards=plan.input.files.shards,
+        input_schema=plan.input.files.schema,
+        columns=plan.input.columns,
+        model=plan.model,
+        engine_arguments={},
+        provenance=provenance(plan),
+        expected_tokens=expected,
+    )
+    done = [record.span for record in plan.committed.values()]
+    coordinator = Coordinator(plan.units, done, {"": 1000.0})
+    coordinator.join("here", "")
+    here = _Here(coordinator)
+    work(
+        spec,
+        here,
+        lambda: load_engine(plan.job, {}, plan.model),
+        lambda facts: coordinator.engine_ready("here", facts),
+    )
+    return coordinator.snapshot()
+
+
+class _Here:
+    """The coordinator, next door. The first unit is leased in two parts, as if one of them had
+    been taken over."""
+
+    def __init__(self, coordinator: Coordinator) -> None:
+        self._coordinator = coordinator
+        self._committed = threading.Event()
+
+    def acquire(self) -> Lease | Word:
+        answer = self._coordinator.acquire("here")
+        while answer is Word.WAIT:  # for the last commits: the feeder would look again much later
+            if not self._committed.wait(_POLL_SECONDS):
+                return answer
+            self._committed.clear()
+            answer = self._coordinator.acquire("here")
+        if not isinstance(answer, Lease):
+            return answer
+        units = []
+        for unit in answer.units:
+            if (unit.shard, unit.start) == (0, 0) and unit.whole is None:
+                middle = unit.rows // 2
+                units += [part(unit, 0, middle), part(unit, middle, unit.stop)]
+            else:
+                units.append(unit)
+        return Lease(tuple(units))
+
+    def committed(self, records: Sequence[CommitRecord]) -> None:
+        self._coordinator.commit(records)
+        self._committed.set()
+
+    def listen(self, source: RowSource) -> None:
+        pass
+
+    def heartbeat(self, progress: Progress) -> None:
+        self._coordinator.heartbeat("here", progress)
+
+    def announce(self) -> None:
+        pass
+
+    def engine_failed(self, why: str, rows: Sequence[tuple[int, int, int]]) -> None:
+        self._coordinator.engine_failed("here", why, rows)
+
+    def note(self, line: str) -> None:
+        self._coordinator.note("here", line)

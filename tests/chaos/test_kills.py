@@ -1,0 +1,47 @@
+"""SIGKILL for whatever a run consists of, at random moments: when the job has ended, every row
+is there once, in order, as if nothing had happened. ``tests/chaos/many.py`` does many more."""
+
+from __future__ import annotations
+
+import statistics
+
+import pytest
+
+from pipeline.model.store import ModelFolder
+from tests.chaos.blows import Victim
+from tests.chaos.harness import Outcome
+from tests.chaos.many import OWN_RAY_EVERY, Places, play
+
+pytestmark = pytest.mark.ray
+
+_SEEDS = range(20)
+_MOST_AGAIN = 0.05  # of the rows, in the mean over the seeds
+
+
+@pytest.fixture(scope="module")
+def played(model: ModelFolder) -> list[Outcome]:
+    return []
+
+
+@pytest.mark.parametrize("seed", sorted(_SEEDS, key=lambda seed: seed % OWN_RAY_EVERY == 0))
+def test_a_killed_job_ends_as_an_undisturbed_one(
+    seed: int, places: Places, played: list[Outcome], outcomes: list[Outcome]
+) -> None:
+    outcome = play(places.place(own_ray=seed % OWN_RAY_EVERY == 0), seed)
+    played.append(outcome)
+    outcomes.append(outcome)
+    assert not outcome.trouble, str(outcome)
+
+
+def test_every_kind_of_process_was_killed(played: list[Outcome]) -> None:
+    """What makes the other tests here worth something."""
+    if len(played) < len(_SEEDS):
+        pytest.skip("only with all seeds")
+    killed = {victim for outcome in played for victim in outcome.victims}
+    assert killed >= {Victim.WORKER, Victim.COORDINATOR, Victim.DRIVER, Victim.MACHINE}
+
+
+def test_little_is_computed_again(played: list[Outcome]) -> None:
+    if len(played) < len(_SEEDS):
+        pytest.skip("only with all seeds")
+    assert statistics.mean(outcome.share for outcome in played) < _MOST_AGAIN

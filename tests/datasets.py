@@ -1,0 +1,105 @@
+"""Finished datasets without an engine: what a run leaves behind, made in a fraction of a second."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline import Job
+from pipeline.data.claim import claim, settle_in
+from pipeline.data.dataset import CommitRecord, Dataset
+from pipeline.data.plan import Plan, check_input, make_plan
+from pipeline.data.read import UnitReader
+from pipeline.data.results import RowResult, tally, to_table
+from pipeline.data.storage import open_storage
+from pipeline.data.units import Unit
+from pipeline.errors import RowError, RowErrorType
+from pipeline.fleet.provenance import provenance
+from pipeline.fleet.run import Outcome, conclude
+from tests.samples import job, write_model
+
+Fails = Callable[[int], bool]
+
+
+def rows_of(start: int, stop: int) -> pa.Table:
+    """Input rows with an ``id`` of their own."""
+    ids = list(range(start, stop))
+    return pa.table({"id": ids, "text": [f"text {i}" for i in ids]})
+
+
+def write_input(folder: Path, *rows: int) -> Path:
+    """Files ``a.parquet``, ``b.parquet``, … with so many rows each, the ids counting on."""
+    folder.mkdir(parents=True, exist_ok=True)
+    start = 0
+    for letter, number in zip("abcdefgh", rows, strict=False):
+        pq.write_table(rows_of(start, start + number), folder / f"{letter}.parquet")
+        start += number
+    return folder
+
+
+def job_in(folder: Path, **changes: Any) -> Job:
+    """A job over the files in ``folder/rows``, into ``folder/out``."""
+    if not (folder / "model").exists():
+        write_model(folder / "model")
+    return job(
+        **{
+            "model": str(folder / "model"),
+            "input": {"path": str(folder / "rows")},
+            "output": {"path": str(folder / "out")},
+            "engine": {"kind": "simulated"},
+        }
+        | changes
+    )
+
+
+def answer(row: int, *, fails: Fails = lambda row: False, text: str = "answer") -> RowResult:
+    """What became of the row with the id ``row``."""
+    if fails(row):
+        error = RowError(RowErrorType.SCHEMA_NOT_MET, f"no schema in row {row}", 1)
+        return RowResult(prompt_tokens=7, completion_tokens=3, error=error)
+    return RowResult(
+        completion=f"{text} {row}", finish_reason="stop", prompt_tokens=7, completion_tokens=2
+    )
+
+
+def commit_unit(
+    plan: Plan, dataset: Dataset, unit: Unit, fails: Fails = lambda row: False, text: str = "answer"
+) -> CommitRecord:
+    """Commit a unit as a worker would."""
+    reader = UnitReader(plan.input.files.shards, plan.input.files.schema)
+    table = reader.read(unit).table
+    reader.close()
+    results = [answer(i, fails=fails, text=text) for i in table.column("id").to_pylist()]
+    columns = plan.input.columns
+    return dataset.commit(
+        unit, to_table(table, results, columns), tally(table, results, columns), provenance(plan)
+    )
+
+
+def begin(made: Job, rows: int | None = None) -> tuple[Plan, Dataset]:
+    """A plan whose folder is claimed."""
+    plan = make_plan(check_input(made, rows), fetch=False)
+    dataset = Dataset(open_storage(made.output.path))
+    claim(plan, dataset, fresh=False)
+    settle_in(plan, dataset)
+    return plan, dataset
+
+
+def finish(made: Job, fails: Fails = lambda row: False, rows: int | None = None) -> Dataset:
+    """All rows of ``made`` done, from whatever is there."""
+    plan, dataset = begin(made, rows)
+    for unit in plan.missing:
+        commit_unit(plan, dataset, unit, fails)
+    conclude(plan, dataset, Outcome(), time.time())
+    return dataset
+
+
+def ids_in(folder: Path) -> list[int]:
+    """The ids of the rows that a reader of the folder sees, in the order of its files."""
+    files = sorted(folder.glob("*.parquet"))
+    return [i for file in files for i in pq.read_table(file).column("id").to_pylist()]

@@ -1,0 +1,110 @@
+"""Engines that hang, find too little memory or never start, through the real command: the job ends
+with every row, and says aloud what it went through."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+pytestmark = pytest.mark.ray
+
+_ROWS = 400
+_STUCK = 222
+_JOB = """\
+name: faults
+model: gemma-3-270m
+input: {path: rows.parquet}
+prompt: "Continue: {text}"
+sampling: {max_tokens: 32}
+output: {path: out, keep: [id]}
+engine: {kind: simulated, simulated: {step_seconds: 0.005, num_blocks: 1024}}
+resources: {workers: 2}
+"""
+
+
+def _prepare(folder: Path) -> None:
+    texts = [f"text {row}" + (" stuck" if row == _STUCK else "") for row in range(_ROWS)]
+    pq.write_table(pa.table({"id": range(_ROWS), "text": texts}), folder / "rows.parquet")
+    (folder / "job.yaml").write_text(_JOB)
+
+
+@dataclass(frozen=True)
+class Story:
+    code: int
+    said: str
+    facts: Any
+    rows: list[dict[str, Any]]
+    left: list[str]
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory, launcher, read_output) -> Story:
+    """One of two engines never starts, the other is loaded for too many requests at first, and
+    one row makes it hang."""
+    folder = tmp_path_factory.mktemp("faults")
+    _prepare(folder)
+    faults = {"broken": "[1]", "hang_on": "stuck", "load_out_of_memory_above": 64}
+    settings = [f"engine.simulated.faults.{name}={value}" for name, value in faults.items()]
+    settings += ["faults.restarts=1", "faults.step_timeout_seconds=2"]
+    options = [word for setting in settings for word in ("--set", setting)]
+    started = launcher.start("run", "job.yaml", "--json", *options, cwd=folder)
+    finished = started.wait()
+    assert finished.code in (0, 3), finished.err
+    rows = read_output(folder / "out").to_pylist()
+    return Story(finished.code, finished.err, finished.json, rows, started.gone(20))
+
+
+def test_every_row_is_there_once_and_in_order(story: Story) -> None:
+    assert [row["id"] for row in story.rows] == list(range(_ROWS))
+
+
+def test_the_row_that_hangs_its_engine_is_the_only_error_row(story: Story) -> None:
+    [row] = [row for row in story.rows if row["error"]]
+
+    assert (story.code, story.facts["failed"], row["id"]) == (3, 1, _STUCK)
+    error = row["error"]
+    assert error["type"] == "EngineFailure"
+    assert error["attempts"] >= 3
+    died = f"its engine died {error['attempts']} times with this row"
+    assert error["message"] == f"{died}: the engine made no step for 2.0 s"
+
+
+def test_a_hang_is_said_and_the_engine_replaced(story: Story) -> None:
+    assert "stopped and is replaced: the engine made no step for 2.0 s" in story.said
+
+
+def test_an_engine_that_found_too_little_memory_is_loaded_for_less(story: Story) -> None:
+    assert "worker-0: too little memory, on with 64 requests at once instead of 256" in story.said
+    assert {engine["max_num_seqs"] for engine in story.facts["engines"]} == {64}
+
+
+def test_a_card_whose_engine_never_starts_is_set_aside(story: Story) -> None:
+    assert "worker-1.1: set aside after 2 engines that got nowhere, 1 engine left" in story.said
+    assert "the simulated engine is broken" in story.said
+
+
+def test_no_traceback_and_nothing_of_rays_reaches_the_user(story: Story) -> None:
+    assert "Traceback" not in story.said
+    assert "raylet" not in story.said
+
+
+def test_no_process_is_left(story: Story) -> None:
+    assert story.left == []
+
+
+def test_a_job_without_any_card_left_says_why(tmp_path: Path, launcher) -> None:
+    _prepare(tmp_path)
+    settings = ("engine.simulated.faults.broken=[0]", "faults.restarts=0", "resources.workers=1")
+    options = [word for setting in settings for word in ("--set", setting)]
+    finished = launcher.run("run", "job.yaml", *options, cwd=tmp_path)
+
+    assert finished.code == 1
+    assert "error: no engine is left: worker-0 stopped: the simulated engine is broken" in (
+        finished.err
+    )
+    assert "its output is in /" in finished.err

@@ -1,0 +1,38 @@
+"""Engine arguments that were too much for one card are not tried on another of its kind."""
+
+from __future__ import annotations
+
+from pipeline.engine.ladder import Limits
+from pipeline.fleet.retreat import Retreat
+
+START = {"max_num_seqs": 256, "max_num_batched_tokens": 2048}
+OOM = "CUDA out of memory"
+
+
+def retreat() -> Retreat:
+    return Retreat({"x": START, "y": START}, {"x": Limits(), "y": Limits()})
+
+
+def test_the_next_engine_on_such_a_card_takes_less() -> None:
+    made = retreat()
+
+    assert made.step_down("x", START, OOM) == "64 requests at once instead of 256"
+    assert made.arguments["x"]["max_num_seqs"] == 64
+    assert made.arguments["y"] == START
+
+
+def test_engines_that_fail_at_the_same_time_step_down_once() -> None:
+    made = retreat()
+    made.step_down("x", START, OOM)
+
+    assert made.step_down("x", START, OOM) == "what others of its kind have"
+    assert made.arguments["x"]["max_num_seqs"] == 64
+
+
+def test_there_is_an_end_to_it() -> None:
+    made = retreat()
+    steps = 0
+    while made.step_down("x", made.arguments["x"], OOM):
+        steps += 1
+
+    assert steps == 5

@@ -1,0 +1,198 @@
+"""Rows that go wrong, through a whole worker and the coordinator, without Ray: what is left is one
+error row for each of them, and a result for all others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.data.dataset import CommitRecord, Dataset
+from pipeline.data.plan import check_input, make_plan
+from pipeline.data.storage import open_storage
+from pipeline.engine.load import load_engine
+from pipeline.errors import EngineFailed
+from pipeline.fleet.coordinator import Coordinator, Loss
+from pipeline.fleet.work import Lease, Progress, RowSource, WorkerSpec
+from pipeline.fleet.worker import work
+from pipeline.schedule.leases import Word
+from tests.samples import job, write_model
+
+ROWS = 600
+
+
+class NextDoor:
+    """The coordinator, for one worker of it in the same process."""
+
+    def __init__(self, coordinator: Coordinator, name: str) -> None:
+        self.coordinator = coordinator
+        self.name = name
+        self.source: RowSource | None = None
+        self.progress = Progress()
+        coordinator.join(name, "card")
+
+    def acquire(self) -> Lease | Word:
+        return self.coordinator.acquire(self.name)
+
+    def committed(self, records: Sequence[CommitRecord]) -> None:
+        self.coordinator.commit(records)
+
+    def listen(self, source: RowSource) -> None:
+        self.source = source
+
+    def heartbeat(self, progress: Progress) -> None:
+        self.progress = progress
+        self.announce()
+
+    def announce(self) -> None:
+        assert self.source is not None
+        active = self.source.taken - self.progress.rows
+        self.coordinator.heartbeat(self.name, self.progress, active, self.source.flights)
+
+    def engine_failed(self, why: str, rows: Sequence[tuple[int, int, int]]) -> None:
+        self.coordinator.engine_failed(self.name, why, rows)
+
+    def note(self, line: str) -> None:
+        self.coordinator.note(self.name, line)
+
+
+@dataclass
+class Story:
+    rows: list[dict[str, Any]]
+    losses: list[Loss] = field(default_factory=list)
+
+    @property
+    def errors(self) -> dict[int, dict[str, Any]]:
+        return {row["id"]: row["error"] for row in self.rows if row["error"]}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("faults")
+    write_model(folder / "model")
+    texts = [f"text {n}" + (" poison" if n in (123, 400) else "") for n in range(ROWS)]
+    pq.write_table(pa.table({"id": range(ROWS), "text": texts}), folder / "rows.parquet")
+    return folder
+
+
+@pytest.fixture
+def run(folder: Path, tmp_path: Path) -> Callable[..., Story]:
+    """Runs a job with engines that fail as ``simulated`` says, one after the other."""
+
+    def run(simulated: dict[str, Any], **changes: Any) -> Story:
+        made = job(
+            model=str(folder / "model"),
+            input={"path": str(folder / "rows.parquet")},
+            output={"path": str(tmp_path / "out")},
+            **{
+                "engine": {
+                    "kind": "simulated",
+                    "max_num_seqs": 64,
+                    "simulated": {"faults": simulated},
+                }
+            }
+            | changes,
+        )
+        plan = make_plan(check_input(made))
+        dataset = Dataset(open_storage(made.output.path))
+        dataset.claim(plan.manifest)
+        coordinator = Coordinator(plan.units, [], {"card": 100.0})
+        story = Story([])
+        for life in range(30):
+            spec = WorkerSpec(
+                job=made,
+                shards=tuple(plan.input.files.shards),
+                input_schema=plan.input.files.schema,
+                columns=plan.input.columns,
+                model=plan.model,
+                engine_arguments={"none": {}},
+                provenance={},
+                prove_engine=life > 0,
+            )
+            here = NextDoor(coordinator, f"worker-0.{life}")
+            try:
+                work(spec, here, lambda: load_engine(made, {}, plan.model))
+            except EngineFailed as e:
+                story.losses.append(coordinator.worker_lost(here.name, str(e)))
+                continue
+            break
+        assert coordinator.snapshot().done
+        story.rows = dataset.first_rows(ROWS)
+        assert [row["id"] for row in story.rows] == list(range(ROWS))
+        return story
+
+    return run
+
+
+def test_rows_that_kill_their_engine_become_error_rows_and_no_others(
+    run: Callable[..., Story],
+) -> None:
+    story = run({"fail_on": "poison"})
+
+    assert set(story.errors) == {123, 400}
+    for error in story.errors.values():
+        assert error["type"] == "EngineFailure"
+        deaths = error["attempts"]
+        assert deaths >= 3
+        assert f"its engine died {deaths} times with this row: " in error["message"]
+        assert "the simulated engine fails, as it was asked to" in error["message"]
+
+
+def test_the_search_for_them_takes_few_engines(run: Callable[..., Story]) -> None:
+    story = run({"fail_on": "poison"})
+
+    assert len(story.losses) <= 12
+    # a card that did nothing wrong is not counted out
+    in_vain = [not (loss.committed or loss.explained) for loss in story.losses]
+    assert (True, True) not in pairwise(in_vain)
+
+
+def test_a_request_that_fails_alone_costs_its_row_only(run: Callable[..., Story]) -> None:
+    story = run({"refuse_on": "poison"})
+
+    assert story.losses == []
+    assert set(story.errors) == {123, 400}
+    assert {e["type"] for e in story.errors.values()} == {"EngineFailure"}
+    assert {e["attempts"] for e in story.errors.values()} == {1}
+
+
+def test_a_row_that_takes_too_long_makes_room(run: Callable[..., Story]) -> None:
+    engine = {
+        "kind": "simulated",
+        "max_num_seqs": 2,
+        "simulated": {"faults": {"endless_on": "poison"}, "step_seconds": 0.0005},
+    }
+    story = run({}, engine=engine, faults={"row_timeout_seconds": 2.0})
+
+    assert story.losses == []
+    assert set(story.errors) == {123, 400}
+    for error in story.errors.values():
+        assert (error["type"], error["attempts"]) == ("Timeout", 1)
+        assert error["message"] == "not finished 2.0 s after it was begun"
+
+
+def test_waiting_does_not_count_as_working(run: Callable[..., Story]) -> None:
+    """600 rows, one at a time, take longer than any of them may."""
+    engine = {
+        "kind": "simulated",
+        "max_num_seqs": 1,
+        "simulated": {"step_seconds": 0.001, "output_tokens": 4},
+    }
+    story = run({}, engine=engine, faults={"row_timeout_seconds": 2.0})
+
+    assert story.errors == {}
+
+
+@pytest.mark.parametrize("label", [{"choices": ["a", "b"]}, {"regex": "[a-c]{3}"}])
+def test_the_shape_of_the_answer_makes_no_difference(
+    run: Callable[..., Story], label: dict[str, Any]
+) -> None:
+    story = run({"fail_on": "poison"}, label=label)
+
+    assert set(story.errors) == {123, 400}
