@@ -14,11 +14,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import (
+    AlreadyRunning,
     CommitFailed,
     CommitStateUnknown,
     EngineFailed,
     JobFailed,
     RackmillError,
+    Stopped,
     UsageError,
 )
 from pipeline.spec.job import Job
@@ -26,9 +28,13 @@ from pipeline.spec.load import job_from, load_job
 
 if TYPE_CHECKING:
     from pipeline.data.plan import Plan
+    from pipeline.data.prove import Verdict
+    from pipeline.data.status import Status
+    from pipeline.fleet.cancel import Cancelled
     from pipeline.fleet.forecast import Forecast
     from pipeline.fleet.quality import Comparison
     from pipeline.fleet.run import RunOptions
+    from pipeline.fleet.stop import Stop
     from pipeline.fleet.watcher import Watcher
     from pipeline.report.summary import Summary
 
@@ -59,11 +65,54 @@ def forecast(made: Plan, gpus: str | None = None) -> Forecast:
     return forecaster.forecast(crews)
 
 
-def run(job: Job, options: RunOptions | None = None, watcher: Watcher | None = None) -> Summary:
-    """Do the job, reusing what an earlier run of it committed. Raises UsageError, JobFailed."""
+def run(
+    job: Job,
+    options: RunOptions | None = None,
+    watcher: Watcher | None = None,
+    stop: Stop | None = None,
+) -> Summary:
+    """Do the job, reusing what an earlier run of it committed. Raises UsageError, JobFailed.
+
+    ``stop.ask()``, from any thread, stops it gracefully: it raises Stopped.
+    """
     from pipeline.fleet.run import run as run_job
 
-    return run_job(job, options, watcher)
+    return run_job(job, options, watcher, stop)
+
+
+def cancel(output: str, grace_seconds: float | None = None, *, wait: bool = True) -> Cancelled:
+    """Ask the run that works on ``output``, on whatever machine, to stop gracefully, and wait
+    until it has. Raises UsageError, JobFailed."""
+    from pipeline.fleet.cancel import cancel as cancel_run
+
+    return cancel_run(output, grace_seconds=grace_seconds, wait=wait)
+
+
+def status(output: str) -> Status:
+    """How far the job is whose output this is, and whether a run is at work on it. Raises
+    UsageError."""
+    from pipeline.data.status import read_status
+    from pipeline.data.storage import open_storage
+
+    return read_status(open_storage(output))
+
+
+def verify(output: str) -> Verdict:
+    """What is wrong with a finished dataset: ``faults`` is empty when nothing is. Raises
+    UsageError."""
+    from pipeline.data.prove import verify as prove
+    from pipeline.data.storage import open_storage
+
+    return prove(open_storage(output))
+
+
+def retry(output: str, only: Sequence[str] = (), watcher: Watcher | None = None) -> Summary:
+    """Do the error rows of ``output`` again, all or those of some types; all other rows stay what
+    they are. Raises UsageError, JobFailed."""
+    from pipeline.fleet.retry import RetryOptions
+    from pipeline.fleet.retry import retry as retry_rows
+
+    return retry_rows(output, RetryOptions(tuple(only)), watcher)
 
 
 def compare(reference: str, candidates: Sequence[str], data: str, **options: Any) -> Comparison:
@@ -78,11 +127,15 @@ def compare(reference: str, candidates: Sequence[str], data: str, **options: Any
 
 
 def __getattr__(name: str) -> Any:
-    """RunOptions and Watcher, without which most users do, bring all of the run with them."""
+    """RunOptions, Stop and Watcher, without which most users do, bring all of the run with them."""
     if name == "RunOptions":
         from pipeline.fleet.run import RunOptions
 
         return RunOptions
+    if name == "Stop":
+        from pipeline.fleet.stop import Stop
+
+        return Stop
     if name == "Watcher":
         from pipeline.fleet.watcher import Watcher
 
@@ -91,6 +144,7 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
+    "AlreadyRunning",
     "CommitFailed",
     "CommitStateUnknown",
     "EngineFailed",
@@ -98,12 +152,18 @@ __all__ = [
     "JobFailed",
     "RackmillError",
     "RunOptions",
+    "Stop",
+    "Stopped",
     "UsageError",
     "Watcher",
+    "cancel",
     "compare",
     "forecast",
     "job_from",
     "load_job",
     "plan",
+    "retry",
     "run",
+    "status",
+    "verify",
 ]

@@ -13,13 +13,15 @@ from pipeline.errors import (
     RowError,
     RowErrorType,
     Stopped,
+    StorageFailed,
     UsageError,
     did_you_mean,
 )
 
 
 @pytest.mark.parametrize(
-    "kind", [UsageError, JobFailed, EngineFailed, CommitFailed, CommitStateUnknown]
+    "kind",
+    [UsageError, JobFailed, EngineFailed, StorageFailed, CommitFailed, CommitStateUnknown],
 )
 def test_an_error_keeps_its_type_message_and_hints_between_processes(
     kind: type[RackmillError],
@@ -59,6 +61,7 @@ def test_row_error_types_are_stable_names_that_scripts_match_on() -> None:
         "InvalidSampling",
         "SchemaNotMet",
         "EngineFailure",
+        "Timeout",
     }
 
 

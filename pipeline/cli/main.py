@@ -173,6 +173,8 @@ def main() -> None:
     prepare_streams()
     try:
         code = app(standalone_mode=False)
+        if code == _STOPPED:  # what typer makes of Ctrl-C
+            raise KeyboardInterrupt
         sys.exit(code if isinstance(code, int) else 0)
     except RackmillError as error:
         _explain(error)

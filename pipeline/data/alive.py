@@ -166,10 +166,18 @@ def _already_running(record: RunRecord, storage: Storage) -> AlreadyRunning:
     where = storage.address()
     doing = "is stopping" if record.state == "stopping" else "works"
     age = duration(max(0.0, time.time() - record.started))
+    silent = time.time() - record.beat
+    hints = []
+    if silent > PATIENCE_SECONDS:  # its process is here, and does nothing
+        hints.append(
+            f"it has given no sign for {duration(silent)}: it may be suspended "
+            f"(kill -CONT {record.pid}) or hang (kill -9 {record.pid})"
+        )
     return AlreadyRunning(
         f"another run {doing} on {where}: {record.place}, begun {age} ago, {record.course}",
         f"how far it is: rackmill status {where}",
         f"to stop it: rackmill cancel {where}",
+        *hints,
     )
 
 

@@ -40,7 +40,9 @@ class Pattern:
 _patterns: dict[str, Pattern] = {}
 
 
-def _pattern(validator: Any, pattern: str, instance: Any, schema: Any) -> Iterator[ValidationError]:
+def _pattern(
+    _validator: Any, pattern: str, instance: Any, _schema: Any
+) -> Iterator[ValidationError]:
     if not isinstance(instance, str):
         return
     known = _patterns.get(pattern)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pipeline.data.storage import Storage
 
 T = TypeVar("T")
-_FIRST_CONTACT_SECONDS = 5.0
+_FIRST_CONTACT_SECONDS = 2.0
 
 
 class PatientStorage:

@@ -14,7 +14,10 @@ from pipeline.spec.job import Job
 def check_places(job: Job) -> None:
     """Raise UsageError if the output, or the store of answers, lies where input is looked for."""
     patterns = (job.input.path,) if isinstance(job.input.path, str) else job.input.path
-    for key, place in (("output.path", job.output.path), ("duplicates.store", job.duplicates.store)):
+    for key, place in (
+        ("output.path", job.output.path),
+        ("duplicates.store", job.duplicates.store),
+    ):
         if place is None:
             continue
         target = _whole(place)

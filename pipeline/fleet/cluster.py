@@ -87,7 +87,8 @@ class Cluster:
             raise JobFailed(f"Ray at {address} does not take this token", TOKEN_MEND) from e
         except (ConnectionError, RuntimeError, ValueError, RayError) as e:
             where = f"Ray at {address} does not answer" if address else "Ray could not be started"
-            raise JobFailed(f"{where}: {e}") from e
+            hints = (f"or its token is another one: {TOKEN_MEND}",) if address else ()
+            raise JobFailed(f"{where}: {e}", *hints) from e
         if not address:
             yield_children()
 
@@ -228,8 +229,12 @@ def _ask(call: Any) -> Any:
         return ray.get(call)
     except RayTaskError as e:
         raise e.cause if isinstance(e.cause, RackmillError) else e from None
-    except RayActorError as e:
-        raise JobFailed(f"the coordinator was lost and could not be restarted: {e}") from e
+    except RayError as e:
+        why = (str(e).strip() or type(e).__name__).splitlines()[0]
+        raise JobFailed(
+            f"the coordinator was lost and could not be restarted: {why}",
+            "what is committed stays; the same command goes on from there",
+        ) from e
 
 
 # whoever calls it waits for it to be back: calls may be made twice, which is harmless for each
@@ -302,7 +307,8 @@ class _RemoteCoordination:
         ray.get(self._actor.heartbeat.remote(self._worker, self._progress))
 
     def acquire(self) -> Lease | Word:
-        answer: Lease | Word = ray.get(self._actor.acquire.remote(self._worker))
+        holding = tuple(self._source.holding) if self._source is not None else None
+        answer: Lease | Word = ray.get(self._actor.acquire.remote(self._worker, holding))
         return answer
 
     def committed(self, records: Sequence[CommitRecord | Redone]) -> None:

@@ -32,6 +32,7 @@ from pipeline.schedule.leases import (
     Refuse,
     Reported,
     Resumed,
+    Returned,
     Span,
     Ticked,
     Word,
@@ -55,6 +56,7 @@ class Snapshot:
     engines: Mapping[str, EngineFacts]
     silent: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    lost_rows: int = 0  # finished by workers that were lost before they committed them
 
     @property
     def done(self) -> bool:
@@ -64,7 +66,8 @@ class Snapshot:
 @dataclass(frozen=True, slots=True)
 class Loss:
     """A worker that was lost. ``finished``: rows its engine had finished, as far as is known;
-    ``committed``: rows it had held and that got their result; ``explained``: its end brought the search for a row that kills further."""
+    ``committed``: rows it had held and that got their result; ``explained``: its end brought the
+    search for a row that kills further."""
 
     why: str
     finished: int = 0
@@ -113,12 +116,14 @@ class Coordinator:
         self._known.add(worker)
         self._handle(Joined(worker, self._clock(), card, self._rate(card)))
 
-    def acquire(self, worker: str) -> Lease | Word:
-        """A lease for ``worker``, or why it gets none."""
+    def acquire(self, worker: str, holding: Iterable[Unit] | None = None) -> Lease | Word:
+        """A lease for ``worker``, or why it gets none. ``holding``: what it has, if it says so."""
         if self._stop_at is not None:
             return Word.DONE if self._dispatcher.done else Word.STOP
         if self._clock() < self._listen_until:
             return Word.WAIT
+        if self._restored and holding is not None:
+            self._reconcile(worker, holding)
         for answer in self._handle(Asked(worker, self._clock())):
             if isinstance(answer, Grant):
                 units = tuple(self._unit(span) for span in answer.spans)
@@ -126,6 +131,24 @@ class Coordinator:
             if isinstance(answer, Done | Refuse):
                 return Word.DONE
         return Word.WAIT
+
+    def _reconcile(self, worker: str, holding: Iterable[Unit]) -> None:
+        """Take back what a worker does not have, though a lost coordinator's end made it seem so:
+        nobody else would ever get those rows."""
+        held = self._dispatcher.ledger.holdings.get(worker)
+        if held is None or not held.rows:
+            return
+        spans = [s for unit in holding for s in self._spans(unit.shard, unit.start, unit.stop)]
+        stale = tuple(
+            piece.span
+            for piece in held.pieces.values()
+            if not any(
+                s.unit == piece.unit and s.start < piece.stop and piece.start < s.stop
+                for s in spans
+            )
+        )
+        if stale:
+            self._handle(Returned(worker, self._clock(), stale))
 
     def commit(self, records: Iterable[CommitRecord | Redone]) -> None:
         """These commit records exist, or rows of them were done again."""
@@ -244,6 +267,7 @@ class Coordinator:
             engines=dict(self._engines),
             silent=silent,
             notes=notes,
+            lost_rows=self._dispatcher.lost_rows,
         )
 
     def _handle(self, event: Event) -> tuple[Instruction, ...]:

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from weakref import WeakValueDictionary
 
 from pipeline.data.dataset import Dataset
-from pipeline.data.prompts import PromptBuilder
 from pipeline.data.plain import plain_rows
+from pipeline.data.prompts import PromptBuilder
 from pipeline.data.read import UnitReader
 from pipeline.data.results import RowResult
 from pipeline.data.storage import open_storage

@@ -30,7 +30,7 @@ def check_access(address: str | None) -> None:
     raise UsageError(
         f"--address {address}: a Ray on the network is joined with its token, and there is none",
         TOKEN_MEND,
-        "if everyone who reaches its ports may run programs on its machines: RAY_AUTH_MODE=disabled",
+        "if all who reach its ports may run programs on its machines: RAY_AUTH_MODE=disabled",
     )
 
 

@@ -12,6 +12,7 @@ from pipeline.data.alive import refuse_second
 from pipeline.data.answer_store import check_store
 from pipeline.data.claim import claim, settle_in
 from pipeline.data.dataset import REPORT, Dataset
+from pipeline.data.patience import passes
 from pipeline.data.plan import Plan, check_input, make_plan, sort_out
 from pipeline.data.results import to_table
 from pipeline.data.storage import Storage, open_storage
@@ -163,8 +164,11 @@ def under_way(plan: Plan, dataset: Dataset, watcher: Watcher, stop: Stop) -> Ite
 
 
 def _refuse_second(storage: Storage, watcher: Watcher) -> None:
-    with contextlib.suppress(StorageFailed):  # whoever makes the plan says it better
+    try:
         refuse_second(storage, watcher.note)
+    except StorageFailed as e:
+        if isinstance(e.__cause__, OSError) and passes(e.__cause__):
+            raise  # no need to wait for it once more; else whoever makes the plan says it better
 
 
 def _claim(plan: Plan, fresh: bool) -> Dataset:
@@ -240,6 +244,7 @@ def _work_done(final: Snapshot | None, started: float) -> Work:
         completion_tokens=sum(p.completion_tokens for p in workers),
         preemptions=sum(p.preemptions for p in workers),
         recomputed_tokens=sum(p.recomputed_tokens for p in workers),
+        lost_rows=final.lost_rows,
         kv_count_error=max(
             (e for p in workers if (e := p.kv_count_error) is not None), default=None
         ),

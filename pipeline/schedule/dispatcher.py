@@ -203,7 +203,8 @@ class Dispatcher:
             self._suspects.begun(worker, at)
         flights = member.flights if event.flights is None else event.flights
         spans = self._drop(worker)
-        explained = self._suspects.died_alone(worker, at, self._busy_seconds, event.why)
+        told = event.flights is not None
+        explained = self._suspects.died_alone(worker, at, self._busy_seconds, event.why, told=told)
         if explained is None:
             had = common(flights, spans)
             new = self._suspects.died(had, at - since, self._busy_seconds, event.why)

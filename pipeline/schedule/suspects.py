@@ -6,7 +6,8 @@ apart and tried in pieces, each with nothing else in its engine: a piece whose r
 results is cleared; one that kills is cut into smaller ones, and the rest of its case is cleared,
 for its deaths are explained. A death costs a restart and a trial only seconds, so a piece is cut
 into rather many (``best_parts``). A row that was alone at so many deaths that chance is out of the
-question, at two at least, is condemned: no engine shall see it again.
+question, at two at least, is condemned: no engine shall see it again. (At three where the
+engines' processes vanished without a word, as those do that somebody kills.)
 
 What chance explains follows from how often engines die that did not have the row: on a calm rack
 two deaths say a lot, on one whose machines are taken away every minute they say nothing.
@@ -25,15 +26,17 @@ from pipeline.schedule.leases import Span
 
 APART = ""  # who holds, in the ledger, rows that are set apart: nobody
 LEAST_ALONE = 2  # deaths of a row alone, before it is condemned
+_LEAST_ALONE_UNTOLD = 3  # of processes that said nothing: whoever is killed from outside does not
 
 _RESTART_SECONDS, _TRIAL_SECONDS = 30.0, 3.0
 _USUAL_DEATHS, _USUAL_SECONDS = 0.05, 360.0  # what is believed before anything was seen: 1 in 2 h
-_FEW_OTHERS = 2  # deaths without the row, from which on their plain rate counts
+_FEW_OTHERS = 1  # deaths without the row, from which on their plain rate counts
 _BUSY_AT_LEAST = 10.0
-_CHANCE_APART, _CHANCE_GUILTY = 0.05, 1e-5  # of an innocent row: is set apart, is condemned
+_CHANCE_APART, _CHANCE_GUILTY = 0.05, 3e-6  # of an innocent row: is set apart, is condemned
+_CHANCE_GUILTY_UNTOLD = 1e-7
 _SURELY_APART, _SURELY_GUILTY = 6, 12  # deaths, whatever the chance: it has to end somewhere
 _MOST_PARTS = 64
-_LONGEST_MIXED, _LONGEST_ALONE, _SHORTEST = 120.0, 15.0, 0.25  # seconds that count
+_LONGEST_MIXED, _LONGEST_ALONE, _SHORTEST = 120.0, 12.0, 0.25  # seconds that count
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +123,12 @@ class Suspects:
         self._met = missed + first + [p for p in hit if p not in suspicious]
         return self._set_apart(suspicious) if suspicious else []
 
-    def died_alone(self, worker: str, at: float, busy: float, why: str) -> bool | None:
+    def died_alone(
+        self, worker: str, at: float, busy: float, why: str, *, told: bool = False
+    ) -> bool | None:
         """The engine of ``worker`` died. Whether a trial explains it; None where it had none.
+
+        ``told``: the worker said itself that its engine failed, so nobody killed it.
 
         ``apart`` says what is to be set apart now, again perhaps.
         """
@@ -144,7 +151,7 @@ class Suspects:
             return True
         alone, exposure = piece.alone + 1, piece.alone_exposure + felt
         piece = replace(piece, alone=alone, alone_exposure=exposure)
-        if self._is_guilty(piece, busy):
+        if self._is_guilty(piece, busy, told):
             self._explained += piece.deaths
             self._condemned.append(piece)
         else:
@@ -254,11 +261,12 @@ class Suspects:
         chance = again * math.log(self._rate(piece.deaths, busy)) + piece.exposure
         return piece.deaths >= _SURELY_APART or chance <= math.log(_CHANCE_APART)
 
-    def _is_guilty(self, piece: Piece, busy: float) -> bool:
-        if piece.alone < LEAST_ALONE:
+    def _is_guilty(self, piece: Piece, busy: float, told: bool) -> bool:
+        if piece.alone < (LEAST_ALONE if told else _LEAST_ALONE_UNTOLD):
             return False
+        most = _CHANCE_GUILTY if told else _CHANCE_GUILTY_UNTOLD
         chance = piece.alone * math.log(self._rate(piece.deaths, busy)) + piece.alone_exposure
-        return piece.alone >= _SURELY_GUILTY or chance <= math.log(_CHANCE_GUILTY)
+        return piece.alone >= _SURELY_GUILTY or chance <= math.log(most)
 
 
 def best_parts(

@@ -12,11 +12,13 @@ from typing import Any
 
 _parser = re._parser  # type: ignore[attr-defined]  # the standard library's own, unnamed in stubs
 
-_MOST_POSITIONS = 50_000  # characters that a regular expression, written out, is made of
+_MOST_POSITIONS = 20_000  # characters that a regular expression, written out, is made of
 _MOST_PARTS = 10_000  # of a schema: objects, lists and words in it
 _MOST_DEPTH = 48
-_MOST_REQUIRED = 10_000  # minLength, minItems, minProperties
-_LEAST = ("minLength", "minItems", "minProperties", "minContains")
+_MOST = {  # of what a schema counts
+    **dict.fromkeys(("minLength", "minItems", "minProperties", "minContains"), 10_000),
+    **dict.fromkeys(("maxLength", "maxItems", "maxProperties", "maxContains"), 1_000_000),
+}
 _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 _NOT_REGULAR = {
     "ASSERT": "(?=…) and (?<=…)",
@@ -94,12 +96,14 @@ def _check_part(part: Mapping[str, Any], schema: Mapping[str, Any]) -> None:
             )
     if isinstance(part.get("$ref"), str):
         _follow(part, schema)
-    for key in _LEAST:
+    for key, most in _MOST.items():
         number = part.get(key)
-        if isinstance(number, int | float) and number > _MOST_REQUIRED:
-            raise ValueError(f"{key} {number}: {_MOST_REQUIRED:,} is the most")
+        if isinstance(number, int | float) and number > most:
+            raise ValueError(f"{key} {number}: {most:,} is the most")
     if isinstance(part.get("patternProperties"), Mapping):
-        raise ValueError("patternProperties is not for answers: name the properties")
+        raise ValueError(  # noqa: TRY004
+            "patternProperties is not for answers: name the properties"
+        )
     if isinstance(part.get("pattern"), str):
         check_regex(part["pattern"])
 
@@ -113,7 +117,7 @@ def _follow(part: Mapping[str, Any], schema: Mapping[str, Any]) -> None:
         seen.add(target)
         found = _at(schema, target)
         if not isinstance(found, Mapping):
-            raise ValueError(f"$ref {target} leads nowhere")
+            raise ValueError(f"$ref {target} leads nowhere")  # noqa: TRY004
         part = found
 
 

@@ -178,7 +178,8 @@ class RehearsedFaults(_Section):
     """What goes wrong with simulated engines. A TEXT is looked for in the row's prompt.
 
     ``kill_on``: the process dies; ``hang_on``: a step never ends; ``freeze_on``: the same, and no
-    other thread of the process runs either; ``fail_on``: a step raises; ``refuse_on``: this request alone fails; ``endless_on``: its answer never ends.
+    other thread of the process runs either; ``fail_on``: a step raises; ``refuse_on``: this
+    request alone fails; ``endless_on``: its answer never ends.
     ``load_out_of_memory_above``, ``step_out_of_memory_above``: sequences that an engine may be
     loaded for, and that may run at once. ``broken``: engines (from 0) that cannot be loaded.
     """

@@ -172,7 +172,7 @@ def _texts(node: nodes.Node) -> Iterable[nodes.TemplateData]:
 
 
 @pass_context
-def _each(context: Context, values: Iterable[Any], text: int) -> Iterator[Any]:
+def _each(_context: Context, values: Iterable[Any], text: int) -> Iterator[Any]:
     """The values of a loop, whose body holds ``text`` characters of plain text."""
     for value in values:
         _METER.spend(1, text)
@@ -180,13 +180,13 @@ def _each(context: Context, values: Iterable[Any], text: int) -> Iterator[Any]:
 
 
 @pass_context
-def _weighed(context: Context, value: Any) -> Any:
+def _weighed(_context: Context, value: Any) -> Any:
     _METER.weigh(value)
     return value
 
 
 @pass_context
-def _printed(context: Context, value: Any) -> str:
+def _printed(_context: Context, value: Any) -> str:
     _METER.weigh(value)
     return value if type(value) is str else str(value)
 

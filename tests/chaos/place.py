@@ -19,6 +19,7 @@ import yaml
 from tests.chaos.counted import Answers
 from tests.processes import MARK
 from tests.ray_head import ray_head
+from tests.samples import write_model
 
 _RACKMILL = str(Path(sys.executable).with_name("rackmill"))
 _LONGEST_SECONDS = 240.0  # of an undisturbed run
@@ -87,7 +88,9 @@ def simulated_place(
 ) -> Iterator[Place]:
     """The chaos job on the simulated engine. It is run once undisturbed: the engine's answers
     depend on the prompt alone, so every other run must give the same table. Raises Broken."""
-    place = _prepare(folder, environment, _SIMULATED, rows, workers, shards=3)
+    # a small tokenizer: the real one takes each process a second to load
+    model = str(write_model(folder / "model"))
+    place = _prepare(folder, environment, {"model": model, **_SIMULATED}, rows, workers, shards=3)
     if own_ray:
         yield _with_expected(place)
         return

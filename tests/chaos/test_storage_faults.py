@@ -23,7 +23,7 @@ output: {path: out, keep: [id]}
 engine: {kind: simulated}
 resources: {workers: 2}
 """
-_ROWS = (1500, 1100)
+_ROWS = (900, 700)
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -57,19 +57,11 @@ def _check(finished: Finished, folder: Path, read_output) -> None:
 
 
 @pytest.mark.ray
-def test_a_run_on_slow_storage_where_one_call_in_five_fails(
+def test_processes_that_die_at_storage_calls_are_made_good_on_slow_and_failing_storage(
     folder: Path, launcher: Launcher, read_output
 ) -> None:
-    faults = "fail_one_in=5,lose_one_in=20,delay=0.01,seed=3"
-
-    _check(_run(launcher, folder, faults), folder, read_output)
-
-
-@pytest.mark.ray
-def test_processes_that_die_at_storage_calls_are_made_good(
-    folder: Path, launcher: Launcher, read_output
-) -> None:
-    """The driver while it claims the folder; then whoever comes to the number, a worker mostly."""
+    """The driver dies while it claims the folder; then whoever comes to the number, a worker
+    mostly. The run that makes it good has to live with one call in five that fails."""
     counter = folder / "count"
     for number in (6, 60):
         counter.unlink(missing_ok=True)
@@ -77,7 +69,8 @@ def test_processes_that_die_at_storage_calls_are_made_good(
         assert counter.stat().st_size >= number
         assert "Traceback" not in finished.err
 
-    _check(_run(launcher, folder), folder, read_output)
+    finished = _run(launcher, folder, "fail_one_in=5,lose_one_in=20,delay=0.005,seed=3")
+    _check(finished, folder, read_output)
 
 
 @pytest.fixture
@@ -85,7 +78,7 @@ def small_disk(folder: Path) -> Iterator[Path]:
     """The output folder, on a disk of its own that is too small."""
     output = folder / "out"
     output.mkdir()
-    if os.geteuid() != 0 or _mount("-t", "tmpfs", "-o", "size=160k", "none", str(output)):
+    if os.geteuid() != 0 or _mount("-t", "tmpfs", "-o", "size=96k", "none", str(output)):
         pytest.skip("may not mount a file system here")
     yield output
     subprocess.run(["umount", str(output)], check=True)

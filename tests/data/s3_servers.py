@@ -1,4 +1,5 @@
-"""Real S3 servers on loopback: two that know conditional writes, each on a port of its own."""
+"""Real S3 servers on loopback: two that know conditional writes, and one that ignores them as
+some do (`rclone serve s3`, for one)."""
 
 from __future__ import annotations
 
@@ -22,6 +23,11 @@ _STARTS = {
     "ministack": "from ministack.app import main; main()",
 }
 NAMES = tuple(_STARTS)
+CARELESS = "careless"
+_STARTS[CARELESS] = (
+    "from ministack.services import s3; s3._check_put_preconditions = lambda *a, **k: None; "
+    + _STARTS["ministack"]
+)
 
 
 @contextmanager

@@ -118,6 +118,15 @@ def test_a_second_run_is_told_of_the_first(storage: Storage) -> None:
     assert f"rackmill cancel {storage.address()}" in text
 
 
+def test_one_that_seems_to_sleep_is_told_how_to_be_woken(storage: Storage) -> None:
+    keep(storage, record(beat=time.time() - 300))
+
+    with pytest.raises(
+        AlreadyRunning, match=f"5 min: it may be suspended .kill -CONT {os.getpid()}"
+    ):
+        refuse_second(storage)
+
+
 def test_runs_that_are_no_more_do_not_keep_others_away(storage: Storage) -> None:
     keep(storage, record(run="a", state="failed"))
     keep(storage, record(run="b", pid_started=0.0))

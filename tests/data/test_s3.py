@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -12,13 +13,14 @@ import pyarrow.fs
 import pytest
 
 from pipeline.data.answer_store import AnswerStore
-from pipeline.data.dataset import Dataset
+from pipeline.data.dataset import CommitRecord, Dataset
+from pipeline.data.packs import Packer
 from pipeline.data.results import RowResult
 from pipeline.data.storage import Storage, check_exclusive, open_storage
 from pipeline.data.tally import Tally
 from pipeline.data.units import Unit
-from pipeline.errors import CommitFailed, StorageFailed
-from tests.data.s3_servers import CREDENTIALS, NAMES, make_bucket, s3_server
+from pipeline.errors import CommitFailed, StorageFailed, UsageError
+from tests.data.s3_servers import CARELESS, CREDENTIALS, NAMES, make_bucket, s3_server
 
 UNIT = Unit("u1", 0, 0, 2)
 
@@ -134,6 +136,31 @@ def test_a_bucket_that_is_not_there_is_said(at_endpoint: None) -> None:
 def test_a_name_that_s3_does_not_allow_is_said(at_endpoint: None) -> None:
     with pytest.raises(CommitFailed):
         open_storage("s3://No_Bucket!/run").create("a", b"")
+
+
+def test_a_server_that_does_not_create_exclusively_is_refused(
+    no_server: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with s3_server(CARELESS, tmp_path) as address:
+        make_bucket(address)
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        dataset = Dataset(open_storage("s3://bucket/run"))
+
+        with pytest.raises(UsageError, match="does not create files exclusively"):
+            dataset.claim({"fingerprint": "f", "parts": {}})
+        assert dataset.manifest() is None
+
+
+def test_packed_records_are_those_that_were_committed(storage: Storage) -> None:
+    for number in range(220):
+        unit = Unit(f"u{number}", 0, number, number + 1)
+        tally = Tally(rows=1, prompt_tokens=number)
+        record = CommitRecord(unit.id, "a", unit.file_name, 1, "0", tally)
+        storage.replace(record.path, record.encode())
+    before = Dataset(storage).state()
+
+    assert Packer(storage).pack() == 220
+    assert Dataset(storage).state() == before
 
 
 def test_a_server_that_is_not_there_is_said(no_server: None) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.data.dataset import CommitRecord, Dataset
@@ -107,8 +107,8 @@ def test_any_interleaving_of_writers_ends_with_disjoint_leaves_committed_once(
     assert all(record in final for record in told), "a writer was told of what does not hold"
 
 
-@quick
-@given(work=st.lists(ROWS, min_size=1, max_size=3), data=st.data())
+@settings(quick, max_examples=200)
+@given(work=st.lists(ROWS, min_size=1, max_size=2), data=st.data())
 def test_a_run_that_starts_while_orphans_still_commit_finds_all_they_did(
     work: list[tuple[int, int]], data: st.DataObject, new_storage: Callable[[], Storage]
 ) -> None:
@@ -126,7 +126,7 @@ def test_a_run_that_starts_while_orphans_still_commit_finds_all_they_did(
         Dataset(own).recover(records)
 
     writers = [Writer(orphan, storage)]
-    for _ in range(data.draw(st.integers(0, 12))):
+    for _ in range(data.draw(st.integers(0, 6))):
         if not writers[0].ended:
             writers[0].step()
     writers.append(Writer(driver, storage))

@@ -138,3 +138,17 @@ def test_after_sleeping_itself_it_gives_workers_time_to_be_heard(clock: Clock) -
     made.heartbeat("a", Progress())
     clock.now = 3606.0
     assert made.snapshot().silent == ()
+
+
+def test_what_a_worker_does_not_have_is_taken_back_after_a_coordinator_was_lost(
+    clock: Clock,
+) -> None:
+    """It said that it holds units which it had committed to the coordinator that was lost, and
+    nobody else ever got them. (A retry's records do not say what is left to do.)"""
+    made = Coordinator(UNITS, (), {"card": 1.0}, sizing=SIZING, clock=clock)
+    made.restore(())
+    made.introduce("a", "card", None, UNITS)
+    clock.now = 100.0
+    assert made.acquire("a", UNITS) is Word.WAIT
+
+    assert set(units(made.acquire("a", ()))) == set(UNITS)

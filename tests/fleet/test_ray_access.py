@@ -31,7 +31,9 @@ def test_a_ray_on_the_network_is_not_joined_without_a_token(address: str) -> Non
     assert "RAY_AUTH_TOKEN" in str(caught.value)
 
 
-@pytest.mark.parametrize("address", [None, "auto", "localhost:6379", "127.0.0.1:6379", "[::1]:6379"])
+@pytest.mark.parametrize(
+    "address", [None, "auto", "localhost:6379", "127.0.0.1:6379", "[::1]:6379"]
+)
 def test_a_ray_on_this_machine_is(address: str | None) -> None:
     check_access(address)
 

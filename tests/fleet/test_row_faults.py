@@ -3,6 +3,7 @@ error row for each of them, and a result for all others."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -17,11 +18,13 @@ from pipeline.data.dataset import CommitRecord, Dataset
 from pipeline.data.plan import check_input, make_plan
 from pipeline.data.storage import open_storage
 from pipeline.engine.load import load_engine
+from pipeline.engine.protocol import Engine
 from pipeline.errors import EngineFailed
 from pipeline.fleet.coordinator import Coordinator, Loss
 from pipeline.fleet.work import Lease, Progress, RowSource, WorkerSpec
-from pipeline.fleet.worker import work
+from pipeline.fleet.worker import Rows, work
 from pipeline.schedule.leases import Word
+from pipeline.schedule.request import Completion
 from tests.samples import job, write_model
 
 ROWS = 600
@@ -85,7 +88,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(folder: Path, tmp_path: Path) -> Callable[..., Story]:
     """Runs a job with engines that fail as ``simulated`` says, one after the other."""
 
-    def run(simulated: dict[str, Any], **changes: Any) -> Story:
+    def run(
+        simulated: dict[str, Any],
+        *,
+        change: Callable[[Engine], Engine] = lambda engine: engine,
+        on_hang: Callable[[str, Rows], None] | None = None,
+        **changes: Any,
+    ) -> Story:
         made = job(
             model=str(folder / "model"),
             input={"path": str(folder / "rows.parquet")},
@@ -117,7 +126,7 @@ def run(folder: Path, tmp_path: Path) -> Callable[..., Story]:
             )
             here = NextDoor(coordinator, f"worker-0.{life}")
             try:
-                work(spec, here, lambda: load_engine(made, {}, plan.model))
+                work(spec, here, lambda: change(load_engine(made, {}, plan.model)), on_hang=on_hang)
             except EngineFailed as e:
                 story.losses.append(coordinator.worker_lost(here.name, str(e)))
                 continue
@@ -196,3 +205,52 @@ def test_the_shape_of_the_answer_makes_no_difference(
     story = run({"fail_on": "poison"}, label=label)
 
     assert set(story.errors) == {123, 400}
+
+
+class Held:
+    """Something that hangs until it is found to hang."""
+
+    def __init__(self) -> None:
+        self.found: list[tuple[str, Rows]] = []
+        self._free = threading.Event()
+
+    def bark(self, why: str, rows: Rows) -> None:
+        self.found.append((why, rows))
+        self._free.set()
+
+    def wait(self) -> None:
+        assert self._free.wait(60)
+
+
+def test_an_engine_that_is_not_loaded_in_time_is_found(run: Callable[..., Story]) -> None:
+    held = Held()
+
+    def change(engine: Engine) -> Engine:
+        held.wait()
+        return engine
+
+    run({}, change=change, on_hang=held.bark, faults={"load_timeout_seconds": 1})
+
+    assert held.found == [("the engine was not loaded for 1.0 s", [])]
+
+
+def test_an_engine_that_hangs_is_found_with_the_rows_it_has(run: Callable[..., Story]) -> None:
+    held = Held()
+
+    def change(engine: Engine) -> Engine:
+        step = engine.step
+
+        def stepped() -> list[Completion]:
+            if engine.stats.steps == 3:
+                held.wait()
+            return step()
+
+        engine.step = stepped  # type: ignore[method-assign]
+        return engine
+
+    run({}, change=change, on_hang=held.bark, faults={"step_timeout_seconds": 2})
+
+    [(why, rows)] = held.found
+    assert why == "the engine made no step for 2.0 s"
+    assert rows
+    assert {(shard, end - start) for shard, start, end in rows} == {(0, 1)}

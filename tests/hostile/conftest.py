@@ -20,7 +20,7 @@ from pipeline.fleet import run as driver
 from tests.chaos import in_process
 from tests.hostile.inputs import Hostile
 
-_PATIENCE_SECONDS = 30  # for what takes a fraction of a second
+_PATIENCE_SECONDS = 120  # for what takes a fraction of a second, on a machine with other work
 _MOST_MEMORY = 1 << 30  # bytes more than before
 _CONTROLS = {chr(c) for c in range(32) if chr(c) != "\n"} | {chr(c) for c in range(127, 160)}
 

@@ -74,7 +74,9 @@ _YAML = {
     "a link that leads to itself": Hostile(("job.yaml",), prepare=link("job.yaml", "job.yaml")),
     "two documents": Hostile(("job.yaml, line 2", "not YAML"), text="name: a\n---\nname: b\n"),
     "a key that is a list": Hostile(("job.yaml, line 1", "a key must be a word"), text="[a]: b\n"),
-    "merge keys": Hostile(("unknown key 'engine.<<'",), lines={"engine": "engine: {<<: {kind: vllm}}"}),
+    "merge keys": Hostile(
+        ("unknown key 'engine.<<'",), lines={"engine": "engine: {<<: {kind: vllm}}"}
+    ),
     "half of a surrogate pair": Hostile(
         ("job.yaml, line 4", "surrogate"), lines={"prompt": 'prompt: "\\ud800 {text}"'}
     ),

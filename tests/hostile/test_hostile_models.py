@@ -55,7 +55,10 @@ def _chat(template: str) -> Hostile:
 
 _FOLDERS = {
     "a model of pickles": _refused(
-        both(gone("model/model.safetensors"), file("model/pytorch_model.bin", b"\x80\x04cos\nsystem\n")),
+        both(
+            gone("model/model.safetensors"),
+            file("model/pytorch_model.bin", b"\x80\x04cos\nsystem\n"),
+        ),
         "holds no .safetensors weights",
     ),
     "a config that names code of its own": _refused(
@@ -101,9 +104,7 @@ _FOLDERS = {
     "weights that lie behind the end": _refused(_weights(_entry(0, 2**40, 2**38)), "cut off"),
     "weights that lie before the beginning": _refused(_weights(_entry(-16, 16, 8)), "safetensors"),
     "weights of another size than their shape": _refused(_weights(_entry(0, 16, 2**20)), "w has"),
-    "weights that are a pipe": _refused(
-        fifo("model/model.safetensors"), "safetensors"
-    ),
+    "weights that are a pipe": _refused(fifo("model/model.safetensors"), "safetensors"),
     "a tokenizer that is no JSON": _refused(file("model/tokenizer.json", "{"), "tokenizer"),
     "a tokenizer a hundred thousand deep": _refused(
         file("model/tokenizer.json", '{"normalizer":' * 100_000), "tokenizer"
@@ -131,7 +132,9 @@ _FOLDERS = {
     "a chat template of loops in loops": _chat(
         "{% for i in range(99999) %}{% for j in range(99999) %}x{% endfor %}{% endfor %}"
     ),
-    "a chat template that reads Python": _chat("{{ messages.__class__.__base__.__subclasses__() }}"),
+    "a chat template that reads Python": _chat(
+        "{{ messages.__class__.__base__.__subclasses__() }}"
+    ),
     "a chat template that doubles a text": _chat(
         "{% set ns = namespace(x='x') %}{% for i in range(99) %}{% set ns.x = ns.x ~ ns.x %}"
         "{% endfor %}{{ ns.x }}"
@@ -232,7 +235,9 @@ def test_a_hostile_model_folder_is_refused_or_harmless(name: str, face) -> None:
 def test_a_hostile_gguf_file_is_refused(name: str, face) -> None:
     face(
         Hostile(
-            ("evil.gguf",), lines={"model": "model: ./evil.gguf"}, prepare=file("evil.gguf", _GGUF[name])
+            ("evil.gguf",),
+            lines={"model": "model: ./evil.gguf"},
+            prepare=file("evil.gguf", _GGUF[name]),
         )
     )
 

@@ -36,7 +36,9 @@ _OUTPUTS = {
     "an output that is a link to itself": Hostile(("output.path",), prepare=link("out", "out")),
     "an output that is a device": Hostile(("output.path",), prepare=link("out", "/dev/null")),
     "an output on a protocol that nobody knows": _output("evil://out", "evil"),
-    "an output with a password": _output("ftp://me:secret@host/out", "job.yaml, line 5", "password"),
+    "an output with a password": _output(
+        "ftp://me:secret@host/out", "job.yaml, line 5", "password"
+    ),
     "an output on S3 without credentials": Hostile(
         ("s3://bucket/out", "credentials"),
         lines={"output": "output: {path: 's3://bucket/out'}"},
@@ -60,7 +62,9 @@ _COMMANDS = {
     "a setting of aliases of aliases": _arguments(
         "--set", f"examples=[&a {['x'] * 9}, &b {['*a'] * 9}]".replace("'", ""), says=("examples",)
     ),
-    "a setting a hundred thousand deep": _arguments("--set", "name=" + "[" * 100_000, says=("name",)),
+    "a setting a hundred thousand deep": _arguments(
+        "--set", "name=" + "[" * 100_000, says=("name",)
+    ),
     "a setting of a key a thousand deep": _arguments(
         "--set", "engine" + ".a" * 1000 + "=1", says=("engine",)
     ),
@@ -80,7 +84,9 @@ _COMMANDS = {
         environment={"HOME": "/none"},
     ),
     "cards without number": Hostile(
-        ("gpus",), command=("plan", "job.yaml"), arguments=("--gpus", "99999999999999999999x rtx3090")
+        ("gpus",),
+        command=("plan", "job.yaml"),
+        arguments=("--gpus", "99999999999999999999x rtx3090"),
     ),
     "cards that are a program": Hostile(
         command=("plan", "job.yaml"), arguments=("--gpus", "$(touch hacked); \x1b[2J")
@@ -95,7 +101,7 @@ _COMMANDS = {
     ),
     "a trace of lies": Hostile(
         ("trace",),
-        command=("simulate", "--trace", "lies.parquet", "--model", "gemma-3-1b", "--gpu", "rtx3090"),
+        command=("simulate", "--trace", "lies.parquet", "--model", "gemma-3-1b", "--gpu", "cpu"),
         prepare=file("lies.parquet", b"PAR1" + os.urandom(100) + b"PAR1"),
     ),
     "cards of a simulation without number": Hostile(
@@ -136,7 +142,9 @@ def test_a_hostile_place_is_refused_or_harmless(name: str, face) -> None:
     assert "hunter22" not in ended.err + ended.out
 
 
-@pytest.mark.parametrize("file_name", ["../../../victim", "/victim", "00000-000000000000.parquet/x"])
+@pytest.mark.parametrize(
+    "file_name", ["../../../victim", "/victim", "00000-000000000000.parquet/x"]
+)
 def test_a_commit_record_cannot_name_files_elsewhere(
     file_name: str, command, tmp_path: Path
 ) -> None:

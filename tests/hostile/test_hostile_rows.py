@@ -131,12 +131,14 @@ _TEMPLATE_CASES = {
         "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}{{ text }}"
     ),
     "a template of loops over the row": _jinja(
-        "{% for a in xs %}{% for b in xs %}{% for c in xs %}{% for d in xs %}{% if a == d %}{% endif %}"
+        "{% for a in xs %}{% for b in xs %}{% for c in xs %}{% for d in xs %}"
+        "{% if a == d %}{% endif %}"
         "{% endfor %}{% endfor %}{% endfor %}{% endfor %}",
         xs=[list(range(100))] * 2,
     ),
     "a template that calls itself twice": _jinja(
-        "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(60) }}{{ text }}"
+        "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}"
+        "{{ f(60) }}{{ text }}"
     ),
     "a template that calls itself for ever": _jinja(
         "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}{{ text }}"

@@ -35,7 +35,8 @@ def test_secrets_in_addresses_are_masked_and_refused(address: str, masked: str) 
     "address",
     [
         "runs/out", "s3://bucket/a b/c", "sftp://me@host/x", "http://host:8000/data@v1/x.parquet",
-        "hf://google/gemma@main:x.gguf", "memory://x", "C:\\data", "/a/b@c:d/e", "s3://b/k?versionId=1",
+        "hf://google/gemma@main:x.gguf", "memory://x", "C:\\data", "/a/b@c:d/e",
+        "s3://b/k?versionId=1",
     ],
 )  # fmt: skip
 def test_addresses_without_secrets_are_left_alone(address: str) -> None:

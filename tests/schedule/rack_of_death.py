@@ -56,7 +56,7 @@ class RackOfDeath:
     row_ticks: int = 8
     load_ticks: int = 40
     suspects: bool = True
-    exact: bool = True  # a dying worker says what its engine had
+    exact: bool = True  # a worker that dies of a row says what its engine had
     hangs: bool = False
     errors: list[Row] = field(default_factory=list)
     attempts: list[int] = field(default_factory=list)
@@ -72,8 +72,9 @@ class RackOfDeath:
             self.ticks += 1
             assert self.ticks < _MOST_TICKS, "it never ends"
             for number, worker in enumerate(crew):
-                if self._step(worker) or dice.random() < self.chance * TICK:
-                    self._die(worker)
+                of_a_row = self._step(worker)
+                if of_a_row or dice.random() < self.chance * TICK:
+                    self._die(worker, told=of_a_row and self.exact)
                     crew[number] = self._hire(number, self.ticks + self.load_ticks)
             if self.ticks % _BEAT_TICKS == 0:
                 for gone in self.dispatcher.handle(Ticked(self.now)):
@@ -92,11 +93,12 @@ class RackOfDeath:
         self.dispatcher.handle(Joined(name, self.now, "card", 8.0))
         return Worker(name, loaded)
 
-    def _die(self, worker: Worker) -> None:
+    def _die(self, worker: Worker, *, told: bool) -> None:
+        """``told``: it says itself that its engine failed, and what that had."""
         self.deaths += 1
         flights = tuple(Span(u, r, r + 1) for u, r in sorted(worker.flying))
-        told = flights if self.exact else None
-        self.dispatcher.handle(Lost(worker.name, self.now, "it died", told))
+        last_words = flights if told else None
+        self.dispatcher.handle(Lost(worker.name, self.now, "it died", last_words))
         self.dispatcher.ledger.check()
 
     def _step(self, worker: Worker) -> bool:

@@ -403,3 +403,13 @@ class TestOrder:
         answer = ask(made, "b")
         assert isinstance(answer, Grant)
         assert answer.spans[0] == Span(0, 0, 20)
+
+
+def test_what_a_lost_worker_had_finished_and_not_committed_is_counted() -> None:
+    made = dispatcher([100, 100], ("a", 1.0))
+    ask_for_all(made, "a")
+    made.handle(Committed(Span(0, 0, 30)))
+    made.handle(Reported("a", 40.0, rows=45, busy_seconds=40.0))
+    made.handle(Lost("a"))
+
+    assert made.lost_rows == 15

@@ -103,8 +103,19 @@ class AnyInterleaving(RuleBasedStateMachine):
             self.units, committed, costs=self.costs, groups=self.groups, sizing=sizing
         )
 
+    @rule(last=WORKERS)
+    def hand_out_all(self, last: str) -> None:
+        """Everyone takes what there is; who comes last looks for rows that others hold."""
+        for worker in [*sorted(set(self.held) - {last}), last]:
+            while self.acquire(worker):
+                pass
+
     @rule(worker=WORKERS)
     def ask(self, worker: str) -> None:
+        self.acquire(worker)
+
+    def acquire(self, worker: str) -> bool:
+        """Whether there was something."""
         self.introduce(worker)
         (answer,) = self.dispatcher.handle(Asked(worker, self.now))
         if isinstance(answer, Grant):
@@ -123,6 +134,7 @@ class AnyInterleaving(RuleBasedStateMachine):
             assert isinstance(answer, Wait)
             # nothing is pending, or the worker has work already
             assert not self.dispatcher.ledger.pending_rows or any(self.held.values())
+        return isinstance(answer, Grant)
 
     @rule(worker=WORKERS, started=st.integers(0, 6), passed=st.floats(0.0, 3.0))
     def beat(self, worker: str, started: int, passed: float) -> None:

@@ -129,20 +129,23 @@ class TestTheSearch:
         assert made.died_alone("a", 103.0, CALM, "could not be loaded") is False
         assert made.next_trial("b") == first
 
-    def alone(self, made: Suspects, busy: float) -> int:
+    def alone(self, made: Suspects, busy: float, *, told: bool = True) -> int:
         """Deaths of one row alone until it is condemned."""
         while not made.apart:
             made.died((Span(0, 7, 8),), 10.0, busy, "x")
         for deaths in range(1, 100):
             assert made.next_trial("a") is not None
             made.begun("a", 0.0)
-            made.died_alone("a", 5.0, busy, "x")
+            made.died_alone("a", 5.0, busy, "x", told=told)
             if made.next_condemned("a") is not None:
                 return deaths
         raise AssertionError
 
     def test_two_deaths_alone_condemn_a_row_where_nothing_else_dies(self) -> None:
         assert self.alone(Suspects(), CALM) == 2
+
+    def test_a_third_is_needed_where_processes_vanish_without_a_word(self) -> None:
+        assert self.alone(Suspects(), CALM, told=False) == 3
 
     def test_more_are_needed_where_engines_die_without_it(self) -> None:
         made = Suspects()

@@ -3,6 +3,7 @@ one."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -12,10 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import pipeline
 from pipeline import UsageError
 from pipeline.data.dataset import Dataset
 from pipeline.data.prove import Verdict, verify
-from pipeline.data.records import ATTEMPTS, COMMITS, CommitRecord
+from pipeline.data.records import ATTEMPTS, COMMITS
 from pipeline.data.settle import commit_rows
 from pipeline.data.storage import open_storage
 from pipeline.data.units import part
@@ -65,19 +67,19 @@ def record_of(folder: Path, file: str) -> Path:
     return next(p for p in records(folder) if json.loads(p.read_text()).get("file") == file)
 
 
-def change_table(folder: Path, change: Callable[[pa.Table], pa.Table], number: int = 0) -> str:
+def change_table(
+    folder: Path,
+    change: Callable[[pa.Table], pa.Table],
+    number: int = 0,
+    metadata: dict[str, str] | None = None,
+) -> str:
     """Write a data file anew with its record saying so: what hashes alone would not show."""
     path = data_files(folder)[number]
-    metadata = pq.read_schema(path).metadata
-    pq.write_table(change(pq.read_table(path)).replace_schema_metadata(metadata), path)
-    record_path = record_of(folder, path.name)
-    record = CommitRecord.decode(record_path.read_bytes())
-    import hashlib
-
-    content = path.read_bytes()
-    fields = json.loads(record.encode())
-    fields |= {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    record_path.write_text(json.dumps(fields))
+    kept = metadata or pq.read_schema(path).metadata
+    pq.write_table(change(pq.read_table(path)).replace_schema_metadata(kept), path)
+    record, content = record_of(folder, path.name), path.read_bytes()
+    facts = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    record.write_text(json.dumps(json.loads(record.read_text()) | facts))
     return path.name
 
 
@@ -288,17 +290,7 @@ class TestRows:
         assert "comes to 1 024 prompt_tokens, its record says 896" in complaint(folder)
 
     def test_rows_of_another_job_are_found(self, folder: Path) -> None:
-        path = data_files(folder)[0]
-        change_table(folder, lambda t: t)
-        table = pq.read_table(path).replace_schema_metadata({"rackmill.fingerprint": "f" * 64})
-        pq.write_table(table, path)
-        record = record_of(folder, path.name)
-        import hashlib
-
-        content = path.read_bytes()
-        fields = json.loads(record.read_text())
-        fields |= {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-        record.write_text(json.dumps(fields))
+        change_table(folder, lambda t: t, metadata={"rackmill.fingerprint": "f" * 64})
 
         assert "comes from another job" in complaint(folder)
 
@@ -385,3 +377,10 @@ class TestInput:
         finish(job_in(tmp_path, output={"path": str(tmp_path / "other")}))
 
         assert look(tmp_path / "other").compared_rows == 3
+
+
+def test_python_asks_the_same(whole: Path) -> None:
+    verdict = pipeline.verify(str(whole / "out"))
+
+    assert verdict.faults == []
+    assert pipeline.status(str(whole / "out")).errors == {"SchemaNotMet": 2}
