@@ -67,7 +67,14 @@ def test_a_rate_never_has_more_than_three_digits_before_the_point(per_second: fl
 
 @pytest.mark.parametrize(
     ("number", "text"),
-    [(0, "0 MiB"), (700, "1 KiB"), (36_000, "35 KiB"), (5 << 20, "5 MiB"), (1 << 30, "1.0 GiB"), (int(1.5 * 2**30), "1.5 GiB")],
+    [
+        (0, "0 MiB"),
+        (700, "1 KiB"),
+        (36_000, "35 KiB"),
+        (5 << 20, "5 MiB"),
+        (1 << 30, "1.0 GiB"),
+        (int(1.5 * 2**30), "1.5 GiB"),
+    ],
 )
 def test_bytes_are_gib_mib_or_kib(number: int, text: str) -> None:
     assert size(number) == text
