@@ -17,6 +17,7 @@ from pipeline import Job, job_from
 from pipeline.data.dataset import CommitRecord, Dataset
 from pipeline.data.plan import Plan
 from pipeline.data.prove import verify
+from pipeline.data.redo import Redone
 from pipeline.data.storage import open_storage
 from pipeline.data.units import part
 from pipeline.engine.load import load_engine
@@ -24,10 +25,11 @@ from pipeline.fleet import run as driver
 from pipeline.fleet.coordinator import Coordinator, Snapshot
 from pipeline.fleet.forecast import Forecast
 from pipeline.fleet.provenance import provenance
-from pipeline.fleet.work import Lease, Progress, RowSource, WorkerSpec
+from pipeline.fleet.work import Lease
 from pipeline.fleet.worker import work
 from pipeline.report.summary import Summary
 from pipeline.schedule.leases import Word
+from tests.next_door import NextDoor, worker_spec
 from tests.samples import write_model
 
 _POLL_SECONDS = 0.2
@@ -105,19 +107,9 @@ class _NoCluster:
 def _work_through(
     plan: Plan, forecast: Forecast, cluster: None, watcher: Any, expected: float | None, *rest: Any
 ) -> Snapshot:
-    spec = WorkerSpec(
-        job=plan.job,
-        shards=plan.input.files.shards,
-        input_schema=plan.input.files.schema,
-        columns=plan.input.columns,
-        model=plan.model,
-        engine_arguments={},
-        provenance=provenance(plan),
-        expected_tokens=expected,
-    )
+    spec = worker_spec(plan, provenance=provenance(plan), expected_tokens=expected)
     done = [record.span for record in plan.committed.values()]
-    coordinator = Coordinator(plan.units, done, {"": 1000.0})
-    coordinator.join("here", "")
+    coordinator = Coordinator(plan.units, done, {"card": 1000.0})
     here = _Here(coordinator)
     work(
         spec,
@@ -128,21 +120,21 @@ def _work_through(
     return coordinator.snapshot()
 
 
-class _Here:
+class _Here(NextDoor):
     """The coordinator, next door. The first unit is leased in two parts, as if one of them had
     been taken over."""
 
     def __init__(self, coordinator: Coordinator) -> None:
-        self._coordinator = coordinator
+        super().__init__(coordinator)
         self._committed = threading.Event()
 
     def acquire(self) -> Lease | Word:
-        answer = self._coordinator.acquire("here")
+        answer = super().acquire()
         while answer is Word.WAIT:  # for the last commits: the feeder would look again much later
             if not self._committed.wait(_POLL_SECONDS):
                 return answer
             self._committed.clear()
-            answer = self._coordinator.acquire("here")
+            answer = super().acquire()
         if not isinstance(answer, Lease):
             return answer
         units = []
@@ -154,21 +146,6 @@ class _Here:
                 units.append(unit)
         return Lease(tuple(units))
 
-    def committed(self, records: Sequence[CommitRecord]) -> None:
-        self._coordinator.commit(records)
+    def committed(self, records: Sequence[CommitRecord | Redone]) -> None:
+        super().committed(records)
         self._committed.set()
-
-    def listen(self, source: RowSource) -> None:
-        pass
-
-    def heartbeat(self, progress: Progress) -> None:
-        self._coordinator.heartbeat("here", progress)
-
-    def announce(self) -> None:
-        pass
-
-    def engine_failed(self, why: str, rows: Sequence[tuple[int, int, int]]) -> None:
-        self._coordinator.engine_failed("here", why, rows)
-
-    def note(self, line: str) -> None:
-        self._coordinator.note("here", line)

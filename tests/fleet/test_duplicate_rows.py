@@ -18,9 +18,10 @@ from pipeline.data.tally import Tally
 from pipeline.data.units import Unit
 from pipeline.engine.load import load_engine
 from pipeline.fleet.answer_once import AnswerStage
-from pipeline.fleet.work import Lease, Progress, RowSource, WorkerSpec
+from pipeline.fleet.work import Lease, Progress, RowSource
 from pipeline.fleet.worker import work
 from pipeline.schedule.leases import Word
+from tests.next_door import worker_spec
 from tests.samples import job, write_model
 
 ROWS = 300
@@ -88,17 +89,8 @@ def run(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callab
         plan = make_plan(check_input(made))
         dataset = Dataset(open_storage(made.output.path))
         dataset.claim(plan.manifest)
-        spec = WorkerSpec(
-            job=made,
-            shards=tuple(plan.input.files.shards),
-            input_schema=plan.input.files.schema,
-            columns=plan.input.columns,
-            model=plan.model,
-            engine_arguments={"none": {}},
-            provenance={},
-        )
         alone = Alone(list(plan.missing)[units])
-        work(spec, alone, lambda: load_engine(made, {}, plan.model))
+        work(worker_spec(plan), alone, lambda: load_engine(made, {}, plan.model))
         total = Tally()
         for record in alone.records:
             total.add(record.tally)

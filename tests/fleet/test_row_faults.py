@@ -4,7 +4,7 @@ error row for each of them, and a result for all others."""
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -14,55 +14,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.data.dataset import CommitRecord, Dataset
+from pipeline.data.dataset import Dataset
 from pipeline.data.plan import check_input, make_plan
 from pipeline.data.storage import open_storage
 from pipeline.engine.load import load_engine
 from pipeline.engine.protocol import Engine
 from pipeline.errors import EngineFailed
 from pipeline.fleet.coordinator import Coordinator, Loss
-from pipeline.fleet.work import Lease, Progress, RowSource, WorkerSpec
 from pipeline.fleet.worker import Rows, work
-from pipeline.schedule.leases import Word
 from pipeline.schedule.request import Completion
+from tests.next_door import NextDoor, worker_spec
 from tests.samples import job, write_model
 
 ROWS = 600
-
-
-class NextDoor:
-    """The coordinator, for one worker of it in the same process."""
-
-    def __init__(self, coordinator: Coordinator, name: str) -> None:
-        self.coordinator = coordinator
-        self.name = name
-        self.source: RowSource | None = None
-        self.progress = Progress()
-        coordinator.join(name, "card")
-
-    def acquire(self) -> Lease | Word:
-        return self.coordinator.acquire(self.name)
-
-    def committed(self, records: Sequence[CommitRecord]) -> None:
-        self.coordinator.commit(records)
-
-    def listen(self, source: RowSource) -> None:
-        self.source = source
-
-    def heartbeat(self, progress: Progress) -> None:
-        self.progress = progress
-        self.announce()
-
-    def announce(self) -> None:
-        assert self.source is not None
-        active = self.source.taken - self.progress.rows
-        self.coordinator.heartbeat(self.name, self.progress, active, self.source.flights)
-
-    def engine_failed(self, why: str, rows: Sequence[tuple[int, int, int]]) -> None:
-        self.coordinator.engine_failed(self.name, why, rows)
-
-    def note(self, line: str) -> None:
-        self.coordinator.note(self.name, line)
 
 
 @dataclass
@@ -114,16 +78,7 @@ def run(folder: Path, tmp_path: Path) -> Callable[..., Story]:
         coordinator = Coordinator(plan.units, [], {"card": 100.0})
         story = Story([])
         for life in range(30):
-            spec = WorkerSpec(
-                job=made,
-                shards=tuple(plan.input.files.shards),
-                input_schema=plan.input.files.schema,
-                columns=plan.input.columns,
-                model=plan.model,
-                engine_arguments={"none": {}},
-                provenance={},
-                prove_engine=life > 0,
-            )
+            spec = worker_spec(plan, prove_engine=life > 0)
             here = NextDoor(coordinator, f"worker-0.{life}")
             try:
                 work(spec, here, lambda: change(load_engine(made, {}, plan.model)), on_hang=on_hang)

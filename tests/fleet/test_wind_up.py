@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,8 @@ from pipeline.data.storage import open_storage
 from pipeline.engine.load import load_engine
 from pipeline.engine.simulated import SimulatedEngine
 from pipeline.fleet.coordinator import Coordinator
-from pipeline.fleet.work import Lease, Progress, RowSource, WorkerSpec
 from pipeline.fleet.worker import work
-from pipeline.schedule.leases import Word
+from tests.next_door import NextDoor, worker_spec
 from tests.samples import job, write_model
 
 ROWS, UNIT = 700, 128
@@ -30,38 +29,6 @@ _JOB: dict[str, Any] = {
     "engine": {"kind": "simulated", "max_num_seqs": 40, "simulated": {"output_tokens": 30}},
 }
 _LONG, _NO_TIME = 3600.0, 0.0  # seconds of grace
-
-
-class Here:
-    """The coordinator, next door."""
-
-    def __init__(self, coordinator: Coordinator) -> None:
-        self.coordinator = coordinator
-        self.source: RowSource | None = None
-        self.records: list[CommitRecord] = []
-        coordinator.join("here", "card")
-
-    def acquire(self) -> Lease | Word:
-        return self.coordinator.acquire("here")
-
-    def committed(self, records: Sequence[CommitRecord]) -> None:
-        self.records += records
-        self.coordinator.commit(records)
-
-    def listen(self, source: RowSource) -> None:
-        self.source = source
-
-    def heartbeat(self, progress: Progress) -> None:
-        self.coordinator.heartbeat("here", progress)
-
-    def announce(self) -> None:
-        pass
-
-    def engine_failed(self, why: str, rows: Sequence[tuple[int, int, int]]) -> None:
-        self.coordinator.engine_failed("here", why, rows)
-
-    def note(self, line: str) -> None:
-        self.coordinator.note("here", line)
 
 
 @dataclass
@@ -97,17 +64,8 @@ def run(folder: Path, tmp_path: Path) -> Callable[..., Stopped]:
         plan = make_plan(check_input(made))
         dataset = Dataset(open_storage(made.output.path))
         dataset.claim(plan.manifest)
-        spec = WorkerSpec(
-            job=made,
-            shards=tuple(plan.input.files.shards),
-            input_schema=plan.input.files.schema,
-            columns=plan.input.columns,
-            model=plan.model,
-            engine_arguments={"none": {}},
-            provenance={},
-        )
         done = [record.span for record in plan.committed.values()]
-        here = Here(Coordinator(plan.units, done, {"card": 100.0}))
+        here = NextDoor(Coordinator(plan.units, done, {"card": 100.0}))
         outcome = Stopped([], 0, 0)
 
         def load() -> SimulatedEngine:
@@ -127,7 +85,7 @@ def run(folder: Path, tmp_path: Path) -> Callable[..., Stopped]:
             engine.step = stepped  # type: ignore[method-assign]
             return engine
 
-        work(spec, here, load)
+        work(worker_spec(plan), here, load)
         table = dataset.first_rows(ROWS)
         outcome.ids = [row["id"] for row in table]
         outcome.records = here.records

@@ -1,0 +1,63 @@
+"""A whole worker in the process of its coordinator: no Ray between them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pipeline.data.dataset import CommitRecord
+from pipeline.data.plan import Plan
+from pipeline.data.redo import Redone
+from pipeline.fleet.coordinator import Coordinator
+from pipeline.fleet.work import Lease, Progress, RowSource, WorkerSpec
+from pipeline.schedule.leases import Word
+
+
+def worker_spec(plan: Plan, **more: Any) -> WorkerSpec:
+    """What a worker is told of a planned job."""
+    known: dict[str, Any] = {"engine_arguments": {}, "provenance": {}}
+    return WorkerSpec(
+        job=plan.job,
+        shards=plan.input.files.shards,
+        input_schema=plan.input.files.schema,
+        columns=plan.input.columns,
+        model=plan.model,
+        **known | more,
+    )
+
+
+class NextDoor:
+    """The coordinator, as one worker of it sees it."""
+
+    def __init__(self, coordinator: Coordinator, name: str = "here") -> None:
+        self.coordinator = coordinator
+        self.name = name
+        self.source: RowSource | None = None
+        self.progress = Progress()
+        self.records: list[CommitRecord | Redone] = []
+        coordinator.join(name, "card")
+
+    def acquire(self) -> Lease | Word:
+        return self.coordinator.acquire(self.name)
+
+    def committed(self, records: Sequence[CommitRecord | Redone]) -> None:
+        self.records += records
+        self.coordinator.commit(records)
+
+    def listen(self, source: RowSource) -> None:
+        self.source = source
+
+    def heartbeat(self, progress: Progress) -> None:
+        self.progress = progress
+        self.announce()
+
+    def announce(self) -> None:
+        assert self.source is not None
+        active = self.source.taken - self.progress.rows
+        self.coordinator.heartbeat(self.name, self.progress, active, self.source.flights)
+
+    def engine_failed(self, why: str, rows: Sequence[tuple[int, int, int]]) -> None:
+        self.coordinator.engine_failed(self.name, why, rows)
+
+    def note(self, line: str) -> None:
+        self.coordinator.note(self.name, line)
