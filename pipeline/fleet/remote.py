@@ -1,0 +1,106 @@
+"""The coordinator actor, as a worker reaches it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import ray
+
+from pipeline.data.dataset import CommitRecord
+from pipeline.data.redo import Redone
+from pipeline.engine.protocol import EngineFacts
+from pipeline.fleet.work import Lease, Orders, Progress, RowSource, Stage
+from pipeline.schedule.leases import Word
+
+_PULSE_SECONDS = 1.0
+_LAST_WORDS_SECONDS = 10.0
+
+
+class RemoteCoordination:
+    """The coordinator actor, from a worker. A thread of its own says every second that the worker
+    lives, while the engine loads and whatever it does, and passes on what comes back."""
+
+    def __init__(self, worker: str, actor: Any, card: str) -> None:
+        self._worker = worker
+        self._actor = actor
+        self._card = card
+        self._facts: EngineFacts | None = None
+        self._progress = Progress()
+        self._source: RowSource | None = None
+        self._telling = threading.Lock()
+        self._closed = threading.Event()
+        self._pulse = Stage("pulse", self._beat)
+        ray.get(actor.join.remote(worker, card))
+        self._pulse.start()
+
+    def close(self) -> None:
+        """Say the last totals, and no more."""
+        self._closed.set()
+        self._pulse.join(_PULSE_SECONDS)
+        ray.get(self._actor.heartbeat.remote(self._worker, self._progress))
+
+    def acquire(self) -> Lease | Word:
+        holding = tuple(self._source.holding) if self._source is not None else None
+        answer: Lease | Word = ray.get(self._actor.acquire.remote(self._worker, holding))
+        return answer
+
+    def committed(self, records: Sequence[CommitRecord | Redone]) -> None:
+        ray.get(self._actor.commit.remote(records))
+
+    def listen(self, source: RowSource) -> None:
+        self._source = source
+
+    def heartbeat(self, progress: Progress) -> None:
+        self._progress = progress  # what comes next goes along with the next pulse
+        self._pulse.check()
+
+    def announce(self) -> None:
+        ray.get(self._tell())  # orders can wait for the next pulse
+
+    def engine_failed(self, why: str, rows: Sequence[tuple[int, int, int]]) -> None:
+        call = self._actor.engine_failed.remote(self._worker, why, list(rows))
+        ray.get(call, timeout=_LAST_WORDS_SECONDS)
+
+    def hang(self, why: str, rows: Sequence[tuple[int, int, int]]) -> None:
+        """The engine hangs: say so, and end this process as hard as it takes. The guard ends what
+        the engine started."""
+        with suppress(Exception):
+            self.engine_failed(why, rows)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def _tell(self) -> Any:
+        """A heartbeat, on its way."""
+        source, progress = self._source, self._progress
+        with self._telling:  # what is told later must not be older
+            active = max(0, source.taken - progress.rows) if source else 0
+            flights = source.flights if source else []
+            return self._actor.heartbeat.remote(self._worker, progress, active, flights)
+
+    def note(self, line: str) -> None:
+        ray.get(self._actor.note.remote(self._worker, line))
+
+    def engine_ready(self, facts: EngineFacts) -> None:
+        self._facts = facts
+        ray.get(self._actor.engine_ready.remote(self._worker, facts))
+
+    def _introduce(self) -> None:
+        holding = tuple(self._source.holding) if self._source is not None else ()
+        ray.get(self._actor.introduce.remote(self._worker, self._card, self._facts, holding))
+
+    def _beat(self) -> None:
+        while not self._closed.wait(_PULSE_SECONDS):
+            orders: Orders = ray.get(self._tell())
+            if orders.introduce:
+                self._introduce()
+            if self._source is None:
+                continue  # who has no rows has nothing to give up
+            if orders.stop_seconds is not None:
+                self._source.wind_up(orders.stop_seconds)
+            for request in orders.give_up:
+                stop = self._source.give_up(request)
+                ray.get(self._actor.gave_up.remote(self._worker, request.unit, stop))
