@@ -9,7 +9,7 @@ from pipeline.data.dataset import CommitRecord
 from pipeline.data.plan import Plan
 from pipeline.data.redo import Redone
 from pipeline.fleet.coordinator import Coordinator
-from pipeline.fleet.work import Lease, Progress, RowSource, WorkerSpec
+from pipeline.fleet.work import Lease, Progress, RowSource, WorkerSpec, active_rows
 from pipeline.schedule.leases import Word
 
 
@@ -53,7 +53,7 @@ class NextDoor:
 
     def announce(self) -> None:
         assert self.source is not None
-        active = self.source.taken - self.progress.rows
+        active = active_rows(self.source, self.progress)
         self.coordinator.heartbeat(self.name, self.progress, active, self.source.flights)
 
     def engine_failed(self, why: str, rows: Sequence[tuple[int, int, int]]) -> None:

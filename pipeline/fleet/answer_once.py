@@ -147,14 +147,17 @@ class AnswerOnce:
             return
         if result.error is not None and result.error.type is RowErrorType.ENGINE_FAILURE:
             self._finish(row, result)
-            another = self._same.failed(key)
-            if another is not None:
-                self._keys[id(another)] = key
-                self._compute(another)
+            self._pass_on(key)
             return
         result = replace(result, key=key)
         self._finish(row, result)
         self._share(key, result)
+
+    def given_up(self, row: ReadyRow) -> None:
+        """A row that was to be computed is another worker's now; rows like it are not."""
+        key = self._keys.pop(id(row), None)
+        if key is not None:
+            self._pass_on(key)
 
     def poll(self) -> None:
         """Take in what the store answered since."""
@@ -169,6 +172,12 @@ class AnswerOnce:
             del self._keys[id(row)]
             self._finish(row, replace(result, duplicate=True))
             self._share(key, result)
+
+    def _pass_on(self, key: bytes) -> None:
+        another = self._same.failed(key)
+        if another is not None:
+            self._keys[id(another)] = key
+            self._compute(another)
 
     def _share(self, key: bytes, result: RowResult) -> None:
         for follower in self._same.finished(key, result):

@@ -178,7 +178,8 @@ class Coordinator:
         self._workers[worker] = progress
         tokens = progress.prompt_tokens + progress.completion_tokens
         flying = None if flights is None else self._rows_as_spans(flights)
-        report = Reported(worker, now, progress.rows, busy, tokens, active, flying)
+        waiting = progress.waiting
+        report = Reported(worker, now, progress.rows, busy, tokens, active, flying, waiting)
         requests = [r for r in self._handle(report) if isinstance(r, GiveUp)]
         if self._stop_at is not None:
             return Orders(stop_seconds=max(0.0, self._stop_at - now))

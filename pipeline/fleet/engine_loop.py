@@ -99,6 +99,7 @@ class EngineLoop:
         self._rows = self._failed = self._prompt_tokens = self._completion_tokens = 0
         self._first_step = self._last_step = self._last_beat = 0.0
         self._kv_use = 0.0
+        self._given_up = 0
 
     def run(self) -> None:
         """Work until the feeder is exhausted and the last row has its result. Of a run that
@@ -164,6 +165,8 @@ class EngineLoop:
             preemptions=stats.preemptions,
             recomputed_tokens=stats.recomputed_tokens,
             running=stats.running,
+            waiting=len(self._requests),
+            given_up=self._given_up,
             kv_use=stats.kv_use,
             first_step=self._first_step,
             last_step=self._last_step,
@@ -230,7 +233,11 @@ class EngineLoop:
             if demand is None:
                 return
             request = self._requests.pop(demand.id)
-            self._timeouts.begin(self._flights[demand.id], time.monotonic())
+            flight = self._flights[demand.id]
+            if not self._feeder.begin(flight.ready):
+                self._let_go(flight)
+                continue
+            self._timeouts.begin(flight, time.monotonic())
             try:
                 self._engine.add(request)
             except RowError as error:
@@ -323,17 +330,11 @@ class EngineLoop:
     def _drop_late_rows(self) -> None:
         """Rows that had the engine for too long make room for others."""
         for flight in self._timeouts.over(time.monotonic()):
-            ids = sorted(i for i in flight.requests if i in self._flights)
-            begun = [i for i in ids if i not in self._requests]
-            self._engine.abort(begun)
+            begun = [i for i in flight.requests if i in self._flights and i not in self._requests]
+            self._engine.abort(sorted(begun))
             if self._mirror is not None:
-                self._mirror.aborted(begun)
-            for request_id in ids:
-                del self._flights[request_id]
-                if self._requests.pop(request_id, None) is not None:
-                    self._admission.forget(request_id)
-                else:
-                    self._admission.finished(request_id, None)
+                self._mirror.aborted(sorted(begun))
+            self._forget(flight)
             if not self._flights:
                 self._empty = True
             attempts = flight.ready.unit.losses + 1
@@ -342,11 +343,29 @@ class EngineLoop:
             tokens = len(flight.ready.prompt.ids)
             self._once.finished(flight.ready, RowResult(error=error, prompt_tokens=tokens))
 
+    def _let_go(self, flight: _Flight) -> None:
+        """A row that was given up to another worker while it waited here."""
+        self._given_up += 1
+        self._forget(flight)
+        self._once.given_up(flight.ready)
+
+    def _forget(self, flight: _Flight) -> None:
+        """No request of the row is waited for, or makes others wait, any more."""
+        for request_id in sorted(i for i in flight.requests if i in self._flights):
+            del self._flights[request_id]
+            if self._requests.pop(request_id, None) is not None:
+                self._admission.forget(request_id)
+            else:
+                self._admission.finished(request_id, None)
+
     def _expect_a_step(self) -> None:
         if self._watchdog is not None and self._step_seconds < math.inf:
             self._watchdog.expect(NO_STEP, self._step_seconds)
 
     def _finish(self, ready: ReadyRow, result: RowResult) -> None:
+        if ready.row >= ready.unit.unit.rows:
+            self._given_up += 1
+            return
         self._rows += 1
         self._failed += result.error is not None
         self._prompt_tokens += result.prompt_tokens

@@ -39,7 +39,7 @@ class Feeder:
     """Asks for the next lease as soon as there is room ahead, whatever the engine still does
     with the rows of the last one: so the engine never drains between leases.
 
-    Rows that were not taken yet can be given up to another worker (``give_up``).
+    Rows that the engine has not begun with can be given up to another worker (``give_up``).
     """
 
     def __init__(
@@ -112,10 +112,18 @@ class Feeder:
             if not self._rows:
                 return None
             row = self._rows.popleft()
-            row.unit.begun = row.row + 1
             self._taken += 1
             self._changed.notify_all()
             return row
+
+    def begin(self, row: ReadyRow) -> bool:
+        """The engine is about to begin with a row that was taken. False: it is to leave it alone,
+        since the row was given up meanwhile."""
+        with self._changed:
+            if row.row >= row.unit.unit.rows:
+                return False
+            row.unit.begun = max(row.unit.begun, row.row + 1)
+            return True
 
     @property
     def flights(self) -> list[tuple[int, int, int]]:
@@ -141,7 +149,7 @@ class Feeder:
 
     def give_up(self, asked: GiveUpRows) -> int:
         """Rows that this worker shall not do. Returns the row (of the shard) before which it
-        keeps those of ``asked.unit``: none after it was taken, and none will be."""
+        keeps those of ``asked.unit``: none after it was begun with, and none will be."""
         key = asked.unit.shard, asked.unit.start
         with self._changed:
             for place, unit in enumerate(self._leased):

@@ -14,7 +14,7 @@ import ray
 from pipeline.data.dataset import CommitRecord
 from pipeline.data.redo import Redone
 from pipeline.engine.protocol import EngineFacts
-from pipeline.fleet.work import Lease, Orders, Progress, RowSource, Stage
+from pipeline.fleet.work import Lease, Orders, Progress, RowSource, Stage, active_rows
 from pipeline.schedule.leases import Word
 
 _PULSE_SECONDS = 1.0
@@ -77,7 +77,7 @@ class RemoteCoordination:
         """A heartbeat, on its way."""
         source, progress = self._source, self._progress
         with self._telling:  # what is told later must not be older
-            active = max(0, source.taken - progress.rows) if source else 0
+            active = active_rows(source, progress)
             flights = source.flights if source else []
             return self._actor.heartbeat.remote(self._worker, progress, active, flights)
 

@@ -65,6 +65,8 @@ class Progress:
     preemptions: int = 0
     recomputed_tokens: int = 0  # because of them
     running: int = 0
+    waiting: int = 0  # taken, and not begun with by the engine
+    given_up: int = 0  # taken, and another worker's now
     kv_use: float = 0.0  # share of the engine's blocks that running requests hold, 0..1
     first_step: float = 0.0
     last_step: float = 0.0
@@ -94,12 +96,19 @@ class Orders:
     introduce: bool = False
 
 
+def active_rows(source: RowSource | None, progress: Progress) -> int:
+    """Rows that a worker has taken and not finished."""
+    if source is None:
+        return 0
+    return max(0, source.taken - progress.rows - progress.given_up)
+
+
 class RowSource(Protocol):
     """Where a worker's rows wait, as those see it who may want them back."""
 
     @property
     def taken(self) -> int:
-        """Rows that were handed on to the engine."""
+        """Rows that were handed on, to wait for the engine."""
 
     @property
     def flights(self) -> list[tuple[int, int, int]]:
@@ -107,8 +116,8 @@ class RowSource(Protocol):
         asked again: none as long as nothing was handed on."""
 
     def give_up(self, asked: GiveUpRows) -> int:
-        """Drop rows that were not handed on. Returns the row (of the shard) before which those of
-        ``asked.unit`` are kept."""
+        """Drop rows that the engine has not begun with. Returns the row (of the shard) before
+        which those of ``asked.unit`` are kept."""
 
     @property
     def holding(self) -> list[Unit]:
@@ -155,7 +164,7 @@ class OpenUnit:
         for row in again or ():
             if row < unit.rows:
                 self.results[row] = None
-        self.begun = 0  # rows handed on to the engine: all before this one
+        self.begun = 0  # the engine has begun with no row from this one on
         self.losses = 0  # engines that died with some of these rows
         self.settled = False  # committed, and the coordinator knows
         self._missing = sum(result is None for result in self.results)
@@ -178,7 +187,8 @@ class OpenUnit:
 
     @property
     def begun_or_done(self) -> int:
-        """Rows before this one are handed on or have their result."""
+        """The engine has begun with no row from this one on, and rows before have their result or
+        may have been begun with."""
         row = self.begun
         while row < len(self.results) and self.results[row] is not None:
             row += 1

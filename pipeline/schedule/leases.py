@@ -45,8 +45,9 @@ class Asked:
 @dataclass(frozen=True, slots=True)
 class Reported:
     """A heartbeat, with running totals since the worker joined. ``busy_seconds``: that its
-    engine worked; ``active``: rows it has started and not finished; ``flights``: those that its
-    engine may have until the next report (None: not known)."""
+    engine worked; ``active``: rows it has taken and not finished; ``waiting``: those of them that
+    its engine has not begun with; ``flights``: rows that the engine may have until the next report
+    (None: not known)."""
 
     worker: str
     at: float
@@ -55,6 +56,7 @@ class Reported:
     tokens: int = 0
     active: int = 0
     flights: tuple[Span, ...] | None = None
+    waiting: int = 0
 
 
 @dataclass(frozen=True, slots=True)

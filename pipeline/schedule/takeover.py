@@ -29,7 +29,8 @@ class Member:
     name: str
     returned: bool = False
     rows: int = 0  # finished, as reported
-    active: int = 0  # started and not finished
+    active: int = 0  # taken and not finished
+    waiting: int = 0  # of them, those that its engine has not begun with
     committed: int = 0  # of the rows it held
     begun: bool = False
     given_rows: int = 0
@@ -64,7 +65,7 @@ class Member:
             # an engine that fills up finishes nothing yet: that says nothing of its speed
             seconds = 0.0
         self.rows += done
-        self.active = event.active
+        self.active, self.waiting = event.active, event.waiting
         if event.flights is not None:
             self.flights = event.flights
             if self.flying_since is None and event.flights:
@@ -109,7 +110,8 @@ class Takeovers:
         """Predicted cost of what it holds and has not started, and may be taken from it."""
         if member.alone:
             return 0.0
-        return max(0.0, self.left(member) - member.active * member.row_cost)
+        started = max(0, member.active - member.waiting)
+        return max(0.0, self.left(member) - started * member.row_cost)
 
     def promise(self, taker: Member, at: float) -> None:
         """Nothing is pending: look for unstarted rows that ``taker`` would finish earlier."""
