@@ -122,7 +122,7 @@ class Coordinator:
             return Word.DONE if self._dispatcher.done else Word.STOP
         if self._clock() < self._listen_until:
             return Word.WAIT
-        if self._restored and holding is not None:
+        if holding is not None:
             self._reconcile(worker, holding)
         for answer in self._handle(Asked(worker, self._clock())):
             if isinstance(answer, Grant):
@@ -133,8 +133,8 @@ class Coordinator:
         return Word.WAIT
 
     def _reconcile(self, worker: str, holding: Iterable[Unit]) -> None:
-        """Take back what a worker does not have, though a lost coordinator's end made it seem so:
-        nobody else would ever get those rows."""
+        """Take back what a worker does not have, though a lost message or coordinator made it seem
+        so: nobody else would ever get those rows."""
         held = self._dispatcher.ledger.holdings.get(worker)
         if held is None or not held.rows:
             return

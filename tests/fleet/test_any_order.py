@@ -54,6 +54,12 @@ class Worker:
     rows: int = 0  # done in all
     silent: bool = False  # its heartbeats do not arrive, nor does what it asks
 
+    said: list[Unit] | None = None  # what it said last that it holds
+
+    @property
+    def holding(self) -> list[Unit]:
+        return [one.unit for one in self.units]
+
     @property
     def active(self) -> int:
         return sum(one.begun - len(one.done) for one in self.units)
@@ -101,7 +107,7 @@ class AnyFate(RuleBasedStateMachine):
             self.acquire(worker)
 
     def acquire(self, worker: Worker) -> None:
-        lease = self.coordinator.acquire(worker.name)
+        lease = self.coordinator.acquire(worker.name, worker.holding)
         if isinstance(lease, Lease):
             assert lease.units
             worker.units += [Open(unit) for unit in lease.units]
@@ -168,8 +174,8 @@ class AnyFate(RuleBasedStateMachine):
         progress = Progress(rows=worker.rows, running=worker.active)
         orders = self.coordinator.heartbeat(worker.name, progress, active=worker.active)
         if orders.introduce:
-            holding = [one.unit for one in worker.units]
-            self.coordinator.introduce(worker.name, "card", None, holding)
+            worker.said = worker.holding
+            self.coordinator.introduce(worker.name, "card", None, worker.said)
         for asked in orders.give_up:
             stop = asked.unit.stop  # what is not there any more is done
             for one in worker.units:
@@ -212,11 +218,16 @@ class AnyFate(RuleBasedStateMachine):
             self.orphans.append(worker)
             self.lose(worker)
 
-    @rule()
-    def lose_the_coordinator(self) -> None:
-        """What it knew beyond the records is lost; the workers are still there."""
+    @rule(knows=st.booleans(), late=st.booleans())
+    def lose_the_coordinator(self, knows: bool, late: bool) -> None:
+        """What it knew beyond the records is lost; the workers are still there. Not ``knows``: the
+        records say nothing of what is to be done, as in a retry. ``late``: what a worker told the
+        one before about its leases is told again, as old as it is."""
         self.coordinator = self.new_coordinator([])
-        self.coordinator.restore(self.dataset.records().values())
+        self.coordinator.restore(self.dataset.records().values() if knows else [])
+        for worker in self.workers if late else []:
+            if worker.said is not None and not worker.silent:
+                self.coordinator.introduce(worker.name, "card", None, worker.said)
 
     @precondition(lambda self: self.hired < 12)
     @rule()
