@@ -19,7 +19,7 @@ from pipeline.data.settle import commit_rows
 from pipeline.data.storage import Storage, open_storage
 from pipeline.data.tally import Tally
 from pipeline.data.units import Unit, leaves, part
-from tests.data.turns import Writer
+from tests.data.turns import Writer, writers
 from tests.samples import quick
 
 WHOLE = Unit("whole", 3, 100, 112)
@@ -91,12 +91,14 @@ def test_any_interleaving_of_writers_ends_with_disjoint_leaves_committed_once(
 
         return write
 
-    writers = [Writer(writer(by, parts), storage) for by, parts in enumerate(work)]
-    while alive := [w for w in writers if not w.ended]:
-        chosen = data.draw(st.sampled_from(alive))
-        chosen.step(data.draw(st.sampled_from([None] * 20 + ["before", "after"])))
-        seen = published(storage)
-        assert all(a[1] <= b[0] for a, b in pairwise(seen)), "a reader sees a row twice"
+    with writers() as everyone:
+        for by, parts in enumerate(work):
+            everyone.append(Writer(writer(by, parts), storage))
+        while alive := [w for w in everyone if not w.ended]:
+            chosen = data.draw(st.sampled_from(alive))
+            chosen.step(data.draw(st.sampled_from([None] * 20 + ["before", "after"])))
+            seen = published(storage)
+            assert all(a[1] <= b[0] for a, b in pairwise(seen)), "a reader sees a row twice"
     finish(storage)
 
     state = Dataset(storage).state()
@@ -125,13 +127,14 @@ def test_a_run_that_starts_while_orphans_still_commit_finds_all_they_did(
         records = Dataset(storage).state().commits.values()
         Dataset(own).recover(records)
 
-    writers = [Writer(orphan, storage)]
-    for _ in range(data.draw(st.integers(0, 6))):
-        if not writers[0].ended:
-            writers[0].step()
-    writers.append(Writer(driver, storage))
-    while alive := [w for w in writers if not w.ended]:
-        data.draw(st.sampled_from(alive)).step()
+    with writers() as both:
+        both.append(Writer(orphan, storage))
+        for _ in range(data.draw(st.integers(0, 6))):
+            if not both[0].ended:
+                both[0].step()
+        both.append(Writer(driver, storage))
+        while alive := [w for w in both if not w.ended]:
+            data.draw(st.sampled_from(alive)).step()
     finish(storage)
 
     assert [row for span in published(storage) for row in range(*span)] == list(range(100, 112))

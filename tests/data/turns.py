@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 _PATIENCE_SECONDS = 30.0
+_MOST_CALLS = 64  # that a writer makes at once, from threads of its own
 
 
 class Killed(BaseException):
@@ -21,6 +23,7 @@ class Writer:
         self._go = threading.Semaphore(0)
         self._stopped = threading.Semaphore(0)
         self._kill: str | None = None  # before, or after the call has taken effect
+        self._abandoned = False
         self._trouble: BaseException | None = None
         self.ended = False
         self._work = work
@@ -38,6 +41,11 @@ class Writer:
         if self._trouble is not None and not isinstance(self._trouble, Killed):
             raise self._trouble
 
+    def abandon(self) -> None:
+        """The test is over, perhaps in its middle: whatever waits for its turn ends."""
+        self._abandoned = True
+        self._go.release(_MOST_CALLS)
+
     def _wait(self) -> None:
         assert self._stopped.acquire(timeout=_PATIENCE_SECONDS)
 
@@ -52,13 +60,25 @@ class Writer:
 
     def _call(self, call: Callable[[], Any]) -> Any:
         self._stopped.release()
-        self._go.acquire()
-        if self._kill == "before":
+        if not self._abandoned:
+            self._go.acquire()
+        if self._abandoned or self._kill == "before":
             raise Killed
         result = call()
         if self._kill == "after":
             raise Killed
         return result
+
+
+@contextmanager
+def writers() -> Iterator[list[Writer]]:
+    """A list for writers: none of them outlives it."""
+    found: list[Writer] = []
+    try:
+        yield found
+    finally:
+        for writer in found:
+            writer.abandon()
 
 
 class _Stepwise:
