@@ -100,7 +100,7 @@ class VllmEngine:
     def _watch_steps(self) -> None:
         """Read what the core hands over after each step. It names all who got a token, while of
         unfinished requests vLLM makes no output object, which saves time; and it has the
-        scheduler's counts, from which vLLM would make statistics for servers (1 % of the time)."""
+        scheduler's counts, from which vLLM would make statistics for servers."""
         from vllm.v1.engine import EngineCoreEventType
 
         self._engine.log_stats = self._engine.output_processor.log_stats = False
