@@ -39,6 +39,14 @@ from pipeline.schedule.dispatcher import Sizing
 
 _CONNECT_SECONDS = 5.0
 _WAKE_SECONDS = 0.2
+# A Ray of our own is there for its workers alone, and nobody looks at it: no spare workers (each
+# looks for signals a hundred times a second), no metrics, hardly any statistics. On a CPU whoever
+# wakes up holds an engine up.
+_QUIET = {
+    "RAY_num_workers_soft_limit": "0",
+    "RAY_enable_metrics_collection": "0",
+    "REPORTER_UPDATE_INTERVAL_MS": "600000",
+}
 
 
 @dataclass(frozen=True)
@@ -66,7 +74,7 @@ class Cluster:
         # what Ray thinks of workers that end is said in the run's own words
         ray._private.worker.print_to_stdstream = lambda *_, **__: None
         prepare_access(address)
-        own = {} if address else {"include_dashboard": False}
+        own = {} if address else _alone()
         # Ray's own switch for "no other machines": it listens on loopback then
         ray._private.ray_constants.ENABLE_RAY_CLUSTER = address is not None
         try:
@@ -105,6 +113,15 @@ class Cluster:
 
     def close(self) -> None:
         ray.shutdown()
+
+
+def _alone() -> dict[str, Any]:
+    """Prepare for a Ray of our own; what ``ray.init`` is told of it."""
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    # it would look for new lines in all logs ten times a second, to send them to a driver
+    ray._private.node.Node.start_log_monitor = lambda _: None
+    return {"include_dashboard": False}
 
 
 def _answers(address: str) -> bool:

@@ -89,7 +89,8 @@ class Admission:
             demand = self._urgent.popleft()
         else:
             running = self.packer.running
-            chosen = self._window.choose(self._fits, running=running, ending=ending)
+            roomy = not self.packer.was_full
+            chosen = self._window.choose(self._fits, running=running, ending=ending, roomy=roomy)
             if chosen is None:
                 return None
             demand = self._demands.pop(chosen.id)

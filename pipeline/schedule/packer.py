@@ -58,6 +58,7 @@ class Packer:
     ) -> None:
         self.pool = pool_blocks
         self.max_num_seqs = max_num_seqs
+        self.was_full = False  # whether a request had to wait for blocks
         self.caution = Caution(lengths.prior_mean)
         self._layout = layout
         self._lengths = lengths
@@ -117,9 +118,11 @@ class Packer:
         mean, variance = self._future()
         _, _, more, spread = self._look(demand)
         if mean[0] + more[0] > self.pool:
+            self.was_full = True
             return "the KV cache is full"
         peak = mean + more + self.caution.value * np.sqrt(variance + spread)
         if float(peak.max()) > self.pool:
+            self.was_full = True
             return "the KV cache would overflow before enough requests end"
         return None
 

@@ -1,11 +1,15 @@
 """Which request next: the rows that wait for admission to one engine, a few hundred of them.
 
-Pure: rows in, one row out, no clock. The rules, the first that applies:
+Pure: rows in, one row out, no clock. As long as the cache has room for whatever comes, rows go in
+the order in which they came: another one would gain nothing, and the last rows would end later or
+earlier by chance. Unless prefixes would be lost and computed again by that. Else the rules, the
+first that applies:
 
 1. A row that was passed over too often goes before all others, so that none starves and units
    of work complete.
-2. When no more rows will come and about as many wait as run, the one expected to be longest: the
-   last ones then end together.
+2. When no more rows will come and about as many wait as run, the one expected to be longest, if it
+   is much longer than the others: the last ones then end together. (Where expectations differ
+   little, as by the prompt's length, that is an order by length: 0.4 % slower on ShareGPT.)
 3. Of the rows that share most whole KV blocks with what was admitted last, and of those that share
    equally much (usually: the instructions that all have in common), the one of the oldest few that
    best keeps the running sum of prefill to decode tokens at the window's ratio (error diffusion):
@@ -22,7 +26,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 _FEW = 16  # of the oldest rows, from which the blend is chosen
-_SEEN = 64  # rows lately added, of which ``grouped`` is a mean
+_SEEN = 64  # rows lately added or taken, of which ``grouped`` and ``_scattered`` are means
+_SCATTERED = 0.05  # from which on prefixes are worth another order
+_LONG = 4.0  # times as long as waiting rows are in the mean: much longer
 _FORGET = 0.9  # of the blend's error, per choice: admissions long ago have ended
 
 
@@ -75,6 +81,9 @@ class Window:
         # share of the rows added lately that have a prefix in common with another, beyond what
         # all have in common: where there are such, a wide window finds more of them
         self.grouped = 0.0
+        # share of the rows taken lately whose prefix is that of a waiting row, but of none that
+        # was admitted lately: it is computed, and perhaps lost until that row's turn
+        self._scattered = 0.0
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -116,20 +125,27 @@ class Window:
         return row
 
     def choose(
-        self, fits: Callable[[Candidate], bool], *, running: int = 0, ending: bool = False
+        self,
+        fits: Callable[[Candidate], bool],
+        *,
+        running: int = 0,
+        ending: bool = False,
+        roomy: bool = False,
     ) -> Candidate | None:
         """Take out the row to admit next; None when it should be none now.
 
         ``fits``: whether a row may be admitted now; asked of one row, or of a few when the engine
         is nearly full. ``running``: how many rows the engine works on. ``ending``: no more rows
-        will be added.
+        will be added. ``roomy``: the cache has been large enough so far.
         """
         if not self._rows:
             return None
         oldest = self._oldest()
         if self._gone - oldest.arrival >= self._max_passed:
             return self._take(oldest, running) if fits(oldest) else None
-        best = self._longest() if ending and len(self) <= running else self._best()
+        best = self._longest() if ending and len(self) <= running else None
+        if best is None:
+            best = oldest if roomy and self._scattered < _SCATTERED else self._best()
         if fits(best):
             self._fills = 0
             return self._take(best, running)
@@ -144,10 +160,12 @@ class Window:
             self._queue.popleft()
         return self._rows[self._queue[0]]
 
-    def _longest(self) -> Candidate:
-        return max(
+    def _longest(self) -> Candidate | None:
+        """The row expected to be longest, if it is much longer than the others."""
+        longest = max(
             self._rows.values(), key=lambda r: (r.expected_tokens, r.shared_blocks, -r.arrival)
         )
+        return longest if longest.expected_tokens * len(self) > _LONG * self._decode else None
 
     def _few(self) -> list[Candidate]:
         return [self._rows[arrival] for arrival in self._top_shelf()[:_FEW]]
@@ -189,6 +207,8 @@ class Window:
         self._error += self._new_tokens(row) - self._ratio * row.expected_tokens
         self.remove(row.id)
         if row.keys:
+            lost = self._wanted(row.keys) > self._shared(row.keys)
+            self._scattered += (lost - self._scattered) / _SEEN
             entry = (row.keys, row.arrival)
             insort(self._resident, entry)
             self._admitted.append(entry)
@@ -197,6 +217,10 @@ class Window:
                 del self._resident[bisect_left(self._resident, gone)]
             self._raise_neighbours(row.keys)
         return row
+
+    def _wanted(self, keys: tuple[int, ...]) -> int:
+        """Whole blocks that ``keys`` shares with a waiting row at most."""
+        return _most_common(keys, self._trie)
 
     def _raise_neighbours(self, keys: tuple[int, ...]) -> None:
         """Waiting rows share with ``keys`` from now on.
@@ -225,10 +249,7 @@ class Window:
 
     def _shared(self, keys: tuple[int, ...]) -> int:
         """Whole blocks that ``keys`` shares with a resident row at most."""
-        place = bisect_left(self._resident, (keys,))
-        return max(
-            (_common(keys, k) for k, _ in self._resident[max(0, place - 1) : place + 1]), default=0
-        )
+        return _most_common(keys, self._resident)
 
     def _shelve(self, row: Candidate) -> None:
         insort(self._shelves.setdefault(row.shared_blocks, []), row.arrival)
@@ -245,6 +266,12 @@ class Window:
         self._unshelve(row)
         row.shared_blocks = shared_blocks
         self._shelve(row)
+
+
+def _most_common(keys: tuple[int, ...], others: list[tuple[tuple[int, ...], int]]) -> int:
+    """How many leading keys are those of one of ``others`` (sorted) at most."""
+    place = bisect_left(others, (keys,))
+    return max((_common(keys, k) for k, _ in others[max(0, place - 1) : place + 1]), default=0)
 
 
 def _common(a: tuple[int, ...], b: tuple[int, ...]) -> int:

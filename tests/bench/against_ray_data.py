@@ -1,7 +1,7 @@
 """The real engine under rackmill against Ray Data LLM: Parquet in, Parquet out, whole processes.
 
     python tests/bench/against_ray_data.py [sharegpt] [tweets] [--rounds N]
-        [--sharegpt-rows SMALL LARGE] [--tweets-rows SMALL LARGE]
+        [--sharegpt-rows SMALL LARGE] [--tweets-rows SMALL LARGE] [--only WORDS]
 
 Each system runs in a fresh process on the SMALL number of rows and on the LARGE one, in turn. The
 whole run is the wall time of the process on SMALL rows, loading included. The steady rate is the
@@ -98,19 +98,19 @@ def measure(
     systems: Callable[[Workplace], dict[str, Callable[[], Measured]]],
     sizes: Sequence[int],
     rounds: int,
-    only: str,
+    chosen: Callable[[str], bool],
 ) -> tuple[list[Workplace], list[dict[str, list[Measured]]]]:
     """Both sizes in each round, system by system; before that each peer once on a few rows, so
     that what it compiles on a machine's first run is there."""
     for name, run in systems(make(folder / "first", _FIRST_ROWS)).items():
-        if name != OURS and only in name:
+        if name != OURS and chosen(name):
             in_turn({f"{name} (first run, not counted)": run}, 1)
     works = [make(folder / str(size), size) for size in sizes]
     both = {
         f"{name}\t{size}": run
         for (size, work) in zip(sizes, works, strict=True)
         for name, run in systems(work).items()
-        if only in name
+        if chosen(name)
     }
     order = sorted(both, key=lambda key: list(both).index(key) % (len(both) // len(sizes)))
     found = in_turn({key: both[key] for key in order}, rounds)
@@ -171,21 +171,25 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--sharegpt-rows", type=int, nargs=2, default=[128, 320])
     parser.add_argument("--tweets-rows", type=int, nargs=2, default=[400, 1400])
-    parser.add_argument("--only", default="", help="systems whose name has this word")
+    parser.add_argument("--only", default="", help="peers whose name has one of these, …|…")
     a = parser.parse_args()
+
+    def chosen(system: str) -> bool:
+        return system == OURS or any(words in system for words in a.only.split("|"))
+
     for name in a.tables:
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch)
             if name == "sharegpt":
                 works, found = measure(
-                    folder, sharegpt, sharegpt_systems, a.sharegpt_rows, a.rounds, a.only
+                    folder, sharegpt, sharegpt_systems, a.sharegpt_rows, a.rounds, chosen
                 )
                 names = ("Ray Data LLM, 32 x 8", "Ray Data LLM, 16 x 32")
                 title = "ShareGPT rows, recorded lengths (the better of 32 x 8 and 16 x 32 counts)"
                 table = tabulate(title, works, found, dict.fromkeys(names, 1.8), 1.8)
             else:
                 works, found = measure(
-                    folder, labelled_tweets, tweets_systems, a.tweets_rows, a.rounds, a.only
+                    folder, labelled_tweets, tweets_systems, a.tweets_rows, a.rounds, chosen
                 )
                 targets = {
                     "Ray Data LLM, defaults": 3.0,
@@ -194,8 +198,7 @@ def main() -> None:
                 }
                 title = "tweets, a fifth of them repeated"
                 table = tabulate(title, works, found, targets, None)
-            if not a.only:
-                save("against_ray_data", {name: table})
+            save("against_ray_data", {f"{name}, {a.only}" if a.only else name: table})
 
 
 if __name__ == "__main__":

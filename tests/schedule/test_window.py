@@ -188,16 +188,41 @@ class TestGaps:
 
 
 class TestEnding:
-    def test_the_last_rows_go_longest_first(self) -> None:
-        window = filled(*(row(n, output=1 + n) for n in range(8)))
-        assert order(window, running=8, ending=True) == list(range(7, -1, -1))
+    def test_of_the_last_rows_those_that_are_much_longer_go_first(self) -> None:
+        window = filled(*(row(n, output=500 + n if n in (3, 6) else 1) for n in range(16)))
+        assert order(window, running=16, ending=True)[:2] == [6, 3]
 
-    def test_while_many_wait_they_do_not(self) -> None:
-        window = filled(*(row(n, output=1 + n) for n in range(200)))
+    def test_rows_that_are_a_little_longer_do_not(self) -> None:
+        window = filled(*(row(n, output=100 + n) for n in range(16)))
+        assert order(window, running=16, ending=True, roomy=True) == list(range(16))
+
+    def test_while_many_wait_none_does(self) -> None:
+        window = filled(*(row(n, output=500 if n == 190 else 1) for n in range(200)))
         chosen = window.choose(anything, running=8, ending=True)
 
         assert chosen is not None
         assert chosen.id < 16
+
+
+class TestRoomy:
+    """As long as the cache has room for whatever comes."""
+
+    def test_rows_go_in_their_order(self) -> None:
+        window = filled(
+            *(row(n, prompt=1 + 37 * n % 100, output=1 + 61 * n % 90) for n in range(64))
+        )
+        assert order(window, running=8, roomy=True) == list(range(64))
+
+    def test_a_prefix_that_is_always_there_changes_nothing(self) -> None:
+        window = filled(*(row(n, prompt=40, prefix="ab" if n % 2 else "") for n in range(64)))
+        assert order(window, running=8, roomy=True) == list(range(64))
+
+    def test_rows_go_by_prefix_where_it_would_be_computed_again_and_again(self) -> None:
+        window = filled(
+            *(row(n, prompt=40, prefix="a" + "bcdefghijklmnopq"[n % 16]) for n in range(160))
+        )
+        groups = [n % 16 for n in order(window, running=4, roomy=True)]
+        assert sum(a != b for a, b in pairwise(groups)) < 60
 
 
 @st.composite
