@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 
 _FEW = 16  # of the oldest rows, from which the blend is chosen
 _SEEN = 64  # rows lately added or taken, of which ``grouped`` and ``_scattered`` are means
-_SCATTERED = 0.05  # from which on prefixes are worth another order
+_SCATTERED = 0.25  # from which on prefixes are worth another order
 _LONG = 4.0  # times as long as waiting rows are in the mean: much longer
 _FORGET = 0.9  # of the blend's error, per choice: admissions long ago have ended
 
@@ -81,9 +81,10 @@ class Window:
         # share of the rows added lately that have a prefix in common with another, beyond what
         # all have in common: where there are such, a wide window finds more of them
         self.grouped = 0.0
-        # share of the rows taken lately whose prefix is that of a waiting row, but of none that
-        # was admitted lately: it is computed, and perhaps lost until that row's turn
+        # share of the rows that were oldest lately whose prefix is that of another waiting row, but
+        # of none admitted lately: it would be computed, and perhaps lost until that one's turn
         self._scattered = 0.0
+        self._judged = -1  # arrival of the last row that ``_scattered`` counts
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -145,7 +146,7 @@ class Window:
             return self._take(oldest, running) if fits(oldest) else None
         best = self._longest() if ending and len(self) <= running else None
         if best is None:
-            best = oldest if roomy and self._scattered < _SCATTERED else self._best()
+            best = oldest if roomy and not self._prefixes_matter(oldest) else self._best()
         if fits(best):
             self._fills = 0
             return self._take(best, running)
@@ -159,6 +160,16 @@ class Window:
         while self._queue[0] not in self._rows:
             self._queue.popleft()
         return self._rows[self._queue[0]]
+
+    def _prefixes_matter(self, oldest: Candidate) -> bool:
+        """Whether rows are to go by prefix although the cache is large enough."""
+        if oldest.arrival > self._judged:  # each row once, however long it is the oldest
+            self._judged = oldest.arrival
+            shared, place = self._shared(oldest.keys), bisect_left(self._trie, (oldest.keys,))
+            near = self._trie[max(0, place - 1) : place + 2]
+            alone = all(_common(oldest.keys, k) <= shared for k, a in near if a != oldest.arrival)
+            self._scattered += (1 - alone - self._scattered) / _SEEN
+        return self._scattered > _SCATTERED
 
     def _longest(self) -> Candidate | None:
         """The row expected to be longest, if it is much longer than the others."""
@@ -207,8 +218,6 @@ class Window:
         self._error += self._new_tokens(row) - self._ratio * row.expected_tokens
         self.remove(row.id)
         if row.keys:
-            lost = self._wanted(row.keys) > self._shared(row.keys)
-            self._scattered += (lost - self._scattered) / _SEEN
             entry = (row.keys, row.arrival)
             insort(self._resident, entry)
             self._admitted.append(entry)
@@ -217,10 +226,6 @@ class Window:
                 del self._resident[bisect_left(self._resident, gone)]
             self._raise_neighbours(row.keys)
         return row
-
-    def _wanted(self, keys: tuple[int, ...]) -> int:
-        """Whole blocks that ``keys`` shares with a waiting row at most."""
-        return _most_common(keys, self._trie)
 
     def _raise_neighbours(self, keys: tuple[int, ...]) -> None:
         """Waiting rows share with ``keys`` from now on.
@@ -249,7 +254,10 @@ class Window:
 
     def _shared(self, keys: tuple[int, ...]) -> int:
         """Whole blocks that ``keys`` shares with a resident row at most."""
-        return _most_common(keys, self._resident)
+        place = bisect_left(self._resident, (keys,))
+        return max(
+            (_common(keys, k) for k, _ in self._resident[max(0, place - 1) : place + 1]), default=0
+        )
 
     def _shelve(self, row: Candidate) -> None:
         insort(self._shelves.setdefault(row.shared_blocks, []), row.arrival)
@@ -266,12 +274,6 @@ class Window:
         self._unshelve(row)
         row.shared_blocks = shared_blocks
         self._shelve(row)
-
-
-def _most_common(keys: tuple[int, ...], others: list[tuple[tuple[int, ...], int]]) -> int:
-    """How many leading keys are those of one of ``others`` (sorted) at most."""
-    place = bisect_left(others, (keys,))
-    return max((_common(keys, k) for k, _ in others[max(0, place - 1) : place + 1]), default=0)
 
 
 def _common(a: tuple[int, ...], b: tuple[int, ...]) -> int:
