@@ -89,7 +89,7 @@ class Admission:
             demand = self._urgent.popleft()
         else:
             running = self.packer.running
-            roomy = not self.packer.was_full
+            roomy = self.packer.roomy
             chosen = self._window.choose(self._fits, running=running, ending=ending, roomy=roomy)
             if chosen is None:
                 return None

@@ -27,6 +27,7 @@ from pipeline.schedule.lengths import OutputLengths
 
 _HORIZON = (0, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768)
 _FEW = 64  # completions, until which the curves are drawn anew at every look
+_CALM = 64  # requests in turn that had room: there is enough of it
 _NEW = 32  # completions, after which they are drawn anew later
 
 _Ints = int | NDArray[np.int64]
@@ -58,7 +59,7 @@ class Packer:
     ) -> None:
         self.pool = pool_blocks
         self.max_num_seqs = max_num_seqs
-        self.was_full = False  # whether a request had to wait for blocks
+        self._freely = _CALM  # requests admitted since one had to wait for blocks
         self.caution = Caution(lengths.prior_mean)
         self._layout = layout
         self._lengths = lengths
@@ -100,6 +101,11 @@ class Packer:
     def free(self) -> int:
         return self.pool - self.held
 
+    @property
+    def roomy(self) -> bool:
+        """Whether no request had to wait for blocks lately."""
+        return self._freely >= _CALM
+
     def shared_tokens(self, demand: Demand) -> int:
         """Tokens at the prompt's start, in whole blocks, that admitted requests hold already."""
         return self._look(demand)[0] * self._layout.block_size
@@ -118,11 +124,11 @@ class Packer:
         mean, variance = self._future()
         _, _, more, spread = self._look(demand)
         if mean[0] + more[0] > self.pool:
-            self.was_full = True
+            self._freely = 0
             return "the KV cache is full"
         peak = mean + more + self.caution.value * np.sqrt(variance + spread)
         if float(peak.max()) > self.pool:
-            self.was_full = True
+            self._freely = 0
             return "the KV cache would overflow before enough requests end"
         return None
 
@@ -135,6 +141,7 @@ class Packer:
         if place == len(self._tokens):
             self._grow()
         self._share(demand, common)
+        self._freely += 1
         self._looked = None
         self.caution.admitted(demand.prompt_tokens)
         self._slots[demand.id] = place

@@ -137,7 +137,7 @@ class Window:
 
         ``fits``: whether a row may be admitted now; asked of one row, or of a few when the engine
         is nearly full. ``running``: how many rows the engine works on. ``ending``: no more rows
-        will be added. ``roomy``: the cache has been large enough so far.
+        will be added. ``roomy``: the cache has been large enough lately.
         """
         if not self._rows:
             return None
