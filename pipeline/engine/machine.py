@@ -10,6 +10,8 @@ from pathlib import Path
 
 import psutil
 
+_IDLE_POLICY = getattr(os, "SCHED_IDLE", None)
+
 
 @dataclass(frozen=True)
 class Gpu:
@@ -86,11 +88,13 @@ def cores_for(worker: int, workers: int) -> list[int]:
 
 def waited_for_cores() -> float:
     """Seconds up to now in which threads of this process were ready to run and had no core, in
-    all; 0 where the system does not say (Linux does)."""
+    all; 0 where the system does not say (Linux does). Those that others go before (idle policy)
+    wait most of the time, and nobody waits for them."""
     nanoseconds = 0
     for path in glob.glob("/proc/self/task/*/schedstat"):
         try:
-            nanoseconds += int(Path(path).read_text(encoding="ascii").split()[1])
+            if os.sched_getscheduler(int(Path(path).parent.name)) != _IDLE_POLICY:
+                nanoseconds += int(Path(path).read_text(encoding="ascii").split()[1])
         except (OSError, IndexError, ValueError):
             continue  # the thread has ended
     return nanoseconds / 1e9

@@ -62,6 +62,7 @@ _CASES = (
     Case("decode", 64, 16),
     Case("prefill", 1, 1024),
     Case("decode", 8, 1024),
+    Case("decode", 4, 512),  # in a cache that is too small for the former
     Case("prefill", 64, 8),
     Case("decode", 4, 16),
     Case("prefill", 1, 64),
@@ -71,6 +72,7 @@ _CASES = (
     Case("prefill", 12, 128),
     Case("decode", 32, 512),
     Case("prefill", 1, 2048),
+    Case("decode", 8, 256),
     Case("decode", 8, 16),
     Case("prefill", 1, 16),
     Case("mixed", 32, 128),

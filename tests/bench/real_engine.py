@@ -112,9 +112,10 @@ class WatchedEngine:
                 record.differs = len(record.works)
             record.works.append(step.work)
             if policy is not None:
-                policy.generated([s.id for s in step.sampled], 1)
                 if mirror.recomputed_tokens > recomputed:
                     policy.recomputed(mirror.recomputed_tokens - recomputed)
+                policy.stepped(record.seconds[-1], step.work)
+                policy.generated([s.id for s in step.sampled], 1)
             for sequence in step.sampled:
                 if sequence.generated == lengths[sequence.id]:
                     mirror.finish(sequence.id)
