@@ -18,7 +18,7 @@ from pipeline.data.shards import Shard
 from pipeline.units import count, plural
 
 _NAMED = 5  # files of a kind that are named one by one
-_FACTS = ("size", "version", "rows", "layout")
+_FACTS = ("size", "version", "rows", "layout", "first")
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,9 @@ def compare(
             added.append(shard.path)
             continue
         gone.pop(entry["path"], None)
-        changed.append(ChangedShard(shard.path, _difference(entry, shard.identity), shard.rows))
+        changed.append(
+            ChangedShard(shard.path, _difference(entry, shard.identity), shard.used_rows)
+        )
     return named, InputChanges(tuple(changed), tuple(added), tuple(gone), found)
 
 

@@ -21,6 +21,9 @@ def job_content(job: Job) -> dict[str, Any]:
     content["input"]["path"] = (
         absolute(path) if isinstance(path, str) else [absolute(p) for p in path]
     )
+    if job.input.skip_rows:
+        skipped = {absolute(path): rows for path, rows in job.input.skip_rows.items()}
+        content["input"]["skip_rows"] = skipped
     content["output"]["path"] = absolute(job.output.path)
     if Path(job.model).exists():
         content["model"] = absolute(job.model)

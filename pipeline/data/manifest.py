@@ -74,13 +74,17 @@ class _Entry(BaseModel):
     version: str
     rows: Count
     layout: str = ""
+    first: Count = 0
     unit_rows: Annotated[int, Field(ge=1, lt=1 << 40)]
     starts: list[Count] | None = None
 
     @model_validator(mode="after")
     def _starts_ascend(self) -> Self:
-        if self.starts and (self.starts[0] or any(a >= b for a, b in pairwise(self.starts))):
+        ascend = all(a < b for a, b in pairwise(self.starts or []))
+        if self.starts and (self.starts[0] != self.first or not ascend):
             raise ValueError("units do not begin one after the other")
+        if self.first > self.rows:
+            raise ValueError("more rows are left out than there are")
         return self
 
 
@@ -151,6 +155,7 @@ class Manifest:
                 offsets=(0,),
                 layout=entry.layout,
                 known_as=entry.path,
+                first=entry.first,
             )
             for number, entry in enumerate(self.content.shards)
         )

@@ -39,7 +39,10 @@ _MOST_ROWS = 10**10  # a plan takes memory for every few thousand
 
 @dataclass(frozen=True)
 class Shard:
-    """One input file. ``size`` in bytes; ``version`` changes when the content may have."""
+    """One input file. ``size`` in bytes; ``version`` changes when the content may have.
+
+    Of its ``rows`` those before ``first`` are left out.
+    """
 
     index: int
     path: str
@@ -51,13 +54,20 @@ class Shard:
     offsets: tuple[int, ...] = ()  # JSONL: byte offset of every ``jsonl_format.STRIDE``-th row
     layout: str = ""  # Parquet: identifies how the rows are grouped
     known_as: str = ""  # the path under which the output folder knows it, if another one
+    first: int = 0
+
+    @property
+    def used_rows(self) -> int:
+        """From ``first`` on."""
+        return self.rows - self.first
 
     @property
     def identity(self) -> dict[str, Any]:
         """What of the shard decides the job's rows."""
         facts = {"size": self.size, "version": self.version, "rows": self.rows}
         layout = {"layout": self.layout} if self.layout else {}
-        return {"path": self.known_as or self.path, **facts, **layout}
+        first = {"first": self.first} if self.first else {}
+        return {"path": self.known_as or self.path, **facts, **layout, **first}
 
 
 @dataclass(frozen=True)
@@ -69,7 +79,7 @@ class InputFiles:
 
     @property
     def rows(self) -> int:
-        return sum(shard.rows for shard in self.shards)
+        return sum(shard.used_rows for shard in self.shards)
 
     @property
     def fingerprint(self) -> str:
@@ -110,6 +120,7 @@ def discover(source: Input) -> InputFiles:
     told = [(f[0], s) for f, s in zip(found, scanned, strict=True) if s.rows or s.schema.names]
     told = told or [(found[0][0], scanned[0])]
     schema = _common_schema([p for p, _ in told], [s for _, s in told], formats[0])
+    skipped = _skipped(source, found, scanned)
     shards = tuple(
         Shard(
             index=index,
@@ -121,10 +132,28 @@ def discover(source: Input) -> InputFiles:
             boundaries=scan.boundaries,
             offsets=scan.offsets,
             layout=_layout(scan.boundaries),
+            first=skipped.get(path, 0),
         )
         for index, ((path, info), fmt, scan) in enumerate(zip(found, formats, scanned, strict=True))
     )
     return InputFiles(shards, schema)
+
+
+def _skipped(
+    source: Input, found: Sequence[tuple[str, Any]], scanned: Sequence[ScannedFile]
+) -> dict[str, int]:
+    """By path. Raises UsageError where there are not so many rows, or is no such file."""
+    rows = {path: scan.rows for (path, _), scan in zip(found, scanned, strict=True)}
+    for path, number in source.skip_rows.items():
+        if path not in rows:
+            near = did_you_mean(path, list(rows))
+            raise UsageError(
+                f"input.skip_rows: {path} is none of the input's files",
+                *([f"did you mean {near}?"] if near else []),
+            )
+        if number > rows[path]:
+            raise UsageError(f"input.skip_rows: {path} has {rows[path]:,} rows, not {number:,}")
+    return dict(source.skip_rows)
 
 
 def _scan(path: str, file_format: str) -> ScannedFile:

@@ -58,11 +58,11 @@ def cut(
     is one empty unit: its dataset has a schema and no rows.
     """
     units: list[Unit] = []
-    left = sum(s.rows for s in shards) if limit is None else limit
+    left = sum(s.used_rows for s in shards) if limit is None else limit
     for shard, size in zip(shards, _sizes(shards, rows_per_unit), strict=True):
         boundaries = [b for b in shard.boundaries if b]
         identity = _identity(shard)
-        start, end = 0, min(shard.rows, left)
+        start, end = shard.first, min(shard.rows, shard.first + left)
         while start < end:
             stop = min(start + size, end)
             near = bisect_right(boundaries, stop) - 1
@@ -70,7 +70,7 @@ def cut(
                 stop = boundaries[near]
             units.append(Unit(_id(identity, start, stop), shard.index, start, stop))
             start = stop
-        left -= end
+        left -= end - shard.first
     return units or [Unit(_id(_identity(shards[0]), 0, 0), shards[0].index, 0, 0)]
 
 
@@ -84,14 +84,14 @@ def recut(
     of its units (None: every so many, by ``rows_per_unit``), over the first ``limit`` rows.
     """
     units: list[Unit] = []
-    left = sum(s.rows for s in shards) if limit is None else limit
+    left = sum(s.used_rows for s in shards) if limit is None else limit
     for shard, given, size in zip(shards, starts, rows_per_unit, strict=True):
-        end = min(shard.rows, left)
-        firsts = [s for s in (given or range(0, end, size)) if s < end]
+        end = min(shard.rows, shard.first + left)
+        firsts = [s for s in (given or range(shard.first, end, size)) if s < end]
         identity = _identity(shard)
         for start, stop in zip(firsts, [*firsts[1:], end], strict=False):
             units.append(Unit(_id(identity, start, stop), shard.index, start, stop))
-        left -= end
+        left -= end - shard.first
     return units or [Unit(_id(_identity(shards[0]), 0, 0), shards[0].index, 0, 0)]
 
 
@@ -104,8 +104,8 @@ def starts_of(
         if unit.rows:
             starts[unit.shard].append(unit.start)
     return [
-        None if first == [i * size for i in range(len(first))] else first
-        for first, size in zip(starts, rows_per_unit, strict=True)
+        None if first == [shard.first + i * size for i in range(len(first))] else first
+        for shard, first, size in zip(shards, starts, rows_per_unit, strict=True)
     ]
 
 

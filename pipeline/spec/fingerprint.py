@@ -10,7 +10,17 @@ from pipeline.spec.job import Job
 
 # Operational keys: they may change between runs of one job. `engine.kind` and the simulated
 # engine's answers are not among them: a rehearsal must never be continued as a real run.
-_OPERATIONAL = {"name", "model", "input", "output", "engine", "duplicates", "resources", "faults"}
+_OPERATIONAL = {
+    "name",
+    "model",
+    "input",
+    "output",
+    "engine",
+    "duplicates",
+    "resources",
+    "faults",
+    "schedule",
+}
 
 
 def fingerprint_parts(job: Job, *, model_hash: str, input_hash: str) -> dict[str, Any]:

@@ -7,8 +7,6 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Discriminator,
     Field,
     Tag,
@@ -19,26 +17,29 @@ from pydantic import (
 from pipeline.spec.address import check_address
 from pipeline.spec.answer_shape import check_regex, check_schema_size
 from pipeline.spec.sampling import Sampling
+from pipeline.spec.schedule import Schedule
+from pipeline.spec.section import Section
 from pipeline.spec.template import Template, TemplateSyntaxError, lookup
 
 ANSWER = "answer"
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
 Address = Annotated[str, AfterValidator(check_address)]
 
 
-class Input(_Section):
-    """Where the rows come from. ``path``: a file, folder or glob, any fsspec address."""
+class Input(Section):
+    """Where the rows come from. ``path``: a file, folder or glob, any fsspec address.
+
+    ``skip_rows``: of single files (as ``path`` finds them), how many rows at their beginning are
+    left out.
+    """
 
     path: Address | Annotated[tuple[Address, ...], Field(min_length=1)]
     format: Literal["parquet", "jsonl", "csv"] | None = None
+    skip_rows: dict[Address, Annotated[int, Field(ge=1, lt=1 << 40)]] = Field(default_factory=dict)
 
 
-class Output(_Section):
+class Output(Section):
     """Where the dataset goes, and which input columns it carries along (None: all)."""
 
     path: Address
@@ -53,7 +54,7 @@ class Output(_Section):
         return value
 
 
-class Text(_Section):
+class Text(Section):
     """A prompt or a message's content: a template, Jinja, or a column that holds it."""
 
     template: str | None = None
@@ -88,12 +89,12 @@ class Text(_Section):
         return template.fields if template else (str(self.column),)
 
 
-class Message(_Section):
+class Message(Section):
     role: Literal["system", "user", "assistant"]
     content: Text
 
 
-class MessagesColumn(_Section):
+class MessagesColumn(Section):
     """A column that holds a list of {role, content}."""
 
     column: str
@@ -105,7 +106,7 @@ Messages = Annotated[
 ]
 
 
-class Label(_Section):
+class Label(Section):
     """The shape of the answer: one of ``choices``, a JSON schema, or a regular expression."""
 
     choices: Annotated[tuple[str, ...], Field(min_length=2)] | None = None
@@ -157,7 +158,7 @@ class Label(_Section):
         return value
 
 
-class Score(_Section):
+class Score(Section):
     """Score texts instead of writing any: the log-probability of every token the rows hold.
 
     Without ``completion`` the whole prompt is scored; with it, a column whose text follows the
@@ -174,7 +175,7 @@ class Score(_Section):
         return self.per_token or self.top_k is not None
 
 
-class RehearsedFaults(_Section):
+class RehearsedFaults(Section):
     """What goes wrong with simulated engines. A TEXT is looked for in the row's prompt.
 
     ``kill_on``: the process dies; ``hang_on``: a step never ends; ``freeze_on``: the same, and no
@@ -195,7 +196,7 @@ class RehearsedFaults(_Section):
     broken: tuple[int, ...] = ()
 
 
-class SimulatedEngine(_Section):
+class SimulatedEngine(Section):
     """How the simulated engine behaves. Times in seconds, lengths in tokens, blocks of KV."""
 
     step_seconds: Annotated[float, Field(ge=0, le=3600)] = 0.0
@@ -205,7 +206,7 @@ class SimulatedEngine(_Section):
     faults: RehearsedFaults = RehearsedFaults()
 
 
-class EngineSettings(_Section):
+class EngineSettings(Section):
     """vLLM's engine arguments under their own names, and a few of rackmill's.
 
     Operational: none of them changes what a job is, so they may differ between runs of it
@@ -239,7 +240,7 @@ class EngineSettings(_Section):
         return self.model_dump(exclude_none=True, exclude={"kind", "simulated"})
 
 
-class Duplicates(_Section):
+class Duplicates(Section):
     """Rows that ask exactly the same are computed once, where the answer is a deterministic one
     (temperature 0, or a seed). Operational: the answers are the same either way.
 
@@ -257,7 +258,7 @@ class Duplicates(_Section):
         return self
 
 
-class Resources(_Section):
+class Resources(Section):
     """``workers``: engines to run at once; auto is one per GPU, or one without a GPU."""
 
     workers: int | Literal["auto"] = "auto"
@@ -270,7 +271,7 @@ class Resources(_Section):
         return value
 
 
-class Faults(_Section):
+class Faults(Section):
     """How much patience there is with what goes wrong. Operational. Times in seconds.
 
     ``row_timeout_seconds``: from a row's admission to its engine on, never while it waits;
@@ -290,7 +291,7 @@ class Faults(_Section):
     silence_seconds: Annotated[float, Field(ge=3)] = 30.0
 
 
-class Job(_Section):
+class Job(Section):
     """One batch-inference job: a model, rows, a prompt, a shape of answer, a place for them."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
@@ -308,6 +309,7 @@ class Job(_Section):
     duplicates: Duplicates = Duplicates()
     resources: Resources = Resources()
     faults: Faults = Faults()
+    schedule: Schedule | None = None
 
     @model_validator(mode="after")
     def _one_prompt(self) -> Self:
