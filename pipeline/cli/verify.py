@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import typer
 
 from pipeline.cli.console import make_console, print_json
 from pipeline.cli.status import Json, OutputFolder
+
+if TYPE_CHECKING:
+    from pipeline.data.prove import Verdict
 
 _SHOWN = 20  # faults; --json has all of them
 
 
 def verify_command(output: OutputFolder, as_json: Json = False) -> None:
     """Prove that a dataset is whole and right: each input row once and in order, every file as it
-    was committed, one schema, counts that add up. Exit 0: it is; 1: what is wrong is listed."""
+    was committed, one schema, counts that add up. Of a schedule's output each run is looked at.
+    Exit 0: it is; 1: what is wrong is listed."""
+    from pipeline.data.growing import is_growing, parts_of
     from pipeline.data.prove import verify
-    from pipeline.data.storage import open_storage
+
+    verdicts = [verify(part) for part in parts_of(output)]
+    ok = all(verdict.ok for verdict in verdicts)
+    if as_json:
+        one = [verdict.as_json() for verdict in verdicts]
+        print_json({"ok": ok, "output": output, "runs": one} if is_growing(output) else one[0])
+    else:
+        for verdict in verdicts:
+            _print(verdict)
+    raise typer.Exit(0 if ok else 1)
+
+
+def _print(verdict: Verdict) -> None:
     from pipeline.units import count, plural, size
 
-    verdict = verify(open_storage(output))
-    if as_json:
-        print_json(verdict.as_json())
-        raise typer.Exit(0 if verdict.ok else 1)
-    console = make_console()
+    console, output = make_console(), verdict.output
     for fault in verdict.faults[:_SHOWN]:
         console.print(f"{fault.where}: {fault.what}", markup=False)
         console.print(f"  {fault.mend}", markup=False)
@@ -44,4 +59,3 @@ def verify_command(output: OutputFolder, as_json: Json = False) -> None:
         console.print(
             f"{output} is not right: {plural(len(verdict.faults), 'fault')} in {what}", markup=False
         )
-    raise typer.Exit(0 if verdict.ok else 1)

@@ -1,0 +1,139 @@
+"""What a schedule's next run has to do, of files that are new, longer, changed or gone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.data.grown import begins_as, mark
+from pipeline.data.increment import Covered, Increment, increment
+from pipeline.data.shards import Shard, discover
+from pipeline.spec.job import Input
+
+
+def _jsonl(path: Path, *texts: str) -> None:
+    path.write_text("".join(f'{{"text": "{text}"}}\n' for text in texts))
+
+
+def _parquet(path: Path, *groups: list[str]) -> None:
+    with pq.ParquetWriter(path, pa.schema([("text", pa.string())])) as file:
+        for texts in groups:
+            file.write_table(pa.table({"text": texts}))
+
+
+def _shards(folder: Path) -> tuple[Shard, ...]:
+    return discover(Input(path=str(folder))).shards
+
+
+def _marked(shard: Shard) -> str:
+    return mark(shard.path, shard.format, rows=shard.rows, size=shard.size)
+
+
+def _covered(shards: tuple[Shard, ...]) -> list[Covered]:
+    return [Covered.of(shard, _marked(shard)) for shard in shards]
+
+
+def _begins_with(shard: Shard, before: Covered) -> bool:
+    rows, size = before.rows, before.size
+    return begins_as(shard.path, shard.format, rows=rows, size=size, marked=before.mark)
+
+
+def _next(folder: Path, covered: list[Covered]) -> Increment:
+    return increment(_shards(folder), covered, _begins_with)
+
+
+Write = Callable[[Path, list[str], list[str]], None]
+both = pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("a.jsonl", lambda path, first, more: _jsonl(path, *first, *more)),
+        ("a.parquet", lambda path, first, more: _parquet(path, *[g for g in (first, more) if g])),
+    ],
+)
+
+
+@both
+class TestOneFile:
+    def test_a_file_that_was_done_is_not_done_again(
+        self, tmp_path: Path, name: str, write: Write
+    ) -> None:
+        write(tmp_path / name, ["a", "b"], [])
+        assert _next(tmp_path, _covered(_shards(tmp_path))).shards == ()
+
+    def test_of_a_file_that_grew_only_the_new_rows_are_done(
+        self, tmp_path: Path, name: str, write: Write
+    ) -> None:
+        write(tmp_path / name, ["a", "b"], [])
+        covered = _covered(_shards(tmp_path))
+        write(tmp_path / name, ["a", "b"], ["c"])
+        found = _next(tmp_path, covered)
+
+        assert [(s.first, s.rows) for s in found.shards] == [(2, 3)]
+        assert len(found.grown) == 1
+        assert not found.changed
+
+    def test_a_file_that_grew_and_changed_at_its_beginning_is_done_again(
+        self, tmp_path: Path, name: str, write: Write
+    ) -> None:
+        write(tmp_path / name, ["a", "b"], [])
+        covered = _covered(_shards(tmp_path))
+        write(tmp_path / name, ["a", "x"], ["c"])
+        found = _next(tmp_path, covered)
+
+        assert [s.first for s in found.shards] == [0]
+        assert len(found.changed) == 1
+
+    def test_a_file_that_was_only_touched_is_left_alone(
+        self, tmp_path: Path, name: str, write: Write
+    ) -> None:
+        write(tmp_path / name, ["a", "b"], [])
+        covered = [replace(one, version="of yesterday") for one in _covered(_shards(tmp_path))]
+        assert _next(tmp_path, covered).shards == ()
+
+
+def test_a_new_file_is_done(tmp_path: Path) -> None:
+    _jsonl(tmp_path / "a.jsonl", "a")
+    covered = _covered(_shards(tmp_path))
+    _jsonl(tmp_path / "b.jsonl", "b")
+    assert [Path(p).name for p in _next(tmp_path, covered).new] == ["b.jsonl"]
+
+
+def test_a_file_that_is_gone_is_told_of(tmp_path: Path) -> None:
+    _jsonl(tmp_path / "a.jsonl", "a")
+    _jsonl(tmp_path / "b.jsonl", "b")
+    covered = _covered(_shards(tmp_path))
+    (tmp_path / "b.jsonl").unlink()
+    found = _next(tmp_path, covered)
+
+    assert [Path(p).name for p in found.gone] == ["b.jsonl"]
+    assert found.shards == ()
+    assert "b.jsonl gone: what was made of them stays" in found.lines()[0]
+
+
+def test_a_file_that_was_moved_is_not_done_again(tmp_path: Path) -> None:
+    (tmp_path / "in/old").mkdir(parents=True)
+    _jsonl(tmp_path / "in/a.jsonl", "a")
+    _jsonl(tmp_path / "in/b.jsonl", "b")
+    covered = _covered(_shards(tmp_path / "in"))
+    (tmp_path / "in/a.jsonl").rename(tmp_path / "in/old/a.jsonl")
+    found = _next(tmp_path / "in", covered)
+    assert (found.shards, found.gone) == ((), ())
+
+
+def test_a_last_line_without_an_end_may_go_on_so_the_file_is_done_again(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "a"}')
+    covered = _covered(_shards(tmp_path))
+    path.write_text('{"text": "a"}\n{"text": "b"}\n')
+    assert len(_next(tmp_path, covered).changed) == 1
+
+
+def test_full_does_all_again(tmp_path: Path) -> None:
+    _jsonl(tmp_path / "a.jsonl", "a")
+    shards = _shards(tmp_path)
+    assert increment(shards, _covered(shards), _begins_with, full=True).shards == shards
