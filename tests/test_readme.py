@@ -17,6 +17,7 @@ from pipeline import job_from, load_job
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FIRST_SCREEN = README[:3000]
+_WITH_ENGINE = ("run ", "quality ", "schedule apply ")
 
 
 def blocks(language: str) -> list[str]:
@@ -43,7 +44,7 @@ def shell(command: str, folder: Path) -> str:
     done = subprocess.run(
         ["bash", "-c", command],
         cwd=folder,
-        env=os.environ | {"PYTHONWARNINGS": "default"},
+        env=os.environ | {"PYTHONWARNINGS": "default", "RACKMILL_STATE": str(folder / "state")},
         capture_output=True,
         text=True,
         timeout=600,
@@ -63,7 +64,7 @@ def test_every_other_command_runs_in_the_order_printed(checkout: Path) -> None:
     others = [c for c in commands() if not c.startswith("./infra/")]
     assert len(others) >= 5
     for command in others:
-        engine = "rackmill run" in command or "rackmill quality" in command
+        engine = any(f"rackmill {name}" in command for name in _WITH_ENGINE)
         simulated = " --set engine.kind=simulated" if engine else ""
         shell(command + simulated, checkout)
 

@@ -19,6 +19,7 @@ from pipeline.cli.fit import fit_command
 from pipeline.cli.model import model_app
 from pipeline.cli.quality import quality_command
 from pipeline.cli.retry import retry_command
+from pipeline.cli.schedule import schedule_app, scheduler_command
 from pipeline.cli.simulate import simulate_command
 from pipeline.cli.status import status_command
 from pipeline.cli.verify import verify_command
@@ -37,6 +38,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(model_app)
+app.add_typer(schedule_app)
+app.command("scheduler")(scheduler_command)
 app.command("fit")(fit_command)
 app.command("quality")(quality_command)
 app.command("simulate")(simulate_command)
@@ -237,3 +240,7 @@ def _crash(e: Exception) -> None:
     _err.print(f"error: rackmill failed unexpectedly: {type(e).__name__}: {e}", markup=False)
     _err.print(f"  this is a defect; please report it with {file.name}", markup=False)
     sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

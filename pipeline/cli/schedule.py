@@ -1,0 +1,344 @@
+"""`rackmill schedule` and `rackmill scheduler`: jobs that run by themselves."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipeline.cli.console import make_console, print_json
+from pipeline.errors import JobFailed, UsageError
+from pipeline.spec.cron import Cron
+
+schedule_app = typer.Typer(
+    name="schedule",
+    help="Jobs that run by themselves, each time over what is new in their input.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+_SHOWN_TIMES = 5
+_POLL_SECONDS = 1.0
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The schedule: its job's name.")]
+State = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Where schedules are kept; else schedules.db in $RACKMILL_STATE or ~/.local/state.",
+    ),
+]
+
+
+def state_file(given: Path | None) -> Path:
+    """The file of schedules that is meant."""
+    if given is not None:
+        return given.absolute()
+    folder = os.environ.get("RACKMILL_STATE")
+    return (Path(folder) if folder else Path.home() / ".local/state/rackmill") / "schedules.db"
+
+
+@schedule_app.command("apply")
+def apply_command(
+    files: Annotated[list[Path], typer.Argument(metavar="JOB.yaml…", help="Job files.")],
+    state: State = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change one setting of each."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Have these jobs run when their `schedule:` says. Applied again, a file replaces itself."""
+    from pipeline.clock.ledger import Ledger
+    from pipeline.data.changes import absolute
+    from pipeline.data.growing import GrowingDataset
+    from pipeline.data.job_file import job_content
+    from pipeline.data.places import check_places
+    from pipeline.spec.load import load_job
+
+    jobs = [load_job(path, settings or ()) for path in files]
+    for path, job in zip(files, jobs, strict=True):
+        if job.schedule is None:
+            raise UsageError(
+                f"{path}: the job has no schedule",
+                'add, for example: schedule: {cron: "0 2 * * *", timezone: Europe/Berlin}',
+            )
+        check_places(job)
+        GrowingDataset(job.output.path).published()
+    ledger = Ledger(state_file(state))
+    now = datetime.now(UTC)
+    applied = []
+    for job in jobs:
+        times = job.schedule
+        assert times is not None
+        output = absolute(job.output.path)
+        new = ledger.apply(job.name, job_content(job), output, now, suspended=times.suspend)
+        following = Cron(times.cron, times.timezone).next_times(now, _SHOWN_TIMES)
+        applied.append({"name": job.name, "new": new, "output": output,
+                        "next": [t.isoformat() for t in following]})  # fmt: skip
+        if not as_json:
+            console = make_console()
+            console.print(f"{job.name} {'added' if new else 'changed'} → {output}")
+            shown = ", ".join(f"{t:%a %Y-%m-%d %H:%M %Z}" for t in following)
+            console.print("  suspended" if times.suspend else f"  next: {shown}")
+    if as_json:
+        print_json({"applied": applied})
+    elif not _service_runs(ledger.path):
+        make_console(stderr=True).print(
+            "no scheduler is running: start one with rackmill scheduler"
+        )
+
+
+@schedule_app.command("list")
+def list_command(state: State = None, as_json: Json = False) -> None:
+    """All schedules: when each runs next, and how its last run ended."""
+    from pipeline.clock.ledger import Ledger
+
+    ledger = Ledger(state_file(state))
+    now = datetime.now(UTC)
+    found = []
+    for schedule in ledger.schedules():
+        times = schedule.job["schedule"]
+        cron = Cron(times["cron"], times.get("timezone", "UTC"))
+        runs = ledger.runs(schedule.name)
+        last = runs[0] if runs else None
+        found.append(
+            {
+                "name": schedule.name,
+                "cron": cron.line,
+                "timezone": cron.timezone,
+                "suspended": schedule.suspended,
+                "next": None
+                if schedule.suspended
+                else cron.next_times(now, 1)[0].isoformat(timespec="minutes"),
+                "last": str(last.state) if last else None,
+                "last_due": last.due.isoformat(timespec="seconds") if last else None,
+                "output": schedule.output,
+            }
+        )
+    if as_json:
+        print_json({"schedules": found, "scheduler_running": _service_runs(ledger.path)})
+        return
+    console = make_console()
+    if not found:
+        console.print("no schedules; rackmill schedule apply JOB.yaml adds one")
+    for one in found:
+        console.print(f"{one['name']}  {one['cron']}  {one['timezone']} → {one['output']}")
+        coming = "suspended" if one["suspended"] else f"next {one['next']}"
+        last_run = f"last {one['last']} ({one['last_due']})" if one["last"] else "never ran"
+        console.print(f"  {coming} · {last_run}")
+
+
+@schedule_app.command("run-now")
+def run_now_command(
+    name: Name,
+    full: Annotated[
+        bool, typer.Option("--full", help="All of the input, in place of what is there.")
+    ] = False,
+    state: State = None,
+    as_json: Json = False,
+) -> None:
+    """Run once, now, and wait for the end. Exit codes as of `run`."""
+    from pipeline.clock.ledger import Ledger, RunState
+    from pipeline.clock.service import only_one
+    from pipeline.clock.tell import Teller
+
+    ledger = Ledger(state_file(state))
+    schedule = ledger.schedule(name)
+    now = datetime.now(UTC)
+    run = ledger.begin(name, now, now, manual=True, full=full)
+    assert run is not None
+    while True:
+        try:
+            with only_one(ledger.path):
+                from pipeline.clock.process import RunProcess
+
+                ended = RunProcess(ledger.path, schedule, run).wait(sys.stderr)
+                ledger.end(run, ended.state, datetime.now(UTC), ended.result, ended.reason)
+                done = ledger.run(run.key)
+                assert done is not None
+                Teller(ledger).tell(schedule, done)
+            break
+        except UsageError:  # a scheduler is running: it does the work
+            time.sleep(_POLL_SECONDS)
+            found = ledger.run(run.key)
+            if found is None:
+                raise JobFailed(f"the schedule {name} was deleted meanwhile") from None
+            if found.state is not RunState.UNDER_WAY:
+                break
+    finished = ledger.run(run.key)
+    assert finished is not None
+    if finished.state is not RunState.SUCCEEDED:
+        raise JobFailed(f"the run of {name} {finished.state}: {finished.reason or ''}")
+    result = dict(finished.result or {})
+    if as_json:
+        print_json(result)
+    else:
+        make_console(stderr=True).print(f"→ {schedule.output}")
+    summary = result.get("summary")
+    raise typer.Exit(3 if summary and summary["failed"] else 0)
+
+
+@schedule_app.command("suspend")
+def suspend_command(name: Name, state: State = None) -> None:
+    """Let no more runs begin; one that is under way goes on."""
+    from pipeline.clock.ledger import Ledger
+
+    Ledger(state_file(state)).suspend(name, suspended=True)
+
+
+@schedule_app.command("resume")
+def resume_command(name: Name, state: State = None) -> None:
+    """Let runs begin again. The last time that was missed is made up for at once, unless
+    `startingDeadlineSeconds` says that it is too late."""
+    from pipeline.clock.ledger import Ledger
+
+    Ledger(state_file(state)).suspend(name, suspended=False)
+
+
+@schedule_app.command("delete")
+def delete_command(name: Name, state: State = None) -> None:
+    """Forget the schedule and its history. The dataset stays."""
+    from pipeline.clock.ledger import Ledger
+
+    Ledger(state_file(state)).delete(name)
+
+
+@schedule_app.command("history")
+def history_command(name: Name, state: State = None, as_json: Json = False) -> None:
+    """What the runs of a schedule came to, the newest first."""
+    from pipeline.clock.ledger import Ledger
+
+    ledger = Ledger(state_file(state))
+    schedule = ledger.schedule(name)
+    runs = ledger.runs(name)
+    if as_json:
+        print_json({"name": name, "output": schedule.output, "runs": [_as_json(r) for r in runs]})
+        return
+    console = make_console()
+    for run in runs:
+        console.print(f"{run.due:%Y-%m-%d %H:%M:%S}  {run.state}{_in_words(run)}")
+    console.print(f"→ {schedule.output}/_history/history.md" if runs else "never ran")
+
+
+def scheduler_command(
+    state: State = None,
+    address: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Runs join this Ray.")
+    ] = None,
+    notify_command: Annotated[
+        str | None,
+        typer.Option(metavar="CMD", help="Gets each run's end as JSON on stdin; no shell."),
+    ] = None,
+) -> None:
+    """Run scheduled jobs, until stopped. One for each file of schedules."""
+    from pipeline.clock.ledger import Ledger
+    from pipeline.clock.process import RunProcess
+    from pipeline.clock.service import Service, only_one
+    from pipeline.clock.tell import Teller
+
+    ledger = Ledger(state_file(state))
+    console = make_console(stderr=True)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+
+    def begin(schedule: Any, run: Any) -> RunProcess:
+        console.print(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}  {schedule.name}: run of {run.due}")
+        return RunProcess(ledger.path, schedule, run, address)
+
+    with only_one(ledger.path):
+        service = Service(ledger, begin, Teller(ledger, notify_command))
+        console.print(f"scheduler: {len(ledger.schedules())} schedules in {ledger.path}")
+        try:
+            while not stop.is_set():
+                service.tick()
+                stop.wait(_POLL_SECONDS)
+        finally:
+            service.stop()
+
+
+@schedule_app.command("perform", hidden=True)
+def perform_command(
+    name: Name,
+    due: str,
+    parent: int,
+    state: Annotated[Path, typer.Option()],
+    full: bool = False,
+    address: str | None = None,
+) -> None:
+    """What the scheduler runs for one run: its result is one JSON object on stdout."""
+    from pipeline.cli.interrupts import stopping_on_signals
+    from pipeline.cli.watch import make_watcher
+    from pipeline.clock.ledger import Ledger
+    from pipeline.clock.perform import perform
+    from pipeline.clock.process import end_with
+    from pipeline.fleet.stop import Stop
+    from pipeline.spec.load import job_from
+
+    end_with(parent)
+    job = job_from(Ledger(state).schedule(name).job)
+    watcher, stop = make_watcher(make_console(stderr=True)), Stop()
+    alone = job.schedule is None or job.schedule.concurrencyPolicy != "Allow"
+    with watcher, contextlib.redirect_stdout(sys.stderr), stopping_on_signals(stop):
+        done = perform(
+            job,
+            datetime.fromisoformat(due),
+            full=full,
+            alone=alone,
+            address=address,
+            watcher=watcher,
+            stop=stop,
+        )
+    print_json(done.as_json())
+    raise typer.Exit(done.exit_code)
+
+
+def _service_runs(path: Path) -> bool:
+    from pipeline.clock.service import is_running
+
+    return is_running(path)
+
+
+def _as_json(run: Any) -> dict[str, Any]:
+    times = {"due": run.due, "began": run.began, "ended": run.ended}
+    return {
+        "state": str(run.state),
+        "manual": run.manual,
+        "full": run.full,
+        **{name: at.isoformat() if at else None for name, at in times.items()},
+        "reason": run.reason,
+        "notice": run.notice,
+        "result": run.result,
+    }
+
+
+def _in_words(run: Any) -> str:
+    from pipeline.units import plural, rate
+
+    if run.reason:
+        return f" · {run.reason}"
+    result = run.result or {}
+    summary = result.get("summary")
+    if summary is None:
+        return " · nothing new" if run.result is not None else ""
+    parts = [
+        plural(summary["rows"], "row"),
+        f"{rate(summary['rows_per_second'])} rows/s",
+        f"{summary['failed']} failed",
+    ]
+    if summary.get("accuracy") is not None:
+        parts.append(f"accuracy {summary['accuracy']:.3f}")
+    if result.get("drift") is not None:
+        parts.append(f"drift {result['drift']:.3f}")
+    if run.notice:
+        parts.append(f"notice not delivered: {run.notice}")
+    return " · " + " · ".join(parts)

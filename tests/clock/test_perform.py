@@ -1,0 +1,236 @@
+"""A schedule's runs, one after the other, over input that changes: without an engine."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.clock import perform as performing
+from pipeline.clock.perform import Performed, perform
+from pipeline.data.growing import GrowingDataset
+from pipeline.data.prove import verify
+from pipeline.errors import UsageError
+from pipeline.fleet.run import Outcome, conclude
+from pipeline.report.summary import Summary
+from pipeline.spec.job import Job
+from tests.datasets import begin, commit_unit, job_in, rows_of
+
+NIGHT = datetime(2026, 11, 24, 2, tzinfo=UTC)
+
+
+class PowerCut(Exception):
+    pass
+
+
+class Nights:
+    """The schedule of a job over ``rows``, run by run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.out = folder, folder / "out"
+        (folder / "rows").mkdir()
+        self.number = 0
+        self.units: int | None = None  # after which the power fails
+        self.changes: dict[str, Any] = {}
+
+    def write(self, name: str, start: int, stop: int, *, rows_in_group: int = 100) -> None:
+        table = rows_of(start, stop)
+        pq.write_table(table, self.folder / f"rows/{name}.parquet", row_group_size=rows_in_group)
+
+    def run(self, **options: Any) -> Performed:
+        self.number += 1
+        job = job_in(self.folder, **self.changes)
+        return perform(job, NIGHT + timedelta(days=self.number), **options)
+
+    def work(self, job: Job, *_: Any) -> Summary:
+        plan, dataset = begin(job)
+        for done, unit in enumerate(plan.missing):
+            if done == self.units:
+                raise PowerCut
+            commit_unit(plan, dataset, unit, text=f"answer of run {self.number}:")
+        return conclude(plan, dataset, Outcome(), time.time())
+
+    def table(self) -> pa.Table:
+        return pyarrow.dataset.dataset(self.out, partitioning="hive").to_table()
+
+    def ids(self) -> list[int]:
+        return sorted(self.table().column("id").to_pylist())
+
+    def check(self) -> None:
+        for run in GrowingDataset(str(self.out)).published():
+            assert verify(run.storage).faults == []
+
+
+@pytest.fixture
+def nights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Nights:
+    made = Nights(tmp_path)
+    monkeypatch.setattr(performing, "run", made.work)
+    return made
+
+
+def test_each_run_adds_what_is_new_and_says_which_run_it_was(nights: Nights) -> None:
+    nights.write("a", 0, 300)
+    nights.run()
+    nights.write("b", 300, 400)
+    done = nights.run()
+
+    assert (done.increment.rows, done.run) == (100, "2026-11-26T02-00-00Z")
+    assert nights.ids() == list(range(400))
+    runs = nights.table().column("run").to_pylist()
+    assert {run: runs.count(run) for run in set(runs)} == {
+        "2026-11-25T02-00-00Z": 300,
+        "2026-11-26T02-00-00Z": 100,
+    }
+    nights.check()
+
+
+def test_a_run_without_anything_new_leaves_no_trace(nights: Nights) -> None:
+    nights.write("a", 0, 10)
+    nights.run()
+    before = sorted(nights.out.rglob("*"))
+    done = nights.run()
+    assert (done.run, done.summary) == (None, None)
+    assert sorted(nights.out.rglob("*")) == before
+
+
+def test_of_a_file_that_grew_only_the_new_rows_are_computed(nights: Nights) -> None:
+    nights.write("a", 0, 300)
+    nights.run()
+    nights.write("a", 0, 450)
+    assert nights.run().increment.rows == 150
+    assert nights.ids() == list(range(450))
+    nights.check()
+
+
+def test_a_changed_file_takes_the_place_of_what_it_was(nights: Nights) -> None:
+    nights.write("a", 0, 200)
+    nights.write("b", 200, 300)
+    nights.run()
+    nights.write("a", 1000, 1100)
+    done = nights.run()
+
+    assert [Path(p).name for p in done.increment.changed] == ["a.parquet"]
+    assert nights.ids() == [*range(200, 300), *range(1000, 1100)]
+    nights.check()
+
+
+def test_a_run_all_of_whose_files_changed_is_gone(nights: Nights) -> None:
+    nights.write("a", 0, 200)
+    nights.run()
+    nights.write("a", 1000, 1100)
+    nights.run()
+    assert nights.ids() == list(range(1000, 1100))
+    assert len(GrowingDataset(str(nights.out)).published()) == 1
+
+
+def test_what_was_made_of_a_file_that_is_gone_stays_and_it_is_said(nights: Nights) -> None:
+    nights.write("a", 0, 200)
+    nights.write("b", 200, 300)
+    nights.run()
+    (nights.folder / "rows/a.parquet").unlink()
+    assert [Path(p).name for p in nights.run().increment.gone] == ["a.parquet"]
+    assert nights.ids() == list(range(300))
+
+
+def test_full_does_all_that_is_there_and_drops_all_that_was(nights: Nights) -> None:
+    nights.write("a", 0, 200)
+    nights.write("b", 200, 300)
+    nights.run()
+    (nights.folder / "rows/a.parquet").unlink()
+    assert nights.run(full=True).increment.rows == 100
+    assert nights.ids() == list(range(200, 300))
+    nights.check()
+
+
+def test_until_a_run_has_ended_readers_see_what_was_there(nights: Nights) -> None:
+    nights.write("a", 0, 300)
+    nights.run()
+    nights.write("a", 1000, 1400)
+    nights.units = 1
+    with pytest.raises(PowerCut):
+        nights.run()
+    assert nights.ids() == list(range(300))
+
+
+def test_a_run_that_was_broken_off_is_gone_on_with_by_the_next(nights: Nights) -> None:
+    nights.write("a", 0, 300, rows_in_group=300)
+    nights.units = 1
+    with pytest.raises(PowerCut):
+        nights.run()
+    nights.write("b", 300, 400)
+    nights.units = None
+    done = nights.run()
+
+    assert (done.run, done.increment.rows) == ("2026-11-25T02-00-00Z", 400)
+    assert nights.ids() == list(range(400))
+    answers = nights.table().column("completion").to_pylist()
+    assert sum(a.startswith("answer of run 1") for a in answers) == 128
+    nights.check()
+
+
+@pytest.mark.parametrize("step", ["drop_files", "_move"])
+def test_a_power_cut_while_rows_are_replaced_doubles_none(
+    nights: Nights, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nights.write("a", 0, 200)
+    nights.write("b", 200, 300)
+    nights.run()
+    nights.write("a", 1000, 1100)
+    with monkeypatch.context() as patch:
+        where = "pipeline.data.growing." + ("GrowingDataset." if step == "_move" else "")
+        patch.setattr(where + step, lambda *_: _cut())
+        with pytest.raises(PowerCut):
+            nights.run()
+    seen = nights.ids()
+    assert len(seen) == len(set(seen))
+
+    assert nights.run().run is None  # what was missing is published, nothing is computed
+    assert nights.ids() == [*range(200, 300), *range(1000, 1100)]
+    nights.check()
+
+
+def _cut() -> None:
+    raise PowerCut
+
+
+def test_another_prompt_is_refused_until_all_is_done_anew(nights: Nights) -> None:
+    nights.write("a", 0, 10)
+    nights.run()
+    nights.write("b", 10, 20)
+    nights.changes = {"prompt": "Say more of {text}"}
+    with pytest.raises(UsageError, match="prompt changed"):
+        nights.run()
+    nights.run(full=True)
+    assert nights.ids() == list(range(20))
+
+
+def test_other_columns_are_refused_by_name(nights: Nights) -> None:
+    nights.write("a", 0, 10)
+    nights.run()
+    (nights.folder / "rows/a.parquet").unlink()
+    pq.write_table(pa.table({"id": ["x"], "text": ["y"]}), nights.folder / "rows/b.parquet")
+    with pytest.raises(UsageError, match=r"id \(int64 → string\)"):
+        nights.run()
+
+
+def test_a_folder_with_other_files_is_refused(nights: Nights) -> None:
+    nights.write("a", 0, 10)
+    nights.out.mkdir()
+    (nights.out / "precious.parquet").write_bytes(b"")
+    with pytest.raises(UsageError, match=r"precious\.parquet"):
+        nights.run()
+
+
+def test_the_history_lies_beside_the_runs(nights: Nights) -> None:
+    nights.write("a", 0, 10)
+    nights.run()
+    nights.write("b", 10, 30)
+    nights.run()
+    page = (nights.out / "_history/history.md").read_text()
+    assert "| 2026-11-26T02-00-00Z | 20 | 0 |" in page

@@ -1,0 +1,164 @@
+"""`rackmill schedule` and `rackmill scheduler` as users run them, with the simulated engine."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas
+import pytest
+from pydantic import SecretStr
+
+from pipeline.clock.notice import SIGNATURE, signature
+from tests.datasets import write_input
+from tests.processes import Finished, Launcher, Started
+
+_JOB = """\
+name: nightly
+model: gemma-3-270m
+input: {path: rows}
+prompt: "{text}"
+output: {path: out, keep: [id]}
+engine: {kind: simulated}
+schedule: {cron: "%s", timezone: Europe/Berlin%s}
+"""
+
+
+class Schedules:
+    """A folder with a job, and a file of schedules."""
+
+    def __init__(self, folder: Path, launcher: Launcher) -> None:
+        self.folder, self._launcher = folder, launcher
+        write_input(folder / "rows", 40)
+        self.job("0 2 * * *")
+
+    def job(self, cron: str, more: str = "") -> None:
+        (self.folder / "job.yaml").write_text(_JOB % (cron, more))
+
+    def start(self, *arguments: str) -> Started:
+        return self._launcher.start(*arguments, "--state", "state/schedules.db", cwd=self.folder)
+
+    def verify(self) -> Finished:
+        return self._launcher.start("verify", "out", "--json", cwd=self.folder).wait()
+
+    def run(self, *arguments: str) -> Finished:
+        return self.start(*arguments).wait()
+
+    def history(self) -> list[dict[str, object]]:
+        told = self.run("schedule", "history", "nightly", "--json").json
+        runs: list[dict[str, object]] = told["runs"]
+        return runs
+
+    def ids(self) -> list[int]:
+        return sorted(pandas.read_parquet(self.folder / "out").id.tolist())
+
+
+@pytest.fixture
+def schedules(tmp_path: Path, launcher: Launcher) -> Schedules:
+    return Schedules(tmp_path, launcher)
+
+
+def test_a_cron_line_that_is_none_is_refused_before_anything_is_kept(schedules: Schedules) -> None:
+    schedules.job("0 25 * * *")
+    refused = schedules.run("schedule", "apply", "job.yaml")
+    assert refused.code == 2
+    assert "job.yaml, line 7: schedule" in refused.err
+    assert "hour" in refused.err
+
+
+def test_a_job_without_a_schedule_is_told_how_to_have_one(schedules: Schedules) -> None:
+    refused = schedules.run("schedule", "apply", "job.yaml", "--set", "schedule=null")
+    assert refused.code == 2
+    assert "has no schedule" in refused.err
+
+
+def test_applying_shows_the_next_five_times(schedules: Schedules) -> None:
+    told = schedules.run("schedule", "apply", "job.yaml", "--json").json
+    [applied] = told["applied"]
+    assert applied["new"]
+    assert len(applied["next"]) == 5
+    assert all("T02:00:00+0" in at for at in applied["next"])
+
+
+def test_two_schedules_cannot_share_an_output(schedules: Schedules) -> None:
+    schedules.run("schedule", "apply", "job.yaml")
+    refused = schedules.run("schedule", "apply", "job.yaml", "--set", "name=other")
+    assert refused.code == 2
+    assert "belongs to the schedule nightly" in refused.err
+
+
+def test_a_schedule_that_is_not_there_is_named(schedules: Schedules) -> None:
+    schedules.run("schedule", "apply", "job.yaml")
+    refused = schedules.run("schedule", "history", "nigthly")
+    assert refused.code == 2
+    assert "did you mean nightly?" in refused.err
+
+
+@pytest.mark.ray
+def test_run_now_adds_what_is_new_and_waits_for_the_end(schedules: Schedules) -> None:
+    schedules.run("schedule", "apply", "job.yaml")
+    first = schedules.run("schedule", "run-now", "nightly", "--json")
+    assert first.json["summary"]["rows"] == 40
+    write_input(schedules.folder / "rows", 40, 25)
+    second = schedules.run("schedule", "run-now", "nightly", "--json")
+
+    assert second.json["summary"]["rows"] == 25
+    assert schedules.ids() == list(range(65))
+    assert [run["rows"] for run in schedules.verify().json["runs"]] == [40, 25]
+    assert [run["state"] for run in schedules.history()] == ["succeeded", "succeeded"]
+
+
+class _Hook(http.server.BaseHTTPRequestHandler):
+    bodies: list[tuple[str, bytes]]
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.bodies.append((self.headers.get(SIGNATURE, ""), body))
+        self.send_response(503 if len(self.bodies) == 1 else 204)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.fixture
+def hook() -> Iterator[tuple[str, list[tuple[str, bytes]]]]:
+    """Somebody to tell: its address, and what it was told. The first notice is refused."""
+    _Hook.bodies = []
+    server = http.server.HTTPServer(("127.0.0.1", 0), _Hook)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/", _Hook.bodies
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.ray
+def test_a_scheduler_that_is_killed_in_a_run_goes_on_with_it_and_tells_of_it(
+    schedules: Schedules, hook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, told = hook
+    monkeypatch.setenv("RACKMILL_WEBHOOK_SECRET", "s3cret")
+    schedules.job("* * * * *", f', notify: {{webhook: "{address}"}}, suspend: true')
+    schedules.run("schedule", "apply", "job.yaml")
+    slow = ("--set", "engine.simulated.step_seconds=0.3", "--set", "engine.max_num_seqs=4")
+    schedules.run("schedule", "apply", "job.yaml", *slow, "--set", "schedule.suspend=false")
+
+    service = schedules.start("scheduler")
+    begun = schedules.folder.glob
+    service.wait_until(lambda: any(begun("out/_runs/*/_rackmill/runs/*")), "a run")
+    service.kill_driver()
+    service = schedules.start("scheduler")
+    service.wait_until(lambda: len(told) >= 2, "the end of a run")
+    service.process.terminate()
+    assert service.wait().code == 0
+
+    assert schedules.ids() == list(range(40))
+    done = [run for run in schedules.history() if run["state"] == "succeeded" and run["result"]]
+    assert sum((run["result"]["summary"] or {"rows": 0})["rows"] for run in done) == 40
+    sign, body = told[1]
+    assert sign == signature(body, SecretStr("s3cret"))
+    assert json.loads(body)["schedule"] == "nightly"
