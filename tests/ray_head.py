@@ -41,7 +41,7 @@ def ray_head(folder: Path, environment: Mapping[str, str] | None = None) -> Iter
         head = subprocess.Popen(
             [sys.executable, "-c", _HEAD],
             cwd=folder,
-            env=os.environ | own | dict(environment or {}) | token,
+            env=os.environ | own | token | dict(environment or {}),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,

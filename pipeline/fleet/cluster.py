@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,13 +30,12 @@ from pipeline.errors import JobFailed, RackmillError
 from pipeline.fleet.coordinator import Coordinator, Loss, Snapshot
 from pipeline.fleet.crew import own_card
 from pipeline.fleet.guard import guard_children
-from pipeline.fleet.ray_access import TOKEN_MEND, prepare_access
+from pipeline.fleet.ray_access import TOKEN_MEND, check_access, prepare_access
 from pipeline.fleet.remote import RemoteCoordination
 from pipeline.fleet.work import Progress, WorkerSpec
 from pipeline.fleet.worker import work
 from pipeline.schedule.dispatcher import Sizing
 
-_CONNECT_SECONDS = 5.0
 _WAKE_SECONDS = 0.2
 # A Ray of our own is there for its workers alone, and nobody looks at it: no spare workers (each
 # looks for signals a hundred times a second), no metrics, hardly any statistics. On a CPU whoever
@@ -61,12 +59,9 @@ class Cluster:
     """A connection to Ray: one started here and stopped with us, or one that was there."""
 
     def __init__(self, address: str | None) -> None:
-        """Raises JobFailed when Ray cannot be started or does not answer."""
-        if address and not _answers(address):
-            raise JobFailed(
-                f"no Ray answers at {address}",
-                "start one there (ray start --head), or leave out --address",
-            )
+        """Raises UsageError for an ``address`` where no Ray can be joined, JobFailed when Ray
+        cannot be started."""
+        check_access(address)
         # Ray starts workers with a niceness of 15: whatever else runs would slow the engines down
         os.environ.setdefault("RAY_worker_niceness", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -122,18 +117,6 @@ def _alone() -> dict[str, Any]:
     # it would look for new lines in all logs ten times a second, to send them to a driver
     ray._private.node.Node.start_log_monitor = lambda _: None
     return {"include_dashboard": False}
-
-
-def _answers(address: str) -> bool:
-    """Whether anything listens at HOST:PORT; Ray itself would try for minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not port.isdigit():
-        return True  # "auto" and the like: Ray knows what is meant
-    try:
-        socket.create_connection((host, int(port)), _CONNECT_SECONDS).close()
-    except OSError:
-        return False
-    return True
 
 
 class CoordinatorHandle:

@@ -11,37 +11,70 @@ import ipaddress
 import os
 import secrets
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import UsageError
+from pipeline.fleet.ray_head import Head, look_at
 
 TOKEN_MEND = (
     "copy the token of its head (ray get-auth-token) into ~/.ray/auth_token here, "
     "or into RAY_AUTH_TOKEN"
 )
+_TRUST = "if all who reach its ports may run programs on its machines: RAY_AUTH_MODE=disabled"
 _MODE, _TOKEN, _TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
 
 
 def check_access(address: str | None) -> None:
-    """Raise UsageError if ``address`` is a Ray on the network, and no token is there for it."""
-    if address is None or _is_here(address) or _mode() == "disabled" or _has_token():
+    """Raise UsageError if ``address`` is no Ray that can be joined, and joined safely."""
+    if address is None:
         return
-    raise UsageError(
-        f"--address {address}: a Ray on the network is joined with its token, and there is none",
-        TOKEN_MEND,
-        "if all who reach its ports may run programs on its machines: RAY_AUTH_MODE=disabled",
-    )
+    here = f"--address {address}"
+    token, trusting = _token(), _mode() == "disabled"
+    if not (token or trusting or _is_here(address)):
+        raise UsageError(
+            f"{here}: a Ray on the network is joined with its token, and there is none",
+            TOKEN_MEND,
+            _TRUST,
+        )
+    head = _head(address, token)
+    if head is Head.NOBODY:
+        raise UsageError(
+            f"{here}: no Ray answers there",
+            "start one there (ray start --head), or leave out --address",
+        )
+    if head is Head.STRANGER:
+        raise UsageError(
+            f"{here}: what answers there is no Ray",
+            "the port is the one of ray start --head --port (6379 if nothing is said)",
+        )
+    if head is Head.LOCKED:
+        raise UsageError(f"{here}: this Ray does not take {_shown(token)}", TOKEN_MEND)
+    if head is Head.OURS and trusting:
+        raise UsageError(
+            f"{here}: this Ray wants its token, and RAY_AUTH_MODE=disabled keeps it back",
+            "unset RAY_AUTH_MODE",
+        )
+    if head is Head.OPEN and not (trusting or _is_here(address)):
+        raise UsageError(
+            f"{here}: this Ray takes orders from anybody: it was started without authentication",
+            "start it again with RAY_AUTH_MODE=token, on every machine of it",
+            _TRUST,
+        )
 
 
 def prepare_access(address: str | None) -> None:
     """Turn token authentication on for this process and those of the Ray that it starts or joins,
-    unless ``RAY_AUTH_MODE`` says otherwise."""
+    unless ``RAY_AUTH_MODE`` says otherwise, or it joins one of this machine that has none."""
     if _mode():
         return
-    if address is None and not _has_token():
+    if address is not None and _head(address, None) is Head.OPEN:
+        os.environ[_MODE] = "disabled"
+        return
+    if address is None and not _token():
         os.environ[_TOKEN] = secrets.token_hex(32)  # else Ray would keep one in the home folder
-    if _has_token():
+    if _token():
         os.environ[_MODE] = "token"
         if "ray" in sys.modules:  # it has read the environment already
             import ray._raylet as raylet
@@ -54,11 +87,25 @@ def _mode() -> str:
     return os.environ.get(_MODE, "").lower()
 
 
-def _has_token() -> bool:
-    if os.environ.get(_TOKEN):
-        return True
+def _token() -> str | None:
+    """As Ray looks for it."""
     named = os.environ.get(_TOKEN_PATH)
-    return (Path(named) if named else Path.home() / ".ray" / "auth_token").is_file()
+    file = Path(named) if named else Path.home() / ".ray" / "auth_token"
+    with suppress(OSError, UnicodeDecodeError):
+        return os.environ.get(_TOKEN) or file.read_text(encoding="utf-8").strip() or None
+    return None
+
+
+def _shown(token: str | None) -> str:
+    return "the token that is here" if token else "anybody without its token"
+
+
+def _head(address: str, token: str | None) -> Head | None:
+    """What is at HOST:PORT; None for other addresses: Ray knows what is meant."""
+    host, _, port = address.rpartition(":")
+    if "://" in address or not port.isdigit() or not host:
+        return None
+    return look_at(address, token)
 
 
 def _is_here(address: str) -> bool:

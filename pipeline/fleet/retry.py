@@ -16,6 +16,7 @@ from pipeline.data.records import JOB
 from pipeline.data.redo import select
 from pipeline.data.storage import open_storage
 from pipeline.errors import RowErrorType, Stopped, UsageError, did_you_mean
+from pipeline.fleet.ray_access import check_access
 from pipeline.fleet.run import Outcome, carry_out, conclude, muster, under_way
 from pipeline.fleet.stop import Stop
 from pipeline.fleet.watcher import Watcher
@@ -52,6 +53,7 @@ def retry(
     options, watcher, stop = options or RetryOptions(), watcher or Watcher(), stop or Stop()
     started = time.time()
     only = _types(options.only)
+    check_access(options.address)
     dataset = Dataset(open_storage(output))
     manifest = dataset.manifest()
     if manifest is None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import http.server
 import os
+import socket
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -11,6 +15,8 @@ import pytest
 
 from pipeline.errors import UsageError
 from pipeline.fleet.ray_access import check_access, prepare_access
+from pipeline.fleet.ray_head import Head, look_at
+from tests.ray_head import SharedRay, ray_head
 
 
 @pytest.fixture(autouse=True)
@@ -24,34 +30,116 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("address", ["198.51.100.7:6379", "ray://head:10001", "[2001:db8::1]:6379"])
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> Callable[[Head], None]:
+    """Has such a Ray answer at every address."""
+
+    def answer(head: Head) -> None:
+        monkeypatch.setattr("pipeline.fleet.ray_access.look_at", lambda address, token: head)
+
+    return answer
+
+
+@pytest.fixture
+def token(home: Path) -> None:
+    (home / ".ray").mkdir()
+    (home / ".ray/auth_token").write_text("x" * 32)
+
+
+AFAR = "198.51.100.7:6379"
+HERE = "127.0.0.1:6379"
+
+
+@pytest.mark.parametrize("address", [AFAR, "ray://head:10001", "[2001:db8::1]:6379"])
 def test_a_ray_on_the_network_is_not_joined_without_a_token(address: str) -> None:
     with pytest.raises(UsageError, match="token") as caught:
         check_access(address)
     assert "RAY_AUTH_TOKEN" in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "address", [None, "auto", "localhost:6379", "127.0.0.1:6379", "[::1]:6379"]
-)
-def test_a_ray_on_this_machine_is(address: str | None) -> None:
+@pytest.mark.parametrize("address", [None, "auto", "localhost:6379", HERE, "[::1]:6379"])
+def test_a_ray_on_this_machine_is(address: str | None, answers) -> None:
+    answers(Head.OPEN)
     check_access(address)
 
 
-def test_with_a_token_it_is_joined_and_the_token_is_used(home: Path) -> None:
-    (home / ".ray").mkdir()
-    (home / ".ray/auth_token").write_text("x" * 32)
-    check_access("198.51.100.7:6379")
-    prepare_access("198.51.100.7:6379")
+def test_with_a_token_it_is_joined_and_the_token_is_used(token: None, answers) -> None:
+    answers(Head.OURS)
+    check_access(AFAR)
+    prepare_access(AFAR)
     assert os.environ["RAY_AUTH_MODE"] == "token"
 
 
-def test_who_trusts_the_network_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_trusts_the_network_says_so(monkeypatch: pytest.MonkeyPatch, answers) -> None:
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    check_access("198.51.100.7:6379")
+    answers(Head.OPEN)
+    check_access(AFAR)
     prepare_access(None)
     assert os.environ["RAY_AUTH_MODE"] == "disabled"
     assert not os.environ["RAY_AUTH_TOKEN"]
+
+
+def test_a_ray_of_this_machine_without_authentication_is_joined_with_a_token_around(
+    token: None, answers
+) -> None:
+    answers(Head.OPEN)
+    check_access(HERE)
+    prepare_access(HERE)
+    assert os.environ["RAY_AUTH_MODE"] == "disabled"
+
+
+@pytest.mark.parametrize(
+    ("head", "word"),
+    [
+        (Head.OPEN, "takes orders from anybody"),
+        (Head.LOCKED, "does not take the token"),
+        (Head.STRANGER, "is no Ray"),
+        (Head.NOBODY, "no Ray answers"),
+    ],
+)
+def test_what_cannot_be_joined_is_said(head: Head, word: str, token: None, answers) -> None:
+    answers(head)
+    with pytest.raises(UsageError, match=word):
+        check_access(AFAR)
+
+
+def test_a_token_that_is_kept_back_is_said(
+    token: None, answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    answers(Head.OURS)
+    with pytest.raises(UsageError, match="wants its token"):
+        check_access(HERE)
+
+
+class TestLook:
+    """At real ports."""
+
+    @pytest.mark.ray
+    def test_a_ray_with_a_token(self, shared_ray: SharedRay) -> None:
+        right = shared_ray.environment["RAY_AUTH_TOKEN"]
+        looks = [look_at(shared_ray.address, t) for t in (right, "x" * 64, None)]
+        assert looks == [Head.OURS, Head.LOCKED, Head.LOCKED]
+
+    @pytest.mark.ray
+    def test_a_ray_without_one(self, tmp_path: Path) -> None:
+        with ray_head(tmp_path, {"RAY_AUTH_MODE": "disabled"}) as head:
+            assert look_at(head.address, "x" * 64) is Head.OPEN
+
+    def test_something_else(self) -> None:
+        server = http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        assert look_at(f"127.0.0.1:{server.server_port}", None) is Head.STRANGER
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+    def test_nothing(self) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{free.getsockname()[1]}"
+        assert look_at(address, None) is Head.NOBODY
 
 
 def test_a_ray_of_our_own_gets_a_token_that_nobody_knows(home: Path) -> None:
