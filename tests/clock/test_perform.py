@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pyarrow as pa
 import pyarrow.dataset
 import pyarrow.parquet as pq
@@ -32,8 +33,9 @@ class PowerCut(Exception):
 class Nights:
     """The schedule of a job over ``rows``, run by run."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.out = folder, folder / "out"
+    def __init__(self, folder: Path, out: str) -> None:
+        self.folder, self.out = folder, out
+        self.fs, self.root = fsspec.core.url_to_fs(out)
         (folder / "rows").mkdir()
         self.number = 0
         self.units: int | None = None  # after which the power fails
@@ -45,7 +47,7 @@ class Nights:
 
     def run(self, **options: Any) -> Performed:
         self.number += 1
-        job = job_in(self.folder, **self.changes)
+        job = job_in(self.folder, output={"path": self.out}, **self.changes)
         return perform(job, NIGHT + timedelta(days=self.number), **options)
 
     def work(self, job: Job, *_: Any) -> Summary:
@@ -57,19 +59,23 @@ class Nights:
         return conclude(plan, dataset, Outcome(), time.time())
 
     def table(self) -> pa.Table:
-        return pyarrow.dataset.dataset(self.out, partitioning="hive").to_table()
+        found = pyarrow.dataset.dataset(self.root, filesystem=self.fs, partitioning="hive")
+        return found.to_table()
 
     def ids(self) -> list[int]:
         return sorted(self.table().column("id").to_pylist())
 
     def check(self) -> None:
-        for run in GrowingDataset(str(self.out)).published():
+        for run in GrowingDataset(self.out).published():
             assert verify(run.storage).faults == []
 
 
-@pytest.fixture
-def nights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Nights:
-    made = Nights(tmp_path)
+@pytest.fixture(params=["disk", "object store"])
+def nights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Nights:
+    on_disk = request.param == "disk"
+    made = Nights(tmp_path, str(tmp_path / "out") if on_disk else f"memory:/{tmp_path}/out")
     monkeypatch.setattr(performing, "run", made.work)
     return made
 
@@ -93,10 +99,10 @@ def test_each_run_adds_what_is_new_and_says_which_run_it_was(nights: Nights) -> 
 def test_a_run_without_anything_new_leaves_no_trace(nights: Nights) -> None:
     nights.write("a", 0, 10)
     nights.run()
-    before = sorted(nights.out.rglob("*"))
+    before = sorted(nights.fs.find(nights.root))
     done = nights.run()
     assert (done.run, done.summary) == (None, None)
-    assert sorted(nights.out.rglob("*")) == before
+    assert sorted(nights.fs.find(nights.root)) == before
 
 
 def test_of_a_file_that_grew_only_the_new_rows_are_computed(nights: Nights) -> None:
@@ -126,7 +132,7 @@ def test_a_run_all_of_whose_files_changed_is_gone(nights: Nights) -> None:
     nights.write("a", 1000, 1100)
     nights.run()
     assert nights.ids() == list(range(1000, 1100))
-    assert len(GrowingDataset(str(nights.out)).published()) == 1
+    assert len(GrowingDataset(nights.out).published()) == 1
 
 
 def test_what_was_made_of_a_file_that_is_gone_stays_and_it_is_said(nights: Nights) -> None:
@@ -199,6 +205,34 @@ def _cut() -> None:
     raise PowerCut
 
 
+@pytest.mark.parametrize("nights", ["object store"], indirect=True)
+@pytest.mark.parametrize("copies", [0, 1, 4, 8])
+def test_an_object_store_on_which_a_run_was_half_moved(
+    nights: Nights, copies: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nights.write("a", 0, 300)
+    left = [copies]
+    copy = nights.fs.cp_file
+
+    def copy_some(source: str, target: str) -> None:
+        if "/run=" in target:
+            if not left[0]:
+                raise PowerCut
+            left[0] -= 1
+        copy(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(nights.fs), "cp_file", lambda self, *a: copy_some(*a))
+        with pytest.raises(PowerCut):
+            nights.run()
+    if copies:
+        seen = nights.ids()
+        assert len(seen) == len(set(seen))
+    nights.run()
+    assert nights.ids() == list(range(300))
+    nights.check()
+
+
 def test_another_prompt_is_refused_until_all_is_done_anew(nights: Nights) -> None:
     nights.write("a", 0, 10)
     nights.run()
@@ -221,8 +255,8 @@ def test_other_columns_are_refused_by_name(nights: Nights) -> None:
 
 def test_a_folder_with_other_files_is_refused(nights: Nights) -> None:
     nights.write("a", 0, 10)
-    nights.out.mkdir()
-    (nights.out / "precious.parquet").write_bytes(b"")
+    nights.fs.makedirs(nights.root, exist_ok=True)
+    nights.fs.pipe_file(f"{nights.root}/precious.parquet", b"")
     with pytest.raises(UsageError, match=r"precious\.parquet"):
         nights.run()
 
@@ -232,5 +266,5 @@ def test_the_history_lies_beside_the_runs(nights: Nights) -> None:
     nights.run()
     nights.write("b", 10, 30)
     nights.run()
-    page = (nights.out / "_history/history.md").read_text()
+    page = nights.fs.cat_file(f"{nights.root}/_history/history.md").decode()
     assert "| 2026-11-26T02-00-00Z | 20 | 0 |" in page
