@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import os
@@ -194,6 +195,27 @@ def main() -> None:
         _crash(e)
 
 
+def program() -> NoReturn:
+    """``main`` as a process of its own, up to its very end.
+
+    Libraries in C++ have threads that are not always over when the process tears their variables
+    down: once in some hundred runs it was aborted then, after all was done and said. So what Python
+    has to do at the end is done, and nothing else.
+    """
+    try:
+        main()
+        code = 0
+    except SystemExit as e:
+        code = e.code if isinstance(e.code, int) else int(e.code is not None)
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):  # nobody reads it, the disk is full, it is closed
+            code = code or 1
+    os._exit(code)
+
+
 def _leave(code: int) -> NoReturn:
     """End now, even while a Ray starts in the background that nobody needs any more."""
     background = sys.modules.get("pipeline.fleet.background")
@@ -243,4 +265,4 @@ def _crash(e: Exception) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program()

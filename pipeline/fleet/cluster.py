@@ -83,7 +83,7 @@ class Cluster:
             )
         except AuthenticationError as e:
             raise JobFailed(f"Ray at {address} does not take this token", TOKEN_MEND) from e
-        except (ConnectionError, RuntimeError, ValueError, RayError) as e:
+        except Exception as e:  # Ray raises that very class where it does not start in time
             where = f"Ray at {address} does not answer" if address else "Ray could not be started"
             hints = (f"or its token is another one: {TOKEN_MEND}",) if address else ()
             raise JobFailed(f"{where}: {e}", *hints) from e

@@ -1,0 +1,35 @@
+"""The end of a command's process."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+_PROGRAM = "import atexit; atexit.register(print, 'the end'); from pipeline.cli.main import program"
+
+
+def _run(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+    code = f"import sys; sys.argv = {['rackmill', *arguments]}; {_PROGRAM}; program()"
+    return subprocess.run([sys.executable, "-c", code], text=True, **options)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"), [(("--help",), 0), (("status", "nowhere"), 2), (("nonsense",), 2)]
+)
+def test_the_code_is_the_commands(arguments: tuple[str, ...], code: int) -> None:
+    assert _run(*arguments, capture_output=True).returncode == code
+
+
+def test_all_that_was_printed_arrives_and_what_is_due_at_the_end_is_done() -> None:
+    done = _run("fit", "--json", stdout=subprocess.PIPE)
+    content, _, rest = done.stdout.rpartition("the end")
+    assert json.loads(content)
+    assert (rest, done.returncode) == ("\n", 0)
+
+
+def test_output_that_cannot_be_written_is_no_success() -> None:
+    with open("/dev/full", "w") as full:
+        assert _run("fit", "--json", stdout=full, stderr=subprocess.DEVNULL).returncode == 1
