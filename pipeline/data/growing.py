@@ -30,12 +30,12 @@ from pipeline.data.records import MANIFEST, STATE, SUMMARY, CommitRecord
 from pipeline.data.storage import Storage, open_storage
 from pipeline.data.tally import Tally
 from pipeline.data.units import branches, leaves
+from pipeline.data.verify import COUNTED
 from pipeline.errors import UsageError
 
 PREFIX, STAGING = "run=", "_runs"
 INCREMENT = f"{STATE}/increment.json"
 _NAME = "%Y-%m-%dT%H-%M-%SZ"
-_COUNTED = ("rows", "succeeded", "failed", "prompt_tokens", "completion_tokens", "errors", "labels")
 
 
 def run_name(due: datetime) -> str:
@@ -213,7 +213,7 @@ def drop_files(storage: Storage, files: Collection[str]) -> bool:
     storage.replace(MANIFEST, as_json(content | {"shards": entries, "rows": rows}))
     summary = dataset.summary()
     if summary is not None:
-        counts = {name: getattr(total, name) for name in _COUNTED}
+        counts = {name: getattr(total, name) for name in COUNTED}
         storage.replace(SUMMARY, as_json(summary | json.loads(json.dumps(counts))))
     return True
 

@@ -21,7 +21,7 @@ from pipeline.units import count, plural
 
 GO_ON = "run the same job again: it goes on from there"
 _KINDS = frozenset(RowErrorType)
-_COUNTED = ("rows", "succeeded", "failed", "prompt_tokens", "completion_tokens", "errors", "labels")
+COUNTED = ("rows", "succeeded", "failed", "prompt_tokens", "completion_tokens", "errors", "labels")
 
 
 @dataclass(frozen=True)
@@ -227,7 +227,7 @@ def check_totals(summary: Mapping[str, Any] | None, total: Tally, where: str) ->
     if summary is None:
         return [Fault("the summary is gone or damaged", where, f"remove _SUCCESS, then {mend}")]
     faults = []
-    for name in _COUNTED:
+    for name in COUNTED:
         found = getattr(total, name)
         told = summary.get(name)
         if (dict(found) if isinstance(found, Counter) else found) != told:

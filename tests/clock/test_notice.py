@@ -2,80 +2,43 @@
 
 from __future__ import annotations
 
-import http.server
 import json
 import sys
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from pydantic import SecretStr
 
-from pipeline.clock.notice import SIGNATURE, post, run_command, signature
+from pipeline.clock.notice import post, run_command, signature
 
 CONTENT = {"id": "nightly/1", "rows": 7}
 SECRET = SecretStr("s3cret")
 
 
-class Hook:
-    """A web server that answers with these codes in turn, the last one for ever."""
-
-    def __init__(self) -> None:
-        self.codes = [204]
-        self.taken: list[tuple[str | None, bytes]] = []
-        outer = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                outer.taken.append((self.headers.get(SIGNATURE), body))
-                codes = outer.codes
-                self.send_response(codes.pop(0) if len(codes) > 1 else codes[0])
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None: ...
-
-        self.server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
-        self.address = f"http://127.0.0.1:{self.server.server_port}/hook"
-
-
-@pytest.fixture
-def hook() -> Iterator[Hook]:
-    made = Hook()
-    thread = threading.Thread(target=made.server.serve_forever)
-    thread.start()
-    yield made
-    made.server.shutdown()
-    thread.join()
-    made.server.server_close()
-
-
-def test_the_body_is_signed_with_the_secret(hook: Hook) -> None:
+def test_the_body_is_signed_with_the_secret(hook) -> None:
     assert post(hook.address, CONTENT, SECRET) is None
     [(sign, body)] = hook.taken
     assert sign == signature(body, SECRET)
     assert json.loads(body) == CONTENT
 
 
-def test_without_a_secret_nothing_is_signed(hook: Hook) -> None:
+def test_without_a_secret_nothing_is_signed(hook) -> None:
     post(hook.address, CONTENT, None)
     assert hook.taken[0][0] is None
 
 
-def test_what_may_pass_is_tried_again(hook: Hook) -> None:
+def test_what_may_pass_is_tried_again(hook) -> None:
     hook.codes = [503, 204]
     assert post(hook.address, CONTENT, SECRET) is None
     assert len(hook.taken) == 2
 
 
-def test_a_refusal_is_final(hook: Hook) -> None:
+def test_a_refusal_is_final(hook) -> None:
     hook.codes = [404]
     assert post(hook.address, CONTENT, SECRET) == "404 Not Found"
     assert len(hook.taken) == 1
 
 
-def test_patience_ends(hook: Hook) -> None:
+def test_patience_ends(hook) -> None:
     hook.codes = [503]
     assert post(hook.address, CONTENT, SECRET, patience_seconds=0) == "503 Service Unavailable"
 

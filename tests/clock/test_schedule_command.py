@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import http.server
 import json
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas
 import pytest
 from pydantic import SecretStr
 
-from pipeline.clock.notice import SIGNATURE, signature
+from pipeline.clock.notice import signature
 from tests.datasets import write_input
 from tests.processes import Finished, Launcher, Started
 
@@ -111,38 +108,13 @@ def test_run_now_adds_what_is_new_and_waits_for_the_end(schedules: Schedules) ->
     assert [run["state"] for run in schedules.history()] == ["succeeded", "succeeded"]
 
 
-class _Hook(http.server.BaseHTTPRequestHandler):
-    bodies: list[tuple[str, bytes]]
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.bodies.append((self.headers.get(SIGNATURE, ""), body))
-        self.send_response(503 if len(self.bodies) == 1 else 204)
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None: ...
-
-
-@pytest.fixture
-def hook() -> Iterator[tuple[str, list[tuple[str, bytes]]]]:
-    """Somebody to tell: its address, and what it was told. The first notice is refused."""
-    _Hook.bodies = []
-    server = http.server.HTTPServer(("127.0.0.1", 0), _Hook)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/", _Hook.bodies
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
 @pytest.mark.ray
 def test_a_scheduler_that_is_killed_in_a_run_goes_on_with_it_and_tells_of_it(
     schedules: Schedules, hook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    address, told = hook
+    hook.codes = [503, 204]
     monkeypatch.setenv("RACKMILL_WEBHOOK_SECRET", "s3cret")
-    schedules.job("* * * * *", f', notify: {{webhook: "{address}"}}, suspend: true')
+    schedules.job("* * * * *", f', notify: {{webhook: "{hook.address}"}}, suspend: true')
     schedules.run("schedule", "apply", "job.yaml")
     slow = ("--set", "engine.simulated.step_seconds=0.3", "--set", "engine.max_num_seqs=4")
     schedules.run("schedule", "apply", "job.yaml", *slow, "--set", "schedule.suspend=false")
@@ -152,13 +124,13 @@ def test_a_scheduler_that_is_killed_in_a_run_goes_on_with_it_and_tells_of_it(
     service.wait_until(lambda: any(begun("out/_runs/*/_rackmill/runs/*")), "a run")
     service.kill_driver()
     service = schedules.start("scheduler")
-    service.wait_until(lambda: len(told) >= 2, "the end of a run")
+    service.wait_until(lambda: len(hook.taken) >= 2, "the end of a run")
     service.process.terminate()
     assert service.wait().code == 0
 
     assert schedules.ids() == list(range(40))
     done = [run for run in schedules.history() if run["state"] == "succeeded" and run["result"]]
     assert sum((run["result"]["summary"] or {"rows": 0})["rows"] for run in done) == 40
-    sign, body = told[1]
+    sign, body = hook.taken[1]
     assert sign == signature(body, SecretStr("s3cret"))
     assert json.loads(body)["schedule"] == "nightly"
