@@ -19,6 +19,7 @@ from pipeline.cli.console import make_console, prepare_streams, print_json
 from pipeline.cli.fit import fit_command
 from pipeline.cli.model import model_app
 from pipeline.cli.quality import quality_command
+from pipeline.cli.rack import rack_app
 from pipeline.cli.retry import retry_command
 from pipeline.cli.schedule import schedule_app, scheduler_command
 from pipeline.cli.simulate import simulate_command
@@ -39,6 +40,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(model_app)
+app.add_typer(rack_app)
 app.add_typer(schedule_app)
 app.command("scheduler")(scheduler_command)
 app.command("fit")(fit_command)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import sys
 import threading
@@ -17,6 +16,7 @@ import typer
 from pipeline.cli.console import make_console, print_json
 from pipeline.errors import JobFailed, UsageError
 from pipeline.spec.cron import Cron
+from pipeline.state import state_folder
 
 schedule_app = typer.Typer(
     name="schedule",
@@ -42,8 +42,7 @@ def state_file(given: Path | None) -> Path:
     """The file of schedules that is meant."""
     if given is not None:
         return given.absolute()
-    folder = os.environ.get("RACKMILL_STATE")
-    return (Path(folder) if folder else Path.home() / ".local/state/rackmill") / "schedules.db"
+    return state_folder() / "schedules.db"
 
 
 @schedule_app.command("apply")

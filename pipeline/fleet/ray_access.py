@@ -7,6 +7,7 @@ token that it was started with; without one only if the user says that the netwo
 
 from __future__ import annotations
 
+import importlib
 import ipaddress
 import os
 import secrets
@@ -23,6 +24,7 @@ TOKEN_MEND = (
     "or into RAY_AUTH_TOKEN"
 )
 _TRUST = "if all who reach its ports may run programs on its machines: RAY_AUTH_MODE=disabled"
+_OWN_HANDLER = "RAY_DISABLE_FAILURE_SIGNAL_HANDLER"
 _MODE, _TOKEN, _TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
 
 
@@ -31,7 +33,7 @@ def check_access(address: str | None) -> None:
     if address is None:
         return
     here = f"--address {address}"
-    token, trusting = _token(), _mode() == "disabled"
+    token, trusting = own_token(), _mode() == "disabled"
     if not (token or trusting or _is_here(address)):
         raise UsageError(
             f"{here}: a Ray on the network is joined with its token, and there is none",
@@ -72,9 +74,9 @@ def prepare_access(address: str | None) -> None:
     if address is not None and _head(address, None) is Head.OPEN:
         os.environ[_MODE] = "disabled"
         return
-    if address is None and not _token():
+    if address is None and not own_token():
         os.environ[_TOKEN] = secrets.token_hex(32)  # else Ray would keep one in the home folder
-    if _token():
+    if own_token():
         os.environ[_MODE] = "token"
         if "ray" in sys.modules:  # it has read the environment already
             import ray._raylet as raylet
@@ -87,13 +89,32 @@ def _mode() -> str:
     return os.environ.get(_MODE, "").lower()
 
 
-def _token() -> str | None:
-    """As Ray looks for it."""
-    named = os.environ.get(_TOKEN_PATH)
-    file = Path(named) if named else Path.home() / ".ray" / "auth_token"
+def own_token() -> str | None:
+    """The token that this machine has, as Ray looks for it."""
+    file = token_file()
     with suppress(OSError, UnicodeDecodeError):
         return os.environ.get(_TOKEN) or file.read_text(encoding="utf-8").strip() or None
     return None
+
+
+def token_file() -> Path:
+    """Where Ray looks for it."""
+    named = os.environ.get(_TOKEN_PATH)
+    return Path(named) if named else Path.home() / ".ray" / "auth_token"
+
+
+def import_ray() -> None:
+    """Import Ray, told to leave signals alone in this process, and in no other: else its handler of
+    SIGTERM ends us after three seconds, whatever ours does."""
+    before = os.environ.get(_OWN_HANDLER)
+    os.environ[_OWN_HANDLER] = "1"  # Ray looks when it is imported
+    try:
+        importlib.import_module("ray")
+    finally:
+        if before is None:
+            del os.environ[_OWN_HANDLER]
+        else:
+            os.environ[_OWN_HANDLER] = before
 
 
 def _shown(token: str | None) -> str:

@@ -1,0 +1,156 @@
+"""`rackmill rack`: machines with gaming cards, made one."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.console import make_console, print_json
+from pipeline.errors import UsageError
+
+rack_app = typer.Typer(
+    name="rack",
+    help="Make a few machines with gaming cards one rack, and see what is in it.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
+Host = Annotated[
+    str | None,
+    typer.Option(metavar="IP", help="This machine's address for the others; else it is found."),
+]
+Foreground = Annotated[
+    bool, typer.Option("--foreground", help="Stay, until Ctrl-C: for systemd and containers.")
+]
+
+
+@rack_app.command("start")
+def start_command(
+    head: Annotated[bool, typer.Option("--head", help="This machine becomes the head.")] = False,
+    port: Annotated[
+        int, typer.Option(min=1024, max=65535, metavar="PORT", help="On which others join.")
+    ] = 6379,
+    host: Host = None,
+    dashboard_host: Annotated[
+        str, typer.Option(metavar="IP", help="On which Ray's dashboard listens.")
+    ] = "127.0.0.1",
+    foreground: Foreground = False,
+) -> None:
+    """Make this machine the head of a new rack: Ray, with a token that all others need."""
+    from pipeline.fleet.ray_access import own_token, token_file
+    from pipeline.rack.start import head_node, keep_in_background, keep_until_told
+
+    if not head:
+        raise UsageError(
+            "rack start makes this machine the head of a new rack: say --head",
+            "to join one that there is: rackmill rack join HEAD:PORT",
+        )
+    known = own_token() is not None
+    node = head_node(port, host, dashboard_host)
+    if foreground:
+        keep_until_told(node, _say)
+        return
+    given = ["--host", host] if host else []
+    record = keep_in_background(
+        ["start", "--head", "--port", str(port), "--dashboard-host", dashboard_host, *given]
+    )
+    console = make_console(stderr=True)
+    for line in (
+        f"this machine is the head of a rack: {record.address}",
+        f"  cards      {_cards_here()}",
+        f"  token      {token_file()}{'' if known else ' (new)'}: whoever has it may run programs "
+        "on every machine of the rack",
+        f"  join       copy that file to each other machine, then: "
+        f"rackmill rack join {record.address}",
+        f"  dashboard  http://{dashboard_host}:{node.dashboard_port}"
+        + (" (from this machine only)" if dashboard_host.startswith("127.") else ""),
+        "  see it     rackmill rack show",
+    ):
+        console.print(line, markup=False, soft_wrap=True)
+
+
+@rack_app.command("join")
+def join_command(
+    head: Annotated[str, typer.Argument(metavar="HEAD:PORT", help="As rack start printed it.")],
+    host: Host = None,
+    foreground: Foreground = False,
+) -> None:
+    """Have this machine, with its cards, join a rack; jobs that run there make use of it."""
+    from pipeline.rack.start import joining_node, keep_in_background, keep_until_told
+
+    node = joining_node(head, host)
+    if foreground:
+        keep_until_told(node, _say)
+        return
+    given = ["--host", host] if host else []
+    record = keep_in_background(["join", node.address, *given])
+    console = make_console(stderr=True)
+    console.print(f"joined the rack of {record.address} as {record.host}", markup=False)
+    console.print(f"  cards  {_cards_here()}", markup=False)
+    console.print("  leave it: rackmill rack stop", markup=False)
+
+
+@rack_app.command("show")
+def show_command(
+    address: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Of the head; else the rack of this machine."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """The machines of a rack: cards, memory, what runs on them and what fits on them."""
+    from pipeline.cli.show_rack import print_rack, rack_as_json
+    from pipeline.fleet.gcs import Gcs
+    from pipeline.rack.view import look
+
+    view = look(Gcs(rack_address(address)))
+    if as_json:
+        print_json(rack_as_json(view))
+    else:
+        print_rack(make_console(), view)
+
+
+@rack_app.command("stop")
+def stop_command() -> None:
+    """Have this machine leave its rack. Jobs go on with the others; if it is the head, they stop
+    and go on when it is started again."""
+    from pipeline.rack.record import forget_record, read_record
+
+    record = read_record()
+    if record is None:
+        raise UsageError("this machine is in no rack that rackmill started")
+    record.stop()
+    forget_record()
+    done = "the rack is stopped" if record.is_head else f"left the rack of {record.address}"
+    make_console(stderr=True).print(done, markup=False)
+
+
+def rack_address(given: str | None) -> str:
+    """HOST:PORT of the head that is meant: ``given``, ``RAY_ADDRESS``, or of the rack that this
+    machine is in. Raises UsageError if there is none."""
+    from pipeline.rack.ray_node import HEAD_PORT
+    from pipeline.rack.record import read_record
+
+    record = read_record()
+    found = given or os.environ.get("RAY_ADDRESS") or (record.address if record else None)
+    if found is None or found == "auto":
+        raise UsageError(
+            "this machine is in no rack",
+            "give --address HEAD:PORT, as rackmill rack start printed it, or set RAY_ADDRESS",
+        )
+    return found if found.rpartition(":")[2].isdigit() else f"{found}:{HEAD_PORT}"
+
+
+def _cards_here() -> str:
+    from pipeline.cli.show_rack import cards_in_words
+    from pipeline.engine.facts import own_facts
+
+    return cards_in_words(own_facts())
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,78 @@
+"""A rack for people and for programs."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import Any
+
+from rich.console import Console
+
+from pipeline.engine.facts import MachineFacts
+from pipeline.fleet.machines import Machine
+from pipeline.rack.view import REQUEST_TOKENS, RackView, cards_of
+from pipeline.units import count, plural, size
+
+_HOST, _ADDRESS = 20, 17
+
+
+def print_rack(console: Console, view: RackView) -> None:
+    def say(line: str = "") -> None:
+        console.print(line, markup=False, soft_wrap=True)
+
+    machines = view.machines
+    cards = sum(m.cards for m in machines)
+    say(f"the rack of {view.address}: {plural(len(machines), 'machine')}, {plural(cards, 'card')}")
+    for machine in machines:
+        say(f"  {machine.host:<{_HOST}}{machine.node.address:<{_ADDRESS}}{_offer(machine)}")
+    if not view.fits:
+        return
+    say()
+    say(f"what fits, in int4 (requests of {count(REQUEST_TOKENS)} tokens at once):")
+    for card, models in view.fits.items():
+        listed = " · ".join(f"{name} ({count(requests)})" for name, requests in models)
+        say(f"  {card:<{_HOST}}{listed or 'none'}")
+
+
+def rack_as_json(view: RackView) -> dict[str, Any]:
+    return {
+        "address": view.address,
+        "machines": [_as_json(machine) for machine in view.machines],
+        "fits": {
+            card: [{"model": name, "requests": requests} for name, requests in models]
+            for card, models in view.fits.items()
+        },
+    }
+
+
+def cards_in_words(facts: MachineFacts) -> str:
+    """The cards of a machine, or its processor where it has none."""
+    if not facts.devices:
+        cores = plural(len(facts.cores), "core")
+        return f"no GPU: {cores}, {size(facts.memory_bytes)} of RAM free ({facts.processor})"
+    titles = [str(device.card) for device in facts.devices]
+    told = ", ".join(f"{len(list(same))}x {title}" for title, same in groupby(titles))
+    return f"{told}{', announced only' if facts.announced else ''}"
+
+
+def _offer(machine: Machine) -> str:
+    role = " · head" if machine.node.is_head else ""
+    if machine.facts is None:
+        return f"{plural(machine.cards, 'card')}; nobody has looked closer yet{role}"
+    return f"{cards_in_words(machine.facts)}{role}"
+
+
+def _as_json(machine: Machine) -> dict[str, Any]:
+    facts = machine.facts
+    return {
+        "host": machine.host,
+        "address": machine.node.address,
+        "node": machine.node.id,
+        "head": machine.node.is_head,
+        "cards": [
+            {"name": card.name, "memory_bytes": card.vram_bytes} for card in cards_of(machine)
+        ],
+        "announced": bool(facts and facts.announced),
+        "cores": len(facts.cores) if facts else None,
+        "memory_bytes": facts.memory_bytes if facts else None,
+        "versions": dict(facts.versions) if facts else None,
+    }

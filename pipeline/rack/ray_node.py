@@ -1,0 +1,84 @@
+"""How Ray is started on a machine of a rack: its command line and environment. Pure."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+HEAD_PORT = 6379
+DASHBOARD_PORT = 8265
+METRICS_PORT = 8090
+# Fixed, so that a firewall can be told of them. Where one is taken, Ray chooses another.
+_PORTS = {
+    "--node-manager-port": 6380,
+    "--object-manager-port": 6381,
+    "--runtime-env-agent-port": 6382,
+    "--dashboard-agent-grpc-port": 6383,
+    "--dashboard-agent-listen-port": 52365,
+    "--metrics-export-port": METRICS_PORT,
+}
+_WORKER_PORTS = (10_002, 10_999)
+_OBJECT_STORE_BYTES = 256 << 20  # no rows go through it
+_ENVIRONMENT = {
+    "RAY_AUTH_MODE": "token",
+    # Ray starts workers with a niceness of 15: whatever else runs would slow the engines down
+    "RAY_worker_niceness": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # no spare workers: each looks for signals a hundred times a second
+    "RAY_num_workers_soft_limit": "0",
+}
+
+
+@dataclass(frozen=True)
+class RayNode:
+    """One machine's Ray. ``head``: HOST:PORT of the rack to join, None for the head itself, which
+    then listens on ``port``. ``host``: the address by which others reach this machine.
+    ``dashboard_host``: on which the head's dashboard listens. ``cards``: how many it has.
+    """
+
+    name: str
+    host: str
+    head: str | None = None
+    port: int = HEAD_PORT
+    dashboard_host: str = "127.0.0.1"
+    dashboard_port: int = DASHBOARD_PORT
+    cards: int = 0
+
+    @property
+    def address(self) -> str:
+        """Of the rack's head."""
+        return self.head or f"{self.host}:{self.port}"
+
+    def command(self, taken: frozenset[int] = frozenset()) -> list[str]:
+        """``ray start``, which ends when it is told to, or when a part of it dies. ``taken``: ports
+        that others use."""
+        command = [str(Path(sys.executable).parent / "ray"), "start", "--block"]
+        if self.head is None:
+            command += ["--head", "--port", str(self.port)]
+            command += ["--dashboard-host", self.dashboard_host]
+            command += ["--dashboard-port", str(self.dashboard_port)]
+        else:
+            command += ["--address", self.head]
+        for option, port in _PORTS.items():
+            if port not in taken:
+                command += [option, str(port)]
+        first, last = _WORKER_PORTS
+        command += ["--min-worker-port", str(first), "--max-worker-port", str(last)]
+        command += ["--node-ip-address", self.host, "--node-name", self.name]
+        command += ["--num-gpus", str(self.cards)]
+        command += ["--object-store-memory", str(_OBJECT_STORE_BYTES)]
+        return [*command, "--disable-usage-stats", "--log-style", "record"]
+
+    def environment(self, given: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Of that command; what is ``given`` (None: this process's) goes before, but not before
+        the token."""
+        given = dict(os.environ if given is None else given)
+        return {**_ENVIRONMENT, **given, "RAY_AUTH_MODE": "token"}
+
+    @property
+    def ports(self) -> list[int]:
+        """Those that Ray can do without, if others use them."""
+        return list(_PORTS.values())

@@ -1,0 +1,50 @@
+"""What is in a rack, as it is shown: machines, what they offer, what fits on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pipeline.budget.cards import Card, cpu_card
+from pipeline.budget.fit import FitOptions, Subject, fit
+from pipeline.fleet.gcs import Gcs
+from pipeline.fleet.machines import Machine, machines
+from pipeline.model.catalogue import MODELS
+
+REQUEST_TOKENS = 4096
+
+
+@dataclass(frozen=True)
+class RackView:
+    """``fits``: by the name of a card, the catalogue's models in int4 that fit on it, the largest
+    first, each with how many requests of ``REQUEST_TOKENS`` it then holds at once."""
+
+    address: str
+    machines: tuple[Machine, ...]
+    fits: Mapping[str, tuple[tuple[str, int], ...]]
+
+
+def look(gcs: Gcs) -> RackView:
+    """Raises HeadGone."""
+    found = machines(gcs)
+    kinds = {card.name: card for machine in found for card in cards_of(machine)}
+    return RackView(gcs.address, tuple(found), {n: _fitting(c) for n, c in kinds.items()})
+
+
+def cards_of(machine: Machine) -> list[Card]:
+    """What engines run on there: its cards, else its processor."""
+    facts = machine.facts
+    if facts is None:
+        return []
+    if facts.devices:
+        return [device.card for device in facts.devices]
+    return [cpu_card(facts.memory_bytes, len(facts.cores))]
+
+
+def _fitting(card: Card) -> tuple[tuple[str, int], ...]:
+    found = []
+    for model in sorted(MODELS.values(), key=lambda m: -m.geometry.layers):
+        verdict = fit(Subject.of(model, "int4"), card, FitOptions(context=REQUEST_TOKENS))
+        if verdict.fits:
+            found.append((model.name, verdict.max_requests[REQUEST_TOKENS]))
+    return tuple(found)
