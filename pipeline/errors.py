@@ -6,7 +6,8 @@
         ├── Stopped               exit 130: it was asked to stop (Ctrl-C, SIGTERM, rackmill cancel)
         ├── AlreadyRunning        another run works on the same output
         ├── EngineFailed          an engine could not start, or died and could not be replaced
-        │   └── EngineOutOfMemory     it did not get the memory it asked for
+        │   ├── EngineOutOfMemory     it did not get the memory it asked for
+        │   └── MachineUnfit          its machine cannot do the job, whatever engine it gets
         ├── StorageFailed         storage could not be read or changed, or did not answer
         ├── CommitFailed          nothing was committed: cleaning up and trying again is safe
         └── CommitStateUnknown    a commit may or may not have happened: nothing may be deleted
@@ -70,6 +71,10 @@ class EngineFailed(JobFailed):
 
 class EngineOutOfMemory(EngineFailed):
     """An engine did not get the memory it asked for, while it was loaded or later."""
+
+
+class MachineUnfit(EngineFailed):
+    """A machine cannot do the job, whatever engine it gets: others may."""
 
 
 class StorageFailed(JobFailed):

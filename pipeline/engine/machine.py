@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,17 +74,17 @@ def cores() -> list[int]:
     return sorted(os.sched_getaffinity(0))
 
 
-def cores_for(worker: int, workers: int) -> list[int]:
-    """The share of the cores that belongs to one of several engines on this machine.
+def cores_for(worker: int, workers: int, mine: Sequence[int] | None = None) -> list[int]:
+    """The share of a machine's cores (None: of this one) that belongs to one of several engines.
 
     With more engines than cores, some share one.
     """
-    mine = cores()
+    mine = cores() if mine is None else mine
     if workers > len(mine):
         return [mine[worker % len(mine)]]
     each, more = divmod(len(mine), workers)
     start = worker * each + min(worker, more)
-    return mine[start : start + each + (worker < more)]
+    return list(mine[start : start + each + (worker < more)])
 
 
 def waited_for_cores() -> float:
@@ -120,14 +121,21 @@ def preloads() -> dict[str, str | None]:
     return {"tcmalloc": first("libtcmalloc_minimal.so.4"), "iomp": first("libiomp5.so")}
 
 
-def cpu_environment(worker: int, workers: int) -> dict[str, str]:
-    """Variables that an engine on CPU needs from the start of its process."""
-    mine = cores_for(worker, workers)
+def cpu_environment(
+    worker: int,
+    workers: int,
+    mine: Sequence[int] | None = None,
+    libraries: Sequence[str] | None = None,
+) -> dict[str, str]:
+    """Variables that an engine on CPU needs from the start of its process. ``mine``: the cores of
+    its machine, ``libraries``: what to preload there (None: as on this one)."""
+    share = cores_for(worker, workers, mine)
     variables = {
-        "OMP_NUM_THREADS": str(len(mine)),
-        "VLLM_CPU_OMP_THREADS_BIND": ",".join(str(core) for core in mine),
+        "OMP_NUM_THREADS": str(len(share)),
+        "VLLM_CPU_OMP_THREADS_BIND": ",".join(str(core) for core in share),
     }
-    libraries = [path for path in preloads().values() if path]
+    if libraries is None:
+        libraries = [path for path in preloads().values() if path]
     if libraries:
         variables["LD_PRELOAD"] = ":".join(libraries)
     return variables

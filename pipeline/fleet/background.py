@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from pipeline.fleet.ray_access import import_ray
 
 
 class ClusterInBackground:
-    """Ray, started while the driver still plans.
+    """Ray, from ``start`` on, while the driver still plans.
 
     The thread that starts it lives as long as Ray does: Ray's processes ask the kernel to be
     killed when their parent ends, and to Linux that is the thread that started them.
@@ -19,14 +19,25 @@ class ClusterInBackground:
     def __init__(self, address: str | None) -> None:
         self._address = address
         self._cluster: Any = None
+        self._begun = False
         self._trouble: BaseException | None = None
         self._up = threading.Event()
         self._close = threading.Event()
         self._thread = threading.Thread(target=self._live, daemon=True)
 
-    def __enter__(self) -> ClusterInBackground:
-        self._thread.start()
+    def __enter__(self) -> Self:
         return self
+
+    @property
+    def joins(self) -> bool:
+        """Whether it is a Ray that was there before, with machines of its own."""
+        return self._address is not None
+
+    def start(self) -> None:
+        """Begin to start it, or to join it; once more changes nothing."""
+        if not self._begun:
+            self._begun = True
+            self._thread.start()
 
     def _live(self) -> None:
         try:
@@ -41,6 +52,7 @@ class ClusterInBackground:
 
     def ready(self) -> Any:
         """The cluster, once it is there. Raises JobFailed."""
+        self.start()
         self._up.wait()
         if self._trouble is not None:
             raise self._trouble
@@ -53,6 +65,8 @@ class ClusterInBackground:
         trace: TracebackType | None,
     ) -> None:
         self._close.set()
+        if not self._begun:
+            return
         if error is not None and not self._up.is_set():
             _left.append(self._thread)  # nobody wants to wait for that: it closes what comes up
         else:

@@ -7,6 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,17 +20,22 @@ from ray.exceptions import (
     RayError,
     RayTaskError,
 )
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline.data.dataset import Dataset
 from pipeline.data.storage import open_storage
 from pipeline.data.units import Unit
+from pipeline.engine.facts import own_facts
 from pipeline.engine.load import load_engine
 from pipeline.engine.protocol import EngineFacts
 from pipeline.engine.yielding import compute_in_this_thread, yield_children
 from pipeline.errors import JobFailed, RackmillError
+from pipeline.fleet.at_home import at_home
 from pipeline.fleet.coordinator import Coordinator, Loss, Snapshot
 from pipeline.fleet.crew import own_card
+from pipeline.fleet.gcs import Gcs
 from pipeline.fleet.guard import guard_children
+from pipeline.fleet.machines import MACHINE, Machine, machines
 from pipeline.fleet.ray_access import TOKEN_MEND, check_access, prepare_access
 from pipeline.fleet.remote import RemoteCoordination
 from pipeline.fleet.work import Progress, WorkerSpec
@@ -49,10 +55,21 @@ _QUIET = {
 
 @dataclass(frozen=True)
 class Placement:
-    """What one worker asks of Ray, and the environment its process starts with."""
+    """What one worker asks of Ray, and the environment its process starts with. ``cpus``: of
+    Ray's; ``node``: the machine that it has to be on, if that matters."""
 
     gpus: int
     environment: Mapping[str, str]
+    cpus: float = 0
+    node: str | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """For Ray."""
+        asked: dict[str, Any] = {"num_cpus": self.cpus, "num_gpus": self.gpus}
+        if self.node is not None:
+            asked["scheduling_strategy"] = NodeAffinitySchedulingStrategy(self.node, soft=False)
+        return asked
 
 
 class Cluster:
@@ -87,6 +104,8 @@ class Cluster:
             where = f"Ray at {address} does not answer" if address else "Ray could not be started"
             hints = (f"or its token is another one: {TOKEN_MEND}",) if address else ()
             raise JobFailed(f"{where}: {e}", *hints) from e
+        self._rack = Gcs(ray.get_runtime_context().gcs_address) if address else None
+        self._looking: dict[str, Any] = {}  # tasks that look around on machines nobody described
         if not address:
             yield_children()
 
@@ -100,13 +119,44 @@ class Cluster:
         """Where Ray keeps the output of workers."""
         return Path(ray._private.worker._global_node.get_logs_dir_path())
 
+    def machines(self, patience_seconds: float = 0.0) -> list[Machine]:
+        """Those of the rack that is joined, with what each offers. Where a machine has not said
+        that itself, a task looks for it, which may take a while: so long at most is waited for it.
+        Raises HeadGone."""
+        assert self._rack is not None
+        found = machines(self._rack)
+        unknown = [m.node for m in found if m.facts is None and m.works]
+        if not unknown:
+            return found
+        for node in unknown:
+            if node.id not in self._looking:
+                task = _own_facts.options(**Placement(0, {}, node=node.id).options)
+                self._looking[node.id] = task.remote()
+        waiting = [self._looking[node.id] for node in unknown]
+        ray.wait(waiting, num_returns=len(waiting), timeout=patience_seconds)
+        for node in unknown:
+            if ray.wait([self._looking[node.id]], timeout=0)[0]:
+                with suppress(RayError):
+                    self._rack.put(MACHINE + node.id, ray.get(self._looking[node.id]))
+                del self._looking[node.id]
+        return machines(self._rack)
+
+    def is_free(self, placement: Placement) -> bool:
+        """Whether its machine has now what ``placement`` asks of it."""
+        if placement.node is None:
+            return True
+        free = ray._private.state.available_resources_per_node().get(placement.node, {})
+        return bool(free.get("GPU", 0) >= placement.gpus and free.get("CPU", 0) >= placement.cpus)
+
     def keep_card(self, placement: Placement) -> Any:
         """Nobody shall have the card that is free now: whoever holds the answer holds the card."""
         if not placement.gpus:
             return None
-        return _Nobody.options(num_gpus=placement.gpus).remote()  # type: ignore[attr-defined]
+        return _Nobody.options(**placement.options).remote()  # type: ignore[attr-defined]
 
     def close(self) -> None:
+        if self._rack is not None:
+            self._rack.close()
         ray.shutdown()
 
 
@@ -134,7 +184,9 @@ class CoordinatorHandle:
     ) -> None:
         """As ``Coordinator``. ``output``: where its commit records are, should it be lost; None:
         they do not say what is left to do."""
-        self._actor = _CoordinatorActor.remote(  # type: ignore[attr-defined]
+        # where the driver is: without that it is of no use, and any other machine may be cut off
+        here = Placement(0, {}, node=ray.get_runtime_context().get_node_id())
+        self._actor = _CoordinatorActor.options(**here.options).remote(  # type: ignore[attr-defined]
             list(units), list(done), dict(rates), costs, output, silence_seconds
         )
         self._workers: dict[str, Progress] = {}
@@ -144,9 +196,9 @@ class CoordinatorHandle:
     def actor(self) -> Any:
         return self._actor
 
-    def join(self, worker: str, card: str) -> None:
+    def join(self, worker: str, card: str, rate: float) -> None:
         """``worker`` is about to be hired."""
-        _ask(self._actor.join.remote(worker, card))
+        _ask(self._actor.join.remote(worker, card, rate))
 
     def snapshot(self, crew: Iterable[str] = ()) -> Snapshot:
         """As ``Coordinator.snapshot``; what a lost coordinator knew of workers is not lost."""
@@ -169,16 +221,26 @@ class WorkerHandle:
     """A worker actor at work, from the driver."""
 
     def __init__(
-        self, name: str, spec: WorkerSpec, coordinator: CoordinatorHandle, placement: Placement
+        self,
+        name: str,
+        card: str,
+        spec: WorkerSpec,
+        coordinator: CoordinatorHandle,
+        placement: Placement,
     ) -> None:
+        """``card``: that it is to get, as far as Ray can be told."""
         self.name = name
         actor = _WorkerActor.options(  # type: ignore[attr-defined]
-            num_cpus=0,
-            num_gpus=placement.gpus,
-            runtime_env={"env_vars": dict(placement.environment)},
+            **placement.options, runtime_env={"env_vars": dict(placement.environment)}
         )
         self._actor = actor.remote()
-        self._work = self._actor.work.remote(name, spec, coordinator.actor)
+        self._here = self._actor.is_here.remote()
+        self._work = self._actor.work.remote(name, card, spec, coordinator.actor)
+
+    @property
+    def began(self) -> bool:
+        """Whether Ray had a place for it: its process is there, or was."""
+        return bool(ray.wait([self._here], timeout=0)[0])
 
     def ended(self, timeout_seconds: float = 0.0) -> bool:
         """Whether the worker has stopped, finished or not."""
@@ -254,6 +316,13 @@ class _CoordinatorActor(Coordinator):
             self.restore(records.values())
 
 
+def _describe() -> bytes:
+    return own_facts().encode()
+
+
+_own_facts = ray.remote(num_cpus=0, max_retries=0)(_describe)
+
+
 @ray.remote(num_cpus=0)
 class _Nobody:
     """Has a card and does nothing with it."""
@@ -261,12 +330,16 @@ class _Nobody:
 
 @ray.remote(max_restarts=0)
 class _WorkerActor:
-    def work(self, name: str, spec: WorkerSpec, coordinator: Any) -> Progress:
+    def is_here(self) -> None:
+        """Answers when it is."""
+
+    def work(self, name: str, card: str, spec: WorkerSpec, coordinator: Any) -> Progress:
         compute_in_this_thread()
         guard_children()
-        card = own_card(spec.engine_arguments)
+        card = own_card(spec.engine_arguments, card)
         remote = RemoteCoordination(name, coordinator, card)
         try:
+            spec = at_home(spec, remote.note)
             return work(
                 spec,
                 remote,

@@ -91,7 +91,7 @@ class Coordinator:
         """``done``: shard, first row and end of what is committed. ``rates``: rows per second to
         expect of each kind of card. ``costs``: predicted ones of units, in any measure."""
         self._units = units
-        self._rates = rates
+        self._rates = dict(rates)
         self._clock = clock
         self._places = [(unit.shard, unit.start) for unit in units]
         spans = [span for rows in done for span in self._spans(*rows)]
@@ -111,9 +111,12 @@ class Coordinator:
         self._looked = self._expire_from = clock()
         self._listen_until = -math.inf
 
-    def join(self, worker: str, card: str) -> None:
-        """A worker was hired: it will come, and have its share."""
+    def join(self, worker: str, card: str, rate: float | None = None) -> None:
+        """A worker was hired: it will come, and have its share. ``rate``: rows per second to expect
+        of such a card, if it is a new kind."""
         self._known.add(worker)
+        if rate is not None:
+            self._rates.setdefault(card, rate)
         self._handle(Joined(worker, self._clock(), card, self._rate(card)))
 
     def acquire(self, worker: str, holding: Iterable[Unit] | None = None) -> Lease | Word:

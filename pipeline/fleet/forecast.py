@@ -119,7 +119,7 @@ class Forecaster:
         """How the job's model fits each kind of card with the chosen settings, for requests as
         the job's are."""
         return [
-            self._fit(crew, self._request_tokens, self.choose(crew).arguments)
+            self._fit(crew, self.request_tokens, self.choose(crew).arguments)
             for crew in crews
             if crew.card is not None
         ]
@@ -129,7 +129,8 @@ class Forecaster:
         return fit(self._subject, crew.share, options)
 
     @property
-    def _request_tokens(self) -> int:
+    def request_tokens(self) -> int:
+        """Of the job's requests in the mean, with the longest answer."""
         return round(self.plan.sample.shape.mean) + self._longest_answer
 
     def check(self, crews: Sequence[Crew], *, context: int | None = None) -> None:
@@ -140,7 +141,7 @@ class Forecaster:
         arguments = self.plan.job.engine.vllm_arguments()
         for crew in crews:
             if crew.card is not None:
-                check_fit(self._fit(crew, context or self._request_tokens, arguments))
+                check_fit(self._fit(crew, context or self.request_tokens, arguments))
 
     def usable(
         self, crews: Sequence[Crew], report: Callable[[str], None], *, context: int

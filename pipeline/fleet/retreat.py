@@ -16,7 +16,16 @@ class Retreat:
         self, arguments: Mapping[str, Mapping[str, Any]], limits: Mapping[str, Limits]
     ) -> None:
         self.arguments = {card: dict(given) for card, given in arguments.items()}
-        self._limits = limits
+        self._limits = dict(limits)
+
+    def is_new(self, card: str) -> bool:
+        """Whether nothing is known of such cards."""
+        return card not in self.arguments
+
+    def learn(self, card: str, arguments: Mapping[str, Any], limits: Limits) -> None:
+        """Engines on such cards begin with these ``arguments``."""
+        self.arguments[card] = dict(arguments)
+        self._limits[card] = limits
 
     def step_down(
         self, card: str, tried: Mapping[str, Any], message: str, *, running: int | None = None

@@ -16,6 +16,7 @@ from pipeline.data.records import JOB
 from pipeline.data.redo import select
 from pipeline.data.storage import open_storage
 from pipeline.errors import RowErrorType, Stopped, UsageError, did_you_mean
+from pipeline.fleet.background import ClusterInBackground
 from pipeline.fleet.ray_access import check_access
 from pipeline.fleet.run import Outcome, carry_out, conclude, muster, under_way
 from pipeline.fleet.stop import Stop
@@ -54,6 +55,19 @@ def retry(
     started = time.time()
     only = _types(options.only)
     check_access(options.address)
+    with ClusterInBackground(options.address) as cluster:
+        return _retry(output, only, options, watcher, stop, cluster, started)
+
+
+def _retry(
+    output: str,
+    only: frozenset[str],
+    options: RetryOptions,
+    watcher: Watcher,
+    stop: Stop,
+    cluster: ClusterInBackground,
+    started: float,
+) -> Summary:
     dataset = Dataset(open_storage(output))
     manifest = dataset.manifest()
     if manifest is None:
@@ -70,12 +84,12 @@ def retry(
     if not plan.missing:
         dataset.recover(whole.committed.values())
         return conclude(whole, dataset, Outcome(), started)
-    engines = muster(plan, watcher)
+    engines = muster(plan, watcher, cluster)
     refuse_second(dataset.storage, watcher.note)  # fetching a model may have taken an hour
     dataset.recover(whole.committed.values())
     with under_way(plan, dataset, watcher, stop) as watchers:
         try:
-            outcome = carry_out(plan, engines, watchers, stop, options.address)
+            outcome = carry_out(plan, engines, watchers, stop, cluster)
         except KeyboardInterrupt:
             raise Stopped(
                 "stopped: the rows that were done again by then are kept",

@@ -33,7 +33,9 @@ from pipeline.fleet.forecast import Forecast, Forecaster
 from pipeline.fleet.learning import learn
 from pipeline.fleet.packing import Packing
 from pipeline.fleet.provenance import provenance
+from pipeline.fleet.rack_crews import rack_crews
 from pipeline.fleet.ray_access import check_access
+from pipeline.fleet.recruit import Recruiter
 from pipeline.fleet.staff import work_through
 from pipeline.fleet.stop import Stop
 from pipeline.fleet.watcher import Watcher, Watchers
@@ -45,6 +47,7 @@ from pipeline.units import count, plural
 
 _REPORTED_ROWS = 10
 _SHORTEST_REQUEST = 16  # tokens
+_LOOK_SECONDS = 60.0  # for machines of a rack that have not said what they offer
 
 
 @dataclass(frozen=True)
@@ -71,20 +74,32 @@ def run(
     options, watcher, stop = options or RunOptions(), watcher or Watcher(), stop or Stop()
     started = time.time()
     check_access(options.address)
+    with ClusterInBackground(options.address) as cluster:
+        return _run(job, options, watcher, stop, cluster, started)
+
+
+def _run(
+    job: Job,
+    options: RunOptions,
+    watcher: Watcher,
+    stop: Stop,
+    cluster: ClusterInBackground,
+    started: float,
+) -> Summary:
     inputs = check_input(job, options.rows)
     storage = open_storage(job.output.path)
     _refuse_second(storage, watcher)
     plan = make_plan(inputs, fresh=options.fresh, report=watcher.note)
     for line in plan.changes.lines():
         watcher.note(line)
-    engines = muster(plan, watcher)
+    engines = muster(plan, watcher, cluster)
     _refuse_second(storage, watcher)  # fetching a model may have taken an hour
     dataset = _claim(plan, options.fresh)
     if not plan.missing:
         return conclude(plan, dataset, Outcome(), started)
     with under_way(plan, dataset, watcher, stop) as watchers:
         if engines.crews:
-            outcome = carry_out(plan, engines, watchers, stop, options.address)
+            outcome = carry_out(plan, engines, watchers, stop, cluster)
         else:
             outcome = Outcome()
             _commit_empty(plan, dataset)
@@ -96,7 +111,7 @@ def run(
 
 @dataclass(frozen=True)
 class Engines:
-    """Those that a plan's missing rows get on this machine; none where no row is missing."""
+    """Those that a plan's missing rows get; none where no row is missing."""
 
     forecaster: Forecaster
     crews: list[Crew]
@@ -110,35 +125,49 @@ class Outcome:
     forecast: Forecast | None = None
 
 
-def muster(plan: Plan, watcher: Watcher) -> Engines:
-    """The engines for ``plan``. Raises UsageError when it cannot run here; touches nothing."""
+def muster(plan: Plan, watcher: Watcher, cluster: ClusterInBackground) -> Engines:
+    """The engines for ``plan``, on this machine or those of the rack that is joined. Raises
+    UsageError when it cannot run there; touches nothing."""
     job = plan.job
     left = any(unit.rows for unit in plan.missing)
     forecaster = Forecaster(plan, load_profile())
-    crews = local_crews(job, len(plan.missing)) if left else []
+    if not left:
+        return Engines(forecaster, [])
+    units = len(plan.missing)
+    if cluster.joins:
+        machines = cluster.ready().machines(_LOOK_SECONDS)
+        crews = rack_crews(job, machines, units, watcher.note)
+    else:
+        crews = local_crews(job, units)
     shortest = job.engine.max_model_len or _SHORTEST_REQUEST
     usable = forecaster.usable(crews, watcher.note, context=shortest)
-    if len(usable) < len(crews) and (visible := visible_gpus(usable)) is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = visible  # a Ray started here offers no others
+    if not cluster.joins and len(usable) < len(crews):
+        visible = visible_gpus(usable)
+        if visible is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = visible  # a Ray started here offers no others
     return Engines(forecaster, usable)
 
 
 def carry_out(
-    plan: Plan, engines: Engines, watcher: Watcher, stop: Stop, address: str | None = None
+    plan: Plan, engines: Engines, watcher: Watcher, stop: Stop, cluster: ClusterInBackground
 ) -> Outcome:
-    """Have the missing rows of ``plan`` computed and committed. ``address``: of a Ray to join.
+    """Have the missing rows of ``plan`` computed and committed.
 
     Raises JobFailed, and KeyboardInterrupt when ``stop`` was asked before all was done.
     """
     forecaster = engines.forecaster
-    with ClusterInBackground(address) as cluster:
-        # the sample is read while Ray starts
-        forecaster.check(engines.crews)
-        forecast = forecaster.forecast(engines.crews)
-        known = forecaster.known_answer_tokens
-        ready = cluster.ready()
-        with stop.being_heeded():
-            final = work_through(plan, forecast, ready, watcher, known, stop)
+    cluster.start()
+    # the sample is read while Ray starts
+    forecaster.check(engines.crews)
+    forecast = forecaster.forecast(engines.crews)
+    known = forecaster.known_answer_tokens
+    ready = cluster.ready()
+    recruiter = None
+    if cluster.joins:
+        places = [place for crew in engines.crews for place in crew.places]
+        recruiter = Recruiter(plan.job, forecaster, ready, places)
+    with stop.being_heeded():
+        final = work_through(plan, forecast, ready, watcher, known, stop, recruiter)
     if stop.asked and not final.done:
         raise KeyboardInterrupt
     return Outcome(final, forecast)

@@ -3,7 +3,7 @@ and of the time, in seconds on any clock that never runs backwards."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 60.0
@@ -14,10 +14,13 @@ _MOST_BARREN = 20  # engines: four or five find a row that kills
 class Seat:
     """One card's place. ``failures``: engines lost one after the other without any progress;
     ``barren``: those in a row that finished no row at all; ``aside``: of what the last one died,
-    where the job goes on without the card."""
+    where the job goes on without the card; ``node``: the machine of a rack that it is on, and
+    ``away``: that is gone."""
 
     number: int
     card: str
+    node: str | None = None
+    away: bool = False
     lives: int = 0  # engines that it had
     failures: int = 0
     barren: int = 0
@@ -39,6 +42,23 @@ class Seats:
         self._seats = [Seat(number, card) for number, card in enumerate(cards)]
         self._restarts = restarts
 
+    def add(self, card: str, node: str | None = None) -> Seat:
+        """One more card, on the machine ``node`` of a rack."""
+        seat = Seat(len(self._seats), card, node)
+        self._seats.append(seat)
+        return seat
+
+    def gone(self, nodes: Collection[str]) -> None:
+        """These machines are no more; those who come back are others."""
+        for seat in self._seats:
+            seat.away = seat.away or seat.node in nodes
+
+    def postpone(self, number: int, now: float, seconds: float) -> None:
+        """Its card is not free: nobody is to blame, and it is tried again."""
+        seat = self._seats[number]
+        seat.taken = False
+        seat.free_at = now + seconds
+
     def __getitem__(self, number: int) -> Seat:
         return self._seats[number]
 
@@ -58,7 +78,7 @@ class Seats:
     @property
     def left(self) -> list[Seat]:
         """Those the job goes on with."""
-        return [seat for seat in self._seats if seat.aside is None]
+        return [seat for seat in self._seats if seat.aside is None and not seat.away]
 
     def taken(self, number: int) -> Seat:
         """An engine is hired."""
@@ -73,11 +93,18 @@ class Seats:
         self._seats[number].taken = False
 
     def lost(
-        self, number: int, now: float, why: str, *, progress: bool, barren: bool = False
+        self,
+        number: int,
+        now: float,
+        why: str,
+        *,
+        progress: bool,
+        barren: bool = False,
+        unfit: bool = False,
     ) -> Seat:
         """Its engine was lost. ``progress``: it had brought the job further, or its end did;
         ``barren``: it had finished no row. The search for a row that kills is progress and barren,
-        but where that goes on for too long it is the card.
+        but where that goes on for too long it is the card. ``unfit``: no other will do better.
 
         An engine that is lost again and again has to wait: a second, two, four, … up to a minute.
         """
@@ -88,7 +115,7 @@ class Seats:
             seat.failures, seat.free_at = 0, now
             return seat
         seat.failures += 1
-        if seat.failures > self._restarts or seat.barren >= _MOST_BARREN:
+        if unfit or seat.failures > self._restarts or seat.barren >= _MOST_BARREN:
             seat.aside = why
         seat.free_at = now + min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** (seat.failures - 1))
         return seat

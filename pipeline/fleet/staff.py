@@ -8,7 +8,7 @@ engines get nowhere is set aside, and the job goes on without it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from textwrap import shorten
@@ -20,20 +20,31 @@ from pipeline.engine.ladder import Limits
 from pipeline.engine.machine import cpu_environment
 from pipeline.engine.rehearsal import SEAT
 from pipeline.engine.vllm_engine import environment as vllm_environment
-from pipeline.errors import EngineFailed, EngineOutOfMemory, RackmillError
+from pipeline.errors import (
+    EngineFailed,
+    EngineOutOfMemory,
+    JobFailed,
+    MachineUnfit,
+    RackmillError,
+)
 from pipeline.fleet.coordinator import Snapshot
-from pipeline.fleet.forecast import Forecast
+from pipeline.fleet.crew import Place
+from pipeline.fleet.forecast import Forecast, Placed
 from pipeline.fleet.leave import Leave
 from pipeline.fleet.provenance import provenance
+from pipeline.fleet.rack_crews import most
+from pipeline.fleet.recruit import News, Recruiter
 from pipeline.fleet.retreat import Retreat
 from pipeline.fleet.seats import Seats
 from pipeline.fleet.stop import Stop
 from pipeline.fleet.watcher import Watcher
 from pipeline.fleet.work import Progress, WorkerSpec
 from pipeline.spec.job import Job
-from pipeline.units import plural
+from pipeline.units import duration, plural
 
 _POLL_SECONDS = 1.0
+_BUSY_SECONDS = 2.0  # until a card that another job has is looked at again
+_ALONE_SECONDS = 600.0
 _LONGEST_REASON = 200  # characters
 
 
@@ -44,18 +55,15 @@ def work_through(
     watcher: Watcher,
     expected_tokens: float | None,
     stop: Stop,
+    recruiter: Recruiter | None = None,
 ) -> Snapshot:
     """Run workers until every unit is committed, or ``stop`` is asked and what is in flight then
-    is done. ``expected_tokens``: of an answer, if known."""
-    from pipeline.fleet.cluster import CoordinatorHandle, Placement, wait_for_any
+    is done. ``expected_tokens``: of an answer, if known; ``recruiter``: looks who comes to a rack
+    meanwhile, and who goes."""
+    from pipeline.fleet.cluster import CoordinatorHandle, wait_for_any
 
     job = plan.job
-    crews = [placed.crew for placed in forecast.placed]
-    simulated = job.engine.kind == "simulated"
-    gpus = 0 if simulated or crews[0].shared else forecast.engines
-    workers = forecast.engines
     watcher.planned(plan, forecast)
-
     spec = WorkerSpec(
         job=_with_absolute_folders(job),
         shards=tuple(replace(s, path=_absolute(s.path)) for s in plan.input.files.shards),
@@ -67,16 +75,6 @@ def work_through(
         expected_tokens=expected_tokens,
         redo=plan.redo,
     )
-
-    def placement(number: int) -> Placement:
-        if simulated:
-            return Placement(0, {SEAT: str(number)})
-        eager = any(a.get("enforce_eager") for a in spec.engine_arguments.values())
-        environment = vllm_environment(gpu=bool(gpus), eager=eager)
-        if not gpus:
-            environment |= cpu_environment(number, workers)
-        return Placement(1 if gpus else 0, environment)
-
     done = [record.span for record in plan.committed.values()]
     rates = {p.crew.name: 1 / p.estimate.cost.seconds for p in forecast.placed}
     costs = predicted_costs(plan.units, plan.input.files.shards)
@@ -89,21 +87,27 @@ def work_through(
         silence_seconds=job.faults.silence_seconds,
     )
     leave = Leave(stop, job.faults.grace_seconds, coordinator, watcher)
-    crew = _Crew(plan, cluster, watcher, coordinator, spec, forecast, placement)
+    crew = _Crew(plan, cluster, watcher, coordinator, spec)
+    for placed in forecast.placed:
+        crew.enlist(placed)
     crew.hire(time.monotonic())
+    alone_since: float | None = None
     try:
-        while crew.at_work or (crew.seats.waiting and not leave.begun):
+        while crew.at_work or (crew.may_work and not leave.begun):
             wait_for_any(crew.workers, _POLL_SECONDS, lambda: leave.wanted)
             snapshot = coordinator.snapshot([worker.name for worker in crew.workers])
             watcher.progress(snapshot, plan)
             for line in snapshot.notes:
                 watcher.note(line)
             crew.forget(leave.look(snapshot, crew.workers))
+            if recruiter is not None:
+                crew.hear(recruiter.look())
             crew.look(snapshot, stopping=leave.begun)
             if snapshot.done and not crew.at_work:
                 break
             if not (leave.begun or snapshot.done):
                 crew.hire(time.monotonic())
+                alone_since = crew.wait_for_machines(alone_since)
         final = coordinator.snapshot()
         watcher.progress(final, plan)
         return final
@@ -121,23 +125,88 @@ class _Crew:
         watcher: Watcher,
         coordinator: Any,
         spec: WorkerSpec,
-        forecast: Forecast,
-        placement: Callable[[int], Any],
     ) -> None:
+        self._plan = plan
         self._cluster = cluster
         self._watcher = watcher
         self._coordinator = coordinator
         self._spec = spec
-        self._placement = placement
-        cards = [p.crew.name for p in forecast.placed for _ in range(p.crew.number)]
-        self.seats = Seats(cards, plan.job.faults.restarts)
-        self._retreat = Retreat(spec.engine_arguments, _limits(plan, forecast))
+        self._most = most(plan.job)
+        self._places: list[Place] = []  # of the seats
+        self._rates: dict[str, float] = {}
+        self._gpus: set[str] = set()  # cards, not processors
+        self.seats = Seats([], plan.job.faults.restarts)
+        self._retreat = Retreat({}, {})
         self._hired: dict[int, tuple[Any, Mapping[str, Any]]] = {}  # by seat; with what arguments
         self._kept: list[Any] = []  # cards that nobody shall have
 
     @property
     def at_work(self) -> bool:
         return bool(self._hired)
+
+    @property
+    def may_work(self) -> bool:
+        """Whether there will be an engine, though there is none now: a card waits to be tried
+        again, or all machines of a rack are gone and one may come back."""
+        return self.seats.waiting or not self.seats.left
+
+    def enlist(self, placed: Placed) -> None:
+        """Places for engines, as far as the job wants so many."""
+        card = placed.crew.name
+        if self._retreat.is_new(card):
+            limits = Limits(
+                _longest(self._plan), bool(placed.crew.card and placed.crew.card.has_fp8_kv)
+            )
+            self._retreat.learn(card, placed.choice.arguments, limits)
+            self._rates[card] = 1 / placed.estimate.cost.seconds
+            if placed.crew.card is not None and not placed.crew.shared:
+                self._gpus.add(card)
+        for place in placed.crew.places:
+            if self._most is None or len(self.seats.left) < self._most:
+                self.seats.add(card, place.node)
+                self._places.append(place)
+
+    def hear(self, news: News) -> None:
+        """Who came to the rack, and who is gone."""
+        for line in news.notes:
+            self._watcher.note(line)
+        self.seats.gone(news.gone)
+        for placed in news.placed:
+            self.enlist(placed)
+
+    def wait_for_machines(self, since: float | None) -> float | None:
+        """Where no machine is left: since when. Raises JobFailed if that is too long ago."""
+        if self.seats.left or self.at_work:
+            return None
+        now = time.monotonic()
+        if since is None:
+            self._watcher.note("no machine is left; waiting for one to come (back)")
+        elif now - since > _ALONE_SECONDS:
+            raise JobFailed(
+                f"no machine has come back for {duration(_ALONE_SECONDS)}",
+                "what is committed stays; the same command goes on from there",
+            )
+        return now if since is None else since
+
+    def _placement(self, number: int) -> Any:
+        """What the engine of a seat asks of Ray."""
+        from pipeline.fleet.cluster import Placement
+
+        place, card = self._places[number], self.seats[number].card
+        gpu = card in self._gpus
+        if self._plan.job.engine.kind == "simulated":
+            return Placement(int(gpu), {SEAT: str(number)}, node=place.node)
+        eager = any(a.get("enforce_eager") for a in self._retreat.arguments.values())
+        environment = vllm_environment(gpu=gpu, eager=eager)
+        if gpu:
+            return Placement(1, environment, node=place.node)
+        there = place.node is not None
+        libraries = place.preloads if there else None
+        environment |= cpu_environment(
+            place.index, place.of, place.cores if there else None, libraries
+        )
+        cpus = len(place.cores) / place.of if there else 0
+        return Placement(0, environment, cpus, place.node)
 
     @property
     def workers(self) -> list[Any]:
@@ -148,13 +217,17 @@ class _Crew:
         from pipeline.fleet.cluster import WorkerHandle
 
         for due in self.seats.due(now):
+            placement = self._placement(due.number)
+            if not self._cluster.is_free(placement):
+                self.seats.postpone(due.number, now, _BUSY_SECONDS)  # another job's, for now
+                continue
             seat = self.seats.taken(due.number)
-            self._coordinator.join(seat.name, seat.card)
+            self._coordinator.join(seat.name, seat.card, self._rates[seat.card])
             arguments = self._retreat.arguments
             spec = replace(
                 self._spec, engine_arguments=dict(arguments), prove_engine=seat.lives > 1
             )
-            worker = WorkerHandle(seat.name, spec, self._coordinator, self._placement(seat.number))
+            worker = WorkerHandle(seat.name, seat.card, spec, self._coordinator, placement)
             self._hired[seat.number] = worker, arguments[seat.card]
 
     def forget(self, workers: Sequence[Any]) -> None:
@@ -182,6 +255,10 @@ class _Crew:
             if isinstance(why, RackmillError) and not isinstance(why, EngineFailed):
                 raise why
             worker.kill()  # its process may live on, and hold the card
+            if silent and not worker.began:
+                self._coordinator.worker_lost(worker.name, str(why), blameless=True)
+                self.seats.postpone(number, time.monotonic(), _BUSY_SECONDS)
+                continue
             ready = worker.name in snapshot.engines
             told = snapshot.workers.get(worker.name, Progress())
             running = told.running if ready else None
@@ -204,12 +281,17 @@ class _Crew:
             if short
             else None
         )
-        loss = self._coordinator.worker_lost(name, str(failure), blameless=says is not None)
-        if stopping:
+        away = self.seats[number].away
+        blameless = says is not None or away
+        loss = self._coordinator.worker_lost(name, str(failure), blameless=blameless)
+        if stopping or away:
             return
         progress = says is not None or loss.committed > 0 or loss.explained
         barren = says is None and not loss.finished
-        seat = self.seats.lost(number, time.monotonic(), loss.why, progress=progress, barren=barren)
+        unfit = isinstance(failure, MachineUnfit)
+        seat = self.seats.lost(
+            number, time.monotonic(), loss.why, progress=progress, barren=barren, unfit=unfit
+        )
         if says is not None:
             self._watcher.note(f"{name}: too little memory, on with {says} ({_first(loss.why)})")
         elif seat.aside is None:
@@ -231,14 +313,11 @@ class _Crew:
             worker.kill()
 
 
-def _limits(plan: Plan, forecast: Forecast) -> dict[str, Limits]:
+def _longest(plan: Plan) -> int:
+    """Tokens of a request, as far as the job says."""
     job = plan.job
     one = job.score is not None or (job.label is not None and job.label.choices is not None)
-    longest = plan.sample.shape.longest + (1 if one else job.sampling.max_tokens)
-    return {
-        p.crew.name: Limits(longest, p.crew.card is not None and p.crew.card.has_fp8_kv)
-        for p in forecast.placed
-    }
+    return plan.sample.shape.longest + (1 if one else job.sampling.max_tokens)
 
 
 def _first(text: str) -> str:

@@ -259,9 +259,20 @@ class Duplicates(Section):
 
 
 class Resources(Section):
-    """``workers``: engines to run at once; auto is one per GPU, or one without a GPU."""
+    """``workers``: engines to run at once; auto is one per GPU, or one without a GPU.
+
+    ``gpu``: only such cards (one or several of ``rackmill fit``'s names); ``memory_gib``: only
+    cards with so much. None: any.
+    """
 
     workers: int | Literal["auto"] = "auto"
+    gpu: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    memory_gib: Annotated[float, Field(gt=0, le=1 << 20)] | None = None
+
+    @field_validator("gpu", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
 
     @field_validator("workers", mode="before")
     @classmethod

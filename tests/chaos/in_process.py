@@ -91,7 +91,12 @@ def check(output: str) -> None:
 
 
 class _NoCluster:
+    joins = False
+
     def __init__(self, address: str | None) -> None:
+        pass
+
+    def start(self) -> None:
         pass
 
     def __enter__(self) -> _NoCluster:

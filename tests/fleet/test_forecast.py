@@ -261,4 +261,4 @@ class TestCrews:
         assert [(c.number, c.name) for c in crews] == [(4, "rtx3090"), (2, "rtx4090")]
 
     def test_an_engine_gets_the_settings_of_the_only_card(self) -> None:
-        assert own_card({"rtx3090": {"max_num_seqs": 8}}) == "rtx3090"
+        assert own_card(["rtx3090"], "rtx3090") == "rtx3090"

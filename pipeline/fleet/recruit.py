@@ -1,0 +1,88 @@
+"""Who comes and goes on a rack while a job runs: machines that join late, machines that are gone.
+
+A machine that was cut off and comes back is a new one to Ray, and so it is here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from pipeline.engine.facts import own_versions
+from pipeline.errors import RackmillError
+from pipeline.fleet.crew import Crew, Place
+from pipeline.fleet.forecast import Forecaster, Placed
+from pipeline.fleet.gcs import HeadGone
+from pipeline.fleet.machines import Machine
+from pipeline.fleet.rack_crews import crews_of, posts
+from pipeline.spec.job import Job
+from pipeline.units import plural
+
+
+class Rack(Protocol):
+    """The machines that are there now."""
+
+    def machines(self) -> list[Machine]: ...
+
+
+@dataclass(frozen=True)
+class News:
+    """``placed``: new places for engines, and what the job gets there; ``gone``: machines, by
+    Ray's number, and ``note``: what is to be said of it all."""
+
+    placed: tuple[Placed, ...] = ()
+    gone: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class Recruiter:
+    """``known``: the places that are taken into account already."""
+
+    job: Job
+    forecaster: Forecaster
+    rack: Rack
+    known: Sequence[Place]
+    _seen: dict[tuple[str | None, int], str] = field(default_factory=dict)  # -> host
+    _said: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._seen |= {place.key: place.host for place in self.known}
+
+    def look(self) -> News:
+        """What has changed since the last look. Nothing where the head does not answer: it may
+        come back, and engines go on without it."""
+        try:
+            there = self.rack.machines()
+        except HeadGone:
+            return News()
+        alive = {machine.node.id for machine in there}
+        lost = {key: host for key, host in self._seen.items() if key[0] not in alive}
+        for key in lost:
+            del self._seen[key]
+        notes = [f"{host} is gone: its rows are done by others" for host in _once(lost.values())]
+        found, left_out = posts(self.job, there, own_versions())
+        notes += [line for line in left_out if line not in self._said]
+        self._said |= set(left_out)
+        new = [post for post in found if post.place.key not in self._seen]
+        self._seen |= {post.place.key: post.place.host for post in new}
+        placed = [one for crew in crews_of(new) if (one := self._place(crew, notes.append))]
+        for one in placed:
+            for host in _once(place.host for place in one.crew.places):
+                engines = sum(place.host == host for place in one.crew.places)
+                notes.append(f"{host} is there: {plural(engines, 'more engine')}")
+        gone = frozenset(node for node, _ in lost if node is not None)
+        return News(tuple(placed), gone, tuple(notes))
+
+    def _place(self, crew: Crew, say: Callable[[str], None]) -> Placed | None:
+        try:
+            usable = self.forecaster.usable([crew], say, context=self.forecaster.request_tokens)
+        except RackmillError as e:
+            say(f"left out: {e.message}")
+            return None
+        return self.forecaster.forecast(usable).placed[0] if usable else None
+
+
+def _once(names: Any) -> list[str]:
+    return list(dict.fromkeys(names))
