@@ -15,8 +15,6 @@ from typing import Any
 import ray
 from ray.exceptions import (
     AuthenticationError,
-    GetTimeoutError,
-    RayActorError,
     RayError,
     RayTaskError,
 )
@@ -33,7 +31,7 @@ from pipeline.errors import JobFailed, RackmillError
 from pipeline.fleet.at_home import at_home
 from pipeline.fleet.coordinator import Coordinator, Loss, Snapshot
 from pipeline.fleet.crew import own_card
-from pipeline.fleet.gcs import Gcs
+from pipeline.fleet.gcs import Gcs, HeadGone
 from pipeline.fleet.guard import guard_children
 from pipeline.fleet.machines import MACHINE, Machine, machines
 from pipeline.fleet.ray_access import TOKEN_MEND, check_access, prepare_access
@@ -43,6 +41,8 @@ from pipeline.fleet.worker import work
 from pipeline.schedule.dispatcher import Sizing
 
 _WAKE_SECONDS = 0.2
+_CHECK_SECONDS = 2.0
+_HEAD_PATIENCE_SECONDS = 15.0
 # A Ray of our own is there for its workers alone, and nobody looks at it: no spare workers (each
 # looks for signals a hundred times a second), no metrics, hardly any statistics. On a CPU whoever
 # wakes up holds an engine up.
@@ -79,6 +79,11 @@ class Cluster:
         """Raises UsageError for an ``address`` where no Ray can be joined, JobFailed when Ray
         cannot be started."""
         check_access(address)
+        if address:
+            # a rack whose head is gone is told of in our own words, and in time: Ray would end
+            # this process a second after the Ray on its machine
+            os.environ.setdefault("RAY_raylet_death_check_interval_milliseconds", "3600000")
+            os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         # Ray starts workers with a niceness of 15: whatever else runs would slow the engines down
         os.environ.setdefault("RAY_worker_niceness", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -105,6 +110,8 @@ class Cluster:
             hints = (f"or its token is another one: {TOKEN_MEND}",) if address else ()
             raise JobFailed(f"{where}: {e}", *hints) from e
         self._rack = Gcs(ray.get_runtime_context().gcs_address) if address else None
+        self._heard = time.monotonic()  # when the head last answered
+        self._lost = False
         self._looking: dict[str, Any] = {}  # tasks that look around on machines nobody described
         if not address:
             yield_children()
@@ -141,6 +148,24 @@ class Cluster:
                 del self._looking[node.id]
         return machines(self._rack)
 
+    def check_head(self) -> None:
+        """Raise JobFailed when the head of the rack has not answered for a while: Ray ends soon
+        after it, and with it the process of whoever uses it."""
+        if self._rack is None:
+            return
+        now = time.monotonic()
+        try:
+            self._rack.nodes()
+            self._heard = now
+        except HeadGone as e:
+            if now - self._heard < _HEAD_PATIENCE_SECONDS:
+                return
+            self._lost = True
+            raise JobFailed(
+                e.message,
+                "what is committed stays; once it is back, the same command goes on from there",
+            ) from e
+
     def is_free(self, placement: Placement) -> bool:
         """Whether its machine has now what ``placement`` asks of it."""
         if placement.node is None:
@@ -157,7 +182,8 @@ class Cluster:
     def close(self) -> None:
         if self._rack is not None:
             self._rack.close()
-        ray.shutdown()
+        if not self._lost:  # else Ray would wait for the head
+            ray.shutdown()
 
 
 def _alone() -> dict[str, Any]:
@@ -181,9 +207,12 @@ class CoordinatorHandle:
         *,
         output: str | None,
         silence_seconds: float,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         """As ``Coordinator``. ``output``: where its commit records are, should it be lost; None:
-        they do not say what is left to do."""
+        they do not say what is left to do. ``check``: raises, while it does not answer, if it
+        never will."""
+        self._check = check
         # where the driver is: without that it is of no use, and any other machine may be cut off
         here = Placement(0, {}, node=ray.get_runtime_context().get_node_id())
         self._actor = _CoordinatorActor.options(**here.options).remote(  # type: ignore[attr-defined]
@@ -198,22 +227,22 @@ class CoordinatorHandle:
 
     def join(self, worker: str, card: str, rate: float) -> None:
         """``worker`` is about to be hired."""
-        _ask(self._actor.join.remote(worker, card, rate))
+        _ask(self._actor.join.remote(worker, card, rate), self._check)
 
     def snapshot(self, crew: Iterable[str] = ()) -> Snapshot:
         """As ``Coordinator.snapshot``; what a lost coordinator knew of workers is not lost."""
-        snapshot: Snapshot = _ask(self._actor.snapshot.remote(tuple(crew)))
+        snapshot: Snapshot = _ask(self._actor.snapshot.remote(tuple(crew)), self._check)
         self._workers |= snapshot.workers
         self._engines |= snapshot.engines
         return replace(snapshot, workers=dict(self._workers), engines=dict(self._engines))
 
     def stop(self, seconds: float) -> None:
         """Grant no more; what is in flight has so long."""
-        _ask(self._actor.stop.remote(seconds))
+        _ask(self._actor.stop.remote(seconds), self._check)
 
     def worker_lost(self, worker: str, why: str, *, blameless: bool = False) -> Loss:
         """As ``Coordinator.worker_lost``."""
-        loss: Loss = _ask(self._actor.worker_lost.remote(worker, why, blameless))
+        loss: Loss = _ask(self._actor.worker_lost.remote(worker, why, blameless), self._check)
         return loss
 
 
@@ -255,7 +284,7 @@ class WorkerHandle:
             cause = e.cause
             known = isinstance(cause, RackmillError)
             return cause if known else f"{type(cause).__name__}: {cause}"
-        except (RayActorError, GetTimeoutError) as e:
+        except RayError as e:
             return f"its process died ({str(e).splitlines()[0]})"
         return None
 
@@ -279,10 +308,12 @@ def wait_for_any(
             return
 
 
-def _ask(call: Any) -> Any:
+def _ask(call: Any, check: Callable[[], None]) -> Any:
     """What the coordinator answers. A call is made again while it is restarted. Raises JobFailed
-    when it cannot be."""
+    when it cannot be, and what ``check`` raises."""
     try:
+        while not ray.wait([call], timeout=_CHECK_SECONDS)[0]:
+            check()
         return ray.get(call)
     except RayTaskError as e:
         raise e.cause if isinstance(e.cause, RackmillError) else e from None

@@ -53,6 +53,10 @@ class Crew:
         return self.card is not None and self.card.is_cpu
 
     @property
+    def on_cards(self) -> bool:
+        return self.card is not None and not self.card.is_cpu
+
+    @property
     def share(self) -> Card:
         """What one engine has. Raises ValueError for simulated ones."""
         if self.card is None:

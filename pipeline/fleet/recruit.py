@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from pipeline.engine.facts import own_versions
 from pipeline.errors import RackmillError
-from pipeline.fleet.crew import Crew, Place
+from pipeline.fleet.crew import Crew
 from pipeline.fleet.forecast import Forecaster, Placed
 from pipeline.fleet.gcs import HeadGone
 from pipeline.fleet.machines import Machine
@@ -38,21 +38,22 @@ class News:
 
 @dataclass
 class Recruiter:
-    """``known``: the places that are taken into account already."""
+    """``crews``: those whose places are taken into account already. Where they are on cards,
+    processors are not taken for new ones, even if no card is left."""
 
     job: Job
     forecaster: Forecaster
     rack: Rack
-    known: Sequence[Place]
+    crews: Sequence[Crew]
     _seen: dict[tuple[str | None, int], str] = field(default_factory=dict)  # -> host
     _said: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self._seen |= {place.key: place.host for place in self.known}
+        self._seen |= {place.key: place.host for crew in self.crews for place in crew.places}
 
     def look(self) -> News:
-        """What has changed since the last look. Nothing where the head does not answer: it may
-        come back, and engines go on without it."""
+        """What has changed since the last look. Nothing where the head does not answer: engines
+        go on without it for a while."""
         try:
             there = self.rack.machines()
         except HeadGone:
@@ -65,6 +66,8 @@ class Recruiter:
         found, left_out = posts(self.job, there, own_versions())
         notes += [line for line in left_out if line not in self._said]
         self._said |= set(left_out)
+        if any(crew.on_cards for crew in self.crews):
+            found = [post for post in found if post.card is not None and not post.card.is_cpu]
         new = [post for post in found if post.place.key not in self._seen]
         self._seen |= {post.place.key: post.place.host for post in new}
         placed = [one for crew in crews_of(new) if (one := self._place(crew, notes.append))]

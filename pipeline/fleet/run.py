@@ -164,8 +164,7 @@ def carry_out(
     ready = cluster.ready()
     recruiter = None
     if cluster.joins:
-        places = [place for crew in engines.crews for place in crew.places]
-        recruiter = Recruiter(plan.job, forecaster, ready, places)
+        recruiter = Recruiter(plan.job, forecaster, ready, engines.crews)
     with stop.being_heeded():
         final = work_through(plan, forecast, ready, watcher, known, stop, recruiter)
     if stop.asked and not final.done:

@@ -85,6 +85,7 @@ def work_through(
         costs,
         output=spec.job.output.path if plan.redo is None else None,
         silence_seconds=job.faults.silence_seconds,
+        check=cluster.check_head,
     )
     leave = Leave(stop, job.faults.grace_seconds, coordinator, watcher)
     crew = _Crew(plan, cluster, watcher, coordinator, spec)
@@ -95,6 +96,7 @@ def work_through(
     try:
         while crew.at_work or (crew.may_work and not leave.begun):
             wait_for_any(crew.workers, _POLL_SECONDS, lambda: leave.wanted)
+            cluster.check_head()
             snapshot = coordinator.snapshot([worker.name for worker in crew.workers])
             watcher.progress(snapshot, plan)
             for line in snapshot.notes:
@@ -159,7 +161,7 @@ class _Crew:
             )
             self._retreat.learn(card, placed.choice.arguments, limits)
             self._rates[card] = 1 / placed.estimate.cost.seconds
-            if placed.crew.card is not None and not placed.crew.shared:
+            if placed.crew.on_cards:
                 self._gpus.add(card)
         for place in placed.crew.places:
             if self._most is None or len(self.seats.left) < self._most:

@@ -65,8 +65,9 @@ class RayNode:
         for option, port in _PORTS.items():
             if port not in taken:
                 command += [option, str(port)]
-        first, last = _WORKER_PORTS
-        command += ["--min-worker-port", str(first), "--max-worker-port", str(last)]
+        if not taken:  # else the range is another Ray's, too
+            first, last = _WORKER_PORTS
+            command += ["--min-worker-port", str(first), "--max-worker-port", str(last)]
         command += ["--node-ip-address", self.host, "--node-name", self.name]
         command += ["--num-gpus", str(self.cards)]
         command += ["--object-store-memory", str(_OBJECT_STORE_BYTES)]

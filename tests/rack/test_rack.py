@@ -1,0 +1,157 @@
+"""A rack of several hosts: machines come, are cut off, die; the job is done all the same."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pipeline import verify
+from tests.processes import Started
+from tests.rack.hosts import Host, Network
+from tests.samples import write_model
+
+_ROWS = (600, 600, 400)
+_SILENCE_SECONDS = 5
+# Ray usually takes a minute to give a machine up
+_IMPATIENT = {
+    "RAY_health_check_initial_delay_ms": "1000",
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "2000",
+    "RAY_health_check_failure_threshold": "4",
+}
+
+
+@dataclass
+class Rack:
+    """``head`` and ``left`` have joined; ``right`` has not; ``laptop`` never does."""
+
+    net: Network
+    head: Host
+    left: Host
+    right: Host
+    laptop: Host
+
+    @property
+    def address(self) -> str:
+        return f"{self.head.address}:6379"
+
+    def started(self) -> None:
+        assert self.head.rackmill("rack", "start", "--head", "--host", self.head.address).code == 0
+
+    def join(self, host: Host, cards: str) -> None:
+        joined = host.rackmill("rack", "join", self.address, "--host", host.address, cards=cards)
+        assert joined.code == 0, joined.err
+
+    def run(self, folder: Path, **settings: str) -> Started:
+        given = [word for k, v in settings.items() for word in ("--set", f"{k}={v}")]
+        job = str(folder / "job.yaml")
+        return self.head.start("run", job, "--address", self.address, *given)
+
+
+@pytest.fixture(scope="module")
+def rack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rack]:
+    with Network(tmp_path_factory.mktemp("rack"), _IMPATIENT) as net:
+        hosts = [net.host(name) for name in ("head", "left", "right", "laptop")]
+        one = Rack(net, *hosts)
+        one.started()
+        one.join(one.left, "2x rtx4090")
+        yield one
+
+
+@pytest.fixture
+def job(tmp_path: Path, write_shards: Callable[..., Path]) -> Path:
+    """Half a minute of work for two engines, in a folder that all hosts see."""
+    model = write_model(tmp_path / "model")
+    write_shards(tmp_path / "rows", *_ROWS)
+    (tmp_path / "job.yaml").write_text(
+        f"""\
+name: on-a-rack
+model: {model}
+input: {{path: {tmp_path}/rows/*.parquet}}
+prompt: "{{text}}"
+sampling: {{max_tokens: 16}}
+output: {{path: {tmp_path}/out, keep: [id]}}
+engine: {{kind: simulated, max_num_seqs: 32, simulated: {{step_seconds: 0.1}}}}
+faults: {{silence_seconds: {_SILENCE_SECONDS}}}
+"""
+    )
+    return tmp_path
+
+
+def whole(folder: Path, run: Started) -> str:
+    """What a run said that has ended with every row there once."""
+    done = run.wait()
+    assert done.code == 0, done.err
+    verdict = verify(str(folder / "out"))
+    assert verdict.faults == []
+    assert verdict.rows == sum(_ROWS)
+    return done.err
+
+
+def until(run: Started, words: str) -> None:
+    run.wait_until(lambda: words in run.output, words)
+
+
+def test_a_laptop_with_the_token_alone_sees_the_rack(rack: Rack) -> None:
+    shown = rack.laptop.rackmill("rack", "show", "--address", rack.address, "--json").json
+
+    cards = {m["host"]: [card["name"] for card in m["cards"]] for m in shown["machines"]}
+    assert cards["left"] == ["rtx4090", "rtx4090"]
+    assert shown["fits"]["rtx4090"][0]["model"] == "gemma-3-27b"
+
+
+def test_a_machine_that_joins_late_is_used(rack: Rack, job: Path) -> None:
+    run = rack.run(job)
+    until(run, "engine  ready")
+    rack.join(rack.right, "rtx3090")
+    until(run, "right is there: 1 more engine")
+
+    said = whole(job, run)
+
+    assert said.count("engine  ready") >= 2
+
+
+def test_a_machine_that_is_cut_off_and_comes_back_costs_no_row(rack: Rack, job: Path) -> None:
+    run = rack.run(job, **{"engine.simulated.step_seconds": "0.3"})
+    until(run, "engine  ready")
+    time.sleep(3)
+    rack.left.cut_off()
+    until(run, "left is gone")
+    rack.left.reconnect()
+    until(run, "left is there: 2 more engines")
+
+    whole(job, run)
+
+
+def test_a_machine_that_is_killed_costs_no_row(rack: Rack, job: Path) -> None:
+    run = rack.run(job)
+    until(run, "engine  ready")
+    time.sleep(2)
+    rack.right.kill()
+
+    whole(job, run)
+
+
+def test_after_the_head_was_started_again_the_same_command_goes_on(rack: Rack, job: Path) -> None:
+    run = rack.run(job)
+    until(run, "engine  ready")
+    time.sleep(3)
+    assert rack.head.rackmill("rack", "stop").code == 0
+    cut_short = run.wait()
+    rack.started()
+
+    assert cut_short.code == 1
+    assert "the same command goes on from there" in cut_short.err
+    deadline = time.monotonic() + 120
+    while (
+        '"left"'
+        not in rack.laptop.rackmill("rack", "show", "--address", rack.address, "--json").out
+    ):
+        assert time.monotonic() < deadline, "the machine did not come back to its rack"
+        time.sleep(1)
+
+    whole(job, rack.run(job))
