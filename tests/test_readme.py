@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,21 +31,28 @@ def commands() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder that looks like a clone: what a command writes does not end up in this one."""
     subprocess.run(["./infra/setup", "--test"], cwd=ROOT, check=True)  # or the clone would do it
     folder = tmp_path_factory.mktemp("clone")
     for path in ROOT.iterdir():
         if path.name not in (".git", "data", "runs"):
             (folder / path.name).symlink_to(path)
-    return folder
+    yield folder
+    if (folder / "state/rack.json").exists():  # a command after it failed
+        shell(".venv/bin/rackmill rack stop", folder)
 
 
 def shell(command: str, folder: Path) -> str:
     done = subprocess.run(
         ["bash", "-c", command],
         cwd=folder,
-        env=os.environ | {"PYTHONWARNINGS": "default", "RACKMILL_STATE": str(folder / "state")},
+        env=os.environ
+        | {
+            "PYTHONWARNINGS": "default",
+            "RACKMILL_STATE": str(folder / "state"),
+            "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
+        },
         capture_output=True,
         text=True,
         timeout=600,

@@ -19,7 +19,7 @@ from pipeline.cli.console import make_console, prepare_streams, print_json
 from pipeline.cli.fit import fit_command
 from pipeline.cli.model import model_app
 from pipeline.cli.quality import quality_command
-from pipeline.cli.rack import rack_app
+from pipeline.cli.rack import rack_address, rack_app
 from pipeline.cli.retry import retry_command
 from pipeline.cli.schedule import schedule_app, scheduler_command
 from pipeline.cli.simulate import simulate_command
@@ -77,7 +77,8 @@ def run_command(
     settings: Set = None,
     fresh: Fresh = False,
     address: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="Join this Ray instead of starting one.")
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="On this rack; auto: the one of this machine."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -89,6 +90,7 @@ def run_command(
     from pipeline.fleet.stop import Stop
 
     loaded = _load(job, settings, output=output, workers=workers)
+    address = rack_address(address) if address == "auto" else address
     watcher, stop = make_watcher(_err), Stop()
     # Ray prints to stdout what it thinks of dying workers; data alone belongs there
     with watcher, contextlib.redirect_stdout(sys.stderr), stopping_on_signals(stop):

@@ -130,14 +130,15 @@ def stop_command() -> None:
 
 
 def rack_address(given: str | None) -> str:
-    """HOST:PORT of the head that is meant: ``given``, ``RAY_ADDRESS``, or of the rack that this
-    machine is in. Raises UsageError if there is none."""
+    """HOST:PORT of the head that is meant: ``given``, ``RAY_ADDRESS``, or ("auto") of the rack that
+    this machine is in. Raises UsageError if there is none."""
     from pipeline.rack.ray_node import HEAD_PORT
     from pipeline.rack.record import read_record
 
     record = read_record()
-    found = given or os.environ.get("RAY_ADDRESS") or (record.address if record else None)
-    if found is None or found == "auto":
+    own = record.address if record else None
+    found = own if given == "auto" else given or os.environ.get("RAY_ADDRESS") or own
+    if found is None:
         raise UsageError(
             "this machine is in no rack",
             "give --address HEAD:PORT, as rackmill rack start printed it, or set RAY_ADDRESS",
