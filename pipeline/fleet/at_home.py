@@ -12,7 +12,7 @@ from pipeline.errors import MachineUnfit, UsageError
 from pipeline.fleet.work import WorkerSpec
 from pipeline.model.store import resolve
 
-_PROVENANCE = "config.json"
+_CONFIG = "config.json"
 
 
 def at_home(spec: WorkerSpec, say: Callable[[str], None]) -> WorkerSpec:
@@ -21,21 +21,30 @@ def at_home(spec: WorkerSpec, say: Callable[[str], None]) -> WorkerSpec:
     Raises MachineUnfit where the model is another one here, or folders of the job are missing.
     """
     _check_folders(spec)
-    if (Path(spec.model.path) / _PROVENANCE).exists():
-        return spec
-    reference = spec.job.model
-    try:
-        model = resolve(reference, say)
-    except UsageError as e:
-        hints = " ".join(e.hints)
-        raise MachineUnfit(f"{platform.node()} cannot get the model: {e.message} {hints}") from e
-    if model.hash != spec.model.hash:
+    wanted, reference = spec.model, spec.job.model
+    if _is_model(wanted.path):
+        model = replace(wanted)  # looked at anew
+        if not model.provenance.get("weights_sha256"):
+            return spec  # a folder of the user's, whose hash is about times of files
+    else:
+        try:
+            model = resolve(reference, say)
+        except UsageError as e:
+            hints = " ".join(e.hints)
+            reason = f"{platform.node()} cannot get the model: {e.message} {hints}"
+            raise MachineUnfit(reason) from e
+    if model.hash != wanted.hash:
         raise MachineUnfit(
             f"{platform.node()} has another {reference} ({model.hash[:12]}) than the machine where "
-            f"the job was started ({spec.model.hash[:12]})",
+            f"the job was started ({wanted.hash[:12]})",
             "name one and the same for all: model: hf://OWNER/NAME@COMMIT",
         )
     return replace(spec, model=model)
+
+
+def _is_model(path: Path) -> bool:
+    """Whether a model lies there."""
+    return (Path(path) / _CONFIG).exists()
 
 
 def _check_folders(spec: WorkerSpec) -> None:

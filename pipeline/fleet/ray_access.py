@@ -7,7 +7,6 @@ token that it was started with; without one only if the user says that the netwo
 
 from __future__ import annotations
 
-import importlib
 import ipaddress
 import os
 import secrets
@@ -32,7 +31,7 @@ def check_access(address: str | None) -> None:
     """Raise UsageError if ``address`` is no Ray that can be joined, and joined safely."""
     if address is None:
         return
-    here = f"--address {address}"
+    here = address
     token, trusting = own_token(), _mode() == "disabled"
     if not (token or trusting or _is_here(address)):
         raise UsageError(
@@ -44,12 +43,12 @@ def check_access(address: str | None) -> None:
     if head is Head.NOBODY:
         raise UsageError(
             f"{here}: no Ray answers there",
-            "start one there (ray start --head), or leave out --address",
+            "start one there: rackmill rack start --head",
         )
     if head is Head.STRANGER:
         raise UsageError(
             f"{here}: what answers there is no Ray",
-            "the port is the one of ray start --head --port (6379 if nothing is said)",
+            "the port is the one that rackmill rack start printed (6379 if nothing is said)",
         )
     if head is Head.LOCKED:
         raise UsageError(f"{here}: this Ray does not take {_shown(token)}", TOKEN_MEND)
@@ -61,7 +60,7 @@ def check_access(address: str | None) -> None:
     if head is Head.OPEN and not (trusting or _is_here(address)):
         raise UsageError(
             f"{here}: this Ray takes orders from anybody: it was started without authentication",
-            "start it again with RAY_AUTH_MODE=token, on every machine of it",
+            "start it anew: rackmill rack start --head, rackmill rack join on the others",
             _TRUST,
         )
 
@@ -109,7 +108,7 @@ def import_ray() -> None:
     before = os.environ.get(_OWN_HANDLER)
     os.environ[_OWN_HANDLER] = "1"  # Ray looks when it is imported
     try:
-        importlib.import_module("ray")
+        import ray  # noqa: F401
     finally:
         if before is None:
             del os.environ[_OWN_HANDLER]

@@ -92,3 +92,43 @@ def test_a_card_whose_engine_was_done_waits_for_no_other() -> None:
 
     assert not seats.waiting
     assert seats.due(1e9) == []
+
+
+def test_a_card_that_comes_later_gets_an_engine() -> None:
+    seats = Seats(["a"], 3)
+    hire_all(seats, 0.0)
+
+    seats.add("b", "some-machine")
+
+    assert hire_all(seats, 1.0) == ["worker-1"]
+
+
+def test_machines_that_are_gone_are_not_waited_for() -> None:
+    seats = Seats([], 3)
+    seats.add("a", "one")
+    seats.add("a", "other")
+    hire_all(seats, 0.0)
+
+    seats.gone({"one"})
+    seats.lost(0, 1.0, "x", progress=True)
+
+    assert [seat.number for seat in seats.left] == [1]
+    assert not seats.due(1e9)
+
+
+def test_a_card_that_another_job_has_is_looked_at_again_and_nobody_is_to_blame() -> None:
+    seats = Seats(["a"], 0)
+    for now in range(0, 100, 2):
+        hire_all(seats, now)
+        seats.postpone(0, now, 2.0)
+        assert seats.due(now + 1.9) == []
+
+    assert hire_all(seats, 100.0) != []
+    assert seats[0].failures == 0
+
+
+def test_an_unfit_machine_is_set_aside_at_once() -> None:
+    seats = Seats(["a", "b"], 3)
+    hire_all(seats, 0.0)
+
+    assert seats.lost(0, 1.0, "it sees no such folder", progress=False, unfit=True).aside

@@ -61,16 +61,16 @@ class Host:
     environment: dict[str, str] = field(default_factory=dict)
     cores: str | None = None
 
-    def start(self, *arguments: str, cards: str | None = None) -> Started:
-        """``rackmill`` with ``arguments`` there."""
-        environment = dict(self.environment)
+    def start(self, *arguments: str, cards: str | None = None, **changed: str) -> Started:
+        """``rackmill`` with ``arguments`` there. ``changed``: in its environment."""
+        environment = self.environment | changed
         if cards is not None:
             environment["RACKMILL_CARDS"] = cards
         return Started(self._entered([*RACKMILL, *arguments]), self.folder, environment)
 
-    def rackmill(self, *arguments: str, cards: str | None = None) -> Finished:
+    def rackmill(self, *arguments: str, cards: str | None = None, **changed: str) -> Finished:
         """The same, and wait for its end."""
-        return self.start(*arguments, cards=cards).wait()
+        return self.start(*arguments, cards=cards, **changed).wait()
 
     def cut_off(self) -> None:
         """Nobody reaches it, and it reaches nobody."""

@@ -104,6 +104,32 @@ def test_a_laptop_with_the_token_alone_sees_the_rack(rack: Rack) -> None:
     assert shown["fits"]["rtx4090"][0]["model"] == "gemma-3-27b"
 
 
+def test_who_has_another_token_does_not_join(rack: Rack, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("f" * 64)
+    join = ("rack", "join", rack.address, "--host", rack.laptop.address)
+
+    refused = rack.laptop.rackmill(*join, RAY_AUTH_TOKEN_PATH=str(tmp_path / "token"))
+
+    assert refused.code == 2
+    assert "this Ray does not take the token that is here" in refused.err
+
+
+def test_where_no_rack_is_none_is_joined(rack: Rack) -> None:
+    refused = rack.laptop.rackmill("rack", "join", f"{rack.head.address}:6999")
+
+    assert refused.code == 2
+    assert "no Ray answers there" in refused.err
+
+
+def test_a_machine_is_in_one_rack_at_a_time(rack: Rack) -> None:
+    again = rack.head.rackmill("rack", "start", "--head")
+    other = rack.left.rackmill("rack", "join", rack.address)
+
+    assert (again.code, other.code) == (2, 2)
+    assert f"this machine is the head of the rack of {rack.address} already" in again.err
+    assert "rackmill rack stop" in other.err
+
+
 def test_a_machine_that_joins_late_is_used(rack: Rack, job: Path) -> None:
     run = rack.run(job)
     until(run, "engine  ready")

@@ -1,0 +1,80 @@
+"""A job on another machine than where it was started: what has to be there, and what if not."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pipeline.data.dataset import Dataset
+from pipeline.data.records import MANIFEST
+from pipeline.errors import MachineUnfit
+from pipeline.fleet.at_home import at_home
+from pipeline.fleet.work import WorkerSpec
+from pipeline.model.folder import ModelFolder
+from tests.chaos import in_process
+from tests.next_door import worker_spec
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> WorkerSpec:
+    """Of a small job whose output is begun."""
+    from pipeline import plan
+    from pipeline.data.claim import claim
+    from pipeline.data.storage import open_storage
+
+    in_process.prepare(tmp_path)
+    made = plan(in_process.job(tmp_path, str(tmp_path / "out")))
+    claim(made, Dataset(open_storage(made.job.output.path)), fresh=False)
+    return worker_spec(made)
+
+
+def test_where_everything_is_there_nothing_changes(spec: WorkerSpec) -> None:
+    assert at_home(spec, print) is spec
+
+
+def test_an_output_folder_that_is_not_shared_is_told_with_its_name(spec: WorkerSpec) -> None:
+    manifest = Path(spec.job.output.path) / MANIFEST
+    manifest.unlink()
+
+    with pytest.raises(MachineUnfit, match=f"does not see {manifest}"):
+        at_home(spec, print)
+
+
+def test_an_input_folder_that_is_not_shared_is_told_with_its_name(spec: WorkerSpec) -> None:
+    shutil.rmtree(Path(spec.shards[0].path).parent)
+
+    with pytest.raises(MachineUnfit, match=f"does not see {spec.shards[0].path}"):
+        at_home(spec, print)
+
+
+def test_a_model_is_looked_for_in_this_machines_own_store(
+    spec: WorkerSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = spec.model
+    away = replace(spec, model=ModelFolder(here.name, Path("/nowhere")))
+    monkeypatch.setattr("pipeline.fleet.at_home.resolve", lambda reference, say: here)
+    monkeypatch.setattr(ModelFolder, "hash", property(lambda self: "the same"))
+
+    assert at_home(away, print).model is here
+
+
+def test_another_model_of_the_same_name_is_refused(
+    spec: WorkerSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = spec.model
+    away = replace(spec, model=ModelFolder(here.name, Path("/nowhere")))
+    monkeypatch.setattr("pipeline.fleet.at_home.resolve", lambda reference, say: here)
+    monkeypatch.setattr(ModelFolder, "hash", property(lambda self: str(self.path)))
+
+    with pytest.raises(MachineUnfit, match="has another"):
+        at_home(away, print)
+
+
+def test_a_model_that_cannot_be_had_is_said_with_the_reason(spec: WorkerSpec) -> None:
+    shutil.rmtree(spec.model.path)
+
+    with pytest.raises(MachineUnfit, match="cannot get the model: model: no such folder"):
+        at_home(spec, print)

@@ -1,0 +1,122 @@
+"""Machines that come and go while a job runs, as the job hears of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from pipeline.budget.cards import find_card
+from pipeline.engine.facts import DeviceFacts, MachineFacts, own_versions
+from pipeline.errors import UsageError
+from pipeline.fleet.crew import Crew, Place
+from pipeline.fleet.gcs import HeadGone, Node
+from pipeline.fleet.machines import Machine
+from pipeline.fleet.recruit import Recruiter
+from tests.samples import job
+
+
+def machine(name: str, *cards: str, life: int = 0) -> Machine:
+    devices = tuple(
+        DeviceFacts(card.title, card.vram_bytes, card.compute_capability)
+        for card in map(find_card, cards)
+    )
+    facts = MachineFacts(name, devices, (0, 1), 16 << 30, "a processor", (), own_versions())
+    resources = {"CPU": 2.0, "GPU": float(len(cards))}
+    return Machine(Node(f"{name}-{life}", name, "10.0.0.1", True, False, resources), facts)
+
+
+@dataclass
+class Rack:
+    there: list[Machine]
+    head_is_gone: bool = False
+
+    def machines(self) -> list[Machine]:
+        if self.head_is_gone:
+            raise HeadGone("no answer")
+        return self.there
+
+
+@dataclass
+class Forecast:
+    placed: tuple[Any, ...]
+
+
+@dataclass
+class Placed:
+    crew: Crew
+
+
+@dataclass
+class Forecaster:
+    """Knows whether the job fits a card, and nothing else."""
+
+    too_small: set[str] = field(default_factory=set)
+    request_tokens: int = 100
+
+    def usable(self, crews: list[Crew], say: Any, *, context: int) -> list[Crew]:
+        if crews[0].name in self.too_small:
+            raise UsageError("it does not fit")
+        return crews
+
+    def forecast(self, crews: list[Crew]) -> Forecast:
+        return Forecast(tuple(Placed(crew) for crew in crews))
+
+
+def recruiter(rack: Rack, *too_small: str) -> Recruiter:
+    known = Crew(1, find_card("rtx4090"), places=(Place(0, node="a-0", host="a"),))
+    forecaster: Any = Forecaster(set(too_small))
+    return Recruiter(job(), forecaster, rack, [known])
+
+
+def places(news: Any) -> list[tuple[str, int]]:
+    return [(p.host, p.index) for placed in news.placed for p in placed.crew.places]
+
+
+def test_who_was_there_is_no_news() -> None:
+    news = recruiter(Rack([machine("a", "rtx4090")])).look()
+
+    assert (news.placed, news.gone, news.notes) == ((), frozenset(), ())
+
+
+def test_a_machine_that_joins_brings_its_cards_once() -> None:
+    watch = recruiter(Rack([machine("a", "rtx4090"), machine("b", "rtx3090", "rtx3090")]))
+
+    first, second = watch.look(), watch.look()
+
+    assert places(first) == [("b", 0), ("b", 1)]
+    assert first.notes == ("b is there: 2 more engines",)
+    assert places(second) == []
+
+
+def test_a_machine_that_comes_back_is_a_new_one() -> None:
+    rack = Rack([])
+    watch = recruiter(rack)
+    away = watch.look()
+    rack.there = [machine("a", "rtx4090", life=1)]
+
+    back = watch.look()
+
+    assert away.gone == {"a-0"}
+    assert away.notes == ("a is gone: its rows are done by others",)
+    assert places(back) == [("a", 0)]
+
+
+def test_a_card_on_which_the_job_does_not_fit_is_left_out_and_that_is_said_once() -> None:
+    watch = recruiter(Rack([machine("a", "rtx4090"), machine("b", "rtx3060")]), "rtx3060")
+
+    assert watch.look().notes == ("left out: it does not fit",)
+    assert watch.look().notes == ()
+
+
+def test_a_job_on_cards_does_not_take_processors_when_no_card_is_left() -> None:
+    assert places(recruiter(Rack([machine("b")])).look()) == []
+
+
+@pytest.mark.parametrize("looks", [1, 5])
+def test_nobody_is_gone_because_the_head_does_not_answer(looks: int) -> None:
+    watch = recruiter(Rack([], head_is_gone=True))
+
+    for _ in range(looks):
+        assert watch.look().gone == frozenset()
