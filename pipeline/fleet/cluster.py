@@ -39,6 +39,7 @@ from pipeline.fleet.remote import RemoteCoordination
 from pipeline.fleet.work import Progress, WorkerSpec
 from pipeline.fleet.worker import work
 from pipeline.schedule.dispatcher import Sizing
+from pipeline.schedule.suspects import Memory
 
 _WAKE_SECONDS = 0.2
 _CHECK_SECONDS = 2.0
@@ -218,6 +219,7 @@ class CoordinatorHandle:
         self._actor = _CoordinatorActor.options(**here.options).remote(  # type: ignore[attr-defined]
             list(units), list(done), dict(rates), costs, output, silence_seconds
         )
+        self._memory: Memory | None = None
         self._workers: dict[str, Progress] = {}
         self._engines: dict[str, EngineFacts] = {}
 
@@ -230,8 +232,10 @@ class CoordinatorHandle:
         _ask(self._actor.join.remote(worker, card, rate), self._check)
 
     def snapshot(self, crew: Iterable[str] = ()) -> Snapshot:
-        """As ``Coordinator.snapshot``; what a lost coordinator knew of workers is not lost."""
-        snapshot: Snapshot = _ask(self._actor.snapshot.remote(tuple(crew)), self._check)
+        """As ``Coordinator.snapshot``; what a lost one knew of workers and deaths is not lost."""
+        call = self._actor.snapshot.remote(tuple(crew), self._memory)
+        snapshot: Snapshot = _ask(call, self._check)
+        self._memory = snapshot.memory or self._memory
         self._workers |= snapshot.workers
         self._engines |= snapshot.engines
         return replace(snapshot, workers=dict(self._workers), engines=dict(self._engines))

@@ -37,6 +37,7 @@ from pipeline.schedule.leases import (
     Ticked,
     Word,
 )
+from pipeline.schedule.suspects import Memory
 from pipeline.units import plural
 
 # after a restart: by then every worker that lives has said what it holds (it beats every second)
@@ -57,6 +58,7 @@ class Snapshot:
     silent: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     lost_rows: int = 0  # finished by workers that were lost before they committed them
+    memory: Memory | None = None  # of what engines died of, should this coordinator be lost
 
     @property
     def done(self) -> bool:
@@ -106,7 +108,7 @@ class Coordinator:
         self._last_words: dict[str, tuple[str, tuple[Span, ...]]] = {}
         self._known: set[str] = set()  # workers that joined
         self._stop_at: float | None = None
-        self._restored = False
+        self._restored = self._remembers = False
         self._awaited: set[str] = set()  # workers that have not said yet what they hold
         self._looked = self._expire_from = clock()
         self._listen_until = -math.inf
@@ -247,9 +249,13 @@ class Coordinator:
         death = self._dispatcher.death(worker)
         return Loss(why, self._rows_before(worker), death.committed, death.explained)
 
-    def snapshot(self, crew: Iterable[str] = ()) -> Snapshot:
-        """How far the run is. ``crew``: the workers that should be there."""
+    def snapshot(self, crew: Iterable[str] = (), memory: Memory | None = None) -> Snapshot:
+        """How far the run is. ``crew``: the workers that should be there. ``memory``: that of an
+        earlier snapshot, of which a coordinator that was lost since has told nobody else."""
         now = self._clock()
+        if self._restored and not self._remembers and memory is not None:
+            self._remembers = True
+            self._dispatcher.recall(memory)
         if now - self._looked > _NAP_SECONDS:  # this process slept: who was silent is unknown
             self._expire_from = now + _LISTEN_SECONDS
         self._looked = now
@@ -272,6 +278,7 @@ class Coordinator:
             silent=silent,
             notes=notes,
             lost_rows=self._dispatcher.lost_rows,
+            memory=self._dispatcher.memory,
         )
 
     def _handle(self, event: Event) -> tuple[Instruction, ...]:

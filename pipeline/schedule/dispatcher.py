@@ -39,7 +39,7 @@ from pipeline.schedule.leases import (
 from pipeline.schedule.ledger import Ledger
 from pipeline.schedule.pending import Pending
 from pipeline.schedule.speeds import Speeds
-from pipeline.schedule.suspects import APART, Piece, Suspects, common
+from pipeline.schedule.suspects import APART, Memory, Piece, Suspects, common
 from pipeline.schedule.takeover import Member, Takeovers
 
 _MOST_SPANS = 4  # in one lease: who works faster asks more often
@@ -111,6 +111,18 @@ class Dispatcher:
         """What came of the end of ``worker``, which was lost; told once."""
         return self._ends.pop(worker, Death())
 
+    @property
+    def memory(self) -> Memory | None:
+        """What is known of deaths, for one that takes this one's place; None before the first."""
+        return self._suspects.memory(self._deaths, self._busy_seconds) if self._deaths else None
+
+    def recall(self, memory: Memory) -> None:
+        """Take the place of one that knew that."""
+        self._deaths += memory.lost
+        self._busy_seconds += memory.busy
+        self._suspects.recall(memory, self.ledger.is_done)
+        self._set_apart()
+
     def handle(self, event: Event) -> tuple[Instruction, ...]:
         """Take note of what happened; what the worker it came from is to do now."""
         match event:
@@ -132,8 +144,8 @@ class Dispatcher:
                     self._back(self.ledger.keep(worker, Span(span.unit, span.start, span.start)))
                 if self._suspects.given_back(worker, spans):
                     self._set_apart()
-            case Left(worker):
-                self._leave(worker)
+            case Left():
+                self._leave(event.worker)
             case Lost():
                 self._lost(event)
             case Ticked(at):
@@ -331,10 +343,7 @@ class Dispatcher:
         far too much, into no less than ``shortest``."""
         ledger = self.ledger
         spans: list[Span] = []
-        while len(spans) < _MOST_SPANS:
-            span = self._pending.peek(worker)
-            if span is None:
-                break
+        while len(spans) < _MOST_SPANS and (span := self._pending.peek(worker)) is not None:
             cost = ledger.cost(span.unit, span.rows)
             if spans and cost > 1.5 * budget:
                 break

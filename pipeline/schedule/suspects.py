@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -59,6 +59,21 @@ class Piece:
     @property
     def rows(self) -> int:
         return sum(span.rows for span in self.spans)
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What is known of deaths, for whoever goes on from here. ``deaths``: of engines with rows in
+    them, ``lost``: of all; ``busy``: seconds that they all worked."""
+
+    met: tuple[Piece, ...]
+    waiting: tuple[Piece, ...]
+    condemned: tuple[Piece, ...]
+    cases: int
+    deaths: int
+    explained: int
+    lost: int
+    busy: float
 
 
 @dataclass(slots=True)
@@ -240,6 +255,32 @@ class Suspects:
                 del self._carried[worker]
         for trial in self._trials.values():
             trial.piece = replace(trial.piece, spans=_without(trial.piece.spans, gone))
+
+    def memory(self, lost: int, busy: float) -> Memory:
+        """All that is known. Who tries a piece at present is not: its rows count as others do."""
+        tried = [replace(t.piece, case=0) for t in self._trials.values() if t.piece.spans]
+        return Memory(
+            met=(*self._met, *tried),
+            waiting=tuple(self._waiting),
+            condemned=(*self._condemned, *(p for some in self._carried.values() for p in some)),
+            cases=self._cases,
+            deaths=self._deaths,
+            explained=self._explained,
+            lost=lost,
+            busy=busy,
+        )
+
+    def recall(self, memory: Memory, is_done: Callable[[int], bool]) -> None:
+        """Know, from the start or nearly so, what another one did. ``is_done``: of a unit."""
+        pieces = (*memory.met, *memory.waiting, *memory.condemned)
+        gone = [span for piece in pieces for span in piece.spans if is_done(span.unit)]
+        gone += [span for piece in self._met for span in piece.spans]
+        self._met += _left(memory.met, gone)
+        self._waiting += _left(memory.waiting, gone)
+        self._condemned += _left(memory.condemned, gone)
+        self._cases = max(self._cases, memory.cases)
+        self._deaths += memory.deaths
+        self._explained += memory.explained
 
     def __bool__(self) -> bool:
         return bool(self._met or self._waiting or self._trials or self._condemned or self._carried)

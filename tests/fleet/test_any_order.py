@@ -25,6 +25,7 @@ from pipeline.fleet.coordinator import Coordinator
 from pipeline.fleet.work import Lease, Progress
 from pipeline.schedule.dispatcher import Sizing
 from pipeline.schedule.leases import Word
+from pipeline.schedule.suspects import Memory
 from tests.samples import quick
 
 UNITS = (Unit("a", 0, 0, 8), Unit("b", 0, 8, 14), Unit("c", 1, 0, 5))
@@ -80,6 +81,7 @@ class AnyFate(RuleBasedStateMachine):
 
     def start(self) -> None:
         """A driver: plans from what is committed, and hires."""
+        self.memory: Memory | None = None  # of deaths, that the driver has of its coordinators
         state = self.dataset.state()
         self.dataset.recover(state.commits.values())
         done = [record.span for record in state.commits.values()]
@@ -213,7 +215,9 @@ class AnyFate(RuleBasedStateMachine):
         """The driver looks: those of whom nothing was heard for long are replaced. It cannot be
         sure that they are dead."""
         self.now += passed
-        silent = self.coordinator.snapshot([w.name for w in self.workers]).silent
+        snapshot = self.coordinator.snapshot([w.name for w in self.workers], self.memory)
+        self.memory = snapshot.memory or self.memory
+        silent = snapshot.silent
         for worker in [w for w in self.workers if w.name in silent]:
             self.orphans.append(worker)
             self.lose(worker)

@@ -111,6 +111,45 @@ def test_the_last_words_of_a_worker_say_what_its_engine_had(clock: Clock) -> Non
     assert made.acquire("a.2") == Lease((part(UNITS[2], 40, 41),), losses=2, why="it fell over")
 
 
+@pytest.mark.parametrize("deaths", [1, 2])
+def test_what_engines_died_of_is_known_to_the_coordinator_that_takes_its_place(
+    clock: Clock, deaths: int
+) -> None:
+    """Else a row that kills would have to kill as often again."""
+    made = coordinator(clock, (0, 0, 130), workers="")
+
+    def die(made: Coordinator, worker: str) -> Loss:
+        made.join(worker, "card")
+        made.acquire(worker)
+        made.heartbeat(worker, Progress(), active=50, flights=[(2, 0, 50)])
+        made.engine_failed(worker, "it fell over", [(2, 40, 41)])
+        return made.worker_lost(worker, "its process died")
+
+    for number in range(deaths):
+        loss = die(made, f"a.{number}")
+    memory = made.snapshot().memory
+    made = coordinator(clock, (0, 0, 130), workers="")
+    made.restore(())
+    clock.now += 10
+    for _ in range(2):  # what it was told once it does not count twice
+        made.snapshot(memory=memory)
+    if deaths < 2:
+        loss = die(made, "b")
+
+    assert loss == Loss("it fell over", explained=True)
+    made.join("b.1", "card")
+    assert made.acquire("b.1") == Lease((part(UNITS[2], 40, 41),), losses=2, why="it fell over")
+
+
+def test_a_coordinator_that_was_not_lost_needs_no_reminding(clock: Clock) -> None:
+    made = coordinator(clock)
+    made.acquire("a")
+    made.worker_lost("a", "its process died")
+    memory = made.snapshot().memory
+
+    assert made.snapshot(memory=memory).memory == memory
+
+
 def test_a_worker_that_was_lost_for_want_of_memory_accuses_no_row(clock: Clock) -> None:
     made = coordinator(clock, (0, 0, 130))
     for worker in ("a", "a.1", "a.2"):

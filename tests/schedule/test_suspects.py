@@ -162,6 +162,42 @@ class TestTheSearch:
         assert made.given_back("a", (Span(0, 7, 8),))
         assert made.next_condemned("b") is not None
 
+    def remembered(self, made: Suspects, *done: int) -> Suspects:
+        """Another one that was told what ``made`` knows; units that are ``done`` by now."""
+        other = Suspects()
+        other.recall(made.memory(lost=2, busy=CALM), done.__contains__)
+        return other
+
+    def test_the_search_goes_on_with_what_another_one_knew(self) -> None:
+        made = Suspects()
+        made.died(self.FLIGHTS, 10.0, CALM, "x")
+        assert self.remembered(made).died((Span(0, 90, 300),), 10.0, CALM, "y")
+
+        made.died(self.FLIGHTS, 10.0, CALM, "x")
+        assert self.remembered(made).apart == made.apart
+
+    def test_what_is_done_meanwhile_is_no_more_suspected(self) -> None:
+        made = Suspects()
+        for _ in range(2):
+            made.died(self.FLIGHTS, 10.0, CALM, "x")
+        pieces = self.remembered(made, 0).apart
+        assert {span.unit for piece in pieces for span in piece.spans} == {4}
+        assert not self.remembered(made, 0, 4)
+
+    def test_a_condemned_row_stays_condemned_though_nobody_knows_who_had_it(self) -> None:
+        made = Suspects()
+        self.alone(made, CALM)
+        assert self.remembered(made).next_condemned("b") is not None
+
+    def test_a_piece_that_was_being_tried_is_tried_again_after_the_next_death(self) -> None:
+        made = Suspects()
+        for _ in range(2):
+            made.died((Span(0, 7, 8),), 10.0, CALM, "x")
+        made.next_trial("a")
+        other = self.remembered(made)
+        assert other.next_trial("b") is None
+        assert other.died((Span(0, 0, 100),), 10.0, CALM, "x")
+
 
 @pytest.mark.parametrize(("rows", "parts"), [(1, 1), (2, 2), (3, 3)])
 def test_few_rows_are_tried_one_by_one(rows: int, parts: int) -> None:
