@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from pipeline.database import Database
 from pipeline.errors import UsageError, did_you_mean
 
 _SCHEMA = """
@@ -42,8 +42,6 @@ CREATE TABLE IF NOT EXISTS run (
 ) STRICT;
 CREATE INDEX IF NOT EXISTS run_state ON run (schedule, state);
 """
-_BUSY_SECONDS = 30.0
-_UNREADABLE = "is not a file of schedules"
 
 
 class RunState(StrEnum):
@@ -94,25 +92,7 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         """Raises UsageError if ``path`` cannot be such a file."""
         self.path = path
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with self._open() as db:
-                db.executescript(_SCHEMA)
-        except sqlite3.DatabaseError as e:
-            raise UsageError(f"{path} {_UNREADABLE}: {e}", "give another --state") from None
-        except OSError as e:
-            raise UsageError(f"{path} cannot be used: {e}", "give another --state") from None
-
-    @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
-        """A transaction: all of it, or nothing."""
-        with closing(sqlite3.connect(self.path, timeout=_BUSY_SECONDS)) as db:
-            db.row_factory = sqlite3.Row
-            db.execute("PRAGMA journal_mode = WAL")
-            db.execute("PRAGMA synchronous = FULL")  # what was begun is known after a power cut
-            db.execute("PRAGMA foreign_keys = ON")
-            with db:
-                yield db
+        self._open = Database(path, _SCHEMA, "schedules", "give another --state").transaction
 
     def apply(
         self, name: str, job: Mapping[str, Any], output: str, now: datetime, *, suspended: bool

@@ -1,0 +1,78 @@
+"""Which job has which cards of a rack. Pure.
+
+A job of a higher priority takes all the cards that it can use before others get any. Among equals
+each has its share, however much it has to do: cards are dealt out one by one in turn. Where there
+are more jobs than cards they take turns: who has had cards for a turn makes room for who has waited
+longest.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+
+Card = Hashable
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What one job could use. Times in seconds on one clock.
+
+    ``cards``: those on which it could run, the best first; ``most``: so many at once; ``holds``:
+    those it has now, ``since`` when it has had any; None: it has none, and waits since
+    ``waits_since``. ``deadline``: the job is worth nothing afterwards.
+    """
+
+    job: str
+    priority: int
+    submitted: float
+    cards: Sequence[Card]
+    most: int | None = None
+    holds: frozenset[Card] = frozenset()
+    since: float | None = None
+    waits_since: float = 0.0
+    deadline: float = math.inf
+
+
+def share_out(
+    claims: Sequence[Claim], now: float, turn_seconds: float
+) -> dict[str, tuple[Card, ...]]:
+    """The cards of each job, by its name: every card is one job's at most."""
+    given: dict[str, list[Card]] = {claim.job: [] for claim in claims}
+    free = {card for claim in claims for card in claim.cards}
+    held = {card: claim.job for claim in claims for card in claim.holds}
+    for priority in sorted({claim.priority for claim in claims}, reverse=True):
+        level = [claim for claim in claims if claim.priority == priority]
+        order = sorted(level, key=lambda claim: _first_deal(claim, now, turn_seconds))
+        while True:
+            left = len(free)
+            for claim in order:
+                if claim.most is not None and len(given[claim.job]) >= claim.most:
+                    continue
+                card = _best(claim, free, held)
+                if card is not None:
+                    given[claim.job].append(card)
+                    free.discard(card)
+            if len(free) == left:
+                break
+            # what cannot be shared evenly stays where it is
+            order = sorted(level, key=lambda claim: (not claim.holds & free, claim.submitted))
+    return {job: tuple(cards) for job, cards in given.items()}
+
+
+def _first_deal(claim: Claim, now: float, turn_seconds: float) -> tuple[int, float, float]:
+    """Those whose turn it is keep a card; then comes who waits; then those who had their turn."""
+    if claim.since is None:
+        return 1, claim.deadline, claim.waits_since
+    over = now - claim.since >= turn_seconds
+    return (2 if over else 0), claim.deadline, claim.since if over else claim.submitted
+
+
+def _best(claim: Claim, free: Collection[Card], held: Mapping[Card, str]) -> Card | None:
+    """Its own first, since an engine is loaded there; then one that nobody has."""
+
+    def rank(card: Card) -> int:
+        return 0 if card in claim.holds else 1 if card not in held else 2
+
+    return min((card for card in claim.cards if card in free), key=rank, default=None)
