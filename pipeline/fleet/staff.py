@@ -60,7 +60,8 @@ def work_through(
     """Run workers until every unit is committed, or ``stop`` is asked and what is in flight then
     is done. ``expected_tokens``: of an answer, if known; ``recruiter``: looks who comes to a rack
     meanwhile, and who goes."""
-    from pipeline.fleet.cluster import CoordinatorHandle, wait_for_any
+    from pipeline.fleet.coordinator_actor import CoordinatorHandle
+    from pipeline.fleet.worker_actor import wait_for_any
 
     job = plan.job
     watcher.planned(plan, forecast)
@@ -192,7 +193,7 @@ class _Crew:
 
     def _placement(self, number: int) -> Any:
         """What the engine of a seat asks of Ray."""
-        from pipeline.fleet.cluster import Placement
+        from pipeline.fleet.placement import Placement
 
         place, card = self._places[number], self.seats[number].card
         gpu = card in self._gpus
@@ -216,7 +217,7 @@ class _Crew:
 
     def hire(self, now: float) -> None:
         """An engine for every card that should have one."""
-        from pipeline.fleet.cluster import WorkerHandle
+        from pipeline.fleet.worker_actor import WorkerHandle
 
         for due in self.seats.due(now):
             placement = self._placement(due.number)

@@ -1,4 +1,5 @@
-"""Drivers of submitted jobs: Ray's own job submission starts them on the head and looks after them."""
+"""Drivers of submitted jobs: Ray's own job submission starts them on the head and looks after
+them."""
 
 from __future__ import annotations
 

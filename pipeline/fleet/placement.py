@@ -1,0 +1,28 @@
+"""What an actor asks of Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+
+@dataclass(frozen=True)
+class Placement:
+    """What one worker asks of Ray, and the environment its process starts with. ``cpus``: of
+    Ray's; ``node``: the machine that it has to be on, if that matters."""
+
+    gpus: int
+    environment: Mapping[str, str]
+    cpus: float = 0
+    node: str | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """For Ray."""
+        asked: dict[str, Any] = {"num_cpus": self.cpus, "num_gpus": self.gpus}
+        if self.node is not None:
+            asked["scheduling_strategy"] = NodeAffinitySchedulingStrategy(self.node, soft=False)
+        return asked
