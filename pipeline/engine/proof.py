@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pipeline.engine.protocol import Engine
-from pipeline.engine.shortage import is_out_of_memory
-from pipeline.errors import EngineFailed, EngineOutOfMemory, RackmillError
+from pipeline.engine.shortage import as_failure
+from pipeline.errors import EngineFailed
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.schedule.request import Request
 from pipeline.spec.sampling import Sampling
@@ -23,9 +23,6 @@ def prove(engine: Engine, tokenizer: Tokenizer) -> None:
         for _ in range(_MOST_STEPS):
             if engine.step():
                 return
-    except RackmillError:
-        raise
     except Exception as e:
-        kind = EngineOutOfMemory if is_out_of_memory(e) else EngineFailed
-        raise kind(f"the engine fails before any row: {type(e).__name__}: {e}") from e
+        raise as_failure(e, "the engine fails before any row") from e
     raise EngineFailed(f"the engine wrote nothing in {_MOST_STEPS} steps, before any row")

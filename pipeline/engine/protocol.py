@@ -8,6 +8,7 @@ from typing import Protocol
 
 from pipeline.budget.kv import KvLayout
 from pipeline.model.geometry import Geometry
+from pipeline.schedule.engine_model import EngineModel
 from pipeline.schedule.request import Completion, Request
 
 
@@ -46,6 +47,18 @@ class EngineFacts:
             self.max_num_batched_tokens * self.batches_in_flight,
             self.kv_dtype_bytes,
             self.hybrid,
+        )
+
+    def model(self, geometry: Geometry) -> EngineModel:
+        """Of what the engine does with requests and blocks, with nothing in it yet."""
+        return EngineModel(
+            self.layout(geometry),
+            self.num_blocks,
+            max_num_seqs=self.max_num_seqs,
+            max_num_batched_tokens=self.max_num_batched_tokens,
+            prefix_caching=self.prefix_caching,
+            dense_retention=self.dense_retention,
+            max_model_len=self.max_model_len,
         )
 
 

@@ -6,6 +6,7 @@ import re
 from enum import Enum
 
 from pipeline.budget.cards import GIB
+from pipeline.errors import EngineFailed, EngineOutOfMemory, RackmillError
 
 _NO_CONTEXT = ("is needed, which is larger than the available KV cache memory",)
 _NO_CACHE = ("is less than requested memory for kv",)
@@ -77,3 +78,11 @@ def is_out_of_memory(error: BaseException) -> bool:
             return True
         current = current.__cause__ or current.__context__
     return False
+
+
+def as_failure(error: Exception, what: str = "the engine failed") -> RackmillError:
+    """What an engine raised, as the failure of the engine that it is. ``what``: in words."""
+    if isinstance(error, RackmillError):
+        return error
+    kind = EngineOutOfMemory if is_out_of_memory(error) else EngineFailed
+    return kind(f"{what}: {type(error).__name__}: {error}")

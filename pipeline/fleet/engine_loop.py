@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from pipeline.data.answers import Answer, Answers
 from pipeline.data.results import RowResult
 from pipeline.engine.protocol import Engine
-from pipeline.engine.shortage import is_out_of_memory
-from pipeline.errors import EngineFailed, EngineOutOfMemory, RackmillError, RowError, RowErrorType
+from pipeline.engine.shortage import as_failure
+from pipeline.errors import RowError, RowErrorType
 from pipeline.fleet.answer_once import AnswerOnce, AnswerStage
 from pipeline.fleet.feeder import Feeder
 from pipeline.fleet.timeouts import Timeouts
@@ -20,7 +21,6 @@ from pipeline.fleet.work import OpenUnit, Progress, ReadyRow
 from pipeline.model.geometry import Geometry
 from pipeline.report.timeline import Interval, Timeline
 from pipeline.schedule.admission import Admission, Limits, group_of
-from pipeline.schedule.engine_model import EngineModel
 from pipeline.schedule.mirror import Mirror
 from pipeline.schedule.packer import Demand
 from pipeline.schedule.prefixes import block_keys
@@ -96,7 +96,8 @@ class EngineLoop:
         self._empty = True  # nothing is in the engine, as far as others know
         self._winding_up = False
         self._timeline = Timeline()
-        self._rows = self._failed = self._prompt_tokens = self._completion_tokens = 0
+        self._errors: Counter[str] = Counter()
+        self._rows = self._prompt_tokens = self._completion_tokens = 0
         self._first_step = self._last_step = self._last_beat = 0.0
         self._kv_use = 0.0
         self._given_up = 0
@@ -149,17 +150,22 @@ class EngineLoop:
     @property
     def rows_in_engine(self) -> list[tuple[int, int, int]]:
         """Rows (shard, first, end) that were handed to the engine and are not finished."""
-        flights = {f for i, f in list(self._flights.items()) if i not in self._requests}
-        rows = [(f.ready.unit.unit.shard, f.ready.unit.unit.start + f.ready.row) for f in flights]
+        units = [(flight.ready.unit.unit, flight.ready.row) for flight in self._begun]
+        rows = [(unit.shard, unit.start + row) for unit, row in units]
         return [(shard, row, row + 1) for shard, row in sorted(rows)]
+
+    @property
+    def _begun(self) -> set[_Flight]:
+        return {f for i, f in list(self._flights.items()) if i not in self._requests}
 
     @property
     def progress(self) -> Progress:
         """Totals up to now."""
-        stats = self._engine.stats
+        stats, blocks = self._engine.stats, self._engine.facts.num_blocks
+        held = round(stats.kv_use * blocks)
         return Progress(
             rows=self._rows,
-            failed=self._failed,
+            failed=self._errors.total(),
             prompt_tokens=self._prompt_tokens,
             completion_tokens=self._completion_tokens,
             preemptions=stats.preemptions,
@@ -167,7 +173,12 @@ class EngineLoop:
             running=stats.running,
             waiting=len(self._requests),
             given_up=self._given_up,
+            in_engine=len(self._begun),
+            errors=self._errors + Counter(self._feeder.errors),
             kv_use=stats.kv_use,
+            kv_blocks=blocks,
+            kv_held=held,
+            kv_reserved=max(0, math.ceil(self._admission.packer.peak) - held),
             first_step=self._first_step,
             last_step=self._last_step,
             timeline=self._timeline.intervals,
@@ -245,7 +256,7 @@ class EngineLoop:
                 self._receive(Completion(request.id, error=error))
                 continue
             except Exception as e:
-                raise _failure(e) from e
+                raise as_failure(e) from e
             if self._mirror is not None:
                 scored = request.score_from is not None
                 self._mirror.added(
@@ -266,7 +277,7 @@ class EngineLoop:
         try:
             completions = self._engine.step()
         except Exception as e:
-            raise _failure(e) from e
+            raise as_failure(e) from e
         seconds = time.time() - started
         self._added = 0
         begun = self._admission.begun(stats.waiting) + stats.recomputed_tokens - recomputed
@@ -367,19 +378,12 @@ class EngineLoop:
             self._given_up += 1
             return
         self._rows += 1
-        self._failed += result.error is not None
+        if result.error is not None:
+            self._errors[result.error.type.value] += 1
         self._prompt_tokens += result.prompt_tokens
         self._completion_tokens += result.completion_tokens
         if ready.unit.finish(ready.row, result):
             self._whole(ready.unit)
-
-
-def _failure(e: Exception) -> RackmillError:
-    """Whatever an engine raises, it is no more."""
-    if isinstance(e, RackmillError):
-        return e
-    kind = EngineOutOfMemory if is_out_of_memory(e) else EngineFailed
-    return kind(f"the engine failed: {type(e).__name__}: {e}")
 
 
 def _mirror(engine: Engine, geometry: Geometry) -> Mirror | None:
@@ -387,14 +391,4 @@ def _mirror(engine: Engine, geometry: Geometry) -> Mirror | None:
     facts = engine.facts
     if facts.batches_in_flight > 1 or facts.kind != "vllm":
         return None
-    return Mirror(
-        EngineModel(
-            facts.layout(geometry),
-            facts.num_blocks,
-            max_num_seqs=facts.max_num_seqs,
-            max_num_batched_tokens=facts.max_num_batched_tokens,
-            prefix_caching=facts.prefix_caching,
-            dense_retention=facts.dense_retention,
-            max_model_len=facts.max_model_len,
-        )
-    )
+    return Mirror(facts.model(geometry))

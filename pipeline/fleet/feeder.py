@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from weakref import WeakValueDictionary
 
@@ -20,6 +20,7 @@ from pipeline.fleet.work import (
     Coordination,
     GiveUpRows,
     Lease,
+    LeaseRows,
     OpenUnit,
     ReadyRow,
     Stage,
@@ -62,6 +63,7 @@ class Feeder:
         self._changed = threading.Condition()  # guards all of the above
         self._taken = self._taken_before = 0
         self._leases: dict[tuple[int, int], Lease] = {}  # of what is not begun with
+        self._errors: Counter[str] = Counter()
         self._nothing_left = False
         self._deadline: float | None = None
         self._stop = threading.Event()
@@ -98,6 +100,20 @@ class Feeder:
         with self._changed:
             opened = [one.unit for one in self._open.values() if not one.settled]
             return [*opened, *self._leased]
+
+    @property
+    def lease_rows(self) -> LeaseRows:
+        with self._changed:
+            opened = [one for one in self._open.values() if not one.settled]
+            ahead = sum(unit.rows for unit in self._leased)
+        counts = [one.counts for one in opened]
+        unfinished = ahead + sum(count.unfinished for count in counts)
+        return LeaseRows(unfinished, sum(count.finished for count in counts))
+
+    @property
+    def errors(self) -> dict[str, int]:
+        """By type, the rows that became error rows here, before any engine saw them."""
+        return dict(self._errors)
 
     @property
     def taken(self) -> int:
@@ -271,8 +287,13 @@ class Feeder:
                 else:
                     self._offer(ReadyRow(opened, row, prompt))
                     continue
-                if opened.finish(row, RowResult(error=error)):
-                    self._whole(opened)
+                self._fail(opened, row, error)
+
+    def _fail(self, opened: OpenUnit, row: int, error: RowError) -> None:
+        if row < opened.unit.rows:  # else it was given up
+            self._errors[error.type.value] += 1
+        if opened.finish(row, RowResult(error=error)):
+            self._whole(opened)
 
     def _give_up_on(self, opened: OpenUnit, lease: Lease) -> None:
         """Rows that kill engines become error rows."""
@@ -280,8 +301,8 @@ class Feeder:
         message = f"its engine died {lease.losses} times with this row: {why}"
         error = RowError(RowErrorType.ENGINE_FAILURE, message, lease.losses)
         for row, result in enumerate(list(opened.results)):
-            if result is None and opened.finish(row, RowResult(error=error)):
-                self._whole(opened)
+            if result is None:
+                self._fail(opened, row, error)
 
     def _offer(self, row: ReadyRow) -> None:
         with self._changed:

@@ -14,7 +14,16 @@ import ray
 from pipeline.data.dataset import CommitRecord
 from pipeline.data.redo import Redone
 from pipeline.engine.protocol import EngineFacts
-from pipeline.fleet.work import Lease, Orders, Progress, RowSource, Stage, active_rows
+from pipeline.fleet.meter import Meter
+from pipeline.fleet.work import (
+    Lease,
+    LeaseRows,
+    Orders,
+    Progress,
+    RowSource,
+    Stage,
+    active_rows,
+)
 from pipeline.schedule.leases import Word
 
 _PULSE_SECONDS = 1.0
@@ -25,10 +34,11 @@ class RemoteCoordination:
     """The coordinator actor, from a worker. A thread of its own says every second that the worker
     lives, while the engine loads and whatever it does, and passes on what comes back."""
 
-    def __init__(self, worker: str, actor: Any, card: str) -> None:
+    def __init__(self, worker: str, actor: Any, card: str, meter: Meter) -> None:
         self._worker = worker
         self._actor = actor
         self._card = card
+        self._meter = meter
         self._facts: EngineFacts | None = None
         self._progress = Progress()
         self._source: RowSource | None = None
@@ -42,6 +52,7 @@ class RemoteCoordination:
         """Say the last totals, and no more."""
         self._closed.set()
         self._pulse.join(_PULSE_SECONDS)
+        self._meter.close(self._progress)
         ray.get(self._actor.heartbeat.remote(self._worker, self._progress))
 
     def acquire(self) -> Lease | Word:
@@ -94,6 +105,8 @@ class RemoteCoordination:
 
     def _beat(self) -> None:
         while not self._closed.wait(_PULSE_SECONDS):
+            lease = self._source.lease_rows if self._source is not None else LeaseRows()
+            self._meter.update(self._progress, lease)
             orders: Orders = ray.get(self._tell())
             if orders.introduce:
                 self._introduce()

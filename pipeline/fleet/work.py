@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -67,11 +67,24 @@ class Progress:
     running: int = 0
     waiting: int = 0  # taken, and not begun with by the engine
     given_up: int = 0  # taken, and another worker's now
+    in_engine: int = 0  # rows that it was given and has not finished
+    errors: Mapping[str, int] = field(default_factory=dict)  # error rows by type, all of them
     kv_use: float = 0.0  # share of the engine's blocks that running requests hold, 0..1
+    kv_blocks: int = 0  # of the engine in all
+    kv_held: int = 0  # by running requests
+    kv_reserved: int = 0  # more, that the admitted ones are expected to hold at their peak
     first_step: float = 0.0
     last_step: float = 0.0
     timeline: tuple[Interval, ...] = ()
     kv_count_error: float | None = None  # most by which our count of the blocks was off, 0..1
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRows:
+    """Rows that a worker has leased and not committed: without a result, and with one."""
+
+    unfinished: int = 0
+    finished: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +135,10 @@ class RowSource(Protocol):
     @property
     def holding(self) -> list[Unit]:
         """What is leased and perhaps not committed: units, or what is left of them."""
+
+    @property
+    def lease_rows(self) -> LeaseRows:
+        """How far the rows are that are leased and not committed."""
 
     def wind_up(self, seconds: float) -> None:
         """The run is stopping: hand on no more rows. Those that were handed on may end within
@@ -206,6 +223,14 @@ class OpenUnit:
                     runs.append([row, row + 1])
         shard, start = self.unit.shard, self.unit.start
         return [(shard, start + first, start + end) for first, end in runs]
+
+    @property
+    def counts(self) -> LeaseRows:
+        """Of the rows that are to be done here."""
+        results = list(self.results)
+        missing = sum(result is None for result in results)
+        kept = sum(result is KEPT for result in results)
+        return LeaseRows(missing, len(results) - missing - kept)
 
     @property
     def whole(self) -> bool:

@@ -102,6 +102,13 @@ class Packer:
         return self.pool - self.held
 
     @property
+    def peak(self) -> float:
+        """The most blocks that all admitted requests are expected to hold at any moment to come,
+        with the deviations that caution adds."""
+        mean, variance = self._future()
+        return float((mean + self.caution.value * np.sqrt(variance)).max())
+
+    @property
     def roomy(self) -> bool:
         """Whether no request had to wait for blocks lately."""
         return self._freely >= _CALM
