@@ -31,6 +31,8 @@ class ObjectStorage:
             self._fs, self._root = fsspec.core.url_to_fs(self._address, **_options(address))
         except (ValueError, ImportError) as e:
             raise UsageError(f"output.path {address}: {e}") from e
+        # else s3fs would ask for the size before it asks for the content
+        self._at_once = {"max_concurrency": 1} if _is_s3(address) else {}
 
     def address(self, path: str = "") -> str:
         return f"{self._address}/{path}" if path else self._address
@@ -41,13 +43,13 @@ class ObjectStorage:
     def read(self, path: str) -> bytes | None:
         with _os_errors():
             try:
-                content: bytes = self._fs.cat_file(self._key(path))
+                content: bytes = self._fs.cat_file(self._key(path), **self._at_once)
                 return content
             except FileNotFoundError:
                 return None
 
     def read_many(self, paths: Sequence[str]) -> list[bytes | None]:
-        options = {"batch_size": _AT_ONCE} if self._fs.async_impl else {}
+        options = {"batch_size": _AT_ONCE, **self._at_once} if self._fs.async_impl else {}
         keys = [self._key(path) for path in paths]
         with _os_errors():
             contents = self._fs.cat_ranges(keys, None, None, on_error="return", **options)
@@ -112,6 +114,8 @@ class ObjectStorage:
                 entries: list[dict[str, Any]] = self._fs.ls(self._key(folder), detail=True)
             except FileNotFoundError:
                 return []
+            finally:  # else what others create from now on would not be there for us
+                self._fs.invalidate_cache(self._key(folder))
         named = [(str(e["name"]).rstrip("/").rsplit("/", 1)[-1], e) for e in entries]
         return [(name, e) for name, e in named if name and e["type"] == kind]
 
@@ -124,12 +128,15 @@ def _joined(folder: str, name: str) -> str:
     return f"{folder}/{name}" if folder else name
 
 
+def _is_s3(address: str) -> bool:
+    return address.partition("://")[0] in ("s3", "s3a")
+
+
 def _options(address: str) -> dict[str, Any]:
     """What a file system of this kind is opened with, over the user's settings of fsspec."""
-    protocol = address.partition("://")[0]
-    if protocol not in ("s3", "s3a"):
+    if not _is_s3(address):
         return {}
-    given = fsspec.config.conf.get(protocol, {}).get("config_kwargs", {})
+    given = fsspec.config.conf.get(address.partition("://")[0], {}).get("config_kwargs", {})
     return {"config_kwargs": {"max_pool_connections": _AT_ONCE} | given}
 
 

@@ -82,6 +82,26 @@ def test_many_files_are_read_at_once(storage: Storage) -> None:
     assert storage.read_many(paths) == [*wanted, None]
 
 
+def test_what_others_create_after_a_folder_was_listed_is_there(
+    storage: Storage, endpoint: str
+) -> None:
+    """The library remembers listings, and takes what was not in them for not there."""
+    storage.create("state/mine", b"1")
+    assert storage.names("state") == ["state/mine"]
+    s3 = pyarrow.fs.S3FileSystem(
+        endpoint_override=endpoint, access_key="test", secret_key="test", region="us-east-1"
+    )
+    root = storage.address("state").removeprefix("s3://")
+    with s3.open_output_stream(f"{root}/theirs") as file:
+        file.write(b"2")
+
+    assert storage.create("state/theirs", b"2")  # as if the answer to an earlier try was lost
+    assert storage.read("state/theirs") == b"2"
+    assert storage.read_many(["state/mine", "state/theirs"]) == [b"1", b"2"]
+    storage.publish("state/theirs", "published")
+    assert storage.read("published") == b"2"
+
+
 def test_a_second_attempt_at_a_unit_gets_the_first_ones_record(storage: Storage) -> None:
     dataset = Dataset(storage)
     first = dataset.commit(UNIT, pa.table({"a": [1, 2]}), Tally(rows=2), {})
