@@ -15,6 +15,7 @@ from pipeline.budget.cards import Card, card_from_device, cpu_card
 from pipeline.budget.kv import KvLayout
 from pipeline.budget.settings import PromptShape, choose_settings
 from pipeline.budget.weights import weight_bytes
+from pipeline.engine.guard import guard_children
 from pipeline.engine.load import load_engine
 from pipeline.engine.machine import available_memory, cores, cpu_environment, gpus
 from pipeline.engine.probe import Probe
@@ -220,6 +221,7 @@ def _main() -> None:
     def say(prefix: str, content: Any) -> None:
         print(f"\n{prefix}{json.dumps(content)}", flush=True)
 
+    guard_children()
     try:
         result = _measure(json.load(sys.stdin), lambda what, done: say(_NOTE, [what, done]))
     except RackmillError as e:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.budget.settings import PromptShape, cpu_arguments, gpu_arguments
+from pipeline.engine.guard import guard_children
 from pipeline.engine.machine import available_memory, cpu_environment, gpus
 from pipeline.errors import EngineFailed, RackmillError
 from pipeline.model.folder import ModelFolder
@@ -107,6 +108,7 @@ def _answer_twice(folder: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    guard_children()
     try:
         outcome = _answer_twice(Path(sys.argv[1]))
     except RackmillError as e:
