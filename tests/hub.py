@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -29,19 +29,23 @@ class Hub:
     """Repositories: name -> revision -> file -> content. The last revision put is ``main``.
 
     ``gated``: repositories whose files need ``token``. ``break_at``: file name -> at which bytes
-    of the file the connection breaks, one for each time it is asked for. ``lies``: file name ->
-    what is sent instead of its content. ``page``: what is sent whatever is asked for.
+    of the file the connection breaks, one for each time it is asked for. ``hold_at``: file name ->
+    after how many bytes of the file nothing more comes, though the connection stays. ``lies``: file
+    name -> what is sent instead of its content. ``page``: what is sent whatever is asked for.
     """
 
     token: str = "hf_right"
     gated: set[str] = field(default_factory=set)
     break_at: dict[str, list[int]] = field(default_factory=dict)
+    hold_at: dict[str, int] = field(default_factory=dict)
+    held: threading.Event = field(default_factory=threading.Event)  # someone waits there
     lies: dict[str, bytes] = field(default_factory=dict)
     listing_has_sizes: bool = True
     page: bytes = b""
     asked: list[Asked] = field(default_factory=list)
     _repositories: dict[str, dict[str, dict[str, bytes]]] = field(default_factory=dict)
     _main: dict[str, str] = field(default_factory=dict)
+    _over: threading.Event = field(default_factory=threading.Event)
 
     def put(self, repository: str, files: Mapping[str, bytes]) -> str:
         """Commit ``files`` to the repository's main branch; the commit's hash."""
@@ -72,9 +76,15 @@ class Hub:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._over.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+    def hold(self) -> None:
+        """Keep whoever fetches waiting."""
+        self.held.set()
+        self._over.wait()
 
     @property
     def url(self) -> str:
@@ -177,7 +187,11 @@ class _Handler(BaseHTTPRequestHandler):
             headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
         breaks = hub.break_at.get(file)
         end = breaks.pop(0) if breaks and self.command == "GET" else None
-        return self._send(status, data[start:], headers, None if end is None else end - start)
+        sent = None if end is None else end - start
+        hold = hub.hold_at.get(file) if self.command == "GET" else None
+        if hold is None or hold <= start:
+            return self._send(status, data[start:], headers, sent)
+        return self._send(status, data[start:], headers, hold - start, then=hub.hold)
 
     def _token(self) -> str:
         return self.headers.get("Authorization", "").removeprefix("Bearer ")
@@ -186,7 +200,12 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(status, b"", {"X-Error-Code": code, "X-Error-Message": code})
 
     def _send(
-        self, status: int, body: bytes, headers: Mapping[str, str], sent: int | None = None
+        self,
+        status: int,
+        body: bytes,
+        headers: Mapping[str, str],
+        sent: int | None = None,
+        then: Callable[[], None] = lambda: None,
     ) -> None:
         self.send_response(status)
         for name, value in headers.items():
@@ -196,5 +215,6 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "HEAD":
             return
         self.wfile.write(body[: len(body) if sent is None else max(0, sent)])
+        then()
         if sent is not None:  # as when a cable is pulled
             self.close_connection = True

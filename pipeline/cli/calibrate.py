@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -47,7 +46,6 @@ def calibrate_command(
     from pipeline.cli.bar import make_bar
     from pipeline.engine.calibrate import calibrate
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     _check_place(out)
     bar, task = make_bar(_err)
     said = -_EVERY_SECONDS

@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -206,6 +207,8 @@ def program() -> NoReturn:
     down: once in some hundred runs it was aborted then, after all was done and said. So what Python
     has to do at the end is done, and nothing else.
     """
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # it is heeded as Ctrl-C is
     try:
         main()
         code = 0
@@ -226,6 +229,7 @@ def _leave(code: int) -> NoReturn:
     if background is not None and background.is_starting():
         sys.stdout.flush()
         sys.stderr.flush()
+        background.end_what_starts()
         os._exit(code)
     sys.exit(code)
 

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from pipeline.cli.bar import make_bar
 from pipeline.cli.console import make_console, print_json
-from pipeline.errors import EngineFailed, RackmillError, UsageError
+from pipeline.errors import EngineFailed, Stopped, UsageError
 from pipeline.model.steps import LineSteps, Steps, progress_text
 
 model_app = typer.Typer(
@@ -222,7 +222,7 @@ def _steps() -> Iterator[Steps]:
         else:
             yield LineSteps(lambda line: _err.print(f"  {line}", markup=False))
     except KeyboardInterrupt:
-        raise RackmillError("stopped", "the same command goes on from there") from None
+        raise Stopped("stopped", "the same command goes on from there") from None
 
 
 class _BarSteps:

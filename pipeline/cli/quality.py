@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -65,7 +64,6 @@ def quality_command(
     from pipeline.fleet.quality import compare
     from pipeline.fleet.run import RunOptions
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # both stop the run the same way
     # Ray prints to stdout what it thinks of dying workers; data alone belongs there
     with contextlib.redirect_stdout(sys.stderr):
         comparison = compare(

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import threading
+import time
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
+import psutil
+
 from pipeline.fleet.ray_access import import_ray
+
+_LONGEST_END_SECONDS = 2.0
 
 
 class ClusterInBackground:
@@ -77,8 +83,22 @@ _left: list[threading.Thread] = []
 
 
 def is_starting() -> bool:
-    """Whether a Ray still starts that nobody needs any more. Its processes die with this one."""
+    """Whether a Ray still starts that nobody needs any more."""
     return any(thread.is_alive() for thread in _left)
+
+
+def end_what_starts() -> None:
+    """End such a Ray's processes. Most would die with this one; those that it has just begun with
+    would look for their parent after ten seconds only."""
+    deadline = time.monotonic() + _LONGEST_END_SECONDS
+    while time.monotonic() < deadline:
+        children = psutil.Process().children(recursive=True)
+        for child in children:
+            with suppress(psutil.Error):
+                child.kill()
+        if not children:
+            return
+        psutil.wait_procs(children, timeout=_LONGEST_END_SECONDS)
 
 
 def _import_cluster() -> Any:

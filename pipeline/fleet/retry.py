@@ -18,7 +18,7 @@ from pipeline.data.storage import open_storage
 from pipeline.errors import RowErrorType, Stopped, UsageError, did_you_mean
 from pipeline.fleet.background import ClusterInBackground
 from pipeline.fleet.ray_access import check_access
-from pipeline.fleet.run import Outcome, carry_out, conclude, muster, under_way
+from pipeline.fleet.run import Outcome, carry_out, conclude, muster, preparing, under_way
 from pipeline.fleet.stop import Stop
 from pipeline.fleet.watcher import Watcher
 from pipeline.report.summary import Summary
@@ -68,25 +68,26 @@ def _retry(
     cluster: ClusterInBackground,
     started: float,
 ) -> Summary:
-    dataset = Dataset(open_storage(output))
-    manifest = dataset.manifest()
-    if manifest is None:
-        raise UsageError(f"{output} holds no output of rackmill")
-    refuse_second(dataset.storage, watcher.note)
-    job = find_job(dataset, output, options)
-    rows = manifest.get("rows")
-    whole = make_plan(check_input(job, rows), report=watcher.note)
-    _check_whole(whole, output)
-    plan = _plan_again(whole, only)
-    assert plan.redo is not None
-    watcher.note(_what(whole, plan, only))
-    check_store(job)
-    if not plan.missing:
+    with preparing():
+        dataset = Dataset(open_storage(output))
+        manifest = dataset.manifest()
+        if manifest is None:
+            raise UsageError(f"{output} holds no output of rackmill")
+        refuse_second(dataset.storage, watcher.note)
+        job = find_job(dataset, output, options)
+        rows = manifest.get("rows")
+        whole = make_plan(check_input(job, rows), report=watcher.note)
+        _check_whole(whole, output)
+        plan = _plan_again(whole, only)
+        assert plan.redo is not None
+        watcher.note(_what(whole, plan, only))
+        check_store(job)
+        if not plan.missing:
+            dataset.recover(whole.committed.values())
+            return conclude(whole, dataset, Outcome(), started)
+        engines = muster(plan, watcher, cluster)
+        refuse_second(dataset.storage, watcher.note)  # fetching a model may have taken an hour
         dataset.recover(whole.committed.values())
-        return conclude(whole, dataset, Outcome(), started)
-    engines = muster(plan, watcher, cluster)
-    refuse_second(dataset.storage, watcher.note)  # fetching a model may have taken an hour
-    dataset.recover(whole.committed.values())
     with under_way(plan, dataset, watcher, stop) as watchers:
         try:
             outcome = carry_out(plan, engines, watchers, stop, cluster)

@@ -86,15 +86,16 @@ def _run(
     cluster: ClusterInBackground,
     started: float,
 ) -> Summary:
-    inputs = check_input(job, options.rows)
-    storage = open_storage(job.output.path)
-    _refuse_second(storage, watcher)
-    plan = make_plan(inputs, fresh=options.fresh, report=watcher.note)
-    for line in plan.changes.lines():
-        watcher.note(line)
-    engines = muster(plan, watcher, cluster)
-    _refuse_second(storage, watcher)  # fetching a model may have taken an hour
-    dataset = _claim(plan, options.fresh)
+    with preparing():
+        inputs = check_input(job, options.rows)
+        storage = open_storage(job.output.path)
+        _refuse_second(storage, watcher)
+        plan = make_plan(inputs, fresh=options.fresh, report=watcher.note)
+        for line in plan.changes.lines():
+            watcher.note(line)
+        engines = muster(plan, watcher, cluster)
+        _refuse_second(storage, watcher)  # fetching a model may have taken an hour
+        dataset = _claim(plan, options.fresh)
     if not plan.missing:
         return conclude(plan, dataset, Outcome(), started)
     with under_way(plan, dataset, watcher, stop) as watchers:
@@ -170,6 +171,18 @@ def carry_out(
     if stop.asked and not final.done:
         raise KeyboardInterrupt
     return Outcome(final, forecast)
+
+
+@contextlib.contextmanager
+def preparing() -> Iterator[None]:
+    """While the input is read and the model fetched. Raises Stopped for KeyboardInterrupt."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Stopped(
+            "stopped before any engine was started",
+            "what was fetched or converted of the model stays; the same command goes on from there",
+        ) from None
 
 
 @contextlib.contextmanager
