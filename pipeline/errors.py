@@ -4,6 +4,7 @@
     ├── UsageError                exit 2: the job file, the arguments or the input are wrong
     └── JobFailed                 exit 1: the job could not finish
         ├── Stopped               exit 130: it was asked to stop (Ctrl-C, SIGTERM, rackmill cancel)
+        ├── NoCard                exit 75: a submitted job has no card for now
         ├── AlreadyRunning        another run works on the same output
         ├── EngineFailed          an engine could not start, or died and could not be replaced
         │   ├── EngineOutOfMemory     it did not get the memory it asked for
@@ -59,6 +60,12 @@ class Stopped(JobFailed):
     """The run stopped because it was asked to; the same command goes on from there."""
 
     exit_code = 130  # what shells say of a command that Ctrl-C ended
+
+
+class NoCard(JobFailed):
+    """A submitted job has no card of the rack for now; its queue starts it again."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h
 
 
 class AlreadyRunning(JobFailed):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 from pipeline.budget.kv import KvLayout
@@ -78,6 +78,10 @@ class EngineStats:
     steps: int = 0
     sampled: Sequence[int] = ()
 
+    def clear(self) -> None:
+        for one in fields(self):
+            setattr(self, one.name, one.default)
+
 
 class Engine(Protocol):
     """Takes requests, makes progress by steps, gives completions in any order."""
@@ -96,6 +100,10 @@ class Engine(Protocol):
 
     def abort(self, request_ids: Iterable[int]) -> None:
         """Drop requests; no completion comes for them."""
+
+    def reset(self) -> None:
+        """Be as after loading: no requests, nothing in the prefix cache, statistics at zero.
+        Raises EngineFailed."""
 
     def close(self) -> None:
         """Give the device back."""

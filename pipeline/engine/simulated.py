@@ -13,6 +13,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -83,13 +84,15 @@ class SimulatedEngine:
         self._faulty: set[int] = set()
         self._layout = layout
         self._requests: dict[int, _Running] = {}
-        self._model = EngineModel(
+        self._new_model = partial(
+            EngineModel,
             layout,
             settings.num_blocks,
             max_num_seqs=max_num_seqs,
             max_num_batched_tokens=layout.chunk,
             max_model_len=max_model_len,
         )
+        self._model = self._new_model()
         self.stats = EngineStats()
         self.facts = EngineFacts(
             kind="simulated",
@@ -164,6 +167,12 @@ class SimulatedEngine:
             self._faulty.discard(request_id)
             if self._requests.pop(request_id, None) is not None:
                 self._model.abort(request_id)
+
+    def reset(self) -> None:
+        self._requests.clear()
+        self._faulty.clear()
+        self._model = self._new_model()
+        self.stats.clear()
 
     def close(self) -> None:
         self._requests.clear()

@@ -164,6 +164,12 @@ class VllmEngine:
             self._score_from.pop(request_id, None)
         self._engine.abort_request([str(i) for i in request_ids])
 
+    def reset(self) -> None:
+        self._score_from.clear()
+        if self._engine.has_unfinished_requests() or not self._engine.reset_prefix_cache():
+            raise EngineFailed("vLLM still works on requests")
+        self.stats.clear()
+
     def close(self) -> None:
         self._closed.set()
         self._engine.engine_core.shutdown()

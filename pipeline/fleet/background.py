@@ -22,8 +22,9 @@ class ClusterInBackground:
     killed when their parent ends, and to Linux that is the thread that started them.
     """
 
-    def __init__(self, address: str | None) -> None:
-        self._address = address
+    def __init__(self, address: str | None, submitted: str | None = None) -> None:
+        """``submitted``: see ``Cluster``."""
+        self._address, self._submitted = address, submitted
         self._cluster: Any = None
         self._begun = False
         self._trouble: BaseException | None = None
@@ -47,7 +48,7 @@ class ClusterInBackground:
 
     def _live(self) -> None:
         try:
-            self._cluster = _import_cluster()(self._address)
+            self._cluster = _import_cluster()(self._address, self._submitted)
         except BaseException as e:
             self._trouble = e
             return

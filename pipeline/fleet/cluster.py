@@ -18,7 +18,8 @@ from ray.exceptions import (
 
 from pipeline.engine.facts import own_facts
 from pipeline.engine.yielding import yield_children
-from pipeline.errors import JobFailed
+from pipeline.errors import JobFailed, NoCard
+from pipeline.fleet.allotment import AllottedCards, Key
 from pipeline.fleet.gcs import Gcs, HeadGone
 from pipeline.fleet.machines import MACHINE, Machine, machines
 from pipeline.fleet.placement import Placement
@@ -38,9 +39,9 @@ _QUIET = {
 class Cluster:
     """A connection to Ray: one started here and stopped with us, or one that was there."""
 
-    def __init__(self, address: str | None) -> None:
-        """Raises UsageError for an ``address`` where no Ray can be joined, JobFailed when Ray
-        cannot be started."""
+    def __init__(self, address: str | None, submitted: str | None = None) -> None:
+        """``submitted``: the name of the submitted job that this is for. Raises UsageError for an
+        ``address`` where no Ray can be joined, JobFailed when Ray cannot be started."""
         check_access(address)
         if address:
             # a rack whose head is gone is told of in our own words, and in time: Ray would end
@@ -73,6 +74,9 @@ class Cluster:
             hints = (f"or its token is another one: {TOKEN_MEND}",) if address else ()
             raise JobFailed(f"{where}: {e}", *hints) from e
         self._rack = Gcs(ray.get_runtime_context().gcs_address) if address else None
+        self.cards: AllottedCards | None = None
+        if self._rack is not None and submitted is not None:
+            self.cards = AllottedCards(self._rack, submitted)
         self._heard = time.monotonic()  # when the head last answered
         self._lost = False
         self._looking: dict[str, Any] = {}  # tasks that look around on machines nobody described
@@ -83,6 +87,20 @@ class Cluster:
     def gpus(self) -> int:
         """GPUs that Ray knows of."""
         return int(ray.cluster_resources().get("GPU", 0))
+
+    @property
+    def keeps_engines(self) -> bool:
+        """Whether engines stay loaded for the next job: where a queue of jobs has the cards."""
+        return self.cards is not None
+
+    def allotted(self) -> frozenset[Key] | None:
+        """The cards that a submitted job may use; None: all. Raises NoCard where it has none."""
+        if self.cards is None:
+            return None
+        allotment = self.cards.look()
+        if allotment is None or not allotment.cards:
+            raise NoCard("no card is this job's for now")
+        return allotment.cards
 
     @property
     def log_folder(self) -> Path:

@@ -108,6 +108,7 @@ class Coordinator:
         self._last_words: dict[str, tuple[str, tuple[Span, ...]]] = {}
         self._known: set[str] = set()  # workers that joined
         self._stop_at: float | None = None
+        self._retiring: dict[str, float] = {}  # workers, and until when each may finish rows
         self._restored = self._remembers = False
         self._awaited: set[str] = set()  # workers that have not said yet what they hold
         self._looked = self._expire_from = clock()
@@ -125,6 +126,8 @@ class Coordinator:
         """A lease for ``worker``, or why it gets none. ``holding``: what it has, if it says so."""
         if self._stop_at is not None:
             return Word.DONE if self._dispatcher.done else Word.STOP
+        if worker in self._retiring:
+            return Word.STOP
         if self._clock() < self._listen_until:
             return Word.WAIT
         if holding is not None:
@@ -186,8 +189,9 @@ class Coordinator:
         waiting = progress.waiting
         report = Reported(worker, now, progress.rows, busy, tokens, active, flying, waiting)
         requests = [r for r in self._handle(report) if isinstance(r, GiveUp)]
-        if self._stop_at is not None:
-            return Orders(stop_seconds=max(0.0, self._stop_at - now))
+        stop_at = self._retiring.get(worker) if self._stop_at is None else self._stop_at
+        if stop_at is not None:
+            return Orders(stop_seconds=max(0.0, stop_at - now))
         return Orders(
             tuple(
                 GiveUpRows(self._unit(r.span), self._units[r.span.unit].start + r.keep)
@@ -220,6 +224,11 @@ class Coordinator:
         """Grant no more. What is in flight may be finished within ``seconds``."""
         self._stop_at = self._clock() + seconds
 
+    def retire(self, worker: str, seconds: float) -> None:
+        """Grant ``worker`` no more: others need its card. What it has in flight may be finished
+        within ``seconds``."""
+        self._retiring[worker] = self._clock() + seconds
+
     def gave_up(self, worker: str, unit: Unit, stop: int) -> None:
         """Of the leased ``unit``, ``worker`` keeps the rows before ``stop`` (of the shard)."""
         for span in self._spans(unit.shard, unit.start, unit.stop):
@@ -240,6 +249,7 @@ class Coordinator:
     def worker_lost(self, worker: str, why: str, blameless: bool = False) -> Loss:
         """Lease what ``worker`` held to others. ``why``: as far as the driver knows.
         ``blameless``: it is known that no row is to blame."""
+        self._retiring.pop(worker, None)
         why, flights = self._last_words.pop(worker, (why, None))
         if blameless:
             self._handle(Left(worker))

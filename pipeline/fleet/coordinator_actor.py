@@ -71,6 +71,10 @@ class CoordinatorHandle:
         """Grant no more; what is in flight has so long."""
         _ask(self._actor.stop.remote(seconds), self._check)
 
+    def retire(self, worker: str, seconds: float) -> None:
+        """As ``Coordinator.retire``."""
+        _ask(self._actor.retire.remote(worker, seconds), self._check)
+
     def worker_lost(self, worker: str, why: str, *, blameless: bool = False) -> Loss:
         """As ``Coordinator.worker_lost``."""
         loss: Loss = _ask(self._actor.worker_lost.remote(worker, why, blameless), self._check)

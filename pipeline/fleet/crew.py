@@ -34,6 +34,11 @@ class Place:
     def key(self) -> tuple[str | None, int]:
         return self.node, self.index
 
+    @property
+    def slot(self) -> str | None:
+        """The name under which a worker there is found by the next job; None without a rack."""
+        return None if self.node is None else f"worker/{self.node}/{self.index}"
+
 
 @dataclass(frozen=True)
 class Crew:

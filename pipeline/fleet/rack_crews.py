@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.budget.cards import Card, cpu_card
 from pipeline.engine.facts import MachineFacts, own_versions, version_conflicts
-from pipeline.errors import UsageError
+from pipeline.errors import NoCard, UsageError
+from pipeline.fleet.allotment import Key
 from pipeline.fleet.crew import Crew, Place, check_wishes, meets, processor_with
 from pipeline.fleet.machines import Machine
 from pipeline.spec.job import Job
@@ -23,10 +24,13 @@ class Post:
 
 
 def posts(
-    job: Job, machines: Sequence[Machine], versions: Mapping[str, str]
+    job: Job,
+    machines: Sequence[Machine],
+    versions: Mapping[str, str],
+    allotted: Collection[Key] | None = None,
 ) -> tuple[list[Post], list[str]]:
     """All places for engines of ``job`` on ``machines``, the fastest cards first, and what is left
-    out, with the reason. ``versions``: the driver's.
+    out, with the reason. ``versions``: the driver's; ``allotted``: only these cards.
 
     Cards go before processors: those work only where no machine has a card.
     """
@@ -51,20 +55,31 @@ def posts(
     ]
     if found:
         wanted = [p for p in found if p.card is not None and meets(job.resources, p.card)]
-        return sorted(wanted, key=_speed), left_out
-    if job.resources.gpu is not None or job.resources.memory_gib is not None:
-        return [], left_out
-    return _on_processors(job, able), left_out
+        chosen = sorted(wanted, key=_speed)
+    elif job.resources.gpu is not None or job.resources.memory_gib is not None:
+        chosen = []
+    else:
+        chosen = _on_processors(job, able)
+    if allotted is not None:
+        chosen = [post for post in chosen if post.place.key in allotted]
+    return chosen, left_out
 
 
 def rack_crews(
-    job: Job, machines: Sequence[Machine], units: int, say: Callable[[str], None]
+    job: Job,
+    machines: Sequence[Machine],
+    units: int,
+    say: Callable[[str], None],
+    allotted: Collection[Key] | None = None,
 ) -> list[Crew]:
     """The engines that a run of ``job`` gets on ``machines``, at most one for each unit. What is
-    left out is said. Raises UsageError where none of them can work on it."""
-    found, left_out = posts(job, machines, own_versions())
+    left out is said. Raises UsageError where none of them can work on it, NoCard where the cards
+    that are ``allotted`` to it are gone."""
+    found, left_out = posts(job, machines, own_versions(), allotted)
     for line in left_out:
         say(line)
+    if not found and allotted is not None:
+        raise NoCard("the cards that the job had are gone")
     if not found:
         cards = [device.card for m in machines if m.facts for device in m.facts.devices]
         check_wishes(job.resources, cards)

@@ -6,11 +6,12 @@ A machine that was cut off and comes back is a new one to Ray, and so it is here
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from pipeline.engine.facts import own_versions
 from pipeline.errors import RackmillError
+from pipeline.fleet.allotment import AllottedCards, Key, Needs
 from pipeline.fleet.crew import Crew
 from pipeline.fleet.forecast import Forecaster, Placed
 from pipeline.fleet.gcs import HeadGone
@@ -29,33 +30,42 @@ class Rack(Protocol):
 @dataclass(frozen=True)
 class News:
     """``placed``: new places for engines, and what the job gets there; ``gone``: machines, by
-    Ray's number, and ``note``: what is to be said of it all."""
+    Ray's number, and ``notes``: what is to be said of it all. ``allotted``: cards that a submitted
+    job may use now (None: all); ``stop``: who wants it to stop."""
 
     placed: tuple[Placed, ...] = ()
     gone: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
+    allotted: frozenset[Key] | None = None
+    stop: str = ""
 
 
 @dataclass
 class Recruiter:
     """``crews``: those whose places are taken into account already. Where they are on cards,
-    processors are not taken for new ones, even if no card is left."""
+    processors are not taken for new ones, even if no card is left. ``cards``: those that are
+    allotted to a submitted job."""
 
     job: Job
     forecaster: Forecaster
     rack: Rack
     crews: Sequence[Crew]
+    cards: AllottedCards | None = None
+    _useless: set[Key] = field(default_factory=set)  # cards on which the job does not run
+    _allotted: frozenset[Key] | None = None
     _seen: dict[tuple[str | None, int], str] = field(default_factory=dict)  # -> host
     _said: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._seen |= {place.key: place.host for crew in self.crews for place in crew.places}
 
-    def look(self) -> News:
-        """What has changed since the last look. Nothing where the head does not answer: engines
-        go on without it for a while."""
+    def look(self, wanted: int | None = None, needs: Needs | None = None) -> News:
+        """What has changed since the last look. ``wanted``: so many more cards the job could use
+        (None: any number); ``needs``: what its queue is to know. Nothing where the head does not
+        answer: engines go on without it for a while."""
         try:
             there = self.rack.machines()
+            stop = self._look_at_cards(needs)
         except HeadGone:
             return News()
         alive = {machine.node.id for machine in there}
@@ -63,12 +73,12 @@ class Recruiter:
         for key in lost:
             del self._seen[key]
         notes = [f"{host} is gone: its rows are done by others" for host in _once(lost.values())]
-        found, left_out = posts(self.job, there, own_versions())
+        found, left_out = posts(self.job, there, own_versions(), self._allotted)
         notes += [line for line in left_out if line not in self._said]
         self._said |= set(left_out)
         if any(crew.on_cards for crew in self.crews):
             found = [post for post in found if post.card is not None and not post.card.is_cpu]
-        new = [post for post in found if post.place.key not in self._seen]
+        new = [post for post in found if post.place.key not in self._seen][:wanted]
         self._seen |= {post.place.key: post.place.host for post in new}
         placed = [one for crew in crews_of(new) if (one := self._place(crew, notes.append))]
         for one in placed:
@@ -76,13 +86,29 @@ class Recruiter:
                 engines = sum(place.host == host for place in one.crew.places)
                 notes.append(f"{host} is there: {plural(engines, 'more engine')}")
         gone = frozenset(node for node, _ in lost if node is not None)
-        return News(tuple(placed), gone, tuple(notes))
+        return News(tuple(placed), gone, tuple(notes), self._allotted, stop)
+
+    def _look_at_cards(self, needs: Needs | None) -> str:
+        """Which cards are the job's now, told by its queue, which is told what it ``needs``. Who
+        wants the job to stop. Raises HeadGone."""
+        if self.cards is None:
+            return ""
+        if needs is not None:
+            self.cards.say(replace(needs, useless=needs.useless | self._useless))
+        allotment = self.cards.look()
+        if allotment is None:
+            return ""  # the head was started again: the queue will say it
+        if not allotment.cards:
+            return allotment.why
+        self._allotted = allotment.cards
+        return ""
 
     def _place(self, crew: Crew, say: Callable[[str], None]) -> Placed | None:
         try:
             usable = self.forecaster.usable([crew], say, context=self.forecaster.request_tokens)
         except RackmillError as e:
             say(f"left out: {e.message}")
+            self._useless |= {(p.node, p.index) for p in crew.places if p.node is not None}
             return None
         return self.forecaster.forecast(usable).placed[0] if usable else None
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
 import ray
+from ray.exceptions import ActorDiedError
 
 from pipeline.data.dataset import CommitRecord
 from pipeline.data.redo import Redone
@@ -34,11 +35,20 @@ class RemoteCoordination:
     """The coordinator actor, from a worker. A thread of its own says every second that the worker
     lives, while the engine loads and whatever it does, and passes on what comes back."""
 
-    def __init__(self, worker: str, actor: Any, card: str, meter: Meter) -> None:
+    def __init__(
+        self,
+        worker: str,
+        actor: Any,
+        card: str,
+        meter: Meter,
+        orphaned: Callable[[], None] | None = None,
+    ) -> None:
+        """``orphaned`` is called when the coordinator is gone for good, and its driver with it."""
         self._worker = worker
         self._actor = actor
         self._card = card
         self._meter = meter
+        self._orphaned = orphaned
         self._facts: EngineFacts | None = None
         self._progress = Progress()
         self._source: RowSource | None = None
@@ -104,16 +114,24 @@ class RemoteCoordination:
         ray.get(self._actor.introduce.remote(self._worker, self._card, self._facts, holding))
 
     def _beat(self) -> None:
-        while not self._closed.wait(_PULSE_SECONDS):
-            lease = self._source.lease_rows if self._source is not None else LeaseRows()
-            self._meter.update(self._progress, lease)
-            orders: Orders = ray.get(self._tell())
-            if orders.introduce:
-                self._introduce()
-            if self._source is None:
-                continue  # who has no rows has nothing to give up
-            if orders.stop_seconds is not None:
-                self._source.wind_up(orders.stop_seconds)
-            for request in orders.give_up:
-                stop = self._source.give_up(request)
-                ray.get(self._actor.gave_up.remote(self._worker, request.unit, stop))
+        try:
+            while not self._closed.wait(_PULSE_SECONDS):
+                self._beat_once()
+        except ActorDiedError:
+            if self._orphaned is not None:
+                self._orphaned()
+            raise
+
+    def _beat_once(self) -> None:
+        lease = self._source.lease_rows if self._source is not None else LeaseRows()
+        self._meter.update(self._progress, lease)
+        orders: Orders = ray.get(self._tell())
+        if orders.introduce:
+            self._introduce()
+        if self._source is None:
+            return  # who has no rows has nothing to give up
+        if orders.stop_seconds is not None:
+            self._source.wind_up(orders.stop_seconds)
+        for request in orders.give_up:
+            stop = self._source.give_up(request)
+            ray.get(self._actor.gave_up.remote(self._worker, request.unit, stop))

@@ -52,11 +52,13 @@ _LOOK_SECONDS = 60.0  # for machines of a rack that have not said what they offe
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Choices of one run that are no part of the job. ``rows``: only the first so many."""
+    """Choices of one run that are no part of the job. ``rows``: only the first so many;
+    ``submitted``: the name of the job in the queue of the rack at ``address``."""
 
     rows: int | None = None
     fresh: bool = False
     address: str | None = None
+    submitted: str | None = None
 
 
 def run(
@@ -74,7 +76,7 @@ def run(
     options, watcher, stop = options or RunOptions(), watcher or Watcher(), stop or Stop()
     started = time.time()
     check_access(options.address)
-    with ClusterInBackground(options.address) as cluster:
+    with ClusterInBackground(options.address, options.submitted) as cluster:
         return _run(job, options, watcher, stop, cluster, started)
 
 
@@ -136,8 +138,9 @@ def muster(plan: Plan, watcher: Watcher, cluster: ClusterInBackground) -> Engine
         return Engines(forecaster, [])
     units = len(plan.missing)
     if cluster.joins:
-        machines = cluster.ready().machines(_LOOK_SECONDS)
-        crews = rack_crews(job, machines, units, watcher.note)
+        rack = cluster.ready()
+        machines = rack.machines(_LOOK_SECONDS)
+        crews = rack_crews(job, machines, units, watcher.note, rack.allotted())
     else:
         crews = local_crews(job, units)
     shortest = job.engine.max_model_len or _SHORTEST_REQUEST
@@ -165,7 +168,7 @@ def carry_out(
     ready = cluster.ready()
     recruiter = None
     if cluster.joins:
-        recruiter = Recruiter(plan.job, forecaster, ready, engines.crews)
+        recruiter = Recruiter(plan.job, forecaster, ready, engines.crews, ready.cards)
     with stop.being_heeded():
         final = work_through(plan, forecast, ready, watcher, known, stop, recruiter)
     if stop.asked and not final.done:

@@ -15,12 +15,13 @@ class Seat:
     """One card's place. ``failures``: engines lost one after the other without any progress;
     ``barren``: those in a row that finished no row at all; ``aside``: of what the last one died,
     where the job goes on without the card; ``node``: the machine of a rack that it is on, and
-    ``away``: that is gone."""
+    ``away``: that is gone; ``withdrawn``: the card is another job's for now."""
 
     number: int
     card: str
     node: str | None = None
     away: bool = False
+    withdrawn: bool = False
     lives: int = 0  # engines that it had
     failures: int = 0
     barren: int = 0
@@ -53,6 +54,15 @@ class Seats:
         for seat in self._seats:
             seat.away = seat.away or seat.node in nodes
 
+    def withdraw(self, number: int, withdrawn: bool) -> None:
+        """Whether the card is another job's for now."""
+        self._seats[number].withdrawn = withdrawn
+
+    @property
+    def withdrawn(self) -> bool:
+        """Whether any card that was this job's may be given back to it."""
+        return any(seat.withdrawn and not seat.finished for seat in self.left)
+
     def postpone(self, number: int, now: float, seconds: float) -> None:
         """Its card is not free: nobody is to blame, and it is tried again."""
         seat = self._seats[number]
@@ -73,7 +83,7 @@ class Seats:
 
     @property
     def _empty(self) -> list[Seat]:
-        return [s for s in self.left if not s.taken and not s.finished]
+        return [s for s in self.left if not (s.taken or s.finished or s.withdrawn)]
 
     @property
     def left(self) -> list[Seat]:

@@ -29,12 +29,13 @@ def work(
     load_engine: Callable[[], Engine],
     on_ready: Callable[[EngineFacts], None] = lambda facts: None,
     on_hang: Callable[[str, Rows], None] | None = None,
+    keep: Callable[[Engine], None] | None = None,
 ) -> Progress:
     """Work on leases until the coordinator says that all is done.
 
     ``on_hang`` is called, from a thread of its own, with what took too long and the rows (shard,
     first, end) that the engine has; it should end the process, for nothing else ends an engine
-    that hangs.
+    that hangs. ``keep`` takes the engine where all went well; else it is closed.
 
     Threads share a unit's way: the feeder reads and tokenizes (from the start, while the engine
     loads), one looks up answers that other workers have kept, this one admits and steps, the
@@ -98,6 +99,9 @@ def work(
         watchdog.rest()
         writer.finish()
         coordination.heartbeat(loop.progress)
+        if keep is not None:
+            keep(engine)
+            engine = None
         return loop.progress
     except EngineFailed as e:
         coordination.engine_failed(e.message, rows_in_engine())

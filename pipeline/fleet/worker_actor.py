@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
@@ -11,9 +15,11 @@ from ray.exceptions import RayError, RayTaskError
 
 from pipeline.engine.facts import own_facts
 from pipeline.engine.guard import guard_children
+from pipeline.engine.kept import EngineSetup
 from pipeline.engine.load import load_engine
+from pipeline.engine.protocol import Engine
 from pipeline.engine.yielding import compute_in_this_thread
-from pipeline.errors import RackmillError
+from pipeline.errors import EngineFailed, RackmillError
 from pipeline.fleet.at_home import at_home
 from pipeline.fleet.coordinator_actor import CoordinatorHandle
 from pipeline.fleet.crew import own_card
@@ -25,6 +31,49 @@ from pipeline.fleet.work import Progress, WorkerSpec
 from pipeline.fleet.worker import work
 
 _WAKE_SECONDS = 0.2
+_ANSWER_SECONDS = 1.0  # who does not answer within it is at work
+_BETWEEN_JOBS_SECONDS = 600.0
+_NO_ENGINE_SECONDS = 10.0  # for the driver to hear why, or to come with a job
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """Where an engine stays loaded after the job: the next one finds it by ``slot``, and what it
+    was loaded with by ``setup``."""
+
+    slot: str
+    setup: EngineSetup
+
+
+class EarlierWorker:
+    """A worker of an earlier job, with the engine that it has kept."""
+
+    def __init__(self, actor: Any) -> None:
+        self.actor = actor
+        kept = actor.kept.remote()
+        try:
+            ready = ray.wait([kept], timeout=_ANSWER_SECONDS)[0]
+            self._setup: EngineSetup | None = ray.get(kept) if ready else None
+            self.busy = not ready
+        except RayError:
+            self._setup, self.busy = None, True  # it ends just now
+
+    def serves(self, setup: EngineSetup) -> bool:
+        """Whether its engine is one with which a job that needs ``setup`` could go on."""
+        return self._setup is not None and self._setup.serves(setup)
+
+    def kill(self) -> None:
+        ray.kill(self.actor)
+
+
+def find_worker(slot: str | None) -> EarlierWorker | None:
+    """Who has the place of a rack that ``slot`` names; None: nobody who would keep an engine."""
+    if slot is None:
+        return None
+    try:
+        return EarlierWorker(ray.get_actor(slot))
+    except ValueError:
+        return None
 
 
 class WorkerHandle:
@@ -37,15 +86,24 @@ class WorkerHandle:
         spec: WorkerSpec,
         coordinator: CoordinatorHandle,
         placement: Placement,
+        keeping: Keeping | None = None,
+        earlier: EarlierWorker | None = None,
     ) -> None:
-        """``card``: that it is to get, as far as Ray can be told."""
+        """``card``: that it is to get, as far as Ray can be told. ``keeping``: its engine stays
+        loaded after the job; ``earlier``: who is to do the work, with an engine that was kept."""
         self.name = name
-        actor = _WorkerActor.options(  # type: ignore[attr-defined]
-            **placement.options, runtime_env={"env_vars": dict(placement.environment)}
-        )
-        self._actor = actor.remote()
+        if earlier is not None:
+            self._actor = earlier.actor
+        else:
+            kept = {} if keeping is None else {"name": keeping.slot, "lifetime": "detached"}
+            self._actor = _WorkerActor.options(  # type: ignore[attr-defined]
+                **placement.options,
+                **kept,
+                runtime_env={"env_vars": dict(placement.environment)},
+            ).remote(keeping is not None)
+        setup = None if keeping is None else keeping.setup
         self._here = self._actor.is_here.remote()
-        self._work = self._actor.work.remote(name, card, spec, coordinator.actor)
+        self._work = self._actor.work.remote(name, card, spec, coordinator.actor, setup)
 
     @property
     def began(self) -> bool:
@@ -89,25 +147,75 @@ def wait_for_any(
             return
 
 
+def _end_at_once() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 @ray.remote(max_restarts=0)
 class _WorkerActor:
+    """Works for one job; or, where engines are kept, for one after the other, as long as none
+    fails. Then it belongs to no driver: without a job it ends by itself after a while."""
+
+    def __init__(self, keeps: bool) -> None:
+        guard_children()
+        self._keeps = keeps
+        self._engine: Engine | None = None
+        self._setup: EngineSetup | None = None
+        self._idle_since: float | None = time.monotonic()
+        if keeps:
+            threading.Thread(target=self._end_when_idle, daemon=True).start()
+
     def is_here(self) -> None:
         """Answers when it is."""
 
-    def work(self, name: str, card: str, spec: WorkerSpec, coordinator: Any) -> Progress:
-        compute_in_this_thread()
-        guard_children()
-        card = own_card(spec.engine_arguments, card)
-        meter = Meter(labels(spec.job.name, name, card, own_facts().host))
-        remote = RemoteCoordination(name, coordinator, card, meter)
+    def kept(self) -> EngineSetup | None:
+        """What the engine was loaded with that waits for a job."""
+        return self._setup if self._engine is not None else None
+
+    def work(
+        self, name: str, card: str, spec: WorkerSpec, coordinator: Any, setup: EngineSetup | None
+    ) -> Progress:
+        self._idle_since = None
+        engine, self._engine = self._engine, None
         try:
-            spec = at_home(spec, remote.note)
-            return work(
-                spec,
-                remote,
-                lambda: load_engine(spec.job, spec.engine_arguments[card], spec.model, remote.note),
-                remote.engine_ready,
-                remote.hang,
-            )
+            compute_in_this_thread()
+            card = own_card(spec.engine_arguments, card)
+            arguments = spec.engine_arguments[card]
+            if engine is None and setup is not None:
+                self._setup = replace(setup, arguments=arguments)
+            meter = Meter(labels(spec.job.name, name, card, own_facts().host))
+            # without its driver it is of no use, whatever its engine is at
+            orphaned = _end_at_once if self._keeps else None
+            remote = RemoteCoordination(name, coordinator, card, meter, orphaned)
+            try:
+                spec = at_home(spec, remote.note)
+                return work(
+                    spec,
+                    remote,
+                    lambda: engine or load_engine(spec.job, arguments, spec.model, remote.note),
+                    remote.engine_ready,
+                    remote.hang,
+                    self._keep if self._keeps else None,
+                )
+            finally:
+                remote.close()
         finally:
-            remote.close()
+            self._idle_since = time.monotonic()
+
+    def _keep(self, engine: Engine) -> None:
+        try:
+            engine.reset()
+        except EngineFailed:
+            engine.close()
+        else:
+            self._engine = engine
+
+    def _end_when_idle(self) -> None:
+        while True:
+            time.sleep(_WAKE_SECONDS)
+            since = self._idle_since
+            if since is None:
+                continue
+            kept = self._engine is not None
+            if time.monotonic() - since > (_BETWEEN_JOBS_SECONDS if kept else _NO_ENGINE_SECONDS):
+                os._exit(0)

@@ -1,0 +1,57 @@
+"""Engines that stay loaded after a job, for the next one with the same model. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.engine.rehearsal import SEAT
+from pipeline.spec.job import Job
+
+# arguments of which an engine may have more than the next job asks for
+_LIMITS = ("max_model_len", "max_num_seqs", "max_num_batched_tokens", "kv_cache_memory_bytes")
+
+
+@dataclass(frozen=True)
+class EngineSetup:
+    """What an engine was loaded with, or is to be. ``identity``: of all that has to be the same,
+    and is no engine argument; ``given``: the arguments on which the job itself insists."""
+
+    identity: str
+    arguments: Mapping[str, Any]
+    given: frozenset[str] = frozenset()
+
+    def serves(self, wanted: EngineSetup) -> bool:
+        """Whether an engine with this setup does what one with the ``wanted`` setup would."""
+        names = self.arguments.keys() | wanted.arguments.keys()
+        return self.identity == wanted.identity and all(
+            self._is_enough(name, wanted) for name in names
+        )
+
+    def _is_enough(self, name: str, wanted: EngineSetup) -> bool:
+        has, asked = self.arguments.get(name), wanted.arguments.get(name)
+        if has == asked:
+            return True
+        if name not in _LIMITS or name in wanted.given:
+            return False
+        return isinstance(has, int) and isinstance(asked, int) and 0 < asked < has
+
+
+def engine_setup(
+    job: Job, model_hash: str, environment: Mapping[str, str], arguments: Mapping[str, Any]
+) -> EngineSetup:
+    """For an engine of ``job`` in a process with ``environment``."""
+    content = {
+        "kind": job.engine.kind,
+        "simulated": job.engine.simulated.model_dump(mode="json"),
+        "model": model_hash,
+        "environment": {k: v for k, v in environment.items() if k != SEAT},
+        "scores": job.score is not None,
+        # vLLM reads from its configuration which backend is to hold answers to it
+        "schema": job.label.json_schema if job.label else None,
+    }
+    identity = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return EngineSetup(identity, dict(arguments), frozenset(job.engine.vllm_arguments()))
