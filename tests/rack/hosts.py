@@ -26,6 +26,7 @@ from tests.processes import Finished, Started
 _NET = "10.77.{}.{}"
 # a mount and a host name that nobody else sees, then the command
 _ENTER = 'mkdir -p /tmp/ray && mount --bind "$0" /tmp/ray && hostname "$1" && shift && exec "$@"'
+_FETCH = "import sys, httpx; print(httpx.get(sys.argv[1], timeout=10).text)"
 RACKMILL = [sys.executable, "-m", "pipeline.cli.main"]
 
 
@@ -71,6 +72,11 @@ class Host:
     def rackmill(self, *arguments: str, cards: str | None = None, **changed: str) -> Finished:
         """The same, and wait for its end."""
         return self.start(*arguments, cards=cards, **changed).wait()
+
+    def fetch(self, address: str) -> str:
+        """What an address of HTTP says, asked there. Empty if nobody answers."""
+        command = self._entered([sys.executable, "-c", _FETCH, address])
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
     def cut_off(self) -> None:
         """Nobody reaches it, and it reaches nobody."""

@@ -93,6 +93,13 @@ class TestAdmission:
 
         assert fill(careful, 64) < fill(bold, 64)
 
+    def test_the_peak_is_what_the_last_one_was_admitted_with(self) -> None:
+        made = packer(3000, seen=60)
+        assert made.peak == 0
+        fill(made, 64)
+
+        assert made.held < made.peak <= made.pool
+
     def test_a_request_that_never_fits_is_known(self) -> None:
         made = packer(50)
 
