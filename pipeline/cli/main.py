@@ -18,6 +18,14 @@ from pipeline.cli.cancel import cancel_command
 from pipeline.cli.clean import clean_command
 from pipeline.cli.console import make_console, prepare_streams, print_json
 from pipeline.cli.fit import fit_command
+from pipeline.cli.jobs import (
+    drive_command,
+    jobs_command,
+    logs_command,
+    stop_command,
+    submit_command,
+    watch_command,
+)
 from pipeline.cli.model import model_app
 from pipeline.cli.quality import quality_command
 from pipeline.cli.rack import rack_address, rack_app
@@ -44,6 +52,12 @@ app.add_typer(model_app)
 app.add_typer(rack_app)
 app.add_typer(schedule_app)
 app.command("scheduler")(scheduler_command)
+app.command("submit")(submit_command)
+app.command("jobs")(jobs_command)
+app.command("watch")(watch_command)
+app.command("logs")(logs_command)
+app.command("stop")(stop_command)
+app.command("drive", hidden=True)(drive_command)
 app.command("fit")(fit_command)
 app.command("quality")(quality_command)
 app.command("simulate")(simulate_command)
@@ -90,7 +104,7 @@ def run_command(
     from pipeline.fleet.run import RunOptions, run
     from pipeline.fleet.stop import Stop
 
-    loaded = _load(job, settings, output=output, workers=workers)
+    loaded = load_with(job, settings, output=output, workers=workers)
     address = rack_address(address) if address == "auto" else address
     watcher, stop = make_watcher(_err), Stop()
     # Ray prints to stdout what it thinks of dying workers; data alone belongs there
@@ -132,7 +146,7 @@ def plan_command(
     from pipeline.fleet.forecast import Forecaster, Prices
     from pipeline.report.profile import load_profile
 
-    loaded = _load(job, settings, output=output, workers=workers)
+    loaded = load_with(job, settings, output=output, workers=workers)
     asked = asked_crews(gpus) if gpus else None
     plan = make_plan(check_input(loaded, rows), fresh=fresh, report=_note, fetch=False)
     forecast, fits = None, []
@@ -162,9 +176,10 @@ def doctor_command(as_json: Json = False) -> None:
     raise typer.Exit(0 if all(f.ok for f in findings) else 1)
 
 
-def _load(
+def load_with(
     path: Path, settings: list[str] | None, *, output: str | None, workers: int | None = None
 ) -> Job:
+    """The job of a file, with what the command line says of it."""
     lines = list(settings or [])
     if output is not None:
         lines.append(f"output.path={json.dumps(output)}")

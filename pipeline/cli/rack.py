@@ -38,9 +38,16 @@ def start_command(
     dashboard_host: Annotated[
         str, typer.Option(metavar="IP", help="On which Ray's dashboard listens.")
     ] = "127.0.0.1",
+    turn: Annotated[
+        float,
+        typer.Option(
+            min=1, metavar="SECONDS", help="Jobs keep cards so long while others wait for some."
+        ),
+    ] = 600,
     foreground: Foreground = False,
 ) -> None:
-    """Make this machine the head of a new rack: Ray, with a token that all others need."""
+    """Make this machine the head of a new rack: Ray, with a token that all others need, and the
+    queue of submitted jobs."""
     from pipeline.fleet.ray_access import own_token, token_file
     from pipeline.rack.start import head_node, keep_in_background, keep_until_told
 
@@ -52,12 +59,13 @@ def start_command(
     known = own_token() is not None
     node = head_node(port, host, dashboard_host)
     if foreground:
-        keep_until_told(node, _say)
+        from pipeline.queue.start import keep_queue
+
+        keep_until_told(node, _say, lambda stop: keep_queue(node, turn, _say, stop))
         return
     given = ["--host", host] if host else []
-    record = keep_in_background(
-        ["start", "--head", "--port", str(port), "--dashboard-host", dashboard_host, *given]
-    )
+    given += ["--port", str(port), "--dashboard-host", dashboard_host, "--turn", str(turn)]
+    record = keep_in_background(["start", "--head", *given])
     console = make_console(stderr=True)
     for line in (
         f"this machine is the head of a rack: {record.address}",
@@ -69,6 +77,7 @@ def start_command(
         f"  dashboard  http://{dashboard_host}:{node.dashboard_port}"
         + (" (from this machine only)" if dashboard_host.startswith("127.") else ""),
         "  see it     rackmill rack show",
+        f"  use it     rackmill submit JOB.yaml, also from elsewhere: --address {record.address}",
     ):
         console.print(line, markup=False, soft_wrap=True)
 

@@ -14,11 +14,11 @@ from typing import TextIO
 
 from pipeline.clock.ledger import Run, RunState, Schedule
 from pipeline.clock.service import Ended
+from pipeline.errors import reason_in
 
 _STOP_SECONDS = 120.0  # a run's own grace is shorter
 _PR_SET_PDEATHSIG = 1
 _FINISHED = (0, 3)
-_LAST_LINES = 3
 _LOOK_SECONDS = 0.2
 
 
@@ -83,9 +83,7 @@ class RunProcess:
 
     def _last_words(self, code: int) -> str:
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
-        at = max((n for n, line in enumerate(lines) if line.startswith("error:")), default=None)
-        said = lines[at : at + _LAST_LINES] if at is not None else lines[-1:]
-        return " · ".join(line.strip() for line in said) or f"exit code {code}"
+        return reason_in(lines) or f"exit code {code}"
 
 
 def end_with(parent: int) -> None:

@@ -65,6 +65,7 @@ class RunRecord:
     rows_done: int = 0
     rows_per_second: float | None = None
     seconds_left: float | None = None
+    failed: int = 0  # rows that this run made error rows
     engines: int = 0  # that are loaded
     grace_seconds: float = 0.0  # for what is in flight when the run is asked to stop
     message: str = ""

@@ -104,6 +104,7 @@ class Heart(Watcher):
             rows_done=done,
             rows_per_second=round(pace.rows_per_second, 3),
             seconds_left=None if left is None else round(left, 1),
+            failed=sum(worker.failed for worker in snapshot.workers.values()),
             engines=len(snapshot.engines),
         )
 

@@ -57,8 +57,7 @@ class AllottedCards:
 
     def look(self) -> Allotment | None:
         """None where nothing is said."""
-        content = self._gcs.get(_ALLOTTED + self._job)
-        return None if content is None else Allotment.decode(content)
+        return allotted_to(self._gcs, self._job)
 
     def say(self, needs: Needs) -> None:
         if needs != self._said:
@@ -69,6 +68,12 @@ class AllottedCards:
 def allot(gcs: Gcs, job: str, allotment: Allotment) -> None:
     """From the queue: tell the job's driver."""
     gcs.put(_ALLOTTED + job, allotment.encode())
+
+
+def allotted_to(gcs: Gcs, job: str) -> Allotment | None:
+    """What the job's driver was told last, by whichever queue."""
+    content = gcs.get(_ALLOTTED + job)
+    return None if content is None else Allotment.decode(content)
 
 
 def needs_of(gcs: Gcs, jobs: Iterable[str]) -> dict[str, Needs]:

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from pipeline.data.alive import refuse_second
 from pipeline.data.answer_store import check_store
@@ -42,8 +43,9 @@ from pipeline.fleet.watcher import Watcher, Watchers
 from pipeline.report.profile import load_profile
 from pipeline.report.report import write_report
 from pipeline.report.summary import Foretold, Summary, Work, summarize
+from pipeline.spec.deadline import deadline_at
 from pipeline.spec.job import Job
-from pipeline.units import count, plural
+from pipeline.units import count, duration, plural
 
 _REPORTED_ROWS = 10
 _SHORTEST_REQUEST = 16  # tokens
@@ -169,11 +171,24 @@ def carry_out(
     recruiter = None
     if cluster.joins:
         recruiter = Recruiter(plan.job, forecaster, ready, engines.crews, ready.cards)
+    deadline = _deadline(plan.job, forecast, watcher)
     with stop.being_heeded():
-        final = work_through(plan, forecast, ready, watcher, known, stop, recruiter)
+        final = work_through(plan, forecast, ready, watcher, known, stop, recruiter, deadline)
     if stop.asked and not final.done:
         raise KeyboardInterrupt
     return Outcome(final, forecast)
+
+
+def _deadline(job: Job, forecast: Forecast, watcher: Watcher) -> datetime | None:
+    """When the run has to be done. Where it will hardly be, that is said."""
+    if job.resources.deadline is None:
+        return None
+    now = datetime.now(UTC)
+    deadline = deadline_at(job.resources.deadline, now)
+    late = forecast.prediction.seconds - (deadline - now).total_seconds()
+    if late > 0:
+        watcher.note(f"the deadline will be missed by about {duration(late)}: {deadline:%c %Z}")
+    return deadline
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,11 @@ def work_through(
     expected_tokens: float | None,
     stop: Stop,
     recruiter: Recruiter | None = None,
+    deadline: datetime | None = None,
 ) -> Snapshot:
     """Run workers until every unit is committed, or ``stop`` is asked and what is in flight then
     is done. ``expected_tokens``: of an answer, if known; ``recruiter``: looks who comes to a rack
-    meanwhile, and who goes."""
+    meanwhile, and who goes; ``deadline``: when the run is stopped."""
     from pipeline.fleet.coordinator_actor import CoordinatorHandle
     from pipeline.fleet.worker_actor import wait_for_any
 
@@ -75,6 +77,8 @@ def work_through(
     try:
         while crew.at_work or (crew.may_work and not leave.begun):
             wait_for_any(crew.workers, _POLL_SECONDS, lambda: leave.wanted)
+            if deadline is not None and datetime.now(UTC) > deadline:
+                stop.ask(by="its deadline")
             cluster.check_head()
             snapshot = coordinator.snapshot([worker.name for worker in crew.workers])
             watcher.progress(snapshot, plan)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import JobFailed
+from pipeline.errors import JobFailed, reason_in
 from pipeline.fleet.ray_access import import_ray, prepare_access
 
 _LOGS = "session_*/logs/job-driver-{}.log"
@@ -95,3 +95,10 @@ def log_of(submission: str) -> Path | None:
 
     found = sorted(Path(get_default_ray_temp_dir()).glob(_LOGS.format(submission)))
     return found[-1] if found else None
+
+
+def last_words(submission: str) -> str:
+    """Why a driver ended, as it said itself."""
+    log = log_of(submission)
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log else []
+    return reason_in(lines) or "its driver said nothing"

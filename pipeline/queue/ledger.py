@@ -153,7 +153,8 @@ class QueueLedger:
 
     def start(self, job: SubmittedJob, now: float) -> SubmittedJob:
         """A driver is about to be started for it."""
-        self._set(job, state=JobState.RUNNING, drivers=job.drivers + 1, began=job.began or now)
+        began = job.began or now
+        self._set(job, state=JobState.RUNNING, drivers=job.drivers + 1, began=began, message="")
         return self.job(job.id)
 
     def back(self, job: SubmittedJob, message: str, *, crashed: bool = False) -> None:

@@ -48,6 +48,12 @@ class RayNode:
     cards: int = 0
 
     @property
+    def dashboard(self) -> str:
+        """Where the head's own processes reach Ray's job submission."""
+        host = "127.0.0.1" if self.dashboard_host == "0.0.0.0" else self.dashboard_host
+        return f"http://{host}:{self.dashboard_port}"
+
+    @property
     def address(self) -> str:
         """Of the rack's head."""
         return self.head or f"{self.host}:{self.port}"

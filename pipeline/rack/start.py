@@ -21,7 +21,7 @@ from pipeline.fleet.gcs import Gcs
 from pipeline.fleet.machines import MACHINE, Machine, machines
 from pipeline.fleet.ray_access import own_token, token_file
 from pipeline.rack.keeper import Keeper, taken_ports
-from pipeline.rack.ray_node import HEAD_PORT, RayNode
+from pipeline.rack.ray_node import DASHBOARD_PORT, HEAD_PORT, RayNode
 from pipeline.rack.record import (
     RackRecord,
     forget_record,
@@ -46,7 +46,12 @@ def head_node(port: int, host: str | None, dashboard_host: str) -> RayNode:
         )
     make_token()
     return RayNode(
-        _name(), host or own_address(), port=port, dashboard_host=dashboard_host, cards=_cards()
+        _name(),
+        host or own_address(),
+        port=port,
+        dashboard_host=dashboard_host,
+        dashboard_port=_free_port(DASHBOARD_PORT),
+        cards=_cards(),
     )
 
 
@@ -77,14 +82,20 @@ def check_versions(found: list[Machine]) -> None:
         )
 
 
-def keep_until_told(node: RayNode, say: Callable[[str], None]) -> None:
-    """Be part of the rack until SIGTERM or Ctrl-C."""
+def keep_until_told(
+    node: RayNode,
+    say: Callable[[str], None],
+    beside: Callable[[threading.Event], None] = lambda stop: None,
+) -> None:
+    """Be part of the rack until SIGTERM or Ctrl-C. ``beside`` runs in a thread of its own until
+    the event that it gets is set."""
     stop = threading.Event()
     for sign in (signal.SIGTERM, signal.SIGINT):
         signal.signal(sign, lambda *_: stop.set())
     folder = record_file().parent
     folder.mkdir(parents=True, exist_ok=True)
     write_record(own_record(node.address, node.host, node.name, is_head=node.head is None))
+    threading.Thread(target=beside, args=(stop,), daemon=True).start()
     try:
         Keeper(node, folder / "ray.log", say).keep(stop)
     finally:
@@ -164,6 +175,11 @@ def _refuse_second() -> None:
             f"this machine is {place} the rack of {record.address} already",
             "to leave it: rackmill rack stop",
         )
+
+
+def _free_port(first: int) -> int:
+    """The first one from ``first`` on that nothing on this machine listens on."""
+    return next(port for port in range(first, first + 1000) if not taken_ports([port]))
 
 
 def _name() -> str:

@@ -11,12 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
-Card = Hashable
+C = TypeVar("C", bound=Hashable)  # a card, however it is named
 
 
 @dataclass(frozen=True)
-class Claim:
+class Claim(Generic[C]):
     """What one job could use. Times in seconds on one clock.
 
     ``cards``: those on which it could run, the best first; ``most``: so many at once; ``holds``:
@@ -27,19 +28,19 @@ class Claim:
     job: str
     priority: int
     submitted: float
-    cards: Sequence[Card]
+    cards: Sequence[C]
     most: int | None = None
-    holds: frozenset[Card] = frozenset()
+    holds: frozenset[C] = frozenset()
     since: float | None = None
     waits_since: float = 0.0
     deadline: float = math.inf
 
 
 def share_out(
-    claims: Sequence[Claim], now: float, turn_seconds: float
-) -> dict[str, tuple[Card, ...]]:
+    claims: Sequence[Claim[C]], now: float, turn_seconds: float
+) -> dict[str, tuple[C, ...]]:
     """The cards of each job, by its name: every card is one job's at most."""
-    given: dict[str, list[Card]] = {claim.job: [] for claim in claims}
+    given: dict[str, list[C]] = {claim.job: [] for claim in claims}
     free = {card for claim in claims for card in claim.cards}
     held = {card: claim.job for claim in claims for card in claim.holds}
     for priority in sorted({claim.priority for claim in claims}, reverse=True):
@@ -61,18 +62,18 @@ def share_out(
     return {job: tuple(cards) for job, cards in given.items()}
 
 
-def _first_deal(claim: Claim, now: float, turn_seconds: float) -> tuple[int, float, float]:
+def _first_deal(claim: Claim[C], now: float, turn_seconds: float) -> tuple[int, float, float]:
     """Those whose turn it is keep a card; then comes who waits; then those who had their turn."""
     if claim.since is None:
         return 1, claim.deadline, claim.waits_since
     over = now - claim.since >= turn_seconds
-    return (2 if over else 0), claim.deadline, claim.since if over else claim.submitted
+    return (2 if over else 0), claim.deadline, -claim.since if over else claim.submitted
 
 
-def _best(claim: Claim, free: Collection[Card], held: Mapping[Card, str]) -> Card | None:
+def _best(claim: Claim[C], free: Collection[C], held: Mapping[C, str]) -> C | None:
     """Its own first, since an engine is loaded there; then one that nobody has."""
 
-    def rank(card: Card) -> int:
+    def rank(card: C) -> int:
         return 0 if card in claim.holds else 1 if card not in held else 2
 
     return min((card for card in claim.cards if card in free), key=rank, default=None)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Discriminator,
     Field,
     Tag,
@@ -16,6 +17,7 @@ from pydantic import (
 
 from pipeline.spec.address import check_address
 from pipeline.spec.answer_shape import check_regex, check_schema_size
+from pipeline.spec.deadline import check_deadline
 from pipeline.spec.sampling import Sampling
 from pipeline.spec.schedule import Schedule
 from pipeline.spec.section import Section
@@ -262,12 +264,14 @@ class Resources(Section):
     """``workers``: engines to run at once; auto is one per GPU, or one without a GPU.
 
     ``gpu``: only such cards (one or several of ``rackmill fit``'s names); ``memory_gib``: only
-    cards with so much. None: any.
+    cards with so much. None: any. ``deadline``: a time with its zone, or a duration from the start
+    (or submission) on ("8h"): then the job is stopped, and what is committed stays.
     """
 
     workers: int | Literal["auto"] = "auto"
     gpu: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     memory_gib: Annotated[float, Field(gt=0, le=1 << 20)] | None = None
+    deadline: Annotated[str, BeforeValidator(check_deadline)] | None = None
 
     @field_validator("gpu", mode="before")
     @classmethod

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.schedule.shares import Card, Claim, share_out
+from pipeline.schedule.shares import Claim, share_out
 
 _TURN = 600.0
 
 
-def claim(job: str, cards: Sequence[Card] = "abcd", **given: object) -> Claim:
+def claim(job: str, cards: Sequence[object] = "abcd", **given: object) -> Claim:
     return Claim(job, **({"priority": 0, "submitted": 0.0, "cards": cards} | given))  # type: ignore[arg-type]
 
 

@@ -1,0 +1,136 @@
+"""What the queue answers to whoever asks: a job is submitted, shown, stopped, its log is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pipeline.engine.facts import own_versions
+from pipeline.errors import UsageError
+from pipeline.queue.courses import Courses
+from pipeline.queue.drivers import log_of
+from pipeline.queue.ledger import JobState, QueueLedger, SubmittedJob
+from pipeline.spec.deadline import deadline_at
+from pipeline.spec.job import Job
+from pipeline.spec.load import job_from
+
+_LOG_BYTES = 64 << 10
+_MOST_ENDED = 200  # jobs that are listed
+
+
+class Answers:
+    """``now``: epoch seconds."""
+
+    def __init__(self, ledger: QueueLedger, courses: Courses, now: Callable[[], float]) -> None:
+        self._ledger, self._courses, self._now = ledger, courses, now
+
+    def __call__(self, what: str, about: Mapping[str, Any]) -> dict[str, Any]:
+        """Raises UsageError, KeyError for what is no question."""
+        answers: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
+            "submit": self._submit,
+            "jobs": lambda _: self._jobs(),
+            "job": self._job,
+            "stop": self._stop,
+            "log": self._log,
+        }
+        return answers[what](about)
+
+    def _submit(self, about: Mapping[str, Any]) -> dict[str, Any]:
+        theirs, mine = about["rackmill"], own_versions().get("rackmill")
+        if theirs != mine:
+            raise UsageError(
+                f"rackmill {theirs} submits to a rack of rackmill {mine}",
+                "the same version is needed on both: git pull && ./infra/setup",
+            )
+        job = job_from(about["content"])
+        _check_seen(job)
+        now = self._now()
+        deadline = None
+        if job.resources.deadline is not None:
+            deadline = deadline_at(job.resources.deadline, datetime.fromtimestamp(now, UTC))
+        self._ledger.add(
+            SubmittedJob(
+                id=about["id"],
+                name=about["name"],
+                priority=int(about["priority"]),
+                content=about["content"],
+                output=job.output.path,
+                rows=about["rows"],
+                submitted=now,
+                deadline=None if deadline is None else deadline.timestamp(),
+            )
+        )
+        waiting = [one.id for one in self._ledger.open_jobs()]
+        place = waiting.index(about["id"]) if about["id"] in waiting else 0
+        return self._shown(self._ledger.job(about["id"])) | {"before": place}
+
+    def _jobs(self) -> dict[str, Any]:
+        jobs = self._ledger.jobs()
+        ended = [job for job in jobs if job.state.ended][:_MOST_ENDED]
+        return {"jobs": [self._shown(job) for job in [*self._ledger.open_jobs(), *ended]]}
+
+    def _job(self, about: Mapping[str, Any]) -> dict[str, Any]:
+        return self._shown(self._ledger.job(about["job"]))
+
+    def _stop(self, about: Mapping[str, Any]) -> dict[str, Any]:
+        job = self._ledger.job(about["job"])
+        if not job.state.ended:
+            self._ledger.stop(job)
+        return self._shown(self._ledger.job(job.id))
+
+    def _log(self, about: Mapping[str, Any]) -> dict[str, Any]:
+        """What all drivers of the job said, from the byte ``offset`` on."""
+        job = self._ledger.job(about["job"])
+        left, text, position = int(about["offset"]), "", 0
+        for number in range(1, job.drivers + 1):
+            log = log_of(f"{job.id}-{number}")
+            size = log.stat().st_size if log is not None else 0
+            if log is not None and left < size and len(text) < _LOG_BYTES:
+                with log.open("rb") as file:
+                    file.seek(left)
+                    read = file.read(_LOG_BYTES - len(text))
+                text += read.decode(errors="replace")
+                position += left + len(read)
+                left = 0
+            elif left >= size:
+                left -= size
+                position += size
+        return {"id": job.id, "text": text, "offset": position, "ended": job.state.ended}
+
+    def _shown(self, job: SubmittedJob) -> dict[str, Any]:
+        course = self._courses.of(job.id) if job.state is JobState.RUNNING else None
+        return {
+            "id": job.id,
+            "name": job.name,
+            "state": str(job.state),
+            "priority": job.priority,
+            "submitted": job.submitted,
+            "began": job.began,
+            "ended": job.ended,
+            "deadline": job.deadline,
+            "output": job.output,
+            "stopping": job.stop_asked and not job.state.ended,
+            "exit_code": job.exit_code,
+            "message": job.message,
+            "rows": course and course.rows,
+            "rows_done": course and course.rows_done,
+            "rows_per_second": course and course.rows_per_second,
+            "seconds_left": course and course.seconds_left,
+            "failed": course and course.failed,
+            "engines": course and course.engines,
+        }
+
+
+def _check_seen(job: Job) -> None:
+    """Raise UsageError for folders that this machine, the head, does not have."""
+    inputs = (job.input.path,) if isinstance(job.input.path, str) else job.input.path
+    for key, path in (*(("input.path", path) for path in inputs), ("model", job.model)):
+        local = "://" not in path and Path(path).is_absolute()
+        fixed = Path(path.partition("*")[0]) if local else None
+        if fixed is not None and not (fixed.exists() or fixed.parent.exists()):
+            raise UsageError(
+                f"{key} {path} is not there on the rack's head",
+                "mount the folder there under the same name, or use s3://… or the like",
+            )

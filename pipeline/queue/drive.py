@@ -1,0 +1,37 @@
+"""The driver of one submitted job, as the queue has it started."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pipeline.errors import AlreadyRunning
+from pipeline.fleet.run import RunOptions, run
+from pipeline.fleet.stop import Stop
+from pipeline.fleet.watcher import Watcher
+from pipeline.queue.ledger import QueueLedger
+from pipeline.report.summary import Summary
+from pipeline.spec.load import job_from
+
+_PATIENCE_SECONDS = 60.0  # with an earlier driver of the job, which is about to end
+_LOOK_SECONDS = 2.0
+
+
+def drive(job: str, state: Path, address: str, watcher: Watcher, stop: Stop) -> Summary:
+    """``state``: the queue's ledger; ``address``: of the rack. Raises as ``run``."""
+    submitted = QueueLedger(state).job(job)
+    settings = []
+    if submitted.deadline is not None:
+        at = datetime.fromtimestamp(submitted.deadline, UTC).isoformat()
+        settings.append(f"resources.deadline={at}")
+    loaded = job_from(submitted.content, settings).model_copy(update={"name": submitted.name})
+    options = RunOptions(rows=submitted.rows, address=address, submitted=submitted.id)
+    patient_until = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            return run(loaded, options, watcher, stop)
+        except AlreadyRunning:
+            if time.monotonic() > patient_until:
+                raise
+            time.sleep(_LOOK_SECONDS)

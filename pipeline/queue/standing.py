@@ -1,0 +1,108 @@
+"""Which jobs of the queue get which cards now. No I/O."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pipeline.fleet.allotment import Key, Needs
+from pipeline.fleet.machines import Machine
+from pipeline.fleet.rack_crews import most, posts
+from pipeline.queue.ledger import SubmittedJob
+from pipeline.schedule.shares import Claim, share_out
+from pipeline.spec.job import Job
+from pipeline.spec.load import job_from
+
+
+@dataclass
+class _Standing:
+    """``since``: when it has had cards; None: it waits, since ``waits_since``."""
+
+    job: Job
+    holds: frozenset[Key] = frozenset()
+    since: float | None = None
+    waits_since: float = 0.0
+
+
+@dataclass
+class Standings:
+    """``turn_seconds``: for which a job keeps its cards where more jobs wait than there are cards.
+    ``versions``: those that machines need to have. Times in seconds of one clock."""
+
+    turn_seconds: float
+    versions: Mapping[str, str]
+    _jobs: dict[str, _Standing] = field(default_factory=dict)
+    _models: dict[Key, str] = field(default_factory=dict)  # that a card last had an engine of
+
+    def adopt(self, job: SubmittedJob, holds: frozenset[Key], now: float) -> None:
+        """It has these cards already, as another queue said before."""
+        self._of(job)
+        self._hold(job.id, holds, now)
+
+    def holds(self, job: str) -> frozenset[Key]:
+        standing = self._jobs.get(job)
+        return frozenset() if standing is None else standing.holds
+
+    def deal(
+        self,
+        jobs: Sequence[SubmittedJob],
+        machines: Sequence[Machine],
+        needs: Mapping[str, Needs],
+        now: float,
+    ) -> dict[str, frozenset[Key]]:
+        """The cards of each of ``jobs``, by its id. ``needs``: what drivers said."""
+        claims = [self._claim(job, machines, needs.get(job.id, Needs()), now) for job in jobs]
+        shares = {job: frozenset(c) for job, c in share_out(claims, now, self.turn_seconds).items()}
+        relieved = any(cards and self._jobs[job].since is None for job, cards in shares.items())
+        for job, cards in shares.items():
+            standing = self._jobs[job]
+            if relieved and standing.since is not None and self._is_over(standing, now):
+                standing.since = now  # somebody made room, and this one begins another turn
+            self._hold(job, cards, now)
+            self._models |= dict.fromkeys(cards, standing.job.model)
+        return shares
+
+    def forget(self, job: str) -> None:
+        """It has ended."""
+        self._jobs.pop(job, None)
+
+    def _is_over(self, standing: _Standing, now: float) -> bool:
+        return standing.since is not None and now - standing.since >= self.turn_seconds
+
+    def _claim(
+        self, job: SubmittedJob, machines: Sequence[Machine], needs: Needs, now: float
+    ) -> Claim[Key]:
+        standing = self._of(job)
+        found, _ = posts(standing.job, machines, self.versions)
+        keys = [(p.place.node, p.place.index) for p in found if p.place.node is not None]
+        cards = [key for key in keys if key not in needs.useless]
+        # where an engine of its model may still be loaded comes first
+        cards.sort(key=lambda key: self._models.get(key) != standing.job.model)
+        wants = [n for n in (most(standing.job), needs.most) if n is not None]
+        if standing.since is None and not standing.waits_since:
+            standing.waits_since = min(job.submitted, now)
+        return Claim(
+            job.id,
+            job.priority,
+            job.submitted,
+            cards,
+            min(wants, default=None),
+            standing.holds & set(cards),
+            standing.since,
+            standing.waits_since,
+            math.inf if job.deadline is None else job.deadline,
+        )
+
+    def _of(self, job: SubmittedJob) -> _Standing:
+        if job.id not in self._jobs:
+            self._jobs[job.id] = _Standing(job_from(job.content))
+        return self._jobs[job.id]
+
+    def _hold(self, job: str, cards: frozenset[Key], now: float) -> None:
+        standing = self._jobs[job]
+        if cards and standing.since is None:
+            standing.since = now
+        elif not cards and standing.since is not None:
+            standing.since, standing.waits_since = None, now
+        standing.holds = cards
