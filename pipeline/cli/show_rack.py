@@ -24,6 +24,8 @@ def print_rack(console: Console, view: RackView) -> None:
     say(f"the rack of {view.address}: {plural(len(machines), 'machine')}, {plural(cards, 'card')}")
     for machine in machines:
         say(f"  {machine.host:<{_HOST}}{machine.node.address:<{_ADDRESS}}{_offer(machine)}")
+        for job, number in view.jobs_on(machine).items():
+            say(f"  {'':<{_HOST + _ADDRESS}}  {job} on {number} of them")
     if not view.fits:
         return
     say()
@@ -36,7 +38,7 @@ def print_rack(console: Console, view: RackView) -> None:
 def rack_as_json(view: RackView) -> dict[str, Any]:
     return {
         "address": view.address,
-        "machines": [_as_json(machine) for machine in view.machines],
+        "machines": [_as_json(machine, view) for machine in view.machines],
         "fits": {
             card: [{"model": name, "requests": requests} for name, requests in models]
             for card, models in view.fits.items()
@@ -61,7 +63,7 @@ def _offer(machine: Machine) -> str:
     return f"{cards_in_words(machine.facts)}{role}"
 
 
-def _as_json(machine: Machine) -> dict[str, Any]:
+def _as_json(machine: Machine, view: RackView) -> dict[str, Any]:
     facts = machine.facts
     return {
         "host": machine.host,
@@ -69,7 +71,13 @@ def _as_json(machine: Machine) -> dict[str, Any]:
         "node": machine.node.id,
         "head": machine.node.is_head,
         "cards": [
-            {"name": card.name, "memory_bytes": card.vram_bytes} for card in cards_of(machine)
+            {
+                "name": card.name,
+                "memory_bytes": card.vram_bytes,
+                "job": work.job if (work := view.at_work.get((machine.node.id, index))) else None,
+                "model": work.model if work else None,
+            }
+            for index, card in enumerate(cards_of(machine))
         ],
         "announced": bool(facts and facts.announced),
         "cores": len(facts.cores) if facts else None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +21,7 @@ from pipeline.engine.facts import own_facts
 from pipeline.engine.yielding import yield_children
 from pipeline.errors import JobFailed, NoCard
 from pipeline.fleet.allotment import AllottedCards, Key
+from pipeline.fleet.at_work import AtWorkSign
 from pipeline.fleet.gcs import Gcs, HeadGone
 from pipeline.fleet.machines import MACHINE, Machine, machines
 from pipeline.fleet.placement import Placement
@@ -75,8 +77,11 @@ class Cluster:
             raise JobFailed(f"{where}: {e}", *hints) from e
         self._rack = Gcs(ray.get_runtime_context().gcs_address) if address else None
         self.cards: AllottedCards | None = None
-        if self._rack is not None and submitted is not None:
-            self.cards = AllottedCards(self._rack, submitted)
+        self.sign: AtWorkSign | None = None
+        if self._rack is not None:
+            self.sign = AtWorkSign(self._rack, submitted or secrets.token_hex(4))
+            if submitted is not None:
+                self.cards = AllottedCards(self._rack, submitted)
         self._heard = time.monotonic()  # when the head last answered
         self._lost = False
         self._looking: dict[str, Any] = {}  # tasks that look around on machines nobody described

@@ -6,12 +6,14 @@ A machine that was cut off and comes back is a new one to Ray, and so it is here
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from pipeline.engine.facts import own_versions
 from pipeline.errors import RackmillError
 from pipeline.fleet.allotment import AllottedCards, Key, Needs
+from pipeline.fleet.at_work import AtWork, AtWorkSign
 from pipeline.fleet.crew import Crew
 from pipeline.fleet.forecast import Forecaster, Placed
 from pipeline.fleet.gcs import HeadGone
@@ -44,13 +46,14 @@ class News:
 class Recruiter:
     """``crews``: those whose places are taken into account already. Where they are on cards,
     processors are not taken for new ones, even if no card is left. ``cards``: those that are
-    allotted to a submitted job."""
+    allotted to a submitted job; ``sign``: tells the rack which cards this run is at work on."""
 
     job: Job
     forecaster: Forecaster
     rack: Rack
     crews: Sequence[Crew]
     cards: AllottedCards | None = None
+    sign: AtWorkSign | None = None
     _useless: set[Key] = field(default_factory=set)  # cards on which the job does not run
     _allotted: frozenset[Key] | None = None
     _seen: dict[tuple[str | None, int], str] = field(default_factory=dict)  # -> host
@@ -59,13 +62,20 @@ class Recruiter:
     def __post_init__(self) -> None:
         self._seen |= {place.key: place.host for crew in self.crews for place in crew.places}
 
-    def look(self, wanted: int | None = None, needs: Needs | None = None) -> News:
+    def look(
+        self,
+        wanted: int | None = None,
+        needs: Needs | None = None,
+        at_work: AtWork | None = None,
+    ) -> News:
         """What has changed since the last look. ``wanted``: so many more cards the job could use
-        (None: any number); ``needs``: what its queue is to know. Nothing where the head does not
-        answer: engines go on without it for a while."""
+        (None: any number); ``needs``: what its queue is to know; ``at_work``: what everybody is.
+        Nothing where the head does not answer: engines go on without it for a while."""
         try:
             there = self.rack.machines()
             stop = self._look_at_cards(needs)
+            if self.sign is not None and at_work is not None:
+                self.sign.say(at_work)
         except HeadGone:
             return News()
         alive = {machine.node.id for machine in there}
@@ -87,6 +97,12 @@ class Recruiter:
                 notes.append(f"{host} is there: {plural(engines, 'more engine')}")
         gone = frozenset(node for node, _ in lost if node is not None)
         return News(tuple(placed), gone, tuple(notes), self._allotted, stop)
+
+    def close(self) -> None:
+        """The run is over."""
+        if self.sign is not None:
+            with suppress(HeadGone):
+                self.sign.close()
 
     def _look_at_cards(self, needs: Needs | None) -> str:
         """Which cards are the job's now, told by its queue, which is told what it ``needs``. Who

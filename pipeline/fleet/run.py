@@ -170,7 +170,7 @@ def carry_out(
     ready = cluster.ready()
     recruiter = None
     if cluster.joins:
-        recruiter = Recruiter(plan.job, forecaster, ready, engines.crews, ready.cards)
+        recruiter = Recruiter(plan.job, forecaster, ready, engines.crews, ready.cards, ready.sign)
     deadline = _deadline(plan.job, forecast, watcher)
     with stop.being_heeded():
         final = work_through(plan, forecast, ready, watcher, known, stop, recruiter, deadline)

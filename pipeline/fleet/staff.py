@@ -86,7 +86,7 @@ def work_through(
                 watcher.note(line)
             crew.forget(leave.look(snapshot, crew.workers))
             if recruiter is not None:
-                news = recruiter.look(crew.wanted, crew.needs)
+                news = recruiter.look(crew.wanted, crew.needs, crew.at_work_on)
                 crew.hear(news)
                 if news.stop:
                     stop.ask(by=news.stop)
@@ -101,6 +101,8 @@ def work_through(
         return final
     finally:
         crew.kill()
+        if recruiter is not None:
+            recruiter.close()
 
 
 def _absolute(path: str) -> str:

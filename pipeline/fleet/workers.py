@@ -28,6 +28,7 @@ from pipeline.errors import (
     RackmillError,
 )
 from pipeline.fleet.allotment import Key, Needs
+from pipeline.fleet.at_work import AtWork
 from pipeline.fleet.coordinator import Snapshot
 from pipeline.fleet.crew import Place
 from pipeline.fleet.forecast import Placed
@@ -125,6 +126,13 @@ class Workers:
         if news.allotted is not None:
             for number, place in enumerate(self._places):
                 self.seats.withdraw(number, place.key not in news.allotted)
+
+    @property
+    def at_work_on(self) -> AtWork:
+        """Which cards of a rack have an engine of this run, or are about to."""
+        keys = [self._places[number].key for number in self._hired]
+        cards: frozenset[Key] = frozenset((node, index) for node, index in keys if node)
+        return AtWork(self._plan.job.name, self._plan.model.name, cards)
 
     @property
     def needs(self) -> Needs:

@@ -162,6 +162,11 @@ class QueueLedger:
         crashes = job.crashes + crashed
         self._set(job, state=JobState.PENDING, crashes=crashes, message=message)
 
+    def note(self, job: SubmittedJob, message: str) -> None:
+        """What there is to be said of it."""
+        if message != job.message:
+            self._set(job, message=message)
+
     def stop(self, job: SubmittedJob) -> None:
         """Somebody wants it to stop."""
         self._set(job, stop_asked=True)

@@ -23,6 +23,7 @@ from pipeline.queue.standing import Standings
 
 _ASKED_SECONDS, _LOOK_SECONDS = 0.2, 1.0
 _MOST_CRASHES = 3
+_NO_CARD = "no machine of the rack has what it asks for: rackmill rack show"
 _DONE = (0, 3)  # 3: some rows failed
 _EXPLAINED = (1, 2)
 _STOP, _DEADLINE, _TURN = "rackmill stop", "its deadline", "the queue"
@@ -122,6 +123,10 @@ class Queue:
                 self._tell(gcs, job, Allotment(cards, "" if cards else _TURN))
             elif cards:
                 self._start(gcs, job, Allotment(cards))
+            elif self._standings.is_hopeless(job_id):
+                self._ledger.note(job, _NO_CARD)
+            elif job.message == _NO_CARD:
+                self._ledger.note(job, "")
 
     def _start(self, gcs: Gcs, job: SubmittedJob, allotment: Allotment) -> None:
         self._tell(gcs, job, allotment)

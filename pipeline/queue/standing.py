@@ -33,6 +33,7 @@ class Standings:
     turn_seconds: float
     versions: Mapping[str, str]
     _jobs: dict[str, _Standing] = field(default_factory=dict)
+    _hopeless: set[str] = field(default_factory=set)
     _models: dict[Key, str] = field(default_factory=dict)  # that a card last had an engine of
 
     def adopt(self, job: SubmittedJob, holds: frozenset[Key], now: float) -> None:
@@ -52,6 +53,7 @@ class Standings:
         now: float,
     ) -> dict[str, frozenset[Key]]:
         """The cards of each of ``jobs``, by its id. ``needs``: what drivers said."""
+        self._hopeless.clear()
         claims = [self._claim(job, machines, needs.get(job.id, Needs()), now) for job in jobs]
         shares = {job: frozenset(c) for job, c in share_out(claims, now, self.turn_seconds).items()}
         relieved = any(cards and self._jobs[job].since is None for job, cards in shares.items())
@@ -62,6 +64,10 @@ class Standings:
             self._hold(job, cards, now)
             self._models |= dict.fromkeys(cards, standing.job.model)
         return shares
+
+    def is_hopeless(self, job: str) -> bool:
+        """Whether no machine that is there could work on it."""
+        return job in self._hopeless
 
     def forget(self, job: str) -> None:
         """It has ended."""
@@ -75,6 +81,8 @@ class Standings:
     ) -> Claim[Key]:
         standing = self._of(job)
         found, _ = posts(standing.job, machines, self.versions)
+        if not found:
+            self._hopeless.add(job.id)
         keys = [(p.place.node, p.place.index) for p in found if p.place.node is not None]
         cards = [key for key in keys if key not in needs.useless]
         # where an engine of its model may still be loaded comes first

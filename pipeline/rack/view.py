@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pipeline.budget.cards import Card, cpu_card
 from pipeline.budget.fit import FitOptions, Subject, fit
+from pipeline.fleet.allotment import Key
+from pipeline.fleet.at_work import AtWork, at_work
 from pipeline.fleet.gcs import Gcs
 from pipeline.fleet.machines import Machine, machines
 from pipeline.model.catalogue import MODELS
@@ -17,18 +20,26 @@ REQUEST_TOKENS = 4096
 @dataclass(frozen=True)
 class RackView:
     """``fits``: by the name of a card, the catalogue's models in int4 that fit on it, the largest
-    first, each with how many requests of ``REQUEST_TOKENS`` it then holds at once."""
+    first, each with how many requests of ``REQUEST_TOKENS`` it then holds at once. ``at_work``: by
+    card."""
 
     address: str
     machines: tuple[Machine, ...]
     fits: Mapping[str, tuple[tuple[str, int], ...]]
+    at_work: Mapping[Key, AtWork] = field(default_factory=dict)
+
+    def jobs_on(self, machine: Machine) -> dict[str, int]:
+        """The jobs at work there, each with the number of its cards."""
+        works = [work for (node, _), work in self.at_work.items() if node == machine.node.id]
+        return dict(Counter(work.job for work in works))
 
 
 def look(gcs: Gcs) -> RackView:
     """Raises HeadGone."""
     found = machines(gcs)
     kinds = {card.name: card for machine in found for card in cards_of(machine)}
-    return RackView(gcs.address, tuple(found), {n: _fitting(c) for n, c in kinds.items()})
+    fits = {name: _fitting(card) for name, card in kinds.items()}
+    return RackView(gcs.address, tuple(found), fits, at_work(gcs))
 
 
 def cards_of(machine: Machine) -> list[Card]:
