@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import configparser
+import os
 import shlex
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -50,3 +53,31 @@ def test_there_is_one_for_the_head_one_to_join_and_one_for_the_schedules() -> No
         "rackmill-join@.service",
         "rackmill-scheduler.service",
     ]
+
+
+def test_a_head_may_have_a_name_with_hyphens() -> None:
+    service = read(INFRA / "rackmill-join@.service")["Service"]
+
+    assert "%i" in shlex.split(service["ExecStart"])  # %I makes slashes of them
+
+
+@pytest.mark.skipif(
+    shutil.which("systemd-analyze") is None, reason="systemd is not on this machine"
+)
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_systemd_has_nothing_to_say_against_it(unit: Path, tmp_path: Path) -> None:
+    program = tmp_path / "rackmill/.venv/bin/rackmill"
+    program.parent.mkdir(parents=True)
+    program.symlink_to("/bin/true")
+    runtime = tmp_path / "run"
+    runtime.mkdir(mode=0o700)
+
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--user", str(unit)],
+        env=os.environ | {"HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(runtime)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
