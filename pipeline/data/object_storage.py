@@ -16,6 +16,8 @@ from pipeline.errors import UsageError
 
 _AT_ONCE = 64  # requests; botocore alone would keep to 10 connections
 _PRECONDITION_FAILED = 412
+# botocore's; a tenth of what a small object costs goes into its long description of itself
+_CONFIG = {"max_pool_connections": _AT_ONCE, "user_agent": "rackmill"}
 
 
 class ObjectStorage:
@@ -137,7 +139,7 @@ def _options(address: str) -> dict[str, Any]:
     if not _is_s3(address):
         return {}
     given = fsspec.config.conf.get(address.partition("://")[0], {}).get("config_kwargs", {})
-    return {"config_kwargs": {"max_pool_connections": _AT_ONCE} | given}
+    return {"config_kwargs": _CONFIG | given}
 
 
 @contextlib.contextmanager
