@@ -90,3 +90,6 @@ class Mailbox:
             message = f"the queue does not understand the question: {type(e).__name__}: {e}"
             hint = "rackmill may be another version here than on the rack's head"
             return {"ok": False, "usage": True, "message": message, "hints": [hint]}
+        except Exception as e:  # one question must not keep the others from their answers
+            message = f"the queue could not answer: {type(e).__name__}: {e}"
+            return {"ok": False, "usage": False, "message": message, "hints": []}

@@ -11,13 +11,12 @@ _LONGEST_DAYS = 3660
 _MEND = "give a time with its zone, 2026-12-01T06:00:00+01:00, or a duration: 90m, 8h, 2d"
 
 
-def check_deadline(value: object) -> object:
-    """Raise ValueError for what is no deadline. A time as YAML reads it is a text then."""
-    if isinstance(value, datetime):
-        value = value.isoformat()
-    if isinstance(value, str):
-        deadline_at(value, datetime.now(UTC))
-    return value
+def check_deadline(value: object) -> str:
+    """As text, whatever YAML made of it: of a time, a date, or of 8:00 a number. Raises ValueError
+    for what is no deadline."""
+    text = value.isoformat() if isinstance(value, datetime) else str(value)
+    deadline_at(text, datetime.now(UTC))
+    return text
 
 
 def deadline_at(text: str, began: datetime) -> datetime:
@@ -34,4 +33,6 @@ def deadline_at(text: str, began: datetime) -> datetime:
         raise ValueError(f"{text} is no deadline: {_MEND}") from None
     if found.tzinfo is None:
         raise ValueError(f"{text} has no time zone: {_MEND}")
+    if found - began > timedelta(days=_LONGEST_DAYS):
+        raise ValueError(f"{text} is too far away: {_MEND}")
     return found

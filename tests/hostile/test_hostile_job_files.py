@@ -112,6 +112,30 @@ _VALUES = {
     "a billion workers": Hostile(
         ("job.yaml, line 6", "workers"), lines={"engine": "resources: {workers: 1000000000}"}
     ),
+    "a deadline without a zone": Hostile(
+        ("job.yaml, line 6", "resources.deadline", "has no time zone", "8h"),
+        lines={"engine": "resources: {deadline: 2026-12-01 06:00:00}"},
+    ),
+    "a deadline that YAML reads as a number": Hostile(
+        ("job.yaml, line 6", "resources.deadline", "480 is no deadline", "8h"),
+        lines={"engine": "resources: {deadline: 8:00}"},
+    ),
+    "a deadline that YAML reads as a date": Hostile(
+        ("job.yaml, line 6", "resources.deadline", "2026-12-01 has no time zone", "8h"),
+        lines={"engine": "resources: {deadline: 2026-12-01}"},
+    ),
+    "a deadline that never comes": Hostile(
+        ("job.yaml, line 6", "resources.deadline", "is no deadline", "8h"),
+        lines={"engine": f"resources: {{deadline: {'9' * 400}d}}"},
+    ),
+    "a deadline beyond the calendar": Hostile(
+        ("job.yaml, line 6", "resources.deadline", "too far away", "8h"),
+        lines={"engine": "resources: {deadline: '9999-12-31T23:59:59-23:59'}"},
+    ),
+    "a deadline that clears the terminal": Hostile(
+        ("job.yaml, line 6", "resources.deadline", "is no deadline"),
+        lines={"engine": 'resources: {deadline: "\\e[2J8h"}'},
+    ),
     "a thousand stop strings": Hostile(
         ("job.yaml, line 6", "sampling.stop"),
         lines={"engine": f"sampling: {{stop: {json.dumps([str(i) for i in range(1000)])}}}"},
