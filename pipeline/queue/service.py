@@ -167,7 +167,7 @@ class Queue:
         parked = allotment is not None and not allotment.cards
         if code in _DONE:
             ledger.end(job, JobState.SUCCEEDED, now, "", code)
-        elif code in (NoCard.exit_code, Stopped.exit_code) and self._stopping(job):
+        elif code not in _EXPLAINED and self._stopping(job):
             self._give_up(job)
         elif code == NoCard.exit_code or (code == Stopped.exit_code and parked):
             ledger.back(job, "others are at work on its cards")
@@ -175,7 +175,7 @@ class Queue:
             ledger.end(job, JobState.STOPPED, now, "it was asked to stop", code)
         elif code in _EXPLAINED:
             ledger.end(job, JobState.FAILED, now, last_words(job.submission), code)
-        elif job.stop_asked or job.crashes >= _MOST_CRASHES:
+        elif job.crashes >= _MOST_CRASHES:
             message = f"its driver died {job.crashes + 1} times: {state.message or f'code {code}'}"
             ledger.end(job, JobState.FAILED, now, message, code)
         else:
