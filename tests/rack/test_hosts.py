@@ -3,83 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-
-import pytest
 
 from pipeline import verify
 from tests.processes import Started
-from tests.rack.hosts import Host, Network
-from tests.samples import write_model
-
-_ROWS = (600, 600, 400)
-_SILENCE_SECONDS = 5
-# Ray usually takes a minute to give a machine up
-_IMPATIENT = {
-    "RAY_health_check_initial_delay_ms": "1000",
-    "RAY_health_check_period_ms": "1000",
-    "RAY_health_check_timeout_ms": "2000",
-    "RAY_health_check_failure_threshold": "4",
-}
-
-
-@dataclass
-class Rack:
-    """``head`` and ``left`` have joined; ``right`` has not; ``laptop`` never does."""
-
-    net: Network
-    head: Host
-    left: Host
-    right: Host
-    laptop: Host
-
-    @property
-    def address(self) -> str:
-        return f"{self.head.address}:6379"
-
-    def started(self) -> None:
-        assert self.head.rackmill("rack", "start", "--head", "--host", self.head.address).code == 0
-
-    def join(self, host: Host, cards: str) -> None:
-        joined = host.rackmill("rack", "join", self.address, "--host", host.address, cards=cards)
-        assert joined.code == 0, joined.err
-
-    def run(self, folder: Path, **settings: str) -> Started:
-        given = [word for k, v in settings.items() for word in ("--set", f"{k}={v}")]
-        job = str(folder / "job.yaml")
-        return self.head.start("run", job, "--address", self.address, *given)
-
-
-@pytest.fixture(scope="module")
-def rack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rack]:
-    with Network(tmp_path_factory.mktemp("rack"), _IMPATIENT) as net:
-        hosts = [net.host(name) for name in ("head", "left", "right", "laptop")]
-        one = Rack(net, *hosts)
-        one.started()
-        one.join(one.left, "2x rtx4090")
-        yield one
-
-
-@pytest.fixture
-def job(tmp_path: Path, write_shards: Callable[..., Path]) -> Path:
-    """Half a minute of work for two engines, in a folder that all hosts see."""
-    model = write_model(tmp_path / "model")
-    write_shards(tmp_path / "rows", *_ROWS)
-    (tmp_path / "job.yaml").write_text(
-        f"""\
-name: on-a-rack
-model: {model}
-input: {{path: {tmp_path}/rows/*.parquet}}
-prompt: "{{text}}"
-sampling: {{max_tokens: 16}}
-output: {{path: {tmp_path}/out, keep: [id]}}
-engine: {{kind: simulated, max_num_seqs: 32, simulated: {{step_seconds: 0.1}}}}
-faults: {{silence_seconds: {_SILENCE_SECONDS}}}
-"""
-    )
-    return tmp_path
+from tests.rack.conftest import ROWS, Rack
 
 
 def whole(folder: Path, run: Started) -> str:
@@ -88,7 +16,7 @@ def whole(folder: Path, run: Started) -> str:
     assert done.code == 0, done.err
     verdict = verify(str(folder / "out"))
     assert verdict.faults == []
-    assert verdict.rows == sum(_ROWS)
+    assert verdict.rows == sum(ROWS)
     return done.err
 
 
