@@ -7,6 +7,7 @@ import fcntl
 import os
 import pty
 import secrets
+import signal
 import subprocess
 import sys
 import termios
@@ -24,6 +25,13 @@ _PATIENCE_SECONDS = 240.0
 _CTRL_C = b"\x03"
 
 
+def _sit_down() -> None:
+    """In the command's process: the terminal is its own, and Ctrl-C is meant for it, also where
+    the tests themselves run in the background of a shell."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
 class Terminal:
     """`rackmill` with ``arguments``, as someone would start it who sits before it."""
 
@@ -39,7 +47,7 @@ class Terminal:
             stdout=slave,
             stderr=slave,
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            preexec_fn=_sit_down,
         )
         os.close(slave)
         self._seen = bytearray()
