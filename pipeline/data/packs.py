@@ -20,7 +20,7 @@ from pipeline.data.read_records import contents
 from pipeline.data.records import COMMITS, PACKS, newest
 from pipeline.data.storage import Storage
 
-_LEAST, _MOST = 200, 2_000  # records in a pack
+_LEAST, MOST = 200, 2_000  # records in a pack
 _Packed = dict[str, tuple[str, str]]  # by path: version and content
 _PACK = msgspec.json.Decoder(_Packed)
 
@@ -72,7 +72,7 @@ class Packer:
             self._packed = {path: version for path, (version, _) in packed.items()}
         known = self._packed
         new = [path for path in newest(versions) if known.get(path) != versions[path]]
-        new = [path for path in new if versions[path]][:_MOST]
+        new = [path for path in new if versions[path]][:MOST]
         if len(new) < _LEAST:
             return 0
         pack: _Packed = {

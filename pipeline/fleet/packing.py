@@ -7,7 +7,7 @@ import threading
 import time
 from typing import Self
 
-from pipeline.data.packs import Packer
+from pipeline.data.packs import MOST, Packer
 from pipeline.data.storage import Storage
 from pipeline.errors import RackmillError
 
@@ -37,10 +37,12 @@ class Packing:
         wait = _EVERY_SECONDS
         while not self._closed.wait(wait):
             started = time.monotonic()
-            self._pack()
+            while self._pack() == MOST and not self._closed.is_set():
+                pass  # there may be more
             wait = max(_EVERY_SECONDS, (time.monotonic() - started) / _SHARE)
         self._pack()
 
-    def _pack(self) -> None:
+    def _pack(self) -> int:
         with contextlib.suppress(*_TROUBLES):
-            self._packer.pack()
+            return self._packer.pack()
+        return 0
