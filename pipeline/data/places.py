@@ -20,9 +20,9 @@ def check_places(job: Job) -> None:
     ):
         if place is None:
             continue
-        target = _whole(place)
+        target = whole(place)
         for pattern in patterns:
-            if _looks_into(_whole(pattern), target):
+            if _looks_into(whole(pattern), target):
                 raise UsageError(
                     f"{key} {place} lies in the input ({pattern}): its files would be read as rows",
                     "give a folder outside of it",
@@ -40,7 +40,8 @@ def _looks_into(source: str, target: str) -> bool:
     return ("**" in source or same_depth) and fnmatch.fnmatchcase(inside, wide)
 
 
-def _whole(address: str) -> str:
+def whole(address: str) -> str:
+    """``address`` as it is compared: one spelling for one place."""
     if "://" in address:
         protocol, _, path = address.partition("://")
         return normpath(path) if protocol in ("file", "local") else f"{protocol}://{normpath(path)}"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pipeline.data.places import whole
 from pipeline.engine.facts import own_versions
 from pipeline.errors import UsageError
 from pipeline.queue.courses import Courses
@@ -56,7 +59,7 @@ class Answers:
                 name=about["name"],
                 priority=int(about["priority"]),
                 content=about["content"],
-                output=job.output.path,
+                output=whole(job.output.path),
                 rows=about["rows"],
                 submitted=now,
                 deadline=None if deadline is None else deadline.timestamp(),
@@ -81,23 +84,25 @@ class Answers:
         return self._shown(self._ledger.job(job.id))
 
     def _log(self, about: Mapping[str, Any]) -> dict[str, Any]:
-        """What all drivers of the job said, from the byte ``offset`` on."""
+        """What all drivers of the job said, from the byte ``offset`` on, not too much at once."""
         job = self._ledger.job(about["job"])
-        left, text, position = int(about["offset"]), "", 0
+        offset = int(about["offset"])
+        content, skip = b"", offset
         for number in range(1, job.drivers + 1):
             log = log_of(f"{job.id}-{number}")
             size = log.stat().st_size if log is not None else 0
-            if log is not None and left < size and len(text) < _LOG_BYTES:
+            if log is not None and skip < size:
                 with log.open("rb") as file:
-                    file.seek(left)
-                    read = file.read(_LOG_BYTES - len(text))
-                text += read.decode(errors="replace")
-                position += left + len(read)
-                left = 0
-            elif left >= size:
-                left -= size
-                position += size
-        return {"id": job.id, "text": text, "offset": position, "ended": job.state.ended}
+                    file.seek(skip)
+                    content += file.read(_LOG_BYTES - len(content))
+            if len(content) == _LOG_BYTES:
+                break
+            skip = max(0, skip - size)
+        whole_text = job.state.ended and len(content) < _LOG_BYTES
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        text = decoder.decode(content, whole_text)
+        offset += len(content) - len(decoder.getstate()[0])  # half a character waits for the rest
+        return {"id": job.id, "text": text, "offset": offset, "ended": job.state.ended}
 
     def _shown(self, job: SubmittedJob) -> dict[str, Any]:
         course = self._courses.of(job.id) if job.state is JobState.RUNNING else None
@@ -128,7 +133,7 @@ def _check_seen(job: Job) -> None:
     inputs = (job.input.path,) if isinstance(job.input.path, str) else job.input.path
     for key, path in (*(("input.path", path) for path in inputs), ("model", job.model)):
         local = "://" not in path and Path(path).is_absolute()
-        fixed = Path(path.partition("*")[0]) if local else None
+        fixed = Path(re.split(r"[*?[]", path, maxsplit=1)[0]) if local else None
         if fixed is not None and not (fixed.exists() or fixed.parent.exists()):
             raise UsageError(
                 f"{key} {path} is not there on the rack's head",
