@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.budget.kv import KvLayout
+from pipeline.engine.protocol import EngineStats
 from pipeline.engine.simulated import SimulatedEngine
 from pipeline.errors import RowError
 from pipeline.schedule.request import Completion, Request, Structure
@@ -270,3 +271,46 @@ class TestBudget:
 
         assert (facts.num_blocks, facts.max_model_len, facts.block_size) == (100, 77, 16)
         assert facts.kv_bytes == 100 * LAYOUT.block_bytes
+
+
+class TestReset:
+    """An engine that is kept for the next job."""
+
+    def asked(self, made: SimulatedEngine) -> list[object]:
+        """What comes of more tokens than are computed in a step, step by step."""
+        for n in range(6):
+            made.add(request(n, [2, *[n] * 698], max_tokens=30))
+        seen: list[object] = []
+        for _ in range(100):
+            ended = [(c.request_id, c.text) for c in made.step()]
+            seen.append((ended, made.stats.running, made.stats.waiting, made.stats.kv_use))
+        return seen
+
+    def test_it_answers_as_a_new_one_does_step_by_step(self) -> None:
+        """Nothing is left in the prefix cache: it would begin with more at once."""
+        made = engine()
+        first = self.asked(made)
+        assert self.asked(made) != first
+        made.reset()
+
+        assert self.asked(made) == first == self.asked(engine())
+
+    def test_its_statistics_are_at_zero(self) -> None:
+        made = engine(blocks=LAYOUT.blocks(40 + 100) + 10)
+        long = (request(n, [2, n, *[1] * 38], max_tokens=100, ignore_eos=True) for n in (1, 2))
+        finish(made, list(long))
+        assert made.stats.preemptions > 0
+        stats = made.stats
+        made.reset()
+
+        assert made.stats == EngineStats()
+        assert made.stats is stats  # whoever watches them goes on
+
+    def test_requests_that_it_had_are_forgotten(self) -> None:
+        made = engine()
+        made.add(request(1, max_tokens=50, ignore_eos=True))
+        made.step()
+        made.reset()
+
+        assert [made.step() for _ in range(60)] == [[]] * 60
+        assert finish(made, [request(1)])
