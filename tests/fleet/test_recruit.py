@@ -10,10 +10,12 @@ import pytest
 from pipeline.budget.cards import find_card
 from pipeline.engine.facts import DeviceFacts, MachineFacts, own_versions
 from pipeline.errors import UsageError
+from pipeline.fleet.allotment import Allotment, Needs
+from pipeline.fleet.at_work import AtWork
 from pipeline.fleet.crew import Crew, Place
 from pipeline.fleet.gcs import HeadGone, Node
 from pipeline.fleet.machines import Machine
-from pipeline.fleet.recruit import Recruiter
+from pipeline.fleet.recruit import News, Recruiter
 from tests.samples import job
 
 
@@ -120,3 +122,120 @@ def test_nobody_is_gone_because_the_head_does_not_answer(looks: int) -> None:
 
     for _ in range(looks):
         assert watch.look().gone == frozenset()
+
+
+@dataclass
+class Cards:
+    """Those that the queue gave to the job, and what it was told."""
+
+    allotment: Allotment | None = None
+    said: list[Needs] = field(default_factory=list)
+    head_is_gone: bool = False
+
+    def look(self) -> Allotment | None:
+        if self.head_is_gone:
+            raise HeadGone("no answer")
+        return self.allotment
+
+    def say(self, needs: Needs) -> None:
+        self.said.append(needs)
+
+
+def allotted(*cards: tuple[str, int], why: str = "") -> Allotment:
+    return Allotment(frozenset(cards), why)
+
+
+class TestSubmittedJob:
+    """Of which a queue says on which cards it may be."""
+
+    def watch(self, cards: Any, rack: Rack | None = None, *too_small: str) -> Recruiter:
+        there = [machine("a", "rtx4090"), machine("b", "rtx4090", "rtx3060")]
+        watch = recruiter(rack or Rack(there), *too_small)
+        watch.cards = cards
+        return watch
+
+    def test_it_hears_which_cards_are_its_own(self) -> None:
+        news = self.watch(Cards(allotted(("a-0", 0)))).look()
+
+        assert (news.allotted, news.placed, news.stop) == ({("a-0", 0)}, (), "")
+
+    def test_a_card_that_is_given_to_it_is_a_new_place(self) -> None:
+        cards = Cards(allotted(("a-0", 0)))
+        watch = self.watch(cards)
+        watch.look()
+        cards.allotment = allotted(("a-0", 0), ("b-0", 1))
+
+        assert places(watch.look()) == [("b", 1)]
+        assert places(watch.look()) == []
+
+    def test_a_card_that_is_given_back_to_it_is_no_new_place(self) -> None:
+        cards = Cards(allotted(("a-0", 0), ("b-0", 0)))
+        watch = self.watch(cards)
+        watch.look()
+        cards.allotment = allotted(("a-0", 0))
+        assert watch.look().allotted == {("a-0", 0)}
+        cards.allotment = allotted(("a-0", 0), ("b-0", 0))
+
+        news = watch.look()
+        assert (news.allotted, places(news)) == ({("a-0", 0), ("b-0", 0)}, [])
+
+    @pytest.mark.parametrize("why", ["rackmill stop", "its deadline", "the queue"])
+    def test_without_any_card_it_hears_who_wants_it_to_stop(self, why: str) -> None:
+        cards = Cards(allotted(("a-0", 0)))
+        watch = self.watch(cards)
+        watch.look()
+        cards.allotment = allotted(why=why)
+
+        news = watch.look()
+        assert news.stop == why
+        assert news.allotted == {("a-0", 0)}  # they are its own until it has ended
+
+    def test_a_head_that_does_not_answer_changes_nothing(self) -> None:
+        cards = Cards(allotted(("a-0", 0)))
+        watch = self.watch(cards)
+        watch.look()
+        cards.head_is_gone = True
+
+        assert watch.look() == News()
+
+    def test_a_head_that_was_started_again_and_says_nothing_changes_nothing(self) -> None:
+        cards = Cards(allotted(("a-0", 0)))
+        watch = self.watch(cards)
+        watch.look()
+        cards.allotment = None
+
+        news = watch.look()
+        assert (news.allotted, news.stop) == ({("a-0", 0)}, "")
+
+    def test_it_takes_no_more_than_it_wants(self) -> None:
+        cards = Cards(allotted(("a-0", 0), ("b-0", 0), ("b-0", 1)))
+        watch = self.watch(cards)
+
+        assert places(watch.look(wanted=1)) == [("b", 0)]
+        assert places(watch.look(wanted=0)) == []
+        assert places(watch.look(wanted=1)) == [("b", 1)]
+
+    def test_the_queue_is_told_what_it_needs(self) -> None:
+        cards = Cards(allotted(("a-0", 0)))
+        self.watch(cards).look(needs=Needs(3, frozenset({("a-0", 0)})))
+
+        assert cards.said == [Needs(3, frozenset({("a-0", 0)}))]
+
+    def test_and_of_cards_on_which_it_does_not_fit(self) -> None:
+        cards = Cards(allotted(("a-0", 0), ("b-0", 1)))
+        watch = self.watch(cards, None, "rtx3060")
+        for _ in range(2):
+            watch.look(needs=Needs(3))
+
+        assert cards.said[-1] == Needs(3, frozenset({("b-0", 1)}))
+
+
+def test_everybody_is_told_on_which_cards_a_run_is_at_work() -> None:
+    said: list[AtWork] = []
+    sign: Any = type("Sign", (), {"say": lambda self, work: said.append(work)})()
+    watch = recruiter(Rack([machine("a", "rtx4090")]))
+    watch.sign = sign
+    work = AtWork("tweets", "gemma-3-270m", frozenset({("a-0", 0)}))
+    watch.look(at_work=work)
+
+    assert said == [work]

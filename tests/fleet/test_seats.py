@@ -132,3 +132,50 @@ def test_an_unfit_machine_is_set_aside_at_once() -> None:
     hire_all(seats, 0.0)
 
     assert seats.lost(0, 1.0, "it sees no such folder", progress=False, unfit=True).aside
+
+
+def test_a_card_that_is_another_jobs_for_now_gets_no_engine_until_it_is_given_back() -> None:
+    seats = Seats(["a", "b"], 3)
+    seats.withdraw(0, True)
+    assert hire_all(seats, 0.0) == ["worker-1"]
+    assert seats.withdrawn
+
+    seats.withdraw(0, False)
+    assert hire_all(seats, 0.0) == ["worker-0"]
+    assert not seats.withdrawn
+
+
+def test_a_withdrawn_card_is_left_to_the_job_and_waits_for_nothing() -> None:
+    seats = Seats(["a"], 3)
+    seats.withdraw(0, True)
+
+    assert [seat.number for seat in seats.left] == [0]
+    assert not seats.waiting
+    assert seats.due(1e9) == []
+
+
+def test_an_engine_on_a_card_that_was_withdrawn_is_not_hired_twice_when_it_is_given_back() -> None:
+    seats = Seats(["a"], 3)
+    hire_all(seats, 0.0)
+    seats.withdraw(0, True)
+    seats.withdraw(0, False)
+    assert seats.due(1e9) == []
+
+    seats.postpone(0, 5.0, 2.0)
+    assert hire_all(seats, 7.0) == ["worker-0.1"]
+
+
+@pytest.mark.parametrize("fate", ["finished", "set aside", "gone"])
+def test_nothing_is_hoped_for_from_a_card_that_is_of_no_use_any_more(fate: str) -> None:
+    seats = Seats([], 0)
+    seats.add("a", "some-machine")
+    hire_all(seats, 0.0)
+    seats.withdraw(0, True)
+    if fate == "finished":
+        seats.done(0)
+    elif fate == "set aside":
+        seats.lost(0, 1.0, "trouble", progress=False)
+    else:
+        seats.gone({"some-machine"})
+
+    assert not seats.withdrawn
