@@ -1,7 +1,8 @@
 """Coordinator, workers and the output folder together, and everything that can befall them in any
 order: workers die with their commits written and told, written and not told, or not written; fall
-silent and wake up again; the coordinator is lost and comes back; the driver is run again while
-what it had started before still works. In the end every row is there once."""
+silent and wake up again; have to let their card go; the coordinator is lost and comes back; the
+driver is run again while what it had started before still works. In the end every row is there
+once."""
 
 from __future__ import annotations
 
@@ -54,6 +55,7 @@ class Worker:
     units: list[Open] = field(default_factory=list)
     rows: int = 0  # done in all
     silent: bool = False  # its heartbeats do not arrive, nor does what it asks
+    leaves: bool = False  # the driver has it let its card go
 
     said: list[Unit] | None = None  # what it said last that it holds
 
@@ -115,6 +117,8 @@ class AnyFate(RuleBasedStateMachine):
             worker.units += [Open(unit) for unit in lease.units]
         elif lease is Word.DONE:
             assert self.coordinator.snapshot().done
+        elif lease is Word.STOP:
+            assert worker.leaves
 
     @rule(data=st.data(), rows=st.integers(1, 6))
     def compute(self, data: st.DataObject, rows: int) -> None:
@@ -194,11 +198,24 @@ class AnyFate(RuleBasedStateMachine):
         if worker := self.worker(data, silent=data.draw(st.booleans())):
             self.lose(worker)
 
-    def lose(self, worker: Worker) -> None:
+    def lose(self, worker: Worker, *, blameless: bool = False) -> None:
         """The driver sees that a worker's process is gone, and hires another."""
         self.workers.remove(worker)
-        self.coordinator.worker_lost(worker.name, "it died")
+        self.coordinator.worker_lost(worker.name, "it died", blameless)
         self.hire()
+
+    @rule(data=st.data(), seconds=st.floats(0.0, 30.0))
+    def retire(self, data: st.DataObject, seconds: float) -> None:
+        """The driver wants a worker's card for another job."""
+        if worker := self.worker(data, silent=data.draw(st.booleans())):
+            worker.leaves = True
+            self.coordinator.retire(worker.name, seconds)
+
+    @rule(data=st.data())
+    def leave(self, data: st.DataObject) -> None:
+        """A worker that was to let its card go has ended, with whatever it still held."""
+        if leaving := [w for w in self.workers if w.leaves]:
+            self.lose(data.draw(st.sampled_from(leaving)), blameless=True)
 
     @rule(data=st.data())
     def fall_silent(self, data: st.DataObject) -> None:
@@ -266,8 +283,11 @@ class AnyFate(RuleBasedStateMachine):
         for _ in range(_MOST_ROUNDS):
             if self.coordinator.snapshot([w.name for w in self.workers]).done:
                 break
-            for worker in self.workers:
+            for worker in list(self.workers):
                 worker.silent = False
+                if worker.leaves:
+                    self.lose(worker, blameless=True)
+                    continue
                 for one in worker.units:
                     worker.rows += one.unit.rows - len(one.done)
                     self.coordinator.commit(self.settle(one.unit))

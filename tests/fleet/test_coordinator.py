@@ -191,3 +191,69 @@ def test_what_a_worker_does_not_have_is_taken_back_after_a_coordinator_was_lost(
     assert made.acquire("a", UNITS) is Word.WAIT
 
     assert set(units(made.acquire("a", ()))) == set(UNITS)
+
+
+class TestRetire:
+    """Of one worker, whose card is another job's now."""
+
+    def test_it_is_given_no_more_and_others_are(self, clock: Clock) -> None:
+        made = coordinator(clock, workers="ab")
+        made.retire("a", 30.0)
+
+        assert made.acquire("a") is Word.STOP
+        assert units(made.acquire("b"))
+
+    def test_it_hears_how_long_it_has(self, clock: Clock) -> None:
+        made = coordinator(clock, workers="ab")
+        made.acquire("a")
+        made.retire("a", 30.0)
+        clock.now = 20.0
+        assert made.heartbeat("a", Progress()).stop_seconds == 10.0
+        assert made.heartbeat("b", Progress()).stop_seconds is None
+
+        clock.now = 40.0
+        assert made.heartbeat("a", Progress()).stop_seconds == 0.0
+
+    def test_what_it_commits_meanwhile_counts(self, clock: Clock) -> None:
+        made = coordinator(clock, (0, 0, 130))
+        [lease] = units(made.acquire("a"))
+        made.retire("a", 30.0)
+        made.commit([record(lease)])
+
+        assert made.snapshot().done
+
+    def test_what_it_still_held_when_it_ended_is_leased_to_others_and_no_row_accused(
+        self, clock: Clock
+    ) -> None:
+        made = coordinator(clock, (0, 0, 130))
+        made.acquire("a")
+        made.heartbeat("a", Progress(), active=5, flights=[(2, 0, 5)])
+        made.retire("a", 30.0)
+        made.worker_lost("a", "its card was another job's", blameless=True)
+        made.join("b", "card")
+
+        assert made.acquire("b") == Lease((UNITS[2],))
+
+    def test_when_the_run_stops_too_the_time_of_the_run_counts(self, clock: Clock) -> None:
+        made = coordinator(clock)
+        made.retire("a", 30.0)
+        made.stop(5.0)
+
+        assert made.heartbeat("a", Progress()).stop_seconds == 5.0
+
+    def test_who_comes_after_it_on_the_card_is_given_rows_again(self, clock: Clock) -> None:
+        made = coordinator(clock)
+        made.retire("a", 30.0)
+        made.worker_lost("a", "its card was another job's", blameless=True)
+        made.join("a.1", "card")
+
+        assert units(made.acquire("a.1"))
+        assert made.heartbeat("a.1", Progress()).stop_seconds is None
+
+    def test_it_is_forgotten_with_the_worker(self, clock: Clock) -> None:
+        made = coordinator(clock)
+        made.retire("a", 30.0)
+        made.worker_lost("a", "its card was another job's", blameless=True)
+        made.join("a", "card")
+
+        assert units(made.acquire("a"))
