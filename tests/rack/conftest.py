@@ -15,7 +15,7 @@ from tests.samples import write_model
 ROWS = (600, 600, 400)
 _SILENCE_SECONDS = 5
 # Ray usually takes a minute to give a machine up
-_IMPATIENT = {
+IMPATIENT = {
     "RAY_health_check_initial_delay_ms": "1000",
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_timeout_ms": "2000",
@@ -52,7 +52,7 @@ class Rack:
 
 @pytest.fixture(scope="module")
 def rack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rack]:
-    with Network(tmp_path_factory.mktemp("rack"), _IMPATIENT) as net:
+    with Network(tmp_path_factory.mktemp("rack"), IMPATIENT) as net:
         hosts = [net.host(name) for name in ("head", "left", "right", "laptop")]
         one = Rack(net, *hosts)
         one.started()

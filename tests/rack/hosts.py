@@ -73,6 +73,11 @@ class Host:
         """The same, and wait for its end."""
         return self.start(*arguments, cards=cards, **changed).wait()
 
+    def python(self, code: str) -> Started:
+        """A program there."""
+        command = self._entered([sys.executable, "-c", code])
+        return Started(command, self.folder, self.environment)
+
     def fetch(self, address: str) -> str:
         """What an address of HTTP says, asked there. Empty if nobody answers."""
         command = self._entered([sys.executable, "-c", _FETCH, address])
