@@ -1,0 +1,71 @@
+"""How far jobs are, read beside their outputs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.data.alive import RunRecord
+from pipeline.data.storage import open_storage
+from pipeline.queue import courses as module
+from pipeline.queue.courses import Courses
+
+
+@pytest.fixture
+def courses(monkeypatch: pytest.MonkeyPatch) -> Iterator[Courses]:
+    monkeypatch.setattr(module, "_LOOK_SECONDS", 0.01)
+    courses = Courses()
+    yield courses
+    courses.close()
+    courses._thread.join()
+
+
+def write(output: Path, run: str, started: float, rows_done: int) -> None:
+    """As a run does."""
+    record = RunRecord(run, "host", "machine", 1, 0.0, started, started, rows_done=rows_done)
+    open_storage(str(output)).replace(record.path, record.encode())
+
+
+def soon(holds: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + 10
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return holds()
+
+
+def test_a_jobs_course_is_what_its_last_run_says(courses: Courses, tmp_path: Path) -> None:
+    write(tmp_path / "out", "first", 1.0, 10)
+    write(tmp_path / "out", "second", 2.0, 20)
+    assert courses.of("one") is None
+    courses.follow({"one": str(tmp_path / "out")})
+
+    assert soon(lambda: (found := courses.of("one")) is not None and found.rows_done == 20)
+    write(tmp_path / "out", "second", 2.0, 30)
+    assert soon(lambda: (found := courses.of("one")) is not None and found.rows_done == 30)
+
+
+def test_a_job_that_runs_no_more_has_none(courses: Courses, tmp_path: Path) -> None:
+    write(tmp_path / "out", "first", 1.0, 10)
+    courses.follow({"one": str(tmp_path / "out")})
+    assert soon(lambda: courses.of("one") is not None)
+
+    def gone() -> bool:
+        courses.follow({})
+        return courses.of("one") is None
+
+    assert soon(gone)
+
+
+def test_an_output_that_cannot_be_read_hides_no_other(courses: Courses, tmp_path: Path) -> None:
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad/_rackmill").write_text("not a folder")
+    write(tmp_path / "out", "first", 1.0, 10)
+    courses.follow(
+        {"bad": str(tmp_path / "bad"), "odd": "nosuch://x", "one": str(tmp_path / "out")}
+    )
+
+    assert soon(lambda: courses.of("one") is not None)
+    assert courses.of("bad") is None
