@@ -18,7 +18,7 @@ from pipeline import job_from, load_job
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FIRST_SCREEN = README[:3000]
-_WITH_ENGINE = ("run ", "quality ", "schedule apply ")
+_WITH_ENGINE = ("run ", "quality ", "schedule apply ", "submit ")
 
 
 def blocks(language: str) -> list[str]:
