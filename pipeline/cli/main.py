@@ -103,13 +103,20 @@ def run_command(
     from pipeline.cli.watch import make_watcher, print_result
     from pipeline.fleet.run import RunOptions, run
     from pipeline.fleet.stop import Stop
+    from pipeline.queue.guests import guest_of
 
     loaded = load_with(job, settings, output=output, workers=workers)
     address = rack_address(address) if address == "auto" else address
     watcher, stop = make_watcher(_err), Stop()
     # Ray prints to stdout what it thinks of dying workers; data alone belongs there
-    with watcher, contextlib.redirect_stdout(sys.stderr), stopping_on_signals(stop):
-        summary = run(loaded, RunOptions(rows, fresh, address), watcher, stop)
+    with (
+        watcher,
+        contextlib.redirect_stdout(sys.stderr),
+        stopping_on_signals(stop),
+        guest_of(address, loaded) as queued,
+    ):
+        options = RunOptions(rows, fresh, address, queued, patient=queued is not None)
+        summary = run(loaded, options, watcher, stop)
     if as_json:
         print_json(summary.as_json())
     else:

@@ -281,19 +281,26 @@ def perform_command(
     from pipeline.clock.perform import perform
     from pipeline.clock.process import end_with
     from pipeline.fleet.stop import Stop
+    from pipeline.queue.guests import guest_of
     from pipeline.spec.load import job_from
 
     end_with(parent)
     job = job_from(Ledger(state).schedule(name).job)
     watcher, stop = make_watcher(make_console(stderr=True)), Stop()
     alone = job.schedule is None or job.schedule.concurrencyPolicy != "Allow"
-    with watcher, contextlib.redirect_stdout(sys.stderr), stopping_on_signals(stop):
+    with (
+        watcher,
+        contextlib.redirect_stdout(sys.stderr),
+        stopping_on_signals(stop),
+        guest_of(address, job) as queued,
+    ):
         done = perform(
             job,
             datetime.fromisoformat(due),
             full=full,
             alone=alone,
             address=address,
+            queued=queued,
             watcher=watcher,
             stop=stop,
         )

@@ -60,6 +60,7 @@ def perform(
     full: bool = False,
     alone: bool = True,
     address: str | None = None,
+    queued: str | None = None,
     watcher: Watcher | None = None,
     stop: Stop | None = None,
 ) -> Performed:
@@ -67,7 +68,8 @@ def perform(
 
     A run that was broken off is gone on with, as a part of this one. ``full``: everything anew, in
     place of all that is there. ``alone``: another run that still works here is waited for;
-    otherwise what it is about is left to it. Raises as ``run``.
+    otherwise what it is about is left to it. ``queued``: its name in the queue of the rack at
+    ``address``, if that has one. Raises as ``run``.
     """
     watcher = watcher or Watcher()
     dataset = GrowingDataset(job.output.path)
@@ -96,7 +98,7 @@ def perform(
     marked = [Covered.of(s, mark(s.path, s.format, rows=s.rows, size=s.size)) for s in made.shards]
     name = begun.name if begun is not None else run_name(due)
     current = dataset.begin(name, job.name, made, marked, full=full)
-    options = RunOptions(address=address)
+    options = RunOptions(address=address, queued=queued, patient=queued is not None)
     summary = run(_job_of(job, made, current), options, watcher, stop).as_json()
     dataset.settle()
     drift = _write_history(dataset, job.name)

@@ -12,6 +12,8 @@ from pipeline.fleet.gcs import Gcs
 # names of values, before the job's
 _ALLOTTED, _NEEDS = "allotted/", "needs/"
 
+OTHERS = "the queue"  # why a job may use no card for now: others have them
+
 Key = tuple[str, int]  # of a place: Ray's number of the machine, and which of its cards
 
 
@@ -49,10 +51,11 @@ class Needs:
 
 
 class AllottedCards:
-    """Those of the submitted job ``job``, from its driver. Raises HeadGone."""
+    """Those of the job ``job`` of the queue, from its driver. Raises HeadGone. ``patient``: without
+    cards it waits for some; others end, and are started again by the queue."""
 
-    def __init__(self, gcs: Gcs, job: str) -> None:
-        self._gcs, self._job = gcs, job
+    def __init__(self, gcs: Gcs, job: str, *, patient: bool = False) -> None:
+        self._gcs, self._job, self.patient = gcs, job, patient
         self._said: Needs | None = None
 
     def look(self) -> Allotment | None:

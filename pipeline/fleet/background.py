@@ -22,9 +22,11 @@ class ClusterInBackground:
     killed when their parent ends, and to Linux that is the thread that started them.
     """
 
-    def __init__(self, address: str | None, submitted: str | None = None) -> None:
-        """``submitted``: see ``Cluster``."""
-        self._address, self._submitted = address, submitted
+    def __init__(
+        self, address: str | None, queued: str | None = None, *, patient: bool = False
+    ) -> None:
+        """``queued``, ``patient``: see ``Cluster``."""
+        self._address, self._queued, self._patient = address, queued, patient
         self._cluster: Any = None
         self._begun = False
         self._trouble: BaseException | None = None
@@ -48,7 +50,7 @@ class ClusterInBackground:
 
     def _live(self) -> None:
         try:
-            self._cluster = _import_cluster()(self._address, self._submitted)
+            self._cluster = _import_cluster()(self._address, self._queued, patient=self._patient)
         except BaseException as e:
             self._trouble = e
             return

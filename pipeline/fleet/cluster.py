@@ -7,6 +7,7 @@ import logging
 import os
 import secrets
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,8 @@ from ray.exceptions import (
 
 from pipeline.engine.facts import own_facts
 from pipeline.engine.yielding import yield_children
-from pipeline.errors import JobFailed, NoCard
-from pipeline.fleet.allotment import AllottedCards, Key
+from pipeline.errors import JobFailed, NoCard, Stopped
+from pipeline.fleet.allotment import OTHERS, Allotment, AllottedCards, Key
 from pipeline.fleet.at_work import AtWorkSign
 from pipeline.fleet.gcs import Gcs, HeadGone
 from pipeline.fleet.machines import MACHINE, Machine, machines
@@ -28,6 +29,7 @@ from pipeline.fleet.placement import Placement
 from pipeline.fleet.ray_access import TOKEN_MEND, check_access, prepare_access
 
 _HEAD_PATIENCE_SECONDS = 15.0
+_CARD_SECONDS = 1.0
 # A Ray of our own is there for its workers alone, and nobody looks at it: no spare workers (each
 # looks for signals a hundred times a second), no metrics, hardly any statistics. On a CPU whoever
 # wakes up holds an engine up.
@@ -41,8 +43,11 @@ _QUIET = {
 class Cluster:
     """A connection to Ray: one started here and stopped with us, or one that was there."""
 
-    def __init__(self, address: str | None, submitted: str | None = None) -> None:
-        """``submitted``: the name of the submitted job that this is for. Raises UsageError for an
+    def __init__(
+        self, address: str | None, queued: str | None = None, *, patient: bool = False
+    ) -> None:
+        """``queued``: the name of the job in the rack's queue that this is for; ``patient``: see
+        ``AllottedCards``. Raises UsageError for an
         ``address`` where no Ray can be joined, JobFailed when Ray cannot be started."""
         check_access(address)
         if address:
@@ -79,9 +84,9 @@ class Cluster:
         self.cards: AllottedCards | None = None
         self.sign: AtWorkSign | None = None
         if self._rack is not None:
-            self.sign = AtWorkSign(self._rack, submitted or secrets.token_hex(4))
-            if submitted is not None:
-                self.cards = AllottedCards(self._rack, submitted)
+            self.sign = AtWorkSign(self._rack, queued or secrets.token_hex(4))
+            if queued is not None:
+                self.cards = AllottedCards(self._rack, queued, patient=patient)
         self._heard = time.monotonic()  # when the head last answered
         self._lost = False
         self._looking: dict[str, Any] = {}  # tasks that look around on machines nobody described
@@ -98,14 +103,24 @@ class Cluster:
         """Whether engines stay loaded for the next job: where a queue of jobs has the cards."""
         return self.cards is not None
 
-    def allotted(self) -> frozenset[Key] | None:
-        """The cards that a submitted job may use; None: all. Raises NoCard where it has none."""
+    def allotted(self, note: Callable[[str], None]) -> frozenset[Key] | None:
+        """The cards that a job of the queue may use; None: all. A patient one waits for some, and
+        says so. Raises NoCard, Stopped."""
         if self.cards is None:
             return None
-        allotment = self.cards.look()
-        if allotment is None or not allotment.cards:
-            raise NoCard("no card is this job's for now")
-        return allotment.cards
+        told = False
+        while True:
+            allotment = self.cards.look() or Allotment(why=OTHERS)
+            if allotment.cards:
+                return allotment.cards
+            if allotment.why != OTHERS:
+                raise Stopped(f"stopped before any engine was started, as {allotment.why} asks")
+            if not self.cards.patient:
+                raise NoCard("no card is this job's for now")
+            if not told:
+                note("all cards are other jobs' for now: waiting for some (rackmill jobs)")
+                told = True
+            time.sleep(_CARD_SECONDS)
 
     @property
     def log_folder(self) -> Path:

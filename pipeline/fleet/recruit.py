@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from pipeline.engine.facts import own_versions
 from pipeline.errors import RackmillError
-from pipeline.fleet.allotment import AllottedCards, Key, Needs
+from pipeline.fleet.allotment import OTHERS, AllottedCards, Key, Needs
 from pipeline.fleet.at_work import AtWork, AtWorkSign
 from pipeline.fleet.crew import Crew
 from pipeline.fleet.forecast import Forecaster, Placed
@@ -114,7 +114,8 @@ class Recruiter:
         allotment = self.cards.look()
         if allotment is None:
             return ""  # the head was started again: the queue will say it
-        if not allotment.cards:
+        waits = self.cards.patient and allotment.why == OTHERS
+        if not allotment.cards and not waits:
             return allotment.why
         self._allotted = allotment.cards
         return ""

@@ -60,7 +60,8 @@ class RunOptions:
     rows: int | None = None
     fresh: bool = False
     address: str | None = None
-    submitted: str | None = None
+    queued: str | None = None
+    patient: bool = False
 
 
 def run(
@@ -78,7 +79,8 @@ def run(
     options, watcher, stop = options or RunOptions(), watcher or Watcher(), stop or Stop()
     started = time.time()
     check_access(options.address)
-    with ClusterInBackground(options.address, options.submitted) as cluster:
+    background = ClusterInBackground(options.address, options.queued, patient=options.patient)
+    with background as cluster:
         return _run(job, options, watcher, stop, cluster, started)
 
 
@@ -142,7 +144,7 @@ def muster(plan: Plan, watcher: Watcher, cluster: ClusterInBackground) -> Engine
     if cluster.joins:
         rack = cluster.ready()
         machines = rack.machines(_LOOK_SECONDS)
-        crews = rack_crews(job, machines, units, watcher.note, rack.allotted())
+        crews = rack_crews(job, machines, units, watcher.note, rack.allotted(watcher.note))
     else:
         crews = local_crews(job, units)
     shortest = job.engine.max_model_len or _SHORTEST_REQUEST

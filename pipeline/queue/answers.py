@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline.data.places import whole
 from pipeline.engine.facts import own_versions
-from pipeline.errors import UsageError
+from pipeline.errors import Stopped, UsageError
 from pipeline.queue.courses import Courses
 from pipeline.queue.drivers import log_of
 from pipeline.queue.ledger import JobState, QueueLedger, SubmittedJob
@@ -36,6 +36,8 @@ class Answers:
             "jobs": lambda _: self._jobs(),
             "job": self._job,
             "stop": self._stop,
+            "enter": self._enter,
+            "leave": self._leave,
             "log": self._log,
         }
         return answers[what](about)
@@ -81,6 +83,33 @@ class Answers:
         job = self._ledger.job(about["job"])
         if not job.state.ended:
             self._ledger.stop(job)
+        return self._shown(self._ledger.job(job.id))
+
+    def _enter(self, about: Mapping[str, Any]) -> dict[str, Any]:
+        """A run that nobody submitted shares the cards from now on."""
+        job, now = job_from(about["content"]), self._now()
+        self._ledger.add(
+            SubmittedJob(
+                id=about["id"],
+                name=about["name"],
+                priority=0,
+                content=about["content"],
+                output=job.output.path,
+                rows=None,
+                submitted=now,
+                guest=True,
+                state=JobState.RUNNING,
+                began=now,
+            )
+        )
+        return self._shown(self._ledger.job(about["id"]))
+
+    def _leave(self, about: Mapping[str, Any]) -> dict[str, Any]:
+        job, code = self._ledger.job(about["job"]), int(about["code"])
+        states = {0: JobState.SUCCEEDED, Stopped.exit_code: JobState.STOPPED}
+        if job.guest and not job.state.ended:
+            state = states.get(code, JobState.FAILED)
+            self._ledger.end(job, state, self._now(), str(about["message"]), code)
         return self._shown(self._ledger.job(job.id))
 
     def _log(self, about: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def drive(job: str, state: Path, address: str, watcher: Watcher, stop: Stop) -> 
         at = datetime.fromtimestamp(submitted.deadline, UTC).isoformat()
         settings.append(f"resources.deadline={at}")
     loaded = job_from(submitted.content, settings).model_copy(update={"name": submitted.name})
-    options = RunOptions(rows=submitted.rows, address=address, submitted=submitted.id)
+    options = RunOptions(rows=submitted.rows, address=address, queued=submitted.id)
     patient_until = time.monotonic() + _PATIENCE_SECONDS
     while True:
         try:

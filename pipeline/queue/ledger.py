@@ -27,6 +27,7 @@ CREATE TABLE IF NOT EXISTS job (
     rows INTEGER,                    -- only the first so many
     submitted REAL NOT NULL,         -- epoch seconds, as all times here
     deadline REAL,
+    guest INTEGER NOT NULL DEFAULT 0,
     state TEXT NOT NULL,
     stop_asked INTEGER NOT NULL DEFAULT 0,
     drivers INTEGER NOT NULL DEFAULT 0,  -- that were started for it, one after the other
@@ -56,7 +57,8 @@ class JobState(StrEnum):
 
 @dataclass(frozen=True)
 class SubmittedJob:
-    """Times in epoch seconds. ``exit_code``: of `rackmill run`; ``message``: why it ended so."""
+    """Times in epoch seconds. ``guest``: its driver is a run that nobody submitted; ``exit_code``:
+    of `rackmill run`; ``message``: why it ended so."""
 
     id: str
     name: str
@@ -66,6 +68,7 @@ class SubmittedJob:
     rows: int | None
     submitted: float
     deadline: float | None = None
+    guest: bool = False
     state: JobState = JobState.PENDING
     stop_asked: bool = False
     drivers: int = 0
@@ -98,17 +101,17 @@ class QueueLedger:
             if db.execute("SELECT 1 FROM job WHERE id = ?", (job.id,)).fetchone():
                 return
             other = db.execute(
-                "SELECT id FROM job WHERE output = ? AND state IN (?, ?)",
+                "SELECT id FROM job WHERE output = ? AND guest = 0 AND state IN (?, ?)",
                 (job.output, JobState.PENDING, JobState.RUNNING),
             ).fetchone()
-            if other is not None:
+            if other is not None and not job.guest:  # a guest finds out by itself
                 raise UsageError(
                     f"output.path {job.output} is what the job {other['id']} works on",
                     f"give another --output, or: rackmill stop {other['id']}",
                 )
             db.execute(
                 "INSERT INTO job (id, name, priority, content, output, rows, submitted, deadline,"
-                " state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                " guest, state, began) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     job.id,
                     job.name,
@@ -118,7 +121,9 @@ class QueueLedger:
                     job.rows,
                     job.submitted,
                     job.deadline,
+                    job.guest,
                     job.state,
+                    job.began,
                 ),
             )
 
@@ -188,5 +193,6 @@ def _job(row: sqlite3.Row) -> SubmittedJob:
         "content": json.loads(row["content"]),
         "state": JobState(row["state"]),
         "stop_asked": bool(row["stop_asked"]),
+        "guest": bool(row["guest"]),
     }
     return SubmittedJob(**found)

@@ -11,12 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from pipeline.errors import NoCard, RackmillError, Stopped
-from pipeline.fleet.allotment import Allotment, Needs, allot, allotted_to, forget, needs_of
+from pipeline.fleet.allotment import OTHERS, Allotment, Needs, allot, allotted_to, forget, needs_of
 from pipeline.fleet.gcs import Gcs, HeadGone
 from pipeline.fleet.machines import Machine, machines
 from pipeline.queue.answers import Answers
 from pipeline.queue.courses import Courses
 from pipeline.queue.drivers import DriverState, last_words
+from pipeline.queue.guests import Guests, say_that_there_is_a_queue
 from pipeline.queue.ledger import JobState, QueueLedger, SubmittedJob
 from pipeline.queue.mailbox import Mailbox
 from pipeline.queue.standing import Standings
@@ -26,7 +27,7 @@ _MOST_CRASHES = 3
 _NO_CARD = "no machine of the rack has what it asks for: rackmill rack show"
 _DONE = (0, 3)  # 3: some rows failed
 _EXPLAINED = (1, 2)
-_STOP, _DEADLINE, _TURN = "rackmill stop", "its deadline", "the queue"
+_STOP, _DEADLINE = "rackmill stop", "its deadline"
 
 
 class _Drivers(Protocol):
@@ -52,6 +53,7 @@ class Queue:
         self._told: dict[str, Allotment] = {}
         self._courses = Courses()
         self._mailbox = Mailbox(Answers(ledger, self._courses, now))
+        self._guests = Guests()
         self._adopted = False
         self._looked = 0.0
 
@@ -82,7 +84,9 @@ class Queue:
         """See who ended, deal the cards anew, start who has some. Raises HeadGone, RayGone."""
         now = self._now()
         there = machines(gcs)
+        say_that_there_is_a_queue(gcs)
         self._adopt(gcs, now)
+        self._see_guests_go(gcs)
         self._see_ends(gcs, self._drivers.states())
         jobs = self._ledger.open_jobs()
         for job in jobs:
@@ -120,7 +124,7 @@ class Queue:
         for job_id, cards in self._standings.deal(jobs, there, needs, now).items():
             job = next(one for one in jobs if one.id == job_id)
             if job.state is JobState.RUNNING:
-                self._tell(gcs, job, Allotment(cards, "" if cards else _TURN))
+                self._tell(gcs, job, Allotment(cards, "" if cards else OTHERS))
             elif cards:
                 self._start(gcs, job, Allotment(cards))
             elif self._standings.is_hopeless(job_id):
@@ -144,7 +148,7 @@ class Queue:
 
     def _see_ends(self, gcs: Gcs, states: Mapping[str, DriverState]) -> None:
         for job in self._ledger.open_jobs():
-            if job.state is not JobState.RUNNING:
+            if job.state is not JobState.RUNNING or job.guest:
                 continue
             state = states.get(job.submission)
             if state is None:
@@ -159,6 +163,18 @@ class Queue:
             if ended.state.ended:
                 self._standings.forget(job.id)
             self._say(f"queue: {job.id} {ended.state}{f': {m}' if (m := ended.message) else ''}")
+
+    def _see_guests_go(self, gcs: Gcs) -> None:
+        """Guests that left, and those of whom nothing was heard for too long."""
+        guests = [job for job in self._ledger.open_jobs() if job.guest]
+        for job_id in self._guests.gone(gcs, [job.id for job in guests]):
+            job = self._ledger.job(job_id)
+            self._ledger.end(job, JobState.FAILED, self._now(), "nothing is heard of it any more")
+        for job_id in self._told.keys() - {job.id for job in self._ledger.open_jobs()}:
+            del self._told[job_id]
+            self._standings.forget(job_id)
+            self._guests.forget(gcs, job_id)
+            forget(gcs, job_id)
 
     def _conclude(self, job: SubmittedJob, state: DriverState) -> None:
         """Its driver has ended."""
@@ -191,7 +207,8 @@ class Queue:
     def _is_leaving(self, job: SubmittedJob) -> bool:
         """It is to stop, or its driver was told that it has no card any more and will end."""
         told = self._told.get(job.id)
-        return self._stopping(job) or (told is not None and not told.cards)
+        ends = told is not None and not told.cards and not job.guest
+        return self._stopping(job) or ends
 
     def _stopping(self, job: SubmittedJob) -> bool:
         return job.stop_asked or self._is_late(job)

@@ -33,6 +33,7 @@ def machine(name: str, *cards: str, life: int = 0) -> Machine:
 class Rack:
     there: list[Machine]
     head_is_gone: bool = False
+    patient: bool = False
 
     def machines(self) -> list[Machine]:
         if self.head_is_gone:
@@ -131,6 +132,7 @@ class Cards:
     allotment: Allotment | None = None
     said: list[Needs] = field(default_factory=list)
     head_is_gone: bool = False
+    patient: bool = False
 
     def look(self) -> Allotment | None:
         if self.head_is_gone:

@@ -58,7 +58,7 @@ def test_it_is_what_was_submitted(run: Run, state: Path) -> None:
 
     [(job, options)] = run.asked
     assert (job.name, job.output.path) == ("tweets", "/one")
-    assert options == RunOptions(rows=7, address="head:6379", submitted="one-1")
+    assert options == RunOptions(rows=7, address="head:6379", queued="one-1")
 
 
 def test_a_deadline_counts_from_submission_not_from_this_driver(run: Run, state: Path) -> None:

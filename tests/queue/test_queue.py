@@ -90,7 +90,7 @@ def test_a_driver_that_did_all_rows_ends_the_job(rack: QueueOnRack, code: int) -
     ended = rack.job("one")
     assert (ended.state, ended.exit_code, ended.message) == (JobState.SUCCEEDED, code, "")
     assert ended.ended == rack.now
-    assert rack.gcs.values == {}
+    assert rack.gcs.values == {"queue": b""}
 
 
 @pytest.mark.parametrize("code", [1, 2])
