@@ -11,7 +11,7 @@ import math
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,9 @@ from pipeline.data.results import RowResult
 from pipeline.data.seam import Prompt
 from pipeline.engine.load import load_engine
 from pipeline.engine.machine import available_memory, cpu_environment, gpus
+from pipeline.engine.protocol import EngineStats
 from pipeline.engine.vllm_engine import environment
-from pipeline.errors import RowError, RowErrorType
+from pipeline.errors import EngineFailed, RowError, RowErrorType
 from pipeline.model.store import ModelFolder
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.schedule.request import Completion, Request
@@ -80,6 +81,7 @@ class _Probe:
             "after_refusals": self._result(_job(), 8),
             "aborted": self._aborted(),
             "stats": asdict(self.engine.stats),
+            "reset": self._reset(),
         }
 
     def _complete(self, requests: Sequence[Request]) -> list[Completion]:
@@ -155,6 +157,30 @@ class _Probe:
         self.engine.abort([dropped.id])
         done = [c for _ in range(30) for c in self.engine.step()]
         return [c.request_id - kept.id for c in done]
+
+    def _reset(self) -> dict[str, Any]:
+        """What a reset leaves, and what one says while there is a request in the engine."""
+        (ids,) = self.tokenizer.encode_batch(["A long story about a small town:"])
+        long = Request(next(self._ids), ids * 8, Sampling(max_tokens=24, ignore_eos=True))
+        (before,) = self._complete([long])
+        refused = None
+        again = replace(long, id=next(self._ids))
+        self.engine.add(again)
+        self.engine.step()
+        try:
+            self.engine.reset()
+        except EngineFailed as error:
+            refused = error.message
+        self.engine.abort([again.id])
+        self.engine.reset()
+        stats = asdict(self.engine.stats)
+        (after,) = self._complete([replace(long, id=next(self._ids))])
+        return {
+            "refused": refused,
+            "stats": stats,
+            "texts": [before.text, after.text],
+            "steps": self.engine.stats.steps,
+        }
 
 
 def _refused_by_vllm() -> Sampling:
@@ -246,6 +272,17 @@ def test_the_pool_has_the_blocks_that_the_budget_computes(
 
 def test_nothing_is_left_running_when_all_is_answered(probe: dict[str, Any]) -> None:
     assert (probe["stats"]["running"], probe["stats"]["waiting"]) == (0, 0)
+
+
+def test_an_engine_that_works_on_a_request_is_not_reset(probe: dict[str, Any]) -> None:
+    assert probe["reset"]["refused"] == "vLLM still works on requests"
+
+
+def test_after_a_reset_it_answers_as_before_and_counts_anew(probe: dict[str, Any]) -> None:
+    reset = probe["reset"]
+    assert reset["stats"] == asdict(EngineStats()) | {"sampled": []}
+    assert reset["texts"][0] == reset["texts"][1] != ""
+    assert 24 <= reset["steps"] <= 26
 
 
 def _main(model_path: str, answers_path: str) -> None:

@@ -1,4 +1,4 @@
-"""A rack of a head and two machines with cards, and a laptop that only has the token."""
+"""A rack of a head and three machines with cards, and a laptop that only has the token."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ IMPATIENT = {
 
 @dataclass
 class Rack:
-    """``head`` and ``left`` have joined; ``right`` has not; ``laptop`` never does."""
+    """``head``, ``left`` and ``small`` have joined; ``right`` has not; ``laptop`` never does."""
 
     net: Network
     head: Host
     left: Host
+    small: Host
     right: Host
     laptop: Host
 
@@ -53,10 +54,11 @@ class Rack:
 @pytest.fixture(scope="module")
 def rack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rack]:
     with Network(tmp_path_factory.mktemp("rack"), IMPATIENT) as net:
-        hosts = [net.host(name) for name in ("head", "left", "right", "laptop")]
+        hosts = [net.host(name) for name in ("head", "left", "small", "right", "laptop")]
         one = Rack(net, *hosts)
         one.started()
         one.join(one.left, "2x rtx4090")
+        one.join(one.small, "1x rtx4060-laptop")
         yield one
 
 

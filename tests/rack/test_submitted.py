@@ -86,7 +86,7 @@ def test_a_higher_priority_takes_the_cards_and_its_engines_are_loaded_already(
 ) -> None:
     low = queue.submit(job, "low")
     queue.until(low, under_way)
-    high = queue.submit(job, "high", "--priority", "5", "--set", "resources.workers=2")
+    high = queue.submit(job, "high", "--priority", "5")
     queue.until(high, under_way)
 
     assert queue.job(low)["state"] == "PENDING"
@@ -104,7 +104,7 @@ def test_equals_share_the_cards_and_rack_show_tells_so(queue: Queue, job: Path) 
 
     shown = queue.ask("rack", "show")
     cards = [card["job"] for machine in shown["machines"] for card in machine["cards"]]
-    assert sorted(filter(None, cards)) == ["one", "two"]
+    assert set(filter(None, cards)) == {"one", "two"}
     for name in (one, two):
         assert queue.ended(name)["state"] == "SUCCEEDED"
     assert_whole(job / "one")
