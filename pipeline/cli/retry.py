@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipeline.cli.console import make_console, print_json
 from pipeline.cli.status import Json, OutputFolder
+
+if TYPE_CHECKING:
+    from pipeline.fleet.retry import RetryOptions
 
 
 def retry_command(
@@ -50,10 +55,32 @@ def retry_command(
     console = make_console(stderr=True)
     watcher, stop = make_watcher(console), Stop()
     options = RetryOptions(tuple(only or ()), tuple(lines), job, address)
-    with watcher, contextlib.redirect_stdout(sys.stderr), stopping_on_signals(stop):
-        summary = retry(output, options, watcher, stop)
+    with (
+        watcher,
+        contextlib.redirect_stdout(sys.stderr),
+        stopping_on_signals(stop),
+        _in_the_queue(output, options) as queued,
+    ):
+        summary = retry(output, replace(options, queued=queued), watcher, stop)
     if as_json:
         print_json(summary.as_json())
     else:
         print_result(console, summary)
     raise typer.Exit(summary.exit_code)
+
+
+@contextlib.contextmanager
+def _in_the_queue(output: str, options: RetryOptions) -> Iterator[str | None]:
+    """As a guest of the rack's queue, if it runs on one that has a queue."""
+    from pipeline.data.dataset import Dataset
+    from pipeline.data.storage import open_storage
+    from pipeline.fleet.retry import find_job
+    from pipeline.queue.guests import guest_of
+
+    dataset = Dataset(open_storage(output))
+    if options.address is None or dataset.manifest() is None:
+        yield None  # where nothing is to be retried, ``retry`` says it
+        return
+    job = find_job(dataset, output, options)
+    with guest_of(options.address, job) as name:
+        yield name

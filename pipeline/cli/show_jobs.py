@@ -39,6 +39,8 @@ def in_one_line(job: Mapping[str, Any]) -> str:
     parts = [f"{job['id']}  {state:<9}"]
     if job["priority"]:
         parts.append(f"priority {job['priority']}")
+    if job["guest"]:
+        parts.append("not submitted")
     parts += [_age(job), *course(job)]
     if job["message"]:
         parts.append(job["message"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
@@ -9,9 +10,9 @@ from rich.console import Console
 from pipeline.budget.fit import Fit
 from pipeline.cli.show_forecast import forecast_as_json, forecast_lines
 from pipeline.data.plan import Plan
-from pipeline.fleet.forecast import Forecast
+from pipeline.fleet.forecast import Forecast, seconds_to_spare
 from pipeline.model.stand_in import StandIn
-from pipeline.units import count, plural
+from pipeline.units import count, duration, plural
 
 _BAR_CHARACTERS = 40
 
@@ -80,6 +81,10 @@ def print_plan(console: Console, plan: Plan, forecast: Forecast | None, fits: li
     if forecast is not None:
         for name, text in forecast_lines(forecast, fits):
             line(name, text)
+        spare = seconds_to_spare(plan.job, forecast, datetime.now(UTC))
+        if spare is not None:
+            verdict = f"missed by about {duration(-spare)}" if spare < 0 else "it will be kept"
+            line("deadline", f"{plan.job.resources.deadline}: {verdict}")
     line("output", ", ".join(plan.input.columns.schema.names))
     renamed = [f"{old} → {new}" for old, new in plan.input.columns.kept if old != new]
     if renamed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from pipeline.budget.advice import check_fit, refusal
@@ -32,6 +33,7 @@ from pipeline.fleet.crew import Crew
 from pipeline.model.catalogue import MODELS, CatalogueModel
 from pipeline.model.geometry import Geometry
 from pipeline.report.profile import RunRecord, mean_completion_tokens
+from pipeline.spec.deadline import deadline_at
 from pipeline.spec.job import Job
 
 _ROWS_TO_TRUST = 32  # finished rows from which on their answers' length is taken for all
@@ -352,6 +354,15 @@ class Forecaster:
         """None for what changes nothing to speak of."""
         seconds = self._forecast(crews, workload, made, **given).prediction.seconds
         return Lever(what, seconds) if seconds < 0.97 * made.prediction.seconds else None
+
+
+def seconds_to_spare(job: Job, forecast: Forecast, now: datetime) -> float | None:
+    """Between the end that is foretold of a job that begins ``now`` and its deadline: negative if
+    it will hardly be done by then; None without a deadline."""
+    if job.resources.deadline is None:
+        return None
+    lasts = deadline_at(job.resources.deadline, now) - now
+    return lasts.total_seconds() - forecast.prediction.seconds
 
 
 def kind_of(job: Job) -> str:

@@ -31,12 +31,14 @@ from pipeline.units import count, plural
 @dataclass(frozen=True)
 class RetryOptions:
     """``only``: types of errors; empty: all. ``settings``: operational ones, as ``--set`` has
-    them. ``job``: the job file, where the output does not hold the job."""
+    them. ``job``: the job file, where the output does not hold the job. ``queued``: its name in the
+    queue of the rack at ``address``, if that has one."""
 
     only: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
     job: Path | None = None
     address: str | None = None
+    queued: str | None = None
 
 
 def retry(
@@ -55,7 +57,8 @@ def retry(
     started = time.time()
     only = _types(options.only)
     check_access(options.address)
-    with ClusterInBackground(options.address) as cluster:
+    patient = options.queued is not None
+    with ClusterInBackground(options.address, options.queued, patient=patient) as cluster:
         return _retry(output, only, options, watcher, stop, cluster, started)
 
 

@@ -30,7 +30,7 @@ from pipeline.fleet.alive import Heart
 from pipeline.fleet.background import ClusterInBackground
 from pipeline.fleet.coordinator import Snapshot
 from pipeline.fleet.crew import Crew, local_crews, visible_gpus
-from pipeline.fleet.forecast import Forecast, Forecaster
+from pipeline.fleet.forecast import Forecast, Forecaster, seconds_to_spare
 from pipeline.fleet.learning import learn
 from pipeline.fleet.packing import Packing
 from pipeline.fleet.provenance import provenance
@@ -186,11 +186,10 @@ def _deadline(job: Job, forecast: Forecast, watcher: Watcher) -> datetime | None
     if job.resources.deadline is None:
         return None
     now = datetime.now(UTC)
-    deadline = deadline_at(job.resources.deadline, now)
-    late = forecast.prediction.seconds - (deadline - now).total_seconds()
-    if late > 0:
-        watcher.note(f"the deadline will be missed by about {duration(late)}: {deadline:%c %Z}")
-    return deadline
+    spare = seconds_to_spare(job, forecast, now)
+    if spare is not None and spare < 0:
+        watcher.note(f"the deadline will likely be missed, by about {duration(-spare)}")
+    return deadline_at(job.resources.deadline, now)
 
 
 @contextlib.contextmanager

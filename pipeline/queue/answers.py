@@ -145,6 +145,7 @@ class Answers:
             "ended": job.ended,
             "deadline": job.deadline,
             "output": job.output,
+            "guest": job.guest,
             "stopping": job.stop_asked and not job.state.ended,
             "exit_code": job.exit_code,
             "message": job.message,

@@ -175,3 +175,11 @@ def test_the_plan_goes_to_stdout(ask) -> None:
     assert "300 rows in 2 shards" in result.out
     assert "gemma-3-270m int4" in result.out
     assert result.err == ""
+
+
+@pytest.mark.parametrize(("deadline", "said"), [("2s", "missed by about"), ("2d", "will be kept")])
+def test_a_deadline_is_held_against_the_time_it_takes(deadline: str, said: str, ask) -> None:
+    result = ask("plan", "job.yaml", "--set", f"resources.deadline={deadline}")
+
+    assert f"{deadline}: " in result.out
+    assert said in result.out
