@@ -93,7 +93,7 @@ def check(output: str) -> None:
 class _NoCluster:
     joins = False
 
-    def __init__(self, address: str | None) -> None:
+    def __init__(self, *_: object, **__: object) -> None:
         pass
 
     def start(self) -> None:
