@@ -150,7 +150,7 @@ class Cluster:
         return machines(self._rack)
 
     def check_head(self) -> None:
-        """Raise JobFailed when the head of the rack has not answered for a while: Ray ends soon
+        """Raise HeadGone when the head of the rack has not answered for a while: Ray ends soon
         after it, and with it the process of whoever uses it."""
         if self._rack is None:
             return
@@ -162,7 +162,7 @@ class Cluster:
             if now - self._heard < _HEAD_PATIENCE_SECONDS:
                 return
             self._lost = True
-            raise JobFailed(
+            raise HeadGone(
                 e.message,
                 "what is committed stays; once it is back, the same command goes on from there",
             ) from e

@@ -55,6 +55,8 @@ class Answers:
         deadline = None
         if job.resources.deadline is not None:
             deadline = deadline_at(job.resources.deadline, datetime.fromtimestamp(now, UTC))
+            if deadline.timestamp() <= now:
+                raise UsageError(f"resources.deadline: {job.resources.deadline} has passed")
         self._ledger.add(
             SubmittedJob(
                 id=about["id"],
@@ -135,6 +137,8 @@ class Answers:
 
     def _shown(self, job: SubmittedJob) -> dict[str, Any]:
         course = self._courses.of(job.id) if job.state is JobState.RUNNING else None
+        if course is not None and not job.guest and course.started < (job.began or 0.0):
+            course = None  # of an earlier job with this output
         return {
             "id": job.id,
             "name": job.name,

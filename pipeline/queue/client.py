@@ -69,32 +69,38 @@ class QueueClient:
     def follow(self, job: str) -> Iterator[dict[str, Any]]:
         """As ``job``, every second until it has ended. A head that is started again meanwhile is
         waited for."""
-        last = time.monotonic()
         while True:
-            try:
-                found = self.job(job)
-                job, last = found["id"], time.monotonic()
-            except (HeadGone, NobodyAnswers):
-                if time.monotonic() - last > _GONE_SECONDS:
-                    raise
-                time.sleep(_LOOK_SECONDS)
-                continue
+            found = self._patiently("job", {"job": job})
+            job = found["id"]
             yield found
             if found["ended"] is not None:
                 return
             time.sleep(_LOOK_SECONDS)
 
     def log(self, job: str, *, follow: bool = False) -> Iterator[str]:
-        """What its driver says; ``follow``: until it has ended."""
+        """What its driver says; ``follow``: until it has ended, and a head that is started again
+        meanwhile is waited for."""
         offset = 0
         while True:
-            found = ask(self._gcs, "log", {"job": job, "offset": offset})
+            about = {"job": job, "offset": offset}
+            found = self._patiently("log", about) if follow else ask(self._gcs, "log", about)
             job, offset = found["id"], found["offset"]
             if found["text"]:
                 yield found["text"]
             elif found["ended"] or not follow:
                 return
             else:
+                time.sleep(_LOOK_SECONDS)
+
+    def _patiently(self, what: str, about: dict[str, Any]) -> dict[str, Any]:
+        """The answer, also where it takes the head a while to be there again."""
+        deadline = time.monotonic() + _GONE_SECONDS
+        while True:
+            try:
+                return ask(self._gcs, what, about)
+            except (HeadGone, NobodyAnswers):
+                if time.monotonic() > deadline:
+                    raise
                 time.sleep(_LOOK_SECONDS)
 
 

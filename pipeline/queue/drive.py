@@ -6,7 +6,8 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pipeline.errors import AlreadyRunning
+from pipeline.errors import AlreadyRunning, NoCard
+from pipeline.fleet.gcs import HeadGone
 from pipeline.fleet.run import RunOptions, run
 from pipeline.fleet.stop import Stop
 from pipeline.fleet.watcher import Watcher
@@ -31,6 +32,8 @@ def drive(job: str, state: Path, address: str, watcher: Watcher, stop: Stop) -> 
     while True:
         try:
             return run(loaded, options, watcher, stop)
+        except HeadGone as e:
+            raise NoCard(e.message, "the queue starts the job again when it can") from e
         except AlreadyRunning:
             if time.monotonic() > patient_until:
                 raise

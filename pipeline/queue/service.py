@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from pipeline.errors import NoCard, RackmillError, Stopped
+from pipeline.errors import NoCard, RackmillError, Stopped, UsageError
 from pipeline.fleet.allotment import OTHERS, Allotment, Needs, allot, allotted_to, forget, needs_of
 from pipeline.fleet.gcs import Gcs, HeadGone
 from pipeline.fleet.machines import Machine, machines
@@ -84,6 +84,7 @@ class Queue:
         """See who ended, deal the cards anew, start who has some. Raises HeadGone, RayGone."""
         now = self._now()
         there = machines(gcs)
+        self._refuse_what_nobody_understands()
         say_that_there_is_a_queue(gcs)
         self._adopt(gcs, now)
         self._see_guests_go(gcs)
@@ -100,6 +101,14 @@ class Queue:
             if self._stopping(job):
                 self._tell(gcs, job, Allotment(why=_STOP if job.stop_asked else _DEADLINE))
         self._courses.follow({job.id: job.output for job in running})
+
+    def _refuse_what_nobody_understands(self) -> None:
+        """Another version of rackmill took them; they are not to keep others from their turn."""
+        for job in self._ledger.open_jobs():
+            try:
+                self._standings.learn(job)
+            except UsageError as e:
+                self._ledger.end(job, JobState.FAILED, self._now(), e.message, e.exit_code)
 
     def _adopt(self, gcs: Gcs, now: float) -> None:
         """What an earlier queue had given to drivers that are at work."""

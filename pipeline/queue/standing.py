@@ -36,6 +36,10 @@ class Standings:
     _hopeless: set[str] = field(default_factory=set)
     _models: dict[Key, str] = field(default_factory=dict)  # that a card last had an engine of
 
+    def learn(self, job: SubmittedJob) -> None:
+        """Take it in. Raises UsageError if its content is none that this rackmill understands."""
+        self._of(job)
+
     def adopt(self, job: SubmittedJob, holds: frozenset[Key], now: float) -> None:
         """It has these cards already, as another queue said before."""
         self._of(job)

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import AlreadyRunning
+from pipeline.errors import AlreadyRunning, NoCard
+from pipeline.fleet.gcs import HeadGone
 from pipeline.fleet.run import RunOptions
 from pipeline.fleet.stop import Stop
 from pipeline.fleet.watcher import Watcher
@@ -74,6 +75,13 @@ def test_an_earlier_driver_that_is_about_to_end_is_waited_for(run: Run, state: P
 
     assert drive("one-1", state, "head:6379", Watcher(), Stop()) == "summary"
     assert len(run.asked) == 4
+
+
+def test_a_head_that_is_gone_is_no_failure_of_the_job(run: Run, state: Path) -> None:
+    run.errors = [HeadGone("the rack's head does not answer")]
+
+    with pytest.raises(NoCard):
+        drive("one-1", state, "head:6379", Watcher(), Stop())
 
 
 def test_not_for_ever(run: Run, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.fleet.allotment import AllottedCards, Needs, allotted_to
 from pipeline.queue import service
-from pipeline.queue.ledger import JobState
+from pipeline.queue.ledger import JobState, SubmittedJob
 from pipeline.queue.mailbox import ask
 from tests.queue.a_rack import TURN, QueueOnRack, machine
 
@@ -454,3 +454,14 @@ def test_a_head_that_is_away_for_a_while_is_waited_for(
         "queue: the rack's head at head:6379 does not answer: it is gone",
         "queue: one begins, 2 cards",
     ]
+
+
+def test_a_job_that_this_rackmill_does_not_understand_keeps_nobody_from_his_turn(
+    rack: QueueOnRack,
+) -> None:
+    rack.ledger.add(SubmittedJob("odd", "odd", 9, {"no": "job"}, "/odd", None, rack.now))
+    rack.submit("one")
+    rack.look()
+
+    assert rack.state("odd") is JobState.FAILED
+    assert rack.driver("one")

@@ -152,6 +152,10 @@ class TestSubmit:
         assert asked.submit("one", id="one-1")["id"] == "one-1"
         assert len(asked.ledger.jobs()) == 1
 
+    def test_a_deadline_that_has_passed_is_refused(self, asked: Asked) -> None:
+        with pytest.raises(UsageError, match="has passed"):
+            asked.submit("one", resources={"deadline": "2020-01-01T00:00Z"})
+
     def test_a_deadline_counts_from_submission(self, asked: Asked) -> None:
         asked.submit("one", resources={"deadline": "8h"})
         asked.submit("two", resources={"deadline": "2026-06-01T00:00Z"})
@@ -189,6 +193,15 @@ class TestJobs:
         asked.courses["one"] = _course(rows=100, rows_done=40)
         found = asked("job", job="one")
         assert (found["state"], found["rows"], found["rows_done"]) == ("RUNNING", 100, 40)
+
+    def test_what_an_earlier_run_said_beside_the_output_is_not_its_course(
+        self, asked: Asked
+    ) -> None:
+        asked.submit()
+        asked.ledger.start(asked.ledger.job("one"), NOW)
+        asked.courses["one"] = _course(rows=100, rows_done=40, started=NOW - 1)
+
+        assert asked("job", job="one")["rows"] is None
 
     def test_one_that_waits_has_no_course(self, asked: Asked) -> None:
         asked.submit()
@@ -305,4 +318,5 @@ def test_what_is_no_question_is_none(asked: Asked) -> None:
 
 def _course(**known: Any) -> RunRecord:
     """What a run says of itself."""
-    return RunRecord("run", "host", "machine", 1, 0.0, 0.0, 0.0, **known)
+    times = {"pid_started": NOW, "started": NOW, "beat": NOW}
+    return RunRecord("run", "host", "machine", 1, **times | known)
