@@ -169,3 +169,10 @@ class QueueOnRack:
         assert driver is not None, f"nobody is at work on {name}"
         said = "" if code is not None else "it was killed"
         self.drivers.all[driver] = DriverState(True, code, said)
+
+
+def run(rack: QueueOnRack, name: str = "one") -> None:
+    """A job that is at work."""
+    rack.submit(name)
+    rack.look()
+    assert rack.driver(name)
