@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -110,4 +111,4 @@ def test_both_machines_worked(site: Site) -> None:
     log = site.laptop.rackmill("logs", "on-s3", "--address", site.address).out
 
     assert "2 engines (1× RTX 4090 + 1× RTX 3090)" in log
-    assert log.count("engine  ready") == 2
+    assert re.search(r"KV \d+% \d+%", log)  # of two engines at once
