@@ -97,13 +97,13 @@ def sixteen(folder: Path, rows: int, rounds: int) -> dict[str, Any]:
 def steady_rate(job: Path, engines: int, *given: str) -> float:
     """Rows per second, as the run's own lines tell."""
     command = [*RACKMILL, "run", str(job), "--fresh", "--workers", str(engines), *given]
-    ready, seen = 0, list[tuple[float, int, int]]()
+    ready, seen = False, list[tuple[float, int, int]]()
     with subprocess.Popen(command, stderr=subprocess.PIPE, cwd=ROOT, text=True) as process:
         assert process.stderr is not None
         for line in process.stderr:
-            ready += "engine  ready" in line
+            ready = ready or len(re.findall(r"\d+%", line)) >= engines  # each has its KV use
             shown = re.match(r"\s+([\d\s\u202f]+)/([\d\s\u202f]+) rows", line)
-            if shown is not None and ready >= engines:
+            if shown is not None and ready:
                 done, total = (int(re.sub(r"\s", "", text)) for text in shown.groups())
                 seen.append((time.perf_counter(), done, total))
     seen = [one for one in seen if 0 < one[1] <= 0.9 * one[2]]
