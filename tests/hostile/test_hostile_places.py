@@ -79,7 +79,7 @@ _COMMANDS = {
     "more rows than can be counted": _arguments("--rows", "9" * 5000),
     "more workers than there are": _arguments("--workers", "9" * 30, says=("resources.workers",)),
     "a Ray on the network without its token": Hostile(
-        ("--address", "token"),
+        ("198.51.100.7:6379", "token"),
         arguments=("--address", "198.51.100.7:6379"),
         environment={"HOME": "/none"},
     ),
