@@ -161,7 +161,7 @@ class Queue:
                 continue
             state = states.get(job.submission)
             if state is None:
-                self._ledger.back(job, "Ray was started again")
+                self._ledger.back(job, "Ray does not know its driver (any more)")
             elif state.ended:
                 self._conclude(job, state)
             else:

@@ -19,7 +19,7 @@ from pipeline.engine.facts import MachineFacts, own_facts
 from pipeline.errors import RackmillError
 from pipeline.fleet.gcs import Gcs, HeadGone
 from pipeline.fleet.machines import MACHINE
-from pipeline.rack.ray_node import RayNode
+from pipeline.rack.ray_node import AGENT_PORT, RayNode
 
 _LOOK_SECONDS = 2.0
 _FORGOTTEN_SECONDS = 15.0  # a head that knows us says so long before
@@ -61,7 +61,7 @@ class Keeper:
         taken = frozenset(taken_ports(self._node.ports))
         with self._log.open("ab") as log:
             self._ray = subprocess.Popen(
-                self._node.command(taken),
+                self._node.command(taken, free_port(AGENT_PORT)),
                 env=self._node.environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -136,6 +136,11 @@ def taken_ports(ports: Iterable[int]) -> list[int]:
             except OSError:
                 taken.append(port)
     return taken
+
+
+def free_port(first: int) -> int:
+    """The first one from ``first`` on that nothing on this machine listens on."""
+    return next(port for port in range(first, first + 1000) if not taken_ports([port]))
 
 
 def _all_of(pid: int) -> list[psutil.Process]:

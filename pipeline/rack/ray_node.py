@@ -17,9 +17,9 @@ _PORTS = {
     "--object-manager-port": 6381,
     "--runtime-env-agent-port": 6382,
     "--dashboard-agent-grpc-port": 6383,
-    "--dashboard-agent-listen-port": 52365,
     "--metrics-export-port": METRICS_PORT,
 }
+AGENT_PORT = 52365  # without it Ray starts no submitted job
 _WORKER_PORTS = (10_002, 10_999)
 _OBJECT_STORE_BYTES = 256 << 20  # no rows go through it
 _ENVIRONMENT = {
@@ -58,9 +58,11 @@ class RayNode:
         """Of the rack's head."""
         return self.head or f"{self.host}:{self.port}"
 
-    def command(self, taken: frozenset[int] = frozenset()) -> list[str]:
+    def command(
+        self, taken: frozenset[int] = frozenset(), agent_port: int = AGENT_PORT
+    ) -> list[str]:
         """``ray start``, which ends when it is told to, or when a part of it dies. ``taken``: ports
-        that others use."""
+        that others use; ``agent_port``: one that is free."""
         command = [str(Path(sys.executable).parent / "ray"), "start", "--block"]
         if self.head is None:
             command += ["--head", "--port", str(self.port)]
@@ -68,6 +70,7 @@ class RayNode:
             command += ["--dashboard-port", str(self.dashboard_port)]
         else:
             command += ["--address", self.head]
+        command += ["--dashboard-agent-listen-port", str(agent_port)]
         for option, port in _PORTS.items():
             if port not in taken:
                 command += [option, str(port)]

@@ -20,7 +20,7 @@ from pipeline.errors import JobFailed, UsageError
 from pipeline.fleet.gcs import Gcs
 from pipeline.fleet.machines import MACHINE, Machine, machines
 from pipeline.fleet.ray_access import own_token, token_file
-from pipeline.rack.keeper import Keeper, taken_ports
+from pipeline.rack.keeper import Keeper, free_port, taken_ports
 from pipeline.rack.ray_node import DASHBOARD_PORT, HEAD_PORT, RayNode
 from pipeline.rack.record import (
     RackRecord,
@@ -50,7 +50,7 @@ def head_node(port: int, host: str | None, dashboard_host: str) -> RayNode:
         host or own_address(),
         port=port,
         dashboard_host=dashboard_host,
-        dashboard_port=_free_port(DASHBOARD_PORT),
+        dashboard_port=free_port(DASHBOARD_PORT),
         cards=_cards(),
     )
 
@@ -175,11 +175,6 @@ def _refuse_second() -> None:
             f"this machine is {place} the rack of {record.address} already",
             "to leave it: rackmill rack stop",
         )
-
-
-def _free_port(first: int) -> int:
-    """The first one from ``first`` on that nothing on this machine listens on."""
-    return next(port for port in range(first, first + 1000) if not taken_ports([port]))
 
 
 def _name() -> str:
