@@ -2,7 +2,7 @@
 
     python tests/bench/racks.py two        # ShareGPT: two engines with a core each against one
     python tests/bench/racks.py sixteen    # simulated engines: 16 against 16 times one
-    python tests/bench/racks.py joining    # a machine joins a running job: until its engine is there
+    python tests/bench/racks.py joining    # a machine joins a running job: until its engine is up
     python tests/bench/racks.py queued     # 200 jobs in the queue: memory of the head, `submit`
 
 `joining` runs the real engine on two hosts (network namespaces, a core each) and needs root and
