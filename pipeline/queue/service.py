@@ -16,7 +16,7 @@ from pipeline.fleet.gcs import Gcs, HeadGone
 from pipeline.fleet.machines import Machine, machines
 from pipeline.queue.answers import Answers
 from pipeline.queue.courses import Courses
-from pipeline.queue.drivers import DriverState, last_words
+from pipeline.queue.drivers import DriverState, RayGone, last_words
 from pipeline.queue.guests import Guests, say_that_there_is_a_queue
 from pipeline.queue.ledger import JobState, QueueLedger, SubmittedJob
 from pipeline.queue.mailbox import Mailbox
@@ -146,7 +146,12 @@ class Queue:
         begun = self._ledger.start(job, self._now())
         command = [sys.executable, "-m", "pipeline.cli.main", "drive", job.id]
         command += ["--state", str(self._ledger.path), "--address", self._address]
-        self._drivers.start(begun.submission, command, {"rackmill_job": job.id, "name": job.name})
+        about = {"rackmill_job": job.id, "name": job.name}
+        try:
+            self._drivers.start(begun.submission, command, about)
+        except RayGone as e:  # it may be there all the same: the next look tells
+            self._ledger.note(begun, e.message)
+            raise
         cards = len(allotment.cards)
         self._say(f"queue: {job.id} begins, {cards} {'card' if cards == 1 else 'cards'}")
 
@@ -161,10 +166,12 @@ class Queue:
                 continue
             state = states.get(job.submission)
             if state is None:
-                self._ledger.back(job, "Ray does not know its driver (any more)")
+                why = job.message or "Ray does not know its driver (any more)"
+                self._ledger.back(job, why)
             elif state.ended:
                 self._conclude(job, state)
             else:
+                self._ledger.note(job, "")  # it began, whatever was thought of its start
                 continue
             self._told.pop(job.id, None)
             forget(gcs, job.id)

@@ -2,7 +2,7 @@
 
     python tests/bench/racks.py two        # ShareGPT: two engines with a core each against one
     python tests/bench/racks.py sixteen    # simulated engines: 16 against 16 times one
-    python tests/bench/racks.py joining    # a machine joins a running job: until its engine is up
+    python tests/bench/racks.py joining    # a machine joins a running job: until its first row
     python tests/bench/racks.py queued     # 200 jobs in the queue: memory of the head, `submit`
 
 `joining` runs the real engine on two hosts (network namespaces, a core each) and needs root and
@@ -27,11 +27,14 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 sys.path.insert(0, str(ROOT))
 
+from pipeline.fleet.metrics import ROWS  # noqa: E402
+from pipeline.rack.ray_node import METRICS_PORT  # noqa: E402
 from tests.bench.steady_rate import sharegpt  # noqa: E402
 from tests.rack.hosts import RACKMILL, Host, Network  # noqa: E402
 from tests.samples import write_model  # noqa: E402
@@ -135,7 +138,11 @@ def simulated_job(folder: Path, rows: int, *, step_seconds: float) -> Path:
 
 
 def joining(folder: Path, rows: int, rounds: int) -> dict[str, Any]:
-    """Seconds from `rackmill rack join` until the engine there is ready, by phase."""
+    """Seconds from `rackmill rack join` until the first row is finished there, by phase.
+
+    At most 32 requests at once: an answer has 128 tokens, and with a batch of hundreds a core takes
+    minutes for the first ones (which all end together).
+    """
     found = []
     for number in range(rounds):
         place = folder / str(number)
@@ -146,10 +153,9 @@ def joining(folder: Path, rows: int, rounds: int) -> dict[str, Any]:
 
 def _join_once(folder: Path, rows: int) -> dict[str, float]:
     job = folder / "job.yaml"
-    content = sharegpt(folder, rows)
-    content["output"] = {"path": str(folder / "out")}
+    content = sharegpt(folder, rows) | {"engine": {"max_num_seqs": _AT_ONCE}}
     job.write_text(yaml.safe_dump(content))
-    with Network(folder) as net:
+    with Network(folder, {"RAY_metrics_report_interval_ms": "500"}) as net:
         head, late = net.host("head", cores="0"), net.host("late", cores="1")
         address = f"{head.address}:6379"
         assert head.rackmill("rack", "start", "--head", "--host", head.address).code == 0
@@ -162,13 +168,23 @@ def _join_once(folder: Path, rows: int) -> dict[str, float]:
         taken = time.time()
         work.wait_until(lambda: work.output.count("engine  ready") >= 2, "the second engine")
         ready = time.time()
+        work.wait_until(lambda: _rows_finished(late) > 0, "the first row there")
+        finished = time.time()
         ended = work.wait()
         assert ended.code == 0, ended.err
     return {
         "joined": round(joined - started, 1),
         "taken_in": round(taken - started, 1),
         "engine_ready": round(ready - started, 1),
+        "first_row": round(finished - started, 1),
     }
+
+
+def _rows_finished(host: Host) -> float:
+    """Rows that its engine has given their results, as its metrics say."""
+    text = host.fetch(f"http://127.0.0.1:{METRICS_PORT}/metrics")
+    samples = (s for family in text_string_to_metric_families(text) for s in family.samples)
+    return sum(s.value for s in samples if s.name == ROWS.exported)
 
 
 def queued(folder: Path, rows: int, rounds: int) -> dict[str, Any]:
@@ -228,7 +244,7 @@ def _memory(host: Host) -> int:
 PARTS = {
     "two": (two, 256),
     "sixteen": (sixteen, 960),
-    "joining": (joining, 384),
+    "joining": (joining, 256),
     "queued": (queued, 0),
 }
 

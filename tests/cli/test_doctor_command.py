@@ -74,3 +74,16 @@ def test_a_full_disk_is_wrong_and_the_mend_named(launcher, tmp_path: Path) -> No
     assert (finished.code, finished.json["ok"], disk["ok"]) == (1, False, False)
     assert "not/yet" in disk["says"]
     assert "RACKMILL_HOME" in disk["mend"]
+
+
+def test_a_library_that_vllms_kernels_lack_is_named(launcher, tmp_path: Path) -> None:
+    """vLLM itself only warns, and every engine then dies."""
+    (tmp_path / "libnuma.so.1").touch()  # found before the real one, and none
+    finished = launcher.start(
+        "doctor", "--json", cwd=tmp_path, LD_LIBRARY_PATH=str(tmp_path)
+    ).wait()
+
+    (vllm,) = [f for f in finished.json["findings"] if f["subject"] == "vLLM"]
+    assert (finished.code, vllm["ok"]) == (1, False)
+    assert "libnuma.so.1" in vllm["says"]
+    assert "apt install libnuma1" in vllm["mend"]

@@ -92,6 +92,17 @@ def test_a_ray_that_is_gone_is_asked_anew_when_it_is_back(made: Drivers, client:
     assert made.states() == {}
 
 
+def test_of_what_ray_says_of_its_trouble_the_end_is_told(made: Drivers, client: Client) -> None:
+    def refuse(**given: Any) -> None:
+        raise RuntimeError("status code 500: Traceback:\n  File x\nNo available agent.\n")
+
+    client.submit_job = refuse  # type: ignore[method-assign]
+
+    with pytest.raises(RayGone) as found:
+        made.start("one-1", ["x"], {})
+    assert found.value.message == "Ray's job submission does not answer: No available agent."
+
+
 @pytest.fixture
 def logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where Ray keeps what drivers say."""

@@ -147,3 +147,17 @@ def test_the_ledger_outlives_its_writer_at_any_moment(ledger: QueueLedger) -> No
     with sqlite3.connect(ledger.path) as db:
         assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_of_guests_that_have_ended_the_last_hundred_are_remembered(ledger: QueueLedger) -> None:
+    first = add(ledger, "submitted")
+    ledger.end(first, JobState.SUCCEEDED, 1.0, "")
+    add(ledger, "at-work", guest=True)
+    for number in range(103):
+        guest = add(ledger, f"guest-{number}", guest=True)
+        ledger.end(guest, JobState.SUCCEEDED, 2.0 + number, "")
+    add(ledger, "last", guest=True)
+
+    known = {job.id for job in ledger.jobs()}
+    assert {"submitted", "at-work", "last", "guest-3", "guest-102"} <= known
+    assert len(known) == 3 + 100

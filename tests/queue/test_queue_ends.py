@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from pipeline.queue.drivers import RayGone
 from pipeline.queue.ledger import JobState
 from tests.queue.a_rack import QueueOnRack, run
 
@@ -160,3 +163,40 @@ def test_a_driver_that_dies_past_the_deadline_gets_no_successor(rack: QueueOnRac
 
     assert rack.state("one") is JobState.FAILED
     assert rack.drivers.alive == []
+
+
+def test_a_driver_that_ray_did_not_start_is_tried_again_and_why_is_told(rack: QueueOnRack) -> None:
+    def refuse(*given: object) -> None:
+        raise RayGone("no agent")
+
+    start, rack.drivers.start = rack.drivers.start, refuse  # type: ignore[method-assign]
+    rack.submit("one")
+    with pytest.raises(RayGone):
+        rack.look()
+    assert rack.job("one").message == "no agent"
+    with pytest.raises(RayGone):
+        rack.look()
+    assert rack.job("one").message == "no agent"
+
+    rack.drivers.start = start  # type: ignore[method-assign]
+    rack.look()
+    assert (rack.state("one"), rack.job("one").message) == (JobState.RUNNING, "")
+
+
+def test_a_driver_that_began_although_ray_did_not_say_so_is_the_jobs_one(
+    rack: QueueOnRack,
+) -> None:
+    start = rack.drivers.start
+
+    def begin_and_break(*given: Any) -> None:
+        start(*given)
+        raise RayGone("no answer")
+
+    rack.drivers.start = begin_and_break  # type: ignore[method-assign]
+    rack.submit("one")
+    with pytest.raises(RayGone):
+        rack.look()
+    rack.look()
+
+    assert rack.drivers.alive == ["one-1"]
+    assert (rack.state("one"), rack.job("one").message) == (JobState.RUNNING, "")
