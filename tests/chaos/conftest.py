@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -10,17 +10,13 @@ from tests.chaos.harness import Outcome
 from tests.chaos.many import Places, totals
 
 _MANY_ROWS = 10_000  # stories of fewer have no share worth a mean
-_OUTCOMES = pytest.StashKey[list[Outcome]]()
+_OUTCOME = "outcome"  # among what a test's report carries along, also from another process
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_OUTCOMES] = []
-
-
-@pytest.fixture(scope="session")
-def outcomes(pytestconfig: pytest.Config) -> list[Outcome]:
-    """Stories to be shown at the end."""
-    return pytestconfig.stash[_OUTCOMES]
+@pytest.fixture
+def tell(record_property: Callable[[str, object], None]) -> Callable[[Outcome], None]:
+    """Has a story shown at the end."""
+    return lambda outcome: record_property(_OUTCOME, outcome.encode())
 
 
 @pytest.fixture(scope="module")
@@ -30,10 +26,15 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Places]:
     places.close()
 
 
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
-    found = config.stash[_OUTCOMES]
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    found = [
+        Outcome.decode(str(value))
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        if isinstance(report, pytest.TestReport) and report.when == "call"
+        for name, value in report.user_properties
+        if name == _OUTCOME
+    ]
     if found:
         terminalreporter.section("chaos")
         for outcome in found:

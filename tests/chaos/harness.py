@@ -42,6 +42,15 @@ class Outcome:
     def share(self) -> float:
         return self.again / self.rows
 
+    def encode(self) -> str:
+        return json.dumps(vars(self))
+
+    @classmethod
+    def decode(cls, content: str) -> Outcome:
+        fields = json.loads(content)
+        victims = {Victim(name): number for name, number in fields["victims"].items()}
+        return cls(**fields | {"victims": Counter(victims)})
+
     def __str__(self) -> str:
         struck = ", ".join(self.blows) or "nothing was killed"
         again = f"{self.again:5d} rows again ({self.share:4.1%})"

@@ -4,6 +4,7 @@ is there once, in order, as if nothing had happened. ``tests/chaos/many.py`` doe
 from __future__ import annotations
 
 import statistics
+from collections.abc import Callable
 
 import pytest
 
@@ -25,11 +26,11 @@ def played(model: ModelFolder) -> list[Outcome]:
 
 @pytest.mark.parametrize("seed", sorted(_SEEDS, key=lambda seed: seed % OWN_RAY_EVERY == 0))
 def test_a_killed_job_ends_as_an_undisturbed_one(
-    seed: int, places: Places, played: list[Outcome], outcomes: list[Outcome]
+    seed: int, places: Places, played: list[Outcome], tell: Callable[[Outcome], None]
 ) -> None:
     outcome = play(places.place(own_ray=seed % OWN_RAY_EVERY == 0), seed)
     played.append(outcome)
-    outcomes.append(outcome)
+    tell(outcome)
     assert not outcome.trouble, str(outcome)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,10 +23,10 @@ _BLOWS = (
 
 
 def test_real_engines_that_are_killed_lose_nothing(
-    model: ModelFolder, tmp_path: Path, outcomes: list[Outcome]
+    model: ModelFolder, tmp_path: Path, tell: Callable[[Outcome], None]
 ) -> None:
     place = real_place(tmp_path, os.environ, rows=128, workers=2)
     outcome = Story(place, "vllm", _BLOWS).play()
-    outcomes.append(outcome)
+    tell(outcome)
     assert not outcome.trouble, str(outcome)
     assert outcome.victims.total() >= 2

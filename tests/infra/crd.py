@@ -29,11 +29,3 @@ def complaints(schema: Any, value: Any) -> Iterator[str]:
     """What is wrong with ``value``, place by place."""
     for error in Draft202012Validator(schema).iter_errors(value):
         yield f"{error.json_path}: {error.message[:200]}"
-
-
-def schema_of(crd: Any, version: str) -> Any:
-    """Of one version of a CustomResourceDefinition, strict. ``metadata`` is Kubernetes' own."""
-    found = next(v for v in crd["spec"]["versions"] if v["name"] == version)
-    made = strict(found["schema"]["openAPIV3Schema"])
-    made["properties"]["metadata"] = {"type": "object"}
-    return made

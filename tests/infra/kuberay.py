@@ -1,63 +1,65 @@
-"""KubeRay's own fields, as far as the manifests use them: written down from the CRDs of KubeRay
-1.6.2 and 1.7.0, because no package has those. Pods, which are most of a manifest, are not here:
-Kubernetes' own schemas know them.
+"""KubeRay's own schemas of RayCluster and RayJob, of the versions in ``VERSIONS``: cut out of the
+CRDs of its Helm chart (Apache-2.0, copyright of the KubeRay authors), because no package has those.
+Descriptions are left out, and so are pods, nine tenths of a CRD: Kubernetes' own schemas know them.
 
-A folder with KubeRay's CRDs (``ray.io_rayclusters.yaml``, ``ray.io_rayjobs.yaml``) in
-``KUBERAY_CRDS`` has the manifests held against those, too.
+    python -m tests.infra.kuberay 1.7.0 FOLDER    # with ray.io_rayclusters.yaml, ray.io_rayjobs.yaml
 """
 
 from __future__ import annotations
 
+import json
+import sys
+from pathlib import Path
 from typing import Any
 
+import yaml
 
-def _object(*required: str, **properties: Any) -> dict[str, Any]:
+from tests.infra.crd import strict
+
+VERSIONS = ("1.6.2", "1.7.0")
+_KINDS = {"RayCluster": "ray.io_rayclusters.yaml", "RayJob": "ray.io_rayjobs.yaml"}
+_ANY_OBJECT = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+
+
+def schema(version: str, kind: str) -> Any:
+    """A JSON schema that refuses unknown fields."""
+    made = strict(json.loads(_file(version).read_text(encoding="utf-8"))[kind])
+    made["properties"]["metadata"] = {"type": "object"}  # Kubernetes' own
+    return made
+
+
+def _file(version: str) -> Path:
+    return Path(__file__).parent / f"kuberay-{version}.json"
+
+
+def _cut(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return [_cut(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "containers" in _properties(_properties(schema).get("spec")):
+        return _ANY_OBJECT
+    # a property may be called so, too
     return {
-        "type": "object",
-        "properties": properties,
-        "required": list(required),
-        "additionalProperties": False,
+        key: _cut(value)
+        for key, value in schema.items()
+        if key != "description" or not isinstance(value, str)
     }
 
 
-_TEXT = {"type": "string"}
-_NUMBER = {"type": "integer", "minimum": 0}
-_FLAG = {"type": "boolean"}
-_TEXTS = {"type": "object", "additionalProperties": _TEXT}  # numbers have to be in quotes
-_POD = {"type": "object", "required": ["spec"]}
+def _properties(schema: Any) -> dict[str, Any]:
+    found = schema.get("properties") if isinstance(schema, dict) else None
+    return found if isinstance(found, dict) else {}
 
-RAY_CLUSTER = _object(
-    "headGroupSpec",
-    rayVersion={"type": "string", "pattern": r"^\d+\.\d+\.\d+$"},
-    authOptions=_object(mode={"enum": ["disabled", "token"]}, secretName=_TEXT),
-    headGroupSpec=_object(
-        "template",
-        serviceType={"enum": ["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"]},
-        enableIngress=_FLAG,
-        rayStartParams=_TEXTS,
-        template=_POD,
-    ),
-    workerGroupSpecs={
-        "type": "array",
-        "items": _object(
-            "groupName",
-            "template",
-            "minReplicas",
-            "maxReplicas",
-            groupName=_TEXT,
-            replicas=_NUMBER,
-            minReplicas=_NUMBER,
-            maxReplicas=_NUMBER,
-            rayStartParams=_TEXTS,
-            template=_POD,
-        ),
-    },
-)
-RAY_JOB = _object(
-    entrypoint=_TEXT,
-    submissionMode={"enum": ["K8sJobMode", "HTTPMode", "InteractiveMode", "SidecarMode"]},
-    backoffLimit=_NUMBER,
-    shutdownAfterJobFinishes=_FLAG,
-    ttlSecondsAfterFinished=_NUMBER,
-    rayClusterSpec=RAY_CLUSTER,
-)
+
+def main(version: str, folder: str) -> None:
+    found = {}
+    for kind, name in _KINDS.items():
+        crd = yaml.safe_load((Path(folder) / name).read_text(encoding="utf-8"))
+        (v1,) = (v for v in crd["spec"]["versions"] if v["name"] == "v1")
+        found[kind] = _cut(v1["schema"]["openAPIV3Schema"])
+    _file(version).write_text(json.dumps(found, separators=(",", ":")) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from importlib.metadata import version
 from pathlib import Path
@@ -16,11 +15,10 @@ import yaml
 from pipeline.cli.main import app
 from pipeline.rack.ray_node import METRICS_PORT, RayNode
 from pipeline.spec.load import job_from
-from tests.infra.crd import complaints, schema_of
-from tests.infra.kuberay import RAY_CLUSTER, RAY_JOB
+from tests.infra.crd import complaints
+from tests.infra.kuberay import VERSIONS, schema
 
 FOLDER = Path(__file__).parents[2] / "infra/kubernetes"
-CRDS = os.environ.get("KUBERAY_CRDS")
 OLDEST, NEWEST = "1.29", "1.37"  # of Kubernetes
 
 
@@ -67,20 +65,19 @@ def test_a_field_that_kubernetes_does_not_know_is_found() -> None:
         kubernetes_validate.validate(document, NEWEST, strict=True)
 
 
-def test_kuberays_fields_are_fields_of_kuberay() -> None:
-    for kind, schema in (("RayCluster", RAY_CLUSTER), ("RayJob", RAY_JOB)):
-        manifest = the(kind)
-        assert manifest["apiVersion"] == "ray.io/v1"
-        assert list(complaints(schema, manifest["spec"])) == []
-
-
-@pytest.mark.skipif(CRDS is None, reason="KUBERAY_CRDS names no folder with KubeRay's CRDs")
+@pytest.mark.parametrize("kuberay", VERSIONS)
 @pytest.mark.parametrize("kind", ["RayCluster", "RayJob"])
-def test_kuberays_crds_take_them(kind: str) -> None:
-    file = Path(str(CRDS)) / f"ray.io_{kind.lower()}s.yaml"
-    crd = yaml.load(file.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+def test_kuberay_takes_what_is_its_own(kind: str, kuberay: str) -> None:
+    assert list(complaints(schema(kuberay, kind), the(kind))) == []
 
-    assert list(complaints(schema_of(crd, "v1"), the(kind))) == []
+
+def test_a_field_that_kuberay_does_not_know_is_found() -> None:
+    manifest = the("RayJob")
+    manifest["spec"]["rayClusterSpec"]["headGroupSpec"]["replicas"] = 1
+
+    (complaint,) = complaints(schema(VERSIONS[-1], "RayJob"), manifest)
+    assert "$.spec.rayClusterSpec.headGroupSpec" in complaint
+    assert "'replicas'" in complaint
 
 
 def test_the_job_has_the_machines_that_the_cluster_has() -> None:
