@@ -2,7 +2,7 @@
 CRDs of its Helm chart (Apache-2.0, copyright of the KubeRay authors), because no package has those.
 Descriptions are left out, and so are pods, nine tenths of a CRD: Kubernetes' own schemas know them.
 
-    python -m tests.infra.kuberay 1.7.0 FOLDER    # with ray.io_rayclusters.yaml, ray.io_rayjobs.yaml
+    python -m tests.infra.kuberay 1.7.0 FOLDER   # with ray.io_rayclusters.yaml, ray.io_rayjobs.yaml
 """
 
 from __future__ import annotations
