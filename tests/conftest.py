@@ -19,17 +19,7 @@ import pytest
 
 from pipeline.model.store import ModelFolder, resolve
 from tests.processes import Finished, Launcher
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """In several processes: the tests of a file in one, and never two real engines' tests at once.
-    Those of real engines take longest, so they begin first."""
-    if "PYTEST_XDIST_WORKER" not in os.environ:
-        return
-    for item in items:
-        real = item.get_closest_marker("engine") is not None
-        item.add_marker(pytest.mark.xdist_group("engine" if real else item.path.name))
-    items.sort(key=lambda item: item.get_closest_marker("engine") is None)
+from tests.summary import pytest_terminal_summary as pytest_terminal_summary
 
 
 @pytest.fixture(scope="session", autouse=True)

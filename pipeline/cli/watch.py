@@ -79,9 +79,8 @@ class RunWatcher(Watcher):
         self._line(f"  stopping{asked}: {what}; Ctrl-C again stops at once")
 
     def progress(self, snapshot: Snapshot, plan: Plan) -> None:
-        if len(snapshot.engines) > self._engines_shown:
-            self._engines_shown = len(snapshot.engines)
-            facts = list(snapshot.engines.values())[-1]
+        for facts in list(snapshot.engines.values())[self._engines_shown :]:
+            self._engines_shown += 1
             kv = f"KV {size(facts.kv_bytes)}" if facts.kv_bytes else "KV"
             self._line(
                 f"  engine  ready after {duration(time.monotonic() - self._started)} · {kv}, "

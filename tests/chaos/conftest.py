@@ -1,4 +1,4 @@
-"""What every story of chaos came to, at the end of the tests' own report."""
+"""What tests of chaos share."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.chaos.harness import Outcome
-from tests.chaos.many import Places, totals
-
-_MANY_ROWS = 10_000  # stories of fewer have no share worth a mean
-_OUTCOME = "outcome"  # among what a test's report carries along, also from another process
+from tests.chaos.many import Places
+from tests.summary import OUTCOME
 
 
 @pytest.fixture
 def tell(record_property: Callable[[str, object], None]) -> Callable[[Outcome], None]:
     """Has a story shown at the end."""
-    return lambda outcome: record_property(_OUTCOME, outcome.encode())
+    return lambda outcome: record_property(OUTCOME, outcome.encode())
 
 
 @pytest.fixture(scope="module")
@@ -24,21 +22,3 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Places]:
     places = Places(tmp_path_factory.mktemp("chaos"))
     yield places
     places.close()
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    found = [
-        Outcome.decode(str(value))
-        for reports in terminalreporter.stats.values()
-        for report in reports
-        if isinstance(report, pytest.TestReport) and report.when == "call"
-        for name, value in report.user_properties
-        if name == _OUTCOME
-    ]
-    if found:
-        terminalreporter.section("chaos")
-        for outcome in found:
-            terminalreporter.line(str(outcome))
-        seeds = [outcome for outcome in found if outcome.rows >= _MANY_ROWS]
-        if seeds:
-            terminalreporter.line(totals(seeds))

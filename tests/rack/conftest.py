@@ -21,6 +21,8 @@ IMPATIENT = {
     "RAY_health_check_timeout_ms": "2000",
     "RAY_health_check_failure_threshold": "4",
 }
+# and a minute to give a head up; a driver has to be more patient than rackmill
+_GIVE_HEAD_UP = {"RAY_gcs_rpc_server_reconnect_timeout_s": "5"}
 
 
 @dataclass
@@ -42,7 +44,8 @@ class Rack:
         assert self.head.rackmill("rack", "start", "--head", "--host", self.head.address).code == 0
 
     def join(self, host: Host, cards: str) -> None:
-        joined = host.rackmill("rack", "join", self.address, "--host", host.address, cards=cards)
+        given = ("rack", "join", self.address, "--host", host.address)
+        joined = host.rackmill(*given, cards=cards, **_GIVE_HEAD_UP)
         assert joined.code == 0, joined.err
 
     def run(self, folder: Path, **settings: str) -> Started:

@@ -91,7 +91,7 @@ def test_a_machine_that_is_killed_costs_no_row(rack: Rack, job: Path) -> None:
 
 
 def test_after_the_head_was_started_again_the_same_command_goes_on(rack: Rack, job: Path) -> None:
-    run = rack.run(job, **{"engine.simulated.step_seconds": "1"})
+    run = rack.run(job, **{"engine.simulated.step_seconds": "0.4"})
     until(run, "engine  ready")
     time.sleep(3)
     assert rack.head.rackmill("rack", "stop").code == 0
