@@ -101,19 +101,21 @@ class Host:
                 process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """As if somebody had pulled its plug."""
-        for process in self.processes():
-            with contextlib.suppress(psutil.Error):
-                process.kill()
+        """As if somebody had pulled its plug: also for what was started in this very moment."""
+        while alive := self.processes():
+            for process in alive:
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+            psutil.wait_procs(alive, timeout=1)
 
     def processes(self) -> list[psutil.Process]:
-        """All that run there."""
-        found = []
+        """All that run there. Those of Ray that give themselves a title lose their environment."""
+        found = set()
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error, OSError):
                 if process.environ().get("RACKMILL_STATE") == self.environment["RACKMILL_STATE"]:
-                    found.append(process)
-        return found
+                    found |= {process, *process.children(recursive=True)}
+        return list(found)
 
     def _switch(self, state: str) -> None:
         assert self.switch is not None
