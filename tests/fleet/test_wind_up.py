@@ -99,7 +99,7 @@ def run(folder: Path, tmp_path: Path) -> Callable[..., Stopped]:
 def test_what_is_in_flight_is_finished_and_committed(run: Callable[..., Stopped]) -> None:
     stopped = run(stop_at=100)
 
-    assert stopped.flying == 40
+    assert 0 < stopped.flying <= 40
     assert stopped.ids == list(range(len(stopped.ids)))
     assert 40 < len(stopped.ids) < ROWS
     # the longest answer that can have begun at that step, and holes before it

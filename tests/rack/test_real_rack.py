@@ -52,7 +52,9 @@ def past(
         started = head.rackmill("rack", "start", "--head", "--host", head.address)
         assert started.code == 0, started.err
         given = ("--address", address)
-        assert head.rackmill("submit", str(folder / "first.yaml"), *given).code == 0
+        # so that it is at work until the other engine is loaded
+        longer = ("--set", "sampling.max_tokens=96")
+        assert head.rackmill("submit", str(folder / "first.yaml"), *longer, *given).code == 0
         until_log(head, address, "first", "engine  ready")
         joined = late.rackmill("rack", "join", address, "--host", late.address)
         assert joined.code == 0, joined.err
