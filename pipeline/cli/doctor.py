@@ -126,7 +126,7 @@ def _vllm() -> Finding:
     if trouble:
         mend = f"install again: pip install --force-reinstall 'rackmill[{extra}]'"
         if _LIBNUMA in trouble:
-            mend = "apt install libnuma1 (or ./infra/setup)"
+            mend = "apt install libnuma1"
         return Finding("vLLM", False, f"{number} ({package}) cannot be imported: {trouble}", mend)
     return Finding("vLLM", True, f"{number} ({package}), imports")
 

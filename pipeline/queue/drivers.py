@@ -76,8 +76,8 @@ class Drivers:
             return call(self._client)
         except Exception as e:  # whatever the HTTP library or Ray makes of a head that is gone
             self._client = None
-            said = str(e).strip().splitlines()[-1:] or [type(e).__name__]  # of a traceback the end
-            raise RayGone(f"Ray's job submission does not answer: {said[0]}") from e
+            lines = str(e).strip().splitlines() or [type(e).__name__]  # of a traceback the end
+            raise RayGone(f"Ray's job submission does not answer: {lines[-1]}") from e
 
     def _connect(self) -> Any:
         prepare_access(self._address)

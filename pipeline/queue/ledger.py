@@ -17,7 +17,7 @@ from typing import Any
 from pipeline.database import Database
 from pipeline.errors import UsageError, did_you_mean
 
-_GUESTS = 100  # so many that have ended are remembered
+_GUESTS_KEPT = 100  # of those that have ended
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS job (
     id TEXT PRIMARY KEY,
@@ -114,7 +114,7 @@ class QueueLedger:
                 db.execute(
                     "DELETE FROM job WHERE guest = 1 AND ended IS NOT NULL AND id NOT IN (SELECT id"
                     " FROM job WHERE guest = 1 AND ended IS NOT NULL ORDER BY ended DESC LIMIT ?)",
-                    (_GUESTS,),
+                    (_GUESTS_KEPT,),
                 )
             db.execute(
                 "INSERT INTO job (id, name, priority, content, output, rows, submitted, deadline,"
