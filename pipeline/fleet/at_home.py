@@ -37,7 +37,8 @@ def at_home(spec: WorkerSpec, say: Callable[[str], None]) -> WorkerSpec:
         raise MachineUnfit(
             f"{platform.node()} has another {reference} ({model.hash[:12]}) than the machine where "
             f"the job was started ({wanted.hash[:12]})",
-            "name one and the same for all: model: hf://OWNER/NAME@COMMIT",
+            "name one and the same for all: model: hf://OWNER/NAME@COMMIT; where it is rounded to "
+            "4 bits, which processors do a little differently, a folder that all machines see",
         )
     return replace(spec, model=model)
 
