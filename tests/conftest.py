@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.model.store import ModelFolder, resolve
+from tests.fake_cards import fake_cards as fake_cards
 from tests.processes import Finished, Launcher
 from tests.summary import pytest_terminal_summary as pytest_terminal_summary
 
