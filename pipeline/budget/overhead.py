@@ -11,12 +11,19 @@ What logs of vLLM print, and the constants follow:
 
 - outside PyTorch: 0.20 GiB on an RTX 3090 (vLLM #14447), 0.33 GiB on an RTX 5090 (#14452),
   0.16 GiB on an H100 (#12126);
-- activation peak: 0.37 GiB (3090, #14447), 1.0 to 1.8 GiB (5090 with a large batch, #14452),
-  1.26 GiB (8B with 256 samples, #10511);
+- activation peak: 0.37 GiB (3090, #14447);
 - sines and cosines for every position of the model's context, one table each for global and
   sliding layers (``layers/rotary_embedding/base.py``);
 - CUDA graphs on an RTX 3090: 0.1 to 0.17 GiB taken, up to 0.58 GiB estimated (0.21 and later
   subtract the estimate).
+
+The sampler is that of V2 of the model runner, which CUDA uses (``v1/worker/gpu/sample``). For
+every sequence it keeps counts of the tokens written, 4 bytes for each of the vocabulary, and a bit
+for each in the prompt. Its trial run is greedy and copies no logits: 2 bytes each. A step that
+samples copies them in float32 and has a buffer of float32 for each multiprocessor, and one that
+scores a prompt has logits for up to 1,024 positions: both are more than the trial run measured,
+the former is done before the first job by the warm-up (``warmup.py``), and their room must be in
+the share that is left over (``untried_bytes``).
 
 An engine that ran on the card knows better: ``seen`` turns what it reported into a correction.
 """
@@ -34,8 +41,13 @@ _SEVERAL_CARDS = int(0.35 * GIB)  # NCCL's buffers on each card
 _GRAPHS = int(0.2 * GIB)
 _GRAPHS_PER_SEQUENCE = MIB
 _LARGEST_GRAPH = 512  # vLLM captures graphs up to min(2 × max_num_seqs, 512)
-_LOGIT_BYTES = 22  # bf16, fp32, its softmax, sorted values and indices for top-p
-_CPU_LOGIT_BYTES = 6  # bf16 and fp32: there is no trial run that sorts them for every sequence
+_TRIAL_LOGIT_BYTES = 2  # bf16
+_SAMPLED_LOGIT_BYTES = 6  # bf16 and a copy in float32
+_BUFFER_BYTES = 4  # float32
+_MULTIPROCESSORS = 170  # of an RTX 5090, which has the most: what a card is not known to have less
+_COUNT_BYTES = 4 + 1 / 8  # int32 of tokens written, a bit of tokens in the prompt
+_SCORED_POSITIONS = 1024  # at once (``prompt_logprob.py``)
+_CPU_LOGIT_BYTES = 6  # bf16 and fp32
 _IMAGE_ENCODER = int(0.5 * GIB)  # activations of one image of 4,096 patches, and its cache
 _LEFT_ALONE = int(1.25 * GIB)  # context 0.4, desktop 0.5, fragments 0.35
 _LARGEST_SHARE, _SMALLEST_SHARE = 0.92, 0.5  # the larger: vLLM's own default
@@ -50,11 +62,12 @@ class Overhead:
     activations: int
     graphs: int
     tables: int = 0
+    sampler: int = 0
     reported: bool = False
 
     @property
     def total(self) -> int:
-        return self.libraries + self.activations + self.graphs + self.tables
+        return self.libraries + self.activations + self.graphs + self.tables + self.sampler
 
 
 def overhead(
@@ -71,7 +84,7 @@ def overhead(
 
     ``chunk``: max_num_batched_tokens. ``eager``: no CUDA graphs. ``cards`` share each layer.
     """
-    logit_bytes = _CPU_LOGIT_BYTES if card.is_cpu else _LOGIT_BYTES
+    logit_bytes = _CPU_LOGIT_BYTES if card.is_cpu else _TRIAL_LOGIT_BYTES
     activations = activation_bytes(geometry, chunk, max_num_seqs, cards, logit_bytes)
     if vision:
         activations += _IMAGE_ENCODER
@@ -80,7 +93,8 @@ def overhead(
     largest = min(2 * max_num_seqs, _LARGEST_GRAPH)
     graphs = 0 if eager else _GRAPHS + largest * _GRAPHS_PER_SEQUENCE
     libraries = _OUTSIDE_PYTORCH + (_SEVERAL_CARDS if cards > 1 else 0)
-    return Overhead(libraries, activations, graphs, rotary_bytes(geometry))
+    sampler = int(max_num_seqs * geometry.vocabulary * _COUNT_BYTES)
+    return Overhead(libraries, activations, graphs, rotary_bytes(geometry), sampler)
 
 
 def activation_bytes(
@@ -88,9 +102,9 @@ def activation_bytes(
     chunk: int,
     max_num_seqs: int,
     cards: int = 1,
-    logit_bytes: int = _LOGIT_BYTES,
+    logit_bytes: int = _TRIAL_LOGIT_BYTES,
 ) -> int:
-    """The peak of a forward pass: the widest layer's tensors, or the sampler's, bf16.
+    """The peak of the trial run: the widest layer's tensors, or the sampler's, bf16.
 
     Layer: gate and up projection, their product, and four tensors as wide as the model
     (residual, norm, in, out). Sampler: one row of logits for each sequence.
@@ -100,14 +114,31 @@ def activation_bytes(
     return max(layer, sampler)
 
 
+def untried_bytes(
+    geometry: Geometry, *, chunk: int, max_num_seqs: int, cards: int = 1, scored: bool = False
+) -> int:
+    """What a step on a GPU may take beyond the peak of vLLM's trial run. ``scored``: prompts are.
+
+    vLLM fills its share of the card up to that peak, so this must be free beside it.
+    """
+    rows = max_num_seqs * _SAMPLED_LOGIT_BYTES
+    rows += min(max_num_seqs, _MULTIPROCESSORS) * _BUFFER_BYTES
+    if scored:
+        rows = max(rows, min(chunk, _SCORED_POSITIONS) * _TRIAL_LOGIT_BYTES)
+    return max(
+        0, rows * geometry.vocabulary - activation_bytes(geometry, chunk, max_num_seqs, cards)
+    )
+
+
 def rotary_bytes(geometry: Geometry) -> int:
     """The tables of rotary embeddings, bf16."""
     kinds = (geometry.n_global > 0) + (geometry.n_sliding > 0)
     return kinds * geometry.context * geometry.head_dim * 2
 
 
-def memory_share(card: Card) -> float:
-    """The ``gpu_memory_utilization`` to ask for: all but what others on the card need.
+def memory_share(card: Card, untried: int = 0) -> float:
+    """The ``gpu_memory_utilization`` to ask for: all but what others on the card need, and
+    ``untried`` bytes (see ``untried_bytes``).
 
     vLLM refuses to start when less than its share is free, so at least 1.25 GiB stay free on
     every card: 92 % of 24 GB (vLLM's default), 84 % of 8 GB. On a CPU: of the memory that is
@@ -115,7 +146,7 @@ def memory_share(card: Card) -> float:
     """
     if card.is_cpu:
         return 1.0
-    share = int(100 * (1 - _LEFT_ALONE / card.vram_bytes)) / 100
+    share = int(100 * (1 - (_LEFT_ALONE + untried) / card.vram_bytes)) / 100
     return min(_LARGEST_SHARE, max(_SMALLEST_SHARE, share))
 
 

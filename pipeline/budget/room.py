@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from pipeline.budget.cards import Card
 from pipeline.budget.kv import CUDA_BATCHES_IN_FLIGHT, KvLayout
-from pipeline.budget.overhead import Overhead, memory_share, overhead
+from pipeline.budget.overhead import Overhead, memory_share, overhead, untried_bytes
 from pipeline.budget.weights import Weights
 from pipeline.model.geometry import Geometry
 
@@ -18,7 +18,7 @@ KV_DTYPE_BYTES = {"fp32": 4, "bf16": 2, "fp8": 1}
 @dataclass(frozen=True)
 class Setup:
     """The engine settings that memory depends on. ``chunk``: max_num_batched_tokens, tokens.
-    ``cards``: how many share each layer (tensor parallel)."""
+    ``cards``: how many share each layer (tensor parallel). ``scored``: prompts are."""
 
     kv_dtype: str = "bf16"
     vision: bool = False
@@ -32,6 +32,7 @@ class Setup:
     kv_bytes: int | None = None  # given: no measuring
     offloaded_bytes: int = 0  # of the weights, kept in the machine's memory
     overhead_correction: int | None = None  # bytes that an engine on the card last reported
+    scored: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def room(geometry: Geometry, weights: Weights, card: Card, setup: Setup) -> Room
     )
     if setup.overhead_correction is not None:
         taken = Overhead(setup.overhead_correction, 0, 0, 0, reported=True)
-    share = memory_share(card) if setup.share is None else setup.share
+    share = share_of(geometry, card, setup) if setup.share is None else setup.share
     usable = int(card.vram_bytes * share)
     kv_bytes = usable - loaded - taken.total
     if card.is_cpu:
@@ -73,6 +74,20 @@ def room(geometry: Geometry, weights: Weights, card: Card, setup: Setup) -> Room
     if setup.kv_bytes is not None:
         kv_bytes = setup.kv_bytes
     return Room(card, kv_layout(geometry, card, setup), loaded, taken, usable, kv_bytes)
+
+
+def share_of(geometry: Geometry, card: Card, setup: Setup) -> float:
+    """The ``gpu_memory_utilization`` for an engine with such settings."""
+    if card.is_cpu:
+        return memory_share(card)
+    untried = untried_bytes(
+        geometry,
+        chunk=setup.chunk,
+        max_num_seqs=setup.max_num_seqs,
+        cards=setup.cards,
+        scored=setup.scored,
+    )
+    return memory_share(card, untried)
 
 
 def kv_layout(geometry: Geometry, card: Card, setup: Setup) -> KvLayout:

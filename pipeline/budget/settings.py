@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pipeline.budget.attention import BACKEND, FP8_CACHE, backend_for, wrong_backend
+from pipeline.budget.buckets import SEQUENCES, context_for, logprobs_for, sequences_for
 from pipeline.budget.cards import GIB, Card
 from pipeline.budget.kv import KvLayout
-from pipeline.budget.overhead import memory_share
 from pipeline.budget.roofline import knee
-from pipeline.budget.room import CPU_BLOCK_SIZE, Room, Setup, kv_layout, room
+from pipeline.budget.room import CPU_BLOCK_SIZE, Room, Setup, kv_layout, room, share_of
 from pipeline.budget.weights import Weights
 from pipeline.model.geometry import Geometry
 from pipeline.spec.job import Score
@@ -21,14 +22,13 @@ _CPU_CHUNK = 2048
 _CHUNK, _LARGE_CHUNK, _LARGE_CARD = 2048, 8192, 40 * GIB
 _SMALL_CHUNKS = (1024, 512)
 _SCORED_CHUNK = 512
-_MAX_NUM_SEQS, _STEP = 256, 8
-_SPARE_SEQS = 1.25  # the cache is to be the limit, not the number of requests
+_MAX_NUM_SEQS = 256  # where nothing is said: what vLLM takes, or more
 _WORTH_IT = 1.05  # a setting off its default must hold this many times the requests
 _UNSEEN_SHARE = 0.25
 _UNSEEN = 4  # rows that were not sampled may be so many times as long as the longest sampled
-_SHORTEST_CONTEXT = 4096
 _CERTAIN = 0.9  # of the KV cache: vLLM measures, and may find a little less than predicted
 GIVEN = "given"
+_NO_HYBRID = "disable_hybrid_kv_cache_manager"
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,16 @@ class PromptShape:
 
 @dataclass(frozen=True)
 class EngineChoice:
-    """``arguments``: for ``vllm.EngineArgs``. ``reasons``: argument -> why, in words."""
+    """``arguments``: for ``vllm.EngineArgs``. ``reasons``: argument -> why, in words.
+
+    ``requests``: of ``request_tokens`` (the job's, halfway through their answers) that the KV
+    cache then holds at once; 0 where nobody asked.
+    """
 
     arguments: dict[str, Any]
     reasons: dict[str, str] = field(default_factory=dict)
+    requests: int = 0
+    request_tokens: int = 0
 
 
 def choose_settings(
@@ -95,18 +101,19 @@ def setup_of(
         kv_bytes=arguments.get("kv_cache_memory_bytes"),
         offloaded_bytes=int(float(arguments.get("cpu_offload_gb") or 0) * GIB),
         overhead_correction=overhead_correction,
+        scored="max_logprobs" in arguments,
     )
 
 
 def scoring_arguments(score: Score, given: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments of an engine that scores, beside ``given`` ones.
 
-    Each position of a prompt is then turned into probabilities over the whole vocabulary, in
-    float32 on top of the model's own type: 1.5 MiB a token for Gemma 3. So a step takes fewer
-    tokens than it otherwise would (``max_num_seqs`` may not be above them).
+    Each position of a prompt is then turned into probabilities over the whole vocabulary: half a
+    MiB a token for Gemma 3 on a GPU, on a CPU 1.5 (float32 on top of the model's own type). So a
+    step takes fewer tokens than it otherwise would (``max_num_seqs`` may not be above them).
     """
     chunk = max(_SCORED_CHUNK, given.get("max_num_seqs", 0))
-    return {"max_logprobs": score.top_k or 1, "max_num_batched_tokens": chunk}
+    return {"max_logprobs": logprobs_for(score.top_k or 1), "max_num_batched_tokens": chunk}
 
 
 def default_chunk(card: Card) -> int:
@@ -141,14 +148,15 @@ class _GpuChooser:
         self.reasons = dict.fromkeys(given, GIVEN)
 
     def go(self) -> EngineChoice:
-        self._share()
         self._text_only()
         self._kv_dtype()
+        self._hybrid()
+        self._attention()
         self._chunk()
         self._max_num_seqs()
-        self._hybrid()
+        self._share()
         self._max_model_len()
-        return EngineChoice(self.arguments, self.reasons)
+        return EngineChoice(self.arguments, self.reasons, self._requests(), self.mean)
 
     def _choose(self, name: str, value: Any, reason: str) -> None:
         if name not in self.given:
@@ -156,7 +164,7 @@ class _GpuChooser:
             self.reasons[name] = reason
 
     def _room(self, **changes: Any) -> Room:
-        setup = replace(setup_of(self.arguments, self.card, self.correction), **changes)
+        setup = setup_of(self.arguments | changes, self.card, self.correction)
         return room(self.geometry, self.weights, self.card, setup)
 
     def _requests(self, **changes: Any) -> int:
@@ -165,12 +173,30 @@ class _GpuChooser:
         blocks = self.given.get("num_gpu_blocks_override", there.num_blocks)
         return there.layout.requests(blocks, self.mean, self.shared)
 
-    def _share(self) -> None:
-        share = memory_share(self.card)
-        free = (1 - share) * self.card.vram_bytes / GIB
-        self._choose(
-            "gpu_memory_utilization", share, f"leaves {free:.1f} GiB for the driver and a desktop"
-        )
+    def _would_hold(self, **changes: Any) -> int:
+        """The same when all that is still open is chosen for such ``changes``: what is said of a
+        choice is so what comes of it."""
+        changes = {n: v for n, v in changes.items() if n not in self.given}
+        changes["max_num_batched_tokens"] = self._fitting_chunk(**changes)
+        changes["max_num_seqs"] = self._fitting_sequences(**changes)
+        return self._requests(**changes)
+
+    def _fitting_chunk(self, **changes: Any) -> int:
+        usual = default_chunk(self.card)
+        if "max_num_batched_tokens" in self.arguments:
+            return int(self.arguments["max_num_batched_tokens"])
+        sizes = [usual, *(size for size in _SMALL_CHUNKS if size < usual)]
+        few = {"max_num_seqs": SEQUENCES[0]} | self.arguments | changes
+
+        def fits(size: int) -> bool:
+            return self._requests_of(self.longest, **few | {"max_num_batched_tokens": size}) > 0
+
+        return next((size for size in sizes if fits(size)), usual)
+
+    def _fitting_sequences(self, **changes: Any) -> int:
+        if "max_num_seqs" in self.arguments:
+            return int(self.arguments["max_num_seqs"])
+        return sequences_for(lambda number: self._requests(**changes | {"max_num_seqs": number}))
 
     def _text_only(self) -> None:
         if self.weights.vision_bytes:
@@ -178,19 +204,6 @@ class _GpuChooser:
             self._choose(
                 "language_model_only", True, f"no images: {spared:.1f} GB for the KV cache"
             )
-
-    def _chunk(self) -> None:
-        usual = default_chunk(self.card)
-        sizes = [usual, *(size for size in _SMALL_CHUNKS if size < usual)]
-        fitting = (c for c in sizes if self._requests_of(self.longest, chunk=c, max_num_seqs=_STEP))
-        chunk = next(fitting, usual)
-        reason = (
-            f"enough to keep the card's arithmetic busy (knee: {self._knee} tokens), "
-            "and activations grow with it"
-        )
-        if chunk < usual:
-            reason = f"{usual} would leave no room for a request of {self.longest} tokens"
-        self._choose("max_num_batched_tokens", chunk, reason)
 
     @property
     def _knee(self) -> int:
@@ -201,36 +214,67 @@ class _GpuChooser:
             reason = f"{self.card.title} has no fp8 (Ada or newer has)"
             self._choose("kv_cache_dtype", "auto", f"bf16: {reason}")
             return
-        few = replace(setup_of(self.arguments, self.card, self.correction), max_num_seqs=_STEP)
-        there = room(self.geometry, self.weights, self.card, few)
-        held = there.layout.requests(there.num_blocks, self.mean, self.shared)
+        if wrong_backend(self.card, {**self.arguments, **FP8_CACHE, **self.given}):
+            self._choose("kv_cache_dtype", "auto", f"bf16: {self.given[BACKEND]} has no fp8")
+            return
+        held, _ = self._with_best_hybrid(kv_cache_dtype="auto")
         if held >= self._knee:
             reason = f"bf16: {held} requests fit at once, more than the card's knee of {self._knee}"
             self._choose("kv_cache_dtype", "auto", reason)
         else:
-            half = room(self.geometry, self.weights, self.card, replace(few, kv_dtype="fp8"))
-            more = half.layout.requests(half.num_blocks, self.mean, self.shared)
+            more, _ = self._with_best_hybrid(kv_cache_dtype="fp8")
             reason = f"{more} requests at once instead of {held} in bf16"
             self._choose("kv_cache_dtype", "fp8", reason)
 
-    def _max_num_seqs(self) -> None:
-        held = self._requests(max_num_seqs=_STEP)
-        wanted = -(-int(held * _SPARE_SEQS + 1) // _STEP) * _STEP
-        chosen = min(_MAX_NUM_SEQS, wanted)
-        reason = f"{held} requests of {self.mean} tokens fit the KV cache"
-        if chosen < wanted:
-            reason += f"; beyond {_MAX_NUM_SEQS} the card gains nothing"
-        self._choose("max_num_seqs", chosen, reason)
+    def _with_best_hybrid(self, **changes: Any) -> tuple[int, bool]:
+        """Requests at once with such ``changes``, and whether the hybrid manager is then on."""
+        on, off = (self._would_hold(**changes, **{_NO_HYBRID: no}) for no in (False, True))
+        chunk = self._fitting_chunk(**changes, **{_NO_HYBRID: True})
+        without = {_NO_HYBRID: True, "max_num_batched_tokens": chunk}
+        longest = self._requests_of(
+            self.longest, **{"max_num_seqs": SEQUENCES[0]} | changes | without
+        )
+        most = SEQUENCES[-1]  # at once, so more than that is worth nothing
+        worth_it = min(off, most) > min(on, most) * _WORTH_IT and longest > 0
+        return (off, False) if worth_it else (on, True)
 
     def _hybrid(self) -> None:
-        on, off = self._requests(hybrid=True), self._requests(hybrid=False)
-        if off > on * _WORTH_IT and self._requests_of(self.longest, hybrid=False):
+        held, on = self._with_best_hybrid()
+        if not on:
+            with_it = self._would_hold(**{_NO_HYBRID: False})
             self._choose(
-                "disable_hybrid_kv_cache_manager",
+                _NO_HYBRID,
                 True,
-                f"for {self.mean} tokens: {off} requests at once without it, {on} with it "
+                f"for {self.mean} tokens: {held} requests at once without it, {with_it} with it "
                 "(it pads layers)",
             )
+
+    def _attention(self) -> None:
+        self._choose(BACKEND, *backend_for(self.arguments))
+
+    def _chunk(self) -> None:
+        usual, chunk = default_chunk(self.card), self._fitting_chunk()
+        reason = (
+            f"enough to keep the card's arithmetic busy (knee: {self._knee} tokens), "
+            "and activations grow with it"
+        )
+        if chunk < usual:
+            reason = f"{usual} would leave no room for a request of {self.longest} tokens"
+        self._choose("max_num_batched_tokens", chunk, reason)
+
+    def _max_num_seqs(self) -> None:
+        chosen = self._fitting_sequences()
+        held = self._requests(max_num_seqs=chosen)
+        reason = f"{held} requests of {self.mean} tokens fit the KV cache"
+        if held >= chosen == SEQUENCES[-1]:
+            reason += f"; beyond {chosen} the card gains nothing"
+        self._choose("max_num_seqs", chosen, reason)
+
+    def _share(self) -> None:
+        share = share_of(self.geometry, self.card, setup_of(self.arguments, self.card))
+        free = (1 - share) * self.card.vram_bytes / GIB
+        reason = f"leaves {free:.1f} GiB for the driver, a desktop and sampling"
+        self._choose("gpu_memory_utilization", share, reason)
 
     def _requests_of(self, tokens: int, **changes: Any) -> int:
         there = self._room(**changes)
@@ -240,16 +284,17 @@ class _GpuChooser:
         there = self._room()
         blocks = self.given.get("num_gpu_blocks_override", int(there.num_blocks * _CERTAIN))
         fitting = longest_request(there.layout, blocks - 1)
-        roomy = max(_SHORTEST_CONTEXT, _UNSEEN * self.longest)
-        roomy = min(-(-roomy // 256) * 256, self.geometry.context)
-        if roomy <= fitting:
-            reason = f"room for requests longer than the longest known one, {self.longest} tokens"
-            self._choose("max_model_len", roomy, reason)
-        elif fitting >= 16:
-            reason = f"what the KV cache holds (the model's context: {self.geometry.context})"
-            self._choose("max_model_len", fitting, reason)
-        else:
+        most = self.geometry.context
+        wanted = min(_UNSEEN * self.longest, most)
+        length = context_for(wanted, min(self.longest, most), fitting, most)
+        if not length:
             self._choose("max_model_len", -1, "vLLM fits it to the memory it finds")
+        elif length >= wanted:
+            reason = f"room for requests longer than the longest known one, {self.longest} tokens"
+            self._choose("max_model_len", length, reason)
+        else:
+            reason = f"what the KV cache holds (the model's context: {most})"
+            self._choose("max_model_len", length, reason)
 
 
 def _cpu_choice(

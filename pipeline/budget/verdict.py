@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pipeline.budget.attention import wrong_backend
 from pipeline.budget.cards import Card
 from pipeline.budget.kv import KvLayout
 from pipeline.budget.roofline import decode_tokens_per_second, knee
@@ -68,11 +69,15 @@ class Fit:
     @property
     def headline(self) -> str:
         """One sentence."""
-        where = f"{self.cards}× {self.card}" if self.cards > 1 else str(self.card)
         if self.fits:
-            return f"{self.model} fits {where}: {self.reason}"
+            return f"{self.model} fits {self.where}: {self.reason}"
         verb = "cannot run on" if self.unsupported else "does not fit"
-        return f"{self.model} {verb} {where}"
+        return f"{self.model} {verb} {self.where}"
+
+    @property
+    def where(self) -> str:
+        """The card, or how many of them."""
+        return f"{self.cards}× {self.card}" if self.cards > 1 else str(self.card)
 
     def as_json(self) -> dict[str, Any]:
         """The documented keys. Keys of the two dictionaries are tokens."""
@@ -175,6 +180,11 @@ def _impossible(model: Subject, card: Card, options: FitOptions) -> str:
             f"vLLM keeps the KV cache in fp8 on Ada cards (RTX 40) and newer, "
             f"not on {card.title}: use --kv-dtype bf16 (engine.kv_cache_dtype: auto)"
         )
+    if why := wrong_backend(card, options.arguments):
+        return why
+    in_float32 = options.given.get("dtype") == "float32"
+    if in_float32 and not card.is_cpu and model.precision != "bf16":
+        return f"on a GPU {model.precision} weights compute in bf16: leave engine.dtype out"
     wanted = max(options.context or 0, int(options.given.get("max_model_len") or 0))
     if wanted > model.geometry.context:
         return (

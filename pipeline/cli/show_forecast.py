@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from pipeline.budget.fit import Fit, gb
-from pipeline.budget.predict import Prediction, Workload
-from pipeline.budget.room import Room
-from pipeline.fleet.forecast import Forecast
+from pipeline.budget.predict import Prediction
+from pipeline.fleet.forecast import Forecast, Placed
 from pipeline.units import count, duration, plural, size
 
 _BASES = {
@@ -81,9 +80,9 @@ def forecast_lines(forecast: Forecast, fits: list[Fit]) -> Iterator[tuple[str, s
     """(heading, text) of each line that `plan` prints."""
     p, workload = forecast.prediction, forecast.workload
     for one, placed in zip(fits, forecast.placed, strict=False):
-        yield "fit", one.headline
+        yield "fit", f"{one.model} fits {one.where}" if one.fits else one.headline
         if placed.room is not None:
-            yield "", _memory(one, placed.room, workload)
+            yield "", _memory(one, placed)
     for placed in forecast.placed:
         reasons = placed.choice.reasons
         for number, (name, value) in enumerate(placed.choice.arguments.items()):
@@ -110,17 +109,21 @@ def forecast_lines(forecast: Forecast, fits: list[Fit]) -> Iterator[tuple[str, s
         yield ("levers" if number == 0 else ""), f"{lever.what}: {change:+.0%} of the time"
 
 
-def _memory(one: Fit, room: Room, workload: Workload) -> str:
+def _memory(one: Fit, placed: Placed) -> str:
+    """Where the card's memory goes, and how many of the job's rows that is at once: the number
+    that the settings were chosen by."""
+    room, choice = placed.room, placed.choice
+    assert room is not None
     announced = one.model.announced_gb
     extra = f" (announced {announced:g} GB)" if announced is not None else ""
-    tokens = round(workload.prompt_tokens + workload.completion_tokens)
-    held = room.layout.requests(room.num_blocks, tokens, round(workload.shared_tokens))
-    return (
+    text = (
         f"weights {gb(room.weights_bytes)}{extra} + overhead {gb(room.overhead.total)} + "
         f"KV cache {gb(room.kv_bytes)} of {gb(room.usable_bytes)} usable: "
-        f"{count(room.num_blocks)} blocks of {room.layout.block_size} tokens, "
-        f"{count(held)} of these rows at once"
+        f"{count(room.num_blocks)} blocks of {room.layout.block_size} tokens"
     )
+    if not choice.requests:
+        return text
+    return f"{text}, {plural(choice.requests, 'row')} of {choice.request_tokens} tokens at once"
 
 
 def _value(name: str, value: Any) -> str:

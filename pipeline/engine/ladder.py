@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from pipeline.budget.attention import FP8_CACHE, is_fp8
 from pipeline.engine.shortage import Shortage
 from pipeline.units import size
 
@@ -111,10 +112,9 @@ class _Down:
         return self._to(says, max_num_batched_tokens=shorter)
 
     def fp8(self, depth: int) -> Rung | None:
-        now = str(self.arguments.get("kv_cache_dtype") or "auto")
-        if depth or not self.limits.fp8 or now.startswith("fp8"):
+        if depth or not self.limits.fp8 or is_fp8(self.arguments):
             return None
-        return self._to("the KV cache in fp8", kv_cache_dtype="fp8")
+        return self._to("the KV cache in fp8", **FP8_CACHE)
 
     def context(self, depth: int) -> Rung | None:
         longest = self.limits.longest

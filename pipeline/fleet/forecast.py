@@ -201,7 +201,7 @@ class Forecaster:
             self.known_answer_tokens,
         )
         reasons = {n: _SCORING_REASON for n in scoring if n not in arguments}
-        return EngineChoice(chosen.arguments, chosen.reasons | reasons)
+        return replace(chosen, reasons=chosen.reasons | reasons)
 
     def _forecast(
         self,

@@ -228,6 +228,8 @@ class EngineSettings(Section):
     # those whose blocks are counted here; fp16 overflows on Gemma 3
     kv_cache_dtype: Literal["auto", "bfloat16", "fp8", "fp8_e4m3", "fp8_e5m2"] | None = None
     dtype: Literal["auto", "bfloat16", "float32"] | None = None
+    # those that compile nothing with a CUDA toolkit, which FlashInfer does
+    attention_backend: Literal["FLASH_ATTN", "TRITON_ATTN"] | None = None
     enforce_eager: bool | None = None
     enable_prefix_caching: bool | None = None
     enable_chunked_prefill: bool | None = None

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.budget.buckets import SEQUENCES
 from pipeline.budget.cards import CARDS, cpu_card
+from pipeline.budget.fit import FitOptions, Subject, check_fit, fit
 from pipeline.budget.kv import KvLayout
 from pipeline.budget.room import room
 from pipeline.budget.settings import (
@@ -18,10 +22,13 @@ from pipeline.budget.settings import (
     cpu_arguments,
     gpu_arguments,
     longest_request,
+    scoring_arguments,
     setup_of,
 )
 from pipeline.budget.weights import weight_bytes
+from pipeline.errors import UsageError
 from pipeline.model.catalogue import MODELS, Precision
+from pipeline.spec.job import Score
 from tests.samples import GEMMA_27B, GEMMA_270M, quick
 
 GIB = 1 << 30
@@ -153,7 +160,7 @@ class TestOnAGpu:
 
     def test_the_context_leaves_room_for_rows_that_were_not_sampled(self) -> None:
         choice = choose("4b", "rtx3090", longest=3000, max_tokens=1000)
-        assert choice.arguments["max_model_len"] == 16_128
+        assert choice.arguments["max_model_len"] == 16_384
 
     def test_the_context_is_what_the_cache_holds_where_that_is_less(self) -> None:
         model = MODELS["gemma-3-27b"]
@@ -174,6 +181,120 @@ class TestOnAGpu:
 
     def test_the_context_is_never_more_than_the_models(self) -> None:
         assert choose("1b", "rtx4090", longest=30_000).arguments["max_model_len"] == 32_768
+
+
+FP8_CARDS = [name for name, card in CARDS.items() if card.has_fp8_kv]
+JOBS = list(itertools.product((12, 300, 900, 2600), (8, 100, 600), (0, 0.8)))
+
+
+def choose_job(size: str, card: str, prompt: int, answer: int, share: float, **given: Any):
+    shared = int(prompt * share)
+    return choose(
+        size, card, given, mean=prompt, longest=prompt * 2, shared=shared, max_tokens=answer
+    )
+
+
+class TestAttention:
+    """FlashInfer compiles with a CUDA toolkit, so vLLM is never left to choose."""
+
+    @pytest.mark.parametrize("size", ["270m", "1b", "4b", "12b", "27b"])
+    def test_a_cache_in_fp8_comes_with_triton_and_one_in_bf16_with_flash(self, size: str) -> None:
+        for card, (prompt, answer, share) in itertools.product(FP8_CARDS, JOBS):
+            chosen = choose_job(size, card, prompt, answer, share).arguments
+            fp8 = chosen["kv_cache_dtype"] == "fp8"
+            assert chosen["attention_backend"] == ("TRITON_ATTN" if fp8 else "FLASH_ATTN")
+
+    @pytest.mark.parametrize("dtype", ["fp8", "fp8_e4m3", "fp8_e5m2"])
+    def test_fp8_that_is_given_comes_with_triton(self, dtype: str) -> None:
+        given = choose("1b", "rtx4090", {"kv_cache_dtype": dtype}).arguments
+        assert given["attention_backend"] == "TRITON_ATTN"
+
+    def test_what_flash_attention_has_no_kernel_for_is_tritons(self) -> None:
+        for asked in ({"dtype": "float32"}, {"language_model_only": False}):
+            chosen = choose("4b", "rtx3090", asked, precision="bf16").arguments
+            assert chosen["attention_backend"] == "TRITON_ATTN"
+
+    def test_a_backend_that_is_given_keeps_the_cache_in_what_it_can(self) -> None:
+        given = {"attention_backend": "FLASH_ATTN"}
+        chosen = choose("27b", "rtx4090", given).arguments
+        assert chosen.items() >= (given | {"kv_cache_dtype": "auto"}).items()
+
+    def test_a_backend_that_cannot_is_said_beforehand_with_the_fix(self) -> None:
+        model = Subject.of(MODELS["gemma-3-27b"], "int4")
+        given = {"attention_backend": "FLASH_ATTN", "kv_cache_dtype": "fp8"}
+        asked = fit(model, CARDS["rtx4090"], FitOptions.from_arguments(given, 1000))
+        assert not asked.fits
+        assert "leave engine.attention_backend out" in asked.reason
+        with pytest.raises(UsageError, match="cannot run on"):
+            check_fit(asked)
+
+    def test_hopper_has_flash_attention_for_fp8(self) -> None:
+        model = Subject.of(MODELS["gemma-3-27b"], "int4")
+        given = {"attention_backend": "FLASH_ATTN", "kv_cache_dtype": "fp8"}
+        assert fit(model, CARDS["h100"], FitOptions.from_arguments(given, 1000)).fits
+
+
+class TestFewValues:
+    """What vLLM's compiled code depends on takes few values, so that jobs share it."""
+
+    @pytest.mark.parametrize("size", ["270m", "1b", "4b", "12b", "27b"])
+    def test_neighbouring_jobs_have_the_same(self, size: str) -> None:
+        compiled = ("max_num_seqs", "max_model_len", "max_num_batched_tokens", "kv_cache_dtype")
+        for card in ("rtx3060", "rtx3090", "rtx4090", "rtx5090"):
+            for prompt, answer in ((200, 60), (1000, 300)):
+                one, other = (
+                    choose_job(size, card, p, answer, 0).arguments
+                    for p in (prompt, prompt + prompt // 50)
+                )
+                assert [one[n] for n in compiled] == [other[n] for n in compiled]
+
+    @pytest.mark.parametrize("size", ["270m", "1b", "4b", "12b", "27b"])
+    def test_all_jobs_together_have_few(self, size: str) -> None:
+        for card in CARDS:
+            chosen = [
+                arguments
+                for job in JOBS
+                for arguments in [choose_job(size, card, *job).arguments]
+                # where the longest request takes all of the cache, the context is just that
+                if arguments["max_model_len"] >= 2 * (2 * job[0] + job[1])
+            ]
+            sequences = {c["max_num_seqs"] for c in chosen}
+            contexts = {c["max_model_len"] for c in chosen}
+            assert sequences <= set(SEQUENCES)
+            assert all(c % 1024 == 0 or c & (c - 1) == 0 for c in contexts)
+            assert len({(c["max_num_seqs"], c["max_model_len"]) for c in chosen}) <= 12
+
+    def test_more_sequences_are_not_bought_with_fewer_requests(self) -> None:
+        """No other number would let more requests run at once."""
+        for size, card, job in itertools.product(("4b", "27b"), ("rtx3090", "rtx4060ti"), JOBS):
+            best = choose_job(size, card, *job)
+            names = ("kv_cache_dtype", "disable_hybrid_kv_cache_manager")
+            same = {n: best.arguments[n] for n in names if n in best.arguments}
+            for number in SEQUENCES:
+                other = choose_job(size, card, *job, max_num_seqs=number, **same)
+                at_once = min(number, other.requests)
+                assert at_once <= 1.1 * min(best.arguments["max_num_seqs"], best.requests)
+
+    @pytest.mark.parametrize(("top_k", "most"), [(None, 20), (5, 20), (21, 64), (65, 256)])
+    def test_scores_of_similar_depth_too(self, top_k: int | None, most: int) -> None:
+        assert scoring_arguments(Score(top_k=top_k), {})["max_logprobs"] == most
+
+
+def test_one_answer_has_one_number_of_requests() -> None:
+    """Reasons, choice and memory say the same, for every size on every card."""
+    for size, card, job in itertools.product(("270m", "12b", "27b"), CARDS, JOBS):
+        choice = choose_job(size, card, *job)
+        model = MODELS[f"gemma-3-{size}"]
+        weights = weight_bytes(model.geometry, "int4", vision=model.vision)
+        there = room(model.geometry, weights, CARDS[card], setup_of(choice.arguments, CARDS[card]))
+        prompt, _, share = job
+        held = there.layout.requests(there.num_blocks, choice.request_tokens, int(prompt * share))
+        assert held == choice.requests
+        reason = choice.reasons["max_num_seqs"]
+        assert reason.startswith(f"{held} requests of {choice.request_tokens} tokens")
+        for name in ("kv_cache_dtype", "disable_hybrid_kv_cache_manager"):
+            said = re.search(r"(\d+) requests", choice.reasons.get(name, ""))
+            assert said is None or int(said[1]) == held, (size, card, job, choice.reasons)
 
 
 def test_a_processors_choices_are_those_of_before_with_reasons() -> None:

@@ -46,6 +46,15 @@ def test_the_way_down_says_what_it_takes_away() -> None:
     ]
 
 
+@pytest.mark.parametrize("shortage", list(Shortage))
+def test_fp8_comes_with_an_attention_backend_that_has_it(shortage: Shortage) -> None:
+    """vLLM by itself would take FlashInfer, which has to be compiled."""
+    start = GPU | {"attention_backend": "FLASH_ATTN", "kv_cache_memory_bytes": 1 << 30}
+    for rung in descent(start, Limits(1000, fp8=True), shortage=shortage):
+        fp8 = rung.arguments["kv_cache_dtype"] == "fp8"
+        assert rung.arguments["attention_backend"] == ("TRITON_ATTN" if fp8 else "FLASH_ATTN")
+
+
 def test_a_card_without_fp8_keeps_its_cache_as_it_is() -> None:
     assert all("fp8" not in rung.says for rung in descent(GPU, Limits(longest=1000)))
 
