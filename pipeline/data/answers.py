@@ -15,7 +15,7 @@ from pipeline.data.results import RowResult
 from pipeline.data.seam import Prompt, joining
 from pipeline.errors import RowError, RowErrorType
 from pipeline.model.tokenizer import Tokenizer
-from pipeline.schedule.request import Completion, Request, Structure
+from pipeline.schedule.request import MOST_LOGPROB_IDS, Completion, Request, Structure
 from pipeline.spec.job import Job
 
 
@@ -196,7 +196,8 @@ class _ChoiceAnswer:
                 f"context {len(prompt.ids) + room}",
             )
         self._search = ChoiceSearch(self._tree)
-        self._nodes: dict[int, Path] = {}
+        self._nodes: dict[int, Path] = {}  # by request
+        self._heard: dict[Path, dict[int, float]] = {}  # of nodes with too many branches for one
         self.result: RowResult | None = None
 
     def start(self) -> list[Request]:
@@ -205,14 +206,17 @@ class _ChoiceAnswer:
     def _ask(self) -> list[Request]:
         requests = []
         for node in self._search.next_nodes():
-            request = Request(
-                self._answers.next_id(),
-                [*self._prompt.ids, *node] if node else self._prompt.ids,
-                self._prompt.sampling,
-                logprob_ids=self._search.branches_of(node),
-            )
-            self._nodes[request.id] = node
-            requests.append(request)
+            branches = self._search.branches_of(node)
+            for start in range(0, len(branches), MOST_LOGPROB_IDS):
+                ids = branches[start : start + MOST_LOGPROB_IDS]
+                request = Request(
+                    self._answers.next_id(),
+                    [*self._prompt.ids, *node] if node else self._prompt.ids,
+                    self._prompt.sampling,
+                    logprob_ids=ids,
+                )
+                self._nodes[request.id] = node
+                requests.append(request)
         return requests
 
     def receive(self, completion: Completion) -> list[Request]:
@@ -220,7 +224,11 @@ class _ChoiceAnswer:
         if completion.error is not None:
             self.result = RowResult(error=completion.error, prompt_tokens=len(self._prompt.ids))
             return []
-        self._search.observe(node, completion.logprobs)
+        heard = {**self._heard.pop(node, {}), **completion.logprobs}
+        if node in self._nodes.values():  # other branches of it are still asked for
+            self._heard[node] = heard
+            return []
+        self._search.observe(node, heard)
         requests = self._ask()
         if not requests and not self._search.pending:
             self._conclude()

@@ -181,21 +181,32 @@ def _build(
     json_schema: Mapping[str, Any] | None,
 ) -> Any:
     import vllm.renderers.hf
-    from vllm.engine.arg_utils import EngineArgs
     from vllm.v1.engine.llm_engine import LLMEngine
 
     # vLLM deep-copies the tokenizer for every renderer thread, five seconds for Gemma's; we hand
     # over token ids and render nothing.
     vllm.renderers.hf.maybe_make_thread_pool = lambda tokenizer, copies=1: tokenizer
+    return LLMEngine.from_vllm_config(engine_config(model, arguments, json_schema))
 
-    structured = _structured_outputs(json_schema)
+
+def engine_config(
+    model: Path,
+    arguments: Mapping[str, Any],
+    json_schema: Mapping[str, Any] | None = None,
+    **more: Any,
+) -> Any:
+    """vLLM's configuration of an engine. ``more``: further arguments, for tests."""
+    from vllm.engine.arg_utils import EngineArgs
+
     given = {**arguments, "trust_remote_code": False}
     if given.get("load_format", "auto") == "auto":
         given["load_format"] = "safetensors"  # "auto" would read pickles where there is no other
-    config = EngineArgs(
-        model=str(model), structured_outputs_config=structured, **given
+    # at its warm-up vLLM would import FlashInfer on RTX 50 cards, to tune what is never used
+    given["enable_flashinfer_autotune"] = False
+    structured = _structured_outputs(json_schema)
+    return EngineArgs(
+        model=str(model), structured_outputs_config=structured, **given, **more
     ).create_engine_config()
-    return LLMEngine.from_vllm_config(config)
 
 
 def _structured_outputs(json_schema: Mapping[str, Any] | None) -> dict[str, Any]:

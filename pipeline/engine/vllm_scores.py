@@ -38,7 +38,9 @@ def prepare(*, cpu: bool) -> None:
 
     def keep(self: Any, tensors: Any) -> None:
         token_ids, logprobs, *_ = tensors
-        self.prompt_logprobs = _PromptTensors(token_ids.numpy(), logprobs.numpy())
+        # ids are int32 on a CPU, int64 from the model runner on GPUs
+        ids = token_ids.numpy().astype(np.int32, copy=False)
+        self.prompt_logprobs = _PromptTensors(ids, logprobs.numpy())
 
     if not hasattr(LogprobsProcessor, "_update_prompt_logprobs"):
         raise RuntimeError("this vLLM collects prompt log-probabilities in another way")

@@ -34,15 +34,18 @@ class Scores:
     top_logprobs: NDArray[np.float32]
 
 
+MOST_LOGPROB_IDS = 128  # vLLM's limit for one request (``MAX_LOGPROB_TOKEN_IDS``)
+
+
 @dataclass(slots=True)
 class Request:
     """One prompt, as token ids, and how to continue it.
 
     ``logprob_ids``: tokens whose log-probabilities are wanted at the one position that is then
-    generated (``max_tokens`` is 1). ``score_from``: the prompt's tokens from this position (at
-    least 1) on are to be scored, with the ``top_k`` likeliest beside each. ``shared_tokens``:
-    how many of the prompt's first tokens the request admitted before it is expected to share,
-    so that a prefix cache holds them.
+    generated (``max_tokens`` is 1), at most ``MOST_LOGPROB_IDS``. ``score_from``: the prompt's
+    tokens from this position (at least 1) on are to be scored, with the ``top_k`` likeliest beside
+    each. ``shared_tokens``: how many of the prompt's first tokens the request admitted before it
+    is expected to share, so that a prefix cache holds them.
     """
 
     id: int

@@ -14,6 +14,9 @@ DEFAULT_MAX_TOKENS = 256
 SAMPLING_COLUMN = "sampling_params"
 _MOST = 1 << 30  # of any number of tokens: a context is far smaller
 _MOST_WORDS, _LONGEST_WORD = 256, 1024  # looked for after every token of every answer
+# With min_tokens vLLM's model runner on GPUs takes 128, the model's own among them; one more ends
+# the engine.
+_MOST_STOP_IDS = 120
 _MOST_CHARACTERS = 1 << 18  # of a row's parameters as JSON
 _SHOWN = 60  # characters of a wrong value
 
@@ -39,7 +42,7 @@ class Sampling(BaseModel):
     min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     stop: _Word | _Words = ()
-    stop_token_ids: Annotated[tuple[_TokenId, ...], Field(max_length=_MOST_WORDS)] = ()
+    stop_token_ids: Annotated[tuple[_TokenId, ...], Field(max_length=_MOST_STOP_IDS)] = ()
     ignore_eos: bool = False
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from pipeline.data.answers import Answer, Answers
+from pipeline.data.choices import ChoiceTree
 from pipeline.data.results import RowResult, output_columns, to_table
 from pipeline.data.seam import Prompt
 from pipeline.errors import RowError, RowErrorType
@@ -249,6 +251,27 @@ class TestChoices:
 
         assert result.label == "no"
         assert result.confidence == pytest.approx(0.75)
+
+    def test_more_choices_than_vllm_takes_at_once_are_asked_in_parts(
+        self, tokenizer: Tokenizer
+    ) -> None:
+        """It refuses more than 128 tokens of one request; their probabilities are of the whole
+        vocabulary, so parts of a node are as exact."""
+        choices = [f"choice {n}" for n in range(300)]
+        made = Answers(job(label={"choices": choices}), tokenizer, max_model_len=100)
+        tree = ChoiceTree([(t,) for t in range(300)])
+        made._tokens = SimpleNamespace(tree_for=lambda tail: tree)  # type: ignore[assignment]
+        one = made.answer(prompt(tokenizer))
+        requests = one.start()
+        assert [len(r.logprob_ids) for r in requests] == [128, 128, 44]
+        assert sorted(t for r in requests for t in r.logprob_ids) == list(range(300))
+        for request in reversed(requests):
+            assert one.result is None
+            scores = {t: math.log(0.5 if t == 200 else 0.5 / 299) for t in request.logprob_ids}
+            assert one.receive(Completion(request.id, "", 1, "length", scores)) == []
+        assert one.result is not None
+        assert one.result.label == "choice 200"
+        assert one.result.confidence == pytest.approx(0.5)
 
     def test_choices_that_do_not_fit_the_context_are_too_long(self, tokenizer: Tokenizer) -> None:
         with pytest.raises(RowError) as caught:

@@ -87,3 +87,11 @@ def test_the_least_length_is_not_above_the_most() -> None:
 def test_vllm_gets_what_was_given_and_the_two_defaults_that_differ() -> None:
     assert Sampling().as_vllm() == {"temperature": 0.0, "max_tokens": 256}
     assert Sampling(stop=("a", "b")).as_vllm()["stop"] == ["a", "b"]
+
+
+def test_more_stop_tokens_than_a_gpus_engine_takes_are_the_rows_error() -> None:
+    """vLLM's model runner on GPUs has room for 128 with min_tokens, the model's own among them;
+    the next one would end the engine."""
+    Sampling(min_tokens=1, stop_token_ids=tuple(range(120)))
+    with pytest.raises(RowError, match="stop_token_ids"):
+        Sampling().overridden_by({"min_tokens": 1, "stop_token_ids": list(range(128))})
