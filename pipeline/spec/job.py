@@ -18,6 +18,7 @@ from pydantic import (
 from pipeline.spec.address import check_address
 from pipeline.spec.answer_shape import check_regex, check_schema_size
 from pipeline.spec.deadline import check_deadline
+from pipeline.spec.hours import Hours, check_hours, parse_hours
 from pipeline.spec.sampling import Sampling
 from pipeline.spec.schedule import Schedule
 from pipeline.spec.section import Section
@@ -268,12 +269,33 @@ class Resources(Section):
     ``gpu``: only such cards (one or several of ``rackmill fit``'s names); ``memory_gib``: only
     cards with so much. None: any. ``deadline``: a time with its zone, or a duration from the start
     (or submission) on ("8h"): then the job is stopped, and what is committed stays.
+
+    ``hours``: windows of the day in which the job may use the cards ("23:00-07:00", or several);
+    ``timezone``: whose clocks (None: those of the machine where the run was started, for a
+    submitted job of the rack's head). ``yield_to_desktop``: a card that a game or another program
+    uses is left to it, and used again when that has ended. ``price_kwh``: what a kWh costs.
     """
 
     workers: int | Literal["auto"] = "auto"
     gpu: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     memory_gib: Annotated[float, Field(gt=0, le=1 << 20)] | None = None
     deadline: Annotated[str, BeforeValidator(check_deadline)] | None = None
+    hours: Annotated[str, BeforeValidator(check_hours)] | None = None
+    timezone: str | None = None
+    yield_to_desktop: bool = False
+    price_kwh: Annotated[float, Field(ge=0)] | None = None
+
+    @model_validator(mode="after")
+    def _hours_are_some(self) -> Self:
+        if self.timezone is not None and self.hours is None:
+            raise ValueError("timezone says whose clocks hours are meant by: give hours, too")
+        _ = self.when
+        return self
+
+    @property
+    def when(self) -> Hours | None:
+        """The ``hours``; None: always."""
+        return None if self.hours is None else parse_hours(self.hours, self.timezone)
 
     @field_validator("gpu", mode="before")
     @classmethod

@@ -1,0 +1,127 @@
+"""In which hours of the day a job may use the cards: windows on a clock on the wall.
+
+Daylight saving follows that clock: in the night in which an hour is left out the window is shorter
+by what of it lies in that hour, in the night in which one comes twice it is longer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from functools import cached_property
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+_WINDOW = re.compile(r"(\d{1,2}):(\d{2})\s*[-–]\s*(\d{1,2}):(\d{2})")
+_DAY_MINUTES = 24 * 60
+_LOOK_AHEAD_DAYS = 3  # every window of a day has opened and closed within
+_LONGEST_DAYS = 366
+_MEND = 'give windows of the day, hours and minutes: "23:00-07:00", or "23:00-07:00, 12:00-13:00"'
+
+
+@dataclass(frozen=True)
+class Hours:
+    """``windows``: minutes of the day, (begin, end) each; one that ends before it begins lasts
+    over midnight. ``timezone``: whose clocks (None: this machine's)."""
+
+    windows: tuple[tuple[int, int], ...]
+    timezone: str | None = None
+
+    @cached_property
+    def _zone(self) -> ZoneInfo | None:
+        return None if self.timezone is None else ZoneInfo(self.timezone)
+
+    def open(self, moment: datetime) -> bool:
+        """Whether ``moment`` (with a zone) lies in one of the windows."""
+        wall = self._wall(moment)
+        minute = 60 * wall.hour + wall.minute
+        return any(
+            begin <= minute < end if begin < end else minute >= begin or minute < end
+            for begin, end in self.windows
+        )
+
+    def next_change(self, moment: datetime) -> datetime | None:
+        """When after ``moment`` the hours begin or end next, in UTC; None: they never do."""
+        now, today = self.open(moment), self._wall(moment).date()
+        for days in range(-1, _LOOK_AHEAD_DAYS):
+            for at in self._candidates(today + timedelta(days=days)):
+                if at > moment and self.open(at) != now:
+                    return at
+        return None
+
+    def when_done(self, begins: datetime, ready_seconds: float, seconds: float) -> datetime | None:
+        """When ``seconds`` of work are done where it ``begins`` then, and engines need
+        ``ready_seconds`` to load at the beginning of each window; None: not within a year."""
+        moment, left = begins, seconds
+        while left > 0 and moment - begins < timedelta(days=_LONGEST_DAYS):
+            change = self.next_change(moment)
+            if self.open(moment):
+                needed = timedelta(seconds=ready_seconds + left)
+                if change is None or moment + needed <= change:
+                    return moment + needed
+                left -= max(0.0, (change - moment).total_seconds() - ready_seconds)
+            if change is None:
+                return None
+            moment = change
+        return None if left > 0 else moment
+
+    def wall_clock(self, moment: datetime) -> str:
+        """The time of day, as it is said."""
+        return f"{self._wall(moment):%H:%M}"
+
+    def _wall(self, moment: datetime) -> datetime:
+        return moment.astimezone(self._zone).replace(tzinfo=None)
+
+    def _utc(self, wall: datetime) -> datetime:
+        return wall.replace(tzinfo=self._zone).astimezone(UTC)
+
+    def _candidates(self, day: date) -> Iterator[datetime]:
+        """Moments of a day, in order, at which the hours may begin or end."""
+        begin = self._utc(datetime.combine(day, time()))
+        end = self._utc(datetime.combine(day + timedelta(days=1), time()))
+        if end - begin != timedelta(days=1):  # a clock is put forward or back: look closer
+            minutes: Sequence[int] = range(int((end - begin).total_seconds()) // 60)
+        else:
+            minutes = sorted({edge % _DAY_MINUTES for window in self.windows for edge in window})
+        for minute in minutes:
+            yield begin + timedelta(minutes=minute)
+
+
+def parse_hours(text: str, timezone: str | None = None) -> Hours:
+    """The windows of "23:00-07:00, 12:00-13:00". Raises ValueError for what is none."""
+    windows = tuple(_window(part.strip()) for part in text.split(","))
+    if timezone is not None:
+        try:
+            ZoneInfo(timezone)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError(
+                f"timezone {timezone!r} is none; write it like Europe/Berlin"
+            ) from None
+    return Hours(windows, timezone)
+
+
+def check_hours(value: object) -> str:
+    """As text, whatever YAML made of it: also a list of windows. Raises ValueError."""
+    text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    parse_hours(text)
+    return text
+
+
+def _window(text: str) -> tuple[int, int]:
+    found = _WINDOW.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text!r} is no window of the day: {_MEND}")
+    begin, end = (_minute(found[i], found[i + 1], text) for i in (1, 3))
+    if begin % _DAY_MINUTES == end % _DAY_MINUTES:
+        raise ValueError(
+            f"{text} begins and ends at the same time: leave hours away to work all day, or {_MEND}"
+        )
+    return begin % _DAY_MINUTES, end
+
+
+def _minute(hour: str, minute: str, text: str) -> int:
+    total = 60 * int(hour) + int(minute)
+    if int(minute) >= 60 or total > _DAY_MINUTES:
+        raise ValueError(f"{hour}:{minute} in {text} is no time of the day: {_MEND}")
+    return total
