@@ -273,7 +273,8 @@ class Resources(Section):
     ``hours``: windows of the day in which the job may use the cards ("23:00-07:00", or several);
     ``timezone``: whose clocks (None: those of the machine where the run was started, for a
     submitted job of the rack's head). ``yield_to_desktop``: a card that a game or another program
-    uses is left to it, and used again when that has ended. ``price_kwh``: what a kWh costs.
+    uses is left to it, and used again when nobody has used it for ``desktop_quiet_seconds``.
+    ``price_kwh``: what a kWh costs.
     """
 
     workers: int | Literal["auto"] = "auto"
@@ -283,6 +284,7 @@ class Resources(Section):
     hours: Annotated[str, BeforeValidator(check_hours)] | None = None
     timezone: str | None = None
     yield_to_desktop: bool = False
+    desktop_quiet_seconds: Annotated[float, Field(gt=0, le=86_400)] = 300.0
     price_kwh: Annotated[float, Field(ge=0)] | None = None
 
     @model_validator(mode="after")

@@ -73,7 +73,9 @@ def test_windows_that_meet_are_one() -> None:
 
 
 def test_windows_that_fill_the_day_never_end() -> None:
-    assert parse_hours("00:00-12:00, 12:00-24:00", "UTC").next_change(at("2026-06-01T12:00")) is None
+    assert (
+        parse_hours("00:00-12:00, 12:00-24:00", "UTC").next_change(at("2026-06-01T12:00")) is None
+    )
 
 
 def test_the_night_in_which_an_hour_is_left_out_is_shorter() -> None:
