@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -214,6 +215,19 @@ def _processes(graphics: bool) -> Callable[..., None]:
     return tell
 
 
+def _process_use(card: FakeCard, room: Any, count: Any, seen: Any) -> None:
+    those = [p for p in card.processes if p.use]
+    now = time.time_ns() // 1000
+    if not those or now <= seen.value:
+        raise Refused("NOT_FOUND")
+    too_few = count._obj.value < len(those)
+    count._obj.value = len(those)
+    if too_few:
+        raise Refused("INSUFFICIENT_SIZE")
+    for place, process in zip(room, those, strict=False):
+        place.pid, place.timeStamp, place.smUtil = process.pid, now, process.use
+
+
 def _temperature_struct(card: FakeCard, pointer: Any) -> None:
     pointer._obj.temperature = card.temperature
 
@@ -288,6 +302,7 @@ _DEVICE: dict[str, Callable[..., None]] = {
     "nvmlDeviceGetComputeRunningProcesses": _processes(graphics=False),
     "nvmlDeviceGetGraphicsRunningProcesses": _processes(graphics=True),
     "nvmlDeviceGetUtilizationRates": _utilization,
+    "nvmlDeviceGetProcessUtilization": _process_use,
     "nvmlDeviceGetMigMode": _mig,
     "nvmlDeviceGetCpuAffinity": _affinity,
 }

@@ -19,12 +19,14 @@ GIB = 1 << 30
 
 @dataclass
 class FakeProcess:
-    """``memory_bytes`` None: the driver does not tell (as under WSL2 and Windows)."""
+    """``memory_bytes`` None: the driver does not tell (as under WSL2 and Windows). ``use``: of the
+    card's time, in per cent."""
 
     pid: int
     memory_bytes: int | None = 0
     graphics: bool = False
     compute: bool = True
+    use: int = 0
 
 
 @dataclass
