@@ -7,13 +7,14 @@ import math
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from pipeline.data.dataset import CommitRecord
 from pipeline.data.redo import Redone
 from pipeline.data.tally import Tally
 from pipeline.data.units import Unit, part
 from pipeline.engine.protocol import EngineFacts
+from pipeline.engine.vitals import Vitals
 from pipeline.fleet.work import GiveUpRows, Lease, Orders, Progress
 from pipeline.schedule.dispatcher import Dispatcher, Sizing
 from pipeline.schedule.leases import (
@@ -47,8 +48,9 @@ _NAP_SECONDS = 10.0  # the driver looks every second
 
 @dataclass(frozen=True)
 class Snapshot:
-    """How far a run is. ``workers``: the running totals of each, lost ones included. ``silent``:
-    workers whose leases expired, and ``notes``: what is to be said aloud, since the last one."""
+    """How far a run is. ``workers``: the running totals of each, lost ones included, and
+    ``vitals``: their cards. ``silent``: workers whose leases expired, and ``notes``: what is to be
+    said aloud, since the last one."""
 
     units: int
     units_done: int
@@ -59,6 +61,7 @@ class Snapshot:
     notes: tuple[str, ...] = ()
     lost_rows: int = 0  # finished by workers that were lost before they committed them
     memory: Memory | None = None  # of what engines died of, should this coordinator be lost
+    vitals: Mapping[str, Vitals] = field(default_factory=dict)
 
     @property
     def done(self) -> bool:
@@ -102,6 +105,7 @@ class Coordinator:
         self._tally = Tally()
         self._workers: dict[str, Progress] = {}
         self._engines: dict[str, EngineFacts] = {}
+        self._vitals: dict[str, Vitals] = {}
         self._beats: dict[str, tuple[float, float]] = {}  # last heartbeat, busy seconds
         self._silent: list[str] = []
         self._notes: list[str] = []
@@ -173,10 +177,14 @@ class Coordinator:
         progress: Progress,
         active: int = 0,
         flights: Iterable[tuple[int, int, int]] | None = None,
+        vitals: Vitals | None = None,
     ) -> Orders:
         """The worker lives. ``active``: rows it has started and not finished; ``flights``: those
-        (shard, first, end) that its engine may have until the next heartbeat."""
+        (shard, first, end) that its engine may have until the next heartbeat; ``vitals``: of its
+        cards."""
         now = self._clock()
+        if vitals is not None:
+            self._vitals[worker] = vitals
         if worker not in self._known:
             return Orders(introduce=True)
         last, busy = self._beats.get(worker, (now, 0.0))
@@ -228,6 +236,12 @@ class Coordinator:
         """Grant ``worker`` no more: others need its card. What it has in flight may be finished
         within ``seconds``."""
         self._retiring[worker] = self._clock() + seconds
+
+    def returned(self, worker: str, holding: Iterable[Unit]) -> None:
+        """``worker``, which is to let its card go, holds no more than that: others do the rest at
+        once."""
+        if worker in self._retiring:
+            self._reconcile(worker, holding)
 
     def gave_up(self, worker: str, unit: Unit, stop: int) -> None:
         """Of the leased ``unit``, ``worker`` keeps the rows before ``stop`` (of the shard)."""
@@ -289,6 +303,7 @@ class Coordinator:
             notes=notes,
             lost_rows=self._dispatcher.lost_rows,
             memory=self._dispatcher.memory,
+            vitals=dict(self._vitals),
         )
 
     def _handle(self, event: Event) -> tuple[Instruction, ...]:

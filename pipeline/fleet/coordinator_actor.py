@@ -13,6 +13,7 @@ from pipeline.data.dataset import Dataset
 from pipeline.data.storage import open_storage
 from pipeline.data.units import Unit
 from pipeline.engine.protocol import EngineFacts
+from pipeline.engine.vitals import Vitals
 from pipeline.errors import JobFailed, RackmillError
 from pipeline.fleet.coordinator import Coordinator, Loss, Snapshot
 from pipeline.fleet.placement import Placement
@@ -49,6 +50,7 @@ class CoordinatorHandle:
         self._memory: Memory | None = None
         self._workers: dict[str, Progress] = {}
         self._engines: dict[str, EngineFacts] = {}
+        self._vitals: dict[str, Vitals] = {}
 
     @property
     def actor(self) -> Any:
@@ -65,7 +67,13 @@ class CoordinatorHandle:
         self._memory = snapshot.memory or self._memory
         self._workers |= snapshot.workers
         self._engines |= snapshot.engines
-        return replace(snapshot, workers=dict(self._workers), engines=dict(self._engines))
+        self._vitals |= snapshot.vitals
+        return replace(
+            snapshot,
+            workers=dict(self._workers),
+            engines=dict(self._engines),
+            vitals=dict(self._vitals),
+        )
 
     def stop(self, seconds: float) -> None:
         """Grant no more; what is in flight has so long."""

@@ -158,7 +158,7 @@ def own_card(names: Collection[str], expected: str) -> str:
     be seen. Raises MachineUnfit for a card that is none of them."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0]
     devices = own_facts().devices
-    if _is_processor(expected) or not visible.isdigit() or int(visible) >= len(devices):
+    if is_processor(expected) or not visible.isdigit() or int(visible) >= len(devices):
         return expected
     found = devices[int(visible)].card
     if found.name not in names:
@@ -166,7 +166,8 @@ def own_card(names: Collection[str], expected: str) -> str:
     return found.name
 
 
-def _is_processor(name: str) -> bool:
+def is_processor(name: str) -> bool:
+    """Whether a kind of card is none."""
     return name == NO_CARD or _CORES in name
 
 

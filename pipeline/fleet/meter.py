@@ -14,7 +14,19 @@ from collections.abc import Iterable, Mapping
 
 from ray.util.metrics import Counter, Gauge
 
-from pipeline.fleet.metrics import METRICS, Kind, Sample, beginning, gauges, increments
+from pipeline.engine.vitals import Vitals
+from pipeline.fleet.metrics import (
+    ENERGY,
+    METRICS,
+    Kind,
+    Sample,
+    beginning,
+    card_gauges,
+    gauges,
+    increments,
+    joules,
+    no_card,
+)
 from pipeline.fleet.work import LeaseRows, Progress
 
 
@@ -32,28 +44,36 @@ class Meter:
             for metric in METRICS
         }
         self._told = Progress()
+        self._told_vitals: Vitals | None = None
         self._closed = False
         self._lock = threading.Lock()
         self._record(beginning())
 
-    def update(self, progress: Progress, lease: LeaseRows) -> None:
-        """The worker is so far, and has so many rows."""
+    def update(self, progress: Progress, lease: LeaseRows, vitals: Vitals | None = None) -> None:
+        """The worker is so far, and has so many rows, and its cards are so."""
         with self._lock:
             if not self._closed:
-                self._count(progress)
+                self._count(progress, vitals)
                 self._record(gauges(progress, lease))
+                if vitals is not None:
+                    self._record(card_gauges(vitals))
 
-    def close(self, progress: Progress) -> None:
+    def close(self, progress: Progress, vitals: Vitals | None = None) -> None:
         """These are its last totals; from now on it holds nothing."""
         with self._lock:
             if not self._closed:
                 self._closed = True
-                self._count(progress)
+                self._count(progress, vitals)
                 self._record(gauges(Progress(), LeaseRows()))
+                if vitals is not None and vitals.cards:
+                    self._record(no_card())
 
-    def _count(self, progress: Progress) -> None:
+    def _count(self, progress: Progress, vitals: Vitals | None) -> None:
         self._record(increments(self._told, progress))
         self._told = progress
+        if vitals is not None:
+            self._record([Sample(ENERGY, joules(self._told_vitals, vitals))])
+            self._told_vitals = vitals
 
     def _record(self, samples: Iterable[Sample]) -> None:
         for sample in samples:

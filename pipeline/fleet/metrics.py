@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from pipeline.engine.card_reading import Slowed
 from pipeline.errors import RowErrorType
 
 if TYPE_CHECKING:
+    from pipeline.engine.vitals import Vitals
     from pipeline.fleet.work import LeaseRows, Progress
 
 LABELS = ("job", "worker", "card", "host")  # every metric has them
@@ -115,6 +117,29 @@ LEASE_ROWS = Metric(
     "state",
     ("queued", "running", "finished"),
 )
+CARD_WATTS = Metric(
+    "rackmill_card_watts", Kind.GAUGE, "Power that the worker's cards draw, in watts."
+)
+CARD_LIMIT = Metric(
+    "rackmill_card_limit_watts",
+    Kind.GAUGE,
+    "Power that the worker's cards may draw as they are set now, in watts.",
+)
+CARD_CELSIUS = Metric(
+    "rackmill_card_celsius", Kind.GAUGE, "Temperature of the worker's hottest card."
+)
+CARD_SLOWED = Metric(
+    "rackmill_card_slowed",
+    Kind.GAUGE,
+    "Of the worker's cards, how many run below their full clock for that reason.",
+    "reason",
+    tuple(reason.value.replace(" ", "_") for reason in Slowed),
+)
+ENERGY = Metric(
+    "rackmill_energy_joules_total",
+    Kind.COUNTER,
+    "Energy that the worker's cards used, whoever else uses them too.",
+)
 METRICS = (
     ROWS,
     ROW_ERRORS,
@@ -128,6 +153,11 @@ METRICS = (
     BATCH_SIZE,
     ROWS_WAITING,
     LEASE_ROWS,
+    CARD_WATTS,
+    CARD_LIMIT,
+    CARD_CELSIUS,
+    CARD_SLOWED,
+    ENERGY,
 )
 
 
@@ -166,6 +196,38 @@ def gauges(now: Progress, lease: LeaseRows) -> Iterator[Sample]:
     yield Sample(LEASE_ROWS, lease.unfinished - running, "queued")
     yield Sample(LEASE_ROWS, running, "running")
     yield Sample(LEASE_ROWS, lease.finished, "finished")
+
+
+def card_gauges(vitals: Vitals) -> Iterator[Sample]:
+    """How a worker's cards are; what they do not tell is left out."""
+    cards = vitals.cards
+    watts = [card.watts for card in cards if card.watts is not None]
+    limits = [card.limit_watts for card in cards if card.limit_watts is not None]
+    celsius = [card.celsius for card in cards if card.celsius is not None]
+    for metric, values in ((CARD_WATTS, watts), (CARD_LIMIT, limits)):
+        if values:
+            yield Sample(metric, sum(values))
+    if celsius:
+        yield Sample(CARD_CELSIUS, max(celsius))
+    if cards:
+        for reason, value in zip(Slowed, CARD_SLOWED.values, strict=True):
+            yield Sample(CARD_SLOWED, sum(reason in card.slowed for card in cards), value)
+
+
+def no_card() -> Iterator[Sample]:
+    """The same of a worker that has none any more."""
+    for metric in (CARD_WATTS, CARD_LIMIT, CARD_CELSIUS, CARD_SLOWED):
+        for value in metric.values or (None,):
+            yield Sample(metric, 0, value)
+
+
+def joules(before: Vitals | None, now: Vitals) -> float:
+    """By how much the energy of a worker's cards grew."""
+    return max(0.0, _joules(now) - (0.0 if before is None else _joules(before)))
+
+
+def _joules(vitals: Vitals) -> float:
+    return sum(span.joules for span in vitals.energy)
 
 
 def _totals(progress: Progress) -> Iterable[tuple[Metric, str | None, int]]:

@@ -15,6 +15,7 @@ from ray.exceptions import ActorDiedError
 from pipeline.data.dataset import CommitRecord
 from pipeline.data.redo import Redone
 from pipeline.engine.protocol import EngineFacts
+from pipeline.engine.vitals import Vitals
 from pipeline.fleet.meter import Meter
 from pipeline.fleet.work import (
     Lease,
@@ -41,13 +42,17 @@ class RemoteCoordination:
         actor: Any,
         card: str,
         meter: Meter,
+        vitals: Callable[[], Vitals] | None = None,
         orphaned: Callable[[], None] | None = None,
     ) -> None:
-        """``orphaned`` is called when the coordinator is gone for good, and its driver with it."""
+        """``vitals``: looks at the worker's cards. ``orphaned`` is called when the coordinator is
+        gone for good, and its driver with it."""
         self._worker = worker
         self._actor = actor
         self._card = card
         self._meter = meter
+        self._look = vitals
+        self._vitals = vitals() if vitals is not None else None
         self._orphaned = orphaned
         self._facts: EngineFacts | None = None
         self._progress = Progress()
@@ -56,14 +61,16 @@ class RemoteCoordination:
         self._closed = threading.Event()
         self._pulse = Stage("pulse", self._beat)
         ray.get(actor.join.remote(worker, card))
+        self._tell()  # which cards it has is known before its engine is loaded
         self._pulse.start()
 
     def close(self) -> None:
         """Say the last totals, and no more."""
         self._closed.set()
         self._pulse.join(_PULSE_SECONDS)
-        self._meter.close(self._progress)
-        ray.get(self._actor.heartbeat.remote(self._worker, self._progress))
+        self._look_at_cards()
+        self._meter.close(self._progress, self._vitals)
+        ray.get(self._actor.heartbeat.remote(self._worker, self._progress, vitals=self._vitals))
 
     def acquire(self) -> Lease | Word:
         holding = tuple(self._source.holding) if self._source is not None else None
@@ -100,7 +107,13 @@ class RemoteCoordination:
         with self._telling:  # what is told later must not be older
             active = active_rows(source, progress)
             flights = source.flights if source else []
-            return self._actor.heartbeat.remote(self._worker, progress, active, flights)
+            return self._actor.heartbeat.remote(
+                self._worker, progress, active, flights, self._vitals
+            )
+
+    def _look_at_cards(self) -> None:
+        if self._look is not None:
+            self._vitals = self._look()
 
     def note(self, line: str) -> None:
         ray.get(self._actor.note.remote(self._worker, line))
@@ -124,7 +137,8 @@ class RemoteCoordination:
 
     def _beat_once(self) -> None:
         lease = self._source.lease_rows if self._source is not None else LeaseRows()
-        self._meter.update(self._progress, lease)
+        self._look_at_cards()
+        self._meter.update(self._progress, lease, self._vitals)
         orders: Orders = ray.get(self._tell())
         if orders.introduce:
             self._introduce()
@@ -132,6 +146,7 @@ class RemoteCoordination:
             return  # who has no rows has nothing to give up
         if orders.stop_seconds is not None:
             self._source.wind_up(orders.stop_seconds)
+            ray.get(self._actor.returned.remote(self._worker, tuple(self._source.holding)))
         for request in orders.give_up:
             stop = self._source.give_up(request)
             ray.get(self._actor.gave_up.remote(self._worker, request.unit, stop))

@@ -18,11 +18,12 @@ from pipeline.engine.guard import guard_children
 from pipeline.engine.kept import EngineSetup
 from pipeline.engine.load import load_engine
 from pipeline.engine.protocol import Engine
+from pipeline.engine.vitals import VitalSigns, worker_cards
 from pipeline.engine.yielding import compute_in_this_thread
 from pipeline.errors import EngineFailed, RackmillError
 from pipeline.fleet.at_home import at_home
 from pipeline.fleet.coordinator_actor import CoordinatorHandle
-from pipeline.fleet.crew import own_card
+from pipeline.fleet.crew import is_processor, own_card
 from pipeline.fleet.meter import Meter
 from pipeline.fleet.metrics import labels
 from pipeline.fleet.placement import Placement
@@ -184,9 +185,12 @@ class _WorkerActor:
             if engine is None and setup is not None:
                 self._setup = replace(setup, arguments=arguments)
             meter = Meter(labels(spec.job.name, name, card, own_facts().host))
+            simulated = spec.job.engine.kind == "simulated"
+            indices = worker_cards(simulated=simulated, on_processor=is_processor(card))
+            signs = VitalSigns(indices)
             # without its driver it is of no use, whatever its engine is at
             orphaned = _end_at_once if self._keeps else None
-            remote = RemoteCoordination(name, coordinator, card, meter, orphaned)
+            remote = RemoteCoordination(name, coordinator, card, meter, signs.look, orphaned)
             try:
                 spec = at_home(spec, remote.note)
                 return work(

@@ -13,7 +13,9 @@ import pytest
 from pipeline.data.dataset import Dataset
 from pipeline.data.plan import check_input, make_plan
 from pipeline.data.storage import open_storage
+from pipeline.engine.card_reading import CardReading, Slowed
 from pipeline.engine.load import load_engine
+from pipeline.engine.vitals import EnergySpan, Vitals
 from pipeline.fleet.coordinator import Coordinator
 from pipeline.fleet.metrics import (
     METRICS,
@@ -21,8 +23,10 @@ from pipeline.fleet.metrics import (
     Metric,
     Sample,
     beginning,
+    card_gauges,
     gauges,
     increments,
+    joules,
     labels,
 )
 from pipeline.fleet.work import LeaseRows, Progress
@@ -80,6 +84,37 @@ def test_gauges_are_what_the_worker_is_at() -> None:
         ("rackmill_lease_rows", "running"): 12,
         ("rackmill_lease_rows", "finished"): 30,
     }
+
+
+def test_a_workers_cards_are_told_of_together() -> None:
+    cards = (
+        CardReading(0, watts=300.0, limit_watts=350.0, celsius=70, slowed=(Slowed.POWER,)),
+        CardReading(1, watts=200.0, limit_watts=350.0, celsius=91, slowed=tuple(Slowed)),
+    )
+
+    assert told(card_gauges(Vitals(0, 1, cards))) == {
+        ("rackmill_card_watts", None): 500,
+        ("rackmill_card_limit_watts", None): 700,
+        ("rackmill_card_celsius", None): 91,
+        ("rackmill_card_slowed", "heat"): 1,
+        ("rackmill_card_slowed", "power_cap"): 2,
+        ("rackmill_card_slowed", "hardware"): 1,
+    }
+
+
+def test_what_cards_do_not_tell_is_left_out() -> None:
+    assert list(card_gauges(Vitals(0, 1))) == []
+    assert {name for name, _ in told(card_gauges(Vitals(0, 1, (CardReading(0),))))} == {
+        "rackmill_card_slowed"
+    }
+
+
+def test_energy_grows_by_what_was_used_since() -> None:
+    before = Vitals(0, 1, energy=(EnergySpan("a", 0, 1, 100.0), EnergySpan("b", 0, 1, 10.0)))
+    now = Vitals(0, 2, energy=(EnergySpan("a", 0, 2, 300.0), EnergySpan("b", 0, 2, 15.0)))
+
+    assert joules(None, before) == 110
+    assert joules(before, now) == 205
 
 
 def test_rows_that_were_finished_since_the_last_totals_are_not_below_none() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from pipeline.fleet.metrics import METRICS, Kind, Metric
 from pipeline.rack.ray_node import METRICS_PORT
+from tests.fake_cards import RTX_4090, FakeCards, FakeDriver
 from tests.rack.hosts import Host, Network
 from tests.samples import write_model
 
@@ -22,6 +24,9 @@ _BLOCKS = 2000
 _PATIENCE_SECONDS = 60.0
 # Ray usually tells every ten seconds
 _TALKATIVE = {"RAY_metrics_report_interval_ms": "1000"}
+_CARD = replace(
+    RTX_4090, watts=300.0, temperature=88, throttle=["HwThermalSlowdown"], energy_since=0.0
+)
 
 Key = tuple[str, str | None]  # a metric's name in Prometheus, the value of its own label
 Scrape = dict[str, dict[Key, float]]  # by worker
@@ -67,7 +72,8 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Rack, p
     output: one of its rows is null, one too long."""
     folder = tmp_path_factory.mktemp("measured")
     _write_job(folder)
-    with Network(folder, _TALKATIVE) as net:
+    driver = FakeCards(folder / "driver.json", FakeDriver([_CARD, _CARD]))
+    with Network(folder, _TALKATIVE | driver.environment) as net:
         host = net.host("only")
         rack = Rack(host)
         start = ("rack", "start", "--head", "--host", host.address)
@@ -185,3 +191,13 @@ def test_gauges_say_what_the_engines_hold(measured: tuple[Rack, pa.Table]) -> No
     assert largest(rack, "rackmill_lease_rows", "queued") > 0
     assert largest(rack, "rackmill_lease_rows", "running") == 16
     assert largest(rack, "rackmill_lease_rows", "finished") > 0
+
+
+def test_cards_tell_of_their_power_and_heat(measured: tuple[Rack, pa.Table]) -> None:
+    rack, _ = measured
+
+    assert largest(rack, "rackmill_card_watts") == 300
+    assert largest(rack, "rackmill_card_limit_watts") == 450
+    assert largest(rack, "rackmill_card_celsius") == 88
+    assert largest(rack, "rackmill_card_slowed", "heat") == 1
+    assert rack.total(metric("rackmill_energy_joules_total")) > 0
