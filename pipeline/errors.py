@@ -9,6 +9,7 @@
         ├── EngineFailed          an engine could not start, or died and could not be replaced
         │   ├── EngineOutOfMemory     it did not get the memory it asked for
         │   └── MachineUnfit          its machine cannot do the job, whatever engine it gets
+        │       └── CardLost              its card has fallen off the bus
         ├── StorageFailed         storage could not be read or changed, or did not answer
         ├── CommitFailed          nothing was committed: cleaning up and trying again is safe
         └── CommitStateUnknown    a commit may or may not have happened: nothing may be deleted
@@ -84,6 +85,10 @@ class EngineOutOfMemory(EngineFailed):
 
 class MachineUnfit(EngineFailed):
     """A machine cannot do the job, whatever engine it gets: others may."""
+
+
+class CardLost(MachineUnfit):
+    """A card has fallen off the bus: until its machine is restarted no engine runs there."""
 
 
 class StorageFailed(JobFailed):

@@ -42,6 +42,11 @@ def size(number: float) -> str:
     return f"{gib:.1f} GiB" if gib >= 0.95 else f"{number / (1 << 20):.0f} MiB"
 
 
+def energy(kwh: float) -> str:
+    """Kilowatt hours, or of less watt hours: "1.24 kWh", "38 Wh"."""
+    return f"{kwh:.3g} kWh" if kwh >= 1 else f"{1000 * kwh:.3g} Wh"
+
+
 def plural(number: float, word: str) -> str:
     """ "1 row", "12 rows"."""
     return f"{count(number)} {word}" + ("" if number == 1 else "s")

@@ -10,6 +10,7 @@ from typing import Any, Self
 from rich.console import Console
 
 from pipeline.cli.bar import make_bar
+from pipeline.fleet.card_notes import readings_in_words
 from pipeline.units import count, duration, plural, rate
 
 _PLAIN_SECONDS = 5.0
@@ -52,7 +53,10 @@ def course(job: Mapping[str, Any]) -> list[str]:
     if job["rows"] is None:
         return []
     parts = [f"{count(job['rows_done'])} of {plural(job['rows'], 'row')}"]
+    if job["waiting"]:
+        return [*parts, f"waiting: {job['waiting']}"]
     parts.append(plural(job["engines"], "engine") if job["engines"] else "engines are loading")
+    parts += readings_in_words(job["watts"], job["celsius"], job["slowed"] or 0)
     if job["rows_per_second"]:
         parts.append(f"{rate(job['rows_per_second'])} rows/s")
     if job["failed"]:

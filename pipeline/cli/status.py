@@ -32,6 +32,7 @@ def status_command(output: OutputFolder, as_json: Json = False) -> None:
 
 
 def _print(console: Console, status: Status, output: str) -> None:
+    from pipeline.fleet.card_notes import readings_in_words
     from pipeline.units import count, duration, plural, rate
 
     def line(name: str, text: str) -> None:
@@ -54,7 +55,13 @@ def _print(console: Console, status: Status, output: str) -> None:
             speed = f", {rate(run.rows_per_second)} rows/s" if run.rows_per_second else ""
             left = f", {duration(run.seconds_left)} left" if run.seconds_left is not None else ""
             engines = plural(run.engines, "engine") if run.engines else "engines are loading"
+            if run.waiting:
+                engines, speed, left = "waiting", "", ""
             line("run", f"{run.place}, since {since}, {engines}{speed}{left}")
+            if run.waiting:
+                line("waits", run.waiting)
+            elif cards := readings_in_words(run.watts, run.celsius, run.slowed):
+                line("cards", ", ".join(cards))
         else:
             ago = duration(max(0.0, now - run.beat))
             line("last run", f"{run.place}, last heard of {ago} ago: {_end(run.state)}")

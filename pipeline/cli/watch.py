@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
@@ -12,13 +13,14 @@ from pipeline.cli.bar import make_bar
 from pipeline.cli.show_forecast import cards_in_words, time_in_words
 from pipeline.data.dataset import REPORT
 from pipeline.data.plan import Plan
+from pipeline.fleet.card_notes import CardsNow, readings_in_words
 from pipeline.fleet.coordinator import Snapshot
 from pipeline.fleet.forecast import Forecast
 from pipeline.fleet.watcher import Watcher
 from pipeline.report.pace import Pace
 from pipeline.report.report import MENDS
 from pipeline.report.summary import Summary
-from pipeline.units import count, duration, plural, rate, size
+from pipeline.units import count, duration, energy, plural, rate, size
 
 _PLAIN_SECONDS = 5.0
 
@@ -31,6 +33,7 @@ class RunWatcher(Watcher):
         self._started = time.monotonic()
         self._pace = Pace()
         self._engines_shown = 0
+        self._waits_for = ""
 
     def __enter__(self) -> Self:
         return self
@@ -62,10 +65,18 @@ class RunWatcher(Watcher):
             f"{shape.mean:.0f} tokens/row, {shape.shared_prefix} shared · "
             f"{time_in_words(forecast.prediction)}"
         )
-        self._line("  engine  loading")
+        when = job.resources.when
+        if when is None or when.open(datetime.now(UTC)):
+            self._line("  engine  loading")
 
     def worker_lost(self, worker: str, why: str) -> None:
         self._line(f"  {worker} stopped and is replaced: {why}")
+
+    def waiting(self, why: str) -> None:
+        if why != self._waits_for:
+            self._waits_for = why
+            if why:
+                self._line(f"  waiting: {why}")
 
     def stopping(self, requests: int | None, grace_seconds: float, by: str) -> None:
         asked = f", as {by} asks" if by else ""
@@ -86,6 +97,8 @@ class RunWatcher(Watcher):
                 f"  engine  ready after {duration(time.monotonic() - self._started)} · {kv}, "
                 f"{count(facts.num_blocks)} blocks of {facts.block_size} tokens"
             )
+        if self._waits_for:
+            return
         if self._pace.note(time.monotonic(), snapshot.workers.values()):
             done = min(plan.reused.rows + self._pace.rows, plan.input.rows)
             self.show(done, plan.input.rows, self._details(snapshot, plan.input.rows - done))
@@ -99,6 +112,8 @@ class RunWatcher(Watcher):
             f"KV {use}",
             f"{failed} failed",
         ]
+        now = CardsNow.of(snapshot.at_work.values())
+        parts += readings_in_words(now.watts, now.celsius, now.slowed)
         seconds = self._pace.seconds_for(left)
         if seconds is not None:
             parts.append(f"{duration(seconds)} left")
@@ -150,6 +165,11 @@ class LiveWatcher(RunWatcher):
         text = f"{count(done)}/{plural(total, 'row')} · {details}"
         self._live.update(self._task, completed=done, total=total, description=text)
 
+    def waiting(self, why: str) -> None:
+        super().waiting(why)
+        if why:
+            self._live.update(self._task, description=f"waiting: {why}")
+
 
 def make_watcher(console: Console) -> RunWatcher:
     """A live display on a terminal, plain lines elsewhere."""
@@ -158,7 +178,7 @@ def make_watcher(console: Console) -> RunWatcher:
 
 def print_result(console: Console, summary: Summary) -> None:
     """The block at the end of a run."""
-    lines = []
+    lines: list[str] = []
     new = summary.rows - summary.reused
     verb = "labelled" if summary.labels else "scored" if summary.scored_tokens else "completed"
     if new:
@@ -168,6 +188,11 @@ def print_result(console: Console, summary: Summary) -> None:
             f"{plural(new, 'row')} {verb} in {duration(summary.work_seconds)} {speed}, "
             f"{count(summary.failed)} failed, {duration(summary.seconds)} in all"
         )
+    if summary.energy_kwh is not None:
+        each = summary.energy_wh_per_1000_rows
+        per = f", {each:.3g} Wh for 1 000 rows" if each is not None else ""
+        cost = f", {summary.energy_cost:.2g}" if summary.energy_cost is not None else ""
+        lines.append(f"{energy(summary.energy_kwh)} measured{per}{cost}")
     if summary.reused or not summary.rows:
         lines.append(f"{plural(summary.reused, 'row')} reused from an earlier run")
     if summary.labels:

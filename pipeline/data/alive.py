@@ -69,6 +69,10 @@ class RunRecord:
     engines: int = 0  # that are loaded
     grace_seconds: float = 0.0  # for what is in flight when the run is asked to stop
     message: str = ""
+    waiting: str = ""  # why no engine is at work for now
+    watts: float | None = None  # of all cards at work
+    celsius: int | None = None  # of the hottest one
+    slowed: int = 0  # cards that heat or their hardware slows down
 
     @property
     def path(self) -> str:

@@ -8,6 +8,7 @@ import secrets
 import threading
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
@@ -25,6 +26,7 @@ from pipeline.data.alive import (
 from pipeline.data.plan import Plan
 from pipeline.data.storage import Storage
 from pipeline.errors import RackmillError, Stopped
+from pipeline.fleet.card_notes import CardsNow
 from pipeline.fleet.coordinator import Snapshot
 from pipeline.fleet.stop import Stop
 from pipeline.fleet.watcher import Watcher
@@ -45,6 +47,7 @@ class Heart(Watcher):
         self._storage = storage
         self._stop = stop
         self._pace = Pace()
+        self._hours = plan.job.resources.when
         self._reused = plan.reused.rows
         self._closed = threading.Event()
         self._writing = threading.Lock()
@@ -100,13 +103,22 @@ class Heart(Watcher):
         pace.note(time.monotonic(), snapshot.workers.values())
         done = self._reused + snapshot.committed.rows
         left = pace.seconds_for(self._record.rows - self._reused - pace.rows)
+        if left is not None and self._hours is not None:
+            now = datetime.now(UTC)
+            done_at = self._hours.when_done(now, 0.0, left)
+            left = None if done_at is None else (done_at - now).total_seconds()
         self._note(
             rows_done=done,
             rows_per_second=round(pace.rows_per_second, 3),
             seconds_left=None if left is None else round(left, 1),
             failed=sum(worker.failed for worker in snapshot.workers.values()),
             engines=len(snapshot.engines),
+            **CardsNow.of(snapshot.at_work.values()).as_json(),
         )
+
+    def waiting(self, why: str) -> None:
+        if why != self._record.waiting:
+            self._note(waiting=why)
 
     def _note(self, **changes: object) -> None:
         with self._writing:

@@ -43,6 +43,7 @@ from pipeline.units import plural
 
 # after a restart: by then every worker that lives has said what it holds (it beats every second)
 _LISTEN_SECONDS = 5.0
+_FRESH_SECONDS = 5.0
 _NAP_SECONDS = 10.0  # the driver looks every second
 
 
@@ -62,10 +63,22 @@ class Snapshot:
     lost_rows: int = 0  # finished by workers that were lost before they committed them
     memory: Memory | None = None  # of what engines died of, should this coordinator be lost
     vitals: Mapping[str, Vitals] = field(default_factory=dict)
+    present: frozenset[str] = frozenset()  # workers that have told of their cards just now
+    waited: tuple[float, float] = (0.0, 0.0)  # see ``staff.Waited``: the driver's, of a whole run
 
     @property
     def done(self) -> bool:
         return self.units_done == self.units
+
+    @property
+    def at_work(self) -> dict[str, Vitals]:
+        """The cards as they are now, by worker."""
+        return {worker: self.vitals[worker] for worker in sorted(self.present)}
+
+    @property
+    def begun(self) -> bool:
+        """Whether any engine has made a step."""
+        return any(progress.first_step for progress in self.workers.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +119,7 @@ class Coordinator:
         self._workers: dict[str, Progress] = {}
         self._engines: dict[str, EngineFacts] = {}
         self._vitals: dict[str, Vitals] = {}
+        self._vitals_at: dict[str, float] = {}
         self._beats: dict[str, tuple[float, float]] = {}  # last heartbeat, busy seconds
         self._silent: list[str] = []
         self._notes: list[str] = []
@@ -185,6 +199,7 @@ class Coordinator:
         now = self._clock()
         if vitals is not None:
             self._vitals[worker] = vitals
+            self._vitals_at[worker] = now
         if worker not in self._known:
             return Orders(introduce=True)
         last, busy = self._beats.get(worker, (now, 0.0))
@@ -304,6 +319,7 @@ class Coordinator:
             lost_rows=self._dispatcher.lost_rows,
             memory=self._dispatcher.memory,
             vitals=dict(self._vitals),
+            present=frozenset(w for w, at in self._vitals_at.items() if now - at < _FRESH_SECONDS),
         )
 
     def _handle(self, event: Event) -> tuple[Instruction, ...]:
@@ -311,6 +327,7 @@ class Coordinator:
 
     def _put_out(self, worker: str) -> None:
         """Of a lost worker's last totals, forget what was only then."""
+        self._vitals_at.pop(worker, None)
         if worker in self._workers:
             self._workers[worker] = replace(self._workers[worker], running=0, kv_use=0.0)
 

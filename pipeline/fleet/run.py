@@ -40,6 +40,7 @@ from pipeline.fleet.recruit import Recruiter
 from pipeline.fleet.staff import work_through
 from pipeline.fleet.stop import Stop
 from pipeline.fleet.watcher import Watcher, Watchers
+from pipeline.report.energy import Energy, energy_of
 from pipeline.report.profile import load_profile
 from pipeline.report.report import write_report
 from pipeline.report.summary import Foretold, Summary, Work, summarize
@@ -277,6 +278,8 @@ def conclude(
         provenance=provenance(plan),
         model_seconds=plan.model_seconds,
         foretold=_foretold(outcome.forecast),
+        energy=_energy(outcome.final),
+        price_kwh=plan.job.resources.price_kwh,
         generation=state.generation,
     )
     if plan.missing or not dataset.told(state):  # else the report of the run that did it stays
@@ -290,7 +293,11 @@ def _foretold(forecast: Forecast | None) -> Foretold | None:
     if forecast is None:
         return None
     p = forecast.prediction
-    return Foretold(p.ready_seconds, p.work_seconds, p.other_seconds, p.basis)
+    return Foretold(p.ready_seconds, p.work_seconds, p.other_seconds, p.basis, forecast.kwh)
+
+
+def _energy(final: Snapshot | None) -> Energy | None:
+    return None if final is None else energy_of(final.vitals.values())
 
 
 def _work_done(final: Snapshot | None, started: float) -> Work:
@@ -298,6 +305,7 @@ def _work_done(final: Snapshot | None, started: float) -> Work:
     if final is None or not workers:
         return Work()
     first = min(p.first_step for p in workers)
+    waited_before, waited_after = final.waited
     return Work(
         rows=sum(p.rows for p in workers),
         prompt_tokens=sum(p.prompt_tokens for p in workers),
@@ -309,7 +317,8 @@ def _work_done(final: Snapshot | None, started: float) -> Work:
             (e for p in workers if (e := p.kv_count_error) is not None), default=None
         ),
         timelines=[p.timeline for p in workers],
-        seconds=max(max(p.last_step for p in workers) - first, 0.0),
-        ready_seconds=first - started,
+        seconds=max(max(p.last_step for p in workers) - first - waited_after, 0.0),
+        ready_seconds=first - started - waited_before,
+        waited_seconds=waited_before + waited_after,
         engines=tuple(final.engines.values()),
     )

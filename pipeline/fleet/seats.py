@@ -4,10 +4,19 @@ and of the time, in seconds on any clock that never runs backwards."""
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import Enum
 
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 60.0
 _MOST_BARREN = 20  # engines: four or five find a row that kills
+
+
+class Reason(Enum):
+    """Why a card is not the run's for now."""
+
+    QUEUE = "another job's turn"
+    HOURS = "the job's hours"
+    DESKTOP = "somebody plays on it"
 
 
 @dataclass(slots=True)
@@ -15,13 +24,13 @@ class Seat:
     """One card's place. ``failures``: engines lost one after the other without any progress;
     ``barren``: those in a row that finished no row at all; ``aside``: of what the last one died,
     where the job goes on without the card; ``node``: the machine of a rack that it is on, and
-    ``away``: that is gone; ``withdrawn``: the card is another job's for now."""
+    ``away``: that is gone; ``absent``: why the card is not this job's for now, in words."""
 
     number: int
     card: str
     node: str | None = None
     away: bool = False
-    withdrawn: bool = False
+    absent: dict[Reason, str] = field(default_factory=dict)
     lives: int = 0  # engines that it had
     failures: int = 0
     barren: int = 0
@@ -29,6 +38,11 @@ class Seat:
     finished: bool = False  # there is nothing more to do for it
     free_at: float = 0.0
     aside: str | None = None
+
+    @property
+    def withdrawn(self) -> bool:
+        """Whether the card is not this job's for now."""
+        return bool(self.absent)
 
     @property
     def name(self) -> str:
@@ -54,9 +68,12 @@ class Seats:
         for seat in self._seats:
             seat.away = seat.away or seat.node in nodes
 
-    def withdraw(self, number: int, withdrawn: bool) -> None:
-        """Whether the card is another job's for now."""
-        self._seats[number].withdrawn = withdrawn
+    def withdraw(self, number: int, reason: Reason, why: str | None) -> None:
+        """The card is not this job's for now, for ``why``; None: not for that reason (any more)."""
+        if why is None:
+            self._seats[number].absent.pop(reason, None)
+        else:
+            self._seats[number].absent[reason] = why
 
     @property
     def withdrawn(self) -> bool:

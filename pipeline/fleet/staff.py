@@ -10,6 +10,8 @@ from typing import Any
 
 from pipeline.data.plan import Plan
 from pipeline.data.units import predicted_costs
+from pipeline.fleet.absence import Absences
+from pipeline.fleet.card_notes import CardNotes
 from pipeline.fleet.coordinator import Snapshot
 from pipeline.fleet.forecast import Forecast
 from pipeline.fleet.leave import Leave
@@ -22,9 +24,6 @@ from pipeline.fleet.workers import Workers
 from pipeline.spec.job import Job
 
 _POLL_SECONDS = 1.0
-_BUSY_SECONDS = 2.0  # until a card that another job has is looked at again
-_ALONE_SECONDS = 600.0
-_LONGEST_REASON = 200  # characters
 
 
 def work_through(
@@ -38,7 +37,9 @@ def work_through(
     deadline: datetime | None = None,
 ) -> Snapshot:
     """Run workers until every unit is committed, or ``stop`` is asked and what is in flight then
-    is done. ``expected_tokens``: of an answer, if known; ``recruiter``: looks who comes to a rack
+    is done.
+
+    ``expected_tokens``: of an answer, if known; ``recruiter``: looks who comes to a rack
     meanwhile, and who goes; ``deadline``: when the run is stopped."""
     from pipeline.fleet.coordinator_actor import CoordinatorHandle
     from pipeline.fleet.worker_actor import wait_for_any
@@ -69,10 +70,13 @@ def work_through(
         check=cluster.check_head,
     )
     leave = Leave(stop, job.faults.grace_seconds, coordinator, watcher)
-    crew = Workers(plan, cluster, watcher, coordinator, spec)
+    absences = Absences(job.resources, _desktops(job, watcher), watcher.note)
+    crew = Workers(plan, cluster, watcher, coordinator, spec, absences)
     for placed in forecast.placed:
         crew.enlist(placed)
+    crew.look_away()
     crew.hire(time.monotonic())
+    notes, waited = CardNotes(), Waited()
     alone_since: float | None = None
     try:
         while crew.at_work or (crew.may_work and not leave.begun):
@@ -90,19 +94,52 @@ def work_through(
                 crew.hear(news)
                 if news.stop:
                     stop.ask(by=news.stop)
+            crew.look_away(snapshot)
+            for line in notes.lines(time.monotonic(), snapshot.at_work):
+                watcher.note(line)
             crew.look(snapshot, stopping=leave.begun)
             if snapshot.done and not crew.at_work:
                 break
             if not (leave.begun or snapshot.done):
                 crew.hire(time.monotonic())
                 alone_since = crew.wait_for_machines(alone_since)
-        final = coordinator.snapshot()
+            why = "" if leave.begun else crew.waits_for
+            waited.note(time.monotonic(), bool(why), begun=snapshot.begun)
+            watcher.waiting(why)
+        final = replace(coordinator.snapshot(), waited=waited.seconds)
         watcher.progress(final, plan)
         return final
     finally:
         crew.kill()
         if recruiter is not None:
             recruiter.close()
+
+
+class Waited:
+    """How long no engine was at work since no card was the run's: seconds before the first step of
+    any, and after it."""
+
+    def __init__(self) -> None:
+        self.seconds = (0.0, 0.0)
+        self._since: float | None = None
+
+    def note(self, now: float, waits: bool, *, begun: bool) -> None:
+        """How it is at ``now``, in seconds of one clock. ``begun``: an engine has made a step."""
+        if self._since is not None:
+            (before, after), more = self.seconds, now - self._since
+            self.seconds = (before, after + more) if begun else (before + more, after)
+        self._since = now if waits else None
+
+
+def _desktops(job: Job, watcher: Watcher) -> Any:
+    """Who looks at the cards of machines, for a job that yields to those who play."""
+    if not job.resources.yield_to_desktop:
+        return None
+    from pipeline.fleet.desktop_agent import DesktopAgents
+
+    engines = job.engine.kind != "simulated"
+    quiet = job.resources.desktop_quiet_seconds
+    return DesktopAgents(quiet, engines=engines, say=watcher.note)
 
 
 def _absolute(path: str) -> str:

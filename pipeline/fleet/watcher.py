@@ -19,6 +19,9 @@ class Watcher:
     def progress(self, snapshot: Snapshot, plan: Plan) -> None:
         """Called a few times a second while workers work."""
 
+    def waiting(self, why: str) -> None:
+        """No engine is at work, and none loads, for ``why``; empty: that is not so (any more)."""
+
     def worker_lost(self, worker: str, why: str) -> None:
         """A worker stopped before its time and is replaced."""
 
@@ -44,6 +47,10 @@ class Watchers(Watcher):
     def progress(self, snapshot: Snapshot, plan: Plan) -> None:
         for one in self._watchers:
             one.progress(snapshot, plan)
+
+    def waiting(self, why: str) -> None:
+        for one in self._watchers:
+            one.waiting(why)
 
     def worker_lost(self, worker: str, why: str) -> None:
         for one in self._watchers:

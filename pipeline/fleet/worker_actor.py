@@ -20,8 +20,9 @@ from pipeline.engine.load import load_engine
 from pipeline.engine.protocol import Engine
 from pipeline.engine.vitals import VitalSigns, worker_cards
 from pipeline.engine.yielding import compute_in_this_thread
-from pipeline.errors import EngineFailed, RackmillError
+from pipeline.errors import CardLost, EngineFailed, RackmillError
 from pipeline.fleet.at_home import at_home
+from pipeline.fleet.card_notes import lost_in_words
 from pipeline.fleet.coordinator_actor import CoordinatorHandle
 from pipeline.fleet.crew import is_processor, own_card
 from pipeline.fleet.meter import Meter
@@ -184,7 +185,8 @@ class _WorkerActor:
             arguments = spec.engine_arguments[card]
             if engine is None and setup is not None:
                 self._setup = replace(setup, arguments=arguments)
-            meter = Meter(labels(spec.job.name, name, card, own_facts().host))
+            host = own_facts().host
+            meter = Meter(labels(spec.job.name, name, card, host))
             simulated = spec.job.engine.kind == "simulated"
             indices = worker_cards(simulated=simulated, on_processor=is_processor(card))
             signs = VitalSigns(indices)
@@ -201,6 +203,11 @@ class _WorkerActor:
                     remote.hang,
                     self._keep if self._keeps else None,
                 )
+            except EngineFailed as e:
+                lost = signs.look().lost
+                if lost is not None:
+                    raise CardLost(lost_in_words(lost, host)) from e
+                raise
             finally:
                 remote.close()
         finally:

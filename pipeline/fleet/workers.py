@@ -2,15 +2,16 @@
 
 An engine that was lost is replaced on the same card, at once if it had brought the job further,
 else after a while; one that found too little memory with arguments that ask for less. A card whose
-engines get nowhere is set aside, and the job goes on without it. A card that the queue of a rack
-gives to another job is left when what its engine is at is finished.
+engines get nowhere is set aside, and the job goes on without it. A card that is not the job's for
+now (the queue of a rack gives it to another one, the job's hours are over, somebody plays on it) is
+left when what its engine is at is finished.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from textwrap import shorten
 from typing import Any
 
@@ -21,39 +22,35 @@ from pipeline.engine.machine import cpu_environment
 from pipeline.engine.rehearsal import SEAT
 from pipeline.engine.vllm_engine import environment as vllm_environment
 from pipeline.errors import (
+    CardLost,
     EngineFailed,
     EngineOutOfMemory,
     JobFailed,
     MachineUnfit,
     RackmillError,
 )
+from pipeline.fleet.absence import Absences, SeatCards
 from pipeline.fleet.allotment import Key, Needs
 from pipeline.fleet.at_work import AtWork
+from pipeline.fleet.card_notes import lost_in_words
 from pipeline.fleet.coordinator import Snapshot
 from pipeline.fleet.crew import Place
 from pipeline.fleet.forecast import Placed
+from pipeline.fleet.hired import Hired
 from pipeline.fleet.rack_crews import most
 from pipeline.fleet.recruit import News
 from pipeline.fleet.retreat import Retreat
-from pipeline.fleet.seats import Seats
+from pipeline.fleet.seats import Reason, Seats
 from pipeline.fleet.watcher import Watcher
 from pipeline.fleet.work import Progress, WorkerSpec
+from pipeline.schedule.desktop import Ours
 from pipeline.units import duration, plural
 
 _BUSY_SECONDS = 2.0  # until a card that another job has is looked at again
 _SOON_SECONDS = 0.5  # until the card of an engine that was just ended is free
 _ALONE_SECONDS = 600.0
-_CLOSING_SECONDS = 30.0  # after the grace: to commit what was finished
+_OTHERS = "other jobs' turn"
 _LONGEST_REASON = 200  # characters
-
-
-@dataclass(slots=True)
-class _Hired:
-    """``arguments``: of its engine; ``leaves``: since when it was to let its card go."""
-
-    worker: Any
-    arguments: Mapping[str, Any]
-    leaves: float | None = None
 
 
 class Workers:
@@ -66,7 +63,9 @@ class Workers:
         watcher: Watcher,
         coordinator: Any,
         spec: WorkerSpec,
+        absences: Absences | None = None,
     ) -> None:
+        self._absences = absences or Absences(plan.job.resources, None, watcher.note)
         self._plan = plan
         self._cluster = cluster
         self._watcher = watcher
@@ -79,8 +78,9 @@ class Workers:
         self._gpus: set[str] = set()  # cards, not processors
         self.seats = Seats([], plan.job.faults.restarts)
         self._retreat = Retreat({}, {})
-        self._hired: dict[int, _Hired] = {}  # by seat
+        self._hired: dict[int, Hired] = {}  # by seat
         self._kept: list[Any] = []  # cards that nobody shall have
+        self._cards: dict[int, tuple[int, ...]] = {}  # by seat, the numbers of its cards
 
     @property
     def at_work(self) -> bool:
@@ -92,6 +92,14 @@ class Workers:
         again, another job has it for now, or all machines of a rack are gone and one may come
         back."""
         return self.seats.waiting or not self.seats.left or self.seats.withdrawn
+
+    @property
+    def waits_for(self) -> str:
+        """Why no engine is at work though there would be cards; empty where one is, or loads."""
+        if self.at_work or self.seats.waiting:
+            return ""
+        whys = [why for seat in self.seats.left for why in list(seat.absent.values())[:1]]
+        return "; ".join(dict.fromkeys(whys))
 
     def enlist(self, placed: Placed) -> None:
         """Places for engines, as far as the job wants so many."""
@@ -106,15 +114,19 @@ class Workers:
                 self._gpus.add(card)
         for place in placed.crew.places:
             if self.wanted != 0:
-                self.seats.add(card, place.node)
+                seat = self.seats.add(card, place.node)
                 self._places.append(place)
+                if placed.crew.on_cards or placed.crew.card is None:
+                    self._cards[seat.number] = (place.index,)
 
     @property
     def wanted(self) -> int | None:
         """How many more cards the job could use; None: any number."""
         if self._most is None:
             return None
-        return max(0, self._most - sum(not seat.withdrawn for seat in self.seats.left))
+        own_time = {Reason.HOURS}  # another card would have to wait as well
+        there = [seat for seat in self.seats.left if not seat.absent.keys() - own_time]
+        return max(0, self._most - len(there))
 
     def hear(self, news: News) -> None:
         """Who came to the rack, who is gone, and which cards are other jobs' for now."""
@@ -125,7 +137,28 @@ class Workers:
             self.enlist(placed)
         if news.allotted is not None:
             for number, place in enumerate(self._places):
-                self.seats.withdraw(number, place.key not in news.allotted)
+                others = None if place.key in news.allotted else _OTHERS
+                self.seats.withdraw(number, Reason.QUEUE, others)
+
+    def look_away(self, snapshot: Snapshot | None = None) -> None:
+        """See which cards are not the run's for now, by its hours and for those who play."""
+        vitals = {} if snapshot is None else snapshot.vitals
+        loaded = {} if snapshot is None else snapshot.engines
+        seats = []
+        for seat in self.seats.left:
+            place, hired = self._places[seat.number], self._hired.get(seat.number)
+            ours = Ours.NOTHING
+            if hired is not None:
+                at_work = hired.worker.name in loaded and hired.leaves is None
+                ours = Ours.STEADY if at_work else Ours.LOADING
+                told = vitals.get(hired.worker.name)
+                if told is not None and told.cards:
+                    self._cards[seat.number] = tuple(card.index for card in told.cards)
+            cards = self._cards.get(seat.number, ())
+            seats.append(SeatCards(seat.number, seat.name, place.node, place.host, cards, ours))
+        for number, reasons in self._absences.look(seats).items():
+            for reason, why in reasons.items():
+                self.seats.withdraw(number, reason, why)
 
     @property
     def at_work_on(self) -> AtWork:
@@ -185,6 +218,8 @@ class Workers:
         from pipeline.fleet.worker_actor import Keeping, WorkerHandle, find_worker
 
         for due in self.seats.due(now):
+            if self._most is not None and len(self._hired) >= self._most:
+                return  # a card that was away is back, and others were taken in its place
             place, placement = self._places[due.number], self._placement(due.number)
             arguments = self._retreat.arguments
             setup = self._setup(placement, arguments[due.card])
@@ -193,7 +228,7 @@ class Workers:
                 self.seats.postpone(due.number, now, _BUSY_SECONDS)
                 continue
             serves = earlier is not None and earlier.serves(setup)
-            if earlier is not None and not (serves and self._cluster.keeps_engines):
+            if earlier is not None and not (serves and self._keeps):
                 earlier.kill()  # an engine that is of no use to this job
                 self.seats.postpone(due.number, now, _SOON_SECONDS)
                 continue
@@ -206,14 +241,22 @@ class Workers:
                 self._spec, engine_arguments=dict(arguments), prove_engine=seat.lives > 1
             )
             keeping = None
-            if self._cluster.keeps_engines and place.slot is not None:
+            if self._keeps and place.slot is not None:
                 keeping = Keeping(place.slot, setup)
             worker = WorkerHandle(
                 seat.name, seat.card, spec, self._coordinator, placement, keeping, earlier
             )
             if earlier is not None:
                 self._watcher.note(f"{seat.name}: the engine of an earlier job is still loaded")
-            self._hired[seat.number] = _Hired(worker, arguments[seat.card])
+            self._hired[seat.number] = Hired(worker, arguments[seat.card])
+
+    @property
+    def _keeps(self) -> bool:
+        """Whether engines stay loaded for the next job. Not where the cards are somebody else's at
+        times: nobody would see to it that they are left then."""
+        resources = self._plan.job.resources
+        sometimes = resources.yield_to_desktop or resources.hours is not None
+        return bool(self._cluster.keeps_engines) and not sometimes
 
     def _setup(self, placement: Any, arguments: Mapping[str, Any]) -> EngineSetup:
         plan = self._plan
@@ -236,55 +279,60 @@ class Workers:
             if self._lets_go(number, hired, loaded=loaded):
                 continue
             silent = worker.name in snapshot.silent
-            if silent:
+            vitals = snapshot.vitals.get(worker.name)
+            lost = vitals.lost if vitals is not None else None
+            if silent or lost is not None:
                 worker.kill()
             elif not worker.ended():
                 continue
             del self._hired[number]
             why = "nothing was heard of it for too long" if silent else worker.failure()
+            if lost is not None:
+                why = CardLost(lost_in_words(lost, self._places[number].host))
             if why is None:
                 if hired.leaves is None:
                     self.seats.done(number)
                 else:
-                    self._hand_back(number, worker)
+                    self._hand_back(number, hired)
                 continue
             if isinstance(why, RackmillError) and not isinstance(why, EngineFailed):
                 raise why
             worker.kill()  # its process may live on, and hold the card
             if silent and not worker.began:
-                self._hand_back(number, worker)
+                self._hand_back(number, hired)
                 continue
             told = snapshot.workers.get(worker.name, Progress())
             running = told.running if loaded else None
             self._lost(number, hired, why, running=running, stopping=stopping)
 
-    def _lets_go(self, number: int, hired: _Hired, *, loaded: bool) -> bool:
-        """Have the worker of a card that is another job's now finish what its engine is at. True
+    def _lets_go(self, number: int, hired: Hired, *, loaded: bool) -> bool:
+        """Have the worker of a card that is not the run's now finish what its engine is at. True
         if it was ended at once: it has nothing to finish, or had its time."""
-        if not self.seats[number].withdrawn and hired.leaves is None:
+        seat = self.seats[number]
+        if not seat.withdrawn and hired.leaves is None:
             return False
-        now = time.monotonic()
-        if hired.leaves is None:
-            hired.leaves = now
-        left = hired.leaves + self._grace - now
-        if loaded and left > -_CLOSING_SECONDS:
+        left = hired.leave(seat, time.monotonic(), self._grace)
+        if loaded and left is not None:
             # again and again: the coordinator may have been restarted
-            self._coordinator.retire(hired.worker.name, max(0.0, left))
+            self._coordinator.retire(hired.worker.name, left)
             return False
         hired.worker.kill()
         del self._hired[number]
-        self._hand_back(number, hired.worker)
+        self._hand_back(number, hired)
         return True
 
-    def _hand_back(self, number: int, worker: Any) -> None:
+    def _hand_back(self, number: int, hired: Hired) -> None:
         """Others do what it still held; nobody is to blame."""
-        self._coordinator.worker_lost(worker.name, "its card was another job's", blameless=True)
+        why = f"its card was not this run's: {hired.why or 'another job had it'}"
+        self._coordinator.worker_lost(hired.worker.name, why, blameless=True)
+        if not self._keeps:
+            hired.worker.kill()  # its process may live on, and hold the card's memory
         self.seats.postpone(number, time.monotonic(), _BUSY_SECONDS)
 
     def _lost(
         self,
         number: int,
-        hired: _Hired,
+        hired: Hired,
         failure: RackmillError | str,
         *,
         running: int | None,
@@ -298,8 +346,11 @@ class Workers:
             else None
         )
         away = self.seats[number].away
-        blameless = says is not None or away
+        gone = isinstance(failure, CardLost)
+        blameless = says is not None or away or gone
         loss = self._coordinator.worker_lost(name, str(failure), blameless=blameless)
+        if gone:  # whatever the engine said of it when it died
+            loss = replace(loss, why=str(failure))
         if stopping or away:
             return
         progress = says is not None or loss.committed > 0 or loss.explained
@@ -315,8 +366,9 @@ class Workers:
         elif self.seats.left:
             self._kept.append(self._cluster.keep_card(self._placement(number)))
             engines = plural(max(seat.failures, seat.barren), "engine")
+            after = "" if gone else f" after {engines} that got nowhere"
             self._watcher.note(
-                f"{name}: set aside after {engines} that got nowhere, "
+                f"{name}: set aside{after}, "
                 f"{plural(len(self.seats.left), 'engine')} left: {_first(loss.why)}"
             )
         else:

@@ -159,6 +159,10 @@ class Answers:
             "seconds_left": course and course.seconds_left,
             "failed": course and course.failed,
             "engines": course and course.engines,
+            "waiting": course and course.waiting,
+            "watts": course and course.watts,
+            "celsius": course and course.celsius,
+            "slowed": course and course.slowed,
         }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from pipeline.data.scores import LIST_COLUMNS
 from pipeline.data.tally import Tally
 from pipeline.report.summary import Summary
-from pipeline.units import count, duration, plural, rate, size
+from pipeline.units import count, duration, energy, plural, rate, size
 
 _CELL_CHARACTERS = 90
 _BAR_CHARACTERS = 30
@@ -32,6 +32,7 @@ def write_report(
         _what_ran(summary),
         _counts(summary),
         _prediction(summary),
+        _energy(summary),
         _over_time(summary),
         _errors(summary),
         _labels(summary, total),
@@ -72,6 +73,7 @@ def _counts(s: Summary) -> str:
         ("wall time", duration(s.seconds)),
         ("of it until the engine's first step", duration(s.ready_seconds)),
         ("of it generating", duration(s.work_seconds)),
+        *([("of it waiting for cards", duration(s.waited_seconds))] if s.waited_seconds else []),
         ("rows/s", rate(s.rows_per_second)),
         ("prompt tokens/s", rate(s.prompt_tokens_per_second)),
         ("completion tokens/s", rate(s.completion_tokens_per_second)),
@@ -97,7 +99,7 @@ def _prediction(s: Summary) -> str:
     phases = [
         ("until the first step", s.predicted_ready_seconds, s.ready_seconds - s.model_seconds),
         ("generating", s.predicted_work_seconds, s.work_seconds),
-        ("in all", s.predicted_seconds, s.seconds - s.model_seconds),
+        ("in all", s.predicted_seconds, s.seconds - s.model_seconds - s.waited_seconds),
     ]
     rows = [
         (name, duration(before), duration(after), f"{(before - after) / after:+.0%}")
@@ -109,6 +111,31 @@ def _prediction(s: Summary) -> str:
         "## Predicted and actual\n\n"
         + _table(("", "predicted", "actual", "difference"), rows)
         + f"\nThe prediction was {s.prediction_basis}{once}.\n"
+    )
+
+
+def _energy(s: Summary) -> str:
+    if not s.energy_covered:
+        return ""
+    if s.energy_kwh is None:
+        return (
+            f"## Energy\n\nOnly {s.energy_covered:.0%} of the engines' time was metered: no figure "
+            "is claimed.\n"
+        )
+    rows = [("measured", energy(s.energy_kwh))]
+    if s.energy_wh_per_1000_rows is not None:
+        rows.append(("for 1 000 rows", f"{s.energy_wh_per_1000_rows:.3g} Wh"))
+    if s.predicted_kwh:
+        off = (s.predicted_kwh - s.energy_kwh) / s.energy_kwh if s.energy_kwh else 0.0
+        rows.append(("predicted", f"{energy(s.predicted_kwh)} ({off:+.0%})"))
+    if s.energy_cost is not None:
+        rows.append(("cost", f"{s.energy_cost:.2g}"))
+    by = "by their own counters" if s.energy_by == "counters" else "as a sum of power samples"
+    return (
+        "## Energy\n\n"
+        + _table(("", ""), rows)
+        + f"\nOf whole cards (or processors) while engines had them, {by}: with what a desktop "
+        "drew meanwhile, without the rest of the machine.\n"
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from pipeline.data.tally import Tally
 from pipeline.engine.protocol import EngineFacts
+from pipeline.report.energy import Energy
 from pipeline.report.timeline import Interval, merged, resampled
 
 REPORTED_INTERVALS = 10
@@ -33,16 +34,19 @@ class Work:
     seconds: float = 0.0
     ready_seconds: float = 0.0  # from the start of the run to the first engine's first step
     engines: Sequence[EngineFacts] = ()
+    waited_seconds: float = 0.0  # for cards that were not the run's; in neither of the others
 
 
 @dataclass(frozen=True)
 class Foretold:
-    """What was predicted before the run, in seconds; ``basis``: what the prediction stands on."""
+    """What was predicted before the run, in seconds; ``basis``: what the prediction stands on.
+    ``kwh``: of the cards' boards at work."""
 
     ready_seconds: float
     work_seconds: float
     other_seconds: float
     basis: str
+    kwh: float = 0.0
 
     @property
     def seconds(self) -> float:
@@ -54,6 +58,9 @@ class Summary:
     """A finished run. Counts are over the whole dataset, rates over this run's work.
 
     ``seconds``: wall time of the whole run, loading included; ``work_seconds``: of generating.
+    ``waited_seconds``: of all, in which the cards were not the run's. ``energy_kwh``: measured, of
+    whole cards while engines had them; None unless all of it was. ``energy_covered``: the share of
+    the engines' time that was metered, 0..1. ``energy_cost``: at ``resources.price_kwh``.
     """
 
     name: str
@@ -100,6 +107,13 @@ class Summary:
     lost_rows: int = 0  # finished by workers that were lost before they committed them: done again
     lost_share: float = 0.0  # of the rows that the engines finished, 0..1
     generation: int = 0  # changes whenever error rows were done again
+    waited_seconds: float = 0.0
+    energy_kwh: float | None = None
+    energy_wh_per_1000_rows: float | None = None
+    energy_covered: float = 0.0
+    energy_by: str | None = None  # "counters" of the cards, or "samples" of their power
+    energy_cost: float | None = None
+    predicted_kwh: float | None = None
 
     @property
     def exit_code(self) -> int:
@@ -125,9 +139,13 @@ def summarize(
     model_seconds: float = 0.0,
     foretold: Foretold | None = None,
     generation: int = 0,
+    energy: Energy | None = None,
+    price_kwh: float | None = None,
 ) -> Summary:
     """Put a run's facts together. ``total``: the tally of the whole dataset."""
     span = work.seconds
+    kwh = energy.kwh if energy is not None and energy.complete else None
+    by = None if energy is None else "counters" if energy.counted else "samples"
     computed = work.prompt_tokens + work.completion_tokens + work.recomputed_tokens
     intervals = resampled(work.timelines, REPORTED_INTERVALS)
     over = merged(intervals) if intervals else Interval(0.0, 0.0)
@@ -176,6 +194,13 @@ def summarize(
         predicted_work_seconds=foretold.work_seconds if foretold else None,
         prediction_basis=foretold.basis if foretold else None,
         generation=generation,
+        waited_seconds=work.waited_seconds,
+        energy_kwh=kwh,
+        energy_wh_per_1000_rows=1e6 * kwh / work.rows if kwh and work.rows else None,
+        energy_covered=energy.covered if energy is not None else 0.0,
+        energy_by=by,
+        energy_cost=kwh * price_kwh if kwh is not None and price_kwh is not None else None,
+        predicted_kwh=foretold.kwh if foretold and foretold.kwh else None,
     )
 
 

@@ -25,7 +25,9 @@ from pipeline.fleet.work import Progress
 PLAN: Any = SimpleNamespace(
     reused=Tally(rows=40),
     input=SimpleNamespace(rows=100),
-    job=SimpleNamespace(faults=SimpleNamespace(grace_seconds=30.0)),
+    job=SimpleNamespace(
+        faults=SimpleNamespace(grace_seconds=30.0), resources=SimpleNamespace(when=None)
+    ),
 )
 
 

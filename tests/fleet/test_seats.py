@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.fleet.seats import Seats
+from pipeline.fleet.seats import Reason, Seats
 
 
 def hire_all(seats: Seats, now: float) -> list[str]:
@@ -136,18 +136,29 @@ def test_an_unfit_machine_is_set_aside_at_once() -> None:
 
 def test_a_card_that_is_another_jobs_for_now_gets_no_engine_until_it_is_given_back() -> None:
     seats = Seats(["a", "b"], 3)
-    seats.withdraw(0, True)
+    seats.withdraw(0, Reason.QUEUE, "others")
     assert hire_all(seats, 0.0) == ["worker-1"]
     assert seats.withdrawn
 
-    seats.withdraw(0, False)
+    seats.withdraw(0, Reason.QUEUE, None)
     assert hire_all(seats, 0.0) == ["worker-0"]
     assert not seats.withdrawn
 
 
+def test_a_card_is_given_back_when_no_reason_is_left() -> None:
+    seats = Seats(["a"], 3)
+    seats.withdraw(0, Reason.HOURS, "until 23:00")
+    seats.withdraw(0, Reason.DESKTOP, "a game")
+    seats.withdraw(0, Reason.HOURS, None)
+    assert hire_all(seats, 0.0) == []
+
+    seats.withdraw(0, Reason.DESKTOP, None)
+    assert hire_all(seats, 0.0) == ["worker-0"]
+
+
 def test_a_withdrawn_card_is_left_to_the_job_and_waits_for_nothing() -> None:
     seats = Seats(["a"], 3)
-    seats.withdraw(0, True)
+    seats.withdraw(0, Reason.QUEUE, "others")
 
     assert [seat.number for seat in seats.left] == [0]
     assert not seats.waiting
@@ -157,8 +168,8 @@ def test_a_withdrawn_card_is_left_to_the_job_and_waits_for_nothing() -> None:
 def test_an_engine_on_a_card_that_was_withdrawn_is_not_hired_twice_when_it_is_given_back() -> None:
     seats = Seats(["a"], 3)
     hire_all(seats, 0.0)
-    seats.withdraw(0, True)
-    seats.withdraw(0, False)
+    seats.withdraw(0, Reason.QUEUE, "others")
+    seats.withdraw(0, Reason.QUEUE, None)
     assert seats.due(1e9) == []
 
     seats.postpone(0, 5.0, 2.0)
@@ -170,7 +181,7 @@ def test_nothing_is_hoped_for_from_a_card_that_is_of_no_use_any_more(fate: str) 
     seats = Seats([], 0)
     seats.add("a", "some-machine")
     hire_all(seats, 0.0)
-    seats.withdraw(0, True)
+    seats.withdraw(0, Reason.QUEUE, "others")
     if fate == "finished":
         seats.done(0)
     elif fate == "set aside":

@@ -17,7 +17,7 @@ from pipeline.data.results import OutputColumns
 from pipeline.data.tally import Tally
 from pipeline.engine.kept import EngineSetup
 from pipeline.errors import EngineFailed
-from pipeline.fleet import worker_actor, workers
+from pipeline.fleet import hired, worker_actor
 from pipeline.fleet.coordinator import Loss, Snapshot
 from pipeline.fleet.crew import Crew, Place
 from pipeline.fleet.recruit import News
@@ -271,7 +271,7 @@ class TestCardOfAnotherJob:
     def test_who_does_not_finish_in_time_is_ended(
         self, new_rack: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(workers, "_CLOSING_SECONDS", 0.0)
+        monkeypatch.setattr(hired, "_CLOSING_SECONDS", 0.0)
         rack = new_rack(grace=0.0)
         rack.hire()
         rack.loaded = {"worker-0", "worker-1"}
