@@ -17,7 +17,7 @@ from pipeline.spec.hours import Hours
 from pipeline.spec.job import Resources
 
 Node = str | None
-_LOOKING = "its card is looked at before it is used"
+_LOOKING = ""  # a card is looked at for some seconds before it is used: not worth a word
 
 
 class Desktops(Protocol):

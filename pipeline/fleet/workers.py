@@ -99,7 +99,7 @@ class Workers:
         if self.at_work or self.seats.waiting:
             return ""
         whys = [why for seat in self.seats.left for why in list(seat.absent.values())[:1]]
-        return "; ".join(dict.fromkeys(whys))
+        return "; ".join(dict.fromkeys(why for why in whys if why))
 
     def enlist(self, placed: Placed) -> None:
         """Places for engines, as far as the job wants so many."""
