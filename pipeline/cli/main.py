@@ -136,8 +136,9 @@ def plan_command(
         str | None, typer.Option(metavar='"4x rtx3090,…"', help="For these cards, not for mine.")
     ] = None,
     price_kwh: Annotated[
-        float, typer.Option(min=0, metavar="PRICE", help="Of a kWh, in any currency.")
-    ] = 0.30,
+        float | None,
+        typer.Option(min=0, metavar="PRICE", help="Of a kWh; else resources.price_kwh, or 0.30."),
+    ] = None,
     price_gpu_hour: Annotated[
         float, typer.Option(min=0, metavar="PRICE", help="Of renting one card for an hour.")
     ] = 0.0,
@@ -159,7 +160,8 @@ def plan_command(
     forecast, fits = None, []
     if any(unit.rows for unit in plan.missing):
         crews = asked or local_crews(loaded, len(plan.missing))
-        prices = Prices(price_kwh, price_gpu_hour, watts)
+        known = loaded.resources.price_kwh if price_kwh is None else price_kwh
+        prices = Prices(Prices().per_kwh if known is None else known, price_gpu_hour, watts)
         forecaster = Forecaster(plan, load_profile(), prices)
         forecaster.check(crews)
         fits = forecaster.fits(crews)

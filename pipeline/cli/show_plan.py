@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,8 +11,9 @@ from rich.console import Console
 from pipeline.budget.fit import Fit
 from pipeline.cli.show_forecast import forecast_as_json, forecast_lines
 from pipeline.data.plan import Plan
-from pipeline.fleet.forecast import Forecast, seconds_to_spare
+from pipeline.fleet.forecast import Forecast, done_at, seconds_to_spare
 from pipeline.model.stand_in import StandIn
+from pipeline.spec.job import Job
 from pipeline.units import count, duration, plural
 
 _BAR_CHARACTERS = 40
@@ -44,7 +46,28 @@ def plan_as_json(plan: Plan, forecast: Forecast | None, fits: list[Fit]) -> dict
         "problems": dict(plan.sample.problems),
         "columns": plan.input.columns.schema.names,
         **(forecast_as_json(forecast, fits) if forecast else {"predicted_seconds": 0.0}),
+        "predicted_end": _done_at(plan, forecast),
     }
+
+
+def _done_at(plan: Plan, forecast: Forecast | None) -> str | None:
+    if forecast is None:
+        return None
+    done = done_at(plan.job, forecast, datetime.now(UTC))
+    return None if done is None else done.isoformat(timespec="seconds")
+
+
+def _hours(job: Job, done: datetime | None, now: datetime) -> str:
+    """When the job may use the cards, and when it is done then, on the clock on the wall."""
+    when = job.resources.when
+    assert when is not None
+    change = when.next_change(now)
+    text = f"{job.resources.hours}: "
+    if not when.open(now) and change is not None:
+        text += f"nothing until {when.wall_clock(change)}, "
+    if done is None:
+        return text + "these hours are too short to get anywhere"
+    return text + f"done {when.day_and_time(done)}, in {duration((done - now).total_seconds())}"
 
 
 def print_plan(console: Console, plan: Plan, forecast: Forecast | None, fits: list[Fit]) -> None:
@@ -81,9 +104,13 @@ def print_plan(console: Console, plan: Plan, forecast: Forecast | None, fits: li
     if forecast is not None:
         for name, text in forecast_lines(forecast, fits):
             line(name, text)
-        spare = seconds_to_spare(plan.job, forecast, datetime.now(UTC))
+        now = datetime.now(UTC)
+        if plan.job.resources.hours is not None:
+            line("hours", _hours(plan.job, done_at(plan.job, forecast, now), now))
+        spare = seconds_to_spare(plan.job, forecast, now)
         if spare is not None:
-            verdict = f"missed by about {duration(-spare)}" if spare < 0 else "it will be kept"
+            by = f" by about {duration(-spare)}" if math.isfinite(spare) else ""
+            verdict = f"missed{by}" if spare < 0 else "it will be kept"
             line("deadline", f"{plan.job.resources.deadline}: {verdict}")
     line("output", ", ".join(plan.input.columns.schema.names))
     renamed = [f"{old} → {new}" for old, new in plan.input.columns.kept if old != new]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
+from statistics import median
 from typing import Any
 
 from pipeline.budget.advice import check_fit, refusal
@@ -37,6 +39,7 @@ from pipeline.spec.deadline import deadline_at
 from pipeline.spec.job import Job
 
 _ROWS_TO_TRUST = 32  # finished rows from which on their answers' length is taken for all
+_RUNS_OF_WATTS = 5
 _GUESS = "a guess"
 _UNSEEN_ANSWER = 0.5  # of max_tokens, where no answer to such a prompt was ever seen
 _READY_SECONDS = {"simulated": 8.0, "cpu": 25.0, "gpu": 60.0}  # where nothing was measured
@@ -220,7 +223,7 @@ class Forecaster:
         )
         prediction = predict(workload.rows, [(p.crew.number, p.estimate) for p in placed])
         hours = prediction.seconds / 3600
-        watts = sum(crew.watts(self.prices.watts) for crew in crews)
+        watts = sum(crew.watts(self.prices.watts or self._seen_watts(crew)) for crew in crews)
         cards = sum(crew.number for crew in crews if crew.card and not crew.shared)
         kwh = watts * hours / 1000
         cost = kwh * self.prices.per_kwh + cards * hours * self.prices.per_gpu_hour
@@ -249,6 +252,12 @@ class Forecaster:
     def _runs(self, crew: Crew) -> list[MeasuredRun]:
         setup = setup_key(self.plan, crew)
         return [r.run for r in self.records if r.same_setup(**setup)]
+
+    def _seen_watts(self, crew: Crew) -> float | None:
+        """What such a card drew at work with this model, measured; None: that was never seen."""
+        setup = setup_key(self.plan, crew)
+        seen = [r.watts for r in self.records if r.same_setup(**setup) and r.watts]
+        return median(seen[-_RUNS_OF_WATTS:]) if seen else None
 
     def _overhead(self, crew: Crew) -> int | None:
         """What an engine with this model on such a card last took beside weights and cache."""
@@ -356,13 +365,24 @@ class Forecaster:
         return Lever(what, seconds) if seconds < 0.97 * made.prediction.seconds else None
 
 
+def done_at(job: Job, forecast: Forecast, now: datetime) -> datetime | None:
+    """When a job that begins ``now`` will be done, its hours considered: engines load anew in each
+    of its windows. None: not within a year."""
+    p = forecast.prediction
+    if job.resources.when is None:
+        return now + timedelta(seconds=p.seconds)
+    return job.resources.when.when_done(now, p.ready_seconds, p.work_seconds + p.other_seconds)
+
+
 def seconds_to_spare(job: Job, forecast: Forecast, now: datetime) -> float | None:
     """Between the end that is foretold of a job that begins ``now`` and its deadline: negative if
     it will hardly be done by then; None without a deadline."""
     if job.resources.deadline is None:
         return None
-    lasts = deadline_at(job.resources.deadline, now) - now
-    return lasts.total_seconds() - forecast.prediction.seconds
+    done = done_at(job, forecast, now)
+    if done is None:
+        return -math.inf
+    return (deadline_at(job.resources.deadline, now) - done).total_seconds()
 
 
 def kind_of(job: Job) -> str:

@@ -18,6 +18,8 @@ def learn(plan: Plan, forecast: Forecast, summary: Summary) -> None:
     rows = summary.rows - summary.reused
     if len(forecast.placed) != 1 or not rows or not summary.work_seconds:
         return  # the times of a mixed crew say nothing of one card
+    if summary.waited_seconds:
+        return  # engines were loaded anew, some cards were away for longer than others
     placed = forecast.placed[0]
     workload = replace(
         forecast.workload,
@@ -35,9 +37,18 @@ def learn(plan: Plan, forecast: Forecast, summary: Summary) -> None:
             predicted_seconds=forecast.prediction.seconds,
             seconds=summary.seconds - summary.model_seconds,
             overhead_bytes=_seen_overhead(placed, summary),
+            watts=_watts(placed, summary),
             **setup_key(plan, placed.crew),
         )
     )
+
+
+def _watts(placed: Placed, summary: Summary) -> float | None:
+    """Of one card, from its engine's beginning to its end."""
+    cards = placed.crew.watts(1.0)
+    if summary.energy_kwh is None or not summary.energy_seconds or not cards:
+        return None
+    return summary.energy_kwh * 3.6e6 / summary.energy_seconds * placed.crew.number / cards
 
 
 def _seen_overhead(placed: Placed, summary: Summary) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -189,7 +190,8 @@ def _deadline(job: Job, forecast: Forecast, watcher: Watcher) -> datetime | None
     now = datetime.now(UTC)
     spare = seconds_to_spare(job, forecast, now)
     if spare is not None and spare < 0:
-        watcher.note(f"the deadline will likely be missed, by about {duration(-spare)}")
+        by = f", by about {duration(-spare)}" if math.isfinite(spare) else ""
+        watcher.note(f"the deadline will likely be missed{by}")
     return deadline_at(job.resources.deadline, now)
 
 

@@ -25,6 +25,7 @@ from pipeline.queue.standing import Standings
 _ASKED_SECONDS, _LOOK_SECONDS = 0.2, 1.0
 _MOST_CRASHES = 3
 _NO_CARD = "no machine of the rack has what it asks for: rackmill rack show"
+_WAITS = "outside of its hours: it waits"
 _DONE = (0, 3)  # 3: some rows failed
 _EXPLAINED = (1, 2)
 _STOP, _DEADLINE = "rackmill stop", "its deadline"
@@ -136,9 +137,11 @@ class Queue:
                 self._tell(gcs, job, Allotment(cards, "" if cards else OTHERS))
             elif cards:
                 self._start(gcs, job, Allotment(cards))
+            elif (until := self._standings.closed_until(job_id)) is not None:
+                self._ledger.note(job, f"{_WAITS} until {until}")
             elif self._standings.is_hopeless(job_id):
                 self._ledger.note(job, _NO_CARD)
-            elif job.message == _NO_CARD:
+            elif job.message == _NO_CARD or job.message.startswith(_WAITS):
                 self._ledger.note(job, "")
 
     def _start(self, gcs: Gcs, job: SubmittedJob, allotment: Allotment) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from pipeline.fleet.allotment import Key, Needs
 from pipeline.fleet.machines import Machine
@@ -28,12 +29,13 @@ class _Standing:
 @dataclass
 class Standings:
     """``turn_seconds``: for which a job keeps its cards where more jobs wait than there are cards.
-    ``versions``: those that machines need to have. Times in seconds of one clock."""
+    ``versions``: those that machines need to have. Times in epoch seconds."""
 
     turn_seconds: float
     versions: Mapping[str, str]
     _jobs: dict[str, _Standing] = field(default_factory=dict)
     _hopeless: set[str] = field(default_factory=set)
+    _closed: dict[str, str] = field(default_factory=dict)  # outside of their hours: until when
     _models: dict[Key, str] = field(default_factory=dict)  # that a card last had an engine of
 
     def learn(self, job: SubmittedJob) -> None:
@@ -73,8 +75,13 @@ class Standings:
         """Whether no machine that is there could work on it."""
         return job in self._hopeless
 
+    def closed_until(self, job: str) -> str | None:
+        """When its hours begin, where it is outside of them."""
+        return self._closed.get(job)
+
     def forget(self, job: str) -> None:
         """It has ended."""
+        self._closed.pop(job, None)
         self._jobs.pop(job, None)
 
     def _is_over(self, standing: _Standing, now: float) -> bool:
@@ -87,6 +94,13 @@ class Standings:
         found, _ = posts(standing.job, machines, self.versions)
         if not found:
             self._hopeless.add(job.id)
+        self._closed.pop(job.id, None)
+        when = standing.job.resources.when
+        at = datetime.fromtimestamp(now, UTC)
+        if when is not None and not when.open(at):
+            change = when.next_change(at)
+            self._closed[job.id] = "never" if change is None else when.wall_clock(change)
+            found = []  # others have the cards until then
         keys = [(p.place.node, p.place.index) for p in found if p.place.node is not None]
         cards = [key for key in keys if key not in needs.useless]
         # where an engine of its model may still be loaded comes first

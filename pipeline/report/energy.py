@@ -14,10 +14,12 @@ _ALL = 0.999
 @dataclass(frozen=True)
 class Energy:
     """``joules``: of whole cards (or processors) while workers had them. ``covered``: the share of
-    the workers' time that was metered, 0..1; ``counted``: all by the cards' own counters."""
+    the workers' time that was metered, 0..1, and ``seconds``: that time, of all workers together;
+    ``counted``: all by the cards' own counters."""
 
     joules: float
     covered: float
+    seconds: float
     counted: bool = True
 
     @property
@@ -41,7 +43,7 @@ def energy_of(workers: Iterable[Vitals]) -> Energy | None:
     for span in spans:
         by_meter.setdefault(span.meter, []).append(span)
     joules = sum(_union(same) for same in by_meter.values())
-    return Energy(joules, metered / seconds, all(span.counted for span in spans))
+    return Energy(joules, metered / seconds, metered, all(span.counted for span in spans))
 
 
 def _union(spans: Sequence[EnergySpan]) -> float:

@@ -31,6 +31,7 @@ class RunRecord:
     predicted_seconds: float | None = None
     seconds: float = 0.0
     overhead_bytes: int | None = None  # that an engine took beside weights and KV cache
+    watts: float | None = None  # of a card (or processor) at work, measured, in the mean
 
     def same_setup(self, *, model: str, card: str, engine: str) -> bool:
         """Whether times of this run say anything about that model on that card."""

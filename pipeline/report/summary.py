@@ -111,6 +111,7 @@ class Summary:
     energy_kwh: float | None = None
     energy_wh_per_1000_rows: float | None = None
     energy_covered: float = 0.0
+    energy_seconds: float = 0.0  # of all engines together, that were metered
     energy_by: str | None = None  # "counters" of the cards, or "samples" of their power
     energy_cost: float | None = None
     predicted_kwh: float | None = None
@@ -198,6 +199,7 @@ def summarize(
         energy_kwh=kwh,
         energy_wh_per_1000_rows=1e6 * kwh / work.rows if kwh and work.rows else None,
         energy_covered=energy.covered if energy is not None else 0.0,
+        energy_seconds=energy.seconds if energy is not None else 0.0,
         energy_by=by,
         energy_cost=kwh * price_kwh if kwh is not None and price_kwh is not None else None,
         predicted_kwh=foretold.kwh if foretold and foretold.kwh else None,

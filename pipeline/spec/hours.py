@@ -70,6 +70,11 @@ class Hours:
         """The time of day, as it is said."""
         return f"{self._wall(moment):%H:%M}"
 
+    def day_and_time(self, moment: datetime) -> str:
+        """The same with its day: "on 2 June at 03:40"."""
+        wall = self._wall(moment)
+        return f"on {wall.day} {wall:%B} at {wall:%H:%M}"
+
     def _wall(self, moment: datetime) -> datetime:
         return moment.astimezone(self._zone).replace(tzinfo=None)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from pipeline.budget.cards import cpu_card, find_card
 from pipeline.data.plan import Plan
 from pipeline.engine.machine import Gpu
 from pipeline.fleet.crew import Crew, asked_crews, local_crews, own_card, visible_gpus
-from pipeline.fleet.forecast import Forecast, Forecaster, Prices
+from pipeline.fleet.forecast import Forecast, Forecaster, Prices, done_at, seconds_to_spare
 from pipeline.fleet.learning import learn
 from pipeline.report.profile import RunRecord, load_profile
 from pipeline.report.summary import Summary
@@ -56,8 +58,11 @@ def forecast(plan: Plan, crew: Crew = CPU, records: list[RunRecord] | None = Non
     return Forecaster(plan, records or []).forecast([crew])
 
 
-def after_a_run(plan: Plan, *, completion_tokens: float, seconds: float = 30.0) -> RunRecord:
-    """The record of a run of ``plan`` whose rows got so many tokens in so many seconds."""
+def after_a_run(
+    plan: Plan, *, completion_tokens: float, seconds: float = 30.0, **measured: Any
+) -> RunRecord:
+    """The record of a run of ``plan`` whose rows got so many tokens in so many seconds.
+    ``measured``: further fields of its summary."""
     made = forecast(plan)
     prompt = made.workload.prompt_tokens
     learn(
@@ -89,6 +94,7 @@ def after_a_run(plan: Plan, *, completion_tokens: float, seconds: float = 30.0) 
             quantization="",
             fingerprint="",
             engines=(),
+            **measured,
         ),
     )
     return load_profile()[-1]
@@ -262,3 +268,72 @@ class TestCrews:
 
     def test_an_engine_gets_the_settings_of_the_only_card(self) -> None:
         assert own_card(["rtx3090"], "rtx3090") == "rtx3090"
+
+
+METERED = {"energy_kwh": 55 * 40 / 3.6e6, "energy_seconds": 55.0, "energy_covered": 1.0}
+
+
+class TestMeasuredPower:
+    def test_energy_is_foretold_from_the_power_that_was_measured(self, plan_of) -> None:
+        plan = plan_of()
+        record = after_a_run(plan, completion_tokens=40, **METERED)
+        made = forecast(plan, records=[record])
+
+        assert record.watts == pytest.approx(40)
+        assert made.kwh == pytest.approx(40 * made.prediction.seconds / 3.6e6)
+
+    def test_power_that_the_user_names_goes_before(self, plan_of) -> None:
+        plan = plan_of()
+        record = after_a_run(plan, completion_tokens=40, **METERED)
+        made = Forecaster(plan, [record], Prices(watts=70)).forecast([CPU])
+
+        assert made.kwh == pytest.approx(70 * made.prediction.seconds / 3.6e6)
+
+    def test_without_a_meter_nothing_is_learned_of_power(self, plan_of) -> None:
+        assert after_a_run(plan_of(), completion_tokens=40).watts is None
+
+    def test_nothing_is_learned_from_a_run_that_waited_for_its_cards(self, plan_of) -> None:
+        plan = plan_of()
+        after_a_run(plan, completion_tokens=40)
+        after_a_run(plan, completion_tokens=40, waited_seconds=600.0)
+
+        assert len(load_profile()) == 1
+
+
+class TestHours:
+    NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
+
+    def made(self, plan_of: Any, **resources: Any) -> tuple[Any, Forecast]:
+        plan = plan_of(resources=resources)
+        record = after_a_run(plan, completion_tokens=40, seconds=3600.0)  # and 20 s to load
+        return plan.job, forecast(plan, records=[record])
+
+    def test_a_job_is_done_in_its_hours(self, plan_of) -> None:
+        asked, made = self.made(plan_of, hours="20:00-21:00", timezone="UTC")
+        done = done_at(asked, made, self.NOON)
+
+        assert done is not None
+        assert done.date() == date(2026, 6, 2)
+        assert done.hour == 20
+        assert done.minute < 2
+
+    def test_without_hours_it_goes_on_until_it_is_done(self, plan_of) -> None:
+        asked, made = self.made(plan_of)
+
+        assert done_at(asked, made, self.NOON) == self.NOON + timedelta(
+            seconds=made.prediction.seconds
+        )
+
+    def test_a_deadline_is_missed_where_the_hours_come_too_late(self, plan_of) -> None:
+        hours = {"hours": "20:00-21:00", "timezone": "UTC"}
+        late, made = self.made(plan_of, deadline="12h", **hours)
+        early, _ = self.made(plan_of, deadline="2d", **hours)
+
+        assert (seconds_to_spare(late, made, self.NOON) or 0) < 0
+        assert (seconds_to_spare(early, made, self.NOON) or 0) > 0
+
+    def test_hours_that_are_too_short_miss_every_deadline(self, plan_of) -> None:
+        asked, made = self.made(plan_of, hours="20:00-20:01", timezone="UTC", deadline="90d")
+        made = replace(made, prediction=replace(made.prediction, ready_seconds=90.0))
+
+        assert seconds_to_spare(asked, made, self.NOON) == -math.inf

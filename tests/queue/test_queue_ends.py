@@ -200,3 +200,30 @@ def test_a_driver_that_began_although_ray_did_not_say_so_is_the_jobs_one(
 
     assert rack.drivers.alive == ["one-1"]
     assert (rack.state("one"), rack.job("one").message) == (JobState.RUNNING, "")
+
+
+def test_a_job_waits_for_its_hours_and_says_until_when(rack: QueueOnRack) -> None:
+    """The clock stands at a quarter past midnight."""
+    rack.submit("night", resources={"hours": "01:00-02:00", "timezone": "UTC"})
+    rack.look()
+    assert rack.state("night") is JobState.PENDING
+    assert rack.job("night").message == "outside of its hours: it waits until 01:00"
+
+    rack.look(after=3600)
+    assert rack.state("night") is JobState.RUNNING
+
+
+def test_a_driver_has_no_card_when_the_hours_are_over_and_the_job_waits_again(
+    rack: QueueOnRack,
+) -> None:
+    rack.submit("night", resources={"hours": "00:00-01:00", "timezone": "UTC"})
+    rack.look()
+    assert rack.cards("night") == BOTH
+    rack.look(after=3600)
+    assert rack.cards("night") == set()
+
+    rack.end("night", 130)
+    rack.look()
+    rack.look()
+    assert rack.state("night") is JobState.PENDING
+    assert rack.job("night").message == "outside of its hours: it waits until 00:00"

@@ -159,3 +159,16 @@ def test_the_card_of_a_machine_that_is_gone_is_replaced() -> None:
 
     [(now, _)] = deals.at(1.0)["one"]
     assert now != has
+
+
+def test_outside_of_its_hours_a_job_has_no_card_and_others_have_them() -> None:
+    night = {"hours": "23:00-07:00", "timezone": "UTC"}
+    deals = Deals(ONE_CARD, submitted("night", 5, resources=night), submitted("other"))
+    noon, midnight = 12 * 3600.0, 24 * 3600.0
+
+    assert deals.at(noon) == {"night": set(), "other": {A0}}
+    assert deals.standings.closed_until("night") == "23:00"
+    assert not deals.standings.is_hopeless("night")
+    assert deals.at(midnight) == {"night": {A0}, "other": set()}
+    assert deals.standings.closed_until("night") is None
+    assert deals.at(midnight + noon) == {"night": set(), "other": {A0}}

@@ -19,13 +19,13 @@ def span(began: float, ended: float, joules: float, meter: str = "a") -> EnergyS
 def test_lives_on_one_card_one_after_the_other_add_up() -> None:
     found = energy_of([life(0, 10, span(0, 10, 1000)), life(20, 30, span(20, 30, 500))])
 
-    assert found == Energy(1500, 1.0)
+    assert found == Energy(1500, 1.0, 20)
 
 
 def test_cards_add_up() -> None:
     found = energy_of([life(0, 10, span(0, 10, 1000), span(0, 10, 2000, "b"))])
 
-    assert found == Energy(3000, 1.0)
+    assert found == Energy(3000, 1.0, 10)
 
 
 def test_two_engines_that_share_a_processor_do_not_count_it_twice() -> None:
@@ -48,7 +48,7 @@ def test_without_a_meter_there_is_no_figure() -> None:
 
 
 def test_a_kilowatt_hour_is_3_600_000_joules() -> None:
-    assert Energy(3.6e6, 1.0).kwh == 1.0
+    assert Energy(3.6e6, 1.0, 1).kwh == 1.0
 
 
 def test_samples_of_the_power_are_told_apart_from_counters() -> None:
