@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
+from pipeline.engine.card_reading import CardReading, Slowed
 from pipeline.engine.facts import MachineFacts
 from pipeline.fleet.machines import Machine
 from pipeline.rack.view import REQUEST_TOKENS, RackView, cards_of
@@ -24,6 +25,8 @@ def print_rack(console: Console, view: RackView) -> None:
     say(f"the rack of {view.address}: {plural(len(machines), 'machine')}, {plural(cards, 'card')}")
     for machine in machines:
         say(f"  {machine.host:<{_HOST}}{machine.node.address:<{_ADDRESS}}{_offer(machine)}")
+        for reading in view.now.get(machine.node.id, ()):
+            say(f"  {'':<{_HOST + _ADDRESS}}  {card_in_words(reading)}")
         for job, number in view.jobs_on(machine).items():
             say(f"  {'':<{_HOST + _ADDRESS}}  {job} on {number} of them")
     if not view.fits:
@@ -56,6 +59,28 @@ def cards_in_words(facts: MachineFacts) -> str:
     return f"{told}{', announced only' if facts.announced else ''}"
 
 
+def card_in_words(card: CardReading) -> str:
+    """How a card is now."""
+    parts = []
+    if card.lost:
+        return f"card {card.index}, {card.title}: it has fallen off the bus: restart the machine"
+    if card.watts is not None:
+        limit = "" if card.limit_watts is None else f" of {card.limit_watts:.0f}"
+        parts.append(f"{card.watts:.0f}{limit} W")
+    if card.celsius is not None:
+        parts.append(f"{card.celsius} °C")
+    if card.use is not None:
+        parts.append(f"{card.use:.0%} busy")
+    if card.used_bytes is not None and card.total_bytes is not None:
+        parts.append(f"{size(card.used_bytes)} of {size(card.total_bytes)} in use")
+    why = [str(reason) for reason in card.slowed if reason is not Slowed.POWER] + [
+        "an order to draw less power"
+    ] * (Slowed.POWER in card.slowed and card.capped)
+    if why:
+        parts.append(f"slowed down by {' and '.join(why)}")
+    return f"card {card.index}, {card.title}: {', '.join(parts) or 'it tells nothing'}"
+
+
 def _offer(machine: Machine) -> str:
     role = " · head" if machine.node.is_head else ""
     if machine.facts is None:
@@ -65,6 +90,7 @@ def _offer(machine: Machine) -> str:
 
 def _as_json(machine: Machine, view: RackView) -> dict[str, Any]:
     facts = machine.facts
+    now = {card.index: card for card in view.now.get(machine.node.id, ())}
     return {
         "host": machine.host,
         "address": machine.node.address,
@@ -76,6 +102,7 @@ def _as_json(machine: Machine, view: RackView) -> dict[str, Any]:
                 "memory_bytes": card.vram_bytes,
                 "job": work.job if (work := view.at_work.get((machine.node.id, index))) else None,
                 "model": work.model if work else None,
+                "now": now[index].as_json() if index in now else None,
             }
             for index, card in enumerate(cards_of(machine))
         ],

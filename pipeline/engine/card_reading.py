@@ -62,6 +62,10 @@ class CardReading:
     def as_json(self) -> dict[str, Any]:
         return asdict(self) | {"slowed": [str(why) for why in self.slowed]}
 
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> CardReading:
+        return cls(**content | {"slowed": tuple(map(Slowed, content["slowed"]))})
+
 
 @dataclass(frozen=True, slots=True)
 class CardProcess:
@@ -84,6 +88,11 @@ class CardReader:
     def number(self) -> int:
         """Of cards that the driver shows; 0 without a driver."""
         return self._ask(lambda nvml: int(nvml.nvmlDeviceGetCount())) or 0
+
+    def all(self) -> list[CardReading]:
+        """Of all cards that the driver shows."""
+        found = [self.read(index) for index in range(self.number())]
+        return [card for card in found if card is not None]
 
     def read(self, index: int) -> CardReading | None:
         """None without a driver, or without such a card."""

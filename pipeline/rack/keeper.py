@@ -15,8 +15,10 @@ from pathlib import Path
 
 import psutil
 
+from pipeline.engine.card_reading import CardReader
 from pipeline.engine.facts import MachineFacts, own_facts
 from pipeline.errors import RackmillError
+from pipeline.fleet.card_calls import answer, question_of
 from pipeline.fleet.gcs import Gcs, HeadGone
 from pipeline.fleet.machines import MACHINE
 from pipeline.rack.ray_node import AGENT_PORT, RayNode
@@ -39,6 +41,8 @@ class Keeper:
         self._ray: subprocess.Popen[bytes] | None = None
         self._seen = 0.0  # when the head last knew us
         self._told = False
+        self._cards = CardReader()
+        self._answered: str | None = None  # the last question how the cards are
 
     def keep(self, stop: threading.Event) -> None:
         """Until ``stop``."""
@@ -100,6 +104,10 @@ class Keeper:
                 if not self._told:
                     self._say(f"{self._facts.host} is in the rack of {self._node.address}")
                 self._told = True
+            question = question_of(gcs)
+            if question is not None and question != self._answered:
+                answer(gcs, self._node.name, question, self._cards.all())
+                self._answered = question
         except (HeadGone, RackmillError):
             return None
         finally:

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 
 from pipeline.budget.cards import Card, cpu_card
 from pipeline.budget.fit import FitOptions, Subject, fit
+from pipeline.engine.card_reading import CardReading
 from pipeline.fleet.allotment import Key
 from pipeline.fleet.at_work import AtWork, at_work
+from pipeline.fleet.card_calls import ask_for_cards
 from pipeline.fleet.gcs import Gcs
-from pipeline.fleet.machines import Machine, machines
+from pipeline.fleet.machines import MACHINE, Machine, machines
 from pipeline.model.catalogue import MODELS
 
 REQUEST_TOKENS = 4096
@@ -21,12 +23,13 @@ REQUEST_TOKENS = 4096
 class RackView:
     """``fits``: by the name of a card, the catalogue's models in int4 that fit on it, the largest
     first, each with how many requests of ``REQUEST_TOKENS`` it then holds at once. ``at_work``: by
-    card."""
+    card. ``now``: how the cards are, by Ray's number of the machine, as far as it told."""
 
     address: str
     machines: tuple[Machine, ...]
     fits: Mapping[str, tuple[tuple[str, int], ...]]
     at_work: Mapping[Key, AtWork] = field(default_factory=dict)
+    now: Mapping[str, tuple[CardReading, ...]] = field(default_factory=dict)
 
     def jobs_on(self, machine: Machine) -> dict[str, int]:
         """The jobs at work there, each with the number of its cards."""
@@ -39,7 +42,11 @@ def look(gcs: Gcs) -> RackView:
     found = machines(gcs)
     kinds = {card.name: card for machine in found for card in cards_of(machine)}
     fits = {name: _fitting(card) for name, card in kinds.items()}
-    return RackView(gcs.address, tuple(found), fits, at_work(gcs))
+    kept = gcs.all([MACHINE + machine.node.name for machine in found])
+    ids = {machine.node.name: machine.node.id for machine in found}
+    told = ask_for_cards(gcs, [name.removeprefix(MACHINE) for name in kept])
+    now = {ids[name]: cards for name, cards in told.items()}
+    return RackView(gcs.address, tuple(found), fits, at_work(gcs), now)
 
 
 def cards_of(machine: Machine) -> list[Card]:

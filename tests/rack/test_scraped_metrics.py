@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -40,6 +41,8 @@ class Rack:
         self.kinds: dict[str, str] = {}
         self.labels: dict[str, dict[str, str]] = {}  # by worker, those that all metrics have
         self.scrapes: list[Scrape] = []
+        self.shown = ""  # by `rack show`, before any job
+        self.shown_json: Any = None
 
     @property
     def last(self) -> Scrape:
@@ -78,6 +81,8 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Rack, p
         rack = Rack(host)
         start = ("rack", "start", "--head", "--host", host.address)
         assert host.rackmill(*start, cards="2x rtx4090").code == 0
+        rack.shown = host.rackmill("rack", "show").out
+        rack.shown_json = host.rackmill("rack", "show", "--json").json
         job = str(folder / "job.yaml")
         run = host.start("run", job, "--address", f"{host.address}:6379")
         while run.process.poll() is None:
@@ -201,3 +206,17 @@ def test_cards_tell_of_their_power_and_heat(measured: tuple[Rack, pa.Table]) -> 
     assert largest(rack, "rackmill_card_celsius") == 88
     assert largest(rack, "rackmill_card_slowed", "heat") == 1
     assert rack.total(metric("rackmill_energy_joules_total")) > 0
+
+
+def test_the_rack_shows_how_its_cards_are_while_no_job_runs(
+    measured: tuple[Rack, pa.Table],
+) -> None:
+    rack, _ = measured
+
+    for index in range(2):
+        assert (
+            f"card {index}, RTX 4090: 300 of 450 W, 88 °C, 0% busy, 0 MiB of 24.0 GiB in use, "
+            "slowed down by heat"
+        ) in rack.shown
+    now = rack.shown_json["machines"][0]["cards"][1]["now"]
+    assert (now["watts"], now["celsius"], now["slowed"]) == (300, 88, ["heat"])
