@@ -7,25 +7,20 @@ ended. It asks for none of Ray's resources, and takes a few milliseconds of a co
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import psutil
 import ray
 from ray.exceptions import RayError
 
-from pipeline.engine.card_reading import CardReader
+from pipeline.fleet.desktop_watch import DesktopWatch
 from pipeline.fleet.placement import Placement
-from pipeline.printable import printable
-from pipeline.schedule.desktop import CardSample, Desktop, DesktopCall, Ours, Program
+from pipeline.schedule.desktop import DesktopCall, Ours
 
-_LOOK_SECONDS = 1.0
 _MOST_FAILURES = 3
 _AGAIN_SECONDS = 5.0
-_NAME_CHARACTERS = 40
 _FIRST_LOOK = DesktopCall(away=True)
 _OURS = DesktopCall(away=False)
 
@@ -98,65 +93,13 @@ class DesktopAgents:
 
 @ray.remote(num_cpus=0, max_restarts=0)
 class _Agent:
-    """Looks every second at all cards of its machine."""
+    """Looks at the cards of its machine. Ray's own process there, which has started it, has
+    started all workers as well."""
 
     def __init__(self, quiet_seconds: float, engines: bool) -> None:
-        self._reader, self._engines = CardReader(), engines
-        self._quiet_seconds = quiet_seconds
-        self._desktops: dict[int, Desktop] = {}
-        self._ours: dict[int, Ours] = {}
-        self._family = os.getppid()  # Ray's own process here: all that it started is ours
-        self._lock = threading.Lock()
-        self._sees = self._reader.number() > 0
-        threading.Thread(target=self._watch, name="desktop", daemon=True).start()
+        self._watch = DesktopWatch(quiet_seconds, engines, family=os.getppid())
+        self._watch.start()
 
     def look(self, ours: Mapping[int, Ours]) -> dict[int, DesktopCall] | None:
-        """``ours``: what of ours is on which card. None: there is no card to be seen."""
-        with self._lock:
-            self._ours = dict(ours)
-            if not self._sees:
-                return None
-            return {index: desktop.call for index, desktop in self._desktops.items()}
-
-    def _watch(self) -> None:
-        while True:
-            with self._lock:
-                ours = dict(self._ours)
-            samples = {i: self._sample(i, ours) for i in range(self._reader.number())}
-            with self._lock:
-                for index, sample in samples.items():
-                    desktop = self._desktops.setdefault(index, Desktop(self._quiet_seconds))
-                    if sample is not None:
-                        desktop.see(sample)
-            time.sleep(_LOOK_SECONDS)
-
-    def _sample(self, index: int, ours: Mapping[int, Ours]) -> CardSample | None:
-        card, processes = self._reader.read(index), self._reader.processes(index)
-        if card is None or card.used_bytes is None or card.total_bytes is None:
-            return None
-        here = ours.get(index, Ours.NOTHING) if self._engines else Ours.NOTHING
-        others: tuple[Program, ...] | None = None
-        if processes is not None:
-            mine = {p.pid for p in processes if self._is_ours(p.pid)}
-            others = tuple(
-                Program(_name(p.pid), p.memory_bytes, p.use) for p in processes if p.pid not in mine
-            )
-            if here is Ours.STEADY and not mine:
-                others = None  # in containers the driver tells of nobody, or by others' numbers
-        return CardSample(
-            time.monotonic(), here, card.total_bytes, card.used_bytes, card.use, others
-        )
-
-    def _is_ours(self, pid: int) -> bool:
-        try:
-            return any(parent.pid == self._family for parent in psutil.Process(pid).parents())
-        except psutil.Error:
-            return False
-
-
-def _name(pid: int) -> str:
-    try:
-        name = psutil.Process(pid).name()
-    except psutil.Error:
-        return "another program"
-    return printable(name)[:_NAME_CHARACTERS] or "another program"
+        """As ``DesktopWatch.look``."""
+        return self._watch.look(ours)
