@@ -59,8 +59,11 @@ def forecast(made: Plan, gpus: str | None = None) -> Forecast:
     from pipeline.fleet.forecast import Forecaster
     from pipeline.report.profile import load_profile
 
-    crews = asked_crews(gpus) if gpus else local_crews(made.job, len(made.missing))
     forecaster = Forecaster(made, load_profile())
+    if gpus:
+        crews = asked_crews(made.job, gpus, forecaster.spread)
+    else:
+        crews = local_crews(made.job, len(made.missing), forecaster.spread)
     forecaster.check(crews)
     return forecaster.forecast(crews)
 

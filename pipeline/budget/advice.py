@@ -16,6 +16,7 @@ _MOST = 3
 _USEFUL_CONTEXT = 256  # tokens; a shorter one is no advice
 _HYBRID_GAIN = 1.02
 _SHORT = 512
+_TOGETHER = {2: "two", 4: "four", 8: "eight"}
 
 
 def advise(asked: Fit, options: FitOptions) -> Iterator[str]:
@@ -57,9 +58,7 @@ def _nearest(asked: Fit, options: FitOptions) -> Iterator[str]:
     if not asked.unsupported and (longest := longest_context(asked) // 64 * 64) >= _USEFUL_CONTEXT:
         yield f"requests of up to {words(longest)} tokens"
     yield from _smaller(asked, options)
-    if card.has_bf16 and asked.cards == 1 and not (card.is_cpu or card.is_laptop):
-        two = bare_fit(model, card, replace(options, cards=2))
-        yield from _says("two such cards, tensor_parallel_size 2", two)
+    yield from _more_cards(asked, options)
     larger = _larger_card(asked, options)
     if larger:
         yield larger
@@ -69,6 +68,21 @@ def _says(what: str, other: Fit) -> Iterator[str]:
     if other.fits:
         held = other.max_requests[other.context]
         yield f"{what}: {held} × {words(other.context)} tokens at once"
+
+
+def _more_cards(asked: Fit, options: FitOptions) -> Iterator[str]:
+    """The same over several such cards of one machine, which `run` does by itself where they are
+    there and nothing else is given."""
+    card = asked.card
+    if not card.has_bf16 or card.is_cpu or card.is_laptop:
+        return
+    for cards, word in _TOGETHER.items():
+        if cards > asked.cards:
+            over = bare_fit(asked.model, card, replace(options, cards=cards))
+            if over.fits:
+                said = f"{word} such cards in one machine (tensor_parallel_size {cards})"
+                yield from _says(said, over)
+                return
 
 
 def _smaller(asked: Fit, options: FitOptions) -> Iterator[str]:

@@ -216,6 +216,11 @@ def parse_gpus(text: str) -> list[tuple[int, Card]]:
     return found
 
 
+def in_slot(name: str, cards: int) -> str:
+    """What a slot of so many cards is called: "rtx3090", "2x rtx3060"."""
+    return f"{cards}x {name}" if cards > 1 else name
+
+
 def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 

@@ -13,6 +13,13 @@ from pipeline.budget.cards import Card
 from pipeline.budget.weights import linear_parameters
 from pipeline.model.geometry import Geometry
 
+# Cards without NVLink exchange what they computed through the machine's memory, there and back: of
+# the 16 GB/s that 8 lanes of PCIe 4.0 carry each way half is taken to arrive. The least that any
+# exchange takes: two RTX 4090 without P2P need 12 µs for a few bytes (tinygrad's
+# open-gpu-kernel-modules #17), plus a kernel of its own. Not measured by us yet.
+_LINK_BANDWIDTH = 8e9
+_LINK_SECONDS = 15e-6
+
 
 def decode_step_seconds(
     geometry: Geometry,
@@ -26,11 +33,14 @@ def decode_step_seconds(
     """Seconds for one step that gives each of ``len(contexts)`` requests a token.
 
     ``weights_bytes``: all that is loaded of the text model. ``contexts``: tokens of each request
-    so far. ``cards`` that share each layer divide all of it.
+    so far. ``cards`` that share each layer divide all of it, and wait for each other.
     """
-    read = weights_bytes + sum(kv_bytes_read(geometry, t, dtype_bytes) for t in contexts)
+    part = geometry.on_one_of(cards)
+    read = weights_bytes / cards + sum(kv_bytes_read(part, t, dtype_bytes) for t in contexts)
     flops = sum(2 * parameters_per_token(geometry) + attention_flops(geometry, t) for t in contexts)
-    return max(read / card.bandwidth, flops / card.bf16_flops) / cards
+    batch = len(contexts)
+    exchanged = exchange_seconds(geometry, batch, batch, cards)
+    return max(read / card.bandwidth, flops / card.bf16_flops / cards) + exchanged
 
 
 def decode_tokens_per_second(
@@ -47,13 +57,21 @@ def decode_tokens_per_second(
     if batch < 1:
         return 0.0
     # all alike: a sum over one, times the batch
-    read = weights_bytes + batch * kv_bytes_read(geometry, context, dtype_bytes)
+    part = geometry.on_one_of(cards)
+    read = weights_bytes / cards + batch * kv_bytes_read(part, context, dtype_bytes)
     flops = batch * (2 * parameters_per_token(geometry) + attention_flops(geometry, context))
-    return batch / (max(read / card.bandwidth, flops / card.bf16_flops) / cards)
+    seconds = max(read / card.bandwidth, flops / card.bf16_flops / cards)
+    return batch / (seconds + exchange_seconds(geometry, batch, batch, cards))
 
 
 def prefill_seconds(
-    geometry: Geometry, tokens: int, card: Card, *, weights_bytes: int = 0, context: int = 0
+    geometry: Geometry,
+    tokens: int,
+    card: Card,
+    *,
+    weights_bytes: int = 0,
+    context: int = 0,
+    cards: int = 1,
 ) -> float:
     """Seconds to compute ``tokens`` of prompt behind ``context`` cached ones.
 
@@ -64,7 +82,27 @@ def prefill_seconds(
         return 0.0
     seen = context + (tokens + 1) / 2  # what a token of the prompt attends to, in the mean
     flops = tokens * (2 * linear_parameters(geometry) + attention_flops(geometry, seen))
-    return max(flops / card.bf16_flops, weights_bytes / card.bandwidth)
+    busy = max(flops / card.bf16_flops, weights_bytes / card.bandwidth) / cards
+    return busy + exchange_seconds(geometry, tokens, 0, cards, steps=0)
+
+
+def exchange_seconds(
+    geometry: Geometry, tokens: float, samples: float, cards: int, *, steps: float = 1
+) -> float:
+    """Seconds that ``cards`` which share each layer need to tell each other what they computed, in
+    ``steps`` with so many ``tokens``, of which ``samples`` give a token out.
+
+    Each layer's attention and feed-forward network end with a sum over the cards (all-reduce), and
+    so does the embedding; of the logits each card has a part. A ring moves 2 (n-1)/n of what is
+    summed up and (n-1)/n of what is gathered (Patarasuk and Yuan 2009).
+    """
+    if cards == 1:
+        return 0.0
+    sums = 2 * geometry.layers + 1
+    summed = 2 * sums * tokens * geometry.hidden
+    gathered = samples * geometry.vocabulary
+    bytes_ = (summed + gathered) * 2 * (cards - 1) / cards  # bf16
+    return bytes_ / _LINK_BANDWIDTH + steps * sums * _LINK_SECONDS
 
 
 def kv_bytes_read(geometry: Geometry, tokens: int, dtype_bytes: int = 2) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from pipeline.budget.cards import Card
 from pipeline.budget.kv import CUDA_BATCHES_IN_FLIGHT, KvLayout
@@ -53,7 +53,7 @@ class Room:
 
 def room(geometry: Geometry, weights: Weights, card: Card, setup: Setup) -> Room:
     """Divide ``card``'s memory for one engine (or its part of one, with several cards)."""
-    loaded = weights.total(vision=setup.vision) // setup.cards
+    loaded = weights.on_card(geometry, setup.cards, vision=setup.vision)
     loaded = max(0, loaded - setup.offloaded_bytes)
     taken = overhead(
         geometry,
@@ -68,6 +68,8 @@ def room(geometry: Geometry, weights: Weights, card: Card, setup: Setup) -> Room
         taken = Overhead(setup.overhead_correction, 0, 0, 0, reported=True)
     share = share_of(geometry, card, setup) if setup.share is None else setup.share
     usable = int(card.vram_bytes * share)
+    if card.is_cpu:
+        usable //= setup.cards  # parts of an engine that share the machine's memory
     kv_bytes = usable - loaded - taken.total
     if card.is_cpu:
         kv_bytes = min(kv_bytes, card.vram_bytes // 4)  # as run does: others need memory too
@@ -92,8 +94,7 @@ def share_of(geometry: Geometry, card: Card, setup: Setup) -> float:
 
 def kv_layout(geometry: Geometry, card: Card, setup: Setup) -> KvLayout:
     """The pool's geometry on one card."""
-    if setup.cards > 1:  # each card keeps its share of the heads, at least one
-        geometry = replace(geometry, kv_heads=max(1, geometry.kv_heads // setup.cards))
+    geometry = geometry.on_one_of(setup.cards)
     default = CPU_BLOCK_SIZE if card.is_cpu else CUDA_BLOCK_SIZE
     in_flight = setup.chunk * (1 if card.is_cpu else CUDA_BATCHES_IN_FLIGHT)
     return KvLayout(

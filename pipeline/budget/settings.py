@@ -148,6 +148,7 @@ class _GpuChooser:
         self.reasons = dict.fromkeys(given, GIVEN)
 
     def go(self) -> EngineChoice:
+        self._between_cards()
         self._text_only()
         self._kv_dtype()
         self._hybrid()
@@ -197,6 +198,13 @@ class _GpuChooser:
         if "max_num_seqs" in self.arguments:
             return int(self.arguments["max_num_seqs"])
         return sequences_for(lambda number: self._requests(**changes | {"max_num_seqs": number}))
+
+    def _between_cards(self) -> None:
+        """vLLM's own all-reduce writes into other cards' memory over PCIe where the driver says
+        that it may: where it may not after all, engines hang (vLLM #51513). NCCL takes a detour."""
+        if setup_of(self.arguments, self.card).cards > 1:
+            reason = "cards exchange through NCCL, which works on every board"
+            self._choose("disable_custom_all_reduce", True, reason)
 
     def _text_only(self) -> None:
         if self.weights.vision_bytes:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.budget.weights import Weights, weight_bytes
-from pipeline.model.catalogue import CatalogueModel, Precision
+from pipeline.budget.weights import GROUP_SIZE, Weights, weight_bytes
+from pipeline.model.catalogue import MODELS, CatalogueModel, Precision
+from pipeline.model.folder import ModelFolder, read_config
 from pipeline.model.geometry import Geometry
 
 
@@ -38,6 +39,26 @@ class Subject:
             geometry=model.geometry,
             weights=weight_bytes(model.geometry, precision, vision=model.vision),
             announced_gb=model.announced_gb.get(precision),
+        )
+
+    @classmethod
+    def of_folder(cls, folder: ModelFolder) -> Subject:
+        """A checkpoint. Raises UsageError."""
+        known = next((m for m in MODELS.values() if folder.name.startswith(m.name)), None)
+        groups = (read_config(folder.path).get("quantization_config") or {}).get("config_groups")
+        sizes = [(g.get("weights") or {}).get("group_size") for g in (groups or {}).values()]
+        weights = weight_bytes(
+            folder.geometry,
+            folder.precision,
+            vision=folder.has_vision,
+            group_size=next((s for s in sizes if s), GROUP_SIZE),
+        )
+        return cls(
+            known.name if known else folder.name,
+            known.title if known else folder.name,
+            folder.geometry,
+            weights,
+            known.announced_gb.get(folder.precision) if known else None,
         )
 
     def __str__(self) -> str:

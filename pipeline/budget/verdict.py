@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,7 +22,9 @@ from pipeline.budget.settings import (
     setup_of,
 )
 from pipeline.budget.subject import FitOptions, Subject
+from pipeline.budget.weights import GROUP_SIZE
 from pipeline.model.catalogue import Precision
+from pipeline.model.geometry import Geometry
 
 CONTEXTS = (1024, 4096, 8192, 32_768)
 _REFERENCE = 1024  # tokens of the request that speed and verdict are about, unless one is named
@@ -77,7 +79,7 @@ class Fit:
     @property
     def where(self) -> str:
         """The card, or how many of them."""
-        return f"{self.cards}× {self.card}" if self.cards > 1 else str(self.card)
+        return f"{self.cards}× {self.card} together" if self.cards > 1 else str(self.card)
 
     def as_json(self) -> dict[str, Any]:
         """The documented keys. Keys of the two dictionaries are tokens."""
@@ -114,7 +116,8 @@ def bare_fit(model: Subject, card: Card, options: FitOptions) -> Fit:
     impossible = _impossible(model, card, options)
     given = options.arguments
     if impossible:  # the numbers are then those of the nearest thing that can be
-        given = {k: v for k, v in given.items() if k != "kv_cache_dtype"}
+        odd = ("kv_cache_dtype", "tensor_parallel_size")
+        given = {k: v for k, v in given.items() if k not in odd}
     longest = options.context or min(CONTEXTS[-1], geometry.context)
     shape = PromptShape(mean=context, longest=longest, shared_prefix=0)
     correction = options.overhead_correction
@@ -154,7 +157,7 @@ def bare_fit(model: Subject, card: Card, options: FitOptions) -> Fit:
             batch=batch if fits else 0,
             context=context,
             dtype_bytes=there.layout.dtype_bytes,
-            cards=setup.cards,
+            cards=1 if card.is_cpu else setup.cards,
         ),
         fits=fits,
         reason=impossible or _reason(model, there, held[context], context, at_most),
@@ -185,6 +188,14 @@ def _impossible(model: Subject, card: Card, options: FitOptions) -> str:
     in_float32 = options.given.get("dtype") == "float32"
     if in_float32 and not card.is_cpu and model.precision != "bf16":
         return f"on a GPU {model.precision} weights compute in bf16: leave engine.dtype out"
+    cards = int(options.arguments.get("tensor_parallel_size") or 1)
+    if not can_share(model.geometry, model.precision, cards):
+        sizes = [n for n in range(2, 9) if can_share(model.geometry, model.precision, n)]
+        return (
+            f"{model.title} cannot be divided among {cards} cards (tensor_parallel_size): it has "
+            f"{model.geometry.query_heads} attention heads and {model.geometry.kv_heads} for keys "
+            f"and values; {or_list(sizes)} cards can share them"
+        )
     wanted = max(options.context or 0, int(options.given.get("max_model_len") or 0))
     if wanted > model.geometry.context:
         return (
@@ -192,6 +203,25 @@ def _impossible(model: Subject, card: Card, options: FitOptions) -> str:
             f"not {words(wanted)}"
         )
     return ""
+
+
+def can_share(geometry: Geometry, precision: Precision, cards: int) -> bool:
+    """Whether so many cards can share each layer: whole heads for each, or one key-value head on
+    several (vLLM 0.32 ``ModelConfig.verify_with_parallel_config``, ``QKVParallelLinear``), and
+    whole groups of quantized weights (its kernels' ``can_implement``)."""
+    heads, kv_heads = geometry.query_heads, geometry.kv_heads
+    whole = heads % cards == 0 and (kv_heads % cards == 0 or cards % kv_heads == 0)
+    group = 1 if precision == "bf16" else GROUP_SIZE
+    inner = (heads * geometry.head_dim, geometry.ffn)
+    return whole and all(size % (cards * group) == 0 for size in inner)
+
+
+def or_list(numbers: Sequence[int]) -> str:
+    """ "2, 4 or 8"; "no" for none."""
+    if not numbers:
+        return "no"
+    *most, last = map(str, numbers)
+    return f"{', '.join(most)} or {last}" if most else last
 
 
 def _reason(model: Subject, there: Room, held: int, context: int, at_most: int) -> str:

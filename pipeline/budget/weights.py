@@ -14,6 +14,7 @@ from pipeline.model.geometry import Geometry
 
 _BF16 = 2
 _BITS = {"bf16": 16, "int8": 8, "int4": 4}
+GROUP_SIZE = 32  # weights that share a scale
 _EMBEDDING_ROWS = 64  # vLLM pads the vocabulary to a multiple of this
 
 # Gemma 3's SigLIP tower, the same for 4B, 12B and 27B.
@@ -41,9 +42,19 @@ class Weights:
         """Bytes that are loaded with or without the vision tower."""
         return self.text_bytes + (self.vision_bytes if vision else 0)
 
+    def on_card(self, geometry: Geometry, cards: int, *, vision: bool = False) -> int:
+        """Bytes on each of ``cards`` that share every layer: a part of the linear layers, of the
+        rows of the embeddings and of the vision tower, and all norms. ``geometry``: the model's."""
+        if cards == 1:
+            return self.total(vision=vision)
+        part = linear_parameters(geometry.on_one_of(cards))
+        linear = self.linear_bytes * part // linear_parameters(geometry)
+        divided = self.embedding_bytes + (self.vision_bytes if vision else 0)
+        return linear + divided // cards + self.norm_bytes
+
 
 def weight_bytes(
-    geometry: Geometry, precision: Precision, *, vision: bool = False, group_size: int = 32
+    geometry: Geometry, precision: Precision, *, vision: bool = False, group_size: int = GROUP_SIZE
 ) -> Weights:
     """The parts of a checkpoint in ``precision`` (bf16, int8, int4).
 

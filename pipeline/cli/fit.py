@@ -9,7 +9,6 @@ import typer
 
 from pipeline.budget.cards import CARDS, Card, cpu_card, find_card, generic_card
 from pipeline.budget.fit import Fit, FitOptions, Subject, fit
-from pipeline.budget.weights import weight_bytes
 from pipeline.cli.console import make_console, print_json
 from pipeline.errors import UsageError
 from pipeline.model import catalogue
@@ -74,20 +73,11 @@ def subjects(name: str | None) -> list[Subject]:
 
 
 def _of_folder(path: Path) -> Subject:
-    from pipeline.model.folder import ModelFolder, read_config
+    from pipeline.model.folder import ModelFolder
 
     if not path.is_dir():
         raise UsageError(f"model: no such folder: {path}")
-    folder = ModelFolder(path.resolve().name, path.resolve())
-    groups = (read_config(path).get("quantization_config") or {}).get("config_groups") or {}
-    sizes = [(g.get("weights") or {}).get("group_size") for g in groups.values()]
-    weights = weight_bytes(
-        folder.geometry,
-        folder.precision,
-        vision=folder.has_vision,
-        group_size=next((s for s in sizes if s), 32),
-    )
-    return Subject(folder.name, folder.name, folder.geometry, weights)
+    return Subject.of_folder(ModelFolder(path.resolve().name, path.resolve()))
 
 
 def _cards(gpu: str | None, vram: float | None) -> list[Card]:

@@ -148,6 +148,7 @@ def plan_command(
     as_json: Json = False,
 ) -> None:
     """Say what `run` would do, whether it fits, how long it takes and what it costs."""
+    from pipeline.budget.cards import parse_gpus
     from pipeline.cli.show_plan import plan_as_json, print_plan
     from pipeline.data.plan import check_input, make_plan
     from pipeline.fleet.crew import asked_crews, local_crews
@@ -155,14 +156,18 @@ def plan_command(
     from pipeline.report.profile import load_profile
 
     loaded = load_with(job, settings, output=output, workers=workers)
-    asked = asked_crews(gpus) if gpus else None
+    if gpus:
+        parse_gpus(gpus)  # what is wrong with it is said at once
     plan = make_plan(check_input(loaded, rows), fresh=fresh, report=_note, fetch=False)
     forecast, fits = None, []
     if any(unit.rows for unit in plan.missing):
-        crews = asked or local_crews(loaded, len(plan.missing))
         known = loaded.resources.price_kwh if price_kwh is None else price_kwh
         prices = Prices(Prices().per_kwh if known is None else known, price_gpu_hour, watts)
         forecaster = Forecaster(plan, load_profile(), prices)
+        if gpus:
+            crews = asked_crews(loaded, gpus, forecaster.spread, _note)
+        else:
+            crews = local_crews(loaded, len(plan.missing), forecaster.spread, _note)
         forecaster.check(crews)
         fits = forecaster.fits(crews)
         forecast = forecaster.forecast(crews)

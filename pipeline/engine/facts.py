@@ -71,24 +71,29 @@ class MachineFacts:
 def own_facts() -> MachineFacts:
     """Of this machine. Its cards are those in ``RACKMILL_CARDS``, written as for ``plan --gpus``,
     if that is set: a rack can be rehearsed without any. Raises UsageError for cards unknown."""
-    announced = os.environ.get(ANNOUNCED)
-    devices = tuple(DeviceFacts(g.name, g.memory_bytes, g.capability) for g in machine.gpus())
-    if announced:
-        devices = tuple(
-            DeviceFacts(card.title, card.vram_bytes, card.compute_capability)
-            for number, card in parse_gpus(announced)
-            for _ in range(number)
-        )
     return MachineFacts(
         host=os.environ.get(HOST) or platform.node(),
-        devices=devices,
+        devices=tuple(own_devices().values()),
         cores=tuple(machine.cores()),
         memory_bytes=machine.available_memory(),
         processor=processor_name(),
         preloads=tuple(path for path in machine.preloads().values() if path),
         versions=own_versions(),
-        announced=bool(announced),
+        announced=bool(os.environ.get(ANNOUNCED)),
     )
+
+
+def own_devices() -> dict[int, DeviceFacts]:
+    """This machine's cards, or those it announces, by the driver's numbers."""
+    announced = os.environ.get(ANNOUNCED)
+    if not announced:
+        found = machine.gpus()
+        return {g.index: DeviceFacts(g.name, g.memory_bytes, g.capability) for g in found}
+    cards = [card for number, card in parse_gpus(announced) for _ in range(number)]
+    return {
+        number: DeviceFacts(card.title, card.vram_bytes, card.compute_capability)
+        for number, card in enumerate(cards)
+    }
 
 
 def own_versions() -> dict[str, str]:

@@ -126,13 +126,17 @@ def cpu_environment(
     workers: int,
     mine: Sequence[int] | None = None,
     libraries: Sequence[str] | None = None,
+    *,
+    parts: int = 1,
 ) -> dict[str, str]:
     """Variables that an engine on CPU needs from the start of its process. ``mine``: the cores of
-    its machine, ``libraries``: what to preload there (None: as on this one)."""
+    its machine, ``libraries``: what to preload there (None: as on this one). ``parts``: of the
+    engine, each with its share of every layer and a process of its own."""
     share = cores_for(worker, workers, mine)
+    shares = [cores_for(part, parts, share) for part in range(parts)]
     variables = {
-        "OMP_NUM_THREADS": str(len(share)),
-        "VLLM_CPU_OMP_THREADS_BIND": ",".join(str(core) for core in share),
+        "OMP_NUM_THREADS": str(len(shares[0])),
+        "VLLM_CPU_OMP_THREADS_BIND": "|".join(",".join(map(str, one)) for one in shares),
     }
     if libraries is None:
         libraries = [path for path in preloads().values() if path]

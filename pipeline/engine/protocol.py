@@ -14,7 +14,8 @@ from pipeline.schedule.request import Completion, Request
 
 @dataclass(frozen=True)
 class EngineFacts:
-    """What a loaded engine says of itself. Lengths in tokens, ``kv_bytes`` in bytes.
+    """What a loaded engine says of itself. Lengths in tokens; bytes are those on each of its
+    ``cards``.
 
     ``num_blocks`` counts usable KV-cache blocks (vLLM's null block is not among them).
     ``weights_bytes``: of all loaded parameters; 0 where the engine cannot tell.
@@ -33,6 +34,7 @@ class EngineFacts:
     num_blocks: int
     kv_bytes: int
     weights_bytes: int = 0
+    cards: int = 1
     hybrid: bool = True
     kv_dtype_bytes: int = 2
     batches_in_flight: int = 1
@@ -42,7 +44,7 @@ class EngineFacts:
     def layout(self, geometry: Geometry) -> KvLayout:
         """How the engine lays its blocks out."""
         return KvLayout(
-            geometry,
+            geometry.on_one_of(self.cards),
             self.block_size,
             self.max_num_batched_tokens * self.batches_in_flight,
             self.kv_dtype_bytes,

@@ -38,6 +38,9 @@ def environment(*, gpu: bool, eager: bool) -> dict[str, str]:
         "VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "WARNING"),
         "VLLM_NO_USAGE_STATS": "1",
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # cards have the numbers that the driver gives them
+        # Cards of one engine write into each other's memory over NVLink alone. Over PCIe GeForce
+        # cards may not, and where others may, an IOMMU can make them hang (vLLM #51513).
+        "NCCL_P2P_LEVEL": os.environ.get("NCCL_P2P_LEVEL", "NVL"),
         "HF_HUB_OFFLINE": "1",  # the checkpoint is on this machine already
         "HF_TOKEN": "",  # so a worker needs none
         "TOKENIZERS_PARALLELISM": "true",
@@ -201,6 +204,8 @@ def engine_config(
     given = {**arguments, "trust_remote_code": False}
     if given.get("load_format", "auto") == "auto":
         given["load_format"] = "safetensors"  # "auto" would read pickles where there is no other
+    if given.get("tensor_parallel_size", 1) > 1:
+        given["distributed_executor_backend"] = "mp"  # in a Ray actor vLLM would ask Ray for more
     # at its warm-up vLLM would import FlashInfer on RTX 50 cards, to tune what is never used
     given["enable_flashinfer_autotune"] = False
     structured = _structured_outputs(json_schema)
@@ -231,8 +236,9 @@ def _facts(engine: Any, geometry: Geometry) -> EngineFacts:
     config = engine.vllm_config
     cache, scheduler = config.cache_config, config.scheduler_config
     hybrid = not scheduler.disable_hybrid_kv_cache_manager
+    parts = config.parallel_config.tensor_parallel_size
     layout = KvLayout(
-        geometry,
+        geometry.on_one_of(parts),
         cache.block_size,
         scheduler.max_num_batched_tokens,
         dtype_bytes=1 if str(cache.cache_dtype).startswith("fp8") else 2,
@@ -249,6 +255,7 @@ def _facts(engine: Any, geometry: Geometry) -> EngineFacts:
         num_blocks=cache.num_gpu_blocks - 1,
         kv_bytes=cache.num_gpu_blocks * layout.block_bytes,
         weights_bytes=_weights_bytes(engine),
+        cards=parts,
         hybrid=hybrid,
         kv_dtype_bytes=layout.dtype_bytes,
         batches_in_flight=config.max_concurrent_batches,
@@ -258,7 +265,8 @@ def _facts(engine: Any, geometry: Geometry) -> EngineFacts:
 
 
 def _weights_bytes(engine: Any) -> int:
-    """Bytes of the loaded parameters; 0 when the model lives in another process.
+    """Bytes of the loaded parameters, on the card that has most; 0 when vLLM's core lives in
+    another process.
 
     On a CPU vLLM keeps a linear layer in bf16 only as its library packed it, and no tensor shows
     it any more: it counts as large as it was.
@@ -277,7 +285,7 @@ def _weights_bytes(engine: Any) -> int:
         )
         return sum(tensors.values()) + packed  # tied ones once
 
-    return sum(int(bytes_) for bytes_ in engine.apply_model(size))
+    return max(int(bytes_) for bytes_ in engine.apply_model(size))
 
 
 def _sampling_params(

@@ -103,6 +103,12 @@ class Cluster:
         """Whether engines stay loaded for the next job: where a queue of jobs has the cards."""
         return self.cards is not None
 
+    @property
+    def chooses_cards(self) -> bool:
+        """Whether it is ours to say which of a machine's cards an engine gets: on a Ray of our own,
+        and where a queue of jobs has the cards. Elsewhere others may be at work, and Ray knows."""
+        return self._rack is None or self.keeps_engines
+
     def allotted(self, note: Callable[[str], None]) -> frozenset[Key] | None:
         """The cards that a job of the queue may use; None: all. A patient one waits for some, and
         says so. Raises NoCard, Stopped."""

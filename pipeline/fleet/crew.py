@@ -1,16 +1,29 @@
-"""Who works: engines on the cards that are here, or on cards that the user asks about."""
+"""Who works: engines on the cards that are here, or on cards that the user asks about.
+
+An engine has one card, or several like ones of a machine that share every layer: its slot.
+"""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
-from pipeline.budget.cards import GIB, Card, card_from_device, cpu_card, find_card, parse_gpus
-from pipeline.engine.facts import own_facts, processor_name
+from pipeline.budget.cards import (
+    GIB,
+    Card,
+    card_from_device,
+    cpu_card,
+    find_card,
+    in_slot,
+    parse_gpus,
+)
+from pipeline.engine.facts import processor_name
 from pipeline.engine.machine import available_memory, cores, gpus
-from pipeline.errors import MachineUnfit, UsageError
+from pipeline.errors import UsageError
+from pipeline.fleet.allotment import Key
+from pipeline.fleet.slots import Left, Slot, Spread, divide, refuse_spread, spread_in_words
 from pipeline.spec.job import Job, Resources
+from pipeline.units import plural
 
 NO_CARD = "none"
 _CORES = ", cores: "
@@ -19,8 +32,8 @@ _BOX_SHARE = 0.95  # drivers show a little less than the box says
 
 @dataclass(frozen=True)
 class Place:
-    """Where an engine goes: on which of a machine's cards (``index``), or as which ``of`` how many
-    engines that share its processor. ``node``: Ray's number of a machine of a rack; None: this
+    """Where an engine goes: on which of a machine's ``cards``, or as which (``index``) ``of`` how
+    many engines that share its processor. ``node``: Ray's number of a machine of a rack; None: this
     machine. ``cores`` and ``preloads``: what the machine has of them."""
 
     index: int = 0
@@ -29,15 +42,41 @@ class Place:
     host: str = ""
     cores: tuple[int, ...] = ()
     preloads: tuple[str, ...] = ()
+    cards: tuple[int, ...] = ()
 
     @property
-    def key(self) -> tuple[str | None, int]:
-        return self.node, self.index
+    def keys(self) -> frozenset[tuple[str | None, int]]:
+        """Of all its cards; on a processor, of its place there."""
+        return frozenset((self.node, number) for number in self.cards or (self.index,))
+
+    @property
+    def shared_keys(self) -> frozenset[Key]:
+        """Those of a rack's cards; none without a rack."""
+        return frozenset((node, number) for node, number in self.keys if node is not None)
 
     @property
     def slot(self) -> str | None:
         """The name under which a worker there is found by the next job; None without a rack."""
-        return None if self.node is None else f"worker/{self.node}/{self.index}"
+        if self.node is None:
+            return None
+        return slot_name(self.node, self.cards or (self.index,))
+
+
+_SLOT = "worker/{}/{}"
+
+
+def slot_name(node: str, cards: Collection[int]) -> str:
+    """Of a worker on such cards of a rack's machine."""
+    return _SLOT.format(node, "+".join(map(str, sorted(cards))))
+
+
+def keys_in(slot: str) -> frozenset[Key]:
+    """The cards of a slot with such a name; none for other names."""
+    parts = slot.split("/")
+    numbers = parts[-1].split("+")
+    if len(parts) != 3 or slot != _SLOT.format(*parts[1:]) or not all(map(str.isdigit, numbers)):
+        return frozenset()
+    return frozenset((parts[1], int(number)) for number in numbers)
 
 
 @dataclass(frozen=True)
@@ -45,13 +84,15 @@ class Crew:
     """Engines of one kind: how many, and the card of each (None: simulated engines).
 
     Engines on a CPU share it: ``card`` is all of the processor, ``share`` what one of them has.
-    ``places``: one for each engine; none where it is only asked what would be.
+    ``places``: one for each engine; none where it is only asked what would be. ``cards``: so many
+    such cards are one engine's.
     """
 
     number: int
     card: Card | None
     model: str = ""  # a processor's own name
     places: tuple[Place, ...] = field(default=(), compare=False)
+    cards: int = 1
 
     @property
     def shared(self) -> bool:
@@ -63,7 +104,7 @@ class Crew:
 
     @property
     def share(self) -> Card:
-        """What one engine has. Raises ValueError for simulated ones."""
+        """What one engine has, on each of its cards. Raises ValueError for simulated ones."""
         if self.card is None:
             raise ValueError("simulated engines have no card")
         if not self.shared or self._crowd == 1:
@@ -81,20 +122,30 @@ class Crew:
         """Identifies what the times of a run depend on."""
         if self.card is None:
             return NO_CARD
-        return f"{self.model}, engines: {self._crowd}" if self.shared else self.card.name
+        if self.shared:
+            return f"{self.model}, engines: {self._crowd}"
+        return in_slot(self.card.name, self.cards)
+
+    @property
+    def all_cards(self) -> int:
+        """Of all its engines; 0 without cards."""
+        return self.number * self.cards if self.on_cards else 0
 
     def watts(self, per_card: float | None = None) -> float:
         """Of all cards at work. ``per_card``: instead of the board power."""
         if self.card is None:
             return 0.0
         each = self.card.watts if per_card is None else per_card
-        return each * (self.number / self._crowd if self.shared else self.number)
+        return each * (self.number / self._crowd if self.shared else self.all_cards)
 
 
-def local_crews(job: Job, units: int) -> list[Crew]:
+def local_crews(
+    job: Job, units: int, spread: Spread, say: Callable[[str], None] = lambda line: None
+) -> list[Crew]:
     """The engines that a run of ``job`` starts on this machine, at most one for each unit.
 
-    Raises UsageError when the job asks for more engines than there are GPUs, or for other ones.
+    ``spread``: how many cards one takes; what is left over is said. Raises UsageError when the job
+    asks for more engines than there are GPUs, or for other ones.
     """
     wanted = job.resources.workers
     number = _at_most(1 if wanted == "auto" else wanted, units)
@@ -105,14 +156,56 @@ def local_crews(job: Job, units: int) -> list[Crew]:
         check_wishes(job.resources, [])
         memory, processor = available_memory(), processor_name()
         card = cpu_card(memory, len(cores()))
+        check_parts(job, number, len(cores()))
         name = processor_with(processor, len(cores()))
         return [Crew(number, card, name, _beside_each_other(number))]
     check_wishes(job.resources, found)
-    found = [card for card in found if meets(job.resources, card)]
-    if wanted != "auto" and wanted > len(found):
-        raise UsageError(f"resources.workers: {wanted} engines, but there are {len(found)} GPUs")
-    number = _at_most(len(found) if wanted == "auto" else wanted, units)
-    return _grouped(found[:number])
+    usable = {number: card for number, card in enumerate(found) if meets(job.resources, card)}
+    refuse_spread(job, [list(usable.values())])
+    slots, left = divide(usable, spread)
+    if wanted != "auto" and wanted > len(slots):
+        there = f"{len(usable)} GPUs"
+        if len(slots) != len(usable):
+            there += f", enough for {plural(len(slots), 'engine')}"
+        raise UsageError(f"resources.workers: {wanted} engines, but there are {there}")
+    number = _at_most(len(slots) if wanted == "auto" else wanted, units)
+    kinds: dict[str, list[Slot]] = {}
+    for slot in slots[:number]:
+        kinds.setdefault(slot.card.name, []).append(slot)
+    crews = [
+        Crew(
+            len(same),
+            same[0].card,
+            places=tuple(Place(slot.cards[0], cards=slot.cards) for slot in same),
+            cards=len(same[0].cards),
+        )
+        for same in kinds.values()
+    ]
+    for line in (*left, *said_of(job, crews)):
+        say(str(line))
+    return crews
+
+
+def said_of(job: Job, crews: Sequence[Crew]) -> list[str]:
+    """That engines have several cards, where the job does not say so itself."""
+    if job.engine.tensor_parallel_size is not None:
+        return []
+    return [
+        spread_in_words(crew.card, crew.cards, crew.number)
+        for crew in crews
+        if crew.card is not None and crew.cards > 1
+    ]
+
+
+def check_parts(job: Job, engines: int, cores: int) -> None:
+    """Raise UsageError where the engines of ``job`` on a processor have too few of its cores."""
+    parts = job.engine.tensor_parallel_size or 1
+    if parts > 1 and parts * engines > cores:
+        raise UsageError(
+            f"engine.tensor_parallel_size: {parts} parts of an engine each need a core, "
+            f"and there are {cores} cores for {plural(engines, 'engine')}",
+            "leave it out: on a processor it gains nothing but where memory has several nodes",
+        )
 
 
 def processor_with(name: str, number: int) -> str:
@@ -140,34 +233,27 @@ def check_wishes(wishes: Resources, cards: Sequence[Card]) -> None:
     raise UsageError(f"resources: {asked} is asked for; there is {kinds}")
 
 
-def asked_crews(text: str) -> list[Crew]:
-    """The engines of "4x rtx3090,2x rtx4090", one for each card. Raises UsageError."""
-    return [Crew(number, card) for number, card in parse_gpus(text)]
-
-
-def visible_gpus(crews: Sequence[Crew]) -> str | None:
-    """``CUDA_VISIBLE_DEVICES`` for engines on the cards of ``crews`` alone; None for all cards."""
-    wanted = {crew.card.name for crew in crews if crew.card is not None and not crew.shared}
-    found = [(g.index, card_from_device(g.name, g.memory_bytes, g.capability)) for g in gpus()]
-    visible = [index for index, card in found if card.name in wanted]
-    return None if len(visible) == len(found) else ",".join(map(str, visible))
-
-
-def own_card(names: Collection[str], expected: str) -> str:
-    """Which of the cards ``names`` this process was given: the ``expected`` one where no card can
-    be seen. Raises MachineUnfit for a card that is none of them."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0]
-    devices = own_facts().devices
-    if is_processor(expected) or not visible.isdigit() or int(visible) >= len(devices):
-        return expected
-    found = devices[int(visible)].card
-    if found.name not in names:
-        raise MachineUnfit(f"Ray gave it the {found}, on which the job does not run")
-    return found.name
+def asked_crews(
+    job: Job, text: str, spread: Spread, say: Callable[[str], None] = lambda line: None
+) -> list[Crew]:
+    """The engines on "4x rtx3090,2x rtx4090", those of a kind in one machine: one for each card, or
+    for each slot that ``spread`` makes of them. Raises UsageError."""
+    asked = parse_gpus(text)
+    refuse_spread(job, [[card] * number for number, card in asked])
+    crews = []
+    for number, card in asked:
+        cards = spread(card, number)
+        if number >= cards:
+            crews.append(Crew(number // cards, card, cards=cards))
+        if number % cards:
+            say(str(Left(card, number % cards, cards)))
+    for line in said_of(job, crews):
+        say(line)
+    return crews
 
 
 def is_processor(name: str) -> bool:
-    """Whether a kind of card is none."""
+    """Whether a crew's name is that of engines without cards."""
     return name == NO_CARD or _CORES in name
 
 
@@ -177,9 +263,3 @@ def _beside_each_other(number: int) -> tuple[Place, ...]:
 
 def _at_most(number: int, units: int) -> int:
     return max(1, min(number, units))  # a unit is the least that an engine can do
-
-
-def _grouped(cards: Sequence[Card]) -> list[Crew]:
-    names = list(dict.fromkeys(card.name for card in cards))
-    kinds = [(name, [c for c in cards if c.name == name]) for name in names]
-    return [Crew(len(c), c[0], places=(Place(),) * len(c)) for _, c in kinds]

@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any
 
 from pipeline.budget.advice import check_fit, refusal
+from pipeline.budget.cards import in_slot
 from pipeline.budget.fit import Fit, FitOptions, Subject, fit
 from pipeline.budget.predict import (
     Estimate,
@@ -32,6 +33,7 @@ from pipeline.budget.weights import Weights, weight_bytes
 from pipeline.data.plan import Plan
 from pipeline.errors import UsageError
 from pipeline.fleet.crew import Crew
+from pipeline.fleet.slots import Spread, spread_of
 from pipeline.model.catalogue import MODELS, CatalogueModel
 from pipeline.model.geometry import Geometry
 from pipeline.report.profile import RunRecord, mean_completion_tokens
@@ -44,6 +46,7 @@ _GUESS = "a guess"
 _UNSEEN_ANSWER = 0.5  # of max_tokens, where no answer to such a prompt was ever seen
 _READY_SECONDS = {"simulated": 8.0, "cpu": 25.0, "gpu": 60.0}  # where nothing was measured
 _OTHER_SECONDS = 3.0
+_SPREAD_REASON = "the model does not fit one card"
 _SCORING_REASON = "scores take the whole vocabulary's probabilities at every token of a step"
 _SIMULATED_ROW_SECONDS = 1e-4
 # What vLLM's own Python needs for a request and for a step, however fast the card is.
@@ -129,6 +132,16 @@ class Forecaster:
             if crew.card is not None
         ]
 
+    @property
+    def spread(self) -> Spread:
+        """How many cards an engine takes."""
+        return spread_of(self.plan.job, self._subject)
+
+    def _given(self, crew: Crew) -> dict[str, Any]:
+        """Engine arguments that the job and the slot leave no choice about."""
+        several = {"tensor_parallel_size": crew.cards} if crew.cards > 1 else {}
+        return several | self.plan.job.engine.vllm_arguments()
+
     def _fit(self, crew: Crew, tokens: int, arguments: Mapping[str, Any]) -> Fit:
         options = FitOptions.from_arguments(arguments, tokens, self._overhead(crew))
         return fit(self._subject, crew.share, options)
@@ -136,17 +149,16 @@ class Forecaster:
     @property
     def request_tokens(self) -> int:
         """Of the job's requests in the mean, with the longest answer."""
-        return round(self.plan.sample.shape.mean) + self._longest_answer
+        return round(self.plan.sample.shape.mean) + self.plan.job.longest_answer
 
     def check(self, crews: Sequence[Crew], *, context: int | None = None) -> None:
         """Raises UsageError when the job cannot run on one of the cards, in the words of `fit`.
 
         ``context``: tokens of a request (None: as the job's are).
         """
-        arguments = self.plan.job.engine.vllm_arguments()
         for crew in crews:
             if crew.card is not None:
-                check_fit(self._fit(crew, context or self.request_tokens, arguments))
+                check_fit(self._fit(crew, context or self.request_tokens, self._given(crew)))
 
     def usable(
         self, crews: Sequence[Crew], report: Callable[[str], None], *, context: int
@@ -155,11 +167,10 @@ class Forecaster:
 
         ``context``: tokens of a request. Raises UsageError when it can run on none.
         """
-        arguments = self.plan.job.engine.vllm_arguments()
         left: list[Crew] = []
         errors: list[UsageError] = []
         for crew in crews:
-            asked = self._fit(crew, context, arguments) if crew.card is not None else None
+            asked = self._fit(crew, context, self._given(crew)) if crew.card is not None else None
             error = refusal(asked) if asked else None
             if error is None:
                 left.append(crew)
@@ -173,23 +184,14 @@ class Forecaster:
 
     @property
     def _subject(self) -> Subject:
-        name = self.plan.model.name
-        known = next((m for m in MODELS.values() if name.startswith(m.name)), None)
-        announced = known.announced_gb.get(self.plan.model.precision) if known else None
-        title = known.title if known else name
-        return Subject(known.name if known else name, title, self._geometry, self._weights,
-                       announced)  # fmt: skip
-
-    @property
-    def _longest_answer(self) -> int:
-        job = self.plan.job
-        one = job.score or (job.label and job.label.choices)
-        return 1 if one else job.sampling.max_tokens
+        return replace(
+            Subject.of_folder(self.plan.model), geometry=self._geometry, weights=self._weights
+        )
 
     def choose(self, crew: Crew, **given: Any) -> EngineChoice:
         """Engine arguments for one engine of ``crew``; ``given`` go before the job's own."""
         job = self.plan.job
-        arguments = job.engine.vllm_arguments() | given
+        arguments = self._given(crew) | given
         if crew.card is None:
             return EngineChoice(arguments)
         scoring = scoring_arguments(job.score, arguments) if job.score else {}
@@ -198,12 +200,14 @@ class Forecaster:
             self._weights,
             crew.share,
             self.plan.sample.shape,
-            self._longest_answer,
+            job.longest_answer,
             scoring | arguments,
             self._overhead(crew),
             self.known_answer_tokens,
         )
         reasons = {n: _SCORING_REASON for n in scoring if n not in arguments}
+        if crew.cards > 1 and job.engine.tensor_parallel_size is None:
+            reasons["tensor_parallel_size"] = _SPREAD_REASON
         return replace(chosen, reasons=chosen.reasons | reasons)
 
     def _forecast(
@@ -224,7 +228,7 @@ class Forecaster:
         prediction = predict(workload.rows, [(p.crew.number, p.estimate) for p in placed])
         hours = prediction.seconds / 3600
         watts = sum(crew.watts(self.prices.watts or self._seen_watts(crew)) for crew in crews)
-        cards = sum(crew.number for crew in crews if crew.card and not crew.shared)
+        cards = sum(crew.all_cards for crew in crews)
         kwh = watts * hours / 1000
         cost = kwh * self.prices.per_kwh + cards * hours * self.prices.per_gpu_hour
         return Forecast(workload, basis, placed, prediction, kwh, cost, self.prices)
@@ -289,10 +293,14 @@ class Forecaster:
                 return RowCost(seconds, seconds + steps * simulated.step_seconds)
             card = crew.share
             prompt = prefill_seconds(
-                geometry, round(workload.new_tokens), card, context=round(workload.shared_tokens)
+                geometry,
+                round(workload.new_tokens),
+                card,
+                context=round(workload.shared_tokens),
+                cards=crew.cards,
             )
             context = round(workload.prompt_tokens + workload.completion_tokens / 2)
-            step = decode_step_seconds(geometry, weights, card, [context] * batch)
+            step = decode_step_seconds(geometry, weights, card, [context] * batch, cards=crew.cards)
             return RowCost(prompt + _HOST_ROW_SECONDS, steps * max(step, _HOST_STEP_SECONDS))
 
         return cost
@@ -337,7 +345,8 @@ class Forecaster:
             crew = cards[0]
             more = [replace(crew, number=crew.number + 1), *(c for c in crews if c is not crew)]
             assert crew.card is not None
-            found.append(self._lever(f"one more {crew.card.title}", made, more, workload))
+            another = in_slot(crew.card.title, crew.cards)
+            found.append(self._lever(f"one more {another}", made, more, workload))
             if all(c.card and c.card.has_fp8_kv for c in cards):
                 found.append(self._lever("KV cache in fp8", made, crews, workload,
                                          kv_cache_dtype="fp8"))  # fmt: skip

@@ -5,12 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline.budget.cards import Card, cpu_card
+from pipeline.budget.cards import Card, cpu_card, in_slot
 from pipeline.engine.facts import MachineFacts, own_versions, version_conflicts
 from pipeline.errors import NoCard, UsageError
 from pipeline.fleet.allotment import Key
-from pipeline.fleet.crew import Crew, Place, check_wishes, meets, processor_with
+from pipeline.fleet.crew import (
+    Crew,
+    Place,
+    check_parts,
+    check_wishes,
+    meets,
+    processor_with,
+    said_of,
+)
 from pipeline.fleet.machines import Machine
+from pipeline.fleet.slots import Slot, Spread, divide, refuse_spread
 from pipeline.spec.job import Job
 
 
@@ -22,15 +31,22 @@ class Post:
     place: Place
     model: str = ""
 
+    @property
+    def cards(self) -> int:
+        """That the engine has there."""
+        return max(1, len(self.place.cards))
+
 
 def posts(
     job: Job,
     machines: Sequence[Machine],
     versions: Mapping[str, str],
+    spread: Spread,
     allotted: Collection[Key] | None = None,
 ) -> tuple[list[Post], list[str]]:
     """All places for engines of ``job`` on ``machines``, the fastest cards first, and what is left
-    out, with the reason. ``versions``: the driver's; ``allotted``: only these cards.
+    out, with the reason. ``versions``: the driver's; ``spread``: how many cards an engine takes;
+    ``allotted``: only slots all of whose cards are among these.
 
     Cards go before processors: those work only where no machine has a card.
     """
@@ -48,20 +64,21 @@ def posts(
             )
         else:
             able.append((machine, machine.facts))
-    found = [
-        Post(device.card, Place(index, node=machine.node.id, host=machine.host))
-        for machine, facts in able
-        for index, device in enumerate(facts.devices[: machine.cards])
-    ]
-    if found:
-        wanted = [p for p in found if p.card is not None and meets(job.resources, p.card)]
-        chosen = sorted(wanted, key=_speed)
+    there = [(machine, cards_of(machine)) for machine, _ in able]
+    chosen: list[Post] = []
+    if any(cards for _, cards in there):
+        for machine, cards in there:
+            usable = {n: card for n, card in enumerate(cards) if meets(job.resources, card)}
+            slots, left = divide(usable, spread)
+            chosen += [Post(slot.card, _place(machine, slot)) for slot in slots]
+            left_out += [f"left out: {machine.host}: {one}" for one in left]
+        chosen.sort(key=_speed)
     elif job.resources.gpu is not None or job.resources.memory_gib is not None:
         chosen = []
     else:
         chosen = _on_processors(job, able)
     if allotted is not None:
-        chosen = [post for post in chosen if post.place.key in allotted]
+        chosen = [post for post in chosen if post.place.keys <= set(allotted)]
     return chosen, left_out
 
 
@@ -69,13 +86,14 @@ def rack_crews(
     job: Job,
     machines: Sequence[Machine],
     units: int,
+    spread: Spread,
     say: Callable[[str], None],
     allotted: Collection[Key] | None = None,
 ) -> list[Crew]:
     """The engines that a run of ``job`` gets on ``machines``, at most one for each unit. What is
     left out is said. Raises UsageError where none of them can work on it, NoCard where the cards
     that are ``allotted`` to it are gone."""
-    found, left_out = posts(job, machines, own_versions(), allotted)
+    found, left_out = posts(job, machines, own_versions(), spread, allotted)
     for line in left_out:
         say(line)
     if not found and allotted is not None:
@@ -83,12 +101,16 @@ def rack_crews(
     if not found:
         cards = [device.card for m in machines if m.facts for device in m.facts.devices]
         check_wishes(job.resources, cards)
+        refuse_spread(job, [cards_of(m) for m in machines])
         raise UsageError(
             "no machine of the rack can work on the job",
             *left_out,
             "see them: rackmill rack show",
         )
-    return crews_of(found[: max(1, min(most(job) or len(found), units))])
+    crews = crews_of(found[: max(1, min(most(job) or len(found), units))])
+    for line in said_of(job, crews):
+        say(line)
+    return crews
 
 
 def crews_of(chosen: Sequence[Post]) -> list[Crew]:
@@ -97,9 +119,26 @@ def crews_of(chosen: Sequence[Post]) -> list[Crew]:
     for post in chosen:
         kinds.setdefault(_kind(post), []).append(post)
     return [
-        Crew(len(same), same[0].card, same[0].model, tuple(post.place for post in same))
+        Crew(
+            len(same),
+            same[0].card,
+            same[0].model,
+            tuple(post.place for post in same),
+            same[0].cards,
+        )
         for same in kinds.values()
     ]
+
+
+def cards_of(machine: Machine) -> list[Card]:
+    """Those that Ray gives to engines there, in the machine's order."""
+    if machine.facts is None:
+        return []
+    return [device.card for device in machine.facts.devices[: machine.cards]]
+
+
+def _place(machine: Machine, slot: Slot) -> Place:
+    return Place(slot.cards[0], node=machine.node.id, host=machine.host, cards=slot.cards)
 
 
 def most(job: Job) -> int | None:
@@ -118,6 +157,7 @@ def _on_processors(job: Job, able: Sequence[tuple[Machine, MachineFacts]]) -> li
             at // len(able), of, machine.node.id, machine.host, facts.cores, facts.preloads
         )
         cores = len(facts.cores)
+        check_parts(job, of, cores)
         simulated = job.engine.kind == "simulated"
         card = None if simulated else cpu_card(facts.memory_bytes, cores)
         found.append(Post(card, place, "" if simulated else processor_with(facts.processor, cores)))
@@ -125,11 +165,13 @@ def _on_processors(job: Job, able: Sequence[tuple[Machine, MachineFacts]]) -> li
 
 
 def _speed(post: Post) -> tuple[float, str, int]:
-    bandwidth = post.card.bandwidth if post.card else 0.0
+    bandwidth = post.card.bandwidth * post.cards if post.card else 0.0
     return -bandwidth, post.place.host, post.place.index
 
 
 def _kind(post: Post) -> str:
     if post.card is None:
         return ""
-    return f"{post.model}, {post.place.of}" if post.card.is_cpu else post.card.name
+    if post.card.is_cpu:
+        return f"{post.model}, {post.place.of}"
+    return in_slot(post.card.name, post.cards)

@@ -5,7 +5,7 @@ A machine that was cut off and comes back is a new one to Ray, and so it is here
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -14,7 +14,7 @@ from pipeline.engine.facts import own_versions
 from pipeline.errors import RackmillError
 from pipeline.fleet.allotment import OTHERS, AllottedCards, Key, Needs
 from pipeline.fleet.at_work import AtWork, AtWorkSign
-from pipeline.fleet.crew import Crew
+from pipeline.fleet.crew import Crew, Place
 from pipeline.fleet.forecast import Forecaster, Placed
 from pipeline.fleet.gcs import HeadGone
 from pipeline.fleet.machines import Machine
@@ -56,11 +56,14 @@ class Recruiter:
     sign: AtWorkSign | None = None
     _useless: set[Key] = field(default_factory=set)  # cards on which the job does not run
     _allotted: frozenset[Key] | None = None
-    _seen: dict[tuple[str | None, int], str] = field(default_factory=dict)  # -> host
+    _seen: dict[tuple[str | None, int], str] = field(default_factory=dict)  # card -> host
     _said: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self._seen |= {place.key: place.host for crew in self.crews for place in crew.places}
+        self._see(place for crew in self.crews for place in crew.places)
+
+    def _see(self, places: Iterable[Place]) -> None:
+        self._seen |= {key: place.host for place in places for key in place.keys}
 
     def look(
         self,
@@ -83,13 +86,14 @@ class Recruiter:
         for key in lost:
             del self._seen[key]
         notes = [f"{host} is gone: its rows are done by others" for host in _once(lost.values())]
-        found, left_out = posts(self.job, there, own_versions(), self._allotted)
+        spread = self.forecaster.spread
+        found, left_out = posts(self.job, there, own_versions(), spread, self._allotted)
         notes += [line for line in left_out if line not in self._said]
         self._said |= set(left_out)
         if any(crew.on_cards for crew in self.crews):
             found = [post for post in found if post.card is not None and not post.card.is_cpu]
-        new = [post for post in found if post.place.key not in self._seen][:wanted]
-        self._seen |= {post.place.key: post.place.host for post in new}
+        new = [post for post in found if not post.place.keys & self._seen.keys()][:wanted]
+        self._see(post.place for post in new)
         placed = [one for crew in crews_of(new) if (one := self._place(crew, notes.append))]
         for one in placed:
             for host in _once(place.host for place in one.crew.places):
@@ -125,7 +129,7 @@ class Recruiter:
             usable = self.forecaster.usable([crew], say, context=self.forecaster.request_tokens)
         except RackmillError as e:
             say(f"left out: {e.message}")
-            self._useless |= {(p.node, p.index) for p in crew.places if p.node is not None}
+            self._useless |= {key for place in crew.places for key in place.shared_keys}
             return None
         return self.forecaster.forecast(usable).placed[0] if usable else None
 

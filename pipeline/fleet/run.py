@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ from pipeline.errors import (
 from pipeline.fleet.alive import Heart
 from pipeline.fleet.background import ClusterInBackground
 from pipeline.fleet.coordinator import Snapshot
-from pipeline.fleet.crew import Crew, local_crews, visible_gpus
+from pipeline.fleet.crew import Crew, local_crews
 from pipeline.fleet.forecast import Forecast, Forecaster, seconds_to_spare
 from pipeline.fleet.learning import learn
 from pipeline.fleet.packing import Packing
@@ -146,15 +145,12 @@ def muster(plan: Plan, watcher: Watcher, cluster: ClusterInBackground) -> Engine
     if cluster.joins:
         rack = cluster.ready()
         machines = rack.machines(_LOOK_SECONDS)
-        crews = rack_crews(job, machines, units, watcher.note, rack.allotted(watcher.note))
+        allotted = rack.allotted(watcher.note)
+        crews = rack_crews(job, machines, units, forecaster.spread, watcher.note, allotted)
     else:
-        crews = local_crews(job, units)
+        crews = local_crews(job, units, forecaster.spread, watcher.note)
     shortest = job.engine.max_model_len or _SHORTEST_REQUEST
     usable = forecaster.usable(crews, watcher.note, context=shortest)
-    if not cluster.joins and len(usable) < len(crews):
-        visible = visible_gpus(usable)
-        if visible is not None:
-            os.environ["CUDA_VISIBLE_DEVICES"] = visible  # a Ray started here offers no others
     return Engines(forecaster, usable)
 
 

@@ -7,11 +7,13 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
 from ray.exceptions import RayError, RayTaskError
+from ray.util import list_named_actors
 
 from pipeline.engine.facts import own_facts
 from pipeline.engine.guard import guard_children
@@ -24,9 +26,10 @@ from pipeline.errors import CardLost, EngineFailed, RackmillError
 from pipeline.fleet.at_home import at_home
 from pipeline.fleet.card_notes import lost_in_words
 from pipeline.fleet.coordinator_actor import CoordinatorHandle
-from pipeline.fleet.crew import is_processor, own_card
+from pipeline.fleet.crew import is_processor, keys_in
 from pipeline.fleet.meter import Meter
 from pipeline.fleet.metrics import labels
+from pipeline.fleet.own_slot import own_card, take_cards
 from pipeline.fleet.placement import Placement
 from pipeline.fleet.remote import RemoteCoordination
 from pipeline.fleet.work import Progress, WorkerSpec
@@ -48,10 +51,10 @@ class Keeping:
 
 
 class EarlierWorker:
-    """A worker of an earlier job, with the engine that it has kept."""
+    """A worker of an earlier job, in ``slot``, with the engine that it has kept."""
 
-    def __init__(self, actor: Any) -> None:
-        self.actor = actor
+    def __init__(self, slot: str, actor: Any) -> None:
+        self.slot, self.actor = slot, actor
         kept = actor.kept.remote()
         try:
             ready = ray.wait([kept], timeout=_ANSWER_SECONDS)[0]
@@ -68,14 +71,17 @@ class EarlierWorker:
         ray.kill(self.actor)
 
 
-def find_worker(slot: str | None) -> EarlierWorker | None:
-    """Who has the place of a rack that ``slot`` names; None: nobody who would keep an engine."""
+def find_workers(slot: str | None) -> list[EarlierWorker]:
+    """Who would keep an engine and has cards of the slot of a rack, all of them or some, alone or
+    with others."""
     if slot is None:
-        return None
-    try:
-        return EarlierWorker(ray.get_actor(slot))
-    except ValueError:
-        return None
+        return []
+    cards, found = keys_in(slot), []
+    for name in list_named_actors():
+        if keys_in(name) & cards:
+            with suppress(ValueError):  # it has just ended
+                found.append(EarlierWorker(name, ray.get_actor(name)))
+    return found
 
 
 class WorkerHandle:
@@ -90,9 +96,11 @@ class WorkerHandle:
         placement: Placement,
         keeping: Keeping | None = None,
         earlier: EarlierWorker | None = None,
+        cards: tuple[int, ...] = (),
     ) -> None:
-        """``card``: that it is to get, as far as Ray can be told. ``keeping``: its engine stays
-        loaded after the job; ``earlier``: who is to do the work, with an engine that was kept."""
+        """``card``: the kind that it is to get; ``cards``: which ones of its machine (none: those
+        that Ray gives it). ``keeping``: its engine stays loaded after the job; ``earlier``: who is
+        to do the work, with an engine that was kept."""
         self.name = name
         if earlier is not None:
             self._actor = earlier.actor
@@ -102,7 +110,7 @@ class WorkerHandle:
                 **placement.options,
                 **kept,
                 runtime_env={"env_vars": dict(placement.environment)},
-            ).remote(keeping is not None)
+            ).remote(keeping is not None, cards)
         setup = None if keeping is None else keeping.setup
         self._here = self._actor.is_here.remote()
         self._work = self._actor.work.remote(name, card, spec, coordinator.actor, setup)
@@ -158,9 +166,10 @@ class _WorkerActor:
     """Works for one job; or, where engines are kept, for one after the other, as long as none
     fails. Then it belongs to no driver: without a job it ends by itself after a while."""
 
-    def __init__(self, keeps: bool) -> None:
+    def __init__(self, keeps: bool, cards: tuple[int, ...]) -> None:
         guard_children()
         self._keeps = keeps
+        self._cards, self._taken = cards, False
         self._engine: Engine | None = None
         self._setup: EngineSetup | None = None
         self._idle_since: float | None = time.monotonic()
@@ -181,14 +190,17 @@ class _WorkerActor:
         engine, self._engine = self._engine, None
         try:
             compute_in_this_thread()
+            if self._cards and not self._taken:
+                take_cards(self._cards)
+                self._taken = True
             card = own_card(spec.engine_arguments, card)
             arguments = spec.engine_arguments[card]
             if engine is None and setup is not None:
                 self._setup = replace(setup, arguments=arguments)
             host = own_facts().host
             meter = Meter(labels(spec.job.name, name, card, host))
-            simulated = spec.job.engine.kind == "simulated"
-            indices = worker_cards(simulated=simulated, on_processor=is_processor(card))
+            guessed = spec.job.engine.kind == "simulated" and not self._taken
+            indices = worker_cards(simulated=guessed, on_processor=is_processor(card))
             signs = VitalSigns(indices)
             # without its driver it is of no use, whatever its engine is at
             orphaned = _end_at_once if self._keeps else None

@@ -10,7 +10,7 @@ left when what its engine is at is finished.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from textwrap import shorten
 from typing import Any
@@ -37,6 +37,7 @@ from pipeline.fleet.coordinator import Snapshot
 from pipeline.fleet.crew import Place
 from pipeline.fleet.forecast import Placed
 from pipeline.fleet.hired import Hired
+from pipeline.fleet.own_slot import CHOSEN_HERE
 from pipeline.fleet.rack_crews import most
 from pipeline.fleet.recruit import News
 from pipeline.fleet.retreat import Retreat
@@ -105,8 +106,10 @@ class Workers:
         """Places for engines, as far as the job wants so many."""
         card = placed.crew.name
         if self._retreat.is_new(card):
+            plan = self._plan
             limits = Limits(
-                _longest(self._plan), bool(placed.crew.card and placed.crew.card.has_fp8_kv)
+                plan.sample.shape.longest + plan.job.longest_answer,
+                bool(placed.crew.card and placed.crew.card.has_fp8_kv),
             )
             self._retreat.learn(card, placed.choice.arguments, limits)
             self._rates[card] = 1 / placed.estimate.cost.seconds
@@ -121,7 +124,7 @@ class Workers:
 
     @property
     def wanted(self) -> int | None:
-        """How many more cards the job could use; None: any number."""
+        """How many more engines the job could use; None: any number."""
         if self._most is None:
             return None
         own_time = {Reason.HOURS}  # another card would have to wait as well
@@ -137,7 +140,7 @@ class Workers:
             self.enlist(placed)
         if news.allotted is not None:
             for number, place in enumerate(self._places):
-                others = None if place.key in news.allotted else _OTHERS
+                others = None if place.keys <= news.allotted else _OTHERS
                 self.seats.withdraw(number, Reason.QUEUE, others)
 
     def look_away(self, snapshot: Snapshot | None = None) -> None:
@@ -163,17 +166,15 @@ class Workers:
     @property
     def at_work_on(self) -> AtWork:
         """Which cards of a rack have an engine of this run, or are about to."""
-        keys = [self._places[number].key for number in self._hired]
-        cards: frozenset[Key] = frozenset((node, index) for node, index in keys if node)
+        cards = _cards_of(self._places[number] for number in self._hired)
         return AtWork(self._plan.job.name, self._plan.model.name, cards)
 
     @property
     def needs(self) -> Needs:
         """What the job can use of a rack, as far as it has seen it."""
         left = {seat.number for seat in self.seats.left if not seat.finished}
-        useless = (p.key for number, p in enumerate(self._places) if number not in left)
-        keys: frozenset[Key] = frozenset((node, index) for node, index in useless if node)
-        return Needs(self._most or len(self._plan.missing), keys)
+        useless = _cards_of(p for number, p in enumerate(self._places) if number not in left)
+        return Needs(self._most or len(self._plan.missing), useless)
 
     def wait_for_machines(self, since: float | None) -> float | None:
         """Where no machine is left: since when. Raises JobFailed if that is too long ago."""
@@ -195,16 +196,23 @@ class Workers:
 
         place, card = self._places[number], self.seats[number].card
         gpu = card in self._gpus
+        # which cards an engine has, Ray decides only where nobody else does
+        chosen = CHOSEN_HERE if gpu and self._cluster.chooses_cards else {}
+        cards = max(1, len(place.cards)) if gpu else 0
         if self._plan.job.engine.kind == "simulated":
-            return Placement(int(gpu), {SEAT: str(number)}, node=place.node)
+            return Placement(cards, {SEAT: str(number)} | chosen, node=place.node)
         eager = any(a.get("enforce_eager") for a in self._retreat.arguments.values())
         environment = vllm_environment(gpu=gpu, eager=eager)
         if gpu:
-            return Placement(1, environment, node=place.node)
+            return Placement(cards, environment | chosen, node=place.node)
         there = place.node is not None
         libraries = place.preloads if there else None
         environment |= cpu_environment(
-            place.index, place.of, place.cores if there else None, libraries
+            place.index,
+            place.of,
+            place.cores if there else None,
+            libraries,
+            parts=self._plan.job.engine.tensor_parallel_size or 1,
         )
         cpus = len(place.cores) / place.of if there else 0
         return Placement(0, environment, cpus, place.node)
@@ -214,8 +222,8 @@ class Workers:
         return [hired.worker for hired in self._hired.values()]
 
     def hire(self, now: float) -> None:
-        """An engine for every card that should have one."""
-        from pipeline.fleet.worker_actor import Keeping, WorkerHandle, find_worker
+        """An engine for every slot that should have one."""
+        from pipeline.fleet.worker_actor import Keeping, WorkerHandle, find_workers
 
         for due in self.seats.due(now):
             if self._most is not None and len(self._hired) >= self._most:
@@ -223,13 +231,15 @@ class Workers:
             place, placement = self._places[due.number], self._placement(due.number)
             arguments = self._retreat.arguments
             setup = self._setup(placement, arguments[due.card])
-            earlier = find_worker(place.slot)
-            if earlier is not None and earlier.busy:
+            there = find_workers(place.slot)
+            if any(one.busy for one in there):
                 self.seats.postpone(due.number, now, _BUSY_SECONDS)
                 continue
-            serves = earlier is not None and earlier.serves(setup)
-            if earlier is not None and not (serves and self._keeps):
-                earlier.kill()  # an engine that is of no use to this job
+            earlier = there[0] if len(there) == 1 else None
+            serves = earlier is not None and earlier.slot == place.slot and earlier.serves(setup)
+            if there and not (serves and self._keeps):
+                for one in there:
+                    one.kill()  # an engine that is of no use to this job
                 self.seats.postpone(due.number, now, _SOON_SECONDS)
                 continue
             if earlier is None and not self._cluster.is_free(placement):
@@ -243,8 +253,9 @@ class Workers:
             keeping = None
             if self._keeps and place.slot is not None:
                 keeping = Keeping(place.slot, setup)
+            cards = place.cards if self._cluster.chooses_cards else ()
             worker = WorkerHandle(
-                seat.name, seat.card, spec, self._coordinator, placement, keeping, earlier
+                seat.name, seat.card, spec, self._coordinator, placement, keeping, earlier, cards
             )
             if earlier is not None:
                 self._watcher.note(f"{seat.name}: the engine of an earlier job is still loaded")
@@ -381,11 +392,9 @@ class Workers:
             worker.kill()
 
 
-def _longest(plan: Plan) -> int:
-    """Tokens of a request, as far as the job says."""
-    job = plan.job
-    one = job.score is not None or (job.label is not None and job.label.choices is not None)
-    return plan.sample.shape.longest + (1 if one else job.sampling.max_tokens)
+def _cards_of(places: Iterable[Place]) -> frozenset[Key]:
+    """Those of a rack."""
+    return frozenset(key for place in places for key in place.shared_keys)
 
 
 def _first(text: str) -> str:

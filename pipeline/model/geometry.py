@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,17 @@ class Geometry:
     def kv_bytes_per_token_per_layer(self, dtype_bytes: int = 2) -> int:
         """Keys and values of one token in one layer, bytes."""
         return 2 * self.kv_heads * self.head_dim * dtype_bytes
+
+    def on_one_of(self, cards: int) -> Geometry:
+        """What each of ``cards`` has that share every layer (tensor parallel): its part of the
+        heads and of the feed-forward network. Where there are fewer key-value heads than cards,
+        each keeps a whole one (vLLM 0.32 ``QKVParallelLinear``)."""
+        return replace(
+            self,
+            query_heads=self.query_heads // cards,
+            kv_heads=max(1, self.kv_heads // cards),
+            ffn=self.ffn // cards,
+        )
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Geometry:

@@ -1,15 +1,18 @@
-"""Which jobs of the queue get which cards now. No I/O."""
+"""Which jobs of the queue get which cards now. No I/O, but for a look at their models."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from pipeline.budget.cards import Card
+from pipeline.budget.subject import Subject
 from pipeline.fleet.allotment import Key, Needs
 from pipeline.fleet.machines import Machine
 from pipeline.fleet.rack_crews import most, posts
+from pipeline.fleet.slots import Spread, fits_of, known_model, spread_of
 from pipeline.queue.ledger import SubmittedJob
 from pipeline.schedule.shares import Claim, share_out
 from pipeline.spec.job import Job
@@ -21,6 +24,9 @@ class _Standing:
     """``since``: when it has had cards; None: it waits, since ``waits_since``."""
 
     job: Job
+    spread: Spread
+    fits: Callable[[Card, int], bool]
+    model: Subject | None = None  # as long as nobody knows it
     holds: frozenset[Key] = frozenset()
     since: float | None = None
     waits_since: float = 0.0
@@ -29,10 +35,12 @@ class _Standing:
 @dataclass
 class Standings:
     """``turn_seconds``: for which a job keeps its cards where more jobs wait than there are cards.
-    ``versions``: those that machines need to have. Times in epoch seconds."""
+    ``versions``: those that machines need to have. ``models``: tells what is known of a model, by
+    its name in a job's file. Times in epoch seconds."""
 
     turn_seconds: float
     versions: Mapping[str, str]
+    models: Callable[[str], Subject | None] = known_model
     _jobs: dict[str, _Standing] = field(default_factory=dict)
     _hopeless: set[str] = field(default_factory=set)
     _closed: dict[str, str] = field(default_factory=dict)  # outside of their hours: until when
@@ -91,7 +99,7 @@ class Standings:
         self, job: SubmittedJob, machines: Sequence[Machine], needs: Needs, now: float
     ) -> Claim[Key]:
         standing = self._of(job)
-        found, _ = posts(standing.job, machines, self.versions)
+        found, _ = posts(standing.job, machines, self.versions, standing.spread)
         if not found:
             self._hopeless.add(job.id)
         self._closed.pop(job.id, None)
@@ -101,10 +109,12 @@ class Standings:
             change = when.next_change(at)
             self._closed[job.id] = "never" if change is None else when.wall_clock(change)
             found = []  # others have the cards until then
-        keys = [(p.place.node, p.place.index) for p in found if p.place.node is not None]
-        cards = [key for key in keys if key not in needs.useless]
+        # where it fits nowhere its driver says so, with what would help
+        found = [p for p in found if p.card is None or standing.fits(p.card, p.cards)] or found
+        keys = [tuple(sorted(post.place.shared_keys)) for post in found]
+        slots = [slot for slot in keys if not needs.useless.intersection(slot)]
         # where an engine of its model may still be loaded comes first
-        cards.sort(key=lambda key: self._models.get(key) != standing.job.model)
+        slots.sort(key=lambda slot: self._models.get(slot[0]) != standing.job.model)
         wants = [n for n in (most(standing.job), needs.most) if n is not None]
         if standing.since is None and not standing.waits_since:
             standing.waits_since = min(job.submitted, now)
@@ -112,18 +122,25 @@ class Standings:
             job.id,
             job.priority,
             job.submitted,
-            cards,
+            slots,
             min(wants, default=None),
-            standing.holds & set(cards),
+            standing.holds & {card for slot in slots for card in slot},
             standing.since,
             standing.waits_since,
             math.inf if job.deadline is None else job.deadline,
         )
 
     def _of(self, job: SubmittedJob) -> _Standing:
-        if job.id not in self._jobs:
-            self._jobs[job.id] = _Standing(job_from(job.content))
-        return self._jobs[job.id]
+        standing = self._jobs.get(job.id)
+        if standing is None:
+            content = job_from(job.content)
+            standing = _Standing(content, spread_of(content, None), fits_of(content, None))
+            self._jobs[job.id] = standing
+        if standing.model is None:  # its driver may have fetched it by now
+            model = standing.model = self.models(standing.job.model)
+            standing.spread = spread_of(standing.job, model)
+            standing.fits = fits_of(standing.job, model)
+        return standing
 
     def _hold(self, job: str, cards: frozenset[Key], now: float) -> None:
         standing = self._jobs[job]

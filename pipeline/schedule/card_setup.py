@@ -48,7 +48,9 @@ def card_setup(
     context = int(arguments.get("max_model_len", -1))
     layout = there.layout
     if step_time is None:
-        step_time = RooflineTime(geometry, weights.text_bytes, card, layout.dtype_bytes)
+        step_time = RooflineTime(
+            geometry, weights.text_bytes, card, layout.dtype_bytes, setup.cards
+        )
     return CardSetup(
         card,
         layout,
@@ -62,4 +64,5 @@ def card_setup(
         dense_retention=arguments.get("prefix_cache_retention_interval", 0) is None,
         overrun=0 if card.is_cpu else CUDA_BATCHES_IN_FLIGHT - 1,
         weights_bytes=weights.text_bytes,
+        cards=setup.cards,
     )

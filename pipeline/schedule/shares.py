@@ -1,15 +1,16 @@
 """Which job has which cards of a rack. Pure.
 
 A job of a higher priority takes all the cards that it can use before others get any. Among equals
-each has its share, however much it has to do: cards are dealt out one by one in turn. Where there
-are more jobs than cards they take turns: who has had cards for a turn makes room for who has waited
-longest.
+each has its share, however much it has to do: slots are dealt out one by one in turn. Where there
+are more jobs than slots they take turns: who has had some for a turn makes room for who has waited
+longest. A slot is a card, or several cards of which a job needs all or none; what is one job's slot
+may be several of another's.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -20,15 +21,15 @@ C = TypeVar("C", bound=Hashable)  # a card, however it is named
 class Claim(Generic[C]):
     """What one job could use. Times in seconds on one clock.
 
-    ``cards``: those on which it could run, the best first; ``most``: so many at once; ``holds``:
-    those it has now, ``since`` when it has had any; None: it has none, and waits since
-    ``waits_since``. ``deadline``: the job is worth nothing afterwards.
+    ``slots``: those on which it could run, the best first, no card in two of them; ``most``: so
+    many at once; ``holds``: cards it has now, ``since`` when it has had any; None: it has none, and
+    waits since ``waits_since``. ``deadline``: the job is worth nothing afterwards.
     """
 
     job: str
     priority: int
     submitted: float
-    cards: Sequence[C]
+    slots: Sequence[tuple[C, ...]]
     most: int | None = None
     holds: frozenset[C] = frozenset()
     since: float | None = None
@@ -40,8 +41,8 @@ def share_out(
     claims: Sequence[Claim[C]], now: float, turn_seconds: float
 ) -> dict[str, tuple[C, ...]]:
     """The cards of each job, by its name: every card is one job's at most."""
-    given: dict[str, list[C]] = {claim.job: [] for claim in claims}
-    free = {card for claim in claims for card in claim.cards}
+    given: dict[str, list[tuple[C, ...]]] = {claim.job: [] for claim in claims}
+    free = {card for claim in claims for slot in claim.slots for card in slot}
     held = {card: claim.job for claim in claims for card in claim.holds}
     for priority in sorted({claim.priority for claim in claims}, reverse=True):
         level = [claim for claim in claims if claim.priority == priority]
@@ -51,15 +52,15 @@ def share_out(
             for claim in order:
                 if claim.most is not None and len(given[claim.job]) >= claim.most:
                     continue
-                card = _best(claim, free, held)
-                if card is not None:
-                    given[claim.job].append(card)
-                    free.discard(card)
+                slot = _best(claim, free, held)
+                if slot is not None:
+                    given[claim.job].append(slot)
+                    free.difference_update(slot)
             if len(free) == left:
                 break
             # what cannot be shared evenly stays where it is
             order = sorted(level, key=lambda claim: (not claim.holds & free, claim.submitted))
-    return {job: tuple(cards) for job, cards in given.items()}
+    return {job: tuple(card for slot in slots for card in slot) for job, slots in given.items()}
 
 
 def _first_deal(claim: Claim[C], now: float, turn_seconds: float) -> tuple[int, float, float]:
@@ -70,10 +71,13 @@ def _first_deal(claim: Claim[C], now: float, turn_seconds: float) -> tuple[int, 
     return (2 if over else 0), claim.deadline, -claim.since if over else claim.submitted
 
 
-def _best(claim: Claim[C], free: Collection[C], held: Mapping[C, str]) -> C | None:
+def _best(claim: Claim[C], free: Set[C], held: Mapping[C, str]) -> tuple[C, ...] | None:
     """Its own first, since an engine is loaded there; then one that nobody has."""
 
-    def rank(card: C) -> int:
-        return 0 if card in claim.holds else 1 if card not in held else 2
+    def rank(slot: tuple[C, ...]) -> int:
+        if claim.holds.issuperset(slot):
+            return 0
+        return 2 if any(held.get(card, claim.job) != claim.job for card in slot) else 1
 
-    return min((card for card in claim.cards if card in free), key=rank, default=None)
+    whole = (slot for slot in claim.slots if free >= set(slot))
+    return min(whole, key=rank, default=None)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import Any
 
-from pipeline.budget.cards import Card
+from pipeline.budget.cards import Card, in_slot
 from pipeline.budget.kv import KvLayout
 from pipeline.schedule.admission import Limits, group_of
 from pipeline.schedule.engine_model import EngineModel, Sequence
@@ -42,6 +42,16 @@ class CardSetup:
     dense_retention: bool = False
     overrun: int = 0
     weights_bytes: int = 0  # of the text model; for forecasts of a card's speed
+    cards: int = 1  # such cards that share each layer
+
+    @property
+    def name(self) -> str:
+        """What its figures are of: "rtx3090", "2x rtx3060"."""
+        return in_slot(self.card.name, self.cards)
+
+    @property
+    def title(self) -> str:
+        return in_slot(self.card.title, self.cards)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +95,7 @@ class CardSim:
 
     def __init__(self, setup: CardSetup, policy: str, *, max_tokens: int, name: str = "") -> None:
         self.setup = setup
-        self.name = name or setup.card.name
+        self.name = name or setup.name
         self.now = 0.0
         self.totals = CardTotals()
         self.errors: list[NeverFits] = []

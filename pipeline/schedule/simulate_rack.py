@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pipeline.budget.roofline import decode_tokens_per_second
+from pipeline.budget.roofline import decode_tokens_per_second, exchange_seconds
 from pipeline.errors import JobFailed
 from pipeline.schedule.outcome import Outcome
 from pipeline.schedule.rack import Failures, Rack
@@ -54,11 +54,11 @@ def simulate_rack(
 
 
 def _named(setups: Sequence[CardSetup], policy: str, max_tokens: int) -> list[CardSim]:
-    """Cards of one kind are numbered: "rtx3090-2"."""
+    """Slots of one kind are numbered: "rtx3090-2"."""
     seen: dict[str, int] = {}
     cards = []
     for setup in setups:
-        kind = setup.card.name
+        kind = setup.name
         seen[kind] = seen.get(kind, 0) + 1
         name = f"{kind}-{seen[kind]}"
         cards.append(CardSim(setup, policy, max_tokens=max_tokens, name=name))
@@ -78,12 +78,14 @@ def _rate(setup: CardSetup, rows: Sequence[TraceRow], max_tokens: int) -> float:
     prompt = sum(row.prompt_tokens for row in rows) / len(rows)
     context = max(1, round(prompt + max_tokens / 2))
     batch = max(1, min(setup.max_num_seqs, setup.pool_blocks // max(layout.blocks(context), 1)))
+    # one card's part of the work, then waiting for the others
     tokens = decode_tokens_per_second(
         layout.geometry,
-        setup.weights_bytes,
+        setup.weights_bytes // setup.cards,
         card,
         batch=batch,
         context=context,
         dtype_bytes=layout.dtype_bytes,
     )
-    return tokens / max(max_tokens / 2, 1)
+    seconds = batch / tokens + exchange_seconds(layout.geometry, batch, batch, setup.cards)
+    return batch / seconds / max(max_tokens / 2, 1)

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any, Protocol
 
 from pipeline.budget.cards import Card
+from pipeline.budget.roofline import exchange_seconds
 from pipeline.budget.weights import linear_parameters
 from pipeline.errors import UsageError
 from pipeline.model.geometry import Geometry
@@ -91,8 +92,8 @@ class RooflineTime:
     """Steps of a card by its data sheet, at the shares of it that engines reach.
 
     ``weights_bytes``: all of the text model. ``dtype_bytes``: of a key or value in the cache.
-    ``cards``: that share each layer. Prefill and decode share a step, and its bytes and its
-    operations overlap: the longer of the two counts.
+    ``cards``: that share each layer, and wait for each other. Prefill and decode share a step, and
+    its bytes and its operations overlap: the longer of the two counts.
     """
 
     geometry: Geometry
@@ -116,6 +117,7 @@ class RooflineTime:
         attended = self._attention_flops * (read + prefill)
         flops = self._token_flops * tokens + self._head_flops * samples + attended
         busy = max(bytes_ / self._bandwidth, flops / self._flops)
+        busy += exchange_seconds(g, tokens, samples, self.cards, steps=work.steps)
         return busy + work.steps * self.step_seconds + samples * self.sequence_seconds
 
     @cached_property
@@ -128,8 +130,10 @@ class RooflineTime:
 
     @cached_property
     def _kv_bytes(self) -> float:
-        """Of one token in one layer."""
-        return 2 * self.geometry.kv_heads * self.geometry.head_dim * self.dtype_bytes
+        """Of one token in one layer, on all cards: each has one head at least."""
+        return (
+            2 * max(self.geometry.kv_heads, self.cards) * self.geometry.head_dim * self.dtype_bytes
+        )
 
     @cached_property
     def _token_flops(self) -> int:

@@ -209,6 +209,28 @@ class SimulatedEngine(Section):
     faults: RehearsedFaults = RehearsedFaults()
 
 
+_OTHER_CARDS = (
+    "rackmill starts an engine on every card, or slot of cards, and hands rows out among them; "
+    "to limit their number: resources.workers"
+)
+_SLOTS = (
+    "an engine's cards are those of one machine and share every layer: "
+    "engine.tensor_parallel_size says how many"
+)
+# vLLM's other ways to use several cards
+_NOT_OURS = {
+    "pipeline_parallel_size": _SLOTS,
+    "prefill_context_parallel_size": _SLOTS,
+    "decode_context_parallel_size": _SLOTS,
+    "distributed_executor_backend": _SLOTS,
+    "nnodes": _SLOTS,
+    "enable_expert_parallel": "Gemma 3 has no experts",
+    "data_parallel_size": _OTHER_CARDS,
+    "data_parallel_size_local": _OTHER_CARDS,
+    "data_parallel_backend": _OTHER_CARDS,
+}
+
+
 class EngineSettings(Section):
     """vLLM's engine arguments under their own names, and a few of rackmill's.
 
@@ -235,10 +257,19 @@ class EngineSettings(Section):
     enable_prefix_caching: bool | None = None
     enable_chunked_prefill: bool | None = None
     disable_hybrid_kv_cache_manager: bool | None = None
-    tensor_parallel_size: Annotated[int, Field(ge=1, le=1024)] | None = None
+    tensor_parallel_size: Annotated[int, Field(ge=1, le=64)] | None = None  # cards of an engine
+    disable_custom_all_reduce: bool | None = None
     cpu_offload_gb: Annotated[float, Field(ge=0, le=1 << 20)] | None = None
     load_format: Literal["auto", "safetensors", "dummy"] | None = None
     seed: Annotated[int, Field(ge=0, lt=1 << 32)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_way_to_spread(cls, value: Any) -> Any:
+        for name, why in _NOT_OURS.items():
+            if isinstance(value, dict) and name in value:
+                raise ValueError(f"{name} is not for a job to give: {why}")
+        return value
 
     def vllm_arguments(self) -> dict[str, Any]:
         """The arguments that were given, for ``vllm.EngineArgs``."""
@@ -399,6 +430,12 @@ class Job(Section):
         if store is not None and f"{normpath(store)}/".startswith(f"{output}/"):
             raise ValueError("duplicates.store must lie outside of output.path")
         return self
+
+    @property
+    def longest_answer(self) -> int:
+        """Tokens."""
+        one = self.score is not None or (self.label is not None and self.label.choices is not None)
+        return 1 if one else self.sampling.max_tokens
 
     @property
     def prompt_fields(self) -> tuple[str, ...]:

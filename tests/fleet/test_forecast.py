@@ -16,10 +16,11 @@ import pipeline
 from pipeline import UsageError
 from pipeline.budget.cards import cpu_card, find_card
 from pipeline.data.plan import Plan
-from pipeline.engine.machine import Gpu
-from pipeline.fleet.crew import Crew, asked_crews, local_crews, own_card, visible_gpus
+from pipeline.fleet.crew import Crew, asked_crews, local_crews
 from pipeline.fleet.forecast import Forecast, Forecaster, Prices, done_at, seconds_to_spare
 from pipeline.fleet.learning import learn
+from pipeline.fleet.slots import spread_of
+from pipeline.model.catalogue import MODELS
 from pipeline.report.profile import RunRecord, load_profile
 from pipeline.report.summary import Summary
 from tests.samples import job, write_model
@@ -240,34 +241,69 @@ class TestRefusal:
 
 
 class TestCrews:
-    def test_only_cards_that_work_are_shown_to_engines(self, monkeypatch) -> None:
-        cards = [("RTX 3090", 24), ("RTX 4060", 8), ("RTX 3090", 24)]
-        there = [
-            Gpu(i, f"NVIDIA GeForce {name}", gib << 30, "580", (8, 6))
-            for i, (name, gib) in enumerate(cards)
-        ]
-        monkeypatch.setattr("pipeline.fleet.crew.gpus", lambda: there)
-
-        assert visible_gpus([Crew(2, find_card("rtx3090"))]) == "0,2"
-        assert visible_gpus([Crew(2, find_card("rtx3090")), Crew(1, find_card("rtx4060"))]) is None
-
     def test_a_simulated_job_needs_no_card(self) -> None:
         simulated = job(engine={"kind": "simulated"}, resources={"workers": 3})
 
-        assert local_crews(simulated, 8) == [Crew(3, None)]
+        assert local_crews(simulated, 8, spread_of(simulated, None)) == [Crew(3, None)]
 
     def test_there_are_no_more_engines_than_units(self) -> None:
         simulated = job(engine={"kind": "simulated"}, resources={"workers": 3})
 
-        assert local_crews(simulated, 2) == [Crew(2, None)]
+        assert local_crews(simulated, 2, spread_of(simulated, None)) == [Crew(2, None)]
 
     def test_cards_to_ask_about_are_written_as_a_list(self) -> None:
-        crews = asked_crews("4x rtx3090, 2x rtx4090")
+        crews = asked_crews(job(), "4x rtx3090, 2x rtx4090", spread_of(job(), None))
 
         assert [(c.number, c.name) for c in crews] == [(4, "rtx3090"), (2, "rtx4090")]
 
-    def test_an_engine_gets_the_settings_of_the_only_card(self) -> None:
-        assert own_card(["rtx3090"], "rtx3090") == "rtx3090"
+    def test_those_of_a_kind_are_in_one_machine_where_an_engine_takes_several(self) -> None:
+        asked, said = job(engine={"tensor_parallel_size": 2}), []
+        crews = asked_crews(asked, "5x rtx3060", spread_of(asked, None), said.append)
+
+        assert [(c.number, c.name, c.all_cards) for c in crews] == [(2, "2x rtx3060", 4)]
+        assert said == ["1x RTX 3060 left over: an engine takes 2 alike"]
+
+    @pytest.mark.parametrize("gpus", ["rtx3060, rtx3090", "rtx3060, rtx3060", "1x rtx3060"])
+    def test_an_engine_over_cards_that_are_not_alike_or_not_there_is_refused(
+        self, gpus: str
+    ) -> None:
+        asked = job(engine={"tensor_parallel_size": 2})
+        with pytest.raises(UsageError, match="2 like cards of one machine are asked for"):
+            asked_crews(asked, gpus, spread_of(asked, None))
+
+
+class TestSlotOfTwoCards:
+    """27B on two cards of 12 GB, of which one does not hold it."""
+
+    @pytest.fixture
+    def of_27b(self, plan_of) -> Forecaster:
+        return Forecaster(plan_of(), [], model=MODELS["gemma-3-27b"])
+
+    def test_what_each_card_holds_is_what_counts(self, of_27b: Forecaster) -> None:
+        crew = Crew(1, find_card("rtx3060"), cards=2)
+        [one] = of_27b.forecast([crew]).placed
+
+        assert one.choice.arguments["tensor_parallel_size"] == 2
+        assert one.choice.arguments["disable_custom_all_reduce"]
+        assert one.choice.reasons["tensor_parallel_size"] == "the model does not fit one card"
+        assert one.room is not None
+        assert one.room.weights_bytes == pytest.approx(of_27b._weights.total() / 2, rel=0.001)
+
+    def test_both_cost_power_and_rent(self, of_27b: Forecaster) -> None:
+        prices = replace(of_27b, prices=Prices(per_gpu_hour=1.0))
+        two = prices.forecast([Crew(1, find_card("rtx3060"), cards=2)])
+        hours = two.prediction.seconds / 3600
+
+        assert two.kwh == pytest.approx(2 * 170 * hours / 1000)
+        assert two.cost - two.kwh * 0.3 == pytest.approx(2 * hours)
+
+    def test_two_cards_are_faster_than_one_but_not_twice_as_fast(self, of_27b: Forecaster) -> None:
+        """They wait for each other."""
+        one, two = (
+            of_27b.forecast([Crew(1, find_card("rtx4090"), cards=n)]).placed[0].estimate.cost
+            for n in (1, 2)
+        )
+        assert one.prompt_seconds / 2 < two.prompt_seconds < one.prompt_seconds
 
 
 METERED = {"energy_kwh": 55 * 40 / 3.6e6, "energy_seconds": 55.0, "energy_covered": 1.0}

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from pipeline import Job, UsageError
 from pipeline.budget.cards import find_card
 from pipeline.engine.facts import DeviceFacts, MachineFacts
+from pipeline.fleet.crew import Crew
 from pipeline.fleet.gcs import Node
 from pipeline.fleet.machines import Machine
-from pipeline.fleet.rack_crews import posts, rack_crews
+from pipeline.fleet.rack_crews import Post, posts, rack_crews
+from pipeline.fleet.slots import known_model, spread_of
 from tests.samples import job as any_job
 
 VERSIONS = {"python": "3.11.7", "ray": "2.60.0", "vllm": "0.32.0", "rackmill": "0.1.0"}
@@ -33,8 +36,16 @@ def job(**resources: object) -> Job:
     return any_job(resources=resources)
 
 
+def places(asked: Job, *machines: Machine) -> tuple[list[Post], list[str]]:
+    return posts(asked, machines, VERSIONS, spread_of(asked, None))
+
+
 def hosts(asked: Job, *machines: Machine) -> list[tuple[str, int]]:
-    return [(p.place.host, p.place.index) for p in posts(asked, machines, VERSIONS)[0]]
+    return [(p.place.host, p.place.index) for p in places(asked, *machines)[0]]
+
+
+def crews(asked: Job, machines: list[Machine], units: int = 9, say: Any = print) -> list[Crew]:
+    return rack_crews(asked, machines, units, spread_of(asked, None), say)
 
 
 def test_every_card_gets_an_engine_the_fastest_first() -> None:
@@ -49,7 +60,7 @@ def test_processors_work_only_where_no_machine_has_a_card() -> None:
 
 
 def test_engines_on_processors_are_spread_over_the_machines() -> None:
-    found, _ = posts(job(workers=3), [machine("a"), machine("b")], VERSIONS)
+    found, _ = places(job(workers=3), machine("a"), machine("b"))
 
     assert [(p.place.host, p.place.index, p.place.of) for p in found] == [
         ("a", 0, 2),
@@ -67,12 +78,12 @@ def test_a_job_gets_only_the_cards_that_it_asks_for() -> None:
 
 def test_cards_that_nobody_has_are_an_error() -> None:
     with pytest.raises(UsageError, match="rtx5090 is asked for; there is RTX 3060"):
-        rack_crews(job(gpu="rtx5090"), [machine("a", "rtx3060")], 9, print)
+        crews(job(gpu="rtx5090"), [machine("a", "rtx3060")])
 
 
 def test_a_card_that_does_not_exist_is_an_error() -> None:
     with pytest.raises(UsageError, match="unknown card 'rtx9999'"):
-        rack_crews(job(gpu="rtx9999"), [machine("a", "rtx3060")], 9, print)
+        crews(job(gpu="rtx9999"), [machine("a", "rtx3060")])
 
 
 @pytest.mark.parametrize(
@@ -88,9 +99,9 @@ def test_a_machine_with_other_versions_is_left_out(package: str, other: str, say
     said: list[str] = []
     machines = [machine("a", "rtx3090", **{package: other}), machine("b", "rtx3090")]
 
-    crews = rack_crews(job(), machines, 9, said.append)
+    found = crews(job(), machines, say=said.append)
 
-    assert [place.host for crew in crews for place in crew.places] == ["b"]
+    assert [place.host for crew in found for place in crew.places] == ["b"]
     assert said == [f"left out: a: {says}"]
 
 
@@ -112,13 +123,86 @@ def test_announced_cards_are_for_simulated_engines_alone() -> None:
 
 def test_a_rack_on_which_nobody_can_work_is_an_error() -> None:
     with pytest.raises(UsageError, match="no machine of the rack can work on the job"):
-        rack_crews(job(), [machine("a", "rtx3090", ray="1.0")], 9, lambda line: None)
+        crews(job(), [machine("a", "rtx3090", ray="1.0")])
 
 
 def test_there_are_no_more_engines_than_units() -> None:
-    crews = rack_crews(job(), [machine("a", "rtx3090", "rtx3090", "rtx4090")], 2, print)
+    found = crews(job(), [machine("a", "rtx3090", "rtx3090", "rtx4090")], 2)
 
-    assert [(crew.name, crew.number) for crew in crews] == [("rtx4090", 1), ("rtx3090", 1)]
+    assert [(crew.name, crew.number) for crew in found] == [("rtx4090", 1), ("rtx3090", 1)]
+
+
+class TestSlotsOfSeveralCards:
+    def job(self, cards: int = 2, **resources: object) -> Job:
+        return any_job(engine={"tensor_parallel_size": cards}, resources=resources)
+
+    def test_they_are_like_neighbours_in_one_machine(self) -> None:
+        machines = [
+            machine("a", "rtx3060", "rtx4090", "rtx3060", "rtx3060", "rtx3060"),
+            machine("b", "rtx3060", "rtx3060"),
+        ]
+        [crew] = crews(self.job(), machines)
+
+        assert (crew.name, crew.number, crew.cards, crew.all_cards) == ("2x rtx3060", 3, 2, 6)
+        assert [(place.host, place.cards) for place in crew.places] == [
+            ("a", (0, 2)),
+            ("a", (3, 4)),
+            ("b", (0, 1)),
+        ]
+
+    def test_cards_left_over_are_said(self) -> None:
+        said: list[str] = []
+        crews(self.job(), [machine("a", "rtx3060", "rtx3060", "rtx3060")], say=said.append)
+
+        assert said == ["left out: a: 1x RTX 3060 left over: an engine takes 2 alike"]
+
+    def test_one_with_a_card_of_another_job_is_none(self) -> None:
+        asked, there = self.job(), [machine("a", *["rtx3060"] * 4)]
+        allotted = {("id-a", 0), ("id-a", 1), ("id-a", 3)}
+        found, _ = posts(asked, there, VERSIONS, spread_of(asked, None), allotted)
+
+        assert [post.place.keys for post in found] == [{("id-a", 0), ("id-a", 1)}]
+
+    @pytest.mark.parametrize(
+        ("machines", "there"),
+        [
+            ([machine("a", "rtx3060", "rtx3090")], "1x RTX 3060 and 1x RTX 3090"),
+            ([machine("a", "rtx3060"), machine("b", "rtx3060")], "1x RTX 3060"),
+            ([machine("a", "rtx3060"), machine("b", "rtx4090")], "1x RTX 3060; 1x RTX 4090"),
+        ],
+    )
+    def test_where_no_machine_has_so_many_alike_that_is_an_error(
+        self, machines: list[Machine], there: str
+    ) -> None:
+        with pytest.raises(UsageError) as error:
+            crews(self.job(), machines)
+
+        assert error.value.message == (
+            "engine.tensor_parallel_size: 2 like cards of one machine are asked for; "
+            f"there are {there}"
+        )
+        assert error.value.hints
+
+    def test_a_model_that_fits_no_card_gets_as_many_as_hold_it(self) -> None:
+        asked = any_job(model="gemma-3-27b", engine={"max_model_len": 512})
+        spread = spread_of(asked, known_model("gemma-3-27b"))
+        said: list[str] = []
+        there = [machine("a", *["rtx3060"] * 3), machine("b", "rtx3090"), machine("c", "rtx3060")]
+        found = rack_crews(asked, there, 9, spread, said.append)
+
+        assert [crew.name for crew in found] == ["rtx3090", "2x rtx3060", "rtx3060"]
+        assert "1 engine over 2x RTX 3060: the model does not fit one card" in said[-1]
+
+    def test_one_that_fits_no_slot_has_single_cards_to_be_refused_on(self) -> None:
+        spread = spread_of(any_job(model="gemma-3-27b"), known_model("gemma-3-27b"))
+
+        assert spread(find_card("rtx3060ti"), 2) == 1
+        assert spread(find_card("rtx3060ti"), 4) == 4
+
+    def test_parts_of_an_engine_need_a_core_each(self) -> None:
+        assert hosts(self.job(), machine("a")) == [("a", 0)]
+        with pytest.raises(UsageError, match="8 parts of an engine each need a core"):
+            crews(self.job(8), [machine("a")])
 
 
 def test_facts_travel_as_text() -> None:

@@ -57,6 +57,10 @@ class Forecaster:
 
     too_small: set[str] = field(default_factory=set)
     request_tokens: int = 100
+    cards: int = 1
+
+    def spread(self, card: Any, alike: int) -> int:
+        return self.cards
 
     def usable(self, crews: list[Crew], say: Any, *, context: int) -> list[Crew]:
         if crews[0].name in self.too_small:
@@ -123,6 +127,16 @@ def test_nobody_is_gone_because_the_head_does_not_answer(looks: int) -> None:
 
     for _ in range(looks):
         assert watch.look().gone == frozenset()
+
+
+def test_cards_of_a_machine_that_joins_are_put_together_as_engines_take_them() -> None:
+    watch = recruiter(Rack([machine("a", "rtx4090"), machine("b", *["rtx3060"] * 3)]))
+    watch.forecaster.cards = 2  # type: ignore[misc, attr-defined]
+    news = watch.look()
+
+    [placed] = news.placed
+    assert (placed.crew.name, placed.crew.places[0].cards) == ("2x rtx3060", (0, 1))
+    assert "left out: b: 1x RTX 3060 left over: an engine takes 2 alike" in news.notes
 
 
 @dataclass

@@ -23,7 +23,7 @@ from pipeline.errors import CardLost, EngineFailed
 from pipeline.fleet import hired, worker_actor
 from pipeline.fleet.absence import Absences
 from pipeline.fleet.coordinator import Loss, Snapshot
-from pipeline.fleet.crew import Crew, Place
+from pipeline.fleet.crew import Crew, Place, keys_in
 from pipeline.fleet.recruit import News
 from pipeline.fleet.watcher import Watcher
 from pipeline.fleet.work import WorkerSpec
@@ -44,6 +44,7 @@ class Earlier:
     useful: bool = True
     busy: bool = False
     killed: bool = False
+    slot: str = "worker/a/0"
 
     def serves(self, setup: EngineSetup) -> bool:
         return self.useful
@@ -59,6 +60,8 @@ class Handle:
     name: str
     slot: str | None
     earlier: Earlier | None
+    placement: Any = None
+    cards: tuple[int, ...] = ()
     began: bool = True
     over: bool = False
     why: Any = None
@@ -96,7 +99,7 @@ class Coordinator:
 
 
 class Rack:
-    """A job on two cards of one machine."""
+    """A job on two slots of one machine, of so many ``cards`` each."""
 
     def __init__(
         self,
@@ -104,6 +107,7 @@ class Rack:
         wanted: int | str = "auto",
         players: Any = None,
         hours: str | None = None,
+        cards: int = 1,
     ) -> None:
         resources = {"workers": wanted, "yield_to_desktop": players is not None, "hours": hours}
         asked = job(
@@ -112,11 +116,11 @@ class Rack:
             resources=resources | ({"timezone": "UTC"} if hours else {}),
         )
         self.vitals: dict[str, Vitals] = {}
-        self.keeps_engines = True
+        self.keeps_engines = self.chooses_cards = True
         self.free = True
         self.coordinator = Coordinator()
         self.hired: list[Handle] = []
-        self.earlier: dict[str | None, Earlier] = {}
+        self.earlier: dict[str, Earlier] = {}
         self.loaded: set[str] = set()
         self.notes: list[str] = []
         plan: Any = SimpleNamespace(
@@ -132,13 +136,16 @@ class Rack:
         )
         absences = Absences(asked.resources, players, lambda line: None)
         self.workers = Workers(plan, self, watcher, self.coordinator, spec, absences)
-        self.enlist(0, 1)
+        self.cards = cards
+        self.enlist(0, cards)
 
-    def enlist(self, *cards: int) -> None:
-        """Places on these cards of the machine, for engines."""
-        places = tuple(Place(card, node="a", host="a") for card in cards)
+    def enlist(self, *firsts: int) -> None:
+        """Slots on the machine that begin with these cards, for engines."""
+        places = tuple(
+            Place(at, node="a", host="a", cards=tuple(range(at, at + self.cards))) for at in firsts
+        )
         placed: Any = SimpleNamespace(
-            crew=Crew(len(places), find_card("rtx4090"), places=places),
+            crew=Crew(len(places), find_card("rtx4090"), places=places, cards=self.cards),
             choice=SimpleNamespace(arguments={}),
             estimate=SimpleNamespace(cost=SimpleNamespace(seconds=1.0)),
         )
@@ -151,12 +158,12 @@ class Rack:
 
     log_folder = "logs"
 
-    def find(self, slot: str | None) -> Earlier | None:
-        return self.earlier.get(slot)
+    def find(self, slot: str) -> list[Earlier]:
+        return [one for name, one in self.earlier.items() if keys_in(name) & keys_in(slot)]
 
     def make(self, name: str, card: str, spec: Any, coordinator: Any, placement: Any, keeping: Any,
-             earlier: Earlier | None) -> Handle:  # fmt: skip
-        self.hired.append(Handle(name, keeping and keeping.slot, earlier))
+             earlier: Earlier | None, cards: tuple[int, ...]) -> Handle:  # fmt: skip
+        self.hired.append(Handle(name, keeping and keeping.slot, earlier, placement, cards))
         return self.hired[-1]
 
     def hire(self, after: float = 0.0) -> list[str]:
@@ -179,7 +186,7 @@ def new_rack(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     def make(**given: Any) -> Rack:
         rack = Rack(**given)
         monkeypatch.setattr(worker_actor, "WorkerHandle", rack.make)
-        monkeypatch.setattr(worker_actor, "find_worker", rack.find)
+        monkeypatch.setattr(worker_actor, "find_workers", rack.find)
         return rack
 
     return make
@@ -249,6 +256,54 @@ class TestHire:
 
         assert kept.killed
         assert [one.name for one in rack.hired] == ["worker-1"]
+
+
+class TestSlotOfTwoCards:
+    """Cards 0 and 1 are the first slot's, 2 and 3 the second's."""
+
+    @pytest.fixture
+    def pairs(self, new_rack: Any) -> Rack:
+        made: Rack = new_rack(cards=2)
+        return made
+
+    def test_its_engine_asks_for_both_and_is_told_which(self, pairs: Rack) -> None:
+        pairs.hire()
+
+        assert [one.placement.gpus for one in pairs.hired] == [2, 2]
+        assert [one.cards for one in pairs.hired] == [(0, 1), (2, 3)]
+        assert [one.slot for one in pairs.hired] == ["worker/a/0+1", "worker/a/2+3"]
+
+    def test_where_others_may_be_at_work_ray_says_which(self, pairs: Rack) -> None:
+        pairs.chooses_cards = False
+        pairs.hire()
+
+        assert [one.cards for one in pairs.hired] == [(), ()]
+        assert all(not name.startswith("RAY") for name in pairs.hired[0].placement.environment)
+
+    def test_it_is_left_when_one_of_its_cards_is_another_jobs(self, pairs: Rack) -> None:
+        pairs.hire()
+        pairs.allot(A0, ("a", 2), ("a", 3))
+        pairs.look()
+
+        assert [one.killed for one in pairs.hired] == [True, False]
+        assert pairs.workers.at_work_on.cards == {("a", 2), ("a", 3)}
+
+    def test_engines_on_its_single_cards_are_ended_first(self, pairs: Rack) -> None:
+        for number in (0, 1, 2, 3):
+            pairs.earlier[f"worker/a/{number}"] = Earlier(slot=f"worker/a/{number}")
+        assert pairs.hire() == []
+        assert all(one.killed for one in pairs.earlier.values())
+
+    def test_an_engine_over_two_cards_is_waited_for_on_each_of_them(self, rack: Rack) -> None:
+        rack.earlier["worker/a/0+1"] = Earlier(busy=True)
+
+        assert rack.hire() == []
+
+    def test_all_its_cards_are_of_no_use_where_its_engine_is(self, pairs: Rack) -> None:
+        pairs.hire()
+        pairs.workers.seats.done(0)
+
+        assert pairs.workers.needs.useless == {A0, A1}
 
 
 class TestCardOfAnotherJob:

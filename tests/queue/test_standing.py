@@ -13,6 +13,7 @@ from tests.queue.a_rack import TURN, content, machine
 
 ONE_CARD = [machine("a", "rtx4090")]
 TWO_CARDS = [machine("a", "rtx4090", "rtx4090")]
+FOUR_CARDS = [machine("a", *["rtx3060"] * 4)]
 A0, A1 = ("a", 0), ("a", 1)
 
 
@@ -172,3 +173,35 @@ def test_outside_of_its_hours_a_job_has_no_card_and_others_have_them() -> None:
     assert deals.at(midnight) == {"night": {A0}, "other": set()}
     assert deals.standings.closed_until("night") is None
     assert deals.at(midnight + noon) == {"night": set(), "other": {A0}}
+
+
+class TestSlotsOfSeveralCards:
+    def test_a_job_that_takes_two_cards_an_engine_gets_whole_pairs(self) -> None:
+        pairs = submitted("pairs", engine={"tensor_parallel_size": 2})
+        other = submitted("other", at=1.0, resources={"workers": 1})
+        dealt = Deals(FOUR_CARDS, pairs, other).at(2.0)
+
+        assert dealt == {"pairs": {("a", 0), ("a", 1)}, "other": {("a", 2)}}
+
+    def test_it_is_dealt_engines_not_cards(self) -> None:
+        one = submitted("one", engine={"tensor_parallel_size": 2}, resources={"workers": 1})
+
+        assert Deals(FOUR_CARDS, one).at(0.0) == {"one": {("a", 0), ("a", 1)}}
+
+    def test_a_known_model_that_fits_no_card_gets_pairs_by_itself(self) -> None:
+        machines = [machine("b", "rtx3060"), *FOUR_CARDS]
+        dealt = Deals(machines, submitted("one", model="gemma-3-27b")).at(0.0)
+
+        assert dealt == {"one": {("a", n) for n in range(4)}}
+
+    def test_cards_of_one_engine_that_is_of_no_use_are_left(self) -> None:
+        deals = Deals(FOUR_CARDS, submitted("one", engine={"tensor_parallel_size": 2}))
+        deals.needs = {"one": Needs(9, frozenset({("a", 3)}))}
+
+        assert deals.at(0.0) == {"one": {("a", 0), ("a", 1)}}
+
+    def test_where_no_machine_has_so_many_alike_nobody_can_work_on_it(self) -> None:
+        deals = Deals(ONE_CARD, submitted("one", engine={"tensor_parallel_size": 2}))
+
+        assert deals.at(0.0) == {"one": set()}
+        assert deals.standings.is_hopeless("one")

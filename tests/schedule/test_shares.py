@@ -13,7 +13,9 @@ _TURN = 600.0
 
 
 def claim(job: str, cards: Sequence[object] = "abcd", **given: object) -> Claim:
-    return Claim(job, **({"priority": 0, "submitted": 0.0, "cards": cards} | given))  # type: ignore[arg-type]
+    """``cards``: one slot each, or several: "ab"."""
+    slots = [tuple(card) if isinstance(card, str) else (card,) for card in cards]
+    return Claim(job, **({"priority": 0, "submitted": 0.0, "slots": slots} | given))  # type: ignore[arg-type]
 
 
 def holding(job: str, held: str, since: float, **given: object) -> Claim:
@@ -90,21 +92,40 @@ def test_free_cards_are_taken_before_those_that_others_hold() -> None:
     assert shares == {"one": ("a",), "two": ("b",)}
 
 
+def test_a_job_that_needs_two_cards_at_once_gets_both_or_none() -> None:
+    pairs = claim("pairs", ["ab", "cd"], waits_since=5.0)
+
+    assert share_out([pairs], 0.0, _TURN) == {"pairs": ("a", "b", "c", "d")}
+    assert share_out([holding("one", "a", 0.0, cards="a"), pairs], 9.0, _TURN) == {
+        "one": ("a",),
+        "pairs": ("c", "d"),
+    }
+
+
+def test_whose_turn_it_is_gets_a_slot_of_several_cards_that_others_have() -> None:
+    ones, pair = holding("ones", "ab", 0.0, cards="ab"), claim("pair", ["ab"], waits_since=5.0)
+
+    assert share_out([ones, pair], 9.0, _TURN) == {"ones": ("a", "b"), "pair": ()}
+    assert share_out([ones, pair], _TURN, _TURN) == {"ones": (), "pair": ("a", "b")}
+
+
 @st.composite
 def _claims(draw: st.DrawFn) -> list[Claim]:
-    cards = range(draw(st.integers(1, 6)))
+    cards = range(draw(st.integers(1, 8)))
     free = set(cards)
     found = []
     for number in range(draw(st.integers(1, 6))):
         usable = draw(st.permutations(cards))[: draw(st.integers(0, len(cards)))]
-        mine = frozenset(c for c in usable if c in free and draw(st.booleans()))
+        size = draw(st.sampled_from([1, 1, 2, 3]))
+        slots = [tuple(usable[at : at + size]) for at in range(0, len(usable) // size * size, size)]
+        mine = frozenset(c for s in slots if free >= {*s} and draw(st.booleans()) for c in s)
         free -= mine
         found.append(
             Claim(
                 str(number),
                 draw(st.integers(0, 1)),
                 float(number),
-                usable,
+                slots,
                 draw(st.none() | st.integers(1, 4)),
                 mine,
                 draw(st.floats(0, 1000)) if mine else None,
@@ -122,10 +143,11 @@ def test_every_card_is_one_jobs_and_none_that_could_be_used_is_idle(claims: list
     assert len(dealt) == len(set(dealt))
     for one in claims:
         has = shares[one.job]
-        assert set(has) <= set(one.cards)
-        assert one.most is None or len(has) <= one.most
-        satisfied = one.most is not None and len(has) == one.most
-        assert satisfied or set(one.cards) <= set(dealt)
+        mine = [slot for slot in one.slots if set(slot) <= set(has)]
+        assert sorted(card for slot in mine for card in slot) == sorted(has)
+        assert one.most is None or len(mine) <= one.most
+        satisfied = one.most is not None and len(mine) == one.most
+        assert satisfied or all(set(slot) & set(dealt) for slot in one.slots)
 
 
 @given(_claims())
@@ -133,8 +155,7 @@ def test_nobody_waits_while_a_lower_priority_has_what_it_could_use(claims: list[
     shares = share_out(claims, 1000.0, _TURN)
 
     for high in claims:
-        if shares[high.job] or not high.cards:
+        if shares[high.job]:
             continue
-        for low in claims:
-            if low.priority < high.priority:
-                assert not set(shares[low.job]) & set(high.cards)
+        at_least = [c for one in claims if one.priority >= high.priority for c in shares[one.job]]
+        assert all(set(slot) & set(at_least) for slot in high.slots)

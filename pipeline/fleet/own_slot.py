@@ -1,0 +1,42 @@
+"""The cards of a worker's own slot, as its process sees them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Sequence
+
+from pipeline.budget.cards import in_slot
+from pipeline.engine.facts import own_devices
+from pipeline.errors import MachineUnfit
+from pipeline.fleet.crew import is_processor
+
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
+# Ray's own switch: it counts how many cards are in use, which ones they are is said elsewhere
+CHOSEN_HERE = {"RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "1"}
+
+
+def take_cards(cards: Sequence[int]) -> None:
+    """From now on this process, and what it starts, sees these of its machine's cards alone: before
+    anything of CUDA is loaded. ``cards``: by their place in what the machine says of itself.
+
+    Raises MachineUnfit where one is gone.
+    """
+    numbers = list(own_devices())
+    if max(cards) >= len(numbers):
+        raise MachineUnfit(f"card {max(cards)} is gone: the driver shows {len(numbers)} now")
+    os.environ[_VISIBLE] = ",".join(str(numbers[card]) for card in cards)
+
+
+def own_card(names: Collection[str], expected: str) -> str:
+    """Which of the kinds ``names`` of slots this process was given: the ``expected`` one where no
+    card can be seen. Raises MachineUnfit for one that is none of them."""
+    devices = own_devices()
+    visible = [part.strip() for part in os.environ.get(_VISIBLE, "").split(",")]
+    if is_processor(expected) or not all(p.isdigit() and int(p) in devices for p in visible):
+        return expected
+    found = [devices[int(part)].card for part in visible]
+    name = in_slot(found[0].name, len(found))
+    if name not in names or len({card.name for card in found}) > 1:
+        there = " and ".join(map(str, found))
+        raise MachineUnfit(f"Ray gave it the {there}, on which the job does not run")
+    return name
