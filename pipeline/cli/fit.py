@@ -7,7 +7,15 @@ from typing import Annotated, Literal
 
 import typer
 
-from pipeline.budget.cards import CARDS, Card, cpu_card, find_card, generic_card
+from pipeline.budget.cards import (
+    CARDS,
+    Card,
+    cpu_card,
+    find_card,
+    generic_card,
+    in_slot,
+    parse_gpus,
+)
 from pipeline.budget.fit import Fit, FitOptions, Subject, fit
 from pipeline.cli.console import make_console, print_json
 from pipeline.errors import UsageError
@@ -22,7 +30,8 @@ def fit_command(
         str | None, typer.Option(metavar="NAME|DIR", help="One model (default: all of them).")
     ] = None,
     gpu: Annotated[
-        str | None, typer.Option(metavar="NAME", help="One card, as rtx3090; cpu: this processor.")
+        str | None,
+        typer.Option(metavar="NAME", help='As rtx3090; "2x rtx3060": together; cpu: this one.'),
     ] = None,
     vram: Annotated[
         float | None, typer.Option(metavar="GIB", min=1, help="A card with that much memory.")
@@ -44,8 +53,9 @@ def fit_command(
     """Say whether models fit cards, with how many requests at once, and how fast at most."""
     from pipeline.cli.show_fit import print_fits
 
+    number, gpu = _together(gpu)
     wanted, cards = subjects(model), _cards(gpu, vram)
-    options = FitOptions(context=context, kv_dtype=kv_dtype, vision=not text_only)
+    options = FitOptions(context=context, kv_dtype=kv_dtype, vision=not text_only, cards=number)
     fits = [_fit(subject, card, options) for card in cards for subject in wanted]
     if as_json:
         print_json([one.as_json() for one in fits])
@@ -54,10 +64,24 @@ def fit_command(
         print_fits(make_console(), fits, whole=whole, explain=explain)
 
 
+def _together(gpu: str | None) -> tuple[int, str | None]:
+    """ "2x rtx3060" -> 2, "rtx3060". Raises UsageError."""
+    if gpu is None or gpu.lower() == "cpu":
+        return 1, gpu
+    found = parse_gpus(gpu)
+    if len(found) > 1:
+        raise UsageError(
+            f"--gpu {gpu!r}: an engine's cards are alike", 'name one kind, like "2x rtx3060"'
+        )
+    return found[0][0], found[0][1].name
+
+
 def _fit(subject: Subject, card: Card, options: FitOptions) -> Fit:
     from dataclasses import replace
 
-    return fit(subject, card, replace(options, overhead_correction=_reported(subject, card)))
+    return fit(
+        subject, card, replace(options, overhead_correction=_reported(subject, card, options.cards))
+    )
 
 
 def subjects(name: str | None) -> list[Subject]:
@@ -97,8 +121,8 @@ def this_processor() -> Card:
     return cpu_card(available_memory(), len(cores()))
 
 
-def _reported(subject: Subject, card: Card) -> int | None:
-    """The overhead that an engine with that model on such a card last reported here, bytes."""
+def _reported(subject: Subject, card: Card, cards: int) -> int | None:
+    """The overhead that an engine with that model in such a slot last reported here, bytes."""
     from pipeline.report.profile import load_profile
 
     if card.is_cpu:
@@ -106,6 +130,8 @@ def _reported(subject: Subject, card: Card) -> int | None:
     seen = [
         run.overhead_bytes
         for run in load_profile()
-        if run.card == card.name and run.overhead_bytes and run.model.split(" ")[0] == subject.name
+        if run.card == in_slot(card.name, cards)
+        and run.overhead_bytes
+        and run.model.split(" ")[0] == subject.name
     ]
     return seen[-1] if seen else None

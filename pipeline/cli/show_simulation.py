@@ -28,7 +28,7 @@ def print_simulation(
 def _lines(
     outcome: Outcome, subject: Subject, policy: str, rows: Sequence[TraceRow]
 ) -> Iterator[str]:
-    cards = Counter(card.setup.card.title for card, _ in outcome.cards)
+    cards = Counter(card.setup.title for card, _ in outcome.cards)
     names = " + ".join(f"{n}× {title}" if n > 1 else title for title, n in cards.items())
     yield f"{subject} on {names}, {policy} (simulated)"
     prompts = sum(row.prompt_tokens for row in rows)
@@ -38,7 +38,7 @@ def _lines(
         f"{outputs / len(rows):.0f} output tokens in the mean"
     )
     for setup in {id(card.setup): card.setup for card, _ in outcome.cards}.values():
-        yield f"  {setup.card.title:<10} {_engine(setup)}"
+        yield f"  {setup.title:<10} {_engine(setup)}"
     whole = outcome.whole
     if whole.makespan_seconds:
         yield from _figures(whole, len(outcome.cards))

@@ -73,11 +73,13 @@ def simulate_command(
     limit = min(limit, subject.geometry.context)  # no answer gets longer, no row beyond it runs
     step_time = _calibrated(calibration, cards)
     given = _given(settings)
-    kinds = {
-        card: _setup(subject, card, rows, limit, kv_dtype, given, step_time)
+    setups = [
+        setup
         for card in dict.fromkeys(cards)
-    }
-    outcome = _simulate([kinds[card] for card in cards], policy, rows, limit, failures)
+        for setup in _setups(subject, card, cards.count(card), rows, limit, kv_dtype, given,
+                             step_time)
+    ]  # fmt: skip
+    outcome = _simulate(setups, policy, rows, limit, failures)
     if as_json:
         print_json(outcome.as_json())
     else:
@@ -193,21 +195,36 @@ _ANY_JOB = {
 }
 
 
-def _setup(
+def _setups(
     subject: Subject,
     card: Card,
+    number: int,
     rows: Sequence[TraceRow],
     max_tokens: int,
     kv_dtype: str,
     given: dict[str, Any],
     step_time: StepTime | None,
-) -> CardSetup:
+) -> list[CardSetup]:
+    """Of so many such cards in one machine: one for each, or for each slot of several, where the
+    model needs them."""
+    from dataclasses import replace
+
     from pipeline.budget.fit import FitOptions, check_fit, fit
+    from pipeline.budget.spread import cards_needed
     from pipeline.schedule.card_setup import card_setup
 
     usual = sorted(row.tokens for row in rows)[len(rows) // 2]
     options = FitOptions(min(usual, subject.geometry.context), kv_dtype, given=given)
+    cards = 1 if card.is_cpu else cards_needed(subject, card, options, number)
+    if cards > number:
+        raise UsageError(
+            f"engine.tensor_parallel_size: {cards} like cards are asked for, and there are "
+            f"{number} {card.title}",
+            f"--gpu {card.name}:{cards}",
+        )
+    options = replace(options, cards=cards)
     check_fit(fit(subject, card, options))
-    return card_setup(
+    setup = card_setup(
         subject.geometry, subject.weights, card, rows, max_tokens, options.arguments, step_time
     )
+    return [setup] * (number // cards)

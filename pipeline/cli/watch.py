@@ -93,6 +93,7 @@ class RunWatcher(Watcher):
         for facts in list(snapshot.engines.values())[self._engines_shown :]:
             self._engines_shown += 1
             kv = f"KV {size(facts.kv_bytes)}" if facts.kv_bytes else "KV"
+            kv += f" on each of {facts.cards} cards" if facts.cards > 1 else ""
             self._line(
                 f"  engine  ready after {duration(time.monotonic() - self._started)} · {kv}, "
                 f"{count(facts.num_blocks)} blocks of {facts.block_size} tokens"

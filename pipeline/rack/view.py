@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from pipeline.budget.cards import Card, cpu_card
-from pipeline.budget.fit import FitOptions, Subject, fit
+from pipeline.budget.cards import Card, cpu_card, in_slot
+from pipeline.budget.spread import cards_needed
+from pipeline.budget.subject import FitOptions, Subject
+from pipeline.budget.verdict import bare_fit
 from pipeline.engine.card_reading import CardReading
 from pipeline.fleet.allotment import Key
 from pipeline.fleet.at_work import AtWork, at_work
@@ -22,8 +24,10 @@ REQUEST_TOKENS = 4096
 @dataclass(frozen=True)
 class RackView:
     """``fits``: by the name of a card, the catalogue's models in int4 that fit on it, the largest
-    first, each with how many requests of ``REQUEST_TOKENS`` it then holds at once. ``at_work``: by
-    card. ``now``: how the cards are, by Ray's number of the machine, as far as it told."""
+    first, each with how many requests of ``REQUEST_TOKENS`` it then holds at once; and by the name
+    of a slot ("2x rtx3060") those that fit its cards together and fewer of them not.
+    ``at_work``: by card. ``now``: how the cards are, by Ray's number of the machine, as far as it
+    told."""
 
     address: str
     machines: tuple[Machine, ...]
@@ -40,8 +44,15 @@ class RackView:
 def look(gcs: Gcs) -> RackView:
     """Raises HeadGone."""
     found = machines(gcs)
-    kinds = {card.name: card for machine in found for card in cards_of(machine)}
-    fits = {name: _fitting(card) for name, card in kinds.items()}
+    kinds: dict[str, tuple[Card, int]] = {}  # and the most that one machine has
+    for machine in found:
+        names = [card.name for card in cards_of(machine)]
+        for card in cards_of(machine):
+            alike = max(names.count(card.name), kinds.get(card.name, (card, 0))[1])
+            kinds[card.name] = (card, alike)
+    fits: dict[str, tuple[tuple[str, int], ...]] = {}
+    for card, alike in kinds.values():
+        fits |= _fitting(card, alike)
     kept = gcs.all([MACHINE + machine.node.name for machine in found])
     ids = {machine.node.name: machine.node.id for machine in found}
     told = ask_for_cards(gcs, [name.removeprefix(MACHINE) for name in kept])
@@ -59,10 +70,15 @@ def cards_of(machine: Machine) -> list[Card]:
     return [cpu_card(facts.memory_bytes, len(facts.cores))]
 
 
-def _fitting(card: Card) -> tuple[tuple[str, int], ...]:
-    found = []
+def _fitting(card: Card, alike: int) -> dict[str, tuple[tuple[str, int], ...]]:
+    """By the name of the smallest slot that holds them."""
+    found: dict[str, list[tuple[str, int]]] = {card.name: []}
+    options = FitOptions(context=REQUEST_TOKENS)
     for model in sorted(MODELS.values(), key=lambda m: -m.geometry.layers):
-        verdict = fit(Subject.of(model, "int4"), card, FitOptions(context=REQUEST_TOKENS))
+        subject = Subject.of(model, "int4")
+        cards = 1 if card.is_cpu else cards_needed(subject, card, options, alike)
+        verdict = bare_fit(subject, card, replace(options, cards=cards))
         if verdict.fits:
-            found.append((model.name, verdict.max_requests[REQUEST_TOKENS]))
-    return tuple(found)
+            slot = in_slot(card.name, cards)
+            found.setdefault(slot, []).append((model.name, verdict.max_requests[REQUEST_TOKENS]))
+    return {slot: tuple(models) for slot, models in found.items()}
