@@ -266,26 +266,27 @@ def _facts(engine: Any, geometry: Geometry) -> EngineFacts:
 
 def _weights_bytes(engine: Any) -> int:
     """Bytes of the loaded parameters, on the card that has most; 0 when vLLM's core lives in
-    another process.
+    another process."""
+    if not hasattr(engine, "model_executor"):
+        return 0
+    return max(int(bytes_) for bytes_ in engine.apply_model(_parameter_bytes))
+
+
+def _parameter_bytes(model: Any) -> int:
+    """Of a module of PyTorch, in whatever process it is.
 
     On a CPU vLLM keeps a linear layer in bf16 only as its library packed it, and no tensor shows
     it any more: it counts as large as it was.
     """
-    if not hasattr(engine, "model_executor"):
-        return 0
-
-    def size(model: Any) -> Any:
-        tensors = {p.data_ptr(): p.nbytes for p in model.parameters()}
-        packed = sum(
-            m.input_size_per_partition * m.output_size_per_partition * m.weight.element_size()
-            for m in model.modules()
-            if hasattr(m, "input_size_per_partition")
-            and getattr(m, "weight", None) is not None
-            and not m.weight.numel()
-        )
-        return sum(tensors.values()) + packed  # tied ones once
-
-    return max(int(bytes_) for bytes_ in engine.apply_model(size))
+    tensors = {p.data_ptr(): p.nbytes for p in model.parameters()}
+    packed = sum(
+        m.input_size_per_partition * m.output_size_per_partition * m.weight.element_size()
+        for m in model.modules()
+        if hasattr(m, "input_size_per_partition")
+        and getattr(m, "weight", None) is not None
+        and not m.weight.numel()
+    )
+    return int(sum(tensors.values()) + packed)  # tied ones once
 
 
 def _sampling_params(
