@@ -221,6 +221,11 @@ def in_slot(name: str, cards: int) -> str:
     return f"{cards}x {name}" if cards > 1 else name
 
 
+def times(number: int, name: str, cards: int = 1) -> str:
+    """So many slots: "2× RTX 3090", "2× (2x RTX 3060)"."""
+    return f"{number}× ({in_slot(name, cards)})" if cards > 1 else f"{number}× {name}"
+
+
 def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 

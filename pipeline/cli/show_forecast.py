@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from pipeline.budget.cards import in_slot
+from pipeline.budget.cards import times
 from pipeline.budget.fit import Fit, gb
 from pipeline.budget.predict import Prediction
 from pipeline.fleet.forecast import Forecast, Placed
@@ -25,7 +25,7 @@ def cards_in_words(forecast: Forecast) -> str:
         return "simulated"
     if crews[0].shared:
         return crews[0].card.title
-    return " + ".join(f"{c.number}× {in_slot(c.card.title, c.cards)}" for c in crews if c.card)
+    return " + ".join(times(c.number, c.card.title, c.cards) for c in crews if c.card)
 
 
 def time_in_words(prediction: Prediction) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 
+from pipeline.budget.cards import in_slot, times
 from pipeline.budget.subject import Subject
 from pipeline.schedule.outcome import Figures, Outcome
 from pipeline.schedule.simulate import CardSetup
@@ -28,8 +29,11 @@ def print_simulation(
 def _lines(
     outcome: Outcome, subject: Subject, policy: str, rows: Sequence[TraceRow]
 ) -> Iterator[str]:
-    cards = Counter(card.setup.title for card, _ in outcome.cards)
-    names = " + ".join(f"{n}× {title}" if n > 1 else title for title, n in cards.items())
+    cards = Counter((card.setup.card.title, card.setup.cards) for card, _ in outcome.cards)
+    names = " + ".join(
+        times(n, title, number) if n > 1 else in_slot(title, number)
+        for (title, number), n in cards.items()
+    )
     yield f"{subject} on {names}, {policy} (simulated)"
     prompts = sum(row.prompt_tokens for row in rows)
     outputs = sum(row.output_tokens for row in rows)

@@ -168,3 +168,27 @@ def test_what_is_no_parquet_is_said_to_be_none(ask, tmp_path: Path) -> None:
     done = ask("simulate", "--trace", "trace.parquet", *ON)
     assert done.code == 2
     assert "cannot be read as Parquet" in done.err
+
+
+def test_cards_too_small_for_the_model_are_put_together(ask, trace) -> None:
+    on = ("--model", "gemma-3-27b", "--gpu", "rtx3060:5", "--max-tokens", "200")
+    done = ask("simulate", "--trace", trace(), *on)
+
+    assert done.out.splitlines()[0] == "gemma-3-27b int4 on 2× (2x RTX 3060), packed (simulated)"
+
+
+def test_a_slot_of_two_cards_is_faster_than_one_card(ask, trace) -> None:
+    two = ("--gpu", "rtx3090:2", "--set", "engine.tensor_parallel_size=2")
+    took = [
+        ask("simulate", "--trace", trace(), *ON, *given, "--json").json["makespan_seconds"]
+        for given in ((), two)
+    ]
+    assert took[1] < 0.9 * took[0]
+
+
+def test_more_cards_alike_than_there_are_is_refused(ask, trace) -> None:
+    on = ("--gpu", "rtx3090,rtx4090", "--set", "engine.tensor_parallel_size=2")
+    refused = ask("simulate", "--trace", trace(), *ON[:2], *on)
+
+    assert refused.code == 2
+    assert "2 like cards are asked for, and there are 1 RTX 3090" in refused.err

@@ -184,3 +184,21 @@ def test_a_shared_store_lies_outside_of_the_output(store: str) -> None:
 @pytest.mark.parametrize("store", ["answers", "out-answers", "s3://bucket/answers"])
 def test_a_shared_store_may_lie_anywhere_else(store: str) -> None:
     assert job(duplicates={"store": store}).duplicates.store == store
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"pipeline_parallel_size": 2}, "engine.tensor_parallel_size says how many"),
+        ({"data_parallel_size": 2}, "to limit their number: resources.workers"),
+        ({"distributed_executor_backend": "ray"}, "an engine's cards are those of one machine"),
+        ({"enable_expert_parallel": True}, "Gemma 3 has no experts"),
+    ],
+)
+def test_vllms_other_ways_to_use_several_cards_are_refused_with_the_reason(
+    given: dict[str, Any], says: str
+) -> None:
+    refused = refusal(engine=given)
+
+    assert f"{next(iter(given))} is not for a job to give" in refused
+    assert says in refused
