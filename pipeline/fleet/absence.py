@@ -101,9 +101,10 @@ class Absences:
             self._say(f"{seat.name}: {whys[0]}: the card is left to it {wait}")
         if not away and self._left.pop(seat.number, ""):
             self._say(f"{seat.name}: nobody uses its card any more: it is taken again")
-        if not away:
-            return None
-        return self._left.get(seat.number, _LOOKING)
+        if seat.number in self._left:
+            return self._left[seat.number]
+        # who looks may be new, and has to look again: that drives no engine away
+        return _LOOKING if away and seat.ours is Ours.NOTHING else None
 
     def _look_at_cards(self, seats: Iterable[SeatCards], desktops: Desktops) -> None:
         ours: dict[Node, dict[int, Ours]] = {}

@@ -25,11 +25,10 @@ class DesktopWatch:
 
     def __init__(self, quiet_seconds: float, engines: bool, family: int) -> None:
         self._reader, self._engines, self._family = CardReader(), engines, family
-        self._quiet_seconds = quiet_seconds
-        self._desktops: dict[int, Desktop] = {}
+        number = self._reader.number()
+        self._desktops = {index: Desktop(quiet_seconds) for index in range(number)}
         self._ours: dict[int, Ours] = {}
         self._lock = threading.Lock()
-        self._sees = self._reader.number() > 0
 
     def start(self) -> None:
         threading.Thread(target=self._watch, name="desktop", daemon=True).start()
@@ -38,20 +37,18 @@ class DesktopWatch:
         """``ours``: what of ours is on which card. None: there is no card to be seen."""
         with self._lock:
             self._ours = dict(ours)
-            if not self._sees:
-                return None
-            return {index: desktop.call for index, desktop in self._desktops.items()}
+            calls = {index: desktop.call for index, desktop in self._desktops.items()}
+            return calls or None
 
     def see(self, now: float) -> None:
         """Look at all cards once."""
         with self._lock:
             ours = dict(self._ours)
-        samples = {i: self.sample(i, ours, now) for i in range(self._reader.number())}
+        samples = {index: self.sample(index, ours, now) for index in self._desktops}
         with self._lock:
             for index, sample in samples.items():
-                desktop = self._desktops.setdefault(index, Desktop(self._quiet_seconds))
                 if sample is not None:
-                    desktop.see(sample)
+                    self._desktops[index].see(sample)
 
     def sample(self, index: int, ours: Mapping[int, Ours], now: float) -> CardSample | None:
         """A card as it is; None where the driver does not tell of its memory."""

@@ -99,7 +99,8 @@ class Workers:
         """Why no engine is at work though there would be cards; empty where one is, or loads."""
         if self.at_work or self.seats.waiting:
             return ""
-        whys = [why for seat in self.seats.left for why in list(seat.absent.values())[:1]]
+        left = [seat for seat in self.seats.left if not seat.finished]
+        whys = [why for seat in left for why in list(seat.absent.values())[:1]]
         return "; ".join(dict.fromkeys(why for why in whys if why))
 
     def enlist(self, placed: Placed) -> None:

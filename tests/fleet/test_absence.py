@@ -108,6 +108,23 @@ def test_the_first_look_at_a_card_keeps_it_from_use_without_a_word() -> None:
     assert run.notes == []
 
 
+def test_a_new_look_at_a_card_drives_no_engine_away() -> None:
+    """Who looked before may have died."""
+    run = Run(yield_to_desktop=True)
+    run.desktops.calls[None, 0] = LOOKS
+
+    assert run.why(seat(0, 0, ours=Ours.STEADY)) == [{}]
+
+
+def test_a_new_look_at_a_card_that_is_played_on_does_not_end_the_game() -> None:
+    run = Run(yield_to_desktop=True)
+    run.desktops.calls[None, 0] = PLAYED
+    run.why(seat(0, 0))
+    run.desktops.calls[None, 0] = LOOKS
+
+    assert run.why(seat(0, 0)) == [{Reason.DESKTOP: "game uses 60% of it"}]
+
+
 def test_an_engine_over_two_cards_leaves_both_when_somebody_plays_on_one() -> None:
     run = Run(yield_to_desktop=True)
     run.desktops.calls["a", 1] = PLAYED

@@ -234,6 +234,25 @@ class TestRetire:
 
         assert made.acquire("b") == Lease((UNITS[2],))
 
+    def test_units_that_it_has_not_begun_are_leased_to_others_at_once(self, clock: Clock) -> None:
+        made = coordinator(clock, workers="a")
+        made.acquire("a")
+        made.join("b", "card")
+        made.retire("a", 30.0)
+        made.returned("a", [UNITS[0]])
+
+        first = units(made.acquire("b"))
+        assert {*first, *units(made.acquire("b", first))} == {UNITS[1], UNITS[2]}
+
+    def test_what_another_one_holds_at_its_own_is_none_of_that(self, clock: Clock) -> None:
+        """A worker of a run that stops says the same; nobody is to begin with its rows."""
+        made = coordinator(clock, workers="a")
+        made.acquire("a")
+        made.join("b", "card")
+        made.returned("a", [])
+
+        assert made.acquire("b") is Word.WAIT
+
     def test_when_the_run_stops_too_the_time_of_the_run_counts(self, clock: Clock) -> None:
         made = coordinator(clock)
         made.retire("a", 30.0)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from pipeline.fleet.desktop_watch import DesktopWatch
-from pipeline.schedule.desktop import CardSample, Ours, Program
+from pipeline.schedule.desktop import CardSample, DesktopCall, Ours, Program
 from tests.fake_cards import GIB, RTX_3090, FakeCards, FakeProcess
 
 Shown = Callable[..., FakeCards]
@@ -83,3 +83,20 @@ def test_without_a_driver_there_is_nothing_to_watch(fake_cards: Shown) -> None:
     fake_cards(error="LIBRARY_NOT_FOUND")
 
     assert DesktopWatch(300.0, True, 1).look({}) is None
+
+
+def test_cards_that_nobody_has_looked_at_yet_are_not_free(fake_cards: Shown) -> None:
+    fake_cards(RTX_3090)
+
+    assert DesktopWatch(300.0, True, 1).look({}) == {0: DesktopCall(away=True)}
+
+
+def test_a_card_that_tells_nothing_any_more_stays_as_it_was(fake_cards: Shown) -> None:
+    cards = fake_cards(RTX_3090)
+    watch = DesktopWatch(300.0, True, 1)
+    for second in range(10):
+        watch.see(float(second))
+    cards.change(0, lost=True)
+    watch.see(11.0)
+
+    assert watch.look({}) == {0: DesktopCall(away=False)}
