@@ -13,6 +13,7 @@ from pipeline.data.dataset import CommitRecord
 from pipeline.data.redo import Redone
 from pipeline.data.tally import Tally
 from pipeline.data.units import Unit, part
+from pipeline.engine.card_reading import CardReading
 from pipeline.engine.protocol import EngineFacts
 from pipeline.engine.vitals import Vitals
 from pipeline.fleet.work import GiveUpRows, Lease, Orders, Progress
@@ -75,10 +76,18 @@ class Snapshot:
         """The cards as they are now, by worker."""
         return {worker: self.vitals[worker] for worker in sorted(self.present)}
 
+    def cards_of(self, worker: str) -> tuple[CardReading, ...]:
+        """As that worker last told of them."""
+        vitals = self.vitals.get(worker)
+        return () if vitals is None else vitals.cards
+
     @property
     def begun(self) -> bool:
         """Whether any engine has made a step."""
         return any(progress.first_step for progress in self.workers.values())
+
+
+NOTHING_YET = Snapshot(0, 0, Tally(), {}, {})
 
 
 @dataclass(frozen=True, slots=True)

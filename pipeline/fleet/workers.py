@@ -33,7 +33,7 @@ from pipeline.fleet.absence import Absences, SeatCards
 from pipeline.fleet.allotment import Key, Needs
 from pipeline.fleet.at_work import AtWork
 from pipeline.fleet.card_notes import lost_in_words
-from pipeline.fleet.coordinator import Snapshot
+from pipeline.fleet.coordinator import NOTHING_YET, Snapshot
 from pipeline.fleet.crew import Place
 from pipeline.fleet.forecast import Placed
 from pipeline.fleet.hired import Hired
@@ -121,7 +121,7 @@ class Workers:
                 seat = self.seats.add(card, place.node)
                 self._places.append(place)
                 if placed.crew.on_cards or placed.crew.card is None:
-                    self._cards[seat.number] = (place.index,)
+                    self._cards[seat.number] = place.cards or (place.index,)
 
     @property
     def wanted(self) -> int | None:
@@ -144,20 +144,17 @@ class Workers:
                 others = None if place.keys <= news.allotted else _OTHERS
                 self.seats.withdraw(number, Reason.QUEUE, others)
 
-    def look_away(self, snapshot: Snapshot | None = None) -> None:
+    def look_away(self, snapshot: Snapshot = NOTHING_YET) -> None:
         """See which cards are not the run's for now, by its hours and for those who play."""
-        vitals = {} if snapshot is None else snapshot.vitals
-        loaded = {} if snapshot is None else snapshot.engines
         seats = []
         for seat in self.seats.left:
             place, hired = self._places[seat.number], self._hired.get(seat.number)
             ours = Ours.NOTHING
             if hired is not None:
-                at_work = hired.worker.name in loaded and hired.leaves is None
+                at_work = hired.worker.name in snapshot.engines and hired.leaves is None
                 ours = Ours.STEADY if at_work else Ours.LOADING
-                told = vitals.get(hired.worker.name)
-                if told is not None and told.cards:
-                    self._cards[seat.number] = tuple(card.index for card in told.cards)
+                if told := [card.index for card in snapshot.cards_of(hired.worker.name)]:
+                    self._cards[seat.number] = tuple(told)
             cards = self._cards.get(seat.number, ())
             seats.append(SeatCards(seat.number, seat.name, place.node, place.host, cards, ours))
         for number, reasons in self._absences.look(seats).items():
@@ -291,8 +288,7 @@ class Workers:
             if self._lets_go(number, hired, loaded=loaded):
                 continue
             silent = worker.name in snapshot.silent
-            vitals = snapshot.vitals.get(worker.name)
-            lost = vitals.lost if vitals is not None else None
+            lost = next((card for card in snapshot.cards_of(worker.name) if card.lost), None)
             if silent or lost is not None:
                 worker.kill()
             elif not worker.ended():
