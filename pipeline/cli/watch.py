@@ -191,7 +191,7 @@ def print_result(console: Console, summary: Summary) -> None:
         )
     if summary.energy_kwh is not None:
         each = summary.energy_wh_per_1000_rows
-        per = f", {each:.3g} Wh for 1 000 rows" if each is not None else ""
+        per = f", {energy(each / 1000)} for 1 000 rows" if each is not None else ""
         cost = f", {summary.energy_cost:.2g}" if summary.energy_cost is not None else ""
         lines.append(f"{energy(summary.energy_kwh)} measured{per}{cost}")
     if summary.reused or not summary.rows:

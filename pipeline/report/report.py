@@ -124,7 +124,7 @@ def _energy(s: Summary) -> str:
         )
     rows = [("measured", energy(s.energy_kwh))]
     if s.energy_wh_per_1000_rows is not None:
-        rows.append(("for 1 000 rows", f"{s.energy_wh_per_1000_rows:.3g} Wh"))
+        rows.append(("for 1 000 rows", energy(s.energy_wh_per_1000_rows / 1000)))
     if s.predicted_kwh:
         off = (s.predicted_kwh - s.energy_kwh) / s.energy_kwh if s.energy_kwh else 0.0
         rows.append(("predicted", f"{energy(s.predicted_kwh)} ({off:+.0%})"))

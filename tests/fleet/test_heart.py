@@ -14,6 +14,8 @@ import pytest
 from pipeline.data.alive import CANCEL, CancelRequest, Life, RunRecord, read_runs
 from pipeline.data.storage import Storage, open_storage
 from pipeline.data.tally import Tally
+from pipeline.engine.card_reading import CardReading, Slowed
+from pipeline.engine.vitals import Vitals
 from pipeline.errors import CommitFailed, JobFailed, Stopped, StorageFailed
 from pipeline.fleet import alive
 from pipeline.fleet.alive import Heart
@@ -69,6 +71,21 @@ def test_it_beats_and_says_how_far_the_run_is(storage: Storage) -> None:
         assert only(storage).beat > first.beat
 
     assert (only(storage).state, only(storage).rows_done) == ("ended", 100)
+
+
+def test_it_says_what_the_run_waits_for_and_how_its_cards_are(storage: Storage) -> None:
+    cards = (CardReading(0, watts=240.0, celsius=93, slowed=(Slowed.HEAT,)),)
+    now = Snapshot(
+        2, 1, Tally(), {}, {}, vitals={"a": Vitals(0, 1, cards)}, present=frozenset({"a"})
+    )
+    with Heart(storage, PLAN, Stop()) as heart:
+        heart.waiting("until 23:00")
+        wait_for(lambda: only(storage).waiting == "until 23:00")
+        heart.waiting("")
+        heart.progress(now, PLAN)
+        wait_for(lambda: only(storage).waiting == "" and only(storage).watts == 240.0)
+
+        assert (only(storage).celsius, only(storage).slowed) == (93, 1)
 
 
 @pytest.mark.parametrize(

@@ -21,13 +21,14 @@ _ROWS = 2500
 
 @dataclass
 class Story:
-    """What was seen. ``status``: while both cards were played on; ``rows``: that were done then,
-    and some seconds later."""
+    """What was seen. ``status``: while both cards were played on; ``unmoved``: by our own workers'
+    use of the cards; ``rows``: that were done while both were played on, and some seconds later."""
 
     folder: Path
     end: Finished
     verified: Finished
     status: Finished
+    unmoved: bool
     rows: list[int] = field(default_factory=list)
     workers: list[int] = field(default_factory=list)  # processes of workers, at each turn
 
@@ -65,6 +66,10 @@ engine:
     run = launcher.start("run", "job.yaml", cwd=folder, **cards.environment)
     try:
         said(run, "engine  ready", 2)
+        for index, worker in enumerate(run.workers()):
+            cards.change(index, processes=[FakeProcess(worker.pid, 20 * GIB, use=90)])
+        time.sleep(7)  # longer than a player would need to be noticed
+        unmoved = "left to it" not in run.output
         cards.change(1, **plays)
         said(run, "the card is left to it")
         run.wait_until(lambda: len(run.workers()) == 1, "the worker's end")
@@ -81,7 +86,7 @@ engine:
         said(run, "it is taken again", 2)
         end = run.wait()
         verified = launcher.run("verify", "out", cwd=folder)
-        yield Story(folder, end, verified, status, rows, workers)
+        yield Story(folder, end, verified, status, unmoved, rows, workers)
     finally:
         game.kill()
         game.wait()
@@ -108,6 +113,10 @@ def test_who_plays_is_named_and_when_the_card_is_taken_again(story: Story) -> No
         story.end.err
     )
     assert story.end.err.count("nobody uses its card any more: it is taken again") == 2
+
+
+def test_our_own_workers_are_not_taken_for_players(story: Story) -> None:
+    assert story.unmoved
 
 
 def test_nobody_is_blamed_and_nothing_counts_as_a_failure(story: Story) -> None:

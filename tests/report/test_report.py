@@ -10,13 +10,19 @@ from typing import Any
 from pipeline.data.tally import Tally
 from pipeline.engine.protocol import EngineFacts
 from pipeline.errors import RowErrorType
+from pipeline.report.energy import Energy
 from pipeline.report.report import MENDS, write_report
-from pipeline.report.summary import Work, summarize
+from pipeline.report.summary import Foretold, Work, summarize
 
 FACTS = EngineFacts("simulated", "1", "none", 4096, 256, 2048, 16, 1000, 1 << 30)
 
 
-def report(total: Tally, sample: Sequence[Mapping[str, Any]] = (), gold: str | None = None) -> str:
+def report(
+    total: Tally,
+    sample: Sequence[Mapping[str, Any]] = (),
+    gold: str | None = None,
+    **more: Any,
+) -> str:
     summary = summarize(
         name="label-tweets",
         total=total,
@@ -32,6 +38,7 @@ def report(total: Tally, sample: Sequence[Mapping[str, Any]] = (), gold: str | N
             "fingerprint": "0123456789abcdef0123",
             "vllm_version": "0.32.0",
         },
+        **more,
     )
     return write_report(summary, total, sample, "Gemma Terms of Use")
 
@@ -158,3 +165,30 @@ def test_no_text_breaks_a_table() -> None:
 
 def test_a_report_names_the_models_terms() -> None:
     assert "Gemma Terms of Use" in report(Tally(rows=1))
+
+
+def test_measured_energy_stands_beside_what_was_predicted() -> None:
+    text = report(
+        Tally(rows=2000),
+        energy=Energy(7.2e6, 1.0, 100.0),
+        price_kwh=0.3,
+        foretold=Foretold(1, 2, 3, "a guess", kwh=2.2),
+    )
+    cells = dict(table_below(text, "Energy"))
+
+    assert cells["measured"] == "2 kWh"
+    assert cells["for 1 000 rows"] == "1 kWh"
+    assert cells["predicted"] == "2.2 kWh (+10%)"
+    assert cells["cost"] == "0.6"
+    assert "Of whole cards (or processors) while engines had them, by their own counters" in text
+
+
+def test_energy_of_which_a_part_was_not_metered_is_not_claimed() -> None:
+    text = report(Tally(rows=2000), energy=Energy(7.2e6, 0.75, 100.0))
+
+    assert "Only 75% of the engines' time was metered: no figure is claimed." in text
+    assert "kWh" not in text
+
+
+def test_without_a_meter_nothing_is_said_of_energy() -> None:
+    assert "Energy" not in report(Tally(rows=2000))
