@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -183,3 +185,30 @@ def test_a_deadline_is_held_against_the_time_it_takes(deadline: str, said: str, 
 
     assert f"{deadline}: " in result.out
     assert said in result.out
+
+
+def _hours(begins_in: int) -> str:
+    """A window of an hour that begins so many minutes from now, on the clocks of UTC."""
+    begin = datetime.now(UTC) + timedelta(minutes=begins_in)
+    window = f"{begin:%H:%M}-{begin + timedelta(hours=1):%H:%M}"
+    return f'{_JOB}resources: {{hours: "{window}", timezone: UTC, deadline: 1h}}\n'
+
+
+def test_a_job_that_has_to_wait_for_its_hours_is_told_when_it_is_done(ask) -> None:
+    Path("job.yaml").write_text(_hours(120))
+    shown = ask("plan", "job.yaml").out
+
+    assert re.search(
+        r"hours +\d\d:\d\d-\d\d:\d\d: nothing until \d\d:\d\d, done on \d+ \w+ at", shown
+    )
+    assert re.search(r"deadline +1h: missed by about \d+ (min|h)", shown)
+    end = datetime.fromisoformat(ask("plan", "job.yaml", "--json").json["predicted_end"])
+    assert timedelta(hours=1.9) < end - datetime.now(UTC) < timedelta(hours=3)
+
+
+def test_a_job_within_its_hours_is_told_when_it_is_done(ask) -> None:
+    Path("job.yaml").write_text(_hours(-5))
+    shown = ask("plan", "job.yaml").out
+
+    assert re.search(r"hours +\d\d:\d\d-\d\d:\d\d: done on \d+ \w+ at \d\d:\d\d, in", shown)
+    assert "deadline  1h: it will be kept" in shown
