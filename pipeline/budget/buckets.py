@@ -8,13 +8,27 @@ own). A value that changes with every job would have nearly every job compile an
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 SEQUENCES = (16, 32, 64, 128, 256)
 SHORTEST_CONTEXT = 4096
 _CONTEXT_STEP = 1024  # where the cache holds no power of two that the job could do with
 _LEAST_CONTEXT = 16
 USUAL_LOGPROBS = 20  # vLLM's own default
+_COMPILED = (
+    "max_num_seqs",
+    "max_num_batched_tokens",
+    "max_model_len",
+    "max_logprobs",
+    "kv_cache_dtype",
+    "attention_backend",
+    "dtype",
+    "block_size",
+    "language_model_only",
+    "tensor_parallel_size",
+    "cpu_offload_gb",
+)
 _SPARE = 1.1  # the cache is to be the limit, not the number of requests
 
 
@@ -57,3 +71,11 @@ def logprobs_for(wanted: int) -> int:
     while number < wanted:
         number *= 4
     return number
+
+
+def compile_key(arguments: Mapping[str, Any]) -> str:
+    """What compiled code of a model depends on among engine arguments; "" for those with which
+    nothing is compiled."""
+    if arguments.get("enforce_eager"):
+        return ""
+    return " ".join(f"{n}={arguments[n]}" for n in _COMPILED if arguments.get(n) is not None)

@@ -78,11 +78,13 @@ class Estimate:
     basis: Basis
     runs: int = 0  # that it was learned from
     slowdown: float = 1.0  # against the roofline
+    compile_seconds: float = 0.0  # until it is ready, besides: the first time alone
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """A run's phases in seconds. ``low`` and ``high`` bound what is likely in all."""
+    """A run's phases in seconds. ``low`` and ``high`` bound what is likely in all.
+    ``compile_seconds``: of ``ready_seconds``, what only the first start takes."""
 
     ready_seconds: float
     prompt_seconds: float
@@ -90,6 +92,7 @@ class Prediction:
     other_seconds: float
     basis: Basis
     runs: int
+    compile_seconds: float = 0.0
 
     @property
     def seconds(self) -> float:
@@ -152,15 +155,17 @@ def predict(rows: int, engines: Sequence[tuple[int, Estimate]]) -> Prediction:
     # all work equally long, so each kind's split counts by the number of its engines
     number = sum(n for n, _ in engines)
     prompts = sum(n * e.cost.prompt_seconds / e.cost.seconds for n, e in engines) / number
+    last = max((e for _, e in engines), key=lambda e: e.ready_seconds + e.compile_seconds)
     bases: list[Basis] = [e.basis for _, e in engines]
     worst: Basis = max(bases, key=["measured", "scaled", "roofline"].index)
     return Prediction(
-        ready_seconds=max(e.ready_seconds for _, e in engines) if rows else 0.0,
+        ready_seconds=last.ready_seconds + last.compile_seconds if rows else 0.0,
         prompt_seconds=work * prompts,
         answer_seconds=work * (1 - prompts),
         other_seconds=max(e.other_seconds for _, e in engines),
         basis=worst,
         runs=min(e.runs for _, e in engines),
+        compile_seconds=last.compile_seconds if rows else 0.0,
     )
 
 

@@ -51,6 +51,7 @@ def forecast_as_json(forecast: Forecast, fits: list[Fit]) -> dict[str, Any]:
         "prediction_basis": p.basis,
         "phases": {
             "ready_seconds": round(p.ready_seconds, 1),
+            "compile_seconds": round(p.compile_seconds, 1),
             "prompt_seconds": round(p.prompt_seconds, 1),
             "answer_seconds": round(p.answer_seconds, 1),
             "other_seconds": round(p.other_seconds, 1),
@@ -99,7 +100,7 @@ def forecast_lines(forecast: Forecast, fits: list[Fit]) -> Iterator[tuple[str, s
     yield (
         "time",
         f"{time_in_words(p)} on {cards_in_words(forecast)}: until the engine is ready "
-        f"{duration(p.ready_seconds)}, prompts {duration(p.prompt_seconds)}, "
+        f"{duration(p.ready_seconds)}{_compiling(p)}, prompts {duration(p.prompt_seconds)}, "
         f"answers {duration(p.answer_seconds)}, the rest {duration(p.other_seconds)}",
     )
     yield "", basis_in_words(p)
@@ -125,6 +126,12 @@ def _memory(one: Fit, placed: Placed) -> str:
     if not choice.requests:
         return text
     return f"{text}, {plural(choice.requests, 'row')} of {choice.request_tokens} tokens at once"
+
+
+def _compiling(prediction: Prediction) -> str:
+    if not prediction.compile_seconds:
+        return ""
+    return f" ({duration(prediction.compile_seconds)} of it compiling, this once)"
 
 
 def _value(name: str, value: Any) -> str:

@@ -49,4 +49,4 @@ def load_engine(
     if (share := arguments.get("gpu_memory_utilization")) is not None:
         wait_for_own_cards(float(share), say)
     schema = job.label.json_schema if job.label else None
-    return VllmEngine(model, arguments, schema, scoring=job.score is not None)
+    return VllmEngine(model, arguments, schema, scoring=job.score is not None, say=say)

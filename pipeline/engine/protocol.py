@@ -22,6 +22,7 @@ class EngineFacts:
     ``hybrid``: sliding layers give back the blocks that left their window.
     ``batches_in_flight``: steps that may be under way at once. ``prefix_caching``, and
     ``dense_retention``: every block of sliding layers is kept for it, not only the prompts' last.
+    ``compile_seconds``: of its loading, in which code was compiled that later engines find.
     """
 
     kind: str
@@ -40,6 +41,7 @@ class EngineFacts:
     batches_in_flight: int = 1
     prefix_caching: bool = True
     dense_retention: bool = False
+    compile_seconds: float = 0.0
 
     def layout(self, geometry: Geometry) -> KvLayout:
         """How the engine lays its blocks out."""

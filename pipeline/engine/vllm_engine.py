@@ -6,11 +6,13 @@ from __future__ import annotations
 import gc
 import os
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pipeline.budget.kv import KvLayout
+from pipeline.engine.compiling import CompileWatch
 from pipeline.engine.core_watch import watch_core
 from pipeline.engine.last_words import LastWords
 from pipeline.engine.protocol import EngineFacts, EngineStats
@@ -65,9 +67,10 @@ class VllmEngine:
         json_schema: Mapping[str, Any] | None = None,
         *,
         scoring: bool = False,
+        say: Callable[[str], None] = lambda line: None,
     ) -> None:
         """``json_schema``: the one that all structured requests will have, if they have one.
-        ``scoring``: all requests are to be scored."""
+        ``scoring``: all requests are to be scored. ``say``: hears what takes long."""
         self.stats = EngineStats()
         self._score_from: dict[int, int] = {}  # of the scored requests, by id
         self._last_words = LastWords()
@@ -80,13 +83,16 @@ class VllmEngine:
                 from vllm.platforms import current_platform
 
                 prepare(cpu=current_platform.is_cpu())
-            self._engine = _build(model.path, arguments, json_schema)
+            with CompileWatch(say) as compiling:
+                self._engine = _build(model.path, arguments, json_schema)
         except Exception as e:  # vLLM raises whatever it ran into; the job must say it plainly
             raise self._failure(e, f"vLLM could not load {model.path}") from e
         finally:
             gc.freeze()
             gc.enable()
-        self.facts = _facts(self._engine, model.geometry)
+        self.facts = replace(
+            _facts(self._engine, model.geometry), compile_seconds=compiling.seconds
+        )
         self._watch_steps()
         watch_core(self._engine.engine_core, self._closed)
         yield_own_servers()
@@ -172,6 +178,7 @@ class VllmEngine:
         if self._engine.has_unfinished_requests() or not self._engine.reset_prefix_cache():
             raise EngineFailed("vLLM still works on requests")
         self.stats.clear()
+        self.facts = replace(self.facts, compile_seconds=0.0)  # that was another job's
 
     def close(self) -> None:
         self._closed.set()

@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any
 
 from pipeline.budget.advice import check_fit, refusal
+from pipeline.budget.buckets import compile_key
 from pipeline.budget.cards import in_slot
 from pipeline.budget.fit import Fit, FitOptions, Subject, fit
 from pipeline.budget.predict import (
@@ -45,6 +46,7 @@ _RUNS_OF_WATTS = 5
 _GUESS = "a guess"
 _UNSEEN_ANSWER = 0.5  # of max_tokens, where no answer to such a prompt was ever seen
 _READY_SECONDS = {"simulated": 8.0, "cpu": 25.0, "gpu": 60.0}  # where nothing was measured
+_COMPILE_SECONDS = 60.0
 _OTHER_SECONDS = 3.0
 _SPREAD_REASON = "the model does not fit one card"
 _SCORING_REASON = "scores take the whole vocabulary's probabilities at every token of a step"
@@ -251,7 +253,19 @@ class Forecaster:
                 ready_seconds=_READY_SECONDS[kind],
                 other_seconds=_OTHER_SECONDS,
             )
+            one = replace(one, compile_seconds=self._compile_seconds(crew, choice))
         return Placed(crew, choice, there, one)
+
+    def _compile_seconds(self, crew: Crew, choice: EngineChoice) -> float:
+        """Of the first engine on such a card whose compiled code no earlier run has left."""
+        key = compile_key(choice.arguments)
+        if not crew.on_cards or not key:
+            return 0.0
+        same = [r for r in self.records if r.same_setup(**setup_key(self.plan, crew))]
+        if any(r.compiled == key for r in same):
+            return 0.0
+        seen = [r.compile_seconds for r in same if r.compile_seconds]
+        return median(seen) if seen else _COMPILE_SECONDS
 
     def _runs(self, crew: Crew) -> list[MeasuredRun]:
         setup = setup_key(self.plan, crew)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from pipeline.budget.buckets import compile_key
 from pipeline.budget.overhead import seen
 from pipeline.budget.predict import MeasuredRun
 from pipeline.data.plan import Plan
@@ -28,16 +29,22 @@ def learn(plan: Plan, forecast: Forecast, summary: Summary) -> None:
         prompt_tokens=summary.prompt_tokens_per_second * summary.work_seconds / rows,
     )
     ready = summary.ready_seconds - summary.model_seconds
+    compiling = max((float(e.get("compile_seconds", 0)) for e in summary.engines), default=0.0)
+    compiling = min(compiling, max(ready, 0.0))
     other = summary.seconds - summary.ready_seconds - summary.work_seconds
     remember(
         RunRecord(
             day=datetime.now(UTC).date().isoformat(),
             template=plan.template,
-            run=MeasuredRun(workload, placed.crew.number, ready, summary.work_seconds, other),
+            run=MeasuredRun(
+                workload, placed.crew.number, ready - compiling, summary.work_seconds, other
+            ),
             predicted_seconds=forecast.prediction.seconds,
             seconds=summary.seconds - summary.model_seconds,
             overhead_bytes=_seen_overhead(placed, summary),
             watts=_watts(placed, summary),
+            compiled=compile_key(placed.choice.arguments),
+            compile_seconds=compiling,
             **setup_key(plan, placed.crew),
         )
     )

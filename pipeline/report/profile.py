@@ -32,6 +32,8 @@ class RunRecord:
     seconds: float = 0.0
     overhead_bytes: int | None = None  # that an engine took beside weights and KV cache
     watts: float | None = None  # of a card (or processor) at work, measured, in the mean
+    compiled: str = ""  # what compiled code depended on (see ``budget.buckets.compile_key``)
+    compile_seconds: float = 0.0  # until the engine was ready, no part of the run's own seconds
 
     def same_setup(self, *, model: str, card: str, engine: str) -> bool:
         """Whether times of this run say anything about that model on that card."""

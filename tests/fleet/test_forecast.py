@@ -60,11 +60,17 @@ def forecast(plan: Plan, crew: Crew = CPU, records: list[RunRecord] | None = Non
 
 
 def after_a_run(
-    plan: Plan, *, completion_tokens: float, seconds: float = 30.0, **measured: Any
+    plan: Plan,
+    *,
+    completion_tokens: float,
+    seconds: float = 30.0,
+    crew: Crew = CPU,
+    engines: tuple[dict[str, Any], ...] = (),
+    **measured: Any,
 ) -> RunRecord:
     """The record of a run of ``plan`` whose rows got so many tokens in so many seconds.
     ``measured``: further fields of its summary."""
-    made = forecast(plan)
+    made = forecast(plan, crew)
     prompt = made.workload.prompt_tokens
     learn(
         plan,
@@ -94,7 +100,7 @@ def after_a_run(
             model="",
             quantization="",
             fingerprint="",
-            engines=(),
+            engines=engines,
             **measured,
         ),
     )
@@ -125,6 +131,33 @@ class TestTime:
 
         other = replace(CPU, model="another processor")
         assert forecast(plan, other, [record]).prediction.basis == "roofline"
+
+    def test_only_the_first_start_on_a_card_compiles(self, plan_of) -> None:
+        """The run's 20 s until it was ready had 12 s of compiling in them."""
+        plan, crew = plan_of(), Crew(1, find_card("rtx3090"))
+        first = forecast(plan, crew).prediction
+        record = after_a_run(
+            plan,
+            completion_tokens=40,
+            crew=crew,
+            engines=({"kv_bytes": 1 << 30, "compile_seconds": 12.0},),
+        )
+        later = forecast(plan, crew, [record]).prediction
+
+        assert first.compile_seconds > 0
+        assert (later.compile_seconds, later.ready_seconds) == (0, 8)
+
+    def test_other_settings_are_compiled_for_anew(self, plan_of) -> None:
+        crew = Crew(1, find_card("rtx3090"))
+        record = after_a_run(
+            plan_of(),
+            completion_tokens=40,
+            crew=crew,
+            engines=({"kv_bytes": 1 << 30, "compile_seconds": 12.0},),
+        )
+        for engine, seconds in (({"max_num_seqs": 7}, 12), ({"enforce_eager": True}, 0)):
+            made = forecast(plan_of(engine=engine), crew, [record]).prediction
+            assert (made.compile_seconds, made.ready_seconds) == (seconds, 8 + seconds)
 
     def test_two_faster_cards_need_half_the_time(self, plan_of) -> None:
         plan = plan_of(label={"choices": ["yes", "no"]}, engine={"max_num_seqs": 64})
