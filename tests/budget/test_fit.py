@@ -169,6 +169,20 @@ def test_what_fits_fits_its_memory_and_what_does_not_says_why(
 
 
 @quick
+@given(_ALL, st.sampled_from([None, 64, 1024, 20_000]))
+def test_the_settings_of_an_answer_are_chosen_by_its_own_number(
+    case: tuple[str, Precision, str], context: int | None
+) -> None:
+    model, precision, card = case
+    answer = fit(Subject.of(MODELS[model], precision), CARDS[card], FitOptions(context))
+    if answer.fits:
+        held = answer.max_requests[answer.context]
+        assert answer.settings.requests == held
+        reason = answer.settings.reasons["max_num_seqs"]
+        assert reason.startswith(f"{held} requests of {answer.context} tokens")
+
+
+@quick
 @given(_ALL)
 def test_longer_requests_never_come_in_larger_numbers(case: tuple[str, Precision, str]) -> None:
     model, precision, card = case
