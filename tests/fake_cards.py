@@ -10,6 +10,7 @@
 
 What is shown holds for this process and for all that it starts (Ray's and vLLM's too, whichever
 copy of pynvml they bring), and changes at once everywhere. ``nvidia-smi`` on PATH shows the same.
+vLLM's CUDA build seems to be installed (``build="cpu"``: the CPU's), with what it needs.
 ``fake_cards()`` is a driver without a card, ``fake_cards(error="LIBRARY_NOT_FOUND")`` a machine
 without a driver. ``driver.environment`` holds the variables, for a process that gets none of ours.
 Fields of a card and a driver: ``tests/fake_gpu/fake_nvml/state.py``. CUDA itself is not there.
@@ -67,11 +68,12 @@ class FakeCards:
     @property
     def environment(self) -> Mapping[str, str]:
         """Variables that show this driver to a process."""
-        paths = [str(_FOLDER), os.environ.get("PYTHONPATH", "")]
         return {
             STATE: str(self._file),
-            "PYTHONPATH": os.pathsep.join(dict.fromkeys(p for p in paths if p)),
-            "PATH": os.pathsep.join([str(_FOLDER / "bin"), os.environ.get("PATH", "")]),
+            "PYTHONPATH": os.pathsep.join(_once(_FOLDER, os.environ.get("PYTHONPATH", ""))),
+            "PATH": os.pathsep.join(
+                _once(_FOLDER / "bin", os.environ["PATH"], _FOLDER / "bin-last")
+            ),
         }
 
     def show(self) -> None:
@@ -87,6 +89,12 @@ class FakeCards:
         """The driver ends every call with this error of NVML's; None: it is well again."""
         self.driver.error = error
         self.show()
+
+
+def _once(*paths: object) -> list[str]:
+    """The parts of ``paths``, each where it comes first."""
+    parts = os.pathsep.join(map(str, paths)).split(os.pathsep)
+    return list(dict.fromkeys(part for part in parts if part))
 
 
 @pytest.fixture

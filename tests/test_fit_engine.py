@@ -12,7 +12,8 @@ import pytest
 from pipeline.budget.kv import KvLayout
 from pipeline.budget.settings import longest_request
 from pipeline.budget.weights import weight_bytes
-from pipeline.engine.machine import cpu_environment, gpus
+from pipeline.engine.gpu.offer import offer
+from pipeline.engine.machine import cpu_environment
 from pipeline.engine.vllm_engine import environment
 from pipeline.model.catalogue import MODELS
 from pipeline.model.geometry import Geometry
@@ -92,7 +93,7 @@ def test_a_live_engine_has_the_predicted_blocks(live, model: ModelFolder) -> Non
 
 
 def test_a_live_engine_on_a_cpu_has_one_batch_in_flight(live) -> None:
-    batches = 2 if gpus() else 1
+    batches = 2 if offer().gpus else 1
     assert live["in_flight"] == batches * LIVE["max_num_batched_tokens"]
 
 
@@ -111,7 +112,7 @@ def test_other_pools_and_contexts_of_the_live_engine_come_out_alike(
 def test_a_live_engines_weights_are_predicted_within_a_hundredth(live, model: ModelFolder) -> None:
     predicted = weight_bytes(model.geometry, "int4").total()
     loaded = live["facts"]["weights_bytes"]
-    assert loaded == pytest.approx(predicted, rel=0.01) or (gpus() and not loaded)
+    assert loaded == pytest.approx(predicted, rel=0.01) or (offer().gpus and not loaded)
 
 
 @pytest.fixture(scope="module")
@@ -131,13 +132,13 @@ def test_fp8_without_the_hybrid_manager_is_predicted_too(shaped) -> None:
 def test_weights_in_bf16_are_predicted_too(shaped) -> None:
     loaded = shaped["facts"]["weights_bytes"]
     predicted = weight_bytes(shaped_geometry(), "bf16").total()
-    assert loaded == pytest.approx(predicted, rel=0.01) or (gpus() and not loaded)
+    assert loaded == pytest.approx(predicted, rel=0.01) or (offer().gpus and not loaded)
 
 
 def _probe(folder: Path, launcher: Any, what: str, *arguments: object) -> Any:
     answers = folder / "answers.json"
-    variables = environment(gpu=bool(gpus()), eager=True)
-    if not gpus():
+    variables = environment(gpu=bool(offer().gpus), eager=True)
+    if not offer().gpus:
         variables |= cpu_environment(0, 1)
     variables["PYTHONPATH"] = str(Path(__file__).parents[1])
     done = launcher.python(fit_probe.__file__, what, answers, *arguments, cwd=folder, **variables)

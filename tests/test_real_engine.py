@@ -23,8 +23,9 @@ from pipeline.budget.settings import PromptShape, cpu_arguments, gpu_arguments
 from pipeline.data.answers import Answers
 from pipeline.data.results import RowResult
 from pipeline.data.seam import Prompt
+from pipeline.engine.gpu.offer import offer
 from pipeline.engine.load import load_engine
-from pipeline.engine.machine import available_memory, cpu_environment, gpus
+from pipeline.engine.machine import available_memory, cpu_environment
 from pipeline.engine.protocol import EngineStats
 from pipeline.engine.vllm_engine import environment
 from pipeline.errors import EngineFailed, RowError, RowErrorType
@@ -61,7 +62,7 @@ class _Probe:
         given = {"kv_cache_memory_bytes": _KV_BYTES, "max_model_len": 2048}
         arguments = (
             gpu_arguments(given)
-            if gpus()
+            if offer().gpus
             else cpu_arguments(model.geometry, given, shape, available_memory())
         )
         self.engine = load_engine(_job(label={"json_schema": _JSON_SCHEMA}), arguments, model)
@@ -202,8 +203,8 @@ def _job(label: dict[str, Any] | None = None) -> Job:
 @pytest.fixture(scope="module")
 def probe(tmp_path_factory: pytest.TempPathFactory, launcher, model: ModelFolder) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("probe")
-    variables = environment(gpu=bool(gpus()), eager=not gpus()) | (
-        {} if gpus() else cpu_environment(0, 1)
+    variables = environment(gpu=bool(offer().gpus), eager=not offer().gpus) | (
+        {} if offer().gpus else cpu_environment(0, 1)
     )
     finished = launcher.python(Path(__file__), model.path, "answers.json", cwd=folder, **variables)
     assert finished.code == 0, finished.err

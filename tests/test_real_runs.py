@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import load_job
-from pipeline.engine.machine import gpus
+from pipeline.engine.gpu.offer import offer
 
 pytestmark = [pytest.mark.engine, pytest.mark.ray]
 
@@ -45,7 +45,7 @@ def labelled(tmp_path_factory: pytest.TempPathFactory, launcher, read_output) ->
     (on one GPU by the same)."""
     folder = tmp_path_factory.mktemp("labels")
     _write_clear_tweets(folder / "rows", shards=2, rows=12)
-    workers = min(2, len(gpus())) or 2
+    workers = min(2, len(offer().gpus)) or 2
     arguments = [
         *("--set", "input.path=rows/*.parquet"),
         *("--set", "output.keep=[id, text, sentiment]"),
@@ -60,7 +60,7 @@ def labelled(tmp_path_factory: pytest.TempPathFactory, launcher, read_output) ->
 
 def test_two_engines_label_every_row_once(labelled: Labelled) -> None:
     assert labelled.table["id"].to_pylist() == list(range(24))
-    assert len(labelled.facts["engines"]) == (min(2, len(gpus())) or 2)
+    assert len(labelled.facts["engines"]) == (min(2, len(offer().gpus)) or 2)
 
 
 def test_the_engines_are_vllm(labelled: Labelled) -> None:

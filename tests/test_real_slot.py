@@ -10,7 +10,8 @@ import psutil
 import pyarrow as pa
 import pytest
 
-from pipeline.engine.machine import cores, gpus
+from pipeline.engine.gpu.offer import offer
+from pipeline.engine.machine import cores
 from tests.processes import Started
 from tests.test_real_runs import _DEMO, _write_clear_tweets
 
@@ -18,7 +19,7 @@ pytestmark = [
     pytest.mark.engine,
     pytest.mark.ray,
     pytest.mark.long,
-    pytest.mark.skipif(bool(gpus()) or len(cores()) < 2, reason="needs two cores, and no GPU"),
+    pytest.mark.skipif(bool(offer().gpus) or len(cores()) < 2, reason="needs two cores, and no GPU"),
 ]
 
 _ROWS = 200

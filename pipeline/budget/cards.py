@@ -1,10 +1,9 @@
-"""The cards rackmill knows: memory, bandwidth, arithmetic, power. Pure data and look-up.
+"""The cards rackmill knows: memory, bandwidth, arithmetic, power. Pure look-up; the figures, and
+where they come from, are in ``card_table``.
 
-Sources: NVIDIA's architecture whitepapers and data sheets. ``bf16_flops`` is the dense tensor
-rate with fp32 accumulation: on GeForce half of the fp16 figure that boxes print (twice the fp32
-shader rate), on workstation and data-centre cards all of it. Laptop cards: at the lower end of
-the clocks that makers may set. Memory is what CUDA shows of it: about 98 % of what is printed on
-a GeForce's box (24 GB: 23.56 GiB, 32 GB: 31.4 GiB, as vLLM logs print them), less with ECC.
+Memory is what CUDA shows of it: about 98 % of what is printed on a GeForce's box (24 GB: 23.56 GiB,
+32 GB: 31.4 GiB, as vLLM logs print them), less with ECC. Cards that are not in the table are
+reckoned from what their driver tells (``Measured``).
 """
 
 from __future__ import annotations
@@ -12,13 +11,24 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from pipeline.budget.card_table import GEFORCE, PRINTED, SEEN_GIB, TENSOR_OPERATIONS, Line
 from pipeline.errors import UsageError
 
 GIB = 1 << 30
 _SEEN_BY_CUDA = 0.98
 _AMPERE, _ADA = (8, 0), (8, 9)
+_SAME_MEMORY = 0.12  # of what the box says: so much less may the driver show of it
+_SAME_SPEED = 0.05
+_BOOST_OF_HIGHEST = 0.8  # boost clock over the highest that NVML tells: 3090, 4090 0.81, 5090 0.78
+_GEFORCE_OPERATIONS = 4  # of bf16 with fp32 accumulation, by a CUDA core's share, each clock
+_DATA_CENTRE_OPERATIONS = {(8, 0): 32, (9, 0): 32, (10, 0): 64, (10, 3): 64}  # A100, H100, B200
+_NOT_THE_LINE = (
+    r"nvidia|geforce|tesla|blackwell|generation|laptop gpu|laptop|mobile|with max-?q design|max-?q|"
+    r"\bgpu\b|workstation edition|server edition|sxm\d?|pcie|\bhbm\d*e?\b|\bnvl\b|"
+    r"\b\d+ ?gb\b|\bv2\b"
+)
 
 _MOST_DIGITS = 5  # of a number of cards
 
@@ -26,7 +36,8 @@ _MOST_DIGITS = 5  # of a number of cards
 @dataclass(frozen=True)
 class Card:
     """One card. ``vram_bytes``: as CUDA shows them. ``bandwidth``: bytes/s of its memory.
-    ``bf16_flops``: dense FLOP/s. ``watts``: board power. ``compute_capability``: NVIDIA's."""
+    ``bf16_flops``: dense FLOP/s. ``watts``: board power. ``compute_capability``: NVIDIA's.
+    ``guessed``: where the speed of a card comes from that is not in the table."""
 
     name: str
     title: str
@@ -37,6 +48,7 @@ class Card:
     watts: float
     compute_capability: tuple[int, int]
     is_cpu: bool = False
+    guessed: str = ""
 
     @property
     def has_bf16(self) -> bool:
@@ -57,67 +69,54 @@ class Card:
         return self.title if size in self.title else f"{self.title} ({size})"
 
 
-def _card(
-    name: str,
-    title: str,
-    gb: float,
-    gb_per_second: float,
-    teraflops: float,
-    watts: float,
-    capability: tuple[int, int],
-    seen_gib: float | None = None,
-) -> Card:
-    seen = seen_gib if seen_gib is not None else gb * _SEEN_BY_CUDA
+@dataclass(frozen=True)
+class Measured:
+    """What the driver tells of a card, 0 where it does not: the highest ``memory_clock`` (MHz, half
+    of the data rate, for GDDR as for HBM), ``bus_width`` (bits), CUDA ``cores`` and the highest
+    ``sm_clock`` (MHz)."""
+
+    memory_clock: int = 0
+    bus_width: int = 0
+    cores: int = 0
+    sm_clock: int = 0
+
+    @property
+    def bandwidth(self) -> float:
+        """Bytes/s; 0 where the driver tells too little."""
+        return self.memory_clock * 1e6 * 2 * self.bus_width / 8
+
+    def bf16_flops(self, capability: tuple[int, int]) -> float:
+        """Dense FLOP/s: cores × clock × what a core's tensor unit does, as on GeForce where the
+        capability is not a data-centre chip's. 0 where the driver tells too little."""
+        operations = _DATA_CENTRE_OPERATIONS.get(capability, _GEFORCE_OPERATIONS)
+        return self.cores * self.sm_clock * 1e6 * _BOOST_OF_HIGHEST * operations
+
+
+def _geforce(line: Line, capability: tuple[int, int]) -> Card:
+    name, title, gb, rate, width, cores, clock, watts = line
     return Card(
-        name, title, gb, int(seen * GIB), gb_per_second * 1e9, teraflops * 1e12, watts, capability
+        name,
+        title,
+        gb,
+        int(SEEN_GIB.get(name, gb * _SEEN_BY_CUDA) * GIB),
+        rate * 1e9 * width / 8,
+        cores * clock * 1e9 * TENSOR_OPERATIONS[capability],
+        watts,
+        capability,
     )
 
 
 CARDS: Mapping[str, Card] = {
     card.name: card
     for card in (
-        _card("rtx2080ti", "RTX 2080 Ti", 11, 616, 53.8, 250, (7, 5)),
-        _card("t4", "T4", 16, 320, 65, 70, (7, 5), 14.6),
-        _card("v100", "V100", 16, 900, 125, 300, (7, 0), 15.8),
-        _card("rtx3060", "RTX 3060", 12, 360, 25.5, 170, (8, 6)),
-        _card("rtx3060ti", "RTX 3060 Ti", 8, 448, 32.4, 200, (8, 6)),
-        _card("rtx3070", "RTX 3070", 8, 448, 40.6, 220, (8, 6)),
-        _card("rtx3080", "RTX 3080", 10, 760, 59.5, 320, (8, 6)),
-        _card("rtx3080-12gb", "RTX 3080 12 GB", 12, 912, 61.3, 350, (8, 6)),
-        _card("rtx3080ti", "RTX 3080 Ti", 12, 912, 68.2, 350, (8, 6)),
-        _card("rtx3090", "RTX 3090", 24, 936, 71, 350, (8, 6), 23.56),
-        _card("rtx3090ti", "RTX 3090 Ti", 24, 1008, 80, 450, (8, 6), 23.56),
-        _card("rtx4060", "RTX 4060", 8, 272, 30.2, 115, (8, 9)),
-        _card("rtx4060-laptop", "RTX 4060 Laptop", 8, 256, 23.2, 115, (8, 9)),
-        _card("rtx4060ti", "RTX 4060 Ti", 8, 288, 44.1, 160, (8, 9)),
-        _card("rtx4060ti-16gb", "RTX 4060 Ti 16 GB", 16, 288, 44.1, 165, (8, 9)),
-        _card("rtx4070", "RTX 4070", 12, 504, 58.3, 200, (8, 9)),
-        _card("rtx4070s", "RTX 4070 SUPER", 12, 504, 70.9, 220, (8, 9)),
-        _card("rtx4070ti", "RTX 4070 Ti", 12, 504, 80.2, 285, (8, 9)),
-        _card("rtx4070tis", "RTX 4070 Ti SUPER", 16, 672, 88.2, 285, (8, 9)),
-        _card("rtx4080", "RTX 4080", 16, 717, 97.5, 320, (8, 9)),
-        _card("rtx4080s", "RTX 4080 SUPER", 16, 736, 104.4, 320, (8, 9)),
-        _card("rtx4090", "RTX 4090", 24, 1008, 165.2, 450, (8, 9), 23.52),
-        _card("rtx4090-laptop", "RTX 4090 Laptop", 16, 576, 66, 150, (8, 9)),
-        _card("rtx5060ti-16gb", "RTX 5060 Ti 16 GB", 16, 448, 47.4, 180, (12, 0)),
-        _card("rtx5070", "RTX 5070", 12, 672, 61.7, 250, (12, 0)),
-        _card("rtx5070ti", "RTX 5070 Ti", 16, 896, 87.9, 300, (12, 0)),
-        _card("rtx5080", "RTX 5080", 16, 960, 112.6, 360, (12, 0)),
-        _card("rtx5090", "RTX 5090", 32, 1792, 209.5, 575, (12, 0), 31.37),
-        _card("a4000", "RTX A4000", 16, 448, 76.7, 140, (8, 6), 15.7),
-        _card("a5000", "RTX A5000", 24, 768, 111.1, 230, (8, 6), 23.5),
-        _card("a6000", "RTX A6000", 48, 768, 154.8, 300, (8, 6), 47.4),
-        _card("a10", "A10", 24, 600, 125, 150, (8, 6), 22.0),
-        _card("rtx6000-ada", "RTX 6000 Ada", 48, 960, 364.2, 300, (8, 9), 47.4),
-        _card("l4", "L4", 24, 300, 121, 72, (8, 9), 22.0),
-        _card("l40s", "L40S", 48, 864, 362, 350, (8, 9), 44.4),
-        _card("a100-40gb", "A100 40 GB", 40, 1555, 312, 400, (8, 0), 39.4),
-        _card("a100-80gb", "A100 80 GB", 80, 2039, 312, 400, (8, 0), 79.2),
-        _card("h100", "H100", 80, 3350, 989.4, 700, (9, 0), 79.2),
-        _card("h200", "H200", 141, 4800, 989.4, 700, (9, 0), 139.8),
-        _card("rtxpro6000", "RTX PRO 6000", 96, 1792, 503.8, 600, (12, 0), 94.9),
+        *(_geforce(line, generation) for generation, lines in GEFORCE.items() for line in lines),
+        *(
+            Card(name, title, gb, int((seen or gb * _SEEN_BY_CUDA) * GIB), rate * 1e9,
+                 teraflops * 1e12, watts, capability)
+            for name, title, gb, rate, teraflops, watts, capability, seen in PRINTED
+        ),
     )
-}
+}  # fmt: skip
 
 # What a core does a second, and what two channels of memory give: assumptions for a CPU that was
 # never measured (AVX-512 with bf16; DDR4-3200).
@@ -157,48 +156,61 @@ def find_card(name: str) -> Card:
 
 
 def generic_card(
-    vram_gib: float, title: str | None = None, capability: tuple[int, int] = (8, 6)
+    vram_gib: float,
+    title: str | None = None,
+    capability: tuple[int, int] = (8, 6),
+    told: Measured = Measured(),
 ) -> Card:
-    """A card of which the memory alone is known: speed after the known card nearest in memory."""
+    """A card that is not in the table: its speed as the driver ``told`` it, else that of the known
+    card nearest in memory."""
     known = [c for c in CARDS.values() if (c.compute_capability >= _ADA) == (capability >= _ADA)]
     near = min((c for c in known if c.has_bf16), key=lambda c: abs(c.vram_gb - vram_gib))
+    bandwidth, flops = told.bandwidth, told.bf16_flops(capability)
+    basis = "from its clocks, memory bus and cores" if bandwidth else f"as the {near.title}'s"
     return Card(
-        name=f"{vram_gib:g}gb",
+        name=f"{vram_gib:g}gb" if title is None else _plain(_short(title)),
         title=title or f"a {vram_gib:g} GB card",
         vram_gb=vram_gib,
         vram_bytes=int(vram_gib * _SEEN_BY_CUDA * GIB),
-        bandwidth=near.bandwidth,
-        bf16_flops=near.bf16_flops,
+        bandwidth=bandwidth or near.bandwidth,
+        bf16_flops=flops or near.bf16_flops,
         watts=near.watts,
         compute_capability=capability,
+        guessed=basis,
     )
 
 
 def card_from_device(
-    device_name: str, total_bytes: int, capability: tuple[int, int] | None = None
+    device_name: str,
+    total_bytes: int,
+    capability: tuple[int, int] | None = None,
+    told: Measured = Measured(),
 ) -> Card:
     """The card that the driver calls ``device_name``, with ``total_bytes`` of memory.
 
-    Unknown names get a generic card of that memory (``capability``: as the driver says it).
+    ``capability``, ``told``: what else the driver says of it. A known line with another memory (a
+    chip with larger ones soldered on) keeps its speed; a name that nobody knows gets a generic
+    card. A laptop's is never taken for the desktop's of the same number, nor the other way round.
     """
-    plain = _plain(
-        re.sub(r"NVIDIA|GeForce|Tesla|Blackwell|Generation|GPU", "", device_name, flags=re.I)
+    line, gib = _line(device_name), total_bytes / GIB
+    same = [card for card in CARDS.values() if _base(card.name) == line]
+    if not same:
+        return generic_card(round(gib), _short(device_name), capability or (8, 6), told)
+    near = min(same, key=lambda card: abs(card.vram_gb - gib))
+    bandwidth = told.bandwidth
+    # the same name is sold with faster or slower memory, as the RTX 3060 Ti with GDDR6X
+    differs = abs(bandwidth / near.bandwidth - 1) > _SAME_SPEED if bandwidth else False
+    if abs(near.vram_gb - gib) <= _SAME_MEMORY * near.vram_gb:
+        return replace(near, bandwidth=bandwidth) if differs else near
+    return replace(
+        near,
+        name=f"{_base_name(near.name)}-{round(gib)}gb",
+        title=f"{_base_title(near.title)} {round(gib)} GB",
+        vram_gb=round(gib),
+        vram_bytes=total_bytes,
+        bandwidth=bandwidth or near.bandwidth,
+        guessed=f"as the {near}'s" + (", memory as the driver tells it" if bandwidth else ""),
     )
-    plain = re.sub(r"super$", "s", plain)
-    gib = total_bytes / GIB
-    fitting = [
-        card
-        for card in CARDS.values()
-        if abs(card.vram_gb - gib) <= 0.12 * card.vram_gb
-        and any(
-            re.fullmatch(rf"{re.escape(known)}(sxm\d?|pcie|hbm\d*e?|nvl|\d+gb|workstationedition)*",
-                         plain)
-            for known in {_base(card.name), _plain(card.title)}
-        )
-    ]  # fmt: skip
-    if fitting:
-        return min(fitting, key=lambda c: abs(c.vram_gb - gib))
-    return generic_card(round(gib), device_name, capability or (8, 6))
 
 
 def parse_gpus(text: str) -> list[tuple[int, Card]]:
@@ -230,6 +242,29 @@ def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
+def _short(device_name: str) -> str:
+    """A driver's name without its maker's."""
+    return re.sub(r"^(NVIDIA|GeForce)\s+", "", re.sub(r"^NVIDIA\s+", "", device_name.strip()))
+
+
+def _line(device_name: str) -> str:
+    """A driver's name as the table's names are written, without the memory."""
+    name = device_name.lower()
+    desktop = "workstation" in name or "server edition" in name  # Max-Q is a power limit there
+    laptop = not desktop and re.search(r"laptop|max-?q|mobile", name) is not None
+    name = re.sub(_NOT_THE_LINE, " ", name)
+    plain = re.sub(r"super", "s", _plain(name))
+    return plain + ("laptop" if laptop else "")
+
+
+def _base_name(name: str) -> str:
+    return re.sub(r"-\d+gb$", "", name)
+
+
+def _base_title(title: str) -> str:
+    return re.sub(r" \d+ GB$", "", title)
+
+
 def _base(name: str) -> str:
     """A card's name without its memory: drivers do not say it."""
-    return _plain(re.sub(r"-\d+gb$", "", name))
+    return _plain(_base_name(name))

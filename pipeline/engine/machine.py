@@ -1,4 +1,5 @@
-"""What this machine offers an engine: GPUs, cores, memory, and libraries worth preloading."""
+"""What this machine offers an engine: cores, memory, and libraries worth preloading. Its GPUs are
+``pipeline.engine.gpu``'s."""
 
 from __future__ import annotations
 
@@ -6,67 +7,11 @@ import glob
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 _IDLE_POLICY = getattr(os, "SCHED_IDLE", None)
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """One NVIDIA card. ``memory_bytes`` in all; ``capability`` as (major, minor)."""
-
-    index: int
-    name: str
-    memory_bytes: int
-    driver: str
-    capability: tuple[int, int]
-
-
-def gpus() -> list[Gpu]:
-    """The NVIDIA cards that the driver shows; empty without a driver."""
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return []
-    try:
-        driver = str(pynvml.nvmlSystemGetDriverVersion())
-        found = []
-        for index in range(pynvml.nvmlDeviceGetCount()):
-            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-            found.append(
-                Gpu(
-                    index=index,
-                    name=str(pynvml.nvmlDeviceGetName(handle)),
-                    memory_bytes=int(pynvml.nvmlDeviceGetMemoryInfo(handle).total),
-                    driver=driver,
-                    capability=tuple(pynvml.nvmlDeviceGetCudaComputeCapability(handle)),
-                )
-            )
-        return found
-    finally:
-        pynvml.nvmlShutdown()
-
-
-def free_gpu_memory(index: int) -> tuple[int, int]:
-    """Bytes of a card's memory: free, and in all; (0, 0) without a driver."""
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return 0, 0
-    try:
-        memory = pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(index))
-        return int(memory.free), int(memory.total)
-    except pynvml.NVMLError:
-        return 0, 0
-    finally:
-        pynvml.nvmlShutdown()
 
 
 def cores() -> list[int]:

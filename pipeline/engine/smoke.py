@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.budget.settings import PromptShape, cpu_arguments, gpu_arguments
+from pipeline.budget.settings import PromptShape
 from pipeline.engine.guard import guard_children
-from pipeline.engine.machine import available_memory, cpu_environment, gpus
 from pipeline.errors import EngineFailed, RackmillError
 from pipeline.model.folder import ModelFolder
 
@@ -41,14 +40,11 @@ class SmokeResult:
 def smoke_run(folder: Path) -> SmokeResult:
     """Load the checkpoint in ``folder`` and let it answer twice. Takes a minute on a CPU.
 
-    Raises EngineFailed: it cannot be loaded, with the reason.
+    Raises EngineFailed: it cannot be loaded, with the reason; UsageError: nor could any other.
     """
-    from pipeline.engine.vllm_engine import environment
+    from pipeline.engine.alone import alone
 
-    on_gpu = bool(gpus())
-    variables = environment(gpu=on_gpu, eager=True)
-    if not on_gpu:
-        variables |= cpu_environment(0, 1)
+    variables = alone().environment(eager=True)
     try:
         done = subprocess.run(
             [sys.executable, "-m", "pipeline.engine.smoke", str(folder)],
@@ -65,13 +61,14 @@ def smoke_run(folder: Path) -> SmokeResult:
         if line.startswith(_RESULT):
             content = json.loads(line.removeprefix(_RESULT))
             if "error" in content:
-                raise EngineFailed(content["error"])
+                raise EngineFailed(content["error"], *content["hints"])
             return SmokeResult(**content)
     lines = (done.stderr or done.stdout).strip().splitlines()
     raise EngineFailed(lines[-1] if lines else f"the engine's process ended with {done.returncode}")
 
 
 def _answer_twice(folder: Path) -> dict[str, Any]:
+    from pipeline.engine.alone import alone
     from pipeline.engine.vllm_engine import VllmEngine
     from pipeline.model.tokenizer import Tokenizer
     from pipeline.schedule.request import Request
@@ -83,11 +80,7 @@ def _answer_twice(folder: Path) -> dict[str, Any]:
     given: dict[str, Any] = {"max_model_len": _CONTEXT, "enforce_eager": True}
     # a cached prefix would answer the second time by another way than the first
     given["enable_prefix_caching"] = False
-    arguments = (
-        gpu_arguments(given)
-        if gpus()
-        else cpu_arguments(model.geometry, given, shape, available_memory())
-    )
+    arguments = alone().arguments(model, shape, _TOKENS, given)
     engine = VllmEngine(model, arguments)
     answers = []
     for number in range(2):
@@ -112,5 +105,5 @@ if __name__ == "__main__":
     try:
         outcome = _answer_twice(Path(sys.argv[1]))
     except RackmillError as e:
-        outcome = {"error": e.message}
+        outcome = {"error": e.message, "hints": e.hints}
     print(f"\n{_RESULT}{json.dumps(outcome)}", flush=True)

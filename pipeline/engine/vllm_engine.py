@@ -14,6 +14,7 @@ from typing import Any
 from pipeline.budget.kv import KvLayout
 from pipeline.engine.compiling import CompileWatch
 from pipeline.engine.core_watch import watch_core
+from pipeline.engine.gpu.environment import CUDA_ENVIRONMENT
 from pipeline.engine.last_words import LastWords
 from pipeline.engine.protocol import EngineFacts, EngineStats
 from pipeline.engine.shortage import is_out_of_memory, shortage_in
@@ -36,6 +37,7 @@ def environment(*, gpu: bool, eager: bool) -> dict[str, str]:
     helpers would still be compiled at the first step, which takes seconds and a C++ compiler.
     """
     return {
+        **(CUDA_ENVIRONMENT if gpu else {}),
         "VLLM_ENABLE_V1_MULTIPROCESSING": "1" if gpu else "0",
         "VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "WARNING"),
         "VLLM_NO_USAGE_STATS": "1",

@@ -19,6 +19,8 @@ from ray.exceptions import (
 )
 
 from pipeline.engine.facts import own_facts
+from pipeline.engine.gpu.offer import offer, visible_value
+from pipeline.engine.gpu.visible import VARIABLE
 from pipeline.engine.yielding import yield_children
 from pipeline.errors import JobFailed, NoCard, Stopped
 from pipeline.fleet.allotment import OTHERS, Allotment, AllottedCards, Key
@@ -199,7 +201,11 @@ def _alone() -> dict[str, Any]:
         os.environ.setdefault(name, value)
     # it would look for new lines in all logs ten times a second, to send them to a driver
     ray._private.node.Node.start_log_monitor = lambda _: None
-    return {"include_dashboard": False}
+    # Ray counts by itself what CUDA_VISIBLE_DEVICES names, whether there is such a card or not
+    cards = offer().gpus
+    if cards:
+        os.environ[VARIABLE] = visible_value(cards)
+    return {"include_dashboard": False, "num_gpus": len(cards)}
 
 
 def _describe() -> bytes:

@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from pipeline.budget.cards import (
     GIB,
     Card,
-    card_from_device,
     cpu_card,
     find_card,
     in_slot,
     parse_gpus,
 )
-from pipeline.engine.facts import processor_name
-from pipeline.engine.machine import available_memory, cores, gpus
+from pipeline.engine.facts import card_of, processor_name
+from pipeline.engine.gpu.offer import offer
+from pipeline.engine.machine import available_memory, cores
 from pipeline.errors import UsageError
 from pipeline.fleet.allotment import Key
 from pipeline.fleet.slots import Left, Slot, Spread, divide, refuse_spread, spread_in_words
@@ -144,14 +144,19 @@ def local_crews(
 ) -> list[Crew]:
     """The engines that a run of ``job`` starts on this machine, at most one for each unit.
 
-    ``spread``: how many cards one takes; what is left over is said. Raises UsageError when the job
-    asks for more engines than there are GPUs, or for other ones.
+    ``spread``: how many cards one takes; what is left over or left out is said. Raises UsageError
+    when the job asks for more engines than there are GPUs, or for other ones, and where the build
+    of vLLM that is installed has nothing to run on.
     """
     wanted = job.resources.workers
     number = _at_most(1 if wanted == "auto" else wanted, units)
     if job.engine.kind == "simulated":
         return [Crew(number, None, places=_beside_each_other(number))]
-    found = [card_from_device(g.name, g.memory_bytes, g.capability) for g in gpus()]
+    there = offer()
+    there.check()
+    for line in there.left:
+        say(f"left out: {line}")
+    found = [card_of(gpu) for gpu in there.gpus]
     if not found:
         check_wishes(job.resources, [])
         memory, processor = available_memory(), processor_name()
@@ -164,10 +169,10 @@ def local_crews(
     refuse_spread(job, [list(usable.values())])
     slots, left = divide(usable, spread)
     if wanted != "auto" and wanted > len(slots):
-        there = f"{len(usable)} GPUs"
+        known = f"{len(usable)} GPUs"
         if len(slots) != len(usable):
-            there += f", enough for {plural(len(slots), 'engine')}"
-        raise UsageError(f"resources.workers: {wanted} engines, but there are {there}")
+            known += f", enough for {plural(len(slots), 'engine')}"
+        raise UsageError(f"resources.workers: {wanted} engines, but there are {known}")
     number = _at_most(len(slots) if wanted == "auto" else wanted, units)
     kinds: dict[str, list[Slot]] = {}
     for slot in slots[:number]:

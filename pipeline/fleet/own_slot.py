@@ -21,9 +21,13 @@ def take_cards(cards: Sequence[int]) -> None:
 
     Raises MachineUnfit where one is gone.
     """
-    numbers = list(own_devices())
-    if max(cards) >= len(numbers):
-        raise MachineUnfit(f"card {max(cards)} is gone: the driver shows {len(numbers)} now")
+    there = own_devices()
+    named = os.environ.get(_VISIBLE, "").split(",")
+    # as the machine was seen when Ray was started here: places stay, whatever has been lost since
+    numbers = [int(part) for part in named if part.isdigit()] or list(there)
+    for card in cards:
+        if card >= len(numbers) or numbers[card] not in there:
+            raise MachineUnfit(f"card {card} is gone: the driver shows {len(there)} now")
     os.environ[_VISIBLE] = ",".join(str(numbers[card]) for card in cards)
 
 

@@ -62,6 +62,8 @@ def posts(
             left_out.append(
                 f"left out: {machine.host}: its cards are announced only, for rehearsals"
             )
+        elif machine.facts.trouble and job.engine.kind != "simulated":
+            left_out.append(f"left out: {machine.host}: {'; '.join(machine.facts.trouble)}")
         else:
             able.append((machine, machine.facts))
     there = [(machine, cards_of(machine)) for machine, _ in able]

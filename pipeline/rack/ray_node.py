@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.engine.gpu.visible import VARIABLE
+
 HEAD_PORT = 6379
 DASHBOARD_PORT = 8265
 METRICS_PORT = 8090
@@ -38,7 +40,8 @@ _ENVIRONMENT = {
 class RayNode:
     """One machine's Ray. ``head``: HOST:PORT of the rack to join, None for the head itself, which
     then listens on ``port``. ``host``: the address by which others reach this machine.
-    ``dashboard_host``: on which the head's dashboard listens. ``cards``: how many it has.
+    ``dashboard_host``: on which the head's dashboard listens. ``cards``: how many it has;
+    ``visible``: those among all of the machine's, as ``CUDA_VISIBLE_DEVICES`` names them.
     """
 
     name: str
@@ -48,6 +51,7 @@ class RayNode:
     dashboard_host: str = "127.0.0.1"
     dashboard_port: int = DASHBOARD_PORT
     cards: int = 0
+    visible: str = ""
 
     @property
     def dashboard(self) -> str:
@@ -88,7 +92,10 @@ class RayNode:
         """Of that command; what is ``given`` (None: this process's) goes before, but not before
         the token."""
         given = dict(os.environ if given is None else given)
-        return {**_ENVIRONMENT, **given, "RAY_AUTH_MODE": "token"}
+        if self.cards:  # Ray refuses more than the variable names, also of announced ones
+            given.pop(VARIABLE, None)
+        cards = {VARIABLE: self.visible} if self.visible else {}
+        return {**_ENVIRONMENT, **given, **cards, "RAY_AUTH_MODE": "token"}
 
     @property
     def ports(self) -> list[int]:

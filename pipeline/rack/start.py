@@ -12,10 +12,12 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import psutil
 
 from pipeline.engine.facts import HOST, own_facts, own_versions, version_conflicts
+from pipeline.engine.gpu.offer import offer, visible_value
 from pipeline.errors import JobFailed, UsageError
 from pipeline.fleet.gcs import Gcs
 from pipeline.fleet.machines import MACHINE, Machine, machines
@@ -51,7 +53,7 @@ def head_node(port: int, host: str | None, dashboard_host: str) -> RayNode:
         port=port,
         dashboard_host=dashboard_host,
         dashboard_port=free_port(DASHBOARD_PORT),
-        cards=_cards(),
+        **_cards(),
     )
 
 
@@ -66,7 +68,7 @@ def joining_node(head: str, host: str | None) -> RayNode:
     finally:
         gcs.close()
     check_versions(found)
-    return RayNode(_name(), host or own_address(head), head=head, cards=_cards())
+    return RayNode(_name(), host or own_address(head), head=head, **_cards())
 
 
 def check_versions(found: list[Machine]) -> None:
@@ -182,5 +184,8 @@ def _name() -> str:
     return f"{host}-{secrets.token_hex(4)}"
 
 
-def _cards() -> int:
-    return len(own_facts().devices)
+def _cards() -> dict[str, Any]:
+    """Fields of a node: how many cards Ray is told of, and which they are."""
+    facts = own_facts()
+    visible = "" if facts.announced else visible_value(offer().gpus)
+    return {"cards": len(facts.devices), "visible": visible}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 import pytest
 
-from pipeline.engine import machine
 from pipeline.errors import MachineUnfit
 from pipeline.fleet.crew import keys_in, slot_name
 from pipeline.fleet.own_slot import own_card, take_cards
+from tests.fake_cards import RTX_3060, FakeCards
 
 
 @pytest.fixture(autouse=True)
@@ -26,14 +27,17 @@ def test_a_worker_sees_the_cards_of_its_slot_alone() -> None:
 
 
 def test_cards_have_the_drivers_numbers_where_not_all_are_ours(
-    monkeypatch: pytest.MonkeyPatch,
+    fake_cards: Callable[..., FakeCards], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("RACKMILL_CARDS")
-    cards = [machine.Gpu(n, "NVIDIA GeForce RTX 3060", 12 << 30, "580", (8, 6)) for n in (2, 5)]
-    monkeypatch.setattr(machine, "gpus", lambda: cards)
-    take_cards((0, 1))
+    driver = fake_cards(*[RTX_3060] * 6)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5,4")
+    driver.change(2, lost=True)
+    with pytest.raises(MachineUnfit, match="card 0 is gone: the driver shows 2 now"):
+        take_cards((0, 1))
+    take_cards((1, 2))
 
-    assert os.environ["CUDA_VISIBLE_DEVICES"] == "2,5"
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "5,4"
     assert own_card(["2x rtx3060"], "2x rtx3060") == "2x rtx3060"
 
 

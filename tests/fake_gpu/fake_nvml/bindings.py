@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from . import library
+from .machine import disguise
 
 BINDINGS = (
     "pynvml",
@@ -70,6 +71,7 @@ class _Finder(importlib.abc.MetaPathFinder):
 
 def install() -> None:
     """For this process: bindings that are imported already, and those that will be."""
+    disguise()
     for name in BINDINGS:
         if name in sys.modules:
             underlay(sys.modules[name])

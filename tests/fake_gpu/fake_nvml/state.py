@@ -78,13 +78,23 @@ class FakeDriver:
     """``error``: name of the NVML error with which every start of NVML ends (None: it works), as
     "LIBRARY_NOT_FOUND" (no driver), "DRIVER_NOT_LOADED", "LIB_RM_VERSION_MISMATCH" (updated, not
     rebooted), "NO_PERMISSION", "UNKNOWN". ``cuda``: of the driver, 13.0 being 13000.
-    ``smi_knows_capability``: old drivers' nvidia-smi does not."""
+    ``smi_knows_capability``: old drivers' nvidia-smi does not.
+
+    And what else is shown of the machine: ``build``: of vLLM that seems to be installed, "cuda" or
+    "cpu"; ``wsl``: it seems to be WSL2, ``container``: a container; ``nouveau``: Linux's own
+    driver seems to be loaded; ``headers``: whether Python.h seems to be there. The PCI bus shows
+    an NVIDIA card where there are cards."""
 
     cards: list[FakeCard] = field(default_factory=list)
     version: str = "580.95.05"
     cuda: int = 13000
     error: str | None = None
     smi_knows_capability: bool = True
+    build: str = "cuda"
+    wsl: bool = False
+    container: bool = False
+    nouveau: bool = False
+    headers: bool = True
 
     def write(self, path: Path) -> None:
         """At once: whoever reads meanwhile reads the whole of the old or of the new."""

@@ -1,0 +1,1 @@
+/* Of no use to a compiler: it is only looked for. */
