@@ -62,6 +62,7 @@ def forecast_as_json(forecast: Forecast, fits: list[Fit]) -> dict[str, Any]:
         "engines": [
             {
                 "card": placed.crew.card.name if placed.crew.card else "simulated",
+                "card_basis": placed.crew.card.guessed or None if placed.crew.card else None,
                 "engines": placed.crew.number,
                 "arguments": placed.choice.arguments,
                 "reasons": placed.choice.reasons,
@@ -85,6 +86,8 @@ def forecast_lines(forecast: Forecast, fits: list[Fit]) -> Iterator[tuple[str, s
         yield "fit", f"{one.model} fits {one.where}" if one.fits else one.headline
         if placed.room is not None:
             yield "", _memory(one, placed)
+        if (card := placed.crew.card) is not None and card.guessed:
+            yield "", f"the {card.title} is not in our table: its speed is reckoned {card.guessed}"
     for placed in forecast.placed:
         reasons = placed.choice.reasons
         for number, (name, value) in enumerate(placed.choice.arguments.items()):

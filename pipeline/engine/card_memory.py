@@ -6,13 +6,15 @@ kernel, or has children, ends seconds after its parent (vLLM #1908, Ray #54364).
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from enum import Enum
 from functools import partial
 
 from pipeline.engine.gpu.nvml import free_gpu_memory
-from pipeline.engine.gpu.offer import offer
+from pipeline.engine.gpu.offer import gpus, offer
+from pipeline.engine.gpu.visible import VARIABLE
 from pipeline.units import size
 
 _LOOK_SECONDS = 0.5
@@ -74,3 +76,9 @@ def wait_for_own_cards(share: float, say: Callable[[str], None], number: int = 1
 
 def _free(index: int) -> int:
     return free_gpu_memory(index)[0]
+
+
+def own_cards() -> list[int]:
+    """The driver's numbers of the cards that this process was given; none where it was given
+    none."""
+    return [gpu.index for gpu in gpus()] if VARIABLE in os.environ else []
