@@ -19,7 +19,9 @@ pytestmark = [
     pytest.mark.engine,
     pytest.mark.ray,
     pytest.mark.long,
-    pytest.mark.skipif(bool(offer().gpus) or len(cores()) < 2, reason="needs two cores, and no GPU"),
+    pytest.mark.skipif(
+        bool(offer().gpus) or len(cores()) < 2, reason="needs two cores, and no GPU"
+    ),
 ]
 
 _ROWS = 200

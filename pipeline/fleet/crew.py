@@ -154,8 +154,8 @@ def local_crews(
         return [Crew(number, None, places=_beside_each_other(number))]
     there = offer()
     there.check()
-    for line in there.left:
-        say(f"left out: {line}")
+    for reason in there.left:
+        say(f"left out: {reason}")
     found = [card_of(gpu) for gpu in there.gpus]
     if not found:
         check_wishes(job.resources, [])

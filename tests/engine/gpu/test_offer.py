@@ -15,8 +15,10 @@ from pipeline.engine.facts import DeviceFacts, MachineFacts, own_facts
 from pipeline.engine.gpu.nvml import free_gpu_memory, holders, read_driver
 from pipeline.engine.gpu.offer import gpus, offer
 from pipeline.errors import UsageError
-from pipeline.fleet.crew import local_crews
+from pipeline.fleet.crew import Crew, local_crews
+from pipeline.fleet.slots import spread_of
 from pipeline.rack.start import _cards
+from pipeline.spec.job import Job
 from tests.fake_cards import (
     GIB,
     RTX_2080_TI,
@@ -29,6 +31,10 @@ from tests.fake_cards import (
 from tests.samples import job
 
 _Show = Callable[..., FakeCards]
+
+
+def crews(made: Job, say: Callable[[str], None] = lambda line: None) -> list[Crew]:
+    return local_crews(made, 4, spread_of(made, None), say)
 
 
 def indices() -> list[int]:
@@ -122,7 +128,7 @@ class TestWhichAreUsed:
         fake_cards(*cards, **driver)
 
         with pytest.raises(UsageError, match="vLLM's CUDA build is installed") as caught:
-            local_crews(job(), 4)
+            crews(job())
         assert words in str(caught.value)
         assert "RACKMILL_VARIANT=cpu ./infra/setup" in caught.value.hints[-1]
 
@@ -131,7 +137,7 @@ class TestWhichAreUsed:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
 
         with pytest.raises(UsageError, match="CUDA_VISIBLE_DEVICES='' hides every card"):
-            local_crews(job(), 4)
+            crews(job())
 
     def test_without_a_compiler_a_job_on_a_card_does_not_begin(
         self, fake_cards: _Show, monkeypatch
@@ -140,20 +146,20 @@ class TestWhichAreUsed:
         monkeypatch.setenv("CC", "no-such-compiler")
 
         with pytest.raises(UsageError, match="RTX 3090 cannot start: CC names 'no-such-compiler'"):
-            local_crews(job(), 4)
-        local_crews(job(engine={"kind": "simulated"}), 4)
+            crews(job())
+        crews(job(engine={"kind": "simulated"}))
 
     def test_without_headers_neither(self, fake_cards: _Show) -> None:
         fake_cards(RTX_3090, headers=False)
 
         with pytest.raises(UsageError, match=r"Python.h"):
-            local_crews(job(), 4)
+            crews(job())
 
     def test_a_plan_uses_the_cards_that_serve_and_names_the_others(self, fake_cards: _Show) -> None:
         fake_cards(RTX_2080_TI, RTX_3090)
         said: list[str] = []
 
-        (crew,) = local_crews(job(), 4, said.append)
+        (crew,) = crews(job(), said.append)
         assert (crew.number, crew.name) == (1, "rtx3090")
         assert said == [
             "left out: RTX 2080 Ti (compute capability 7.5) has no bfloat16, which Gemma 3 needs: "
@@ -166,7 +172,7 @@ class TestWhichAreUsed:
         fake_cards(RTX_2080_TI, build="cpu")
         said: list[str] = []
 
-        (crew,) = local_crews(job(), 4, said.append)
+        (crew,) = crews(job(), said.append)
         assert crew.shared
         assert "RTX 2080 Ti" in said[0]
 
