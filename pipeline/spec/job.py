@@ -295,7 +295,8 @@ class Duplicates(Section):
 
 
 class Resources(Section):
-    """``workers``: engines to run at once; auto is one per GPU, or one without a GPU.
+    """``workers``: engines to run at once; auto is one on each card or slot of cards, or one
+    without a GPU.
 
     ``gpu``: only such cards (one or several of ``rackmill fit``'s names); ``memory_gib``: only
     cards with so much. None: any. ``deadline``: a time with its zone, or a duration from the start
