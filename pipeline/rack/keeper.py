@@ -25,6 +25,7 @@ from pipeline.rack.ray_node import AGENT_PORT, RayNode
 
 _LOOK_SECONDS = 2.0
 _FORGOTTEN_SECONDS = 15.0  # a head that knows us says so long before
+_STARTING_SECONDS = 45.0  # more for a Ray that has just been started, on a machine that is busy
 _STOP_SECONDS = 20.0
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 15.0
 _STEADY_SECONDS = 60.0  # a Ray that lived so long did not fail to start
@@ -72,7 +73,7 @@ class Keeper:
                 stderr=log,
                 start_new_session=True,
             )
-        self._seen = time.monotonic()
+        self._seen = time.monotonic() + _STARTING_SECONDS
 
     def _watch(self, stop: threading.Event) -> None:
         """Until Ray ends, or the head goes on without us."""
