@@ -39,6 +39,7 @@ LIVE = {
     "block_size": 32,
     "max_num_seqs": 16,
     "enforce_eager": True,
+    "cpu_compute": "int4",
 }
 SHAPED = {
     "kv_cache_memory_bytes": 200 * MIB,

@@ -12,6 +12,7 @@ import pytest
 
 from pipeline import load_job
 from pipeline.engine.gpu.offer import offer
+from pipeline.engine.machine import native_bf16
 
 pytestmark = [pytest.mark.engine, pytest.mark.ray]
 
@@ -65,6 +66,13 @@ def test_two_engines_label_every_row_once(labelled: Labelled) -> None:
 
 def test_the_engines_are_vllm(labelled: Labelled) -> None:
     assert {engine["kind"] for engine in labelled.facts["engines"]} == {"vllm"}
+
+
+def test_the_files_say_what_int4_was_computed_in(labelled: Labelled) -> None:
+    unpacked = not offer().gpus and native_bf16()
+    said = (labelled.table.schema.metadata or {}).get(b"rackmill.compute")
+    assert said == (b"int4 codes, computed in bf16" if unpacked else None)
+    assert {e["computed_in"] for e in labelled.facts["engines"]} == {"bf16" if unpacked else ""}
 
 
 def test_labels_are_choices_with_a_probability(labelled: Labelled) -> None:

@@ -52,6 +52,9 @@ def _nearest(asked: Fit, options: FitOptions) -> Iterator[str]:
     if asked.vision:
         text_only = bare_fit(model, card, replace(options, vision=False))
         yield from _says("text only", text_only)
+    if card.is_cpu and options.given.get("cpu_compute") == "bf16":
+        packed = replace(options, given={**options.given, "cpu_compute": "int4"})
+        yield from _says("computed from int4, cpu_compute: int4", bare_fit(model, card, packed))
     if options.kv_dtype == "bf16" and card.has_fp8_kv and not card.is_cpu:
         fp8 = bare_fit(model, card, replace(options, kv_dtype="fp8"))
         yield from _says("KV cache in fp8", fp8)

@@ -49,6 +49,7 @@ class Card:
     compute_capability: tuple[int, int]
     is_cpu: bool = False
     guessed: str = ""
+    native_bf16: bool = False  # of a processor: it has instructions that multiply bf16
 
     @property
     def has_bf16(self) -> bool:
@@ -125,7 +126,7 @@ _MEMORY_BANDWIDTH = 40e9
 _CORE_WATTS = 15.0
 
 
-def cpu_card(ram_bytes: int, cores: int) -> Card:
+def cpu_card(ram_bytes: int, cores: int, *, native_bf16: bool = False) -> Card:
     """This machine's processor as a card: ``ram_bytes`` of memory, ``cores`` of it in use."""
     return Card(
         name="cpu",
@@ -137,6 +138,7 @@ def cpu_card(ram_bytes: int, cores: int) -> Card:
         watts=_CORE_WATTS * max(cores, 1),
         compute_capability=(0, 0),
         is_cpu=True,
+        native_bf16=native_bf16,
     )
 
 

@@ -33,6 +33,7 @@ class Setup:
     offloaded_bytes: int = 0  # of the weights, kept in the machine's memory
     overhead_correction: int | None = None  # bytes that an engine on the card last reported
     scored: bool = False
+    unpacked: bool = False  # int4 layers are held in bf16 (on a CPU)
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ class Room:
 
 def room(geometry: Geometry, weights: Weights, card: Card, setup: Setup) -> Room:
     """Divide ``card``'s memory for one engine (or its part of one, with several cards)."""
+    if setup.unpacked:
+        weights = weights.unpacked(geometry)
     loaded = weights.on_card(geometry, setup.cards, vision=setup.vision)
     loaded = max(0, loaded - setup.offloaded_bytes)
     taken = overhead(

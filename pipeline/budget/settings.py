@@ -9,6 +9,7 @@ from typing import Any
 from pipeline.budget.attention import BACKEND, FP8_CACHE, backend_for, wrong_backend
 from pipeline.budget.buckets import SEQUENCES, context_for, logprobs_for, sequences_for
 from pipeline.budget.cards import GIB, Card
+from pipeline.budget.cpu_compute import choose_compute
 from pipeline.budget.kv import KvLayout
 from pipeline.budget.roofline import knee
 from pipeline.budget.room import CPU_BLOCK_SIZE, Room, Setup, kv_layout, room, share_of
@@ -73,7 +74,8 @@ def choose_settings(
     ``pipeline.budget.fit``.
     """
     if card.is_cpu:
-        return _cpu_choice(geometry, weights, shape, max_tokens, given, card.vram_bytes)
+        return _cpu_choice(geometry, weights, shape, max_tokens, given, card)
+    given = {name: value for name, value in given.items() if name != "cpu_compute"}
     if expected_tokens is None:
         expected_tokens = max_tokens * _UNSEEN_SHARE
     return _GpuChooser(
@@ -102,6 +104,7 @@ def setup_of(
         offloaded_bytes=int(float(arguments.get("cpu_offload_gb") or 0) * GIB),
         overhead_correction=overhead_correction,
         scored="max_logprobs" in arguments,
+        unpacked=card.is_cpu and arguments.get("cpu_compute") == "bf16",
     )
 
 
@@ -311,10 +314,10 @@ def _cpu_choice(
     shape: PromptShape,
     max_tokens: int,
     given: Mapping[str, Any],
-    ram_bytes: int,
+    card: Card,
 ) -> EngineChoice:
     longest = replace(shape, longest=shape.longest + max_tokens)
-    arguments = cpu_arguments(geometry, dict(given), longest, ram_bytes)
+    arguments = cpu_arguments(geometry, dict(given), longest, card.vram_bytes)
     if weights.vision_bytes:
         arguments.setdefault("language_model_only", True)
     reasons = {
@@ -326,6 +329,10 @@ def _cpu_choice(
         "max_model_len": "the model's context, or what the KV cache holds of it",
         "language_model_only": "no images",
     }
+    compute = choose_compute(geometry, weights, card, setup_of(arguments, card), given)
+    arguments.pop("cpu_compute", None)
+    if compute is not None:
+        arguments["cpu_compute"], reasons["cpu_compute"] = compute
     return EngineChoice(
         arguments, {name: GIVEN if name in given else reasons.get(name, "") for name in arguments}
     )

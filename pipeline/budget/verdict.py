@@ -134,7 +134,8 @@ def bare_fit(model: Subject, card: Card, options: FitOptions) -> Fit:
     held = {t: there.layout.requests(blocks, t) for t in lengths}
     batch = min(held.get(context, 0), int(choice.arguments["max_num_seqs"]))
     fits = not impossible and held.get(context, 0) > 0
-    at_most = knee(geometry, model.weights.text_bytes, card)
+    weights = model.weights.unpacked(geometry) if setup.unpacked else model.weights
+    at_most = knee(geometry, weights.text_bytes, card)
     return Fit(
         model=model,
         card=card,
@@ -152,7 +153,7 @@ def bare_fit(model: Subject, card: Card, options: FitOptions) -> Fit:
         max_requests=held if not impossible else dict.fromkeys(held, 0),
         roofline_tokens_per_second=decode_tokens_per_second(
             geometry,
-            model.weights.text_bytes,
+            weights.text_bytes,
             card,
             batch=batch if fits else 0,
             context=context,

@@ -7,7 +7,7 @@ norms and the vision tower stay in bf16. Shapes: vLLM 0.32 ``model_executor/mode
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.model.catalogue import Precision
 from pipeline.model.geometry import Geometry
@@ -37,6 +37,10 @@ class Weights:
     def text_bytes(self) -> int:
         """The text model."""
         return self.linear_bytes + self.embedding_bytes + self.norm_bytes
+
+    def unpacked(self, geometry: Geometry) -> Weights:
+        """The same with the linear layers in bf16, as a CPU may compute int4 ones."""
+        return replace(self, linear_bytes=linear_parameters(geometry) * _BF16)
 
     def total(self, *, vision: bool = False) -> int:
         """Bytes that are loaded with or without the vision tower."""

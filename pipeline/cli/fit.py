@@ -116,9 +116,9 @@ def _cards(gpu: str | None, vram: float | None) -> list[Card]:
 
 def this_processor() -> Card:
     """This machine's processor, with the memory and cores that are ours."""
-    from pipeline.engine.machine import available_memory, cores
+    from pipeline.engine.machine import available_memory, cores, native_bf16
 
-    return cpu_card(available_memory(), len(cores()))
+    return cpu_card(available_memory(), len(cores()), native_bf16=native_bf16())
 
 
 def _reported(subject: Subject, card: Card, cards: int) -> int | None:

@@ -11,6 +11,7 @@ from pipeline.budget.predict import Prediction
 from pipeline.fleet.forecast import Forecast, Placed
 from pipeline.units import count, duration, plural, size
 
+_OURS = "cpu_compute"  # the one engine argument that is not vLLM's
 _BASES = {
     "measured": "learned from {runs} of this shape",
     "scaled": "scaled from {runs} of another shape",
@@ -64,7 +65,8 @@ def forecast_as_json(forecast: Forecast, fits: list[Fit]) -> dict[str, Any]:
                 "card": placed.crew.card.name if placed.crew.card else "simulated",
                 "card_basis": placed.crew.card.guessed or None if placed.crew.card else None,
                 "engines": placed.crew.number,
-                "arguments": placed.choice.arguments,
+                "arguments": {k: v for k, v in placed.choice.arguments.items() if k != _OURS},
+                _OURS: placed.choice.arguments.get(_OURS),
                 "reasons": placed.choice.reasons,
             }
             for placed in forecast.placed

@@ -97,6 +97,7 @@ class RunWatcher(Watcher):
             self._line(
                 f"  engine  ready after {duration(time.monotonic() - self._started)} · {kv}, "
                 f"{count(facts.num_blocks)} blocks of {facts.block_size} tokens"
+                + (f" · computed in {facts.computed_in}" if facts.computed_in else "")
             )
         if self._waits_for:
             return

@@ -16,7 +16,7 @@ from pipeline.engine.gpu.nvml import Gpu, free_gpu_memory, holders
 from pipeline.engine.gpu.offer import offer
 from pipeline.engine.gpu.visible import VARIABLE
 from pipeline.engine.gpu.who import held_by
-from pipeline.engine.machine import available_memory, cores, cpu_environment
+from pipeline.engine.machine import available_memory, cores, cpu_environment, native_bf16
 from pipeline.engine.vllm_engine import environment
 from pipeline.errors import EngineFailed
 from pipeline.model.folder import ModelFolder
@@ -78,4 +78,4 @@ def alone() -> Alone:
     there.check()
     for gpu in there.gpus:
         return Alone(card_of(gpu), gpu)
-    return Alone(cpu_card(available_memory(), len(cores())))
+    return Alone(cpu_card(available_memory(), len(cores()), native_bf16=native_bf16()))

@@ -69,6 +69,7 @@ class MachineFacts:
     announced: bool = False
     left: tuple[str, ...] = ()
     trouble: tuple[str, ...] = ()
+    native_bf16: bool = False  # the processor's
 
     def encode(self) -> bytes:
         return json.dumps(asdict(self)).encode()
@@ -110,6 +111,7 @@ def own_facts() -> MachineFacts:
         announced=bool(os.environ.get(ANNOUNCED)),
         left=there.left,
         trouble=there.trouble,
+        native_bf16=machine.native_bf16(),
     )
 
 

@@ -1,8 +1,9 @@
 """Ways down for an engine that found too little memory: which arguments to try next. Pure.
 
-Each rung asks for less than the one before, what costs least first: fewer requests at once and a
-shorter chunk make the activations smaller, an fp8 KV cache takes half of the room, and a shorter
-context makes one request smaller, which is right only where all of the job's requests fit it.
+Each rung asks for less than the one before, what costs least first: on a CPU int4 weights are not
+unpacked to bf16; fewer requests at once and a shorter chunk make the activations smaller, an fp8 KV
+cache takes half of the room, and a shorter context makes one request smaller, which is right only
+where all of the job's requests fit it.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def next_rung(
     elif shortage is Shortage.CONTEXT:
         ways = (step.chunk, step.fp8, step.context)
     else:
-        ways = (step.sequences, step.chunk, step.fp8, step.context, step.cache)
+        ways = (step.packed, step.sequences, step.chunk, step.fp8, step.context, step.cache)
     # each way's first step before any way's second one
     for depth in range(max(len(_SEQUENCES), len(_CHUNKS))):
         for way in ways:
@@ -87,6 +88,11 @@ class _Down:
 
     def _to(self, says: str, **changes: Any) -> Rung:
         return Rung(self.arguments | changes, says)
+
+    def packed(self, depth: int) -> Rung | None:
+        if depth or self.arguments.get("cpu_compute") != "bf16":
+            return None
+        return self._to("the weights in int4, not unpacked to bf16", cpu_compute="int4")
 
     def sequences(self, depth: int) -> Rung | None:
         now = int(self.arguments.get("max_num_seqs") or _USUAL_SEQUENCES)

@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
+_CPUINFO = Path("/proc/cpuinfo")
 _IDLE_POLICY = getattr(os, "SCHED_IDLE", None)
 
 
@@ -44,6 +47,14 @@ def waited_for_cores() -> float:
         except (OSError, IndexError, ValueError):
             continue  # the thread has ended
     return nanoseconds / 1e9
+
+
+def native_bf16() -> bool:
+    """Whether the processor has instructions that multiply bf16 (AVX-512 BF16; AMX comes with
+    them). False where the system does not say."""
+    with suppress(OSError):
+        return re.search(r"^flags\b.*\bavx512_bf16\b", _CPUINFO.read_text(), re.M) is not None
+    return False
 
 
 def available_memory() -> int:

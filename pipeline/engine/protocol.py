@@ -23,6 +23,7 @@ class EngineFacts:
     ``batches_in_flight``: steps that may be under way at once. ``prefix_caching``, and
     ``dense_retention``: every block of sliding layers is kept for it, not only the prompts' last.
     ``compile_seconds``: of its loading, in which code was compiled that later engines find.
+    ``computed_in``: "bf16" where int4 codes were unpacked.
     """
 
     kind: str
@@ -42,6 +43,7 @@ class EngineFacts:
     prefix_caching: bool = True
     dense_retention: bool = False
     compile_seconds: float = 0.0
+    computed_in: str = ""  # where that is not what the weights are stored in
 
     def layout(self, geometry: Geometry) -> KvLayout:
         """How the engine lays its blocks out."""

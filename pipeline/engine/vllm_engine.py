@@ -14,6 +14,7 @@ from typing import Any
 from pipeline.budget.kv import KvLayout
 from pipeline.engine.compiling import CompileWatch
 from pipeline.engine.core_watch import watch_core
+from pipeline.engine.cpu_compute import UNPACKED, for_vllm
 from pipeline.engine.gpu.environment import CUDA_ENVIRONMENT
 from pipeline.engine.last_words import LastWords
 from pipeline.engine.protocol import EngineFacts, EngineStats
@@ -86,7 +87,7 @@ class VllmEngine:
 
                 prepare(cpu=current_platform.is_cpu())
             with CompileWatch(say) as compiling:
-                self._engine = _build(model.path, arguments, json_schema)
+                self._engine = _build(model.path, for_vllm(model, arguments), json_schema)
         except Exception as e:  # vLLM raises whatever it ran into; the job must say it plainly
             raise self._failure(e, f"vLLM could not load {model.path}") from e
         finally:
@@ -270,6 +271,7 @@ def _facts(engine: Any, geometry: Geometry) -> EngineFacts:
         batches_in_flight=config.max_concurrent_batches,
         prefix_caching=bool(cache.enable_prefix_caching),
         dense_retention=cache.prefix_cache_retention_interval is None,
+        computed_in="bf16" if config.parallel_config.worker_extension_cls == UNPACKED else "",
     )
 
 

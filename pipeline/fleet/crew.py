@@ -18,7 +18,7 @@ from pipeline.budget.cards import (
 )
 from pipeline.engine.facts import card_of, processor_name
 from pipeline.engine.gpu.offer import offer
-from pipeline.engine.machine import available_memory, cores
+from pipeline.engine.machine import available_memory, cores, native_bf16
 from pipeline.errors import UsageError
 from pipeline.fleet.allotment import Key
 from pipeline.fleet.slots import Left, Slot, Spread, divide, refuse_spread, spread_in_words
@@ -110,7 +110,11 @@ class Crew:
         if not self.shared or self._crowd == 1:
             return self.card
         here = self.places[0].cores if self.places else cores()
-        return cpu_card(self.card.vram_bytes // self._crowd, max(1, len(here) // self._crowd))
+        return cpu_card(
+            self.card.vram_bytes // self._crowd,
+            max(1, len(here) // self._crowd),
+            native_bf16=self.card.native_bf16,
+        )
 
     @property
     def _crowd(self) -> int:
@@ -160,7 +164,7 @@ def local_crews(
     if not found:
         check_wishes(job.resources, [])
         memory, processor = available_memory(), processor_name()
-        card = cpu_card(memory, len(cores()))
+        card = cpu_card(memory, len(cores()), native_bf16=native_bf16())
         check_parts(job, number, len(cores()))
         name = processor_with(processor, len(cores()))
         return [Crew(number, card, name, _beside_each_other(number))]

@@ -249,7 +249,7 @@ class Forecaster:
             one = estimate(
                 workload,
                 roofline,
-                self._runs(crew),
+                self._runs(crew, choice),
                 ready_seconds=_READY_SECONDS[kind],
                 other_seconds=_OTHER_SECONDS,
             )
@@ -267,8 +267,8 @@ class Forecaster:
         seen = [r.compile_seconds for r in same if r.compile_seconds]
         return median(seen) if seen else _COMPILE_SECONDS
 
-    def _runs(self, crew: Crew) -> list[MeasuredRun]:
-        setup = setup_key(self.plan, crew)
+    def _runs(self, crew: Crew, choice: EngineChoice) -> list[MeasuredRun]:
+        setup = setup_key(self.plan, crew, choice)
         return [r.run for r in self.records if r.same_setup(**setup)]
 
     def _seen_watts(self, crew: Crew) -> float | None:
@@ -289,6 +289,8 @@ class Forecaster:
         self, crew: Crew, choice: EngineChoice, there: Room | None
     ) -> Callable[[Workload], RowCost]:
         geometry, weights = self._geometry, self._weights.text_bytes
+        if crew.card is not None and setup_of(choice.arguments, crew.share).unpacked:
+            weights = self._weights.unpacked(geometry).text_bytes
         simulated = self.plan.job.engine.simulated
 
         def concurrent(workload: Workload) -> int:
@@ -417,10 +419,11 @@ def kind_of(job: Job) -> str:
     return "choices" if job.label.choices else "json" if job.label.json_schema else "regex"
 
 
-def setup_key(plan: Plan, crew: Crew) -> Mapping[str, str]:
-    """What the times of a run depend on beside the rows."""
+def setup_key(plan: Plan, crew: Crew, choice: EngineChoice | None = None) -> Mapping[str, str]:
+    """What the times of a run depend on beside the rows. ``choice``: where it may matter."""
+    unpacked = choice is not None and choice.arguments.get("cpu_compute") == "bf16"
     return {
-        "model": f"{plan.model.name} {plan.model.quantization}",
+        "model": f"{plan.model.name} {plan.model.quantization}" + (" in bf16" if unpacked else ""),
         "card": crew.name,
         "engine": plan.job.engine.kind,
     }

@@ -45,7 +45,7 @@ def learn(plan: Plan, forecast: Forecast, summary: Summary) -> None:
             watts=_watts(placed, summary),
             compiled=compile_key(placed.choice.arguments),
             compile_seconds=compiling,
-            **setup_key(plan, placed.crew),
+            **setup_key(plan, placed.crew, placed.choice),
         )
     )
 

@@ -161,7 +161,8 @@ def _on_processors(job: Job, able: Sequence[tuple[Machine, MachineFacts]]) -> li
         cores = len(facts.cores)
         check_parts(job, of, cores)
         simulated = job.engine.kind == "simulated"
-        card = None if simulated else cpu_card(facts.memory_bytes, cores)
+        processor = cpu_card(facts.memory_bytes, cores, native_bf16=facts.native_bf16)
+        card = None if simulated else processor
         found.append(Post(card, place, "" if simulated else processor_with(facts.processor, cores)))
     return found
 

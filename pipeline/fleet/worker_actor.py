@@ -31,6 +31,7 @@ from pipeline.fleet.meter import Meter
 from pipeline.fleet.metrics import labels
 from pipeline.fleet.own_slot import own_card, take_cards
 from pipeline.fleet.placement import Placement
+from pipeline.fleet.provenance import computed
 from pipeline.fleet.remote import RemoteCoordination
 from pipeline.fleet.work import Progress, WorkerSpec
 from pipeline.fleet.worker import work
@@ -207,6 +208,7 @@ class _WorkerActor:
             remote = RemoteCoordination(name, coordinator, card, meter, signs.look, orphaned)
             try:
                 spec = at_home(spec, remote.note)
+                spec = replace(spec, provenance=computed(spec.provenance, arguments))
                 return work(
                     spec,
                     remote,

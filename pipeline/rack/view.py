@@ -67,7 +67,7 @@ def cards_of(machine: Machine) -> list[Card]:
         return []
     if facts.devices:
         return [device.card for device in facts.devices]
-    return [cpu_card(facts.memory_bytes, len(facts.cores))]
+    return [cpu_card(facts.memory_bytes, len(facts.cores), native_bf16=facts.native_bf16)]
 
 
 def _fitting(card: Card, alike: int) -> dict[str, tuple[tuple[str, int], ...]]:

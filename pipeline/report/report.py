@@ -45,9 +45,14 @@ def write_report(
     return "\n".join(part for part in parts if part)
 
 
+def _computed(engine: Mapping[str, Any]) -> str:
+    return f", computed in {c}" if (c := engine.get("computed_in")) else ""
+
+
 def _what_ran(s: Summary) -> str:
     engines = [
-        f"{e['kind']} {e['version']} on {e['device']}: {size(e['kv_bytes'])} KV cache, "
+        f"{e['kind']} {e['version']} on {e['device']}{_computed(e)}: "
+        f"{size(e['kv_bytes'])} KV cache, "
         f"{count(e['num_blocks'])} blocks of {e['block_size']} tokens, "
         f"context {count(e['max_model_len'])}"
         for e in s.engines

@@ -262,6 +262,8 @@ class EngineSettings(Section):
     cpu_offload_gb: Annotated[float, Field(ge=0, le=1 << 20)] | None = None
     load_format: Literal["auto", "safetensors", "dummy"] | None = None
     seed: Annotated[int, Field(ge=0, lt=1 << 32)] | None = None
+    # what an engine on a CPU computes int4 layers in; not vLLM's
+    cpu_compute: Literal["auto", "int4", "bf16"] | None = None
 
     @model_validator(mode="before")
     @classmethod

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pipeline.budget.advice import check_fit
 from pipeline.budget.cards import CARDS, GIB, cpu_card
 from pipeline.budget.fit import Fit, FitOptions, Subject, fit
+from pipeline.budget.weights import weight_bytes
 from pipeline.errors import UsageError
 from pipeline.model.catalogue import MODELS, PRECISIONS, Precision
 from tests.samples import quick
@@ -98,6 +99,21 @@ class TestWhatCannotBe:
     def test_no_cpu_has_a_kernel_for_int8(self) -> None:
         subject = Subject.of(MODELS["gemma-3-270m"], "int8")
         assert "int8" in fit(subject, cpu_card(16 * GIB, 2)).reason
+
+
+class TestAProcessorThatComputesInBf16:
+    def test_fit_counts_the_unpacked_weights(self) -> None:
+        subject = Subject.of(MODELS["gemma-3-4b"], "int4")
+        answer = fit(subject, cpu_card(64 * GIB, 8, native_bf16=True))
+        unpacked = weight_bytes(subject.geometry, "bf16")
+        assert answer.weights_bytes == unpacked.text_bytes
+
+    def test_int4_is_named_where_only_that_fits(self) -> None:
+        subject = Subject.of(MODELS["gemma-3-27b"], "int4")
+        asked = FitOptions.from_arguments({"cpu_compute": "bf16"}, 1000)
+        answer = fit(subject, cpu_card(32 * GIB, 8, native_bf16=True), asked)
+        assert not answer.fits
+        assert any("cpu_compute: int4" in line for line in answer.advice)
 
 
 class TestARefusal:

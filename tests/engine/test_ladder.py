@@ -46,6 +46,12 @@ def test_the_way_down_says_what_it_takes_away() -> None:
     ]
 
 
+def test_unpacked_weights_are_the_first_thing_to_go() -> None:
+    rung = next_rung(CPU | {"cpu_compute": "bf16"}, Limits())
+    assert rung is not None
+    assert rung.arguments == CPU | {"cpu_compute": "int4"}
+
+
 @pytest.mark.parametrize("shortage", list(Shortage))
 def test_fp8_comes_with_an_attention_backend_that_has_it(shortage: Shortage) -> None:
     """vLLM by itself would take FlashInfer, which has to be compiled."""
