@@ -93,6 +93,15 @@ class Started:
         """The processes in which engines run."""
         return called(self.processes(), "_WorkerActor")
 
+    def cores(self) -> list[psutil.Process]:
+        """vLLM's cores, where they have processes of their own. They give themselves a title, over
+        the environment that ``marked`` looks for: they are found as long as their parents live."""
+        children = {}
+        for process in self.processes():
+            with contextlib.suppress(psutil.Error):
+                children |= {child.pid: child for child in process.children(recursive=True)}
+        return called(children.values(), "EngineCore")
+
     def wait_until(self, reached: Callable[[], bool], what: str) -> None:
         """Wait for something to happen while the command runs."""
         deadline = time.monotonic() + _PATIENCE_SECONDS
@@ -152,7 +161,10 @@ class Launcher:
         return self.start(*arguments, cwd=cwd, **environment).wait()
 
     def python(self, *arguments: object, cwd: Path, **environment: str) -> Finished:
-        return self._start([sys.executable, *map(str, arguments)], cwd, environment).wait()
+        return self.start_python(*arguments, cwd=cwd, **environment).wait()
+
+    def start_python(self, *arguments: object, cwd: Path, **environment: str) -> Started:
+        return self._start([sys.executable, *map(str, arguments)], cwd, environment)
 
     def _start(self, command: list[str], cwd: Path, environment: Mapping[str, str]) -> Started:
         started = Started(command, cwd, environment)

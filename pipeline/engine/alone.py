@@ -20,6 +20,7 @@ from pipeline.engine.machine import available_memory, cores, cpu_environment, na
 from pipeline.engine.vllm_engine import environment
 from pipeline.errors import EngineFailed
 from pipeline.model.folder import ModelFolder
+from pipeline.spec.job import Core
 from pipeline.units import size
 
 _CONTEXT_BYTES = GIB // 2  # of CUDA's own, before vLLM looks how much is free
@@ -33,9 +34,9 @@ class Alone:
     card: Card
     gpu: Gpu | None = None
 
-    def environment(self, *, eager: bool) -> dict[str, str]:
+    def environment(self, *, eager: bool, core: Core = "auto") -> dict[str, str]:
         """For the engine's process, from its start."""
-        variables = environment(gpu=self.gpu is not None, eager=eager)
+        variables = environment(gpu=self.gpu is not None, eager=eager, core=core)
         if self.gpu is None:
             return variables | cpu_environment(0, 1)
         return variables | {VARIABLE: str(self.gpu.index)}

@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.budget.kv import KvLayout
 from pipeline.budget.settings import PromptShape
 from pipeline.engine.guard import guard_children
 from pipeline.engine.load import load_engine
@@ -20,7 +19,7 @@ from pipeline.errors import EngineFailed, RackmillError, UsageError
 from pipeline.model.store import ModelFolder, check_reference, resolve
 from pipeline.schedule.step_fit import Measured, StepFit, fit_steps
 from pipeline.schedule.step_time import CalibratedTime, StepWork
-from pipeline.spec.job import Job
+from pipeline.spec.job import Core, Job
 from pipeline.spec.load import job_from
 
 SECONDS = 60.0
@@ -93,7 +92,8 @@ def calibrate(
     if job.engine.kind == "simulated":
         result = _measure(order, note)
     else:
-        result = _in_own_process(order, note, eager=bool(arguments.get("enforce_eager")))
+        eager = bool(arguments.get("enforce_eager"))
+        result = _in_own_process(order, note, eager=eager, core=job.engine.core)
     measured = tuple(
         Measured(**{**one, "works": tuple(StepWork(**work) for work in one["works"])})
         for one in result["measured"]
@@ -147,10 +147,12 @@ def _arguments(job: Job, model: ModelFolder) -> dict[str, Any]:
     return alone().arguments(model, _SHAPE, _ANSWER, given)
 
 
-def _in_own_process(order: dict[str, Any], note: Note, *, eager: bool) -> dict[str, Any]:
+def _in_own_process(
+    order: dict[str, Any], note: Note, *, eager: bool, core: Core
+) -> dict[str, Any]:
     from pipeline.engine.alone import alone
 
-    variables = alone().environment(eager=eager)
+    variables = alone().environment(eager=eager, core=core)
     last: list[str] = []
     with subprocess.Popen(
         [sys.executable, "-m", "pipeline.engine.calibrate"],
@@ -187,9 +189,7 @@ def _measure(order: dict[str, Any], note: Note) -> dict[str, Any]:
     engine = load_engine(job, order["arguments"], model)
     try:
         facts = engine.facts
-        layout = KvLayout(
-            model.geometry, facts.block_size, facts.max_num_batched_tokens, hybrid=facts.hybrid
-        )
+        layout = facts.layout(model.geometry)
         caching = job.engine.enable_prefix_caching is not False
         probe = Probe(
             engine, layout, job.sampling, seconds=order["seconds"], prefix_caching=caching

@@ -1,4 +1,4 @@
-"""Noticing that vLLM's core has died, where it is a process of its own.
+"""vLLM's core where it is a process of its own: noticing that it has died, and what it still says.
 
 vLLM 0.32 notices it too (``MPClientEngineMonitor``), but whoever waits for the next step waits on
 for ever: only the next request would be refused.
@@ -6,7 +6,9 @@ for ever: only the next request would be refused.
 
 from __future__ import annotations
 
+import queue
 import threading
+from contextlib import suppress
 from typing import Any
 
 _LOOK_SECONDS = 0.5
@@ -28,3 +30,14 @@ def watch_core(client: Any, closed: threading.Event) -> None:
                 return
 
     threading.Thread(target=watch, name="core-watch", daemon=True).start()
+
+
+def forget_outputs(client: Any) -> None:
+    """Drop what the core has said and nobody has taken yet; but not that it died."""
+    outputs = getattr(client, "outputs_queue", None)
+    with suppress(queue.Empty):
+        while outputs is not None:
+            said = outputs.get_nowait()
+            if isinstance(said, Exception):
+                outputs.put(said)
+                return

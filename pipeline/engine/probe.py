@@ -209,7 +209,7 @@ class Probe:
             steps = [adding]
             while self._wanted:
                 steps.append(self._step())
-            self._drain()
+            steps.append(self._drain())
             tries.append(_Try.of(steps))
         return tries
 
@@ -224,7 +224,9 @@ class Probe:
         tries = []
         for _ in range(_DECODED_STEPS):
             adding = [self._add(1, case.prompt, 1)] if case.kind == "mixed" else []
-            tries.append(_Try.of([*adding, self._step()]))
+            # an engine that is steps ahead computes the prompt that much later
+            steps = 1 + (self._engine.facts.steps_ahead if adding else 0)
+            tries.append(_Try.of([*adding, *(self._step() for _ in range(steps))]))
             if adding:
                 self._step()
         self._drain()
@@ -259,9 +261,12 @@ class Probe:
                 del self._wanted[sequence.id]
         return _Try((step.work,), seconds, waited)
 
-    def _drain(self) -> None:
-        """Step until every request has ended; an engine may answer later than the model."""
+    def _drain(self) -> _Try:
+        """Step until every request has ended; an engine may answer later than the model: what
+        it took then."""
         while self._wanted:
             self._step()
+        waited, started = self._waited(), self._clock()
         while self._ended < self._added:
             self._ended += len(self._engine.step())
+        return _Try((), self._clock() - started, self._waited() - waited)

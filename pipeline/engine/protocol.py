@@ -20,7 +20,10 @@ class EngineFacts:
     ``num_blocks`` counts usable KV-cache blocks (vLLM's null block is not among them).
     ``weights_bytes``: of all loaded parameters; 0 where the engine cannot tell.
     ``hybrid``: sliding layers give back the blocks that left their window.
-    ``batches_in_flight``: steps that may be under way at once. ``prefix_caching``, and
+    ``batches_in_flight``: steps that may be under way at once. ``steps_ahead``: steps that are
+    scheduled, beyond the last one told of, before it hears what was decided then: all but one of
+    the batches, and one more where the engine steps by itself in another process.
+    ``prefix_caching``, and
     ``dense_retention``: every block of sliding layers is kept for it, not only the prompts' last.
     ``compile_seconds``: of its loading, in which code was compiled that later engines find.
     ``computed_in``: "bf16" where int4 codes were unpacked.
@@ -40,6 +43,7 @@ class EngineFacts:
     hybrid: bool = True
     kv_dtype_bytes: int = 2
     batches_in_flight: int = 1
+    steps_ahead: int = 0
     prefix_caching: bool = True
     dense_retention: bool = False
     compile_seconds: float = 0.0
@@ -73,7 +77,9 @@ class EngineStats:
     """Counts since the engine was loaded, and the state after its last step.
 
     ``kv_use``: share of the blocks that running requests hold, 0..1. ``recomputed_tokens``:
-    computed again after a preemption. ``sampled``: the requests that the last step gave a token.
+    computed again after a preemption. ``sampled``: the requests that the last step gave a token;
+    all of them were added, and have neither ended nor been aborted, before that step.
+    ``late_tokens``: those that came for others, and were dropped.
     """
 
     running: int = 0
@@ -82,6 +88,7 @@ class EngineStats:
     preemptions: int = 0
     recomputed_tokens: int = 0
     steps: int = 0
+    late_tokens: int = 0
     sampled: Sequence[int] = ()
 
     def clear(self) -> None:
@@ -102,10 +109,11 @@ class Engine(Protocol):
         """Queue a request. Raises RowError when the engine will not have it."""
 
     def step(self) -> list[Completion]:
-        """Advance all requests by one step; those that ended."""
+        """Advance all requests by one step; those that ended. Returns at once where there are
+        none."""
 
     def abort(self, request_ids: Iterable[int]) -> None:
-        """Drop requests; no completion comes for them."""
+        """Drop requests: neither tokens nor completions come for them from now on."""
 
     def reset(self) -> None:
         """Be as after loading: no requests, nothing in the prefix cache, statistics at zero.

@@ -13,9 +13,10 @@ from typing import Any
 
 from pipeline.budget.kv import KvLayout
 from pipeline.engine.compiling import CompileWatch
-from pipeline.engine.core_watch import watch_core
+from pipeline.engine.core_watch import forget_outputs, watch_core
 from pipeline.engine.cpu_compute import UNPACKED, for_vllm
 from pipeline.engine.gpu.environment import CUDA_ENVIRONMENT
+from pipeline.engine.in_flight import InFlight
 from pipeline.engine.last_words import LastWords
 from pipeline.engine.protocol import EngineFacts, EngineStats
 from pipeline.engine.shortage import is_out_of_memory, shortage_in
@@ -25,21 +26,23 @@ from pipeline.errors import EngineFailed, EngineOutOfMemory, RowError, RowErrorT
 from pipeline.model.geometry import Geometry
 from pipeline.model.store import ModelFolder
 from pipeline.schedule.request import Completion, Request, Structure
+from pipeline.spec.job import Core
 from pipeline.spec.sampling import Sampling
 
 
-def environment(*, gpu: bool, eager: bool) -> dict[str, str]:
+def environment(*, gpu: bool, eager: bool, core: Core = "auto") -> dict[str, str]:
     """Variables that must be set before vLLM is imported.
 
-    On a GPU the engine core runs in a process of its own, so that its Python overlaps with the
-    card; on a CPU that process would only compete for the same cores.
+    ``core``: whether the engine's core has a process of its own. "auto": on a GPU it has, so that
+    its Python overlaps with the card; on a CPU that process would only compete for the same cores.
 
     ``eager``: nothing is compiled. vLLM's own setting of that name spares the model alone; some
     helpers would still be compiled at the first step, which takes seconds and a C++ compiler.
     """
     return {
         **(CUDA_ENVIRONMENT if gpu else {}),
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "1" if gpu else "0",
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "1" if core == "own" or (gpu and core == "auto") else "0",
+        "VLLM_DISABLE_REQUEST_ID_RANDOMIZATION": "0",  # late tokens are told by it
         "VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "WARNING"),
         "VLLM_NO_USAGE_STATS": "1",
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # cards have the numbers that the driver gives them
@@ -76,6 +79,7 @@ class VllmEngine:
         ``scoring``: all requests are to be scored. ``say``: hears what takes long."""
         self.stats = EngineStats()
         self._score_from: dict[int, int] = {}  # of the scored requests, by id
+        self._in_flight = InFlight()
         self._last_words = LastWords()
         self._closed = threading.Event()
         # loading makes millions of objects that stay: looking for garbage among them takes
@@ -122,9 +126,9 @@ class VllmEngine:
 
         def watched() -> Any:
             outputs = get_output()
-            # the core's ids are ours, followed by a hyphen and random characters
-            sampled = (o.request_id for o in outputs.outputs if o.new_token_ids)
-            stats.sampled = [int(name.partition("-")[0]) for name in sampled]
+            got = [self._in_flight.find(o.request_id) for o in outputs.outputs if o.new_token_ids]
+            stats.sampled = [request_id for request_id in got if request_id is not None]
+            stats.late_tokens += len(got) - len(stats.sampled)
             events = (event for o in outputs.outputs for event in o.events or ())
             stats.preemptions += sum(event.type == preempted for event in events)
             scheduler = outputs.scheduler_stats
@@ -150,18 +154,30 @@ class VllmEngine:
                     request.sampling, request.structure, request.logprob_ids
                 )
             prompt = {"prompt_token_ids": list(request.prompt_ids)}
-            self._engine.add_request(str(request.id), prompt, parameters)
+            name = self._engine.add_request(str(request.id), prompt, parameters)
+            self._in_flight.began(request.id, name)
         except (ValueError, TypeError, VLLMClientError) as e:
             self._score_from.pop(request.id, None)
             raise RowError(RowErrorType.INVALID_SAMPLING, f"vLLM: {e}") from None
 
     def step(self) -> list[Completion]:
+        self.stats.sampled = ()
+        if not self._in_flight:
+            return []  # a core in a process of its own would be waited for, for ever
         self.stats.steps += 1
         try:
             outputs = self._engine.step()
         except Exception as e:
             raise self._failure(e, "vLLM failed") from e
-        return [self._completion(output) for output in outputs if output.finished]
+        completions = [self._completion(output) for output in outputs if output.finished]
+        self._ended(completion.request_id for completion in completions)
+        return completions
+
+    def _ended(self, request_ids: Iterable[int]) -> None:
+        self._in_flight.ended(request_ids)
+        # the core may count some that have ended here
+        left, stats = len(self._in_flight), self.stats
+        stats.running, stats.waiting = min(stats.running, left), min(stats.waiting, left)
 
     def _completion(self, output: Any) -> Completion:
         score_from = self._score_from.pop(int(output.request_id), None)
@@ -175,11 +191,13 @@ class VllmEngine:
         for request_id in request_ids:
             self._score_from.pop(request_id, None)
         self._engine.abort_request([str(i) for i in request_ids])
+        self._ended(request_ids)
 
     def reset(self) -> None:
         self._score_from.clear()
-        if self._engine.has_unfinished_requests() or not self._engine.reset_prefix_cache():
+        if self._in_flight or not self._engine.reset_prefix_cache():
             raise EngineFailed("vLLM still works on requests")
+        forget_outputs(self._engine.engine_core)
         self.stats.clear()
         self.facts = replace(self.facts, compile_seconds=0.0)  # that was another job's
 
@@ -269,16 +287,22 @@ def _facts(engine: Any, geometry: Geometry) -> EngineFacts:
         hybrid=hybrid,
         kv_dtype_bytes=layout.dtype_bytes,
         batches_in_flight=config.max_concurrent_batches,
+        steps_ahead=config.max_concurrent_batches - _is_shared(engine),
         prefix_caching=bool(cache.enable_prefix_caching),
         dense_retention=cache.prefix_cache_retention_interval is None,
         computed_in="bf16" if config.parallel_config.worker_extension_cls == UNPACKED else "",
     )
 
 
+def _is_shared(engine: Any) -> bool:
+    """Whether its core is in this process."""
+    return hasattr(engine, "model_executor")
+
+
 def _weights_bytes(engine: Any) -> int:
     """Bytes of the loaded parameters, on the card that has most; 0 when vLLM's core lives in
     another process."""
-    if not hasattr(engine, "model_executor"):
+    if not _is_shared(engine):
         return 0
     return max(int(bytes_) for bytes_ in engine.apply_model(_parameter_bytes))
 

@@ -82,7 +82,8 @@ class EngineLoop:
         )
         limits = (facts.max_num_seqs, facts.max_num_batched_tokens)
         self._admission = Admission(
-            Limits(layout, facts.num_blocks, *limits, max_tokens), expected_tokens
+            Limits(layout, facts.num_blocks, *limits, max_tokens, facts.steps_ahead),
+            expected_tokens,
         )
         self._mirror = _mirror(engine, geometry)
         self._requests: dict[int, Request] = {}  # that wait for admission
@@ -280,10 +281,10 @@ class EngineLoop:
             raise as_failure(e) from e
         seconds = time.time() - started
         self._added = 0
+        self._admission.generated(stats.sampled)
         begun = self._admission.begun(stats.waiting) + stats.recomputed_tokens - recomputed
         work = StepWork(sequences=len(stats.sampled), prefill_tokens=begun)
         self._admission.stepped(seconds, work)
-        self._admission.generated(stats.sampled)
         if stats.recomputed_tokens > recomputed:
             self._admission.recomputed(stats.recomputed_tokens - recomputed)
         if self._mirror is not None:
@@ -320,7 +321,9 @@ class EngineLoop:
         )
 
     def _receive(self, completion: Completion) -> None:
-        flight = self._flights.pop(completion.request_id)
+        flight = self._flights.pop(completion.request_id, None)
+        if flight is None:
+            return  # its row has its result already
         flight.requests.discard(completion.request_id)
         if flight.answer.result is not None:
             return  # another of the row's requests was refused, and the row has its result
@@ -389,6 +392,6 @@ class EngineLoop:
 def _mirror(engine: Engine, geometry: Geometry) -> Mirror | None:
     """Our own count beside an engine that does one step at a time, as the model does."""
     facts = engine.facts
-    if facts.batches_in_flight > 1 or facts.kind != "vllm":
+    if facts.batches_in_flight > 1 or facts.steps_ahead or facts.kind != "vllm":
         return None
     return Mirror(facts.model(geometry))

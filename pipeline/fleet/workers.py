@@ -200,7 +200,7 @@ class Workers:
         if self._plan.job.engine.kind == "simulated":
             return Placement(cards, {SEAT: str(number)} | chosen, node=place.node)
         eager = any(a.get("enforce_eager") for a in self._retreat.arguments.values())
-        environment = vllm_environment(gpu=gpu, eager=eager)
+        environment = vllm_environment(gpu=gpu, eager=eager, core=self._plan.job.engine.core)
         if gpu:
             return Placement(cards, environment | chosen, node=place.node)
         there = place.node is not None

