@@ -51,6 +51,29 @@ def test_the_next_go_in_when_the_engine_has_begun_with_those_before() -> None:
     assert made.next(3, ending=False) is not None
 
 
+def test_an_engine_that_is_ahead_has_begun_with_those_that_got_a_token() -> None:
+    """How many it says to have waiting is of an earlier step."""
+    made = admission(steps_ahead=2)
+    for number in range(40):
+        made.add(demand(number))
+
+    assert admitted(made) == list(range(11))  # of 100 tokens: four steps of 256
+    assert made.next(0, ending=False) is None
+    made.generated([0, 1])
+    assert made.begun(0) == 200
+    assert admitted(made) == [11, 12]
+
+
+def test_those_that_end_unbegun_wait_no_more_inside_the_engine() -> None:
+    made = admission()
+    for number in range(40):
+        made.add(demand(number))
+    for number in admitted(made):
+        made.finished(number, None)
+
+    assert len(admitted(made, waiting=6)) == 6
+
+
 def test_tokens_that_others_hold_already_are_no_prefill() -> None:
     """A shared prefix costs nothing: many more such requests make up a step."""
     keys = block_keys(list(range(96)), LAYOUT.block_size)

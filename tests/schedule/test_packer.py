@@ -17,13 +17,18 @@ LAYOUT = KvLayout(GEMMA_270M, block_size=16, chunk=2048)
 
 
 def packer(
-    pool: int, *, seen: int | None = None, limit: int = 256, max_num_seqs: int = 64
+    pool: int,
+    *,
+    seen: int | None = None,
+    limit: int = 256,
+    max_num_seqs: int = 64,
+    steps_ahead: int = 0,
 ) -> Packer:
     """``seen``: all completions so far had so many tokens."""
     lengths = OutputLengths(limit)
     for _ in range(500 if seen else 0):
         lengths.observe(0, seen or 0)
-    return Packer(LAYOUT, pool, max_num_seqs, lengths)
+    return Packer(LAYOUT, pool, max_num_seqs, lengths, steps_ahead)
 
 
 def demand(
@@ -105,6 +110,81 @@ class TestAdmission:
 
         assert made.never_fits(demand(0, prompt=1000)) == LAYOUT.prefill_blocks(1000)
         assert made.never_fits(demand(0, prompt=16)) is None
+
+
+class TestLateNews:
+    """A request may be heard of after it has ended: it counts for nothing."""
+
+    def test_of_a_token(self) -> None:
+        made = packer(3000, seen=60)
+        made.admit(demand(0))
+        made.admit(demand(1))
+        made.finished(0, None)
+        before = made.held
+        made.generated([0, 1])
+        made.check()
+
+        assert made.held - before <= LAYOUT.blocks(16)
+
+    def test_of_its_end(self) -> None:
+        made = packer(3000, seen=60)
+        made.admit(demand(0))
+        made.finished(0, 5)
+        seen = made._lengths.observed
+        made.finished(0, 9)
+        made.check()
+
+        assert made._lengths.observed == seen
+
+
+class TestAnEngineThatIsAhead:
+    """What is decided now reaches it steps later: room is promised that will be free by then."""
+
+    def full(self, steps_ahead: int, *, max_num_seqs: int = 64) -> Packer:
+        """Four requests fill the pool; each has got 14 of its 16 tokens, as far as is known."""
+        made = packer(
+            LAYOUT.blocks(176) * 4,
+            seen=16,
+            limit=16,
+            max_num_seqs=max_num_seqs,
+            steps_ahead=steps_ahead,
+        )
+        for number in range(4):
+            made.admit(demand(number, prompt=160, most=16))
+        for _ in range(14):
+            made.generated(range(4))
+        return made
+
+    def test_who_will_have_ended_makes_room(self) -> None:
+        new = demand(9, prompt=160, most=16)
+
+        assert self.full(0).refusal(new) == "the KV cache is full"
+        assert self.full(2).refusal(new) is None
+
+    def test_so_do_seats(self) -> None:
+        made = packer(10_000, seen=16, limit=16, max_num_seqs=4, steps_ahead=2)
+        for number in range(4):
+            made.admit(demand(number, most=16))
+        made.generated(range(4))
+
+        assert made.refusal(demand(9, most=16)) == "max_num_seqs requests are running"
+        for _ in range(13):
+            made.generated(range(4))
+        assert made.refusal(demand(9, most=16)) is None
+
+    def test_no_more_than_will_be_free(self) -> None:
+        made = self.full(2)
+        more = 0
+        while made.refusal(demand(10 + more, prompt=160, most=16)) is None:
+            made.admit(demand(10 + more, prompt=160, most=16))
+            more += 1
+
+        assert 3 <= more <= 4
+
+    def test_those_admitted_just_now_hold_their_room(self) -> None:
+        made = packer(LAYOUT.blocks(176) * 4, seen=16, limit=16, steps_ahead=2)
+
+        assert 3 <= fill(made, 64, prompt=160, most=16) <= 4
 
 
 class TestSharing:

@@ -222,6 +222,27 @@ def test_an_engine_that_notices_ends_late_computes_a_token_more() -> None:
     assert late.engine.computed_tokens == prompt.engine.computed_tokens + 2
 
 
+@pytest.mark.parametrize("policy", NAMES)
+def test_a_policy_that_is_told_late_has_every_row_answered(policy: str) -> None:
+    rows = trace(60)
+    sim = card(policy, overrun=1, steps_ahead=2)
+    assert sorted(row.id for row in run_card(sim, rows)) == list(range(60))
+    sim.engine.check()
+
+
+@pytest.mark.parametrize("answer", [8, 30])
+def test_what_is_told_late_costs_next_to_nothing(answer: int) -> None:
+    """Room is promised ahead: as if ends were seen as soon as the engine sees them."""
+    rows = [TraceRow(i, 100, answer) for i in range(400)]
+
+    def seconds(steps_ahead: int) -> float:
+        sim = card("packed", overrun=1, steps_ahead=steps_ahead, max_num_seqs=64)
+        run_card(sim, rows)
+        return sim.now
+
+    assert seconds(2) <= 1.01 * seconds(1)
+
+
 def test_the_outcome_has_the_documented_keys() -> None:
     sim = card("engine")
     run_card(sim, trace(20))
