@@ -13,7 +13,7 @@ import pytest
 
 from tests.processes import Finished, Launcher
 
-_ROWS = 2000  # more than an engine does in a minute
+_ROWS = 4000  # more than an engine does in two minutes
 _JOB = """\
 name: hours
 model: gemma-3-270m
@@ -56,7 +56,7 @@ def test_ctrl_c_ends_a_run_that_waits_for_its_hours(
     end = run.wait()
 
     assert end.code == 130
-    assert "0 of 2 000 rows are committed" in end.err
+    assert "0 of 4 000 rows are committed" in end.err
 
 
 @dataclass
@@ -70,14 +70,13 @@ class Nights:
 def nights(
     tmp_path_factory: pytest.TempPathFactory, launcher: Launcher, write_shards: object
 ) -> Nights:
-    """A window of a minute begins within a minute, is over before the job is, and a long one comes
-    a minute later."""
+    """A window is over before the job is, and a long one comes a minute later."""
     folder = tmp_path_factory.mktemp("nights")
-    while datetime.now(UTC).second > 30:  # enough time to read the input before the first window
+    while datetime.now(UTC).second > 30:  # enough time to begin in the first window
         time.sleep(1)
-    write(folder, window((1, 2), (3, 33)), write_shards)
+    write(folder, window((0, 2), (3, 33)), write_shards)
     run = launcher.start("run", "job.yaml", cwd=folder)
-    run.wait_until(lambda: run.output.count("have begun") == 2, "the second night")
+    run.wait_until(lambda: run.output.count("have begun") == 1, "the second night")
     end = run.wait()
     return Nights(folder, end, launcher.run("verify", "out", cwd=folder))
 
@@ -91,9 +90,9 @@ class TestTwoNights:
         assert ids == list(range(_ROWS))
 
     def test_it_says_when_it_works_and_when_it_waits(self, nights: Nights) -> None:
-        assert nights.end.err.count("outside of its hours: the cards are free until") == 2
-        assert nights.end.err.count("have begun") == 2
-        assert nights.end.err.count("waiting: until") == 2
+        assert nights.end.err.count("outside of its hours: the cards are free until") == 1
+        assert nights.end.err.count("have begun") == 1
+        assert nights.end.err.count("waiting: until") == 1
 
     def test_nobody_is_blamed(self, nights: Nights) -> None:
         assert "is replaced" not in nights.end.err
@@ -102,5 +101,5 @@ class TestTwoNights:
     def test_waiting_is_no_work(self, nights: Nights) -> None:
         summary = json.loads((nights.folder / "out/_rackmill/summary.json").read_text())
 
-        assert summary["waited_seconds"] > 50
+        assert summary["waited_seconds"] > 20
         assert summary["work_seconds"] < summary["seconds"] - summary["waited_seconds"]
