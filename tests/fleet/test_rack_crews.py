@@ -59,6 +59,16 @@ def test_processors_work_only_where_no_machine_has_a_card() -> None:
     assert hosts(job(), machine("a"), machine("b")) == [("a", 0), ("b", 0)]
 
 
+def test_a_machine_whose_build_of_vllm_has_no_card_is_left_out_with_the_reason() -> None:
+    broken = machine("a")
+    assert broken.facts is not None
+    broken = replace(broken, facts=replace(broken.facts, trouble=("the driver is broken: reboot",)))
+
+    assert places(job(), broken, machine("b"))[1] == ["left out: a: the driver is broken: reboot"]
+    assert hosts(job(), broken, machine("b")) == [("b", 0)]
+    assert hosts(any_job(engine={"kind": "simulated"}), broken) == [("a", 0)]
+
+
 def test_engines_on_processors_are_spread_over_the_machines() -> None:
     found, _ = places(job(workers=3), machine("a"), machine("b"))
 

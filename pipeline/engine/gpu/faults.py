@@ -11,9 +11,9 @@ NEEDED_DRIVER = 580  # of PyTorch 2.13 for CUDA 13.0, which GeForce cards need a
 DRIVER_PAGE = "https://www.nvidia.com/drivers"
 _WINDOWS = f"update NVIDIA's driver on Windows (not in WSL): {DRIVER_PAGE}; then: wsl --shutdown"
 _LINUX = (
-    "install it: sudo ubuntu-drivers install (Ubuntu), sudo apt install nvidia-driver (Debian), "
+    f"install it: sudo apt install nvidia-driver-{NEEDED_DRIVER}-open (Ubuntu), "
     "sudo dnf install akmod-nvidia (Fedora, RPM Fusion), sudo pacman -S nvidia-open (Arch), "
-    f"or {DRIVER_PAGE}; then reboot"
+    f"elsewhere (Debian's own is too old) {DRIVER_PAGE}; then reboot"
 )
 _CONTAINER = "start the container with --gpus all (NVIDIA's container toolkit on its host)"
 
