@@ -192,8 +192,9 @@ class TestRackFacts:
     def test_they_travel_with_all_that_the_arithmetic_wants(self, fake_cards: _Show) -> None:
         fake_cards(FakeCard("NVIDIA GeForce RTX 6070", 16 * GIB, capability=(13, 0)))
 
-        facts = MachineFacts.decode(own_facts().encode())
-        assert facts == own_facts()
+        told = own_facts()
+        facts = MachineFacts.decode(told.encode())
+        assert facts == told
         assert facts.devices[0].card.bandwidth == pytest.approx(936e9, rel=0.01)
 
     def test_those_of_older_and_of_newer_machines_are_understood(self) -> None:
