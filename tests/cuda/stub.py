@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,7 +43,8 @@ def pretending(folder: Path, cards: Sequence[Card]) -> dict[str, str]:
         STATE: str(state),
         "PYTHONPATH": f"{_FAKE_NVML}:{_ROOT}",
         "LD_LIBRARY_PATH": str(folder),
-        "VLLM_CACHE_ROOT": str(folder / "cache"),
+        # what vLLM found out about model classes, in half a minute each, is kept
+        "VLLM_CACHE_ROOT": str(Path(sys.prefix) / "vllm-cache"),
     }
 
 
