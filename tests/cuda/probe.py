@@ -299,12 +299,7 @@ def two_cards(probe: Probe) -> dict[str, Any]:
         probe.text["gemma-3-27b"], probe.cards[0], (300, 100, 0.0), {"tensor_parallel_size": 2}
     ).arguments
     folder = probe.text["gemma-3-27b"].folder
-    more = (
-        {}
-        if "distributed_executor_backend" in arguments
-        else {"distributed_executor_backend": "mp"}
-    )
-    config = engine_config(folder, arguments, skip_tokenizer_init=True, **more)
+    config = engine_config(folder, arguments, skip_tokenizer_init=True)
     return probe._facts(config) | {"arguments": arguments}
 
 
