@@ -1,22 +1,19 @@
-"""How long a job will take, from what the hardware could do and from what earlier runs did.
+"""How long a job will take, from a model of the engine and from what earlier runs did.
 
-The roofline gives the least time that a card needs for a row: its new prompt tokens at the
-card's arithmetic, its answer's tokens at the card's memory bandwidth. Real engines take a
-multiple of that. The multiple is learned: every run is measured, and the runs most like the
-job at hand say by how much. Pure arithmetic.
+The model says what a row costs one engine: the simulator's answer, with steps timed by the card's
+data sheet (`pipeline.schedule.row_cost`). Real engines take a multiple of that. The multiple is
+learned: every run is measured, and the runs most like the job at hand say by how much. Pure
+arithmetic.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log
 from statistics import median
 from typing import Literal
 
-# Multiples of the roofline where nothing was measured yet: engines reach about half of the
-# arithmetic and two thirds of the bandwidth of a card, and the last requests run alone.
-_UNMEASURED_SLOWDOWN = 2.0
 _SAME_SHAPE = 0.35  # distance (see `_distance`) up to which a run counts as one of the same shape
 _AS_NEAR = 0.1
 _RUNS = 5  # how many of the nearest runs are asked
@@ -28,13 +25,24 @@ Basis = Literal["measured", "scaled", "roofline"]
 class Workload:
     """Rows to do. Tokens are means over the rows; ``shared_tokens`` of the prompt stand in the
     prefix cache. ``kind``: what the answers are (``choices``, ``json``, ``regex``, ``text``,
-    ``score``, ``score, top K``)."""
+    ``score``, ``score, top K``).
+
+    Where more is known: the slices of the lengths and what some rows share beyond
+    ``shared_tokens`` (``pipeline.schedule.shape``: ``Lengths``, ``Groups`` as a tuple);
+    ``requests`` that a row takes in the mean; ``repeated``: the share of the rows that equal rows
+    answer.
+    """
 
     kind: str
     rows: int
     prompt_tokens: float
     shared_tokens: float
     completion_tokens: float
+    prompt_slices: tuple[float, ...] = ()
+    completion_slices: tuple[float, ...] = ()
+    groups: tuple[float, ...] = ()
+    requests: float = 1.0
+    repeated: float = 0.0
 
     @property
     def new_tokens(self) -> float:
@@ -77,7 +85,7 @@ class Estimate:
     other_seconds: float
     basis: Basis
     runs: int = 0  # that it was learned from
-    slowdown: float = 1.0  # against the roofline
+    slowdown: float = 1.0  # against the model
     compile_seconds: float = 0.0  # until it is ready, besides: the first time alone
 
 
@@ -111,7 +119,7 @@ class Prediction:
 
 def estimate(
     workload: Workload,
-    roofline: Callable[[Workload], RowCost],
+    model: Callable[[Workload], RowCost],
     runs: Sequence[MeasuredRun],
     *,
     ready_seconds: float,
@@ -119,28 +127,32 @@ def estimate(
 ) -> Estimate:
     """What a row of ``workload`` costs one engine, by the ``runs`` of that model on that card.
 
-    ``runs``: oldest first. ``ready_seconds`` and ``other_seconds``: assumed where none was
-    measured.
+    ``workload``: with the rows of one engine. ``model``: says it for any engine's workload, as far
+    as the data sheet goes. ``runs``: oldest first. ``ready_seconds`` and ``other_seconds``:
+    assumed where none was measured.
     """
     usable = [r for r in runs if r.workload.rows and r.work_seconds > 0]
     if not usable:
-        slowdown = _UNMEASURED_SLOWDOWN
-        cost = roofline(workload).times(slowdown)
-        return Estimate(cost, ready_seconds, other_seconds, "roofline", 0, slowdown)
+        return Estimate(model(workload), ready_seconds, other_seconds, "roofline")
     distances = {id(r): _distance(workload, r.workload) for r in usable}
     nearest = min(distances.values())
     alike = [r for r in usable if distances[id(r)] <= nearest + _AS_NEAR][-_RUNS:]
     slowdown = median(
-        r.work_seconds * r.engines / r.workload.rows / roofline(r.workload).seconds for r in alike
+        r.work_seconds * r.engines / r.workload.rows / model(_of_one(r)).seconds for r in alike
     )
     return Estimate(
-        roofline(workload).times(slowdown),
+        model(workload).times(slowdown),
         median(r.ready_seconds for r in alike),
         median(r.other_seconds for r in alike),
         "measured" if nearest <= _SAME_SHAPE else "scaled",
         len(alike),
         slowdown,
     )
+
+
+def _of_one(run: MeasuredRun) -> Workload:
+    """One engine's part of it."""
+    return replace(run.workload, rows=max(1, run.workload.rows // run.engines))
 
 
 def predict(rows: int, engines: Sequence[tuple[int, Estimate]]) -> Prediction:

@@ -80,7 +80,9 @@ def _fit(subject: Subject, card: Card, options: FitOptions) -> Fit:
     from dataclasses import replace
 
     return fit(
-        subject, card, replace(options, overhead_correction=_reported(subject, card, options.cards))
+        subject,
+        card,
+        replace(options, overhead_correction=reported_overhead(subject, card, options.cards)),
     )
 
 
@@ -121,7 +123,7 @@ def this_processor() -> Card:
     return cpu_card(available_memory(), len(cores()), native_bf16=native_bf16())
 
 
-def _reported(subject: Subject, card: Card, cards: int) -> int | None:
+def reported_overhead(subject: Subject, card: Card, cards: int) -> int | None:
     """The overhead that an engine with that model in such a slot last reported here, bytes."""
     from pipeline.report.profile import load_profile
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 
 from rich.console import Console
 
-from pipeline.budget.cards import in_slot, times
+from pipeline.budget.cards import Card, in_slot, times
+from pipeline.budget.predict import Estimate
 from pipeline.budget.subject import Subject
+from pipeline.data.run_trace import Trace
 from pipeline.schedule.outcome import Figures, Outcome
 from pipeline.schedule.simulate import CardSetup
-from pipeline.schedule.trace import TraceRow
 from pipeline.units import count, duration, plural, rate
 
 _SHOWN = 5
@@ -19,16 +20,26 @@ _TABLE = 12  # cards listed one by one, at most
 
 
 def print_simulation(
-    console: Console, outcome: Outcome, subject: Subject, policy: str, rows: Sequence[TraceRow]
+    console: Console,
+    outcome: Outcome,
+    subject: Subject,
+    policy: str,
+    trace: Trace,
+    learned: Mapping[Card, Estimate],
 ) -> None:
-    """``rows``: the whole trace."""
-    for line in _lines(outcome, subject, policy, rows):
+    """``learned``: what runs on such a card took beside what the data sheet says."""
+    for line in _lines(outcome, subject, policy, trace, learned):
         console.print(line, markup=False)
 
 
 def _lines(
-    outcome: Outcome, subject: Subject, policy: str, rows: Sequence[TraceRow]
+    outcome: Outcome,
+    subject: Subject,
+    policy: str,
+    trace: Trace,
+    learned: Mapping[Card, Estimate],
 ) -> Iterator[str]:
+    rows = trace.rows
     cards = Counter((card.setup.card.title, card.setup.cards) for card, _ in outcome.cards)
     names = " + ".join(
         times(n, title, number) if n > 1 else in_slot(title, number)
@@ -39,10 +50,21 @@ def _lines(
     outputs = sum(row.output_tokens for row in rows)
     yield (
         f"  trace      {plural(len(rows), 'request')}, {prompts / len(rows):.0f} prompt and "
-        f"{outputs / len(rows):.0f} output tokens in the mean"
+        f"{outputs / len(rows):.0f} output tokens in the mean; {prefixes_in_words(trace)}"
     )
+    if trace.answered_once:
+        yield (
+            f"             of {plural(trace.rows_of_run, 'row')}, of which "
+            f"{count(trace.answered_once)} were answered by equal ones"
+        )
     for setup in {id(card.setup): card.setup for card, _ in outcome.cards}.values():
         yield f"  {setup.title:<10} {_engine(setup)}"
+    for kind, seen in learned.items():
+        if seen.runs:
+            yield (
+                f"  steps      on {kind.title} take {seen.slowdown:.2f} times what its data sheet "
+                f"says, as {plural(seen.runs, 'run')} here did"
+            )
     whole = outcome.whole
     if whole.makespan_seconds:
         yield from _figures(whole, len(outcome.cards))
@@ -59,6 +81,13 @@ def _lines(
                 f"{one.mean_batch:.1f} at once"
             )
     yield from _errors(outcome, len(rows))
+
+
+def prefixes_in_words(trace: Trace) -> str:
+    """How much of a prompt others have too; or that nothing is known of it."""
+    if trace.says_prefixes:
+        return f"{trace.shared_tokens:.0f} of a prompt shared"
+    return "it does not say which prompts begin alike, so each is computed whole"
 
 
 def _engine(setup: CardSetup) -> str:

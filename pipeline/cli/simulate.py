@@ -13,14 +13,15 @@ from pipeline.errors import UsageError
 
 if TYPE_CHECKING:
     from pipeline.budget.cards import Card
+    from pipeline.budget.predict import Estimate
     from pipeline.budget.subject import Subject
+    from pipeline.data.run_trace import Trace
     from pipeline.schedule.outcome import Outcome
     from pipeline.schedule.simulate import CardSetup
     from pipeline.schedule.step_time import StepTime
     from pipeline.schedule.trace import TraceRow
 
 _MOST_CARDS = 4096
-_RUN = {"prompt_tokens", "completion_tokens", "error"}  # columns of a run's output
 _ROWS_FAILED = 3  # as `run` says it
 
 
@@ -62,29 +63,34 @@ def simulate_command(
     ] = False,
 ) -> None:
     """Replay a trace on simulated cards. Exit 3: some rows fit none of them."""
-    from pipeline.cli.show_simulation import print_simulation
+    from pipeline.cli.show_simulation import prefixes_in_words, print_simulation
+    from pipeline.data.run_trace import read_trace
+    from pipeline.fleet.learned import slowdown, with_slowdown
     from pipeline.schedule.policies import static_limit
 
     static_limit(policy)
     cards = _cards(gpu)
     subject = _subject(model)
-    rows = _rows(trace, max_tokens)
-    limit = max_tokens or max(row.output_tokens for row in rows)
+    read = read_trace(trace)
+    rows = read.rows
+    limit = _checked(read, trace, max_tokens)
     limit = min(limit, subject.geometry.context)  # no answer gets longer, no row beyond it runs
     step_time = _calibrated(calibration, cards)
     given = _given(settings)
-    setups = [
-        setup
-        for card in dict.fromkeys(cards)
-        for setup in _setups(subject, card, cards.count(card), rows, limit, kv_dtype, given,
-                             step_time)
-    ]  # fmt: skip
+    setups: list[CardSetup] = []
+    learned: dict[Card, Estimate] = {}
+    for card in dict.fromkeys(cards):
+        made = _setups(subject, card, cards.count(card), read, limit, kv_dtype, given, step_time)
+        if step_time is None:
+            learned[card] = slowdown(subject, made[0], read, limit, len(cards))
+            made = [with_slowdown(made[0], learned[card])] * len(made)
+        setups += made
     outcome = _simulate(setups, policy, rows, limit, failures)
     if as_json:
         print_json(outcome.as_json())
+        make_console(stderr=True).print(f"trace: {prefixes_in_words(read)}", markup=False)
     else:
-        console = make_console()
-        print_simulation(console, outcome, subject, policy, rows)
+        print_simulation(make_console(), outcome, subject, policy, read, learned)
     raise typer.Exit(_ROWS_FAILED if outcome.errors else 0)
 
 
@@ -106,38 +112,18 @@ def _simulate(
     return simulate_rack(setups, policy, rows, max_tokens=max_tokens, failures_per_hour=failures)
 
 
-def _rows(path: Path, max_tokens: int | None) -> list[TraceRow]:
-    import pyarrow as pa
-    import pyarrow.dataset as ds
-
-    from pipeline.schedule.trace import OPTIONAL, REQUIRED, rows_of
-
-    if not path.exists():
-        raise UsageError(f"trace: no such file: {path}")
-    try:
-        dataset = ds.dataset(path, format="parquet")  # passes over names that begin with _
-        names = dataset.schema.names
-        ours = path.is_dir() and set(names) >= _RUN
-        known = [name for name in (*REQUIRED, *OPTIONAL) if name in names]
-        done = ds.field("error").is_null() if ours else None
-        table = dataset.to_table(columns=sorted(_RUN) if ours else known, filter=done)
-    except (pa.ArrowException, OSError) as e:
-        why = str(e).splitlines()[0]
-        raise UsageError(f"trace: {path} cannot be read as Parquet: {why}") from None
-    columns: dict[str, Any] = dict.fromkeys(names, ())
-    columns |= {name: table.column(name).to_pylist() for name in table.column_names}
-    if ours:  # the output of a run: what it took is the trace
-        columns["output_tokens"] = [max(n, 1) for n in columns["completion_tokens"]]
-    rows = rows_of(columns, str(path))
-    longest = max(row.output_tokens for row in rows)
+def _checked(trace: Trace, path: Path, max_tokens: int | None) -> int:
+    """The limit of an answer that every request states. Raises UsageError."""
+    longest = max(row.output_tokens for row in trace.rows)
     if max_tokens is not None and longest > max_tokens:
-        row = next(row for row in rows if row.output_tokens > max_tokens)
+        row = next(row for row in trace.rows if row.output_tokens > max_tokens)
         raise UsageError(
             f"trace: {path}, row {row.id + 1}: output_tokens {row.output_tokens} is above "
             f"--max-tokens {max_tokens}",
             f"--max-tokens {longest} or more",
         )
-    return rows
+    known = trace.shape.max_tokens if trace.shape else 0
+    return max_tokens or max(known, longest)
 
 
 def _cards(text: str) -> list[Card]:
@@ -199,7 +185,7 @@ def _setups(
     subject: Subject,
     card: Card,
     number: int,
-    rows: Sequence[TraceRow],
+    trace: Trace,
     max_tokens: int,
     kv_dtype: str,
     given: dict[str, Any],
@@ -210,11 +196,18 @@ def _setups(
     from dataclasses import replace
 
     from pipeline.budget.fit import FitOptions, check_fit, fit
+    from pipeline.budget.settings import scoring_arguments
     from pipeline.budget.spread import cards_needed
+    from pipeline.cli.fit import reported_overhead
     from pipeline.schedule.card_setup import card_setup
+    from pipeline.schedule.step_time import ScoringTime
+    from pipeline.spec.job import Score
 
+    rows, shape = trace.rows, trace.shape
     usual = sorted(row.tokens for row in rows)[len(rows) // 2]
-    options = FitOptions(min(usual, subject.geometry.context), kv_dtype, given=given)
+    scores = shape is not None and shape.scores
+    arguments = (scoring_arguments(Score(), given) if scores else {}) | given
+    options = FitOptions(min(usual, subject.geometry.context), kv_dtype, given=arguments)
     cards = 1 if card.is_cpu else cards_needed(subject, card, options, number)
     if cards > number:
         raise UsageError(
@@ -222,9 +215,22 @@ def _setups(
             f"{number} {card.title}",
             f"--gpu {card.name}:{cards}",
         )
-    options = replace(options, cards=cards)
+    overhead = reported_overhead(subject, card, cards)
+    options = replace(options, cards=cards, overhead_correction=overhead)
     check_fit(fit(subject, card, options))
+    # a plan that follows a run knows how long the answers were
+    answers = sum(row.output_tokens for row in rows) / len(rows) if shape else None
     setup = card_setup(
-        subject.geometry, subject.weights, card, rows, max_tokens, options.arguments, step_time
+        subject.geometry,
+        subject.weights,
+        card,
+        rows,
+        max_tokens,
+        options.arguments,
+        step_time,
+        overhead,
+        answers,
     )
+    if scores:
+        setup = replace(setup, step_time=ScoringTime(setup.step_time))
     return [setup] * (number // cards)

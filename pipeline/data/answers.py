@@ -198,6 +198,7 @@ class _ChoiceAnswer:
         self._search = ChoiceSearch(self._tree)
         self._nodes: dict[int, Path] = {}  # by request
         self._heard: dict[Path, dict[int, float]] = {}  # of nodes with too many branches for one
+        self._requests = 0
         self.result: RowResult | None = None
 
     def start(self) -> list[Request]:
@@ -217,6 +218,7 @@ class _ChoiceAnswer:
                 )
                 self._nodes[request.id] = node
                 requests.append(request)
+        self._requests += len(requests)
         return requests
 
     def receive(self, completion: Completion) -> list[Request]:
@@ -246,6 +248,7 @@ class _ChoiceAnswer:
             finish_reason="stop",
             prompt_tokens=len(self._prompt.ids),
             completion_tokens=len(self._tree.sequences[chosen]),
+            requests=self._requests,
         )
 
 

@@ -245,7 +245,7 @@ class Dataset(OutputFolder):
         facts: dict[str, Any] = {}
 
         def write(local: Path) -> None:
-            _write_table(table, local, provenance)
+            _write_table(table, local, provenance, tally)
             with local.open("rb") as content:
                 facts["sha256"] = hashlib.file_digest(content, "sha256").hexdigest()
             facts["size"] = local.stat().st_size
@@ -267,7 +267,8 @@ class Dataset(OutputFolder):
                 return  # long since replaced
             # swept up between the two steps by one who knew nothing of the unit
             self.storage.write(
-                record.attempt_path, lambda local: _write_table(table, local, provenance)
+                record.attempt_path,
+                lambda local: _write_table(table, local, provenance, record.tally),
             )
             self._publish(record)
 
@@ -329,6 +330,9 @@ class Dataset(OutputFolder):
         self.storage.replace(SUCCESS, b"")
 
 
-def _write_table(table: pa.Table, local: Path, provenance: Mapping[str, str]) -> None:
-    metadata = {f"rackmill.{k}": v for k, v in provenance.items()}
+def _write_table(table: pa.Table, local: Path, provenance: Mapping[str, str], tally: Tally) -> None:
+    """``tally``: what the simulator cannot see in the rows is left with them."""
+    counts = {"duplicates": tally.duplicates, "engine_requests": tally.requests}
+    facts = {**provenance, **{name: str(number) for name, number in counts.items()}}
+    metadata = {f"rackmill.{k}": v for k, v in facts.items()}
     pq.write_table(table.replace_schema_metadata(metadata), local, compression="zstd")

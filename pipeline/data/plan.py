@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,43 +10,26 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.budget.settings import PromptShape
 from pipeline.data.changes import NO_CHANGES, InputChanges, compare
 from pipeline.data.dataset import CommitRecord, Dataset, State
 from pipeline.data.manifest import Manifest, describe, read_manifest
 from pipeline.data.patience import passes
 from pipeline.data.places import check_places
-from pipeline.data.plain import plain_rows
-from pipeline.data.prompts import PromptBuilder
-from pipeline.data.read import UnitReader
 from pipeline.data.records import MANIFEST
 from pipeline.data.redo import Redo
 from pipeline.data.results import OutputColumns, output_columns
+from pipeline.data.sample import Sample, take_sample
 from pipeline.data.shards import InputFiles, discover
 from pipeline.data.storage import open_storage
-from pipeline.data.tally import Tally, length_bucket
+from pipeline.data.tally import Tally
 from pipeline.data.units import Unit, branches, cut, leaves, unit_rows
-from pipeline.errors import JobFailed, RowError, StorageFailed, UsageError, did_you_mean, some_of
+from pipeline.errors import StorageFailed, UsageError, did_you_mean, some_of
 from pipeline.model.stand_in import resolve_for_planning
 from pipeline.model.store import ModelFolder, check_reference, resolve
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.spec.fingerprint import digest
 from pipeline.spec.job import Job
 from pipeline.spec.sampling import SAMPLING_COLUMN
-
-_SAMPLED_ROWS = 256
-_SAMPLED_UNITS = 8
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Prompts of a few hundred rows from all over the input. Lengths in tokens."""
-
-    rows: int
-    shape: PromptShape
-    lengths: Mapping[int, int]  # bucket (see length_bucket) -> rows
-    problems: Mapping[str, int]  # "type: message" -> rows
-    choice_tokens: float | None = None  # of a label, in the mean over the choices
 
 
 @dataclass(frozen=True)
@@ -84,7 +66,8 @@ class Plan:
     @cached_property
     def sample(self) -> Sample:
         """Read and tokenize a few rows from each of a few units spread over the input."""
-        return _sample(self.input, Tokenizer(self.model.path))
+        files = self.input.files
+        return take_sample(self.job, files, self.units, Tokenizer(self.model.path))
 
     @property
     def template(self) -> str:
@@ -309,57 +292,3 @@ def _manifest(inputs: InputPlan, model: ModelFolder, found: Manifest | None) -> 
         model_hash=model.hash,
         found=found,
     )
-
-
-def _sample(inputs: InputPlan, tokenizer: Tokenizer) -> Sample:
-    builder = PromptBuilder(inputs.job, tokenizer)
-    reader = UnitReader(inputs.files.shards, inputs.files.schema)
-    few_units = min(_SAMPLED_UNITS, len(inputs.units))
-    last = len(inputs.units) - 1
-    chosen = [inputs.units[i * last // max(1, few_units - 1)] for i in range(few_units)]
-    per_unit = -(-_SAMPLED_ROWS // len(chosen))
-    ids: list[list[int]] = []
-    problems: Counter[str] = Counter()
-    rows = 0
-    for unit in chosen:
-        few = Unit(unit.id, unit.shard, unit.start, min(unit.stop, unit.start + per_unit))
-        try:
-            read = reader.read(few)
-        except StorageFailed:
-            raise
-        except JobFailed as e:  # damaged: nothing has begun yet
-            raise UsageError(e.message, *e.hints) from None
-        table = read.table.select(builder.columns(read.table.column_names)) if few.rows else None
-        plain, wrong = plain_rows(table) if table else ([], {})
-        invalid = wrong | read.invalid
-        for position, prompt in enumerate(builder.build(plain)):
-            rows += 1
-            if position in invalid:
-                problems[f"InvalidRow: {invalid[position]}"] += 1
-            elif isinstance(prompt, RowError):
-                problems[f"{prompt.type.value}: {prompt.message}"] += 1
-            else:
-                ids.append(prompt.ids)
-    reader.close()
-    lengths = [len(i) for i in ids]
-    shape = PromptShape(
-        mean=sum(lengths) / len(lengths) if lengths else 0.0,
-        longest=max(lengths, default=0),
-        shared_prefix=_shared_prefix(ids),
-    )
-    buckets = Counter(length_bucket(n) for n in lengths)
-    return Sample(rows, shape, buckets, problems, _choice_tokens(inputs.job, tokenizer))
-
-
-def _choice_tokens(job: Job, tokenizer: Tokenizer) -> float | None:
-    choices = job.label.choices if job.label else None
-    if not choices:
-        return None
-    return sum(len(tokenizer.encode_plain(f" {c}")) for c in choices) / len(choices)
-
-
-def _shared_prefix(prompts: list[list[int]]) -> int:
-    if len(prompts) < 2:
-        return 0
-    low, high = min(prompts), max(prompts)  # the two that differ earliest
-    return next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), len(low))

@@ -25,7 +25,8 @@ class RowResult:
     of a job that scores, ``scores``.
 
     ``key`` says what the answer depends on (None: on chance, too); ``duplicate``: the answer was
-    computed for another row with the same key. Neither is a column.
+    computed for another row with the same key; ``requests``: that the answer took of the engine.
+    None of them is a column.
     """
 
     completion: str | None = None
@@ -39,6 +40,7 @@ class RowResult:
     error: RowError | None = None
     key: bytes | None = None
     duplicate: bool = False
+    requests: int = 1
 
 
 @dataclass(frozen=True)
@@ -165,6 +167,7 @@ def tally(inputs: pa.Table, results: Sequence[RowResult], columns: OutputColumns
         total.prompt_tokens += result.prompt_tokens
         total.completion_tokens += result.completion_tokens
         total.duplicates += result.duplicate
+        total.requests += 0 if result.duplicate or result.error else result.requests
         if result.prompt_tokens:
             total.prompt_lengths[length_bucket(result.prompt_tokens)] += 1
         if result.error is not None:

@@ -13,12 +13,14 @@ class Tally:
     """Counts over rows. Tokens are prompt and completion tokens as the engine counted them.
 
     ``logprob``: the sum (natural logarithm) over the ``scored_tokens`` of a job that scores.
-    ``duplicates``: rows whose answer was computed for another row, and cost nothing.
+    ``duplicates``: rows whose answer was computed for another row, and cost nothing. ``requests``:
+    that the engines were asked for the rows that succeeded.
     """
 
     rows: int = 0
     failed: int = 0
     duplicates: int = 0
+    requests: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
     scored_tokens: int = 0

@@ -22,7 +22,6 @@ from pipeline.budget.predict import (
     estimate,
     predict,
 )
-from pipeline.budget.roofline import decode_step_seconds, prefill_seconds
 from pipeline.budget.room import Room, room
 from pipeline.budget.settings import (
     EngineChoice,
@@ -34,10 +33,14 @@ from pipeline.budget.weights import Weights, weight_bytes
 from pipeline.data.plan import Plan
 from pipeline.errors import UsageError
 from pipeline.fleet.crew import Crew
+from pipeline.fleet.request_shape import longest_answer, request_shape
 from pipeline.fleet.slots import Spread, spread_of
 from pipeline.model.catalogue import MODELS, CatalogueModel
 from pipeline.model.geometry import Geometry
-from pipeline.report.profile import RunRecord, mean_completion_tokens
+from pipeline.report.profile import RunRecord, last_workload
+from pipeline.schedule.card_setup import engine_setup
+from pipeline.schedule.row_cost import MOST_ROWS, row_cost
+from pipeline.schedule.shape import Lengths
 from pipeline.spec.deadline import deadline_at
 from pipeline.spec.job import Job
 
@@ -51,8 +54,8 @@ _OTHER_SECONDS = 3.0
 _SPREAD_REASON = "the model does not fit one card"
 _SCORING_REASON = "scores take the whole vocabulary's probabilities at every token of a step"
 _SIMULATED_ROW_SECONDS = 1e-4
-# What vLLM's own Python needs for a request and for a step, however fast the card is.
-_HOST_ROW_SECONDS, _HOST_STEP_SECONDS = 5e-4, 4e-3
+_SIMULATED_SEQS = 256
+_FEWER_ROWS = 128  # are simulated for each lever: what counts is the difference
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,7 @@ class Forecaster:
     records: Sequence[RunRecord]
     prices: Prices = Prices()
     model: CatalogueModel | None = None  # another one than the plan's: what if?
+    simulated_rows: int = MOST_ROWS
 
     @property
     def _geometry(self) -> Geometry:
@@ -122,7 +126,7 @@ class Forecaster:
     def forecast(self, crews: Sequence[Crew]) -> Forecast:
         """The plan's missing rows on ``crews``, with the levers that would shorten it."""
         made = self._forecast(crews)
-        levers = [lever for lever in self._levers(crews, made) if lever is not None]
+        levers = replace(self, simulated_rows=_FEWER_ROWS)._levers(crews, made)
         return replace(made, levers=tuple(levers))
 
     def fits(self, crews: Sequence[Crew]) -> list[Fit]:
@@ -190,6 +194,10 @@ class Forecaster:
             Subject.of_folder(self.plan.model), geometry=self._geometry, weights=self._weights
         )
 
+    @property
+    def _longest_answer(self) -> int:
+        return longest_answer(self.plan.job)
+
     def choose(self, crew: Crew, **given: Any) -> EngineChoice:
         """Engine arguments for one engine of ``crew``; ``given`` go before the job's own."""
         job = self.plan.job
@@ -219,12 +227,14 @@ class Forecaster:
         like: Forecast | None = None,
         **given: Any,
     ) -> Forecast:
-        """``like``: take over from it how far from the roofline the engines are."""
+        """``like``: take over from it how far from the model of them the engines are."""
         found, basis = self._workload()
         workload = workload or found
         known = [p.estimate for p in like.placed] if like else [None] * len(crews)
+        engines = sum(crew.number for crew in crews)
+        of_one = replace(workload, rows=-(-workload.rows // engines))
         placed = tuple(
-            self._place(crew, workload, estimate, **given)
+            self._place(crew, of_one, estimate, **given)
             for crew, estimate in zip(crews, known, strict=True)
         )
         prediction = predict(workload.rows, [(p.crew.number, p.estimate) for p in placed])
@@ -242,13 +252,13 @@ class Forecaster:
             setup = setup_of(choice.arguments, crew.share, self._overhead(crew))
             there = room(self._geometry, self._weights, crew.share, setup)
         kind = "simulated" if crew.card is None else "cpu" if crew.shared else "gpu"
-        roofline = self._roofline(crew, choice, there)
+        model = self._model(crew, choice)
         if like is not None:
-            one = replace(like, cost=roofline(workload).times(like.slowdown))
+            one = replace(like, cost=model(workload).times(like.slowdown))
         else:
             one = estimate(
                 workload,
-                roofline,
+                model,
                 self._runs(crew, choice),
                 ready_seconds=_READY_SECONDS[kind],
                 other_seconds=_OTHER_SECONDS,
@@ -285,77 +295,84 @@ class Forecaster:
         seen = [r.overhead_bytes for r in self.records if r.same_setup(**setup)]
         return next((s for s in reversed(seen) if s), None)
 
-    def _roofline(
-        self, crew: Crew, choice: EngineChoice, there: Room | None
-    ) -> Callable[[Workload], RowCost]:
-        geometry, weights = self._geometry, self._weights.text_bytes
-        if crew.card is not None and setup_of(choice.arguments, crew.share).unpacked:
-            weights = self._weights.unpacked(geometry).text_bytes
-        simulated = self.plan.job.engine.simulated
+    def _model(self, crew: Crew, choice: EngineChoice) -> Callable[[Workload], RowCost]:
+        """What a row of one engine's workload costs it, nothing being measured."""
+        step_seconds = self.plan.job.engine.simulated.step_seconds
+        if crew.card is None:
+            at_once = int(choice.arguments.get("max_num_seqs", _SIMULATED_SEQS))
 
-        def concurrent(workload: Workload) -> int:
-            most = int(choice.arguments.get("max_num_seqs", 256))
-            if there is not None:
-                tokens = max(1, round(workload.prompt_tokens + workload.completion_tokens))
-                shared = round(workload.shared_tokens)
-                most = min(most, there.layout.requests(there.num_blocks, tokens, shared))
-            return max(1, min(most, workload.rows // crew.number))
-
-        def cost(workload: Workload) -> RowCost:
-            batch = concurrent(workload)
-            steps = workload.completion_tokens / batch
-            if crew.card is None:
+            def made_up(workload: Workload) -> RowCost:
+                steps = workload.completion_tokens / max(1, min(at_once, workload.rows))
                 seconds = _SIMULATED_ROW_SECONDS
-                return RowCost(seconds, seconds + steps * simulated.step_seconds)
-            card = crew.share
-            prompt = prefill_seconds(
-                geometry,
-                round(workload.new_tokens),
-                card,
-                context=round(workload.shared_tokens),
-                cards=crew.cards,
-            )
-            context = round(workload.prompt_tokens + workload.completion_tokens / 2)
-            step = decode_step_seconds(geometry, weights, card, [context] * batch, cards=crew.cards)
-            return RowCost(prompt + _HOST_ROW_SECONDS, steps * max(step, _HOST_STEP_SECONDS))
+                return RowCost(seconds, seconds + steps * step_seconds)
 
-        return cost
+            return made_up
+        overhead = self._overhead(crew)
+        setup = engine_setup(
+            self._geometry,
+            self._weights,
+            crew.share,
+            choice.arguments,
+            overhead_correction=overhead,
+        )
+        longest = self._longest_answer
+
+        def simulated(workload: Workload) -> RowCost:
+            return row_cost(setup, workload, workload.rows, longest, self.simulated_rows)
+
+        return simulated
 
     def _workload(self) -> tuple[Workload, str]:
         """What is still to do, and what the expected length of answers stands on."""
-        plan = self.plan
-        shape = plan.sample.shape
-        rows = plan.rows_left
-        tokens, basis = self._answer_tokens()
-        kind = kind_of(plan.job)
-        shared = 0 if plan.job.score else shape.shared_prefix  # scores are never cached
-        return Workload(kind, rows, shape.mean, shared, tokens), basis
+        plan, last = self.plan, last_workload(self.records, self.plan.template)
+        sample, shape = plan.sample, request_shape(plan)
+        answers, basis = self._answers()
+        groups = shape.groups
+        workload = Workload(
+            shape.kind,
+            plan.rows_left,
+            sample.shape.mean,
+            shape.common_tokens,
+            answers.mean,
+            sample.slices.slices,
+            answers.slices,
+            (groups.share, groups.tokens, groups.rows, groups.recurring) if groups else (),
+            last.requests if last else sample.choice_requests,
+            last.repeated if last else 0.0,
+        )
+        return workload, basis
 
-    def _answer_tokens(self) -> tuple[float, str]:
+    def _answers(self) -> tuple[Lengths, str]:
+        """How long the answers will be, and what that stands on."""
         plan = self.plan
         if plan.job.score is not None:
-            return 0.0, "nothing is written"
+            return Lengths((0.0,)), "nothing is written"
         done = plan.reused
         if done.succeeded >= _ROWS_TO_TRUST:
-            return done.completion_tokens / done.succeeded, "the rows done already"
-        seen = mean_completion_tokens(self.records, plan.template)
+            mean = done.completion_tokens / done.succeeded
+            return Lengths.in_buckets(done.completion_lengths, mean), "the rows done already"
+        seen = last_workload(self.records, plan.template)
         if seen is not None:
-            return seen, "the last run of this prompt"
-        if plan.sample.choice_tokens is not None:
-            return plan.sample.choice_tokens, "the choices"
+            slices = Lengths(tuple(seen.completion_slices))
+            return slices.with_mean(seen.completion_tokens), "the last run of this prompt"
+        if plan.sample.choice_lengths:
+            return Lengths.of(plan.sample.choice_lengths), "the choices"
         limit = plan.job.sampling.max_tokens
-        return limit * _UNSEEN_ANSWER, f"{_GUESS}: half of max_tokens {limit}"
+        guess = limit * _UNSEEN_ANSWER
+        even = Lengths.of(range(1, limit + 1)).with_mean(guess)  # any length is as likely
+        return even, f"{_GUESS}: half of max_tokens {limit}"
 
     @property
     def known_answer_tokens(self) -> float | None:
         """Tokens of an answer in the mean, where any was ever seen."""
-        tokens, basis = self._answer_tokens()
-        return None if basis.startswith(_GUESS) else tokens
+        answers, basis = self._answers()
+        return None if basis.startswith(_GUESS) else answers.mean
 
-    def _levers(self, crews: Sequence[Crew], made: Forecast) -> list[Lever | None]:
+    def _levers(self, crews: Sequence[Crew], exactly: Forecast) -> list[Lever]:
         """What else would change the time: tried on the same model of the job."""
         cards = [c for c in crews if c.card is not None and not c.shared]
-        workload = made.workload
+        workload = exactly.workload
+        made = self._forecast(crews, workload, exactly)  # as roughly as the levers
         found: list[Lever | None] = []
         if cards:
             crew = cards[0]
@@ -376,7 +393,8 @@ class Forecaster:
         if workload.new_tokens > 2 * workload.completion_tokens and made.placed[0].room:
             half = replace(workload, prompt_tokens=workload.shared_tokens + workload.new_tokens / 2)
             found.append(self._lever("rows with half the text", made, crews, half))
-        return found
+        scale = exactly.prediction.seconds / made.prediction.seconds
+        return [replace(lever, seconds=scale * lever.seconds) for lever in found if lever]
 
     def _next_smaller(self) -> CatalogueModel | None:
         smaller = [m for m in MODELS.values() if m.geometry.layers < self._geometry.layers]
@@ -408,15 +426,6 @@ def seconds_to_spare(job: Job, forecast: Forecast, now: datetime) -> float | Non
     if done is None:
         return -math.inf
     return (deadline_at(job.resources.deadline, now) - done).total_seconds()
-
-
-def kind_of(job: Job) -> str:
-    """What the answers are: choices, json, regex, text or score (of the top K)."""
-    if job.score is not None:
-        return f"score, top {job.score.top_k}" if job.score.top_k else "score"
-    if job.label is None:
-        return "text"
-    return "choices" if job.label.choices else "json" if job.label.json_schema else "regex"
 
 
 def setup_key(plan: Plan, crew: Crew, choice: EngineChoice | None = None) -> Mapping[str, str]:

@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 
 from pipeline.budget.buckets import compile_key
 from pipeline.budget.overhead import seen
-from pipeline.budget.predict import MeasuredRun
+from pipeline.budget.predict import MeasuredRun, Workload
 from pipeline.data.plan import Plan
 from pipeline.fleet.forecast import Forecast, Placed, setup_key
 from pipeline.report.profile import RunRecord, remember
 from pipeline.report.summary import Summary
+from pipeline.schedule.shape import Lengths
 
 
 def learn(plan: Plan, forecast: Forecast, summary: Summary) -> None:
@@ -22,12 +23,6 @@ def learn(plan: Plan, forecast: Forecast, summary: Summary) -> None:
     if summary.waited_seconds:
         return  # engines were loaded anew, some cards were away for longer than others
     placed = forecast.placed[0]
-    workload = replace(
-        forecast.workload,
-        rows=rows,
-        completion_tokens=summary.completion_tokens_per_second * summary.work_seconds / rows,
-        prompt_tokens=summary.prompt_tokens_per_second * summary.work_seconds / rows,
-    )
     ready = summary.ready_seconds - summary.model_seconds
     compiling = max((float(e.get("compile_seconds", 0)) for e in summary.engines), default=0.0)
     compiling = min(compiling, max(ready, 0.0))
@@ -37,7 +32,11 @@ def learn(plan: Plan, forecast: Forecast, summary: Summary) -> None:
             day=datetime.now(UTC).date().isoformat(),
             template=plan.template,
             run=MeasuredRun(
-                workload, placed.crew.number, ready - compiling, summary.work_seconds, other
+                _done(forecast, summary, rows),
+                placed.crew.number,
+                ready - compiling,
+                summary.work_seconds,
+                other,
             ),
             predicted_seconds=forecast.prediction.seconds,
             seconds=summary.seconds - summary.model_seconds,
@@ -56,6 +55,25 @@ def _watts(placed: Placed, summary: Summary) -> float | None:
     if summary.energy_kwh is None or not summary.energy_seconds or not cards:
         return None
     return summary.energy_kwh * 3.6e6 / summary.energy_seconds * placed.crew.number / cards
+
+
+def _done(forecast: Forecast, summary: Summary, rows: int) -> Workload:
+    """What the engines did. Tokens are means over the rows that were computed."""
+    repeated = min(summary.duplicates / summary.rows, 0.99)
+    answered = max(1, summary.rows - summary.duplicates - summary.failed)
+    seconds = summary.work_seconds / (rows * (1 - repeated))
+    completion = summary.completion_tokens_per_second * seconds
+    lengths = Lengths.in_buckets(summary.completion_lengths, completion)
+    return replace(
+        forecast.workload,
+        rows=rows,
+        prompt_tokens=summary.prompt_tokens_per_second * seconds,
+        completion_tokens=completion,
+        completion_slices=tuple(round(n, 1) for n in lengths.slices),
+        prompt_slices=tuple(round(n, 1) for n in forecast.workload.prompt_slices),
+        requests=max(1.0, summary.requests / answered),
+        repeated=repeated,
+    )
 
 
 def _seen_overhead(placed: Placed, summary: Summary) -> int | None:

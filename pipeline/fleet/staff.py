@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.data.plan import Plan
+from pipeline.data.run_trace import REQUESTS
 from pipeline.data.units import predicted_costs
 from pipeline.fleet.absence import Absences
 from pipeline.fleet.card_notes import CardNotes
@@ -17,6 +18,7 @@ from pipeline.fleet.forecast import Forecast
 from pipeline.fleet.leave import Leave
 from pipeline.fleet.provenance import provenance
 from pipeline.fleet.recruit import Recruiter
+from pipeline.fleet.request_shape import request_shape
 from pipeline.fleet.stop import Stop
 from pipeline.fleet.watcher import Watcher
 from pipeline.fleet.work import WorkerSpec
@@ -53,7 +55,7 @@ def work_through(
         columns=plan.input.columns,
         model=plan.model,
         engine_arguments={p.crew.name: p.choice.arguments for p in forecast.placed},
-        provenance=provenance(plan),
+        provenance=provenance(plan) | {REQUESTS: request_shape(plan).encode()},
         expected_tokens=expected_tokens,
         redo=plan.redo,
     )

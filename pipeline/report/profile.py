@@ -85,13 +85,14 @@ def _shorten(path: Path) -> None:
     os.replace(shorter, path)
 
 
-def mean_completion_tokens(records: Sequence[RunRecord], template: str) -> float | None:
-    """Tokens that the last run of that prompt, label and sampling answered with, a row."""
+def last_workload(records: Sequence[RunRecord], template: str) -> Workload | None:
+    """What the last run of that prompt, label and sampling did."""
     runs = [r.run.workload for r in records if r.template == template and r.run.workload.rows]
-    return runs[-1].completion_tokens if runs else None
+    return runs[-1] if runs else None
 
 
 def _from_json(content: dict[str, Any]) -> RunRecord:
     run = content.pop("run")
-    workload = Workload(**run.pop("workload"))
-    return RunRecord(run=MeasuredRun(workload=workload, **run), **content)
+    workload: dict[str, Any] = run.pop("workload")
+    workload |= {k: tuple(v) for k, v in workload.items() if isinstance(v, list)}
+    return RunRecord(run=MeasuredRun(workload=Workload(**workload), **run), **content)

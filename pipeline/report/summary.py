@@ -115,6 +115,8 @@ class Summary:
     energy_by: str | None = None  # "counters" of the cards, or "samples" of their power
     energy_cost: float | None = None
     predicted_kwh: float | None = None
+    requests: int = 0  # that the engines were asked for the rows that succeeded
+    completion_lengths: dict[int, int] = field(default_factory=dict)  # upper end -> rows
 
     @property
     def exit_code(self) -> int:
@@ -203,6 +205,8 @@ def summarize(
         energy_by=by,
         energy_cost=kwh * price_kwh if kwh is not None and price_kwh is not None else None,
         predicted_kwh=foretold.kwh if foretold and foretold.kwh else None,
+        requests=total.requests,
+        completion_lengths=dict(sorted(total.completion_lengths.items())),
     )
 
 

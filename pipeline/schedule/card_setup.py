@@ -35,18 +35,35 @@ def card_setup(
     given: Mapping[str, Any],
     step_time: StepTime | None = None,
     overhead_correction: int | None = None,
+    expected_tokens: float | None = None,
 ) -> CardSetup:
     """``given``: vLLM arguments that are not to be chosen. ``step_time``: None for the card's
-    roofline. ``max_tokens``: of every request. The pool may be too small for anything: ask
+    roofline. ``max_tokens``: of every request. ``expected_tokens``: of an answer in the mean,
+    where a plan would know them. The pool may be too small for anything: ask
     ``pipeline.budget.fit`` first."""
     shape = prompt_shape(rows, geometry.context)
-    choice = choose_settings(geometry, weights, card, shape, max_tokens, given, overhead_correction)
-    arguments = choice.arguments
+    choice = choose_settings(
+        geometry, weights, card, shape, max_tokens, given, overhead_correction, expected_tokens
+    )
+    return engine_setup(geometry, weights, card, choice.arguments, step_time, overhead_correction)
+
+
+def engine_setup(
+    geometry: Geometry,
+    weights: Weights,
+    card: Card,
+    arguments: Mapping[str, Any],
+    step_time: StepTime | None = None,
+    overhead_correction: int | None = None,
+) -> CardSetup:
+    """Of an engine whose ``arguments`` are chosen; the others as ``card_setup`` has them."""
     setup = setup_of(arguments, card, overhead_correction)
     there = room(geometry, weights, card, setup)
     blocks = int(arguments.get("num_gpu_blocks_override", there.num_blocks))
     context = int(arguments.get("max_model_len", -1))
     layout = there.layout
+    if setup.unpacked:
+        weights = weights.unpacked(geometry)
     if step_time is None:
         step_time = RooflineTime(
             geometry, weights.text_bytes, card, layout.dtype_bytes, setup.cards
@@ -59,7 +76,7 @@ def card_setup(
         setup.chunk,
         context if context > 0 else geometry.context,
         step_time,
-        arguments,
+        dict(arguments),
         prefix_caching=bool(arguments.get("enable_prefix_caching", True)),
         dense_retention=arguments.get("prefix_cache_retention_interval", 0) is None,
         overrun=0 if card.is_cpu else CUDA_BATCHES_IN_FLIGHT - 1,

@@ -7,7 +7,7 @@ a calibration (`rackmill calibrate`), for one that somebody has. Pure arithmetic
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -147,6 +147,27 @@ class RooflineTime:
     def _attention_flops(self) -> int:
         """Of one token attending to one token in one layer: its score and the weighted sum."""
         return 4 * self.geometry.query_heads * self.geometry.head_dim
+
+
+@dataclass(frozen=True)
+class ScoringTime:
+    """Steps of an engine that scores: each token of a prompt goes through the output head."""
+
+    inner: StepTime
+
+    def seconds(self, work: StepWork) -> float:
+        return self.inner.seconds(replace(work, prefills=work.prefill_tokens))
+
+
+@dataclass(frozen=True)
+class ScaledTime:
+    """Steps that take ``factor`` times as long as ``inner`` says."""
+
+    inner: StepTime
+    factor: float
+
+    def seconds(self, work: StepWork) -> float:
+        return self.factor * self.inner.seconds(work)
 
 
 CALIBRATION_VERSION = 1

@@ -19,7 +19,8 @@ _LONGEST = 1 << 24  # tokens
 class TraceRow:
     """One request. Sizes in tokens, ``arrival`` in seconds from the start.
 
-    Rows of one ``prefix_group`` (-1: none) share their first ``prefix_tokens`` tokens.
+    Rows of one ``prefix_group`` (-1: none) share their first ``prefix_tokens`` tokens. ``inner``:
+    (group, tokens) of further groups, each within the one before and with more tokens.
     """
 
     id: int
@@ -28,6 +29,7 @@ class TraceRow:
     prefix_group: int = -1
     prefix_tokens: int = 0
     arrival: float = 0.0
+    inner: tuple[tuple[int, int], ...] = ()
 
     @property
     def tokens(self) -> int:
@@ -36,7 +38,10 @@ class TraceRow:
     def keys(self, block_size: int) -> tuple[int, ...]:
         """Of the whole blocks that it shares (see ``pipeline.schedule.prefixes``)."""
         blocks = self.prefix_tokens // block_size if self.prefix_group >= 0 else 0
-        return tuple(hash((self.prefix_group, i)) for i in range(blocks))
+        keys = [hash((self.prefix_group, i)) for i in range(blocks)]
+        for group, tokens in self.inner:
+            keys += [hash((group, -1, i)) for i in range(len(keys), tokens // block_size)]
+        return tuple(keys)
 
 
 def rows_of(columns: Mapping[str, Sequence[Any]], where: str) -> list[TraceRow]:

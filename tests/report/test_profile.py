@@ -8,8 +8,8 @@ from pipeline.budget.predict import MeasuredRun, Workload
 from pipeline.report import profile
 from pipeline.report.profile import (
     RunRecord,
+    last_workload,
     load_profile,
-    mean_completion_tokens,
     profile_path,
     remember,
 )
@@ -70,8 +70,10 @@ def test_the_profile_lies_where_rackmill_keeps_its_things(
 def test_the_last_run_of_a_prompt_tells_how_long_its_answers_are() -> None:
     records = [record("a", 3), record("a", 5), record("b", 7), record("a", 9, rows=0)]
 
-    assert mean_completion_tokens(records, "a") == 5
-    assert mean_completion_tokens(records, "c") is None
+    last = last_workload(records, "a")
+    assert last is not None
+    assert last.completion_tokens == 5
+    assert last_workload(records, "c") is None
 
 
 def test_a_setup_is_model_card_and_engine() -> None:

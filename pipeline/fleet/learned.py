@@ -1,0 +1,66 @@
+"""What this machine's profile of runs says of a simulated engine: the same as it says of a plan."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pipeline.budget.cards import Card
+from pipeline.budget.predict import Estimate, RowCost, Workload, estimate
+from pipeline.budget.subject import Subject
+from pipeline.data.run_trace import Trace
+from pipeline.engine.facts import processor_name
+from pipeline.engine.machine import cores
+from pipeline.fleet.crew import Crew, processor_with
+from pipeline.report.profile import load_profile
+from pipeline.schedule.row_cost import row_cost
+from pipeline.schedule.simulate import CardSetup
+from pipeline.schedule.step_time import ScaledTime
+
+_SIMULATED_ROWS = 128
+
+
+def slowdown(
+    subject: Subject, setup: CardSetup, trace: Trace, max_tokens: int, engines: int
+) -> Estimate:
+    """How much slower than by ``setup``'s step times runs of that model on such a card were, those
+    most like ``trace``; ``runs`` 0: there were none. ``engines``: that share the trace."""
+
+    def model(workload: Workload) -> RowCost:
+        return row_cost(setup, workload, workload.rows, max_tokens, _SIMULATED_ROWS)
+
+    card = _name(setup.card)
+    runs = [
+        record.run
+        for record in load_profile()
+        if record.engine == "vllm"
+        and record.card == card
+        and record.model.startswith(f"{subject.name} {subject.precision}")
+    ]
+    if not runs:
+        return Estimate(RowCost(0.0, 0.0), 0.0, 0.0, "roofline")
+    workload = _workload(trace, engines)
+    return estimate(workload, model, runs, ready_seconds=0.0, other_seconds=0.0)
+
+
+def with_slowdown(setup: CardSetup, learned: Estimate) -> CardSetup:
+    if not learned.runs:
+        return setup
+    return replace(setup, step_time=ScaledTime(setup.step_time, learned.slowdown))
+
+
+def _name(card: Card) -> str:
+    """As the profile has it."""
+    if not card.is_cpu:
+        return card.name
+    return Crew(1, card, processor_with(processor_name(), len(cores()))).name
+
+
+def _workload(trace: Trace, engines: int) -> Workload:
+    rows, shape = trace.rows, trace.shape
+    return Workload(
+        shape.kind if shape else "text",
+        max(1, (trace.rows_of_run or len(rows)) // engines),
+        sum(row.prompt_tokens for row in rows) / len(rows),
+        shape.common_tokens if shape else trace.shared_tokens,
+        sum(row.output_tokens for row in rows) / len(rows),
+    )

