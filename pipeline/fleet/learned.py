@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pipeline.budget.cards import Card
+from pipeline.budget.cards import in_slot
 from pipeline.budget.predict import Estimate, RowCost, Workload, estimate
 from pipeline.budget.subject import Subject
 from pipeline.data.run_trace import Trace
@@ -28,7 +28,7 @@ def slowdown(
     def model(workload: Workload) -> RowCost:
         return row_cost(setup, workload, workload.rows, max_tokens, _SIMULATED_ROWS)
 
-    card = _name(setup.card)
+    card = _name(setup)
     runs = [
         record.run
         for record in load_profile()
@@ -48,10 +48,11 @@ def with_slowdown(setup: CardSetup, learned: Estimate) -> CardSetup:
     return replace(setup, step_time=ScaledTime(setup.step_time, learned.slowdown))
 
 
-def _name(card: Card) -> str:
+def _name(setup: CardSetup) -> str:
     """As the profile has it."""
+    card = setup.card
     if not card.is_cpu:
-        return card.name
+        return in_slot(card.name, setup.cards)
     return Crew(1, card, processor_with(processor_name(), len(cores()))).name
 
 

@@ -164,7 +164,8 @@ class TestTime:
         one = forecast(plan, Crew(1, find_card("rtx3090"))).prediction
         two = forecast(plan, Crew(2, find_card("rtx3090"))).prediction
 
-        assert two.work_seconds == pytest.approx(one.work_seconds / 2, rel=0.05)
+        # not quite: each computes the shared prefix, and its last requests run alone
+        assert two.work_seconds == pytest.approx(one.work_seconds / 2, rel=0.1)
         assert two.ready_seconds == one.ready_seconds
 
     def test_engines_on_one_processor_share_it(self, plan_of) -> None:
@@ -331,12 +332,12 @@ class TestSlotOfTwoCards:
         assert two.cost - two.kwh * 0.3 == pytest.approx(2 * hours)
 
     def test_two_cards_are_faster_than_one_but_not_twice_as_fast(self, of_27b: Forecaster) -> None:
-        """They wait for each other; for prompts so long that little is gained at all."""
+        """They wait for each other."""
         one, two = (
             of_27b.forecast([Crew(1, find_card("rtx4090"), cards=n)]).placed[0].estimate.cost
             for n in (1, 2)
         )
-        assert one.answer_seconds / 2 < two.answer_seconds < 0.6 * one.answer_seconds
+        assert one.seconds / 2 < two.seconds < 0.6 * one.seconds
 
 
 METERED = {"energy_kwh": 55 * 40 / 3.6e6, "energy_seconds": 55.0, "energy_covered": 1.0}
