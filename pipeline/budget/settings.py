@@ -26,6 +26,7 @@ _SCORED_CHUNK = 512
 _MAX_NUM_SEQS = 256  # where nothing is said: what vLLM takes, or more
 _WORTH_IT = 1.05  # a setting off its default must hold this many times the requests
 _UNSEEN_SHARE = 0.25
+_UNSEEN_MOST = 256  # tokens: a limit that is never met says nothing
 _UNSEEN = 4  # rows that were not sampled may be so many times as long as the longest sampled
 _CERTAIN = 0.9  # of the KV cache: vLLM measures, and may find a little less than predicted
 GIVEN = "given"
@@ -68,16 +69,16 @@ def choose_settings(
     """Arguments for one engine on ``card``: ``given`` ones as they are, the others chosen.
 
     ``max_tokens``: the longest answer. ``expected_tokens``: an answer in the mean, if known;
-    else a quarter of the longest, for the engine's limits must not be what holds it back (how
-    many requests really run is decided while they do). ``overhead_correction``: bytes that an
-    engine on such a card last reported. What cannot work is not found here: see
+    else a quarter of the longest, 256 at most, for the engine's limits must not be what holds it
+    back (how many requests really run is decided while they do). ``overhead_correction``: bytes
+    that an engine on such a card last reported. What cannot work is not found here: see
     ``pipeline.budget.fit``.
     """
     if card.is_cpu:
         return _cpu_choice(geometry, weights, shape, max_tokens, given, card)
     given = {name: value for name, value in given.items() if name != "cpu_compute"}
     if expected_tokens is None:
-        expected_tokens = max_tokens * _UNSEEN_SHARE
+        expected_tokens = min(max_tokens * _UNSEEN_SHARE, _UNSEEN_MOST)
     return _GpuChooser(
         geometry, weights, card, shape, max_tokens, expected_tokens, given, overhead_correction
     ).go()

@@ -22,11 +22,12 @@ from pipeline.data.sample import Sample, take_sample
 from pipeline.data.shards import InputFiles, discover
 from pipeline.data.storage import open_storage
 from pipeline.data.tally import Tally
-from pipeline.data.units import Unit, branches, cut, leaves, unit_rows
+from pipeline.data.units import Unit, branches, cut, leaves
 from pipeline.errors import StorageFailed, UsageError, did_you_mean, some_of
 from pipeline.model.stand_in import resolve_for_planning
 from pipeline.model.store import ModelFolder, check_reference, resolve
 from pipeline.model.tokenizer import Tokenizer
+from pipeline.schedule.spread import unit_rows
 from pipeline.spec.fingerprint import digest
 from pipeline.spec.job import Job
 from pipeline.spec.sampling import SAMPLING_COLUMN

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,9 +11,9 @@ from dataclasses import dataclass
 from pipeline.data.jsonl_format import STRIDE
 from pipeline.data.shards import Shard
 from pipeline.errors import JobFailed
+from pipeline.schedule.spread import spread
 
-_SMALLEST, _LARGEST = STRIDE, 4096  # rows
-_WANTED_UNITS = 64  # at least: enough to balance a rack and to lose little by an interruption
+_ANYWHERE = 1 << 16  # rows that may be decoded to come to a unit in their midst
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +38,6 @@ class Unit:
     def file_name(self) -> str:
         """Sorts in input order."""
         return f"{self.shard:05d}-{self.start:012d}.parquet"
-
-
-def unit_rows(total_rows: int) -> int:
-    """Rows per unit for an input of ``total_rows``: a power of two from 128 to 4,096."""
-    rows = _SMALLEST
-    while rows < _LARGEST and 2 * rows * _WANTED_UNITS <= total_rows:
-        rows *= 2
-    return rows
 
 
 def cut(
@@ -125,6 +118,35 @@ def predicted_costs(units: Sequence[Unit], shards: Sequence[Shard]) -> list[floa
     if not mean:
         return None
     return [(unit.rows + size / mean) / 2 for unit, size in zip(units, sizes, strict=True)]
+
+
+def working_order(units: Sequence[Unit], shards: Sequence[Shard]) -> Sequence[int]:
+    """Places of ``units`` in the order in which they are handed out: spread over the input, but
+    those that can only be read one after the other (in a large row group, in a large CSV file)
+    one after the other."""
+    firsts = array("q")  # places at which a new block begins
+    before: tuple[int, int] | None = None
+    for place, unit in enumerate(units):
+        block = _large_block(unit, shards[unit.shard])
+        if block is None or block != before:
+            firsts.append(place)
+        before = block
+    order = array("q")
+    for block_place in spread(len(firsts)):
+        end = firsts[block_place + 1] if block_place + 1 < len(firsts) else len(units)
+        order.extend(range(firsts[block_place], end))
+    return order
+
+
+def _large_block(unit: Unit, shard: Shard) -> tuple[int, int] | None:
+    """Shard and first row of the rows that have to be gone through to come to the unit; None
+    where they are few."""
+    if shard.offsets:
+        return None
+    group = bisect_right(shard.boundaries, unit.start)
+    first = shard.boundaries[group - 1] if group else 0
+    end = shard.boundaries[group] if group < len(shard.boundaries) else shard.rows
+    return (unit.shard, first) if end - first > _ANYWHERE else None
 
 
 def _bytes(unit: Unit, shard: Shard) -> float:

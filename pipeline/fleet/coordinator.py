@@ -111,19 +111,21 @@ class Coordinator:
         done: Iterable[tuple[int, int, int]],
         rates: Mapping[str, float],
         costs: Sequence[float] | None = None,
+        order: Sequence[int] | None = None,
         *,
         sizing: Sizing | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``done``: shard, first row and end of what is committed. ``rates``: rows per second to
-        expect of each kind of card. ``costs``: predicted ones of units, in any measure."""
+        expect of each kind of card. ``costs``: predicted ones of units, in any measure.
+        ``order``: in which units are handed out (None: theirs)."""
         self._units = units
         self._rates = dict(rates)
         self._clock = clock
         self._places = [(unit.shard, unit.start) for unit in units]
         spans = [span for rows in done for span in self._spans(*rows)]
         rows = [unit.rows for unit in units]
-        self._dispatcher = Dispatcher(rows, spans, costs=costs, sizing=sizing)
+        self._dispatcher = Dispatcher(rows, spans, costs=costs, order=order, sizing=sizing)
         self._tally = Tally()
         self._workers: dict[str, Progress] = {}
         self._engines: dict[str, EngineFacts] = {}

@@ -33,6 +33,7 @@ class CoordinatorHandle:
         done: Sequence[tuple[int, int, int]],
         rates: Mapping[str, float],
         costs: Sequence[float] | None,
+        order: Sequence[int] | None,
         *,
         output: str | None,
         silence_seconds: float,
@@ -45,7 +46,7 @@ class CoordinatorHandle:
         # where the driver is: without that it is of no use, and any other machine may be cut off
         here = Placement(0, {}, node=ray.get_runtime_context().get_node_id())
         self._actor = _CoordinatorActor.options(**here.options).remote(  # type: ignore[attr-defined]
-            list(units), list(done), dict(rates), costs, output, silence_seconds
+            list(units), list(done), dict(rates), costs, order, output, silence_seconds
         )
         self._memory: Memory | None = None
         self._workers: dict[str, Progress] = {}
@@ -118,11 +119,12 @@ class _CoordinatorActor(Coordinator):
         done: Sequence[tuple[int, int, int]],
         rates: Mapping[str, float],
         costs: Sequence[float] | None,
+        order: Sequence[int] | None,
         output: str | None,
         silence_seconds: float,
     ) -> None:
         sizing = Sizing(patience_seconds=silence_seconds)
-        super().__init__(units, done, rates, costs, sizing=sizing)
+        super().__init__(units, done, rates, costs, order, sizing=sizing)
         if ray.get_runtime_context().was_current_actor_reconstructed:
             records = Dataset(open_storage(output)).records() if output is not None else {}
             self.restore(records.values())

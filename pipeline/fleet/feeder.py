@@ -5,8 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 from weakref import WeakValueDictionary
+
+import pyarrow as pa
 
 from pipeline.data.dataset import Dataset
 from pipeline.data.plain import plain_rows
@@ -28,6 +32,7 @@ from pipeline.fleet.work import (
 )
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.schedule.leases import Word
+from pipeline.schedule.spread import STREAMS
 
 _TOKENIZED_AT_ONCE = 64  # rows
 _ROWS_AHEAD = 512
@@ -36,9 +41,40 @@ _SURELY_AHEAD = 64  # rows that may be taken within a heartbeat where few were b
 _POLL_SECONDS, _LONGEST_POLL = 0.2, 2.0  # while there is nothing to do: ever more seldom
 
 
+@dataclass(eq=False)
+class _Stream:
+    """A unit that is gone through: rows before ``start`` were fed."""
+
+    opened: OpenUnit
+    inputs: pa.Table
+    invalid: Mapping[int, str]  # rows that are none, and why
+    start: int = 0
+    round_start: int = 0
+
+    @property
+    def done(self) -> bool:
+        return self.start >= self.opened.unit.rows  # there may be fewer since it was begun
+
+    def next_rows(self, number: int) -> tuple[list[int], list[Mapping[str, Any]], dict[int, str]]:
+        """Of the next ``number`` rows those without a result: their places, their values, and
+        what is wrong with some of them."""
+        self.round_start, self.start = self.start, self.start + number
+        places = self.opened.open_rows(self.round_start, self.start)
+        if not places:
+            return [], [], {}
+        values, wrong = plain_rows(self.inputs.slice(self.round_start, number))
+        why = {self.round_start + row: text for row, text in wrong.items()} | dict(self.invalid)
+        return (
+            places,
+            [values[place - self.round_start] for place in places],
+            {place: why[place] for place in places if place in why},
+        )
+
+
 class Feeder:
     """Asks for the next lease as soon as there is room ahead, whatever the engine still does
-    with the rows of the last one: so the engine never drains between leases.
+    with the rows of the last one: so the engine never drains between leases. Units are gone
+    through side by side (see ``schedule.spread``), each from its first row on.
 
     Rows that the engine has not begun with can be given up to another worker (``give_up``).
     """
@@ -64,6 +100,7 @@ class Feeder:
         self._taken = self._taken_before = 0
         self._leases: dict[tuple[int, int], Lease] = {}  # of what is not begun with
         self._errors: Counter[str] = Counter()
+        self._streams = 0  # units begun with, of which rows are still to be fed
         self._nothing_left = False
         self._deadline: float | None = None
         self._stop = threading.Event()
@@ -87,7 +124,7 @@ class Feeder:
     def ending(self) -> bool:
         """No row waits here, and there was nothing to lease when last asked: the rows that were
         taken are the last, unless another worker gives some up."""
-        return self._nothing_left and not self._rows and not self._leased
+        return not (self._rows or self._leased or self._streams) and self._nothing_left
 
     @property
     def deadline(self) -> float | None:
@@ -152,13 +189,11 @@ class Feeder:
             self._taken_before = self._taken
             opened, leased = list(self._open.values()), list(self._leased)
         rows: list[tuple[int, int, int]] = []
-        for unit in opened:
-            stop = min(unit.begun + ahead, unit.unit.rows)
-            ahead -= stop - unit.begun
-            rows += unit.unfinished(stop)
+        for unit in opened:  # side by side: any of them may be the next
+            rows += unit.unfinished(min(unit.begun + ahead, unit.unit.rows))
+        ahead -= sum(unit.unit.rows - unit.begun for unit in opened)
         for waiting in leased:
             stop = min(waiting.start + ahead, waiting.stop)
-            ahead -= stop - waiting.start
             if stop > waiting.start:
                 rows.append((waiting.shard, waiting.start, stop))
         return rows
@@ -218,76 +253,95 @@ class Feeder:
 
     def _feed(self) -> None:
         reader = UnitReader(self._spec.shards, self._spec.input_schema)
-        poll = _POLL_SECONDS
+        streams: list[_Stream] = []
+        more, poll, ask_at = True, _POLL_SECONDS, 0.0
         try:
             while not self._stop.is_set() and self._deadline is None:
-                lease = self._coordination.acquire()
-                self._nothing_left = isinstance(lease, Word)
-                if lease in (Word.DONE, Word.STOP):
-                    return
-                if isinstance(lease, Word):
-                    self._stop.wait(poll)
+                while len(streams) < STREAMS and self._leased:
+                    streams += self._begin(reader)
+                if more and len(streams) < STREAMS and time.monotonic() >= ask_at:
+                    lease = self._coordination.acquire()
+                    self._nothing_left = isinstance(lease, Word)
+                    if not isinstance(lease, Word):
+                        poll = _POLL_SECONDS
+                        self._take_in(lease)
+                        continue
+                    more = lease is Word.WAIT
+                    ask_at = time.monotonic() + poll
                     poll = min(1.2 * poll, _LONGEST_POLL)
-                    continue
-                poll = _POLL_SECONDS
-                with self._changed:
-                    if self.deadline is not None:
-                        return
-                    self._leased.extend(lease.units)
-                    for unit in lease.units:
-                        self._leases[unit.shard, unit.start] = lease
-                while self._leased and not self._stop.is_set() and self._deadline is None:
-                    self._feed_unit(reader)
+                if streams:
+                    self._feed_round(streams)
+                    streams = [stream for stream in streams if not stream.done]
+                    self._streams = len(streams)
+                elif not more:
+                    return
+                else:
+                    self._stop.wait(ask_at - time.monotonic())
         finally:
             reader.close()
             self._ended.set()
 
-    def _feed_unit(self, reader: UnitReader) -> None:
+    def _take_in(self, lease: Lease) -> None:
+        with self._changed:
+            if self._deadline is None:
+                self._leased.extend(lease.units)
+                for unit in lease.units:
+                    self._leases[unit.shard, unit.start] = lease
+
+    def _begin(self, reader: UnitReader) -> list[_Stream]:
+        """Open the first of the leased units; nothing if none of its rows is to be fed."""
         with self._changed:
             if not self._leased:
-                return
+                return []
             unit = self._leased[0]
         read = reader.read(unit)
         redo = self._spec.redo
         again = redo.rows_of(unit, self._dataset) if redo is not None else None
         with self._changed:
             if not self._leased:
-                return
+                return []
             unit = self._leased.popleft()  # some of it may have been given up meanwhile
             opened = OpenUnit(unit, read.table.slice(0, unit.rows), again)
             nothing_to_do = opened.whole and unit.rows > 0  # all of it is kept: see ``Redo``
             self._open[unit.shard, unit.start] = opened
             lease = self._leases.pop((unit.shard, unit.start), None)
             opened.losses = lease.losses if lease is not None else 0
+            self._streams += 1
         if unit.rows == 0:
             if unit.whole is None:  # else all of it was given up
                 self._whole(opened)
-            return
-        if nothing_to_do:
+        elif nothing_to_do:
             self._whole(opened)
-            return
-        if lease is not None and lease.quarantined:
+        elif lease is not None and lease.quarantined:
             self._give_up_on(opened, lease)
-            return
-        inputs = read.table.select(self._builder.columns(read.table.column_names))
-        for start in range(0, unit.rows, _TOKENIZED_AT_ONCE):
-            if start >= opened.unit.rows or self._stop.is_set():
-                return
-            places = opened.open_rows(start, start + _TOKENIZED_AT_ONCE)
-            if not places:
+        else:
+            inputs = read.table.select(self._builder.columns(read.table.column_names))
+            return [_Stream(opened, inputs, read.invalid)]
+        self._streams -= 1
+        return []
+
+    def _feed_round(self, streams: list[_Stream]) -> None:
+        """The next few rows of each, by turns."""
+        few = -(-_TOKENIZED_AT_ONCE // len(streams))
+        turns: list[tuple[int, _Stream]] = []
+        rows: list[Mapping[str, Any]] = []
+        wrong: dict[tuple[int, _Stream], str] = {}
+        for stream in streams:
+            places, plain, invalid = stream.next_rows(few)
+            turns += [(place, stream) for place in places]
+            rows += plain
+            wrong |= {(place, stream): why for place, why in invalid.items()}
+        prompts = dict(zip(turns, self._builder.build(rows), strict=True))
+        for place, stream in sorted(turns, key=lambda turn: turn[0] - turn[1].round_start):
+            prompt = prompts[place, stream]
+            if (place, stream) in wrong:
+                error = RowError(RowErrorType.INVALID_ROW, wrong[place, stream])
+            elif isinstance(prompt, RowError):
+                error = prompt
+            else:
+                self._offer(ReadyRow(stream.opened, place, prompt))
                 continue
-            rows, wrong = plain_rows(inputs.slice(start, _TOKENIZED_AT_ONCE))
-            invalid = {start + row: why for row, why in wrong.items()} | read.invalid
-            prompts = self._builder.build([rows[place - start] for place in places])
-            for row, prompt in zip(places, prompts, strict=True):
-                if row in invalid:
-                    error = RowError(RowErrorType.INVALID_ROW, invalid[row])
-                elif isinstance(prompt, RowError):
-                    error = prompt
-                else:
-                    self._offer(ReadyRow(opened, row, prompt))
-                    continue
-                self._fail(opened, row, error)
+            self._fail(stream.opened, place, error)
 
     def _fail(self, opened: OpenUnit, row: int, error: RowError) -> None:
         if row < opened.unit.rows:  # else it was given up

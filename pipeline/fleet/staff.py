@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.data.plan import Plan
 from pipeline.data.run_trace import REQUESTS
-from pipeline.data.units import predicted_costs
+from pipeline.data.units import predicted_costs, working_order
 from pipeline.fleet.absence import Absences
 from pipeline.fleet.card_notes import CardNotes
 from pipeline.fleet.coordinator import Snapshot
@@ -62,11 +62,13 @@ def work_through(
     done = [record.span for record in plan.committed.values()]
     rates = {p.crew.name: 1 / p.estimate.cost.seconds for p in forecast.placed}
     costs = predicted_costs(plan.units, plan.input.files.shards)
+    order = working_order(plan.units, plan.input.files.shards)
     coordinator = CoordinatorHandle(
         plan.units,
         done,
         rates,
         costs,
+        order,
         output=spec.job.output.path if plan.redo is None else None,
         silence_seconds=job.faults.silence_seconds,
         check=cluster.check_head,

@@ -17,16 +17,17 @@ preemption delays more than its own request.
 
 from __future__ import annotations
 
+import os
 from statistics import NormalDist
 
 import numpy as np
 
-_UNMEASURED = 2.5  # standard deviations, while steps are few
+_UNMEASURED = float(os.environ.get("PK_C", "2.5"))  # standard deviations, while steps are few
 _LEAST, _MOST = -1.0, 4.0
 _LEAST_CHANCE, _MOST_CHANCE = 0.003, 0.85
 _OFFSET = 1.5  # at most, either way, by what is recomputed in fact
 _RECOMPUTED = 0.004  # the share of all computed tokens aimed at, at least
-_PER_TOKEN = 1e-4  # of recomputation: one preemption is about 0.04
+_PER_TOKEN = 4e-4  # of recomputation: one preemption is about 0.16
 _ENOUGH_PURE, _ENOUGH_MIXED = 4, 1  # steps of decoding alone, and with prefill
 _LOOK_AGAIN = 32  # steps
 _FADE = 1 - 1 / 512  # of a step's weight, with each later one

@@ -71,7 +71,8 @@ class Dispatcher:
 
     ``costs``: predicted cost of each unit in any measure (None: by rows). ``groups``: a prefix
     group for each unit (None: none); a group stays with one worker while others have something
-    else to do. ``committed``: what is there already.
+    else to do. ``order``: in which units are handed out
+    (None: theirs). ``committed``: what is there already.
     """
 
     def __init__(
@@ -81,12 +82,13 @@ class Dispatcher:
         *,
         costs: Sequence[float] | None = None,
         groups: Sequence[Hashable] | None = None,
+        order: Sequence[int] | None = None,
         sizing: Sizing | None = None,
     ) -> None:
         self.sizing = sizing or Sizing()
         self.ledger = Ledger(rows, costs)
         self.speeds = Speeds()
-        self._pending = Pending(self.ledger, costs, groups)
+        self._pending = Pending(self.ledger, costs, groups, order)
         self._pending.came_back(self.ledger.commit_before(committed))
         total = self.ledger.total_rows
         self._row_cost = (sum(costs) / total if costs is not None and total else 1.0) or 1.0

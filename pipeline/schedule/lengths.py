@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 _BINS_PER_OCTAVE = 8
-_REMEMBERED = 2048  # completions: older ones fade, so that a drift in the data is followed
-_PRIOR_SHARE = 0.2  # of the limit: the mean of a completion before any was seen
+_REMEMBERED = 1024  # completions: older ones fade, so that a drift in the data is followed
+_PRIOR_SHARE, _PRIOR_MOST = 0.2, 256  # of the limit, tokens: a completion before any was seen
 _PRIOR_WEIGHT = 2.0  # completions that the prior counts as
+_PRIOR_TAIL = 0.25  # its exponent: five of six that lived so long live twice as long
 _GROUP_WEIGHT = 8.0  # completions of all groups that stand beside a group's own
 MAX_GROUPS = 32
 
@@ -23,8 +24,10 @@ class OutputLengths:
     """Survival curves of completion lengths, in tokens, for groups of alike requests.
 
     ``limit``: the longest completion that can be (tokens). ``prior_mean``: the length expected
-    before anything was seen; a fifth of the limit if not given, so that a cold start is cautious
-    without assuming the worst.
+    before anything was seen, as far as it is known. If it is not, a fifth of the limit is, 256 at
+    most, with a heavy tail (Lomax): where nobody has ended yet, those that live are expected to
+    live on long, and a guess that was too short does not fill the cache with requests that then
+    all grow.
     """
 
     def __init__(self, limit: int, prior_mean: float | None = None) -> None:
@@ -35,8 +38,12 @@ class OutputLengths:
         self._low = edges[:-1].astype(np.float64)
         self._width = np.diff(edges).astype(np.float64)
         self._edges = edges.astype(np.float64)
-        self.prior_mean = max(prior_mean or self.limit * _PRIOR_SHARE, 1.0)
-        self._prior = 1 / self.prior_mean  # hazard per token
+        if prior_mean is not None:
+            self.prior_mean = max(prior_mean, 1.0)
+            self._prior = np.maximum(np.exp(-self._edges / self.prior_mean), 1e-30)
+        else:
+            self.prior_mean = max(min(self.limit * _PRIOR_SHARE, _PRIOR_MOST), 1.0)
+            self._prior = _heavy_tail(self._edges, self.prior_mean)
         self._ended = np.zeros((1 + MAX_GROUPS, len(self._width)))  # row 0: all groups
         self._at_risk = np.zeros_like(self._ended)  # completions that came so far
         self._groups: dict[int, int] = {}  # the caller's group -> row
@@ -62,8 +69,11 @@ class OutputLengths:
             self._at_risk[row] += lived
             self._ended[row, last] += not cut
 
-    def curves(self, rows: NDArray[np.int64], generated: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Log-survival, float32 [1 + groups, limit + 2]: entry n is log P(longer than n).
+    def curves(
+        self, rows: NDArray[np.int64], generated: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Log-survival and its variance, float32 [1 + groups, limit + 2] each: entry n of the first
+        is log P(longer than n), and of the second how unsure that is (Greenwood 1926).
 
         ``rows`` and ``generated``: of the requests that run now, which have lived so long.
         """
@@ -74,15 +84,17 @@ class OutputLengths:
             at_risk[0] += lived.sum(0)
             inner = rows > 0
             np.add.at(at_risk, rows[inner], lived[inner])
-        # the prior has come into every bin as a request of its mean length does; not quite none
-        # of it into those far beyond, where a share of nothing would be no number
-        prior_risk = _PRIOR_WEIGHT * np.maximum(np.exp(-self._prior * self._low), 1e-30)
-        prior_ends = prior_risk * (1 - np.exp(-self._prior * self._width))
+        prior_risk = _PRIOR_WEIGHT * self._prior[:-1]  # as much of it as has come into each bin
+        prior_ends = prior_risk - _PRIOR_WEIGHT * self._prior[1:]
         whole = (ended[0] + prior_ends) / (at_risk[0] + prior_risk)
         alive = np.cumprod(1 - whole)
         risk = _GROUP_WEIGHT * np.maximum(np.concatenate([[1.0], alive[:-1]]), 1e-3)
         ends = (ended + risk * whole) / (at_risk + risk)  # the share that ends in each bin
         ends[0] = whole
+        known = at_risk + prior_risk
+        known[1:] += risk - prior_risk
+        doubt = np.cumsum(ends / (known * np.maximum(1 - ends, 1e-3)), 1)
+        doubt = np.concatenate([np.zeros((len(ends), 1)), doubt], axis=1)
         alive = np.concatenate([np.ones((len(ends), 1)), np.cumprod(1 - ends, 1)], axis=1)
         tokens = np.arange(self.limit + 2)
         bins = np.clip(np.searchsorted(self._edges, tokens, "right") - 1, 0, len(self._width) - 1)
@@ -90,16 +102,32 @@ class OutputLengths:
         # within a bin as many end at one place as at another
         curves: NDArray[np.float64] = alive[:, bins] * (1 - ends[:, bins] * within)
         logs: NDArray[np.float32] = np.log(np.maximum(curves, 1e-12)).astype(np.float32)
-        return logs
+        unsure = doubt[:, bins] + (doubt[:, bins + 1] - doubt[:, bins]) * within
+        return logs, unsure.astype(np.float32)
 
     def expected(self, group: int, max_tokens: int) -> float:
         """The mean length of a completion that ends at ``max_tokens`` at the latest, tokens."""
         none = np.zeros(0, np.int64)
         row = self.row(group)  # it may be the first of its group
-        curve = self.curves(none, none)[row]
+        curve = self.curves(none, none)[0][row]
         return float(np.exp(curve[: min(max_tokens, self.limit)]).sum())
 
     def _lived(self, tokens: NDArray[np.float64]) -> NDArray[np.float64]:
         """How much of each bin lies before ``tokens``, 0..1: [len(tokens), bins]."""
         lived: NDArray[np.float64] = np.clip((tokens[:, None] - self._low) / self._width, 0, 1)
         return lived
+
+
+def _heavy_tail(tokens: NDArray[np.float64], mean: float) -> NDArray[np.float64]:
+    """The prior's share that is longer than each of ``tokens``, the last of which is the limit:
+    (1 + t / scale) ** -tail, with the scale at which the mean up to the limit is ``mean``."""
+    every = np.arange(tokens[-1])
+    low, high = 1e-3, 1e9
+    for _ in range(48):
+        scale = np.sqrt(low * high)
+        if ((1 + every / scale) ** -_PRIOR_TAIL).sum() > mean:
+            high = scale
+        else:
+            low = scale
+    alive: NDArray[np.float64] = (1 + tokens / low) ** -_PRIOR_TAIL
+    return alive

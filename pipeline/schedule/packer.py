@@ -27,6 +27,7 @@ from pipeline.schedule.caution import Caution
 from pipeline.schedule.lengths import OutputLengths
 
 _HORIZON = (0, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768)
+_DOUBT = 0.25  # of the deviation that all requests' survival may be off by: it is an upper bound
 _FEW = 64  # completions, until which the curves are drawn anew at every look
 _CALM = 64  # requests in turn that had room: there is enough of it
 _NEW = 32  # completions, after which they are drawn anew later
@@ -34,7 +35,8 @@ _BOLD = 1.0  # deviations: of those that may have ended by now, so many more are
 _COLUMNS = ("_tokens", "_generated", "_limit", "_row", "_shared", "_since")
 
 _Ints = int | NDArray[np.int64]
-_Look = tuple[int, int, NDArray[np.float32], NDArray[np.float32]]
+_Future = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
+_Look = tuple[int, int, _Future]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +95,9 @@ class Packer:
         self._sharers: dict[int, list[int]] = {}  # block key held twice -> holders, blocks of it
         self._shared_blocks = 0  # of all keys in _sharers
         self._stale = True
-        self._mean = self._variance = np.zeros(len(self._horizon), np.float32)
+        self._mean = self._variance = self._doubt = np.zeros(len(self._horizon), np.float32)
         self._expected = 0.0  # requests that run when the engine hears what is decided now
-        self._curves = lengths.curves(self._row[:0], self._row[:0])
+        self._curves, self._unsure = lengths.curves(self._row[:0], self._row[:0])
         self._drawn = 0  # completions that the curves know
         self._looked: tuple[Demand, _Look] | None = None
 
@@ -120,8 +122,7 @@ class Packer:
     def peak(self) -> float:
         """The most blocks that all admitted requests are expected to hold at any moment to come,
         with the deviations that caution adds."""
-        mean, variance = self._future()
-        return float((mean + self.caution.value * np.sqrt(variance)).max())
+        return float(self._expect(*self._future()).max())
 
     @property
     def roomy(self) -> bool:
@@ -141,15 +142,15 @@ class Packer:
         """Why ``demand`` must wait; None if it may be admitted now."""
         if not self._demands:
             return None  # alone it always may
-        mean, variance = self._future()
+        mean, variance, doubt = self._future()
         if self._expected + 1 > self.max_num_seqs:
             return "max_num_seqs requests are running"
-        _, _, more, spread = self._look(demand)
+        _, _, (more, spread, unsure) = self._look(demand)
         # of an engine that is ahead this is what may hold by now: one too many waits in its queue
         if mean[0] - _BOLD * math.sqrt(variance[0]) + more[0] > self.pool:
             self._freely = 0
             return "the KV cache is full"
-        peak = mean + more + self.caution.value * np.sqrt(variance + spread)
+        peak = self._expect(mean + more, variance + spread, doubt + unsure)
         if float(peak[self._near :].max(initial=0)) > self.pool:
             self._freely = 0
             return "the KV cache would overflow before enough requests end"
@@ -157,9 +158,9 @@ class Packer:
 
     def admit(self, demand: Demand) -> None:
         """Count ``demand`` in."""
-        mean, variance = self._future()
-        common, shared, more, spread = self._look(demand)
-        self._mean, self._variance = mean + more, variance + spread
+        mean, variance, doubt = self._future()
+        common, shared, (more, spread, unsure) = self._look(demand)
+        self._mean, self._variance, self._doubt = mean + more, variance + spread, doubt + unsure
         self._expected += 1
         place = len(self._demands)
         if place == len(self._tokens):
@@ -225,10 +226,24 @@ class Packer:
         assert all(keys[k] == n for k, (n, _) in self._sharers.items())
         assert all(keys[k] == 1 for k in self._holder)
 
-    def _future(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Mean and variance of the blocks held at each step of the horizon."""
+    def _expect(
+        self,
+        mean: NDArray[np.float32],
+        variance: NDArray[np.float32],
+        doubt: NDArray[np.float32],
+    ) -> NDArray[np.float32]:
+        """Blocks at each step of the horizon, with the deviations that caution adds."""
+        care = np.float32(self.caution.value)
+        if care > 0:
+            variance = variance + (_DOUBT * doubt) ** 2
+        expected: NDArray[np.float32] = mean + care * np.sqrt(variance)
+        return expected
+
+    def _future(self) -> _Future:
+        """Mean and variance of the blocks held at each step of the horizon, and the deviation of
+        that mean itself, since survival is only estimated (all requests err alike)."""
         if not self._stale:
-            return self._mean, self._variance
+            return self._mean, self._variance, self._doubt
         n = self.running
         rows, generated = self._row[:n], self._generated[:n]
         new = self._lengths.observed - self._drawn
@@ -238,7 +253,7 @@ class Packer:
         age = np.where(generated > 0, self._ahead, self._told - self._since[:n])
         ahead = np.minimum(age, self._ahead)[:, None] + self._horizon
         later = generated[:, None] + ahead
-        alive = self._alive(rows[:, None], generated[:, None], later, self._limit[:n, None])
+        alive, unsure = self._alive(rows[:, None], generated[:, None], later, self._limit[:n, None])
         own = self._own(self._tokens[:n, None] + ahead, self._shared[:n, None])
         expected = alive * own
         now = alive[:, 0]
@@ -246,12 +261,13 @@ class Packer:
         self._expected = running if self._ahead else n
         self._mean = expected.sum(0) + self._shared_blocks
         self._variance = (expected * own - expected * expected).sum(0)
+        self._doubt = (unsure * own).sum(0)
         self._stale = False
-        return self._mean, self._variance
+        return self._mean, self._variance, self._doubt
 
     def _redraw(self) -> None:
         n = self.running
-        self._curves = self._lengths.curves(self._row[:n], self._generated[:n])
+        self._curves, self._unsure = self._lengths.curves(self._row[:n], self._generated[:n])
         self._drawn = self._lengths.observed
         self._looked = None
 
@@ -260,19 +276,17 @@ class Packer:
         what it alone adds. Whoever is asked about is usually admitted next: it is kept."""
         if self._looked is None or self._looked[0] is not demand:
             common, shared = self._common(demand)
-            self._looked = demand, (common, shared, *self._curve_of(demand, shared))
+            self._looked = demand, (common, shared, self._curve_of(demand, shared))
         return self._looked[1]
 
-    def _curve_of(
-        self, demand: Demand, shared: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        alive = self._alive(self._row_of(demand), 0, self._horizon, demand.max_new_tokens)
+    def _curve_of(self, demand: Demand, shared: int) -> _Future:
+        alive, unsure = self._alive(self._row_of(demand), 0, self._horizon, demand.max_new_tokens)
         own = self._own(demand.prompt_tokens + self._horizon, shared)
         expected = alive * own
         variance = expected * own - expected * expected
         # its prefill may hold more than its decoding: sliding groups keep whole chunks
         expected[0] = max(expected[0], self._layout.prefill_blocks(demand.prompt_tokens) - shared)
-        return expected, variance
+        return expected, variance, unsure * own
 
     def _row_of(self, demand: Demand) -> int:
         row = self._lengths.row(demand.group)
@@ -282,12 +296,16 @@ class Packer:
 
     def _alive(
         self, rows: _Ints, generated: _Ints, later: NDArray[np.int64], limit: _Ints
-    ) -> NDArray[np.float32]:
-        """The probability of running on at ``later`` generated tokens, having ``generated``."""
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The probability of running on at ``later`` generated tokens, having ``generated``, and
+        how far that may be wrong."""
         longest = self._curves.shape[1] - 1
-        curve = self._curves[rows, np.minimum(later, longest)]
-        alive = np.exp(curve - self._curves[rows, np.minimum(generated, longest)])
-        return np.where(later < limit, alive, np.float32(0))
+        then, now = np.minimum(later, longest), np.minimum(generated, longest)
+        alive = np.exp(self._curves[rows, then] - self._curves[rows, now])
+        alive = np.where(later < limit, alive, np.float32(0))
+        unsure = np.maximum(self._unsure[rows, then] - self._unsure[rows, now], 0)
+        # no more than that of a probability of which nothing is known
+        return alive, np.sqrt(np.minimum(alive * alive * unsure, alive * (1 - alive)))
 
     def _own(self, tokens: NDArray[np.int64], shared: _Ints) -> NDArray[np.float32]:
         """Blocks that sequences of ``tokens`` hold, without the ``shared`` ones."""

@@ -1,4 +1,4 @@
-"""Which pending rows go out next: in input order, long rows before the tail, prefix groups
+"""Which pending rows go out next: in the order given, long rows before the tail, prefix groups
 to one card each."""
 
 from __future__ import annotations
@@ -14,35 +14,38 @@ _LONG = 2.0  # times the mean cost of a row
 _BEFORE = 0.75  # of the work by which long rows are all handed out
 
 
-def handing_order(rows: Sequence[int], costs: Sequence[float] | None) -> Sequence[int]:
-    """Units in the order they are handed out.
+def handing_order(
+    rows: Sequence[int], costs: Sequence[float] | None, order: Sequence[int] | None = None
+) -> Sequence[int]:
+    """Units in the order they are handed out. ``order``: in which they otherwise are.
 
     Units whose rows are predicted long, two times the mean and more, are spread evenly over the
     first three quarters of the others: a long row begun last would make everyone wait, and all of
-    them first would fill a card with nothing else. Everything else stays in input order.
+    them first would fill a card with nothing else. Everything else stays in order.
     """
+    given = range(len(rows)) if order is None else order
     if costs is None or not len(rows):
-        return range(len(rows))
+        return given
     mean = sum(costs) / max(1, sum(rows))
     each = [c / n if n else 0.0 for c, n in zip(costs, rows, strict=True)]
     long = [unit for unit, cost in enumerate(each) if cost >= _LONG * mean]
     if not long:
-        return range(len(rows))
+        return given
     long.sort(key=lambda unit: (-each[unit], unit))
     is_long = bytearray(len(rows))
     for unit in long:
         is_long[unit] = 1
-    others = [unit for unit in range(len(rows)) if not is_long[unit]]
+    others = [unit for unit in given if not is_long[unit]]
     every = max(1.0, _BEFORE * len(others) / len(long))
-    order = array("q")
+    found = array("q")
     taken = 0
     for place, unit in enumerate(others):
         while taken < len(long) and taken * every <= place:
-            order.append(long[taken])
+            found.append(long[taken])
             taken += 1
-        order.append(unit)
-    order.extend(long[taken:])
-    return order
+        found.append(unit)
+    found.extend(long[taken:])
+    return found
 
 
 class _Group:
@@ -75,16 +78,18 @@ class _Group:
 
 
 class Pending:
-    """The queue of pending rows over a ledger. ``groups``: a key for each unit, None for none."""
+    """The queue of pending rows over a ledger. ``groups``: a key for each unit, None for none.
+    ``order``: of the units, None for theirs."""
 
     def __init__(
         self,
         ledger: Ledger,
         costs: Sequence[float] | None = None,
         groups: Sequence[Hashable] | None = None,
+        order: Sequence[int] | None = None,
     ) -> None:
         self._ledger = ledger
-        order = handing_order(ledger.rows, costs)
+        order = handing_order(ledger.rows, costs, order)
         self._keys = groups
         members: dict[Hashable, Sequence[int]] = {None: order}
         if groups is not None:

@@ -17,6 +17,7 @@ from pipeline.schedule.admission import Admission, Limits
 from pipeline.schedule.engine_model import EngineModel
 from pipeline.schedule.oracle import Oracle
 from pipeline.schedule.packer import Demand
+from pipeline.schedule.spread import mixed
 from pipeline.schedule.step_time import StepWork
 
 POLICIES = ("packed", "engine", "static:K", "worst-case", "oracle")
@@ -148,16 +149,22 @@ class Packed:
     def __init__(self, limits: Limits) -> None:
         self._admission = Admission(limits)
         self._coming: deque[Demand] = deque()  # not yet among those it chooses from
+        self._new: list[Demand] = []  # given since it was asked last
 
     def add(self, demand: Demand) -> None:
-        self._coming.append(demand)
+        self._new.append(demand)
 
     def take_back(self) -> list[int]:
-        ids = [*self._admission.take_back(), *(demand.id for demand in self._coming)]
+        ids = [*self._admission.take_back(), *(d.id for d in (*self._coming, *self._new))]
         self._coming.clear()
+        self._new.clear()
         return ids
 
     def next(self, engine: EngineModel, *, ending: bool) -> Demand | None:
+        if self._new:
+            # as a worker takes them that has them all
+            self._coming.extend(self._new[place] for place in mixed(len(self._new)))
+            self._new.clear()
         for _ in range(min(self._admission.wanted, len(self._coming))):
             self._admission.add(self._coming.popleft())
         return self._admission.next(len(engine.waiting), ending=ending and not self._coming)
@@ -175,4 +182,4 @@ class Packed:
         self._admission.stepped(seconds, work)
 
     def __len__(self) -> int:
-        return len(self._admission) + len(self._coming)
+        return len(self._admission) + len(self._coming) + len(self._new)

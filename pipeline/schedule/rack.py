@@ -10,7 +10,6 @@ that were not committed by then are lost and computed again.
 from __future__ import annotations
 
 import random
-from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
@@ -30,6 +29,7 @@ from pipeline.schedule.leases import (
     Span,
     Ticked,
 )
+from pipeline.schedule.spread import STREAMS, spread
 
 _BEAT_SECONDS = 1.0
 _POLL_SECONDS = 0.2
@@ -118,7 +118,7 @@ class _Desk(Generic[R]):
         self.life = 0
         self.up_since = 0.0
         self.parts: dict[tuple[int, int], _Part] = {}
-        self.queue: deque[_Part] = deque()  # with rows not given
+        self.queue: list[_Part] = []  # with rows not given
         self.reset()
 
     def reset(self) -> None:
@@ -159,7 +159,7 @@ class Rack(Generic[R]):
         self._rates = rates
         starts = range(0, len(rows), rows_per_unit)
         units = [min(rows_per_unit, len(rows) - start) for start in starts]
-        self.dispatcher = Dispatcher(units, sizing=sizing or Sizing())
+        self.dispatcher = Dispatcher(units, order=spread(len(units)), sizing=sizing or Sizing())
         self._desks = [_Desk(n, card, self._death(0.0)) for n, card in enumerate(cards)]
         self.run_facts = RackRun(up=[[] for _ in cards])
         self._ticked = 0.0
@@ -234,20 +234,17 @@ class Rack(Generic[R]):
         """Rows for the card, and a lease when there are too few."""
         card = desk.card
         while card.unstarted < self._ahead:
-            while desk.queue and desk.queue[0].given >= desk.queue[0].span.stop:
-                desk.queue.popleft()
+            desk.queue = [part for part in desk.queue if part.given < part.span.stop]
+            if len(desk.queue) < STREAMS and card.now >= desk.waiting:
+                self._ask(desk)  # it may give rows up thereby
+                desk.queue = [part for part in desk.queue if part.given < part.span.stop]
             if not desk.queue:
-                if card.now < desk.waiting or not self._ask(desk):
-                    return
-                continue
-            part = desk.queue[0]
-            stop = min(part.span.stop, part.given + max(1, self._ahead - card.unstarted))
-            first = part.span.unit * self._unit
-            rows = self._rows[first + part.given : first + stop]
-            part.given = stop
-            card.give(rows)
+                return
+            for part in desk.queue[:STREAMS]:  # a row of each, as a worker's feeder takes them
+                card.give([self._rows[part.span.unit * self._unit + part.given]])
+                part.given += 1
 
-    def _ask(self, desk: _Desk[R]) -> bool:
+    def _ask(self, desk: _Desk[R]) -> None:
         self._report(desk)
         (answer,) = self.dispatcher.handle(Asked(desk.worker, desk.card.now))
         desk.card.ending = not self.dispatcher.ledger.pending_rows
@@ -256,10 +253,8 @@ class Rack(Generic[R]):
             for span in answer.spans:
                 part = desk.parts[span.unit, span.start] = _Part(span, span.start)
                 desk.queue.append(part)
-            return True
-        if not isinstance(answer, Done):
+        elif not isinstance(answer, Done):
             desk.waiting = desk.card.now + _POLL_SECONDS
-        return False
 
     def _report(self, desk: _Desk[R]) -> None:
         desk.beat = desk.card.now

@@ -18,9 +18,9 @@ from pipeline.data.units import (
     predicted_costs,
     recut,
     starts_of,
-    unit_rows,
 )
 from pipeline.errors import JobFailed
+from pipeline.schedule.spread import unit_rows
 from tests.samples import quick
 
 ROW_COUNTS = st.lists(st.integers(0, 3000), min_size=1, max_size=5)
@@ -128,12 +128,12 @@ def test_a_unit_names_its_file_by_shard_and_row() -> None:
 def test_units_are_powers_of_two_within_bounds(total: int) -> None:
     rows = unit_rows(total)
 
-    assert 128 <= rows <= 4096
+    assert 32 <= rows <= 4096
     assert rows & (rows - 1) == 0
 
 
 def test_larger_inputs_have_larger_units() -> None:
-    assert [unit_rows(n) for n in (0, 16_383, 16_384, 10**6, 10**9)] == [128, 128, 256, 4096, 4096]
+    assert [unit_rows(n) for n in (0, 4_095, 4_096, 10**6, 10**9)] == [32, 32, 64, 4096, 4096]
 
 
 class TestCosts:

@@ -24,7 +24,7 @@ def learned(lengths: list[int], limit: int = 1024, group: int = 0) -> OutputLeng
 
 def survival(lengths: OutputLengths, group: int = 0) -> np.ndarray:
     row = lengths.row(group)
-    return np.exp(lengths.curves(NONE, NONE)[row])
+    return np.exp(lengths.curves(NONE, NONE)[0][row])
 
 
 def test_before_anything_was_seen_a_fifth_of_the_limit_is_expected() -> None:
@@ -60,7 +60,7 @@ def test_the_first_to_finish_do_not_make_all_look_short() -> None:
     """Of 100 that started together 20 have ended by token 50: the others count as alive."""
     lengths = learned([10, 20, 30, 40, 50] * 4)
     rows = np.full(80, lengths.row(0))
-    alive = np.exp(lengths.curves(rows, np.full(80, 50))[lengths.row(0)])
+    alive = np.exp(lengths.curves(rows, np.full(80, 50))[0][lengths.row(0)])
 
     assert alive[50] == pytest.approx(0.8, abs=0.05)
 
@@ -96,3 +96,19 @@ def test_a_drift_is_followed() -> None:
 
 def test_a_limit_caps_what_is_expected() -> None:
     assert learned([400] * 100).expected(0, 50) <= 50
+
+
+def test_what_few_have_shown_is_unsure_and_what_many_have_is_not() -> None:
+    few, many = learned(lognormal(20)), learned(lognormal(800))
+    doubts = [lengths.curves(NONE, NONE)[1][lengths.row(0)] for lengths in (few, many)]
+
+    assert all((np.diff(doubt) >= 0).all() for doubt in doubts)
+    assert doubts[0][150] > 5 * doubts[1][150]
+
+
+def test_who_lives_where_nobody_has_ended_yet_is_expected_to_live_on() -> None:
+    """Short answers end first: what they show says nothing of those that are left."""
+    lengths = learned([20] * 40)
+    alive = np.exp(lengths.curves(np.full(40, lengths.row(0)), np.full(40, 200))[0][0])
+
+    assert alive[400] / alive[200] > 0.7

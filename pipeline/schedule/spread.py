@@ -1,0 +1,67 @@
+"""In which order rows are worked on: a little of everything at any time, whatever the data's order.
+
+Data come sorted by source, by date, by length. Lengths of answers learned from the first of them
+would be wrong for the next ones, and the longest might all come last. So units of work are handed
+out spread over the input, and a worker goes through several of them side by side, each from its
+first row on: what is done of a unit is its beginning, and rows that are neighbours, since they
+share a prefix, stay close. Pure: the order follows from the number of units alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import gcd
+
+STREAMS = 8  # units that a worker goes through side by side
+_SMALLEST, _LARGEST = 32, 4096  # rows of a unit
+_WANTED_UNITS = 64  # at least: enough to balance a rack and to lose little by an interruption
+_GOLDEN = (5**0.5 - 1) / 2
+
+
+def spread(number: int) -> list[int]:
+    """Places 0..number, so ordered that every stretch of them lies evenly over the whole: steps
+    of the golden section (Weyl's sequence, whose gaps are the most even ones)."""
+    step = max(1, round(number * _GOLDEN))
+    while gcd(step, number) > 1:
+        step -= 1
+    return [place * step % number for place in range(number)]
+
+
+def side_by_side(rows: Sequence[int], streams: int = STREAMS) -> list[tuple[int, int]]:
+    """(unit, row of it) over units of so many ``rows`` in the order given, ``streams`` of them at
+    a time by turns; where one ends the next begins."""
+    found: list[tuple[int, int]] = []
+    coming = iter(range(len(rows)))
+    open_units: list[list[int]] = []
+    for unit in coming:
+        open_units.append([unit, 0])
+        if len(open_units) == streams:
+            break
+    while open_units:
+        for one in list(open_units):
+            unit, row = one
+            if row < rows[unit]:
+                found.append((unit, row))
+                one[1] += 1
+            else:
+                place = open_units.index(one)
+                following = next(coming, None)
+                open_units[place : place + 1] = [] if following is None else [[following, 0]]
+    return found
+
+
+def unit_rows(total_rows: int) -> int:
+    """Rows per unit for an input of ``total_rows``: a power of two from 32 to 4,096."""
+    rows = _SMALLEST
+    while rows < _LARGEST and 2 * rows * _WANTED_UNITS <= total_rows:
+        rows *= 2
+    return rows
+
+
+def mixed(number: int) -> list[int]:
+    """Places 0..number in the order of one worker that has them all."""
+    unit = unit_rows(number)
+    starts = range(0, number, unit)
+    order = spread(len(starts))
+    sizes = [min(unit, number - starts[n]) for n in order]
+    return [starts[order[n]] + row for n, row in side_by_side(sizes)]
