@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from math import gcd
 
 STREAMS = 8  # units that a worker goes through side by side
-_SMALLEST, _LARGEST = 32, 4096  # rows of a unit
+_SMALLEST, _LARGEST = 128, 4096  # rows of a unit
 _WANTED_UNITS = 64  # at least: enough to balance a rack and to lose little by an interruption
 _GOLDEN = (5**0.5 - 1) / 2
 
@@ -51,7 +51,7 @@ def side_by_side(rows: Sequence[int], streams: int = STREAMS) -> list[tuple[int,
 
 
 def unit_rows(total_rows: int) -> int:
-    """Rows per unit for an input of ``total_rows``: a power of two from 32 to 4,096."""
+    """Rows per unit for an input of ``total_rows``: a power of two from 128 to 4,096."""
     rows = _SMALLEST
     while rows < _LARGEST and 2 * rows * _WANTED_UNITS <= total_rows:
         rows *= 2

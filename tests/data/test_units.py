@@ -46,7 +46,6 @@ def test_units_cover_the_first_rows_once_each_in_order(
     files: list[Shard], rows_per_unit: int, limit: int | None
 ) -> None:
     everything = [(s.index, row) for s in files for row in range(s.rows)]
-
     units = cut(files, rows_per_unit, limit)
 
     covered = [(u.shard, row) for u in units for row in range(u.start, u.stop)]
@@ -128,12 +127,12 @@ def test_a_unit_names_its_file_by_shard_and_row() -> None:
 def test_units_are_powers_of_two_within_bounds(total: int) -> None:
     rows = unit_rows(total)
 
-    assert 32 <= rows <= 4096
+    assert 128 <= rows <= 4096
     assert rows & (rows - 1) == 0
 
 
 def test_larger_inputs_have_larger_units() -> None:
-    assert [unit_rows(n) for n in (0, 4_095, 4_096, 10**6, 10**9)] == [32, 32, 64, 4096, 4096]
+    assert [unit_rows(n) for n in (0, 16_383, 16_384, 10**6, 10**9)] == [128, 128, 256, 4096, 4096]
 
 
 class TestCosts:

@@ -23,7 +23,7 @@ from pipeline.fleet.worker import work
 from tests.next_door import NextDoor, worker_spec
 from tests.samples import job, write_model
 
-ROWS, SEATS = 32, 4  # one unit
+ROWS, SEATS = 100, 4
 
 
 class Asked:

@@ -23,7 +23,7 @@ from pipeline.fleet.worker import work
 from tests.next_door import NextDoor, worker_spec
 from tests.samples import job, write_model
 
-ROWS, UNIT = 700, 32
+ROWS, UNIT = 700, 128
 _JOB: dict[str, Any] = {
     "sampling": {"max_tokens": 60},
     "engine": {"kind": "simulated", "max_num_seqs": 40, "simulated": {"output_tokens": 30}},
