@@ -234,9 +234,10 @@ class Packer:
     ) -> NDArray[np.float32]:
         """Blocks at each step of the horizon, with the deviations that caution adds."""
         care = np.float32(self.caution.value)
-        if care > 0:
-            variance = variance + (_DOUBT * doubt) ** 2
-        expected: NDArray[np.float32] = mean + care * np.sqrt(variance)
+        unsure = np.square(_DOUBT * doubt) if care > 0 else 0
+        expected: NDArray[np.float32] = (mean + care * np.sqrt(variance + unsure)).astype(
+            np.float32
+        )
         return expected
 
     def _future(self) -> _Future:
