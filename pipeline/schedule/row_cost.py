@@ -63,8 +63,8 @@ def row_cost(
     answers = (
         Lengths(workload.completion_slices).with_mean(workload.completion_tokens).draw(number, 2)
     )
-    limit = max(max_tokens, 1)
-    lengths = [(p, min(a, limit)) for p, a in zip(prompts, answers, strict=True)]
+    limit = max(max_tokens, *answers)  # rows may bring limits of their own
+    lengths = list(zip(prompts, answers, strict=True))
     made = requests(shape, lengths, workload.requests)
     time = ScoringTime(setup.step_time) if shape.scores else setup.step_time
     phases = _Phases(time)

@@ -66,3 +66,10 @@ def test_prompts_and_answers_share_the_time() -> None:
 
     assert labels.prompt_seconds > labels.answer_seconds
     assert text.answer_seconds > text.prompt_seconds
+
+
+def test_answers_beyond_the_jobs_limit_cost_what_they_are() -> None:
+    """Rows may bring limits of their own."""
+    cut, whole = (row_cost(setup(), TEXT, 300, limit).seconds for limit in (40, 160))
+
+    assert cut == pytest.approx(whole, rel=0.05)
