@@ -27,7 +27,7 @@ from pipeline.schedule.caution import Caution
 from pipeline.schedule.lengths import OutputLengths
 
 _HORIZON = (0, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768)
-_DOUBT = 0.25  # of the deviation that all requests' survival may be off by: it is an upper bound
+_DOUBT = 0.1  # of the deviation that all requests' survival may be off by: it is an upper bound
 _FEW = 64  # completions, until which the curves are drawn anew at every look
 _CALM = 64  # requests in turn that had room: there is enough of it
 _NEW = 32  # completions, after which they are drawn anew later
