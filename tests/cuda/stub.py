@@ -50,14 +50,16 @@ def pretending(folder: Path, cards: Sequence[Card]) -> dict[str, str]:
 
 def _write_tool(path: Path, toolkit: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"#!/bin/sh\necho {path.name} >>{toolkit}/{_CALLS}\nexit 1\n")
+    path.write_text(f"#!/bin/sh\necho {path.name} "$@" >>{toolkit}/{_CALLS}\nexit 1\n")
     path.chmod(0o755)
 
 
-def nvcc_calls() -> int:
-    """How often the toolkit that lies in the way was called."""
+def compilations() -> list[str]:
+    """Calls of the toolkit that lies in the way, but for those that ask for its version (FlashInfer
+    does so when it is imported, which vLLM's communicators do whether they use it or not)."""
     calls = Path(os.environ[_TOOLKIT], _CALLS)
-    return len(calls.read_text().splitlines()) if calls.exists() else 0
+    lines = calls.read_text().splitlines() if calls.exists() else []
+    return [line for line in lines if not {"--version", "-V"} & set(line.split())]
 
 
 def pretend_triton_has_a_driver() -> None:

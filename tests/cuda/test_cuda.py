@@ -96,6 +96,7 @@ def test_tensors_of_the_model_are_those_of_the_checkpoint(
             name.removeprefix("language_model."): (dtype, tuple(shape))
             for name, (dtype, shape) in model["tensors"].items()
             if not name.startswith(("vision_tower.", "multi_modal_projector."))
+            and ".self_attn.attn." not in name  # scales of a cache, of which checkpoints have none
         }
         found.pop("lm_head.weight", None)  # tied to the embeddings
         assert found == expected[model["size"]], model["size"]
@@ -153,12 +154,7 @@ def test_a_models_jobs_are_compiled_for_a_few_times(asked: Asked) -> None:
 def test_no_compiler_of_cuda_is_within_reach(asked: Asked) -> None:
     for answer in asked.values():
         reached = answer["compilers"]
-        assert reached == {
-            "has_flashinfer": False,
-            "sampler": False,
-            "imported": [],
-            "nvcc_calls": 0,
-        }
+        assert reached == {"has_flashinfer": False, "sampler": False, "compilations": []}
         assert not any(row["autotune"] for row in answer["settings"])
 
 
