@@ -50,7 +50,7 @@ def pretending(folder: Path, cards: Sequence[Card]) -> dict[str, str]:
 
 def _write_tool(path: Path, toolkit: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"#!/bin/sh\necho {path.name} "$@" >>{toolkit}/{_CALLS}\nexit 1\n")
+    path.write_text(f"#!/bin/sh\necho {path.name} $* >>{toolkit}/{_CALLS}\nexit 1\n")
     path.chmod(0o755)
 
 
