@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pipeline.data.prove import Verdict
     from pipeline.data.status import Status
     from pipeline.fleet.cancel import Cancelled
-    from pipeline.fleet.forecast import Forecast
+    from pipeline.fleet.foretold import Forecast
     from pipeline.fleet.quality import Comparison
     from pipeline.fleet.run import RunOptions
     from pipeline.fleet.stop import Stop

@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import Job
-from pipeline.budget.settings import PromptShape, cpu_arguments, gpu_arguments
+from pipeline.budget.settings import PromptShape
 from pipeline.data.answers import Answers
 from pipeline.data.results import RowResult
 from pipeline.data.seam import Prompt
-from pipeline.engine.gpu.offer import offer
+from pipeline.engine.alone import alone
 from pipeline.engine.guard import guard_children
 from pipeline.engine.load import load_engine
-from pipeline.engine.machine import available_memory
 from pipeline.errors import EngineFailed, RowError
 from pipeline.model.store import ModelFolder
 from pipeline.model.tokenizer import Tokenizer
@@ -55,11 +54,7 @@ class _Probe:
         self.tokenizer = Tokenizer(model.path)
         shape = PromptShape(mean=20, longest=40, shared_prefix=1)
         given = {"kv_cache_memory_bytes": KV_BYTES, "max_model_len": 2048}
-        arguments = (
-            gpu_arguments(given)
-            if offer().gpus
-            else cpu_arguments(model.geometry, given, shape, available_memory())
-        )
+        arguments = alone().arguments(model, shape, 256, given)
         self.engine = load_engine(_job(label={"json_schema": JSON_SCHEMA}), arguments, model)
         self._ids = iter(range(1_000_000, 2_000_000))
 

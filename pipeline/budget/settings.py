@@ -369,11 +369,6 @@ def cpu_arguments(
     return chosen
 
 
-def gpu_arguments(given: dict[str, Any]) -> dict[str, Any]:
-    """vLLM arguments for a GPU of which nothing is known: vLLM fits the context to it."""
-    return {"max_model_len": -1} | given
-
-
 def longest_request(layout: KvLayout, blocks: int) -> int:
     """The most tokens, up to the model's context, whose prefill fits ``blocks``."""
     low, high = 0, layout.geometry.context

@@ -152,7 +152,8 @@ def plan_command(
     from pipeline.cli.show_plan import plan_as_json, print_plan
     from pipeline.data.plan import check_input, make_plan
     from pipeline.fleet.crew import asked_crews, local_crews
-    from pipeline.fleet.forecast import Forecaster, Prices
+    from pipeline.fleet.forecast import Forecaster
+    from pipeline.fleet.foretold import Prices
     from pipeline.report.profile import load_profile
 
     loaded = load_with(job, settings, output=output, workers=workers)

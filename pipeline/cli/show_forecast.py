@@ -8,7 +8,7 @@ from typing import Any
 from pipeline.budget.cards import times
 from pipeline.budget.fit import Fit, gb
 from pipeline.budget.predict import Prediction
-from pipeline.fleet.forecast import Forecast, Placed
+from pipeline.fleet.foretold import Forecast, Placed
 from pipeline.units import count, duration, plural, size
 
 _OURS = "cpu_compute"  # the one engine argument that is not vLLM's

@@ -11,7 +11,7 @@ from rich.console import Console
 from pipeline.budget.fit import Fit
 from pipeline.cli.show_forecast import forecast_as_json, forecast_lines
 from pipeline.data.plan import Plan
-from pipeline.fleet.forecast import Forecast, done_at, seconds_to_spare
+from pipeline.fleet.foretold import Forecast, done_at, seconds_to_spare
 from pipeline.model.stand_in import StandIn
 from pipeline.spec.job import Job
 from pipeline.units import count, duration, plural

@@ -15,7 +15,7 @@ from pipeline.data.dataset import REPORT
 from pipeline.data.plan import Plan
 from pipeline.fleet.card_notes import CardsNow, readings_in_words
 from pipeline.fleet.coordinator import Snapshot
-from pipeline.fleet.forecast import Forecast
+from pipeline.fleet.foretold import Forecast
 from pipeline.fleet.watcher import Watcher
 from pipeline.report.pace import Pace
 from pipeline.report.report import MENDS

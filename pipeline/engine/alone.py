@@ -20,7 +20,7 @@ from pipeline.engine.machine import available_memory, cores, cpu_environment, na
 from pipeline.engine.vllm_engine import environment
 from pipeline.errors import EngineFailed
 from pipeline.model.folder import ModelFolder
-from pipeline.spec.job import Core
+from pipeline.spec.engine import Core
 from pipeline.units import size
 
 _CONTEXT_BYTES = GIB // 2  # of CUDA's own, before vLLM looks how much is free

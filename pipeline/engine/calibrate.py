@@ -19,7 +19,8 @@ from pipeline.errors import EngineFailed, RackmillError, UsageError
 from pipeline.model.store import ModelFolder, check_reference, resolve
 from pipeline.schedule.step_fit import Measured, StepFit, fit_steps
 from pipeline.schedule.step_time import CalibratedTime, StepWork
-from pipeline.spec.job import Core, Job
+from pipeline.spec.engine import Core
+from pipeline.spec.job import Job
 from pipeline.spec.load import job_from
 
 SECONDS = 60.0

@@ -12,7 +12,8 @@ from pipeline.engine.protocol import Engine
 from pipeline.engine.simulated import SimulatedEngine
 from pipeline.model.store import ModelFolder
 from pipeline.model.tokenizer import Tokenizer
-from pipeline.spec.job import Job, RehearsedFaults
+from pipeline.spec.engine import RehearsedFaults
+from pipeline.spec.job import Job
 
 _SIMULATED_BLOCK_SIZE = 16
 _SIMULATED_CHUNK = 2048

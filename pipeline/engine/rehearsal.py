@@ -11,7 +11,7 @@ from collections.abc import Callable
 from enum import Enum
 
 from pipeline.errors import EngineFailed, EngineOutOfMemory
-from pipeline.spec.job import RehearsedFaults
+from pipeline.spec.engine import RehearsedFaults
 
 SEAT = "RACKMILL_SEAT"  # an engine's number among those of the run, in its environment
 

@@ -27,7 +27,7 @@ from pipeline.errors import RowError, RowErrorType
 from pipeline.schedule.engine_model import EngineModel, Sequence
 from pipeline.schedule.prefixes import block_keys
 from pipeline.schedule.request import Completion, Request, Scores
-from pipeline.spec.job import SimulatedEngine as Settings
+from pipeline.spec.engine import SimulatedEngine as Settings
 
 _ENDLESS = 1 << 40  # tokens
 _ZIPF, _LOG_ZETA = 1.5, math.log(2.6123753)  # zeta(1.5): texts come to a perplexity near 25

@@ -26,7 +26,7 @@ from pipeline.errors import EngineFailed, EngineOutOfMemory, RowError, RowErrorT
 from pipeline.model.geometry import Geometry
 from pipeline.model.store import ModelFolder
 from pipeline.schedule.request import Completion, Request, Structure
-from pipeline.spec.job import Core
+from pipeline.spec.engine import Core
 from pipeline.spec.sampling import Sampling
 
 

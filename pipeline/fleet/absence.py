@@ -14,7 +14,7 @@ from typing import Protocol
 from pipeline.fleet.seats import Reason
 from pipeline.schedule.desktop import DesktopCall, Ours, quiet_in_words
 from pipeline.spec.hours import Hours
-from pipeline.spec.job import Resources
+from pipeline.spec.resources import Resources
 
 Node = str | None
 _LOOKING = ""  # a card is looked at for some seconds before it is used: not worth a word

@@ -22,7 +22,8 @@ from pipeline.engine.machine import available_memory, cores, native_bf16
 from pipeline.errors import UsageError
 from pipeline.fleet.allotment import Key
 from pipeline.fleet.slots import Left, Slot, Spread, divide, refuse_spread, spread_in_words
-from pipeline.spec.job import Job, Resources
+from pipeline.spec.job import Job
+from pipeline.spec.resources import Resources
 from pipeline.units import plural
 
 NO_CARD = "none"

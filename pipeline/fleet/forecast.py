@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any
 
@@ -16,13 +14,12 @@ from pipeline.budget.fit import Fit, FitOptions, Subject, fit
 from pipeline.budget.predict import (
     Estimate,
     MeasuredRun,
-    Prediction,
     RowCost,
     Workload,
     estimate,
     predict,
 )
-from pipeline.budget.room import Room, room
+from pipeline.budget.room import room
 from pipeline.budget.settings import (
     EngineChoice,
     choose_settings,
@@ -33,6 +30,7 @@ from pipeline.budget.weights import Weights, weight_bytes
 from pipeline.data.plan import Plan
 from pipeline.errors import UsageError
 from pipeline.fleet.crew import Crew
+from pipeline.fleet.foretold import Forecast, Lever, Placed, Prices
 from pipeline.fleet.request_shape import longest_answer, request_shape
 from pipeline.fleet.slots import Spread, spread_of
 from pipeline.model.catalogue import MODELS, CatalogueModel
@@ -41,8 +39,6 @@ from pipeline.report.profile import RunRecord, last_workload
 from pipeline.schedule.card_setup import engine_setup
 from pipeline.schedule.row_cost import MOST_ROWS, row_cost
 from pipeline.schedule.shape import Lengths
-from pipeline.spec.deadline import deadline_at
-from pipeline.spec.job import Job
 
 _ROWS_TO_TRUST = 32  # finished rows from which on their answers' length is taken for all
 _RUNS_OF_WATTS = 5
@@ -59,57 +55,12 @@ _FEWER_ROWS = 128  # are simulated for each lever: what counts is the difference
 
 
 @dataclass(frozen=True)
-class Prices:
-    """What time costs. ``watts``: of a card at work, instead of its board power."""
-
-    per_kwh: float = 0.30
-    per_gpu_hour: float = 0.0
-    watts: float | None = None
-
-
-@dataclass(frozen=True)
-class Placed:
-    """One kind of card and what the job gets on it. ``room``: None without a real engine."""
-
-    crew: Crew
-    choice: EngineChoice
-    room: Room | None
-    estimate: Estimate
-
-
-@dataclass(frozen=True)
-class Lever:
-    """A change the user could make, and the seconds the job would then take."""
-
-    what: str
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Forecast:
-    """A plan on cards. ``answer_basis``: what the answers' expected length stands on."""
-
-    workload: Workload
-    answer_basis: str
-    placed: tuple[Placed, ...]
-    prediction: Prediction
-    kwh: float
-    cost: float
-    prices: Prices
-    levers: tuple[Lever, ...] = ()
-
-    @property
-    def engines(self) -> int:
-        return sum(p.crew.number for p in self.placed)
-
-
-@dataclass(frozen=True)
 class Forecaster:
     """Predicts one plan. ``records``: the runs measured up to now, oldest first."""
 
     plan: Plan
     records: Sequence[RunRecord]
-    prices: Prices = Prices()
+    prices: Prices = field(default_factory=Prices)
     model: CatalogueModel | None = None  # another one than the plan's: what if?
     simulated_rows: int = MOST_ROWS
 
@@ -406,26 +357,6 @@ class Forecaster:
         """None for what changes nothing to speak of."""
         seconds = self._forecast(crews, workload, made, **given).prediction.seconds
         return Lever(what, seconds) if seconds < 0.97 * made.prediction.seconds else None
-
-
-def done_at(job: Job, forecast: Forecast, now: datetime) -> datetime | None:
-    """When a job that begins ``now`` will be done, its hours considered: engines load anew in each
-    of its windows. None: not within a year."""
-    p = forecast.prediction
-    if job.resources.when is None:
-        return now + timedelta(seconds=p.seconds)
-    return job.resources.when.when_done(now, p.ready_seconds, p.work_seconds + p.other_seconds)
-
-
-def seconds_to_spare(job: Job, forecast: Forecast, now: datetime) -> float | None:
-    """Between the end that is foretold of a job that begins ``now`` and its deadline: negative if
-    it will hardly be done by then; None without a deadline."""
-    if job.resources.deadline is None:
-        return None
-    done = done_at(job, forecast, now)
-    if done is None:
-        return -math.inf
-    return (deadline_at(job.resources.deadline, now) - done).total_seconds()
 
 
 def setup_key(plan: Plan, crew: Crew, choice: EngineChoice | None = None) -> Mapping[str, str]:

@@ -9,7 +9,8 @@ from pipeline.budget.buckets import compile_key
 from pipeline.budget.overhead import seen
 from pipeline.budget.predict import MeasuredRun, Workload
 from pipeline.data.plan import Plan
-from pipeline.fleet.forecast import Forecast, Placed, setup_key
+from pipeline.fleet.forecast import setup_key
+from pipeline.fleet.foretold import Forecast, Placed
 from pipeline.report.profile import RunRecord, remember
 from pipeline.report.summary import Summary
 from pipeline.schedule.shape import Lengths

@@ -15,7 +15,8 @@ from pipeline.errors import RackmillError
 from pipeline.fleet.allotment import OTHERS, AllottedCards, Key, Needs
 from pipeline.fleet.at_work import AtWork, AtWorkSign
 from pipeline.fleet.crew import Crew, Place
-from pipeline.fleet.forecast import Forecaster, Placed
+from pipeline.fleet.forecast import Forecaster
+from pipeline.fleet.foretold import Placed
 from pipeline.fleet.gcs import HeadGone
 from pipeline.fleet.machines import Machine
 from pipeline.fleet.rack_crews import crews_of, posts

@@ -30,7 +30,8 @@ from pipeline.fleet.alive import Heart
 from pipeline.fleet.background import ClusterInBackground
 from pipeline.fleet.coordinator import Snapshot
 from pipeline.fleet.crew import Crew, local_crews
-from pipeline.fleet.forecast import Forecast, Forecaster, seconds_to_spare
+from pipeline.fleet.forecast import Forecaster
+from pipeline.fleet.foretold import Forecast, seconds_to_spare
 from pipeline.fleet.learning import learn
 from pipeline.fleet.packing import Packing
 from pipeline.fleet.provenance import provenance

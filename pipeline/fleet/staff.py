@@ -14,7 +14,7 @@ from pipeline.data.units import predicted_costs, working_order
 from pipeline.fleet.absence import Absences
 from pipeline.fleet.card_notes import CardNotes
 from pipeline.fleet.coordinator import Snapshot
-from pipeline.fleet.forecast import Forecast
+from pipeline.fleet.foretold import Forecast
 from pipeline.fleet.leave import Leave
 from pipeline.fleet.provenance import provenance
 from pipeline.fleet.recruit import Recruiter

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipeline.data.plan import Plan
 from pipeline.fleet.coordinator import Snapshot
-from pipeline.fleet.forecast import Forecast
+from pipeline.fleet.foretold import Forecast
 
 
 class Watcher:

@@ -35,7 +35,7 @@ from pipeline.fleet.at_work import AtWork
 from pipeline.fleet.card_notes import lost_in_words
 from pipeline.fleet.coordinator import NOTHING_YET, Snapshot
 from pipeline.fleet.crew import Place
-from pipeline.fleet.forecast import Placed
+from pipeline.fleet.foretold import Placed
 from pipeline.fleet.hired import Hired
 from pipeline.fleet.own_slot import CHOSEN_HERE
 from pipeline.fleet.rack_crews import most

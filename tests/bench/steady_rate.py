@@ -110,7 +110,8 @@ def generate(path: Path) -> None:
 
     job = load_job(path)
     plan = make_plan(check_input(job), fresh=True)
-    arguments = Forecaster(plan, []).choose(local_crews(plan.job, 1)[0]).arguments
+    forecaster = Forecaster(plan, [])
+    arguments = forecaster.choose(local_crews(plan.job, 1, forecaster.spread)[0]).arguments
     tokenizer = Tokenizer(plan.model.path)
     builder = PromptBuilder(job, tokenizer)
     answers = Answers(job, tokenizer, max_model_len=arguments["max_model_len"])

@@ -20,7 +20,6 @@ from pipeline.budget.settings import (
     PromptShape,
     choose_settings,
     cpu_arguments,
-    gpu_arguments,
     longest_request,
     scoring_arguments,
     setup_of,
@@ -54,7 +53,6 @@ def cpu(given: dict[str, Any] | None = None, longest: int = 90, ram: int = 16 * 
 )
 def test_what_a_job_gives_stays(argument: dict[str, Any]) -> None:
     assert cpu(argument).items() >= argument.items()
-    assert gpu_arguments(argument).items() >= argument.items()
 
 
 def test_a_cpu_engine_gets_a_gib_of_cache_for_short_prompts() -> None:
@@ -99,10 +97,6 @@ def test_the_longest_request_fits_and_a_longer_one_does_not(blocks: int, block_s
     assert longest == 0 or layout.prefill_blocks(longest) <= blocks
     if longest < GEMMA_270M.context:
         assert layout.prefill_blocks(longest + 1) > blocks
-
-
-def test_a_gpu_engine_lets_vllm_fit_the_context() -> None:
-    assert gpu_arguments({}) == {"max_model_len": -1}
 
 
 def choose(

@@ -23,7 +23,7 @@ from pipeline.data.units import part
 from pipeline.engine.load import load_engine
 from pipeline.fleet import run as driver
 from pipeline.fleet.coordinator import Coordinator, Snapshot
-from pipeline.fleet.forecast import Forecast
+from pipeline.fleet.foretold import Forecast
 from pipeline.fleet.provenance import provenance
 from pipeline.fleet.work import Lease
 from pipeline.fleet.worker import work

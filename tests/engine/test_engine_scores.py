@@ -10,7 +10,7 @@ from pipeline.budget.kv import KvLayout
 from pipeline.engine.simulated import SimulatedEngine
 from pipeline.engine.vllm_scores import _gather, _PromptTensors, scores_of
 from pipeline.schedule.request import Request, Scores
-from pipeline.spec.job import SimulatedEngine as Settings
+from pipeline.spec.engine import SimulatedEngine as Settings
 from pipeline.spec.sampling import Sampling
 from tests.samples import GEMMA_270M
 

@@ -11,8 +11,8 @@ from pipeline.engine.proof import prove
 from pipeline.engine.simulated import SimulatedEngine
 from pipeline.errors import EngineFailed, EngineOutOfMemory
 from pipeline.model.tokenizer import Tokenizer
-from pipeline.spec.job import RehearsedFaults
-from pipeline.spec.job import SimulatedEngine as Settings
+from pipeline.spec.engine import RehearsedFaults
+from pipeline.spec.engine import SimulatedEngine as Settings
 from tests.samples import GEMMA_270M, write_tokenizer
 
 

@@ -17,7 +17,7 @@ from pipeline.engine.protocol import EngineStats
 from pipeline.engine.simulated import SimulatedEngine
 from pipeline.errors import RowError
 from pipeline.schedule.request import Completion, Request, Structure
-from pipeline.spec.job import SimulatedEngine as Settings
+from pipeline.spec.engine import SimulatedEngine as Settings
 from pipeline.spec.sampling import Sampling
 from tests.samples import GEMMA_270M, quick
 

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
+from pipeline.fleet import worker_actor
+from tests.fleet.driver_side import Rack
 from tests.ray_head import SharedRay, ray_head
 
 
@@ -12,3 +15,20 @@ def shared_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedRay]:
     """A Ray that several tests share."""
     with ray_head(tmp_path_factory.mktemp("ray")) as head:
         yield head
+
+
+@pytest.fixture
+def new_rack(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    def make(**given: Any) -> Rack:
+        rack = Rack(**given)
+        monkeypatch.setattr(worker_actor, "WorkerHandle", rack.make)
+        monkeypatch.setattr(worker_actor, "find_workers", rack.find)
+        return rack
+
+    return make
+
+
+@pytest.fixture
+def rack(new_rack: Any) -> Rack:
+    made: Rack = new_rack()
+    return made

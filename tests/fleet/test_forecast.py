@@ -17,7 +17,8 @@ from pipeline import UsageError
 from pipeline.budget.cards import cpu_card, find_card
 from pipeline.data.plan import Plan
 from pipeline.fleet.crew import Crew, asked_crews, local_crews
-from pipeline.fleet.forecast import Forecast, Forecaster, Prices, done_at, seconds_to_spare
+from pipeline.fleet.forecast import Forecaster
+from pipeline.fleet.foretold import Forecast, Prices, done_at, seconds_to_spare
 from pipeline.fleet.learning import learn
 from pipeline.fleet.slots import spread_of
 from pipeline.model.catalogue import MODELS
