@@ -27,6 +27,7 @@ from vllm.model_executor.layers.utils import dispatch_cpu_unquantized_gemm
 from vllm.platforms import PlatformEnum
 from vllm.scalar_type import scalar_types
 
+import pipeline.engine.vllm_norm  # noqa: F401  # norms keep pace with such layers
 from pipeline.engine.cpu_compute import UNPACKED
 
 _CODES = scalar_types.uint4

@@ -9,7 +9,8 @@ step to the last completion (of `LLM.generate`: of that call), loading left out.
 - held: ShareGPT rows, the KV cache held to ``--blocks`` blocks of 32 tokens, which is about ten
   requests. `LLM.generate` with vLLM's own limits, and with ``max_num_seqs`` swept (each value
   once; the best then takes part in every round).
-- free: ShareGPT rows, the cache that rackmill chooses. `LLM.generate` with the same arguments.
+- free: ShareGPT rows, the cache that rackmill chooses. `LLM.generate` with the same arguments; and,
+  where rackmill unpacks int4 layers to bf16, also with the same kernels.
 - tweets: few-shot labels, a fifth of the rows are repeated ones. rackmill gives each label's
   probability too; `LLM.generate` gives one greedy token out of the two choices, with vLLM's
   defaults (and, for comparison, with the libraries that vLLM's manual for CPUs says to preload,
@@ -35,6 +36,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # `pipeline`, from any folde
 from peers.measure import Measured, in_turn, median, print_table, save
 from peers.workplace import MEMORY, Workplace, labelled_tweets, sharegpt
 
+from pipeline.engine.cpu_compute import UNPACKED
 from pipeline.engine.machine import cpu_environment
 from pipeline.engine.vllm_engine import environment
 
@@ -75,8 +77,14 @@ _LIMITS = ("max_num_seqs", "max_num_batched_tokens")
 def free(folder: Path, rows: int, rounds: int) -> dict[str, Any]:
     work = sharegpt(folder, rows)
     generate = partial(work.peer, "generate.py", alike(), engine=work.arguments)
-    found = in_turn({OURS: work.rackmill, "LLM.generate, same arguments": generate}, rounds)
-    return compare(f"KV cache as chosen: {rows} ShareGPT rows", work, found, target=0.97)
+    systems = {OURS: work.rackmill, "LLM.generate, same arguments": generate}
+    if work.plan_once["engines"][0]["cpu_compute"] == "bf16":
+        unpacked = work.arguments | {"worker_extension_cls": UNPACKED}
+        systems["LLM.generate, same arguments and kernels"] = partial(
+            work.peer, "generate.py", alike(), engine=unpacked
+        )
+    found = in_turn(systems, rounds)
+    return compare(f"KV cache as chosen: {rows} ShareGPT rows", work, found, target=0.98)
 
 
 def label(folder: Path, rows: int, rounds: int) -> dict[str, Any]:

@@ -50,6 +50,13 @@ def test_a_weight_is_its_code_times_its_groups_scale_in_bf16(
     assert found["exact"][case] is True
 
 
+def test_norms_differ_by_bf16s_rounding_alone(found: dict[str, Any]) -> None:
+    """Of what vLLM's own give in float32: by two places of bf16's eight bits at most."""
+    assert found["norms"]["largest"] <= 2**-6
+    assert found["norms"]["mean"] <= 2**-8
+    assert found["norms"]["residual"] == 0
+
+
 def test_the_engines_say_what_they_compute_in(found: dict[str, Any]) -> None:
     assert [way["computed_in"] for way in found["ways"]] == ["bf16", "", "bf16"]
 
@@ -107,6 +114,32 @@ def _exact() -> dict[str, bool]:
     }
 
 
+def _norms() -> dict[str, float]:
+    """How far the fused norm is from vLLM's own, relative to its values."""
+    import torch
+    from vllm.config import VllmConfig, set_current_vllm_config
+
+    from pipeline.engine.vllm_norm import FusedGemmaRMSNorm
+
+    torch.manual_seed(5)
+    with set_current_vllm_config(VllmConfig()):
+        norm = FusedGemmaRMSNorm(640)
+    norm.requires_grad_(False)._fused = True
+    norm.weight.data = torch.randn(640).mul(2).bfloat16()
+    x, residual = (torch.randn(50, 640).mul(3).bfloat16() for _ in range(2))
+    right = [norm.forward_native(x), *norm.forward_native(x, residual)]
+    made = [norm.forward_cpu(x), *norm.forward_cpu(x.clone(), residual.clone())]
+    apart = [
+        (a.float() - b.float()).abs() / b.float().abs().clamp_min(1e-2)
+        for a, b in zip(made, right, strict=True)
+    ]
+    return {
+        "largest": max(float(a.max()) for a in apart[:2]),
+        "mean": max(float(a.mean()) for a in apart[:2]),
+        "residual": float(apart[2].max()),
+    }
+
+
 def _way(model: ModelFolder, compute: str) -> dict[str, Any]:
     from pipeline.engine.vllm_engine import VllmEngine
 
@@ -134,7 +167,11 @@ def _way(model: ModelFolder, compute: str) -> dict[str, Any]:
 
 def _main(model_path: str, target: str) -> None:
     model = ModelFolder("gemma-3-270m", Path(model_path))
-    content = {"exact": _exact(), "ways": [_way(model, compute) for compute in _WAYS]}
+    content = {
+        "exact": _exact(),
+        "norms": _norms(),
+        "ways": [_way(model, compute) for compute in _WAYS],
+    }
     Path(target).write_text(json.dumps(content))
 
 
