@@ -3,7 +3,7 @@
 The known rates of the linear layers of Gemma 3 270M and 4B, int4 against bf16, two cores
 (``tests/bench/results/cpu_compute.json``), by what the processor multiplies bf16 with:
 
-- AMX: bf16 is 1.2 to 3 times as fast in batches of up to 256 tokens, and equal in larger ones;
+- AMX: bf16 is 1.2 to 3 times as fast in batches of up to 256 tokens, 0.9 to 1.0 in larger ones;
 - AVX-512 BF16: 1.1 to 3.9 times as fast;
 - neither: bf16 has half of int4's rate from four tokens on.
 

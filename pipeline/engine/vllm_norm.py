@@ -18,7 +18,7 @@ _LANES = 32  # the kernel takes multiples of its vector's length
 
 @GemmaRMSNorm.register_oot
 class FusedGemmaRMSNorm(GemmaRMSNorm):  # type: ignore[misc]  # vLLM's types are not read
-    """As the one that it takes the place of, but in an engine that computes from int4."""
+    """In the place of vLLM's, and like it in an engine that computes from int4."""
 
     def __init__(self, hidden_size: int, eps: float = 1e-6) -> None:
         super().__init__(hidden_size, eps)
