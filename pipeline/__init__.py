@@ -64,8 +64,7 @@ def forecast(made: Plan, gpus: str | None = None) -> Forecast:
         crews = asked_crews(made.job, gpus, forecaster.spread)
     else:
         crews = local_crews(made.job, len(made.missing), forecaster.spread)
-    forecaster.check(crews)
-    return forecaster.forecast(crews)
+    return forecaster.forecast(forecaster.usable(crews, lambda _: None))
 
 
 def run(

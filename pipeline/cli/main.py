@@ -169,7 +169,7 @@ def plan_command(
             crews = asked_crews(loaded, gpus, forecaster.spread, _note)
         else:
             crews = local_crews(loaded, len(plan.missing), forecaster.spread, _note)
-        forecaster.check(crews)
+        crews = forecaster.usable(crews, _note)
         fits = forecaster.fits(crews)
         forecast = forecaster.forecast(crews)
     if as_json:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any
 
-from pipeline.budget.advice import check_fit, refusal
+from pipeline.budget.advice import refusal
 from pipeline.budget.buckets import compile_key
 from pipeline.budget.cards import in_slot
 from pipeline.budget.fit import Fit, FitOptions, Subject, fit
@@ -108,22 +108,19 @@ class Forecaster:
         """Of the job's requests in the mean, with the longest answer."""
         return round(self.plan.sample.shape.mean) + self.plan.job.longest_answer
 
-    def check(self, crews: Sequence[Crew], *, context: int | None = None) -> None:
-        """Raises UsageError when the job cannot run on one of the cards, in the words of `fit`.
-
-        ``context``: tokens of a request (None: as the job's are).
-        """
-        for crew in crews:
-            if crew.card is not None:
-                check_fit(self._fit(crew, context or self.request_tokens, self._given(crew)))
-
     def usable(
-        self, crews: Sequence[Crew], report: Callable[[str], None], *, context: int
+        self,
+        crews: Sequence[Crew],
+        report: Callable[[str], None],
+        *,
+        context: int | None = None,
     ) -> list[Crew]:
         """Those of ``crews`` on whose cards the job can run; of the others it is reported why not.
 
-        ``context``: tokens of a request. Raises UsageError when it can run on none.
+        ``context``: tokens of a request (None: as the job's are). Raises UsageError, in the words
+        of `fit`, when it can run on none.
         """
+        context = context or self.request_tokens
         left: list[Crew] = []
         errors: list[UsageError] = []
         for crew in crews:

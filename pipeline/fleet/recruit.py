@@ -127,7 +127,7 @@ class Recruiter:
 
     def _place(self, crew: Crew, say: Callable[[str], None]) -> Placed | None:
         try:
-            usable = self.forecaster.usable([crew], say, context=self.forecaster.request_tokens)
+            usable = self.forecaster.usable([crew], say)
         except RackmillError as e:
             say(f"left out: {e.message}")
             self._useless |= {key for place in crew.places for key in place.shared_keys}

@@ -165,8 +165,8 @@ def carry_out(
     forecaster = engines.forecaster
     cluster.start()
     # the sample is read while Ray starts
-    forecaster.check(engines.crews)
-    forecast = forecaster.forecast(engines.crews)
+    crews = forecaster.usable(engines.crews, watcher.note)
+    forecast = forecaster.forecast(crews)
     known = forecaster.known_answer_tokens
     ready = cluster.ready()
     recruiter = None

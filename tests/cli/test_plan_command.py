@@ -212,3 +212,14 @@ def test_a_job_within_its_hours_is_told_when_it_is_done(ask) -> None:
 
     assert re.search(r"hours +\d\d:\d\d-\d\d:\d\d: done on \d+ \w+ at \d\d:\d\d, in", shown)
     assert "deadline  1h: it will be kept" in shown
+
+
+def test_cards_that_do_not_serve_are_left_out_as_a_run_leaves_them(ask) -> None:
+    """A plan on a large and a small card is the one on the large card, and says so."""
+    asked = ("plan", "job.yaml", "--set", "engine.kind=vllm", "--set", "model=gemma-3-27b")
+    mixed = ask(*asked, "--gpus", "rtx3090,rtx4060")
+    alone = ask(*asked, "--gpus", "rtx3090")
+
+    assert mixed.code == 0, mixed.err
+    assert mixed.out == alone.out
+    assert "left out: gemma-3-27b int4 does not fit RTX 4060" in mixed.err

@@ -241,22 +241,24 @@ class TestRefusal:
         plan = plan_of(engine={"max_model_len": 40_000})
 
         with pytest.raises(UsageError, match="32k tokens of context"):
-            Forecaster(plan, []).check([CPU])
+            Forecaster(plan, []).usable([CPU], print)
 
     def test_fp8_on_an_ampere_card_is_refused(self, plan_of) -> None:
         plan = plan_of(engine={"kv_cache_dtype": "fp8"})
 
         with pytest.raises(UsageError, match="fp8"):
-            Forecaster(plan, []).check([Crew(1, find_card("rtx3090"))])
+            Forecaster(plan, []).usable([Crew(1, find_card("rtx3090"))], print)
 
     def test_too_little_memory_is_refused(self, plan_of) -> None:
         tiny = Crew(1, cpu_card(1 << 30, 2), "small")
 
         with pytest.raises(UsageError, match="does not fit"):
-            Forecaster(plan_of(), []).check([tiny])
+            Forecaster(plan_of(), []).usable([tiny], print)
 
     def test_what_fits_is_not_refused(self, plan_of) -> None:
-        Forecaster(plan_of(), []).check([CPU, Crew(1, find_card("rtx3060"))])
+        crews = [CPU, Crew(1, find_card("rtx3060"))]
+
+        assert Forecaster(plan_of(), []).usable(crews, print) == crews
 
     def test_a_card_that_cannot_hold_the_job_is_left_out_with_the_reason(self, plan_of) -> None:
         tiny, fitting = Crew(1, cpu_card(1 << 30, 2), "small"), Crew(2, find_card("rtx3060"))
