@@ -17,12 +17,11 @@ preemption delays more than its own request.
 
 from __future__ import annotations
 
-import os
 from statistics import NormalDist
 
 import numpy as np
 
-_UNMEASURED = float(os.environ.get("PK_C", "2.5"))  # standard deviations, while steps are few
+_UNMEASURED = 2.5  # standard deviations, while steps are few
 _LEAST, _MOST = -1.0, 4.0
 _LEAST_CHANCE, _MOST_CHANCE = 0.003, 0.85
 _OFFSET = 1.5  # at most, either way, by what is recomputed in fact
