@@ -62,7 +62,7 @@ class Forecaster:
     def spread(self, card: Any, alike: int) -> int:
         return self.cards
 
-    def usable(self, crews: list[Crew], say: Any, *, context: int) -> list[Crew]:
+    def usable(self, crews: list[Crew], say: Any, *, context: int | None = None) -> list[Crew]:
         if crews[0].name in self.too_small:
             raise UsageError("it does not fit")
         return crews
