@@ -209,18 +209,30 @@ def under_way(plan: Plan, dataset: Dataset, watcher: Watcher, stop: Stop) -> Ite
     """While a run works: gives signs of life, and heeds ``cancel``. What comes out of it is to
     watch the run. Raises Stopped for KeyboardInterrupt."""
     storage = open_storage(plan.job.output.path, patience_seconds=0, faults=False)
-    with Heart(storage, plan, stop) as heart, Packing(storage):
-        try:
-            yield Watchers(watcher, heart)
-        except KeyboardInterrupt:
-            records, _ = sort_out(plan.input, dataset.state())
-            done = sum(record.tally.rows for record in records.values())
-            heart.committed(done)
-            all_rows, left = plural(plan.input.rows, "row"), count(plan.input.rows - done)
-            raise Stopped(
-                f"stopped: {count(done)} of {all_rows} are committed, {left} are left",
-                "the same command goes on from there",
-            ) from None
+    try:
+        with Heart(storage, plan, stop) as heart, Packing(storage):
+            try:
+                yield Watchers(watcher, heart)
+            except KeyboardInterrupt:
+                done = _committed(plan, dataset)
+                heart.committed(done)
+                raise _stopped(plan, done) from None
+    except KeyboardInterrupt:  # before there was anything to watch
+        raise _stopped(plan, _committed(plan, dataset)) from None
+
+
+def _committed(plan: Plan, dataset: Dataset) -> int:
+    """Rows of the plan's input."""
+    records, _ = sort_out(plan.input, dataset.state())
+    return sum(record.tally.rows for record in records.values())
+
+
+def _stopped(plan: Plan, done: int) -> Stopped:
+    all_rows, left = plural(plan.input.rows, "row"), count(plan.input.rows - done)
+    return Stopped(
+        f"stopped: {count(done)} of {all_rows} are committed, {left} are left",
+        "the same command goes on from there",
+    )
 
 
 def _refuse_second(storage: Storage, watcher: Watcher) -> None:

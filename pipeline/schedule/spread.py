@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import gcd
 
-STREAMS = 8  # units that a worker goes through side by side
+STREAMS = 2  # units that a worker goes through side by side: what is lost with it if it dies
 _SMALLEST, _LARGEST = 128, 4096  # rows of a unit
 _WANTED_UNITS = 64  # at least: enough to balance a rack and to lose little by an interruption
 _GOLDEN = (5**0.5 - 1) / 2

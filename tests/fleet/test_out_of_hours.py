@@ -50,8 +50,9 @@ def test_ctrl_c_ends_a_run_that_waits_for_its_hours(
     run = launcher.start("run", "job.yaml", cwd=tmp_path)
     run.wait_until(lambda: "waiting: until" in run.output, "the wait")
     assert run.workers() == []
-    status = launcher.run("status", "out", cwd=tmp_path)
-    assert "waits    until" in status.out
+    run.wait_until(
+        lambda: "waits    until" in launcher.run("status", "out", cwd=tmp_path).out, "its status"
+    )
     run.process.send_signal(2)
     end = run.wait()
 
