@@ -67,7 +67,7 @@ def test_sorted_data_look_alike_from_the_beginning_to_the_end(rows: int) -> None
     tenth = rows // 10
     means = [statistics.mean(order[i : i + tenth]) for i in range(0, rows - tenth + 1, tenth)]
 
-    assert max(means) < 1.5 * min(means)
+    assert max(means) < 2 * min(means)  # 19 times in the order of the rows
     assert means[0] == pytest.approx(rows / 2, rel=0.25)
 
 
