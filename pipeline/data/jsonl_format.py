@@ -212,14 +212,31 @@ class JsonlReader:
 
 def _column(field: pa.Field, objects: list[dict[str, Any]], invalid: dict[int, str]) -> pa.Array:
     values = [row.get(field.name) for row in objects]
-    try:
-        return pa.array(values, field.type)
-    except _NO_ARRAY:
-        pass
+    if not _loses(values, field.type):
+        with contextlib.suppress(*_NO_ARRAY):
+            return pa.array(values, field.type)
     for position, value in enumerate(values):  # find the rows that do not fit, keep the others
         try:
+            if _loses([value], field.type):
+                raise pa.ArrowInvalid("it would be another value")
             pa.array([value], field.type)
         except _NO_ARRAY:
             invalid.setdefault(position, f"field {field.name!r} is not a {field.type}")
             values[position] = None
     return pa.array(values, field.type)
+
+
+def _loses(values: list[Any], kind: pa.DataType) -> bool:
+    """Whether pyarrow would take one of the values for another one: 1.5 for the integer 1, and
+    where objects are meant a list for one without fields."""
+    if pa.types.is_integer(kind):
+        return any(type(v) is float and not v.is_integer() for v in values)
+    if pa.types.is_struct(kind):
+        objects = [v for v in values if isinstance(v, dict)]
+        return any(isinstance(v, list) for v in values) or any(
+            _loses([v.get(field.name) for v in objects], field.type) for field in kind
+        )
+    if pa.types.is_list(kind):
+        inner = [v for value in values if isinstance(value, list) for v in value]
+        return _loses(inner, kind.value_type)
+    return False

@@ -8,7 +8,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from pipeline.fleet.gcs import Gcs, HeadGone
 from pipeline.fleet.machines import MACHINE, Machine, machines
 from pipeline.fleet.placement import Placement
 from pipeline.fleet.ray_access import TOKEN_MEND, check_access, prepare_access
+from pipeline.fleet.ray_processes import RayProcesses
 
 _HEAD_PATIENCE_SECONDS = 15.0
 _CARD_SECONDS = 1.0
@@ -67,15 +68,17 @@ class Cluster:
         own = {} if address else _alone()
         # Ray's own switch for "no other machines": it listens on loopback then
         ray._private.ray_constants.ENABLE_RAY_CLUSTER = address is not None
+        self._processes = None if address else RayProcesses()
         try:
-            ray.init(
-                address=address or "local",
-                namespace="rackmill",
-                **own,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                configure_logging=True,
-            )
+            with self._processes or nullcontext():
+                ray.init(
+                    address=address or "local",
+                    namespace="rackmill",
+                    **own,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    configure_logging=True,
+                )
         except AuthenticationError as e:
             raise JobFailed(f"Ray at {address} does not take this token", TOKEN_MEND) from e
         except Exception as e:  # Ray raises that very class where it does not start in time
@@ -191,8 +194,12 @@ class Cluster:
     def close(self) -> None:
         if self._rack is not None:
             self._rack.close()
+        if self._processes is not None:
+            self._processes.note()
         if not self._lost:  # else Ray would wait for the head
             ray.shutdown()
+        if self._processes is not None:
+            self._processes.end()
 
 
 def _alone() -> dict[str, Any]:

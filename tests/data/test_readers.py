@@ -253,6 +253,16 @@ class TestJsonl:
 
         assert read_all(path).table.column("n").to_pylist() == [1.0, 2.5, None]
 
+    @pytest.mark.parametrize(
+        ("usual", "odd"), [({}, []), ({"a": {}}, {"a": []}), ([{}], [[]]), (2**53 + 1, 1.5)]
+    )
+    def test_what_pyarrow_would_take_for_another_value_is_an_invalid_row(
+        self, tmp_path: Path, usual: object, odd: object
+    ) -> None:
+        rows = [{"v": usual}, {"v": odd}, {"v": usual}, {"v": usual}]
+
+        assert set(read_all(json_lines(tmp_path / "a.jsonl", rows)).invalid) == {1}
+
     def test_a_field_that_a_line_lacks_is_null(self, tmp_path: Path) -> None:
         path = json_lines(tmp_path / "a.jsonl", [{"a": 1}, {"b": "x"}])
 

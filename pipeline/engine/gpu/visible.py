@@ -26,20 +26,38 @@ def visible_cards(value: str | None, uuids: Sequence[str]) -> list[int]:
             f"{VARIABLE}: {value} names a part of a card (MIG), on which engines do not run",
             f"name whole cards: {VARIABLE}=0,1 or by their UUID (nvidia-smi -L)",
         )
-    shown: list[int] = []
-    for name in value.split(","):
-        card = _by_uuid(name, uuids) if value.startswith("GPU-") else _number(name)
+    by_uuid = value.startswith("GPU-")
+    names: list[str | int] = []
+    for text in value.split(","):
+        name = _uuid(text) if by_uuid else _number(text)
+        if name is None:
+            break
+        names.append(name)
+    cards = _until_unknown(names, uuids)
+    # CUDA looks for names that stand twice before it asks which of them exist
+    return [] if _repeated(names) or _repeated(cards) else cards
+
+
+def _until_unknown(names: Sequence[str | int], uuids: Sequence[str]) -> list[int]:
+    """The cards named, up to the first that this machine does not have."""
+    cards: list[int] = []
+    for name in names:
+        card = name if isinstance(name, int) else _begins(name, uuids)
         if card is None or card >= len(uuids):
             break
-        if card in shown:
-            return []
-        shown.append(card)
-    return shown
+        cards.append(card)
+    return cards
 
 
-def _by_uuid(beginning: str, uuids: Sequence[str]) -> int | None:
-    if not beginning.startswith("GPU-"):
-        return None
+def _repeated(names: Sequence[str | int]) -> bool:
+    return len(set(names)) < len(names)
+
+
+def _uuid(text: str) -> str | None:
+    return text if text.startswith("GPU-") else None
+
+
+def _begins(beginning: str, uuids: Sequence[str]) -> int | None:
     found = [index for index, uuid in enumerate(uuids) if uuid.startswith(beginning)]
     return found[0] if len(found) == 1 else None
 

@@ -29,6 +29,8 @@ UUIDS = ["GPU-1a2b0000-1", "GPU-1a2c0000-2", "GPU-77770000-3"]
         ("0,7,1", [0]),
         ("3", []),
         ("1,1", []),
+        ("0,3,0", []),
+        ("GPU-1a2b,GPU-x,GPU-1a2b", []),
         ("1gpu,2", [1, 2]),
         ("GPU-77770000-3", [2]),
         ("GPU-1a2b", [0]),
@@ -50,7 +52,7 @@ _part = st.one_of(
 )
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=1000)
 @given(st.lists(_part, max_size=4).map(",".join))
 def test_it_is_what_pytorch_makes_of_it(value: str) -> None:
     from torch import cuda

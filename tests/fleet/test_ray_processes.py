@@ -1,0 +1,78 @@
+"""What a Ray of our own starts ends with it, also what Ray leaves to end by itself."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from pipeline.fleet.ray_processes import RayProcesses
+
+# a daemon with an agent that would outlive it by a minute
+_DAEMON = """
+import subprocess, sys, time
+agent = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+print(agent.pid, flush=True)
+time.sleep(60)
+"""
+
+
+def daemon() -> tuple[subprocess.Popen[str], psutil.Process]:
+    started = subprocess.Popen([sys.executable, "-c", _DAEMON], stdout=subprocess.PIPE, text=True)
+    assert started.stdout
+    return started, psutil.Process(int(started.stdout.readline()))
+
+
+def lives(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_agents_end_with_the_daemon_that_started_them() -> None:
+    processes = RayProcesses()
+    with processes:
+        started, agent = daemon()
+    processes.note()
+    started.kill()
+    started.communicate()
+    assert lives(agent)
+
+    processes.end(grace_seconds=0)
+
+    assert not lives(agent)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_a_start_that_is_broken_off_leaves_nothing(error: type[BaseException]) -> None:
+    left = []
+
+    def start() -> None:
+        with RayProcesses():
+            left.append(daemon())
+            raise error
+
+    with pytest.raises(error):
+        start()
+
+    [(started, agent)] = left
+    assert not lives(agent)
+    started.communicate()
+
+
+def test_others_that_were_there_live_on() -> None:
+    other, agent = daemon()
+    try:
+        processes = RayProcesses()
+        processes.note()
+        processes.end(grace_seconds=0)
+
+        assert other.poll() is None
+        assert lives(agent)
+    finally:
+        agent.kill()
+        other.kill()
+        other.communicate()
