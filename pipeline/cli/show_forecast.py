@@ -123,8 +123,9 @@ def _memory(one: Fit, placed: Placed) -> str:
     assert room is not None
     announced = one.model.announced_gb
     extra = f" (announced {announced:g} GB)" if announced is not None else ""
+    each = "on each card: " if one.cards > 1 else ""
     text = (
-        f"weights {gb(room.weights_bytes)}{extra} + overhead {gb(room.overhead.total)} + "
+        f"{each}weights {gb(room.weights_bytes)}{extra} + overhead {gb(room.overhead.total)} + "
         f"KV cache {gb(room.kv_bytes)} of {gb(room.usable_bytes)} usable: "
         f"{count(room.num_blocks)} blocks of {room.layout.block_size} tokens"
     )
