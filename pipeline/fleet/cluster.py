@@ -114,6 +114,11 @@ class Cluster:
         and where a queue of jobs has the cards. Elsewhere others may be at work, and Ray knows."""
         return self._rack is None or self.keeps_engines
 
+    @property
+    def waits_for_cards(self) -> bool:
+        """Whether a job for which its queue has no card now waits for some, and does not end."""
+        return self.cards is not None and self.cards.patient
+
     def allotted(self, note: Callable[[str], None]) -> frozenset[Key] | None:
         """The cards that a job of the queue may use; None: all. A patient one waits for some, and
         says so. Raises NoCard, Stopped."""

@@ -145,9 +145,12 @@ def muster(plan: Plan, watcher: Watcher, cluster: ClusterInBackground) -> Engine
     units = len(plan.missing)
     if cluster.joins:
         rack = cluster.ready()
-        machines = rack.machines(_LOOK_SECONDS)
+        there = rack.machines(_LOOK_SECONDS)
+        if rack.waits_for_cards:  # not for those that no machine has
+            rack_crews(job, there, units, forecaster.spread, lambda line: None)
         allotted = rack.allotted(watcher.note)
-        crews = rack_crews(job, machines, units, forecaster.spread, watcher.note, allotted)
+        there = rack.machines(_LOOK_SECONDS)  # it may have waited for long
+        crews = rack_crews(job, there, units, forecaster.spread, watcher.note, allotted)
     else:
         crews = local_crews(job, units, forecaster.spread, watcher.note)
     shortest = job.engine.max_model_len or _SHORTEST_REQUEST
