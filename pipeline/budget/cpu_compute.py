@@ -42,7 +42,8 @@ def choose_compute(
     if not card.native_bf16:
         return "int4", "this processor has no instructions for bf16 (AVX-512 BF16 or AMX)"
     there = room(geometry, weights, card, replace(setup, unpacked=True))
-    needed = there.weights_bytes + there.overhead.total + there.kv_bytes
+    # an engine's parts share the machine's memory
+    needed = setup.cards * (there.weights_bytes + there.overhead.total + there.kv_bytes)
     more = weights.unpacked(geometry).linear_bytes - weights.linear_bytes
     if needed > card.vram_bytes * (1 - _SPARED):
         return "int4", (

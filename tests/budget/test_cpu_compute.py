@@ -44,6 +44,12 @@ def test_int4_where_the_memory_is_not_there_and_one_line_says_so() -> None:
     assert not setup_of(choice.arguments, ABLE).unpacked
 
 
+@pytest.mark.parametrize("parts", [2, 4])
+def test_the_parts_of_an_engine_share_the_memory(parts: int) -> None:
+    assert choose(ABLE, model="27b", tensor_parallel_size=parts).arguments["cpu_compute"] == "int4"
+    assert choose(ABLE, tensor_parallel_size=parts).arguments["cpu_compute"] == "bf16"
+
+
 @pytest.mark.parametrize("card", [ABLE, UNABLE])
 @pytest.mark.parametrize("wanted", ["int4", "bf16"])
 def test_what_the_job_says_is_taken(card: Card, wanted: str) -> None:
