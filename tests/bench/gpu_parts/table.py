@@ -45,6 +45,9 @@ def _part(part: str, one: Found, found: Mapping[str, Found]) -> Iterator[str]:
     if part == "fp8" and "loop" in one:
         yield from _rates(one["loop"], found.get("loop"))
     if part in ("generate", "plain"):
+        if "at_first" in one:
+            yield f"as it comes: {one['at_first']}"
+            yield "so without FlashInfer's sampler:"
         if "load_seconds" in one:
             yield (
                 f"loaded in {one['load_seconds']:.0f} s, {one['blocks']} blocks, at most "
@@ -71,13 +74,16 @@ def _part(part: str, one: Found, found: Mapping[str, Found]) -> Iterator[str]:
 def _start(one: Found) -> Iterator[str]:
     yield (
         f"{one['import_and_load_seconds']:.1f} s until loaded ({one['load_seconds']:.1f} s of it "
-        f"the engine), first answers {one['first_answers_seconds']:.1f} s, the next "
-        f"{one['next_answers_seconds']:.2f} s"
+        f"the engine, {one['facts']['compile_seconds']:.1f} s compiling), first answers "
+        f"{one['first_answers_seconds']:.1f} s, the next {one['next_answers_seconds']:.2f} s"
     )
     foretold = f", {one['predicted_blocks']} foretold" if "predicted_blocks" in one else ""
-    peak = one.get("peak_bytes", 0)
+    peak, before = one["peak_bytes"], one["bytes_before"]
     kv = one["facts"]["kv_bytes"]
-    yield f"{one['blocks']} KV blocks{foretold} ({size(kv)}); memory at most {size(peak)}"
+    others = f", {size(before)} of it others'" if before else ""
+    yield f"{one['blocks']} KV blocks{foretold} ({size(kv)}); memory at most {size(peak)}{others}"
+    if one["attention"]:
+        yield f"attention: {one['attention']}"
 
 
 def _rates(one: Found, ours: Found | None) -> Iterator[str]:
