@@ -1,10 +1,12 @@
-"""Prompts of a few hundred rows from all over the input: how long they are, what they share."""
+"""Prompts of some hundred rows from all over the input: how long they are, what they share."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import ceil
+from statistics import fmean, pstdev
 
 from pipeline.budget.settings import PromptShape
 from pipeline.data.choices import ChoiceTree
@@ -20,8 +22,12 @@ from pipeline.model.tokenizer import Tokenizer
 from pipeline.schedule.shape import Groups, Lengths, shape_of
 from pipeline.spec.job import Job
 
-_SAMPLED_ROWS = 256
-_SAMPLED_UNITS = 8
+_SAMPLED_ROWS, _SAMPLED_UNITS = 256, 8
+# More where rows are of very different lengths: until the standard error of their mean is that
+# share of it, as far as it takes about a second.
+_SURE = 0.02
+_MOST_ROWS, _MOST_TOKENS = 2048, 1 << 19
+_MOST_PASSED_OVER = 1 << 16  # rows of the units that those are of
 
 
 @dataclass(frozen=True)
@@ -53,29 +59,69 @@ def take_sample(job: Job, files: InputFiles, units: Sequence[Unit], tokenizer: T
     StorageFailed."""
     builder = PromptBuilder(job, tokenizer)
     reader = UnitReader(files.shards, files.schema)
-    few_units = min(_SAMPLED_UNITS, len(units))
-    last = len(units) - 1
-    chosen = [units[i * last // max(1, few_units - 1)] for i in range(few_units)]
-    per_unit = -(-_SAMPLED_ROWS // len(chosen))
-    stretches: list[list[list[int]]] = []
-    problems: Counter[str] = Counter()
-    rows = 0
-    for unit in chosen:
-        stretches.append([])
-        few = Unit(unit.id, unit.shard, unit.start, min(unit.stop, unit.start + per_unit))
-        for prompt in _prompts(reader, builder, few):
-            rows += 1
-            if isinstance(prompt, Prompt):
-                stretches[-1].append(prompt.ids)
-            else:
-                problems[prompt] += 1
+    found = _take(reader, builder, _some_of(units, _SAMPLED_UNITS), _SAMPLED_ROWS)
+    all_rows = sum(unit.rows for unit in units)
+    wanted = _enough(found.lengths, all_rows)
+    if wanted > found.rows:
+        number = max(_SAMPLED_UNITS, _MOST_PASSED_OVER * len(units) // all_rows)
+        found = _take(reader, builder, _some_of(units, number), wanted)
     reader.close()
-    lengths = [len(ids) for stretch in stretches for ids in stretch]
+    lengths = found.lengths
     slices = Lengths.of(lengths)
-    common, groups = shape_of(stretches)
+    common, groups = shape_of(found.stretches)
     shape = PromptShape(slices.mean, max(lengths, default=0), common)
     buckets = Counter(length_bucket(n) for n in lengths)
-    return Sample(rows, shape, buckets, problems, slices, groups, *_choices(job, tokenizer))
+    problems = found.problems
+    return Sample(found.rows, shape, buckets, problems, slices, groups, *_choices(job, tokenizer))
+
+
+@dataclass
+class _Taken:
+    """``stretches``: the prompts of rows that follow each other. ``problems``: of the others."""
+
+    rows: int = 0
+    stretches: list[list[list[int]]] = field(default_factory=list)
+    problems: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def lengths(self) -> list[int]:
+        return [len(ids) for stretch in self.stretches for ids in stretch]
+
+
+def _some_of(units: Sequence[Unit], number: int) -> list[Unit]:
+    """So many from the first to the last, evenly spread; all where there are fewer."""
+    number = min(number, len(units))
+    return [units[i * (len(units) - 1) // max(1, number - 1)] for i in range(number)]
+
+
+def _take(reader: UnitReader, builder: PromptBuilder, units: Sequence[Unit], wanted: int) -> _Taken:
+    """Of each of ``units`` as many of its first rows, about ``wanted`` in all."""
+    taken = _Taken()
+    for number, unit in enumerate(sorted(units, key=lambda unit: unit.rows)):
+        each = -(-max(0, wanted - taken.rows) // (len(units) - number))
+        rows = min(each, unit.rows)
+        taken.rows += rows
+        stretch: list[list[int]] = []
+        for prompt in _prompts(
+            reader, builder, Unit(unit.id, unit.shard, unit.start, unit.start + rows)
+        ):
+            if isinstance(prompt, Prompt):
+                stretch.append(prompt.ids)
+            else:
+                taken.problems[prompt] += 1
+        taken.stretches.append(stretch)
+    return taken
+
+
+def _enough(lengths: Sequence[int], rows: int) -> int:
+    """How many of all ``rows`` tell their mean length, by the ``lengths`` of some."""
+    mean = fmean(lengths) if lengths else 0.0
+    if not mean:
+        return 0
+    needed = (pstdev(lengths) / mean / _SURE) ** 2
+    # neighbours are often alike, so where that takes a good part of the rows, all of them
+    needed = rows if needed > rows / 4 else needed
+    return min(ceil(needed), _MOST_ROWS, int(_MOST_TOKENS / mean))
 
 
 def _prompts(reader: UnitReader, builder: PromptBuilder, few: Unit) -> list[Prompt | str]:

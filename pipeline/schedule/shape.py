@@ -78,7 +78,8 @@ class Lengths:
         ordered = sorted(numbers)
         parts = min(_SLICES, len(ordered))
         ends = [len(ordered) * i // parts for i in range(parts + 1)] if parts else []
-        return cls(tuple(sum(ordered[a:b]) / (b - a) for a, b in pairwise(ends)))
+        slices = cls(tuple(sum(ordered[a:b]) / (b - a) for a, b in pairwise(ends)))
+        return slices.with_mean(sum(ordered) / len(ordered)) if parts else slices
 
     @classmethod
     def in_buckets(cls, buckets: Mapping[int, int], mean: float) -> Lengths:

@@ -130,14 +130,27 @@ class TestSample:
         }
 
     def test_a_sample_is_a_few_hundred_rows_from_all_over_the_input(self, folder: Path) -> None:
-        """The long prompts are in the last of 15 units."""
-        texts = [{"text": "ab" if i < 14 * 128 else "a" * 50} for i in range(15 * 128)]
+        """The prompts that are somewhat longer are in the last of 15 units."""
+        texts = [{"text": "abc" * 30 + ("" if i < 14 * 128 else "!")} for i in range(15 * 128)]
         pq.write_table(pa.Table.from_pylist(texts), folder / "in.parquet")
 
         plan = plan_of(folder)
         assert len(plan.units) == 15
         assert plan.sample.rows <= 512
-        assert plan.sample.shape.longest == 51
+        assert plan.sample.shape.longest == len("<") + 91
+
+    @pytest.mark.parametrize("units", [15, 200])
+    def test_more_are_read_where_lengths_differ_much(self, folder: Path, units: int) -> None:
+        """Prompts are short or long by turns of a hundred rows, a few very long: of two thousand
+        rows all are taken, of many as many as that."""
+        lengths = [2 + (i // 100) % 2 * 50 + (i % 61 == 0) * 400 for i in range(units * 128)]
+        texts = [{"text": "a" * length} for length in lengths]
+        pq.write_table(pa.Table.from_pylist(texts), folder / "in.parquet")
+
+        sample = plan_of(folder).sample
+        truth = 1 + sum(lengths) / len(lengths)
+        assert sample.rows == min(len(texts), 2048)
+        assert sample.shape.mean == pytest.approx(truth, rel=0.0001 if units == 15 else 0.08)
 
 
 class TestModel:

@@ -18,7 +18,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from gpu_parts.board import Board, Watch
 from gpu_parts.engine_child import SO_FAR, say
 from gpu_parts.work import ANSWERS, prompts
+from pipeline.engine.cpu_compute import for_vllm
 from pipeline.engine.guard import guard_children
+from pipeline.model.store import ModelFolder
 
 
 def main() -> None:
@@ -29,9 +31,11 @@ def main() -> None:
 
     from vllm import LLM, SamplingParams
 
+    name, path = order["model"]
     started = time.monotonic()
     try:
-        llm = LLM(model=order["model"][1], **order["arguments"])
+        arguments = for_vllm(ModelFolder(name, Path(path)), order["arguments"])
+        llm = LLM(model=path, **arguments)
     except Exception as e:
         say(part, {"error": f"{type(e).__name__}: {str(e)[:600]}"})
         return
