@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from pipeline.budget.cards import find_card
+from pipeline.engine.protocol import EngineStats
 from pipeline.model.geometry import Geometry
 from pipeline.model.store import ModelFolder
 from pipeline.model.tensors import Packing, differences, read_tensors
@@ -115,6 +117,120 @@ def test_a_made_up_checkpoint_has_the_tensors_of_a_converted_one(
     assert differences(read_tensors(made.path), SMALL, packing) == []
     assert made.geometry == SMALL
     assert made.precision == "int4"
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Any:
+    """`gpu.py`, about to measure all parts on the processor."""
+    from gpu import LIMITS, Bench
+    from gpu_parts.device import Device, Wanted
+
+    wanted = Wanted(ModelFolder("m", tmp_path), {}, {"blocks": 5}, {"OURS": "1"}, {}, {}, {})
+    device = Device(None, find_card("rtx3090"), "none")
+    return Bench(
+        device, wanted, list(LIMITS), tmp_path / "out.json", tmp_path, time.monotonic() + 900
+    )
+
+
+Measure = Callable[..., dict[str, Any]]
+
+
+def answered(parts: list[str]) -> dict[str, Any]:
+    return {part: {"of": part} for part in parts}
+
+
+def test_parts_behind_a_broken_one_get_a_new_process(
+    bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+
+    def measure(script: str, order: dict[str, Any], *rest: Any) -> dict[str, Any]:
+        asked.append(order["parts"])
+        if "loop" in order["parts"] and "start" in order["parts"]:
+            return {"start": {}, "loop": {"error": "it is broken"}}
+        if order["parts"] == ["generate"]:
+            raise OSError("no room for its log")
+        return answered(order["parts"])
+
+    monkeypatch.setattr("gpu.measure", measure)
+    monkeypatch.setattr("gpu.killed", lambda *rest: {"held_bytes": 1})
+    bench.wanted.environment.clear()
+    bench.run()
+
+    kept = json.loads(bench.out.read_text())["parts"]
+    assert kept.keys() == PARTS
+    assert ["steps", "late"] in asked
+    broken = {part: one["error"] for part, one in kept.items() if "error" in one}
+    assert broken.keys() == {"loop", "generate", "fp8"}  # fp8 begins as loop does
+    assert broken["generate"] == "OSError: no room for its log"
+
+
+def test_what_takes_too_long_leaves_what_was_found_until_then(bench: Any, tmp_path: Path) -> None:
+    from gpu_parts.board import Board
+    from gpu_parts.session import measure
+
+    child = tmp_path / "child.py"
+    child.write_text(
+        "import time\n"
+        "def say(text): print('rackmill-part: ' + text, flush=True)\n"
+        'say(\'{"part": "start", "blocks": 7}\')\n'
+        'say(\'{"part": "so far", "8": {"rows": 3}}\')\n'
+        "time.sleep(600)\n"
+    )
+    order = {"parts": ["start", "loop", "steps"]}
+    found = measure(str(child), order, {}, [60, 0.5, 60], Board(None), tmp_path / "log")
+
+    assert found["start"]["blocks"] == 7
+    assert found["loop"]["8"] == {"rows": 3}
+    assert found["loop"]["error"] == "not done after 0 s"
+    assert "steps" not in found
+
+
+def test_vllm_as_it_comes_is_tried_without_flashinfers_sampler_as_well(
+    bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gpu_parts.table import table
+
+    def measure(
+        script: str, order: dict[str, Any], environment: dict[str, str], *rest: Any
+    ) -> dict[str, Any]:
+        if environment.get("VLLM_USE_FLASHINFER_SAMPLER") != "0":
+            return {"plain": {"error": "Could not find nvcc"}}
+        rate = {"tokens_per_second": 5.0, "rows": 2}
+        return {"plain": {str(tokens): rate for tokens in (8, 32, 128)}}
+
+    monkeypatch.setattr("gpu.measure", measure)
+    bench.parts = ["plain"]
+    bench.run()
+
+    facts = {
+        "order": ["plain"],
+        "device": {"name": "a card", "driver": ""},
+        "model": {"name": "m", "made_up": True},
+        "versions": {},
+    }
+    said = table(facts, bench.found)
+    assert "as it comes: Could not find nvcc" in said
+    assert "without FlashInfer's sampler" in said
+    assert "answers of 128: 5 tokens/s" in said
+
+
+def test_late_tokens_are_those_that_the_engine_counts() -> None:
+    from gpu_parts.engine_child import Watched
+
+    class Engine:
+        facts, add, abort, stats = None, None, None, EngineStats()
+
+        def step(self) -> list[Any]:
+            self.stats.late_tokens += 2 * (self.stats.steps % 3 == 0)
+            self.stats.steps += 1
+            return []
+
+    watched = Watched(Engine())
+    for _ in range(4):
+        watched.step()
+
+    assert (watched.steps, watched.late_steps, watched.stats.late_tokens) == (4, 2, 4)
 
 
 @pytest.mark.engine

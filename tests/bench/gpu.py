@@ -129,7 +129,10 @@ class Bench:
                 "TRITON_CACHE_DIR": str(self.scratch / "triton"),
             }
             found = self._engine({**order, "parts": ["start"]}, ["first"])
-            return {"first": found["start"] | {"predicted_blocks": self.wanted.blocks}}
+            foretold: Found = {"predicted_blocks": self.wanted.blocks}
+            if self.board.is_card:
+                foretold["predicted_bytes"] = self.wanted.bytes_in_all
+            return {"first": found["start"] | foretold}
         if part in _SHARED:
             names = [p for p in _SHARED if p in self.parts and p not in self.found]
             said = ["start" if name == "second" else name for name in names]

@@ -8,15 +8,16 @@ from typing import Any
 
 from gpu_parts.work import job
 from pipeline import job_from
-from pipeline.budget.cards import Card, cpu_card
+from pipeline.budget.cards import Card
 from pipeline.budget.fit import FitOptions, Subject, fit
 from pipeline.budget.room import room
 from pipeline.budget.settings import PromptShape, choose_settings, setup_of
 from pipeline.budget.weights import weight_bytes
+from pipeline.cli.fit import this_processor
 from pipeline.engine.facts import card_of
 from pipeline.engine.gpu.offer import gpus, offer
 from pipeline.engine.gpu.variant import CPU
-from pipeline.engine.machine import available_memory, cores, cpu_environment
+from pipeline.engine.machine import cpu_environment
 from pipeline.engine.vllm_engine import environment
 from pipeline.errors import UsageError
 from pipeline.model.catalogue import MODELS
@@ -67,6 +68,11 @@ class Wanted:
         """Of the KV cache, as foretold, vLLM's null block included."""
         return int(self.predicted["blocks"])
 
+    @property
+    def bytes_in_all(self) -> int:
+        """Of the card's memory, as foretold."""
+        return sum(self.predicted[f"{of}_bytes"] for of in ("weights", "overhead", "kv"))
+
 
 def find_device(asked: str, index: int | None) -> Device:
     """``asked``: cuda, cpu, or auto: a card where there is one. ``index``: the driver's number of
@@ -91,7 +97,7 @@ def _processor(build: str | None) -> Device:
             "--device cpu: vLLM's build for the processor is not installed",
             "RACKMILL_VARIANT=cpu ./infra/setup",
         )
-    card = cpu_card(available_memory(), len(cores()))
+    card = this_processor()
     return Device(None, card, card.title)
 
 

@@ -51,12 +51,13 @@ class Child:
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({**order, "began": time.time()}))
         self._process.stdin.close()
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def _read(self) -> None:
         assert self._process.stdout is not None
-        with self._log.open("a", encoding="utf-8") as log:
-            for line in self._process.stdout:
+        with self._process.stdout as lines, self._log.open("a", encoding="utf-8") as log:
+            for line in lines:
                 if line.startswith(_MARK):
                     self._lines.put(line.removeprefix(_MARK))
                 elif line.strip():
@@ -100,6 +101,7 @@ class Child:
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
+        self._reader.join(_GONE_SECONDS)  # until the last of its children is gone
 
     def last_words(self) -> str:
         """Of its log: the errors that it names, else how it ends."""

@@ -81,6 +81,8 @@ def _start(one: Found) -> Iterator[str]:
     peak, before = one["peak_bytes"], one["bytes_before"]
     kv = one["facts"]["kv_bytes"]
     others = f", {size(before)} of it others'" if before else ""
+    if "predicted_bytes" in one:
+        others += f"; {size(one['predicted_bytes'])} foretold for the engine"
     yield f"{one['blocks']} KV blocks{foretold} ({size(kv)}); memory at most {size(peak)}{others}"
     if one["attention"]:
         yield f"attention: {one['attention']}"
