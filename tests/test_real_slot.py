@@ -26,6 +26,8 @@ pytestmark = [
 
 _ROWS = 200
 _PATIENCE_SECONDS = 500.0
+# vLLM gives the other part, which waits for the dead one amid a layer, nine seconds to end
+_LAST_SECONDS = 40.0
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +81,7 @@ def test_it_answers_as_one_engine_does_whichever_of_its_processes_dies(
     assert doomed is not None
     doomed.kill()
     killed = time.monotonic()
-    _, alive = psutil.wait_procs(parts, timeout=10)
+    _, alive = psutil.wait_procs(parts, timeout=_LAST_SECONDS)
     assert not alive, f"{alive} outlived {victim} by {time.monotonic() - killed:.0f} s"
 
     assert started.process.wait(_PATIENCE_SECONDS) == 0, started.output
