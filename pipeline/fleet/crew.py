@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from pipeline.budget.cards import (
     GIB,
@@ -20,11 +21,13 @@ from pipeline.engine.facts import card_of, processor_name
 from pipeline.engine.gpu.offer import offer
 from pipeline.engine.machine import available_memory, cores, native_bf16
 from pipeline.errors import UsageError
-from pipeline.fleet.allotment import Key
 from pipeline.fleet.slots import Left, Slot, Spread, divide, refuse_spread, spread_in_words
 from pipeline.spec.job import Job
 from pipeline.spec.resources import Resources
 from pipeline.units import plural
+
+if TYPE_CHECKING:  # it brings gRPC, which a plan does without
+    from pipeline.fleet.allotment import Key
 
 NO_CARD = "none"
 _CORES = ", cores: "
