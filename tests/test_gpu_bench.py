@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from pipeline.budget.cards import find_card
+from pipeline.engine.calibrate import read_calibration
 from pipeline.engine.protocol import EngineStats
 from pipeline.model.geometry import Geometry
 from pipeline.model.store import ModelFolder
@@ -132,13 +133,6 @@ def bench(tmp_path: Path) -> Any:
     )
 
 
-Measure = Callable[..., dict[str, Any]]
-
-
-def answered(parts: list[str]) -> dict[str, Any]:
-    return {part: {"of": part} for part in parts}
-
-
 def test_parts_behind_a_broken_one_get_a_new_process(
     bench: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,13 +144,14 @@ def test_parts_behind_a_broken_one_get_a_new_process(
             return {"start": {}, "loop": {"error": "it is broken"}}
         if order["parts"] == ["generate"]:
             raise OSError("no room for its log")
-        return answered(order["parts"])
+        return {part: {"calibration": {"of": "steps"}} for part in order["parts"]}
 
     monkeypatch.setattr("gpu.measure", measure)
     monkeypatch.setattr("gpu.killed", lambda *rest: {"held_bytes": 1})
     bench.wanted.environment.clear()
     bench.run()
 
+    assert json.loads(bench.calibration.read_text()) == {"of": "steps"}
     kept = json.loads(bench.out.read_text())["parts"]
     assert kept.keys() == PARTS
     assert ["steps", "late"] in asked
@@ -257,7 +252,7 @@ def test_all_of_it_is_rehearsed_on_the_cpu(tmp_path: Path) -> None:
     assert parts["loop"]["8"]["card_idle_share"] is None  # there is none
     assert parts["late"]["failed"] == 0
     assert len(parts["steps"]["measured"]) >= 8
-    assert parts["steps"]["calibration"]["rackmill_calibration"] == 1
+    assert read_calibration(tmp_path / "gpu.calibration.json")
     for victim in ("core", "worker"):
         assert parts["kill"][victim]["memory_free_seconds"] is not None
     assert parts["kill"]["core"]["noticed"]

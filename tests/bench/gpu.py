@@ -3,7 +3,8 @@
     RACKMILL_VARIANT=cuda ./infra/setup            # once; what is there is not installed again
     .venv/bin/python tests/bench/gpu.py            # --model gemma-3-27b, --only steps,loop, ...
 
-Measures, in the order of their value, each part within a limit of time:
+Measures, in the order of their value, each part within a limit of time (1 to 5 minutes), all of
+them within --minutes:
 
     first      the first start, nothing compiled yet: load, compile; blocks and memory, foretold
                and real; the peak of the card's memory
@@ -19,8 +20,9 @@ Measures, in the order of their value, each part within a limit of time:
 
 The model is made up (a Gemma 3's shape, random int4 weights, kept in --folder), so nothing is
 downloaded; `--model gemma-3-270m` is the real one. What cannot run says why, and the rest goes on.
-After every part the results are written to --out, and at the end a table is printed. Without a
-card, `--device cpu` rehearses all of it with the 270M model.
+After every part the results are written to --out, and at the end, or after Ctrl-C, a table is
+printed; a .log beside it has what the engines said. Without a card, `--device cpu` rehearses all
+of it with the 270M model.
 """
 
 from __future__ import annotations
@@ -45,6 +47,7 @@ from gpu_parts.table import table
 from peers.measure import machine, versions
 
 from pipeline.errors import RackmillError, UsageError
+from pipeline.model.shelf import store_root
 
 RESULTS = Path(__file__).parent / "results"
 MINUTES = 15.0
@@ -85,6 +88,7 @@ class Bench:
         self.board = Board(self.device.index)
         self.log = self.out.with_suffix(".log")
         self.log.unlink(missing_ok=True)
+        self.calibration.unlink(missing_ok=True)
 
     def run(self) -> None:
         for part in LIMITS:
@@ -195,6 +199,14 @@ class Bench:
         fresh = self.out.with_suffix(".new")
         fresh.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         fresh.replace(self.out)
+        calibration = self.found.get("steps", {}).get("calibration")
+        if calibration:
+            self.calibration.write_text(json.dumps(calibration, indent=1) + "\n")
+
+    @property
+    def calibration(self) -> Path:
+        """Step times, for `rackmill simulate --calibration`."""
+        return self.out.with_suffix(".calibration.json")
 
     def _say(self, line: str) -> None:
         print(f"  {max(self.left, 0):4.0f} s left  {line}", file=sys.stderr, flush=True)
@@ -229,8 +241,8 @@ def main() -> int:
     parser.add_argument(
         "--folder",
         type=Path,
-        default=Path(tempfile.gettempdir()) / "rackmill-gpu-bench",
-        help="made-up models, which are kept, and compiled code",
+        default=store_root().parent / "gpu-bench",  # not /tmp, which may be memory
+        help="made-up models, which are kept (12B: 8 GB), and compiled code (default: %(default)s)",
     )
     a = parser.parse_args()
     deadline = time.monotonic() + 60 * a.minutes
@@ -267,6 +279,8 @@ def main() -> int:
         shutil.rmtree(scratch, ignore_errors=True)
     print(table({**bench.facts, "order": list(LIMITS)}, bench.found))
     print(f"→ {out}")
+    if bench.calibration.exists():
+        print(f"→ {bench.calibration}    rackmill simulate --calibration reads it")
     return 0
 
 
