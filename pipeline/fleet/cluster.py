@@ -34,12 +34,18 @@ from pipeline.fleet.ray_processes import RayProcesses
 _HEAD_PATIENCE_SECONDS = 15.0
 _CARD_SECONDS = 1.0
 # A Ray of our own is there for its workers alone, and nobody looks at it: no spare workers (each
-# looks for signals a hundred times a second), no metrics, hardly any statistics. On a CPU whoever
-# wakes up holds an engine up.
+# looks for signals a hundred times a second), no metrics, hardly any statistics, and what it looks
+# for by itself it may look for less often. On a CPU whoever wakes up holds an engine up.
 _QUIET = {
     "RAY_num_workers_soft_limit": "0",
     "RAY_enable_metrics_collection": "0",
+    "RAY_event_stats": "0",
     "REPORTER_UPDATE_INTERVAL_MS": "600000",
+    "RAY_kill_idle_workers_interval_ms": "2000",
+    "RAY_memory_monitor_refresh_ms": "1000",
+    "RAY_object_manager_timer_freq_ms": "1000",
+    "RAY_raylet_check_gc_period_milliseconds": "5000",
+    "RAY_raylet_report_resources_period_milliseconds": "1000",
 }
 
 
@@ -212,7 +218,11 @@ def _alone() -> dict[str, Any]:
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     # it would look for new lines in all logs ten times a second, to send them to a driver
-    ray._private.node.Node.start_log_monitor = lambda _: None
+    node = ray._private.node.Node
+    node.start_log_monitor = lambda _: None
+    # and there is neither a page to be served, nor are there machines to be bought
+    node.start_api_server = lambda *_, **__: None
+    node.start_monitor = lambda _: None
     # Ray counts by itself what CUDA_VISIBLE_DEVICES names, whether there is such a card or not
     cards = offer().gpus
     if cards:

@@ -36,7 +36,7 @@ from pipeline.fleet.remote import RemoteCoordination
 from pipeline.fleet.work import Progress, WorkerSpec
 from pipeline.fleet.worker import work
 
-_WAKE_SECONDS = 0.2
+_WAKE_SECONDS = 0.5
 _ANSWER_SECONDS = 1.0  # who does not answer within it is at work
 _BETWEEN_JOBS_SECONDS = 600.0
 _NO_ENGINE_SECONDS = 10.0  # for the driver to hear why, or to come with a job
