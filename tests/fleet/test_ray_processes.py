@@ -13,7 +13,8 @@ from pipeline.fleet.ray_processes import RayProcesses
 # a daemon with an agent that would outlive it by a minute
 _DAEMON = """
 import subprocess, sys, time
-agent = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
+agent = subprocess.Popen(sleep, stdout=subprocess.DEVNULL)  # else it keeps ours open
 print(agent.pid, flush=True)
 time.sleep(60)
 """
