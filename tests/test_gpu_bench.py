@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,7 +45,7 @@ def _on_path(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def ask(*arguments: object, **environment: Any) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(SCRIPT), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=1500)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=5400)
 
 
 def test_an_unknown_part_ends_with_2_and_the_parts_that_there_are() -> None:
@@ -128,9 +127,7 @@ def bench(tmp_path: Path) -> Any:
 
     wanted = Wanted(ModelFolder("m", tmp_path), {}, {"blocks": 5}, {"OURS": "1"}, {}, {}, {})
     device = Device(None, find_card("rtx3090"), "none")
-    return Bench(
-        device, wanted, list(LIMITS), tmp_path / "out.json", tmp_path, time.monotonic() + 900
-    )
+    return Bench(device, wanted, list(LIMITS), tmp_path / "out.json", tmp_path, 15.0)
 
 
 def test_parts_behind_a_broken_one_get_a_new_process(
@@ -232,7 +229,7 @@ def test_late_tokens_are_those_that_the_engine_counts() -> None:
 @pytest.mark.long
 def test_all_of_it_is_rehearsed_on_the_cpu(tmp_path: Path) -> None:
     out = tmp_path / "gpu.json"
-    settings = ("--scale", "0.2", "--minutes", "24", "--folder", tmp_path / "kept")
+    settings = ("--scale", "0.2", "--minutes", "90", "--folder", tmp_path / "kept")
 
     done = ask("--device", "cpu", "--out", out, *settings)
 

@@ -180,6 +180,7 @@ def tally(inputs: pa.Table, results: Sequence[RowResult], columns: OutputColumns
             total.logprob += logprob_of(result.scores)
             continue
         total.completion_lengths[length_bucket(result.completion_tokens)] += 1
+        total.longest_completion = max(total.longest_completion, result.completion_tokens)
         total.finish_reasons[str(result.finish_reason)] += 1
         answer = result.label if choices else (result.completion or "").strip()
         if choices:

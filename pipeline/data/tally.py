@@ -14,7 +14,7 @@ class Tally:
 
     ``logprob``: the sum (natural logarithm) over the ``scored_tokens`` of a job that scores.
     ``duplicates``: rows whose answer was computed for another row, and cost nothing. ``requests``:
-    that the engines were asked for the rows that succeeded.
+    that the engines were asked for the rows that succeeded. ``longest_completion``: tokens.
     """
 
     rows: int = 0
@@ -32,6 +32,7 @@ class Tally:
     finish_reasons: Counter[str] = field(default_factory=Counter)
     prompt_lengths: Counter[int] = field(default_factory=Counter)  # bucket -> rows
     completion_lengths: Counter[int] = field(default_factory=Counter)
+    longest_completion: int = 0
 
     @property
     def succeeded(self) -> int:
@@ -55,6 +56,8 @@ class Tally:
             elif isinstance(value, dict):
                 for key, example in value.items():
                     mine[name].setdefault(key, example)
+            elif name == "longest_completion":
+                mine[name] = max(mine[name], value)
             else:
                 mine[name] += value
 

@@ -287,6 +287,7 @@ class Forecaster:
             (groups.share, groups.tokens, groups.rows, groups.recurring) if groups else (),
             last.requests if last else sample.choice_requests,
             last.repeated if last else 0.0,
+            answers.longest,
         )
         return workload, basis
 
@@ -298,10 +299,11 @@ class Forecaster:
         done = plan.reused
         if done.succeeded >= _ROWS_TO_TRUST:
             mean = done.completion_tokens / done.succeeded
-            return Lengths.in_buckets(done.completion_lengths, mean), "the rows done already"
+            known = Lengths.in_buckets(done.completion_lengths, mean)
+            return replace(known, longest=done.longest_completion), "the rows done already"
         seen = last_workload(self.records, plan.template)
         if seen is not None:
-            slices = Lengths(tuple(seen.completion_slices))
+            slices = Lengths(tuple(seen.completion_slices), seen.longest_completion)
             return slices.with_mean(seen.completion_tokens), "the last run of this prompt"
         if plan.sample.choice_lengths:
             return Lengths.of(plan.sample.choice_lengths), "the choices"

@@ -71,6 +71,7 @@ def _done(forecast: Forecast, summary: Summary, rows: int) -> Workload:
         prompt_tokens=summary.prompt_tokens_per_second * seconds,
         completion_tokens=completion,
         completion_slices=tuple(round(n, 1) for n in lengths.slices),
+        longest_completion=float(summary.longest_completion),
         prompt_slices=tuple(round(n, 1) for n in forecast.workload.prompt_slices),
         requests=max(1.0, summary.requests / answered),
         repeated=repeated,

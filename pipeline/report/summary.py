@@ -117,6 +117,7 @@ class Summary:
     predicted_kwh: float | None = None
     requests: int = 0  # that the engines were asked for the rows that succeeded
     completion_lengths: dict[int, int] = field(default_factory=dict)  # upper end -> rows
+    longest_completion: int = 0  # tokens
 
     @property
     def exit_code(self) -> int:
@@ -207,6 +208,7 @@ def summarize(
         predicted_kwh=foretold.kwh if foretold and foretold.kwh else None,
         requests=total.requests,
         completion_lengths=dict(sorted(total.completion_lengths.items())),
+        longest_completion=total.longest_completion,
     )
 
 

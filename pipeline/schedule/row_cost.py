@@ -60,9 +60,8 @@ def row_cost(
     number = min(computed, _enough(workload, min(held, setup.max_num_seqs), most))
     shape = shape_of_workload(workload, max_tokens)
     prompts = Lengths(workload.prompt_slices).with_mean(workload.prompt_tokens).draw(number, 1)
-    answers = (
-        Lengths(workload.completion_slices).with_mean(workload.completion_tokens).draw(number, 2)
-    )
+    known = Lengths(workload.completion_slices, workload.longest_completion)
+    answers = known.with_mean(workload.completion_tokens).draw(number, 2)
     limit = max(max_tokens, *answers)  # rows may bring limits of their own
     lengths = list(zip(prompts, answers, strict=True))
     made = requests(shape, lengths, workload.requests)

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
+from math import isclose
 from typing import Any
 
 from pipeline.schedule.trace import TraceRow
@@ -69,9 +70,11 @@ class RequestShape:
 @dataclass(frozen=True)
 class Lengths:
     """Numbers of tokens by equal shares: the mean of each of up to 32 slices of the sorted ones,
-    so that the mean of all is kept, and about their spread."""
+    so that the mean of all is kept, and about their spread. ``longest``: of them all, by itself,
+    for it is what an engine that has done all others waits for (0: unknown)."""
 
     slices: tuple[float, ...] = field(default=())
+    longest: float = 0.0
 
     @classmethod
     def of(cls, numbers: Sequence[float]) -> Lengths:
@@ -101,11 +104,14 @@ class Lengths:
         """Stretched or shrunk; one length where there are none."""
         if not self.slices or not self.mean:
             return Lengths((mean,))
-        return Lengths(tuple(s * mean / self.mean for s in self.slices))
+        if isclose(mean, self.mean):
+            return self
+        by = mean / self.mean
+        return Lengths(tuple(s * by for s in self.slices), self.longest * by)
 
     def draw(self, count: int, seed: int) -> list[int]:
         """So many whole numbers, at least 1: every slice as often, in a shuffled order that is
-        always the same; their mean is that of the slices."""
+        always the same; their mean is that of the slices. One of them is the longest."""
         dice = random.Random(seed)
         drawn: list[int] = []
         debt = 0.0  # that rounding left
@@ -116,6 +122,19 @@ class Lengths:
                 whole = max(1, round(value + debt))
                 debt += value - whole
                 drawn.append(whole)
+        return self._with_longest(drawn)
+
+    def _with_longest(self, drawn: list[int]) -> list[int]:
+        """The last of the largest becomes the longest, the other ones of its slice shorter."""
+        longest, most = round(self.longest), max(drawn, default=0)
+        if longest <= most:
+            return drawn
+        top = [place for place, number in enumerate(drawn) if number >= most - 1]
+        others, last = top[:-1], top[-1]
+        least = sorted(self.slices)[-2] if len(self.slices) > 1 else 1.0
+        for place in others:
+            drawn[place] -= min(round((longest - most) / len(others)), max(0, most - round(least)))
+        drawn[last] = longest
         return drawn
 
 

@@ -3,8 +3,8 @@
     RACKMILL_VARIANT=cuda ./infra/setup            # once; what is there is not installed again
     .venv/bin/python tests/bench/gpu.py            # --model gemma-3-27b, --only steps,loop, ...
 
-Measures, in the order of their value, each part within a limit of time (1 to 5 minutes), all of
-them within --minutes:
+Measures, in the order of their value, each part within a limit of time (1 to 5 minutes, more
+with more --minutes), all of them within --minutes:
 
     first      the first start, nothing compiled yet: load, compile; blocks and memory, foretold
                and real; the peak of the card's memory
@@ -51,7 +51,8 @@ from pipeline.model.shelf import store_root
 
 RESULTS = Path(__file__).parent / "results"
 MINUTES = 15.0
-# Seconds that each part may take; a part is left out where less than a quarter of it remains.
+# Seconds that each part may take, more where --minutes are more than those above; it is left out
+# where less than a quarter of that remains.
 LIMITS = {
     "first": 300.0,
     "second": 180.0,
@@ -79,10 +80,11 @@ class Bench:
     parts: list[str]
     out: Path
     scratch: Path
-    deadline: float
+    minutes: float
     scale: float = 1.0
     found: dict[str, Found] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
+    began: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         self.board = Board(self.device.index)
@@ -96,7 +98,7 @@ class Bench:
                 continue
             if part not in self.parts:
                 self.found[part] = {"left_out": True}
-            elif self.left < LIMITS[part] / 4:
+            elif self.left < self.most(part) / 4:
                 self.found[part] = {"error": f"only {max(self.left, 0):.0f} s were left"}
             else:
                 self._say(f"{part} …")
@@ -107,10 +109,14 @@ class Bench:
 
     @property
     def left(self) -> float:
-        return self.deadline - time.monotonic()
+        return self.began + 60 * self.minutes - time.monotonic()
+
+    def most(self, part: str) -> float:
+        """Seconds that it may take where there is time for it."""
+        return LIMITS[part] * max(1.0, self.minutes / MINUTES)
 
     def limit(self, part: str) -> float:
-        return min(LIMITS[part], max(self.left, 1.0))
+        return min(self.most(part), max(self.left, 1.0))
 
     def _found_by(self, part: str) -> dict[str, Found]:
         """Of ``part`` and of those that were measured along with it; whatever is wrong with it
@@ -162,7 +168,7 @@ class Bench:
         arguments, environment = self.wanted.as_it_comes, self.wanted.bare_environment
         found = self._generate(part, arguments, environment)
         why = found[part].get("error")
-        if why is None or self.left < LIMITS[part] / 4:
+        if why is None or self.left < self.most(part) / 4:
             return found
         # FlashInfer's sampler, which is vLLM's default, compiles itself with CUDA's toolkit
         self._say(f"{part}: {why}; once more without FlashInfer's sampler …")
@@ -245,7 +251,7 @@ def main() -> int:
         help="made-up models, which are kept (12B: 8 GB), and compiled code (default: %(default)s)",
     )
     a = parser.parse_args()
-    deadline = time.monotonic() + 60 * a.minutes
+    began = time.monotonic()
     try:
         parts = _chosen(a.only, a.skip)
         a.folder.mkdir(parents=True, exist_ok=True)
@@ -260,7 +266,7 @@ def main() -> int:
         return e.exit_code
     out: Path = a.out or RESULTS / f"gpu-{device.card.name}.json"
     scratch = Path(tempfile.mkdtemp(prefix="compiled-", dir=a.folder))
-    bench = Bench(device, plan, parts, out, scratch, deadline, a.scale)
+    bench = Bench(device, plan, parts, out, scratch, a.minutes, a.scale, began=began)
     bench.facts = {
         "command": " ".join(["python", "tests/bench/gpu.py", *sys.argv[1:]]),
         "day": time.strftime("%Y-%m-%d"),

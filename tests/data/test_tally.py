@@ -26,6 +26,7 @@ TALLIES = st.builds(
     finish_reasons=COUNTS,
     prompt_lengths=LENGTHS,
     completion_lengths=LENGTHS,
+    longest_completion=NUMBERS,
 )
 
 

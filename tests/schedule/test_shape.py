@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -127,6 +129,13 @@ class TestLengths:
         assert lengths.mean == pytest.approx(200.0)
         assert min(lengths.slices) < 10
         assert max(lengths.slices) > 350
+
+    def test_one_of_those_drawn_is_the_longest_and_the_mean_is_kept(self) -> None:
+        numbers = [20] * 300 + [100] * 299 + [2000]
+        drawn = replace(Lengths.of(numbers), longest=2000.0).draw(600, seed=1)
+
+        assert sorted(drawn)[-2:] == pytest.approx([100, 2000], abs=10)
+        assert sum(drawn) / 600 == pytest.approx(sum(numbers) / 600, rel=0.01)
 
     def test_nothing_known_is_one_length(self) -> None:
         assert Lengths().with_mean(12.0).draw(3, seed=0) == [12, 12, 12]
