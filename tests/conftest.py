@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.model.store import ModelFolder, resolve
+from pipeline.schedule.spread import unit_rows
 from tests.fake_cards import fake_cards as fake_cards
 from tests.processes import Finished, Launcher
 from tests.summary import pytest_terminal_summary as pytest_terminal_summary
@@ -27,6 +28,15 @@ from tests.summary import pytest_terminal_summary as pytest_terminal_summary
 def _no_one_learns_from_tests(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Runs of tests do not go into the user's profile, nor does it change what tests see."""
     os.environ["RACKMILL_PROFILE"] = str(tmp_path_factory.mktemp("profile") / "profile.jsonl")
+
+
+@pytest.fixture(scope="module")
+def large_units() -> Iterator[None]:
+    """Units of 128 rows, as larger inputs have them: a few hundred rows are a few units, and row
+    groups and parts of units cut through some of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.data.plan.unit_rows", lambda total: max(128, unit_rows(total)))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -12,9 +12,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import gcd
 
-STREAMS = 2  # units that a worker goes through side by side: what is lost with it if it dies
-_SMALLEST, _LARGEST = 128, 4096  # rows of a unit
-_WANTED_UNITS = 64  # at least: enough to balance a rack and to lose little by an interruption
+STREAMS = 4  # units that a worker goes through side by side: what is lost with it if it dies
+_SMALLEST, _LARGEST = 16, 4096  # rows of a unit
+# at least: enough to balance a rack, and so that what is begun and not finished is little: some 5 %
+_WANTED_UNITS = 64
 _GOLDEN = (5**0.5 - 1) / 2
 
 
@@ -51,7 +52,7 @@ def side_by_side(rows: Sequence[int], streams: int = STREAMS) -> list[tuple[int,
 
 
 def unit_rows(total_rows: int) -> int:
-    """Rows per unit for an input of ``total_rows``: a power of two from 128 to 4,096."""
+    """Rows per unit for an input of ``total_rows``: a power of two from 16 to 4,096."""
     rows = _SMALLEST
     while rows < _LARGEST and 2 * rows * _WANTED_UNITS <= total_rows:
         rows *= 2

@@ -10,6 +10,8 @@ import pytest
 from pipeline import load_job
 from tests.datasets import begin, commit_unit, finish, rows_of, write_input
 
+pytestmark = pytest.mark.usefixtures("large_units")
+
 _JOB = """\
 name: demo
 model: gemma-3-270m

@@ -23,6 +23,8 @@ from pipeline.report.summary import Summary
 from pipeline.spec.job import Job
 from tests.datasets import begin, commit_unit, job_in, rows_of
 
+pytestmark = pytest.mark.usefixtures("large_units")
+
 NIGHT = datetime(2026, 11, 24, 2, tzinfo=UTC)
 
 

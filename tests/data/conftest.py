@@ -37,3 +37,8 @@ def chat_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
     """A small tokenizer of a chat model."""
     folder = tmp_path_factory.mktemp("chat")
     return Tokenizer(write_tokenizer(folder, chat_template=CHAT_TEMPLATE))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _large(large_units: None) -> None:
+    """A few hundred rows are a few units."""

@@ -127,12 +127,12 @@ def test_a_unit_names_its_file_by_shard_and_row() -> None:
 def test_units_are_powers_of_two_within_bounds(total: int) -> None:
     rows = unit_rows(total)
 
-    assert 128 <= rows <= 4096
+    assert 16 <= rows <= 4096
     assert rows & (rows - 1) == 0
 
 
 def test_larger_inputs_have_larger_units() -> None:
-    assert [unit_rows(n) for n in (0, 16_383, 16_384, 10**6, 10**9)] == [128, 128, 256, 4096, 4096]
+    assert [unit_rows(n) for n in (0, 2047, 2048, 10**5, 10**9)] == [16, 16, 32, 1024, 4096]
 
 
 class TestCosts:

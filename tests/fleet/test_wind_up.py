@@ -20,10 +20,12 @@ from pipeline.engine.load import load_engine
 from pipeline.engine.simulated import SimulatedEngine
 from pipeline.fleet.coordinator import Coordinator
 from pipeline.fleet.worker import work
+from pipeline.schedule.spread import unit_rows
 from tests.next_door import NextDoor, worker_spec
 from tests.samples import job, write_model
 
-ROWS, UNIT = 700, 128
+ROWS = 700
+UNIT = unit_rows(ROWS)
 _JOB: dict[str, Any] = {
     "sampling": {"max_tokens": 60},
     "engine": {"kind": "simulated", "max_num_seqs": 40, "simulated": {"output_tokens": 30}},

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.schedule.spread import STREAMS, mixed, side_by_side, spread
+from pipeline.schedule.spread import STREAMS, mixed, side_by_side, spread, unit_rows
 from tests.samples import quick
 
 
@@ -47,9 +47,17 @@ def test_few_units_are_begun_and_not_finished() -> None:
 def test_neighbours_stay_close() -> None:
     """They may share a prefix."""
     places = {row: place for place, row in enumerate(mixed(600))}
-    apart = [abs(places[row + 1] - places[row]) for row in range(599) if (row + 1) % 128]
+    unit = unit_rows(600)
+    apart = [abs(places[row + 1] - places[row]) for row in range(599) if (row + 1) % unit]
 
     assert max(apart) <= STREAMS
+
+
+@quick
+@given(st.integers(200, 100_000))
+def test_what_is_open_at_once_is_a_small_part_of_a_job(rows: int) -> None:
+    """It is lost with a worker that dies, and nothing is committed before."""
+    assert STREAMS * unit_rows(rows) <= max(STREAMS * unit_rows(0), rows / 16)
 
 
 @pytest.mark.parametrize("number", [20, 64, 100, 1000, 4096])
@@ -72,4 +80,4 @@ def test_sorted_data_look_alike_from_the_beginning_to_the_end(rows: int) -> None
 
 
 def test_one_unit_is_gone_through_in_its_order() -> None:
-    assert mixed(30) == list(range(30))
+    assert mixed(14) == list(range(14))
