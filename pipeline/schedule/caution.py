@@ -22,7 +22,7 @@ from statistics import NormalDist
 import numpy as np
 
 _UNMEASURED = 2.5  # standard deviations, while steps are few
-_LEAST, _MOST = -0.85, 4.0
+_LEAST, _MOST = -1.0, 4.0
 _LEAST_CHANCE, _MOST_CHANCE = 0.003, 0.85
 _OFFSET = 1.5  # at most, either way, by what is recomputed in fact
 _RECOMPUTED = 0.004  # the share of all computed tokens aimed at, at least

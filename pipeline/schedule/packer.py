@@ -9,9 +9,6 @@ and the variance of a sum, and the packer admits while
 
     mean(h) + caution * sqrt(variance(h)) <= pool    at every h.
 
-At moments that whoever asks is unlikely to live to see, more is let pass: an overflow then is not
-of its making, and none would be spared by having it wait.
-
 The future peak is the idea of LightLLM's Past-Future scheduler (Gong et al., ASPLOS 2025), with
 moments in place of one drawn sample. How cautious to be is learned (`pipeline.schedule.caution`).
 """
@@ -35,12 +32,11 @@ _FEW = 64  # completions, until which the curves are drawn anew at every look
 _CALM = 64  # requests in turn that had room: there is enough of it
 _NEW = 32  # completions, after which they are drawn anew later
 _BOLD = 1.0  # deviations: of those that may have ended by now, so many more are taken to have
-_A, _B = 0.416, 0.717  # of a normal tail: see ``_expect``
 _COLUMNS = ("_tokens", "_generated", "_limit", "_row", "_shared", "_since")
 
 _Ints = int | NDArray[np.int64]
 _Future = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
-_Look = tuple[int, int, _Future, NDArray[np.float32]]
+_Look = tuple[int, int, _Future]
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,12 +145,12 @@ class Packer:
         mean, variance, doubt = self._future()
         if self._expected + 1 > self.max_num_seqs:
             return "max_num_seqs requests are running"
-        _, _, (more, spread, unsure), lives = self._look(demand)
+        _, _, (more, spread, unsure) = self._look(demand)
         # of an engine that is ahead this is what may hold by now: one too many waits in its queue
         if mean[0] - _BOLD * math.sqrt(variance[0]) + more[0] > self.pool:
             self._freely = 0
             return "the KV cache is full"
-        peak = self._expect(mean + more, variance + spread, doubt + unsure, lives)
+        peak = self._expect(mean + more, variance + spread, doubt + unsure)
         if float(peak[self._near :].max(initial=0)) > self.pool:
             self._freely = 0
             return "the KV cache would overflow before enough requests end"
@@ -163,7 +159,7 @@ class Packer:
     def admit(self, demand: Demand) -> None:
         """Count ``demand`` in."""
         mean, variance, doubt = self._future()
-        common, shared, (more, spread, unsure), _ = self._look(demand)
+        common, shared, (more, spread, unsure) = self._look(demand)
         self._mean, self._variance, self._doubt = mean + more, variance + spread, doubt + unsure
         self._expected += 1
         place = len(self._demands)
@@ -235,20 +231,14 @@ class Packer:
         mean: NDArray[np.float32],
         variance: NDArray[np.float32],
         doubt: NDArray[np.float32],
-        lives: NDArray[np.float32] | None = None,
     ) -> NDArray[np.float32]:
-        """Blocks at each step of the horizon, with the deviations that caution adds. ``lives``:
-        the logarithm of the probability that whoever asks still runs then. If not, it does not
-        add to what is too much then: the chance of overflow that is accepted is divided by it."""
-        care = self.caution.value
+        """Blocks at each step of the horizon, with the deviations that caution adds."""
+        care = np.float32(self.caution.value)
         unsure = np.square(_DOUBT * doubt) if care > 0 else 0
-        deviation = np.sqrt(variance + unsure)
-        if lives is None:
-            return (mean + care * deviation).astype(np.float32)
-        # log P(more than z deviations) is about -a z^2 - b z - log 2
-        square = _B * _B + 4 * _A * (_A * care * care + _B * care + lives)
-        cares = (np.sqrt(np.maximum(square, 0)) - _B) / (2 * _A)
-        return np.where(square > 0, mean + cares * deviation, 0).astype(np.float32)
+        expected: NDArray[np.float32] = (mean + care * np.sqrt(variance + unsure)).astype(
+            np.float32
+        )
+        return expected
 
     def _future(self) -> _Future:
         """Mean and variance of the blocks held at each step of the horizon, and the deviation of
@@ -287,17 +277,17 @@ class Packer:
         what it alone adds. Whoever is asked about is usually admitted next: it is kept."""
         if self._looked is None or self._looked[0] is not demand:
             common, shared = self._common(demand)
-            self._looked = demand, (common, shared, *self._curve_of(demand, shared))
+            self._looked = demand, (common, shared, self._curve_of(demand, shared))
         return self._looked[1]
 
-    def _curve_of(self, demand: Demand, shared: int) -> tuple[_Future, NDArray[np.float32]]:
+    def _curve_of(self, demand: Demand, shared: int) -> _Future:
         alive, unsure = self._alive(self._row_of(demand), 0, self._horizon, demand.max_new_tokens)
         own = self._own(demand.prompt_tokens + self._horizon, shared)
         expected = alive * own
         variance = expected * own - expected * expected
         # its prefill may hold more than its decoding: sliding groups keep whole chunks
         expected[0] = max(expected[0], self._layout.prefill_blocks(demand.prompt_tokens) - shared)
-        return (expected, variance, unsure * own), np.log(np.maximum(alive, np.float32(1e-12)))
+        return expected, variance, unsure * own
 
     def _row_of(self, demand: Demand) -> int:
         row = self._lengths.row(demand.group)

@@ -69,16 +69,6 @@ class TestAdmission:
 
         assert fill(short, 64) > 1.5 * fill(long, 64)
 
-    def test_short_ones_do_not_wait_for_one_that_may_overflow_long_after_them(self) -> None:
-        """It has outlived all others: where its end lies nobody knows."""
-        made = packer(LAYOUT.blocks(2000), seen=16, limit=8192)
-        made.admit(demand(0, most=8192))
-        for _ in range(300):
-            made.generated([0])
-
-        assert made.peak > made.pool
-        assert made.refusal(demand(1, most=8192)) is None
-
     def test_with_known_lengths_the_pool_is_filled_and_not_more(self) -> None:
         """All have the same length and are admitted together: their peak is their end."""
         made = packer(LAYOUT.blocks(100 + 256) * 10, limit=256)
