@@ -1,7 +1,14 @@
-"""CSV input with a header line, quotes and line breaks inside them. An empty cell is null."""
+"""CSV input with a header line, quotes and line breaks inside them. An empty cell is null.
+
+A column is of numbers only where every cell is written as a prompt would write that number, so that
+what comes out reads as what went in: a code with a leading zero, ``1e5`` and ``2.50`` are text.
+"""
 
 from __future__ import annotations
 
+import io
+import re
+from array import array
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -11,46 +18,61 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from pipeline.data.formats import Rows, ScannedFile
+from pipeline.data.csv_records import Block, blocks
+from pipeline.data.formats import STRIDE, Rows, ScannedFile
 from pipeline.data.patience import passes
 from pipeline.errors import UsageError
+from pipeline.spec.template import as_text
 
-_PARSE = pyarrow.csv.ParseOptions(newlines_in_values=True)
+_PIECE = 1 << 20  # bytes read at a time
+_BOM = b"\xef\xbb\xbf"
+_ROW = re.compile(r"Row #(\d+): ")
 # tried in this order on every column; text is what is left
 _TYPES = (pa.int64(), pa.float64(), pa.bool_())
 
 
 def scan(path: str) -> ScannedFile:
-    """Read the file once, batch by batch: rows, and for each column a type all cells have."""
+    """Read the file once, block by block: its rows, the byte offset of every STRIDE-th, and for
+    each column a type that all its cells have. Raises UsageError, with the line."""
     rows = 0
-    candidates: dict[str, list[pa.DataType]] = {}
-    empty: dict[str, bool] = {}
-    try:
-        twice = [name for name, number in Counter(_header(path)).items() if number > 1]
-        if twice:
-            raise UsageError(f"{path}: the header names {twice[0]!r} twice", "rename one of them")
-        for batch in _stream(path):
-            rows += batch.num_rows
-            for name, column in zip(batch.schema.names, batch.columns, strict=True):
-                left = candidates.setdefault(name, list(_TYPES))
-                empty[name] = empty.get(name, True) and column.null_count == len(column)
-                candidates[name] = [t for t in left if _casts(column, t)]
-    except (pa.ArrowException, UnicodeDecodeError) as e:
-        if "Empty CSV" in str(e):
-            return ScannedFile(0, pa.schema([]))
-        raise UsageError(f"{path}: {e}", "mend the line, or quote its cells") from None
-    types = {n: pa.null() if empty[n] else (c or [pa.string()])[0] for n, c in candidates.items()}
-    if not types:  # a header alone
-        types = {name: pa.null() for name in _header(path)}
-    return ScannedFile(rows, pa.schema(list(types.items())))
+    offsets = array("q")
+    names: list[str] = []
+    left: list[list[pa.DataType]] = []
+    filled: list[bool] = []
+    for block in _blocks(path):
+        first = 0
+        if not names:
+            names = _header(path, block)
+            left, filled, first = [list(_TYPES) for _ in names], [False for _ in names], 1
+        starts = block.starts[first:]
+        if not len(starts):
+            continue
+        offsets.extend((block.offset + starts[-rows % STRIDE :: STRIDE]).tolist())
+        rows += len(starts)
+        table = _checked(path, block, first, names)
+        for number, column in enumerate(table.columns):
+            left[number] = [t for t in left[number] if _writes_alike(column, t)]
+            filled[number] = filled[number] or column.null_count < len(column)
+    kinds = [
+        (types or [pa.string()])[0] if some else pa.null()
+        for types, some in zip(left, filled, strict=True)
+    ]
+    return ScannedFile(
+        rows, pa.schema(list(zip(names, kinds, strict=True))), offsets=tuple(offsets)
+    )
 
 
-def _casts(column: pa.Array, to: pa.DataType) -> bool:
+def _blocks(path: str) -> Iterator[Block]:
     try:
-        pc.cast(column, to)
-    except pa.ArrowInvalid:
-        return False
-    return True
+        yield from blocks(_pieces(path))
+    except ValueError as e:
+        raise UsageError(f"{path}: {e}", "close it, or double it where it is part of a text") from e
+
+
+def _pieces(path: str) -> Iterator[bytes]:
+    with _open(path) as file:
+        while piece := file.read(_PIECE):
+            yield piece
 
 
 def _open(path: str) -> Any:
@@ -62,53 +84,98 @@ def _open(path: str) -> Any:
         raise UsageError(f"{path} cannot be read: {e}") from None
 
 
-def _stream(path: str) -> Iterator[pa.RecordBatch]:
-    """Batches in which every column is text."""
-    convert = pyarrow.csv.ConvertOptions(
-        column_types={name: pa.string() for name in _header(path)},
-        null_values=[""],
-        strings_can_be_null=True,
-        quoted_strings_can_be_null=False,
+def _header(path: str, block: Block) -> list[str]:
+    """The names in the first record."""
+    content = block.content[: block.starts[1] if len(block.starts) > 1 else None]
+    start = int(block.starts[0]) if len(block.starts) else len(content)
+    content = content[start:].removeprefix(_BOM)
+    if not content:
+        return []
+    try:
+        read = pyarrow.csv.read_csv(io.BytesIO(content), parse_options=_parse())
+        names = list(read.schema.names)
+    except (pa.ArrowException, UnicodeDecodeError) as e:
+        raise UsageError(f"{path}: {e}", "mend the header line, or save it as UTF-8") from None
+    twice = [name for name, number in Counter(names).items() if number > 1]
+    if twice:
+        raise UsageError(f"{path}: the header names {twice[0]!r} twice", "rename one of them")
+    return names
+
+
+def _checked(path: str, block: Block, first: int, names: list[str]) -> pa.Table:
+    """The block's records from the ``first`` on, as text."""
+    try:
+        table = _table(block.content[block.starts[first] :], names)
+    except (pa.ArrowException, UnicodeDecodeError) as e:
+        place, why = "", str(e)
+        if found := _ROW.search(why):
+            place = f" line {block.line_of(first + int(found[1]) - 1)}:"
+            why = why[found.end() :]
+        raise UsageError(f"{path}:{place} {why}", "mend the line, or quote its cells") from None
+    if table.num_rows != len(block.starts) - first:
+        raise UsageError(
+            f"{path}: the quotes after line {block.line} are in odd places",
+            "quote whole cells, and double the quotes in them",
+        )
+    return table
+
+
+def _table(content: bytes, names: list[str]) -> pa.Table:
+    """Whole records as text, in a single block: at the edges of blocks pyarrow may lose the CR of
+    a CR LF."""
+    return pyarrow.csv.read_csv(
+        io.BytesIO(content),
+        read_options=pyarrow.csv.ReadOptions(
+            column_names=names, block_size=len(content) + 1, use_threads=False
+        ),
+        parse_options=_parse(),
+        convert_options=pyarrow.csv.ConvertOptions(
+            column_types={name: pa.string() for name in names},
+            null_values=[""],
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,
+        ),
     )
-    with _open(path) as file:
-        yield from pyarrow.csv.open_csv(file, parse_options=_PARSE, convert_options=convert)
 
 
-def _header(path: str) -> list[str]:
-    with _open(path) as file:
-        return list(pyarrow.csv.open_csv(file, parse_options=_PARSE).schema.names)
+def _parse() -> pyarrow.csv.ParseOptions:
+    return pyarrow.csv.ParseOptions(newlines_in_values=True)
+
+
+def _writes_alike(column: pa.ChunkedArray, kind: pa.DataType) -> bool:
+    """Whether every cell is what is written for the value that the type makes of it."""
+    try:
+        values = pc.cast(column, kind)
+    except pa.ArrowInvalid:
+        return False
+    if not pa.types.is_floating(kind):  # Arrow writes integers and truths as we do
+        return pc.all(pc.equal(pc.cast(values, pa.string()), column)).as_py() is not False
+    cells = zip(values.to_pylist(), column.to_pylist(), strict=True)
+    return all(text is None or as_text(value) == text for value, text in cells)
 
 
 class CsvReader:
-    """Streams the file; rows before the wanted ones are parsed and dropped."""
+    """Seeks to the indexed offset before a row and parses from there."""
 
-    def __init__(self, path: str, schema: pa.Schema) -> None:
-        self._path = path
+    def __init__(self, path: str, schema: pa.Schema, offsets: tuple[int, ...]) -> None:
+        self._file = _open(path)
         self._schema = schema
-        self._restart()
-
-    def _restart(self) -> None:
-        self._batches = _stream(self._path)
-        self._position = 0
-        self._buffer: list[pa.RecordBatch] = []
+        self._offsets = offsets
+        self._names = _header(path, next(_blocks(path)))
 
     def read(self, start: int, stop: int) -> Rows:
-        if start < self._position:
-            self._restart()
-        while self._position + sum(b.num_rows for b in self._buffer) < stop:
-            batch = next(self._batches, None)
-            if batch is None:
-                break
-            self._buffer.append(batch)
-            self._drop_before(start)
-        text = pa.Table.from_batches(self._buffer).slice(start - self._position, stop - start)
-        columns = [pc.cast(text.column(f.name), f.type) for f in self._schema]
-        self._drop_before(stop)
+        first, last = start // STRIDE, -(-stop // STRIDE)
+        self._file.seek(self._offsets[first])
+        end = self._offsets[last] - self._offsets[first] if last < len(self._offsets) else -1
+        text = _table(self._file.read(end), self._names)
+        text = text.slice(start - first * STRIDE, stop - start)
+        columns = [
+            pc.cast(text.column(f.name), f.type)
+            if f.name in self._names
+            else pa.nulls(text.num_rows, f.type)
+            for f in self._schema
+        ]
         return Rows(pa.Table.from_arrays(columns, schema=self._schema))
 
-    def _drop_before(self, row: int) -> None:
-        while self._buffer and self._position + self._buffer[0].num_rows <= row:
-            self._position += self._buffer.pop(0).num_rows
-
     def close(self) -> None:
-        self._buffer = []
+        self._file.close()

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
+
+from pipeline.data.plain import plain_rows
+
+STRIDE = 128  # rows between two indexed byte offsets of a text file
 
 
 @dataclass(frozen=True)
@@ -20,10 +25,42 @@ class ScannedFile:
 
 @dataclass(frozen=True)
 class Rows:
-    """A stretch of input rows; ``invalid`` says what is wrong with single ones, by position."""
+    """A stretch of input rows; ``invalid`` says what is wrong with single ones, by position.
+
+    ``told``: the values of a column as the file writes them, where its type tells less: 1 beside
+    2.5, 0.10; None for a column whose type tells all.
+    """
 
     table: pa.Table
     invalid: dict[int, str] = field(default_factory=dict)
+    told: Callable[[str], Sequence[Any] | None] | None = None
+
+    def plain(self, columns: Sequence[str]) -> PlainRows:
+        """What prompts are made of."""
+        told = {name: self.told(name) for name in columns} if self.told else {}
+        known = {name: values for name, values in told.items() if values is not None}
+        return PlainRows(self.table.select([c for c in columns if c not in known]), known, self)
+
+
+@dataclass(frozen=True)
+class PlainRows:
+    """Some columns of rows, to be had as Python has them, a few rows at a time."""
+
+    table: pa.Table
+    told: Mapping[str, Sequence[Any]]
+    rows: Rows
+
+    def read(self, start: int, stop: int) -> tuple[list[dict[str, Any]], dict[int, str]]:
+        """Rows start..stop, and what is wrong with some, by position from ``start`` on."""
+        stop = min(stop, self.rows.table.num_rows)
+        values, wrong = plain_rows(self.table.slice(start, stop - start))
+        values = values or [{} for _ in range(stop - start)]  # no column is left
+        for name, told in self.told.items():
+            for row, value in zip(values, told[start:stop], strict=True):
+                row[name] = value
+        invalid = self.rows.invalid
+        wrong |= {at - start: why for at, why in invalid.items() if start <= at < stop}
+        return values, wrong
 
 
 class Reader(Protocol):

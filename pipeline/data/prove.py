@@ -7,7 +7,6 @@ import io
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +17,6 @@ import pyarrow.parquet as pq
 from pipeline.data.alive import living
 from pipeline.data.dataset import Dataset
 from pipeline.data.manifest import Manifest, read_manifest
-from pipeline.data.read import UnitReader
 from pipeline.data.records import (
     ATTEMPTS,
     CLEARING,
@@ -28,6 +26,7 @@ from pipeline.data.records import (
     CommitRecord,
     State,
 )
+from pipeline.data.second_reading import SecondReading
 from pipeline.data.shards import Shard, version_of
 from pipeline.data.storage import Storage
 from pipeline.data.tally import Tally
@@ -37,7 +36,6 @@ from pipeline.data.verify import (
     Fault,
     Layout,
     check_files,
-    check_kept,
     check_table,
     check_totals,
     lay_out,
@@ -172,23 +170,23 @@ def _look_at_rows(
         verdict.faults += looked.faults
         record = looked.record
         waiting += looked.waits
-        inputs = beside.rows(looked.unit)
         if record is None:
             continue
         total.add(record.tally)
         verdict.rows += record.tally.rows
         verdict.files += 1
         verdict.size += record.size
-        if inputs is None or looked.table is None or looked.faults:
+        if looked.table is None or looked.faults or not beside.usable(looked.unit):
             continue
-        different = check_kept(looked.table, inputs, manifest.kept, looked.unit.start)
+        different = beside.differs(looked.unit, looked.table)
+        if not beside.usable(looked.unit):
+            continue
         if different is not None:
             row, column = different
             where = f"{record.file}, row {row - looked.unit.start}"
             what = f"column {column!r} is not that of row {row} of {beside.name(looked.unit)}"
             verdict.faults.append(Fault(what, where, redo(record)))
         verdict.compared_rows += record.tally.rows
-    beside.close()
     if waiting:
         verdict.notes.append(
             f"{plural(waiting, 'file')} will be replaced by a newer generation: a retry was "
@@ -262,7 +260,7 @@ class _Beside:
     def __init__(self, manifest: Manifest, notes: list[str]) -> None:
         self._manifest = manifest
         self._notes = notes
-        self._reader = UnitReader(manifest.shards, manifest.input_schema)
+        self._again = SecondReading(manifest.shards, manifest.kept)
         self._usable: dict[int, bool] = {}
         if not manifest.kept:
             notes.append("no input column is kept: nothing to compare with the input")
@@ -270,28 +268,27 @@ class _Beside:
     def name(self, unit: Unit) -> str:
         return self._manifest.shards[unit.shard].path
 
-    def rows(self, unit: Unit) -> pa.Table | None:
-        """The unit's input rows; None where its file is gone, changed, or not needed."""
+    def usable(self, unit: Unit) -> bool:
+        """Whether the unit's file is there, as it was, and needed."""
         if not self._manifest.kept or not unit.rows:
-            return None
+            return False
         if unit.shard not in self._usable:
             trouble = _trouble_with(self._manifest.shards[unit.shard])
             self._usable[unit.shard] = trouble is None
             if trouble is not None:
                 self._notes.append(f"not compared with the input: {self.name(unit)} {trouble}")
-        if not self._usable[unit.shard]:
-            return None
+        return self._usable[unit.shard]
+
+    def differs(self, unit: Unit, table: pa.Table) -> tuple[int, str] | None:
+        """The first row of the file and column that are not what it says. A file that cannot be
+        read is noted, and not usable any more."""
         try:
-            return self._reader.read(unit).table
-        except (RackmillError, pa.ArrowException, OSError, ValueError, KeyError) as e:
-            reason = str(e).splitlines()[0]
+            return self._again.differs(unit.shard, unit.start, table)
+        except (RackmillError, pa.ArrowException, OSError, ValueError, KeyError, IndexError) as e:
+            reason = (str(e).splitlines() or [type(e).__name__])[0]
             self._usable[unit.shard] = False
             self._notes.append(f"not compared with the input: {self.name(unit)}: {reason}")
             return None
-
-    def close(self) -> None:
-        with suppress(Exception):
-            self._reader.close()
 
 
 def _trouble_with(shard: Shard) -> str | None:

@@ -75,7 +75,7 @@ class UnitReader:
         if shard.format == "jsonl":
             return JsonlReader(shard.path, self._schema, shard.offsets)
         if shard.format == "csv":
-            return CsvReader(shard.path, self._schema)
+            return CsvReader(shard.path, self._schema, shard.offsets)
         return ParquetReader(shard.path)
 
     def close(self) -> None:

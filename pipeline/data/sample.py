@@ -10,7 +10,6 @@ from statistics import fmean, pstdev
 
 from pipeline.budget.settings import PromptShape
 from pipeline.data.choices import ChoiceTree
-from pipeline.data.plain import plain_rows
 from pipeline.data.prompts import PromptBuilder
 from pipeline.data.read import UnitReader
 from pipeline.data.seam import Prompt
@@ -132,9 +131,8 @@ def _prompts(reader: UnitReader, builder: PromptBuilder, few: Unit) -> list[Prom
         raise
     except JobFailed as e:  # damaged: nothing has begun yet
         raise UsageError(e.message, *e.hints) from None
-    table = read.table.select(builder.columns(read.table.column_names)) if few.rows else None
-    plain, wrong = plain_rows(table) if table else ([], {})
-    invalid = wrong | read.invalid
+    columns = builder.columns(read.table.column_names) if few.rows else []
+    plain, invalid = read.plain(columns).read(0, few.rows)
     found: list[Prompt | str] = []
     for position, prompt in enumerate(builder.build(plain)):
         if position in invalid:

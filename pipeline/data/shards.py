@@ -51,7 +51,7 @@ class Shard:
     version: str
     rows: int
     boundaries: tuple[int, ...] = ()  # rows at which a row group starts
-    offsets: tuple[int, ...] = ()  # JSONL: byte offset of every ``jsonl_format.STRIDE``-th row
+    offsets: tuple[int, ...] = ()  # text: byte offset of every ``formats.STRIDE``-th row
     layout: str = ""  # Parquet: identifies how the rows are grouped
     known_as: str = ""  # the path under which the output folder knows it, if another one
     first: int = 0

@@ -8,7 +8,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline.data.jsonl_format import STRIDE
+from pipeline.data.formats import STRIDE
 from pipeline.data.shards import Shard
 from pipeline.errors import JobFailed
 from pipeline.schedule.spread import spread

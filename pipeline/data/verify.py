@@ -236,30 +236,6 @@ def check_totals(summary: Mapping[str, Any] | None, total: Tally, where: str) ->
     return faults
 
 
-def check_kept(
-    table: pa.Table, inputs: pa.Table, kept: Sequence[tuple[str, str]], start: int
-) -> tuple[int, str] | None:
-    """The first row (of the input file) and kept column in which output and input differ."""
-    first: tuple[int, str] | None = None
-    for old, new in kept:
-        ours, theirs = table.column(new), inputs.column(old)
-        if ours.type != theirs.type:
-            try:
-                theirs = theirs.cast(ours.type)
-            except pa.ArrowException:
-                return start, new
-        if ours.equals(theirs):
-            continue
-        pairs = zip(ours.to_pylist(), theirs.to_pylist(), strict=False)
-        # NaN is unlike itself, but looks the same
-        row = next((i for i, (a, b) in enumerate(pairs) if a != b and repr(a) != repr(b)), None)
-        if row is None and len(ours) != len(theirs):
-            row = min(len(ours), len(theirs))
-        if row is not None and (first is None or start + row < first[0]):
-            first = start + row, new
-    return first
-
-
 def leftover_attempts(layout: Layout, attempts: Mapping[str, int]) -> tuple[int, int]:
     """Files and bytes of attempts that no record names."""
     named = {record.attempt_path for _, record in layout.leaves if record is not None}

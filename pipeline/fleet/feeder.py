@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakValueDictionary
 
-import pyarrow as pa
-
 from pipeline.data.dataset import Dataset
-from pipeline.data.plain import plain_rows
+from pipeline.data.formats import PlainRows
 from pipeline.data.prompts import PromptBuilder
 from pipeline.data.read import UnitReader
 from pipeline.data.results import RowResult
@@ -46,8 +44,7 @@ class _Stream:
     """A unit that is gone through: rows before ``start`` were fed."""
 
     opened: OpenUnit
-    inputs: pa.Table
-    invalid: Mapping[int, str]  # rows that are none, and why
+    inputs: PlainRows
     start: int = 0
     round_start: int = 0
 
@@ -62,8 +59,8 @@ class _Stream:
         places = self.opened.open_rows(self.round_start, self.start)
         if not places:
             return [], [], {}
-        values, wrong = plain_rows(self.inputs.slice(self.round_start, number))
-        why = {self.round_start + row: text for row, text in wrong.items()} | dict(self.invalid)
+        values, wrong = self.inputs.read(self.round_start, self.start)
+        why = {self.round_start + row: text for row, text in wrong.items()}
         return (
             places,
             [values[place - self.round_start] for place in places],
@@ -315,8 +312,7 @@ class Feeder:
         elif lease is not None and lease.quarantined:
             self._give_up_on(opened, lease)
         else:
-            inputs = read.table.select(self._builder.columns(read.table.column_names))
-            return [_Stream(opened, inputs, read.invalid)]
+            return [_Stream(opened, read.plain(self._builder.columns(read.table.column_names)))]
         self._streams -= 1
         return []
 

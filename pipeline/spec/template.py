@@ -109,6 +109,8 @@ def as_text(value: Any) -> str:
     """How a value appears in a prompt: text as it is, dates in ISO form, the rest as JSON."""
     if isinstance(value, str):
         return value
+    if isinstance(value, float) and type(value) is not float:
+        return str(value)  # it knows how it was written
     if isinstance(value, datetime.date | datetime.time):
         return value.isoformat()
     if isinstance(value, bytes):

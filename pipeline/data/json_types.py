@@ -1,0 +1,194 @@
+"""The Arrow type of a column of JSON values, such that it holds every one of them as it is. Pure.
+
+Types widen: null to anything, integers to uint64 and decimals, whole numbers and fractions to
+doubles, or to decimals where a double would round one of them. What is of several kinds is text:
+text as it is, anything else as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+
+_MOST_FIELDS = 2000  # of the objects of a column: each is a column of its own
+_EXACT = 1 << 53  # a double holds every integer up to here
+_DIGITS = 38  # of a decimal
+# what pyarrow raises for values that are not of the type
+NO_ARRAY = (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeEncodeError)
+
+
+class Raw(float):
+    """A number with a fraction or an exponent, that reads as it stood in the file."""
+
+    __slots__ = ("_text",)
+    _text: str
+
+    def __new__(cls, text: str) -> Raw:
+        made = super().__new__(cls, text)
+        if made in (float("inf"), float("-inf")) and "Inf" not in text:
+            raise ValueError(f"{text}, too large a number")
+        made._text = text
+        return made
+
+    def __str__(self) -> str:
+        return self._text
+
+    def __reduce__(self) -> tuple[type[Raw], tuple[str]]:
+        return Raw, (self._text,)
+
+
+class Seen:
+    """What the values of a column were up to now."""
+
+    def __init__(self) -> None:
+        self.kinds: set[type] = set()
+        self.least = self.most = 0  # of the integers
+        self.places = 0  # digits after the point, most of all fractions; see ``count_places``
+        self.inner: Seen | None = None  # of the lists
+        self.fields: dict[str, Seen] = {}  # of the objects
+        self.count_places = False
+        self.too_odd = False  # the objects: for columns of their fields
+
+    def see(self, value: Any) -> None:
+        kind = type(value)
+        if kind is str or value is None:
+            self.kinds.add(kind)
+            return
+        self.kinds.add(kind)
+        if kind is int:
+            if value < self.least:
+                self.least = value
+            elif value > self.most:
+                self.most = value
+        elif kind is float:
+            if self.count_places:
+                self.places = max(self.places, _places(value))
+        elif kind is list:
+            if self.inner is None:
+                self.inner = self._new()
+            for one in value:
+                self.inner.see(one)
+        elif kind is dict:
+            self.see_fields(value)
+
+    def see_fields(self, value: Mapping[str, Any]) -> None:
+        fields = self.fields
+        for name, one in value.items():
+            if name not in fields:
+                if len(fields) >= _MOST_FIELDS or not is_whole(name):
+                    self.too_odd = True
+                    continue
+                fields[name] = self._new()
+            fields[name].see(one)
+
+    def _new(self) -> Seen:
+        made = Seen()
+        made.count_places = self.count_places
+        return made
+
+    @property
+    def needs_places(self) -> bool:
+        """Whether fractions stand beside integers that a double would round: then the file has to
+        be seen once more, with ``count_places``."""
+        rounded = self.most > _EXACT or self.least < -_EXACT
+        inner = [*self.fields.values(), *([self.inner] if self.inner else [])]
+        return ({int, float} <= self.kinds and rounded) or any(s.needs_places for s in inner)
+
+    def type(self) -> pa.DataType:
+        kinds = self.kinds - {type(None)}
+        if not kinds:
+            return pa.null()
+        if kinds == {int, float}:
+            rounded = self.most > _EXACT or self.least < -_EXACT
+            return self._decimal() if rounded else pa.float64()
+        if len(kinds) > 1 or str in kinds:
+            return pa.string()
+        if int in kinds:
+            return self._integer()
+        if float in kinds:
+            return pa.float64()
+        if bool in kinds:
+            return pa.bool_()
+        if list in kinds:
+            return pa.list_(self.inner.type() if self.inner is not None else pa.null())
+        if self.too_odd or not self.fields:
+            return pa.string()
+        return pa.struct([(name, seen.type()) for name, seen in self.fields.items()])
+
+    def _integer(self) -> pa.DataType:
+        if self.least >= -(1 << 63) and self.most < 1 << 63:
+            return pa.int64()
+        if self.least >= 0 and self.most < 1 << 64:
+            return pa.uint64()
+        return self._decimal()
+
+    def _decimal(self) -> pa.DataType:
+        whole = len(str(max(self.most, -self.least)))
+        if whole + self.places > _DIGITS:
+            return pa.string()
+        return pa.decimal128(_DIGITS, self.places)
+
+
+def is_whole(text: str) -> bool:
+    """False where it holds half of a surrogate pair: JSON can say that, UTF-8 cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _places(value: float) -> int:
+    exponent = Decimal(repr(value)).as_tuple().exponent
+    return max(0, -exponent) if isinstance(exponent, int) else _DIGITS + 1  # infinite, or none
+
+
+def column(values: list[Any], kind: pa.DataType) -> pa.Array:
+    """Raises one of NO_ARRAY for values that the type does not hold."""
+    try:
+        return pa.array(values, kind)
+    except NO_ARRAY:
+        return pa.array([shaped(value, kind) for value in values], kind)
+
+
+def shaped(value: Any, kind: pa.DataType) -> Any:
+    """``value`` as pyarrow wants it for a column of the type: text and decimals made of what is
+    none yet."""
+    if value is None:
+        return None
+    if pa.types.is_string(kind):
+        return value if isinstance(value, str) else as_json(value)
+    if pa.types.is_decimal(kind) and isinstance(value, float):
+        return Decimal(repr(float(value)))
+    if pa.types.is_list(kind) and isinstance(value, list):
+        return [shaped(one, kind.value_type) for one in value]
+    if pa.types.is_struct(kind) and isinstance(value, dict):
+        return {f.name: shaped(value.get(f.name), f.type) for f in kind}
+    return value
+
+
+def as_json(value: Any) -> str:
+    """Text that stands for a value of another kind."""
+    return str(value) if isinstance(value, Raw) else json.dumps(value, ensure_ascii=False)
+
+
+def filled(value: Any, kind: pa.DataType) -> Any:
+    """``value`` with every field that objects of the type have: those it lacks are null."""
+    if isinstance(value, dict) and pa.types.is_struct(kind):
+        return {f.name: filled(value.get(f.name), f.type) for f in kind}
+    if isinstance(value, list) and pa.types.is_list(kind):
+        return [filled(one, kind.value_type) for one in value]
+    return value
+
+
+def has_fractions(kind: pa.DataType) -> bool:
+    """Whether values of the type may have been written in more than one way: 2.5, 2.50, 25e-1."""
+    if pa.types.is_list(kind):
+        return has_fractions(kind.value_type)
+    if pa.types.is_struct(kind):
+        return any(has_fractions(field.type) for field in kind)
+    return bool(pa.types.is_floating(kind) or pa.types.is_decimal(kind))

@@ -1,0 +1,267 @@
+"""The input read once more, by other parsers than the run's, so that a fault of a reader shows.
+
+Nothing is made into columns: of JSON Lines each value, of CSV, which a regular expression takes
+apart, each cell is compared with what the output holds. Parquet is read whole row groups at a time.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from decimal import Decimal
+from typing import Any, Protocol
+
+import fsspec
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.data.csv_records import blocks
+from pipeline.data.plain import plain_rows
+from pipeline.data.shards import Shard
+
+_PIECE = 1 << 20  # bytes
+_CELL = re.compile(r'(?:"((?:[^"]|"")*+)"([^,\r\n]*+)|([^,\r\n]*+))(,|\r\n|\n|\r|\Z)')
+_BOM = "\ufeff"
+
+
+class Told(Protocol):
+    """One file, front to back."""
+
+    def skip(self, rows: int) -> None: ...
+
+    def differs(self, ours: pa.Table, names: Sequence[tuple[str, str]]) -> tuple[int, str] | None:
+        """The first of the next rows, and its column, that is not what the file says. ``names``:
+        (in the file, in the output)."""
+
+
+class SecondReading:
+    """Of the shards of an input, in order."""
+
+    def __init__(self, shards: Sequence[Shard], names: Sequence[tuple[str, str]]) -> None:
+        self._shards = shards
+        self._names = names
+        self._shard = -1
+        self._row = 0
+        self._told: Told | None = None
+
+    def differs(self, shard: int, start: int, ours: pa.Table) -> tuple[int, str] | None:
+        """The first row of the file and column in which the output, whose first row is ``start``
+        of the file, is not what the file says. Raises OSError, ValueError."""
+        told = self._told
+        if told is None or shard != self._shard or start < self._row:
+            one = self._shards[shard]
+            told = self._told = _FORMATS[one.format](one.path)
+            self._shard, self._row = shard, 0
+        told.skip(start - self._row)
+        self._row = start + ours.num_rows
+        found = told.differs(ours, self._names)
+        return None if found is None else (start + found[0], found[1])
+
+
+class _Rows:
+    """Files whose rows come one by one."""
+
+    def __init__(self, rows: Iterator[Any]) -> None:
+        self._rows = rows
+
+    def skip(self, rows: int) -> None:
+        for _ in range(rows):
+            next(self._rows, None)
+
+    def differs(self, ours: pa.Table, names: Sequence[tuple[str, str]]) -> tuple[int, str] | None:
+        columns = [(old, new, plain_rows(ours.select([new]))[0]) for old, new in names]
+        refused = _refused(ours)
+        for row in range(ours.num_rows):
+            told = next(self._rows, _END)
+            for old, new, values in columns:
+                value = values[row].get(new)
+                if told is _END or not self._alike(value, told, old):
+                    if value is None and refused[row]:
+                        continue  # the row came out as an error, without it
+                    return row, new
+        return None
+
+    def _alike(self, value: Any, told: Any, name: str) -> bool:
+        raise NotImplementedError
+
+
+_END = object()
+
+
+def _refused(ours: pa.Table) -> list[bool]:
+    if "error" not in ours.column_names:
+        return [False] * ours.num_rows
+    errors = ours.column("error").to_pylist()
+    return [error is not None and error.get("type") == "InvalidRow" for error in errors]
+
+
+class _Lines(_Rows):
+    def __init__(self, path: str) -> None:
+        super().__init__(_objects(path))
+
+    def _alike(self, value: Any, told: Any, name: str) -> bool:
+        return says_json(value, told.get(name) if isinstance(told, dict) else None)
+
+
+def _objects(path: str) -> Iterator[Any]:
+    with fsspec.open(path, "rb") as file:
+        for line in file:
+            if not line.strip():
+                continue
+            try:
+                yield msgspec.json.decode(line)
+            except (msgspec.MsgspecError, ValueError, RecursionError):
+                with suppress(ValueError, RecursionError):
+                    yield json.loads(line)
+                    continue
+                yield None
+
+
+def says_json(value: Any, told: Any) -> bool:
+    """Whether an output's value is what JSON says: as itself, or as text where its column is."""
+    if value is None or told is None:
+        return value is told
+    if isinstance(value, str):
+        if isinstance(told, str):
+            return bool(value == told)
+        with suppress(ValueError):
+            return says_json(json.loads(value), told)
+        return False
+    if isinstance(told, bool) or isinstance(value, bool):
+        return bool(value is told)
+    if isinstance(told, int | float):
+        return _same_number(value, told)
+    if isinstance(told, list):
+        return (
+            isinstance(value, list) and len(value) == len(told) and all(map(says_json, value, told))
+        )
+    if isinstance(told, dict) and isinstance(value, Mapping):
+        return told.keys() <= value.keys() and all(
+            says_json(one, told.get(name)) for name, one in value.items()
+        )
+    return False
+
+
+def _same_number(value: Any, told: int | float) -> bool:
+    if isinstance(value, Decimal):
+        return bool(value == told if isinstance(told, int) else float(value) == told)
+    if not isinstance(value, int | float):
+        return False
+    return value == told or bool(math.isnan(value) and math.isnan(told))
+
+
+class _Cells(_Rows):
+    def __init__(self, path: str) -> None:
+        rows = _records(path)
+        names = [text for text, _ in next(rows, [])]
+        self._places = {name: place for place, name in enumerate(names)}
+        super().__init__(rows)
+
+    def _alike(self, value: Any, told: Any, name: str) -> bool:
+        text: str
+        text, quoted = told[self._places[name]]
+        if value is None or not text:
+            return (value is None) == (not quoted and not text) and (value or "") == text
+        if isinstance(value, bool):
+            return text == str(value).lower()
+        return text == (repr(value) if isinstance(value, float) else str(value))
+
+
+def _records(path: str) -> Iterator[list[tuple[str, bool]]]:
+    """Of each record its cells: their text, and whether they were quoted."""
+
+    def pieces() -> Iterator[bytes]:
+        with fsspec.open(path, "rb") as file:
+            while piece := file.read(_PIECE):
+                yield piece
+
+    for number, block in enumerate(blocks(pieces())):
+        text = block.content.decode()
+        at, cells = (1 if not number and text.startswith(_BOM) else 0), list[tuple[str, bool]]()
+        while at < len(text):
+            cell = _CELL.match(text, at)
+            assert cell is not None  # it matches anything
+            inside, rest, plain, end = cell.groups()
+            cells.append(
+                (plain, False) if inside is None else (inside.replace('""', '"') + rest, True)
+            )
+            at = cell.end()
+            if end != ",":
+                if cells != [("", False)]:
+                    yield cells
+                cells = []
+        if cells:  # the file ends with a comma
+            yield [*cells, ("", False)]
+
+
+class _Groups:
+    """Row groups, each read whole."""
+
+    def __init__(self, path: str) -> None:
+        source: Any = fsspec.open(path, "rb").open() if "://" in path else path
+        self._file = pq.ParquetFile(source)
+        self._next = 0  # row group
+        self._table: pa.Table | None = None
+        self._row = 0  # of the table
+
+    def skip(self, rows: int) -> None:
+        while rows > 0:
+            if self._table is None or self._row == self._table.num_rows:
+                size = self._file.metadata.row_group(self._next).num_rows
+                if rows >= size:
+                    self._next, rows = self._next + 1, rows - size
+                    continue
+                self._read()
+            assert self._table is not None
+            few = min(rows, self._table.num_rows - self._row)
+            self._row, rows = self._row + few, rows - few
+
+    def _read(self) -> None:
+        self._table = self._file.read_row_group(self._next)
+        self._next, self._row = self._next + 1, 0
+
+    def _take(self, rows: int) -> pa.Table:
+        parts: list[pa.Table] = []
+        while rows > 0:
+            if self._table is None or self._row == self._table.num_rows:
+                if self._next >= self._file.num_row_groups:
+                    raise ValueError("it has fewer rows than the output")
+                self._read()
+            assert self._table is not None
+            parts.append(self._table.slice(self._row, rows))
+            self._row, rows = self._row + parts[-1].num_rows, rows - parts[-1].num_rows
+        return pa.concat_tables(parts) if parts else self._file.schema_arrow.empty_table()
+
+    def differs(self, ours: pa.Table, names: Sequence[tuple[str, str]]) -> tuple[int, str] | None:
+        theirs = self._take(ours.num_rows)
+        found: list[tuple[int, str]] = []
+        for old, new in names:
+            if old not in theirs.column_names:
+                theirs = theirs.append_column(old, pa.nulls(theirs.num_rows))
+            mine, other = ours.column(new), theirs.column(old)
+            if mine.type == other.type and mine.equals(other):
+                continue
+            pairs = zip(_values(mine), _values(other), strict=True)
+            row = next((i for i, (a, b) in enumerate(pairs) if not _same(a, b)), None)
+            found += [(row, new)] if row is not None else []
+        return min(found, default=None)
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    return [row.get("") for row in plain_rows(pa.table({"": column}))[0]]
+
+
+def _same(a: Any, b: Any) -> bool:
+    """NaN is unlike itself, but looks the same; True is 1, and does not."""
+    return (a == b and isinstance(a, bool) == isinstance(b, bool)) or repr(a) == repr(b)
+
+
+_FORMATS: Mapping[str, Callable[[str], Told]] = {
+    "jsonl": _Lines,
+    "csv": _Cells,
+    "parquet": _Groups,
+}

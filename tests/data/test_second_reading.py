@@ -1,0 +1,152 @@
+"""The input read by other parsers: as the run's readers, and it finds any fault of theirs."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.data.read import UnitReader
+from pipeline.data.second_reading import SecondReading
+from pipeline.data.shards import InputFiles, discover
+from pipeline.data.units import Unit
+from pipeline.spec.job import Input
+from tests.samples import quick
+
+Fault = Callable[[pa.Table], pa.Table]
+
+_text = st.text(st.characters(codec="utf-8"), max_size=8)
+_cell = _text | st.sampled_from(["", "01", "1.0", "2.50", "1e5", "true", "True", '"', "\r\n", ","])
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | _text,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_text, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def read(files: InputFiles) -> pa.Table:
+    reader = UnitReader(files.shards, files.schema)
+    parts = [reader.read(Unit(str(s.index), s.index, 0, s.rows)).table for s in files.shards]
+    reader.close()
+    return pa.concat_tables(parts)
+
+
+def differs(path: Path, fault: Fault = lambda table: table) -> tuple[int, str] | None:
+    files = discover(Input(path=str(path)))
+    names = [(name, name) for name in files.schema.names]
+    return SecondReading(files.shards, names).differs(0, 0, fault(read(files)))
+
+
+@quick
+@given(rows=st.lists(st.tuples(_cell, _cell), min_size=1, max_size=12))
+def test_any_csv_is_read_alike(tmp_path: Path, rows: list[tuple[str, str]]) -> None:
+    path = tmp_path / "a.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, quoting=csv.QUOTE_MINIMAL)
+        writer.writerow(["a", "b"])
+        writer.writerows(rows)
+
+    assert differs(path) is None
+
+
+@quick
+@given(rows=st.lists(st.dictionaries(st.sampled_from("abé"), _json), min_size=1, max_size=12))
+def test_any_json_is_read_alike(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"a": 1}]))
+
+    assert differs(path) is None
+
+
+@pytest.mark.parametrize("rows_of_a_group", [1, 2, 100])
+def test_parquet_is_read_alike_however_it_is_grouped(tmp_path: Path, rows_of_a_group: int) -> None:
+    path = tmp_path / "a.parquet"
+    rows = pa.table({"n": range(7), "t": ["x", None, "", "ß", "e", "f", "g"]})
+    pq.write_table(rows, path, row_group_size=rows_of_a_group)
+    files = discover(Input(path=str(path)))
+    second = SecondReading(files.shards, [("n", "n"), ("t", "t")])
+
+    for start, stop in [(1, 3), (3, 4), (6, 7), (0, 7)]:
+        assert second.differs(0, start, rows.slice(start, stop - start)) is None
+
+
+CSV = 'code,n,f,text,flag\n01067,1,0.5,"a\r\nb",true\n10115,2,1.5,"",false\n00001,3,2.5,,true\n'
+JSONL = (
+    '{"big": 9007199254740993, "f": 0.5, "o": {"a": 1, "b": [1, 2]}, "u": 18446744073709551615}\n'
+    '{"big": 1, "f": 1.5, "o": {"a": 2}, "u": 1, "late": "x"}\n'
+    '{"big": 2, "f": 2, "o": null, "u": 2, "late": null}\n'
+)
+
+
+def made(name: str, change: Callable[[Any], Any], kind: pa.DataType | None = None) -> Fault:
+    """A reader that makes something else of each value of a column."""
+
+    def fault(table: pa.Table) -> pa.Table:
+        place = table.schema.get_field_index(name)
+        values = [change(value) for value in table.column(place).to_pylist()]
+        return table.set_column(place, name, pa.array(values, kind or table.schema.types[place]))
+
+    return fault
+
+
+def _shifted(table: pa.Table) -> pa.Table:
+    return pa.concat_tables([table.slice(1), table.slice(0, 1)])
+
+
+def _swapped(table: pa.Table) -> pa.Table:
+    return table.take(pc.sort_indices(table.column(1), sort_keys=[("", "descending")]))
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "fault"),
+    [
+        pytest.param("a.csv", CSV, made("code", int, pa.int64()), id="a code becomes a number"),
+        pytest.param("a.csv", CSV, made("n", lambda n: n + 1), id="another number"),
+        pytest.param("a.csv", CSV, made("f", int, pa.int64()), id="a fraction is cut off"),
+        pytest.param(
+            "a.csv", CSV, made("text", lambda t: t and t.replace("\r", "")), id="a CR is lost"
+        ),
+        pytest.param("a.csv", CSV, made("text", lambda t: t or None), id="empty text is null"),
+        pytest.param("a.csv", CSV, made("text", lambda t: t or ""), id="null is empty text"),
+        pytest.param("a.csv", CSV, made("flag", lambda f: not f), id="a truth is turned round"),
+        pytest.param("a.csv", CSV, made("flag", int, pa.int64()), id="a truth is a number"),
+        pytest.param("a.csv", CSV, _shifted, id="rows of CSV are shifted"),
+        pytest.param("a.jsonl", JSONL, made("big", float, pa.float64()), id="an integer rounded"),
+        pytest.param("a.jsonl", JSONL, made("f", int, pa.int64()), id="0.5 becomes 0"),
+        pytest.param(
+            "a.jsonl",
+            JSONL,
+            made("o", lambda o: o and {"a": o["a"]}, pa.struct([("a", pa.int64())])),
+            id="a field of objects is dropped",
+        ),
+        pytest.param("a.jsonl", JSONL, made("o", lambda o: None), id="objects are dropped"),
+        pytest.param("a.jsonl", JSONL, made("late", lambda v: None), id="a late field is null"),
+        pytest.param("a.jsonl", JSONL, made("u", lambda u: u % 2**63), id="a sign bit is lost"),
+        pytest.param("a.jsonl", JSONL, _shifted, id="lines are shifted"),
+        pytest.param("a.jsonl", JSONL, _swapped, id="lines are sorted"),
+    ],
+)
+def test_a_fault_of_a_reader_shows(tmp_path: Path, file: str, content: str, fault: Fault) -> None:
+    path = tmp_path / file
+    path.write_bytes(content.encode())
+
+    assert differs(path) is None
+    assert differs(path, fault) is not None
+
+
+@pytest.mark.parametrize("fault", [_shifted, made("n", lambda n: n + 1), made("n", float)])
+def test_a_fault_of_the_parquet_reader_shows(tmp_path: Path, fault: Fault) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"n": [2**53 + 1, 2, 3], "t": ["a", "b", "c"]}), path)
+
+    assert differs(path) is None
+    assert differs(path, fault) is not None
