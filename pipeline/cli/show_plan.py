@@ -86,6 +86,8 @@ def print_plan(console: Console, plan: Plan, forecast: Forecast | None, fits: li
         f"{plural(rows, 'row')} in {plural(len(plan.input.files.shards), 'shard')}, "
         f"{plural(len(plan.units), 'unit')} of work",
     )
+    for text in plan.input.files.notes:
+        line("", text)
     for text in plan.changes.lines():
         line("changed", text.removeprefix("input: "))
     if plan.committed:

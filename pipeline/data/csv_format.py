@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
+from pipeline.data.conform import conform
 from pipeline.data.csv_records import Block, blocks
 from pipeline.data.formats import STRIDE, Rows, ScannedFile
 from pipeline.data.patience import passes
@@ -169,13 +170,7 @@ class CsvReader:
         end = self._offsets[last] - self._offsets[first] if last < len(self._offsets) else -1
         text = _table(self._file.read(end), self._names)
         text = text.slice(start - first * STRIDE, stop - start)
-        columns = [
-            pc.cast(text.column(f.name), f.type)
-            if f.name in self._names
-            else pa.nulls(text.num_rows, f.type)
-            for f in self._schema
-        ]
-        return Rows(pa.Table.from_arrays(columns, schema=self._schema))
+        return Rows(*conform(text, self._schema))
 
     def close(self) -> None:
         self._file.close()

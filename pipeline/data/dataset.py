@@ -335,4 +335,8 @@ def _write_table(table: pa.Table, local: Path, provenance: Mapping[str, str], ta
     counts = {"duplicates": tally.duplicates, "engine_requests": tally.requests}
     facts = {**provenance, **{name: str(number) for name, number in counts.items()}}
     metadata = {f"rackmill.{k}": v for k, v in facts.items()}
-    pq.write_table(table.replace_schema_metadata(metadata), local, compression="zstd")
+    pq.write_table(
+        table.replace_schema_metadata({**(table.schema.metadata or {}), **metadata}),
+        local,
+        compression="zstd",
+    )

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
+from pipeline.data.json_types import Seen
 from pipeline.data.plain import plain_rows
 
 STRIDE = 128  # rows between two indexed byte offsets of a text file
@@ -21,6 +22,7 @@ class ScannedFile:
     schema: pa.Schema
     boundaries: tuple[int, ...] = ()
     offsets: tuple[int, ...] = ()
+    seen: Seen = field(default_factory=Seen)  # JSON Lines: what its values are
 
 
 @dataclass(frozen=True)

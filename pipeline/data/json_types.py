@@ -85,6 +85,21 @@ class Seen:
                 fields[name] = self._new()
             fields[name].see(one)
 
+    def add(self, other: Seen) -> None:
+        """What the values of another file are, too."""
+        self.kinds |= other.kinds
+        self.least, self.most = min(self.least, other.least), max(self.most, other.most)
+        self.places = max(self.places, other.places)
+        self.too_odd |= other.too_odd
+        if other.inner is not None:
+            self.inner = self.inner or self._new()
+            self.inner.add(other.inner)
+        for name, seen in other.fields.items():
+            if name not in self.fields:
+                self.too_odd |= len(self.fields) >= _MOST_FIELDS
+                self.fields[name] = self._new()
+            self.fields[name].add(seen)
+
     def _new(self) -> Seen:
         made = Seen()
         made.count_places = self.count_places
@@ -164,6 +179,8 @@ def shaped(value: Any, kind: pa.DataType) -> Any:
         return value if isinstance(value, str) else as_json(value)
     if pa.types.is_decimal(kind) and isinstance(value, float):
         return Decimal(repr(float(value)))
+    if isinstance(value, str) and not pa.types.is_nested(kind):
+        return pa.scalar(value).cast(kind).as_py()
     if pa.types.is_list(kind) and isinstance(value, list):
         return [shaped(one, kind.value_type) for one in value]
     if pa.types.is_struct(kind) and isinstance(value, dict):

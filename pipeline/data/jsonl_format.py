@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -34,19 +34,30 @@ def scan(path: str) -> ScannedFile:
     """Read the file once: count the rows, note the byte offset of every STRIDE-th, and see of
     which types its columns are. Raises UsageError."""
     rows, offsets, seen = _look(path, count_places=False)
-    if seen.needs_places:
-        rows, offsets, seen = _look(path, count_places=True)
     if rows and not seen.kinds:
         raise UsageError(f"{path}: no line of it is a JSON object")
     if rows and not seen.fields:
         raise UsageError(f"{path}: the objects in its lines have no fields")
+    schema = common_schema([(path, seen)])
+    return ScannedFile(rows, schema, offsets=tuple(offsets), seen=seen)
+
+
+def common_schema(files: Sequence[tuple[str, Seen]]) -> pa.Schema:
+    """Of files, each with what its values are. Raises UsageError."""
+    seen = Seen()
+    for _, one in files:
+        seen.add(one)
+    if seen.needs_places:
+        seen = Seen()
+        for path, _ in files:
+            seen.add(_look(path, count_places=True)[2])
     if seen.too_odd:
         raise UsageError(
-            f"{path}: its lines have more than {len(seen.fields)} different fields",
+            f"{files[-1][0]}: its lines have more than {len(seen.fields)} different fields",
             'put what differs from line to line into one field, as text or as [{"key": …}, …]',
         )
-    fields = [(name, of.type()) for name, of in seen.fields.items()]
-    return ScannedFile(rows, pa.schema(fields), offsets=tuple(offsets))
+    kinds = ((name, of.type()) for name, of in seen.fields.items())
+    return pa.schema([(name, pa.string() if pa.types.is_null(k) else k) for name, k in kinds])
 
 
 def _look(path: str, *, count_places: bool) -> tuple[int, array[int], Seen]:

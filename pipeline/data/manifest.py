@@ -75,6 +75,7 @@ class _Entry(BaseModel):
     rows: Count
     layout: str = ""
     first: Count = 0
+    partition: dict[str, str | None] = {}
     unit_rows: Annotated[int, Field(ge=1, lt=1 << 40)]
     starts: list[Count] | None = None
 
@@ -156,6 +157,7 @@ class Manifest:
                 layout=entry.layout,
                 known_as=entry.path,
                 first=entry.first,
+                partition=tuple(entry.partition.items()),
             )
             for number, entry in enumerate(self.content.shards)
         )

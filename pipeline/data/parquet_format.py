@@ -10,6 +10,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.data.conform import conform
 from pipeline.data.formats import Rows, ScannedFile
 from pipeline.data.patience import passes
 from pipeline.errors import UsageError
@@ -23,7 +24,7 @@ def scan(path: str) -> ScannedFile:
     metadata = file.metadata
     try:
         sizes = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
-        schema = file.schema_arrow.remove_metadata()
+        schema = _without_field_ids(file.schema_arrow)
         names = schema.names
     except (pa.ArrowException, OSError, ValueError) as e:  # ValueError: a name is not UTF-8
         raise _unreadable(path, str(e)) from None
@@ -36,6 +37,17 @@ def scan(path: str) -> ScannedFile:
     if twice:
         raise UsageError(f"{path} has the column {twice[0]!r} twice", "rename one of them")
     return ScannedFile(metadata.num_rows, schema, boundaries=tuple(starts))
+
+
+def _without_field_ids(schema: pa.Schema) -> pa.Schema:
+    """Where a column was in its file is nothing that anybody said of it."""
+    fields = [
+        f.with_metadata({k: v for k, v in f.metadata.items() if k != b"PARQUET:field_id"} or None)
+        if f.metadata
+        else f
+        for f in schema
+    ]
+    return pa.schema(fields, schema.metadata)
 
 
 def _running(sizes: list[int]) -> list[int]:
@@ -69,8 +81,9 @@ def _unreadable(path: str, why: str) -> UsageError:
 class ParquetReader:
     """Streams row groups; a unit that follows the last one read costs no second decoding."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, schema: pa.Schema) -> None:
         self._file = _open(path)
+        self._schema = schema
         sizes = [
             self._file.metadata.row_group(i).num_rows
             for i in range(self._file.metadata.num_row_groups)
@@ -99,7 +112,24 @@ class ParquetReader:
         table = pa.Table.from_batches(batches, schema).slice(start - self._position, stop - start)
         while self._buffer and self._position + self._buffer[0].num_rows <= stop:
             self._position += self._buffer.pop(0).num_rows
-        return Rows(table)
+        found, invalid = conform(table, self._schema)
+        return Rows(found, invalid, _Told(table, self._schema))
 
     def close(self) -> None:
         self._file.close()
+
+
+class _Told:
+    """Integers of columns that other files made wider: 1, not 1.0."""
+
+    def __init__(self, table: pa.Table, schema: pa.Schema) -> None:
+        self._table = table
+        self._schema = schema
+
+    def __call__(self, name: str) -> list[Any] | None:
+        if name not in self._table.column_names:
+            return None
+        ours, common = self._table.schema.field(name).type, self._schema.field(name).type
+        if not pa.types.is_integer(ours) or pa.types.is_integer(common):
+            return None
+        return list(self._table.column(name).to_pylist())

@@ -113,6 +113,7 @@ def check_input(job: Job, rows: int | None = None) -> InputPlan:
     check_reference(job.model)
     check_places(job)
     files = discover(job.input)
+    _check_conflicts(job, files)
     if files.rows or files.schema.names:
         _check_fields(job, files.schema)
     columns = output_columns(job, files.schema)
@@ -257,6 +258,24 @@ def _used_columns(inputs: InputPlan) -> list[str]:
     used += [job.label.gold] if job.label and job.label.gold else []
     used += [job.score.completion] if job.score and job.score.completion else []
     return list(dict.fromkeys(used))
+
+
+def _check_conflicts(job: Job, files: InputFiles) -> None:
+    """Of columns whose types differ too much only those matter that the job uses."""
+    keep = job.output.keep
+    used = {field.partition(".")[0] for field in job.prompt_fields} | set(job.prompt_fields)
+    used |= {job.label.gold} if job.label and job.label.gold else set()
+    used |= {job.score.completion} if job.score and job.score.completion else set()
+    for conflict in files.conflicts:
+        name = conflict.column
+        if keep is None or name in keep or name in used or name == SAMPLING_COLUMN:
+            others = ", ".join(files.schema.names)
+            leave = [] if name in used else [f"leave it out: output: {{keep: [{others}]}}"]
+            raise UsageError(
+                f"the input files disagree: {conflict}",
+                *leave,
+                f"make it text: input: {{cast: {{{name}: string}}}}",
+            )
 
 
 def _check_fields(job: Job, schema: pa.Schema) -> None:

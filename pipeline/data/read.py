@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 import pyarrow as pa
 
@@ -11,6 +12,7 @@ from pipeline.data.csv_format import CsvReader
 from pipeline.data.formats import Reader, Rows
 from pipeline.data.jsonl_format import JsonlReader
 from pipeline.data.parquet_format import ParquetReader
+from pipeline.data.partitions import with_partition
 from pipeline.data.patience import passes, reading
 from pipeline.data.shards import Shard
 from pipeline.data.units import Unit
@@ -62,6 +64,9 @@ class UnitReader:
             rows = self._open[1].read(unit.start, unit.stop)
             if rows.table.num_rows != unit.rows:
                 raise _Damaged(f"it ends after {unit.start + rows.table.num_rows} rows")
+            partition = self._shards[unit.shard].partition
+            if partition:
+                rows = replace(rows, table=with_partition(rows.table, partition, self._schema))
             return rows
         except Exception as e:
             with suppress(Exception):  # where a reader stands after an error is anyone's guess
@@ -76,7 +81,7 @@ class UnitReader:
             return JsonlReader(shard.path, self._schema, shard.offsets)
         if shard.format == "csv":
             return CsvReader(shard.path, self._schema, shard.offsets)
-        return ParquetReader(shard.path)
+        return ParquetReader(shard.path, self._schema)
 
     def close(self) -> None:
         if self._open is not None:

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.data.json_columns import arrow_type, coerce
+from pipeline.data.keep_metadata import metadata_for
 from pipeline.data.plain import plain_values
 from pipeline.data.scores import logprob_of, score_arrays, score_fields
 from pipeline.data.tally import Tally, length_bucket
@@ -90,8 +91,10 @@ def output_columns(job: Job, input_schema: pa.Schema) -> OutputColumns:
             new = f"input_{new}"
         taken.add(new)
         kept.append((name, new))
-    fields = [pa.field(new, input_schema.field(old).type) for old, new in kept]
-    return OutputColumns(tuple(kept), job.label, pa.schema(fields + results), job.score)
+    fields = [input_schema.field(old).with_name(new).with_nullable(True) for old, new in kept]
+    same = [new for old, new in kept if old == new]
+    schema = pa.schema(fields + results, metadata_for(input_schema.metadata, same))
+    return OutputColumns(tuple(kept), job.label, schema, job.score)
 
 
 def _score_fields(score: Score) -> list[pa.Field]:

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import fsspec
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.data.csv_records import blocks
@@ -58,8 +59,16 @@ class SecondReading:
             self._shard, self._row = shard, 0
         told.skip(start - self._row)
         self._row = start + ours.num_rows
-        found = told.differs(ours, self._names)
+        partition = dict(self._shards[shard].partition)
+        for name, new in self._names:
+            if name in partition and _all_text(ours.column(new)) - {partition[name]}:
+                return start, new
+        found = told.differs(ours, [pair for pair in self._names if pair[0] not in partition])
         return None if found is None else (start + found[0], found[1])
+
+
+def _all_text(column: pa.ChunkedArray) -> set[str | None]:
+    return {None if value is None else str(value) for value in pc.unique(column).to_pylist()}
 
 
 class _Rows:
@@ -162,8 +171,8 @@ class _Cells(_Rows):
         super().__init__(rows)
 
     def _alike(self, value: Any, told: Any, name: str) -> bool:
-        text: str
-        text, quoted = told[self._places[name]]
+        place = self._places.get(name)
+        text, quoted = ("", False) if place is None else told[place]
         if value is None or not text:
             return (value is None) == (not quoted and not text) and (value or "") == text
         if isinstance(value, bool):

@@ -16,8 +16,10 @@ import pyarrow as pa
 
 from pipeline.data import csv_format, jsonl_format, parquet_format
 from pipeline.data.formats import ScannedFile
+from pipeline.data.join_schemas import Conflict, Joined, join
+from pipeline.data.partitions import partition_fields, partition_of
 from pipeline.data.patience import passes, reading
-from pipeline.errors import UsageError, did_you_mean
+from pipeline.errors import UsageError, did_you_mean, some_of
 from pipeline.spec.job import Input
 
 _SUFFIXES = {
@@ -32,6 +34,14 @@ _SCANNERS = {
     "parquet": parquet_format.scan,
     "jsonl": jsonl_format.scan,
     "csv": csv_format.scan,
+}
+_CASTS = {
+    "string": pa.string(),
+    "int64": pa.int64(),
+    "float64": pa.float64(),
+    "bool": pa.bool_(),
+    "date": pa.date32(),
+    "timestamp": pa.timestamp("us"),
 }
 _PATIENCE_SECONDS = 10.0  # while someone waits for the plan
 _MOST_ROWS = 10**10  # a plan takes memory for every few thousand
@@ -55,6 +65,7 @@ class Shard:
     layout: str = ""  # Parquet: identifies how the rows are grouped
     known_as: str = ""  # the path under which the output folder knows it, if another one
     first: int = 0
+    partition: tuple[tuple[str, str | None], ...] = ()  # columns in the names of its folders
 
     @property
     def used_rows(self) -> int:
@@ -67,15 +78,19 @@ class Shard:
         facts = {"size": self.size, "version": self.version, "rows": self.rows}
         layout = {"layout": self.layout} if self.layout else {}
         first = {"first": self.first} if self.first else {}
-        return {"path": self.known_as or self.path, **facts, **layout, **first}
+        partition = {"partition": dict(self.partition)} if self.partition else {}
+        return {"path": self.known_as or self.path, **facts, **layout, **first, **partition}
 
 
 @dataclass(frozen=True)
 class InputFiles:
-    """All shards of a job, in input order, and the one schema they share."""
+    """All shards of a job, in input order, and the one schema they share: without the columns of
+    ``conflicts``, whose types cannot be joined. ``notes``: how it differs from that of files."""
 
     shards: tuple[Shard, ...]
     schema: pa.Schema
+    conflicts: tuple[Conflict, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -91,16 +106,18 @@ class InputFiles:
 def discover(source: Input) -> InputFiles:
     """Find and look into the input files, reading only footers (Parquet) or line ends.
 
-    Raises UsageError: no such path, nothing matched, unreadable or cut-off file, files whose
-    schemas disagree.
+    Raises UsageError: no such path, nothing matched, unreadable or cut-off file.
     """
     patterns = (source.path,) if isinstance(source.path, str) else source.path
-    entries = {
-        path: info
-        for pattern in patterns
-        for path, info in reading(pattern, partial(_find, pattern), _PATIENCE_SECONDS)
-    }
-    found = list(entries.items())  # a file that two patterns match is read once
+    entries: dict[str, Any] = {}  # a file that two patterns match is read once
+    partitions: dict[str, dict[str, str | None]] = {}
+    for pattern in patterns:
+        for path, info in reading(pattern, partial(_find, pattern), _PATIENCE_SECONDS):
+            entries[path] = info
+            if source.partitioning != "none":
+                below = pattern if source.partitioning == "auto" else None
+                partitions.setdefault(path, partition_of(path, below))
+    found = list(entries.items())
     formats = [source.format or _format_of(path) for path, _ in found]
     if len(set(formats)) > 1:
         raise UsageError(
@@ -119,7 +136,9 @@ def discover(source: Input) -> InputFiles:
     # an empty text file has no header to agree or disagree with
     told = [(f[0], s) for f, s in zip(found, scanned, strict=True) if s.rows or s.schema.names]
     told = told or [(found[0][0], scanned[0])]
-    schema = _common_schema([p for p, _ in told], [s for _, s in told], formats[0])
+    joined = _common_schema(told, formats[0])
+    schema, partitions = _with_partitions(joined.schema, partitions)
+    schema = _cast(source, schema, joined.conflicts)
     skipped = _skipped(source, found, scanned)
     shards = tuple(
         Shard(
@@ -133,10 +152,12 @@ def discover(source: Input) -> InputFiles:
             offsets=scan.offsets,
             layout=_layout(scan.boundaries),
             first=skipped.get(path, 0),
+            partition=tuple(partitions.get(path, {}).items()),
         )
         for index, ((path, info), fmt, scan) in enumerate(zip(found, formats, scanned, strict=True))
     )
-    return InputFiles(shards, schema)
+    conflicts = tuple(c for c in joined.conflicts if c.column not in source.cast)
+    return InputFiles(shards, schema, conflicts, joined.notes)
 
 
 def _skipped(
@@ -255,47 +276,54 @@ def _layout(boundaries: Sequence[int]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12] if text else ""
 
 
-def _common_schema(paths: Sequence[str], scanned: Sequence[ScannedFile], fmt: str) -> pa.Schema:
-    first = scanned[0].schema
-    for path, scan in zip(paths[1:], scanned[1:], strict=True):
-        difference = _difference(first, scan.schema, strict=fmt == "parquet")
-        if difference:
+def _common_schema(told: Sequence[tuple[str, ScannedFile]], fmt: str) -> Joined:
+    """Text formats have no schema of their own: a column of several kinds is text there."""
+    if fmt == "jsonl":
+        return Joined(jsonl_format.common_schema([(path, scan.seen) for path, scan in told]))
+    schemas = [(path, scan.schema) for path, scan in told]
+    return join(schemas if fmt == "parquet" else _text_where_they_differ(schemas))
+
+
+def _text_where_they_differ(schemas: list[tuple[str, pa.Schema]]) -> list[tuple[str, pa.Schema]]:
+    """Of CSV files: what is 1 in one and 1.5 in another is neither 1.0 nor any number."""
+    kinds: dict[str, set[pa.DataType]] = {}
+    for _, schema in schemas:
+        for field in schema:
+            kinds.setdefault(field.name, set()).add(field.type)
+    for of in kinds.values():
+        of.discard(pa.null())
+    text = {name for name, of in kinds.items() if len(of) != 1}
+    return [
+        (path, pa.schema([f.with_type(pa.string()) if f.name in text else f for f in schema]))
+        for path, schema in schemas
+    ]
+
+
+def _with_partitions(
+    schema: pa.Schema, partitions: Mapping[str, Mapping[str, str | None]]
+) -> tuple[pa.Schema, dict[str, dict[str, str | None]]]:
+    """The schema with the columns in folders' names; a column of the files stands before one."""
+    used = {
+        path: {name: value for name, value in one.items() if name not in schema.names}
+        for path, one in partitions.items()
+    }
+    for field in partition_fields(used.values()):
+        schema = schema.append(field)
+    return schema, used
+
+
+def _cast(source: Input, schema: pa.Schema, conflicts: Sequence[Conflict]) -> pa.Schema:
+    """The schema with the types that ``input.cast`` names. Raises UsageError."""
+    known = [*schema.names, *(conflict.column for conflict in conflicts)]
+    for name, kind in source.cast.items():
+        if name not in known:
+            near = did_you_mean(name, known)
             raise UsageError(
-                f"the input files disagree: {difference}", f"in {path}", f"against {paths[0]}"
+                f"input.cast names {name!r}, but the input has no such column",
+                f"columns: {some_of(known)}",
+                *([f"did you mean {near}?"] if near else []),
             )
-    if fmt == "parquet":
-        return first
-    # text formats have no schema of their own: the widest type seen for each column
-    return pa.schema(
-        [
-            pa.field(name, _widest(name, [s.schema.field(name).type for s in scanned], fmt))
-            for name in first.names
-        ]
-    )
-
-
-def _difference(first: pa.Schema, other: pa.Schema, *, strict: bool) -> str | None:
-    missing = [n for n in first.names if n not in other.names]
-    extra = [n for n in other.names if n not in first.names]
-    if missing or extra:
-        return f"column {missing[0]!r} is missing" if missing else f"column {extra[0]!r} is new"
-    for name in first.names if strict else ():
-        ours, theirs = first.field(name).type, other.field(name).type
-        if ours != theirs:
-            return f"column {name!r} is {theirs}, not {ours}"
-    return None
-
-
-def _widest(name: str, types: list[pa.DataType], fmt: str) -> pa.DataType:
-    distinct = list(dict.fromkeys(t for t in types if t != pa.null()))
-    if not distinct:
-        return pa.string()
-    if len(distinct) == 1:
-        return distinct[0]
-    if set(distinct) == {pa.int64(), pa.float64()}:
-        return pa.float64()
-    if fmt == "csv":
-        return pa.string()
-    raise UsageError(
-        f"the input files disagree: column {name!r} is {distinct[0]} here and {distinct[1]} there"
-    )
+        field = pa.field(name, _CASTS[kind])
+        place = schema.get_field_index(name)
+        schema = schema.append(field) if place < 0 else schema.set(place, field)
+    return schema

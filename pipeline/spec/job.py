@@ -33,12 +33,18 @@ class Input(Section):
     """Where the rows come from. ``path``: a file, folder or glob, any fsspec address.
 
     ``skip_rows``: of single files (as ``path`` finds them), how many rows at their beginning are
-    left out.
+    left out. ``cast``: columns that get another type than the files say, as text for one that is
+    of different kinds in different files. ``partitioning``: whether folders named ``key=value``
+    are columns; ``auto``: those below ``path``.
     """
 
     path: Address | Annotated[tuple[Address, ...], Field(min_length=1)]
     format: Literal["parquet", "jsonl", "csv"] | None = None
     skip_rows: dict[Address, Annotated[int, Field(ge=1, lt=1 << 40)]] = Field(default_factory=dict)
+    cast: dict[str, Literal["string", "int64", "float64", "bool", "date", "timestamp"]] = Field(
+        default_factory=dict
+    )
+    partitioning: Literal["auto", "hive", "none"] = "auto"
 
 
 class Output(Section):

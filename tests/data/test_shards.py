@@ -163,28 +163,36 @@ def test_mixed_formats_are_refused(tmp_path: Path) -> None:
     assert "several formats: csv, parquet" in said
 
 
-def test_a_column_of_another_type_is_refused_with_both_files(tmp_path: Path) -> None:
+def test_a_column_of_another_type_is_a_conflict_of_both_files(tmp_path: Path) -> None:
     a, b = parquet(tmp_path / "a.parquet", n=[1]), parquet(tmp_path / "b.parquet", n=["1"])
 
-    said = refusal(a, b)
-    assert "column 'n' is string, not int64" in said
-    assert a in said
-    assert b in said
+    [conflict] = find(a, b).conflicts
+    assert str(conflict) == f"column 'n' is int64 in {a}, and string in {b}"
 
 
-@pytest.mark.parametrize(
-    ("columns", "said"),
-    [
-        ({"text": ["a"]}, "'more' is missing"),
-        ({"text": ["a"], "more": [1], "x": [1]}, "'x' is new"),
-    ],
-)
-def test_other_columns_are_refused(
-    tmp_path: Path, columns: dict[str, list[object]], said: str
-) -> None:
-    first = parquet(tmp_path / "a.parquet", text=["a"], more=[1])
+def test_a_conflict_that_is_cast_is_none(tmp_path: Path) -> None:
+    parquet(tmp_path / "a.parquet", n=[1])
+    parquet(tmp_path / "b.parquet", n=["x"])
 
-    assert said in refusal(first, parquet(tmp_path / "b.parquet", **columns))
+    files = discover(Input(path=str(tmp_path), cast={"n": "string"}))
+    assert (files.schema.field("n").type, files.conflicts) == (pa.string(), ())
+
+
+def test_a_cast_of_no_column_gets_the_nearest_name(tmp_path: Path) -> None:
+    path = parquet(tmp_path / "a.parquet", number=[1])
+
+    with pytest.raises(UsageError) as caught:
+        discover(Input(path=path, cast={"numbr": "string"}))
+    assert "did you mean number?" in str(caught.value.hints)
+
+
+def test_a_column_that_a_file_lacks_is_one_of_all_and_said(tmp_path: Path) -> None:
+    a = parquet(tmp_path / "a.parquet", text=["a"])
+    b = parquet(tmp_path / "b.parquet", text=["a"], more=[1])
+
+    files = find(a, b)
+    assert files.schema.names == ["text", "more"]
+    assert files.notes == (f"more is null where a file lacks it, as {a} does",)
 
 
 def test_columns_may_stand_in_another_order(tmp_path: Path) -> None:
@@ -194,11 +202,12 @@ def test_columns_may_stand_in_another_order(tmp_path: Path) -> None:
     assert find(a, b).schema.names == ["x", "y"]
 
 
-def test_whole_numbers_and_fractions_in_csv_files_are_numbers(tmp_path: Path) -> None:
+def test_whole_numbers_and_fractions_in_csv_files_are_text(tmp_path: Path) -> None:
+    """As in one file: 1 is not 1.0."""
     a = lines(tmp_path / "a.csv", ["n", "1"])
     b = lines(tmp_path / "b.csv", ["n", "1.5"])
 
-    assert find(a, b).schema.field("n").type == pa.float64()
+    assert find(a, b).schema.field("n").type == pa.string()
 
 
 def test_numbers_and_words_in_csv_files_are_text(tmp_path: Path) -> None:
@@ -215,11 +224,35 @@ def test_a_column_that_is_empty_in_one_csv_file_has_the_type_of_the_others(tmp_p
     assert find(a, b).schema.field("n").type == pa.int64()
 
 
-def test_jsonl_files_that_disagree_are_refused(tmp_path: Path) -> None:
-    a = json_lines(tmp_path / "a.jsonl", [{"n": 1}])
-    b = json_lines(tmp_path / "b.jsonl", [{"n": [1]}])
+@pytest.mark.parametrize(
+    ("one", "other", "kind"),
+    [
+        (1, [1], pa.string()),
+        (1, 1.5, pa.float64()),
+        (2**53 + 1, 1.5, pa.decimal128(38, 1)),
+        (None, {"a": 1}, pa.struct([("a", pa.int64())])),
+    ],
+)
+def test_values_of_several_jsonl_files_are_as_those_of_one(
+    tmp_path: Path, one: object, other: object, kind: pa.DataType
+) -> None:
+    a = json_lines(tmp_path / "a.jsonl", [{"n": one}])
+    b = json_lines(tmp_path / "b.jsonl", [{"n": other}])
 
-    assert "disagree" in refusal(a, b)
+    assert find(a, b).schema.field("n").type == kind
+
+
+@pytest.mark.parametrize(
+    ("partitioning", "columns"),
+    [("auto", ["text", "lang", "year"]), ("none", ["text"]), ("hive", ["text", "lang", "year"])],
+)
+def test_folders_of_hive_are_columns(tmp_path: Path, partitioning: str, columns: list[str]) -> None:
+    for lang in ("de", "__HIVE_DEFAULT_PARTITION__"):
+        (tmp_path / f"lang={lang}/year=2024").mkdir(parents=True)
+        parquet(tmp_path / f"lang={lang}/year=2024/a.parquet", text=["a"])
+
+    files = discover(Input.model_validate({"path": str(tmp_path), "partitioning": partitioning}))
+    assert files.schema.names == columns
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])

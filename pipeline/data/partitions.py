@@ -1,0 +1,59 @@
+"""Columns that are in the names of folders, as Hive writes them: ``lang=de/year=2024/``. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from urllib.parse import unquote
+
+import pyarrow as pa
+
+_NULL = "__HIVE_DEFAULT_PARTITION__"
+_WILD = "*?["
+
+
+def partition_of(path: str, pattern: str | None) -> dict[str, str | None]:
+    """Names and values in the folders of ``path`` that lie below what ``pattern`` names without
+    wildcards; with None in all of them."""
+    folders = path.split("/")[:-1]
+    if pattern is not None:
+        fixed = pattern.rstrip("/").split("/")
+        while fixed and any(c in part for part in fixed for c in _WILD):
+            fixed.pop()
+        folders = folders[len(fixed) :]
+    found: dict[str, str | None] = {}
+    for folder in folders:
+        name, equals, value = folder.partition("=")
+        if equals and name:
+            found[unquote(name)] = None if value == _NULL else unquote(value)
+    return found
+
+
+def partition_fields(partitions: Iterable[Mapping[str, str | None]]) -> list[pa.Field]:
+    """A column of integers where all values are written as integers are, else of text."""
+    values: dict[str, list[str]] = {}
+    for one in partitions:
+        for name, value in one.items():
+            values.setdefault(name, []).extend([] if value is None else [value])
+    return [
+        pa.field(name, pa.int64() if of and all(map(_is_integer, of)) else pa.string())
+        for name, of in values.items()
+    ]
+
+
+def _is_integer(text: str) -> bool:
+    return text.removeprefix("-").isdecimal() and text == str(int(text)) and len(text) < 19
+
+
+def with_partition(
+    table: pa.Table, partition: Sequence[tuple[str, str | None]], schema: pa.Schema
+) -> pa.Table:
+    """The table, whose columns of the partition are null up to now, with its values."""
+    for name, value in partition:
+        place = schema.get_field_index(name)
+        if place < 0:
+            continue
+        field = schema.field(place)
+        one = pa.scalar(value if value is None or pa.types.is_string(field.type) else int(value))
+        column = pa.repeat(one.cast(field.type), table.num_rows)
+        table = table.set_column(place, field, column)
+    return table
