@@ -138,7 +138,11 @@ class Label(Section):
     def _choices_are_text(cls, value: Any) -> Any:
         if isinstance(value, list | tuple):
             if any(isinstance(choice, bool) for choice in value):
-                raise ValueError("YAML reads yes, no, on and off as true or false: quote choices")
+                raise ValueError('a choice is true or false: give text, as "yes" or "true"')
+            if any(choice is None for choice in value):
+                raise ValueError('a choice is null: for the word, quote it: "null"')
+            if len(value) < 2:
+                raise ValueError("give at least two choices")
             return tuple(str(c) if isinstance(c, int | float) else c for c in value)
         return value
 

@@ -10,9 +10,10 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from pipeline.errors import UsageError, did_you_mean
+from pipeline.spec.as_written import Ambiguous, as_written
 from pipeline.spec.job import Job
 from pipeline.spec.yaml_text import Location as _Location
-from pipeline.spec.yaml_text import parse, read_text
+from pipeline.spec.yaml_text import Parsed, parse, read_text
 
 
 def load_job(path: Path, settings: Iterable[str] = ()) -> Job:
@@ -20,13 +21,12 @@ def load_job(path: Path, settings: Iterable[str] = ()) -> Job:
 
     Raises UsageError naming the file, the line and the mend.
     """
-    content, lines = parse(read_text(path), str(path))
-    if content is None:
-        content = {}
+    parsed = parse(read_text(path), str(path))
+    content = {} if parsed.data is None else parsed.data
     if not isinstance(content, dict):
         raise UsageError(f"{path}: a job file is a list of `key: value` lines")
-    overridden = [_override(content, setting) for setting in settings]
-    return _validate(content, str(path), lines, overridden)
+    overridden = [_override(content, setting, parsed.written) for setting in settings]
+    return _validate(content, str(path), parsed, overridden)
 
 
 def job_from(content: Mapping[str, Any], settings: Iterable[str] = ()) -> Job:
@@ -35,34 +35,37 @@ def job_from(content: Mapping[str, Any], settings: Iterable[str] = ()) -> Job:
     Raises UsageError.
     """
     own = copy.deepcopy(dict(content))
-    overridden = [_override(own, setting) for setting in settings]
-    return _validate(own, "job", {}, overridden)
+    parsed = Parsed(own, {}, {})
+    overridden = [_override(own, setting, parsed.written) for setting in settings]
+    return _validate(own, "job", parsed, overridden)
 
 
 def line_of(path: Path, key: str) -> str:
     """``path, line N`` for a top-level key, or ``path`` alone: for errors found later."""
     try:
-        _, lines = parse(read_text(path), str(path))
+        lines = parse(read_text(path), str(path)).lines
     except UsageError:
         return str(path)
     return f"{path}, line {lines[key,]}" if (key,) in lines else str(path)
 
 
-def _override(content: dict[str, Any], setting: str) -> str:
-    """Lay one ``key.path=value`` over the job file's content; returns the key path."""
+def _override(content: dict[str, Any], setting: str, written: dict[_Location, str]) -> str:
+    """Lay one ``key.path=value`` over the job file's content, and over what is ``written`` in it;
+    returns the key path."""
     key_path, equals, text = setting.partition("=")
     keys = key_path.split(".")
     if not equals or not all(keys):
         raise UsageError(f"--set {setting}: write --set key.path=value")
     try:
         text.encode()
-        value, _ = parse(text, key_path)
+        parsed = parse(text, key_path)
+        value, found = parsed.data, parsed.written
     except UnicodeEncodeError:
         raise UsageError(f"--set {key_path}: its value is not UTF-8") from None
     except UsageError:
-        value = text
+        value, found = text, {}
     if isinstance(value, dict) and None in value.values():
-        value = text  # prompt={column} is a template; YAML takes it for a mapping
+        value, found = text, {}  # prompt={column} is a template; YAML takes it for a mapping
     target = content
     for key in keys[:-1]:
         inner = target.get(key)
@@ -70,17 +73,21 @@ def _override(content: dict[str, Any], setting: str) -> str:
             inner = target[key] = {}
         target = inner
     target[keys[-1]] = value
+    for place in [place for place in written if place[: len(keys)] == tuple(keys)]:
+        del written[place]
+    written.update({(*keys, *place): word for place, word in found.items()})
     return key_path
 
 
-def _validate(
-    content: dict[str, Any], name: str, lines: dict[_Location, int], overridden: list[str]
-) -> Job:
+def _validate(content: dict[str, Any], name: str, parsed: Parsed, overridden: list[str]) -> Job:
     try:
-        return Job.model_validate(content)
+        return Job.model_validate(as_written(content, parsed.written))
     except ValidationError as e:
-        problems = [_explain(error, name, lines, overridden) for error in _distinct(e)]
+        problems = [_explain(error, name, parsed.lines, overridden) for error in _distinct(e)]
         raise UsageError(problems[0], *problems[1:]) from None
+    except Ambiguous as e:
+        problem = {"loc": e.location, "msg": str(e), "type": "ambiguous"}
+        raise UsageError(_explain(problem, name, parsed.lines, overridden)) from None
     except RecursionError:
         raise UsageError(f"{name}: nested too deeply", "write it flatter") from None
 

@@ -7,6 +7,7 @@ Nothing in a file can run (tags), go on for ever (devices, aliases that hold the
 from __future__ import annotations
 
 import stat
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,15 +44,22 @@ def read_text(path: Path) -> str:
         raise UsageError(f"{path} cannot be read: {e}") from None
 
 
-def parse(text: str, name: str) -> tuple[Any, dict[Location, int]]:
-    """The plain data that ``text`` says, and the line of every key and entry.
+@dataclass(frozen=True)
+class Parsed:
+    """The plain data that a text says, the line of every key and entry, and what is written where
+    a value without quotes was not read as text."""
 
-    ``name``: what the text is from, for messages. Raises UsageError.
-    """
+    data: Any
+    lines: dict[Location, int]
+    written: dict[Location, str]
+
+
+def parse(text: str, name: str) -> Parsed:
+    """``name``: what the text is from, for messages. Raises UsageError."""
     builder = _Builder(name, _FEW_VALUES + len(text))
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
-        return (builder.build(node, ()) if node else None), builder.lines
+        return Parsed(builder.build(node, ()) if node else None, builder.lines, builder.written)
     except yaml.YAMLError as e:
         mark = getattr(e, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
@@ -65,6 +73,7 @@ class _Builder:
 
     def __init__(self, name: str, most_values: int) -> None:
         self.lines: dict[Location, int] = {}
+        self.written: dict[Location, str] = {}
         self._name = name
         self._left = most_values
 
@@ -74,7 +83,10 @@ class _Builder:
         if self._left < 0:
             raise self._wrong(line, "its aliases (*name) stand for too many values", "write it out")
         if isinstance(node, yaml.ScalarNode):
-            return self._scalar(node, line)
+            value = self._scalar(node, line)
+            if not isinstance(value, str) and node.style is None:
+                self.written[location] = node.value
+            return value
         if node.tag not in _COLLECTIONS:
             raise self._wrong(line, f"the tag {node.tag} is not for job files", "leave it out")
         if isinstance(node, yaml.SequenceNode):

@@ -155,11 +155,6 @@ _JSONL = {
     "JSONL with another field in every line": _jsonl(
         _lines(*({f"key {i}": i} for i in range(5000))), "different fields"
     ),
-    "JSONL with objects that have other fields in every line": _jsonl(
-        _lines(*({"text": "a", "more": {"deep": {f"key {i}": i}}} for i in range(5000))),
-        "'more'",
-        "different fields",
-    ),
     "JSONL of null characters": _jsonl(b"\0" * 100_000, "no line of it is a JSON object"),
     "JSONL of a single bracket repeated": _jsonl("[" * 1_000_000, "no line of it is a JSON object"),
     "JSONL of objects a hundred thousand deep": _jsonl(
@@ -175,10 +170,11 @@ _JSONL = {
 }
 
 _CSV = {
-    "CSV with a quote that never closes": _csv('text\n"one\n' + "two\n" * 600_000, "straddling"),
+    "CSV with a quote that never closes": _csv(
+        'text\n"one\n' + "two\n" * 600_000, "line 2 has a quote never closed"
+    ),
     "CSV whose header is not UTF-8": _csv(b"te\xff\xfext,id\n1,2\n"),
     "CSV with a line too long": _csv("text,id\none,1\ntwo,2,3\n", "mend the line"),
-    "CSV with a cell of four megabytes": _csv(f"text\n{'x' * (4 << 20)}\n"),
     "CSV that is a program": _csv(b"\x7fELF" + os.urandom(5000)),
 }
 

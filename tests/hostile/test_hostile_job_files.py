@@ -117,7 +117,7 @@ _VALUES = {
         lines={"engine": "resources: {deadline: 2026-12-01 06:00:00}"},
     ),
     "a deadline that YAML reads as a number": Hostile(
-        ("job.yaml, line 6", "resources.deadline", "480 is no deadline", "8h"),
+        ("job.yaml, line 6", "resources.deadline", "8:00 is no deadline", "8h"),
         lines={"engine": "resources: {deadline: 8:00}"},
     ),
     "a deadline that YAML reads as a date": Hostile(

@@ -71,9 +71,9 @@ def test_a_label_has_exactly_one_shape() -> None:
     assert "exactly one of" in refusal(label={"gold": "truth"})
 
 
-def test_unquoted_yes_and_no_among_choices_are_explained() -> None:
-    """YAML reads them as true and false."""
-    assert "quote choices" in refusal(label={"choices": [True, False]})
+def test_choices_are_no_truths() -> None:
+    """From Python; what stands in a file is text: see ``test_as_written``."""
+    assert "a choice is true or false" in refusal(label={"choices": [True, False]})
 
 
 def test_numbers_among_choices_are_text() -> None:
@@ -82,7 +82,7 @@ def test_numbers_among_choices_are_text() -> None:
 
 @pytest.mark.parametrize(
     ("choices", "said"),
-    [(["a"], "at least 2"), (["a", "a"], "twice"), (["a", " "], "empty"), ([1, "1"], "twice")],
+    [(["a"], "at least two"), (["a", "a"], "twice"), (["a", " "], "empty"), ([1, "1"], "twice")],
 )
 def test_choices_are_two_or_more_different_texts(choices: list[object], said: str) -> None:
     assert said in refusal(label={"choices": choices})

@@ -94,7 +94,7 @@ def test_every_mistake_is_reported_at_once(file: Path) -> None:
 
 
 def test_a_value_that_fits_no_member_of_a_union_is_one_mistake(file: Path) -> None:
-    said = refusal(file, GOOD.replace("path: in.parquet", "path: 3"))
+    said = refusal(file, GOOD.replace("path: in.parquet", "path: {a: b}"))
 
     assert len(said.splitlines()) == 1
 
@@ -141,10 +141,10 @@ def test_yaml_tags_construct_no_objects(file: Path) -> None:
     assert "line 8" in refusal(file, GOOD + "instructions: !!python/object/apply:os.getcwd []\n")
 
 
-def test_unquoted_yes_among_choices_gets_its_line(file: Path) -> None:
-    said = refusal(file, GOOD + "label:\n  choices: [yes, no]\n")
+def test_a_choice_that_is_none_gets_its_line(file: Path) -> None:
+    said = refusal(file, GOOD + "label:\n  choices: [null, no]\n")
 
-    assert "line 9: label.choices: YAML reads yes" in said
+    assert "line 9: label.choices: a choice is null" in said
 
 
 def test_a_setting_lies_over_the_file(file: Path) -> None:
