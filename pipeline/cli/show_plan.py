@@ -114,6 +114,8 @@ def print_plan(console: Console, plan: Plan, forecast: Forecast | None, fits: li
             by = f" by about {duration(-spare)}" if math.isfinite(spare) else ""
             verdict = f"missed{by}" if spare < 0 else "it will be kept"
             line("deadline", f"{plan.job.resources.deadline}: {verdict}")
+    for number, text in enumerate(plan.doubts):
+        line("" if number else "doubt", text)
     line("output", ", ".join(plan.input.columns.schema.names))
     renamed = [f"{old} → {new}" for old, new in plan.input.columns.kept if old != new]
     if renamed:

@@ -156,12 +156,13 @@ def _writes_alike(column: pa.ChunkedArray, kind: pa.DataType) -> bool:
 
 
 class CsvReader:
-    """Seeks to the indexed offset before a row and parses from there."""
+    """Seeks to the indexed offset before a row and parses from there. ``offsets``: as a scan of the
+    file gives them; without, it is scanned."""
 
-    def __init__(self, path: str, schema: pa.Schema, offsets: tuple[int, ...]) -> None:
+    def __init__(self, path: str, schema: pa.Schema, offsets: tuple[int, ...] = ()) -> None:
+        self._offsets = offsets or scan(path).offsets
         self._file = _open(path)
         self._schema = schema
-        self._offsets = offsets
         self._names = _header(path, next(_blocks(path)))
 
     def read(self, start: int, stop: int) -> Rows:

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from pipeline.data.changes import NO_CHANGES, InputChanges, compare
 from pipeline.data.dataset import CommitRecord, Dataset, State
+from pipeline.data.gold import mismatch, truth
 from pipeline.data.manifest import Manifest, describe, read_manifest
 from pipeline.data.patience import passes
 from pipeline.data.places import check_places
@@ -69,6 +70,15 @@ class Plan:
         """Read and tokenize a few rows from each of a few units spread over the input."""
         files = self.input.files
         return take_sample(self.job, files, self.units, Tokenizer(self.model.path))
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What of the job is allowed, and hardly meant; each with its mend."""
+        label = self.job.label
+        if label is None or label.gold_column is None:
+            return ()
+        seen = {truth(value, self.input.columns.gold_names) for value in self.sample.gold}
+        return mismatch(label, seen) or ()
 
     @property
     def template(self) -> str:
@@ -255,7 +265,7 @@ def _used_columns(inputs: InputPlan) -> list[str]:
     job, names = inputs.job, inputs.files.schema.names
     used = [f if f in names else f.split(".")[0] for f in job.prompt_fields]
     used += [old for old, _ in inputs.columns.kept] + [SAMPLING_COLUMN]
-    used += [job.label.gold] if job.label and job.label.gold else []
+    used += [job.label.gold_column] if job.label and job.label.gold_column else []
     used += [job.score.completion] if job.score and job.score.completion else []
     return list(dict.fromkeys(used))
 
@@ -264,7 +274,7 @@ def _check_conflicts(job: Job, files: InputFiles) -> None:
     """Of columns whose types differ too much only those matter that the job uses."""
     keep = job.output.keep
     used = {field.partition(".")[0] for field in job.prompt_fields} | set(job.prompt_fields)
-    used |= {job.label.gold} if job.label and job.label.gold else set()
+    used |= {job.label.gold_column} if job.label and job.label.gold_column else set()
     used |= {job.score.completion} if job.score and job.score.completion else set()
     for conflict in files.conflicts:
         name = conflict.column

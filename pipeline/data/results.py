@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipeline.data.gold import names_of, truth
 from pipeline.data.json_columns import arrow_type, coerce
 from pipeline.data.keep_metadata import metadata_for
 from pipeline.data.plain import plain_values
@@ -52,6 +53,7 @@ class OutputColumns:
     label: Label | None
     schema: pa.Schema
     score: Score | None = None
+    gold_names: Mapping[str, str] = field(default_factory=dict)  # value -> choice
 
     @property
     def json_properties(self) -> Mapping[str, Any]:
@@ -66,7 +68,7 @@ def output_columns(job: Job, input_schema: pa.Schema) -> OutputColumns:
     that is not there.
     """
     wanted = job.output.keep if job.output.keep is not None else tuple(input_schema.names)
-    gold = (job.label.gold,) if job.label and job.label.gold else ()
+    gold = (job.label.gold_column,) if job.label and job.label.gold_column else ()
     scored = (job.score.completion,) if job.score and job.score.completion else ()
     empty = not input_schema.names  # a file without rows may have no columns either
     for key, names in (
@@ -94,7 +96,8 @@ def output_columns(job: Job, input_schema: pa.Schema) -> OutputColumns:
     fields = [input_schema.field(old).with_name(new).with_nullable(True) for old, new in kept]
     same = [new for old, new in kept if old == new]
     schema = pa.schema(fields + results, metadata_for(input_schema.metadata, same))
-    return OutputColumns(tuple(kept), job.label, schema, job.score)
+    truths = names_of(job.label, input_schema) if gold and job.label else {}
+    return OutputColumns(tuple(kept), job.label, schema, job.score, truths)
 
 
 def _score_fields(score: Score) -> list[pa.Field]:
@@ -165,7 +168,8 @@ def tally(inputs: pa.Table, results: Sequence[RowResult], columns: OutputColumns
     total = Tally(rows=len(results))
     label = columns.label
     choices = label.choices if label else None
-    gold = plain_values(inputs.column(label.gold)) if label and label.gold else None
+    column = label.gold_column if label else None
+    gold = plain_values(inputs.column(column)) if column else None
     for row, result in enumerate(results):
         total.prompt_tokens += result.prompt_tokens
         total.completion_tokens += result.completion_tokens
@@ -189,8 +193,8 @@ def tally(inputs: pa.Table, results: Sequence[RowResult], columns: OutputColumns
         if choices:
             total.labels[str(answer)] += 1
         if gold is not None and gold[row] is not None:
-            truth = str(gold[row])
+            right = truth(gold[row], columns.gold_names)
             # free text has no classes: only whether it is right
-            key = f"{truth}\t{answer}" if choices else ("right" if truth == answer else "wrong")
+            key = f"{right}\t{answer}" if choices else ("right" if right == answer else "wrong")
             total.confusion[key] += 1
     return total

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 from statistics import fmean, pstdev
 
 from pipeline.budget.settings import PromptShape
 from pipeline.data.choices import ChoiceTree
+from pipeline.data.formats import Rows
+from pipeline.data.plain import plain_values
 from pipeline.data.prompts import PromptBuilder
 from pipeline.data.read import UnitReader
 from pipeline.data.seam import Prompt
@@ -45,6 +47,7 @@ class Sample:
     groups: Groups | None  # that share more than all rows do
     choice_lengths: tuple[int, ...] = ()
     choice_requests: float = 1.0
+    gold: frozenset[Hashable] = frozenset()  # some of the values of the job's gold column
 
     @property
     def choice_tokens(self) -> float | None:
@@ -58,12 +61,13 @@ def take_sample(job: Job, files: InputFiles, units: Sequence[Unit], tokenizer: T
     StorageFailed."""
     builder = PromptBuilder(job, tokenizer)
     reader = UnitReader(files.shards, files.schema)
-    found = _take(reader, builder, _some_of(units, _SAMPLED_UNITS), _SAMPLED_ROWS)
+    gold = job.label.gold_column if job.label else None
+    found = _take(reader, builder, gold, _some_of(units, _SAMPLED_UNITS), _SAMPLED_ROWS)
     all_rows = sum(unit.rows for unit in units)
     wanted = _enough(found.lengths, all_rows)
     if wanted > found.rows:
         number = max(_SAMPLED_UNITS, _MOST_PASSED_OVER * len(units) // all_rows)
-        found = _take(reader, builder, _some_of(units, number), wanted)
+        found = _take(reader, builder, gold, _some_of(units, number), wanted)
     reader.close()
     lengths = found.lengths
     slices = Lengths.of(lengths)
@@ -71,7 +75,9 @@ def take_sample(job: Job, files: InputFiles, units: Sequence[Unit], tokenizer: T
     shape = PromptShape(slices.mean, max(lengths, default=0), common)
     buckets = Counter(length_bucket(n) for n in lengths)
     problems = found.problems
-    return Sample(found.rows, shape, buckets, problems, slices, groups, *_choices(job, tokenizer))
+    choices = _choices(job, tokenizer)
+    answers = frozenset(found.gold)
+    return Sample(found.rows, shape, buckets, problems, slices, groups, *choices, answers)
 
 
 @dataclass
@@ -81,6 +87,7 @@ class _Taken:
     rows: int = 0
     stretches: list[list[list[int]]] = field(default_factory=list)
     problems: Counter[str] = field(default_factory=Counter)
+    gold: set[Hashable] = field(default_factory=set)
 
     @property
     def lengths(self) -> list[int]:
@@ -93,17 +100,26 @@ def _some_of(units: Sequence[Unit], number: int) -> list[Unit]:
     return [units[i * (len(units) - 1) // max(1, number - 1)] for i in range(number)]
 
 
-def _take(reader: UnitReader, builder: PromptBuilder, units: Sequence[Unit], wanted: int) -> _Taken:
-    """Of each of ``units`` as many of its first rows, about ``wanted`` in all."""
+def _take(
+    reader: UnitReader,
+    builder: PromptBuilder,
+    gold: str | None,
+    units: Sequence[Unit],
+    wanted: int,
+) -> _Taken:
+    """Of each of ``units`` as many of its first rows, about ``wanted`` in all; of the column
+    ``gold`` the values."""
     taken = _Taken()
     for number, unit in enumerate(sorted(units, key=lambda unit: unit.rows)):
         each = -(-max(0, wanted - taken.rows) // (len(units) - number))
         rows = min(each, unit.rows)
         taken.rows += rows
         stretch: list[list[int]] = []
-        for prompt in _prompts(
-            reader, builder, Unit(unit.id, unit.shard, unit.start, unit.start + rows)
-        ):
+        read = _read(reader, Unit(unit.id, unit.shard, unit.start, unit.start + rows))
+        if gold is not None and rows:
+            values = plain_values(read.table.column(gold))
+            taken.gold |= {v for v in values if v is not None and isinstance(v, Hashable)}
+        for prompt in _prompts(read, builder):
             if isinstance(prompt, Prompt):
                 stretch.append(prompt.ids)
             else:
@@ -123,16 +139,20 @@ def _enough(lengths: Sequence[int], rows: int) -> int:
     return min(ceil(needed), _MOST_ROWS, int(_MOST_TOKENS / mean))
 
 
-def _prompts(reader: UnitReader, builder: PromptBuilder, few: Unit) -> list[Prompt | str]:
-    """Of each row its prompt, or what is wrong with it."""
+def _read(reader: UnitReader, few: Unit) -> Rows:
     try:
-        read = reader.read(few)
+        return reader.read(few)
     except StorageFailed:
         raise
     except JobFailed as e:  # damaged: nothing has begun yet
         raise UsageError(e.message, *e.hints) from None
-    columns = builder.columns(read.table.column_names) if few.rows else []
-    plain, invalid = read.plain(columns).read(0, few.rows)
+
+
+def _prompts(read: Rows, builder: PromptBuilder) -> list[Prompt | str]:
+    """Of each row its prompt, or what is wrong with it."""
+    rows = read.table.num_rows
+    columns = builder.columns(read.table.column_names) if rows else []
+    plain, invalid = read.plain(columns).read(0, rows)
     found: list[Prompt | str] = []
     for position, prompt in enumerate(builder.build(plain)):
         if position in invalid:

@@ -99,7 +99,7 @@ def _run(
         storage = open_storage(job.output.path)
         _refuse_second(storage, watcher)
         plan = make_plan(inputs, fresh=options.fresh, report=watcher.note)
-        for line in plan.changes.lines():
+        for line in (*plan.changes.lines(), *plan.doubts):
             watcher.note(line)
         engines = muster(plan, watcher, cluster)
         _refuse_second(storage, watcher)  # fetching a model may have taken an hour
@@ -288,7 +288,7 @@ def conclude(
         seconds=time.time() - started,
         output=dataset.storage.address(),
         report=dataset.storage.address(REPORT),
-        gold=label.gold if label else None,
+        gold=label.gold_column if label else None,
         provenance=provenance(plan),
         model_seconds=plan.model_seconds,
         foretold=_foretold(outcome.forecast),

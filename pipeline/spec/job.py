@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from posixpath import normpath
 from typing import Annotated, Any, Literal, Self
 
@@ -114,13 +115,20 @@ Messages = Annotated[
 ]
 
 
+class Gold(Section):
+    """A column with right answers, and what its values are called among the choices."""
+
+    column: str
+    values: dict[str, str] = Field(default_factory=dict)
+
+
 class Label(Section):
     """The shape of the answer: one of ``choices``, a JSON schema, or a regular expression."""
 
     choices: Annotated[tuple[str, ...], Field(min_length=2)] | None = None
     json_schema: dict[str, Any] | None = None
     regex: str | None = None
-    gold: str | None = None  # a column with the right answer: accuracy goes into the report
+    gold: str | Gold | None = None  # the right answers: accuracy goes into the report
 
     @model_validator(mode="after")
     def _one_of(self) -> Self:
@@ -131,6 +139,22 @@ class Label(Section):
                 raise ValueError("choices names one choice twice")
             if any(not c.strip() for c in self.choices):
                 raise ValueError("a choice is empty")
+        return self
+
+    @property
+    def gold_column(self) -> str | None:
+        return self.gold.column if isinstance(self.gold, Gold) else self.gold
+
+    @property
+    def gold_values(self) -> Mapping[str, str]:
+        """Value of the gold column -> choice."""
+        return self.gold.values if isinstance(self.gold, Gold) else {}
+
+    @model_validator(mode="after")
+    def _gold_values_are_choices(self) -> Self:
+        for value, choice in self.gold_values.items():
+            if self.choices is not None and choice not in self.choices:
+                raise ValueError(f"gold: {value!r} stands for {choice!r}, which is no choice")
         return self
 
     @field_validator("choices", mode="before")
