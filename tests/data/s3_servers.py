@@ -19,7 +19,10 @@ CREDENTIALS = {
 }
 _PATIENCE_SECONDS = 60.0
 _STARTS = {
-    "moto": "from moto.server import main; main(['-H', '127.0.0.1', '-p', '{port}'])",
+    # one request at a time: moto looks whether an object is there, and then makes it
+    "moto": "from moto import server as s; run = s.run_simple; "
+    "s.run_simple = lambda *a, **k: run(*a, **dict(k, threaded=False)); "
+    "s.main(['-H', '127.0.0.1', '-p', '{port}'])",
     "ministack": "from ministack.app import main; main()",
 }
 NAMES = tuple(_STARTS)
