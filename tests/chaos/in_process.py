@@ -33,7 +33,7 @@ from tests.next_door import NextDoor, worker_spec
 from tests.samples import write_model
 
 _POLL_SECONDS = 0.2
-ROWS = (180, 90)  # two units and one; every third row asks what another one asks
+ROWS = (20, 10)  # two units and one; every third row asks what another one asks
 
 
 def prepare(folder: Path) -> None:

@@ -59,7 +59,7 @@ _LINES = {
     "no text": ('{"id": 2}', "InvalidRow"),
     "malformed line": ('{"id": 3, "text": "a', "InvalidRow"),
     "no object": ("[4]", "InvalidRow"),
-    "text is a number": ('{"id": 5, "text": 5}', "InvalidRow"),
+    "text is too large a number": ('{"id": 5, "text": 1e999}', "InvalidRow"),
     "too long": (json.dumps({"id": 6, "text": "word " * 400}), "PromptTooLong"),
     "max_tokens 0": (
         '{"id": 7, "text": "a", "sampling_params": {"max_tokens": 0}}',
