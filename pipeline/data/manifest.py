@@ -51,6 +51,7 @@ def describe(
         "earlier": [f for f in dict.fromkeys(before) if f != fingerprint],
         "parts": parts,
         "rows": rows,
+        "cast": sorted(job.input.cast),
         "kept": [list(pair) for pair in columns.kept],
         "schema": _encode(columns.schema),
         "input_schema": _encode(files.schema),
@@ -99,6 +100,7 @@ class _Content(BaseModel):
     earlier: list[str] = []
     parts: dict[str, Any]
     rows: Count
+    cast: list[str] = []
     kept: list[Annotated[list[str], Field(min_length=2, max_length=2)]]
     output_schema: str = Field(alias="schema")
     input_schema: str

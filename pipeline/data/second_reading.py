@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from decimal import Decimal
@@ -21,7 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.data.csv_records import blocks
-from pipeline.data.plain import plain_rows
+from pipeline.data.plain import plain_rows, plain_values
 from pipeline.data.shards import Shard
 
 _PIECE = 1 << 20  # bytes
@@ -71,7 +72,7 @@ def _all_text(column: pa.ChunkedArray) -> set[str | None]:
     return {None if value is None else str(value) for value in pc.unique(column).to_pylist()}
 
 
-class _Rows:
+class _Rows(ABC):
     """Files whose rows come one by one."""
 
     def __init__(self, rows: Iterator[Any]) -> None:
@@ -94,8 +95,9 @@ class _Rows:
                     return row, new
         return None
 
+    @abstractmethod
     def _alike(self, value: Any, told: Any, name: str) -> bool:
-        raise NotImplementedError
+        """Whether an output's value is what the row ``told`` says under the name."""
 
 
 _END = object()
@@ -254,14 +256,10 @@ class _Groups:
             mine, other = ours.column(new), theirs.column(old)
             if mine.type == other.type and mine.equals(other):
                 continue
-            pairs = zip(_values(mine), _values(other), strict=True)
+            pairs = zip(plain_values(mine), plain_values(other), strict=True)
             row = next((i for i, (a, b) in enumerate(pairs) if not _same(a, b)), None)
             found += [(row, new)] if row is not None else []
         return min(found, default=None)
-
-
-def _values(column: pa.ChunkedArray) -> list[Any]:
-    return [row.get("") for row in plain_rows(pa.table({"": column}))[0]]
 
 
 def _same(a: Any, b: Any) -> bool:
