@@ -14,8 +14,9 @@ from math import gcd
 
 STREAMS = 4  # units that a worker goes through side by side: what is lost with it if it dies
 _SMALLEST, _LARGEST = 16, 4096  # rows of a unit
-# at least: enough to balance a rack, and so that what is begun and not finished is little: some 5 %
-_WANTED_UNITS = 64
+# at least: enough to balance a rack, and so that what is begun and not finished is little: some 3 %
+# of the rows at a worker
+_WANTED_UNITS = 128
 _GOLDEN = (5**0.5 - 1) / 2
 
 

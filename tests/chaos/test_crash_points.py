@@ -62,6 +62,12 @@ def _try_points(
 
 
 @pytest.mark.parametrize("mode", ["exit", "lose"])
+def test_a_job_survives_a_fault_at_every_third_storage_operation(mode: str, folder: Path) -> None:
+    assert _try_points(folder, f"{folder}/out", mode, every=3) > 10
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("mode", ["exit", "lose"])
 def test_a_job_survives_a_fault_at_every_storage_operation(mode: str, folder: Path) -> None:
     assert _try_points(folder, f"{folder}/out", mode) > 40
 

@@ -25,7 +25,7 @@ _BLOWS = (
 def test_real_engines_that_are_killed_lose_nothing(
     model: ModelFolder, tmp_path: Path, tell: Callable[[Outcome], None]
 ) -> None:
-    place = real_place(tmp_path, os.environ, rows=128, workers=2)
+    place = real_place(tmp_path, os.environ, rows=256, workers=2)
     outcome = Story(place, "vllm", _BLOWS).play()
     tell(outcome)
     assert not outcome.trouble, str(outcome)

@@ -132,7 +132,7 @@ def test_units_are_powers_of_two_within_bounds(total: int) -> None:
 
 
 def test_larger_inputs_have_larger_units() -> None:
-    assert [unit_rows(n) for n in (0, 2047, 2048, 10**5, 10**9)] == [16, 16, 32, 1024, 4096]
+    assert [unit_rows(n) for n in (0, 4095, 4096, 10**5, 10**9)] == [16, 16, 32, 512, 4096]
 
 
 class TestCosts:

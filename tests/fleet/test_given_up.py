@@ -24,6 +24,7 @@ from tests.next_door import NextDoor, worker_spec
 from tests.samples import job, write_model
 
 ROWS, SEATS = 100, 4
+pytestmark = pytest.mark.usefixtures("large_units")  # all rows are one unit
 
 
 class Asked:

