@@ -25,6 +25,7 @@ from pipeline.schedule.mirror import Mirror
 from pipeline.schedule.packer import Demand
 from pipeline.schedule.prefixes import block_keys
 from pipeline.schedule.request import Completion, Request
+from pipeline.schedule.shape import Lengths
 from pipeline.schedule.step_time import StepWork
 from pipeline.units import duration
 
@@ -59,7 +60,7 @@ class EngineLoop:
         whole: Callable[[OpenUnit], None],
         heartbeat: Callable[[Progress], None],
         *,
-        expected_tokens: float | None = None,
+        known_lengths: Lengths | None = None,
         answer_once: bool = True,
         stored: AnswerStage | None = None,
         row_timeout_seconds: float | None = None,
@@ -67,8 +68,8 @@ class EngineLoop:
         watchdog: Watchdog | None = None,
         announce: Callable[[], None] = lambda: None,
     ) -> None:
-        """``max_tokens``: of a completion at the longest; ``expected_tokens``: in the mean, as far
-        as is known. ``stored``: answers that other workers have kept. ``announce`` is called
+        """``max_tokens``: of a completion at the longest; ``known_lengths``: of completions, as
+        far as they are. ``stored``: answers that other workers have kept. ``announce`` is called
         before an engine that has nothing begins with something."""
         facts = engine.facts
         layout = facts.layout(geometry)
@@ -83,7 +84,7 @@ class EngineLoop:
         limits = (facts.max_num_seqs, facts.max_num_batched_tokens)
         self._admission = Admission(
             Limits(layout, facts.num_blocks, *limits, max_tokens, facts.steps_ahead),
-            expected_tokens,
+            known_lengths,
         )
         self._mirror = _mirror(engine, geometry)
         self._requests: dict[int, Request] = {}  # that wait for admission

@@ -153,6 +153,7 @@ class Forecaster:
         if crew.card is None:
             return EngineChoice(arguments)
         scoring = scoring_arguments(job.score, arguments) if job.score else {}
+        known = self.known_answers
         chosen = choose_settings(
             self._geometry,
             self._weights,
@@ -161,7 +162,7 @@ class Forecaster:
             job.longest_answer,
             scoring | arguments,
             self._overhead(crew),
-            self.known_answer_tokens,
+            known.mean if known else None,
         )
         reasons = {n: _SCORING_REASON for n in scoring if n not in arguments}
         if crew.cards > 1 and job.engine.tensor_parallel_size is None:
@@ -313,10 +314,10 @@ class Forecaster:
         return even, f"{_GUESS}: half of max_tokens {limit}"
 
     @property
-    def known_answer_tokens(self) -> float | None:
-        """Tokens of an answer in the mean, where any was ever seen."""
+    def known_answers(self) -> Lengths | None:
+        """How long answers are, where any was ever seen, or all that may be are known."""
         answers, basis = self._answers()
-        return None if basis.startswith(_GUESS) else answers.mean
+        return None if basis.startswith(_GUESS) else answers
 
     def _levers(self, crews: Sequence[Crew], exactly: Forecast) -> list[Lever]:
         """What else would change the time: tried on the same model of the job."""

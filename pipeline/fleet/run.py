@@ -170,7 +170,7 @@ def carry_out(
     # the sample is read while Ray starts
     crews = forecaster.usable(engines.crews, watcher.note)
     forecast = forecaster.forecast(crews)
-    known = forecaster.known_answer_tokens
+    known = forecaster.known_answers
     ready = cluster.ready()
     recruiter = None
     if cluster.joins:

@@ -23,6 +23,7 @@ from pipeline.fleet.stop import Stop
 from pipeline.fleet.watcher import Watcher
 from pipeline.fleet.work import WorkerSpec
 from pipeline.fleet.workers import Workers
+from pipeline.schedule.shape import Lengths
 from pipeline.spec.job import Job
 
 _POLL_SECONDS = 1.0
@@ -33,7 +34,7 @@ def work_through(
     forecast: Forecast,
     cluster: Any,
     watcher: Watcher,
-    expected_tokens: float | None,
+    known_lengths: Lengths | None,
     stop: Stop,
     recruiter: Recruiter | None = None,
     deadline: datetime | None = None,
@@ -41,7 +42,7 @@ def work_through(
     """Run workers until every unit is committed, or ``stop`` is asked and what is in flight then
     is done.
 
-    ``expected_tokens``: of an answer, if known; ``recruiter``: looks who comes to a rack
+    ``known_lengths``: of answers, if any are; ``recruiter``: looks who comes to a rack
     meanwhile, and who goes; ``deadline``: when the run is stopped."""
     from pipeline.fleet.coordinator_actor import CoordinatorHandle
     from pipeline.fleet.worker_actor import wait_for_any
@@ -56,7 +57,7 @@ def work_through(
         model=plan.model,
         engine_arguments={p.crew.name: p.choice.arguments for p in forecast.placed},
         provenance=provenance(plan) | {REQUESTS: request_shape(plan).encode()},
-        expected_tokens=expected_tokens,
+        known_lengths=known_lengths,
         redo=plan.redo,
     )
     done = [record.span for record in plan.committed.values()]

@@ -19,6 +19,7 @@ from pipeline.engine.yielding import yield_this_thread
 from pipeline.model.store import ModelFolder
 from pipeline.report.timeline import Interval
 from pipeline.schedule.leases import Word
+from pipeline.schedule.shape import Lengths
 from pipeline.spec.job import Job
 
 _GAP_ROWS = 32
@@ -35,7 +36,7 @@ class WorkerSpec:
     model: ModelFolder
     engine_arguments: Mapping[str, Mapping[str, Any]]  # by the name of the card
     provenance: Mapping[str, str]
-    expected_tokens: float | None = None  # of a completion in the mean, where any was ever seen
+    known_lengths: Lengths | None = None  # of completions, where any was ever seen
     prove_engine: bool = False  # with one harmless request, before any row is given to it
     redo: Redo | None = None  # only these error rows are done, again
 

@@ -87,7 +87,7 @@ def work(
             feeder,
             writer.put,
             heartbeat,
-            expected_tokens=spec.expected_tokens,
+            known_lengths=spec.known_lengths,
             answer_once=job.duplicates.answer_once,
             stored=stored,
             row_timeout_seconds=job.faults.row_timeout_seconds,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pipeline.budget.kv import KvLayout
 from pipeline.schedule.lengths import OutputLengths
 from pipeline.schedule.packer import Demand, Packer
+from pipeline.schedule.shape import Lengths
 from pipeline.schedule.step_time import StepWork
 from pipeline.schedule.window import Candidate, Window
 
@@ -40,9 +41,9 @@ class Admission:
     Only about one step's worth of prefill waits inside the engine: the order stays ours.
     """
 
-    def __init__(self, limits: Limits, prior_tokens: float | None = None) -> None:
-        """``prior_tokens``: how long completions are expected to be before any was seen."""
-        self._lengths = OutputLengths(limits.max_tokens, prior_tokens)
+    def __init__(self, limits: Limits, known: Lengths | None = None) -> None:
+        """``known``: how long completions turned out in an earlier run, or may be."""
+        self._lengths = OutputLengths(limits.max_tokens, known)
         self.packer = Packer(
             limits.layout,
             limits.pool_blocks,

@@ -11,11 +11,16 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.schedule.shape import Lengths
+
 _BINS_PER_OCTAVE = 8
 _REMEMBERED = 1024  # completions: older ones fade, so that a drift in the data is followed
 _PRIOR_SHARE, _PRIOR_MOST = 0.2, 256  # of the limit, tokens: a completion before any was seen
 _PRIOR_WEIGHT = 2.0  # completions that the prior counts as
 _PRIOR_TAIL = 0.25  # its exponent: five of six that lived so long live twice as long
+_KNOWN_WEIGHT = 4.0  # completions that those of an earlier run count as
+_KNOWN_SLICES = 4  # of them, from which on their spread is believed too
+_STRANGE = 0.1  # the share of completions that may be unlike all of the earlier run
 _GROUP_WEIGHT = 8.0  # completions of all groups that stand beside a group's own
 MAX_GROUPS = 32
 
@@ -23,14 +28,14 @@ MAX_GROUPS = 32
 class OutputLengths:
     """Survival curves of completion lengths, in tokens, for groups of alike requests.
 
-    ``limit``: the longest completion that can be (tokens). ``prior_mean``: the length expected
-    before anything was seen, as far as it is known. If it is not, a fifth of the limit is, 256 at
-    most, with a heavy tail (Lomax): where nobody has ended yet, those that live are expected to
-    live on long, and a guess that was too short does not fill the cache with requests that then
-    all grow.
+    ``limit``: the longest completion that can be (tokens). ``known``: the lengths of an earlier
+    run of the same prompt, or whatever else is known before anything is seen. If nothing is, a
+    fifth of the limit is expected, 256 at most, with a heavy tail (Lomax): where nobody has ended
+    yet, those that live are expected to live on long, and a guess that was too short does not fill
+    the cache with requests that then all grow.
     """
 
-    def __init__(self, limit: int, prior_mean: float | None = None) -> None:
+    def __init__(self, limit: int, known: Lengths | None = None) -> None:
         self.limit = max(1, limit)
         octaves = np.log2(self.limit + 1)
         count = int(np.ceil(octaves * _BINS_PER_OCTAVE)) + 1
@@ -38,12 +43,17 @@ class OutputLengths:
         self._low = edges[:-1].astype(np.float64)
         self._width = np.diff(edges).astype(np.float64)
         self._edges = edges.astype(np.float64)
-        if prior_mean is not None:
-            self.prior_mean = max(prior_mean, 1.0)
-            self._prior = np.maximum(np.exp(-self._edges / self.prior_mean), 1e-30)
-        else:
+        self._prior_weight = _PRIOR_WEIGHT
+        if known is None:
             self.prior_mean = max(min(self.limit * _PRIOR_SHARE, _PRIOR_MOST), 1.0)
             self._prior = _heavy_tail(self._edges, self.prior_mean)
+        else:
+            self.prior_mean = max(known.mean, 1.0)
+            self._prior = np.maximum(np.exp(-self._edges / self.prior_mean), 1e-30)
+            if len(known.slices) >= _KNOWN_SLICES:
+                self._prior_weight = _KNOWN_WEIGHT
+                self._prior *= _STRANGE
+                self._prior += (1 - _STRANGE) * _longer(known, self._edges)
         self._ended = np.zeros((1 + MAX_GROUPS, len(self._width)))  # row 0: all groups
         self._at_risk = np.zeros_like(self._ended)  # completions that came so far
         self._groups: dict[int, int] = {}  # the caller's group -> row
@@ -84,8 +94,9 @@ class OutputLengths:
             at_risk[0] += lived.sum(0)
             inner = rows > 0
             np.add.at(at_risk, rows[inner], lived[inner])
-        prior_risk = _PRIOR_WEIGHT * self._prior[:-1]  # as much of it as has come into each bin
-        prior_ends = prior_risk - _PRIOR_WEIGHT * self._prior[1:]
+        prior = self._prior_weight * self._prior
+        prior_risk = prior[:-1]  # as much of it as has come into each bin
+        prior_ends = prior_risk - prior[1:]
         whole = (ended[0] + prior_ends) / (at_risk[0] + prior_risk)
         alive = np.cumprod(1 - whole)
         risk = _GROUP_WEIGHT * np.maximum(np.concatenate([[1.0], alive[:-1]]), 1e-3)
@@ -116,6 +127,15 @@ class OutputLengths:
         """How much of each bin lies before ``tokens``, 0..1: [len(tokens), bins]."""
         lived: NDArray[np.float64] = np.clip((tokens[:, None] - self._low) / self._width, 0, 1)
         return lived
+
+
+def _longer(known: Lengths, tokens: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The share of ``known`` that is longer than each of ``tokens``: in the midst of a slice half
+    of it is."""
+    count = len(known.slices)
+    ends = [0.0, *known.slices, max(known.longest, known.slices[-1] + 1)]
+    shares = [1.0, *((count - i - 0.5) / count for i in range(count)), 0.0]
+    return np.interp(tokens, ends, shares)
 
 
 def _heavy_tail(tokens: NDArray[np.float64], mean: float) -> NDArray[np.float64]:

@@ -17,6 +17,7 @@ from pipeline.schedule.admission import Admission, Limits
 from pipeline.schedule.engine_model import EngineModel
 from pipeline.schedule.oracle import Oracle
 from pipeline.schedule.packer import Demand
+from pipeline.schedule.shape import Lengths
 from pipeline.schedule.spread import mixed
 from pipeline.schedule.step_time import StepWork
 
@@ -70,11 +71,14 @@ def static_limit(name: str) -> int | None:
     return None
 
 
-def make_policy(name: str, limits: Limits, truth: Mapping[int, int]) -> Policy:
-    """``truth``: request id -> tokens of its completion; only the oracle is given it."""
+def make_policy(
+    name: str, limits: Limits, truth: Mapping[int, int], known: Lengths | None = None
+) -> Policy:
+    """``truth``: request id -> tokens of its completion; only the oracle is given it. ``known``:
+    the lengths of completions of an earlier run, for those that learn them."""
     static_limit(name)
     if name == "packed":
-        return Packed(limits)
+        return Packed(limits, known)
     if name == "worst-case":
         return WorstCase(limits)
     if name == "oracle":
@@ -146,8 +150,8 @@ class Packed:
 
     patience = 8
 
-    def __init__(self, limits: Limits) -> None:
-        self._admission = Admission(limits)
+    def __init__(self, limits: Limits, known: Lengths | None = None) -> None:
+        self._admission = Admission(limits, known)
         self._coming: deque[Demand] = deque()  # not yet among those it chooses from
         self._new: list[Demand] = []  # given since it was asked last
 

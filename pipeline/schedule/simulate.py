@@ -18,6 +18,7 @@ from pipeline.schedule.admission import Limits, group_of
 from pipeline.schedule.engine_model import EngineModel, Sequence
 from pipeline.schedule.packer import Demand
 from pipeline.schedule.policies import make_policy, static_limit
+from pipeline.schedule.shape import Lengths
 from pipeline.schedule.step_time import StepTime
 from pipeline.schedule.trace import TraceRow
 
@@ -105,9 +106,17 @@ class CardTotals:
 
 class CardSim:
     """``policy``: packed, engine, static:K, worst-case or oracle. ``max_tokens``: the limit that
-    every request states. ``name``: in reports."""
+    every request states. ``name``: in reports. ``known``: see ``make_policy``."""
 
-    def __init__(self, setup: CardSetup, policy: str, *, max_tokens: int, name: str = "") -> None:
+    def __init__(
+        self,
+        setup: CardSetup,
+        policy: str,
+        *,
+        max_tokens: int,
+        name: str = "",
+        known: Lengths | None = None,
+    ) -> None:
         self.setup = setup
         self.name = name or setup.name
         self.now = 0.0
@@ -116,6 +125,7 @@ class CardSim:
         self.ending = False  # no more rows will be given
         self._max_tokens = max_tokens
         self._policy_name = policy
+        self._known = known
         self._rows: dict[int, TraceRow] = {}  # given, not finished
         self._truth: dict[int, int] = {}  # id -> tokens until it ends; the card's and the oracle's
         self._coming: list[tuple[float, int]] = []  # (arrival, id), a heap
@@ -142,7 +152,7 @@ class CardSim:
             self._max_tokens,
             setup.steps_ahead,
         )
-        self._policy = make_policy(self._policy_name, limits, self._truth)
+        self._policy = make_policy(self._policy_name, limits, self._truth, self._known)
         self._fresh = 0  # requests that the engine has not begun with
         self._untold: deque[_Untold] = deque()
         self._step = 0  # the number of the next one

@@ -7,7 +7,8 @@ For each data set, order and seed (peers/unseen_traces.py), on one of the cards 
 three limits of an answer in turn (the longest answer of the trace; 2,048 tokens; 8,192, as if
 nothing were known): the time of `packed` beside that of the best of a sweep of fixed limits found
 with hindsight, of the oracle, and of `packed` with the same rows shuffled; and the share of tokens
-that it computed twice. Ratios: time of the other over that of `packed`; "drift" is the time in
+that it computed twice; and "again": with the lengths of an earlier run known, which was of other
+rows of the same data set. Ratios: time of the other over that of `packed`; "drift" is the time in
 the given order over that of the shuffled rows. ``--part tune``: rows and seeds that were tuned on.
 Steps are timed by the card's roofline. Writes tests/bench/results/unseen.json (unseen_ROWS.json
 for another number of rows).
@@ -20,7 +21,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from multiprocessing import Pool
 from pathlib import Path
@@ -35,6 +36,7 @@ from pipeline.budget.cards import CARDS
 from pipeline.budget.weights import weight_bytes
 from pipeline.model.catalogue import MODELS
 from pipeline.schedule.card_setup import card_setup
+from pipeline.schedule.shape import Lengths
 from pipeline.schedule.simulate import CardSetup, CardSim, run_card
 from pipeline.schedule.trace import TraceRow
 
@@ -48,6 +50,7 @@ LIMITS = ("tight", "loose", "unknown")
 _LOOSE, _UNKNOWN = 2048, 8192
 _SWEEP = (0.35, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.15, 1.3, 1.6, 2.0, 3.0)  # of what fits in the mean
 _MOST = 256
+_EARLIER = 1000  # seeds further on: of rows that an earlier run did
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,9 @@ def compare(case: Case) -> dict[str, Any]:
     sweep = {k: run(setup, f"static:{k}", rows, limit).now for k in limits(setup, rows)}
     best = min(sweep, key=lambda k: sweep[k])
     shuffled = run(setup, "packed", rows_of(case, f"{case.order}+"), limit)
+    earlier = rows_of(replace(case, seed=case.seed + _EARLIER), "file")
+    known = Lengths.of([row.output_tokens for row in earlier])
+    again = run(setup, "packed", rows, limit, known)
     return {
         **vars(case),
         "max_num_seqs": setup.max_num_seqs,
@@ -81,6 +87,8 @@ def compare(case: Case) -> dict[str, Any]:
         "oracle": run(setup, "oracle", rows, limit).now / packed.now,
         "drift": packed.now / shuffled.now,
         "recomputed": packed.recomputed_tokens / packed.computed_tokens,
+        "again": sweep[best] / again.now,
+        "again_recomputed": again.recomputed_tokens / again.computed_tokens,
         "preemptions": packed.preemptions,
         "took": time.perf_counter() - started,
     }
@@ -99,8 +107,14 @@ def setup_for(card: str, rows: Sequence[TraceRow], limit: int) -> CardSetup:
     return card_setup(entry.geometry, weights, CARDS[device], rows, limit, {})
 
 
-def run(setup: CardSetup, policy: str, rows: Sequence[TraceRow], limit: int) -> CardSim:
-    card = CardSim(setup, policy, max_tokens=limit)
+def run(
+    setup: CardSetup,
+    policy: str,
+    rows: Sequence[TraceRow],
+    limit: int,
+    known: Lengths | None = None,
+) -> CardSim:
+    card = CardSim(setup, policy, max_tokens=limit, known=known)
     ended = run_card(card, rows)
     assert len(ended) + len(card.errors) == len(rows)
     return card
@@ -160,7 +174,7 @@ def show(lines: Sequence[dict[str, Any]]) -> None:
         "all": lambda line: "all",
     }
     head = ["", "traces", "× best static", "least", "÷ oracle", "least", "recomp.", "most"]
-    head += ["drift", "least", "most"]
+    head += ["drift", "least", "most", "again", "least"]
     for title, key in groups.items():
         names = sorted({key(line) for line in lines})
         table = []
@@ -170,6 +184,7 @@ def show(lines: Sequence[dict[str, Any]]) -> None:
             row += [f"{s[k][w]:.3f}" for k in ("static", "oracle") for w in ("mean", "least")]
             row += [f"{s['recomputed'][w]:.2%}" for w in ("mean", "most")]
             row += [f"{s['drift'][w]:.3f}" for w in ("mean", "least", "most")]
+            row += [f"{s['again'][w]:.3f}" for w in ("mean", "least")]
             table.append(row)
         print_table(f"packed on traces nobody tuned for, by {title}", head, table)
     worst = sorted(lines, key=lambda line: line["static"])[:8]
@@ -193,7 +208,7 @@ def show(lines: Sequence[dict[str, Any]]) -> None:
 
 def summary(lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {"traces": len(lines)}
-    for name in ("static", "oracle", "drift", "recomputed"):
+    for name in ("static", "oracle", "drift", "recomputed", "again", "again_recomputed"):
         values = [line[name] for line in lines]
         found[name] = {
             "mean": statistics.mean(values),

@@ -29,6 +29,7 @@ from pipeline.fleet.work import Lease
 from pipeline.fleet.worker import work
 from pipeline.report.summary import Summary
 from pipeline.schedule.leases import Word
+from pipeline.schedule.shape import Lengths
 from tests.next_door import NextDoor, worker_spec
 from tests.samples import write_model
 
@@ -110,9 +111,9 @@ class _NoCluster:
 
 
 def _work_through(
-    plan: Plan, forecast: Forecast, cluster: None, watcher: Any, expected: float | None, *rest: Any
+    plan: Plan, forecast: Forecast, cluster: None, watcher: Any, known: Lengths | None, *rest: Any
 ) -> Snapshot:
-    spec = worker_spec(plan, provenance=provenance(plan), expected_tokens=expected)
+    spec = worker_spec(plan, provenance=provenance(plan), known_lengths=known)
     done = [record.span for record in plan.committed.values()]
     coordinator = Coordinator(plan.units, done, {"card": 1000.0})
     here = _Here(coordinator)

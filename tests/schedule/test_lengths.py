@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.schedule.lengths import MAX_GROUPS, OutputLengths
+from pipeline.schedule.shape import Lengths
 
 NONE = np.zeros(0, np.int64)
 
@@ -31,8 +32,27 @@ def test_before_anything_was_seen_a_fifth_of_the_limit_is_expected() -> None:
     assert OutputLengths(1024).expected(0, 1024) == pytest.approx(205, rel=0.1)
 
 
-def test_a_given_prior_is_believed_until_rows_are_seen() -> None:
-    assert OutputLengths(1024, prior_mean=20).expected(0, 1024) == pytest.approx(20, rel=0.1)
+def test_a_mean_that_is_known_is_believed_until_rows_are_seen() -> None:
+    known = OutputLengths(1024, Lengths((20.0,)))
+
+    assert known.expected(0, 1024) == pytest.approx(20, rel=0.1)
+
+
+def test_lengths_of_an_earlier_run_are_expected_again() -> None:
+    """About: some may be unlike them all."""
+    seen = lognormal(3000)
+    alive = survival(OutputLengths(1024, Lengths.of(seen)))
+
+    for n in (16, 50, 100, 200, 400, 800):
+        assert alive[n] == pytest.approx(np.mean([s > n for s in seen]), abs=0.05)
+
+
+def test_lengths_unlike_those_of_an_earlier_run_are_learned() -> None:
+    made = OutputLengths(1024, Lengths.of([10.0] * 90 + [20.0] * 10))
+    for n in lognormal(200):
+        made.observe(0, n)
+
+    assert made.expected(0, 1024) == pytest.approx(np.mean(lognormal(200)), rel=0.2)
 
 
 def test_the_curve_follows_the_lengths_seen() -> None:
