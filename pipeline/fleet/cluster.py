@@ -205,8 +205,6 @@ class Cluster:
     def close(self) -> None:
         if self._rack is not None:
             self._rack.close()
-        if self._processes is not None:
-            self._processes.note()
         if not self._lost:  # else Ray would wait for the head
             ray.shutdown()
         if self._processes is not None:

@@ -172,7 +172,7 @@ class TestFilesThatCameAndWent:
         """Units of a large input are larger: those of files that are done stay as they are."""
         write_input(tmp_path / "rows", 150)
         finish(job_in(tmp_path))
-        pq.write_table(rows_of(1000, 21_000), tmp_path / "rows/b.parquet")
+        pq.write_table(rows_of(1000, 41_000), tmp_path / "rows/b.parquet")
         plan = plan_of(tmp_path)
 
         assert plan.reused.rows == 150

@@ -37,7 +37,6 @@ def test_agents_end_with_the_daemon_that_started_them() -> None:
     processes = RayProcesses()
     with processes:
         started, agent = daemon()
-    processes.note()
     started.kill()
     started.communicate()
     assert lives(agent)
@@ -64,11 +63,27 @@ def test_a_start_that_is_broken_off_leaves_nothing(error: type[BaseException]) -
     started.communicate()
 
 
+def test_an_agent_whose_daemon_died_in_a_start_that_is_broken_off_ends_too() -> None:
+    left = []
+
+    def start() -> None:
+        with RayProcesses():
+            started, agent = daemon()
+            left.append(agent)
+            started.kill()
+            started.communicate()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        start()
+
+    assert not lives(left[0])
+
+
 def test_others_that_were_there_live_on() -> None:
     other, agent = daemon()
     try:
         processes = RayProcesses()
-        processes.note()
         processes.end(grace_seconds=0)
 
         assert other.poll() is None
