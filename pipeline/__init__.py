@@ -45,8 +45,11 @@ def plan(job: Job, *, rows: int | None = None, fresh: bool = False) -> Plan:
     ``rows``: only the first so many. Raises UsageError.
     """
     from pipeline.data.plan import check_input, make_plan
+    from pipeline.engine.grammar import check_answer_shape
 
-    return make_plan(check_input(job, rows), fresh=fresh, fetch=False)
+    inputs = check_input(job, rows)
+    check_answer_shape(job)
+    return make_plan(inputs, fresh=fresh, fetch=False)
 
 
 def forecast(made: Plan, gpus: str | None = None) -> Forecast:

@@ -151,6 +151,7 @@ def plan_command(
     from pipeline.budget.cards import parse_gpus
     from pipeline.cli.show_plan import plan_as_json, print_plan
     from pipeline.data.plan import check_input, make_plan
+    from pipeline.engine.grammar import check_answer_shape
     from pipeline.fleet.crew import asked_crews, local_crews
     from pipeline.fleet.forecast import Forecaster
     from pipeline.fleet.foretold import Prices
@@ -159,7 +160,9 @@ def plan_command(
     loaded = load_with(job, settings, output=output, workers=workers)
     if gpus:
         parse_gpus(gpus)  # what is wrong with it is said at once
-    plan = make_plan(check_input(loaded, rows), fresh=fresh, report=_note, fetch=False)
+    inputs = check_input(loaded, rows)
+    check_answer_shape(loaded)
+    plan = make_plan(inputs, fresh=fresh, report=_note, fetch=False)
     forecast, fits = None, []
     if any(unit.rows for unit in plan.missing):
         known = loaded.resources.price_kwh if price_kwh is None else price_kwh
@@ -285,7 +288,7 @@ def _where(error: RackmillError) -> str:
     path = next((Path(a) for a in sys.argv[1:] if a.endswith((".yaml", ".yml"))), None)
     if path is None or key not in Job.model_fields:
         return ""
-    return f"{line_of(path, key)}: "
+    return f"{line_of(path, dotted)}: "
 
 
 def _crash(e: Exception) -> None:

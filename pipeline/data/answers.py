@@ -52,7 +52,7 @@ class Answers:
         self._validator = schema_validator(schema) if schema else None
         self._regex = Pattern(label.regex, whole=True) if label and label.regex else None
         self._structure = (
-            Structure(json.dumps(schema) if schema else None, label.regex)
+            Structure(json.dumps(label.answer_schema) if schema else None, label.regex)
             if label and not label.choices
             else None
         )

@@ -52,8 +52,12 @@ def coerce(value: Any, schema: Mapping[str, Any]) -> Any:
 
 def _without_null(schema: Mapping[str, Any]) -> Mapping[str, Any]:
     """``anyOf: [X, null]`` is X: every column may hold null."""
-    others = [s for s in schema.get("anyOf", ()) if s.get("type") != "null"]
-    return others[0] if len(others) == 1 else schema
+    others = [s for s in schema.get("anyOf", ()) if not _is_null(s)]
+    return others[0] if len(others) == 1 and isinstance(others[0], Mapping) else schema
+
+
+def _is_null(schema: Any) -> bool:
+    return isinstance(schema, Mapping) and schema.get("type") == "null"
 
 
 def _kind(schema: Mapping[str, Any]) -> str | None:

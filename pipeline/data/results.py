@@ -57,7 +57,7 @@ class OutputColumns:
 
     @property
     def json_properties(self) -> Mapping[str, Any]:
-        schema = self.label.json_schema if self.label else None
+        schema = self.label.answer_schema if self.label else None
         return schema["properties"] if schema else {}
 
 
@@ -119,8 +119,8 @@ def _result_fields(label: Label | None) -> list[pa.Field]:
         pa.field("error", _ERROR),
     ]
     names = {f.name for f in fields}
-    if label and label.json_schema:
-        for name, schema in label.json_schema["properties"].items():
+    if label and label.answer_schema:
+        for name, schema in label.answer_schema["properties"].items():
             if name in names:
                 raise UsageError(
                     f"label.json_schema has a property {name!r}, a column every result has",

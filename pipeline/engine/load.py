@@ -49,5 +49,5 @@ def load_engine(
         arguments = {**scoring_arguments(job.score, arguments), **arguments}
     if (share := arguments.get("gpu_memory_utilization")) is not None:
         wait_for_own_cards(float(share), say, int(arguments.get("tensor_parallel_size") or 1))
-    schema = job.label.json_schema if job.label else None
+    schema = job.label.answer_schema if job.label else None
     return VllmEngine(model, arguments, schema, scoring=job.score is not None, say=say)

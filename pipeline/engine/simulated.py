@@ -11,10 +11,9 @@ import json
 import math
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +22,7 @@ from pipeline.budget.kv import KvLayout
 from pipeline.engine.protocol import EngineFacts, EngineStats
 from pipeline.engine.regex_sample import sample_match
 from pipeline.engine.rehearsal import Fault, Rehearsal
+from pipeline.engine.schema_sample import NoSample, sampler_of
 from pipeline.errors import RowError, RowErrorType
 from pipeline.schedule.engine_model import EngineModel, Sequence
 from pipeline.schedule.prefixes import block_keys
@@ -195,7 +195,13 @@ def _complete(one: _Running, vocabulary: int) -> Completion:
     dice = random.Random(_hash(request.prompt_ids, "text"))
     reason = "stop"
     if request.structure and request.structure.json_schema:
-        text = json.dumps(_json_value(json.loads(request.structure.json_schema), dice))
+        try:
+            value = sampler_of(request.structure.json_schema, tuple(_WORDS)).sample(dice)
+        except NoSample as e:
+            message = f"the simulated engine finds no answer that the schema allows ({e})"
+            failed = RowError(RowErrorType.SCHEMA_NOT_MET, message, attempts=1)
+            return Completion(request.id, error=failed)
+        text = json.dumps(value)
     elif request.structure and request.structure.regex:
         text = sample_match(request.structure.regex, dice)
     else:
@@ -229,30 +235,3 @@ def _zipf_logprobs(ranks: NDArray[np.int64]) -> NDArray[np.float32]:
 def _hash(ids: Iterable[int], salt: str) -> int:
     digest = hashlib.blake2b(repr(list(ids)).encode(), digest_size=8, key=salt.encode()[:64])
     return int.from_bytes(digest.digest())
-
-
-def _json_value(schema: Mapping[str, Any], dice: random.Random) -> Any:
-    """A small value that ``schema`` (the common part of JSON schema) allows."""
-    if "enum" in schema:
-        return dice.choice(schema["enum"])
-    if "const" in schema:
-        return schema["const"]
-    for union in ("anyOf", "oneOf"):
-        if union in schema:
-            return _json_value(dice.choice(schema[union]), dice)
-    kind = schema.get("type")
-    kind = dice.choice(kind) if isinstance(kind, list) else kind
-    if kind in ("integer", "number"):
-        low = schema.get("minimum", min(0, schema.get("maximum", 0)))
-        high = schema.get("maximum", low + 10)
-        if kind == "integer":
-            return dice.randint(math.ceil(low), math.floor(high))
-        return min(max(round(dice.uniform(low, high), 3), low), high)
-    if kind == "boolean":
-        return dice.random() < 0.5
-    if kind == "array":
-        count = max(1, int(schema.get("minItems", 1)))
-        return [_json_value(schema.get("items", {"type": "string"}), dice) for _ in range(count)]
-    if kind == "object":
-        return {n: _json_value(s, dice) for n, s in schema.get("properties", {}).items()}
-    return None if kind == "null" else dice.choice(_WORDS)

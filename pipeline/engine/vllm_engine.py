@@ -16,6 +16,7 @@ from pipeline.engine.compiling import CompileWatch
 from pipeline.engine.core_watch import forget_outputs, watch_core
 from pipeline.engine.cpu_compute import UNPACKED, for_vllm
 from pipeline.engine.gpu.environment import CUDA_ENVIRONMENT
+from pipeline.engine.grammar_compilers import Unsupported, backend_for
 from pipeline.engine.in_flight import InFlight
 from pipeline.engine.last_words import LastWords
 from pipeline.engine.protocol import EngineFacts, EngineStats
@@ -236,25 +237,13 @@ def engine_config(
         given["distributed_executor_backend"] = "mp"  # in a Ray actor vLLM would ask Ray for more
     # at its warm-up vLLM would import FlashInfer on RTX 50 cards, to tune what is never used
     given["enable_flashinfer_autotune"] = False
-    structured = _structured_outputs(json_schema)
+    try:
+        structured = backend_for(json_schema)
+    except Unsupported as e:
+        raise EngineFailed(f"vLLM makes no grammar of what answers are to be like: {e}") from None
     return EngineArgs(
         model=str(model), structured_outputs_config=structured, **given, **more
     ).create_engine_config()
-
-
-def _structured_outputs(json_schema: Mapping[str, Any] | None) -> dict[str, Any]:
-    """vLLM reads these from the engine's configuration only, not from a request.
-
-    Without ``disable_any_whitespace`` JSON may loop on line breaks up to the token limit
-    (vLLM #20060). xgrammar is the faster backend; what it does not know, guidance does, which
-    would invent properties if it were let.
-    """
-    from vllm.v1.structured_output.backend_xgrammar import has_xgrammar_unsupported_json_features
-
-    settings: dict[str, Any] = {"backend": "xgrammar", "disable_any_whitespace": True}
-    if json_schema is not None and has_xgrammar_unsupported_json_features(dict(json_schema)):
-        settings |= {"backend": "guidance", "disable_additional_properties": True}
-    return settings
 
 
 def _facts(engine: Any, geometry: Geometry) -> EngineFacts:

@@ -18,6 +18,7 @@ from pipeline.data.plan import Plan, check_input, make_plan, sort_out
 from pipeline.data.results import to_table
 from pipeline.data.storage import Storage, open_storage
 from pipeline.data.tally import Tally
+from pipeline.engine.grammar import check_answer_shape
 from pipeline.errors import (
     CommitFailed,
     JobFailed,
@@ -98,6 +99,7 @@ def _run(
         inputs = check_input(job, options.rows)
         storage = open_storage(job.output.path)
         _refuse_second(storage, watcher)
+        check_answer_shape(job)
         plan = make_plan(inputs, fresh=options.fresh, report=watcher.note)
         for line in (*plan.changes.lines(), *plan.doubts):
             watcher.note(line)

@@ -7,8 +7,10 @@ neither may take for ever, whatever the job file says, and neither may read file
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
+
+from pipeline.spec.plain_schema import at_pointer
 
 _parser = re._parser  # type: ignore[attr-defined]  # the standard library's own, unnamed in stubs
 
@@ -124,19 +126,4 @@ def _follow(part: Mapping[str, Any], schema: Mapping[str, Any]) -> None:
 def _at(schema: Mapping[str, Any], pointer: str) -> Any:
     if "/" not in pointer and pointer != "#":  # an anchor: the validator knows them
         return {}
-    found: Any = schema
-    for step in _steps(pointer):
-        if isinstance(found, Mapping):
-            found = found.get(step)
-        elif isinstance(found, list | tuple) and step.isdecimal() and int(step) < len(found):
-            found = found[int(step)]
-        else:
-            return None
-    return found
-
-
-def _steps(pointer: str) -> Iterator[str]:
-    from urllib.parse import unquote
-
-    for step in pointer.lstrip("#").split("/")[1:]:
-        yield unquote(step).replace("~1", "/").replace("~0", "~")
+    return at_pointer(schema, pointer)

@@ -32,6 +32,9 @@ def fingerprint_parts(job: Job, *, model_hash: str, input_hash: str) -> dict[str
     if job.label and job.label.json_schema:
         # as text: the order of a schema's properties is that of the columns and of the answer
         parts["label"]["json_schema"] = json.dumps(job.label.json_schema)
+        if job.label.answer_schema != job.label.json_schema:
+            # its columns had other types before references were followed
+            parts["label"]["answer_schema"] = json.dumps(job.label.answer_schema)
     parts["model"] = model_hash
     parts["input"] = input_hash
     parts["output.keep"] = list(job.output.keep) if job.output.keep is not None else None

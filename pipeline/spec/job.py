@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from posixpath import normpath
 from typing import Annotated, Any, Literal, Self
 
@@ -18,6 +19,7 @@ from pydantic import (
 from pipeline.spec.address import check_address
 from pipeline.spec.answer_shape import check_regex, check_schema_size
 from pipeline.spec.engine import EngineSettings
+from pipeline.spec.plain_schema import written_out
 from pipeline.spec.resources import Faults, Resources
 from pipeline.spec.sampling import Sampling
 from pipeline.spec.schedule import Schedule
@@ -141,6 +143,11 @@ class Label(Section):
                 raise ValueError("a choice is empty")
         return self
 
+    @cached_property
+    def answer_schema(self) -> dict[str, Any] | None:
+        """``json_schema`` without references: the types of columns and answers are read from it."""
+        return None if self.json_schema is None else written_out(self.json_schema)
+
     @property
     def gold_column(self) -> str | None:
         return self.gold.column if isinstance(self.gold, Gold) else self.gold
@@ -182,7 +189,8 @@ class Label(Section):
             Draft202012Validator.check_schema(value)
         except SchemaError as e:
             raise ValueError(f"not a JSON schema: {e.message}") from None
-        if value.get("type") != "object" or not value.get("properties"):
+        written = written_out(value)
+        if written.get("type") != "object" or not written.get("properties"):
             raise ValueError("the schema must be of type object with properties: its columns")
         return value
 

@@ -41,12 +41,15 @@ def job_from(content: Mapping[str, Any], settings: Iterable[str] = ()) -> Job:
 
 
 def line_of(path: Path, key: str) -> str:
-    """``path, line N`` for a top-level key, or ``path`` alone: for errors found later."""
+    """``path, line N`` for a key, dotted, or the next one around it that stands there; ``path``
+    alone where there is none. For errors found later."""
     try:
         lines = parse(read_text(path), str(path)).lines
     except UsageError:
         return str(path)
-    return f"{path}, line {lines[key,]}" if (key,) in lines else str(path)
+    dotted = {".".join(str(step) for step in place): line for place, line in lines.items()}
+    around = [d for d in dotted if d and f"{key}.".startswith(f"{d}.")]
+    return f"{path}, line {dotted[max(around, key=len)]}" if around else str(path)
 
 
 def _override(content: dict[str, Any], setting: str, written: dict[_Location, str]) -> str:
