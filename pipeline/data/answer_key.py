@@ -49,11 +49,11 @@ class AnswerKeys:
         self._forms: dict[tuple[Sampling, int], bytes | None] = {}
 
     def key(self, prompt: Prompt, room: int) -> bytes | None:
-        """The key of the answer to ``prompt``; None when the answer may differ from time to time.
+        """The key of the answer to ``prompt``; None when it is drawn for its row alone.
 
         ``room``: tokens that the context has left for the answer.
         """
-        form = self._form(prompt, room)
+        form = None if prompt.own_seed else self._form(prompt, room)
         if form is None:
             return None
         key = self._start.copy()
@@ -92,10 +92,12 @@ def _text_form(sampling: Sampling, max_tokens: int) -> bytes | None:
     return _encoded(parts | {"max_tokens": max_tokens})
 
 
-def _choice_form(sampling: Sampling, _: int) -> bytes:
-    """A choice is drawn by seed and prompt alone (see ``data.answers``), also without a seed."""
+def _choice_form(sampling: Sampling, _: int) -> bytes | None:
+    """A choice is drawn by seed and prompt alone (see ``data.answers``)."""
     if sampling.temperature == 0:
         return _encoded({})
+    if sampling.seed is None:
+        return None
     return _encoded({"temperature": sampling.temperature, "seed": sampling.seed})
 
 

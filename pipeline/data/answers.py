@@ -78,8 +78,8 @@ class Answers:
     def key(self, prompt: Prompt) -> bytes | None:
         """Says exactly what the answer is: prompts with the same key have the same one.
 
-        None when the answer may differ from time to time (a temperature without a seed), or
-        there is none (the prompt fills the context).
+        None when the answer is drawn for its row alone (a temperature, unless the row itself
+        brings a seed), or there is none (the prompt fills the context).
         """
         room = self._max_model_len - len(prompt.ids)
         return self._keys.key(prompt, room) if room > 0 else None
@@ -255,12 +255,12 @@ class _ChoiceAnswer:
 def _draw(probabilities: list[float], prompt: Prompt) -> int:
     """The most probable choice; at a temperature above 0, one drawn at that temperature.
 
-    The draw depends on the seed and the prompt alone, so a job repeats exactly.
+    The draw depends on the seed and the prompt alone; without a seed on nothing.
     """
-    temperature = prompt.sampling.temperature
+    temperature, seed = prompt.sampling.temperature, prompt.sampling.seed
     if temperature == 0:
         return max(range(len(probabilities)), key=probabilities.__getitem__)
-    dice = random.Random(f"{prompt.sampling.seed}:{prompt.ids}")
+    dice = random.SystemRandom() if seed is None else random.Random(f"{seed}:{prompt.ids}")
     best = max(probabilities)
     weights = [(p / best) ** (1 / temperature) for p in probabilities]
     return dice.choices(range(len(weights)), weights)[0]

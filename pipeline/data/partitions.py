@@ -16,16 +16,21 @@ def partition_of(path: str, pattern: str | None) -> dict[str, str | None]:
     wildcards; with None in all of them."""
     folders = path.split("/")[:-1]
     if pattern is not None:
-        fixed = pattern.rstrip("/").split("/")
-        while fixed and any(c in part for part in fixed for c in _WILD):
-            fixed.pop()
-        folders = folders[len(fixed) :]
+        folders = folders[len(fixed_part(pattern)) :]
     found: dict[str, str | None] = {}
     for folder in folders:
         name, equals, value = folder.partition("=")
         if equals and name:
             found[unquote(name)] = None if value == _NULL else unquote(value)
     return found
+
+
+def fixed_part(pattern: str) -> list[str]:
+    """The folders, and the file's name, of ``pattern`` up to the first with a wildcard."""
+    fixed = pattern.rstrip("/").split("/")
+    while fixed and any(c in part for part in fixed for c in _WILD):
+        fixed.pop()
+    return fixed
 
 
 def partition_fields(partitions: Iterable[Mapping[str, str | None]]) -> list[pa.Field]:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipeline.data.row_seed import Place, row_seed
 from pipeline.data.seam import Prompt, continuation, joined_ids, joining, open_ended, tail_of
 from pipeline.errors import RowError, RowErrorType
 from pipeline.model.tokenizer import Tokenizer
@@ -24,6 +25,8 @@ class PromptBuilder:
         self._job = job
         self._tokenizer = tokenizer
         self._head = _few_shot_head(job)
+        self._seed = job.sampling.seed
+        self._unseeded = job.sampling.model_copy(update={"seed": None})
         self._score = job.score
         self._join = joining(chat=job.messages is not None)
 
@@ -36,8 +39,13 @@ class PromptBuilder:
             wanted.append(SAMPLING_COLUMN)
         return list(dict.fromkeys(wanted))
 
-    def build(self, rows: Sequence[Row]) -> list[Prompt | RowError]:
-        """A prompt for each row, or why it has none; tokenizes all rows in one call."""
+    def build(
+        self, rows: Sequence[Row], places: Sequence[Place] | None = None
+    ) -> list[Prompt | RowError]:
+        """A prompt for each row, or why it has none; tokenizes all rows in one call.
+
+        ``places``: where the rows stand, from which their seeds come; None: nothing is drawn.
+        """
         texts: list[str] = []
         ready: list[str | list[int] | RowError] = []
         for row in rows:
@@ -51,7 +59,7 @@ class PromptBuilder:
             ready.append(rendered)
         encoded = iter(self._tokenizer.encode_batch(texts))
         built: list[Prompt | RowError] = []
-        for row, one in zip(rows, ready, strict=True):
+        for number, (row, one) in enumerate(zip(rows, ready, strict=True)):
             if isinstance(one, RowError):
                 built.append(one)
                 continue
@@ -60,14 +68,25 @@ class PromptBuilder:
                 if self._score is not None:
                     built.append(self._scored(ids, tail, row))
                     continue
-                built.append(Prompt(ids, tail, self._sampling(row)))
+                place = places[number] if places is not None else None
+                built.append(self._drawn(ids, tail, self._sampling(row), place))
             except RowError as error:
                 built.append(error)
         return built
 
+    def _drawn(self, ids: list[int], tail: str, sampling: Sampling, place: Place | None) -> Prompt:
+        """With a seed of the row's own, where the job has one and the row has none."""
+        if self._seed is None or place is None:
+            return Prompt(ids, tail, sampling)
+        if sampling.seed is not None or sampling.temperature == 0:
+            return Prompt(ids, tail, sampling)
+        seed = row_seed(self._seed, place)
+        return Prompt(ids, tail, sampling.model_copy(update={"seed": seed}), own_seed=True)
+
     def _sampling(self, row: Row) -> Sampling:
-        """The row's own sampling over the job's. Raises RowError (InvalidSampling)."""
-        sampling = self._job.sampling.overridden_by(row.get(SAMPLING_COLUMN))
+        """The row's own sampling over the job's, whose seed is none for a row to use as it is.
+        Raises RowError (InvalidSampling)."""
+        sampling = self._unseeded.overridden_by(row.get(SAMPLING_COLUMN))
         wrong = [i for i in sampling.stop_token_ids if i >= self._tokenizer.vocabulary]
         if wrong:  # with min_tokens the engine would look them up and die
             message = f"stop_token_ids: {wrong[0]} is not in the vocabulary"

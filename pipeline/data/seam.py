@@ -17,13 +17,14 @@ class Prompt:
     """One row's prompt as token ids. ``tail``: its text's end, which an answer's tokens join.
 
     ``score_from``: of a job that scores, the first of the ids to be scored; an answer to be scored
-    is part of the ids then.
+    is part of the ids then. ``own_seed``: the sampling's seed is this row's alone.
     """
 
     ids: list[int]
     tail: str
     sampling: Sampling
     score_from: int | None = None
+    own_seed: bool = False
 
 
 def open_ended(prompt: str) -> str:

@@ -1,7 +1,8 @@
 """An engine without a model: it keeps a KV budget and time, and answers from a hash.
 
 For rehearsing a job (`--set engine.kind=simulated`) and for tests of everything but vLLM. Its
-answers depend on the prompt alone, so runs repeat exactly, and they have the asked shape.
+answers have the asked shape and depend on the prompt alone, so runs repeat exactly; at a
+temperature above 0 on the seed, too, and without one on nothing.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import hashlib
 import json
 import math
 import random
+import secrets
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -28,6 +30,7 @@ from pipeline.schedule.engine_model import EngineModel, Sequence
 from pipeline.schedule.prefixes import block_keys
 from pipeline.schedule.request import Completion, Request, Scores
 from pipeline.spec.engine import SimulatedEngine as Settings
+from pipeline.spec.sampling import Sampling
 
 _ENDLESS = 1 << 40  # tokens
 _ZIPF, _LOG_ZETA = 1.5, math.log(2.6123753)  # zeta(1.5): texts come to a perplexity near 25
@@ -61,6 +64,7 @@ _WORDS = [
 class _Running:
     request: Request
     output_tokens: int
+    draw: str
     fault: Fault | None = None
 
 
@@ -108,8 +112,9 @@ class SimulatedEngine:
 
     def add(self, request: Request) -> None:
         prompt = len(request.prompt_ids)
+        draw = _draw(request.sampling)
         wanted = max(
-            min(request.max_new_tokens, self._output_tokens(request)),
+            min(request.max_new_tokens, self._output_tokens(request, draw)),
             request.sampling.min_tokens,
             1,
         )
@@ -124,18 +129,18 @@ class SimulatedEngine:
         if fault is not None:
             self._faulty.add(request.id)
             wanted = _ENDLESS if fault is Fault.ENDLESS else wanted
-        self._requests[request.id] = _Running(request, wanted, fault)
+        self._requests[request.id] = _Running(request, wanted, draw, fault)
         keys = block_keys(request.prompt_ids, self._layout.block_size)
         reads = request.score_from is None
         self._model.add(Sequence(request.id, prompt, keys, reads))
 
-    def _output_tokens(self, request: Request) -> int:
+    def _output_tokens(self, request: Request, draw: str) -> int:
         if request.logprob_ids or request.score_from is not None:
             return 1
         if request.structure or request.sampling.ignore_eos:
             return request.max_new_tokens
         middle = self._settings.output_tokens
-        return 1 + _hash(request.prompt_ids, "length") % (2 * middle - 1)
+        return 1 + _hash(request.prompt_ids, f"length{draw}") % (2 * middle - 1)
 
     def step(self) -> list[Completion]:
         if self._settings.step_seconds:
@@ -178,6 +183,13 @@ class SimulatedEngine:
         self._requests.clear()
 
 
+def _draw(sampling: Sampling) -> str:
+    """What an answer depends on beside its prompt."""
+    if sampling.temperature == 0:
+        return ""
+    return f" {secrets.randbits(64) if sampling.seed is None else sampling.seed}"
+
+
 def _complete(one: _Running, vocabulary: int) -> Completion:
     request = one.request
     if one.fault is Fault.REFUSE:
@@ -192,7 +204,7 @@ def _complete(one: _Running, vocabulary: int) -> Completion:
             t: -(1 + _hash(request.prompt_ids, str(t)) % 1000) / 200 for t in request.logprob_ids
         }
         return Completion(request.id, "", 1, "length", scores)
-    dice = random.Random(_hash(request.prompt_ids, "text"))
+    dice = random.Random(_hash(request.prompt_ids, f"text{one.draw}"))
     reason = "stop"
     if request.structure and request.structure.json_schema:
         try:

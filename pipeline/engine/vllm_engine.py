@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gc
 import os
+import secrets
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -218,7 +219,9 @@ def _build(
     # vLLM deep-copies the tokenizer for every renderer thread, five seconds for Gemma's; we hand
     # over token ids and render nothing.
     vllm.renderers.hf.maybe_make_thread_pool = lambda tokenizer, copies=1: tokenizer
-    return LLMEngine.from_vllm_config(engine_config(model, arguments, json_schema))
+    # vLLM's own seed is 0: all engines would draw the same, in the same places
+    seed = secrets.randbits(32)  # as many as its generators take
+    return LLMEngine.from_vllm_config(engine_config(model, arguments, json_schema, seed=seed))
 
 
 def engine_config(
@@ -227,7 +230,7 @@ def engine_config(
     json_schema: Mapping[str, Any] | None = None,
     **more: Any,
 ) -> Any:
-    """vLLM's configuration of an engine. ``more``: further arguments, for tests."""
+    """vLLM's configuration of an engine. ``more``: further arguments."""
     from vllm.engine.arg_utils import EngineArgs
 
     given = {**arguments, "trust_remote_code": False}

@@ -15,6 +15,7 @@ from pipeline.data.formats import PlainRows
 from pipeline.data.prompts import PromptBuilder
 from pipeline.data.read import UnitReader
 from pipeline.data.results import RowResult
+from pipeline.data.row_seed import name_of_file
 from pipeline.data.storage import open_storage
 from pipeline.data.units import Unit, part
 from pipeline.errors import RowError, RowErrorType
@@ -86,6 +87,9 @@ class Feeder:
         """``whole`` takes units that need no engine (empty, or all rows invalid)."""
         self._spec = spec
         self._builder = PromptBuilder(spec.job, tokenizer)
+        found_by = spec.job.input.path
+        patterns = (found_by,) if isinstance(found_by, str) else found_by
+        self._names = [name_of_file(shard.path, patterns) for shard in spec.shards]
         self._dataset = Dataset(open_storage(spec.job.output.path))
         self._coordination = coordination
         self._whole = whole
@@ -327,7 +331,11 @@ class Feeder:
             turns += [(place, stream) for place in places]
             rows += plain
             wrong |= {(place, stream): why for place, why in invalid.items()}
-        prompts = dict(zip(turns, self._builder.build(rows), strict=True))
+        where = [
+            (self._names[stream.opened.unit.shard], stream.opened.unit.start + place)
+            for place, stream in turns
+        ]
+        prompts = dict(zip(turns, self._builder.build(rows, where), strict=True))
         for place, stream in sorted(turns, key=lambda turn: turn[0] - turn[1].round_start):
             prompt = prompts[place, stream]
             if (place, stream) in wrong:

@@ -50,7 +50,7 @@ _SLOTS = (
     "an engine's cards are those of one machine and share every layer: "
     "engine.tensor_parallel_size says how many"
 )
-# vLLM's other ways to use several cards
+# vLLM's other ways to use several cards, and to draw
 _NOT_OURS = {
     "pipeline_parallel_size": _SLOTS,
     "prefill_context_parallel_size": _SLOTS,
@@ -61,6 +61,10 @@ _NOT_OURS = {
     "data_parallel_size": _OTHER_CARDS,
     "data_parallel_size_local": _OTHER_CARDS,
     "data_parallel_backend": _OTHER_CARDS,
+    "seed": (
+        "with one seed all engines would draw the same; every engine begins with another, and "
+        "sampling.seed gives every row one of its own"
+    ),
 }
 
 
@@ -98,7 +102,6 @@ class EngineSettings(Section):
     disable_custom_all_reduce: bool | None = None
     cpu_offload_gb: Annotated[float, Field(ge=0, le=1 << 20)] | None = None
     load_format: Literal["auto", "safetensors", "dummy"] | None = None
-    seed: Annotated[int, Field(ge=0, lt=1 << 32)] | None = None
     # what an engine on a CPU computes int4 layers in; not vLLM's
     cpu_compute: Literal["auto", "int4", "bf16"] | None = None
 

@@ -220,8 +220,9 @@ class Score(Section):
 
 
 class Duplicates(Section):
-    """Rows that ask exactly the same are computed once, where the answer is a deterministic one
-    (temperature 0, or a seed). Operational: the answers are the same either way.
+    """Rows that ask exactly the same are computed once, where the answer does not depend on chance
+    (temperature 0, or a seed that the rows bring). Operational: the answers are the same either
+    way.
 
     ``answer_once``: false computes every row. ``store``: a folder (any fsspec address) of answers
     that several jobs share; without one, those of a job lie with its output until it is done.

@@ -29,7 +29,9 @@ class Sampling(BaseModel):
     """vLLM's ``SamplingParams``, as far as one completion per row goes.
 
     Two defaults differ from vLLM's: ``temperature`` 0 (a dataset should come out the same
-    twice) and ``max_tokens`` 256 (16 cuts nearly every answer). Units: tokens.
+    twice) and ``max_tokens`` 256 (16 cuts nearly every answer). Units: tokens. A job's ``seed``
+    gives every row one of its own (see ``data.row_seed``), one in a row's ``sampling_params`` is
+    used as it is; without either, draws never repeat.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

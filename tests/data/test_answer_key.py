@@ -99,6 +99,10 @@ class TestChance:
     def test_without_a_seed_there_is_no_key(self) -> None:
         assert key(temperature=0.5) is None
 
+    def test_a_seed_of_the_rows_own_is_no_others(self) -> None:
+        sampling = Sampling(temperature=0.5, seed=1)
+        assert AnswerKeys(job(), "m").key(Prompt(IDS, "", sampling, own_seed=True), 100) is None
+
     def test_with_a_seed_every_sampling_parameter_counts(self) -> None:
         seeded = [
             key(temperature=0.5, seed=1),
@@ -125,8 +129,10 @@ class TestChoices:
         same = key(changes=label)
 
         assert key(changes=label, max_tokens=1, stop="x") == same
-        assert key(changes=label, temperature=0.5) != same
-        assert key(changes=label, temperature=0.5, seed=1) != key(changes=label, temperature=0.5)
+        assert key(changes=label, temperature=0.5, seed=1) != same
+
+    def test_a_draw_without_a_seed_is_no_others(self) -> None:
+        assert key(changes={"label": CHOICES}, temperature=0.5) is None
 
     def test_the_text_that_they_join_counts(self) -> None:
         label = {"label": CHOICES}

@@ -296,6 +296,10 @@ class TestChoices:
         assert results[0] == results[1]
         assert set(results) == {"yes", "no"}
 
+    def test_without_a_seed_every_draw_is_another(self, tokenizer: Tokenizer) -> None:
+        drawn = {walk(answer(tokenizer, YES_NO, temperature=1.0), {}).label for _ in range(64)}
+        assert drawn == {"yes", "no"}
+
     @pytest.mark.parametrize("temperature", [1e-3, 1e-6, 1e-300])
     def test_a_temperature_near_zero_draws_the_most_probable(
         self, tokenizer: Tokenizer, temperature: float

@@ -64,6 +64,18 @@ class TestAnswers:
     def test_other_prompts_get_other_answers(self) -> None:
         assert len({one(seed=seed).text for seed in range(20)}) > 10
 
+    def test_chance_is_another_each_time(self) -> None:
+        assert len({one(temperature=1.0).text for _ in range(20)}) > 10
+
+    def test_chance_repeats_with_its_seed(self) -> None:
+        def drawn(seed: int) -> Completion:
+            asked = Request(1, [2, 3], Sampling(temperature=1.0, seed=seed))
+            [completion] = finish(engine(), [asked])
+            return completion
+
+        assert drawn(7) == drawn(7)
+        assert len({drawn(seed).text for seed in range(20)}) > 10
+
     def test_an_answer_does_not_depend_on_what_else_runs(self) -> None:
         alone = {seed: one(seed=seed).text for seed in range(8)}
         together = finish(engine(blocks=64), [request(n, [2, n]) for n in range(8)])

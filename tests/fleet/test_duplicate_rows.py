@@ -77,23 +77,22 @@ def run(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callab
 
     monkeypatch.setattr(AnswerStage, "start", looked_up)
 
-    def run(
-        output: str, units: slice = slice(None), **changes: Any
-    ) -> tuple[Tally, list[dict[str, Any]]]:
+    def run(output: str, *lives: slice, **changes: Any) -> tuple[Tally, list[dict[str, Any]]]:
         made = job(
             model=str(folder / "model"),
             input={"path": str(folder / "rows.parquet")},
             output={"path": str(tmp_path / output)},
             **{"engine": {"kind": "simulated"}} | changes,
         )
-        plan = make_plan(check_input(made))
-        dataset = Dataset(open_storage(made.output.path))
-        dataset.claim(plan.manifest)
-        alone = Alone(list(plan.missing)[units])
-        work(worker_spec(plan), alone, lambda: load_engine(made, {}, plan.model))
         total = Tally()
-        for record in alone.records:
-            total.add(record.tally)
+        for units in lives or (slice(None),):
+            plan = make_plan(check_input(made))
+            dataset = Dataset(open_storage(made.output.path))
+            dataset.claim(plan.manifest)
+            alone = Alone(list(plan.missing)[units])
+            work(worker_spec(plan), alone, lambda plan=plan: load_engine(made, {}, plan.model))
+            for record in alone.records:
+                total.add(record.tally)
         return total, dataset.first_rows(ROWS)
 
     return run
@@ -129,3 +128,35 @@ def test_a_job_that_goes_on_uses_the_answers_it_has(run: Callable) -> None:
     assert 0 < first.rows < ROWS
     assert first.rows + rest.rows == len(rows) == ROWS
     assert rest.duplicates == rest.rows  # all texts had been there
+
+
+CHANCE = {"sampling": {"temperature": 1.0, "max_tokens": 32}}
+SEEDED = {"sampling": {"temperature": 1.0, "max_tokens": 32, "seed": 7}}
+LABEL = {"label": {"choices": ["a", "b"]}}
+BACKWARDS = slice(None, None, -1)
+
+
+@pytest.mark.parametrize("chance", [CHANCE, SEEDED, CHANCE | LABEL, SEEDED | LABEL])
+def test_what_depends_on_chance_is_drawn_for_every_row(run: Callable, chance: Any) -> None:
+    total, rows = run("out", **chance)
+
+    assert total.duplicates == 0
+    answers: dict[str, set[str]] = {}
+    for row in rows:
+        answers.setdefault(row["text"], set()).add(row["completion"])
+    assert all(len(drawn) > 1 for drawn in answers.values())
+
+
+def test_without_a_seed_no_run_draws_what_another_did(run: Callable) -> None:
+    _, first = run("first", **CHANCE)
+    _, second = run("second", **CHANCE)
+
+    assert sum(a == b for a, b in zip(first, second, strict=True)) < ROWS // 20
+
+
+@pytest.mark.parametrize("more", [{}, LABEL])
+def test_with_a_seed_order_and_restarts_change_no_answer(run: Callable, more: Any) -> None:
+    _, straight = run("straight", **SEEDED, **more)
+    _, other = run("other", slice(2, 3), slice(0, 1), BACKWARDS, **SEEDED, **more)
+
+    assert straight == other

@@ -162,9 +162,13 @@ def test_a_name_is_a_plain_word(name: str) -> None:
 
 
 def test_engine_arguments_are_those_given_and_no_others() -> None:
-    engine = job(engine={"max_num_seqs": 8, "seed": 0}).engine
+    engine = job(engine={"max_num_seqs": 8, "enforce_eager": False}).engine
 
-    assert engine.vllm_arguments() == {"max_num_seqs": 8, "seed": 0}
+    assert engine.vllm_arguments() == {"max_num_seqs": 8, "enforce_eager": False}
+
+
+def test_a_seed_of_engines_is_refused_with_the_one_of_rows() -> None:
+    assert "sampling.seed gives every row one of its own" in refusal(engine={"seed": 1})
 
 
 def test_duplicates_are_answered_once_unless_switched_off() -> None:

@@ -1,0 +1,83 @@
+"""Chance with the real vLLM: no two engines draw alike, and with a seed any number of them do."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+pytestmark = [pytest.mark.engine, pytest.mark.ray]
+
+_ROWS = 512
+# of 24 tokens; independent answers hardly ever agree: tied engines give at least 256 pairs
+_MOST_EQUAL_PAIRS = 3
+# where answers of all engines were to be equal; see README for why some may not be
+_EQUAL = 0.9
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("draws")
+    equal = {"id": range(_ROWS), "text": ["My favourite animal is the"] * _ROWS}
+    pq.write_table(pa.table(equal), folder / "rows.parquet")
+    job = {
+        "name": "draws",
+        "model": "gemma-3-270m",
+        "input": {"path": "rows.parquet"},
+        "prompt": "{text}",
+        "sampling": {"temperature": 1.0, "max_tokens": 24, "ignore_eos": True},
+        "engine": {"max_model_len": 256, "max_num_seqs": 32, "kv_cache_memory_bytes": 128 << 20},
+        "output": {"path": "out"},
+    }
+    (folder / "job.yaml").write_text(yaml.safe_dump(job))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def answers(place: Path, launcher, read_output):
+    """Runs the job; the answers of all rows, in order. ``kill``: once, when half are there."""
+
+    def run(output: str, workers: int, seed: int | None = None, *, kill: bool = False) -> list[str]:
+        arguments = ["run", "job.yaml", "--output", output, "--workers", workers]
+        arguments += ["--set", f"sampling.seed={seed}"] if seed is not None else []
+        commits = place / output / "_rackmill/commits"
+        if kill:
+            doomed = launcher.start(*arguments, cwd=place)
+            doomed.wait_until(lambda: any(commits.glob("*.json")), "a commit")
+            doomed.kill_all()
+        finished = launcher.run(*arguments, cwd=place)
+        assert finished.code == 0, finished.err
+        return read_output(place / output)["completion"].to_pylist()
+
+    return run
+
+
+def _equal_pairs(texts: list[str]) -> int:
+    return sum(n * (n - 1) // 2 for n in Counter(texts).values())
+
+
+def _share_equal(a: list[str], b: list[str]) -> float:
+    return sum(x == y for x, y in zip(a, b, strict=True)) / len(a)
+
+
+def test_without_a_seed_no_two_engines_or_runs_draw_alike(answers) -> None:
+    first, second = answers("first", 2), answers("second", 2)
+
+    pairs, between = _equal_pairs(first), _equal_pairs(first + second)
+    print(f"equal pairs: {pairs} of one run, {between} of two")
+    assert between <= _MOST_EQUAL_PAIRS
+
+
+def test_with_a_seed_cards_and_deaths_change_nothing(answers) -> None:
+    two, one = answers("two", 2, 7), answers("one", 1, 7)
+    killed = answers("killed", 2, 7, kill=True)
+
+    shares = _share_equal(two, one), _share_equal(two, killed)
+    print(f"equal answers: {shares[0]:.4f} of one engine, {shares[1]:.4f} after a kill")
+    print(f"equal pairs: {_equal_pairs(two)}")
+    assert _equal_pairs(two) <= _MOST_EQUAL_PAIRS
+    assert min(shares) >= _EQUAL
