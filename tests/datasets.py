@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 from pipeline import Job
 from pipeline.data.claim import claim, settle_in
 from pipeline.data.dataset import CommitRecord, Dataset
+from pipeline.data.input.read import UnitReader
+from pipeline.data.input.units import Unit
 from pipeline.data.plan import Plan, check_input, make_plan
-from pipeline.data.read import UnitReader
 from pipeline.data.results import RowResult, tally, to_table
 from pipeline.data.storage import open_storage
-from pipeline.data.units import Unit
 from pipeline.errors import RowError, RowErrorType
 from pipeline.fleet.provenance import provenance
 from pipeline.fleet.run import Outcome, conclude

@@ -57,10 +57,10 @@ def apply_command(
 ) -> None:
     """Have these jobs run when their `schedule:` says. Applied again, a file replaces itself."""
     from pipeline.clock.ledger import Ledger
-    from pipeline.data.changes import absolute
     from pipeline.data.growing import GrowingDataset
+    from pipeline.data.input.changes import absolute
+    from pipeline.data.input.places import check_places
     from pipeline.data.job_file import job_content
-    from pipeline.data.places import check_places
     from pipeline.spec.load import load_job
 
     jobs = [load_job(path, settings or ()) for path in files]

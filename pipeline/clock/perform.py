@@ -11,12 +11,12 @@ from typing import Any
 from pipeline.data.alive import living
 from pipeline.data.dataset import Dataset
 from pipeline.data.growing import GrowingDataset, GrowingRun, run_name
-from pipeline.data.grown import begins_as, mark
-from pipeline.data.increment import Covered, Increment, increment
+from pipeline.data.input.grown import begins_as, mark
+from pipeline.data.input.increment import Covered, Increment, increment
+from pipeline.data.input.shards import InputFiles, Shard, discover
 from pipeline.data.manifest import read_manifest
 from pipeline.data.records import MANIFEST
 from pipeline.data.results import output_columns
-from pipeline.data.shards import InputFiles, Shard, discover
 from pipeline.data.storage import open_storage
 from pipeline.errors import UsageError
 from pipeline.fleet.run import RunOptions, run

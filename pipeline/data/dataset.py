@@ -36,9 +36,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.data.input.plain import plain_rows
+from pipeline.data.input.units import Unit
 from pipeline.data.output_folder import OutputFolder, as_json
 from pipeline.data.packs import record_contents
-from pipeline.data.plain import plain_rows
 from pipeline.data.read_records import growing
 from pipeline.data.records import (
     ANSWERS,
@@ -62,7 +63,6 @@ from pipeline.data.records import (
 )
 from pipeline.data.storage import Storage
 from pipeline.data.tally import Tally
-from pipeline.data.units import Unit
 from pipeline.errors import CommitFailed, JobFailed
 
 __all__ = [

@@ -21,15 +21,15 @@ import fsspec
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.data.alive import living
-from pipeline.data.changes import absolute
 from pipeline.data.dataset import Dataset
-from pipeline.data.increment import Covered, Increment
+from pipeline.data.input.changes import absolute
+from pipeline.data.input.increment import Covered, Increment
+from pipeline.data.input.units import branches, leaves
 from pipeline.data.manifest import read_manifest
 from pipeline.data.output_folder import as_json
 from pipeline.data.records import MANIFEST, STATE, SUMMARY, CommitRecord
 from pipeline.data.storage import Storage, open_storage
 from pipeline.data.tally import Tally
-from pipeline.data.units import branches, leaves
 from pipeline.data.verify import COUNTED
 from pipeline.errors import UsageError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pipeline.data.changes import absolute
+from pipeline.data.input.changes import absolute
 from pipeline.spec.job import Job
 
 _HIDDEN = "**********"  # how pydantic writes a secret

@@ -16,10 +16,10 @@ from typing import Annotated, Any, Literal, Self
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from pipeline.data.changes import absolute
+from pipeline.data.input.changes import absolute
+from pipeline.data.input.shards import InputFiles, Shard
+from pipeline.data.input.units import Unit, recut, starts_of
 from pipeline.data.results import OutputColumns
-from pipeline.data.shards import InputFiles, Shard
-from pipeline.data.units import Unit, recut, starts_of
 from pipeline.errors import UsageError
 from pipeline.spec.fingerprint import digest, fingerprint_parts
 from pipeline.spec.job import Job

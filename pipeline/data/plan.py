@@ -10,20 +10,20 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.data.changes import NO_CHANGES, InputChanges, compare
 from pipeline.data.dataset import CommitRecord, Dataset, State
 from pipeline.data.gold import mismatch, truth
+from pipeline.data.input.changes import NO_CHANGES, InputChanges, compare
+from pipeline.data.input.places import check_places
+from pipeline.data.input.shards import InputFiles, discover
+from pipeline.data.input.units import Unit, branches, cut, leaves
 from pipeline.data.manifest import Manifest, describe, read_manifest
 from pipeline.data.patience import passes
-from pipeline.data.places import check_places
 from pipeline.data.records import MANIFEST
 from pipeline.data.redo import Redo
 from pipeline.data.results import OutputColumns, output_columns
 from pipeline.data.sample import Sample, take_sample
-from pipeline.data.shards import InputFiles, discover
 from pipeline.data.storage import open_storage
 from pipeline.data.tally import Tally
-from pipeline.data.units import Unit, branches, cut, leaves
 from pipeline.errors import StorageFailed, UsageError, did_you_mean, some_of
 from pipeline.model.stand_in import resolve_for_planning
 from pipeline.model.store import ModelFolder, check_reference, resolve

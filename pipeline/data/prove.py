@@ -16,6 +16,9 @@ import pyarrow.parquet as pq
 
 from pipeline.data.alive import living
 from pipeline.data.dataset import Dataset
+from pipeline.data.input.second_reading import SecondReading
+from pipeline.data.input.shards import Shard, version_of
+from pipeline.data.input.units import Unit
 from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.data.records import (
     ATTEMPTS,
@@ -26,11 +29,8 @@ from pipeline.data.records import (
     CommitRecord,
     State,
 )
-from pipeline.data.second_reading import SecondReading
-from pipeline.data.shards import Shard, version_of
 from pipeline.data.storage import Storage
 from pipeline.data.tally import Tally
-from pipeline.data.units import Unit
 from pipeline.data.verify import (
     GO_ON,
     Fault,

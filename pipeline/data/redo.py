@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from pipeline.data.dataset import CommitRecord, Dataset
+from pipeline.data.input.units import Unit
 from pipeline.data.results import OutputColumns, RowResult, tally, to_table
 from pipeline.data.tally import Tally, length_bucket
-from pipeline.data.units import Unit
 
 KEPT = RowResult()  # stands for the result of a row that is not done again
 

@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.data.gold import names_of, truth
+from pipeline.data.input.keep_metadata import metadata_for
+from pipeline.data.input.plain import plain_values
 from pipeline.data.json_columns import arrow_type, coerce
-from pipeline.data.keep_metadata import metadata_for
-from pipeline.data.plain import plain_values
 from pipeline.data.scores import logprob_of, score_arrays, score_fields
 from pipeline.data.tally import Tally, length_bucket
 from pipeline.errors import RowError, UsageError, did_you_mean, some_of

@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 
-from pipeline.data.partitions import fixed_part
+from pipeline.data.input.partitions import fixed_part
 
 Place = tuple[str, int]  # the name of a file among the input's, and the row's number in it
 

@@ -10,14 +10,14 @@ from statistics import fmean, pstdev
 
 from pipeline.budget.settings import PromptShape
 from pipeline.data.choices import ChoiceTree
-from pipeline.data.formats import Rows
-from pipeline.data.plain import plain_values
+from pipeline.data.input.formats import Rows
+from pipeline.data.input.plain import plain_values
+from pipeline.data.input.read import UnitReader
+from pipeline.data.input.shards import InputFiles
+from pipeline.data.input.units import Unit
 from pipeline.data.prompts import PromptBuilder
-from pipeline.data.read import UnitReader
 from pipeline.data.seam import Prompt
-from pipeline.data.shards import InputFiles
 from pipeline.data.tally import length_bucket
-from pipeline.data.units import Unit
 from pipeline.errors import JobFailed, RowError, StorageFailed, UsageError
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.schedule.shape import Groups, Lengths, shape_of

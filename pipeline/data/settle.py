@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping
 import pyarrow as pa
 
 from pipeline.data.dataset import CommitRecord, Dataset, UnitIsCut
+from pipeline.data.input.units import Unit, halves
 from pipeline.data.tally import Tally
-from pipeline.data.units import Unit, halves
 
 Rows = Callable[[int, int], tuple[pa.Table, Tally]]
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from pipeline.data.alive import Life, RunRecord, read_runs
 from pipeline.data.dataset import Dataset
+from pipeline.data.input.units import leaves
 from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.data.records import MANIFEST, State
 from pipeline.data.storage import Storage
 from pipeline.data.tally import Tally
-from pipeline.data.units import leaves
 from pipeline.errors import UsageError
 
 

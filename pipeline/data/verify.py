@@ -11,11 +11,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.data.input.units import Unit, halves
 from pipeline.data.manifest import Manifest
 from pipeline.data.records import COMMITS, OUTPUT_NAME, CommitRecord, State
 from pipeline.data.redo import error_types
 from pipeline.data.tally import Tally
-from pipeline.data.units import Unit, halves
 from pipeline.errors import RowErrorType
 from pipeline.units import count, plural
 

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from pipeline.data.dataset import CommitRecord
+from pipeline.data.input.units import Unit, part
 from pipeline.data.redo import Redone
 from pipeline.data.tally import Tally
-from pipeline.data.units import Unit, part
 from pipeline.engine.card_reading import CardReading
 from pipeline.engine.protocol import EngineFacts
 from pipeline.engine.vitals import Vitals

@@ -10,8 +10,8 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from pipeline.data.dataset import Dataset
+from pipeline.data.input.units import Unit
 from pipeline.data.storage import open_storage
-from pipeline.data.units import Unit
 from pipeline.engine.protocol import EngineFacts
 from pipeline.engine.vitals import Vitals
 from pipeline.errors import JobFailed, RackmillError

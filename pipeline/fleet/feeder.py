@@ -11,13 +11,13 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from pipeline.data.dataset import Dataset
-from pipeline.data.formats import PlainRows
+from pipeline.data.input.formats import PlainRows
+from pipeline.data.input.read import UnitReader
+from pipeline.data.input.units import Unit, part
 from pipeline.data.prompts import PromptBuilder
-from pipeline.data.read import UnitReader
 from pipeline.data.results import RowResult
 from pipeline.data.row_seed import name_of_file
 from pipeline.data.storage import open_storage
-from pipeline.data.units import Unit, part
 from pipeline.errors import RowError, RowErrorType
 from pipeline.fleet.work import (
     Coordination,

@@ -9,9 +9,9 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pipeline.data.input.shards import discover
 from pipeline.data.plan import check_input, make_plan
 from pipeline.data.scored import first_error, paired_scores
-from pipeline.data.shards import discover
 from pipeline.data.storage import open_storage
 from pipeline.engine.machine import available_memory
 from pipeline.errors import UsageError, did_you_mean

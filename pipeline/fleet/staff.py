@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pipeline.data.input.units import predicted_costs, working_order
 from pipeline.data.plan import Plan
 from pipeline.data.run_trace import REQUESTS
-from pipeline.data.units import predicted_costs, working_order
 from pipeline.fleet.absence import Absences
 from pipeline.fleet.card_notes import CardNotes
 from pipeline.fleet.coordinator import Snapshot

@@ -10,11 +10,11 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from pipeline.data.dataset import CommitRecord
+from pipeline.data.input.shards import Shard
+from pipeline.data.input.units import Unit
 from pipeline.data.redo import KEPT, Redo, Redone
 from pipeline.data.results import OutputColumns, RowResult
 from pipeline.data.seam import Prompt
-from pipeline.data.shards import Shard
-from pipeline.data.units import Unit
 from pipeline.engine.yielding import yield_this_thread
 from pipeline.model.store import ModelFolder
 from pipeline.report.timeline import Interval

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pipeline.data.places import whole
+from pipeline.data.input.places import whole
 from pipeline.engine.facts import own_versions
 from pipeline.errors import Stopped, UsageError
 from pipeline.queue.courses import Courses

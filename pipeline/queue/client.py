@@ -8,8 +8,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from pipeline.data.input.places import check_places
 from pipeline.data.job_file import job_content
-from pipeline.data.places import check_places
 from pipeline.engine.facts import own_versions
 from pipeline.errors import JobFailed, UsageError
 from pipeline.fleet.gcs import Gcs, HeadGone

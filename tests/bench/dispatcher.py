@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.data.units import Unit
+from pipeline.data.input.units import Unit
 from pipeline.fleet.coordinator import Coordinator
 from pipeline.schedule.dispatcher import Dispatcher, Sizing
 from pipeline.schedule.leases import (

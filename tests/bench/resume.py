@@ -21,10 +21,10 @@ from typing import Any
 import fsspec
 
 from pipeline.data.dataset import COMMITS, CommitRecord, Dataset
+from pipeline.data.input.units import Unit
 from pipeline.data.packs import Packer
 from pipeline.data.storage import open_storage
 from pipeline.data.tally import Tally
-from pipeline.data.units import Unit
 from pipeline.fleet.coordinator import Coordinator
 from tests.data.s3_servers import CREDENTIALS, NAMES, make_bucket, s3_server
 

@@ -99,9 +99,9 @@ def generate(path: Path) -> None:
         os.execv(sys.executable, [sys.executable, *sys.argv])
 
     from pipeline.data.answers import Answers
+    from pipeline.data.input.read import UnitReader
     from pipeline.data.plan import check_input, make_plan
     from pipeline.data.prompts import PromptBuilder
-    from pipeline.data.read import UnitReader
     from pipeline.engine.vllm_engine import _sampling_params
     from pipeline.fleet.crew import local_crews
     from pipeline.fleet.forecast import Forecaster

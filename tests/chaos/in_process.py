@@ -15,11 +15,11 @@ import pyarrow.parquet as pq
 
 from pipeline import Job, job_from
 from pipeline.data.dataset import CommitRecord, Dataset
+from pipeline.data.input.units import part
 from pipeline.data.plan import Plan
 from pipeline.data.prove import verify
 from pipeline.data.redo import Redone
 from pipeline.data.storage import open_storage
-from pipeline.data.units import part
 from pipeline.engine.load import load_engine
 from pipeline.fleet import run as driver
 from pipeline.fleet.coordinator import Coordinator, Snapshot

@@ -16,9 +16,9 @@ import pytest
 from pipeline import JobFailed, UsageError
 from pipeline.data import dataset as layout
 from pipeline.data.dataset import CommitRecord, Dataset
+from pipeline.data.input.units import Unit
 from pipeline.data.storage import LocalStorage, Storage
 from pipeline.data.tally import Tally
-from pipeline.data.units import Unit
 
 FIRST, SECOND = Unit("first", 0, 0, 2), Unit("second", 0, 2, 4)
 MANIFEST = {"fingerprint": "f1", "parts": {"prompt": "a", "model": "m", "rows": 4}}

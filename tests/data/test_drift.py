@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.data.partitions import partition_fields, partition_of
+from pipeline.data.input.partitions import partition_fields, partition_of
+from pipeline.data.input.read import UnitReader
+from pipeline.data.input.shards import discover
+from pipeline.data.input.units import Unit
 from pipeline.data.plan import check_input
-from pipeline.data.read import UnitReader
 from pipeline.data.results import output_columns
-from pipeline.data.shards import discover
-from pipeline.data.units import Unit
 from pipeline.errors import UsageError
 from pipeline.spec.job import Input
 from tests.samples import job

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.data.grown import begins_as, mark
-from pipeline.data.increment import Covered, Increment, increment
-from pipeline.data.shards import Shard, discover
+from pipeline.data.input.grown import begins_as, mark
+from pipeline.data.input.increment import Covered, Increment, increment
+from pipeline.data.input.shards import Shard, discover
 from pipeline.spec.job import Input
 
 

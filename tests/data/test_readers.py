@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import UsageError
-from pipeline.data.formats import STRIDE, Rows
-from pipeline.data.read import UnitReader
-from pipeline.data.shards import InputFiles, discover
-from pipeline.data.units import Unit
+from pipeline.data.input.formats import STRIDE, Rows
+from pipeline.data.input.read import UnitReader
+from pipeline.data.input.shards import InputFiles, discover
+from pipeline.data.input.units import Unit
 from pipeline.spec.job import Input
 from pipeline.spec.template import as_text
 from tests.samples import json_lines, lines, quick

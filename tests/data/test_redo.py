@@ -16,13 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.data.dataset import CommitRecord, Dataset
+from pipeline.data.input.units import Unit, part
 from pipeline.data.plan import Plan, check_input, make_plan
 from pipeline.data.prove import Verdict, verify
 from pipeline.data.records import ATTEMPTS
 from pipeline.data.redo import KEPT, Redo, merge, recommit_rows, retally, select
 from pipeline.data.results import RowResult, output_columns, tally, to_table
 from pipeline.data.storage import open_storage
-from pipeline.data.units import Unit, part
 from pipeline.data.verify import count_table
 from pipeline.errors import RowError, RowErrorType
 from pipeline.fleet.provenance import provenance

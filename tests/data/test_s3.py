@@ -14,11 +14,11 @@ import pytest
 
 from pipeline.data.answer_store import AnswerStore
 from pipeline.data.dataset import CommitRecord, Dataset
+from pipeline.data.input.units import Unit
 from pipeline.data.packs import Packer
 from pipeline.data.results import RowResult
 from pipeline.data.storage import Storage, check_exclusive, open_storage
 from pipeline.data.tally import Tally
-from pipeline.data.units import Unit
 from pipeline.errors import CommitFailed, StorageFailed, UsageError
 from tests.data.s3_servers import CARELESS, CREDENTIALS, NAMES, make_bucket, s3_server
 

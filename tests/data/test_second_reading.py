@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.data.read import UnitReader
-from pipeline.data.second_reading import SecondReading
-from pipeline.data.shards import InputFiles, discover
-from pipeline.data.units import Unit
+from pipeline.data.input.read import UnitReader
+from pipeline.data.input.second_reading import SecondReading
+from pipeline.data.input.shards import InputFiles, discover
+from pipeline.data.input.units import Unit
 from pipeline.spec.job import Input
 from tests.samples import quick
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from pipeline import JobFailed
 from pipeline.data import dataset as layout
 from pipeline.data.dataset import CommitRecord, Dataset, UnitIsCut
+from pipeline.data.input.units import Unit, leaves, part
 from pipeline.data.settle import commit_rows
 from pipeline.data.storage import LocalStorage, Storage
 from pipeline.data.tally import Tally
-from pipeline.data.units import Unit, leaves, part
 from tests.samples import quick
 
 WHOLE = Unit("whole", 3, 100, 112)

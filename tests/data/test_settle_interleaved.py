@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.data.dataset import CommitRecord, Dataset
+from pipeline.data.input.units import Unit, leaves, part
 from pipeline.data.settle import commit_rows
 from pipeline.data.storage import Storage, open_storage
 from pipeline.data.tally import Tally
-from pipeline.data.units import Unit, leaves, part
 from tests.data.turns import Writer, writers
 from tests.samples import quick
 

@@ -11,10 +11,10 @@ import pytest
 from pipeline import UsageError
 from pipeline.data.alive import RunRecord, own_process, this_machine
 from pipeline.data.dataset import Dataset
+from pipeline.data.input.units import part
 from pipeline.data.settle import commit_rows
 from pipeline.data.status import Course, Status, read_status
 from pipeline.data.storage import open_storage
-from pipeline.data.units import part
 from tests.datasets import begin, commit_unit, finish, job_in, write_input
 
 

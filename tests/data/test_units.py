@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.data.shards import Shard
-from pipeline.data.units import (
+from pipeline.data.input.shards import Shard
+from pipeline.data.input.units import (
     Unit,
     cut,
     halves,

@@ -16,11 +16,11 @@ import pytest
 import pipeline
 from pipeline import UsageError
 from pipeline.data.dataset import Dataset
+from pipeline.data.input.units import part
 from pipeline.data.prove import Verdict, verify
 from pipeline.data.records import ATTEMPTS, COMMITS
 from pipeline.data.settle import commit_rows
 from pipeline.data.storage import open_storage
-from pipeline.data.units import part
 from tests.datasets import begin, commit_unit, finish, job_in, write_input
 
 ROWS = (300, 100)  # units of 128, 128, 44 and 100 rows

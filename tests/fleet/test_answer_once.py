@@ -12,10 +12,10 @@ import pytest
 
 from pipeline.data.answer_store import AnswerStore
 from pipeline.data.answers import Answers
+from pipeline.data.input.units import Unit
 from pipeline.data.results import RowResult, output_columns, tally
 from pipeline.data.seam import Prompt
 from pipeline.data.storage import LocalStorage
-from pipeline.data.units import Unit
 from pipeline.errors import RowError, RowErrorType
 from pipeline.fleet.answer_once import AnswerOnce, AnswerStage
 from pipeline.fleet.work import OpenUnit, ReadyRow

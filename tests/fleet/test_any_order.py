@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from pipeline.data.dataset import CommitRecord, Dataset
+from pipeline.data.input.units import Unit, leaves, part
 from pipeline.data.settle import commit_rows
 from pipeline.data.storage import open_storage
 from pipeline.data.tally import Tally
-from pipeline.data.units import Unit, leaves, part
 from pipeline.fleet.coordinator import Coordinator
 from pipeline.fleet.work import Lease, Progress
 from pipeline.schedule.dispatcher import Sizing

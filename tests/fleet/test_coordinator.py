@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pipeline.data.dataset import CommitRecord
+from pipeline.data.input.units import Unit, part
 from pipeline.data.tally import Tally
-from pipeline.data.units import Unit, part
 from pipeline.fleet.coordinator import Coordinator, Loss
 from pipeline.fleet.work import GiveUpRows, Lease, Progress
 from pipeline.schedule.dispatcher import Sizing

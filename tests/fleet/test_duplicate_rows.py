@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.data.dataset import ANSWERS, CommitRecord, Dataset
+from pipeline.data.input.units import Unit
 from pipeline.data.plan import check_input, make_plan
 from pipeline.data.storage import open_storage
 from pipeline.data.tally import Tally
-from pipeline.data.units import Unit
 from pipeline.engine.load import load_engine
 from pipeline.fleet.answer_once import AnswerStage
 from pipeline.fleet.work import Lease, Progress, RowSource

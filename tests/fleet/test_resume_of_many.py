@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.data.units import Unit
+from pipeline.data.input.units import Unit
 from pipeline.fleet.coordinator import Coordinator
 from tests.bench.resume import resume, write_records
 

@@ -19,8 +19,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.data.jsonl_format import JsonlReader, scan
-from pipeline.data.plain import plain_rows
+from pipeline.data.input.jsonl_format import JsonlReader, scan
+from pipeline.data.input.plain import plain_rows
 from pipeline.data.prompts import PromptBuilder
 from pipeline.errors import RackmillError, RowError
 from pipeline.model.gguf_file import GgufFile

@@ -22,8 +22,8 @@ from gpu_parts.board import Board, Watch
 from gpu_parts.work import ANSWERS, job, prompts
 from pipeline import job_from
 from pipeline.data.answers import Answers
+from pipeline.data.input.units import Unit
 from pipeline.data.seam import Prompt
-from pipeline.data.units import Unit
 from pipeline.engine.guard import guard_children
 from pipeline.engine.load import load_engine
 from pipeline.engine.probe import Probe

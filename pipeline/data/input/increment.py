@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pipeline.data.changes import absolute, compare
-from pipeline.data.shards import Shard
+from pipeline.data.input.changes import absolute, compare
+from pipeline.data.input.shards import Shard
 from pipeline.units import plural
 
 _NAMED = 5  # files of a kind that are named one by one

@@ -14,10 +14,10 @@ from typing import Any
 import fsspec
 import pyarrow as pa
 
-from pipeline.data import csv_format, jsonl_format, parquet_format
-from pipeline.data.formats import ScannedFile
-from pipeline.data.join_schemas import Conflict, Joined, join
-from pipeline.data.partitions import partition_fields, partition_of
+from pipeline.data.input import csv_format, jsonl_format, parquet_format
+from pipeline.data.input.formats import ScannedFile
+from pipeline.data.input.join_schemas import Conflict, Joined, join
+from pipeline.data.input.partitions import partition_fields, partition_of
 from pipeline.data.patience import passes, reading
 from pipeline.errors import UsageError, did_you_mean, some_of
 from pipeline.spec.job import Input

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.data.shards import Shard
+from pipeline.data.input.shards import Shard
 from pipeline.units import count, plural
 
 _NAMED = 5  # files of a kind that are named one by one

@@ -8,8 +8,8 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline.data.formats import STRIDE
-from pipeline.data.shards import Shard
+from pipeline.data.input.formats import STRIDE
+from pipeline.data.input.shards import Shard
 from pipeline.errors import JobFailed
 from pipeline.schedule.spread import spread
 

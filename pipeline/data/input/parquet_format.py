@@ -10,8 +10,8 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.data.conform import conform
-from pipeline.data.formats import Rows, ScannedFile
+from pipeline.data.input.conform import conform
+from pipeline.data.input.formats import Rows, ScannedFile
 from pipeline.data.patience import passes
 from pipeline.errors import UsageError
 

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from pipeline.data.json_types import Seen
-from pipeline.data.plain import plain_rows
+from pipeline.data.input.json_types import Seen
+from pipeline.data.input.plain import plain_rows
 
 STRIDE = 128  # rows between two indexed byte offsets of a text file
 

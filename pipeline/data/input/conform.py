@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.data.plain import plain_values
+from pipeline.data.input.plain import plain_values
 from pipeline.spec.template import as_text
 
 

@@ -21,9 +21,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.data.csv_records import blocks
-from pipeline.data.plain import plain_rows, plain_values
-from pipeline.data.shards import Shard
+from pipeline.data.input.csv_records import blocks
+from pipeline.data.input.plain import plain_rows, plain_values
+from pipeline.data.input.shards import Shard
 
 _PIECE = 1 << 20  # bytes
 _CELL = re.compile(r'(?:"((?:[^"]|"")*+)"([^,\r\n]*+)|([^,\r\n]*+))(,|\r\n|\n|\r|\Z)')

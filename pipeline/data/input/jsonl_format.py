@@ -16,8 +16,16 @@ import fsspec
 import msgspec
 import pyarrow as pa
 
-from pipeline.data.formats import STRIDE, Rows, ScannedFile
-from pipeline.data.json_types import NO_ARRAY, Raw, Seen, column, filled, has_fractions, is_whole
+from pipeline.data.input.formats import STRIDE, Rows, ScannedFile
+from pipeline.data.input.json_types import (
+    NO_ARRAY,
+    Raw,
+    Seen,
+    column,
+    filled,
+    has_fractions,
+    is_whole,
+)
 from pipeline.data.patience import passes
 from pipeline.errors import UsageError
 

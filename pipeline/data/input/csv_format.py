@@ -18,9 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from pipeline.data.conform import conform
-from pipeline.data.csv_records import Block, blocks
-from pipeline.data.formats import STRIDE, Rows, ScannedFile
+from pipeline.data.input.conform import conform
+from pipeline.data.input.csv_records import Block, blocks
+from pipeline.data.input.formats import STRIDE, Rows, ScannedFile
 from pipeline.data.patience import passes
 from pipeline.errors import UsageError
 from pipeline.spec.template import as_text

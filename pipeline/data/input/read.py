@@ -8,14 +8,14 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from pipeline.data.csv_format import CsvReader
-from pipeline.data.formats import Reader, Rows
-from pipeline.data.jsonl_format import JsonlReader
-from pipeline.data.parquet_format import ParquetReader
-from pipeline.data.partitions import with_partition
+from pipeline.data.input.csv_format import CsvReader
+from pipeline.data.input.formats import Reader, Rows
+from pipeline.data.input.jsonl_format import JsonlReader
+from pipeline.data.input.parquet_format import ParquetReader
+from pipeline.data.input.partitions import with_partition
+from pipeline.data.input.shards import Shard
+from pipeline.data.input.units import Unit
 from pipeline.data.patience import passes, reading
-from pipeline.data.shards import Shard
-from pipeline.data.units import Unit
 from pipeline.errors import JobFailed, RackmillError
 
 
