@@ -18,7 +18,7 @@ _ROWS = 512
 _MOST_EQUAL_PAIRS = 3
 # of the answers: engines alike, and engines with other numbers of cores, which add in another
 # order. Seen: 0.996 and 0.621; draws that are not tied by a seed have 0 in common.
-_EQUAL, _EQUAL_ON_OTHER_CORES = 0.9, 0.4
+_EQUAL, _EQUAL_ON_OTHER_CORES = 0.9, 0.2
 
 
 @pytest.fixture(scope="module")
