@@ -77,6 +77,7 @@ class _Entry(BaseModel):
     layout: str = ""
     first: Count = 0
     partition: dict[str, str | None] = {}
+    kind: str = ""
     unit_rows: Annotated[int, Field(ge=1, lt=1 << 40)]
     starts: list[Count] | None = None
 
@@ -160,6 +161,7 @@ class Manifest:
                 known_as=entry.path,
                 first=entry.first,
                 partition=tuple(entry.partition.items()),
+                kind=entry.kind,
             )
             for number, entry in enumerate(self.content.shards)
         )

@@ -78,10 +78,10 @@ class UnitReader:
 
     def _reader(self, shard: Shard) -> Reader:
         if shard.format == "jsonl":
-            return JsonlReader(shard.path, self._schema, shard.offsets)
+            return JsonlReader(shard.readable, self._schema, shard.offsets)
         if shard.format == "csv":
-            return CsvReader(shard.path, self._schema, shard.offsets)
-        return ParquetReader(shard.path, self._schema)
+            return CsvReader(shard.readable, self._schema, shard.offsets)
+        return ParquetReader(shard.readable, self._schema)
 
     def close(self) -> None:
         if self._open is not None:

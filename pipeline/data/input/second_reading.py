@@ -6,12 +6,14 @@ apart, each cell is compared with what the output holds. Parquet is read whole r
 
 from __future__ import annotations
 
+import codecs
+import io
 import json
 import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from decimal import Decimal
 from typing import Any, Protocol
 
@@ -19,6 +21,8 @@ import fsspec
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.feather as feather
+import pyarrow.orc as orc
 import pyarrow.parquet as pq
 
 from pipeline.data.input.csv_records import blocks
@@ -26,6 +30,7 @@ from pipeline.data.input.plain import plain_rows, plain_values
 from pipeline.data.input.shards import Shard
 
 _PIECE = 1 << 20  # bytes
+_PACKED = ("gzip", "bz2", "zstd", "xz")
 _CELL = re.compile(r'(?:"((?:[^"]|"")*+)"([^,\r\n]*+)|([^,\r\n]*+))(,|\r\n|\n|\r|\Z)')
 _BOM = "\ufeff"
 
@@ -56,7 +61,7 @@ class SecondReading:
         told = self._told
         if told is None or shard != self._shard or start < self._row:
             one = self._shards[shard]
-            told = self._told = _FORMATS[one.format](one.path)
+            told = self._told = _FORMATS[one.format](one)
             self._shard, self._row = shard, 0
         told.skip(start - self._row)
         self._row = start + ours.num_rows
@@ -111,15 +116,20 @@ def _refused(ours: pa.Table) -> list[bool]:
 
 
 class _Lines(_Rows):
-    def __init__(self, path: str) -> None:
-        super().__init__(_objects(path))
+    def __init__(self, shard: Shard) -> None:
+        super().__init__(_entries(shard) if "array" in shard.kind else _objects(shard))
 
     def _alike(self, value: Any, told: Any, name: str) -> bool:
         return says_json(value, told.get(name) if isinstance(told, dict) else None)
 
 
-def _objects(path: str) -> Iterator[Any]:
-    with fsspec.open(path, "rb") as file:
+def _entries(shard: Shard) -> Iterator[Any]:
+    with _text(shard) as file:
+        yield from json.loads(file.read().decode("utf-8-sig"))
+
+
+def _objects(shard: Shard) -> Iterator[Any]:
+    with _text(shard) as file:
         for line in file:
             if not line.strip():
                 continue
@@ -166,8 +176,8 @@ def _same_number(value: Any, told: int | float) -> bool:
 
 
 class _Cells(_Rows):
-    def __init__(self, path: str) -> None:
-        rows = _records(path)
+    def __init__(self, shard: Shard) -> None:
+        rows = _records(shard)
         names = [text for text, _ in next(rows, [])]
         self._places = {name: place for place, name in enumerate(names)}
         super().__init__(rows)
@@ -182,11 +192,11 @@ class _Cells(_Rows):
         return text == (repr(value) if isinstance(value, float) else str(value))
 
 
-def _records(path: str) -> Iterator[list[tuple[str, bool]]]:
+def _records(shard: Shard) -> Iterator[list[tuple[str, bool]]]:
     """Of each record its cells: their text, and whether they were quoted."""
 
     def pieces() -> Iterator[bytes]:
-        with fsspec.open(path, "rb") as file:
+        with _text(shard) as file:
             while piece := file.read(_PIECE):
                 yield piece
 
@@ -212,7 +222,8 @@ def _records(path: str) -> Iterator[list[tuple[str, bool]]]:
 class _Groups:
     """Row groups, each read whole."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, shard: Shard) -> None:
+        path = shard.path
         source: Any = fsspec.open(path, "rb").open() if "://" in path else path
         self._file = pq.ParquetFile(source)
         self._next = 0  # row group
@@ -262,13 +273,53 @@ class _Groups:
         return min(found, default=None)
 
 
+class _Whole(_Groups):
+    """A file of Arrow's or ORC's own, read whole."""
+
+    def __init__(self, shard: Shard) -> None:
+        with fsspec.open(shard.path, "rb") as file:
+            content = file.read()
+        if shard.kind == "orc":
+            self._whole = orc.read_table(pa.BufferReader(content))
+        else:
+            try:
+                self._whole = feather.read_table(pa.BufferReader(content))
+            except pa.ArrowInvalid:
+                self._whole = pa.ipc.open_stream(content).read_all()
+        self._row = 0
+
+    def skip(self, rows: int) -> None:
+        self._row += rows
+
+    def _take(self, rows: int) -> pa.Table:
+        taken = self._whole.slice(self._row, rows)
+        if taken.num_rows < rows:
+            raise ValueError("it has fewer rows than the output")
+        self._row += rows
+        return taken
+
+
+@contextmanager
+def _text(shard: Shard) -> Iterator[Any]:
+    """What the file says, in UTF-8; packed ones by other libraries than the run's where there are
+    such."""
+    packing = next((one for one in _PACKED if one in shard.kind.split()), None)
+    with ExitStack() as stack:
+        file: Any = stack.enter_context(
+            fsspec.open(shard.path, "rb", compression="xz" if packing == "xz" else None)
+        )
+        if packing and packing != "xz":
+            file = io.BufferedReader(pa.CompressedInputStream(pa.PythonFile(file, "r"), packing))
+        yield codecs.EncodedFile(file, "utf-8", "utf-16") if "utf-16" in shard.kind else file
+
+
 def _same(a: Any, b: Any) -> bool:
     """NaN is unlike itself, but looks the same; True is 1, and does not."""
     return (a == b and isinstance(a, bool) == isinstance(b, bool)) or repr(a) == repr(b)
 
 
-_FORMATS: Mapping[str, Callable[[str], Told]] = {
+_FORMATS: Mapping[str, Callable[[Shard], Told]] = {
     "jsonl": _Lines,
     "csv": _Cells,
-    "parquet": _Groups,
+    "parquet": lambda shard: _Whole(shard) if shard.kind else _Groups(shard),
 }

@@ -18,18 +18,11 @@ from pipeline.data.input import csv_format, jsonl_format, parquet_format
 from pipeline.data.input.formats import ScannedFile
 from pipeline.data.input.join_schemas import Conflict, Joined, join
 from pipeline.data.input.partitions import partition_fields, partition_of
+from pipeline.data.input.unpack import format_of, is_data, kind_of, readable
 from pipeline.data.patience import passes, reading
 from pipeline.errors import UsageError, did_you_mean, some_of
 from pipeline.spec.job import Input
 
-_SUFFIXES = {
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "jsonl",
-    ".csv": "csv",
-}
 _SCANNERS = {
     "parquet": parquet_format.scan,
     "jsonl": jsonl_format.scan,
@@ -66,6 +59,12 @@ class Shard:
     known_as: str = ""  # the path under which the output folder knows it, if another one
     first: int = 0
     partition: tuple[tuple[str, str | None], ...] = ()  # columns in the names of its folders
+    kind: str = ""  # how it is written out before it is read (see ``unpack``)
+
+    @property
+    def readable(self) -> str:
+        """The path under which this machine can read it. Raises OSError, UsageError."""
+        return readable(self.path, self.kind, self.size, self.version)
 
     @property
     def used_rows(self) -> int:
@@ -79,7 +78,8 @@ class Shard:
         layout = {"layout": self.layout} if self.layout else {}
         first = {"first": self.first} if self.first else {}
         partition = {"partition": dict(self.partition)} if self.partition else {}
-        return {"path": self.known_as or self.path, **facts, **layout, **first, **partition}
+        kind = {"kind": self.kind} if self.kind else {}
+        return {"path": self.known_as or self.path, **facts, **layout, **first, **partition, **kind}
 
 
 @dataclass(frozen=True)
@@ -118,14 +118,15 @@ def discover(source: Input) -> InputFiles:
                 below = pattern if source.partitioning == "auto" else None
                 partitions.setdefault(path, partition_of(path, below))
     found = list(entries.items())
-    formats = [source.format or _format_of(path) for path, _ in found]
+    formats = [source.format or format_of(path) for path, _ in found]
     if len(set(formats)) > 1:
         raise UsageError(
             f"input.path matches files of several formats: {', '.join(sorted(set(formats)))}",
             "give one format at a time: narrow the pattern, or set input.format",
         )
     with ThreadPoolExecutor(8) as pool:
-        scanned = list(pool.map(lambda f, fmt: _scan(f[0], fmt), found, formats))
+        looked = list(pool.map(lambda f, fmt: _look(f[0], f[1], fmt), found, formats))
+    kinds, scanned = [kind for kind, _ in looked], [scan for _, scan in looked]
     rows = sum(s.rows for s in scanned)
     if rows > _MOST_ROWS:
         most = max(zip(found, scanned, strict=True), key=lambda pair: pair[1].rows)
@@ -153,8 +154,11 @@ def discover(source: Input) -> InputFiles:
             layout=_layout(scan.boundaries),
             first=skipped.get(path, 0),
             partition=tuple(partitions.get(path, {}).items()),
+            kind=kind,
         )
-        for index, ((path, info), fmt, scan) in enumerate(zip(found, formats, scanned, strict=True))
+        for index, ((path, info), fmt, scan, kind) in enumerate(
+            zip(found, formats, scanned, kinds, strict=True)
+        )
     )
     conflicts = tuple(c for c in joined.conflicts if c.column not in source.cast)
     return InputFiles(shards, schema, conflicts, joined.notes)
@@ -177,8 +181,20 @@ def _skipped(
     return dict(source.skip_rows)
 
 
-def _scan(path: str, file_format: str) -> ScannedFile:
-    return reading(path, lambda: _SCANNERS[file_format](path), _PATIENCE_SECONDS)
+def _look(path: str, info: Mapping[str, Any], file_format: str) -> tuple[str, ScannedFile]:
+    """How the file has to be written out before it is read, and what is in it."""
+
+    def scan() -> tuple[str, ScannedFile]:
+        kind = kind_of(path, file_format)
+        local = readable(path, kind, int(info.get("size") or 0), version_of(info))
+        try:
+            return kind, _SCANNERS[file_format](local)
+        except UsageError as e:
+            if local == path:
+                raise
+            raise UsageError(e.message.replace(local, path), *e.hints) from None
+
+    return reading(path, scan, _PATIENCE_SECONDS)
 
 
 def _find(pattern: str) -> list[tuple[str, dict[str, Any]]]:
@@ -237,7 +253,7 @@ def _as_given(name: str, pattern: str) -> str:
 
 def _is_data_file(name: str, folder: str) -> bool:
     parts = name[len(folder) :].strip("/").split("/")
-    return not any(p.startswith(("_", ".")) for p in parts) and _suffix(name) in _SUFFIXES
+    return not any(p.startswith(("_", ".")) for p in parts) and is_data(name)
 
 
 def _nearest(fs: Any, path: str) -> list[str]:
@@ -248,19 +264,6 @@ def _nearest(fs: Any, path: str) -> list[str]:
         return []
     near = did_you_mean(name, names)
     return [f"did you mean {near}?"] if near else []
-
-
-def _suffix(path: str) -> str:
-    return "." + path.rsplit(".", 1)[-1].lower() if "." in path else ""
-
-
-def _format_of(path: str) -> str:
-    try:
-        return _SUFFIXES[_suffix(path)]
-    except KeyError:
-        raise UsageError(
-            f"{path}: the name does not say its format", "set input.format: parquet, jsonl or csv"
-        ) from None
 
 
 def version_of(info: Mapping[str, Any]) -> str:

@@ -1,0 +1,230 @@
+"""Files that are not read as they lie there: packed ones, text in UTF-16, one large JSON array,
+Arrow's other formats. Each is written out once a machine, beside the model store, as UTF-8 text or
+Parquet, which can be begun anywhere; what was not used for a week goes when another one comes.
+"""
+
+from __future__ import annotations
+
+import bz2
+import codecs
+import gzip
+import hashlib
+import lzma
+import os
+import shutil
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import fsspec
+import msgspec
+import pyarrow as pa
+import pyarrow.orc
+import pyarrow.parquet as pq
+
+from pipeline.data.patience import passes
+from pipeline.errors import UsageError
+from pipeline.model.shelf import store_root
+
+FORMATS = {
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".csv": "csv",
+}
+_ARROW = {".arrow": "arrow", ".ipc": "arrow", ".feather": "arrow", ".orc": "orc"}
+_PACKED = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd"}
+_ADVICE = {
+    ".zip": "unpack it (unzip), and give the files in it",
+    ".tar": "unpack it (tar -xf), and give the files in it",
+    ".tgz": "unpack it (tar -xzf), and give the files in it",
+    ".7z": "unpack it (7z x), and give the files in it",
+    ".rar": "unpack it (unrar x), and give the files in it",
+    ".tsv": "write it with commas: duckdb -c \"copy 'FILE.tsv' to 'FILE.csv'\"",
+    ".avro": "write it as Parquet: duckdb -c \"copy (from read_avro('FILE')) to 'FILE.parquet'\"",
+    ".xlsx": "save it as CSV (UTF-8)",
+    ".xls": "save it as CSV (UTF-8)",
+    ".sqlite": "write it as Parquet: duckdb -c \"copy (from sqlite_scan(…)) to 'FILE.parquet'\"",
+}
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_DAMAGED = (EOFError, lzma.LZMAError, gzip.BadGzipFile, zlib.error, pa.ArrowException)
+_KEPT_SECONDS = 7 * 24 * 3600.0
+_PIECE = 1 << 20  # bytes
+_MOST_ARRAY = 2 << 30  # bytes: it is held in memory
+_BATCH = 1 << 14  # rows
+
+
+def is_data(name: str) -> bool:
+    """Whether a file of a folder is one to be read, by its name."""
+    bare, packing = _bare(name)
+    suffix = _suffix(bare)
+    return FORMATS.get(suffix, "parquet") != "parquet" or (
+        not packing and (suffix in FORMATS or suffix in _ARROW)
+    )
+
+
+def format_of(path: str) -> str:
+    """parquet, jsonl or csv: what the file is, or is written out as. Raises UsageError."""
+    bare, packing = _bare(path)
+    suffix = _suffix(bare)
+    if not packing and suffix in _ARROW:
+        return "parquet"
+    if suffix in FORMATS and (not packing or FORMATS[suffix] != "parquet"):
+        return FORMATS[suffix]
+    told = _ADVICE.get(_suffix(path)) or _ADVICE.get(suffix)
+    if told or (packing and suffix in FORMATS):
+        raise UsageError(f"{path}: such files are not read", told or "unpack it: Parquet is packed")
+    raise UsageError(
+        f"{path}: the name does not say its format", "set input.format: parquet, jsonl or csv"
+    )
+
+
+def kind_of(path: str, file_format: str) -> str:
+    """How the file has to be written out before it is read; "" where it is read as it lies there.
+    Raises OSError."""
+    suffix, packing = _suffix(_bare(path)[0]), _bare(path)[1]
+    if file_format == "parquet":
+        return _ARROW.get(suffix, "")
+    head = b""
+    with suppress(*_DAMAGED), _open(path, packing) as file:  # it is said when all of it is read
+        head = file.read(4096)
+    steps = [packing] if packing else []
+    if head.startswith(_UTF16):
+        steps.append("utf-16")
+        head = head.decode("utf-16", errors="ignore").encode()
+    text = head.removeprefix(codecs.BOM_UTF8).lstrip()
+    if file_format == "jsonl" and suffix == ".json" and text.startswith(b"["):
+        steps.append("array")
+    return " ".join(steps)
+
+
+def readable(path: str, kind: str, size: int, version: str) -> str:
+    """The path under which the file can be read: its own, or that of what was written out.
+    ``size`` (bytes) and ``version``: of the file, as it is meant. Raises OSError, UsageError."""
+    if not kind:
+        return path
+    where = path if "://" in path else os.path.abspath(path)
+    told = "\0".join((where, kind, str(size), version)).encode(errors="surrogateescape")
+    name = hashlib.sha256(told).hexdigest()[:32]
+    folder = store_root().parent / "unpacked"
+    made = folder / name
+    if made.exists():
+        with suppress(OSError):
+            os.utime(made)
+        return str(made)
+    folder.mkdir(parents=True, exist_ok=True)
+    _tidy(folder)
+    part = folder / f"{name}.{os.getpid()}.part"
+    try:
+        with part.open("wb") as target:
+            _write_out(path, kind.split(), target)
+        part.replace(made)
+    except (*_DAMAGED, ValueError, OSError) as e:
+        if isinstance(e, OSError) and (e.errno is not None or passes(e)):
+            raise  # of the storage; pyarrow's of content have no number
+        why = str(e) or type(e).__name__
+        raise UsageError(
+            f"{path} cannot be unpacked: {why}", "it is cut off or damaged: write it again"
+        ) from e
+    finally:
+        part.unlink(missing_ok=True)
+    return str(made)
+
+
+def _write_out(path: str, steps: list[str], target: BinaryIO) -> None:
+    packing = steps[0] if steps and steps[0] in _PACKED.values() else ""
+    rest = steps[1:] if packing else steps
+    if rest in (["arrow"], ["orc"]):
+        _write_parquet(path, rest[0], target)
+        return
+    with _open(path, packing) as source:
+        content: Any = source
+        if "utf-16" in rest:
+            content = codecs.EncodedFile(source, "utf-8", "utf-16")
+        if "array" in rest:
+            _write_lines(path, content.read(_MOST_ARRAY + 1), target)
+        else:
+            shutil.copyfileobj(content, target, _PIECE)
+
+
+def _write_lines(path: str, content: bytes, target: BinaryIO) -> None:
+    """Each entry of a JSON array on a line of its own, its values as they are written."""
+    if len(content) > _MOST_ARRAY:
+        raise UsageError(
+            f"{path}: an array of JSON of more than {_MOST_ARRAY >> 30} GiB is not read",
+            f"write it as JSON Lines: jq -c '.[]' {path}",
+        )
+    try:
+        entries = msgspec.json.decode(content.removeprefix(codecs.BOM_UTF8), type=list[msgspec.Raw])
+    except msgspec.MsgspecError as e:
+        raise ValueError(str(e)) from e
+    for entry in entries:  # line ends stand between values only, never in a text
+        target.write(bytes(entry).replace(b"\r", b" ").replace(b"\n", b" ") + b"\n")
+
+
+def _write_parquet(path: str, kind: str, target: BinaryIO) -> None:
+    with fsspec.open(path, "rb") as source:
+        batches, schema = (_orc if kind == "orc" else _arrow)(source)
+        with pq.ParquetWriter(target, schema) as writer:
+            for batch in batches:
+                writer.write_batch(batch)
+
+
+def _orc(source: Any) -> tuple[Iterator[pa.RecordBatch], pa.Schema]:
+    file = pyarrow.orc.ORCFile(source)
+    return (file.read_stripe(n) for n in range(file.nstripes)), file.schema
+
+
+def _arrow(source: Any) -> tuple[Iterator[pa.RecordBatch], pa.Schema]:
+    """A file, a stream, or version 1 of Feather, which pyarrow alone knows as a whole."""
+    try:
+        file = pa.ipc.open_file(source)
+    except pa.ArrowInvalid:
+        source.seek(0)
+        try:
+            stream = pa.ipc.open_stream(source)
+        except pa.ArrowInvalid:
+            source.seek(0)
+            table = pa.feather.read_table(source)
+            return iter(table.to_batches(_BATCH)), table.schema
+        return iter(stream), stream.schema
+    return (file.get_batch(n) for n in range(file.num_record_batches)), file.schema
+
+
+@contextmanager
+def _open(path: str, packing: str) -> Iterator[Any]:
+    with fsspec.open(path, "rb") as file:
+        unpack = _UNPACK.get(packing)
+        yield unpack(file) if unpack else file
+
+
+_UNPACK: dict[str, Callable[[Any], Any]] = {
+    "gzip": lambda file: gzip.GzipFile(fileobj=file),
+    "bz2": bz2.BZ2File,
+    "xz": lzma.LZMAFile,
+    "zstd": lambda file: pa.CompressedInputStream(pa.PythonFile(file, "r"), "zstd"),
+}
+
+
+def _tidy(folder: Path) -> None:
+    before = time.time() - _KEPT_SECONDS
+    for one in folder.iterdir():
+        with suppress(OSError):
+            if one.stat().st_mtime < before:
+                one.unlink()
+
+
+def _bare(path: str) -> tuple[str, str]:
+    """The path without the end that says how it is packed, and how."""
+    suffix = _suffix(path)
+    return (path[: -len(suffix)], _PACKED[suffix]) if suffix in _PACKED else (path, "")
+
+
+def _suffix(path: str) -> str:
+    name = path.rsplit("/", 1)[-1]
+    return "." + name.rsplit(".", 1)[-1].lower() if "." in name else ""

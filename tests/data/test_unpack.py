@@ -1,0 +1,177 @@
+"""Files that are packed, in UTF-16, one JSON array, or in one of Arrow's other formats."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import json
+import lzma
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.feather as feather
+import pyarrow.orc as orc
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline import job_from
+from pipeline.data.dataset import Dataset
+from pipeline.data.input.shards import discover
+from pipeline.data.prove import verify
+from pipeline.data.storage import open_storage
+from pipeline.errors import UsageError
+from pipeline.spec.job import Input
+from tests.chaos.in_process import run_here
+from tests.samples import write_model
+
+TABLE = pa.table({"id": range(40), "text": [f"row {n}, ä" for n in range(40)]})
+LINES = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in TABLE.to_pylist())
+HALVES = LINES[:99].encode(), LINES[99:].encode()
+CELLS = "id,text\n" + "".join(f'{row["id"]},"{row["text"]}"\n' for row in TABLE.to_pylist())
+
+
+@pytest.fixture(autouse=True)
+def _store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RACKMILL_HOME", str(tmp_path / "home"))
+
+
+def zstd(content: bytes) -> bytes:
+    return bytes(pa.compress(content, "zstd", asbytes=True))
+
+
+def arrow_stream(path: Path) -> None:
+    with pa.ipc.new_stream(path, TABLE.schema) as writer:
+        writer.write_table(TABLE)
+
+
+def write(content: bytes) -> Callable[[Path], Any]:
+    return lambda path: path.write_bytes(content)
+
+
+FILES: dict[str, Callable[[Path], Any]] = {
+    "rows.jsonl.gz": write(gzip.compress(LINES.encode())),
+    "two members.jsonl.gz": write(b"".join(map(gzip.compress, HALVES))),
+    "rows.csv.bz2": write(bz2.compress(CELLS.encode())),
+    "rows.ndjson.xz": write(lzma.compress(LINES.encode())),
+    "rows.csv.zst": write(zstd(CELLS.encode())),
+    "rows.csv": write(CELLS.encode("utf-16")),
+    "rows.jsonl": write(LINES.encode("utf-16")),
+    "big endian.csv": write(b"\xfe\xff" + CELLS.encode("utf-16-be")),
+    "rows.json": write(json.dumps(TABLE.to_pylist(), indent=2, ensure_ascii=False).encode()),
+    "rows.json.gz": write(gzip.compress(json.dumps(TABLE.to_pylist()).encode())),
+    "rows.arrow": arrow_stream,
+    "rows.feather": lambda path: feather.write_feather(TABLE, path),
+    "rows.orc": lambda path: orc.write_table(TABLE, path),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_its_rows_are_read_and_verify_reads_them_too(name: str, tmp_path: Path) -> None:
+    write_model(tmp_path / "model")
+    FILES[name](tmp_path / name)
+    output = str(tmp_path / "out")
+    run_here(
+        job_from(
+            {
+                "name": "unpacked",
+                "model": str(tmp_path / "model"),
+                "input": {"path": str(tmp_path / name)},
+                "prompt": "{text}",
+                "sampling": {"max_tokens": 2},
+                "output": {"path": output},
+                "engine": {"kind": "simulated"},
+            }
+        )
+    )
+    rows = Dataset(open_storage(output)).first_rows(99)
+
+    assert [{"id": row["id"], "text": row["text"]} for row in rows] == TABLE.to_pylist()
+    assert verify(open_storage(output)).faults == []
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl.gz", "rows.json", "rows.arrow"])
+def test_verify_sees_what_the_writing_out_got_wrong(name: str, tmp_path: Path) -> None:
+    write_model(tmp_path / "model")
+    FILES[name](tmp_path / name)
+    found = discover(Input(path=str(tmp_path / name)))
+    made = Path(found.shards[0].readable)
+    if name == "rows.arrow":
+        pq.write_table(TABLE.set_column(0, "id", pa.array([7] * 40)), made)
+    else:
+        made.write_text(made.read_text().replace("row 3,", "row 4,"))
+    output = str(tmp_path / "out")
+    run_here(
+        job_from(
+            {
+                "name": "unpacked",
+                "model": str(tmp_path / "model"),
+                "input": {"path": str(tmp_path / name)},
+                "prompt": "{text}",
+                "sampling": {"max_tokens": 2},
+                "output": {"path": output},
+                "engine": {"kind": "simulated"},
+            }
+        )
+    )
+
+    assert verify(open_storage(output)).faults
+
+
+def test_values_of_an_array_come_out_as_they_are_written(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('[{"v": 9007199254740993,\n "w": 0.10}, {"v": "a\\nb"}]')
+    shard = discover(Input(path=str(tmp_path / "a.json"))).shards[0]
+
+    lines = Path(shard.readable).read_text().splitlines()
+    assert lines == ['{"v": 9007199254740993,  "w": 0.10}', '{"v": "a\\nb"}']
+
+
+def test_a_folder_has_packed_files_too(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.jsonl.gz").write_bytes(gzip.compress(b'{"text": "a"}\n'))
+    (tmp_path / "in/b.jsonl").write_bytes(b'{"text": "b"}\n')
+    (tmp_path / "in/c.txt.gz").write_bytes(b"no data")
+
+    assert discover(Input(path=str(tmp_path / "in"))).rows == 2
+
+
+def test_a_file_that_changed_is_written_out_anew(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl.gz"
+    path.write_bytes(gzip.compress(b'{"text": "a"}\n'))
+    one = discover(Input(path=str(path))).shards[0].readable
+    path.write_bytes(gzip.compress(b'{"text": "a"}\n{"text": "b"}\n'))
+    found = discover(Input(path=str(path)))
+
+    assert found.rows == 2
+    assert found.shards[0].readable != one
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl.gz", "rows.csv.bz2", "rows.ndjson.xz", "rows.orc"])
+def test_one_that_is_cut_off_is_named(name: str, tmp_path: Path) -> None:
+    FILES[name](tmp_path / name)
+    content = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(content[: len(content) // 2])
+
+    with pytest.raises(UsageError, match=name) as caught:
+        discover(Input(path=str(tmp_path / name)))
+    assert "cut off or damaged" in "".join(caught.value.hints)
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("a.zip", "unzip"),
+        ("a.tar.gz", "tar"),
+        ("a.tsv", "with commas"),
+        ("a.avro", "as Parquet"),
+        ("a.parquet.gz", "unpack it"),
+        ("a.xlsx", "CSV"),
+    ],
+)
+def test_what_is_not_read_comes_with_what_works(name: str, advice: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"x")
+
+    with pytest.raises(UsageError) as caught:
+        discover(Input(path=str(tmp_path / name)))
+    assert advice in "".join(caught.value.hints)
