@@ -183,6 +183,17 @@ class TestJsonl:
     def test_many(self, folder: Path, made: list[dict[str, Any]]) -> None:
         self.check(folder, made, packed=False)
 
+    @_examples(_FEW)
+    @given(made=records())
+    def test_some_packed(self, folder: Path, made: list[dict[str, Any]]) -> None:
+        self.check(folder, made, packed=True)
+
+    @pytest.mark.long
+    @_examples(_MANY)
+    @given(made=records())
+    def test_many_packed(self, folder: Path, made: list[dict[str, Any]]) -> None:
+        self.check(folder, made, packed=True)
+
 
 def _text(cell: object) -> str:
     """As it stands in a file."""
