@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pipeline.errors import UsageError, did_you_mean
 from pipeline.spec.as_written import Ambiguous, as_written
 from pipeline.spec.job import Job
+from pipeline.spec.wording import in_words
 from pipeline.spec.yaml_text import Location as _Location
 from pipeline.spec.yaml_text import Parsed, parse, read_text
 
@@ -136,8 +137,7 @@ def _explain(
         return f"{where}: unknown key {dotted!r}; {hint}"
     if problem["type"] == "missing":
         return f"{where}: {dotted!r} is missing"
-    message = str(problem["msg"]).removeprefix("Value error, ")
-    return f"{where}: {dotted + ': ' if dotted else ''}{message}"
+    return f"{where}: {dotted + ': ' if dotted else ''}{in_words(problem)}"
 
 
 def _keys_at(location: _Location, *, column: bool) -> list[str]:

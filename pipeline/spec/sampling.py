@@ -9,6 +9,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline.errors import RowError, RowErrorType, did_you_mean
+from pipeline.spec.wording import in_words, shown
 
 DEFAULT_MAX_TOKENS = 256
 SAMPLING_COLUMN = "sampling_params"
@@ -18,7 +19,6 @@ _MOST_WORDS, _LONGEST_WORD = 256, 1024  # looked for after every token of every 
 # the engine.
 _MOST_STOP_IDS = 120
 _MOST_CHARACTERS = 1 << 18  # of a row's parameters as JSON
-_SHOWN = 60  # characters of a wrong value
 
 _Word = Annotated[str, Field(min_length=1, max_length=_LONGEST_WORD)]
 _Words = Annotated[tuple[_Word, ...], Field(max_length=_MOST_WORDS)]
@@ -94,10 +94,5 @@ def explain(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         near = did_you_mean(name, Sampling.model_fields)
         hint = f"; did you mean {near!r}?" if near else ""
-        return f"{SAMPLING_COLUMN} has no {_short(name)}{hint}"
-    return f"{SAMPLING_COLUMN}.{name}: {first['msg']}, got {_short(first['input'])}"
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
+        return f"{SAMPLING_COLUMN} has no {shown(name)}{hint}"
+    return f"{SAMPLING_COLUMN}.{name}: {in_words(first)}"

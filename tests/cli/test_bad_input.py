@@ -281,7 +281,8 @@ _ARGUMENT_CASES = {
         arguments=("--set", "engine.knid=simulated"),
     ),
     "--set to a wrong value": Case(
-        ("--set engine.max_model_len", "integer"), arguments=("--set", "engine.max_model_len=big")
+        ("--set engine.max_model_len", "number"),
+        arguments=("--set", "engine.max_model_len=big"),
     ),
     "--set of a missing column": Case(
         ("--set prompt", "{txet}", "did you mean {text}?"),

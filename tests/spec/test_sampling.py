@@ -70,7 +70,7 @@ def test_a_wrong_value_is_refused_with_the_value() -> None:
 
     assert error.type is RowErrorType.INVALID_SAMPLING
     assert "sampling_params.top_p" in error.message
-    assert "got 2" in error.message
+    assert "not 2" in error.message
 
 
 @pytest.mark.parametrize("value", ["not json", "[1]", "3", 3, [1], ""])

@@ -35,7 +35,7 @@ def test_a_schedule_does_not_change_what_a_job_is() -> None:
         ({"cron": "@reboot"}, "1 fields"),
         ({"timezone": "Berlin"}, "write it like Europe/Berlin"),
         ({"concurrencyPolicy": "forbid"}, "Forbid"),
-        ({"startingDeadlineSeconds": 0}, "greater than 0"),
+        ({"startingDeadlineSeconds": 0}, "more than 0"),
         ({"timeZone": "Europe/Berlin"}, "timezone"),
         ({"notify": {"webhook": "file:///etc/passwd"}}, "webhook"),
         ({"notify": {"webhook": "https://me:secret@host/x"}}, "password"),
