@@ -104,7 +104,7 @@ _INPUT_CASES = {
         prepare=_with_another_type,
     ),
     "two formats": Case(
-        ("several formats: csv, parquet", "narrow the pattern"),
+        ("several formats: csv (", "narrow the pattern"),
         {"input": "input: {path: rows/*}"},
         _text_file("rows/more.csv", "id,text,sentiment\n1,a,negative\n"),
     ),

@@ -160,7 +160,8 @@ def test_a_format_may_be_given_instead(tmp_path: Path) -> None:
 def test_mixed_formats_are_refused(tmp_path: Path) -> None:
     said = refusal(parquet(tmp_path / "a.parquet"), lines(tmp_path / "b.csv", ["text", "x"]))
 
-    assert "several formats: csv, parquet" in said
+    assert "several formats: csv (" in said
+    assert "), parquet (" in said
 
 
 def test_a_column_of_another_type_is_a_conflict_of_both_files(tmp_path: Path) -> None:
@@ -332,3 +333,12 @@ def test_files_on_an_object_store_are_found_under_their_address(memory: str) -> 
 
 def test_an_object_that_is_not_there_is_refused(memory: str) -> None:
     assert "no such file or folder" in refusal(f"{memory}/absent.parquet")
+
+
+def test_a_link_that_leads_nowhere_is_left_out_and_said(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": ["a"]}), tmp_path / "a.parquet")
+    (tmp_path / "b.parquet").symlink_to("/nonexistent.parquet")
+    found = discover(Input(path=str(tmp_path)))
+
+    assert found.rows == 1
+    assert found.notes == (f"left out, a link that leads nowhere: {tmp_path / 'b.parquet'}",)

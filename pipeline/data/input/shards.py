@@ -111,8 +111,11 @@ def discover(source: Input) -> InputFiles:
     patterns = (source.path,) if isinstance(source.path, str) else source.path
     entries: dict[str, Any] = {}  # a file that two patterns match is read once
     partitions: dict[str, dict[str, str | None]] = {}
+    lost: list[str] = []
     for pattern in patterns:
-        for path, info in reading(pattern, partial(_find, pattern), _PATIENCE_SECONDS):
+        files, leading_nowhere = reading(pattern, partial(_find, pattern), _PATIENCE_SECONDS)
+        lost += leading_nowhere
+        for path, info in files:
             entries[path] = info
             if source.partitioning != "none":
                 below = pattern if source.partitioning == "auto" else None
@@ -120,8 +123,10 @@ def discover(source: Input) -> InputFiles:
     found = list(entries.items())
     formats = [source.format or format_of(path) for path, _ in found]
     if len(set(formats)) > 1:
+        firsts = dict(zip(reversed(formats), (path for path, _ in reversed(found)), strict=True))
         raise UsageError(
-            f"input.path matches files of several formats: {', '.join(sorted(set(formats)))}",
+            "input.path matches files of several formats: "
+            + ", ".join(f"{name} ({path})" for name, path in sorted(firsts.items())),
             "give one format at a time: narrow the pattern, or set input.format",
         )
     with ThreadPoolExecutor(8) as pool:
@@ -161,7 +166,8 @@ def discover(source: Input) -> InputFiles:
         )
     )
     conflicts = tuple(c for c in joined.conflicts if c.column not in source.cast)
-    return InputFiles(shards, schema, conflicts, joined.notes)
+    links = [f"left out, a link that leads nowhere: {path}" for path in lost]
+    return InputFiles(shards, schema, conflicts, (*joined.notes, *links))
 
 
 def _skipped(
@@ -197,8 +203,9 @@ def _look(path: str, info: Mapping[str, Any], file_format: str) -> tuple[str, Sc
     return reading(path, scan, _PATIENCE_SECONDS)
 
 
-def _find(pattern: str) -> list[tuple[str, dict[str, Any]]]:
-    """(address, file info) of the files behind a path, folder or glob, sorted by path."""
+def _find(pattern: str) -> tuple[list[tuple[str, dict[str, Any]]], list[str]]:
+    """(address, file info) of the files behind a path, folder or glob, sorted by path; and links
+    that lead to none."""
     try:
         fs, path = fsspec.core.url_to_fs(pattern)
     except (ValueError, ImportError) as e:
@@ -223,8 +230,10 @@ def _find(pattern: str) -> list[tuple[str, dict[str, Any]]]:
     folder = fs.isdir(path)
     files = {n: i for n, i in infos.items() if not folder or _is_data_file(n, str(path))}
     chosen = {n: i for n, i in files.items() if i["type"] == "file"}
+    lost = []
     if local:
         chosen |= {n: f for n, i in files.items() if (f := _behind_link(n, i)) is not None}
+        lost = [_as_given(n, pattern) for n in files if os.path.islink(n) and not os.path.exists(n)]
     if not chosen and path in infos:
         raise UsageError(
             f"input.path: {pattern} is not a file but a pipe, a socket or a device",
@@ -234,8 +243,8 @@ def _find(pattern: str) -> list[tuple[str, dict[str, Any]]]:
         kind = "no file matches the pattern" if is_glob else "no Parquet, JSONL or CSV file in"
         raise UsageError(f"input.path: {kind} {pattern}")
     if local:
-        return sorted((_as_given(name, pattern), info) for name, info in chosen.items())
-    return sorted((fs.unstrip_protocol(name), info) for name, info in chosen.items())
+        return sorted((_as_given(name, pattern), info) for name, info in chosen.items()), lost
+    return sorted((fs.unstrip_protocol(name), info) for name, info in chosen.items()), []
 
 
 def _behind_link(name: str, info: dict[str, Any]) -> dict[str, Any] | None:
