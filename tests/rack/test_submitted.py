@@ -123,7 +123,7 @@ def test_a_job_that_is_stopped_keeps_what_is_committed(queue: Queue, job: Path) 
 
 
 def test_a_job_goes_on_when_the_head_was_started_again(queue: Queue, job: Path) -> None:
-    name = queue.submit(job, "restarted", "--set", "engine.simulated.step_seconds=0.3")
+    name = queue.submit(job, "restarted", "--set", "engine.simulated.step_seconds=0.15")
     queue.until(name, under_way)
 
     assert queue.rack.head.rackmill("rack", "stop").code == 0
