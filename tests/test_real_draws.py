@@ -13,11 +13,11 @@ import yaml
 
 pytestmark = [pytest.mark.engine, pytest.mark.ray]
 
-_ROWS = 512
-# of 24 tokens; independent answers hardly ever agree: tied engines give at least 256 pairs
+_ROWS = 192
+# of 24 tokens; independent answers hardly ever agree: tied engines give at least 96 pairs
 _MOST_EQUAL_PAIRS = 3
 # of the answers: engines alike, and engines with other numbers of cores, which add in another
-# order. Seen: 0.996 and 0.621; draws that are not tied by a seed have 0 in common.
+# order. Seen of 512 rows: 0.996 and 0.621; draws that are not tied by a seed have 0 in common.
 _EQUAL, _EQUAL_ON_OTHER_CORES = 0.9, 0.2
 
 
@@ -74,6 +74,7 @@ def test_without_a_seed_no_two_engines_or_runs_draw_alike(answers) -> None:
     assert between <= _MOST_EQUAL_PAIRS
 
 
+@pytest.mark.long
 def test_with_a_seed_draws_are_those_of_other_engines_and_lives(answers) -> None:
     two, one = answers("two", 2, 7), answers("one", 1, 7)
     killed = answers("killed", 2, 7, kill=True)
