@@ -67,17 +67,16 @@ FILES: dict[str, Callable[[Path], Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_its_rows_are_read_and_verify_reads_them_too(name: str, tmp_path: Path) -> None:
-    write_model(tmp_path / "model")
-    FILES[name](tmp_path / name)
-    output = str(tmp_path / "out")
+def run(folder: Path, name: str) -> str:
+    """The output of a job over the file."""
+    write_model(folder / "model")
+    output = str(folder / "out")
     run_here(
         job_from(
             {
                 "name": "unpacked",
-                "model": str(tmp_path / "model"),
-                "input": {"path": str(tmp_path / name)},
+                "model": str(folder / "model"),
+                "input": {"path": str(folder / name)},
                 "prompt": "{text}",
                 "sampling": {"max_tokens": 2},
                 "output": {"path": output},
@@ -85,6 +84,13 @@ def test_its_rows_are_read_and_verify_reads_them_too(name: str, tmp_path: Path) 
             }
         )
     )
+    return output
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_its_rows_are_read_and_verify_reads_them_too(name: str, tmp_path: Path) -> None:
+    FILES[name](tmp_path / name)
+    output = run(tmp_path, name)
     rows = Dataset(open_storage(output)).first_rows(99)
 
     assert [{"id": row["id"], "text": row["text"]} for row in rows] == TABLE.to_pylist()
@@ -93,7 +99,6 @@ def test_its_rows_are_read_and_verify_reads_them_too(name: str, tmp_path: Path) 
 
 @pytest.mark.parametrize("name", ["rows.jsonl.gz", "rows.json", "rows.arrow"])
 def test_verify_sees_what_the_writing_out_got_wrong(name: str, tmp_path: Path) -> None:
-    write_model(tmp_path / "model")
     FILES[name](tmp_path / name)
     found = discover(Input(path=str(tmp_path / name)))
     made = Path(found.shards[0].readable)
@@ -101,20 +106,7 @@ def test_verify_sees_what_the_writing_out_got_wrong(name: str, tmp_path: Path) -
         pq.write_table(TABLE.set_column(0, "id", pa.array([7] * 40)), made)
     else:
         made.write_text(made.read_text().replace("row 3,", "row 4,"))
-    output = str(tmp_path / "out")
-    run_here(
-        job_from(
-            {
-                "name": "unpacked",
-                "model": str(tmp_path / "model"),
-                "input": {"path": str(tmp_path / name)},
-                "prompt": "{text}",
-                "sampling": {"max_tokens": 2},
-                "output": {"path": output},
-                "engine": {"kind": "simulated"},
-            }
-        )
-    )
+    output = run(tmp_path, name)
 
     assert verify(open_storage(output)).faults
 

@@ -8,14 +8,7 @@ import pytest
 
 from pipeline import job_from
 from pipeline.errors import UsageError
-
-JOB: dict[str, Any] = {
-    "name": "n",
-    "model": "gemma-3-270m",
-    "input": {"path": "a.csv"},
-    "prompt": "{text}",
-    "output": {"path": "out"},
-}
+from tests.samples import BASE_JOB
 
 
 @pytest.mark.parametrize(
@@ -36,7 +29,7 @@ JOB: dict[str, Any] = {
 )
 def test_it_says_what_to_give(change: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError) as caught:
-        job_from(JOB | change)
+        job_from(BASE_JOB | change)
 
     assert said in str(caught.value)
     assert len(str(caught.value)) < 300

@@ -11,17 +11,14 @@ import re
 from array import array
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
 
-import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
 from pipeline.data.input.conform import conform
 from pipeline.data.input.csv_records import Block, blocks
-from pipeline.data.input.formats import STRIDE, Rows, ScannedFile
-from pipeline.data.patience import passes
+from pipeline.data.input.formats import STRIDE, Rows, ScannedFile, open_file
 from pipeline.errors import UsageError
 from pipeline.spec.template import as_text
 
@@ -71,18 +68,9 @@ def _blocks(path: str) -> Iterator[Block]:
 
 
 def _pieces(path: str) -> Iterator[bytes]:
-    with _open(path) as file:
+    with open_file(path) as file:
         while piece := file.read(_PIECE):
             yield piece
-
-
-def _open(path: str) -> Any:
-    try:
-        return fsspec.open(path, "rb").open()
-    except OSError as e:
-        if passes(e):
-            raise  # whoever reads waits
-        raise UsageError(f"{path} cannot be read: {e}") from None
 
 
 def _header(path: str, block: Block) -> list[str]:
@@ -161,7 +149,7 @@ class CsvReader:
 
     def __init__(self, path: str, schema: pa.Schema, offsets: tuple[int, ...] = ()) -> None:
         self._offsets = offsets or scan(path).offsets
-        self._file = _open(path)
+        self._file = open_file(path)
         self._schema = schema
         self._names = _header(path, next(_blocks(path)))
 

@@ -6,10 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import fsspec
 import pyarrow as pa
 
 from pipeline.data.input.json_types import Seen
 from pipeline.data.input.plain import plain_rows
+from pipeline.data.patience import passes
+from pipeline.errors import UsageError
 
 STRIDE = 128  # rows between two indexed byte offsets of a text file
 
@@ -63,6 +66,16 @@ class PlainRows:
         invalid = self.rows.invalid
         wrong |= {at - start: why for at, why in invalid.items() if start <= at < stop}
         return values, wrong
+
+
+def open_file(path: str) -> Any:
+    """A file's bytes. Raises UsageError, and an OSError that passes."""
+    try:
+        return fsspec.open(path, "rb").open()
+    except OSError as e:
+        if passes(e):
+            raise  # whoever reads waits
+        raise UsageError(f"{path} cannot be read: {e}") from None
 
 
 class Reader(Protocol):

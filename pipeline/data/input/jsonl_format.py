@@ -12,11 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-import fsspec
 import msgspec
 import pyarrow as pa
 
-from pipeline.data.input.formats import STRIDE, Rows, ScannedFile
+from pipeline.data.input.formats import STRIDE, Rows, ScannedFile, open_file
 from pipeline.data.input.json_types import (
     NO_ARRAY,
     Raw,
@@ -26,7 +25,6 @@ from pipeline.data.input.json_types import (
     has_fractions,
     is_whole,
 )
-from pipeline.data.patience import passes
 from pipeline.errors import UsageError
 
 _PIECE = 1 << 20  # bytes read at a time
@@ -74,7 +72,7 @@ def _look(path: str, *, count_places: bool) -> tuple[int, array[int], Seen]:
     seen.count_places = count_places
     offsets = array("q")
     rows = position = 0
-    with _open(path) as file:
+    with open_file(path) as file:
         for line, size in _lines(file):
             if line.strip():
                 if rows % STRIDE == 0:
@@ -86,15 +84,6 @@ def _look(path: str, *, count_places: bool) -> tuple[int, array[int], Seen]:
                     seen.see_fields(value)
             position += size
     return rows, offsets, seen
-
-
-def _open(path: str) -> Any:
-    try:
-        return fsspec.open(path, "rb").open()
-    except OSError as e:
-        if passes(e):
-            raise  # whoever reads waits
-        raise UsageError(f"{path} cannot be read: {e}") from None
 
 
 def _lines(file: Any) -> Iterator[tuple[bytes, int]]:
@@ -161,7 +150,7 @@ class JsonlReader:
     """Seeks to the indexed offset before a row and parses from there."""
 
     def __init__(self, path: str, schema: pa.Schema, offsets: tuple[int, ...]) -> None:
-        self._file = _open(path)
+        self._file = open_file(path)
         self._schema = schema
         self._offsets = offsets
 
