@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import threading
-import time
-from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
-import psutil
-
 from pipeline.fleet.ray_access import import_ray
-
-_LONGEST_END_SECONDS = 2.0
+from pipeline.fleet.ray_processes import RayProcesses
 
 
 class ClusterInBackground:
@@ -27,6 +22,7 @@ class ClusterInBackground:
     ) -> None:
         """``queued``, ``patient``: see ``Cluster``."""
         self._address, self._queued, self._patient = address, queued, patient
+        self.processes = None if address else RayProcesses()
         self._cluster: Any = None
         self._begun = False
         self._trouble: BaseException | None = None
@@ -50,7 +46,9 @@ class ClusterInBackground:
 
     def _live(self) -> None:
         try:
-            self._cluster = _import_cluster()(self._address, self._queued, patient=self._patient)
+            self._cluster = _import_cluster()(
+                self._address, self._queued, patient=self._patient, processes=self.processes
+            )
         except BaseException as e:
             self._trouble = e
             return
@@ -77,31 +75,30 @@ class ClusterInBackground:
         if not self._begun:
             return
         if error is not None and not self._up.is_set():
-            _left.append(self._thread)  # nobody wants to wait for that: it closes what comes up
+            _left.append(self)  # nobody wants to wait for that: it closes what comes up
         else:
             self._thread.join()
 
+    @property
+    def is_starting(self) -> bool:
+        """Whether it still starts, or closes what has come up."""
+        return self._thread.is_alive()
 
-_left: list[threading.Thread] = []
+
+_left: list[ClusterInBackground] = []
 
 
 def is_starting() -> bool:
     """Whether a Ray still starts that nobody needs any more."""
-    return any(thread.is_alive() for thread in _left)
+    return any(cluster.is_starting for cluster in _left)
 
 
 def end_what_starts() -> None:
-    """End such a Ray's processes. Most would die with this one; those that it has just begun with
-    would look for their parent after ten seconds only."""
-    deadline = time.monotonic() + _LONGEST_END_SECONDS
-    while time.monotonic() < deadline:
-        children = psutil.Process().children(recursive=True)
-        for child in children:
-            with suppress(psutil.Error):
-                child.kill()
-        if not children:
-            return
-        psutil.wait_procs(children, timeout=_LONGEST_END_SECONDS)
+    """End such a Ray's processes. Most would die with this one; those that they have just begun
+    with would look for their parent after ten seconds only."""
+    for cluster in _left:
+        if cluster.processes is not None:
+            cluster.processes.end(0.0)
 
 
 def _import_cluster() -> Any:

@@ -53,11 +53,17 @@ class Cluster:
     """A connection to Ray: one started here and stopped with us, or one that was there."""
 
     def __init__(
-        self, address: str | None, queued: str | None = None, *, patient: bool = False
+        self,
+        address: str | None,
+        queued: str | None = None,
+        *,
+        patient: bool = False,
+        processes: RayProcesses | None = None,
     ) -> None:
         """``queued``: the name of the job in the rack's queue that this is for; ``patient``: see
-        ``AllottedCards``. Raises UsageError for an
-        ``address`` where no Ray can be joined, JobFailed when Ray cannot be started."""
+        ``AllottedCards``; ``processes``: those of a Ray of our own, for whoever may have to end
+        them while it still starts. Raises UsageError for an ``address`` where no Ray can be
+        joined, JobFailed when Ray cannot be started."""
         check_access(address)
         if address:
             # a rack whose head is gone is told of in our own words, and in time: Ray would end
@@ -74,7 +80,7 @@ class Cluster:
         own = {} if address else _alone()
         # Ray's own switch for "no other machines": it listens on loopback then
         ray._private.ray_constants.ENABLE_RAY_CLUSTER = address is not None
-        self._processes = None if address else RayProcesses()
+        self._processes = None if address else processes or RayProcesses()
         try:
             with self._processes or nullcontext():
                 ray.init(

@@ -3,7 +3,8 @@
 Ray ends its daemons one after the other, and leaves it to some (the agents of its nodes) to see
 that their parent is gone, which takes seconds, or many where they were just being started. An
 agent whose parent is dead is nobody's child any more, so that all of them are known by a mark in
-their environment, which each hands on to those that it starts.
+their environment, which each hands on to those that it starts. One that is just being started has
+no environment yet, but it has a parent.
 """
 
 from __future__ import annotations
@@ -56,4 +57,7 @@ class RayProcesses:
             with suppress(psutil.Error):  # it has ended, or is another user's
                 if process.pid != os.getpid() and process.environ().get(_MARK) == self._mark:
                     found.add(process)
+        for process in list(found):
+            with suppress(psutil.Error):
+                found.update(process.children(recursive=True))
         return found
