@@ -117,7 +117,7 @@ class ChoiceTokens:
     """Finds the tree for a prompt's ending; equal endings (the usual case) are looked up."""
 
     def __init__(self, choices: Sequence[str], tokenizer: Tokenizer, join: Join) -> None:
-        self._choices = choices
+        self._choices = [tokenizer.mark(choice) for choice in choices]  # the author's own words
         self._tokenizer = tokenizer
         self._join = join
         self._trees: dict[str, ChoiceTree] = {}

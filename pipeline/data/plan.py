@@ -32,6 +32,7 @@ from pipeline.schedule.spread import unit_rows
 from pipeline.spec.fingerprint import digest
 from pipeline.spec.job import Job
 from pipeline.spec.sampling import SAMPLING_COLUMN
+from pipeline.units import plural
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,20 @@ class Plan:
     @property
     def doubts(self) -> tuple[str, ...]:
         """What of the job is allowed, and hardly meant; each with its mend."""
+        doubts: tuple[str, ...] = ()
+        names = self.sample.control_as_text
+        if names:
+            rows = plural(sum(names.values()), "sampled row")
+            doubts += (
+                f"{next(iter(names))} stands in the text of {rows}, and is text to the model",
+                "if rows are to speak for the model, as prompts do that are built by hand: "
+                "special_tokens: control",
+            )
         label = self.job.label
         if label is None or label.gold_column is None:
-            return ()
+            return doubts
         seen = {truth(value, self.input.columns.gold_names) for value in self.sample.gold}
-        return mismatch(label, seen) or ()
+        return doubts + (mismatch(label, seen) or ())
 
     @property
     def template(self) -> str:

@@ -4,18 +4,33 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.data.row_seed import Place, row_seed
 from pipeline.data.seam import Prompt, continuation, joined_ids, joining, open_ended, tail_of
 from pipeline.errors import RowError, RowErrorType
+from pipeline.model.control_tokens import Parts, unmarked
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.spec.job import ANSWER, Job, Message, MessagesColumn, Text
 from pipeline.spec.sampling import SAMPLING_COLUMN, Sampling
-from pipeline.spec.template import Row, as_text, lookup
+from pipeline.spec.template import Row, Template, as_text, lookup
 
 _MOST_CHARACTERS = 2_000_000  # of a prompt: 15 for each of 131,072 tokens; text has three to five
 _BETWEEN = "\n\n"  # instructions, examples and the row are set apart by a blank line
+
+
+@dataclass(frozen=True, slots=True)
+class _Apart:
+    """A prompt's text, taken apart. ``tail``: what an answer's tokens join, since nothing merges
+    over a control token."""
+
+    parts: Parts
+
+    @property
+    def tail(self) -> str:
+        last = self.parts[-1] if self.parts else ""
+        return last if isinstance(last, str) else ""
 
 
 class PromptBuilder:
@@ -24,7 +39,11 @@ class PromptBuilder:
     def __init__(self, job: Job, tokenizer: Tokenizer) -> None:
         self._job = job
         self._tokenizer = tokenizer
-        self._head = _few_shot_head(job)
+        # of what the author writes; with `control` of whole prompts instead
+        self._mark = tokenizer.mark if job.special_tokens == "text" else unmarked
+        self._templates: dict[Text, Template | None] = {}
+        self._instructions = self._mark(job.instructions) if job.instructions else ""
+        self._head = self._few_shot_head()
         self._seed = job.sampling.seed
         self._unseeded = job.sampling.model_copy(update={"seed": None})
         self._score = job.score
@@ -46,24 +65,20 @@ class PromptBuilder:
 
         ``places``: where the rows stand, from which their seeds come; None: nothing is drawn.
         """
-        texts: list[str] = []
-        ready: list[str | list[int] | RowError] = []
+        ready: list[_Apart | list[int] | RowError] = []
         for row in rows:
             try:
-                rendered = _of_any_use(self.render(row))
+                ready.append(self._written(row))
             except RowError as error:
-                ready.append(error)
-                continue
-            if isinstance(rendered, str):
-                texts.append(rendered)
-            ready.append(rendered)
-        encoded = iter(self._tokenizer.encode_batch(texts))
+                ready.append(replace(error, message=unmarked(error.message)))
+        texts = [one for one in ready if isinstance(one, _Apart)]
+        encoded = iter(self._tokenizer.encode_parts([one.parts for one in texts]))
         built: list[Prompt | RowError] = []
         for number, (row, one) in enumerate(zip(rows, ready, strict=True)):
             if isinstance(one, RowError):
                 built.append(one)
                 continue
-            ids, tail = (next(encoded), one) if isinstance(one, str) else (one, "")
+            ids, tail = (next(encoded), one.tail) if isinstance(one, _Apart) else (one, "")
             try:
                 if self._score is not None:
                     built.append(self._scored(ids, tail, row))
@@ -104,6 +119,8 @@ class PromptBuilder:
         answer = _text_in(row, column)
         end = tail_of(tail)
         bare = self._tokenizer.encode_plain(end)
+        if self._job.special_tokens == "control":
+            answer = self._tokenizer.mark(answer)
         added = joined_ids(self._tokenizer, end, bare, answer, self._join) if answer else []
         if not added:
             message = f"column {column!r} is empty: nothing to score"
@@ -114,10 +131,34 @@ class PromptBuilder:
 
     def render(self, row: Row) -> str | list[int]:
         """The prompt's text, or its token ids where a column holds those. Raises RowError."""
+        rendered = self._rendered(row)
+        return unmarked(rendered) if isinstance(rendered, str) else rendered
+
+    def read_as_text(self, row: Row) -> str | None:
+        """The first name of a control token that the model sees as text in a row's prompt."""
+        try:
+            written = self._written(row)
+        except RowError:
+            return None
+        parts = written.parts if isinstance(written, _Apart) else ()
+        names = (self._tokenizer.control_token_in(p) for p in parts if isinstance(p, str))
+        return next((name for name in names if name is not None), None)
+
+    def _written(self, row: Row) -> _Apart | list[int]:
+        """The prompt's text taken apart, or its token ids. Raises RowError."""
+        rendered = _of_any_use(self._rendered(row))
+        if not isinstance(rendered, str):
+            return rendered
+        if self._job.special_tokens == "control":
+            rendered = self._tokenizer.mark(rendered)
+        return _Apart(_texts_checked(self._tokenizer.parts(rendered)))
+
+    def _rendered(self, row: Row) -> str | list[int]:
+        """The prompt's text, marked, or its token ids. Raises RowError."""
         if self._job.messages is not None:
-            return self._tokenizer.chat_text(self._messages(self._job.messages, row))
+            return self._tokenizer.marked_chat(self._messages(self._job.messages, row))
         assert self._job.prompt is not None  # the job model sees to it
-        body = _content(self._job.prompt, row)
+        body = self._content(self._job.prompt, row)
         if not isinstance(body, str):
             known = range(self._tokenizer.vocabulary)
             if isinstance(body, list) and body and all(type(i) is int for i in body):
@@ -136,11 +177,35 @@ class PromptBuilder:
             messages = _messages_in(lookup(row, spec.column), spec.column)
         else:
             messages = [
-                {"role": m.role, "content": as_text(_content(m.content, row))} for m in spec
+                {"role": m.role, "content": as_text(self._content(m.content, row))} for m in spec
             ]
-        if self._job.instructions:
-            messages = [{"role": "system", "content": self._job.instructions}, *messages]
+        if self._instructions:
+            messages = [{"role": "system", "content": self._instructions}, *messages]
         return messages
+
+    def _content(self, text: Text, row: Row) -> Any:
+        if text not in self._templates:
+            compiled = text.compiled
+            self._templates[text] = compiled.marked(self._mark) if compiled else None
+        template = self._templates[text]
+        if template is not None:
+            return template.render(row)
+        value = lookup(row, str(text.column))
+        if value is None:
+            raise RowError(RowErrorType.INVALID_ROW, f"column {text.column!r} is null")
+        return value
+
+    def _few_shot_head(self) -> str:
+        """What stands before every row's own text: equal for all rows, so it is computed once."""
+        job = self._job
+        if job.prompt is None:
+            return ""
+        parts = [self._instructions] if self._instructions else []
+        for example in job.examples:
+            rendered = self._content(job.prompt, example)
+            answer = as_text(example[ANSWER])
+            parts.append(open_ended(rendered) + continuation(rendered, answer))
+        return "".join(part + _BETWEEN for part in parts)
 
 
 def _of_any_use(prompt: str | list[int]) -> str | list[int]:
@@ -152,14 +217,16 @@ def _of_any_use(prompt: str | list[int]) -> str | list[int]:
     return prompt
 
 
-def _content(text: Text, row: Row) -> Any:
-    template = text.compiled
-    if template is not None:
-        return template.render(row)
-    value = lookup(row, str(text.column))
-    if value is None:
-        raise RowError(RowErrorType.INVALID_ROW, f"column {text.column!r} is null")
-    return value
+def _texts_checked(parts: Parts) -> Parts:
+    """``parts``, if the texts among them are text. Raises RowError."""
+    try:
+        for part in parts:
+            if isinstance(part, str):
+                part.encode()
+    except UnicodeEncodeError:
+        message = "the prompt holds half a surrogate pair, which is no text"
+        raise RowError(RowErrorType.INVALID_ROW, message) from None
+    return parts
 
 
 def _text_in(row: Row, column: str) -> str:
@@ -189,17 +256,3 @@ def _messages_in(value: Any, column: str) -> list[dict[str, Any]]:
             RowErrorType.INVALID_ROW, f"column {column!r} is not a list of {{role, content}}"
         )
     return [dict(m) for m in messages]
-
-
-def _few_shot_head(job: Job) -> str:
-    """What stands before every row's own text: equal for all rows, so it is computed once."""
-    if job.prompt is None:
-        return ""
-    parts = [job.instructions] if job.instructions else []
-    template = job.prompt.compiled
-    for example in job.examples:
-        assert template is not None  # the job model sees to it
-        rendered = template.render(example)
-        answer = as_text(example[ANSWER])
-        parts.append(open_ended(rendered) + continuation(rendered, answer))
-    return "".join(part + _BETWEEN for part in parts)

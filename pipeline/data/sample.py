@@ -48,6 +48,7 @@ class Sample:
     choice_lengths: tuple[int, ...] = ()
     choice_requests: float = 1.0
     gold: frozenset[Hashable] = frozenset()  # some of the values of the job's gold column
+    control_as_text: Mapping[str, int] = field(default_factory=dict)  # first name -> rows
 
     @property
     def choice_tokens(self) -> float | None:
@@ -77,7 +78,9 @@ def take_sample(job: Job, files: InputFiles, units: Sequence[Unit], tokenizer: T
     problems = found.problems
     choices = _choices(job, tokenizer)
     answers = frozenset(found.gold)
-    return Sample(found.rows, shape, buckets, problems, slices, groups, *choices, answers)
+    return Sample(
+        found.rows, shape, buckets, problems, slices, groups, *choices, answers, found.names
+    )
 
 
 @dataclass
@@ -88,6 +91,7 @@ class _Taken:
     stretches: list[list[list[int]]] = field(default_factory=list)
     problems: Counter[str] = field(default_factory=Counter)
     gold: set[Hashable] = field(default_factory=set)
+    names: Counter[str] = field(default_factory=Counter)  # of control tokens in texts
 
     @property
     def lengths(self) -> list[int]:
@@ -119,7 +123,7 @@ def _take(
         if gold is not None and rows:
             values = plain_values(read.table.column(gold))
             taken.gold |= {v for v in values if v is not None and isinstance(v, Hashable)}
-        for prompt in _prompts(read, builder):
+        for prompt in _prompts(read, builder, taken.names):
             if isinstance(prompt, Prompt):
                 stretch.append(prompt.ids)
             else:
@@ -148,8 +152,9 @@ def _read(reader: UnitReader, few: Unit) -> Rows:
         raise UsageError(e.message, *e.hints) from None
 
 
-def _prompts(read: Rows, builder: PromptBuilder) -> list[Prompt | str]:
-    """Of each row its prompt, or what is wrong with it."""
+def _prompts(read: Rows, builder: PromptBuilder, names: Counter[str]) -> list[Prompt | str]:
+    """Of each row its prompt, or what is wrong with it. Counts the first ``names`` of control
+    tokens that are text."""
     rows = read.table.num_rows
     columns = builder.columns(read.table.column_names) if rows else []
     plain, invalid = read.plain(columns).read(0, rows)
@@ -161,6 +166,10 @@ def _prompts(read: Rows, builder: PromptBuilder) -> list[Prompt | str]:
             found.append(f"{prompt.type.value}: {prompt.message}")
         else:
             found.append(prompt)
+    for row in plain:
+        name = builder.read_as_text(row)
+        if name is not None:
+            names[name] += 1
     return found
 
 
@@ -169,7 +178,10 @@ def _choices(job: Job, tokenizer: Tokenizer) -> tuple[tuple[int, ...], float]:
     choices = job.label.choices if job.label else None
     if not choices:
         return (), 1.0
-    sequences = [tuple(tokenizer.encode_plain(f" {choice}")) for choice in choices]
+    sequences = [
+        tuple(tokenizer.encode_plain(tokenizer.parts(tokenizer.mark(f" {choice}"))))
+        for choice in choices
+    ]
     lengths = tuple(map(len, sequences))
     known = len(ChoiceTree(tuple(dict.fromkeys(sequences))).start)  # all of them begin with
     return lengths, sum(max(1, n - known) for n in lengths) / len(lengths)

@@ -14,7 +14,8 @@ Join = Callable[[str, str], str]  # (prompt, answer) -> the answer as it stands 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One row's prompt as token ids. ``tail``: its text's end, which an answer's tokens join.
+    """One row's prompt as token ids. ``tail``: its text's end, which an answer's tokens join: what
+    stands behind its last control token.
 
     ``score_from``: of a job that scores, the first of the ids to be scored; an answer to be scored
     is part of the ids then. ``own_seed``: the sampling's seed is this row's alone.
@@ -60,11 +61,14 @@ def joined_ids(
 ) -> list[int]:
     """The tokens of ``answer`` as it continues a prompt that ends in ``tail``.
 
-    ``tail_ids``: the tokens of ``tail`` by itself. Prompt and answer are tokenized together;
-    where the seam falls inside a token, the prompt's ids stand and the answer is read by itself.
+    ``tail_ids``: the tokens of ``tail`` by itself; ``answer``: its control tokens are marked.
+    Prompt and answer are tokenized together; where the seam falls inside a token, the prompt's ids
+    stand and the answer is read by itself.
     """
-    addition = join(tail, answer)
-    joined = tokenizer.encode_plain(tail + addition)
+    parts = tokenizer.parts(join(tail, answer))
+    if not parts or not isinstance(parts[0], str):
+        return tokenizer.encode_plain(parts)
+    joined = tokenizer.encode_plain([tail + parts[0], *parts[1:]])
     if joined[: len(tail_ids)] == list(tail_ids):
         return joined[len(tail_ids) :]
-    return tokenizer.encode_plain(addition)
+    return tokenizer.encode_plain(parts)

@@ -9,9 +9,11 @@ from typing import Any
 
 from jinja2 import TemplateError
 from jinja2.ext import loopcontrols
+from tokenizers import AddedToken
 from tokenizers import Tokenizer as FastTokenizer
 
 from pipeline.errors import RowError, RowErrorType, UsageError
+from pipeline.model.control_tokens import ControlTokens, Parts, is_control, unmarked
 from pipeline.model.json_file import read_json, read_text
 from pipeline.spec.sandbox import BoundedEnvironment, bounded
 
@@ -20,22 +22,26 @@ _MOST_CHARACTERS = 2_000_000  # tokenized at once, in all threads together
 
 
 class Tokenizer:
-    """Token ids with ``<bos>`` exactly once; chat messages through the model's own template."""
+    """Token ids with ``<bos>`` exactly once; chat messages through the model's own template.
+
+    A control token is one only where it is marked (see ``model.control_tokens``).
+    """
 
     def __init__(self, folder: Path) -> None:
         self._fast = _load(folder)
         path = folder / "tokenizer_config.json"
         config = read_json(path) if path.exists() else {}
         self.bos = _special(config.get("bos_token"))
+        self._control = ControlTokens(_control_ids(self._fast, self.bos), self.bos)
         self._specials = {
-            "bos_token": self.bos,
-            "eos_token": _special(config.get("eos_token")),
+            "bos_token": self.mark(self.bos),
+            "eos_token": self.mark(_special(config.get("eos_token"))),
         }
         bos_id = self._fast.token_to_id(self.bos) if self.bos else None
         self._head = [] if bos_id is None else [bos_id]
         template = chat_template(folder)
         environment = BoundedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
+            trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols], mark=self.mark
         )
         environment.globals["raise_exception"] = _raise
         try:
@@ -48,7 +54,11 @@ class Tokenizer:
         return self._chat is not None
 
     def chat_text(self, messages: Sequence[Mapping[str, Any]]) -> str:
-        """The prompt text for ``messages``, up to where the answer begins.
+        """The prompt text for ``messages``, up to where the answer begins. Raises RowError."""
+        return unmarked(self.marked_chat(messages))
+
+    def marked_chat(self, messages: Sequence[Mapping[str, Any]]) -> str:
+        """The same, with the control tokens that the template writes marked.
 
         Raises RowError (InvalidRow) when the template refuses them (roles out of turn, say).
         """
@@ -57,16 +67,42 @@ class Tokenizer:
         try:
             return self._chat(messages=list(messages), add_generation_prompt=True, **self._specials)
         except Exception as e:  # whatever an expression in the template raises on this row
-            raise RowError(RowErrorType.INVALID_ROW, f"chat template: {e}") from None
+            raise RowError(RowErrorType.INVALID_ROW, unmarked(f"chat template: {e}")) from None
+
+    def mark(self, text: str) -> str:
+        """``text``, written by whom control tokens are trusted to, with those marked."""
+        return self._control.mark(text)
+
+    def control_token_in(self, text: str) -> str | None:
+        """The first name of a control token that stands in ``text``, and is text there."""
+        return self._control.first_in(text)
+
+    def parts(self, marked: str) -> Parts:
+        """A marked text taken apart into its stretches of text and its control tokens' ids."""
+        return self._control.parts(marked)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text, ``<bos>`` in front exactly once (templates may write it)."""
-        bare = [text.removeprefix(self.bos) for text in texts] if self.bos else list(texts)
-        ids: list[list[int]] = []
-        for some in _portions(bare):
-            encoded = self._fast.encode_batch_fast(some, add_special_tokens=False)
-            ids += [self._head + e.ids for e in encoded]
-        return ids
+        """Token ids of each text, ``<bos>`` in front exactly once (it may be written). All control
+        tokens in it count: texts by whom these are trusted to."""
+        return self.encode_parts([self.parts(self.mark(text)) for text in texts])
+
+    def encode_parts(self, batch: Sequence[Parts]) -> list[list[int]]:
+        """The same of texts that were taken apart, whose control tokens are known."""
+        return [[*self._head, *ids] for ids in self._encoded(batch)]
+
+    def _encoded(self, batch: Sequence[Parts]) -> Iterator[list[int]]:
+        """As if each were tokenized in one piece: nothing merges over a control token."""
+        texts = [part for parts in batch for part in parts if isinstance(part, str)]
+        encoded = (
+            one.ids
+            for some in _portions(texts)
+            for one in self._fast.encode_batch_fast(some, add_special_tokens=False)
+        )
+        for parts in batch:
+            ids: list[int] = []
+            for part in parts:
+                ids += next(encoded) if isinstance(part, str) else [part]
+            yield ids
 
     @property
     def ids(self) -> dict[str, int]:
@@ -78,14 +114,29 @@ class Tokenizer:
         """How many token ids there are."""
         return int(self._fast.get_vocab_size())
 
-    def encode_plain(self, text: str) -> list[int]:
-        """Token ids of a piece of text, nothing put before it."""
-        ids: list[int] = self._fast.encode(text, add_special_tokens=False).ids
+    def encode_plain(self, text: str | Parts) -> list[int]:
+        """Token ids of a piece of text, nothing put before it. Its control tokens are ids among
+        its parts: a text by itself has none, whatever it says."""
+        [ids] = self._encoded([[text] if isinstance(text, str) else text])
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
         text: str = self._fast.decode(list(ids))
         return text
+
+
+def _control_ids(fast: FastTokenizer, bos: str) -> dict[str, int]:
+    """The control tokens of ``fast``, which takes them for text from now on."""
+    added = fast.get_added_tokens_decoder()
+    found = {
+        token.content: number
+        for number, token in added.items()
+        if is_control(token.content, special=token.special)
+    }
+    fast.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in found])
+    fast.encode_special_tokens = True
+    bos_id = fast.token_to_id(bos) if bos else None
+    return found if bos_id is None else {**found, bos: bos_id}
 
 
 def _load(folder: Path) -> FastTokenizer:

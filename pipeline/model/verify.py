@@ -157,15 +157,15 @@ def _tokenizer_faults(tokenizer: Tokenizer, folder: ModelFolder) -> Iterator[str
     if not tokenizer.bos:
         yield "tokenizer_config.json names no <bos>, without which Gemma talks nonsense"
         return
-    bos = tokenizer.encode_plain(tokenizer.bos)
-    if len(bos) != 1 or bos[0] != read_config(folder.path).get("bos_token_id", bos[0]):
+    bos = tokenizer.ids.get(tokenizer.bos)
+    if bos is None or bos != read_config(folder.path).get("bos_token_id", bos):
         yield f"{tokenizer.bos} is the token {bos}, not the bos_token_id of the config"
         return
     texts = [*_TEXTS]
     if tokenizer.has_chat_template:
         texts.append(tokenizer.chat_text([{"role": "user", "content": "Hello"}]))
     for text, ids in zip(texts, tokenizer.encode_batch(texts), strict=True):
-        if ids[0] != bos[0] or ids.count(bos[0]) != 1:
+        if ids[0] != bos or ids.count(bos) != 1:
             yield f"{text!r} does not get <bos> exactly once"
     for text in _TEXTS:
         back = tokenizer.decode(tokenizer.encode_plain(text))

@@ -248,6 +248,8 @@ class Job(Section):
     messages: Messages | None = None
     instructions: str | None = None  # stands before everything else (chat: the system message)
     examples: tuple[dict[str, Any], ...] = ()  # few-shot: the prompt's fields, and `answer`
+    # what a control token's name means in a row: the text that it is, or the token
+    special_tokens: Literal["text", "control"] = "text"
     output: Output
     label: Label | None = None
     score: Score | None = None

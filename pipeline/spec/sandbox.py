@@ -21,6 +21,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
+from pipeline.spec.written import Written
+
 _MOST_STEPS = 200_000  # rounds of loops, entries of lists looked at: less than a second
 _CALL_STEPS = 16  # that a call counts as
 _MOST_CHARACTERS = (
@@ -78,9 +80,11 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
 
     intercepted_binops = frozenset(("+", "*", "**", "%", "//", "/", "-"))
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, mark: Callable[[str], str] | None = None, **options: Any) -> None:
+        """``mark``: put over what the template itself writes (see ``spec.written``)."""
         # nothing is computed while a template is compiled: there is no meter yet
         super().__init__(finalize=_printed, optimized=False, **options)
+        self._mark = mark
         del self.globals["lipsum"]
         for name in _LEFT_OUT_FILTERS:
             del self.filters[name]
@@ -91,6 +95,8 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
     def _generate(
         self, source: nodes.Template, name: Any, filename: Any, defer_init: bool = False
     ) -> str:
+        if self._mark is not None:
+            source = Written(self._mark).visit(source)
         return super()._generate(_Charges(self).visit(source), name, filename, defer_init)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:

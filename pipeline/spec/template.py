@@ -6,7 +6,8 @@ import datetime
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from dataclasses import field as dataclass_field
 from functools import cached_property
 from typing import Any
 
@@ -18,7 +19,6 @@ from pipeline.spec.sandbox import BoundedEnvironment, bounded
 Row = Mapping[str, Any]
 
 _TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
-_JINJA = BoundedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
 
 
 class TemplateSyntaxError(ValueError):
@@ -31,9 +31,14 @@ class Template:
 
     source: str
     jinja: bool = False
+    mark: Callable[[str], str] | None = dataclass_field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         _ = self.fields  # parses, so that a bad template fails here and not on a row
+
+    def marked(self, mark: Callable[[str], str]) -> Template:
+        """The same, with ``mark`` put over what the template itself writes, and not over rows."""
+        return replace(self, mark=mark)
 
     @cached_property
     def fields(self) -> tuple[str, ...]:
@@ -41,7 +46,9 @@ class Template:
         if self.jinja:
             try:
                 _ = self._render_jinja  # what parses may still not compile
-                return tuple(sorted(meta.find_undeclared_variables(_JINJA.parse(self.source))))
+                return tuple(
+                    sorted(meta.find_undeclared_variables(self._environment.parse(self.source)))
+                )
             except RecursionError:
                 raise TemplateSyntaxError("Jinja: nested too deeply") from None
             except Exception as e:  # Python compiles it in the end, and complains in its own ways
@@ -72,11 +79,19 @@ class Template:
         literal += self.source[position:]
         if literal:
             parts.append((None, literal))
-        return tuple(parts)
+        if self.mark is None:
+            return tuple(parts)
+        return tuple((field, self.mark(text)) for field, text in parts)
+
+    @cached_property
+    def _environment(self) -> BoundedEnvironment:
+        return BoundedEnvironment(
+            undefined=StrictUndefined, keep_trailing_newline=True, mark=self.mark
+        )
 
     @cached_property
     def _render_jinja(self) -> Callable[..., str]:
-        return bounded(_JINJA.from_string(self.source).render)
+        return bounded(self._environment.from_string(self.source).render)
 
     def render(self, row: Row) -> str:
         """The text for one row.

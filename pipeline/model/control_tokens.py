@@ -1,0 +1,74 @@
+"""Tokens that steer a model (`<bos>`, `<start_of_turn>`), and where a text may hold them.
+
+A prompt is text by two hands: the job's author and the model's template write some of it, rows the
+rest. In what the author writes the name of a control token is that token; in a row it is text like
+any other, or a row could end its turn and speak for the model. So what the author writes is marked
+before rows are put in: the mark stands in front of each name that means a token.
+
+The mark is of surrogates, which no text has, and drawn for each process, so that no row can hold
+it.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Mapping
+
+Parts = list[str | int]  # stretches of text, and the ids of the control tokens between them
+
+_MARK = "".join(chr(0xD800 + secrets.randbelow(0x400)) for _ in range(4))
+# Control tokens that some files of Gemma's tokenizer list among those of text (HTML tags, runs of
+# spaces).
+_ALSO = re.compile(r"<(start|end)_of_\w+>|<image_soft_token>|<mask>|<unused\d+>|\[multimodal\]")
+
+
+def is_control(token: str, *, special: bool) -> bool:
+    """Whether an added token of a vocabulary steers the model. ``special``: its file says so."""
+    return special or _ALSO.fullmatch(token) is not None
+
+
+def unmarked(text: str) -> str:
+    """A marked text as people may read it."""
+    return text.replace(_MARK, "")
+
+
+class ControlTokens:
+    """The control tokens of one vocabulary."""
+
+    def __init__(self, ids: Mapping[str, int], bos: str) -> None:
+        """``bos``: begins every prompt by itself, and is left out wherever it is written."""
+        self._ids = ids
+        self._bos = ids.get(bos)
+        # thousands of names are alike but for a number: one pattern for all of those
+        kinds = {re.sub(r"\d+", r"\\d+", re.escape(token)) for token in ids}
+        names = "|".join(sorted(kinds, key=lambda kind: (-len(kind), kind))) or r"(?!)"
+        self._unmarked_name = re.compile(f"(?<!{_MARK})(?:{names})")
+        self._marked_name = re.compile(f"{_MARK}({names})?")
+
+    def mark(self, text: str) -> str:
+        """``text`` with each name of a control token marked, also where some are already."""
+        return self._unmarked_name.sub(
+            lambda found: (_MARK if found[0] in self._ids else "") + found[0], text
+        )
+
+    def first_in(self, text: str) -> str | None:
+        """The first name of a control token in a text without marks."""
+        names = (found[0] for found in self._unmarked_name.finditer(text))
+        return next((name for name in names if name in self._ids), None)
+
+    def parts(self, marked: str) -> Parts:
+        """A marked text taken apart. What is not marked is text, whatever it says."""
+        parts: Parts = []
+        written, position = "", 0
+        for found in self._marked_name.finditer(marked):
+            written += marked[position : found.start()]
+            position = found.end()
+            token = self._ids.get(found[1] or "")
+            if token is None:  # a template cut the name off
+                written += found[1] or ""
+            elif token != self._bos:
+                parts += [written, token] if written else [token]
+                written = ""
+        written += marked[position:]
+        return [*parts, written] if written else parts
