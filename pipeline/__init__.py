@@ -11,6 +11,7 @@ print(run(job).accuracy)
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import (
@@ -23,8 +24,6 @@ from pipeline.errors import (
     Stopped,
     UsageError,
 )
-from pipeline.spec.job import Job
-from pipeline.spec.load import job_from, load_job
 
 if TYPE_CHECKING:
     from pipeline.data.plan import Plan
@@ -37,6 +36,8 @@ if TYPE_CHECKING:
     from pipeline.fleet.stop import Stop
     from pipeline.fleet.watcher import Watcher
     from pipeline.report.summary import Summary
+    from pipeline.spec.job import Job
+    from pipeline.spec.load import job_from, load_job
 
 
 def plan(job: Job, *, rows: int | None = None, fresh: bool = False) -> Plan:
@@ -131,21 +132,22 @@ def compare(reference: str, candidates: Sequence[str], data: str, **options: Any
     return compare_models(reference, candidates, data, **options)
 
 
+# what is imported when it is asked for: the command begins with an import of this package, and
+# shall heed Ctrl-C before a few tenths of a second have gone by
+_LATER = {
+    "Job": "pipeline.spec.job",
+    "RunOptions": "pipeline.fleet.run",
+    "Stop": "pipeline.fleet.stop",
+    "Watcher": "pipeline.fleet.watcher",
+    "job_from": "pipeline.spec.load",
+    "load_job": "pipeline.spec.load",
+}
+
+
 def __getattr__(name: str) -> Any:
-    """RunOptions, Stop and Watcher, without which most users do, bring all of the run with them."""
-    if name == "RunOptions":
-        from pipeline.fleet.run import RunOptions
-
-        return RunOptions
-    if name == "Stop":
-        from pipeline.fleet.stop import Stop
-
-        return Stop
-    if name == "Watcher":
-        from pipeline.fleet.watcher import Watcher
-
-        return Watcher
-    raise AttributeError(f"module 'pipeline' has no attribute {name!r}")
+    if name not in _LATER:
+        raise AttributeError(f"module 'pipeline' has no attribute {name!r}")
+    return getattr(import_module(_LATER[name]), name)
 
 
 __all__ = [

@@ -23,7 +23,7 @@ from pipeline.fleet.provenance import provenance
 from pipeline.fleet.run import Outcome, conclude
 from tests.samples import job, write_model
 
-Fails = Callable[[int], bool]
+Fails = Callable[[int], bool | RowErrorType]  # True: some type
 
 
 def rows_of(start: int, stop: int) -> pa.Table:
@@ -59,8 +59,9 @@ def job_in(folder: Path, **changes: Any) -> Job:
 
 def answer(row: int, *, fails: Fails = lambda row: False, text: str = "answer") -> RowResult:
     """What became of the row with the id ``row``."""
-    if fails(row):
-        error = RowError(RowErrorType.SCHEMA_NOT_MET, f"no schema in row {row}", 1)
+    if failed := fails(row):
+        kind = failed if isinstance(failed, RowErrorType) else RowErrorType.SCHEMA_NOT_MET
+        error = RowError(kind, f"no schema in row {row}", 1)
         return RowResult(prompt_tokens=7, completion_tokens=3, error=error)
     return RowResult(
         completion=f"{text} {row}", finish_reason="stop", prompt_tokens=7, completion_tokens=2

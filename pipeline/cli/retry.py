@@ -22,7 +22,11 @@ def retry_command(
     output: OutputFolder,
     only: Annotated[
         list[str] | None,
-        typer.Option(metavar="TYPE", help="Only errors of this type (may be repeated)."),
+        typer.Option(
+            metavar="TYPE",
+            help="Only errors of this type (may be repeated); by default all but InvalidRow and "
+            "InvalidSampling, which would end alike.",
+        ),
     ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Engines to run at once.")

@@ -81,6 +81,7 @@ def _next(status: Status, output: str) -> str | None:
     """The command that leads on; None when there is nothing to do."""
     from pipeline.data.records import JOB
     from pipeline.data.status import Course
+    from pipeline.report.mends import next_step
 
     if status.alive:
         return f"rackmill cancel {output}" if status.course is Course.RUNNING else None
@@ -88,4 +89,4 @@ def _next(status: Status, output: str) -> str | None:
         if "://" in output:
             return "run the same job again: it goes on from there"
         return f"rackmill run {output.rstrip('/')}/{JOB}"
-    return f"rackmill retry {output}" if status.failed else None
+    return next_step(status.errors, output)

@@ -17,8 +17,8 @@ from pipeline.fleet.card_notes import CardsNow, readings_in_words
 from pipeline.fleet.coordinator import Snapshot
 from pipeline.fleet.foretold import Forecast
 from pipeline.fleet.watcher import Watcher
+from pipeline.report.mends import error_lines
 from pipeline.report.pace import Pace
-from pipeline.report.report import MENDS
 from pipeline.report.summary import Summary
 from pipeline.units import count, duration, energy, plural, rate, size
 
@@ -182,13 +182,14 @@ def print_result(console: Console, summary: Summary) -> None:
     """The block at the end of a run."""
     lines: list[str] = []
     new = summary.rows - summary.reused
+    failed = new - summary.answered
     verb = "labelled" if summary.labels else "scored" if summary.scored_tokens else "completed"
     if new:
         tokens = summary.prompt_tokens_per_second + summary.completion_tokens_per_second
         speed = f"({rate(summary.rows_per_second)} rows/s, {rate(tokens)} tokens/s)"
         lines.append(
-            f"{plural(new, 'row')} {verb} in {duration(summary.work_seconds)} {speed}, "
-            f"{count(summary.failed)} failed, {duration(summary.seconds)} in all"
+            f"{plural(summary.answered, 'row')} {verb} in {duration(summary.work_seconds)} "
+            f"{speed}, {count(failed)} failed, {duration(summary.seconds)} in all"
         )
     if summary.energy_kwh is not None:
         each = summary.energy_wh_per_1000_rows
@@ -208,9 +209,8 @@ def print_result(console: Console, summary: Summary) -> None:
     console.print()
     for line in lines:
         console.print(line, markup=False)
-    for kind, number in summary.errors.items():
-        example, mend = summary.error_examples.get(kind, ""), MENDS.get(kind, "")
-        console.print(f"  {count(number)}  {kind}  {example} → {mend}", markup=False)
+    for kind, number, why, mend in error_lines(summary):
+        console.print(f"  {count(number)}  {kind}  {why} → {mend}", markup=False)
     console.print(
         f'→ {summary.output}    read it:  pandas.read_parquet("{summary.output}")', markup=False
     )

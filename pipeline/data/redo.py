@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from pipeline.data.dataset import CommitRecord, Dataset
+from pipeline.data.error_reasons import discount_reason
 from pipeline.data.input.units import Unit
 from pipeline.data.results import OutputColumns, RowResult, tally, to_table
 from pipeline.data.tally import Tally, length_bucket
@@ -148,7 +149,9 @@ def retally(before: Tally, old: pa.Table, new: Tally) -> Tally:
     total = Tally.from_json(before.as_json())
     total.rows -= old.num_rows
     total.failed -= old.num_rows
-    total.errors.subtract(error_types(old).to_pylist())
+    for error in old.column("error").to_pylist():
+        total.errors[error["type"]] -= 1
+        discount_reason(total.error_reasons, error["type"], error["message"])
     for name in ("prompt_tokens", "completion_tokens"):
         if name in old.column_names:
             tokens = [n or 0 for n in old.column(name).to_pylist()]
@@ -157,6 +160,7 @@ def retally(before: Tally, old: pa.Table, new: Tally) -> Tally:
                 total.prompt_lengths.subtract(length_bucket(n) for n in tokens if n)
     total.add(new)
     total.errors, total.prompt_lengths = +total.errors, +total.prompt_lengths
+    total.error_reasons = +total.error_reasons
     gone = total.error_examples.keys() - total.errors.keys()
     total.error_examples = {k: v for k, v in total.error_examples.items() if k not in gone}
     total.duplicates = min(total.duplicates, total.rows)

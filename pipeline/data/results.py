@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipeline.data.error_reasons import count_reason
 from pipeline.data.gold import names_of, truth
 from pipeline.data.input.keep_metadata import metadata_for
 from pipeline.data.input.plain import plain_values
@@ -181,6 +182,7 @@ def tally(inputs: pa.Table, results: Sequence[RowResult], columns: OutputColumns
             total.failed += 1
             total.errors[result.error.type.value] += 1
             total.error_examples.setdefault(result.error.type.value, result.error.message)
+            count_reason(total.error_reasons, result.error.type.value, result.error.message)
             continue
         if result.scores is not None:
             total.scored_tokens += len(result.scores.logprobs)

@@ -27,6 +27,7 @@ class Tally:
     logprob: float = 0.0
     errors: Counter[str] = field(default_factory=Counter)  # RowErrorType -> rows
     error_examples: dict[str, str] = field(default_factory=dict)  # RowErrorType -> a message
+    error_reasons: Counter[str] = field(default_factory=Counter)  # "RowErrorType\treason" -> rows
     labels: Counter[str] = field(default_factory=Counter)
     confusion: Counter[str] = field(default_factory=Counter)  # "gold\tlabel" -> rows
     finish_reasons: Counter[str] = field(default_factory=Counter)

@@ -21,6 +21,7 @@ from pipeline.fleet.ray_access import check_access
 from pipeline.fleet.run import Outcome, carry_out, conclude, muster, preparing, under_way
 from pipeline.fleet.stop import Stop
 from pipeline.fleet.watcher import Watcher
+from pipeline.report.mends import HOPELESS, MENDS, RETRIED
 from pipeline.report.summary import Summary
 from pipeline.spec.fingerprint import fingerprint_parts
 from pipeline.spec.job import Job
@@ -30,9 +31,9 @@ from pipeline.units import count, plural
 
 @dataclass(frozen=True)
 class RetryOptions:
-    """``only``: types of errors; empty: all. ``settings``: operational ones, as ``--set`` has
-    them. ``job``: the job file, where the output does not hold the job. ``queued``: its name in the
-    queue of the rack at ``address``, if that has one."""
+    """``only``: types of errors; empty: all that may end otherwise. ``settings``: operational ones,
+    as ``--set`` has them. ``job``: the job file, where the output does not hold the job.
+    ``queued``: its name in the queue of the rack at ``address``, if that has one."""
 
     only: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
@@ -151,8 +152,9 @@ def _check_whole(plan: Plan, output: str) -> None:
 
 
 def _plan_again(whole: Plan, only: frozenset[str]) -> Plan:
-    """A plan of which only those units are part that hold rows to be done again."""
-    redo = select(whole.committed, only)
+    """A plan of which only those units are part that hold rows to be done again: errors of the
+    types ``only``, or of all that a retry may help."""
+    redo = select(whole.committed, only or RETRIED)
     units = redo.units
     inputs = replace(whole.input, units=units, rows=redo.rows)
     return replace(whole, input=inputs, committed={}, missing=units, redo=redo)
@@ -162,7 +164,11 @@ def _what(whole: Plan, plan: Plan, only: frozenset[str]) -> str:
     assert plan.redo is not None
     failed, rows = whole.reused.failed, plan.redo.rows
     kinds = f" ({', '.join(sorted(only))})" if only else ""
+    hopeless = [kind for kind in whole.reused.errors if kind in HOPELESS and not only]
+    why = "".join(f"; {kind} would end alike: {MENDS[kind]}" for kind in hopeless)
     if not rows:
-        return f"retry: none of {plural(whole.input.rows, 'row')} has an error{kinds}"
+        which = " that a retry can help" if hopeless else ""
+        return f"retry: none of {plural(whole.input.rows, 'row')} has an error{which}{kinds}{why}"
     others = f", {count(failed - rows)} others are left as they are" if failed > rows else ""
-    return f"retry: {plural(rows, 'error row')}{kinds} in {plural(len(plan.units), 'file')}{others}"
+    files = plural(len(plan.units), "file")
+    return f"retry: {plural(rows, 'error row')}{kinds} in {files}{others}{why}"

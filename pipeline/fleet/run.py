@@ -286,6 +286,7 @@ def conclude(
         name=plan.job.name,
         total=total,
         reused=plan.reused.rows - redone,
+        reused_failed=plan.reused.failed - redone,  # what is done again are error rows
         work=_work_done(outcome.final, started),
         seconds=time.time() - started,
         output=dataset.storage.address(),

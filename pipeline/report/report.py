@@ -7,20 +7,12 @@ from typing import Any
 
 from pipeline.data.scores import LIST_COLUMNS
 from pipeline.data.tally import Tally
+from pipeline.report.mends import error_lines
 from pipeline.report.summary import Summary
 from pipeline.units import count, duration, energy, plural, rate, size
 
 _CELL_CHARACTERS = 90
 _BAR_CHARACTERS = 30
-
-MENDS = {
-    "PromptTooLong": "raise engine.max_model_len, or shorten the input",
-    "SchemaNotMet": "raise sampling.max_tokens, or simplify the schema",
-    "InvalidRow": "mend these rows of the input",
-    "InvalidSampling": "mend the rows' sampling_params",
-    "EngineFailure": "its engine died with it: see the message; rackmill retry tries again",
-    "Timeout": "raise faults.row_timeout_seconds, or lower sampling.max_tokens",
-}
 
 
 def write_report(
@@ -174,11 +166,8 @@ def _over_time(s: Summary) -> str:
 def _errors(s: Summary) -> str:
     if not s.errors:
         return ""
-    rows = [
-        (kind, count(n), s.error_examples.get(kind, ""), MENDS.get(kind, ""))
-        for kind, n in s.errors.items()
-    ]
-    return "## Errors\n\n" + _table(("type", "rows", "for example", "mend"), rows)
+    rows = [(kind, count(n), why, mend) for kind, n, why, mend in error_lines(s)]
+    return "## Errors\n\n" + _table(("type", "rows", "why", "mend"), rows)
 
 
 def _labels(s: Summary, total: Tally) -> str:

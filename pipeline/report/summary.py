@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from pipeline.data.error_reasons import by_type
 from pipeline.data.tally import Tally
 from pipeline.engine.protocol import EngineFacts
 from pipeline.report.energy import Energy
@@ -88,8 +89,10 @@ class Summary:
     quantization: str
     fingerprint: str
     engines: tuple[dict[str, Any], ...]
+    reused_failed: int = 0  # of the reused rows, those with an error
     errors: dict[str, int] = field(default_factory=dict)
     error_examples: dict[str, str] = field(default_factory=dict)
+    error_reasons: dict[str, dict[str, int]] = field(default_factory=dict)  # type -> reason -> rows
     labels: dict[str, int] = field(default_factory=dict)
     gold: str | None = None
     accuracy: float | None = None
@@ -120,6 +123,11 @@ class Summary:
     longest_completion: int = 0  # tokens
 
     @property
+    def answered(self) -> int:
+        """Rows that succeeded in this run."""
+        return self.rows - self.reused - (self.failed - self.reused_failed)
+
+    @property
     def exit_code(self) -> int:
         """0: every row succeeded; 3: finished, some rows are error rows."""
         return 3 if self.failed else 0
@@ -134,6 +142,7 @@ def summarize(
     name: str,
     total: Tally,
     reused: int,
+    reused_failed: int = 0,
     work: Work,
     seconds: float,
     output: str,
@@ -159,6 +168,7 @@ def summarize(
         succeeded=total.succeeded,
         failed=total.failed,
         reused=reused,
+        reused_failed=reused_failed,
         duplicates=total.duplicates,
         prompt_tokens=total.prompt_tokens,
         completion_tokens=total.completion_tokens,
@@ -185,6 +195,7 @@ def summarize(
         engines=tuple(asdict(facts) for facts in work.engines),
         errors=dict(total.errors.most_common()),
         error_examples=dict(total.error_examples),
+        error_reasons=by_type(total.error_reasons),
         labels=dict(total.labels.most_common()),
         gold=gold,
         accuracy=accuracy(total.confusion) if gold else None,

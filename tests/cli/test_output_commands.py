@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import load_job
+from pipeline.errors import RowErrorType
 from tests.datasets import begin, commit_unit, finish, rows_of, write_input
 
 pytestmark = pytest.mark.usefixtures("large_units")
@@ -48,7 +49,7 @@ class TestStatus:
         assert result.code == 0, result.err
         assert "out · demo · finished · 300 of 300 rows (100%), 3 of 3 units" in result.out
         assert "SchemaNotMet 1" in result.out
-        assert "rackmill retry out" in result.out
+        assert "next     raise sampling.max_tokens, or simplify the schema" in result.out
 
     def test_an_interrupted_job_and_the_command_that_goes_on(self, ask, half_done: Path) -> None:
         told = ask("status", "out", "--json").json
@@ -112,6 +113,17 @@ class TestRetry:
         assert result.code == 3, result.err
         assert "none of 300 rows has an error (Timeout)" in result.err
         assert result.json["failed"] == 1
+
+    def test_rows_that_would_fail_alike_are_left_and_it_says_what_helps(
+        self, ask, tmp_path: Path
+    ) -> None:
+        finish(load_job(Path("job.yaml")), fails=lambda row: row == 7 and RowErrorType.INVALID_ROW)
+
+        result = ask("retry", "out")
+
+        assert result.code == 3, result.err
+        assert "none of 300 rows has an error that a retry can help" in result.err
+        assert "InvalidRow would end alike: mend these rows of the input" in result.err
 
     def test_an_unknown_type_is_refused(self, ask, done: Path) -> None:
         result = ask("retry", "out", "--only", "SchemaNotMat")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 
@@ -33,3 +34,31 @@ def test_all_that_was_printed_arrives_and_what_is_due_at_the_end_is_done() -> No
 def test_output_that_cannot_be_written_is_no_success() -> None:
     with open("/dev/full", "w") as full:
         assert _run("fit", "--json", stdout=full, stderr=subprocess.DEVNULL).returncode == 1
+
+
+def test_ctrl_c_while_the_commands_are_imported_ends_it_without_a_traceback() -> None:
+    started = subprocess.Popen(
+        [
+            sys.executable,
+            "-X",
+            "importtime",  # says on stderr how far the import is
+            "-c",
+            "from pipeline.cli.start import start; start()",
+            "--help",
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert started.stderr
+    told = []
+    for line in started.stderr:
+        told.append(line)
+        if "typer" in line:
+            started.send_signal(signal.SIGINT)
+            break
+    told += started.stderr.readlines()
+
+    started.stderr.close()
+    assert started.wait() == -signal.SIGINT
+    assert "Traceback" not in "".join(told)

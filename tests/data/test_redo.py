@@ -315,6 +315,7 @@ def test_the_tally_after_a_retry_is_that_of_the_rows(folder: Path) -> None:
         assert getattr(record.tally, name) == getattr(counted, name)
     assert sum(record.tally.prompt_lengths.values()) == 128
     assert record.tally.error_examples == {"SchemaNotMet": "no schema in row 3"}
+    assert record.tally.error_reasons == {"SchemaNotMet\tno schema in row …": counted.failed}
 
 
 def test_a_type_of_error_that_is_gone_has_no_example_left(folder: Path) -> None:

@@ -21,6 +21,7 @@ TALLIES = st.builds(
     completion_tokens=NUMBERS,
     errors=COUNTS,
     error_examples=st.dictionaries(st.sampled_from(["a", "b"]), st.text(max_size=3)),
+    error_reasons=COUNTS,
     labels=COUNTS,
     confusion=COUNTS,
     finish_reasons=COUNTS,

@@ -9,9 +9,9 @@ from typing import Any
 
 from pipeline.data.tally import Tally
 from pipeline.engine.protocol import EngineFacts
-from pipeline.errors import RowErrorType
 from pipeline.report.energy import Energy
-from pipeline.report.report import MENDS, write_report
+from pipeline.report.mends import MENDS
+from pipeline.report.report import write_report
 from pipeline.report.summary import Foretold, Work, summarize
 
 FACTS = EngineFacts("simulated", "1", "none", 4096, 256, 2048, 16, 1000, 1 << 30)
@@ -88,8 +88,18 @@ def test_errors_come_with_an_example_and_a_mend() -> None:
     assert second[:2] == ["SchemaNotMet", "1"]
 
 
-def test_every_kind_of_error_has_a_mend() -> None:
-    assert set(MENDS) == {t.value for t in RowErrorType}
+def test_different_reasons_of_one_type_of_error_are_told_apart() -> None:
+    total = Tally(
+        rows=5,
+        failed=3,
+        errors=Counter({"InvalidRow": 3}),
+        error_examples={"InvalidRow": "column 'a' is null"},
+        error_reasons=Counter({"InvalidRow\tcolumn 'a' is null": 1, "InvalidRow\tno text": 2}),
+    )
+
+    _, first, second = table_below(report(total), "Errors")
+    assert first[:3] == ["InvalidRow", "2", "no text"]
+    assert second[:3] == ["InvalidRow", "1", "column 'a' is null"]
 
 
 def test_without_errors_there_is_no_section_for_them() -> None:

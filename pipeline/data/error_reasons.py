@@ -1,0 +1,45 @@
+"""Why rows fail: their messages without what is each row's own, so that equal reasons add up."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+OTHERS = "other reasons"
+_MOST = 8  # reasons that are told apart, of one type of error in one unit
+_LONGEST = 160  # characters
+_NUMBER = re.compile(r"\d[\d.,]*")
+
+
+def reason_of(message: str) -> str:
+    """The first line of a message, with ``…`` for numbers: lengths and places differ by row."""
+    line = _NUMBER.sub("…", message.strip().partition("\n")[0])
+    return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
+
+
+def count_reason(reasons: Counter[str], kind: str, message: str) -> None:
+    """Count one more row in ``reasons`` ("type<TAB>reason" -> rows), which stays small whatever the
+    messages are."""
+    key = f"{kind}\t{reason_of(message)}"
+    if key not in reasons and sum(k.startswith(f"{kind}\t") for k in reasons) >= _MOST:
+        key = f"{kind}\t{OTHERS}"
+    reasons[key] += 1
+
+
+def discount_reason(reasons: Counter[str], kind: str, message: str) -> None:
+    """Count a row less, that was counted before."""
+    key = f"{kind}\t{reason_of(message)}"
+    reasons[key if key in reasons else f"{kind}\t{OTHERS}"] -= 1
+
+
+def by_type(reasons: Counter[str]) -> dict[str, dict[str, int]]:
+    """Type -> reason -> rows, the most frequent first, those after the eighth counted together."""
+    found: dict[str, dict[str, int]] = {}
+    for key, rows in sorted(reasons.items(), key=lambda item: (-item[1], item[0])):
+        kind, _, reason = key.partition("\t")
+        of_type = found.setdefault(kind, {})
+        if len(of_type) >= _MOST or reason == OTHERS:
+            of_type[OTHERS] = of_type.get(OTHERS, 0) + rows
+        else:
+            of_type[reason] = rows
+    return found

@@ -1,0 +1,49 @@
+"""What helps against each type of error row, and whether doing the row again can."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from pipeline.errors import RowErrorType
+from pipeline.report.summary import Summary
+
+MENDS: Mapping[str, str] = {
+    RowErrorType.PROMPT_TOO_LONG: "raise engine.max_model_len, or shorten the input",
+    RowErrorType.SCHEMA_NOT_MET: "raise sampling.max_tokens, or simplify the schema",
+    RowErrorType.INVALID_ROW: "mend these rows of the input, then run the job again",
+    RowErrorType.INVALID_SAMPLING: "mend the rows' sampling_params, then run the job again",
+    RowErrorType.ENGINE_FAILURE: "its engine died with it: see the message; retry tries it again",
+    RowErrorType.TIMEOUT: "raise faults.row_timeout_seconds, or lower sampling.max_tokens",
+}
+
+# these fail before any engine sees them, and alike each time
+HOPELESS = frozenset({RowErrorType.INVALID_ROW, RowErrorType.INVALID_SAMPLING})
+RETRIED = frozenset(str(kind) for kind in RowErrorType) - HOPELESS
+
+# the settings with which a retry can end otherwise
+_RETRIES: Mapping[str, str] = {
+    RowErrorType.ENGINE_FAILURE: "",
+    RowErrorType.TIMEOUT: " --set faults.row_timeout_seconds=SECONDS",
+    RowErrorType.PROMPT_TOO_LONG: " --set engine.max_model_len=TOKENS",
+}
+
+
+def next_step(errors: Mapping[str, int], output: str) -> str | None:
+    """What to do about the ``errors`` (type -> rows) of the dataset at ``output``: a command where
+    one helps, else what has to change before; None without errors."""
+    for kind, settings in _RETRIES.items():
+        if errors.get(kind):
+            return f"rackmill retry {output}{settings}"
+    kinds = [kind for kind, mend in MENDS.items() if errors.get(kind)]
+    return "; ".join(MENDS[kind] for kind in kinds) or None
+
+
+def error_lines(summary: Summary) -> Iterator[tuple[str, int, str, str]]:
+    """Of each type of error and each reason: type, rows, why (for one reason, the message of some
+    row), and what helps."""
+    for kind, rows in summary.errors.items():
+        reasons = summary.error_reasons.get(kind, {})
+        if len(reasons) < 2:
+            reasons = {summary.error_examples.get(kind, ""): rows}
+        for why, number in reasons.items():
+            yield kind, number, why, MENDS.get(kind, "")
