@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pipeline.budget.roofline import decode_tokens_per_second, exchange_seconds
 from pipeline.errors import JobFailed
 from pipeline.schedule.outcome import Outcome
 from pipeline.schedule.rack import Failures, Rack
 from pipeline.schedule.simulate import CardSetup, CardSim, NeverFits
+from pipeline.schedule.spread import unit_rows
+from pipeline.schedule.step_time import StepWork, attended
 from pipeline.schedule.trace import TraceRow
-
-_MOST_PER_UNIT = 128
-_UNIT_SECONDS = 20.0  # of the slowest card: what a death costs, and the least to hand over
 
 
 def simulate_rack(
@@ -37,9 +35,8 @@ def simulate_rack(
         return Outcome.of(cards, errors)
     work = [replace(row, id=place) for place, row in enumerate(good)]
     rates = [_rate(setup, work, max_tokens) for setup in setups]
-    per_unit = min(_MOST_PER_UNIT, max(1, round(min(rates) * _UNIT_SECONDS)))
     failures = Failures(per_hour=failures_per_hour)
-    rack = Rack(cards, rates, work, rows_per_unit=per_unit, failures=failures)
+    rack = Rack(cards, rates, work, rows_per_unit=unit_rows(len(work)), failures=failures)
     try:
         facts = rack.run()
     except RuntimeError as e:
@@ -72,20 +69,25 @@ def _refused(cards: Sequence[CardSim], row: TraceRow) -> NeverFits | None:
 
 
 def _rate(setup: CardSetup, rows: Sequence[TraceRow], max_tokens: int) -> float:
-    """Rows per second as a forecast has them before anything ran: what counts is how cards
-    compare. Completions are taken for half of what they may be."""
-    layout, card = setup.layout, setup.card
-    prompt = sum(row.prompt_tokens for row in rows) / len(rows)
-    context = max(1, round(prompt + max_tokens / 2))
+    """Rows per second as a forecast has them before anything ran: a card's time for the mean row's
+    part of full prefill steps and of full decode steps. Completions are taken for half of what
+    they may be, shared beginnings of prompts as computed already."""
+    layout, step = setup.layout, setup.step_time
+    window = layout.geometry.sliding_window
+    prompt = max(1, round(sum(row.prompt_tokens for row in rows) / len(rows)))
+    shared = min(prompt - 1, round(sum(row.prefix_tokens for row in rows) / len(rows)))
+    new, answer = prompt - shared, max(1.0, max_tokens / 2)
+    context = max(1, round(prompt + answer))
     batch = max(1, min(setup.max_num_seqs, setup.pool_blocks // max(layout.blocks(context), 1)))
-    # one card's part of the work, then waiting for the others
-    tokens = decode_tokens_per_second(
-        layout.geometry,
-        setup.weights_bytes // setup.cards,
-        card,
-        batch=batch,
-        context=context,
-        dtype_bytes=layout.dtype_bytes,
+    prompts = max(1, setup.max_num_batched_tokens // new)  # of one step; a long one takes several
+    prefill = step.seconds(
+        StepWork(
+            prefill_tokens=prompts * new,
+            prefill_context=prompts * attended(shared, new),
+            prefill_window=prompts * attended(shared, new, window),
+            prefills=prompts,
+            steps=max(1, -(-new // setup.max_num_batched_tokens)),
+        )
     )
-    seconds = batch / tokens + exchange_seconds(layout.geometry, batch, batch, setup.cards)
-    return batch / seconds / max(max_tokens / 2, 1)
+    decode = step.seconds(StepWork(batch, batch * context, batch * min(context, window)))
+    return 1 / (prefill / prompts + decode / batch * (answer - 1))

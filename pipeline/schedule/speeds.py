@@ -82,6 +82,8 @@ class Speeds:
         seconds = self._all.seconds
         if not self._promised:
             return 1.0
-        measured = self._all.cost / self._promised
-        weight = seconds / (seconds + _EXPECTED_SECONDS)
-        return float(max(measured, 1e-6) ** weight)  # a forecast is wrong by a factor
+        # a forecast is wrong by a factor, and believed the less the further off it is: by a few
+        # tenths chance explains for a while what is measured, by a hundred times it cannot
+        off = math.log(max(self._all.cost / self._promised, 1e-6))
+        weight = seconds / (seconds + _EXPECTED_SECONDS / (1 + off * off))
+        return math.exp(weight * off)

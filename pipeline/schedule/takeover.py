@@ -199,7 +199,8 @@ class Takeovers:
         if taker.begun and not holder.begun and not mine:
             cost = self.unstarted(holder)  # its engine is still loading
         row_cost = holder.row_cost
-        if cost < row_cost or cost < min(self.least_seconds * fast, self.unstarted(holder)):
+        # so much earlier the holder ends, which is what counts, however fast the taker is
+        if cost < row_cost or cost < min(self.least_seconds * slow, self.unstarted(holder)):
             return {}
         wanted: dict[tuple[int, int], int] = {}
         for (unit, start), piece in reversed(self.ledger.holdings[holder.name].pieces.items()):

@@ -350,6 +350,20 @@ class TestTakeover:
 
         assert ask(made, "fast", 51.0) == Grant("fast", (Span(0, 0, 60),))
 
+    def test_a_fast_worker_takes_rows_of_a_slow_one_though_they_are_little_work_for_it(
+        self,
+    ) -> None:
+        made = dispatcher([60, 60], ("slow", 2.0), ("fast", 100.0), sizing=WHOLE)
+        assert ask(made, "slow") == Grant("slow", (Span(0, 0, 60),))
+        commit(made, ask(made, "fast"))
+        made.handle(Reported("fast", 0.6, 60, 0.6))
+        made.handle(Reported("slow", 0.6, 0, 0.6, active=2))
+        assert ask(made, "fast", 0.6) == Wait("fast")
+
+        (request,) = made.handle(Reported("slow", 1.0, 0, 1.0, active=2))
+        assert isinstance(request, GiveUp)
+        assert request.keep < 10
+
     def test_who_works_takes_everything_from_one_whose_engine_still_loads(self) -> None:
         made = dispatcher([60, 60], ("loading", 1.0), ("fast", 1.0), sizing=WHOLE)
         ask(made, "loading")

@@ -9,6 +9,7 @@ import pytest
 from pipeline.budget.cards import find_card
 from pipeline.errors import JobFailed
 from pipeline.schedule.simulate_rack import simulate_rack
+from pipeline.schedule.step_time import ScaledTime
 from pipeline.schedule.trace import TraceRow
 from tests.schedule.test_simulate import MAX_TOKENS, NAMES, SETUP, trace
 
@@ -63,3 +64,24 @@ def test_nothing_that_fits_is_no_hang() -> None:
     done = simulate_rack([KNOWN, KNOWN], "packed", [TraceRow(0, 9000, 9000)], max_tokens=9000)
     assert done.whole.makespan_seconds == 0
     assert len(done.errors) == 1
+
+
+def test_two_cards_take_half_as_long_where_nothing_but_prompts_is_computed() -> None:
+    rows = [TraceRow(number, 150, 1) for number in range(600)]
+
+    def seconds(cards: int) -> float:
+        done = simulate_rack([KNOWN] * cards, "packed", rows, max_tokens=1)
+        return done.whole.makespan_seconds
+
+    assert seconds(2) < 0.6 * seconds(1)
+
+
+def test_a_fast_card_does_not_wait_for_slow_ones() -> None:
+    step = KNOWN.step_time
+    slow = replace(KNOWN, step_time=ScaledTime(step, 8.0))
+    rows = [TraceRow(number, 150, 1) for number in range(600)]
+    alone = simulate_rack([KNOWN], "packed", rows, max_tokens=1)
+    done = simulate_rack([KNOWN, slow, slow], "packed", rows, max_tokens=1)
+
+    together = alone.whole.makespan_seconds / (1 + 2 / 8)
+    assert done.whole.makespan_seconds < 1.1 * together

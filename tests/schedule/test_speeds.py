@@ -61,3 +61,12 @@ def test_the_speed_of_who_has_gone_does_not_count() -> None:
     made.drop("b")
 
     assert made.total == pytest.approx(2.0)
+
+
+def test_a_forecast_that_was_off_by_a_hundred_times_is_soon_believed_no_more() -> None:
+    made = speeds(a=1000.0, b=3000.0)
+    for _ in range(3):
+        made.note("a", cost=10.0, tokens=0, seconds=1.0)
+
+    assert made.of("a") < 60
+    assert made.of("b") < 180
