@@ -353,12 +353,12 @@ class TestTakeover:
     def test_a_fast_worker_takes_rows_of_a_slow_one_though_they_are_little_work_for_it(
         self,
     ) -> None:
-        made = dispatcher([60, 60], ("slow", 2.0), ("fast", 100.0), sizing=WHOLE)
-        assert ask(made, "slow") == Grant("slow", (Span(0, 0, 60),))
+        made = dispatcher([40, 60], ("slow", 8.0), ("fast", 68.0), sizing=WHOLE)
+        assert ask(made, "slow") == Grant("slow", (Span(0, 0, 40),))
         commit(made, ask(made, "fast"))
-        made.handle(Reported("fast", 0.6, 60, 0.6))
-        made.handle(Reported("slow", 0.6, 0, 0.6, active=2))
-        assert ask(made, "fast", 0.6) == Wait("fast")
+        made.handle(Reported("fast", 0.9, 60, 0.9))
+        made.handle(Reported("slow", 0.9, 0, 0.9, active=2))
+        assert ask(made, "fast", 0.9) == Wait("fast")
 
         (request,) = made.handle(Reported("slow", 1.0, 0, 1.0, active=2))
         assert isinstance(request, GiveUp)
