@@ -357,10 +357,10 @@ class TestTakeover:
         assert ask(made, "slow") == Grant("slow", (Span(0, 0, 40),))
         commit(made, ask(made, "fast"))
         made.handle(Reported("fast", 0.9, 60, 0.9))
-        made.handle(Reported("slow", 0.9, 0, 0.9, active=2))
+        made.handle(Reported("slow", 0.9, 4, 0.9, active=2))
         assert ask(made, "fast", 0.9) == Wait("fast")
 
-        (request,) = made.handle(Reported("slow", 1.0, 0, 1.0, active=2))
+        (request,) = made.handle(Reported("slow", 1.0, 4, 1.0, active=2))
         assert isinstance(request, GiveUp)
         assert request.keep < 10
 
