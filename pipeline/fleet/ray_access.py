@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import secrets
+import socket
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -23,13 +24,16 @@ TOKEN_MEND = (
     "or into RAY_AUTH_TOKEN"
 )
 _TRUST = "if all who reach its ports may run programs on its machines: RAY_AUTH_MODE=disabled"
+_LOOPBACK, _LOOPBACK_SECONDS = "127.0.0.1", 5.0
 _OWN_HANDLER = "RAY_DISABLE_FAILURE_SIGNAL_HANDLER"
 _MODE, _TOKEN, _TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
 
 
 def check_access(address: str | None) -> None:
-    """Raise UsageError if ``address`` is no Ray that can be joined, and joined safely."""
+    """Raise UsageError if ``address`` is no Ray that can be joined, and joined safely; without one,
+    if a Ray of our own could not talk to itself."""
     if address is None:
+        _check_loopback()
         return
     here = address
     token, trusting = own_token(), _mode() == "disabled"
@@ -82,6 +86,19 @@ def prepare_access(address: str | None) -> None:
 
             settings: Any = raylet
             settings.Config.initialize("")
+
+
+def _check_loopback() -> None:
+    """Ray would look for itself for two minutes."""
+    try:
+        with socket.create_server((_LOOPBACK, 0)) as server:
+            socket.create_connection(server.getsockname(), timeout=_LOOPBACK_SECONDS).close()
+    except OSError as e:
+        raise UsageError(
+            f"this machine does not reach itself at {_LOOPBACK}, where Ray listens: {e}",
+            "switch the loopback interface on: sudo ip link set lo up",
+            "in a container or sandbox: let it have one",
+        ) from None
 
 
 def _mode() -> str:

@@ -197,3 +197,14 @@ def test_a_ray_of_our_own_listens_on_loopback_alone_and_shows_no_dashboard(
     token = max(tokens, key=len)
     assert len(token) == 64
     assert not [c for c in commands if token in c]  # what ps shows to everyone
+
+
+def test_a_machine_that_does_not_reach_itself_is_told_so_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pipeline.fleet.ray_access._LOOPBACK", "198.51.100.7")  # nobody's
+
+    with pytest.raises(UsageError, match="does not reach itself") as caught:
+        check_access(None)
+
+    assert "ip link set lo up" in str(caught.value)
