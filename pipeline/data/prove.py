@@ -260,11 +260,7 @@ class _Beside:
     def __init__(self, manifest: Manifest, notes: list[str]) -> None:
         self._manifest = manifest
         self._notes = notes
-        cast = set(manifest.content.cast)
-        kept = [pair for pair in manifest.kept if pair[0] not in cast]
-        self._again = SecondReading(manifest.shards, kept)
-        if cast:
-            notes.append(f"not compared with the input, as input.cast changes them: {sorted(cast)}")
+        self._again = SecondReading(manifest.shards, manifest.kept, manifest.content.cast)
         self._usable: dict[int, bool] = {}
         if not manifest.kept:
             notes.append("no input column is kept: nothing to compare with the input")

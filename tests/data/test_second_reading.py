@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +41,11 @@ def read(files: InputFiles) -> pa.Table:
     return pa.concat_tables(parts)
 
 
-def differs(path: Path, fault: Fault = lambda table: table) -> tuple[int, str] | None:
-    files = discover(Input(path=str(path)))
+def differs(path: Path, fault: Fault = lambda table: table, **cast: Any) -> tuple[int, str] | None:
+    """``cast``: as ``input.cast``."""
+    files = discover(Input(path=str(path), cast=cast))
     names = [(name, name) for name in files.schema.names]
-    return SecondReading(files.shards, names).differs(0, 0, fault(read(files)))
+    return SecondReading(files.shards, names, cast).differs(0, 0, fault(read(files)))
 
 
 @quick
@@ -150,3 +152,52 @@ def test_a_fault_of_the_parquet_reader_shows(tmp_path: Path, fault: Fault) -> No
 
     assert differs(path) is None
     assert differs(path, fault) is not None
+
+
+CASTS = {"code": "int64", "f": "float64", "d": "date", "t": "timestamp", "b": "bool", "s": "string"}
+CAST_CSV = (
+    "code,f,d,t,b,s\n"
+    "01067,1.50,2024-01-31,2024-01-31 10:00:00,true,7\n"
+    "3,2,2024-02-01,2024-01-31T10:00:00.5,false,8\n"
+)
+CAST_JSONL = (
+    '{"code": "01067", "f": "1.50", "d": "2024-01-31", "t": "2024-01-31 10:00:00", "b": "true", '
+    '"s": {"a": "é"}}\n{"code": "3", "f": 2, "d": null, "t": null, "b": "false", "s": 7}\n'
+)
+CASTED_FAULTS = [
+    pytest.param(made("code", lambda n: n + 1), id="another number"),
+    pytest.param(made("f", lambda f: f / 10), id="another fraction"),
+    pytest.param(made("d", lambda d: d and d + timedelta(1)), id="another day"),
+    pytest.param(made("t", lambda t: t and t + timedelta(hours=1)), id="another hour"),
+    pytest.param(made("b", lambda b: not b), id="a truth is turned round"),
+    pytest.param(made("s", lambda s: s + " "), id="more text"),
+    pytest.param(made("s", lambda s: None), id="null"),
+]
+
+
+def _cast_input(folder: Path, kind: str) -> Path:
+    path = folder / f"a.{kind}"
+    if kind == "parquet":
+        rows = {
+            "code": ["01067", "3"],
+            "f": [1, 2],
+            "d": ["2024-01-31", None],
+            "t": [date(2024, 1, 31), None],
+            "b": ["true", "false"],
+            "s": [datetime(2024, 1, 31, 1, 2, 3, 4), datetime(2024, 1, 31)],
+        }
+        pq.write_table(pa.table(rows), path)
+    else:
+        path.write_text(CAST_CSV if kind == "csv" else CAST_JSONL)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_columns_that_are_cast_are_read_alike(tmp_path: Path, kind: str) -> None:
+    assert differs(_cast_input(tmp_path, kind), **CASTS) is None
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("fault", CASTED_FAULTS)
+def test_a_fault_of_a_cast_shows(tmp_path: Path, kind: str, fault: Fault) -> None:
+    assert differs(_cast_input(tmp_path, kind), fault, **CASTS) is not None

@@ -12,7 +12,7 @@ import json
 import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from decimal import Decimal
 from typing import Any, Protocol
@@ -25,6 +25,7 @@ import pyarrow.feather as feather
 import pyarrow.orc as orc
 import pyarrow.parquet as pq
 
+from pipeline.data.input.cast_reading import says_cast
 from pipeline.data.input.csv_records import blocks
 from pipeline.data.input.plain import plain_rows, plain_values
 from pipeline.data.input.shards import Shard
@@ -36,7 +37,9 @@ _BOM = "\ufeff"
 
 
 class Told(Protocol):
-    """One file, front to back."""
+    """One file, front to back. ``cast``: columns that ``input.cast`` gives another type."""
+
+    cast: frozenset[str]
 
     def skip(self, rows: int) -> None: ...
 
@@ -48,7 +51,13 @@ class Told(Protocol):
 class SecondReading:
     """Of the shards of an input, in order."""
 
-    def __init__(self, shards: Sequence[Shard], names: Sequence[tuple[str, str]]) -> None:
+    def __init__(
+        self,
+        shards: Sequence[Shard],
+        names: Sequence[tuple[str, str]],
+        cast: Iterable[str] = (),
+    ) -> None:
+        self._cast = frozenset(cast)
         self._shards = shards
         self._names = names
         self._shard = -1
@@ -62,6 +71,7 @@ class SecondReading:
         if told is None or shard != self._shard or start < self._row:
             one = self._shards[shard]
             told = self._told = _FORMATS[one.format](one)
+            told.cast = self._cast
             self._shard, self._row = shard, 0
         told.skip(start - self._row)
         self._row = start + ours.num_rows
@@ -80,6 +90,8 @@ def _all_text(column: pa.ChunkedArray) -> set[str | None]:
 class _Rows(ABC):
     """Files whose rows come one by one."""
 
+    cast: frozenset[str] = frozenset()
+
     def __init__(self, rows: Iterator[Any]) -> None:
         self._rows = rows
 
@@ -94,7 +106,11 @@ class _Rows(ABC):
             told = next(self._rows, _END)
             for old, new, values in columns:
                 value = values[row].get(new)
-                if told is _END or not self._alike(value, told, old):
+                if old in self.cast:
+                    alike = told is not _END and says_cast(value, self._says(told, old))
+                else:
+                    alike = told is not _END and self._alike(value, told, old)
+                if not alike:
                     if value is None and refused[row]:
                         continue  # the row came out as an error, without it
                     return row, new
@@ -103,6 +119,10 @@ class _Rows(ABC):
     @abstractmethod
     def _alike(self, value: Any, told: Any, name: str) -> bool:
         """Whether an output's value is what the row ``told`` says under the name."""
+
+    @abstractmethod
+    def _says(self, told: Any, name: str) -> Any:
+        """What the row ``told`` says under the name; None: nothing."""
 
 
 _END = object()
@@ -120,7 +140,10 @@ class _Lines(_Rows):
         super().__init__(_entries(shard) if "array" in shard.kind else _objects(shard))
 
     def _alike(self, value: Any, told: Any, name: str) -> bool:
-        return says_json(value, told.get(name) if isinstance(told, dict) else None)
+        return says_json(value, self._says(told, name))
+
+    def _says(self, told: Any, name: str) -> Any:
+        return told.get(name) if isinstance(told, dict) else None
 
 
 def _entries(shard: Shard) -> Iterator[Any]:
@@ -183,13 +206,21 @@ class _Cells(_Rows):
         super().__init__(rows)
 
     def _alike(self, value: Any, told: Any, name: str) -> bool:
-        place = self._places.get(name)
-        text, quoted = ("", False) if place is None else told[place]
+        text, quoted = self._cell(told, name)
         if value is None or not text:
             return (value is None) == (not quoted and not text) and (value or "") == text
         if isinstance(value, bool):
             return text == str(value).lower()
         return text == (repr(value) if isinstance(value, float) else str(value))
+
+    def _says(self, told: Any, name: str) -> Any:
+        text, quoted = self._cell(told, name)
+        return text if text or quoted else None
+
+    def _cell(self, told: Any, name: str) -> tuple[str, bool]:
+        place = self._places.get(name)
+        found: tuple[str, bool] = ("", False) if place is None else told[place]
+        return found
 
 
 def _records(shard: Shard) -> Iterator[list[tuple[str, bool]]]:
@@ -221,6 +252,8 @@ def _records(shard: Shard) -> Iterator[list[tuple[str, bool]]]:
 
 class _Groups:
     """Row groups, each read whole."""
+
+    cast: frozenset[str] = frozenset()
 
     def __init__(self, shard: Shard) -> None:
         path = shard.path
@@ -268,7 +301,8 @@ class _Groups:
             if mine.type == other.type and mine.equals(other):
                 continue
             pairs = zip(plain_values(mine), plain_values(other), strict=True)
-            row = next((i for i, (a, b) in enumerate(pairs) if not _same(a, b)), None)
+            same = says_cast if old in self.cast else _same
+            row = next((i for i, (a, b) in enumerate(pairs) if not same(a, b)), None)
             found += [(row, new)] if row is not None else []
         return min(found, default=None)
 

@@ -1,0 +1,49 @@
+"""Whether a value is what ``input.cast`` makes of what a file says, judged by Python's own types
+and not by Arrow's casts, which made it."""
+
+from __future__ import annotations
+
+import json
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+_TRUE, _FALSE = ("true", "1"), ("false", "0")
+
+
+def says_cast(value: Any, told: Any) -> bool:
+    """``value``: of the output. ``told``: as JSON or Parquet has it, or a cell's text."""
+    if value is None or told is None:
+        return value is told
+    try:
+        if isinstance(value, str):
+            return value == told or value == _as_text(told)
+        if isinstance(value, bool):
+            return str(told).lower() in (_TRUE if value else _FALSE)
+        if isinstance(value, int):
+            return value == Decimal(str(told))
+        if isinstance(value, float):
+            return value == float(told) or (value != value and str(told).lower() == "nan")
+        if isinstance(value, datetime):
+            return value.replace(tzinfo=None) == _moment(told).replace(tzinfo=None)
+        if isinstance(value, date):
+            return value == _moment(told).date()
+    except (ValueError, TypeError, ArithmeticError):
+        pass
+    return False
+
+
+def _as_text(told: Any) -> str:
+    if isinstance(told, date):
+        return told.isoformat()
+    if isinstance(told, Decimal):
+        return str(told)
+    return json.dumps(told, ensure_ascii=False, default=str)
+
+
+def _moment(told: Any) -> datetime:
+    if isinstance(told, datetime):
+        return told
+    if isinstance(told, date):
+        return datetime(told.year, told.month, told.day)
+    return datetime.fromisoformat(told)
