@@ -30,7 +30,8 @@ class Workload:
     Where more is known: the slices of the lengths and what some rows share beyond
     ``shared_tokens`` (``pipeline.schedule.shape``: ``Lengths``, ``Groups`` as a tuple);
     ``requests`` that a row takes in the mean; ``repeated``: the share of the rows that equal rows
-    answer; ``longest_completion``: of one row, which the others may have to wait for (0: unknown).
+    answer; ``longest_completion``: of one row, which the others may have to wait for (0: unknown);
+    ``answers``: that are written for each row, in ``completion_tokens`` together.
     """
 
     kind: str
@@ -44,6 +45,7 @@ class Workload:
     requests: float = 1.0
     repeated: float = 0.0
     longest_completion: float = 0.0
+    answers: int = 1
 
     @property
     def new_tokens(self) -> float:

@@ -27,6 +27,7 @@ class AnswerKeys:
 
     def __init__(self, job: Job, model_hash: str) -> None:
         label, engine = job.label, job.engine
+        self._several = job.answers > 1 or (label is not None and label.votes is not None)
         self._choices = bool(label and label.choices)
         schema = label.json_schema if label else None
         # 64 hex digits over all that the job's keys have in common
@@ -53,7 +54,7 @@ class AnswerKeys:
 
         ``room``: tokens that the context has left for the answer.
         """
-        form = None if prompt.own_seed else self._form(prompt, room)
+        form = None if prompt.own_seed or self._several else self._form(prompt, room)
         if form is None:
             return None
         key = self._start.copy()

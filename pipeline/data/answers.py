@@ -13,6 +13,7 @@ from pipeline.data.choices import ChoiceSearch, ChoiceTokens, Path
 from pipeline.data.full_match import Pattern, schema_validator
 from pipeline.data.results import RowResult
 from pipeline.data.seam import Prompt, joining
+from pipeline.data.several import SeveralAnswers, draws, majority
 from pipeline.errors import RowError, RowErrorType
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.schedule.request import MOST_LOGPROB_IDS, Completion, Request, Structure
@@ -45,6 +46,8 @@ class Answers:
         self._max_model_len = max_model_len
         self._ids: Iterator[int] = iter(range(1 << 62))
         self._choices = label.choices if label else None
+        self._several = job.answers
+        self._votes = label.votes if label else None
         join = joining(chat=job.messages is not None)
         self._tokens = ChoiceTokens(self._choices or (), tokenizer, join)
         self._top_k = (job.score.top_k or 0) if job.score else 0
@@ -73,6 +76,11 @@ class Answers:
         if prompt.sampling.max_tokens > room:
             limited = prompt.sampling.model_copy(update={"max_tokens": room})
             prompt = replace(prompt, sampling=limited)
+        if self._several > 1:
+            return SeveralAnswers(
+                [_TextAnswer(self, one) for one in draws(prompt, self._several)],
+                vote=self._votes is not None,
+            )
         return _TextAnswer(self, prompt)
 
     def key(self, prompt: Prompt) -> bytes | None:
@@ -240,11 +248,15 @@ class _ChoiceAnswer:
         assert self._answers._choices is not None
         probabilities = self._search.probabilities()
         chosen = _draw(probabilities, self._prompt)
+        confidence = probabilities[chosen]
+        if self._answers._votes is not None:
+            drawn = _drawn(probabilities, self._prompt, self._answers._votes)
+            chosen, confidence = majority(drawn)
         label = self._answers._choices[chosen]
         self.result = RowResult(
             completion=label,
             label=label,
-            confidence=probabilities[chosen],
+            confidence=confidence,
             finish_reason="stop",
             prompt_tokens=len(self._prompt.ids),
             completion_tokens=len(self._tree.sequences[chosen]),
@@ -253,14 +265,19 @@ class _ChoiceAnswer:
 
 
 def _draw(probabilities: list[float], prompt: Prompt) -> int:
-    """The most probable choice; at a temperature above 0, one drawn at that temperature.
+    """The most probable choice; at a temperature above 0, one drawn at that temperature."""
+    if prompt.sampling.temperature == 0:
+        return max(range(len(probabilities)), key=probabilities.__getitem__)
+    return _drawn(probabilities, prompt, 1)[0]
 
-    The draw depends on the seed and the prompt alone; without a seed on nothing.
+
+def _drawn(probabilities: list[float], prompt: Prompt, number: int) -> list[int]:
+    """So many choices, drawn at a temperature above 0.
+
+    The draws depend on the seed and the prompt alone; without a seed on nothing.
     """
     temperature, seed = prompt.sampling.temperature, prompt.sampling.seed
-    if temperature == 0:
-        return max(range(len(probabilities)), key=probabilities.__getitem__)
     dice = random.SystemRandom() if seed is None else random.Random(f"{seed}:{prompt.ids}")
     best = max(probabilities)
     weights = [(p / best) ** (1 / temperature) for p in probabilities]
-    return dice.choices(range(len(weights)), weights)[0]
+    return dice.choices(range(len(weights)), weights, k=number)

@@ -132,6 +132,13 @@ class Manifest:
         return isinstance(label, dict) and bool(label.get("choices"))
 
     @property
+    def answers(self) -> int:
+        """Of a row; several are in lists."""
+        sampling = self.content.parts.get("sampling")
+        n = sampling.get("n", 1) if isinstance(sampling, dict) else 1
+        return n if isinstance(n, int) else 1
+
+    @property
     def rows(self) -> int:
         return self.content.rows
 

@@ -46,6 +46,7 @@ class PromptBuilder:
         self._head = self._few_shot_head()
         self._seed = job.sampling.seed
         self._unseeded = job.sampling.model_copy(update={"seed": None})
+        self._votes = job.label.votes if job.label else None
         self._score = job.score
         self._join = joining(chat=job.messages is not None)
 
@@ -102,6 +103,9 @@ class PromptBuilder:
         """The row's own sampling over the job's, whose seed is none for a row to use as it is.
         Raises RowError (InvalidSampling)."""
         sampling = self._unseeded.overridden_by(row.get(SAMPLING_COLUMN))
+        if self._votes and sampling.temperature == 0:
+            message = f"sampling_params: at temperature 0 all {self._votes} votes are the same"
+            raise RowError(RowErrorType.INVALID_SAMPLING, message)
         wrong = [i for i in sampling.stop_token_ids if i >= self._tokenizer.vocabulary]
         if wrong:  # with min_tokens the engine would look them up and die
             message = f"stop_token_ids: {wrong[0]} is not in the vocabulary"

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.data.dataset import CommitRecord, Dataset
 from pipeline.data.error_reasons import discount_reason
@@ -81,6 +82,12 @@ def error_types(table: pa.Table) -> pa.ChunkedArray:
     """The type of each row's error; null for a row without one."""
     chunks = [c.flatten()[0] for c in table.column("error").chunks]
     return pa.chunked_array(chunks, pa.string())
+
+
+def token_count(column: pa.ChunkedArray) -> int:
+    """Of all rows; of several answers of a row together."""
+    tokens = pc.list_flatten(column) if pa.types.is_list(column.type) else column
+    return int(pc.sum(tokens).as_py() or 0)
 
 
 def recommit_rows(
@@ -154,10 +161,10 @@ def retally(before: Tally, old: pa.Table, new: Tally) -> Tally:
         discount_reason(total.error_reasons, error["type"], error["message"])
     for name in ("prompt_tokens", "completion_tokens"):
         if name in old.column_names:
-            tokens = [n or 0 for n in old.column(name).to_pylist()]
-            setattr(total, name, getattr(total, name) - sum(tokens))
+            column = old.column(name)
+            setattr(total, name, getattr(total, name) - token_count(column))
             if name == "prompt_tokens":
-                total.prompt_lengths.subtract(length_bucket(n) for n in tokens if n)
+                total.prompt_lengths.subtract(length_bucket(n) for n in column.to_pylist() if n)
     total.add(new)
     total.errors, total.prompt_lengths = +total.errors, +total.prompt_lengths
     total.error_reasons = +total.error_reasons

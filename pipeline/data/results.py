@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -29,7 +30,7 @@ class RowResult:
 
     ``key`` says what the answer depends on (None: on chance, too); ``duplicate``: the answer was
     computed for another row with the same key; ``requests``: that the answer took of the engine.
-    None of them is a column.
+    None of them is a column. ``answers``: each of several that were drawn for the row.
     """
 
     completion: str | None = None
@@ -44,6 +45,7 @@ class RowResult:
     key: bytes | None = None
     duplicate: bool = False
     requests: int = 1
+    answers: tuple[RowResult, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class OutputColumns:
     schema: pa.Schema
     score: Score | None = None
     gold_names: Mapping[str, str] = field(default_factory=dict)  # value -> choice
+    answers: int = 1  # of a row: as lists, if there are several
 
     @property
     def json_properties(self) -> Mapping[str, Any]:
@@ -85,7 +88,8 @@ def output_columns(job: Job, input_schema: pa.Schema) -> OutputColumns:
                     f"columns: {some_of(input_schema.names)}",
                     *([f"did you mean {near}?"] if near else []),
                 )
-    results = _score_fields(job.score) if job.score else _result_fields(job.label)
+    n = job.sampling.n
+    results = _score_fields(job.score) if job.score else _result_fields(job.label, n)
     taken = {f.name for f in results}
     kept: list[tuple[str, str]] = []
     for name in dict.fromkeys(wanted):
@@ -98,7 +102,7 @@ def output_columns(job: Job, input_schema: pa.Schema) -> OutputColumns:
     same = [new for old, new in kept if old == new]
     schema = pa.schema(fields + results, metadata_for(input_schema.metadata, same))
     truths = names_of(job.label, input_schema) if gold and job.label else {}
-    return OutputColumns(tuple(kept), job.label, schema, job.score, truths)
+    return OutputColumns(tuple(kept), job.label, schema, job.score, truths, n)
 
 
 def _score_fields(score: Score) -> list[pa.Field]:
@@ -109,14 +113,21 @@ def _score_fields(score: Score) -> list[pa.Field]:
     ]
 
 
-def _result_fields(label: Label | None) -> list[pa.Field]:
-    fields = [pa.field("completion", pa.string())]
+def _result_fields(label: Label | None, n: int) -> list[pa.Field]:
+    """``n``: answers of a row; what there is of each is a list where there are several."""
+
+    def each(name: str, kind: pa.DataType) -> pa.Field:
+        return pa.field(name, kind if n == 1 else pa.list_(kind))
+
+    fields = [each("completion" if n == 1 else "completions", pa.string())]
     if label and label.choices:
-        fields += [pa.field("label", pa.string()), pa.field("confidence", pa.float64())]
+        fields += [pa.field("label", pa.string())]
+    if label and (label.choices or label.votes):
+        fields += [pa.field("confidence", pa.float64())]
     fields += [
-        pa.field("finish_reason", pa.string()),
+        each("finish_reason" if n == 1 else "finish_reasons", pa.string()),
         pa.field("prompt_tokens", pa.int32()),
-        pa.field("completion_tokens", pa.int32()),
+        each("completion_tokens", pa.int32()),
         pa.field("error", _ERROR),
     ]
     names = {f.name for f in fields}
@@ -127,7 +138,7 @@ def _result_fields(label: Label | None) -> list[pa.Field]:
                     f"label.json_schema has a property {name!r}, a column every result has",
                     "give the property another name",
                 )
-            fields.insert(-4, pa.field(name, arrow_type(schema)))
+            fields.insert(-4, each(name, arrow_type(schema)))
     return fields
 
 
@@ -140,17 +151,24 @@ def to_table(inputs: pa.Table, results: Sequence[RowResult], columns: OutputColu
     }
     if columns.score is not None:
         arrays |= score_arrays([r.scores for r in results], columns.score)
+    elif columns.answers > 1:
+        arrays |= {
+            "completions": _lists(results, lambda r: r.completion),
+            "finish_reasons": _lists(results, lambda r: r.finish_reason),
+            "completion_tokens": _lists(results, lambda r: r.completion_tokens),
+        }
+        for name, schema in columns.json_properties.items():
+            arrays[name] = _lists(results, partial(_property, name, schema))
     else:
         arrays |= {
             "completion": [r.completion for r in results],
             "finish_reason": [r.finish_reason for r in results],
             "completion_tokens": [r.completion_tokens for r in results],
+            "label": [r.label for r in results],
+            "confidence": [r.confidence for r in results],
         }
-    if columns.label and columns.label.choices:
-        arrays["label"] = [r.label for r in results]
-        arrays["confidence"] = [r.confidence for r in results]
-    for name, schema in columns.json_properties.items():
-        arrays[name] = [coerce(r.fields.get(name), schema) for r in results]
+        for name, schema in columns.json_properties.items():
+            arrays[name] = [_property(name, schema, r) for r in results]
     return pa.table(
         [
             pa.array(value, f.type) if isinstance(value, list) else value
@@ -158,6 +176,15 @@ def to_table(inputs: pa.Table, results: Sequence[RowResult], columns: OutputColu
         ],
         schema=columns.schema,
     )
+
+
+def _property(name: str, schema: Mapping[str, Any], result: RowResult) -> Any:
+    return coerce(result.fields.get(name), schema)
+
+
+def _lists(results: Sequence[RowResult], of: Callable[[RowResult], Any]) -> list[list[Any] | None]:
+    """Of each row's answers; null for a row that has none."""
+    return [[of(answer) for answer in r.answers] if r.answers else None for r in results]
 
 
 def _as_struct(error: RowError) -> dict[str, Any]:
@@ -188,15 +215,17 @@ def tally(inputs: pa.Table, results: Sequence[RowResult], columns: OutputColumns
             total.scored_tokens += len(result.scores.logprobs)
             total.logprob += logprob_of(result.scores)
             continue
-        total.completion_lengths[length_bucket(result.completion_tokens)] += 1
-        total.longest_completion = max(total.longest_completion, result.completion_tokens)
-        total.finish_reasons[str(result.finish_reason)] += 1
-        answer = result.label if choices else (result.completion or "").strip()
+        for one in result.answers or (result,):
+            total.completion_lengths[length_bucket(one.completion_tokens)] += 1
+            total.longest_completion = max(total.longest_completion, one.completion_tokens)
+            total.finish_reasons[str(one.finish_reason)] += 1
         if choices:
-            total.labels[str(answer)] += 1
+            total.labels[str(result.label)] += 1
         if gold is not None and gold[row] is not None:
             right = truth(gold[row], columns.gold_names)
-            # free text has no classes: only whether it is right
-            key = f"{right}\t{answer}" if choices else ("right" if right == answer else "wrong")
-            total.confusion[key] += 1
+            for one in result.answers if columns.answers > 1 else (result,):
+                answer = one.label if choices else (one.completion or "").strip()
+                # free text has no classes: only whether it is right
+                other = "right" if right == answer else "wrong"
+                total.confusion[f"{right}\t{answer}" if choices else other] += 1
     return total

@@ -23,6 +23,15 @@ def row_seed(seed: int, place: Place) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) >> 1
 
 
+def answer_seed(seed: int, number: int) -> int:
+    """The seed of a row's answer ``number`` (from 0), where the row's is ``seed``. The first answer
+    has the row's own, so that more answers leave those alone that there are."""
+    if number == 0:
+        return seed
+    text = f"{seed}\n{number}".encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) >> 1
+
+
 def name_of_file(path: str, patterns: Sequence[str]) -> str:
     """A file's name for its rows' seeds: which of ``input.path``'s entries (from 0) finds it, and
     its path below what that entry names without wildcards. So it stays when all data moves."""

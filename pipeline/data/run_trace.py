@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,7 @@ def _of_run(dataset: ds.Dataset, path: Path) -> Trace:
     for fragment in dataset.get_fragments():
         metadata = fragment.physical_schema.metadata or {}
         shape = shape or _shape(metadata, path)
-        lengths += _rows(fragment, path)
+        lengths += _rows(fragment, path, shape.answers if shape else 1)
         copies += _number(metadata, "duplicates")
         asked += _number(metadata, "engine_requests")
     left_out = repeated(lengths, copies)
@@ -77,19 +77,28 @@ def _of_run(dataset: ds.Dataset, path: Path) -> Trace:
         raise UsageError(f"trace: {path} has no rows")
     per_row = max(1.0, asked / len(computed))
     rows = requests(shape or RequestShape(), computed, per_row)
-    return Trace(rows, shape is not None, shape, len(lengths), len(left_out))
+    answers = shape.answers if shape else 1
+    return Trace(rows, shape is not None, shape, len(lengths) // answers, len(left_out))
 
 
-def _rows(fragment: ds.Fragment, path: Path) -> list[tuple[int, int]]:
-    """(prompt, completion) tokens of the rows that succeeded."""
+def _rows(fragment: ds.Fragment, path: Path, answers: int) -> list[tuple[int, int]]:
+    """(prompt, completion) tokens of the rows that succeeded, of each of their ``answers``. Where
+    a row has but their sum, because they voted, they were equally long as far as is known."""
     names = fragment.physical_schema.names
     columns = ["prompt_tokens", *([_ANSWERS] if _ANSWERS in names else [])]
     table = fragment.to_table(columns=columns, filter=ds.field("error").is_null())
     if not table.num_rows:
         return []
     read = {name: table.column(name).to_pylist() for name in columns}
-    answers: Sequence[int] = [max(n or 0, 1) for n in read.get(_ANSWERS, [1] * table.num_rows)]
-    checked = rows_of({"prompt_tokens": read["prompt_tokens"], "output_tokens": answers}, str(path))
+    prompts: list[Any] = []
+    written: list[Any] = []
+    for prompt, tokens in zip(
+        read["prompt_tokens"], read.get(_ANSWERS, [1] * table.num_rows), strict=True
+    ):
+        one = tokens if isinstance(tokens, list) else [(tokens or 0) // answers] * answers
+        written += [max(n or 0, 1) for n in one]
+        prompts += [prompt] * len(one)
+    checked = rows_of({"prompt_tokens": prompts, "output_tokens": written}, str(path))
     return [(row.prompt_tokens, row.output_tokens) for row in checked]
 
 

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from pipeline.data.input.units import Unit, halves
 from pipeline.data.manifest import Manifest
 from pipeline.data.records import COMMITS, OUTPUT_NAME, CommitRecord, State
-from pipeline.data.redo import error_types
+from pipeline.data.redo import error_types, token_count
 from pipeline.data.tally import Tally
 from pipeline.errors import RowErrorType
 from pipeline.units import count, plural
@@ -158,7 +158,11 @@ def check_table(table: pa.Table, record: CommitRecord, manifest: Manifest) -> li
     if table.num_rows != record.tally.rows:
         what = f"has {count(table.num_rows)} rows, its record says {count(record.tally.rows)}"
         return [Fault(what, record.file, redo(record))]
-    problems = [*_error_problems(table), *_count_problems(table, record.tally, manifest)]
+    problems = [
+        *_error_problems(table),
+        *_answer_problems(table, manifest.answers),
+        *_count_problems(table, record.tally, manifest),
+    ]
     return [Fault(problem, record.file, redo(record)) for problem in problems]
 
 
@@ -190,6 +194,23 @@ def _error_problems(table: pa.Table) -> list[str]:
     return problems
 
 
+def _answer_problems(table: pa.Table, answers: int) -> list[str]:
+    """Of rows with several: each has as many as the job says, or an error."""
+    if answers == 1:
+        return []
+    failed = table.column("error").is_valid()
+    short = pa.array([False] * table.num_rows)
+    for name in ("completions", "finish_reasons", "completion_tokens"):
+        column = table.column(name)
+        wrong = pc.not_equal(pc.fill_null(pc.list_value_length(column), 0), answers)
+        none_at_all = pc.and_(failed, column.is_null())
+        short = pc.or_(short, pc.and_(wrong, pc.invert(none_at_all)))
+        if pc.list_flatten(column).null_count:
+            return [f"has nulls among its {name}"]
+    number = pc.sum(short).as_py() or 0
+    return [f"has {plural(number, 'row')} without {answers} answers and no error"] if number else []
+
+
 def _count_problems(table: pa.Table, tally: Tally, manifest: Manifest) -> list[str]:
     found = count_table(table, choices=manifest.has_choices)
     return [
@@ -211,7 +232,7 @@ def count_table(table: pa.Table, *, choices: bool) -> Tally:
     tally.errors = _counts(error_types(table).filter(failed))
     for name in ("prompt_tokens", "completion_tokens"):
         if name in table.column_names:
-            setattr(tally, name, pc.sum(table.column(name)).as_py() or 0)
+            setattr(tally, name, token_count(table.column(name)))
     if choices:
         tally.labels = _counts(table.column("label").filter(pc.invert(failed)))
     return tally

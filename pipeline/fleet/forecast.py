@@ -282,30 +282,33 @@ class Forecaster:
             plan.rows_left,
             sample.shape.mean,
             shape.common_tokens,
-            answers.mean,
+            answers.mean * shape.answers,
             sample.slices.slices,
             answers.slices,
             (groups.share, groups.tokens, groups.rows, groups.recurring) if groups else (),
-            last.requests if last else sample.choice_requests,
+            last.requests if last else max(sample.choice_requests, shape.answers),
             last.repeated if last else 0.0,
             answers.longest,
+            shape.answers,
         )
         return workload, basis
 
     def _answers(self) -> tuple[Lengths, str]:
-        """How long the answers will be, and what that stands on."""
+        """How long single answers will be, and what that stands on."""
         plan = self.plan
+        each = plan.job.answers  # of a row
         if plan.job.score is not None:
             return Lengths((0.0,)), "nothing is written"
         done = plan.reused
         if done.succeeded >= _ROWS_TO_TRUST:
-            mean = done.completion_tokens / done.succeeded
+            mean = done.completion_tokens / done.succeeded / each
             known = Lengths.in_buckets(done.completion_lengths, mean)
             return replace(known, longest=done.longest_completion), "the rows done already"
         seen = last_workload(self.records, plan.template)
         if seen is not None:
             slices = Lengths(tuple(seen.completion_slices), seen.longest_completion)
-            return slices.with_mean(seen.completion_tokens), "the last run of this prompt"
+            mean = seen.completion_tokens / each
+            return slices.with_mean(mean), "the last run of this prompt"
         if plan.sample.choice_lengths:
             return Lengths.of(plan.sample.choice_lengths), "the choices"
         limit = plan.job.sampling.max_tokens

@@ -58,10 +58,13 @@ def _name(setup: CardSetup) -> str:
 
 def _workload(trace: Trace, engines: int) -> Workload:
     rows, shape = trace.rows, trace.shape
+    answers = shape.answers if shape else 1
     return Workload(
         shape.kind if shape else "text",
         max(1, (trace.rows_of_run or len(rows)) // engines),
         sum(row.prompt_tokens for row in rows) / len(rows),
         shape.common_tokens if shape else trace.shared_tokens,
-        sum(row.output_tokens for row in rows) / len(rows),
+        sum(row.output_tokens for row in rows) / len(rows) * answers,
+        requests=answers,
+        answers=answers,
     )

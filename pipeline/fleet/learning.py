@@ -64,7 +64,8 @@ def _done(forecast: Forecast, summary: Summary, rows: int) -> Workload:
     answered = max(1, summary.rows - summary.duplicates - summary.failed)
     seconds = summary.work_seconds / (rows * (1 - repeated))
     completion = summary.completion_tokens_per_second * seconds
-    lengths = Lengths.in_buckets(summary.completion_lengths, completion)
+    answers = forecast.workload.answers
+    lengths = Lengths.in_buckets(summary.completion_lengths, completion / answers)
     return replace(
         forecast.workload,
         rows=rows,

@@ -13,7 +13,8 @@ def request_shape(plan: Plan) -> RequestShape:
     if plan.job.score is not None:  # scores are never cached
         return RequestShape(kind, max_tokens=1)
     longest = longest_answer(plan.job)
-    return RequestShape(kind, sample.shape.shared_prefix, sample.groups, longest)
+    shared, answers = sample.shape.shared_prefix, plan.job.answers
+    return RequestShape(kind, shared, sample.groups, longest, answers)
 
 
 def longest_answer(job: Job) -> int:

@@ -43,7 +43,9 @@ def shape_of_workload(workload: Workload, max_tokens: int) -> RequestShape:
     if workload.groups:
         share, tokens, rows, recurring = workload.groups
         groups = Groups(share, round(tokens), rows, round(recurring))
-    return RequestShape(workload.kind, round(workload.shared_tokens), groups, max_tokens)
+    return RequestShape(
+        workload.kind, round(workload.shared_tokens), groups, max_tokens, workload.answers
+    )
 
 
 def row_cost(
@@ -61,9 +63,10 @@ def row_cost(
     shape = shape_of_workload(workload, max_tokens)
     prompts = Lengths(workload.prompt_slices).with_mean(workload.prompt_tokens).draw(number, 1)
     known = Lengths(workload.completion_slices, workload.longest_completion)
-    answers = known.with_mean(workload.completion_tokens).draw(number, 2)
+    each = workload.answers
+    answers = known.with_mean(workload.completion_tokens / each).draw(number * each, 2)
     limit = max(max_tokens, *answers)  # rows may bring limits of their own
-    lengths = list(zip(prompts, answers, strict=True))
+    lengths = [(prompts[place // each], answer) for place, answer in enumerate(answers)]
     made = requests(shape, lengths, workload.requests)
     time = ScoringTime(setup.step_time) if shape.scores else setup.step_time
     phases = _Phases(time)
@@ -82,13 +85,14 @@ def row_cost(
     if computed > number:
         seconds += (computed - number) / number * _steady_seconds(done)
     prompt_share = phases.prompts / card.now
-    each = seconds / max(rows, 1)
-    return RowCost(each * prompt_share, each * (1 - prompt_share))
+    cost = seconds / max(rows, 1)
+    return RowCost(cost * prompt_share, cost * (1 - prompt_share))
 
 
 def _held(setup: CardSetup, workload: Workload) -> int:
     """About how many requests the cache holds."""
-    tokens = max(1, round(workload.prompt_tokens + workload.completion_tokens / 2))
+    answer = workload.completion_tokens / workload.answers
+    tokens = max(1, round(workload.prompt_tokens + answer / 2))
     shared = min(round(workload.shared_tokens), tokens)
     return setup.layout.requests(setup.pool_blocks, tokens, shared)
 

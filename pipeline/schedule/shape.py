@@ -41,12 +41,14 @@ class Groups:
 @dataclass(frozen=True)
 class RequestShape:
     """``kind``: see ``pipeline.budget.predict.Workload``. ``common_tokens``: that all prompts begin
-    with. ``max_tokens``: the limit that every request states; 0: not known."""
+    with. ``max_tokens``: the limit that every request states; 0: not known. ``answers``: that are
+    written for each row, each by a request of its own."""
 
     kind: str = "text"
     common_tokens: int = 0
     groups: Groups | None = None
     max_tokens: int = 0
+    answers: int = 1
 
     @property
     def scores(self) -> bool:
@@ -176,14 +178,16 @@ def shape_of(stretches: Sequence[Sequence[Sequence[int]]]) -> tuple[int, Groups 
 def requests(
     shape: RequestShape, lengths: Sequence[tuple[int, int]], per_row: float = 1.0
 ) -> list[TraceRow]:
-    """The requests of rows with these (prompt, completion) ``lengths``, in their order.
+    """The requests of rows with these (prompt, completion) ``lengths``, in their order; of rows
+    with several answers there is one of the lengths for each answer.
 
     ``per_row``: requests that a row takes in the mean; those after its first ask for one token
     more behind the same prompt.
     """
     made: list[TraceRow] = []
     single = shape.scores or shape.kind == "choices"  # a token each
-    for number, (prompt, completion) in enumerate(lengths):
+    for place, (prompt, completion) in enumerate(lengths):
+        number = place // shape.answers
         group, tokens = (-1, 0) if shape.scores else _group(shape, number)
         tokens = min(tokens, prompt)
         inner: tuple[tuple[int, int], ...] = ()
@@ -193,7 +197,7 @@ def requests(
         elif group < 0 and shape.common_tokens and not shape.scores:
             group, tokens = 0, min(shape.common_tokens, prompt)
         more = int((number + 1) * per_row) - int(number * per_row) - 1 if single else 0
-        if more > 0:
+        if more > 0 or shape.answers > 1:
             inner += ((-2 - number, prompt),)
         for extra in range(max(0, more) + 1):
             answer = 1 if single else max(completion, 1)

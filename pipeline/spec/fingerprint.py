@@ -35,6 +35,8 @@ def fingerprint_parts(job: Job, *, model_hash: str, input_hash: str) -> dict[str
         if job.label.answer_schema != job.label.json_schema:
             # its columns had other types before references were followed
             parts["label"]["answer_schema"] = json.dumps(job.label.answer_schema)
+    if job.sampling.n == 1:
+        del parts["sampling"]["n"]
     if job.special_tokens == "text":  # as outputs say it that were begun before there was a choice
         del parts["special_tokens"]
     parts["model"] = model_hash

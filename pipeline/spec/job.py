@@ -21,7 +21,7 @@ from pipeline.spec.answer_shape import check_regex, check_schema_size
 from pipeline.spec.engine import EngineSettings
 from pipeline.spec.plain_schema import written_out
 from pipeline.spec.resources import Faults, Resources
-from pipeline.spec.sampling import Sampling
+from pipeline.spec.sampling import MOST_ANSWERS, Sampling
 from pipeline.spec.schedule import Schedule
 from pipeline.spec.section import Section
 from pipeline.spec.template import Template, TemplateSyntaxError, lookup
@@ -130,6 +130,8 @@ class Label(Section):
     choices: Annotated[tuple[str, ...], Field(min_length=2)] | None = None
     json_schema: dict[str, Any] | None = None
     regex: str | None = None
+    # the answer that most of so many draws give; its confidence is their share
+    votes: Annotated[int, Field(ge=2, le=MOST_ANSWERS)] | None = None
     gold: str | Gold | None = None  # the right answers: accuracy goes into the report
 
     @model_validator(mode="after")
@@ -302,11 +304,35 @@ class Job(Section):
         return self
 
     @model_validator(mode="after")
+    def _several_answers_tell_something(self) -> Self:
+        label, n = self.label, self.sampling.n
+        if n > 1 and label is not None and label.choices is not None:
+            raise ValueError(
+                f"sampling.n: {n} does not go with choices, whose probabilities are known after "
+                f"one answer: leave it away, or vote: label: {{votes: {n}}}"
+            )
+        if label is not None and label.votes is not None:
+            if n > 1:
+                raise ValueError("give either sampling.n or label.votes: votes make one answer")
+            if self.sampling.temperature == 0:
+                raise ValueError(
+                    f"at temperature 0 all {label.votes} votes would be the same: give "
+                    "sampling.temperature, say 1.0, or leave label.votes away"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _the_store_is_not_the_output(self) -> Self:
         store, output = self.duplicates.store, normpath(self.output.path)
         if store is not None and f"{normpath(store)}/".startswith(f"{output}/"):
             raise ValueError("duplicates.store must lie outside of output.path")
         return self
+
+    @property
+    def answers(self) -> int:
+        """That an engine writes for a row. Votes for choices are drawn from their probabilities."""
+        votes = self.label.votes if self.label and self.label.choices is None else None
+        return votes or self.sampling.n
 
     @property
     def longest_answer(self) -> int:

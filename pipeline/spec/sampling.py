@@ -19,6 +19,7 @@ _MOST_WORDS, _LONGEST_WORD = 256, 1024  # looked for after every token of every 
 # the engine.
 _MOST_STOP_IDS = 120
 _MOST_CHARACTERS = 1 << 18  # of a row's parameters as JSON
+MOST_ANSWERS = 256  # of a row
 
 _Word = Annotated[str, Field(min_length=1, max_length=_LONGEST_WORD)]
 _Words = Annotated[tuple[_Word, ...], Field(max_length=_MOST_WORDS)]
@@ -26,7 +27,7 @@ _TokenId = Annotated[int, Field(ge=0, le=_MOST)]
 
 
 class Sampling(BaseModel):
-    """vLLM's ``SamplingParams``, as far as one completion per row goes.
+    """vLLM's ``SamplingParams``. ``n``: answers of a row, each of them drawn by itself.
 
     Two defaults differ from vLLM's: ``temperature`` 0 (a dataset should come out the same
     twice) and ``max_tokens`` 256 (16 cuts nearly every answer). Units: tokens. A job's ``seed``
@@ -36,6 +37,7 @@ class Sampling(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    n: Annotated[int, Field(ge=1, le=MOST_ANSWERS)] = 1
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
     max_tokens: Annotated[int, Field(ge=1, le=_MOST)] = DEFAULT_MAX_TOKENS
     min_tokens: Annotated[int, Field(ge=0, le=_MOST)] = 0
@@ -59,6 +61,15 @@ class Sampling(BaseModel):
             raise ValueError(f"min_tokens {self.min_tokens} is above max_tokens {self.max_tokens}")
         return self
 
+    @model_validator(mode="after")
+    def _several_answers_are_drawn(self) -> Self:
+        if self.n > 1 and self.temperature == 0:
+            raise ValueError(
+                f"at temperature 0 all {self.n} answers would be the same: give a temperature, "
+                "say 1.0, or leave n away"
+            )
+        return self
+
     def overridden_by(self, value: object) -> Sampling:
         """These parameters with those of one row's ``sampling_params`` put over them.
 
@@ -74,6 +85,8 @@ class Sampling(BaseModel):
             if not isinstance(given, Mapping):
                 raise TypeError(f"expected an object, got {type(given).__name__}")
             changes = {str(k): v for k, v in given.items() if v is not None}
+            if changes.get("n", self.n) != self.n:
+                raise ValueError("how many answers a row has is the job's: sampling.n")
             return Sampling.model_validate(self.model_dump() | changes)
         except ValidationError as e:
             raise RowError(RowErrorType.INVALID_SAMPLING, explain(e)) from None
@@ -82,7 +95,7 @@ class Sampling(BaseModel):
 
     def as_vllm(self) -> dict[str, Any]:
         """Keyword arguments for ``vllm.SamplingParams``."""
-        arguments = self.model_dump(exclude_defaults=True)
+        arguments = self.model_dump(exclude_defaults=True, exclude={"n"})
         arguments |= {"temperature": self.temperature, "max_tokens": self.max_tokens}
         return {k: list(v) if isinstance(v, tuple) else v for k, v in arguments.items()}
 
