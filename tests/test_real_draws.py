@@ -43,8 +43,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def answers(place: Path, launcher, read_output):
     """Runs the job; the answers of all rows, in order. ``kill``: once, when half are there."""
 
-    def run(output: str, workers: int, seed: int | None = None, *, kill: bool = False) -> list[str]:
+    def run(
+        output: str, workers: int, seed: int | None = None, *, kill: bool = False, n: int = 1
+    ) -> list[str]:
         arguments = ["run", "job.yaml", "--output", output, "--workers", workers]
+        arguments += ["--rows", _ROWS // n, "--set", f"sampling.n={n}"]
         arguments += ["--set", f"sampling.seed={seed}"] if seed is not None else []
         commits = place / output / "_rackmill/commits"
         if kill:
@@ -53,7 +56,12 @@ def answers(place: Path, launcher, read_output):
             doomed.kill_all()
         finished = launcher.run(*arguments, cwd=place)
         assert finished.code == 0, finished.err
-        return read_output(place / output)["completion"].to_pylist()
+        assert launcher.run("verify", output, cwd=place).code == 0
+        if n == 1:
+            return read_output(place / output)["completion"].to_pylist()
+        lists = read_output(place / output)["completions"].to_pylist()
+        assert {len(answers) for answers in lists} == {n}
+        return [text for answers in lists for text in answers]
 
     return run
 
@@ -72,6 +80,27 @@ def test_without_a_seed_no_two_engines_or_runs_draw_alike(answers) -> None:
     pairs, between = _equal_pairs(first), _equal_pairs(first + second)
     print(f"equal pairs: {pairs} of one run, {between} of two")
     assert between <= _MOST_EQUAL_PAIRS
+
+
+def test_several_answers_of_a_row_are_drawn_each_by_itself(answers) -> None:
+    texts = answers("several", 2, n=8)
+
+    print(f"equal pairs: {_equal_pairs(texts)}")
+    assert len(texts) == _ROWS
+    assert _equal_pairs(texts) <= _MOST_EQUAL_PAIRS
+
+
+@pytest.mark.long
+def test_with_a_seed_several_answers_are_those_of_other_engines(answers) -> None:
+    two, again = answers("several-two", 2, 7, n=8), answers("several-again", 2, 7, n=8)
+    one = answers("several-one", 1, 7, n=8)
+
+    shares = _share_equal(two, one), _share_equal(two, again)
+    print(f"equal answers: {shares[0]:.4f} of one engine, {shares[1]:.4f} of two once more")
+    print(f"equal pairs: {_equal_pairs(two)}")
+    assert _equal_pairs(two) <= _MOST_EQUAL_PAIRS
+    assert shares[0] >= _EQUAL_ON_OTHER_CORES
+    assert shares[1] >= _EQUAL
 
 
 @pytest.mark.long

@@ -133,10 +133,15 @@ class Manifest:
 
     @property
     def answers(self) -> int:
-        """Of a row; several are in lists."""
+        """Of a row; several are in lists, or apart in rows."""
         sampling = self.content.parts.get("sampling")
         n = sampling.get("n", 1) if isinstance(sampling, dict) else 1
         return n if isinstance(n, int) else 1
+
+    @property
+    def rows_of_one(self) -> int:
+        """Rows of the output that one of the input has."""
+        return self.answers if self.content.parts.get("output.n") == "rows" else 1
 
     @property
     def rows(self) -> int:

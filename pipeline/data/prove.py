@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.data.alive import living
+from pipeline.data.answer_rows import by_row
 from pipeline.data.dataset import Dataset
 from pipeline.data.input.second_reading import SecondReading
 from pipeline.data.input.shards import Shard, version_of
@@ -183,7 +184,8 @@ def _look_at_rows(
             continue
         if different is not None:
             row, column = different
-            where = f"{record.file}, row {row - looked.unit.start}"
+            place = (row - looked.unit.start) * manifest.rows_of_one
+            where = f"{record.file}, row {place}"
             what = f"column {column!r} is not that of row {row} of {beside.name(looked.unit)}"
             verdict.faults.append(Fault(what, where, redo(record)))
         verdict.compared_rows += record.tally.rows
@@ -283,7 +285,8 @@ class _Beside:
         """The first row of the file and column that are not what it says. A file that cannot be
         read is noted, and not usable any more."""
         try:
-            return self._again.differs(unit.shard, unit.start, table)
+            rows = by_row(table, self._manifest.rows_of_one)
+            return self._again.differs(unit.shard, unit.start, rows)
         except (RackmillError, pa.ArrowException, OSError, ValueError, KeyError, IndexError) as e:
             reason = (str(e).splitlines() or [type(e).__name__])[0]
             self._usable[unit.shard] = False

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.data.answer_rows import by_row
 from pipeline.data.dataset import CommitRecord, Dataset
 from pipeline.data.error_reasons import discount_reason
 from pipeline.data.input.units import Unit
@@ -111,18 +112,19 @@ def recommit_rows(
 
     def change(newest: CommitRecord, table: pa.Table) -> tuple[pa.Table, Tally] | None:
         nonlocal counted
-        errors = table.column("error").slice(first, unit.rows).to_pylist()
+        each = columns.answers if columns.apart else 1
+        errors = by_row(table, each).column("error").slice(first, unit.rows).to_pylist()
         # where another worker had the row too, and was luckier, its answer stays
         rows = [i for i in done if errors[i] is not None]
         if not rows:
             return None
         again = [_counted_on(done[i], int(errors[i]["attempts"] or 0)) for i in rows]
         taken = pa.concat_tables([inputs.slice(i, 1) for i in rows])
-        places = [first + i for i in rows]
+        places = [(first + i) * each + answer for i in rows for answer in range(each)]
         new = tally(taken, again, columns)
         counted = Tally(rows=unit.rows - len(rows))
         counted.add(new)
-        old = pa.concat_tables([table.slice(i, 1) for i in places])
+        old = by_row(pa.concat_tables([table.slice(i, 1) for i in places]), each)
         merged = merge(table, to_table(taken, again, columns), places)
         return merged, retally(newest.tally, old, new)
 
@@ -135,7 +137,9 @@ def _counted_on(result: RowResult, attempts: int) -> RowResult:
     error = result.error
     if error is None:
         return result
-    return replace(result, error=replace(error, attempts=error.attempts + attempts))
+    answers = tuple(_counted_on(answer, attempts) for answer in result.answers)
+    error = replace(error, attempts=error.attempts + attempts)
+    return replace(result, error=error, answers=answers)
 
 
 def merge(earlier: pa.Table, new: pa.Table, places: Sequence[int]) -> pa.Table:

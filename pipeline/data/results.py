@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipeline.data.answer_rows import NUMBER, numbers, taken_apart
 from pipeline.data.error_reasons import count_reason
 from pipeline.data.gold import names_of, truth
 from pipeline.data.input.keep_metadata import metadata_for
@@ -57,7 +58,12 @@ class OutputColumns:
     schema: pa.Schema
     score: Score | None = None
     gold_names: Mapping[str, str] = field(default_factory=dict)  # value -> choice
-    answers: int = 1  # of a row: as lists, if there are several
+    answers: int = 1  # of a row
+    apart: bool = False  # each answer is a row; else several are lists
+
+    @property
+    def lists(self) -> bool:
+        return self.answers > 1 and not self.apart
 
     @property
     def json_properties(self) -> Mapping[str, Any]:
@@ -88,8 +94,16 @@ def output_columns(job: Job, input_schema: pa.Schema) -> OutputColumns:
                     f"columns: {some_of(input_schema.names)}",
                     *([f"did you mean {near}?"] if near else []),
                 )
-    n = job.sampling.n
-    results = _score_fields(job.score) if job.score else _result_fields(job.label, n)
+    n, apart = job.sampling.n, job.output.n == "rows"
+    lists = n > 1 and not apart
+    results = _score_fields(job.score) if job.score else _result_fields(job.label, lists=lists)
+    if apart:
+        results.insert(0, pa.field(NUMBER, pa.int32()))
+        if NUMBER in (f.name for f in results[1:]):
+            raise UsageError(
+                f"label.json_schema has a property {NUMBER!r}, a column that output.n: rows has",
+                "give the property another name",
+            )
     taken = {f.name for f in results}
     kept: list[tuple[str, str]] = []
     for name in dict.fromkeys(wanted):
@@ -102,7 +116,7 @@ def output_columns(job: Job, input_schema: pa.Schema) -> OutputColumns:
     same = [new for old, new in kept if old == new]
     schema = pa.schema(fields + results, metadata_for(input_schema.metadata, same))
     truths = names_of(job.label, input_schema) if gold and job.label else {}
-    return OutputColumns(tuple(kept), job.label, schema, job.score, truths, n)
+    return OutputColumns(tuple(kept), job.label, schema, job.score, truths, n, apart)
 
 
 def _score_fields(score: Score) -> list[pa.Field]:
@@ -113,19 +127,19 @@ def _score_fields(score: Score) -> list[pa.Field]:
     ]
 
 
-def _result_fields(label: Label | None, n: int) -> list[pa.Field]:
-    """``n``: answers of a row; what there is of each is a list where there are several."""
+def _result_fields(label: Label | None, *, lists: bool) -> list[pa.Field]:
+    """``lists``: of what there is of each answer."""
 
     def each(name: str, kind: pa.DataType) -> pa.Field:
-        return pa.field(name, kind if n == 1 else pa.list_(kind))
+        return pa.field(name, pa.list_(kind) if lists else kind)
 
-    fields = [each("completion" if n == 1 else "completions", pa.string())]
+    fields = [each("completions" if lists else "completion", pa.string())]
     if label and label.choices:
         fields += [pa.field("label", pa.string())]
     if label and (label.choices or label.votes):
         fields += [pa.field("confidence", pa.float64())]
     fields += [
-        each("finish_reason" if n == 1 else "finish_reasons", pa.string()),
+        each("finish_reasons" if lists else "finish_reason", pa.string()),
         pa.field("prompt_tokens", pa.int32()),
         each("completion_tokens", pa.int32()),
         pa.field("error", _ERROR),
@@ -143,7 +157,11 @@ def _result_fields(label: Label | None, n: int) -> list[pa.Field]:
 
 
 def to_table(inputs: pa.Table, results: Sequence[RowResult], columns: OutputColumns) -> pa.Table:
-    """One output row per input row, in order; ``results[i]`` belongs to row i of ``inputs``."""
+    """One output row per input row, in order (or one for each of its answers); ``results[i]``
+    belongs to row i of ``inputs``."""
+    rows = inputs.num_rows
+    if columns.apart:
+        inputs, results = taken_apart(inputs, results, columns.answers)
     arrays: dict[str, Any] = {new: inputs.column(old) for old, new in columns.kept}
     arrays |= {
         "prompt_tokens": [r.prompt_tokens for r in results],
@@ -151,7 +169,7 @@ def to_table(inputs: pa.Table, results: Sequence[RowResult], columns: OutputColu
     }
     if columns.score is not None:
         arrays |= score_arrays([r.scores for r in results], columns.score)
-    elif columns.answers > 1:
+    elif columns.lists:
         arrays |= {
             "completions": _lists(results, lambda r: r.completion),
             "finish_reasons": _lists(results, lambda r: r.finish_reason),
@@ -166,6 +184,7 @@ def to_table(inputs: pa.Table, results: Sequence[RowResult], columns: OutputColu
             "completion_tokens": [r.completion_tokens for r in results],
             "label": [r.label for r in results],
             "confidence": [r.confidence for r in results],
+            NUMBER: numbers(rows, columns.answers),
         }
         for name, schema in columns.json_properties.items():
             arrays[name] = [_property(name, schema, r) for r in results]

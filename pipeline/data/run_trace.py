@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.dataset as ds
 
+from pipeline.data.answer_rows import by_row
 from pipeline.errors import UsageError
 from pipeline.schedule.shape import RequestShape, repeated, requests
 from pipeline.schedule.trace import OPTIONAL, REQUIRED, TraceRow, rows_of
@@ -68,7 +69,7 @@ def _of_run(dataset: ds.Dataset, path: Path) -> Trace:
     for fragment in dataset.get_fragments():
         metadata = fragment.physical_schema.metadata or {}
         shape = shape or _shape(metadata, path)
-        lengths += _rows(fragment, path, shape.answers if shape else 1)
+        lengths += _rows(fragment, path, shape or RequestShape())
         copies += _number(metadata, "duplicates")
         asked += _number(metadata, "engine_requests")
     left_out = repeated(lengths, copies)
@@ -81,12 +82,16 @@ def _of_run(dataset: ds.Dataset, path: Path) -> Trace:
     return Trace(rows, shape is not None, shape, len(lengths) // answers, len(left_out))
 
 
-def _rows(fragment: ds.Fragment, path: Path, answers: int) -> list[tuple[int, int]]:
-    """(prompt, completion) tokens of the rows that succeeded, of each of their ``answers``. Where
+def _rows(fragment: ds.Fragment, path: Path, shape: RequestShape) -> list[tuple[int, int]]:
+    """(prompt, completion) tokens of the rows that succeeded, of each of their answers. Where
     a row has but their sum, because they voted, they were equally long as far as is known."""
+    answers = shape.answers
     names = fragment.physical_schema.names
     columns = ["prompt_tokens", *([_ANSWERS] if _ANSWERS in names else [])]
-    table = fragment.to_table(columns=columns, filter=ds.field("error").is_null())
+    table = fragment.to_table(columns=[*columns, "error"])
+    if shape.apart:
+        table = by_row(table, answers)
+    table = table.filter(table.column("error").is_null())
     if not table.num_rows:
         return []
     read = {name: table.column(name).to_pylist() for name in columns}

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.data.answer_rows import by_row, problem_with
 from pipeline.data.input.units import Unit, halves
 from pipeline.data.manifest import Manifest
 from pipeline.data.records import COMMITS, OUTPUT_NAME, CommitRecord, State
@@ -155,14 +156,19 @@ def check_table(table: pa.Table, record: CommitRecord, manifest: Manifest) -> li
     if schema.remove_metadata() != manifest.schema:
         what = f"has another schema than the dataset: {_difference(schema, manifest.schema)}"
         return [Fault(what, record.file, redo(record))]
-    if table.num_rows != record.tally.rows:
+    each = manifest.rows_of_one
+    if table.num_rows != record.tally.rows * each:
         what = f"has {count(table.num_rows)} rows, its record says {count(record.tally.rows)}"
+        what += f" with {each} answers each" if each > 1 else ""
         return [Fault(what, record.file, redo(record))]
-    problems = [
-        *_error_problems(table),
-        *_answer_problems(table, manifest.answers),
-        *_count_problems(table, record.tally, manifest),
-    ]
+    problems = _error_problems(table)
+    if each > 1:
+        same = [*(new for _, new in manifest.kept), "prompt_tokens"]
+        problem = problem_with(table, each, same)
+        problems += [problem] if problem else []
+    elif manifest.answers > 1:
+        problems += _list_problems(table, manifest.answers)
+    problems += _count_problems(by_row(table, each), record.tally, manifest)
     return [Fault(problem, record.file, redo(record)) for problem in problems]
 
 
@@ -194,10 +200,8 @@ def _error_problems(table: pa.Table) -> list[str]:
     return problems
 
 
-def _answer_problems(table: pa.Table, answers: int) -> list[str]:
-    """Of rows with several: each has as many as the job says, or an error."""
-    if answers == 1:
-        return []
+def _list_problems(table: pa.Table, answers: int) -> list[str]:
+    """Each row has as many answers as the job says, or an error."""
     failed = table.column("error").is_valid()
     short = pa.array([False] * table.num_rows)
     for name in ("completions", "finish_reasons", "completion_tokens"):

@@ -13,8 +13,9 @@ def request_shape(plan: Plan) -> RequestShape:
     if plan.job.score is not None:  # scores are never cached
         return RequestShape(kind, max_tokens=1)
     longest = longest_answer(plan.job)
-    shared, answers = sample.shape.shared_prefix, plan.job.answers
-    return RequestShape(kind, shared, sample.groups, longest, answers)
+    shared, job = sample.shape.shared_prefix, plan.job
+    apart = job.output.n == "rows"
+    return RequestShape(kind, shared, sample.groups, longest, job.answers, apart)
 
 
 def longest_answer(job: Job) -> int:

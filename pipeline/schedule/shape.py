@@ -42,13 +42,14 @@ class Groups:
 class RequestShape:
     """``kind``: see ``pipeline.budget.predict.Workload``. ``common_tokens``: that all prompts begin
     with. ``max_tokens``: the limit that every request states; 0: not known. ``answers``: that are
-    written for each row, each by a request of its own."""
+    written for each row, each by a request of its own; ``apart``: and is a row of the output."""
 
     kind: str = "text"
     common_tokens: int = 0
     groups: Groups | None = None
     max_tokens: int = 0
     answers: int = 1
+    apart: bool = False
 
     @property
     def scores(self) -> bool:

@@ -37,6 +37,8 @@ def fingerprint_parts(job: Job, *, model_hash: str, input_hash: str) -> dict[str
             parts["label"]["answer_schema"] = json.dumps(job.label.answer_schema)
     if job.sampling.n == 1:
         del parts["sampling"]["n"]
+    if job.output.n != "lists":
+        parts["output.n"] = job.output.n
     if job.special_tokens == "text":  # as outputs say it that were begun before there was a choice
         del parts["special_tokens"]
     parts["model"] = model_hash

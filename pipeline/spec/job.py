@@ -51,10 +51,14 @@ class Input(Section):
 
 
 class Output(Section):
-    """Where the dataset goes, and which input columns it carries along (None: all)."""
+    """Where the dataset goes, and which input columns it carries along (None: all).
+
+    ``n``: of several answers of a row (``sampling.n``) each is a row, or they are lists in one.
+    """
 
     path: Address
     keep: tuple[str, ...] | None = None
+    n: Literal["lists", "rows"] = "lists"
 
     @field_validator("keep")
     @classmethod
@@ -311,6 +315,8 @@ class Job(Section):
                 f"sampling.n: {n} does not go with choices, whose probabilities are known after "
                 f"one answer: leave it away, or vote: label: {{votes: {n}}}"
             )
+        if n == 1 and self.output.n == "rows":
+            raise ValueError("output.n: rows is for several answers of a row: set sampling.n")
         if label is not None and label.votes is not None:
             if n > 1:
                 raise ValueError("give either sampling.n or label.votes: votes make one answer")

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline import UsageError
+from pipeline.data.answer_rows import by_row
 from pipeline.data.answers import Answers
 from pipeline.data.prompts import PromptBuilder
 from pipeline.data.results import RowResult, output_columns, tally, to_table
@@ -162,6 +163,34 @@ class TestLists:
         assert (total.rows, total.requests, total.completion_tokens) == (1, 3, 6)
         assert total.finish_reasons == Counter(stop=3)
         assert total.longest_completion == 3
+
+
+class TestRows:
+    def test_an_error_is_that_of_its_answer_alone(self, tokenizer: Tokenizer) -> None:
+        changes: dict[str, Any] = {
+            "sampling": THREE,
+            "label": {"regex": "a+"},
+            "output": {"path": "out", "n": "rows"},
+        }
+        made = result(tokenizer, ["a", "b", "aa"], **changes)
+        inputs = pa.table({"text": ["x"]}, INPUT)
+        columns = output_columns(job(**changes), INPUT)
+
+        table = to_table(inputs, [made], columns)
+
+        assert table["answer"].to_pylist() == [0, 1, 2]
+        assert table["completion"].to_pylist() == ["a", "b", "aa"]
+        assert [e and e["type"] for e in table["error"].to_pylist()] == [None, "SchemaNotMet", None]
+        [row] = by_row(table, 3).to_pylist()
+        assert row["error"]["type"] == "SchemaNotMet"
+        assert row["completion_tokens"] == [1, 1, 2]
+        assert tally(inputs, [made], columns).failed == 1
+
+    def test_a_kept_column_of_that_name_gets_another(self) -> None:
+        schema = pa.schema([("answer", pa.string())])
+        changes = {"sampling": THREE, "output": {"path": "out", "n": "rows"}}
+
+        assert output_columns(job(**changes), schema).kept == (("answer", "input_answer"),)
 
 
 class TestVotes:

@@ -153,13 +153,35 @@ def test_waiting_does_not_count_as_working(run: Callable[..., Story]) -> None:
     assert story.errors == {}
 
 
-@pytest.mark.parametrize("label", [{"choices": ["a", "b"]}, {"regex": "[a-c]{3}"}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"label": {"choices": ["a", "b"]}},
+        {"label": {"regex": "[a-c]{3}"}},
+        {"sampling": {"n": 3, "temperature": 1.0}},
+    ],
+)
 def test_the_shape_of_the_answer_makes_no_difference(
-    run: Callable[..., Story], label: dict[str, Any]
+    run: Callable[..., Story], changes: dict[str, Any]
 ) -> None:
-    story = run({"fail_on": "poison"}, label=label)
+    story = run({"fail_on": "poison"}, **changes)
 
     assert set(story.errors) == {123, 400}
+
+
+def test_a_row_whose_answers_take_too_long_together_makes_room(run: Callable[..., Story]) -> None:
+    engine = {
+        "kind": "simulated",
+        "max_num_seqs": 4,
+        "simulated": {"faults": {"endless_on": "poison"}, "step_seconds": 0.0005},
+    }
+    sampling = {"n": 3, "temperature": 1.0, "max_tokens": 64}
+    faults = {"row_timeout_seconds": 2.0}
+    story = run({}, engine=engine, faults=faults, sampling=sampling)
+
+    assert story.losses == []
+    assert {n: e["type"] for n, e in story.errors.items()} == {123: "Timeout", 400: "Timeout"}
+    assert all(len(r["completions"]) == 3 for r in story.rows if not r["error"])
 
 
 class Held:
