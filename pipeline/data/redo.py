@@ -49,11 +49,13 @@ class Redo:
         """Of the committed unit that ``unit`` is, or is a part of."""
         return self.records[(unit.whole or unit).id]
 
-    def rows_of(self, unit: Unit, dataset: Dataset) -> list[int]:
-        """Which rows of ``unit`` (0: its first) are to be done. Raises JobFailed, StorageFailed."""
+    def rows_of(self, unit: Unit, dataset: Dataset, each: int = 1) -> list[int]:
+        """Which rows of ``unit`` (0: its first) are to be done. ``each``: rows of the output that
+        one has. Raises JobFailed, StorageFailed."""
         record = dataset.newest(self.record_of(unit))
         first = unit.start - record.span[1]
-        kinds = error_types(dataset.read_rows(record)).slice(first, unit.rows).to_pylist()
+        rows = by_row(dataset.read_rows(record), each)
+        kinds = error_types(rows).slice(first, unit.rows).to_pylist()
         return [
             row
             for row, kind in enumerate(kinds)
@@ -112,7 +114,7 @@ def recommit_rows(
 
     def change(newest: CommitRecord, table: pa.Table) -> tuple[pa.Table, Tally] | None:
         nonlocal counted
-        each = columns.answers if columns.apart else 1
+        each = columns.rows_of_one
         errors = by_row(table, each).column("error").slice(first, unit.rows).to_pylist()
         # where another worker had the row too, and was luckier, its answer stays
         rows = [i for i in done if errors[i] is not None]

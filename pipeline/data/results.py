@@ -66,6 +66,11 @@ class OutputColumns:
         return self.answers > 1 and not self.apart
 
     @property
+    def rows_of_one(self) -> int:
+        """Rows of the output that one of the input has."""
+        return self.answers if self.apart else 1
+
+    @property
     def json_properties(self) -> Mapping[str, Any]:
         schema = self.label.answer_schema if self.label else None
         return schema["properties"] if schema else {}

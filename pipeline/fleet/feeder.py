@@ -297,7 +297,8 @@ class Feeder:
             unit = self._leased[0]
         read = reader.read(unit)
         redo = self._spec.redo
-        again = redo.rows_of(unit, self._dataset) if redo is not None else None
+        each = self._spec.columns.rows_of_one
+        again = redo.rows_of(unit, self._dataset, each) if redo is not None else None
         with self._changed:
             if not self._leased:
                 return []
