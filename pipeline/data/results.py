@@ -229,11 +229,14 @@ def tally(inputs: pa.Table, results: Sequence[RowResult], columns: OutputColumns
         total.requests += 0 if result.duplicate or result.error else result.requests
         if result.prompt_tokens:
             total.prompt_lengths[length_bucket(result.prompt_tokens)] += 1
-        if result.error is not None:
+        error = result.error
+        if columns.apart:  # as its rows have it
+            error = next((a.error for a in result.answers if a.error), error)
+        if error is not None:
             total.failed += 1
-            total.errors[result.error.type.value] += 1
-            total.error_examples.setdefault(result.error.type.value, result.error.message)
-            count_reason(total.error_reasons, result.error.type.value, result.error.message)
+            total.errors[error.type.value] += 1
+            total.error_examples.setdefault(error.type.value, error.message)
+            count_reason(total.error_reasons, error.type.value, error.message)
             continue
         if result.scores is not None:
             total.scored_tokens += len(result.scores.logprobs)

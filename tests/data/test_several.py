@@ -13,9 +13,11 @@ from pipeline import UsageError
 from pipeline.data.answer_rows import by_row
 from pipeline.data.answers import Answers
 from pipeline.data.prompts import PromptBuilder
+from pipeline.data.redo import retally
 from pipeline.data.results import RowResult, output_columns, tally, to_table
 from pipeline.data.row_seed import answer_seed
 from pipeline.data.seam import Prompt
+from pipeline.data.tally import Tally
 from pipeline.errors import RowError, RowErrorType
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.schedule.request import Completion
@@ -184,7 +186,10 @@ class TestRows:
         [row] = by_row(table, 3).to_pylist()
         assert row["error"]["type"] == "SchemaNotMet"
         assert row["completion_tokens"] == [1, 1, 2]
-        assert tally(inputs, [made], columns).failed == 1
+        total = tally(inputs, [made], columns)
+        assert total.failed == 1
+        # what a retry takes away again
+        assert not retally(total, by_row(table, 3), Tally(rows=1)).error_reasons.total()
 
     def test_a_kept_column_of_that_name_gets_another(self) -> None:
         schema = pa.schema([("answer", pa.string())])
