@@ -2,6 +2,7 @@
 
     RackmillError                 something rackmill can explain
     ├── UsageError                exit 2: the job file, the arguments or the input are wrong
+    │   └── HalfWritten               an input file is being written, or was cut off
     └── JobFailed                 exit 1: the job could not finish
         ├── Stopped               exit 130: it was asked to stop (Ctrl-C, SIGTERM, rackmill cancel)
         ├── NoCard                exit 75: a submitted job has no card for now
@@ -53,6 +54,10 @@ class UsageError(RackmillError):
     """The job file, the arguments or the input are wrong; nothing expensive was started."""
 
     exit_code = 2
+
+
+class HalfWritten(UsageError):
+    """An input file is not whole: it is being written, or was cut off. Others can be done."""
 
 
 class JobFailed(RackmillError):

@@ -14,6 +14,7 @@ from pipeline import Job
 from pipeline.data.claim import claim, settle_in
 from pipeline.data.dataset import CommitRecord, Dataset
 from pipeline.data.input.read import UnitReader
+from pipeline.data.input.shards import InputFiles
 from pipeline.data.input.units import Unit
 from pipeline.data.plan import Plan, check_input, make_plan
 from pipeline.data.results import RowResult, tally, to_table
@@ -82,9 +83,11 @@ def commit_unit(
     )
 
 
-def begin(made: Job, rows: int | None = None) -> tuple[Plan, Dataset]:
+def begin(
+    made: Job, rows: int | None = None, files: InputFiles | None = None
+) -> tuple[Plan, Dataset]:
     """A plan whose folder is claimed."""
-    plan = make_plan(check_input(made, rows), fetch=False)
+    plan = make_plan(check_input(made, rows, files), fetch=False)
     dataset = Dataset(open_storage(made.output.path))
     claim(plan, dataset, fresh=False)
     settle_in(plan, dataset)

@@ -150,6 +150,7 @@ def plan_command(
     """Say what `run` would do, whether it fits, how long it takes and what it costs."""
     from pipeline.budget.cards import parse_gpus
     from pipeline.cli.show_plan import plan_as_json, print_plan
+    from pipeline.data.input.shards import check_whole
     from pipeline.data.plan import check_input, make_plan
     from pipeline.engine.grammar import check_answer_shape
     from pipeline.fleet.crew import asked_crews, local_crews
@@ -179,6 +180,7 @@ def plan_command(
         print_json(plan_as_json(plan, forecast, fits))
     else:
         print_plan(make_console(), plan, forecast, fits)
+    check_whole(plan.input.files)
 
 
 @app.command("doctor")

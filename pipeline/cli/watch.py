@@ -13,6 +13,7 @@ from pipeline.cli.bar import make_bar
 from pipeline.cli.show_forecast import cards_in_words, time_in_words
 from pipeline.data.dataset import REPORT
 from pipeline.data.plan import Plan
+from pipeline.errors import some_of
 from pipeline.fleet.card_notes import CardsNow, readings_in_words
 from pipeline.fleet.coordinator import Snapshot
 from pipeline.fleet.foretold import Forecast
@@ -23,6 +24,7 @@ from pipeline.report.summary import Summary
 from pipeline.units import count, duration, energy, plural, rate, size
 
 _PLAIN_SECONDS = 5.0
+_NAMED = 5  # files that are named one by one
 
 
 class RunWatcher(Watcher):
@@ -206,6 +208,8 @@ def print_result(console: Console, summary: Summary) -> None:
         lines.append(f"perplexity {summary.perplexity:.4g} over {scored}")
     if summary.accuracy is not None:
         lines[-1] += f" · agreement with `{summary.gold}` {summary.accuracy:.3f}"
+    if summary.left:
+        lines.append(f"left for the next run: {some_of(summary.left, _NAMED)}")
     console.print()
     for line in lines:
         console.print(line, markup=False)

@@ -4,31 +4,35 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from pipeline.data.alive import living
 from pipeline.data.dataset import Dataset
 from pipeline.data.growing import GrowingDataset, GrowingRun, run_name
-from pipeline.data.input.grown import begins_as, mark
+from pipeline.data.input.content import content_of, with_contents
+from pipeline.data.input.grown import mark_of, rows_still_there
 from pipeline.data.input.increment import Covered, Increment, increment
-from pipeline.data.input.shards import InputFiles, Shard, discover
+from pipeline.data.input.shards import InputFiles, Shard, discover, moved_since
 from pipeline.data.manifest import read_manifest
 from pipeline.data.records import MANIFEST
 from pipeline.data.results import output_columns
 from pipeline.data.storage import open_storage
-from pipeline.errors import UsageError
+from pipeline.errors import HalfWritten, UsageError
 from pipeline.fleet.run import RunOptions, run
 from pipeline.fleet.stop import Stop
 from pipeline.fleet.watcher import Watcher
 from pipeline.model.store import resolve
 from pipeline.report.history import PastRun, draw_labels, history_page
 from pipeline.spec.fingerprint import fingerprint_parts
-from pipeline.spec.job import Input, Job
+from pipeline.spec.job import Job
 
 _HISTORY = "_history"
 _LOOK_SECONDS = 1.0
+_MARKED_AT_ONCE = 4  # files
+_YOUNG_SECONDS, _SECOND_LOOK_SECONDS = 5.0, 1.0
 
 
 @dataclass(frozen=True)
@@ -82,11 +86,14 @@ def perform(
     done = _published(dataset, run_name(due))
     if done is not None:
         return done  # and whoever waited for it was killed
-    files = discover(job.input)
     begun = _begun(dataset, job, at_work)
     full = full or (begun is not None and begun.full)
     covered = dataset.covered() + [one for other in at_work for one in other.inputs]
-    made = increment(files.shards, covered, _begins_with, full=full)
+    try:
+        files, made = _look(job, covered, full=full)
+    except HalfWritten as e:  # all of it
+        watcher.note(f"input: left for the next run: {e.message}")
+        return Performed(Increment(()))
     for line in made.lines():
         watcher.note(line)
     if not made.shards:
@@ -95,14 +102,48 @@ def perform(
         return Performed(made)
     if not full:
         _check_same(dataset, job, files)
-    marked = [Covered.of(s, mark(s.path, s.format, rows=s.rows, size=s.size)) for s in made.shards]
+    with ThreadPoolExecutor(_MARKED_AT_ONCE) as pool:
+        marks = list(pool.map(mark_of, made.shards))
+    shards = tuple(
+        replace(shard, index=number, last_apart=bool(mark.tail))
+        for number, (shard, mark) in enumerate(zip(made.shards, marks, strict=True))
+    )
+    marked = [Covered.of(shard, mark) for shard, mark in zip(shards, marks, strict=True)]
     name = begun.name if begun is not None else run_name(due)
     current = dataset.begin(name, job.name, made, marked, full=full)
-    options = RunOptions(address=address, queued=queued, patient=queued is not None)
+    options = RunOptions(
+        address=address,
+        queued=queued,
+        patient=queued is not None,
+        files=replace(files, shards=shards),
+    )
     summary = run(_job_of(job, made, current), options, watcher, stop).as_json()
     dataset.settle()
     drift = _write_history(dataset, job.name)
     return Performed(made, name, summary, drift)
+
+
+def _look(job: Job, covered: Sequence[Covered], *, full: bool) -> tuple[InputFiles, Increment]:
+    """The input, and what of it is to be done; without files that somebody writes to while they
+    are looked at. Raises UsageError; HalfWritten where no file is whole."""
+
+    def look(leave: Sequence[str]) -> tuple[InputFiles, Increment]:
+        files = discover(job.input, leave)
+        made = increment(
+            files.shards, covered, _still_there, content_of, left=files.left, full=full
+        )
+        return files, replace(made, shards=with_contents(made.shards))
+
+    files, made = look(())
+    if any(_is_young(shard) for shard in made.shards):
+        time.sleep(_SECOND_LOOK_SECONDS)
+    moved = moved_since(made.shards)
+    return look(moved) if moved else (files, made)
+
+
+def _is_young(shard: Shard) -> bool:
+    """Whether whoever wrote the file may still be at it."""
+    return "://" not in shard.path and time.time() - float(shard.version or 0) < _YOUNG_SECONDS
 
 
 def _published(dataset: GrowingDataset, name: str) -> Performed | None:
@@ -180,18 +221,19 @@ def _type(schema: Any, name: str) -> str:
     return str(schema.field(name).type) if name in schema.names else "not there"
 
 
-def _begins_with(shard: Shard, before: Covered) -> bool:
-    rows, size = before.rows, before.size
-    return begins_as(shard.path, shard.format, rows=rows, size=size, marked=before.mark)
+def _still_there(shard: Shard, before: Covered) -> int | None:
+    return rows_still_there(shard, before.rows, before.marked)
 
 
 def _job_of(job: Job, made: Increment, current: GrowingRun) -> Job:
     """The job of this one run: its files, and its own folder."""
-    inputs = Input(
-        path=tuple(shard.path for shard in made.shards),
-        format=job.input.format,
-        skip_rows={shard.path: shard.first for shard in made.shards if shard.first},
-    )
+    partitioned = any(shard.partition for shard in made.shards)
+    changes: dict[str, Any] = {
+        "path": tuple(shard.path for shard in made.shards),
+        "skip_rows": {shard.path: shard.first for shard in made.shards if shard.first},
+        "partitioning": "hive" if partitioned else "none",
+    }
+    inputs = job.input.model_copy(update=changes)
     output = job.output.model_copy(update={"path": current.storage.address()})
     return job.model_copy(update={"input": inputs, "output": output, "schedule": None})
 

@@ -8,7 +8,9 @@ never visible twice.
 from __future__ import annotations
 
 from pipeline.data.dataset import Dataset
+from pipeline.data.input.content import with_contents
 from pipeline.data.job_file import job_content
+from pipeline.data.manifest import add_contents
 from pipeline.data.plan import Plan
 
 
@@ -32,5 +34,6 @@ def settle_in(plan: Plan, dataset: Dataset) -> None:
     dataset.discard(*plan.outgrown)
     dataset.forget_cuts(plan.stray_cuts)
     dataset.move(plan.moved)
-    dataset.describe(plan.manifest, job_content(plan.job))
+    shards = with_contents(plan.input.files.shards)
+    dataset.describe(add_contents(plan.manifest, shards), job_content(plan.job))
     dataset.recover(plan.committed.values())

@@ -12,8 +12,8 @@ ever there twice, and after a crash at any moment ``settle`` goes on.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -52,12 +52,13 @@ class _Facts(BaseModel):
     full: bool
     inputs: list[Covered]
     replaced: list[str]
+    went_on: dict[str, int] = {}
 
 
 @dataclass(frozen=True)
 class GrowingRun:
     """One run's folder. ``replaced``: files whose earlier results go when this run is published;
-    ``full``: all earlier results do."""
+    ``went_on``: those of whose rows from some row on they do; ``full``: all earlier results do."""
 
     name: str
     storage: Storage
@@ -65,6 +66,12 @@ class GrowingRun:
     full: bool
     inputs: Sequence[Covered]
     replaced: Sequence[str]
+    went_on: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Of files, from which row on earlier results go."""
+        return dict(self.went_on) | dict.fromkeys(self.replaced, 0)
 
 
 class GrowingDataset:
@@ -107,16 +114,18 @@ class GrowingDataset:
     ) -> GrowingRun:
         """Write down what the run is about. Where it is written down already, that is replaced."""
         replaced = [absolute(path) for path in made.changed]
+        went_on = {absolute(path): row for path, row in made.went_on.items()}
         facts = {
             "schedule": schedule,
             "full": full,
             "inputs": [vars(one) for one in inputs],
             "replaced": replaced,
+            "went_on": went_on,
             **made.as_json(),
         }
         storage = open_storage(f"{self.address}/{STAGING}/{name}")
         storage.replace(INCREMENT, as_json(facts))
-        return GrowingRun(name, storage, schedule, full, tuple(inputs), tuple(replaced))
+        return GrowingRun(name, storage, schedule, full, tuple(inputs), tuple(replaced), went_on)
 
     def settle(self) -> None:
         """Publish the runs that have come to their end and are not published yet."""
@@ -132,7 +141,7 @@ class GrowingDataset:
         for earlier in self.published():
             if earlier.name == run.name:
                 continue  # this one, half moved
-            if run.full or (run.replaced and not drop_files(earlier.storage, run.replaced)):
+            if run.full or (run.dropped and not drop_rows(earlier.storage, run.dropped)):
                 self._remove(f"{PREFIX}{earlier.name}")
         self._move(f"{STAGING}/{run.name}", f"{PREFIX}{run.name}")
 
@@ -148,7 +157,9 @@ class GrowingDataset:
             where = storage.address(INCREMENT)
             raise UsageError(f"{where} is damaged: {e.errors()[0]['msg']}") from None
         name = folder.rpartition("/")[2].removeprefix(PREFIX)
-        return GrowingRun(name, storage, facts.schedule, facts.full, facts.inputs, facts.replaced)
+        return GrowingRun(
+            name, storage, facts.schedule, facts.full, facts.inputs, facts.replaced, facts.went_on
+        )
 
     def _move(self, source: str, target: str) -> None:
         """On a disk one renaming; on an object store file by file, and again after a crash."""
@@ -179,18 +190,24 @@ def parts_of(address: str) -> list[Storage]:
     return [open_storage(address)]
 
 
-def drop_files(storage: Storage, files: Collection[str]) -> bool:
-    """Take the results of some input files (their full addresses) out of a finished run's folder,
-    such that it stays right by itself. False: all of them are those of such files."""
+def drop_rows(storage: Storage, files: Mapping[str, int]) -> bool:
+    """Take the results of some input files (their full addresses), each from a row on that begins a
+    unit, out of a finished run's folder, such that it stays right by itself. False: those are all
+    that it holds."""
     dataset = Dataset(storage)
     content = dataset.manifest()
     if content is None:
         return False
     manifest = read_manifest(content, storage.address(MANIFEST))
-    dropped = {n for n, e in enumerate(manifest.content.shards) if e.at in files and e.rows}
-    if not dropped:
+    rows_left: dict[int, int] = {}  # by number of the file
+    for number, entry in enumerate(manifest.content.shards):
+        first = files.get(entry.at, entry.rows)
+        if first < entry.rows - entry.taken_back and entry.rows:
+            rows_left[number] = max(0, first - entry.first)
+    if not rows_left:
         return True
-    if all(n in dropped for n, e in enumerate(manifest.content.shards) if e.rows):
+    shards = manifest.shards
+    if not any(rows_left.get(s.index, s.used_rows) for s in shards):
         return False
     state = dataset.state()
     gone: list[CommitRecord] = []
@@ -198,7 +215,8 @@ def drop_files(storage: Storage, files: Collection[str]) -> bool:
     total = Tally()
     for unit in manifest.units:
         records = [r for u in leaves(unit, state.cuts) if (r := state.commits.get(u.id))]
-        if unit.shard in dropped:
+        kept = rows_left.get(unit.shard, unit.stop)
+        if unit.shard in rows_left and unit.start - shards[unit.shard].first >= kept:
             gone += records
             cuts += branches(unit, state.cuts)
         else:
@@ -208,8 +226,9 @@ def drop_files(storage: Storage, files: Collection[str]) -> bool:
     dataset.forget_cuts(cuts)
     entries: list[dict[str, Any]] = []
     for number, entry in enumerate(content["shards"]):
-        entries.append(_emptied(entry) if number in dropped else entry)
-    rows = manifest.rows - sum(_used(content["shards"][number]) for number in dropped)
+        left = rows_left.get(number)
+        entries.append(entry if left is None else _shortened(entry, left))
+    rows = manifest.rows - sum(shards[n].used_rows - left for n, left in rows_left.items())
     storage.replace(MANIFEST, as_json(content | {"shards": entries, "rows": rows}))
     summary = dataset.summary()
     if summary is not None:
@@ -218,9 +237,12 @@ def drop_files(storage: Storage, files: Collection[str]) -> bool:
     return True
 
 
-def _emptied(entry: dict[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in entry.items() if k not in ("starts", "first")} | {"rows": 0}
-
-
-def _used(entry: dict[str, Any]) -> int:
-    return int(entry["rows"]) - int(entry.get("first", 0))
+def _shortened(entry: dict[str, Any], rows: int) -> dict[str, Any]:
+    """A manifest's entry of which only the first ``rows`` used rows are left."""
+    if not rows:
+        about_rows = ("starts", "first", "taken_back", "last_apart")
+        return {k: v for k, v in entry.items() if k not in about_rows} | {"rows": 0}
+    end = int(entry.get("first", 0)) + rows
+    starts = entry.get("starts")
+    kept = {"starts": [s for s in starts if s < end]} if starts is not None else {}
+    return entry | kept | {"taken_back": int(entry["rows"]) - end}

@@ -58,13 +58,26 @@ def describe(
         "shards": [
             {**s.identity, "at": absolute(s.path), "format": s.format, "unit_rows": size}
             | ({"starts": first} if first is not None else {})
+            | ({"stamp": s.stamp} if s.stamp else {})
+            | ({"content": s.content} if s.content else {})
+            | ({"last_apart": True} if s.last_apart else {})
             for s, size, first in zip(files.shards, unit_rows, starts, strict=True)
         ],
     }
 
 
+def add_contents(manifest: Mapping[str, Any], shards: Sequence[Shard]) -> dict[str, Any]:
+    """The manifest with what has been found out since of what is in the files."""
+    entries = [
+        entry | ({"content": shard.content} if shard.content else {})
+        for entry, shard in zip(manifest["shards"], shards, strict=True)
+    ]
+    return {**manifest, "shards": entries}
+
+
 class _Entry(BaseModel):
-    """What identifies an input file, and where its units begin (None: every ``unit_rows``)."""
+    """What identifies an input file, and where its units begin (None: every ``unit_rows``).
+    ``taken_back``: rows at its end that are not part of the output any more."""
 
     model_config = ConfigDict(frozen=True, strict=True)
 
@@ -80,13 +93,17 @@ class _Entry(BaseModel):
     kind: str = ""
     unit_rows: Annotated[int, Field(ge=1, lt=1 << 40)]
     starts: list[Count] | None = None
+    stamp: str = ""
+    content: str = ""
+    last_apart: bool = False
+    taken_back: Count = 0
 
     @model_validator(mode="after")
     def _starts_ascend(self) -> Self:
         ascend = all(a < b for a, b in pairwise(self.starts or []))
         if self.starts and (self.starts[0] != self.first or not ascend):
             raise ValueError("units do not begin one after the other")
-        if self.first > self.rows:
+        if self.first + self.taken_back > self.rows:
             raise ValueError("more rows are left out than there are")
         return self
 
@@ -174,6 +191,10 @@ class Manifest:
                 first=entry.first,
                 partition=tuple(entry.partition.items()),
                 kind=entry.kind,
+                stamp=entry.stamp,
+                content=entry.content,
+                last_apart=entry.last_apart,
+                taken_back=entry.taken_back,
             )
             for number, entry in enumerate(self.content.shards)
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -13,6 +13,7 @@ import pyarrow as pa
 from pipeline.data.dataset import CommitRecord, Dataset, State
 from pipeline.data.gold import mismatch, truth
 from pipeline.data.input.changes import NO_CHANGES, InputChanges, compare
+from pipeline.data.input.content import content_of
 from pipeline.data.input.places import check_places
 from pipeline.data.input.shards import InputFiles, discover
 from pipeline.data.input.units import Unit, branches, cut, leaves
@@ -125,14 +126,21 @@ class Plan:
         return len(self.units) - len({(u.whole or u).id for u in self.missing})
 
 
-def check_input(job: Job, rows: int | None = None) -> InputPlan:
+def check_input(
+    job: Job,
+    rows: int | None = None,
+    files: InputFiles | None = None,
+    *,
+    leave: Collection[str] = (),
+) -> InputPlan:
     """Find fault with everything that can be checked without the model; within seconds.
 
-    ``rows``: take only the first so many. Raises UsageError.
+    ``rows``: take only the first so many. ``files``: the input, where it has been looked into;
+    ``leave``: files that are known not to be whole. Raises UsageError.
     """
     check_reference(job.model)
     check_places(job)
-    files = discover(job.input)
+    files = files or discover(job.input, leave)
     _check_conflicts(job, files)
     if files.rows or files.schema.names:
         _check_fields(job, files.schema)
@@ -211,7 +219,7 @@ def make_plan(
 def _as_begun(inputs: InputPlan, found: Manifest) -> tuple[InputPlan, InputChanges]:
     """The input as the folder knows it: files that are as they were have their names and their
     units of then, whatever else is there now."""
-    shards, changes = compare(inputs.files.shards, found.entries)
+    shards, changes = compare(inputs.files.shards, found.entries, content_of)
     sizes = list(inputs.unit_rows)
     for now, then in changes.kept.items():
         sizes[now] = found.content.shards[then].unit_rows

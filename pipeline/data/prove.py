@@ -7,18 +7,19 @@ import io
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.data.alive import living
 from pipeline.data.answer_rows import by_row
 from pipeline.data.dataset import Dataset
+from pipeline.data.input.content import content_of
+from pipeline.data.input.find import facts_now
 from pipeline.data.input.second_reading import SecondReading
-from pipeline.data.input.shards import Shard, version_of
+from pipeline.data.input.shards import Shard
 from pipeline.data.input.units import Unit
 from pipeline.data.manifest import Manifest, read_manifest
 from pipeline.data.records import (
@@ -297,12 +298,14 @@ class _Beside:
 def _trouble_with(shard: Shard) -> str | None:
     """Why the shard cannot be compared with: it has to be what it was."""
     try:
-        fs, path = fsspec.core.url_to_fs(shard.path)
-        info = fs.info(path)
+        size, version, stamp = facts_now(shard.path)
     except FileNotFoundError:
         return "is gone"
     except (OSError, ValueError, ImportError) as e:
         return f"cannot be read ({e})"
-    if int(info.get("size") or 0) != shard.size or version_of(info) != shard.version:
+    if size != shard.size:
         return "changed since"
-    return None
+    if (stamp and stamp == shard.stamp) or (version == shard.version and not shard.content):
+        return None
+    now = replace(shard, stamp=stamp)
+    return None if shard.content and content_of(now) == shard.content else "changed since"

@@ -13,6 +13,7 @@ from pipeline.data.alive import refuse_second
 from pipeline.data.answer_store import check_store
 from pipeline.data.claim import claim, settle_in
 from pipeline.data.dataset import REPORT, Dataset
+from pipeline.data.input.shards import InputFiles, moved_since
 from pipeline.data.patience import passes
 from pipeline.data.plan import Plan, check_input, make_plan, sort_out
 from pipeline.data.results import to_table
@@ -58,13 +59,15 @@ _LOOK_SECONDS = 60.0  # for machines of a rack that have not said what they offe
 @dataclass(frozen=True)
 class RunOptions:
     """Choices of one run that are no part of the job. ``rows``: only the first so many;
-    ``submitted``: the name of the job in the queue of the rack at ``address``."""
+    ``submitted``: the name of the job in the queue of the rack at ``address``; ``files``: the
+    input, where it has been looked into."""
 
     rows: int | None = None
     fresh: bool = False
     address: str | None = None
     queued: str | None = None
     patient: bool = False
+    files: InputFiles | None = None
 
 
 def run(
@@ -96,12 +99,17 @@ def _run(
     started: float,
 ) -> Summary:
     with preparing():
-        inputs = check_input(job, options.rows)
+        inputs = check_input(job, options.rows, options.files)
         storage = open_storage(job.output.path)
         _refuse_second(storage, watcher)
         check_answer_shape(job)
         plan = make_plan(inputs, fresh=options.fresh, report=watcher.note)
-        for line in (*plan.changes.lines(), *plan.doubts):
+        moved = moved_since(inputs.files.shards) if options.files is None else []
+        if moved:
+            inputs = check_input(job, options.rows, leave=moved)
+            plan = make_plan(inputs, fresh=options.fresh, report=watcher.note)
+        left = [f"input: left for the next run: {one}" for one in inputs.files.left]
+        for line in (*left, *plan.changes.lines(), *plan.doubts):
             watcher.note(line)
         engines = muster(plan, watcher, cluster)
         _refuse_second(storage, watcher)  # fetching a model may have taken an hour
@@ -298,6 +306,7 @@ def conclude(
         energy=_energy(outcome.final),
         price_kwh=plan.job.resources.price_kwh,
         generation=state.generation,
+        left=tuple(str(one) for one in plan.input.files.left),
     )
     if plan.missing or not dataset.told(state):  # else the report of the run that did it stays
         sample = dataset.first_rows(_REPORTED_ROWS)

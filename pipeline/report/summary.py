@@ -121,6 +121,7 @@ class Summary:
     requests: int = 0  # that the engines were asked for the rows that succeeded
     completion_lengths: dict[int, int] = field(default_factory=dict)  # upper end -> rows
     longest_completion: int = 0  # tokens
+    left: tuple[str, ...] = ()  # input files that were not whole: for the next run
 
     @property
     def answered(self) -> int:
@@ -154,6 +155,7 @@ def summarize(
     generation: int = 0,
     energy: Energy | None = None,
     price_kwh: float | None = None,
+    left: tuple[str, ...] = (),
 ) -> Summary:
     """Put a run's facts together. ``total``: the tally of the whole dataset."""
     span = work.seconds
@@ -220,6 +222,7 @@ def summarize(
         requests=total.requests,
         completion_lengths=dict(sorted(total.completion_lengths.items())),
         longest_completion=total.longest_completion,
+        left=left,
     )
 
 

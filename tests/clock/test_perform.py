@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,9 +17,11 @@ import pytest
 from pipeline.clock import perform as performing
 from pipeline.clock.perform import Performed, perform
 from pipeline.data.growing import GrowingDataset
+from pipeline.data.input.content import with_contents
+from pipeline.data.input.shards import Shard
 from pipeline.data.prove import verify
 from pipeline.errors import UsageError
-from pipeline.fleet.run import Outcome, conclude
+from pipeline.fleet.run import Outcome, RunOptions, conclude
 from pipeline.report.summary import Summary
 from pipeline.spec.job import Job
 from tests.datasets import begin, commit_unit, job_in, rows_of
@@ -52,8 +55,8 @@ class Nights:
         job = job_in(self.folder, output={"path": self.out}, **self.changes)
         return perform(job, NIGHT + timedelta(days=self.number), **options)
 
-    def work(self, job: Job, *_: Any) -> Summary:
-        plan, dataset = begin(job)
+    def work(self, job: Job, options: RunOptions, *_: Any) -> Summary:
+        plan, dataset = begin(job, files=options.files)
         for done, unit in enumerate(plan.missing):
             if done == self.units:
                 raise PowerCut
@@ -114,6 +117,128 @@ def test_of_a_file_that_grew_only_the_new_rows_are_computed(nights: Nights) -> N
     assert nights.run().increment.rows == 150
     assert nights.ids() == list(range(450))
     nights.check()
+
+
+def _ids_by_run(nights: Nights) -> list[int]:
+    """Of each published run, how many rows readers see."""
+    runs = nights.table().column("run").to_pylist()
+    return [runs.count(run) for run in sorted(set(runs))]
+
+
+def test_a_file_that_is_being_written_waits_for_the_next_run(nights: Nights) -> None:
+    nights.write("a", 0, 200)
+    nights.write("b", 200, 300)
+    path = nights.folder / "rows/b.parquet"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-9])
+    (nights.folder / "rows/c.parquet.part").write_bytes(whole)
+    done = nights.run()
+    assert nights.ids() == list(range(200))
+    assert [name in " ".join(done.increment.left) for name in ("b.parquet", "c.parquet.part")] == [
+        True,
+        True,
+    ]
+
+    path.write_bytes(whole)
+    assert nights.run().increment.rows == 100
+    assert nights.ids() == list(range(300))
+    nights.check()
+
+
+def test_a_run_that_finds_only_half_files_ends_well(nights: Nights) -> None:
+    (nights.folder / "rows/a.parquet").write_bytes(b"PAR1 and more to come")
+    assert nights.run().summary is None
+
+
+def test_a_file_that_is_written_to_while_it_is_looked_at_waits(
+    nights: Nights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nights.write("a", 0, 200)
+    nights.write("b", 200, 300)
+
+    def append(shards: tuple[Shard, ...]) -> tuple[Shard, ...]:
+        if len(shards) > 1:
+            with (nights.folder / "rows/b.parquet").open("ab") as file:
+                file.write(b"more")
+        return with_contents(shards)
+
+    monkeypatch.setattr(performing, "with_contents", append)
+    done = nights.run()
+    assert nights.ids() == list(range(200))
+    assert ["b.parquet" in line for line in done.increment.left] == [True]
+
+
+def test_a_touched_or_copied_file_is_not_done_again(nights: Nights) -> None:
+    nights.write("a", 0, 200)
+    nights.run()
+    os.utime(nights.folder / "rows/a.parquet", (1, 1))
+    assert nights.run().increment.shards == ()
+
+
+@pytest.mark.parametrize("power", [True, False])
+def test_of_a_line_that_went_on_the_rest_of_the_file_stays(
+    nights: Nights, power: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = nights.folder / "rows/a.csv"
+    path.write_text("id,text\n1,a\n2,b\n3,c")
+    nights.run()
+    before = {p: nights.fs.cat_file(p) for p in nights.fs.find(nights.root) if "000000.par" in p}
+    path.write_text("id,text\n1,a\n2,b\n3,cde\n4,f\n")
+    if not power:
+        with monkeypatch.context() as patch:
+            patch.setattr(GrowingDataset, "_move", lambda *_: _cut())
+            with pytest.raises(PowerCut):
+                nights.run()
+        assert nights.ids() == [1, 2]
+    done = nights.run()
+
+    assert done.increment.rows == (2 if power else 0)
+    table = nights.table().sort_by("id")
+    assert table.column("text").to_pylist() == ["a", "b", "cde", "f"]
+    assert _ids_by_run(nights) == [2, 2]
+    for path_before, content in before.items():
+        assert nights.fs.cat_file(path_before) == content
+    nights.check()
+
+    path.write_text("id,text\n1,a\n2,b\n3,cde\n4,f\n5,g")
+    nights.run()
+    path.write_text("id,text\n1,a\n2,b\n3,cde\n4,f\n5,gh")
+    assert nights.run().increment.rows == 1
+    assert nights.table().sort_by("id").column("text").to_pylist()[-2:] == ["f", "gh"]
+    assert _ids_by_run(nights) == [2, 2, 1]
+    nights.check()
+
+
+def test_what_comes_while_a_run_works_is_the_next_ones(
+    nights: Nights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = nights.folder / "rows/a.csv"
+    path.write_text("id,text\n1,a\n")
+    work = nights.work
+
+    def slow(job: Job, options: RunOptions, *_: Any) -> Summary:
+        with path.open("a") as file:
+            file.write("2,b\n")
+        return work(job, options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(performing, "run", slow)
+        nights.run()
+    assert nights.ids() == [1]
+    nights.run()
+    assert nights.ids() == [1, 2]
+
+
+def test_folders_of_hive_and_casts_hold_for_every_run(nights: Nights) -> None:
+    nights.changes = {
+        "input": {"path": str(nights.folder / "rows"), "cast": {"id": "string"}},
+    }
+    for number, lang in enumerate(("de", "en")):
+        (nights.folder / f"rows/lang={lang}").mkdir()
+        nights.write(f"lang={lang}/a", number, number + 1)
+        nights.run()
+    rows = nights.table().select(["id", "lang"]).to_pylist()
+    assert sorted(map(str, rows)) == ["{'id': '0', 'lang': 'de'}", "{'id': '1', 'lang': 'en'}"]
 
 
 def test_a_changed_file_takes_the_place_of_what_it_was(nights: Nights) -> None:
@@ -182,7 +307,7 @@ def test_a_run_that_was_broken_off_is_gone_on_with_by_the_next(nights: Nights) -
     nights.check()
 
 
-@pytest.mark.parametrize("step", ["drop_files", "_move"])
+@pytest.mark.parametrize("step", ["drop_rows", "_move"])
 def test_a_power_cut_while_rows_are_replaced_doubles_none(
     nights: Nights, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -78,13 +78,59 @@ class TestAChangedFile:
 
         check_whole(folder, [*range(150), 1000, *range(280, 420)])
 
-    def test_one_that_was_only_written_again_is_done_again(self, folder: Path) -> None:
-        """Nobody can know whether its content is what it was."""
-        os.utime(folder / "rows/b.parquet", (1, 1))
+    def test_one_that_was_only_touched_or_copied_over_itself_is_not_done_again(
+        self, folder: Path
+    ) -> None:
+        os.utime(folder / "rows/a.parquet", (1, 1))
+        shutil.copy(folder / "rows/b.parquet", folder / "copy")
+        shutil.move(folder / "copy", folder / "rows/b.parquet")
+        before = content(folder)
         plan = plan_of(folder)
+        assert (spans(plan), plan.changes.lines()) == ([], [])
 
-        assert spans(plan) == [(1, 0, 128), (1, 128, 130)]
-        assert plan.changes.changed[0].what == "written since"
+        finish(job_in(folder))
+        assert content(folder) == before
+        check_whole(folder, list(range(420)))
+
+    def test_one_that_was_touched_is_hashed_once_and_then_known(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        os.utime(folder / "rows/b.parquet", (1, 1))
+        finish(job_in(folder))
+        monkeypatch.setattr("pipeline.data.plan.content_of", lambda shard: "never asked")
+        assert spans(plan_of(folder)) == []
+
+    def test_a_run_that_was_killed_goes_on_after_a_touch(self, tmp_path: Path) -> None:
+        write_input(tmp_path / "rows", 150, 130)
+        plan, dataset = begin(job_in(tmp_path))
+        commit_unit(plan, dataset, plan.units[0])
+        os.utime(tmp_path / "rows/a.parquet", (1, 1))
+        assert spans(plan_of(tmp_path)) == [(0, 128, 150), (1, 0, 128), (1, 128, 130)]
+
+        finish(job_in(tmp_path))
+        check_whole(tmp_path, list(range(280)))
+
+    def test_other_bytes_under_the_old_time_and_size_are_done_again(self, folder: Path) -> None:
+        path = folder / "rows/b.parquet"
+        stat = path.stat()
+        content = path.read_bytes()
+        assert content.count(b"text 150") == 3  # the least of all, and of a page
+        path.write_bytes(content.replace(b"text 150", b"text 15 "))
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        assert spans(plan_of(folder)) == [(1, 0, 128), (1, 128, 130)]
+
+        finish(job_in(folder))
+        assert spans(plan_of(folder)) == []
+        check_whole(folder, list(range(420)))
+
+    def test_one_whose_content_nobody_knows_is_done_again_when_it_was_written_to(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("pipeline.data.claim.with_contents", lambda shards: shards)
+        write_input(tmp_path / "rows", 150)
+        finish(job_in(tmp_path))
+        os.utime(tmp_path / "rows/a.parquet", (1, 1))
+        assert plan_of(tmp_path).changes.changed[0].what == "written since"
 
     def test_other_row_groups_are_noticed(self, folder: Path) -> None:
         path = folder / "rows/b.parquet"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.data.input.grown import begins_as, mark
+from pipeline.data.input.content import content_of, with_contents
+from pipeline.data.input.grown import mark_of, rows_still_there
 from pipeline.data.input.increment import Covered, Increment, increment
 from pipeline.data.input.shards import Shard, discover
 from pipeline.spec.job import Input
@@ -30,21 +32,16 @@ def _shards(folder: Path) -> tuple[Shard, ...]:
     return discover(Input(path=str(folder))).shards
 
 
-def _marked(shard: Shard) -> str:
-    return mark(shard.path, shard.format, rows=shard.rows, size=shard.size)
-
-
 def _covered(shards: tuple[Shard, ...]) -> list[Covered]:
-    return [Covered.of(shard, _marked(shard)) for shard in shards]
+    return [Covered.of(shard, mark_of(shard)) for shard in with_contents(shards)]
 
 
-def _begins_with(shard: Shard, before: Covered) -> bool:
-    rows, size = before.rows, before.size
-    return begins_as(shard.path, shard.format, rows=rows, size=size, marked=before.mark)
+def _still_there(shard: Shard, before: Covered) -> int | None:
+    return rows_still_there(shard, before.rows, before.marked)
 
 
 def _next(folder: Path, covered: list[Covered]) -> Increment:
-    return increment(_shards(folder), covered, _begins_with)
+    return increment(_shards(folder), covered, _still_there, content_of)
 
 
 Write = Callable[[Path, list[str], list[str]], None]
@@ -125,15 +122,64 @@ def test_a_file_that_was_moved_is_not_done_again(tmp_path: Path) -> None:
     assert (found.shards, found.gone) == ((), ())
 
 
-def test_a_last_line_without_an_end_may_go_on_so_the_file_is_done_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "before", "after", "first", "went_on"),
+    [
+        ("a.jsonl", '{"t": 1}\n{"t": 2}', '{"t": 1}\n{"t": 2}\n{"t": 3}\n', 2, {}),
+        ("a.jsonl", '{"t": 1}', '{"t": 1}\n{"t": 2}', 1, {}),
+        ("a.csv", "t,u\n1,x\n2,y", "t,u\n1,x\n2,yes\n3,z\n", 1, {"a.csv": 1}),
+        ("a.csv", "t,u\n1,x\n2,y", "t,u\n1,x\n2,yes", 1, {"a.csv": 1}),
+        ("a.csv", 't,u\n1,x\n2,"y\nz"', 't,u\n1,x\n2,"y\nz"\n3,w\n', 2, {}),
+        ("a.csv", "t,u\r1,x\r2,y", "t,u\r1,x\r2,yes\r3,z\r", 1, {"a.csv": 1}),
+    ],
+)
+def test_of_a_last_line_without_an_end_only_that_line_is_done_again_if_it_went_on(
+    tmp_path: Path, name: str, before: str, after: str, first: int, went_on: dict[str, int]
+) -> None:
+    path = tmp_path / name
+    path.write_text(before, newline="")
+    covered = _covered(_shards(tmp_path))
+    path.write_text(after, newline="")
+    found = _next(tmp_path, covered)
+
+    assert [shard.first for shard in found.shards] == [first]
+    assert {Path(p).name: row for p, row in found.went_on.items()} == went_on
+    assert not found.changed
+
+
+def test_a_last_line_that_only_got_its_end_is_not_done_again(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"text": "a"}')
     covered = _covered(_shards(tmp_path))
-    path.write_text('{"text": "a"}\n{"text": "b"}\n')
+    path.write_text('{"text": "a"}\n')
+    found = _next(tmp_path, covered)
+    assert (found.shards, found.went_on) == ((), {})
+
+
+def test_other_bytes_with_the_old_time_are_done_again(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    _parquet(path, ["a", "b"])
+    covered = _covered(_shards(tmp_path))
+    stat = path.stat()
+    _parquet(path, ["a", "c"])
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert len(_next(tmp_path, covered).changed) == 1
+
+
+def test_what_is_not_whole_is_neither_gone_nor_done(tmp_path: Path) -> None:
+    _jsonl(tmp_path / "a.jsonl", "a")
+    _jsonl(tmp_path / "b.jsonl", "b")
+    covered = _covered(_shards(tmp_path))
+    with (tmp_path / "b.jsonl").open("a") as file:
+        file.write('{"text": "c')
+    files = discover(Input(path=str(tmp_path)))
+    found = increment(files.shards, covered, _still_there, content_of, left=files.left)
+
+    assert (found.shards, found.gone) == ((), ())
+    assert ["b.jsonl" in line for line in found.left] == [True]
 
 
 def test_full_does_all_again(tmp_path: Path) -> None:
     _jsonl(tmp_path / "a.jsonl", "a")
     shards = _shards(tmp_path)
-    assert increment(shards, _covered(shards), _begins_with, full=True).shards == shards
+    assert increment(shards, _covered(shards), _still_there, full=True).shards == shards

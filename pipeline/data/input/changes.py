@@ -8,9 +8,9 @@ again; those of one that is gone are dropped.
 from __future__ import annotations
 
 import posixpath
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from pipeline.data.input.shards import Shard
 from pipeline.units import count, plural
 
 _NAMED = 5  # files of a kind that are named one by one
-_FACTS = ("size", "version", "rows", "layout", "first")
+_FACTS = ("size", "rows", "layout", "first", "kind")
 
 
 @dataclass(frozen=True)
@@ -89,19 +89,21 @@ def absolute(path: str) -> str:
 
 
 def compare(
-    shards: Sequence[Shard], known: Sequence[Mapping[str, Any]]
+    shards: Sequence[Shard],
+    known: Sequence[Mapping[str, Any]],
+    content: Callable[[Shard], str] = lambda shard: "",
 ) -> tuple[tuple[Shard, ...], InputChanges]:
-    """The shards, those that are as they were under the names they had; and what is different.
+    """The shards, those that are as they were under the names and versions they had; and what is
+    different.
 
-    ``known``: the manifest's entries. A file that was moved is found again by its base name, if
-    its size, its time of change (or ETag) and its rows are the same and no other file has all that.
+    ``known``: the manifest's entries. ``content``: a file's hash, asked for where its size and its
+    rows are what they were, and somebody may have written to it. A file that was moved is found
+    again by its base name, if it is as it was and no other file may be meant.
     """
     entries = list(known)
-    found = _pair_up(shards, entries)
+    found = _pair_up(shards, entries, cache(content))
     named = tuple(
-        replace(s, known_as=entries[found[s.index]]["path"])
-        if s.index in found and entries[found[s.index]]["path"] != s.path
-        else s
+        _as_known(s, entries[found[s.index]]) if s.index in found else _told_apart(s, entries)
         for s in shards
     )
     taken = set(found.values())
@@ -124,27 +126,73 @@ def compare(
     return named, InputChanges(tuple(changed), tuple(added), tuple(gone), found)
 
 
-def _pair_up(shards: Sequence[Shard], entries: Sequence[Mapping[str, Any]]) -> dict[int, int]:
+def _as_known(shard: Shard, entry: Mapping[str, Any]) -> Shard:
+    """Under its name and version of then: so what was made of it is found."""
+    path = entry["path"]
+    return replace(
+        shard,
+        known_as=path if path != shard.path else "",
+        version=entry["version"],
+        content=shard.content or entry.get("content", ""),
+        last_apart=entry.get("last_apart", False),
+    )
+
+
+def _told_apart(shard: Shard, entries: Sequence[Mapping[str, Any]]) -> Shard:
+    """Of other content, though all else is as it was: somebody gave it the time it had."""
+    same = (e for e in entries if e["path"] == shard.path and e["version"] == shard.version)
+    if all(_facts(e) != _facts(shard.identity) for e in same):
+        return shard
+    return replace(shard, version=f"{shard.version} {shard.stamp}")
+
+
+def _is_same(
+    shard: Shard, entry: Mapping[str, Any], content: Callable[[Shard], str], *, moved: bool
+) -> bool:
+    """Whether a file is what it was: nobody has written to it, or what is in it is the same.
+    ``moved``: it was found elsewhere, which changes its stamp and may change its time."""
+    if _facts(entry) != _facts(shard.identity):
+        return False
+    if shard.stamp and entry.get("stamp") == shard.stamp:
+        return True
+    if shard.stamp and entry.get("content"):
+        return bool(entry["content"] == (shard.content or content(shard)))
+    return bool(entry.get("version") == shard.version and (shard.version or not moved))
+
+
+def _pair_up(
+    shards: Sequence[Shard],
+    entries: Sequence[Mapping[str, Any]],
+    content: Callable[[Shard], str],
+) -> dict[int, int]:
     """Number now -> number then, of the files that are as they were."""
     found: dict[int, int] = {}
     by_path = {e["path"]: n for n, e in enumerate(entries)}
     for shard in shards:
         number = by_path.get(shard.path)
-        if number is not None and _facts(entries[number]) == _facts(shard.identity):
+        if number is not None and _is_same(shard, entries[number], content, moved=False):
             found[shard.index] = number
     for key in (_place, _base_name):
         taken = set(found.values())
-        left = [s for s in shards if s.index not in found]
-        open_entries = [(n, e) for n, e in enumerate(entries) if n not in taken]
-        if not left or not open_entries:
-            break
-        ours = [(s, (key(s.identity | {"at": absolute(s.path)}), _facts(s.identity))) for s in left]
-        theirs = {(key(e), _facts(e)): n for n, e in open_entries}
-        twice = Counter(k for _, k in ours) + Counter((key(e), _facts(e)) for _, e in open_entries)
-        for shard, mark in ours:
-            # once here and once there
-            if mark in theirs and twice[mark] == 2 and (shard.version or key is _place):
-                found[shard.index] = theirs[mark]
+        wanted = {_facts(e) for n, e in enumerate(entries) if n not in taken}
+        left = [s for s in shards if s.index not in found and _facts(s.identity) in wanted]
+        theirs: dict[tuple[Any, ...], list[int]] = {}
+        for number, entry in enumerate(entries):
+            if number not in taken:
+                mark = (key(entry), _facts(entry))
+                for told in {entry.get("version"), entry.get("content")} - {"", None}:
+                    theirs.setdefault((mark, told), []).append(number)
+        ours: dict[int, list[int]] = {}  # number then -> numbers now
+        for shard in left:
+            mark = (key(shard.identity | {"at": absolute(shard.path)}), _facts(shard.identity))
+            same = [
+                number
+                for number in theirs.get((mark, shard.version), ())
+                if _is_same(shard, entries[number], content, moved=key is not _place)
+            ] or theirs.get((mark, content(shard)), [])
+            if len(same) == 1:  # else nobody knows which of them it was
+                ours.setdefault(same[0], []).append(shard.index)
+        found |= {now[0]: then for then, now in ours.items() if len(now) == 1}
     return found
 
 

@@ -6,6 +6,7 @@ what comes out reads as what went in: a code with a leading zero, ``1e5`` and ``
 
 from __future__ import annotations
 
+import csv
 import io
 import re
 from array import array
@@ -19,7 +20,7 @@ import pyarrow.csv
 from pipeline.data.input.conform import conform
 from pipeline.data.input.csv_records import Block, blocks
 from pipeline.data.input.formats import STRIDE, Rows, ScannedFile, open_file
-from pipeline.errors import UsageError
+from pipeline.errors import HalfWritten, UsageError
 from pipeline.spec.template import as_text
 
 _PIECE = 1 << 20  # bytes read at a time
@@ -42,6 +43,11 @@ def scan(path: str) -> ScannedFile:
         if not names:
             names = _header(path, block)
             left, filled, first = [list(_TYPES) for _ in names], [False for _ in names], 1
+        if _is_cut(block, names):
+            raise HalfWritten(
+                f"{path}: line {block.line_of(len(block.starts) - 1)}, its last one, is cut",
+                "it is still being written, or was cut off: write it again, or remove that line",
+            )
         starts = block.starts[first:]
         if not len(starts):
             continue
@@ -64,7 +70,17 @@ def _blocks(path: str) -> Iterator[Block]:
     try:
         yield from blocks(_pieces(path))
     except ValueError as e:
-        raise UsageError(f"{path}: {e}", "close it, or double it where it is part of a text") from e
+        raise HalfWritten(
+            f"{path}: {e}", "close it, or double it where it is part of a text"
+        ) from e
+
+
+def _is_cut(block: Block, names: list[str]) -> bool:
+    """Whether it is a file's last, with a record at its end that has too few cells and no end."""
+    if block.content.endswith((b"\n", b"\r")) or not names or not len(block.starts):
+        return False
+    last = block.content[block.starts[-1] :].decode(errors="replace")
+    return len(next(csv.reader(io.StringIO(last, newline="")), [])) < len(names)
 
 
 def _pieces(path: str) -> Iterator[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -14,6 +15,8 @@ from pipeline.data.input.plain import plain_rows
 from pipeline.data.patience import passes
 from pipeline.errors import UsageError
 
+_MAGICS = (b"PAR1", b"ARROW1", b"FEA1", b"ORC")  # what files begin and end with
+_MAGIC_BYTES = 6
 STRIDE = 128  # rows between two indexed byte offsets of a text file
 
 
@@ -76,6 +79,17 @@ def open_file(path: str) -> Any:
         if passes(e):
             raise  # whoever reads waits
         raise UsageError(f"{path} cannot be read: {e}") from None
+
+
+def lacks_its_end(path: str) -> bool:
+    """Whether a binary file begins as its format does, as far as it goes, and does not end so."""
+    with open_file(path) as file:
+        head = file.read(_MAGIC_BYTES)
+        file.seek(0, os.SEEK_END)
+        file.seek(max(0, file.tell() - _MAGIC_BYTES))
+        tail = file.read()
+    begun = [m for m in _MAGICS if head.startswith(m) or m.startswith(head)]
+    return bool(begun) and (len(head) < _MAGIC_BYTES or not any(m in tail for m in begun))
 
 
 class Reader(Protocol):

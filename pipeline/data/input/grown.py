@@ -1,69 +1,118 @@
 """Whether a file only grew: what its first rows looked like then, and do now.
 
-A mark stands for the first rows of a file. JSONL and CSV: the SHA-256 of their bytes. Parquet,
-which cannot be appended to but is written anew with more row groups: that of what the footer says
-of the row groups that hold them (rows, bytes and statistics of every column). Nothing else is read.
+A mark stands for the rows of a file: the SHA-256 of the bytes that hold them. JSONL and CSV: of all
+whole lines, and of the last one apart if it has no end yet, for it may go on. Parquet, which cannot
+be appended to but is written anew with more row groups: of its schema and of its row groups.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
+from dataclasses import dataclass
 from typing import Any
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from pipeline.data.input.formats import open_file
+from pipeline.data.input.shards import Shard
 
 _CHUNK = 1 << 20  # bytes
 
 
-def mark(path: str, file_format: str, *, rows: int, size: int) -> str:
-    """Of the first ``rows`` rows, in ``size`` bytes; "" where nothing can be said.
+@dataclass(frozen=True)
+class Mark:
+    """``whole``: the hash of ``size`` bytes. ``tail``: that of ``tail_size`` more, a last line
+    without end; "" where there is none."""
 
-    Raises OSError.
-    """
-    if file_format == "parquet":
-        return _of_row_groups(path, rows)
-    return _of_bytes(path, size)
-
-
-def begins_as(path: str, file_format: str, *, rows: int, size: int, marked: str) -> bool:
-    """Whether the first ``rows`` rows, in ``size`` bytes, are those that ``marked`` stands for."""
-    return bool(marked) and marked == mark(path, file_format, rows=rows, size=size)
+    whole: str = ""
+    size: int = 0
+    tail: str = ""
+    tail_size: int = 0
 
 
-def _of_bytes(path: str, size: int) -> str:
-    found, last = hashlib.sha256(), b""
-    with fsspec.open(path, "rb") as file:
-        while size > 0 and (part := file.read(min(size, _CHUNK))):
-            found.update(part)
-            size, last = size - len(part), part
-    whole_lines = not size and last.endswith(b"\n")
-    return found.hexdigest() if whole_lines else ""
+def mark_of(shard: Shard) -> Mark:
+    """Of all rows of a file. What is packed, or otherwise not read as it lies there, has none.
+    Raises OSError, UsageError."""
+    if shard.kind:
+        return Mark()
+    with open_file(shard.path) as file:
+        if shard.format == "parquet":
+            end = _end_of_groups(file, shard.rows)
+            file.seek(0)
+            return Mark(_hash(file, end, _schema(file)), end) if end else Mark()
+        tail = _tail_of(file, shard.size, b"\n\r" if shard.format == "csv" else b"\n")
+        whole = shard.size - len(tail)
+        file.seek(0)
+        found = _hash(file, whole)
+    if not tail.strip():
+        return Mark(found, whole)
+    return Mark(found, whole, hashlib.sha256(tail).hexdigest(), len(tail))
 
 
-def _of_row_groups(path: str, rows: int) -> str:
-    with fsspec.open(path, "rb") as file:
-        try:
-            metadata = pq.ParquetFile(file).metadata
-            groups: list[Any] = []
-            for number in range(metadata.num_row_groups):
-                if rows <= 0:
-                    break
-                group = metadata.row_group(number)
-                rows -= group.num_rows
-                columns = [group.column(n) for n in range(group.num_columns)]
-                groups.append([group.num_rows, *map(_facts, columns)])
-        except (pa.ArrowException, ValueError):
-            return ""
-    if rows:
-        return ""
-    return hashlib.sha256(json.dumps(groups, default=repr).encode()).hexdigest()
+def rows_still_there(shard: Shard, rows: int, mark: Mark) -> int | None:
+    """How many of the first ``rows`` rows that ``mark`` stands for are still what they were: all,
+    all but the last, whose line went on, or None where anything else changed. Raises as
+    ``mark_of``."""
+    if shard.kind or not mark.whole:
+        return None
+    with open_file(shard.path) as file:
+        if shard.format == "parquet":
+            same = _end_of_groups(file, rows) == mark.size
+            file.seek(0)
+            return rows if same and mark.whole == _hash(file, mark.size, _schema(file)) else None
+        if _hash(file, mark.size) != mark.whole:
+            return None
+        if not mark.tail:
+            return rows
+        tail, after = file.read(mark.tail_size), file.read(1)
+    same = hashlib.sha256(tail).hexdigest() == mark.tail
+    return rows if same and after in (b"", b"\n", b"\r") else rows - 1
 
 
-def _facts(column: pq.ColumnChunkMetaData) -> list[Any]:
-    known = column.statistics
-    values = [known.min, known.max, known.null_count] if known and known.has_min_max else []
-    sizes = [column.total_compressed_size, column.total_uncompressed_size]
-    return [column.path_in_schema, column.num_values, *sizes, *values]
+def _hash(file: Any, size: int, begin: bytes = b"") -> str:
+    """Of the next ``size`` bytes; "" where there are fewer."""
+    found = hashlib.sha256(begin)
+    while size > 0 and (part := file.read(min(size, _CHUNK))):
+        found.update(part)
+        size -= len(part)
+    return "" if size else found.hexdigest()
+
+
+def _tail_of(file: Any, size: int, ends: bytes) -> bytes:
+    """What comes after the last line's end."""
+    tail, at = b"", size
+    while at > 0:
+        start = max(0, at - _CHUNK)
+        file.seek(start)
+        part = file.read(at - start)
+        last = max(part.rfind(bytes([end])) for end in ends)
+        tail, at = part[last + 1 :] + tail, start
+        if last >= 0:
+            break
+    return tail
+
+
+def _end_of_groups(file: Any, rows: int) -> int:
+    """The byte after the row groups that hold the first ``rows`` rows; 0 where none end there."""
+    try:
+        metadata = pq.ParquetFile(file).metadata
+        end = 0
+        for number in range(metadata.num_row_groups):
+            if rows <= 0:
+                break
+            group = metadata.row_group(number)
+            rows -= group.num_rows
+            for place in range(group.num_columns):
+                column = group.column(place)
+                first = column.dictionary_page_offset or column.data_page_offset
+                end = max(end, first + column.total_compressed_size)
+    except (pa.ArrowException, ValueError):
+        return 0
+    return 0 if rows else end
+
+
+def _schema(file: Any) -> bytes:
+    schema = pq.ParquetFile(file).schema_arrow
+    file.seek(0)
+    return bytes(schema.serialize().to_pybytes())

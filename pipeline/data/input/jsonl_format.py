@@ -7,6 +7,7 @@ late is dropped or rounded.
 from __future__ import annotations
 
 import json
+import os
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
@@ -25,7 +26,7 @@ from pipeline.data.input.json_types import (
     has_fractions,
     is_whole,
 )
-from pipeline.errors import UsageError
+from pipeline.errors import HalfWritten, UsageError
 
 _PIECE = 1 << 20  # bytes read at a time
 _MOST_LINE_BYTES = 256 << 20
@@ -72,6 +73,7 @@ def _look(path: str, *, count_places: bool) -> tuple[int, array[int], Seen]:
     seen.count_places = count_places
     offsets = array("q")
     rows = position = 0
+    line = b""
     with open_file(path) as file:
         for line, size in _lines(file):
             if line.strip():
@@ -83,7 +85,40 @@ def _look(path: str, *, count_places: bool) -> tuple[int, array[int], Seen]:
                     seen.see(None)
                     seen.see_fields(value)
             position += size
+        if line.strip() and not _ends_with(file, b"\n") and _is_cut(line):
+            raise HalfWritten(
+                f"{path}: its last line is cut",
+                "it is still being written, or was cut off: write it again, or remove that line",
+            )
     return rows, offsets, seen
+
+
+def _is_cut(line: bytes) -> bool:
+    """Whether a line is what an object of JSON begins with."""
+    if line == _TOO_LONG:
+        return True
+    try:
+        _quickly(line)
+        return False
+    except msgspec.DecodeError as e:
+        if "truncated" in str(e):
+            return True
+    except RecursionError:
+        return False
+    try:
+        _told(line.removeprefix(_BOM).decode(errors="replace"))
+    except json.JSONDecodeError as e:  # after what msgspec does not take: NaN
+        return line.removeprefix(_BOM).lstrip().startswith(b"{") and (
+            e.msg.startswith("Unterminated") or e.pos >= len(e.doc.rstrip())
+        )
+    except (ValueError, RecursionError):
+        pass
+    return False
+
+
+def _ends_with(file: Any, end: bytes) -> bool:
+    file.seek(-len(end), os.SEEK_END)
+    return bool(file.read() == end)
 
 
 def _lines(file: Any) -> Iterator[tuple[bytes, int]]:

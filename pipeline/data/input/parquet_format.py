@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.data.input.conform import conform
-from pipeline.data.input.formats import Rows, ScannedFile
+from pipeline.data.input.formats import Rows, ScannedFile, lacks_its_end
 from pipeline.data.patience import passes
-from pipeline.errors import UsageError
+from pipeline.errors import HalfWritten, UsageError
 
 _BATCH_ROWS = 1024
 
@@ -67,6 +67,11 @@ def _open(path: str) -> pq.ParquetFile:
             raise  # whoever reads waits
         raise UsageError(f"{path} cannot be read: {e}") from None
     except (pa.ArrowException, ValueError, MemoryError) as e:
+        if lacks_its_end(path):
+            raise HalfWritten(
+                f"{path} is not a readable Parquet file: its end is missing",
+                "it is still being written, or was cut off: write it again, or leave it out",
+            ) from None
         raise _unreadable(path, str(e)) from None
 
 

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import fsspec
 import pyarrow as pa
 
 from pipeline.data.input import csv_format, jsonl_format, parquet_format
+from pipeline.data.input.find import LeftOut, find, has_moved, stamp_of, version_of
 from pipeline.data.input.formats import ScannedFile
 from pipeline.data.input.join_schemas import Conflict, Joined, join
 from pipeline.data.input.partitions import partition_fields, partition_of
-from pipeline.data.input.unpack import format_of, is_data, kind_of, readable
-from pipeline.data.patience import passes, reading
-from pipeline.errors import UsageError, did_you_mean, some_of
+from pipeline.data.input.unpack import format_of, kind_of, readable
+from pipeline.data.patience import reading
+from pipeline.errors import HalfWritten, UsageError, did_you_mean, some_of
 from pipeline.spec.job import Input
 
 _SCANNERS = {
@@ -37,6 +35,7 @@ _CASTS = {
     "timestamp": pa.timestamp("us"),
 }
 _PATIENCE_SECONDS = 10.0  # while someone waits for the plan
+_NAMED = 5  # files that are named one by one
 _MOST_ROWS = 10**10  # a plan takes memory for every few thousand
 
 
@@ -44,7 +43,9 @@ _MOST_ROWS = 10**10  # a plan takes memory for every few thousand
 class Shard:
     """One input file. ``size`` in bytes; ``version`` changes when the content may have.
 
-    Of its ``rows`` those before ``first`` are left out.
+    ``stamp``: see ``find.stamp_of``; ``content``: the SHA-256 of its bytes, where it is known: so
+    a file that was only touched is known again. Of its ``rows`` those before ``first`` are left
+    out.
     """
 
     index: int
@@ -60,6 +61,10 @@ class Shard:
     first: int = 0
     partition: tuple[tuple[str, str | None], ...] = ()  # columns in the names of its folders
     kind: str = ""  # how it is written out before it is read (see ``unpack``)
+    stamp: str = ""
+    content: str = ""
+    last_apart: bool = False  # its last row is a unit by itself: its line may go on
+    taken_back: int = 0  # rows at its end that are no part of the output any more
 
     @property
     def readable(self) -> str:
@@ -68,8 +73,8 @@ class Shard:
 
     @property
     def used_rows(self) -> int:
-        """From ``first`` on."""
-        return self.rows - self.first
+        """From ``first`` on, without those that were taken back."""
+        return self.rows - self.first - self.taken_back
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -85,12 +90,14 @@ class Shard:
 @dataclass(frozen=True)
 class InputFiles:
     """All shards of a job, in input order, and the one schema they share: without the columns of
-    ``conflicts``, whose types cannot be joined. ``notes``: how it differs from that of files."""
+    ``conflicts``, whose types cannot be joined. ``notes``: how it differs from that of files.
+    ``left``: files that are not whole, for the next run."""
 
     shards: tuple[Shard, ...]
     schema: pa.Schema
     conflicts: tuple[Conflict, ...] = ()
     notes: tuple[str, ...] = ()
+    left: tuple[LeftOut, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -103,19 +110,25 @@ class InputFiles:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def discover(source: Input) -> InputFiles:
+def discover(source: Input, leave: Collection[str] = ()) -> InputFiles:
     """Find and look into the input files, reading only footers (Parquet) or line ends.
 
-    Raises UsageError: no such path, nothing matched, unreadable or cut-off file.
+    ``leave``: files that are known not to be whole. Raises UsageError: no such path, nothing
+    matched, unreadable file; HalfWritten where no file is whole.
     """
     patterns = (source.path,) if isinstance(source.path, str) else source.path
     entries: dict[str, Any] = {}  # a file that two patterns match is read once
     partitions: dict[str, dict[str, str | None]] = {}
     lost: list[str] = []
+    left: list[LeftOut] = []
+    alone: set[str] = set()  # named by themselves: they must be whole
     for pattern in patterns:
-        files, leading_nowhere = reading(pattern, partial(_find, pattern), _PATIENCE_SECONDS)
-        lost += leading_nowhere
-        for path, info in files:
+        any_name = source.format is not None
+        there = reading(pattern, partial(find, pattern, any_name=any_name), _PATIENCE_SECONDS)
+        lost += there.lost
+        left += there.half
+        alone |= {path for path, _ in there.files} if there.single else set()
+        for path, info in there.files:
             entries[path] = info
             if source.partitioning != "none":
                 below = pattern if source.partitioning == "auto" else None
@@ -129,9 +142,26 @@ def discover(source: Input) -> InputFiles:
             + ", ".join(f"{name} ({path})" for name, path in sorted(firsts.items())),
             "give one format at a time: narrow the pattern, or set input.format",
         )
+
+    def look(file: tuple[str, Any], fmt: str) -> tuple[str, ScannedFile] | LeftOut:
+        path, info = file
+        try:
+            if path in leave:
+                raise _moves(path)
+            return _look(path, info, fmt)
+        except HalfWritten as e:
+            if path in alone:
+                raise
+            return LeftOut(path, e.message.removeprefix(path).lstrip(": "))
+
     with ThreadPoolExecutor(8) as pool:
-        looked = list(pool.map(lambda f, fmt: _look(f[0], f[1], fmt), found, formats))
-    kinds, scanned = [kind for kind, _ in looked], [scan for _, scan in looked]
+        looked = list(pool.map(look, found, formats))
+    left += [one for one in looked if isinstance(one, LeftOut)]
+    whole = [(f, one) for f, one in zip(found, looked, strict=True) if isinstance(one, tuple)]
+    if not whole:
+        raise _not_whole(left)
+    found = [f for f, _ in whole]
+    kinds, scanned = [kind for _, (kind, _) in whole], [scan for _, (_, scan) in whole]
     rows = sum(s.rows for s in scanned)
     if rows > _MOST_ROWS:
         most = max(zip(found, scanned, strict=True), key=lambda pair: pair[1].rows)
@@ -150,7 +180,7 @@ def discover(source: Input) -> InputFiles:
         Shard(
             index=index,
             path=path,
-            format=fmt,
+            format=formats[0],
             size=int(info.get("size") or 0),
             version=version_of(info),
             rows=scan.rows,
@@ -160,14 +190,38 @@ def discover(source: Input) -> InputFiles:
             first=skipped.get(path, 0),
             partition=tuple(partitions.get(path, {}).items()),
             kind=kind,
+            stamp=stamp_of(info),
         )
-        for index, ((path, info), fmt, scan, kind) in enumerate(
-            zip(found, formats, scanned, kinds, strict=True)
-        )
+        for index, ((path, info), scan, kind) in enumerate(zip(found, scanned, kinds, strict=True))
     )
     conflicts = tuple(c for c in joined.conflicts if c.column not in source.cast)
     links = [f"left out, a link that leads nowhere: {path}" for path in lost]
-    return InputFiles(shards, schema, conflicts, (*joined.notes, *links))
+    waiting = [f"left for the next run: {one}" for one in left]
+    notes = (*joined.notes, *links, *waiting)
+    return InputFiles(shards, schema, conflicts, notes, tuple(left))
+
+
+def check_whole(files: InputFiles) -> None:
+    """Raise HalfWritten for files that a run would leave out, though they have a name of their own:
+    somebody may have meant them to be whole."""
+    cut = [one for one in files.left if not one.named]
+    if cut:
+        raise _not_whole(cut, "a run does the others, and leaves it for the next one")
+
+
+def _not_whole(left: Sequence[LeftOut], *hints: str) -> HalfWritten:
+    return HalfWritten(
+        f"not whole: {some_of(list(map(str, left)), _NAMED)}",
+        *hints,
+        "it is still being written, or was cut off: wait until it is whole, write it again, or "
+        "leave it out",
+    )
+
+
+def moved_since(shards: Sequence[Shard]) -> list[str]:
+    """Which files somebody has written to since they were looked into; those on a local disk are
+    looked at, an object is replaced as a whole."""
+    return [s.path for s in shards if has_moved(s.path, s.size, s.stamp)]
 
 
 def _skipped(
@@ -187,100 +241,36 @@ def _skipped(
     return dict(source.skip_rows)
 
 
+def _moves(path: str) -> HalfWritten:
+    return HalfWritten(
+        f"{path}: it is being written, and changed while it was looked at", "wait until it is whole"
+    )
+
+
 def _look(path: str, info: Mapping[str, Any], file_format: str) -> tuple[str, ScannedFile]:
-    """How the file has to be written out before it is read, and what is in it."""
+    """How the file has to be written out before it is read, and what is in it. Raises
+    UsageError; HalfWritten."""
+    size = int(info.get("size") or 0)
 
     def scan() -> tuple[str, ScannedFile]:
         kind = kind_of(path, file_format)
-        local = readable(path, kind, int(info.get("size") or 0), version_of(info))
+        local = readable(path, kind, size, version_of(info))
         try:
             return kind, _SCANNERS[file_format](local)
         except UsageError as e:
             if local == path:
                 raise
-            raise UsageError(e.message.replace(local, path), *e.hints) from None
+            raise type(e)(e.message.replace(local, path), *e.hints) from None
 
-    return reading(path, scan, _PATIENCE_SECONDS)
-
-
-def _find(pattern: str) -> tuple[list[tuple[str, dict[str, Any]]], list[str]]:
-    """(address, file info) of the files behind a path, folder or glob, sorted by path; and links
-    that lead to none."""
     try:
-        fs, path = fsspec.core.url_to_fs(pattern)
-    except (ValueError, ImportError) as e:
-        raise UsageError(f"input.path {pattern}: {e}") from None
-    local = "file" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,))
-    try:
-        is_glob = any(c in pattern for c in "*?[") and not fs.exists(path)
-        if is_glob:
-            infos = fs.glob(path, detail=True)
-        elif fs.isdir(path):
-            infos = fs.find(path, detail=True)
-        elif fs.exists(path):
-            infos = {path: fs.info(path)}
-        else:
-            raise UsageError(f"input.path: no such file or folder: {pattern}", *_nearest(fs, path))
-    except OSError as e:
-        if passes(e):
-            raise  # whoever reads waits
-        raise UsageError(f"input.path {pattern}: {e}") from None
-    except (ValueError, NotImplementedError, re.error) as e:  # patterns that are none
-        raise UsageError(f"input.path {pattern}: {e}", "write it with *, ?, [abc] or **") from None
-    folder = fs.isdir(path)
-    files = {n: i for n, i in infos.items() if not folder or _is_data_file(n, str(path))}
-    chosen = {n: i for n, i in files.items() if i["type"] == "file"}
-    lost = []
-    if local:
-        chosen |= {n: f for n, i in files.items() if (f := _behind_link(n, i)) is not None}
-        lost = [_as_given(n, pattern) for n in files if os.path.islink(n) and not os.path.exists(n)]
-    if not chosen and path in infos:
-        raise UsageError(
-            f"input.path: {pattern} is not a file but a pipe, a socket or a device",
-            "write what comes out of it into a file",
-        )
-    if not chosen:
-        kind = "no file matches the pattern" if is_glob else "no Parquet, JSONL or CSV file in"
-        raise UsageError(f"input.path: {kind} {pattern}")
-    if local:
-        return sorted((_as_given(name, pattern), info) for name, info in chosen.items()), lost
-    return sorted((fs.unstrip_protocol(name), info) for name, info in chosen.items()), []
-
-
-def _behind_link(name: str, info: dict[str, Any]) -> dict[str, Any] | None:
-    """The facts of the file that a symbolic link leads to; None for anything else."""
-    if not info.get("islink") or not os.path.isfile(name):
-        return None
-    facts = os.stat(name)
-    return info | {"type": "file", "size": facts.st_size, "mtime": facts.st_mtime}
-
-
-def _as_given(name: str, pattern: str) -> str:
-    """A local file named relative to the working folder, as the job file does, where it can be."""
-    return name if os.path.isabs(pattern) or "://" in pattern else os.path.relpath(name)
-
-
-def _is_data_file(name: str, folder: str) -> bool:
-    parts = name[len(folder) :].strip("/").split("/")
-    return not any(p.startswith(("_", ".")) for p in parts) and is_data(name)
-
-
-def _nearest(fs: Any, path: str) -> list[str]:
-    parent, _, name = path.rpartition("/")
-    try:
-        names = [str(e).rsplit("/", 1)[-1] for e in fs.ls(parent, detail=False)]
-    except (OSError, FileNotFoundError):
-        return []
-    near = did_you_mean(name, names)
-    return [f"did you mean {near}?"] if near else []
-
-
-def version_of(info: Mapping[str, Any]) -> str:
-    """What changes when a file does, of what its file system says of it."""
-    for key in ("ETag", "etag", "mtime", "LastModified", "last_modified", "created"):
-        if info.get(key):
-            return str(info[key])
-    return ""
+        looked = reading(path, scan, _PATIENCE_SECONDS)
+    except UsageError:
+        if has_moved(path, size, stamp_of(info)):  # whatever is wrong with it, it is not all of it
+            raise _moves(path) from None
+        raise
+    if has_moved(path, size, stamp_of(info)):
+        raise _moves(path)
+    return looked
 
 
 def _layout(boundaries: Sequence[int]) -> str:

@@ -56,8 +56,9 @@ def cut(
         boundaries = [b for b in shard.boundaries if b]
         identity = _identity(shard)
         start, end = shard.first, min(shard.rows, shard.first + left)
+        last = shard.rows - 1 if shard.last_apart else end
         while start < end:
-            stop = min(start + size, end)
+            stop = min(start + size, end if start >= last else min(last, end))
             near = bisect_right(boundaries, stop) - 1
             if stop < end and near >= 0 and boundaries[near] >= stop - size // 4:
                 stop = boundaries[near]
@@ -79,7 +80,7 @@ def recut(
     units: list[Unit] = []
     left = sum(s.used_rows for s in shards) if limit is None else limit
     for shard, given, size in zip(shards, starts, rows_per_unit, strict=True):
-        end = min(shard.rows, shard.first + left)
+        end = min(shard.first + shard.used_rows, shard.first + left)
         firsts = [s for s in (given or range(shard.first, end, size)) if s < end]
         identity = _identity(shard)
         for start, stop in zip(firsts, [*firsts[1:], end], strict=False):

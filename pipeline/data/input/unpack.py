@@ -25,8 +25,9 @@ import pyarrow as pa
 import pyarrow.orc
 import pyarrow.parquet as pq
 
+from pipeline.data.input.formats import lacks_its_end
 from pipeline.data.patience import passes
-from pipeline.errors import UsageError
+from pipeline.errors import HalfWritten, UsageError
 from pipeline.model.shelf import store_root
 
 FORMATS = {
@@ -91,8 +92,13 @@ def kind_of(path: str, file_format: str) -> str:
     if file_format == "parquet":
         return _ARROW.get(suffix, "")
     head = b""
-    with suppress(*_DAMAGED), _open(path, packing) as file:  # it is said when all of it is read
-        head = file.read(4096)
+    try:
+        with _open(path, packing) as file:
+            head = file.read(4096)
+    except (*_DAMAGED, OSError) as e:
+        if _is_of_storage(e):
+            raise
+        # else of its content: it is said when all of it is read
     steps = [packing] if packing else []
     if head.startswith(_UTF16):
         steps.append("utf-16")
@@ -121,19 +127,41 @@ def readable(path: str, kind: str, size: int, version: str) -> str:
     _tidy(folder)
     part = folder / f"{name}.{os.getpid()}.part"
     try:
+        if not size and "://" not in path:
+            raise EOFError  # gzip takes nothing for a whole file
         with part.open("wb") as target:
             _write_out(path, kind.split(), target)
         part.replace(made)
     except (*_DAMAGED, ValueError, OSError) as e:
-        if isinstance(e, OSError) and (e.errno is not None or passes(e)):
-            raise  # of the storage; pyarrow's of content have no number
+        if _is_of_storage(e):
+            raise
         why = str(e) or type(e).__name__
+        if _is_cut(path, kind, e):
+            raise HalfWritten(
+                f"{path}: it cannot be unpacked, its end is missing",
+                "it is still being written, or is cut off or damaged: write it again",
+            ) from e
         raise UsageError(
             f"{path} cannot be unpacked: {why}", "it is cut off or damaged: write it again"
         ) from e
     finally:
         part.unlink(missing_ok=True)
     return str(made)
+
+
+def _is_of_storage(error: Exception) -> bool:
+    """Not of a file's content: pyarrow's errors of that have no number."""
+    return isinstance(error, OSError) and (error.errno is not None or passes(error))
+
+
+def _is_cut(path: str, kind: str, error: Exception) -> bool:
+    """Whether what is wrong with a file is that its end is missing."""
+    told = ("runcated", "Expected to be able to read", "bytes available")  # of libraries
+    return (
+        isinstance(error, EOFError)
+        or any(words in str(error) for words in told)
+        or (kind in ("arrow", "orc") and lacks_its_end(path))
+    )
 
 
 def _write_out(path: str, steps: list[str], target: BinaryIO) -> None:

@@ -1,0 +1,205 @@
+"""Files that are not whole yet: they are left for the next run and named, the others are done."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.feather as feather
+import pyarrow.orc as orc
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.data.input import shards as looking
+from pipeline.data.input.formats import ScannedFile
+from pipeline.data.input.shards import InputFiles, check_whole, discover, moved_since
+from pipeline.errors import HalfWritten, UsageError
+from pipeline.spec.job import Input
+
+TABLE = pa.table({"text": [f"row {n}" for n in range(100)], "n": range(100)})
+LINES = b"".join(b'{"text": "row %d", "n": %d}\n' % (n, n) for n in range(100))
+CELLS = b"text,n\n" + b"".join(b"row %d,%d\n" % (n, n) for n in range(100))
+
+
+@pytest.fixture(autouse=True)
+def _store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RACKMILL_HOME", str(tmp_path / "home"))
+
+
+def _parquet() -> bytes:
+    target = io.BytesIO()
+    pq.write_table(TABLE, target)
+    return target.getvalue()
+
+
+def _arrow(make: Callable[[io.BytesIO, pa.Schema], pa.RecordBatchFileWriter]) -> bytes:
+    target = io.BytesIO()
+    with make(target, TABLE.schema) as writer:
+        writer.write_table(TABLE)
+    return target.getvalue()
+
+
+def _orc() -> bytes:
+    target = io.BytesIO()
+    orc.write_table(TABLE, target)
+    return target.getvalue()
+
+
+def _feather() -> bytes:
+    target = io.BytesIO()
+    feather.write_feather(TABLE, target)
+    return target.getvalue()
+
+
+HALF: dict[str, bytes] = {
+    "half.parquet": _parquet()[:-5],
+    "empty.parquet": b"",
+    "begun.parquet": b"PAR1",
+    "cut.jsonl": LINES[:-3],
+    "in a text.jsonl": LINES + '{"text": "ä'.encode()[:-1],
+    "in a number.jsonl": LINES + b'{"text": "x", "n": 1',
+    "after NaN.jsonl": LINES + b'{"n": NaN, "text": "x',
+    "in a quote.csv": CELLS + b'"row',
+    "in a row.csv": CELLS + b"row",
+    "half.jsonl.gz": gzip.compress(LINES)[:-9],
+    "empty.jsonl.gz": b"",
+    "half.csv.bz2": bz2.compress(CELLS)[:-9],
+    "half.jsonl.xz": lzma.compress(LINES)[:-9],
+    "half.jsonl.zst": bytes(pa.compress(LINES, "zstd", asbytes=True))[:-9],
+    "a whole member, a cut line.jsonl.gz": gzip.compress(LINES[:-3]),
+    "array.json": b"[" + LINES[:-1].replace(b"\n", b",")[:-3],
+    "half.arrow": _arrow(pa.ipc.new_file)[:-9],
+    "stream.arrow": _arrow(pa.ipc.new_stream)[:-99],
+    "half.feather": _feather()[:-9],
+    "half.orc": _orc()[:-9],
+}
+WHOLE = {"parquet": ("whole.parquet", _parquet()), "jsonl": ("whole.jsonl", LINES)}
+WHOLE["csv"] = ("whole.csv", CELLS)
+
+
+def _format(name: str) -> str:
+    kinds = {".csv": "csv", ".json": "jsonl"}
+    return next((kind for end, kind in kinds.items() if end in name), "parquet")
+
+
+def _find(path: Path) -> InputFiles:
+    return discover(Input(path=str(path)))
+
+
+@pytest.mark.parametrize("name", HALF)
+def test_beside_a_whole_file_it_is_left_and_named(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    whole, content = WHOLE[_format(name)]
+    (folder / whole).write_bytes(content)
+    (folder / name).write_bytes(HALF[name])
+    files = _find(folder)
+
+    assert [Path(s.path).name for s in files.shards] == [whole]
+    assert [Path(one.path).name for one in files.left] == [name]
+    assert any(name in note and "next run" in note for note in files.notes)
+    with pytest.raises(HalfWritten, match="not whole"):
+        check_whole(files)
+
+
+@pytest.mark.parametrize("name", HALF)
+def test_named_by_itself_it_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(HALF[name])
+    with pytest.raises(HalfWritten, match=name.replace(".", r"\.")) as caught:
+        _find(tmp_path / name)
+    assert caught.value.hints
+
+
+def test_a_folder_of_nothing_else_is_refused(tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / f"{number}.jsonl").write_bytes(LINES[:-3])
+    with pytest.raises(HalfWritten, match=r"0\.jsonl.*2\.jsonl"):
+        _find(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "line", [b"not JSON", b'{"a": 1} x', b'{"a": NaN}', b"12", b"[1]", b'{"a": 1}', b"  "]
+)
+def test_a_last_line_that_is_wrong_otherwise_is_a_row_like_any(tmp_path: Path, line: bytes) -> None:
+    (tmp_path / "a.jsonl").write_bytes(LINES + line)
+    assert _find(tmp_path / "a.jsonl").rows == 100 + bool(line.strip())
+
+
+@pytest.mark.parametrize("end", [b"row,100", b'"row",100', b'"row","100"'])
+def test_a_last_record_without_end_is_a_row(tmp_path: Path, end: bytes) -> None:
+    (tmp_path / "a.csv").write_bytes(CELLS + end)
+    assert _find(tmp_path / "a.csv").rows == 101
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("b.parquet.part", "b.parquet.tmp", "b.parquet.crdownload", "Unconfirmed 5.crdownload"),
+        *("b.jsonl.inprogress", "part-0-1.inprogress.4f2a", "b.parquet~", "b.csv.PARTIAL"),
+        *("_temporary/0/b.parquet", "sub/b.parquet.filepart"),
+    ],
+)
+def test_names_of_what_is_not_whole_are_left(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_bytes(_parquet())
+    (tmp_path / "a.parquet").write_bytes(_parquet())
+    files = _find(tmp_path)
+
+    assert [Path(s.path).name for s in files.shards] == ["a.parquet"]
+    assert [one.path for one in files.left] == [str(tmp_path / name)]
+    check_whole(files)  # nobody can have meant them
+    assert len(discover(Input(path=f"{tmp_path}/*")).shards) == 1
+
+
+@pytest.mark.parametrize("name", ["notes.txt.tmp", "_SUCCESS", ".b.parquet.part", "_log/x.parquet"])
+def test_what_is_no_data_is_not_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_bytes(b"")
+    (tmp_path / "a.parquet").write_bytes(_parquet())
+    assert _find(tmp_path).left == ()
+
+
+def test_a_single_file_with_such_a_name_is_refused_unless_its_format_is_given(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "a.csv.tmp"
+    path.write_bytes(CELLS)
+    with pytest.raises(UsageError, match="still being written"):
+        _find(path)
+    assert discover(Input(path=str(path), format="csv")).rows == 100
+
+
+def test_what_changes_while_it_is_looked_at_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.jsonl").write_bytes(LINES)
+    (tmp_path / "b.jsonl").write_bytes(LINES)
+    scan = looking.jsonl_format.scan
+
+    def slow(path: str) -> ScannedFile:
+        if path.endswith("b.jsonl"):
+            with Path(path).open("ab") as file:
+                file.write(LINES)
+        return scan(path)
+
+    monkeypatch.setitem(looking._SCANNERS, "jsonl", slow)
+    files = _find(tmp_path)
+    assert [Path(s.path).name for s in files.shards] == ["a.jsonl"]
+    assert ["b.jsonl" in one.path for one in files.left] == [True]
+    with pytest.raises(HalfWritten, match="being written"):
+        _find(tmp_path / "b.jsonl")
+
+
+def test_what_changed_since_it_was_looked_at_is_known(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(LINES)
+    files = _find(tmp_path)
+    assert moved_since(files.shards) == []
+    with path.open("ab") as file:
+        file.write(LINES)
+    assert moved_since(files.shards) == [str(path)]
