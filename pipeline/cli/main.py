@@ -162,6 +162,8 @@ def plan_command(
     if gpus:
         parse_gpus(gpus)  # what is wrong with it is said at once
     inputs = check_input(loaded, rows)
+    for line in inputs.files.waiting:
+        _note(line)
     check_answer_shape(loaded)
     plan = make_plan(inputs, fresh=fresh, report=_note, fetch=False)
     forecast, fits = None, []

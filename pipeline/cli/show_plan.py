@@ -36,6 +36,7 @@ def plan_as_json(plan: Plan, forecast: Forecast | None, fits: list[Fit]) -> dict
         "units": len(plan.units),
         "reused_rows": plan.reused.rows,
         "reused_units": plan.units_done,
+        "input_left": [str(one) for one in plan.input.files.left],
         "input_changes": plan.changes.as_json() if plan.changes else None,
         "prompt_tokens": round(shape.mean * rows),
         "prompt_tokens_mean": round(shape.mean, 1),
@@ -86,8 +87,8 @@ def print_plan(console: Console, plan: Plan, forecast: Forecast | None, fits: li
         f"{plural(rows, 'row')} in {plural(len(plan.input.files.shards), 'shard')}, "
         f"{plural(len(plan.units), 'unit')} of work",
     )
-    for text in plan.input.files.notes:
-        line("", text)
+    for text in (*plan.input.files.notes, *plan.input.files.waiting):
+        line("", text.removeprefix("input: "))
     for text in plan.changes.lines():
         line("changed", text.removeprefix("input: "))
     if plan.committed:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -15,7 +15,7 @@ from pipeline.data.claim import claim, settle_in
 from pipeline.data.dataset import REPORT, Dataset
 from pipeline.data.input.shards import InputFiles, moved_since
 from pipeline.data.patience import passes
-from pipeline.data.plan import Plan, check_input, make_plan, sort_out
+from pipeline.data.plan import InputPlan, Plan, check_input, make_plan, sort_out
 from pipeline.data.results import to_table
 from pipeline.data.storage import Storage, open_storage
 from pipeline.data.tally import Tally
@@ -99,17 +99,16 @@ def _run(
     started: float,
 ) -> Summary:
     with preparing():
-        inputs = check_input(job, options.rows, options.files)
+        inputs = _checked(job, options, watcher)
         storage = open_storage(job.output.path)
         _refuse_second(storage, watcher)
         check_answer_shape(job)
         plan = make_plan(inputs, fresh=options.fresh, report=watcher.note)
         moved = moved_since(inputs.files.shards) if options.files is None else []
         if moved:
-            inputs = check_input(job, options.rows, leave=moved)
+            inputs = _checked(job, options, watcher, moved)
             plan = make_plan(inputs, fresh=options.fresh, report=watcher.note)
-        left = [f"input: left for the next run: {one}" for one in inputs.files.left]
-        for line in (*left, *plan.changes.lines(), *plan.doubts):
+        for line in (*plan.changes.lines(), *plan.doubts):
             watcher.note(line)
         engines = muster(plan, watcher, cluster)
         _refuse_second(storage, watcher)  # fetching a model may have taken an hour
@@ -126,6 +125,17 @@ def _run(
     if outcome.forecast is not None:
         learn(plan, outcome.forecast, summary)
     return summary
+
+
+def _checked(
+    job: Job, options: RunOptions, watcher: Watcher, moved: Sequence[str] = ()
+) -> InputPlan:
+    """The input, and said which files are not whole. ``moved``: those written to since."""
+    inputs = check_input(job, options.rows, options.files, leave=moved)
+    if options.files is None:  # else whoever looked into it said so
+        for line in inputs.files.waiting:
+            watcher.note(line)
+    return inputs
 
 
 @dataclass(frozen=True)

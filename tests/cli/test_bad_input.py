@@ -93,10 +93,12 @@ _INPUT_CASES = {
     ),
     "no bytes": Case(
         ("rows/shard-1.parquet", "not a readable Parquet file", "write it again"),
+        {"input": "input: {path: [rows/shard-0.parquet, rows/shard-1.parquet]}"},
         prepare=_text_file("rows/shard-1.parquet", ""),
     ),
     "truncated Parquet": Case(
         ("rows/shard-1.parquet", "not a readable Parquet file", "cut off"),
+        {"input": "input: {path: [rows/shard-0.parquet, rows/shard-1.parquet]}"},
         prepare=_truncated,
     ),
     "a column has two types": Case(
@@ -374,7 +376,7 @@ def test_a_crash_leaves_no_traceback_on_the_screen(
     ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A mistake of rackmill's own: exit code 1, one line, and the traceback in a file."""
-    monkeypatch.setattr("pipeline.data.plan.discover", lambda source: json.loads("{"))
+    monkeypatch.setattr("pipeline.data.plan.discover", lambda *_: json.loads("{"))
     result = ask("run", Case(()).write(tmp_path).name)
     assert (result.code, result.out) == (1, "")
     assert "Traceback" not in result.err

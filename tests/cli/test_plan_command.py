@@ -35,6 +35,17 @@ def _job(tmp_path: Path, write_shards) -> None:
     (tmp_path / "job.yaml").write_text(_JOB)
 
 
+def test_a_file_among_others_that_is_not_whole_is_named_and_the_plan_ends_with_2(
+    ask, tmp_path: Path
+) -> None:
+    (tmp_path / "rows/half.parquet").write_bytes(b"PAR1, and the rest is still to come")
+    result = ask("plan", "job.yaml")
+    assert result.code == 2
+    assert "300 rows in 2 shards" in result.out
+    assert "left for the next run: rows/half.parquet" in result.out
+    assert "error: not whole: rows/half.parquet" in result.err
+
+
 def _commit_first_unit() -> int:
     """What a run that was stopped after its first unit leaves; returns that unit's rows."""
     made = plan(load_job(Path("job.yaml")))

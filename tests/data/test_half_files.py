@@ -102,7 +102,7 @@ def test_beside_a_whole_file_it_is_left_and_named(tmp_path: Path, name: str) -> 
 
     assert [Path(s.path).name for s in files.shards] == [whole]
     assert [Path(one.path).name for one in files.left] == [name]
-    assert any(name in note and "next run" in note for note in files.notes)
+    assert any(name in line and "next run" in line for line in files.waiting)
     with pytest.raises(HalfWritten, match="not whole"):
         check_whole(files)
 

@@ -102,8 +102,11 @@ def compare(
     """
     entries = list(known)
     found = _pair_up(shards, entries, cache(content))
+    by_path = {e["path"]: e for e in entries}
     named = tuple(
-        _as_known(s, entries[found[s.index]]) if s.index in found else _told_apart(s, entries)
+        _as_known(s, entries[found[s.index]])
+        if s.index in found
+        else _told_apart(s, by_path.get(s.path))
         for s in shards
     )
     taken = set(found.values())
@@ -138,10 +141,12 @@ def _as_known(shard: Shard, entry: Mapping[str, Any]) -> Shard:
     )
 
 
-def _told_apart(shard: Shard, entries: Sequence[Mapping[str, Any]]) -> Shard:
+def _told_apart(shard: Shard, entry: Mapping[str, Any] | None) -> Shard:
     """Of other content, though all else is as it was: somebody gave it the time it had."""
-    same = (e for e in entries if e["path"] == shard.path and e["version"] == shard.version)
-    if all(_facts(e) != _facts(shard.identity) for e in same):
+    if entry is None or (entry["version"], _facts(entry)) != (
+        shard.version,
+        _facts(shard.identity),
+    ):
         return shard
     return replace(shard, version=f"{shard.version} {shard.stamp}")
 

@@ -183,7 +183,7 @@ def has_moved(path: str, size: int, stamp: str) -> bool:
     if "://" in path:
         return False
     try:
-        now, _, stamp_now = facts_now(path)
+        now = os.stat(path)
     except OSError:
         return True
-    return (now, stamp_now) != (size, stamp)
+    return (now.st_size, f"{now.st_mtime} {now.st_ctime}") != (size, stamp)

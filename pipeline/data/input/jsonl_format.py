@@ -73,7 +73,7 @@ def _look(path: str, *, count_places: bool) -> tuple[int, array[int], Seen]:
     seen.count_places = count_places
     offsets = array("q")
     rows = position = 0
-    line = b""
+    line, size = b"", 0
     with open_file(path) as file:
         for line, size in _lines(file):
             if line.strip():
@@ -85,9 +85,11 @@ def _look(path: str, *, count_places: bool) -> tuple[int, array[int], Seen]:
                     seen.see(None)
                     seen.see_fields(value)
             position += size
-        if line.strip() and not _ends_with(file, b"\n") and _is_cut(line):
+        open_end = size == len(line) or (line == _TOO_LONG and not _ends_with(file, b"\n"))
+        if open_end and line.strip() and _is_cut(line):
+            nothing = "" if seen.kinds else ", and no line of it is a JSON object"
             raise HalfWritten(
-                f"{path}: its last line is cut",
+                f"{path}: its last line is cut{nothing}",
                 "it is still being written, or was cut off: write it again, or remove that line",
             )
     return rows, offsets, seen

@@ -104,6 +104,11 @@ class InputFiles:
         return sum(shard.used_rows for shard in self.shards)
 
     @property
+    def waiting(self) -> list[str]:
+        """``left``, in words, one line for each."""
+        return [f"input: left for the next run: {one}" for one in self.left]
+
+    @property
     def fingerprint(self) -> str:
         """Identifies the rows: paths, sizes and versions of the files, in order."""
         text = "\n".join(str(sorted(s.identity.items())) for s in self.shards)
@@ -196,9 +201,7 @@ def discover(source: Input, leave: Collection[str] = ()) -> InputFiles:
     )
     conflicts = tuple(c for c in joined.conflicts if c.column not in source.cast)
     links = [f"left out, a link that leads nowhere: {path}" for path in lost]
-    waiting = [f"left for the next run: {one}" for one in left]
-    notes = (*joined.notes, *links, *waiting)
-    return InputFiles(shards, schema, conflicts, notes, tuple(left))
+    return InputFiles(shards, schema, conflicts, (*joined.notes, *links), tuple(left))
 
 
 def check_whole(files: InputFiles) -> None:
