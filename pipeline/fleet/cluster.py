@@ -7,7 +7,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from pipeline.fleet.ray_processes import RayProcesses
 
 _HEAD_PATIENCE_SECONDS = 15.0
 _CARD_SECONDS = 1.0
+_TOO_SLOW = "timed out during startup"  # Ray's own words
 # A Ray of our own is there for its workers alone, and nobody looks at it: no spare workers (each
 # looks for signals a hundred times a second), no metrics, hardly any statistics, and what it looks
 # for by itself it may look for less often. On a CPU whoever wakes up holds an engine up.
@@ -83,14 +84,7 @@ class Cluster:
         self._processes = None if address else processes or RayProcesses()
         try:
             with self._processes or nullcontext():
-                ray.init(
-                    address=address or "local",
-                    namespace="rackmill",
-                    **own,
-                    log_to_driver=False,
-                    logging_level=logging.ERROR,
-                    configure_logging=True,
-                )
+                _init(address or "local", own, self._processes)
         except AuthenticationError as e:
             raise JobFailed(f"Ray at {address} does not take this token", TOKEN_MEND) from e
         except Exception as e:  # Ray raises that very class where it does not start in time
@@ -215,6 +209,26 @@ class Cluster:
             ray.shutdown()
         if self._processes is not None:
             self._processes.end()
+
+
+def _init(address: str, own: Mapping[str, Any], processes: RayProcesses | None) -> None:
+    """Ray gives its daemons 30 s to come up. A machine that is busy, or reads them from a disk for
+    the first time, may need longer: then it is tried once more."""
+    for patient in (True, False):
+        try:
+            ray.init(
+                address=address,
+                namespace="rackmill",
+                **own,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                configure_logging=True,
+            )
+            return
+        except Exception as e:  # Ray raises that very class
+            if processes is None or not patient or _TOO_SLOW not in str(e):
+                raise
+            processes.end(0.0)
 
 
 def _alone() -> dict[str, Any]:
