@@ -97,9 +97,11 @@ def forecast_lines(forecast: Forecast, fits: list[Fit]) -> Iterator[tuple[str, s
             yield ("settings" if number == 0 else ""), f"{name} {_value(name, value)}{reason}"
     if not workload.kind.startswith("score"):
         total = count(workload.completion_tokens * workload.rows)
+        mean = workload.completion_tokens / workload.answers
+        each = f"{workload.answers} for each row, " if workload.answers > 1 else ""
         yield (
             "answers",
-            f"{workload.completion_tokens:.1f} tokens in the mean, about {total} in all "
+            f"{each}{mean:.1f} tokens in the mean, about {total} in all "
             f"(from {forecast.answer_basis})",
         )
     yield (

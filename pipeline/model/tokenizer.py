@@ -92,16 +92,16 @@ class Tokenizer:
 
     def _encoded(self, batch: Sequence[Parts]) -> Iterator[list[int]]:
         """As if each were tokenized in one piece: nothing merges over a control token."""
-        texts = [part for parts in batch for part in parts if isinstance(part, str)]
-        encoded = (
-            one.ids
-            for some in _portions(texts)
-            for one in self._fast.encode_batch_fast(some, add_special_tokens=False)
-        )
+        # what stands between a chat's control tokens is the same in most rows
+        texts = dict.fromkeys(part for parts in batch for part in parts if isinstance(part, str))
+        known: dict[str, list[int]] = {}
+        for some in _portions(list(texts)):
+            encoded = self._fast.encode_batch_fast(some, add_special_tokens=False)
+            known |= {text: one.ids for text, one in zip(some, encoded, strict=True)}
         for parts in batch:
             ids: list[int] = []
             for part in parts:
-                ids += next(encoded) if isinstance(part, str) else [part]
+                ids += known[part] if isinstance(part, str) else [part]
             yield ids
 
     @property
