@@ -273,7 +273,9 @@ def _leave(code: int) -> NoReturn:
 
 def _explain(error: RackmillError) -> None:
     said = "" if isinstance(error, Stopped) else f"error: {_where(error)}"
-    for line in (f"{said}{error.message}", *(f"  {hint}" for hint in error.hints)):
+    # a line break may be in a file's name: what follows is to look like nothing of ours
+    texts = (f"{said}{error.message}", *(f"  {hint}" for hint in error.hints))
+    for line in (text.replace("\n", "\n  ") for text in texts):
         short = line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}…"
         _err.print(short, markup=False)
 

@@ -152,10 +152,10 @@ class GrowingDataset:
         if content is None:
             return None
         try:
-            facts = _Facts.model_validate_json(content)
-        except ValidationError as e:
-            where = storage.address(INCREMENT)
-            raise UsageError(f"{where} is damaged: {e.errors()[0]['msg']}") from None
+            facts = _Facts.model_validate(json.loads(content))
+        except (ValueError, RecursionError) as e:
+            why = e.errors()[0]["msg"] if isinstance(e, ValidationError) else e
+            raise UsageError(f"{storage.address(INCREMENT)} is damaged: {why}") from None
         name = folder.rpartition("/")[2].removeprefix(PREFIX)
         return GrowingRun(
             name, storage, facts.schedule, facts.full, facts.inputs, facts.replaced, facts.went_on

@@ -91,6 +91,7 @@ class _Entry(BaseModel):
     first: Count = 0
     partition: dict[str, str | None] = {}
     kind: str = ""
+    delimiter: str = ""
     unit_rows: Annotated[int, Field(ge=1, lt=1 << 40)]
     starts: list[Count] | None = None
     stamp: str = ""
@@ -191,6 +192,7 @@ class Manifest:
                 first=entry.first,
                 partition=tuple(entry.partition.items()),
                 kind=entry.kind,
+                delimiter=entry.delimiter,
                 stamp=entry.stamp,
                 content=entry.content,
                 last_apart=entry.last_apart,

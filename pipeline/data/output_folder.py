@@ -31,6 +31,7 @@ from pipeline.data.records import (
 )
 from pipeline.data.storage import Storage, check_exclusive
 from pipeline.errors import JobFailed, UsageError
+from pipeline.printable import json_safe
 
 _AT_ONCE = 8  # files that are deleted or written
 
@@ -209,8 +210,9 @@ class OutputFolder:
 
 
 def as_json(content: Mapping[str, Any]) -> bytes:
-    """As all files beside a dataset are written."""
-    return json.dumps(content, indent=1, ensure_ascii=False).encode()
+    """As all files beside a dataset are written. What of a file's name is no text is escaped, as
+    JSON has it: names may be of any bytes."""
+    return json_safe(json.dumps(content, indent=1, ensure_ascii=False)).encode()
 
 
 def _parsed(content: bytes | None) -> dict[str, Any] | None:

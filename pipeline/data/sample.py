@@ -10,6 +10,7 @@ from statistics import fmean, pstdev
 
 from pipeline.budget.settings import PromptShape
 from pipeline.data.choices import ChoiceTree
+from pipeline.data.error_reasons import reason_of
 from pipeline.data.input.formats import Rows
 from pipeline.data.input.plain import plain_values
 from pipeline.data.input.read import UnitReader
@@ -93,6 +94,11 @@ class _Taken:
     gold: set[Hashable] = field(default_factory=set)
     names: Counter[str] = field(default_factory=Counter)  # of control tokens in texts
 
+    def like(self, problem: str) -> str:
+        """One that was found before and differs only in numbers, else ``problem``."""
+        reason = reason_of(problem)
+        return next((one for one in self.problems if reason_of(one) == reason), problem)
+
     @property
     def lengths(self) -> list[int]:
         return [len(ids) for stretch in self.stretches for ids in stretch]
@@ -127,7 +133,7 @@ def _take(
             if isinstance(prompt, Prompt):
                 stretch.append(prompt.ids)
             else:
-                taken.problems[prompt] += 1
+                taken.problems[taken.like(prompt)] += 1
         taken.stretches.append(stretch)
     return taken
 

@@ -14,9 +14,16 @@ def check_address(address: str) -> str:
     What a job file names is written into manifests, reports and messages: passwords and keys
     would end there.
     """
+    if printable(address) != address or "\n" in address:
+        raise ValueError(f"a control character in a path: {address!r}")
+    return check_input_address(address)
+
+
+def check_input_address(address: str) -> str:
+    """As ``check_address``, but for files that are there: their names may be of any bytes."""
     if not address.strip():
         raise ValueError("it is empty: give a path")
-    if printable(address) != address or "\n" in address:
+    if "\0" in address:
         raise ValueError(f"a control character in a path: {address!r}")
     if masked_address(address) != address:
         raise ValueError(

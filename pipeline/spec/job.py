@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 from collections.abc import Mapping
 from functools import cached_property
 from posixpath import normpath
@@ -16,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from pipeline.spec.address import check_address
+from pipeline.spec.address import check_address, check_input_address
 from pipeline.spec.answer_shape import check_regex, check_schema_size
 from pipeline.spec.engine import EngineSettings
 from pipeline.spec.plain_schema import written_out
@@ -30,6 +32,7 @@ ANSWER = "answer"
 
 
 Address = Annotated[str, AfterValidator(check_address)]
+InputAddress = Annotated[str, AfterValidator(check_input_address)]
 
 
 class Input(Section):
@@ -38,16 +41,42 @@ class Input(Section):
     ``skip_rows``: of single files (as ``path`` finds them), how many rows at their beginning are
     left out. ``cast``: columns that get another type than the files say, as text for one that is
     of different kinds in different files. ``partitioning``: whether folders named ``key=value``
-    are columns; ``auto``: those below ``path``.
+    are columns; ``auto``: those below ``path``. ``delimiter``: between the cells of CSV; ``auto``:
+    as a file's name or header says. ``encoding``: of CSV and JSONL that are not in UTF-8, as Python
+    names it.
     """
 
-    path: Address | Annotated[tuple[Address, ...], Field(min_length=1)]
+    path: InputAddress | Annotated[tuple[InputAddress, ...], Field(min_length=1)]
     format: Literal["parquet", "jsonl", "csv"] | None = None
-    skip_rows: dict[Address, Annotated[int, Field(ge=1, lt=1 << 40)]] = Field(default_factory=dict)
+    skip_rows: dict[InputAddress, Annotated[int, Field(ge=1, lt=1 << 40)]] = Field(
+        default_factory=dict
+    )
     cast: dict[str, Literal["string", "int64", "float64", "bool", "date", "timestamp"]] = Field(
         default_factory=dict
     )
     partitioning: Literal["auto", "hive", "none"] = "auto"
+    delimiter: str = "auto"
+    encoding: str | None = None
+
+    @field_validator("delimiter")
+    @classmethod
+    def _one_character(cls, value: str) -> str:
+        if value != "auto" and (len(value) != 1 or not value.isascii() or value in '"\r\n\0'):
+            raise ValueError('give one ASCII character, as ";" or "\\t", or auto')
+        return value
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        try:
+            io.TextIOWrapper(io.BytesIO(), encoding=value)  # refuses those of bytes, as base64
+            return codecs.lookup(value).name
+        except (LookupError, ValueError):
+            raise ValueError(
+                f"{value!r} is no encoding that Python knows: utf-8, cp1252, latin-1, utf-16, …"
+            ) from None
 
 
 class Output(Section):

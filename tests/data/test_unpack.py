@@ -155,7 +155,6 @@ def test_one_that_is_cut_off_is_named(name: str, tmp_path: Path) -> None:
     [
         ("a.zip", "unzip"),
         ("a.tar.gz", "tar"),
-        ("a.tsv", "with commas"),
         ("a.avro", "as Parquet"),
         ("a.parquet.gz", "unpack it"),
         ("a.xlsx", "CSV"),

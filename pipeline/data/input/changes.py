@@ -18,7 +18,7 @@ from pipeline.data.input.shards import Shard
 from pipeline.units import count, plural
 
 _NAMED = 5  # files of a kind that are named one by one
-_FACTS = ("size", "rows", "layout", "first", "kind")
+_FACTS = ("size", "rows", "layout", "first", "kind", "delimiter")
 
 
 @dataclass(frozen=True)

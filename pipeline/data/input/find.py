@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.data.input.unpack import is_data
 from pipeline.data.patience import passes
@@ -50,7 +51,7 @@ def find(pattern: str, *, any_name: bool) -> Found:
     """The files behind a path, folder or glob. ``any_name``: a file that is named by itself is
     taken whatever its name says. Raises UsageError, and an OSError that passes."""
     try:
-        fs, path = fsspec.core.url_to_fs(pattern)
+        fs, path = _file_system(pattern)
     except (ValueError, ImportError) as e:
         raise UsageError(f"input.path {pattern}: {e}") from None
     local = "file" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,))
@@ -106,6 +107,14 @@ def find(pattern: str, *, any_name: bool) -> Found:
         raise UsageError(f"input.path: {kind} {pattern}")
     found.files = sorted((address(name), info) for name, info in chosen.items())
     return found
+
+
+def _file_system(path: str) -> tuple[Any, str]:
+    """And the path in it; of a path of this machine nothing means anything else: "::"."""
+    if "://" in path:
+        fs, name = fsspec.core.url_to_fs(path)
+        return fs, str(name)
+    return LocalFileSystem(), str(LocalFileSystem._strip_protocol(path))
 
 
 def _half_named(names: Iterable[str], folder: str | None) -> list[str]:
@@ -170,7 +179,7 @@ def stamp_of(info: Mapping[str, Any]) -> str:
 
 def facts_now(path: str) -> tuple[int, str, str]:
     """Size (bytes), version and stamp of a file. Raises OSError, ValueError, ImportError."""
-    fs, name = fsspec.core.url_to_fs(path)
+    fs, name = _file_system(path)
     info = fs.info(name)
     if "://" not in path:
         info = _behind_link(name, info) or info

@@ -30,6 +30,7 @@ class Covered:
     rows: int
     layout: str = ""
     kind: str = ""
+    delimiter: str = ""
     stamp: str = ""
     content: str = ""
     mark: str = ""
@@ -48,6 +49,7 @@ class Covered:
             rows=shard.rows,
             layout=shard.layout,
             kind=shard.kind,
+            delimiter=shard.delimiter,
             stamp=shard.stamp,
             content=shard.content,
             mark=mark.whole,

@@ -143,14 +143,18 @@ def _lines(file: Any) -> Iterator[tuple[bytes, int]]:
         yield (b"".join(begun) if size <= _MOST_LINE_BYTES else _TOO_LONG), size
 
 
-def _parse(line: bytes, decode: Callable[[Any], Any]) -> dict[str, Any] | str:
-    """The object that a line holds, or what is wrong with the line."""
+def _parse(line: bytes, decode: Callable[[Any], Any], at: int = 0) -> dict[str, Any] | str:
+    """The object that a line holds, or what is wrong with the line. ``at``: its first byte."""
     if line == _TOO_LONG:
         return f"the line is longer than {_MOST_LINE_BYTES >> 20} MiB"
     try:
         value = _decoded(line, decode)
     except RecursionError:
         return f"the line has objects or lists nested deeper than {_MOST_DEPTH}"
+    except UnicodeDecodeError as e:
+        start = len(line) - len(e.object) + e.start  # after a mark at its beginning
+        byte = f"byte 0x{line[start]:02x} at offset {at + start:,}"
+        return f"{byte} is not UTF-8: say how the file is written, input: {{encoding: cp1252}}, …"
     except ValueError as e:
         large = str(e) if str(e).endswith("number") else ""
         return f"the line holds {large}" if large else "the line is not a JSON object"
@@ -192,11 +196,12 @@ class JsonlReader:
         self._offsets = offsets
 
     def read(self, start: int, stop: int) -> Rows:
-        lines = self._lines(start, stop)
+        found = self._lines(start, stop)
+        lines = [line for _, line in found]
         objects: list[dict[str, Any]] = []
         invalid: dict[int, str] = {}
-        for position, line in enumerate(lines):
-            value = _parse(line, _quickly)
+        for position, (at, line) in enumerate(found):
+            value = _parse(line, _quickly, at)
             if isinstance(value, str):
                 invalid[position] = value
                 value = {}
@@ -205,11 +210,19 @@ class JsonlReader:
         table = pa.Table.from_arrays(columns, schema=self._schema)
         return Rows(table, invalid, _Told(lines, self._schema))
 
-    def _lines(self, start: int, stop: int) -> list[bytes]:
+    def _lines(self, start: int, stop: int) -> list[tuple[int, bytes]]:
+        """Each with its first byte's offset in the file."""
         index = start // STRIDE
         self._file.seek(self._offsets[index])
-        lines = (line for line, _ in _lines(self._file) if line.strip())
-        return list(islice(lines, start - index * STRIDE, stop - index * STRIDE))
+
+        def lines() -> Iterator[tuple[int, bytes]]:
+            at = self._offsets[index]
+            for line, size in _lines(self._file):
+                if line.strip():
+                    yield at, line
+                at += size
+
+        return list(islice(lines(), start - index * STRIDE, stop - index * STRIDE))
 
     def close(self) -> None:
         self._file.close()

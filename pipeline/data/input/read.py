@@ -80,7 +80,7 @@ class UnitReader:
         if shard.format == "jsonl":
             return JsonlReader(shard.readable, self._schema, shard.offsets)
         if shard.format == "csv":
-            return CsvReader(shard.readable, self._schema, shard.offsets)
+            return CsvReader(shard.readable, self._schema, shard.offsets, shard.delimiter or ",")
         return ParquetReader(shard.readable, self._schema)
 
     def close(self) -> None:

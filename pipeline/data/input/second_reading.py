@@ -27,12 +27,13 @@ import pyarrow.parquet as pq
 
 from pipeline.data.input.cast_reading import says_cast
 from pipeline.data.input.csv_records import blocks
+from pipeline.data.input.formats import open_raw
 from pipeline.data.input.plain import plain_rows, plain_values
 from pipeline.data.input.shards import Shard
+from pipeline.data.input.unpack import encoding_in
 
 _PIECE = 1 << 20  # bytes
 _PACKED = ("gzip", "bz2", "zstd", "xz")
-_CELL = re.compile(r'(?:"((?:[^"]|"")*+)"([^,\r\n]*+)|([^,\r\n]*+))(,|\r\n|\n|\r|\Z)')
 _BOM = "\ufeff"
 
 
@@ -231,23 +232,31 @@ def _records(shard: Shard) -> Iterator[list[tuple[str, bool]]]:
             while piece := file.read(_PIECE):
                 yield piece
 
-    for number, block in enumerate(blocks(pieces())):
+    delimiter = shard.delimiter or ","
+    cell_of = _cell(delimiter)
+    for number, block in enumerate(blocks(pieces(), delimiter.encode())):
         text = block.content.decode()
         at, cells = (1 if not number and text.startswith(_BOM) else 0), list[tuple[str, bool]]()
         while at < len(text):
-            cell = _CELL.match(text, at)
+            cell = cell_of.match(text, at)
             assert cell is not None  # it matches anything
             inside, rest, plain, end = cell.groups()
             cells.append(
                 (plain, False) if inside is None else (inside.replace('""', '"') + rest, True)
             )
             at = cell.end()
-            if end != ",":
+            if end != delimiter:
                 if cells != [("", False)]:
                     yield cells
                 cells = []
-        if cells:  # the file ends with a comma
+        if cells:  # the file ends with a delimiter
             yield [*cells, ("", False)]
+
+
+def _cell(delimiter: str) -> re.Pattern[str]:
+    other = rf"[^{re.escape(delimiter)}\r\n]*+"
+    end = rf"({re.escape(delimiter)}|\r\n|\n|\r|\Z)"
+    return re.compile(rf'(?:"((?:[^"]|"")*+)"({other})|({other})){end}')
 
 
 class _Groups:
@@ -311,7 +320,7 @@ class _Whole(_Groups):
     """A file of Arrow's or ORC's own, read whole."""
 
     def __init__(self, shard: Shard) -> None:
-        with fsspec.open(shard.path, "rb") as file:
+        with open_raw(shard.path) as file:
             content = file.read()
         if shard.kind == "orc":
             self._whole = orc.read_table(pa.BufferReader(content))
@@ -339,12 +348,13 @@ def _text(shard: Shard) -> Iterator[Any]:
     such."""
     packing = next((one for one in _PACKED if one in shard.kind.split()), None)
     with ExitStack() as stack:
-        file: Any = stack.enter_context(
-            fsspec.open(shard.path, "rb", compression="xz" if packing == "xz" else None)
-        )
-        if packing and packing != "xz":
+        file: Any = stack.enter_context(open_raw(shard.path))
+        if packing == "xz":
+            file = stack.enter_context(fsspec.utils.compr["xz"](file, mode="rb"))
+        elif packing:
             file = io.BufferedReader(pa.CompressedInputStream(pa.PythonFile(file, "r"), packing))
-        yield codecs.EncodedFile(file, "utf-8", "utf-16") if "utf-16" in shard.kind else file
+        encoding = encoding_in(shard.kind)
+        yield codecs.EncodedFile(file, "utf-8", encoding) if encoding else file
 
 
 def _same(a: Any, b: Any) -> bool:

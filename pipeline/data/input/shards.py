@@ -12,20 +12,17 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.data.input import csv_format, jsonl_format, parquet_format
+from pipeline.data.input.delimiter import name_of
 from pipeline.data.input.find import LeftOut, find, has_moved, stamp_of, version_of
 from pipeline.data.input.formats import ScannedFile
 from pipeline.data.input.join_schemas import Conflict, Joined, join
 from pipeline.data.input.partitions import partition_fields, partition_of
-from pipeline.data.input.unpack import format_of, kind_of, readable
+from pipeline.data.input.unpack import delimiter_by_name, format_of, kind_of, readable
 from pipeline.data.patience import reading
 from pipeline.errors import HalfWritten, UsageError, did_you_mean, some_of
 from pipeline.spec.job import Input
 
-_SCANNERS = {
-    "parquet": parquet_format.scan,
-    "jsonl": jsonl_format.scan,
-    "csv": csv_format.scan,
-}
+_SCANNERS = {"parquet": parquet_format.scan, "jsonl": jsonl_format.scan}
 _CASTS = {
     "string": pa.string(),
     "int64": pa.int64(),
@@ -64,6 +61,7 @@ class Shard:
     stamp: str = ""
     content: str = ""
     last_apart: bool = False  # its last row is a unit by itself: its line may go on
+    delimiter: str = ""  # CSV: what separates its cells, if no comma
     taken_back: int = 0  # rows at its end that are no part of the output any more
 
     @property
@@ -84,7 +82,9 @@ class Shard:
         first = {"first": self.first} if self.first else {}
         partition = {"partition": dict(self.partition)} if self.partition else {}
         kind = {"kind": self.kind} if self.kind else {}
-        return {"path": self.known_as or self.path, **facts, **layout, **first, **partition, **kind}
+        told = {"delimiter": self.delimiter} if self.delimiter else {}
+        path = {"path": self.known_as or self.path}
+        return {**path, **facts, **layout, **first, **partition, **kind, **told}
 
 
 @dataclass(frozen=True)
@@ -148,25 +148,26 @@ def discover(source: Input, leave: Collection[str] = ()) -> InputFiles:
             "give one format at a time: narrow the pattern, or set input.format",
         )
 
-    def look(file: tuple[str, Any], fmt: str) -> tuple[str, ScannedFile] | LeftOut:
+    def look(file: tuple[str, Any], fmt: str) -> _Looked | LeftOut:
         path, info = file
         try:
             if path in leave:
                 raise _moves(path)
-            return _look(path, info, fmt)
+            return _look(path, info, fmt, source)
         except HalfWritten as e:
             if path in alone:
                 raise
             return LeftOut(path, e.message.removeprefix(path).lstrip(": "))
 
+    _check_keys(source, formats[0])
     with ThreadPoolExecutor(8) as pool:
         looked = list(pool.map(look, found, formats))
     left += [one for one in looked if isinstance(one, LeftOut)]
-    whole = [(f, one) for f, one in zip(found, looked, strict=True) if isinstance(one, tuple)]
+    whole = [(f, one) for f, one in zip(found, looked, strict=True) if isinstance(one, _Looked)]
     if not whole:
         raise _not_whole(left)
     found = [f for f, _ in whole]
-    kinds, scanned = [kind for _, (kind, _) in whole], [scan for _, (_, scan) in whole]
+    scanned = [one.scan for _, one in whole]
     rows = sum(s.rows for s in scanned)
     if rows > _MOST_ROWS:
         most = max(zip(found, scanned, strict=True), key=lambda pair: pair[1].rows)
@@ -188,20 +189,44 @@ def discover(source: Input, leave: Collection[str] = ()) -> InputFiles:
             format=formats[0],
             size=int(info.get("size") or 0),
             version=version_of(info),
-            rows=scan.rows,
-            boundaries=scan.boundaries,
-            offsets=scan.offsets,
-            layout=_layout(scan.boundaries),
+            rows=one.scan.rows,
+            boundaries=one.scan.boundaries,
+            offsets=one.scan.offsets,
+            layout=_layout(one.scan.boundaries),
             first=skipped.get(path, 0),
             partition=tuple(partitions.get(path, {}).items()),
-            kind=kind,
+            kind=one.kind,
             stamp=stamp_of(info),
+            delimiter=one.delimiter if one.delimiter != "," else "",
         )
-        for index, ((path, info), scan, kind) in enumerate(zip(found, scanned, kinds, strict=True))
+        for index, ((path, info), one) in enumerate(whole)
     )
     conflicts = tuple(c for c in joined.conflicts if c.column not in source.cast)
     links = [f"left out, a link that leads nowhere: {path}" for path in lost]
-    return InputFiles(shards, schema, conflicts, (*joined.notes, *links), tuple(left))
+    notes = (*joined.notes, *links, *_delimiter_notes(source, shards))
+    return InputFiles(shards, schema, conflicts, notes, tuple(left))
+
+
+def _delimiter_notes(source: Input, shards: Sequence[Shard]) -> list[str]:
+    """By what files are cut into cells, where nobody and no name has said it."""
+    if source.delimiter != "auto":
+        return []
+    guessed = [s for s in shards if s.delimiter and not delimiter_by_name(s.path)]
+    which = sorted({s.delimiter for s in guessed})
+    files = {d: [s.path for s in guessed if s.delimiter == d] for d in which}
+    return [
+        f"{some_of(files[d], _NAMED)}: {name_of(d)} separates the cells, by the first records "
+        "(input.delimiter)"
+        for d in which
+    ]
+
+
+def _check_keys(source: Input, file_format: str) -> None:
+    """Raise UsageError for keys that say something of files of another format."""
+    if source.delimiter != "auto" and file_format != "csv":
+        raise UsageError(f"input.delimiter is for CSV, and the input is {file_format}")
+    if source.encoding is not None and file_format == "parquet":
+        raise UsageError("input.encoding is for CSV and JSONL, and the input is parquet")
 
 
 def check_whole(files: InputFiles) -> None:
@@ -250,16 +275,29 @@ def _moves(path: str) -> HalfWritten:
     )
 
 
-def _look(path: str, info: Mapping[str, Any], file_format: str) -> tuple[str, ScannedFile]:
-    """How the file has to be written out before it is read, and what is in it. Raises
-    UsageError; HalfWritten."""
+@dataclass(frozen=True)
+class _Looked:
+    """How a file has to be written out before it is read, what separates its cells, and what is
+    in it."""
+
+    kind: str
+    delimiter: str
+    scan: ScannedFile
+
+
+def _look(path: str, info: Mapping[str, Any], file_format: str, source: Input) -> _Looked:
+    """Raises UsageError; HalfWritten."""
     size = int(info.get("size") or 0)
 
-    def scan() -> tuple[str, ScannedFile]:
-        kind = kind_of(path, file_format)
+    def scan() -> _Looked:
+        kind = kind_of(path, file_format, source.encoding)
         local = readable(path, kind, size, version_of(info))
         try:
-            return kind, _SCANNERS[file_format](local)
+            if file_format != "csv":
+                return _Looked(kind, ",", _SCANNERS[file_format](local))
+            told = delimiter_by_name(path) if source.delimiter == "auto" else source.delimiter
+            delimiter = told or csv_format.find_delimiter(local)
+            return _Looked(kind, delimiter, csv_format.scan(local, delimiter))
         except UsageError as e:
             if local == path:
                 raise

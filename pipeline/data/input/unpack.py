@@ -11,7 +11,6 @@ import gzip
 import hashlib
 import lzma
 import os
-import shutil
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -19,13 +18,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import fsspec
 import msgspec
 import pyarrow as pa
 import pyarrow.orc
 import pyarrow.parquet as pq
 
-from pipeline.data.input.formats import lacks_its_end
+from pipeline.data.input.delimiter import BY_NAME
+from pipeline.data.input.formats import lacks_its_end, open_raw
 from pipeline.data.patience import passes
 from pipeline.errors import HalfWritten, UsageError
 from pipeline.model.shelf import store_root
@@ -37,6 +36,7 @@ FORMATS = {
     ".ndjson": "jsonl",
     ".json": "jsonl",
     ".csv": "csv",
+    **dict.fromkeys(BY_NAME, "csv"),
 }
 _ARROW = {".arrow": "arrow", ".ipc": "arrow", ".feather": "arrow", ".orc": "orc"}
 _PACKED = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd"}
@@ -46,13 +46,14 @@ _ADVICE = {
     ".tgz": "unpack it (tar -xzf), and give the files in it",
     ".7z": "unpack it (7z x), and give the files in it",
     ".rar": "unpack it (unrar x), and give the files in it",
-    ".tsv": "write it with commas: duckdb -c \"copy 'FILE.tsv' to 'FILE.csv'\"",
     ".avro": "write it as Parquet: duckdb -c \"copy (from read_avro('FILE')) to 'FILE.parquet'\"",
     ".xlsx": "save it as CSV (UTF-8)",
     ".xls": "save it as CSV (UTF-8)",
     ".sqlite": "write it as Parquet: duckdb -c \"copy (from sqlite_scan(…)) to 'FILE.parquet'\"",
 }
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_ENCODING = "encoding="  # of a kind's step, before the encoding's name
+_UTF8 = ("utf-8", "utf-8-sig", "ascii")
 _DAMAGED = (EOFError, lzma.LZMAError, gzip.BadGzipFile, zlib.error, pa.ArrowException)
 _KEPT_SECONDS = 7 * 24 * 3600.0
 _PIECE = 1 << 20  # bytes
@@ -85,9 +86,20 @@ def format_of(path: str) -> str:
     )
 
 
-def kind_of(path: str, file_format: str) -> str:
+def delimiter_by_name(path: str) -> str | None:
+    """What separates the cells of a file of that name, if the name tells it."""
+    return BY_NAME.get(_suffix(_bare(path)[0]))
+
+
+def encoding_in(kind: str) -> str | None:
+    """How the text of a file of that kind is written, if not in UTF-8."""
+    found = (step.partition("=")[2] for step in kind.split() if step.startswith(_ENCODING))
+    return next(found, None)
+
+
+def kind_of(path: str, file_format: str, encoding: str | None = None) -> str:
     """How the file has to be written out before it is read; "" where it is read as it lies there.
-    Raises OSError."""
+    ``encoding``: how its text is written, where that is known. Raises OSError."""
     suffix, packing = _suffix(_bare(path)[0]), _bare(path)[1]
     if file_format == "parquet":
         return _ARROW.get(suffix, "")
@@ -100,9 +112,11 @@ def kind_of(path: str, file_format: str) -> str:
             raise
         # else of its content: it is said when all of it is read
     steps = [packing] if packing else []
-    if head.startswith(_UTF16):
-        steps.append("utf-16")
-        head = head.decode("utf-16", errors="ignore").encode()
+    if encoding is None and head.startswith(_UTF16):
+        encoding = "utf-16"
+    if encoding is not None and encoding not in _UTF8:
+        steps.append(f"{_ENCODING}{encoding}")
+        head = head.decode(encoding, errors="ignore").encode()
     text = head.removeprefix(codecs.BOM_UTF8).lstrip()
     if file_format == "jsonl" and suffix == ".json" and text.startswith(b"["):
         steps.append("array")
@@ -171,13 +185,45 @@ def _write_out(path: str, steps: list[str], target: BinaryIO) -> None:
         _write_parquet(path, rest[0], target)
         return
     with _open(path, packing) as source:
-        content: Any = source
-        if "utf-16" in rest:
-            content = codecs.EncodedFile(source, "utf-8", "utf-16")
+        pieces = _pieces(path, source, encoding_in(" ".join(rest)))
         if "array" in rest:
-            _write_lines(path, content.read(_MOST_ARRAY + 1), target)
+            _write_lines(path, _all_of(pieces, _MOST_ARRAY), target)
         else:
-            shutil.copyfileobj(content, target, _PIECE)
+            target.writelines(pieces)
+
+
+def _all_of(pieces: Iterator[bytes], most: int) -> bytes:
+    """What they hold together, if that is no more than ``most`` bytes; else some bytes more."""
+    content = bytearray()
+    for piece in pieces:
+        content += piece
+        if len(content) > most:
+            break
+    return bytes(content)
+
+
+def _pieces(path: str, source: Any, encoding: str | None) -> Iterator[bytes]:
+    """The text of a file in UTF-8. Raises UsageError for a byte that the encoding does not have."""
+    if encoding is None:
+        while piece := source.read(_PIECE):
+            yield piece
+        return
+    decoder = codecs.getincrementaldecoder(encoding)()
+    read, piece = 0, b" "
+    while piece:
+        piece = source.read(_PIECE)
+        try:
+            text = decoder.decode(piece, final=not piece)
+        except UnicodeDecodeError as e:
+            if not piece:
+                raise EOFError from e  # in the midst of a character
+            at = read - (len(e.object) - len(piece)) + e.start
+            raise UsageError(
+                f"{path}: byte 0x{e.object[e.start]:02x} at offset {at:,} is not {encoding}",
+                "say how it is written: input: {encoding: …}; cp1252 (Windows), latin-1, utf-8, …",
+            ) from None
+        read += len(piece)
+        yield text.encode(errors="surrogatepass")
 
 
 def _write_lines(path: str, content: bytes, target: BinaryIO) -> None:
@@ -196,7 +242,7 @@ def _write_lines(path: str, content: bytes, target: BinaryIO) -> None:
 
 
 def _write_parquet(path: str, kind: str, target: BinaryIO) -> None:
-    with fsspec.open(path, "rb") as source:
+    with open_raw(path) as source:
         batches, schema = (_orc if kind == "orc" else _arrow)(source)
         with pq.ParquetWriter(target, schema) as writer:
             for batch in batches:
@@ -226,7 +272,7 @@ def _arrow(source: Any) -> tuple[Iterator[pa.RecordBatch], pa.Schema]:
 
 @contextmanager
 def _open(path: str, packing: str) -> Iterator[Any]:
-    with fsspec.open(path, "rb") as file:
+    with open_raw(path) as file:
         unpack = _UNPACK.get(packing)
         yield unpack(file) if unpack else file
 

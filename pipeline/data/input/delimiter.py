@@ -1,0 +1,54 @@
+"""What separates the cells of CSV text: the job says it, or a file's name, or its first records;
+where those could mean two things, the job has to. Pure."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+from pipeline.errors import UsageError
+
+BY_NAME = {".tsv": "\t", ".tab": "\t"}
+_OTHERS = ";\t|"
+_RECORDS = 50  # that are looked at
+_NAMES = {"\t": "a tab", ",": "a comma", ";": "a semicolon"}
+
+
+def delimiter_of(path: str, head: str, *, whole: bool) -> str:
+    """Of text that begins with ``head`` (``whole``: and ends with it). Raises UsageError."""
+    bare = "".join(head.split('"')[::2])  # outside of quotes
+    header = next((line for line in bare.splitlines() if line), "")
+    there = [d for d in _OTHERS if d in header]
+    if not there:
+        return ","
+    possible = [",", *there]
+    fits = [d for d in possible if _fits(head, d, whole=whole)]
+    if len(fits) == 1 and (fits[0] == "," or "," not in header):
+        return fits[0]
+    raise UsageError(
+        f"{path}: its header line does not tell what separates its cells: "
+        + " or ".join(map(name_of, possible)),
+        f"say it: input: {{delimiter: {' or '.join(map(_quoted, possible))}}}",
+    )
+
+
+def name_of(delimiter: str) -> str:
+    """In words."""
+    return _NAMES.get(delimiter, repr(delimiter))
+
+
+def _quoted(delimiter: str) -> str:
+    return '"\\t"' if delimiter == "\t" else f'"{delimiter}"'
+
+
+def _fits(head: str, delimiter: str, *, whole: bool) -> bool:
+    """Whether it cuts all records into as many cells, and more than one."""
+    found: list[int] = []
+    try:
+        for cells in csv.reader(io.StringIO(head, newline=""), delimiter=delimiter):
+            found += [len(cells)] if cells else []
+    except csv.Error:
+        return False
+    if not whole and len(found) > 1:
+        found.pop()  # it may go on
+    return len(set(found[:_RECORDS])) == 1 and found[0] > 1

@@ -1,0 +1,202 @@
+"""CSV whose cells are separated by something else, and text in other encodings than UTF-8."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from pipeline import Job, job_from
+from pipeline.data.dataset import Dataset
+from pipeline.data.input.read import UnitReader
+from pipeline.data.input.shards import InputFiles, discover
+from pipeline.data.input.units import cut
+from pipeline.data.prove import verify
+from pipeline.data.storage import open_storage
+from pipeline.errors import UsageError
+from pipeline.spec.job import Input
+from tests.chaos.in_process import run_here
+from tests.samples import write_model
+
+ROWS = [{"id": n, "text": f'Zoë, "{n}"; café\tx\n{n}'} for n in range(300)]
+
+
+@pytest.fixture(autouse=True)
+def _store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RACKMILL_HOME", str(tmp_path / "home"))
+
+
+def cells(delimiter: str) -> str:
+    rows = (f'{r["id"]}{delimiter}"{str(r["text"]).replace(chr(34), chr(34) * 2)}"\n' for r in ROWS)
+    return f"id{delimiter}text\n" + "".join(rows)
+
+
+def lines() -> str:
+    return "".join(f'{{"id": {r["id"]}, "text": "Zoë {r["id"]}"}}\n' for r in ROWS)
+
+
+def job(folder: Path, name: str, **options: Any) -> Job:
+    write_model(folder / "model")
+    return job_from(
+        {
+            "name": "told",
+            "model": str(folder / "model"),
+            "input": {"path": str(folder / name), **options},
+            "prompt": "{text}",
+            "output": {"path": str(folder / "out")},
+            "engine": {"kind": "simulated"},
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "options"),
+    [
+        ("a.tsv", cells("\t").encode(), {}),
+        ("a.TAB.gz", gzip.compress(cells("\t").encode()), {}),
+        ("a.csv", cells(";").encode(), {}),
+        ("a.csv", b"\xef\xbb\xbf" + cells(";").encode(), {}),
+        ("a.csv", cells("\t").encode(), {}),
+        ("a.csv", cells("|").encode(), {"delimiter": "|"}),
+        ("a.csv", cells("^").encode(), {"delimiter": "^"}),
+        ("a.csv", cells(";").encode("cp1252"), {"encoding": "cp1252"}),
+        ("a.csv", cells(",").encode("latin-1"), {"encoding": "latin-1"}),
+        ("a.csv.gz", gzip.compress(cells(",").encode("cp1252")), {"encoding": "cp1252"}),
+        ("a.csv", cells(",").encode("utf-16-le"), {"encoding": "utf-16-le"}),
+        ("a.tsv", cells("\t").encode("utf-16"), {}),
+        ("a.csv", cells(",").encode("utf-7"), {"encoding": "utf-7"}),
+    ],
+)
+def test_cells_come_out_as_they_went_in_and_verify_reads_them_too(
+    tmp_path: Path, name: str, content: bytes, options: dict[str, Any]
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    run_here(job(tmp_path, name, **options))
+    storage = open_storage(str(tmp_path / "out"))
+    rows = Dataset(storage).first_rows(999)
+
+    assert [{"id": row["id"], "text": row["text"]} for row in rows] == ROWS
+    verdict = verify(storage)
+    assert (verdict.faults, verdict.compared_rows) == ([], len(ROWS))
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
+def test_json_lines_have_encodings_too(tmp_path: Path, name: str) -> None:
+    content = lines().encode("cp1252")
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    run_here(job(tmp_path, name, encoding="cp1252"))
+    storage = open_storage(str(tmp_path / "out"))
+
+    assert Dataset(storage).first_rows(1)[0]["text"] == "Zoë 0"
+    assert verify(storage).faults == []
+
+
+def find(folder: Path, content: bytes, name: str = "a.csv", **options: Any) -> InputFiles:
+    (folder / name).write_bytes(content)
+    return discover(Input(path=str(folder / name), **options))
+
+
+def test_what_was_found_out_by_the_records_is_said(tmp_path: Path) -> None:
+    [note] = find(tmp_path, b"a;b\n1;2\n").notes
+    assert "a.csv: a semicolon separates the cells" in note
+    assert "input.delimiter" in note
+    assert find(tmp_path, b"a;b\n1;2\n", delimiter=";").notes == ()
+    assert find(tmp_path, b"a\tb\n1\t2\n", name="b.tsv").notes == ()
+    assert find(tmp_path, b"a,b\n1,2\n").notes == ()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"a,b\n1;5,2\n",
+        b"a,b;c\n1,2\n3,4\n",
+        b'"a;b",c\n1,2\n',
+        b"text\na; b; c\n",
+        b'text\n"a, b"\n',
+        b"a,b\n",
+        b"",
+        b'a,b\n"x;y\nz;w",2\n',
+    ],
+)
+def test_commas_stay_commas(tmp_path: Path, content: bytes) -> None:
+    assert [s.delimiter for s in find(tmp_path, content).shards] == [""]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"a;b,c\n1;2,3\n", "a comma or a semicolon"),
+        (b"name; price, EUR; n\nx;1,5;2\ny;2;3\n", "a comma or a semicolon"),
+        (b"text; raw\nhello\nworld\n", "a comma or a semicolon"),
+        (b"a;b\tc\n1;2\t3\n", "a semicolon or a tab"),
+    ],
+)
+def test_where_it_could_be_two_things_the_job_has_to_say(
+    tmp_path: Path, content: bytes, says: str
+) -> None:
+    with pytest.raises(UsageError, match=says) as caught:
+        find(tmp_path, content)
+    assert 'input: {delimiter: "' in "".join(caught.value.hints)
+    assert find(tmp_path, content, delimiter="^").schema.names
+
+
+@pytest.mark.parametrize("delimiter", ["", ";;", "\n", '"', "é"])
+def test_a_delimiter_is_one_character(tmp_path: Path, delimiter: str) -> None:
+    with pytest.raises(UsageError, match=r"input\.delimiter.*one ASCII character"):
+        job(tmp_path, "a.csv", delimiter=delimiter)
+
+
+@pytest.mark.parametrize("encoding", ["klingon", "base64", "rot13", ""])
+def test_an_encoding_is_one_that_python_knows(tmp_path: Path, encoding: str) -> None:
+    with pytest.raises(UsageError, match=r"input\.encoding.*no encoding"):
+        job(tmp_path, "a.csv", encoding=encoding)
+
+
+def test_keys_for_other_formats_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"input\.delimiter is for CSV"):
+        find(tmp_path, b'{"a": 1}\n', "a.jsonl", delimiter=";")
+    with pytest.raises(UsageError, match=r"input\.encoding is for CSV and JSONL"):
+        find(tmp_path, b"PAR1", "a.parquet", encoding="cp1252")
+
+
+@pytest.mark.parametrize("at", [3, 70_000, 3 << 20])
+def test_csv_that_is_not_utf_8_is_refused_with_the_byte(tmp_path: Path, at: int) -> None:
+    text = b"t\n" + b"x" * (at - 2) + b"\xe9\n"
+    with pytest.raises(UsageError, match=rf"byte 0xe9 at offset {at:,} is not UTF-8") as caught:
+        find(tmp_path, text)
+    assert "encoding: cp1252" in "".join(caught.value.hints)
+
+
+@pytest.mark.parametrize("at", [3, (1 << 20) - 1, (1 << 20) + 1])
+@pytest.mark.parametrize(
+    ("encoding", "byte"), [("cp1252", b"\x81"), ("utf-8", b"\xe9"), ("shift_jis", b"\xff")]
+)
+def test_a_byte_that_the_encoding_does_not_have_is_refused_with_its_offset(
+    tmp_path: Path, at: int, encoding: str, byte: bytes
+) -> None:
+    text = b"t\n" + b"x" * (at - 2) + byte + b"\n"
+    with pytest.raises(UsageError, match=rf"byte 0x{byte.hex()} at offset {at:,} is not"):
+        find(tmp_path, text, encoding=encoding)
+
+
+def test_a_line_of_json_that_is_not_utf_8_is_an_error_row_with_the_byte(tmp_path: Path) -> None:
+    good = b'{"text": "a"}\n'
+    files = find(tmp_path, good * 200 + b'{"text": "caf\xe9"}\n', "a.jsonl")
+    [unit] = cut(files.shards, 1000)
+    reader = UnitReader(files.shards, files.schema)
+    rows = reader.read(unit)
+    reader.close()
+
+    assert rows.table.column("text").null_count == 1
+    assert f"byte 0xe9 at offset {len(good) * 200 + 13:,} is not UTF-8" in rows.invalid[200]
+    assert "encoding" in rows.invalid[200]
+
+
+def test_another_encoding_or_delimiter_is_another_input(tmp_path: Path) -> None:
+    content = b"a;b\n1;2\n"
+    kinds = [find(tmp_path, content, delimiter=d).shards[0].identity for d in ";^"]
+    assert kinds[0] != kinds[1]
+    assert pa.types.is_string(find(tmp_path, content, delimiter="^").schema.field(0).type)

@@ -1,0 +1,120 @@
+"""Files whose names are of any bytes: read, written down, resumed, verified, and shown."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from pipeline import job_from
+from pipeline.data.dataset import Dataset
+from pipeline.data.growing import GrowingDataset
+from pipeline.data.input.content import with_contents
+from pipeline.data.input.grown import mark_of
+from pipeline.data.input.increment import Covered, increment
+from pipeline.data.input.shards import discover
+from pipeline.data.plan import check_input, make_plan
+from pipeline.data.prove import verify
+from pipeline.data.storage import open_storage
+from pipeline.spec.job import Job
+from tests.chaos.in_process import run_here
+from tests.datasets import job_in
+from tests.samples import write_model
+
+NAMES = [
+    *(b"caf\xe9.csv", b"two\nlines.csv", b'"quoted".csv', b"star*.csv", b"[ab].csv", b"a#b.csv"),
+    *(b"100%.csv", b"a b.csv", b"a?.csv", b"{a,b}.csv", b"a::b.csv", b"a\\b.csv", b"\xff\xfe.csv"),
+    *(b"\x1b[31m.csv", "ä.csv".encode(), "a\u0308.csv".encode(), b"-rf.csv", b"a=b.csv", b"'.csv"),
+    *(b"~.csv", b"$HOME.csv", b"a%20b.csv", b"a&b.csv", b"\xf0\x9f\x98\x80.csv"),
+]
+
+
+def _job(folder: Path, path: str) -> Job:
+    return job_from(
+        {
+            "name": "names",
+            "model": str(folder / "model"),
+            "input": {"path": path},
+            "prompt": "{text}",
+            "engine": {"kind": "simulated"},
+            "output": {"path": str(folder / "out")},
+        }
+    )
+
+
+def test_a_folder_of_them_goes_through_run_resume_and_verify(tmp_path: Path) -> None:
+    write_model(tmp_path / "model")
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number, name in enumerate(NAMES):
+        with open(os.path.join(os.fsencode(folder), name), "wb") as file:
+            file.write(b"text,n\nrow,%d\n" % number)
+    job = _job(tmp_path, str(folder))
+    run_here(job)
+
+    storage = open_storage(str(tmp_path / "out"))
+    verdict = verify(storage)
+    assert (verdict.faults, verdict.compared_rows, verdict.notes) == ([], len(NAMES), [])
+    plan = make_plan(check_input(job), fetch=False)
+    assert (plan.missing, plan.changes.lines()) == ((), [])
+    entries = json.loads(storage.read("_rackmill/manifest.json") or b"")["shards"]
+    assert {os.fsencode(os.path.basename(e["at"])) for e in entries} == set(NAMES)
+    assert Dataset(storage).summary() is not None
+
+    os.utime(os.path.join(os.fsencode(folder), NAMES[0]), (1, 1))
+    assert make_plan(check_input(job), fetch=False).missing == ()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_may_be_named_by_itself_and_the_job_that_is_kept_names_it_too(
+    tmp_path: Path, name: bytes
+) -> None:
+    write_model(tmp_path / "model")
+    path = os.path.join(os.fsencode(tmp_path), name)
+    with open(path, "wb") as file:
+        file.write(b"text\nrow\n")
+    job = _job(tmp_path, os.fsdecode(path))
+    run_here(job)
+
+    kept = Dataset(open_storage(str(tmp_path / "out"))).job()
+    assert kept is not None
+    assert check_input(job_from(kept)).files.rows == 1
+
+
+def test_a_schedule_does_them_once(tmp_path: Path) -> None:
+    job = job_in(tmp_path)
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    for number, name in enumerate(NAMES):
+        with open(os.path.join(os.fsencode(folder), name), "wb") as file:
+            file.write(b"text,id\nrow,%d\n" % number)
+    dataset = GrowingDataset(str(tmp_path / "out"))
+    files = discover(job.input)
+    shards = with_contents(files.shards)
+    made = increment(shards, [], lambda *_: None)
+    covered = [Covered.of(shard, mark_of(shard)) for shard in shards]
+    dataset.begin("2026-11-24T02-00-00Z", "names", made, covered, full=False)
+    [begun] = dataset.unfinished()
+
+    assert increment(files.shards, begun.inputs, lambda *_: None).shards == ()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_messages_show_them(ask, tmp_path: Path, name: bytes) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for one, content in ((name, b"text,n\n1,2,3\n"), (b"whole.csv", b"text,n\nrow,1\n")):
+        with open(os.path.join(os.fsencode(folder), one), "wb") as file:
+            file.write(content)
+    (tmp_path / "job.yaml").write_text(
+        "name: a\nmodel: gemma-3-270m\ninput: {path: in}\nprompt: '{text}'\n"
+        "output: {path: out}\nengine: {kind: simulated}\n"
+    )
+    done = ask("plan", "job.yaml")
+    assert done.code == 2
+    assert "Expected 2 columns" in done.err
+    assert "Traceback" not in done.err
+    assert "\x1b" not in done.err
+    assert all(line.startswith(("error:", "  ")) for line in done.err.split("\n")[:-1])
