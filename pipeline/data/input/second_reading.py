@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import io
 import json
+import lzma
 import math
 import re
 from abc import ABC, abstractmethod
@@ -350,7 +351,7 @@ def _text(shard: Shard) -> Iterator[Any]:
     with ExitStack() as stack:
         file: Any = stack.enter_context(open_raw(shard.path))
         if packing == "xz":
-            file = stack.enter_context(fsspec.utils.compr["xz"](file, mode="rb"))
+            file = stack.enter_context(lzma.LZMAFile(file))
         elif packing:
             file = io.BufferedReader(pa.CompressedInputStream(pa.PythonFile(file, "r"), packing))
         encoding = encoding_in(shard.kind)
