@@ -167,8 +167,7 @@ def to_table(inputs: pa.Table, results: Sequence[RowResult], columns: OutputColu
     rows = inputs.num_rows
     if columns.apart:
         inputs, results = taken_apart(inputs, results, columns.answers)
-    arrays: dict[str, Any] = {new: inputs.column(old) for old, new in columns.kept}
-    arrays |= {
+    arrays: dict[str, Any] = {
         "prompt_tokens": [r.prompt_tokens for r in results],
         "error": [r.error and _as_struct(r.error) for r in results],
     }
@@ -193,6 +192,8 @@ def to_table(inputs: pa.Table, results: Sequence[RowResult], columns: OutputColu
         }
         for name, schema in columns.json_properties.items():
             arrays[name] = [_property(name, schema, r) for r in results]
+    # last: an input's column may have the name of one that only other jobs' results have
+    arrays |= {new: inputs.column(old) for old, new in columns.kept}
     return pa.table(
         [
             pa.array(value, f.type) if isinstance(value, list) else value

@@ -249,3 +249,30 @@ def test_an_error_keeps_an_example_of_its_message() -> None:
     total = tally(pa.table({}), [RowResult(error=ERROR)], columns({}))
 
     assert total.error_examples == {"SchemaNotMet": "no JSON"}
+
+
+_NAMES = ("answer", "label", "confidence", "completion", "completions", "finish_reason", "x")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"label": CHOICES},
+        {"label": {"regex": "[0-9]"}},
+        {"score": {}},
+        {"sampling": {"n": 2, "temperature": 1.0}},
+        {"sampling": {"n": 2, "temperature": 1.0}, "output": {"path": "o", "n": "rows"}},
+    ],
+)
+def test_columns_of_the_input_stay_whatever_they_are_called(changes: dict[str, Any]) -> None:
+    """Also those that have the name of a column which only other jobs' results have."""
+    made = columns(dict.fromkeys(_NAMES, pa.int64()), **changes)
+    inputs = pa.table({name: [place] for place, name in enumerate(_NAMES)})
+    failed = RowResult(error=ERROR)
+
+    table = to_table(inputs, [failed], made)
+
+    for place, name in enumerate(_NAMES):
+        [(_, new)] = [pair for pair in made.kept if pair[0] == name]
+        assert set(table.column(new).to_pylist()) == {place}
