@@ -11,7 +11,6 @@ print(run(job).accuracy)
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import (
@@ -132,22 +131,30 @@ def compare(reference: str, candidates: Sequence[str], data: str, **options: Any
     return compare_models(reference, candidates, data, **options)
 
 
-# what is imported when it is asked for: the command begins with an import of this package, and
-# shall heed Ctrl-C before a few tenths of a second have gone by
-_LATER = {
-    "Job": "pipeline.spec.job",
-    "RunOptions": "pipeline.fleet.run",
-    "Stop": "pipeline.fleet.stop",
-    "Watcher": "pipeline.fleet.watcher",
-    "job_from": "pipeline.spec.load",
-    "load_job": "pipeline.spec.load",
-}
-
-
 def __getattr__(name: str) -> Any:
-    if name not in _LATER:
-        raise AttributeError(f"module 'pipeline' has no attribute {name!r}")
-    return getattr(import_module(_LATER[name]), name)
+    """What is imported when it is asked for: the command begins with an import of this package, and
+    shall heed Ctrl-C before a few tenths of a second have gone by."""
+    if name == "Job":
+        from pipeline.spec.job import Job
+
+        return Job
+    if name in ("job_from", "load_job"):
+        from pipeline.spec import load
+
+        return load.job_from if name == "job_from" else load.load_job
+    if name == "RunOptions":
+        from pipeline.fleet.run import RunOptions
+
+        return RunOptions
+    if name == "Stop":
+        from pipeline.fleet.stop import Stop
+
+        return Stop
+    if name == "Watcher":
+        from pipeline.fleet.watcher import Watcher
+
+        return Watcher
+    raise AttributeError(f"module 'pipeline' has no attribute {name!r}")
 
 
 __all__ = [
