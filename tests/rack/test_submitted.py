@@ -30,12 +30,13 @@ class Queue:
         assert done.code == 0, done.err
         return done.json
 
-    def submit(self, folder: Path, out: str, *arguments: str) -> str:
-        """The id of a job that writes into ``out``."""
+    def submit(self, folder: Path, out: str, *arguments: str, step: float = 0.05) -> str:
+        """The id of a job that writes into ``out``. ``step``: seconds; every 0.05 are some 13 s of
+        work, and on a slow machine each question of a test takes some seconds, too."""
         given = ("--output", str(folder / out), "--name", out)
-        quick = ("--set", "engine.simulated.step_seconds=0.05")
+        pace = ("--set", f"engine.simulated.step_seconds={step}")
         job = str(folder / "job.yaml")
-        return str(self.ask("submit", job, *given, *quick, *arguments)["id"])
+        return str(self.ask("submit", job, *given, *pace, *arguments)["id"])
 
     def job(self, job: str) -> dict[str, Any]:
         found: dict[str, Any] = next(j for j in self.ask("jobs")["jobs"] if j["id"] == job)
@@ -73,7 +74,7 @@ def under_way(found: dict[str, Any]) -> bool:
 
 
 def test_a_job_is_done_while_nothing_runs_on_the_laptop(queue: Queue, job: Path) -> None:
-    name = queue.submit(job, "alone", "--set", "engine.simulated.step_seconds=0.02")
+    name = queue.submit(job, "alone", step=0.02)
 
     assert queue.rack.laptop.processes() == []
     assert queue.ended(name)["state"] == "SUCCEEDED"
@@ -84,12 +85,12 @@ def test_a_job_is_done_while_nothing_runs_on_the_laptop(queue: Queue, job: Path)
 def test_a_higher_priority_takes_the_cards_and_its_engines_are_loaded_already(
     queue: Queue, job: Path
 ) -> None:
-    low = queue.submit(job, "low")
+    low = queue.submit(job, "low", step=0.15)
     queue.until(low, under_way)
-    high = queue.submit(job, "high", "--priority", "5")
-    queue.until(high, under_way)
+    high = queue.submit(job, "high", "--priority", "5", step=0.1)
 
-    assert queue.job(low)["state"] == "PENDING"
+    queue.until(low, lambda found: found["state"] == "PENDING")
+    assert queue.job(high)["state"] == "RUNNING"
     assert queue.ended(high)["state"] == "SUCCEEDED"
     assert queue.ended(low)["state"] == "SUCCEEDED"
     assert "the engine of an earlier job is still loaded" in queue.log(high)
@@ -98,7 +99,7 @@ def test_a_higher_priority_takes_the_cards_and_its_engines_are_loaded_already(
 
 
 def test_equals_share_the_cards_and_rack_show_tells_so(queue: Queue, job: Path) -> None:
-    one, two = queue.submit(job, "one"), queue.submit(job, "two")
+    one, two = (queue.submit(job, name, step=0.1) for name in ("one", "two"))
     for name in (one, two):
         queue.until(name, under_way)
 
@@ -112,18 +113,18 @@ def test_equals_share_the_cards_and_rack_show_tells_so(queue: Queue, job: Path) 
 
 
 def test_a_job_that_is_stopped_keeps_what_is_committed(queue: Queue, job: Path) -> None:
-    name = queue.submit(job, "stopped")
+    name = queue.submit(job, "stopped", step=0.15)
     queue.until(name, under_way)
 
     assert queue.ask("stop", name)["state"] == "STOPPED"
-    again = queue.submit(job, "stopped", "--set", "engine.simulated.step_seconds=0.02")
+    again = queue.submit(job, "stopped", step=0.02)
     assert queue.ended(again)["state"] == "SUCCEEDED"
     assert "resuming" in queue.log(again)
     assert_whole(job / "stopped")
 
 
 def test_a_job_goes_on_when_the_head_was_started_again(queue: Queue, job: Path) -> None:
-    name = queue.submit(job, "restarted", "--set", "engine.simulated.step_seconds=0.15")
+    name = queue.submit(job, "restarted", step=0.15)
     queue.until(name, under_way)
 
     assert queue.rack.head.rackmill("rack", "stop").code == 0
