@@ -35,6 +35,9 @@ from pipeline.schedule.spread import STREAMS
 
 _TOKENIZED_AT_ONCE = 64  # rows
 _ROWS_AHEAD = 512
+# finished units, which are lost with the worker and take memory; twice as many as may be finished
+# in the same moment, so that only storage that is slower than the engine is ever waited for
+_MOST_UNCOMMITTED = 2 * STREAMS
 _LONGEST_WHY = 300  # characters
 _SURELY_AHEAD = 64  # rows that may be taken within a heartbeat where few were before
 _POLL_SECONDS, _LONGEST_POLL = 0.2, 2.0  # while there is nothing to do: ever more seldom
@@ -258,9 +261,10 @@ class Feeder:
         more, poll, ask_at = True, _POLL_SECONDS, 0.0
         try:
             while not self._stop.is_set() and self._deadline is None:
-                while len(streams) < STREAMS and self._leased:
+                while len(streams) < STREAMS and self._leased and not self._storage_is_behind:
                     streams += self._begin(reader)
-                if more and len(streams) < STREAMS and time.monotonic() >= ask_at:
+                room = len(streams) < STREAMS and not self._leased
+                if more and room and time.monotonic() >= ask_at:
                     lease = self._coordination.acquire()
                     self._nothing_left = isinstance(lease, Word)
                     if not isinstance(lease, Word):
@@ -274,6 +278,8 @@ class Feeder:
                     self._feed_round(streams)
                     streams = [stream for stream in streams if not stream.done]
                     self._streams = len(streams)
+                elif self._leased:
+                    self._stop.wait(_POLL_SECONDS)
                 elif not more:
                     return
                 else:
@@ -281,6 +287,13 @@ class Feeder:
         finally:
             reader.close()
             self._ended.set()
+
+    @property
+    def _storage_is_behind(self) -> bool:
+        """So many finished units are not committed yet that no other is begun for now."""
+        with self._changed:
+            waiting = sum(one.whole and not one.settled for one in self._open.values())
+        return waiting >= _MOST_UNCOMMITTED
 
     def _take_in(self, lease: Lease) -> None:
         with self._changed:

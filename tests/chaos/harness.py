@@ -27,7 +27,8 @@ _TITLES = {Victim.WORKER: "_WorkerActor", Victim.COORDINATOR: "_CoordinatorActor
 @dataclass
 class Outcome:
     """What became of a story. ``again``: rows that were answered more than once in all its lives;
-    ``share``: of the job's rows; ``trouble``: what was not as promised."""
+    ``share``: of the job's rows; ``workers_lost``: killed, or ended with their driver;
+    ``trouble``: what was not as promised."""
 
     name: str
     rows: int
@@ -35,6 +36,7 @@ class Outcome:
     victims: Counter[Victim] = field(default_factory=Counter)
     lives: int = 0
     again: int = 0
+    workers_lost: int = 0
     seconds: float = 0.0
     trouble: list[str] = field(default_factory=list)
 
@@ -156,7 +158,13 @@ class Story:
             when = f"{time.monotonic() - self._began:.1f} s"
             self._outcome.blows.append(f"{blow.victim} at {done:.0%} ({when})")
             self._outcome.victims[blow.victim] += 1
+            self._outcome.workers_lost += self._workers_lost(blow)
         return bool(struck)
+
+    def _workers_lost(self, blow: Blow) -> int:
+        if blow.share is None or blow.victim is Victim.COORDINATOR:
+            return 0  # none was at work yet; they wait for the next coordinator
+        return 1 if blow.victim is Victim.WORKER else self._place.workers
 
     def _find(self, life: Started, blow: Blow) -> list[psutil.Process]:
         if blow.victim is Victim.DRIVER:

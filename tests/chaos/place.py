@@ -45,12 +45,14 @@ class Broken(Exception):
 
 @dataclass(frozen=True)
 class Place:
-    """``environment``: for every command. ``counted``: what engines answered in all. ``address``:
-    of the Ray to join (None: each run starts its own), whose processes all carry ``ray_mark``.
-    ``expected``: the output (None: one run's answers need not be another's)."""
+    """``workers``: of the job. ``environment``: for every command. ``counted``: what engines
+    answered in all. ``address``: of the Ray to join (None: each run starts its own), whose
+    processes all carry ``ray_mark``. ``expected``: the output (None: one run's answers need not be
+    another's)."""
 
     folder: Path
     rows: int
+    workers: int
     environment: Mapping[str, str]
     counted: Answers
     address: str | None = None
@@ -136,7 +138,7 @@ def _prepare(
     counted = Answers(folder / "counted")
     own = {"RACKMILL_PROFILE": str(folder / "profile.jsonl"), **counted.environment}
     clean = {k: v for k, v in environment.items() if k != "RAY_ADDRESS"}
-    return Place(folder, rows, {**clean, **own}, counted)
+    return Place(folder, rows, workers, {**clean, **own}, counted)
 
 
 def _with_expected(place: Place) -> Place:

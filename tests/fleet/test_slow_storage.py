@@ -1,0 +1,73 @@
+"""Where storage is slower than the engine, the engine waits: what is finished and not committed
+is lost with the worker, and lies in its memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.data.dataset import CommitRecord, Dataset
+from pipeline.data.plan import check_input, make_plan
+from pipeline.data.redo import Redone
+from pipeline.data.storage import open_storage
+from pipeline.engine.load import load_engine
+from pipeline.fleet.coordinator import Coordinator
+from pipeline.fleet.worker import work
+from tests.next_door import NextDoor, worker_spec
+from tests.samples import job, write_model
+
+ROWS = 4000
+_STILL_SECONDS = 1.0  # without a finished row: the engine waits
+_PATIENCE_SECONDS = 60.0
+
+
+class StuckStorage(NextDoor):
+    """Its first commit lasts until the engine finishes nothing any more; ``finished`` is how many
+    rows had their result by then."""
+
+    finished = 0
+
+    def committed(self, records: Sequence[CommitRecord | Redone]) -> None:
+        if not self.finished:
+            self.finished = self._when_still()
+        super().committed(records)
+
+    def _when_still(self) -> int:
+        assert self.source is not None
+        deadline, before, since = time.monotonic() + _PATIENCE_SECONDS, -1, time.monotonic()
+        while time.monotonic() < min(deadline, since + _STILL_SECONDS):
+            if (rows := self.source.lease_rows.finished) != before:
+                before, since = rows, time.monotonic()
+            time.sleep(0.02)
+        return before
+
+
+@pytest.mark.parametrize("prompt", ["{text}", "{nothing}"], ids=["answers", "error rows"])
+def test_only_so_much_is_finished_ahead_of_storage_that_is_stuck(
+    tmp_path: Path, prompt: str
+) -> None:
+    texts = [f"text {n}" if prompt == "{text}" else None for n in range(ROWS)]
+    table = pa.table({"id": range(ROWS), "text": texts, "nothing": pa.nulls(ROWS, pa.string())})
+    pq.write_table(table, tmp_path / "rows.parquet")
+    made = job(
+        model=str(write_model(tmp_path / "model")),
+        input={"path": str(tmp_path / "rows.parquet")},
+        output={"path": str(tmp_path / "out")},
+        prompt=prompt,
+        sampling={"max_tokens": 4},
+        engine={"kind": "simulated", "max_num_seqs": 64},
+    )
+    plan = make_plan(check_input(made))
+    dataset = Dataset(open_storage(made.output.path))
+    dataset.claim(plan.manifest)
+    stuck = StuckStorage(Coordinator(plan.units, [], {"card": 100.0}))
+
+    work(worker_spec(plan), stuck, lambda: load_engine(made, {}, plan.model))
+
+    assert 0 < stuck.finished < ROWS / 2
+    assert sum(record.tally.rows for record in stuck.records) == ROWS
