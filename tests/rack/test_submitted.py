@@ -87,7 +87,7 @@ def test_a_higher_priority_takes_the_cards_and_its_engines_are_loaded_already(
 ) -> None:
     low = queue.submit(job, "low", step=0.15)
     queue.until(low, under_way)
-    high = queue.submit(job, "high", "--priority", "5", step=0.1)
+    high = queue.submit(job, "high", "--priority", "5", step=0.15)
 
     queue.until(low, lambda found: found["state"] == "PENDING")
     assert queue.job(high)["state"] == "RUNNING"
