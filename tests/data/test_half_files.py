@@ -6,6 +6,7 @@ import bz2
 import gzip
 import io
 import lzma
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -193,6 +194,35 @@ def test_what_changes_while_it_is_looked_at_is_left(
     assert ["b.jsonl" in one.path for one in files.left] == [True]
     with pytest.raises(HalfWritten, match="being written"):
         _find(tmp_path / "b.jsonl")
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.parquet", "a.jsonl.gz"])
+@pytest.mark.parametrize("time", [0, -86_400, 0.5])
+def test_a_file_of_any_time_is_whole(tmp_path: Path, name: str, time: float) -> None:
+    """Reproducible archives and layers of images hold files of the year 1970."""
+    path = tmp_path / name
+    contents = {"csv": CELLS, "parquet": _parquet(), "gz": gzip.compress(LINES)}
+    path.write_bytes(contents.get(name.rsplit(".")[-1], LINES))
+    os.utime(path, (time, time))
+    (tmp_path / "link.jsonl").symlink_to(path)
+    for one in (path, tmp_path / "link.jsonl") if name == "a.jsonl" else (path,):
+        files = _find(one)
+        assert (files.rows, files.left, moved_since(files.shards)) == (100, (), [])
+        assert files.shards[0].version == str(float(time))
+
+
+def test_a_place_where_nothing_is_whole_leaves_the_others_be(tmp_path: Path) -> None:
+    for place in ("one", "two", "three"):
+        (tmp_path / place).mkdir()
+    (tmp_path / "one/a.jsonl").write_bytes(LINES)
+    (tmp_path / "two/b.jsonl.part").write_bytes(LINES)
+    (tmp_path / "three/c.jsonl").write_bytes(LINES[:-3])
+    files = discover(Input(path=tuple(str(tmp_path / p) for p in ("one", "two", "three"))))
+
+    assert [Path(s.path).name for s in files.shards] == ["a.jsonl"]
+    assert [Path(one.path).name for one in files.left] == ["b.jsonl.part", "c.jsonl"]
+    with pytest.raises(HalfWritten, match=r"b\.jsonl\.part"):
+        _find(tmp_path / "two")
 
 
 def test_what_changed_since_it_was_looked_at_is_known(tmp_path: Path) -> None:

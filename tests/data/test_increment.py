@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.data.input.content import content_of, with_contents
-from pipeline.data.input.grown import mark_of, rows_still_there
+from pipeline.data.input.grown import Mark, mark_of, rows_still_there
 from pipeline.data.input.increment import Covered, Increment, increment
 from pipeline.data.input.shards import Shard, discover
 from pipeline.spec.job import Input
@@ -131,6 +132,18 @@ def test_a_file_that_was_moved_is_not_done_again(tmp_path: Path) -> None:
         ("a.csv", "t,u\n1,x\n2,y", "t,u\n1,x\n2,yes", 1, {"a.csv": 1}),
         ("a.csv", 't,u\n1,x\n2,"y\nz"', 't,u\n1,x\n2,"y\nz"\n3,w\n', 2, {}),
         ("a.csv", "t,u\r1,x\r2,y", "t,u\r1,x\r2,yes\r3,z\r", 1, {"a.csv": 1}),
+        ("a.tsv", "t\tu\tv\n1\t2\t3\n\t\t", "t\tu\tv\n1\t2\t3\n\t\tx\n4\t5\t6\n", 1, {"a.tsv": 1}),
+        ("a.csv", "t\n1\n  ", "t\n1\n  x\n", 1, {"a.csv": 1}),
+        ("a.csv", "t\n1\n  ", "t\n1\n  \nx\n", 2, {}),
+        ("a.jsonl", '{"t": 1}\n \t', '{"t": 1}\n \t{"t": 2}\n', 1, {}),
+        (
+            "a.jsonl",
+            '{"t": 1}\n{"t": 2}',
+            '{"t": 1}\n{"t": 2}\r{"t": 3}\n{"t": 4}',
+            1,
+            {"a.jsonl": 1},
+        ),
+        ("a.jsonl", '{"t": 1}\n{"t": 2}', '{"t": 1}\n{"t": 2}\r\n{"t": 3}', 2, {}),
     ],
 )
 def test_of_a_last_line_without_an_end_only_that_line_is_done_again_if_it_went_on(
@@ -154,6 +167,15 @@ def test_a_last_line_that_only_got_its_end_is_not_done_again(tmp_path: Path) -> 
     path.write_text('{"text": "a"}\n')
     found = _next(tmp_path, covered)
     assert (found.shards, found.went_on) == ((), {})
+
+
+def test_a_file_of_no_rows_whose_only_line_went_on_is_done_as_a_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("id,text\n")
+    [shard] = _shards(tmp_path)
+    mark = Mark(hashlib.sha256(b"").hexdigest(), 0, hashlib.sha256(b"id,te").hexdigest(), 5)
+    path.write_text("id,texts\n1,x\n")
+    assert rows_still_there(shard, 0, mark) is None
 
 
 def test_other_bytes_with_the_old_time_are_done_again(tmp_path: Path) -> None:

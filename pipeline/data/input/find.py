@@ -48,8 +48,9 @@ class Found:
 
 
 def find(pattern: str, *, any_name: bool) -> Found:
-    """The files behind a path, folder or glob. ``any_name``: a file that is named by itself is
-    taken whatever its name says. Raises UsageError, and an OSError that passes."""
+    """The files behind a path, folder or glob; some, if only such as are not whole. ``any_name``: a
+    file that is named by itself is taken whatever its name says. Raises UsageError, and an OSError
+    that passes."""
     try:
         fs, path = _file_system(pattern)
     except (ValueError, ImportError) as e:
@@ -96,13 +97,7 @@ def find(pattern: str, *, any_name: bool) -> Found:
         return _as_given(name, pattern) if local else str(fs.unstrip_protocol(name))
 
     found.half = [LeftOut(address(name), "by its name", named=True) for name in half]
-    if not chosen and half:
-        raise HalfWritten(
-            "input.path: all that is there is still being written: "
-            + ", ".join(map(str, found.half[:5])),
-            "wait until files have names of their own",
-        )
-    if not chosen:
+    if not chosen and not half:
         kind = "no file matches the pattern" if is_glob else "no Parquet, JSONL or CSV file in"
         raise UsageError(f"input.path: {kind} {pattern}")
     found.files = sorted((address(name), info) for name, info in chosen.items())
@@ -164,7 +159,7 @@ def _nearest(fs: Any, path: str) -> list[str]:
 def version_of(info: Mapping[str, Any]) -> str:
     """What changes when a file does, of what its file system says of it."""
     for key in ("ETag", "etag", "mtime", "LastModified", "last_modified", "created"):
-        if info.get(key):
+        if info.get(key) not in (None, ""):  # a time of 0 is one, as of reproducible archives
             return str(info[key])
     return ""
 

@@ -45,7 +45,7 @@ def mark_of(shard: Shard) -> Mark:
         whole = shard.size - len(tail)
         file.seek(0)
         found = _hash(file, whole)
-    if not tail.strip():
+    if not (tail if shard.format == "csv" else tail.strip()):  # cells may be blanks or tabs
         return Mark(found, whole)
     return Mark(found, whole, hashlib.sha256(tail).hexdigest(), len(tail))
 
@@ -65,9 +65,16 @@ def rows_still_there(shard: Shard, rows: int, mark: Mark) -> int | None:
             return None
         if not mark.tail:
             return rows
-        tail, after = file.read(mark.tail_size), file.read(1)
-    same = hashlib.sha256(tail).hexdigest() == mark.tail
-    return rows if same and after in (b"", b"\n", b"\r") else rows - 1
+        tail, after = file.read(mark.tail_size), file.read(2)
+    same = hashlib.sha256(tail).hexdigest() == mark.tail and _ends_line(after, shard.format)
+    return rows if same else rows - 1 if rows else None
+
+
+def _ends_line(after: bytes, file_format: str) -> bool:
+    """Whether a line ends where these two bytes follow, fewer at the file's end."""
+    if file_format == "csv":
+        return after[:1] in (b"", b"\n", b"\r")
+    return after[:1] in (b"", b"\n") or after in (b"\r", b"\r\n")
 
 
 def _hash(file: Any, size: int, begin: bytes = b"") -> str:

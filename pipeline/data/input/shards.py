@@ -138,6 +138,8 @@ def discover(source: Input, leave: Collection[str] = ()) -> InputFiles:
             if source.partitioning != "none":
                 below = pattern if source.partitioning == "auto" else None
                 partitions.setdefault(path, partition_of(path, below))
+    if not entries:
+        raise _not_whole(left)
     found = list(entries.items())
     formats = [source.format or format_of(path) for path, _ in found]
     if len(set(formats)) > 1:
