@@ -164,7 +164,7 @@ class EngineLoop:
     def progress(self) -> Progress:
         """Totals up to now."""
         stats, blocks = self._engine.stats, self._engine.facts.num_blocks
-        held = round(stats.kv_use * blocks)
+        held, begun = round(stats.kv_use * blocks), self._begun
         return Progress(
             rows=self._rows,
             failed=self._errors.total(),
@@ -173,9 +173,9 @@ class EngineLoop:
             preemptions=stats.preemptions,
             recomputed_tokens=stats.recomputed_tokens,
             running=stats.running,
-            waiting=len(self._requests),
+            waiting=len(set(self._flights.values()) - begun),
             given_up=self._given_up,
-            in_engine=len(self._begun),
+            in_engine=len(begun),
             errors=self._errors + Counter(self._feeder.errors),
             kv_use=stats.kv_use,
             kv_blocks=blocks,
@@ -196,6 +196,8 @@ class EngineLoop:
     def _take_rows(self) -> None:
         idle = not self._flights
         for _ in range(self._admission.wanted):
+            if not self._admission.wanted:
+                return  # one row may be many requests
             ready = self._feeder.take(wait_seconds=_IDLE_SECONDS if idle else 0.0)
             if ready is None:
                 return
@@ -214,6 +216,8 @@ class EngineLoop:
 
     def _ask(self, flight: _Flight, requests: list[Request], *, urgent: bool) -> None:
         for request in requests:
+            if flight.answer.result is not None:
+                return  # an earlier one was refused, and with it the row
             demand = self._demand(request)
             self._flights[request.id] = flight
             flight.requests.add(request.id)
@@ -225,7 +229,7 @@ class EngineLoop:
                     f"the engine has {blocks}"
                 )
                 error = RowError(RowErrorType.PROMPT_TOO_LONG, message)
-                self._receive(Completion(request.id, error=error))
+                self._refuse(request.id, error)
                 continue
             self._requests[request.id] = request
             self._admission.add(demand, urgent=urgent)
@@ -255,7 +259,7 @@ class EngineLoop:
                 self._engine.add(request)
             except RowError as error:
                 self._admission.finished(demand.id, None)
-                self._receive(Completion(request.id, error=error))
+                self._refuse(request.id, error)
                 continue
             except Exception as e:
                 raise as_failure(e) from e
@@ -289,19 +293,19 @@ class EngineLoop:
         if stats.recomputed_tokens > recomputed:
             self._admission.recomputed(stats.recomputed_tokens - recomputed)
         if self._mirror is not None:
-            ended = [completion.request_id for completion in completions]
-            self._mirror.stepped(stats.sampled, ended, stats.kv_use)
-        for completion in completions:
+            gone = [completion.request_id for completion in completions]
+            self._mirror.stepped(stats.sampled, gone, stats.kv_use)
+        ended: list[tuple[_Flight | None, Completion]] = []
+        for completion in completions:  # none of them is in the engine any more
             tokens = None if completion.error is not None else completion.completion_tokens
             self._admission.finished(completion.request_id, tokens)
-            self._receive(completion)
+            ended.append((self._flights.pop(completion.request_id, None), completion))
+        for flight, completion in ended:
+            self._hear(flight, completion)
         if stats.sampled or completions or stats.kv_use != self._kv_use:
             self._expect_a_step()
         self._kv_use = stats.kv_use
-        if not self._flights:
-            self._empty = True
-            if self._watchdog is not None:
-                self._watchdog.rest()
+        self._rest_if_empty()
         now = time.time()
         if completions:
             self._last_step = now
@@ -321,13 +325,17 @@ class EngineLoop:
             )
         )
 
-    def _receive(self, completion: Completion) -> None:
-        flight = self._flights.pop(completion.request_id, None)
+    def _refuse(self, request_id: int, error: RowError) -> None:
+        """A request that never comes into the engine."""
+        self._hear(self._flights.pop(request_id, None), Completion(request_id, error=error))
+
+    def _hear(self, flight: _Flight | None, completion: Completion) -> None:
+        """``flight``: whose request has ended; None where its row has its result already."""
         if flight is None:
-            return  # its row has its result already
+            return
         flight.requests.discard(completion.request_id)
         if flight.answer.result is not None:
-            return  # another of the row's requests was refused, and the row has its result
+            return  # another of the row's requests ended in the same step, with an error
         self._ask(flight, flight.answer.receive(completion), urgent=True)
         self._conclude(flight)
 
@@ -336,6 +344,7 @@ class EngineLoop:
         if result is None:
             return
         self._timeouts.end(flight)
+        self._end_requests(flight)  # there are some where another was refused
         losses = flight.ready.unit.losses
         if losses and result.error is not None and result.error.attempts:
             attempts = losses + result.error.attempts
@@ -345,18 +354,22 @@ class EngineLoop:
     def _drop_late_rows(self) -> None:
         """Rows that had the engine for too long make room for others."""
         for flight in self._timeouts.over(time.monotonic()):
-            begun = [i for i in flight.requests if i in self._flights and i not in self._requests]
-            self._engine.abort(sorted(begun))
-            if self._mirror is not None:
-                self._mirror.aborted(sorted(begun))
-            self._forget(flight)
-            if not self._flights:
-                self._empty = True
+            self._end_requests(flight)
             attempts = flight.ready.unit.losses + 1
             message = f"not finished {duration(self._row_seconds or 0)} after it was begun"
             error = RowError(RowErrorType.TIMEOUT, message, attempts)
             tokens = len(flight.ready.prompt.ids)
             self._once.finished(flight.ready, RowResult(error=error, prompt_tokens=tokens))
+
+    def _end_requests(self, flight: _Flight) -> None:
+        """The row needs none of its requests any more, wherever they are."""
+        begun = sorted(i for i in flight.requests if i in self._flights and i not in self._requests)
+        if begun:
+            self._engine.abort(begun)
+        if begun and self._mirror is not None:
+            self._mirror.aborted(begun)
+        self._forget(flight)
+        self._rest_if_empty()
 
     def _let_go(self, flight: _Flight) -> None:
         """A row that was given up to another worker while it waited here."""
@@ -372,6 +385,13 @@ class EngineLoop:
                 self._admission.forget(request_id)
             else:
                 self._admission.finished(request_id, None)
+
+    def _rest_if_empty(self) -> None:
+        """Nothing is expected of an engine that has nothing."""
+        if not self._flights:
+            self._empty = True
+            if self._watchdog is not None:
+                self._watchdog.rest()
 
     def _expect_a_step(self) -> None:
         if self._watchdog is not None and self._step_seconds < math.inf:

@@ -25,8 +25,11 @@ from pipeline.data.storage import open_storage
 from pipeline.data.tally import Tally
 from pipeline.data.verify import COUNTED, check_table
 from pipeline.engine.load import load_engine
+from pipeline.engine.protocol import Engine
 from pipeline.fleet.coordinator import Coordinator
+from pipeline.fleet.work import Progress
 from pipeline.fleet.worker import work
+from pipeline.schedule.request import Request
 from pipeline.schedule.shape import RequestShape
 from tests.chaos.in_process import run_here
 from tests.next_door import NextDoor, worker_spec
@@ -178,6 +181,72 @@ def test_a_row_with_an_answer_that_failed_is_an_error_and_the_others_are_done(
 
     assert [row["id"] for row in rows if row["error"]] == [7]
     assert rows[7]["completions"] is None
+
+
+class Watched(NextDoor):
+    """A worker's job beside this process, seen at each of its engine's steps. ``beats``: how many
+    rows were taken, and what the worker said. ``added``: the prompts that the engine was given."""
+
+    def __init__(self, job: Job) -> None:
+        plan = make_plan(check_input(job))
+        Dataset(open_storage(job.output.path)).claim(plan.manifest)
+        super().__init__(Coordinator(plan.units, [], {"card": 100.0}))
+        self.beats: list[tuple[int, Progress]] = []
+        self.added: Counter[tuple[int, ...]] = Counter()
+
+        def load() -> Engine:
+            engine = load_engine(job, {}, plan.model)
+            add = engine.add
+
+            def added(request: Request) -> None:
+                self.added[tuple(request.prompt_ids)] += 1
+                add(request)
+
+            engine.add = added  # type: ignore[method-assign]
+            return engine
+
+        work(worker_spec(plan), self, load)
+
+    def heartbeat(self, progress: Progress) -> None:
+        assert self.source is not None
+        self.beats.append((self.source.taken, progress))
+        super().heartbeat(progress)
+
+
+@pytest.fixture
+def _heard_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.fleet.engine_loop._HEARTBEAT_SECONDS", 0.0)
+
+
+def test_a_row_with_an_answer_that_failed_has_no_other_in_the_engine(
+    folder: Path, tmp_path: Path
+) -> None:
+    simulated = {"output_tokens": 6, "faults": {"refuse_on": "text 7"}}
+    engine = {"kind": "simulated", "max_num_seqs": 2, "simulated": simulated}
+
+    seen = Watched(made(folder, tmp_path / "out", {"n": N}, engine=engine))
+
+    assert sorted(Counter(seen.added.values()).items()) == [(1, 1), (N, ROWS // 2 - 1), (80, 1)]
+    assert (seen.progress.rows, seen.progress.failed) == (ROWS, 1)
+
+
+@pytest.mark.usefixtures("_heard_at_every_step")
+def test_rows_that_wait_are_counted_as_rows(folder: Path, tmp_path: Path) -> None:
+    simulated = {"output_tokens": 6}
+    engine = {"kind": "simulated", "max_num_seqs": 2, "simulated": simulated}
+
+    seen = Watched(made(folder, tmp_path / "out", {"n": N}, engine=engine))
+
+    assert any(said.waiting for _, said in seen.beats)
+    assert all(said.waiting + said.in_engine <= taken - said.rows for taken, said in seen.beats)
+
+
+@pytest.mark.usefixtures("_heard_at_every_step")
+def test_no_more_rows_are_taken_than_make_enough_requests(folder: Path, tmp_path: Path) -> None:
+    many = 64
+    taken, _ = Watched(made(folder, tmp_path / "out", {"n": many})).beats[0]
+
+    assert 0 < taken * many < 512 + many
 
 
 def test_the_output_is_a_trace_of_as_many_requests(folder: Path, tmp_path: Path) -> None:
