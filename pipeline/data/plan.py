@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from pipeline.data.dataset import CommitRecord, Dataset, State
 from pipeline.data.gold import mismatch, truth
-from pipeline.data.input.changes import NO_CHANGES, InputChanges, compare
+from pipeline.data.input.changes import NO_CHANGES, InputChanges, absolute, compare
 from pipeline.data.input.content import content_of
 from pipeline.data.input.places import check_places
 from pipeline.data.input.shards import InputFiles, discover
@@ -25,7 +25,7 @@ from pipeline.data.results import OutputColumns, output_columns
 from pipeline.data.sample import Sample, take_sample
 from pipeline.data.storage import open_storage
 from pipeline.data.tally import Tally
-from pipeline.errors import StorageFailed, UsageError, did_you_mean, some_of
+from pipeline.errors import HalfWritten, StorageFailed, UsageError, did_you_mean, some_of
 from pipeline.model.stand_in import resolve_for_planning
 from pipeline.model.store import ModelFolder, check_reference, resolve
 from pipeline.model.tokenizer import Tokenizer
@@ -197,6 +197,7 @@ def make_plan(
     where = dataset.storage.address()
     _refuse_to_shrink(inputs, others, changes, where)
     if found is not None and state.commits:
+        _refuse_to_drop_what_waits(inputs.files, found, changes, where)
         _refuse_what_does_not_map(inputs, found, changes, bool(committed), where)
     names = {leaf.id: leaf.file_name for unit in inputs.units for leaf in leaves(unit, state.cuts)}
     moved = [(r, names[unit]) for unit, r in committed.items() if r.file != names[unit]]
@@ -255,6 +256,20 @@ def _refuse_to_shrink(
             f"{where} already holds more than the first {inputs.rows} rows",
             "leave --rows away or raise it, give another --output, or start over with --fresh",
         )
+
+
+def _refuse_to_drop_what_waits(
+    files: InputFiles, found: Manifest, changes: InputChanges, where: str
+) -> None:
+    """A file that is not whole now is not one that is gone: the rows made of it stay."""
+    waiting = {absolute(one.path): one for one in files.left}
+    for entry in found.entries:
+        one = waiting.get(entry.get("at") or absolute(entry["path"]))
+        if one is not None and entry["path"] in changes.removed:
+            raise HalfWritten(
+                f"not whole now: {one}; {where} was begun with it, and its rows would be dropped",
+                "run again when it is whole, or give another --output",
+            )
 
 
 def _refuse_what_does_not_map(

@@ -16,6 +16,7 @@ from pipeline.data.dataset import Dataset
 from pipeline.data.plan import Plan, check_input, make_plan
 from pipeline.data.prove import verify
 from pipeline.data.storage import open_storage
+from pipeline.errors import HalfWritten
 from tests.datasets import begin, commit_unit, finish, ids_in, job_in, rows_of, write_input
 
 
@@ -182,6 +183,16 @@ class TestFilesThatCameAndWent:
 
         finish(job_in(folder))
         check_whole(folder, list(range(150, 420)))
+
+    def test_one_that_is_not_whole_now_is_not_gone(self, folder: Path) -> None:
+        whole = (folder / "rows/b.parquet").read_bytes()
+        (folder / "rows/b.parquet").write_bytes(whole[:-9])
+        with pytest.raises(HalfWritten, match=r"not whole now: .*b\.parquet"):
+            plan_of(folder)
+
+        (folder / "rows/b.parquet").write_bytes(whole)
+        assert spans(plan_of(folder)) == []
+        check_whole(folder, list(range(420)))
 
     def test_all_at_once(self, folder: Path) -> None:
         (folder / "rows/a.parquet").unlink()
