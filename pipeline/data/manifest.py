@@ -171,6 +171,11 @@ class Manifest:
         return tuple((old, new) for old, new in self.content.kept)
 
     @cached_property
+    def results(self) -> frozenset[str]:
+        """Names of the output columns that no input column was kept as."""
+        return frozenset(self.schema.names) - {new for _, new in self.kept}
+
+    @cached_property
     def entries(self) -> list[dict[str, Any]]:
         """What identified each input file, as plain data."""
         return [entry.model_dump() for entry in self.content.shards]

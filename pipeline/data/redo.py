@@ -8,8 +8,8 @@ into what the earlier one made.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -120,7 +120,7 @@ def recommit_rows(
         rows = [i for i in done if errors[i] is not None]
         if not rows:
             return None
-        again = [_counted_on(done[i], int(errors[i]["attempts"] or 0)) for i in rows]
+        again = [done[i].tried_before(int(errors[i]["attempts"] or 0)) for i in rows]
         taken = pa.concat_tables([inputs.slice(i, 1) for i in rows])
         places = [(first + i) * each + answer for i in rows for answer in range(each)]
         new = tally(taken, again, columns)
@@ -128,20 +128,11 @@ def recommit_rows(
         counted.add(new)
         old = by_row(pa.concat_tables([table.slice(i, 1) for i in places]), each)
         merged = merge(table, to_table(taken, again, columns), places)
-        return merged, retally(newest.tally, old, new)
+        return merged, retally(newest.tally, old, new, columns.results)
 
     if done:
         dataset.recommit(record, change, provenance)
     return Redone((unit.shard, unit.start, unit.stop), counted)
-
-
-def _counted_on(result: RowResult, attempts: int) -> RowResult:
-    error = result.error
-    if error is None:
-        return result
-    answers = tuple(_counted_on(answer, attempts) for answer in result.answers)
-    error = replace(error, attempts=error.attempts + attempts)
-    return replace(result, error=error, answers=answers)
 
 
 def merge(earlier: pa.Table, new: pa.Table, places: Sequence[int]) -> pa.Table:
@@ -157,8 +148,9 @@ def merge(earlier: pa.Table, new: pa.Table, places: Sequence[int]) -> pa.Table:
     return pa.concat_tables([*pieces, earlier.slice(at)])
 
 
-def retally(before: Tally, old: pa.Table, new: Tally) -> Tally:
-    """What a unit comes to whose error rows ``old`` became what ``new`` counts."""
+def retally(before: Tally, old: pa.Table, new: Tally, results: Container[str]) -> Tally:
+    """What a unit comes to whose error rows ``old`` became what ``new`` counts; ``results``: the
+    columns that are no input's."""
     total = Tally.from_json(before.as_json())
     total.rows -= old.num_rows
     total.failed -= old.num_rows
@@ -166,7 +158,7 @@ def retally(before: Tally, old: pa.Table, new: Tally) -> Tally:
         total.errors[error["type"]] -= 1
         discount_reason(total.error_reasons, error["type"], error["message"])
     for name in ("prompt_tokens", "completion_tokens"):
-        if name in old.column_names:
+        if name in results:
             column = old.column(name)
             setattr(total, name, getattr(total, name) - token_count(column))
             if name == "prompt_tokens":

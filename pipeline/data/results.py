@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -48,6 +48,12 @@ class RowResult:
     requests: int = 1
     answers: tuple[RowResult, ...] = ()
 
+    def tried_before(self, times: int) -> RowResult:
+        """With so many more attempts in its error, and in those of its answers."""
+        error = self.error and replace(self.error, attempts=self.error.attempts + times)
+        answers = tuple(answer.tried_before(times) for answer in self.answers)
+        return replace(self, error=error, answers=answers)
+
 
 @dataclass(frozen=True)
 class OutputColumns:
@@ -69,6 +75,12 @@ class OutputColumns:
     def rows_of_one(self) -> int:
         """Rows of the output that one of the input has."""
         return self.answers if self.apart else 1
+
+    @property
+    def results(self) -> frozenset[str]:
+        """Names of the columns that no input column was kept as: one that was may be called as
+        other jobs' results are."""
+        return frozenset(self.schema.names) - {new for _, new in self.kept}
 
     @property
     def json_properties(self) -> Mapping[str, Any]:

@@ -17,7 +17,7 @@ from pipeline.schedule.trace import OPTIONAL, REQUIRED, TraceRow, rows_of
 
 REQUESTS = "requests"  # of the metadata ``rackmill.…``: a RequestShape
 _RUN = {"prompt_tokens", "error"}  # columns of every run's output
-_ANSWERS = "completion_tokens"  # of one that writes
+_ANSWERS = "completion_tokens"  # of one that writes; in one that scores, an input's
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,8 @@ def _rows(fragment: ds.Fragment, path: Path, shape: RequestShape) -> list[tuple[
     """(prompt, completion) tokens of the rows that succeeded, of each of their answers. Where
     a row has but their sum, because they voted, they were equally long as far as is known."""
     answers = shape.answers
-    names = fragment.physical_schema.names
-    columns = ["prompt_tokens", *([_ANSWERS] if _ANSWERS in names else [])]
+    writes = not shape.scores and _ANSWERS in fragment.physical_schema.names
+    columns = ["prompt_tokens", *([_ANSWERS] if writes else [])]
     table = fragment.to_table(columns=[*columns, "error"])
     if shape.apart:
         table = by_row(table, answers)

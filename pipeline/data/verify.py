@@ -4,7 +4,7 @@ wrong, where, and how to mend it."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -161,7 +161,7 @@ def check_table(table: pa.Table, record: CommitRecord, manifest: Manifest) -> li
         what = f"has {count(table.num_rows)} rows, its record says {count(record.tally.rows)}"
         what += f" with {each} answers each" if each > 1 else ""
         return [Fault(what, record.file, redo(record))]
-    problems = _error_problems(table)
+    problems = _error_problems(table, manifest.results)
     if each > 1:
         same = [*(new for _, new in manifest.kept), "prompt_tokens"]
         problem = problem_with(table, each, same)
@@ -179,7 +179,7 @@ def _difference(found: pa.Schema, wanted: pa.Schema) -> str:
     return f"column {wrong.name!r} is {found.field(wrong.name).type}, not {wrong.type}"
 
 
-def _error_problems(table: pa.Table) -> list[str]:
+def _error_problems(table: pa.Table, results: Container[str]) -> list[str]:
     error, types = table.column("error"), error_types(table)
     failed = error.is_valid()
     problems = []
@@ -192,7 +192,7 @@ def _error_problems(table: pa.Table) -> list[str]:
         problems.append(f"has {plural(messages.null_count, 'error')} without a message")
     if attempts.null_count or pc.any(pc.less(attempts, 0)).as_py():
         problems.append("has errors whose attempts are no count")
-    if "completion" in table.column_names:
+    if "completion" in results:
         silent = pc.and_(pc.invert(failed), table.column("completion").is_null())
         number = pc.sum(silent).as_py() or 0
         if number:
@@ -216,7 +216,7 @@ def _list_problems(table: pa.Table, answers: int) -> list[str]:
 
 
 def _count_problems(table: pa.Table, tally: Tally, manifest: Manifest) -> list[str]:
-    found = count_table(table, choices=manifest.has_choices)
+    found = count_table(table, manifest.results, choices=manifest.has_choices)
     return [
         f"comes to {_shown(getattr(found, name))} {name}, its record says "
         f"{_shown(getattr(tally, name))}"
@@ -229,13 +229,14 @@ def _shown(value: Any) -> str:
     return str(dict(value)) if isinstance(value, Counter) else count(value)
 
 
-def count_table(table: pa.Table, *, choices: bool) -> Tally:
-    """The counts of a tally that can be seen in the rows themselves."""
+def count_table(table: pa.Table, results: Container[str], *, choices: bool) -> Tally:
+    """The counts of a tally that can be seen in the rows themselves; ``results``: the columns that
+    are no input's."""
     failed = table.column("error").is_valid()
     tally = Tally(rows=table.num_rows, failed=pc.sum(failed).as_py() or 0)
     tally.errors = _counts(error_types(table).filter(failed))
     for name in ("prompt_tokens", "completion_tokens"):
-        if name in table.column_names:
+        if name in results:
             setattr(tally, name, token_count(table.column(name)))
     if choices:
         tally.labels = _counts(table.column("label").filter(pc.invert(failed)))

@@ -6,7 +6,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from pipeline.data.answers import Answer, Answers
 from pipeline.data.results import RowResult
@@ -347,8 +347,7 @@ class EngineLoop:
         self._end_requests(flight)  # there are some where another was refused
         losses = flight.ready.unit.losses
         if losses and result.error is not None and result.error.attempts:
-            attempts = losses + result.error.attempts
-            result = replace(result, error=replace(result.error, attempts=attempts))
+            result = result.tried_before(losses)
         self._once.finished(flight.ready, result)
 
     def _drop_late_rows(self) -> None:

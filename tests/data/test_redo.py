@@ -309,7 +309,9 @@ def test_the_tally_after_a_retry_is_that_of_the_rows(folder: Path) -> None:
     unit = retry.redo.units[0]
     retry.work(unit, lambda row: answer(row, fails=lambda row: row == 40))
     record = retry.dataset.newest(retry.redo.record_of(unit))
-    counted = count_table(retry.dataset.read_rows(record), choices=False)
+    counted = count_table(
+        retry.dataset.read_rows(record), retry.plan.input.columns.results, choices=False
+    )
 
     for name in ("rows", "failed", "errors", "prompt_tokens", "completion_tokens"):
         assert getattr(record.tally, name) == getattr(counted, name)
@@ -324,7 +326,8 @@ def test_a_type_of_error_that_is_gone_has_no_example_left(folder: Path) -> None:
     old = retry.dataset.read_rows(record).slice(2, 1)
     new = retry.redo.records[record.unit].tally.__class__(rows=1)
 
-    assert retally(record.tally, old, new).error_examples == {}
+    results = retry.plan.input.columns.results
+    assert retally(record.tally, old, new, results).error_examples == {}
 
 
 def test_labels_and_their_agreement_with_gold_are_counted_as_in_a_first_run() -> None:
@@ -341,7 +344,7 @@ def test_labels_and_their_agreement_with_gold_are_counted_as_in_a_first_run() ->
     old = to_table(redone, [before[1], before[3]], columns)
     new = tally(redone, [after[1], after[3]], columns)
 
-    made_of = retally(tally(inputs, before, columns), old, new)
+    made_of = retally(tally(inputs, before, columns), old, new, columns.results)
     assert made_of.as_json() == tally(inputs, after, columns).as_json()
 
 

@@ -17,7 +17,7 @@ import pytest
 from pipeline import Job, UsageError, job_from
 from pipeline.data.dataset import Dataset
 from pipeline.data.manifest import read_manifest
-from pipeline.data.plan import check_input, make_plan
+from pipeline.data.plan import Plan, check_input, make_plan
 from pipeline.data.prove import verify
 from pipeline.data.redo import select
 from pipeline.data.run_trace import read_trace
@@ -27,8 +27,9 @@ from pipeline.data.verify import COUNTED, check_table
 from pipeline.engine.load import load_engine
 from pipeline.engine.protocol import Engine
 from pipeline.fleet.coordinator import Coordinator
-from pipeline.fleet.work import Progress
+from pipeline.fleet.work import Lease, Progress
 from pipeline.fleet.worker import work
+from pipeline.schedule.leases import Word
 from pipeline.schedule.request import Request
 from pipeline.schedule.shape import RequestShape
 from tests.chaos.in_process import run_here
@@ -161,6 +162,40 @@ def redo_here(job: Job) -> None:
     summary = json.loads((Path(job.output.path) / "_rackmill/summary.json").read_text())
     counted = {name: getattr(total, name) for name in COUNTED}
     dataset.finish(summary | counted, "")
+
+
+class Bereaved(NextDoor):
+    """A worker all of whose rows were in an engine that died."""
+
+    def acquire(self) -> Lease | Word:
+        answer = super().acquire()
+        return replace(answer, losses=1) if isinstance(answer, Lease) else answer
+
+
+@pytest.mark.parametrize("rows", [False, True])
+def test_an_engine_that_died_with_a_row_counts_in_the_attempts_of_each_of_its_errors(
+    folder: Path, tmp_path: Path, rows: bool
+) -> None:
+    label = {"regex": "[ab]"}
+    job = made(folder, tmp_path / "out", {"n": N}, rows=rows, label=label)
+    plan = make_plan(check_input(job))
+    dataset = Dataset(open_storage(job.output.path))
+    dataset.claim(plan.manifest)
+    coordinator = Coordinator(plan.units, [], {"card": 100.0})
+
+    work(worker_spec(plan), Bereaved(coordinator), lambda: wrong_engine(plan))
+
+    errors = [row["error"] for row in dataset.first_rows(ROWS * N) if row["error"]]
+    assert len(errors) == ROWS * (N if rows else 1)
+    assert {error["attempts"] for error in errors} == {2}
+
+
+def wrong_engine(plan: Plan) -> Engine:
+    """Its answers are none that the job allows."""
+    engine = load_engine(plan.job, {}, plan.model)
+    step = engine.step
+    engine.step = lambda: [replace(one, text="c") for one in step()]  # type: ignore[method-assign]
+    return engine
 
 
 def test_votes_make_one_answer_of_a_row(folder: Path, tmp_path: Path) -> None:
