@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from contextlib import closing
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from pipeline import UsageError
 from pipeline.data.input.formats import STRIDE, Rows
+from pipeline.data.input.jsonl_format import JsonlReader
 from pipeline.data.input.read import UnitReader
 from pipeline.data.input.shards import InputFiles, discover
 from pipeline.data.input.units import Unit
@@ -295,6 +297,44 @@ class TestJsonl:
         path = lines(tmp_path / "a.jsonl", ['{"n": 1.5}', '{"n": 1e400}'])
 
         assert read_all(path).invalid == {1: "the line holds 1e400, too large a number"}
+
+    @pytest.mark.parametrize(
+        ("kind", "told", "other"),
+        [
+            (pa.int64(), 1, 1.5),
+            (pa.uint64(), 1, 1.5),
+            (pa.float64(), 1, True),
+            (pa.date32(), "2024-01-31", 7),
+            (pa.timestamp("us"), "2024-01-31 10:00:00", 7.5),
+            (pa.list_(pa.int64()), [1], [1.5]),
+            (pa.struct([("a", pa.int64())]), {"a": 1}, {"a": 1.5}),
+            (pa.struct([("a", pa.int64())]), {"a": 1}, {"a": 1, "b": 2}),
+            (pa.struct([("a", pa.int64())]), {"a": 1}, []),
+            (pa.list_(pa.struct([("a", pa.int64())])), [{"a": 1}], [{"a": 1}, {"b": 2}]),
+        ],
+    )
+    def test_a_value_that_a_columns_type_would_change_is_an_invalid_row(
+        self, tmp_path: Path, kind: pa.DataType, told: object, other: object
+    ) -> None:
+        """As where the job casts it, or the file is another one by now."""
+        path = json_lines(tmp_path / "a.jsonl", [{"v": told}, {"v": other}])
+
+        with closing(JsonlReader(path, pa.schema([("v", kind)]), (0,))) as reader:
+            read = reader.read(0, 2)
+        assert read.invalid == {1: f"field 'v' is not a {kind}"}
+        assert [value is None for value in read.table.column("v").to_pylist()] == [False, True]
+
+    def test_a_whole_number_with_a_point_may_be_cast_to_an_integer(self, tmp_path: Path) -> None:
+        path = json_lines(tmp_path / "a.jsonl", [{"v": 2.0}, {"v": "3"}, {"v": None}])
+
+        with closing(JsonlReader(path, pa.schema([("v", pa.int64())]), (0,))) as reader:
+            read = reader.read(0, 3)
+        assert (read.table.column("v").to_pylist(), read.invalid) == ([2, 3, None], {})
+
+    def test_fractions_beside_one_that_is_no_number_are_still_numbers(self, tmp_path: Path) -> None:
+        path = lines(tmp_path / "a.jsonl", ['{"a": NaN, "b": 1.5}', '{"a": 1, "b": 2.5}'])
+
+        assert read_all(path).table.column("b").to_pylist() == [1.5, 2.5]
 
     def test_half_a_surrogate_pair_is_an_invalid_row(self, tmp_path: Path) -> None:
         """Cut-off tweets end in one: JSON can say it, UTF-8 cannot."""

@@ -18,7 +18,9 @@ import pytest
 
 from pipeline import job_from
 from pipeline.data.dataset import Dataset
+from pipeline.data.input.read import UnitReader
 from pipeline.data.input.shards import discover
+from pipeline.data.input.units import Unit
 from pipeline.data.prove import verify
 from pipeline.data.storage import open_storage
 from pipeline.errors import UsageError
@@ -87,6 +89,15 @@ def run(folder: Path, name: str) -> str:
     return output
 
 
+def rows_of(source: Input) -> tuple[pa.Table, dict[int, str]]:
+    """All rows, and what is wrong with single ones."""
+    files = discover(source)
+    reader = UnitReader(files.shards, files.schema)
+    found = [reader.read(Unit("u", s.index, 0, s.rows)) for s in files.shards]
+    reader.close()
+    return pa.concat_tables([one.table for one in found]), found[0].invalid
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_its_rows_are_read_and_verify_reads_them_too(name: str, tmp_path: Path) -> None:
     FILES[name](tmp_path / name)
@@ -117,6 +128,50 @@ def test_values_of_an_array_come_out_as_they_are_written(tmp_path: Path) -> None
 
     lines = Path(shard.readable).read_text().splitlines()
     assert lines == ['{"v": 9007199254740993,  "w": 0.10}', '{"v": "a\\nb"}']
+
+
+DRIFTING = (
+    '{"a": 9007199254740993, "b": "x", "d": [1]}\n'
+    '{"a": 1.5, "b": "é", "d": [0.25, 9007199254740993]}\n{"a": 1.25, "c": "é"}\n'
+)
+AS_ARRAY = "[" + ",".join(DRIFTING.splitlines()) + "]"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "encoding"),
+    [
+        ("a.jsonl.gz", gzip.compress(DRIFTING.encode()), None),
+        ("a.jsonl.bz2", bz2.compress(DRIFTING.encode()), None),
+        ("a.jsonl.xz", lzma.compress(DRIFTING.encode()), None),
+        ("a.jsonl.zst", zstd(DRIFTING.encode()), None),
+        ("a.jsonl", DRIFTING.encode("utf-16"), None),
+        ("a.jsonl", DRIFTING.encode("cp1252"), "cp1252"),
+        ("a.json", AS_ARRAY.encode(), None),
+        ("a.json.gz", gzip.compress(AS_ARRAY.encode("utf-16")), None),
+    ],
+    ids=["gzip", "bz2", "xz", "zstd", "utf-16", "cp1252", "array", "packed array in utf-16"],
+)
+def test_types_that_widen_late_are_those_of_the_plain_file(
+    tmp_path: Path, name: str, content: bytes, encoding: str | None
+) -> None:
+    """Integers that a double rounds beside fractions are looked at a second time."""
+    plain, packed = tmp_path / "plain.jsonl", tmp_path / name
+    plain.write_text(DRIFTING)
+    packed.write_bytes(content)
+
+    assert rows_of(Input(path=str(packed), encoding=encoding)) == rows_of(Input(path=str(plain)))
+
+
+def test_types_are_those_of_packed_and_plain_files_together(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b'{"a": 9007199254740993}\n'))
+    (tmp_path / "b.jsonl").write_bytes(b'{"a": 1.5}\n')
+    (tmp_path / "c.json.xz").write_bytes(lzma.compress(b'[{"a": 0.125}]'))
+
+    table, invalid = rows_of(Input(path=str(tmp_path)))
+    assert [str(value) for value in table.column("a").to_pylist()] == [
+        *("9007199254740993.000", "1.500", "0.125")
+    ]
+    assert invalid == {}
 
 
 def test_a_folder_has_packed_files_too(tmp_path: Path) -> None:

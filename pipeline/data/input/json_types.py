@@ -8,8 +8,9 @@ text as it is, anything else as JSON.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from decimal import Decimal
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -58,6 +59,8 @@ class Seen:
         if kind is str or value is None:
             self.kinds.add(kind)
             return
+        if kind is Raw:
+            kind = float
         self.kinds.add(kind)
         if kind is int:
             if value < self.least:
@@ -164,15 +167,39 @@ def _places(value: float) -> int:
 
 def column(values: list[Any], kind: pa.DataType) -> pa.Array:
     """Raises one of NO_ARRAY for values that the type does not hold."""
-    try:
-        return pa.array(values, kind)
-    except NO_ARRAY:
-        return pa.array([shaped(value, kind) for value in values], kind)
+    if not _holds(kind, values):
+        values = [shaped(value, kind) for value in values]
+    return pa.array(values, kind)
+
+
+def _holds(kind: pa.DataType, values: Collection[Any]) -> bool:
+    """Whether the values are of what pyarrow makes the type of as they are. It would make others
+    too, by cutting off fractions, by leaving out fields, and days and times out of numbers."""
+    there = set(map(type, values)) - {type(None)}
+    if pa.types.is_integer(kind):
+        return there <= {int}
+    if pa.types.is_string(kind):
+        return there <= {str}
+    if pa.types.is_floating(kind):
+        return there <= {int, float, Raw}
+    if pa.types.is_decimal(kind):
+        return there <= {int, Decimal}
+    if pa.types.is_list(kind):
+        inner = chain.from_iterable(value for value in values if value)
+        return there <= {list} and _holds(kind.value_type, list(inner))
+    if pa.types.is_struct(kind):
+        if not there <= {dict}:
+            return False
+        given = [value for value in values if value]
+        return set[str]().union(*given) <= _names(kind) and all(
+            _holds(f.type, [value.get(f.name) for value in given]) for f in kind
+        )
+    return there <= ({bool} if pa.types.is_boolean(kind) else set())
 
 
 def shaped(value: Any, kind: pa.DataType) -> Any:
     """``value`` as pyarrow wants it for a column of the type: text and decimals made of what is
-    none yet."""
+    none yet. Raises one of NO_ARRAY where the type would change it."""
     if value is None:
         return None
     if pa.types.is_string(kind):
@@ -181,11 +208,19 @@ def shaped(value: Any, kind: pa.DataType) -> Any:
         return Decimal(repr(float(value)))
     if isinstance(value, str) and not pa.types.is_nested(kind):
         return pa.scalar(value).cast(kind).as_py()
+    if pa.types.is_integer(kind) and isinstance(value, float) and value.is_integer():
+        return int(value)
     if pa.types.is_list(kind) and isinstance(value, list):
         return [shaped(one, kind.value_type) for one in value]
-    if pa.types.is_struct(kind) and isinstance(value, dict):
+    if pa.types.is_struct(kind) and isinstance(value, dict) and value.keys() <= _names(kind):
         return {f.name: shaped(value.get(f.name), f.type) for f in kind}
+    if not _holds(kind, [value]):
+        raise pa.ArrowInvalid(f"{value!r} is not a {kind}")
     return value
+
+
+def _names(kind: pa.StructType) -> set[str]:
+    return {field.name for field in kind}
 
 
 def as_json(value: Any) -> str:

@@ -45,19 +45,24 @@ def scan(path: str) -> ScannedFile:
         raise UsageError(f"{path}: no line of it is a JSON object")
     if rows and not seen.fields:
         raise UsageError(f"{path}: the objects in its lines have no fields")
-    schema = common_schema([(path, seen)])
+    schema = common_schema([(path, seen)], look_again)
     return ScannedFile(rows, schema, offsets=tuple(offsets), seen=seen)
 
 
-def common_schema(files: Sequence[tuple[str, Seen]]) -> pa.Schema:
-    """Of files, each with what its values are. Raises UsageError."""
+def look_again(path: str) -> Seen:
+    """What the values of a file are, and how many digits stand after the point."""
+    return _look(path, count_places=True)[2]
+
+
+def common_schema(files: Sequence[tuple[str, Seen]], again: Callable[[str], Seen]) -> pa.Schema:
+    """Of files, each with what its values are. ``again``: as ``look_again``, asked only where it
+    decides. Raises UsageError."""
     seen = Seen()
     for _, one in files:
         seen.add(one)
     if seen.needs_places:
-        seen = Seen()
         for path, _ in files:
-            seen.add(_look(path, count_places=True)[2])
+            seen.add(again(path))
     if seen.too_odd:
         raise UsageError(
             f"{files[-1][0]}: its lines have more than {len(seen.fields)} different fields",
@@ -86,7 +91,7 @@ def _look(path: str, *, count_places: bool) -> tuple[int, array[int], Seen]:
                     seen.see_fields(value)
             position += size
         open_end = size == len(line) or (line == _TOO_LONG and not _ends_with(file, b"\n"))
-        if open_end and line.strip() and _is_cut(line):
+        if open_end and not count_places and line.strip() and _is_cut(line):
             nothing = "" if seen.kinds else ", and no line of it is a JSON object"
             raise HalfWritten(
                 f"{path}: its last line is cut{nothing}",

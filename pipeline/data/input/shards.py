@@ -16,6 +16,7 @@ from pipeline.data.input.delimiter import name_of
 from pipeline.data.input.find import LeftOut, find, has_moved, stamp_of, version_of
 from pipeline.data.input.formats import ScannedFile
 from pipeline.data.input.join_schemas import Conflict, Joined, join
+from pipeline.data.input.json_types import Seen
 from pipeline.data.input.partitions import partition_fields, partition_of
 from pipeline.data.input.unpack import delimiter_by_name, format_of, kind_of, readable
 from pipeline.data.patience import reading
@@ -178,8 +179,8 @@ def discover(source: Input, leave: Collection[str] = ()) -> InputFiles:
             f"{_MOST_ROWS:,} are the most for one job: give it in parts",
         )
     # an empty text file has no header to agree or disagree with
-    told = [(f[0], s) for f, s in zip(found, scanned, strict=True) if s.rows or s.schema.names]
-    told = told or [(found[0][0], scanned[0])]
+    told = [(f[0], one) for f, one in whole if one.scan.rows or one.scan.schema.names]
+    told = told or [(found[0][0], whole[0][1])]
     joined = _common_schema(told, formats[0])
     schema, partitions = _with_partitions(joined.schema, partitions)
     schema = _cast(source, schema, joined.conflicts)
@@ -279,10 +280,11 @@ def _moves(path: str) -> HalfWritten:
 
 @dataclass(frozen=True)
 class _Looked:
-    """How a file has to be written out before it is read, what separates its cells, and what is
-    in it."""
+    """How a file has to be written out before it is read, the path under which it is read then,
+    what separates its cells, and what is in it."""
 
     kind: str
+    readable: str
     delimiter: str
     scan: ScannedFile
 
@@ -296,10 +298,10 @@ def _look(path: str, info: Mapping[str, Any], file_format: str, source: Input) -
         local = readable(path, kind, size, version_of(info))
         try:
             if file_format != "csv":
-                return _Looked(kind, ",", _SCANNERS[file_format](local))
+                return _Looked(kind, local, ",", _SCANNERS[file_format](local))
             told = delimiter_by_name(path) if source.delimiter == "auto" else source.delimiter
             delimiter = told or csv_format.find_delimiter(local)
-            return _Looked(kind, delimiter, csv_format.scan(local, delimiter))
+            return _Looked(kind, local, delimiter, csv_format.scan(local, delimiter))
         except UsageError as e:
             if local == path:
                 raise
@@ -321,11 +323,17 @@ def _layout(boundaries: Sequence[int]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12] if text else ""
 
 
-def _common_schema(told: Sequence[tuple[str, ScannedFile]], fmt: str) -> Joined:
+def _common_schema(told: Sequence[tuple[str, _Looked]], fmt: str) -> Joined:
     """Text formats have no schema of their own: a column of several kinds is text there."""
     if fmt == "jsonl":
-        return Joined(jsonl_format.common_schema([(path, scan.seen) for path, scan in told]))
-    schemas = [(path, scan.schema) for path, scan in told]
+        readable = {path: one.readable for path, one in told}
+
+        def again(path: str) -> Seen:
+            look = partial(jsonl_format.look_again, readable[path])
+            return reading(path, look, _PATIENCE_SECONDS)
+
+        return Joined(jsonl_format.common_schema([(p, one.scan.seen) for p, one in told], again))
+    schemas = [(path, one.scan.schema) for path, one in told]
     return join(schemas if fmt == "parquet" else _text_where_they_differ(schemas))
 
 
