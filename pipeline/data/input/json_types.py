@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 from decimal import Decimal
-from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -167,34 +166,40 @@ def _places(value: float) -> int:
 
 def column(values: list[Any], kind: pa.DataType) -> pa.Array:
     """Raises one of NO_ARRAY for values that the type does not hold."""
-    if not _holds(kind, values):
-        values = [shaped(value, kind) for value in values]
-    return pa.array(values, kind)
+    if _holds(kind, values):
+        try:
+            return pa.array(values, kind)
+        except NO_ARRAY:
+            pass
+    return pa.array([shaped(value, kind) for value in values], kind)
 
 
 def _holds(kind: pa.DataType, values: Collection[Any]) -> bool:
-    """Whether the values are of what pyarrow makes the type of as they are. It would make others
-    too, by cutting off fractions, by leaving out fields, and days and times out of numbers."""
-    there = set(map(type, values)) - {type(None)}
-    if pa.types.is_integer(kind):
-        return there <= {int}
-    if pa.types.is_string(kind):
-        return there <= {str}
-    if pa.types.is_floating(kind):
-        return there <= {int, float, Raw}
-    if pa.types.is_decimal(kind):
-        return there <= {int, Decimal}
+    """False where pyarrow would change a value and say nothing: it cuts off fractions, and makes
+    days and times of numbers."""
     if pa.types.is_list(kind):
-        inner = chain.from_iterable(value for value in values if value)
-        return there <= {list} and _holds(kind.value_type, list(inner))
-    if pa.types.is_struct(kind):
-        if not there <= {dict}:
-            return False
-        given = [value for value in values if value]
-        return set[str]().union(*given) <= _names(kind) and all(
-            _holds(f.type, [value.get(f.name) for value in given]) for f in kind
+        return not _turns(kind) or _holds(
+            kind.value_type, [one for v in values if isinstance(v, list) for one in v]
         )
-    return there <= ({bool} if pa.types.is_boolean(kind) else set())
+    if pa.types.is_struct(kind):
+        given = [value for value in values if isinstance(value, dict)]
+        inner = (field for field in kind if _turns(field.type))
+        return all(_holds(f.type, [value.get(f.name) for value in given]) for f in inner)
+    there = set(map(type, values))
+    if pa.types.is_temporal(kind):
+        return not there & {int, float}
+    if pa.types.is_integer(kind):
+        return float not in there
+    return bool not in there or not pa.types.is_floating(kind)
+
+
+def _turns(kind: pa.DataType) -> bool:
+    """Whether such is asked of the type inside of lists and objects."""
+    if pa.types.is_list(kind):
+        return _turns(kind.value_type)
+    if pa.types.is_struct(kind):
+        return any(_turns(field.type) for field in kind)
+    return bool(pa.types.is_integer(kind))
 
 
 def shaped(value: Any, kind: pa.DataType) -> Any:
@@ -212,15 +217,11 @@ def shaped(value: Any, kind: pa.DataType) -> Any:
         return int(value)
     if pa.types.is_list(kind) and isinstance(value, list):
         return [shaped(one, kind.value_type) for one in value]
-    if pa.types.is_struct(kind) and isinstance(value, dict) and value.keys() <= _names(kind):
+    if pa.types.is_struct(kind) and isinstance(value, dict):
         return {f.name: shaped(value.get(f.name), f.type) for f in kind}
     if not _holds(kind, [value]):
         raise pa.ArrowInvalid(f"{value!r} is not a {kind}")
     return value
-
-
-def _names(kind: pa.StructType) -> set[str]:
-    return {field.name for field in kind}
 
 
 def as_json(value: Any) -> str:
