@@ -6,7 +6,9 @@ import bz2
 import gzip
 import json
 import lzma
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,15 @@ import pytest
 
 from pipeline import job_from
 from pipeline.data.dataset import Dataset
+from pipeline.data.input import unpack
+from pipeline.data.input.changes import compare
+from pipeline.data.input.content import content_of
 from pipeline.data.input.read import UnitReader
 from pipeline.data.input.shards import discover
 from pipeline.data.input.units import Unit
 from pipeline.data.prove import verify
 from pipeline.data.storage import open_storage
-from pipeline.errors import UsageError
+from pipeline.errors import HalfWritten, UsageError
 from pipeline.spec.job import Input
 from tests.chaos.in_process import run_here
 from tests.samples import write_model
@@ -192,6 +197,77 @@ def test_a_file_that_changed_is_written_out_anew(tmp_path: Path) -> None:
 
     assert found.rows == 2
     assert found.shards[0].readable != one
+
+
+def with_the_old_time(path: Path, content: bytes) -> None:
+    before = path.stat()
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_other_bytes_with_the_old_size_and_time_are_written_out_anew(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes("text\nyes\nno_\n".encode("utf-16"))
+    assert rows_of(Input(path=str(path)))[0].column("text").to_pylist() == ["yes", "no_"]
+    with_the_old_time(path, "text\nno_\nyes\n".encode("utf-16"))
+
+    assert rows_of(Input(path=str(path)))[0].column("text").to_pylist() == ["no_", "yes"]
+
+
+def test_rows_are_read_from_what_was_looked_into_whatever_an_output_knows_it_as(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes("text\nyes\nno_\n".encode("utf-16"))
+    [before] = discover(Input(path=str(path))).shards
+    entry = {**before.identity, "at": str(path), "stamp": before.stamp, "content": "other"}
+    with_the_old_time(path, "text\nno_\nyes\n".encode("utf-16"))
+    [now] = discover(Input(path=str(path))).shards
+    [told_apart], _ = compare([now], [entry], content_of)
+
+    assert told_apart.version != now.version == before.version
+    assert told_apart.readable == now.readable != before.readable
+
+
+def test_what_changes_while_it_is_written_out_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes("text\nyes\n".encode("utf-16"))
+    write_out = unpack._write_out
+
+    def slow(*told: Any) -> None:
+        with_the_old_time(path, "text\nno_\n".encode("utf-16"))
+        write_out(*told)
+
+    monkeypatch.setattr(unpack, "_write_out", slow)
+    with pytest.raises(HalfWritten, match="being written"):
+        discover(Input(path=str(path)))
+    assert list((tmp_path / "home").rglob("unpacked/*")) == []
+
+
+def test_one_that_is_of_another_size_by_now_is_not_read_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes("text\nyes\n".encode("utf-16"))
+    [shard] = discover(Input(path=str(path))).shards
+    Path(shard.readable).unlink()
+    path.write_bytes("text\nyes and no\n".encode("utf-16"))
+
+    with pytest.raises(HalfWritten, match="being written"):
+        _ = shard.readable
+
+
+def test_one_that_two_threads_want_is_written_out_by_each_for_itself(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl.gz"
+    path.write_bytes(gzip.compress(b'{"text": "row"}\n' * 200_000))
+    [shard] = discover(Input(path=str(path))).shards
+    made = Path(shard.readable)
+    content = made.read_bytes()
+    for _ in range(3):
+        made.unlink()
+        with ThreadPoolExecutor(4) as pool:
+            assert set(pool.map(lambda one: one.readable, [shard] * 4)) == {str(made)}
+        assert made.read_bytes() == content
 
 
 @pytest.mark.parametrize("name", ["rows.jsonl.gz", "rows.csv.bz2", "rows.ndjson.xz", "rows.orc"])

@@ -11,7 +11,7 @@ from typing import Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from pipeline.data.input.unpack import is_data
+from pipeline.data.input.names import is_data
 from pipeline.data.patience import passes
 from pipeline.errors import HalfWritten, UsageError, did_you_mean
 
@@ -191,3 +191,9 @@ def has_moved(path: str, size: int, stamp: str) -> bool:
     except OSError:
         return True
     return (now.st_size, f"{now.st_mtime} {now.st_ctime}") != (size, stamp)
+
+
+def moves(path: str) -> HalfWritten:
+    return HalfWritten(
+        f"{path}: it is being written, and changed while it was looked at", "wait until it is whole"
+    )

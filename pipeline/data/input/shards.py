@@ -13,12 +13,13 @@ import pyarrow as pa
 
 from pipeline.data.input import csv_format, jsonl_format, parquet_format
 from pipeline.data.input.delimiter import name_of
-from pipeline.data.input.find import LeftOut, find, has_moved, stamp_of, version_of
+from pipeline.data.input.find import LeftOut, find, has_moved, moves, stamp_of, version_of
 from pipeline.data.input.formats import ScannedFile
 from pipeline.data.input.join_schemas import Conflict, Joined, join
 from pipeline.data.input.json_types import Seen
+from pipeline.data.input.names import delimiter_by_name, format_of
 from pipeline.data.input.partitions import partition_fields, partition_of
-from pipeline.data.input.unpack import delimiter_by_name, format_of, kind_of, readable
+from pipeline.data.input.unpack import kind_of, readable
 from pipeline.data.patience import reading
 from pipeline.errors import HalfWritten, UsageError, did_you_mean, some_of
 from pipeline.spec.job import Input
@@ -68,7 +69,7 @@ class Shard:
     @property
     def readable(self) -> str:
         """The path under which this machine can read it. Raises OSError, UsageError."""
-        return readable(self.path, self.kind, self.size, self.version)
+        return readable(self.path, self.kind, self.size, self.stamp or self.version)
 
     @property
     def used_rows(self) -> int:
@@ -155,7 +156,7 @@ def discover(source: Input, leave: Collection[str] = ()) -> InputFiles:
         path, info = file
         try:
             if path in leave:
-                raise _moves(path)
+                raise moves(path)
             return _look(path, info, fmt, source)
         except HalfWritten as e:
             if path in alone:
@@ -272,12 +273,6 @@ def _skipped(
     return dict(source.skip_rows)
 
 
-def _moves(path: str) -> HalfWritten:
-    return HalfWritten(
-        f"{path}: it is being written, and changed while it was looked at", "wait until it is whole"
-    )
-
-
 @dataclass(frozen=True)
 class _Looked:
     """How a file has to be written out before it is read, the path under which it is read then,
@@ -295,7 +290,7 @@ def _look(path: str, info: Mapping[str, Any], file_format: str, source: Input) -
 
     def scan() -> _Looked:
         kind = kind_of(path, file_format, source.encoding)
-        local = readable(path, kind, size, version_of(info))
+        local = readable(path, kind, size, stamp_of(info) or version_of(info))
         try:
             if file_format != "csv":
                 return _Looked(kind, local, ",", _SCANNERS[file_format](local))
@@ -311,10 +306,10 @@ def _look(path: str, info: Mapping[str, Any], file_format: str, source: Input) -
         looked = reading(path, scan, _PATIENCE_SECONDS)
     except UsageError:
         if has_moved(path, size, stamp_of(info)):  # whatever is wrong with it, it is not all of it
-            raise _moves(path) from None
+            raise moves(path) from None
         raise
     if has_moved(path, size, stamp_of(info)):
-        raise _moves(path)
+        raise moves(path)
     return looked
 
 

@@ -17,40 +17,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
+from uuid import uuid4
 
 import msgspec
 import pyarrow as pa
 import pyarrow.orc
 import pyarrow.parquet as pq
 
-from pipeline.data.input.delimiter import BY_NAME
+from pipeline.data.input.find import facts_now, moves
 from pipeline.data.input.formats import lacks_its_end, open_raw
+from pipeline.data.input.names import ARROW, PACKED, ends_of
 from pipeline.data.patience import passes
 from pipeline.errors import HalfWritten, UsageError
 from pipeline.model.shelf import store_root
 
-FORMATS = {
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "jsonl",
-    ".csv": "csv",
-    **dict.fromkeys(BY_NAME, "csv"),
-}
-_ARROW = {".arrow": "arrow", ".ipc": "arrow", ".feather": "arrow", ".orc": "orc"}
-_PACKED = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd"}
-_ADVICE = {
-    ".zip": "unpack it (unzip), and give the files in it",
-    ".tar": "unpack it (tar -xf), and give the files in it",
-    ".tgz": "unpack it (tar -xzf), and give the files in it",
-    ".7z": "unpack it (7z x), and give the files in it",
-    ".rar": "unpack it (unrar x), and give the files in it",
-    ".avro": "write it as Parquet: duckdb -c \"copy (from read_avro('FILE')) to 'FILE.parquet'\"",
-    ".xlsx": "save it as CSV (UTF-8)",
-    ".xls": "save it as CSV (UTF-8)",
-    ".sqlite": "write it as Parquet: duckdb -c \"copy (from sqlite_scan(…)) to 'FILE.parquet'\"",
-}
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _ENCODING = "encoding="  # of a kind's step, before the encoding's name
 _UTF8 = ("utf-8", "utf-8-sig", "ascii")
@@ -59,36 +39,6 @@ _KEPT_SECONDS = 7 * 24 * 3600.0
 _PIECE = 1 << 20  # bytes
 _MOST_ARRAY = 2 << 30  # bytes: it is held in memory
 _BATCH = 1 << 14  # rows
-
-
-def is_data(name: str) -> bool:
-    """Whether a file of a folder is one to be read, by its name."""
-    bare, packing = _bare(name)
-    suffix = _suffix(bare)
-    return FORMATS.get(suffix, "parquet") != "parquet" or (
-        not packing and (suffix in FORMATS or suffix in _ARROW)
-    )
-
-
-def format_of(path: str) -> str:
-    """parquet, jsonl or csv: what the file is, or is written out as. Raises UsageError."""
-    bare, packing = _bare(path)
-    suffix = _suffix(bare)
-    if not packing and suffix in _ARROW:
-        return "parquet"
-    if suffix in FORMATS and (not packing or FORMATS[suffix] != "parquet"):
-        return FORMATS[suffix]
-    told = _ADVICE.get(_suffix(path)) or _ADVICE.get(suffix)
-    if told or (packing and suffix in FORMATS):
-        raise UsageError(f"{path}: such files are not read", told or "unpack it: Parquet is packed")
-    raise UsageError(
-        f"{path}: the name does not say its format", "set input.format: parquet, jsonl or csv"
-    )
-
-
-def delimiter_by_name(path: str) -> str | None:
-    """What separates the cells of a file of that name, if the name tells it."""
-    return BY_NAME.get(_suffix(_bare(path)[0]))
 
 
 def encoding_in(kind: str) -> str | None:
@@ -100,9 +50,9 @@ def encoding_in(kind: str) -> str | None:
 def kind_of(path: str, file_format: str, encoding: str | None = None) -> str:
     """How the file has to be written out before it is read; "" where it is read as it lies there.
     ``encoding``: how its text is written, where that is known. Raises OSError."""
-    suffix, packing = _suffix(_bare(path)[0]), _bare(path)[1]
+    suffix, packing = ends_of(path)
     if file_format == "parquet":
-        return _ARROW.get(suffix, "")
+        return ARROW.get(suffix, "")
     head = b""
     try:
         with _open(path, packing) as file:
@@ -123,13 +73,14 @@ def kind_of(path: str, file_format: str, encoding: str | None = None) -> str:
     return " ".join(steps)
 
 
-def readable(path: str, kind: str, size: int, version: str) -> str:
+def readable(path: str, kind: str, size: int, stamp: str) -> str:
     """The path under which the file can be read: its own, or that of what was written out.
-    ``size`` (bytes) and ``version``: of the file, as it is meant. Raises OSError, UsageError."""
+    ``size`` (bytes) and ``stamp``: of the file, as it is meant: what changes whenever somebody
+    wrote to it. Raises OSError, UsageError; HalfWritten where it is being written."""
     if not kind:
         return path
     where = path if "://" in path else os.path.abspath(path)
-    told = "\0".join((where, kind, str(size), version)).encode(errors="surrogateescape")
+    told = "\0".join((where, kind, str(size), stamp)).encode(errors="surrogateescape")
     name = hashlib.sha256(told).hexdigest()[:32]
     folder = store_root().parent / "unpacked"
     made = folder / name
@@ -139,12 +90,17 @@ def readable(path: str, kind: str, size: int, version: str) -> str:
         return str(made)
     folder.mkdir(parents=True, exist_ok=True)
     _tidy(folder)
-    part = folder / f"{name}.{os.getpid()}.part"
+    part = folder / f"{name}.{uuid4().hex}.part"
     try:
+        facts = facts_now(path)
+        if facts[0] != size:
+            raise moves(path)
         if not size and "://" not in path:
             raise EOFError  # gzip takes nothing for a whole file
         with part.open("wb") as target:
             _write_out(path, kind.split(), target)
+        if facts_now(path) != facts:
+            raise moves(path)
         part.replace(made)
     except (*_DAMAGED, ValueError, OSError) as e:
         if _is_of_storage(e):
@@ -179,7 +135,7 @@ def _is_cut(path: str, kind: str, error: Exception) -> bool:
 
 
 def _write_out(path: str, steps: list[str], target: BinaryIO) -> None:
-    packing = steps[0] if steps and steps[0] in _PACKED.values() else ""
+    packing = steps[0] if steps and steps[0] in PACKED.values() else ""
     rest = steps[1:] if packing else steps
     if rest in (["arrow"], ["orc"]):
         _write_parquet(path, rest[0], target)
@@ -291,14 +247,3 @@ def _tidy(folder: Path) -> None:
         with suppress(OSError):
             if one.stat().st_mtime < before:
                 one.unlink()
-
-
-def _bare(path: str) -> tuple[str, str]:
-    """The path without the end that says how it is packed, and how."""
-    suffix = _suffix(path)
-    return (path[: -len(suffix)], _PACKED[suffix]) if suffix in _PACKED else (path, "")
-
-
-def _suffix(path: str) -> str:
-    name = path.rsplit("/", 1)[-1]
-    return "." + name.rsplit(".", 1)[-1].lower() if "." in name else ""
