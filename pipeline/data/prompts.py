@@ -10,9 +10,10 @@ from typing import Any
 from pipeline.data.row_seed import Place, row_seed
 from pipeline.data.seam import Prompt, continuation, joined_ids, joining, open_ended, tail_of
 from pipeline.errors import RowError, RowErrorType
-from pipeline.model.control_tokens import Parts, unmarked
+from pipeline.model.control_tokens import Parts
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.spec.job import ANSWER, Job, Message, MessagesColumn, Text
+from pipeline.spec.marks import unmarked
 from pipeline.spec.sampling import SAMPLING_COLUMN, Sampling
 from pipeline.spec.template import Row, Template, as_text, lookup
 

@@ -3,21 +3,18 @@
 A prompt is text by two hands: the job's author and the model's template write some of it, rows the
 rest. In what the author writes the name of a control token is that token; in a row it is text like
 any other, or a row could end its turn and speak for the model. So what the author writes is marked
-before rows are put in: the mark stands in front of each name that means a token.
-
-The mark is of surrogates, which no text has, and drawn for each process, so that no row can hold
-it.
+before rows are put in: the mark (``spec.marks``) stands in front of each name that means a token.
 """
 
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Mapping
+
+from pipeline.spec.marks import MARK
 
 Parts = list[str | int]  # stretches of text, and the ids of the control tokens between them
 
-_MARK = "".join(chr(0xD800 + secrets.randbelow(0x400)) for _ in range(4))
 # Control tokens that some files of Gemma's tokenizer list among those of text (HTML tags, runs of
 # spaces).
 _ALSO = re.compile(r"<(start|end)_of_\w+>|<image_soft_token>|<mask>|<unused\d+>|\[multimodal\]")
@@ -26,11 +23,6 @@ _ALSO = re.compile(r"<(start|end)_of_\w+>|<image_soft_token>|<mask>|<unused\d+>|
 def is_control(token: str, *, special: bool) -> bool:
     """Whether an added token of a vocabulary steers the model. ``special``: its file says so."""
     return special or _ALSO.fullmatch(token) is not None
-
-
-def unmarked(text: str) -> str:
-    """A marked text as people may read it."""
-    return text.replace(_MARK, "")
 
 
 class ControlTokens:
@@ -43,13 +35,13 @@ class ControlTokens:
         # thousands of names are alike but for a number: one pattern for all of those
         kinds = {re.sub(r"\d+", r"\\d+", re.escape(token)) for token in ids}
         names = "|".join(sorted(kinds, key=lambda kind: (-len(kind), kind))) or r"(?!)"
-        self._unmarked_name = re.compile(f"(?<!{_MARK})(?:{names})")
-        self._marked_name = re.compile(f"{_MARK}({names})?")
+        self._unmarked_name = re.compile(f"(?<!{MARK})(?:{names})")
+        self._marked_name = re.compile(f"{MARK}({names})?")
 
     def mark(self, text: str) -> str:
         """``text`` with each name of a control token marked, also where some are already."""
         return self._unmarked_name.sub(
-            lambda found: (_MARK if found[0] in self._ids else "") + found[0], text
+            lambda found: (MARK if found[0] in self._ids else "") + found[0], text
         )
 
     def first_in(self, text: str) -> str | None:

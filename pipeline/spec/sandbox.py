@@ -21,6 +21,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
+from pipeline.spec.marks import looked_at
 from pipeline.spec.written import Written
 
 _MOST_STEPS = 200_000  # rounds of loops, entries of lists looked at: less than a second
@@ -31,6 +32,24 @@ _MOST_CHARACTERS = (
 _MOST_WIDTH = 100_000  # of a padded text, of a number's digits, of a slice
 _LEFT_OUT_FILTERS = ("urlize", "xmlattr", "pprint")  # for web pages and debugging
 _LEFT_OUT_METHODS = ("expandtabs", "translate", "maketrans", "to_bytes")
+# these look at texts, and do not pass them on
+_LOOKING_FILTERS = frozenset(
+    (
+        "tojson",
+        "length",
+        "count",
+        "wordcount",
+        "urlencode",
+        "e",
+        "escape",
+        "forceescape",
+        "striptags",
+    )
+)
+_LOOKING_METHODS = frozenset(
+    ("split", "rsplit", "partition", "rpartition", "startswith", "endswith", "removeprefix",
+     "removesuffix", "find", "rfind", "index", "rindex", "count")
+)  # fmt: skip
 # in a format: a width of 10,000 and more, or one that is an argument
 _WIDE = re.compile(r"%(\([^)]*\))?[#0 +\-.\d]*(\*|\d{5})|\{[^{}]*:[^{}]*(\{|\d{5})")
 _TEXT = str | bytes
@@ -89,8 +108,9 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         for name in _LEFT_OUT_FILTERS:
             del self.filters[name]
         self.filters = {name: _charged(name, f) for name, f in dict[str, Any](self.filters).items()}
-        self.tests = {name: _charged(name, t) for name, t in dict[str, Any](self.tests).items()}
-        self.filters |= {"_each": _each, "_weighed": _weighed}
+        tests = dict[str, Any](self.tests).items()
+        self.tests = {name: _charged(name, t, looks=True) for name, t in tests}
+        self.filters |= {"_each": _each, "_weighed": _weighed, "_compared": _compared}
 
     def _generate(
         self, source: nodes.Template, name: Any, filename: Any, defer_init: bool = False
@@ -111,6 +131,8 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         _METER.spend(_CALL_STEPS, 0)
         _METER.weigh(owner, args, kwargs)
         if isinstance(owner, str | bytes | int | float | list | tuple):
+            if isinstance(owner, str) and __obj.__name__ in _LOOKING_METHODS:
+                args = looked_at(args)
             args = _check_method(owner, __obj.__name__, args, kwargs)
         result = super().call(__context, __obj, *args, **kwargs)
         _METER.weigh(result)
@@ -152,9 +174,9 @@ class _Charges(NodeTransformer):
 
     def visit_Compare(self, node: nodes.Compare) -> nodes.Compare:  # noqa: N802
         self.generic_visit(node)
-        node.expr = self._filter(node.expr, "_weighed")
+        node.expr = self._filter(node.expr, "_compared")
         for operand in node.ops:
-            operand.expr = self._filter(operand.expr, "_weighed")
+            operand.expr = self._filter(operand.expr, "_compared")
         return node
 
     def _made(self, node: Any) -> Any:
@@ -192,19 +214,28 @@ def _weighed(_context: Context, value: Any) -> Any:
 
 
 @pass_context
+def _compared(_context: Context, value: Any) -> Any:
+    _METER.weigh(value)
+    return looked_at(value)
+
+
+@pass_context
 def _printed(_context: Context, value: Any) -> str:
     _METER.weigh(value)
     return value if type(value) is str else str(value)
 
 
-def _charged(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """A filter or test that is charged for its arguments and its result."""
+def _charged(name: str, function: Callable[..., Any], *, looks: bool = False) -> Callable[..., Any]:
+    """A filter or test that is charged for its arguments and its result. ``looks``: at texts,
+    rather than to pass them on."""
     first = 1 if hasattr(function, "jinja_pass_arg") else 0
+    looks = looks or name in _LOOKING_FILTERS
 
     @wraps(function)
     def charged(*args: Any, **kwargs: Any) -> Any:
         own = args[first:]
         _METER.weigh(own, kwargs)
+        own = looked_at(own) if looks else own
         args = (*args[:first], *_check_filter(name, own, kwargs))
         result = function(*args, **kwargs)
         _METER.weigh(result)

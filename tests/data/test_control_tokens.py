@@ -169,6 +169,12 @@ class TestText:
             ("{{ text.split('<eos>') | last }}", "b"),
             ("{{ {'<eos>': 'x'}['<eos>'] }}", "x"),
             ("{% if text == 'a<eos>b' %}same{% endif %}", "same"),
+            ("{% set stop = '<eos>' %}{{ text.split(stop)[0] }}", "a"),
+            ("{% set stop = '<eos>' %}{% if stop in text %}yes{% endif %}", "yes"),
+            ("{% set same = 'a<eos>b' %}{% if text is eq same %}yes{% endif %}", "yes"),
+            ("{{ '<eos>' | length }}", "5"),
+            ("{{ {'k': '<eos>' + text[:0]} | tojson }}", '{"k": "\\u003ceos\\u003e"}'),
+            ("{{ ['<eos>'] | map('urlencode') | first }}", "%3Ceos%3E"),
         ],
     )
     def test_rows_can_be_looked_through_for_them(
