@@ -124,8 +124,12 @@ def test_a_folder_of_nothing_else_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", [b"not JSON", b'{"a": 1} x', b'{"a": NaN}', b"12", b"[1]", b'{"a": 1}', b"  "]
-)
+    "line",
+    [
+        b"not JSON", b'{"a": 1} x', b'{"a": NaN}', b"12", b"[1]", b'{"a": 1}', b"  ",
+        b'{"\xff": 1}', b'{"a": "\xff"}', b'{"a": 1}\xff', b"\xff\xfe",
+    ],
+)  # fmt: skip
 def test_a_last_line_that_is_wrong_otherwise_is_a_row_like_any(tmp_path: Path, line: bytes) -> None:
     (tmp_path / "a.jsonl").write_bytes(LINES + line)
     assert _find(tmp_path / "a.jsonl").rows == 100 + bool(line.strip())

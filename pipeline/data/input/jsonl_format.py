@@ -110,6 +110,8 @@ def _is_cut(line: bytes) -> bool:
     except msgspec.DecodeError as e:
         if "truncated" in str(e):
             return True
+    except UnicodeDecodeError:
+        pass
     except RecursionError:
         return False
     try:
