@@ -20,7 +20,7 @@ from pipeline.model.store import ModelFolder, resolve
 
 pytestmark = [pytest.mark.engine, pytest.mark.ray]
 
-_ROWS = 30
+_ROWS = 10
 _POSITIONS_AT_ONCE = 64
 _REFERENCE, _CANDIDATE = "gemma-3-270m-bf16", "gemma-3-270m"
 

@@ -13,7 +13,8 @@ from tests.chaos.blows import Blow, Victim
 from tests.chaos.harness import Outcome, Story
 from tests.chaos.place import real_place
 
-pytestmark = [pytest.mark.engine, pytest.mark.ray]
+# ordinary tests kill real engines in tests/test_real_runs.py and tests/fleet/test_real_core.py
+pytestmark = [pytest.mark.engine, pytest.mark.ray, pytest.mark.long]
 
 _BLOWS = (
     Blow(Victim.DRIVER, 0.1, 0.2),

@@ -29,8 +29,8 @@ duplicates: {{answer_once: false}}
 faults: {{row_timeout_seconds: 12, grace_seconds: 0}}
 resources: {{workers: 1}}
 """
-_ROWS = 400
-_ENDLESS = (150, 250)
+_ROWS = 256
+_ENDLESS = (100, 160)
 _NO_END = json.dumps({"max_tokens": 3900, "ignore_eos": True, "stop": []})
 
 
