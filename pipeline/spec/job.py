@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import io
 from collections.abc import Mapping
 from functools import cached_property
 from posixpath import normpath
@@ -32,6 +31,8 @@ ANSWER = "answer"
 
 
 Address = Annotated[str, AfterValidator(check_address)]
+# encodings of bytes and of host names, as base64 and idna, do not hold it
+_SOME_TEXT = '{"a": [1, 2]}\r\n' + "x" * 99
 InputAddress = Annotated[str, AfterValidator(check_input_address)]
 
 
@@ -71,11 +72,14 @@ class Input(Section):
         if value is None:
             return None
         try:
-            io.TextIOWrapper(io.BytesIO(), encoding=value)  # refuses those of bytes, as base64
+            pieces = (bytes([byte]) for byte in _SOME_TEXT.encode(value))
+            if "".join(codecs.iterdecode(pieces, value)) != _SOME_TEXT:
+                raise ValueError
             return codecs.lookup(value).name
         except (LookupError, ValueError):
             raise ValueError(
-                f"{value!r} is no encoding that Python knows: utf-8, cp1252, latin-1, utf-16, …"
+                f"{value!r} is no encoding of text that Python knows: utf-8, cp1252, latin-1, "
+                "utf-16, …"
             ) from None
 
 

@@ -11,9 +11,11 @@ import pytest
 
 from pipeline import Job, job_from
 from pipeline.data.dataset import Dataset
+from pipeline.data.input import shards
 from pipeline.data.input.read import UnitReader
 from pipeline.data.input.shards import InputFiles, discover
 from pipeline.data.input.units import cut
+from pipeline.data.plan import check_input, make_plan
 from pipeline.data.prove import verify
 from pipeline.data.storage import open_storage
 from pipeline.errors import UsageError
@@ -94,6 +96,46 @@ def test_json_lines_have_encodings_too(tmp_path: Path, name: str) -> None:
     assert verify(storage).faults == []
 
 
+ENDS = "\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e"  # lines for Python, and none for CSV and JSON
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "encoding"),
+    [
+        ("a.csv", f"text,n\nx{ENDS}y,1\n{ENDS},2\n", "utf-16"),
+        ("a.tsv", f"text\tn\nx{ENDS}y\t1\n{ENDS}\t2\n", "utf-8-sig"),
+        ("a.csv", "text,n\nx\x85y\x0b,1\n\x85,2\n", "latin-1"),
+        ("a.jsonl", '{"text": "x\u2028y\u2029\x85"}\n{"text": "\u2028"}\n', "utf-16"),
+        ("a.jsonl", '{"text": "x\x85y"}\n\x0b\n{"text": "\x85"}\n', "latin-1"),
+        ("a.json", '[{"text": "x\u2028y"}, {"text": "\u2029\x85"}]', "utf-16-be"),
+    ],
+)
+def test_what_ends_a_line_elsewhere_ends_none_and_verify_agrees(
+    tmp_path: Path, name: str, text: str, encoding: str
+) -> None:
+    (tmp_path / name).write_bytes(text.encode(encoding))
+    run_here(job(tmp_path, name, encoding=encoding))
+    storage = open_storage(str(tmp_path / "out"))
+
+    assert Dataset(storage).first_rows(1)[0]["text"].startswith("x")
+    verdict = verify(storage)
+    assert (verdict.faults, verdict.compared_rows) == ([], 2)
+
+
+def test_an_output_that_knows_utf_16_by_its_earlier_name_goes_on_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.csv").write_bytes(cells(",").encode("utf-16"))
+    with monkeypatch.context() as patch:
+        patch.setattr(shards, "kind_of", lambda *told: "utf-16")
+        run_here(one := job(tmp_path, "a.csv"))
+    plan = make_plan(check_input(one), fetch=False)
+    verdict = verify(open_storage(str(tmp_path / "out")))
+
+    assert (plan.missing, plan.changes.lines()) == ((), [])
+    assert (verdict.faults, verdict.compared_rows) == ([], len(ROWS))
+
+
 def find(folder: Path, content: bytes, name: str = "a.csv", **options: Any) -> InputFiles:
     (folder / name).write_bytes(content)
     return discover(Input(path=str(folder / name), **options))
@@ -149,10 +191,23 @@ def test_a_delimiter_is_one_character(tmp_path: Path, delimiter: str) -> None:
         job(tmp_path, "a.csv", delimiter=delimiter)
 
 
-@pytest.mark.parametrize("encoding", ["klingon", "base64", "rot13", ""])
+@pytest.mark.parametrize(
+    "encoding", ["klingon", "base64", "rot13", "", "undefined", "idna", "punycode"]
+)
 def test_an_encoding_is_one_that_python_knows(tmp_path: Path, encoding: str) -> None:
     with pytest.raises(UsageError, match=r"input\.encoding.*no encoding"):
         job(tmp_path, "a.csv", encoding=encoding)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+def test_text_without_the_mark_that_its_encoding_asks_for_comes_with_what_works(
+    tmp_path: Path, encoding: str
+) -> None:
+    content = "text\nrow\n".encode(f"{encoding}-le")
+    with pytest.raises(UsageError, match="byte order") as caught:
+        find(tmp_path, content, encoding=encoding)
+    assert f"{encoding}-le" in "".join(caught.value.hints)
+    assert find(tmp_path, content, encoding=f"{encoding}-le").rows == 1
 
 
 def test_keys_for_other_formats_are_refused(tmp_path: Path) -> None:

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.data.input.shards import Shard
+from pipeline.data.input.unpack import kind_now
 from pipeline.units import count, plural
 
 _NAMED = 5  # files of a kind that are named one by one
-_FACTS = ("size", "rows", "layout", "first", "kind", "delimiter")
+_FACTS = ("size", "rows", "layout", "first", "delimiter")
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def compare(
 
 
 def _as_known(shard: Shard, entry: Mapping[str, Any]) -> Shard:
-    """Under its name and version of then: so what was made of it is found."""
+    """Under its name, version and kind of then: so what was made of it is found."""
     path = entry["path"]
     return replace(
         shard,
@@ -138,6 +139,7 @@ def _as_known(shard: Shard, entry: Mapping[str, Any]) -> Shard:
         version=entry["version"],
         content=shard.content or entry.get("content", ""),
         last_apart=entry.get("last_apart", False),
+        kind=entry.get("kind", ""),
     )
 
 
@@ -202,7 +204,7 @@ def _pair_up(
 
 
 def _facts(of: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(of.get(name) or 0 for name in _FACTS)
+    return *(of.get(name) or 0 for name in _FACTS), kind_now(of.get("kind") or "")
 
 
 def _place(of: Mapping[str, Any]) -> str:

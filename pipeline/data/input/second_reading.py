@@ -6,7 +6,6 @@ apart, each cell is compared with what the output holds. Parquet is read whole r
 
 from __future__ import annotations
 
-import codecs
 import io
 import json
 import lzma
@@ -355,7 +354,26 @@ def _text(shard: Shard) -> Iterator[Any]:
         elif packing:
             file = io.BufferedReader(pa.CompressedInputStream(pa.PythonFile(file, "r"), packing))
         encoding = encoding_in(shard.kind)
-        yield codecs.EncodedFile(file, "utf-8", encoding) if encoding else file
+        yield _InUtf8(file, encoding) if encoding else file
+
+
+class _InUtf8:
+    """The bytes of a file as if it were in UTF-8. Lines end with LF alone: codecs' own readers end
+    them also at what JSON and CSV have inside of a text."""
+
+    def __init__(self, file: Any, encoding: str) -> None:
+        self._text = io.TextIOWrapper(file, encoding, newline="\n")
+
+    def __iter__(self) -> Iterator[bytes]:
+        return map(_utf8, self._text)
+
+    def read(self, size: int = -1) -> bytes:
+        """``size`` in characters."""
+        return _utf8(self._text.read(size))
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode(errors="surrogatepass")
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -41,9 +41,15 @@ _MOST_ARRAY = 2 << 30  # bytes: it is held in memory
 _BATCH = 1 << 14  # rows
 
 
+def kind_now(kind: str) -> str:
+    """As this version writes a kind: earlier ones wrote ``utf-16`` for ``encoding=utf-16``."""
+    return " ".join(f"{_ENCODING}{step}" if step == "utf-16" else step for step in kind.split())
+
+
 def encoding_in(kind: str) -> str | None:
     """How the text of a file of that kind is written, if not in UTF-8."""
-    found = (step.partition("=")[2] for step in kind.split() if step.startswith(_ENCODING))
+    steps = kind_now(kind).split()
+    found = (step.partition("=")[2] for step in steps if step.startswith(_ENCODING))
     return next(found, None)
 
 
@@ -177,6 +183,11 @@ def _pieces(path: str, source: Any, encoding: str | None) -> Iterator[bytes]:
             raise UsageError(
                 f"{path}: byte 0x{e.object[e.start]:02x} at offset {at:,} is not {encoding}",
                 "say how it is written: input: {encoding: …}; cp1252 (Windows), latin-1, utf-8, …",
+            ) from None
+        except UnicodeError:
+            raise UsageError(
+                f"{path}: it does not begin with a byte order mark, as {encoding} does",
+                f"say how it is written: input: {{encoding: {encoding}-le}}, or {encoding}-be",
             ) from None
         read += len(piece)
         yield text.encode(errors="surrogatepass")
