@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from pipeline.data.input.plain import first_difference
+from pipeline.data.pieces import pieces, take
+
 if TYPE_CHECKING:
     from pipeline.data.results import RowResult
 
@@ -26,7 +29,7 @@ def taken_apart(
     """The rows of ``inputs`` and their results, each as often as there are answers. A row that
     failed as a whole fails in all of them."""
     rows = np.repeat(np.arange(inputs.num_rows), answers)
-    return inputs.take(rows), [one for r in results for one in r.answers or (r,) * answers]
+    return take(inputs, rows), [one for r in results for one in r.answers or (r,) * answers]
 
 
 def numbers(rows: int, answers: int) -> list[int]:
@@ -44,10 +47,10 @@ def by_row(table: pa.Table, answers: int) -> pa.Table:
     tokens = table.column("completion_tokens").combine_chunks()
     ends = pa.array(np.arange(0, table.num_rows + 1, answers), pa.int32())
     changed = {
-        "error": table.column("error").take(firsts + failed.argmax(axis=1)),
+        "error": take(table.select(["error"]), firsts + failed.argmax(axis=1)).column(0),
         "completion_tokens": pa.ListArray.from_arrays(ends, tokens),
     }
-    rows = table.take(firsts)
+    rows = take(table, firsts)
     for name, column in changed.items():
         place = rows.column_names.index(name)
         rows = rows.set_column(place, name, column)
@@ -59,10 +62,14 @@ def problem_with(table: pa.Table, answers: int, same: Sequence[str]) -> str | No
     answers of a row have alike."""
     if table.column(NUMBER).to_pylist() != numbers(table.num_rows // answers, answers):
         return f"has rows whose answers are not numbered from 0 to {answers - 1}"
-    firsts = np.arange(0, table.num_rows, answers)
     for name in same:
-        column = table.column(name)
-        first = column.take(firsts)
-        if any(not column.take(firsts + n).equals(first) for n in range(1, answers)):
-            return f"has answers of one row that differ in {name}"
+        for piece in pieces(table.select([name]), together=answers):
+            if _differs(piece.combine_chunks(), answers):
+                return f"has answers of one row that differ in {name}"
     return None
+
+
+def _differs(column: pa.Table, answers: int) -> bool:
+    firsts = np.arange(0, column.num_rows, answers)
+    first, *others = (take(column, firsts + n).column(0) for n in range(answers))
+    return any(first_difference(other, first) is not None for other in others)

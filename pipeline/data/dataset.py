@@ -40,6 +40,7 @@ from pipeline.data.input.plain import plain_rows
 from pipeline.data.input.units import Unit
 from pipeline.data.output_folder import OutputFolder, as_json
 from pipeline.data.packs import record_contents
+from pipeline.data.pieces import pieces
 from pipeline.data.read_records import growing
 from pipeline.data.records import (
     ANSWERS,
@@ -335,8 +336,7 @@ def _write_table(table: pa.Table, local: Path, provenance: Mapping[str, str], ta
     counts = {"duplicates": tally.duplicates, "engine_requests": tally.requests}
     facts = {**provenance, **{name: str(number) for name, number in counts.items()}}
     metadata = {f"rackmill.{k}": v for k, v in facts.items()}
-    pq.write_table(
-        table.replace_schema_metadata({**(table.schema.metadata or {}), **metadata}),
-        local,
-        compression="zstd",
-    )
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), **metadata})
+    with pq.ParquetWriter(local, table.schema, compression="zstd") as writer:
+        for piece in pieces(table):
+            writer.write_table(piece)

@@ -37,6 +37,7 @@ from tests.next_door import NextDoor, worker_spec
 from tests.samples import write_model
 
 ROWS, N = 40, 4
+NAN = float("nan")
 
 
 @pytest.fixture(scope="module")
@@ -326,6 +327,19 @@ def test_verify_finds_rows_that_lack_an_answer(folder: Path, tmp_path: Path, col
 
     faults = [fault.what for fault in check_table(damaged, record, manifest)]
     assert f"has 1 row without {N} answers and no error" in faults
+
+
+@pytest.mark.parametrize("values", [[NAN, 1.0], [[1.0, NAN], None], [{"x": NAN}, {"x": 2.0}]])
+def test_as_rows_what_is_unlike_itself_is_the_same_in_all_answers(
+    folder: Path, tmp_path: Path, values: list[Any]
+) -> None:
+    pq.write_table(pa.table({"text": ["a", "b"], "kept": values}), tmp_path / "rows.parquet")
+    source = {"path": str(tmp_path / "rows.parquet")}
+
+    run_here(made(folder, tmp_path / "out", {"n": N}, rows=True, input=source))
+
+    verdict = verify(open_storage(str(tmp_path / "out")))
+    assert (verdict.faults, verdict.compared_rows) == ([], 2)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pyarrow as pa
@@ -33,6 +34,23 @@ def plain_values(column: pa.ChunkedArray) -> list[Any]:
     """The values of a column; None for those that Python cannot have."""
     rows, _ = plain_rows(pa.table({"": column}))
     return [row.get("") for row in rows]
+
+
+def same_value(a: Any, b: Any) -> bool:
+    """NaN is unlike itself, but looks the same; True is 1, and does not."""
+    return (a == b and isinstance(a, bool) == isinstance(b, bool)) or repr(a) == repr(b)
+
+
+def first_difference(
+    one: pa.ChunkedArray,
+    other: pa.ChunkedArray,
+    same: Callable[[Any, Any], bool] = same_value,
+) -> int | None:
+    """The first row in which two columns of as many rows are not the ``same``."""
+    if one.type == other.type and one.equals(other):
+        return None
+    pairs = zip(plain_values(one), plain_values(other), strict=True)
+    return next((row for row, (a, b) in enumerate(pairs) if not same(a, b)), None)
 
 
 def _coarser(table: pa.Table) -> pa.Table:

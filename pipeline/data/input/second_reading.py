@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 from pipeline.data.input.cast_reading import says_cast
 from pipeline.data.input.csv_records import blocks
 from pipeline.data.input.formats import open_raw
-from pipeline.data.input.plain import plain_rows, plain_values
+from pipeline.data.input.plain import first_difference, plain_rows, same_value
 from pipeline.data.input.shards import Shard
 from pipeline.data.input.unpack import encoding_in
 
@@ -306,12 +306,8 @@ class _Groups:
         for old, new in names:
             if old not in theirs.column_names:
                 theirs = theirs.append_column(old, pa.nulls(theirs.num_rows))
-            mine, other = ours.column(new), theirs.column(old)
-            if mine.type == other.type and mine.equals(other):
-                continue
-            pairs = zip(plain_values(mine), plain_values(other), strict=True)
-            same = says_cast if old in self.cast else _same
-            row = next((i for i, (a, b) in enumerate(pairs) if not same(a, b)), None)
+            same = says_cast if old in self.cast else same_value
+            row = first_difference(ours.column(new), theirs.column(old), same)
             found += [(row, new)] if row is not None else []
         return min(found, default=None)
 
@@ -374,11 +370,6 @@ class _InUtf8:
 
 def _utf8(text: str) -> bytes:
     return text.encode(errors="surrogatepass")
-
-
-def _same(a: Any, b: Any) -> bool:
-    """NaN is unlike itself, but looks the same; True is 1, and does not."""
-    return (a == b and isinstance(a, bool) == isinstance(b, bool)) or repr(a) == repr(b)
 
 
 _FORMATS: Mapping[str, Callable[[Shard], Told]] = {

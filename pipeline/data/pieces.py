@@ -1,0 +1,42 @@
+"""Tables of more text than one Arrow array holds, which is 2 GiB: its offsets have 32 bits.
+
+Rows that are taken from a table come into one array for each column, after all arrays of that
+column were joined; and lists and structs of more text in one row group of a Parquet file are not
+read again. So such tables are handled in pieces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+_MOST_BYTES = 1 << 30  # of a piece
+
+
+def pieces(table: pa.Table, most_bytes: int = _MOST_BYTES, together: int = 1) -> Iterator[pa.Table]:
+    """Slices of ``table`` that follow each other, each of so many bytes at most, or of no more
+    rows than have to stay ``together``."""
+    if table.num_rows <= together or table.nbytes <= most_bytes:
+        yield table
+        return
+    middle = max(1, table.num_rows // together // 2) * together
+    yield from pieces(table.slice(0, middle), most_bytes, together)
+    yield from pieces(table.slice(middle), most_bytes, together)
+
+
+def take(table: pa.Table, rows: NDArray[np.int64], most_bytes: int = _MOST_BYTES) -> pa.Table:
+    """The ``rows`` of ``table``, which ascend; one may be there several times, so long as others
+    beside it are about as often."""
+    if not len(rows):
+        return table.slice(0, 0)
+    first, end = int(rows[0]), int(rows[-1]) + 1
+    span = table.slice(first, end - first)
+    often = max(1.0, len(rows) / span.num_rows)
+    if len(rows) == 1 or often * span.nbytes <= most_bytes:
+        return span.take(rows - first)
+    middle = len(rows) // 2
+    halves = (take(table, part, most_bytes) for part in (rows[:middle], rows[middle:]))
+    return pa.concat_tables(halves)
