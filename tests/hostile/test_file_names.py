@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import lzma
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, BinaryIO
 
+import pyarrow as pa
+import pyarrow.feather as feather
+import pyarrow.orc as orc
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline import job_from
@@ -18,7 +26,8 @@ from pipeline.data.input.shards import discover
 from pipeline.data.plan import check_input, make_plan
 from pipeline.data.prove import verify
 from pipeline.data.storage import open_storage
-from pipeline.spec.job import Job
+from pipeline.errors import UsageError
+from pipeline.spec.job import Input, Job
 from tests.chaos.in_process import run_here
 from tests.datasets import job_in
 from tests.samples import write_model
@@ -81,6 +90,58 @@ def test_one_may_be_named_by_itself_and_the_job_that_is_kept_names_it_too(
     kept = Dataset(open_storage(str(tmp_path / "out"))).job()
     assert kept is not None
     assert check_input(job_from(kept)).files.rows == 1
+
+
+def _parquet(target: BinaryIO) -> None:
+    pq.write_table(pa.table({"text": ["row", "another"]}), target, row_group_size=1)
+
+
+FORMATS: dict[bytes, Callable[[BinaryIO], Any]] = {
+    b"caf\xe9.parquet": _parquet,
+    b"caf\xe9.arrow": lambda target: feather.write_feather(
+        pa.table({"text": ["row", "another"]}), target
+    ),
+    b"caf\xe9.orc": lambda target: orc.write_table(pa.table({"text": ["row", "another"]}), target),
+    b"caf\xe9.jsonl": lambda target: target.write(b'{"text": "row"}\n{"text": "another"}\n'),
+    b"caf\xe9.json.gz": lambda target: target.write(
+        gzip.compress(b'[{"text": "row"}, {"text": "another"}]')
+    ),
+    b"caf\xe9.csv.xz": lambda target: target.write(lzma.compress(b"text\nrow\nanother\n")),
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_files_of_every_format_may_have_them_and_folders_too(
+    tmp_path: Path, name: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RACKMILL_HOME", os.fsdecode(os.fsencode(tmp_path) + b"/h\xf6me"))
+    write_model(tmp_path / "model")
+    folder = os.path.join(os.fsencode(tmp_path), b"donn\xe9es")
+    os.mkdir(folder)
+    with open(os.path.join(folder, name), "wb") as file:
+        FORMATS[name](file)
+    run_here(_job(tmp_path, os.fsdecode(folder)))
+
+    storage = open_storage(str(tmp_path / "out"))
+    verdict = verify(storage)
+    assert (verdict.faults, verdict.compared_rows, verdict.notes) == ([], 2, [])
+    assert [row["text"] for row in Dataset(storage).first_rows(9)] == ["row", "another"]
+
+
+@pytest.mark.parametrize("folder", [b"caf\xe9=1", b"lang=\xe9", b"lang=%E9", b"%E9=1"])
+def test_a_column_in_a_folders_name_that_is_no_text_is_refused(
+    tmp_path: Path, folder: bytes
+) -> None:
+    """Two such names would be made one."""
+    whole = os.path.join(os.fsencode(tmp_path), b"in", folder)
+    os.makedirs(whole)
+    with open(whole + b"/a.csv", "wb") as file:
+        file.write(b"text\nrow\n")
+
+    with pytest.raises(UsageError, match="UTF-8") as caught:
+        discover(Input(path=str(tmp_path / "in")))
+    assert "partitioning: none" in "".join(caught.value.hints)
+    assert discover(Input(path=str(tmp_path / "in"), partitioning="none")).rows == 1
 
 
 def test_a_schedule_does_them_once(tmp_path: Path) -> None:

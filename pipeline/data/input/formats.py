@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import fsspec
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from pipeline.data.input.json_types import Seen
 from pipeline.data.input.plain import plain_rows
@@ -75,6 +76,15 @@ def open_raw(path: str) -> Any:
     """As ``open_file``. Raises OSError. A file of this machine is opened by its very name, whatever
     an address may mean by the characters in it."""
     return fsspec.open(path, "rb").open() if "://" in path else open(path, "rb")
+
+
+def open_parquet(path: str) -> pq.ParquetFile:
+    """To be closed by force: it does not know that the file below is its own. Raises OSError, and
+    what pyarrow raises for files that are none. Arrow reads one of this machine by itself, which
+    takes the bytes of a name, but no text that is not UTF-8."""
+    remote = "://" in path
+    file = open_raw(path) if remote else pa.OSFile(os.fsencode(path))
+    return pq.ParquetFile(file, pre_buffer=remote)
 
 
 def open_file(path: str) -> Any:

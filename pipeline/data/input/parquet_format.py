@@ -6,12 +6,11 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.data.input.conform import conform
-from pipeline.data.input.formats import Rows, ScannedFile, lacks_its_end
+from pipeline.data.input.formats import Rows, ScannedFile, lacks_its_end, open_parquet
 from pipeline.data.patience import passes
 from pipeline.errors import HalfWritten, UsageError
 
@@ -29,7 +28,7 @@ def scan(path: str) -> ScannedFile:
     except (pa.ArrowException, OSError, ValueError) as e:  # ValueError: a name is not UTF-8
         raise _unreadable(path, str(e)) from None
     finally:
-        file.close()
+        file.close(force=True)
     starts = _running(sizes)
     if sum(sizes) != metadata.num_rows or min(sizes, default=0) < 0:
         raise _unreadable(path, f"its row groups hold {sum(sizes)} of {metadata.num_rows} rows")
@@ -60,8 +59,7 @@ def _running(sizes: list[int]) -> list[int]:
 
 def _open(path: str) -> pq.ParquetFile:
     try:
-        source: Any = fsspec.open(path, "rb").open() if "://" in path else path
-        return pq.ParquetFile(source, pre_buffer="://" in path)
+        return open_parquet(path)
     except OSError as e:
         if passes(e):
             raise  # whoever reads waits
@@ -121,7 +119,7 @@ class ParquetReader:
         return Rows(found, invalid, _Told(table, self._schema))
 
     def close(self) -> None:
-        self._file.close()
+        self._file.close(force=True)
 
 
 class _Told:

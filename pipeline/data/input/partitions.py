@@ -7,13 +7,15 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
+from pipeline.errors import UsageError
+
 _NULL = "__HIVE_DEFAULT_PARTITION__"
 _WILD = "*?["
 
 
 def partition_of(path: str, pattern: str | None) -> dict[str, str | None]:
     """Names and values in the folders of ``path`` that lie below what ``pattern`` names without
-    wildcards; with None in all of them."""
+    wildcards; with None in all of them. Raises UsageError for one that is no text."""
     folders = path.split("/")[:-1]
     if pattern is not None:
         folders = folders[len(fixed_part(pattern)) :]
@@ -21,8 +23,21 @@ def partition_of(path: str, pattern: str | None) -> dict[str, str | None]:
     for folder in folders:
         name, equals, value = folder.partition("=")
         if equals and name:
-            found[unquote(name)] = None if value == _NULL else unquote(value)
+            key = _unquoted(path, name)
+            found[key] = None if value == _NULL else _unquoted(path, value)
     return found
+
+
+def _unquoted(path: str, quoted: str) -> str:
+    text = unquote(quoted, errors="surrogateescape")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UsageError(
+            f"{path}: a folder's name gives a column, and {text!r} in it is not UTF-8",
+            "rename the folder, or do without such columns: input: {partitioning: none}",
+        ) from None
+    return text
 
 
 def fixed_part(pattern: str) -> list[str]:

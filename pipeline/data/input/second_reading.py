@@ -17,17 +17,15 @@ from contextlib import ExitStack, contextmanager, suppress
 from decimal import Decimal
 from typing import Any, Protocol
 
-import fsspec
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.feather as feather
 import pyarrow.orc as orc
-import pyarrow.parquet as pq
 
 from pipeline.data.input.cast_reading import says_cast
 from pipeline.data.input.csv_records import blocks
-from pipeline.data.input.formats import open_raw
+from pipeline.data.input.formats import open_parquet, open_raw
 from pipeline.data.input.plain import first_difference, plain_rows, same_value
 from pipeline.data.input.shards import Shard
 from pipeline.data.input.unpack import encoding_in
@@ -265,9 +263,7 @@ class _Groups:
     cast: frozenset[str] = frozenset()
 
     def __init__(self, shard: Shard) -> None:
-        path = shard.path
-        source: Any = fsspec.open(path, "rb").open() if "://" in path else path
-        self._file = pq.ParquetFile(source)
+        self._file = open_parquet(shard.path)
         self._next = 0  # row group
         self._table: pa.Table | None = None
         self._row = 0  # of the table
