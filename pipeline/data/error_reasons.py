@@ -7,6 +7,8 @@ from collections import Counter
 
 OTHERS = "other reasons"
 _MOST = 8  # reasons that are told apart, of one type of error in one unit
+_MOST_IN_SUMS = 64  # of one type, so that what is frequent in all is found among the units'
+_ROOM = 512  # reasons of all types
 _LONGEST = 160  # characters
 _NUMBER = re.compile(r"\d[\d.,]*")
 
@@ -27,9 +29,25 @@ def count_reason(reasons: Counter[str], kind: str, message: str) -> None:
 
 
 def discount_reason(reasons: Counter[str], kind: str, message: str) -> None:
-    """Count a row less, that was counted before."""
-    key = f"{kind}\t{reason_of(message)}"
-    reasons[key if key in reasons else f"{kind}\t{OTHERS}"] -= 1
+    """Count a row less, that was counted before, if its reason was."""
+    for reason in (reason_of(message), OTHERS):
+        key = f"{kind}\t{reason}"
+        if reasons.get(key, 0) > 0:
+            reasons[key] -= 1
+            return
+
+
+def bound_reasons(reasons: Counter[str]) -> None:
+    """Count the rarest of very many together."""
+    if len(reasons) <= _ROOM:
+        return
+    frequent = reasons.most_common()
+    reasons.clear()
+    told: Counter[str] = Counter()
+    for key, rows in frequent:
+        kind = key.partition("\t")[0]
+        told[kind] += 1
+        reasons[key if told[kind] <= _MOST_IN_SUMS else f"{kind}\t{OTHERS}"] += rows
 
 
 def by_type(reasons: Counter[str]) -> dict[str, dict[str, int]]:

@@ -30,7 +30,7 @@ from pipeline.data.output_folder import as_json
 from pipeline.data.records import MANIFEST, STATE, SUMMARY, CommitRecord
 from pipeline.data.storage import Storage, open_storage
 from pipeline.data.tally import Tally
-from pipeline.data.verify import COUNTED
+from pipeline.data.totals import rounded, totals
 from pipeline.errors import UsageError
 
 PREFIX, STAGING = "run=", "_runs"
@@ -232,8 +232,8 @@ def drop_rows(storage: Storage, files: Mapping[str, int]) -> bool:
     storage.replace(MANIFEST, as_json(content | {"shards": entries, "rows": rows}))
     summary = dataset.summary()
     if summary is not None:
-        counts = {name: getattr(total, name) for name in COUNTED}
-        storage.replace(SUMMARY, as_json(summary | json.loads(json.dumps(counts))))
+        counts = rounded(totals(total, graded=summary.get("gold") is not None))
+        storage.replace(SUMMARY, as_json(summary | counts))
     return True
 
 

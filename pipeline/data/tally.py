@@ -7,6 +7,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from pipeline.data.error_reasons import bound_reasons
+
 
 @dataclass
 class Tally:
@@ -29,10 +31,10 @@ class Tally:
     error_examples: dict[str, str] = field(default_factory=dict)  # RowErrorType -> a message
     error_reasons: Counter[str] = field(default_factory=Counter)  # "RowErrorType\treason" -> rows
     labels: Counter[str] = field(default_factory=Counter)
-    confusion: Counter[str] = field(default_factory=Counter)  # "gold\tlabel" -> rows
+    confusion: Counter[str] = field(default_factory=Counter)  # "gold\tlabel" -> answers
     finish_reasons: Counter[str] = field(default_factory=Counter)
     prompt_lengths: Counter[int] = field(default_factory=Counter)  # bucket -> rows
-    completion_lengths: Counter[int] = field(default_factory=Counter)
+    completion_lengths: Counter[int] = field(default_factory=Counter)  # bucket -> answers
     longest_completion: int = 0
 
     @property
@@ -54,6 +56,8 @@ class Tally:
                 counts = mine[name]
                 for key, number in value.items():
                     counts[key] = counts.get(key, 0) + number
+                if name == "error_reasons":
+                    bound_reasons(counts)
             elif isinstance(value, dict):
                 for key, example in value.items():
                     mine[name].setdefault(key, example)

@@ -310,6 +310,8 @@ def conclude(
         output=dataset.storage.address(),
         report=dataset.storage.address(REPORT),
         gold=label.gold_column if label else None,
+        answers=plan.input.columns.answers,
+        drawn=plan.job.answers,
         provenance=provenance(plan),
         model_seconds=plan.model_seconds,
         foretold=_foretold(outcome.forecast),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from pipeline.data.error_reasons import OTHERS
 from pipeline.errors import RowErrorType
 from pipeline.report.summary import Summary
 
@@ -42,7 +43,10 @@ def error_lines(summary: Summary) -> Iterator[tuple[str, int, str, str]]:
     """Of each type of error and each reason: type, rows, why (for one reason, the message of some
     row), and what helps."""
     for kind, rows in summary.errors.items():
-        reasons = summary.error_reasons.get(kind, {})
+        reasons = dict(summary.error_reasons.get(kind, {}))
+        unknown = rows - sum(reasons.values())  # of rows that an earlier version counted
+        if unknown > 0:
+            reasons[OTHERS] = reasons.get(OTHERS, 0) + unknown
         if len(reasons) < 2:
             reasons = {summary.error_examples.get(kind, ""): rows}
         for why, number in reasons.items():

@@ -30,7 +30,7 @@ def write_report(
         _labels(summary, total),
         _scores(summary),
         _lengths("Prompt", total.prompt_lengths),
-        _lengths("Completion", total.completion_lengths),
+        _lengths("Completion", total.completion_lengths, answers=summary.drawn),
         _sample(sample),
         f"## Licence\n\nThe model's terms apply to what it wrote: {licence}.\n",
     ]
@@ -178,7 +178,8 @@ def _labels(s: Summary, total: Tally) -> str:
     if s.accuracy is None:
         return text
     graded = sum(total.confusion.values())
-    text += f"\nAgreement with `{s.gold}`: {s.accuracy:.3f} over {plural(graded, 'row')}.\n"
+    over = plural(graded, _counted(s.answers))
+    text += f"\nAgreement with `{s.gold}`: {s.accuracy:.3f} over {over}.\n"
     pairs = [(k.partition("\t"), n) for k, n in total.confusion.items()]
     if not any(tab for (_, tab, _), _ in pairs):
         return text
@@ -200,7 +201,7 @@ def _scores(s: Summary) -> str:
     )
 
 
-def _lengths(what: str, lengths: Mapping[int, int]) -> str:
+def _lengths(what: str, lengths: Mapping[int, int], answers: int = 1) -> str:
     if not lengths:
         return ""
     most = max(lengths.values())
@@ -212,7 +213,12 @@ def _lengths(what: str, lengths: Mapping[int, int]) -> str:
         )
         for bucket, n in sorted(lengths.items())
     ]
-    return f"## {what} lengths\n\n" + _table(("tokens", "rows", ""), rows)
+    return f"## {what} lengths\n\n" + _table(("tokens", f"{_counted(answers)}s", ""), rows)
+
+
+def _counted(answers: int) -> str:
+    """What numbers are of where each row has so many answers."""
+    return "answer" if answers > 1 else "row"
 
 
 def _sample(sample: Sequence[Mapping[str, Any]]) -> str:
@@ -222,15 +228,14 @@ def _sample(sample: Sequence[Mapping[str, Any]]) -> str:
     names = [n for n in sample[0] if n not in apart]
     if all(row["error"] is None for row in sample):
         names.remove("error")
-    rows = [tuple(_cell(row[name]) for name in names) for row in sample]
+    told = [{**row, "error": (row["error"] or {}).get("type")} for row in sample]
+    rows = [tuple(_cell(row[name]) for name in names) for row in told]
     return f"## {plural(len(rows), 'row')}\n\n" + _table(names, rows)
 
 
 def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.3f}"
-    if isinstance(value, dict):
-        value = value.get("type") or value
     text = "" if value is None else str(value)[: 20 * _CELL_CHARACTERS]
     text = " ".join(text.split())
     return text if len(text) <= _CELL_CHARACTERS else text[: _CELL_CHARACTERS - 1] + "…"

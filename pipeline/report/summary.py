@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from pipeline.data.error_reasons import by_type
 from pipeline.data.tally import Tally
+from pipeline.data.totals import rounded, totals
 from pipeline.engine.protocol import EngineFacts
 from pipeline.report.energy import Energy
 from pipeline.report.timeline import Interval, merged, resampled
@@ -119,8 +119,10 @@ class Summary:
     energy_cost: float | None = None
     predicted_kwh: float | None = None
     requests: int = 0  # that the engines were asked for the rows that succeeded
-    completion_lengths: dict[int, int] = field(default_factory=dict)  # upper end -> rows
+    completion_lengths: dict[int, int] = field(default_factory=dict)  # upper end -> answers
     longest_completion: int = 0  # tokens
+    answers: int = 1  # that each row has
+    drawn: int = 1  # that an engine wrote for each row: those, or all that voted for one
     left: tuple[str, ...] = ()  # input files that were not whole: for the next run
 
     @property
@@ -135,7 +137,7 @@ class Summary:
 
     def as_json(self) -> dict[str, Any]:
         """Plain data, rounded to what is meaningful."""
-        return {k: round(v, 4) if isinstance(v, float) else v for k, v in asdict(self).items()}
+        return rounded(asdict(self))
 
 
 def summarize(
@@ -149,6 +151,8 @@ def summarize(
     output: str,
     report: str,
     gold: str | None,
+    answers: int = 1,
+    drawn: int = 1,
     provenance: Mapping[str, str],
     model_seconds: float = 0.0,
     foretold: Foretold | None = None,
@@ -166,14 +170,9 @@ def summarize(
     over = merged(intervals) if intervals else Interval(0.0, 0.0)
     return Summary(
         name=name,
-        rows=total.rows,
-        succeeded=total.succeeded,
-        failed=total.failed,
+        **totals(total, graded=gold is not None),
         reused=reused,
         reused_failed=reused_failed,
-        duplicates=total.duplicates,
-        prompt_tokens=total.prompt_tokens,
-        completion_tokens=total.completion_tokens,
         seconds=seconds,
         ready_seconds=work.ready_seconds,
         work_seconds=span,
@@ -195,15 +194,7 @@ def summarize(
         quantization=provenance["quantization"],
         fingerprint=provenance["fingerprint"],
         engines=tuple(asdict(facts) for facts in work.engines),
-        errors=dict(total.errors.most_common()),
-        error_examples=dict(total.error_examples),
-        error_reasons=by_type(total.error_reasons),
-        labels=dict(total.labels.most_common()),
         gold=gold,
-        accuracy=accuracy(total.confusion) if gold else None,
-        scored_tokens=total.scored_tokens,
-        logprob=total.logprob if total.scored_tokens else None,
-        perplexity=total.perplexity,
         versions={k: v for k, v in provenance.items() if k.endswith("_version")},
         model_seconds=model_seconds,
         predicted_seconds=foretold.seconds if foretold else None,
@@ -219,23 +210,7 @@ def summarize(
         energy_by=by,
         energy_cost=kwh * price_kwh if kwh is not None and price_kwh is not None else None,
         predicted_kwh=foretold.kwh if foretold and foretold.kwh else None,
-        requests=total.requests,
-        completion_lengths=dict(sorted(total.completion_lengths.items())),
-        longest_completion=total.longest_completion,
+        answers=answers,
+        drawn=drawn,
         left=left,
     )
-
-
-def accuracy(confusion: Mapping[str, int]) -> float | None:
-    """Share of rows with a gold answer whose answer is it; None if there are none.
-
-    ``confusion``: "gold<TAB>label" -> rows, or "right" and "wrong" -> rows.
-    """
-    rows = sum(confusion.values())
-    right = sum(n for key, n in confusion.items() if _is_right(key))
-    return right / rows if rows else None
-
-
-def _is_right(key: str) -> bool:
-    gold, tab, label = key.partition("\t")
-    return gold == label if tab else gold == "right"

@@ -1,11 +1,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.data.error_reasons import OTHERS, by_type, count_reason, discount_reason
+from pipeline.data.growing import drop_rows
+from pipeline.data.input.changes import absolute
+from pipeline.data.tally import Tally
+from pipeline.data.totals import totals
+from tests.datasets import finish, job_in, write_input
 from tests.samples import quick
 
 MESSAGES = st.lists(st.sampled_from([f"reason {letter}" for letter in "abcdefghijkl"]), max_size=40)
@@ -54,3 +61,52 @@ def test_rows_that_were_counted_can_be_discounted(messages: list[str], data: st.
         discount_reason(reasons, "InvalidRow", message)
 
     assert not +reasons
+
+
+@pytest.mark.parametrize("left", [{}, {"InvalidRow\tcolumn 'a' is null": 3}])
+def test_a_row_whose_reason_was_not_counted_takes_none_away(left: dict[str, int]) -> None:
+    reasons = Counter(left)
+
+    discount_reason(reasons, "InvalidRow", "no text")
+
+    assert reasons == left
+
+
+def test_of_rows_with_one_reason_some_may_be_counted_among_the_others() -> None:
+    """A part of a unit was done again, and failed again for a reason that had been one of many."""
+    reasons = Counter({"InvalidRow\tno text": 1, f"InvalidRow\t{OTHERS}": 4})
+
+    for _ in range(3):
+        discount_reason(reasons, "InvalidRow", "no text")
+
+    assert +reasons == {f"InvalidRow\t{OTHERS}": 2}
+
+
+def test_sums_over_very_many_units_tell_few_reasons_and_the_frequent_ones() -> None:
+    total = Tally()
+    for unit in range(2000):
+        reasons = Counter({f"SchemaNotMet\treason {unit} {n}": 1 for n in range(7)})
+        reasons["SchemaNotMet\tfrequent"] = 2 if unit > 1000 else 0
+        reasons["InvalidRow\trare"] = unit == 7
+        total.add(Tally(error_reasons=+reasons))
+
+    told = by_type(total.error_reasons)
+    assert len(total.error_reasons) < 1000
+    assert total.error_reasons.total() == 2000 * 7 + 999 * 2 + 1
+    assert told["SchemaNotMet"]["frequent"] == 999 * 2
+    assert told["InvalidRow"] == {"rare": 1}
+
+
+def test_rows_that_are_dropped_leave_nothing_in_the_summary(tmp_path: Path) -> None:
+    write_input(tmp_path / "rows", 140, 10)
+    dataset = finish(job_in(tmp_path), fails=lambda row: row in (3, 145))
+
+    drop_rows(dataset.storage, {absolute(str(tmp_path / "rows/a.parquet")): 0})
+
+    (tmp_path / "rows/a.parquet").unlink()
+    other = job_in(tmp_path, output={"path": str(tmp_path / "other")})
+    alone = finish(other, fails=lambda row: row == 145)
+    kept, wanted = dataset.summary() or {}, alone.summary() or {}
+    assert kept["error_examples"] == {"SchemaNotMet": "no schema in row 145"}
+    for name in totals(Tally(), graded=False):
+        assert kept[name] == wanted[name], name

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipeline.data.error_reasons import OTHERS
 from pipeline.data.tally import Tally
 from pipeline.engine.protocol import EngineFacts
 from pipeline.report.energy import Energy
@@ -102,6 +103,18 @@ def test_different_reasons_of_one_type_of_error_are_told_apart() -> None:
     assert second[:3] == ["InvalidRow", "1", "column 'a' is null"]
 
 
+def test_the_reasons_of_errors_add_up_also_where_an_earlier_version_counted_none() -> None:
+    total = Tally(
+        rows=200,
+        failed=102,
+        errors=Counter({"SchemaNotMet": 102}),
+        error_reasons=Counter({"SchemaNotMet\tno JSON": 1, "SchemaNotMet\tcut off": 1}),
+    )
+
+    _, *lines = table_below(report(total), "Errors")
+    assert [line[1:3] for line in lines] == [["1", "cut off"], ["1", "no JSON"], ["100", OTHERS]]
+
+
 def test_without_errors_there_is_no_section_for_them() -> None:
     assert "## Errors" not in report(Tally(rows=5))
 
@@ -135,6 +148,24 @@ def test_free_text_has_its_agreement_and_no_matrix() -> None:
     assert "label →" not in text
 
 
+def test_answers_of_which_a_row_has_several_are_not_called_rows() -> None:
+    graded = Counter({"right": 3, "wrong": 5})
+    total = Tally(rows=2, confusion=graded, completion_lengths=Counter({64: 8}))
+    text = report(total, gold="truth", answers=4, drawn=4)
+
+    assert "Agreement with `truth`: 0.375 over 8 answers." in text
+    assert table_below(text, "Completion lengths")[0][:2] == ["tokens", "answers"]
+
+
+def test_what_answers_voted_for_is_graded_by_row() -> None:
+    graded = Counter({"right": 1, "wrong": 1})
+    total = Tally(rows=2, confusion=graded, completion_lengths=Counter({64: 10}))
+    text = report(total, gold="truth", drawn=5)
+
+    assert "over 2 rows." in text
+    assert table_below(text, "Completion lengths")[0][:2] == ["tokens", "answers"]
+
+
 def test_without_labels_there_is_no_section_for_them() -> None:
     assert "## Labels" not in report(Tally(rows=5))
 
@@ -163,6 +194,12 @@ def test_an_error_among_the_rows_shown_is_named() -> None:
     head, first, second = table_below(report(Tally(rows=2), [row(), failed]), "2 rows")
     assert head == ["text", "completion", "error"]
     assert (first[2], second[1:]) == ("", ["", "InvalidRow"])
+
+
+def test_a_struct_of_the_input_is_shown_whole() -> None:
+    _, [_, _, kept] = table_below(report(Tally(rows=1), [row(kept={"type": "a", "n": 1})]), "1 row")
+
+    assert kept == "{'type': 'a', 'n': 1}"
 
 
 def test_no_text_breaks_a_table() -> None:
