@@ -210,6 +210,12 @@ def test_text_without_the_mark_that_its_encoding_asks_for_comes_with_what_works(
     assert find(tmp_path, content, encoding=f"{encoding}-le").rows == 1
 
 
+def test_half_a_surrogate_pair_in_utf_7_is_an_error_row_or_a_refused_file(tmp_path: Path) -> None:
+    assert find(tmp_path, b'{"a": "+2AA-"}\n{"a": "x"}\n', "a.jsonl", encoding="utf-7").rows == 2
+    with pytest.raises(UsageError, match="is not UTF-8"):
+        find(tmp_path, b"a,b\n+2AA-,2\n", encoding="utf-7")
+
+
 def test_keys_for_other_formats_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"input\.delimiter is for CSV"):
         find(tmp_path, b'{"a": 1}\n', "a.jsonl", delimiter=";")

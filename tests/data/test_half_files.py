@@ -74,6 +74,7 @@ HALF: dict[str, bytes] = {
     "half.jsonl.zst": bytes(pa.compress(LINES, "zstd", asbytes=True))[:-9],
     "a whole member, a cut line.jsonl.gz": gzip.compress(LINES[:-3]),
     "array.json": b"[" + LINES[:-1].replace(b"\n", b",")[:-3],
+    "after NaN.json": b'[{"n": NaN, "text": "x"}, {"n": 1, "text": "y',
     "half.arrow": _arrow(pa.ipc.new_file)[:-9],
     "stream.arrow": _arrow(pa.ipc.new_stream)[:-99],
     "half.feather": _feather()[:-9],

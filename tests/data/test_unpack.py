@@ -132,7 +132,7 @@ def test_values_of_an_array_come_out_as_they_are_written(tmp_path: Path) -> None
     shard = discover(Input(path=str(tmp_path / "a.json"))).shards[0]
 
     lines = Path(shard.readable).read_text().splitlines()
-    assert lines == ['{"v": 9007199254740993,  "w": 0.10}', '{"v": "a\\nb"}']
+    assert lines == ['{"v": 9007199254740993,\t "w": 0.10}', '{"v": "a\\nb"}']
 
 
 DRIFTING = (
@@ -177,6 +177,40 @@ def test_types_are_those_of_packed_and_plain_files_together(tmp_path: Path) -> N
         *("9007199254740993.000", "1.500", "0.125")
     ]
     assert invalid == {}
+
+
+ODD = [
+    *('{"text": "a, b"}', '{"text": NaN}', '{"text": "\\ud83d"}', '{"text": "], [{\\"\\\\"}', "7"),
+    *(
+        "[" * 100_000 + "]" * 100_000,
+        f'{{"text": {"9" * 5000}}}',
+        '{"text": 1 "b"}',
+        '{"text": "z"}',
+    ),
+]
+
+
+def test_an_entry_that_is_no_row_costs_an_array_what_a_line_costs_json_lines(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "a.json").write_text("[" + ",\n".join(ODD) + "]")
+    (tmp_path / "a.jsonl").write_text("\n".join(ODD))
+    lines, array = (rows_of(Input(path=str(tmp_path / f"a.{end}"))) for end in ("jsonl", "json"))
+    output = run(tmp_path, "a.json")
+    verdict = verify(open_storage(output))
+
+    assert array == lines
+    assert array[0].column("text").to_pylist()[::8] == ["a, b", "z"]
+    assert (verdict.faults, verdict.notes, verdict.compared_rows) == ([], [], len(ODD))
+
+
+@pytest.mark.parametrize("text", ['[{"text": "x"y"}]', '[{"text": "x"}] and more', '[{"a": 1}}]'])
+def test_an_array_that_is_none_is_refused_and_not_waited_for(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.json").write_text(text)
+
+    with pytest.raises(UsageError, match=r"a\.json") as caught:
+        discover(Input(path=str(tmp_path / "a.json")))
+    assert not isinstance(caught.value, HalfWritten)
 
 
 def test_a_folder_has_packed_files_too(tmp_path: Path) -> None:

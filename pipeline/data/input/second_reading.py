@@ -26,6 +26,7 @@ import pyarrow.orc as orc
 from pipeline.data.input.cast_reading import says_cast
 from pipeline.data.input.csv_records import blocks
 from pipeline.data.input.formats import open_parquet, open_raw
+from pipeline.data.input.json_array import values_of
 from pipeline.data.input.plain import first_difference, plain_rows, same_value
 from pipeline.data.input.shards import Shard
 from pipeline.data.input.unpack import encoding_in
@@ -147,7 +148,7 @@ class _Lines(_Rows):
 
 def _entries(shard: Shard) -> Iterator[Any]:
     with _text(shard) as file:
-        yield from json.loads(file.read().decode("utf-8-sig"))
+        yield from values_of(file.read().decode("utf-8-sig", errors="surrogateescape"))
 
 
 def _objects(shard: Shard) -> Iterator[Any]:

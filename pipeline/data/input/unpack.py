@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import uuid4
 
-import msgspec
 import pyarrow as pa
 import pyarrow.orc
 import pyarrow.parquet as pq
 
 from pipeline.data.input.find import facts_now, moves
 from pipeline.data.input.formats import lacks_its_end, open_raw
+from pipeline.data.input.json_array import entries
 from pipeline.data.input.names import ARROW, PACKED, ends_of
 from pipeline.data.patience import passes
 from pipeline.errors import HalfWritten, UsageError
@@ -72,7 +72,7 @@ def kind_of(path: str, file_format: str, encoding: str | None = None) -> str:
         encoding = "utf-16"
     if encoding is not None and encoding not in _UTF8:
         steps.append(f"{_ENCODING}{encoding}")
-        head = head.decode(encoding, errors="ignore").encode()
+        head = head.decode(encoding, errors="ignore").encode(errors="surrogatepass")
     text = head.removeprefix(codecs.BOM_UTF8).lstrip()
     if file_format == "jsonl" and suffix == ".json" and text.startswith(b"["):
         steps.append("array")
@@ -200,12 +200,8 @@ def _write_lines(path: str, content: bytes, target: BinaryIO) -> None:
             f"{path}: an array of JSON of more than {_MOST_ARRAY >> 30} GiB is not read",
             f"write it as JSON Lines: jq -c '.[]' {path}",
         )
-    try:
-        entries = msgspec.json.decode(content.removeprefix(codecs.BOM_UTF8), type=list[msgspec.Raw])
-    except msgspec.MsgspecError as e:
-        raise ValueError(str(e)) from e
-    for entry in entries:  # line ends stand between values only, never in a text
-        target.write(bytes(entry).replace(b"\r", b" ").replace(b"\n", b" ") + b"\n")
+    for entry in entries(content):  # in a text, line ends and tabs are no JSON alike
+        target.write(entry.replace(b"\r", b"\t").replace(b"\n", b"\t") + b"\n")
 
 
 def _write_parquet(path: str, kind: str, target: BinaryIO) -> None:
