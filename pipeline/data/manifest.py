@@ -92,6 +92,7 @@ class _Entry(BaseModel):
     partition: dict[str, str | None] = {}
     kind: str = ""
     delimiter: str = ""
+    quotes: str = ""
     unit_rows: Annotated[int, Field(ge=1, lt=1 << 40)]
     starts: list[Count] | None = None
     stamp: str = ""
@@ -198,6 +199,7 @@ class Manifest:
                 partition=tuple(entry.partition.items()),
                 kind=entry.kind,
                 delimiter=entry.delimiter,
+                quotes=entry.quotes,
                 stamp=entry.stamp,
                 content=entry.content,
                 last_apart=entry.last_apart,

@@ -43,8 +43,9 @@ class Input(Section):
     left out. ``cast``: columns that get another type than the files say, as text for one that is
     of different kinds in different files. ``partitioning``: whether folders named ``key=value``
     are columns; ``auto``: those below ``path``. ``delimiter``: between the cells of CSV; ``auto``:
-    as a file's name or header says. ``encoding``: of CSV and JSONL that are not in UTF-8, as Python
-    names it.
+    as a file's name or header says. ``quotes``: around cells there (``double``), or letters
+    (``none``); without it around cells, and a file of tabs that leaves a doubt is refused.
+    ``encoding``: of CSV and JSONL that are not in UTF-8, as Python names it.
     """
 
     path: InputAddress | Annotated[tuple[InputAddress, ...], Field(min_length=1)]
@@ -57,6 +58,7 @@ class Input(Section):
     )
     partitioning: Literal["auto", "hive", "none"] = "auto"
     delimiter: str = "auto"
+    quotes: Literal["double", "none"] | None = None
     encoding: str | None = None
 
     @field_validator("delimiter")

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.data.input import csv_records
-from pipeline.data.input.csv_records import blocks
+from pipeline.data.input.csv_records import Dialect, blocks
 from tests.samples import quick
 
 _pieces = st.lists(st.sampled_from(["a", "é", '"', '""', ",", "\n", "\r\n", "\r"]), max_size=16)
@@ -31,7 +31,9 @@ def test_records_are_python_s(
     content = "".join(pieces).encode()
 
     try:
-        found = list(blocks(content[at : at + size] for at in range(0, len(content), size)))
+        found = list(
+            blocks((content[n : n + size] for n in range(0, len(content), size)), Dialect())
+        )
     except ValueError:  # Python takes a quote that is never closed for one that the end closes
         assert parsed("".join(pieces)) != parsed("".join(pieces) + "\n")
         return
@@ -49,13 +51,13 @@ def test_records_are_python_s(
 
 def test_a_quote_that_is_never_closed_is_named_by_its_line() -> None:
     with pytest.raises(ValueError, match="line 3 has a quote never closed"):
-        list(blocks([b'a,b\n1,2\n3,"4\n5,6\n']))
+        list(blocks([b'a,b\n1,2\n3,"4\n5,6\n'], Dialect()))
 
 
 @pytest.mark.parametrize(
     ("record", "line"), [(0, 1), (1, 2), (2, 4)], ids=["header", "second", "after a long one"]
 )
 def test_a_record_knows_its_line(record: int, line: int) -> None:
-    [block] = blocks([b'a,b\n1,"x\r\ny"\r\n3,4\n'])
+    [block] = blocks([b'a,b\n1,"x\r\ny"\r\n3,4\n'], Dialect())
 
     assert block.line_of(record) == line

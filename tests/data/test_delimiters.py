@@ -11,14 +11,14 @@ import pytest
 
 from pipeline import Job, job_from
 from pipeline.data.dataset import Dataset
-from pipeline.data.input import shards
+from pipeline.data.input import csv_records, shards
 from pipeline.data.input.read import UnitReader
 from pipeline.data.input.shards import InputFiles, discover
 from pipeline.data.input.units import cut
 from pipeline.data.plan import check_input, make_plan
 from pipeline.data.prove import verify
 from pipeline.data.storage import open_storage
-from pipeline.errors import UsageError
+from pipeline.errors import HalfWritten, UsageError
 from pipeline.spec.job import Input
 from tests.chaos.in_process import run_here
 from tests.samples import write_model
@@ -57,8 +57,8 @@ def job(folder: Path, name: str, **options: Any) -> Job:
 @pytest.mark.parametrize(
     ("name", "content", "options"),
     [
-        ("a.tsv", cells("\t").encode(), {}),
-        ("a.TAB.gz", gzip.compress(cells("\t").encode()), {}),
+        ("a.tsv", cells("\t").encode(), {"quotes": "double"}),
+        ("a.TAB.gz", gzip.compress(cells("\t").encode()), {"quotes": "double"}),
         ("a.csv", cells(";").encode(), {}),
         ("a.csv", b"\xef\xbb\xbf" + cells(";").encode(), {}),
         ("a.csv", cells("\t").encode(), {}),
@@ -68,7 +68,7 @@ def job(folder: Path, name: str, **options: Any) -> Job:
         ("a.csv", cells(",").encode("latin-1"), {"encoding": "latin-1"}),
         ("a.csv.gz", gzip.compress(cells(",").encode("cp1252")), {"encoding": "cp1252"}),
         ("a.csv", cells(",").encode("utf-16-le"), {"encoding": "utf-16-le"}),
-        ("a.tsv", cells("\t").encode("utf-16"), {}),
+        ("a.tsv", cells("\t").encode("utf-16"), {"quotes": "double"}),
         ("a.csv", cells(",").encode("utf-7"), {"encoding": "utf-7"}),
     ],
 )
@@ -221,6 +221,8 @@ def test_keys_for_other_formats_are_refused(tmp_path: Path) -> None:
         find(tmp_path, b'{"a": 1}\n', "a.jsonl", delimiter=";")
     with pytest.raises(UsageError, match=r"input\.encoding is for CSV and JSONL"):
         find(tmp_path, b"PAR1", "a.parquet", encoding="cp1252")
+    with pytest.raises(UsageError, match=r"input\.quotes is for CSV"):
+        find(tmp_path, b'{"a": 1}\n', "a.jsonl", quotes="none")
 
 
 @pytest.mark.parametrize("at", [3, 70_000, 3 << 20])
@@ -254,6 +256,125 @@ def test_a_line_of_json_that_is_not_utf_8_is_an_error_row_with_the_byte(tmp_path
     assert rows.table.column("text").null_count == 1
     assert f"byte 0xe9 at offset {len(good) * 200 + 13:,} is not UTF-8" in rows.invalid[200]
     assert "encoding" in rows.invalid[200]
+
+
+LETTERS = ['"To be', '5"', '"Hi" he said', '"', '6"" of "x', '""']
+
+
+def as_letters(delimiter: str) -> str:
+    return f"id{delimiter}text\n" + "".join(
+        f"{number}{delimiter}{text}\n" for number, text in enumerate(LETTERS)
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "options"),
+    [
+        ("a.tsv", as_letters("\t").encode(), {}),
+        ("a.tab.gz", gzip.compress(as_letters("\t").encode()), {}),
+        ("a.tsv", as_letters("\t").encode("utf-16"), {}),
+        ("a.tsv", as_letters("\t")[:-1].replace("\n", "\r\n").encode(), {}),
+        ("a.csv", as_letters(",").encode(), {}),
+        ("a.csv", as_letters(";").encode(), {}),
+        ("a.txt", as_letters("|").encode(), {"format": "csv", "delimiter": "|"}),
+    ],
+    ids=["tsv", "packed", "UTF-16", "CR LF", "commas", "semicolons", "bars"],
+)
+def test_quotes_are_letters_where_the_job_says_so_and_verify_reads_them_too(
+    tmp_path: Path, name: str, content: bytes, options: dict[str, Any]
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    run_here(job(tmp_path, name, quotes="none", **options))
+    storage = open_storage(str(tmp_path / "out"))
+    rows = Dataset(storage).first_rows(99)
+
+    assert [row["text"] for row in rows] == LETTERS
+    verdict = verify(storage)
+    assert (verdict.faults, verdict.compared_rows) == ([], len(LETTERS))
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ('id\ttext\n1\t"To be\n2\tor not to be"\n3\tx\n', 2),
+        ('id\ttext\n1\tx\n3\t"Hi" he said\n', 3),
+        ('id\ttext\r1\tx\r3\t5" wide\r', 3),
+        ('id\t"text\n1\tx\n', 1),
+        ('id\ttext\n1\tx\n\n2\t"\n', 4),
+        ("id\ttext\n" + '1\t"x"\n' * 300_000 + '2\t"x\n3\ty\n', 300_002),
+        ('id\ttext\n1\tx\n3\t"Hi" he', 3),
+    ],
+    ids=["two lines", "text after", "CR", "header", "alone", "late", "no end"],
+)
+@pytest.mark.parametrize("name", ["a.tsv", "a.TAB", "b.txt"])
+def test_a_file_of_tabs_whose_quotes_may_be_letters_is_refused(
+    tmp_path: Path, content: str, line: int, name: str
+) -> None:
+    options = {"format": "csv", "delimiter": "\t"} if name == "b.txt" else {}
+    with pytest.raises(UsageError, match=rf"{name}: line {line} has quotes") as caught:
+        find(tmp_path, content.encode(), name, **options)
+    assert not isinstance(caught.value, HalfWritten)
+    for quotes in ("none", "double"):
+        assert f"{{quotes: {quotes}}}" in "".join(caught.value.hints)
+    assert find(tmp_path, content.encode(), name, quotes="none", **options).rows
+
+
+@pytest.mark.parametrize(
+    ("content", "rows"),
+    [
+        ("id\ttext\n1\tx\n", [{"id": 1, "text": "x"}]),
+        ('id\t"te""xt"\n1\t"x\ty"', [{"id": 1, 'te"xt': "x\ty"}]),
+        ('\ufeff"id"\ttext\r\n1\t""\r\n\r\n"2"\t"""a"""\r\n', None),
+    ],
+)
+def test_a_file_of_tabs_that_leaves_no_doubt_needs_no_key(
+    tmp_path: Path, content: str, rows: list[dict[str, Any]] | None
+) -> None:
+    files = find(tmp_path, content.encode(), "a.tsv")
+    reader = UnitReader(files.shards, files.schema)
+    [unit] = cut(files.shards, 1000)
+    found = reader.read(unit).table.to_pylist()
+    reader.close()
+    assert found == (rows or [{"id": 1, "text": ""}, {"id": 2, "text": '"a"'}])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "id,text\n1,a\n2,b\n" + '3,"c\n' + "4,d\n" * 1000,
+        'id,"text\n' + "1,a\n" * 1000,
+        "id,text\n1,a\n" + '2,"' + "line\n" * 250_000,
+        'text\na\n"b\n' + "c\n" * 600_000,
+        "id,text\n" + "1,a\n" * 300_000 + '2,"b\n' + "3,c\n" * 9,
+    ],
+    ids=["line 3", "header", "a record as no other", "one column", "ten records are left"],
+)
+def test_a_quote_that_is_open_long_before_the_end_is_refused_with_its_line(
+    tmp_path: Path, content: str
+) -> None:
+    """Also beside whole files: it would be left for the next run for ever."""
+    (tmp_path / "b.csv").write_text("id,text\n1,a\n")
+    line = content[: content.index('"')].count("\n") + 1
+    (tmp_path / "a.csv").write_text(content)
+    with pytest.raises(UsageError, match=rf"a\.csv: .*line {line} has a quote") as caught:
+        discover(Input(path=str(tmp_path)))
+    assert not isinstance(caught.value, HalfWritten)
+    assert "quotes: none" in "".join(caught.value.hints)
+
+
+def test_a_record_that_never_ends_is_refused_before_it_fills_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(csv_records, "_MOST", 2 << 20)
+    with pytest.raises(UsageError, match="line 2 has more than 2 MiB, or a quote never closed"):
+        find(tmp_path, b'id,text\n1,"' + b"x\n" * (4 << 20))
+
+
+def test_other_quotes_are_another_input_only_where_there_are_quotes(tmp_path: Path) -> None:
+    for content, same in ((b'a,b\n1,"2"\n', False), (b"a,b\n1,2\n", True)):
+        found = [find(tmp_path, content, quotes=q).shards[0].identity for q in ("double", "none")]
+        one, other = ({**identity, "version": ""} for identity in found)
+        assert (one == other) is same
 
 
 def test_another_encoding_or_delimiter_is_another_input(tmp_path: Path) -> None:

@@ -18,9 +18,12 @@ import pytest
 
 from pipeline.data.input import shards as looking
 from pipeline.data.input.formats import ScannedFile
+from pipeline.data.input.read import UnitReader
 from pipeline.data.input.shards import InputFiles, check_whole, discover, moved_since
+from pipeline.data.input.units import Unit
 from pipeline.errors import HalfWritten, UsageError
 from pipeline.spec.job import Input
+from pipeline.spec.template import as_text
 
 TABLE = pa.table({"text": [f"row {n}" for n in range(100)], "n": range(100)})
 LINES = b"".join(b'{"text": "row %d", "n": %d}\n' % (n, n) for n in range(100))
@@ -67,6 +70,23 @@ HALF: dict[str, bytes] = {
     "after NaN.jsonl": LINES + b'{"n": NaN, "text": "x',
     "in a quote.csv": CELLS + b'"row',
     "in a row.csv": CELLS + b"row",
+    "in a header.csv": b"text,n",
+    "in a header's name.csv": "text,nä".encode()[:-1],
+    "in a quoted name.csv": b'text,"n',
+    "in a character.csv": CELLS + "row 1,nä".encode()[:-1],
+    "in a row; of others.csv": b"text;n\nrow 1;1\nrow",
+    "before it is told by what it is cut.csv": b"text,n;m\nrow",
+    "in a long text.csv": CELLS + b'"' + b"Lines, with commas\nin them, and\nmore.\n" * 20,
+    "in a longer one.csv": CELLS + b'"' + b"x" * (3 << 20) + b'",1\n"' + b"x" * (2 << 20),
+    "in a row.csv.tsv": CELLS.replace(b",", b"\t") + b"row",
+    "in a quote.csv.tsv": CELLS.replace(b",", b"\t") + b'1\t"row',
+    "in a fraction.jsonl": LINES + b'{"text": "x", "n": 1.',
+    "in a sign.jsonl": LINES + b'{"text": "x", "n": -',
+    "in an exponent.jsonl": LINES + b'{"text": "x", "n": 1e-',
+    "in true after NaN.jsonl": LINES + b'{"n": NaN, "text": tru',
+    "in Infinity.jsonl": LINES + b'{"n": -Infin',
+    "in a pair after NaN.jsonl": LINES + b'{"n": NaN, "text": "x\\ud8',
+    "after a name that is not UTF-8.jsonl": LINES + b'{"te\xffxt": 1, "n": {"',
     "half.jsonl.gz": gzip.compress(LINES)[:-9],
     "empty.jsonl.gz": b"",
     "half.csv.bz2": bz2.compress(CELLS)[:-9],
@@ -85,7 +105,7 @@ WHOLE["csv"] = ("whole.csv", CELLS)
 
 
 def _format(name: str) -> str:
-    kinds = {".csv": "csv", ".json": "jsonl"}
+    kinds = {".csv": "csv", ".tsv": "csv", ".json": "jsonl"}
     return next((kind for end, kind in kinds.items() if end in name), "parquet")
 
 
@@ -129,11 +149,52 @@ def test_a_folder_of_nothing_else_is_refused(tmp_path: Path) -> None:
     [
         b"not JSON", b'{"a": 1} x', b'{"a": NaN}', b"12", b"[1]", b'{"a": 1}', b"  ",
         b'{"\xff": 1}', b'{"a": "\xff"}', b'{"a": 1}\xff', b"\xff\xfe",
+        b"{a: 1}", b'{"a": tru}', b'{"a": NaN} x', b"1e-", b'{"a": "\\x"}',
     ],
 )  # fmt: skip
 def test_a_last_line_that_is_wrong_otherwise_is_a_row_like_any(tmp_path: Path, line: bytes) -> None:
     (tmp_path / "a.jsonl").write_bytes(LINES + line)
     assert _find(tmp_path / "a.jsonl").rows == 100 + bool(line.strip())
+
+
+WRITTEN = {
+    "a.csv": 'id,"na""me",text\n1,é,"a,\nb"\n2,,"""ü"""\r\n3,"x",NaN\n4,5,6',
+    "a.tsv": 'id\t"na""me"\n1\té\n2\t"""ü"""\r\n3\t"x"\n4\t5',
+    "b.csv": "id;text\n1;é\n2;ü, x\n",
+    "a.jsonl": '{"a": 1.5e-3, "b": NaN, "c": [true, null, -Infinity], "d": "\\ud83d\\ude00"}\r\n'
+    '{"a": -1.25E+2, "b": false, "c": [], "d": "é\\"", "e": {"f": {}}}\n{"a": 1}',
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_cut_anywhere_it_is_left_or_all_lines_but_the_last_are_what_they_were(
+    tmp_path: Path, name: str
+) -> None:
+    """Never an error that stops the whole files beside it, never an error row."""
+    (tmp_path / name).write_text(WRITTEN[name], newline="")
+    whole = _rows(_find(tmp_path / name))
+    (tmp_path / f"0{name}").write_text(WRITTEN[name], newline="")
+    content, seen = WRITTEN[name].encode(), set[int]()
+    for size in range(1, len(content)):
+        (tmp_path / name).write_bytes(content[:size])
+        files = _find(tmp_path)
+        if files.left:
+            assert [Path(one.path).name for one in files.left] == [name]
+            continue
+        rows = _rows(_find(tmp_path / name))
+        assert rows[:-1] == whole[: max(0, len(rows) - 1)]
+        seen.add(len(rows))
+    assert seen >= set(range(1, len(whole)))
+
+
+def _rows(files: InputFiles) -> list[list[str]]:
+    """As text, whatever types a cut made of them. Fails for a row that is an error."""
+    reader = UnitReader(files.shards, files.schema)
+    read = reader.read(Unit("u", 0, 0, files.rows))
+    reader.close()
+    assert read.invalid == {}
+    rows, _ = read.plain(files.schema.names).read(0, files.rows)
+    return [[as_text(value) for value in row.values() if value is not None] for row in rows]
 
 
 @pytest.mark.parametrize("end", [b"row,100", b'"row",100', b'"row","100"'])

@@ -178,6 +178,19 @@ def test_a_file_of_no_rows_whose_only_line_went_on_is_done_as_a_whole(tmp_path: 
     assert rows_still_there(shard, 0, mark) is None
 
 
+def test_a_file_that_grew_and_is_read_otherwise_is_done_again(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('a;b,c\n1;"2",3\n')
+    for now in ({"quotes": "none"}, {"delimiter": ";"}):
+        path.write_text('a;b,c\n1;"2",3\n')
+        then = discover(Input.model_validate({"path": str(path), "delimiter": ","})).shards
+        covered = _covered(then)
+        path.write_text('a;b,c\n1;"2",3\n4;5,6\n')
+        source = Input.model_validate({"path": str(path), "delimiter": ",", **now})
+        found = increment(discover(source).shards, covered, _still_there, content_of)
+        assert ([s.first for s in found.shards], len(found.changed)) == ([0], 1)
+
+
 def test_other_bytes_with_the_old_time_are_done_again(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     _parquet(path, ["a", "b"])

@@ -128,6 +128,34 @@ def test_shards_may_be_read_in_turn(tmp_path: Path) -> None:
     assert read == [[{"text": "a1"}], [{"text": "b1"}], [{"text": "a1"}]]
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "more"),
+    [
+        ("a.csv", "id,text\n1,a\n2,b\n", "4"),
+        ("a.csv", "id,text\n1,a\n2,b\n", '4,"'),
+        ("a.csv", "id,text\n1,a\n2,b", "c,d\n3,x\n"),
+        ("a.csv", "id,text\n1,a\n2,b\n", "é\n"),
+        ("a.tsv", "id\ttext\n1\ta\n2\tb\n", 'x"y\n'),
+        ("a.jsonl", '{"id": 1, "text": "a"}\n{"id": 2, "text": "b"}', "x\n"),
+        ("a.jsonl", '{"id": 1, "text": "a"}\n{"id": 2, "text": "b"}\n', '{"i'),
+    ],
+)
+def test_what_is_appended_after_the_scan_is_not_read(
+    tmp_path: Path, name: str, content: str, more: str
+) -> None:
+    """A unit may be read hours later."""
+    path = tmp_path / name
+    path.write_text(content)
+    _, reader = open_file(path)
+    with path.open("a") as file:
+        file.write(more)
+
+    for start in (0, 1):
+        rows = [{"id": 1, "text": "a"}, {"id": 2, "text": "b"}][start:]
+        assert reader.read(Unit("u", 0, start, 2)).table.to_pylist() == rows
+    reader.close()
+
+
 def test_a_unit_without_rows_has_the_columns(tmp_path: Path) -> None:
     _, reader = open_file(json_lines(tmp_path / "a.jsonl", [{"text": "x"}]))
 
@@ -187,6 +215,15 @@ class TestCsv:
 
         with pytest.raises(UsageError, match="got 3: 1,2,3"):
             discover(Input(path=path))
+
+    @pytest.mark.parametrize("cell", ["x" * 140_000, f'"{"y," * 140_000}"', f'"{"a" * 3_000_000}"'])
+    @pytest.mark.parametrize("end", ["", "\n"])
+    def test_a_long_cell_in_the_last_line_is_a_cell(
+        self, tmp_path: Path, cell: str, end: str
+    ) -> None:
+        (tmp_path / "a.csv").write_text(f"id,text\n1,{cell}{end}")
+
+        assert read_all(tmp_path / "a.csv").table["text"].to_pylist() == [cell.strip('"')]
 
     def test_a_header_that_names_a_column_twice_is_refused(self, tmp_path: Path) -> None:
         path = lines(tmp_path / "a.csv", ["text,text", "1,2"])

@@ -19,7 +19,7 @@ from pipeline.data.input.unpack import kind_now
 from pipeline.units import count, plural
 
 _NAMED = 5  # files of a kind that are named one by one
-_FACTS = ("size", "rows", "layout", "first", "delimiter")
+_FACTS = ("size", "rows", "layout", "first", "delimiter", "quotes")
 
 
 @dataclass(frozen=True)

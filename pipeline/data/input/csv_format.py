@@ -6,7 +6,6 @@ what comes out reads as what went in: a code with a leading zero, ``1e5`` and ``
 
 from __future__ import annotations
 
-import csv
 import io
 import re
 from array import array
@@ -18,98 +17,164 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from pipeline.data.input.conform import conform
-from pipeline.data.input.csv_records import Block, blocks
-from pipeline.data.input.delimiter import delimiter_of
-from pipeline.data.input.formats import STRIDE, Rows, ScannedFile, open_file
+from pipeline.data.input.csv_records import (
+    Block,
+    Dialect,
+    OpenQuote,
+    blocks,
+    cells_in,
+    irregular_line,
+)
+from pipeline.data.input.delimiter import RECORDS, delimiter_of
+from pipeline.data.input.formats import STRIDE, Rows, ScannedFile, open_file, pieces
+from pipeline.data.input.names import delimiter_by_name, is_tsv
+from pipeline.data.input.open_quote import is_stray
 from pipeline.errors import HalfWritten, UsageError
+from pipeline.spec.job import Input
 from pipeline.spec.template import as_text
 
-_PIECE = 1 << 20  # bytes read at a time
 _HEAD = 1 << 16  # bytes by which it is told what separates cells
 _BOM = b"\xef\xbb\xbf"
+_CLOSE = "close the quote, or double it where it is part of a text; wait if it is being written"
+_LETTERS = "where quotes are letters, say so: input: {quotes: none}"
 _ROW = re.compile(r"Row #(\d+): ")
 # tried in this order on every column; text is what is left
 _TYPES = (pa.int64(), pa.float64(), pa.bool_())
 
 
-def find_delimiter(path: str) -> str:
-    """What separates a file's cells, by its first records. Raises UsageError."""
+def dialect_of(path: str, readable: str, source: Input) -> Dialect:
+    """Of a file, which is read under the path ``readable``: as the job, its name or its first
+    records say. Raises as ``find_delimiter``."""
+    quotes = source.quotes != "none"
+    told = delimiter_by_name(path) if source.delimiter == "auto" else source.delimiter
+    delimiter = told or find_delimiter(readable, quotes=quotes)
+    return Dialect(delimiter, quotes, source.quotes is None and is_tsv(path, delimiter))
+
+
+def find_delimiter(path: str, *, quotes: bool = True) -> str:
+    """What separates a file's cells, by its first records. ``quotes``: see ``Dialect``. Raises
+    UsageError; HalfWritten where the records that would tell it may not be there yet."""
     with open_file(path) as file:
         head = file.read(_HEAD + 1)
     text = head[:_HEAD].removeprefix(_BOM).decode(errors="replace")
-    return delimiter_of(path, text, whole=len(head) <= _HEAD)
+    has_end = text.endswith(("\n", "\r"))
+    try:
+        return delimiter_of(path, text, whole=len(head) <= _HEAD and has_end, quotes=quotes)
+    except UsageError as e:
+        if len(head) > _HEAD or has_end or len(text.splitlines()) > RECORDS:
+            raise
+        raise HalfWritten(f"{e.message}; its last line has no end", *e.hints) from None
 
 
-def scan(path: str, delimiter: str = ",") -> ScannedFile:
+def scan(path: str, dialect: Dialect) -> ScannedFile:
     """Read the file once, block by block: its rows, the byte offset of every STRIDE-th, and for
-    each column a type that all its cells have. Raises UsageError, with the line."""
-    rows = 0
+    each column a type that all its cells have. Raises UsageError, with the line; HalfWritten."""
+    rows = longest = 0
     offsets = array("q")
     names: list[str] = []
     left: list[list[pa.DataType]] = []
     filled: list[bool] = []
-    for block in _blocks(path, delimiter):
-        first = 0
-        if not names:
-            names = _header(path, block, delimiter)
-            left, filled, first = [list(_TYPES) for _ in names], [False for _ in names], 1
-        if _is_cut(block, names, delimiter):
-            raise HalfWritten(
-                f"{path}: line {block.line_of(len(block.starts) - 1)}, its last one, is cut",
-                "it is still being written, or was cut off: write it again, or remove that line",
-            )
-        starts = block.starts[first:]
-        if not len(starts):
-            continue
-        offsets.extend((block.offset + starts[-rows % STRIDE :: STRIDE]).tolist())
-        rows += len(starts)
-        table = _checked(path, block, first, names, delimiter)
-        for number, column in enumerate(table.columns):
-            left[number] = [t for t in left[number] if _writes_alike(column, t)]
-            filled[number] = filled[number] or column.null_count < len(column)
+    quoted = False
+    try:
+        for block in _blocks(path, dialect):
+            first = 0
+            if dialect.strict:
+                _check_quotes(path, block, dialect)
+            if not names:
+                names = _header(path, block, dialect)
+                left, filled, first = [list(_TYPES) for _ in names], [False for _ in names], 1
+            if _is_cut(block, names, dialect):
+                raise _cut(path, block)
+            quoted = quoted or b'"' in block.content
+            longest = max(longest, block.longest)
+            starts = block.starts[first:]
+            if not len(starts):
+                continue
+            offsets.extend((block.offset + starts[-rows % STRIDE :: STRIDE]).tolist())
+            rows += len(starts)
+            table = _checked(path, block, first, names, dialect)
+            for number, column in enumerate(table.columns):
+                left[number] = [t for t in left[number] if _writes_alike(column, t)]
+                filled[number] = filled[number] or column.null_count < len(column)
+    except OpenQuote as e:
+        if is_stray(e, dialect, len(names), longest):
+            raise UsageError(f"{path}: {e}", _CLOSE, _LETTERS) from None
+        raise HalfWritten(f"{path}: {e}", _CLOSE, _LETTERS) from None
     kinds = [
         (types or [pa.string()])[0] if some else pa.null()
         for types, some in zip(left, filled, strict=True)
     ]
-    return ScannedFile(
-        rows, pa.schema(list(zip(names, kinds, strict=True))), offsets=tuple(offsets)
+    schema = pa.schema(list(zip(names, kinds, strict=True)))
+    return ScannedFile(rows, schema, offsets=tuple(offsets), quoted=quoted)
+
+
+def _blocks(path: str, dialect: Dialect, size: int | None = None) -> Iterator[Block]:
+    """``size``: bytes of the file that are looked at."""
+    with open_file(path) as file:
+        try:
+            yield from blocks(pieces(file, size), dialect)
+        except OpenQuote:
+            raise
+        except ValueError as e:
+            raise UsageError(f"{path}: {e}", _CLOSE, *([_LETTERS] if dialect.quotes else [])) from e
+
+
+def _check_quotes(path: str, block: Block, dialect: Dialect) -> None:
+    """Raise UsageError for quotes that may be letters; HalfWritten where they end a file."""
+    delimiter = dialect.delimiter.encode()
+    content = block.content.removeprefix(b"" if block.offset else _BOM)
+    at = irregular_line(content, delimiter)
+    if at is None:
+        return
+    line = content[at:]
+    is_last = not block.has_end and len(line.splitlines()) == 1
+    if is_last and irregular_line(line + b'"', delimiter) is None:
+        raise _cut(path, block)
+    number = block.line_at(len(block.content) - len(line))
+    raise UsageError(
+        f"{path}: line {number} has quotes that may be letters, as in much TSV: they are not "
+        "around whole cells, or not closed in their line",
+        "say what they are: input: {quotes: none} reads them as letters, input: {quotes: double} "
+        "as CSV does, where a cell in quotes may have several lines",
     )
 
 
-def _blocks(path: str, delimiter: str) -> Iterator[Block]:
-    try:
-        yield from blocks(_pieces(path), delimiter.encode())
-    except ValueError as e:
-        raise HalfWritten(
-            f"{path}: {e}", "close it, or double it where it is part of a text"
-        ) from e
-
-
-def _is_cut(block: Block, names: list[str], delimiter: str) -> bool:
-    """Whether it is a file's last, with a record at its end that has too few cells and no end."""
-    if block.content.endswith((b"\n", b"\r")) or not names or not len(block.starts):
+def _is_cut(block: Block, names: list[str], dialect: Dialect) -> bool:
+    """Whether it is a file's last, with a record at its end that has too few cells and no end, or
+    ends within a character."""
+    if block.has_end or not names or not len(block.starts):
         return False
-    last = block.content[block.starts[-1] :].decode(errors="replace")
-    cells = next(csv.reader(io.StringIO(last, newline=""), delimiter=delimiter), [])
-    return len(cells) < len(names)
+    last = block.content[block.starts[-1] :]
+    return cells_in(last, dialect) < len(names) or _ends_within_a_character(last)
 
 
-def _pieces(path: str) -> Iterator[bytes]:
-    with open_file(path) as file:
-        while piece := file.read(_PIECE):
-            yield piece
+def _ends_within_a_character(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError as e:
+        return e.reason == "unexpected end of data"
+    return False
 
 
-def _header(path: str, block: Block, delimiter: str) -> list[str]:
-    """The names in the first record."""
+def _cut(path: str, block: Block) -> HalfWritten:
+    return HalfWritten(
+        f"{path}: line {block.line_of(len(block.starts) - 1)}, its last one, is cut",
+        "it is still being written, or was cut off: write it again, or remove that line",
+    )
+
+
+def _header(path: str, block: Block, dialect: Dialect) -> list[str]:
+    """The names in the first record. Raises UsageError; HalfWritten where it has no end."""
     content = block.content[: block.starts[1] if len(block.starts) > 1 else None]
     start = int(block.starts[0]) if len(block.starts) else len(content)
+    if content[start:].removeprefix(_BOM) and not content.endswith((b"\n", b"\r")):
+        raise _cut(path, block)
     _check_utf8(path, block, content)
     content = content[start:].removeprefix(_BOM)
     if not content:
         return []
     try:
-        read = pyarrow.csv.read_csv(io.BytesIO(content), parse_options=_parse(delimiter))
+        read = pyarrow.csv.read_csv(io.BytesIO(content), parse_options=_parse(dialect))
         names = list(read.schema.names)
     except (pa.ArrowException, UnicodeDecodeError) as e:
         raise UsageError(f"{path}: {e}", "mend the header line, or save it as UTF-8") from None
@@ -133,10 +198,10 @@ def _check_utf8(path: str, block: Block, content: bytes) -> None:
         ) from None
 
 
-def _checked(path: str, block: Block, first: int, names: list[str], delimiter: str) -> pa.Table:
+def _checked(path: str, block: Block, first: int, names: list[str], dialect: Dialect) -> pa.Table:
     """The block's records from the ``first`` on, as text."""
     try:
-        table = _table(block.content[block.starts[first] :], names, delimiter)
+        table = _table(block.content[block.starts[first] :], names, dialect)
     except (pa.ArrowException, UnicodeDecodeError) as e:
         _check_utf8(path, block, block.content)
         place, why = "", str(e)
@@ -148,11 +213,12 @@ def _checked(path: str, block: Block, first: int, names: list[str], delimiter: s
         raise UsageError(
             f"{path}: the quotes after line {block.line} are in odd places",
             "quote whole cells, and double the quotes in them",
+            _LETTERS,
         )
     return table
 
 
-def _table(content: bytes, names: list[str], delimiter: str) -> pa.Table:
+def _table(content: bytes, names: list[str], dialect: Dialect) -> pa.Table:
     """Whole records as text, in a single block: at the edges of blocks pyarrow may lose the CR of
     a CR LF."""
     return pyarrow.csv.read_csv(
@@ -160,7 +226,7 @@ def _table(content: bytes, names: list[str], delimiter: str) -> pa.Table:
         read_options=pyarrow.csv.ReadOptions(
             column_names=names, block_size=len(content) + 1, use_threads=False
         ),
-        parse_options=_parse(delimiter),
+        parse_options=_parse(dialect),
         convert_options=pyarrow.csv.ConvertOptions(
             column_types={name: pa.string() for name in names},
             null_values=[""],
@@ -170,8 +236,11 @@ def _table(content: bytes, names: list[str], delimiter: str) -> pa.Table:
     )
 
 
-def _parse(delimiter: str) -> pyarrow.csv.ParseOptions:
-    return pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
+def _parse(dialect: Dialect) -> pyarrow.csv.ParseOptions:
+    quote = '"' if dialect.quotes else False
+    return pyarrow.csv.ParseOptions(
+        delimiter=dialect.delimiter, quote_char=quote, newlines_in_values=True
+    )
 
 
 def _writes_alike(column: pa.ChunkedArray, kind: pa.DataType) -> bool:
@@ -187,23 +256,30 @@ def _writes_alike(column: pa.ChunkedArray, kind: pa.DataType) -> bool:
 
 
 class CsvReader:
-    """Seeks to the indexed offset before a row and parses from there. ``offsets``: as a scan of the
-    file gives them; without, it is scanned."""
+    """Seeks to the indexed offset before a row and parses from there. ``size``: bytes of the file,
+    where somebody may have appended to it since it was scanned."""
 
     def __init__(
-        self, path: str, schema: pa.Schema, offsets: tuple[int, ...] = (), delimiter: str = ","
+        self,
+        path: str,
+        schema: pa.Schema,
+        offsets: tuple[int, ...],
+        dialect: Dialect,
+        size: int | None = None,
     ) -> None:
-        self._offsets = offsets or scan(path, delimiter).offsets
         self._file = open_file(path)
         self._schema = schema
-        self._delimiter = delimiter
-        self._names = _header(path, next(_blocks(path, delimiter)), delimiter)
+        self._dialect = dialect
+        self._names = _header(path, next(_blocks(path, dialect, size)), dialect)
+        self._offsets = offsets if size is None else (*offsets, size)
+        self._last = len(offsets)
 
     def read(self, start: int, stop: int) -> Rows:
-        first, last = start // STRIDE, -(-stop // STRIDE)
+        first, last = start // STRIDE, min(-(-stop // STRIDE), self._last)
         self._file.seek(self._offsets[first])
-        end = self._offsets[last] - self._offsets[first] if last < len(self._offsets) else -1
-        text = _table(self._file.read(end), self._names, self._delimiter)
+        known = last < len(self._offsets)
+        end = self._offsets[last] - self._offsets[first] if known else -1
+        text = _table(self._file.read(end), self._names, self._dialect)
         text = text.slice(start - first * STRIDE, stop - start)
         return Rows(*conform(text, self._schema))
 

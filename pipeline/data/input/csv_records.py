@@ -2,7 +2,8 @@
 
 The rules are those of RFC 4180 and of Python's csv module: a quote opens a quoted cell where a cell
 begins, and nowhere else; in a quoted cell two quotes are one; what follows the closing one belongs
-to the cell. A record ends with LF, CR LF or CR.
+to the cell. A record ends with LF, CR LF or CR. Where quotes are letters, as in much TSV, a record
+is a line.
 """
 
 from __future__ import annotations
@@ -15,6 +16,32 @@ import numpy as np
 
 _QUOTE, _LF, _CR = b'"\n\r'
 _WANTED = 1 << 20  # bytes of a block
+_MOST = 256 << 20  # bytes of a record: it is held in memory
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """What separates cells, and what quotes are: around cells, or letters (``quotes`` is false).
+    ``strict``: that they are around cells is a guess, and only right while each stands at the edge
+    of a cell, or doubled in a quoted one, and is closed in its line."""
+
+    delimiter: str = ","
+    quotes: bool = True
+    strict: bool = False
+
+    @property
+    def by_lines(self) -> bool:
+        return self.strict or not self.quotes
+
+
+class OpenQuote(ValueError):
+    """A quote that is never closed. ``line``: where its record begins; ``rest``: of the file, from
+    there on."""
+
+    def __init__(self, line: int, rest: bytes) -> None:
+        super().__init__(f"the record that begins in line {line} has a quote never closed")
+        self.line = line
+        self.rest = rest
 
 
 @dataclass(frozen=True)
@@ -29,21 +56,36 @@ class Block:
     offset: int
     line: int
 
+    @property
+    def has_end(self) -> bool:
+        """Whether its last record has one; without, it is the file's last, and may go on."""
+        return self.content.endswith((b"\n", b"\r"))
+
+    @property
+    def longest(self) -> int:
+        """Bytes of its longest record."""
+        return int(np.diff(self.starts, append=len(self.content)).max(initial=0))
+
     def line_of(self, record: int) -> int:
         """In which line of the file a record begins."""
-        return self.line + _lines(self.content[: self.starts[record]])
+        return self.line_at(int(self.starts[record]))
+
+    def line_at(self, byte: int) -> int:
+        """In which line of the file a byte of ``content`` stands."""
+        return self.line + _lines(self.content[:byte])
 
 
-def blocks(pieces: Iterable[bytes], delimiter: bytes = b",") -> Iterator[Block]:
+def blocks(pieces: Iterable[bytes], dialect: Dialect) -> Iterator[Block]:
     """Cut a file that comes in pieces of any size into blocks of about a mebibyte, more where a
-    record is longer. Raises ValueError, with the line, for a quote that is never closed."""
+    record is longer. Raises OpenQuote; ValueError, with the line, for a record that is far too
+    long."""
     waiting = bytearray()
     offset, line, wanted = 0, 1, _WANTED
 
     def cut(last: bool) -> Block | None:
         nonlocal offset, line
         content = bytes(waiting)
-        ends = record_ends(content, delimiter, last=last)
+        ends = record_ends(content, dialect, last=last)
         if not len(ends):
             return None
         whole = content[: ends[-1]]
@@ -62,26 +104,69 @@ def blocks(pieces: Iterable[bytes], delimiter: bytes = b",") -> Iterator[Block]:
         wanted = _WANTED if block else 2 * len(waiting)
         if block:
             yield block
+        elif len(waiting) > _MOST:
+            raise ValueError(
+                f"the record that begins in line {line} has more than {_MOST >> 20} MiB, or a "
+                "quote never closed"
+            )
     if waiting:
         if block := cut(last=True):
             yield block
         if waiting:
-            raise ValueError(f"the record that begins in line {line} has a quote never closed")
+            raise OpenQuote(line, bytes(waiting))
 
 
-def record_ends(content: bytes, delimiter: bytes, *, last: bool) -> np.ndarray:
+def record_ends(content: bytes, dialect: Dialect, *, last: bool) -> np.ndarray:
     """The bytes after the end of each record in ``content``, which begins with one. ``last``:
     nothing comes after it, so its end is one too, if no quote is open."""
     text = np.frombuffer(content, np.uint8)
     ends = _line_ends(text, last)
-    quotes = np.flatnonzero(text == _QUOTE)
+    quotes = np.flatnonzero(text == _QUOTE) if not dialect.by_lines else np.array([], np.int64)
     if len(quotes):
-        if not _regular(text, quotes, delimiter[0]):
+        delimiter = dialect.delimiter.encode()
+        if len(_misplaced(text, quotes, delimiter[0])):
             return _one_by_one(content, delimiter, last)
         ends = ends[np.searchsorted(quotes, ends) % 2 == 0]
     if last and len(quotes) % 2 == 0 and len(content) and (not len(ends) or ends[-1] < len(text)):
         ends = np.append(ends, len(text))
     return ends
+
+
+def irregular_line(content: bytes, delimiter: bytes) -> int | None:
+    """The first byte of the first line in which quotes do not stand only around whole cells and,
+    doubled, inside of quoted ones, or in which one is left open; None where there is no such."""
+    text = np.frombuffer(content, np.uint8)
+    quotes = np.flatnonzero(text == _QUOTE)
+    if not len(quotes):
+        return None
+    ends = np.append(_line_ends(text, last=True), len(text))
+    odd = np.searchsorted(quotes, ends) % 2
+    bad = _misplaced(text, quotes, delimiter[0])
+    if not odd.any() and not len(bad):
+        return None
+    # before the first line with an odd number every other one opens a cell, if they are regular
+    numbers = [*np.flatnonzero(odd)[:1]]
+    if len(bad):
+        numbers.append(np.searchsorted(ends, bad.min(), side="right"))
+    number = int(min(numbers))
+    return int(ends[number - 1]) if number else 0
+
+
+def cells_in(record: bytes, dialect: Dialect) -> int:
+    """How many cells a whole record has."""
+    delimiter = dialect.delimiter.encode()
+    if not dialect.quotes or b'"' not in record:
+        return record.count(delimiter) + 1
+    cell = re.compile(rb"%s(%s|)" % (_cell(re.escape(delimiter)), re.escape(delimiter)))
+    at, cells, goes_on = 0, 0, True
+    while goes_on and (found := cell.match(record, at)):
+        at, cells, goes_on = found.end(), cells + 1, bool(found[1])
+    return cells
+
+
+def _cell(d: bytes) -> bytes:
+    """A pattern. ``d``: one for the delimiter."""
+    return rb'(?:"(?:[^"]|"")*+"[^%s\r\n]*+|[^"%s\r\n][^%s\r\n]*+|)' % (d, d, d)
 
 
 def _line_ends(text: np.ndarray, last: bool) -> np.ndarray:
@@ -95,20 +180,21 @@ def _line_ends(text: np.ndarray, last: bool) -> np.ndarray:
     return feeds + 1
 
 
-def _regular(text: np.ndarray, quotes: np.ndarray, delimiter: int) -> bool:
-    """Whether quotes stand only around whole cells and, doubled, inside of quoted ones: then one
-    before which there is an even number of others opens a cell or is the second of two."""
+def _misplaced(text: np.ndarray, quotes: np.ndarray, delimiter: int) -> np.ndarray:
+    """Which quotes do not stand only around whole cells and, doubled, inside of quoted ones, where
+    each before which there is an even number of others opens a cell or is the second of two."""
     edges = np.array([delimiter, _LF, _CR, _QUOTE], np.uint8)
     opening, closing = quotes[0::2], quotes[1::2]
-    before = text[opening[opening > 0] - 1]
-    after = text[closing[closing + 1 < len(text)] + 1]
-    return bool(np.isin(before, edges).all() and np.isin(after, edges).all())
+    opening, closing = opening[opening > 0], closing[closing + 1 < len(text)]
+    odd_before = opening[~np.isin(text[opening - 1], edges)]
+    odd_after = closing[~np.isin(text[closing + 1], edges)]
+    return np.concatenate([odd_before, odd_after])
 
 
 def _one_by_one(content: bytes, delimiter: bytes, last: bool) -> np.ndarray:
     """The same for text with quotes in odd places, much more slowly."""
     d = re.escape(delimiter)
-    cell = rb'(?:"(?:[^"]|"")*+"[^%s\r\n]*+|[^"%s\r\n][^%s\r\n]*+|)' % (d, d, d)
+    cell = _cell(d)
     end = rb"(?:\r\n|\n|\r(?!\Z)|\r\Z|\Z)" if last else rb"(?:\r\n|\n|\r(?!\Z))"
     record = re.compile(rb"%s(?:%s%s)*+%s" % (cell, d, cell, end))
     ends: list[int] = []

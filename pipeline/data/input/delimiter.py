@@ -10,19 +10,20 @@ from pipeline.errors import UsageError
 
 BY_NAME = {".tsv": "\t", ".tab": "\t"}
 _OTHERS = ";\t|"
-_RECORDS = 50  # that are looked at
+RECORDS = 50  # that are looked at
 _NAMES = {"\t": "a tab", ",": "a comma", ";": "a semicolon"}
 
 
-def delimiter_of(path: str, head: str, *, whole: bool) -> str:
-    """Of text that begins with ``head`` (``whole``: and ends with it). Raises UsageError."""
-    bare = "".join(head.split('"')[::2])  # outside of quotes
+def delimiter_of(path: str, head: str, *, whole: bool, quotes: bool = True) -> str:
+    """Of text that begins with ``head`` (``whole``: and ends with it). ``quotes``: see ``Dialect``.
+    Raises UsageError."""
+    bare = "".join(head.split('"')[::2]) if quotes else head  # outside of quotes
     header = next((line for line in bare.splitlines() if line), "")
     there = [d for d in _OTHERS if d in header]
     if not there:
         return ","
     possible = [",", *there]
-    fits = [d for d in possible if _fits(head, d, whole=whole)]
+    fits = [d for d in possible if _fits(head, d, whole=whole, quotes=quotes)]
     if len(fits) == 1 and (fits[0] == "," or "," not in header):
         return fits[0]
     raise UsageError(
@@ -41,14 +42,17 @@ def _quoted(delimiter: str) -> str:
     return '"\\t"' if delimiter == "\t" else f'"{delimiter}"'
 
 
-def _fits(head: str, delimiter: str, *, whole: bool) -> bool:
+def _fits(head: str, delimiter: str, *, whole: bool, quotes: bool) -> bool:
     """Whether it cuts all records into as many cells, and more than one."""
     found: list[int] = []
     try:
-        for cells in csv.reader(io.StringIO(head, newline=""), delimiter=delimiter):
+        text = io.StringIO(head, newline="")
+        for cells in csv.reader(
+            text, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
+        ):
             found += [len(cells)] if cells else []
     except csv.Error:
         return False
     if not whole and len(found) > 1:
         found.pop()  # it may go on
-    return len(set(found[:_RECORDS])) == 1 and found[0] > 1
+    return len(set(found[:RECORDS])) == 1 and found[0] > 1

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -18,6 +19,7 @@ from pipeline.errors import UsageError
 
 _MAGICS = (b"PAR1", b"ARROW1", b"FEA1", b"ORC")  # what files begin and end with
 _MAGIC_BYTES = 6
+_PIECE = 1 << 20  # bytes read at a time
 STRIDE = 128  # rows between two indexed byte offsets of a text file
 
 
@@ -30,6 +32,7 @@ class ScannedFile:
     boundaries: tuple[int, ...] = ()
     offsets: tuple[int, ...] = ()
     seen: Seen = field(default_factory=Seen)  # JSON Lines: what its values are
+    quoted: bool = False  # CSV: there are quotes in it
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,15 @@ def open_file(path: str) -> Any:
         if passes(e):
             raise  # whoever reads waits
         raise UsageError(f"{path} cannot be read: {e}") from None
+
+
+def pieces(file: Any, most: int | None = None) -> Iterator[bytes]:
+    """The bytes of a file from where it stands, a mebibyte at a time. ``most``: so many of them,
+    where somebody may append to it meanwhile."""
+    left = sys.maxsize if most is None else most
+    while piece := file.read(min(_PIECE, left)):
+        left -= len(piece)
+        yield piece
 
 
 def lacks_its_end(path: str) -> bool:

@@ -12,6 +12,7 @@ from pipeline.data.input.grown import Mark
 from pipeline.data.input.shards import Shard
 from pipeline.units import plural
 
+_READ_BY = ("delimiter", "quotes")
 _NAMED = 5  # files of a kind that are named one by one
 
 
@@ -31,6 +32,7 @@ class Covered:
     layout: str = ""
     kind: str = ""
     delimiter: str = ""
+    quotes: str = ""
     stamp: str = ""
     content: str = ""
     mark: str = ""
@@ -50,6 +52,7 @@ class Covered:
             layout=shard.layout,
             kind=shard.kind,
             delimiter=shard.delimiter,
+            quotes=shard.quotes,
             stamp=shard.stamp,
             content=shard.content,
             mark=mark.whole,
@@ -129,7 +132,8 @@ def increment(
             continue
         before = by_path.get(shard.path) or by_path[absolute(shard.path)]
         grew = shard.rows >= before.rows and shard.size > before.size
-        same = still_there(shard, before) if grew else None
+        alike = all(getattr(shard, name) == getattr(before, name) for name in _READ_BY)
+        same = still_there(shard, before) if grew and alike else None
         if same is None:
             todo.append(shard)
             changed.append(shard.path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
@@ -16,7 +17,7 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from pipeline.data.input.formats import STRIDE, Rows, ScannedFile, open_file
+from pipeline.data.input.formats import STRIDE, Rows, ScannedFile, open_file, pieces
 from pipeline.data.input.json_types import (
     NO_ARRAY,
     Raw,
@@ -28,11 +29,11 @@ from pipeline.data.input.json_types import (
 )
 from pipeline.errors import HalfWritten, UsageError
 
-_PIECE = 1 << 20  # bytes read at a time
 _MOST_LINE_BYTES = 256 << 20
 _MOST_DEPTH = 64  # of objects and lists in each other
 _TOO_LONG = b"!"  # stands for a line that is
 _BOM = b"\xef\xbb\xbf"
+_END = re.compile(r"[\\\w.+-]*\s*")  # what may be the first part of a word, number or escape
 _told = json.JSONDecoder(parse_float=Raw).decode
 _quickly = msgspec.json.Decoder().decode
 
@@ -110,16 +111,15 @@ def _is_cut(line: bytes) -> bool:
     except msgspec.DecodeError as e:
         if "truncated" in str(e):
             return True
-    except UnicodeDecodeError:
+    except UnicodeDecodeError:  # in a field's name
         pass
     except RecursionError:
         return False
     try:
         _told(line.removeprefix(_BOM).decode(errors="replace"))
-    except json.JSONDecodeError as e:  # after what msgspec does not take: NaN
-        return line.removeprefix(_BOM).lstrip().startswith(b"{") and (
-            e.msg.startswith("Unterminated") or e.pos >= len(e.doc.rstrip())
-        )
+    except json.JSONDecodeError as e:  # within a number or a word, or after NaN
+        begun = line.removeprefix(_BOM).lstrip().startswith(b"{") and e.msg != "Extra data"
+        return begun and (e.msg.startswith("Unterminated") or bool(_END.fullmatch(e.doc, e.pos)))
     except (ValueError, RecursionError):
         pass
     return False
@@ -130,12 +130,12 @@ def _ends_with(file: Any, end: bytes) -> bool:
     return bool(file.read() == end)
 
 
-def _lines(file: Any) -> Iterator[tuple[bytes, int]]:
+def _lines(file: Any, most: int | None = None) -> Iterator[tuple[bytes, int]]:
     """Each line without its end, and its bytes in the file, the end among them; of one that is
-    far too long only a mark is kept."""
+    far too long only a mark is kept. ``most``: see ``pieces``."""
     begun: list[bytes] = []  # of a line whose end has not come
     size = 0
-    while piece := file.read(_PIECE):
+    for piece in pieces(file, most):
         first, *others = piece.split(b"\n")
         size += len(first)
         begun.append(first if size <= _MOST_LINE_BYTES else b"")
@@ -195,12 +195,16 @@ def _is_deep(value: Any) -> bool:
 
 
 class JsonlReader:
-    """Seeks to the indexed offset before a row and parses from there."""
+    """Seeks to the indexed offset before a row and parses from there. ``size``: bytes of the file,
+    where somebody may have appended to it since it was scanned: its last line may go on now."""
 
-    def __init__(self, path: str, schema: pa.Schema, offsets: tuple[int, ...]) -> None:
+    def __init__(
+        self, path: str, schema: pa.Schema, offsets: tuple[int, ...], size: int | None = None
+    ) -> None:
         self._file = open_file(path)
         self._schema = schema
         self._offsets = offsets
+        self._size = size
 
     def read(self, start: int, stop: int) -> Rows:
         found = self._lines(start, stop)
@@ -224,7 +228,8 @@ class JsonlReader:
 
         def lines() -> Iterator[tuple[int, bytes]]:
             at = self._offsets[index]
-            for line, size in _lines(self._file):
+            most = None if self._size is None else self._size - at
+            for line, size in _lines(self._file, most):
                 if line.strip():
                     yield at, line
                 at += size

@@ -57,6 +57,13 @@ def delimiter_by_name(path: str) -> str | None:
     return BY_NAME.get(ends_of(path)[0])
 
 
+def is_tsv(path: str, delimiter: str) -> bool:
+    """Whether it may be a convention that knows no quotes: a file of tabs, unless its name says
+    that it is CSV."""
+    suffix = ends_of(path)[0]
+    return suffix in BY_NAME or (delimiter == "\t" and suffix != ".csv")
+
+
 def ends_of(path: str) -> tuple[str, str]:
     """The end of the name that says what is in the file, as ".csv", and how that is packed, ""
     where it is not."""

@@ -77,11 +77,13 @@ class UnitReader:
             raise
 
     def _reader(self, shard: Shard) -> Reader:
+        path, schema = shard.readable, self._schema
+        size = None if shard.kind else shard.size  # what was written out does not grow
         if shard.format == "jsonl":
-            return JsonlReader(shard.readable, self._schema, shard.offsets)
+            return JsonlReader(path, schema, shard.offsets, size)
         if shard.format == "csv":
-            return CsvReader(shard.readable, self._schema, shard.offsets, shard.delimiter or ",")
-        return ParquetReader(shard.readable, self._schema)
+            return CsvReader(path, schema, shard.offsets, shard.dialect, size)
+        return ParquetReader(path, schema)
 
     def close(self) -> None:
         if self._open is not None:

@@ -24,7 +24,7 @@ import pyarrow.feather as feather
 import pyarrow.orc as orc
 
 from pipeline.data.input.cast_reading import says_cast
-from pipeline.data.input.csv_records import blocks
+from pipeline.data.input.csv_records import Dialect, blocks
 from pipeline.data.input.formats import open_parquet, open_raw
 from pipeline.data.input.json_array import values_of
 from pipeline.data.input.plain import first_difference, plain_rows, same_value
@@ -231,9 +231,9 @@ def _records(shard: Shard) -> Iterator[list[tuple[str, bool]]]:
             while piece := file.read(_PIECE):
                 yield piece
 
-    delimiter = shard.delimiter or ","
-    cell_of = _cell(delimiter)
-    for number, block in enumerate(blocks(pieces(), delimiter.encode())):
+    delimiter = shard.dialect.delimiter
+    cell_of = _cell(shard.dialect)
+    for number, block in enumerate(blocks(pieces(), shard.dialect)):
         text = block.content.decode()
         at, cells = (1 if not number and text.startswith(_BOM) else 0), list[tuple[str, bool]]()
         while at < len(text):
@@ -252,10 +252,12 @@ def _records(shard: Shard) -> Iterator[list[tuple[str, bool]]]:
             yield [*cells, ("", False)]
 
 
-def _cell(delimiter: str) -> re.Pattern[str]:
-    other = rf"[^{re.escape(delimiter)}\r\n]*+"
-    end = rf"({re.escape(delimiter)}|\r\n|\n|\r|\Z)"
-    return re.compile(rf'(?:"((?:[^"]|"")*+)"({other})|({other})){end}')
+def _cell(dialect: Dialect) -> re.Pattern[str]:
+    delimiter = re.escape(dialect.delimiter)
+    other = rf"[^{delimiter}\r\n]*+"
+    end = rf"({delimiter}|\r\n|\n|\r|\Z)"
+    quote = '"' if dialect.quotes else r"(?!)"  # what is nowhere
+    return re.compile(rf'(?:{quote}((?:[^"]|"")*+)"({other})|({other})){end}')
 
 
 class _Groups:

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.data.input import csv_format, jsonl_format, parquet_format
+from pipeline.data.input.csv_records import Dialect
 from pipeline.data.input.delimiter import name_of
 from pipeline.data.input.find import LeftOut, find, has_moved, moves, stamp_of, version_of
 from pipeline.data.input.formats import ScannedFile
@@ -64,12 +65,18 @@ class Shard:
     content: str = ""
     last_apart: bool = False  # its last row is a unit by itself: its line may go on
     delimiter: str = ""  # CSV: what separates its cells, if no comma
+    quotes: str = ""  # CSV: "none" where there are quotes that are letters
     taken_back: int = 0  # rows at its end that are no part of the output any more
 
     @property
     def readable(self) -> str:
         """The path under which this machine can read it. Raises OSError, UsageError."""
         return readable(self.path, self.kind, self.size, self.stamp or self.version)
+
+    @property
+    def dialect(self) -> Dialect:
+        """Of CSV."""
+        return Dialect(self.delimiter or ",", self.quotes != "none")
 
     @property
     def used_rows(self) -> int:
@@ -84,7 +91,8 @@ class Shard:
         first = {"first": self.first} if self.first else {}
         partition = {"partition": dict(self.partition)} if self.partition else {}
         kind = {"kind": self.kind} if self.kind else {}
-        told = {"delimiter": self.delimiter} if self.delimiter else {}
+        dialect = {"delimiter": self.delimiter, "quotes": self.quotes}
+        told = {name: value for name, value in dialect.items() if value}
         path = {"path": self.known_as or self.path}
         return {**path, **facts, **layout, **first, **partition, **kind, **told}
 
@@ -201,7 +209,8 @@ def discover(source: Input, leave: Collection[str] = ()) -> InputFiles:
             partition=tuple(partitions.get(path, {}).items()),
             kind=one.kind,
             stamp=stamp_of(info),
-            delimiter=one.delimiter if one.delimiter != "," else "",
+            delimiter=one.dialect.delimiter if one.dialect.delimiter != "," else "",
+            quotes="none" if one.scan.quoted and not one.dialect.quotes else "",
         )
         for index, ((path, info), one) in enumerate(whole)
     )
@@ -229,6 +238,8 @@ def _check_keys(source: Input, file_format: str) -> None:
     """Raise UsageError for keys that say something of files of another format."""
     if source.delimiter != "auto" and file_format != "csv":
         raise UsageError(f"input.delimiter is for CSV, and the input is {file_format}")
+    if source.quotes is not None and file_format != "csv":
+        raise UsageError(f"input.quotes is for CSV, and the input is {file_format}")
     if source.encoding is not None and file_format == "parquet":
         raise UsageError("input.encoding is for CSV and JSONL, and the input is parquet")
 
@@ -276,12 +287,12 @@ def _skipped(
 @dataclass(frozen=True)
 class _Looked:
     """How a file has to be written out before it is read, the path under which it is read then,
-    what separates its cells, and what is in it."""
+    what is in it, and how its cells are written."""
 
     kind: str
     readable: str
-    delimiter: str
     scan: ScannedFile
+    dialect: Dialect
 
 
 def _look(path: str, info: Mapping[str, Any], file_format: str, source: Input) -> _Looked:
@@ -293,10 +304,9 @@ def _look(path: str, info: Mapping[str, Any], file_format: str, source: Input) -
         local = readable(path, kind, size, stamp_of(info) or version_of(info))
         try:
             if file_format != "csv":
-                return _Looked(kind, local, ",", _SCANNERS[file_format](local))
-            told = delimiter_by_name(path) if source.delimiter == "auto" else source.delimiter
-            delimiter = told or csv_format.find_delimiter(local)
-            return _Looked(kind, local, delimiter, csv_format.scan(local, delimiter))
+                return _Looked(kind, local, _SCANNERS[file_format](local), Dialect())
+            dialect = csv_format.dialect_of(path, local, source)
+            return _Looked(kind, local, csv_format.scan(local, dialect), dialect)
         except UsageError as e:
             if local == path:
                 raise
