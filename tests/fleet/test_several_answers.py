@@ -258,7 +258,7 @@ def test_a_row_with_an_answer_that_failed_has_no_other_in_the_engine(
     folder: Path, tmp_path: Path
 ) -> None:
     simulated = {"output_tokens": 6, "faults": {"refuse_on": "text 7"}}
-    engine = {"kind": "simulated", "max_num_seqs": 2, "simulated": simulated}
+    engine = {"kind": "simulated", "max_num_seqs": 1, "simulated": simulated}
 
     seen = Watched(made(folder, tmp_path / "out", {"n": N}, engine=engine))
 
