@@ -192,8 +192,9 @@ def _error_problems(table: pa.Table, results: Container[str]) -> list[str]:
         problems.append(f"has {plural(messages.null_count, 'error')} without a message")
     if attempts.null_count or pc.any(pc.less(attempts, 0)).as_py():
         problems.append("has errors whose attempts are no count")
-    if "completion" in results:
-        silent = pc.and_(pc.invert(failed), table.column("completion").is_null())
+    answer = next((name for name in ("completion", "logprob") if name in results), None)
+    if answer:
+        silent = pc.and_(pc.invert(failed), table.column(answer).is_null())
         number = pc.sum(silent).as_py() or 0
         if number:
             problems.append(f"has {plural(number, 'row')} with neither an answer nor an error")

@@ -11,11 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.data.dataset import Dataset
+from pipeline.data.manifest import read_manifest
 from pipeline.data.prove import verify
 from pipeline.data.redo import retally
 from pipeline.data.results import RowResult, output_columns, tally, to_table
 from pipeline.data.run_trace import read_trace
 from pipeline.data.storage import open_storage
+from pipeline.data.verify import check_table
 from pipeline.errors import RowError, RowErrorType
 from pipeline.schedule.request import Scores
 from pipeline.schedule.shape import RequestShape
@@ -81,3 +84,24 @@ def test_the_output_of_a_score_job_is_a_trace_of_one_request_a_row(
     rows = read_trace(tmp_path).rows
 
     assert [(row.prompt_tokens, row.output_tokens) for row in rows] == [(3, 1)] * 3
+
+
+@pytest.mark.parametrize("changes", [SCORE, {}])
+def test_verify_misses_the_answer_of_a_row_without_one(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    (tmp_path / "rows").mkdir()
+    pq.write_table(earlier_output([1, 2, 3]), tmp_path / "rows/a.parquet")
+    run_here(job_in(tmp_path, **changes))
+    dataset = Dataset(open_storage(str(tmp_path / "out")))
+    manifest = read_manifest(dataset.manifest() or {}, "here")
+    record = next(iter(dataset.state().commits.values()))
+    table = dataset.read_rows(record)
+
+    answer = "logprob" if changes else "completion"
+    field = table.schema.field(answer)
+    nulls = pa.nulls(table.num_rows, field.type)
+    emptied = table.set_column(table.column_names.index(answer), field, nulls)
+
+    faults = [fault.what for fault in check_table(emptied, record, manifest)]
+    assert any("with neither an answer nor an error" in fault for fault in faults)

@@ -154,6 +154,28 @@ def test_a_fault_of_the_parquet_reader_shows(tmp_path: Path, fault: Fault) -> No
     assert differs(path, fault) is not None
 
 
+def _text_of(*values: bytes) -> pa.Array:
+    return pa.array(values, pa.binary()).view(pa.string())
+
+
+@pytest.mark.parametrize(
+    ("inside", "made"),
+    [
+        (pa.array([0, 1, 5], pa.timestamp("ns")), pa.array([0, 2, 5], pa.timestamp("ns"))),
+        (_text_of(b"a", b"\xff", b"b"), _text_of(b"a", b"\xfe", b"b")),
+    ],
+    ids=["nanoseconds", "text that is not UTF-8"],
+)
+def test_what_python_does_not_tell_apart_shows(
+    tmp_path: Path, inside: pa.Array, made: pa.Array
+) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"v": inside}), path)
+
+    assert differs(path) is None
+    assert differs(path, lambda table: pa.table({"v": made})) == (1, "v")
+
+
 CASTS = {"code": "int64", "f": "float64", "d": "date", "t": "timestamp", "b": "bool", "s": "string"}
 CAST_CSV = (
     "code,f,d,t,b,s\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Callable
 from typing import Any
 
@@ -47,10 +48,25 @@ def first_difference(
     same: Callable[[Any, Any], bool] = same_value,
 ) -> int | None:
     """The first row in which two columns of as many rows are not the ``same``."""
-    if one.type == other.type and one.equals(other):
-        return None
+    if one.type == other.type:
+        if one.equals(other):
+            return None
+        if _equals_itself(one.type):
+            # Python's values are coarser: no nanoseconds, no text that is not UTF-8
+            ends = range(1, len(one) + 1)
+            return bisect(ends, False, key=lambda end: not one[:end].equals(other[:end]))
     pairs = zip(plain_values(one), plain_values(other), strict=True)
     return next((row for row, (a, b) in enumerate(pairs) if not same(a, b)), None)
+
+
+def _equals_itself(kind: pa.DataType) -> bool:
+    """Whether Arrow finds every value of the type equal to itself, however it is stored."""
+    apart = pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind)
+    if apart or pa.types.is_union(kind) or isinstance(kind, pa.BaseExtensionType):
+        return False
+    if pa.types.is_nested(kind):
+        return all(_equals_itself(kind.field(i).type) for i in range(kind.num_fields))
+    return not pa.types.is_floating(kind)  # NaN
 
 
 def _coarser(table: pa.Table) -> pa.Table:
