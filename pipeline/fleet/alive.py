@@ -30,7 +30,7 @@ from pipeline.fleet.card_notes import CardsNow
 from pipeline.fleet.coordinator import Snapshot
 from pipeline.fleet.stop import Stop
 from pipeline.fleet.watcher import Watcher
-from pipeline.printable import without_secrets
+from pipeline.printable import shown
 from pipeline.report.pace import Pace
 
 _TROUBLES = (OSError, RackmillError)
@@ -147,4 +147,4 @@ class Heart(Watcher):
 
 
 def _words(error: BaseException) -> str:
-    return without_secrets(error.message if isinstance(error, RackmillError) else str(error))
+    return shown(error.message if isinstance(error, RackmillError) else str(error))

@@ -106,6 +106,13 @@ def test_it_says_how_the_run_ended(error: BaseException, state: str, storage: St
     assert record.message == str(error)
 
 
+def test_it_says_what_failed_also_of_a_file_whose_name_is_no_text(storage: Storage) -> None:
+    with suppress(JobFailed), Heart(storage, PLAN, Stop()):
+        raise JobFailed("caf\udce9.parquet cannot be read")
+
+    assert only(storage).message == "caf\\udce9.parquet cannot be read"
+
+
 def test_it_hears_that_the_run_shall_stop(storage: Storage) -> None:
     stop = Stop()
     with Heart(storage, PLAN, stop):
