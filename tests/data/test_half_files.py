@@ -187,6 +187,49 @@ def test_cut_anywhere_it_is_left_or_all_lines_but_the_last_are_what_they_were(
     assert seen >= set(range(1, len(whole)))
 
 
+FEW = LINES[:99].rpartition(b"\n")[0] + b"\n"
+BINARY: dict[str, bytes] = {
+    "a.parquet": _parquet(),
+    "a.arrow": _arrow(pa.ipc.new_file),
+    "b.arrow": _arrow(pa.ipc.new_stream)[:-8],  # readers do not need the last eight
+    "a.feather": _feather(),
+    "a.orc": _orc(),
+    "a.jsonl.gz": gzip.compress(FEW),
+    "a.csv.bz2": bz2.compress(CELLS[:99]),
+    "a.jsonl.xz": lzma.compress(FEW),
+    "a.jsonl.zst": bytes(pa.compress(FEW, "zstd", asbytes=True)),
+    "a.json": b'[{"text": "row 1", "n": 1.5e-1, "t": true},\n {"text": "\\ud83d\\ude00"}]',
+    "b.json": b'[{"text": "row 1", "n": NaN, "t": true}, {"n": -Infinity}]',
+}
+
+
+@pytest.mark.parametrize("name", BINARY)
+def test_cut_anywhere_a_file_with_an_end_of_its_own_is_left(tmp_path: Path, name: str) -> None:
+    whole, content = WHOLE[_format(name)]
+    (tmp_path / whole).write_bytes(content)
+    size = len(BINARY[name])
+    for cut in (
+        *range(min(40, size)),
+        *range(40, size - 40, 211),
+        *range(max(40, size - 40), size),
+    ):
+        (tmp_path / name).write_bytes(BINARY[name][:cut])
+        if name.endswith(".json") and not cut:
+            continue  # nothing, as JSON Lines may be
+        left = [Path(one.path).name for one in _find(tmp_path).left]
+        assert (left, cut) == ([name], cut)
+
+
+@pytest.mark.parametrize("mark", [b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff"])
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_cut_in_the_mark_of_its_encoding_it_is_left(tmp_path: Path, mark: bytes, kind: str) -> None:
+    whole, content = WHOLE[kind]
+    (tmp_path / whole).write_bytes(content)
+    for cut in range(1, len(mark)):
+        (tmp_path / f"a.{kind}").write_bytes(mark[:cut])
+        assert len(_find(tmp_path).left) == 1
+
+
 def _rows(files: InputFiles) -> list[list[str]]:
     """As text, whatever types a cut made of them. Fails for a row that is an error."""
     reader = UnitReader(files.shards, files.schema)

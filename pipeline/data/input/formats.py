@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,8 +18,15 @@ from pipeline.data.input.plain import plain_rows
 from pipeline.data.patience import passes
 from pipeline.errors import UsageError
 
-_MAGICS = (b"PAR1", b"ARROW1", b"FEA1", b"ORC")  # what files begin and end with
-_MAGIC_BYTES = 6
+# what files begin with, and patterns of what they end with. The last: streams of Arrow's
+_MAGICS = {
+    b"PAR1": rb"PAR1",
+    b"ARROW1": rb"ARROW1",
+    b"FEA1": rb"FEA1",
+    b"ORC": rb"ORC.",
+    b"\xff\xff\xff\xff": rb"\xff\xff\xff\xff\0\0\0\0",
+}
+_MAGIC_BYTES = 8
 _PIECE = 1 << 20  # bytes read at a time
 STRIDE = 128  # rows between two indexed byte offsets of a text file
 
@@ -114,10 +122,12 @@ def lacks_its_end(path: str) -> bool:
     with open_file(path) as file:
         head = file.read(_MAGIC_BYTES)
         file.seek(0, os.SEEK_END)
-        file.seek(max(0, file.tell() - _MAGIC_BYTES))
+        size = file.tell()
+        file.seek(max(0, size - _MAGIC_BYTES))
         tail = file.read()
-    begun = [m for m in _MAGICS if head.startswith(m) or m.startswith(head)]
-    return bool(begun) and (len(head) < _MAGIC_BYTES or not any(m in tail for m in begun))
+    ends = [end for m, end in _MAGICS.items() if head.startswith(m) or m.startswith(head)]
+    whole = [re.search(end + rb"\Z", tail, re.DOTALL) for end in ends]
+    return bool(ends) and (size < 2 * _MAGIC_BYTES or not any(whole))
 
 
 class Reader(Protocol):

@@ -12,6 +12,8 @@ from typing import Any
 
 import msgspec
 
+from pipeline.data.input.json_types import is_begun
+
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{},"]', re.DOTALL)
 _BLANKS = " \t\r\n"
 _decode = json.JSONDecoder().raw_decode
@@ -46,20 +48,9 @@ def _by_brackets(content: bytes, fault: str) -> Iterator[bytes]:
         yield entry
         if not depth:
             return
-    if "truncated" in fault or _is_begun(content):
+    if "truncated" in fault or is_begun(content):
         raise EOFError
     raise ValueError(fault)
-
-
-def _is_begun(content: bytes) -> bool:
-    """Whether all of it is what an array of JSON begins with."""
-    try:
-        json.loads(content.decode(errors="replace"))
-    except json.JSONDecodeError as e:
-        return e.msg.startswith("Unterminated") or e.pos >= len(e.doc.rstrip())
-    except (ValueError, RecursionError):
-        pass
-    return False
 
 
 def values_of(text: str) -> Iterator[Any]:

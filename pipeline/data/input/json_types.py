@@ -8,6 +8,7 @@ text as it is, anything else as JSON.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Mapping
 from decimal import Decimal
 from typing import Any
@@ -17,6 +18,7 @@ import pyarrow as pa
 _MOST_FIELDS = 2000  # of the objects of a column: each is a column of its own
 _EXACT = 1 << 53  # a double holds every integer up to here
 _DIGITS = 38  # of a decimal
+_END = re.compile(r"[\\\w.+-]*\s*")  # what may be the first part of a word, number or escape
 # what pyarrow raises for values that are not of the type
 NO_ARRAY = (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeEncodeError)
 
@@ -245,3 +247,15 @@ def has_fractions(kind: pa.DataType) -> bool:
     if pa.types.is_struct(kind):
         return any(has_fractions(field.type) for field in kind)
     return bool(pa.types.is_floating(kind) or pa.types.is_decimal(kind))
+
+
+def is_begun(text: bytes) -> bool:
+    """Whether all of it is what a value of JSON begins with, NaN and Infinity among them."""
+    try:
+        json.loads(text.decode(errors="replace"))
+    except json.JSONDecodeError as e:
+        in_text = e.msg.startswith("Unterminated")
+        return in_text or (e.msg != "Extra data" and bool(_END.fullmatch(e.doc, e.pos)))
+    except (ValueError, RecursionError):
+        pass
+    return False

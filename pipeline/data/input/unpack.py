@@ -101,8 +101,8 @@ def readable(path: str, kind: str, size: int, stamp: str) -> str:
         facts = facts_now(path)
         if facts[0] != size:
             raise moves(path)
-        if not size and "://" not in path:
-            raise EOFError  # gzip takes nothing for a whole file
+        if size < 2 and "://" not in path:
+            raise EOFError  # gzip takes nothing for a whole file, and one byte for no file of its
         with part.open("wb") as target:
             _write_out(path, kind.split(), target)
         if facts_now(path) != facts:
