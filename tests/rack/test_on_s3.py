@@ -84,7 +84,7 @@ input: {{path: s3://bucket/rows/*.parquet}}
 prompt: "{{text}}"
 sampling: {{max_tokens: 16}}
 output: {{path: s3://bucket/out, keep: [id]}}
-engine: {{kind: simulated, max_num_seqs: 16, simulated: {{step_seconds: 0.05}}}}
+engine: {{kind: simulated, max_num_seqs: 16, simulated: {{step_seconds: 0.1}}}}
 """
     )
     return path
