@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import pytest
+
 from pipeline import verify
 from tests.processes import Started
 from tests.rack.conftest import ROWS, Rack
@@ -90,6 +92,7 @@ def test_a_machine_that_is_killed_costs_no_row(rack: Rack, job: Path) -> None:
     whole(job, run)
 
 
+@pytest.mark.long  # the ordinary tests start it again under a submitted job
 def test_after_the_head_was_started_again_the_same_command_goes_on(rack: Rack, job: Path) -> None:
     run = rack.run(job, **{"engine.simulated.step_seconds": "0.4"})
     until(run, "engine  ready")

@@ -99,7 +99,7 @@ def test_a_higher_priority_takes_the_cards_and_its_engines_are_loaded_already(
 
 
 def test_equals_share_the_cards_and_rack_show_tells_so(queue: Queue, job: Path) -> None:
-    one, two = (queue.submit(job, name, step=0.1) for name in ("one", "two"))
+    one, two = (queue.submit(job, name) for name in ("one", "two"))
     for name in (one, two):
         queue.until(name, under_way)
 
