@@ -57,6 +57,7 @@ def _check(finished: Finished, folder: Path, read_output) -> None:
 
 
 @pytest.mark.ray
+@pytest.mark.long  # minutes; test_crash_points has every call in ordinary tests, in one process
 def test_processes_that_die_at_storage_calls_are_made_good_on_slow_and_failing_storage(
     folder: Path, launcher: Launcher, read_output
 ) -> None:
