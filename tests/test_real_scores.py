@@ -18,7 +18,7 @@ import pytest
 
 from pipeline.model.store import ModelFolder, resolve
 
-pytestmark = [pytest.mark.engine, pytest.mark.ray]
+pytestmark = [pytest.mark.engine, pytest.mark.ray, pytest.mark.long]
 
 _ROWS = 10
 _POSITIONS_AT_ONCE = 64

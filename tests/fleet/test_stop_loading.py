@@ -14,7 +14,7 @@ import pytest
 from tests.fleet.terminal import Terminal
 from tests.processes import Finished, Started, called
 
-pytestmark = [pytest.mark.engine, pytest.mark.ray]
+pytestmark = [pytest.mark.engine, pytest.mark.ray, pytest.mark.long]
 
 _ROWS = 16
 _JOB = """\
