@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-pytestmark = [pytest.mark.engine, pytest.mark.ray]
+pytestmark = [pytest.mark.engine, pytest.mark.ray, pytest.mark.long]
 
 _ROWS = 192
 # of 24 tokens; independent answers hardly ever agree: tied engines give at least 96 pairs
@@ -82,7 +82,6 @@ def test_without_a_seed_no_two_engines_runs_or_answers_of_a_row_draw_alike(answe
     assert pairs[2] <= _MOST_EQUAL_PAIRS
 
 
-@pytest.mark.long
 def test_with_a_seed_several_answers_are_those_of_other_engines(answers) -> None:
     two, again = answers("several-two", 2, 7, n=8), answers("several-again", 2, 7, n=8)
     one = answers("several-one", 1, 7, n=8)
@@ -95,7 +94,6 @@ def test_with_a_seed_several_answers_are_those_of_other_engines(answers) -> None
     assert shares[1] >= _EQUAL
 
 
-@pytest.mark.long
 def test_with_a_seed_draws_are_those_of_other_engines_and_lives(answers) -> None:
     two, one = answers("two", 2, 7), answers("one", 1, 7)
     killed = answers("killed", 2, 7, kill=True)
