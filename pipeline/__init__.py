@@ -25,18 +25,18 @@ from pipeline.errors import (
 )
 
 if TYPE_CHECKING:
-    from pipeline.data.plan import Plan
-    from pipeline.data.prove import Verdict
-    from pipeline.data.status import Status
-    from pipeline.fleet.cancel import Cancelled
-    from pipeline.fleet.foretold import Forecast
-    from pipeline.fleet.quality import Comparison
-    from pipeline.fleet.run import RunOptions
-    from pipeline.fleet.stop import Stop
-    from pipeline.fleet.watcher import Watcher
+    from pipeline.driver.cancel import Cancelled
+    from pipeline.driver.forecast.foretold import Forecast
+    from pipeline.driver.plan import Plan
+    from pipeline.driver.quality import Comparison
+    from pipeline.driver.run import RunOptions
+    from pipeline.driver.stop import Stop
+    from pipeline.driver.watcher import Watcher
+    from pipeline.job.file.load import job_from, load_job
+    from pipeline.job.job import Job
+    from pipeline.output.status import Status
+    from pipeline.output.verify.dataset import Verdict
     from pipeline.report.summary import Summary
-    from pipeline.spec.job import Job
-    from pipeline.spec.load import job_from, load_job
 
 
 def plan(job: Job, *, rows: int | None = None, fresh: bool = False) -> Plan:
@@ -44,8 +44,8 @@ def plan(job: Job, *, rows: int | None = None, fresh: bool = False) -> Plan:
 
     ``rows``: only the first so many. Raises UsageError.
     """
-    from pipeline.data.plan import check_input, make_plan
-    from pipeline.engine.grammar import check_answer_shape
+    from pipeline.driver.plan import check_input, make_plan
+    from pipeline.engine.vllm.grammar import check_answer_shape
 
     inputs = check_input(job, rows)
     check_answer_shape(job)
@@ -58,8 +58,8 @@ def forecast(made: Plan, gpus: str | None = None) -> Forecast:
     ``gpus``: "4x rtx3090,2x rtx4090"; None: what this machine has. Raises UsageError when the job
     cannot run there.
     """
-    from pipeline.fleet.crew import asked_crews, local_crews
-    from pipeline.fleet.forecast import Forecaster
+    from pipeline.cluster.engine_groups import asked_crews, local_crews
+    from pipeline.driver.forecast.forecast import Forecaster
     from pipeline.report.profile import load_profile
 
     forecaster = Forecaster(made, load_profile())
@@ -80,7 +80,7 @@ def run(
 
     ``stop.ask()``, from any thread, stops it gracefully: it raises Stopped.
     """
-    from pipeline.fleet.run import run as run_job
+    from pipeline.driver.run import run as run_job
 
     return run_job(job, options, watcher, stop)
 
@@ -88,7 +88,7 @@ def run(
 def cancel(output: str, grace_seconds: float | None = None, *, wait: bool = True) -> Cancelled:
     """Ask the run that works on ``output``, on whatever machine, to stop gracefully, and wait
     until it has. Raises UsageError, JobFailed."""
-    from pipeline.fleet.cancel import cancel as cancel_run
+    from pipeline.driver.cancel import cancel as cancel_run
 
     return cancel_run(output, grace_seconds=grace_seconds, wait=wait)
 
@@ -96,8 +96,8 @@ def cancel(output: str, grace_seconds: float | None = None, *, wait: bool = True
 def status(output: str) -> Status:
     """How far the job is whose output this is, and whether a run is at work on it. Raises
     UsageError."""
-    from pipeline.data.status import read_status
-    from pipeline.data.storage import open_storage
+    from pipeline.output.status import read_status
+    from pipeline.storage.base import open_storage
 
     return read_status(open_storage(output))
 
@@ -105,8 +105,8 @@ def status(output: str) -> Status:
 def verify(output: str) -> Verdict:
     """What is wrong with a finished dataset: ``faults`` is empty when nothing is. Raises
     UsageError."""
-    from pipeline.data.prove import verify as prove
-    from pipeline.data.storage import open_storage
+    from pipeline.output.verify.dataset import verify as prove
+    from pipeline.storage.base import open_storage
 
     return prove(open_storage(output))
 
@@ -114,8 +114,8 @@ def verify(output: str) -> Verdict:
 def retry(output: str, only: Sequence[str] = (), watcher: Watcher | None = None) -> Summary:
     """Do the error rows of ``output`` again, all or those of some types; all other rows stay what
     they are. Raises UsageError, JobFailed."""
-    from pipeline.fleet.retry import RetryOptions
-    from pipeline.fleet.retry import retry as retry_rows
+    from pipeline.driver.retry import RetryOptions
+    from pipeline.driver.retry import retry as retry_rows
 
     return retry_rows(output, RetryOptions(tuple(only)), watcher)
 
@@ -124,9 +124,9 @@ def compare(reference: str, candidates: Sequence[str], data: str, **options: Any
     """What `rackmill quality` says: perplexity, KL divergence and greedy agreement of each of
     ``candidates`` against ``reference`` on the texts of ``data``.
 
-    ``options``: see ``pipeline.fleet.quality.compare``. Raises UsageError, JobFailed.
+    ``options``: see ``pipeline.driver.quality.compare``. Raises UsageError, JobFailed.
     """
-    from pipeline.fleet.quality import compare as compare_models
+    from pipeline.driver.quality import compare as compare_models
 
     return compare_models(reference, candidates, data, **options)
 
@@ -135,23 +135,23 @@ def __getattr__(name: str) -> Any:
     """What is imported when it is asked for: the command begins with an import of this package, and
     shall heed Ctrl-C before a few tenths of a second have gone by."""
     if name == "Job":
-        from pipeline.spec.job import Job
+        from pipeline.job.job import Job
 
         return Job
     if name in ("job_from", "load_job"):
-        from pipeline.spec import load
+        from pipeline.job.file import load
 
         return load.job_from if name == "job_from" else load.load_job
     if name == "RunOptions":
-        from pipeline.fleet.run import RunOptions
+        from pipeline.driver.run import RunOptions
 
         return RunOptions
     if name == "Stop":
-        from pipeline.fleet.stop import Stop
+        from pipeline.driver.stop import Stop
 
         return Stop
     if name == "Watcher":
-        from pipeline.fleet.watcher import Watcher
+        from pipeline.driver.watcher import Watcher
 
         return Watcher
     raise AttributeError(f"module 'pipeline' has no attribute {name!r}")

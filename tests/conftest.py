@@ -17,8 +17,8 @@ import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.model.store import ModelFolder, resolve
-from pipeline.schedule.spread import unit_rows
+from pipeline.model.store.resolve import ModelFolder, resolve
+from pipeline.rows.work_order import unit_rows
 from tests.fake_cards import fake_cards as fake_cards
 from tests.processes import Finished, Launcher
 from tests.summary import pytest_terminal_summary as pytest_terminal_summary
@@ -35,7 +35,7 @@ def large_units() -> Iterator[None]:
     """Units of 128 rows, as larger inputs have them: a few hundred rows are a few units, and row
     groups and parts of units cut through some of them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipeline.data.plan.unit_rows", lambda total: max(128, unit_rows(total)))
+        patch.setattr("pipeline.driver.plan.unit_rows", lambda total: max(128, unit_rows(total)))
         yield
 
 
@@ -65,7 +65,7 @@ def ask(
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # where a crash leaves its report
-    for module in ("ray", "vllm", "pipeline.fleet.cluster"):
+    for module in ("ray", "vllm", "pipeline.cluster.ray_cluster"):
         monkeypatch.setitem(sys.modules, module, None)
 
     def run(*arguments: object) -> Finished:

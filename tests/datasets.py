@@ -11,17 +11,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import Job
-from pipeline.data.claim import claim, settle_in
-from pipeline.data.dataset import CommitRecord, Dataset
-from pipeline.data.input.read import UnitReader
-from pipeline.data.input.shards import InputFiles
-from pipeline.data.input.units import Unit
-from pipeline.data.plan import Plan, check_input, make_plan
-from pipeline.data.results import RowResult, tally, to_table
-from pipeline.data.storage import open_storage
+from pipeline.driver.plan import Plan, check_input, make_plan
+from pipeline.driver.provenance import provenance
+from pipeline.driver.run import Outcome, conclude
+from pipeline.driver.take_over import claim, settle_in
 from pipeline.errors import RowError, RowErrorType
-from pipeline.fleet.provenance import provenance
-from pipeline.fleet.run import Outcome, conclude
+from pipeline.input.reader import UnitReader
+from pipeline.input.shards import InputFiles
+from pipeline.input.units import Unit
+from pipeline.output.columns.results import RowResult, tally, to_table
+from pipeline.output.dataset import CommitRecord, Dataset
+from pipeline.storage.base import open_storage
 from tests.samples import job, write_model
 
 Fails = Callable[[int], bool | RowErrorType]  # True: some type

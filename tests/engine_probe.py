@@ -17,17 +17,17 @@ from typing import Any
 
 from pipeline import Job
 from pipeline.budget.settings import PromptShape
-from pipeline.data.answers import Answers
-from pipeline.data.results import RowResult
-from pipeline.data.seam import Prompt
 from pipeline.engine.alone import alone
-from pipeline.engine.guard import guard_children
+from pipeline.engine.child_guard import guard_children
 from pipeline.engine.load import load_engine
 from pipeline.errors import EngineFailed, RowError
-from pipeline.model.store import ModelFolder
+from pipeline.job.sampling import Sampling
+from pipeline.model.store.resolve import ModelFolder
 from pipeline.model.tokenizer import Tokenizer
-from pipeline.schedule.request import Completion, Request
-from pipeline.spec.sampling import Sampling
+from pipeline.output.columns.results import RowResult
+from pipeline.prompt.answers import Answers
+from pipeline.prompt.join import Prompt
+from pipeline.rows.request import Completion, Request
 
 CITIES = ["New York", "New Delhi", "New Orleans", "Paris"]
 CITY_PROMPTS = [

@@ -15,7 +15,7 @@ from typing import Any
 
 from pipeline.model.catalogue import MODELS
 from pipeline.model.geometry import Geometry
-from pipeline.model.store import ModelFolder
+from pipeline.model.store.resolve import ModelFolder
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -198,7 +198,7 @@ def _concurrency_of(config: Any, specs: dict[str, Any], blocks: int, length: int
 
 
 def _answer_engine(model: ModelFolder, given: dict[str, Any]) -> dict[str, Any]:
-    from pipeline.engine.vllm_engine import VllmEngine
+    from pipeline.engine.vllm.engine import VllmEngine
 
     engine = VllmEngine(model, given)
     config = engine._engine.vllm_config

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.data.dataset import CommitRecord
-from pipeline.data.plan import Plan
-from pipeline.data.redo import Redone
-from pipeline.fleet.coordinator import Coordinator
-from pipeline.fleet.work import Lease, Progress, RowSource, WorkerSpec, active_rows
-from pipeline.schedule.leases import Word
+from pipeline.dispatch.leases import Word
+from pipeline.driver.coordinator.coordinator import Coordinator
+from pipeline.driver.plan import Plan
+from pipeline.output.dataset import CommitRecord
+from pipeline.output.redo import Redone
+from pipeline.worker.messages import Lease, Progress, RowSource, WorkerSpec, active_rows
 
 
 def worker_spec(plan: Plan, **more: Any) -> WorkerSpec:

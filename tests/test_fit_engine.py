@@ -13,11 +13,11 @@ from pipeline.budget.kv import KvLayout
 from pipeline.budget.settings import longest_request
 from pipeline.budget.weights import weight_bytes
 from pipeline.engine.gpu.offer import offer
-from pipeline.engine.machine import cpu_environment
-from pipeline.engine.vllm_engine import environment
+from pipeline.engine.machine.host import cpu_environment
+from pipeline.engine.vllm.engine import environment
 from pipeline.model.catalogue import MODELS
 from pipeline.model.geometry import Geometry
-from pipeline.model.store import ModelFolder
+from pipeline.model.store.resolve import ModelFolder
 from tests import fit_probe
 from tests.fit_probe import GIB, LENGTHS, LIVE, ODD, POOLS, SHAPED, SWEEP, shaped_geometry
 

@@ -14,11 +14,11 @@ import pytest
 
 from pipeline.budget.kv import KvLayout
 from pipeline.engine.gpu.offer import offer
-from pipeline.engine.machine import cpu_environment
+from pipeline.engine.machine.host import cpu_environment
 from pipeline.engine.protocol import EngineStats
-from pipeline.engine.vllm_engine import environment
+from pipeline.engine.vllm.engine import environment
 from pipeline.errors import RowErrorType
-from pipeline.model.store import ModelFolder
+from pipeline.model.store.resolve import ModelFolder
 from tests import engine_probe
 from tests.engine_probe import CITY_PROMPTS, KV_BYTES, REGEX, STOPPED
 

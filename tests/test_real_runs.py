@@ -12,7 +12,7 @@ import pytest
 
 from pipeline import load_job
 from pipeline.engine.gpu.offer import offer
-from pipeline.engine.machine import native_bf16
+from pipeline.engine.machine.host import native_bf16
 
 pytestmark = [pytest.mark.engine, pytest.mark.ray]
 

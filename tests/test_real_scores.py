@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.model.store import ModelFolder, resolve
+from pipeline.model.store.resolve import ModelFolder, resolve
 
 pytestmark = [pytest.mark.engine, pytest.mark.ray, pytest.mark.long]
 

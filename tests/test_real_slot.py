@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.engine.gpu.offer import offer
-from pipeline.engine.machine import cores
+from pipeline.engine.machine.host import cores
 from tests.processes import Started
 from tests.test_real_runs import _DEMO, _write_clear_tweets
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pipeline.units import count, duration, plural, rate, size
+from pipeline.humanize import count, duration, plural, rate, size
 from tests.samples import quick
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.budget.cards import Card
+from pipeline.budget.cards.lookup import Card
 
 BACKEND = "attention_backend"  # the engine argument
 FLASH, TRITON = "FLASH_ATTN", "TRITON_ATTN"

@@ -16,8 +16,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from pipeline.budget.cards import Card
-from pipeline.budget.room import Setup, room
+from pipeline.budget.cards.lookup import Card
+from pipeline.budget.memory_split import Setup, room
 from pipeline.budget.weights import Weights
 from pipeline.model.geometry import Geometry
 

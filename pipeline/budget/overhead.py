@@ -32,7 +32,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.budget.cards import GIB, Card
+from pipeline.budget.cards.lookup import GIB, Card
 from pipeline.model.geometry import Geometry
 
 MIB = 1 << 20

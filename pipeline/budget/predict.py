@@ -1,7 +1,7 @@
 """How long a job will take, from a model of the engine and from what earlier runs did.
 
 The model says what a row costs one engine: the simulator's answer, with steps timed by the card's
-data sheet (`pipeline.schedule.row_cost`). Real engines take a multiple of that. The multiple is
+data sheet (`pipeline.simulate.row_cost`). Real engines take a multiple of that. The multiple is
 learned: every run is measured, and the runs most like the job at hand say by how much. Pure
 arithmetic.
 """
@@ -28,7 +28,7 @@ class Workload:
     ``score``, ``score, top K``).
 
     Where more is known: the slices of the lengths and what some rows share beyond
-    ``shared_tokens`` (``pipeline.schedule.shape``: ``Lengths``, ``Groups`` as a tuple);
+    ``shared_tokens`` (``pipeline.rows.workload``: ``Lengths``, ``Groups`` as a tuple);
     ``requests`` that a row takes in the mean; ``repeated``: the share of the rows that equal rows
     answer; ``longest_completion``: of one row, which the others may have to wait for (0: unknown);
     ``answers``: that are written for each row, in ``completion_tokens`` together.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipeline.budget.cards import Card
+from pipeline.budget.cards.lookup import Card
 from pipeline.budget.weights import linear_parameters
 from pipeline.model.geometry import Geometry
 

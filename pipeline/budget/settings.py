@@ -8,14 +8,14 @@ from typing import Any
 
 from pipeline.budget.attention import BACKEND, FP8_CACHE, backend_for, wrong_backend
 from pipeline.budget.buckets import SEQUENCES, context_for, logprobs_for, sequences_for
-from pipeline.budget.cards import GIB, Card
+from pipeline.budget.cards.lookup import GIB, Card
 from pipeline.budget.cpu_compute import choose_compute
 from pipeline.budget.kv import KvLayout
+from pipeline.budget.memory_split import CPU_BLOCK_SIZE, Room, Setup, kv_layout, room, share_of
 from pipeline.budget.roofline import knee
-from pipeline.budget.room import CPU_BLOCK_SIZE, Room, Setup, kv_layout, room, share_of
 from pipeline.budget.weights import Weights
+from pipeline.job.job import Score
 from pipeline.model.geometry import Geometry
-from pipeline.spec.job import Score
 
 _CPU_KV_BYTES = GIB
 _CPU_MAX_NUM_SEQS = 256
@@ -72,7 +72,7 @@ def choose_settings(
     else a quarter of the longest, 256 at most, for the engine's limits must not be what holds it
     back (how many requests really run is decided while they do). ``overhead_correction``: bytes
     that an engine on such a card last reported. What cannot work is not found here: see
-    ``pipeline.budget.fit``.
+    ``pipeline.budget.fit.fit``.
     """
     if card.is_cpu:
         return _cpu_choice(geometry, weights, shape, max_tokens, given, card)

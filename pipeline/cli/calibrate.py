@@ -12,10 +12,10 @@ from rich.console import Console
 
 from pipeline.cli.console import make_console, print_json
 from pipeline.errors import UsageError
-from pipeline.units import plural
+from pipeline.humanize import plural
 
 if TYPE_CHECKING:
-    from pipeline.engine.calibrate import Calibration
+    from pipeline.engine.calibrate.calibrate import Calibration
 
 _out = make_console()
 _err = make_console(stderr=True)
@@ -44,7 +44,7 @@ def calibrate_command(
 ) -> None:
     """Measure an engine's steps here and write what they cost: `simulate --calibration FILE`."""
     from pipeline.cli.bar import make_bar
-    from pipeline.engine.calibrate import calibrate
+    from pipeline.engine.calibrate.calibrate import calibrate
 
     _check_place(out)
     bar, task = make_bar(_err)

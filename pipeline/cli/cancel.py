@@ -31,8 +31,8 @@ def cancel_command(
 ) -> None:
     """Stop a run gracefully: what is in flight is finished and committed. Exit 0: none is alive
     (--no-wait: it was asked); 1: it did not stop; 2: there is no such output."""
-    from pipeline.fleet.cancel import cancel
-    from pipeline.units import count
+    from pipeline.driver.cancel import cancel
+    from pipeline.humanize import count
 
     result = cancel(
         output,

@@ -19,10 +19,10 @@ def clean_command(
 ) -> None:
     """Remove abandoned attempts, half-written files and records of old runs; never anything that
     a commit record names. Exit 1 while a run is at work there: nothing is touched then."""
-    from pipeline.data.clean import find_litter, remove, summed_up
-    from pipeline.data.dataset import Dataset
-    from pipeline.data.storage import open_storage
-    from pipeline.units import plural, size
+    from pipeline.humanize import plural, size
+    from pipeline.output.clean import find_litter, remove, summed_up
+    from pipeline.output.dataset import Dataset
+    from pipeline.storage.base import open_storage
 
     dataset = Dataset(open_storage(output))
     litter = find_litter(dataset)

@@ -30,9 +30,9 @@ from pipeline.engine.gpu.nvml import free_gpu_memory, holders, read_driver
 from pipeline.engine.gpu.offer import offer
 from pipeline.engine.gpu.surroundings import surroundings
 from pipeline.engine.gpu.visible import VARIABLE
-from pipeline.engine.machine import available_memory, cores, preloads
-from pipeline.model.store import store_root
-from pipeline.units import size
+from pipeline.engine.machine.host import available_memory, cores, preloads
+from pipeline.humanize import size
+from pipeline.model.store.resolve import store_root
 
 _GIB = 1 << 30
 _NEEDED_RAM = 4 * _GIB

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.budget.weights import weight_bytes
-from pipeline.engine.facts import card_of
 from pipeline.engine.gpu.compiler import BuildTools, missing_tools
 from pipeline.engine.gpu.nvml import Driver, Gpu, Holder
 from pipeline.engine.gpu.offer import ON_THE_PROCESSOR, Offer, variant_of
@@ -14,8 +13,9 @@ from pipeline.engine.gpu.surroundings import Surroundings
 from pipeline.engine.gpu.variant import CUDA, Seen, Variant, unfit
 from pipeline.engine.gpu.visible import VARIABLE
 from pipeline.engine.gpu.who import held_by
+from pipeline.engine.machine.facts import card_of
+from pipeline.humanize import size
 from pipeline.model.catalogue import MODELS
-from pipeline.units import size
 
 _GIB = 1 << 30
 _FREE = 0.85  # of a card's memory: with less, somebody else has a part of it that counts

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from pipeline.budget.cards import (
+from pipeline.budget.cards.lookup import (
     CARDS,
     Card,
     cpu_card,
@@ -16,7 +16,7 @@ from pipeline.budget.cards import (
     in_slot,
     parse_gpus,
 )
-from pipeline.budget.fit import Fit, FitOptions, Subject, fit
+from pipeline.budget.fit.fit import Fit, FitOptions, Subject, fit
 from pipeline.cli.console import make_console, print_json
 from pipeline.errors import UsageError
 from pipeline.model import catalogue
@@ -118,7 +118,7 @@ def _cards(gpu: str | None, vram: float | None) -> list[Card]:
 
 def this_processor() -> Card:
     """This machine's processor, with the memory and cores that are ours."""
-    from pipeline.engine.machine import available_memory, cores, native_bf16
+    from pipeline.engine.machine.host import available_memory, cores, native_bf16
 
     return cpu_card(available_memory(), len(cores()), native_bf16=native_bf16())
 

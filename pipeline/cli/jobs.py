@@ -14,7 +14,7 @@ from pipeline.cli.console import make_console, print_json
 from pipeline.cli.rack import rack_address
 
 if TYPE_CHECKING:
-    from pipeline.queue.client import QueueClient
+    from pipeline.service.queue.client import QueueClient
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
 JobName = Annotated[str, typer.Argument(metavar="JOB", help="Its id, or its name: the last one.")]
@@ -53,7 +53,7 @@ def submit_command(
     exit code is that of `run`."""
     from pipeline.cli.main import load_with
     from pipeline.cli.show_jobs import print_submitted
-    from pipeline.queue.client import exit_code
+    from pipeline.service.queue.client import exit_code
 
     loaded = load_with(job, settings, output=output, workers=workers)
     client = _client(address)
@@ -84,7 +84,7 @@ def jobs_command(address: Address = None, as_json: Json = False) -> None:
 
 def watch_command(job: JobName, address: Address = None, as_json: Json = False) -> None:
     """Show how far a submitted job is, until it has ended. Ctrl-C leaves it alone."""
-    from pipeline.queue.client import exit_code
+    from pipeline.service.queue.client import exit_code
 
     ended = _watched(_client(address), job, quiet=as_json)
     if as_json:
@@ -134,8 +134,8 @@ def drive_command(
     """What the queue has Ray run for one job."""
     from pipeline.cli.interrupts import stopping_on_signals
     from pipeline.cli.watch import make_watcher, print_result
-    from pipeline.fleet.stop import Stop
-    from pipeline.queue.drive import drive
+    from pipeline.driver.stop import Stop
+    from pipeline.service.queue.drive import drive
 
     console = make_console(stderr=True)
     watcher, stop = make_watcher(console), Stop()
@@ -146,7 +146,7 @@ def drive_command(
 
 
 def _client(address: str | None) -> QueueClient:
-    from pipeline.queue.client import QueueClient
+    from pipeline.service.queue.client import QueueClient
 
     return QueueClient(rack_address(address))
 

@@ -35,9 +35,9 @@ from pipeline.cli.simulate import simulate_command
 from pipeline.cli.status import status_command
 from pipeline.cli.verify import verify_command
 from pipeline.errors import RackmillError, Stopped, UsageError
+from pipeline.job.file.load import line_of, load_job
+from pipeline.job.job import Job
 from pipeline.printable import without_secrets
-from pipeline.spec.job import Job
-from pipeline.spec.load import line_of, load_job
 
 app = typer.Typer(
     name="rackmill",
@@ -101,9 +101,9 @@ def run_command(
     130: stopped on request."""
     from pipeline.cli.interrupts import stopping_on_signals
     from pipeline.cli.watch import make_watcher, print_result
-    from pipeline.fleet.run import RunOptions, run
-    from pipeline.fleet.stop import Stop
-    from pipeline.queue.guests import guest_of
+    from pipeline.driver.run import RunOptions, run
+    from pipeline.driver.stop import Stop
+    from pipeline.service.queue.unsubmitted_runs import guest_of
 
     loaded = load_with(job, settings, output=output, workers=workers)
     address = rack_address(address) if address == "auto" else address
@@ -148,14 +148,14 @@ def plan_command(
     as_json: Json = False,
 ) -> None:
     """Say what `run` would do, whether it fits, how long it takes and what it costs."""
-    from pipeline.budget.cards import parse_gpus
+    from pipeline.budget.cards.lookup import parse_gpus
     from pipeline.cli.show_plan import plan_as_json, print_plan
-    from pipeline.data.input.shards import check_whole
-    from pipeline.data.plan import check_input, make_plan
-    from pipeline.engine.grammar import check_answer_shape
-    from pipeline.fleet.crew import asked_crews, local_crews
-    from pipeline.fleet.forecast import Forecaster
-    from pipeline.fleet.foretold import Prices
+    from pipeline.cluster.engine_groups import asked_crews, local_crews
+    from pipeline.driver.forecast.forecast import Forecaster
+    from pipeline.driver.forecast.foretold import Prices
+    from pipeline.driver.plan import check_input, make_plan
+    from pipeline.engine.vllm.grammar import check_answer_shape
+    from pipeline.input.shards import check_whole
     from pipeline.report.profile import load_profile
 
     loaded = load_with(job, settings, output=output, workers=workers)
@@ -262,7 +262,7 @@ def program() -> NoReturn:
 
 def _leave(code: int) -> NoReturn:
     """End now, even while a Ray starts in the background that nobody needs any more."""
-    background = sys.modules.get("pipeline.fleet.background")
+    background = sys.modules.get("pipeline.cluster.background")
     if background is not None and background.is_starting():
         sys.stdout.flush()
         sys.stderr.flush()

@@ -14,7 +14,7 @@ from rich.console import Console
 from pipeline.cli.bar import make_bar
 from pipeline.cli.console import make_console, print_json
 from pipeline.errors import EngineFailed, Stopped, UsageError
-from pipeline.model.steps import LineSteps, Steps, progress_text
+from pipeline.model.store.steps import LineSteps, Steps, progress_text
 
 model_app = typer.Typer(
     name="model",
@@ -60,7 +60,7 @@ def add_command(
 ) -> None:
     """Fetch, verify, convert if needed, and store. A branch on the hub is looked at again."""
     from pipeline.cli.show_models import folder_as_json, print_folder
-    from pipeline.model.store import add
+    from pipeline.model.store.resolve import add
 
     with _steps() as steps:
         folder = add(reference, revision, steps)
@@ -94,7 +94,7 @@ def convert_command(
     if not file.is_file():
         raise UsageError(f"no such file: {file}")
     with _steps() as steps:
-        from pipeline.model.making import make_checkpoint
+        from pipeline.model.store.build import make_checkpoint
 
         steps.say(f"converting {file} to {precision}")
         report = make_checkpoint(
@@ -149,7 +149,7 @@ def info_command(reference: NameOrFolder, as_json: Json = False) -> None:
     """What a model is, where it came from and where it lies."""
     from pipeline.cli.show_models import entry_as_json, folder_as_json, print_entry, print_folder
     from pipeline.model import catalogue
-    from pipeline.model.store import in_store
+    from pipeline.model.store.resolve import in_store
 
     folder = in_store(reference)
     entry = catalogue.CATALOGUE.get(reference)
@@ -169,7 +169,7 @@ def info_command(reference: NameOrFolder, as_json: Json = False) -> None:
 def _folder(reference: str) -> Any:
     """The folder to verify: as it is, since what is wrong with it is what shall be said."""
     from pipeline.model.folder import ModelFolder
-    from pipeline.model.store import in_store
+    from pipeline.model.store.resolve import in_store
 
     path = Path(reference)
     if path.is_dir():

@@ -12,7 +12,7 @@ from rich.console import Console
 from pipeline.cli.console import make_console, print_json
 
 if TYPE_CHECKING:
-    from pipeline.fleet.quality import Comparison
+    from pipeline.driver.quality import Comparison
     from pipeline.report.quality import Interval
 
 _out = make_console()
@@ -61,8 +61,8 @@ def quality_command(
 ) -> None:
     """Perplexity, KL divergence and greedy-token agreement of models against a reference."""
     from pipeline.cli.watch import make_watcher
-    from pipeline.fleet.quality import compare
-    from pipeline.fleet.run import RunOptions
+    from pipeline.driver.quality import compare
+    from pipeline.driver.run import RunOptions
 
     # Ray prints to stdout what it thinks of dying workers; data alone belongs there
     with contextlib.redirect_stdout(sys.stderr):
@@ -86,7 +86,7 @@ def quality_command(
 
 def print_comparison(console: Console, comparison: Comparison) -> None:
     """The comparison on a screen of 80 columns."""
-    from pipeline.units import duration, plural
+    from pipeline.humanize import duration, plural
 
     def line(name: str, text: str) -> None:
         console.print(f"  {name:<18} {text}", markup=False)

@@ -48,8 +48,8 @@ def start_command(
 ) -> None:
     """Make this machine the head of a new rack: Ray, with a token that all others need, and the
     queue of submitted jobs."""
-    from pipeline.fleet.ray_access import own_token, token_file
-    from pipeline.rack.start import head_node, keep_in_background, keep_until_told
+    from pipeline.cluster.ray_access import own_token, token_file
+    from pipeline.service.rack.start import head_node, keep_in_background, keep_until_told
 
     if not head:
         raise UsageError(
@@ -59,7 +59,7 @@ def start_command(
     known = own_token() is not None
     node = head_node(port, host, dashboard_host)
     if foreground:
-        from pipeline.queue.start import keep_queue
+        from pipeline.service.queue.start import keep_queue
 
         keep_until_told(node, _say, lambda stop: keep_queue(node, turn, _say, stop))
         return
@@ -89,7 +89,7 @@ def join_command(
     foreground: Foreground = False,
 ) -> None:
     """Have this machine, with its cards, join a rack; jobs that run there make use of it."""
-    from pipeline.rack.start import joining_node, keep_in_background, keep_until_told
+    from pipeline.service.rack.start import joining_node, keep_in_background, keep_until_told
 
     node = joining_node(head, host)
     if foreground:
@@ -113,8 +113,8 @@ def show_command(
 ) -> None:
     """The machines of a rack: cards, memory, what runs on them and what fits on them."""
     from pipeline.cli.show_rack import print_rack, rack_as_json
-    from pipeline.fleet.gcs import Gcs
-    from pipeline.rack.view import look
+    from pipeline.cluster.gcs import Gcs
+    from pipeline.service.rack.view import look
 
     view = look(Gcs(rack_address(address)))
     if as_json:
@@ -127,7 +127,7 @@ def show_command(
 def stop_command() -> None:
     """Have this machine leave its rack. Jobs go on with the others; if it is the head, they stop
     and go on when it is started again."""
-    from pipeline.rack.record import forget_record, read_record
+    from pipeline.service.rack.record import forget_record, read_record
 
     record = read_record()
     if record is None:
@@ -141,8 +141,8 @@ def stop_command() -> None:
 def rack_address(given: str | None) -> str:
     """HOST:PORT of the head that is meant: ``given``, ``RAY_ADDRESS``, or ("auto") of the rack that
     this machine is in. Raises UsageError if there is none."""
-    from pipeline.rack.ray_node import HEAD_PORT
-    from pipeline.rack.record import read_record
+    from pipeline.service.rack.ray_node import HEAD_PORT
+    from pipeline.service.rack.record import read_record
 
     record = read_record()
     own = record.address if record else None
@@ -157,7 +157,7 @@ def rack_address(given: str | None) -> str:
 
 def _cards_here() -> str:
     from pipeline.cli.show_rack import cards_in_words
-    from pipeline.engine.facts import own_facts
+    from pipeline.engine.machine.facts import own_facts
 
     return cards_in_words(own_facts())
 

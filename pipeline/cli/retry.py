@@ -15,7 +15,7 @@ from pipeline.cli.console import make_console, print_json
 from pipeline.cli.status import Json, OutputFolder
 
 if TYPE_CHECKING:
-    from pipeline.fleet.retry import RetryOptions
+    from pipeline.driver.retry import RetryOptions
 
 
 def retry_command(
@@ -52,8 +52,8 @@ def retry_command(
     are; 1: not finished; 2: bad input; 130: stopped on request."""
     from pipeline.cli.interrupts import stopping_on_signals
     from pipeline.cli.watch import make_watcher, print_result
-    from pipeline.fleet.retry import RetryOptions, retry
-    from pipeline.fleet.stop import Stop
+    from pipeline.driver.retry import RetryOptions, retry
+    from pipeline.driver.stop import Stop
 
     lines = [*(settings or []), *([f"resources.workers={workers}"] if workers else [])]
     console = make_console(stderr=True)
@@ -76,10 +76,10 @@ def retry_command(
 @contextlib.contextmanager
 def _in_the_queue(output: str, options: RetryOptions) -> Iterator[str | None]:
     """As a guest of the rack's queue, if it runs on one that has a queue."""
-    from pipeline.data.dataset import Dataset
-    from pipeline.data.storage import open_storage
-    from pipeline.fleet.retry import find_job
-    from pipeline.queue.guests import guest_of
+    from pipeline.driver.retry import find_job
+    from pipeline.output.dataset import Dataset
+    from pipeline.service.queue.unsubmitted_runs import guest_of
+    from pipeline.storage.base import open_storage
 
     dataset = Dataset(open_storage(output))
     if options.address is None or dataset.manifest() is None:

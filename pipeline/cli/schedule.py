@@ -15,8 +15,8 @@ import typer
 
 from pipeline.cli.console import make_console, print_json
 from pipeline.errors import JobFailed, UsageError
-from pipeline.spec.cron import Cron
-from pipeline.state import state_folder
+from pipeline.job.cron import Cron
+from pipeline.user_folder import state_folder
 
 schedule_app = typer.Typer(
     name="schedule",
@@ -56,12 +56,12 @@ def apply_command(
     as_json: Json = False,
 ) -> None:
     """Have these jobs run when their `schedule:` says. Applied again, a file replaces itself."""
-    from pipeline.clock.ledger import Ledger
-    from pipeline.data.growing import GrowingDataset
-    from pipeline.data.input.changes import absolute
-    from pipeline.data.input.places import check_places
-    from pipeline.data.job_file import job_content
-    from pipeline.spec.load import load_job
+    from pipeline.input.changes.compare import absolute
+    from pipeline.input.output_apart import check_places
+    from pipeline.job.file.load import load_job
+    from pipeline.output.growing import GrowingDataset
+    from pipeline.output.job_file import job_content
+    from pipeline.service.scheduler.schedule_db import Ledger
 
     jobs = [load_job(path, settings or ()) for path in files]
     for path, job in zip(files, jobs, strict=True):
@@ -99,7 +99,7 @@ def apply_command(
 @schedule_app.command("list")
 def list_command(state: State = None, as_json: Json = False) -> None:
     """All schedules: when each runs next, and how its last run ended."""
-    from pipeline.clock.ledger import Ledger
+    from pipeline.service.scheduler.schedule_db import Ledger
 
     ledger = Ledger(state_file(state))
     now = datetime.now(UTC)
@@ -146,9 +146,9 @@ def run_now_command(
     as_json: Json = False,
 ) -> None:
     """Run once, now, and wait for the end. Exit codes as of `run`."""
-    from pipeline.clock.ledger import Ledger, RunState
-    from pipeline.clock.service import only_one
-    from pipeline.clock.tell import Teller
+    from pipeline.service.scheduler.recipients import Teller
+    from pipeline.service.scheduler.schedule_db import Ledger, RunState
+    from pipeline.service.scheduler.service import only_one
 
     ledger = Ledger(state_file(state))
     schedule = ledger.schedule(name)
@@ -158,7 +158,7 @@ def run_now_command(
     while True:
         try:
             with only_one(ledger.path):
-                from pipeline.clock.process import RunProcess
+                from pipeline.service.scheduler.process import RunProcess
 
                 ended = RunProcess(ledger.path, schedule, run).wait(sys.stderr)
                 ledger.end(run, ended.state, datetime.now(UTC), ended.result, ended.reason)
@@ -189,7 +189,7 @@ def run_now_command(
 @schedule_app.command("suspend")
 def suspend_command(name: Name, state: State = None) -> None:
     """Let no more runs begin; one that is under way goes on."""
-    from pipeline.clock.ledger import Ledger
+    from pipeline.service.scheduler.schedule_db import Ledger
 
     Ledger(state_file(state)).suspend(name, suspended=True)
 
@@ -198,7 +198,7 @@ def suspend_command(name: Name, state: State = None) -> None:
 def resume_command(name: Name, state: State = None) -> None:
     """Let runs begin again. The last time that was missed is made up for at once, unless
     `startingDeadlineSeconds` says that it is too late."""
-    from pipeline.clock.ledger import Ledger
+    from pipeline.service.scheduler.schedule_db import Ledger
 
     Ledger(state_file(state)).suspend(name, suspended=False)
 
@@ -206,7 +206,7 @@ def resume_command(name: Name, state: State = None) -> None:
 @schedule_app.command("delete")
 def delete_command(name: Name, state: State = None) -> None:
     """Forget the schedule and its history. The dataset stays."""
-    from pipeline.clock.ledger import Ledger
+    from pipeline.service.scheduler.schedule_db import Ledger
 
     Ledger(state_file(state)).delete(name)
 
@@ -214,7 +214,7 @@ def delete_command(name: Name, state: State = None) -> None:
 @schedule_app.command("history")
 def history_command(name: Name, state: State = None, as_json: Json = False) -> None:
     """What the runs of a schedule came to, the newest first."""
-    from pipeline.clock.ledger import Ledger
+    from pipeline.service.scheduler.schedule_db import Ledger
 
     ledger = Ledger(state_file(state))
     schedule = ledger.schedule(name)
@@ -239,10 +239,10 @@ def scheduler_command(
     ] = None,
 ) -> None:
     """Run scheduled jobs, until stopped. One for each file of schedules."""
-    from pipeline.clock.ledger import Ledger
-    from pipeline.clock.process import RunProcess
-    from pipeline.clock.service import Service, only_one
-    from pipeline.clock.tell import Teller
+    from pipeline.service.scheduler.process import RunProcess
+    from pipeline.service.scheduler.recipients import Teller
+    from pipeline.service.scheduler.schedule_db import Ledger
+    from pipeline.service.scheduler.service import Service, only_one
 
     ledger = Ledger(state_file(state))
     console = make_console(stderr=True)
@@ -277,12 +277,12 @@ def perform_command(
     """What the scheduler runs for one run: its result is one JSON object on stdout."""
     from pipeline.cli.interrupts import stopping_on_signals
     from pipeline.cli.watch import make_watcher
-    from pipeline.clock.ledger import Ledger
-    from pipeline.clock.perform import perform
-    from pipeline.clock.process import end_with
-    from pipeline.fleet.stop import Stop
-    from pipeline.queue.guests import guest_of
-    from pipeline.spec.load import job_from
+    from pipeline.driver.stop import Stop
+    from pipeline.job.file.load import job_from
+    from pipeline.service.queue.unsubmitted_runs import guest_of
+    from pipeline.service.scheduler.process import end_with
+    from pipeline.service.scheduler.run_once import perform
+    from pipeline.service.scheduler.schedule_db import Ledger
 
     end_with(parent)
     job = job_from(Ledger(state).schedule(name).job)
@@ -309,7 +309,7 @@ def perform_command(
 
 
 def _service_runs(path: Path) -> bool:
-    from pipeline.clock.service import is_running
+    from pipeline.service.scheduler.service import is_running
 
     return is_running(path)
 
@@ -328,7 +328,7 @@ def _as_json(run: Any) -> dict[str, Any]:
 
 
 def _in_words(run: Any) -> str:
-    from pipeline.units import plural, rate
+    from pipeline.humanize import plural, rate
 
     if run.reason:
         return f" · {run.reason}"

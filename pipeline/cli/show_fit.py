@@ -7,9 +7,9 @@ from itertools import groupby
 
 from rich.console import Console
 
-from pipeline.budget.cards import GIB, Card
-from pipeline.budget.fit import CONTEXTS, Fit, gb, longest_context, words
-from pipeline.units import count, plural, rate, size
+from pipeline.budget.cards.lookup import GIB, Card
+from pipeline.budget.fit.fit import CONTEXTS, Fit, gb, longest_context, words
+from pipeline.humanize import count, plural, rate, size
 
 _MODEL, _NUMBER = 11, 9
 _KIB, _MIB = 1 << 10, 1 << 20

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from pipeline.budget.cards import times
-from pipeline.budget.fit import Fit, gb
+from pipeline.budget.cards.lookup import times
+from pipeline.budget.fit.fit import Fit, gb
 from pipeline.budget.predict import Prediction
-from pipeline.fleet.foretold import Forecast, Placed
-from pipeline.units import count, duration, plural, size
+from pipeline.driver.forecast.foretold import Forecast, Placed
+from pipeline.humanize import count, duration, plural, size
 
 _OURS = "cpu_compute"  # the one engine argument that is not vLLM's
 _BASES = {

@@ -10,8 +10,8 @@ from typing import Any, Self
 from rich.console import Console
 
 from pipeline.cli.bar import make_bar
-from pipeline.fleet.card_notes import readings_in_words
-from pipeline.units import count, duration, plural, rate
+from pipeline.engine.machine.card_notes import readings_in_words
+from pipeline.humanize import count, duration, plural, rate
 
 _PLAIN_SECONDS = 5.0
 

@@ -9,8 +9,8 @@ from rich.console import Console
 from pipeline.budget.weights import weight_bytes
 from pipeline.model.catalogue import MODELS, PRECISIONS, CatalogueEntry, find
 from pipeline.model.folder import ModelFolder
-from pipeline.model.steps import gigabytes
-from pipeline.model.store import in_store, store_root, stored_models
+from pipeline.model.store.resolve import in_store, store_root, stored_models
+from pipeline.model.store.steps import gigabytes
 
 
 def catalogue_as_json() -> dict[str, Any]:

@@ -8,13 +8,13 @@ from typing import Any
 
 from rich.console import Console
 
-from pipeline.budget.fit import Fit
+from pipeline.budget.fit.fit import Fit
 from pipeline.cli.show_forecast import forecast_as_json, forecast_lines
-from pipeline.data.plan import Plan
-from pipeline.fleet.foretold import Forecast, done_at, seconds_to_spare
+from pipeline.driver.forecast.foretold import Forecast, done_at, seconds_to_spare
+from pipeline.driver.plan import Plan
+from pipeline.humanize import count, duration, plural
+from pipeline.job.job import Job
 from pipeline.model.stand_in import StandIn
-from pipeline.spec.job import Job
-from pipeline.units import count, duration, plural
 
 _BAR_CHARACTERS = 40
 

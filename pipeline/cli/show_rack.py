@@ -7,11 +7,11 @@ from typing import Any
 
 from rich.console import Console
 
-from pipeline.engine.card_reading import CardReading, Slowed
-from pipeline.engine.facts import MachineFacts
-from pipeline.fleet.machines import Machine
-from pipeline.rack.view import REQUEST_TOKENS, RackView, cards_of
-from pipeline.units import count, plural, size
+from pipeline.cluster.machines import Machine
+from pipeline.engine.machine.card_reading import CardReading, Slowed
+from pipeline.engine.machine.facts import MachineFacts
+from pipeline.humanize import count, plural, size
+from pipeline.service.rack.view import REQUEST_TOKENS, RackView, cards_of
 
 _HOST, _ADDRESS = 20, 17
 

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping
 
 from rich.console import Console
 
-from pipeline.budget.cards import Card, in_slot, times
+from pipeline.budget.cards.lookup import Card, in_slot, times
+from pipeline.budget.model_spec import Subject
 from pipeline.budget.predict import Estimate
-from pipeline.budget.subject import Subject
-from pipeline.data.run_trace import Trace
-from pipeline.schedule.outcome import Figures, Outcome
-from pipeline.schedule.simulate import CardSetup
-from pipeline.units import count, duration, plural, rate
+from pipeline.humanize import count, duration, plural, rate
+from pipeline.simulate.card import CardSetup
+from pipeline.simulate.outcome import Figures, Outcome
+from pipeline.simulate.run_trace import Trace
 
 _SHOWN = 5
 _TABLE = 12  # cards listed one by one, at most

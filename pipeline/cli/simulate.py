@@ -12,14 +12,14 @@ from pipeline.cli.console import make_console, print_json
 from pipeline.errors import UsageError
 
 if TYPE_CHECKING:
-    from pipeline.budget.cards import Card
+    from pipeline.budget.cards.lookup import Card
+    from pipeline.budget.model_spec import Subject
     from pipeline.budget.predict import Estimate
-    from pipeline.budget.subject import Subject
-    from pipeline.data.run_trace import Trace
-    from pipeline.schedule.outcome import Outcome
-    from pipeline.schedule.simulate import CardSetup
-    from pipeline.schedule.step_time import StepTime
-    from pipeline.schedule.trace import TraceRow
+    from pipeline.budget.step_time import StepTime
+    from pipeline.rows.trace import TraceRow
+    from pipeline.simulate.card import CardSetup
+    from pipeline.simulate.outcome import Outcome
+    from pipeline.simulate.run_trace import Trace
 
 _MOST_CARDS = 4096
 _ROWS_FAILED = 3  # as `run` says it
@@ -64,9 +64,9 @@ def simulate_command(
 ) -> None:
     """Replay a trace on simulated cards. Exit 3: some rows fit none of them."""
     from pipeline.cli.show_simulation import prefixes_in_words, print_simulation
-    from pipeline.data.run_trace import read_trace
-    from pipeline.fleet.learned import slowdown, with_slowdown
-    from pipeline.schedule.policies import static_limit
+    from pipeline.driver.forecast.learned import slowdown, with_slowdown
+    from pipeline.simulate.policies import static_limit
+    from pipeline.simulate.run_trace import read_trace
 
     static_limit(policy)
     cards = _cards(gpu)
@@ -101,9 +101,9 @@ def _simulate(
     max_tokens: int,
     failures: float,
 ) -> Outcome:
-    from pipeline.schedule.outcome import Outcome
-    from pipeline.schedule.simulate import CardSim, run_card
-    from pipeline.schedule.simulate_rack import simulate_rack
+    from pipeline.simulate.card import CardSim, run_card
+    from pipeline.simulate.cards import simulate_rack
+    from pipeline.simulate.outcome import Outcome
 
     if len(setups) == 1 and not failures:
         card = CardSim(setups[0], policy, max_tokens=max_tokens)
@@ -128,7 +128,7 @@ def _checked(trace: Trace, path: Path, max_tokens: int | None) -> int:
 
 def _cards(text: str) -> list[Card]:
     """ "rtx3090:2,rtx4090" -> three cards."""
-    from pipeline.budget.cards import find_card
+    from pipeline.budget.cards.lookup import find_card
     from pipeline.cli.fit import this_processor
 
     cards: list[Card] = []
@@ -152,7 +152,7 @@ def _subject(name: str) -> Subject:
 
 
 def _calibrated(path: Path | None, cards: Sequence[Card]) -> StepTime | None:
-    from pipeline.engine.calibrate import read_calibration
+    from pipeline.engine.calibrate.calibrate import read_calibration
 
     if path is None:
         return None
@@ -163,7 +163,7 @@ def _calibrated(path: Path | None, cards: Sequence[Card]) -> StepTime | None:
 
 def _given(settings: Sequence[str] | None) -> dict[str, Any]:
     """vLLM arguments of ``--set engine.KEY=VALUE``."""
-    from pipeline.spec.load import job_from
+    from pipeline.job.file.load import job_from
 
     for line in settings or ():
         if not line.startswith("engine."):
@@ -195,13 +195,13 @@ def _setups(
     model needs them."""
     from dataclasses import replace
 
-    from pipeline.budget.fit import FitOptions, check_fit, fit
+    from pipeline.budget.fit.fit import FitOptions, check_fit, fit
     from pipeline.budget.settings import scoring_arguments
-    from pipeline.budget.spread import cards_needed
+    from pipeline.budget.step_time import ScoringTime
+    from pipeline.budget.tensor_parallel import cards_needed
     from pipeline.cli.fit import reported_overhead
-    from pipeline.schedule.card_setup import card_setup
-    from pipeline.schedule.step_time import ScoringTime
-    from pipeline.spec.job import Score
+    from pipeline.job.job import Score
+    from pipeline.simulate.card_setup import card_setup
 
     rows, shape = trace.rows, trace.shape
     usual = sorted(row.tokens for row in rows)[len(rows) // 2]

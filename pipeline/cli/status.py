@@ -11,7 +11,7 @@ from rich.console import Console
 from pipeline.cli.console import make_console, print_json
 
 if TYPE_CHECKING:
-    from pipeline.data.status import Status
+    from pipeline.output.status import Status
 
 OutputFolder = Annotated[
     str, typer.Argument(metavar="OUTPUT", help="The output folder, any address.")
@@ -21,8 +21,8 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, n
 
 def status_command(output: OutputFolder, as_json: Json = False) -> None:
     """Say how far a job is, whether a run is at work on it, and how to go on."""
-    from pipeline.data.status import read_status
-    from pipeline.data.storage import open_storage
+    from pipeline.output.status import read_status
+    from pipeline.storage.base import open_storage
 
     status = read_status(open_storage(output))
     if as_json:
@@ -32,8 +32,8 @@ def status_command(output: OutputFolder, as_json: Json = False) -> None:
 
 
 def _print(console: Console, status: Status, output: str) -> None:
-    from pipeline.fleet.card_notes import readings_in_words
-    from pipeline.units import count, duration, plural, rate
+    from pipeline.engine.machine.card_notes import readings_in_words
+    from pipeline.humanize import count, duration, plural, rate
 
     def line(name: str, text: str) -> None:
         console.print(f"  {name:<8} {text}", markup=False)
@@ -79,8 +79,8 @@ def _end(state: str) -> str:
 
 def _next(status: Status, output: str) -> str | None:
     """The command that leads on; None when there is nothing to do."""
-    from pipeline.data.records import JOB
-    from pipeline.data.status import Course
+    from pipeline.output.commit.records import JOB
+    from pipeline.output.status import Course
     from pipeline.report.mends import next_step
 
     if status.alive:

@@ -10,7 +10,7 @@ from pipeline.cli.console import make_console, print_json
 from pipeline.cli.status import Json, OutputFolder
 
 if TYPE_CHECKING:
-    from pipeline.data.prove import Verdict
+    from pipeline.output.verify.dataset import Verdict
 
 _SHOWN = 20  # faults; --json has all of them
 
@@ -19,8 +19,8 @@ def verify_command(output: OutputFolder, as_json: Json = False) -> None:
     """Prove that a dataset is whole and right: each input row once and in order, every file as it
     was committed, one schema, counts that add up. Of a schedule's output each run is looked at.
     Exit 0: it is; 1: what is wrong is listed."""
-    from pipeline.data.growing import is_growing, parts_of
-    from pipeline.data.prove import verify
+    from pipeline.output.growing import is_growing, parts_of
+    from pipeline.output.verify.dataset import verify
 
     verdicts = [verify(part) for part in parts_of(output)]
     ok = all(verdict.ok for verdict in verdicts)
@@ -34,7 +34,7 @@ def verify_command(output: OutputFolder, as_json: Json = False) -> None:
 
 
 def _print(verdict: Verdict) -> None:
-    from pipeline.units import count, plural, size
+    from pipeline.humanize import count, plural, size
 
     console, output = make_console(), verdict.output
     for fault in verdict.faults[:_SHOWN]:

@@ -11,17 +11,17 @@ from rich.console import Console
 
 from pipeline.cli.bar import make_bar
 from pipeline.cli.show_forecast import cards_in_words, time_in_words
-from pipeline.data.dataset import REPORT
-from pipeline.data.plan import Plan
+from pipeline.driver.coordinator.coordinator import Snapshot
+from pipeline.driver.forecast.foretold import Forecast
+from pipeline.driver.plan import Plan
+from pipeline.driver.watcher import Watcher
+from pipeline.engine.machine.card_notes import CardsNow, readings_in_words
 from pipeline.errors import some_of
-from pipeline.fleet.card_notes import CardsNow, readings_in_words
-from pipeline.fleet.coordinator import Snapshot
-from pipeline.fleet.foretold import Forecast
-from pipeline.fleet.watcher import Watcher
+from pipeline.humanize import count, duration, energy, plural, rate, size
+from pipeline.output.dataset import REPORT
 from pipeline.report.mends import error_lines
 from pipeline.report.pace import Pace
 from pipeline.report.summary import Summary
-from pipeline.units import count, duration, energy, plural, rate, size
 
 _PLAIN_SECONDS = 5.0
 _NAMED = 5  # files that are named one by one

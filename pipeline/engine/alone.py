@@ -7,21 +7,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.budget.cards import GIB, Card, cpu_card
-from pipeline.budget.room import room
+from pipeline.budget.cards.lookup import GIB, Card, cpu_card
+from pipeline.budget.memory_split import room
 from pipeline.budget.settings import PromptShape, choose_settings, setup_of
 from pipeline.budget.weights import weight_bytes
-from pipeline.engine.facts import card_of
 from pipeline.engine.gpu.nvml import Gpu, free_gpu_memory, holders
 from pipeline.engine.gpu.offer import offer
 from pipeline.engine.gpu.visible import VARIABLE
 from pipeline.engine.gpu.who import held_by
-from pipeline.engine.machine import available_memory, cores, cpu_environment, native_bf16
-from pipeline.engine.vllm_engine import environment
+from pipeline.engine.machine.facts import card_of
+from pipeline.engine.machine.host import available_memory, cores, cpu_environment, native_bf16
+from pipeline.engine.vllm.engine import environment
 from pipeline.errors import EngineFailed
+from pipeline.humanize import size
+from pipeline.job.engine import Core
 from pipeline.model.folder import ModelFolder
-from pipeline.spec.engine import Core
-from pipeline.units import size
 
 _CONTEXT_BYTES = GIB // 2  # of CUDA's own, before vLLM looks how much is free
 _SHARE = "gpu_memory_utilization"

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.engine.rehearsal import SEAT
-from pipeline.spec.job import Job
+from pipeline.engine.simulated.rehearsal import SEAT
+from pipeline.job.job import Job
 
 # arguments of which an engine may have more than the next job asks for
 _LIMITS = ("max_model_len", "max_num_seqs", "max_num_batched_tokens", "kv_cache_memory_bytes")

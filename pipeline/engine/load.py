@@ -7,13 +7,13 @@ from typing import Any
 
 from pipeline.budget.kv import KvLayout
 from pipeline.budget.settings import scoring_arguments
-from pipeline.engine.card_memory import wait_for_own_cards
+from pipeline.engine.machine.card_memory import wait_for_own_cards
 from pipeline.engine.protocol import Engine
-from pipeline.engine.simulated import SimulatedEngine
-from pipeline.model.store import ModelFolder
+from pipeline.engine.simulated.engine import SimulatedEngine
+from pipeline.job.engine import RehearsedFaults
+from pipeline.job.job import Job
+from pipeline.model.store.resolve import ModelFolder
 from pipeline.model.tokenizer import Tokenizer
-from pipeline.spec.engine import RehearsedFaults
-from pipeline.spec.job import Job
 
 _SIMULATED_BLOCK_SIZE = 16
 _SIMULATED_CHUNK = 2048
@@ -43,7 +43,7 @@ def load_engine(
             max_num_seqs=arguments.get("max_num_seqs") or _SIMULATED_MAX_NUM_SEQS,
             decode=Tokenizer(model.path).decode if faulty else None,
         )
-    from pipeline.engine.vllm_engine import VllmEngine  # vLLM: a dozen seconds to import
+    from pipeline.engine.vllm.engine import VllmEngine  # vLLM: a dozen seconds to import
 
     if job.score is not None:
         arguments = {**scoring_arguments(job.score, arguments), **arguments}

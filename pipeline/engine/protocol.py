@@ -8,8 +8,8 @@ from typing import Protocol
 
 from pipeline.budget.kv import KvLayout
 from pipeline.model.geometry import Geometry
-from pipeline.schedule.engine_model import EngineModel
-from pipeline.schedule.request import Completion, Request
+from pipeline.rows.request import Completion, Request
+from pipeline.simulate.vllm_model.scheduler import EngineModel
 
 
 @dataclass(frozen=True)

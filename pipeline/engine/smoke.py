@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.budget.settings import PromptShape
-from pipeline.engine.guard import guard_children
+from pipeline.engine.child_guard import guard_children
 from pipeline.errors import EngineFailed, RackmillError
 from pipeline.model.folder import ModelFolder
 
@@ -69,10 +69,10 @@ def smoke_run(folder: Path) -> SmokeResult:
 
 def _answer_twice(folder: Path) -> dict[str, Any]:
     from pipeline.engine.alone import alone
-    from pipeline.engine.vllm_engine import VllmEngine
+    from pipeline.engine.vllm.engine import VllmEngine
+    from pipeline.job.sampling import Sampling
     from pipeline.model.tokenizer import Tokenizer
-    from pipeline.schedule.request import Request
-    from pipeline.spec.sampling import Sampling
+    from pipeline.rows.request import Request
 
     model = ModelFolder(folder.name, folder)
     [ids] = Tokenizer(folder).encode_batch([_PROMPT])

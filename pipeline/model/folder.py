@@ -19,7 +19,7 @@ from pipeline.model import catalogue
 from pipeline.model.catalogue import Precision
 from pipeline.model.geometry import Geometry, read_geometry
 from pipeline.model.json_file import read_json
-from pipeline.model.steps import after
+from pipeline.model.store.steps import after
 from pipeline.model.tensors import read_tensors
 from pipeline.model.tokenizer import chat_template
 

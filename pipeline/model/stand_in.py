@@ -12,7 +12,7 @@ from pipeline.errors import UsageError
 from pipeline.model.catalogue import CATALOGUE, CatalogueEntry, Precision
 from pipeline.model.folder import ModelFolder
 from pipeline.model.geometry import Geometry
-from pipeline.model.store import Report, in_store, resolve, stored_models
+from pipeline.model.store.resolve import Report, in_store, resolve, stored_models
 
 _EMBEDDED = "gemma-3-270m"
 

@@ -13,10 +13,10 @@ from tokenizers import AddedToken
 from tokenizers import Tokenizer as FastTokenizer
 
 from pipeline.errors import RowError, RowErrorType, UsageError
+from pipeline.job.template.marks import unmarked
+from pipeline.job.template.sandbox import BoundedEnvironment, bounded
 from pipeline.model.control_tokens import ControlTokens, Parts, is_control
 from pipeline.model.json_file import read_json, read_text
-from pipeline.spec.marks import unmarked
-from pipeline.spec.sandbox import BoundedEnvironment, bounded
 
 _MOST_BYTES = 512 << 20  # Gemma's has 33 MB
 _MOST_CHARACTERS = 2_000_000  # tokenized at once, in all threads together

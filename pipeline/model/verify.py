@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.errors import UsageError
 from pipeline.model.folder import PROVENANCE_FILE, ModelFolder, read_config, sha256_of
-from pipeline.model.steps import Steps, after
+from pipeline.model.store.steps import Steps, after
 from pipeline.model.tensors import Packing, differences, read_tensors
 from pipeline.model.tokenizer import Tokenizer
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from pipeline.engine.vitals import EnergySpan, Vitals
+from pipeline.engine.machine.vitals import EnergySpan, Vitals
 
 _ALL = 0.999
 

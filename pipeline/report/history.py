@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from pipeline.humanize import count, rate
 from pipeline.report.drift import drift
-from pipeline.units import count, rate
 
 _DRAWN_RUNS, _DRAWN_LABELS = 60, 8
 _COLOURS = (

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from pipeline.data.error_reasons import OTHERS
 from pipeline.errors import RowErrorType
 from pipeline.report.summary import Summary
+from pipeline.rows.error_reasons import OTHERS
 
 MENDS: Mapping[str, str] = {
     RowErrorType.PROMPT_TOO_LONG: "raise engine.max_model_len, or shorten the input",

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.schedule.request import Scores
+from pipeline.rows.request import Scores
 
 Floats = NDArray[np.float64]
 _FLOOR = 1e-7  # probability: what float32 leaves of a mass that is all but spent

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.data.scores import LIST_COLUMNS
-from pipeline.data.tally import Tally
+from pipeline.humanize import count, duration, energy, plural, rate, size
+from pipeline.output.columns.scores import LIST_COLUMNS
+from pipeline.output.tally import Tally
 from pipeline.report.mends import error_lines
 from pipeline.report.summary import Summary
-from pipeline.units import count, duration, energy, plural, rate, size
 
 _CELL_CHARACTERS = 90
 _BAR_CHARACTERS = 30

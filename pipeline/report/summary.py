@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from pipeline.data.tally import Tally
-from pipeline.data.totals import rounded, totals
 from pipeline.engine.protocol import EngineFacts
+from pipeline.output.tally import Tally
+from pipeline.output.totals import rounded, totals
 from pipeline.report.energy import Energy
-from pipeline.report.timeline import Interval, merged, resampled
+from pipeline.worker.timeline import Interval, merged, resampled
 
 REPORTED_INTERVALS = 10
 

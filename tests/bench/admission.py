@@ -22,11 +22,11 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # `pipeline`, from any folde
 
 from peers.measure import print_table, save
 
+from pipeline.admission.admission import Admission, Limits
+from pipeline.admission.packer import Demand
+from pipeline.admission.prefixes import block_keys
 from pipeline.budget.kv import KvLayout
 from pipeline.model.catalogue import MODELS
-from pipeline.schedule.admission import Admission, Limits
-from pipeline.schedule.packer import Demand
-from pipeline.schedule.prefixes import block_keys
 
 RUNNING, PROMPT, LIMIT, ROUNDS = 256, 300, 1024, 300
 TARGET = 50.0  # microseconds

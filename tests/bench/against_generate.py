@@ -36,9 +36,9 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # `pipeline`, from any folde
 from peers.measure import Measured, in_turn, median, print_table, save
 from peers.workplace import MEMORY, Workplace, labelled_tweets, sharegpt
 
-from pipeline.engine.cpu_compute import UNPACKED
-from pipeline.engine.machine import cpu_environment
-from pipeline.engine.vllm_engine import environment
+from pipeline.engine.machine.host import cpu_environment
+from pipeline.engine.vllm.cpu_compute import UNPACKED
+from pipeline.engine.vllm.engine import environment
 
 BLOCK_SIZE, LONGEST = 32, 3072  # tokens; the rows' prompts have up to 1,024
 BARE = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_LOGGING_LEVEL": "WARNING"}

@@ -36,8 +36,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # `pipeline`, from any folde
 from peers.measure import Measured, in_turn, median, print_table, save
 from peers.workplace import MEMORY, Workplace, labelled_tweets, sharegpt
 
-from pipeline.engine.machine import cpu_environment
-from pipeline.engine.vllm_engine import environment
+from pipeline.engine.machine.host import cpu_environment
+from pipeline.engine.vllm.engine import environment
 
 OURS = "rackmill run"
 DEFAULT, MANY = (32, 8), (16, 32)  # rows in a batch, batches at a time

@@ -51,8 +51,8 @@ from workloads import (
 
 import pipeline
 from pipeline.cli.main import main as program
+from pipeline.job.file.load import load_job
 from pipeline.report.profile import load_profile, remember
-from pipeline.spec.load import load_job
 
 TARGET = 0.10
 Places = Sequence[tuple[str, str, str]]

@@ -127,7 +127,7 @@ def convert_here(source: Path, target: Path, facts: dict[str, str]) -> None:
     import torch
 
     torch.set_num_threads(1)
-    from pipeline.model.convert import convert
+    from pipeline.model.convert.convert import convert
 
     started = time.monotonic()
     report = convert(source, target, source_facts=facts)

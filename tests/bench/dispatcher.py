@@ -18,10 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.data.input.units import Unit
-from pipeline.fleet.coordinator import Coordinator
-from pipeline.schedule.dispatcher import Dispatcher, Sizing
-from pipeline.schedule.leases import (
+from pipeline.dispatch.dispatcher import Dispatcher, Sizing
+from pipeline.dispatch.leases import (
     Asked,
     Committed,
     GaveUp,
@@ -32,6 +30,8 @@ from pipeline.schedule.leases import (
     Span,
     Ticked,
 )
+from pipeline.driver.coordinator.coordinator import Coordinator
+from pipeline.input.units import Unit
 
 _RESULTS = Path(__file__).parent / "results" / "dispatcher.json"
 _ROWS = 100  # of a unit

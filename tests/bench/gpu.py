@@ -47,7 +47,7 @@ from gpu_parts.table import table
 from peers.measure import machine, versions
 
 from pipeline.errors import RackmillError, UsageError
-from pipeline.model.shelf import store_root
+from pipeline.model.store.index import store_root
 
 RESULTS = Path(__file__).parent / "results"
 MINUTES = 15.0

@@ -21,8 +21,8 @@ import psutil
 import ray
 from peers.measure import print_table, save
 
-from pipeline.fleet.cluster import Cluster
-from pipeline.fleet.worker_actor import _WAKE_SECONDS
+from pipeline.cluster.ray_cluster import Cluster
+from pipeline.worker.actor import _WAKE_SECONDS
 
 _SETTLE_SECONDS = 6.0
 

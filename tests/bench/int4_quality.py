@@ -29,9 +29,9 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 sys.path.insert(0, str(ROOT))
 
-from pipeline.model.convert import convert  # noqa: E402
-from pipeline.model.gguf_file import GgufFile  # noqa: E402
-from pipeline.model.tokenizer_files import write_tokenizer  # noqa: E402
+from pipeline.model.convert.convert import convert  # noqa: E402
+from pipeline.model.convert.gguf_file import GgufFile  # noqa: E402
+from pipeline.model.convert.tokenizer_files import write_tokenizer  # noqa: E402
 
 GROUP = 32
 LIMIT = 1.25

@@ -19,7 +19,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.json as pj
 
-from pipeline.data.input.jsonl_format import JsonlReader, scan
+from pipeline.input.formats.jsonl.format import JsonlReader, scan
 
 _MIB = 1 << 20
 _ROWS = 1024  # read at a time

@@ -28,7 +28,7 @@ from peers.measure import print_table, save
 from peers.simulated import made_for, simulate
 from peers.traces import write_traces
 
-from pipeline.schedule.trace import TraceRow, rows_of
+from pipeline.rows.trace import TraceRow, rows_of
 
 MODEL = "27b"
 TARGET = 1.5

@@ -20,8 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.schedule.rack import Failures, Rack, least_makespan
-from pipeline.schedule.rate_card import CostRow, RateCard
+from pipeline.simulate.rack import Failures, Rack, least_makespan
+from pipeline.simulate.rate_card import CostRow, RateCard
 
 _RESULTS = Path(__file__).parent / "results" / "rack.json"
 _KINDS = (  # name, speed in mean rows per second, rows at once: as of 27B on 24 GB and more

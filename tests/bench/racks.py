@@ -33,8 +33,8 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 sys.path.insert(0, str(ROOT))
 
-from pipeline.fleet.metrics import ROWS  # noqa: E402
-from pipeline.rack.ray_node import METRICS_PORT  # noqa: E402
+from pipeline.service.rack.ray_node import METRICS_PORT  # noqa: E402
+from pipeline.worker.metrics import ROWS  # noqa: E402
 from tests.bench.steady_rate import sharegpt  # noqa: E402
 from tests.rack.hosts import RACKMILL, Host, Network  # noqa: E402
 from tests.samples import write_model  # noqa: E402

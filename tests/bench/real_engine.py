@@ -9,21 +9,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipeline.admission.packer import Demand
+from pipeline.admission.prefixes import block_keys
 from pipeline.budget.kv import KvLayout
 from pipeline.budget.settings import PromptShape, cpu_arguments
-from pipeline.engine.machine import available_memory, cpu_environment, waited_for_cores
-from pipeline.engine.probe import Probe
-from pipeline.engine.vllm_engine import VllmEngine, environment
-from pipeline.model.store import resolve
-from pipeline.schedule.engine_model import EngineModel
-from pipeline.schedule.engine_model import Sequence as ModelSequence
-from pipeline.schedule.packer import Demand
-from pipeline.schedule.policies import Policy
-from pipeline.schedule.prefixes import block_keys
-from pipeline.schedule.request import Request
-from pipeline.schedule.step_fit import Measured
-from pipeline.schedule.step_time import StepWork
-from pipeline.spec.sampling import Sampling
+from pipeline.budget.step_time import StepWork
+from pipeline.engine.calibrate.probe import Probe
+from pipeline.engine.machine.host import available_memory, cpu_environment, waited_for_cores
+from pipeline.engine.vllm.engine import VllmEngine, environment
+from pipeline.job.sampling import Sampling
+from pipeline.model.store.resolve import resolve
+from pipeline.rows.request import Request
+from pipeline.simulate.policies import Policy
+from pipeline.simulate.vllm_model.scheduler import EngineModel
+from pipeline.simulate.vllm_model.scheduler import Sequence as ModelSequence
+from pipeline.simulate.vllm_model.step_fit import Measured
 
 
 def with_engine_environment() -> None:

@@ -20,12 +20,12 @@ from typing import Any
 
 import fsspec
 
-from pipeline.data.dataset import COMMITS, CommitRecord, Dataset
-from pipeline.data.input.units import Unit
-from pipeline.data.packs import Packer
-from pipeline.data.storage import open_storage
-from pipeline.data.tally import Tally
-from pipeline.fleet.coordinator import Coordinator
+from pipeline.driver.coordinator.coordinator import Coordinator
+from pipeline.input.units import Unit
+from pipeline.output.commit.packed_records import Packer
+from pipeline.output.dataset import COMMITS, CommitRecord, Dataset
+from pipeline.output.tally import Tally
+from pipeline.storage.base import open_storage
 from tests.data.s3_servers import CREDENTIALS, NAMES, make_bucket, s3_server
 
 _RESULTS = Path(__file__).parent / "results" / "resume.json"

@@ -38,7 +38,7 @@ from peers.measure import print_table, save
 from peers.simulated import Made, made_for, simulate
 from peers.traces import write_traces
 
-from pipeline.schedule.trace import TraceRow, rows_of
+from pipeline.rows.trace import TraceRow, rows_of
 
 TARGETS = {"engine": (1.05, 1.0), "static": (1.0, 0.97), "oracle": (0.95, 0.0)}  # mean, least
 RECOMPUTED = 0.01

@@ -43,17 +43,17 @@ from workloads import (
     tokenizer,
 )
 
-from pipeline.budget.cards import cpu_card
+from pipeline.admission.admission import Limits
+from pipeline.budget.cards.lookup import cpu_card
+from pipeline.budget.step_time import CalibratedTime, StepTime
 from pipeline.budget.weights import weight_bytes
-from pipeline.engine.machine import available_memory, cores
-from pipeline.model.store import resolve
-from pipeline.schedule.admission import Limits
-from pipeline.schedule.card_setup import card_setup
-from pipeline.schedule.policies import make_policy
-from pipeline.schedule.simulate import CardSetup, CardSim, run_card
-from pipeline.schedule.step_fit import StepFit, fit_steps
-from pipeline.schedule.step_time import CalibratedTime, StepTime
-from pipeline.schedule.trace import TraceRow
+from pipeline.engine.machine.host import available_memory, cores
+from pipeline.model.store.resolve import resolve
+from pipeline.rows.trace import TraceRow
+from pipeline.simulate.card import CardSetup, CardSim, run_card
+from pipeline.simulate.card_setup import card_setup
+from pipeline.simulate.policies import make_policy
+from pipeline.simulate.vllm_model.step_fit import StepFit, fit_steps
 
 RESULTS = Path(__file__).parent / "results/simulator_truth.json"
 BLOCKS = 640  # of 32 tokens: about ten requests

@@ -90,23 +90,23 @@ def run_theirs(job: Path) -> dict[str, float]:
 
 def generate(path: Path) -> None:
     """The peer, in this process: same prompts, same engine arguments, `LLM.generate`."""
-    from pipeline.engine.machine import cpu_environment
-    from pipeline.engine.vllm_engine import environment
+    from pipeline.engine.machine.host import cpu_environment
+    from pipeline.engine.vllm.engine import environment
 
     wanted = cpu_environment(0, 1) | environment(gpu=False, eager=True)
     if any(os.environ.get(k) != v for k, v in wanted.items()):  # preloads need a fresh process
         os.environ.update(wanted)
         os.execv(sys.executable, [sys.executable, *sys.argv])
 
-    from pipeline.data.answers import Answers
-    from pipeline.data.input.read import UnitReader
-    from pipeline.data.plan import check_input, make_plan
-    from pipeline.data.prompts import PromptBuilder
-    from pipeline.engine.vllm_engine import _sampling_params
-    from pipeline.fleet.crew import local_crews
-    from pipeline.fleet.forecast import Forecaster
+    from pipeline.cluster.engine_groups import local_crews
+    from pipeline.driver.forecast.forecast import Forecaster
+    from pipeline.driver.plan import check_input, make_plan
+    from pipeline.engine.vllm.engine import _sampling_params
+    from pipeline.input.reader import UnitReader
+    from pipeline.job.file.load import load_job
     from pipeline.model.tokenizer import Tokenizer
-    from pipeline.spec.load import load_job
+    from pipeline.prompt.answers import Answers
+    from pipeline.prompt.builder import PromptBuilder
 
     job = load_job(path)
     plan = make_plan(check_input(job), fresh=True)

@@ -32,13 +32,13 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # `pipeline`, from any folde
 from peers.measure import print_table, save
 from peers.unseen_traces import DATA_SETS, ORDERS, trace
 
-from pipeline.budget.cards import CARDS
+from pipeline.budget.cards.lookup import CARDS
 from pipeline.budget.weights import weight_bytes
 from pipeline.model.catalogue import MODELS
-from pipeline.schedule.card_setup import card_setup
-from pipeline.schedule.shape import Lengths
-from pipeline.schedule.simulate import CardSetup, CardSim, run_card
-from pipeline.schedule.trace import TraceRow
+from pipeline.rows.trace import TraceRow
+from pipeline.rows.workload import Lengths
+from pipeline.simulate.card import CardSetup, CardSim, run_card
+from pipeline.simulate.card_setup import card_setup
 
 TARGETS = {
     "static": (1.0, 0.97),  # mean, least

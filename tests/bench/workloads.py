@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from pipeline.model.store import resolve
+from pipeline.model.store.resolve import resolve
 from pipeline.model.tokenizer import Tokenizer
 
 ROOT = Path(__file__).parent.parent.parent

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from pipeline.budget.cards import (
+from pipeline.budget.cards.lookup import (
     CARDS,
     GIB,
     Measured,

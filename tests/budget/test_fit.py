@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.budget.advice import check_fit
-from pipeline.budget.cards import CARDS, GIB, cpu_card
-from pipeline.budget.fit import Fit, FitOptions, Subject, fit
+from pipeline.budget.cards.lookup import CARDS, GIB, cpu_card
+from pipeline.budget.fit.advice import check_fit
+from pipeline.budget.fit.fit import Fit, FitOptions, Subject, fit
 from pipeline.budget.weights import weight_bytes
 from pipeline.errors import UsageError
 from pipeline.model.catalogue import MODELS, PRECISIONS, Precision

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.budget.cards import CARDS, GIB
+from pipeline.budget.cards.lookup import CARDS, GIB
 from pipeline.budget.overhead import (
     activation_bytes,
     memory_share,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.budget.cards import CARDS
+from pipeline.budget.cards.lookup import CARDS
 from pipeline.budget.roofline import (
     decode_step_seconds,
     decode_tokens_per_second,

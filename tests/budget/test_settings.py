@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.budget.buckets import SEQUENCES
-from pipeline.budget.cards import CARDS, cpu_card
-from pipeline.budget.fit import FitOptions, Subject, check_fit, fit
+from pipeline.budget.cards.lookup import CARDS, cpu_card
+from pipeline.budget.fit.fit import FitOptions, Subject, check_fit, fit
 from pipeline.budget.kv import KvLayout
-from pipeline.budget.room import room
+from pipeline.budget.memory_split import room
 from pipeline.budget.settings import (
     EngineChoice,
     PromptShape,
@@ -26,8 +26,8 @@ from pipeline.budget.settings import (
 )
 from pipeline.budget.weights import weight_bytes
 from pipeline.errors import UsageError
+from pipeline.job.job import Score
 from pipeline.model.catalogue import MODELS, Precision
-from pipeline.spec.job import Score
 from tests.samples import GEMMA_27B, GEMMA_270M, quick
 
 GIB = 1 << 30

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.budget.cards import find_card
-from pipeline.budget.fit import FitOptions, Subject, fit
+from pipeline.budget.cards.lookup import find_card
+from pipeline.budget.fit.fit import FitOptions, Subject, fit
+from pipeline.budget.fit.verdict import can_share
+from pipeline.budget.memory_split import Setup, kv_layout
 from pipeline.budget.roofline import decode_step_seconds, exchange_seconds, prefill_seconds
-from pipeline.budget.room import Setup, kv_layout
-from pipeline.budget.spread import cards_needed
-from pipeline.budget.verdict import can_share
+from pipeline.budget.tensor_parallel import cards_needed
 from pipeline.budget.weights import weight_bytes
 from pipeline.model.catalogue import MODELS, Precision
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 _VARIABLE = "CHAOS_ANSWERS"
 _ENGINES = {
-    "pipeline.engine.simulated": "SimulatedEngine",
-    "pipeline.engine.vllm_engine": "VllmEngine",
+    "pipeline.engine.simulated.engine": "SimulatedEngine",
+    "pipeline.engine.vllm.engine": "VllmEngine",
 }
 
 

@@ -26,8 +26,8 @@ from pathlib import Path
 
 import pyarrow.dataset  # noqa: F401 - else every child would, with its first table
 
-from pipeline.data.faults import EXIT_CODE, VARIABLE
 from pipeline.errors import RackmillError
+from pipeline.storage.fault_injection import EXIT_CODE, VARIABLE
 from tests.chaos.in_process import check, job, run_here
 
 _FAULTS = {

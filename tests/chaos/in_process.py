@@ -14,22 +14,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import Job, job_from
-from pipeline.data.dataset import CommitRecord, Dataset
-from pipeline.data.input.units import part
-from pipeline.data.plan import Plan
-from pipeline.data.prove import verify
-from pipeline.data.redo import Redone
-from pipeline.data.storage import open_storage
+from pipeline.dispatch.leases import Word
+from pipeline.driver import run as driver
+from pipeline.driver.coordinator.coordinator import Coordinator, Snapshot
+from pipeline.driver.forecast.foretold import Forecast
+from pipeline.driver.plan import Plan
+from pipeline.driver.provenance import provenance
 from pipeline.engine.load import load_engine
-from pipeline.fleet import run as driver
-from pipeline.fleet.coordinator import Coordinator, Snapshot
-from pipeline.fleet.foretold import Forecast
-from pipeline.fleet.provenance import provenance
-from pipeline.fleet.work import Lease
-from pipeline.fleet.worker import work
+from pipeline.input.units import part
+from pipeline.output.dataset import CommitRecord, Dataset
+from pipeline.output.redo import Redone
+from pipeline.output.verify.dataset import verify
 from pipeline.report.summary import Summary
-from pipeline.schedule.leases import Word
-from pipeline.schedule.shape import Lengths
+from pipeline.rows.workload import Lengths
+from pipeline.storage.base import open_storage
+from pipeline.worker.messages import Lease
+from pipeline.worker.worker import work
 from tests.next_door import NextDoor, worker_spec
 from tests.samples import write_model
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from pipeline.data.faults import VARIABLE
 from pipeline.errors import RackmillError
+from pipeline.storage.fault_injection import VARIABLE
 from tests.chaos.in_process import check, job, prepare, run_here
 from tests.data.s3_servers import CREDENTIALS, make_bucket, s3_server
 

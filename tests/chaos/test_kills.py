@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from pipeline.model.store import ModelFolder
-from pipeline.schedule.spread import STREAMS, unit_rows
+from pipeline.model.store.resolve import ModelFolder
+from pipeline.rows.work_order import STREAMS, unit_rows
 from tests.chaos.blows import Victim
 from tests.chaos.harness import Outcome
 from tests.chaos.many import OWN_RAY_EVERY, Places, play

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.data.faults import VARIABLE
+from pipeline.storage.fault_injection import VARIABLE
 from tests.chaos.in_process import check, job, prepare, run_here
 from tests.processes import Finished, Launcher
 

@@ -15,16 +15,16 @@ import yaml
 import pipeline
 from pipeline import job_from
 from pipeline.budget.predict import MeasuredRun, Workload
-from pipeline.data.dataset import Dataset
-from pipeline.data.prompts import PromptBuilder
-from pipeline.data.results import RowResult, tally, to_table
-from pipeline.data.run_trace import REQUESTS, read_trace
-from pipeline.data.seam import Prompt
-from pipeline.data.storage import open_storage
+from pipeline.driver.forecast.request_shape import request_shape
 from pipeline.errors import UsageError
-from pipeline.fleet.request_shape import request_shape
 from pipeline.model.tokenizer import Tokenizer
+from pipeline.output.columns.results import RowResult, tally, to_table
+from pipeline.output.dataset import Dataset
+from pipeline.prompt.builder import PromptBuilder
+from pipeline.prompt.join import Prompt
 from pipeline.report.profile import RunRecord, remember
+from pipeline.simulate.run_trace import REQUESTS, read_trace
+from pipeline.storage.base import open_storage
 
 ROWS = 240
 RULES = "Read the tweet to its end, think of who wrote it, and say how that person feels. " * 12

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.engine.calibrate import read_calibration
-from pipeline.schedule.step_time import StepWork
+from pipeline.budget.step_time import StepWork
+from pipeline.engine.calibrate.calibrate import read_calibration
 from tests.samples import write_model
 
 _MODEL = "models/small"

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.cli import interrupts
 from pipeline.cli.interrupts import stopping_on_signals
-from pipeline.fleet.stop import Stop
+from pipeline.driver.stop import Stop
 
 
 @pytest.fixture

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from pipeline.queue import answers, client
-from pipeline.queue.answers import Answers
-from pipeline.queue.ledger import JobState, QueueLedger
-from pipeline.queue.mailbox import Mailbox
+from pipeline.service.queue import api as answers
+from pipeline.service.queue import client
+from pipeline.service.queue.api import Answers
+from pipeline.service.queue.job_db import JobState, QueueLedger
+from pipeline.service.queue.mailbox import Mailbox
 from tests.processes import Finished
 from tests.queue.memory_gcs import MemoryGcs
 

@@ -10,7 +10,7 @@ import pytest
 from gguf import GGMLQuantizationType
 
 from pipeline.model.catalogue import MODELS, PRECISIONS
-from pipeline.model.store import ModelFolder, store_root
+from pipeline.model.store.resolve import ModelFolder, store_root
 from tests.hub import Hub
 from tests.model import tiny_checkpoint, tiny_gguf
 from tests.processes import Finished

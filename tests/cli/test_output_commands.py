@@ -173,8 +173,8 @@ def test_the_job_kept_beside_the_output_is_the_job(ask, done: Path) -> None:
     import json
 
     from pipeline import job_from
-    from pipeline.data.job_file import job_content
-    from pipeline.spec.fingerprint import fingerprint_parts
+    from pipeline.job.fingerprint import fingerprint_parts
+    from pipeline.output.job_file import job_content
     from tests.samples import job
 
     schema = {

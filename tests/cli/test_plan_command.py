@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import load_job, plan
-from pipeline.data.dataset import Dataset
-from pipeline.data.results import RowResult, tally, to_table
-from pipeline.data.storage import open_storage
 from pipeline.model.tokenizer import Tokenizer
+from pipeline.output.columns.results import RowResult, tally, to_table
+from pipeline.output.dataset import Dataset
+from pipeline.storage.base import open_storage
 
 _JOB = """\
 name: label

@@ -13,8 +13,8 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from pipeline.clock.ledger import Ledger, Run, RunState, Schedule
-from pipeline.clock.service import Ended, Service, only_one
+from pipeline.service.scheduler.schedule_db import Ledger, Run, RunState, Schedule
+from pipeline.service.scheduler.service import Ended, Service, only_one
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 TICK = timedelta(minutes=20)

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipeline.clock import perform
-from pipeline.clock.notice import SIGNATURE
+from pipeline.service.scheduler import run_once as perform
+from pipeline.service.scheduler.notify import SIGNATURE
 
 
 class Hook:

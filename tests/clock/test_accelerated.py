@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.clock.ledger import Ledger, RunState
+from pipeline.service.scheduler.schedule_db import Ledger, RunState
 from tests.clock.accelerated import CRON, START
 
 

@@ -8,8 +8,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.clock.due import Decision, decide
-from pipeline.spec.cron import Cron
+from pipeline.job.cron import Cron
+from pipeline.service.scheduler.due import Decision, decide
 
 HOURLY = Cron("0 * * * *")
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)

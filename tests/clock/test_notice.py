@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from pipeline.clock.notice import post, run_command, signature
+from pipeline.service.scheduler.notify import post, run_command, signature
 
 CONTENT = {"id": "nightly/1", "rows": 7}
 SECRET = SecretStr("s3cret")

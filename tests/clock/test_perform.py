@@ -14,16 +14,16 @@ import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.clock import perform as performing
-from pipeline.clock.perform import Performed, perform
-from pipeline.data.growing import GrowingDataset
-from pipeline.data.input.content import with_contents
-from pipeline.data.input.shards import Shard
-from pipeline.data.prove import verify
+from pipeline.driver.run import Outcome, RunOptions, conclude
 from pipeline.errors import UsageError
-from pipeline.fleet.run import Outcome, RunOptions, conclude
+from pipeline.input.changes.content import with_contents
+from pipeline.input.shards import Shard
+from pipeline.job.job import Job
+from pipeline.output.growing import GrowingDataset
+from pipeline.output.verify.dataset import verify
 from pipeline.report.summary import Summary
-from pipeline.spec.job import Job
+from pipeline.service.scheduler import run_once as performing
+from pipeline.service.scheduler.run_once import Performed, perform
 from tests.datasets import begin, commit_unit, job_in, rows_of
 
 pytestmark = pytest.mark.usefixtures("large_units")
@@ -316,7 +316,7 @@ def test_a_power_cut_while_rows_are_replaced_doubles_none(
     nights.run()
     nights.write("a", 1000, 1100)
     with monkeypatch.context() as patch:
-        where = "pipeline.data.growing." + ("GrowingDataset." if step == "_move" else "")
+        where = "pipeline.output.growing." + ("GrowingDataset." if step == "_move" else "")
         patch.setattr(where + step, lambda *_: _cut())
         with pytest.raises(PowerCut):
             nights.run()

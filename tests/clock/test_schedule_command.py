@@ -9,7 +9,7 @@ import pandas
 import pytest
 from pydantic import SecretStr
 
-from pipeline.clock.notice import signature
+from pipeline.service.scheduler.notify import signature
 from tests.datasets import write_input
 from tests.processes import Finished, Launcher, Started
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.clock.ledger import Ledger, Run, RunState, Schedule
-from pipeline.clock.service import Ended, Service, is_running, only_one
 from pipeline.errors import UsageError
+from pipeline.service.scheduler.schedule_db import Ledger, Run, RunState, Schedule
+from pipeline.service.scheduler.service import Ended, Service, is_running, only_one
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)

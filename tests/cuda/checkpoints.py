@@ -11,11 +11,11 @@ from typing import Any
 from gguf import GGMLQuantizationType
 
 from pipeline.model.catalogue import MODELS, CatalogueModel
-from pipeline.model.conversion_plan import plan_conversion
-from pipeline.model.convert import GROUP_SIZE, _quantization
-from pipeline.model.gguf_config import expected_shapes, text_config
-from pipeline.model.gguf_file import GgufTensor
-from pipeline.model.gguf_header import Span
+from pipeline.model.convert.convert import GROUP_SIZE, _quantization
+from pipeline.model.convert.gguf_config import expected_shapes, text_config
+from pipeline.model.convert.gguf_file import GgufTensor
+from pipeline.model.convert.gguf_header import Span
+from pipeline.model.convert.plan import plan_conversion
 
 SIZES = tuple(MODELS)
 _KIND = GGMLQuantizationType.Q4_0  # of the linear layers in Google's QAT files

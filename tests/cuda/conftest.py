@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.budget.cards import find_card
+from pipeline.budget.cards.lookup import find_card
 from tests.cuda.stub import pretending
 
 CHECKED = "RACKMILL_CUDA_CHECK"  # set where the results go, and by ./infra/test --cuda alone

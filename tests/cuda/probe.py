@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.budget.cards import Card, find_card
-from pipeline.budget.room import room
+from pipeline.budget.cards.lookup import Card, find_card
+from pipeline.budget.memory_split import room
 from pipeline.budget.settings import (
     EngineChoice,
     PromptShape,
@@ -24,8 +24,8 @@ from pipeline.budget.settings import (
     setup_of,
 )
 from pipeline.budget.weights import Weights, weight_bytes
-from pipeline.engine.ladder import Limits, next_rung
-from pipeline.spec.job import Score
+from pipeline.engine.oom_fallback import Limits, next_rung
+from pipeline.job.job import Score
 from tests.cuda.checkpoints import SIZES, Checkpoint, write
 from tests.cuda.stub import compilations, pretend_triton_has_a_driver
 
@@ -71,7 +71,7 @@ class Probe:
 
     def config(self, checkpoint: Checkpoint, arguments: dict[str, Any], **more: Any) -> Any:
         """vLLM's, made by the code that makes it for a worker; the same for the same settings."""
-        from pipeline.engine.vllm_engine import engine_config
+        from pipeline.engine.vllm.engine import engine_config
 
         key = json.dumps([str(checkpoint.folder), arguments, sorted(more)])
         if key not in self._configs:
@@ -292,7 +292,7 @@ def reached_compilers() -> dict[str, Any]:
 
 def two_cards(probe: Probe) -> dict[str, Any]:
     """27B over two cards, as a slot of two runs it."""
-    from pipeline.engine.vllm_engine import engine_config
+    from pipeline.engine.vllm.engine import engine_config
 
     arguments = choose(
         probe.text["gemma-3-27b"], probe.cards[0], (300, 100, 0.0), {"tensor_parallel_size": 2}

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.budget.cards import Card
-from pipeline.engine.vllm_engine import environment
+from pipeline.budget.cards.lookup import Card
+from pipeline.engine.vllm.engine import environment
 from tests.fake_gpu.fake_nvml.state import STATE, FakeCard, FakeDriver
 
 _TOOLKIT, _CALLS = "FAKE_CUDA_TOOLKIT", "calls"

@@ -6,8 +6,8 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from pipeline.data.storage import Storage, open_storage
 from pipeline.model.tokenizer import Tokenizer
+from pipeline.storage.base import Storage, open_storage
 from tests.samples import CHAT_TEMPLATE, write_tokenizer
 
 

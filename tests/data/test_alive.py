@@ -13,8 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipeline.data import alive
-from pipeline.data.alive import (
+from pipeline.errors import AlreadyRunning
+from pipeline.output import run_registry as alive
+from pipeline.output.run_registry import (
     CANCEL,
     RUNS,
     CancelRequest,
@@ -27,8 +28,7 @@ from pipeline.data.alive import (
     refuse_second,
     this_machine,
 )
-from pipeline.data.storage import Storage, open_storage
-from pipeline.errors import AlreadyRunning
+from pipeline.storage.base import Storage, open_storage
 
 
 @pytest.fixture

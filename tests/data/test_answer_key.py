@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from pipeline.data.answer_key import KEY_BYTES, AnswerKeys
-from pipeline.data.answers import Answers
-from pipeline.data.seam import Prompt
+from pipeline.job.sampling import Sampling
 from pipeline.model.tokenizer import Tokenizer
-from pipeline.spec.sampling import Sampling
+from pipeline.prompt.answer_key import KEY_BYTES, AnswerKeys
+from pipeline.prompt.answers import Answers
+from pipeline.prompt.join import Prompt
 from tests.samples import job
 
 IDS = [2, 3, 4, 300, 262_143]

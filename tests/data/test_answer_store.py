@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.data.answer_store import AnswerStore, check_store, open_answers
-from pipeline.data.dataset import ANSWERS, Dataset
-from pipeline.data.results import RowResult
-from pipeline.data.storage import LocalStorage, Storage
 from pipeline.errors import RowError, RowErrorType, UsageError
-from pipeline.schedule.request import Scores
+from pipeline.output.answer_cache.store import AnswerStore, check_store, open_answers
+from pipeline.output.columns.results import RowResult
+from pipeline.output.dataset import ANSWERS, Dataset
+from pipeline.rows.request import Scores
+from pipeline.storage.base import LocalStorage, Storage
 from tests.samples import job
 
 Open = Callable[[], AnswerStore]

@@ -10,14 +10,14 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from pipeline.data.answers import Answer, Answers
-from pipeline.data.choices import ChoiceTree
-from pipeline.data.results import RowResult, output_columns, to_table
-from pipeline.data.seam import Prompt
 from pipeline.errors import RowError, RowErrorType
+from pipeline.job.sampling import Sampling
 from pipeline.model.tokenizer import Tokenizer
-from pipeline.schedule.request import Completion, Request
-from pipeline.spec.sampling import Sampling
+from pipeline.output.columns.results import RowResult, output_columns, to_table
+from pipeline.prompt.answers import Answer, Answers
+from pipeline.prompt.choices import ChoiceTree
+from pipeline.prompt.join import Prompt
+from pipeline.rows.request import Completion, Request
 from tests.samples import job
 
 OBJECT = {

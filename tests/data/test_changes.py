@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import UsageError
-from pipeline.data.dataset import Dataset
-from pipeline.data.plan import Plan, check_input, make_plan
-from pipeline.data.prove import verify
-from pipeline.data.storage import open_storage
+from pipeline.driver.plan import Plan, check_input, make_plan
 from pipeline.errors import HalfWritten
+from pipeline.output.dataset import Dataset
+from pipeline.output.verify.dataset import verify
+from pipeline.storage.base import open_storage
 from tests.datasets import begin, commit_unit, finish, ids_in, job_in, rows_of, write_input
 
 
@@ -98,7 +98,7 @@ class TestAChangedFile:
     ) -> None:
         os.utime(folder / "rows/b.parquet", (1, 1))
         finish(job_in(folder))
-        monkeypatch.setattr("pipeline.data.plan.content_of", lambda shard: "never asked")
+        monkeypatch.setattr("pipeline.driver.plan.content_of", lambda shard: "never asked")
         assert spans(plan_of(folder)) == []
 
     def test_a_run_that_was_killed_goes_on_after_a_touch(self, tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ class TestAChangedFile:
     def test_one_whose_content_nobody_knows_is_done_again_when_it_was_written_to(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("pipeline.data.claim.with_contents", lambda shards: shards)
+        monkeypatch.setattr("pipeline.driver.take_over.with_contents", lambda shards: shards)
         write_input(tmp_path / "rows", 150)
         finish(job_in(tmp_path))
         os.utime(tmp_path / "rows/a.parquet", (1, 1))
@@ -302,7 +302,7 @@ def test_a_crash_at_any_change_never_shows_a_row_twice_and_is_gone_on_from(
 ) -> None:
     """A file came in between, one went, one changed; the crash comes at any step of taking the
     folder over for that."""
-    from pipeline.data.claim import claim, settle_in
+    from pipeline.driver.take_over import claim, settle_in
 
     write_input(tmp_path / "rows", 40, 30, 20, 10)
     finish(job_in(tmp_path))

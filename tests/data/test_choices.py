@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.data.choices import ChoiceSearch, ChoiceTokens, ChoiceTree, Path
-from pipeline.data.seam import continuation, reply
 from pipeline.model.tokenizer import Tokenizer
+from pipeline.prompt.choices import ChoiceSearch, ChoiceTokens, ChoiceTree, Path
+from pipeline.prompt.join import continuation, reply
 from tests.samples import quick
 
 TOKENS = range(4)

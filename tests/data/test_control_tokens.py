@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer as FastTokenizer
 
-from pipeline.data.choices import ChoiceTokens
-from pipeline.data.prompts import PromptBuilder
-from pipeline.data.seam import Prompt, joining
 from pipeline.errors import RowError, RowErrorType
 from pipeline.model.control_tokens import is_control
-from pipeline.model.store import ModelFolder
+from pipeline.model.store.resolve import ModelFolder
 from pipeline.model.tokenizer import Tokenizer
+from pipeline.prompt.builder import PromptBuilder
+from pipeline.prompt.choices import ChoiceTokens
+from pipeline.prompt.join import Prompt, joining
 from tests.samples import job, quick
 
 BOS = 2
@@ -240,7 +240,7 @@ class TestControl:
         assert ids == as_released.encode(text).ids
 
     def test_it_is_another_job(self) -> None:
-        from pipeline.spec.fingerprint import fingerprint_parts
+        from pipeline.job.fingerprint import fingerprint_parts
 
         made = [
             fingerprint_parts(job(special_tokens=kind), model_hash="", input_hash="")

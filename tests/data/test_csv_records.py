@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.data.input import csv_records
-from pipeline.data.input.csv_records import Dialect, blocks
+from pipeline.input.formats.csv import records as csv_records
+from pipeline.input.formats.csv.records import Dialect, blocks
 from tests.samples import quick
 
 _pieces = st.lists(st.sampled_from(["a", "é", '"', '""', ",", "\n", "\r\n", "\r"]), max_size=16)

@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 
 from pipeline import RackmillError
-from pipeline.data.clean import find_litter
-from pipeline.data.dataset import Dataset
-from pipeline.data.plan import check_input, make_plan
-from pipeline.data.prove import verify
-from pipeline.data.status import read_status
-from pipeline.data.storage import open_storage
-from pipeline.fleet.retry import RetryOptions, find_job
+from pipeline.driver.plan import check_input, make_plan
+from pipeline.driver.retry import RetryOptions, find_job
+from pipeline.output.clean import find_litter
+from pipeline.output.dataset import Dataset
+from pipeline.output.status import read_status
+from pipeline.output.verify.dataset import verify
+from pipeline.storage.base import open_storage
 from tests.datasets import finish, job_in, write_input
 
 _WEIRD: list[Any] = [

@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import JobFailed, UsageError
-from pipeline.data import dataset as layout
-from pipeline.data.dataset import CommitRecord, Dataset
-from pipeline.data.input.units import Unit
-from pipeline.data.storage import LocalStorage, Storage
-from pipeline.data.tally import Tally
+from pipeline.input.units import Unit
+from pipeline.output import dataset as layout
+from pipeline.output.dataset import CommitRecord, Dataset
+from pipeline.output.tally import Tally
+from pipeline.storage.base import LocalStorage, Storage
 
 FIRST, SECOND = Unit("first", 0, 0, 2), Unit("second", 0, 2, 4)
 MANIFEST = {"fingerprint": "f1", "parts": {"prompt": "a", "model": "m", "rows": 4}}

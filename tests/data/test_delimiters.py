@@ -10,16 +10,17 @@ import pyarrow as pa
 import pytest
 
 from pipeline import Job, job_from
-from pipeline.data.dataset import Dataset
-from pipeline.data.input import csv_records, shards
-from pipeline.data.input.read import UnitReader
-from pipeline.data.input.shards import InputFiles, discover
-from pipeline.data.input.units import cut
-from pipeline.data.plan import check_input, make_plan
-from pipeline.data.prove import verify
-from pipeline.data.storage import open_storage
+from pipeline.driver.plan import check_input, make_plan
 from pipeline.errors import HalfWritten, UsageError
-from pipeline.spec.job import Input
+from pipeline.input import shards
+from pipeline.input.formats.csv import records as csv_records
+from pipeline.input.reader import UnitReader
+from pipeline.input.shards import InputFiles, discover
+from pipeline.input.units import cut
+from pipeline.job.job import Input
+from pipeline.output.dataset import Dataset
+from pipeline.output.verify.dataset import verify
+from pipeline.storage.base import open_storage
 from tests.chaos.in_process import run_here
 from tests.samples import write_model
 

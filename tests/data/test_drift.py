@@ -11,14 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.data.input.partitions import partition_fields, partition_of
-from pipeline.data.input.read import UnitReader
-from pipeline.data.input.shards import discover
-from pipeline.data.input.units import Unit
-from pipeline.data.plan import check_input
-from pipeline.data.results import output_columns
+from pipeline.driver.plan import check_input
 from pipeline.errors import UsageError
-from pipeline.spec.job import Input
+from pipeline.input.reader import UnitReader
+from pipeline.input.schema.partitions import partition_fields, partition_of
+from pipeline.input.shards import discover
+from pipeline.input.units import Unit
+from pipeline.job.job import Input
+from pipeline.output.columns.results import output_columns
 from tests.samples import job
 
 _LARGE = pa.large_list(pa.large_string())

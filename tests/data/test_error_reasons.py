@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.data.error_reasons import OTHERS, by_type, count_reason, discount_reason
-from pipeline.data.growing import drop_rows
-from pipeline.data.input.changes import absolute
-from pipeline.data.tally import Tally
-from pipeline.data.totals import totals
+from pipeline.input.changes.compare import absolute
+from pipeline.output.growing import drop_rows
+from pipeline.output.tally import Tally
+from pipeline.output.totals import totals
+from pipeline.rows.error_reasons import OTHERS, by_type, count_reason, discount_reason
 from tests.datasets import finish, job_in, write_input
 from tests.samples import quick
 

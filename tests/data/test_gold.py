@@ -9,9 +9,9 @@ import pyarrow as pa
 import pytest
 
 from pipeline import job_from
-from pipeline.data.gold import mismatch, names_of, truth
 from pipeline.errors import UsageError
-from pipeline.spec.job import Label
+from pipeline.job.job import Label
+from pipeline.output.columns.gold import mismatch, names_of, truth
 from tests.samples import BASE_JOB
 
 _CLASSES = {"info": {"features": {"y": {"names": ["negative", "positive"], "_type": "ClassLabel"}}}}

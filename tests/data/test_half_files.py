@@ -16,14 +16,14 @@ import pyarrow.orc as orc
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.data.input import shards as looking
-from pipeline.data.input.formats import ScannedFile
-from pipeline.data.input.read import UnitReader
-from pipeline.data.input.shards import InputFiles, check_whole, discover, moved_since
-from pipeline.data.input.units import Unit
 from pipeline.errors import HalfWritten, UsageError
-from pipeline.spec.job import Input
-from pipeline.spec.template import as_text
+from pipeline.input import shards as looking
+from pipeline.input.formats.base import ScannedFile
+from pipeline.input.reader import UnitReader
+from pipeline.input.shards import InputFiles, check_whole, discover, moved_since
+from pipeline.input.units import Unit
+from pipeline.job.job import Input
+from pipeline.job.template.render import as_text
 
 TABLE = pa.table({"text": [f"row {n}" for n in range(100)], "n": range(100)})
 LINES = b"".join(b'{"text": "row %d", "n": %d}\n' % (n, n) for n in range(100))

@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.data.input.content import content_of, with_contents
-from pipeline.data.input.grown import Mark, mark_of, rows_still_there
-from pipeline.data.input.increment import Covered, Increment, increment
-from pipeline.data.input.shards import Shard, discover
-from pipeline.spec.job import Input
+from pipeline.input.changes.content import content_of, with_contents
+from pipeline.input.changes.grown import Mark, mark_of, rows_still_there
+from pipeline.input.changes.increment import Covered, Increment, increment
+from pipeline.input.shards import Shard, discover
+from pipeline.job.job import Input
 
 
 def _jsonl(path: Path, *texts: str) -> None:

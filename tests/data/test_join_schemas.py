@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from pipeline.data.input.join_schemas import join, wider
+from pipeline.input.schema.join import join, wider
 
 _A, _B = pa.struct([("a", pa.int8())]), pa.struct([("b", pa.string()), ("a", pa.float32())])
 

@@ -11,17 +11,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.data.dataset import Dataset
-from pipeline.data.manifest import read_manifest
-from pipeline.data.prove import verify
-from pipeline.data.redo import retally
-from pipeline.data.results import RowResult, output_columns, tally, to_table
-from pipeline.data.run_trace import read_trace
-from pipeline.data.storage import open_storage
-from pipeline.data.verify import check_table
 from pipeline.errors import RowError, RowErrorType
-from pipeline.schedule.request import Scores
-from pipeline.schedule.shape import RequestShape
+from pipeline.output.columns.results import RowResult, output_columns, tally, to_table
+from pipeline.output.dataset import Dataset
+from pipeline.output.manifest import read_manifest
+from pipeline.output.redo import retally
+from pipeline.output.verify.dataset import verify
+from pipeline.output.verify.promises import check_table
+from pipeline.rows.request import Scores
+from pipeline.rows.workload import RequestShape
+from pipeline.simulate.run_trace import read_trace
+from pipeline.storage.base import open_storage
 from tests.chaos.in_process import run_here
 from tests.datasets import job_in
 from tests.samples import job

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.data.local_storage import LocalStorage
-from pipeline.data.patient_storage import PatientStorage
-from pipeline.data.storage import check_exclusive
 from pipeline.errors import CommitFailed
+from pipeline.storage.base import check_exclusive
+from pipeline.storage.local import LocalStorage
+from pipeline.storage.retrying import PatientStorage
 
 
 @pytest.fixture(params=["hard links", "renaming"])
@@ -71,7 +71,7 @@ def test_where_neither_is_possible_rackmill_says_so(
         return call
 
     monkeypatch.setattr(os, "link", refuse(errno.EPERM))
-    monkeypatch.setattr("pipeline.data.local_storage._rename_if_free", refuse(errno.ENOTSUP))
+    monkeypatch.setattr("pipeline.storage.local._rename_if_free", refuse(errno.ENOTSUP))
 
     with pytest.raises(CommitFailed, match="not supported") as caught:
         PatientStorage(LocalStorage(tmp_path)).create("a", b"")

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import pytest
 
-from pipeline.data.dataset import COMMITS, CommitRecord, Dataset
-from pipeline.data.object_storage import ObjectStorage
-from pipeline.data.packs import Packer
-from pipeline.data.records import PACKS
-from pipeline.data.storage import LocalStorage
-from pipeline.data.tally import Tally
+from pipeline.output.commit.packed_records import Packer
+from pipeline.output.commit.records import PACKS
+from pipeline.output.dataset import COMMITS, CommitRecord, Dataset
+from pipeline.output.tally import Tally
+from pipeline.storage.base import LocalStorage
+from pipeline.storage.object_store import ObjectStorage
 
 UNITS = 250
 

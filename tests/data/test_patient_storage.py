@@ -10,11 +10,6 @@ from typing import Any
 
 import pytest
 
-from pipeline.data.faults import VARIABLE, Faults, FaultyStorage
-from pipeline.data.local_storage import LocalStorage
-from pipeline.data.patience import passes, patiently
-from pipeline.data.patient_storage import PatientStorage
-from pipeline.data.storage import open_storage
 from pipeline.errors import (
     CommitFailed,
     CommitStateUnknown,
@@ -22,6 +17,11 @@ from pipeline.errors import (
     StorageFailed,
     UsageError,
 )
+from pipeline.storage.base import open_storage
+from pipeline.storage.fault_injection import VARIABLE, Faults, FaultyStorage
+from pipeline.storage.local import LocalStorage
+from pipeline.storage.retrying import PatientStorage
+from pipeline.storage.transient_errors import passes, patiently
 
 PASSING = [errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ECONNRESET, errno.EBUSY]
 STAYING = [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR]

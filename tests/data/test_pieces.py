@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.data.answer_rows import by_row, problem_with
-from pipeline.data.dataset import Dataset
-from pipeline.data.input.units import Unit
-from pipeline.data.pieces import pieces, take
-from pipeline.data.results import RowResult, output_columns, tally, to_table
-from pipeline.data.storage import open_storage
+from pipeline.input.units import Unit
+from pipeline.output.columns.answer_rows import by_row, problem_with
+from pipeline.output.columns.results import RowResult, output_columns, tally, to_table
+from pipeline.output.dataset import Dataset
+from pipeline.rows.large_tables import pieces, take
+from pipeline.storage.base import open_storage
 from tests.samples import job, quick
 
 TEXTS = st.lists(st.text("xy", max_size=30) | st.none(), min_size=1, max_size=20)

@@ -13,10 +13,10 @@ from safetensors.numpy import save_file
 
 import pipeline
 from pipeline import Job, UsageError
-from pipeline.data.dataset import Dataset
-from pipeline.data.plan import Plan, check_input, make_plan
-from pipeline.data.storage import LocalStorage
-from pipeline.data.tally import Tally
+from pipeline.driver.plan import Plan, check_input, make_plan
+from pipeline.output.dataset import Dataset
+from pipeline.output.tally import Tally
+from pipeline.storage.base import LocalStorage
 from tests.samples import CHAT_TEMPLATE, job, json_lines, lines, write_model
 
 TWEETS = [{"text": f"tweet {i}", "user": {"name": "x"}, "n": i} for i in range(300)]

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.data.prompts import PromptBuilder
-from pipeline.data.seam import Prompt, continuation, open_ended, reply
 from pipeline.errors import RowError, RowErrorType
 from pipeline.model.tokenizer import Tokenizer
+from pipeline.prompt.builder import PromptBuilder
+from pipeline.prompt.join import Prompt, continuation, open_ended, reply
 from tests.samples import job, quick
 
 CHAT = {"prompt": None, "messages": {"column": "chat"}}

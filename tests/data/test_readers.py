@@ -14,13 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import UsageError
-from pipeline.data.input.formats import STRIDE, Rows
-from pipeline.data.input.jsonl_format import JsonlReader
-from pipeline.data.input.read import UnitReader
-from pipeline.data.input.shards import InputFiles, discover
-from pipeline.data.input.units import Unit
-from pipeline.spec.job import Input
-from pipeline.spec.template import as_text
+from pipeline.input.formats.base import STRIDE, Rows
+from pipeline.input.formats.jsonl.format import JsonlReader
+from pipeline.input.reader import UnitReader
+from pipeline.input.shards import InputFiles, discover
+from pipeline.input.units import Unit
+from pipeline.job.job import Input
+from pipeline.job.template.render import as_text
 from tests.samples import json_lines, lines, quick
 
 

@@ -15,19 +15,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.data.dataset import CommitRecord, Dataset
-from pipeline.data.input.units import Unit, part
-from pipeline.data.plan import Plan, check_input, make_plan
-from pipeline.data.prove import Verdict, verify
-from pipeline.data.records import ATTEMPTS
-from pipeline.data.redo import KEPT, Redo, merge, recommit_rows, retally, select
-from pipeline.data.results import RowResult, output_columns, tally, to_table
-from pipeline.data.storage import open_storage
-from pipeline.data.verify import count_table
+from pipeline.driver.plan import Plan, check_input, make_plan
+from pipeline.driver.provenance import provenance
+from pipeline.driver.run import Outcome, conclude
 from pipeline.errors import RowError, RowErrorType
-from pipeline.fleet.provenance import provenance
-from pipeline.fleet.run import Outcome, conclude
-from pipeline.schedule.request import Scores
+from pipeline.input.units import Unit, part
+from pipeline.output.columns.results import RowResult, output_columns, tally, to_table
+from pipeline.output.commit.records import ATTEMPTS
+from pipeline.output.dataset import CommitRecord, Dataset
+from pipeline.output.redo import KEPT, Redo, merge, recommit_rows, retally, select
+from pipeline.output.verify.dataset import Verdict, verify
+from pipeline.output.verify.promises import count_table
+from pipeline.rows.request import Scores
+from pipeline.storage.base import open_storage
 from tests.datasets import answer, finish, job_in, rows_of, write_input
 from tests.samples import job, quick
 

@@ -10,9 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import UsageError
-from pipeline.data.json_columns import arrow_type, coerce
-from pipeline.data.results import OutputColumns, RowResult, output_columns, tally, to_table
 from pipeline.errors import RowError, RowErrorType
+from pipeline.output.columns.json_columns import arrow_type, coerce
+from pipeline.output.columns.results import (
+    OutputColumns,
+    RowResult,
+    output_columns,
+    tally,
+    to_table,
+)
 from tests.samples import job, quick
 
 RESULT = ["completion", "finish_reason", "prompt_tokens", "completion_tokens", "error"]

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.data.prompts import PromptBuilder
-from pipeline.data.row_seed import name_of_file, row_seed
-from pipeline.data.seam import Prompt
+from pipeline.job.sampling import Sampling
 from pipeline.model.tokenizer import Tokenizer
-from pipeline.spec.sampling import Sampling
+from pipeline.prompt.builder import PromptBuilder
+from pipeline.prompt.join import Prompt
+from pipeline.prompt.seed import name_of_file, row_seed
 from tests.samples import job, write_tokenizer
 
 

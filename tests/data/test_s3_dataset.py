@@ -10,14 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import Job
-from pipeline.data.clean import find_litter, remove
-from pipeline.data.dataset import Dataset
-from pipeline.data.plan import check_input, make_plan
-from pipeline.data.prove import Verdict, verify
-from pipeline.data.records import ATTEMPTS
-from pipeline.data.redo import KEPT, recommit_rows, select
-from pipeline.data.status import Course, read_status
-from pipeline.data.storage import open_storage
+from pipeline.driver.plan import check_input, make_plan
+from pipeline.output.clean import find_litter, remove
+from pipeline.output.commit.records import ATTEMPTS
+from pipeline.output.dataset import Dataset
+from pipeline.output.redo import KEPT, recommit_rows, select
+from pipeline.output.status import Course, read_status
+from pipeline.output.verify.dataset import Verdict, verify
+from pipeline.storage.base import open_storage
 from tests.data.s3_servers import CREDENTIALS, make_bucket, s3_server
 from tests.datasets import answer, finish, job_in, rows_of
 

@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.data.results import RowResult, output_columns, to_table
-from pipeline.data.scored import first_error, paired_scores
 from pipeline.errors import RowError, RowErrorType
-from pipeline.schedule.request import Scores
+from pipeline.output.columns.results import RowResult, output_columns, to_table
+from pipeline.output.columns.scored import first_error, paired_scores
+from pipeline.rows.request import Scores
 from tests.samples import job
 
 _INPUT = pa.schema([("text", pa.string())])

@@ -12,14 +12,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import UsageError
-from pipeline.data.answers import Answers
-from pipeline.data.prompts import PromptBuilder
-from pipeline.data.results import RowResult, output_columns, tally, to_table
-from pipeline.data.seam import Prompt
-from pipeline.data.tally import Tally, perplexity
 from pipeline.errors import RowError, RowErrorType
 from pipeline.model.tokenizer import Tokenizer
-from pipeline.schedule.request import Completion, Scores
+from pipeline.output.columns.results import RowResult, output_columns, tally, to_table
+from pipeline.output.tally import Tally, perplexity
+from pipeline.prompt.answers import Answers
+from pipeline.prompt.builder import PromptBuilder
+from pipeline.prompt.join import Prompt
+from pipeline.rows.request import Completion, Scores
 from tests.samples import job, write_tokenizer
 
 BOS = 2

@@ -16,11 +16,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.data.input.read import UnitReader
-from pipeline.data.input.second_reading import SecondReading
-from pipeline.data.input.shards import InputFiles, discover
-from pipeline.data.input.units import Unit
-from pipeline.spec.job import Input
+from pipeline.input.reader import UnitReader
+from pipeline.input.second_reading import SecondReading
+from pipeline.input.shards import InputFiles, discover
+from pipeline.input.units import Unit
+from pipeline.job.job import Input
 from tests.samples import quick
 
 Fault = Callable[[pa.Table], pa.Table]

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import JobFailed
-from pipeline.data import dataset as layout
-from pipeline.data.dataset import CommitRecord, Dataset, UnitIsCut
-from pipeline.data.input.units import Unit, leaves, part
-from pipeline.data.settle import commit_rows
-from pipeline.data.storage import LocalStorage, Storage
-from pipeline.data.tally import Tally
+from pipeline.input.units import Unit, leaves, part
+from pipeline.output import dataset as layout
+from pipeline.output.commit.commit_tree import commit_rows
+from pipeline.output.dataset import CommitRecord, Dataset, UnitIsCut
+from pipeline.output.tally import Tally
+from pipeline.storage.base import LocalStorage, Storage
 from tests.samples import quick
 
 WHOLE = Unit("whole", 3, 100, 112)

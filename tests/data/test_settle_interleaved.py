@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.data.dataset import CommitRecord, Dataset
-from pipeline.data.input.units import Unit, leaves, part
-from pipeline.data.settle import commit_rows
-from pipeline.data.storage import Storage, open_storage
-from pipeline.data.tally import Tally
+from pipeline.input.units import Unit, leaves, part
+from pipeline.output.commit.commit_tree import commit_rows
+from pipeline.output.dataset import CommitRecord, Dataset
+from pipeline.output.tally import Tally
+from pipeline.storage.base import Storage, open_storage
 from tests.data.turns import Writer, writers
 from tests.samples import quick
 

@@ -10,20 +10,20 @@ import pyarrow as pa
 import pytest
 
 from pipeline import UsageError
-from pipeline.data.answer_rows import by_row
-from pipeline.data.answers import Answers
-from pipeline.data.prompts import PromptBuilder
-from pipeline.data.redo import retally
-from pipeline.data.results import RowResult, output_columns, tally, to_table
-from pipeline.data.row_seed import answer_seed
-from pipeline.data.seam import Prompt
-from pipeline.data.tally import Tally
 from pipeline.errors import RowError, RowErrorType
+from pipeline.job.fingerprint import fingerprint_parts
+from pipeline.job.sampling import Sampling
 from pipeline.model.tokenizer import Tokenizer
-from pipeline.schedule.request import Completion
-from pipeline.schedule.shape import RequestShape, requests
-from pipeline.spec.fingerprint import fingerprint_parts
-from pipeline.spec.sampling import Sampling
+from pipeline.output.columns.answer_rows import by_row
+from pipeline.output.columns.results import RowResult, output_columns, tally, to_table
+from pipeline.output.redo import retally
+from pipeline.output.tally import Tally
+from pipeline.prompt.answers import Answers
+from pipeline.prompt.builder import PromptBuilder
+from pipeline.prompt.join import Prompt
+from pipeline.prompt.seed import answer_seed
+from pipeline.rows.request import Completion
+from pipeline.rows.workload import RequestShape, requests
 from tests.samples import job
 
 THREE = {"n": 3, "temperature": 1.0}

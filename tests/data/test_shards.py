@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import UsageError, job_from
-from pipeline.data.input.shards import InputFiles, discover
-from pipeline.data.input.units import cut
-from pipeline.spec.job import Input
+from pipeline.input.shards import InputFiles, discover
+from pipeline.input.units import cut
+from pipeline.job.job import Input
 from tests.samples import BASE_JOB, json_lines, lines
 
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from pipeline.data.clean import find_litter, remove
-from pipeline.data.dataset import CommitRecord, Dataset
-from pipeline.data.plan import Plan, check_input, make_plan
-from pipeline.data.prove import verify
-from pipeline.data.records import ATTEMPTS, COMMITS
-from pipeline.data.storage import Storage, open_storage
-from pipeline.fleet.run import Outcome, conclude
+from pipeline.driver.plan import Plan, check_input, make_plan
+from pipeline.driver.run import Outcome, conclude
+from pipeline.output.clean import find_litter, remove
+from pipeline.output.commit.records import ATTEMPTS, COMMITS
+from pipeline.output.dataset import CommitRecord, Dataset
+from pipeline.output.verify.dataset import verify
+from pipeline.storage.base import Storage, open_storage
 from tests.datasets import begin, commit_unit, finish, ids_in, job_in, write_input
 
 

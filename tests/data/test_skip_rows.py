@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.data.plan import check_input
-from pipeline.data.prove import verify
+from pipeline.driver.plan import check_input
 from pipeline.errors import UsageError
+from pipeline.output.verify.dataset import verify
 from tests.datasets import finish, ids_in, job_in, write_input
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from pipeline import UsageError
-from pipeline.data.alive import RunRecord, own_process, this_machine
-from pipeline.data.dataset import Dataset
-from pipeline.data.input.units import part
-from pipeline.data.settle import commit_rows
-from pipeline.data.status import Course, Status, read_status
-from pipeline.data.storage import open_storage
+from pipeline.input.units import part
+from pipeline.output.commit.commit_tree import commit_rows
+from pipeline.output.dataset import Dataset
+from pipeline.output.run_registry import RunRecord, own_process, this_machine
+from pipeline.output.status import Course, Status, read_status
+from pipeline.storage.base import open_storage
 from tests.datasets import begin, commit_unit, finish, job_in, write_input
 
 

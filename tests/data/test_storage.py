@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from pipeline import CommitFailed, UsageError
-from pipeline.data.local_storage import LocalStorage
-from pipeline.data.object_storage import ObjectStorage
-from pipeline.data.patient_storage import PatientStorage
-from pipeline.data.storage import Storage, check_exclusive, open_storage
+from pipeline.storage.base import Storage, check_exclusive, open_storage
+from pipeline.storage.local import LocalStorage
+from pipeline.storage.object_store import ObjectStorage
+from pipeline.storage.retrying import PatientStorage
 
 
 def fill(content: bytes):

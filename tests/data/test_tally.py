@@ -6,7 +6,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.data.tally import Tally, length_bucket
+from pipeline.output.tally import Tally, length_bucket
 from tests.samples import quick
 
 NUMBERS = st.integers(0, 1000)

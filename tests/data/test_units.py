@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.data.input.shards import Shard
-from pipeline.data.input.units import (
+from pipeline.errors import JobFailed
+from pipeline.input.shards import Shard
+from pipeline.input.units import (
     Unit,
     cut,
     halves,
@@ -19,8 +20,7 @@ from pipeline.data.input.units import (
     recut,
     starts_of,
 )
-from pipeline.errors import JobFailed
-from pipeline.schedule.spread import unit_rows
+from pipeline.rows.work_order import unit_rows
 from tests.samples import quick
 
 ROW_COUNTS = st.lists(st.integers(0, 3000), min_size=1, max_size=5)

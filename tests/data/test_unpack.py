@@ -19,17 +19,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import job_from
-from pipeline.data.dataset import Dataset
-from pipeline.data.input import unpack
-from pipeline.data.input.changes import compare
-from pipeline.data.input.content import content_of
-from pipeline.data.input.read import UnitReader
-from pipeline.data.input.shards import discover
-from pipeline.data.input.units import Unit
-from pipeline.data.prove import verify
-from pipeline.data.storage import open_storage
 from pipeline.errors import HalfWritten, UsageError
-from pipeline.spec.job import Input
+from pipeline.input.changes.compare import compare
+from pipeline.input.changes.content import content_of
+from pipeline.input.formats import unpack
+from pipeline.input.reader import UnitReader
+from pipeline.input.shards import discover
+from pipeline.input.units import Unit
+from pipeline.job.job import Input
+from pipeline.output.dataset import Dataset
+from pipeline.output.verify.dataset import verify
+from pipeline.storage.base import open_storage
 from tests.chaos.in_process import run_here
 from tests.samples import write_model
 

@@ -15,12 +15,12 @@ import pytest
 
 import pipeline
 from pipeline import UsageError
-from pipeline.data.dataset import Dataset
-from pipeline.data.input.units import part
-from pipeline.data.prove import Verdict, verify
-from pipeline.data.records import ATTEMPTS, COMMITS
-from pipeline.data.settle import commit_rows
-from pipeline.data.storage import open_storage
+from pipeline.input.units import part
+from pipeline.output.commit.commit_tree import commit_rows
+from pipeline.output.commit.records import ATTEMPTS, COMMITS
+from pipeline.output.dataset import Dataset
+from pipeline.output.verify.dataset import Verdict, verify
+from pipeline.storage.base import open_storage
 from tests.datasets import begin, commit_unit, finish, job_in, write_input
 
 ROWS = (300, 100)  # units of 128, 128, 44 and 100 rows

@@ -16,7 +16,7 @@ from pipeline.engine import alone as module
 from pipeline.engine.alone import alone
 from pipeline.engine.gpu.environment import CUDA_ENVIRONMENT
 from pipeline.engine.smoke import smoke_run
-from pipeline.engine.vllm_engine import environment
+from pipeline.engine.vllm.engine import environment
 from pipeline.errors import EngineFailed, UsageError
 from pipeline.model.folder import ModelFolder
 from tests.fake_cards import (

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.admission.prefixes import block_keys
 from pipeline.budget.kv import KvLayout
-from pipeline.engine.calibrate import calibrate, read_calibration
-from pipeline.engine.probe import Probe
+from pipeline.budget.step_time import CalibratedTime, Knots, StepWork
+from pipeline.engine.calibrate.calibrate import calibrate, read_calibration
+from pipeline.engine.calibrate.probe import Probe
 from pipeline.engine.protocol import EngineFacts, EngineStats
 from pipeline.errors import UsageError
-from pipeline.schedule.engine_model import EngineModel, Sequence
-from pipeline.schedule.prefixes import block_keys
-from pipeline.schedule.request import Completion, Request
-from pipeline.schedule.step_fit import fit_steps
-from pipeline.schedule.step_time import CalibratedTime, Knots, StepWork
+from pipeline.rows.request import Completion, Request
+from pipeline.simulate.vllm_model.scheduler import EngineModel, Sequence
+from pipeline.simulate.vllm_model.step_fit import fit_steps
 from tests.samples import GEMMA_270M
 
 LAYOUT = KvLayout(GEMMA_270M, 32, 2048)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pipeline.engine.card_memory import wait_for_memory
+from pipeline.engine.machine.card_memory import wait_for_memory
 
 GIB = 1 << 30
 

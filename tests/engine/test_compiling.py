@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.engine.compiling import SAYS, CompileWatch, compiled_code
+from pipeline.engine.vllm.compiling import SAYS, CompileWatch, compiled_code
 
 
 def finish(folder: Path, age: float = 0.0) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.engine.machine import cpu_environment
+from pipeline.engine.machine.host import cpu_environment
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.engine.in_flight import InFlight
-from pipeline.engine.vllm_engine import environment
+from pipeline.engine.vllm.engine import environment
 
 
 def test_a_request_is_found_by_the_cores_name() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline import Job
 from pipeline.engine.kept import EngineSetup, engine_setup
-from pipeline.engine.rehearsal import SEAT
+from pipeline.engine.simulated.rehearsal import SEAT
 from tests.samples import job
 
 ARGUMENTS = {

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.engine.ladder import Limits, Rung, next_rung
-from pipeline.engine.shortage import Shortage
+from pipeline.engine.oom_errors import Shortage
+from pipeline.engine.oom_fallback import Limits, Rung, next_rung
 
 GPU: dict[str, Any] = {
     "max_num_seqs": 256,

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from pipeline.budget.kv import KvLayout
-from pipeline.engine.proof import prove
-from pipeline.engine.simulated import SimulatedEngine
+from pipeline.engine.simulated.engine import SimulatedEngine
+from pipeline.engine.warmup_check import prove
 from pipeline.errors import EngineFailed, EngineOutOfMemory
+from pipeline.job.engine import RehearsedFaults
+from pipeline.job.engine import SimulatedEngine as Settings
 from pipeline.model.tokenizer import Tokenizer
-from pipeline.spec.engine import RehearsedFaults
-from pipeline.spec.engine import SimulatedEngine as Settings
 from tests.samples import GEMMA_270M, write_tokenizer
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.engine.regex_sample import sample_match
+from pipeline.engine.simulated.regex_sample import sample_match
 from tests.samples import quick
 
 ATOMS = st.sampled_from(["a", "[b-d]", r"\d", r"\w", ".", "[^x]", r"\.", " "])

@@ -8,8 +8,8 @@ from typing import Any
 import jsonschema
 import pytest
 
-from pipeline.engine.schema_sample import NoSample, SchemaSampler
-from pipeline.spec.plain_schema import written_out
+from pipeline.engine.simulated.schema_sample import NoSample, SchemaSampler
+from pipeline.job.plain_schema import written_out
 
 _NODE = {
     "type": "object",

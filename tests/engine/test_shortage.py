@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.engine.shortage import (
+from pipeline.engine.oom_errors import (
     Shortage,
     free_bytes_in,
     free_share_in,

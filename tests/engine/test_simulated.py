@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from pipeline.budget.kv import KvLayout
 from pipeline.engine.protocol import EngineStats
-from pipeline.engine.simulated import SimulatedEngine
+from pipeline.engine.simulated.engine import SimulatedEngine
 from pipeline.errors import RowError
-from pipeline.schedule.request import Completion, Request, Structure
-from pipeline.spec.engine import SimulatedEngine as Settings
-from pipeline.spec.sampling import Sampling
+from pipeline.job.engine import SimulatedEngine as Settings
+from pipeline.job.sampling import Sampling
+from pipeline.rows.request import Completion, Request, Structure
 from tests.samples import GEMMA_270M, quick
 
 LAYOUT = KvLayout(GEMMA_270M, 16, 2048)

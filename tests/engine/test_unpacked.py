@@ -16,12 +16,12 @@ import pytest
 from pipeline.budget.settings import PromptShape, cpu_arguments
 from pipeline.budget.weights import weight_bytes
 from pipeline.engine.gpu.offer import offer
-from pipeline.engine.machine import available_memory, cpu_environment
-from pipeline.engine.vllm_engine import environment
-from pipeline.model.store import ModelFolder
+from pipeline.engine.machine.host import available_memory, cpu_environment
+from pipeline.engine.vllm.engine import environment
+from pipeline.job.sampling import Sampling
+from pipeline.model.store.resolve import ModelFolder
 from pipeline.model.tokenizer import Tokenizer
-from pipeline.schedule.request import Request
-from pipeline.spec.sampling import Sampling
+from pipeline.rows.request import Request
 
 pytestmark = [
     pytest.mark.engine,
@@ -92,8 +92,8 @@ def _exact() -> dict[str, bool]:
     """Whether ``unpacked`` gives what the definition does, taken literally, a weight at a time."""
     import torch
 
-    from pipeline.engine.vllm_unpacked import unpacked
-    from pipeline.model.quantize import CodedTensor
+    from pipeline.engine.vllm.unpacked import unpacked
+    from pipeline.model.convert.quantize import CodedTensor
 
     def case(rows: int, columns: int, group: int, zeros: bool) -> bool:
         draw = torch.Generator().manual_seed(5)
@@ -119,7 +119,7 @@ def _norms() -> dict[str, float]:
     import torch
     from vllm.config import VllmConfig, set_current_vllm_config
 
-    from pipeline.engine.vllm_norm import FusedGemmaRMSNorm
+    from pipeline.engine.vllm.norm import FusedGemmaRMSNorm
 
     torch.manual_seed(5)
     with set_current_vllm_config(VllmConfig()):
@@ -141,7 +141,7 @@ def _norms() -> dict[str, float]:
 
 
 def _way(model: ModelFolder, compute: str) -> dict[str, Any]:
-    from pipeline.engine.vllm_engine import VllmEngine
+    from pipeline.engine.vllm.engine import VllmEngine
 
     given = {"kv_cache_memory_bytes": 300 << 20, "max_model_len": 512, "max_num_seqs": 16}
     shape = PromptShape(mean=20, longest=40, shared_prefix=1)

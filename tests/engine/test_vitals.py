@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.engine.rehearsal import SEAT
-from pipeline.engine.vitals import VitalSigns, worker_cards
+from pipeline.engine.machine.vitals import VitalSigns, worker_cards
+from pipeline.engine.simulated.rehearsal import SEAT
 from tests.fake_cards import RTX_3090, RTX_4090, FakeCards
 
 Shown = Callable[..., FakeCards]

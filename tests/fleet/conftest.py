@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.fleet import worker_actor
+from pipeline.worker import actor as worker_actor
 from tests.fleet.driver_side import Rack
 from tests.ray_head import SharedRay, ray_head
 

@@ -11,18 +11,18 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.budget.cards import find_card
-from pipeline.data.results import OutputColumns
-from pipeline.data.tally import Tally
+from pipeline.budget.cards.lookup import find_card
+from pipeline.cluster.engine_groups import Crew, Place, keys_in
+from pipeline.driver.coordinator.coordinator import Loss, Snapshot
+from pipeline.driver.slots.absence import Absences
+from pipeline.driver.slots.membership import News
+from pipeline.driver.supervisor import Workers
+from pipeline.driver.watcher import Watcher
 from pipeline.engine.kept import EngineSetup
-from pipeline.engine.vitals import Vitals
-from pipeline.fleet.absence import Absences
-from pipeline.fleet.coordinator import Loss, Snapshot
-from pipeline.fleet.crew import Crew, Place, keys_in
-from pipeline.fleet.recruit import News
-from pipeline.fleet.watcher import Watcher
-from pipeline.fleet.work import WorkerSpec
-from pipeline.fleet.workers import Workers
+from pipeline.engine.machine.vitals import Vitals
+from pipeline.output.columns.results import OutputColumns
+from pipeline.output.tally import Tally
+from pipeline.worker.messages import WorkerSpec
 from tests.samples import job
 
 LATER = 10.0  # seconds: any wait for a card is over

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from pipeline.fleet.absence import Absences, Node, SeatCards
-from pipeline.fleet.seats import Reason
-from pipeline.schedule.desktop import DesktopCall, Ours
+from pipeline.dispatch.desktop import DesktopCall, Ours
+from pipeline.driver.slots.absence import Absences, Node, SeatCards
+from pipeline.driver.slots.slot_states import Reason
 from tests.samples import job
 
 FREE, LOOKS = DesktopCall(away=False), DesktopCall(away=True)

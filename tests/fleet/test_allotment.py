@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.fleet import at_work
-from pipeline.fleet.allotment import (
+from pipeline.cluster import slot_usage as at_work
+from pipeline.cluster.allotment import (
     Allotment,
     AllottedCards,
     Needs,
@@ -17,7 +17,7 @@ from pipeline.fleet.allotment import (
     forget,
     needs_of,
 )
-from pipeline.fleet.at_work import AtWork, AtWorkSign
+from pipeline.cluster.slot_usage import AtWork, AtWorkSign
 from tests.queue.memory_gcs import MemoryGcs
 
 CARDS = frozenset({("a", 0), ("b", 1)})

@@ -10,18 +10,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.data.answer_store import AnswerStore
-from pipeline.data.answers import Answers
-from pipeline.data.input.units import Unit
-from pipeline.data.results import RowResult, output_columns, tally
-from pipeline.data.seam import Prompt
-from pipeline.data.storage import LocalStorage
 from pipeline.errors import RowError, RowErrorType
-from pipeline.fleet.answer_once import AnswerOnce, AnswerStage
-from pipeline.fleet.work import OpenUnit, ReadyRow
+from pipeline.input.units import Unit
+from pipeline.job.sampling import Sampling
 from pipeline.model.tokenizer import Tokenizer
-from pipeline.schedule.request import Scores
-from pipeline.spec.sampling import Sampling
+from pipeline.output.answer_cache.store import AnswerStore
+from pipeline.output.columns.results import RowResult, output_columns, tally
+from pipeline.prompt.answers import Answers
+from pipeline.prompt.join import Prompt
+from pipeline.rows.request import Scores
+from pipeline.storage.base import LocalStorage
+from pipeline.worker.deduplication import AnswerOnce, AnswerStage
+from pipeline.worker.messages import OpenUnit, ReadyRow
 from tests.samples import job, write_tokenizer
 
 UNIT = OpenUnit(Unit("u", 0, 0, 100), pa.table({"id": range(100)}))

@@ -17,16 +17,16 @@ import pyarrow.parquet as pq
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from pipeline.data.dataset import CommitRecord, Dataset
-from pipeline.data.input.units import Unit, leaves, part
-from pipeline.data.settle import commit_rows
-from pipeline.data.storage import open_storage
-from pipeline.data.tally import Tally
-from pipeline.fleet.coordinator import Coordinator
-from pipeline.fleet.work import Lease, Progress
-from pipeline.schedule.dispatcher import Sizing
-from pipeline.schedule.leases import Word
-from pipeline.schedule.suspects import Memory
+from pipeline.dispatch.dispatcher import Sizing
+from pipeline.dispatch.leases import Word
+from pipeline.dispatch.poison_rows import Memory
+from pipeline.driver.coordinator.coordinator import Coordinator
+from pipeline.input.units import Unit, leaves, part
+from pipeline.output.commit.commit_tree import commit_rows
+from pipeline.output.dataset import CommitRecord, Dataset
+from pipeline.output.tally import Tally
+from pipeline.storage.base import open_storage
+from pipeline.worker.messages import Lease, Progress
 from tests.samples import quick
 
 UNITS = (Unit("a", 0, 0, 8), Unit("b", 0, 8, 14), Unit("c", 1, 0, 5))

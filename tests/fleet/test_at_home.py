@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.data.dataset import Dataset
-from pipeline.data.records import MANIFEST
 from pipeline.errors import MachineUnfit
-from pipeline.fleet.at_home import at_home
-from pipeline.fleet.work import WorkerSpec
 from pipeline.model.folder import ModelFolder
+from pipeline.output.commit.records import MANIFEST
+from pipeline.output.dataset import Dataset
+from pipeline.worker.localize_spec import at_home
+from pipeline.worker.messages import WorkerSpec
 from tests.chaos import in_process
 from tests.next_door import worker_spec
 
@@ -22,8 +22,8 @@ from tests.next_door import worker_spec
 def spec(tmp_path: Path) -> WorkerSpec:
     """Of a small job whose output is begun."""
     from pipeline import plan
-    from pipeline.data.claim import claim
-    from pipeline.data.storage import open_storage
+    from pipeline.driver.take_over import claim
+    from pipeline.storage.base import open_storage
 
     in_process.prepare(tmp_path)
     made = plan(in_process.job(tmp_path, str(tmp_path / "out")))
@@ -55,7 +55,7 @@ def test_a_model_is_looked_for_in_this_machines_own_store(
 ) -> None:
     here = spec.model
     away = replace(spec, model=ModelFolder(here.name, Path("/nowhere")))
-    monkeypatch.setattr("pipeline.fleet.at_home.resolve", lambda reference, say: here)
+    monkeypatch.setattr("pipeline.worker.localize_spec.resolve", lambda reference, say: here)
     monkeypatch.setattr(ModelFolder, "hash", property(lambda self: "the same"))
 
     assert at_home(away, print).model is here
@@ -66,7 +66,7 @@ def test_another_model_of_the_same_name_is_refused(
 ) -> None:
     here = spec.model
     away = replace(spec, model=ModelFolder(here.name, Path("/nowhere")))
-    monkeypatch.setattr("pipeline.fleet.at_home.resolve", lambda reference, say: here)
+    monkeypatch.setattr("pipeline.worker.localize_spec.resolve", lambda reference, say: here)
     monkeypatch.setattr(ModelFolder, "hash", property(lambda self: str(self.path)))
 
     with pytest.raises(MachineUnfit, match="has another"):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from contextlib import suppress
 
-from pipeline.fleet import background
-from pipeline.fleet.ray_processes import RayProcesses
+from pipeline.cluster import background
+from pipeline.cluster.ray_processes import RayProcesses
 from tests.fleet.test_ray_processes import daemon, lives
 
 

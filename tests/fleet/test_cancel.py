@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.data.alive import CANCEL, RunRecord, own_process, this_machine
-from pipeline.data.dataset import MANIFEST
-from pipeline.data.storage import Storage, open_storage
+from pipeline.driver import cancel as module
+from pipeline.driver.cancel import cancel
 from pipeline.errors import JobFailed
-from pipeline.fleet import cancel as module
-from pipeline.fleet.cancel import cancel
+from pipeline.output.dataset import MANIFEST
+from pipeline.output.run_registry import CANCEL, RunRecord, own_process, this_machine
+from pipeline.storage.base import Storage, open_storage
 
 
 @pytest.fixture

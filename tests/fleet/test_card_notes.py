@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.engine.card_reading import CardReading, Slowed
-from pipeline.engine.vitals import Vitals
-from pipeline.fleet.card_notes import LONG_SECONDS, CardNotes, CardsNow, readings_in_words
+from pipeline.engine.machine.card_notes import LONG_SECONDS, CardNotes, CardsNow, readings_in_words
+from pipeline.engine.machine.card_reading import CardReading, Slowed
+from pipeline.engine.machine.vitals import Vitals
 
 HOT = CardReading(
     0, "NVIDIA GeForce RTX 3090", "GPU-0", watts=240.0, limit_watts=350.0, usual_limit_watts=350.0,

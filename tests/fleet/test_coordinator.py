@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.data.dataset import CommitRecord
-from pipeline.data.input.units import Unit, part
-from pipeline.data.tally import Tally
-from pipeline.fleet.coordinator import Coordinator, Loss
-from pipeline.fleet.work import GiveUpRows, Lease, Progress
-from pipeline.schedule.dispatcher import Sizing
-from pipeline.schedule.leases import Word
+from pipeline.dispatch.dispatcher import Sizing
+from pipeline.dispatch.leases import Word
+from pipeline.driver.coordinator.coordinator import Coordinator, Loss
+from pipeline.input.units import Unit, part
+from pipeline.output.dataset import CommitRecord
+from pipeline.output.tally import Tally
+from pipeline.worker.messages import GiveUpRows, Lease, Progress
 
 UNITS = [Unit("a", 0, 0, 100), Unit("b", 0, 100, 130), Unit("c", 2, 0, 100)]
 SIZING = Sizing(longest_seconds=1000, shortest_seconds=10, patience_seconds=30)

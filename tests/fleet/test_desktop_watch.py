@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from pipeline.fleet.desktop_watch import DesktopWatch
-from pipeline.schedule.desktop import CardSample, DesktopCall, Ours, Program
+from pipeline.cluster.desktop_watch import DesktopWatch
+from pipeline.dispatch.desktop import CardSample, DesktopCall, Ours, Program
 from tests.fake_cards import GIB, RTX_3090, FakeCards, FakeProcess
 
 Shown = Callable[..., FakeCards]

@@ -11,16 +11,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.data.dataset import ANSWERS, CommitRecord, Dataset
-from pipeline.data.input.units import Unit
-from pipeline.data.plan import check_input, make_plan
-from pipeline.data.storage import open_storage
-from pipeline.data.tally import Tally
+from pipeline.dispatch.leases import Word
+from pipeline.driver.plan import check_input, make_plan
 from pipeline.engine.load import load_engine
-from pipeline.fleet.answer_once import AnswerStage
-from pipeline.fleet.work import Lease, Progress, RowSource
-from pipeline.fleet.worker import work
-from pipeline.schedule.leases import Word
+from pipeline.input.units import Unit
+from pipeline.output.dataset import ANSWERS, CommitRecord, Dataset
+from pipeline.output.tally import Tally
+from pipeline.storage.base import open_storage
+from pipeline.worker.deduplication import AnswerStage
+from pipeline.worker.messages import Lease, Progress, RowSource
+from pipeline.worker.worker import work
 from tests.next_door import worker_spec
 from tests.samples import job, write_model
 

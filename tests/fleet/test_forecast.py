@@ -14,13 +14,13 @@ import pytest
 
 import pipeline
 from pipeline import UsageError
-from pipeline.budget.cards import cpu_card, find_card
-from pipeline.data.plan import Plan
-from pipeline.fleet.crew import Crew, asked_crews, local_crews
-from pipeline.fleet.forecast import Forecaster
-from pipeline.fleet.foretold import Forecast, Prices, done_at, seconds_to_spare
-from pipeline.fleet.learning import learn
-from pipeline.fleet.slots import spread_of
+from pipeline.budget.cards.lookup import cpu_card, find_card
+from pipeline.cluster.engine_groups import Crew, asked_crews, local_crews
+from pipeline.cluster.slots import spread_of
+from pipeline.driver.forecast.forecast import Forecaster
+from pipeline.driver.forecast.foretold import Forecast, Prices, done_at, seconds_to_spare
+from pipeline.driver.forecast.learning import learn
+from pipeline.driver.plan import Plan
 from pipeline.model.catalogue import MODELS
 from pipeline.report.profile import RunRecord, load_profile
 from pipeline.report.summary import Summary

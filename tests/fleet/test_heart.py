@@ -11,17 +11,17 @@ from typing import Any
 
 import pytest
 
-from pipeline.data.alive import CANCEL, CancelRequest, Life, RunRecord, read_runs
-from pipeline.data.storage import Storage, open_storage
-from pipeline.data.tally import Tally
-from pipeline.engine.card_reading import CardReading, Slowed
-from pipeline.engine.vitals import Vitals
+from pipeline.driver import heartbeat as alive
+from pipeline.driver.coordinator.coordinator import Snapshot
+from pipeline.driver.heartbeat import Heart
+from pipeline.driver.stop import Stop
+from pipeline.engine.machine.card_reading import CardReading, Slowed
+from pipeline.engine.machine.vitals import Vitals
 from pipeline.errors import CommitFailed, JobFailed, Stopped, StorageFailed
-from pipeline.fleet import alive
-from pipeline.fleet.alive import Heart
-from pipeline.fleet.coordinator import Snapshot
-from pipeline.fleet.stop import Stop
-from pipeline.fleet.work import Progress
+from pipeline.output.run_registry import CANCEL, CancelRequest, Life, RunRecord, read_runs
+from pipeline.output.tally import Tally
+from pipeline.storage.base import Storage, open_storage
+from pipeline.worker.messages import Progress
 
 # all that a heart asks of a plan: 40 of 100 rows are there
 PLAN: Any = SimpleNamespace(

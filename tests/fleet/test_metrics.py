@@ -10,14 +10,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.data.dataset import Dataset
-from pipeline.data.plan import check_input, make_plan
-from pipeline.data.storage import open_storage
-from pipeline.engine.card_reading import CardReading, Slowed
+from pipeline.driver.coordinator.coordinator import Coordinator
+from pipeline.driver.plan import check_input, make_plan
 from pipeline.engine.load import load_engine
-from pipeline.engine.vitals import EnergySpan, Vitals
-from pipeline.fleet.coordinator import Coordinator
-from pipeline.fleet.metrics import (
+from pipeline.engine.machine.card_reading import CardReading, Slowed
+from pipeline.engine.machine.vitals import EnergySpan, Vitals
+from pipeline.output.dataset import Dataset
+from pipeline.storage.base import open_storage
+from pipeline.worker.messages import LeaseRows, Progress
+from pipeline.worker.metrics import (
     METRICS,
     Kind,
     Metric,
@@ -29,8 +30,7 @@ from pipeline.fleet.metrics import (
     joules,
     labels,
 )
-from pipeline.fleet.work import LeaseRows, Progress
-from pipeline.fleet.worker import work
+from pipeline.worker.worker import work
 from tests.next_door import NextDoor, worker_spec
 from tests.samples import job, write_model
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
+from pipeline.cluster.engine_groups import keys_in, slot_name
 from pipeline.errors import MachineUnfit
-from pipeline.fleet.crew import keys_in, slot_name
-from pipeline.fleet.own_slot import own_card, take_cards
+from pipeline.worker.own_slot import own_card, take_cards
 from tests.fake_cards import RTX_3060, FakeCards
 
 

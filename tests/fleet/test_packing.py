@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 from unittest import mock
 
-from pipeline.data.packs import MOST
-from pipeline.data.storage import LocalStorage
-from pipeline.fleet import packing
+from pipeline.driver import packing
+from pipeline.output.commit.packed_records import MOST
+from pipeline.storage.base import LocalStorage
 
 _PATIENCE_SECONDS = 20.0
 

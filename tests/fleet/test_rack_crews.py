@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from pipeline import Job, UsageError
-from pipeline.budget.cards import find_card
-from pipeline.engine.facts import DeviceFacts, MachineFacts
-from pipeline.fleet.crew import Crew
-from pipeline.fleet.gcs import Node
-from pipeline.fleet.machines import Machine
-from pipeline.fleet.rack_crews import Post, posts, rack_crews
-from pipeline.fleet.slots import known_model, spread_of
+from pipeline.budget.cards.lookup import find_card
+from pipeline.cluster.engine_groups import Crew
+from pipeline.cluster.gcs import Node
+from pipeline.cluster.machines import Machine
+from pipeline.cluster.slots import known_model, spread_of
+from pipeline.driver.slots.select_engines import Post, posts, rack_crews
+from pipeline.engine.machine.facts import DeviceFacts, MachineFacts
 from tests.samples import job as any_job
 
 VERSIONS = {"python": "3.11.7", "ray": "2.60.0", "vllm": "0.32.0", "rackmill": "0.1.0"}

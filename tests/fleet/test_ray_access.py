@@ -13,9 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from pipeline.cluster.ray_access import check_access, prepare_access
+from pipeline.cluster.ray_head import Head, look_at
 from pipeline.errors import UsageError
-from pipeline.fleet.ray_access import check_access, prepare_access
-from pipeline.fleet.ray_head import Head, look_at
 from tests.ray_head import SharedRay, ray_head
 
 
@@ -35,7 +35,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Callable[[Head], None]:
     """Has such a Ray answer at every address."""
 
     def answer(head: Head) -> None:
-        monkeypatch.setattr("pipeline.fleet.ray_access.look_at", lambda address, token: head)
+        monkeypatch.setattr("pipeline.cluster.ray_access.look_at", lambda address, token: head)
 
     return answer
 
@@ -151,7 +151,7 @@ def test_a_ray_of_our_own_gets_a_token_that_nobody_knows(home: Path) -> None:
 
 _LOOK = """
 import sys
-from pipeline.fleet.cluster import Cluster
+from pipeline.cluster.ray_cluster import Cluster
 cluster = Cluster(None)
 print("up", flush=True)
 sys.stdin.read()
@@ -202,7 +202,7 @@ def test_a_ray_of_our_own_listens_on_loopback_alone_and_shows_no_dashboard(
 def test_a_machine_that_does_not_reach_itself_is_told_so_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("pipeline.fleet.ray_access._LOOPBACK", "198.51.100.7")  # nobody's
+    monkeypatch.setattr("pipeline.cluster.ray_access._LOOPBACK", "198.51.100.7")  # nobody's
 
     with pytest.raises(UsageError, match="does not reach itself") as caught:
         check_access(None)

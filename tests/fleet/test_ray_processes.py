@@ -8,7 +8,7 @@ import sys
 import psutil
 import pytest
 
-from pipeline.fleet.ray_processes import RayProcesses
+from pipeline.cluster.ray_processes import RayProcesses
 
 # a daemon with an agent that would outlive it by a minute
 _DAEMON = """

@@ -36,16 +36,16 @@ def test_an_engine_that_asks_for_too_much_memory_is_loaded_with_less(
 
 _DEAD_CORE = """
 import os, sys
-from pipeline.engine.machine import cpu_environment
-from pipeline.engine.vllm_engine import VllmEngine, environment
+from pipeline.engine.machine.host import cpu_environment
+from pipeline.engine.vllm.engine import VllmEngine, environment
 
 if __name__ == "__main__":
     os.environ.update(environment(gpu=True, eager=True) | cpu_environment(0, 1))
     import psutil
     from pipeline.errors import EngineFailed
-    from pipeline.model.store import resolve
-    from pipeline.schedule.request import Request
-    from pipeline.spec.sampling import Sampling
+    from pipeline.model.store.resolve import resolve
+    from pipeline.rows.request import Request
+    from pipeline.job.sampling import Sampling
 
     settings = {"enforce_eager": True, "block_size": 32, "max_num_seqs": 4,
                 "kv_cache_memory_bytes": 1 << 28, "max_model_len": 1024}

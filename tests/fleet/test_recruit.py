@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from pipeline.budget.cards import find_card
-from pipeline.engine.facts import DeviceFacts, MachineFacts, own_versions
+from pipeline.budget.cards.lookup import find_card
+from pipeline.cluster.allotment import Allotment, Needs
+from pipeline.cluster.engine_groups import Crew, Place
+from pipeline.cluster.gcs import HeadGone, Node
+from pipeline.cluster.machines import Machine
+from pipeline.cluster.slot_usage import AtWork
+from pipeline.driver.slots.membership import News, Recruiter
+from pipeline.engine.machine.facts import DeviceFacts, MachineFacts, own_versions
 from pipeline.errors import UsageError
-from pipeline.fleet.allotment import Allotment, Needs
-from pipeline.fleet.at_work import AtWork
-from pipeline.fleet.crew import Crew, Place
-from pipeline.fleet.gcs import HeadGone, Node
-from pipeline.fleet.machines import Machine
-from pipeline.fleet.recruit import News, Recruiter
 from tests.samples import job
 
 

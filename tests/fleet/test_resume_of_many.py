@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.data.input.units import Unit
-from pipeline.fleet.coordinator import Coordinator
+from pipeline.driver.coordinator.coordinator import Coordinator
+from pipeline.input.units import Unit
 from tests.bench.resume import resume, write_records
 
 _UNITS = 10_000

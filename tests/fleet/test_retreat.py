@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pipeline.engine.ladder import Limits
-from pipeline.fleet.retreat import Retreat
+from pipeline.driver.slots.oom_steps import Retreat
+from pipeline.engine.oom_fallback import Limits
 
 START = {"max_num_seqs": 256, "max_num_batched_tokens": 2048}
 OOM = "CUDA out of memory"

@@ -14,15 +14,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.data.dataset import Dataset
-from pipeline.data.plan import check_input, make_plan
-from pipeline.data.storage import open_storage
+from pipeline.driver.coordinator.coordinator import Coordinator, Loss
+from pipeline.driver.plan import check_input, make_plan
 from pipeline.engine.load import load_engine
 from pipeline.engine.protocol import Engine
 from pipeline.errors import EngineFailed
-from pipeline.fleet.coordinator import Coordinator, Loss
-from pipeline.fleet.worker import Rows, work
-from pipeline.schedule.request import Completion
+from pipeline.output.dataset import Dataset
+from pipeline.rows.request import Completion
+from pipeline.storage.base import open_storage
+from pipeline.worker.worker import Rows, work
 from tests.next_door import NextDoor, worker_spec
 from tests.samples import job, write_model
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.fleet.seats import Reason, Seats
+from pipeline.driver.slots.slot_states import Reason, Seats
 
 
 def hire_all(seats: Seats, now: float) -> list[str]:

@@ -15,23 +15,23 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import Job, UsageError, job_from
-from pipeline.data.dataset import Dataset
-from pipeline.data.manifest import read_manifest
-from pipeline.data.plan import Plan, check_input, make_plan
-from pipeline.data.prove import verify
-from pipeline.data.redo import select
-from pipeline.data.run_trace import read_trace
-from pipeline.data.storage import open_storage
-from pipeline.data.tally import Tally
-from pipeline.data.verify import COUNTED, check_table
+from pipeline.dispatch.leases import Word
+from pipeline.driver.coordinator.coordinator import Coordinator
+from pipeline.driver.plan import Plan, check_input, make_plan
 from pipeline.engine.load import load_engine
 from pipeline.engine.protocol import Engine
-from pipeline.fleet.coordinator import Coordinator
-from pipeline.fleet.work import Lease, Progress
-from pipeline.fleet.worker import work
-from pipeline.schedule.leases import Word
-from pipeline.schedule.request import Request
-from pipeline.schedule.shape import RequestShape
+from pipeline.output.dataset import Dataset
+from pipeline.output.manifest import read_manifest
+from pipeline.output.redo import select
+from pipeline.output.tally import Tally
+from pipeline.output.verify.dataset import verify
+from pipeline.output.verify.promises import COUNTED, check_table
+from pipeline.rows.request import Request
+from pipeline.rows.workload import RequestShape
+from pipeline.simulate.run_trace import read_trace
+from pipeline.storage.base import open_storage
+from pipeline.worker.messages import Lease, Progress
+from pipeline.worker.worker import work
 from tests.chaos.in_process import run_here
 from tests.next_door import NextDoor, worker_spec
 from tests.samples import write_model
@@ -251,7 +251,7 @@ class Watched(NextDoor):
 
 @pytest.fixture
 def _heard_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.fleet.engine_loop._HEARTBEAT_SECONDS", 0.0)
+    monkeypatch.setattr("pipeline.worker.engine_loop._HEARTBEAT_SECONDS", 0.0)
 
 
 def test_a_row_with_an_answer_that_failed_has_no_other_in_the_engine(

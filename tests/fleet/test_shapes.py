@@ -19,7 +19,7 @@ _DRIVER = """
 import json, sys
 from pathlib import Path
 from pipeline import Job, plan, run
-from pipeline.fleet.run import RunOptions
+from pipeline.driver.run import RunOptions
 
 address, *names = sys.argv[1:]
 facts = {}

@@ -12,9 +12,9 @@ pytestmark = pytest.mark.ray
 _PROGRAM = """
 import json, os
 import ray
-from pipeline.fleet.own_slot import CHOSEN_HERE, own_card, take_cards
-from pipeline.fleet.placement import Placement
-from pipeline.fleet.worker_actor import find_workers
+from pipeline.worker.own_slot import CHOSEN_HERE, own_card, take_cards
+from pipeline.cluster.placement import Placement
+from pipeline.worker.actor import find_workers
 
 os.environ.pop("CUDA_VISIBLE_DEVICES", None)
 ray.init("local", num_gpus=4, num_cpus=1, namespace="rackmill", include_dashboard=False,

@@ -10,7 +10,7 @@ _SLOW = """
 import psutil
 import ray
 import ray._private.services as services
-from pipeline.fleet.cluster import Cluster
+from pipeline.cluster.ray_cluster import Cluster
 
 real, asked = services.get_node, []
 

@@ -11,13 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.data.dataset import CommitRecord, Dataset
-from pipeline.data.plan import check_input, make_plan
-from pipeline.data.redo import Redone
-from pipeline.data.storage import open_storage
+from pipeline.driver.coordinator.coordinator import Coordinator
+from pipeline.driver.plan import check_input, make_plan
 from pipeline.engine.load import load_engine
-from pipeline.fleet.coordinator import Coordinator
-from pipeline.fleet.worker import work
+from pipeline.output.dataset import CommitRecord, Dataset
+from pipeline.output.redo import Redone
+from pipeline.storage.base import open_storage
+from pipeline.worker.worker import work
 from tests.next_door import NextDoor, worker_spec
 from tests.samples import job, write_model
 

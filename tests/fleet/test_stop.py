@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.data.alive import CANCEL, RUNS, read_runs
-from pipeline.data.storage import open_storage
+from pipeline.output.run_registry import CANCEL, RUNS, read_runs
+from pipeline.storage.base import open_storage
 from tests.fleet.slow_job import ROWS, prepare, published, ray_processes, still_alive
 from tests.fleet.terminal import Terminal
 from tests.processes import Finished, called

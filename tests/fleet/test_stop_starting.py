@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipeline.data.alive import RUNS
+from pipeline.output.run_registry import RUNS
 from tests.fleet.slow_job import prepare
 from tests.fleet.terminal import Terminal
 from tests.processes import Finished, Started

@@ -13,14 +13,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.data.dataset import CommitRecord, Dataset
-from pipeline.data.plan import check_input, make_plan, sort_out
-from pipeline.data.storage import open_storage
+from pipeline.driver.coordinator.coordinator import Coordinator
+from pipeline.driver.plan import check_input, make_plan, sort_out
 from pipeline.engine.load import load_engine
-from pipeline.engine.simulated import SimulatedEngine
-from pipeline.fleet.coordinator import Coordinator
-from pipeline.fleet.worker import work
-from pipeline.schedule.spread import unit_rows
+from pipeline.engine.simulated.engine import SimulatedEngine
+from pipeline.output.dataset import CommitRecord, Dataset
+from pipeline.rows.work_order import unit_rows
+from pipeline.storage.base import open_storage
+from pipeline.worker.worker import work
 from tests.next_door import NextDoor, worker_spec
 from tests.samples import job, write_model
 

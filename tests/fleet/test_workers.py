@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from pipeline.driver.slots import hired
 from pipeline.errors import EngineFailed
-from pipeline.fleet import hired
 from tests.fleet.driver_side import LATER, Earlier, Rack
 
 A0, A1 = ("a", 0), ("a", 1)

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.engine.card_reading import CardReading
-from pipeline.engine.vitals import Vitals
+from pipeline.dispatch.desktop import DesktopCall
+from pipeline.engine.machine.card_reading import CardReading
+from pipeline.engine.machine.vitals import Vitals
 from pipeline.errors import CardLost, EngineFailed
-from pipeline.schedule.desktop import DesktopCall
 from tests.fleet.driver_side import LATER, Rack
 
 _HOUR = datetime.now(UTC).hour

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow.dataset as ds
 import pytest
 
-from pipeline.fleet import run as driver
+from pipeline.driver import run as driver
 from tests.chaos import in_process
 from tests.hostile.inputs import Hostile
 
@@ -70,7 +70,7 @@ def command(
     monkeypatch.setenv("RACKMILL_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")  # there is none: do not look for it
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # where a crash leaves its report
-    for module in ("ray", "vllm", "pipeline.fleet.cluster"):
+    for module in ("ray", "vllm", "pipeline.cluster.ray_cluster"):
         monkeypatch.setitem(sys.modules, module, None)
     monkeypatch.setattr(driver, "ClusterInBackground", in_process._NoCluster)
     monkeypatch.setattr(driver, "work_through", in_process._work_through)

@@ -17,17 +17,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import job_from
-from pipeline.data.dataset import Dataset
-from pipeline.data.growing import GrowingDataset
-from pipeline.data.input.content import with_contents
-from pipeline.data.input.grown import mark_of
-from pipeline.data.input.increment import Covered, increment
-from pipeline.data.input.shards import discover
-from pipeline.data.plan import check_input, make_plan
-from pipeline.data.prove import verify
-from pipeline.data.storage import open_storage
+from pipeline.driver.plan import check_input, make_plan
 from pipeline.errors import UsageError
-from pipeline.spec.job import Input, Job
+from pipeline.input.changes.content import with_contents
+from pipeline.input.changes.grown import mark_of
+from pipeline.input.changes.increment import Covered, increment
+from pipeline.input.shards import discover
+from pipeline.job.job import Input, Job
+from pipeline.output.dataset import Dataset
+from pipeline.output.growing import GrowingDataset
+from pipeline.output.verify.dataset import verify
+from pipeline.storage.base import open_storage
 from tests.chaos.in_process import run_here
 from tests.datasets import job_in
 from tests.samples import write_model

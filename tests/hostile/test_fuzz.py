@@ -19,16 +19,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.data.input.jsonl_format import JsonlReader, scan
-from pipeline.data.input.plain import plain_rows
-from pipeline.data.prompts import PromptBuilder
 from pipeline.errors import RackmillError, RowError
-from pipeline.model.gguf_file import GgufFile
+from pipeline.input.formats.jsonl.format import JsonlReader, scan
+from pipeline.input.plain import plain_rows
+from pipeline.job.file.load import load_job
+from pipeline.job.sampling import Sampling
+from pipeline.job.template.render import Template
+from pipeline.model.convert.gguf_file import GgufFile
+from pipeline.model.convert.tokenizer_files import write_tokenizer as write_gguf_tokenizer
 from pipeline.model.tokenizer import Tokenizer
-from pipeline.model.tokenizer_files import write_tokenizer as write_gguf_tokenizer
-from pipeline.spec.load import load_job
-from pipeline.spec.sampling import Sampling
-from pipeline.spec.template import Template
+from pipeline.prompt.builder import PromptBuilder
 from tests.hostile.conftest import peak_memory, watched
 from tests.model.tiny_gguf import write as write_gguf
 from tests.samples import job, write_tokenizer

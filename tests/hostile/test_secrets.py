@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.job.address import check_address
+from pipeline.job.secret import secret
 from pipeline.printable import json_safe, masked_address, printable, shown, without_secrets
-from pipeline.spec.address import check_address
-from pipeline.spec.secret import secret
 from tests.hostile.inputs import Hostile
 
 _TOKEN = "hf_sosecretthatnobodyknows"
@@ -83,7 +83,7 @@ def test_a_crash_report_holds_no_secret(
     def fail(*_: object) -> None:
         raise RuntimeError(f"Bearer {_TOKEN} \x1b[2J")
 
-    monkeypatch.setattr("pipeline.data.plan.discover", fail)
+    monkeypatch.setattr("pipeline.driver.plan.discover", fail)
     Hostile().write(tmp_path)
     ended = command("run", "job.yaml")
     [report] = tmp_path.glob("rackmill-crash-*.txt")

@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 import yaml
 
-from pipeline.rack.ray_node import RayNode
+from pipeline.service.rack.ray_node import RayNode
 
 INFRA = Path(__file__).parents[2] / "infra"
 OPTIONAL = {"--node-ip-address", "--node-name", "--num-gpus", "--log-style", "--block"}

@@ -13,8 +13,8 @@ import typer.main
 import yaml
 
 from pipeline.cli.main import app
-from pipeline.rack.ray_node import METRICS_PORT, RayNode
-from pipeline.spec.load import job_from
+from pipeline.job.file.load import job_from
+from pipeline.service.rack.ray_node import METRICS_PORT, RayNode
 from tests.infra.crd import complaints
 from tests.infra.kuberay import VERSIONS, schema
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.fleet.metrics import METRICS, Kind
-from pipeline.rack.ray_node import METRICS_PORT
+from pipeline.service.rack.ray_node import METRICS_PORT
+from pipeline.worker.metrics import METRICS, Kind
 from tests.infra.dashboard import expressions
 
 REPOSITORY = Path(__file__).parents[2]

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.model import store
 from pipeline.model.folder import sha256_of, write_provenance
-from pipeline.model.making import complete, content_key
+from pipeline.model.store.build import complete, content_key
+from pipeline.model.store.resolve import resolve as store
 from tests.hub import Hub
 from tests.samples import write_model
 

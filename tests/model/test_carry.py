@@ -8,7 +8,7 @@ import pytest
 import torch
 from gguf import GGMLQuantizationType as Kind
 
-from pipeline.model.carry import carries, carry
+from pipeline.model.convert.repack import carries, carry
 
 ROWS, COLUMNS = 24, 256
 # compressed_tensors imports a part of torch that torch itself has deprecated

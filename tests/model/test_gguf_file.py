@@ -11,7 +11,7 @@ import pytest
 from gguf import GGMLQuantizationType, quants
 
 from pipeline import UsageError
-from pipeline.model.gguf_file import GgufFile
+from pipeline.model.convert.gguf_file import GgufFile
 from tests.model.tiny_gguf import (
     FFN,
     HEAD_DIM,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pipeline.model.gptq import gptq
-from pipeline.model.quantize import CodedTensor, quantize
+from pipeline.model.convert.gptq import gptq
+from pipeline.model.convert.quantize import CodedTensor, quantize
 
 ROWS, COLUMNS, TOKENS, GROUP = 48, 128, 512, 32
 

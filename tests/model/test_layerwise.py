@@ -11,11 +11,10 @@ import torch
 from gguf import GGMLQuantizationType as Kind
 
 from pipeline import UsageError
-from pipeline.model import layerwise
-from pipeline.model.conversion_plan import Planned, plan_conversion
-from pipeline.model.convert import convert
-from pipeline.model.gguf_file import GgufFile
-from pipeline.model.layerwise import calibration_texts, own_texts
+from pipeline.model.convert.convert import convert, layerwise
+from pipeline.model.convert.gguf_file import GgufFile
+from pipeline.model.convert.layerwise import calibration_texts, own_texts
+from pipeline.model.convert.plan import Planned, plan_conversion
 from tests.model.tiny_gguf import Shape, write
 
 LINEAR = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")

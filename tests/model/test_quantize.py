@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as numbers
 
-from pipeline.model.quantize import CodedTensor, quantize
+from pipeline.model.convert.quantize import CodedTensor, quantize
 from tests.samples import quick
 
 GROUP = 32

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pipeline.model.safetensors_writer import SafetensorsWriter, Slot
+from pipeline.model.convert.safetensors_writer import SafetensorsWriter, Slot
 
 TENSORS = {
     "a_packed": torch.arange(24, dtype=torch.int32).view(6, 4),

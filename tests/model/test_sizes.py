@@ -10,9 +10,9 @@ import torch
 from gguf import GGMLQuantizationType as Kind
 from safetensors.torch import load_file
 
-from pipeline.model.convert import convert
-from pipeline.model.gguf_config import expected_shapes, text_config
-from pipeline.model.gguf_file import GgufFile
+from pipeline.model.convert.convert import convert
+from pipeline.model.convert.gguf_config import expected_shapes, text_config
+from pipeline.model.convert.gguf_file import GgufFile
 from tests.model.tiny_gguf import Shape, write
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.model.steps import LineSteps, gigabytes, progress_text
+from pipeline.model.store.steps import LineSteps, gigabytes, progress_text
 
 GB = 10**9
 

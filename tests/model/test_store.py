@@ -11,8 +11,7 @@ import pytest
 from pipeline import UsageError
 from pipeline.model.catalogue import CATALOGUE, MODELS
 from pipeline.model.folder import write_provenance
-from pipeline.model.steps import LineSteps
-from pipeline.model.store import (
+from pipeline.model.store.resolve import (
     PROVENANCE_FILE,
     ModelFolder,
     add,
@@ -22,6 +21,7 @@ from pipeline.model.store import (
     store_root,
     stored_models,
 )
+from pipeline.model.store.steps import LineSteps
 from tests.model.tiny_gguf import write
 from tests.samples import CONFIG_270M, GEMMA_270M, write_model
 

@@ -12,8 +12,15 @@ from pipeline import UsageError
 from pipeline.errors import RackmillError
 from pipeline.model.catalogue import CATALOGUE
 from pipeline.model.folder import read_provenance, sha256_of
-from pipeline.model.steps import LineSteps
-from pipeline.model.store import ModelFolder, add, in_store, resolve, store_root, stored_models
+from pipeline.model.store.resolve import (
+    ModelFolder,
+    add,
+    in_store,
+    resolve,
+    store_root,
+    stored_models,
+)
+from pipeline.model.store.steps import LineSteps
 from tests.hub import Hub
 from tests.model.tiny_gguf import write
 from tests.samples import write_model

@@ -17,8 +17,8 @@ import pytest
 from tokenizers import Tokenizer
 
 from pipeline import UsageError
-from pipeline.model.gguf_file import GgufFile
-from pipeline.model.tokenizer_files import write_tokenizer
+from pipeline.model.convert.gguf_file import GgufFile
+from pipeline.model.convert.tokenizer_files import write_tokenizer
 from tests.model.tiny_gguf import USER_DEFINED, Shape, write
 
 UNKNOWN, CONTROL, USER = 2, 3, 4

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from pipeline.model.folder import PROVENANCE_FILE, ModelFolder
-from pipeline.model.steps import LineSteps
+from pipeline.model.store.steps import LineSteps
 from pipeline.model.verify import Check, verify
 from tests.model.tiny_checkpoint import config, tensors, write, write_byte_tokenizer
 

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer as FastTokenizer
 from tokenizers import decoders, models, normalizers
 
 from pipeline.model.geometry import Geometry
-from pipeline.model.making import complete
+from pipeline.model.store.build import complete
 from pipeline.model.tensors import layer_shapes
 from tests.samples import SPECIALS
 

@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from pipeline.budget.cards import find_card
-from pipeline.data.job_file import job_content
-from pipeline.engine.facts import DeviceFacts, MachineFacts, own_versions
-from pipeline.fleet.allotment import Key, allotted_to
-from pipeline.fleet.gcs import Node
-from pipeline.fleet.machines import Machine
-from pipeline.queue import service
-from pipeline.queue.drivers import DriverState
-from pipeline.queue.ledger import JobState, QueueLedger, SubmittedJob
-from pipeline.queue.service import Queue
-from pipeline.queue.standing import Standings
+from pipeline.budget.cards.lookup import find_card
+from pipeline.cluster.allotment import Key, allotted_to
+from pipeline.cluster.gcs import Node
+from pipeline.cluster.machines import Machine
+from pipeline.engine.machine.facts import DeviceFacts, MachineFacts, own_versions
+from pipeline.output.job_file import job_content
+from pipeline.service.queue import service
+from pipeline.service.queue.allocator import Standings
+from pipeline.service.queue.drivers import DriverState
+from pipeline.service.queue.job_db import JobState, QueueLedger, SubmittedJob
+from pipeline.service.queue.service import Queue
 from tests.queue.memory_gcs import MemoryGcs
 from tests.samples import job
 

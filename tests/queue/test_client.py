@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from pipeline.cluster.gcs import HeadGone
 from pipeline.errors import JobFailed, UsageError
-from pipeline.fleet.gcs import HeadGone
-from pipeline.queue import client
-from pipeline.queue.client import QueueClient, exit_code
-from pipeline.queue.mailbox import Mailbox, NobodyAnswers
+from pipeline.service.queue import client
+from pipeline.service.queue.client import QueueClient, exit_code
+from pipeline.service.queue.mailbox import Mailbox, NobodyAnswers
 from tests.queue.memory_gcs import MemoryGcs
 from tests.samples import job
 

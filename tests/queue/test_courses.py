@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.data.alive import RunRecord
-from pipeline.data.storage import open_storage
-from pipeline.queue import courses as module
-from pipeline.queue.courses import Courses
+from pipeline.output.run_registry import RunRecord
+from pipeline.service.queue import progress_poller as module
+from pipeline.service.queue.progress_poller import Courses
+from pipeline.storage.base import open_storage
 
 
 @pytest.fixture

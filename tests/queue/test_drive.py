@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
+from pipeline.cluster.gcs import HeadGone
+from pipeline.driver.run import RunOptions
+from pipeline.driver.stop import Stop
+from pipeline.driver.watcher import Watcher
 from pipeline.errors import AlreadyRunning, NoCard
-from pipeline.fleet.gcs import HeadGone
-from pipeline.fleet.run import RunOptions
-from pipeline.fleet.stop import Stop
-from pipeline.fleet.watcher import Watcher
-from pipeline.queue import drive as module
-from pipeline.queue.drive import drive
-from pipeline.queue.ledger import QueueLedger, SubmittedJob
-from pipeline.spec.deadline import deadline_at
-from pipeline.spec.job import Job
+from pipeline.job.deadline import deadline_at
+from pipeline.job.job import Job
+from pipeline.service.queue import drive as module
+from pipeline.service.queue.drive import drive
+from pipeline.service.queue.job_db import QueueLedger, SubmittedJob
 from tests.queue.a_rack import content
 
 DEADLINE = datetime(2027, 1, 1, 6, tzinfo=UTC)

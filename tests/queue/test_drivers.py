@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.queue import drivers
-from pipeline.queue.drivers import Drivers, DriverState, RayGone, last_words, log_of
+from pipeline.service.queue import drivers
+from pipeline.service.queue.drivers import Drivers, DriverState, RayGone, last_words, log_of
 
 
 class Client:

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
+from pipeline.cluster.allotment import OTHERS
 from pipeline.errors import JobFailed, Stopped
-from pipeline.fleet.allotment import OTHERS
-from pipeline.queue import guests
-from pipeline.queue.answers import Answers
-from pipeline.queue.guests import guest_of
-from pipeline.queue.ledger import JobState
-from pipeline.queue.mailbox import Mailbox
+from pipeline.service.queue import unsubmitted_runs as guests
+from pipeline.service.queue.api import Answers
+from pipeline.service.queue.job_db import JobState
+from pipeline.service.queue.mailbox import Mailbox
+from pipeline.service.queue.unsubmitted_runs import guest_of
 from tests.queue.a_rack import QueueOnRack, content
 from tests.queue.memory_gcs import MemoryGcs
 from tests.samples import job

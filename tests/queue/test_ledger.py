@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import UsageError
-from pipeline.queue.ledger import JobState, QueueLedger, SubmittedJob
+from pipeline.service.queue.job_db import JobState, QueueLedger, SubmittedJob
 
 WAITS = SubmittedJob("tweets-1", "tweets", 0, {"model": "m"}, "/out", None, submitted=100.0)
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from pipeline.errors import JobFailed, UsageError
-from pipeline.queue import mailbox
-from pipeline.queue.mailbox import Mailbox, NobodyAnswers, ask
+from pipeline.service.queue import mailbox
+from pipeline.service.queue.mailbox import Mailbox, NobodyAnswers, ask
 from tests.queue.memory_gcs import MemoryGcs
 
 

@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from pipeline.fleet.allotment import AllottedCards, Needs, allotted_to
-from pipeline.queue import service
-from pipeline.queue.ledger import JobState, SubmittedJob
-from pipeline.queue.mailbox import ask
+from pipeline.cluster.allotment import AllottedCards, Needs, allotted_to
+from pipeline.service.queue import service
+from pipeline.service.queue.job_db import JobState, SubmittedJob
+from pipeline.service.queue.mailbox import ask
 from tests.queue.a_rack import TURN, QueueOnRack, machine, run
 
 BOTH = {("a", 0), ("a", 1)}

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from pipeline.data.alive import RunRecord
-from pipeline.engine.facts import own_versions
+from pipeline.engine.machine.facts import own_versions
 from pipeline.errors import UsageError
-from pipeline.queue import answers
-from pipeline.queue.answers import Answers
-from pipeline.queue.ledger import JobState, QueueLedger
+from pipeline.output.run_registry import RunRecord
+from pipeline.service.queue import api as answers
+from pipeline.service.queue.api import Answers
+from pipeline.service.queue.job_db import JobState, QueueLedger
 from tests.queue.a_rack import content
 
 NOW = 1_780_000_000.0

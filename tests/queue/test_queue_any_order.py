@@ -14,10 +14,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from pipeline.fleet.allotment import AllottedCards, Needs
-from pipeline.fleet.gcs import HeadGone
-from pipeline.queue.drivers import RayGone
-from pipeline.queue.ledger import JobState, SubmittedJob
+from pipeline.cluster.allotment import AllottedCards, Needs
+from pipeline.cluster.gcs import HeadGone
+from pipeline.service.queue.drivers import RayGone
+from pipeline.service.queue.job_db import JobState, SubmittedJob
 from tests.queue.a_rack import TURN, QueueOnRack, machine
 from tests.samples import quick
 

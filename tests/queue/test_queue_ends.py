@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.queue.drivers import RayGone
-from pipeline.queue.ledger import JobState
+from pipeline.service.queue.drivers import RayGone
+from pipeline.service.queue.job_db import JobState
 from tests.queue.a_rack import QueueOnRack, run
 
 BOTH = {("a", 0), ("a", 1)}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from pipeline.engine.facts import own_versions
-from pipeline.fleet.allotment import Key, Needs
-from pipeline.fleet.machines import Machine
-from pipeline.queue.ledger import SubmittedJob
-from pipeline.queue.standing import Standings
+from pipeline.cluster.allotment import Key, Needs
+from pipeline.cluster.machines import Machine
+from pipeline.engine.machine.facts import own_versions
+from pipeline.service.queue.allocator import Standings
+from pipeline.service.queue.job_db import SubmittedJob
 from tests.queue.a_rack import TURN, content, machine
 
 ONE_CARD = [machine("a", "rtx4090")]

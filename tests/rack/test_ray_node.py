@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.rack.ray_node import RayNode
+from pipeline.service.rack.ray_node import RayNode
 
 
 def option(node: RayNode, name: str, taken: frozenset[int] = frozenset()) -> str | None:

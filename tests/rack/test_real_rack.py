@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import verify
-from pipeline.model.store import ModelFolder
+from pipeline.model.store.resolve import ModelFolder
 from tests.rack.conftest import IMPATIENT
 from tests.rack.hosts import Host, Network
 

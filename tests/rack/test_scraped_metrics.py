@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from pipeline.fleet.metrics import METRICS, Kind, Metric
-from pipeline.rack.ray_node import METRICS_PORT
+from pipeline.service.rack.ray_node import METRICS_PORT
+from pipeline.worker.metrics import METRICS, Kind, Metric
 from tests.fake_cards import RTX_4090, FakeCards, FakeDriver
 from tests.rack.hosts import Host, Network
 from tests.samples import write_model

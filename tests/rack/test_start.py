@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from pipeline import UsageError
-from pipeline.engine.facts import own_facts, own_versions
-from pipeline.fleet.gcs import Node
-from pipeline.fleet.machines import Machine
-from pipeline.rack.keeper import taken_ports
-from pipeline.rack.start import check_versions, head_node, make_token
+from pipeline.cluster.gcs import Node
+from pipeline.cluster.machines import Machine
+from pipeline.engine.machine.facts import own_facts, own_versions
+from pipeline.service.rack.keeper import taken_ports
+from pipeline.service.rack.start import check_versions, head_node, make_token
 
 
 @pytest.fixture(autouse=True)

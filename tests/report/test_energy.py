@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.engine.vitals import EnergySpan, Vitals
+from pipeline.engine.machine.vitals import EnergySpan, Vitals
 from pipeline.report.energy import Energy, energy_of
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline.report.picture import draw_quality
 from pipeline.report.quality import Quality, RowSums, assess, compare_rows
-from pipeline.schedule.request import Scores
+from pipeline.rows.request import Scores
 from tests.samples import quick
 
 VOCABULARY = 4000

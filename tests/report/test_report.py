@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.data.error_reasons import OTHERS
-from pipeline.data.tally import Tally
 from pipeline.engine.protocol import EngineFacts
+from pipeline.output.tally import Tally
 from pipeline.report.energy import Energy
 from pipeline.report.mends import MENDS
 from pipeline.report.report import write_report
 from pipeline.report.summary import Foretold, Work, summarize
+from pipeline.rows.error_reasons import OTHERS
 
 FACTS = EngineFacts("simulated", "1", "none", 4096, 256, 2048, 16, 1000, 1 << 30)
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.data.tally import Tally
-from pipeline.data.totals import accuracy
 from pipeline.engine.protocol import EngineFacts
+from pipeline.output.tally import Tally
+from pipeline.output.totals import accuracy
 from pipeline.report.summary import Summary, Work, summarize
 
 FACTS = EngineFacts("simulated", "1", "none", 4096, 256, 2048, 16, 1000, 1 << 30)

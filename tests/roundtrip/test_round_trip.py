@@ -20,8 +20,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from pipeline import job_from
-from pipeline.data.prove import verify
-from pipeline.data.storage import open_storage
+from pipeline.output.verify.dataset import verify
+from pipeline.storage.base import open_storage
 from tests.chaos.in_process import run_here
 from tests.roundtrip.tables import cells, records, same, tables
 from tests.samples import write_model

@@ -6,8 +6,8 @@ import random
 from collections import deque
 from dataclasses import dataclass, field
 
-from pipeline.schedule.dispatcher import Dispatcher, Sizing
-from pipeline.schedule.leases import (
+from pipeline.dispatch.dispatcher import Dispatcher, Sizing
+from pipeline.dispatch.leases import (
     Asked,
     Committed,
     Expired,

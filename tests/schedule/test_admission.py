@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from pipeline.admission.admission import Admission, Limits
+from pipeline.admission.packer import Demand
+from pipeline.admission.prefixes import block_keys
 from pipeline.budget.kv import KvLayout
-from pipeline.schedule.admission import Admission, Limits
-from pipeline.schedule.engine_model import EngineModel, Sequence
-from pipeline.schedule.mirror import Mirror
-from pipeline.schedule.packer import Demand
-from pipeline.schedule.prefixes import block_keys
+from pipeline.simulate.mirror import Mirror
+from pipeline.simulate.vllm_model.scheduler import EngineModel, Sequence
 from tests.samples import GEMMA_270M
 
 LAYOUT = KvLayout(GEMMA_270M, block_size=16, chunk=256)

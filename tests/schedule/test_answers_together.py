@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pipeline.schedule.shape import RequestShape, requests
-from pipeline.schedule.simulate import CardSim
+from pipeline.rows.workload import RequestShape, requests
+from pipeline.simulate.card import CardSim
 from tests.schedule.test_simulate import MAX_TOKENS, SETUP
 
 N = 8

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from pipeline.schedule.caution import Caution
+from pipeline.admission.safety_margin import Caution
 
 
 def measured(fixed: float, per_token: float, *, batch: int = 16, length: int = 300) -> Caution:

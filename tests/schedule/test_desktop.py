@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.schedule.desktop import CardSample, Desktop, DesktopCall, Ours, Program
+from pipeline.dispatch.desktop import CardSample, Desktop, DesktopCall, Ours, Program
 
 GIB, MIB = 1 << 30, 1 << 20
 QUIET = 300.0

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import pytest
 
-from pipeline.schedule.dispatcher import Dispatcher, Sizing
-from pipeline.schedule.leases import (
+from pipeline.dispatch.dispatcher import Dispatcher, Sizing
+from pipeline.dispatch.leases import (
     Asked,
     Committed,
     Done,

@@ -11,8 +11,8 @@ from itertools import pairwise
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from pipeline.schedule.dispatcher import Dispatcher, Sizing
-from pipeline.schedule.leases import (
+from pipeline.dispatch.dispatcher import Dispatcher, Sizing
+from pipeline.dispatch.leases import (
     Asked,
     Committed,
     Done,
@@ -31,7 +31,7 @@ from pipeline.schedule.leases import (
     Ticked,
     Wait,
 )
-from pipeline.schedule.suspects import APART, LEAST_ALONE
+from pipeline.dispatch.poison_rows import APART, LEAST_ALONE
 from tests.samples import quick
 
 WORKERS = st.sampled_from(["a", "b", "c"])

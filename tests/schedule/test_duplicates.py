@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from pipeline.schedule.duplicates import Duplicates
+from pipeline.dispatch.duplicates import Duplicates
 
 A, B = b"a", b"b"
 

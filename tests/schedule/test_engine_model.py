@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.schedule.engine_model import EngineModel, Sequence
-from pipeline.schedule.prefixes import block_keys
+from pipeline.admission.prefixes import block_keys
+from pipeline.simulate.vllm_model.scheduler import EngineModel, Sequence
 from tests.schedule.workloads import MAX_MODEL_LEN, SHORT, Arrival, Row, Workload, drive, long_ones
 
 _ROOT = Path(__file__).parents[2]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.schedule.engine_model import EngineModel, Sequence
-from pipeline.schedule.prefixes import block_keys
-from pipeline.schedule.step_time import StepWork
+from pipeline.admission.prefixes import block_keys
+from pipeline.budget.step_time import StepWork
+from pipeline.simulate.vllm_model.scheduler import EngineModel, Sequence
 from tests.schedule.workloads import SHORT, Workload
 
 

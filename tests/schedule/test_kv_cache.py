@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.budget.kv import KvLayout
-from pipeline.schedule.block_pool import BlockPool
-from pipeline.schedule.engine_model import EngineModel, Sequence
+from pipeline.simulate.vllm_model.block_pool import BlockPool
+from pipeline.simulate.vllm_model.scheduler import EngineModel, Sequence
 from tests.samples import GEMMA_27B, quick
 
 SIZE = 16

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.schedule.lengths import MAX_GROUPS, OutputLengths
-from pipeline.schedule.shape import Lengths
+from pipeline.admission.lengths import MAX_GROUPS, OutputLengths
+from pipeline.rows.workload import Lengths
 
 NONE = np.zeros(0, np.int64)
 

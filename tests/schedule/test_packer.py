@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import pytest
 
+from pipeline.admission.lengths import OutputLengths
+from pipeline.admission.packer import Demand, Packer
+from pipeline.admission.prefixes import block_keys
 from pipeline.budget.kv import KvLayout
-from pipeline.schedule.lengths import OutputLengths
-from pipeline.schedule.packer import Demand, Packer
-from pipeline.schedule.prefixes import block_keys
 from tests.samples import GEMMA_270M
 
 LAYOUT = KvLayout(GEMMA_270M, block_size=16, chunk=2048)

@@ -7,8 +7,8 @@ from collections import Counter
 
 import pytest
 
-from pipeline.schedule.rack import Failures, Rack, RackRun, least_makespan
-from pipeline.schedule.rate_card import CostRow, RateCard
+from pipeline.simulate.rack import Failures, Rack, RackRun, least_makespan
+from pipeline.simulate.rate_card import CostRow, RateCard
 
 SPEEDS = (0.4, 0.9, 1.0, 1.8)
 

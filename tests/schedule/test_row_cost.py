@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.budget.cards import find_card
+from pipeline.budget.cards.lookup import find_card
+from pipeline.budget.model_spec import Subject
 from pipeline.budget.predict import Workload
-from pipeline.budget.subject import Subject
 from pipeline.model.catalogue import MODELS
-from pipeline.schedule.card_setup import card_setup
-from pipeline.schedule.row_cost import row_cost
-from pipeline.schedule.simulate import CardSetup, CardSim, run_card
-from pipeline.schedule.trace import TraceRow
+from pipeline.rows.trace import TraceRow
+from pipeline.simulate.card import CardSetup, CardSim, run_card
+from pipeline.simulate.card_setup import card_setup
+from pipeline.simulate.row_cost import row_cost
 
 TEXT = Workload("text", 600, 200.0, 0.0, 80.0)
 LABELS = Workload("choices", 600, 280.0, 256.0, 1.0)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.schedule.shape import (
+from pipeline.rows.workload import (
     Groups,
     Lengths,
     RequestShape,

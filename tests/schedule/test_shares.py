@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.schedule.shares import Claim, share_out
+from pipeline.dispatch.card_shares import Claim, share_out
 
 _TURN = 600.0
 

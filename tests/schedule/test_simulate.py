@@ -7,16 +7,16 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.budget.cards import find_card
+from pipeline.admission.admission import Limits
+from pipeline.admission.packer import Demand
+from pipeline.budget.cards.lookup import find_card
 from pipeline.budget.kv import KvLayout
+from pipeline.budget.step_time import StepWork
 from pipeline.errors import UsageError
-from pipeline.schedule.admission import Limits
-from pipeline.schedule.outcome import Outcome
-from pipeline.schedule.packer import Demand
-from pipeline.schedule.policies import POLICIES, Policy, make_policy, static_limit
-from pipeline.schedule.simulate import CardSetup, CardSim, run_card
-from pipeline.schedule.step_time import StepWork
-from pipeline.schedule.trace import TraceRow
+from pipeline.rows.trace import TraceRow
+from pipeline.simulate.card import CardSetup, CardSim, run_card
+from pipeline.simulate.outcome import Outcome
+from pipeline.simulate.policies import POLICIES, Policy, make_policy, static_limit
 from tests.samples import GEMMA_27B
 
 MAX_TOKENS = 200

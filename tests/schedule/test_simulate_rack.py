@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.budget.cards import find_card
+from pipeline.budget.cards.lookup import find_card
+from pipeline.budget.step_time import ScaledTime
 from pipeline.errors import JobFailed
-from pipeline.schedule.simulate_rack import simulate_rack
-from pipeline.schedule.step_time import ScaledTime
-from pipeline.schedule.trace import TraceRow
+from pipeline.rows.trace import TraceRow
+from pipeline.simulate.cards import simulate_rack
 from tests.schedule.test_simulate import MAX_TOKENS, NAMES, SETUP, trace
 
 FAST = replace(SETUP, card=find_card("rtx4090"), pool_blocks=1400, max_num_seqs=24)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.schedule.speeds import Speeds
+from pipeline.dispatch.speeds import Speeds
 
 
 def speeds(**expected: float) -> Speeds:

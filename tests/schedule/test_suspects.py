@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.schedule.leases import Span
-from pipeline.schedule.suspects import Suspects, best_parts
+from pipeline.dispatch.leases import Span
+from pipeline.dispatch.poison_rows import Suspects, best_parts
 from tests.schedule.rack_of_death import RackOfDeath
 
 CALM = 3600.0  # busy seconds: an hour without any other death

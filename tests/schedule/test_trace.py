@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pipeline.errors import UsageError
-from pipeline.schedule.trace import TraceRow, rows_of
+from pipeline.rows.trace import TraceRow, rows_of
 
 GOOD: dict[str, list[Any]] = {"prompt_tokens": [10, 20], "output_tokens": [1, 2]}
 

@@ -6,12 +6,12 @@ import random
 
 import pytest
 
-from pipeline.budget.cards import CARDS
+from pipeline.budget.cards.lookup import CARDS
 from pipeline.budget.weights import weight_bytes
 from pipeline.model.catalogue import MODELS
-from pipeline.schedule.card_setup import card_setup
-from pipeline.schedule.simulate import CardSim, run_card
-from pipeline.schedule.trace import TraceRow
+from pipeline.rows.trace import TraceRow
+from pipeline.simulate.card import CardSim, run_card
+from pipeline.simulate.card_setup import card_setup
 
 LIMIT = 2048
 

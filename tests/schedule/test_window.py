@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.schedule.prefixes import block_keys
-from pipeline.schedule.window import Candidate, Window
+from pipeline.admission.prefixes import block_keys
+from pipeline.admission.window import Candidate, Window
 from tests.samples import quick
 
 BLOCK = 4

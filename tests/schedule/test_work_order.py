@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.schedule.spread import STREAMS, mixed, side_by_side, spread, unit_rows
+from pipeline.rows.work_order import STREAMS, mixed, side_by_side, spread, unit_rows
 from tests.samples import quick
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from pipeline import Job
-from pipeline.spec.fingerprint import digest, fingerprint_parts
+from pipeline.job.fingerprint import digest, fingerprint_parts
 from tests.samples import job
 
 LABEL = {"choices": ["a", "b"]}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import Job, UsageError, load_job
-from pipeline.spec.load import line_of
+from pipeline.job.file.load import line_of
 
 GOOD = """\
 name: sample

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import RowError, RowErrorType
-from pipeline.spec.sampling import Sampling
+from pipeline.job.sampling import Sampling
 from tests.samples import quick
 
 OVERRIDES = st.fixed_dictionaries(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pipeline.errors import UsageError
-from pipeline.spec.fingerprint import fingerprint_parts
+from pipeline.job.fingerprint import fingerprint_parts
 from tests.samples import job
 
 NIGHTLY = {"cron": "0 2 * * *"}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pipeline import UsageError, job_from
-from pipeline.spec.fingerprint import fingerprint_parts
+from pipeline.job.fingerprint import fingerprint_parts
 from tests.samples import BASE_JOB, job
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import RowError, RowErrorType
-from pipeline.spec.template import Template, TemplateSyntaxError, as_text, lookup
+from pipeline.job.template.render import Template, TemplateSyntaxError, as_text, lookup
 from tests.samples import quick
 
 TEXT = st.text(st.sampled_from("{}ab \n%#"), max_size=12)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipeline.engine.gpu.nvml import Holder
-from pipeline.units import size
+from pipeline.humanize import size
 
 _MOST = 4
 

@@ -16,9 +16,9 @@ import torch
 
 from pipeline.errors import UsageError
 from pipeline.model.catalogue import MODELS
+from pipeline.model.convert.safetensors_writer import SafetensorsWriter, Slot
 from pipeline.model.geometry import Geometry
-from pipeline.model.safetensors_writer import SafetensorsWriter, Slot
-from pipeline.model.store import ModelFolder, resolve
+from pipeline.model.store.resolve import ModelFolder, resolve
 from pipeline.model.tensors import layer_shapes
 
 REAL = "gemma-3-270m"  # ships as a package: its weights, and the tokenizer of all sizes

@@ -8,20 +8,20 @@ from typing import Any
 
 from gpu_parts.work import job
 from pipeline import job_from
-from pipeline.budget.cards import Card
-from pipeline.budget.fit import FitOptions, Subject, fit
-from pipeline.budget.room import room
+from pipeline.budget.cards.lookup import Card
+from pipeline.budget.fit.fit import FitOptions, Subject, fit
+from pipeline.budget.memory_split import room
 from pipeline.budget.settings import PromptShape, choose_settings, setup_of
 from pipeline.budget.weights import weight_bytes
 from pipeline.cli.fit import this_processor
-from pipeline.engine.facts import card_of
 from pipeline.engine.gpu.offer import gpus, offer
 from pipeline.engine.gpu.variant import CPU
-from pipeline.engine.machine import cpu_environment
-from pipeline.engine.vllm_engine import environment
+from pipeline.engine.machine.facts import card_of
+from pipeline.engine.machine.host import cpu_environment
+from pipeline.engine.vllm.engine import environment
 from pipeline.errors import UsageError
 from pipeline.model.catalogue import MODELS
-from pipeline.model.store import ModelFolder
+from pipeline.model.store.resolve import ModelFolder
 
 _WAYS_OUT = ("for a card: RACKMILL_VARIANT=cuda ./infra/setup", "to rehearse it: --device cpu")
 _SIZES = ("gemma-3-12b", "gemma-3-4b", "gemma-3-1b")

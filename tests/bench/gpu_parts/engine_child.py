@@ -21,20 +21,20 @@ import pyarrow as pa
 from gpu_parts.board import Board, Watch
 from gpu_parts.work import ANSWERS, job, prompts
 from pipeline import job_from
-from pipeline.data.answers import Answers
-from pipeline.data.input.units import Unit
-from pipeline.data.seam import Prompt
-from pipeline.engine.guard import guard_children
+from pipeline.engine.calibrate.probe import Probe
+from pipeline.engine.child_guard import guard_children
 from pipeline.engine.load import load_engine
-from pipeline.engine.probe import Probe
 from pipeline.errors import RackmillError
-from pipeline.fleet.engine_loop import EngineLoop
-from pipeline.fleet.work import OpenUnit, Progress, ReadyRow
-from pipeline.model.store import ModelFolder
+from pipeline.input.units import Unit
+from pipeline.job.sampling import Sampling
+from pipeline.model.store.resolve import ModelFolder
 from pipeline.model.tokenizer import Tokenizer
-from pipeline.schedule.request import Completion, Request
-from pipeline.schedule.step_fit import fit_steps
-from pipeline.spec.sampling import Sampling
+from pipeline.prompt.answers import Answers
+from pipeline.prompt.join import Prompt
+from pipeline.rows.request import Completion, Request
+from pipeline.simulate.vllm_model.step_fit import fit_steps
+from pipeline.worker.engine_loop import EngineLoop
+from pipeline.worker.messages import OpenUnit, Progress, ReadyRow
 
 MARK = "rackmill-part: "
 SO_FAR = "so far"  # of the part that is being measured

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from gpu_parts.work import ANSWERS
-from pipeline.units import size
+from pipeline.humanize import size
 
 Found = Mapping[str, Any]
 _NAME = 12

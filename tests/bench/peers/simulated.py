@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
-from pipeline.budget.cards import CARDS
+from pipeline.budget.cards.lookup import CARDS
 from pipeline.budget.settings import PromptShape, choose_settings
 from pipeline.budget.weights import weight_bytes
 from pipeline.model.catalogue import MODELS
-from pipeline.schedule.card_setup import card_setup
-from pipeline.schedule.simulate import CardSetup, CardSim, run_card
-from pipeline.schedule.trace import TraceRow
+from pipeline.rows.trace import TraceRow
+from pipeline.simulate.card import CardSetup, CardSim, run_card
+from pipeline.simulate.card_setup import card_setup
 
 MAX_TOKENS = 2048  # what every request states
 

@@ -23,8 +23,8 @@ from workloads import (
 )
 
 from pipeline import job_from
-from pipeline.data.prompts import PromptBuilder
-from pipeline.data.seam import Prompt
+from pipeline.prompt.builder import PromptBuilder
+from pipeline.prompt.join import Prompt
 
 DUPLICATES = 0.2
 SCHEMA = pa.schema(

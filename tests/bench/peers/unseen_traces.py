@@ -21,7 +21,7 @@ from typing import Literal
 
 from workloads import sharegpt_rows, tokenizer
 
-from pipeline.schedule.trace import TraceRow
+from pipeline.rows.trace import TraceRow
 
 Part = Literal["tune", "held"]
 Sizes = list[tuple[int, int]]  # tokens of prompt and answer

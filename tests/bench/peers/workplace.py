@@ -18,7 +18,7 @@ from workloads import MODEL, sharegpt_rows, tokenizer, tweets
 from peers.hidden_lengths import install
 from peers.measure import Measured, run_json
 from pipeline import job_from
-from pipeline.data.prompts import PromptBuilder
+from pipeline.prompt.builder import PromptBuilder
 
 HERE = Path(__file__).parent
 BIN = Path(sys.executable).parent

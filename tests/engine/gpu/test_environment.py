@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.engine.vllm_engine import environment
+from pipeline.engine.vllm.engine import environment
 from tests.fake_cards import RTX_4060_LAPTOP, FakeCards
 
 # A toolkit that is in PATH and where one usually is, FlashInfer and DeepGEMM seem to be installed

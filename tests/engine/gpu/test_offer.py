@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.engine.facts import DeviceFacts, MachineFacts, own_facts
+from pipeline.cluster.engine_groups import Crew, local_crews
+from pipeline.cluster.slots import spread_of
 from pipeline.engine.gpu.nvml import free_gpu_memory, holders, read_driver
 from pipeline.engine.gpu.offer import gpus, offer
+from pipeline.engine.machine.facts import DeviceFacts, MachineFacts, own_facts
 from pipeline.errors import UsageError
-from pipeline.fleet.crew import Crew, local_crews
-from pipeline.fleet.slots import spread_of
-from pipeline.rack.start import _cards
-from pipeline.spec.job import Job
+from pipeline.job.job import Job
+from pipeline.service.rack.start import _cards
 from tests.fake_cards import (
     GIB,
     RTX_2080_TI,
@@ -219,7 +219,7 @@ class TestRackFacts:
 _COUNT = """
 import json, sys
 import ray
-from pipeline.fleet.cluster import Cluster
+from pipeline.cluster.ray_cluster import Cluster
 cluster = Cluster(None)
 asked = ray.remote(num_gpus=1)(lambda: __import__("os").environ["CUDA_VISIBLE_DEVICES"])
 seen = [ray.get(asked.remote())] if cluster.gpus else []

@@ -1,0 +1,95 @@
+"""Which cards of a rack a submitted job may use now, and what it could use: said by the queue and
+by the job's driver, each through the rack's head."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pipeline.cluster.gcs import Gcs
+
+# names of values, before the job's
+_ALLOTTED, _NEEDS = "allotted/", "needs/"
+
+OTHERS = "the queue"  # why a job may use no card for now: others have them
+
+Key = tuple[str, int]  # of a place: Ray's number of the machine, and which of its cards
+
+
+@dataclass(frozen=True)
+class Allotment:
+    """``cards``: those that the job may use; where it may use none, ``why`` it is to stop."""
+
+    cards: frozenset[Key] = frozenset()
+    why: str = ""
+
+    def encode(self) -> bytes:
+        return json.dumps({"cards": sorted(self.cards), "why": self.why}).encode()
+
+    @classmethod
+    def decode(cls, content: bytes) -> Allotment:
+        found = json.loads(content)
+        return cls(_keys(found["cards"]), found["why"])
+
+
+@dataclass(frozen=True)
+class Needs:
+    """``most``: cards that the job could use at once (None: any number); ``useless``: those on
+    which it does not run, or for which it has nothing left to do."""
+
+    most: int | None = None
+    useless: frozenset[Key] = frozenset()
+
+    def encode(self) -> bytes:
+        return json.dumps({"most": self.most, "useless": sorted(self.useless)}).encode()
+
+    @classmethod
+    def decode(cls, content: bytes) -> Needs:
+        found = json.loads(content)
+        return cls(found["most"], _keys(found["useless"]))
+
+
+class AllottedCards:
+    """Those of the job ``job`` of the queue, from its driver. Raises HeadGone. ``patient``: without
+    cards it waits for some; others end, and are started again by the queue."""
+
+    def __init__(self, gcs: Gcs, job: str, *, patient: bool = False) -> None:
+        self._gcs, self._job, self.patient = gcs, job, patient
+        self._said: Needs | None = None
+
+    def look(self) -> Allotment | None:
+        """None where nothing is said."""
+        return allotted_to(self._gcs, self._job)
+
+    def say(self, needs: Needs) -> None:
+        if needs != self._said:
+            self._gcs.put(_NEEDS + self._job, needs.encode())
+            self._said = needs
+
+
+def allot(gcs: Gcs, job: str, allotment: Allotment) -> None:
+    """From the queue: tell the job's driver."""
+    gcs.put(_ALLOTTED + job, allotment.encode())
+
+
+def allotted_to(gcs: Gcs, job: str) -> Allotment | None:
+    """What the job's driver was told last, by whichever queue."""
+    content = gcs.get(_ALLOTTED + job)
+    return None if content is None else Allotment.decode(content)
+
+
+def needs_of(gcs: Gcs, jobs: Iterable[str]) -> dict[str, Needs]:
+    """What the drivers of ``jobs`` said, as far as they did."""
+    found = gcs.all([_NEEDS + job for job in jobs])
+    return {name.removeprefix(_NEEDS): Needs.decode(content) for name, content in found.items()}
+
+
+def forget(gcs: Gcs, job: str) -> None:
+    """The job has no driver any more."""
+    gcs.delete(_ALLOTTED + job)
+    gcs.delete(_NEEDS + job)
+
+
+def _keys(pairs: Iterable[tuple[str, int]]) -> frozenset[Key]:
+    return frozenset((node, index) for node, index in pairs)

@@ -1,0 +1,108 @@
+"""Ray, started while the driver still plans."""
+
+from __future__ import annotations
+
+import threading
+from types import TracebackType
+from typing import Any, Self
+
+from pipeline.cluster.ray_access import import_ray
+from pipeline.cluster.ray_processes import RayProcesses
+
+
+class ClusterInBackground:
+    """Ray, from ``start`` on, while the driver still plans.
+
+    The thread that starts it lives as long as Ray does: Ray's processes ask the kernel to be
+    killed when their parent ends, and to Linux that is the thread that started them.
+    """
+
+    def __init__(
+        self, address: str | None, queued: str | None = None, *, patient: bool = False
+    ) -> None:
+        """``queued``, ``patient``: see ``Cluster``."""
+        self._address, self._queued, self._patient = address, queued, patient
+        self.processes = None if address else RayProcesses()
+        self._cluster: Any = None
+        self._begun = False
+        self._trouble: BaseException | None = None
+        self._up = threading.Event()
+        self._close = threading.Event()
+        self._thread = threading.Thread(target=self._live, daemon=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    @property
+    def joins(self) -> bool:
+        """Whether it is a Ray that was there before, with machines of its own."""
+        return self._address is not None
+
+    def start(self) -> None:
+        """Begin to start it, or to join it; once more changes nothing."""
+        if not self._begun:
+            self._begun = True
+            self._thread.start()
+
+    def _live(self) -> None:
+        try:
+            self._cluster = _import_cluster()(
+                self._address, self._queued, patient=self._patient, processes=self.processes
+            )
+        except BaseException as e:
+            self._trouble = e
+            return
+        finally:
+            self._up.set()
+        self._close.wait()
+        self._cluster.close()
+
+    def ready(self) -> Any:
+        """The cluster, once it is there. Raises JobFailed."""
+        self.start()
+        self._up.wait()
+        if self._trouble is not None:
+            raise self._trouble
+        return self._cluster
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._close.set()
+        if not self._begun:
+            return
+        if error is not None and not self._up.is_set():
+            _left.append(self)  # nobody wants to wait for that: it closes what comes up
+        else:
+            self._thread.join()
+
+    @property
+    def is_starting(self) -> bool:
+        """Whether it still starts, or closes what has come up."""
+        return self._thread.is_alive()
+
+
+_left: list[ClusterInBackground] = []
+
+
+def is_starting() -> bool:
+    """Whether a Ray still starts that nobody needs any more."""
+    return any(cluster.is_starting for cluster in _left)
+
+
+def end_what_starts() -> None:
+    """End such a Ray's processes. Most would die with this one; those that they have just begun
+    with would look for their parent after ten seconds only."""
+    for cluster in _left:
+        if cluster.processes is not None:
+            cluster.processes.end(0.0)
+
+
+def _import_cluster() -> Any:
+    import_ray()
+    from pipeline.cluster.ray_cluster import Cluster
+
+    return Cluster

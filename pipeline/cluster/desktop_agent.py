@@ -1,0 +1,105 @@
+"""Who looks at a machine's cards, for jobs that yield to the desktop: a small actor there.
+
+It is there as long as the run, also while no worker is: somebody has to see that the game has
+ended. It asks for none of Ray's resources, and takes a few milliseconds of a core a second.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from pipeline.cluster.desktop_watch import DesktopWatch
+from pipeline.cluster.placement import Placement
+from pipeline.dispatch.desktop import DesktopCall, Ours
+
+_MOST_FAILURES = 3
+_AGAIN_SECONDS = 5.0
+_FIRST_LOOK = DesktopCall(away=True)
+_OURS = DesktopCall(away=False)
+
+Node = str | None  # Ray's number of a machine; None: this one
+
+
+@dataclass
+class _Watched:
+    """The agent of one machine. ``calls``: by card; None: no driver there tells of any."""
+
+    actor: Any = None
+    pending: Any = None
+    calls: Mapping[int, DesktopCall] | None = field(default_factory=dict)
+    heard: bool = False
+    failures: int = 0
+    again_at: float = 0.0
+
+    @property
+    def blind(self) -> bool:
+        return self.calls is None or self.failures >= _MOST_FAILURES
+
+
+class DesktopAgents:
+    """From the driver. Never waits for an agent."""
+
+    def __init__(self, quiet_seconds: float, *, engines: bool, say: Callable[[str], None]) -> None:
+        """``engines``: there are some on the cards; else this is a rehearsal, and whoever uses a
+        card is somebody else."""
+        self._quiet_seconds, self._engines, self._say = quiet_seconds, engines, say
+        self._watched: dict[Node, _Watched] = {}
+
+    def look(self, ours: Mapping[Node, Mapping[int, Ours]], hosts: Mapping[Node, str]) -> None:
+        """Ask the agents of these machines. ``ours``: what is on their cards, by card; ``hosts``:
+        what the machines are called."""
+        for node, cards in ours.items():
+            one = self._watched.setdefault(node, _Watched())
+            blind = one.blind
+            if one.pending is not None and ray.wait([one.pending], timeout=0)[0]:
+                self._hear(one)
+            if one.pending is None and time.monotonic() >= one.again_at and not one.blind:
+                if one.actor is None:
+                    options = Placement(0, {}, node=node).options
+                    one.actor = _Agent.options(**options).remote(  # type: ignore[attr-defined]
+                        self._quiet_seconds, self._engines
+                    )
+                one.pending = one.actor.look.remote(dict(cards))
+            if one.blind and not blind:
+                where = hosts.get(node) or "this machine"
+                self._say(
+                    f"resources.yield_to_desktop does nothing on {where}: no NVIDIA driver there "
+                    "tells who uses the cards"
+                )
+
+    def call(self, node: Node, index: int) -> DesktopCall:
+        """Whether a card is somebody else's for now, as far as its agent has told."""
+        one = self._watched.get(node)
+        if one is None or (not one.heard and not one.blind):
+            return _FIRST_LOOK
+        return _OURS if one.calls is None or one.blind else one.calls.get(index, _OURS)
+
+    def _hear(self, one: _Watched) -> None:
+        pending, one.pending = one.pending, None
+        try:
+            one.calls = ray.get(pending)
+            one.heard, one.failures = True, 0
+        except RayError:
+            one.failures += 1
+            one.actor, one.again_at = None, time.monotonic() + _AGAIN_SECONDS
+
+
+@ray.remote(num_cpus=0, max_restarts=0)
+class _Agent:
+    """Looks at the cards of its machine. Ray's own process there, which has started it, has
+    started all workers as well."""
+
+    def __init__(self, quiet_seconds: float, engines: bool) -> None:
+        self._watch = DesktopWatch(quiet_seconds, engines, family=os.getppid())
+        self._watch.start()
+
+    def look(self, ours: Mapping[int, Ours]) -> dict[int, DesktopCall] | None:
+        """As ``DesktopWatch.look``."""
+        return self._watch.look(ours)

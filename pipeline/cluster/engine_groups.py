@@ -1,0 +1,278 @@
+"""Who works: engines on the cards that are here, or on cards that the user asks about.
+
+An engine has one card, or several like ones of a machine that share every layer: its slot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pipeline.budget.cards.lookup import (
+    GIB,
+    Card,
+    cpu_card,
+    find_card,
+    in_slot,
+    parse_gpus,
+)
+from pipeline.cluster.slots import Left, Slot, Spread, divide, refuse_spread, spread_in_words
+from pipeline.engine.gpu.offer import offer
+from pipeline.engine.machine.facts import card_of, processor_name
+from pipeline.engine.machine.host import available_memory, cores, native_bf16
+from pipeline.errors import UsageError
+from pipeline.humanize import plural
+from pipeline.job.job import Job
+from pipeline.job.resources import Resources
+
+if TYPE_CHECKING:  # it brings gRPC, which a plan does without
+    from pipeline.cluster.allotment import Key
+
+NO_CARD = "none"
+_CORES = ", cores: "
+_BOX_SHARE = 0.95  # drivers show a little less than the box says
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an engine goes: on which of a machine's ``cards``, or as which (``index``) ``of`` how
+    many engines that share its processor. ``node``: Ray's number of a machine of a rack; None: this
+    machine. ``cores`` and ``preloads``: what the machine has of them."""
+
+    index: int = 0
+    of: int = 1
+    node: str | None = None
+    host: str = ""
+    cores: tuple[int, ...] = ()
+    preloads: tuple[str, ...] = ()
+    cards: tuple[int, ...] = ()
+
+    @property
+    def keys(self) -> frozenset[tuple[str | None, int]]:
+        """Of all its cards; on a processor, of its place there."""
+        return frozenset((self.node, number) for number in self.cards or (self.index,))
+
+    @property
+    def shared_keys(self) -> frozenset[Key]:
+        """Those of a rack's cards; none without a rack."""
+        return frozenset((node, number) for node, number in self.keys if node is not None)
+
+    @property
+    def slot(self) -> str | None:
+        """The name under which a worker there is found by the next job; None without a rack."""
+        if self.node is None:
+            return None
+        return slot_name(self.node, self.cards or (self.index,))
+
+
+_SLOT = "worker/{}/{}"
+
+
+def slot_name(node: str, cards: Collection[int]) -> str:
+    """Of a worker on such cards of a rack's machine."""
+    return _SLOT.format(node, "+".join(map(str, sorted(cards))))
+
+
+def keys_in(slot: str) -> frozenset[Key]:
+    """The cards of a slot with such a name; none for other names."""
+    parts = slot.split("/")
+    numbers = parts[-1].split("+")
+    if len(parts) != 3 or slot != _SLOT.format(*parts[1:]) or not all(map(str.isdigit, numbers)):
+        return frozenset()
+    return frozenset((parts[1], int(number)) for number in numbers)
+
+
+@dataclass(frozen=True)
+class Crew:
+    """Engines of one kind: how many, and the card of each (None: simulated engines).
+
+    Engines on a CPU share it: ``card`` is all of the processor, ``share`` what one of them has.
+    ``places``: one for each engine; none where it is only asked what would be. ``cards``: so many
+    such cards are one engine's.
+    """
+
+    number: int
+    card: Card | None
+    model: str = ""  # a processor's own name
+    places: tuple[Place, ...] = field(default=(), compare=False)
+    cards: int = 1
+
+    @property
+    def shared(self) -> bool:
+        return self.card is not None and self.card.is_cpu
+
+    @property
+    def on_cards(self) -> bool:
+        return self.card is not None and not self.card.is_cpu
+
+    @property
+    def share(self) -> Card:
+        """What one engine has, on each of its cards. Raises ValueError for simulated ones."""
+        if self.card is None:
+            raise ValueError("simulated engines have no card")
+        if not self.shared or self._crowd == 1:
+            return self.card
+        here = self.places[0].cores if self.places else cores()
+        return cpu_card(
+            self.card.vram_bytes // self._crowd,
+            max(1, len(here) // self._crowd),
+            native_bf16=self.card.native_bf16,
+        )
+
+    @property
+    def _crowd(self) -> int:
+        """Engines that share one processor."""
+        return max((place.of for place in self.places), default=self.number)
+
+    @property
+    def name(self) -> str:
+        """Identifies what the times of a run depend on."""
+        if self.card is None:
+            return NO_CARD
+        if self.shared:
+            return f"{self.model}, engines: {self._crowd}"
+        return in_slot(self.card.name, self.cards)
+
+    @property
+    def all_cards(self) -> int:
+        """Of all its engines; 0 without cards."""
+        return self.number * self.cards if self.on_cards else 0
+
+    def watts(self, per_card: float | None = None) -> float:
+        """Of all cards at work. ``per_card``: instead of the board power."""
+        if self.card is None:
+            return 0.0
+        each = self.card.watts if per_card is None else per_card
+        return each * (self.number / self._crowd if self.shared else self.all_cards)
+
+
+def local_crews(
+    job: Job, units: int, spread: Spread, say: Callable[[str], None] = lambda line: None
+) -> list[Crew]:
+    """The engines that a run of ``job`` starts on this machine, at most one for each unit.
+
+    ``spread``: how many cards one takes; what is left over or left out is said. Raises UsageError
+    when the job asks for more engines than there are GPUs, or for other ones, and where the build
+    of vLLM that is installed has nothing to run on.
+    """
+    wanted = job.resources.workers
+    number = _at_most(1 if wanted == "auto" else wanted, units)
+    if job.engine.kind == "simulated":
+        return [Crew(number, None, places=_beside_each_other(number))]
+    there = offer()
+    there.check()
+    for reason in there.left:
+        say(f"left out: {reason}")
+    found = [card_of(gpu) for gpu in there.gpus]
+    if not found:
+        check_wishes(job.resources, [])
+        memory, processor = available_memory(), processor_name()
+        card = cpu_card(memory, len(cores()), native_bf16=native_bf16())
+        check_parts(job, number, len(cores()))
+        name = processor_with(processor, len(cores()))
+        return [Crew(number, card, name, _beside_each_other(number))]
+    check_wishes(job.resources, found)
+    usable = {number: card for number, card in enumerate(found) if meets(job.resources, card)}
+    refuse_spread(job, [list(usable.values())])
+    slots, left = divide(usable, spread)
+    if wanted != "auto" and wanted > len(slots):
+        known = f"{len(usable)} GPUs"
+        if len(slots) != len(usable):
+            known += f", enough for {plural(len(slots), 'engine')}"
+        raise UsageError(f"resources.workers: {wanted} engines, but there are {known}")
+    number = _at_most(len(slots) if wanted == "auto" else wanted, units)
+    kinds: dict[str, list[Slot]] = {}
+    for slot in slots[:number]:
+        kinds.setdefault(slot.card.name, []).append(slot)
+    crews = [
+        Crew(
+            len(same),
+            same[0].card,
+            places=tuple(Place(slot.cards[0], cards=slot.cards) for slot in same),
+            cards=len(same[0].cards),
+        )
+        for same in kinds.values()
+    ]
+    for line in (*left, *said_of(job, crews)):
+        say(str(line))
+    return crews
+
+
+def said_of(job: Job, crews: Sequence[Crew]) -> list[str]:
+    """That engines have several cards, where the job does not say so itself."""
+    if job.engine.tensor_parallel_size is not None:
+        return []
+    return [
+        spread_in_words(crew.card, crew.cards, crew.number)
+        for crew in crews
+        if crew.card is not None and crew.cards > 1
+    ]
+
+
+def check_parts(job: Job, engines: int, cores: int) -> None:
+    """Raise UsageError where the engines of ``job`` on a processor have too few of its cores."""
+    parts = job.engine.tensor_parallel_size or 1
+    if parts > 1 and parts * engines > cores:
+        raise UsageError(
+            f"engine.tensor_parallel_size: {parts} parts of an engine each need a core, "
+            f"and there are {cores} cores for {plural(engines, 'engine')}",
+            "leave it out: on a processor it gains nothing but where memory has several nodes",
+        )
+
+
+def processor_with(name: str, number: int) -> str:
+    """What a processor with so many cores is called where cards have their names."""
+    return f"{name}{_CORES}{number}"
+
+
+def meets(wishes: Resources, card: Card) -> bool:
+    """Whether ``card`` is one that the job asks for. Raises UsageError for cards unknown."""
+    if wishes.gpu is not None and card.name not in [find_card(name).name for name in wishes.gpu]:
+        return False
+    return wishes.memory_gib is None or card.vram_bytes >= wishes.memory_gib * GIB * _BOX_SHARE
+
+
+def check_wishes(wishes: Resources, cards: Sequence[Card]) -> None:
+    """Raise UsageError if the job asks for cards and none of ``cards`` is such a one."""
+    if wishes.gpu is None and wishes.memory_gib is None:
+        return
+    if any(meets(wishes, card) for card in cards):
+        return
+    asked = " or ".join(wishes.gpu or ("a card",))
+    if wishes.memory_gib is not None:
+        asked += f" with {wishes.memory_gib:g} GiB"
+    kinds = ", ".join(sorted({card.title for card in cards})) or "no card at all"
+    raise UsageError(f"resources: {asked} is asked for; there is {kinds}")
+
+
+def asked_crews(
+    job: Job, text: str, spread: Spread, say: Callable[[str], None] = lambda line: None
+) -> list[Crew]:
+    """The engines on "4x rtx3090,2x rtx4090", those of a kind in one machine: one for each card, or
+    for each slot that ``spread`` makes of them. Raises UsageError."""
+    asked = parse_gpus(text)
+    refuse_spread(job, [[card] * number for number, card in asked])
+    crews = []
+    for number, card in asked:
+        cards = spread(card, number)
+        if number >= cards:
+            crews.append(Crew(number // cards, card, cards=cards))
+        if number % cards:
+            say(str(Left(card, number % cards, cards)))
+    for line in said_of(job, crews):
+        say(line)
+    return crews
+
+
+def is_processor(name: str) -> bool:
+    """Whether a crew's name is that of engines without cards."""
+    return name == NO_CARD or _CORES in name
+
+
+def _beside_each_other(number: int) -> tuple[Place, ...]:
+    return tuple(Place(index, number) for index in range(number))
+
+
+def _at_most(number: int, units: int) -> int:
+    return max(1, min(number, units))  # a unit is the least that an engine can do

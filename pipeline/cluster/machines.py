@@ -1,0 +1,60 @@
+"""The machines of a rack, with what each offers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from pipeline.cluster.gcs import Gcs, Node
+from pipeline.engine.machine.facts import MachineFacts
+
+MACHINE = "machine/"  # names of facts, before the machine's
+
+
+@dataclass(frozen=True)
+class Machine:
+    """``facts``: None as long as nobody has looked."""
+
+    node: Node
+    facts: MachineFacts | None
+
+    @property
+    def host(self) -> str:
+        return self.facts.host if self.facts else self.node.address
+
+    @property
+    def cards(self) -> int:
+        """GPUs that Ray gives to engines there."""
+        return int(self.node.resources.get("GPU", 0))
+
+    @property
+    def works(self) -> bool:
+        """Whether engines may run there at all."""
+        return self.cards > 0 or self.node.resources.get("CPU", 0) > 0
+
+
+def machines(gcs: Gcs) -> list[Machine]:
+    """Those that are there now, the head first. Raises HeadGone."""
+    alive = [node for node in gcs.nodes() if node.alive]
+    return with_facts(gcs, sorted(alive, key=lambda n: (not n.is_head, n.address, n.name)))
+
+
+def with_facts(gcs: Gcs, nodes: Iterable[Node]) -> list[Machine]:
+    """``nodes`` with what they, or whoever looked at them, have said of them."""
+    listed = list(nodes)
+    said = gcs.all([name for node in listed for name in _names(node)])
+    return [Machine(node, _facts(node, said)) for node in listed]
+
+
+def _facts(node: Node, said: dict[str, bytes]) -> MachineFacts | None:
+    for name in _names(node):
+        if name in said:
+            with suppress(ValueError):
+                return MachineFacts.decode(said[name])
+    return None
+
+
+def _names(node: Node) -> tuple[str, str]:
+    """Under which a machine's facts are kept: as it calls itself, or by Ray's number of it."""
+    return MACHINE + node.name, MACHINE + node.id

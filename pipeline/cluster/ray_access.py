@@ -1,0 +1,156 @@
+"""Who may talk to Ray. Whoever reaches its ports can run programs on every machine of it.
+
+A Ray that we start listens on loopback, and takes orders only from who has its token, which is
+random and lives in the environment of its processes. A Ray on other machines is joined with the
+token that it was started with; without one only if the user says that the network may be trusted.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import secrets
+import socket
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from pipeline.cluster.ray_head import Head, look_at
+from pipeline.errors import UsageError
+
+TOKEN_MEND = (
+    "copy the token of its head (ray get-auth-token) into ~/.ray/auth_token here, "
+    "or into RAY_AUTH_TOKEN"
+)
+_TRUST = "if all who reach its ports may run programs on its machines: RAY_AUTH_MODE=disabled"
+_LOOPBACK, _LOOPBACK_SECONDS = "127.0.0.1", 5.0
+_OWN_HANDLER = "RAY_DISABLE_FAILURE_SIGNAL_HANDLER"
+_MODE, _TOKEN, _TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
+
+
+def check_access(address: str | None) -> None:
+    """Raise UsageError if ``address`` is no Ray that can be joined, and joined safely; without one,
+    if a Ray of our own could not talk to itself."""
+    if address is None:
+        _check_loopback()
+        return
+    here = address
+    token, trusting = own_token(), _mode() == "disabled"
+    if not (token or trusting or _is_here(address)):
+        raise UsageError(
+            f"{here}: a Ray on the network is joined with its token, and there is none",
+            TOKEN_MEND,
+            _TRUST,
+        )
+    head = _head(address, token)
+    if head is Head.NOBODY:
+        raise UsageError(
+            f"{here}: no Ray answers there",
+            "start one there: rackmill rack start --head",
+        )
+    if head is Head.STRANGER:
+        raise UsageError(
+            f"{here}: what answers there is no Ray",
+            "the port is the one that rackmill rack start printed (6379 if nothing is said)",
+        )
+    if head is Head.LOCKED:
+        raise UsageError(f"{here}: this Ray does not take {_shown(token)}", TOKEN_MEND)
+    if head is Head.OURS and trusting:
+        raise UsageError(
+            f"{here}: this Ray wants its token, and RAY_AUTH_MODE=disabled keeps it back",
+            "unset RAY_AUTH_MODE",
+        )
+    if head is Head.OPEN and not (trusting or _is_here(address)):
+        raise UsageError(
+            f"{here}: this Ray takes orders from anybody: it was started without authentication",
+            "start it anew: rackmill rack start --head, rackmill rack join on the others",
+            _TRUST,
+        )
+
+
+def prepare_access(address: str | None) -> None:
+    """Turn token authentication on for this process and those of the Ray that it starts or joins,
+    unless ``RAY_AUTH_MODE`` says otherwise, or it joins one of this machine that has none."""
+    if _mode():
+        return
+    if address is not None and _head(address, None) is Head.OPEN:
+        os.environ[_MODE] = "disabled"
+        return
+    if address is None and not own_token():
+        os.environ[_TOKEN] = secrets.token_hex(32)  # else Ray would keep one in the home folder
+    if own_token():
+        os.environ[_MODE] = "token"
+        if "ray" in sys.modules:  # it has read the environment already
+            import ray._raylet as raylet
+
+            settings: Any = raylet
+            settings.Config.initialize("")
+
+
+def _check_loopback() -> None:
+    """Ray would look for itself for two minutes."""
+    try:
+        with socket.create_server((_LOOPBACK, 0)) as server:
+            socket.create_connection(server.getsockname(), timeout=_LOOPBACK_SECONDS).close()
+    except OSError as e:
+        raise UsageError(
+            f"this machine does not reach itself at {_LOOPBACK}, where Ray listens: {e}",
+            "switch the loopback interface on: sudo ip link set lo up",
+            "in a container or sandbox: let it have one",
+        ) from None
+
+
+def _mode() -> str:
+    return os.environ.get(_MODE, "").lower()
+
+
+def own_token() -> str | None:
+    """The token that this machine has, as Ray looks for it."""
+    file = token_file()
+    with suppress(OSError, UnicodeDecodeError):
+        return os.environ.get(_TOKEN) or file.read_text(encoding="utf-8").strip() or None
+    return None
+
+
+def token_file() -> Path:
+    """Where Ray looks for it."""
+    named = os.environ.get(_TOKEN_PATH)
+    return Path(named) if named else Path.home() / ".ray" / "auth_token"
+
+
+def import_ray() -> None:
+    """Import Ray, told to leave signals alone in this process, and in no other: else its handler of
+    SIGTERM ends us after three seconds, whatever ours does."""
+    before = os.environ.get(_OWN_HANDLER)
+    os.environ[_OWN_HANDLER] = "1"  # Ray looks when it is imported
+    try:
+        import ray  # noqa: F401
+    finally:
+        if before is None:
+            del os.environ[_OWN_HANDLER]
+        else:
+            os.environ[_OWN_HANDLER] = before
+
+
+def _shown(token: str | None) -> str:
+    return "the token that is here" if token else "anybody without its token"
+
+
+def _head(address: str, token: str | None) -> Head | None:
+    """What is at HOST:PORT; None for other addresses: Ray knows what is meant."""
+    host, _, port = address.rpartition(":")
+    if "://" in address or not port.isdigit() or not host:
+        return None
+    return look_at(address, token)
+
+
+def _is_here(address: str) -> bool:
+    """Whether only processes of this machine can have started it: no host, or a loopback one."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdigit():
+        return "." not in address  # "auto", "local"
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host in ("localhost", "")

@@ -1,0 +1,260 @@
+"""Ray: starting and joining it. Of what is on it, ``coordinator_actor`` and ``worker_actor`` know,
+``remote`` (a worker's way to the coordinator) and ``meter`` (its metrics)."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext, suppress
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import (
+    AuthenticationError,
+    RayError,
+)
+
+from pipeline.cluster.allotment import OTHERS, Allotment, AllottedCards, Key
+from pipeline.cluster.gcs import Gcs, HeadGone
+from pipeline.cluster.machines import MACHINE, Machine, machines
+from pipeline.cluster.placement import Placement
+from pipeline.cluster.ray_access import TOKEN_MEND, check_access, prepare_access
+from pipeline.cluster.ray_processes import RayProcesses
+from pipeline.cluster.slot_usage import AtWorkSign
+from pipeline.engine.gpu.offer import offer, visible_value
+from pipeline.engine.gpu.visible import VARIABLE
+from pipeline.engine.machine.facts import own_facts
+from pipeline.engine.yielding import yield_children
+from pipeline.errors import JobFailed, NoCard, Stopped
+
+_HEAD_PATIENCE_SECONDS = 15.0
+_CARD_SECONDS = 1.0
+_TOO_SLOW = "timed out during startup"  # Ray's own words
+# A Ray of our own is there for its workers alone, and nobody looks at it: no spare workers (each
+# looks for signals a hundred times a second), no metrics, hardly any statistics, and what it looks
+# for by itself it may look for less often. On a CPU whoever wakes up holds an engine up.
+_QUIET = {
+    "RAY_num_workers_soft_limit": "0",
+    "RAY_enable_metrics_collection": "0",
+    "RAY_event_stats": "0",
+    "REPORTER_UPDATE_INTERVAL_MS": "600000",
+    "RAY_kill_idle_workers_interval_ms": "2000",
+    "RAY_memory_monitor_refresh_ms": "1000",
+    "RAY_object_manager_timer_freq_ms": "1000",
+    "RAY_raylet_check_gc_period_milliseconds": "5000",
+    "RAY_raylet_report_resources_period_milliseconds": "1000",
+}
+
+
+class Cluster:
+    """A connection to Ray: one started here and stopped with us, or one that was there."""
+
+    def __init__(
+        self,
+        address: str | None,
+        queued: str | None = None,
+        *,
+        patient: bool = False,
+        processes: RayProcesses | None = None,
+    ) -> None:
+        """``queued``: the name of the job in the rack's queue that this is for; ``patient``: see
+        ``AllottedCards``; ``processes``: those of a Ray of our own, for whoever may have to end
+        them while it still starts. Raises UsageError for an ``address`` where no Ray can be
+        joined, JobFailed when Ray cannot be started."""
+        check_access(address)
+        if address:
+            # a rack whose head is gone is told of in our own words, and in time: Ray would end
+            # this process a second after the Ray on its machine
+            os.environ.setdefault("RAY_raylet_death_check_interval_milliseconds", "3600000")
+            os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+        # Ray starts workers with a niceness of 15: whatever else runs would slow the engines down
+        os.environ.setdefault("RAY_worker_niceness", "0")
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        # what Ray thinks of workers that end is said in the run's own words
+        ray._private.worker.print_to_stdstream = lambda *_, **__: None
+        prepare_access(address)
+        own = {} if address else _alone()
+        # Ray's own switch for "no other machines": it listens on loopback then
+        ray._private.ray_constants.ENABLE_RAY_CLUSTER = address is not None
+        self._processes = None if address else processes or RayProcesses()
+        try:
+            with self._processes or nullcontext():
+                _init(address or "local", own, self._processes)
+        except AuthenticationError as e:
+            raise JobFailed(f"Ray at {address} does not take this token", TOKEN_MEND) from e
+        except Exception as e:  # Ray raises that very class where it does not start in time
+            where = f"Ray at {address} does not answer" if address else "Ray could not be started"
+            hints = (f"or its token is another one: {TOKEN_MEND}",) if address else ()
+            raise JobFailed(f"{where}: {e}", *hints) from e
+        self._rack = Gcs(ray.get_runtime_context().gcs_address) if address else None
+        self.cards: AllottedCards | None = None
+        self.sign: AtWorkSign | None = None
+        if self._rack is not None:
+            self.sign = AtWorkSign(self._rack, queued or secrets.token_hex(4))
+            if queued is not None:
+                self.cards = AllottedCards(self._rack, queued, patient=patient)
+        self._heard = time.monotonic()  # when the head last answered
+        self._lost = False
+        self._looking: dict[str, Any] = {}  # tasks that look around on machines nobody described
+        if not address:
+            yield_children()
+
+    @property
+    def gpus(self) -> int:
+        """GPUs that Ray knows of."""
+        return int(ray.cluster_resources().get("GPU", 0))
+
+    @property
+    def keeps_engines(self) -> bool:
+        """Whether engines stay loaded for the next job: where a queue of jobs has the cards."""
+        return self.cards is not None
+
+    @property
+    def chooses_cards(self) -> bool:
+        """Whether it is ours to say which of a machine's cards an engine gets: on a Ray of our own,
+        and where a queue of jobs has the cards. Elsewhere others may be at work, and Ray knows."""
+        return self._rack is None or self.keeps_engines
+
+    @property
+    def waits_for_cards(self) -> bool:
+        """Whether a job for which its queue has no card now waits for some, and does not end."""
+        return self.cards is not None and self.cards.patient
+
+    def allotted(self, note: Callable[[str], None]) -> frozenset[Key] | None:
+        """The cards that a job of the queue may use; None: all. A patient one waits for some, and
+        says so. Raises NoCard, Stopped."""
+        if self.cards is None:
+            return None
+        told = False
+        while True:
+            allotment = self.cards.look() or Allotment(why=OTHERS)
+            if allotment.cards:
+                return allotment.cards
+            if allotment.why != OTHERS:
+                raise Stopped(f"stopped before any engine was started, as {allotment.why} asks")
+            if not self.cards.patient:
+                raise NoCard("no card is this job's for now")
+            if not told:
+                note("all cards are other jobs' for now: waiting for some (rackmill jobs)")
+                told = True
+            time.sleep(_CARD_SECONDS)
+
+    @property
+    def log_folder(self) -> Path:
+        """Where Ray keeps the output of workers."""
+        return Path(ray._private.worker._global_node.get_logs_dir_path())
+
+    def machines(self, patience_seconds: float = 0.0) -> list[Machine]:
+        """Those of the rack that is joined, with what each offers. Where a machine has not said
+        that itself, a task looks for it, which may take a while: so long at most is waited for it.
+        Raises HeadGone."""
+        assert self._rack is not None
+        found = machines(self._rack)
+        unknown = [m.node for m in found if m.facts is None and m.works]
+        if not unknown:
+            return found
+        for node in unknown:
+            if node.id not in self._looking:
+                task = _own_facts.options(**Placement(0, {}, node=node.id).options)
+                self._looking[node.id] = task.remote()
+        waiting = [self._looking[node.id] for node in unknown]
+        ray.wait(waiting, num_returns=len(waiting), timeout=patience_seconds)
+        for node in unknown:
+            if ray.wait([self._looking[node.id]], timeout=0)[0]:
+                with suppress(RayError):
+                    self._rack.put(MACHINE + node.id, ray.get(self._looking[node.id]))
+                del self._looking[node.id]
+        return machines(self._rack)
+
+    def check_head(self) -> None:
+        """Raise HeadGone when the head of the rack has not answered for a while: Ray ends soon
+        after it, and with it the process of whoever uses it."""
+        if self._rack is None:
+            return
+        now = time.monotonic()
+        try:
+            self._rack.nodes()
+            self._heard = now
+        except HeadGone as e:
+            if now - self._heard < _HEAD_PATIENCE_SECONDS:
+                return
+            self._lost = True
+            raise HeadGone(
+                e.message,
+                "what is committed stays; once it is back, the same command goes on from there",
+            ) from e
+
+    def is_free(self, placement: Placement) -> bool:
+        """Whether its machine has now what ``placement`` asks of it."""
+        if placement.node is None:
+            return True
+        free = ray._private.state.available_resources_per_node().get(placement.node, {})
+        return bool(free.get("GPU", 0) >= placement.gpus and free.get("CPU", 0) >= placement.cpus)
+
+    def keep_card(self, placement: Placement) -> Any:
+        """Nobody shall have the card that is free now: whoever holds the answer holds the card."""
+        if not placement.gpus:
+            return None
+        return _Nobody.options(**placement.options).remote()  # type: ignore[attr-defined]
+
+    def close(self) -> None:
+        if self._rack is not None:
+            self._rack.close()
+        if not self._lost:  # else Ray would wait for the head
+            ray.shutdown()
+        if self._processes is not None:
+            self._processes.end()
+
+
+def _init(address: str, own: Mapping[str, Any], processes: RayProcesses | None) -> None:
+    """Ray gives its daemons 30 s to come up. A machine that is busy, or reads them from a disk for
+    the first time, may need longer: then it is tried once more."""
+    for patient in (True, False):
+        try:
+            ray.init(
+                address=address,
+                namespace="rackmill",
+                **own,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                configure_logging=True,
+            )
+            return
+        except Exception as e:  # Ray raises that very class
+            if processes is None or not patient or _TOO_SLOW not in str(e):
+                raise
+            processes.end(0.0)
+
+
+def _alone() -> dict[str, Any]:
+    """Prepare for a Ray of our own; what ``ray.init`` is told of it."""
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    # it would look for new lines in all logs ten times a second, to send them to a driver
+    node = ray._private.node.Node
+    node.start_log_monitor = lambda _: None
+    # and there is neither a page to be served, nor are there machines to be bought
+    node.start_api_server = lambda *_, **__: None
+    node.start_monitor = lambda _: None
+    # Ray counts by itself what CUDA_VISIBLE_DEVICES names, whether there is such a card or not
+    cards = offer().gpus
+    if cards:
+        os.environ[VARIABLE] = visible_value(cards)
+    return {"include_dashboard": False, "num_gpus": len(cards)}
+
+
+def _describe() -> bytes:
+    return own_facts().encode()
+
+
+_own_facts = ray.remote(num_cpus=0, max_retries=0)(_describe)
+
+
+@ray.remote(num_cpus=0)
+class _Nobody:
+    """Has a card and does nothing with it."""

@@ -1,0 +1,122 @@
+"""How a machine's cards are divided into slots: each is one engine's, of one card or of several
+like ones that share every layer. Pure, but for looking up a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from pipeline.budget.cards.lookup import Card, in_slot
+from pipeline.budget.model_spec import FitOptions, Subject
+from pipeline.budget.tensor_parallel import cards_needed, fits_over
+from pipeline.errors import RackmillError, UsageError
+from pipeline.humanize import plural
+from pipeline.job.job import Job
+from pipeline.model.catalogue import CATALOGUE
+from pipeline.model.store.resolve import in_store
+
+# such a card, and how many like it its machine has -> how many of them one engine takes
+Spread = Callable[[Card, int], int]
+
+_SHORTEST_PROMPT = 16  # tokens
+
+
+@dataclass(frozen=True)
+class Slot:
+    """``cards``: their numbers among those of the machine, all like ``card``."""
+
+    card: Card
+    cards: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Left:
+    """``number`` cards like ``card`` are too few for a slot of ``wanted``."""
+
+    card: Card
+    number: int
+    wanted: int
+
+    def __str__(self) -> str:
+        kind = self.card.title
+        return f"{self.number}x {kind} left over: an engine takes {self.wanted} alike"
+
+
+def divide(cards: Mapping[int, Card], spread: Spread) -> tuple[list[Slot], list[Left]]:
+    """The slots of one machine, and what is left over. ``cards``: by their numbers; neighbours
+    share a slot."""
+    kinds: dict[str, list[int]] = {}
+    for number, card in cards.items():
+        kinds.setdefault(card.name, []).append(number)
+    slots, left = [], []
+    for numbers in kinds.values():
+        card = cards[numbers[0]]
+        wanted = spread(card, len(numbers))
+        whole = len(numbers) // wanted * wanted
+        slots += [Slot(card, tuple(numbers[at : at + wanted])) for at in range(0, whole, wanted)]
+        if whole < len(numbers):
+            left.append(Left(card, len(numbers) - whole, wanted))
+    return slots, left
+
+
+def spread_of(job: Job, model: Subject | None) -> Spread:
+    """How many cards an engine of ``job`` takes: as many as it says, else as few as hold the model
+    and a request with the longest answer. One where the model is not known."""
+    if model is None:
+        return lambda card, alike: job.engine.tensor_parallel_size or 1
+    options = _least(job, model)
+    return cache(lambda card, alike: cards_needed(model, card, options, alike))
+
+
+def fits_of(job: Job, model: Subject | None) -> Callable[[Card, int], bool]:
+    """Whether so many such cards hold the model and one of the least requests of ``job``. True
+    where the model is not known."""
+    if model is None:
+        return lambda card, cards: True
+    options = _least(job, model)
+    return cache(lambda card, cards: card.is_cpu or fits_over(model, card, options, cards))
+
+
+def _least(job: Job, model: Subject) -> FitOptions:
+    request = min(_SHORTEST_PROMPT + job.longest_answer, model.geometry.context)
+    given = job.engine.vllm_arguments()
+    return FitOptions.from_arguments(given, job.engine.max_model_len or request)
+
+
+def known_model(reference: str) -> Subject | None:
+    """What is known of the model that ``reference`` names without fetching anything."""
+    try:
+        stored = in_store(reference)
+        if stored is not None:
+            return Subject.of_folder(stored)
+    except (RackmillError, OSError):
+        return None
+    entry = CATALOGUE.get(reference)
+    return None if entry is None else Subject.of(entry.model, entry.precision)
+
+
+def refuse_spread(job: Job, machines: Sequence[Sequence[Card]]) -> None:
+    """Raise UsageError where the job asks for more cards alike than any of ``machines`` has."""
+    wanted = job.engine.tensor_parallel_size or 1
+    kinds = [[card.name for card in cards] for cards in machines]
+    if wanted == 1 or any(names.count(name) >= wanted for names in kinds for name in names):
+        return
+    there = "; ".join(dict.fromkeys(_in_words(cards) for cards in machines if cards)) or "none"
+    raise UsageError(
+        f"engine.tensor_parallel_size: {wanted} like cards of one machine are asked for; "
+        f"there {'is' if there == 'none' else 'are'} {there}",
+        "give fewer, or leave it out: then an engine takes as many as its model needs",
+    )
+
+
+def spread_in_words(card: Card, cards: int, number: int) -> str:
+    """Said where it was not asked for."""
+    engines = plural(number, "engine") + (", each" if number > 1 else "")
+    slots = f"{engines} over {in_slot(card.title, cards)}"
+    return f"{slots}: the model does not fit one card (engine.tensor_parallel_size {cards})"
+
+
+def _in_words(cards: Sequence[Card]) -> str:
+    titles = [card.title for card in cards]
+    return " and ".join(f"{titles.count(title)}x {title}" for title in dict.fromkeys(titles))

@@ -1,0 +1,401 @@
+"""Who works on what: a pure state machine, typed events in, typed instructions out.
+
+Workers ask for leases and get rows worth some seconds of their card, as measured. Leases are
+long at first and shrink towards the end (guided self-scheduling: a third of a card's share of
+what is left), but never below what the overhead of a lease is a small part of. What is uneven
+then is taken over: an idle worker is promised unstarted rows of the one who would be last; the
+holder is asked at its next heartbeat, and answers with what it keeps; only then do the rest go to
+the other, so no row is ever with two. Rows of the dead come back first; those that seem to kill
+engines are tried apart (see ``suspects``). No clock, no I/O.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+
+from pipeline.dispatch.leases import (
+    Asked,
+    Committed,
+    Done,
+    Event,
+    Expired,
+    GaveUp,
+    Grant,
+    Instruction,
+    Joined,
+    Left,
+    Lost,
+    Refuse,
+    Reported,
+    Resumed,
+    Returned,
+    Span,
+    Ticked,
+    Wait,
+)
+from pipeline.dispatch.pending import Pending
+from pipeline.dispatch.poison_rows import APART, Memory, Piece, Suspects, common
+from pipeline.dispatch.row_ranges import Ledger
+from pipeline.dispatch.speeds import Speeds
+from pipeline.dispatch.work_stealing import Member, Takeovers
+
+_MOST_SPANS = 4  # in one lease: who works faster asks more often
+
+
+@dataclass(frozen=True)
+class Sizing:
+    """How leases are cut. Seconds are those of the card that works on them."""
+
+    longest_seconds: float = 120.0  # a death loses half of it in the mean
+    overhead_seconds: float = 0.1  # of a lease's commit
+    shortest_seconds: float = 5.0  # some fifty times what reading and committing a lease costs
+    shares: float = 3.0  # a lease is this part of a worker's share of what is pending
+    patience_seconds: float = 30.0  # without a heartbeat
+    takeover_seconds: float = 1.0  # less is not worth a commit of its own
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """What came of a worker's end. ``committed``: rows it had held and that got their result.
+    ``explained``: it brought the search for the row that kills further."""
+
+    committed: int = 0
+    explained: bool = False
+
+
+class Dispatcher:
+    """State over units of ``rows`` rows each.
+
+    ``costs``: predicted cost of each unit in any measure (None: by rows). ``groups``: a prefix
+    group for each unit (None: none); a group stays with one worker while others have something
+    else to do. ``order``: in which units are handed out
+    (None: theirs). ``committed``: what is there already.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[int],
+        committed: Iterable[Span] = (),
+        *,
+        costs: Sequence[float] | None = None,
+        groups: Sequence[Hashable] | None = None,
+        order: Sequence[int] | None = None,
+        sizing: Sizing | None = None,
+    ) -> None:
+        self.sizing = sizing or Sizing()
+        self.ledger = Ledger(rows, costs)
+        self.speeds = Speeds()
+        self._pending = Pending(self.ledger, costs, groups, order)
+        self._pending.came_back(self.ledger.commit_before(committed))
+        total = self.ledger.total_rows
+        self._row_cost = (sum(costs) / total if costs is not None and total else 1.0) or 1.0
+        self._members: dict[str, Member] = {}
+        self._refused: dict[str, str] = {}
+        self._seen: OrderedDict[str, float] = OrderedDict()  # the longest silent first
+        self._suspects = Suspects()
+        self._ends: dict[str, Death] = {}  # of workers that were lost, until they are asked for
+        self.lost_rows = 0  # finished by workers that were lost before they were committed
+        self._deaths = 0
+        self._busy_seconds = 0.0  # of all workers
+        self._takeovers = Takeovers(
+            self.ledger, self.speeds, self._members, self.sizing.takeover_seconds
+        )
+
+    @property
+    def done(self) -> bool:
+        """Whether every row is committed."""
+        return self.ledger.done
+
+    def death(self, worker: str) -> Death:
+        """What came of the end of ``worker``, which was lost; told once."""
+        return self._ends.pop(worker, Death())
+
+    @property
+    def memory(self) -> Memory | None:
+        """What is known of deaths, for one that takes this one's place; None before the first."""
+        return self._suspects.memory(self._deaths, self._busy_seconds) if self._deaths else None
+
+    def recall(self, memory: Memory) -> None:
+        """Take the place of one that knew that."""
+        self._deaths += memory.lost
+        self._busy_seconds += memory.busy
+        self._suspects.recall(memory, self.ledger.is_done)
+        self._set_apart()
+
+    def handle(self, event: Event) -> tuple[Instruction, ...]:
+        """Take note of what happened; what the worker it came from is to do now."""
+        match event:
+            case Asked(worker, at):
+                return (self._asked(worker, at),)
+            case Reported():
+                return self._reported(event)
+            case Committed(span):
+                self._committed(span)
+            case GaveUp(worker, at, kept):
+                self._gave_up(worker, at, kept)
+            case Joined():
+                self._join(event)
+            case Resumed():
+                self._resume(event)
+            case Returned(worker, at, spans):
+                self._heard(worker, at)
+                for span in spans:
+                    self._back(self.ledger.keep(worker, Span(span.unit, span.start, span.start)))
+                if self._suspects.given_back(worker, spans):
+                    self._set_apart()
+            case Left():
+                self._leave(event.worker)
+            case Lost():
+                self._lost(event)
+            case Ticked(at):
+                return self._expire(at)
+        return ()
+
+    # -- workers come and go
+
+    def _join(self, event: Joined) -> None:
+        self._leave(event.worker)
+        if event.refusal is not None:
+            self._refused[event.worker] = event.refusal
+            return
+        self._refused.pop(event.worker, None)
+        self._members[event.worker] = Member(event.worker)
+        self.speeds.join(event.worker, max(event.rate, 1e-6) * self._row_cost)
+
+    def _resume(self, event: Resumed) -> None:
+        self._leave(event.worker)
+        member = self._members[event.worker] = Member(event.worker, returned=True)
+        self.speeds.join(event.worker, max(event.rate, 1e-6) * self._row_cost)
+        self._heard(event.worker, event.at)
+        for span in event.spans:
+            self._pending.came_back(self.ledger.adopt(event.worker, span))
+        holding = self.ledger.holdings.get(event.worker)
+        if holding is not None:
+            member.granted(holding.rows, holding.cost)
+
+    def _heard(self, worker: str, at: float) -> Member:
+        """A sign of life. Who was thought dead, or never heard of, joins with nothing."""
+        member = self._members.get(worker)
+        if member is None:
+            mean = self.speeds.total / len(self._members) if self._members else self._row_cost
+            member = self._members[worker] = Member(worker, returned=True)
+            self.speeds.join(worker, mean)
+        self._seen[worker] = at
+        self._seen.move_to_end(worker)
+        return member
+
+    def _drop(self, worker: str) -> list[Span]:
+        """The worker is no more; returns what it held."""
+        spans = self.ledger.release(worker)
+        self._takeovers.forget(worker, self._back)
+        self._pending.came_back(spans)
+        self._pending.gone(worker)
+        if self._members.pop(worker, None) is not None:
+            self.speeds.drop(worker)
+        self._seen.pop(worker, None)
+        return spans
+
+    def _leave(self, worker: str) -> None:
+        """The worker is no more, and nothing is wrong."""
+        self._drop(worker)
+        self._suspects.ended(worker)
+        self._set_apart()
+
+    def _lost(self, event: Lost) -> list[Span]:
+        worker = event.worker
+        member = self._members.get(worker)
+        if member is None:
+            return self._drop(worker)
+        self._deaths += 1
+        self.lost_rows += max(0, member.rows - member.committed)
+        at = self._seen.get(worker, 0.0) if event.at is None else event.at
+        since = at if member.flying_since is None else member.flying_since
+        if event.flights:
+            self._suspects.begun(worker, at)
+        flights = member.flights if event.flights is None else event.flights
+        spans = self._drop(worker)
+        told = event.flights is not None
+        explained = self._suspects.died_alone(worker, at, self._busy_seconds, event.why, told=told)
+        if explained is None:
+            had = common(flights, spans)
+            new = self._suspects.died(had, at - since, self._busy_seconds, event.why)
+            explained = bool(new)
+        self._set_apart()
+        self._ends[worker] = Death(member.committed, explained)
+        return spans
+
+    def _set_apart(self) -> None:
+        """Keep suspected rows from everyone, and those that are no more suspected from no one."""
+        if not self._suspects and APART not in self.ledger.holdings:
+            return
+        units = {span.unit for span in self.ledger.release(APART)}
+        for piece in self._suspects.apart:
+            for span in piece.spans:
+                self.ledger.adopt(APART, span)
+                units.add(span.unit)
+        for unit in units:
+            self._pending.came_back(self.ledger.join(unit))
+
+    def _expire(self, at: float) -> tuple[Instruction, ...]:
+        expired: list[Instruction] = []
+        while self._seen:
+            worker, last = next(iter(self._seen.items()))
+            if at - last < self.sizing.patience_seconds:
+                break
+            lost = Lost(worker, at, f"nothing was heard of it for {at - last:.0f} s")
+            expired.append(Expired(worker, tuple(self._lost(lost))))
+        return tuple(expired)
+
+    # -- leases
+
+    def _asked(self, worker: str, at: float) -> Instruction:
+        if worker in self._refused:
+            return Refuse(worker, self._refused[worker])
+        member = self._heard(worker, at)
+        if self.ledger.done:
+            return Done(worker)
+        held = worker in self.ledger.holdings and self.ledger.holdings[worker].rows
+        if member.alone:
+            if held:
+                return Wait(worker)
+            member.alone = False
+            self._suspects.ended(worker)
+            self._set_apart()
+        if (condemned := self._suspects.next_condemned(worker)) is not None:
+            if grant := self._grant(worker, condemned, quarantined=True):
+                return grant
+            self._suspects.given_back(worker, condemned.spans)
+        spans = self._takeovers.collect(worker)
+        for span in spans:
+            self.ledger.hold(worker, span)
+        empty = not held and not spans and (not member.returned or member.idle)
+        while empty and (piece := self._suspects.next_trial(worker)) is not None:
+            if grant := self._grant(worker, piece):
+                member.alone = True
+                return grant
+            self._suspects.ended(worker)
+        if not spans and (budget := self._budget(member)) is not None:
+            shortest = self.sizing.shortest_seconds * self.speeds.of(worker)
+            spans = self._take(worker, budget, shortest)
+        if spans:
+            for span in spans:
+                member.granted(span.rows, self.ledger.cost(span.unit, span.rows))
+            losses, why = self._suspects.losses(spans) if self._suspects else (0, "")
+            return Grant(worker, tuple(spans), losses, why=why)
+        if self._pending.peek(worker) is None:
+            self._takeovers.promise(member, at)
+        return Wait(worker)
+
+    def _grant(self, worker: str, piece: Piece, *, quarantined: bool = False) -> Grant | None:
+        """Lease rows that were set apart; None if none of them is pending any more."""
+        spans: list[Span] = []
+        for span in piece.spans:
+            apart = self.ledger.holdings.get(APART)
+            for key, held in list(apart.pieces.items()) if apart else ():
+                if common((span,), (held.span,)):
+                    self.ledger.keep(APART, Span(*key, key[1]))
+                    self.ledger.hold(worker, held.span)
+                    spans.append(held.span)
+        if not spans:
+            return None
+        member = self._members[worker]
+        for span in spans:
+            member.granted(span.rows, self.ledger.cost(span.unit, span.rows))
+        return Grant(worker, tuple(spans), piece.deaths, quarantined, piece.why)
+
+    def _budget(self, member: Member) -> float | None:
+        """Predicted cost of the worker's next lease; None if it has enough for now."""
+        ledger, sizing = self.ledger, self.sizing
+        if not ledger.pending_rows:
+            return None
+        speed = self.speeds.of(member.name)
+        unstarted = self._takeovers.unstarted(member)
+        shortest = sizing.shortest_seconds * speed
+        longest = self._longest_seconds * speed
+        if len(self._members) == 1:
+            return longest if unstarted < longest else None
+        part = speed / self.speeds.total
+        guided = min(max(ledger.pending_cost * part / sizing.shares, shortest), longest)
+        # who comes early leaves their share to those who are still on their way
+        holding = ledger.holdings.get(member.name)
+        held = holding.cost if holding else 0.0
+        room = (ledger.pending_cost + ledger.held_cost) * part - held
+        hungry = unstarted < shortest and (member.begun or not held)
+        if not hungry and (unstarted >= longest or room <= 0):
+            return None
+        return max(0.0, min(guided, room))
+
+    @property
+    def _longest_seconds(self) -> float:
+        """Of a lease: where workers die often, what a death loses and what commits cost come to
+        the least at sqrt(2 · overhead · time between deaths) (Young, CACM 17(9), 1974)."""
+        sizing, twice = self.sizing, 2 * self.sizing.overhead_seconds
+        if not self._deaths:
+            return sizing.longest_seconds
+        # one death says little: as if there had been much time without any before
+        seconds = self._busy_seconds + sizing.longest_seconds**2 / twice
+        best = math.sqrt(twice * seconds / self._deaths)
+        return min(sizing.longest_seconds, max(best, sizing.shortest_seconds))
+
+    def _take(self, worker: str, budget: float, shortest: float) -> list[Span]:
+        """The next pending rows of about that cost, one unit at least. A unit is cut where it is
+        far too much, into no less than ``shortest``."""
+        ledger = self.ledger
+        spans: list[Span] = []
+        while len(spans) < _MOST_SPANS and (span := self._pending.peek(worker)) is not None:
+            cost = ledger.cost(span.unit, span.rows)
+            if spans and cost > 1.5 * budget:
+                break
+            if cost > 1.5 * (least := max(budget, shortest)):
+                rows = max(1, round(span.rows * least / cost))
+                rest = Span(span.unit, span.start + rows, span.stop)
+                span = Span(span.unit, span.start, rest.start)
+                ledger.hold(worker, span)
+                if rest.rows:
+                    self._pending.came_back((rest,))
+                spans.append(span)
+                break
+            ledger.hold(worker, span)
+            spans.append(span)
+            budget -= cost
+            if budget <= 0:
+                break
+        return spans
+
+    def _reported(self, event: Reported) -> tuple[Instruction, ...]:
+        if event.worker in self._refused:
+            return ()
+        member = self._heard(event.worker, event.at)
+        done = member.report(event)
+        if member.alone and event.flights:
+            self._suspects.begun(event.worker, event.at)
+        self._busy_seconds += done.seconds
+        self.speeds.note(event.worker, done.cost, done.tokens, done.seconds)
+        return self._takeovers.requests(event.worker)
+
+    def _gave_up(self, worker: str, at: float, kept: Span) -> None:
+        if worker in self._refused:
+            return
+        self._heard(worker, at)
+        given = self.ledger.keep(worker, kept)
+        thief = self._takeovers.answered(worker, kept)
+        if given is not None and self._suspects.given_back(worker, (given,)):
+            self._set_apart()
+        elif given is not None and (thief is None or not self._takeovers.reserve(thief, given)):
+            self._back(given)
+
+    def _back(self, span: Span | None) -> None:
+        if span is not None and self.ledger.pending_piece(span.unit, span.start):
+            self._pending.came_back((span,))
+
+    def _committed(self, span: Span) -> None:
+        _, moved, freed = self.ledger.commit(span)
+        if self._suspects:
+            self._suspects.settled(span)
+        self._pending.came_back(moved)
+        for worker, rows in freed.items():
+            if worker in self._members:
+                self._members[worker].committed += rows

@@ -1,0 +1,382 @@
+"""Which rows kill engines: found with few deaths, and never by mistake if it can be helped.
+
+Rows that were in an engine when it died may have killed it, or it died of something else. Once is
+chance: they simply come first again. Rows that were there more often than chance explains are set
+apart and tried in pieces, each with nothing else in its engine: a piece whose rows get their
+results is cleared; one that kills is cut into smaller ones, and the rest of its case is cleared,
+for its deaths are explained. A death costs a restart and a trial only seconds, so a piece is cut
+into rather many (``best_parts``). A row that was alone at so many deaths that chance is out of the
+question, at two at least, is condemned: no engine shall see it again. (At three where the
+engines' processes vanished without a word, as those do that somebody kills.)
+
+What chance explains follows from how often engines die that did not have the row: on a calm rack
+two deaths say a lot, on one whose machines are taken away every minute they say nothing.
+Pure: the time of things is told from outside, in seconds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+from pipeline.dispatch.leases import Span
+
+APART = ""  # who holds, in the ledger, rows that are set apart: nobody
+LEAST_ALONE = 2  # deaths of a row alone, before it is condemned
+_LEAST_ALONE_UNTOLD = 3  # of processes that said nothing: whoever is killed from outside does not
+
+_RESTART_SECONDS, _TRIAL_SECONDS = 30.0, 3.0
+_USUAL_DEATHS, _USUAL_SECONDS = 0.05, 360.0  # what is believed before anything was seen: 1 in 2 h
+_FEW_OTHERS = 1  # deaths without the row, from which on their plain rate counts
+_BUSY_AT_LEAST = 10.0
+_CHANCE_APART, _CHANCE_GUILTY = 0.05, 3e-6  # of an innocent row: is set apart, is condemned
+_CHANCE_GUILTY_UNTOLD = 1e-7
+_SURELY_APART, _SURELY_GUILTY = 6, 12  # deaths, whatever the chance: it has to end somewhere
+_MOST_PARTS = 64
+_LONGEST_MIXED, _LONGEST_ALONE, _SHORTEST = 120.0, 12.0, 0.25  # seconds that count
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Rows that are suspected alike. ``deaths``: engines that died with them; ``alone``: of those,
+    the ones that had nothing else (for a single row only).
+
+    ``exposure``: the sum of the logarithms of the seconds that such engines had them, over all
+    ``deaths`` but the first; ``alone_exposure``: over those that count in ``alone``.
+    """
+
+    spans: tuple[Span, ...]
+    deaths: int = 1
+    exposure: float = 0.0
+    alone: int = 0
+    alone_exposure: float = 0.0
+    why: str = ""
+    case: int = 0  # pieces of one case explain the same deaths
+
+    @property
+    def rows(self) -> int:
+        return sum(span.rows for span in self.spans)
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What is known of deaths, for whoever goes on from here. ``deaths``: of engines with rows in
+    them, ``lost``: of all; ``busy``: seconds that they all worked."""
+
+    met: tuple[Piece, ...]
+    waiting: tuple[Piece, ...]
+    condemned: tuple[Piece, ...]
+    cases: int
+    deaths: int
+    explained: int
+    lost: int
+    busy: float
+
+
+@dataclass(slots=True)
+class _Trial:
+    piece: Piece
+    begun: float | None = None  # when an engine began with it
+
+
+class Suspects:
+    """The rows under suspicion. Told of deaths and results; asked what to try next."""
+
+    def __init__(self) -> None:
+        self._met: list[Piece] = []  # at deaths, and among the others again; disjoint
+        self._waiting: deque[Piece] = deque()  # set apart, to be tried
+        self._trials: dict[str, _Trial] = {}  # by worker
+        self._condemned: list[Piece] = []  # single rows
+        self._carried: dict[str, list[Piece]] = {}  # those that a worker writes errors for
+        self._cases = 0
+        self._deaths = 0  # of engines with rows in them
+        self._explained = 0  # of those, by rows that are condemned
+
+    @property
+    def apart(self) -> list[Piece]:
+        """Pieces that are to be kept from everyone until they are asked for by ``next_trial`` or
+        ``next_condemned``."""
+        return [*self._waiting, *self._condemned]
+
+    def losses(self, spans: Iterable[Span]) -> tuple[int, str]:
+        """How many engines died with some of these rows, at most, and of what the last."""
+        spans = list(spans)
+        worst = Piece(())
+        for piece in self._met:
+            if piece.deaths > (worst.deaths if worst.spans else 0) and common(piece.spans, spans):
+                worst = piece
+        return (worst.deaths, worst.why) if worst.spans else (0, "")
+
+    # -- deaths
+
+    def died(self, flights: Sequence[Span], seconds: float, busy: float, why: str) -> list[Piece]:
+        """An engine died that had ``flights`` in it among others, for ``seconds`` at most.
+
+        ``busy``: seconds that all engines worked up to now. Returns what is to be set apart.
+        """
+        if not flights:
+            return []
+        self._deaths += 1
+        felt = math.log(min(max(seconds, _SHORTEST), _LONGEST_MIXED))
+        hit: list[Piece] = []
+        missed: list[Piece] = []
+        new = tuple(flights)
+        for piece in self._met:
+            inside = common(piece.spans, flights)
+            outside = _without(piece.spans, flights)
+            new = _without(new, inside)
+            if inside:
+                met = (piece.deaths + 1, piece.exposure + felt)
+                hit.append(replace(piece, spans=inside, deaths=met[0], exposure=met[1], why=why))
+            if outside:
+                missed.append(replace(piece, spans=outside))
+        first = [Piece(new, why=why)] if new else []
+        suspicious = [p for p in hit if self._is_suspicious(p, busy)]
+        self._met = missed + first + [p for p in hit if p not in suspicious]
+        return self._set_apart(suspicious) if suspicious else []
+
+    def died_alone(
+        self, worker: str, at: float, busy: float, why: str, *, told: bool = False
+    ) -> bool | None:
+        """The engine of ``worker`` died. Whether a trial explains it; None where it had none.
+
+        ``told``: the worker said itself that its engine failed, so nobody killed it.
+
+        ``apart`` says what is to be set apart now, again perhaps.
+        """
+        self._uncarry(worker)
+        trial = self._trials.pop(worker, None)
+        if trial is None:
+            return None
+        piece = trial.piece
+        if not piece.spans:
+            return False
+        if trial.begun is None:  # the engine died without having seen it
+            self._waiting.appendleft(piece)
+            return False
+        self._deaths += 1
+        felt = math.log(min(max(at - trial.begun, _SHORTEST), _LONGEST_ALONE))
+        piece = replace(piece, deaths=piece.deaths + 1, exposure=piece.exposure + felt, why=why)
+        self._clear_case(piece.case)
+        if piece.rows > 1:
+            self._set_apart([piece])
+            return True
+        alone, exposure = piece.alone + 1, piece.alone_exposure + felt
+        piece = replace(piece, alone=alone, alone_exposure=exposure)
+        if self._is_guilty(piece, busy, told):
+            self._explained += piece.deaths
+            self._condemned.append(piece)
+        else:
+            self._waiting.appendleft(piece)
+        return True
+
+    def _set_apart(self, pieces: Sequence[Piece]) -> list[Piece]:
+        """Make a case of these rows; the pieces to try, in order."""
+        self._cases += 1
+        spans = sorted(span for piece in pieces for span in piece.spans)
+        worst = max(pieces, key=lambda piece: piece.deaths)
+        whole = replace(worst, spans=tuple(spans), case=self._cases)
+        rows = whole.rows
+        parts = best_parts(rows)
+        cuts = [rows * part // parts for part in range(parts + 1)]
+        new = [
+            replace(whole, spans=_rows_of(spans, start, stop))
+            for start, stop in pairwise(cuts)
+            if stop > start
+        ]
+        self._waiting.extendleft(reversed(new))
+        return new
+
+    def _clear_case(self, case: int) -> None:
+        """The case is explained: its other pieces are hardly suspected any more."""
+        others = [piece for piece in self._waiting if piece.case == case]
+        self._waiting = deque(piece for piece in self._waiting if piece.case != case)
+        self._met += [Piece(piece.spans, why=piece.why) for piece in others]
+
+    # -- trials
+
+    def next_trial(self, worker: str) -> Piece | None:
+        """A piece for ``worker``, which has nothing else and gets nothing else meanwhile."""
+        if not self._waiting:
+            return None
+        piece = self._waiting.popleft()
+        self._trials[worker] = _Trial(piece)
+        return piece
+
+    def is_trying(self, worker: str) -> bool:
+        return worker in self._trials
+
+    def begun(self, worker: str, at: float) -> None:
+        """The engine of ``worker`` has begun with its piece."""
+        trial = self._trials.get(worker)
+        if trial is not None and trial.begun is None:
+            trial.begun = at
+
+    def ended(self, worker: str) -> None:
+        """The worker has no more of its piece: what is not committed is among the others again,
+        but for what is condemned."""
+        self._uncarry(worker)
+        trial = self._trials.pop(worker, None)
+        if trial is not None and trial.piece.spans:
+            self._met.append(replace(trial.piece, case=0))
+
+    def next_condemned(self, worker: str) -> Piece | None:
+        """A row of which ``worker`` is to make an error row. It is condemned until ``settled``."""
+        if not self._condemned:
+            return None
+        piece = self._condemned.pop(0)
+        self._carried.setdefault(worker, []).append(piece)
+        return piece
+
+    def given_back(self, worker: str, spans: Sequence[Span]) -> bool:
+        """The worker has these rows no more. Whether some of them are condemned."""
+        carried = self._carried.pop(worker, [])
+        back = [piece for piece in carried if common(piece.spans, spans)]
+        self._condemned += back
+        if len(back) < len(carried):
+            self._carried[worker] = [piece for piece in carried if piece not in back]
+        return bool(back)
+
+    def _uncarry(self, worker: str) -> None:
+        self._condemned += self._carried.pop(worker, [])
+
+    def settled(self, span: Span) -> None:
+        """These rows have their result."""
+        gone = (span,)
+        self._met = list(_left(self._met, gone))
+        self._waiting = deque(_left(self._waiting, gone))
+        self._condemned = list(_left(self._condemned, gone))
+        for worker, pieces in list(self._carried.items()):
+            self._carried[worker] = list(_left(pieces, gone))
+            if not self._carried[worker]:
+                del self._carried[worker]
+        for trial in self._trials.values():
+            trial.piece = replace(trial.piece, spans=_without(trial.piece.spans, gone))
+
+    def memory(self, lost: int, busy: float) -> Memory:
+        """All that is known. Who tries a piece at present is not: its rows count as others do."""
+        tried = [replace(t.piece, case=0) for t in self._trials.values() if t.piece.spans]
+        return Memory(
+            met=(*self._met, *tried),
+            waiting=tuple(self._waiting),
+            condemned=(*self._condemned, *(p for some in self._carried.values() for p in some)),
+            cases=self._cases,
+            deaths=self._deaths,
+            explained=self._explained,
+            lost=lost,
+            busy=busy,
+        )
+
+    def recall(self, memory: Memory, is_done: Callable[[int], bool]) -> None:
+        """Know, from the start or nearly so, what another one did. ``is_done``: of a unit."""
+        pieces = (*memory.met, *memory.waiting, *memory.condemned)
+        gone = [span for piece in pieces for span in piece.spans if is_done(span.unit)]
+        gone += [span for piece in self._met for span in piece.spans]
+        self._met += _left(memory.met, gone)
+        self._waiting += _left(memory.waiting, gone)
+        self._condemned += _left(memory.condemned, gone)
+        self._cases = max(self._cases, memory.cases)
+        self._deaths += memory.deaths
+        self._explained += memory.explained
+
+    def __bool__(self) -> bool:
+        return bool(self._met or self._waiting or self._trials or self._condemned or self._carried)
+
+    # -- what chance explains
+
+    def _rate(self, own_deaths: int, busy: float) -> float:
+        """Deaths per second of work that the row had nothing to do with."""
+        others = max(0, self._deaths - self._explained - own_deaths)
+        believed = (others + _USUAL_DEATHS) / (busy + _USUAL_SECONDS)
+        if others < _FEW_OTHERS:
+            return believed
+        return max(believed, others / max(busy, _BUSY_AT_LEAST))
+
+    def _is_suspicious(self, piece: Piece, busy: float) -> bool:
+        again = piece.deaths - 1
+        if again < 1:
+            return False
+        chance = again * math.log(self._rate(piece.deaths, busy)) + piece.exposure
+        return piece.deaths >= _SURELY_APART or chance <= math.log(_CHANCE_APART)
+
+    def _is_guilty(self, piece: Piece, busy: float, told: bool) -> bool:
+        if piece.alone < (LEAST_ALONE if told else _LEAST_ALONE_UNTOLD):
+            return False
+        most = _CHANCE_GUILTY if told else _CHANCE_GUILTY_UNTOLD
+        chance = piece.alone * math.log(self._rate(piece.deaths, busy)) + piece.alone_exposure
+        return piece.alone >= _SURELY_GUILTY or chance <= math.log(most)
+
+
+def best_parts(
+    rows: int,
+    restart_seconds: float = _RESTART_SECONDS,
+    trial_seconds: float = _TRIAL_SECONDS,
+) -> int:
+    """Into how many pieces to cut ``rows``, one of which kills, to find it at the least cost.
+
+    With k pieces at every level there are log_k(rows) levels; at each one piece kills, and in the
+    mean (k - 1) / 2 are tried before it.
+    """
+
+    def cost(parts: int) -> float:
+        levels, left = 0, rows
+        while left > 1:
+            left = -(-left // parts)
+            levels += 1
+        return levels * ((parts - 1) / 2 * trial_seconds + restart_seconds)
+
+    return min(range(2, min(rows, _MOST_PARTS) + 1), key=cost, default=1)
+
+
+def common(spans: Iterable[Span], others: Iterable[Span]) -> tuple[Span, ...]:
+    """The rows that are in both; ``others`` are disjoint."""
+    others = list(others)
+    return tuple(
+        Span(a.unit, max(a.start, b.start), min(a.stop, b.stop))
+        for a in spans
+        for b in others
+        if a.unit == b.unit and max(a.start, b.start) < min(a.stop, b.stop)
+    )
+
+
+def _without(spans: Iterable[Span], gone: Iterable[Span]) -> tuple[Span, ...]:
+    """The rows of ``spans`` that are not in ``gone``."""
+    left = list(spans)
+    for hole in gone:
+        left = [
+            Span(span.unit, start, stop)
+            for span in left
+            for start, stop in (
+                ((span.start, span.stop),)
+                if span.unit != hole.unit
+                else (
+                    (span.start, min(span.stop, hole.start)),
+                    (max(span.start, hole.stop), span.stop),
+                )
+            )
+            if start < stop
+        ]
+    return tuple(left)
+
+
+def _left(pieces: Iterable[Piece], gone: Sequence[Span]) -> Iterator[Piece]:
+    for piece in pieces:
+        spans = _without(piece.spans, gone)
+        if spans == piece.spans:
+            yield piece
+        elif spans:
+            yield replace(piece, spans=spans)
+
+
+def _rows_of(spans: Iterable[Span], start: int, stop: int) -> tuple[Span, ...]:
+    """Rows ``start``..``stop`` of the spans one after the other."""
+    found: list[Span] = []
+    for span in spans:
+        first, last = max(0, start), min(span.rows, stop)
+        if first < last:
+            found.append(Span(span.unit, span.start + first, span.start + last))
+        start, stop = start - span.rows, stop - span.rows
+    return tuple(found)

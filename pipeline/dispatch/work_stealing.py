@@ -1,0 +1,215 @@
+"""Who takes rows over from whom, so that all finish together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from pipeline.dispatch.leases import GiveUp, Reported, Span
+from pipeline.dispatch.row_ranges import Ledger
+from pipeline.dispatch.speeds import Speeds
+
+_LOOK_AGAIN = 1e-3  # seconds for each worker: so looking costs well below a thousandth of the time
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """What a worker did between two heartbeats."""
+
+    cost: float
+    tokens: float
+    seconds: float
+
+
+@dataclass(slots=True)
+class Member:
+    """What is known of a worker at work. ``returned``: it came back after it was thought dead, so
+    that its totals have a past."""
+
+    name: str
+    returned: bool = False
+    rows: int = 0  # finished, as reported
+    active: int = 0  # taken and not finished
+    waiting: int = 0  # of them, those that its engine has not begun with
+    committed: int = 0  # of the rows it held
+    begun: bool = False
+    given_rows: int = 0
+    given_cost: float = 0.0
+    last: Reported | None = None
+    alone: bool = False  # it tries suspected rows: nothing is taken from it, nothing added
+    flights: tuple[Span, ...] = ()  # that its engine may have
+    flying_since: float | None = None
+
+    def granted(self, rows: int, cost: float) -> None:
+        self.given_rows += rows
+        self.given_cost += cost
+
+    @property
+    def idle(self) -> bool:
+        """Whether it said last that it has begun with nothing that it has not finished."""
+        return self.last is not None and self.active == 0
+
+    @property
+    def row_cost(self) -> float:
+        """Mean predicted cost of a row it was given."""
+        return self.given_cost / self.given_rows if self.given_rows else 0.0
+
+    def report(self, event: Reported) -> Interval:
+        """Take a heartbeat in; what was done since the one before."""
+        last = self.last
+        if last is None:
+            last = event if self.returned else Reported(event.worker, event.at)
+        done = max(0, event.rows - last.rows)
+        seconds = event.busy_seconds - last.busy_seconds
+        if done == 0 and not self.begun:
+            # an engine that fills up finishes nothing yet: that says nothing of its speed
+            seconds = 0.0
+        self.rows += done
+        self.active, self.waiting = event.active, event.waiting
+        if event.flights is not None:
+            self.flights = event.flights
+            if self.flying_since is None and event.flights:
+                self.flying_since = event.at
+        self.begun = self.begun or done > 0
+        tokens = max(0, event.tokens - last.tokens)
+        self.last = event
+        return Interval(done * self.row_cost, tokens, max(0.0, seconds))
+
+
+@dataclass(slots=True)
+class _Ask:
+    """Rows that a holder was asked for. ``wanted``: (unit, first row) -> first row to give up."""
+
+    thief: str
+    wanted: dict[tuple[int, int], int]
+
+
+@dataclass
+class Takeovers:
+    """Promises of unstarted rows. At most one is open for each holder, and for each taker."""
+
+    ledger: Ledger
+    speeds: Speeds
+    members: Mapping[str, Member]
+    least_seconds: float
+    _asks: dict[str, _Ask] = field(default_factory=dict)  # by holder
+    _takers: dict[str, str] = field(default_factory=dict)  # taker -> holder
+    _reserved: dict[str, list[Span]] = field(default_factory=dict)  # given up, by taker
+    _holders: list[tuple[float, str]] = field(default_factory=list)  # (end, name), latest last
+    _looked: float = -1e300
+
+    def left(self, member: Member) -> float:
+        """Predicted cost of what the worker holds and has not finished."""
+        holding = self.ledger.holdings.get(member.name)
+        if holding is None or not holding.rows:
+            return 0.0
+        finished = min(max(0, member.rows - member.committed), holding.rows)
+        return holding.cost * (1 - finished / holding.rows)
+
+    def unstarted(self, member: Member) -> float:
+        """Predicted cost of what it holds and has not started, and may be taken from it."""
+        if member.alone:
+            return 0.0
+        started = max(0, member.active - member.waiting)
+        return max(0.0, self.left(member) - started * member.row_cost)
+
+    def promise(self, taker: Member, at: float) -> None:
+        """Nothing is pending: look for unstarted rows that ``taker`` would finish earlier."""
+        if taker.name in self._takers:
+            return
+        if at - self._looked >= _LOOK_AGAIN * len(self.members):
+            self._look(at)
+        while self._holders:
+            _, name = self._holders.pop()
+            holder = self.members.get(name)
+            if holder is None or name == taker.name or name in self._asks:
+                continue
+            wanted = self._wanted(taker, holder)
+            if wanted:
+                self._asks[name] = _Ask(taker.name, wanted)
+                self._takers[taker.name] = name
+            return  # the holders that end earlier have even less to give
+
+    def requests(self, holder: str) -> tuple[GiveUp, ...]:
+        """What ``holder`` is to be asked, as long as it has not answered."""
+        ask = self._asks.get(holder)
+        if ask is None:
+            return ()
+        found: list[GiveUp] = []
+        for (unit, start), keep in list(ask.wanted.items()):
+            piece = self.ledger.held_piece(holder, unit, start)
+            if piece is None or piece.stop <= keep:
+                self._settle(holder, (unit, start))
+            else:
+                found.append(GiveUp(holder, piece.span, keep))
+        return tuple(found)
+
+    def answered(self, holder: str, kept: Span) -> str | None:
+        """The holder's answer is there; for whom the rows are."""
+        ask = self._asks.get(holder)
+        if ask is None or (kept.unit, kept.start) not in ask.wanted:
+            return None
+        self._settle(holder, (kept.unit, kept.start))
+        return ask.thief
+
+    def reserve(self, taker: str, span: Span) -> bool:
+        """Keep pending rows for ``taker``; False if it is not there any more."""
+        if taker not in self.members:
+            return False
+        self._reserved.setdefault(taker, []).append(span)
+        return True
+
+    def collect(self, taker: str) -> list[Span]:
+        """The rows kept for ``taker`` that are still pending as they were."""
+        spans = self._reserved.pop(taker, [])
+        return [s for s in spans if self.ledger.pending_piece(s.unit, s.start) == s]
+
+    def forget(self, worker: str, back: Callable[[Span], None]) -> None:
+        """The worker is gone; ``back`` takes what was kept for it."""
+        ask = self._asks.pop(worker, None)
+        if ask is not None:
+            self._takers.pop(ask.thief, None)
+        self._takers.pop(worker, None)
+        for span in self._reserved.pop(worker, []):
+            back(span)
+
+    def _settle(self, holder: str, key: tuple[int, int]) -> None:
+        ask = self._asks[holder]
+        del ask.wanted[key]
+        if not ask.wanted:
+            del self._asks[holder]
+            if self._takers.get(ask.thief) == holder:
+                del self._takers[ask.thief]
+
+    def _look(self, at: float) -> None:
+        """Sort the holders by when they would end."""
+        self._looked = at
+        self._holders = sorted(
+            (self.left(member) / self.speeds.of(name), name)
+            for name, member in self.members.items()
+            if name not in self._asks and self.unstarted(member) > 0
+        )
+
+    def _wanted(self, taker: Member, holder: Member) -> dict[tuple[int, int], int]:
+        """What ``taker`` should have of ``holder`` for both to end at the same time."""
+        mine, theirs = self.left(taker), self.left(holder)
+        fast, slow = self.speeds.of(taker.name), self.speeds.of(holder.name)
+        together = (mine + theirs) / (fast + slow)
+        cost = min(theirs - slow * together, self.unstarted(holder))
+        if taker.begun and not holder.begun and not mine:
+            cost = self.unstarted(holder)  # its engine is still loading
+        row_cost = holder.row_cost
+        # so much earlier the holder ends, which is what counts, however fast the taker is
+        if cost < row_cost or cost < min(self.least_seconds * slow, self.unstarted(holder)):
+            return {}
+        wanted: dict[tuple[int, int], int] = {}
+        for (unit, start), piece in reversed(self.ledger.holdings[holder.name].pieces.items()):
+            each = self.ledger.cost(unit, 1)
+            rows = min(piece.rows, int(cost / each + 1e-9)) if each else piece.rows
+            if rows == 0:
+                break
+            wanted[unit, start] = piece.stop - rows
+            cost -= rows * each
+            if rows < piece.rows:
+                break
+        return wanted

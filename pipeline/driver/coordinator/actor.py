@@ -1,0 +1,130 @@
+"""The coordinator as a Ray actor, and its handle in the driver."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+
+from pipeline.cluster.placement import Placement
+from pipeline.dispatch.dispatcher import Sizing
+from pipeline.dispatch.poison_rows import Memory
+from pipeline.driver.coordinator.coordinator import Coordinator, Loss, Snapshot
+from pipeline.engine.machine.vitals import Vitals
+from pipeline.engine.protocol import EngineFacts
+from pipeline.errors import JobFailed, RackmillError
+from pipeline.input.units import Unit
+from pipeline.output.dataset import Dataset
+from pipeline.storage.base import open_storage
+from pipeline.worker.messages import Progress
+
+_CHECK_SECONDS = 2.0
+
+
+class CoordinatorHandle:
+    """The coordinator actor, from the driver."""
+
+    def __init__(
+        self,
+        units: Sequence[Unit],
+        done: Sequence[tuple[int, int, int]],
+        rates: Mapping[str, float],
+        costs: Sequence[float] | None,
+        order: Sequence[int] | None,
+        *,
+        output: str | None,
+        silence_seconds: float,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        """As ``Coordinator``. ``output``: where its commit records are, should it be lost; None:
+        they do not say what is left to do. ``check``: raises, while it does not answer, if it
+        never will."""
+        self._check = check
+        # where the driver is: without that it is of no use, and any other machine may be cut off
+        here = Placement(0, {}, node=ray.get_runtime_context().get_node_id())
+        self._actor = _CoordinatorActor.options(**here.options).remote(  # type: ignore[attr-defined]
+            list(units), list(done), dict(rates), costs, order, output, silence_seconds
+        )
+        self._memory: Memory | None = None
+        self._workers: dict[str, Progress] = {}
+        self._engines: dict[str, EngineFacts] = {}
+        self._vitals: dict[str, Vitals] = {}
+
+    @property
+    def actor(self) -> Any:
+        return self._actor
+
+    def join(self, worker: str, card: str, rate: float) -> None:
+        """``worker`` is about to be hired."""
+        _ask(self._actor.join.remote(worker, card, rate), self._check)
+
+    def snapshot(self, crew: Iterable[str] = ()) -> Snapshot:
+        """As ``Coordinator.snapshot``; what a lost one knew of workers and deaths is not lost."""
+        call = self._actor.snapshot.remote(tuple(crew), self._memory)
+        snapshot: Snapshot = _ask(call, self._check)
+        self._memory = snapshot.memory or self._memory
+        self._workers |= snapshot.workers
+        self._engines |= snapshot.engines
+        self._vitals |= snapshot.vitals
+        return replace(
+            snapshot,
+            workers=dict(self._workers),
+            engines=dict(self._engines),
+            vitals=dict(self._vitals),
+        )
+
+    def stop(self, seconds: float) -> None:
+        """Grant no more; what is in flight has so long."""
+        _ask(self._actor.stop.remote(seconds), self._check)
+
+    def retire(self, worker: str, seconds: float) -> None:
+        """As ``Coordinator.retire``."""
+        _ask(self._actor.retire.remote(worker, seconds), self._check)
+
+    def worker_lost(self, worker: str, why: str, *, blameless: bool = False) -> Loss:
+        """As ``Coordinator.worker_lost``."""
+        loss: Loss = _ask(self._actor.worker_lost.remote(worker, why, blameless), self._check)
+        return loss
+
+
+def _ask(call: Any, check: Callable[[], None]) -> Any:
+    """What the coordinator answers. A call is made again while it is restarted. Raises JobFailed
+    when it cannot be, and what ``check`` raises."""
+    try:
+        while not ray.wait([call], timeout=_CHECK_SECONDS)[0]:
+            check()
+        return ray.get(call)
+    except RayTaskError as e:
+        raise e.cause if isinstance(e.cause, RackmillError) else e from None
+    except RayError as e:
+        why = (str(e).strip() or type(e).__name__).splitlines()[0]
+        raise JobFailed(
+            f"the coordinator was lost and could not be restarted: {why}",
+            "what is committed stays; the same command goes on from there",
+        ) from e
+
+
+# whoever calls it waits for it to be back: calls may be made twice, which is harmless for each
+@ray.remote(num_cpus=0, max_concurrency=1, max_restarts=-1, max_task_retries=-1)
+class _CoordinatorActor(Coordinator):
+    """The coordinator in a process of its own: workers reach it whatever the driver does. When
+    that process is lost, another takes its place and begins with the commit records."""
+
+    def __init__(
+        self,
+        units: Sequence[Unit],
+        done: Sequence[tuple[int, int, int]],
+        rates: Mapping[str, float],
+        costs: Sequence[float] | None,
+        order: Sequence[int] | None,
+        output: str | None,
+        silence_seconds: float,
+    ) -> None:
+        sizing = Sizing(patience_seconds=silence_seconds)
+        super().__init__(units, done, rates, costs, order, sizing=sizing)
+        if ray.get_runtime_context().was_current_actor_reconstructed:
+            records = Dataset(open_storage(output)).records() if output is not None else {}
+            self.restore(records.values())

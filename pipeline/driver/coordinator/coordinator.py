@@ -1,0 +1,373 @@
+"""The coordinator: the dispatcher's state machine with names, a clock and a tally. It sees leases
+and facts, never rows, so its memory grows with the number of units."""
+
+from __future__ import annotations
+
+import math
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from pipeline.dispatch.dispatcher import Dispatcher, Sizing
+from pipeline.dispatch.leases import (
+    Asked,
+    Committed,
+    Done,
+    Event,
+    Expired,
+    GaveUp,
+    GiveUp,
+    Grant,
+    Instruction,
+    Joined,
+    Left,
+    Lost,
+    Refuse,
+    Reported,
+    Resumed,
+    Returned,
+    Span,
+    Ticked,
+    Word,
+)
+from pipeline.dispatch.poison_rows import Memory
+from pipeline.engine.machine.card_reading import CardReading
+from pipeline.engine.machine.vitals import Vitals
+from pipeline.engine.protocol import EngineFacts
+from pipeline.humanize import plural
+from pipeline.input.units import Unit, part
+from pipeline.output.dataset import CommitRecord
+from pipeline.output.redo import Redone
+from pipeline.output.tally import Tally
+from pipeline.worker.messages import GiveUpRows, Lease, Orders, Progress
+
+# after a restart: by then every worker that lives has said what it holds (it beats every second)
+_LISTEN_SECONDS = 5.0
+_FRESH_SECONDS = 5.0
+_NAP_SECONDS = 10.0  # the driver looks every second
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """How far a run is. ``workers``: the running totals of each, lost ones included, and
+    ``vitals``: their cards. ``silent``: workers whose leases expired, and ``notes``: what is to be
+    said aloud, since the last one."""
+
+    units: int
+    units_done: int
+    committed: Tally  # of this run's commits
+    workers: Mapping[str, Progress]
+    engines: Mapping[str, EngineFacts]
+    silent: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    lost_rows: int = 0  # finished by workers that were lost before they committed them
+    memory: Memory | None = None  # of what engines died of, should this coordinator be lost
+    vitals: Mapping[str, Vitals] = field(default_factory=dict)
+    present: frozenset[str] = frozenset()  # workers that have told of their cards just now
+    waited: tuple[float, float] = (0.0, 0.0)  # see ``staff.Waited``: the driver's, of a whole run
+
+    @property
+    def done(self) -> bool:
+        return self.units_done == self.units
+
+    @property
+    def at_work(self) -> dict[str, Vitals]:
+        """The cards as they are now, by worker."""
+        return {worker: self.vitals[worker] for worker in sorted(self.present)}
+
+    def cards_of(self, worker: str) -> tuple[CardReading, ...]:
+        """As that worker last told of them."""
+        vitals = self.vitals.get(worker)
+        return () if vitals is None else vitals.cards
+
+    @property
+    def begun(self) -> bool:
+        """Whether any engine has made a step."""
+        return any(progress.first_step for progress in self.workers.values())
+
+
+NOTHING_YET = Snapshot(0, 0, Tally(), {}, {})
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """A worker that was lost. ``finished``: rows its engine had finished, as far as is known;
+    ``committed``: rows it had held and that got their result; ``explained``: its end brought the
+    search for a row that kills further."""
+
+    why: str
+    finished: int = 0
+    committed: int = 0
+    explained: bool = False
+
+
+class Coordinator:
+    """Hands out rows of a run's units and counts what comes back."""
+
+    def __init__(
+        self,
+        units: Sequence[Unit],
+        done: Iterable[tuple[int, int, int]],
+        rates: Mapping[str, float],
+        costs: Sequence[float] | None = None,
+        order: Sequence[int] | None = None,
+        *,
+        sizing: Sizing | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``done``: shard, first row and end of what is committed. ``rates``: rows per second to
+        expect of each kind of card. ``costs``: predicted ones of units, in any measure.
+        ``order``: in which units are handed out (None: theirs)."""
+        self._units = units
+        self._rates = dict(rates)
+        self._clock = clock
+        self._places = [(unit.shard, unit.start) for unit in units]
+        spans = [span for rows in done for span in self._spans(*rows)]
+        rows = [unit.rows for unit in units]
+        self._dispatcher = Dispatcher(rows, spans, costs=costs, order=order, sizing=sizing)
+        self._tally = Tally()
+        self._workers: dict[str, Progress] = {}
+        self._engines: dict[str, EngineFacts] = {}
+        self._vitals: dict[str, Vitals] = {}
+        self._vitals_at: dict[str, float] = {}
+        self._beats: dict[str, tuple[float, float]] = {}  # last heartbeat, busy seconds
+        self._silent: list[str] = []
+        self._notes: list[str] = []
+        self._last_words: dict[str, tuple[str, tuple[Span, ...]]] = {}
+        self._known: set[str] = set()  # workers that joined
+        self._stop_at: float | None = None
+        self._retiring: dict[str, float] = {}  # workers, and until when each may finish rows
+        self._restored = self._remembers = False
+        self._awaited: set[str] = set()  # workers that have not said yet what they hold
+        self._looked = self._expire_from = clock()
+        self._listen_until = -math.inf
+
+    def join(self, worker: str, card: str, rate: float | None = None) -> None:
+        """A worker was hired: it will come, and have its share. ``rate``: rows per second to expect
+        of such a card, if it is a new kind."""
+        self._known.add(worker)
+        if rate is not None:
+            self._rates.setdefault(card, rate)
+        self._handle(Joined(worker, self._clock(), card, self._rate(card)))
+
+    def acquire(self, worker: str, holding: Iterable[Unit] | None = None) -> Lease | Word:
+        """A lease for ``worker``, or why it gets none. ``holding``: what it has, if it says so."""
+        if self._stop_at is not None:
+            return Word.DONE if self._dispatcher.done else Word.STOP
+        if worker in self._retiring:
+            return Word.STOP
+        if self._clock() < self._listen_until:
+            return Word.WAIT
+        if holding is not None:
+            self._reconcile(worker, holding)
+        for answer in self._handle(Asked(worker, self._clock())):
+            if isinstance(answer, Grant):
+                units = tuple(self._unit(span) for span in answer.spans)
+                return Lease(units, answer.losses, answer.quarantined, answer.why)
+            if isinstance(answer, Done | Refuse):
+                return Word.DONE
+        return Word.WAIT
+
+    def _reconcile(self, worker: str, holding: Iterable[Unit]) -> None:
+        """Take back what a worker does not have, though a lost message or coordinator made it seem
+        so: nobody else would ever get those rows."""
+        held = self._dispatcher.ledger.holdings.get(worker)
+        if held is None or not held.rows:
+            return
+        spans = [s for unit in holding for s in self._spans(unit.shard, unit.start, unit.stop)]
+        stale = tuple(
+            piece.span
+            for piece in held.pieces.values()
+            if not any(
+                s.unit == piece.unit and s.start < piece.stop and piece.start < s.stop
+                for s in spans
+            )
+        )
+        if stale:
+            self._handle(Returned(worker, self._clock(), stale))
+
+    def commit(self, records: Iterable[CommitRecord | Redone]) -> None:
+        """These commit records exist, or rows of them were done again."""
+        for record in records:
+            before = self._dispatcher.ledger.committed_rows
+            for span in self._spans(*record.span):
+                self._handle(Committed(span))
+            if self._dispatcher.ledger.committed_rows > before:
+                self._tally.add(record.tally)
+
+    def heartbeat(
+        self,
+        worker: str,
+        progress: Progress,
+        active: int = 0,
+        flights: Iterable[tuple[int, int, int]] | None = None,
+        vitals: Vitals | None = None,
+    ) -> Orders:
+        """The worker lives. ``active``: rows it has started and not finished; ``flights``: those
+        (shard, first, end) that its engine may have until the next heartbeat; ``vitals``: of its
+        cards."""
+        now = self._clock()
+        if vitals is not None:
+            self._vitals[worker] = vitals
+            self._vitals_at[worker] = now
+        if worker not in self._known:
+            return Orders(introduce=True)
+        last, busy = self._beats.get(worker, (now, 0.0))
+        if progress.running or progress.rows > self._rows_before(worker):
+            busy += now - last
+        self._beats[worker] = now, busy
+        self._workers[worker] = progress
+        tokens = progress.prompt_tokens + progress.completion_tokens
+        flying = None if flights is None else self._rows_as_spans(flights)
+        waiting = progress.waiting
+        report = Reported(worker, now, progress.rows, busy, tokens, active, flying, waiting)
+        requests = [r for r in self._handle(report) if isinstance(r, GiveUp)]
+        stop_at = self._retiring.get(worker) if self._stop_at is None else self._stop_at
+        if stop_at is not None:
+            return Orders(stop_seconds=max(0.0, stop_at - now))
+        return Orders(
+            tuple(
+                GiveUpRows(self._unit(r.span), self._units[r.span.unit].start + r.keep)
+                for r in requests
+            )
+        )
+
+    def introduce(
+        self, worker: str, card: str, facts: EngineFacts | None, holding: Iterable[Unit]
+    ) -> None:
+        """The answer to ``Orders.introduce``: a worker that was there before this coordinator.
+        ``facts``: of its engine, if it is loaded; ``holding``: what it has leased."""
+        self._known.add(worker)
+        if facts is not None:
+            self._engines[worker] = facts
+        spans = [s for unit in holding for s in self._spans(unit.shard, unit.start, unit.stop)]
+        self._handle(Resumed(worker, self._clock(), self._rate(card), tuple(spans)))
+
+    def restore(self, records: Iterable[CommitRecord]) -> None:
+        """Take the place of a coordinator that was lost. ``records``: all commit records of the
+        dataset, those of earlier runs too. Grants nothing until workers had the time to say what
+        they hold."""
+        self.commit(records)
+        self._restored = True
+        self._listen_until = self._clock() + _LISTEN_SECONDS
+        rows = plural(self._tally.rows, "row")
+        self._notes.append(f"the coordinator was lost and is back: {rows} of this run are there")
+
+    def stop(self, seconds: float) -> None:
+        """Grant no more. What is in flight may be finished within ``seconds``."""
+        self._stop_at = self._clock() + seconds
+
+    def retire(self, worker: str, seconds: float) -> None:
+        """Grant ``worker`` no more: others need its card. What it has in flight may be finished
+        within ``seconds``."""
+        self._retiring[worker] = self._clock() + seconds
+
+    def returned(self, worker: str, holding: Iterable[Unit]) -> None:
+        """``worker``, which is to let its card go, holds no more than that: others do the rest at
+        once."""
+        if worker in self._retiring:
+            self._reconcile(worker, holding)
+
+    def gave_up(self, worker: str, unit: Unit, stop: int) -> None:
+        """Of the leased ``unit``, ``worker`` keeps the rows before ``stop`` (of the shard)."""
+        for span in self._spans(unit.shard, unit.start, unit.stop):
+            kept = Span(span.unit, span.start, stop - self._units[span.unit].start)
+            self._handle(GaveUp(worker, self._clock(), kept))
+
+    def note(self, worker: str, line: str) -> None:
+        """Have this said aloud."""
+        self._notes.append(f"{worker}: {line}")
+
+    def engine_ready(self, worker: str, facts: EngineFacts) -> None:
+        self._engines[worker] = facts
+
+    def engine_failed(self, worker: str, why: str, rows: Iterable[tuple[int, int, int]]) -> None:
+        """The last words of ``worker``: its engine had these rows (shard, first, end)."""
+        self._last_words[worker] = why, self._rows_as_spans(rows)
+
+    def worker_lost(self, worker: str, why: str, blameless: bool = False) -> Loss:
+        """Lease what ``worker`` held to others. ``why``: as far as the driver knows.
+        ``blameless``: it is known that no row is to blame."""
+        self._retiring.pop(worker, None)
+        why, flights = self._last_words.pop(worker, (why, None))
+        if blameless:
+            self._handle(Left(worker))
+        else:
+            self._handle(Lost(worker, self._clock(), why, flights))
+        self._put_out(worker)
+        death = self._dispatcher.death(worker)
+        return Loss(why, self._rows_before(worker), death.committed, death.explained)
+
+    def snapshot(self, crew: Iterable[str] = (), memory: Memory | None = None) -> Snapshot:
+        """How far the run is. ``crew``: the workers that should be there. ``memory``: that of an
+        earlier snapshot, of which a coordinator that was lost since has told nobody else."""
+        now = self._clock()
+        if self._restored and not self._remembers and memory is not None:
+            self._remembers = True
+            self._dispatcher.recall(memory)
+        if now - self._looked > _NAP_SECONDS:  # this process slept: who was silent is unknown
+            self._expire_from = now + _LISTEN_SECONDS
+        self._looked = now
+        if self._restored:
+            for worker in set(crew) - self._known - self._awaited:
+                self._awaited.add(worker)  # from now on it may be silent for as long as others
+                self._handle(Reported(worker, now))
+        for answer in self._handle(Ticked(now)) if now >= self._expire_from else ():
+            if isinstance(answer, Expired):
+                self._silent.append(answer.worker)
+                self._put_out(answer.worker)
+        silent, self._silent = tuple(self._silent), []
+        notes, self._notes = tuple(self._notes), []
+        return Snapshot(
+            units=len(self._units),
+            units_done=self._dispatcher.ledger.units_done,
+            committed=self._tally,
+            workers=dict(self._workers),
+            engines=dict(self._engines),
+            silent=silent,
+            notes=notes,
+            lost_rows=self._dispatcher.lost_rows,
+            memory=self._dispatcher.memory,
+            vitals=dict(self._vitals),
+            present=frozenset(w for w, at in self._vitals_at.items() if now - at < _FRESH_SECONDS),
+        )
+
+    def _handle(self, event: Event) -> tuple[Instruction, ...]:
+        return self._dispatcher.handle(event)
+
+    def _put_out(self, worker: str) -> None:
+        """Of a lost worker's last totals, forget what was only then."""
+        self._vitals_at.pop(worker, None)
+        if worker in self._workers:
+            self._workers[worker] = replace(self._workers[worker], running=0, kv_use=0.0)
+
+    def _rows_as_spans(self, rows: Iterable[tuple[int, int, int]]) -> tuple[Span, ...]:
+        return tuple(span for some in rows for span in self._spans(*some))
+
+    def _rate(self, card: str) -> float:
+        return self._rates.get(card) or max(self._rates.values(), default=1.0)
+
+    def _rows_before(self, worker: str) -> int:
+        return self._workers[worker].rows if worker in self._workers else 0
+
+    def _unit(self, span: Span) -> Unit:
+        unit = self._units[span.unit]
+        if span.rows == unit.rows:
+            return unit
+        start = unit.start
+        return part(unit, start + span.start, start + span.stop)
+
+    def _spans(self, shard: int, start: int, stop: int) -> list[Span]:
+        """Rows of a shard in terms of units."""
+        spans: list[Span] = []
+        number = max(0, bisect_right(self._places, (shard, start)) - 1)
+        while number < len(self._units):
+            unit = self._units[number]
+            if unit.shard > shard or unit.start >= stop:
+                break
+            first, last = max(start, unit.start), min(stop, unit.stop)
+            if unit.shard == shard and first < last:
+                spans.append(Span(number, first - unit.start, last - unit.start))
+            number += 1
+        return spans

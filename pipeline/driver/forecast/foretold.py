@@ -1,0 +1,79 @@
+"""What is foretold of a job: on which cards, how long, for how much, done when."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from pipeline.budget.memory_split import Room
+from pipeline.budget.predict import Estimate, Prediction, Workload
+from pipeline.budget.settings import EngineChoice
+from pipeline.cluster.engine_groups import Crew
+from pipeline.job.deadline import deadline_at
+from pipeline.job.job import Job
+
+
+@dataclass(frozen=True)
+class Prices:
+    """What time costs. ``watts``: of a card at work, instead of its board power."""
+
+    per_kwh: float = 0.30
+    per_gpu_hour: float = 0.0
+    watts: float | None = None
+
+
+@dataclass(frozen=True)
+class Placed:
+    """One kind of card and what the job gets on it. ``room``: None without a real engine."""
+
+    crew: Crew
+    choice: EngineChoice
+    room: Room | None
+    estimate: Estimate
+
+
+@dataclass(frozen=True)
+class Lever:
+    """A change the user could make, and the seconds the job would then take."""
+
+    what: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """A plan on cards. ``answer_basis``: what the answers' expected length stands on."""
+
+    workload: Workload
+    answer_basis: str
+    placed: tuple[Placed, ...]
+    prediction: Prediction
+    kwh: float
+    cost: float
+    prices: Prices
+    levers: tuple[Lever, ...] = ()
+
+    @property
+    def engines(self) -> int:
+        return sum(p.crew.number for p in self.placed)
+
+
+def done_at(job: Job, forecast: Forecast, now: datetime) -> datetime | None:
+    """When a job that begins ``now`` will be done, its hours considered: engines load anew in each
+    of its windows. None: not within a year."""
+    p = forecast.prediction
+    if job.resources.when is None:
+        return now + timedelta(seconds=p.seconds)
+    return job.resources.when.when_done(now, p.ready_seconds, p.work_seconds + p.other_seconds)
+
+
+def seconds_to_spare(job: Job, forecast: Forecast, now: datetime) -> float | None:
+    """Between the end that is foretold of a job that begins ``now`` and its deadline: negative if
+    it will hardly be done by then; None without a deadline."""
+    if job.resources.deadline is None:
+        return None
+    done = done_at(job, forecast, now)
+    if done is None:
+        return -math.inf
+    return (deadline_at(job.resources.deadline, now) - done).total_seconds()

@@ -1,0 +1,33 @@
+"""What the requests of a planned job are like: for its prediction, and left with its output."""
+
+from __future__ import annotations
+
+from pipeline.driver.plan import Plan
+from pipeline.job.job import Job
+from pipeline.rows.workload import RequestShape
+
+
+def request_shape(plan: Plan) -> RequestShape:
+    """What the requests of a plan are like, by its sample."""
+    sample, kind = plan.sample, kind_of(plan.job)
+    if plan.job.score is not None:  # scores are never cached
+        return RequestShape(kind, max_tokens=1)
+    longest = longest_answer(plan.job)
+    shared, job = sample.shape.shared_prefix, plan.job
+    apart = job.output.n == "rows"
+    return RequestShape(kind, shared, sample.groups, longest, job.answers, apart)
+
+
+def longest_answer(job: Job) -> int:
+    """The limit that a job's requests state, tokens."""
+    one = job.score or (job.label and job.label.choices)
+    return 1 if one else job.sampling.max_tokens
+
+
+def kind_of(job: Job) -> str:
+    """What the answers are: choices, json, regex, text or score (of the top K)."""
+    if job.score is not None:
+        return f"score, top {job.score.top_k}" if job.score.top_k else "score"
+    if job.label is None:
+        return "text"
+    return "choices" if job.label.choices else "json" if job.label.json_schema else "regex"

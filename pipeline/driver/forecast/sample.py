@@ -1,0 +1,193 @@
+"""Prompts of some hundred rows from all over the input: how long they are, what they share."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import ceil
+from statistics import fmean, pstdev
+
+from pipeline.budget.settings import PromptShape
+from pipeline.errors import JobFailed, RowError, StorageFailed, UsageError
+from pipeline.input.formats.base import Rows
+from pipeline.input.plain import plain_values
+from pipeline.input.reader import UnitReader
+from pipeline.input.shards import InputFiles
+from pipeline.input.units import Unit
+from pipeline.job.job import Job
+from pipeline.model.tokenizer import Tokenizer
+from pipeline.output.tally import length_bucket
+from pipeline.prompt.builder import PromptBuilder
+from pipeline.prompt.choices import ChoiceTree
+from pipeline.prompt.join import Prompt
+from pipeline.rows.error_reasons import reason_of
+from pipeline.rows.workload import Groups, Lengths, shape_of
+
+_SAMPLED_ROWS, _SAMPLED_UNITS = 256, 8
+# More where rows are of very different lengths: until the standard error of their mean is that
+# share of it, as far as it takes about a second.
+_SURE = 0.02
+_MOST_ROWS, _MOST_TOKENS = 2048, 1 << 19
+_MOST_PASSED_OVER = 1 << 16  # rows of the units that those are of
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What was found. Lengths in tokens.
+
+    ``choice_lengths``: of each choice of a label; ``choice_requests``: that lead to one, in the
+    mean over the choices.
+    """
+
+    rows: int
+    shape: PromptShape
+    lengths: Mapping[int, int]  # bucket (see length_bucket) -> rows
+    problems: Mapping[str, int]  # "type: message" -> rows
+    slices: Lengths
+    groups: Groups | None  # that share more than all rows do
+    choice_lengths: tuple[int, ...] = ()
+    choice_requests: float = 1.0
+    gold: frozenset[Hashable] = frozenset()  # some of the values of the job's gold column
+    control_as_text: Mapping[str, int] = field(default_factory=dict)  # first name -> rows
+
+    @property
+    def choice_tokens(self) -> float | None:
+        """Of a label, in the mean over the choices."""
+        lengths = self.choice_lengths
+        return sum(lengths) / len(lengths) if lengths else None
+
+
+def take_sample(job: Job, files: InputFiles, units: Sequence[Unit], tokenizer: Tokenizer) -> Sample:
+    """Read and tokenize a few rows from each of a few of ``units``. Raises UsageError,
+    StorageFailed."""
+    builder = PromptBuilder(job, tokenizer)
+    reader = UnitReader(files.shards, files.schema)
+    gold = job.label.gold_column if job.label else None
+    found = _take(reader, builder, gold, _some_of(units, _SAMPLED_UNITS), _SAMPLED_ROWS)
+    all_rows = sum(unit.rows for unit in units)
+    wanted = _enough(found.lengths, all_rows)
+    if wanted > found.rows:
+        number = max(_SAMPLED_UNITS, _MOST_PASSED_OVER * len(units) // all_rows)
+        found = _take(reader, builder, gold, _some_of(units, number), wanted)
+    reader.close()
+    lengths = found.lengths
+    slices = Lengths.of(lengths)
+    common, groups = shape_of(found.stretches)
+    shape = PromptShape(slices.mean, max(lengths, default=0), common)
+    buckets = Counter(length_bucket(n) for n in lengths)
+    problems = found.problems
+    choices = _choices(job, tokenizer)
+    answers = frozenset(found.gold)
+    return Sample(
+        found.rows, shape, buckets, problems, slices, groups, *choices, answers, found.names
+    )
+
+
+@dataclass
+class _Taken:
+    """``stretches``: the prompts of rows that follow each other. ``problems``: of the others."""
+
+    rows: int = 0
+    stretches: list[list[list[int]]] = field(default_factory=list)
+    problems: Counter[str] = field(default_factory=Counter)
+    gold: set[Hashable] = field(default_factory=set)
+    names: Counter[str] = field(default_factory=Counter)  # of control tokens in texts
+
+    def like(self, problem: str) -> str:
+        """One that was found before and differs only in numbers, else ``problem``."""
+        reason = reason_of(problem)
+        return next((one for one in self.problems if reason_of(one) == reason), problem)
+
+    @property
+    def lengths(self) -> list[int]:
+        return [len(ids) for stretch in self.stretches for ids in stretch]
+
+
+def _some_of(units: Sequence[Unit], number: int) -> list[Unit]:
+    """So many from the first to the last, evenly spread; all where there are fewer."""
+    number = min(number, len(units))
+    return [units[i * (len(units) - 1) // max(1, number - 1)] for i in range(number)]
+
+
+def _take(
+    reader: UnitReader,
+    builder: PromptBuilder,
+    gold: str | None,
+    units: Sequence[Unit],
+    wanted: int,
+) -> _Taken:
+    """Of each of ``units`` as many of its first rows, about ``wanted`` in all; of the column
+    ``gold`` the values."""
+    taken = _Taken()
+    for number, unit in enumerate(sorted(units, key=lambda unit: unit.rows)):
+        each = -(-max(0, wanted - taken.rows) // (len(units) - number))
+        rows = min(each, unit.rows)
+        taken.rows += rows
+        stretch: list[list[int]] = []
+        read = _read(reader, Unit(unit.id, unit.shard, unit.start, unit.start + rows))
+        if gold is not None and rows:
+            values = plain_values(read.table.column(gold))
+            taken.gold |= {v for v in values if v is not None and isinstance(v, Hashable)}
+        for prompt in _prompts(read, builder, taken.names):
+            if isinstance(prompt, Prompt):
+                stretch.append(prompt.ids)
+            else:
+                taken.problems[taken.like(prompt)] += 1
+        taken.stretches.append(stretch)
+    return taken
+
+
+def _enough(lengths: Sequence[int], rows: int) -> int:
+    """How many of all ``rows`` tell their mean length, by the ``lengths`` of some."""
+    mean = fmean(lengths) if lengths else 0.0
+    if not mean:
+        return 0
+    needed = (pstdev(lengths) / mean / _SURE) ** 2
+    # neighbours are often alike, so where that takes a good part of the rows, all of them
+    needed = rows if needed > rows / 4 else needed
+    return min(ceil(needed), _MOST_ROWS, int(_MOST_TOKENS / mean))
+
+
+def _read(reader: UnitReader, few: Unit) -> Rows:
+    try:
+        return reader.read(few)
+    except StorageFailed:
+        raise
+    except JobFailed as e:  # damaged: nothing has begun yet
+        raise UsageError(e.message, *e.hints) from None
+
+
+def _prompts(read: Rows, builder: PromptBuilder, names: Counter[str]) -> list[Prompt | str]:
+    """Of each row its prompt, or what is wrong with it. Counts the first ``names`` of control
+    tokens that are text."""
+    rows = read.table.num_rows
+    columns = builder.columns(read.table.column_names) if rows else []
+    plain, invalid = read.plain(columns).read(0, rows)
+    found: list[Prompt | str] = []
+    for position, prompt in enumerate(builder.build(plain)):
+        if position in invalid:
+            found.append(f"InvalidRow: {invalid[position]}")
+        elif isinstance(prompt, RowError):
+            found.append(f"{prompt.type.value}: {prompt.message}")
+        else:
+            found.append(prompt)
+    for row in plain:
+        name = builder.read_as_text(row)
+        if name is not None:
+            names[name] += 1
+    return found
+
+
+def _choices(job: Job, tokenizer: Tokenizer) -> tuple[tuple[int, ...], float]:
+    """Tokens of each choice, and the requests that lead to one (see ``data.choices``)."""
+    choices = job.label.choices if job.label else None
+    if not choices:
+        return (), 1.0
+    sequences = [
+        tuple(tokenizer.encode_plain(tokenizer.parts(tokenizer.mark(f" {choice}"))))
+        for choice in choices
+    ]
+    lengths = tuple(map(len, sequences))
+    known = len(ChoiceTree(tuple(dict.fromkeys(sequences))).start)  # all of them begin with
+    return lengths, sum(max(1, n - known) for n in lengths) / len(lengths)

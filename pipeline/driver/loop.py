@@ -1,0 +1,160 @@
+"""The driver's loop: what the workers do is watched, and who comes to a rack and goes."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pipeline.driver.coordinator.coordinator import Snapshot
+from pipeline.driver.forecast.foretold import Forecast
+from pipeline.driver.forecast.request_shape import request_shape
+from pipeline.driver.graceful_stop import Leave
+from pipeline.driver.plan import Plan
+from pipeline.driver.provenance import provenance
+from pipeline.driver.slots.absence import Absences
+from pipeline.driver.slots.membership import Recruiter
+from pipeline.driver.stop import Stop
+from pipeline.driver.supervisor import Workers
+from pipeline.driver.watcher import Watcher
+from pipeline.engine.machine.card_notes import CardNotes
+from pipeline.input.units import predicted_costs, working_order
+from pipeline.job.job import Job
+from pipeline.rows.workload import Lengths
+from pipeline.simulate.run_trace import REQUESTS
+from pipeline.worker.messages import WorkerSpec
+
+_POLL_SECONDS = 1.0
+
+
+def work_through(
+    plan: Plan,
+    forecast: Forecast,
+    cluster: Any,
+    watcher: Watcher,
+    known_lengths: Lengths | None,
+    stop: Stop,
+    recruiter: Recruiter | None = None,
+    deadline: datetime | None = None,
+) -> Snapshot:
+    """Run workers until every unit is committed, or ``stop`` is asked and what is in flight then
+    is done.
+
+    ``known_lengths``: of answers, if any are; ``recruiter``: looks who comes to a rack
+    meanwhile, and who goes; ``deadline``: when the run is stopped."""
+    from pipeline.driver.coordinator.actor import CoordinatorHandle
+    from pipeline.worker.actor import wait_for_any
+
+    job = plan.job
+    watcher.planned(plan, forecast)
+    spec = WorkerSpec(
+        job=_with_absolute_folders(job),
+        shards=tuple(replace(s, path=_absolute(s.path)) for s in plan.input.files.shards),
+        input_schema=plan.input.files.schema,
+        columns=plan.input.columns,
+        model=plan.model,
+        engine_arguments={p.crew.name: p.choice.arguments for p in forecast.placed},
+        provenance=provenance(plan) | {REQUESTS: request_shape(plan).encode()},
+        known_lengths=known_lengths,
+        redo=plan.redo,
+    )
+    done = [record.span for record in plan.committed.values()]
+    rates = {p.crew.name: 1 / p.estimate.cost.seconds for p in forecast.placed}
+    costs = predicted_costs(plan.units, plan.input.files.shards)
+    order = working_order(plan.units, plan.input.files.shards)
+    coordinator = CoordinatorHandle(
+        plan.units,
+        done,
+        rates,
+        costs,
+        order,
+        output=spec.job.output.path if plan.redo is None else None,
+        silence_seconds=job.faults.silence_seconds,
+        check=cluster.check_head,
+    )
+    leave = Leave(stop, job.faults.grace_seconds, coordinator, watcher)
+    absences = Absences(job.resources, _desktops(job, watcher), watcher.note)
+    crew = Workers(plan, cluster, watcher, coordinator, spec, absences)
+    for placed in forecast.placed:
+        crew.enlist(placed)
+    crew.look_away()
+    crew.hire(time.monotonic())
+    notes, waited = CardNotes(), Waited()
+    alone_since: float | None = None
+    try:
+        while crew.at_work or (crew.may_work and not leave.begun):
+            wait_for_any(crew.workers, _POLL_SECONDS, lambda: leave.wanted)
+            if deadline is not None and datetime.now(UTC) > deadline:
+                stop.ask(by="its deadline")
+            cluster.check_head()
+            snapshot = coordinator.snapshot([worker.name for worker in crew.workers])
+            watcher.progress(snapshot, plan)
+            for line in snapshot.notes:
+                watcher.note(line)
+            crew.forget(leave.look(snapshot, crew.workers))
+            if recruiter is not None:
+                news = recruiter.look(crew.wanted, crew.needs, crew.at_work_on)
+                crew.hear(news)
+                if news.stop:
+                    stop.ask(by=news.stop)
+            crew.look_away(snapshot)
+            for line in notes.lines(time.monotonic(), snapshot.at_work):
+                watcher.note(line)
+            crew.look(snapshot, stopping=leave.begun)
+            if snapshot.done and not crew.at_work:
+                break
+            if not (leave.begun or snapshot.done):
+                crew.hire(time.monotonic())
+                alone_since = crew.wait_for_machines(alone_since)
+            why = "" if leave.begun else crew.waits_for
+            waited.note(time.monotonic(), bool(why), begun=snapshot.begun)
+            watcher.waiting(why)
+        final = replace(coordinator.snapshot(), waited=waited.seconds)
+        watcher.progress(final, plan)
+        return final
+    finally:
+        crew.kill()
+        if recruiter is not None:
+            recruiter.close()
+
+
+class Waited:
+    """How long no engine was at work since no card was the run's: seconds before the first step of
+    any, and after it."""
+
+    def __init__(self) -> None:
+        self.seconds = (0.0, 0.0)
+        self._since: float | None = None
+
+    def note(self, now: float, waits: bool, *, begun: bool) -> None:
+        """How it is at ``now``, in seconds of one clock. ``begun``: an engine has made a step."""
+        if self._since is not None:
+            (before, after), more = self.seconds, now - self._since
+            self.seconds = (before, after + more) if begun else (before + more, after)
+        self._since = now if waits else None
+
+
+def _desktops(job: Job, watcher: Watcher) -> Any:
+    """Who looks at the cards of machines, for a job that yields to those who play."""
+    if not job.resources.yield_to_desktop:
+        return None
+    from pipeline.cluster.desktop_agent import DesktopAgents
+
+    engines = job.engine.kind != "simulated"
+    quiet = job.resources.desktop_quiet_seconds
+    return DesktopAgents(quiet, engines=engines, say=watcher.note)
+
+
+def _absolute(path: str) -> str:
+    """A local path that holds in any process's working folder; other addresses as they are."""
+    return path if "://" in path else str(Path(path).resolve())
+
+
+def _with_absolute_folders(job: Job) -> Job:
+    output = job.output.model_copy(update={"path": _absolute(job.output.path)})
+    store = job.duplicates.store
+    absolute = {"store": _absolute(store)} if store is not None else {}
+    duplicates = job.duplicates.model_copy(update=absolute)
+    return job.model_copy(update={"output": output, "duplicates": duplicates})

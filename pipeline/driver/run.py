@@ -1,0 +1,362 @@
+"""A run from start to end: plan, Ray, workers, commits, report. The driver's side."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from pipeline.cluster.background import ClusterInBackground
+from pipeline.cluster.engine_groups import Crew, local_crews
+from pipeline.cluster.ray_access import check_access
+from pipeline.driver.coordinator.coordinator import Snapshot
+from pipeline.driver.forecast.forecast import Forecaster
+from pipeline.driver.forecast.foretold import Forecast, seconds_to_spare
+from pipeline.driver.forecast.learning import learn
+from pipeline.driver.heartbeat import Heart
+from pipeline.driver.loop import work_through
+from pipeline.driver.packing import Packing
+from pipeline.driver.plan import InputPlan, Plan, check_input, make_plan, sort_out
+from pipeline.driver.provenance import provenance
+from pipeline.driver.slots.membership import Recruiter
+from pipeline.driver.slots.select_engines import rack_crews
+from pipeline.driver.stop import Stop
+from pipeline.driver.take_over import claim, settle_in
+from pipeline.driver.watcher import Watcher, Watchers
+from pipeline.engine.vllm.grammar import check_answer_shape
+from pipeline.errors import (
+    CommitFailed,
+    JobFailed,
+    RackmillError,
+    Stopped,
+    StorageFailed,
+    UsageError,
+)
+from pipeline.humanize import count, duration, plural
+from pipeline.input.shards import InputFiles, moved_since
+from pipeline.job.deadline import deadline_at
+from pipeline.job.job import Job
+from pipeline.output.answer_cache.store import check_store
+from pipeline.output.columns.results import to_table
+from pipeline.output.dataset import REPORT, Dataset
+from pipeline.output.run_registry import refuse_second
+from pipeline.output.tally import Tally
+from pipeline.report.energy import Energy, energy_of
+from pipeline.report.profile import load_profile
+from pipeline.report.report import write_report
+from pipeline.report.summary import Foretold, Summary, Work, summarize
+from pipeline.storage.base import Storage, open_storage
+from pipeline.storage.transient_errors import passes
+
+_REPORTED_ROWS = 10
+_SHORTEST_REQUEST = 16  # tokens
+_LOOK_SECONDS = 60.0  # for machines of a rack that have not said what they offer
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Choices of one run that are no part of the job. ``rows``: only the first so many;
+    ``submitted``: the name of the job in the queue of the rack at ``address``; ``files``: the
+    input, where it has been looked into."""
+
+    rows: int | None = None
+    fresh: bool = False
+    address: str | None = None
+    queued: str | None = None
+    patient: bool = False
+    files: InputFiles | None = None
+
+
+def run(
+    job: Job,
+    options: RunOptions | None = None,
+    watcher: Watcher | None = None,
+    stop: Stop | None = None,
+) -> Summary:
+    """Do the job; whatever an earlier run of it has committed is reused.
+
+    Returns the summary. Raises UsageError before anything expensive starts, AlreadyRunning when
+    another run works on the same output, JobFailed later; Stopped when ``stop`` was asked, or at
+    KeyboardInterrupt. Everything committed until then stays and a second call goes on from there.
+    """
+    options, watcher, stop = options or RunOptions(), watcher or Watcher(), stop or Stop()
+    started = time.time()
+    check_access(options.address)
+    background = ClusterInBackground(options.address, options.queued, patient=options.patient)
+    with background as cluster:
+        return _run(job, options, watcher, stop, cluster, started)
+
+
+def _run(
+    job: Job,
+    options: RunOptions,
+    watcher: Watcher,
+    stop: Stop,
+    cluster: ClusterInBackground,
+    started: float,
+) -> Summary:
+    with preparing():
+        inputs = _checked(job, options, watcher)
+        storage = open_storage(job.output.path)
+        _refuse_second(storage, watcher)
+        check_answer_shape(job)
+        plan = make_plan(inputs, fresh=options.fresh, report=watcher.note)
+        moved = moved_since(inputs.files.shards) if options.files is None else []
+        if moved:
+            inputs = _checked(job, options, watcher, moved)
+            plan = make_plan(inputs, fresh=options.fresh, report=watcher.note)
+        for line in (*plan.changes.lines(), *plan.doubts):
+            watcher.note(line)
+        engines = muster(plan, watcher, cluster)
+        _refuse_second(storage, watcher)  # fetching a model may have taken an hour
+        dataset = _claim(plan, options.fresh)
+    if not plan.missing:
+        return conclude(plan, dataset, Outcome(), started)
+    with under_way(plan, dataset, watcher, stop) as watchers:
+        if engines.crews:
+            outcome = carry_out(plan, engines, watchers, stop, cluster)
+        else:
+            outcome = Outcome()
+            _commit_empty(plan, dataset)
+        summary = conclude(plan, dataset, outcome, started)
+    if outcome.forecast is not None:
+        learn(plan, outcome.forecast, summary)
+    return summary
+
+
+def _checked(
+    job: Job, options: RunOptions, watcher: Watcher, moved: Sequence[str] = ()
+) -> InputPlan:
+    """The input, and said which files are not whole. ``moved``: those written to since."""
+    inputs = check_input(job, options.rows, options.files, leave=moved)
+    if options.files is None:  # else whoever looked into it said so
+        for line in inputs.files.waiting:
+            watcher.note(line)
+    return inputs
+
+
+@dataclass(frozen=True)
+class Engines:
+    """Those that a plan's missing rows get; none where no row is missing."""
+
+    forecaster: Forecaster
+    crews: list[Crew]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was foretold of a plan and what its engines did; None where nothing was to be done."""
+
+    final: Snapshot | None = None
+    forecast: Forecast | None = None
+
+
+def muster(plan: Plan, watcher: Watcher, cluster: ClusterInBackground) -> Engines:
+    """The engines for ``plan``, on this machine or those of the rack that is joined. Raises
+    UsageError when it cannot run there; touches nothing."""
+    job = plan.job
+    left = any(unit.rows for unit in plan.missing)
+    forecaster = Forecaster(plan, load_profile())
+    if not left:
+        return Engines(forecaster, [])
+    units = len(plan.missing)
+    if cluster.joins:
+        rack = cluster.ready()
+        there = rack.machines(_LOOK_SECONDS)
+        if rack.waits_for_cards:  # not for those that no machine has
+            rack_crews(job, there, units, forecaster.spread, lambda line: None)
+        allotted = rack.allotted(watcher.note)
+        there = rack.machines(_LOOK_SECONDS)  # it may have waited for long
+        crews = rack_crews(job, there, units, forecaster.spread, watcher.note, allotted)
+    else:
+        crews = local_crews(job, units, forecaster.spread, watcher.note)
+    shortest = job.engine.max_model_len or _SHORTEST_REQUEST
+    usable = forecaster.usable(crews, watcher.note, context=shortest)
+    return Engines(forecaster, usable)
+
+
+def carry_out(
+    plan: Plan, engines: Engines, watcher: Watcher, stop: Stop, cluster: ClusterInBackground
+) -> Outcome:
+    """Have the missing rows of ``plan`` computed and committed.
+
+    Raises JobFailed, and KeyboardInterrupt when ``stop`` was asked before all was done.
+    """
+    forecaster = engines.forecaster
+    cluster.start()
+    # the sample is read while Ray starts
+    crews = forecaster.usable(engines.crews, watcher.note)
+    forecast = forecaster.forecast(crews)
+    known = forecaster.known_answers
+    ready = cluster.ready()
+    recruiter = None
+    if cluster.joins:
+        recruiter = Recruiter(plan.job, forecaster, ready, engines.crews, ready.cards, ready.sign)
+    deadline = _deadline(plan.job, forecast, watcher)
+    with stop.being_heeded():
+        final = work_through(plan, forecast, ready, watcher, known, stop, recruiter, deadline)
+    if stop.asked and not final.done:
+        raise KeyboardInterrupt
+    return Outcome(final, forecast)
+
+
+def _deadline(job: Job, forecast: Forecast, watcher: Watcher) -> datetime | None:
+    """When the run has to be done. Where it will hardly be, that is said."""
+    if job.resources.deadline is None:
+        return None
+    now = datetime.now(UTC)
+    spare = seconds_to_spare(job, forecast, now)
+    if spare is not None and spare < 0:
+        by = f", by about {duration(-spare)}" if math.isfinite(spare) else ""
+        watcher.note(f"the deadline will likely be missed{by}")
+    return deadline_at(job.resources.deadline, now)
+
+
+@contextlib.contextmanager
+def preparing() -> Iterator[None]:
+    """While the input is read and the model fetched. Raises Stopped for KeyboardInterrupt."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Stopped(
+            "stopped before any engine was started",
+            "what was fetched or converted of the model stays; the same command goes on from there",
+        ) from None
+
+
+@contextlib.contextmanager
+def under_way(plan: Plan, dataset: Dataset, watcher: Watcher, stop: Stop) -> Iterator[Watcher]:
+    """While a run works: gives signs of life, and heeds ``cancel``. What comes out of it is to
+    watch the run. Raises Stopped for KeyboardInterrupt."""
+    storage = open_storage(plan.job.output.path, patience_seconds=0, faults=False)
+    try:
+        with Heart(storage, plan, stop) as heart, Packing(storage):
+            try:
+                yield Watchers(watcher, heart)
+            except KeyboardInterrupt:
+                done = _committed(plan, dataset)
+                heart.committed(done)
+                raise _stopped(plan, done) from None
+    except KeyboardInterrupt:  # before there was anything to watch
+        raise _stopped(plan, _committed(plan, dataset)) from None
+
+
+def _committed(plan: Plan, dataset: Dataset) -> int:
+    """Rows of the plan's input."""
+    records, _ = sort_out(plan.input, dataset.state())
+    return sum(record.tally.rows for record in records.values())
+
+
+def _stopped(plan: Plan, done: int) -> Stopped:
+    all_rows, left = plural(plan.input.rows, "row"), count(plan.input.rows - done)
+    return Stopped(
+        f"stopped: {count(done)} of {all_rows} are committed, {left} are left",
+        "the same command goes on from there",
+    )
+
+
+def _refuse_second(storage: Storage, watcher: Watcher) -> None:
+    try:
+        refuse_second(storage, watcher.note)
+    except StorageFailed as e:
+        if isinstance(e.__cause__, OSError) and passes(e.__cause__):
+            raise  # no need to wait for it once more; else whoever makes the plan says it better
+
+
+def _claim(plan: Plan, fresh: bool) -> Dataset:
+    """Make the output folder this job's, and put right what a crash left."""
+    check_store(plan.job)
+    dataset = Dataset(open_storage(plan.job.output.path))
+    try:
+        claim(plan, dataset, fresh=fresh)
+    except (CommitFailed, OSError) as e:
+        reason = e.message if isinstance(e, RackmillError) else str(e)
+        raise UsageError(f"output.path is not writable: {reason}", "give another --output") from e
+    settle_in(plan, dataset)
+    return dataset
+
+
+def _commit_empty(plan: Plan, dataset: Dataset) -> None:
+    """An input without rows: a dataset with a schema and no rows."""
+    columns = plan.input.columns
+    table = to_table(plan.input.files.schema.empty_table(), [], columns)
+    dataset.commit(plan.units[0], table, Tally(), provenance(plan))
+
+
+def conclude(
+    plan: Plan, dataset: Dataset, outcome: Outcome, started: float, *, redone: int = 0
+) -> Summary:
+    """All is committed: make it visible, and sum it up. ``redone``: rows of ``plan.committed`` that
+    were done again."""
+    state = dataset.state()
+    records, missing = sort_out(plan.input, state)
+    if missing:
+        raise JobFailed(f"{sum(u.rows for u in missing)} of {plan.input.rows} rows have no result")
+    dataset.recover(records.values())
+    total = Tally()
+    for record in records.values():
+        total.add(record.tally)
+    label = plan.job.label
+    summary = summarize(
+        name=plan.job.name,
+        total=total,
+        reused=plan.reused.rows - redone,
+        reused_failed=plan.reused.failed - redone,  # what is done again are error rows
+        work=_work_done(outcome.final, started),
+        seconds=time.time() - started,
+        output=dataset.storage.address(),
+        report=dataset.storage.address(REPORT),
+        gold=label.gold_column if label else None,
+        answers=plan.input.columns.answers,
+        drawn=plan.job.answers,
+        provenance=provenance(plan),
+        model_seconds=plan.model_seconds,
+        foretold=_foretold(outcome.forecast),
+        energy=_energy(outcome.final),
+        price_kwh=plan.job.resources.price_kwh,
+        generation=state.generation,
+        left=tuple(str(one) for one in plan.input.files.left),
+    )
+    if plan.missing or not dataset.told(state):  # else the report of the run that did it stays
+        sample = dataset.first_rows(_REPORTED_ROWS)
+        report = write_report(summary, total, sample, plan.model.licence)
+        dataset.finish(summary.as_json(), report, state)
+    return summary
+
+
+def _foretold(forecast: Forecast | None) -> Foretold | None:
+    if forecast is None:
+        return None
+    p = forecast.prediction
+    return Foretold(p.ready_seconds, p.work_seconds, p.other_seconds, p.basis, forecast.kwh)
+
+
+def _energy(final: Snapshot | None) -> Energy | None:
+    return None if final is None else energy_of(final.vitals.values())
+
+
+def _work_done(final: Snapshot | None, started: float) -> Work:
+    workers = [p for p in final.workers.values() if p.first_step] if final else []
+    if final is None or not workers:
+        return Work()
+    first = min(p.first_step for p in workers)
+    waited_before, waited_after = final.waited
+    return Work(
+        rows=sum(p.rows for p in workers),
+        prompt_tokens=sum(p.prompt_tokens for p in workers),
+        completion_tokens=sum(p.completion_tokens for p in workers),
+        preemptions=sum(p.preemptions for p in workers),
+        recomputed_tokens=sum(p.recomputed_tokens for p in workers),
+        lost_rows=final.lost_rows,
+        kv_count_error=max(
+            (e for p in workers if (e := p.kv_count_error) is not None), default=None
+        ),
+        timelines=[p.timeline for p in workers],
+        seconds=max(max(p.last_step for p in workers) - first - waited_after, 0.0),
+        ready_seconds=first - started - waited_before,
+        waited_seconds=waited_before + waited_after,
+        engines=tuple(final.engines.values()),
+    )

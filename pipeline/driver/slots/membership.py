@@ -1,0 +1,139 @@
+"""Who comes and goes on a rack while a job runs: machines that join late, machines that are gone.
+
+A machine that was cut off and comes back is a new one to Ray, and so it is here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from pipeline.cluster.allotment import OTHERS, AllottedCards, Key, Needs
+from pipeline.cluster.engine_groups import Crew, Place
+from pipeline.cluster.gcs import HeadGone
+from pipeline.cluster.machines import Machine
+from pipeline.cluster.slot_usage import AtWork, AtWorkSign
+from pipeline.driver.forecast.forecast import Forecaster
+from pipeline.driver.forecast.foretold import Placed
+from pipeline.driver.slots.select_engines import crews_of, posts
+from pipeline.engine.machine.facts import own_versions
+from pipeline.errors import RackmillError
+from pipeline.humanize import plural
+from pipeline.job.job import Job
+
+
+class Rack(Protocol):
+    """The machines that are there now."""
+
+    def machines(self) -> list[Machine]: ...
+
+
+@dataclass(frozen=True)
+class News:
+    """``placed``: new places for engines, and what the job gets there; ``gone``: machines, by
+    Ray's number, and ``notes``: what is to be said of it all. ``allotted``: cards that a submitted
+    job may use now (None: all); ``stop``: who wants it to stop."""
+
+    placed: tuple[Placed, ...] = ()
+    gone: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
+    allotted: frozenset[Key] | None = None
+    stop: str = ""
+
+
+@dataclass
+class Recruiter:
+    """``crews``: those whose places are taken into account already. Where they are on cards,
+    processors are not taken for new ones, even if no card is left. ``cards``: those that are
+    allotted to a submitted job; ``sign``: tells the rack which cards this run is at work on."""
+
+    job: Job
+    forecaster: Forecaster
+    rack: Rack
+    crews: Sequence[Crew]
+    cards: AllottedCards | None = None
+    sign: AtWorkSign | None = None
+    _useless: set[Key] = field(default_factory=set)  # cards on which the job does not run
+    _allotted: frozenset[Key] | None = None
+    _seen: dict[tuple[str | None, int], str] = field(default_factory=dict)  # card -> host
+    _said: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._see(place for crew in self.crews for place in crew.places)
+
+    def _see(self, places: Iterable[Place]) -> None:
+        self._seen |= {key: place.host for place in places for key in place.keys}
+
+    def look(
+        self,
+        wanted: int | None = None,
+        needs: Needs | None = None,
+        at_work: AtWork | None = None,
+    ) -> News:
+        """What has changed since the last look. ``wanted``: so many more cards the job could use
+        (None: any number); ``needs``: what its queue is to know; ``at_work``: what everybody is.
+        Nothing where the head does not answer: engines go on without it for a while."""
+        try:
+            there = self.rack.machines()
+            stop = self._look_at_cards(needs)
+            if self.sign is not None and at_work is not None:
+                self.sign.say(at_work)
+        except HeadGone:
+            return News()
+        alive = {machine.node.id for machine in there}
+        lost = {key: host for key, host in self._seen.items() if key[0] not in alive}
+        for key in lost:
+            del self._seen[key]
+        notes = [f"{host} is gone: its rows are done by others" for host in _once(lost.values())]
+        spread = self.forecaster.spread
+        found, left_out = posts(self.job, there, own_versions(), spread, self._allotted)
+        notes += [line for line in left_out if line not in self._said]
+        self._said |= set(left_out)
+        if any(crew.on_cards for crew in self.crews):
+            found = [post for post in found if post.card is not None and not post.card.is_cpu]
+        new = [post for post in found if not post.place.keys & self._seen.keys()][:wanted]
+        self._see(post.place for post in new)
+        placed = [one for crew in crews_of(new) if (one := self._place(crew, notes.append))]
+        for one in placed:
+            for host in _once(place.host for place in one.crew.places):
+                engines = sum(place.host == host for place in one.crew.places)
+                notes.append(f"{host} is there: {plural(engines, 'more engine')}")
+        gone = frozenset(node for node, _ in lost if node is not None)
+        return News(tuple(placed), gone, tuple(notes), self._allotted, stop)
+
+    def close(self) -> None:
+        """The run is over."""
+        if self.sign is not None:
+            with suppress(HeadGone):
+                self.sign.close()
+
+    def _look_at_cards(self, needs: Needs | None) -> str:
+        """Which cards are the job's now, told by its queue, which is told what it ``needs``. Who
+        wants the job to stop. Raises HeadGone."""
+        if self.cards is None:
+            return ""
+        if needs is not None:
+            self.cards.say(replace(needs, useless=needs.useless | self._useless))
+        allotment = self.cards.look()
+        if allotment is None:
+            return ""  # the head was started again: the queue will say it
+        waits = self.cards.patient and allotment.why == OTHERS
+        if not allotment.cards and not waits:
+            return allotment.why
+        self._allotted = allotment.cards
+        return ""
+
+    def _place(self, crew: Crew, say: Callable[[str], None]) -> Placed | None:
+        try:
+            usable = self.forecaster.usable([crew], say)
+        except RackmillError as e:
+            say(f"left out: {e.message}")
+            self._useless |= {key for place in crew.places for key in place.shared_keys}
+            return None
+        return self.forecaster.forecast(usable).placed[0] if usable else None
+
+
+def _once(names: Any) -> list[str]:
+    return list(dict.fromkeys(names))

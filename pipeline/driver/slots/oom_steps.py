@@ -1,0 +1,53 @@
+"""How far the engines on each kind of card had to step down for want of memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.engine.oom_errors import Shortage, free_bytes_in, free_share_in, shortage_in
+from pipeline.engine.oom_fallback import Limits, next_rung
+
+
+class Retreat:
+    """Engine arguments by kind of card. What one card could not do, no other of its kind tries."""
+
+    def __init__(
+        self, arguments: Mapping[str, Mapping[str, Any]], limits: Mapping[str, Limits]
+    ) -> None:
+        self.arguments = {card: dict(given) for card, given in arguments.items()}
+        self._limits = dict(limits)
+
+    def is_new(self, card: str) -> bool:
+        """Whether nothing is known of such cards."""
+        return card not in self.arguments
+
+    def learn(self, card: str, arguments: Mapping[str, Any], limits: Limits) -> None:
+        """Engines on such cards begin with these ``arguments``."""
+        self.arguments[card] = dict(arguments)
+        self._limits[card] = limits
+
+    def step_down(
+        self, card: str, tried: Mapping[str, Any], message: str, *, running: int | None = None
+    ) -> str | None:
+        """The next engine on such a card takes less than ``tried``, with which one failed; what
+        changes, in words. None when there is no way further down.
+
+        ``message``: how the engine complained; ``running``: it was loaded, and found too little
+        later with so many requests at once (0: not known).
+        """
+        now = self.arguments[card]
+        if now != dict(tried):
+            return "what others of its kind have"  # who stepped down meanwhile
+        rung = next_rung(
+            now,
+            self._limits[card],
+            shortage_in(message) or Shortage.MEMORY,
+            running=running,
+            free_share=free_share_in(message),
+            free_bytes=free_bytes_in(message),
+        )
+        if rung is None:
+            return None
+        self.arguments[card] = rung.arguments
+        return rung.says

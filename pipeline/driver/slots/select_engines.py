@@ -1,0 +1,180 @@
+"""Which engines a job gets on which machines of a rack. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from pipeline.budget.cards.lookup import Card, cpu_card, in_slot
+from pipeline.cluster.allotment import Key
+from pipeline.cluster.engine_groups import (
+    Crew,
+    Place,
+    check_parts,
+    check_wishes,
+    meets,
+    processor_with,
+    said_of,
+)
+from pipeline.cluster.machines import Machine
+from pipeline.cluster.slots import Slot, Spread, divide, refuse_spread
+from pipeline.engine.machine.facts import MachineFacts, own_versions, version_conflicts
+from pipeline.errors import NoCard, UsageError
+from pipeline.job.job import Job
+
+
+@dataclass(frozen=True)
+class Post:
+    """One engine's place. ``card`` None: a simulated engine's; ``model``: a processor's name."""
+
+    card: Card | None
+    place: Place
+    model: str = ""
+
+    @property
+    def cards(self) -> int:
+        """That the engine has there."""
+        return max(1, len(self.place.cards))
+
+
+def posts(
+    job: Job,
+    machines: Sequence[Machine],
+    versions: Mapping[str, str],
+    spread: Spread,
+    allotted: Collection[Key] | None = None,
+) -> tuple[list[Post], list[str]]:
+    """All places for engines of ``job`` on ``machines``, the fastest cards first, and what is left
+    out, with the reason. ``versions``: the driver's; ``spread``: how many cards an engine takes;
+    ``allotted``: only slots all of whose cards are among these.
+
+    Cards go before processors: those work only where no machine has a card.
+    """
+    able: list[tuple[Machine, MachineFacts]] = []
+    left_out: list[str] = []
+    for machine in machines:
+        if machine.facts is None or not machine.works:
+            continue
+        conflicts = version_conflicts(versions, machine.facts.versions)
+        if conflicts:
+            left_out.append(f"left out: {machine.host}: {'; '.join(conflicts)}")
+        elif machine.facts.announced and job.engine.kind != "simulated":
+            left_out.append(
+                f"left out: {machine.host}: its cards are announced only, for rehearsals"
+            )
+        elif machine.facts.trouble and job.engine.kind != "simulated":
+            left_out.append(f"left out: {machine.host}: {'; '.join(machine.facts.trouble)}")
+        else:
+            able.append((machine, machine.facts))
+    there = [(machine, cards_of(machine)) for machine, _ in able]
+    chosen: list[Post] = []
+    if any(cards for _, cards in there):
+        for machine, cards in there:
+            usable = {n: card for n, card in enumerate(cards) if meets(job.resources, card)}
+            slots, left = divide(usable, spread)
+            chosen += [Post(slot.card, _place(machine, slot)) for slot in slots]
+            left_out += [f"left out: {machine.host}: {one}" for one in left]
+        chosen.sort(key=_speed)
+    elif job.resources.gpu is not None or job.resources.memory_gib is not None:
+        chosen = []
+    else:
+        chosen = _on_processors(job, able)
+    if allotted is not None:
+        chosen = [post for post in chosen if post.place.keys <= set(allotted)]
+    return chosen, left_out
+
+
+def rack_crews(
+    job: Job,
+    machines: Sequence[Machine],
+    units: int,
+    spread: Spread,
+    say: Callable[[str], None],
+    allotted: Collection[Key] | None = None,
+) -> list[Crew]:
+    """The engines that a run of ``job`` gets on ``machines``, at most one for each unit. What is
+    left out is said. Raises UsageError where none of them can work on it, NoCard where the cards
+    that are ``allotted`` to it are gone."""
+    found, left_out = posts(job, machines, own_versions(), spread, allotted)
+    for line in left_out:
+        say(line)
+    if not found and allotted is not None:
+        raise NoCard("the cards that the job had are gone")
+    if not found:
+        cards = [device.card for m in machines if m.facts for device in m.facts.devices]
+        check_wishes(job.resources, cards)
+        refuse_spread(job, [cards_of(m) for m in machines])
+        raise UsageError(
+            "no machine of the rack can work on the job",
+            *left_out,
+            "see them: rackmill rack show",
+        )
+    crews = crews_of(found[: max(1, min(most(job) or len(found), units))])
+    for line in said_of(job, crews):
+        say(line)
+    return crews
+
+
+def crews_of(chosen: Sequence[Post]) -> list[Crew]:
+    """``chosen`` by kind of card."""
+    kinds: dict[str, list[Post]] = {}
+    for post in chosen:
+        kinds.setdefault(_kind(post), []).append(post)
+    return [
+        Crew(
+            len(same),
+            same[0].card,
+            same[0].model,
+            tuple(post.place for post in same),
+            same[0].cards,
+        )
+        for same in kinds.values()
+    ]
+
+
+def cards_of(machine: Machine) -> list[Card]:
+    """Those that Ray gives to engines there, in the machine's order."""
+    if machine.facts is None:
+        return []
+    return [device.card for device in machine.facts.devices[: machine.cards]]
+
+
+def _place(machine: Machine, slot: Slot) -> Place:
+    return Place(slot.cards[0], node=machine.node.id, host=machine.host, cards=slot.cards)
+
+
+def most(job: Job) -> int | None:
+    """How many engines the job wants at most; None: as many as there are cards."""
+    wanted = job.resources.workers
+    return None if wanted == "auto" else wanted
+
+
+def _on_processors(job: Job, able: Sequence[tuple[Machine, MachineFacts]]) -> list[Post]:
+    number = most(job) or len(able)
+    found = []
+    for at in range(number if able else 0):
+        machine, facts = able[at % len(able)]
+        of = number // len(able) + (at % len(able) < number % len(able))
+        place = Place(
+            at // len(able), of, machine.node.id, machine.host, facts.cores, facts.preloads
+        )
+        cores = len(facts.cores)
+        check_parts(job, of, cores)
+        simulated = job.engine.kind == "simulated"
+        processor = cpu_card(facts.memory_bytes, cores, native_bf16=facts.native_bf16)
+        card = None if simulated else processor
+        found.append(Post(card, place, "" if simulated else processor_with(facts.processor, cores)))
+    return found
+
+
+def _speed(post: Post) -> tuple[float, str, int]:
+    bandwidth = post.card.bandwidth * post.cards if post.card else 0.0
+    return -bandwidth, post.place.host, post.place.index
+
+
+def _kind(post: Post) -> str:
+    if post.card is None:
+        return ""
+    if post.card.is_cpu:
+        return f"{post.model}, {post.place.of}"
+    return in_slot(post.card.name, post.cards)

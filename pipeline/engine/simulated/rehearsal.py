@@ -1,0 +1,80 @@
+"""Faults on request: how a simulated engine dies, hangs and refuses, so that a job's way through
+them can be rehearsed."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import time
+from collections.abc import Callable
+from enum import Enum
+
+from pipeline.errors import EngineFailed, EngineOutOfMemory
+from pipeline.job.engine import RehearsedFaults
+
+SEAT = "RACKMILL_SEAT"  # an engine's number among those of the run, in its environment
+
+
+class Fault(Enum):
+    """What a request does to its engine, or what becomes of it."""
+
+    KILL = "kill"
+    HANG = "hang"
+    FREEZE = "freeze"
+    FAIL = "fail"
+    REFUSE = "refuse"
+    ENDLESS = "endless"
+
+
+class Rehearsal:
+    """The faults that ``settings`` ask for. ``decode``: token ids to text."""
+
+    def __init__(
+        self, settings: RehearsedFaults, decode: Callable[[list[int]], str] | None = None
+    ) -> None:
+        texts = (
+            (settings.kill_on, Fault.KILL),
+            (settings.hang_on, Fault.HANG),
+            (settings.freeze_on, Fault.FREEZE),
+            (settings.fail_on, Fault.FAIL),
+            (settings.refuse_on, Fault.REFUSE),
+            (settings.endless_on, Fault.ENDLESS),
+        )
+        self._settings = settings
+        self._texts = [(text, fault) for text, fault in texts if text]
+        self._decode = decode
+
+    def fault_of(self, prompt_ids: list[int]) -> Fault | None:
+        """What is wrong with a request."""
+        if not self._texts or self._decode is None:
+            return None
+        prompt = self._decode(prompt_ids)
+        return next((fault for text, fault in self._texts if text in prompt), None)
+
+    def load(self, max_num_seqs: int) -> None:
+        """Raise what an engine for so many sequences meets while it is loaded: EngineFailed."""
+        if int(os.environ.get(SEAT, -1)) in self._settings.broken:
+            raise EngineFailed("the simulated engine is broken")
+        most = self._settings.load_out_of_memory_above
+        if most is not None and max_num_seqs > most:
+            raise EngineOutOfMemory(
+                f"the simulated engine is out of memory: {max_num_seqs} > {most}"
+            )
+
+    def step(self, running: int) -> None:
+        """Raise what an engine with so many sequences at once meets: EngineOutOfMemory."""
+        most = self._settings.step_out_of_memory_above
+        if most is not None and running > most:
+            raise EngineOutOfMemory(f"the simulated engine is out of memory: {running} > {most}")
+
+    def strike(self, fault: Fault | None) -> None:
+        """The engine computes a request with ``fault``: perhaps this does not return."""
+        if fault is Fault.KILL:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if fault is Fault.FAIL:
+            raise RuntimeError("the simulated engine fails, as it was asked to")
+        while fault is Fault.HANG:
+            time.sleep(3600)
+        while fault is Fault.FREEZE:
+            ctypes.PyDLL(None).sleep(3600)  # with the interpreter's lock in hand

@@ -1,0 +1,33 @@
+"""What an engine of this process computes int4 layers in, where nobody has planned it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.budget.cards.lookup import cpu_card
+from pipeline.budget.cpu_compute import choose_compute
+from pipeline.budget.settings import setup_of
+from pipeline.budget.weights import weight_bytes
+from pipeline.engine.machine.host import available_memory, cores, native_bf16
+from pipeline.model.store.resolve import ModelFolder
+
+UNPACKED = "pipeline.engine.vllm.unpacked.Unpacked"  # for vLLM's worker_extension_cls
+
+
+def for_vllm(model: ModelFolder, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """``arguments`` of an engine as vLLM takes them: ``cpu_compute`` becomes an extension of its
+    worker. Where nobody chose, what is best on this processor with the memory that is free."""
+    from vllm.platforms import current_platform
+
+    given = dict(arguments)
+    wanted = given.pop("cpu_compute", None)
+    if not current_platform.is_cpu():
+        return given
+    card = cpu_card(available_memory(), len(cores()), native_bf16=native_bf16())
+    weights = weight_bytes(model.geometry, model.precision, vision=model.has_vision)
+    setup = setup_of(given, card)
+    chosen = choose_compute(model.geometry, weights, card, setup, {"cpu_compute": wanted})
+    if chosen is not None and chosen[0] == "bf16":
+        given["worker_extension_cls"] = UNPACKED
+    return given

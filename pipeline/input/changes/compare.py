@@ -1,0 +1,224 @@
+"""What became of the input since an output folder was begun.
+
+The manifest keeps what identified each input file. A file that is as it was keeps its results,
+whatever its number is now and wherever it was moved to; the rows of one that changed are done
+again; those of one that is gone are dropped.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pipeline.humanize import count, plural
+from pipeline.input.formats.unpack import kind_now
+from pipeline.input.shards import Shard
+
+_NAMED = 5  # files of a kind that are named one by one
+_FACTS = ("size", "rows", "layout", "first", "delimiter", "quotes")
+
+
+@dataclass(frozen=True)
+class ChangedShard:
+    """A file whose content may have changed: its rows as they are now are all to be done."""
+
+    path: str
+    what: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class InputChanges:
+    """How the input differs from the manifest's. ``kept``: by number now, the number then."""
+
+    changed: tuple[ChangedShard, ...] = ()
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    kept: Mapping[int, int] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.changed or self.added or self.removed or self.renumbered)
+
+    @property
+    def renumbered(self) -> bool:
+        """Whether files that stayed as they were have another place in the input's order."""
+        return any(now != then for now, then in self.kept.items())
+
+    @property
+    def another_input(self) -> bool:
+        """Whether not one file has anything to do with those of before."""
+        return bool(self.added and self.removed and not self.kept and not self.changed)
+
+    def lines(self) -> list[str]:
+        """In words, one line for each kind of change."""
+        changed = [f"{s.path} ({s.what}; its {plural(s.rows, 'row')})" for s in self.changed]
+        lines = [
+            _line("changed, and done again", changed),
+            _line("new", self.added),
+            _line("gone, and so are its rows", self.removed),
+        ]
+        if self.renumbered:
+            lines.append("files that stayed as they were have another place: moved, not redone")
+        return [f"input: {line}" for line in lines if line]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "changed": [vars(s) for s in self.changed],
+            "added": list(self.added),
+            "removed": list(self.removed),
+            "kept": len(self.kept),
+        }
+
+
+NO_CHANGES = InputChanges()
+
+
+def _line(what: str, files: Sequence[str]) -> str:
+    if not files:
+        return ""
+    more = f" and {count(len(files) - _NAMED)} more" if len(files) > _NAMED else ""
+    return f"{what}: {', '.join(files[:_NAMED])}{more}"
+
+
+def absolute(path: str) -> str:
+    """A local path that holds in any working folder; other addresses as they are."""
+    return path if "://" in path else str(Path(path).resolve())
+
+
+def compare(
+    shards: Sequence[Shard],
+    known: Sequence[Mapping[str, Any]],
+    content: Callable[[Shard], str] = lambda shard: "",
+) -> tuple[tuple[Shard, ...], InputChanges]:
+    """The shards, those that are as they were under the names and versions they had; and what is
+    different.
+
+    ``known``: the manifest's entries. ``content``: a file's hash, asked for where its size and its
+    rows are what they were, and somebody may have written to it. A file that was moved is found
+    again by its base name, if it is as it was and no other file may be meant.
+    """
+    entries = list(known)
+    found = _pair_up(shards, entries, cache(content))
+    by_path = {e["path"]: e for e in entries}
+    named = tuple(
+        _as_known(s, entries[found[s.index]])
+        if s.index in found
+        else _told_apart(s, by_path.get(s.path))
+        for s in shards
+    )
+    taken = set(found.values())
+    open_entries = {e["path"]: e for n, e in enumerate(entries) if n not in taken}
+    places = {e.get("at", ""): e for e in open_entries.values()}
+    changed: list[ChangedShard] = []
+    added: list[str] = []
+    gone = dict.fromkeys(open_entries)
+    for shard in shards:
+        if shard.index in found:
+            continue
+        entry = open_entries.get(shard.path) or places.get(absolute(shard.path))
+        if entry is None:
+            added.append(shard.path)
+            continue
+        gone.pop(entry["path"], None)
+        changed.append(
+            ChangedShard(shard.path, _difference(entry, shard.identity), shard.used_rows)
+        )
+    return named, InputChanges(tuple(changed), tuple(added), tuple(gone), found)
+
+
+def _as_known(shard: Shard, entry: Mapping[str, Any]) -> Shard:
+    """Under its name, version and kind of then: so what was made of it is found."""
+    path = entry["path"]
+    return replace(
+        shard,
+        known_as=path if path != shard.path else "",
+        version=entry["version"],
+        content=shard.content or entry.get("content", ""),
+        last_apart=entry.get("last_apart", False),
+        kind=entry.get("kind", ""),
+    )
+
+
+def _told_apart(shard: Shard, entry: Mapping[str, Any] | None) -> Shard:
+    """Of other content, though all else is as it was: somebody gave it the time it had."""
+    if entry is None or (entry["version"], _facts(entry)) != (
+        shard.version,
+        _facts(shard.identity),
+    ):
+        return shard
+    return replace(shard, version=f"{shard.version} {shard.stamp}")
+
+
+def _is_same(
+    shard: Shard, entry: Mapping[str, Any], content: Callable[[Shard], str], *, moved: bool
+) -> bool:
+    """Whether a file is what it was: nobody has written to it, or what is in it is the same.
+    ``moved``: it was found elsewhere, which changes its stamp and may change its time."""
+    if _facts(entry) != _facts(shard.identity):
+        return False
+    if shard.stamp and entry.get("stamp") == shard.stamp:
+        return True
+    if shard.stamp and entry.get("content"):
+        return bool(entry["content"] == (shard.content or content(shard)))
+    return bool(entry.get("version") == shard.version and (shard.version or not moved))
+
+
+def _pair_up(
+    shards: Sequence[Shard],
+    entries: Sequence[Mapping[str, Any]],
+    content: Callable[[Shard], str],
+) -> dict[int, int]:
+    """Number now -> number then, of the files that are as they were."""
+    found: dict[int, int] = {}
+    by_path = {e["path"]: n for n, e in enumerate(entries)}
+    for shard in shards:
+        number = by_path.get(shard.path)
+        if number is not None and _is_same(shard, entries[number], content, moved=False):
+            found[shard.index] = number
+    for key in (_place, _base_name):
+        taken = set(found.values())
+        wanted = {_facts(e) for n, e in enumerate(entries) if n not in taken}
+        left = [s for s in shards if s.index not in found and _facts(s.identity) in wanted]
+        theirs: dict[tuple[Any, ...], list[int]] = {}
+        for number, entry in enumerate(entries):
+            if number not in taken:
+                mark = (key(entry), _facts(entry))
+                for told in {entry.get("version"), entry.get("content")} - {"", None}:
+                    theirs.setdefault((mark, told), []).append(number)
+        ours: dict[int, list[int]] = {}  # number then -> numbers now
+        for shard in left:
+            mark = (key(shard.identity | {"at": absolute(shard.path)}), _facts(shard.identity))
+            same = [
+                number
+                for number in theirs.get((mark, shard.version), ())
+                if _is_same(shard, entries[number], content, moved=key is not _place)
+            ] or theirs.get((mark, content(shard)), [])
+            if len(same) == 1:  # else nobody knows which of them it was
+                ours.setdefault(same[0], []).append(shard.index)
+        found |= {now[0]: then for then, now in ours.items() if len(now) == 1}
+    return found
+
+
+def _facts(of: Mapping[str, Any]) -> tuple[Any, ...]:
+    return *(of.get(name) or 0 for name in _FACTS), kind_now(of.get("kind") or "")
+
+
+def _place(of: Mapping[str, Any]) -> str:
+    return str(of.get("at") or "")
+
+
+def _base_name(of: Mapping[str, Any]) -> str:
+    return posixpath.basename(str(of.get("at") or of["path"]))
+
+
+def _difference(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    for name, words in (("rows", "rows"), ("size", "bytes")):
+        if then.get(name) != now.get(name):
+            return f"{count(int(then.get(name) or 0))} → {count(int(now.get(name) or 0))} {words}"
+    if then.get("layout") != now.get("layout"):
+        return "other row groups"
+    return "written since"

@@ -1,0 +1,199 @@
+"""Which files a path, folder or glob names; those that are being written, by their names, apart."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from pipeline.errors import HalfWritten, UsageError, did_you_mean
+from pipeline.input.formats.names import is_data
+from pipeline.storage.transient_errors import passes
+
+# what browsers, wget, rsync, Flink, editors and careful writers call a file until it is whole
+_HALF = re.compile(
+    r"(\.(part|partial|filepart|tmp|temp|crdownload|download|opdownload|inprogress|incomplete|swp)"
+    r"|\.inprogress\.[^.]+|~)$",
+    re.IGNORECASE,
+)
+_HALF_FOLDER = "_temporary"  # of Hadoop's and Spark's writers
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A file that the next run may find whole. ``named``: its name says that it is not yet."""
+
+    path: str
+    why: str
+    named: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.path} ({self.why})"
+
+
+@dataclass
+class Found:
+    """(address, file info) sorted by path; links that lead nowhere; files that are not whole.
+    ``single``: the path is that of a file, no folder or glob."""
+
+    files: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    half: list[LeftOut] = field(default_factory=list)
+    single: bool = False
+
+
+def find(pattern: str, *, any_name: bool) -> Found:
+    """The files behind a path, folder or glob; some, if only such as are not whole. ``any_name``: a
+    file that is named by itself is taken whatever its name says. Raises UsageError, and an OSError
+    that passes."""
+    try:
+        fs, path = _file_system(pattern)
+    except (ValueError, ImportError) as e:
+        raise UsageError(f"input.path {pattern}: {e}") from None
+    local = "file" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,))
+    try:
+        is_glob = any(c in pattern for c in "*?[") and not fs.exists(path)
+        if is_glob:
+            infos = fs.glob(path, detail=True)
+        elif fs.isdir(path):
+            infos = fs.find(path, detail=True)
+        elif fs.exists(path):
+            infos = {path: fs.info(path)}
+        else:
+            raise UsageError(f"input.path: no such file or folder: {pattern}", *_nearest(fs, path))
+        folder = fs.isdir(path)
+    except OSError as e:
+        if passes(e):
+            raise  # whoever reads waits
+        raise UsageError(f"input.path {pattern}: {e}") from None
+    except (ValueError, NotImplementedError, re.error) as e:  # patterns that are none
+        raise UsageError(f"input.path {pattern}: {e}", "write it with *, ?, [abc] or **") from None
+    half = [] if any_name and path in infos else _half_named(infos, str(path) if folder else None)
+    if path in half:
+        raise HalfWritten(
+            f"{pattern}: by its name it is still being written",
+            "wait until it has its own name; if it is whole, rename it",
+        )
+    files = {n: i for n, i in infos.items() if not folder or _is_data_file(n, str(path))}
+    files = {n: i for n, i in files.items() if n not in half}
+    chosen = {n: i for n, i in files.items() if i["type"] == "file"}
+    found = Found(single=path in infos)
+    if local:
+        chosen |= {n: f for n, i in files.items() if (f := _behind_link(n, i)) is not None}
+        lost = [n for n in files if os.path.islink(n) and not os.path.exists(n)]
+        found.lost = [_as_given(n, pattern) for n in lost]
+    if not chosen and path in infos:
+        raise UsageError(
+            f"input.path: {pattern} is not a file but a pipe, a socket or a device",
+            "write what comes out of it into a file",
+        )
+
+    def address(name: str) -> str:
+        return _as_given(name, pattern) if local else str(fs.unstrip_protocol(name))
+
+    found.half = [LeftOut(address(name), "by its name", named=True) for name in half]
+    if not chosen and not half:
+        kind = "no file matches the pattern" if is_glob else "no Parquet, JSONL or CSV file in"
+        raise UsageError(f"input.path: {kind} {pattern}")
+    found.files = sorted((address(name), info) for name, info in chosen.items())
+    return found
+
+
+def _file_system(path: str) -> tuple[Any, str]:
+    """And the path in it; of a path of this machine nothing means anything else: "::"."""
+    if "://" in path:
+        fs, name = fsspec.core.url_to_fs(path)
+        return fs, str(name)
+    return LocalFileSystem(), str(LocalFileSystem._strip_protocol(path))
+
+
+def _half_named(names: Iterable[str], folder: str | None) -> list[str]:
+    return [name for name in names if _says_half(name, folder)]
+
+
+def _says_half(name: str, folder: str | None) -> bool:
+    """Whether a name below the ``folder`` (None: a whole path that somebody named) is one that data
+    has until it is whole."""
+    parts = name[len(folder or "") :].strip("/").split("/")
+    if folder is not None and any(p.startswith((".", "_")) for p in parts):
+        hidden = next(p for p in parts if p.startswith((".", "_")))
+        return hidden == _HALF_FOLDER and is_data(parts[-1])
+    bare, number = _HALF.subn("", parts[-1])
+    return bool(number) and (is_data(bare) or "." not in bare)
+
+
+def _is_data_file(name: str, folder: str) -> bool:
+    parts = name[len(folder) :].strip("/").split("/")
+    return not any(p.startswith(("_", ".")) for p in parts) and is_data(name)
+
+
+def _behind_link(name: str, info: dict[str, Any]) -> dict[str, Any] | None:
+    """The facts of the file that a symbolic link leads to; None for anything else."""
+    if not info.get("islink") or not os.path.isfile(name):
+        return None
+    facts = os.stat(name)
+    times = {"mtime": facts.st_mtime, "created": facts.st_ctime}
+    return info | {"type": "file", "size": facts.st_size} | times
+
+
+def _as_given(name: str, pattern: str) -> str:
+    """A local file named relative to the working folder, as the job file does, where it can be."""
+    return name if os.path.isabs(pattern) or "://" in pattern else os.path.relpath(name)
+
+
+def _nearest(fs: Any, path: str) -> list[str]:
+    parent, _, name = path.rpartition("/")
+    try:
+        names = [str(e).rsplit("/", 1)[-1] for e in fs.ls(parent, detail=False)]
+    except (OSError, FileNotFoundError):
+        return []
+    near = did_you_mean(name, names)
+    return [f"did you mean {near}?"] if near else []
+
+
+def version_of(info: Mapping[str, Any]) -> str:
+    """What changes when a file does, of what its file system says of it."""
+    for key in ("ETag", "etag", "mtime", "LastModified", "last_modified", "created"):
+        if info.get(key) not in (None, ""):  # a time of 0 is one, as of reproducible archives
+            return str(info[key])
+    return ""
+
+
+def stamp_of(info: Mapping[str, Any]) -> str:
+    """What changes when anybody wrote to a file, were it the same bytes, or gave it a time of his
+    own; "" where the version is one of the content, as an ETag is."""
+    if info.get("ETag") or info.get("etag"):
+        return ""
+    return f"{version_of(info)} {info.get('created', '')}"
+
+
+def facts_now(path: str) -> tuple[int, str, str]:
+    """Size (bytes), version and stamp of a file. Raises OSError, ValueError, ImportError."""
+    fs, name = _file_system(path)
+    info = fs.info(name)
+    if "://" not in path:
+        info = _behind_link(name, info) or info
+    return int(info.get("size") or 0), version_of(info), stamp_of(info)
+
+
+def has_moved(path: str, size: int, stamp: str) -> bool:
+    """Whether somebody has written to a file since it was of that size and stamp. Only those on a
+    disk are looked at: an object appears whole."""
+    if "://" in path:
+        return False
+    try:
+        now = os.stat(path)
+    except OSError:
+        return True
+    return (now.st_size, f"{now.st_mtime} {now.st_ctime}") != (size, stamp)
+
+
+def moves(path: str) -> HalfWritten:
+    return HalfWritten(
+        f"{path}: it is being written, and changed while it was looked at", "wait until it is whole"
+    )

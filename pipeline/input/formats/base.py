@@ -1,0 +1,139 @@
+"""What every input format offers: a quick scan of a file, and rows of it in order."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.errors import UsageError
+from pipeline.input.formats.jsonl.types import Seen
+from pipeline.input.plain import plain_rows
+from pipeline.storage.transient_errors import passes
+
+# what files begin with, and patterns of what they end with. The last: streams of Arrow's
+_MAGICS = {
+    b"PAR1": rb"PAR1",
+    b"ARROW1": rb"ARROW1",
+    b"FEA1": rb"FEA1",
+    b"ORC": rb"ORC.",
+    b"\xff\xff\xff\xff": rb"\xff\xff\xff\xff\0\0\0\0",
+}
+_MAGIC_BYTES = 8
+_PIECE = 1 << 20  # bytes read at a time
+STRIDE = 128  # rows between two indexed byte offsets of a text file
+
+
+@dataclass(frozen=True)
+class ScannedFile:
+    """What planning needs to know of one file."""
+
+    rows: int
+    schema: pa.Schema
+    boundaries: tuple[int, ...] = ()
+    offsets: tuple[int, ...] = ()
+    seen: Seen = field(default_factory=Seen)  # JSON Lines: what its values are
+    quoted: bool = False  # CSV: there are quotes in it
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A stretch of input rows; ``invalid`` says what is wrong with single ones, by position.
+
+    ``told``: the values of a column as the file writes them, where its type tells less: 1 beside
+    2.5, 0.10; None for a column whose type tells all.
+    """
+
+    table: pa.Table
+    invalid: dict[int, str] = field(default_factory=dict)
+    told: Callable[[str], Sequence[Any] | None] | None = None
+
+    def plain(self, columns: Sequence[str]) -> PlainRows:
+        """What prompts are made of."""
+        told = {name: self.told(name) for name in columns} if self.told else {}
+        known = {name: values for name, values in told.items() if values is not None}
+        return PlainRows(self.table.select([c for c in columns if c not in known]), known, self)
+
+
+@dataclass(frozen=True)
+class PlainRows:
+    """Some columns of rows, to be had as Python has them, a few rows at a time."""
+
+    table: pa.Table
+    told: Mapping[str, Sequence[Any]]
+    rows: Rows
+
+    def read(self, start: int, stop: int) -> tuple[list[dict[str, Any]], dict[int, str]]:
+        """Rows start..stop, and what is wrong with some, by position from ``start`` on."""
+        stop = min(stop, self.rows.table.num_rows)
+        values, wrong = plain_rows(self.table.slice(start, stop - start))
+        values = values or [{} for _ in range(stop - start)]  # no column is left
+        for name, told in self.told.items():
+            for row, value in zip(values, told[start:stop], strict=True):
+                row[name] = value
+        invalid = self.rows.invalid
+        wrong |= {at - start: why for at, why in invalid.items() if start <= at < stop}
+        return values, wrong
+
+
+def open_raw(path: str) -> Any:
+    """As ``open_file``. Raises OSError. A file of this machine is opened by its very name, whatever
+    an address may mean by the characters in it."""
+    return fsspec.open(path, "rb").open() if "://" in path else open(path, "rb")
+
+
+def open_parquet(path: str) -> pq.ParquetFile:
+    """To be closed by force: it does not know that the file below is its own. Raises OSError, and
+    what pyarrow raises for files that are none. Arrow reads one of this machine by itself, which
+    takes the bytes of a name, but no text that is not UTF-8."""
+    remote = "://" in path
+    file = open_raw(path) if remote else pa.OSFile(os.fsencode(path))
+    return pq.ParquetFile(file, pre_buffer=remote)
+
+
+def open_file(path: str) -> Any:
+    """A file's bytes. Raises UsageError, and an OSError that passes."""
+    try:
+        return open_raw(path)
+    except OSError as e:
+        if passes(e):
+            raise  # whoever reads waits
+        raise UsageError(f"{path} cannot be read: {e}") from None
+
+
+def pieces(file: Any, most: int | None = None) -> Iterator[bytes]:
+    """The bytes of a file from where it stands, a mebibyte at a time. ``most``: so many of them,
+    where somebody may append to it meanwhile."""
+    left = sys.maxsize if most is None else most
+    while piece := file.read(min(_PIECE, left)):
+        left -= len(piece)
+        yield piece
+
+
+def lacks_its_end(path: str) -> bool:
+    """Whether a binary file begins as its format does, as far as it goes, and does not end so."""
+    with open_file(path) as file:
+        head = file.read(_MAGIC_BYTES)
+        file.seek(0, os.SEEK_END)
+        size = file.tell()
+        file.seek(max(0, size - _MAGIC_BYTES))
+        tail = file.read()
+    ends = [end for m, end in _MAGICS.items() if head.startswith(m) or m.startswith(head)]
+    whole = [re.search(end + rb"\Z", tail, re.DOTALL) for end in ends]
+    return bool(ends) and (size < 2 * _MAGIC_BYTES or not any(whole))
+
+
+class Reader(Protocol):
+    """Reads one file front to back; going backwards costs a new start."""
+
+    def read(self, start: int, stop: int) -> Rows:
+        """Rows start..stop of the file."""
+
+    def close(self) -> None: ...

@@ -1,0 +1,90 @@
+"""The entries of one large JSON array: each as it stands there, and, found by another way so that
+a fault of the first shows, the value of each. Pure."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+
+from pipeline.input.formats.jsonl.types import is_begun
+
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{},"]', re.DOTALL)
+_BLANKS = " \t\r\n"
+_decode = json.JSONDecoder().raw_decode
+
+
+def entries(content: bytes) -> Iterator[bytes]:
+    """Also those that are no JSON, as JSON Lines have such lines. Raises ValueError for what is no
+    array, EOFError for one whose end is missing."""
+    content = content.removeprefix(codecs.BOM_UTF8)
+    try:
+        return map(bytes, msgspec.json.decode(content, type=list[msgspec.Raw]))
+    except (msgspec.MsgspecError, RecursionError) as e:
+        return _by_brackets(content, str(e))  # others are not as strict: NaN, half surrogate pairs
+
+
+def _by_brackets(content: bytes, fault: str) -> Iterator[bytes]:
+    begin, depth = content.index(b"[") + 1, 1
+    for token in _TOKEN.finditer(content, begin):
+        mark = token[0]
+        if mark == b'"':  # never closed
+            break
+        if mark in (b"[", b"{"):
+            depth += 1
+        elif mark in (b"]", b"}"):
+            depth -= 1
+        if depth and (depth > 1 or mark != b","):
+            continue
+        entry = content[begin : token.start()]
+        begin = token.end()
+        if not entry.strip() or (not depth and (mark == b"}" or content[begin:].strip())):
+            raise ValueError(fault)
+        yield entry
+        if not depth:
+            return
+    if "truncated" in fault or is_begun(content):
+        raise EOFError
+    raise ValueError(fault)
+
+
+def values_of(text: str) -> Iterator[Any]:
+    """Of an array that is whole; None for an entry that is no JSON."""
+    at = _after_blanks(text, text.index("[") + 1)
+    while text[at : at + 1] not in ("]", ""):
+        value, end = None, -1
+        with suppress(ValueError, RecursionError):
+            value, end = _decode(text, at)
+            end = _after_blanks(text, end)
+        if text[end : end + 1] not in (",", "]"):
+            value, end = None, _end_of_entry(text, at)
+        yield value
+        at = _after_blanks(text, end + 1) if text[end : end + 1] == "," else end
+
+
+def _after_blanks(text: str, at: int) -> int:
+    while text[at : at + 1] in _BLANKS and at < len(text):
+        at += 1
+    return at
+
+
+def _end_of_entry(text: str, at: int) -> int:
+    """Of one that is no JSON: by its brackets."""
+    depth, quoted = 0, False
+    while at < len(text):
+        one = text[at]
+        if quoted and one == "\\":
+            at += 1
+        elif one == '"':
+            quoted = not quoted
+        elif not quoted and depth == 0 and one in "]},":
+            break
+        elif not quoted:
+            depth += (one in "[{") - (one in "]}")
+        at += 1
+    return at

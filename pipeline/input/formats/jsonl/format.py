@@ -1,0 +1,272 @@
+"""JSON Lines input: one object a line. A line that is none becomes an error row, not a failure.
+
+All of a file is looked at before its types are chosen (see ``json_types``), so nothing that comes
+late is dropped or rounded.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+
+from pipeline.errors import HalfWritten, UsageError
+from pipeline.input.formats.base import STRIDE, Rows, ScannedFile, open_file, pieces
+from pipeline.input.formats.jsonl.types import (
+    NO_ARRAY,
+    Raw,
+    Seen,
+    column,
+    filled,
+    has_fractions,
+    is_begun,
+    is_whole,
+)
+
+_MOST_LINE_BYTES = 256 << 20
+_MOST_DEPTH = 64  # of objects and lists in each other
+_TOO_LONG = b"!"  # stands for a line that is
+_BOM = b"\xef\xbb\xbf"
+_MARKS = (b"\xef", b"\xef\xbb", _BOM, b"\xff", b"\xfe")  # what text in UTF-8 or UTF-16 begins with
+_told = json.JSONDecoder(parse_float=Raw).decode
+_quickly = msgspec.json.Decoder().decode
+
+
+def scan(path: str) -> ScannedFile:
+    """Read the file once: count the rows, note the byte offset of every STRIDE-th, and see of
+    which types its columns are. Raises UsageError."""
+    rows, offsets, seen = _look(path, count_places=False)
+    if rows and not seen.kinds:
+        raise UsageError(f"{path}: no line of it is a JSON object")
+    if rows and not seen.fields:
+        raise UsageError(f"{path}: the objects in its lines have no fields")
+    schema = common_schema([(path, seen)], look_again)
+    return ScannedFile(rows, schema, offsets=tuple(offsets), seen=seen)
+
+
+def look_again(path: str) -> Seen:
+    """What the values of a file are, and how many digits stand after the point."""
+    return _look(path, count_places=True)[2]
+
+
+def common_schema(files: Sequence[tuple[str, Seen]], again: Callable[[str], Seen]) -> pa.Schema:
+    """Of files, each with what its values are. ``again``: as ``look_again``, asked only where it
+    decides. Raises UsageError."""
+    seen = Seen()
+    for _, one in files:
+        seen.add(one)
+    if seen.needs_places:
+        for path, _ in files:
+            seen.add(again(path))
+    if seen.too_odd:
+        raise UsageError(
+            f"{files[-1][0]}: its lines have more than {len(seen.fields)} different fields",
+            'put what differs from line to line into one field, as text or as [{"key": …}, …]',
+        )
+    kinds = ((name, of.type()) for name, of in seen.fields.items())
+    return pa.schema([(name, pa.string() if pa.types.is_null(k) else k) for name, k in kinds])
+
+
+def _look(path: str, *, count_places: bool) -> tuple[int, array[int], Seen]:
+    """Rows, offsets, and what the objects in the lines are."""
+    seen = Seen()
+    seen.count_places = count_places
+    offsets = array("q")
+    rows = position = 0
+    line, size = b"", 0
+    with open_file(path) as file:
+        for line, size in _lines(file):
+            if line.strip():
+                if rows % STRIDE == 0:
+                    offsets.append(position)
+                rows += 1
+                value = _parse(line, _quickly)
+                if isinstance(value, dict):
+                    seen.see(None)
+                    seen.see_fields(value)
+            position += size
+        open_end = size == len(line) or (line == _TOO_LONG and not _ends_with(file, b"\n"))
+        if (
+            open_end
+            and not count_places
+            and line.strip()
+            and (_is_cut(line) or (rows == 1 and line in _MARKS))
+        ):
+            nothing = "" if seen.kinds else ", and no line of it is a JSON object"
+            raise HalfWritten(
+                f"{path}: its last line is cut{nothing}",
+                "it is still being written, or was cut off: write it again, or remove that line",
+            )
+    return rows, offsets, seen
+
+
+def _is_cut(line: bytes) -> bool:
+    """Whether a line is what an object of JSON begins with."""
+    if line == _TOO_LONG:
+        return True
+    try:
+        _quickly(line)
+        return False
+    except msgspec.DecodeError as e:
+        if "truncated" in str(e):
+            return True
+    except UnicodeDecodeError:  # in a field's name
+        pass
+    except RecursionError:
+        return False
+    text = line.removeprefix(_BOM)
+    return text.lstrip().startswith(b"{") and is_begun(text)  # in a number or word, or after NaN
+
+
+def _ends_with(file: Any, end: bytes) -> bool:
+    file.seek(-len(end), os.SEEK_END)
+    return bool(file.read() == end)
+
+
+def _lines(file: Any, most: int | None = None) -> Iterator[tuple[bytes, int]]:
+    """Each line without its end, and its bytes in the file, the end among them; of one that is
+    far too long only a mark is kept. ``most``: see ``pieces``."""
+    begun: list[bytes] = []  # of a line whose end has not come
+    size = 0
+    for piece in pieces(file, most):
+        first, *others = piece.split(b"\n")
+        size += len(first)
+        begun.append(first if size <= _MOST_LINE_BYTES else b"")
+        if not others:
+            continue
+        yield (b"".join(begun) if size <= _MOST_LINE_BYTES else _TOO_LONG), size + 1
+        last = others.pop()
+        for line in others:
+            yield line, len(line) + 1
+        begun, size = [last], len(last)
+    if size:
+        yield (b"".join(begun) if size <= _MOST_LINE_BYTES else _TOO_LONG), size
+
+
+def _parse(line: bytes, decode: Callable[[Any], Any], at: int = 0) -> dict[str, Any] | str:
+    """The object that a line holds, or what is wrong with the line. ``at``: its first byte."""
+    if line == _TOO_LONG:
+        return f"the line is longer than {_MOST_LINE_BYTES >> 20} MiB"
+    try:
+        value = _decoded(line, decode)
+    except RecursionError:
+        return f"the line has objects or lists nested deeper than {_MOST_DEPTH}"
+    except UnicodeDecodeError as e:
+        start = len(line) - len(e.object) + e.start  # after a mark at its beginning
+        byte = f"byte 0x{line[start]:02x} at offset {at + start:,}"
+        return f"{byte} is not UTF-8: say how the file is written, input: {{encoding: cp1252}}, …"
+    except ValueError as e:
+        large = str(e) if str(e).endswith("number") else ""
+        return f"the line holds {large}" if large else "the line is not a JSON object"
+    if not isinstance(value, dict):
+        return "the line is not a JSON object"
+    if line.count(b"[") + line.count(b"{") > _MOST_DEPTH and _is_deep(value):
+        return f"the line has objects or lists nested deeper than {_MOST_DEPTH}"
+    if not all(name.isascii() or is_whole(name) for name in value):
+        return "a field's name holds half of a surrogate pair"
+    return value
+
+
+def _decoded(line: bytes, decode: Callable[[Any], Any]) -> Any:
+    if decode is _quickly:
+        try:
+            return decode(line)
+        except (msgspec.MsgspecError, ValueError):
+            pass  # it is stricter than JSON's other readers: NaN, half surrogate pairs
+    return _told(line.removeprefix(_BOM).decode())
+
+
+def _is_deep(value: Any) -> bool:
+    waiting = [(value, 1)]
+    while waiting:
+        part, depth = waiting.pop()
+        if depth > _MOST_DEPTH:
+            return True
+        inner = part.values() if isinstance(part, dict) else part
+        waiting += [(v, depth + 1) for v in inner if isinstance(v, dict | list)]
+    return False
+
+
+class JsonlReader:
+    """Seeks to the indexed offset before a row and parses from there. ``size``: bytes of the file,
+    where somebody may have appended to it since it was scanned: its last line may go on now."""
+
+    def __init__(
+        self, path: str, schema: pa.Schema, offsets: tuple[int, ...], size: int | None = None
+    ) -> None:
+        self._file = open_file(path)
+        self._schema = schema
+        self._offsets = offsets
+        self._size = size
+
+    def read(self, start: int, stop: int) -> Rows:
+        found = self._lines(start, stop)
+        lines = [line for _, line in found]
+        objects: list[dict[str, Any]] = []
+        invalid: dict[int, str] = {}
+        for position, (at, line) in enumerate(found):
+            value = _parse(line, _quickly, at)
+            if isinstance(value, str):
+                invalid[position] = value
+                value = {}
+            objects.append(value)
+        columns = [_column(field, objects, invalid) for field in self._schema]
+        table = pa.Table.from_arrays(columns, schema=self._schema)
+        return Rows(table, invalid, _Told(lines, self._schema))
+
+    def _lines(self, start: int, stop: int) -> list[tuple[int, bytes]]:
+        """Each with its first byte's offset in the file."""
+        index = start // STRIDE
+        self._file.seek(self._offsets[index])
+
+        def lines() -> Iterator[tuple[int, bytes]]:
+            at = self._offsets[index]
+            most = None if self._size is None else self._size - at
+            for line, size in _lines(self._file, most):
+                if line.strip():
+                    yield at, line
+                at += size
+
+        return list(islice(lines(), start - index * STRIDE, stop - index * STRIDE))
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _Told:
+    """Values of columns as the lines write them; lines are parsed for it when one is asked for."""
+
+    def __init__(self, lines: list[bytes], schema: pa.Schema) -> None:
+        self._lines = lines
+        self._schema = schema
+        self._objects: list[dict[str, Any]] | None = None
+
+    def __call__(self, name: str) -> list[Any] | None:
+        kind = self._schema.field(name).type
+        if not has_fractions(kind):
+            return None
+        if self._objects is None:
+            parsed = [_parse(line, _told) for line in self._lines]
+            self._objects = [value if isinstance(value, dict) else {} for value in parsed]
+        return [filled(value.get(name), kind) for value in self._objects]
+
+
+def _column(field: pa.Field, objects: list[dict[str, Any]], invalid: dict[int, str]) -> pa.Array:
+    values = [row.get(field.name) for row in objects]
+    try:
+        return column(values, field.type)
+    except NO_ARRAY:
+        pass
+    for position, value in enumerate(values):  # find the rows that do not fit, keep the others
+        try:
+            column([value], field.type)
+        except NO_ARRAY:
+            invalid.setdefault(position, f"field {field.name!r} is not a {field.type}")
+            values[position] = None
+    return column(values, field.type)

@@ -1,0 +1,78 @@
+"""What a file's name says of it: its format, how it is packed, what separates its cells. Pure."""
+
+from __future__ import annotations
+
+from pipeline.errors import UsageError
+from pipeline.input.formats.csv.delimiter import BY_NAME
+
+_FORMATS = {
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".csv": "csv",
+    **dict.fromkeys(BY_NAME, "csv"),
+}
+ARROW = {".arrow": "arrow", ".ipc": "arrow", ".feather": "arrow", ".orc": "orc"}
+PACKED = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd"}
+_ADVICE = {
+    ".zip": "unpack it (unzip), and give the files in it",
+    ".tar": "unpack it (tar -xf), and give the files in it",
+    ".tgz": "unpack it (tar -xzf), and give the files in it",
+    ".7z": "unpack it (7z x), and give the files in it",
+    ".rar": "unpack it (unrar x), and give the files in it",
+    ".avro": "write it as Parquet: duckdb -c \"copy (from read_avro('FILE')) to 'FILE.parquet'\"",
+    ".xlsx": "save it as CSV (UTF-8)",
+    ".xls": "save it as CSV (UTF-8)",
+    ".sqlite": "write it as Parquet: duckdb -c \"copy (from sqlite_scan(…)) to 'FILE.parquet'\"",
+}
+
+
+def is_data(name: str) -> bool:
+    """Whether a file of a folder is one to be read, by its name."""
+    suffix, packing = ends_of(name)
+    return _FORMATS.get(suffix, "parquet") != "parquet" or (
+        not packing and (suffix in _FORMATS or suffix in ARROW)
+    )
+
+
+def format_of(path: str) -> str:
+    """parquet, jsonl or csv: what the file is, or is written out as. Raises UsageError."""
+    suffix, packing = ends_of(path)
+    if not packing and suffix in ARROW:
+        return "parquet"
+    if suffix in _FORMATS and (not packing or _FORMATS[suffix] != "parquet"):
+        return _FORMATS[suffix]
+    told = _ADVICE.get(_suffix(path)) or _ADVICE.get(suffix)
+    if told or (packing and suffix in _FORMATS):
+        raise UsageError(f"{path}: such files are not read", told or "unpack it: Parquet is packed")
+    raise UsageError(
+        f"{path}: the name does not say its format", "set input.format: parquet, jsonl or csv"
+    )
+
+
+def delimiter_by_name(path: str) -> str | None:
+    """What separates the cells of a file of that name, if the name tells it."""
+    return BY_NAME.get(ends_of(path)[0])
+
+
+def is_tsv(path: str, delimiter: str) -> bool:
+    """Whether it may be a convention that knows no quotes: a file of tabs, unless its name says
+    that it is CSV."""
+    suffix = ends_of(path)[0]
+    return suffix in BY_NAME or (delimiter == "\t" and suffix != ".csv")
+
+
+def ends_of(path: str) -> tuple[str, str]:
+    """The end of the name that says what is in the file, as ".csv", and how that is packed, ""
+    where it is not."""
+    last = _suffix(path)
+    if last not in PACKED:
+        return last, ""
+    return _suffix(path[: -len(last)]), PACKED[last]
+
+
+def _suffix(path: str) -> str:
+    name = path.rsplit("/", 1)[-1]
+    return "." + name.rsplit(".", 1)[-1].lower() if "." in name else ""

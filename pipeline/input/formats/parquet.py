@@ -1,0 +1,138 @@
+"""Parquet input: footers for the plan, streamed batches for the rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.errors import HalfWritten, UsageError
+from pipeline.input.formats.base import Rows, ScannedFile, lacks_its_end, open_parquet
+from pipeline.input.schema.conform import conform
+from pipeline.storage.transient_errors import passes
+
+_BATCH_ROWS = 1024
+
+
+def scan(path: str) -> ScannedFile:
+    """Row count, schema and row groups from the footer. Raises UsageError."""
+    file = _open(path)
+    metadata = file.metadata
+    try:
+        sizes = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+        schema = _without_field_ids(file.schema_arrow)
+        names = schema.names
+    except (pa.ArrowException, OSError, ValueError) as e:  # ValueError: a name is not UTF-8
+        raise _unreadable(path, str(e)) from None
+    finally:
+        file.close(force=True)
+    starts = _running(sizes)
+    if sum(sizes) != metadata.num_rows or min(sizes, default=0) < 0:
+        raise _unreadable(path, f"its row groups hold {sum(sizes)} of {metadata.num_rows} rows")
+    twice = [name for name, number in Counter(names).items() if number > 1]
+    if twice:
+        raise UsageError(f"{path} has the column {twice[0]!r} twice", "rename one of them")
+    return ScannedFile(metadata.num_rows, schema, boundaries=tuple(starts))
+
+
+def _without_field_ids(schema: pa.Schema) -> pa.Schema:
+    """Where a column was in its file is nothing that anybody said of it."""
+    fields = [
+        f.with_metadata({k: v for k, v in f.metadata.items() if k != b"PARQUET:field_id"} or None)
+        if f.metadata
+        else f
+        for f in schema
+    ]
+    return pa.schema(fields, schema.metadata)
+
+
+def _running(sizes: list[int]) -> list[int]:
+    starts, total = [], 0
+    for size in sizes:
+        starts.append(total)
+        total += size
+    return starts
+
+
+def _open(path: str) -> pq.ParquetFile:
+    try:
+        return open_parquet(path)
+    except OSError as e:
+        if passes(e):
+            raise  # whoever reads waits
+        raise UsageError(f"{path} cannot be read: {e}") from None
+    except (pa.ArrowException, ValueError, MemoryError) as e:
+        if lacks_its_end(path):
+            raise HalfWritten(
+                f"{path} is not a readable Parquet file: its end is missing",
+                "it is still being written, or was cut off: write it again, or leave it out",
+            ) from None
+        raise _unreadable(path, str(e)) from None
+
+
+def _unreadable(path: str, why: str) -> UsageError:
+    reason = (why.splitlines() or ["damaged"])[0]
+    return UsageError(
+        f"{path} is not a readable Parquet file: {reason}",
+        "the file is cut off or is not Parquet: write it again, or leave it out",
+    )
+
+
+class ParquetReader:
+    """Streams row groups; a unit that follows the last one read costs no second decoding."""
+
+    def __init__(self, path: str, schema: pa.Schema) -> None:
+        self._file = _open(path)
+        self._schema = schema
+        sizes = [
+            self._file.metadata.row_group(i).num_rows
+            for i in range(self._file.metadata.num_row_groups)
+        ]
+        self._starts = _running(sizes)
+        self._batches: Iterator[pa.RecordBatch] = iter(())
+        self._position = -1  # the row at which the buffered batches begin
+        self._buffer: list[pa.RecordBatch] = []
+
+    def read(self, start: int, stop: int) -> Rows:
+        group = max((i for i, first in enumerate(self._starts) if first <= start), default=0)
+        if not self._position <= start or self._position < self._starts[group]:
+            self._batches = self._file.iter_batches(
+                _BATCH_ROWS, row_groups=list(range(group, len(self._starts)))
+            )
+            self._position, self._buffer = self._starts[group], []
+        while self._position + sum(b.num_rows for b in self._buffer) < stop:
+            try:
+                self._buffer.append(next(self._batches))
+            except StopIteration:
+                break
+            while self._buffer and self._position + self._buffer[0].num_rows <= start:
+                self._position += self._buffer.pop(0).num_rows
+        schema = self._file.schema_arrow.remove_metadata()
+        batches = [b.replace_schema_metadata(None) for b in self._buffer]
+        table = pa.Table.from_batches(batches, schema).slice(start - self._position, stop - start)
+        while self._buffer and self._position + self._buffer[0].num_rows <= stop:
+            self._position += self._buffer.pop(0).num_rows
+        found, invalid = conform(table, self._schema)
+        return Rows(found, invalid, _Told(table, self._schema))
+
+    def close(self) -> None:
+        self._file.close(force=True)
+
+
+class _Told:
+    """Integers of columns that other files made wider: 1, not 1.0."""
+
+    def __init__(self, table: pa.Table, schema: pa.Schema) -> None:
+        self._table = table
+        self._schema = schema
+
+    def __call__(self, name: str) -> list[Any] | None:
+        if name not in self._table.column_names:
+            return None
+        ours, common = self._table.schema.field(name).type, self._schema.field(name).type
+        if not pa.types.is_integer(ours) or pa.types.is_integer(common):
+            return None
+        return list(self._table.column(name).to_pylist())

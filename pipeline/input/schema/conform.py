@@ -1,0 +1,53 @@
+"""A file's columns as the common schema has them. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.input.plain import plain_values
+from pipeline.job.template.render import as_text
+
+
+def conform(table: pa.Table, schema: pa.Schema) -> tuple[pa.Table, dict[int, str]]:
+    """By name, in the schema's order; columns that the table lacks are null. What is wrong with
+    single rows, by position: a value that the wider type does not hold exactly is null."""
+    invalid: dict[int, str] = {}
+    columns = []
+    for field in schema:
+        if field.name not in table.column_names:
+            columns.append(pa.nulls(table.num_rows, field.type))
+            continue
+        columns.append(_cast(table.column(field.name), field, invalid))
+    return pa.Table.from_arrays(columns, schema=schema), invalid
+
+
+def _cast(column: pa.ChunkedArray, field: pa.Field, invalid: dict[int, str]) -> Any:
+    kind = field.type
+    if column.type == kind:
+        return column
+    if pa.types.is_string(kind) and not _is_text(column.type):
+        values = plain_values(column)
+        return pa.array([None if v is None else as_text(v) for v in values], kind)
+    try:
+        return pc.cast(column, kind)
+    except pa.ArrowException:
+        pass
+    parts = []
+    for row in range(len(column)):
+        try:
+            parts.append(pc.cast(column.slice(row, 1), kind))
+        except pa.ArrowException:
+            value = plain_values(column.slice(row, 1))[0]
+            invalid.setdefault(row, f"column {field.name!r}: {value!r} is no exact {kind}")
+            parts.append(pa.chunked_array([pa.nulls(1, kind)]))
+    return pa.chunked_array([chunk for part in parts for chunk in part.chunks], kind)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        return _is_text(kind.value_type)
+    texts = (pa.string(), pa.large_string(), pa.string_view())
+    return kind in texts or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)

@@ -1,0 +1,389 @@
+"""Input files: which there are, what columns they have, how many rows. Nothing is loaded whole."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.errors import HalfWritten, UsageError, did_you_mean, some_of
+from pipeline.input.find import LeftOut, find, has_moved, moves, stamp_of, version_of
+from pipeline.input.formats import parquet as parquet_format
+from pipeline.input.formats.base import ScannedFile
+from pipeline.input.formats.csv import format as csv_format
+from pipeline.input.formats.csv.delimiter import name_of
+from pipeline.input.formats.csv.records import Dialect
+from pipeline.input.formats.jsonl import format as jsonl_format
+from pipeline.input.formats.jsonl.types import Seen
+from pipeline.input.formats.names import delimiter_by_name, format_of
+from pipeline.input.formats.unpack import kind_of, readable
+from pipeline.input.schema.join import Conflict, Joined, join
+from pipeline.input.schema.partitions import partition_fields, partition_of
+from pipeline.job.job import Input
+from pipeline.storage.transient_errors import reading
+
+_SCANNERS = {"parquet": parquet_format.scan, "jsonl": jsonl_format.scan}
+_CASTS = {
+    "string": pa.string(),
+    "int64": pa.int64(),
+    "float64": pa.float64(),
+    "bool": pa.bool_(),
+    "date": pa.date32(),
+    "timestamp": pa.timestamp("us"),
+}
+_PATIENCE_SECONDS = 10.0  # while someone waits for the plan
+_NAMED = 5  # files that are named one by one
+_MOST_ROWS = 10**10  # a plan takes memory for every few thousand
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One input file. ``size`` in bytes; ``version`` changes when the content may have.
+
+    ``stamp``: see ``find.stamp_of``; ``content``: the SHA-256 of its bytes, where it is known: so
+    a file that was only touched is known again. Of its ``rows`` those before ``first`` are left
+    out.
+    """
+
+    index: int
+    path: str
+    format: str
+    size: int
+    version: str
+    rows: int
+    boundaries: tuple[int, ...] = ()  # rows at which a row group starts
+    offsets: tuple[int, ...] = ()  # text: byte offset of every ``formats.STRIDE``-th row
+    layout: str = ""  # Parquet: identifies how the rows are grouped
+    known_as: str = ""  # the path under which the output folder knows it, if another one
+    first: int = 0
+    partition: tuple[tuple[str, str | None], ...] = ()  # columns in the names of its folders
+    kind: str = ""  # how it is written out before it is read (see ``unpack``)
+    stamp: str = ""
+    content: str = ""
+    last_apart: bool = False  # its last row is a unit by itself: its line may go on
+    delimiter: str = ""  # CSV: what separates its cells, if no comma
+    quotes: str = ""  # CSV: "none" where there are quotes that are letters
+    taken_back: int = 0  # rows at its end that are no part of the output any more
+
+    @property
+    def readable(self) -> str:
+        """The path under which this machine can read it. Raises OSError, UsageError."""
+        return readable(self.path, self.kind, self.size, self.stamp or self.version)
+
+    @property
+    def dialect(self) -> Dialect:
+        """Of CSV."""
+        return Dialect(self.delimiter or ",", self.quotes != "none")
+
+    @property
+    def used_rows(self) -> int:
+        """From ``first`` on, without those that were taken back."""
+        return self.rows - self.first - self.taken_back
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What of the shard decides the job's rows."""
+        facts = {"size": self.size, "version": self.version, "rows": self.rows}
+        layout = {"layout": self.layout} if self.layout else {}
+        first = {"first": self.first} if self.first else {}
+        partition = {"partition": dict(self.partition)} if self.partition else {}
+        kind = {"kind": self.kind} if self.kind else {}
+        dialect = {"delimiter": self.delimiter, "quotes": self.quotes}
+        told = {name: value for name, value in dialect.items() if value}
+        path = {"path": self.known_as or self.path}
+        return {**path, **facts, **layout, **first, **partition, **kind, **told}
+
+
+@dataclass(frozen=True)
+class InputFiles:
+    """All shards of a job, in input order, and the one schema they share: without the columns of
+    ``conflicts``, whose types cannot be joined. ``notes``: how it differs from that of files.
+    ``left``: files that are not whole, for the next run."""
+
+    shards: tuple[Shard, ...]
+    schema: pa.Schema
+    conflicts: tuple[Conflict, ...] = ()
+    notes: tuple[str, ...] = ()
+    left: tuple[LeftOut, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        return sum(shard.used_rows for shard in self.shards)
+
+    @property
+    def waiting(self) -> list[str]:
+        """``left``, in words, one line for each."""
+        return [f"input: left for the next run: {one}" for one in self.left]
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies the rows: paths, sizes and versions of the files, in order."""
+        text = "\n".join(str(sorted(s.identity.items())) for s in self.shards)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def discover(source: Input, leave: Collection[str] = ()) -> InputFiles:
+    """Find and look into the input files, reading only footers (Parquet) or line ends.
+
+    ``leave``: files that are known not to be whole. Raises UsageError: no such path, nothing
+    matched, unreadable file; HalfWritten where no file is whole.
+    """
+    patterns = (source.path,) if isinstance(source.path, str) else source.path
+    entries: dict[str, Any] = {}  # a file that two patterns match is read once
+    partitions: dict[str, dict[str, str | None]] = {}
+    lost: list[str] = []
+    left: list[LeftOut] = []
+    alone: set[str] = set()  # named by themselves: they must be whole
+    for pattern in patterns:
+        any_name = source.format is not None
+        there = reading(pattern, partial(find, pattern, any_name=any_name), _PATIENCE_SECONDS)
+        lost += there.lost
+        left += there.half
+        alone |= {path for path, _ in there.files} if there.single else set()
+        for path, info in there.files:
+            entries[path] = info
+            if source.partitioning != "none":
+                below = pattern if source.partitioning == "auto" else None
+                partitions.setdefault(path, partition_of(path, below))
+    if not entries:
+        raise _not_whole(left)
+    found = list(entries.items())
+    formats = [source.format or format_of(path) for path, _ in found]
+    if len(set(formats)) > 1:
+        firsts = dict(zip(reversed(formats), (path for path, _ in reversed(found)), strict=True))
+        raise UsageError(
+            "input.path matches files of several formats: "
+            + ", ".join(f"{name} ({path})" for name, path in sorted(firsts.items())),
+            "give one format at a time: narrow the pattern, or set input.format",
+        )
+
+    def look(file: tuple[str, Any], fmt: str) -> _Looked | LeftOut:
+        path, info = file
+        try:
+            if path in leave:
+                raise moves(path)
+            return _look(path, info, fmt, source)
+        except HalfWritten as e:
+            if path in alone:
+                raise
+            return LeftOut(path, e.message.removeprefix(path).lstrip(": "))
+
+    _check_keys(source, formats[0])
+    with ThreadPoolExecutor(8) as pool:
+        looked = list(pool.map(look, found, formats))
+    left += [one for one in looked if isinstance(one, LeftOut)]
+    whole = [(f, one) for f, one in zip(found, looked, strict=True) if isinstance(one, _Looked)]
+    if not whole:
+        raise _not_whole(left)
+    found = [f for f, _ in whole]
+    scanned = [one.scan for _, one in whole]
+    rows = sum(s.rows for s in scanned)
+    if rows > _MOST_ROWS:
+        most = max(zip(found, scanned, strict=True), key=lambda pair: pair[1].rows)
+        raise UsageError(
+            f"the input claims to have {rows:,} rows, {most[1].rows:,} of them in {most[0][0]}",
+            f"{_MOST_ROWS:,} are the most for one job: give it in parts",
+        )
+    # an empty text file has no header to agree or disagree with
+    told = [(f[0], one) for f, one in whole if one.scan.rows or one.scan.schema.names]
+    told = told or [(found[0][0], whole[0][1])]
+    joined = _common_schema(told, formats[0])
+    schema, partitions = _with_partitions(joined.schema, partitions)
+    schema = _cast(source, schema, joined.conflicts)
+    skipped = _skipped(source, found, scanned)
+    shards = tuple(
+        Shard(
+            index=index,
+            path=path,
+            format=formats[0],
+            size=int(info.get("size") or 0),
+            version=version_of(info),
+            rows=one.scan.rows,
+            boundaries=one.scan.boundaries,
+            offsets=one.scan.offsets,
+            layout=_layout(one.scan.boundaries),
+            first=skipped.get(path, 0),
+            partition=tuple(partitions.get(path, {}).items()),
+            kind=one.kind,
+            stamp=stamp_of(info),
+            delimiter=one.dialect.delimiter if one.dialect.delimiter != "," else "",
+            quotes="none" if one.scan.quoted and not one.dialect.quotes else "",
+        )
+        for index, ((path, info), one) in enumerate(whole)
+    )
+    conflicts = tuple(c for c in joined.conflicts if c.column not in source.cast)
+    links = [f"left out, a link that leads nowhere: {path}" for path in lost]
+    notes = (*joined.notes, *links, *_delimiter_notes(source, shards))
+    return InputFiles(shards, schema, conflicts, notes, tuple(left))
+
+
+def _delimiter_notes(source: Input, shards: Sequence[Shard]) -> list[str]:
+    """By what files are cut into cells, where nobody and no name has said it."""
+    if source.delimiter != "auto":
+        return []
+    guessed = [s for s in shards if s.delimiter and not delimiter_by_name(s.path)]
+    which = sorted({s.delimiter for s in guessed})
+    files = {d: [s.path for s in guessed if s.delimiter == d] for d in which}
+    return [
+        f"{some_of(files[d], _NAMED)}: {name_of(d)} separates the cells, by the first records "
+        "(input.delimiter)"
+        for d in which
+    ]
+
+
+def _check_keys(source: Input, file_format: str) -> None:
+    """Raise UsageError for keys that say something of files of another format."""
+    if source.delimiter != "auto" and file_format != "csv":
+        raise UsageError(f"input.delimiter is for CSV, and the input is {file_format}")
+    if source.quotes is not None and file_format != "csv":
+        raise UsageError(f"input.quotes is for CSV, and the input is {file_format}")
+    if source.encoding is not None and file_format == "parquet":
+        raise UsageError("input.encoding is for CSV and JSONL, and the input is parquet")
+
+
+def check_whole(files: InputFiles) -> None:
+    """Raise HalfWritten for files that a run would leave out, though they have a name of their own:
+    somebody may have meant them to be whole."""
+    cut = [one for one in files.left if not one.named]
+    if cut:
+        raise _not_whole(cut, "a run does the others, and leaves it for the next one")
+
+
+def _not_whole(left: Sequence[LeftOut], *hints: str) -> HalfWritten:
+    return HalfWritten(
+        f"not whole: {some_of(list(map(str, left)), _NAMED)}",
+        *hints,
+        "it is still being written, or was cut off: wait until it is whole, write it again, or "
+        "leave it out",
+    )
+
+
+def moved_since(shards: Sequence[Shard]) -> list[str]:
+    """Which files somebody has written to since they were looked into; those on a local disk are
+    looked at, an object is replaced as a whole."""
+    return [s.path for s in shards if has_moved(s.path, s.size, s.stamp)]
+
+
+def _skipped(
+    source: Input, found: Sequence[tuple[str, Any]], scanned: Sequence[ScannedFile]
+) -> dict[str, int]:
+    """By path. Raises UsageError where there are not so many rows, or is no such file."""
+    rows = {path: scan.rows for (path, _), scan in zip(found, scanned, strict=True)}
+    for path, number in source.skip_rows.items():
+        if path not in rows:
+            near = did_you_mean(path, list(rows))
+            raise UsageError(
+                f"input.skip_rows: {path} is none of the input's files",
+                *([f"did you mean {near}?"] if near else []),
+            )
+        if number > rows[path]:
+            raise UsageError(f"input.skip_rows: {path} has {rows[path]:,} rows, not {number:,}")
+    return dict(source.skip_rows)
+
+
+@dataclass(frozen=True)
+class _Looked:
+    """How a file has to be written out before it is read, the path under which it is read then,
+    what is in it, and how its cells are written."""
+
+    kind: str
+    readable: str
+    scan: ScannedFile
+    dialect: Dialect
+
+
+def _look(path: str, info: Mapping[str, Any], file_format: str, source: Input) -> _Looked:
+    """Raises UsageError; HalfWritten."""
+    size = int(info.get("size") or 0)
+
+    def scan() -> _Looked:
+        kind = kind_of(path, file_format, source.encoding)
+        local = readable(path, kind, size, stamp_of(info) or version_of(info))
+        try:
+            if file_format != "csv":
+                return _Looked(kind, local, _SCANNERS[file_format](local), Dialect())
+            dialect = csv_format.dialect_of(path, local, source)
+            return _Looked(kind, local, csv_format.scan(local, dialect), dialect)
+        except UsageError as e:
+            if local == path:
+                raise
+            raise type(e)(e.message.replace(local, path), *e.hints) from None
+
+    try:
+        looked = reading(path, scan, _PATIENCE_SECONDS)
+    except UsageError:
+        if has_moved(path, size, stamp_of(info)):  # whatever is wrong with it, it is not all of it
+            raise moves(path) from None
+        raise
+    if has_moved(path, size, stamp_of(info)):
+        raise moves(path)
+    return looked
+
+
+def _layout(boundaries: Sequence[int]) -> str:
+    text = ",".join(map(str, boundaries))
+    return hashlib.sha256(text.encode()).hexdigest()[:12] if text else ""
+
+
+def _common_schema(told: Sequence[tuple[str, _Looked]], fmt: str) -> Joined:
+    """Text formats have no schema of their own: a column of several kinds is text there."""
+    if fmt == "jsonl":
+        readable = {path: one.readable for path, one in told}
+
+        def again(path: str) -> Seen:
+            look = partial(jsonl_format.look_again, readable[path])
+            return reading(path, look, _PATIENCE_SECONDS)
+
+        return Joined(jsonl_format.common_schema([(p, one.scan.seen) for p, one in told], again))
+    schemas = [(path, one.scan.schema) for path, one in told]
+    return join(schemas if fmt == "parquet" else _text_where_they_differ(schemas))
+
+
+def _text_where_they_differ(schemas: list[tuple[str, pa.Schema]]) -> list[tuple[str, pa.Schema]]:
+    """Of CSV files: what is 1 in one and 1.5 in another is neither 1.0 nor any number."""
+    kinds: dict[str, set[pa.DataType]] = {}
+    for _, schema in schemas:
+        for field in schema:
+            kinds.setdefault(field.name, set()).add(field.type)
+    for of in kinds.values():
+        of.discard(pa.null())
+    text = {name for name, of in kinds.items() if len(of) != 1}
+    return [
+        (path, pa.schema([f.with_type(pa.string()) if f.name in text else f for f in schema]))
+        for path, schema in schemas
+    ]
+
+
+def _with_partitions(
+    schema: pa.Schema, partitions: Mapping[str, Mapping[str, str | None]]
+) -> tuple[pa.Schema, dict[str, dict[str, str | None]]]:
+    """The schema with the columns in folders' names; a column of the files stands before one."""
+    used = {
+        path: {name: value for name, value in one.items() if name not in schema.names}
+        for path, one in partitions.items()
+    }
+    for field in partition_fields(used.values()):
+        schema = schema.append(field)
+    return schema, used
+
+
+def _cast(source: Input, schema: pa.Schema, conflicts: Sequence[Conflict]) -> pa.Schema:
+    """The schema with the types that ``input.cast`` names. Raises UsageError."""
+    known = [*schema.names, *(conflict.column for conflict in conflicts)]
+    for name, kind in source.cast.items():
+        if name not in known:
+            near = did_you_mean(name, known)
+            raise UsageError(
+                f"input.cast names {name!r}, but the input has no such column",
+                f"columns: {some_of(known)}",
+                *([f"did you mean {near}?"] if near else []),
+            )
+        field = pa.field(name, _CASTS[kind])
+        place = schema.get_field_index(name)
+        schema = schema.append(field) if place < 0 else schema.set(place, field)
+    return schema

@@ -1,0 +1,118 @@
+"""The job file's engine: vLLM's arguments, and how a rehearsal behaves."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from pipeline.job.section import Section
+
+Core = Literal["auto", "own", "shared"]
+
+
+class RehearsedFaults(Section):
+    """What goes wrong with simulated engines. A TEXT is looked for in the row's prompt.
+
+    ``kill_on``: the process dies; ``hang_on``: a step never ends; ``freeze_on``: the same, and no
+    other thread of the process runs either; ``fail_on``: a step raises; ``refuse_on``: this
+    request alone fails; ``endless_on``: its answer never ends.
+    ``load_out_of_memory_above``, ``step_out_of_memory_above``: sequences that an engine may be
+    loaded for, and that may run at once. ``broken``: engines (from 0) that cannot be loaded.
+    """
+
+    kill_on: str | None = None
+    hang_on: str | None = None
+    freeze_on: str | None = None
+    fail_on: str | None = None
+    refuse_on: str | None = None
+    endless_on: str | None = None
+    load_out_of_memory_above: Annotated[int, Field(ge=1)] | None = None
+    step_out_of_memory_above: Annotated[int, Field(ge=1)] | None = None
+    broken: tuple[int, ...] = ()
+
+
+class SimulatedEngine(Section):
+    """How the simulated engine behaves. Times in seconds, lengths in tokens, blocks of KV."""
+
+    step_seconds: Annotated[float, Field(ge=0, le=3600)] = 0.0
+    output_tokens: Annotated[int, Field(ge=1, le=1 << 20)] = 16
+    num_blocks: Annotated[int, Field(ge=64, le=1 << 28)] = 16_384
+    load_seconds: Annotated[float, Field(ge=0, le=86_400)] = 0.0
+    faults: RehearsedFaults = RehearsedFaults()
+
+
+_OTHER_CARDS = (
+    "rackmill starts an engine on every card, or slot of cards, and hands rows out among them; "
+    "to limit their number: resources.workers"
+)
+_SLOTS = (
+    "an engine's cards are those of one machine and share every layer: "
+    "engine.tensor_parallel_size says how many"
+)
+# vLLM's other ways to use several cards, and to draw
+_NOT_OURS = {
+    "pipeline_parallel_size": _SLOTS,
+    "prefill_context_parallel_size": _SLOTS,
+    "decode_context_parallel_size": _SLOTS,
+    "distributed_executor_backend": _SLOTS,
+    "nnodes": _SLOTS,
+    "enable_expert_parallel": "Gemma 3 has no experts",
+    "data_parallel_size": _OTHER_CARDS,
+    "data_parallel_size_local": _OTHER_CARDS,
+    "data_parallel_backend": _OTHER_CARDS,
+    "seed": (
+        "with one seed all engines would draw the same; every engine begins with another, and "
+        "sampling.seed gives every row one of its own"
+    ),
+}
+
+
+class EngineSettings(Section):
+    """vLLM's engine arguments under their own names, and a few of rackmill's.
+
+    Operational: none of them changes what a job is, so they may differ between runs of it
+    (except ``kind``: a rehearsal and a real run do not share an output). None: rackmill chooses.
+
+    ``core``: vLLM's core, which schedules and computes, has a process of its own or shares the
+    worker's; "auto": its own on a GPU, shared on a CPU.
+    """
+
+    kind: Literal["vllm", "simulated"] = "vllm"
+    core: Core = "auto"
+    simulated: SimulatedEngine = SimulatedEngine()
+
+    max_model_len: Annotated[int, Field(ge=16, le=1 << 24)] | None = None
+    max_num_seqs: Annotated[int, Field(ge=1, le=1 << 16)] | None = None
+    max_num_batched_tokens: Annotated[int, Field(ge=16, le=1 << 24)] | None = None
+    block_size: Literal[16, 32, 64, 128] | None = None
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = None
+    kv_cache_memory_bytes: Annotated[int, Field(ge=1 << 20, le=1 << 44)] | None = None
+    num_gpu_blocks_override: Annotated[int, Field(ge=2, le=1 << 28)] | None = None
+    # those whose blocks are counted here; fp16 overflows on Gemma 3
+    kv_cache_dtype: Literal["auto", "bfloat16", "fp8", "fp8_e4m3", "fp8_e5m2"] | None = None
+    dtype: Literal["auto", "bfloat16", "float32"] | None = None
+    # those that compile nothing with a CUDA toolkit, which FlashInfer does
+    attention_backend: Literal["FLASH_ATTN", "TRITON_ATTN"] | None = None
+    enforce_eager: bool | None = None
+    enable_prefix_caching: bool | None = None
+    enable_chunked_prefill: bool | None = None
+    disable_hybrid_kv_cache_manager: bool | None = None
+    tensor_parallel_size: Annotated[int, Field(ge=1, le=64)] | None = None  # cards of an engine
+    disable_custom_all_reduce: bool | None = None
+    cpu_offload_gb: Annotated[float, Field(ge=0, le=1 << 20)] | None = None
+    load_format: Literal["auto", "safetensors", "dummy"] | None = None
+    # what an engine on a CPU computes int4 layers in; not vLLM's
+    cpu_compute: Literal["auto", "int4", "bf16"] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_way_to_spread(cls, value: Any) -> Any:
+        for name, why in _NOT_OURS.items():
+            if isinstance(value, dict) and name in value:
+                raise ValueError(f"{name} is not for a job to give: {why}")
+        return value
+
+    def vllm_arguments(self) -> dict[str, Any]:
+        """The arguments that were given, for ``vllm.EngineArgs``."""
+        return self.model_dump(exclude_none=True, exclude={"kind", "core", "simulated"})

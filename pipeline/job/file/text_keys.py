@@ -1,0 +1,132 @@
+"""Text keys of a job file as they are written: YAML takes 1.10, 012, 10:30 and yes for something
+else, and whoever writes them without quotes under a key that wants text means the text.
+"""
+
+from __future__ import annotations
+
+import datetime
+import types
+from collections.abc import Mapping
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel
+
+from pipeline.job.file.yaml_text import Location
+from pipeline.job.job import Job, Text
+
+Written = Mapping[Location, str]
+
+_TRUTHS = ("true", "false")
+_ANY_TEXT = "examples"  # what stands below is text, whatever the key
+
+
+class Ambiguous(ValueError):
+    """What YAML makes of it is not what is written, and either could be meant."""
+
+    def __init__(self, location: Location, written: str, read: object) -> None:
+        said = str(read).lower() if isinstance(read, bool) else str(read)
+        instead = f" (or {said})" if isinstance(read, bool | int | float) else ""
+        super().__init__(f'YAML reads {written} as {said}: quote it, "{written}"{instead}')
+        self.location = location
+
+
+def as_written(content: dict[str, Any], written: Written) -> dict[str, Any]:
+    """The job file's ``content`` with the scalars of ``written`` (what stands in the file for
+    those that YAML did not read as text) put in where text is wanted. Raises Ambiguous."""
+    return _Walk(written).section(content, (Job,), ()) if written else content
+
+
+class _Walk:
+    def __init__(self, written: Written) -> None:
+        self._written = written
+
+    def section(
+        self, value: dict[str, Any], models: tuple[type[BaseModel], ...], at: Location
+    ) -> dict[str, Any]:
+        made = {}
+        for key, inner in value.items():
+            here = (*at, key)
+            kinds = [m.model_fields[key].annotation for m in models if key in m.model_fields]
+            if here == ("label", "json_schema"):
+                self._check(inner, here)
+                made[key] = inner
+            elif here == (_ANY_TEXT,):
+                made[key] = self._all_text(inner, here)
+            else:
+                made[key] = self.value(inner, _members(kinds), here)
+        return made
+
+    def value(self, value: Any, kinds: tuple[Any, ...], at: Location) -> Any:
+        if isinstance(value, dict):
+            models = tuple(k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel))
+            of = [get_args(k)[1] for k in kinds if get_origin(k) is dict]
+            if not models and of:
+                inner = _members(of)
+                return {k: self.value(v, inner, (*at, k)) for k, v in value.items()}
+            return self.section(value, models, at) if models else value
+        if isinstance(value, list):
+            of = [get_args(k)[0] for k in kinds if get_origin(k) in (list, tuple)]
+            return [self.value(v, _members(of), (*at, n)) for n, v in enumerate(value)]
+        text = self._written.get(at)
+        if text is None:
+            return value
+        if _wants_text(value, kinds):
+            return text
+        if not isinstance(value, bool) and isinstance(value, int) and not _is_decimal(text):
+            raise Ambiguous(at, text, value)
+        return value
+
+    def _all_text(self, value: Any, at: Location) -> Any:
+        if isinstance(value, dict):
+            return {k: self._all_text(v, (*at, k)) for k, v in value.items()}
+        if isinstance(value, list):
+            return [self._all_text(v, (*at, n)) for n, v in enumerate(value)]
+        return self._written.get(at, value)
+
+    def _check(self, value: Any, at: Location) -> None:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                self._check(inner, (*at, key))
+        elif isinstance(value, list):
+            for number, inner in enumerate(value):
+                self._check(inner, (*at, number))
+        elif (text := self._written.get(at)) is not None and not _is_json(text, value):
+            raise Ambiguous(at, text, value)
+
+
+def _members(kinds: Any) -> tuple[Any, ...]:
+    """The members of unions, and what is annotated."""
+    found: list[Any] = []
+    for kind in kinds:
+        if get_origin(kind) is Annotated:
+            found += _members(get_args(kind)[:1])
+        elif get_origin(kind) in (Union, types.UnionType):
+            found += _members(get_args(kind))
+        else:
+            found.append(kind)
+    return tuple(found)
+
+
+def _wants_text(value: Any, kinds: tuple[Any, ...]) -> bool:
+    """Whether text is wanted, and nothing that YAML may have been right to read."""
+    if value is None:
+        return False
+    words = [k for k in kinds if get_origin(k) is not None and "Literal" in str(get_origin(k))]
+    text = str in kinds or Text in kinds or bool(words)
+    literals = [word for k in words for word in get_args(k)]
+    return text and type(value) not in kinds and value not in literals
+
+
+def _is_json(text: str, value: Any) -> bool:
+    """Whether JSON would read the same: 012, 1_000, 10:30 and yes it would not."""
+    if isinstance(value, bool):
+        return text.lower() in _TRUTHS
+    if value is None:
+        return text == "null"
+    return not isinstance(value, datetime.date) and _is_decimal(text) and "_" not in text
+
+
+def _is_decimal(text: str) -> bool:
+    """Whether a number is not in another base: 012 is ten to YAML, and 10:30 is 630."""
+    digits = text.lstrip("+-")
+    return not (digits.startswith("0") and digits[1:2].isalnum()) and ":" not in digits

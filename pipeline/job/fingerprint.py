@@ -1,0 +1,56 @@
+"""What makes two runs the same job: everything that decides the output rows, nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from pipeline.job.job import Job
+
+# Operational keys: they may change between runs of one job. `engine.kind` and the simulated
+# engine's answers are not among them: a rehearsal must never be continued as a real run.
+_OPERATIONAL = {
+    "name",
+    "model",
+    "input",
+    "output",
+    "engine",
+    "duplicates",
+    "resources",
+    "faults",
+    "schedule",
+}
+
+
+def fingerprint_parts(job: Job, *, model_hash: str, input_hash: str) -> dict[str, Any]:
+    """The parts of a job's fingerprint by name, so that a difference can be named.
+
+    ``model_hash`` and ``input_hash`` identify the weights and the rows.
+    """
+    parts: dict[str, Any] = job.model_dump(mode="json", exclude=_OPERATIONAL, exclude_none=True)
+    if job.label and job.label.json_schema:
+        # as text: the order of a schema's properties is that of the columns and of the answer
+        parts["label"]["json_schema"] = json.dumps(job.label.json_schema)
+        if job.label.answer_schema != job.label.json_schema:
+            # its columns had other types before references were followed
+            parts["label"]["answer_schema"] = json.dumps(job.label.answer_schema)
+    if job.sampling.n == 1:
+        del parts["sampling"]["n"]
+    if job.output.n != "lists":
+        parts["output.n"] = job.output.n
+    if job.special_tokens == "text":  # as outputs say it that were begun before there was a choice
+        del parts["special_tokens"]
+    parts["model"] = model_hash
+    parts["input"] = input_hash
+    parts["output.keep"] = list(job.output.keep) if job.output.keep is not None else None
+    parts["engine.kind"] = job.engine.kind
+    if job.engine.kind == "simulated":
+        parts["engine.simulated.output_tokens"] = job.engine.simulated.output_tokens
+    return parts
+
+
+def digest(parts: object) -> str:
+    """64 hex digits over the canonical JSON of ``parts``."""
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,390 @@
+"""The job file as frozen models. What a key means is said here, once."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Mapping
+from functools import cached_property
+from posixpath import normpath
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_validator,
+)
+
+from pipeline.job.address import check_address, check_input_address
+from pipeline.job.answer_shape import check_regex, check_schema_size
+from pipeline.job.engine import EngineSettings
+from pipeline.job.plain_schema import written_out
+from pipeline.job.resources import Faults, Resources
+from pipeline.job.sampling import MOST_ANSWERS, Sampling
+from pipeline.job.schedule import Schedule
+from pipeline.job.section import Section
+from pipeline.job.template.render import Template, TemplateSyntaxError, lookup
+
+ANSWER = "answer"
+
+
+Address = Annotated[str, AfterValidator(check_address)]
+# encodings of bytes and of host names, as base64 and idna, do not hold it
+_SOME_TEXT = '{"a": [1, 2]}\r\n' + "x" * 99
+InputAddress = Annotated[str, AfterValidator(check_input_address)]
+
+
+class Input(Section):
+    """Where the rows come from. ``path``: a file, folder or glob, any fsspec address.
+
+    ``skip_rows``: of single files (as ``path`` finds them), how many rows at their beginning are
+    left out. ``cast``: columns that get another type than the files say, as text for one that is
+    of different kinds in different files. ``partitioning``: whether folders named ``key=value``
+    are columns; ``auto``: those below ``path``. ``delimiter``: between the cells of CSV; ``auto``:
+    as a file's name or header says. ``quotes``: around cells there (``double``), or letters
+    (``none``); without it around cells, and a file of tabs that leaves a doubt is refused.
+    ``encoding``: of CSV and JSONL that are not in UTF-8, as Python names it.
+    """
+
+    path: InputAddress | Annotated[tuple[InputAddress, ...], Field(min_length=1)]
+    format: Literal["parquet", "jsonl", "csv"] | None = None
+    skip_rows: dict[InputAddress, Annotated[int, Field(ge=1, lt=1 << 40)]] = Field(
+        default_factory=dict
+    )
+    cast: dict[str, Literal["string", "int64", "float64", "bool", "date", "timestamp"]] = Field(
+        default_factory=dict
+    )
+    partitioning: Literal["auto", "hive", "none"] = "auto"
+    delimiter: str = "auto"
+    quotes: Literal["double", "none"] | None = None
+    encoding: str | None = None
+
+    @field_validator("delimiter")
+    @classmethod
+    def _one_character(cls, value: str) -> str:
+        if value != "auto" and (len(value) != 1 or not value.isascii() or value in '"\r\n\0'):
+            raise ValueError('give one ASCII character, as ";" or "\\t", or auto')
+        return value
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        try:
+            pieces = (bytes([byte]) for byte in _SOME_TEXT.encode(value))
+            if "".join(codecs.iterdecode(pieces, value)) != _SOME_TEXT:
+                raise ValueError
+            return codecs.lookup(value).name
+        except (LookupError, ValueError):
+            raise ValueError(
+                f"{value!r} is no encoding of text that Python knows: utf-8, cp1252, latin-1, "
+                "utf-16, …"
+            ) from None
+
+
+class Output(Section):
+    """Where the dataset goes, and which input columns it carries along (None: all).
+
+    ``n``: of several answers of a row (``sampling.n``) each is a row, or they are lists in one.
+    """
+
+    path: Address
+    keep: tuple[str, ...] | None = None
+    n: Literal["lists", "rows"] = "lists"
+
+    @field_validator("keep")
+    @classmethod
+    def _each_once(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for name in value or ():
+            if value and value.count(name) > 1:
+                raise ValueError(f"{name!r} is named twice")
+        return value
+
+
+class Text(Section):
+    """A prompt or a message's content: a template, Jinja, or a column that holds it."""
+
+    template: str | None = None
+    jinja: str | None = None
+    column: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain_text_is_a_template(cls, value: Any) -> Any:
+        return {"template": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Self:
+        if sum(v is not None for v in (self.template, self.jinja, self.column)) != 1:
+            raise ValueError("give a text, or exactly one of {jinja: …} and {column: …}")
+        try:
+            _ = self.compiled
+        except TemplateSyntaxError as e:
+            raise ValueError(str(e)) from None
+        return self
+
+    @property
+    def compiled(self) -> Template | None:
+        """The template; None when a column holds the text."""
+        if self.template is not None:
+            return Template(self.template)
+        return Template(self.jinja, jinja=True) if self.jinja is not None else None
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        template = self.compiled
+        return template.fields if template else (str(self.column),)
+
+
+class Message(Section):
+    role: Literal["system", "user", "assistant"]
+    content: Text
+
+
+class MessagesColumn(Section):
+    """A column that holds a list of {role, content}."""
+
+    column: str
+
+
+Messages = Annotated[
+    Annotated[tuple[Message, ...], Tag("[list]")] | Annotated[MessagesColumn, Tag("[column]")],
+    Discriminator(lambda v: "[column]" if isinstance(v, dict | MessagesColumn) else "[list]"),
+]
+
+
+class Gold(Section):
+    """A column with right answers, and what its values are called among the choices."""
+
+    column: str
+    values: dict[str, str] = Field(default_factory=dict)
+
+
+class Label(Section):
+    """The shape of the answer: one of ``choices``, a JSON schema, or a regular expression."""
+
+    choices: Annotated[tuple[str, ...], Field(min_length=2)] | None = None
+    json_schema: dict[str, Any] | None = None
+    regex: str | None = None
+    # the answer that most of so many draws give; its confidence is their share
+    votes: Annotated[int, Field(ge=2, le=MOST_ANSWERS)] | None = None
+    gold: str | Gold | None = None  # the right answers: accuracy goes into the report
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Self:
+        if sum(v is not None for v in (self.choices, self.json_schema, self.regex)) != 1:
+            raise ValueError("give exactly one of choices, json_schema and regex")
+        if self.choices is not None:
+            if len(set(self.choices)) < len(self.choices):
+                raise ValueError("choices names one choice twice")
+            if any(not c.strip() for c in self.choices):
+                raise ValueError("a choice is empty")
+        return self
+
+    @cached_property
+    def answer_schema(self) -> dict[str, Any] | None:
+        """``json_schema`` without references: the types of columns and answers are read from it."""
+        return None if self.json_schema is None else written_out(self.json_schema)
+
+    @property
+    def gold_column(self) -> str | None:
+        return self.gold.column if isinstance(self.gold, Gold) else self.gold
+
+    @property
+    def gold_values(self) -> Mapping[str, str]:
+        """Value of the gold column -> choice."""
+        return self.gold.values if isinstance(self.gold, Gold) else {}
+
+    @model_validator(mode="after")
+    def _gold_values_are_choices(self) -> Self:
+        for value, choice in self.gold_values.items():
+            if self.choices is not None and choice not in self.choices:
+                raise ValueError(f"gold: {value!r} stands for {choice!r}, which is no choice")
+        return self
+
+    @field_validator("choices", mode="before")
+    @classmethod
+    def _choices_are_text(cls, value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            if any(isinstance(choice, bool) for choice in value):
+                raise ValueError('a choice is true or false: give text, as "yes" or "true"')
+            if any(choice is None for choice in value):
+                raise ValueError('a choice is null: for the word, quote it: "null"')
+            if len(value) < 2:
+                raise ValueError("give at least two choices")
+            return tuple(str(c) if isinstance(c, int | float) else c for c in value)
+        return value
+
+    @field_validator("json_schema")
+    @classmethod
+    def _schema_is_an_object(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        if value is None:
+            return None
+        from jsonschema import Draft202012Validator, SchemaError
+
+        check_schema_size(value)
+        try:
+            Draft202012Validator.check_schema(value)
+        except SchemaError as e:
+            raise ValueError(f"not a JSON schema: {e.message}") from None
+        written = written_out(value)
+        if written.get("type") != "object" or not written.get("properties"):
+            raise ValueError("the schema must be of type object with properties: its columns")
+        return value
+
+    @field_validator("regex")
+    @classmethod
+    def _regex_compiles(cls, value: str | None) -> str | None:
+        if value is not None:
+            check_regex(value)
+        return value
+
+
+class Score(Section):
+    """Score texts instead of writing any: the log-probability of every token the rows hold.
+
+    Without ``completion`` the whole prompt is scored; with it, a column whose text follows the
+    prompt, and only that text's tokens. ``top_k`` implies ``per_token``.
+    """
+
+    completion: str | None = None
+    per_token: bool = False  # also the tokens, and each one's log-probability
+    top_k: Annotated[int, Field(ge=1, le=16_384)] | None = None  # also the model's likeliest
+
+    @property
+    def lists(self) -> bool:
+        """Whether there is a list entry for every scored token."""
+        return self.per_token or self.top_k is not None
+
+
+class Duplicates(Section):
+    """Rows that ask exactly the same are computed once, where the answer does not depend on chance
+    (temperature 0, or a seed that the rows bring). Operational: the answers are the same either
+    way.
+
+    ``answer_once``: false computes every row. ``store``: a folder (any fsspec address) of answers
+    that several jobs share; without one, those of a job lie with its output until it is done.
+    """
+
+    answer_once: bool = True
+    store: Address | None = None
+
+    @model_validator(mode="after")
+    def _a_store_is_used(self) -> Self:
+        if self.store is not None and not self.answer_once:
+            raise ValueError("store needs answer_once: true")
+        return self
+
+
+class Job(Section):
+    """One batch-inference job: a model, rows, a prompt, a shape of answer, a place for them."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    model: Address
+    input: Input
+    prompt: Text | None = None
+    messages: Messages | None = None
+    instructions: str | None = None  # stands before everything else (chat: the system message)
+    examples: tuple[dict[str, Any], ...] = ()  # few-shot: the prompt's fields, and `answer`
+    # what a control token's name means in a row: the text that it is, or the token
+    special_tokens: Literal["text", "control"] = "text"
+    output: Output
+    label: Label | None = None
+    score: Score | None = None
+    sampling: Sampling = Sampling()
+    engine: EngineSettings = EngineSettings()
+    duplicates: Duplicates = Duplicates()
+    resources: Resources = Resources()
+    faults: Faults = Faults()
+    schedule: Schedule | None = None
+
+    @model_validator(mode="after")
+    def _one_prompt(self) -> Self:
+        if (self.prompt is None) == (self.messages is None):
+            raise ValueError("give either prompt or messages")
+        return self
+
+    @model_validator(mode="after")
+    def _examples_fit_the_prompt(self) -> Self:
+        if not self.examples:
+            return self
+        if self.prompt is None or self.prompt.column is not None:
+            raise ValueError("examples need a prompt template, whose fields they fill")
+        for number, example in enumerate(self.examples, 1):
+            if ANSWER not in example:
+                raise ValueError(f"example {number} has no {ANSWER!r}")
+            missing = [f for f in self.prompt.fields if lookup(example, f) is None]
+            if missing:
+                raise ValueError(f"example {number} lacks the prompt's field {missing[0]!r}")
+            choices = self.label.choices if self.label else None
+            if choices and str(example[ANSWER]) not in choices:
+                raise ValueError(f"example {number}: its answer is none of the choices")
+        return self
+
+    @model_validator(mode="after")
+    def _scoring_writes_nothing(self) -> Self:
+        if self.score is None:
+            return self
+        if self.label is not None:
+            raise ValueError("give either label or score: a score job writes no answer")
+        if self.sampling != Sampling():
+            raise ValueError("sampling does not go with score: nothing is sampled")
+        if self.score.completion is None:
+            if self.messages is not None:
+                raise ValueError("score of messages needs {completion: COLUMN}: the reply to score")
+            if self.instructions or self.examples:
+                raise ValueError(
+                    "score without completion scores all of the prompt: leave instructions and "
+                    "examples away, or name the column to score: {completion: COLUMN}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _several_answers_tell_something(self) -> Self:
+        label, n = self.label, self.sampling.n
+        if n > 1 and label is not None and label.choices is not None:
+            raise ValueError(
+                f"sampling.n: {n} does not go with choices, whose probabilities are known after "
+                f"one answer: leave it away, or vote: label: {{votes: {n}}}"
+            )
+        if n == 1 and self.output.n == "rows":
+            raise ValueError("output.n: rows is for several answers of a row: set sampling.n")
+        if label is not None and label.votes is not None:
+            if n > 1:
+                raise ValueError("give either sampling.n or label.votes: votes make one answer")
+            if self.sampling.temperature == 0:
+                raise ValueError(
+                    f"at temperature 0 all {label.votes} votes would be the same: give "
+                    "sampling.temperature, say 1.0, or leave label.votes away"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _the_store_is_not_the_output(self) -> Self:
+        store, output = self.duplicates.store, normpath(self.output.path)
+        if store is not None and f"{normpath(store)}/".startswith(f"{output}/"):
+            raise ValueError("duplicates.store must lie outside of output.path")
+        return self
+
+    @property
+    def answers(self) -> int:
+        """That an engine writes for a row. Votes for choices are drawn from their probabilities."""
+        votes = self.label.votes if self.label and self.label.choices is None else None
+        return votes or self.sampling.n
+
+    @property
+    def longest_answer(self) -> int:
+        """Tokens."""
+        one = self.score is not None or (self.label is not None and self.label.choices is not None)
+        return 1 if one else self.sampling.max_tokens
+
+    @property
+    def prompt_fields(self) -> tuple[str, ...]:
+        """The input columns that the prompt reads, in order of first use."""
+        if isinstance(self.messages, MessagesColumn):
+            return (self.messages.column,)
+        texts = [self.prompt] if self.prompt else [m.content for m in self.messages or ()]
+        return tuple(dict.fromkeys(f for t in texts for f in t.fields))

@@ -1,0 +1,81 @@
+"""The job file's resources, which cards and when, and how much patience there is with them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from pipeline.job.deadline import check_deadline
+from pipeline.job.hours import Hours, check_hours, parse_hours
+from pipeline.job.section import Section
+
+
+class Resources(Section):
+    """``workers``: engines to run at once; auto is one on each card or slot of cards, or one
+    without a GPU.
+
+    ``gpu``: only such cards (one or several of ``rackmill fit``'s names); ``memory_gib``: only
+    cards with so much. None: any. ``deadline``: a time with its zone, or a duration from the start
+    (or submission) on ("8h"): then the job is stopped, and what is committed stays.
+
+    ``hours``: windows of the day in which the job may use the cards ("23:00-07:00", or several);
+    ``timezone``: whose clocks (None: those of the machine where the run was started, for a
+    submitted job of the rack's head). ``yield_to_desktop``: a card that a game or another program
+    uses is left to it, and used again when nobody has used it for ``desktop_quiet_seconds``.
+    ``price_kwh``: what a kWh costs.
+    """
+
+    workers: int | Literal["auto"] = "auto"
+    gpu: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    memory_gib: Annotated[float, Field(gt=0, le=1 << 20)] | None = None
+    deadline: Annotated[str, BeforeValidator(check_deadline)] | None = None
+    hours: Annotated[str, BeforeValidator(check_hours)] | None = None
+    timezone: str | None = None
+    yield_to_desktop: bool = False
+    desktop_quiet_seconds: Annotated[float, Field(gt=0, le=86_400)] = 300.0
+    price_kwh: Annotated[float, Field(ge=0)] | None = None
+
+    @model_validator(mode="after")
+    def _hours_are_some(self) -> Self:
+        if self.timezone is not None and self.hours is None:
+            raise ValueError("timezone says whose clocks hours are meant by: give hours, too")
+        _ = self.when
+        return self
+
+    @property
+    def when(self) -> Hours | None:
+        """The ``hours``; None: always."""
+        return None if self.hours is None else parse_hours(self.hours, self.timezone)
+
+    @field_validator("gpu", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("workers", mode="before")
+    @classmethod
+    def _auto_or_a_number(cls, value: Any) -> Any:
+        if value != "auto" and (type(value) is not int or not 1 <= value <= 4096):
+            raise ValueError("give auto, or a number from 1 to 4096")
+        return value
+
+
+class Faults(Section):
+    """How much patience there is with what goes wrong. Operational. Times in seconds.
+
+    ``row_timeout_seconds``: from a row's admission to its engine on, never while it waits;
+    then it is an error row (null: no limit). ``step_timeout_seconds``: an engine with requests
+    that makes no step for so long hangs and is restarted; ``load_timeout_seconds``: the same
+    while it loads. ``grace_seconds``: a run that is stopped finishes what its engines work on,
+    for so long. ``restarts``: of one card's engine without any progress in between, after which
+    the job goes on without the card. ``silence_seconds``: a worker of whom nothing is heard for so
+    long (its machine hangs, the network is cut) is given up and replaced.
+    """
+
+    row_timeout_seconds: Annotated[float, Field(gt=0)] | None = None
+    step_timeout_seconds: Annotated[float, Field(gt=0)] = 600.0
+    load_timeout_seconds: Annotated[float, Field(gt=0)] = 3600.0
+    grace_seconds: Annotated[float, Field(ge=0)] = 30.0
+    restarts: Annotated[int, Field(ge=0)] = 3
+    silence_seconds: Annotated[float, Field(ge=3)] = 30.0

@@ -1,0 +1,141 @@
+"""Prompt templates: plain ``{field}`` substitution, and sandboxed Jinja for more."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from dataclasses import field as dataclass_field
+from functools import cached_property
+from typing import Any
+
+from jinja2 import StrictUndefined, meta
+
+from pipeline.errors import RowError, RowErrorType
+from pipeline.job.template.sandbox import BoundedEnvironment, bounded
+
+Row = Mapping[str, Any]
+
+_TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
+
+
+class TemplateSyntaxError(ValueError):
+    """The template itself is wrong, whatever the rows hold."""
+
+
+@dataclass(frozen=True)
+class Template:
+    """A template and its dialect. Construction raises TemplateSyntaxError on bad syntax."""
+
+    source: str
+    jinja: bool = False
+    mark: Callable[[str], str] | None = dataclass_field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        _ = self.fields  # parses, so that a bad template fails here and not on a row
+
+    def marked(self, mark: Callable[[str], str]) -> Template:
+        """The same, with ``mark`` put over what the template itself writes, and not over rows."""
+        return replace(self, mark=mark)
+
+    @cached_property
+    def fields(self) -> tuple[str, ...]:
+        """The row fields that the template uses, in order of first use."""
+        if self.jinja:
+            try:
+                _ = self._render_jinja  # what parses may still not compile
+                return tuple(
+                    sorted(meta.find_undeclared_variables(self._environment.parse(self.source)))
+                )
+            except RecursionError:
+                raise TemplateSyntaxError("Jinja: nested too deeply") from None
+            except Exception as e:  # Python compiles it in the end, and complains in its own ways
+                raise TemplateSyntaxError(f"Jinja: {e}") from e
+        return tuple(dict.fromkeys(field for field, _ in self._parts if field is not None))
+
+    @cached_property
+    def _parts(self) -> tuple[tuple[str | None, str], ...]:
+        """(field, '') for a substitution, (None, text) for a stretch of literal text."""
+        parts: list[tuple[str | None, str]] = []
+        literal, position = "", 0
+        for match in _TOKEN.finditer(self.source):
+            literal += self.source[position : match.start()]
+            position = match.end()
+            token = match.group()
+            if token in ("{{", "}}"):
+                literal += token[0]
+            elif token in ("{", "}"):
+                raise TemplateSyntaxError(f"a single {token} stands alone: write {token * 2}")
+            else:
+                field = match.group(1).strip()
+                if not field:
+                    raise TemplateSyntaxError("{} names no field: write {{}} for braces")
+                if literal:
+                    parts.append((None, literal))
+                parts.append((field, ""))
+                literal = ""
+        literal += self.source[position:]
+        if literal:
+            parts.append((None, literal))
+        if self.mark is None:
+            return tuple(parts)
+        return tuple((field, self.mark(text)) for field, text in parts)
+
+    @cached_property
+    def _environment(self) -> BoundedEnvironment:
+        return BoundedEnvironment(
+            undefined=StrictUndefined, keep_trailing_newline=True, mark=self.mark
+        )
+
+    @cached_property
+    def _render_jinja(self) -> Callable[..., str]:
+        return bounded(self._environment.from_string(self.source).render)
+
+    def render(self, row: Row) -> str:
+        """The text for one row.
+
+        Raises RowError (InvalidRow) when a field that the template uses is null or missing.
+        """
+        for field in self.fields:
+            if lookup(row, field) is None:
+                raise RowError(RowErrorType.INVALID_ROW, f"field {field!r} of the prompt is null")
+        if self.jinja:
+            try:
+                return self._render_jinja(row)
+            except Exception as e:  # whatever an expression in the template raises on this row
+                raise RowError(RowErrorType.INVALID_ROW, f"Jinja: {e}") from e
+        return "".join(
+            text if field is None else as_text(lookup(row, field)) for field, text in self._parts
+        )
+
+
+def lookup(row: Row, field: str) -> Any:
+    """The value of ``field``; ``a.b`` reaches into a struct column ``a``; None if absent."""
+    if field in row:
+        return row[field]
+    head, dot, rest = field.partition(".")
+    inner = row.get(head)
+    return lookup(inner, rest) if dot and isinstance(inner, Mapping) else None
+
+
+def as_text(value: Any) -> str:
+    """How a value appears in a prompt: text as it is, dates in ISO form, the rest as JSON."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float) and type(value) is not float:
+        return str(value)  # it knows how it was written
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            raise RowError(RowErrorType.INVALID_ROW, "a binary field is not UTF-8 text") from None
+    try:
+        return json.dumps(value, ensure_ascii=False, default=str)
+    except (ValueError, TypeError, RecursionError) as e:  # keys of bytes, a depth without end
+        raise RowError(
+            RowErrorType.INVALID_ROW, f"a field cannot be written as JSON: {e}"
+        ) from None

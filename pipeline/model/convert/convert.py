@@ -1,0 +1,306 @@
+"""GGUF → a checkpoint folder that vLLM loads: compressed-tensors int4 or int8, or plain bf16.
+
+One tensor after the other, each in blocks of rows, from the source to its place in a shard:
+memory does not depend on the size of the file.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import UsageError
+from pipeline.humanize import size
+from pipeline.model.convert.gguf_file import GgufFile
+from pipeline.model.convert.layerwise import Calibrated, calibration_texts
+from pipeline.model.convert.plan import (
+    How,
+    Planned,
+    Precision,
+    into_shards,
+    plan_conversion,
+)
+from pipeline.model.convert.repack import GROUP_SIZE, carries
+from pipeline.model.convert.report import ConversionReport, TensorLoss, by_type
+from pipeline.model.convert.safetensors_writer import SafetensorsWriter
+from pipeline.model.convert.tokenizer_files import write_tokenizer
+from pipeline.model.convert.transfer import Rows, transfer
+from pipeline.model.folder import PROVENANCE_FILE, describe_files, read_provenance, sha256_of
+from pipeline.model.store.staging import Staging, locked
+from pipeline.model.store.steps import after
+
+_FORMAT = 2  # of what is written: another number is another conversion
+_SPARE_BYTES = 64 << 20  # tokenizer, configs, what the file system takes
+
+Progress = Callable[[int, int], None]
+
+
+def convert(
+    source: Path,
+    target: Path,
+    *,
+    precision: Precision = "int4",
+    group_size: int = 32,
+    keep_bf16: bool = False,
+    calibration: Sequence[str] | None = None,
+    licence: str = "gemma",
+    source_facts: Mapping[str, str] | None = None,
+    progress: Progress = lambda done, total: None,
+) -> ConversionReport:
+    """Write the text model of ``source`` (a .gguf file) into the new folder ``target``.
+
+    Linear layers become integers of ``precision`` with one scale for ``group_size`` weights;
+    embeddings and norms become bfloat16. Codes of Q4_0 (int4 and int8), Q5_0 and Q8_0 (int8) are
+    kept as they are when ``group_size`` is 32. Other types are rounded again, or, with
+    ``keep_bf16``, left bfloat16. Rounding to int4 uses GPTQ on the texts of ``calibration``;
+    None: a small set of our own where the model is small enough for that to take minutes, no
+    texts: the least squared error of the weights.
+
+    ``source_facts`` (repository, revision, ...; "source_sha256" spares hashing the file) go into
+    ``rackmill.json``. ``progress`` is called with (bytes of the source done, bytes in all).
+
+    The folder appears whole or not at all; after a kill the next call goes on from the last
+    finished shard. If ``target`` already holds this very conversion, its report is returned.
+    Raises UsageError: the file cannot be converted, the disk is too small, ``target`` is taken.
+    """
+    started = time.monotonic()
+    gguf = GgufFile(source)
+    config = gguf.config()
+    planned = plan_conversion(gguf.tensors(), precision, group_size, keep_bf16)
+    texts = calibration_texts(planned, calibration)
+    key = _key(gguf, [precision, group_size, keep_bf16, texts])
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with locked(target) as folder:
+        if _is_taken(target, key):
+            return _stored_report(target)
+        staging = Staging(folder, key)
+        try:
+            _check_space(folder, planned)
+            return _convert(
+                gguf,
+                staging,
+                target,
+                config | _quantization(planned),
+                planned,
+                texts,
+                {**(source_facts or {}), "licence": licence, "conversion_key": key},
+                progress,
+                started,
+            )
+        except OSError as e:
+            if e.errno != errno.ENOSPC:
+                raise
+            staging.clear()
+            raise UsageError(
+                f"{folder.parent}: the disk became full", "free space there and try again"
+            ) from None
+        except Exception:  # not an interrupt: after that, going on is possible
+            staging.clear()
+            raise
+
+
+def _convert(
+    gguf: GgufFile,
+    staging: Staging,
+    target: Path,
+    config: dict[str, Any],
+    planned: list[Planned],
+    texts: Sequence[str],
+    facts: dict[str, Any],
+    progress: Progress,
+    started: float,
+) -> ConversionReport:
+    folder = staging.path
+    source_sha256 = facts.get("source_sha256") or _in_background(lambda: sha256_of(gguf.path))
+    write_tokenizer(gguf, folder)
+    rounder = Calibrated(planned, config, folder, texts) if texts else None
+    total, done = sum(p.tensor.n_bytes for p in planned), 0
+    losses: list[TensorLoss] = []
+    hashes: dict[str, str] = {}
+    for name, members in into_shards(planned):
+        # the calibration texts must see every layer again, so their shards are made anew
+        record = None if rounder else staging.finished(name)
+        if record is None:
+            record = _write_shard(folder / name, members, rounder, after(done, total, progress))
+            staging.finish(name, record)
+        done += sum(p.tensor.n_bytes for p in members)
+        progress(done, total)
+        losses += [TensorLoss.from_json(row) for row in record["tensors"]]
+        hashes[name] = record["sha256"]
+    if len(hashes) > 1:
+        _write_json(folder / "model.safetensors.index.json", _index(planned))
+    _write_json(folder / "config.json", config)
+    _write_json(folder / "generation_config.json", _generation_config(config))
+    report = ConversionReport(
+        folder=target,
+        tensor_types=by_type(losses),
+        seconds=round(time.monotonic() - started, 1),
+        bytes_in=gguf.path.stat().st_size,
+        bytes_out=sum((folder / name).stat().st_size for name in hashes),
+    )
+    quantized = config.get("quantization_config")
+    group = planned[0].group_size
+    facts = {
+        "source": gguf.path.name,
+        **facts,
+        "source_sha256": source_sha256 if isinstance(source_sha256, str) else source_sha256(),
+        "quantization": f"int{_bits(planned)} group {group}" if quantized else "bf16",
+        **{k: v for k, v in report.as_json().items() if k != "folder"},
+    }
+    _write_json(folder / PROVENANCE_FILE, facts | describe_files(folder, hashes))
+    staging.publish(target)
+    return report
+
+
+def _write_shard(
+    path: Path,
+    members: Sequence[Planned],
+    rounder: Calibrated | None,
+    progress: Callable[[int], None],
+) -> dict[str, Any]:
+    """The shard's record: its size, SHA-256 and what its tensors lost."""
+    losses: list[TensorLoss] = []
+    done = 0
+    with SafetensorsWriter(path, [slot for p in members for slot in p.slots]) as writer:
+        for planned in members:
+            moved: Iterator[Rows] = transfer(planned, rounder.codes(planned) if rounder else None)
+            total = None
+            for rows in moved:
+                for name, values in rows.slots.items():
+                    writer.write(name, values)
+                if total is None:
+                    total = rows.loss
+                else:
+                    total.add(rows.loss)
+                done += rows.n_bytes
+                progress(done)
+            assert total is not None  # every tensor has rows
+            tensor = planned.tensor
+            what = _words(planned, calibrated=rounder is not None)
+            losses.append(TensorLoss(tensor.storage_type, tensor.module_kind, what, total))
+        digest = writer.close()
+    return {
+        "bytes": path.stat().st_size,
+        "sha256": digest,
+        "tensors": [loss.as_json() for loss in losses],
+    }
+
+
+def _words(planned: Planned, *, calibrated: bool) -> str:
+    if planned.how is How.ROUND:
+        method = "GPTQ" if calibrated else "least squared error"
+        lost = carries(planned.tensor.span.kind, planned.bits, GROUP_SIZE)
+        why = f" (codes are kept in groups of {GROUP_SIZE} only)" if lost else ""
+        return f"rounded to int{planned.bits}, {method}{why}"
+    return str(planned.how)
+
+
+def _bits(planned: Sequence[Planned]) -> int:
+    return planned[0].bits
+
+
+def _key(gguf: GgufFile, settings: list[Any]) -> str:
+    stat = gguf.path.stat()
+    parts = json.dumps([_FORMAT, gguf.digest, stat.st_mtime_ns, *settings])
+    return hashlib.sha256(parts.encode()).hexdigest()
+
+
+def _is_taken(target: Path, key: str) -> bool:
+    """Whether ``target`` holds this conversion already. Raises UsageError if it holds another."""
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return False
+    if target.is_dir() and read_provenance(target).get("conversion_key") == key:
+        return True
+    raise UsageError(f"{target} exists and holds something else", "name a new folder, or remove it")
+
+
+def _stored_report(target: Path) -> ConversionReport:
+    known = read_provenance(target)
+    names = ("tensor_types", "seconds", "bytes_in", "bytes_out")
+    return ConversionReport(folder=target, **{name: known[name] for name in names})
+
+
+def _check_space(folder: Path, planned: Sequence[Planned]) -> None:
+    there = sum(f.stat().st_size for f in folder.glob("*.safetensors"))
+    needed = sum(p.n_bytes for p in planned) + _SPARE_BYTES - there
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise UsageError(
+            f"{folder.parent}: the converted model needs {size(needed)} more and {size(free)} "
+            "are free",
+            "free space there, or convert to another disk",
+        )
+
+
+def _index(planned: Sequence[Planned]) -> dict[str, Any]:
+    """``model.safetensors.index.json``: which file holds which tensor."""
+    return {
+        "metadata": {"total_size": sum(p.n_bytes for p in planned)},
+        "weight_map": {
+            slot.name: name
+            for name, members in into_shards(planned)
+            for p in members
+            for slot in p.slots
+        },
+    }
+
+
+def _quantization(planned: Sequence[Planned]) -> dict[str, Any]:
+    """What to add to the config: nothing if no tensor is quantized."""
+    linear = [p for p in planned if p.tensor.is_linear]
+    if all(p.how is How.BF16 for p in linear):
+        return {}
+    weights = {
+        "num_bits": _bits(linear),
+        "type": "int",
+        "symmetric": True,
+        "strategy": "group",
+        "group_size": linear[0].group_size,
+        "dynamic": False,
+    }
+    group = {
+        "targets": ["Linear"],
+        "weights": weights,
+        "input_activations": None,
+        "output_activations": None,
+    }
+    return {
+        "quantization_config": {
+            "quant_method": "compressed-tensors",
+            "format": "pack-quantized",
+            "quantization_status": "compressed",
+            "config_groups": {"group_0": group},
+            "ignore": ["lm_head", *(p.module for p in linear if p.how is How.BF16)],
+        }
+    }
+
+
+def _generation_config(config: dict[str, Any]) -> dict[str, Any]:
+    return {key: config[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
+
+
+def _in_background(work: Callable[[], str]) -> Callable[[], str]:
+    """Start ``work``, which another core may do meanwhile; call what comes back for its result."""
+    future: Future[str] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as e:
+            future.set_exception(e)
+
+    # a daemon: a conversion that fails does not wait for the rest of the file to be read
+    threading.Thread(target=run, daemon=True).start()
+    return future.result
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

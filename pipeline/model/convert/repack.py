@@ -1,0 +1,128 @@
+"""Types of llama.cpp whose integer codes a compressed-tensors checkpoint holds as they are.
+
+Q4_0 and Q8_0 blocks are 32 weights along the input dimension, ``w = d * code``, ``d`` float16
+(https://github.com/ggml-org/llama.cpp, ggml-common.h); "pack-quantized" says the same of groups
+of 32. So only ``d`` is rounded, to bfloat16, and the codes are moved bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from gguf.constants import GGMLQuantizationType as Kind
+
+from pipeline.model.convert.report import Loss
+
+Bytes = np.ndarray[Any, np.dtype[np.uint8]]
+Floats = np.ndarray[Any, np.dtype[np.float32]]
+Packer = Callable[[Bytes], Bytes]
+
+GROUP_SIZE = 32
+_SCALE_BYTES = 2
+_LANE = np.uint64
+
+
+def carries(kind: Kind, bits: int, group_size: int) -> bool:
+    """Whether tensors of type ``kind`` keep their codes in a checkpoint of these settings."""
+    return group_size == GROUP_SIZE and (kind, bits) in _PACKERS
+
+
+def carry(block: Bytes, kind: Kind, bits: int) -> tuple[torch.Tensor, torch.Tensor, Loss]:
+    """Stored rows (rows, bytes of a row) as packed codes, int32 (rows, columns * bits / 32), and
+    scales, bfloat16 (rows, columns / 32); and what rounding the scales lost: exact for the
+    squares (from the sum of squared codes of each group), an upper bound for the largest.
+    """
+    rows = len(block)
+    # every block is an even number of bytes: pairs are copied in half the steps
+    pairs = block.view(np.uint16).reshape(-1, _BLOCK_BYTES[kind] // 2)
+    stored = np.ascontiguousarray(pairs[:, 1:]).view(np.uint8)
+    exact = pairs[:, 0].copy().view(np.float16).astype(np.float32)
+    scales = torch.from_numpy(exact).bfloat16()
+    words = torch.from_numpy(_PACKERS[kind, bits](stored).view(np.int32).reshape(rows, -1))
+    moved = exact - scales.float().numpy()
+    squares = _SQUARES[kind](stored)
+    loss = Loss(
+        squares=float(squares @ exact.astype(np.float64) ** 2),
+        errors=float(squares @ moved.astype(np.float64) ** 2),
+        largest=float(_LARGEST[kind] * np.abs(moved).max()),
+    )
+    return words, scales.view(rows, -1), loss
+
+
+def _squares_of_four() -> Floats:
+    """For every value of two bytes, the sum of its four codes' squares."""
+    byte = np.arange(256)
+    two = ((byte & 15) - 8) ** 2 + ((byte >> 4) - 8) ** 2
+    return (two[:, None] + two[None, :]).astype(np.float32).ravel()
+
+
+_Q4_0_SQUARES = _squares_of_four()
+_ONES = np.ones(GROUP_SIZE, np.float32)
+
+
+def _squares_q4_0(stored: Bytes) -> Floats:
+    # clip: no index is out of range, and numpy then skips a copy
+    return np.take(_Q4_0_SQUARES, stored.view(np.uint16), mode="clip") @ _ONES[: GROUP_SIZE // 4]
+
+
+def _squares_q5_0(stored: Bytes) -> Floats:
+    return (_q5_0_in_8_bits(stored) ^ 0x80).view(np.int8).astype(np.float32) ** 2 @ _ONES
+
+
+def _squares_q8_0(stored: Bytes) -> Floats:
+    return stored.view(np.int8).astype(np.float32) ** 2 @ _ONES
+
+
+_SQUARES: dict[Kind, Callable[[Bytes], Floats]] = {
+    Kind.Q4_0: _squares_q4_0,
+    Kind.Q5_0: _squares_q5_0,
+    Kind.Q8_0: _squares_q8_0,
+}
+_LARGEST = {Kind.Q4_0: 8, Kind.Q5_0: 16, Kind.Q8_0: 128}
+
+
+def _q4_0_in_4_bits(stored: Bytes) -> Bytes:
+    """Low nibbles are elements 0-15, high nibbles 16-31; wanted are neighbours side by side.
+
+    Eight bytes at a time, as one integer: bytes a b c d ... become ab cd ... in two nibbles each.
+    """
+    lanes = stored.view(_LANE)  # (n, 2): elements 0-7|16-23, 8-15|24-31
+    out = np.empty((len(lanes), 4), np.uint32)
+    for half, nibbles in enumerate((lanes & 0x0F0F0F0F0F0F0F0F, lanes >> 4 & 0x0F0F0F0F0F0F0F0F)):
+        pairs = (nibbles | nibbles >> 4) & 0x00FF00FF00FF00FF
+        quads = (pairs | pairs >> 8) & 0x0000FFFF0000FFFF
+        out[:, 2 * half : 2 * half + 2] = quads | quads >> 16  # keeps the low 32 bits
+    return out.view(np.uint8)
+
+
+def _q4_0_in_8_bits(stored: Bytes) -> Bytes:
+    nibbles: Bytes = np.concatenate([stored & 0xF, stored >> 4], axis=1)
+    return nibbles + np.uint8(128 - 8)
+
+
+def _q5_0_in_8_bits(stored: Bytes) -> Bytes:
+    """A little-endian word of fifth bits comes first, then nibbles as in Q4_0."""
+    fifth = np.unpackbits(stored[:, :4], axis=1, bitorder="little")
+    nibbles = np.concatenate([stored[:, 4:] & 0xF, stored[:, 4:] >> 4], axis=1)
+    codes: Bytes = nibbles | fifth << 4
+    return codes + np.uint8(128 - 16)
+
+
+def _q8_0_in_8_bits(stored: Bytes) -> Bytes:
+    return stored ^ np.uint8(0x80)  # two's complement + 128
+
+
+_PACKERS: dict[tuple[Kind, int], Packer] = {
+    (Kind.Q4_0, 4): _q4_0_in_4_bits,
+    (Kind.Q4_0, 8): _q4_0_in_8_bits,
+    (Kind.Q5_0, 8): _q5_0_in_8_bits,
+    (Kind.Q8_0, 8): _q8_0_in_8_bits,
+}
+_BLOCK_BYTES = {
+    Kind.Q4_0: _SCALE_BYTES + GROUP_SIZE // 2,
+    Kind.Q5_0: _SCALE_BYTES + 4 + GROUP_SIZE // 2,
+    Kind.Q8_0: _SCALE_BYTES + GROUP_SIZE,
+}

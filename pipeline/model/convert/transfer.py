@@ -1,0 +1,80 @@
+"""One tensor from the GGUF file to its slots, a block of rows at a time, with what it lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import isfinite
+
+import numpy as np
+import torch
+
+from pipeline.errors import UsageError
+from pipeline.model.convert.gguf_file import Bytes
+from pipeline.model.convert.plan import How, Planned
+from pipeline.model.convert.quantize import CodedTensor, quantize
+from pipeline.model.convert.repack import carry
+from pipeline.model.convert.report import Loss
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Values for slots, from ``n_bytes`` of the source."""
+
+    slots: dict[str, torch.Tensor]
+    loss: Loss
+    n_bytes: int
+
+
+def transfer(planned: Planned, codes: CodedTensor | None = None) -> Iterator[Rows]:
+    """The rows of a tensor in their order. ``codes``: the whole tensor's, if it was rounded
+    already. Raises UsageError for values that are not finite.
+    """
+    tensor = planned.tensor
+    name = tensor.name
+    at = 0
+    for block in tensor.blocks():
+        with np.errstate(all="ignore"):  # what is not finite is found below
+            if planned.how is How.BF16:
+                slots, loss = _as_bfloat16(planned, block)
+            elif planned.how is How.CARRY:
+                words, scales, loss = carry(block, tensor.span.kind, planned.bits)
+                slots = {f"{name}_packed": words, f"{name}_scale": scales}
+            else:
+                slots, loss = _rounded(planned, block, codes and codes.rows(at, at + len(block)))
+        if not isfinite(loss.squares + loss.errors):
+            raise UsageError(
+                f"{tensor.path}: tensor {tensor.span.name} holds values that are not finite",
+                "the file is corrupt: download it again",
+            )
+        if planned.how is not How.BF16 and at == 0:
+            slots[f"{name}_shape"] = torch.tensor(tensor.shape, dtype=torch.int64)
+        at += len(block)
+        yield Rows(slots, loss, block.nbytes)
+
+
+def _as_bfloat16(planned: Planned, block: Bytes) -> tuple[dict[str, torch.Tensor], Loss]:
+    tensor = planned.tensor
+    weights = torch.from_numpy(np.require(tensor.floats(block), requirements="W"))
+    kept = weights.bfloat16()
+    return {tensor.name: kept}, _loss(weights, kept.float())
+
+
+def _rounded(
+    planned: Planned, block: Bytes, codes: CodedTensor | None
+) -> tuple[dict[str, torch.Tensor], Loss]:
+    tensor = planned.tensor
+    weights = torch.from_numpy(np.require(tensor.floats(block), requirements="W"))
+    coded = codes or quantize(weights, planned.group_size, planned.bits)
+    slots = {f"{tensor.name}_packed": coded.packed(), f"{tensor.name}_scale": coded.scales}
+    return slots, _loss(weights, coded.dequantize())
+
+
+def _loss(weights: torch.Tensor, kept: torch.Tensor) -> Loss:
+    difference = (weights - kept).flatten()
+    flat = weights.flatten()
+    return Loss(
+        squares=float(flat.dot(flat)),
+        errors=float(difference.dot(difference)),
+        largest=float(difference.abs().max()),
+    )

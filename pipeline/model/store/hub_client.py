@@ -1,0 +1,129 @@
+"""huggingface_hub as we use it: quiet, with a token from the environment alone, and with errors
+that say what to do."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+from pipeline.errors import RackmillError, UsageError
+from pipeline.job.secret import secret
+from pipeline.model.store.address import SCHEME, HubAddress
+
+_PUBLIC = "https://huggingface.co"
+
+
+def endpoint() -> str | None:
+    """Another hub than the public one (``HF_ENDPOINT``)."""
+    return os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
+
+
+def server() -> str:
+    """The host that is asked; whoever is named before it is not shown."""
+    return (endpoint() or _PUBLIC).rpartition("://")[2].rpartition("@")[2]
+
+
+def token() -> str | bool:
+    """From the environment alone; False: send none, whatever huggingface_hub finds in files."""
+    known = secret("HF_TOKEN")
+    return known.get_secret_value() if known else False
+
+
+def library() -> Any:
+    """huggingface_hub, kept from talking: what it would say we say, once."""
+    import huggingface_hub
+    from huggingface_hub.utils import disable_progress_bars, logging
+
+    logging.set_verbosity(logging.CRITICAL)
+    disable_progress_bars()
+    return huggingface_hub
+
+
+@contextmanager
+def explained(address: HubAddress) -> Iterator[None]:
+    """Turns the many errors of fetching into ours."""
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
+
+    try:
+        yield
+    except HfHubHTTPError as e:
+        _refused(address, e)
+    except (HTTPError, OfflineModeIsEnabled) as e:
+        place = server()
+        broke = type(e).__name__ in ("RemoteProtocolError", "ReadError", "ReadTimeout")
+        what = f"the connection to {place} broke" if broke else f"no connection to {place}"
+        raise RackmillError(
+            f"model: {address} could not be fetched: {what} ({_first_line(e)})",
+            "check the network and run the same command again: it goes on where it stopped",
+            "without a network: give a .gguf file or a checkpoint folder",
+        ) from None
+    except OSError as e:
+        if e.errno == errno.ENOSPC:
+            raise RackmillError(
+                f"model: the disk is full while fetching {address}",
+                "make room and run the same command again: it goes on where it stopped",
+            ) from None
+        raise RackmillError(
+            f"model: {address} could not be fetched: {_first_line(e)}",
+            "run the same command again: it goes on where it stopped",
+        ) from None
+    except RackmillError:
+        raise
+    except Exception as e:  # a login page of a hotel, an address that is none
+        raise RackmillError(
+            f"model: {address} could not be fetched: {server()} does not answer as a hub does "
+            f"({_first_line(e)})",
+            "check the network" + (", and HF_ENDPOINT" if endpoint() else ""),
+        ) from None
+
+
+def _refused(address: HubAddress, error: Any) -> NoReturn:
+    """The hub answered, but not with what was asked for."""
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    page = f"{endpoint() or _PUBLIC}/{address.repository}"
+    status = error.response.status_code
+    if isinstance(error, GatedRepoError) or status in (401, 403):
+        given = os.environ.get("HF_TOKEN")
+        if isinstance(error, RepositoryNotFoundError) and not isinstance(error, GatedRepoError):
+            said = "is unknown to the hub, or hidden from you"
+        else:
+            said = "is given only to accounts that accepted its licence"
+        raise UsageError(
+            f"model: {SCHEME}{address.repository} {said} (HTTP {status})",
+            f"accept the licence at {page}",
+            "HF_TOKEN is set, but its account has no access (or the token is no longer valid)"
+            if given
+            else "then: export HF_TOKEN=… (make one at https://huggingface.co/settings/tokens)",
+        ) from None
+    if isinstance(error, RevisionNotFoundError):
+        raise UsageError(
+            f"model: {SCHEME}{address.repository} has no revision {address.revision!r}",
+            f"its commits and branches: {page}/commits/main",
+        ) from None
+    if isinstance(error, EntryNotFoundError):
+        raise UsageError(
+            f"model: {SCHEME}{address.repository} has no file {address.file!r}"
+        ) from None
+    if status == 404 or isinstance(error, RepositoryNotFoundError):
+        raise UsageError(
+            f"model: the hub knows no {SCHEME}{address.repository}",
+            "rackmill model list shows the repositories known here",
+        ) from None
+    raise RackmillError(
+        f"model: {address} could not be fetched: the hub answered HTTP {status}",
+        "run the same command again later: it goes on where it stopped",
+    ) from None
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

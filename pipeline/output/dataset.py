@@ -1,0 +1,342 @@
+"""The output folder: a dataset any Parquet reader opens, and beside it the truth about a run.
+
+    OUTPUT/00000-000000000000.parquet     committed rows, one file per unit, in input order
+    OUTPUT/_SUCCESS                        written last, when every unit is there
+    OUTPUT/_rackmill/manifest.json         what job this is, over which input
+    OUTPUT/_rackmill/job.json              the job itself, for `retry`
+    OUTPUT/_rackmill/commits/UNIT.json     the commit records: who reads state reads these
+    OUTPUT/_rackmill/commits/UNIT.1.json   a later generation: error rows that were done again
+    OUTPUT/_rackmill/attempts/…            attempts, until they are committed or swept away
+    OUTPUT/_rackmill/answers/…             answers for duplicate rows, until the job is done
+    OUTPUT/_rackmill/runs/RUN.json         who works, or worked, here
+    OUTPUT/_rackmill/summary.json, report.md
+
+A unit becomes committed in one step, the exclusive creation of its commit record, which names
+one attempt. Where the end of a unit was handed to another worker, its record says where it was
+cut instead, and its two parts have records of their own: so each row has one place whoever
+writes, workers that were thought dead included. Only a committed attempt is published under the
+unit's final name, so whoever reads the folder, at any moment and after any crash, never sees a row
+twice. Parquet readers pass over names that begin with ``_``.
+
+Of several generations of a unit the highest holds. The records of earlier ones stay: so nobody who
+comes late can commit an earlier generation again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import secrets
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.errors import CommitFailed, JobFailed
+from pipeline.input.plain import plain_rows
+from pipeline.input.units import Unit
+from pipeline.output.commit.packed_records import record_contents
+from pipeline.output.commit.records import (
+    ANSWERS,
+    ATTEMPTS,
+    COMMITS,
+    MANIFEST,
+    OUTPUT_NAME,
+    REPORT,
+    STATE,
+    SUCCESS,
+    SUMMARY,
+    CommitRecord,
+    Cut,
+    State,
+    UnitIsCut,
+    attempt_path,
+    decode,
+    hopeless_attempts,
+    is_temporary,
+    record_path,
+)
+from pipeline.output.folder import OutputFolder, as_json
+from pipeline.output.tally import Tally
+from pipeline.rows.large_tables import pieces
+from pipeline.storage.base import Storage
+from pipeline.storage.read_many import growing
+
+__all__ = [
+    "ANSWERS",
+    "ATTEMPTS",
+    "COMMITS",
+    "MANIFEST",
+    "OUTPUT_NAME",
+    "REPORT",
+    "STATE",
+    "SUCCESS",
+    "SUMMARY",
+    "CommitRecord",
+    "Dataset",
+    "State",
+    "UnitIsCut",
+]
+
+_AT_ONCE = 8  # files that are published
+_GENERATIONS = 100  # tried one after the other, while others retry the same unit
+Change = Callable[[CommitRecord, pa.Table], tuple[pa.Table, Tally] | None]
+
+
+class Dataset(OutputFolder):
+    """One run's output folder, and the units in it."""
+
+    def __init__(self, storage: Storage) -> None:
+        super().__init__(storage)
+        self._cuts: dict[str, int] = {}  # those seen: a cut is for ever
+
+    def records(self) -> dict[str, CommitRecord]:
+        """Every unit's commit record, by unit id. Raises JobFailed on one that cannot be read."""
+        return dict(self.state().commits)
+
+    def state(self, damaged: list[str] | None = None) -> State:
+        """All that is committed. Raises JobFailed on a record that cannot be read, unless there is
+        ``damaged`` to note its path in."""
+        commits: dict[str, CommitRecord] = {}
+        cuts: dict[str, int] = {}
+        with growing():
+            for path, content in record_contents(self.storage):
+                try:
+                    record = self._parse(path, content)
+                except JobFailed:
+                    if damaged is None:
+                        raise
+                    damaged.append(path)
+                    continue
+                if isinstance(record, CommitRecord):
+                    commits[record.unit] = record
+                else:
+                    cuts[record.unit] = record.cut
+        return State(commits, cuts)
+
+    def _record(self, path: str) -> CommitRecord | Cut:
+        return self._parse(path, self.storage.read(path) or b"")
+
+    def _parse(self, path: str, content: bytes) -> CommitRecord | Cut:
+        try:
+            return decode(content)
+        except (ValueError, TypeError, KeyError, RecursionError):
+            where = self.storage.address(path)
+            raise JobFailed(f"{where} is damaged", "remove it to redo its rows") from None
+
+    def _found(self, unit: str, generation: int = 0) -> CommitRecord | Cut | None:
+        """The unit's record of that generation, if it is there."""
+        path = record_path(unit, generation)
+        content = self.storage.read(path)
+        return None if content is None else self._parse(path, content)
+
+    def generation(self, record: CommitRecord, number: int) -> CommitRecord | None:
+        """The record of another generation of the unit of ``record``, if it is there."""
+        found = self._found(record.unit, number)
+        return found if isinstance(found, CommitRecord) else None
+
+    def newest(self, record: CommitRecord) -> CommitRecord:
+        """The record that holds for the unit of ``record``, a later one perhaps."""
+        while True:
+            later = self._found(record.unit, record.generation + 1)
+            if not isinstance(later, CommitRecord):
+                return record
+            record = later
+
+    # -- committing
+
+    def cut(self, unit: Unit, at: int) -> CommitRecord | int:
+        """Have ``unit`` cut before row ``at`` of its shard, unless it is cut or committed already.
+
+        Returns where it is cut, or the record of its result. Raises as ``commit`` does.
+        """
+        known = self._cuts.get(unit.id)
+        if known is not None:
+            return known
+        found = self._found(unit.id)
+        if found is None:
+            path = record_path(unit.id, 0)
+            content = json.dumps({"unit": unit.id, "cut": at}).encode()
+            found = Cut(unit.id, at) if self.storage.create(path, content) else self._record(path)
+        if isinstance(found, CommitRecord):
+            return found
+        self._cuts[unit.id] = found.cut
+        return found.cut
+
+    def commit(
+        self, unit: Unit, table: pa.Table, tally: Tally, provenance: Mapping[str, str]
+    ) -> CommitRecord:
+        """Make ``table`` the result of ``unit``, unless another attempt already is.
+
+        Returns the record that holds, this attempt's or the earlier one's. Raises CommitFailed
+        (nothing happened) or CommitStateUnknown (nothing was deleted), and UnitIsCut when the
+        unit was cut meanwhile.
+        """
+        try:
+            record = self._attempt(unit.id, unit.file_name, 0, table, tally, provenance)
+        except (CommitFailed, FileNotFoundError):
+            # another run may have committed the unit, ended, and swept up what could win no more
+            earlier = self._found(unit.id)
+            if earlier is None:
+                raise
+        else:
+            if self.storage.create(record.path, record.encode()):
+                earlier = record
+            else:
+                earlier = self._record(record.path)
+            if not isinstance(earlier, CommitRecord) or earlier.attempt != record.attempt:
+                self.storage.delete(record.attempt_path)
+            else:  # ours, though the store may have repeated our own success
+                self._publish_own(record, table, provenance)
+        if isinstance(earlier, Cut):
+            raise UnitIsCut(earlier.cut)
+        assert earlier is not None
+        return earlier
+
+    def recommit(
+        self, record: CommitRecord, change: Change, provenance: Mapping[str, str]
+    ) -> CommitRecord:
+        """Make ``change`` of what ``record``'s unit holds its next generation.
+
+        ``change`` gets the newest record and its rows, and is called again where another worker's
+        generation came first; None: there is nothing to change. Published is the new generation by
+        ``recover``, once no worker is at work: so an earlier one can never overwrite it. Raises as
+        ``commit``.
+        """
+        for _ in range(_GENERATIONS):
+            record = self.newest(record)
+            changed = change(record, self.read_rows(record))
+            if changed is None:
+                return record
+            table, tally = changed
+            made = self._attempt(
+                record.unit, record.file, record.generation + 1, table, tally, provenance
+            )
+            if self.storage.create(made.path, made.encode()):
+                return made
+            first = self._record(made.path)
+            if isinstance(first, CommitRecord) and first.attempt == made.attempt:
+                return made
+            self.storage.delete(made.attempt_path)
+        raise JobFailed(f"{self.storage.address(record.path)}: others change it all the time")
+
+    def read_rows(self, record: CommitRecord) -> pa.Table:
+        """The rows that ``record`` stands for. Raises JobFailed if they are not there whole."""
+        for path in (record.attempt_path, record.file):
+            content = self.storage.read(path)
+            if content is not None and hashlib.sha256(content).hexdigest() == record.sha256:
+                return pq.read_table(io.BytesIO(content))
+        raise self.gone(record)
+
+    def _attempt(
+        self,
+        unit: str,
+        file: str,
+        generation: int,
+        table: pa.Table,
+        tally: Tally,
+        provenance: Mapping[str, str],
+    ) -> CommitRecord:
+        """Write an attempt; the record that would make it the unit's result."""
+        attempt = secrets.token_hex(8)
+        facts: dict[str, Any] = {}
+
+        def write(local: Path) -> None:
+            _write_table(table, local, provenance, tally)
+            with local.open("rb") as content:
+                facts["sha256"] = hashlib.file_digest(content, "sha256").hexdigest()
+            facts["size"] = local.stat().st_size
+
+        self.storage.write(attempt_path(unit, generation, attempt), write)
+        return CommitRecord(unit, attempt, file, facts["size"], facts["sha256"], tally, generation)
+
+    def _publish_own(
+        self, record: CommitRecord, table: pa.Table, provenance: Mapping[str, str]
+    ) -> None:
+        try:
+            self._publish(record)
+        except FileNotFoundError:
+            if dict(self.storage.files("")).get(record.file) == record.size:
+                return  # another one found the record and published it for us
+            if self._found(record.unit, record.generation) != record or (
+                self._found(record.unit, record.generation + 1) is not None
+            ):
+                return  # long since replaced
+            # swept up between the two steps by one who knew nothing of the unit
+            self.storage.write(
+                record.attempt_path,
+                lambda local: _write_table(table, local, provenance, record.tally),
+            )
+            self._publish(record)
+
+    def _publish(self, record: CommitRecord) -> None:
+        self.storage.publish(record.attempt_path, record.file)
+        self.storage.delete(record.attempt_path)
+
+    def recover(self, records: Iterable[CommitRecord]) -> None:
+        """Publish what a crash left committed but not yet visible. Raises JobFailed.
+
+        An attempt that its record names is the unit's result even where a file of the same size is
+        published: it goes away only after it was published.
+        """
+        # in this order: who publishes meanwhile deletes the attempt after the file is there
+        attempts = set(self.storage.names(ATTEMPTS))
+        present = dict(self.storage.files(""))
+        waiting: list[CommitRecord] = []
+        for record in records:
+            if record.attempt_path in attempts:
+                waiting.append(record)
+            elif present.get(record.file) != record.size:
+                raise self.gone(record)
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            published = list(pool.map(self._publish_waiting, waiting))
+        if not all(published):  # by others, then
+            present = dict(self.storage.files(""))
+            for record in waiting:
+                if present.get(record.file) != record.size:
+                    raise self.gone(record)
+
+    def _publish_waiting(self, record: CommitRecord) -> bool:
+        try:
+            self._publish(record)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def first_rows(self, count: int) -> list[dict[str, Any]]:
+        """The first ``count`` rows of the dataset, as plain data."""
+        rows: list[dict[str, Any]] = []
+        for path, _ in self.storage.files(""):
+            if path.endswith(".parquet") and len(rows) < count:
+                content = self.storage.read(path) or b""
+                table = pq.read_table(io.BytesIO(content)).slice(0, count - len(rows))
+                rows += [row for row in plain_rows(table)[0] if row]
+        return rows
+
+    def finish(self, summary: Mapping[str, Any], report: str, state: State | None = None) -> None:
+        """All units are committed: sweep up what only workers need, write summary, report and
+        marker. Attempts that could still win are left: another run may be at work."""
+        attempts = self.storage.names(ATTEMPTS)
+        if attempts:
+            self.delete_all(hopeless_attempts(attempts, state or self.state()))
+        self.delete_all(self.storage.names(ANSWERS))
+        for folder in ("", COMMITS):  # what was being written when its process was killed
+            self.delete_all(filter(is_temporary, self.storage.names(folder)))
+        self.storage.replace(SUMMARY, as_json(summary))
+        self.storage.replace(REPORT, report.encode())
+        self.storage.replace(SUCCESS, b"")
+
+
+def _write_table(table: pa.Table, local: Path, provenance: Mapping[str, str], tally: Tally) -> None:
+    """``tally``: what the simulator cannot see in the rows is left with them."""
+    counts = {"duplicates": tally.duplicates, "engine_requests": tally.requests}
+    facts = {**provenance, **{name: str(number) for name, number in counts.items()}}
+    metadata = {f"rackmill.{k}": v for k, v in facts.items()}
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), **metadata})
+    with pq.ParquetWriter(local, table.schema, compression="zstd") as writer:
+        for piece in pieces(table):
+            writer.write_table(piece)

@@ -1,0 +1,248 @@
+"""A dataset that grows run by run: what a schedule makes.
+
+    OUTPUT/run=2026-11-24T02-00-00Z/…      the rows of that run, an output folder of its own
+    OUTPUT/_runs/2026-11-25T02-00-00Z/…    a run that has not ended: readers pass over it
+    …/_rackmill/increment.json             which input files the run is about, as they were
+
+Readers see one dataset with a column ``run``. A run's rows appear when it has come to its end;
+where they stand in place of earlier ones (their file has changed), those go first. So no row is
+ever there twice, and after a crash at any moment ``settle`` goes on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import fsspec
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pipeline.errors import UsageError
+from pipeline.input.changes.compare import absolute
+from pipeline.input.changes.increment import Covered, Increment
+from pipeline.input.units import branches, leaves
+from pipeline.output.commit.records import MANIFEST, STATE, SUMMARY, CommitRecord
+from pipeline.output.dataset import Dataset
+from pipeline.output.folder import as_json
+from pipeline.output.manifest import read_manifest
+from pipeline.output.run_registry import living
+from pipeline.output.tally import Tally
+from pipeline.output.totals import rounded, totals
+from pipeline.storage.base import Storage, open_storage
+
+PREFIX, STAGING = "run=", "_runs"
+INCREMENT = f"{STATE}/increment.json"
+_NAME = "%Y-%m-%dT%H-%M-%SZ"
+
+
+def run_name(due: datetime) -> str:
+    """What a run of that time is called; such names sort by time."""
+    return due.astimezone(UTC).strftime(_NAME)
+
+
+class _Facts(BaseModel):
+    """What a run is about, as it is kept with it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    schedule: str
+    full: bool
+    inputs: list[Covered]
+    replaced: list[str]
+    went_on: dict[str, int] = {}
+
+
+@dataclass(frozen=True)
+class GrowingRun:
+    """One run's folder. ``replaced``: files whose earlier results go when this run is published;
+    ``went_on``: those of whose rows from some row on they do; ``full``: all earlier results do."""
+
+    name: str
+    storage: Storage
+    schedule: str
+    full: bool
+    inputs: Sequence[Covered]
+    replaced: Sequence[str]
+    went_on: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Of files, from which row on earlier results go."""
+        return dict(self.went_on) | dict.fromkeys(self.replaced, 0)
+
+
+class GrowingDataset:
+    """The dataset at ``address``, and its runs."""
+
+    def __init__(self, address: str) -> None:
+        self.address = absolute(address)
+        self._storage = open_storage(self.address)
+
+    def published(self) -> list[GrowingRun]:
+        """The runs that readers see, the oldest first. Raises UsageError for folders that no run
+        of a schedule made."""
+        names = self._storage.folders()
+        strange = [n for n in names if not n.startswith(("_", ".", PREFIX))]
+        strange += [path for path, _ in self._storage.files("") if not path.startswith(("_", "."))]
+        if strange:
+            raise UsageError(
+                f"output.path {self.address} holds {strange[0]}, which is of no scheduled run",
+                "a schedule needs a folder of its own: give another output.path",
+            )
+        runs = [self._read(f"{PREFIX}{n[len(PREFIX) :]}") for n in names if n.startswith(PREFIX)]
+        return [run for run in runs if run is not None]
+
+    def unfinished(self) -> list[GrowingRun]:
+        """Runs that have not come to their end, the oldest first; some may be at work."""
+        names = open_storage(f"{self.address}/{STAGING}").folders()
+        return [r for name in names if (r := self._read(f"{STAGING}/{name}")) is not None]
+
+    def covered(self) -> list[Covered]:
+        """Every input file that is done, as it was when it was done last."""
+        newest: dict[str, Covered] = {}
+        for run in self.published():
+            if run.full:
+                newest.clear()
+            newest |= {one.at: one for one in run.inputs}
+        return list(newest.values())
+
+    def begin(
+        self, name: str, schedule: str, made: Increment, inputs: Sequence[Covered], *, full: bool
+    ) -> GrowingRun:
+        """Write down what the run is about. Where it is written down already, that is replaced."""
+        replaced = [absolute(path) for path in made.changed]
+        went_on = {absolute(path): row for path, row in made.went_on.items()}
+        facts = {
+            "schedule": schedule,
+            "full": full,
+            "inputs": [vars(one) for one in inputs],
+            "replaced": replaced,
+            "went_on": went_on,
+            **made.as_json(),
+        }
+        storage = open_storage(f"{self.address}/{STAGING}/{name}")
+        storage.replace(INCREMENT, as_json(facts))
+        return GrowingRun(name, storage, schedule, full, tuple(inputs), tuple(replaced), went_on)
+
+    def settle(self) -> None:
+        """Publish the runs that have come to their end and are not published yet."""
+        for run in self.unfinished():
+            if Dataset(run.storage).finished and not living(run.storage):
+                self._publish(run)
+
+    def discard(self, run: GrowingRun) -> None:
+        """Forget a run that has not come to its end."""
+        self._remove(f"{STAGING}/{run.name}")
+
+    def _publish(self, run: GrowingRun) -> None:
+        for earlier in self.published():
+            if earlier.name == run.name:
+                continue  # this one, half moved
+            if run.full or (run.dropped and not drop_rows(earlier.storage, run.dropped)):
+                self._remove(f"{PREFIX}{earlier.name}")
+        self._move(f"{STAGING}/{run.name}", f"{PREFIX}{run.name}")
+
+    def _read(self, folder: str) -> GrowingRun | None:
+        """None for a folder in which no run was begun."""
+        storage = open_storage(f"{self.address}/{folder}")
+        content = storage.read(INCREMENT)
+        if content is None:
+            return None
+        try:
+            facts = _Facts.model_validate(json.loads(content))
+        except (ValueError, RecursionError) as e:
+            why = e.errors()[0]["msg"] if isinstance(e, ValidationError) else e
+            raise UsageError(f"{storage.address(INCREMENT)} is damaged: {why}") from None
+        name = folder.rpartition("/")[2].removeprefix(PREFIX)
+        return GrowingRun(
+            name, storage, facts.schedule, facts.full, facts.inputs, facts.replaced, facts.went_on
+        )
+
+    def _move(self, source: str, target: str) -> None:
+        """On a disk one renaming; on an object store file by file, and again after a crash."""
+        fs, root = fsspec.core.url_to_fs(self.address)
+        if "file" in fs.protocol:
+            fs.mv(f"{root}/{source}", f"{root}/{target}", recursive=True)
+            return
+        start = f"{root}/{source}/"
+        for path in sorted(fs.find(start)):
+            fs.cp_file(path, f"{root}/{target}/{path.removeprefix(start)}")
+        fs.rm(start, recursive=True)
+
+    def _remove(self, folder: str) -> None:
+        fs, root = fsspec.core.url_to_fs(self.address)
+        if fs.exists(f"{root}/{folder}"):
+            fs.rm(f"{root}/{folder}", recursive=True)
+
+
+def is_growing(address: str) -> bool:
+    """Whether a schedule's runs are there."""
+    return any(name.startswith(PREFIX) for name in open_storage(address).folders())
+
+
+def parts_of(address: str) -> list[Storage]:
+    """The output folders that a dataset consists of: itself, or those of a schedule's runs."""
+    if is_growing(address):
+        return [run.storage for run in GrowingDataset(address).published()]
+    return [open_storage(address)]
+
+
+def drop_rows(storage: Storage, files: Mapping[str, int]) -> bool:
+    """Take the results of some input files (their full addresses), each from a row on that begins a
+    unit, out of a finished run's folder, such that it stays right by itself. False: those are all
+    that it holds."""
+    dataset = Dataset(storage)
+    content = dataset.manifest()
+    if content is None:
+        return False
+    manifest = read_manifest(content, storage.address(MANIFEST))
+    rows_left: dict[int, int] = {}  # by number of the file
+    for number, entry in enumerate(manifest.content.shards):
+        first = files.get(entry.at, entry.rows)
+        if first < entry.rows - entry.taken_back and entry.rows:
+            rows_left[number] = max(0, first - entry.first)
+    if not rows_left:
+        return True
+    shards = manifest.shards
+    if not any(rows_left.get(s.index, s.used_rows) for s in shards):
+        return False
+    state = dataset.state()
+    gone: list[CommitRecord] = []
+    cuts: list[str] = []
+    total = Tally()
+    for unit in manifest.units:
+        records = [r for u in leaves(unit, state.cuts) if (r := state.commits.get(u.id))]
+        kept = rows_left.get(unit.shard, unit.stop)
+        if unit.shard in rows_left and unit.start - shards[unit.shard].first >= kept:
+            gone += records
+            cuts += branches(unit, state.cuts)
+        else:
+            for record in records:
+                total.add(record.tally)
+    dataset.discard(*gone)
+    dataset.forget_cuts(cuts)
+    entries: list[dict[str, Any]] = []
+    for number, entry in enumerate(content["shards"]):
+        left = rows_left.get(number)
+        entries.append(entry if left is None else _shortened(entry, left))
+    rows = manifest.rows - sum(shards[n].used_rows - left for n, left in rows_left.items())
+    storage.replace(MANIFEST, as_json(content | {"shards": entries, "rows": rows}))
+    summary = dataset.summary()
+    if summary is not None:
+        counts = rounded(totals(total, graded=summary.get("gold") is not None))
+        storage.replace(SUMMARY, as_json(summary | counts))
+    return True
+
+
+def _shortened(entry: dict[str, Any], rows: int) -> dict[str, Any]:
+    """A manifest's entry of which only the first ``rows`` used rows are left."""
+    if not rows:
+        about_rows = ("starts", "first", "taken_back", "last_apart")
+        return {k: v for k, v in entry.items() if k not in about_rows} | {"rows": 0}
+    end = int(entry.get("first", 0)) + rows
+    starts = entry.get("starts")
+    kept = {"starts": [s for s in starts if s < end]} if starts is not None else {}
+    return entry | kept | {"taken_back": int(entry["rows"]) - end}

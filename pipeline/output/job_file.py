@@ -1,0 +1,38 @@
+"""A job as it is kept beside its output: what `retry` needs, and a job file that `run` takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pipeline.input.changes.compare import absolute
+from pipeline.job.job import Job
+
+_HIDDEN = "**********"  # how pydantic writes a secret
+
+
+def job_content(job: Job) -> dict[str, Any]:
+    """``job`` as plain data that `job_from` takes back, with paths that hold in any working
+    folder, without defaults and without secrets."""
+    content: dict[str, Any] = _without_secrets(job.model_dump(mode="json", exclude_defaults=True))
+    if job.label and job.label.json_schema:
+        content["label"]["json_schema"] = job.label.json_schema  # null members and their order
+    path = job.input.path
+    content["input"]["path"] = (
+        absolute(path) if isinstance(path, str) else [absolute(p) for p in path]
+    )
+    if job.input.skip_rows:
+        skipped = {absolute(path): rows for path, rows in job.input.skip_rows.items()}
+        content["input"]["skip_rows"] = skipped
+    content["output"]["path"] = absolute(job.output.path)
+    if Path(job.model).exists():
+        content["model"] = absolute(job.model)
+    if job.duplicates.store is not None:
+        content["duplicates"]["store"] = absolute(job.duplicates.store)
+    return content
+
+
+def _without_secrets(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _without_secrets(v) for k, v in value.items() if v != _HIDDEN}
+    return value

@@ -1,0 +1,263 @@
+"""The manifest: what job an output folder belongs to, and of which input rows it consists.
+
+It holds all that is needed to prove the dataset right without the job file, and without reading
+the input: what identified each input file, where its units begin, the schemas on both sides.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Annotated, Any, Literal, Self
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pipeline.errors import UsageError
+from pipeline.input.changes.compare import absolute
+from pipeline.input.shards import InputFiles, Shard
+from pipeline.input.units import Unit, recut, starts_of
+from pipeline.job.fingerprint import digest, fingerprint_parts
+from pipeline.job.job import Job
+from pipeline.output.columns.results import OutputColumns
+
+Count = Annotated[int, Field(ge=0, lt=1 << 62)]
+_MOST_UNITS = 50_000_000  # more were not written by us, and would fill the memory
+
+
+def describe(
+    job: Job,
+    files: InputFiles,
+    units: Sequence[Unit],
+    columns: OutputColumns,
+    *,
+    rows: int,
+    unit_rows: Sequence[int],
+    model_hash: str,
+    found: Manifest | None = None,
+) -> dict[str, Any]:
+    """The manifest of a run over the first ``rows`` rows. ``found``: the one that is there."""
+    parts = fingerprint_parts(job, model_hash=model_hash, input_hash=files.fingerprint)
+    fingerprint = digest(parts)
+    before = [*found.content.earlier, found.content.fingerprint] if found else []
+    starts = starts_of(files.shards, units, unit_rows)
+    return {
+        "format": 1,
+        "name": job.name,
+        "fingerprint": fingerprint,
+        "earlier": [f for f in dict.fromkeys(before) if f != fingerprint],
+        "parts": parts,
+        "rows": rows,
+        "cast": sorted(job.input.cast),
+        "kept": [list(pair) for pair in columns.kept],
+        "schema": _encode(columns.schema),
+        "input_schema": _encode(files.schema),
+        "shards": [
+            {**s.identity, "at": absolute(s.path), "format": s.format, "unit_rows": size}
+            | ({"starts": first} if first is not None else {})
+            | ({"stamp": s.stamp} if s.stamp else {})
+            | ({"content": s.content} if s.content else {})
+            | ({"last_apart": True} if s.last_apart else {})
+            for s, size, first in zip(files.shards, unit_rows, starts, strict=True)
+        ],
+    }
+
+
+def add_contents(manifest: Mapping[str, Any], shards: Sequence[Shard]) -> dict[str, Any]:
+    """The manifest with what has been found out since of what is in the files."""
+    entries = [
+        entry | ({"content": shard.content} if shard.content else {})
+        for entry, shard in zip(manifest["shards"], shards, strict=True)
+    ]
+    return {**manifest, "shards": entries}
+
+
+class _Entry(BaseModel):
+    """What identifies an input file, and where its units begin (None: every ``unit_rows``).
+    ``taken_back``: rows at its end that are not part of the output any more."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    path: str
+    at: str
+    format: Literal["parquet", "jsonl", "csv"]
+    size: Count
+    version: str
+    rows: Count
+    layout: str = ""
+    first: Count = 0
+    partition: dict[str, str | None] = {}
+    kind: str = ""
+    delimiter: str = ""
+    quotes: str = ""
+    unit_rows: Annotated[int, Field(ge=1, lt=1 << 40)]
+    starts: list[Count] | None = None
+    stamp: str = ""
+    content: str = ""
+    last_apart: bool = False
+    taken_back: Count = 0
+
+    @model_validator(mode="after")
+    def _starts_ascend(self) -> Self:
+        ascend = all(a < b for a, b in pairwise(self.starts or []))
+        if self.starts and (self.starts[0] != self.first or not ascend):
+            raise ValueError("units do not begin one after the other")
+        if self.first + self.taken_back > self.rows:
+            raise ValueError("more rows are left out than there are")
+        return self
+
+
+class _Content(BaseModel):
+    """A manifest, checked: others may write to the folder."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    name: str
+    fingerprint: str
+    earlier: list[str] = []
+    parts: dict[str, Any]
+    rows: Count
+    cast: list[str] = []
+    kept: list[Annotated[list[str], Field(min_length=2, max_length=2)]]
+    output_schema: str = Field(alias="schema")
+    input_schema: str
+    shards: Annotated[list[_Entry], Field(min_length=1)]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A manifest that was read back."""
+
+    content: _Content
+    schema: pa.Schema
+    input_schema: pa.Schema
+
+    @property
+    def name(self) -> str:
+        return self.content.name
+
+    @property
+    def fingerprints(self) -> frozenset[str]:
+        """Of the job now, and before its input changed."""
+        return frozenset([self.content.fingerprint, *self.content.earlier])
+
+    @property
+    def has_choices(self) -> bool:
+        """Whether every answer is one of a few labels."""
+        label = self.content.parts.get("label")
+        return isinstance(label, dict) and bool(label.get("choices"))
+
+    @property
+    def answers(self) -> int:
+        """Of a row; several are in lists, or apart in rows."""
+        sampling = self.content.parts.get("sampling")
+        n = sampling.get("n", 1) if isinstance(sampling, dict) else 1
+        return n if isinstance(n, int) else 1
+
+    @property
+    def rows_of_one(self) -> int:
+        """Rows of the output that one of the input has."""
+        return self.answers if self.content.parts.get("output.n") == "rows" else 1
+
+    @property
+    def rows(self) -> int:
+        return self.content.rows
+
+    @property
+    def kept(self) -> tuple[tuple[str, str], ...]:
+        """(input column, output column)"""
+        return tuple((old, new) for old, new in self.content.kept)
+
+    @cached_property
+    def results(self) -> frozenset[str]:
+        """Names of the output columns that no input column was kept as."""
+        return frozenset(self.schema.names) - {new for _, new in self.kept}
+
+    @cached_property
+    def entries(self) -> list[dict[str, Any]]:
+        """What identified each input file, as plain data."""
+        return [entry.model_dump() for entry in self.content.shards]
+
+    @cached_property
+    def shards(self) -> tuple[Shard, ...]:
+        """As far as they are needed to read them front to back."""
+        return tuple(
+            Shard(
+                index=number,
+                path=entry.at,
+                format=entry.format,
+                size=entry.size,
+                version=entry.version,
+                rows=entry.rows,
+                offsets=(0,),
+                layout=entry.layout,
+                known_as=entry.path,
+                first=entry.first,
+                partition=tuple(entry.partition.items()),
+                kind=entry.kind,
+                delimiter=entry.delimiter,
+                quotes=entry.quotes,
+                stamp=entry.stamp,
+                content=entry.content,
+                last_apart=entry.last_apart,
+                taken_back=entry.taken_back,
+            )
+            for number, entry in enumerate(self.content.shards)
+        )
+
+    @cached_property
+    def units(self) -> tuple[Unit, ...]:
+        """The units that the input was cut into."""
+        entries = self.content.shards
+        starts = [entry.starts for entry in entries]
+        return tuple(recut(self.shards, starts, [e.unit_rows for e in entries], self.rows))
+
+    def type_changes(self, files: InputFiles, used: Sequence[str]) -> list[str]:
+        """Which of the ``used`` input columns were of another type when the folder was begun."""
+        before = self.input_schema
+        changes = []
+        for name in used:
+            then = before.field(name).type if name in before.names else None
+            now = files.schema.field(name).type if name in files.schema.names else None
+            if then != now:
+                changes.append(f"{name} ({then or 'not there'} → {now or 'not there'})")
+        return changes
+
+
+def read_manifest(content: Mapping[str, Any], where: str) -> Manifest:
+    """Raises UsageError for a manifest that is not as rackmill writes it."""
+    try:
+        checked = _Content.model_validate(content)
+        schema, input_schema = _decode(checked.output_schema), _decode(checked.input_schema)
+        if sum(e.rows for e in checked.shards) > _MOST_UNITS * min(
+            e.unit_rows for e in checked.shards
+        ):
+            raise ValueError("there are more units than there can be")
+        absent = [new for _, new in checked.kept if new not in schema.names]
+        absent += [old for old, _ in checked.kept if old not in input_schema.names]
+        if absent or "error" not in schema.names:
+            raise ValueError(f"the schema lacks {(absent or ['error'])[0]!r}")
+    except ValidationError as e:
+        first = e.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise _damaged(where, f"{place}: {first['msg']}") from None
+    except (ValueError, OSError, pa.ArrowException) as e:
+        raise _damaged(where, str(e)) from None
+    return Manifest(checked, schema, input_schema)
+
+
+def _damaged(where: str, why: str) -> UsageError:
+    return UsageError(
+        f"{where} is damaged, or of another version of rackmill: {why}", "start over with --fresh"
+    )
+
+
+def _encode(schema: pa.Schema) -> str:
+    return base64.b64encode(schema.serialize().to_pybytes()).decode()
+
+
+def _decode(text: str) -> pa.Schema:
+    return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(text, validate=True)))

@@ -1,0 +1,236 @@
+"""Who works on an output folder: a small record that a run replaces while it lives.
+
+    OUTPUT/_rackmill/runs/RUN.json    one run: where, since when, how far, in what state
+    OUTPUT/_rackmill/cancel.json      asks the run that is alive to stop
+
+Nothing depends on these records but courtesy: that a second run is told of the first, that
+``cancel`` reaches it, that ``status`` knows how far it is. Which rows are done is said by commit
+records alone, so two runs that did not see each other give the same, right dataset.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from enum import Enum
+from pathlib import Path
+
+import psutil
+
+from pipeline.errors import AlreadyRunning
+from pipeline.humanize import count, duration, plural
+from pipeline.output.dataset import STATE
+from pipeline.storage.base import Storage
+
+RUNS = f"{STATE}/runs"
+CANCEL = f"{STATE}/cancel.json"
+BEAT_SECONDS = 2.0
+PATIENCE_SECONDS = 30.0  # after the last beat, for a run on another machine
+_LOOK_SECONDS = 1.0
+_CLOCK_SLACK = 5.0  # seconds by which a process's start may seem to move when clocks are set
+_AT_WORK = ("running", "stopping")
+
+
+class Life(Enum):
+    """What a run's record says of the run."""
+
+    ALIVE = "alive"
+    DEAD = "dead"  # it ended without being able to say so
+    ENDED = "ended"
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run as it tells of itself. Times in epoch seconds of its own machine.
+
+    ``machine`` and ``pid_started`` tell its process from others with the same number; ``rows``:
+    of the whole input; ``rows_done``: committed, by earlier runs too. ``state``: running,
+    stopping, ended (the dataset is whole), stopped (as it was asked to), failed (see ``message``).
+    """
+
+    run: str
+    host: str
+    machine: str
+    pid: int
+    pid_started: float
+    started: float
+    beat: float
+    state: str = "running"
+    rows: int = 0
+    rows_done: int = 0
+    rows_per_second: float | None = None
+    seconds_left: float | None = None
+    failed: int = 0  # rows that this run made error rows
+    engines: int = 0  # that are loaded
+    grace_seconds: float = 0.0  # for what is in flight when the run is asked to stop
+    message: str = ""
+    waiting: str = ""  # why no engine is at work for now
+    watts: float | None = None  # of all cards at work
+    celsius: int | None = None  # of the hottest one
+    slowed: int = 0  # cards that heat or their hardware slows down
+
+    @property
+    def path(self) -> str:
+        return f"{RUNS}/{self.run}.json"
+
+    def encode(self) -> bytes:
+        return json.dumps(asdict(self), indent=1, ensure_ascii=False).encode()
+
+    @classmethod
+    def decode(cls, content: bytes) -> RunRecord:
+        """Raises ValueError, TypeError for what is no such record."""
+        found = json.loads(content)
+        known = {field.name for field in fields(cls)}
+        return cls(**{k: v for k, v in found.items() if k in known})
+
+    def life(self, now: float | None = None) -> Life:
+        """Whether the run is alive, as far as that can be told from here at ``now``.
+
+        On the same machine its process is looked for. From elsewhere only the time of its last
+        beat is known: after ``PATIENCE_SECONDS`` it counts as dead.
+        """
+        if self.state not in _AT_WORK:
+            return Life.ENDED
+        if self.machine == this_machine():
+            return Life.ALIVE if _same_process(self.pid, self.pid_started) else Life.DEAD
+        age = (time.time() if now is None else now) - self.beat
+        return Life.ALIVE if age < PATIENCE_SECONDS else Life.DEAD
+
+    @property
+    def place(self) -> str:
+        return f"process {self.pid} on {self.host}"
+
+    @property
+    def course(self) -> str:
+        """How far it is, in words."""
+        text = f"{count(self.rows_done)} of {plural(self.rows, 'row')} are committed"
+        if self.seconds_left is not None:
+            text += f", about {duration(self.seconds_left)} left"
+        return text
+
+
+def read_runs(storage: Storage) -> list[RunRecord]:
+    """The records here, the run that began last at the end. What cannot be read is left out."""
+    found: list[RunRecord] = []
+    for path, _ in storage.files(RUNS):
+        if path.endswith(".json") and not path.rsplit("/", 1)[-1].startswith("."):
+            record = read_run(storage, path)
+            if record is not None:
+                found.append(record)
+    return sorted(found, key=lambda record: (record.started, record.run))
+
+
+def read_run(storage: Storage, path: str) -> RunRecord | None:
+    """The record at ``path``; None if it is gone or is none."""
+    content = storage.read(path)
+    try:
+        return None if content is None else RunRecord.decode(content)
+    except (ValueError, TypeError, AttributeError):
+        return None
+
+
+def living(storage: Storage) -> list[RunRecord]:
+    """The runs that work here now, as far as can be told at once."""
+    return [record for record in read_runs(storage) if record.life() is Life.ALIVE]
+
+
+def refuse_second(storage: Storage, note: Callable[[str], None] = lambda line: None) -> None:
+    """Raise AlreadyRunning when another run works here.
+
+    A run of another machine may have died within the last half minute: then this waits until it
+    gives a sign of life or the time is over, and says so with ``note``.
+    """
+    doubtful: list[RunRecord] = []
+    for record in living(storage):
+        if record.machine == this_machine():
+            raise _already_running(record, storage)
+        doubtful.append(record)
+    if not doubtful:
+        return
+    heard = max(record.beat for record in doubtful)
+    wait = min(PATIENCE_SECONDS, PATIENCE_SECONDS - (time.time() - heard))
+    deadline = time.monotonic() + wait
+    names = ", ".join(record.place for record in doubtful)
+    note(f"{names} was at work here: waiting up to {wait:.0f} s to see whether it still is")
+    while doubtful and time.monotonic() < deadline:
+        time.sleep(min(_LOOK_SECONDS, max(0.0, deadline - time.monotonic())))
+        for record in list(doubtful):
+            seen = read_run(storage, record.path)
+            if seen is None or seen.state not in _AT_WORK:
+                doubtful.remove(record)
+            elif seen.beat != record.beat:
+                raise _already_running(seen, storage)
+
+
+def _already_running(record: RunRecord, storage: Storage) -> AlreadyRunning:
+    where = storage.address()
+    doing = "is stopping" if record.state == "stopping" else "works"
+    age = duration(max(0.0, time.time() - record.started))
+    silent = time.time() - record.beat
+    hints = []
+    if silent > PATIENCE_SECONDS:  # its process is here, and does nothing
+        hints.append(
+            f"it has given no sign for {duration(silent)}: it may be suspended "
+            f"(kill -CONT {record.pid}) or hang (kill -9 {record.pid})"
+        )
+    return AlreadyRunning(
+        f"another run {doing} on {where}: {record.place}, begun {age} ago, {record.course}",
+        f"how far it is: rackmill status {where}",
+        f"to stop it: rackmill cancel {where}",
+        *hints,
+    )
+
+
+@dataclass(frozen=True)
+class CancelRequest:
+    """Somebody wants the run that is alive to stop. ``grace_seconds`` None: as its job says."""
+
+    at: float
+    grace_seconds: float | None = None
+
+    def encode(self) -> bytes:
+        return json.dumps(asdict(self)).encode()
+
+
+def cancel_request(storage: Storage) -> CancelRequest | None:
+    """The request that lies here. One that cannot be read is one, too."""
+    content = storage.read(CANCEL)
+    if content is None:
+        return None
+    try:
+        found = json.loads(content)
+        grace = found.get("grace_seconds")
+        return CancelRequest(float(found.get("at", 0.0)), None if grace is None else float(grace))
+    except (ValueError, TypeError, AttributeError):
+        return CancelRequest(0.0)
+
+
+@functools.cache
+def this_machine() -> str:
+    """What tells the processes that are seen from here from those of any other machine, of
+    containers on this one, and from those before the last start."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot}/{os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return f"{platform.node()}/{psutil.boot_time():.0f}"
+
+
+def own_process() -> tuple[int, float]:
+    """Number and start (epoch seconds) of this process."""
+    return os.getpid(), psutil.Process().create_time()
+
+
+def _same_process(pid: int, started: float) -> bool:
+    try:
+        process = psutil.Process(pid)
+        if process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+            return False
+        return abs(process.create_time() - started) < _CLOCK_SLACK
+    except psutil.Error:
+        return False

@@ -1,0 +1,121 @@
+"""How far an output folder is, told from what lies in it: no Ray, from any machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from pipeline.errors import UsageError
+from pipeline.input.units import leaves
+from pipeline.output.commit.records import MANIFEST, State
+from pipeline.output.dataset import Dataset
+from pipeline.output.manifest import Manifest, read_manifest
+from pipeline.output.run_registry import Life, RunRecord, read_runs
+from pipeline.output.tally import Tally
+from pipeline.storage.base import Storage
+
+
+class Course(StrEnum):
+    """Where a job is."""
+
+    FINISHED = "finished"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    STOPPED = "stopped"  # as it was asked to
+    INTERRUPTED = "interrupted"  # killed, or failed
+
+
+@dataclass(frozen=True)
+class Status:
+    """A job's course. ``run``: the one at work, or the last one. Rows that are done and ``errors``
+    are committed ones; what engines have in flight is not among them."""
+
+    output: str
+    name: str
+    course: Course
+    rows: int
+    rows_done: int
+    units: int
+    units_done: int
+    errors: dict[str, int] = field(default_factory=dict)
+    run: RunRecord | None = None
+
+    @property
+    def alive(self) -> bool:
+        return self.course in (Course.RUNNING, Course.STOPPING)
+
+    @property
+    def failed(self) -> int:
+        return sum(self.errors.values())
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "output": self.output,
+            "name": self.name,
+            "course": str(self.course),
+            "alive": self.alive,
+            "rows": self.rows,
+            "rows_done": self.rows_done,
+            "rows_left": self.rows - self.rows_done,
+            "failed": self.failed,
+            "errors": self.errors,
+            "units": self.units,
+            "units_done": self.units_done,
+            "run": vars(self.run) if self.run else None,
+        }
+
+
+def read_status(storage: Storage) -> Status:
+    """Raises UsageError where there is no output of rackmill, StorageFailed, JobFailed."""
+    dataset = Dataset(storage)
+    content = dataset.manifest()
+    if content is None:
+        raise UsageError(f"{storage.address()} holds no output of rackmill")
+    manifest = read_manifest(content, storage.address(MANIFEST))
+    runs = read_runs(storage)
+    working = [run for run in runs if run.life() is Life.ALIVE]
+    known = working or runs
+    run = known[-1] if known else None
+    finished = dataset.finished
+    course = _course(finished, run if working else None, run)
+    summary = dataset.summary() if finished else None
+    if summary is not None and "rows" in summary and not working:
+        # so a finished dataset of a million units is looked at in no time
+        done = Tally(rows=int(summary["rows"]))
+        done.errors.update(summary.get("errors", {}))
+        units = len(manifest.units)
+    else:
+        done, units = _committed(manifest, dataset.state())
+    return Status(
+        output=storage.address(),
+        name=manifest.name,
+        course=course,
+        rows=manifest.rows,
+        rows_done=done.rows,
+        units=len(manifest.units),
+        units_done=units,
+        errors=dict(done.errors.most_common()),
+        run=run,
+    )
+
+
+def _course(finished: bool, working: RunRecord | None, last: RunRecord | None) -> Course:
+    if working is not None:
+        return Course.STOPPING if working.state == "stopping" else Course.RUNNING
+    if finished:
+        return Course.FINISHED
+    stopped = last is not None and last.state == "stopped"
+    return Course.STOPPED if stopped else Course.INTERRUPTED
+
+
+def _committed(manifest: Manifest, state: State) -> tuple[Tally, int]:
+    """What is committed of the input as the manifest has it, and how many units are whole."""
+    total, whole = Tally(), 0
+    for unit in manifest.units:
+        records = [state.commits.get(leaf.id) for leaf in leaves(unit, state.cuts)]
+        for record in records:
+            if record is not None:
+                total.add(record.tally)
+        whole += all(record is not None for record in records)
+    return total, whole

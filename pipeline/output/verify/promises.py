@@ -1,0 +1,270 @@
+"""What a finished dataset promises, as questions that need no storage: each answers with what is
+wrong, where, and how to mend it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.errors import RowErrorType
+from pipeline.humanize import count, plural
+from pipeline.input.units import Unit, halves
+from pipeline.output.columns.answer_rows import by_row, problem_with
+from pipeline.output.commit.records import COMMITS, OUTPUT_NAME, CommitRecord, State
+from pipeline.output.manifest import Manifest
+from pipeline.output.redo import error_types, token_count
+from pipeline.output.tally import Tally
+
+GO_ON = "run the same job again: it goes on from there"
+_KINDS = frozenset(RowErrorType)
+COUNTED = ("rows", "succeeded", "failed", "prompt_tokens", "completion_tokens", "errors", "labels")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A promise that does not hold."""
+
+    what: str
+    where: str
+    mend: str
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What is expected to be there. ``leaves``: the units and parts of units that tile the input,
+    in order, each with its record, if it has one."""
+
+    leaves: tuple[tuple[Unit, CommitRecord | None], ...]
+    faults: tuple[Fault, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        return all(record is not None for _, record in self.leaves)
+
+
+def lay_out(manifest: Manifest, state: State) -> Layout:
+    """Walk down from the units that the input was cut into: their records and cuts have to tile
+    it, and there must be no others."""
+    leaves: list[tuple[Unit, CommitRecord | None]] = []
+    faults: list[Fault] = []
+    reached: set[str] = set()
+    nodes = list(reversed(manifest.units))
+    while nodes:
+        node = nodes.pop()
+        reached.add(node.id)
+        at, record = state.cuts.get(node.id), state.commits.get(node.id)
+        where = f"{COMMITS}/{node.id}.json"
+        if at is not None and node.start < at < node.stop:
+            nodes += reversed(halves(node, at))
+            continue
+        if at is not None:
+            what = f"cuts rows {node.start}–{node.stop} of a file before row {at}"
+            faults.append(Fault(f"a record {what}", where, f"remove it, then {GO_ON}"))
+        if record is not None and (problem := _misfit(node, record)):
+            faults.append(Fault(problem, where, f"remove it, then {GO_ON}"))
+            record = None
+        leaves.append((node, record))
+    strays = [u for u in (*state.commits, *state.cuts) if u not in reached]
+    faults += [
+        Fault("a record of a unit that is none of this input", f"{COMMITS}/{unit}.json", GO_ON)
+        for unit in strays
+    ]
+    return Layout(tuple(leaves), tuple(faults))
+
+
+def _misfit(unit: Unit, record: CommitRecord) -> str | None:
+    if record.file != unit.file_name:
+        return f"a record names {record.file} instead of {unit.file_name}"
+    if record.tally.rows != unit.rows:
+        return f"a record counts {record.tally.rows} rows of a unit of {unit.rows}"
+    return None
+
+
+def missing_rows(layout: Layout, manifest: Manifest) -> list[Fault]:
+    """Rows of the input without a result, joined to stretches."""
+    stretches: list[list[int]] = []
+    for unit, record in layout.leaves:
+        if record is not None:
+            continue
+        if stretches and stretches[-1][0] == unit.shard and stretches[-1][2] == unit.start:
+            stretches[-1][2] = unit.stop
+        else:
+            stretches.append([unit.shard, unit.start, unit.stop])
+    shards = manifest.content.shards
+    return [
+        Fault(
+            f"{plural(stop - start, 'row')} of the input have no result",
+            f"{shards[shard].path}, rows {count(start)}–{count(stop)}",
+            GO_ON,
+        )
+        for shard, start, stop in stretches
+    ]
+
+
+def check_files(
+    layout: Layout, files: Mapping[str, int], folders: Sequence[str], attempts: Mapping[str, int]
+) -> list[Fault]:
+    """Every record has its file and the other way round, and nothing else looks like data.
+
+    ``files``: name -> bytes, of those that lie where readers look; ``attempts``: path -> bytes.
+    """
+    faults = []
+    named = set()
+    for _, record in layout.leaves:
+        if record is None:
+            continue
+        named.add(record.file)
+        waits = record.attempt_path in attempts
+        if record.file not in files:
+            faults.append(
+                Fault("a committed file is not published yet", record.file, GO_ON)
+                if waits
+                else Fault("a committed file is gone", record.file, redo(record))
+            )
+        elif files[record.file] != record.size and not waits:
+            what = f"has {count(files[record.file])} bytes instead of {count(record.size)}"
+            faults.append(Fault(f"a committed file {what}", record.file, redo(record)))
+    for name in [*files, *folders]:
+        if name.startswith(("_", ".")) or name in named:
+            continue
+        if OUTPUT_NAME.fullmatch(name):
+            what = "a data file that no record names: readers see rows that do not belong there"
+            faults.append(Fault(what, name, "remove it"))
+        else:
+            what = "is not rackmill's, and readers would take it for data"
+            faults.append(Fault(what, name, "move it elsewhere"))
+    return faults
+
+
+def redo(record: CommitRecord) -> str:
+    """How to have a unit computed again."""
+    later = f" and {record.unit}.N.json" if record.generation else ""
+    return f"remove {COMMITS}/{record.unit}.json{later}, then {GO_ON}"
+
+
+def check_table(table: pa.Table, record: CommitRecord, manifest: Manifest) -> list[Fault]:
+    """The schema, the error column and the counts of one file."""
+    schema = table.schema
+    made_by = (schema.metadata or {}).get(b"rackmill.fingerprint", b"").decode()
+    if made_by and made_by not in manifest.fingerprints:
+        return [Fault("comes from another job", record.file, redo(record))]
+    if schema.remove_metadata() != manifest.schema:
+        what = f"has another schema than the dataset: {_difference(schema, manifest.schema)}"
+        return [Fault(what, record.file, redo(record))]
+    each = manifest.rows_of_one
+    if table.num_rows != record.tally.rows * each:
+        what = f"has {count(table.num_rows)} rows, its record says {count(record.tally.rows)}"
+        what += f" with {each} answers each" if each > 1 else ""
+        return [Fault(what, record.file, redo(record))]
+    problems = _error_problems(table, manifest.results)
+    if each > 1:
+        same = [*(new for _, new in manifest.kept), "prompt_tokens"]
+        problem = problem_with(table, each, same)
+        problems += [problem] if problem else []
+    elif manifest.answers > 1:
+        problems += _list_problems(table, manifest.answers)
+    problems += _count_problems(by_row(table, each), record.tally, manifest)
+    return [Fault(problem, record.file, redo(record)) for problem in problems]
+
+
+def _difference(found: pa.Schema, wanted: pa.Schema) -> str:
+    if found.names != wanted.names:
+        return f"columns {', '.join(found.names)} instead of {', '.join(wanted.names)}"
+    wrong = next(f for f in wanted if found.field(f.name) != f)
+    return f"column {wrong.name!r} is {found.field(wrong.name).type}, not {wrong.type}"
+
+
+def _error_problems(table: pa.Table, results: Container[str]) -> list[str]:
+    error, types = table.column("error"), error_types(table)
+    failed = error.is_valid()
+    problems = []
+    unknown = {str(kind) for kind in types.filter(failed).unique().to_pylist()} - _KINDS
+    if unknown:
+        problems.append(f"has errors of unknown type: {', '.join(sorted(unknown))}")
+    rows = error.filter(failed)
+    messages, attempts = (pc.struct_field(rows, name) for name in ("message", "attempts"))
+    if messages.null_count:
+        problems.append(f"has {plural(messages.null_count, 'error')} without a message")
+    if attempts.null_count or pc.any(pc.less(attempts, 0)).as_py():
+        problems.append("has errors whose attempts are no count")
+    answer = next((name for name in ("completion", "logprob") if name in results), None)
+    if answer:
+        silent = pc.and_(pc.invert(failed), table.column(answer).is_null())
+        number = pc.sum(silent).as_py() or 0
+        if number:
+            problems.append(f"has {plural(number, 'row')} with neither an answer nor an error")
+    return problems
+
+
+def _list_problems(table: pa.Table, answers: int) -> list[str]:
+    """Each row has as many answers as the job says, or an error."""
+    failed = table.column("error").is_valid()
+    short = pa.array([False] * table.num_rows)
+    for name in ("completions", "finish_reasons", "completion_tokens"):
+        column = table.column(name)
+        wrong = pc.not_equal(pc.fill_null(pc.list_value_length(column), 0), answers)
+        none_at_all = pc.and_(failed, column.is_null())
+        short = pc.or_(short, pc.and_(wrong, pc.invert(none_at_all)))
+        if pc.list_flatten(column).null_count:
+            return [f"has nulls among its {name}"]
+    number = pc.sum(short).as_py() or 0
+    return [f"has {plural(number, 'row')} without {answers} answers and no error"] if number else []
+
+
+def _count_problems(table: pa.Table, tally: Tally, manifest: Manifest) -> list[str]:
+    found = count_table(table, manifest.results, choices=manifest.has_choices)
+    return [
+        f"comes to {_shown(getattr(found, name))} {name}, its record says "
+        f"{_shown(getattr(tally, name))}"
+        for name in ("failed", "errors", "prompt_tokens", "completion_tokens", "labels")
+        if getattr(found, name) != getattr(tally, name)
+    ]
+
+
+def _shown(value: Any) -> str:
+    return str(dict(value)) if isinstance(value, Counter) else count(value)
+
+
+def count_table(table: pa.Table, results: Container[str], *, choices: bool) -> Tally:
+    """The counts of a tally that can be seen in the rows themselves; ``results``: the columns that
+    are no input's."""
+    failed = table.column("error").is_valid()
+    tally = Tally(rows=table.num_rows, failed=pc.sum(failed).as_py() or 0)
+    tally.errors = _counts(error_types(table).filter(failed))
+    for name in ("prompt_tokens", "completion_tokens"):
+        if name in results:
+            setattr(tally, name, token_count(table.column(name)))
+    if choices:
+        tally.labels = _counts(table.column("label").filter(pc.invert(failed)))
+    return tally
+
+
+def _counts(values: pa.ChunkedArray) -> Counter[str]:
+    return Counter({str(e["values"]): e["counts"] for e in values.value_counts().to_pylist()})
+
+
+def check_totals(summary: Mapping[str, Any] | None, total: Tally, where: str) -> list[Fault]:
+    """What the run said of the dataset at its end."""
+    mend = "run the same job again: it writes the summary anew"
+    if summary is None:
+        return [Fault("the summary is gone or damaged", where, f"remove _SUCCESS, then {mend}")]
+    faults = []
+    for name in COUNTED:
+        found = getattr(total, name)
+        told = summary.get(name)
+        if (dict(found) if isinstance(found, Counter) else found) != told:
+            what = f"the summary says {name} {told}, the rows come to {_shown(found)}"
+            faults.append(Fault(what, where, f"remove _SUCCESS, then {mend}"))
+    return faults
+
+
+def leftover_attempts(layout: Layout, attempts: Mapping[str, int]) -> tuple[int, int]:
+    """Files and bytes of attempts that no record names."""
+    named = {record.attempt_path for _, record in layout.leaves if record is not None}
+    sizes = [size for path, size in attempts.items() if path not in named]
+    return len(sizes), sum(sizes)

@@ -1,0 +1,106 @@
+"""What decides an answer, in 16 bytes: equal keys, equal answers.
+
+A key is a BLAKE2b hash over the model's hash, the engine's kind, the shape of the answer, the
+sampling parameters as far as they change the answer, and the exact token ids. How the engine is
+set up (batch limits, KV cache, cards) is no part of it, as it is none of a job's fingerprint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from array import array
+from typing import Any
+
+from pipeline.job.fingerprint import digest
+from pipeline.job.job import Job
+from pipeline.job.sampling import Sampling
+from pipeline.prompt.join import Prompt
+
+KEY_BYTES = 16
+_ONLY_WHEN_SAMPLED = {"seed", "top_p", "top_k", "min_p"}
+_REMEMBERED = 1024  # canonical forms: rows may bring sampling parameters of their own
+
+
+class AnswerKeys:
+    """Makes the keys of one job's rows."""
+
+    def __init__(self, job: Job, model_hash: str) -> None:
+        label, engine = job.label, job.engine
+        self._several = job.answers > 1 or (label is not None and label.votes is not None)
+        self._choices = bool(label and label.choices)
+        schema = label.json_schema if label else None
+        # 64 hex digits over all that the job's keys have in common
+        self.family = digest(
+            {
+                "format": 1,
+                "model": model_hash,
+                "engine": engine.kind,
+                "simulated": engine.simulated.output_tokens if engine.kind == "simulated" else None,
+                "chat": job.messages is not None,
+                "choices": label.choices if label else None,
+                "json_schema": json.dumps(schema) if schema else None,  # the order counts
+                "regex": label.regex if label else None,
+                "score_top_k": job.score.top_k or 0 if job.score else None,
+            }
+        )
+        self._start = hashlib.blake2b(bytes.fromhex(self.family), digest_size=KEY_BYTES)
+        self._last: tuple[Sampling, int] | None = None
+        self._last_form: bytes | None = None
+        self._forms: dict[tuple[Sampling, int], bytes | None] = {}
+
+    def key(self, prompt: Prompt, room: int) -> bytes | None:
+        """The key of the answer to ``prompt``; None when it is drawn for its row alone.
+
+        ``room``: tokens that the context has left for the answer.
+        """
+        form = None if prompt.own_seed or self._several else self._form(prompt, room)
+        if form is None:
+            return None
+        key = self._start.copy()
+        key.update(form)
+        if self._choices:  # their tokens come out by the text that they join
+            tail = prompt.tail.encode(errors="surrogatepass")
+            key.update(len(tail).to_bytes(4, "little") + tail)
+        key.update(array("I", prompt.ids).tobytes())
+        return key.digest()
+
+    def _form(self, prompt: Prompt, room: int) -> bytes | None:
+        if prompt.score_from is not None:
+            return b"score %d;" % prompt.score_from
+        most = 0 if self._choices else min(prompt.sampling.max_tokens, room)
+        if self._last is not None and self._last[0] is prompt.sampling and self._last[1] == most:
+            return self._last_form
+        self._last = (prompt.sampling, most)
+        if self._last not in self._forms:
+            if len(self._forms) >= _REMEMBERED:
+                self._forms.clear()
+            canonical = _choice_form if self._choices else _text_form
+            self._forms[self._last] = canonical(prompt.sampling, most)
+        self._last_form = self._forms[self._last]
+        return self._last_form
+
+
+def _text_form(sampling: Sampling, max_tokens: int) -> bytes | None:
+    """What changes a text: without a temperature neither the seed nor the likeliest few do."""
+    if sampling.temperature > 0 and sampling.seed is None:
+        return None
+    parts: dict[str, Any] = sampling.model_dump(exclude_defaults=True)
+    if sampling.temperature == 0:
+        parts = {k: v for k, v in parts.items() if k not in _ONLY_WHEN_SAMPLED}
+    if isinstance(sampling.stop, str):
+        parts["stop"] = (sampling.stop,)
+    return _encoded(parts | {"max_tokens": max_tokens})
+
+
+def _choice_form(sampling: Sampling, _: int) -> bytes | None:
+    """A choice is drawn by seed and prompt alone (see ``data.answers``)."""
+    if sampling.temperature == 0:
+        return _encoded({})
+    if sampling.seed is None:
+        return None
+    return _encoded({"temperature": sampling.temperature, "seed": sampling.seed})
+
+
+def _encoded(parts: dict[str, Any]) -> bytes:
+    return json.dumps(parts, sort_keys=True).encode() + b";"

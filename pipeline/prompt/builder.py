@@ -1,0 +1,263 @@
+"""Rows to prompts: instructions, few-shot examples and the row itself, as token ids."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pipeline.errors import RowError, RowErrorType
+from pipeline.job.job import ANSWER, Job, Message, MessagesColumn, Text
+from pipeline.job.sampling import SAMPLING_COLUMN, Sampling
+from pipeline.job.template.marks import unmarked
+from pipeline.job.template.render import Row, Template, as_text, lookup
+from pipeline.model.control_tokens import Parts
+from pipeline.model.tokenizer import Tokenizer
+from pipeline.prompt.join import Prompt, continuation, joined_ids, joining, open_ended, tail_of
+from pipeline.prompt.seed import Place, row_seed
+
+_MOST_CHARACTERS = 2_000_000  # of a prompt: 15 for each of 131,072 tokens; text has three to five
+_BETWEEN = "\n\n"  # instructions, examples and the row are set apart by a blank line
+
+
+@dataclass(frozen=True, slots=True)
+class _Apart:
+    """A prompt's text, taken apart. ``tail``: what an answer's tokens join, since nothing merges
+    over a control token."""
+
+    parts: Parts
+
+    @property
+    def tail(self) -> str:
+        last = self.parts[-1] if self.parts else ""
+        return last if isinstance(last, str) else ""
+
+
+class PromptBuilder:
+    """Turns rows into prompts of one job."""
+
+    def __init__(self, job: Job, tokenizer: Tokenizer) -> None:
+        self._job = job
+        self._tokenizer = tokenizer
+        # of what the author writes; with `control` of whole prompts instead
+        self._mark = tokenizer.mark if job.special_tokens == "text" else unmarked
+        self._templates: dict[Text, Template | None] = {}
+        self._instructions = self._mark(job.instructions) if job.instructions else ""
+        self._head = self._few_shot_head()
+        self._seed = job.sampling.seed
+        self._unseeded = job.sampling.model_copy(update={"seed": None})
+        self._votes = job.label.votes if job.label else None
+        self._score = job.score
+        self._join = joining(chat=job.messages is not None)
+
+    def columns(self, available: Sequence[str]) -> list[str]:
+        """The input columns that a prompt needs, the per-row sampling column among them."""
+        wanted = [f if f in available else f.split(".")[0] for f in self._job.prompt_fields]
+        if self._score is not None and self._score.completion is not None:
+            wanted.append(self._score.completion)
+        if SAMPLING_COLUMN in available and self._score is None:
+            wanted.append(SAMPLING_COLUMN)
+        return list(dict.fromkeys(wanted))
+
+    def build(
+        self, rows: Sequence[Row], places: Sequence[Place] | None = None
+    ) -> list[Prompt | RowError]:
+        """A prompt for each row, or why it has none; tokenizes all rows in one call.
+
+        ``places``: where the rows stand, from which their seeds come; None: nothing is drawn.
+        """
+        ready: list[_Apart | list[int] | RowError] = []
+        for row in rows:
+            try:
+                ready.append(self._written(row))
+            except RowError as error:
+                ready.append(replace(error, message=unmarked(error.message)))
+        texts = [one for one in ready if isinstance(one, _Apart)]
+        encoded = iter(self._tokenizer.encode_parts([one.parts for one in texts]))
+        built: list[Prompt | RowError] = []
+        for number, (row, one) in enumerate(zip(rows, ready, strict=True)):
+            if isinstance(one, RowError):
+                built.append(one)
+                continue
+            ids, tail = (next(encoded), one.tail) if isinstance(one, _Apart) else (one, "")
+            try:
+                if self._score is not None:
+                    built.append(self._scored(ids, tail, row))
+                    continue
+                place = places[number] if places is not None else None
+                built.append(self._drawn(ids, tail, self._sampling(row), place))
+            except RowError as error:
+                built.append(error)
+        return built
+
+    def _drawn(self, ids: list[int], tail: str, sampling: Sampling, place: Place | None) -> Prompt:
+        """With a seed of the row's own, where the job has one and the row has none."""
+        if self._seed is None or place is None:
+            return Prompt(ids, tail, sampling)
+        if sampling.seed is not None or sampling.temperature == 0:
+            return Prompt(ids, tail, sampling)
+        seed = row_seed(self._seed, place)
+        return Prompt(ids, tail, sampling.model_copy(update={"seed": seed}), own_seed=True)
+
+    def _sampling(self, row: Row) -> Sampling:
+        """The row's own sampling over the job's, whose seed is none for a row to use as it is.
+        Raises RowError (InvalidSampling)."""
+        sampling = self._unseeded.overridden_by(row.get(SAMPLING_COLUMN))
+        if self._votes and sampling.temperature == 0:
+            message = f"sampling_params: at temperature 0 all {self._votes} votes are the same"
+            raise RowError(RowErrorType.INVALID_SAMPLING, message)
+        wrong = [i for i in sampling.stop_token_ids if i >= self._tokenizer.vocabulary]
+        if wrong:  # with min_tokens the engine would look them up and die
+            message = f"stop_token_ids: {wrong[0]} is not in the vocabulary"
+            raise RowError(RowErrorType.INVALID_SAMPLING, message)
+        return sampling
+
+    def _scored(self, ids: list[int], tail: str, row: Row) -> Prompt:
+        """The ids that the model reads, and the first that counts. Raises RowError."""
+        assert self._score is not None
+        column = self._score.completion
+        if column is None:
+            if len(ids) < 2:  # <bos> alone, or one token that nothing stands before
+                raise RowError(RowErrorType.INVALID_ROW, "the text is empty: nothing to score")
+            return Prompt(ids, tail, self._job.sampling, score_from=1)
+        answer = _text_in(row, column)
+        end = tail_of(tail)
+        bare = self._tokenizer.encode_plain(end)
+        if self._job.special_tokens == "control":
+            answer = self._tokenizer.mark(answer)
+        added = joined_ids(self._tokenizer, end, bare, answer, self._join) if answer else []
+        if not added:
+            message = f"column {column!r} is empty: nothing to score"
+            raise RowError(RowErrorType.INVALID_ROW, message)
+        if not ids:  # a tokenizer without <bos>, a prompt without text
+            raise RowError(RowErrorType.INVALID_ROW, "the prompt has no tokens")
+        return Prompt([*ids, *added], tail, self._job.sampling, score_from=len(ids))
+
+    def render(self, row: Row) -> str | list[int]:
+        """The prompt's text, or its token ids where a column holds those. Raises RowError."""
+        rendered = self._rendered(row)
+        return unmarked(rendered) if isinstance(rendered, str) else rendered
+
+    def read_as_text(self, row: Row) -> str | None:
+        """The first name of a control token that the model sees as text in a row's prompt."""
+        try:
+            written = self._written(row)
+        except RowError:
+            return None
+        parts = written.parts if isinstance(written, _Apart) else ()
+        names = (self._tokenizer.control_token_in(p) for p in parts if isinstance(p, str))
+        return next((name for name in names if name is not None), None)
+
+    def _written(self, row: Row) -> _Apart | list[int]:
+        """The prompt's text taken apart, or its token ids. Raises RowError."""
+        rendered = _of_any_use(self._rendered(row))
+        if not isinstance(rendered, str):
+            return rendered
+        if self._job.special_tokens == "control":
+            rendered = self._tokenizer.mark(rendered)
+        return _Apart(_texts_checked(self._tokenizer.parts(rendered)))
+
+    def _rendered(self, row: Row) -> str | list[int]:
+        """The prompt's text, marked, or its token ids. Raises RowError."""
+        if self._job.messages is not None:
+            return self._tokenizer.marked_chat(self._messages(self._job.messages, row))
+        assert self._job.prompt is not None  # the job model sees to it
+        body = self._content(self._job.prompt, row)
+        if not isinstance(body, str):
+            known = range(self._tokenizer.vocabulary)
+            if isinstance(body, list) and body and all(type(i) is int for i in body):
+                if all(i in known for i in body):
+                    return body
+                raise RowError(RowErrorType.INVALID_ROW, "a token id is not in the vocabulary")
+            raise RowError(RowErrorType.INVALID_ROW, "the prompt is neither text nor token ids")
+        if self._score is not None and self._score.completion is None:
+            return body  # scored as it stands
+        return open_ended(self._head + body)
+
+    def _messages(
+        self, spec: tuple[Message, ...] | MessagesColumn, row: Row
+    ) -> list[dict[str, Any]]:
+        if isinstance(spec, MessagesColumn):
+            messages = _messages_in(lookup(row, spec.column), spec.column)
+        else:
+            messages = [
+                {"role": m.role, "content": as_text(self._content(m.content, row))} for m in spec
+            ]
+        if self._instructions:
+            messages = [{"role": "system", "content": self._instructions}, *messages]
+        return messages
+
+    def _content(self, text: Text, row: Row) -> Any:
+        if text not in self._templates:
+            compiled = text.compiled
+            self._templates[text] = compiled.marked(self._mark) if compiled else None
+        template = self._templates[text]
+        if template is not None:
+            return template.render(row)
+        value = lookup(row, str(text.column))
+        if value is None:
+            raise RowError(RowErrorType.INVALID_ROW, f"column {text.column!r} is null")
+        return value
+
+    def _few_shot_head(self) -> str:
+        """What stands before every row's own text: equal for all rows, so it is computed once."""
+        job = self._job
+        if job.prompt is None:
+            return ""
+        parts = [self._instructions] if self._instructions else []
+        for example in job.examples:
+            rendered = self._content(job.prompt, example)
+            answer = as_text(example[ANSWER])
+            parts.append(open_ended(rendered) + continuation(rendered, answer))
+        return "".join(part + _BETWEEN for part in parts)
+
+
+def _of_any_use(prompt: str | list[int]) -> str | list[int]:
+    """``prompt``, if it can fit any context. Raises RowError (PromptTooLong)."""
+    if len(prompt) > _MOST_CHARACTERS:
+        unit = "characters" if isinstance(prompt, str) else "tokens"
+        message = f"prompt has {len(prompt)} {unit}, more than any context holds"
+        raise RowError(RowErrorType.PROMPT_TOO_LONG, message)
+    return prompt
+
+
+def _texts_checked(parts: Parts) -> Parts:
+    """``parts``, if the texts among them are text. Raises RowError."""
+    try:
+        for part in parts:
+            if isinstance(part, str):
+                part.encode()
+    except UnicodeEncodeError:
+        message = "the prompt holds half a surrogate pair, which is no text"
+        raise RowError(RowErrorType.INVALID_ROW, message) from None
+    return parts
+
+
+def _text_in(row: Row, column: str) -> str:
+    value = lookup(row, column)
+    if value is None:
+        raise RowError(RowErrorType.INVALID_ROW, f"column {column!r} is null")
+    return as_text(value)
+
+
+def _messages_in(value: Any, column: str) -> list[dict[str, Any]]:
+    if value is None:
+        raise RowError(RowErrorType.INVALID_ROW, f"column {column!r} is null")
+    try:
+        messages = json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        messages = None
+    well_formed = (
+        isinstance(messages, list)
+        and messages
+        and all(
+            isinstance(m, Mapping) and m.get("role") and isinstance(m.get("content"), str)
+            for m in messages
+        )
+    )
+    if not well_formed:
+        raise RowError(
+            RowErrorType.INVALID_ROW, f"column {column!r} is not a list of {{role, content}}"
+        )
+    return [dict(m) for m in messages]

@@ -1,0 +1,138 @@
+"""The probability of each of a few answers, over whole answers, token by token.
+
+The answers' token sequences form a tree. At a node of it one request yields the probabilities
+of all its branches; an answer's probability is the product along its path. Branches that turn
+out hopeless are not followed. What an answer's tokens are depends on the prompt they join, so
+prompt and answer are tokenized together.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from pipeline.model.tokenizer import Tokenizer
+from pipeline.prompt.join import Join, joined_ids, tail_of
+
+Path = tuple[int, ...]
+_HOPELESS = math.log(1e-4)  # relative to the best path known: what is left out weighs no more
+
+
+class ChoiceTree:
+    """The answers' token sequences, and where they branch."""
+
+    def __init__(self, sequences: Sequence[Path]) -> None:
+        if len(set(sequences)) < len(sequences):
+            raise ValueError("two answers have the same tokens")
+        self.sequences = tuple(sequences)
+        self._ends = set(sequences)
+        branches: dict[Path, dict[int, None]] = {}
+        for sequence in sequences:
+            for depth, token in enumerate(sequence):
+                branches.setdefault(sequence[:depth], {})[token] = None
+        self.branches: Mapping[Path, Path] = {p: tuple(b) for p, b in branches.items()}
+
+    @property
+    def start(self) -> Path:
+        """The first node at which anything is decided: tokens all answers share tell nothing."""
+        path: Path = ()
+        while len(self.branches[path]) == 1 and path not in self._ends:
+            path += self.branches[path]
+        return path
+
+    def is_end(self, path: Path) -> bool:
+        return path in self._ends
+
+
+class ChoiceSearch:
+    """The walk down one prompt's tree: which nodes to ask about next, and the outcome."""
+
+    def __init__(self, tree: ChoiceTree) -> None:
+        self._tree = tree
+        self._log_probability: dict[Path, float] = {tree.start: 0.0}
+        self._expanded: set[Path] = set()
+        self._asked: set[Path] = set()
+
+    def next_nodes(self) -> list[Path]:
+        """Nodes whose branches should be asked for now; empty when nothing more is needed."""
+        best = max(self._log_probability.values(), default=0.0)
+        leaves = [p for p in self._log_probability if p not in self._expanded]
+        best = max((self._log_probability[p] for p in leaves), default=best)
+        nodes = [
+            path
+            for path in leaves
+            if path in self._tree.branches
+            and path not in self._asked
+            and self._log_probability[path] >= best + _HOPELESS
+        ]
+        self._asked.update(nodes)
+        return nodes
+
+    def branches_of(self, node: Path) -> Path:
+        """The tokens whose log-probabilities to ask for at ``node``."""
+        return self._tree.branches[node]
+
+    def observe(self, node: Path, log_probabilities: Mapping[int, float]) -> None:
+        """The answer for one node."""
+        self._expanded.add(node)
+        for token in self._tree.branches[node]:
+            self._log_probability[(*node, token)] = (
+                self._log_probability[node] + log_probabilities[token]
+            )
+
+    @property
+    def pending(self) -> bool:
+        return bool(self._asked - self._expanded)
+
+    def probabilities(self) -> list[float]:
+        """One per answer, in order, summing to 1.
+
+        An answer that others begin with counts with what does not go on to one of them; answers
+        below a branch that was given up share its (negligible) weight.
+        """
+        weights = [self._weight(sequence) for sequence in self._tree.sequences]
+        total = sum(weights)
+        if not total > 0:
+            return [1 / len(weights)] * len(weights)
+        return [w / total for w in weights]
+
+    def _weight(self, sequence: Path) -> float:
+        depth = len(sequence)
+        while sequence[:depth] not in self._log_probability:
+            depth -= 1
+        path = sequence[:depth]
+        weight = math.exp(self._log_probability[path])
+        if path != sequence or (path in self._tree.branches and path not in self._expanded):
+            below = sum(1 for s in self._tree.sequences if s[:depth] == path)
+            return weight / below
+        if path in self._expanded:  # an end that other answers go on from
+            onward = sum(
+                math.exp(self._log_probability[(*path, t)]) for t in self._tree.branches[path]
+            )
+            return max(weight - onward, 0.0)
+        return weight
+
+
+class ChoiceTokens:
+    """Finds the tree for a prompt's ending; equal endings (the usual case) are looked up."""
+
+    def __init__(self, choices: Sequence[str], tokenizer: Tokenizer, join: Join) -> None:
+        self._choices = [tokenizer.mark(choice) for choice in choices]  # the author's own words
+        self._tokenizer = tokenizer
+        self._join = join
+        self._trees: dict[str, ChoiceTree] = {}
+
+    def tree_for(self, prompt_text: str) -> ChoiceTree:
+        """The tree of the choices as they continue ``prompt_text``. Raises ValueError."""
+        tail = tail_of(prompt_text)
+        tree = self._trees.get(tail)
+        if tree is None:
+            bare = self._tokenizer.encode_plain(tail)
+            tokenizer, join = self._tokenizer, self._join
+            tree = ChoiceTree(
+                [tuple(joined_ids(tokenizer, tail, bare, c, join)) for c in self._choices]
+            )
+            if len(self._trees) >= 4096:
+                self._trees.clear()
+            self._trees[tail] = tree
+        return tree

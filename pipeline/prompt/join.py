@@ -1,0 +1,74 @@
+"""A prompt and its answer join somewhere; where, and with what in between, is decided here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from pipeline.job.sampling import Sampling
+from pipeline.model.tokenizer import Tokenizer
+
+_TAIL_CHARACTERS = 48  # of the prompt, tokenized together with an answer
+Join = Callable[[str, str], str]  # (prompt, answer) -> the answer as it stands after the prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One row's prompt as token ids. ``tail``: its text's end, which an answer's tokens join: what
+    stands behind its last control token.
+
+    ``score_from``: of a job that scores, the first of the ids to be scored; an answer to be scored
+    is part of the ids then. ``own_seed``: the sampling's seed is this row's alone.
+    """
+
+    ids: list[int]
+    tail: str
+    sampling: Sampling
+    score_from: int | None = None
+    own_seed: bool = False
+
+
+def open_ended(prompt: str) -> str:
+    """``prompt`` without trailing spaces: the token of a word begins with its space, so a prompt
+    that ends in one makes every continuation an unlikely one."""
+    return prompt.rstrip(" ")
+
+
+def continuation(prompt: str, answer: str) -> str:
+    """``answer`` as it stands after ``prompt``: set apart by a space, unless by a line break."""
+    bare = prompt.rstrip(" ")
+    return answer if not bare or bare[-1] == "\n" else f" {answer}"
+
+
+def reply(_prompt: str, answer: str) -> str:
+    """``answer`` as a chat reply: it begins the model's turn."""
+    return answer
+
+
+def joining(*, chat: bool) -> Join:
+    """How an answer stands after a prompt: as a reply in a chat, else as a continuation."""
+    return reply if chat else continuation
+
+
+def tail_of(prompt: str) -> str:
+    """The end of a prompt's text that decides how an answer's tokens come out."""
+    tail = prompt[-_TAIL_CHARACTERS:]
+    return tail[tail.rfind("\n", 0, -1) + 1 :] if "\n" in tail[:-1] else tail
+
+
+def joined_ids(
+    tokenizer: Tokenizer, tail: str, tail_ids: Sequence[int], answer: str, join: Join
+) -> list[int]:
+    """The tokens of ``answer`` as it continues a prompt that ends in ``tail``.
+
+    ``tail_ids``: the tokens of ``tail`` by itself; ``answer``: its control tokens are marked.
+    Prompt and answer are tokenized together; where the seam falls inside a token, the prompt's ids
+    stand and the answer is read by itself.
+    """
+    parts = tokenizer.parts(join(tail, answer))
+    if not parts or not isinstance(parts[0], str):
+        return tokenizer.encode_plain(parts)
+    joined = tokenizer.encode_plain([tail + parts[0], *parts[1:]])
+    if joined[: len(tail_ids)] == list(tail_ids):
+        return joined[len(tail_ids) :]
+    return tokenizer.encode_plain(parts)

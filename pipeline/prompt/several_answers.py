@@ -1,0 +1,122 @@
+"""Several answers of one row: as many draws from the same prompt, kept together or voting.
+
+Each answer is a request of its own behind the same prompt, not vLLM's ``n``. So the packer counts
+every answer's blocks as those of any other request, with the prompt's blocks shared as between rows
+that begin alike; an answer waits for room by itself; and a row's timeout, its loss with an engine
+and its place in a resume stay those of a row with several requests, as choices have them too. The
+prompt is computed once where the prefix cache is on: equal prompts share all their whole blocks.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import replace
+from typing import Protocol, TypeVar
+
+from pipeline.errors import RowError
+from pipeline.output.columns.results import RowResult
+from pipeline.prompt.join import Prompt
+from pipeline.prompt.seed import answer_seed
+from pipeline.rows.request import Completion, Request
+
+H = TypeVar("H", bound=Hashable)
+
+
+class _OneAnswer(Protocol):
+    def start(self) -> list[Request]: ...
+
+    def receive(self, completion: Completion) -> list[Request]: ...
+
+    @property
+    def result(self) -> RowResult | None: ...
+
+
+def draws(prompt: Prompt, number: int) -> Iterator[Prompt]:
+    """``prompt`` so many times: where it has a seed, each with its own."""
+    seed = prompt.sampling.seed
+    for answer in range(number):
+        if seed is None:
+            yield prompt
+        else:
+            own = prompt.sampling.model_copy(update={"seed": answer_seed(seed, answer)})
+            yield replace(prompt, sampling=own)
+
+
+def majority(votes: Sequence[H]) -> tuple[H, float]:
+    """What most of ``votes`` say, and their share; of several the one that was said first."""
+    [(winner, number)] = Counter(votes).most_common(1)
+    return winner, number / len(votes)
+
+
+class SeveralAnswers:
+    """One row's answers on their way. The row has its result when all have theirs, or when an
+    engine refuses one."""
+
+    def __init__(self, answers: Sequence[_OneAnswer], *, vote: bool) -> None:
+        """``vote``: what most of them say becomes the row's answer."""
+        self._answers = answers
+        self._vote = vote
+        self._asking: dict[int, _OneAnswer] = {}  # by request
+        self.result: RowResult | None = None
+
+    def start(self) -> list[Request]:
+        requests = []
+        for answer in self._answers:
+            [request] = answer.start()
+            self._asking[request.id] = answer
+            requests.append(request)
+        return requests
+
+    def receive(self, completion: Completion) -> list[Request]:
+        answer = self._asking.pop(completion.request_id)
+        answer.receive(completion)
+        if completion.error is not None:
+            self.result = answer.result
+        elif not self._asking:
+            results = tuple(a.result for a in self._answers if a.result is not None)
+            self.result = _elected(results) if self._vote else _together(results)
+        return []
+
+
+def _together(results: tuple[RowResult, ...]) -> RowResult:
+    """All of them. The row has an error if one of them has."""
+    wrong = [(n, r.error) for n, r in enumerate(results, 1) if r.error is not None]
+    error = _told(*wrong[0], len(results)) if wrong else None
+    return replace(_sums(results), error=error)
+
+
+def _elected(results: tuple[RowResult, ...]) -> RowResult:
+    """The answer that most give; its share is of all, those included that are no answer."""
+    valid = [r for r in results if r.error is None]
+    if not valid:
+        assert results[0].error is not None
+        return replace(_sums(results), error=_told(1, results[0].error, len(results)))
+    said, _ = majority([_said(r) for r in valid])
+    alike = [r for r in valid if _said(r) == said]
+    return replace(
+        _sums(results),
+        completion=alike[0].completion,
+        fields=alike[0].fields,
+        finish_reason=alike[0].finish_reason,
+        confidence=len(alike) / len(results),
+    )
+
+
+def _sums(results: tuple[RowResult, ...]) -> RowResult:
+    return RowResult(
+        prompt_tokens=results[0].prompt_tokens,
+        completion_tokens=sum(r.completion_tokens for r in results),
+        requests=len(results),
+        answers=results,
+    )
+
+
+def _said(result: RowResult) -> str:
+    """Equal for answers that say the same: of JSON its values count, not how it is written."""
+    return json.dumps(result.fields, sort_keys=True) if result.fields else result.completion or ""
+
+
+def _told(number: int, error: RowError, of: int) -> RowError:
+    return replace(error, message=f"answer {number} of {of}: {error.message}")

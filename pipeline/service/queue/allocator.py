@@ -1,0 +1,151 @@
+"""Which jobs of the queue get which cards now. No I/O, but for a look at their models."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from pipeline.budget.cards.lookup import Card
+from pipeline.budget.model_spec import Subject
+from pipeline.cluster.allotment import Key, Needs
+from pipeline.cluster.machines import Machine
+from pipeline.cluster.slots import Spread, fits_of, known_model, spread_of
+from pipeline.dispatch.card_shares import Claim, share_out
+from pipeline.driver.slots.select_engines import most, posts
+from pipeline.job.file.load import job_from
+from pipeline.job.job import Job
+from pipeline.service.queue.job_db import SubmittedJob
+
+
+@dataclass
+class _Standing:
+    """``since``: when it has had cards; None: it waits, since ``waits_since``."""
+
+    job: Job
+    spread: Spread
+    fits: Callable[[Card, int], bool]
+    model: Subject | None = None  # as long as nobody knows it
+    holds: frozenset[Key] = frozenset()
+    since: float | None = None
+    waits_since: float = 0.0
+
+
+@dataclass
+class Standings:
+    """``turn_seconds``: for which a job keeps its cards where more jobs wait than there are cards.
+    ``versions``: those that machines need to have. ``models``: tells what is known of a model, by
+    its name in a job's file. Times in epoch seconds."""
+
+    turn_seconds: float
+    versions: Mapping[str, str]
+    models: Callable[[str], Subject | None] = known_model
+    _jobs: dict[str, _Standing] = field(default_factory=dict)
+    _hopeless: set[str] = field(default_factory=set)
+    _closed: dict[str, str] = field(default_factory=dict)  # outside of their hours: until when
+    _models: dict[Key, str] = field(default_factory=dict)  # that a card last had an engine of
+
+    def learn(self, job: SubmittedJob) -> None:
+        """Take it in. Raises UsageError if its content is none that this rackmill understands."""
+        self._of(job)
+
+    def adopt(self, job: SubmittedJob, holds: frozenset[Key], now: float) -> None:
+        """It has these cards already, as another queue said before."""
+        self._of(job)
+        self._hold(job.id, holds, now)
+
+    def holds(self, job: str) -> frozenset[Key]:
+        standing = self._jobs.get(job)
+        return frozenset() if standing is None else standing.holds
+
+    def deal(
+        self,
+        jobs: Sequence[SubmittedJob],
+        machines: Sequence[Machine],
+        needs: Mapping[str, Needs],
+        now: float,
+    ) -> dict[str, frozenset[Key]]:
+        """The cards of each of ``jobs``, by its id. ``needs``: what drivers said."""
+        self._hopeless.clear()
+        claims = [self._claim(job, machines, needs.get(job.id, Needs()), now) for job in jobs]
+        shares = {job: frozenset(c) for job, c in share_out(claims, now, self.turn_seconds).items()}
+        relieved = any(cards and self._jobs[job].since is None for job, cards in shares.items())
+        for job, cards in shares.items():
+            standing = self._jobs[job]
+            if relieved and standing.since is not None and self._is_over(standing, now):
+                standing.since = now  # somebody made room, and this one begins another turn
+            self._hold(job, cards, now)
+            self._models |= dict.fromkeys(cards, standing.job.model)
+        return shares
+
+    def is_hopeless(self, job: str) -> bool:
+        """Whether no machine that is there could work on it."""
+        return job in self._hopeless
+
+    def closed_until(self, job: str) -> str | None:
+        """When its hours begin, where it is outside of them."""
+        return self._closed.get(job)
+
+    def forget(self, job: str) -> None:
+        """It has ended."""
+        self._closed.pop(job, None)
+        self._jobs.pop(job, None)
+
+    def _is_over(self, standing: _Standing, now: float) -> bool:
+        return standing.since is not None and now - standing.since >= self.turn_seconds
+
+    def _claim(
+        self, job: SubmittedJob, machines: Sequence[Machine], needs: Needs, now: float
+    ) -> Claim[Key]:
+        standing = self._of(job)
+        found, _ = posts(standing.job, machines, self.versions, standing.spread)
+        if not found:
+            self._hopeless.add(job.id)
+        self._closed.pop(job.id, None)
+        when = standing.job.resources.when
+        at = datetime.fromtimestamp(now, UTC)
+        if when is not None and not when.open(at):
+            change = when.next_change(at)
+            self._closed[job.id] = "never" if change is None else when.wall_clock(change)
+            found = []  # others have the cards until then
+        # where it fits nowhere its driver says so, with what would help
+        found = [p for p in found if p.card is None or standing.fits(p.card, p.cards)] or found
+        keys = [tuple(sorted(post.place.shared_keys)) for post in found]
+        slots = [slot for slot in keys if not needs.useless.intersection(slot)]
+        # where an engine of its model may still be loaded comes first
+        slots.sort(key=lambda slot: self._models.get(slot[0]) != standing.job.model)
+        wants = [n for n in (most(standing.job), needs.most) if n is not None]
+        if standing.since is None and not standing.waits_since:
+            standing.waits_since = min(job.submitted, now)
+        return Claim(
+            job.id,
+            job.priority,
+            job.submitted,
+            slots,
+            min(wants, default=None),
+            standing.holds & {card for slot in slots for card in slot},
+            standing.since,
+            standing.waits_since,
+            math.inf if job.deadline is None else job.deadline,
+        )
+
+    def _of(self, job: SubmittedJob) -> _Standing:
+        standing = self._jobs.get(job.id)
+        if standing is None:
+            content = job_from(job.content)
+            standing = _Standing(content, spread_of(content, None), fits_of(content, None))
+            self._jobs[job.id] = standing
+        if standing.model is None:  # its driver may have fetched it by now
+            model = standing.model = self.models(standing.job.model)
+            standing.spread = spread_of(standing.job, model)
+            standing.fits = fits_of(standing.job, model)
+        return standing
+
+    def _hold(self, job: str, cards: frozenset[Key], now: float) -> None:
+        standing = self._jobs[job]
+        if cards and standing.since is None:
+            standing.since = now
+        elif not cards and standing.since is not None:
+            standing.since, standing.waits_since = None, now
+        standing.holds = cards

@@ -1,0 +1,111 @@
+"""Submitting jobs to a rack's queue, and asking it about them, from any machine with the token."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from pipeline.cluster.gcs import Gcs, HeadGone
+from pipeline.engine.machine.facts import own_versions
+from pipeline.errors import JobFailed, UsageError
+from pipeline.input.output_apart import check_places
+from pipeline.job.job import Job
+from pipeline.output.job_file import job_content
+from pipeline.service.queue.mailbox import NobodyAnswers, ask
+
+_LOOK_SECONDS = 1.0
+_GONE_SECONDS = 60.0  # the head may be started again meanwhile
+_HIGHEST = 1_000_000_000  # of priorities, as Kubernetes has it
+
+
+class QueueClient:
+    """``address``: HOST:PORT of the rack's head. Raises UsageError where no Ray answers or takes
+    our token. All methods raise HeadGone, NobodyAnswers."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._gcs = Gcs(address)
+
+    def submit(
+        self, job: Job, *, priority: int = 0, name: str | None = None, rows: int | None = None
+    ) -> dict[str, Any]:
+        """Put ``job`` into the queue, without secrets and with addresses that hold anywhere; what
+        the queue says of it. Raises UsageError."""
+        if abs(priority) > _HIGHEST:
+            raise UsageError(f"--priority {priority}: from -{_HIGHEST} to {_HIGHEST}")
+        if name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+            raise UsageError(f"--name {name}: letters, digits, and . _ - between them")
+        check_places(job)
+        name = name or job.name
+        return ask(
+            self._gcs,
+            "submit",
+            {
+                "id": f"{name}-{secrets.token_hex(3)}",
+                "name": name,
+                "priority": priority,
+                "content": job_content(job),
+                "rows": rows,
+                "rackmill": own_versions().get("rackmill"),
+            },
+        )
+
+    def jobs(self) -> list[dict[str, Any]]:
+        """Those that have not ended, in their order, then those that have, the last one first."""
+        found: list[dict[str, Any]] = ask(self._gcs, "jobs")["jobs"]
+        return found
+
+    def job(self, job: str) -> dict[str, Any]:
+        """By its id or its name. Raises UsageError."""
+        return ask(self._gcs, "job", {"job": job})
+
+    def stop(self, job: str) -> dict[str, Any]:
+        """Have it stop gracefully. Raises UsageError."""
+        return ask(self._gcs, "stop", {"job": job})
+
+    def follow(self, job: str) -> Iterator[dict[str, Any]]:
+        """As ``job``, every second until it has ended. A head that is started again meanwhile is
+        waited for."""
+        while True:
+            found = self._patiently("job", {"job": job})
+            job = found["id"]
+            yield found
+            if found["ended"] is not None:
+                return
+            time.sleep(_LOOK_SECONDS)
+
+    def log(self, job: str, *, follow: bool = False) -> Iterator[str]:
+        """What its driver says; ``follow``: until it has ended, and a head that is started again
+        meanwhile is waited for."""
+        offset = 0
+        while True:
+            about = {"job": job, "offset": offset}
+            found = self._patiently("log", about) if follow else ask(self._gcs, "log", about)
+            job, offset = found["id"], found["offset"]
+            if found["text"]:
+                yield found["text"]
+            elif found["ended"] or not follow:
+                return
+            else:
+                time.sleep(_LOOK_SECONDS)
+
+    def _patiently(self, what: str, about: dict[str, Any]) -> dict[str, Any]:
+        """The answer, also where it takes the head a while to be there again."""
+        deadline = time.monotonic() + _GONE_SECONDS
+        while True:
+            try:
+                return ask(self._gcs, what, about)
+            except (HeadGone, NobodyAnswers):
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_LOOK_SECONDS)
+
+
+def exit_code(job: dict[str, Any]) -> int:
+    """For a command that waited for the job's end. Raises JobFailed if it failed."""
+    if job["state"] == "FAILED":
+        raise JobFailed(f"{job['id']} failed: {job['message']}", f"rackmill logs {job['id']}")
+    return int(job["exit_code"] or 0)

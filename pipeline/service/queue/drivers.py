@@ -1,0 +1,105 @@
+"""Drivers of submitted jobs: Ray's own job submission starts them on the head and looks after
+them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.cluster.ray_access import import_ray, prepare_access
+from pipeline.errors import JobFailed, reason_in
+
+_LOGS = "session_*/logs/job-driver-{}.log"
+
+
+@dataclass(frozen=True)
+class DriverState:
+    """``ended``: with ``code``, None where it was killed or could not be started; ``message``: what
+    Ray says of that."""
+
+    ended: bool
+    code: int | None = None
+    message: str = ""
+
+
+class RayGone(JobFailed):
+    """Ray's job submission does not answer."""
+
+
+class Drivers:
+    """``dashboard``: where Ray's job submission answers, on this machine alone; ``address``: of the
+    rack."""
+
+    def __init__(self, address: str, dashboard: str) -> None:
+        self._address, self._dashboard = address, dashboard
+        self._client: Any = None
+
+    def start(self, submission: str, command: Sequence[str], about: Mapping[str, str]) -> None:
+        """Have Ray run ``command``, under the name ``submission``. Raises RayGone."""
+
+        def submit(client: Any) -> None:
+            with contextlib.suppress(ValueError):  # it was started, and we did not hear of it
+                client.submit_job(
+                    entrypoint=shlex.join(command), submission_id=submission, metadata=dict(about)
+                )
+
+        self._ask(submit)
+
+    def states(self) -> dict[str, DriverState]:
+        """Of all drivers that this Ray knows, by their names. Raises RayGone."""
+
+        def find(client: Any) -> dict[str, DriverState]:
+            return {
+                job.submission_id: DriverState(
+                    job.status.is_terminal(), job.driver_exit_code, job.message or ""
+                )
+                for job in client.list_jobs()
+                if job.submission_id
+            }
+
+        states: dict[str, DriverState] = self._ask(find)
+        return states
+
+    def end(self, submission: str) -> None:
+        """Have it ended at once. Raises RayGone."""
+        self._ask(lambda client: client.stop_job(submission))
+
+    def _ask(self, call: Callable[[Any], Any]) -> Any:
+        try:
+            if self._client is None:
+                self._client = self._connect()
+            return call(self._client)
+        except Exception as e:  # whatever the HTTP library or Ray makes of a head that is gone
+            self._client = None
+            lines = str(e).strip().splitlines() or [type(e).__name__]  # of a traceback the end
+            raise RayGone(f"Ray's job submission does not answer: {lines[-1]}") from e
+
+    def _connect(self) -> Any:
+        prepare_access(self._address)
+        import_ray()
+        from ray.job_submission import JobSubmissionClient
+
+        for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"):  # they would go before ours
+            os.environ.pop(name, None)
+        return JobSubmissionClient(self._dashboard)
+
+
+def log_of(submission: str) -> Path | None:
+    """What a driver said, on the machine where it ran. Ray keeps it after it was started again."""
+    import_ray()
+    from ray._common.utils import get_default_ray_temp_dir
+
+    found = sorted(Path(get_default_ray_temp_dir()).glob(_LOGS.format(submission)))
+    return found[-1] if found else None
+
+
+def last_words(submission: str) -> str:
+    """Why a driver ended, as it said itself."""
+    log = log_of(submission)
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log else []
+    return reason_in(lines) or "its driver said nothing"

@@ -1,0 +1,47 @@
+"""How far the jobs are that run, as their drivers say beside their outputs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+
+from pipeline.errors import RackmillError
+from pipeline.output.run_registry import RunRecord, read_runs
+from pipeline.storage.base import open_storage
+
+_LOOK_SECONDS = 2.0
+
+
+class Courses:
+    """Looks in a thread of its own: storage may be slow, and the queue is not to wait for it."""
+
+    def __init__(self) -> None:
+        self._outputs: Mapping[str, str] = {}
+        self._found: dict[str, RunRecord] = {}
+        self._thread = threading.Thread(target=self._live, name="courses", daemon=True)
+        self._stop = threading.Event()
+        self._thread.start()
+
+    def follow(self, outputs: Mapping[str, str]) -> None:
+        """From now on look at these: by the names of jobs."""
+        self._outputs = dict(outputs)
+        for job in self._found.keys() - outputs.keys():
+            self._found.pop(job, None)
+
+    def of(self, job: str) -> RunRecord | None:
+        """What its run said last."""
+        return self._found.get(job)
+
+    def close(self) -> None:
+        self._stop.set()
+
+    def _live(self) -> None:
+        while not self._stop.wait(_LOOK_SECONDS):
+            for job, output in self._outputs.items():
+                try:
+                    storage = open_storage(output, patience_seconds=0, faults=False)
+                    runs = read_runs(storage)
+                except (OSError, RackmillError):
+                    continue
+                if runs and job in self._outputs:
+                    self._found[job] = runs[-1]

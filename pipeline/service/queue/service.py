@@ -1,0 +1,244 @@
+"""The queue of a rack: takes submitted jobs, shares the cards out among them, starts their drivers
+and sees them end. It runs on the head, and may be killed at any moment: what it knows is in its
+ledger, and drivers go on without it."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from pipeline.cluster.allotment import (
+    OTHERS,
+    Allotment,
+    Needs,
+    allot,
+    allotted_to,
+    forget,
+    needs_of,
+)
+from pipeline.cluster.gcs import Gcs, HeadGone
+from pipeline.cluster.machines import Machine, machines
+from pipeline.errors import NoCard, RackmillError, Stopped, UsageError
+from pipeline.service.queue.allocator import Standings
+from pipeline.service.queue.api import Answers
+from pipeline.service.queue.drivers import DriverState, RayGone, last_words
+from pipeline.service.queue.job_db import JobState, QueueLedger, SubmittedJob
+from pipeline.service.queue.mailbox import Mailbox
+from pipeline.service.queue.progress_poller import Courses
+from pipeline.service.queue.unsubmitted_runs import Guests, say_that_there_is_a_queue
+
+_ASKED_SECONDS, _LOOK_SECONDS = 0.2, 1.0
+_MOST_CRASHES = 3
+_NO_CARD = "no machine of the rack has what it asks for: rackmill rack show"
+_WAITS = "outside of its hours: it waits"
+_DONE = (0, 3)  # 3: some rows failed
+_EXPLAINED = (1, 2)
+_STOP, _DEADLINE = "rackmill stop", "its deadline"
+
+
+class _Drivers(Protocol):
+    def start(self, submission: str, command: Sequence[str], about: Mapping[str, str]) -> None: ...
+
+    def states(self) -> Mapping[str, DriverState]: ...
+
+
+class Queue:
+    """``now``: epoch seconds."""
+
+    def __init__(
+        self,
+        ledger: QueueLedger,
+        drivers: _Drivers,
+        standings: Standings,
+        address: str,
+        say: Callable[[str], None] = lambda line: None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._ledger, self._drivers, self._standings = ledger, drivers, standings
+        self._address, self._say, self._now = address, say, now
+        self._told: dict[str, Allotment] = {}
+        self._courses = Courses()
+        self._mailbox = Mailbox(Answers(ledger, self._courses, now))
+        self._guests = Guests()
+        self._adopted = False
+        self._looked = 0.0
+
+    def keep(self, stop: threading.Event) -> None:
+        """Until ``stop``. While the head does not answer, this waits for it."""
+        gcs: Gcs | None = None
+        said = ""
+        while not stop.wait(_ASKED_SECONDS):
+            try:
+                gcs = gcs or Gcs(self._address)
+                self._mailbox.look(gcs)
+                if time.monotonic() - self._looked >= _LOOK_SECONDS:
+                    self.look(gcs)
+                    self._looked = time.monotonic()
+                said = ""
+            except Exception as e:  # nothing may end the queue; what it was about comes again
+                if isinstance(e, HeadGone) and gcs is not None:
+                    gcs.close()
+                    gcs = None
+                line = e.message if isinstance(e, RackmillError) else f"{type(e).__name__}: {e}"
+                if line != said:
+                    self._say(f"queue: {line}")
+                said = line
+                stop.wait(_LOOK_SECONDS)
+        self._courses.close()
+
+    def look(self, gcs: Gcs) -> None:
+        """See who ended, deal the cards anew, start who has some. Raises HeadGone, RayGone."""
+        now = self._now()
+        there = machines(gcs)
+        self._refuse_what_nobody_understands()
+        say_that_there_is_a_queue(gcs)
+        self._adopt(gcs, now)
+        self._see_guests_go(gcs)
+        self._see_ends(gcs, self._drivers.states())
+        jobs = self._ledger.open_jobs()
+        for job in jobs:
+            if job.state is JobState.PENDING and (job.stop_asked or self._is_late(job)):
+                self._give_up(job)
+        jobs = [job for job in self._ledger.open_jobs() if not self._is_leaving(job)]
+        needs = needs_of(gcs, [job.id for job in jobs if job.state is JobState.RUNNING])
+        self._deal(gcs, jobs, there, needs, now)
+        running = [job for job in self._ledger.open_jobs() if job.state is JobState.RUNNING]
+        for job in running:
+            if self._stopping(job):
+                self._tell(gcs, job, Allotment(why=_STOP if job.stop_asked else _DEADLINE))
+        self._courses.follow({job.id: job.output for job in running})
+
+    def _refuse_what_nobody_understands(self) -> None:
+        """Another version of rackmill took them; they are not to keep others from their turn."""
+        for job in self._ledger.open_jobs():
+            try:
+                self._standings.learn(job)
+            except UsageError as e:
+                self._ledger.end(job, JobState.FAILED, self._now(), e.message, e.exit_code)
+
+    def _adopt(self, gcs: Gcs, now: float) -> None:
+        """What an earlier queue had given to drivers that are at work."""
+        if self._adopted:
+            return
+        running = [j for j in self._ledger.open_jobs() if j.state is JobState.RUNNING]
+        for job in running:
+            allotment = allotted_to(gcs, job.id)
+            if allotment is not None:
+                self._told[job.id] = allotment
+                self._standings.adopt(job, allotment.cards, now)
+        self._adopted = True
+
+    def _deal(
+        self,
+        gcs: Gcs,
+        jobs: Sequence[SubmittedJob],
+        there: Sequence[Machine],
+        needs: Mapping[str, Needs],
+        now: float,
+    ) -> None:
+        for job_id, cards in self._standings.deal(jobs, there, needs, now).items():
+            job = next(one for one in jobs if one.id == job_id)
+            if job.state is JobState.RUNNING:
+                self._tell(gcs, job, Allotment(cards, "" if cards else OTHERS))
+            elif cards:
+                self._start(gcs, job, Allotment(cards))
+            elif (until := self._standings.closed_until(job_id)) is not None:
+                self._ledger.note(job, f"{_WAITS} until {until}")
+            elif self._standings.is_hopeless(job_id):
+                self._ledger.note(job, _NO_CARD)
+            elif job.message == _NO_CARD or job.message.startswith(_WAITS):
+                self._ledger.note(job, "")
+
+    def _start(self, gcs: Gcs, job: SubmittedJob, allotment: Allotment) -> None:
+        self._tell(gcs, job, allotment)
+        begun = self._ledger.start(job, self._now())
+        command = [sys.executable, "-m", "pipeline.cli.main", "drive", job.id]
+        command += ["--state", str(self._ledger.path), "--address", self._address]
+        about = {"rackmill_job": job.id, "name": job.name}
+        try:
+            self._drivers.start(begun.submission, command, about)
+        except RayGone as e:  # it may be there all the same: the next look tells
+            self._ledger.note(begun, e.message)
+            raise
+        cards = len(allotment.cards)
+        self._say(f"queue: {job.id} begins, {cards} {'card' if cards == 1 else 'cards'}")
+
+    def _tell(self, gcs: Gcs, job: SubmittedJob, allotment: Allotment) -> None:
+        if self._told.get(job.id) != allotment:
+            allot(gcs, job.id, allotment)
+            self._told[job.id] = allotment
+
+    def _see_ends(self, gcs: Gcs, states: Mapping[str, DriverState]) -> None:
+        for job in self._ledger.open_jobs():
+            if job.state is not JobState.RUNNING or job.guest:
+                continue
+            state = states.get(job.submission)
+            if state is None:
+                why = job.message or "Ray does not know its driver (any more)"
+                self._ledger.back(job, why)
+            elif state.ended:
+                self._conclude(job, state)
+            else:
+                self._ledger.note(job, "")  # it began, whatever was thought of its start
+                continue
+            self._told.pop(job.id, None)
+            forget(gcs, job.id)
+            ended = self._ledger.job(job.id)
+            if ended.state.ended:
+                self._standings.forget(job.id)
+            self._say(f"queue: {job.id} {ended.state}{f': {m}' if (m := ended.message) else ''}")
+
+    def _see_guests_go(self, gcs: Gcs) -> None:
+        """Guests that left, and those of whom nothing was heard for too long."""
+        guests = [job for job in self._ledger.open_jobs() if job.guest]
+        for job_id in self._guests.gone(gcs, [job.id for job in guests]):
+            job = self._ledger.job(job_id)
+            self._ledger.end(job, JobState.FAILED, self._now(), "nothing is heard of it any more")
+        for job_id in self._told.keys() - {job.id for job in self._ledger.open_jobs()}:
+            del self._told[job_id]
+            self._standings.forget(job_id)
+            self._guests.forget(gcs, job_id)
+            forget(gcs, job_id)
+
+    def _conclude(self, job: SubmittedJob, state: DriverState) -> None:
+        """Its driver has ended."""
+        code, now, ledger = state.code, self._now(), self._ledger
+        allotment = self._told.get(job.id)
+        parked = allotment is not None and not allotment.cards
+        if code in _DONE:
+            ledger.end(job, JobState.SUCCEEDED, now, "", code)
+        elif code not in _EXPLAINED and self._stopping(job):
+            self._give_up(job)
+        elif code == NoCard.exit_code or (code == Stopped.exit_code and parked):
+            ledger.back(job, "others are at work on its cards")
+        elif code == Stopped.exit_code:
+            ledger.end(job, JobState.STOPPED, now, "it was asked to stop", code)
+        elif code in _EXPLAINED:
+            ledger.end(job, JobState.FAILED, now, last_words(job.submission), code)
+        elif job.crashes >= _MOST_CRASHES:
+            message = f"its driver died {job.crashes + 1} times: {state.message or f'code {code}'}"
+            ledger.end(job, JobState.FAILED, now, message, code)
+        else:
+            ledger.back(job, "its driver died and is replaced", crashed=True)
+
+    def _give_up(self, job: SubmittedJob) -> None:
+        """It is not to go on, and nobody is at work on it."""
+        if job.stop_asked:
+            self._ledger.end(job, JobState.STOPPED, self._now(), "it was asked to stop", 130)
+        else:
+            self._ledger.end(job, JobState.FAILED, self._now(), "its deadline passed", 1)
+
+    def _is_leaving(self, job: SubmittedJob) -> bool:
+        """It is to stop, or its driver was told that it has no card any more and will end."""
+        told = self._told.get(job.id)
+        ends = told is not None and not told.cards and not job.guest
+        return self._stopping(job) or ends
+
+    def _stopping(self, job: SubmittedJob) -> bool:
+        return job.stop_asked or self._is_late(job)
+
+    def _is_late(self, job: SubmittedJob) -> bool:
+        return job.deadline is not None and self._now() > job.deadline

@@ -1,0 +1,30 @@
+"""The queue beside the Ray of a rack's head."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from pipeline.engine.machine.facts import own_versions
+from pipeline.errors import RackmillError
+from pipeline.service.queue.allocator import Standings
+from pipeline.service.queue.drivers import Drivers
+from pipeline.service.queue.job_db import QueueLedger
+from pipeline.service.queue.service import Queue
+from pipeline.service.rack.ray_node import RayNode
+from pipeline.user_folder import state_folder
+
+_FILE = "queue.db"
+
+
+def keep_queue(
+    node: RayNode, turn_seconds: float, say: Callable[[str], None], stop: threading.Event
+) -> None:
+    """Until ``stop``. ``node``: of the head, whose machine this is."""
+    try:
+        ledger = QueueLedger(state_folder() / _FILE)
+    except RackmillError as e:
+        say(f"no queue: {e.message} {' '.join(e.hints)}")
+        return
+    drivers = Drivers(node.address, node.dashboard)
+    Queue(ledger, drivers, Standings(turn_seconds, own_versions()), node.address, say).keep(stop)

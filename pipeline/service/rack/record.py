@@ -1,0 +1,93 @@
+"""This machine's place in a rack, while it has one: kept in a file, so that it can be given up."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+from pipeline.user_folder import state_folder
+
+_FILE = "rack.json"
+_CLOCK_SLACK = 2.0
+_STOP_SECONDS = 30.0
+_LOOK_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class RackRecord:
+    """``pid``, ``began`` (epoch seconds): of the process that keeps Ray running here. ``address``:
+    of the rack's head; ``host``: this machine's own."""
+
+    pid: int
+    began: float
+    address: str
+    host: str
+    is_head: bool
+    name: str
+
+    @property
+    def alive(self) -> bool:
+        return self._process() is not None
+
+    def stop(self) -> bool:
+        """End it and all that it started, and no other Ray. False if it had ended already."""
+        keeper = self._process()
+        if keeper is None:
+            return False
+        with suppress(psutil.NoSuchProcess):
+            below = keeper.children(recursive=True)
+            keeper.send_signal(signal.SIGTERM)
+            deadline = time.monotonic() + _STOP_SECONDS
+            while time.monotonic() < deadline and self._process() is not None:
+                time.sleep(_LOOK_SECONDS)
+            for process in [keeper, *below]:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+        return True
+
+    def _process(self) -> psutil.Process | None:
+        try:
+            process = psutil.Process(self.pid)
+            same = abs(process.create_time() - self.began) < _CLOCK_SLACK
+            return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+        except psutil.Error:
+            return None
+
+
+def record_file() -> Path:
+    return state_folder() / _FILE
+
+
+def own_record(address: str, host: str, name: str, *, is_head: bool) -> RackRecord:
+    """That of this process."""
+    pid = os.getpid()
+    return RackRecord(pid, psutil.Process().create_time(), address, host, is_head, name)
+
+
+def write_record(record: RackRecord) -> None:
+    path = record_file()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(".new")
+    fresh.write_text(json.dumps(asdict(record)), encoding="utf-8")
+    fresh.replace(path)
+
+
+def read_record() -> RackRecord | None:
+    """The place that this machine has in a rack; None if it has none (any more)."""
+    try:
+        record = RackRecord(**json.loads(record_file().read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+    return record if record.alive else None
+
+
+def forget_record() -> None:
+    with suppress(OSError):
+        record_file().unlink()

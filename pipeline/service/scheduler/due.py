@@ -1,0 +1,70 @@
+"""What a schedule has to do now. Pure: times in, a decision out; the meaning is Kubernetes'.
+
+Of all times that have passed since the last one that was dealt with, only the newest is run; the
+others are missed. It is missed too if it is longer ago than ``startingDeadlineSeconds``. While a
+run is under way, ``Forbid`` lets the next one wait (and miss its deadline), ``Replace`` ends the
+old one, ``Allow`` runs both.
+
+A clock that is set back makes no time come twice: only times later than the last one count.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import takewhile
+
+from pipeline.humanize import duration
+from pipeline.job.cron import Cron
+from pipeline.job.schedule import ConcurrencyPolicy
+
+_COUNTED = 100  # missed times; of more it is only said that they are more
+
+
+@dataclass(frozen=True)
+class Decision:
+    """``start``: the time whose run begins now. ``replaces``: the run under way ends first.
+    ``missed``: times that nobody will run (at most the newest hundred). ``look_again``: the next
+    moment at which the answer may be another one, if no run ends before."""
+
+    start: datetime | None
+    replaces: bool
+    missed: tuple[datetime, ...]
+    look_again: datetime
+    why_missed: str = "another time came before this one could begin"
+
+
+def decide(
+    cron: Cron,
+    policy: ConcurrencyPolicy,
+    deadline_seconds: float | None,
+    *,
+    last: datetime,
+    now: datetime,
+    under_way: bool,
+) -> Decision:
+    """``last``: the time that was dealt with last, or when the schedule was made."""
+    passed = _passed(cron, last, now)
+    following = next(cron.after(max(now, last)))
+    if not passed:
+        return Decision(None, False, (), following)
+    *missed, newest = passed
+    if deadline_seconds is not None and newest + timedelta(seconds=deadline_seconds) < now:
+        late = f"it could not begin within {duration(deadline_seconds)} of its time"
+        return Decision(None, False, tuple(passed), following, late)
+    if under_way and policy == "Forbid":
+        return Decision(None, False, tuple(missed), following)
+    return Decision(newest, under_way and policy == "Replace", tuple(missed), following)
+
+
+def _passed(cron: Cron, last: datetime, now: datetime) -> list[datetime]:
+    """The due times in (``last``, ``now``], of very many the newest hundred."""
+    if now <= last:
+        return []
+    look_back = timedelta(hours=1)
+    while True:
+        since = max(last, now - look_back)
+        times = list(takewhile(lambda t: t <= now, cron.after(since)))
+        if len(times) >= _COUNTED or since == last:
+            return times[-_COUNTED:]
+        look_back *= 4

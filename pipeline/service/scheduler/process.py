@@ -1,0 +1,96 @@
+"""Runs of schedules, each in a process of its own: none can take the service down with it."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TextIO
+
+from pipeline.errors import reason_in
+from pipeline.service.scheduler.schedule_db import Run, RunState, Schedule
+from pipeline.service.scheduler.service import Ended
+
+_STOP_SECONDS = 120.0  # a run's own grace is shorter
+_PR_SET_PDEATHSIG = 1
+_FINISHED = (0, 3)
+_LOOK_SECONDS = 0.2
+
+
+class RunProcess:
+    """A run that goes on elsewhere. ``state``: the ledger's file; what the run says is kept in
+    ``logs`` beside it. ``address``: of a Ray to join."""
+
+    def __init__(
+        self, state: Path, schedule: Schedule, run: Run, address: str | None = None
+    ) -> None:
+        logs = state.parent / "logs" / schedule.name
+        logs.mkdir(parents=True, exist_ok=True)
+        stem = f"{run.due:%Y-%m-%dT%H-%M-%S-%f}"
+        self.log, self._answer = logs / f"{stem}.log", logs / f"{stem}.json"
+        command = [sys.executable, "-m", "pipeline.cli.main", "schedule", "perform", schedule.name]
+        command += [run.due.isoformat(), str(os.getpid()), "--state", str(state)]
+        command += ["--full"] if run.full else []
+        command += ["--address", address] if address else []
+        with self.log.open("ab") as log, self._answer.open("wb") as answer:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=answer,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def ended(self) -> Ended | None:
+        """How it ended; None while it goes on."""
+        code = self._process.poll()
+        if code is None:
+            return None
+        if code in _FINISHED:
+            return Ended(RunState.SUCCEEDED, json.loads(self._answer.read_bytes() or b"{}"))
+        return Ended(RunState.FAILED, reason=f"{self._last_words(code)} (see {self.log})")
+
+    def wait(self, say: TextIO) -> Ended:
+        """Until it ends, repeating what it says; Ctrl-C stops it gracefully."""
+        shown = 0
+        while True:
+            ended = self.ended()
+            with self.log.open(encoding="utf-8", errors="replace") as log:
+                log.seek(shown)
+                say.write(log.read())
+                shown = log.tell()
+            if ended is not None:
+                return ended
+            try:
+                time.sleep(_LOOK_SECONDS)
+            except KeyboardInterrupt:
+                self._process.send_signal(signal.SIGTERM)
+
+    def stop(self) -> None:
+        """Gracefully, and wait for that; what it has committed stays."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+            try:
+                self._process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+
+    def _last_words(self, code: int) -> str:
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        return reason_in(lines) or f"exit code {code}"
+
+
+def end_with(parent: int) -> None:
+    """Have this process told to stop (SIGTERM) when its parent ends. Linux; elsewhere it goes on,
+    and the next one waits for it."""
+    if not sys.platform.startswith("linux"):
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it ended before we asked
+        os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,260 @@
+"""One run of a schedule: what is new in the input becomes part of the dataset."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from pipeline.driver.run import RunOptions, run
+from pipeline.driver.stop import Stop
+from pipeline.driver.watcher import Watcher
+from pipeline.errors import HalfWritten, UsageError
+from pipeline.input.changes.content import content_of, with_contents
+from pipeline.input.changes.grown import mark_of, rows_still_there
+from pipeline.input.changes.increment import Covered, Increment, increment
+from pipeline.input.shards import InputFiles, Shard, discover, moved_since
+from pipeline.job.fingerprint import fingerprint_parts
+from pipeline.job.job import Job
+from pipeline.model.store.resolve import resolve
+from pipeline.output.columns.results import output_columns
+from pipeline.output.commit.records import MANIFEST
+from pipeline.output.dataset import Dataset
+from pipeline.output.growing import GrowingDataset, GrowingRun, run_name
+from pipeline.output.manifest import read_manifest
+from pipeline.output.run_registry import living
+from pipeline.report.history import PastRun, draw_labels, history_page
+from pipeline.storage.base import open_storage
+
+_HISTORY = "_history"
+_LOOK_SECONDS = 1.0
+_MARKED_AT_ONCE = 4  # files
+_YOUNG_SECONDS, _SECOND_LOOK_SECONDS = 5.0, 1.0
+
+
+@dataclass(frozen=True)
+class Performed:
+    """``summary``: of the run; None when there was nothing new. ``run``: its name."""
+
+    increment: Increment
+    run: str | None = None
+    summary: Mapping[str, Any] | None = None
+    drift: float | None = None
+
+    @property
+    def exit_code(self) -> int:
+        return 3 if self.summary and self.summary["failed"] else 0
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "run": self.run,
+            "input": self.increment.as_json(),
+            "drift": self.drift,
+            "summary": dict(self.summary) if self.summary is not None else None,
+        }
+
+
+def perform(
+    job: Job,
+    due: datetime,
+    *,
+    full: bool = False,
+    alone: bool = True,
+    address: str | None = None,
+    queued: str | None = None,
+    watcher: Watcher | None = None,
+    stop: Stop | None = None,
+) -> Performed:
+    """Do what no earlier run of the schedule did, and publish it.
+
+    A run that was broken off is gone on with, as a part of this one. ``full``: everything anew, in
+    place of all that is there. ``alone``: another run that still works here is waited for;
+    otherwise what it is about is left to it. ``queued``: its name in the queue of the rack at
+    ``address``, if that has one. Raises as ``run``.
+    """
+    watcher = watcher or Watcher()
+    dataset = GrowingDataset(job.output.path)
+    at_work = _at_work(dataset)
+    while alone and at_work:
+        watcher.note(f"another run works on {dataset.address}: waiting for its end")
+        time.sleep(_LOOK_SECONDS)
+        at_work = _at_work(dataset)
+    dataset.settle()
+    done = _published(dataset, run_name(due))
+    if done is not None:
+        return done  # and whoever waited for it was killed
+    begun = _begun(dataset, job, at_work)
+    full = full or (begun is not None and begun.full)
+    covered = dataset.covered() + [one for other in at_work for one in other.inputs]
+    try:
+        files, made = _look(job, covered, full=full)
+    except HalfWritten as e:  # all of it
+        watcher.note(f"input: left for the next run: {e.message}")
+        return Performed(Increment(()))
+    for line in made.lines():
+        watcher.note(line)
+    if not made.shards:
+        if begun is not None:
+            dataset.discard(begun)
+        return Performed(made)
+    if not full:
+        _check_same(dataset, job, files)
+    with ThreadPoolExecutor(_MARKED_AT_ONCE) as pool:
+        marks = list(pool.map(mark_of, made.shards))
+    shards = tuple(
+        replace(shard, index=number, last_apart=bool(mark.tail))
+        for number, (shard, mark) in enumerate(zip(made.shards, marks, strict=True))
+    )
+    marked = [Covered.of(shard, mark) for shard, mark in zip(shards, marks, strict=True)]
+    name = begun.name if begun is not None else run_name(due)
+    current = dataset.begin(name, job.name, made, marked, full=full)
+    options = RunOptions(
+        address=address,
+        queued=queued,
+        patient=queued is not None,
+        files=replace(files, shards=shards),
+    )
+    summary = run(_job_of(job, made, current), options, watcher, stop).as_json()
+    dataset.settle()
+    drift = _write_history(dataset, job.name)
+    return Performed(made, name, summary, drift)
+
+
+def _look(job: Job, covered: Sequence[Covered], *, full: bool) -> tuple[InputFiles, Increment]:
+    """The input, and what of it is to be done; without files that somebody writes to while they
+    are looked at. Raises UsageError; HalfWritten where no file is whole."""
+
+    def look(leave: Sequence[str]) -> tuple[InputFiles, Increment]:
+        files = discover(job.input, leave)
+        made = increment(
+            files.shards, covered, _still_there, content_of, left=files.left, full=full
+        )
+        return files, replace(made, shards=with_contents(made.shards))
+
+    files, made = look(())
+    if any(_is_young(shard) for shard in made.shards):
+        time.sleep(_SECOND_LOOK_SECONDS)
+    moved = moved_since(made.shards)
+    return look(moved) if moved else (files, made)
+
+
+def _is_young(shard: Shard) -> bool:
+    """Whether whoever wrote the file may still be at it."""
+    return "://" not in shard.path and time.time() - float(shard.version or 0) < _YOUNG_SECONDS
+
+
+def _published(dataset: GrowingDataset, name: str) -> Performed | None:
+    """What the run of this name came to, if it has come to its end."""
+    found = next((one for one in dataset.published() if one.name == name), None)
+    if found is None:
+        return None
+    summary = Dataset(found.storage).summary()
+    past = _past(dataset)
+    drift = next((one.drift for one in past if one.name == name), None)
+    return Performed(Increment(()), name, summary, drift)
+
+
+def _at_work(dataset: GrowingDataset) -> list[GrowingRun]:
+    return [one for one in dataset.unfinished() if living(one.storage)]
+
+
+def _begun(dataset: GrowingDataset, job: Job, at_work: Sequence[GrowingRun]) -> GrowingRun | None:
+    """The run that was broken off, if it was one of this job as it is now; others are forgotten."""
+    names = {one.name for one in at_work}
+    broken_off = [one for one in dataset.unfinished() if one.name not in names]
+    found: GrowingRun | None = None
+    for one in broken_off:
+        if found is not None or _changes(job, one):
+            dataset.discard(one)
+        else:
+            found = one
+    return found
+
+
+def _changes(job: Job, earlier: GrowingRun) -> list[str]:
+    """What of the job, apart from its input, is not as it was for ``earlier``."""
+    content = Dataset(earlier.storage).manifest()
+    if content is None:
+        return []
+    hash_now = resolve(job.model).hash
+    now = fingerprint_parts(job, model_hash=hash_now, input_hash="")
+    then = read_manifest(content, earlier.storage.address(MANIFEST)).content.parts
+    names = sorted((now.keys() | then.keys()) - {"input"})
+    return [name for name in names if now.get(name) != then.get(name)]
+
+
+def _check_same(dataset: GrowingDataset, job: Job, files: InputFiles) -> None:
+    """New rows must go with those that are there. Raises UsageError."""
+    published = dataset.published()
+    if not published:
+        return
+    last = published[-1]
+    mend = "do everything anew: rackmill schedule run-now NAME --full; or give another output.path"
+    changed = _changes(job, last)
+    if changed:
+        raise UsageError(
+            f"{dataset.address} holds the output of a different job: {', '.join(changed)} changed",
+            mend,
+        )
+    content = Dataset(last.storage).manifest()
+    if content is None:
+        return
+    before = read_manifest(content, last.storage.address(MANIFEST)).schema
+    now = output_columns(job, files.schema).schema
+    if now != before:
+        names = [
+            n
+            for n in dict.fromkeys([*before.names, *now.names])
+            if _type(before, n) != _type(now, n)
+        ]
+        raise UsageError(
+            "the input has other columns or types than in earlier runs: "
+            + ", ".join(f"{n} ({_type(before, n)} → {_type(now, n)})" for n in names),
+            mend,
+        )
+
+
+def _type(schema: Any, name: str) -> str:
+    return str(schema.field(name).type) if name in schema.names else "not there"
+
+
+def _still_there(shard: Shard, before: Covered) -> int | None:
+    return rows_still_there(shard, before.rows, before.marked)
+
+
+def _job_of(job: Job, made: Increment, current: GrowingRun) -> Job:
+    """The job of this one run: its files, and its own folder."""
+    partitioned = any(shard.partition for shard in made.shards)
+    changes: dict[str, Any] = {
+        "path": tuple(shard.path for shard in made.shards),
+        "skip_rows": {shard.path: shard.first for shard in made.shards if shard.first},
+        "partitioning": "hive" if partitioned else "none",
+    }
+    inputs = job.input.model_copy(update=changes)
+    output = job.output.model_copy(update={"path": current.storage.address()})
+    return job.model_copy(update={"input": inputs, "output": output, "schedule": None})
+
+
+def _write_history(dataset: GrowingDataset, name: str) -> float | None:
+    """The page and the picture beside the runs; the drift of the last one."""
+    past = _past(dataset)
+    storage = open_storage(f"{dataset.address}/{_HISTORY}")
+    picture = draw_labels(past)
+    if picture is not None:
+        storage.replace("labels.png", picture)
+    page = history_page(name, past, "labels.png" if picture is not None else None)
+    storage.replace("history.md", page.encode())
+    return past[-1].drift if past else None
+
+
+def _past(dataset: GrowingDataset) -> list[PastRun]:
+    """The published runs, the oldest first."""
+    past: list[PastRun] = []
+    for published in dataset.published():
+        summary = Dataset(published.storage).summary()
+        if summary is not None:
+            past.append(PastRun.of(published.name, summary, past))
+    return past

@@ -1,0 +1,250 @@
+"""Schedules and their runs, in one SQLite file.
+
+A run is written down before it begins, under its schedule and its due time, which no other run may
+have: so none is doubled, whoever is killed when. One that was written down and not ended is begun
+again by the next service: so none is lost.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import UsageError, did_you_mean
+from pipeline.sqlite_file import Database
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS schedule (
+    name TEXT PRIMARY KEY,
+    job TEXT NOT NULL,               -- the job file's content as JSON, addresses absolute
+    output TEXT NOT NULL UNIQUE,     -- the dataset that grows: one schedule owns it
+    suspended INTEGER NOT NULL,
+    dealt_with REAL NOT NULL         -- the due time that was dealt with last (or of creation)
+) STRICT;
+CREATE TABLE IF NOT EXISTS run (
+    schedule TEXT NOT NULL REFERENCES schedule(name) ON DELETE CASCADE,
+    due REAL NOT NULL,
+    manual INTEGER NOT NULL,
+    full INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    began REAL,
+    ended REAL,
+    result TEXT,                     -- JSON
+    reason TEXT,
+    notice TEXT,                     -- NULL: nobody was told yet; '': told; else why not
+    PRIMARY KEY (schedule, due)
+) STRICT;
+CREATE INDEX IF NOT EXISTS run_state ON run (schedule, state);
+"""
+
+
+class RunState(StrEnum):
+    """``UNDER_WAY``: also one whose service was killed; it is begun again."""
+
+    UNDER_WAY = "under way"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    MISSED = "missed"
+    REPLACED = "replaced"
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """``dealt_with``: the due time that needs no more thought, nor any before it."""
+
+    name: str
+    job: Mapping[str, Any]
+    output: str
+    suspended: bool
+    dealt_with: datetime
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a schedule. ``manual``: it was asked for, no cron line; ``full``: it does all of
+    the input again. ``notice``: None: nobody was told yet, "": told, else why not."""
+
+    schedule: str
+    due: datetime
+    manual: bool
+    full: bool
+    state: RunState
+    began: datetime | None = None
+    ended: datetime | None = None
+    result: Mapping[str, Any] | None = None
+    reason: str | None = None
+    notice: str | None = None
+
+    @property
+    def key(self) -> tuple[str, datetime]:
+        return self.schedule, self.due
+
+
+class Ledger:
+    """The file. Any process may read it; those that write wait for each other."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises UsageError if ``path`` cannot be such a file."""
+        self.path = path
+        self._open = Database(path, _SCHEMA, "schedules", "give another --state").transaction
+
+    def apply(
+        self, name: str, job: Mapping[str, Any], output: str, now: datetime, *, suspended: bool
+    ) -> bool:
+        """Add the schedule, or give it another job; True if it is new.
+
+        Raises UsageError when another schedule owns ``output``.
+        """
+        with self._open() as db:
+            db.execute("BEGIN IMMEDIATE")
+            owner = db.execute("SELECT name FROM schedule WHERE output = ?", (output,)).fetchone()
+            if owner is not None and owner["name"] != name:
+                raise UsageError(
+                    f"output.path {output} belongs to the schedule {owner['name']}",
+                    f"give another output.path, or: rackmill schedule delete {owner['name']}",
+                )
+            known = db.execute("SELECT 1 FROM schedule WHERE name = ?", (name,)).fetchone()
+            db.execute(
+                "INSERT INTO schedule VALUES (?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET"
+                " job = excluded.job, output = excluded.output, suspended = excluded.suspended",
+                (name, json.dumps(job), output, suspended, now.timestamp()),
+            )
+            return known is None
+
+    def schedule(self, name: str) -> Schedule:
+        """Raises UsageError if there is none of this name."""
+        found = {schedule.name: schedule for schedule in self.schedules()}
+        if name not in found:
+            near = did_you_mean(name, list(found))
+            hint = f"did you mean {near}?" if near else "rackmill schedule list shows what there is"
+            raise UsageError(f"there is no schedule {name}", hint)
+        return found[name]
+
+    def schedules(self) -> list[Schedule]:
+        """By name."""
+        with self._open() as db:
+            return [_schedule(row) for row in db.execute("SELECT * FROM schedule ORDER BY name")]
+
+    def suspend(self, name: str, *, suspended: bool) -> None:
+        """While it is suspended no run begins. Raises UsageError."""
+        self.schedule(name)
+        with self._open() as db:
+            db.execute("UPDATE schedule SET suspended = ? WHERE name = ?", (suspended, name))
+
+    def delete(self, name: str) -> None:
+        """Forget the schedule and its runs; what they made stays."""
+        self.schedule(name)
+        with self._open() as db:
+            db.execute("DELETE FROM schedule WHERE name = ?", (name,))
+
+    def begin(
+        self, name: str, due: datetime, now: datetime, *, manual: bool = False, full: bool = False
+    ) -> Run | None:
+        """Write down that the run begins; None if one of this time is there already."""
+        run = Run(name, due, manual, full, RunState.UNDER_WAY, now)
+        with self._open() as db:
+            db.execute("BEGIN IMMEDIATE")
+            begun = db.execute(
+                "INSERT INTO run (schedule, due, manual, full, state, began)"
+                " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (name, due.timestamp(), manual, full, run.state, now.timestamp()),
+            ).rowcount
+            if not manual:
+                _deal_with(db, name, due)
+        return run if begun else None
+
+    def miss(self, name: str, due: datetime, reason: str) -> None:
+        """Nobody will run this one."""
+        with self._open() as db:
+            db.execute("BEGIN IMMEDIATE")
+            db.execute(
+                "INSERT INTO run (schedule, due, manual, full, state, reason, notice)"
+                " VALUES (?, ?, 0, 0, ?, ?, '') ON CONFLICT DO NOTHING",
+                (name, due.timestamp(), RunState.MISSED, reason),
+            )
+            _deal_with(db, name, due)
+
+    def end(
+        self,
+        run: Run,
+        state: RunState,
+        now: datetime,
+        result: Mapping[str, Any] | None = None,
+        reason: str | None = None,
+    ) -> None:
+        """The run is over."""
+        told = json.dumps(result) if result is not None else None
+        with self._open() as db:
+            db.execute(
+                "UPDATE run SET state = ?, ended = ?, result = ?, reason = ?"
+                " WHERE schedule = ? AND due = ?",
+                (state, now.timestamp(), told, reason, run.schedule, run.due.timestamp()),
+            )
+
+    def told(self, run: Run, failure: str = "") -> None:
+        """Whoever is to know of the run's end does, or cannot be told: ``failure`` says why."""
+        with self._open() as db:
+            db.execute(
+                "UPDATE run SET notice = ? WHERE schedule = ? AND due = ?",
+                (failure, run.schedule, run.due.timestamp()),
+            )
+
+    def run(self, key: tuple[str, datetime]) -> Run | None:
+        """The run of that schedule and time."""
+        return next((run for run in self.runs(key[0]) if run.due == key[1]), None)
+
+    def runs(self, name: str, state: RunState | None = None) -> list[Run]:
+        """Of one schedule, the newest first."""
+        wanted = "schedule = ?" + (" AND state = ?" if state is not None else "")
+        given = (name,) if state is None else (name, state)
+        with self._open() as db:
+            query = f"SELECT * FROM run WHERE {wanted} ORDER BY due DESC"
+            return [_run(row) for row in db.execute(query, given)]
+
+    def untold(self) -> list[Run]:
+        """Runs that have ended, and nobody was told."""
+        with self._open() as db:
+            rows = db.execute("SELECT * FROM run WHERE notice IS NULL AND ended IS NOT NULL")
+            return [_run(row) for row in rows]
+
+
+def _deal_with(db: sqlite3.Connection, name: str, due: datetime) -> None:
+    db.execute(
+        "UPDATE schedule SET dealt_with = max(dealt_with, ?) WHERE name = ?",
+        (due.timestamp(), name),
+    )
+
+
+def _schedule(row: sqlite3.Row) -> Schedule:
+    return Schedule(
+        row["name"],
+        json.loads(row["job"]),
+        row["output"],
+        bool(row["suspended"]),
+        _time(row["dealt_with"]),
+    )
+
+
+def _run(row: sqlite3.Row) -> Run:
+    return Run(
+        row["schedule"],
+        _time(row["due"]),
+        bool(row["manual"]),
+        bool(row["full"]),
+        RunState(row["state"]),
+        _time(row["began"]) if row["began"] is not None else None,
+        _time(row["ended"]) if row["ended"] is not None else None,
+        json.loads(row["result"]) if row["result"] is not None else None,
+        row["reason"],
+        row["notice"],
+    )
+
+
+def _time(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

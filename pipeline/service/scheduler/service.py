@@ -1,0 +1,141 @@
+"""The scheduler's loop: begins runs when they are due, sees them end, and tells who is to know.
+
+It may be killed at any moment. What it began is written down beforehand (``clock.ledger``), and the
+next service begins it again: a run goes on from what is committed, so that costs little and doubles
+nothing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from pipeline.errors import UsageError
+from pipeline.job.cron import Cron
+from pipeline.job.schedule import Schedule as Times
+from pipeline.service.scheduler.due import decide
+from pipeline.service.scheduler.schedule_db import Ledger, Run, RunState, Schedule
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended."""
+
+    state: RunState
+    result: Mapping[str, Any] | None = None
+    reason: str | None = None
+
+
+class Performance(Protocol):
+    """A run that was begun."""
+
+    def ended(self) -> Ended | None:
+        """None while it goes on."""
+
+    def stop(self) -> None:
+        """End it soon, and wait for that; what it has committed stays."""
+
+
+class Service:
+    """``begin``: has a run carried out, somewhere else. ``tell``: has those told who are to know
+    that a run has ended, and notes it in the ledger. ``now``: the clock, in UTC."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        begin: Callable[[Schedule, Run], Performance],
+        tell: Callable[[Schedule, Run], None] = lambda schedule, run: None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._ledger, self._begin, self._tell, self._now = ledger, begin, tell, now
+        self._at_work: dict[tuple[str, datetime], tuple[Run, Performance]] = {}
+
+    def tick(self) -> datetime | None:
+        """Do what is due. Returns when the next run will be; None if no schedule is awake."""
+        self._see_ends()
+        schedules = self._ledger.schedules()
+        looks = [self._look(schedule) for schedule in schedules]
+        known = {schedule.name: schedule for schedule in schedules}
+        for run in self._ledger.untold():
+            if run.schedule in known:
+                self._tell(known[run.schedule], run)
+        return min((look for look in looks if look is not None), default=None)
+
+    def stop(self) -> None:
+        """End all runs; the next service goes on with them."""
+        for _, performance in self._at_work.values():
+            performance.stop()
+        self._at_work.clear()
+
+    def _see_ends(self) -> None:
+        for key, (run, performance) in list(self._at_work.items()):
+            ended = performance.ended()
+            if ended is not None:
+                del self._at_work[key]
+                self._ledger.end(run, ended.state, self._now(), ended.result, ended.reason)
+
+    def _look(self, schedule: Schedule) -> datetime | None:
+        under_way = self._ledger.runs(schedule.name, RunState.UNDER_WAY)
+        for run in under_way:
+            if run.key not in self._at_work:  # of a service that was killed, or asked for by hand
+                self._start(schedule, run)
+        if schedule.suspended:
+            return None
+        times = Times.model_validate(schedule.job["schedule"])
+        now = self._now()
+        decision = decide(
+            Cron(times.cron, times.timezone),
+            times.concurrencyPolicy,
+            times.startingDeadlineSeconds,
+            last=schedule.dealt_with,
+            now=now,
+            under_way=bool(under_way),
+        )
+        for due in decision.missed:
+            self._ledger.miss(schedule.name, due, decision.why_missed)
+        if decision.replaces:
+            for run in under_way:
+                _, performance = self._at_work.pop(run.key)
+                performance.stop()
+                self._ledger.end(run, RunState.REPLACED, self._now())
+        if decision.start is not None:
+            run_or_none = self._ledger.begin(schedule.name, decision.start, now)
+            if run_or_none is not None:
+                self._start(schedule, run_or_none)
+        return decision.look_again
+
+    def _start(self, schedule: Schedule, run: Run) -> None:
+        self._at_work[run.key] = (run, self._begin(schedule, run))
+
+
+@contextmanager
+def only_one(ledger: Path) -> Iterator[None]:
+    """While this lasts no other service works with the ledger. Raises UsageError if one does."""
+    with ledger.with_suffix(".lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise UsageError(
+                f"another scheduler works with {ledger} (process {lock.read().strip() or '?'})",
+                "stop it first, or give another --state",
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def is_running(ledger: Path) -> bool:
+    """Whether a service works with the ledger."""
+    try:
+        with only_one(ledger):
+            return False
+    except UsageError:
+        return True

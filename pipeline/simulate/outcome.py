@@ -1,0 +1,98 @@
+"""What a simulation comes to: one card's figures, and those of all cards together. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.simulate.card import CardSim, NeverFits
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Of one card, or of all. ``mean_kv_use``: share of the pool that running requests held, and
+    ``mean_batch``: requests running at once, both in the mean over the time that engines worked.
+    ``tail_idle_share``: of all cards' time up to the end, that after their own last row."""
+
+    makespan_seconds: float
+    output_tokens_per_second: float
+    preemptions: int
+    recomputed_tokens: int
+    recomputed_share: float
+    mean_kv_use: float
+    mean_batch: float
+    tail_idle_share: float
+
+    @classmethod
+    def of(cls, cards: Sequence[CardSim], makespan: float, output: int | None = None) -> Figures:
+        """``makespan``: seconds until the last row of all cards ended. ``output``: tokens that
+        count, where not all that the cards gave do (None)."""
+        if output is None:
+            output = sum(card.totals.output_tokens for card in cards)
+        computed = sum(card.computed_tokens for card in cards)
+        recomputed = sum(card.recomputed_tokens for card in cards)
+        busy = sum(card.totals.busy for card in cards)
+        idle = sum(makespan - card.totals.last_end for card in cards)
+        return cls(
+            makespan_seconds=makespan,
+            output_tokens_per_second=_ratio(output, makespan),
+            preemptions=sum(card.preemptions for card in cards),
+            recomputed_tokens=recomputed,
+            recomputed_share=_ratio(recomputed, computed),
+            mean_kv_use=_ratio(sum(card.totals.kv for card in cards), busy),
+            mean_batch=_ratio(sum(card.totals.batch for card in cards), busy),
+            tail_idle_share=_ratio(idle, makespan * len(cards)),
+        )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """``errors``: rows that cannot run. ``deaths``: of engines, and ``rows_lost``: begun or
+    finished by those, and computed again."""
+
+    whole: Figures
+    cards: tuple[tuple[CardSim, Figures], ...]
+    errors: tuple[NeverFits, ...]
+    deaths: int = 0
+    rows_lost: int = 0
+
+    @classmethod
+    def of(
+        cls,
+        cards: Sequence[CardSim],
+        errors: Sequence[NeverFits] = (),
+        *,
+        output_tokens: int | None = None,
+        deaths: int = 0,
+        rows_lost: int = 0,
+    ) -> Outcome:
+        """After the end. ``errors``: beside those of the cards. ``output_tokens``: of rows that
+        count, where some were computed twice."""
+        makespan = max((card.totals.last_end for card in cards), default=0.0)
+        each = tuple((card, Figures.of([card], makespan)) for card in cards)
+        own = [error for card in cards for error in card.errors]
+        whole = Figures.of(cards, makespan, output_tokens)
+        return cls(whole, each, (*errors, *own), deaths, rows_lost)
+
+    def as_json(self) -> dict[str, Any]:
+        """The documented keys. Times in seconds, shares of 1; a row's number counts from 0."""
+        return {
+            **_rounded(self.whole),
+            **({"deaths": self.deaths, "rows_lost": self.rows_lost} if self.deaths else {}),
+            "per_gpu": [
+                {"gpu": card.name, "rows": card.totals.rows, **_rounded(figures)}
+                for card, figures in self.cards
+            ],
+            "errors": [
+                {"row": e.row.id, "type": "NeverFits", "message": e.message} for e in self.errors
+            ],
+        }
+
+
+def _rounded(figures: Figures) -> dict[str, Any]:
+    return {k: round(v, 6) if isinstance(v, float) else v for k, v in vars(figures).items()}
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole else 0.0

@@ -1,0 +1,123 @@
+"""What a row of a job costs one engine on a card: simulated, with as many rows as it takes. Pure.
+
+So a prediction before a run and `rackmill simulate` after it have one model of an engine's steps,
+of its cache and of the order in which requests go in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pipeline.budget.predict import RowCost, Workload
+from pipeline.budget.step_time import ScoringTime, StepTime, StepWork
+from pipeline.rows.workload import Groups, Lengths, RequestShape, requests
+from pipeline.simulate.card import CardSetup, CardSim
+
+MOST_ROWS = 512  # that are simulated, at least; more where many run at once
+_BATCHES = 3  # of as many requests as run at once, that are simulated at least
+_ROOMY = 2.0  # times as many requests as may run
+_MOST_TOKENS = 1 << 16  # of answers: steps are what simulating costs
+_SETTLED = 0.25  # of the work, after which an engine is filled and before which it is not yet empty
+
+
+class _Phases:
+    """Counts what of the steps' time is that of prompts."""
+
+    def __init__(self, inner: StepTime) -> None:
+        self._inner = inner
+        self.prompts = 0.0
+
+    def seconds(self, work: StepWork) -> float:
+        seconds = self._inner.seconds(work)
+        if work.prefill_tokens:
+            rest = replace(
+                work, prefill_tokens=0, prefill_context=0, prefill_window=0, prefills=0, added=0
+            )
+            self.prompts += seconds - (self._inner.seconds(rest) if work.sequences else 0.0)
+        return seconds
+
+
+def shape_of_workload(workload: Workload, max_tokens: int) -> RequestShape:
+    """What requests of ``workload`` share."""
+    groups = None
+    if workload.groups:
+        share, tokens, rows, recurring = workload.groups
+        groups = Groups(share, round(tokens), rows, round(recurring))
+    return RequestShape(
+        workload.kind, round(workload.shared_tokens), groups, max_tokens, workload.answers
+    )
+
+
+def row_cost(
+    setup: CardSetup, workload: Workload, rows: int, max_tokens: int, most: int = MOST_ROWS
+) -> RowCost:
+    """Seconds of one engine for a row of ``workload`` where it gets ``rows`` of them.
+
+    ``max_tokens``: what each request states. ``most``: rows that are simulated; more cost as much
+    as those in the middle of these. Rows that are answered by others' answers cost nothing.
+    Where a row fits the cache by no means the cost is what the others come to.
+    """
+    computed = max(1, round(rows * (1 - workload.repeated)))
+    held = _held(setup, workload)
+    number = min(computed, _enough(workload, min(held, setup.max_num_seqs), most))
+    shape = shape_of_workload(workload, max_tokens)
+    prompts = Lengths(workload.prompt_slices).with_mean(workload.prompt_tokens).draw(number, 1)
+    known = Lengths(workload.completion_slices, workload.longest_completion)
+    each = workload.answers
+    answers = known.with_mean(workload.completion_tokens / each).draw(number * each, 2)
+    limit = max(max_tokens, *answers)  # rows may bring limits of their own
+    lengths = [(prompts[place // each], answer) for place, answer in enumerate(answers)]
+    made = requests(shape, lengths, workload.requests)
+    time = ScoringTime(setup.step_time) if shape.scores else setup.step_time
+    phases = _Phases(time)
+    # with room for whatever comes the packer changes nothing, and asking it takes time
+    policy = "engine" if held > _ROOMY * setup.max_num_seqs else "packed"
+    card = CardSim(replace(setup, step_time=phases), policy, max_tokens=limit)
+    card.ending = True
+    card.give(made)
+    done: list[tuple[float, int]] = [(0.0, 0)]
+    while card.busy:
+        card.step()
+        done.append((card.now, card.computed_tokens))
+    if not card.now:  # nothing fits: the least that a row could cost
+        return RowCost(setup.step_time.seconds(StepWork(sequences=1)), 0.0)
+    seconds = card.now
+    if computed > number:
+        seconds += (computed - number) / number * _steady_seconds(done)
+    prompt_share = phases.prompts / card.now
+    cost = seconds / max(rows, 1)
+    return RowCost(cost * prompt_share, cost * (1 - prompt_share))
+
+
+def _held(setup: CardSetup, workload: Workload) -> int:
+    """About how many requests the cache holds."""
+    answer = workload.completion_tokens / workload.answers
+    tokens = max(1, round(workload.prompt_tokens + answer / 2))
+    shared = min(round(workload.shared_tokens), tokens)
+    return setup.layout.requests(setup.pool_blocks, tokens, shared)
+
+
+def _enough(workload: Workload, at_once: int, most: int) -> int:
+    """Rows to simulate: ``most``, fewer where answers are long and more where many run at once."""
+    affordable = int(_MOST_TOKENS / max(workload.completion_tokens, 1.0))
+    batches = _BATCHES if affordable > _BATCHES * at_once else 1.5
+    return max(min(most, affordable), round(batches * at_once), 1)
+
+
+def _steady_seconds(done: list[tuple[float, int]]) -> float:
+    """How long all the work would take at the rate of its middle half. ``done``: (seconds, tokens
+    computed up to then)."""
+    whole = done[-1][1]
+    low, high = (_at(done, share * whole) for share in (_SETTLED, 1 - _SETTLED))
+    return (high - low) / (1 - 2 * _SETTLED)
+
+
+def _at(done: list[tuple[float, int]], tokens: float) -> float:
+    """When so many tokens were computed."""
+    before, begun = 0.0, 0
+    for seconds, computed in done:
+        if computed >= tokens:
+            part = (tokens - begun) / (computed - begun) if computed > begun else 0.0
+            return before + part * (seconds - before)
+        before, begun = seconds, computed
+    return before

@@ -1,0 +1,121 @@
+"""The few storage operations that the commit protocol stands on, local and through fsspec.
+
+Two promises matter: ``create`` makes a small file appear whole and only if it was not there
+(compare-and-set), and ``publish`` makes a committed file appear whole under its final name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from pipeline.errors import JobFailed, UsageError
+from pipeline.storage.fault_injection import Faults, FaultyStorage
+from pipeline.storage.local import LocalStorage
+from pipeline.storage.object_store import ObjectStorage
+from pipeline.storage.retrying import PatientStorage
+from pipeline.storage.transient_errors import PATIENCE_SECONDS
+
+__all__ = ["LocalStorage", "ObjectStorage", "Storage", "check_exclusive", "open_storage"]
+
+
+class Storage(Protocol):
+    """A folder for one run. Paths are relative to it, with forward slashes.
+
+    As ``open_storage`` gives it: reading raises StorageFailed, writing CommitFailed, each when
+    waiting did not help, and says what to do.
+    """
+
+    def address(self, path: str = "") -> str:
+        """How users and other tools name ``path``."""
+
+    def read(self, path: str) -> bytes | None:
+        """The content; None if there is no such file."""
+
+    def read_many(self, paths: Sequence[str]) -> list[bytes | None]:
+        """As ``read``, of many small files, many at once where that is faster."""
+
+    def open(self, path: str) -> BinaryIO:
+        """A file to read parts of. Raises FileNotFoundError."""
+
+    def create(self, path: str, content: bytes) -> bool:
+        """Create a small file whole; False, changing nothing, if another is there already.
+
+        Raises CommitStateUnknown when storage does not say whether the file was created.
+        """
+
+    def replace(self, path: str, content: bytes) -> None:
+        """Write a file whole, over an older one if there is one."""
+
+    def write(self, path: str, writer: Callable[[Path], None]) -> None:
+        """Have ``writer`` fill a local file, and keep it at ``path``, a name no one else uses.
+
+        ``writer`` may be called again, for another file or the same one.
+        """
+
+    def publish(self, source: str, target: str) -> None:
+        """Make ``source`` also appear, whole, as ``target``, whatever was there before.
+
+        Harmless to do again. Only for what a commit record names: it alone may be there.
+        """
+
+    def files(self, folder: str) -> list[tuple[str, int]]:
+        """(path, bytes) of the files directly in ``folder``; empty if there is no such folder."""
+
+    def names(self, folder: str) -> list[str]:
+        """The paths of ``files``, in any order: less work where there are a million."""
+
+    def versions(self, folder: str) -> dict[str, str] | None:
+        """By path what changes with the content of a file ("": nobody knows); None where reading
+        the files themselves is as fast."""
+
+    def folders(self) -> list[str]:
+        """Names of the folders directly in this one."""
+
+    def delete(self, path: str) -> None:
+        """Remove a file; nothing if it is not there."""
+
+
+def open_storage(
+    address: str, *, patience_seconds: float = PATIENCE_SECONDS, faults: bool = True
+) -> Storage:
+    """The storage at a local path or any fsspec address. Raises UsageError.
+
+    ``patience_seconds``: how long errors that may pass are waited out. ``faults``: whether those
+    asked for in the environment (see ``Faults``) are made here too.
+    """
+    inner = _open(address)
+    asked = Faults.from_environment() if faults else None
+    if asked is None:
+        return PatientStorage(inner, patience_seconds)
+    patience = patience_seconds if asked.patience is None else asked.patience
+    return PatientStorage(FaultyStorage(inner, asked), patience)
+
+
+def _open(address: str) -> Storage:
+    if "://" not in address:
+        return LocalStorage(Path(address))
+    protocol = address.partition("://")[0]
+    if protocol in ("file", "local"):
+        return LocalStorage(Path(address.partition("://")[2]))
+    return ObjectStorage(address)
+
+
+def check_exclusive(storage: Storage, folder: str) -> None:
+    """Raise UsageError if ``storage`` lets two create the same file: rackmill could not tell who
+    was first, and rows would be lost. Writes and removes a file in ``folder``."""
+    path = f"{folder}/probe-{secrets.token_hex(8)}"
+    try:
+        first, second = storage.create(path, b"first"), storage.create(path, b"second")
+        if (first, second, storage.read(path)) != (True, False, b"first"):
+            raise UsageError(
+                f"output.path {storage.address()}: this storage does not create files exclusively "
+                "(S3: PUT with If-None-Match)",
+                "give another --output: a local disk, or a store that does, as AWS S3 does",
+            )
+    finally:
+        with contextlib.suppress(JobFailed):  # it was not to be written either
+            storage.delete(path)

@@ -1,0 +1,149 @@
+"""Faults of storage on purpose, for tests of whole commands, by an environment variable:
+
+    RACKMILL_STORAGE_FAULTS="fail_one_in=5,seed=1" rackmill run job.yaml
+
+Operations of ``Storage`` are counted from 1, over all processes of a run if ``counter`` names a
+file. What is raised is what storage itself would raise, so it is waited out, or explained.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeVar
+
+from pipeline.errors import UsageError
+
+if TYPE_CHECKING:
+    from pipeline.storage.base import Storage
+
+T = TypeVar("T")
+VARIABLE = "RACKMILL_STORAGE_FAULTS"
+EXIT_CODE = 86  # of a process that ends itself
+_numbers = count(1)  # of this process's operations
+
+
+@dataclass(frozen=True)
+class Faults:
+    """Which faults. 0: never. Operations by number; ``delay`` and ``patience`` in seconds."""
+
+    exit_at: int = 0  # the process ends before this operation
+    lose_at: int = 0  # this one takes effect, but its answer is lost
+    gone_from: int = 0  # this one takes effect, its answer is lost, and no other comes either
+    full_from: int = 0  # no room from this one on
+    read_only_from: int = 0
+    fail_one_in: float = 0.0  # without effect
+    lose_one_in: float = 0.0
+    delay: float = 0.0  # of every operation
+    patience: float | None = None  # instead of the usual one
+    seed: int = 0
+    counter: str = ""
+
+    @classmethod
+    def from_environment(cls) -> Self | None:
+        """None if there shall be none. Raises UsageError."""
+        text = os.environ.get(VARIABLE)
+        return cls.from_text(text) if text else None
+
+    @classmethod
+    def from_text(cls, text: str) -> Self:
+        """From ``name=value,name=value``. Raises UsageError."""
+        kinds: dict[str, Any] = {"int": int, "str": str}
+        known = {field.name: kinds.get(str(field.type), float) for field in fields(cls)}
+        given: dict[str, Any] = {}
+        for part in text.split(","):
+            name, _, value = part.partition("=")
+            try:
+                given[name] = known[name](value)
+            except (KeyError, ValueError):
+                told = f"{VARIABLE}: {part!r} is no NAME=VALUE"
+                raise UsageError(told, f"names: {', '.join(known)}") from None
+        return cls(**given)
+
+
+class FaultyStorage:
+    """A storage with faults."""
+
+    def __init__(self, inner: Storage, faults: Faults) -> None:
+        self.inner = inner
+        self._faults = faults
+
+    def address(self, path: str = "") -> str:
+        return self.inner.address(path)
+
+    def read(self, path: str) -> bytes | None:
+        return self._do(lambda: self.inner.read(path))
+
+    def read_many(self, paths: Sequence[str]) -> list[bytes | None]:
+        return self._do(lambda: self.inner.read_many(paths))
+
+    def open(self, path: str) -> BinaryIO:
+        return self._do(lambda: self.inner.open(path))
+
+    def create(self, path: str, content: bytes) -> bool:
+        return self._do(lambda: self.inner.create(path, content), writes=True)
+
+    def replace(self, path: str, content: bytes) -> None:
+        self._do(lambda: self.inner.replace(path, content), writes=True)
+
+    def write(self, path: str, writer: Callable[[Path], None]) -> None:
+        self._do(lambda: self.inner.write(path, writer), writes=True)
+
+    def publish(self, source: str, target: str) -> None:
+        self._do(lambda: self.inner.publish(source, target), writes=True)
+
+    def files(self, folder: str) -> list[tuple[str, int]]:
+        return self._do(lambda: self.inner.files(folder))
+
+    def names(self, folder: str) -> list[str]:
+        return self._do(lambda: self.inner.names(folder))
+
+    def versions(self, folder: str) -> dict[str, str] | None:
+        return self._do(lambda: self.inner.versions(folder))
+
+    def folders(self) -> list[str]:
+        return self._do(self.inner.folders)
+
+    def delete(self, path: str) -> None:
+        self._do(lambda: self.inner.delete(path), deletes=True)
+
+    def _do(self, call: Callable[[], T], *, writes: bool = False, deletes: bool = False) -> T:
+        faults, number = self._faults, self._count()
+        if faults.delay:
+            time.sleep(faults.delay)
+        if number == faults.exit_at:
+            os._exit(EXIT_CODE)
+        if 0 < faults.gone_from < number:
+            raise OSError(errno.EIO, "injected: storage is gone")
+        if writes and 0 < faults.full_from <= number:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if (writes or deletes) and 0 < faults.read_only_from <= number:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        dice = random.Random(f"{faults.seed} {number}")
+        if _one_in(faults.fail_one_in, dice):
+            raise OSError(errno.ETIMEDOUT, "injected: no answer")
+        result = call()
+        if _one_in(faults.lose_one_in, dice) or number in (faults.lose_at, faults.gone_from):
+            raise OSError(errno.ECONNRESET, "injected: the answer was lost")
+        return result
+
+    def _count(self) -> int:
+        """The number of the operation that begins."""
+        if not self._faults.counter:
+            return next(_numbers)
+        file = os.open(self._faults.counter, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            os.write(file, b".")
+            return os.lseek(file, 0, os.SEEK_CUR)  # where this very byte ends
+        finally:
+            os.close(file)
+
+
+def _one_in(calls: float, dice: random.Random) -> bool:
+    return dice.random() * calls > max(calls - 1.0, 0.0)

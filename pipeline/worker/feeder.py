@@ -1,0 +1,385 @@
+"""The stage before the engine: leases in, tokenized rows out, always a few hundred ahead."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakValueDictionary
+
+from pipeline.dispatch.leases import Word
+from pipeline.errors import RowError, RowErrorType
+from pipeline.input.formats.base import PlainRows
+from pipeline.input.reader import UnitReader
+from pipeline.input.units import Unit, part
+from pipeline.model.tokenizer import Tokenizer
+from pipeline.output.columns.results import RowResult
+from pipeline.output.dataset import Dataset
+from pipeline.prompt.builder import PromptBuilder
+from pipeline.prompt.seed import name_of_file
+from pipeline.rows.work_order import STREAMS
+from pipeline.storage.base import open_storage
+from pipeline.worker.messages import (
+    Coordination,
+    GiveUpRows,
+    Lease,
+    LeaseRows,
+    OpenUnit,
+    ReadyRow,
+    Stage,
+    WorkerSpec,
+)
+
+_TOKENIZED_AT_ONCE = 64  # rows
+_ROWS_AHEAD = 512
+# finished units, which are lost with the worker and take memory; twice as many as may be finished
+# in the same moment, so that only storage that is slower than the engine is ever waited for
+_MOST_UNCOMMITTED = 2 * STREAMS
+_LONGEST_WHY = 300  # characters
+_SURELY_AHEAD = 64  # rows that may be taken within a heartbeat where few were before
+_POLL_SECONDS, _LONGEST_POLL = 0.2, 2.0  # while there is nothing to do: ever more seldom
+
+
+@dataclass(eq=False)
+class _Stream:
+    """A unit that is gone through: rows before ``start`` were fed."""
+
+    opened: OpenUnit
+    inputs: PlainRows
+    start: int = 0
+    round_start: int = 0
+
+    @property
+    def done(self) -> bool:
+        return self.start >= self.opened.unit.rows  # there may be fewer since it was begun
+
+    def next_rows(self, number: int) -> tuple[list[int], list[Mapping[str, Any]], dict[int, str]]:
+        """Of the next ``number`` rows those without a result: their places, their values, and
+        what is wrong with some of them."""
+        self.round_start, self.start = self.start, self.start + number
+        places = self.opened.open_rows(self.round_start, self.start)
+        if not places:
+            return [], [], {}
+        values, wrong = self.inputs.read(self.round_start, self.start)
+        why = {self.round_start + row: text for row, text in wrong.items()}
+        return (
+            places,
+            [values[place - self.round_start] for place in places],
+            {place: why[place] for place in places if place in why},
+        )
+
+
+class Feeder:
+    """Asks for the next lease as soon as there is room ahead, whatever the engine still does
+    with the rows of the last one: so the engine never drains between leases. Units are gone
+    through side by side (see ``schedule.spread``), each from its first row on.
+
+    Rows that the engine has not begun with can be given up to another worker (``give_up``).
+    """
+
+    def __init__(
+        self,
+        spec: WorkerSpec,
+        tokenizer: Tokenizer,
+        coordination: Coordination,
+        whole: Callable[[OpenUnit], None],
+    ) -> None:
+        """``whole`` takes units that need no engine (empty, or all rows invalid)."""
+        self._spec = spec
+        self._builder = PromptBuilder(spec.job, tokenizer)
+        found_by = spec.job.input.path
+        patterns = (found_by,) if isinstance(found_by, str) else found_by
+        self._names = [name_of_file(shard.path, patterns) for shard in spec.shards]
+        self._dataset = Dataset(open_storage(spec.job.output.path))
+        self._coordination = coordination
+        self._whole = whole
+        self._rows: deque[ReadyRow] = deque()
+        self._leased: deque[Unit] = deque()  # not begun with
+        # by shard and first row, as long as anyone has to do with it
+        self._open: WeakValueDictionary[tuple[int, int], OpenUnit] = WeakValueDictionary()
+        self._changed = threading.Condition()  # guards all of the above
+        self._taken = self._taken_before = 0
+        self._leases: dict[tuple[int, int], Lease] = {}  # of what is not begun with
+        self._errors: Counter[str] = Counter()
+        self._streams = 0  # units begun with, of which rows are still to be fed
+        self._nothing_left = False
+        self._deadline: float | None = None
+        self._stop = threading.Event()
+        self._ended = threading.Event()
+        self._stage = Stage("feeder", self._feed)
+        coordination.listen(self)
+
+    def start(self) -> None:
+        self._stage.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    @property
+    def exhausted(self) -> bool:
+        """All is done, or failed (then this raises why): no row will come any more."""
+        self._stage.check()
+        return self._ended.is_set() and not self._rows
+
+    @property
+    def ending(self) -> bool:
+        """No row waits here, and there was nothing to lease when last asked: the rows that were
+        taken are the last, unless another worker gives some up."""
+        return not (self._rows or self._leased or self._streams) and self._nothing_left
+
+    @property
+    def deadline(self) -> float | None:
+        """When the run is stopping: until when rows that were taken may still be finished, on the
+        monotonic clock."""
+        return self._deadline
+
+    @property
+    def holding(self) -> list[Unit]:
+        with self._changed:
+            opened = [one.unit for one in self._open.values() if not one.settled]
+            return [*opened, *self._leased]
+
+    @property
+    def lease_rows(self) -> LeaseRows:
+        with self._changed:
+            opened = [one for one in self._open.values() if not one.settled]
+            ahead = sum(unit.rows for unit in self._leased)
+        counts = [one.counts for one in opened]
+        unfinished = ahead + sum(count.unfinished for count in counts)
+        return LeaseRows(unfinished, sum(count.finished for count in counts))
+
+    @property
+    def errors(self) -> dict[str, int]:
+        """By type, the rows that became error rows here, before any engine saw them."""
+        return dict(self._errors)
+
+    @property
+    def taken(self) -> int:
+        """Rows handed out by ``take`` up to now."""
+        return self._taken
+
+    def take(self, *, wait_seconds: float = 0.0) -> ReadyRow | None:
+        """The next row; None if there is none within the time."""
+        with self._changed:
+            if not self._rows and wait_seconds:
+                self._changed.wait(wait_seconds)
+            if not self._rows:
+                return None
+            row = self._rows.popleft()
+            self._taken += 1
+            self._changed.notify_all()
+            return row
+
+    def begin(self, row: ReadyRow) -> bool:
+        """The engine is about to begin with a row that was taken. False: it is to leave it alone,
+        since the row was given up meanwhile."""
+        with self._changed:
+            if row.row >= row.unit.unit.rows:
+                return False
+            row.unit.begun = max(row.unit.begun, row.row + 1)
+            return True
+
+    @property
+    def flights(self) -> list[tuple[int, int, int]]:
+        """Rows (shard, first, end) that were taken and have no result, and so many of the next
+        ones as may be taken before this is asked again."""
+        with self._changed:
+            if not self._taken:
+                return []  # the engine still loads
+            ahead = 2 * (self._taken - self._taken_before) + _SURELY_AHEAD
+            self._taken_before = self._taken
+            opened, leased = list(self._open.values()), list(self._leased)
+        rows: list[tuple[int, int, int]] = []
+        for unit in opened:  # side by side: any of them may be the next
+            rows += unit.unfinished(min(unit.begun + ahead, unit.unit.rows))
+        ahead -= sum(unit.unit.rows - unit.begun for unit in opened)
+        for waiting in leased:
+            stop = min(waiting.start + ahead, waiting.stop)
+            if stop > waiting.start:
+                rows.append((waiting.shard, waiting.start, stop))
+        return rows
+
+    def give_up(self, asked: GiveUpRows) -> int:
+        """Rows that this worker shall not do. Returns the row (of the shard) before which it
+        keeps those of ``asked.unit``: none after it was begun with, and none will be."""
+        key = asked.unit.shard, asked.unit.start
+        with self._changed:
+            for place, unit in enumerate(self._leased):
+                if (unit.shard, unit.start) == key:
+                    self._leased[place] = part(unit, unit.start, min(unit.stop, asked.keep))
+                    return self._leased[place].stop
+            opened = self._open.get(key)
+            if opened is None:
+                return asked.unit.stop  # it is done
+            unit = opened.unit
+            stop = max(asked.keep, unit.start + opened.begun_or_done)
+            if stop >= unit.stop:
+                return unit.stop
+            whole = opened.shrink(part(unit, unit.start, stop))
+            rows = opened.unit.rows
+            self._rows = deque(r for r in self._rows if r.unit is not opened or r.row < rows)
+            self._changed.notify_all()
+        if whole and rows:
+            self._whole(opened)
+        return stop
+
+    def wind_up(self, seconds: float) -> None:
+        """The run is stopping: the rows that were not taken are left to be done another time."""
+        with self._changed:
+            begins, self._deadline = self._deadline is None, time.monotonic() + seconds
+            if not begins:
+                return
+            self._leased.clear()
+            self._rows.clear()
+            units = list(self._open.values())
+            self._changed.notify_all()
+        for opened in units:
+            self.keep(opened, opened.begun_or_done)
+
+    def unfinished(self) -> list[OpenUnit]:
+        """The units of which some row has no result yet."""
+        with self._changed:
+            return [opened for opened in self._open.values() if not opened.whole]
+
+    def keep(self, opened: OpenUnit, rows: int) -> None:
+        """Only the first so many rows of a unit are done now. If all of them have their result,
+        they are handed on as a unit of their own."""
+        with self._changed:
+            unit = opened.unit
+            if opened.whole or rows >= unit.rows:
+                return
+            whole = opened.shrink(part(unit, unit.start, unit.start + rows))
+        if whole and rows:
+            self._whole(opened)
+
+    def _feed(self) -> None:
+        reader = UnitReader(self._spec.shards, self._spec.input_schema)
+        streams: list[_Stream] = []
+        more, poll, ask_at = True, _POLL_SECONDS, 0.0
+        try:
+            while not self._stop.is_set() and self._deadline is None:
+                while len(streams) < STREAMS and self._leased and not self._storage_is_behind:
+                    streams += self._begin(reader)
+                room = len(streams) < STREAMS and not self._leased
+                if more and room and time.monotonic() >= ask_at:
+                    lease = self._coordination.acquire()
+                    self._nothing_left = isinstance(lease, Word)
+                    if not isinstance(lease, Word):
+                        poll = _POLL_SECONDS
+                        self._take_in(lease)
+                        continue
+                    more = lease is Word.WAIT
+                    ask_at = time.monotonic() + poll
+                    poll = min(1.2 * poll, _LONGEST_POLL)
+                if streams:
+                    self._feed_round(streams)
+                    streams = [stream for stream in streams if not stream.done]
+                    self._streams = len(streams)
+                elif self._leased:
+                    self._stop.wait(_POLL_SECONDS)
+                elif not more:
+                    return
+                else:
+                    self._stop.wait(ask_at - time.monotonic())
+        finally:
+            reader.close()
+            self._ended.set()
+
+    @property
+    def _storage_is_behind(self) -> bool:
+        """So many finished units are not committed yet that no other is begun for now."""
+        with self._changed:
+            waiting = sum(one.whole and not one.settled for one in self._open.values())
+        return waiting >= _MOST_UNCOMMITTED
+
+    def _take_in(self, lease: Lease) -> None:
+        with self._changed:
+            if self._deadline is None:
+                self._leased.extend(lease.units)
+                for unit in lease.units:
+                    self._leases[unit.shard, unit.start] = lease
+
+    def _begin(self, reader: UnitReader) -> list[_Stream]:
+        """Open the first of the leased units; nothing if none of its rows is to be fed."""
+        with self._changed:
+            if not self._leased:
+                return []
+            unit = self._leased[0]
+        read = reader.read(unit)
+        redo = self._spec.redo
+        each = self._spec.columns.rows_of_one
+        again = redo.rows_of(unit, self._dataset, each) if redo is not None else None
+        with self._changed:
+            if not self._leased:
+                return []
+            unit = self._leased.popleft()  # some of it may have been given up meanwhile
+            opened = OpenUnit(unit, read.table.slice(0, unit.rows), again)
+            nothing_to_do = opened.whole and unit.rows > 0  # all of it is kept: see ``Redo``
+            self._open[unit.shard, unit.start] = opened
+            lease = self._leases.pop((unit.shard, unit.start), None)
+            opened.losses = lease.losses if lease is not None else 0
+            self._streams += 1
+        if unit.rows == 0:
+            if unit.whole is None:  # else all of it was given up
+                self._whole(opened)
+        elif nothing_to_do:
+            self._whole(opened)
+        elif lease is not None and lease.quarantined:
+            self._give_up_on(opened, lease)
+        else:
+            return [_Stream(opened, read.plain(self._builder.columns(read.table.column_names)))]
+        self._streams -= 1
+        return []
+
+    def _feed_round(self, streams: list[_Stream]) -> None:
+        """The next few rows of each, by turns."""
+        few = -(-_TOKENIZED_AT_ONCE // len(streams))
+        turns: list[tuple[int, _Stream]] = []
+        rows: list[Mapping[str, Any]] = []
+        wrong: dict[tuple[int, _Stream], str] = {}
+        for stream in streams:
+            places, plain, invalid = stream.next_rows(few)
+            turns += [(place, stream) for place in places]
+            rows += plain
+            wrong |= {(place, stream): why for place, why in invalid.items()}
+        where = [
+            (self._names[stream.opened.unit.shard], stream.opened.unit.start + place)
+            for place, stream in turns
+        ]
+        prompts = dict(zip(turns, self._builder.build(rows, where), strict=True))
+        for place, stream in sorted(turns, key=lambda turn: turn[0] - turn[1].round_start):
+            prompt = prompts[place, stream]
+            if (place, stream) in wrong:
+                error = RowError(RowErrorType.INVALID_ROW, wrong[place, stream])
+            elif isinstance(prompt, RowError):
+                error = prompt
+            else:
+                self._offer(ReadyRow(stream.opened, place, prompt))
+                continue
+            self._fail(stream.opened, place, error)
+
+    def _fail(self, opened: OpenUnit, row: int, error: RowError) -> None:
+        if row < opened.unit.rows:  # else it was given up
+            self._errors[error.type.value] += 1
+        if opened.finish(row, RowResult(error=error)):
+            self._whole(opened)
+
+    def _give_up_on(self, opened: OpenUnit, lease: Lease) -> None:
+        """Rows that kill engines become error rows."""
+        why = (lease.why.strip() or "nobody knows why").splitlines()[0][:_LONGEST_WHY]
+        message = f"its engine died {lease.losses} times with this row: {why}"
+        error = RowError(RowErrorType.ENGINE_FAILURE, message, lease.losses)
+        for row, result in enumerate(list(opened.results)):
+            if result is None:
+                self._fail(opened, row, error)
+
+    def _offer(self, row: ReadyRow) -> None:
+        with self._changed:
+            while len(self._rows) >= _ROWS_AHEAD and not self._stop.is_set():
+                self._changed.wait(_POLL_SECONDS)
+            if self._deadline is None and row.row < row.unit.unit.rows:
+                self._rows.append(row)
+                self._changed.notify_all()

@@ -1,0 +1,60 @@
+"""A job's parts as the machine of a worker has them: its model, and the folders it is to read."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from pipeline.errors import MachineUnfit, UsageError
+from pipeline.model.store.resolve import resolve
+from pipeline.output.commit.records import MANIFEST
+from pipeline.worker.messages import WorkerSpec
+
+_CONFIG = "config.json"
+
+
+def at_home(spec: WorkerSpec, say: Callable[[str], None]) -> WorkerSpec:
+    """``spec`` with the model in this machine's own store, fetched first if it is not there.
+
+    Raises MachineUnfit where the model is another one here, or folders of the job are missing.
+    """
+    _check_folders(spec)
+    wanted, reference = spec.model, spec.job.model
+    if _is_model(wanted.path):
+        model = replace(wanted)  # looked at anew
+        if not model.provenance.get("weights_sha256"):
+            return spec  # a folder of the user's, whose hash is about times of files
+    else:
+        try:
+            model = resolve(reference, say)
+        except UsageError as e:
+            hints = " ".join(e.hints)
+            reason = f"{platform.node()} cannot get the model: {e.message} {hints}"
+            raise MachineUnfit(reason) from e
+    if model.hash != wanted.hash:
+        raise MachineUnfit(
+            f"{platform.node()} has another {reference} ({model.hash[:12]}) than the machine where "
+            f"the job was started ({wanted.hash[:12]})",
+            "name one and the same for all: model: hf://OWNER/NAME@COMMIT; where it is rounded to "
+            "4 bits, which processors do a little differently, a folder that all machines see",
+        )
+    return replace(spec, model=model)
+
+
+def _is_model(path: Path) -> bool:
+    """Whether a model lies there."""
+    return (Path(path) / _CONFIG).exists()
+
+
+def _check_folders(spec: WorkerSpec) -> None:
+    output = spec.job.output.path
+    paths = [] if "://" in output else [Path(output) / MANIFEST]
+    paths += [Path(s.path) for s in spec.shards[:1] if "://" not in s.path]
+    for path in paths:
+        if not path.exists():
+            raise MachineUnfit(
+                f"{platform.node()} does not see {path}",
+                "mount the folder there under the same name, or use s3://… or the like",
+            )

@@ -1,0 +1,56 @@
+"""Whether an engine still moves. One that does not is no more use, and holds its card."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from pipeline.humanize import duration
+
+_LOOK_SECONDS = 1.0
+
+
+class Watchdog:
+    """Told of what moves, from any thread; ``bark`` is called once, from a thread of its own, when
+    something took too long. That thread runs as long as the interpreter lets it: where an engine
+    holds the interpreter itself, heartbeats end too, and the driver sees that.
+    """
+
+    def __init__(
+        self, bark: Callable[[str], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._bark = bark
+        self._clock = clock
+        self._expected: tuple[str, float, float] | None = None  # what not, since when, seconds
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+
+    def expect(self, what: str, seconds: float) -> None:
+        """Something is to move within ``seconds`` from now; ``what`` says that it did not."""
+        self._expected = (what, self._clock(), seconds)
+
+    def rest(self) -> None:
+        """Nothing is expected to move."""
+        self._expected = None
+
+    def overdue(self) -> str | None:
+        """What took too long, in words."""
+        expected = self._expected
+        if expected is None:
+            return None
+        what, since, seconds = expected
+        return f"{what} for {duration(seconds)}" if self._clock() - since >= seconds else None
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._closed.set()
+
+    def _watch(self) -> None:
+        while not self._closed.wait(_LOOK_SECONDS):
+            why = self.overdue()
+            if why is not None:
+                self._bark(why)
+                return

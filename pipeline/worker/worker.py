@@ -1,0 +1,132 @@
+"""One worker: reads its own rows, keeps one engine full, writes its own output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from pipeline.engine.protocol import Engine, EngineFacts
+from pipeline.engine.warmup_check import prove
+from pipeline.errors import EngineFailed
+from pipeline.job.sampling import SAMPLING_COLUMN
+from pipeline.model.tokenizer import Tokenizer
+from pipeline.output.answer_cache.store import open_answers
+from pipeline.prompt.answers import Answers
+from pipeline.worker.deduplication import AnswerStage
+from pipeline.worker.engine_loop import NO_STEP, EngineLoop
+from pipeline.worker.feeder import Feeder
+from pipeline.worker.messages import Coordination, Progress, WorkerSpec
+from pipeline.worker.watchdog import Watchdog
+from pipeline.worker.writer import Writer
+
+_CLOSE_SECONDS = 60.0
+Rows = Sequence[tuple[int, int, int]]
+
+
+def work(
+    spec: WorkerSpec,
+    coordination: Coordination,
+    load_engine: Callable[[], Engine],
+    on_ready: Callable[[EngineFacts], None] = lambda facts: None,
+    on_hang: Callable[[str, Rows], None] | None = None,
+    keep: Callable[[Engine], None] | None = None,
+) -> Progress:
+    """Work on leases until the coordinator says that all is done.
+
+    ``on_hang`` is called, from a thread of its own, with what took too long and the rows (shard,
+    first, end) that the engine has; it should end the process, for nothing else ends an engine
+    that hangs. ``keep`` takes the engine where all went well; else it is closed.
+
+    Threads share a unit's way: the feeder reads and tokenizes (from the start, while the engine
+    loads), one looks up answers that other workers have kept, this one admits and steps, the
+    writer commits. Raises whatever went wrong in any of them. Where that is the engine, what it
+    had finished is committed first, as far as no row before it is missing.
+    """
+    job, model = spec.job, spec.model
+    tokenizer = Tokenizer(model.path)
+    store = open_answers(job, model.hash)
+    stored = AnswerStage(store) if store is not None else None
+    writer = Writer(spec, coordination, store)
+    feeder = Feeder(spec, tokenizer, coordination, writer.put)
+    writer.start()
+    feeder.start()
+    if stored is not None:
+        stored.start()
+    engine: Engine | None = None
+    loop: EngineLoop | None = None
+
+    def rows_in_engine() -> Rows:
+        return [] if loop is None else loop.rows_in_engine
+
+    def bark(why: str) -> None:
+        if on_hang is not None:
+            on_hang(why, rows_in_engine())
+
+    watchdog = Watchdog(bark)
+    if on_hang is not None:
+        watchdog.start()
+    try:
+        watchdog.expect("the engine was not loaded", job.faults.load_timeout_seconds)
+        engine = load_engine()
+        facts = engine.facts
+        if spec.prove_engine:
+            watchdog.expect(NO_STEP, job.faults.step_timeout_seconds)
+            prove(engine, tokenizer)
+        watchdog.rest()
+        on_ready(facts)
+
+        def heartbeat(progress: Progress) -> None:
+            writer.check()
+            coordination.heartbeat(progress)
+
+        loop = EngineLoop(
+            engine,
+            model.geometry,
+            _longest_completion(spec, facts),
+            Answers(job, tokenizer, max_model_len=facts.max_model_len, model_hash=model.hash),
+            feeder,
+            writer.put,
+            heartbeat,
+            known_lengths=spec.known_lengths,
+            answer_once=job.duplicates.answer_once,
+            stored=stored,
+            row_timeout_seconds=job.faults.row_timeout_seconds,
+            step_timeout_seconds=job.faults.step_timeout_seconds,
+            watchdog=watchdog,
+            announce=coordination.announce,
+        )
+        loop.run()
+        watchdog.rest()
+        writer.finish()
+        coordination.heartbeat(loop.progress)
+        if keep is not None:
+            keep(engine)
+            engine = None
+        return loop.progress
+    except EngineFailed as e:
+        coordination.engine_failed(e.message, rows_in_engine())
+        if loop is not None:
+            feeder.stop()
+            for unit in feeder.unfinished():
+                feeder.keep(unit, unit.front)
+            writer.finish()
+            coordination.heartbeat(loop.progress)
+        raise
+    finally:
+        feeder.stop()
+        if stored is not None:
+            stored.stop()
+        if engine is not None:
+            watchdog.expect("the engine was not closed", _CLOSE_SECONDS)
+            with suppress(Exception):  # one that failed may fail again
+                engine.close()
+        watchdog.stop()
+
+
+def _longest_completion(spec: WorkerSpec, facts: EngineFacts) -> int:
+    """Tokens. Rows that bring their own sampling may ask for anything that the context holds."""
+    if spec.job.score is not None or (spec.job.label and spec.job.label.choices):
+        return 1
+    if SAMPLING_COLUMN in spec.input_schema.names:
+        return facts.max_model_len
+    return min(spec.job.sampling.max_tokens, facts.max_model_len)

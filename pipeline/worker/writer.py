@@ -1,0 +1,85 @@
+"""The stage behind the engine: whole units in, committed files out."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Sequence
+from functools import partial
+
+import pyarrow as pa
+
+from pipeline.output.answer_cache.store import AnswerStore
+from pipeline.output.columns.results import tally, to_table
+from pipeline.output.commit.commit_tree import commit_rows
+from pipeline.output.dataset import CommitRecord, Dataset
+from pipeline.output.redo import Redone, recommit_rows
+from pipeline.output.tally import Tally
+from pipeline.storage.base import open_storage
+from pipeline.worker.messages import Coordination, OpenUnit, Stage, WorkerSpec
+
+
+class Writer:
+    """Commits units in the background; the engine goes on meanwhile."""
+
+    def __init__(
+        self, spec: WorkerSpec, coordination: Coordination, answers: AnswerStore | None = None
+    ) -> None:
+        """``answers``: where the answers of committed units are kept for other workers."""
+        self._spec = spec
+        self._answers = answers
+        self._coordination = coordination
+        self._dataset = Dataset(open_storage(spec.job.output.path))
+        self._units: queue.Queue[OpenUnit | None] = queue.Queue()
+        self._stage = Stage("writer", self._write)
+
+    def start(self) -> None:
+        self._stage.start()
+
+    def put(self, unit: OpenUnit) -> None:
+        """Hand over a unit whose every row has a result."""
+        self._units.put(unit)
+
+    def check(self) -> None:
+        """Raise what ended the writer, if anything did."""
+        self._stage.check()
+
+    def finish(self) -> None:
+        """Wait until all handed-over units are committed. Raises what went wrong."""
+        self._units.put(None)
+        self._stage.join()
+        self._stage.check()
+
+    def _write(self) -> None:
+        columns = self._spec.columns
+        # pyarrow imports pandas, if it is there, with the first array it makes: better now, while
+        # the engine loads, than beside its steps
+        to_table(self._spec.input_schema.empty_table(), [], columns)
+        while (done := self._units.get()) is not None:
+            self._coordination.committed(self._commit(done))
+            done.settled = True
+            if self._answers is not None:
+                results = [r for r in done.results if r is not None]
+                self._answers.keep(done.unit.id, results)
+
+    def _commit(self, done: OpenUnit) -> Sequence[CommitRecord | Redone]:
+        spec, dataset = self._spec, self._dataset
+        if spec.redo is None:
+            return commit_rows(dataset, done.unit, partial(self._slice, done), spec.provenance)
+        made = recommit_rows(
+            dataset,
+            spec.redo,
+            done.unit,
+            done.table,
+            done.results,
+            spec.columns,
+            spec.provenance,
+        )
+        return [made]
+
+    def _slice(self, done: OpenUnit, start: int, stop: int) -> tuple[pa.Table, Tally]:
+        """Of rows ``start``..``stop`` of the shard: the output table and what they come to."""
+        first = start - done.unit.start
+        results = [r for r in done.results[first : stop - done.unit.start] if r is not None]
+        table = done.table.slice(first, stop - start)
+        columns = self._spec.columns
+        return to_table(table, results, columns), tally(table, results, columns)
