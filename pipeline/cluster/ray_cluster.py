@@ -1,4 +1,4 @@
-"""Ray: starting and joining it. Of what is on it, ``coordinator_actor`` and ``worker_actor`` know,
+"""Ray: starting and joining it. Of what is on it, the coordinator and the worker know,
 ``remote`` (a worker's way to the coordinator) and ``meter`` (its metrics)."""
 
 from __future__ import annotations

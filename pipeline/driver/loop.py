@@ -45,7 +45,7 @@ def work_through(
     ``known_lengths``: of answers, if any are; ``recruiter``: looks who comes to a rack
     meanwhile, and who goes; ``deadline``: when the run is stopped."""
     from pipeline.driver.coordinator.actor import CoordinatorHandle
-    from pipeline.worker.actor import wait_for_any
+    from pipeline.driver.worker_handle import wait_for_any
 
     job = plan.job
     watcher.planned(plan, forecast)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from pipeline.driver.plan import Plan
 from pipeline.engine.machine.facts import own_versions
 
@@ -22,11 +19,3 @@ def provenance(plan: Plan) -> dict[str, str]:
     for package, version in own_versions().items():
         facts[f"{package.replace('-', '_')}_version"] = version
     return facts
-
-
-def computed(facts: Mapping[str, str], arguments: Mapping[str, Any]) -> Mapping[str, str]:
-    """``facts`` of rows that an engine with ``arguments`` computes: as its model is stored, or, on
-    a CPU, unpacked."""
-    if arguments.get("cpu_compute") != "bf16":
-        return facts
-    return {**facts, "compute": "int4 codes, computed in bf16"}

@@ -19,7 +19,6 @@ from pipeline.humanize import count, plural
 from pipeline.job.file.load import job_from, load_job
 from pipeline.job.fingerprint import fingerprint_parts
 from pipeline.job.job import Job
-from pipeline.output.answer_cache.store import check_store
 from pipeline.output.commit.records import JOB
 from pipeline.output.dataset import Dataset
 from pipeline.output.redo import select
@@ -27,6 +26,7 @@ from pipeline.output.run_registry import refuse_second
 from pipeline.report.mends import HOPELESS, MENDS, RETRIED
 from pipeline.report.summary import Summary
 from pipeline.storage.base import open_storage
+from pipeline.worker.answer_cache.store import check_store
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,6 @@ from pipeline.humanize import count, duration, plural
 from pipeline.input.shards import InputFiles, moved_since
 from pipeline.job.deadline import deadline_at
 from pipeline.job.job import Job
-from pipeline.output.answer_cache.store import check_store
 from pipeline.output.columns.results import to_table
 from pipeline.output.dataset import REPORT, Dataset
 from pipeline.output.run_registry import refuse_second
@@ -50,6 +49,7 @@ from pipeline.report.report import write_report
 from pipeline.report.summary import Foretold, Summary, Work, summarize
 from pipeline.storage.base import Storage, open_storage
 from pipeline.storage.transient_errors import passes
+from pipeline.worker.answer_cache.store import check_store
 
 _REPORTED_ROWS = 10
 _SHORTEST_REQUEST = 16  # tokens

@@ -221,7 +221,7 @@ class Workers:
 
     def hire(self, now: float) -> None:
         """An engine for every slot that should have one."""
-        from pipeline.worker.actor import Keeping, WorkerHandle, find_workers
+        from pipeline.driver.worker_handle import Keeping, WorkerHandle, find_workers
 
         for due in self.seats.due(now):
             if self._most is not None and len(self._hired) >= self._most:

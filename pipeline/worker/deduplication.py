@@ -16,9 +16,9 @@ from dataclasses import replace
 
 from pipeline.dispatch.duplicates import Duplicates
 from pipeline.errors import RowErrorType
-from pipeline.output.answer_cache.store import AnswerStore
 from pipeline.output.columns.results import RowResult
 from pipeline.prompt.answers import Answers
+from pipeline.worker.answer_cache.store import AnswerStore
 from pipeline.worker.messages import ReadyRow, Stage
 
 _MEMORY_BYTES = 64 << 20  # of results

@@ -10,8 +10,8 @@ from pipeline.engine.warmup_check import prove
 from pipeline.errors import EngineFailed
 from pipeline.job.sampling import SAMPLING_COLUMN
 from pipeline.model.tokenizer import Tokenizer
-from pipeline.output.answer_cache.store import open_answers
 from pipeline.prompt.answers import Answers
+from pipeline.worker.answer_cache.store import open_answers
 from pipeline.worker.deduplication import AnswerStage
 from pipeline.worker.engine_loop import NO_STEP, EngineLoop
 from pipeline.worker.feeder import Feeder

@@ -8,13 +8,13 @@ from functools import partial
 
 import pyarrow as pa
 
-from pipeline.output.answer_cache.store import AnswerStore
 from pipeline.output.columns.results import tally, to_table
 from pipeline.output.commit.commit_tree import commit_rows
 from pipeline.output.dataset import CommitRecord, Dataset
 from pipeline.output.redo import Redone, recommit_rows
 from pipeline.output.tally import Tally
 from pipeline.storage.base import open_storage
+from pipeline.worker.answer_cache.store import AnswerStore
 from pipeline.worker.messages import Coordination, OpenUnit, Stage, WorkerSpec
 
 

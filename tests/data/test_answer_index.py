@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.output.answer_cache.index import AnswerIndex
+from pipeline.worker.answer_cache.index import AnswerIndex
 
 
 def heads(*numbers: int) -> np.ndarray:

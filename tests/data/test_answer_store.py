@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from pipeline.errors import RowError, RowErrorType, UsageError
-from pipeline.output.answer_cache.store import AnswerStore, check_store, open_answers
 from pipeline.output.columns.results import RowResult
 from pipeline.output.dataset import ANSWERS, Dataset
 from pipeline.rows.request import Scores
 from pipeline.storage.base import LocalStorage, Storage
+from pipeline.worker.answer_cache.store import AnswerStore, check_store, open_answers
 from tests.samples import job
 
 Open = Callable[[], AnswerStore]

@@ -14,12 +14,12 @@ import pytest
 
 from pipeline.errors import CommitFailed, StorageFailed, UsageError
 from pipeline.input.units import Unit
-from pipeline.output.answer_cache.store import AnswerStore
 from pipeline.output.columns.results import RowResult
 from pipeline.output.commit.packed_records import Packer
 from pipeline.output.dataset import CommitRecord, Dataset
 from pipeline.output.tally import Tally
 from pipeline.storage.base import Storage, check_exclusive, open_storage
+from pipeline.worker.answer_cache.store import AnswerStore
 from tests.data.s3_servers import CARELESS, CREDENTIALS, NAMES, make_bucket, s3_server
 
 UNIT = Unit("u1", 0, 0, 2)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.worker import actor as worker_actor
+from pipeline.driver import worker_handle
 from tests.fleet.driver_side import Rack
 from tests.ray_head import SharedRay, ray_head
 
@@ -21,8 +21,8 @@ def shared_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedRay]:
 def new_rack(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     def make(**given: Any) -> Rack:
         rack = Rack(**given)
-        monkeypatch.setattr(worker_actor, "WorkerHandle", rack.make)
-        monkeypatch.setattr(worker_actor, "find_workers", rack.find)
+        monkeypatch.setattr(worker_handle, "WorkerHandle", rack.make)
+        monkeypatch.setattr(worker_handle, "find_workers", rack.find)
         return rack
 
     return make

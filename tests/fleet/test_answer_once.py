@@ -14,12 +14,12 @@ from pipeline.errors import RowError, RowErrorType
 from pipeline.input.units import Unit
 from pipeline.job.sampling import Sampling
 from pipeline.model.tokenizer import Tokenizer
-from pipeline.output.answer_cache.store import AnswerStore
 from pipeline.output.columns.results import RowResult, output_columns, tally
 from pipeline.prompt.answers import Answers
 from pipeline.prompt.join import Prompt
 from pipeline.rows.request import Scores
 from pipeline.storage.base import LocalStorage
+from pipeline.worker.answer_cache.store import AnswerStore
 from pipeline.worker.deduplication import AnswerOnce, AnswerStage
 from pipeline.worker.messages import OpenUnit, ReadyRow
 from tests.samples import job, write_tokenizer

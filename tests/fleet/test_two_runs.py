@@ -16,7 +16,7 @@ _ROWS = (700, 300)
 # as if each had looked just before the other left its record
 _BLIND = """
 import sys
-from pipeline.fleet import run
+from pipeline.driver import run
 run.refuse_second = lambda storage, note: None
 from pipeline.cli.main import main
 sys.argv[0] = "rackmill"

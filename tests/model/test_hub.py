@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import RackmillError, UsageError
+from pipeline.model.store import hub as fetching
 from pipeline.model.store.address import HubAddress
-from pipeline.model.store.resolve import hub as fetching
 from tests.hub import Hub
 
 MODEL = HubAddress("someone/tiny-GGUF", "tiny.gguf")

@@ -11,7 +11,8 @@ import torch
 from gguf import GGMLQuantizationType as Kind
 
 from pipeline import UsageError
-from pipeline.model.convert.convert import convert, layerwise
+from pipeline.model.convert import layerwise
+from pipeline.model.convert.convert import convert
 from pipeline.model.convert.gguf_file import GgufFile
 from pipeline.model.convert.layerwise import calibration_texts, own_texts
 from pipeline.model.convert.plan import Planned, plan_conversion

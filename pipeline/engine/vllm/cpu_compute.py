@@ -31,3 +31,11 @@ def for_vllm(model: ModelFolder, arguments: Mapping[str, Any]) -> dict[str, Any]
     if chosen is not None and chosen[0] == "bf16":
         given["worker_extension_cls"] = UNPACKED
     return given
+
+
+def with_compute(facts: Mapping[str, str], arguments: Mapping[str, Any]) -> Mapping[str, str]:
+    """``facts`` of rows that an engine with ``arguments`` computes: as its model is stored, or, on
+    a CPU, unpacked."""
+    if arguments.get("cpu_compute") != "bf16":
+        return facts
+    return {**facts, "compute": "int4 codes, computed in bf16"}

@@ -27,6 +27,7 @@ from pipeline.model.folder import (
     read_config,
     write_provenance,
 )
+from pipeline.model.store import hub
 from pipeline.model.store.address import SCHEME, HubAddress
 from pipeline.model.store.build import GROUP_SIZE, content_key, make_checkpoint
 from pipeline.model.store.choose_files import choose_files
@@ -40,7 +41,6 @@ from pipeline.model.store.index import (
     store_root,
     stored_models,
 )
-from pipeline.model.store.resolve import hub
 from pipeline.model.store.steps import LineSteps, Report, Steps
 
 __all__ = [

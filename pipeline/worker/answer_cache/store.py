@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 
 from pipeline.errors import RackmillError, UsageError
 from pipeline.job.job import Job
-from pipeline.output.answer_cache.file import AnswerFile, encode, head_of, read_heads, worth_keeping
-from pipeline.output.answer_cache.index import AnswerIndex
 from pipeline.output.columns.results import RowResult
 from pipeline.output.dataset import ANSWERS
 from pipeline.prompt.answer_key import AnswerKeys
 from pipeline.storage.base import Storage, open_storage
+from pipeline.worker.answer_cache.file import AnswerFile, encode, head_of, read_heads, worth_keeping
+from pipeline.worker.answer_cache.index import AnswerIndex
 
 _CACHE_BYTES = 32 << 20
 _MARKER = "rackmill-answers"
