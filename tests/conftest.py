@@ -18,9 +18,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.model.store.resolve import ModelFolder, resolve
+from pipeline.model.tokenizer import Tokenizer
 from pipeline.rows.work_order import unit_rows
 from tests.fake_cards import fake_cards as fake_cards
 from tests.processes import Finished, Launcher
+from tests.ray_head import shared_ray as shared_ray
+from tests.samples import CHAT_TEMPLATE, write_tokenizer
+from tests.storages import memory as memory
+from tests.storages import storage as storage
 from tests.summary import pytest_terminal_summary as pytest_terminal_summary
 
 
@@ -135,3 +140,16 @@ def files_of() -> Callable[[Path], dict[str, tuple[bytes, int]]]:
         return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in found}
 
     return files
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    """A small tokenizer of a base model."""
+    return Tokenizer(write_tokenizer(tmp_path_factory.mktemp("base")))
+
+
+@pytest.fixture(scope="session")
+def chat_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    """A small tokenizer of a chat model."""
+    folder = tmp_path_factory.mktemp("chat")
+    return Tokenizer(write_tokenizer(folder, chat_template=CHAT_TEMPLATE))

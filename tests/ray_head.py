@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 _HEAD = """
 import logging, sys
 import ray
@@ -62,3 +64,10 @@ def ray_head(folder: Path, environment: Mapping[str, str] | None = None) -> Iter
             head.kill()
             head.wait()
         head.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def shared_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedRay]:
+    """A Ray that several tests share."""
+    with ray_head(tmp_path_factory.mktemp("ray")) as head:
+        yield head

@@ -7,7 +7,7 @@ import pytest
 
 from tests.chaos.harness import Outcome
 from tests.chaos.many import totals
-from tests.rack.hosts import namespaces_work
+from tests.service.rack.hosts import namespaces_work
 
 OUTCOME = "outcome"  # a story, among what a test's report carries along
 _MANY_ROWS = 10_000  # stories of fewer have no share worth a mean

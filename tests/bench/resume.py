@@ -26,7 +26,7 @@ from pipeline.output.commit.packed_records import Packer
 from pipeline.output.dataset import COMMITS, CommitRecord, Dataset
 from pipeline.output.tally import Tally
 from pipeline.storage.base import open_storage
-from tests.data.s3_servers import CREDENTIALS, NAMES, make_bucket, s3_server
+from tests.storage.s3_servers import CREDENTIALS, NAMES, make_bucket, s3_server
 
 _RESULTS = Path(__file__).parent / "results" / "resume.json"
 _ROWS = 100  # of a unit

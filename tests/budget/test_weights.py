@@ -1,4 +1,4 @@
-"""Weights, against the published figures. (Against engines: tests/test_fit_engine.py.)"""
+"""Weights, against the published figures. (Against engines: tests/engine/test_fit_engine.py.)"""
 
 from __future__ import annotations
 

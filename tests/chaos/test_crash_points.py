@@ -16,7 +16,7 @@ import pytest
 from pipeline.errors import RackmillError
 from pipeline.storage.fault_injection import VARIABLE
 from tests.chaos.in_process import check, job, prepare, run_here
-from tests.data.s3_servers import CREDENTIALS, make_bucket, s3_server
+from tests.storage.s3_servers import CREDENTIALS, make_bucket, s3_server
 
 _ROOT = Path(__file__).parents[2]
 

@@ -13,7 +13,7 @@ from tests.chaos.blows import Blow, Victim
 from tests.chaos.harness import Outcome, Story
 from tests.chaos.place import real_place
 
-# ordinary tests kill real engines in tests/test_real_runs.py and tests/fleet/test_real_core.py
+# ordinary tests kill real engines in tests/runs/test_real_runs.py and tests/runs/test_real_core.py
 pytestmark = [pytest.mark.engine, pytest.mark.ray, pytest.mark.long]
 
 _BLOWS = (

@@ -17,7 +17,7 @@ from pipeline.service.queue.api import Answers
 from pipeline.service.queue.job_db import JobState, QueueLedger
 from pipeline.service.queue.mailbox import Mailbox
 from tests.processes import Finished
-from tests.queue.memory_gcs import MemoryGcs
+from tests.service.queue.memory_gcs import MemoryGcs
 
 Ask = Callable[..., Finished]
 

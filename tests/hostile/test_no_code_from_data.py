@@ -21,7 +21,7 @@ _METHODS = {
 }  # fmt: skip
 _ARGUMENTS = {"shell": True, "allow_pickle": True, "trust_remote_code": True, "weights_only": False}
 # importing what a catalogue of ours names, and asking an engine's own library to load itself
-_IMPORTERS = {"model/store.py"}
+_IMPORTERS = {"model/store/resolve.py"}
 
 
 def _calls(tree: ast.AST) -> Iterator[tuple[ast.Call, str]]:
@@ -72,6 +72,6 @@ def test_the_search_finds_what_it_looks_for(source: str, tmp_path: Path) -> None
 
 
 def test_the_engine_is_told_to_run_no_code_of_a_model() -> None:
-    source = (Path(pipeline.__file__).parent / "engine/vllm_engine.py").read_text()
+    source = (Path(pipeline.__file__).parent / "engine/vllm/engine.py").read_text()
     assert '"trust_remote_code": False' in source
     assert '"load_format"] = "safetensors"' in source

@@ -1,4 +1,4 @@
-"""Scores of given tokens out of vLLM's insides, as arrays; used by ``vllm_engine`` alone.
+"""Scores of given tokens out of vLLM's insides, as arrays; used by ``engine`` beside it alone.
 
 vLLM turns a prompt's log-probabilities into one Python object for every position and candidate:
 with a thousand candidates that is a hundred times what the model's own work costs. Its tensors

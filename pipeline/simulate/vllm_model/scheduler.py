@@ -4,7 +4,7 @@ After vLLM 0.32 ``v1/core/sched/scheduler.py`` with its defaults: running reques
 waiting ones in order; chunked prefill under a budget of tokens; a waiting request starts only if
 all its known tokens fit (``scheduler_reserve_full_isl``) and nothing was preempted in the step;
 when a block is missing the newest running request is preempted, to be recomputed as far as the
-prefix cache has lost it. ``tests/schedule/test_engine_model.py`` holds it against the real one,
+prefix cache has lost it. ``tests/simulate/test_vllm_model.py`` holds it against the real one,
 step by step. Not modelled: batches in flight (asynchronous scheduling), priorities, connectors.
 """
 
