@@ -28,12 +28,6 @@ def test_however_often_the_scheduler_is_killed_no_run_is_lost_and_none_doubled(
     dice, kills = random.Random(runs), 0
     program = "tests.service.scheduler.accelerated"
     command = [sys.executable, "-m", program, str(tmp_path), str(runs)]
-        sys.executable,
-        "-m",
-        "tests.service.scheduler.accelerated",
-        str(tmp_path),
-        str(runs),
-    ]
     finished = tmp_path / "finished.log"
     finished.touch()
     while True:
