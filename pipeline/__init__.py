@@ -58,16 +58,16 @@ def forecast(made: Plan, gpus: str | None = None) -> Forecast:
     ``gpus``: "4x rtx3090,2x rtx4090"; None: what this machine has. Raises UsageError when the job
     cannot run there.
     """
-    from pipeline.cluster.engine_groups import asked_crews, local_crews
+    from pipeline.cluster.engine_groups import asked_groups, local_groups
     from pipeline.driver.forecast.forecast import Forecaster
     from pipeline.report.profile import load_profile
 
     forecaster = Forecaster(made, load_profile())
     if gpus:
-        crews = asked_crews(made.job, gpus, forecaster.spread)
+        groups = asked_groups(made.job, gpus, forecaster.spread)
     else:
-        crews = local_crews(made.job, len(made.missing), forecaster.spread)
-    return forecaster.forecast(forecaster.usable(crews, lambda _: None))
+        groups = local_groups(made.job, len(made.missing), forecaster.spread)
+    return forecaster.forecast(forecaster.usable(groups, lambda _: None))
 
 
 def run(
@@ -105,10 +105,10 @@ def status(output: str) -> Status:
 def verify(output: str) -> Verdict:
     """What is wrong with a finished dataset: ``faults`` is empty when nothing is. Raises
     UsageError."""
-    from pipeline.output.verify.dataset import verify as prove
+    from pipeline.output.verify.dataset import verify as verify_dataset
     from pipeline.storage.base import open_storage
 
-    return prove(open_storage(output))
+    return verify_dataset(open_storage(output))
 
 
 def retry(output: str, only: Sequence[str] = (), watcher: Watcher | None = None) -> Summary:

@@ -32,7 +32,7 @@ _REASON_LINES = 3
 class RackmillError(Exception):
     """Base of all errors that a user sees as one short message.
 
-    ``message`` says what is wrong and where; ``hints`` are further lines, the mend last.
+    ``message`` says what is wrong and where; ``hints`` are further lines, the fix last.
     """
 
     exit_code = 1

@@ -15,18 +15,18 @@ _BUSY_SECONDS = 30.0
 class Database:
     """Any process may read it; those that write wait for each other."""
 
-    def __init__(self, path: Path, schema: str, what: str, mend: str) -> None:
+    def __init__(self, path: Path, schema: str, what: str, fix: str) -> None:
         """``schema``: statements that make what is missing. Raises UsageError if ``path`` cannot be
-        a file of ``what`` ("schedules"), with the ``mend``."""
+        a file of ``what`` ("schedules"), with the ``fix``."""
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with self.transaction() as db:
                 db.executescript(schema)
         except sqlite3.DatabaseError as e:
-            raise UsageError(f"{path} is not a file of {what}: {e}", mend) from None
+            raise UsageError(f"{path} is not a file of {what}: {e}", fix) from None
         except OSError as e:
-            raise UsageError(f"{path} cannot be used: {e}", mend) from None
+            raise UsageError(f"{path} cannot be used: {e}", fix) from None
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:

@@ -14,7 +14,7 @@ from pipeline import Job
 from pipeline.driver.plan import Plan, check_input, make_plan
 from pipeline.driver.provenance import provenance
 from pipeline.driver.run import Outcome, conclude
-from pipeline.driver.take_over import claim, settle_in
+from pipeline.driver.take_over import claim, clean_up
 from pipeline.errors import RowError, RowErrorType
 from pipeline.input.reader import UnitReader
 from pipeline.input.shards import InputFiles
@@ -90,7 +90,7 @@ def begin(
     plan = make_plan(check_input(made, rows, files), fetch=False)
     dataset = Dataset(open_storage(made.output.path))
     claim(plan, dataset, fresh=False)
-    settle_in(plan, dataset)
+    clean_up(plan, dataset)
     return plan, dataset
 
 

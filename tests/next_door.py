@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.dispatch.leases import Word
+from pipeline.dispatch.leases import NoLease
 from pipeline.driver.coordinator.coordinator import Coordinator
 from pipeline.driver.plan import Plan
 from pipeline.output.dataset import CommitRecord
@@ -37,7 +37,7 @@ class NextDoor:
         self.records: list[CommitRecord | Redone] = []
         coordinator.join(name, "card")
 
-    def acquire(self) -> Lease | Word:
+    def acquire(self) -> Lease | NoLease:
         return self.coordinator.acquire(self.name)
 
     def committed(self, records: Sequence[CommitRecord | Redone]) -> None:

@@ -26,14 +26,14 @@ from pipeline.errors import (
 def test_an_error_keeps_its_type_message_and_hints_between_processes(
     kind: type[RackmillError],
 ) -> None:
-    travelled = pickle.loads(pickle.dumps(kind("what", "where", "mend")))
+    travelled = pickle.loads(pickle.dumps(kind("what", "where", "fix")))
 
     assert type(travelled) is kind
-    assert (travelled.message, travelled.hints) == ("what", ("where", "mend"))
+    assert (travelled.message, travelled.hints) == ("what", ("where", "fix"))
 
 
 def test_an_error_reads_as_its_message_with_one_hint_a_line() -> None:
-    assert str(UsageError("what", "where", "mend")).splitlines() == ["what", "  where", "  mend"]
+    assert str(UsageError("what", "where", "fix")).splitlines() == ["what", "  where", "  fix"]
 
 
 def test_the_exit_code_tells_wrong_usage_from_a_failed_job() -> None:

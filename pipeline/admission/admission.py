@@ -142,11 +142,11 @@ class Admission:
 
     def recomputed(self, tokens: int) -> None:
         """The engine preempted requests, and computes so many tokens again."""
-        self.packer.caution.recomputed(tokens)
+        self.packer.safety_margin.recomputed(tokens)
 
     def stepped(self, seconds: float, work: StepWork) -> None:
         """The engine's last steps took so long in all."""
-        self.packer.caution.stepped(
+        self.packer.safety_margin.stepped(
             seconds,
             sequences=work.sequences,
             prefill_tokens=work.prefill_tokens,

@@ -7,7 +7,7 @@ shown (`OutputLengths`, given what it has generated already), and then holds the
 sequence h tokens longer. Requests end independently, so the sum over all of them has the mean
 and the variance of a sum, and the packer admits while
 
-    mean(h) + caution * sqrt(variance(h)) <= pool    at every h.
+    mean(h) + safety_margin * sqrt(variance(h)) <= pool    at every h.
 
 The future peak is the idea of LightLLM's Past-Future scheduler (Gong et al., ASPLOS 2025), with
 moments in place of one drawn sample. How cautious to be is learned: see `safety_margin`.
@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.admission.lengths import OutputLengths
-from pipeline.admission.safety_margin import Caution
+from pipeline.admission.safety_margin import SafetyMargin
 from pipeline.budget.kv import KvLayout
 
 _HORIZON = (0, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768)
@@ -55,8 +55,8 @@ class Packer:
     """The admitted requests of one engine, what they hold and what they will.
 
     Ask with ``refusal``, then ``admit``. Tell it of tokens with ``generated``, of ends with
-    ``finished``, and its ``caution`` of steps and recomputation. ``free + held == pool`` after
-    every call.
+    ``finished``, and its ``safety_margin`` of steps and recomputation.
+    ``free + held == pool`` after every call.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Packer:
         self.pool = pool_blocks
         self.max_num_seqs = max_num_seqs
         self._freely = _CALM  # requests admitted since one had to wait for blocks
-        self.caution = Caution(lengths.prior_mean)
+        self.safety_margin = SafetyMargin(lengths.prior_mean)
         self._layout = layout
         self._lengths = lengths
         self._full, self._sliding = layout.full_groups, layout.sliding_groups
@@ -90,7 +90,7 @@ class Packer:
         self._shared = np.zeros(size, np.int64)  # blocks of each that are counted once for all
         self._since = np.zeros(size, np.int64)  # the step before which each was admitted
         self._told = 0  # steps
-        self._near = min(steps_ahead, 1)  # moments to come for which no caution is needed
+        self._near = min(steps_ahead, 1)  # moments to come for which no margin is needed
         self._holder: dict[int, int] = {}  # block key -> the one request that holds it
         self._sharers: dict[int, list[int]] = {}  # block key held twice -> holders, blocks of it
         self._shared_blocks = 0  # of all keys in _sharers
@@ -121,7 +121,7 @@ class Packer:
     @property
     def peak(self) -> float:
         """The most blocks that all admitted requests are expected to hold at any moment to come,
-        with the deviations that caution adds."""
+        with the deviations that the margin adds."""
         return float(self._expect(*self._future()).max())
 
     @property
@@ -168,7 +168,7 @@ class Packer:
         self._share(demand, common)
         self._freely += 1
         self._looked = None
-        self.caution.admitted(demand.prompt_tokens)
+        self.safety_margin.admitted(demand.prompt_tokens)
         self._slots[demand.id] = place
         self._demands.append(demand)
         self._tokens[place] = demand.prompt_tokens
@@ -188,7 +188,7 @@ class Packer:
         if places:
             self._tokens[places] += steps
             self._generated[places] += steps
-            self.caution.generated(steps * len(places))
+            self.safety_margin.generated(steps * len(places))
             self._stale = True
 
     def finished(self, request_id: int, completion_tokens: int | None = None) -> None:
@@ -203,7 +203,7 @@ class Packer:
         if completion_tokens is not None:
             cut = completion_tokens >= demand.max_new_tokens
             self._lengths.observe(demand.group, completion_tokens, cut=cut)
-            self.caution.ended(completion_tokens)
+            self.safety_margin.ended(completion_tokens)
         last = self._demands.pop()
         end = len(self._demands)
         if place < end:  # the last one takes the place
@@ -232,8 +232,8 @@ class Packer:
         variance: NDArray[np.float32],
         doubt: NDArray[np.float32],
     ) -> NDArray[np.float32]:
-        """Blocks at each step of the horizon, with the deviations that caution adds."""
-        care = np.float32(self.caution.value)
+        """Blocks at each step of the horizon, with the deviations that the margin adds."""
+        care = np.float32(self.safety_margin.value)
         unsure = np.square(_DOUBT * doubt) if care > 0 else 0
         expected: NDArray[np.float32] = (mean + care * np.sqrt(variance + unsure)).astype(
             np.float32

@@ -33,7 +33,7 @@ _FADE = 1 - 1 / 512  # of a step's weight, with each later one
 _MEMORY = 1 / 64  # of the running means, with each new request
 
 
-class Caution:
+class SafetyMargin:
     """In standard deviations of the future peak. Tell it of steps, ends and recomputation."""
 
     def __init__(self, expected_tokens: float) -> None:

@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Any
 
 from pipeline.budget.cards.lookup import Card
-from pipeline.budget.memory_split import Setup, room
+from pipeline.budget.memory_split import Setup, memory_split
 from pipeline.budget.weights import Weights
 from pipeline.model.geometry import Geometry
 
@@ -41,7 +41,7 @@ def choose_compute(
         return "int4", "the model computes in float32"
     if not card.native_bf16:
         return "int4", "this processor has no instructions for bf16 (AVX-512 BF16 or AMX)"
-    there = room(geometry, weights, card, replace(setup, unpacked=True))
+    there = memory_split(geometry, weights, card, replace(setup, unpacked=True))
     # an engine's parts share the machine's memory
     needed = setup.cards * (there.weights_bytes + there.overhead.total + there.kv_bytes)
     more = weights.unpacked(geometry).linear_bytes - weights.linear_bytes

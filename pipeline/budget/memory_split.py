@@ -37,7 +37,7 @@ class Setup:
 
 
 @dataclass(frozen=True)
-class Room:
+class MemorySplit:
     """Bytes of one card. ``kv_bytes`` may be negative: so much is missing."""
 
     card: Card
@@ -52,7 +52,7 @@ class Room:
         return max(0, self.layout.num_blocks(self.kv_bytes))
 
 
-def room(geometry: Geometry, weights: Weights, card: Card, setup: Setup) -> Room:
+def memory_split(geometry: Geometry, weights: Weights, card: Card, setup: Setup) -> MemorySplit:
     """Divide ``card``'s memory for one engine (or its part of one, with several cards)."""
     if setup.unpacked:
         weights = weights.unpacked(geometry)
@@ -78,7 +78,7 @@ def room(geometry: Geometry, weights: Weights, card: Card, setup: Setup) -> Room
         kv_bytes = min(kv_bytes, card.vram_bytes // 4)  # as run does: others need memory too
     if setup.kv_bytes is not None:
         kv_bytes = setup.kv_bytes
-    return Room(card, kv_layout(geometry, card, setup), loaded, taken, usable, kv_bytes)
+    return MemorySplit(card, kv_layout(geometry, card, setup), loaded, taken, usable, kv_bytes)
 
 
 def share_of(geometry: Geometry, card: Card, setup: Setup) -> float:

@@ -13,7 +13,7 @@ from pipeline.model.geometry import Geometry
 
 
 @dataclass(frozen=True)
-class Subject:
+class ModelSpec:
     """A model in one precision. ``announced_gb``: memory as announced, if it was."""
 
     name: str
@@ -31,7 +31,7 @@ class Subject:
         return self.weights.vision_bytes > 0
 
     @classmethod
-    def of(cls, model: CatalogueModel, precision: Precision) -> Subject:
+    def of(cls, model: CatalogueModel, precision: Precision) -> ModelSpec:
         """A catalogue model in ``precision``."""
         return cls(
             name=model.name,
@@ -42,7 +42,7 @@ class Subject:
         )
 
     @classmethod
-    def of_folder(cls, folder: ModelFolder) -> Subject:
+    def of_folder(cls, folder: ModelFolder) -> ModelSpec:
         """A checkpoint. Raises UsageError."""
         known = next((m for m in MODELS.values() if folder.name.startswith(m.name)), None)
         groups = (read_config(folder.path).get("quantization_config") or {}).get("config_groups")

@@ -11,7 +11,14 @@ from pipeline.budget.buckets import SEQUENCES, context_for, logprobs_for, sequen
 from pipeline.budget.cards.lookup import GIB, Card
 from pipeline.budget.cpu_compute import choose_compute
 from pipeline.budget.kv import KvLayout
-from pipeline.budget.memory_split import CPU_BLOCK_SIZE, Room, Setup, kv_layout, room, share_of
+from pipeline.budget.memory_split import (
+    CPU_BLOCK_SIZE,
+    MemorySplit,
+    Setup,
+    kv_layout,
+    memory_split,
+    share_of,
+)
 from pipeline.budget.roofline import knee
 from pipeline.budget.weights import Weights
 from pipeline.job.job import Score
@@ -168,13 +175,13 @@ class _GpuChooser:
             self.arguments[name] = value
             self.reasons[name] = reason
 
-    def _room(self, **changes: Any) -> Room:
+    def _memory_split(self, **changes: Any) -> MemorySplit:
         setup = setup_of(self.arguments | changes, self.card, self.correction)
-        return room(self.geometry, self.weights, self.card, setup)
+        return memory_split(self.geometry, self.weights, self.card, setup)
 
     def _requests(self, **changes: Any) -> int:
         """Requests of the job's mean size at once."""
-        there = self._room(**changes)
+        there = self._memory_split(**changes)
         blocks = self.given.get("num_gpu_blocks_override", there.num_blocks)
         return there.layout.requests(blocks, self.mean, self.shared)
 
@@ -289,11 +296,11 @@ class _GpuChooser:
         self._choose("gpu_memory_utilization", share, reason)
 
     def _requests_of(self, tokens: int, **changes: Any) -> int:
-        there = self._room(**changes)
+        there = self._memory_split(**changes)
         return there.layout.requests(there.num_blocks, tokens)
 
     def _max_model_len(self) -> None:
-        there = self._room()
+        there = self._memory_split()
         blocks = self.given.get("num_gpu_blocks_override", int(there.num_blocks * _CERTAIN))
         fitting = longest_request(there.layout, blocks - 1)
         most = self.geometry.context

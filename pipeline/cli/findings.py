@@ -28,12 +28,12 @@ SETUP = "./infra/setup"
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at. ``mend`` says what to do, where ``ok`` is False or there is advice."""
+    """One thing looked at. ``fix`` says what to do, where ``ok`` is False or there is advice."""
 
     subject: str
     ok: bool
     says: str
-    mend: str = ""
+    fix: str = ""
 
 
 @dataclass(frozen=True)
@@ -96,11 +96,11 @@ def build_finding(view: GpuView) -> Finding | None:
 def shm_finding(free: int, container: bool) -> Finding:
     """Of shared memory, through which an engine's processes and Ray talk."""
     ok = free >= _NEEDED_SHM
-    mend = "start the container with --shm-size 1g" if container else (
+    fix = "start the container with --shm-size 1g" if container else (
         "sudo mount -o remount,size=1G /dev/shm"
     )  # fmt: skip
     says = f"{size(free)} of shared memory (/dev/shm) are free"
-    return Finding("/dev/shm", ok, says, "" if ok else f"{mend}: 256 MiB are needed")
+    return Finding("/dev/shm", ok, says, "" if ok else f"{fix}: 256 MiB are needed")
 
 
 def wsl_finding(release: str, ram: int, store: str) -> Finding:
@@ -147,13 +147,13 @@ def _memory(gpu: Gpu, view: GpuView) -> Iterator[Finding]:
     fits_all = [name for name, needed in _needed() if needed <= total]
     if not fitting:
         smallest = size(_needed()[0][1])
-        mend = f"close what holds it: the smallest model in int4 needs {smallest}"
-        yield Finding(f"memory {gpu.index}", False, says, mend)
+        fix = f"close what holds it: the smallest model in int4 needs {smallest}"
+        yield Finding(f"memory {gpu.index}", False, says, fix)
         return
-    mend = f"room for {fitting[-1]} in int4"
+    fix = f"room for {fitting[-1]} in int4"
     if fitting != fits_all:
-        mend += f"; with nothing else on the card: {fits_all[-1]}"
-    yield Finding(f"memory {gpu.index}", True, says, mend)
+        fix += f"; with nothing else on the card: {fits_all[-1]}"
+    yield Finding(f"memory {gpu.index}", True, says, fix)
 
 
 def _needed() -> list[tuple[str, int]]:

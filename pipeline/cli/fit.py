@@ -16,7 +16,7 @@ from pipeline.budget.cards.lookup import (
     in_slot,
     parse_gpus,
 )
-from pipeline.budget.fit.fit import Fit, FitOptions, Subject, fit
+from pipeline.budget.fit.fit import Fit, FitOptions, ModelSpec, fit
 from pipeline.cli.console import make_console, print_json
 from pipeline.errors import UsageError
 from pipeline.model import catalogue
@@ -56,7 +56,7 @@ def fit_command(
     number, gpu = _together(gpu)
     wanted, cards = subjects(model), _cards(gpu, vram)
     options = FitOptions(context=context, kv_dtype=kv_dtype, vision=not text_only, cards=number)
-    fits = [_fit(subject, card, options) for card in cards for subject in wanted]
+    fits = [_fit(model_spec, card, options) for card in cards for model_spec in wanted]
     if as_json:
         print_json([one.as_json() for one in fits])
     else:
@@ -76,34 +76,34 @@ def _together(gpu: str | None) -> tuple[int, str | None]:
     return found[0][0], found[0][1].name
 
 
-def _fit(subject: Subject, card: Card, options: FitOptions) -> Fit:
+def _fit(model_spec: ModelSpec, card: Card, options: FitOptions) -> Fit:
     from dataclasses import replace
 
     return fit(
-        subject,
+        model_spec,
         card,
-        replace(options, overhead_correction=reported_overhead(subject, card, options.cards)),
+        replace(options, overhead_correction=reported_overhead(model_spec, card, options.cards)),
     )
 
 
-def subjects(name: str | None) -> list[Subject]:
+def subjects(name: str | None) -> list[ModelSpec]:
     """The model of that name or in that folder; None: all of the catalogue. Raises UsageError."""
     if name is None:
         models = reversed(catalogue.MODELS.values())  # the largest first
         precisions: tuple[catalogue.Precision, ...] = ("bf16", "int8", "int4")
-        return [Subject.of(m, p) for m in models for p in precisions]
+        return [ModelSpec.of(m, p) for m in models for p in precisions]
     if "/" in name or Path(name).is_dir():
         return [_of_folder(Path(name))]
     entry = catalogue.find(name)
-    return [Subject.of(entry.model, entry.precision)]
+    return [ModelSpec.of(entry.model, entry.precision)]
 
 
-def _of_folder(path: Path) -> Subject:
+def _of_folder(path: Path) -> ModelSpec:
     from pipeline.model.folder import ModelFolder
 
     if not path.is_dir():
         raise UsageError(f"model: no such folder: {path}")
-    return Subject.of_folder(ModelFolder(path.resolve().name, path.resolve()))
+    return ModelSpec.of_folder(ModelFolder(path.resolve().name, path.resolve()))
 
 
 def _cards(gpu: str | None, vram: float | None) -> list[Card]:
@@ -123,7 +123,7 @@ def this_processor() -> Card:
     return cpu_card(available_memory(), len(cores()), native_bf16=native_bf16())
 
 
-def reported_overhead(subject: Subject, card: Card, cards: int) -> int | None:
+def reported_overhead(model_spec: ModelSpec, card: Card, cards: int) -> int | None:
     """The overhead that an engine with that model in such a slot last reported here, bytes."""
     from pipeline.report.profile import load_profile
 
@@ -134,6 +134,6 @@ def reported_overhead(subject: Subject, card: Card, cards: int) -> int | None:
         for run in load_profile()
         if run.card == in_slot(card.name, cards)
         and run.overhead_bytes
-        and run.model.split(" ")[0] == subject.name
+        and run.model.split(" ")[0] == model_spec.name
     ]
     return seen[-1] if seen else None

@@ -150,7 +150,7 @@ def plan_command(
     """Say what `run` would do, whether it fits, how long it takes and what it costs."""
     from pipeline.budget.cards.lookup import parse_gpus
     from pipeline.cli.show_plan import plan_as_json, print_plan
-    from pipeline.cluster.engine_groups import asked_crews, local_crews
+    from pipeline.cluster.engine_groups import asked_groups, local_groups
     from pipeline.driver.forecast.forecast import Forecaster
     from pipeline.driver.forecast.foretold import Prices
     from pipeline.driver.plan import check_input, make_plan
@@ -172,12 +172,12 @@ def plan_command(
         prices = Prices(Prices().per_kwh if known is None else known, price_gpu_hour, watts)
         forecaster = Forecaster(plan, load_profile(), prices)
         if gpus:
-            crews = asked_crews(loaded, gpus, forecaster.spread, _note)
+            groups = asked_groups(loaded, gpus, forecaster.spread, _note)
         else:
-            crews = local_crews(loaded, len(plan.missing), forecaster.spread, _note)
-        crews = forecaster.usable(crews, _note)
-        fits = forecaster.fits(crews)
-        forecast = forecaster.forecast(crews)
+            groups = local_groups(loaded, len(plan.missing), forecaster.spread, _note)
+        groups = forecaster.usable(groups, _note)
+        fits = forecaster.fits(groups)
+        forecast = forecaster.forecast(groups)
     if as_json:
         print_json(plan_as_json(plan, forecast, fits))
     else:
@@ -187,7 +187,7 @@ def plan_command(
 
 @app.command("doctor")
 def doctor_command(as_json: Json = False) -> None:
-    """Say what is wrong with this machine, and how to mend it."""
+    """Say what is wrong with this machine, and how to fix it."""
     from pipeline.cli.doctor import examine, print_findings
 
     findings = examine()

@@ -61,7 +61,7 @@ def apply_command(
     from pipeline.job.file.load import load_job
     from pipeline.output.growing import GrowingDataset
     from pipeline.output.job_file import job_content
-    from pipeline.service.scheduler.schedule_db import Ledger
+    from pipeline.service.scheduler.schedule_db import ScheduleDb
 
     jobs = [load_job(path, settings or ()) for path in files]
     for path, job in zip(files, jobs, strict=True):
@@ -72,7 +72,7 @@ def apply_command(
             )
         check_places(job)
         GrowingDataset(job.output.path).published()
-    ledger = Ledger(state_file(state))
+    ledger = ScheduleDb(state_file(state))
     now = datetime.now(UTC)
     applied = []
     for job in jobs:
@@ -99,9 +99,9 @@ def apply_command(
 @schedule_app.command("list")
 def list_command(state: State = None, as_json: Json = False) -> None:
     """All schedules: when each runs next, and how its last run ended."""
-    from pipeline.service.scheduler.schedule_db import Ledger
+    from pipeline.service.scheduler.schedule_db import ScheduleDb
 
-    ledger = Ledger(state_file(state))
+    ledger = ScheduleDb(state_file(state))
     now = datetime.now(UTC)
     found = []
     for schedule in ledger.schedules():
@@ -146,11 +146,11 @@ def run_now_command(
     as_json: Json = False,
 ) -> None:
     """Run once, now, and wait for the end. Exit codes as of `run`."""
-    from pipeline.service.scheduler.recipients import Teller
-    from pipeline.service.scheduler.schedule_db import Ledger, RunState
+    from pipeline.service.scheduler.recipients import Notifier
+    from pipeline.service.scheduler.schedule_db import RunState, ScheduleDb
     from pipeline.service.scheduler.service import only_one
 
-    ledger = Ledger(state_file(state))
+    ledger = ScheduleDb(state_file(state))
     schedule = ledger.schedule(name)
     now = datetime.now(UTC)
     run = ledger.begin(name, now, now, manual=True, full=full)
@@ -164,7 +164,7 @@ def run_now_command(
                 ledger.end(run, ended.state, datetime.now(UTC), ended.result, ended.reason)
                 done = ledger.run(run.key)
                 assert done is not None
-                Teller(ledger).tell(schedule, done)
+                Notifier(ledger).tell(schedule, done)
             break
         except UsageError:  # a scheduler is running: it does the work
             time.sleep(_POLL_SECONDS)
@@ -189,34 +189,34 @@ def run_now_command(
 @schedule_app.command("suspend")
 def suspend_command(name: Name, state: State = None) -> None:
     """Let no more runs begin; one that is under way goes on."""
-    from pipeline.service.scheduler.schedule_db import Ledger
+    from pipeline.service.scheduler.schedule_db import ScheduleDb
 
-    Ledger(state_file(state)).suspend(name, suspended=True)
+    ScheduleDb(state_file(state)).suspend(name, suspended=True)
 
 
 @schedule_app.command("resume")
 def resume_command(name: Name, state: State = None) -> None:
     """Let runs begin again. The last time that was missed is made up for at once, unless
     `startingDeadlineSeconds` says that it is too late."""
-    from pipeline.service.scheduler.schedule_db import Ledger
+    from pipeline.service.scheduler.schedule_db import ScheduleDb
 
-    Ledger(state_file(state)).suspend(name, suspended=False)
+    ScheduleDb(state_file(state)).suspend(name, suspended=False)
 
 
 @schedule_app.command("delete")
 def delete_command(name: Name, state: State = None) -> None:
     """Forget the schedule and its history. The dataset stays."""
-    from pipeline.service.scheduler.schedule_db import Ledger
+    from pipeline.service.scheduler.schedule_db import ScheduleDb
 
-    Ledger(state_file(state)).delete(name)
+    ScheduleDb(state_file(state)).delete(name)
 
 
 @schedule_app.command("history")
 def history_command(name: Name, state: State = None, as_json: Json = False) -> None:
     """What the runs of a schedule came to, the newest first."""
-    from pipeline.service.scheduler.schedule_db import Ledger
+    from pipeline.service.scheduler.schedule_db import ScheduleDb
 
-    ledger = Ledger(state_file(state))
+    ledger = ScheduleDb(state_file(state))
     schedule = ledger.schedule(name)
     runs = ledger.runs(name)
     if as_json:
@@ -240,11 +240,11 @@ def scheduler_command(
 ) -> None:
     """Run scheduled jobs, until stopped. One for each file of schedules."""
     from pipeline.service.scheduler.process import RunProcess
-    from pipeline.service.scheduler.recipients import Teller
-    from pipeline.service.scheduler.schedule_db import Ledger
+    from pipeline.service.scheduler.recipients import Notifier
+    from pipeline.service.scheduler.schedule_db import ScheduleDb
     from pipeline.service.scheduler.service import Service, only_one
 
-    ledger = Ledger(state_file(state))
+    ledger = ScheduleDb(state_file(state))
     console = make_console(stderr=True)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -255,7 +255,7 @@ def scheduler_command(
         return RunProcess(ledger.path, schedule, run, address)
 
     with only_one(ledger.path):
-        service = Service(ledger, begin, Teller(ledger, notify_command))
+        service = Service(ledger, begin, Notifier(ledger, notify_command))
         console.print(f"scheduler: {len(ledger.schedules())} schedules in {ledger.path}")
         try:
             while not stop.is_set():
@@ -265,7 +265,7 @@ def scheduler_command(
             service.stop()
 
 
-@schedule_app.command("perform", hidden=True)
+@schedule_app.command("run-once", hidden=True)
 def perform_command(
     name: Name,
     due: str,
@@ -281,11 +281,11 @@ def perform_command(
     from pipeline.job.file.load import job_from
     from pipeline.service.queue.unsubmitted_runs import guest_of
     from pipeline.service.scheduler.process import end_with
-    from pipeline.service.scheduler.run_once import perform
-    from pipeline.service.scheduler.schedule_db import Ledger
+    from pipeline.service.scheduler.run_once import run_once
+    from pipeline.service.scheduler.schedule_db import ScheduleDb
 
     end_with(parent)
-    job = job_from(Ledger(state).schedule(name).job)
+    job = job_from(ScheduleDb(state).schedule(name).job)
     watcher, stop = make_watcher(make_console(stderr=True)), Stop()
     alone = job.schedule is None or job.schedule.concurrencyPolicy != "Allow"
     with (
@@ -294,7 +294,7 @@ def perform_command(
         stopping_on_signals(stop),
         guest_of(address, job) as queued,
     ):
-        done = perform(
+        done = run_once(
             job,
             datetime.fromisoformat(due),
             full=full,

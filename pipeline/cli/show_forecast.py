@@ -8,7 +8,7 @@ from typing import Any
 from pipeline.budget.cards.lookup import times
 from pipeline.budget.fit.fit import Fit, gb
 from pipeline.budget.predict import Prediction
-from pipeline.driver.forecast.foretold import Forecast, Placed
+from pipeline.driver.forecast.foretold import Forecast, GroupForecast
 from pipeline.humanize import count, duration, plural, size
 
 _OURS = "cpu_compute"  # the one engine argument that is not vLLM's
@@ -21,12 +21,12 @@ _BASES = {
 
 def cards_in_words(forecast: Forecast) -> str:
     """ "CPU", "2× RTX 3090 + 1× RTX 4090", "simulated"."""
-    crews = [placed.crew for placed in forecast.placed]
-    if crews[0].card is None:
+    groups = [placed.group for placed in forecast.placed]
+    if groups[0].card is None:
         return "simulated"
-    if crews[0].shared:
-        return crews[0].card.title
-    return " + ".join(times(c.number, c.card.title, c.cards) for c in crews if c.card)
+    if groups[0].shared:
+        return groups[0].card.title
+    return " + ".join(times(c.number, c.card.title, c.cards) for c in groups if c.card)
 
 
 def time_in_words(prediction: Prediction) -> str:
@@ -62,9 +62,9 @@ def forecast_as_json(forecast: Forecast, fits: list[Fit]) -> dict[str, Any]:
         "completion_tokens_basis": forecast.answer_basis,
         "engines": [
             {
-                "card": placed.crew.card.name if placed.crew.card else "simulated",
-                "card_basis": placed.crew.card.guessed or None if placed.crew.card else None,
-                "engines": placed.crew.number,
+                "card": placed.group.card.name if placed.group.card else "simulated",
+                "card_basis": placed.group.card.guessed or None if placed.group.card else None,
+                "engines": placed.group.number,
                 "arguments": {k: v for k, v in placed.choice.arguments.items() if k != _OURS},
                 _OURS: placed.choice.arguments.get(_OURS),
                 "reasons": placed.choice.reasons,
@@ -86,9 +86,9 @@ def forecast_lines(forecast: Forecast, fits: list[Fit]) -> Iterator[tuple[str, s
     p, workload = forecast.prediction, forecast.workload
     for one, placed in zip(fits, forecast.placed, strict=False):
         yield "fit", f"{one.model} fits {one.where}" if one.fits else one.headline
-        if placed.room is not None:
+        if placed.memory is not None:
             yield "", _memory(one, placed)
-        if (card := placed.crew.card) is not None and card.guessed:
+        if (card := placed.group.card) is not None and card.guessed:
             yield "", f"the {card.title} is not in our table: its speed is reckoned {card.guessed}"
     for placed in forecast.placed:
         reasons = placed.choice.reasons
@@ -118,10 +118,10 @@ def forecast_lines(forecast: Forecast, fits: list[Fit]) -> Iterator[tuple[str, s
         yield ("levers" if number == 0 else ""), f"{lever.what}: {change:+.0%} of the time"
 
 
-def _memory(one: Fit, placed: Placed) -> str:
+def _memory(one: Fit, placed: GroupForecast) -> str:
     """Where the card's memory goes, and how many of the job's rows that is at once: the number
     that the settings were chosen by."""
-    room, choice = placed.room, placed.choice
+    room, choice = placed.memory, placed.choice
     assert room is not None
     announced = one.model.announced_gb
     extra = f" (announced {announced:g} GB)" if announced is not None else ""

@@ -100,7 +100,9 @@ def _as_json(machine: Machine, view: RackView) -> dict[str, Any]:
             {
                 "name": card.name,
                 "memory_bytes": card.vram_bytes,
-                "job": work.job if (work := view.at_work.get((machine.node.id, index))) else None,
+                "job": work.job
+                if (work := view.slot_usage.get((machine.node.id, index)))
+                else None,
                 "model": work.model if work else None,
                 "now": now[index].as_json() if index in now else None,
             }

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from rich.console import Console
 
 from pipeline.budget.cards.lookup import Card, in_slot, times
-from pipeline.budget.model_spec import Subject
+from pipeline.budget.model_spec import ModelSpec
 from pipeline.budget.predict import Estimate
 from pipeline.humanize import count, duration, plural, rate
 from pipeline.simulate.card import CardSetup
@@ -22,19 +22,19 @@ _TABLE = 12  # cards listed one by one, at most
 def print_simulation(
     console: Console,
     outcome: Outcome,
-    subject: Subject,
+    model_spec: ModelSpec,
     policy: str,
     trace: Trace,
     learned: Mapping[Card, Estimate],
 ) -> None:
     """``learned``: what runs on such a card took beside what the data sheet says."""
-    for line in _lines(outcome, subject, policy, trace, learned):
+    for line in _lines(outcome, model_spec, policy, trace, learned):
         console.print(line, markup=False)
 
 
 def _lines(
     outcome: Outcome,
-    subject: Subject,
+    model_spec: ModelSpec,
     policy: str,
     trace: Trace,
     learned: Mapping[Card, Estimate],
@@ -45,7 +45,7 @@ def _lines(
         times(n, title, number) if n > 1 else in_slot(title, number)
         for (title, number), n in cards.items()
     )
-    yield f"{subject} on {names}, {policy} (simulated)"
+    yield f"{model_spec} on {names}, {policy} (simulated)"
     prompts = sum(row.prompt_tokens for row in rows)
     outputs = sum(row.output_tokens for row in rows)
     yield (

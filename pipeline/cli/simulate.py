@@ -13,7 +13,7 @@ from pipeline.errors import UsageError
 
 if TYPE_CHECKING:
     from pipeline.budget.cards.lookup import Card
-    from pipeline.budget.model_spec import Subject
+    from pipeline.budget.model_spec import ModelSpec
     from pipeline.budget.predict import Estimate
     from pipeline.budget.step_time import StepTime
     from pipeline.rows.trace import TraceRow
@@ -70,19 +70,19 @@ def simulate_command(
 
     static_limit(policy)
     cards = _cards(gpu)
-    subject = _subject(model)
+    model_spec = _subject(model)
     read = read_trace(trace)
     rows = read.rows
     limit = _checked(read, trace, max_tokens)
-    limit = min(limit, subject.geometry.context)  # no answer gets longer, no row beyond it runs
+    limit = min(limit, model_spec.geometry.context)  # no answer gets longer, no row beyond it runs
     step_time = _calibrated(calibration, cards)
     given = _given(settings)
     setups: list[CardSetup] = []
     learned: dict[Card, Estimate] = {}
     for card in dict.fromkeys(cards):
-        made = _setups(subject, card, cards.count(card), read, limit, kv_dtype, given, step_time)
+        made = _setups(model_spec, card, cards.count(card), read, limit, kv_dtype, given, step_time)
         if step_time is None:
-            learned[card] = slowdown(subject, made[0], read, limit, len(cards))
+            learned[card] = slowdown(model_spec, made[0], read, limit, len(cards))
             made = [with_slowdown(made[0], learned[card])] * len(made)
         setups += made
     outcome = _simulate(setups, policy, rows, limit, failures)
@@ -90,7 +90,7 @@ def simulate_command(
         print_json(outcome.as_json())
         make_console(stderr=True).print(f"trace: {prefixes_in_words(read)}", markup=False)
     else:
-        print_simulation(make_console(), outcome, subject, policy, read, learned)
+        print_simulation(make_console(), outcome, model_spec, policy, read, learned)
     raise typer.Exit(_ROWS_FAILED if outcome.errors else 0)
 
 
@@ -145,7 +145,7 @@ def _cards(text: str) -> list[Card]:
     return cards
 
 
-def _subject(name: str) -> Subject:
+def _subject(name: str) -> ModelSpec:
     from pipeline.cli.fit import subjects
 
     return subjects(name)[0]
@@ -182,7 +182,7 @@ _ANY_JOB = {
 
 
 def _setups(
-    subject: Subject,
+    model_spec: ModelSpec,
     card: Card,
     number: int,
     trace: Trace,
@@ -207,22 +207,22 @@ def _setups(
     usual = sorted(row.tokens for row in rows)[len(rows) // 2]
     scores = shape is not None and shape.scores
     arguments = (scoring_arguments(Score(), given) if scores else {}) | given
-    options = FitOptions(min(usual, subject.geometry.context), kv_dtype, given=arguments)
-    cards = 1 if card.is_cpu else cards_needed(subject, card, options, number)
+    options = FitOptions(min(usual, model_spec.geometry.context), kv_dtype, given=arguments)
+    cards = 1 if card.is_cpu else cards_needed(model_spec, card, options, number)
     if cards > number:
         raise UsageError(
             f"engine.tensor_parallel_size: {cards} like cards are asked for, and there are "
             f"{number} {card.title}",
             f"--gpu {card.name}:{cards}",
         )
-    overhead = reported_overhead(subject, card, cards)
+    overhead = reported_overhead(model_spec, card, cards)
     options = replace(options, cards=cards, overhead_correction=overhead)
-    check_fit(fit(subject, card, options))
+    check_fit(fit(model_spec, card, options))
     # a plan that follows a run knows how long the answers were
     answers = sum(row.output_tokens for row in rows) / len(rows) if shape else None
     setup = card_setup(
-        subject.geometry,
-        subject.weights,
+        model_spec.geometry,
+        model_spec.weights,
         card,
         rows,
         max_tokens,

@@ -81,7 +81,7 @@ def _next(status: Status, output: str) -> str | None:
     """The command that leads on; None when there is nothing to do."""
     from pipeline.output.commit.records import JOB
     from pipeline.output.status import Course
-    from pipeline.report.mends import next_step
+    from pipeline.report.fixes import next_step
 
     if status.alive:
         return f"rackmill cancel {output}" if status.course is Course.RUNNING else None

@@ -39,7 +39,7 @@ def _print(verdict: Verdict) -> None:
     console, output = make_console(), verdict.output
     for fault in verdict.faults[:_SHOWN]:
         console.print(f"{fault.where}: {fault.what}", markup=False)
-        console.print(f"  {fault.mend}", markup=False)
+        console.print(f"  {fault.fix}", markup=False)
     if len(verdict.faults) > _SHOWN:
         more = count(len(verdict.faults) - _SHOWN)
         console.print(f"… and {more} more: rackmill verify {output} --json", markup=False)

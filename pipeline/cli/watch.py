@@ -19,7 +19,7 @@ from pipeline.engine.machine.card_notes import CardsNow, readings_in_words
 from pipeline.errors import some_of
 from pipeline.humanize import count, duration, energy, plural, rate, size
 from pipeline.output.dataset import REPORT
-from pipeline.report.mends import error_lines
+from pipeline.report.fixes import error_lines
 from pipeline.report.pace import Pace
 from pipeline.report.summary import Summary
 
@@ -213,8 +213,8 @@ def print_result(console: Console, summary: Summary) -> None:
     console.print()
     for line in lines:
         console.print(line, markup=False)
-    for kind, number, why, mend in error_lines(summary):
-        console.print(f"  {count(number)}  {kind}  {why} → {mend}", markup=False)
+    for kind, number, why, fix in error_lines(summary):
+        console.print(f"  {count(number)}  {kind}  {why} → {fix}", markup=False)
     console.print(
         f'→ {summary.output}    read it:  pandas.read_parquet("{summary.output}")', markup=False
     )

@@ -15,8 +15,8 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
+from pipeline.cluster.actor_options import ActorOptions
 from pipeline.cluster.desktop_watch import DesktopWatch
-from pipeline.cluster.placement import Placement
 from pipeline.dispatch.desktop import DesktopCall, Ours
 
 _MOST_FAILURES = 3
@@ -62,7 +62,7 @@ class DesktopAgents:
                 self._hear(one)
             if one.pending is None and time.monotonic() >= one.again_at and not one.blind:
                 if one.actor is None:
-                    options = Placement(0, {}, node=node).options
+                    options = ActorOptions(0, {}, node=node).options
                     one.actor = _Agent.options(**options).remote(  # type: ignore[attr-defined]
                         self._quiet_seconds, self._engines
                     )

@@ -17,7 +17,14 @@ from pipeline.budget.cards.lookup import (
     in_slot,
     parse_gpus,
 )
-from pipeline.cluster.slots import Left, Slot, Spread, divide, refuse_spread, spread_in_words
+from pipeline.cluster.slots import (
+    CardSlot,
+    LeftoverCards,
+    Spread,
+    divide,
+    refuse_spread,
+    spread_in_words,
+)
 from pipeline.engine.gpu.offer import offer
 from pipeline.engine.machine.facts import card_of, processor_name
 from pipeline.engine.machine.host import available_memory, cores, native_bf16
@@ -35,7 +42,7 @@ _BOX_SHARE = 0.95  # drivers show a little less than the box says
 
 
 @dataclass(frozen=True)
-class Place:
+class Slot:
     """Where an engine goes: on which of a machine's ``cards``, or as which (``index``) ``of`` how
     many engines that share its processor. ``node``: Ray's number of a machine of a rack; None: this
     machine. ``cores`` and ``preloads``: what the machine has of them."""
@@ -50,7 +57,7 @@ class Place:
 
     @property
     def keys(self) -> frozenset[tuple[str | None, int]]:
-        """Of all its cards; on a processor, of its place there."""
+        """Of all its cards; on a processor, of its slot there."""
         return frozenset((self.node, number) for number in self.cards or (self.index,))
 
     @property
@@ -84,18 +91,18 @@ def keys_in(slot: str) -> frozenset[Key]:
 
 
 @dataclass(frozen=True)
-class Crew:
+class EngineGroup:
     """Engines of one kind: how many, and the card of each (None: simulated engines).
 
     Engines on a CPU share it: ``card`` is all of the processor, ``share`` what one of them has.
-    ``places``: one for each engine; none where it is only asked what would be. ``cards``: so many
+    ``slots``: one for each engine; none where it is only asked what would be. ``cards``: so many
     such cards are one engine's.
     """
 
     number: int
     card: Card | None
     model: str = ""  # a processor's own name
-    places: tuple[Place, ...] = field(default=(), compare=False)
+    slots: tuple[Slot, ...] = field(default=(), compare=False)
     cards: int = 1
 
     @property
@@ -113,7 +120,7 @@ class Crew:
             raise ValueError("simulated engines have no card")
         if not self.shared or self._crowd == 1:
             return self.card
-        here = self.places[0].cores if self.places else cores()
+        here = self.slots[0].cores if self.slots else cores()
         return cpu_card(
             self.card.vram_bytes // self._crowd,
             max(1, len(here) // self._crowd),
@@ -123,7 +130,7 @@ class Crew:
     @property
     def _crowd(self) -> int:
         """Engines that share one processor."""
-        return max((place.of for place in self.places), default=self.number)
+        return max((slot.of for slot in self.slots), default=self.number)
 
     @property
     def name(self) -> str:
@@ -147,9 +154,9 @@ class Crew:
         return each * (self.number / self._crowd if self.shared else self.all_cards)
 
 
-def local_crews(
+def local_groups(
     job: Job, units: int, spread: Spread, say: Callable[[str], None] = lambda line: None
-) -> list[Crew]:
+) -> list[EngineGroup]:
     """The engines that a run of ``job`` starts on this machine, at most one for each unit.
 
     ``spread``: how many cards one takes; what is left over or left out is said. Raises UsageError
@@ -159,7 +166,7 @@ def local_crews(
     wanted = job.resources.workers
     number = _at_most(1 if wanted == "auto" else wanted, units)
     if job.engine.kind == "simulated":
-        return [Crew(number, None, places=_beside_each_other(number))]
+        return [EngineGroup(number, None, slots=_beside_each_other(number))]
     there = offer()
     there.check()
     for reason in there.left:
@@ -171,7 +178,7 @@ def local_crews(
         card = cpu_card(memory, len(cores()), native_bf16=native_bf16())
         check_parts(job, number, len(cores()))
         name = processor_with(processor, len(cores()))
-        return [Crew(number, card, name, _beside_each_other(number))]
+        return [EngineGroup(number, card, name, _beside_each_other(number))]
     check_wishes(job.resources, found)
     usable = {number: card for number, card in enumerate(found) if meets(job.resources, card)}
     refuse_spread(job, [list(usable.values())])
@@ -182,31 +189,31 @@ def local_crews(
             known += f", enough for {plural(len(slots), 'engine')}"
         raise UsageError(f"resources.workers: {wanted} engines, but there are {known}")
     number = _at_most(len(slots) if wanted == "auto" else wanted, units)
-    kinds: dict[str, list[Slot]] = {}
+    kinds: dict[str, list[CardSlot]] = {}
     for slot in slots[:number]:
         kinds.setdefault(slot.card.name, []).append(slot)
-    crews = [
-        Crew(
+    groups = [
+        EngineGroup(
             len(same),
             same[0].card,
-            places=tuple(Place(slot.cards[0], cards=slot.cards) for slot in same),
+            slots=tuple(Slot(slot.cards[0], cards=slot.cards) for slot in same),
             cards=len(same[0].cards),
         )
         for same in kinds.values()
     ]
-    for line in (*left, *said_of(job, crews)):
+    for line in (*left, *said_of(job, groups)):
         say(str(line))
-    return crews
+    return groups
 
 
-def said_of(job: Job, crews: Sequence[Crew]) -> list[str]:
+def said_of(job: Job, groups: Sequence[EngineGroup]) -> list[str]:
     """That engines have several cards, where the job does not say so itself."""
     if job.engine.tensor_parallel_size is not None:
         return []
     return [
-        spread_in_words(crew.card, crew.cards, crew.number)
-        for crew in crews
-        if crew.card is not None and crew.cards > 1
+        spread_in_words(group.card, group.cards, group.number)
+        for group in groups
+        if group.card is not None and group.cards > 1
     ]
 
 
@@ -246,32 +253,32 @@ def check_wishes(wishes: Resources, cards: Sequence[Card]) -> None:
     raise UsageError(f"resources: {asked} is asked for; there is {kinds}")
 
 
-def asked_crews(
+def asked_groups(
     job: Job, text: str, spread: Spread, say: Callable[[str], None] = lambda line: None
-) -> list[Crew]:
+) -> list[EngineGroup]:
     """The engines on "4x rtx3090,2x rtx4090", those of a kind in one machine: one for each card, or
     for each slot that ``spread`` makes of them. Raises UsageError."""
     asked = parse_gpus(text)
     refuse_spread(job, [[card] * number for number, card in asked])
-    crews = []
+    groups = []
     for number, card in asked:
         cards = spread(card, number)
         if number >= cards:
-            crews.append(Crew(number // cards, card, cards=cards))
+            groups.append(EngineGroup(number // cards, card, cards=cards))
         if number % cards:
-            say(str(Left(card, number % cards, cards)))
-    for line in said_of(job, crews):
+            say(str(LeftoverCards(card, number % cards, cards)))
+    for line in said_of(job, groups):
         say(line)
-    return crews
+    return groups
 
 
 def is_processor(name: str) -> bool:
-    """Whether a crew's name is that of engines without cards."""
+    """Whether a group's name is that of engines without cards."""
     return name == NO_CARD or _CORES in name
 
 
-def _beside_each_other(number: int) -> tuple[Place, ...]:
-    return tuple(Place(index, number) for index in range(number))
+def _beside_each_other(number: int) -> tuple[Slot, ...]:
+    return tuple(Slot(index, number) for index in range(number))
 
 
 def _at_most(number: int, units: int) -> int:

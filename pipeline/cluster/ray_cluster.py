@@ -18,13 +18,13 @@ from ray.exceptions import (
     RayError,
 )
 
+from pipeline.cluster.actor_options import ActorOptions
 from pipeline.cluster.allotment import OTHERS, Allotment, AllottedCards, Key
 from pipeline.cluster.gcs import Gcs, HeadGone
 from pipeline.cluster.machines import MACHINE, Machine, machines
-from pipeline.cluster.placement import Placement
 from pipeline.cluster.ray_access import TOKEN_MEND, check_access, prepare_access
 from pipeline.cluster.ray_processes import RayProcesses
-from pipeline.cluster.slot_usage import AtWorkSign
+from pipeline.cluster.slot_usage import SlotUsageSign
 from pipeline.engine.gpu.offer import offer, visible_value
 from pipeline.engine.gpu.visible import VARIABLE
 from pipeline.engine.machine.facts import own_facts
@@ -93,9 +93,9 @@ class Cluster:
             raise JobFailed(f"{where}: {e}", *hints) from e
         self._rack = Gcs(ray.get_runtime_context().gcs_address) if address else None
         self.cards: AllottedCards | None = None
-        self.sign: AtWorkSign | None = None
+        self.sign: SlotUsageSign | None = None
         if self._rack is not None:
-            self.sign = AtWorkSign(self._rack, queued or secrets.token_hex(4))
+            self.sign = SlotUsageSign(self._rack, queued or secrets.token_hex(4))
             if queued is not None:
                 self.cards = AllottedCards(self._rack, queued, patient=patient)
         self._heard = time.monotonic()  # when the head last answered
@@ -160,7 +160,7 @@ class Cluster:
             return found
         for node in unknown:
             if node.id not in self._looking:
-                task = _own_facts.options(**Placement(0, {}, node=node.id).options)
+                task = _own_facts.options(**ActorOptions(0, {}, node=node.id).options)
                 self._looking[node.id] = task.remote()
         waiting = [self._looking[node.id] for node in unknown]
         ray.wait(waiting, num_returns=len(waiting), timeout=patience_seconds)
@@ -189,14 +189,14 @@ class Cluster:
                 "what is committed stays; once it is back, the same command goes on from there",
             ) from e
 
-    def is_free(self, placement: Placement) -> bool:
+    def is_free(self, placement: ActorOptions) -> bool:
         """Whether its machine has now what ``placement`` asks of it."""
         if placement.node is None:
             return True
         free = ray._private.state.available_resources_per_node().get(placement.node, {})
         return bool(free.get("GPU", 0) >= placement.gpus and free.get("CPU", 0) >= placement.cpus)
 
-    def keep_card(self, placement: Placement) -> Any:
+    def keep_card(self, placement: ActorOptions) -> Any:
         """Nobody shall have the card that is free now: whoever holds the answer holds the card."""
         if not placement.gpus:
             return None

@@ -15,7 +15,7 @@ _OLD_SECONDS = 60.0  # who has not said it again for so long is no more
 
 
 @dataclass(frozen=True)
-class AtWork:
+class SlotUsage:
     """``cards``: by Ray's number of the machine, and which of its cards."""
 
     job: str
@@ -23,16 +23,16 @@ class AtWork:
     cards: frozenset[Key]
 
 
-class AtWorkSign:
+class SlotUsageSign:
     """A driver's. All methods raise HeadGone."""
 
     def __init__(self, gcs: Gcs, run: str) -> None:
         """``run``: a name that no other has."""
         self._gcs, self._name = gcs, _AT_WORK + run
-        self._said: AtWork | None = None
+        self._said: SlotUsage | None = None
         self._at = 0.0
 
-    def say(self, work: AtWork) -> None:
+    def say(self, work: SlotUsage) -> None:
         """It has these cards now."""
         if work == self._said and time.monotonic() - self._at < _AGAIN_SECONDS:
             return
@@ -44,12 +44,12 @@ class AtWorkSign:
         self._gcs.delete(self._name)
 
 
-def at_work(gcs: Gcs) -> dict[Key, AtWork]:
+def slot_usage(gcs: Gcs) -> dict[Key, SlotUsage]:
     """By card. Raises HeadGone."""
-    found: dict[Key, AtWork] = {}
+    found: dict[Key, SlotUsage] = {}
     for content in gcs.all(gcs.names(_AT_WORK)).values():
         said = json.loads(content)
         if time.time() - said["at"] < _OLD_SECONDS:
             cards = frozenset((node, index) for node, index in said["cards"])
-            found |= dict.fromkeys(cards, AtWork(said["job"], said["model"], cards))
+            found |= dict.fromkeys(cards, SlotUsage(said["job"], said["model"], cards))
     return found

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from pipeline.budget.cards.lookup import Card, in_slot
-from pipeline.budget.model_spec import FitOptions, Subject
+from pipeline.budget.model_spec import FitOptions, ModelSpec
 from pipeline.budget.tensor_parallel import cards_needed, fits_over
 from pipeline.errors import RackmillError, UsageError
 from pipeline.humanize import plural
@@ -23,7 +23,7 @@ _SHORTEST_PROMPT = 16  # tokens
 
 
 @dataclass(frozen=True)
-class Slot:
+class CardSlot:
     """``cards``: their numbers among those of the machine, all like ``card``."""
 
     card: Card
@@ -31,7 +31,7 @@ class Slot:
 
 
 @dataclass(frozen=True)
-class Left:
+class LeftoverCards:
     """``number`` cards like ``card`` are too few for a slot of ``wanted``."""
 
     card: Card
@@ -43,7 +43,7 @@ class Left:
         return f"{self.number}x {kind} left over: an engine takes {self.wanted} alike"
 
 
-def divide(cards: Mapping[int, Card], spread: Spread) -> tuple[list[Slot], list[Left]]:
+def divide(cards: Mapping[int, Card], spread: Spread) -> tuple[list[CardSlot], list[LeftoverCards]]:
     """The slots of one machine, and what is left over. ``cards``: by their numbers; neighbours
     share a slot."""
     kinds: dict[str, list[int]] = {}
@@ -54,13 +54,15 @@ def divide(cards: Mapping[int, Card], spread: Spread) -> tuple[list[Slot], list[
         card = cards[numbers[0]]
         wanted = spread(card, len(numbers))
         whole = len(numbers) // wanted * wanted
-        slots += [Slot(card, tuple(numbers[at : at + wanted])) for at in range(0, whole, wanted)]
+        slots += [
+            CardSlot(card, tuple(numbers[at : at + wanted])) for at in range(0, whole, wanted)
+        ]
         if whole < len(numbers):
-            left.append(Left(card, len(numbers) - whole, wanted))
+            left.append(LeftoverCards(card, len(numbers) - whole, wanted))
     return slots, left
 
 
-def spread_of(job: Job, model: Subject | None) -> Spread:
+def spread_of(job: Job, model: ModelSpec | None) -> Spread:
     """How many cards an engine of ``job`` takes: as many as it says, else as few as hold the model
     and a request with the longest answer. One where the model is not known."""
     if model is None:
@@ -69,7 +71,7 @@ def spread_of(job: Job, model: Subject | None) -> Spread:
     return cache(lambda card, alike: cards_needed(model, card, options, alike))
 
 
-def fits_of(job: Job, model: Subject | None) -> Callable[[Card, int], bool]:
+def fits_of(job: Job, model: ModelSpec | None) -> Callable[[Card, int], bool]:
     """Whether so many such cards hold the model and one of the least requests of ``job``. True
     where the model is not known."""
     if model is None:
@@ -78,22 +80,22 @@ def fits_of(job: Job, model: Subject | None) -> Callable[[Card, int], bool]:
     return cache(lambda card, cards: card.is_cpu or fits_over(model, card, options, cards))
 
 
-def _least(job: Job, model: Subject) -> FitOptions:
+def _least(job: Job, model: ModelSpec) -> FitOptions:
     request = min(_SHORTEST_PROMPT + job.longest_answer, model.geometry.context)
     given = job.engine.vllm_arguments()
     return FitOptions.from_arguments(given, job.engine.max_model_len or request)
 
 
-def known_model(reference: str) -> Subject | None:
+def known_model(reference: str) -> ModelSpec | None:
     """What is known of the model that ``reference`` names without fetching anything."""
     try:
         stored = in_store(reference)
         if stored is not None:
-            return Subject.of_folder(stored)
+            return ModelSpec.of_folder(stored)
     except (RackmillError, OSError):
         return None
     entry = CATALOGUE.get(reference)
-    return None if entry is None else Subject.of(entry.model, entry.precision)
+    return None if entry is None else ModelSpec.of(entry.model, entry.precision)
 
 
 def refuse_spread(job: Job, machines: Sequence[Sequence[Card]]) -> None:

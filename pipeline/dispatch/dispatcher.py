@@ -6,7 +6,7 @@ what is left), but never below what the overhead of a lease is a small part of. 
 then is taken over: an idle worker is promised unstarted rows of the one who would be last; the
 holder is asked at its next heartbeat, and answers with what it keeps; only then do the rest go to
 the other, so no row is ever with two. Rows of the dead come back first; those that seem to kill
-engines are tried apart (see ``suspects``). No clock, no I/O.
+engines are tried apart (see ``poison_rows``). No clock, no I/O.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ from pipeline.dispatch.leases import (
     Wait,
 )
 from pipeline.dispatch.pending import Pending
-from pipeline.dispatch.poison_rows import APART, Memory, Piece, Suspects, common
-from pipeline.dispatch.row_ranges import Ledger
+from pipeline.dispatch.poison_rows import APART, DeathMemory, Piece, PoisonRows, common
+from pipeline.dispatch.row_ranges import RowRanges
 from pipeline.dispatch.speeds import Speeds
-from pipeline.dispatch.work_stealing import Member, Takeovers
+from pipeline.dispatch.work_stealing import Member, WorkStealing
 
 _MOST_SPANS = 4  # in one lease: who works faster asks more often
 
@@ -86,43 +86,43 @@ class Dispatcher:
         sizing: Sizing | None = None,
     ) -> None:
         self.sizing = sizing or Sizing()
-        self.ledger = Ledger(rows, costs)
+        self.ranges = RowRanges(rows, costs)
         self.speeds = Speeds()
-        self._pending = Pending(self.ledger, costs, groups, order)
-        self._pending.came_back(self.ledger.commit_before(committed))
-        total = self.ledger.total_rows
+        self._pending = Pending(self.ranges, costs, groups, order)
+        self._pending.came_back(self.ranges.commit_before(committed))
+        total = self.ranges.total_rows
         self._row_cost = (sum(costs) / total if costs is not None and total else 1.0) or 1.0
         self._members: dict[str, Member] = {}
         self._refused: dict[str, str] = {}
         self._seen: OrderedDict[str, float] = OrderedDict()  # the longest silent first
-        self._suspects = Suspects()
+        self._poison_rows = PoisonRows()
         self._ends: dict[str, Death] = {}  # of workers that were lost, until they are asked for
         self.lost_rows = 0  # finished by workers that were lost before they were committed
         self._deaths = 0
         self._busy_seconds = 0.0  # of all workers
-        self._takeovers = Takeovers(
-            self.ledger, self.speeds, self._members, self.sizing.takeover_seconds
+        self._stealing = WorkStealing(
+            self.ranges, self.speeds, self._members, self.sizing.takeover_seconds
         )
 
     @property
     def done(self) -> bool:
         """Whether every row is committed."""
-        return self.ledger.done
+        return self.ranges.done
 
     def death(self, worker: str) -> Death:
         """What came of the end of ``worker``, which was lost; told once."""
         return self._ends.pop(worker, Death())
 
     @property
-    def memory(self) -> Memory | None:
+    def memory(self) -> DeathMemory | None:
         """What is known of deaths, for one that takes this one's place; None before the first."""
-        return self._suspects.memory(self._deaths, self._busy_seconds) if self._deaths else None
+        return self._poison_rows.memory(self._deaths, self._busy_seconds) if self._deaths else None
 
-    def recall(self, memory: Memory) -> None:
+    def recall(self, memory: DeathMemory) -> None:
         """Take the place of one that knew that."""
         self._deaths += memory.lost
         self._busy_seconds += memory.busy
-        self._suspects.recall(memory, self.ledger.is_done)
+        self._poison_rows.recall(memory, self.ranges.is_done)
         self._set_apart()
 
     def handle(self, event: Event) -> tuple[Instruction, ...]:
@@ -143,8 +143,8 @@ class Dispatcher:
             case Returned(worker, at, spans):
                 self._heard(worker, at)
                 for span in spans:
-                    self._back(self.ledger.keep(worker, Span(span.unit, span.start, span.start)))
-                if self._suspects.given_back(worker, spans):
+                    self._back(self.ranges.keep(worker, Span(span.unit, span.start, span.start)))
+                if self._poison_rows.given_back(worker, spans):
                     self._set_apart()
             case Left():
                 self._leave(event.worker)
@@ -171,8 +171,8 @@ class Dispatcher:
         self.speeds.join(event.worker, max(event.rate, 1e-6) * self._row_cost)
         self._heard(event.worker, event.at)
         for span in event.spans:
-            self._pending.came_back(self.ledger.adopt(event.worker, span))
-        holding = self.ledger.holdings.get(event.worker)
+            self._pending.came_back(self.ranges.adopt(event.worker, span))
+        holding = self.ranges.holdings.get(event.worker)
         if holding is not None:
             member.granted(holding.rows, holding.cost)
 
@@ -189,8 +189,8 @@ class Dispatcher:
 
     def _drop(self, worker: str) -> list[Span]:
         """The worker is no more; returns what it held."""
-        spans = self.ledger.release(worker)
-        self._takeovers.forget(worker, self._back)
+        spans = self.ranges.release(worker)
+        self._stealing.forget(worker, self._back)
         self._pending.came_back(spans)
         self._pending.gone(worker)
         if self._members.pop(worker, None) is not None:
@@ -201,7 +201,7 @@ class Dispatcher:
     def _leave(self, worker: str) -> None:
         """The worker is no more, and nothing is wrong."""
         self._drop(worker)
-        self._suspects.ended(worker)
+        self._poison_rows.ended(worker)
         self._set_apart()
 
     def _lost(self, event: Lost) -> list[Span]:
@@ -214,14 +214,16 @@ class Dispatcher:
         at = self._seen.get(worker, 0.0) if event.at is None else event.at
         since = at if member.flying_since is None else member.flying_since
         if event.flights:
-            self._suspects.begun(worker, at)
+            self._poison_rows.begun(worker, at)
         flights = member.flights if event.flights is None else event.flights
         spans = self._drop(worker)
         told = event.flights is not None
-        explained = self._suspects.died_alone(worker, at, self._busy_seconds, event.why, told=told)
+        explained = self._poison_rows.died_alone(
+            worker, at, self._busy_seconds, event.why, told=told
+        )
         if explained is None:
             had = common(flights, spans)
-            new = self._suspects.died(had, at - since, self._busy_seconds, event.why)
+            new = self._poison_rows.died(had, at - since, self._busy_seconds, event.why)
             explained = bool(new)
         self._set_apart()
         self._ends[worker] = Death(member.committed, explained)
@@ -229,15 +231,15 @@ class Dispatcher:
 
     def _set_apart(self) -> None:
         """Keep suspected rows from everyone, and those that are no more suspected from no one."""
-        if not self._suspects and APART not in self.ledger.holdings:
+        if not self._poison_rows and APART not in self.ranges.holdings:
             return
-        units = {span.unit for span in self.ledger.release(APART)}
-        for piece in self._suspects.apart:
+        units = {span.unit for span in self.ranges.release(APART)}
+        for piece in self._poison_rows.apart:
             for span in piece.spans:
-                self.ledger.adopt(APART, span)
+                self.ranges.adopt(APART, span)
                 units.add(span.unit)
         for unit in units:
-            self._pending.came_back(self.ledger.join(unit))
+            self._pending.came_back(self.ranges.join(unit))
 
     def _expire(self, at: float) -> tuple[Instruction, ...]:
         expired: list[Instruction] = []
@@ -255,74 +257,74 @@ class Dispatcher:
         if worker in self._refused:
             return Refuse(worker, self._refused[worker])
         member = self._heard(worker, at)
-        if self.ledger.done:
+        if self.ranges.done:
             return Done(worker)
-        held = worker in self.ledger.holdings and self.ledger.holdings[worker].rows
+        held = worker in self.ranges.holdings and self.ranges.holdings[worker].rows
         if member.alone:
             if held:
                 return Wait(worker)
             member.alone = False
-            self._suspects.ended(worker)
+            self._poison_rows.ended(worker)
             self._set_apart()
-        if (condemned := self._suspects.next_condemned(worker)) is not None:
-            if grant := self._grant(worker, condemned, quarantined=True):
+        if (quarantined := self._poison_rows.next_quarantined(worker)) is not None:
+            if grant := self._grant(worker, quarantined, quarantined=True):
                 return grant
-            self._suspects.given_back(worker, condemned.spans)
-        spans = self._takeovers.collect(worker)
+            self._poison_rows.given_back(worker, quarantined.spans)
+        spans = self._stealing.collect(worker)
         for span in spans:
-            self.ledger.hold(worker, span)
+            self.ranges.hold(worker, span)
         empty = not held and not spans and (not member.returned or member.idle)
-        while empty and (piece := self._suspects.next_trial(worker)) is not None:
+        while empty and (piece := self._poison_rows.next_trial(worker)) is not None:
             if grant := self._grant(worker, piece):
                 member.alone = True
                 return grant
-            self._suspects.ended(worker)
+            self._poison_rows.ended(worker)
         if not spans and (budget := self._budget(member)) is not None:
             shortest = self.sizing.shortest_seconds * self.speeds.of(worker)
             spans = self._take(worker, budget, shortest)
         if spans:
             for span in spans:
-                member.granted(span.rows, self.ledger.cost(span.unit, span.rows))
-            losses, why = self._suspects.losses(spans) if self._suspects else (0, "")
+                member.granted(span.rows, self.ranges.cost(span.unit, span.rows))
+            losses, why = self._poison_rows.losses(spans) if self._poison_rows else (0, "")
             return Grant(worker, tuple(spans), losses, why=why)
         if self._pending.peek(worker) is None:
-            self._takeovers.promise(member, at)
+            self._stealing.promise(member, at)
         return Wait(worker)
 
     def _grant(self, worker: str, piece: Piece, *, quarantined: bool = False) -> Grant | None:
         """Lease rows that were set apart; None if none of them is pending any more."""
         spans: list[Span] = []
         for span in piece.spans:
-            apart = self.ledger.holdings.get(APART)
+            apart = self.ranges.holdings.get(APART)
             for key, held in list(apart.pieces.items()) if apart else ():
                 if common((span,), (held.span,)):
-                    self.ledger.keep(APART, Span(*key, key[1]))
-                    self.ledger.hold(worker, held.span)
+                    self.ranges.keep(APART, Span(*key, key[1]))
+                    self.ranges.hold(worker, held.span)
                     spans.append(held.span)
         if not spans:
             return None
         member = self._members[worker]
         for span in spans:
-            member.granted(span.rows, self.ledger.cost(span.unit, span.rows))
+            member.granted(span.rows, self.ranges.cost(span.unit, span.rows))
         return Grant(worker, tuple(spans), piece.deaths, quarantined, piece.why)
 
     def _budget(self, member: Member) -> float | None:
         """Predicted cost of the worker's next lease; None if it has enough for now."""
-        ledger, sizing = self.ledger, self.sizing
-        if not ledger.pending_rows:
+        ranges, sizing = self.ranges, self.sizing
+        if not ranges.pending_rows:
             return None
         speed = self.speeds.of(member.name)
-        unstarted = self._takeovers.unstarted(member)
+        unstarted = self._stealing.unstarted(member)
         shortest = sizing.shortest_seconds * speed
         longest = self._longest_seconds * speed
         if len(self._members) == 1:
             return longest if unstarted < longest else None
         part = speed / self.speeds.total
-        guided = min(max(ledger.pending_cost * part / sizing.shares, shortest), longest)
+        guided = min(max(ranges.pending_cost * part / sizing.shares, shortest), longest)
         # who comes early leaves their share to those who are still on their way
-        holding = ledger.holdings.get(member.name)
+        holding = ranges.holdings.get(member.name)
         held = holding.cost if holding else 0.0
-        room = (ledger.pending_cost + ledger.held_cost) * part - held
+        room = (ranges.pending_cost + ranges.held_cost) * part - held
         hungry = unstarted < shortest and (member.begun or not held)
         if not hungry and (unstarted >= longest or room <= 0):
             return None
@@ -343,22 +345,22 @@ class Dispatcher:
     def _take(self, worker: str, budget: float, shortest: float) -> list[Span]:
         """The next pending rows of about that cost, one unit at least. A unit is cut where it is
         far too much, into no less than ``shortest``."""
-        ledger = self.ledger
+        ranges = self.ranges
         spans: list[Span] = []
         while len(spans) < _MOST_SPANS and (span := self._pending.peek(worker)) is not None:
-            cost = ledger.cost(span.unit, span.rows)
+            cost = ranges.cost(span.unit, span.rows)
             if spans and cost > 1.5 * budget:
                 break
             if cost > 1.5 * (least := max(budget, shortest)):
                 rows = max(1, round(span.rows * least / cost))
                 rest = Span(span.unit, span.start + rows, span.stop)
                 span = Span(span.unit, span.start, rest.start)
-                ledger.hold(worker, span)
+                ranges.hold(worker, span)
                 if rest.rows:
                     self._pending.came_back((rest,))
                 spans.append(span)
                 break
-            ledger.hold(worker, span)
+            ranges.hold(worker, span)
             spans.append(span)
             budget -= cost
             if budget <= 0:
@@ -371,30 +373,30 @@ class Dispatcher:
         member = self._heard(event.worker, event.at)
         done = member.report(event)
         if member.alone and event.flights:
-            self._suspects.begun(event.worker, event.at)
+            self._poison_rows.begun(event.worker, event.at)
         self._busy_seconds += done.seconds
         self.speeds.note(event.worker, done.cost, done.tokens, done.seconds)
-        return self._takeovers.requests(event.worker)
+        return self._stealing.requests(event.worker)
 
     def _gave_up(self, worker: str, at: float, kept: Span) -> None:
         if worker in self._refused:
             return
         self._heard(worker, at)
-        given = self.ledger.keep(worker, kept)
-        thief = self._takeovers.answered(worker, kept)
-        if given is not None and self._suspects.given_back(worker, (given,)):
+        given = self.ranges.keep(worker, kept)
+        thief = self._stealing.answered(worker, kept)
+        if given is not None and self._poison_rows.given_back(worker, (given,)):
             self._set_apart()
-        elif given is not None and (thief is None or not self._takeovers.reserve(thief, given)):
+        elif given is not None and (thief is None or not self._stealing.reserve(thief, given)):
             self._back(given)
 
     def _back(self, span: Span | None) -> None:
-        if span is not None and self.ledger.pending_piece(span.unit, span.start):
+        if span is not None and self.ranges.pending_piece(span.unit, span.start):
             self._pending.came_back((span,))
 
     def _committed(self, span: Span) -> None:
-        _, moved, freed = self.ledger.commit(span)
-        if self._suspects:
-            self._suspects.settled(span)
+        _, moved, freed = self.ranges.commit(span)
+        if self._poison_rows:
+            self._poison_rows.settled(span)
         self._pending.came_back(moved)
         for worker, rows in freed.items():
             if worker in self._members:

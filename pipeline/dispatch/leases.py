@@ -183,7 +183,7 @@ class Expired:
 Instruction = Grant | Wait | Done | Refuse | GiveUp | Expired
 
 
-class Word(Enum):
+class NoLease(Enum):
     """Answers in short, for a worker that asked for a lease and gets none."""
 
     WAIT = "wait"

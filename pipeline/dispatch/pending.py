@@ -8,7 +8,7 @@ from array import array
 from collections.abc import Hashable, Iterable, Sequence
 
 from pipeline.dispatch.leases import Span
-from pipeline.dispatch.row_ranges import Ledger
+from pipeline.dispatch.row_ranges import RowRanges
 
 _LONG = 2.0  # times the mean cost of a row
 _BEFORE = 0.75  # of the work by which long rows are all handed out
@@ -62,34 +62,34 @@ class _Group:
         self.owner: str | None = None
         self.free = True  # in the queue of groups without an owner
 
-    def peek(self, ledger: Ledger) -> Span | None:
+    def peek(self, ranges: RowRanges) -> Span | None:
         """The next pending rows of the group."""
         while self.front:
-            span = ledger.pending_piece(*self.front[0])
+            span = ranges.pending_piece(*self.front[0])
             if span is not None:
                 return span
             heapq.heappop(self.front)
         while self.head < len(self.units):
             unit = self.units[self.head]
-            if ledger.is_whole(unit):
-                return Span(unit, 0, ledger.rows[unit])
+            if ranges.is_whole(unit):
+                return Span(unit, 0, ranges.rows[unit])
             self.head += 1
         return None
 
 
 class Pending:
-    """The queue of pending rows over a ledger. ``groups``: a key for each unit, None for none.
+    """The queue of pending row ranges. ``groups``: a key for each unit, None for none.
     ``order``: of the units, None for theirs."""
 
     def __init__(
         self,
-        ledger: Ledger,
+        ranges: RowRanges,
         costs: Sequence[float] | None = None,
         groups: Sequence[Hashable] | None = None,
         order: Sequence[int] | None = None,
     ) -> None:
-        self._ledger = ledger
-        order = handing_order(ledger.rows, costs, order)
+        self._ranges = ranges
+        order = handing_order(ranges.rows, costs, order)
         self._keys = groups
         members: dict[Hashable, Sequence[int]] = {None: order}
         if groups is not None:
@@ -122,13 +122,13 @@ class Pending:
         """The rows that ``worker`` should have next; None when nothing is pending."""
         mine = self._owned.get(worker)
         if mine is not None:
-            span = mine.peek(self._ledger)
+            span = mine.peek(self._ranges)
             if span is not None:
                 return span
             self.gone(worker)
         while self._free:
             group = self._groups[self._free[0]]
-            span = group.peek(self._ledger)
+            span = group.peek(self._ranges)
             if span is None or group.key is not None:
                 heapq.heappop(self._free)
                 group.free = False
@@ -140,7 +140,7 @@ class Pending:
             return span
         while self._owned:  # an idle card is worse than a prefix computed twice
             owner, group = next(iter(self._owned.items()))
-            span = group.peek(self._ledger)
+            span = group.peek(self._ranges)
             if span is not None:
                 return span
             self._owned.pop(owner).owner = None

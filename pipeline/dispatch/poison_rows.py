@@ -6,7 +6,7 @@ apart and tried in pieces, each with nothing else in its engine: a piece whose r
 results is cleared; one that kills is cut into smaller ones, and the rest of its case is cleared,
 for its deaths are explained. A death costs a restart and a trial only seconds, so a piece is cut
 into rather many (``best_parts``). A row that was alone at so many deaths that chance is out of the
-question, at two at least, is condemned: no engine shall see it again. (At three where the
+question, at two at least, is quarantined: no engine shall see it again. (At three where the
 engines' processes vanished without a word, as those do that somebody kills.)
 
 What chance explains follows from how often engines die that did not have the row: on a calm rack
@@ -24,15 +24,15 @@ from itertools import pairwise
 
 from pipeline.dispatch.leases import Span
 
-APART = ""  # who holds, in the ledger, rows that are set apart: nobody
-LEAST_ALONE = 2  # deaths of a row alone, before it is condemned
+APART = ""  # who holds, in the books, rows that are set apart: nobody
+LEAST_ALONE = 2  # deaths of a row alone, before it is quarantined
 _LEAST_ALONE_UNTOLD = 3  # of processes that said nothing: whoever is killed from outside does not
 
 _RESTART_SECONDS, _TRIAL_SECONDS = 30.0, 3.0
 _USUAL_DEATHS, _USUAL_SECONDS = 0.05, 360.0  # what is believed before anything was seen: 1 in 2 h
 _FEW_OTHERS = 1  # deaths without the row, from which on their plain rate counts
 _BUSY_AT_LEAST = 10.0
-_CHANCE_APART, _CHANCE_GUILTY = 0.05, 3e-6  # of an innocent row: is set apart, is condemned
+_CHANCE_APART, _CHANCE_GUILTY = 0.05, 3e-6  # of an innocent row: is set apart, is quarantined
 _CHANCE_GUILTY_UNTOLD = 1e-7
 _SURELY_APART, _SURELY_GUILTY = 6, 12  # deaths, whatever the chance: it has to end somewhere
 _MOST_PARTS = 64
@@ -62,13 +62,13 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class DeathMemory:
     """What is known of deaths, for whoever goes on from here. ``deaths``: of engines with rows in
     them, ``lost``: of all; ``busy``: seconds that they all worked."""
 
     met: tuple[Piece, ...]
     waiting: tuple[Piece, ...]
-    condemned: tuple[Piece, ...]
+    quarantined: tuple[Piece, ...]
     cases: int
     deaths: int
     explained: int
@@ -82,24 +82,24 @@ class _Trial:
     begun: float | None = None  # when an engine began with it
 
 
-class Suspects:
+class PoisonRows:
     """The rows under suspicion. Told of deaths and results; asked what to try next."""
 
     def __init__(self) -> None:
         self._met: list[Piece] = []  # at deaths, and among the others again; disjoint
         self._waiting: deque[Piece] = deque()  # set apart, to be tried
         self._trials: dict[str, _Trial] = {}  # by worker
-        self._condemned: list[Piece] = []  # single rows
+        self._quarantined: list[Piece] = []  # single rows
         self._carried: dict[str, list[Piece]] = {}  # those that a worker writes errors for
         self._cases = 0
         self._deaths = 0  # of engines with rows in them
-        self._explained = 0  # of those, by rows that are condemned
+        self._explained = 0  # of those, by rows that are quarantined
 
     @property
     def apart(self) -> list[Piece]:
         """Pieces that are to be kept from everyone until they are asked for by ``next_trial`` or
-        ``next_condemned``."""
-        return [*self._waiting, *self._condemned]
+        ``next_quarantined``."""
+        return [*self._waiting, *self._quarantined]
 
     def losses(self, spans: Iterable[Span]) -> tuple[int, str]:
         """How many engines died with some of these rows, at most, and of what the last."""
@@ -168,7 +168,7 @@ class Suspects:
         piece = replace(piece, alone=alone, alone_exposure=exposure)
         if self._is_guilty(piece, busy, told):
             self._explained += piece.deaths
-            self._condemned.append(piece)
+            self._quarantined.append(piece)
         else:
             self._waiting.appendleft(piece)
         return True
@@ -217,38 +217,38 @@ class Suspects:
 
     def ended(self, worker: str) -> None:
         """The worker has no more of its piece: what is not committed is among the others again,
-        but for what is condemned."""
+        but for what is quarantined."""
         self._uncarry(worker)
         trial = self._trials.pop(worker, None)
         if trial is not None and trial.piece.spans:
             self._met.append(replace(trial.piece, case=0))
 
-    def next_condemned(self, worker: str) -> Piece | None:
-        """A row of which ``worker`` is to make an error row. It is condemned until ``settled``."""
-        if not self._condemned:
+    def next_quarantined(self, worker: str) -> Piece | None:
+        """A row of which ``worker`` is to make an error row. It stays so until ``settled``."""
+        if not self._quarantined:
             return None
-        piece = self._condemned.pop(0)
+        piece = self._quarantined.pop(0)
         self._carried.setdefault(worker, []).append(piece)
         return piece
 
     def given_back(self, worker: str, spans: Sequence[Span]) -> bool:
-        """The worker has these rows no more. Whether some of them are condemned."""
+        """The worker has these rows no more. Whether some of them are quarantined."""
         carried = self._carried.pop(worker, [])
         back = [piece for piece in carried if common(piece.spans, spans)]
-        self._condemned += back
+        self._quarantined += back
         if len(back) < len(carried):
             self._carried[worker] = [piece for piece in carried if piece not in back]
         return bool(back)
 
     def _uncarry(self, worker: str) -> None:
-        self._condemned += self._carried.pop(worker, [])
+        self._quarantined += self._carried.pop(worker, [])
 
     def settled(self, span: Span) -> None:
         """These rows have their result."""
         gone = (span,)
         self._met = list(_left(self._met, gone))
         self._waiting = deque(_left(self._waiting, gone))
-        self._condemned = list(_left(self._condemned, gone))
+        self._quarantined = list(_left(self._quarantined, gone))
         for worker, pieces in list(self._carried.items()):
             self._carried[worker] = list(_left(pieces, gone))
             if not self._carried[worker]:
@@ -256,13 +256,13 @@ class Suspects:
         for trial in self._trials.values():
             trial.piece = replace(trial.piece, spans=_without(trial.piece.spans, gone))
 
-    def memory(self, lost: int, busy: float) -> Memory:
+    def memory(self, lost: int, busy: float) -> DeathMemory:
         """All that is known. Who tries a piece at present is not: its rows count as others do."""
         tried = [replace(t.piece, case=0) for t in self._trials.values() if t.piece.spans]
-        return Memory(
+        return DeathMemory(
             met=(*self._met, *tried),
             waiting=tuple(self._waiting),
-            condemned=(*self._condemned, *(p for some in self._carried.values() for p in some)),
+            quarantined=(*self._quarantined, *(p for some in self._carried.values() for p in some)),
             cases=self._cases,
             deaths=self._deaths,
             explained=self._explained,
@@ -270,20 +270,22 @@ class Suspects:
             busy=busy,
         )
 
-    def recall(self, memory: Memory, is_done: Callable[[int], bool]) -> None:
+    def recall(self, memory: DeathMemory, is_done: Callable[[int], bool]) -> None:
         """Know, from the start or nearly so, what another one did. ``is_done``: of a unit."""
-        pieces = (*memory.met, *memory.waiting, *memory.condemned)
+        pieces = (*memory.met, *memory.waiting, *memory.quarantined)
         gone = [span for piece in pieces for span in piece.spans if is_done(span.unit)]
         gone += [span for piece in self._met for span in piece.spans]
         self._met += _left(memory.met, gone)
         self._waiting += _left(memory.waiting, gone)
-        self._condemned += _left(memory.condemned, gone)
+        self._quarantined += _left(memory.quarantined, gone)
         self._cases = max(self._cases, memory.cases)
         self._deaths += memory.deaths
         self._explained += memory.explained
 
     def __bool__(self) -> bool:
-        return bool(self._met or self._waiting or self._trials or self._condemned or self._carried)
+        return bool(
+            self._met or self._waiting or self._trials or self._quarantined or self._carried
+        )
 
     # -- what chance explains
 

@@ -43,7 +43,7 @@ class Holding:
     cost: float = 0.0
 
 
-class Ledger:
+class RowRanges:
     """Rows of units. ``rows`` of each unit; ``costs``: their predicted costs, in any measure
     (None: every row costs 1)."""
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from pipeline.dispatch.leases import GiveUp, Reported, Span
-from pipeline.dispatch.row_ranges import Ledger
+from pipeline.dispatch.row_ranges import RowRanges
 from pipeline.dispatch.speeds import Speeds
 
 _LOOK_AGAIN = 1e-3  # seconds for each worker: so looking costs well below a thousandth of the time
@@ -78,29 +78,29 @@ class Member:
 
 @dataclass(slots=True)
 class _Ask:
-    """Rows that a holder was asked for. ``wanted``: (unit, first row) -> first row to give up."""
+    """Rows that a victim was asked for. ``wanted``: (unit, first row) -> first row to give up."""
 
     thief: str
     wanted: dict[tuple[int, int], int]
 
 
 @dataclass
-class Takeovers:
-    """Promises of unstarted rows. At most one is open for each holder, and for each taker."""
+class WorkStealing:
+    """Promises of unstarted rows. At most one is open for each victim, and for each thief."""
 
-    ledger: Ledger
+    ranges: RowRanges
     speeds: Speeds
     members: Mapping[str, Member]
     least_seconds: float
-    _asks: dict[str, _Ask] = field(default_factory=dict)  # by holder
-    _takers: dict[str, str] = field(default_factory=dict)  # taker -> holder
-    _reserved: dict[str, list[Span]] = field(default_factory=dict)  # given up, by taker
+    _asks: dict[str, _Ask] = field(default_factory=dict)  # by victim
+    _thieves: dict[str, str] = field(default_factory=dict)  # thief -> victim
+    _reserved: dict[str, list[Span]] = field(default_factory=dict)  # given up, by thief
     _holders: list[tuple[float, str]] = field(default_factory=list)  # (end, name), latest last
     _looked: float = -1e300
 
     def left(self, member: Member) -> float:
         """Predicted cost of what the worker holds and has not finished."""
-        holding = self.ledger.holdings.get(member.name)
+        holding = self.ranges.holdings.get(member.name)
         if holding is None or not holding.rows:
             return 0.0
         finished = min(max(0, member.rows - member.committed), holding.rows)
@@ -113,73 +113,73 @@ class Takeovers:
         started = max(0, member.active - member.waiting)
         return max(0.0, self.left(member) - started * member.row_cost)
 
-    def promise(self, taker: Member, at: float) -> None:
-        """Nothing is pending: look for unstarted rows that ``taker`` would finish earlier."""
-        if taker.name in self._takers:
+    def promise(self, thief: Member, at: float) -> None:
+        """Nothing is pending: look for unstarted rows that ``thief`` would finish earlier."""
+        if thief.name in self._thieves:
             return
         if at - self._looked >= _LOOK_AGAIN * len(self.members):
             self._look(at)
         while self._holders:
             _, name = self._holders.pop()
-            holder = self.members.get(name)
-            if holder is None or name == taker.name or name in self._asks:
+            victim = self.members.get(name)
+            if victim is None or name == thief.name or name in self._asks:
                 continue
-            wanted = self._wanted(taker, holder)
+            wanted = self._wanted(thief, victim)
             if wanted:
-                self._asks[name] = _Ask(taker.name, wanted)
-                self._takers[taker.name] = name
+                self._asks[name] = _Ask(thief.name, wanted)
+                self._thieves[thief.name] = name
             return  # the holders that end earlier have even less to give
 
-    def requests(self, holder: str) -> tuple[GiveUp, ...]:
-        """What ``holder`` is to be asked, as long as it has not answered."""
-        ask = self._asks.get(holder)
+    def requests(self, victim: str) -> tuple[GiveUp, ...]:
+        """What ``victim`` is to be asked, as long as it has not answered."""
+        ask = self._asks.get(victim)
         if ask is None:
             return ()
         found: list[GiveUp] = []
         for (unit, start), keep in list(ask.wanted.items()):
-            piece = self.ledger.held_piece(holder, unit, start)
+            piece = self.ranges.held_piece(victim, unit, start)
             if piece is None or piece.stop <= keep:
-                self._settle(holder, (unit, start))
+                self._settle(victim, (unit, start))
             else:
-                found.append(GiveUp(holder, piece.span, keep))
+                found.append(GiveUp(victim, piece.span, keep))
         return tuple(found)
 
-    def answered(self, holder: str, kept: Span) -> str | None:
-        """The holder's answer is there; for whom the rows are."""
-        ask = self._asks.get(holder)
+    def answered(self, victim: str, kept: Span) -> str | None:
+        """The victim's answer is there; for whom the rows are."""
+        ask = self._asks.get(victim)
         if ask is None or (kept.unit, kept.start) not in ask.wanted:
             return None
-        self._settle(holder, (kept.unit, kept.start))
+        self._settle(victim, (kept.unit, kept.start))
         return ask.thief
 
-    def reserve(self, taker: str, span: Span) -> bool:
-        """Keep pending rows for ``taker``; False if it is not there any more."""
-        if taker not in self.members:
+    def reserve(self, thief: str, span: Span) -> bool:
+        """Keep pending rows for ``thief``; False if it is not there any more."""
+        if thief not in self.members:
             return False
-        self._reserved.setdefault(taker, []).append(span)
+        self._reserved.setdefault(thief, []).append(span)
         return True
 
-    def collect(self, taker: str) -> list[Span]:
-        """The rows kept for ``taker`` that are still pending as they were."""
-        spans = self._reserved.pop(taker, [])
-        return [s for s in spans if self.ledger.pending_piece(s.unit, s.start) == s]
+    def collect(self, thief: str) -> list[Span]:
+        """The rows kept for ``thief`` that are still pending as they were."""
+        spans = self._reserved.pop(thief, [])
+        return [s for s in spans if self.ranges.pending_piece(s.unit, s.start) == s]
 
     def forget(self, worker: str, back: Callable[[Span], None]) -> None:
         """The worker is gone; ``back`` takes what was kept for it."""
         ask = self._asks.pop(worker, None)
         if ask is not None:
-            self._takers.pop(ask.thief, None)
-        self._takers.pop(worker, None)
+            self._thieves.pop(ask.thief, None)
+        self._thieves.pop(worker, None)
         for span in self._reserved.pop(worker, []):
             back(span)
 
-    def _settle(self, holder: str, key: tuple[int, int]) -> None:
-        ask = self._asks[holder]
+    def _settle(self, victim: str, key: tuple[int, int]) -> None:
+        ask = self._asks[victim]
         del ask.wanted[key]
         if not ask.wanted:
-            del self._asks[holder]
-            if self._takers.get(ask.thief) == holder:
-                del self._takers[ask.thief]
+            del self._asks[victim]
+            if self._thieves.get(ask.thief) == victim:
+                del self._thieves[ask.thief]
 
     def _look(self, at: float) -> None:
         """Sort the holders by when they would end."""
@@ -190,21 +190,21 @@ class Takeovers:
             if name not in self._asks and self.unstarted(member) > 0
         )
 
-    def _wanted(self, taker: Member, holder: Member) -> dict[tuple[int, int], int]:
-        """What ``taker`` should have of ``holder`` for both to end at the same time."""
-        mine, theirs = self.left(taker), self.left(holder)
-        fast, slow = self.speeds.of(taker.name), self.speeds.of(holder.name)
+    def _wanted(self, thief: Member, victim: Member) -> dict[tuple[int, int], int]:
+        """What ``thief`` should have of ``victim`` for both to end at the same time."""
+        mine, theirs = self.left(thief), self.left(victim)
+        fast, slow = self.speeds.of(thief.name), self.speeds.of(victim.name)
         together = (mine + theirs) / (fast + slow)
-        cost = min(theirs - slow * together, self.unstarted(holder))
-        if taker.begun and not holder.begun and not mine:
-            cost = self.unstarted(holder)  # its engine is still loading
-        row_cost = holder.row_cost
-        # so much earlier the holder ends, which is what counts, however fast the taker is
-        if cost < row_cost or cost < min(self.least_seconds * slow, self.unstarted(holder)):
+        cost = min(theirs - slow * together, self.unstarted(victim))
+        if thief.begun and not victim.begun and not mine:
+            cost = self.unstarted(victim)  # its engine is still loading
+        row_cost = victim.row_cost
+        # so much earlier the victim ends, which is what counts, however fast the thief is
+        if cost < row_cost or cost < min(self.least_seconds * slow, self.unstarted(victim)):
             return {}
         wanted: dict[tuple[int, int], int] = {}
-        for (unit, start), piece in reversed(self.ledger.holdings[holder.name].pieces.items()):
-            each = self.ledger.cost(unit, 1)
+        for (unit, start), piece in reversed(self.ranges.holdings[victim.name].pieces.items()):
+            each = self.ranges.cost(unit, 1)
             rows = min(piece.rows, int(cost / each + 1e-9)) if each else piece.rows
             if rows == 0:
                 break

@@ -15,7 +15,7 @@ from pipeline.output.run_registry import (
     CancelRequest,
     Life,
     RunRecord,
-    living,
+    live_runs,
     read_run,
     read_runs,
 )
@@ -73,7 +73,7 @@ def cancel(
     storage = open_storage(output)
     if Dataset(storage).manifest() is None:
         raise UsageError(f"{storage.address()} is not an output of rackmill")
-    alive = living(storage)
+    alive = live_runs(storage)
     if not alive:
         runs = read_runs(storage)
         return Cancelled(storage.address(), runs[-1] if runs else None, False, True)

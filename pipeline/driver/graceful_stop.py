@@ -26,7 +26,7 @@ class _Worker(Protocol):
 _W = TypeVar("_W", bound=_Worker)
 
 
-class Leave:
+class GracefulStop:
     """Looks, at every turn of the driver's loop, whether the run is to stop."""
 
     def __init__(

@@ -36,7 +36,7 @@ from pipeline.storage.base import Storage
 _TROUBLES = (OSError, RackmillError)
 
 
-class Heart(Watcher):
+class Heartbeat(Watcher):
     """Beats from ``with`` to its end, which says how the run ended. Never ends a run: where
     storage fails, only the record is old.
 
@@ -51,7 +51,7 @@ class Heart(Watcher):
         self._reused = plan.reused.rows
         self._closed = threading.Event()
         self._writing = threading.Lock()
-        self._thread = threading.Thread(target=self._live, name="heart", daemon=True)
+        self._thread = threading.Thread(target=self._live, name="heartbeat", daemon=True)
         pid, pid_started = own_process()
         now = time.time()
         self._record = RunRecord(

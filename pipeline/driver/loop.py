@@ -11,13 +11,13 @@ from typing import Any
 from pipeline.driver.coordinator.coordinator import Snapshot
 from pipeline.driver.forecast.foretold import Forecast
 from pipeline.driver.forecast.request_shape import request_shape
-from pipeline.driver.graceful_stop import Leave
+from pipeline.driver.graceful_stop import GracefulStop
 from pipeline.driver.plan import Plan
 from pipeline.driver.provenance import provenance
 from pipeline.driver.slots.absence import Absences
-from pipeline.driver.slots.membership import Recruiter
+from pipeline.driver.slots.membership import Membership
 from pipeline.driver.stop import Stop
-from pipeline.driver.supervisor import Workers
+from pipeline.driver.supervisor import Supervisor
 from pipeline.driver.watcher import Watcher
 from pipeline.engine.machine.card_notes import CardNotes
 from pipeline.input.units import predicted_costs, working_order
@@ -36,13 +36,13 @@ def work_through(
     watcher: Watcher,
     known_lengths: Lengths | None,
     stop: Stop,
-    recruiter: Recruiter | None = None,
+    membership: Membership | None = None,
     deadline: datetime | None = None,
 ) -> Snapshot:
     """Run workers until every unit is committed, or ``stop`` is asked and what is in flight then
     is done.
 
-    ``known_lengths``: of answers, if any are; ``recruiter``: looks who comes to a rack
+    ``known_lengths``: of answers, if any are; ``membership``: looks who comes to a rack
     meanwhile, and who goes; ``deadline``: when the run is stopped."""
     from pipeline.driver.coordinator.actor import CoordinatorHandle
     from pipeline.driver.worker_handle import wait_for_any
@@ -55,13 +55,13 @@ def work_through(
         input_schema=plan.input.files.schema,
         columns=plan.input.columns,
         model=plan.model,
-        engine_arguments={p.crew.name: p.choice.arguments for p in forecast.placed},
+        engine_arguments={p.group.name: p.choice.arguments for p in forecast.placed},
         provenance=provenance(plan) | {REQUESTS: request_shape(plan).encode()},
         known_lengths=known_lengths,
         redo=plan.redo,
     )
     done = [record.span for record in plan.committed.values()]
-    rates = {p.crew.name: 1 / p.estimate.cost.seconds for p in forecast.placed}
+    rates = {p.group.name: 1 / p.estimate.cost.seconds for p in forecast.placed}
     costs = predicted_costs(plan.units, plan.input.files.shards)
     order = working_order(plan.units, plan.input.files.shards)
     coordinator = CoordinatorHandle(
@@ -74,50 +74,50 @@ def work_through(
         silence_seconds=job.faults.silence_seconds,
         check=cluster.check_head,
     )
-    leave = Leave(stop, job.faults.grace_seconds, coordinator, watcher)
+    graceful = GracefulStop(stop, job.faults.grace_seconds, coordinator, watcher)
     absences = Absences(job.resources, _desktops(job, watcher), watcher.note)
-    crew = Workers(plan, cluster, watcher, coordinator, spec, absences)
+    supervisor = Supervisor(plan, cluster, watcher, coordinator, spec, absences)
     for placed in forecast.placed:
-        crew.enlist(placed)
-    crew.look_away()
-    crew.hire(time.monotonic())
+        supervisor.add_group(placed)
+    supervisor.look_away()
+    supervisor.start_workers(time.monotonic())
     notes, waited = CardNotes(), Waited()
     alone_since: float | None = None
     try:
-        while crew.at_work or (crew.may_work and not leave.begun):
-            wait_for_any(crew.workers, _POLL_SECONDS, lambda: leave.wanted)
+        while supervisor.at_work or (supervisor.may_work and not graceful.begun):
+            wait_for_any(supervisor.workers, _POLL_SECONDS, lambda: graceful.wanted)
             if deadline is not None and datetime.now(UTC) > deadline:
                 stop.ask(by="its deadline")
             cluster.check_head()
-            snapshot = coordinator.snapshot([worker.name for worker in crew.workers])
+            snapshot = coordinator.snapshot([worker.name for worker in supervisor.workers])
             watcher.progress(snapshot, plan)
             for line in snapshot.notes:
                 watcher.note(line)
-            crew.forget(leave.look(snapshot, crew.workers))
-            if recruiter is not None:
-                news = recruiter.look(crew.wanted, crew.needs, crew.at_work_on)
-                crew.hear(news)
+            supervisor.forget(graceful.look(snapshot, supervisor.workers))
+            if membership is not None:
+                news = membership.look(supervisor.wanted, supervisor.needs, supervisor.slot_usage)
+                supervisor.apply_changes(news)
                 if news.stop:
                     stop.ask(by=news.stop)
-            crew.look_away(snapshot)
+            supervisor.look_away(snapshot)
             for line in notes.lines(time.monotonic(), snapshot.at_work):
                 watcher.note(line)
-            crew.look(snapshot, stopping=leave.begun)
-            if snapshot.done and not crew.at_work:
+            supervisor.look(snapshot, stopping=graceful.begun)
+            if snapshot.done and not supervisor.at_work:
                 break
-            if not (leave.begun or snapshot.done):
-                crew.hire(time.monotonic())
-                alone_since = crew.wait_for_machines(alone_since)
-            why = "" if leave.begun else crew.waits_for
+            if not (graceful.begun or snapshot.done):
+                supervisor.start_workers(time.monotonic())
+                alone_since = supervisor.wait_for_machines(alone_since)
+            why = "" if graceful.begun else supervisor.waits_for
             waited.note(time.monotonic(), bool(why), begun=snapshot.begun)
             watcher.waiting(why)
         final = replace(coordinator.snapshot(), waited=waited.seconds)
         watcher.progress(final, plan)
         return final
     finally:
-        crew.kill()
-        if recruiter is not None:
-            recruiter.close()
+        supervisor.kill()
+        if membership is not None:
+            membership.close()
 
 
 class Waited:

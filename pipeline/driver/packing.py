@@ -8,7 +8,7 @@ import time
 from typing import Self
 
 from pipeline.errors import RackmillError
-from pipeline.output.commit.packed_records import MOST, Packer
+from pipeline.output.commit.packed_records import MOST, RecordPacker
 from pipeline.storage.base import Storage
 
 _EVERY_SECONDS = 60.0
@@ -21,7 +21,7 @@ class Packing:
     save time."""
 
     def __init__(self, storage: Storage) -> None:
-        self._packer = Packer(storage)
+        self._packer = RecordPacker(storage)
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._live, name="packing", daemon=True)
 

@@ -75,7 +75,7 @@ class Plan:
 
     @property
     def doubts(self) -> tuple[str, ...]:
-        """What of the job is allowed, and hardly meant; each with its mend."""
+        """What of the job is allowed, and hardly meant; each with its fix."""
         doubts: tuple[str, ...] = ()
         names = self.sample.control_as_text
         if names:
@@ -276,20 +276,20 @@ def _refuse_what_does_not_map(
     inputs: InputPlan, found: Manifest, changes: InputChanges, keeps: bool, where: str
 ) -> None:
     """What is there must have come from this input, and be of one schema with what is to come."""
-    mend = "give another --output, or start over with --fresh"
+    fix = "give another --output, or start over with --fresh"
     if changes.another_input:
         gone = changes.removed[0]
         raise UsageError(
             f"{where} holds the output of another input: none of its files is one of this job's "
             f"({gone}, …)",
-            mend,
+            fix,
         )
     types = found.type_changes(inputs.files, _used_columns(inputs)) if keeps else []
     if types:
         raise UsageError(
             f"the input has other types than when {where} was begun: {', '.join(types)}",
             "the rows that are there would not go with new ones",
-            mend,
+            fix,
         )
 
 

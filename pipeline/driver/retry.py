@@ -11,7 +11,14 @@ from pathlib import Path
 from pipeline.cluster.background import ClusterInBackground
 from pipeline.cluster.ray_access import check_access
 from pipeline.driver.plan import Plan, check_input, make_plan
-from pipeline.driver.run import Outcome, carry_out, conclude, muster, preparing, under_way
+from pipeline.driver.run import (
+    RunOutcome,
+    carry_out,
+    conclude,
+    preparing,
+    select_engines,
+    under_way,
+)
 from pipeline.driver.stop import Stop
 from pipeline.driver.watcher import Watcher
 from pipeline.errors import RowErrorType, Stopped, UsageError, did_you_mean
@@ -23,7 +30,7 @@ from pipeline.output.commit.records import JOB
 from pipeline.output.dataset import Dataset
 from pipeline.output.redo import select
 from pipeline.output.run_registry import refuse_second
-from pipeline.report.mends import HOPELESS, MENDS, RETRIED
+from pipeline.report.fixes import FIXES, HOPELESS, RETRIED
 from pipeline.report.summary import Summary
 from pipeline.storage.base import open_storage
 from pipeline.worker.answer_cache.store import check_store
@@ -88,8 +95,8 @@ def _retry(
         check_store(job)
         if not plan.missing:
             dataset.recover(whole.committed.values())
-            return conclude(whole, dataset, Outcome(), started)
-        engines = muster(plan, watcher, cluster)
+            return conclude(whole, dataset, RunOutcome(), started)
+        engines = select_engines(plan, watcher, cluster)
         refuse_second(dataset.storage, watcher.note)  # fetching a model may have taken an hour
         dataset.recover(whole.committed.values())
     with under_way(plan, dataset, watcher, stop) as watchers:
@@ -143,12 +150,12 @@ def _types(asked: Sequence[str]) -> frozenset[str]:
 
 
 def _check_whole(plan: Plan, output: str) -> None:
-    mend = f"run the job first: rackmill run {output}/{JOB}"
+    fix = f"run the job first: rackmill run {output}/{JOB}"
     if plan.changes:
-        raise UsageError(f"{output}: the input has changed since", *plan.changes.lines(), mend)
+        raise UsageError(f"{output}: the input has changed since", *plan.changes.lines(), fix)
     if plan.missing or plan.outgrown or plan.moved:
         left = count(sum(unit.rows for unit in plan.missing))
-        raise UsageError(f"{output} is not finished: {left} rows have no result yet", mend)
+        raise UsageError(f"{output} is not finished: {left} rows have no result yet", fix)
 
 
 def _plan_again(whole: Plan, only: frozenset[str]) -> Plan:
@@ -165,7 +172,7 @@ def _what(whole: Plan, plan: Plan, only: frozenset[str]) -> str:
     failed, rows = whole.reused.failed, plan.redo.rows
     kinds = f" ({', '.join(sorted(only))})" if only else ""
     hopeless = [kind for kind in whole.reused.errors if kind in HOPELESS and not only]
-    why = "".join(f"; {kind} would end alike: {MENDS[kind]}" for kind in hopeless)
+    why = "".join(f"; {kind} would end alike: {FIXES[kind]}" for kind in hopeless)
     if not rows:
         which = " that a retry can help" if hopeless else ""
         return f"retry: none of {plural(whole.input.rows, 'row')} has an error{which}{kinds}{why}"

@@ -10,21 +10,21 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from pipeline.cluster.background import ClusterInBackground
-from pipeline.cluster.engine_groups import Crew, local_crews
+from pipeline.cluster.engine_groups import EngineGroup, local_groups
 from pipeline.cluster.ray_access import check_access
 from pipeline.driver.coordinator.coordinator import Snapshot
 from pipeline.driver.forecast.forecast import Forecaster
 from pipeline.driver.forecast.foretold import Forecast, seconds_to_spare
 from pipeline.driver.forecast.learning import learn
-from pipeline.driver.heartbeat import Heart
+from pipeline.driver.heartbeat import Heartbeat
 from pipeline.driver.loop import work_through
 from pipeline.driver.packing import Packing
 from pipeline.driver.plan import InputPlan, Plan, check_input, make_plan, sort_out
 from pipeline.driver.provenance import provenance
-from pipeline.driver.slots.membership import Recruiter
-from pipeline.driver.slots.select_engines import rack_crews
+from pipeline.driver.slots.membership import Membership
+from pipeline.driver.slots.select_engines import rack_groups
 from pipeline.driver.stop import Stop
-from pipeline.driver.take_over import claim, settle_in
+from pipeline.driver.take_over import clean_up, take_over
 from pipeline.driver.watcher import Watcher, Watchers
 from pipeline.engine.vllm.grammar import check_answer_shape
 from pipeline.errors import (
@@ -110,16 +110,16 @@ def _run(
             plan = make_plan(inputs, fresh=options.fresh, report=watcher.note)
         for line in (*plan.changes.lines(), *plan.doubts):
             watcher.note(line)
-        engines = muster(plan, watcher, cluster)
+        engines = select_engines(plan, watcher, cluster)
         _refuse_second(storage, watcher)  # fetching a model may have taken an hour
         dataset = _claim(plan, options.fresh)
     if not plan.missing:
-        return conclude(plan, dataset, Outcome(), started)
+        return conclude(plan, dataset, RunOutcome(), started)
     with under_way(plan, dataset, watcher, stop) as watchers:
-        if engines.crews:
+        if engines.groups:
             outcome = carry_out(plan, engines, watchers, stop, cluster)
         else:
-            outcome = Outcome()
+            outcome = RunOutcome()
             _commit_empty(plan, dataset)
         summary = conclude(plan, dataset, outcome, started)
     if outcome.forecast is not None:
@@ -143,18 +143,18 @@ class Engines:
     """Those that a plan's missing rows get; none where no row is missing."""
 
     forecaster: Forecaster
-    crews: list[Crew]
+    groups: list[EngineGroup]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunOutcome:
     """What was foretold of a plan and what its engines did; None where nothing was to be done."""
 
     final: Snapshot | None = None
     forecast: Forecast | None = None
 
 
-def muster(plan: Plan, watcher: Watcher, cluster: ClusterInBackground) -> Engines:
+def select_engines(plan: Plan, watcher: Watcher, cluster: ClusterInBackground) -> Engines:
     """The engines for ``plan``, on this machine or those of the rack that is joined. Raises
     UsageError when it cannot run there; touches nothing."""
     job = plan.job
@@ -167,20 +167,20 @@ def muster(plan: Plan, watcher: Watcher, cluster: ClusterInBackground) -> Engine
         rack = cluster.ready()
         there = rack.machines(_LOOK_SECONDS)
         if rack.waits_for_cards:  # not for those that no machine has
-            rack_crews(job, there, units, forecaster.spread, lambda line: None)
+            rack_groups(job, there, units, forecaster.spread, lambda line: None)
         allotted = rack.allotted(watcher.note)
         there = rack.machines(_LOOK_SECONDS)  # it may have waited for long
-        crews = rack_crews(job, there, units, forecaster.spread, watcher.note, allotted)
+        groups = rack_groups(job, there, units, forecaster.spread, watcher.note, allotted)
     else:
-        crews = local_crews(job, units, forecaster.spread, watcher.note)
+        groups = local_groups(job, units, forecaster.spread, watcher.note)
     shortest = job.engine.max_model_len or _SHORTEST_REQUEST
-    usable = forecaster.usable(crews, watcher.note, context=shortest)
+    usable = forecaster.usable(groups, watcher.note, context=shortest)
     return Engines(forecaster, usable)
 
 
 def carry_out(
     plan: Plan, engines: Engines, watcher: Watcher, stop: Stop, cluster: ClusterInBackground
-) -> Outcome:
+) -> RunOutcome:
     """Have the missing rows of ``plan`` computed and committed.
 
     Raises JobFailed, and KeyboardInterrupt when ``stop`` was asked before all was done.
@@ -188,19 +188,21 @@ def carry_out(
     forecaster = engines.forecaster
     cluster.start()
     # the sample is read while Ray starts
-    crews = forecaster.usable(engines.crews, watcher.note)
-    forecast = forecaster.forecast(crews)
+    groups = forecaster.usable(engines.groups, watcher.note)
+    forecast = forecaster.forecast(groups)
     known = forecaster.known_answers
     ready = cluster.ready()
-    recruiter = None
+    membership = None
     if cluster.joins:
-        recruiter = Recruiter(plan.job, forecaster, ready, engines.crews, ready.cards, ready.sign)
+        membership = Membership(
+            plan.job, forecaster, ready, engines.groups, ready.cards, ready.sign
+        )
     deadline = _deadline(plan.job, forecast, watcher)
     with stop.being_heeded():
-        final = work_through(plan, forecast, ready, watcher, known, stop, recruiter, deadline)
+        final = work_through(plan, forecast, ready, watcher, known, stop, membership, deadline)
     if stop.asked and not final.done:
         raise KeyboardInterrupt
-    return Outcome(final, forecast)
+    return RunOutcome(final, forecast)
 
 
 def _deadline(job: Job, forecast: Forecast, watcher: Watcher) -> datetime | None:
@@ -233,12 +235,12 @@ def under_way(plan: Plan, dataset: Dataset, watcher: Watcher, stop: Stop) -> Ite
     watch the run. Raises Stopped for KeyboardInterrupt."""
     storage = open_storage(plan.job.output.path, patience_seconds=0, faults=False)
     try:
-        with Heart(storage, plan, stop) as heart, Packing(storage):
+        with Heartbeat(storage, plan, stop) as heartbeat, Packing(storage):
             try:
-                yield Watchers(watcher, heart)
+                yield Watchers(watcher, heartbeat)
             except KeyboardInterrupt:
                 done = _committed(plan, dataset)
-                heart.committed(done)
+                heartbeat.committed(done)
                 raise _stopped(plan, done) from None
     except KeyboardInterrupt:  # before there was anything to watch
         raise _stopped(plan, _committed(plan, dataset)) from None
@@ -271,11 +273,11 @@ def _claim(plan: Plan, fresh: bool) -> Dataset:
     check_store(plan.job)
     dataset = Dataset(open_storage(plan.job.output.path))
     try:
-        claim(plan, dataset, fresh=fresh)
+        take_over(plan, dataset, fresh=fresh)
     except (CommitFailed, OSError) as e:
         reason = e.message if isinstance(e, RackmillError) else str(e)
         raise UsageError(f"output.path is not writable: {reason}", "give another --output") from e
-    settle_in(plan, dataset)
+    clean_up(plan, dataset)
     return dataset
 
 
@@ -287,7 +289,7 @@ def _commit_empty(plan: Plan, dataset: Dataset) -> None:
 
 
 def conclude(
-    plan: Plan, dataset: Dataset, outcome: Outcome, started: float, *, redone: int = 0
+    plan: Plan, dataset: Dataset, outcome: RunOutcome, started: float, *, redone: int = 0
 ) -> Summary:
     """All is committed: make it visible, and sum it up. ``redone``: rows of ``plan.committed`` that
     were done again."""

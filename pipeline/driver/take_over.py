@@ -14,17 +14,17 @@ from pipeline.output.job_file import job_content
 from pipeline.output.manifest import add_contents
 
 
-def claim(plan: Plan, dataset: Dataset, *, fresh: bool) -> None:
+def take_over(plan: Plan, dataset: Dataset, *, fresh: bool) -> None:
     """Make the output folder this plan's. No other run may be at work there.
 
     Raises UsageError when it is another job's, CommitFailed, StorageFailed.
     """
     if fresh or dataset.half_cleared:
         dataset.clear()
-    dataset.claim(plan.manifest)
+    dataset.take_over(plan.manifest)
 
 
-def settle_in(plan: Plan, dataset: Dataset) -> None:
+def clean_up(plan: Plan, dataset: Dataset) -> None:
     """In the claimed folder: drop and move what the plan says, put right what a crash left.
 
     Raises CommitFailed, StorageFailed, JobFailed.

@@ -12,8 +12,8 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 from ray.util import list_named_actors
 
+from pipeline.cluster.actor_options import ActorOptions
 from pipeline.cluster.engine_groups import keys_in
-from pipeline.cluster.placement import Placement
 from pipeline.driver.coordinator.actor import CoordinatorHandle
 from pipeline.engine.kept import EngineSetup
 from pipeline.errors import RackmillError
@@ -25,7 +25,7 @@ _ANSWER_SECONDS = 1.0  # who does not answer within it is at work
 
 
 @dataclass(frozen=True)
-class Keeping:
+class KeptEngine:
     """Where an engine stays loaded after the job: the next one finds it by ``slot``, and what it
     was loaded with by ``setup``."""
 
@@ -76,8 +76,8 @@ class WorkerHandle:
         card: str,
         spec: WorkerSpec,
         coordinator: CoordinatorHandle,
-        placement: Placement,
-        keeping: Keeping | None = None,
+        placement: ActorOptions,
+        keeping: KeptEngine | None = None,
         earlier: EarlierWorker | None = None,
         cards: tuple[int, ...] = (),
     ) -> None:

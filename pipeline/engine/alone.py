@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.budget.cards.lookup import GIB, Card, cpu_card
-from pipeline.budget.memory_split import room
+from pipeline.budget.memory_split import memory_split
 from pipeline.budget.settings import PromptShape, choose_settings, setup_of
 from pipeline.budget.weights import weight_bytes
 from pipeline.engine.gpu.nvml import Gpu, free_gpu_memory, holders
@@ -62,7 +62,7 @@ class Alone:
         if share >= arguments.get(_SHARE, 1.0):
             return arguments
         arguments = chosen(**{_SHARE: max(share, 0.01)})
-        there = room(model.geometry, weights, self.card, setup_of(arguments, self.card))
+        there = memory_split(model.geometry, weights, self.card, setup_of(arguments, self.card))
         if there.layout.requests(there.num_blocks, shape.longest + max_tokens) < 1:
             raise EngineFailed(
                 f"{self.card.title}: {size(free)} of {size(total)} are free, which is too little "

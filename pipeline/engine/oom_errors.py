@@ -26,7 +26,7 @@ _NO_MEMORY = (
 )
 
 
-class Shortage(Enum):
+class OomReport(Enum):
     """What there is too little memory for."""
 
     CONTEXT = "one request as long as the context"
@@ -35,14 +35,14 @@ class Shortage(Enum):
     MEMORY = "the engine"
 
 
-def shortage_in(text: str) -> Shortage | None:
+def shortage_in(text: str) -> OomReport | None:
     """What a message or a log complains of; None where it is not memory."""
     low = " ".join(text.lower().split())
     for kind, words in (
-        (Shortage.CONTEXT, _NO_CONTEXT),
-        (Shortage.CACHE, _NO_CACHE),
-        (Shortage.SHARE, _NO_SHARE),
-        (Shortage.MEMORY, _NO_MEMORY),
+        (OomReport.CONTEXT, _NO_CONTEXT),
+        (OomReport.CACHE, _NO_CACHE),
+        (OomReport.SHARE, _NO_SHARE),
+        (OomReport.MEMORY, _NO_MEMORY),
     ):
         if any(word.lower() in low for word in words):
             return kind

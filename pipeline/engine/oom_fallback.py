@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from pipeline.budget.attention import FP8_CACHE, is_fp8
-from pipeline.engine.oom_errors import Shortage
+from pipeline.engine.oom_errors import OomReport
 from pipeline.humanize import size
 
 _SEQUENCES, _CHUNKS = (64, 16, 4), (512, 256)
@@ -27,7 +27,7 @@ _SPARED = 0.02  # of what is free, for what comes and goes
 
 
 @dataclass(frozen=True)
-class Limits:
+class EngineLimits:
     """What a job and a card allow. ``longest``: tokens of the longest request that is known,
     answer included (None: not known). ``fp8``: the card can keep its KV cache in fp8."""
 
@@ -45,8 +45,8 @@ class Rung:
 
 def next_rung(
     arguments: Mapping[str, Any],
-    limits: Limits,
-    shortage: Shortage = Shortage.MEMORY,
+    limits: EngineLimits,
+    shortage: OomReport = OomReport.MEMORY,
     *,
     running: int | None = None,
     free_share: float | None = None,
@@ -62,11 +62,11 @@ def next_rung(
     ways: tuple[Callable[[int], Rung | None], ...]
     if running is not None:
         ways = (partial(step.half, running), step.chunk, step.share, step.cache)
-    elif shortage is Shortage.CACHE:
+    elif shortage is OomReport.CACHE:
         ways = (step.cache, step.fp8, step.context)
-    elif shortage is Shortage.SHARE:
+    elif shortage is OomReport.SHARE:
         ways = (step.share,)
-    elif shortage is Shortage.CONTEXT:
+    elif shortage is OomReport.CONTEXT:
         ways = (step.chunk, step.fp8, step.context)
     else:
         ways = (step.packed, step.sequences, step.chunk, step.fp8, step.context, step.cache)
@@ -82,7 +82,7 @@ def next_rung(
 @dataclass(frozen=True)
 class _Down:
     arguments: dict[str, Any]
-    limits: Limits
+    limits: EngineLimits
     free_share: float | None
     free_bytes: int | None
 

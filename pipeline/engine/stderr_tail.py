@@ -13,7 +13,7 @@ _ERROR = re.compile(r"(?:^|\]\s)([\w.]*(?:Error|Exception|Interrupt)): (.*\S)", 
 _SAY_NOTHING = ("See root cause above", "See stack trace (above)", "cancelled")
 
 
-class LastWords:
+class StderrTail:
     """What this process and its children write from now on, where that goes into files."""
 
     def __init__(self) -> None:

@@ -14,7 +14,7 @@ _ID = 1 << 62  # no row's request has it
 _MOST_STEPS = 1000
 
 
-def prove(engine: Engine, tokenizer: Tokenizer) -> None:
+def check_warm_engine(engine: Engine, tokenizer: Tokenizer) -> None:
     """Have the engine write one token. Raises EngineFailed if it cannot: then it is the engine, or
     its card, and no row is to blame."""
     [ids] = tokenizer.encode_batch([_PROMPT])

@@ -32,7 +32,7 @@ class RehearsedFaults(Section):
     broken: tuple[int, ...] = ()
 
 
-class SimulatedEngine(Section):
+class SimulatedEngineSettings(Section):
     """How the simulated engine behaves. Times in seconds, lengths in tokens, blocks of KV."""
 
     step_seconds: Annotated[float, Field(ge=0, le=3600)] = 0.0
@@ -80,7 +80,7 @@ class EngineSettings(Section):
 
     kind: Literal["vllm", "simulated"] = "vllm"
     core: Core = "auto"
-    simulated: SimulatedEngine = SimulatedEngine()
+    simulated: SimulatedEngineSettings = SimulatedEngineSettings()
 
     max_model_len: Annotated[int, Field(ge=16, le=1 << 24)] | None = None
     max_num_seqs: Annotated[int, Field(ge=1, le=1 << 16)] | None = None

@@ -54,7 +54,7 @@ class OutputFolder:
         return found
 
     def job(self) -> dict[str, Any] | None:
-        """The content of the job file that the folder was last claimed with, if it is there."""
+        """The content of the job file that the folder was last taken over with, if it is there."""
         return _parsed(self.storage.read(JOB))
 
     def summary(self) -> dict[str, Any] | None:
@@ -77,7 +77,7 @@ class OutputFolder:
         """Units are about to be added: the dataset is not finished."""
         self.storage.delete(SUCCESS)
 
-    def claim(self, manifest: Mapping[str, Any]) -> None:
+    def take_over(self, manifest: Mapping[str, Any]) -> None:
         """Make the folder this job's. Raises UsageError when it is another's."""
         if self.storage.read(MANIFEST) is None:
             check_exclusive(self.storage, STATE)
@@ -85,7 +85,7 @@ class OutputFolder:
             self.check(manifest)
 
     def describe(self, manifest: Mapping[str, Any], job: Mapping[str, Any]) -> None:
-        """Note what has changed of the claimed folder's job: its input, its number of rows."""
+        """Note what has changed of the folder's job: its input, its number of rows."""
         for path, content in ((MANIFEST, as_json(manifest)), (JOB, as_json(job))):
             if self.storage.read(path) != content:
                 self.storage.replace(path, content)
@@ -96,12 +96,12 @@ class OutputFolder:
         The input may have changed since: that is for the plan to weigh.
         """
         where = self.storage.address()
-        mend = "give another --output, or start over with --fresh"
+        fix = "give another --output, or start over with --fresh"
         found = self.manifest()
         if found is None:
             strange = [name for name in self._names() if not name.startswith(("_", "."))]
             if strange:
-                raise UsageError(f"{where} already holds files ({strange[0]}, …)", mend)
+                raise UsageError(f"{where} already holds files ({strange[0]}, …)", fix)
             return
         theirs, ours = found.get("parts"), manifest["parts"]
         theirs = theirs if isinstance(theirs, dict) else {}
@@ -109,7 +109,7 @@ class OutputFolder:
         changed = [k for k in names if theirs.get(k) != ours.get(k)]
         if changed:
             what = ", ".join(changed)
-            raise UsageError(f"{where} holds the output of a different job: {what} changed", mend)
+            raise UsageError(f"{where} holds the output of a different job: {what} changed", fix)
 
     def foreign_files(self) -> list[str]:
         """Files that rackmill did not write, but readers would take for data."""

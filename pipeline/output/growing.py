@@ -6,7 +6,7 @@
 
 Readers see one dataset with a column ``run``. A run's rows appear when it has come to its end;
 where they stand in place of earlier ones (their file has changed), those go first. So no row is
-ever there twice, and after a crash at any moment ``settle`` goes on.
+ever there twice, and after a crash at any moment ``recover`` goes on.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pipeline.output.commit.records import MANIFEST, STATE, SUMMARY, CommitRecor
 from pipeline.output.dataset import Dataset
 from pipeline.output.folder import as_json
 from pipeline.output.manifest import read_manifest
-from pipeline.output.run_registry import living
+from pipeline.output.run_registry import live_runs
 from pipeline.output.tally import Tally
 from pipeline.output.totals import rounded, totals
 from pipeline.storage.base import Storage, open_storage
@@ -127,10 +127,10 @@ class GrowingDataset:
         storage.replace(INCREMENT, as_json(facts))
         return GrowingRun(name, storage, schedule, full, tuple(inputs), tuple(replaced), went_on)
 
-    def settle(self) -> None:
+    def recover(self) -> None:
         """Publish the runs that have come to their end and are not published yet."""
         for run in self.unfinished():
-            if Dataset(run.storage).finished and not living(run.storage):
+            if Dataset(run.storage).finished and not live_runs(run.storage):
                 self._publish(run)
 
     def discard(self, run: GrowingRun) -> None:

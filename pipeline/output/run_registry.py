@@ -134,7 +134,7 @@ def read_run(storage: Storage, path: str) -> RunRecord | None:
         return None
 
 
-def living(storage: Storage) -> list[RunRecord]:
+def live_runs(storage: Storage) -> list[RunRecord]:
     """The runs that work here now, as far as can be told at once."""
     return [record for record in read_runs(storage) if record.life() is Life.ALIVE]
 
@@ -146,7 +146,7 @@ def refuse_second(storage: Storage, note: Callable[[str], None] = lambda line: N
     gives a sign of life or the time is over, and says so with ``note``.
     """
     doubtful: list[RunRecord] = []
-    for record in living(storage):
+    for record in live_runs(storage):
         if record.machine == this_machine():
             raise _already_running(record, storage)
         doubtful.append(record)

@@ -19,7 +19,7 @@ _KEPT_RUNS = 1000
 
 
 @dataclass(frozen=True)
-class RunRecord:
+class ProfileEntry:
     """One run. ``card``: of each engine; ``template``: identifies prompt, label and sampling."""
 
     day: str
@@ -49,7 +49,7 @@ def profile_path() -> Path:
     return (Path(home) if home else Path.home() / ".cache" / "rackmill") / "profile.jsonl"
 
 
-def load_profile(path: Path | None = None) -> list[RunRecord]:
+def load_profile(path: Path | None = None) -> list[ProfileEntry]:
     """The runs measured up to now, oldest first. Lines that cannot be read are passed over."""
     try:
         lines = (path or profile_path()).read_text(encoding="utf-8").splitlines()
@@ -64,7 +64,7 @@ def load_profile(path: Path | None = None) -> list[RunRecord]:
     return records
 
 
-def remember(record: RunRecord, path: Path | None = None) -> None:
+def remember(record: ProfileEntry, path: Path | None = None) -> None:
     """Add a run. A profile that cannot be written is no reason to fail a job that is done."""
     path = path or profile_path()
     line = json.dumps(asdict(record), ensure_ascii=False) + "\n"
@@ -85,14 +85,14 @@ def _shorten(path: Path) -> None:
     os.replace(shorter, path)
 
 
-def last_workload(records: Sequence[RunRecord], template: str) -> Workload | None:
+def last_workload(records: Sequence[ProfileEntry], template: str) -> Workload | None:
     """What the last run of that prompt, label and sampling did."""
     runs = [r.run.workload for r in records if r.template == template and r.run.workload.rows]
     return runs[-1] if runs else None
 
 
-def _from_json(content: dict[str, Any]) -> RunRecord:
+def _from_json(content: dict[str, Any]) -> ProfileEntry:
     run = content.pop("run")
     workload: dict[str, Any] = run.pop("workload")
     workload |= {k: tuple(v) for k, v in workload.items() if isinstance(v, list)}
-    return RunRecord(run=MeasuredRun(workload=Workload(**workload), **run), **content)
+    return ProfileEntry(run=MeasuredRun(workload=Workload(**workload), **run), **content)

@@ -8,7 +8,7 @@ from typing import Any
 from pipeline.humanize import count, duration, energy, plural, rate, size
 from pipeline.output.columns.scores import LIST_COLUMNS
 from pipeline.output.tally import Tally
-from pipeline.report.mends import error_lines
+from pipeline.report.fixes import error_lines
 from pipeline.report.summary import Summary
 
 _CELL_CHARACTERS = 90
@@ -166,8 +166,8 @@ def _over_time(s: Summary) -> str:
 def _errors(s: Summary) -> str:
     if not s.errors:
         return ""
-    rows = [(kind, count(n), why, mend) for kind, n, why, mend in error_lines(s)]
-    return "## Errors\n\n" + _table(("type", "rows", "why", "mend"), rows)
+    rows = [(kind, count(n), why, fix) for kind, n, why, fix in error_lines(s)]
+    return "## Errors\n\n" + _table(("type", "rows", "why", "fix"), rows)
 
 
 def _labels(s: Summary, total: Tally) -> str:

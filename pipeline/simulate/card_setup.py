@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.budget.cards.lookup import Card
 from pipeline.budget.kv import CUDA_BATCHES_IN_FLIGHT
-from pipeline.budget.memory_split import room
+from pipeline.budget.memory_split import memory_split
 from pipeline.budget.settings import PromptShape, choose_settings, setup_of
 from pipeline.budget.step_time import RooflineTime, StepTime
 from pipeline.budget.weights import Weights
@@ -58,7 +58,7 @@ def engine_setup(
 ) -> CardSetup:
     """Of an engine whose ``arguments`` are chosen; the others as ``card_setup`` has them."""
     setup = setup_of(arguments, card, overhead_correction)
-    there = room(geometry, weights, card, setup)
+    there = memory_split(geometry, weights, card, setup)
     blocks = int(arguments.get("num_gpu_blocks_override", there.num_blocks))
     context = int(arguments.get("max_model_len", -1))
     layout = there.layout

@@ -11,7 +11,7 @@ from pipeline.rows.trace import TraceRow
 from pipeline.rows.work_order import unit_rows
 from pipeline.simulate.card import CardSetup, CardSim, NeverFits
 from pipeline.simulate.outcome import Outcome
-from pipeline.simulate.rack import Failures, Rack
+from pipeline.simulate.rack import Failures, SimulatedRack
 
 
 def simulate_rack(
@@ -36,7 +36,7 @@ def simulate_rack(
     work = [replace(row, id=place) for place, row in enumerate(good)]
     rates = [_rate(setup, work, max_tokens) for setup in setups]
     failures = Failures(per_hour=failures_per_hour)
-    rack = Rack(cards, rates, work, rows_per_unit=unit_rows(len(work)), failures=failures)
+    rack = SimulatedRack(cards, rates, work, rows_per_unit=unit_rows(len(work)), failures=failures)
     try:
         facts = rack.run()
     except RuntimeError as e:

@@ -135,7 +135,7 @@ class _Desk(Generic[R]):
         return f"{self.number}" if not self.life else f"{self.number}.{self.life}"
 
 
-class Rack(Generic[R]):
+class SimulatedRack(Generic[R]):
     """``rates``: rows per second that the forecast expects of each card. ``ahead``: rows that a
     card has at hand beyond those it works on. Rows that a card had before are left to it."""
 
@@ -247,7 +247,7 @@ class Rack(Generic[R]):
     def _ask(self, desk: _Desk[R]) -> None:
         self._report(desk)
         (answer,) = self.dispatcher.handle(Asked(desk.worker, desk.card.now))
-        desk.card.ending = not self.dispatcher.ledger.pending_rows
+        desk.card.ending = not self.dispatcher.ranges.pending_rows
         if isinstance(answer, Grant):
             self.run_facts.leases += 1
             for span in answer.spans:

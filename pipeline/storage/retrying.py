@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from pipeline.errors import CommitFailed, CommitStateUnknown, StorageFailed
-from pipeline.storage.transient_errors import PATIENCE_SECONDS, mend, passes, patiently, reason
+from pipeline.storage.transient_errors import PATIENCE_SECONDS, fix, passes, patiently, reason
 
 if TYPE_CHECKING:
     from pipeline.storage.base import Storage
@@ -22,7 +22,7 @@ _FIRST_CONTACT_SECONDS = 2.0
 
 
 class PatientStorage:
-    """Tries again what may pass; what does not becomes an error that says how to mend it.
+    """Tries again what may pass; what does not becomes an error that says how to fix it.
 
     A store that has never answered is waited for a few seconds only: it may be misspelt.
     """
@@ -58,14 +58,14 @@ class PatientStorage:
         except OSError as e:
             if tries > 1 or passes(e):
                 told = f"{where}: storage did not say whether it was created: {reason(e)}"
-                raise CommitStateUnknown(told, mend(e)) from e
-            raise CommitFailed(f"{where} cannot be written: {reason(e)}", mend(e)) from e
+                raise CommitStateUnknown(told, fix(e)) from e
+            raise CommitFailed(f"{where} cannot be written: {reason(e)}", fix(e)) from e
         try:
             # where it is there already, the content says whether an earlier try made it
             return created or self._try(lambda: self.inner.read(path)) == content
         except OSError as e:
             told = f"{where} is there, but cannot be read: {reason(e)}"
-            raise CommitStateUnknown(told, mend(e)) from e
+            raise CommitStateUnknown(told, fix(e)) from e
 
     def replace(self, path: str, content: bytes) -> None:
         self._write(path, lambda: self.inner.replace(path, content))
@@ -106,14 +106,14 @@ class PatientStorage:
             raise  # an answer
         except OSError as e:
             told = f"{self.address(path)} cannot be read: {reason(e)}"
-            raise StorageFailed(told, mend(e)) from e
+            raise StorageFailed(told, fix(e)) from e
 
     def _write(self, path: str, call: Callable[[], None]) -> None:
         try:
             self._try(call)
         except OSError as e:
             told = f"{self.address(path)} cannot be written: {reason(e)}"
-            raise CommitFailed(told, mend(e)) from e
+            raise CommitFailed(told, fix(e)) from e
 
     def _change(self, path: str, call: Callable[[], None]) -> None:
         """What is committed or given up: to say that nothing was committed would be wrong."""
@@ -123,4 +123,4 @@ class PatientStorage:
             raise  # an answer
         except OSError as e:
             told = f"{self.address(path)} cannot be changed: {reason(e)}"
-            raise StorageFailed(told, mend(e)) from e
+            raise StorageFailed(told, fix(e)) from e

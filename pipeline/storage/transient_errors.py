@@ -82,7 +82,7 @@ def reading(path: str, call: Callable[[], T], seconds: float = PATIENCE_SECONDS)
     try:
         return patiently(once, seconds)
     except OSError as e:
-        raise StorageFailed(f"{path} cannot be read: {reason(e)}", mend(e)) from e
+        raise StorageFailed(f"{path} cannot be read: {reason(e)}", fix(e)) from e
 
 
 @contextmanager
@@ -107,7 +107,7 @@ def reason(error: OSError) -> str:
     return str(error) or type(error).__name__
 
 
-def mend(error: OSError) -> str:
+def fix(error: OSError) -> str:
     """What a user can do about ``error``."""
     stays = "what is committed stays, and the same command goes on from there"
     if passes(error):
@@ -118,4 +118,4 @@ def mend(error: OSError) -> str:
         return f"give this user the right to it: {stays}"
     if error.errno in _NOT_ABLE:
         return "give another --output, on a file system or store that can do this"
-    return f"mend it: {stays}"
+    return f"fix it: {stays}"

@@ -22,7 +22,7 @@ from pipeline.engine.protocol import Engine
 from pipeline.engine.vllm.cpu_compute import with_compute
 from pipeline.engine.yielding import compute_in_this_thread
 from pipeline.errors import CardLost, EngineFailed
-from pipeline.worker.localize_spec import at_home
+from pipeline.worker.localize_spec import localize_spec
 from pipeline.worker.messages import Progress, WorkerSpec
 from pipeline.worker.meter import Meter
 from pipeline.worker.metrics import labels
@@ -84,7 +84,7 @@ class WorkerActor:
             orphaned = _end_at_once if self._keeps else None
             remote = RemoteCoordination(name, coordinator, card, meter, signs.look, orphaned)
             try:
-                spec = at_home(spec, remote.note)
+                spec = localize_spec(spec, remote.note)
                 spec = replace(spec, provenance=with_compute(spec.provenance, arguments))
                 return work(
                     spec,

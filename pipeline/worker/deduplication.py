@@ -87,7 +87,7 @@ class AnswerStage:
         return keys
 
 
-class AnswerOnce:
+class Deduplication:
     """Takes rows in; hands on those to compute, and results of rows as they are known.
 
     Called from the engine's thread only. ``compute`` and ``finish`` are called from within

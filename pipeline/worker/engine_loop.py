@@ -22,7 +22,7 @@ from pipeline.prompt.answers import Answer, Answers
 from pipeline.rows.request import Completion, Request
 from pipeline.rows.workload import Lengths
 from pipeline.simulate.mirror import Mirror
-from pipeline.worker.deduplication import AnswerOnce, AnswerStage
+from pipeline.worker.deduplication import AnswerStage, Deduplication
 from pipeline.worker.feeder import Feeder
 from pipeline.worker.messages import OpenUnit, Progress, ReadyRow
 from pipeline.worker.timeline import Interval, Timeline
@@ -78,7 +78,7 @@ class EngineLoop:
         self._feeder = feeder
         self._whole = whole
         self._heartbeat = heartbeat
-        self._once = AnswerOnce(
+        self._once = Deduplication(
             answers, self._compute, self._finish, enabled=answer_once, stored=stored
         )
         limits = (facts.max_num_seqs, facts.max_num_batched_tokens)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakValueDictionary
 
-from pipeline.dispatch.leases import Word
+from pipeline.dispatch.leases import NoLease
 from pipeline.errors import RowError, RowErrorType
 from pipeline.input.formats.base import PlainRows
 from pipeline.input.reader import UnitReader
@@ -266,12 +266,12 @@ class Feeder:
                 room = len(streams) < STREAMS and not self._leased
                 if more and room and time.monotonic() >= ask_at:
                     lease = self._coordination.acquire()
-                    self._nothing_left = isinstance(lease, Word)
-                    if not isinstance(lease, Word):
+                    self._nothing_left = isinstance(lease, NoLease)
+                    if not isinstance(lease, NoLease):
                         poll = _POLL_SECONDS
                         self._take_in(lease)
                         continue
-                    more = lease is Word.WAIT
+                    more = lease is NoLease.WAIT
                     ask_at = time.monotonic() + poll
                     poll = min(1.2 * poll, _LONGEST_POLL)
                 if streams:

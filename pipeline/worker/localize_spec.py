@@ -15,7 +15,7 @@ from pipeline.worker.messages import WorkerSpec
 _CONFIG = "config.json"
 
 
-def at_home(spec: WorkerSpec, say: Callable[[str], None]) -> WorkerSpec:
+def localize_spec(spec: WorkerSpec, say: Callable[[str], None]) -> WorkerSpec:
     """``spec`` with the model in this machine's own store, fetched first if it is not there.
 
     Raises MachineUnfit where the model is another one here, or folders of the job are missing.

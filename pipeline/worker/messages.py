@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from pipeline.dispatch.leases import Word
+from pipeline.dispatch.leases import NoLease
 from pipeline.engine.yielding import yield_this_thread
 from pipeline.input.shards import Shard
 from pipeline.input.units import Unit
@@ -149,7 +149,7 @@ class RowSource(Protocol):
 class Coordination(Protocol):
     """The coordinator, as a worker sees it."""
 
-    def acquire(self) -> Lease | Word:
+    def acquire(self) -> Lease | NoLease:
         """Units to work on, or why there are none."""
 
     def committed(self, records: Sequence[CommitRecord | Redone]) -> None:

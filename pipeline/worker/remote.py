@@ -12,7 +12,7 @@ from typing import Any
 import ray
 from ray.exceptions import ActorDiedError
 
-from pipeline.dispatch.leases import Word
+from pipeline.dispatch.leases import NoLease
 from pipeline.engine.machine.vitals import Vitals
 from pipeline.engine.protocol import EngineFacts
 from pipeline.output.dataset import CommitRecord
@@ -72,9 +72,9 @@ class RemoteCoordination:
         self._meter.close(self._progress, self._vitals)
         ray.get(self._actor.heartbeat.remote(self._worker, self._progress, vitals=self._vitals))
 
-    def acquire(self) -> Lease | Word:
+    def acquire(self) -> Lease | NoLease:
         holding = tuple(self._source.holding) if self._source is not None else None
-        answer: Lease | Word = ray.get(self._actor.acquire.remote(self._worker, holding))
+        answer: Lease | NoLease = ray.get(self._actor.acquire.remote(self._worker, holding))
         return answer
 
     def committed(self, records: Sequence[CommitRecord | Redone]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from pipeline.engine.protocol import Engine, EngineFacts
-from pipeline.engine.warmup_check import prove
+from pipeline.engine.warmup_check import check_warm_engine
 from pipeline.errors import EngineFailed
 from pipeline.job.sampling import SAMPLING_COLUMN
 from pipeline.model.tokenizer import Tokenizer
@@ -71,7 +71,7 @@ def work(
         facts = engine.facts
         if spec.prove_engine:
             watchdog.expect(NO_STEP, job.faults.step_timeout_seconds)
-            prove(engine, tokenizer)
+            check_warm_engine(engine, tokenizer)
         watchdog.rest()
         on_ready(facts)
 

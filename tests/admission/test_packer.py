@@ -80,7 +80,7 @@ class TestAdmission:
     def test_requests_about_to_end_make_room_beforehand(self) -> None:
         """Their blocks count for a newcomer's growth: it will need them when they are gone."""
         made = packer(LAYOUT.blocks(208) * 8 + 50, limit=48)
-        made.caution._base = 0.0
+        made.safety_margin._base = 0.0
         for _ in range(2000):
             made._lengths.observe(0, 48, cut=True)
         for number in range(8):
@@ -94,7 +94,7 @@ class TestAdmission:
 
     def test_more_caution_admits_fewer(self) -> None:
         bold, careful = packer(3000, seen=60), packer(3000, seen=60)
-        bold.caution._base, careful.caution._base = 0.0, 4.0
+        bold.safety_margin._base, careful.safety_margin._base = 0.0, 4.0
 
         assert fill(careful, 64) < fill(bold, 64)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import random
 
-from pipeline.admission.safety_margin import Caution
+from pipeline.admission.safety_margin import SafetyMargin
 
 
-def measured(fixed: float, per_token: float, *, batch: int = 16, length: int = 300) -> Caution:
+def measured(fixed: float, per_token: float, *, batch: int = 16, length: int = 300) -> SafetyMargin:
     """After 200 steps of an engine whose steps take ``fixed`` seconds and so much per token of a
     prompt; requests of 100 tokens that get ``length``."""
-    made, dice = Caution(length), random.Random(0)
+    made, dice = SafetyMargin(length), random.Random(0)
     for _ in range(200):
         prefill = dice.choice([0, 0, 0, 100, 400])
         sequences = batch + dice.randrange(-2, 3)
@@ -24,7 +24,7 @@ def measured(fixed: float, per_token: float, *, batch: int = 16, length: int = 3
 
 
 def test_before_anything_is_measured_it_is_careful() -> None:
-    assert Caution(200).value > 2
+    assert SafetyMargin(200).value > 2
 
 
 def test_where_recomputing_is_dear_it_stays_careful() -> None:
@@ -42,7 +42,7 @@ def test_the_more_run_the_less_one_more_is_worth() -> None:
 
 
 def test_recomputation_raises_it() -> None:
-    made = Caution(200)
+    made = SafetyMargin(200)
     before = made.value
     made.recomputed(2_000)
 
@@ -50,7 +50,7 @@ def test_recomputation_raises_it() -> None:
 
 
 def test_calm_work_lowers_it_slowly() -> None:
-    made = Caution(200)
+    made = SafetyMargin(200)
     before = made.value
     made.generated(100_000)
 
@@ -58,7 +58,7 @@ def test_calm_work_lowers_it_slowly() -> None:
 
 
 def test_it_stays_within_bounds() -> None:
-    made = Caution(200)
+    made = SafetyMargin(200)
     made.recomputed(10**9)
     assert made.value <= 4
 
@@ -77,7 +77,7 @@ def test_where_much_may_be_recomputed_recomputing_does_not_alarm() -> None:
 
 
 def test_steps_without_a_sense_are_passed_over() -> None:
-    made = Caution(200)
+    made = SafetyMargin(200)
     for _ in range(100):
         made.stepped(0.0, sequences=0)
 

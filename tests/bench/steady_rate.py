@@ -98,7 +98,7 @@ def generate(path: Path) -> None:
         os.environ.update(wanted)
         os.execv(sys.executable, [sys.executable, *sys.argv])
 
-    from pipeline.cluster.engine_groups import local_crews
+    from pipeline.cluster.engine_groups import local_groups
     from pipeline.driver.forecast.forecast import Forecaster
     from pipeline.driver.plan import check_input, make_plan
     from pipeline.engine.vllm.engine import _sampling_params
@@ -111,7 +111,7 @@ def generate(path: Path) -> None:
     job = load_job(path)
     plan = make_plan(check_input(job), fresh=True)
     forecaster = Forecaster(plan, [])
-    arguments = forecaster.choose(local_crews(plan.job, 1, forecaster.spread)[0]).arguments
+    arguments = forecaster.choose(local_groups(plan.job, 1, forecaster.spread)[0]).arguments
     tokenizer = Tokenizer(plan.model.path)
     builder = PromptBuilder(job, tokenizer)
     answers = Answers(job, tokenizer, max_model_len=arguments["max_model_len"])

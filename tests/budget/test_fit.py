@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline.budget.cards.lookup import CARDS, GIB, cpu_card
 from pipeline.budget.fit.advice import check_fit
-from pipeline.budget.fit.fit import Fit, FitOptions, Subject, fit
+from pipeline.budget.fit.fit import Fit, FitOptions, ModelSpec, fit
 from pipeline.budget.weights import weight_bytes
 from pipeline.errors import UsageError
 from pipeline.model.catalogue import MODELS, PRECISIONS, Precision
@@ -18,7 +18,7 @@ from tests.samples import quick
 
 
 def ask(size: str, card: str, precision: Precision = "int4", **options: Any) -> Fit:
-    subject = Subject.of(MODELS[f"gemma-3-{size}"], precision)
+    subject = ModelSpec.of(MODELS[f"gemma-3-{size}"], precision)
     return fit(subject, CARDS[card], FitOptions(**options))
 
 
@@ -93,23 +93,23 @@ class TestWhatCannotBe:
 
     def test_a_max_model_len_is_too(self) -> None:
         options = FitOptions.from_arguments({"max_model_len": 40_000}, 100)
-        subject = Subject.of(MODELS["gemma-3-1b"], "int4")
+        subject = ModelSpec.of(MODELS["gemma-3-1b"], "int4")
         assert "not 40 000" in fit(subject, CARDS["rtx4090"], options).reason
 
     def test_no_cpu_has_a_kernel_for_int8(self) -> None:
-        subject = Subject.of(MODELS["gemma-3-270m"], "int8")
+        subject = ModelSpec.of(MODELS["gemma-3-270m"], "int8")
         assert "int8" in fit(subject, cpu_card(16 * GIB, 2)).reason
 
 
 class TestAProcessorThatComputesInBf16:
     def test_fit_counts_the_unpacked_weights(self) -> None:
-        subject = Subject.of(MODELS["gemma-3-4b"], "int4")
+        subject = ModelSpec.of(MODELS["gemma-3-4b"], "int4")
         answer = fit(subject, cpu_card(64 * GIB, 8, native_bf16=True))
         unpacked = weight_bytes(subject.geometry, "bf16")
         assert answer.weights_bytes == unpacked.text_bytes
 
     def test_int4_is_named_where_only_that_fits(self) -> None:
-        subject = Subject.of(MODELS["gemma-3-27b"], "int4")
+        subject = ModelSpec.of(MODELS["gemma-3-27b"], "int4")
         asked = FitOptions.from_arguments({"cpu_compute": "bf16"}, 1000)
         answer = fit(subject, cpu_card(32 * GIB, 8, native_bf16=True), asked)
         assert not answer.fits
@@ -132,17 +132,17 @@ class TestARefusal:
 class TestAJobsArguments:
     def test_a_cache_that_is_given_is_not_calculated(self) -> None:
         options = FitOptions.from_arguments({"kv_cache_memory_bytes": GIB}, 1000)
-        answer = fit(Subject.of(MODELS["gemma-3-27b"], "int4"), CARDS["rtx3090"], options)
+        answer = fit(ModelSpec.of(MODELS["gemma-3-27b"], "int4"), CARDS["rtx3090"], options)
         assert answer.kv_bytes == GIB
 
     def test_weights_kept_in_the_machines_memory_do_not_count(self) -> None:
         options = FitOptions.from_arguments({"cpu_offload_gb": 4}, 1000)
-        subject = Subject.of(MODELS["gemma-3-12b"], "int4")
+        subject = ModelSpec.of(MODELS["gemma-3-12b"], "int4")
         assert fit(subject, CARDS["rtx4060-laptop"], options).fits
 
     def test_a_number_of_blocks_that_is_given_holds(self) -> None:
         options = FitOptions.from_arguments({"num_gpu_blocks_override": 500}, 1000)
-        answer = fit(Subject.of(MODELS["gemma-3-27b"], "int4"), CARDS["rtx3090"], options)
+        answer = fit(ModelSpec.of(MODELS["gemma-3-27b"], "int4"), CARDS["rtx3090"], options)
         assert answer.num_blocks == 500
 
     def test_what_an_engine_reported_replaces_the_model_of_overhead(self) -> None:
@@ -170,7 +170,7 @@ def test_what_fits_fits_its_memory_and_what_does_not_says_why(
 ) -> None:
     model, precision, card = case
     answer = fit(
-        Subject.of(MODELS[model], precision), CARDS[card], FitOptions(context, vision=vision)
+        ModelSpec.of(MODELS[model], precision), CARDS[card], FitOptions(context, vision=vision)
     )
     assert answer.reason
     if answer.fits:
@@ -190,7 +190,7 @@ def test_the_settings_of_an_answer_are_chosen_by_its_own_number(
     case: tuple[str, Precision, str], context: int | None
 ) -> None:
     model, precision, card = case
-    answer = fit(Subject.of(MODELS[model], precision), CARDS[card], FitOptions(context))
+    answer = fit(ModelSpec.of(MODELS[model], precision), CARDS[card], FitOptions(context))
     if answer.fits:
         held = answer.max_requests[answer.context]
         assert answer.settings.requests == held
@@ -202,5 +202,5 @@ def test_the_settings_of_an_answer_are_chosen_by_its_own_number(
 @given(_ALL)
 def test_longer_requests_never_come_in_larger_numbers(case: tuple[str, Precision, str]) -> None:
     model, precision, card = case
-    held = list(fit(Subject.of(MODELS[model], precision), CARDS[card]).max_requests.values())
+    held = list(fit(ModelSpec.of(MODELS[model], precision), CARDS[card]).max_requests.values())
     assert held == sorted(held, reverse=True)

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from pipeline.budget.buckets import SEQUENCES
 from pipeline.budget.cards.lookup import CARDS, cpu_card
-from pipeline.budget.fit.fit import FitOptions, Subject, check_fit, fit
+from pipeline.budget.fit.fit import FitOptions, ModelSpec, check_fit, fit
 from pipeline.budget.kv import KvLayout
-from pipeline.budget.memory_split import room
+from pipeline.budget.memory_split import memory_split
 from pipeline.budget.settings import (
     EngineChoice,
     PromptShape,
@@ -161,7 +161,7 @@ class TestOnAGpu:
         choice = choose("27b", "rtx3090", mean=9000, longest=20_000)
         weights = weight_bytes(model.geometry, "int4", vision=True)
         card = CARDS["rtx3090"]
-        there = room(model.geometry, weights, card, setup_of(choice.arguments, card))
+        there = memory_split(model.geometry, weights, card, setup_of(choice.arguments, card))
         length = choice.arguments["max_model_len"]
         assert 20_000 < length < 80_000
         assert there.layout.prefill_blocks(length) < there.num_blocks
@@ -214,7 +214,7 @@ class TestAttention:
         assert chosen.items() >= (given | {"kv_cache_dtype": "auto"}).items()
 
     def test_a_backend_that_cannot_is_said_beforehand_with_the_fix(self) -> None:
-        model = Subject.of(MODELS["gemma-3-27b"], "int4")
+        model = ModelSpec.of(MODELS["gemma-3-27b"], "int4")
         given = {"attention_backend": "FLASH_ATTN", "kv_cache_dtype": "fp8"}
         asked = fit(model, CARDS["rtx4090"], FitOptions.from_arguments(given, 1000))
         assert not asked.fits
@@ -223,7 +223,7 @@ class TestAttention:
             check_fit(asked)
 
     def test_hopper_has_flash_attention_for_fp8(self) -> None:
-        model = Subject.of(MODELS["gemma-3-27b"], "int4")
+        model = ModelSpec.of(MODELS["gemma-3-27b"], "int4")
         given = {"attention_backend": "FLASH_ATTN", "kv_cache_dtype": "fp8"}
         assert fit(model, CARDS["h100"], FitOptions.from_arguments(given, 1000)).fits
 
@@ -280,7 +280,9 @@ def test_one_answer_has_one_number_of_requests() -> None:
         choice = choose_job(size, card, *job)
         model = MODELS[f"gemma-3-{size}"]
         weights = weight_bytes(model.geometry, "int4", vision=model.vision)
-        there = room(model.geometry, weights, CARDS[card], setup_of(choice.arguments, CARDS[card]))
+        there = memory_split(
+            model.geometry, weights, CARDS[card], setup_of(choice.arguments, CARDS[card])
+        )
         prompt, _, share = job
         held = there.layout.requests(there.num_blocks, choice.request_tokens, int(prompt * share))
         assert held == choice.requests

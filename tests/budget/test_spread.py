@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.budget.cards.lookup import find_card
-from pipeline.budget.fit.fit import FitOptions, Subject, fit
+from pipeline.budget.fit.fit import FitOptions, ModelSpec, fit
 from pipeline.budget.fit.verdict import can_share
 from pipeline.budget.memory_split import Setup, kv_layout
 from pipeline.budget.roofline import decode_step_seconds, exchange_seconds, prefill_seconds
@@ -18,8 +18,8 @@ RTX_3060 = find_card("rtx3060")
 ASKED = FitOptions(context=1024)
 
 
-def subject(size: str, precision: Precision = "int4") -> Subject:
-    return Subject.of(MODELS[f"gemma-3-{size}"], precision)
+def subject(size: str, precision: Precision = "int4") -> ModelSpec:
+    return ModelSpec.of(MODELS[f"gemma-3-{size}"], precision)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import Job, job_from
-from pipeline.dispatch.leases import Word
+from pipeline.dispatch.leases import NoLease
 from pipeline.driver import run as driver
 from pipeline.driver.coordinator.coordinator import Coordinator, Snapshot
 from pipeline.driver.forecast.foretold import Forecast
@@ -134,9 +134,11 @@ class _Here(NextDoor):
         super().__init__(coordinator)
         self._committed = threading.Event()
 
-    def acquire(self) -> Lease | Word:
+    def acquire(self) -> Lease | NoLease:
         answer = super().acquire()
-        while answer is Word.WAIT:  # for the last commits: the feeder would look again much later
+        while (
+            answer is NoLease.WAIT
+        ):  # for the last commits: the feeder would look again much later
             if not self._committed.wait(_POLL_SECONDS):
                 return answer
             self._committed.clear()

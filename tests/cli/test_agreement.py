@@ -22,7 +22,7 @@ from pipeline.output.columns.results import RowResult, tally, to_table
 from pipeline.output.dataset import Dataset
 from pipeline.prompt.builder import PromptBuilder
 from pipeline.prompt.join import Prompt
-from pipeline.report.profile import RunRecord, remember
+from pipeline.report.profile import ProfileEntry, remember
 from pipeline.simulate.run_trace import REQUESTS, read_trace
 from pipeline.storage.base import open_storage
 
@@ -67,7 +67,7 @@ def done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask) -> Callable[..., 
             one = RowResult("x", prompt_tokens=len(prompt.ids), completion_tokens=tokens)
             results.append(replace(one, duplicate=row >= ROWS - copies))
         dataset = Dataset(open_storage(plan.job.output.path))
-        dataset.claim(plan.manifest)
+        dataset.take_over(plan.manifest)
         known = {REQUESTS: request_shape(plan).encode()}
         for unit in plan.units:
             part = results[unit.start : unit.stop]
@@ -80,7 +80,7 @@ def done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask) -> Callable[..., 
         workload = Workload("text", ROWS, 50.0, 0.0, mean, completion_slices=spread)
         workload = replace(workload, repeated=copies / ROWS)
         run = MeasuredRun(workload, 1, 9.0, 9.0, 1.0)
-        remember(RunRecord("2026-01-01", "another", "none", "vllm", plan.template, run))
+        remember(ProfileEntry("2026-01-01", "another", "none", "vllm", plan.template, run))
         return tmp_path / "job.yaml"
 
     return make
@@ -146,7 +146,7 @@ def test_what_runs_here_took_both_know(ask, done, tmp_path: Path) -> None:
     workload = Workload("choices", ROWS, 270.0, 220.0, 1.0)
     run = MeasuredRun(workload, 1, 9.0, 60.0, 1.0)
     model = "gemma-3-27b int4 group 32"
-    remember(RunRecord("2026-01-02", model, "rtx3090", "vllm", plan.template, run))
+    remember(ProfileEntry("2026-01-02", model, "rtx3090", "vllm", plan.template, run))
 
     after = both(ask, file, *PLACES[0])
 

@@ -1,5 +1,5 @@
 """Bad input is refused with exit code 2, before Ray or an engine is touched, with a message that
-names the place and the mend."""
+names the place and the fix."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ _INPUT_CASES = {
         _text_file("rows.jsonl", '[1]\n"two"\n{three\n'),
     ),
     "CSV with a line too long": Case(
-        ("rows.csv", "mend the line"),
+        ("rows.csv", "fix the line"),
         {"input": "input: {path: rows.csv}"},
         _text_file("rows.csv", "id,text,sentiment\n1,a,negative\n2,b,positive,what\n"),
     ),

@@ -1,4 +1,4 @@
-"""`rackmill doctor`: what is wrong with this machine, in plain words, with the mend."""
+"""`rackmill doctor`: what is wrong with this machine, in plain words, with the fix."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_everything_a_run_depends_on_is_looked_at(subject: str, examined: Examin
 
 
 def test_whatever_is_wrong_has_a_mend(examined: Examined) -> None:
-    assert all(f["mend"] for f in examined.content["findings"] if not f["ok"])
+    assert all(f["fix"] for f in examined.content["findings"] if not f["ok"])
 
 
 def test_the_vllm_of_this_set_up_can_be_imported(examined: Examined) -> None:
@@ -73,7 +73,7 @@ def test_a_full_disk_is_wrong_and_the_mend_named(launcher, tmp_path: Path) -> No
     (disk,) = [f for f in finished.json["findings"] if f["subject"] == "disk"]
     assert (finished.code, finished.json["ok"], disk["ok"]) == (1, False, False)
     assert "not/yet" in disk["says"]
-    assert "RACKMILL_HOME" in disk["mend"]
+    assert "RACKMILL_HOME" in disk["fix"]
 
 
 def test_a_library_that_vllms_kernels_lack_is_named(launcher, tmp_path: Path) -> None:
@@ -86,4 +86,4 @@ def test_a_library_that_vllms_kernels_lack_is_named(launcher, tmp_path: Path) ->
     (vllm,) = [f for f in finished.json["findings"] if f["subject"] == "vLLM"]
     assert (finished.code, vllm["ok"]) == (1, False)
     assert "libnuma.so.1" in vllm["says"]
-    assert "apt install libnuma1" in vllm["mend"]
+    assert "apt install libnuma1" in vllm["fix"]

@@ -49,7 +49,7 @@ def doctor(ask: Callable[..., Finished], monkeypatch: pytest.MonkeyPatch) -> Cal
     def examine() -> Said:
         finished = ask("doctor", "--json")
         content = json.loads(finished.out)
-        assert all(f["mend"] for f in content["findings"] if not f["ok"])
+        assert all(f["fix"] for f in content["findings"] if not f["ok"])
         return Said(finished.code, content["findings"])
 
     return examine
@@ -72,7 +72,7 @@ def test_the_cuda_build_on_a_turing_card_is_wrong(doctor, fake_cards: _Show) -> 
     said = doctor()
     assert said.code == 1
     assert "has no bfloat16" in said.of("vLLM")["says"]
-    assert "RACKMILL_VARIANT=cpu ./infra/setup" in said.of("vLLM")["mend"]
+    assert "RACKMILL_VARIANT=cpu ./infra/setup" in said.of("vLLM")["fix"]
 
 
 def test_a_driver_that_is_too_old_is_named_with_the_one_that_is_needed(
@@ -84,7 +84,7 @@ def test_a_driver_that_is_too_old_is_named_with_the_one_that_is_needed(
     assert said.code == 1
     assert "535.183.01" in said.of("driver")["says"]
     assert "580" in said.of("driver")["says"]
-    assert "nvidia.com/drivers" in said.of("driver")["mend"]
+    assert "nvidia.com/drivers" in said.of("driver")["fix"]
     assert "RTX 3060" in said.of("GPU 0")["says"]
 
 
@@ -100,8 +100,8 @@ def test_a_compiler_that_is_missing_is_named_with_its_package(
     said = [f for f in doctor().findings if f["subject"] == "compiler"]
     python = f"{sys.version_info[0]}.{sys.version_info[1]}"
     assert [f["ok"] for f in said] == [False, False]
-    assert said[0]["mend"] == "sudo apt install gcc"
-    assert f"sudo apt install python{python}-dev" in said[1]["mend"]
+    assert said[0]["fix"] == "sudo apt install gcc"
+    assert f"sudo apt install python{python}-dev" in said[1]["fix"]
 
 
 def test_a_laptop_under_wsl2(doctor, fake_cards: _Show) -> None:
@@ -109,7 +109,7 @@ def test_a_laptop_under_wsl2(doctor, fake_cards: _Show) -> None:
 
     said = doctor()
     assert "RTX 4060 Laptop (8 GB)" in said.of("GPU 0")["says"]
-    assert "plug it in" in said.of("GPU 0")["mend"]
+    assert "plug it in" in said.of("GPU 0")["fix"]
     assert "microsoft" in said.of("WSL2")["says"]
     assert said.of("compiler")["ok"]
 
@@ -117,11 +117,11 @@ def test_a_laptop_under_wsl2(doctor, fake_cards: _Show) -> None:
 def test_an_old_driver_under_wsl2_is_windows_to_update(doctor, fake_cards: _Show) -> None:
     fake_cards(RTX_4060_LAPTOP, version="566.14", wsl=True, build="cpu")
 
-    assert "on Windows (not in WSL)" in doctor().of("driver")["mend"]
+    assert "on Windows (not in WSL)" in doctor().of("driver")["fix"]
 
 
 @pytest.mark.parametrize(
-    ("error", "around", "says", "mend"),
+    ("error", "around", "says", "fix"),
     [
         ("LIB_RM_VERSION_MISMATCH", {}, "the kernel still runs the old one", "reboot"),
         ("LIB_RM_VERSION_MISMATCH", {"container": True}, "old one", "restart the container"),
@@ -135,14 +135,14 @@ def test_an_old_driver_under_wsl2_is_windows_to_update(doctor, fake_cards: _Show
     ],
 )
 def test_a_driver_that_is_broken_is_no_machine_without_gpu(
-    error: str, around: dict, says: str, mend: str, doctor, fake_cards: _Show
+    error: str, around: dict, says: str, fix: str, doctor, fake_cards: _Show
 ) -> None:
     fake_cards(RTX_3090, error=error, build="cpu", **around)
 
     said = doctor()
     assert said.code == 1
     assert says in said.of("driver")["says"]
-    assert mend in said.of("driver")["mend"]
+    assert fix in said.of("driver")["fix"]
 
 
 def test_a_machine_without_any_card_lacks_nothing(doctor, fake_cards: _Show) -> None:
@@ -170,8 +170,8 @@ def test_who_holds_a_card_is_named_and_what_still_fits(doctor, fake_cards: _Show
     assert "4.0 GiB of 24.0 GiB are free" in memory["says"]
     assert f"(pid {os.getpid()}, 19.0 GiB)" in memory["says"]
     assert "of another user or container" in memory["says"]
-    assert "room for gemma-3-1b in int4" in memory["mend"]
-    assert "gemma-3-27b" in memory["mend"]
+    assert "room for gemma-3-1b in int4" in memory["fix"]
+    assert "gemma-3-27b" in memory["fix"]
 
 
 def test_a_card_that_is_full_of_a_game_is_wrong(doctor, fake_cards: _Show) -> None:
@@ -179,7 +179,7 @@ def test_a_card_that_is_full_of_a_game_is_wrong(doctor, fake_cards: _Show) -> No
 
     memory = doctor().of("memory 0")
     assert not memory["ok"]
-    assert "close what holds it" in memory["mend"]
+    assert "close what holds it" in memory["fix"]
 
 
 def test_the_cpu_build_beside_a_card_that_could_serve_is_wrong(doctor, fake_cards: _Show) -> None:
@@ -188,7 +188,7 @@ def test_the_cpu_build_beside_a_card_that_could_serve_is_wrong(doctor, fake_card
     vllm = doctor().of("vLLM")
     assert not vllm["ok"]
     assert "the CPU build, beside RTX 3090" in vllm["says"]
-    assert vllm["mend"] == "./infra/setup installs the CUDA build"
+    assert vllm["fix"] == "./infra/setup installs the CUDA build"
 
 
 def test_the_cuda_build_whose_cards_are_hidden_is_wrong(
@@ -209,7 +209,7 @@ def test_a_card_that_fell_off_the_bus_is_told_beside_those_that_work(
 
     said = doctor()
     assert "GPU 0 has fallen off the bus" in said.of("driver")["says"]
-    assert "dmesg" in said.of("driver")["mend"]
+    assert "dmesg" in said.of("driver")["fix"]
     assert said.of("GPU 1")["ok"]
     assert said.of("vLLM")["ok"]
 
@@ -217,7 +217,7 @@ def test_a_card_that_fell_off_the_bus_is_told_beside_those_that_work(
 def test_a_card_that_nobody_knows_is_said_to_be_one(doctor, fake_cards: _Show) -> None:
     fake_cards(FakeCard("NVIDIA GeForce RTX 6070", 16 * GIB, capability=(13, 0)))
 
-    assert "not in our table" in doctor().of("GPU 0")["mend"]
+    assert "not in our table" in doctor().of("GPU 0")["fix"]
 
 
 def test_parts_of_a_card_are_refused(
@@ -235,15 +235,15 @@ class TestBesideTheCards:
     @pytest.mark.parametrize(("free", "ok"), [(64 << 20, False), (1 << 30, True)])
     def test_shared_memory_that_is_too_small(self, free: int, ok: bool) -> None:
         assert findings.shm_finding(free, container=False).ok is ok
-        assert "--shm-size" in findings.shm_finding(1, container=True).mend
+        assert "--shm-size" in findings.shm_finding(1, container=True).fix
 
     def test_wsl2_with_an_old_kernel_little_memory_and_models_on_windows(self) -> None:
         found = findings.wsl_finding("4.19.84-microsoft-standard", 4 * GIB, "/mnt/c/models")
 
         assert not found.ok
-        assert all(w in found.mend for w in ("wsl --update", ".wslconfig", "RACKMILL_HOME"))
+        assert all(w in found.fix for w in ("wsl --update", ".wslconfig", "RACKMILL_HOME"))
 
     def test_wsl2_as_it_should_be(self) -> None:
         found = findings.wsl_finding("5.15.167.4-microsoft-standard-WSL2", 32 * GIB, "/home/me/m")
 
-        assert (found.ok, found.mend) == (True, "")
+        assert (found.ok, found.fix) == (True, "")

@@ -124,7 +124,7 @@ def test_what_an_engine_reported_corrects_the_overhead(ask, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("arguments", "wrong", "mend"),
+    ("arguments", "wrong", "fix"),
     [
         (("--gpu", "rtx309"), "unknown card 'rtx309'", "did you mean rtx3090"),
         (("--model", "gemma-3-28b"), "unknown model 'gemma-3-28b'", "did you mean gemma-3-27b"),
@@ -133,9 +133,9 @@ def test_what_an_engine_reported_corrects_the_overhead(ask, tmp_path: Path) -> N
         (("--kv-dtype", "int4"), "int4", "fp8"),
     ],
 )
-def test_a_mistake_is_answered_with_the_mend(ask, arguments, wrong: str, mend: str) -> None:
+def test_a_mistake_is_answered_with_the_mend(ask, arguments, wrong: str, fix: str) -> None:
     done = ask("fit", *arguments)
     assert done.code == 2
     assert done.out == ""
     assert wrong in done.err
-    assert mend in done.err
+    assert fix in done.err

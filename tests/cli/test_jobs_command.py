@@ -14,7 +14,7 @@ import pytest
 from pipeline.service.queue import api as answers
 from pipeline.service.queue import client
 from pipeline.service.queue.api import Answers
-from pipeline.service.queue.job_db import JobState, QueueLedger
+from pipeline.service.queue.job_db import JobDb, JobState
 from pipeline.service.queue.mailbox import Mailbox
 from tests.processes import Finished
 from tests.service.queue.memory_gcs import MemoryGcs
@@ -121,7 +121,7 @@ class RackInMemory:
     """A queue that answers at once."""
 
     def __init__(self, folder: Path) -> None:
-        self.ledger = QueueLedger(folder / "queue.db")
+        self.ledger = JobDb(folder / "queue.db")
         found: Any = self
         self.gcs = MemoryGcs(asked=Mailbox(Answers(self.ledger, found, time.time)).look)
         self._folder = folder

@@ -82,7 +82,7 @@ class TestVerify:
     def test_the_mend_mends(self, ask, done: Path) -> None:
         (done / "00000-000000000128.parquet").unlink()
         [fault] = ask("verify", "out", "--json").json["faults"]
-        record = fault["mend"].split()[1].rstrip(",")
+        record = fault["fix"].split()[1].rstrip(",")
         (done / record).unlink()
         finish(load_job(Path("job.yaml")))
         assert ask("verify", "out").code == 0
@@ -123,7 +123,7 @@ class TestRetry:
 
         assert result.code == 3, result.err
         assert "none of 300 rows has an error that a retry can help" in result.err
-        assert "InvalidRow would end alike: mend these rows of the input" in result.err
+        assert "InvalidRow would end alike: fix these rows of the input" in result.err
 
     def test_an_unknown_type_is_refused(self, ask, done: Path) -> None:
         result = ask("retry", "out", "--only", "SchemaNotMat")

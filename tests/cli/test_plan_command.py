@@ -50,7 +50,7 @@ def _commit_first_unit() -> int:
     """What a run that was stopped after its first unit leaves; returns that unit's rows."""
     made = plan(load_job(Path("job.yaml")))
     dataset = Dataset(open_storage(made.job.output.path))
-    dataset.claim(made.manifest)
+    dataset.take_over(made.manifest)
     unit = made.units[0]
     rows = pq.read_table(made.input.files.shards[0].path).slice(unit.start, unit.rows)
     one = RowResult(

@@ -17,7 +17,7 @@ from pipeline.cluster.allotment import (
     forget,
     needs_of,
 )
-from pipeline.cluster.slot_usage import AtWork, AtWorkSign
+from pipeline.cluster.slot_usage import SlotUsage, SlotUsageSign
 from tests.service.queue.memory_gcs import MemoryGcs
 
 CARDS = frozenset({("a", 0), ("b", 1)})
@@ -74,14 +74,14 @@ class TestAtWork:
         return clock
 
     def test_everybody_sees_which_job_has_which_card(self, gcs: Any, clock: Any) -> None:
-        one, two = AtWork("one", "m", CARDS), AtWork("two", "n", frozenset({("c", 0)}))
-        AtWorkSign(gcs, "run-1").say(one)
-        AtWorkSign(gcs, "run-2").say(two)
+        one, two = SlotUsage("one", "m", CARDS), SlotUsage("two", "n", frozenset({("c", 0)}))
+        SlotUsageSign(gcs, "run-1").say(one)
+        SlotUsageSign(gcs, "run-2").say(two)
 
         assert at_work.at_work(gcs) == {("a", 0): one, ("b", 1): one, ("c", 0): two}
 
     def test_who_says_it_no_more_is_no_more_at_work(self, gcs: Any, clock: Any) -> None:
-        sign, work = AtWorkSign(gcs, "run-1"), AtWork("one", "m", CARDS)
+        sign, work = SlotUsageSign(gcs, "run-1"), SlotUsage("one", "m", CARDS)
         for _ in range(9):
             sign.say(work)
             clock.now += 9.0
@@ -91,19 +91,19 @@ class TestAtWork:
         assert at_work.at_work(gcs) == {}
 
     def test_what_has_not_changed_is_not_said_every_second(self, gcs: Any, clock: Any) -> None:
-        sign = AtWorkSign(gcs, "run-1")
-        sign.say(AtWork("one", "m", CARDS))
+        sign = SlotUsageSign(gcs, "run-1")
+        sign.say(SlotUsage("one", "m", CARDS))
         gcs.values.clear()
         clock.now += 1.0
-        sign.say(AtWork("one", "m", CARDS))
+        sign.say(SlotUsage("one", "m", CARDS))
         assert gcs.values == {}
 
-        sign.say(AtWork("one", "m", frozenset()))
+        sign.say(SlotUsage("one", "m", frozenset()))
         assert gcs.values
 
     def test_a_run_that_ends_says_so(self, gcs: Any, clock: Any) -> None:
-        sign = AtWorkSign(gcs, "run-1")
-        sign.say(AtWork("one", "m", CARDS))
+        sign = SlotUsageSign(gcs, "run-1")
+        sign.say(SlotUsage("one", "m", CARDS))
         sign.close()
 
         assert gcs.values == {}

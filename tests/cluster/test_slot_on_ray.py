@@ -13,7 +13,7 @@ _PROGRAM = """
 import json, os
 import ray
 from pipeline.worker.own_slot import CHOSEN_HERE, own_card, take_cards
-from pipeline.cluster.placement import Placement
+from pipeline.cluster.actor_options import ActorOptions
 from pipeline.driver.worker_handle import find_workers
 
 os.environ.pop("CUDA_VISIBLE_DEVICES", None)
@@ -28,7 +28,7 @@ class Worker:
     def kept(self):
         return None
 
-placement = Placement(2, CHOSEN_HERE | {"RACKMILL_CARDS": "1x rtx4090,3x rtx3060"})
+placement = ActorOptions(2, CHOSEN_HERE | {"RACKMILL_CARDS": "1x rtx4090,3x rtx3060"})
 worker = Worker.options(**placement.options, name="worker/a/2+3", lifetime="detached",
                         runtime_env={"env_vars": dict(placement.environment)}).remote()
 visible, card = ray.get(worker.take.remote((2, 3)))

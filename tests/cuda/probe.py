@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.budget.cards.lookup import Card, find_card
-from pipeline.budget.memory_split import room
+from pipeline.budget.memory_split import memory_split
 from pipeline.budget.settings import (
     EngineChoice,
     PromptShape,
@@ -24,7 +24,7 @@ from pipeline.budget.settings import (
     setup_of,
 )
 from pipeline.budget.weights import Weights, weight_bytes
-from pipeline.engine.oom_fallback import Limits, next_rung
+from pipeline.engine.oom_fallback import EngineLimits, next_rung
 from pipeline.job.job import Score
 from tests.cuda.checkpoints import SIZES, Checkpoint, write
 from tests.cuda.stub import compilations, pretend_triton_has_a_driver
@@ -112,7 +112,7 @@ class Probe:
         config = self.config(checkpoint, choice.arguments)
         other = self.config(checkpoint, neighbour.arguments)
         setup = setup_of(choice.arguments, card)
-        there = room(checkpoint.model.geometry, _weights(checkpoint), card, setup)
+        there = memory_split(checkpoint.model.geometry, _weights(checkpoint), card, setup)
         return {
             "size": checkpoint.model.name,
             "card": card.name,
@@ -158,7 +158,7 @@ class Probe:
             "ladder": [],
         }
         arguments = plain
-        while rung := next_rung(arguments, Limits(longest=700, fp8=card.has_fp8_kv)):
+        while rung := next_rung(arguments, EngineLimits(longest=700, fp8=card.has_fp8_kv)):
             arguments = rung.arguments
             found["ladder"].append(
                 {"says": rung.says, **self._facts(self.config(checkpoint, arguments))}

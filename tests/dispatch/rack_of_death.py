@@ -55,7 +55,7 @@ class RackOfDeath:
     seed: int = 0
     row_ticks: int = 8
     load_ticks: int = 40
-    suspects: bool = True
+    poison_rows: bool = True
     exact: bool = True  # a worker that dies of a row says what its engine had
     hangs: bool = False
     errors: list[Row] = field(default_factory=list)
@@ -67,20 +67,20 @@ class RackOfDeath:
         dice = random.Random(self.seed)
         sizing = Sizing(longest_seconds=30, shortest_seconds=2)
         self.dispatcher = Dispatcher(self.units, sizing=sizing)
-        crew = [self._hire(number, 0) for number in range(self.workers)]
+        group = [self._hire(number, 0) for number in range(self.workers)]
         while not self.dispatcher.done:
             self.ticks += 1
             assert self.ticks < _MOST_TICKS, "it never ends"
-            for number, worker in enumerate(crew):
+            for number, worker in enumerate(group):
                 of_a_row = self._step(worker)
                 if of_a_row or dice.random() < self.chance * TICK:
                     self._die(worker, told=of_a_row and self.exact)
-                    crew[number] = self._hire(number, self.ticks + self.load_ticks)
+                    group[number] = self._hire(number, self.ticks + self.load_ticks)
             if self.ticks % _BEAT_TICKS == 0:
                 for gone in self.dispatcher.handle(Ticked(self.now)):
                     assert isinstance(gone, Expired)
-                    number = next(n for n, w in enumerate(crew) if w.name == gone.worker)
-                    crew[number] = self._hire(number, self.ticks + self.load_ticks)
+                    number = next(n for n, w in enumerate(group) if w.name == gone.worker)
+                    group[number] = self._hire(number, self.ticks + self.load_ticks)
                     self.deaths += 1
         return self
 
@@ -152,7 +152,7 @@ class RackOfDeath:
 
     def _report(self, worker: Worker) -> None:
         flights: tuple[Span, ...] | None = None
-        if self.suspects:
+        if self.poison_rows:
             coming = [row for _, row in list(worker.queue)[:_MARGIN]] if worker.taken else []
             flights = tuple(Span(u, r, r + 1) for u, r in sorted([*worker.flying, *coming]))
         report = Reported(

@@ -1,5 +1,5 @@
 """Whatever happens to workers, in any order: every row is committed once, none is leased twice,
-none is condemned by chance; as soon as some workers behave the job ends, though some rows kill
+none is quarantined by chance; as soon as some workers behave the job ends, though some rows kill
 every engine they come to."""
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class AnyInterleaving(RuleBasedStateMachine):
         self.committed = rows_of(*before)
         left = sorted({(u, r) for u, n in enumerate(units) for r in range(n)} - self.committed)
         self.killers = {data.draw(st.sampled_from(left)) for _ in range(killers if left else 0)}
-        self.condemned: set[Row] = set()
+        self.quarantined: set[Row] = set()
         self.held: dict[str, list[Span]] = {"a": [], "b": [], "c": []}
         self.begun: dict[str, set[Row]] = {"a": set(), "b": set(), "c": set()}
         self.finished = {"a": 0, "b": 0, "c": 0}
@@ -126,7 +126,7 @@ class AnyInterleaving(RuleBasedStateMachine):
                 assert not rows & rows_of(*self.held[other])
             if answer.quarantined:
                 assert all(self.alone_deaths[row] >= LEAST_ALONE for row in rows)
-                self.condemned |= rows
+                self.quarantined |= rows
             self.held[worker] += answer.spans
         elif isinstance(answer, Done):
             assert len(self.committed) == sum(self.units)
@@ -180,7 +180,7 @@ class AnyInterleaving(RuleBasedStateMachine):
 
     def do(self, worker: str, span: Span) -> None:
         """Compute and commit rows, unless one of them is the worker's end."""
-        if self.killers & rows_of(span) - self.condemned:
+        if self.killers & rows_of(span) - self.quarantined:
             self.begun[worker] |= rows_of(span)
             self.die(worker, told=True)
         else:

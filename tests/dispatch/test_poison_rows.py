@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.dispatch.leases import Span
-from pipeline.dispatch.poison_rows import Suspects, best_parts
+from pipeline.dispatch.poison_rows import PoisonRows, best_parts
 from tests.dispatch.rack_of_death import RackOfDeath
 
 CALM = 3600.0  # busy seconds: an hour without any other death
@@ -67,9 +67,11 @@ class TestDeathsByChance:
 
     @pytest.mark.parametrize("mean_seconds", [600, 60])
     def test_they_do_not_cost_much_more_for_looking_into_them(self, mean_seconds: float) -> None:
-        def ticks(suspects: bool) -> int:
+        def ticks(poison_rows: bool) -> int:
             racks = (
-                RackOfDeath([400] * 10, 3, chance=1 / mean_seconds, seed=seed, suspects=suspects)
+                RackOfDeath(
+                    [400] * 10, 3, chance=1 / mean_seconds, seed=seed, poison_rows=poison_rows
+                )
                 for seed in range(10)
             )
             return sum(rack.run().ticks for rack in racks)
@@ -87,13 +89,13 @@ class TestTheSearch:
     FLIGHTS = (Span(0, 0, 100), Span(4, 20, 48))
 
     def test_one_death_is_chance(self) -> None:
-        made = Suspects()
+        made = PoisonRows()
 
         assert made.died(self.FLIGHTS, 10.0, CALM, "x") == []
         assert made.next_trial("a") is None
 
     def test_only_rows_that_were_at_both_deaths_are_set_apart(self) -> None:
-        made = Suspects()
+        made = PoisonRows()
         made.died(self.FLIGHTS, 10.0, CALM, "x")
         pieces = made.died((Span(0, 90, 300),), 10.0, CALM, "y")
 
@@ -102,7 +104,7 @@ class TestTheSearch:
         assert {(p.deaths, p.why) for p in pieces} == {(2, "y")}
 
     def test_rows_that_have_their_result_are_cleared(self) -> None:
-        made = Suspects()
+        made = PoisonRows()
         made.died(self.FLIGHTS, 10.0, CALM, "x")
         made.settled(Span(0, 0, 100))
 
@@ -110,7 +112,7 @@ class TestTheSearch:
         assert {s.unit for p in pieces for s in p.spans} == {4}
 
     def test_what_kills_clears_the_rest_of_its_case(self) -> None:
-        made = Suspects()
+        made = PoisonRows()
         for _ in range(2):
             made.died((Span(0, 0, 256),), 10.0, CALM, "x")
         first = made.next_trial("a")
@@ -121,7 +123,7 @@ class TestTheSearch:
         assert sum(p.rows for p in made.apart) == first.rows
 
     def test_a_trial_that_its_engine_never_saw_proves_nothing(self) -> None:
-        made = Suspects()
+        made = PoisonRows()
         for _ in range(2):
             made.died((Span(0, 0, 256),), 10.0, CALM, "x")
         first = made.next_trial("a")
@@ -129,47 +131,47 @@ class TestTheSearch:
         assert made.died_alone("a", 103.0, CALM, "could not be loaded") is False
         assert made.next_trial("b") == first
 
-    def alone(self, made: Suspects, busy: float, *, told: bool = True) -> int:
-        """Deaths of one row alone until it is condemned."""
+    def alone(self, made: PoisonRows, busy: float, *, told: bool = True) -> int:
+        """Deaths of one row alone until it is quarantined."""
         while not made.apart:
             made.died((Span(0, 7, 8),), 10.0, busy, "x")
         for deaths in range(1, 100):
             assert made.next_trial("a") is not None
             made.begun("a", 0.0)
             made.died_alone("a", 5.0, busy, "x", told=told)
-            if made.next_condemned("a") is not None:
+            if made.next_quarantined("a") is not None:
                 return deaths
         raise AssertionError
 
     def test_two_deaths_alone_condemn_a_row_where_nothing_else_dies(self) -> None:
-        assert self.alone(Suspects(), CALM) == 2
+        assert self.alone(PoisonRows(), CALM) == 2
 
     def test_a_third_is_needed_where_processes_vanish_without_a_word(self) -> None:
-        assert self.alone(Suspects(), CALM, told=False) == 3
+        assert self.alone(PoisonRows(), CALM, told=False) == 3
 
     def test_more_are_needed_where_engines_die_without_it(self) -> None:
-        made = Suspects()
+        made = PoisonRows()
         for unit in range(1, 20):
             made.died((Span(unit, 0, 10),), 10.0, 100.0, "x")
 
         assert self.alone(made, 100.0) > 5
 
     def test_a_condemned_row_that_is_given_back_is_condemned_still(self) -> None:
-        made = Suspects()
+        made = PoisonRows()
         self.alone(made, CALM)
-        assert made.next_condemned("b") is None
+        assert made.next_quarantined("b") is None
 
         assert made.given_back("a", (Span(0, 7, 8),))
-        assert made.next_condemned("b") is not None
+        assert made.next_quarantined("b") is not None
 
-    def remembered(self, made: Suspects, *done: int) -> Suspects:
+    def remembered(self, made: PoisonRows, *done: int) -> PoisonRows:
         """Another one that was told what ``made`` knows; units that are ``done`` by now."""
-        other = Suspects()
+        other = PoisonRows()
         other.recall(made.memory(lost=2, busy=CALM), done.__contains__)
         return other
 
     def test_the_search_goes_on_with_what_another_one_knew(self) -> None:
-        made = Suspects()
+        made = PoisonRows()
         made.died(self.FLIGHTS, 10.0, CALM, "x")
         assert self.remembered(made).died((Span(0, 90, 300),), 10.0, CALM, "y")
 
@@ -177,7 +179,7 @@ class TestTheSearch:
         assert self.remembered(made).apart == made.apart
 
     def test_what_is_done_meanwhile_is_no_more_suspected(self) -> None:
-        made = Suspects()
+        made = PoisonRows()
         for _ in range(2):
             made.died(self.FLIGHTS, 10.0, CALM, "x")
         pieces = self.remembered(made, 0).apart
@@ -185,12 +187,12 @@ class TestTheSearch:
         assert not self.remembered(made, 0, 4)
 
     def test_a_condemned_row_stays_condemned_though_nobody_knows_who_had_it(self) -> None:
-        made = Suspects()
+        made = PoisonRows()
         self.alone(made, CALM)
-        assert self.remembered(made).next_condemned("b") is not None
+        assert self.remembered(made).next_quarantined("b") is not None
 
     def test_a_piece_that_was_being_tried_is_tried_again_after_the_next_death(self) -> None:
-        made = Suspects()
+        made = PoisonRows()
         for _ in range(2):
             made.died((Span(0, 7, 8),), 10.0, CALM, "x")
         made.next_trial("a")

@@ -12,11 +12,11 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.budget.cards.lookup import find_card
-from pipeline.cluster.engine_groups import Crew, Place, keys_in
+from pipeline.cluster.engine_groups import EngineGroup, Slot, keys_in
 from pipeline.driver.coordinator.coordinator import Loss, Snapshot
 from pipeline.driver.slots.absence import Absences
-from pipeline.driver.slots.membership import News
-from pipeline.driver.supervisor import Workers
+from pipeline.driver.slots.membership import MembershipChanges
+from pipeline.driver.supervisor import Supervisor
 from pipeline.driver.watcher import Watcher
 from pipeline.engine.kept import EngineSetup
 from pipeline.engine.machine.vitals import Vitals
@@ -126,21 +126,21 @@ class Rack:
             asked, (), pa.schema([]), OutputColumns((), None, pa.schema([])), plan.model, {}, {}
         )
         absences = Absences(asked.resources, players, lambda line: None)
-        self.workers = Workers(plan, self, watcher, self.coordinator, spec, absences)
+        self.workers = Supervisor(plan, self, watcher, self.coordinator, spec, absences)
         self.cards = cards
-        self.enlist(0, cards)
+        self.add_group(0, cards)
 
-    def enlist(self, *firsts: int) -> None:
+    def add_group(self, *firsts: int) -> None:
         """Slots on the machine that begin with these cards, for engines."""
-        places = tuple(
-            Place(at, node="a", host="a", cards=tuple(range(at, at + self.cards))) for at in firsts
+        slots = tuple(
+            Slot(at, node="a", host="a", cards=tuple(range(at, at + self.cards))) for at in firsts
         )
         placed: Any = SimpleNamespace(
-            crew=Crew(len(places), find_card("rtx4090"), places=places, cards=self.cards),
+            group=EngineGroup(len(slots), find_card("rtx4090"), slots=slots, cards=self.cards),
             choice=SimpleNamespace(arguments={}),
             estimate=SimpleNamespace(cost=SimpleNamespace(seconds=1.0)),
         )
-        self.workers.enlist(placed)
+        self.workers.add_group(placed)
 
     def is_free(self, placement: Any) -> bool:
         return self.free
@@ -157,14 +157,14 @@ class Rack:
         self.hired.append(Handle(name, keeping and keeping.slot, earlier, placement, cards))
         return self.hired[-1]
 
-    def hire(self, after: float = 0.0) -> list[str]:
+    def start_workers(self, after: float = 0.0) -> list[str]:
         """Who is new."""
         before = len(self.hired)
-        self.workers.hire(time.monotonic() + after)
+        self.workers.start_workers(time.monotonic() + after)
         return [one.name for one in self.hired[before:]]
 
     def allot(self, *cards: tuple[str, int]) -> None:
-        self.workers.hear(News(allotted=frozenset(cards)))
+        self.workers.apply_changes(MembershipChanges(allotted=frozenset(cards)))
 
     def look(self, *, done: bool = False) -> None:
         engines: Mapping[str, Any] = dict.fromkeys(self.loaded)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pipeline.dispatch.desktop import DesktopCall, Ours
-from pipeline.driver.slots.absence import Absences, Node, SeatCards
+from pipeline.driver.slots.absence import Absences, Node, SlotCards
 from pipeline.driver.slots.slot_states import Reason
 from tests.samples import job
 
@@ -39,14 +39,14 @@ class Run:
     def at(self, hour: int, minute: int = 0) -> None:
         self.now = self.now.replace(hour=hour, minute=minute)
 
-    def why(self, *seats: SeatCards) -> list[dict[Reason, str]]:
-        """Of each seat, why it has no card."""
-        found = self.absences.look(seats or (seat(0),))
+    def why(self, *states: SlotCards) -> list[dict[Reason, str]]:
+        """Of each state, why it has no card."""
+        found = self.absences.look(states or (state(0),))
         return [{r: why for r, why in one.items() if why is not None} for one in found.values()]
 
 
-def seat(number: int, *cards: int, node: Node = None, ours: Ours = Ours.NOTHING) -> SeatCards:
-    return SeatCards(number, f"worker-{number}", node, node or "here", cards, ours)
+def state(number: int, *cards: int, node: Node = None, ours: Ours = Ours.NOTHING) -> SlotCards:
+    return SlotCards(number, f"worker-{number}", node, node or "here", cards, ours)
 
 
 def test_without_hours_and_players_cards_are_the_runs() -> None:
@@ -56,7 +56,7 @@ def test_without_hours_and_players_cards_are_the_runs() -> None:
 def test_outside_of_its_hours_every_card_is_free_until_they_begin() -> None:
     run = Run(hours="23:00-07:00", timezone="UTC")
 
-    assert run.why(seat(0), seat(1)) == 2 * [
+    assert run.why(state(0), state(1)) == 2 * [
         {Reason.HOURS: "until 23:00, as resources.hours (23:00-07:00) says"}
     ]
 
@@ -83,7 +83,7 @@ def test_a_card_that_is_played_on_is_left_and_who_plays_is_named_once() -> None:
     run = Run(yield_to_desktop=True)
     run.desktops.calls[None, 1] = PLAYED
     for _ in range(3):
-        assert run.why(seat(0, 0), seat(1, 1)) == [{}, {Reason.DESKTOP: "game uses 60% of it"}]
+        assert run.why(state(0, 0), state(1, 1)) == [{}, {Reason.DESKTOP: "game uses 60% of it"}]
 
     assert run.notes == [
         "worker-1: game uses 60% of it: the card is left to it until nobody has used it for 5 min"
@@ -93,10 +93,10 @@ def test_a_card_that_is_played_on_is_left_and_who_plays_is_named_once() -> None:
 def test_a_card_that_is_quiet_again_is_taken_again() -> None:
     run = Run(yield_to_desktop=True)
     run.desktops.calls[None, 0] = PLAYED
-    run.why(seat(0, 0))
+    run.why(state(0, 0))
     run.desktops.calls[None, 0] = FREE
 
-    assert run.why(seat(0, 0)) == [{}]
+    assert run.why(state(0, 0)) == [{}]
     assert run.notes[1:] == ["worker-0: nobody uses its card any more: it is taken again"]
 
 
@@ -104,7 +104,7 @@ def test_the_first_look_at_a_card_keeps_it_from_use_without_a_word() -> None:
     run = Run(yield_to_desktop=True)
     run.desktops.calls[None, 0] = LOOKS
 
-    assert run.why(seat(0, 0)) == [{Reason.DESKTOP: ""}]
+    assert run.why(state(0, 0)) == [{Reason.DESKTOP: ""}]
     assert run.notes == []
 
 
@@ -113,36 +113,36 @@ def test_a_new_look_at_a_card_drives_no_engine_away() -> None:
     run = Run(yield_to_desktop=True)
     run.desktops.calls[None, 0] = LOOKS
 
-    assert run.why(seat(0, 0, ours=Ours.STEADY)) == [{}]
+    assert run.why(state(0, 0, ours=Ours.STEADY)) == [{}]
 
 
 def test_a_new_look_at_a_card_that_is_played_on_does_not_end_the_game() -> None:
     run = Run(yield_to_desktop=True)
     run.desktops.calls[None, 0] = PLAYED
-    run.why(seat(0, 0))
+    run.why(state(0, 0))
     run.desktops.calls[None, 0] = LOOKS
 
-    assert run.why(seat(0, 0)) == [{Reason.DESKTOP: "game uses 60% of it"}]
+    assert run.why(state(0, 0)) == [{Reason.DESKTOP: "game uses 60% of it"}]
 
 
 def test_an_engine_over_two_cards_leaves_both_when_somebody_plays_on_one() -> None:
     run = Run(yield_to_desktop=True)
     run.desktops.calls["a", 1] = PLAYED
 
-    assert run.why(seat(0, 0, 1, node="a"))[0].keys() == {Reason.DESKTOP}
+    assert run.why(state(0, 0, 1, node="a"))[0].keys() == {Reason.DESKTOP}
 
 
 def test_each_machine_has_its_own_players() -> None:
     run = Run(yield_to_desktop=True)
     run.desktops.calls["a", 0] = PLAYED
-    found = run.why(seat(0, 0, node="a"), seat(1, 0, node="b"))
+    found = run.why(state(0, 0, node="a"), state(1, 0, node="b"))
 
     assert [one.keys() for one in found] == [{Reason.DESKTOP}, set()]
 
 
 def test_who_looks_at_the_cards_is_told_what_of_ours_is_on_them() -> None:
     run = Run(yield_to_desktop=True)
-    run.why(seat(0, 0, node="a", ours=Ours.STEADY), seat(1, 1, node="a", ours=Ours.LOADING))
+    run.why(state(0, 0, node="a", ours=Ours.STEADY), state(1, 1, node="a", ours=Ours.LOADING))
 
     assert run.desktops.told == {"a": {0: Ours.STEADY, 1: Ours.LOADING}}
 
@@ -150,4 +150,4 @@ def test_who_looks_at_the_cards_is_told_what_of_ours_is_on_them() -> None:
 def test_an_engine_without_cards_has_nothing_to_yield() -> None:
     run = Run(yield_to_desktop=True)
 
-    assert run.why(seat(0)) == [{}]
+    assert run.why(state(0)) == [{}]

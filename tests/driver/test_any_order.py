@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from pipeline.dispatch.dispatcher import Sizing
-from pipeline.dispatch.leases import Word
-from pipeline.dispatch.poison_rows import Memory
+from pipeline.dispatch.leases import NoLease
+from pipeline.dispatch.poison_rows import DeathMemory
 from pipeline.driver.coordinator.coordinator import Coordinator
 from pipeline.input.units import Unit, leaves, part
 from pipeline.output.commit.commit_tree import commit_rows
@@ -83,18 +83,18 @@ class AnyFate(RuleBasedStateMachine):
 
     def start(self) -> None:
         """A driver: plans from what is committed, and hires."""
-        self.memory: Memory | None = None  # of deaths, that the driver has of its coordinators
+        self.memory: DeathMemory | None = None  # of deaths, that the driver has of its coordinators
         state = self.dataset.state()
         self.dataset.recover(state.commits.values())
         done = [record.span for record in state.commits.values()]
         self.coordinator = self.new_coordinator(done)
         for _ in range(2):
-            self.hire()
+            self.start_workers()
 
     def new_coordinator(self, done: list[tuple[int, int, int]]) -> Coordinator:
         return Coordinator(UNITS, done, {"card": 1.0}, sizing=_SIZING, clock=lambda: self.now)
 
-    def hire(self) -> None:
+    def start_workers(self) -> None:
         self.hired += 1
         self.workers.append(Worker(f"w{self.hired}"))
         self.coordinator.join(self.workers[-1].name, "card")
@@ -115,9 +115,9 @@ class AnyFate(RuleBasedStateMachine):
         if isinstance(lease, Lease):
             assert lease.units
             worker.units += [Open(unit) for unit in lease.units]
-        elif lease is Word.DONE:
+        elif lease is NoLease.DONE:
             assert self.coordinator.snapshot().done
-        elif lease is Word.STOP:
+        elif lease is NoLease.STOP:
             assert worker.leaves
 
     @rule(data=st.data(), rows=st.integers(1, 6))
@@ -202,7 +202,7 @@ class AnyFate(RuleBasedStateMachine):
         """The driver sees that a worker's process is gone, and hires another."""
         self.workers.remove(worker)
         self.coordinator.worker_lost(worker.name, "it died", blameless)
-        self.hire()
+        self.start_workers()
 
     @rule(data=st.data(), seconds=st.floats(0.0, 30.0))
     def retire(self, data: st.DataObject, seconds: float) -> None:

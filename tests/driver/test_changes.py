@@ -304,7 +304,7 @@ def test_a_crash_at_any_change_never_shows_a_row_twice_and_is_gone_on_from(
 ) -> None:
     """A file came in between, one went, one changed; the crash comes at any step of taking the
     folder over for that."""
-    from pipeline.driver.take_over import claim, settle_in
+    from pipeline.driver.take_over import clean_up, take_over
 
     write_input(tmp_path / "rows", 40, 30, 20, 10)
     finish(job_in(tmp_path))
@@ -322,8 +322,8 @@ def test_a_crash_at_any_change_never_shows_a_row_twice_and_is_gone_on_from(
         storage = _Crashing(open_storage(str(tmp_path / "out")), at)
         plan = plan_of(tmp_path)
         with contextlib.suppress(_Crash):
-            claim(plan, Dataset(storage), fresh=False)
-            settle_in(plan, Dataset(storage))
+            take_over(plan, Dataset(storage), fresh=False)
+            clean_up(plan, Dataset(storage))
         seen = ids_in(tmp_path / "out")
         assert len(set(seen)) == len(seen)
         if seen != list(range(100)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.dispatch.dispatcher import Sizing
-from pipeline.dispatch.leases import Word
+from pipeline.dispatch.leases import NoLease
 from pipeline.driver.coordinator.coordinator import Coordinator, Loss
 from pipeline.input.units import Unit, part
 from pipeline.output.dataset import CommitRecord
@@ -42,7 +42,7 @@ def record(unit: Unit) -> CommitRecord:
     return CommitRecord(unit.id, "x", unit.file_name, 1, "0" * 64, Tally(rows=unit.rows))
 
 
-def units(answer: Lease | Word) -> tuple[Unit, ...]:
+def units(answer: Lease | NoLease) -> tuple[Unit, ...]:
     assert isinstance(answer, Lease)
     return answer.units
 
@@ -63,11 +63,11 @@ def test_a_run_is_done_when_all_rows_are_committed_whatever_their_units(clock: C
     made.acquire("a")
     parts = [part(UNITS[0], 0, 40), part(UNITS[0], 40, 100), *UNITS[1:]]
     for unit in parts:
-        assert made.acquire("a") is Word.WAIT
+        assert made.acquire("a") is NoLease.WAIT
         made.commit([record(unit)])
         made.commit([record(unit)])
 
-    assert made.acquire("a") is Word.DONE
+    assert made.acquire("a") is NoLease.DONE
     snapshot = made.snapshot()
     assert (snapshot.done, snapshot.units_done, snapshot.committed.rows) == (True, 3, 230)
 
@@ -78,7 +78,7 @@ def test_a_worker_that_is_last_is_asked_for_rows_of_the_shard(clock: Clock) -> N
     [lease] = units(made.acquire("a"))
     [other] = units(made.acquire("b"))
     made.commit([record(other)])
-    assert made.acquire("b") is Word.WAIT
+    assert made.acquire("b") is NoLease.WAIT
 
     [asked] = made.heartbeat("a", Progress(), active=5).give_up
     assert isinstance(asked, GiveUpRows)
@@ -188,7 +188,7 @@ def test_what_a_worker_does_not_have_is_taken_back_after_a_coordinator_was_lost(
     made.restore(())
     made.introduce("a", "card", None, UNITS)
     clock.now = 100.0
-    assert made.acquire("a", UNITS) is Word.WAIT
+    assert made.acquire("a", UNITS) is NoLease.WAIT
 
     assert set(units(made.acquire("a", ()))) == set(UNITS)
 
@@ -200,7 +200,7 @@ class TestRetire:
         made = coordinator(clock, workers="ab")
         made.retire("a", 30.0)
 
-        assert made.acquire("a") is Word.STOP
+        assert made.acquire("a") is NoLease.STOP
         assert units(made.acquire("b"))
 
     def test_it_hears_how_long_it_has(self, clock: Clock) -> None:
@@ -239,7 +239,7 @@ class TestRetire:
         made.acquire("a")
         made.join("b", "card")
         made.retire("a", 30.0)
-        assert made.acquire("b") is Word.WAIT
+        assert made.acquire("b") is NoLease.WAIT
         made.returned("a", [UNITS[0]])
 
         assert units(made.acquire("b")) == (UNITS[1],)
@@ -251,7 +251,7 @@ class TestRetire:
         made.join("b", "card")
         made.returned("a", [])
 
-        assert made.acquire("b") is Word.WAIT
+        assert made.acquire("b") is NoLease.WAIT
 
     def test_when_the_run_stops_too_the_time_of_the_run_counts(self, clock: Clock) -> None:
         made = coordinator(clock)

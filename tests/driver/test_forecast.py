@@ -15,19 +15,19 @@ import pytest
 import pipeline
 from pipeline import UsageError
 from pipeline.budget.cards.lookup import cpu_card, find_card
-from pipeline.cluster.engine_groups import Crew, asked_crews, local_crews
+from pipeline.cluster.engine_groups import EngineGroup, asked_groups, local_groups
 from pipeline.cluster.slots import spread_of
 from pipeline.driver.forecast.forecast import Forecaster
 from pipeline.driver.forecast.foretold import Forecast, Prices, done_at, seconds_to_spare
 from pipeline.driver.forecast.learning import learn
 from pipeline.driver.plan import Plan
 from pipeline.model.catalogue import MODELS
-from pipeline.report.profile import RunRecord, load_profile
+from pipeline.report.profile import ProfileEntry, load_profile
 from pipeline.report.summary import Summary
 from tests.samples import job, write_model
 
 ROWS = 300
-CPU = Crew(1, cpu_card(16 << 30, 2), "some processor, cores: 2")
+CPU = EngineGroup(1, cpu_card(16 << 30, 2), "some processor, cores: 2")
 
 
 @pytest.fixture(autouse=True)
@@ -56,8 +56,10 @@ def plan_of(folder: Path):
     return make
 
 
-def forecast(plan: Plan, crew: Crew = CPU, records: list[RunRecord] | None = None) -> Forecast:
-    return Forecaster(plan, records or []).forecast([crew])
+def forecast(
+    plan: Plan, group: EngineGroup = CPU, records: list[ProfileEntry] | None = None
+) -> Forecast:
+    return Forecaster(plan, records or []).forecast([group])
 
 
 def after_a_run(
@@ -65,13 +67,13 @@ def after_a_run(
     *,
     completion_tokens: float,
     seconds: float = 30.0,
-    crew: Crew = CPU,
+    group: EngineGroup = CPU,
     engines: tuple[dict[str, Any], ...] = (),
     **measured: Any,
-) -> RunRecord:
+) -> ProfileEntry:
     """The record of a run of ``plan`` whose rows got so many tokens in so many seconds.
     ``measured``: further fields of its summary."""
-    made = forecast(plan, crew)
+    made = forecast(plan, group)
     prompt = made.workload.prompt_tokens
     learn(
         plan,
@@ -135,35 +137,35 @@ class TestTime:
 
     def test_only_the_first_start_on_a_card_compiles(self, plan_of) -> None:
         """The run's 20 s until it was ready had 12 s of compiling in them."""
-        plan, crew = plan_of(), Crew(1, find_card("rtx3090"))
-        first = forecast(plan, crew).prediction
+        plan, group = plan_of(), EngineGroup(1, find_card("rtx3090"))
+        first = forecast(plan, group).prediction
         record = after_a_run(
             plan,
             completion_tokens=40,
-            crew=crew,
+            group=group,
             engines=({"kv_bytes": 1 << 30, "compile_seconds": 12.0},),
         )
-        later = forecast(plan, crew, [record]).prediction
+        later = forecast(plan, group, [record]).prediction
 
         assert first.compile_seconds > 0
         assert (later.compile_seconds, later.ready_seconds) == (0, 8)
 
     def test_other_settings_are_compiled_for_anew(self, plan_of) -> None:
-        crew = Crew(1, find_card("rtx3090"))
+        group = EngineGroup(1, find_card("rtx3090"))
         record = after_a_run(
             plan_of(),
             completion_tokens=40,
-            crew=crew,
+            group=group,
             engines=({"kv_bytes": 1 << 30, "compile_seconds": 12.0},),
         )
         for engine, seconds in (({"max_num_seqs": 7}, 12), ({"enforce_eager": True}, 0)):
-            made = forecast(plan_of(engine=engine), crew, [record]).prediction
+            made = forecast(plan_of(engine=engine), group, [record]).prediction
             assert (made.compile_seconds, made.ready_seconds) == (seconds, 8 + seconds)
 
     def test_two_faster_cards_need_half_the_time(self, plan_of) -> None:
         plan = plan_of(label={"choices": ["yes", "no"]}, engine={"max_num_seqs": 64})
-        one = forecast(plan, Crew(1, find_card("rtx3090"))).prediction
-        two = forecast(plan, Crew(2, find_card("rtx3090"))).prediction
+        one = forecast(plan, EngineGroup(1, find_card("rtx3090"))).prediction
+        two = forecast(plan, EngineGroup(2, find_card("rtx3090"))).prediction
 
         # not quite: each computes the shared prefix, and its last requests run alone
         assert two.work_seconds == pytest.approx(one.work_seconds / 2, rel=0.1)
@@ -208,15 +210,15 @@ class TestAnswers:
 
 class TestPrices:
     def test_energy_is_watts_times_time(self, plan_of) -> None:
-        crew = Crew(2, find_card("rtx3090"))
-        made = Forecaster(plan_of(), [], Prices(per_kwh=0.5, watts=200)).forecast([crew])
+        group = EngineGroup(2, find_card("rtx3090"))
+        made = Forecaster(plan_of(), [], Prices(per_kwh=0.5, watts=200)).forecast([group])
 
         assert made.kwh == pytest.approx(0.4 * made.prediction.seconds / 3600)
         assert made.cost == pytest.approx(0.5 * made.kwh)
 
     def test_renting_costs_by_card_and_hour(self, plan_of) -> None:
-        crew = Crew(3, find_card("rtx4090"))
-        made = Forecaster(plan_of(), [], Prices(per_kwh=0, per_gpu_hour=2)).forecast([crew])
+        group = EngineGroup(3, find_card("rtx4090"))
+        made = Forecaster(plan_of(), [], Prices(per_kwh=0, per_gpu_hour=2)).forecast([group])
 
         assert made.cost == pytest.approx(3 * 2 * made.prediction.seconds / 3600)
 
@@ -231,7 +233,7 @@ class TestLevers:
         assert all(lever.seconds < made.prediction.seconds for lever in made.levers)
 
     def test_fp8_is_no_lever_on_a_card_without_it(self, plan_of) -> None:
-        made = forecast(plan_of(), Crew(1, find_card("rtx3090")))
+        made = forecast(plan_of(), EngineGroup(1, find_card("rtx3090")))
 
         assert not any("fp8" in lever.what for lever in made.levers)
 
@@ -247,21 +249,24 @@ class TestRefusal:
         plan = plan_of(engine={"kv_cache_dtype": "fp8"})
 
         with pytest.raises(UsageError, match="fp8"):
-            Forecaster(plan, []).usable([Crew(1, find_card("rtx3090"))], print)
+            Forecaster(plan, []).usable([EngineGroup(1, find_card("rtx3090"))], print)
 
     def test_too_little_memory_is_refused(self, plan_of) -> None:
-        tiny = Crew(1, cpu_card(1 << 30, 2), "small")
+        tiny = EngineGroup(1, cpu_card(1 << 30, 2), "small")
 
         with pytest.raises(UsageError, match="does not fit"):
             Forecaster(plan_of(), []).usable([tiny], print)
 
     def test_what_fits_is_not_refused(self, plan_of) -> None:
-        crews = [CPU, Crew(1, find_card("rtx3060"))]
+        groups = [CPU, EngineGroup(1, find_card("rtx3060"))]
 
-        assert Forecaster(plan_of(), []).usable(crews, print) == crews
+        assert Forecaster(plan_of(), []).usable(groups, print) == groups
 
     def test_a_card_that_cannot_hold_the_job_is_left_out_with_the_reason(self, plan_of) -> None:
-        tiny, fitting = Crew(1, cpu_card(1 << 30, 2), "small"), Crew(2, find_card("rtx3060"))
+        tiny, fitting = (
+            EngineGroup(1, cpu_card(1 << 30, 2), "small"),
+            EngineGroup(2, find_card("rtx3060")),
+        )
         said: list[str] = []
 
         assert Forecaster(plan_of(), []).usable([tiny, fitting], said.append, context=64) == [
@@ -271,7 +276,7 @@ class TestRefusal:
         assert "does not fit" in said[0]
 
     def test_when_no_card_can_hold_it_the_job_is_refused(self, plan_of) -> None:
-        tiny = Crew(1, cpu_card(1 << 30, 2), "small")
+        tiny = EngineGroup(1, cpu_card(1 << 30, 2), "small")
 
         with pytest.raises(UsageError, match="does not fit"):
             Forecaster(plan_of(), []).usable([tiny], print, context=64)
@@ -281,23 +286,23 @@ class TestCrews:
     def test_a_simulated_job_needs_no_card(self) -> None:
         simulated = job(engine={"kind": "simulated"}, resources={"workers": 3})
 
-        assert local_crews(simulated, 8, spread_of(simulated, None)) == [Crew(3, None)]
+        assert local_groups(simulated, 8, spread_of(simulated, None)) == [EngineGroup(3, None)]
 
     def test_there_are_no_more_engines_than_units(self) -> None:
         simulated = job(engine={"kind": "simulated"}, resources={"workers": 3})
 
-        assert local_crews(simulated, 2, spread_of(simulated, None)) == [Crew(2, None)]
+        assert local_groups(simulated, 2, spread_of(simulated, None)) == [EngineGroup(2, None)]
 
     def test_cards_to_ask_about_are_written_as_a_list(self) -> None:
-        crews = asked_crews(job(), "4x rtx3090, 2x rtx4090", spread_of(job(), None))
+        groups = asked_groups(job(), "4x rtx3090, 2x rtx4090", spread_of(job(), None))
 
-        assert [(c.number, c.name) for c in crews] == [(4, "rtx3090"), (2, "rtx4090")]
+        assert [(c.number, c.name) for c in groups] == [(4, "rtx3090"), (2, "rtx4090")]
 
     def test_those_of_a_kind_are_in_one_machine_where_an_engine_takes_several(self) -> None:
         asked, said = job(engine={"tensor_parallel_size": 2}), []
-        crews = asked_crews(asked, "5x rtx3060", spread_of(asked, None), said.append)
+        groups = asked_groups(asked, "5x rtx3060", spread_of(asked, None), said.append)
 
-        assert [(c.number, c.name, c.all_cards) for c in crews] == [(2, "2x rtx3060", 4)]
+        assert [(c.number, c.name, c.all_cards) for c in groups] == [(2, "2x rtx3060", 4)]
         assert said == ["1x RTX 3060 left over: an engine takes 2 alike"]
 
     @pytest.mark.parametrize("gpus", ["rtx3060, rtx3090", "rtx3060, rtx3060", "1x rtx3060"])
@@ -306,7 +311,7 @@ class TestCrews:
     ) -> None:
         asked = job(engine={"tensor_parallel_size": 2})
         with pytest.raises(UsageError, match="2 like cards of one machine are asked for"):
-            asked_crews(asked, gpus, spread_of(asked, None))
+            asked_groups(asked, gpus, spread_of(asked, None))
 
 
 class TestSlotOfTwoCards:
@@ -317,8 +322,8 @@ class TestSlotOfTwoCards:
         return Forecaster(plan_of(), [], model=MODELS["gemma-3-27b"])
 
     def test_what_each_card_holds_is_what_counts(self, of_27b: Forecaster) -> None:
-        crew = Crew(1, find_card("rtx3060"), cards=2)
-        [one] = of_27b.forecast([crew]).placed
+        group = EngineGroup(1, find_card("rtx3060"), cards=2)
+        [one] = of_27b.forecast([group]).placed
 
         assert one.choice.arguments["tensor_parallel_size"] == 2
         assert one.choice.arguments["disable_custom_all_reduce"]
@@ -328,7 +333,7 @@ class TestSlotOfTwoCards:
 
     def test_both_cost_power_and_rent(self, of_27b: Forecaster) -> None:
         prices = replace(of_27b, prices=Prices(per_gpu_hour=1.0))
-        two = prices.forecast([Crew(1, find_card("rtx3060"), cards=2)])
+        two = prices.forecast([EngineGroup(1, find_card("rtx3060"), cards=2)])
         hours = two.prediction.seconds / 3600
 
         assert two.kwh == pytest.approx(2 * 170 * hours / 1000)
@@ -337,7 +342,7 @@ class TestSlotOfTwoCards:
     def test_two_cards_are_faster_than_one_but_not_twice_as_fast(self, of_27b: Forecaster) -> None:
         """They wait for each other."""
         one, two = (
-            of_27b.forecast([Crew(1, find_card("rtx4090"), cards=n)]).placed[0].estimate.cost
+            of_27b.forecast([EngineGroup(1, find_card("rtx4090"), cards=n)]).placed[0].estimate.cost
             for n in (1, 2)
         )
         assert one.seconds / 2 < two.seconds < 0.6 * one.seconds

@@ -40,7 +40,7 @@ class Asked:
         )
         plan = make_plan(check_input(made))
         self.dataset = Dataset(open_storage(made.output.path))
-        self.dataset.claim(plan.manifest)
+        self.dataset.take_over(plan.manifest)
         coordinator = Coordinator(plan.units, [], {"card": 100.0})
         self.door = NextDoor(coordinator)
         self.answer = 0

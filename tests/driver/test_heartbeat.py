@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.driver import heartbeat as alive
 from pipeline.driver.coordinator.coordinator import Snapshot
-from pipeline.driver.heartbeat import Heart
+from pipeline.driver.heartbeat import Heartbeat
 from pipeline.driver.stop import Stop
 from pipeline.engine.machine.card_reading import CardReading, Slowed
 from pipeline.engine.machine.vitals import Vitals
@@ -23,7 +23,7 @@ from pipeline.output.tally import Tally
 from pipeline.storage.base import Storage, open_storage
 from pipeline.worker.messages import Progress
 
-# all that a heart asks of a plan: 40 of 100 rows are there
+# all that a heartbeat asks of a plan: 40 of 100 rows are there
 PLAN: Any = SimpleNamespace(
     reused=Tally(rows=40),
     input=SimpleNamespace(rows=100),
@@ -58,7 +58,7 @@ def wait_for(reached: Callable[[], bool]) -> None:
 
 def test_it_beats_and_says_how_far_the_run_is(storage: Storage) -> None:
     done = Snapshot(2, 1, Tally(rows=20), {"a": Progress(rows=25, first_step=1.0)}, {})
-    with Heart(storage, PLAN, Stop()) as heart:
+    with Heartbeat(storage, PLAN, Stop()) as heartbeat:
         first = only(storage)
         assert (first.life(), first.state, first.rows, first.rows_done) == (
             Life.ALIVE,
@@ -66,7 +66,7 @@ def test_it_beats_and_says_how_far_the_run_is(storage: Storage) -> None:
             100,
             40,
         )
-        heart.progress(done, PLAN)
+        heartbeat.progress(done, PLAN)
         wait_for(lambda: only(storage).rows_done == 60)
         assert only(storage).beat > first.beat
 
@@ -78,11 +78,11 @@ def test_it_says_what_the_run_waits_for_and_how_its_cards_are(storage: Storage) 
     now = Snapshot(
         2, 1, Tally(), {}, {}, vitals={"a": Vitals(0, 1, cards)}, present=frozenset({"a"})
     )
-    with Heart(storage, PLAN, Stop()) as heart:
-        heart.waiting("until 23:00")
+    with Heartbeat(storage, PLAN, Stop()) as heartbeat:
+        heartbeat.waiting("until 23:00")
         wait_for(lambda: only(storage).waiting == "until 23:00")
-        heart.waiting("")
-        heart.progress(now, PLAN)
+        heartbeat.waiting("")
+        heartbeat.progress(now, PLAN)
         wait_for(lambda: only(storage).waiting == "" and only(storage).watts == 240.0)
 
         assert (only(storage).celsius, only(storage).slowed) == (93, 1)
@@ -97,8 +97,8 @@ def test_it_says_what_the_run_waits_for_and_how_its_cards_are(storage: Storage) 
     ],
 )
 def test_it_says_how_the_run_ended(error: BaseException, state: str, storage: Storage) -> None:
-    with suppress(type(error)), Heart(storage, PLAN, Stop()) as heart:
-        heart.committed(70)
+    with suppress(type(error)), Heartbeat(storage, PLAN, Stop()) as heartbeat:
+        heartbeat.committed(70)
         raise error
 
     record = only(storage)
@@ -107,7 +107,7 @@ def test_it_says_how_the_run_ended(error: BaseException, state: str, storage: St
 
 
 def test_it_says_what_failed_also_of_a_file_whose_name_is_no_text(storage: Storage) -> None:
-    with suppress(JobFailed), Heart(storage, PLAN, Stop()):
+    with suppress(JobFailed), Heartbeat(storage, PLAN, Stop()):
         raise JobFailed("caf\udce9.parquet cannot be read")
 
     assert only(storage).message == "caf\\udce9.parquet cannot be read"
@@ -115,7 +115,7 @@ def test_it_says_what_failed_also_of_a_file_whose_name_is_no_text(storage: Stora
 
 def test_it_hears_that_the_run_shall_stop(storage: Storage) -> None:
     stop = Stop()
-    with Heart(storage, PLAN, stop):
+    with Heartbeat(storage, PLAN, stop):
         storage.replace(CANCEL, CancelRequest(time.time(), 3.0).encode())
         wait_for(lambda: stop.asked)
         wait_for(lambda: only(storage).state == "stopping")
@@ -127,7 +127,7 @@ def test_it_hears_that_the_run_shall_stop(storage: Storage) -> None:
 def test_what_was_meant_for_an_earlier_run_is_forgotten(storage: Storage) -> None:
     storage.replace(CANCEL, CancelRequest(1.0).encode())
     stop = Stop()
-    with Heart(storage, PLAN, stop):
+    with Heartbeat(storage, PLAN, stop):
         assert storage.read(CANCEL) is None
 
     assert not stop.asked
@@ -135,7 +135,7 @@ def test_what_was_meant_for_an_earlier_run_is_forgotten(storage: Storage) -> Non
 
 def test_records_of_runs_that_are_no_more_make_room(storage: Storage) -> None:
     for _ in range(3):
-        with Heart(storage, PLAN, Stop()):
+        with Heartbeat(storage, PLAN, Stop()):
             pass
 
     assert len(read_runs(storage)) == 1
@@ -150,8 +150,8 @@ def test_storage_that_fails_does_not_end_a_run(tmp_path: Path) -> None:
             return fail
 
     stop = Stop()
-    with Heart(Failing(), PLAN, stop) as heart:  # type: ignore[arg-type]
+    with Heartbeat(Failing(), PLAN, stop) as heartbeat:  # type: ignore[arg-type]
         time.sleep(0.1)
-        heart.committed(50)
+        heartbeat.committed(50)
 
     assert not stop.asked

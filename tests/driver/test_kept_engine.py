@@ -45,7 +45,7 @@ class Bench:
         )
         plan = make_plan(check_input(made))
         dataset = Dataset(open_storage(made.output.path))
-        dataset.claim(plan.manifest)
+        dataset.take_over(plan.manifest)
         here = NextDoor(Coordinator(plan.units, (), {"card": 100.0}))
 
         def load() -> Engine:

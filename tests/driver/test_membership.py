@@ -9,11 +9,11 @@ import pytest
 
 from pipeline.budget.cards.lookup import find_card
 from pipeline.cluster.allotment import Allotment, Needs
-from pipeline.cluster.engine_groups import Crew, Place
+from pipeline.cluster.engine_groups import EngineGroup, Slot
 from pipeline.cluster.gcs import HeadGone, Node
 from pipeline.cluster.machines import Machine
-from pipeline.cluster.slot_usage import AtWork
-from pipeline.driver.slots.membership import News, Recruiter
+from pipeline.cluster.slot_usage import SlotUsage
+from pipeline.driver.slots.membership import Membership, MembershipChanges
 from pipeline.engine.machine.facts import DeviceFacts, MachineFacts, own_versions
 from pipeline.errors import UsageError
 from tests.samples import job
@@ -47,8 +47,8 @@ class Forecast:
 
 
 @dataclass
-class Placed:
-    crew: Crew
+class GroupForecast:
+    group: EngineGroup
 
 
 @dataclass
@@ -62,44 +62,46 @@ class Forecaster:
     def spread(self, card: Any, alike: int) -> int:
         return self.cards
 
-    def usable(self, crews: list[Crew], say: Any, *, context: int | None = None) -> list[Crew]:
-        if crews[0].name in self.too_small:
+    def usable(
+        self, groups: list[EngineGroup], say: Any, *, context: int | None = None
+    ) -> list[EngineGroup]:
+        if groups[0].name in self.too_small:
             raise UsageError("it does not fit")
-        return crews
+        return groups
 
-    def forecast(self, crews: list[Crew]) -> Forecast:
-        return Forecast(tuple(Placed(crew) for crew in crews))
+    def forecast(self, groups: list[EngineGroup]) -> Forecast:
+        return Forecast(tuple(GroupForecast(group) for group in groups))
 
 
-def recruiter(rack: Rack, *too_small: str) -> Recruiter:
-    known = Crew(1, find_card("rtx4090"), places=(Place(0, node="a-0", host="a"),))
+def membership(rack: Rack, *too_small: str) -> Membership:
+    known = EngineGroup(1, find_card("rtx4090"), slots=(Slot(0, node="a-0", host="a"),))
     forecaster: Any = Forecaster(set(too_small))
-    return Recruiter(job(), forecaster, rack, [known])
+    return Membership(job(), forecaster, rack, [known])
 
 
-def places(news: Any) -> list[tuple[str, int]]:
-    return [(p.host, p.index) for placed in news.placed for p in placed.crew.places]
+def slots(changes: Any) -> list[tuple[str, int]]:
+    return [(p.host, p.index) for placed in changes.placed for p in placed.group.slots]
 
 
 def test_who_was_there_is_no_news() -> None:
-    news = recruiter(Rack([machine("a", "rtx4090")])).look()
+    changes = membership(Rack([machine("a", "rtx4090")])).look()
 
-    assert (news.placed, news.gone, news.notes) == ((), frozenset(), ())
+    assert (changes.placed, changes.gone, changes.notes) == ((), frozenset(), ())
 
 
 def test_a_machine_that_joins_brings_its_cards_once() -> None:
-    watch = recruiter(Rack([machine("a", "rtx4090"), machine("b", "rtx3090", "rtx3090")]))
+    watch = membership(Rack([machine("a", "rtx4090"), machine("b", "rtx3090", "rtx3090")]))
 
     first, second = watch.look(), watch.look()
 
-    assert places(first) == [("b", 0), ("b", 1)]
+    assert slots(first) == [("b", 0), ("b", 1)]
     assert first.notes == ("b is there: 2 more engines",)
-    assert places(second) == []
+    assert slots(second) == []
 
 
 def test_a_machine_that_comes_back_is_a_new_one() -> None:
     rack = Rack([])
-    watch = recruiter(rack)
+    watch = membership(rack)
     away = watch.look()
     rack.there = [machine("a", "rtx4090", life=1)]
 
@@ -107,36 +109,36 @@ def test_a_machine_that_comes_back_is_a_new_one() -> None:
 
     assert away.gone == {"a-0"}
     assert away.notes == ("a is gone: its rows are done by others",)
-    assert places(back) == [("a", 0)]
+    assert slots(back) == [("a", 0)]
 
 
 def test_a_card_on_which_the_job_does_not_fit_is_left_out_and_that_is_said_once() -> None:
-    watch = recruiter(Rack([machine("a", "rtx4090"), machine("b", "rtx3060")]), "rtx3060")
+    watch = membership(Rack([machine("a", "rtx4090"), machine("b", "rtx3060")]), "rtx3060")
 
     assert watch.look().notes == ("left out: it does not fit",)
     assert watch.look().notes == ()
 
 
 def test_a_job_on_cards_does_not_take_processors_when_no_card_is_left() -> None:
-    assert places(recruiter(Rack([machine("b")])).look()) == []
+    assert slots(membership(Rack([machine("b")])).look()) == []
 
 
 @pytest.mark.parametrize("looks", [1, 5])
 def test_nobody_is_gone_because_the_head_does_not_answer(looks: int) -> None:
-    watch = recruiter(Rack([], head_is_gone=True))
+    watch = membership(Rack([], head_is_gone=True))
 
     for _ in range(looks):
         assert watch.look().gone == frozenset()
 
 
 def test_cards_of_a_machine_that_joins_are_put_together_as_engines_take_them() -> None:
-    watch = recruiter(Rack([machine("a", "rtx4090"), machine("b", *["rtx3060"] * 3)]))
+    watch = membership(Rack([machine("a", "rtx4090"), machine("b", *["rtx3060"] * 3)]))
     watch.forecaster.cards = 2  # type: ignore[misc, attr-defined]
-    news = watch.look()
+    changes = watch.look()
 
-    [placed] = news.placed
-    assert (placed.crew.name, placed.crew.places[0].cards) == ("2x rtx3060", (0, 1))
-    assert "left out: b: 1x RTX 3060 left over: an engine takes 2 alike" in news.notes
+    [placed] = changes.placed
+    assert (placed.group.name, placed.group.slots[0].cards) == ("2x rtx3060", (0, 1))
+    assert "left out: b: 1x RTX 3060 left over: an engine takes 2 alike" in changes.notes
 
 
 @dataclass
@@ -164,16 +166,16 @@ def allotted(*cards: tuple[str, int], why: str = "") -> Allotment:
 class TestSubmittedJob:
     """Of which a queue says on which cards it may be."""
 
-    def watch(self, cards: Any, rack: Rack | None = None, *too_small: str) -> Recruiter:
+    def watch(self, cards: Any, rack: Rack | None = None, *too_small: str) -> Membership:
         there = [machine("a", "rtx4090"), machine("b", "rtx4090", "rtx3060")]
-        watch = recruiter(rack or Rack(there), *too_small)
+        watch = membership(rack or Rack(there), *too_small)
         watch.cards = cards
         return watch
 
     def test_it_hears_which_cards_are_its_own(self) -> None:
-        news = self.watch(Cards(allotted(("a-0", 0)))).look()
+        changes = self.watch(Cards(allotted(("a-0", 0)))).look()
 
-        assert (news.allotted, news.placed, news.stop) == ({("a-0", 0)}, (), "")
+        assert (changes.allotted, changes.placed, changes.stop) == ({("a-0", 0)}, (), "")
 
     def test_a_card_that_is_given_to_it_is_a_new_place(self) -> None:
         cards = Cards(allotted(("a-0", 0)))
@@ -181,8 +183,8 @@ class TestSubmittedJob:
         watch.look()
         cards.allotment = allotted(("a-0", 0), ("b-0", 1))
 
-        assert places(watch.look()) == [("b", 1)]
-        assert places(watch.look()) == []
+        assert slots(watch.look()) == [("b", 1)]
+        assert slots(watch.look()) == []
 
     def test_a_card_that_is_given_back_to_it_is_no_new_place(self) -> None:
         cards = Cards(allotted(("a-0", 0), ("b-0", 0)))
@@ -192,8 +194,8 @@ class TestSubmittedJob:
         assert watch.look().allotted == {("a-0", 0)}
         cards.allotment = allotted(("a-0", 0), ("b-0", 0))
 
-        news = watch.look()
-        assert (news.allotted, places(news)) == ({("a-0", 0), ("b-0", 0)}, [])
+        changes = watch.look()
+        assert (changes.allotted, slots(changes)) == ({("a-0", 0), ("b-0", 0)}, [])
 
     @pytest.mark.parametrize("why", ["rackmill stop", "its deadline", "the queue"])
     def test_without_any_card_it_hears_who_wants_it_to_stop(self, why: str) -> None:
@@ -202,9 +204,9 @@ class TestSubmittedJob:
         watch.look()
         cards.allotment = allotted(why=why)
 
-        news = watch.look()
-        assert news.stop == why
-        assert news.allotted == {("a-0", 0)}  # they are its own until it has ended
+        changes = watch.look()
+        assert changes.stop == why
+        assert changes.allotted == {("a-0", 0)}  # they are its own until it has ended
 
     def test_a_head_that_does_not_answer_changes_nothing(self) -> None:
         cards = Cards(allotted(("a-0", 0)))
@@ -212,7 +214,7 @@ class TestSubmittedJob:
         watch.look()
         cards.head_is_gone = True
 
-        assert watch.look() == News()
+        assert watch.look() == MembershipChanges()
 
     def test_a_head_that_was_started_again_and_says_nothing_changes_nothing(self) -> None:
         cards = Cards(allotted(("a-0", 0)))
@@ -220,16 +222,16 @@ class TestSubmittedJob:
         watch.look()
         cards.allotment = None
 
-        news = watch.look()
-        assert (news.allotted, news.stop) == ({("a-0", 0)}, "")
+        changes = watch.look()
+        assert (changes.allotted, changes.stop) == ({("a-0", 0)}, "")
 
     def test_it_takes_no_more_than_it_wants(self) -> None:
         cards = Cards(allotted(("a-0", 0), ("b-0", 0), ("b-0", 1)))
         watch = self.watch(cards)
 
-        assert places(watch.look(wanted=1)) == [("b", 0)]
-        assert places(watch.look(wanted=0)) == []
-        assert places(watch.look(wanted=1)) == [("b", 1)]
+        assert slots(watch.look(wanted=1)) == [("b", 0)]
+        assert slots(watch.look(wanted=0)) == []
+        assert slots(watch.look(wanted=1)) == [("b", 1)]
 
     def test_the_queue_is_told_what_it_needs(self) -> None:
         cards = Cards(allotted(("a-0", 0)))
@@ -247,11 +249,11 @@ class TestSubmittedJob:
 
 
 def test_everybody_is_told_on_which_cards_a_run_is_at_work() -> None:
-    said: list[AtWork] = []
+    said: list[SlotUsage] = []
     sign: Any = type("Sign", (), {"say": lambda self, work: said.append(work)})()
-    watch = recruiter(Rack([machine("a", "rtx4090")]))
+    watch = membership(Rack([machine("a", "rtx4090")]))
     watch.sign = sign
-    work = AtWork("tweets", "gemma-3-270m", frozenset({("a-0", 0)}))
+    work = SlotUsage("tweets", "gemma-3-270m", frozenset({("a-0", 0)}))
     watch.look(at_work=work)
 
     assert said == [work]

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from pipeline.driver.slots.oom_steps import Retreat
-from pipeline.engine.oom_fallback import Limits
+from pipeline.driver.slots.oom_steps import OomSteps
+from pipeline.engine.oom_fallback import EngineLimits
 
 START = {"max_num_seqs": 256, "max_num_batched_tokens": 2048}
 OOM = "CUDA out of memory"
 
 
-def retreat() -> Retreat:
-    return Retreat({"x": START, "y": START}, {"x": Limits(), "y": Limits()})
+def oom_steps() -> OomSteps:
+    return OomSteps({"x": START, "y": START}, {"x": EngineLimits(), "y": EngineLimits()})
 
 
 def test_the_next_engine_on_such_a_card_takes_less() -> None:
-    made = retreat()
+    made = oom_steps()
 
     assert made.step_down("x", START, OOM) == "64 requests at once instead of 256"
     assert made.arguments["x"]["max_num_seqs"] == 64
@@ -22,7 +22,7 @@ def test_the_next_engine_on_such_a_card_takes_less() -> None:
 
 
 def test_engines_that_fail_at_the_same_time_step_down_once() -> None:
-    made = retreat()
+    made = oom_steps()
     made.step_down("x", START, OOM)
 
     assert made.step_down("x", START, OOM) == "what others of its kind have"
@@ -30,7 +30,7 @@ def test_engines_that_fail_at_the_same_time_step_down_once() -> None:
 
 
 def test_there_is_an_end_to_it() -> None:
-    made = retreat()
+    made = oom_steps()
     steps = 0
     while made.step_down("x", made.arguments["x"], OOM):
         steps += 1

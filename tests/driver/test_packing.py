@@ -34,7 +34,7 @@ def test_as_many_packs_are_made_at_once_as_there_are_records_for(tmp_path) -> No
         minute_over.set()
         return False
 
-    with mock.patch.object(packing, "Packer", return_value=packer):
+    with mock.patch.object(packing, "RecordPacker", return_value=packer):
         made = packing.Packing(LocalStorage(tmp_path))
     with mock.patch.object(made._closed, "wait", wait), made:
         assert looked_again.wait(_PATIENCE_SECONDS)
@@ -44,7 +44,7 @@ def test_as_many_packs_are_made_at_once_as_there_are_records_for(tmp_path) -> No
 def test_the_end_of_a_run_waits_for_one_pack_at_most(tmp_path) -> None:
     packer = _Packer(MOST, MOST, MOST)
     with (
-        mock.patch.object(packing, "Packer", return_value=packer),
+        mock.patch.object(packing, "RecordPacker", return_value=packer),
         packing.Packing(LocalStorage(tmp_path)),
     ):
         pass

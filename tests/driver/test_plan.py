@@ -172,7 +172,7 @@ class TestModel:
 class TestResume:
     def commit(self, plan: Plan, count: int) -> None:
         dataset = Dataset(LocalStorage(Path(plan.job.output.path)))
-        dataset.claim(plan.manifest)
+        dataset.take_over(plan.manifest)
         for unit in plan.units[:count]:
             table = pa.table({"n": list(range(unit.rows))})
             dataset.commit(unit, table, Tally(rows=unit.rows, prompt_tokens=1), {})

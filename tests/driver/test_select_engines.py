@@ -9,11 +9,11 @@ import pytest
 
 from pipeline import Job, UsageError
 from pipeline.budget.cards.lookup import find_card
-from pipeline.cluster.engine_groups import Crew
+from pipeline.cluster.engine_groups import EngineGroup
 from pipeline.cluster.gcs import Node
 from pipeline.cluster.machines import Machine
 from pipeline.cluster.slots import known_model, spread_of
-from pipeline.driver.slots.select_engines import Post, posts, rack_crews
+from pipeline.driver.slots.select_engines import Candidate, candidates, rack_groups
 from pipeline.engine.machine.facts import DeviceFacts, MachineFacts
 from tests.samples import job as any_job
 
@@ -36,16 +36,18 @@ def job(**resources: object) -> Job:
     return any_job(resources=resources)
 
 
-def places(asked: Job, *machines: Machine) -> tuple[list[Post], list[str]]:
-    return posts(asked, machines, VERSIONS, spread_of(asked, None))
+def places(asked: Job, *machines: Machine) -> tuple[list[Candidate], list[str]]:
+    return candidates(asked, machines, VERSIONS, spread_of(asked, None))
 
 
 def hosts(asked: Job, *machines: Machine) -> list[tuple[str, int]]:
     return [(p.place.host, p.place.index) for p in places(asked, *machines)[0]]
 
 
-def crews(asked: Job, machines: list[Machine], units: int = 9, say: Any = print) -> list[Crew]:
-    return rack_crews(asked, machines, units, spread_of(asked, None), say)
+def groups(
+    asked: Job, machines: list[Machine], units: int = 9, say: Any = print
+) -> list[EngineGroup]:
+    return rack_groups(asked, machines, units, spread_of(asked, None), say)
 
 
 def test_every_card_gets_an_engine_the_fastest_first() -> None:
@@ -88,12 +90,12 @@ def test_a_job_gets_only_the_cards_that_it_asks_for() -> None:
 
 def test_cards_that_nobody_has_are_an_error() -> None:
     with pytest.raises(UsageError, match="rtx5090 is asked for; there is RTX 3060"):
-        crews(job(gpu="rtx5090"), [machine("a", "rtx3060")])
+        groups(job(gpu="rtx5090"), [machine("a", "rtx3060")])
 
 
 def test_a_card_that_does_not_exist_is_an_error() -> None:
     with pytest.raises(UsageError, match="unknown card 'rtx9999'"):
-        crews(job(gpu="rtx9999"), [machine("a", "rtx3060")])
+        groups(job(gpu="rtx9999"), [machine("a", "rtx3060")])
 
 
 @pytest.mark.parametrize(
@@ -109,9 +111,9 @@ def test_a_machine_with_other_versions_is_left_out(package: str, other: str, say
     said: list[str] = []
     machines = [machine("a", "rtx3090", **{package: other}), machine("b", "rtx3090")]
 
-    found = crews(job(), machines, say=said.append)
+    found = groups(job(), machines, say=said.append)
 
-    assert [place.host for crew in found for place in crew.places] == ["b"]
+    assert [place.host for group in found for place in group.slots] == ["b"]
     assert said == [f"left out: a: {says}"]
 
 
@@ -133,13 +135,13 @@ def test_announced_cards_are_for_simulated_engines_alone() -> None:
 
 def test_a_rack_on_which_nobody_can_work_is_an_error() -> None:
     with pytest.raises(UsageError, match="no machine of the rack can work on the job"):
-        crews(job(), [machine("a", "rtx3090", ray="1.0")])
+        groups(job(), [machine("a", "rtx3090", ray="1.0")])
 
 
 def test_there_are_no_more_engines_than_units() -> None:
-    found = crews(job(), [machine("a", "rtx3090", "rtx3090", "rtx4090")], 2)
+    found = groups(job(), [machine("a", "rtx3090", "rtx3090", "rtx4090")], 2)
 
-    assert [(crew.name, crew.number) for crew in found] == [("rtx4090", 1), ("rtx3090", 1)]
+    assert [(group.name, group.number) for group in found] == [("rtx4090", 1), ("rtx3090", 1)]
 
 
 class TestSlotsOfSeveralCards:
@@ -151,10 +153,10 @@ class TestSlotsOfSeveralCards:
             machine("a", "rtx3060", "rtx4090", "rtx3060", "rtx3060", "rtx3060"),
             machine("b", "rtx3060", "rtx3060"),
         ]
-        [crew] = crews(self.job(), machines)
+        [group] = groups(self.job(), machines)
 
-        assert (crew.name, crew.number, crew.cards, crew.all_cards) == ("2x rtx3060", 3, 2, 6)
-        assert [(place.host, place.cards) for place in crew.places] == [
+        assert (group.name, group.number, group.cards, group.all_cards) == ("2x rtx3060", 3, 2, 6)
+        assert [(place.host, place.cards) for place in group.slots] == [
             ("a", (0, 2)),
             ("a", (3, 4)),
             ("b", (0, 1)),
@@ -162,16 +164,16 @@ class TestSlotsOfSeveralCards:
 
     def test_cards_left_over_are_said(self) -> None:
         said: list[str] = []
-        crews(self.job(), [machine("a", "rtx3060", "rtx3060", "rtx3060")], say=said.append)
+        groups(self.job(), [machine("a", "rtx3060", "rtx3060", "rtx3060")], say=said.append)
 
         assert said == ["left out: a: 1x RTX 3060 left over: an engine takes 2 alike"]
 
     def test_one_with_a_card_of_another_job_is_none(self) -> None:
         asked, there = self.job(), [machine("a", *["rtx3060"] * 4)]
         allotted = {("id-a", 0), ("id-a", 1), ("id-a", 3)}
-        found, _ = posts(asked, there, VERSIONS, spread_of(asked, None), allotted)
+        found, _ = candidates(asked, there, VERSIONS, spread_of(asked, None), allotted)
 
-        assert [post.place.keys for post in found] == [{("id-a", 0), ("id-a", 1)}]
+        assert [candidate.place.keys for candidate in found] == [{("id-a", 0), ("id-a", 1)}]
 
     @pytest.mark.parametrize(
         ("machines", "there"),
@@ -185,7 +187,7 @@ class TestSlotsOfSeveralCards:
         self, machines: list[Machine], there: str
     ) -> None:
         with pytest.raises(UsageError) as error:
-            crews(self.job(), machines)
+            groups(self.job(), machines)
 
         assert error.value.message == (
             "engine.tensor_parallel_size: 2 like cards of one machine are asked for; "
@@ -198,9 +200,9 @@ class TestSlotsOfSeveralCards:
         spread = spread_of(asked, known_model("gemma-3-27b"))
         said: list[str] = []
         there = [machine("a", *["rtx3060"] * 3), machine("b", "rtx3090"), machine("c", "rtx3060")]
-        found = rack_crews(asked, there, 9, spread, said.append)
+        found = rack_groups(asked, there, 9, spread, said.append)
 
-        assert [crew.name for crew in found] == ["rtx3090", "2x rtx3060", "rtx3060"]
+        assert [group.name for group in found] == ["rtx3090", "2x rtx3060", "rtx3060"]
         assert "1 engine over 2x RTX 3060: the model does not fit one card" in said[-1]
 
     def test_one_that_fits_no_slot_has_single_cards_to_be_refused_on(self) -> None:
@@ -212,7 +214,7 @@ class TestSlotsOfSeveralCards:
     def test_parts_of_an_engine_need_a_core_each(self) -> None:
         assert hosts(self.job(), machine("a")) == [("a", 0)]
         with pytest.raises(UsageError, match="8 parts of an engine each need a core"):
-            crews(self.job(8), [machine("a")])
+            groups(self.job(8), [machine("a")])
 
 
 def test_facts_travel_as_text() -> None:

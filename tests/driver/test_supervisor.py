@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.driver.slots import hired
+from pipeline.driver.slots import active_worker
 from pipeline.errors import EngineFailed
 from tests.driver.driver_side import LATER, Earlier, Rack
 
@@ -16,33 +16,33 @@ A0, A1 = ("a", 0), ("a", 1)
 
 class TestHire:
     def test_every_card_gets_an_engine_that_others_find_by_its_place(self, rack: Rack) -> None:
-        assert rack.hire() == ["worker-0", "worker-1"]
+        assert rack.start_workers() == ["worker-0", "worker-1"]
         assert [one.slot for one in rack.hired] == ["worker/a/0", "worker/a/1"]
         assert rack.coordinator.joined == ["worker-0", "worker-1"]
-        assert rack.hire(LATER) == []
+        assert rack.start_workers(LATER) == []
 
     def test_where_no_queue_has_the_cards_engines_are_not_kept(self, rack: Rack) -> None:
         rack.keeps_engines = False
-        rack.hire()
+        rack.start_workers()
 
         assert [one.slot for one in rack.hired] == [None, None]
 
     def test_there_are_no_more_than_the_job_wants(self, new_rack: Any) -> None:
-        assert new_rack(wanted=1).hire() == ["worker-0"]
+        assert new_rack(wanted=1).start_workers() == ["worker-0"]
 
     def test_a_card_that_is_not_free_is_looked_at_again(self, rack: Rack) -> None:
         rack.free = False
-        assert rack.hire() == []
+        assert rack.start_workers() == []
         rack.free = True
 
-        assert rack.hire() == []
-        assert rack.hire(LATER) == ["worker-0", "worker-1"]
+        assert rack.start_workers() == []
+        assert rack.start_workers(LATER) == ["worker-0", "worker-1"]
 
     def test_an_engine_that_an_earlier_job_left_is_used(self, rack: Rack) -> None:
         """Its card is not free: it is there itself."""
         rack.earlier["worker/a/0"] = Earlier()
         rack.free = False
-        rack.hire()
+        rack.start_workers()
 
         [one] = rack.hired
         assert one.earlier is rack.earlier["worker/a/0"]
@@ -51,24 +51,24 @@ class TestHire:
 
     def test_one_that_is_of_no_use_is_ended_and_then_replaced(self, rack: Rack) -> None:
         useless = rack.earlier["worker/a/0"] = Earlier(useful=False)
-        assert rack.hire() == ["worker-1"]
+        assert rack.start_workers() == ["worker-1"]
         assert useless.killed
 
         del rack.earlier["worker/a/0"]
-        assert rack.hire(LATER) == ["worker-0"]
+        assert rack.start_workers(LATER) == ["worker-0"]
 
     def test_one_that_is_at_work_for_another_job_is_waited_for(self, rack: Rack) -> None:
         other = rack.earlier["worker/a/0"] = Earlier(useful=False, busy=True)
-        assert rack.hire() == ["worker-1"]
+        assert rack.start_workers() == ["worker-1"]
         assert not other.killed
 
         other.busy, other.useful = False, True
-        assert rack.hire(LATER) == ["worker-0"]
+        assert rack.start_workers(LATER) == ["worker-0"]
 
     def test_a_run_that_keeps_no_engines_uses_none(self, rack: Rack) -> None:
         rack.keeps_engines = False
         kept = rack.earlier["worker/a/0"] = Earlier()
-        rack.hire()
+        rack.start_workers()
 
         assert kept.killed
         assert [one.name for one in rack.hired] == ["worker-1"]
@@ -83,7 +83,7 @@ class TestSlotOfTwoCards:
         return made
 
     def test_its_engine_asks_for_both_and_is_told_which(self, pairs: Rack) -> None:
-        pairs.hire()
+        pairs.start_workers()
 
         assert [one.placement.gpus for one in pairs.hired] == [2, 2]
         assert [one.cards for one in pairs.hired] == [(0, 1), (2, 3)]
@@ -91,33 +91,33 @@ class TestSlotOfTwoCards:
 
     def test_where_others_may_be_at_work_ray_says_which(self, pairs: Rack) -> None:
         pairs.chooses_cards = False
-        pairs.hire()
+        pairs.start_workers()
 
         assert [one.cards for one in pairs.hired] == [(), ()]
         assert all(not name.startswith("RAY") for name in pairs.hired[0].placement.environment)
 
     def test_it_is_left_when_one_of_its_cards_is_another_jobs(self, pairs: Rack) -> None:
-        pairs.hire()
+        pairs.start_workers()
         pairs.allot(A0, ("a", 2), ("a", 3))
         pairs.look()
 
         assert [one.killed for one in pairs.hired] == [True, False]
-        assert pairs.workers.at_work_on.cards == {("a", 2), ("a", 3)}
+        assert pairs.workers.slot_usage.cards == {("a", 2), ("a", 3)}
 
     def test_engines_on_its_single_cards_are_ended_first(self, pairs: Rack) -> None:
         for number in (0, 1, 2, 3):
             pairs.earlier[f"worker/a/{number}"] = Earlier(slot=f"worker/a/{number}")
-        assert pairs.hire() == []
+        assert pairs.start_workers() == []
         assert all(one.killed for one in pairs.earlier.values())
 
     def test_an_engine_over_two_cards_is_waited_for_on_each_of_them(self, rack: Rack) -> None:
         rack.earlier["worker/a/0+1"] = Earlier(busy=True)
 
-        assert rack.hire() == []
+        assert rack.start_workers() == []
 
     def test_all_its_cards_are_of_no_use_where_its_engine_is(self, pairs: Rack) -> None:
-        pairs.hire()
-        pairs.workers.seats.done(0)
+        pairs.start_workers()
+        pairs.workers.states.done(0)
 
         assert pairs.workers.needs.useless == {A0, A1}
 
@@ -126,10 +126,10 @@ class TestCardOfAnotherJob:
     def test_it_gets_no_engine(self, rack: Rack) -> None:
         rack.allot(A1)
 
-        assert rack.hire() == ["worker-1"]
+        assert rack.start_workers() == ["worker-1"]
 
     def test_an_engine_that_still_loads_is_ended_at_once(self, rack: Rack) -> None:
-        rack.hire()
+        rack.start_workers()
         rack.allot(A1)
         rack.look()
 
@@ -139,7 +139,7 @@ class TestCardOfAnotherJob:
 
     def test_an_engine_at_work_is_told_to_finish_again_and_again(self, rack: Rack) -> None:
         """The coordinator may have been restarted."""
-        rack.hire()
+        rack.start_workers()
         rack.loaded = {"worker-0", "worker-1"}
         rack.allot(A1)
         for _ in range(3):
@@ -150,7 +150,7 @@ class TestCardOfAnotherJob:
         assert rack.coordinator.lost == []
 
     def test_what_it_still_held_is_given_to_others_when_it_has_ended(self, rack: Rack) -> None:
-        rack.hire()
+        rack.start_workers()
         rack.loaded = {"worker-0", "worker-1"}
         rack.allot(A1)
         rack.look()
@@ -164,9 +164,9 @@ class TestCardOfAnotherJob:
     def test_who_does_not_finish_in_time_is_ended(
         self, new_rack: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(hired, "_CLOSING_SECONDS", 0.0)
+        monkeypatch.setattr(active_worker, "_CLOSING_SECONDS", 0.0)
         rack = new_rack(grace=0.0)
-        rack.hire()
+        rack.start_workers()
         rack.loaded = {"worker-0", "worker-1"}
         rack.allot(A1)
         rack.look()
@@ -176,32 +176,32 @@ class TestCardOfAnotherJob:
 
     @pytest.mark.parametrize("loaded", [False, True])
     def test_it_gets_another_engine_when_it_is_given_back(self, rack: Rack, loaded: bool) -> None:
-        rack.hire()
+        rack.start_workers()
         rack.loaded = {"worker-0", "worker-1"} if loaded else set()
         rack.allot(A1)
         rack.look()
         rack.hired[0].over = True
         rack.look()
-        assert rack.hire(LATER) == []
+        assert rack.start_workers(LATER) == []
         rack.allot(A0, A1)
 
-        assert rack.hire(LATER) == ["worker-0.1"]
+        assert rack.start_workers(LATER) == ["worker-0.1"]
 
     def test_given_back_while_its_engine_finishes_it_is_hired_for_after_that(
         self, rack: Rack
     ) -> None:
         """The worker was told to end, and does."""
-        rack.hire()
+        rack.start_workers()
         rack.loaded = {"worker-0", "worker-1"}
         rack.allot(A1)
         rack.look()
         rack.allot(A0, A1)
         rack.look()
-        assert rack.hire(LATER) == []
+        assert rack.start_workers(LATER) == []
         rack.hired[0].over = True
         rack.look()
 
-        assert rack.hire(LATER) == ["worker-0.1"]
+        assert rack.start_workers(LATER) == ["worker-0.1"]
 
     def test_it_may_be_given_back_so_the_job_is_not_over(self, rack: Rack) -> None:
         rack.allot()
@@ -217,7 +217,7 @@ class TestCardOfAnotherJob:
         assert rack.workers.wanted == 1
 
     def test_a_worker_that_dies_on_the_way_out_is_lost_as_any_other(self, rack: Rack) -> None:
-        rack.hire()
+        rack.start_workers()
         rack.loaded = {"worker-0", "worker-1"}
         rack.allot(A1)
         rack.look()
@@ -235,7 +235,7 @@ class TestNeeds:
         assert new_rack(wanted=1).workers.needs.most == 1
 
     def test_a_card_that_is_done_with_is_of_no_use(self, rack: Rack) -> None:
-        rack.hire()
+        rack.start_workers()
         assert rack.workers.needs.useless == frozenset()
         rack.loaded = {"worker-0", "worker-1"}
         rack.hired[0].over = True
@@ -250,15 +250,15 @@ class TestNeeds:
 
     def test_the_rack_is_told_of_cards_with_an_engine(self, rack: Rack) -> None:
         rack.allot(A1)
-        assert rack.workers.at_work_on.cards == frozenset()
-        rack.hire()
+        assert rack.workers.slot_usage.cards == frozenset()
+        rack.start_workers()
 
-        at_work = rack.workers.at_work_on
+        at_work = rack.workers.slot_usage
         assert (at_work.job, at_work.model, at_work.cards) == ("sample", "gemma-3-270m", {A1})
 
 
 def test_when_all_is_done_engines_that_still_load_are_ended(rack: Rack) -> None:
-    rack.hire()
+    rack.start_workers()
     rack.loaded = {"worker-1"}
     rack.look(done=True)
 

@@ -65,7 +65,7 @@ def run(folder: Path, tmp_path: Path) -> Callable[..., Stopped]:
         )
         plan = make_plan(check_input(made))
         dataset = Dataset(open_storage(made.output.path))
-        dataset.claim(plan.manifest)
+        dataset.take_over(plan.manifest)
         done = [record.span for record in plan.committed.values()]
         here = NextDoor(Coordinator(plan.units, done, {"card": 100.0}))
         outcome = Stopped([], 0, 0)

@@ -38,7 +38,7 @@ def players() -> Players:
 def desk(new_rack: Any, players: Players) -> Rack:
     """Two engines at work, for a job that yields to the desktop."""
     made: Rack = new_rack(players=players)
-    made.hire()
+    made.start_workers()
     made.loaded = {"worker-0", "worker-1"}
     return made
 
@@ -72,11 +72,11 @@ class TestCardThatIsPlayedOn:
         self.play(desk, players, 0)
         desk.hired[0].over = True
         self.look(desk)
-        assert desk.hire(LATER) == []
+        assert desk.start_workers(LATER) == []
         self.play(desk, players)
 
-        assert desk.hire(LATER) == ["worker-0.1"]
-        assert desk.workers.seats[0].failures == 0
+        assert desk.start_workers(LATER) == ["worker-0.1"]
+        assert desk.workers.states[0].failures == 0
 
     def test_while_all_are_played_on_the_run_waits_and_says_for_whom(
         self, desk: Rack, players: Players
@@ -95,31 +95,31 @@ class TestCardThatIsPlayedOn:
         self, new_rack: Any, players: Players
     ) -> None:
         rack = new_rack(players=players, wanted=1)
-        rack.hire()
+        rack.start_workers()
         rack.loaded = {"worker-0"}
         self.play(rack, players, 0)
         assert rack.workers.wanted == 1
         rack.hired[0].over = True
         self.look(rack)
-        rack.enlist(1)
-        assert rack.hire(LATER) == ["worker-1"]
+        rack.add_group(1)
+        assert rack.start_workers(LATER) == ["worker-1"]
         self.play(rack, players)
 
-        assert rack.hire(LATER) == []
+        assert rack.start_workers(LATER) == []
 
     def test_outside_of_its_hours_no_other_card_would_help(self, new_rack: Any) -> None:
         rack = new_rack(wanted=1, hours=_NEVER_NOW)
         rack.workers.look_away()
 
         assert rack.workers.wanted == 0
-        assert rack.hire() == []
+        assert rack.start_workers() == []
 
 
 class TestCardThatFellOffTheBus:
     LOST = CardReading(1, "NVIDIA GeForce RTX 4090", lost=True)
 
     def test_it_is_set_aside_by_name_and_the_job_goes_on(self, rack: Rack) -> None:
-        rack.hire()
+        rack.start_workers()
         rack.loaded = {"worker-0", "worker-1"}
         rack.vitals = {"worker-1": Vitals(0, 1, (self.LOST,))}
         rack.look()
@@ -131,11 +131,11 @@ class TestCardThatFellOffTheBus:
             "bus: restart its machine; if it happens again, look at the card's power cables, heat "
             "and seat"
         ]
-        assert rack.hire(LATER) == []
+        assert rack.start_workers(LATER) == []
 
     def test_the_last_one_ends_the_job_with_what_to_do(self, new_rack: Any) -> None:
         rack = new_rack(wanted=1)
-        rack.hire()
+        rack.start_workers()
         rack.vitals = {"worker-0": Vitals(0, 1, (self.LOST,))}
         with pytest.raises(
             EngineFailed, match=r"no engine is left: .* fallen off the bus: restart"
@@ -143,7 +143,7 @@ class TestCardThatFellOffTheBus:
             rack.look()
 
     def test_a_worker_that_says_so_itself_is_believed(self, rack: Rack) -> None:
-        rack.hire()
+        rack.start_workers()
         rack.loaded = {"worker-0", "worker-1"}
         rack.hired[1].over, rack.hired[1].why = True, CardLost("the RTX 4090 has fallen off")
         rack.look()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.engine.oom_errors import (
-    Shortage,
+    OomReport,
     free_bytes_in,
     free_share_in,
     is_out_of_memory,
@@ -31,17 +31,17 @@ CACHE = (
 @pytest.mark.parametrize(
     ("text", "kind"),
     [
-        (SHARE, Shortage.SHARE),
-        (CONTEXT, Shortage.CONTEXT),
-        (CACHE, Shortage.CACHE),
-        ("No available memory for the cache blocks. Try increasing …", Shortage.MEMORY),
-        ("CUDA out of memory. Tried to allocate 2.00 GiB.", Shortage.MEMORY),
-        ("CUDA out of memory occurred when warming up sampler with 256", Shortage.MEMORY),
-        ("DefaultCPUAllocator: can't allocate memory: you tried", Shortage.MEMORY),
-        ("[Errno 12] Cannot allocate memory", Shortage.MEMORY),
+        (SHARE, OomReport.SHARE),
+        (CONTEXT, OomReport.CONTEXT),
+        (CACHE, OomReport.CACHE),
+        ("No available memory for the cache blocks. Try increasing …", OomReport.MEMORY),
+        ("CUDA out of memory. Tried to allocate 2.00 GiB.", OomReport.MEMORY),
+        ("CUDA out of memory occurred when warming up sampler with 256", OomReport.MEMORY),
+        ("DefaultCPUAllocator: can't allocate memory: you tried", OomReport.MEMORY),
+        ("[Errno 12] Cannot allocate memory", OomReport.MEMORY),
     ],
 )
-def test_what_is_too_short_is_told_from_the_message(text: str, kind: Shortage) -> None:
+def test_what_is_too_short_is_told_from_the_message(text: str, kind: OomReport) -> None:
     assert shortage_in(text) is kind
     assert is_out_of_memory(ValueError(text))
 

@@ -33,9 +33,9 @@ def test_a_log_without_errors_gives_no_reason(log: str) -> None:
 
 _PROGRAM = """
 import subprocess, sys
-from pipeline.engine.stderr_tail import LastWords
+from pipeline.engine.stderr_tail import StderrTail
 print("ValueError: an older one", flush=True)
-words = LastWords()
+words = StderrTail()
 subprocess.run([sys.executable, "-c", "raise ValueError('of the child')"])
 open(sys.argv[1], "w").write(words.reason or "")
 """

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.budget.kv import KvLayout
 from pipeline.engine.simulated.engine import SimulatedEngine
-from pipeline.engine.warmup_check import prove
+from pipeline.engine.warmup_check import check_warm_engine
 from pipeline.errors import EngineFailed, EngineOutOfMemory
 from pipeline.job.engine import RehearsedFaults
 from pipeline.job.engine import SimulatedEngine as Settings
@@ -29,14 +29,14 @@ def engine(tokenizer: Tokenizer, **faults: str | int) -> SimulatedEngine:
 
 def test_an_engine_that_works_is_left_as_it_was(tokenizer: Tokenizer) -> None:
     made = engine(tokenizer, fail_on="poison")
-    prove(made, tokenizer)
+    check_warm_engine(made, tokenizer)
 
     assert (made.stats.running, made.stats.waiting) == (0, 0)
 
 
 def test_one_that_fails_on_anything_is_no_rows_fault(tokenizer: Tokenizer) -> None:
     with pytest.raises(EngineFailed, match="before any row"):
-        prove(engine(tokenizer, fail_on="wo"), tokenizer)
+        check_warm_engine(engine(tokenizer, fail_on="wo"), tokenizer)
 
 
 def test_one_that_cannot_get_memory_for_anything_says_so(tokenizer: Tokenizer) -> None:

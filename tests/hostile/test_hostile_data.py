@@ -174,7 +174,7 @@ _CSV = {
         'text\n"one\n' + "two\n" * 600_000, "line 2 has a quote never closed"
     ),
     "CSV whose header is not UTF-8": _csv(b"te\xff\xfext,id\n1,2\n"),
-    "CSV with a line too long": _csv("text,id\none,1\ntwo,2,3\n", "mend the line"),
+    "CSV with a line too long": _csv("text,id\none,1\ntwo,2,3\n", "fix the line"),
     "CSV that is a program": _csv(b"\x7fELF" + os.urandom(5000)),
 }
 

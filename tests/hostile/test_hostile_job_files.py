@@ -1,4 +1,4 @@
-"""Job files that want more than a job: each is refused with exit code 2, a place and a mend."""
+"""Job files that want more than a job: each is refused with exit code 2, a place and a fix."""
 
 from __future__ import annotations
 

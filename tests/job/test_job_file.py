@@ -1,4 +1,4 @@
-"""Job files and --set: every mistake with its place and its mend."""
+"""Job files and --set: every mistake with its place and its fix."""
 
 from __future__ import annotations
 

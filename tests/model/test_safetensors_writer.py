@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pipeline.model.convert.safetensors_writer import SafetensorsWriter, Slot
+from pipeline.model.convert.safetensors_writer import SafetensorsWriter, TensorSlot
 
 TENSORS = {
     "a_packed": torch.arange(24, dtype=torch.int32).view(6, 4),
@@ -21,7 +21,7 @@ TENSORS = {
 
 @pytest.fixture
 def writer(tmp_path: Path) -> SafetensorsWriter:
-    slots = [Slot(name, t.dtype, tuple(t.shape)) for name, t in TENSORS.items()]
+    slots = [TensorSlot(name, t.dtype, tuple(t.shape)) for name, t in TENSORS.items()]
     return SafetensorsWriter(tmp_path / "a.safetensors", slots)
 
 

@@ -55,7 +55,7 @@ def crash_before_publishing(dataset: Dataset, unit: Unit, *values: int) -> Commi
 @pytest.fixture
 def dataset(storage: Storage) -> Dataset:
     made = Dataset(storage)
-    made.claim(MANIFEST)
+    made.take_over(MANIFEST)
     return made
 
 
@@ -191,7 +191,7 @@ class TestOwnership:
         assert Dataset(storage).manifest() is None
 
     def test_a_job_finds_its_own_folder_again(self, dataset: Dataset) -> None:
-        dataset.claim(MANIFEST)
+        dataset.take_over(MANIFEST)
         dataset.check(MANIFEST)
 
         assert dataset.manifest() == MANIFEST
@@ -287,7 +287,7 @@ class TestOpening:
     @pytest.fixture
     def folder(self, tmp_path: Path) -> Path:
         dataset = Dataset(LocalStorage(tmp_path))
-        dataset.claim(MANIFEST)
+        dataset.take_over(MANIFEST)
         commit(dataset, SECOND, 3, 4)
         commit(dataset, FIRST, 1, 2)
         crash_before_publishing(dataset, Unit("third", 0, 4, 6), 5, 6)

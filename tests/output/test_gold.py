@@ -54,10 +54,10 @@ def test_a_truth_has_either_name(value: bool, choice: str) -> None:
     ],
 )
 def test_gold_that_never_matches_is_said_with_the_mapping(seen: set[str], values: str) -> None:
-    wrong, mend = mismatch(label(), seen) or ("", "")
+    wrong, fix = mismatch(label(), seen) or ("", "")
 
     assert "none of the choices" in wrong
-    assert mend == f"say which is which: label: {{gold: {{column: y, values: {values}}}}}"
+    assert fix == f"say which is which: label: {{gold: {{column: y, values: {values}}}}}"
 
 
 @pytest.mark.parametrize("seen", [{"negative"}, {"negative", "other"}, set()])

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from pipeline.output.commit.packed_records import Packer
+from pipeline.output.commit.packed_records import RecordPacker
 from pipeline.output.commit.records import PACKS
 from pipeline.output.dataset import COMMITS, CommitRecord, Dataset
 from pipeline.output.tally import Tally
@@ -46,7 +46,7 @@ def storage(memory: str) -> Versioned:
 
 def test_packed_records_are_read_at_once(storage: Versioned) -> None:
     before = Dataset(storage).state()
-    assert Packer(storage).pack() == UNITS
+    assert RecordPacker(storage).pack() == UNITS
     storage.read_paths = 0
 
     assert Dataset(storage).state() == before
@@ -55,14 +55,14 @@ def test_packed_records_are_read_at_once(storage: Versioned) -> None:
 
 
 def test_what_is_packed_is_not_packed_again(storage: Versioned) -> None:
-    packer = Packer(storage)
+    packer = RecordPacker(storage)
 
-    assert [packer.pack(), packer.pack(), Packer(storage).pack()] == [UNITS, 0, 0]
+    assert [packer.pack(), packer.pack(), RecordPacker(storage).pack()] == [UNITS, 0, 0]
     assert len(storage.files(PACKS)) == 1
 
 
 def test_a_few_records_are_not_worth_a_pack(storage: Versioned) -> None:
-    packer = Packer(storage)
+    packer = RecordPacker(storage)
     packer.pack()
     storage.replace(record(UNITS).path, record(UNITS).encode())
 
@@ -71,7 +71,7 @@ def test_a_few_records_are_not_worth_a_pack(storage: Versioned) -> None:
 
 
 def test_a_record_that_changed_since_counts_as_it_is(storage: Versioned) -> None:
-    Packer(storage).pack()
+    RecordPacker(storage).pack()
     storage.replace(record(7).path, record(7, rows=1).encode())
     storage.replace(record(8, generation=1).path, record(8, 1, generation=1).encode())
 
@@ -80,7 +80,7 @@ def test_a_record_that_changed_since_counts_as_it_is(storage: Versioned) -> None
 
 
 def test_a_record_that_was_removed_is_gone(storage: Versioned) -> None:
-    Packer(storage).pack()
+    RecordPacker(storage).pack()
     storage.delete(record(7).path)
 
     assert "u7" not in Dataset(storage).state().commits
@@ -88,7 +88,7 @@ def test_a_record_that_was_removed_is_gone(storage: Versioned) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"nonsense", b"x\x9c\x03\x00\x00\x00\x00\x01"])
 def test_a_damaged_pack_does_no_harm(content: bytes, storage: Versioned) -> None:
-    Packer(storage).pack()
+    RecordPacker(storage).pack()
     [(path, _)] = storage.files(PACKS)
     storage.replace(path, content)
 
@@ -96,7 +96,7 @@ def test_a_damaged_pack_does_no_harm(content: bytes, storage: Versioned) -> None
 
 
 def test_starting_over_removes_packs(storage: Versioned) -> None:
-    Packer(storage).pack()
+    RecordPacker(storage).pack()
     Dataset(storage).clear()
 
     assert storage.files(PACKS) == storage.files(COMMITS) == []
@@ -107,5 +107,5 @@ def test_on_a_disk_there_are_none(tmp_path) -> None:
     for number in range(UNITS):
         storage.replace(record(number).path, record(number).encode())
 
-    assert Packer(storage).pack() == 0
+    assert RecordPacker(storage).pack() == 0
     assert len(Dataset(storage).state().commits) == UNITS

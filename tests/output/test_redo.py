@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from pipeline.driver.plan import Plan, check_input, make_plan
 from pipeline.driver.provenance import provenance
-from pipeline.driver.run import Outcome, conclude
+from pipeline.driver.run import RunOutcome, conclude
 from pipeline.errors import RowError, RowErrorType
 from pipeline.input.units import Unit, part
 from pipeline.output.columns.results import RowResult, output_columns, tally, to_table
@@ -66,7 +66,7 @@ class Retry:
         recommit_rows(self.dataset, self.redo, unit, inputs, made, columns, provenance(self.plan))
 
     def end(self) -> Verdict:
-        conclude(self.plan, self.dataset, Outcome(), time.time())
+        conclude(self.plan, self.dataset, RunOutcome(), time.time())
         return verify(self.dataset.storage)
 
 

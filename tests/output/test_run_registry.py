@@ -22,7 +22,7 @@ from pipeline.output.run_registry import (
     Life,
     RunRecord,
     cancel_request,
-    living,
+    live_runs,
     own_process,
     read_runs,
     refuse_second,
@@ -134,7 +134,7 @@ def test_runs_that_are_no_more_do_not_keep_others_away(storage: Storage) -> None
 
     refuse_second(storage)
 
-    assert living(storage) == []
+    assert live_runs(storage) == []
 
 
 class TestElsewhere:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pipeline.driver.plan import Plan, check_input, make_plan
-from pipeline.driver.run import Outcome, conclude
+from pipeline.driver.run import RunOutcome, conclude
 from pipeline.output.clean import find_litter, remove
 from pipeline.output.commit.records import ATTEMPTS, COMMITS
 from pipeline.output.dataset import CommitRecord, Dataset
@@ -150,7 +150,7 @@ def test_an_attempt_that_another_run_is_writing_is_left_by_the_end_of_a_retry(
     again = make_plan(check_input(job_in(tmp_path)), fetch=False)
     dataset = Dataset(open_output(plan))
     dataset.reopen()
-    conclude(again, dataset, Outcome(), time.time())
+    conclude(again, dataset, RunOutcome(), time.time())
 
     assert attempt.exists()
 
@@ -163,7 +163,7 @@ def test_both_claim_a_new_folder_and_both_may_work(tmp_path: Path) -> None:
     for plan, dataset in ((first, one), (second, other)):
         records += [commit_unit(plan, dataset, unit) for unit in plan.units]
     for plan, dataset in ((first, one), (second, other)):
-        conclude(plan, dataset, Outcome(), time.time())
+        conclude(plan, dataset, RunOutcome(), time.time())
 
     assert records[:2] == records[2:]
     assert whole(first) == list(range(140))

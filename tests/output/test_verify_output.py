@@ -51,7 +51,7 @@ def complaint(folder: Path) -> str:
     verdict = look(folder)
     assert len(verdict.faults) == 1, verdict.faults
     [fault] = verdict.faults
-    assert fault.mend
+    assert fault.fix
     return f"{fault.where}: {fault.what}"
 
 

@@ -261,7 +261,7 @@ class TestVotes:
 
 
 @pytest.mark.parametrize(
-    ("changes", "mend"),
+    ("changes", "fix"),
     [
         ({"sampling": {"n": 4}}, "give a temperature"),
         ({"sampling": {"n": 10**9, "temperature": 1}}, "256"),
@@ -272,11 +272,11 @@ class TestVotes:
         ({"sampling": THREE, "score": {}}, "does not go with score"),
     ],
 )
-def test_what_makes_no_sense_is_refused_with_the_mend(changes: dict[str, Any], mend: str) -> None:
+def test_what_makes_no_sense_is_refused_with_the_mend(changes: dict[str, Any], fix: str) -> None:
     with pytest.raises(UsageError) as caught:
         job(**changes)
 
-    assert mend in " ".join([caught.value.message, *caught.value.hints])
+    assert fix in " ".join([caught.value.message, *caught.value.hints])
 
 
 def test_a_row_with_several_answers_is_as_many_requests_that_share_its_prompt() -> None:

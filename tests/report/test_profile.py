@@ -7,7 +7,7 @@ import pytest
 from pipeline.budget.predict import MeasuredRun, Workload
 from pipeline.report import profile
 from pipeline.report.profile import (
-    RunRecord,
+    ProfileEntry,
     last_workload,
     load_profile,
     profile_path,
@@ -15,9 +15,9 @@ from pipeline.report.profile import (
 )
 
 
-def record(template: str = "t", completion: float = 4.0, rows: int = 10) -> RunRecord:
+def record(template: str = "t", completion: float = 4.0, rows: int = 10) -> ProfileEntry:
     run = MeasuredRun(Workload("text", rows, 20, 5, completion), 1, 20, 30, 2)
-    return RunRecord("2026-01-31", "gemma int4", "rtx3090", "vllm 1", template, run, 50.0, 52.0)
+    return ProfileEntry("2026-01-31", "gemma int4", "rtx3090", "vllm 1", template, run, 50.0, 52.0)
 
 
 def test_what_was_remembered_is_loaded_oldest_first(tmp_path: Path) -> None:

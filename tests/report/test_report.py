@@ -10,7 +10,7 @@ from typing import Any
 from pipeline.engine.protocol import EngineFacts
 from pipeline.output.tally import Tally
 from pipeline.report.energy import Energy
-from pipeline.report.mends import MENDS
+from pipeline.report.fixes import FIXES
 from pipeline.report.report import write_report
 from pipeline.report.summary import Foretold, Work, summarize
 from pipeline.rows.error_reasons import OTHERS
@@ -85,7 +85,7 @@ def test_errors_come_with_an_example_and_a_mend() -> None:
 
     _, first, second = table_below(report(total), "Errors")
     assert first[:3] == ["InvalidRow", "2", "field 'text' of the prompt is null"]
-    assert first[3] == MENDS["InvalidRow"]
+    assert first[3] == FIXES["InvalidRow"]
     assert second[:2] == ["SchemaNotMet", "1"]
 
 

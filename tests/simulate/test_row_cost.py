@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from pipeline.budget.cards.lookup import find_card
-from pipeline.budget.model_spec import Subject
+from pipeline.budget.model_spec import ModelSpec
 from pipeline.budget.predict import Workload
 from pipeline.model.catalogue import MODELS
 from pipeline.rows.trace import TraceRow
@@ -20,7 +20,7 @@ LABELS = Workload("choices", 600, 280.0, 256.0, 1.0)
 
 
 def setup(model: str = "gemma-3-4b", card: str = "rtx4060-laptop") -> CardSetup:
-    subject = Subject.of(MODELS[model], "int4")
+    subject = ModelSpec.of(MODELS[model], "int4")
     rows = [TraceRow(0, 200, 80)]
     return card_setup(subject.geometry, subject.weights, find_card(card), rows, 160, {})
 

@@ -114,7 +114,7 @@ def test_a_second_attempt_at_a_unit_gets_the_first_ones_record(storage: Storage)
 
 def test_the_dataset_opens_as_one(storage: Storage, endpoint: str) -> None:
     dataset = Dataset(storage)
-    dataset.claim({"fingerprint": "f", "parts": {}})
+    dataset.take_over({"fingerprint": "f", "parts": {}})
     dataset.commit(UNIT, pa.table({"a": [1, 2]}), Tally(rows=2), {})
     dataset.commit(Unit("u2", 0, 2, 4), pa.table({"a": [3, 4]}), Tally(rows=2), {})
     dataset.finish({}, "report")
@@ -167,7 +167,7 @@ def test_a_server_that_does_not_create_exclusively_is_refused(
         dataset = Dataset(open_storage("s3://bucket/run"))
 
         with pytest.raises(UsageError, match="does not create files exclusively"):
-            dataset.claim({"fingerprint": "f", "parts": {}})
+            dataset.take_over({"fingerprint": "f", "parts": {}})
         assert dataset.manifest() is None
 
 

@@ -20,7 +20,7 @@ from pipeline.prompt.join import Prompt
 from pipeline.rows.request import Scores
 from pipeline.storage.base import LocalStorage
 from pipeline.worker.answer_cache.store import AnswerStore
-from pipeline.worker.deduplication import AnswerOnce, AnswerStage
+from pipeline.worker.deduplication import AnswerStage, Deduplication
 from pipeline.worker.messages import OpenUnit, ReadyRow
 from tests.samples import job, write_tokenizer
 
@@ -49,7 +49,7 @@ class Engine:
     results: dict[int, RowResult] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.once = AnswerOnce(
+        self.once = Deduplication(
             self.answers,
             self.computing.append,
             lambda ready, result: self.results.__setitem__(ready.row, result),

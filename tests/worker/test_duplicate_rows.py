@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.dispatch.leases import Word
+from pipeline.dispatch.leases import NoLease
 from pipeline.driver.plan import check_input, make_plan
 from pipeline.engine.load import load_engine
 from pipeline.input.units import Unit
@@ -35,8 +35,8 @@ class Alone:
     units: list[Unit]
     records: list[CommitRecord] = field(default_factory=list)
 
-    def acquire(self) -> Lease | Word:
-        return Lease((self.units.pop(0),)) if self.units else Word.DONE
+    def acquire(self) -> Lease | NoLease:
+        return Lease((self.units.pop(0),)) if self.units else NoLease.DONE
 
     def committed(self, records: Sequence[CommitRecord]) -> None:
         self.records += records
@@ -88,7 +88,7 @@ def run(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callab
         for units in lives or (slice(None),):
             plan = make_plan(check_input(made))
             dataset = Dataset(open_storage(made.output.path))
-            dataset.claim(plan.manifest)
+            dataset.take_over(plan.manifest)
             alone = Alone(list(plan.missing)[units])
             work(worker_spec(plan), alone, lambda plan=plan: load_engine(made, {}, plan.model))
             for record in alone.records:

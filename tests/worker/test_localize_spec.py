@@ -12,7 +12,7 @@ from pipeline.errors import MachineUnfit
 from pipeline.model.folder import ModelFolder
 from pipeline.output.commit.records import MANIFEST
 from pipeline.output.dataset import Dataset
-from pipeline.worker.localize_spec import at_home
+from pipeline.worker.localize_spec import localize_spec
 from pipeline.worker.messages import WorkerSpec
 from tests.chaos import in_process
 from tests.next_door import worker_spec
@@ -22,17 +22,17 @@ from tests.next_door import worker_spec
 def spec(tmp_path: Path) -> WorkerSpec:
     """Of a small job whose output is begun."""
     from pipeline import plan
-    from pipeline.driver.take_over import claim
+    from pipeline.driver.take_over import take_over
     from pipeline.storage.base import open_storage
 
     in_process.prepare(tmp_path)
     made = plan(in_process.job(tmp_path, str(tmp_path / "out")))
-    claim(made, Dataset(open_storage(made.job.output.path)), fresh=False)
+    take_over(made, Dataset(open_storage(made.job.output.path)), fresh=False)
     return worker_spec(made)
 
 
 def test_where_everything_is_there_nothing_changes(spec: WorkerSpec) -> None:
-    assert at_home(spec, print) is spec
+    assert localize_spec(spec, print) is spec
 
 
 def test_an_output_folder_that_is_not_shared_is_told_with_its_name(spec: WorkerSpec) -> None:
@@ -40,14 +40,14 @@ def test_an_output_folder_that_is_not_shared_is_told_with_its_name(spec: WorkerS
     manifest.unlink()
 
     with pytest.raises(MachineUnfit, match=f"does not see {manifest}"):
-        at_home(spec, print)
+        localize_spec(spec, print)
 
 
 def test_an_input_folder_that_is_not_shared_is_told_with_its_name(spec: WorkerSpec) -> None:
     shutil.rmtree(Path(spec.shards[0].path).parent)
 
     with pytest.raises(MachineUnfit, match=f"does not see {spec.shards[0].path}"):
-        at_home(spec, print)
+        localize_spec(spec, print)
 
 
 def test_a_model_is_looked_for_in_this_machines_own_store(
@@ -58,7 +58,7 @@ def test_a_model_is_looked_for_in_this_machines_own_store(
     monkeypatch.setattr("pipeline.worker.localize_spec.resolve", lambda reference, say: here)
     monkeypatch.setattr(ModelFolder, "hash", property(lambda self: "the same"))
 
-    assert at_home(away, print).model is here
+    assert localize_spec(away, print).model is here
 
 
 def test_another_model_of_the_same_name_is_refused(
@@ -70,11 +70,11 @@ def test_another_model_of_the_same_name_is_refused(
     monkeypatch.setattr(ModelFolder, "hash", property(lambda self: str(self.path)))
 
     with pytest.raises(MachineUnfit, match="has another"):
-        at_home(away, print)
+        localize_spec(away, print)
 
 
 def test_a_model_that_cannot_be_had_is_said_with_the_reason(spec: WorkerSpec) -> None:
     shutil.rmtree(spec.model.path)
 
     with pytest.raises(MachineUnfit, match="cannot get the model: model: no such folder"):
-        at_home(spec, print)
+        localize_spec(spec, print)

@@ -184,7 +184,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Watching:
         },
     )
     plan = make_plan(check_input(made))
-    Dataset(open_storage(made.output.path)).claim(plan.manifest)
+    Dataset(open_storage(made.output.path)).take_over(plan.manifest)
     here = Watching(Coordinator(plan.units, [], {"card": 100.0}))
     work(worker_spec(plan), here, lambda: load_engine(made, {}, plan.model))
     return here

@@ -74,7 +74,7 @@ def run(folder: Path, tmp_path: Path) -> Callable[..., Story]:
         )
         plan = make_plan(check_input(made))
         dataset = Dataset(open_storage(made.output.path))
-        dataset.claim(plan.manifest)
+        dataset.take_over(plan.manifest)
         coordinator = Coordinator(plan.units, [], {"card": 100.0})
         story = Story([])
         for life in range(30):

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import Job, UsageError, job_from
-from pipeline.dispatch.leases import Word
+from pipeline.dispatch.leases import NoLease
 from pipeline.driver.coordinator.coordinator import Coordinator
 from pipeline.driver.plan import Plan, check_input, make_plan
 from pipeline.engine.load import load_engine
@@ -168,7 +168,7 @@ def redo_here(job: Job) -> None:
 class Bereaved(NextDoor):
     """A worker all of whose rows were in an engine that died."""
 
-    def acquire(self) -> Lease | Word:
+    def acquire(self) -> Lease | NoLease:
         answer = super().acquire()
         return replace(answer, losses=1) if isinstance(answer, Lease) else answer
 
@@ -181,7 +181,7 @@ def test_an_engine_that_died_with_a_row_counts_in_the_attempts_of_each_of_its_er
     job = made(folder, tmp_path / "out", {"n": N}, rows=rows, label=label)
     plan = make_plan(check_input(job))
     dataset = Dataset(open_storage(job.output.path))
-    dataset.claim(plan.manifest)
+    dataset.take_over(plan.manifest)
     coordinator = Coordinator(plan.units, [], {"card": 100.0})
 
     work(worker_spec(plan), Bereaved(coordinator), lambda: wrong_engine(plan))
@@ -225,7 +225,7 @@ class Watched(NextDoor):
 
     def __init__(self, job: Job) -> None:
         plan = make_plan(check_input(job))
-        Dataset(open_storage(job.output.path)).claim(plan.manifest)
+        Dataset(open_storage(job.output.path)).take_over(plan.manifest)
         super().__init__(Coordinator(plan.units, [], {"card": 100.0}))
         self.beats: list[tuple[int, Progress]] = []
         self.added: Counter[tuple[int, ...]] = Counter()

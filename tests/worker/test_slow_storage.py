@@ -64,7 +64,7 @@ def test_only_so_much_is_finished_ahead_of_storage_that_is_stuck(
     )
     plan = make_plan(check_input(made))
     dataset = Dataset(open_storage(made.output.path))
-    dataset.claim(plan.manifest)
+    dataset.take_over(plan.manifest)
     stuck = StuckStorage(Coordinator(plan.units, [], {"card": 100.0}))
 
     work(worker_spec(plan), stuck, lambda: load_engine(made, {}, plan.model))

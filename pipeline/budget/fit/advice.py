@@ -8,7 +8,7 @@ from typing import get_args
 
 from pipeline.budget.cards.lookup import CARDS
 from pipeline.budget.fit.verdict import Fit, bare_fit, longest_context, words
-from pipeline.budget.model_spec import FitOptions, Subject
+from pipeline.budget.model_spec import FitOptions, ModelSpec
 from pipeline.errors import UsageError
 from pipeline.model.catalogue import MODELS, CatalogueModel, Precision
 
@@ -95,13 +95,13 @@ def _smaller(asked: Fit, options: FitOptions) -> Iterator[str]:
     fewer_bits: tuple[Precision, ...] = get_args(Precision)
     if own is not None:
         for precision in fewer_bits[fewer_bits.index(model.precision) + 1 :]:
-            other = bare_fit(Subject.of(own, precision), asked.card, options)
+            other = bare_fit(ModelSpec.of(own, precision), asked.card, options)
             if other.fits:
                 yield from _says(f"{own.title} {precision}", other)
                 break
     for lighter in sorted(MODELS.values(), key=_size, reverse=True):
         if _size(lighter) < model.geometry.layers * model.geometry.hidden:
-            other = bare_fit(Subject.of(lighter, "int4"), asked.card, options)
+            other = bare_fit(ModelSpec.of(lighter, "int4"), asked.card, options)
             if other.fits:
                 yield from _says(f"{lighter.title} int4", other)
                 break

@@ -7,13 +7,13 @@ from dataclasses import replace
 from pipeline.budget.cards.lookup import Card
 from pipeline.budget.fit.advice import advise, check_fit, refusal
 from pipeline.budget.fit.verdict import CONTEXTS, Fit, bare_fit, gb, longest_context, words
-from pipeline.budget.model_spec import FitOptions, Subject
+from pipeline.budget.model_spec import FitOptions, ModelSpec
 
 __all__ = [
     "CONTEXTS",
     "Fit",
     "FitOptions",
-    "Subject",
+    "ModelSpec",
     "check_fit",
     "fit",
     "gb",
@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 
-def fit(model: Subject, card: Card, options: FitOptions | None = None) -> Fit:
+def fit(model: ModelSpec, card: Card, options: FitOptions | None = None) -> Fit:
     """The verdict on ``model`` on ``card``, with what would fit or what would help.
 
     Never raises for what cannot be: the answer says so (see ``check_fit``).

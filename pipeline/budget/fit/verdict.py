@@ -12,8 +12,8 @@ from typing import Any
 from pipeline.budget.attention import wrong_backend
 from pipeline.budget.cards.lookup import Card
 from pipeline.budget.kv import KvLayout
-from pipeline.budget.memory_split import Room, room
-from pipeline.budget.model_spec import FitOptions, Subject
+from pipeline.budget.memory_split import MemorySplit, memory_split
+from pipeline.budget.model_spec import FitOptions, ModelSpec
 from pipeline.budget.roofline import decode_tokens_per_second, knee
 from pipeline.budget.settings import (
     EngineChoice,
@@ -40,7 +40,7 @@ class Fit:
     and hold less than they were charged. ``reason``: why it fits or not, in words.
     """
 
-    model: Subject
+    model: ModelSpec
     card: Card
     cards: int
     context: int
@@ -104,7 +104,7 @@ class Fit:
         }
 
 
-def bare_fit(model: Subject, card: Card, options: FitOptions) -> Fit:
+def bare_fit(model: ModelSpec, card: Card, options: FitOptions) -> Fit:
     """Whether ``model`` fits ``card``; without advice.
 
     Never raises for what cannot be: the answer says so.
@@ -128,7 +128,7 @@ def bare_fit(model: Subject, card: Card, options: FitOptions) -> Fit:
     setup = setup_of(choice.arguments, card, correction)
     if card.is_cpu and "kv_cache_memory_bytes" not in given:
         setup = replace(setup, kv_bytes=None)  # as much as a job may ask for
-    there = room(geometry, model.weights, card, setup)
+    there = memory_split(geometry, model.weights, card, setup)
     blocks = int(given.get("num_gpu_blocks_override", there.num_blocks))
     lengths = sorted({t for t in (*CONTEXTS, context) if t <= geometry.context})
     held = {t: there.layout.requests(blocks, t) for t in lengths}
@@ -170,7 +170,7 @@ def bare_fit(model: Subject, card: Card, options: FitOptions) -> Fit:
     )
 
 
-def _impossible(model: Subject, card: Card, options: FitOptions) -> str:
+def _impossible(model: ModelSpec, card: Card, options: FitOptions) -> str:
     """Why no memory in the world would help; "" if nothing stands against it."""
     if not card.has_bf16:
         return (
@@ -225,7 +225,7 @@ def or_list(numbers: Sequence[int]) -> str:
     return f"{', '.join(most)} or {last}" if most else last
 
 
-def _reason(model: Subject, there: Room, held: int, context: int, at_most: int) -> str:
+def _reason(model: ModelSpec, there: MemorySplit, held: int, context: int, at_most: int) -> str:
     if held:
         some = f"{held} request{'s' if held > 1 else ''} of {words(context)} tokens at once"
         if held < at_most:

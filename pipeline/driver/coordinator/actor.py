@@ -9,9 +9,9 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from pipeline.cluster.placement import Placement
+from pipeline.cluster.actor_options import ActorOptions
 from pipeline.dispatch.dispatcher import Sizing
-from pipeline.dispatch.poison_rows import Memory
+from pipeline.dispatch.poison_rows import DeathMemory
 from pipeline.driver.coordinator.coordinator import Coordinator, Loss, Snapshot
 from pipeline.engine.machine.vitals import Vitals
 from pipeline.engine.protocol import EngineFacts
@@ -44,11 +44,11 @@ class CoordinatorHandle:
         never will."""
         self._check = check
         # where the driver is: without that it is of no use, and any other machine may be cut off
-        here = Placement(0, {}, node=ray.get_runtime_context().get_node_id())
+        here = ActorOptions(0, {}, node=ray.get_runtime_context().get_node_id())
         self._actor = _CoordinatorActor.options(**here.options).remote(  # type: ignore[attr-defined]
             list(units), list(done), dict(rates), costs, order, output, silence_seconds
         )
-        self._memory: Memory | None = None
+        self._memory: DeathMemory | None = None
         self._workers: dict[str, Progress] = {}
         self._engines: dict[str, EngineFacts] = {}
         self._vitals: dict[str, Vitals] = {}
@@ -61,9 +61,9 @@ class CoordinatorHandle:
         """``worker`` is about to be hired."""
         _ask(self._actor.join.remote(worker, card, rate), self._check)
 
-    def snapshot(self, crew: Iterable[str] = ()) -> Snapshot:
+    def snapshot(self, expected: Iterable[str] = ()) -> Snapshot:
         """As ``Coordinator.snapshot``; what a lost one knew of workers and deaths is not lost."""
-        call = self._actor.snapshot.remote(tuple(crew), self._memory)
+        call = self._actor.snapshot.remote(tuple(expected), self._memory)
         snapshot: Snapshot = _ask(call, self._check)
         self._memory = snapshot.memory or self._memory
         self._workers |= snapshot.workers

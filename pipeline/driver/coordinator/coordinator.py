@@ -23,15 +23,15 @@ from pipeline.dispatch.leases import (
     Joined,
     Left,
     Lost,
+    NoLease,
     Refuse,
     Reported,
     Resumed,
     Returned,
     Span,
     Ticked,
-    Word,
 )
-from pipeline.dispatch.poison_rows import Memory
+from pipeline.dispatch.poison_rows import DeathMemory
 from pipeline.engine.machine.card_reading import CardReading
 from pipeline.engine.machine.vitals import Vitals
 from pipeline.engine.protocol import EngineFacts
@@ -62,7 +62,7 @@ class Snapshot:
     silent: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     lost_rows: int = 0  # finished by workers that were lost before they committed them
-    memory: Memory | None = None  # of what engines died of, should this coordinator be lost
+    memory: DeathMemory | None = None  # of what engines died of, should this coordinator be lost
     vitals: Mapping[str, Vitals] = field(default_factory=dict)
     present: frozenset[str] = frozenset()  # workers that have told of their cards just now
     waited: tuple[float, float] = (0.0, 0.0)  # see ``staff.Waited``: the driver's, of a whole run
@@ -151,14 +151,14 @@ class Coordinator:
             self._rates.setdefault(card, rate)
         self._handle(Joined(worker, self._clock(), card, self._rate(card)))
 
-    def acquire(self, worker: str, holding: Iterable[Unit] | None = None) -> Lease | Word:
+    def acquire(self, worker: str, holding: Iterable[Unit] | None = None) -> Lease | NoLease:
         """A lease for ``worker``, or why it gets none. ``holding``: what it has, if it says so."""
         if self._stop_at is not None:
-            return Word.DONE if self._dispatcher.done else Word.STOP
+            return NoLease.DONE if self._dispatcher.done else NoLease.STOP
         if worker in self._retiring:
-            return Word.STOP
+            return NoLease.STOP
         if self._clock() < self._listen_until:
-            return Word.WAIT
+            return NoLease.WAIT
         if holding is not None:
             self._reconcile(worker, holding)
         for answer in self._handle(Asked(worker, self._clock())):
@@ -166,13 +166,13 @@ class Coordinator:
                 units = tuple(self._unit(span) for span in answer.spans)
                 return Lease(units, answer.losses, answer.quarantined, answer.why)
             if isinstance(answer, Done | Refuse):
-                return Word.DONE
-        return Word.WAIT
+                return NoLease.DONE
+        return NoLease.WAIT
 
     def _reconcile(self, worker: str, holding: Iterable[Unit]) -> None:
         """Take back what a worker does not have, though a lost message or coordinator made it seem
         so: nobody else would ever get those rows."""
-        held = self._dispatcher.ledger.holdings.get(worker)
+        held = self._dispatcher.ranges.holdings.get(worker)
         if held is None or not held.rows:
             return
         spans = [s for unit in holding for s in self._spans(unit.shard, unit.start, unit.stop)]
@@ -190,10 +190,10 @@ class Coordinator:
     def commit(self, records: Iterable[CommitRecord | Redone]) -> None:
         """These commit records exist, or rows of them were done again."""
         for record in records:
-            before = self._dispatcher.ledger.committed_rows
+            before = self._dispatcher.ranges.committed_rows
             for span in self._spans(*record.span):
                 self._handle(Committed(span))
-            if self._dispatcher.ledger.committed_rows > before:
+            if self._dispatcher.ranges.committed_rows > before:
                 self._tally.add(record.tally)
 
     def heartbeat(
@@ -299,8 +299,8 @@ class Coordinator:
         death = self._dispatcher.death(worker)
         return Loss(why, self._rows_before(worker), death.committed, death.explained)
 
-    def snapshot(self, crew: Iterable[str] = (), memory: Memory | None = None) -> Snapshot:
-        """How far the run is. ``crew``: the workers that should be there. ``memory``: that of an
+    def snapshot(self, expected: Iterable[str] = (), memory: DeathMemory | None = None) -> Snapshot:
+        """How far the run is. ``expected``: the workers that should be there. ``memory``: of an
         earlier snapshot, of which a coordinator that was lost since has told nobody else."""
         now = self._clock()
         if self._restored and not self._remembers and memory is not None:
@@ -310,7 +310,7 @@ class Coordinator:
             self._expire_from = now + _LISTEN_SECONDS
         self._looked = now
         if self._restored:
-            for worker in set(crew) - self._known - self._awaited:
+            for worker in set(expected) - self._known - self._awaited:
                 self._awaited.add(worker)  # from now on it may be silent for as long as others
                 self._handle(Reported(worker, now))
         for answer in self._handle(Ticked(now)) if now >= self._expire_from else ():
@@ -321,7 +321,7 @@ class Coordinator:
         notes, self._notes = tuple(self._notes), []
         return Snapshot(
             units=len(self._units),
-            units_done=self._dispatcher.ledger.units_done,
+            units_done=self._dispatcher.ranges.units_done,
             committed=self._tally,
             workers=dict(self._workers),
             engines=dict(self._engines),

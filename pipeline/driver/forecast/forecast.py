@@ -10,8 +10,8 @@ from typing import Any
 from pipeline.budget.buckets import compile_key
 from pipeline.budget.cards.lookup import in_slot
 from pipeline.budget.fit.advice import refusal
-from pipeline.budget.fit.fit import Fit, FitOptions, Subject, fit
-from pipeline.budget.memory_split import room
+from pipeline.budget.fit.fit import Fit, FitOptions, ModelSpec, fit
+from pipeline.budget.memory_split import memory_split
 from pipeline.budget.predict import (
     Estimate,
     MeasuredRun,
@@ -27,15 +27,15 @@ from pipeline.budget.settings import (
     setup_of,
 )
 from pipeline.budget.weights import Weights, weight_bytes
-from pipeline.cluster.engine_groups import Crew
+from pipeline.cluster.engine_groups import EngineGroup
 from pipeline.cluster.slots import Spread, spread_of
-from pipeline.driver.forecast.foretold import Forecast, Lever, Placed, Prices
+from pipeline.driver.forecast.foretold import Forecast, GroupForecast, Lever, Prices
 from pipeline.driver.forecast.request_shape import longest_answer, request_shape
 from pipeline.driver.plan import Plan
 from pipeline.errors import UsageError
 from pipeline.model.catalogue import MODELS, CatalogueModel
 from pipeline.model.geometry import Geometry
-from pipeline.report.profile import RunRecord, last_workload
+from pipeline.report.profile import ProfileEntry, last_workload
 from pipeline.rows.workload import Lengths
 from pipeline.simulate.card_setup import engine_setup
 from pipeline.simulate.row_cost import MOST_ROWS, row_cost
@@ -59,7 +59,7 @@ class Forecaster:
     """Predicts one plan. ``records``: the runs measured up to now, oldest first."""
 
     plan: Plan
-    records: Sequence[RunRecord]
+    records: Sequence[ProfileEntry]
     prices: Prices = field(default_factory=Prices)
     model: CatalogueModel | None = None  # another one than the plan's: what if?
     simulated_rows: int = MOST_ROWS
@@ -74,34 +74,34 @@ class Forecaster:
         vision = self.model.vision if self.model else model.has_vision
         return weight_bytes(self._geometry, model.precision, vision=vision)
 
-    def forecast(self, crews: Sequence[Crew]) -> Forecast:
-        """The plan's missing rows on ``crews``, with the levers that would shorten it."""
-        made = self._forecast(crews)
-        levers = replace(self, simulated_rows=_FEWER_ROWS)._levers(crews, made)
+    def forecast(self, groups: Sequence[EngineGroup]) -> Forecast:
+        """The plan's missing rows on ``groups``, with the levers that would shorten it."""
+        made = self._forecast(groups)
+        levers = replace(self, simulated_rows=_FEWER_ROWS)._levers(groups, made)
         return replace(made, levers=tuple(levers))
 
-    def fits(self, crews: Sequence[Crew]) -> list[Fit]:
+    def fits(self, groups: Sequence[EngineGroup]) -> list[Fit]:
         """How the job's model fits each kind of card with the chosen settings, for requests as
         the job's are."""
         return [
-            self._fit(crew, self.request_tokens, self.choose(crew).arguments)
-            for crew in crews
-            if crew.card is not None
+            self._fit(group, self.request_tokens, self.choose(group).arguments)
+            for group in groups
+            if group.card is not None
         ]
 
     @property
     def spread(self) -> Spread:
         """How many cards an engine takes."""
-        return spread_of(self.plan.job, self._subject)
+        return spread_of(self.plan.job, self._model_spec)
 
-    def _given(self, crew: Crew) -> dict[str, Any]:
+    def _given(self, group: EngineGroup) -> dict[str, Any]:
         """Engine arguments that the job and the slot leave no choice about."""
-        several = {"tensor_parallel_size": crew.cards} if crew.cards > 1 else {}
+        several = {"tensor_parallel_size": group.cards} if group.cards > 1 else {}
         return several | self.plan.job.engine.vllm_arguments()
 
-    def _fit(self, crew: Crew, tokens: int, arguments: Mapping[str, Any]) -> Fit:
-        options = FitOptions.from_arguments(arguments, tokens, self._overhead(crew))
-        return fit(self._subject, crew.share, options)
+    def _fit(self, group: EngineGroup, tokens: int, arguments: Mapping[str, Any]) -> Fit:
+        options = FitOptions.from_arguments(arguments, tokens, self._overhead(group))
+        return fit(self._model_spec, group.share, options)
 
     @property
     def request_tokens(self) -> int:
@@ -110,24 +110,26 @@ class Forecaster:
 
     def usable(
         self,
-        crews: Sequence[Crew],
+        groups: Sequence[EngineGroup],
         report: Callable[[str], None],
         *,
         context: int | None = None,
-    ) -> list[Crew]:
-        """Those of ``crews`` on whose cards the job can run; of the others it is reported why not.
+    ) -> list[EngineGroup]:
+        """Those of ``groups`` on whose cards the job can run; of the others it is reported why not.
 
         ``context``: tokens of a request (None: as the job's are). Raises UsageError, in the words
         of `fit`, when it can run on none.
         """
         context = context or self.request_tokens
-        left: list[Crew] = []
+        left: list[EngineGroup] = []
         errors: list[UsageError] = []
-        for crew in crews:
-            asked = self._fit(crew, context, self._given(crew)) if crew.card is not None else None
+        for group in groups:
+            asked = (
+                self._fit(group, context, self._given(group)) if group.card is not None else None
+            )
             error = refusal(asked) if asked else None
             if error is None:
-                left.append(crew)
+                left.append(group)
             else:
                 errors.append(error)
         if errors and not left:
@@ -137,41 +139,41 @@ class Forecaster:
         return left
 
     @property
-    def _subject(self) -> Subject:
+    def _model_spec(self) -> ModelSpec:
         return replace(
-            Subject.of_folder(self.plan.model), geometry=self._geometry, weights=self._weights
+            ModelSpec.of_folder(self.plan.model), geometry=self._geometry, weights=self._weights
         )
 
     @property
     def _longest_answer(self) -> int:
         return longest_answer(self.plan.job)
 
-    def choose(self, crew: Crew, **given: Any) -> EngineChoice:
-        """Engine arguments for one engine of ``crew``; ``given`` go before the job's own."""
+    def choose(self, group: EngineGroup, **given: Any) -> EngineChoice:
+        """Engine arguments for one engine of ``group``; ``given`` go before the job's own."""
         job = self.plan.job
-        arguments = self._given(crew) | given
-        if crew.card is None:
+        arguments = self._given(group) | given
+        if group.card is None:
             return EngineChoice(arguments)
         scoring = scoring_arguments(job.score, arguments) if job.score else {}
         known = self.known_answers
         chosen = choose_settings(
             self._geometry,
             self._weights,
-            crew.share,
+            group.share,
             self.plan.sample.shape,
             job.longest_answer,
             scoring | arguments,
-            self._overhead(crew),
+            self._overhead(group),
             known.mean if known else None,
         )
         reasons = {n: _SCORING_REASON for n in scoring if n not in arguments}
-        if crew.cards > 1 and job.engine.tensor_parallel_size is None:
+        if group.cards > 1 and job.engine.tensor_parallel_size is None:
             reasons["tensor_parallel_size"] = _SPREAD_REASON
         return replace(chosen, reasons=chosen.reasons | reasons)
 
     def _forecast(
         self,
-        crews: Sequence[Crew],
+        groups: Sequence[EngineGroup],
         workload: Workload | None = None,
         like: Forecast | None = None,
         **given: Any,
@@ -179,75 +181,77 @@ class Forecaster:
         """``like``: take over from it how far from the model of them the engines are."""
         found, basis = self._workload()
         workload = workload or found
-        known = [p.estimate for p in like.placed] if like else [None] * len(crews)
-        engines = sum(crew.number for crew in crews)
+        known = [p.estimate for p in like.placed] if like else [None] * len(groups)
+        engines = sum(group.number for group in groups)
         of_one = replace(workload, rows=-(-workload.rows // engines))
         placed = tuple(
-            self._place(crew, of_one, estimate, **given)
-            for crew, estimate in zip(crews, known, strict=True)
+            self._place(group, of_one, estimate, **given)
+            for group, estimate in zip(groups, known, strict=True)
         )
-        prediction = predict(workload.rows, [(p.crew.number, p.estimate) for p in placed])
+        prediction = predict(workload.rows, [(p.group.number, p.estimate) for p in placed])
         hours = prediction.seconds / 3600
-        watts = sum(crew.watts(self.prices.watts or self._seen_watts(crew)) for crew in crews)
-        cards = sum(crew.all_cards for crew in crews)
+        watts = sum(group.watts(self.prices.watts or self._seen_watts(group)) for group in groups)
+        cards = sum(group.all_cards for group in groups)
         kwh = watts * hours / 1000
         cost = kwh * self.prices.per_kwh + cards * hours * self.prices.per_gpu_hour
         return Forecast(workload, basis, placed, prediction, kwh, cost, self.prices)
 
-    def _place(self, crew: Crew, workload: Workload, like: Estimate | None, **given: Any) -> Placed:
-        choice = self.choose(crew, **given)
+    def _place(
+        self, group: EngineGroup, workload: Workload, like: Estimate | None, **given: Any
+    ) -> GroupForecast:
+        choice = self.choose(group, **given)
         there = None
-        if crew.card is not None:
-            setup = setup_of(choice.arguments, crew.share, self._overhead(crew))
-            there = room(self._geometry, self._weights, crew.share, setup)
-        kind = "simulated" if crew.card is None else "cpu" if crew.shared else "gpu"
-        model = self._model(crew, choice)
+        if group.card is not None:
+            setup = setup_of(choice.arguments, group.share, self._overhead(group))
+            there = memory_split(self._geometry, self._weights, group.share, setup)
+        kind = "simulated" if group.card is None else "cpu" if group.shared else "gpu"
+        model = self._model(group, choice)
         if like is not None:
             one = replace(like, cost=model(workload).times(like.slowdown))
         else:
             one = estimate(
                 workload,
                 model,
-                self._runs(crew, choice),
+                self._runs(group, choice),
                 ready_seconds=_READY_SECONDS[kind],
                 other_seconds=_OTHER_SECONDS,
             )
-            one = replace(one, compile_seconds=self._compile_seconds(crew, choice))
-        return Placed(crew, choice, there, one)
+            one = replace(one, compile_seconds=self._compile_seconds(group, choice))
+        return GroupForecast(group, choice, there, one)
 
-    def _compile_seconds(self, crew: Crew, choice: EngineChoice) -> float:
+    def _compile_seconds(self, group: EngineGroup, choice: EngineChoice) -> float:
         """Of the first engine on such a card whose compiled code no earlier run has left."""
         key = compile_key(choice.arguments)
-        if not crew.on_cards or not key:
+        if not group.on_cards or not key:
             return 0.0
-        same = [r for r in self.records if r.same_setup(**setup_key(self.plan, crew))]
+        same = [r for r in self.records if r.same_setup(**setup_key(self.plan, group))]
         if any(r.compiled == key for r in same):
             return 0.0
         seen = [r.compile_seconds for r in same if r.compile_seconds]
         return median(seen) if seen else _COMPILE_SECONDS
 
-    def _runs(self, crew: Crew, choice: EngineChoice) -> list[MeasuredRun]:
-        setup = setup_key(self.plan, crew, choice)
+    def _runs(self, group: EngineGroup, choice: EngineChoice) -> list[MeasuredRun]:
+        setup = setup_key(self.plan, group, choice)
         return [r.run for r in self.records if r.same_setup(**setup)]
 
-    def _seen_watts(self, crew: Crew) -> float | None:
+    def _seen_watts(self, group: EngineGroup) -> float | None:
         """What such a card drew at work with this model, measured; None: that was never seen."""
-        setup = setup_key(self.plan, crew)
+        setup = setup_key(self.plan, group)
         seen = [r.watts for r in self.records if r.same_setup(**setup) and r.watts]
         return median(seen[-_RUNS_OF_WATTS:]) if seen else None
 
-    def _overhead(self, crew: Crew) -> int | None:
+    def _overhead(self, group: EngineGroup) -> int | None:
         """What an engine with this model on such a card last took beside weights and cache."""
-        if crew.card is None or crew.shared:
+        if group.card is None or group.shared:
             return None
-        setup = setup_key(self.plan, crew)
+        setup = setup_key(self.plan, group)
         seen = [r.overhead_bytes for r in self.records if r.same_setup(**setup)]
         return next((s for s in reversed(seen) if s), None)
 
-    def _model(self, crew: Crew, choice: EngineChoice) -> Callable[[Workload], RowCost]:
+    def _model(self, group: EngineGroup, choice: EngineChoice) -> Callable[[Workload], RowCost]:
         """What a row of one engine's workload costs it, nothing being measured."""
         step_seconds = self.plan.job.engine.simulated.step_seconds
-        if crew.card is None:
+        if group.card is None:
             at_once = int(choice.arguments.get("max_num_seqs", _SIMULATED_SEQS))
 
             def made_up(workload: Workload) -> RowCost:
@@ -256,11 +260,11 @@ class Forecaster:
                 return RowCost(seconds, seconds + steps * step_seconds)
 
             return made_up
-        overhead = self._overhead(crew)
+        overhead = self._overhead(group)
         setup = engine_setup(
             self._geometry,
             self._weights,
-            crew.share,
+            group.share,
             choice.arguments,
             overhead_correction=overhead,
         )
@@ -322,31 +326,31 @@ class Forecaster:
         answers, basis = self._answers()
         return None if basis.startswith(_GUESS) else answers
 
-    def _levers(self, crews: Sequence[Crew], exactly: Forecast) -> list[Lever]:
+    def _levers(self, groups: Sequence[EngineGroup], exactly: Forecast) -> list[Lever]:
         """What else would change the time: tried on the same model of the job."""
-        cards = [c for c in crews if c.card is not None and not c.shared]
+        cards = [c for c in groups if c.card is not None and not c.shared]
         workload = exactly.workload
-        made = self._forecast(crews, workload, exactly)  # as roughly as the levers
+        made = self._forecast(groups, workload, exactly)  # as roughly as the levers
         found: list[Lever | None] = []
         if cards:
-            crew = cards[0]
-            more = [replace(crew, number=crew.number + 1), *(c for c in crews if c is not crew)]
-            assert crew.card is not None
-            another = in_slot(crew.card.title, crew.cards)
+            group = cards[0]
+            more = [replace(group, number=group.number + 1), *(c for c in groups if c is not group)]
+            assert group.card is not None
+            another = in_slot(group.card.title, group.cards)
             found.append(self._lever(f"one more {another}", made, more, workload))
             if all(c.card and c.card.has_fp8_kv for c in cards):
-                found.append(self._lever("KV cache in fp8", made, crews, workload,
+                found.append(self._lever("KV cache in fp8", made, groups, workload,
                                          kv_cache_dtype="fp8"))  # fmt: skip
         smaller = self._next_smaller()
-        if smaller is not None and made.placed[0].room:
+        if smaller is not None and made.placed[0].memory:
             other = replace(self, model=smaller)
-            found.append(other._lever(f"{smaller.name} instead", made, crews, workload))
+            found.append(other._lever(f"{smaller.name} instead", made, groups, workload))
         if workload.kind == "text":
             half = replace(workload, completion_tokens=workload.completion_tokens / 2)
-            found.append(self._lever("answers half as long", made, crews, half))
-        if workload.new_tokens > 2 * workload.completion_tokens and made.placed[0].room:
+            found.append(self._lever("answers half as long", made, groups, half))
+        if workload.new_tokens > 2 * workload.completion_tokens and made.placed[0].memory:
             half = replace(workload, prompt_tokens=workload.shared_tokens + workload.new_tokens / 2)
-            found.append(self._lever("rows with half the text", made, crews, half))
+            found.append(self._lever("rows with half the text", made, groups, half))
         scale = exactly.prediction.seconds / made.prediction.seconds
         return [replace(lever, seconds=scale * lever.seconds) for lever in found if lever]
 
@@ -355,18 +359,25 @@ class Forecaster:
         return max(smaller, key=lambda m: m.geometry.layers, default=None)
 
     def _lever(
-        self, what: str, made: Forecast, crews: Sequence[Crew], workload: Workload, **given: Any
+        self,
+        what: str,
+        made: Forecast,
+        groups: Sequence[EngineGroup],
+        workload: Workload,
+        **given: Any,
     ) -> Lever | None:
         """None for what changes nothing to speak of."""
-        seconds = self._forecast(crews, workload, made, **given).prediction.seconds
+        seconds = self._forecast(groups, workload, made, **given).prediction.seconds
         return Lever(what, seconds) if seconds < 0.97 * made.prediction.seconds else None
 
 
-def setup_key(plan: Plan, crew: Crew, choice: EngineChoice | None = None) -> Mapping[str, str]:
+def setup_key(
+    plan: Plan, group: EngineGroup, choice: EngineChoice | None = None
+) -> Mapping[str, str]:
     """What the times of a run depend on beside the rows. ``choice``: where it may matter."""
     unpacked = choice is not None and choice.arguments.get("cpu_compute") == "bf16"
     return {
         "model": f"{plan.model.name} {plan.model.quantization}" + (" in bf16" if unpacked else ""),
-        "card": crew.name,
+        "card": group.name,
         "engine": plan.job.engine.kind,
     }

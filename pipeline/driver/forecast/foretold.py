@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from pipeline.budget.memory_split import Room
+from pipeline.budget.memory_split import MemorySplit
 from pipeline.budget.predict import Estimate, Prediction, Workload
 from pipeline.budget.settings import EngineChoice
-from pipeline.cluster.engine_groups import Crew
+from pipeline.cluster.engine_groups import EngineGroup
 from pipeline.job.deadline import deadline_at
 from pipeline.job.job import Job
 
@@ -24,12 +24,12 @@ class Prices:
 
 
 @dataclass(frozen=True)
-class Placed:
-    """One kind of card and what the job gets on it. ``room``: None without a real engine."""
+class GroupForecast:
+    """One kind of card and what the job gets on it. ``memory``: None without a real engine."""
 
-    crew: Crew
+    group: EngineGroup
     choice: EngineChoice
-    room: Room | None
+    memory: MemorySplit | None
     estimate: Estimate
 
 
@@ -47,7 +47,7 @@ class Forecast:
 
     workload: Workload
     answer_basis: str
-    placed: tuple[Placed, ...]
+    placed: tuple[GroupForecast, ...]
     prediction: Prediction
     kwh: float
     cost: float
@@ -56,7 +56,7 @@ class Forecast:
 
     @property
     def engines(self) -> int:
-        return sum(p.crew.number for p in self.placed)
+        return sum(p.group.number for p in self.placed)
 
 
 def done_at(job: Job, forecast: Forecast, now: datetime) -> datetime | None:

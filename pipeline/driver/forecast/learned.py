@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pipeline.budget.cards.lookup import in_slot
-from pipeline.budget.model_spec import Subject
+from pipeline.budget.model_spec import ModelSpec
 from pipeline.budget.predict import Estimate, RowCost, Workload, estimate
 from pipeline.budget.step_time import ScaledTime
-from pipeline.cluster.engine_groups import Crew, processor_with
+from pipeline.cluster.engine_groups import EngineGroup, processor_with
 from pipeline.engine.machine.facts import processor_name
 from pipeline.engine.machine.host import cores
 from pipeline.report.profile import load_profile
@@ -20,7 +20,7 @@ _SIMULATED_ROWS = 128
 
 
 def slowdown(
-    subject: Subject, setup: CardSetup, trace: Trace, max_tokens: int, engines: int
+    model_spec: ModelSpec, setup: CardSetup, trace: Trace, max_tokens: int, engines: int
 ) -> Estimate:
     """How much slower than by ``setup``'s step times runs of that model on such a card were, those
     most like ``trace``; ``runs`` 0: there were none. ``engines``: that share the trace."""
@@ -34,7 +34,7 @@ def slowdown(
         for record in load_profile()
         if record.engine == "vllm"
         and record.card == card
-        and record.model.startswith(f"{subject.name} {subject.precision}")
+        and record.model.startswith(f"{model_spec.name} {model_spec.precision}")
     ]
     if not runs:
         return Estimate(RowCost(0.0, 0.0), 0.0, 0.0, "roofline")
@@ -53,7 +53,7 @@ def _name(setup: CardSetup) -> str:
     card = setup.card
     if not card.is_cpu:
         return in_slot(card.name, setup.cards)
-    return Crew(1, card, processor_with(processor_name(), len(cores()))).name
+    return EngineGroup(1, card, processor_with(processor_name(), len(cores()))).name
 
 
 def _workload(trace: Trace, engines: int) -> Workload:

@@ -9,9 +9,9 @@ from pipeline.budget.buckets import compile_key
 from pipeline.budget.overhead import seen
 from pipeline.budget.predict import MeasuredRun, Workload
 from pipeline.driver.forecast.forecast import setup_key
-from pipeline.driver.forecast.foretold import Forecast, Placed
+from pipeline.driver.forecast.foretold import Forecast, GroupForecast
 from pipeline.driver.plan import Plan
-from pipeline.report.profile import RunRecord, remember
+from pipeline.report.profile import ProfileEntry, remember
 from pipeline.report.summary import Summary
 from pipeline.rows.workload import Lengths
 
@@ -20,7 +20,7 @@ def learn(plan: Plan, forecast: Forecast, summary: Summary) -> None:
     """Write down what the run took, for the next prediction."""
     rows = summary.rows - summary.reused
     if len(forecast.placed) != 1 or not rows or not summary.work_seconds:
-        return  # the times of a mixed crew say nothing of one card
+        return  # the times of a mixed group say nothing of one card
     if summary.waited_seconds:
         return  # engines were loaded anew, some cards were away for longer than others
     placed = forecast.placed[0]
@@ -29,12 +29,12 @@ def learn(plan: Plan, forecast: Forecast, summary: Summary) -> None:
     compiling = min(compiling, max(ready, 0.0))
     other = summary.seconds - summary.ready_seconds - summary.work_seconds
     remember(
-        RunRecord(
+        ProfileEntry(
             day=datetime.now(UTC).date().isoformat(),
             template=plan.template,
             run=MeasuredRun(
                 _done(forecast, summary, rows),
-                placed.crew.number,
+                placed.group.number,
                 ready - compiling,
                 summary.work_seconds,
                 other,
@@ -45,17 +45,17 @@ def learn(plan: Plan, forecast: Forecast, summary: Summary) -> None:
             watts=_watts(placed, summary),
             compiled=compile_key(placed.choice.arguments),
             compile_seconds=compiling,
-            **setup_key(plan, placed.crew, placed.choice),
+            **setup_key(plan, placed.group, placed.choice),
         )
     )
 
 
-def _watts(placed: Placed, summary: Summary) -> float | None:
+def _watts(placed: GroupForecast, summary: Summary) -> float | None:
     """Of one card, from its engine's beginning to its end."""
-    cards = placed.crew.watts(1.0)
+    cards = placed.group.watts(1.0)
     if summary.energy_kwh is None or not summary.energy_seconds or not cards:
         return None
-    return summary.energy_kwh * 3.6e6 / summary.energy_seconds * placed.crew.number / cards
+    return summary.energy_kwh * 3.6e6 / summary.energy_seconds * placed.group.number / cards
 
 
 def _done(forecast: Forecast, summary: Summary, rows: int) -> Workload:
@@ -79,9 +79,9 @@ def _done(forecast: Forecast, summary: Summary, rows: int) -> Workload:
     )
 
 
-def _seen_overhead(placed: Placed, summary: Summary) -> int | None:
-    if placed.room is None or placed.crew.shared or not summary.engines:
+def _seen_overhead(placed: GroupForecast, summary: Summary) -> int | None:
+    if placed.memory is None or placed.group.shared or not summary.engines:
         return None
     share = float(placed.choice.arguments.get("gpu_memory_utilization", 0.0))
     kv_bytes = int(summary.engines[0]["kv_bytes"])
-    return seen(placed.crew.share, share, placed.room.weights_bytes, kv_bytes)
+    return seen(placed.group.share, share, placed.memory.weights_bytes, kv_bytes)

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from pipeline.dispatch.desktop import DesktopCall, Ours, quiet_in_words
-from pipeline.driver.slots.slot_states import Reason
+from pipeline.driver.slots.slot_states import AbsenceReason
 from pipeline.job.hours import Hours
 from pipeline.job.resources import Resources
 
@@ -29,8 +29,8 @@ class Desktops(Protocol):
 
 
 @dataclass(frozen=True)
-class SeatCards:
-    """The cards of a seat, by the driver's numbers on its machine, and what of ours is on them."""
+class SlotCards:
+    """The cards of a slot, by the driver's numbers on its machine, and what of ours is on them."""
 
     number: int
     name: str
@@ -41,7 +41,7 @@ class SeatCards:
 
 
 class Absences:
-    """Why which seats have to do without their cards. ``desktops``: None for jobs that do not
+    """Why which slots have to do without their cards. ``desktops``: None for jobs that do not
     yield; ``say``: told of what changes."""
 
     def __init__(
@@ -57,19 +57,19 @@ class Absences:
         self._quiet_seconds = resources.desktop_quiet_seconds
         self._desktops, self._say, self._now = desktops, say, now
         self._open = True
-        self._left: dict[int, str] = {}  # seats that were left to somebody: why
+        self._left: dict[int, str] = {}  # slots that were left to somebody: why
 
-    def look(self, seats: Iterable[SeatCards]) -> dict[int, dict[Reason, str | None]]:
-        """By seat: for each reason why its card is not ours; None: it is."""
-        there = list(seats)
+    def look(self, states: Iterable[SlotCards]) -> dict[int, dict[AbsenceReason, str | None]]:
+        """By slot: for each reason why its card is not ours; None: it is."""
+        there = list(states)
         until = self._until()
-        found: dict[int, dict[Reason, str | None]] = {}
+        found: dict[int, dict[AbsenceReason, str | None]] = {}
         if self._desktops is not None:
             self._look_at_cards(there, self._desktops)
-        for seat in there:
-            found[seat.number] = {Reason.HOURS: until}
+        for state in there:
+            found[state.number] = {AbsenceReason.HOURS: until}
             if self._desktops is not None:
-                found[seat.number][Reason.DESKTOP] = self._player(seat, self._desktops)
+                found[state.number][AbsenceReason.DESKTOP] = self._player(state, self._desktops)
         return found
 
     def _until(self) -> str | None:
@@ -91,25 +91,25 @@ class Absences:
         self._open = False
         return why
 
-    def _player(self, seat: SeatCards, desktops: Desktops) -> str | None:
-        calls = [desktops.call(seat.node, index) for index in seat.cards]
+    def _player(self, state: SlotCards, desktops: Desktops) -> str | None:
+        calls = [desktops.call(state.node, index) for index in state.cards]
         away = [call for call in calls if call.away]
         whys = [call.why for call in away if call.why]
-        if whys and seat.number not in self._left:
-            self._left[seat.number] = whys[0]
+        if whys and state.number not in self._left:
+            self._left[state.number] = whys[0]
             wait = quiet_in_words(self._quiet_seconds)
-            self._say(f"{seat.name}: {whys[0]}: the card is left to it {wait}")
-        if not away and self._left.pop(seat.number, ""):
-            self._say(f"{seat.name}: nobody uses its card any more: it is taken again")
-        if seat.number in self._left:
-            return self._left[seat.number]
+            self._say(f"{state.name}: {whys[0]}: the card is left to it {wait}")
+        if not away and self._left.pop(state.number, ""):
+            self._say(f"{state.name}: nobody uses its card any more: it is taken again")
+        if state.number in self._left:
+            return self._left[state.number]
         # who looks may be new, and has to look again: that drives no engine away
-        return _LOOKING if away and seat.ours is Ours.NOTHING else None
+        return _LOOKING if away and state.ours is Ours.NOTHING else None
 
-    def _look_at_cards(self, seats: Iterable[SeatCards], desktops: Desktops) -> None:
+    def _look_at_cards(self, states: Iterable[SlotCards], desktops: Desktops) -> None:
         ours: dict[Node, dict[int, Ours]] = {}
         hosts: dict[Node, str] = {}
-        for seat in seats:
-            hosts[seat.node] = seat.host
-            ours.setdefault(seat.node, {}).update(dict.fromkeys(seat.cards, seat.ours))
+        for state in states:
+            hosts[state.node] = state.host
+            ours.setdefault(state.node, {}).update(dict.fromkeys(state.cards, state.ours))
         desktops.look(ours, hosts)

@@ -11,32 +11,32 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from pipeline.cluster.allotment import OTHERS, AllottedCards, Key, Needs
-from pipeline.cluster.engine_groups import Crew, Place
+from pipeline.cluster.engine_groups import EngineGroup, Slot
 from pipeline.cluster.gcs import HeadGone
 from pipeline.cluster.machines import Machine
-from pipeline.cluster.slot_usage import AtWork, AtWorkSign
+from pipeline.cluster.slot_usage import SlotUsage, SlotUsageSign
 from pipeline.driver.forecast.forecast import Forecaster
-from pipeline.driver.forecast.foretold import Placed
-from pipeline.driver.slots.select_engines import crews_of, posts
+from pipeline.driver.forecast.foretold import GroupForecast
+from pipeline.driver.slots.select_engines import candidates, groups_of
 from pipeline.engine.machine.facts import own_versions
 from pipeline.errors import RackmillError
 from pipeline.humanize import plural
 from pipeline.job.job import Job
 
 
-class Rack(Protocol):
+class Machines(Protocol):
     """The machines that are there now."""
 
     def machines(self) -> list[Machine]: ...
 
 
 @dataclass(frozen=True)
-class News:
-    """``placed``: new places for engines, and what the job gets there; ``gone``: machines, by
+class MembershipChanges:
+    """``placed``: new slots for engines, and what the job gets there; ``gone``: machines, by
     Ray's number, and ``notes``: what is to be said of it all. ``allotted``: cards that a submitted
     job may use now (None: all); ``stop``: who wants it to stop."""
 
-    placed: tuple[Placed, ...] = ()
+    placed: tuple[GroupForecast, ...] = ()
     gone: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
     allotted: frozenset[Key] | None = None
@@ -44,64 +44,68 @@ class News:
 
 
 @dataclass
-class Recruiter:
-    """``crews``: those whose places are taken into account already. Where they are on cards,
+class Membership:
+    """``groups``: those whose slots are taken into account already. Where they are on cards,
     processors are not taken for new ones, even if no card is left. ``cards``: those that are
     allotted to a submitted job; ``sign``: tells the rack which cards this run is at work on."""
 
     job: Job
     forecaster: Forecaster
-    rack: Rack
-    crews: Sequence[Crew]
+    rack: Machines
+    groups: Sequence[EngineGroup]
     cards: AllottedCards | None = None
-    sign: AtWorkSign | None = None
+    sign: SlotUsageSign | None = None
     _useless: set[Key] = field(default_factory=set)  # cards on which the job does not run
     _allotted: frozenset[Key] | None = None
     _seen: dict[tuple[str | None, int], str] = field(default_factory=dict)  # card -> host
     _said: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self._see(place for crew in self.crews for place in crew.places)
+        self._see(slot for group in self.groups for slot in group.slots)
 
-    def _see(self, places: Iterable[Place]) -> None:
-        self._seen |= {key: place.host for place in places for key in place.keys}
+    def _see(self, slots: Iterable[Slot]) -> None:
+        self._seen |= {key: slot.host for slot in slots for key in slot.keys}
 
     def look(
         self,
         wanted: int | None = None,
         needs: Needs | None = None,
-        at_work: AtWork | None = None,
-    ) -> News:
+        slot_usage: SlotUsage | None = None,
+    ) -> MembershipChanges:
         """What has changed since the last look. ``wanted``: so many more cards the job could use
-        (None: any number); ``needs``: what its queue is to know; ``at_work``: what everybody is.
+        (None: any number); ``needs``: what its queue is to know; ``slot_usage``: what everybody is.
         Nothing where the head does not answer: engines go on without it for a while."""
         try:
             there = self.rack.machines()
             stop = self._look_at_cards(needs)
-            if self.sign is not None and at_work is not None:
-                self.sign.say(at_work)
+            if self.sign is not None and slot_usage is not None:
+                self.sign.say(slot_usage)
         except HeadGone:
-            return News()
+            return MembershipChanges()
         alive = {machine.node.id for machine in there}
         lost = {key: host for key, host in self._seen.items() if key[0] not in alive}
         for key in lost:
             del self._seen[key]
         notes = [f"{host} is gone: its rows are done by others" for host in _once(lost.values())]
         spread = self.forecaster.spread
-        found, left_out = posts(self.job, there, own_versions(), spread, self._allotted)
+        found, left_out = candidates(self.job, there, own_versions(), spread, self._allotted)
         notes += [line for line in left_out if line not in self._said]
         self._said |= set(left_out)
-        if any(crew.on_cards for crew in self.crews):
-            found = [post for post in found if post.card is not None and not post.card.is_cpu]
-        new = [post for post in found if not post.place.keys & self._seen.keys()][:wanted]
-        self._see(post.place for post in new)
-        placed = [one for crew in crews_of(new) if (one := self._place(crew, notes.append))]
+        if any(group.on_cards for group in self.groups):
+            found = [
+                candidate
+                for candidate in found
+                if candidate.card is not None and not candidate.card.is_cpu
+            ]
+        new = [one for one in found if not one.slot.keys & self._seen.keys()][:wanted]
+        self._see(candidate.slot for candidate in new)
+        placed = [one for group in groups_of(new) if (one := self._add_group(group, notes.append))]
         for one in placed:
-            for host in _once(place.host for place in one.crew.places):
-                engines = sum(place.host == host for place in one.crew.places)
+            for host in _once(slot.host for slot in one.group.slots):
+                engines = sum(slot.host == host for slot in one.group.slots)
                 notes.append(f"{host} is there: {plural(engines, 'more engine')}")
         gone = frozenset(node for node, _ in lost if node is not None)
-        return News(tuple(placed), gone, tuple(notes), self._allotted, stop)
+        return MembershipChanges(tuple(placed), gone, tuple(notes), self._allotted, stop)
 
     def close(self) -> None:
         """The run is over."""
@@ -125,12 +129,12 @@ class Recruiter:
         self._allotted = allotment.cards
         return ""
 
-    def _place(self, crew: Crew, say: Callable[[str], None]) -> Placed | None:
+    def _add_group(self, group: EngineGroup, say: Callable[[str], None]) -> GroupForecast | None:
         try:
-            usable = self.forecaster.usable([crew], say)
+            usable = self.forecaster.usable([group], say)
         except RackmillError as e:
             say(f"left out: {e.message}")
-            self._useless |= {key for place in crew.places for key in place.shared_keys}
+            self._useless |= {key for slot in group.slots for key in slot.shared_keys}
             return None
         return self.forecaster.forecast(usable).placed[0] if usable else None
 

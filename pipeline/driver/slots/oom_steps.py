@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.engine.oom_errors import Shortage, free_bytes_in, free_share_in, shortage_in
-from pipeline.engine.oom_fallback import Limits, next_rung
+from pipeline.engine.oom_errors import OomReport, free_bytes_in, free_share_in, shortage_in
+from pipeline.engine.oom_fallback import EngineLimits, next_rung
 
 
-class Retreat:
+class OomSteps:
     """Engine arguments by kind of card. What one card could not do, no other of its kind tries."""
 
     def __init__(
-        self, arguments: Mapping[str, Mapping[str, Any]], limits: Mapping[str, Limits]
+        self, arguments: Mapping[str, Mapping[str, Any]], limits: Mapping[str, EngineLimits]
     ) -> None:
         self.arguments = {card: dict(given) for card, given in arguments.items()}
         self._limits = dict(limits)
@@ -22,7 +22,7 @@ class Retreat:
         """Whether nothing is known of such cards."""
         return card not in self.arguments
 
-    def learn(self, card: str, arguments: Mapping[str, Any], limits: Limits) -> None:
+    def learn(self, card: str, arguments: Mapping[str, Any], limits: EngineLimits) -> None:
         """Engines on such cards begin with these ``arguments``."""
         self.arguments[card] = dict(arguments)
         self._limits[card] = limits
@@ -42,7 +42,7 @@ class Retreat:
         rung = next_rung(
             now,
             self._limits[card],
-            shortage_in(message) or Shortage.MEMORY,
+            shortage_in(message) or OomReport.MEMORY,
             running=running,
             free_share=free_share_in(message),
             free_bytes=free_bytes_in(message),

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pipeline.budget.cards.lookup import Card, cpu_card, in_slot
 from pipeline.cluster.allotment import Key
 from pipeline.cluster.engine_groups import (
-    Crew,
-    Place,
+    EngineGroup,
+    Slot,
     check_parts,
     check_wishes,
     meets,
@@ -17,34 +17,34 @@ from pipeline.cluster.engine_groups import (
     said_of,
 )
 from pipeline.cluster.machines import Machine
-from pipeline.cluster.slots import Slot, Spread, divide, refuse_spread
+from pipeline.cluster.slots import CardSlot, Spread, divide, refuse_spread
 from pipeline.engine.machine.facts import MachineFacts, own_versions, version_conflicts
 from pipeline.errors import NoCard, UsageError
 from pipeline.job.job import Job
 
 
 @dataclass(frozen=True)
-class Post:
-    """One engine's place. ``card`` None: a simulated engine's; ``model``: a processor's name."""
+class Candidate:
+    """One engine's slot. ``card`` None: a simulated engine's; ``model``: a processor's name."""
 
     card: Card | None
-    place: Place
+    slot: Slot
     model: str = ""
 
     @property
     def cards(self) -> int:
         """That the engine has there."""
-        return max(1, len(self.place.cards))
+        return max(1, len(self.slot.cards))
 
 
-def posts(
+def candidates(
     job: Job,
     machines: Sequence[Machine],
     versions: Mapping[str, str],
     spread: Spread,
     allotted: Collection[Key] | None = None,
-) -> tuple[list[Post], list[str]]:
-    """All places for engines of ``job`` on ``machines``, the fastest cards first, and what is left
+) -> tuple[list[Candidate], list[str]]:
+    """All slots for engines of ``job`` on ``machines``, the fastest cards first, and what is left
     out, with the reason. ``versions``: the driver's; ``spread``: how many cards an engine takes;
     ``allotted``: only slots all of whose cards are among these.
 
@@ -67,12 +67,12 @@ def posts(
         else:
             able.append((machine, machine.facts))
     there = [(machine, cards_of(machine)) for machine, _ in able]
-    chosen: list[Post] = []
+    chosen: list[Candidate] = []
     if any(cards for _, cards in there):
         for machine, cards in there:
             usable = {n: card for n, card in enumerate(cards) if meets(job.resources, card)}
             slots, left = divide(usable, spread)
-            chosen += [Post(slot.card, _place(machine, slot)) for slot in slots]
+            chosen += [Candidate(slot.card, _slot_on(machine, slot)) for slot in slots]
             left_out += [f"left out: {machine.host}: {one}" for one in left]
         chosen.sort(key=_speed)
     elif job.resources.gpu is not None or job.resources.memory_gib is not None:
@@ -80,22 +80,22 @@ def posts(
     else:
         chosen = _on_processors(job, able)
     if allotted is not None:
-        chosen = [post for post in chosen if post.place.keys <= set(allotted)]
+        chosen = [candidate for candidate in chosen if candidate.slot.keys <= set(allotted)]
     return chosen, left_out
 
 
-def rack_crews(
+def rack_groups(
     job: Job,
     machines: Sequence[Machine],
     units: int,
     spread: Spread,
     say: Callable[[str], None],
     allotted: Collection[Key] | None = None,
-) -> list[Crew]:
+) -> list[EngineGroup]:
     """The engines that a run of ``job`` gets on ``machines``, at most one for each unit. What is
     left out is said. Raises UsageError where none of them can work on it, NoCard where the cards
     that are ``allotted`` to it are gone."""
-    found, left_out = posts(job, machines, own_versions(), spread, allotted)
+    found, left_out = candidates(job, machines, own_versions(), spread, allotted)
     for line in left_out:
         say(line)
     if not found and allotted is not None:
@@ -109,23 +109,23 @@ def rack_crews(
             *left_out,
             "see them: rackmill rack show",
         )
-    crews = crews_of(found[: max(1, min(most(job) or len(found), units))])
-    for line in said_of(job, crews):
+    groups = groups_of(found[: max(1, min(most(job) or len(found), units))])
+    for line in said_of(job, groups):
         say(line)
-    return crews
+    return groups
 
 
-def crews_of(chosen: Sequence[Post]) -> list[Crew]:
+def groups_of(chosen: Sequence[Candidate]) -> list[EngineGroup]:
     """``chosen`` by kind of card."""
-    kinds: dict[str, list[Post]] = {}
-    for post in chosen:
-        kinds.setdefault(_kind(post), []).append(post)
+    kinds: dict[str, list[Candidate]] = {}
+    for candidate in chosen:
+        kinds.setdefault(_kind(candidate), []).append(candidate)
     return [
-        Crew(
+        EngineGroup(
             len(same),
             same[0].card,
             same[0].model,
-            tuple(post.place for post in same),
+            tuple(candidate.slot for candidate in same),
             same[0].cards,
         )
         for same in kinds.values()
@@ -139,8 +139,8 @@ def cards_of(machine: Machine) -> list[Card]:
     return [device.card for device in machine.facts.devices[: machine.cards]]
 
 
-def _place(machine: Machine, slot: Slot) -> Place:
-    return Place(slot.cards[0], node=machine.node.id, host=machine.host, cards=slot.cards)
+def _slot_on(machine: Machine, slot: CardSlot) -> Slot:
+    return Slot(slot.cards[0], node=machine.node.id, host=machine.host, cards=slot.cards)
 
 
 def most(job: Job) -> int | None:
@@ -149,32 +149,32 @@ def most(job: Job) -> int | None:
     return None if wanted == "auto" else wanted
 
 
-def _on_processors(job: Job, able: Sequence[tuple[Machine, MachineFacts]]) -> list[Post]:
+def _on_processors(job: Job, able: Sequence[tuple[Machine, MachineFacts]]) -> list[Candidate]:
     number = most(job) or len(able)
     found = []
     for at in range(number if able else 0):
         machine, facts = able[at % len(able)]
         of = number // len(able) + (at % len(able) < number % len(able))
-        place = Place(
-            at // len(able), of, machine.node.id, machine.host, facts.cores, facts.preloads
-        )
+        slot = Slot(at // len(able), of, machine.node.id, machine.host, facts.cores, facts.preloads)
         cores = len(facts.cores)
         check_parts(job, of, cores)
         simulated = job.engine.kind == "simulated"
         processor = cpu_card(facts.memory_bytes, cores, native_bf16=facts.native_bf16)
         card = None if simulated else processor
-        found.append(Post(card, place, "" if simulated else processor_with(facts.processor, cores)))
+        found.append(
+            Candidate(card, slot, "" if simulated else processor_with(facts.processor, cores))
+        )
     return found
 
 
-def _speed(post: Post) -> tuple[float, str, int]:
-    bandwidth = post.card.bandwidth * post.cards if post.card else 0.0
-    return -bandwidth, post.place.host, post.place.index
+def _speed(candidate: Candidate) -> tuple[float, str, int]:
+    bandwidth = candidate.card.bandwidth * candidate.cards if candidate.card else 0.0
+    return -bandwidth, candidate.slot.host, candidate.slot.index
 
 
-def _kind(post: Post) -> str:
-    if post.card is None:
+def _kind(candidate: Candidate) -> str:
+    if candidate.card is None:
         return ""
-    if post.card.is_cpu:
-        return f"{post.model}, {post.place.of}"
-    return in_slot(post.card.name, post.cards)
+    if candidate.card.is_cpu:
+        return f"{candidate.model}, {candidate.slot.of}"
+    return in_slot(candidate.card.name, candidate.cards)

@@ -11,7 +11,7 @@ _FIRST_WAIT, _LONGEST_WAIT = 1.0, 60.0
 _MOST_BARREN = 20  # engines: four or five find a row that kills
 
 
-class Reason(Enum):
+class AbsenceReason(Enum):
     """Why a card is not the run's for now."""
 
     QUEUE = "another job's turn"
@@ -20,7 +20,7 @@ class Reason(Enum):
 
 
 @dataclass(slots=True)
-class Seat:
+class SlotState:
     """One card's place. ``failures``: engines lost one after the other without any progress;
     ``barren``: those in a row that finished no row at all; ``aside``: of what the last one died,
     where the job goes on without the card; ``node``: the machine of a rack that it is on, and
@@ -30,7 +30,7 @@ class Seat:
     card: str
     node: str | None = None
     away: bool = False
-    absent: dict[Reason, str] = field(default_factory=dict)
+    absent: dict[AbsenceReason, str] = field(default_factory=dict)
     lives: int = 0  # engines that it had
     failures: int = 0
     barren: int = 0
@@ -50,48 +50,48 @@ class Seat:
         return f"worker-{self.number}" + (f".{self.lives - 1}" if self.lives > 1 else "")
 
 
-class Seats:
+class SlotStates:
     """``cards``: the kind of each. ``restarts``: of one card's engine without progress."""
 
     def __init__(self, cards: Sequence[str], restarts: int) -> None:
-        self._seats = [Seat(number, card) for number, card in enumerate(cards)]
+        self._states = [SlotState(number, card) for number, card in enumerate(cards)]
         self._restarts = restarts
 
-    def add(self, card: str, node: str | None = None) -> Seat:
+    def add(self, card: str, node: str | None = None) -> SlotState:
         """One more card, on the machine ``node`` of a rack."""
-        seat = Seat(len(self._seats), card, node)
-        self._seats.append(seat)
-        return seat
+        state = SlotState(len(self._states), card, node)
+        self._states.append(state)
+        return state
 
     def gone(self, nodes: Collection[str]) -> None:
         """These machines are no more; those who come back are others."""
-        for seat in self._seats:
-            seat.away = seat.away or seat.node in nodes
+        for state in self._states:
+            state.away = state.away or state.node in nodes
 
-    def withdraw(self, number: int, reason: Reason, why: str | None) -> None:
+    def withdraw(self, number: int, reason: AbsenceReason, why: str | None) -> None:
         """The card is not this job's for now, for ``why``; None: not for that reason (any more)."""
         if why is None:
-            self._seats[number].absent.pop(reason, None)
+            self._states[number].absent.pop(reason, None)
         else:
-            self._seats[number].absent[reason] = why
+            self._states[number].absent[reason] = why
 
     @property
     def withdrawn(self) -> bool:
         """Whether any card that was this job's may be given back to it."""
-        return any(seat.withdrawn and not seat.finished for seat in self.left)
+        return any(state.withdrawn and not state.finished for state in self.left)
 
     def postpone(self, number: int, now: float, seconds: float) -> None:
         """Its card is not free: nobody is to blame, and it is tried again."""
-        seat = self._seats[number]
-        seat.taken = False
-        seat.free_at = now + seconds
+        state = self._states[number]
+        state.taken = False
+        state.free_at = now + seconds
 
-    def __getitem__(self, number: int) -> Seat:
-        return self._seats[number]
+    def __getitem__(self, number: int) -> SlotState:
+        return self._states[number]
 
-    def due(self, now: float) -> list[Seat]:
-        """Those to hire an engine for now."""
-        return [seat for seat in self._empty if seat.free_at <= now]
+    def due(self, now: float) -> list[SlotState]:
+        """Those to start an engine for now."""
+        return [state for state in self._empty if state.free_at <= now]
 
     @property
     def waiting(self) -> bool:
@@ -99,25 +99,25 @@ class Seats:
         return bool(self._empty)
 
     @property
-    def _empty(self) -> list[Seat]:
+    def _empty(self) -> list[SlotState]:
         return [s for s in self.left if not (s.taken or s.finished or s.withdrawn)]
 
     @property
-    def left(self) -> list[Seat]:
+    def left(self) -> list[SlotState]:
         """Those the job goes on with."""
-        return [seat for seat in self._seats if seat.aside is None and not seat.away]
+        return [state for state in self._states if state.aside is None and not state.away]
 
-    def taken(self, number: int) -> Seat:
+    def taken(self, number: int) -> SlotState:
         """An engine is hired."""
-        seat = self._seats[number]
-        seat.taken = True
-        seat.lives += 1
-        return seat
+        state = self._states[number]
+        state.taken = True
+        state.lives += 1
+        return state
 
     def done(self, number: int) -> None:
         """Its engine ended as it should: there was nothing more to do."""
-        self._seats[number].finished = True
-        self._seats[number].taken = False
+        self._states[number].finished = True
+        self._states[number].taken = False
 
     def lost(
         self,
@@ -128,21 +128,21 @@ class Seats:
         progress: bool,
         barren: bool = False,
         unfit: bool = False,
-    ) -> Seat:
+    ) -> SlotState:
         """Its engine was lost. ``progress``: it had brought the job further, or its end did;
         ``barren``: it had finished no row. The search for a row that kills is progress and barren,
         but where that goes on for too long it is the card. ``unfit``: no other will do better.
 
         An engine that is lost again and again has to wait: a second, two, four, … up to a minute.
         """
-        seat = self._seats[number]
-        seat.taken = False
-        seat.barren = seat.barren + 1 if barren else 0
-        if progress and seat.barren < _MOST_BARREN:
-            seat.failures, seat.free_at = 0, now
-            return seat
-        seat.failures += 1
-        if unfit or seat.failures > self._restarts or seat.barren >= _MOST_BARREN:
-            seat.aside = why
-        seat.free_at = now + min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** (seat.failures - 1))
-        return seat
+        state = self._states[number]
+        state.taken = False
+        state.barren = state.barren + 1 if barren else 0
+        if progress and state.barren < _MOST_BARREN:
+            state.failures, state.free_at = 0, now
+            return state
+        state.failures += 1
+        if unfit or state.failures > self._restarts or state.barren >= _MOST_BARREN:
+            state.aside = why
+        state.free_at = now + min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** (state.failures - 1))
+        return state

@@ -25,7 +25,7 @@ _NOTICEABLE = 16 << 20  # bytes
 Reading = tuple[float, int]  # when, in seconds; bytes that are free
 
 
-class Verdict(Enum):
+class MemoryWait(Enum):
     """ENOUGH is free; WAIT: more may come; NO_MORE will come, go on with what there is."""
 
     ENOUGH = "enough"
@@ -33,17 +33,17 @@ class Verdict(Enum):
     NO_MORE = "no more"
 
 
-def judge(readings: Sequence[Reading], wanted: int) -> Verdict:
+def judge(readings: Sequence[Reading], wanted: int) -> MemoryWait:
     """What to do after these ``readings``, oldest first; ``wanted`` bytes should be free."""
     if readings[-1][1] >= wanted:
-        return Verdict.ENOUGH
+        return MemoryWait.ENOUGH
     began, most = grown, _ = readings[0]
     for when, free in readings:
         if free >= most + _NOTICEABLE:
             grown, most = when, free
     now = readings[-1][0]
     hopeless = now - began >= _PATIENCE_SECONDS or now - grown >= _STILL_SECONDS
-    return Verdict.NO_MORE if hopeless else Verdict.WAIT
+    return MemoryWait.NO_MORE if hopeless else MemoryWait.WAIT
 
 
 def wait_for_memory(
@@ -57,13 +57,13 @@ def wait_for_memory(
     """Wait until ``wanted`` bytes are free, as long as there is hope. Whether they are."""
     readings = [(clock(), free())]
     verdict = judge(readings, wanted)
-    if verdict is Verdict.WAIT:
+    if verdict is MemoryWait.WAIT:
         say(f"waiting for the card's memory: {size(readings[0][1])} of {size(wanted)} are free")
-    while verdict is Verdict.WAIT:
+    while verdict is MemoryWait.WAIT:
         sleep(_LOOK_SECONDS)
         readings.append((clock(), free()))
         verdict = judge(readings, wanted)
-    return verdict is Verdict.ENOUGH
+    return verdict is MemoryWait.ENOUGH
 
 
 def wait_for_own_cards(share: float, say: Callable[[str], None], number: int = 1) -> None:

@@ -27,7 +27,7 @@ from pipeline.engine.simulated.regex_sample import sample_match
 from pipeline.engine.simulated.rehearsal import Fault, Rehearsal
 from pipeline.engine.simulated.schema_sample import NoSample, sampler_of
 from pipeline.errors import RowError, RowErrorType
-from pipeline.job.engine import SimulatedEngine as Settings
+from pipeline.job.engine import SimulatedEngineSettings as Settings
 from pipeline.job.sampling import Sampling
 from pipeline.rows.request import Completion, Request, Scores
 from pipeline.simulate.vllm_model.scheduler import EngineModel, Sequence

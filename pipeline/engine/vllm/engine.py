@@ -17,7 +17,7 @@ from pipeline.engine.gpu.environment import CUDA_ENVIRONMENT
 from pipeline.engine.in_flight import InFlight
 from pipeline.engine.oom_errors import is_out_of_memory, shortage_in
 from pipeline.engine.protocol import EngineFacts, EngineStats
-from pipeline.engine.stderr_tail import LastWords
+from pipeline.engine.stderr_tail import StderrTail
 from pipeline.engine.vllm.compiling import CompileWatch
 from pipeline.engine.vllm.core_watch import forget_outputs, watch_core
 from pipeline.engine.vllm.cpu_compute import UNPACKED, for_vllm
@@ -82,7 +82,7 @@ class VllmEngine:
         self.stats = EngineStats()
         self._score_from: dict[int, int] = {}  # of the scored requests, by id
         self._in_flight = InFlight()
-        self._last_words = LastWords()
+        self._last_words = StderrTail()
         self._closed = threading.Event()
         # loading makes millions of objects that stay: looking for garbage among them takes
         # seconds and finds none

@@ -1,4 +1,4 @@
-"""Job files: YAML in, a checked Job out, every mistake with its line and its mend."""
+"""Job files: YAML in, a checked Job out, every mistake with its line and its fix."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pipeline.job.job import Job
 def load_job(path: Path, settings: Iterable[str] = ()) -> Job:
     """Read the job file at ``path``; ``settings`` are ``key.path=value`` lines laid over it.
 
-    Raises UsageError naming the file, the line and the mend.
+    Raises UsageError naming the file, the line and the fix.
     """
     parsed = parse(read_text(path), str(path))
     content = {} if parsed.data is None else parsed.data

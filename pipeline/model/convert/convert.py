@@ -32,7 +32,7 @@ from pipeline.model.convert.repack import GROUP_SIZE, carries
 from pipeline.model.convert.report import ConversionReport, TensorLoss, by_type
 from pipeline.model.convert.safetensors_writer import SafetensorsWriter
 from pipeline.model.convert.tokenizer_files import write_tokenizer
-from pipeline.model.convert.transfer import Rows, transfer
+from pipeline.model.convert.transfer import RowBlock, transfer
 from pipeline.model.folder import PROVENANCE_FILE, describe_files, read_provenance, sha256_of
 from pipeline.model.store.staging import Staging, locked
 from pipeline.model.store.steps import after
@@ -171,7 +171,9 @@ def _write_shard(
     done = 0
     with SafetensorsWriter(path, [slot for p in members for slot in p.slots]) as writer:
         for planned in members:
-            moved: Iterator[Rows] = transfer(planned, rounder.codes(planned) if rounder else None)
+            moved: Iterator[RowBlock] = transfer(
+                planned, rounder.codes(planned) if rounder else None
+            )
             total = None
             for rows in moved:
                 for name, values in rows.slots.items():

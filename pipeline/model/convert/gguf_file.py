@@ -15,7 +15,7 @@ from gguf.quants import dequantize
 
 from pipeline.errors import UsageError
 from pipeline.model.convert.gguf_config import text_config
-from pipeline.model.convert.gguf_header import Header, Span, read_header
+from pipeline.model.convert.gguf_header import ByteSpan, Header, read_header
 
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
@@ -57,7 +57,7 @@ class GgufTensor:
     name: str
     shape: tuple[int, ...]
     path: Path
-    span: Span
+    span: ByteSpan
 
     @property
     def storage_type(self) -> str:
@@ -149,7 +149,7 @@ class GgufFile:
                 "give a GGUF file of Gemma 3 270M, 1B, 4B, 12B or 27B (`rackmill model list`)",
             )
 
-    def _tensor(self, span: Span) -> GgufTensor:
+    def _tensor(self, span: ByteSpan) -> GgufTensor:
         name = _hugging_face_name(self.path, span.name)
         if span.kind not in _READABLE:
             raise UsageError(

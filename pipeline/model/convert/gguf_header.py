@@ -43,7 +43,7 @@ _MOST_DEPTH = 4  # of lists in lists: nobody writes even two
 
 
 @dataclass(frozen=True)
-class Span:
+class ByteSpan:
     """One tensor: ``shape`` with the longest stride first (rows, columns); ``offset`` and
     ``size`` in bytes from the start of the file.
     """
@@ -60,7 +60,7 @@ class Header:
     """``fields``: metadata, lists of numbers as numpy arrays. ``data``: where tensors begin."""
 
     fields: dict[str, Any]
-    tensors: list[Span]
+    tensors: list[ByteSpan]
     data: int
 
 
@@ -158,7 +158,7 @@ def _parse(cursor: _Cursor, size: int) -> Header:
         raise _Cut(f"its alignment is {alignment}")
     data = -(-cursor.at // alignment) * alignment
     tensors = [
-        Span(name, shape, kind, data + offset, _bytes_of(name, shape, kind))
+        ByteSpan(name, shape, kind, data + offset, _bytes_of(name, shape, kind))
         for name, shape, kind, offset in listed
     ]
     end = max((t.offset + t.size for t in tensors), default=data)

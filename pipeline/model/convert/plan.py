@@ -13,7 +13,7 @@ import torch
 from pipeline.errors import UsageError
 from pipeline.model.convert.gguf_file import GgufTensor
 from pipeline.model.convert.repack import carries
-from pipeline.model.convert.safetensors_writer import Slot
+from pipeline.model.convert.safetensors_writer import TensorSlot
 
 Precision = Literal["int4", "int8", "bf16"]
 SHARD_BYTES = 2_000_000_000  # of one output file, but for a tensor that alone is larger
@@ -50,15 +50,15 @@ class Planned:
         return self.tensor.name.removesuffix(".weight")
 
     @property
-    def slots(self) -> list[Slot]:
+    def slots(self) -> list[TensorSlot]:
         name, shape = self.tensor.name, self.tensor.shape
         if self.how is How.BF16:
-            return [Slot(name, torch.bfloat16, shape)]
+            return [TensorSlot(name, torch.bfloat16, shape)]
         rows, columns = shape
         return [
-            Slot(f"{name}_packed", torch.int32, (rows, columns * self.bits // 32)),
-            Slot(f"{name}_scale", torch.bfloat16, (rows, columns // self.group_size)),
-            Slot(f"{name}_shape", torch.int64, (2,)),
+            TensorSlot(f"{name}_packed", torch.int32, (rows, columns * self.bits // 32)),
+            TensorSlot(f"{name}_scale", torch.bfloat16, (rows, columns // self.group_size)),
+            TensorSlot(f"{name}_shape", torch.int64, (2,)),
         ]
 
     @property

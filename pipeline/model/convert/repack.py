@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from gguf.constants import GGMLQuantizationType as Kind
 
-from pipeline.model.convert.report import Loss
+from pipeline.model.convert.report import RoundingLoss
 
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 Floats = np.ndarray[Any, np.dtype[np.float32]]
@@ -30,7 +30,7 @@ def carries(kind: Kind, bits: int, group_size: int) -> bool:
     return group_size == GROUP_SIZE and (kind, bits) in _PACKERS
 
 
-def carry(block: Bytes, kind: Kind, bits: int) -> tuple[torch.Tensor, torch.Tensor, Loss]:
+def carry(block: Bytes, kind: Kind, bits: int) -> tuple[torch.Tensor, torch.Tensor, RoundingLoss]:
     """Stored rows (rows, bytes of a row) as packed codes, int32 (rows, columns * bits / 32), and
     scales, bfloat16 (rows, columns / 32); and what rounding the scales lost: exact for the
     squares (from the sum of squared codes of each group), an upper bound for the largest.
@@ -44,7 +44,7 @@ def carry(block: Bytes, kind: Kind, bits: int) -> tuple[torch.Tensor, torch.Tens
     words = torch.from_numpy(_PACKERS[kind, bits](stored).view(np.int32).reshape(rows, -1))
     moved = exact - scales.float().numpy()
     squares = _SQUARES[kind](stored)
-    loss = Loss(
+    loss = RoundingLoss(
         squares=float(squares @ exact.astype(np.float64) ** 2),
         errors=float(squares @ moved.astype(np.float64) ** 2),
         largest=float(_LARGEST[kind] * np.abs(moved).max()),

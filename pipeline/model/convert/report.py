@@ -10,14 +10,14 @@ from typing import Any
 
 
 @dataclass
-class Loss:
+class RoundingLoss:
     """Sums over weights: of squares, of squared differences; the largest difference."""
 
     squares: float = 0.0
     errors: float = 0.0
     largest: float = 0.0
 
-    def add(self, other: Loss) -> None:
+    def add(self, other: RoundingLoss) -> None:
         self.squares += other.squares
         self.errors += other.errors
         self.largest = max(self.largest, other.largest)
@@ -35,14 +35,14 @@ class TensorLoss:
     storage_type: str
     kind: str
     what: str
-    loss: Loss
+    loss: RoundingLoss
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> TensorLoss:
-        return cls(**{**content, "loss": Loss(**content["loss"])})
+        return cls(**{**content, "loss": RoundingLoss(**content["loss"])})
 
 
 @dataclass(frozen=True)
@@ -65,12 +65,12 @@ class ConversionReport:
 
 def by_type(losses: Iterable[TensorLoss]) -> list[dict[str, Any]]:
     """The rows of ``ConversionReport.tensor_types``."""
-    groups: dict[tuple[str, str, str], list[Loss]] = {}
+    groups: dict[tuple[str, str, str], list[RoundingLoss]] = {}
     for tensor in losses:
         groups.setdefault((tensor.storage_type, tensor.kind, tensor.what), []).append(tensor.loss)
     rows = []
     for (storage_type, kind, what), members in sorted(groups.items()):
-        total = Loss()
+        total = RoundingLoss()
         for loss in members:
             total.add(loss)
         rows.append(

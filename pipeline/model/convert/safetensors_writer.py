@@ -22,7 +22,7 @@ _ALIGNMENT = 8
 
 
 @dataclass(frozen=True)
-class Slot:
+class TensorSlot:
     """A tensor to come."""
 
     name: str
@@ -40,7 +40,7 @@ class SafetensorsWriter:
     the slots before it. ``close`` makes the file durable and returns its SHA-256.
     """
 
-    def __init__(self, path: Path, slots: list[Slot]) -> None:
+    def __init__(self, path: Path, slots: list[TensorSlot]) -> None:
         head: dict[str, Any] = {"__metadata__": {"format": "pt"}}
         at = 0
         for slot in slots:

@@ -14,19 +14,19 @@ from pipeline.model.convert.gguf_file import Bytes
 from pipeline.model.convert.plan import How, Planned
 from pipeline.model.convert.quantize import CodedTensor, quantize
 from pipeline.model.convert.repack import carry
-from pipeline.model.convert.report import Loss
+from pipeline.model.convert.report import RoundingLoss
 
 
 @dataclass(frozen=True)
-class Rows:
+class RowBlock:
     """Values for slots, from ``n_bytes`` of the source."""
 
     slots: dict[str, torch.Tensor]
-    loss: Loss
+    loss: RoundingLoss
     n_bytes: int
 
 
-def transfer(planned: Planned, codes: CodedTensor | None = None) -> Iterator[Rows]:
+def transfer(planned: Planned, codes: CodedTensor | None = None) -> Iterator[RowBlock]:
     """The rows of a tensor in their order. ``codes``: the whole tensor's, if it was rounded
     already. Raises UsageError for values that are not finite.
     """
@@ -50,10 +50,10 @@ def transfer(planned: Planned, codes: CodedTensor | None = None) -> Iterator[Row
         if planned.how is not How.BF16 and at == 0:
             slots[f"{name}_shape"] = torch.tensor(tensor.shape, dtype=torch.int64)
         at += len(block)
-        yield Rows(slots, loss, block.nbytes)
+        yield RowBlock(slots, loss, block.nbytes)
 
 
-def _as_bfloat16(planned: Planned, block: Bytes) -> tuple[dict[str, torch.Tensor], Loss]:
+def _as_bfloat16(planned: Planned, block: Bytes) -> tuple[dict[str, torch.Tensor], RoundingLoss]:
     tensor = planned.tensor
     weights = torch.from_numpy(np.require(tensor.floats(block), requirements="W"))
     kept = weights.bfloat16()
@@ -62,7 +62,7 @@ def _as_bfloat16(planned: Planned, block: Bytes) -> tuple[dict[str, torch.Tensor
 
 def _rounded(
     planned: Planned, block: Bytes, codes: CodedTensor | None
-) -> tuple[dict[str, torch.Tensor], Loss]:
+) -> tuple[dict[str, torch.Tensor], RoundingLoss]:
     tensor = planned.tensor
     weights = torch.from_numpy(np.require(tensor.floats(block), requirements="W"))
     coded = codes or quantize(weights, planned.group_size, planned.bits)
@@ -70,10 +70,10 @@ def _rounded(
     return slots, _loss(weights, coded.dequantize())
 
 
-def _loss(weights: torch.Tensor, kept: torch.Tensor) -> Loss:
+def _loss(weights: torch.Tensor, kept: torch.Tensor) -> RoundingLoss:
     difference = (weights - kept).flatten()
     flat = weights.flatten()
-    return Loss(
+    return RoundingLoss(
         squares=float(flat.dot(flat)),
         errors=float(difference.dot(difference)),
         largest=float(difference.abs().max()),

@@ -38,7 +38,7 @@ def truth(value: Any, names: Mapping[str, str]) -> str:
 
 def mismatch(label: Label, seen: Collection[str]) -> tuple[str, str] | None:
     """What is wrong with a gold column of which values (as ``truth`` has them) were ``seen``, and
-    the mend; None where some are choices."""
+    the fix; None where some are choices."""
     choices = label.choices
     if choices is None or not seen or set(seen) & set(choices):
         return None

@@ -52,7 +52,7 @@ def _read_packs(storage: Storage) -> _Packed:
     return found
 
 
-class Packer:
+class RecordPacker:
     """Packs the records that are in no pack yet, a few thousand at a time."""
 
     def __init__(self, storage: Storage) -> None:

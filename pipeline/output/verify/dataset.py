@@ -32,7 +32,7 @@ from pipeline.output.commit.records import (
 )
 from pipeline.output.dataset import Dataset
 from pipeline.output.manifest import Manifest, read_manifest
-from pipeline.output.run_registry import living
+from pipeline.output.run_registry import live_runs
 from pipeline.output.tally import Tally
 from pipeline.output.verify.promises import (
     GO_ON,
@@ -136,7 +136,7 @@ def _note_leftovers(
 ) -> None:
     number, there = leftover_attempts(layout, attempts)
     where = dataset.storage.address()
-    alive = living(dataset.storage)
+    alive = live_runs(dataset.storage)
     if alive:
         verdict.notes.append(f"a run is at work ({alive[-1].place}): verify when it has ended")
     elif number:

@@ -1,5 +1,5 @@
 """What a finished dataset promises, as questions that need no storage: each answers with what is
-wrong, where, and how to mend it."""
+wrong, where, and how to fix it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Fault:
 
     what: str
     where: str
-    mend: str
+    fix: str
 
 
 @dataclass(frozen=True)
@@ -250,16 +250,16 @@ def _counts(values: pa.ChunkedArray) -> Counter[str]:
 
 def check_totals(summary: Mapping[str, Any] | None, total: Tally, where: str) -> list[Fault]:
     """What the run said of the dataset at its end."""
-    mend = "run the same job again: it writes the summary anew"
+    fix = "run the same job again: it writes the summary anew"
     if summary is None:
-        return [Fault("the summary is gone or damaged", where, f"remove _SUCCESS, then {mend}")]
+        return [Fault("the summary is gone or damaged", where, f"remove _SUCCESS, then {fix}")]
     faults = []
     for name in COUNTED:
         found = getattr(total, name)
         told = summary.get(name)
         if (dict(found) if isinstance(found, Counter) else found) != told:
             what = f"the summary says {name} {told}, the rows come to {_shown(found)}"
-            faults.append(Fault(what, where, f"remove _SUCCESS, then {mend}"))
+            faults.append(Fault(what, where, f"remove _SUCCESS, then {fix}"))
     return faults
 
 

@@ -8,40 +8,40 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from pipeline.budget.cards.lookup import Card
-from pipeline.budget.model_spec import Subject
+from pipeline.budget.model_spec import ModelSpec
 from pipeline.cluster.allotment import Key, Needs
 from pipeline.cluster.machines import Machine
 from pipeline.cluster.slots import Spread, fits_of, known_model, spread_of
 from pipeline.dispatch.card_shares import Claim, share_out
-from pipeline.driver.slots.select_engines import most, posts
+from pipeline.driver.slots.select_engines import candidates, most
 from pipeline.job.file.load import job_from
 from pipeline.job.job import Job
 from pipeline.service.queue.job_db import SubmittedJob
 
 
 @dataclass
-class _Standing:
+class _Turn:
     """``since``: when it has had cards; None: it waits, since ``waits_since``."""
 
     job: Job
     spread: Spread
     fits: Callable[[Card, int], bool]
-    model: Subject | None = None  # as long as nobody knows it
+    model: ModelSpec | None = None  # as long as nobody knows it
     holds: frozenset[Key] = frozenset()
     since: float | None = None
     waits_since: float = 0.0
 
 
 @dataclass
-class Standings:
+class Allocator:
     """``turn_seconds``: for which a job keeps its cards where more jobs wait than there are cards.
     ``versions``: those that machines need to have. ``models``: tells what is known of a model, by
     its name in a job's file. Times in epoch seconds."""
 
     turn_seconds: float
     versions: Mapping[str, str]
-    models: Callable[[str], Subject | None] = known_model
-    _jobs: dict[str, _Standing] = field(default_factory=dict)
+    models: Callable[[str], ModelSpec | None] = known_model
+    _jobs: dict[str, _Turn] = field(default_factory=dict)
     _hopeless: set[str] = field(default_factory=set)
     _closed: dict[str, str] = field(default_factory=dict)  # outside of their hours: until when
     _models: dict[Key, str] = field(default_factory=dict)  # that a card last had an engine of
@@ -92,14 +92,14 @@ class Standings:
         self._closed.pop(job, None)
         self._jobs.pop(job, None)
 
-    def _is_over(self, standing: _Standing, now: float) -> bool:
+    def _is_over(self, standing: _Turn, now: float) -> bool:
         return standing.since is not None and now - standing.since >= self.turn_seconds
 
     def _claim(
         self, job: SubmittedJob, machines: Sequence[Machine], needs: Needs, now: float
     ) -> Claim[Key]:
         standing = self._of(job)
-        found, _ = posts(standing.job, machines, self.versions, standing.spread)
+        found, _ = candidates(standing.job, machines, self.versions, standing.spread)
         if not found:
             self._hopeless.add(job.id)
         self._closed.pop(job.id, None)
@@ -111,7 +111,7 @@ class Standings:
             found = []  # others have the cards until then
         # where it fits nowhere its driver says so, with what would help
         found = [p for p in found if p.card is None or standing.fits(p.card, p.cards)] or found
-        keys = [tuple(sorted(post.place.shared_keys)) for post in found]
+        keys = [tuple(sorted(candidate.slot.shared_keys)) for candidate in found]
         slots = [slot for slot in keys if not needs.useless.intersection(slot)]
         # where an engine of its model may still be loaded comes first
         slots.sort(key=lambda slot: self._models.get(slot[0]) != standing.job.model)
@@ -130,11 +130,11 @@ class Standings:
             math.inf if job.deadline is None else job.deadline,
         )
 
-    def _of(self, job: SubmittedJob) -> _Standing:
+    def _of(self, job: SubmittedJob) -> _Turn:
         standing = self._jobs.get(job.id)
         if standing is None:
             content = job_from(job.content)
-            standing = _Standing(content, spread_of(content, None), fits_of(content, None))
+            standing = _Turn(content, spread_of(content, None), fits_of(content, None))
             self._jobs[job.id] = standing
         if standing.model is None:  # its driver may have fetched it by now
             model = standing.model = self.models(standing.job.model)

@@ -16,18 +16,18 @@ from pipeline.job.deadline import deadline_at
 from pipeline.job.file.load import job_from
 from pipeline.job.job import Job
 from pipeline.service.queue.drivers import log_of
-from pipeline.service.queue.job_db import JobState, QueueLedger, SubmittedJob
-from pipeline.service.queue.progress_poller import Courses
+from pipeline.service.queue.job_db import JobDb, JobState, SubmittedJob
+from pipeline.service.queue.progress_poller import ProgressPoller
 
 _LOG_BYTES = 64 << 10
 _MOST_ENDED = 200  # jobs that are listed
 
 
-class Answers:
+class QueueApi:
     """``now``: epoch seconds."""
 
-    def __init__(self, ledger: QueueLedger, courses: Courses, now: Callable[[], float]) -> None:
-        self._ledger, self._courses, self._now = ledger, courses, now
+    def __init__(self, ledger: JobDb, progress: ProgressPoller, now: Callable[[], float]) -> None:
+        self._ledger, self._courses, self._now = ledger, progress, now
 
     def __call__(self, what: str, about: Mapping[str, Any]) -> dict[str, Any]:
         """Raises UsageError, KeyError for what is no question."""

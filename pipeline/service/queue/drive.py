@@ -13,7 +13,7 @@ from pipeline.driver.watcher import Watcher
 from pipeline.errors import AlreadyRunning, NoCard
 from pipeline.job.file.load import job_from
 from pipeline.report.summary import Summary
-from pipeline.service.queue.job_db import QueueLedger
+from pipeline.service.queue.job_db import JobDb
 
 _PATIENCE_SECONDS = 60.0  # with an earlier driver of the job, which is about to end
 _LOOK_SECONDS = 2.0
@@ -21,7 +21,7 @@ _LOOK_SECONDS = 2.0
 
 def drive(job: str, state: Path, address: str, watcher: Watcher, stop: Stop) -> Summary:
     """``state``: the queue's ledger; ``address``: of the rack. Raises as ``run``."""
-    submitted = QueueLedger(state).job(job)
+    submitted = JobDb(state).job(job)
     settings = []
     if submitted.deadline is not None:
         at = datetime.fromtimestamp(submitted.deadline, UTC).isoformat()

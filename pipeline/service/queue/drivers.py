@@ -98,7 +98,7 @@ def log_of(submission: str) -> Path | None:
     return found[-1] if found else None
 
 
-def last_words(submission: str) -> str:
+def log_tail(submission: str) -> str:
     """Why a driver ended, as it said itself."""
     log = log_of(submission)
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log else []

@@ -85,14 +85,14 @@ class SubmittedJob:
         return f"{self.id}-{self.drivers}"
 
 
-class QueueLedger:
+class JobDb:
     """The file. Only the queue of the head writes it."""
 
     def __init__(self, path: Path) -> None:
         """Raises UsageError if ``path`` cannot be such a file."""
         self.path = path
-        mend = "move it away: it is made anew"
-        self._open = Database(path, _SCHEMA, "submitted jobs", mend).transaction
+        fix = "move it away: it is made anew"
+        self._open = Database(path, _SCHEMA, "submitted jobs", fix).transaction
 
     def add(self, job: SubmittedJob) -> None:
         """Raises UsageError when another job that has not ended writes to the same output. Added

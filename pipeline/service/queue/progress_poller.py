@@ -12,13 +12,13 @@ from pipeline.storage.base import open_storage
 _LOOK_SECONDS = 2.0
 
 
-class Courses:
+class ProgressPoller:
     """Looks in a thread of its own: storage may be slow, and the queue is not to wait for it."""
 
     def __init__(self) -> None:
         self._outputs: Mapping[str, str] = {}
         self._found: dict[str, RunRecord] = {}
-        self._thread = threading.Thread(target=self._live, name="courses", daemon=True)
+        self._thread = threading.Thread(target=self._live, name="progress", daemon=True)
         self._stop = threading.Event()
         self._thread.start()
 

@@ -22,13 +22,13 @@ from pipeline.cluster.allotment import (
 from pipeline.cluster.gcs import Gcs, HeadGone
 from pipeline.cluster.machines import Machine, machines
 from pipeline.errors import NoCard, RackmillError, Stopped, UsageError
-from pipeline.service.queue.allocator import Standings
-from pipeline.service.queue.api import Answers
-from pipeline.service.queue.drivers import DriverState, RayGone, last_words
-from pipeline.service.queue.job_db import JobState, QueueLedger, SubmittedJob
+from pipeline.service.queue.allocator import Allocator
+from pipeline.service.queue.api import QueueApi
+from pipeline.service.queue.drivers import DriverState, RayGone, log_tail
+from pipeline.service.queue.job_db import JobDb, JobState, SubmittedJob
 from pipeline.service.queue.mailbox import Mailbox
-from pipeline.service.queue.progress_poller import Courses
-from pipeline.service.queue.unsubmitted_runs import Guests, say_that_there_is_a_queue
+from pipeline.service.queue.progress_poller import ProgressPoller
+from pipeline.service.queue.unsubmitted_runs import UnsubmittedRuns, say_that_there_is_a_queue
 
 _ASKED_SECONDS, _LOOK_SECONDS = 0.2, 1.0
 _MOST_CRASHES = 3
@@ -50,9 +50,9 @@ class Queue:
 
     def __init__(
         self,
-        ledger: QueueLedger,
+        ledger: JobDb,
         drivers: _Drivers,
-        standings: Standings,
+        standings: Allocator,
         address: str,
         say: Callable[[str], None] = lambda line: None,
         now: Callable[[], float] = time.time,
@@ -60,9 +60,9 @@ class Queue:
         self._ledger, self._drivers, self._standings = ledger, drivers, standings
         self._address, self._say, self._now = address, say, now
         self._told: dict[str, Allotment] = {}
-        self._courses = Courses()
-        self._mailbox = Mailbox(Answers(ledger, self._courses, now))
-        self._guests = Guests()
+        self._courses = ProgressPoller()
+        self._mailbox = Mailbox(QueueApi(ledger, self._courses, now))
+        self._guests = UnsubmittedRuns()
         self._adopted = False
         self._looked = 0.0
 
@@ -192,7 +192,7 @@ class Queue:
             self._say(f"queue: {job.id} {ended.state}{f': {m}' if (m := ended.message) else ''}")
 
     def _see_guests_go(self, gcs: Gcs) -> None:
-        """Guests that left, and those of whom nothing was heard for too long."""
+        """UnsubmittedRuns that left, and those of whom nothing was heard for too long."""
         guests = [job for job in self._ledger.open_jobs() if job.guest]
         for job_id in self._guests.gone(gcs, [job.id for job in guests]):
             job = self._ledger.job(job_id)
@@ -217,7 +217,7 @@ class Queue:
         elif code == Stopped.exit_code:
             ledger.end(job, JobState.STOPPED, now, "it was asked to stop", code)
         elif code in _EXPLAINED:
-            ledger.end(job, JobState.FAILED, now, last_words(job.submission), code)
+            ledger.end(job, JobState.FAILED, now, log_tail(job.submission), code)
         elif job.crashes >= _MOST_CRASHES:
             message = f"its driver died {job.crashes + 1} times: {state.message or f'code {code}'}"
             ledger.end(job, JobState.FAILED, now, message, code)

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 from pipeline.engine.machine.facts import own_versions
 from pipeline.errors import RackmillError
-from pipeline.service.queue.allocator import Standings
+from pipeline.service.queue.allocator import Allocator
 from pipeline.service.queue.drivers import Drivers
-from pipeline.service.queue.job_db import QueueLedger
+from pipeline.service.queue.job_db import JobDb
 from pipeline.service.queue.service import Queue
 from pipeline.service.rack.ray_node import RayNode
 from pipeline.user_folder import state_folder
@@ -22,9 +22,9 @@ def keep_queue(
 ) -> None:
     """Until ``stop``. ``node``: of the head, whose machine this is."""
     try:
-        ledger = QueueLedger(state_folder() / _FILE)
+        ledger = JobDb(state_folder() / _FILE)
     except RackmillError as e:
         say(f"no queue: {e.message} {' '.join(e.hints)}")
         return
     drivers = Drivers(node.address, node.dashboard)
-    Queue(ledger, drivers, Standings(turn_seconds, own_versions()), node.address, say).keep(stop)
+    Queue(ledger, drivers, Allocator(turn_seconds, own_versions()), node.address, say).keep(stop)

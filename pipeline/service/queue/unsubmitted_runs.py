@@ -70,7 +70,7 @@ def say_that_there_is_a_queue(gcs: Gcs) -> None:
     gcs.put(_QUEUE, b"", over=False)
 
 
-class Guests:
+class UnsubmittedRuns:
     """The queue's side."""
 
     def __init__(self) -> None:

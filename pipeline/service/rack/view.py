@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 
 from pipeline.budget.cards.lookup import Card, cpu_card, in_slot
 from pipeline.budget.fit.verdict import bare_fit
-from pipeline.budget.model_spec import FitOptions, Subject
+from pipeline.budget.model_spec import FitOptions, ModelSpec
 from pipeline.budget.tensor_parallel import cards_needed
 from pipeline.cluster.allotment import Key
 from pipeline.cluster.card_calls import ask_for_cards
 from pipeline.cluster.gcs import Gcs
 from pipeline.cluster.machines import MACHINE, Machine, machines
-from pipeline.cluster.slot_usage import AtWork, at_work
+from pipeline.cluster.slot_usage import SlotUsage, slot_usage
 from pipeline.engine.machine.card_reading import CardReading
 from pipeline.model.catalogue import MODELS
 
@@ -26,18 +26,18 @@ class RackView:
     """``fits``: by the name of a card, the catalogue's models in int4 that fit on it, the largest
     first, each with how many requests of ``REQUEST_TOKENS`` it then holds at once; and by the name
     of a slot ("2x rtx3060") those that fit its cards together and fewer of them not.
-    ``at_work``: by card. ``now``: how the cards are, by Ray's number of the machine, as far as it
-    told."""
+    ``slot_usage``: by card. ``now``: how the cards are, by Ray's number of the machine, as far as
+    it told."""
 
     address: str
     machines: tuple[Machine, ...]
     fits: Mapping[str, tuple[tuple[str, int], ...]]
-    at_work: Mapping[Key, AtWork] = field(default_factory=dict)
+    slot_usage: Mapping[Key, SlotUsage] = field(default_factory=dict)
     now: Mapping[str, tuple[CardReading, ...]] = field(default_factory=dict)
 
     def jobs_on(self, machine: Machine) -> dict[str, int]:
         """The jobs at work there, each with the number of its cards."""
-        works = [work for (node, _), work in self.at_work.items() if node == machine.node.id]
+        works = [work for (node, _), work in self.slot_usage.items() if node == machine.node.id]
         return dict(Counter(work.job for work in works))
 
 
@@ -57,7 +57,7 @@ def look(gcs: Gcs) -> RackView:
     ids = {machine.node.name: machine.node.id for machine in found}
     told = ask_for_cards(gcs, [name.removeprefix(MACHINE) for name in kept])
     now = {ids[name]: cards for name, cards in told.items()}
-    return RackView(gcs.address, tuple(found), fits, at_work(gcs), now)
+    return RackView(gcs.address, tuple(found), fits, slot_usage(gcs), now)
 
 
 def cards_of(machine: Machine) -> list[Card]:
@@ -75,7 +75,7 @@ def _fitting(card: Card, alike: int) -> dict[str, tuple[tuple[str, int], ...]]:
     found: dict[str, list[tuple[str, int]]] = {card.name: []}
     options = FitOptions(context=REQUEST_TOKENS)
     for model in sorted(MODELS.values(), key=lambda m: -m.geometry.layers):
-        subject = Subject.of(model, "int4")
+        subject = ModelSpec.of(model, "int4")
         cards = 1 if card.is_cpu else cards_needed(subject, card, options, alike)
         verdict = bare_fit(subject, card, replace(options, cards=cards))
         if verdict.fits:

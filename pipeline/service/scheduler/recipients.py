@@ -11,10 +11,10 @@ from pydantic import SecretStr
 
 from pipeline.job.schedule import Schedule as Times
 from pipeline.service.scheduler.notify import SECRET, post, run_command
-from pipeline.service.scheduler.schedule_db import Ledger, Run, Schedule
+from pipeline.service.scheduler.schedule_db import Run, Schedule, ScheduleDb
 
 
-class Teller:
+class Notifier:
     """Tells beside the service's loop: a webhook may take minutes to answer. Whoever is told may
     be told twice, after a crash; ``id`` tells notices apart.
 
@@ -22,7 +22,7 @@ class Teller:
     files is not trusted to run programs.
     """
 
-    def __init__(self, ledger: Ledger, command: str | None = None) -> None:
+    def __init__(self, ledger: ScheduleDb, command: str | None = None) -> None:
         self._ledger, self._command = ledger, command
         self._at_it: set[tuple[str, datetime]] = set()
 

@@ -25,7 +25,7 @@ from pipeline.output.commit.records import MANIFEST
 from pipeline.output.dataset import Dataset
 from pipeline.output.growing import GrowingDataset, GrowingRun, run_name
 from pipeline.output.manifest import read_manifest
-from pipeline.output.run_registry import living
+from pipeline.output.run_registry import live_runs
 from pipeline.report.history import PastRun, draw_labels, history_page
 from pipeline.storage.base import open_storage
 
@@ -36,7 +36,7 @@ _YOUNG_SECONDS, _SECOND_LOOK_SECONDS = 5.0, 1.0
 
 
 @dataclass(frozen=True)
-class Performed:
+class ScheduledRun:
     """``summary``: of the run; None when there was nothing new. ``run``: its name."""
 
     increment: Increment
@@ -57,7 +57,7 @@ class Performed:
         }
 
 
-def perform(
+def run_once(
     job: Job,
     due: datetime,
     *,
@@ -67,7 +67,7 @@ def perform(
     queued: str | None = None,
     watcher: Watcher | None = None,
     stop: Stop | None = None,
-) -> Performed:
+) -> ScheduledRun:
     """Do what no earlier run of the schedule did, and publish it.
 
     A run that was broken off is gone on with, as a part of this one. ``full``: everything anew, in
@@ -82,7 +82,7 @@ def perform(
         watcher.note(f"another run works on {dataset.address}: waiting for its end")
         time.sleep(_LOOK_SECONDS)
         at_work = _at_work(dataset)
-    dataset.settle()
+    dataset.recover()
     done = _published(dataset, run_name(due))
     if done is not None:
         return done  # and whoever waited for it was killed
@@ -93,13 +93,13 @@ def perform(
         files, made = _look(job, covered, full=full)
     except HalfWritten as e:  # all of it
         watcher.note(f"input: left for the next run: {e.message}")
-        return Performed(Increment(()))
+        return ScheduledRun(Increment(()))
     for line in made.lines():
         watcher.note(line)
     if not made.shards:
         if begun is not None:
             dataset.discard(begun)
-        return Performed(made)
+        return ScheduledRun(made)
     if not full:
         _check_same(dataset, job, files)
     with ThreadPoolExecutor(_MARKED_AT_ONCE) as pool:
@@ -118,9 +118,9 @@ def perform(
         files=replace(files, shards=shards),
     )
     summary = run(_job_of(job, made, current), options, watcher, stop).as_json()
-    dataset.settle()
+    dataset.recover()
     drift = _write_history(dataset, job.name)
-    return Performed(made, name, summary, drift)
+    return ScheduledRun(made, name, summary, drift)
 
 
 def _look(job: Job, covered: Sequence[Covered], *, full: bool) -> tuple[InputFiles, Increment]:
@@ -146,7 +146,7 @@ def _is_young(shard: Shard) -> bool:
     return "://" not in shard.path and time.time() - float(shard.version or 0) < _YOUNG_SECONDS
 
 
-def _published(dataset: GrowingDataset, name: str) -> Performed | None:
+def _published(dataset: GrowingDataset, name: str) -> ScheduledRun | None:
     """What the run of this name came to, if it has come to its end."""
     found = next((one for one in dataset.published() if one.name == name), None)
     if found is None:
@@ -154,11 +154,11 @@ def _published(dataset: GrowingDataset, name: str) -> Performed | None:
     summary = Dataset(found.storage).summary()
     past = _past(dataset)
     drift = next((one.drift for one in past if one.name == name), None)
-    return Performed(Increment(()), name, summary, drift)
+    return ScheduledRun(Increment(()), name, summary, drift)
 
 
 def _at_work(dataset: GrowingDataset) -> list[GrowingRun]:
-    return [one for one in dataset.unfinished() if living(one.storage)]
+    return [one for one in dataset.unfinished() if live_runs(one.storage)]
 
 
 def _begun(dataset: GrowingDataset, job: Job, at_work: Sequence[GrowingRun]) -> GrowingRun | None:
@@ -192,12 +192,12 @@ def _check_same(dataset: GrowingDataset, job: Job, files: InputFiles) -> None:
     if not published:
         return
     last = published[-1]
-    mend = "do everything anew: rackmill schedule run-now NAME --full; or give another output.path"
+    fix = "do everything anew: rackmill schedule run-now NAME --full; or give another output.path"
     changed = _changes(job, last)
     if changed:
         raise UsageError(
             f"{dataset.address} holds the output of a different job: {', '.join(changed)} changed",
-            mend,
+            fix,
         )
     content = Dataset(last.storage).manifest()
     if content is None:
@@ -213,7 +213,7 @@ def _check_same(dataset: GrowingDataset, job: Job, files: InputFiles) -> None:
         raise UsageError(
             "the input has other columns or types than in earlier runs: "
             + ", ".join(f"{n} ({_type(before, n)} → {_type(now, n)})" for n in names),
-            mend,
+            fix,
         )
 
 

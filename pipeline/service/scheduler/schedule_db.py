@@ -86,7 +86,7 @@ class Run:
         return self.schedule, self.due
 
 
-class Ledger:
+class ScheduleDb:
     """The file. Any process may read it; those that write wait for each other."""
 
     def __init__(self, path: Path) -> None:

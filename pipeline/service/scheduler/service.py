@@ -20,7 +20,7 @@ from pipeline.errors import UsageError
 from pipeline.job.cron import Cron
 from pipeline.job.schedule import Schedule as Times
 from pipeline.service.scheduler.due import decide
-from pipeline.service.scheduler.schedule_db import Ledger, Run, RunState, Schedule
+from pipeline.service.scheduler.schedule_db import Run, RunState, Schedule, ScheduleDb
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Ended:
     reason: str | None = None
 
 
-class Performance(Protocol):
+class RunOnce(Protocol):
     """A run that was begun."""
 
     def ended(self) -> Ended | None:
@@ -48,13 +48,13 @@ class Service:
 
     def __init__(
         self,
-        ledger: Ledger,
-        begin: Callable[[Schedule, Run], Performance],
+        ledger: ScheduleDb,
+        begin: Callable[[Schedule, Run], RunOnce],
         tell: Callable[[Schedule, Run], None] = lambda schedule, run: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._ledger, self._begin, self._tell, self._now = ledger, begin, tell, now
-        self._at_work: dict[tuple[str, datetime], tuple[Run, Performance]] = {}
+        self._at_work: dict[tuple[str, datetime], tuple[Run, RunOnce]] = {}
 
     def tick(self) -> datetime | None:
         """Do what is due. Returns when the next run will be; None if no schedule is awake."""

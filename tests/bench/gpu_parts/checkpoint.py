@@ -16,7 +16,7 @@ import torch
 
 from pipeline.errors import UsageError
 from pipeline.model.catalogue import MODELS
-from pipeline.model.convert.safetensors_writer import SafetensorsWriter, Slot
+from pipeline.model.convert.safetensors_writer import SafetensorsWriter, TensorSlot
 from pipeline.model.geometry import Geometry
 from pipeline.model.store.resolve import ModelFolder, resolve
 from pipeline.model.tensors import layer_shapes
@@ -78,23 +78,25 @@ def _write(geometry: Geometry, real: Path, target: Path) -> None:
     (target / _WHOLE).touch()
 
 
-def _slots(geometry: Geometry) -> Iterator[Slot]:
+def _slots(geometry: Geometry) -> Iterator[TensorSlot]:
     """Every tensor of the text model, as the converter names and packs them."""
-    yield Slot("model.embed_tokens.weight", torch.bfloat16, (geometry.vocabulary, geometry.hidden))
+    yield TensorSlot(
+        "model.embed_tokens.weight", torch.bfloat16, (geometry.vocabulary, geometry.hidden)
+    )
     for layer in range(geometry.layers):
         for module, shape in layer_shapes(geometry).items():
             name = f"model.layers.{layer}.{module}.weight"
             if not module.endswith("_proj"):
-                yield Slot(name, torch.bfloat16, shape)
+                yield TensorSlot(name, torch.bfloat16, shape)
                 continue
             rows, columns = shape
-            yield Slot(f"{name}_packed", torch.int32, (rows, columns // 8))
-            yield Slot(f"{name}_scale", torch.bfloat16, (rows, columns // _GROUP))
-            yield Slot(f"{name}_shape", torch.int64, (2,))
-    yield Slot("model.norm.weight", torch.bfloat16, (geometry.hidden,))
+            yield TensorSlot(f"{name}_packed", torch.int32, (rows, columns // 8))
+            yield TensorSlot(f"{name}_scale", torch.bfloat16, (rows, columns // _GROUP))
+            yield TensorSlot(f"{name}_shape", torch.int64, (2,))
+    yield TensorSlot("model.norm.weight", torch.bfloat16, (geometry.hidden,))
 
 
-def _pieces(slot: Slot, codes: torch.Tensor, normal: torch.Tensor) -> Iterator[torch.Tensor]:
+def _pieces(slot: TensorSlot, codes: torch.Tensor, normal: torch.Tensor) -> Iterator[torch.Tensor]:
     """The content of ``slot`` in pieces, out of the buffers."""
     if slot.name.endswith("_scale"):
         yield torch.full(slot.shape, _SCALE, dtype=torch.bfloat16)

@@ -9,8 +9,8 @@ from typing import Any
 from gpu_parts.work import job
 from pipeline import job_from
 from pipeline.budget.cards.lookup import Card
-from pipeline.budget.fit.fit import FitOptions, Subject, fit
-from pipeline.budget.memory_split import room
+from pipeline.budget.fit.fit import FitOptions, ModelSpec, fit
+from pipeline.budget.memory_split import memory_split
 from pipeline.budget.settings import PromptShape, choose_settings, setup_of
 from pipeline.budget.weights import weight_bytes
 from pipeline.cli.fit import this_processor
@@ -45,7 +45,7 @@ class Device:
     def largest_model(self) -> str:
         """Up to 12B, so that it is made and loaded within a minute or two. Raises UsageError."""
         for name in _SIZES:
-            if fit(Subject.of(MODELS[name], "int4"), self.card, FitOptions(_LONGEST)).fits:
+            if fit(ModelSpec.of(MODELS[name], "int4"), self.card, FitOptions(_LONGEST)).fits:
                 return name
         raise UsageError(f"no made-up model fits {self.card}", "give --model gemma-3-270m")
 
@@ -108,7 +108,7 @@ def wanted(device: Device, model: ModelFolder, settings: Sequence[str]) -> Wante
     card, on_card = device.card, device.index is not None
     weights = weight_bytes(model.geometry, model.precision, vision=False)
     arguments = _choose(model, card, given)
-    there = room(model.geometry, weights, card, setup_of(arguments, card))
+    there = memory_split(model.geometry, weights, card, setup_of(arguments, card))
     if there.num_blocks < 1:
         raise UsageError(f"{model.name} does not fit {card}", "a smaller --model")
     predicted = {

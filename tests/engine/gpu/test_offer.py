@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cluster.engine_groups import Crew, local_crews
+from pipeline.cluster.engine_groups import EngineGroup, local_groups
 from pipeline.cluster.slots import spread_of
 from pipeline.engine.gpu.nvml import free_gpu_memory, holders, read_driver
 from pipeline.engine.gpu.offer import gpus, offer
@@ -33,8 +33,8 @@ from tests.samples import job
 _Show = Callable[..., FakeCards]
 
 
-def crews(made: Job, say: Callable[[str], None] = lambda line: None) -> list[Crew]:
-    return local_crews(made, 4, spread_of(made, None), say)
+def groups(made: Job, say: Callable[[str], None] = lambda line: None) -> list[EngineGroup]:
+    return local_groups(made, 4, spread_of(made, None), say)
 
 
 def indices() -> list[int]:
@@ -128,7 +128,7 @@ class TestWhichAreUsed:
         fake_cards(*cards, **driver)
 
         with pytest.raises(UsageError, match="vLLM's CUDA build is installed") as caught:
-            crews(job())
+            groups(job())
         assert words in str(caught.value)
         assert "RACKMILL_VARIANT=cpu ./infra/setup" in caught.value.hints[-1]
 
@@ -137,7 +137,7 @@ class TestWhichAreUsed:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
 
         with pytest.raises(UsageError, match="CUDA_VISIBLE_DEVICES='' hides every card"):
-            crews(job())
+            groups(job())
 
     def test_without_a_compiler_a_job_on_a_card_does_not_begin(
         self, fake_cards: _Show, monkeypatch
@@ -146,21 +146,21 @@ class TestWhichAreUsed:
         monkeypatch.setenv("CC", "no-such-compiler")
 
         with pytest.raises(UsageError, match="RTX 3090 cannot start: CC names 'no-such-compiler'"):
-            crews(job())
-        crews(job(engine={"kind": "simulated"}))
+            groups(job())
+        groups(job(engine={"kind": "simulated"}))
 
     def test_without_headers_neither(self, fake_cards: _Show) -> None:
         fake_cards(RTX_3090, headers=False)
 
         with pytest.raises(UsageError, match=r"Python.h"):
-            crews(job())
+            groups(job())
 
     def test_a_plan_uses_the_cards_that_serve_and_names_the_others(self, fake_cards: _Show) -> None:
         fake_cards(RTX_2080_TI, RTX_3090)
         said: list[str] = []
 
-        (crew,) = crews(job(), said.append)
-        assert (crew.number, crew.name) == (1, "rtx3090")
+        (group,) = groups(job(), said.append)
+        assert (group.number, group.name) == (1, "rtx3090")
         assert said == [
             "left out: RTX 2080 Ti (compute capability 7.5) has no bfloat16, which Gemma 3 needs: "
             "that takes 8.0, an RTX 30xx or newer"
@@ -172,8 +172,8 @@ class TestWhichAreUsed:
         fake_cards(RTX_2080_TI, build="cpu")
         said: list[str] = []
 
-        (crew,) = crews(job(), said.append)
-        assert crew.shared
+        (group,) = groups(job(), said.append)
+        assert group.shared
         assert "RTX 2080 Ti" in said[0]
 
 

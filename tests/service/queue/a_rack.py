@@ -15,9 +15,9 @@ from pipeline.cluster.machines import Machine
 from pipeline.engine.machine.facts import DeviceFacts, MachineFacts, own_versions
 from pipeline.output.job_file import job_content
 from pipeline.service.queue import service
-from pipeline.service.queue.allocator import Standings
+from pipeline.service.queue.allocator import Allocator
 from pipeline.service.queue.drivers import DriverState
-from pipeline.service.queue.job_db import JobState, QueueLedger, SubmittedJob
+from pipeline.service.queue.job_db import JobDb, JobState, SubmittedJob
 from pipeline.service.queue.service import Queue
 from tests.samples import job
 from tests.service.queue.memory_gcs import MemoryGcs
@@ -66,7 +66,7 @@ class FakeDrivers:
         return [name for name, state in self.all.items() if not state.ended]
 
 
-class _Ledger(QueueLedger):
+class _Ledger(JobDb):
     """One during whose writing things may happen."""
 
     moment: Callable[[], None] = staticmethod(lambda: None)
@@ -97,8 +97,8 @@ class QueueOnRack:
         self.gcs: Any = MemoryGcs(self._pass)
         self.drivers = FakeDrivers(self._pass)
         patch.setattr(service, "machines", lambda gcs: self.machines)
-        patch.setattr(service, "Courses", _NoCourses)
-        patch.setattr(service, "last_words", lambda submission: f"last words of {submission}")
+        patch.setattr(service, "ProgressPoller", _NoCourses)
+        patch.setattr(service, "log_tail", lambda submission: f"last words of {submission}")
         self.restart()
 
     def _pass(self) -> None:
@@ -108,7 +108,7 @@ class QueueOnRack:
         """As after a kill: the queue knows nothing but its file, and what the head keeps."""
         self.ledger = _Ledger(self._path)
         self.ledger.moment = self._pass
-        standings = Standings(TURN, _VERSIONS)
+        standings = Allocator(TURN, _VERSIONS)
         self.queue = Queue(
             self.ledger,
             self.drivers,

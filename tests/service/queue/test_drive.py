@@ -17,7 +17,7 @@ from pipeline.job.deadline import deadline_at
 from pipeline.job.job import Job
 from pipeline.service.queue import drive as module
 from pipeline.service.queue.drive import drive
-from pipeline.service.queue.job_db import QueueLedger, SubmittedJob
+from pipeline.service.queue.job_db import JobDb, SubmittedJob
 from tests.service.queue.a_rack import content
 
 DEADLINE = datetime(2027, 1, 1, 6, tzinfo=UTC)
@@ -50,7 +50,7 @@ def state(tmp_path: Path) -> Path:
     path = tmp_path / "queue.db"
     job = content("one", resources={"deadline": "8h"})
     at = DEADLINE.timestamp()
-    QueueLedger(path).add(SubmittedJob("one-1", "tweets", 0, job, "/one", 7, 0.0, at))
+    JobDb(path).add(SubmittedJob("one-1", "tweets", 0, job, "/one", 7, 0.0, at))
     return path
 
 

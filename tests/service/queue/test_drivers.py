@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pipeline.service.queue import drivers
-from pipeline.service.queue.drivers import Drivers, DriverState, RayGone, last_words, log_of
+from pipeline.service.queue.drivers import Drivers, DriverState, RayGone, log_of, log_tail
 
 
 class Client:
@@ -131,7 +131,7 @@ def test_the_log_of_a_driver_is_found_after_ray_was_started_again(logs: Path) ->
 def test_why_a_driver_failed_is_what_it_said_last_as_an_error(logs: Path) -> None:
     write_log(logs, "x", "one-1", "working\nerror: it does not fit\n  take int4\n")
 
-    assert last_words("one-1") == "error: it does not fit · take int4"
+    assert log_tail("one-1") == "error: it does not fit · take int4"
 
 
 @pytest.mark.parametrize("said", ["", None])
@@ -139,4 +139,4 @@ def test_a_driver_that_said_nothing_is_told_so(logs: Path, said: str | None) -> 
     if said is not None:
         write_log(logs, "x", "one-1", said)
 
-    assert last_words("one-1") == "its driver said nothing"
+    assert log_tail("one-1") == "its driver said nothing"

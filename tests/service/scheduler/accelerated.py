@@ -13,7 +13,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from pipeline.service.scheduler.schedule_db import Ledger, Run, RunState, Schedule
+from pipeline.service.scheduler.schedule_db import Run, RunState, Schedule, ScheduleDb
 from pipeline.service.scheduler.service import Ended, Service, only_one
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -47,7 +47,7 @@ class SlowRun:
 
 def main(folder: Path, runs: int) -> None:
     clock = folder / "clock"
-    ledger = Ledger(folder / "schedules.db")
+    ledger = ScheduleDb(folder / "schedules.db")
 
     def now() -> datetime:
         return START + int(clock.read_text()) * TICK

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipeline.service.scheduler import run_once as perform
+from pipeline.service.scheduler import run_once as run_once
 from pipeline.service.scheduler.notify import SIGNATURE
 
 
@@ -48,4 +48,4 @@ def hook() -> Iterator[Hook]:
 @pytest.fixture(autouse=True)
 def _no_second_look(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody is still writing what a test has written."""
-    monkeypatch.setattr(perform, "_SECOND_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(run_once, "_SECOND_LOOK_SECONDS", 0.0)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.service.scheduler.schedule_db import Ledger, RunState
+from pipeline.service.scheduler.schedule_db import RunState, ScheduleDb
 from tests.service.scheduler.accelerated import CRON, START
 
 
@@ -20,7 +20,7 @@ from tests.service.scheduler.accelerated import CRON, START
 def test_however_often_the_scheduler_is_killed_no_run_is_lost_and_none_doubled(
     runs: int, tmp_path: Path
 ) -> None:
-    ledger = Ledger(tmp_path / "schedules.db")
+    ledger = ScheduleDb(tmp_path / "schedules.db")
     job = {"name": "hourly", "schedule": {"cron": CRON}}
     ledger.apply("hourly", job, "/out", START, suspended=False)
     (tmp_path / "clock").write_text("0")

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from pipeline.errors import UsageError
-from pipeline.service.scheduler.schedule_db import Ledger, Run, RunState, Schedule
+from pipeline.service.scheduler.schedule_db import Run, RunState, Schedule, ScheduleDb
 from pipeline.service.scheduler.service import Ended, Service, is_running, only_one
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 
 
-class Performed:
+class ScheduledRun:
     """A run that ends when it is told to."""
 
     def __init__(self) -> None:
@@ -36,17 +36,17 @@ class Clockwork:
 
     def __init__(self, path: Path) -> None:
         self.path, self.now = path, NOON
-        self.runs: list[tuple[Run, Performed]] = []
+        self.runs: list[tuple[Run, ScheduledRun]] = []
         self.told: list[Run] = []
         self.restart()
 
     def restart(self) -> None:
         """As after a kill: nothing is known but the file."""
-        self.ledger = Ledger(self.path)
+        self.ledger = ScheduleDb(self.path)
         self.service = Service(self.ledger, self._begin, self._tell, lambda: self.now)
 
-    def _begin(self, schedule: Schedule, run: Run) -> Performed:
-        self.runs.append((run, Performed()))
+    def _begin(self, schedule: Schedule, run: Run) -> ScheduledRun:
+        self.runs.append((run, ScheduledRun()))
         return self.runs[-1][1]
 
     def _tell(self, schedule: Schedule, run: Run) -> None:
@@ -180,7 +180,7 @@ def test_there_is_one_scheduler_for_a_file(clock: Clockwork) -> None:
 def test_a_file_that_is_no_ledger_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.db").write_text("no database, but long enough to be looked into " * 40)
     with pytest.raises(UsageError, match="is not a file of schedules"):
-        Ledger(tmp_path / "x.db")
+        ScheduleDb(tmp_path / "x.db")
 
 
 def test_the_ledger_outlives_its_writer_at_any_moment(clock: Clockwork) -> None:

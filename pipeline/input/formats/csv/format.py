@@ -177,7 +177,7 @@ def _header(path: str, block: Block, dialect: Dialect) -> list[str]:
         read = pyarrow.csv.read_csv(io.BytesIO(content), parse_options=_parse(dialect))
         names = list(read.schema.names)
     except (pa.ArrowException, UnicodeDecodeError) as e:
-        raise UsageError(f"{path}: {e}", "mend the header line, or save it as UTF-8") from None
+        raise UsageError(f"{path}: {e}", "fix the header line, or save it as UTF-8") from None
     twice = [name for name, number in Counter(names).items() if number > 1]
     if twice:
         raise UsageError(f"{path}: the header names {twice[0]!r} twice", "rename one of them")
@@ -208,7 +208,7 @@ def _checked(path: str, block: Block, first: int, names: list[str], dialect: Dia
         if found := _ROW.search(why):
             place = f" line {block.line_of(first + int(found[1]) - 1)}:"
             why = why[found.end() :]
-        raise UsageError(f"{path}:{place} {why}", "mend the line, or quote its cells") from None
+        raise UsageError(f"{path}:{place} {why}", "fix the line, or quote its cells") from None
     if table.num_rows != len(block.starts) - first:
         raise UsageError(
             f"{path}: the quotes after line {block.line} are in odd places",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.errors import RowErrorType
-from pipeline.report.mends import HOPELESS, MENDS, next_step
+from pipeline.report.fixes import FIXES, HOPELESS, next_step
 
 
 @pytest.mark.parametrize(
@@ -14,7 +14,7 @@ from pipeline.report.mends import HOPELESS, MENDS, next_step
         ({"EngineFailure": 1, "InvalidRow": 9}, "rackmill retry out"),
         ({"Timeout": 1}, "rackmill retry out --set faults.row_timeout_seconds=SECONDS"),
         ({"PromptTooLong": 1}, "rackmill retry out --set engine.max_model_len=TOKENS"),
-        ({"InvalidRow": 1}, "mend these rows of the input, then run the job again"),
+        ({"InvalidRow": 1}, "fix these rows of the input, then run the job again"),
         ({}, None),
     ],
 )
@@ -28,4 +28,4 @@ def test_a_retry_is_not_advised_where_it_would_end_alike(kind: RowErrorType) -> 
 
 
 def test_every_type_of_error_has_a_mend() -> None:
-    assert set(MENDS) == set(RowErrorType)
+    assert set(FIXES) == set(RowErrorType)

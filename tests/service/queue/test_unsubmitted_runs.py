@@ -11,7 +11,7 @@ import pytest
 from pipeline.cluster.allotment import OTHERS
 from pipeline.errors import JobFailed, Stopped
 from pipeline.service.queue import unsubmitted_runs as guests
-from pipeline.service.queue.api import Answers
+from pipeline.service.queue.api import QueueApi
 from pipeline.service.queue.job_db import JobState
 from pipeline.service.queue.mailbox import Mailbox
 from pipeline.service.queue.unsubmitted_runs import guest_of
@@ -25,7 +25,7 @@ class _Nowhere:
 
 
 def answers(rack: QueueOnRack) -> Callable[[str, Any], dict[str, Any]]:
-    return Answers(rack.ledger, _Nowhere(), lambda: rack.now)  # type: ignore[arg-type]
+    return QueueApi(rack.ledger, _Nowhere(), lambda: rack.now)  # type: ignore[arg-type]
 
 
 def enter(rack: QueueOnRack, name: str) -> None:

@@ -10,7 +10,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 
 @dataclass(frozen=True)
-class Placement:
+class ActorOptions:
     """What one worker asks of Ray, and the environment its process starts with. ``cpus``: of
     Ray's; ``node``: the machine that it has to be on, if that matters."""
 

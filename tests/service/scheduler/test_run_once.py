@@ -14,7 +14,7 @@ import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.driver.run import Outcome, RunOptions, conclude
+from pipeline.driver.run import RunOptions, RunOutcome, conclude
 from pipeline.errors import UsageError
 from pipeline.input.changes.content import with_contents
 from pipeline.input.shards import Shard
@@ -23,7 +23,7 @@ from pipeline.output.growing import GrowingDataset
 from pipeline.output.verify.dataset import verify
 from pipeline.report.summary import Summary
 from pipeline.service.scheduler import run_once as performing
-from pipeline.service.scheduler.run_once import Performed, perform
+from pipeline.service.scheduler.run_once import ScheduledRun, run_once
 from tests.datasets import begin, commit_unit, job_in, rows_of
 
 pytestmark = pytest.mark.usefixtures("large_units")
@@ -50,10 +50,10 @@ class Nights:
         table = rows_of(start, stop)
         pq.write_table(table, self.folder / f"rows/{name}.parquet", row_group_size=rows_in_group)
 
-    def run(self, **options: Any) -> Performed:
+    def run(self, **options: Any) -> ScheduledRun:
         self.number += 1
         job = job_in(self.folder, output={"path": self.out}, **self.changes)
-        return perform(job, NIGHT + timedelta(days=self.number), **options)
+        return run_once(job, NIGHT + timedelta(days=self.number), **options)
 
     def work(self, job: Job, options: RunOptions, *_: Any) -> Summary:
         plan, dataset = begin(job, files=options.files)
@@ -61,7 +61,7 @@ class Nights:
             if done == self.units:
                 raise PowerCut
             commit_unit(plan, dataset, unit, text=f"answer of run {self.number}:")
-        return conclude(plan, dataset, Outcome(), time.time())
+        return conclude(plan, dataset, RunOutcome(), time.time())
 
     def table(self) -> pa.Table:
         found = pyarrow.dataset.dataset(self.root, filesystem=self.fs, partitioning="hive")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pipeline.cluster.allotment import Key, Needs
 from pipeline.cluster.machines import Machine
 from pipeline.engine.machine.facts import own_versions
-from pipeline.service.queue.allocator import Standings
+from pipeline.service.queue.allocator import Allocator
 from pipeline.service.queue.job_db import SubmittedJob
 from tests.service.queue.a_rack import TURN, content, machine
 
@@ -26,7 +26,7 @@ class Deals:
     """The same jobs on the same machines, dealt again and again."""
 
     def __init__(self, machines: Sequence[Machine], *jobs: SubmittedJob) -> None:
-        self.standings = Standings(TURN, own_versions())
+        self.standings = Allocator(TURN, own_versions())
         self.machines, self.jobs = list(machines), list(jobs)
         self.needs: Mapping[str, Needs] = {}
 

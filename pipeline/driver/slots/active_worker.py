@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.driver.slots.slot_states import Reason, Seat
+from pipeline.driver.slots.slot_states import AbsenceReason, SlotState
 
 _CLOSING_SECONDS = 30.0  # after the grace: to commit what was finished
 _PLAYER_SECONDS = 5.0  # that who plays waits for either at most
 
 
 @dataclass(slots=True)
-class Hired:
+class ActiveWorker:
     """``arguments``: of its engine; ``leaves``: since when it has to let its card go, ``why``."""
 
     worker: Any
@@ -22,12 +22,12 @@ class Hired:
     why: str = ""
     _player: bool = False
 
-    def leave(self, seat: Seat, now: float, grace: float) -> float | None:
+    def seconds_left(self, state: SlotState, now: float, grace: float) -> float | None:
         """Its card is not the run's: seconds that it still has for what its engine is at, of the
         ``grace`` at most; None: it had its time."""
         if self.leaves is None:
-            self.leaves, self.why = now, next(iter(seat.absent.values()))
-        self._player = self._player or Reason.DESKTOP in seat.absent
+            self.leaves, self.why = now, next(iter(state.absent.values()))
+        self._player = self._player or AbsenceReason.DESKTOP in state.absent
         closing = _CLOSING_SECONDS
         if self._player:
             grace, closing = min(grace, _PLAYER_SECONDS), _PLAYER_SECONDS

@@ -10,17 +10,17 @@ import pytest
 
 from pipeline.output.run_registry import RunRecord
 from pipeline.service.queue import progress_poller as module
-from pipeline.service.queue.progress_poller import Courses
+from pipeline.service.queue.progress_poller import ProgressPoller
 from pipeline.storage.base import open_storage
 
 
 @pytest.fixture
-def courses(monkeypatch: pytest.MonkeyPatch) -> Iterator[Courses]:
+def progress(monkeypatch: pytest.MonkeyPatch) -> Iterator[ProgressPoller]:
     monkeypatch.setattr(module, "_LOOK_SECONDS", 0.01)
-    courses = Courses()
-    yield courses
-    courses.close()
-    courses._thread.join()
+    progress = ProgressPoller()
+    yield progress
+    progress.close()
+    progress._thread.join()
 
 
 def write(output: Path, run: str, started: float, rows_done: int) -> None:
@@ -36,36 +36,38 @@ def soon(holds: Callable[[], bool]) -> bool:
     return holds()
 
 
-def test_a_jobs_course_is_what_its_last_run_says(courses: Courses, tmp_path: Path) -> None:
+def test_a_jobs_course_is_what_its_last_run_says(progress: ProgressPoller, tmp_path: Path) -> None:
     write(tmp_path / "out", "first", 1.0, 10)
     write(tmp_path / "out", "second", 2.0, 20)
-    assert courses.of("one") is None
-    courses.follow({"one": str(tmp_path / "out")})
+    assert progress.of("one") is None
+    progress.follow({"one": str(tmp_path / "out")})
 
-    assert soon(lambda: (found := courses.of("one")) is not None and found.rows_done == 20)
+    assert soon(lambda: (found := progress.of("one")) is not None and found.rows_done == 20)
     write(tmp_path / "out", "second", 2.0, 30)
-    assert soon(lambda: (found := courses.of("one")) is not None and found.rows_done == 30)
+    assert soon(lambda: (found := progress.of("one")) is not None and found.rows_done == 30)
 
 
-def test_a_job_that_runs_no_more_has_none(courses: Courses, tmp_path: Path) -> None:
+def test_a_job_that_runs_no_more_has_none(progress: ProgressPoller, tmp_path: Path) -> None:
     write(tmp_path / "out", "first", 1.0, 10)
-    courses.follow({"one": str(tmp_path / "out")})
-    assert soon(lambda: courses.of("one") is not None)
+    progress.follow({"one": str(tmp_path / "out")})
+    assert soon(lambda: progress.of("one") is not None)
 
     def gone() -> bool:
-        courses.follow({})
-        return courses.of("one") is None
+        progress.follow({})
+        return progress.of("one") is None
 
     assert soon(gone)
 
 
-def test_an_output_that_cannot_be_read_hides_no_other(courses: Courses, tmp_path: Path) -> None:
+def test_an_output_that_cannot_be_read_hides_no_other(
+    progress: ProgressPoller, tmp_path: Path
+) -> None:
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad/_rackmill").write_text("not a folder")
     write(tmp_path / "out", "first", 1.0, 10)
-    courses.follow(
+    progress.follow(
         {"bad": str(tmp_path / "bad"), "odd": "nosuch://x", "one": str(tmp_path / "out")}
     )
 
-    assert soon(lambda: courses.of("one") is not None)
-    assert courses.of("bad") is None
+    assert soon(lambda: progress.of("one") is not None)
+    assert progress.of("bad") is None

@@ -8,11 +8,11 @@ from pipeline.errors import RowErrorType
 from pipeline.report.summary import Summary
 from pipeline.rows.error_reasons import OTHERS
 
-MENDS: Mapping[str, str] = {
+FIXES: Mapping[str, str] = {
     RowErrorType.PROMPT_TOO_LONG: "raise engine.max_model_len, or shorten the input",
     RowErrorType.SCHEMA_NOT_MET: "raise sampling.max_tokens, or simplify the schema",
-    RowErrorType.INVALID_ROW: "mend these rows of the input, then run the job again",
-    RowErrorType.INVALID_SAMPLING: "mend the rows' sampling_params, then run the job again",
+    RowErrorType.INVALID_ROW: "fix these rows of the input, then run the job again",
+    RowErrorType.INVALID_SAMPLING: "fix the rows' sampling_params, then run the job again",
     RowErrorType.ENGINE_FAILURE: "its engine died with it: see the message; retry tries it again",
     RowErrorType.TIMEOUT: "raise faults.row_timeout_seconds, or lower sampling.max_tokens",
 }
@@ -35,8 +35,8 @@ def next_step(errors: Mapping[str, int], output: str) -> str | None:
     for kind, settings in _RETRIES.items():
         if errors.get(kind):
             return f"rackmill retry {output}{settings}"
-    kinds = [kind for kind, mend in MENDS.items() if errors.get(kind)]
-    return "; ".join(MENDS[kind] for kind in kinds) or None
+    kinds = [kind for kind, fix in FIXES.items() if errors.get(kind)]
+    return "; ".join(FIXES[kind] for kind in kinds) or None
 
 
 def error_lines(summary: Summary) -> Iterator[tuple[str, int, str, str]]:
@@ -50,4 +50,4 @@ def error_lines(summary: Summary) -> Iterator[tuple[str, int, str, str]]:
         if len(reasons) < 2:
             reasons = {summary.error_examples.get(kind, ""): rows}
         for why, number in reasons.items():
-            yield kind, number, why, MENDS.get(kind, "")
+            yield kind, number, why, FIXES.get(kind, "")

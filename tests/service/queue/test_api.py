@@ -11,8 +11,8 @@ from pipeline.engine.machine.facts import own_versions
 from pipeline.errors import UsageError
 from pipeline.output.run_registry import RunRecord
 from pipeline.service.queue import api as answers
-from pipeline.service.queue.api import Answers
-from pipeline.service.queue.job_db import JobState, QueueLedger
+from pipeline.service.queue.api import QueueApi
+from pipeline.service.queue.job_db import JobDb, JobState
 from tests.service.queue.a_rack import content
 
 NOW = 1_780_000_000.0
@@ -38,14 +38,14 @@ class Asked:
     """The queue's answers, and what it has to find them."""
 
     def __init__(self, folder: Path) -> None:
-        self.ledger = QueueLedger(folder / "queue.db")
-        self.courses: dict[str, RunRecord] = {}
+        self.ledger = JobDb(folder / "queue.db")
+        self.progress: dict[str, RunRecord] = {}
         self.logs = Logs(folder)
         self.now = NOW
-        self._ask = Answers(self.ledger, self, lambda: self.now)  # type: ignore[arg-type]
+        self._ask = QueueApi(self.ledger, self, lambda: self.now)  # type: ignore[arg-type]
 
     def of(self, job: str) -> RunRecord | None:
-        return self.courses.get(job)
+        return self.progress.get(job)
 
     def __call__(self, what: str, **about: Any) -> dict[str, Any]:
         return self._ask(what, about)
@@ -190,7 +190,7 @@ class TestJobs:
         asked.ledger.start(asked.ledger.job("one"), NOW)
         assert asked("job", job="one")["rows"] is None
 
-        asked.courses["one"] = _course(rows=100, rows_done=40)
+        asked.progress["one"] = _course(rows=100, rows_done=40)
         found = asked("job", job="one")
         assert (found["state"], found["rows"], found["rows_done"]) == ("RUNNING", 100, 40)
 
@@ -199,13 +199,13 @@ class TestJobs:
     ) -> None:
         asked.submit()
         asked.ledger.start(asked.ledger.job("one"), NOW)
-        asked.courses["one"] = _course(rows=100, rows_done=40, started=NOW - 1)
+        asked.progress["one"] = _course(rows=100, rows_done=40, started=NOW - 1)
 
         assert asked("job", job="one")["rows"] is None
 
     def test_one_that_waits_has_no_course(self, asked: Asked) -> None:
         asked.submit()
-        asked.courses["one"] = _course(rows=100, rows_done=40)
+        asked.progress["one"] = _course(rows=100, rows_done=40)
 
         assert asked("job", job="one")["rows"] is None
 
