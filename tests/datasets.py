@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 from pipeline import Job
 from pipeline.driver.plan import Plan, check_input, make_plan
 from pipeline.driver.provenance import provenance
-from pipeline.driver.run import Outcome, conclude
-from pipeline.driver.take_over import claim, clean_up
+from pipeline.driver.run import RunOutcome, conclude
+from pipeline.driver.take_over import clean_up, take_over
 from pipeline.errors import RowError, RowErrorType
 from pipeline.input.reader import UnitReader
 from pipeline.input.shards import InputFiles
@@ -89,7 +89,7 @@ def begin(
     """A plan whose folder is claimed."""
     plan = make_plan(check_input(made, rows, files), fetch=False)
     dataset = Dataset(open_storage(made.output.path))
-    claim(plan, dataset, fresh=False)
+    take_over(plan, dataset, fresh=False)
     clean_up(plan, dataset)
     return plan, dataset
 
@@ -99,7 +99,7 @@ def finish(made: Job, fails: Fails = lambda row: False, rows: int | None = None)
     plan, dataset = begin(made, rows)
     for unit in plan.missing:
         commit_unit(plan, dataset, unit, fails)
-    conclude(plan, dataset, Outcome(), time.time())
+    conclude(plan, dataset, RunOutcome(), time.time())
     return dataset
 
 

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.simulate.rack import Failures, Rack, least_makespan
+from pipeline.simulate.rack import Failures, SimulatedRack, least_makespan
 from pipeline.simulate.rate_card import CostRow, RateCard
 
 _RESULTS = Path(__file__).parent / "results" / "rack.json"
@@ -52,7 +52,9 @@ def measure(cards: int, hours: float, per_hour: float, seed: int) -> dict[str, A
     made = [RateCard(f"{name}-{i}", speed, slots) for i, (name, speed, slots) in enumerate(kinds)]
     rates = [card.speed * dice.uniform(0.67, 1.5) for card in made]
     rows = _rows(round(hours * 3600 * sum(card.speed for card in made)), seed)
-    rack = Rack(made, rates, rows, rows_per_unit=1024, failures=Failures(per_hour, seed=seed))
+    rack = SimulatedRack(
+        made, rates, rows, rows_per_unit=1024, failures=Failures(per_hour, seed=seed)
+    )
     started = time.perf_counter()
     run = rack.run()
     took = time.perf_counter() - started

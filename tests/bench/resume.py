@@ -22,7 +22,7 @@ import fsspec
 
 from pipeline.driver.coordinator.coordinator import Coordinator
 from pipeline.input.units import Unit
-from pipeline.output.commit.packed_records import Packer
+from pipeline.output.commit.packed_records import RecordPacker
 from pipeline.output.dataset import COMMITS, CommitRecord, Dataset
 from pipeline.output.tally import Tally
 from pipeline.storage.base import open_storage
@@ -105,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 make_bucket(endpoint)
                 address = "s3://bucket/run"
             write_records(address, given.records)
-            packer = Packer(open_storage(address))
+            packer = RecordPacker(open_storage(address))
             while given.packed and packer.pack():
                 pass
             found = resume(address, given.records)

@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.service.queue import api as answers
 from pipeline.service.queue import client
-from pipeline.service.queue.api import Answers
+from pipeline.service.queue.api import QueueApi
 from pipeline.service.queue.job_db import JobDb, JobState
 from pipeline.service.queue.mailbox import Mailbox
 from tests.processes import Finished
@@ -123,7 +123,7 @@ class RackInMemory:
     def __init__(self, folder: Path) -> None:
         self.ledger = JobDb(folder / "queue.db")
         found: Any = self
-        self.gcs = MemoryGcs(asked=Mailbox(Answers(self.ledger, found, time.time)).look)
+        self.gcs = MemoryGcs(asked=Mailbox(QueueApi(self.ledger, found, time.time)).look)
         self._folder = folder
 
     def of(self, job: str) -> None: ...

@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.dispatch.desktop import DesktopCall, Ours
 from pipeline.driver.slots.absence import Absences, Node, SlotCards
-from pipeline.driver.slots.slot_states import Reason
+from pipeline.driver.slots.slot_states import AbsenceReason
 from tests.samples import job
 
 FREE, LOOKS = DesktopCall(away=False), DesktopCall(away=True)
@@ -39,7 +39,7 @@ class Run:
     def at(self, hour: int, minute: int = 0) -> None:
         self.now = self.now.replace(hour=hour, minute=minute)
 
-    def why(self, *states: SlotCards) -> list[dict[Reason, str]]:
+    def why(self, *states: SlotCards) -> list[dict[AbsenceReason, str]]:
         """Of each state, why it has no card."""
         found = self.absences.look(states or (state(0),))
         return [{r: why for r, why in one.items() if why is not None} for one in found.values()]
@@ -57,7 +57,7 @@ def test_outside_of_its_hours_every_card_is_free_until_they_begin() -> None:
     run = Run(hours="23:00-07:00", timezone="UTC")
 
     assert run.why(state(0), state(1)) == 2 * [
-        {Reason.HOURS: "until 23:00, as resources.hours (23:00-07:00) says"}
+        {AbsenceReason.HOURS: "until 23:00, as resources.hours (23:00-07:00) says"}
     ]
 
 
@@ -83,7 +83,10 @@ def test_a_card_that_is_played_on_is_left_and_who_plays_is_named_once() -> None:
     run = Run(yield_to_desktop=True)
     run.desktops.calls[None, 1] = PLAYED
     for _ in range(3):
-        assert run.why(state(0, 0), state(1, 1)) == [{}, {Reason.DESKTOP: "game uses 60% of it"}]
+        assert run.why(state(0, 0), state(1, 1)) == [
+            {},
+            {AbsenceReason.DESKTOP: "game uses 60% of it"},
+        ]
 
     assert run.notes == [
         "worker-1: game uses 60% of it: the card is left to it until nobody has used it for 5 min"
@@ -104,7 +107,7 @@ def test_the_first_look_at_a_card_keeps_it_from_use_without_a_word() -> None:
     run = Run(yield_to_desktop=True)
     run.desktops.calls[None, 0] = LOOKS
 
-    assert run.why(state(0, 0)) == [{Reason.DESKTOP: ""}]
+    assert run.why(state(0, 0)) == [{AbsenceReason.DESKTOP: ""}]
     assert run.notes == []
 
 
@@ -122,14 +125,14 @@ def test_a_new_look_at_a_card_that_is_played_on_does_not_end_the_game() -> None:
     run.why(state(0, 0))
     run.desktops.calls[None, 0] = LOOKS
 
-    assert run.why(state(0, 0)) == [{Reason.DESKTOP: "game uses 60% of it"}]
+    assert run.why(state(0, 0)) == [{AbsenceReason.DESKTOP: "game uses 60% of it"}]
 
 
 def test_an_engine_over_two_cards_leaves_both_when_somebody_plays_on_one() -> None:
     run = Run(yield_to_desktop=True)
     run.desktops.calls["a", 1] = PLAYED
 
-    assert run.why(state(0, 0, 1, node="a"))[0].keys() == {Reason.DESKTOP}
+    assert run.why(state(0, 0, 1, node="a"))[0].keys() == {AbsenceReason.DESKTOP}
 
 
 def test_each_machine_has_its_own_players() -> None:
@@ -137,7 +140,7 @@ def test_each_machine_has_its_own_players() -> None:
     run.desktops.calls["a", 0] = PLAYED
     found = run.why(state(0, 0, node="a"), state(1, 0, node="b"))
 
-    assert [one.keys() for one in found] == [{Reason.DESKTOP}, set()]
+    assert [one.keys() for one in found] == [{AbsenceReason.DESKTOP}, set()]
 
 
 def test_who_looks_at_the_cards_is_told_what_of_ours_is_on_them() -> None:

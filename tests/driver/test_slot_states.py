@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.driver.slots.slot_states import Reason, SlotStates
+from pipeline.driver.slots.slot_states import AbsenceReason, SlotStates
 
 
 def hire_all(states: SlotStates, now: float) -> list[str]:
@@ -136,29 +136,29 @@ def test_an_unfit_machine_is_set_aside_at_once() -> None:
 
 def test_a_card_that_is_another_jobs_for_now_gets_no_engine_until_it_is_given_back() -> None:
     states = SlotStates(["a", "b"], 3)
-    states.withdraw(0, Reason.QUEUE, "others")
+    states.withdraw(0, AbsenceReason.QUEUE, "others")
     assert hire_all(states, 0.0) == ["worker-1"]
     assert states.withdrawn
 
-    states.withdraw(0, Reason.QUEUE, None)
+    states.withdraw(0, AbsenceReason.QUEUE, None)
     assert hire_all(states, 0.0) == ["worker-0"]
     assert not states.withdrawn
 
 
 def test_a_card_is_given_back_when_no_reason_is_left() -> None:
     states = SlotStates(["a"], 3)
-    states.withdraw(0, Reason.HOURS, "until 23:00")
-    states.withdraw(0, Reason.DESKTOP, "a game")
-    states.withdraw(0, Reason.HOURS, None)
+    states.withdraw(0, AbsenceReason.HOURS, "until 23:00")
+    states.withdraw(0, AbsenceReason.DESKTOP, "a game")
+    states.withdraw(0, AbsenceReason.HOURS, None)
     assert hire_all(states, 0.0) == []
 
-    states.withdraw(0, Reason.DESKTOP, None)
+    states.withdraw(0, AbsenceReason.DESKTOP, None)
     assert hire_all(states, 0.0) == ["worker-0"]
 
 
 def test_a_withdrawn_card_is_left_to_the_job_and_waits_for_nothing() -> None:
     states = SlotStates(["a"], 3)
-    states.withdraw(0, Reason.QUEUE, "others")
+    states.withdraw(0, AbsenceReason.QUEUE, "others")
 
     assert [state.number for state in states.left] == [0]
     assert not states.waiting
@@ -168,8 +168,8 @@ def test_a_withdrawn_card_is_left_to_the_job_and_waits_for_nothing() -> None:
 def test_an_engine_on_a_card_that_was_withdrawn_is_not_hired_twice_when_it_is_given_back() -> None:
     states = SlotStates(["a"], 3)
     hire_all(states, 0.0)
-    states.withdraw(0, Reason.QUEUE, "others")
-    states.withdraw(0, Reason.QUEUE, None)
+    states.withdraw(0, AbsenceReason.QUEUE, "others")
+    states.withdraw(0, AbsenceReason.QUEUE, None)
     assert states.due(1e9) == []
 
     states.postpone(0, 5.0, 2.0)
@@ -181,7 +181,7 @@ def test_nothing_is_hoped_for_from_a_card_that_is_of_no_use_any_more(fate: str) 
     states = SlotStates([], 0)
     states.add("a", "some-machine")
     hire_all(states, 0.0)
-    states.withdraw(0, Reason.QUEUE, "others")
+    states.withdraw(0, AbsenceReason.QUEUE, "others")
     if fate == "finished":
         states.done(0)
     elif fate == "set aside":

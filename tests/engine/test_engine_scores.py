@@ -9,7 +9,7 @@ import torch
 from pipeline.budget.kv import KvLayout
 from pipeline.engine.simulated.engine import SimulatedEngine
 from pipeline.engine.vllm.scores import _gather, _PromptTensors, scores_of
-from pipeline.job.engine import SimulatedEngine as Settings
+from pipeline.job.engine import SimulatedEngineSettings as Settings
 from pipeline.job.sampling import Sampling
 from pipeline.rows.request import Request, Scores
 from tests.samples import GEMMA_270M

@@ -16,7 +16,7 @@ from pipeline.budget.kv import KvLayout
 from pipeline.engine.protocol import EngineStats
 from pipeline.engine.simulated.engine import SimulatedEngine
 from pipeline.errors import RowError
-from pipeline.job.engine import SimulatedEngine as Settings
+from pipeline.job.engine import SimulatedEngineSettings as Settings
 from pipeline.job.sampling import Sampling
 from pipeline.rows.request import Completion, Request, Structure
 from tests.samples import GEMMA_270M, quick

@@ -11,7 +11,7 @@ from pipeline.engine.simulated.engine import SimulatedEngine
 from pipeline.engine.warmup_check import check_warm_engine
 from pipeline.errors import EngineFailed, EngineOutOfMemory
 from pipeline.job.engine import RehearsedFaults
-from pipeline.job.engine import SimulatedEngine as Settings
+from pipeline.job.engine import SimulatedEngineSettings as Settings
 from pipeline.model.tokenizer import Tokenizer
 from tests.samples import GEMMA_270M, write_tokenizer
 

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from pipeline.simulate.rack import Failures, Rack, RackRun, least_makespan
+from pipeline.simulate.rack import Failures, RackRun, SimulatedRack, least_makespan
 from pipeline.simulate.rate_card import CostRow, RateCard
 
 SPEEDS = (0.4, 0.9, 1.0, 1.8)
@@ -36,7 +36,7 @@ def cards() -> list[Counting]:
 
 
 def run(made: list[Counting], rows: list[CostRow], failures: Failures | None = None) -> RackRun:
-    rack = Rack(made, SPEEDS, rows, rows_per_unit=256, failures=failures)
+    rack = SimulatedRack(made, SPEEDS, rows, rows_per_unit=256, failures=failures)
     facts = rack.run()
     rack.dispatcher.ledger.check()
     return facts

@@ -15,7 +15,7 @@ import pytest
 from pipeline.errors import CommitFailed, StorageFailed, UsageError
 from pipeline.input.units import Unit
 from pipeline.output.columns.results import RowResult
-from pipeline.output.commit.packed_records import Packer
+from pipeline.output.commit.packed_records import RecordPacker
 from pipeline.output.dataset import CommitRecord, Dataset
 from pipeline.output.tally import Tally
 from pipeline.storage.base import Storage, check_exclusive, open_storage
@@ -179,7 +179,7 @@ def test_packed_records_are_those_that_were_committed(storage: Storage) -> None:
         storage.replace(record.path, record.encode())
     before = Dataset(storage).state()
 
-    assert Packer(storage).pack() == 220
+    assert RecordPacker(storage).pack() == 220
     assert Dataset(storage).state() == before
 
 
