@@ -1,0 +1,1 @@
+"""The `rackmill` command: one file a verb."""

@@ -1,0 +1,1 @@
+"""A run from the driver's side: plan, workers, commits, report."""

@@ -1,0 +1,1 @@
+"""The protocol behind which every engine stands, and the engines."""

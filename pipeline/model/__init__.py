@@ -1,0 +1,1 @@
+"""Models: their shapes, checkpoints, tokenizers."""

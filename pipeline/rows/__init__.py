@@ -1,0 +1,1 @@
+"""What every layer speaks of: requests, completions, errors, workloads."""

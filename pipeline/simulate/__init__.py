@@ -1,0 +1,1 @@
+"""Runs without engines: vLLM's scheduler as a model, cards, whole racks."""

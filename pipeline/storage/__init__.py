@@ -1,0 +1,1 @@
+"""Folders and object stores behind the few operations that commits stand on."""

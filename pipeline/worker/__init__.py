@@ -1,0 +1,1 @@
+"""One engine's worker: reads its rows, keeps the engine full, writes its files."""

@@ -1,0 +1,1 @@
+"""The cards that are known: their memory, bandwidth and arithmetic."""

@@ -1,0 +1,1 @@
+"""Does this model run on this card, and what would?"""

@@ -1,0 +1,1 @@
+"""The dispatcher behind Ray: the actor that grants leases."""

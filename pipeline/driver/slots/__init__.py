@@ -1,0 +1,1 @@
+"""The slots of a run: chosen, filled with engines, lost, taken back."""

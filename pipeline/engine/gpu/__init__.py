@@ -1,0 +1,1 @@
+"""NVIDIA's driver and cards, and what vLLM needs around them."""

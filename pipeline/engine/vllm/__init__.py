@@ -1,0 +1,1 @@
+"""vLLM. Everything that touches its insides is here."""

@@ -1,0 +1,1 @@
+"""What became of the input since an output was begun."""

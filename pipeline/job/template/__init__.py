@@ -1,0 +1,1 @@
+"""Prompt templates: plain fields and sandboxed Jinja."""

@@ -1,0 +1,1 @@
+"""GGUF files to checkpoints that vLLM loads."""

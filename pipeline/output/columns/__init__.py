@@ -1,0 +1,1 @@
+"""The columns of the output, and how results become Arrow tables."""

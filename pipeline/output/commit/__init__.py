@@ -1,0 +1,1 @@
+"""Commit records: what makes a file of results count, exactly once."""

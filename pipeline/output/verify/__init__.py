@@ -1,0 +1,1 @@
+"""Does a finished dataset hold what it promises?"""

@@ -1,0 +1,1 @@
+"""Submitted jobs: which gets which cards, and how far they are."""

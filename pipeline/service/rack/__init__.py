@@ -1,0 +1,1 @@
+"""Making a machine part of a rack, and keeping it so."""

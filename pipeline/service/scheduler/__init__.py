@@ -1,0 +1,1 @@
+"""Jobs that run by themselves, when they are due."""

@@ -1,0 +1,1 @@
+"""vLLM's scheduler and KV cache as a pure step model."""

@@ -1,0 +1,1 @@
+"""Finished answers by content: nothing is computed twice."""

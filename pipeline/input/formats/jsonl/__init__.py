@@ -1,0 +1,1 @@
+"""JSON Lines, and arrays in .json files."""
