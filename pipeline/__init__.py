@@ -45,7 +45,7 @@ def plan(job: Job, *, rows: int | None = None, fresh: bool = False) -> Plan:
     ``rows``: only the first so many. Raises UsageError.
     """
     from pipeline.driver.plan import check_input, make_plan
-    from pipeline.engine.vllm.grammar import check_answer_shape
+    from pipeline.engine.load import check_answer_shape
 
     inputs = check_input(job, rows)
     check_answer_shape(job)

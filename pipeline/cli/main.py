@@ -154,7 +154,7 @@ def plan_command(
     from pipeline.driver.forecast.forecast import Forecaster
     from pipeline.driver.forecast.foretold import Prices
     from pipeline.driver.plan import check_input, make_plan
-    from pipeline.engine.vllm.grammar import check_answer_shape
+    from pipeline.engine.load import check_answer_shape
     from pipeline.input.shards import check_whole
     from pipeline.report.profile import load_profile
 

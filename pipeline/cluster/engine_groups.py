@@ -165,7 +165,7 @@ def local_groups(
     """
     wanted = job.resources.workers
     number = _at_most(1 if wanted == "auto" else wanted, units)
-    if job.engine.kind == "simulated":
+    if not job.engine.computes:
         return [EngineGroup(number, None, slots=_beside_each_other(number))]
     there = offer()
     there.check()

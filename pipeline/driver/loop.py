@@ -142,7 +142,7 @@ def _desktops(job: Job, watcher: Watcher) -> Any:
         return None
     from pipeline.cluster.desktop_agent import DesktopAgents
 
-    engines = job.engine.kind != "simulated"
+    engines = job.engine.computes
     quiet = job.resources.desktop_quiet_seconds
     return DesktopAgents(quiet, engines=engines, say=watcher.note)
 

@@ -26,7 +26,7 @@ from pipeline.driver.slots.select_engines import rack_groups
 from pipeline.driver.stop import Stop
 from pipeline.driver.take_over import clean_up, take_over
 from pipeline.driver.watcher import Watcher, Watchers
-from pipeline.engine.vllm.grammar import check_answer_shape
+from pipeline.engine.load import check_answer_shape
 from pipeline.errors import (
     CommitFailed,
     JobFailed,

@@ -197,7 +197,7 @@ class Supervisor:
         # which cards an engine has, Ray decides only where nobody else does
         chosen = CHOSEN_HERE if gpu and self._cluster.chooses_cards else {}
         cards = max(1, len(slot.cards)) if gpu else 0
-        if self._plan.job.engine.kind == "simulated":
+        if not self._plan.job.engine.computes:
             return ActorOptions(cards, {SEAT: str(number)} | chosen, node=slot.node)
         eager = any(a.get("enforce_eager") for a in self._oom_steps.arguments.values())
         environment = vllm_environment(gpu=gpu, eager=eager, core=self._plan.job.engine.core)

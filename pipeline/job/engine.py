@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from pipeline.job.engine_kinds import engine_kind
 from pipeline.job.section import Section
 
 Core = Literal["auto", "own", "shared"]
@@ -68,6 +69,10 @@ _NOT_OURS = {
 }
 
 
+def _known(kind: str) -> str:
+    return engine_kind(kind).name
+
+
 class EngineSettings(Section):
     """vLLM's engine arguments under their own names, and a few of rackmill's.
 
@@ -78,7 +83,7 @@ class EngineSettings(Section):
     worker's; "auto": its own on a GPU, shared on a CPU.
     """
 
-    kind: Literal["vllm", "simulated"] = "vllm"
+    kind: Annotated[str, AfterValidator(_known)] = "vllm"
     core: Core = "auto"
     simulated: SimulatedEngineSettings = SimulatedEngineSettings()
 
@@ -113,6 +118,22 @@ class EngineSettings(Section):
                 raise ValueError(f"{name} is not for a job to give: {why}")
         return value
 
+    @property
+    def computes(self) -> bool:
+        """Whether its engines compute a model, and need cards or a processor for it."""
+        return engine_kind(self.kind).computes
+
+    @property
+    def deciding(self) -> dict[str, Any]:
+        """Settings of the kind's own that decide its answers, by their keys."""
+        return {key: _value(self, key) for key in engine_kind(self.kind).answers_from}
+
     def vllm_arguments(self) -> dict[str, Any]:
         """The arguments that were given, for ``vllm.EngineArgs``."""
         return self.model_dump(exclude_none=True, exclude={"kind", "core", "simulated"})
+
+
+def _value(settings: Any, key: str) -> Any:
+    for name in key.split("."):
+        settings = getattr(settings, name)
+    return settings

@@ -45,8 +45,7 @@ def fingerprint_parts(job: Job, *, model_hash: str, input_hash: str) -> dict[str
     parts["input"] = input_hash
     parts["output.keep"] = list(job.output.keep) if job.output.keep is not None else None
     parts["engine.kind"] = job.engine.kind
-    if job.engine.kind == "simulated":
-        parts["engine.simulated.output_tokens"] = job.engine.simulated.output_tokens
+    parts |= {f"engine.{key}": value for key, value in job.engine.deciding.items()}
     return parts
 
 

@@ -33,10 +33,10 @@ class AnswerKeys:
         # 64 hex digits over all that the job's keys have in common
         self.family = digest(
             {
-                "format": 1,
+                "format": 2,
                 "model": model_hash,
                 "engine": engine.kind,
-                "simulated": engine.simulated.output_tokens if engine.kind == "simulated" else None,
+                "settings": engine.deciding,
                 "chat": job.messages is not None,
                 "choices": label.choices if label else None,
                 "json_schema": json.dumps(schema) if schema else None,  # the order counts

@@ -77,7 +77,7 @@ class WorkerActor:
                 self._setup = replace(setup, arguments=arguments)
             host = own_facts().host
             meter = Meter(labels(spec.job.name, name, card, host))
-            guessed = spec.job.engine.kind == "simulated" and not self._taken
+            guessed = not spec.job.engine.computes and not self._taken
             indices = worker_cards(simulated=guessed, on_processor=is_processor(card))
             signs = VitalSigns(indices)
             # without its driver it is of no use, whatever its engine is at

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from pipeline import UsageError
+from pipeline.engine.load import check_answer_shape
 from pipeline.engine.vllm import grammar
-from pipeline.engine.vllm.grammar import check_answer_shape
 from pipeline.engine.vllm.grammar_compilers import UNHEEDED, Unsupported, backend_for, find_fault
 from tests.samples import job
 

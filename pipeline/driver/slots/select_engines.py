@@ -58,11 +58,11 @@ def candidates(
         conflicts = version_conflicts(versions, machine.facts.versions)
         if conflicts:
             left_out.append(f"left out: {machine.host}: {'; '.join(conflicts)}")
-        elif machine.facts.announced and job.engine.kind != "simulated":
+        elif machine.facts.announced and job.engine.computes:
             left_out.append(
                 f"left out: {machine.host}: its cards are announced only, for rehearsals"
             )
-        elif machine.facts.trouble and job.engine.kind != "simulated":
+        elif machine.facts.trouble and job.engine.computes:
             left_out.append(f"left out: {machine.host}: {'; '.join(machine.facts.trouble)}")
         else:
             able.append((machine, machine.facts))
@@ -158,7 +158,7 @@ def _on_processors(job: Job, able: Sequence[tuple[Machine, MachineFacts]]) -> li
         slot = Slot(at // len(able), of, machine.node.id, machine.host, facts.cores, facts.preloads)
         cores = len(facts.cores)
         check_parts(job, of, cores)
-        simulated = job.engine.kind == "simulated"
+        simulated = not job.engine.computes
         processor = cpu_card(facts.memory_bytes, cores, native_bf16=facts.native_bf16)
         card = None if simulated else processor
         found.append(

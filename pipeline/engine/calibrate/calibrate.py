@@ -90,7 +90,7 @@ def calibrate(
         "seconds": seconds,
     }
     note("loading the engine", 0.0)
-    if job.engine.kind == "simulated":
+    if not job.engine.computes:
         result = _measure(order, note)
     else:
         eager = bool(arguments.get("enforce_eager"))
@@ -141,7 +141,7 @@ def _job(reference: str, settings: Sequence[str]) -> Job:
 
 def _arguments(job: Job, model: ModelFolder) -> dict[str, Any]:
     given = job.engine.vllm_arguments()
-    if job.engine.kind == "simulated":
+    if not job.engine.computes:
         return given
     from pipeline.engine.alone import alone
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import random
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -19,7 +18,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from pipeline.engine.simulated.schema_sample import NoSample, SchemaSampler
 from pipeline.errors import UsageError
 from pipeline.job.job import Job
 from pipeline.model.store.index import store_root
@@ -34,19 +32,10 @@ _WAYS_OUT = {
 
 
 def check_answer_shape(job: Job) -> None:
-    """Raise UsageError for a schema or a regular expression that no grammar can be made of, or,
-    of a rehearsal, that the simulated engine finds no answer to."""
+    """Raise UsageError for a schema or a regular expression that no grammar can be made of."""
     label = job.label
     if label is None or label.choices:
         return
-    if job.engine.kind == "simulated" and label.answer_schema:
-        try:
-            SchemaSampler(label.answer_schema, ["a", "the"]).sample(random.Random(0))
-        except NoSample as e:
-            raise UsageError(
-                f"label.json_schema.{e}: the simulated engine finds no answer that meets it",
-                "a real engine may; rehearse without this key",
-            ) from None
     wrong = _verdict(label.json_schema, label.regex)
     if wrong is None:
         return

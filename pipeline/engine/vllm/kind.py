@@ -1,0 +1,27 @@
+"""vLLM as a kind of engine. Whoever imports this does not import vLLM yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pipeline.budget.settings import scoring_arguments
+from pipeline.engine.machine.card_memory import wait_for_own_cards
+from pipeline.engine.protocol import Engine
+from pipeline.engine.vllm.grammar import check_answer_shape as check_answer_shape
+from pipeline.job.job import Job
+from pipeline.model.store.resolve import ModelFolder
+
+
+def load(
+    job: Job, arguments: Mapping[str, Any], model: ModelFolder, say: Callable[[str], None]
+) -> Engine:
+    """Raises EngineFailed."""
+    from pipeline.engine.vllm.engine import VllmEngine  # a dozen seconds to import
+
+    if job.score is not None:
+        arguments = {**scoring_arguments(job.score, arguments), **arguments}
+    if (share := arguments.get("gpu_memory_utilization")) is not None:
+        wait_for_own_cards(float(share), say, int(arguments.get("tensor_parallel_size") or 1))
+    schema = job.label.answer_schema if job.label else None
+    return VllmEngine(model, arguments, schema, scoring=job.score is not None, say=say)
