@@ -17,7 +17,9 @@ from typing import Any
 from pipeline.errors import UsageError
 from pipeline.model import catalogue
 from pipeline.model.catalogue import Precision
-from pipeline.model.geometry import Geometry, read_geometry
+from pipeline.model.families.base import Family
+from pipeline.model.families.registry import family_of, read_geometry
+from pipeline.model.geometry import Geometry
 from pipeline.model.json_file import read_json
 from pipeline.model.store.steps import after
 from pipeline.model.tensors import read_tensors
@@ -33,6 +35,11 @@ class ModelFolder:
 
     name: str
     path: Path
+
+    @cached_property
+    def family(self) -> Family:
+        """Raises UsageError for one that rackmill does not know."""
+        return family_of(read_config(self.path), self.path)
 
     @cached_property
     def geometry(self) -> Geometry:
@@ -130,7 +137,7 @@ def quantization_in_words(config: Mapping[str, Any]) -> str:
 
 
 def check_folder(folder: ModelFolder) -> ModelFolder:
-    """``folder`` itself, if it holds what vLLM needs of a Gemma 3. Raises UsageError."""
+    """``folder`` itself, if it holds what vLLM needs of a model. Raises UsageError."""
     for needed in ("config.json", "tokenizer.json"):
         if not (folder.path / needed).is_file():
             raise UsageError(f"model: {folder.path} is not a checkpoint: it lacks {needed}")
@@ -143,7 +150,7 @@ def check_folder(folder: ModelFolder) -> ModelFolder:
             raise UsageError(
                 f"model: {folder.path / name} wants to run Python code of its own (auto_map), "
                 "which rackmill never does",
-                "Gemma 3 needs none: take the original checkpoint, or delete the entry",
+                "no model needs it here: take the original checkpoint, or delete the entry",
             )
     _ = folder.geometry
     try:

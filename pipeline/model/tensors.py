@@ -12,18 +12,11 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from pipeline.model.families.base import Family
 from pipeline.model.geometry import Geometry
 
 _MOST_HEADER_BYTES = 100_000_000
 _BYTES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2, "I8": 1, "U8": 1}
-# before a text model's names in a checkpoint with a vision tower, old and new layout
-_PREFIXES = ("model.", "language_model.model.", "model.language_model.")
-_NORMS = (
-    "input_layernorm",
-    "post_attention_layernorm",
-    "pre_feedforward_layernorm",
-    "post_feedforward_layernorm",
-)
 
 
 @dataclass(frozen=True)
@@ -125,31 +118,14 @@ def _read_head(path: Path) -> Iterator[tuple[str, Tensor]]:
         yield name, Tensor(dtype, shape, path, begin + start, begin + end)
 
 
-def layer_shapes(geometry: Geometry) -> dict[str, tuple[int, ...]]:
-    """The modules of one layer -> the shape of their weights, (rows, columns) or (size,)."""
-    hidden, ffn = geometry.hidden, geometry.ffn
-    query = geometry.query_heads * geometry.head_dim
-    key_value = geometry.kv_heads * geometry.head_dim
-    return {
-        "self_attn.q_proj": (query, hidden),
-        "self_attn.k_proj": (key_value, hidden),
-        "self_attn.v_proj": (key_value, hidden),
-        "self_attn.o_proj": (hidden, query),
-        "mlp.gate_proj": (ffn, hidden),
-        "mlp.up_proj": (ffn, hidden),
-        "mlp.down_proj": (hidden, ffn),
-        "self_attn.q_norm": (geometry.head_dim,),
-        "self_attn.k_norm": (geometry.head_dim,),
-    } | dict.fromkeys(_NORMS, (hidden,))
-
-
 def differences(
-    tensors: Mapping[str, Tensor], geometry: Geometry, packing: Packing | None
+    tensors: Mapping[str, Tensor], family: Family, geometry: Geometry, packing: Packing | None
 ) -> list[str]:
     """In what the tensors are not those of the text model that ``geometry`` describes; one
     sentence each, empty if all are there and as they must be."""
-    prefix = next((p for p in _PREFIXES if f"{p}embed_tokens.weight" in tensors), "model.")
-    layers = layer_shapes(geometry)
+    plain = family.prefixes[0]
+    prefix = next((p for p in family.prefixes if f"{p}embed_tokens.weight" in tensors), plain)
+    layers = family.layer_shapes(geometry)
     expected = {
         f"{prefix}layers.{i}.{m}": s for i in range(geometry.layers) for m, s in layers.items()
     }
@@ -169,9 +145,9 @@ def differences(
     text = [
         n for n in tensors if n.startswith(prefix) and ".vision" not in n and "multi_modal" not in n
     ]
-    if prefix == "model." and any("language_model" in n for n in tensors):
+    if prefix == plain and any("language_model" in n for n in tensors):
         text = []
-    wrong += [f"{n} belongs to no Gemma 3 of this shape" for n in text if n not in known]
+    wrong += [f"{n} belongs to no {family.title} of this shape" for n in text if n not in known]
     return wrong
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from pipeline.errors import UsageError
 from pipeline.model.folder import PROVENANCE_FILE, ModelFolder, read_config, sha256_of
@@ -76,12 +75,12 @@ def _config(folder: ModelFolder, steps: Steps) -> Check:
         return Check("config", False, e.message.removeprefix("model: "))
     config = read_config(folder.path)
     try:
-        loaded = _transformers_config(config)
+        loaded = folder.family.read_config(config)
     except Exception as e:  # whatever transformers' checks raise
         return Check("config", False, f"transformers refuses it: {_first_line(e)}")
     wrong = [
         f"{key} is {found!r} instead of {wanted!r}"
-        for key, found, wanted in _unlike(loaded, geometry.layers, geometry.head_dim)
+        for key, found, wanted in folder.family.alike(loaded, geometry)
         if found != wanted
     ]
     if wrong:
@@ -92,27 +91,6 @@ def _config(folder: ModelFolder, steps: Steps) -> Check:
         f"{type(loaded).__name__}, {geometry.layers} layers ({geometry.n_global} global), "
         f"context {geometry.context} tokens",
     )
-
-
-def _transformers_config(config: dict[str, Any]) -> Any:
-    """As transformers' own class of Gemma 3 reads it."""
-    from transformers import Gemma3Config, Gemma3TextConfig  # seconds to import
-
-    plain = {k: v for k, v in config.items() if k != "quantization_config"}
-    kind = Gemma3TextConfig if config.get("model_type") == "gemma3_text" else Gemma3Config
-    return kind.from_dict(plain)
-
-
-def _unlike(loaded: Any, layers: int, head_dim: int) -> Iterator[tuple[str, Any, Any]]:
-    """What every Gemma 3 has alike: (key, found, wanted)."""
-    text = getattr(loaded, "text_config", loaded)
-    kinds = ["full_attention" if (i + 1) % 6 == 0 else "sliding_attention" for i in range(layers)]
-    scalar = 168 if layers == 62 else head_dim  # 27B: hidden size / heads
-    yield "layer_types", list(text.layer_types), kinds
-    yield "query_pre_attn_scalar", float(text.query_pre_attn_scalar), float(scalar)
-    yield "hidden_activation", text.hidden_activation, "gelu_pytorch_tanh"
-    yield "tie_word_embeddings", bool(text.tie_word_embeddings), True
-    yield "rms_norm_eps", float(text.rms_norm_eps), 1e-6
 
 
 def _tensors(folder: ModelFolder, steps: Steps) -> Check:
@@ -129,7 +107,7 @@ def _tensors(folder: ModelFolder, steps: Steps) -> Check:
     except (ValueError, KeyError, TypeError) as e:
         return Check("tensors", True, f"{words}: shapes not checked, {e}")
     try:
-        wrong = differences(tensors, folder.geometry, packing)
+        wrong = differences(tensors, folder.family, folder.geometry, packing)
     except UsageError as e:
         return Check("tensors", False, e.message.removeprefix("model: "))
     if wrong:
@@ -155,7 +133,7 @@ def _tokenizer_faults(tokenizer: Tokenizer, folder: ModelFolder) -> Iterator[str
     if tokenizer.vocabulary > rows:
         yield f"{tokenizer.vocabulary} tokens, but the model has only {rows} embeddings"
     if not tokenizer.bos:
-        yield "tokenizer_config.json names no <bos>, without which Gemma talks nonsense"
+        yield "tokenizer_config.json names no <bos>, without which the model talks nonsense"
         return
     bos = tokenizer.ids.get(tokenizer.bos)
     if bos is None or bos != read_config(folder.path).get("bos_token_id", bos):

@@ -12,10 +12,11 @@ from gguf import GGMLQuantizationType
 
 from pipeline.model.catalogue import MODELS, CatalogueModel
 from pipeline.model.convert.convert import GROUP_SIZE, _quantization
-from pipeline.model.convert.gguf_config import expected_shapes, text_config
 from pipeline.model.convert.gguf_file import GgufTensor
 from pipeline.model.convert.gguf_header import Span
 from pipeline.model.convert.plan import plan_conversion
+from pipeline.model.families.gemma3.gguf_config import text_config
+from pipeline.model.families.gemma3.shapes import tensor_shapes
 
 SIZES = tuple(MODELS)
 _KIND = GGMLQuantizationType.Q4_0  # of the linear layers in Google's QAT files
@@ -90,17 +91,7 @@ def _text(model: CatalogueModel) -> tuple[dict[str, Any], dict[str, tuple[int, .
         "tokenizer.ggml.eos_token_id": 1,
         "tokenizer.ggml.tokens": [],
     }
-    shapes = expected_shapes(
-        {
-            "hidden_size": of.hidden,
-            "intermediate_size": of.ffn,
-            "head_dim": of.head_dim,
-            "num_attention_heads": of.query_heads,
-            "num_key_value_heads": of.kv_heads,
-            "num_hidden_layers": of.layers,
-            "vocab_size": of.vocabulary,
-        }
-    )
+    shapes = tensor_shapes(of)
     return text_config(Path("a.gguf"), fields, shapes), shapes
 
 

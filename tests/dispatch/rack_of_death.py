@@ -99,7 +99,7 @@ class RackOfDeath:
         flights = tuple(Span(u, r, r + 1) for u, r in sorted(worker.flying))
         last_words = flights if told else None
         self.dispatcher.handle(Lost(worker.name, self.now, "it died", last_words))
-        self.dispatcher.ledger.check()
+        self.dispatcher.ranges.check()
 
     def _step(self, worker: Worker) -> bool:
         """One tick of a worker; whether it dies of a row."""

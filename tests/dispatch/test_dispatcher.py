@@ -248,7 +248,7 @@ class TestWorkers:
         made.handle(Committed(Span(0, 0, 5)))
 
         assert made.done
-        assert made.ledger.held_rows == 0
+        assert made.ranges.held_rows == 0
 
     def test_a_late_commit_of_a_part_leaves_the_rest(self) -> None:
         made = dispatcher([50], ("a", 1.0))
@@ -322,8 +322,8 @@ class TestTakeover:
         for _ in range(2):
             made.handle(GaveUp("slow", 21.0, Span(0, 0, 30)))
 
-        made.ledger.check()
-        assert made.ledger.pending_rows == 30
+        made.ranges.check()
+        assert made.ranges.pending_rows == 30
 
     def test_an_answer_of_who_lost_the_lease_changes_nothing(self) -> None:
         made = self.straggler()
@@ -332,7 +332,7 @@ class TestTakeover:
         ask(made, "fast", 21.0)
         made.handle(GaveUp("slow", 22.0, Span(0, 0, 30)))
 
-        assert made.ledger.held_rows == 60
+        assert made.ranges.held_rows == 60
 
     def test_what_was_kept_for_a_worker_that_dies_goes_to_others(self) -> None:
         made = self.straggler()

@@ -133,7 +133,7 @@ class AnyInterleaving(RuleBasedStateMachine):
         else:
             assert isinstance(answer, Wait)
             # nothing is pending, or the worker has work already
-            assert not self.dispatcher.ledger.pending_rows or any(self.held.values())
+            assert not self.dispatcher.ranges.pending_rows or any(self.held.values())
         return isinstance(answer, Grant)
 
     @rule(worker=WORKERS, started=st.integers(0, 6), passed=st.floats(0.0, 3.0))
@@ -271,11 +271,11 @@ class AnyInterleaving(RuleBasedStateMachine):
         self.unknown.discard(worker)
         spans = tuple(self.held[worker])
         self.dispatcher.handle(Resumed(worker, self.now, 1.0, spans))
-        holding = self.dispatcher.ledger.holdings.get(worker)
+        holding = self.dispatcher.ranges.holdings.get(worker)
         adopted = [piece.span for piece in holding.pieces.values()] if holding else []
         taken = rows_of(*spans) - rows_of(*adopted)
         assert rows_of(*adopted) <= rows_of(*spans)
-        apart = self.dispatcher.ledger.holdings.get(APART)
+        apart = self.dispatcher.ranges.holdings.get(APART)
         others = rows_of(*(piece.span for piece in apart.pieces.values())) if apart else set()
         for name in set(self.held) - {worker}:
             others |= rows_of(*self.held[name])
@@ -294,11 +294,11 @@ class AnyInterleaving(RuleBasedStateMachine):
     def the_books_balance(self) -> None:
         if not hasattr(self, "dispatcher"):
             return
-        ledger = self.dispatcher.ledger
-        ledger.check()
-        assert ledger.committed_rows == len(self.committed)
+        ranges = self.dispatcher.ranges
+        ranges.check()
+        assert ranges.committed_rows == len(self.committed)
         for worker in set(self.held) - self.unknown:
-            holding = ledger.holdings.get(worker)
+            holding = ranges.holdings.get(worker)
             pieces = [p.span for p in holding.pieces.values()] if holding else []
             assert sorted(pieces) == sorted(self.held[worker])
 

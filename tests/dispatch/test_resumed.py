@@ -49,14 +49,14 @@ def test_rows_are_with_one_worker_and_the_rest_is_still_to_be_done(
         made.handle(Committed(span))
     made.handle(Resumed("a", 0.0, 1.0, tuple(held)))
     made.handle(Resumed("b", 0.0, 1.0, tuple(others)))
-    made.ledger.check()
+    made.ranges.check()
     made.handle(Joined("c", 0.0, "card", 1.0))
 
     done, mine = rows_of(committed), rows_of(held)
     theirs = rows_of(others) - mine
     leased = lease_all(made, "c")
 
-    made.ledger.check()
+    made.ranges.check()
     assert rows_of(leased) == rows_of([Span(u, 0, n) for u, n in enumerate(ROWS)]) - (
         done | mine | theirs
     )

@@ -328,8 +328,8 @@ class TestSlotOfTwoCards:
         assert one.choice.arguments["tensor_parallel_size"] == 2
         assert one.choice.arguments["disable_custom_all_reduce"]
         assert one.choice.reasons["tensor_parallel_size"] == "the model does not fit one card"
-        assert one.room is not None
-        assert one.room.weights_bytes == pytest.approx(of_27b._weights.total() / 2, rel=0.001)
+        assert one.memory is not None
+        assert one.memory.weights_bytes == pytest.approx(of_27b._weights.total() / 2, rel=0.001)
 
     def test_both_cost_power_and_rent(self, of_27b: Forecaster) -> None:
         prices = replace(of_27b, prices=Prices(per_gpu_hour=1.0))

@@ -36,12 +36,12 @@ def job(**resources: object) -> Job:
     return any_job(resources=resources)
 
 
-def places(asked: Job, *machines: Machine) -> tuple[list[Candidate], list[str]]:
+def found_slots(asked: Job, *machines: Machine) -> tuple[list[Candidate], list[str]]:
     return candidates(asked, machines, VERSIONS, spread_of(asked, None))
 
 
 def hosts(asked: Job, *machines: Machine) -> list[tuple[str, int]]:
-    return [(p.place.host, p.place.index) for p in places(asked, *machines)[0]]
+    return [(p.slot.host, p.slot.index) for p in found_slots(asked, *machines)[0]]
 
 
 def groups(
@@ -66,15 +66,17 @@ def test_a_machine_whose_build_of_vllm_has_no_card_is_left_out_with_the_reason()
     assert broken.facts is not None
     broken = replace(broken, facts=replace(broken.facts, trouble=("the driver is broken: reboot",)))
 
-    assert places(job(), broken, machine("b"))[1] == ["left out: a: the driver is broken: reboot"]
+    assert found_slots(job(), broken, machine("b"))[1] == [
+        "left out: a: the driver is broken: reboot"
+    ]
     assert hosts(job(), broken, machine("b")) == [("b", 0)]
     assert hosts(any_job(engine={"kind": "simulated"}), broken) == [("a", 0)]
 
 
 def test_engines_on_processors_are_spread_over_the_machines() -> None:
-    found, _ = places(job(workers=3), machine("a"), machine("b"))
+    found, _ = found_slots(job(workers=3), machine("a"), machine("b"))
 
-    assert [(p.place.host, p.place.index, p.place.of) for p in found] == [
+    assert [(p.slot.host, p.slot.index, p.slot.of) for p in found] == [
         ("a", 0, 2),
         ("b", 0, 1),
         ("a", 1, 2),
@@ -173,7 +175,7 @@ class TestSlotsOfSeveralCards:
         allotted = {("id-a", 0), ("id-a", 1), ("id-a", 3)}
         found, _ = candidates(asked, there, VERSIONS, spread_of(asked, None), allotted)
 
-        assert [candidate.place.keys for candidate in found] == [{("id-a", 0), ("id-a", 1)}]
+        assert [candidate.slot.keys for candidate in found] == [{("id-a", 0), ("id-a", 1)}]
 
     @pytest.mark.parametrize(
         ("machines", "there"),

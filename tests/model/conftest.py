@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from pipeline.model.folder import sha256_of, write_provenance
+from pipeline.model.store import resolve as store
 from pipeline.model.store.build import complete, content_key
-from pipeline.model.store.resolve import resolve as store
 from tests.hub import Hub
 from tests.samples import write_model
 

@@ -22,13 +22,13 @@ from gguf import GGMLQuantizationType as Kind
 from safetensors.torch import load_file
 
 from pipeline import UsageError
+from pipeline.model.convert import convert as conversion
 from pipeline.model.convert import plan as conversion_plan
 from pipeline.model.convert.convert import convert
-from pipeline.model.convert.convert import convert as conversion
 from pipeline.model.convert.gguf_file import GgufFile
 from pipeline.model.convert.quantize import quantize
+from pipeline.model.families.registry import read_geometry
 from pipeline.model.folder import PROVENANCE_FILE
-from pipeline.model.geometry import read_geometry
 from pipeline.model.store import staging
 from tests.model.tiny_gguf import HIDDEN, LAYERS, write
 

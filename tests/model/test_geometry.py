@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from pipeline import UsageError
-from pipeline.model.geometry import Geometry, read_geometry
+from pipeline.model.families.gemma3.shapes import geometry_of
+from pipeline.model.families.registry import read_geometry
+from pipeline.model.geometry import Geometry
 from tests.samples import CONFIG_270M, GEMMA_27B, GEMMA_270M
 
 
@@ -17,18 +19,18 @@ def config(**changes: Any) -> dict[str, Any]:
 
 
 def test_a_text_models_config_gives_its_geometry() -> None:
-    assert Geometry.from_config(config()) == GEMMA_270M
+    assert geometry_of(config()) == GEMMA_270M
 
 
 def test_a_vision_models_geometry_is_that_of_its_text_part() -> None:
     whole = {"model_type": "gemma3", "text_config": config(), "vision_config": {"hidden_size": 1}}
 
-    assert Geometry.from_config(whole) == GEMMA_270M
+    assert geometry_of(whole) == GEMMA_270M
 
 
 @pytest.mark.parametrize("pattern", [None, 6])
 def test_without_layer_types_every_sixth_layer_is_global(pattern: int | None) -> None:
-    made = Geometry.from_config(config(layer_types=None, sliding_window_pattern=pattern))
+    made = geometry_of(config(layer_types=None, sliding_window_pattern=pattern))
 
     assert (made.n_global, made.n_sliding) == (3, 15)
 
@@ -40,7 +42,7 @@ def test_without_layer_types_every_sixth_layer_is_global(pattern: int | None) ->
 def test_the_layer_counts_of_every_size_are_right(
     layers: int, n_global: int, n_sliding: int
 ) -> None:
-    made = Geometry.from_config(config(layer_types=None, num_hidden_layers=layers))
+    made = geometry_of(config(layer_types=None, num_hidden_layers=layers))
 
     assert (made.n_global, made.n_sliding, made.layers) == (n_global, n_sliding, layers)
 

@@ -11,8 +11,10 @@ from gguf import GGMLQuantizationType as Kind
 from safetensors.torch import load_file
 
 from pipeline.model.convert.convert import convert
-from pipeline.model.convert.gguf_config import expected_shapes, text_config
 from pipeline.model.convert.gguf_file import GgufFile
+from pipeline.model.families.gemma3.gguf_config import text_config
+from pipeline.model.families.gemma3.shapes import tensor_shapes
+from pipeline.model.geometry import Geometry
 from tests.model.tiny_gguf import Shape, write
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")
@@ -95,9 +97,9 @@ def test_every_size_has_its_numbers_even_if_the_metadata_leaves_them_out(
         "tokenizer.ggml.tokens": [],
         "tokenizer.chat_template": "x",
     }
-    sizes = {"hidden_size": hidden, "intermediate_size": 64, "head_dim": head_dim}
-    counts = {"num_attention_heads": heads, "num_key_value_heads": 1, "num_hidden_layers": layers}
-    shapes = expected_shapes({**sizes, **counts, "vocab_size": 262_144})
+    shapes = tensor_shapes(
+        Geometry(1, layers - 1, hidden, 64, heads, 1, head_dim, 512, 262_144, 1024)
+    )
     config = text_config(Path("a.gguf"), fields, shapes)
 
     assert config["query_pre_attn_scalar"] == scalar

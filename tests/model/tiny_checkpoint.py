@@ -11,9 +11,8 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer as FastTokenizer
 from tokenizers import decoders, models, normalizers
 
-from pipeline.model.geometry import Geometry
+from pipeline.model.families.gemma3.shapes import geometry_of, layer_shapes
 from pipeline.model.store.build import complete
-from pipeline.model.tensors import layer_shapes
 from tests.samples import SPECIALS
 
 GROUP = 32
@@ -58,7 +57,7 @@ def config(bits: int = 4, **changes: Any) -> dict[str, Any]:
 def tensors(bits: int = 4) -> dict[str, torch.Tensor]:
     """Weights of the shapes that ``config`` promises."""
     made: dict[str, torch.Tensor] = {}
-    geometry = Geometry.from_config(CONFIG)
+    geometry = geometry_of(CONFIG)
     for layer in range(geometry.layers):
         for module, shape in layer_shapes(geometry).items():
             name = f"model.layers.{layer}.{module}.weight"

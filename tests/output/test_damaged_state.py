@@ -23,8 +23,6 @@ from pipeline.output.verify.dataset import verify
 from pipeline.storage.base import open_storage
 from tests.datasets import finish, job_in, write_input
 
-pytestmark = pytest.mark.usefixtures("large_units")
-
 _WEIRD: list[Any] = [
     *(None, True, -1, 0, 1e300, "x", [], {}, "../../x", 10**30, [[]], {"a": 1}, float("nan")),
     *("\ud800", 2**63, "0" * 5000, [0, 0]),

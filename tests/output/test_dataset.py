@@ -199,7 +199,7 @@ class TestOwnership:
     def test_a_folder_of_another_job_is_refused_with_what_changed(self, dataset: Dataset) -> None:
         other = {"fingerprint": "f2", "parts": {"prompt": "b", "model": "m", "sampling": {}}}
 
-        for ask in (dataset.check, dataset.claim):
+        for ask in (dataset.check, dataset.take_over):
             with pytest.raises(UsageError, match="prompt, rows, sampling changed") as caught:
                 ask(other)
             assert "--fresh" in str(caught.value)

@@ -31,8 +31,6 @@ from pipeline.storage.base import open_storage
 from tests.datasets import answer, finish, job_in, rows_of, write_input
 from tests.samples import job, quick
 
-pytestmark = pytest.mark.usefixtures("large_units")
-
 FAILED = (3, 5, 40, 130)
 
 

@@ -21,8 +21,6 @@ from pipeline.storage.base import open_storage
 from tests.datasets import answer, finish, job_in, rows_of
 from tests.storage.s3_servers import CREDENTIALS, make_bucket, s3_server
 
-pytestmark = pytest.mark.usefixtures("large_units")
-
 OUTPUT = "s3://bucket/out"
 
 

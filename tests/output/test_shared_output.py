@@ -18,8 +18,6 @@ from pipeline.output.verify.dataset import verify
 from pipeline.storage.base import Storage, open_storage
 from tests.datasets import begin, commit_unit, finish, ids_in, job_in, write_input
 
-pytestmark = pytest.mark.usefixtures("large_units")
-
 
 class Interrupted:
     """A storage that does something else right before, or after, an operation is called for the

@@ -38,7 +38,7 @@ def cards() -> list[Counting]:
 def run(made: list[Counting], rows: list[CostRow], failures: Failures | None = None) -> RackRun:
     rack = SimulatedRack(made, SPEEDS, rows, rows_per_unit=256, failures=failures)
     facts = rack.run()
-    rack.dispatcher.ledger.check()
+    rack.dispatcher.ranges.check()
     return facts
 
 

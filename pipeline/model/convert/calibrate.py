@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from pipeline.model.families.registry import family_of
+
 # the linear modules of a layer by the input they share, in the order of the computation
 SHARED_INPUTS = (
     ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
@@ -35,18 +37,16 @@ class LayerWalk:
     def __init__(
         self, config: Mapping[str, Any], states: torch.Tensor, lengths: torch.Tensor
     ) -> None:
-        from transformers.models.gemma3.configuration_gemma3 import Gemma3TextConfig
-        from transformers.models.gemma3.modeling_gemma3 import Gemma3RotaryEmbedding
-
+        self._parts = family_of(config, "the model").transformers()
         plain = {k: v for k, v in config.items() if k != "quantization_config"}
-        self._config = Gemma3TextConfig(**plain)
+        self._config = self._parts.config(**plain)
         self._config._attn_implementation = "sdpa"
         if states.shape[1] > self._config.sliding_window:
             raise ValueError("a calibration text is longer than the sliding window")
         # Gemma rounds the factor to bfloat16
         self._states = states.bfloat16() * torch.tensor(self._config.hidden_size**0.5).bfloat16()
         self._real = torch.arange(states.shape[1]) < lengths.unsqueeze(1)
-        self._rotary = Gemma3RotaryEmbedding(self._config)
+        self._rotary = self._parts.rotary(self._config)
 
     @torch.inference_mode()
     def inputs(
@@ -88,10 +88,8 @@ class LayerWalk:
 
     def _layer(self, index: int, weights: Mapping[str, torch.Tensor]) -> tuple[Any, Any]:
         """The layer, and the sines and cosines of its RoPE."""
-        from transformers.models.gemma3.modeling_gemma3 import Gemma3DecoderLayer
-
         with torch.device("meta"):
-            layer = Gemma3DecoderLayer(self._config, index)
+            layer = self._parts.layer(self._config, index)
         layer.load_state_dict({k: v.bfloat16() for k, v in weights.items()}, assign=True)
         positions = torch.arange(self._states.shape[1]).unsqueeze(0)
         kind = self._config.layer_types[index]

@@ -1,9 +1,8 @@
-"""Reading a Gemma 3 GGUF file: its tensors, in blocks of rows, under Hugging Face names."""
+"""Reading a GGUF file: its tensors, in blocks of rows, under Hugging Face names."""
 
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,33 +13,13 @@ from gguf.constants import GGMLQuantizationType as Kind
 from gguf.quants import dequantize
 
 from pipeline.errors import UsageError
-from pipeline.model.convert.gguf_config import text_config
 from pipeline.model.convert.gguf_header import ByteSpan, Header, read_header
+from pipeline.model.families.base import Family
+from pipeline.model.families.registry import family_of_gguf
 
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
-# GGUF block tensors -> Hugging Face modules. llama.cpp stores norms as 1 + w, Hugging Face as w.
-_TOP_LEVEL = {
-    "token_embd.weight": "model.embed_tokens.weight",
-    "output_norm.weight": "model.norm.weight",
-    "output.weight": "lm_head.weight",
-}
-_PER_LAYER = {
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "attn_q_norm": "self_attn.q_norm",
-    "attn_k_norm": "self_attn.k_norm",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-    "attn_norm": "input_layernorm",
-    "post_attention_norm": "post_attention_layernorm",
-    "ffn_norm": "pre_feedforward_layernorm",
-    "post_ffw_norm": "post_feedforward_layernorm",
-}
 # types that become floats here; the i-quants' tables of the gguf package are correct too, but
 # nobody distils Gemma's own files into them, and their dequantization takes minutes per tensor
 _READABLE = {
@@ -123,19 +102,19 @@ class GgufTensor:
 
 
 class GgufFile:
-    """A Gemma 3 text model in a GGUF file.
+    """A text model in a GGUF file.
 
     Raises UsageError when the file is not GGUF, is cut off, holds another architecture, a tensor
-    that no Gemma 3 text model has, or one of a type that cannot be read.
+    that no text model of its family has, or one of a type that cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.header: Header = read_header(path)
-        self._check_architecture()
+        self.family = self._family()
         self._tensors = [self._tensor(span) for span in self.header.tensors]
 
-    def _check_architecture(self) -> None:
+    def _family(self) -> Family:
         architecture = str(self.header.fields.get("general.architecture", ""))
         if architecture in ("clip", "mmproj") or "clip.projector_type" in self.header.fields:
             raise UsageError(
@@ -143,14 +122,15 @@ class GgufFile:
                 "rackmill converts the text model: give the file beside it without mmproj in "
                 "its name",
             )
-        if architecture != "gemma3":
-            raise UsageError(
-                f"{self.path} holds a {architecture or 'nameless'} model; only gemma3 is supported",
-                "give a GGUF file of Gemma 3 270M, 1B, 4B, 12B or 27B (`rackmill model list`)",
-            )
+        return family_of_gguf(architecture, self.path)
 
     def _tensor(self, span: ByteSpan) -> GgufTensor:
-        name = _hugging_face_name(self.path, span.name)
+        name = self.family.tensor_name(span.name)
+        if name is None:
+            raise UsageError(
+                f"{self.path}: tensor {span.name!r} is not one of a {self.family.title} text model",
+                "adapters and merged vision models are not converted",
+            )
         if span.kind not in _READABLE:
             raise UsageError(
                 f"{self.path}: tensor {span.name} has the type {span.kind.name}, which rackmill "
@@ -178,22 +158,10 @@ class GgufFile:
         yield from self._tensors
 
     def config(self) -> dict[str, Any]:
-        """The ``config.json`` of the text model, as transformers' Gemma3TextConfig has it.
+        """The ``config.json`` of the text model, as transformers has it.
 
         Raises UsageError for a missing field, and for tensors that are missing or do not have
         the shapes that the metadata tells.
         """
         shapes = {t.name: t.shape for t in self._tensors}
-        return text_config(self.path, self.header.fields, shapes)
-
-
-def _hugging_face_name(path: Path, name: str) -> str:
-    if name in _TOP_LEVEL:
-        return _TOP_LEVEL[name]
-    match = re.fullmatch(r"blk\.(\d+)\.(\w+)\.weight", name)
-    if match is None or match.group(2) not in _PER_LAYER:
-        raise UsageError(
-            f"{path}: tensor {name!r} is not one of a Gemma 3 text model",
-            "adapters and merged vision models are not converted",
-        )
-    return f"model.layers.{match.group(1)}.{_PER_LAYER[match.group(2)]}.weight"
+        return self.family.gguf_config(self.path, self.header.fields, shapes)

@@ -94,7 +94,7 @@ def _write_config(gguf: GgufFile, folder: Path, special: dict[str, str]) -> None
         "backend": "tokenizers",
         "clean_up_tokenization_spaces": False,
         "model_max_length": gguf.config()["max_position_embeddings"],
-        "tokenizer_class": "GemmaTokenizer",
+        "tokenizer_class": gguf.family.tokenizer_class,
     }
     if gguf.chat_template:
         (folder / "chat_template.jinja").write_text(gguf.chat_template, encoding="utf-8")

@@ -17,9 +17,9 @@ import torch
 from pipeline.errors import UsageError
 from pipeline.model.catalogue import MODELS
 from pipeline.model.convert.safetensors_writer import SafetensorsWriter, TensorSlot
+from pipeline.model.families.gemma3.shapes import layer_shapes
 from pipeline.model.geometry import Geometry
 from pipeline.model.store.resolve import ModelFolder, resolve
-from pipeline.model.tensors import layer_shapes
 
 REAL = "gemma-3-270m"  # ships as a package: its weights, and the tokenizer of all sizes
 _GROUP = 32

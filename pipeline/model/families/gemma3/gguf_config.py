@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import UsageError
+from pipeline.model.families.gemma3.shapes import geometry_of, tensor_shapes
 
 # Fallbacks by number of layers, for files whose metadata leaves them out: scale of the global
 # layers' RoPE (transformers' Gemma 3 conversion table; llama.cpp writes rope.scaling.*)
@@ -131,40 +132,10 @@ def _end_of_turn(fields: Mapping[str, Any]) -> int:
     return tokens.index(_END_OF_TURN) if _END_OF_TURN in tokens else _END_OF_TURN_ID
 
 
-def expected_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Every tensor of the model by name; (rows, columns)."""
-    hidden, ffn, head = config["hidden_size"], config["intermediate_size"], config["head_dim"]
-    queries, keys = config["num_attention_heads"] * head, config["num_key_value_heads"] * head
-    layer = {
-        "self_attn.q_proj": (queries, hidden),
-        "self_attn.k_proj": (keys, hidden),
-        "self_attn.v_proj": (keys, hidden),
-        "self_attn.o_proj": (hidden, queries),
-        "self_attn.q_norm": (head,),
-        "self_attn.k_norm": (head,),
-        "mlp.gate_proj": (ffn, hidden),
-        "mlp.up_proj": (ffn, hidden),
-        "mlp.down_proj": (hidden, ffn),
-        "input_layernorm": (hidden,),
-        "post_attention_layernorm": (hidden,),
-        "pre_feedforward_layernorm": (hidden,),
-        "post_feedforward_layernorm": (hidden,),
-    }
-    return {
-        "model.embed_tokens.weight": (config["vocab_size"], hidden),
-        **{
-            f"model.layers.{i}.{module}.weight": shape
-            for i in range(config["num_hidden_layers"])
-            for module, shape in layer.items()
-        },
-        "model.norm.weight": (hidden,),
-    }
-
-
 def _check_shapes(
     path: Path, config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]
 ) -> None:
-    expected = expected_shapes(config)
+    expected = tensor_shapes(geometry_of(config))
     missing = [name for name in expected if name not in shapes]
     if missing:
         raise UsageError(

@@ -1,0 +1,72 @@
+"""What rackmill asks of a family of models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from pipeline.model.geometry import Geometry
+
+Shapes = Mapping[str, tuple[int, ...]]  # names -> (rows, columns) or (size,)
+
+
+@dataclass(frozen=True)
+class TransformersParts:
+    """transformers' own classes: the configuration of a text model, its rotary embedding (made
+    from that), and one decoder layer (made from that and the layer's number)."""
+
+    config: Any
+    rotary: Any
+    layer: Any
+
+
+class Family(Protocol):
+    """Models of one architecture. Registered in ``registry``."""
+
+    @property
+    def title(self) -> str:
+        """As people call it: "Gemma 3"."""
+
+    @property
+    def architecture(self) -> str:
+        """As GGUF files name it (``general.architecture``)."""
+
+    @property
+    def sizes(self) -> str:
+        """Those that there are, for people: "270M, 1B or 4B"."""
+
+    @property
+    def tokenizer_class(self) -> str:
+        """As ``tokenizer_config.json`` names it."""
+
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        """What may stand before the text model's tensors in a checkpoint, the plain one first."""
+
+    def has(self, config: Mapping[str, Any]) -> bool:
+        """Whether that ``config.json`` is of this family."""
+
+    def geometry(self, config: Mapping[str, Any]) -> Geometry:
+        """From a ``config.json``. Raises KeyError, TypeError or ValueError where it lacks some."""
+
+    def layer_shapes(self, geometry: Geometry) -> Shapes:
+        """The modules of one layer, and the shapes of their weights."""
+
+    def read_config(self, config: Mapping[str, Any]) -> Any:
+        """``config.json`` as transformers' own class reads it; raises what that raises."""
+
+    def alike(self, loaded: Any, geometry: Geometry) -> Iterator[tuple[str, Any, Any]]:
+        """What every model of the family has alike: (key, what ``loaded`` says, what it must)."""
+
+    def transformers(self) -> TransformersParts:
+        """For taking texts through a model layer by layer. Takes seconds to import."""
+
+    def tensor_name(self, name: str) -> str | None:
+        """A GGUF tensor's name as Hugging Face has it; None where the family has none such."""
+
+    def gguf_config(self, path: Path, fields: Mapping[str, Any], shapes: Shapes) -> dict[str, Any]:
+        """``config.json`` (without quantization) from the metadata of the GGUF file ``path``.
+        ``shapes``: of all tensors, by Hugging Face name. Raises UsageError where something is
+        missing or does not fit."""

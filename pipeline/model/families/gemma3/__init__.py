@@ -1,0 +1,1 @@
+"""Gemma 3: text models, and the text part of those with a vision tower."""

@@ -1,0 +1,93 @@
+"""Gemma 3 as a family of models."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.model.families.base import Shapes, TransformersParts
+from pipeline.model.families.gemma3.gguf_config import text_config
+from pipeline.model.families.gemma3.shapes import geometry_of, layer_shapes
+from pipeline.model.geometry import Geometry
+
+_LAYERS_27B, _SCALAR_27B = 62, 168  # which scales queries by hidden size / heads
+# GGUF block tensors -> Hugging Face modules
+_TOP_LEVEL = {
+    "token_embd.weight": "model.embed_tokens.weight",
+    "output_norm.weight": "model.norm.weight",
+    "output.weight": "lm_head.weight",
+}
+_PER_LAYER = {
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "attn_q_norm": "self_attn.q_norm",
+    "attn_k_norm": "self_attn.k_norm",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+    "attn_norm": "input_layernorm",
+    "post_attention_norm": "post_attention_layernorm",
+    "ffn_norm": "pre_feedforward_layernorm",
+    "post_ffw_norm": "post_feedforward_layernorm",
+}
+
+
+class Gemma3:
+    """See ``base.Family``."""
+
+    title = "Gemma 3"
+    architecture = "gemma3"
+    sizes = "270M, 1B, 4B, 12B or 27B"
+    tokenizer_class = "GemmaTokenizer"
+    # old and new layout of a checkpoint with a vision tower
+    prefixes = ("model.", "language_model.model.", "model.language_model.")
+
+    def has(self, config: Mapping[str, Any]) -> bool:
+        return str(config.get("model_type", "")) in ("gemma3", "gemma3_text")
+
+    def geometry(self, config: Mapping[str, Any]) -> Geometry:
+        return geometry_of(config)
+
+    def layer_shapes(self, geometry: Geometry) -> Shapes:
+        return layer_shapes(geometry)
+
+    def read_config(self, config: Mapping[str, Any]) -> Any:
+        from transformers import Gemma3Config, Gemma3TextConfig  # seconds to import
+
+        plain = {k: v for k, v in config.items() if k != "quantization_config"}
+        kind = Gemma3TextConfig if config.get("model_type") == "gemma3_text" else Gemma3Config
+        return kind.from_dict(plain)
+
+    def alike(self, loaded: Any, geometry: Geometry) -> Iterator[tuple[str, Any, Any]]:
+        text, layers = getattr(loaded, "text_config", loaded), range(1, geometry.layers + 1)
+        kinds = ["sliding_attention" if layer % 6 else "full_attention" for layer in layers]
+        scalar = _SCALAR_27B if geometry.layers == _LAYERS_27B else geometry.head_dim
+        yield "layer_types", list(text.layer_types), kinds
+        yield "query_pre_attn_scalar", float(text.query_pre_attn_scalar), float(scalar)
+        yield "hidden_activation", text.hidden_activation, "gelu_pytorch_tanh"
+        yield "tie_word_embeddings", bool(text.tie_word_embeddings), True
+        yield "rms_norm_eps", float(text.rms_norm_eps), 1e-6
+
+    def transformers(self) -> TransformersParts:
+        from transformers.models.gemma3.configuration_gemma3 import Gemma3TextConfig
+        from transformers.models.gemma3.modeling_gemma3 import (
+            Gemma3DecoderLayer,
+            Gemma3RotaryEmbedding,
+        )
+
+        return TransformersParts(Gemma3TextConfig, Gemma3RotaryEmbedding, Gemma3DecoderLayer)
+
+    def tensor_name(self, name: str) -> str | None:
+        if name in _TOP_LEVEL:
+            return _TOP_LEVEL[name]
+        match = re.fullmatch(r"blk\.(\d+)\.(\w+)\.weight", name)
+        if match is None or match.group(2) not in _PER_LAYER:
+            return None
+        return f"model.layers.{match.group(1)}.{_PER_LAYER[match.group(2)]}.weight"
+
+    def gguf_config(self, path: Path, fields: Mapping[str, Any], shapes: Shapes) -> dict[str, Any]:
+        return text_config(path, fields, shapes)

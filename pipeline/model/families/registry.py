@@ -1,0 +1,67 @@
+"""The families that are known, one line each, and which one a model is of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import UsageError
+from pipeline.model.families.base import Family
+from pipeline.model.families.gemma3.family import Gemma3
+from pipeline.model.geometry import Geometry
+from pipeline.model.json_file import read_json
+
+_MOST = 1 << 32  # of anything: larger numbers are corrupt
+_MOST_LAYERS = 1000
+_FAMILIES: list[Family] = []
+
+
+def register(family: Family) -> None:
+    """Let models of ``family`` be run."""
+    _FAMILIES.append(family)
+
+
+register(Gemma3())
+
+
+def family_of(config: Mapping[str, Any], where: object) -> Family:
+    """The family that a ``config.json`` is of. Raises UsageError for other models."""
+    for family in _FAMILIES:
+        if family.has(config):
+            return family
+    found = config.get("model_type", "nothing")
+    raise UsageError(f"model: {where} holds a {found} model; rackmill runs {_titles()}")
+
+
+def family_of_gguf(architecture: str, where: object) -> Family:
+    """The family of a GGUF file's architecture. Raises UsageError for others."""
+    for family in _FAMILIES:
+        if family.architecture == architecture:
+            return family
+    known = " or ".join(family.architecture for family in _FAMILIES)
+    models = " or ".join(f"{family.title} {family.sizes}" for family in _FAMILIES)
+    raise UsageError(
+        f"{where} holds a {architecture or 'nameless'} model; only {known} is supported",
+        f"give a GGUF file of {models} (`rackmill model list`)",
+    )
+
+
+def read_geometry(folder: Path) -> Geometry:
+    """The geometry of the checkpoint in ``folder``. Raises UsageError for a family unknown."""
+    path = folder / "config.json"
+    config = read_json(path)
+    family = family_of(config, folder)
+    try:
+        geometry = family.geometry(config)
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as e:
+        raise UsageError(f"model: {path} lacks {e}") from None
+    for name, size in vars(geometry).items():
+        least = 0 if name in ("n_global", "n_sliding") else 1
+        if not least <= size <= _MOST or not 0 < geometry.layers <= _MOST_LAYERS:
+            raise UsageError(f"model: {path} tells of a model that cannot be: {name} is {size}")
+    return geometry
+
+
+def _titles() -> str:
+    return " or ".join(family.title for family in _FAMILIES)
