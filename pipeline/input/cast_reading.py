@@ -3,10 +3,13 @@ and not by Arrow's casts, which made it."""
 
 from __future__ import annotations
 
-import json
+import math
+from collections.abc import Mapping
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
+
+from pipeline.input.json_reading import Number, is_text_of
 
 _TRUE, _FALSE = ("true", "1"), ("false", "0")
 
@@ -17,7 +20,7 @@ def says_cast(value: Any, told: Any) -> bool:
         return value is told
     try:
         if isinstance(value, str):
-            return value == told or value == _as_text(told)
+            return is_text_of(value, told.isoformat() if isinstance(told, date) else _in_json(told))
         if isinstance(value, bool):
             return str(told).lower() in (_TRUE if value else _FALSE)
         if isinstance(value, int):
@@ -33,12 +36,17 @@ def says_cast(value: Any, told: Any) -> bool:
     return False
 
 
-def _as_text(told: Any) -> str:
-    if isinstance(told, date):
-        return told.isoformat()
+def _in_json(told: Any) -> Any:
+    """What Parquet says, as JSON would."""
+    if isinstance(told, Mapping):
+        return {name: _in_json(one) for name, one in told.items()}
+    if isinstance(told, list | tuple):
+        return [_in_json(one) for one in told]
     if isinstance(told, Decimal):
-        return str(told)
-    return json.dumps(told, ensure_ascii=False, default=str)
+        return Number(text) if "." in (text := f"{told:f}") else int(text)
+    if isinstance(told, float):
+        return Number(repr(told)) if math.isfinite(told) else told
+    return told if told is None or isinstance(told, str | int | Number) else str(told)
 
 
 def _moment(told: Any) -> datetime:

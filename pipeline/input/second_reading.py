@@ -7,17 +7,13 @@ apart, each cell is compared with what the output holds. Parquet is read whole r
 from __future__ import annotations
 
 import io
-import json
 import lzma
-import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from decimal import Decimal
 from typing import Any, Protocol
 
-import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.feather as feather
@@ -28,6 +24,7 @@ from pipeline.input.formats.base import open_parquet, open_raw
 from pipeline.input.formats.csv.records import Dialect, blocks
 from pipeline.input.formats.jsonl.array import values_of
 from pipeline.input.formats.unpack import encoding_in
+from pipeline.input.json_reading import says_json, value_of
 from pipeline.input.plain import first_difference, plain_rows, same_value
 from pipeline.input.shards import Shard
 
@@ -156,46 +153,10 @@ def _objects(shard: Shard) -> Iterator[Any]:
         for line in file:
             if not line.strip():
                 continue
-            try:
-                yield msgspec.json.decode(line)
-            except (msgspec.MsgspecError, ValueError, RecursionError):
-                with suppress(ValueError, RecursionError):
-                    yield json.loads(line)
-                    continue
-                yield None
-
-
-def says_json(value: Any, told: Any) -> bool:
-    """Whether an output's value is what JSON says: as itself, or as text where its column is."""
-    if value is None or told is None:
-        return value is told
-    if isinstance(value, str):
-        if isinstance(told, str):
-            return bool(value == told)
-        with suppress(ValueError):
-            return says_json(json.loads(value), told)
-        return False
-    if isinstance(told, bool) or isinstance(value, bool):
-        return bool(value is told)
-    if isinstance(told, int | float):
-        return _same_number(value, told)
-    if isinstance(told, list):
-        return (
-            isinstance(value, list) and len(value) == len(told) and all(map(says_json, value, told))
-        )
-    if isinstance(told, dict) and isinstance(value, Mapping):
-        return told.keys() <= value.keys() and all(
-            says_json(one, told.get(name)) for name, one in value.items()
-        )
-    return False
-
-
-def _same_number(value: Any, told: int | float) -> bool:
-    if isinstance(value, Decimal):
-        return bool(value == told if isinstance(told, int) else float(value) == told)
-    if not isinstance(value, int | float):
-        return False
-    return value == told or bool(math.isnan(value) and math.isnan(told))
+            value = None
+            with suppress(ValueError, RecursionError):
+                value = value_of(line)
+            yield value
 
 
 class _Cells(_Rows):

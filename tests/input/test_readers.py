@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import json
 from contextlib import closing
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -329,6 +331,48 @@ class TestJsonl:
         rows, _ = read_all(path).plain(["v", "o"]).read(0, 2)
         assert as_text(rows[0]["v"]) == as_text(rows[0]["o"]["a"]) == number
         assert rows[0]["o"]["b"] is None
+
+    @pytest.mark.parametrize(
+        ("values", "held"),
+        [
+            (["1.10", '"1.2.3"'], ["1.10", "1.2.3"]),
+            (["12345678901234567890.5", '"x"', "1e5"], ["12345678901234567890.5", "x", "1e5"]),
+            (['{"b": 2.50}', "[1.10, [true]]"], ['{"b": 2.50}', "[1.10, [true]]"]),
+            (['{"b": 2.50}', '{"b": "x"}'], [{"b": "2.50"}, {"b": "x"}]),
+            (["[2.50]", '["x"]'], [["2.50"], ["x"]]),
+            (["9007199254740993", "0.123456789012345678901234"], None),
+            (
+                ["9007199254740993", "0.12345678901234567891"],
+                [Decimal(9007199254740993), Decimal("0.12345678901234567891")],
+            ),
+            (["9007199254740993", "1e30"], [Decimal(9007199254740993), Decimal(10**30)]),
+        ],
+    )
+    def test_a_number_that_becomes_text_or_a_decimal_keeps_its_digits(
+        self, tmp_path: Path, values: list[str], held: list[object] | None
+    ) -> None:
+        path = lines(tmp_path / "a.jsonl", [f'{{"v": {value}}}' for value in values])
+
+        read = read_all(path)
+        assert read.table["v"].to_pylist() == (values if held is None else held)
+        assert read.invalid == {}
+
+    @pytest.mark.parametrize(
+        ("kind", "number", "held"),
+        [
+            ("string", "2.50", "2.50"),
+            ("int64", "9007199254740993.0", 9007199254740993),
+            ("int64", "9007199254740992.5", None),
+        ],
+    )
+    def test_a_number_that_is_cast_is_what_stands_there(
+        self, tmp_path: Path, kind: Any, number: str, held: object
+    ) -> None:
+        path = lines(tmp_path / "a.jsonl", [f'{{"v": {number}}}'])
+        files = discover(Input(path=path, cast={"v": kind}))
+
+        with closing(UnitReader(files.shards, files.schema)) as reader:
+            assert reader.read(Unit("u", 0, 0, 1)).table["v"].to_pylist() == [held]
 
     def test_a_number_too_large_for_any_type_is_an_invalid_row(self, tmp_path: Path) -> None:
         path = lines(tmp_path / "a.jsonl", ['{"n": 1.5}', '{"n": 1e400}'])

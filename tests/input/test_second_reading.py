@@ -6,6 +6,7 @@ import csv
 import json
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,9 @@ JSONL = (
 )
 
 
+TEXTS = '{"v": 2.50}\n{"v": "x"}\n{"v": [1.10, true]}\n{"v": 0.123456789012345678901}\n'
+
+
 def made(name: str, change: Callable[[Any], Any], kind: pa.DataType | None = None) -> Fault:
     """A reader that makes something else of each value of a column."""
 
@@ -124,6 +128,16 @@ def _swapped(table: pa.Table) -> pa.Table:
         pytest.param("a.csv", CSV, _shifted, id="rows of CSV are shifted"),
         pytest.param("a.jsonl", JSONL, made("big", float, pa.float64()), id="an integer rounded"),
         pytest.param("a.jsonl", JSONL, made("f", int, pa.int64()), id="0.5 becomes 0"),
+        pytest.param("a.jsonl", TEXTS, made("v", lambda v: v.rstrip("0")), id="2.50 becomes 2.5"),
+        pytest.param(
+            "a.jsonl", TEXTS, made("v", lambda v: v.replace("[1.10", "[1.1")), id="and in a list"
+        ),
+        pytest.param(
+            "a.jsonl", TEXTS, made("v", lambda v: v.replace("67890", "67")), id="a number rounded"
+        ),
+        pytest.param(
+            "a.jsonl", TEXTS, made("v", lambda v: v.replace("true", "1")), id="a truth is 1"
+        ),
         pytest.param(
             "a.jsonl",
             JSONL,
@@ -195,6 +209,13 @@ CASTED_FAULTS = [
     pytest.param(made("s", lambda s: s + " "), id="more text"),
     pytest.param(made("s", lambda s: None), id="null"),
 ]
+
+
+@pytest.mark.parametrize("column", [[Decimal("2.50")], [[Decimal("2.50"), None]], [1e16]])
+def test_numbers_that_are_cast_to_text_are_read_alike(tmp_path: Path, column: list[Any]) -> None:
+    pq.write_table(pa.table({"v": column}), tmp_path / "a.parquet")
+
+    assert differs(tmp_path / "a.parquet", v="string") is None
 
 
 def _cast_input(folder: Path, kind: str) -> Path:

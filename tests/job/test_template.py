@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import datetime
+from decimal import Decimal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import RowError, RowErrorType
+from pipeline.input.formats.jsonl.types import Raw
 from pipeline.job.template.render import Template, TemplateSyntaxError, as_text, lookup
 from tests.samples import quick
 
@@ -95,6 +97,9 @@ def test_an_empty_value_is_not_null(value: object) -> None:
         (datetime.datetime(2026, 3, 4, 5, 6), "2026-03-04T05:06:00"),
         (["né", 1], '["né", 1]'),
         ({"a": None}, '{"a": null}'),
+        (Decimal("2.50"), "2.50"),
+        ([Decimal("0.0000000010"), 1], "[0.0000000010, 1]"),
+        ({"a": [Raw("2.50"), "é"]}, '{"a": [2.50, "é"]}'),
     ],
 )
 def test_values_read_as_text_dates_in_iso_form_and_json(value: object, text: str) -> None:
@@ -111,6 +116,20 @@ def test_jinja_branches_and_loops() -> None:
     )
 
     assert template.render({"tags": ["a", "b"], "n": 2}) == "a,b,many"
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("{{ v }}", "[2.50, 1]"),
+        ("{{ v[0] }}", "2.50"),
+        ("{{ v|tojson }}", "[2.50, 1]"),
+        ("{{ {'b': v, 'a': 1}|tojson }}", '{"a": 1, "b": [2.50, 1]}'),
+        ("{{ [v]|tojson(2) }}", "[\n  [\n    2.50,\n    1\n  ]\n]"),
+    ],
+)
+def test_jinja_writes_numbers_as_the_file_does(source: str, text: str) -> None:
+    assert Template(source, jinja=True).render({"v": [Raw("2.50"), 1]}) == text
 
 
 def test_jinja_names_its_fields() -> None:

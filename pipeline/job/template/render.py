@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from typing import Any
 from jinja2 import StrictUndefined, meta
 
 from pipeline.errors import RowError, RowErrorType
+from pipeline.job.template.json_text import json_text
 from pipeline.job.template.sandbox import BoundedEnvironment, bounded
 
 Row = Mapping[str, Any]
@@ -124,8 +124,6 @@ def as_text(value: Any) -> str:
     """How a value appears in a prompt: text as it is, dates in ISO form, the rest as JSON."""
     if isinstance(value, str):
         return value
-    if isinstance(value, float) and type(value) is not float:
-        return str(value)  # it knows how it was written
     if isinstance(value, datetime.date | datetime.time):
         return value.isoformat()
     if isinstance(value, bytes):
@@ -134,7 +132,7 @@ def as_text(value: Any) -> str:
         except UnicodeDecodeError:
             raise RowError(RowErrorType.INVALID_ROW, "a binary field is not UTF-8 text") from None
     try:
-        return json.dumps(value, ensure_ascii=False, default=str)
+        return json_text(value, ensure_ascii=False, default=str)
     except (ValueError, TypeError, RecursionError) as e:  # keys of bytes, a depth without end
         raise RowError(
             RowErrorType.INVALID_ROW, f"a field cannot be written as JSON: {e}"

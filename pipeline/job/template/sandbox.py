@@ -21,6 +21,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
+from pipeline.job.template.json_text import json_text
 from pipeline.job.template.marks import looked_at
 from pipeline.job.template.written import Written
 
@@ -104,6 +105,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         # nothing is computed while a template is compiled: there is no meter yet
         super().__init__(finalize=_printed, optimized=False, **options)
         self._mark = mark
+        self.policies["json.dumps_function"] = json_text
         del self.globals["lipsum"]
         for name in _LEFT_OUT_FILTERS:
             del self.filters[name]

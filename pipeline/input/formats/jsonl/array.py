@@ -4,7 +4,6 @@ a fault of the first shows, the value of each. Pure."""
 from __future__ import annotations
 
 import codecs
-import json
 import re
 from collections.abc import Iterator
 from contextlib import suppress
@@ -13,10 +12,10 @@ from typing import Any
 import msgspec
 
 from pipeline.input.formats.jsonl.types import is_begun
+from pipeline.input.json_reading import value_at
 
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{},"]', re.DOTALL)
 _BLANKS = " \t\r\n"
-_decode = json.JSONDecoder().raw_decode
 
 
 def entries(content: bytes) -> Iterator[bytes]:
@@ -59,7 +58,7 @@ def values_of(text: str) -> Iterator[Any]:
     while text[at : at + 1] not in ("]", ""):
         value, end = None, -1
         with suppress(ValueError, RecursionError):
-            value, end = _decode(text, at)
+            value, end = value_at(text, at)
             end = _after_blanks(text, end)
         if text[end : end + 1] not in (",", "]"):
             value, end = None, _end_of_entry(text, at)

@@ -86,7 +86,7 @@ def _look(path: str, *, count_places: bool) -> tuple[int, array[int], Seen]:
                 if rows % STRIDE == 0:
                     offsets.append(position)
                 rows += 1
-                value = _parse(line, _quickly)
+                value = _parse(line, _told if count_places else _quickly)
                 if isinstance(value, dict):
                     seen.see(None)
                     seen.see_fields(value)
@@ -216,9 +216,10 @@ class JsonlReader:
                 invalid[position] = value
                 value = {}
             objects.append(value)
-        columns = [_column(field, objects, invalid) for field in self._schema]
+        told = _Told(lines, self._schema)
+        columns = [_column(field, objects, invalid, told) for field in self._schema]
         table = pa.Table.from_arrays(columns, schema=self._schema)
-        return Rows(table, invalid, _Told(lines, self._schema))
+        return Rows(table, invalid, told)
 
     def _lines(self, start: int, stop: int) -> list[tuple[int, bytes]]:
         """Each with its first byte's offset in the file."""
@@ -251,18 +252,23 @@ class _Told:
         kind = self._schema.field(name).type
         if not has_fractions(kind):
             return None
+        return [filled(value, kind) for value in self.values(name)]
+
+    def values(self, name: str) -> list[Any]:
         if self._objects is None:
             parsed = [_parse(line, _told) for line in self._lines]
             self._objects = [value if isinstance(value, dict) else {} for value in parsed]
-        return [filled(value.get(name), kind) for value in self._objects]
+        return [value.get(name) for value in self._objects]
 
 
-def _column(field: pa.Field, objects: list[dict[str, Any]], invalid: dict[int, str]) -> pa.Array:
+def _column(
+    field: pa.Field, objects: list[dict[str, Any]], invalid: dict[int, str], told: _Told
+) -> pa.Array:
     values = [row.get(field.name) for row in objects]
     try:
-        return column(values, field.type)
+        return column(values, field.type, lambda: told.values(field.name))
     except NO_ARRAY:
-        pass
+        values = told.values(field.name)
     for position, value in enumerate(values):  # find the rows that do not fit, keep the others
         try:
             column([value], field.type)

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
+
+from pipeline.job.template.render import as_text
 
 _MOST_FIELDS = 2000  # of the objects of a column: each is a column of its own
 _EXACT = 1 << 53  # a double holds every integer up to here
@@ -39,6 +41,8 @@ class Raw(float):
     def __str__(self) -> str:
         return self._text
 
+    __repr__ = __str__
+
     def __reduce__(self) -> tuple[type[Raw], tuple[str]]:
         return Raw, (self._text,)
 
@@ -49,7 +53,8 @@ class Seen:
     def __init__(self) -> None:
         self.kinds: set[type] = set()
         self.least = self.most = 0  # of the integers
-        self.places = 0  # digits after the point, most of all fractions; see ``count_places``
+        # digits before and after the point, most of all fractions; see ``count_places``
+        self.whole = self.places = 0
         self.inner: Seen | None = None  # of the lists
         self.fields: dict[str, Seen] = {}  # of the objects
         self.count_places = False
@@ -70,7 +75,8 @@ class Seen:
                 self.most = value
         elif kind is float:
             if self.count_places:
-                self.places = max(self.places, _places(value))
+                whole, places = _digits(value)
+                self.whole, self.places = max(self.whole, whole), max(self.places, places)
         elif kind is list:
             if self.inner is None:
                 self.inner = self._new()
@@ -93,7 +99,7 @@ class Seen:
         """What the values of another file are, too."""
         self.kinds |= other.kinds
         self.least, self.most = min(self.least, other.least), max(self.most, other.most)
-        self.places = max(self.places, other.places)
+        self.whole, self.places = max(self.whole, other.whole), max(self.places, other.places)
         self.too_odd |= other.too_odd
         if other.inner is not None:
             self.inner = self.inner or self._new()
@@ -146,7 +152,7 @@ class Seen:
         return self._decimal()
 
     def _decimal(self) -> pa.DataType:
-        whole = len(str(max(self.most, -self.least)))
+        whole = max(self.whole, len(str(max(self.most, -self.least))))
         if whole + self.places > _DIGITS:
             return pa.string()
         return pa.decimal128(_DIGITS, self.places)
@@ -161,19 +167,36 @@ def is_whole(text: str) -> bool:
     return True
 
 
-def _places(value: float) -> int:
-    exponent = Decimal(repr(value)).as_tuple().exponent
-    return max(0, -exponent) if isinstance(exponent, int) else _DIGITS + 1  # infinite, or none
+def _digits(value: float) -> tuple[int, int]:
+    """Before and after the point."""
+    number = Decimal(str(value))
+    exponent = number.as_tuple().exponent
+    if not isinstance(exponent, int):  # infinite, or none
+        return 0, _DIGITS + 1
+    return max(0, number.adjusted() + 1), max(0, -exponent)
 
 
-def column(values: list[Any], kind: pa.DataType) -> pa.Array:
-    """Raises one of NO_ARRAY for values that the type does not hold."""
+def column(
+    values: list[Any], kind: pa.DataType, told: Callable[[], list[Any]] | None = None
+) -> pa.Array:
+    """``told``: the same values with Raw fractions, where these are not: it takes time to make
+    them. Raises one of NO_ARRAY for values that the type does not hold."""
     if _holds(kind, values):
         try:
-            return pa.array(values, kind)
+            return pa.array(values, kind)  # it makes neither text nor decimals of fractions
         except NO_ARRAY:
             pass
+    if told is not None and any(map(_holds_fractions, values)):
+        values = told()
     return pa.array([shaped(value, kind) for value in values], kind)
+
+
+def _holds_fractions(value: Any) -> bool:
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, list):
+        return isinstance(value, float)
+    return any(map(_holds_fractions, value))
 
 
 def _holds(kind: pa.DataType, values: Collection[Any]) -> bool:
@@ -187,7 +210,7 @@ def _holds(kind: pa.DataType, values: Collection[Any]) -> bool:
         given = [value for value in values if isinstance(value, dict)]
         inner = (field for field in kind if _turns(field.type))
         return all(_holds(f.type, [value.get(f.name) for value in given]) for f in inner)
-    there = set(map(type, values))
+    there = {float if one is Raw else one for one in set(map(type, values))}
     if pa.types.is_temporal(kind):
         return not there & {int, float}
     if pa.types.is_integer(kind):
@@ -210,13 +233,15 @@ def shaped(value: Any, kind: pa.DataType) -> Any:
     if value is None:
         return None
     if pa.types.is_string(kind):
-        return value if isinstance(value, str) else as_json(value)
+        return as_text(value)
     if pa.types.is_decimal(kind) and isinstance(value, float):
-        return Decimal(repr(float(value)))
+        return Decimal(str(value))
     if isinstance(value, str) and not pa.types.is_nested(kind):
         return pa.scalar(value).cast(kind).as_py()
     if pa.types.is_integer(kind) and isinstance(value, float) and value.is_integer():
-        return int(value)
+        exact = Decimal(str(value))
+        if exact == int(exact):
+            return int(exact)
     if pa.types.is_list(kind) and isinstance(value, list):
         return [shaped(one, kind.value_type) for one in value]
     if pa.types.is_struct(kind) and isinstance(value, dict):
@@ -224,11 +249,6 @@ def shaped(value: Any, kind: pa.DataType) -> Any:
     if not _holds(kind, [value]):
         raise pa.ArrowInvalid(f"{value!r} is not a {kind}")
     return value
-
-
-def as_json(value: Any) -> str:
-    """Text that stands for a value of another kind."""
-    return str(value) if isinstance(value, Raw) else json.dumps(value, ensure_ascii=False)
 
 
 def filled(value: Any, kind: pa.DataType) -> Any:

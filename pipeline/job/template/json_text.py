@@ -1,0 +1,48 @@
+"""Values as JSON whose numbers stand there as they were written: 2.50, and not 2.5. Pure."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import Any
+
+
+def number_text(value: Any) -> str | None:
+    """How a number was written that knows it; None for any other value."""
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    return str(value) if isinstance(value, float) and type(value) is not float else None
+
+
+def json_text(
+    value: Any, *, indent: int | None = None, sort_keys: bool = False, **options: Any
+) -> str:
+    """As ``json.dumps`` writes ``value``, but for such numbers. ``options``: of ``json.dumps``."""
+    if (text := number_text(value)) is not None:
+        return text
+    if not _tells_numbers(value):
+        return json.dumps(value, indent=indent, sort_keys=sort_keys, **options)
+
+    def inner(one: Any) -> str:
+        return json_text(one, indent=indent, sort_keys=sort_keys, **options)
+
+    if isinstance(value, dict):
+        begin, end = "{}"
+        keys = sorted(value) if sort_keys else value
+        names = (json.dumps({key: 0}, **options)[1:-4] for key in keys)  # {"key": 0}
+        parts = [f"{name}: {inner(value[key])}" for name, key in zip(names, keys, strict=True)]
+    else:
+        begin, end = "[]"
+        parts = [inner(one) for one in value]
+    if indent is None:
+        return begin + ", ".join(parts) + end
+    lines = ",\n".join(parts).replace("\n", "\n" + " " * indent)  # no text in JSON has line ends
+    return f"{begin}\n{' ' * indent}{lines}\n{end}"
+
+
+def _tells_numbers(value: Any) -> bool:
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, list | tuple):
+        return number_text(value) is not None
+    return any(map(_tells_numbers, value))
