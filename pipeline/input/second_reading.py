@@ -159,6 +159,9 @@ def _objects(shard: Shard) -> Iterator[Any]:
             yield value
 
 
+_NO_NUMBERS = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}  # as JSON writes them
+
+
 class _Cells(_Rows):
     def __init__(self, shard: Shard) -> None:
         rows = _records(shard)
@@ -172,7 +175,9 @@ class _Cells(_Rows):
             return (value is None) == (not quoted and not text) and (value or "") == text
         if isinstance(value, bool):
             return text == str(value).lower()
-        return text == (repr(value) if isinstance(value, float) else str(value))
+        if isinstance(value, float):
+            return text == _NO_NUMBERS.get(repr(value), repr(value))
+        return text == str(value)
 
     def _says(self, told: Any, name: str) -> Any:
         text, quoted = self._cell(told, name)

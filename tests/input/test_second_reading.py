@@ -27,7 +27,7 @@ from tests.samples import quick
 Fault = Callable[[pa.Table], pa.Table]
 
 _text = st.text(st.characters(codec="utf-8"), max_size=8)
-_cell = _text | st.sampled_from(["", "01", "1.0", "2.50", "1e5", "true", "True", '"', "\r\n", ","])
+_cell = _text | st.sampled_from(["", "NaN", "-Infinity", "01", "1.0", "2.50", "1e5", "true", "True", '"', "\r\n", ","])
 _json = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | _text,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_text, inner, max_size=3),
@@ -57,6 +57,13 @@ def test_any_csv_is_read_alike(tmp_path: Path, rows: list[tuple[str, str]]) -> N
         writer = csv.writer(file, quoting=csv.QUOTE_MINIMAL)
         writer.writerow(["a", "b"])
         writer.writerows(rows)
+
+    assert differs(path) is None
+
+
+def test_cells_that_say_that_they_are_no_numbers_are_read_alike(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("a,b\nNaN,1\nInfinity,2\n-Infinity,3\n2.5,4\n")
 
     assert differs(path) is None
 
