@@ -227,6 +227,18 @@ class TestCsv:
 
         assert read_all(tmp_path / "a.csv").table["text"].to_pylist() == [cell.strip('"')]
 
+    @pytest.mark.parametrize("end", ["", "\n", "\r"])
+    def test_an_empty_cell_is_null_also_at_the_end_of_the_file(
+        self, tmp_path: Path, end: str
+    ) -> None:
+        """After a quoted one as well."""
+        (tmp_path / "a.csv").write_bytes(f'a,b\n"x",1\n"y",{end}'.encode())
+
+        assert read_all(tmp_path / "a.csv").table.to_pylist() == [
+            {"a": "x", "b": 1},
+            {"a": "y", "b": None},
+        ]
+
     def test_a_header_that_names_a_column_twice_is_refused(self, tmp_path: Path) -> None:
         path = lines(tmp_path / "a.csv", ["text,text", "1,2"])
 

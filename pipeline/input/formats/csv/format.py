@@ -220,7 +220,10 @@ def _checked(path: str, block: Block, first: int, names: list[str], dialect: Dia
 
 def _table(content: bytes, names: list[str], dialect: Dialect) -> pa.Table:
     """Whole records as text, in a single block: at the edges of blocks pyarrow may lose the CR of
-    a CR LF."""
+    a CR LF, and at the end of a file that has no line end the last cell's quotes for those of the
+    one before."""
+    if not content.endswith((b"\n", b"\r")):
+        content += b"\n"
     return pyarrow.csv.read_csv(
         io.BytesIO(content),
         read_options=pyarrow.csv.ReadOptions(
