@@ -13,6 +13,7 @@ from tokenizers import AddedToken
 from tokenizers import Tokenizer as FastTokenizer
 
 from pipeline.errors import RowError, RowErrorType, UsageError
+from pipeline.job.template.marked_text import restored
 from pipeline.job.template.marks import unmarked
 from pipeline.job.template.sandbox import BoundedEnvironment, bounded
 from pipeline.model.control_tokens import ControlTokens, Parts, is_control
@@ -68,7 +69,9 @@ class Tokenizer:
         try:
             return self._chat(messages=list(messages), add_generation_prompt=True, **self._specials)
         except Exception as e:  # whatever an expression in the template raises on this row
-            raise RowError(RowErrorType.INVALID_ROW, unmarked(f"chat template: {e}")) from None
+            raise RowError(
+                RowErrorType.INVALID_ROW, unmarked(f"chat template: {restored(str(e))}")
+            ) from None
 
     def mark(self, text: str) -> str:
         """``text``, written by whom control tokens are trusted to, with those marked."""

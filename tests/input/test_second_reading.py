@@ -27,7 +27,9 @@ from tests.samples import quick
 Fault = Callable[[pa.Table], pa.Table]
 
 _text = st.text(st.characters(codec="utf-8"), max_size=8)
-_cell = _text | st.sampled_from(["", "NaN", "-Infinity", "01", "1.0", "2.50", "1e5", "true", "True", '"', "\r\n", ","])
+_cell = _text | st.sampled_from(
+    ["", "NaN", "-Infinity", "01", "1.0", "2.50", "1e5", "true", "True", '"', "\r\n", ","]
+)
 _json = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | _text,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_text, inner, max_size=3),

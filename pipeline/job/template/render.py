@@ -14,11 +14,19 @@ from jinja2 import StrictUndefined, meta
 
 from pipeline.errors import RowError, RowErrorType
 from pipeline.job.template.json_text import json_text
+from pipeline.job.template.marked_text import restored
+from pipeline.job.template.marks import unmarked
 from pipeline.job.template.sandbox import BoundedEnvironment, bounded
 
 Row = Mapping[str, Any]
 
 _TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
+
+
+_TAKEN_APART = (
+    "Jinja: the template measures or changes text into which it wrote control tokens itself: put "
+    "them straight into the prompt, or set special_tokens: control"
+)
 
 
 class TemplateSyntaxError(ValueError):
@@ -93,22 +101,35 @@ class Template:
     def _render_jinja(self) -> Callable[..., str]:
         return bounded(self._environment.from_string(self.source).render)
 
+    @cached_property
+    def _unmarked(self) -> Template | None:
+        """The same without marks, where marks could show."""
+        writes_control = self.mark is not None and self.mark(self.source) != self.source
+        return replace(self, mark=None) if self.jinja and writes_control else None
+
     def render(self, row: Row) -> str:
         """The text for one row.
 
-        Raises RowError (InvalidRow) when a field that the template uses is null or missing.
+        Raises RowError (InvalidRow) when a field that the template uses is null or missing, or
+        the template does with a control token of its own what cannot be done with one.
         """
         for field in self.fields:
             if lookup(row, field) is None:
                 raise RowError(RowErrorType.INVALID_ROW, f"field {field!r} of the prompt is null")
         if self.jinja:
-            try:
-                return self._render_jinja(row)
-            except Exception as e:  # whatever an expression in the template raises on this row
-                raise RowError(RowErrorType.INVALID_ROW, f"Jinja: {e}") from e
+            text = self._jinja_text(row)
+            if self._unmarked and unmarked(text) != self._unmarked._jinja_text(row):
+                raise RowError(RowErrorType.INVALID_ROW, _TAKEN_APART)
+            return text
         return "".join(
             text if field is None else as_text(lookup(row, field)) for field, text in self._parts
         )
+
+    def _jinja_text(self, row: Row) -> str:
+        try:
+            return self._render_jinja(row)
+        except Exception as e:  # whatever an expression in the template raises on this row
+            raise RowError(RowErrorType.INVALID_ROW, f"Jinja: {restored(str(e))}") from e
 
 
 def lookup(row: Row, field: str) -> Any:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 from jinja2 import TemplateAssertionError, TemplateRuntimeError, nodes, pass_context
@@ -22,6 +22,7 @@ from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
 from pipeline.job.template.json_text import json_text
+from pipeline.job.template.marked_text import CUTTING, FINDING, by_letters, by_places, cut, restored
 from pipeline.job.template.marks import looked_at
 from pipeline.job.template.written import Written
 
@@ -47,10 +48,8 @@ _LOOKING_FILTERS = frozenset(
         "striptags",
     )
 )
-_LOOKING_METHODS = frozenset(
-    ("split", "rsplit", "partition", "rpartition", "startswith", "endswith", "removeprefix",
-     "removesuffix", "find", "rfind", "index", "rindex", "count")
-)  # fmt: skip
+# these go through the letters of a text
+_LETTER_FILTERS = frozenset(("list", "first", "last", "batch", "slice", "unique", "sort", "join"))
 # in a format: a width of 10,000 and more, or one that is an argument
 _WIDE = re.compile(r"%(\([^)]*\))?[#0 +\-.\d]*(\*|\d{5})|\{[^{}]*:[^{}]*(\{|\d{5})")
 _TEXT = str | bytes
@@ -113,6 +112,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         tests = dict[str, Any](self.tests).items()
         self.tests = {name: _charged(name, t, looks=True) for name, t in tests}
         self.filters |= {"_each": _each, "_weighed": _weighed, "_compared": _compared}
+        self.filters["_by_places"] = _by_places
 
     def _generate(
         self, source: nodes.Template, name: Any, filename: Any, defer_init: bool = False
@@ -132,13 +132,24 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         owner = getattr(getattr(__obj, "__wrapped__", __obj), "__self__", None)
         _METER.spend(_CALL_STEPS, 0)
         _METER.weigh(owner, args, kwargs)
+        call = partial(super().call, __context)
         if isinstance(owner, str | bytes | int | float | list | tuple):
-            if isinstance(owner, str) and __obj.__name__ in _LOOKING_METHODS:
-                args = looked_at(args)
-            args = _check_method(owner, __obj.__name__, args, kwargs)
-        result = super().call(__context, __obj, *args, **kwargs)
+            name = __obj.__name__
+            looks = name in FINDING or (name in CUTTING and isinstance(owner, str))
+            if looks:
+                args, kwargs = looked_at(args), looked_at(kwargs)
+            args = _check_method(owner, name, args, kwargs)
+            plain = looked_at(owner) if looks else owner
+            if plain != owner:
+                __obj = getattr(plain, name)
+                if isinstance(owner, str) and name in CUTTING:
+                    call = partial(cut, owner, name, call)
+        result = call(__obj, *args, **kwargs)
         _METER.weigh(result)
         return result
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        return super().getitem(by_places(obj) if isinstance(argument, int) else obj, argument)
 
 
 def bounded(render: Callable[..., str]) -> Callable[..., str]:
@@ -149,7 +160,7 @@ def bounded(render: Callable[..., str]) -> Callable[..., str]:
 
     def rendered(*args: Any, **kwargs: Any) -> str:
         _METER.start()
-        return render(*args, **kwargs)
+        return restored(render(*args, **kwargs))
 
     return rendered
 
@@ -192,7 +203,10 @@ class _Charges(NodeTransformer):
 
     def visit_Getitem(self, node: nodes.Getitem) -> Any:  # noqa: N802
         self.generic_visit(node)
-        return self._filter(node, "_weighed") if isinstance(node.arg, nodes.Slice) else node
+        if not isinstance(node.arg, nodes.Slice):
+            return node
+        node.node = self._filter(node.node, "_by_places")
+        return self._filter(node, "_weighed")
 
 
 def _texts(node: nodes.Node) -> Iterable[nodes.TemplateData]:
@@ -204,7 +218,7 @@ def _texts(node: nodes.Node) -> Iterable[nodes.TemplateData]:
 @pass_context
 def _each(_context: Context, values: Iterable[Any], text: int) -> Iterator[Any]:
     """The values of a loop, whose body holds ``text`` characters of plain text."""
-    for value in values:
+    for value in by_letters(values):
         _METER.spend(1, text)
         yield value
 
@@ -213,6 +227,11 @@ def _each(_context: Context, values: Iterable[Any], text: int) -> Iterator[Any]:
 def _weighed(_context: Context, value: Any) -> Any:
     _METER.weigh(value)
     return value
+
+
+@pass_context
+def _by_places(_context: Context, value: Any) -> Any:
+    return by_places(value)
 
 
 @pass_context
@@ -237,7 +256,10 @@ def _charged(name: str, function: Callable[..., Any], *, looks: bool = False) ->
     def charged(*args: Any, **kwargs: Any) -> Any:
         own = args[first:]
         _METER.weigh(own, kwargs)
-        own = looked_at(own) if looks else own
+        if looks:
+            own = looked_at(own)
+        elif name in _LETTER_FILTERS and own:
+            own = (by_letters(own[0]), *own[1:])
         args = (*args[:first], *_check_filter(name, own, kwargs))
         result = function(*args, **kwargs)
         _METER.weigh(result)

@@ -1,0 +1,82 @@
+"""Operations on a text with marks that come out as on the same text without, marks aside. Pure.
+
+What a template finds in a text (places, lengths, truths) is that of the text without marks; what it
+takes out of one (slices, letters, pieces) keeps the marks in front of its letters.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from pipeline.job.template.marks import MARK, unmarked
+
+_LETTER = re.compile(f"(?:{MARK})?.|{MARK}", re.DOTALL)
+_ESCAPED = repr(MARK)[1:-1]  # in the text of a list; of a row it cannot be: backslashes double
+# methods that look at a text, or at the texts in a list
+FINDING = frozenset(
+    ("startswith", "endswith", "find", "rfind", "index", "rindex", "count", "encode", "isascii",
+     "isprintable", "isalpha", "isalnum", "isdecimal", "isdigit", "isidentifier", "islower",
+     "isnumeric", "isspace", "istitle", "isupper")
+)  # fmt: skip
+# methods that give pieces of a text, in order
+CUTTING = frozenset(
+    ("split", "rsplit", "splitlines", "partition", "rpartition", "removeprefix", "removesuffix",
+     "strip", "lstrip", "rstrip")
+)  # fmt: skip
+_FROM_THE_END = ("removeprefix", "lstrip")  # what they give is the text's end
+
+
+class Letters:
+    """A text, to be had by places."""
+
+    def __init__(self, text: str) -> None:
+        self._letters = letters_of(text)
+
+    def __getitem__(self, at: int | slice) -> str:
+        return "".join(self._letters[at])
+
+
+def letters_of(text: str) -> list[str]:
+    """Each with the mark in front of it."""
+    return _LETTER.findall(text)
+
+
+def by_places(value: Any) -> Any:
+    """``value`` as it is subscribed."""
+    return Letters(value) if isinstance(value, str) and MARK in value else value
+
+
+def by_letters(value: Any) -> Any:
+    """``value`` as it is gone through."""
+    return letters_of(value) if isinstance(value, str) and MARK in value else value
+
+
+def cut(
+    text: str,
+    name: str,
+    call: Callable[..., Any],
+    method: Callable[..., Any],
+    *args: Any,
+    **kwargs: Any,
+) -> Any:
+    """What a method of CUTTING gives. ``method``: that of the text without marks; ``call``: calls
+    it."""
+    plain, letters = unmarked(text), Letters(text)
+    given = call(method, *args, **kwargs)
+    if isinstance(given, str):
+        at = len(plain) - len(given) if name in _FROM_THE_END else plain.index(given)
+        return letters[at : at + len(given)]
+    separator = (args[0] if args else kwargs.get("sep")) if name in ("split", "rsplit") else None
+    pieces, at = [], 0
+    for number, piece in enumerate(given):
+        at = plain.index(piece, at + (len(separator) if separator and number else 0))
+        pieces.append(letters[at : at + len(piece)])
+        at += len(piece)
+    return type(given)(pieces)
+
+
+def restored(text: str) -> str:
+    """The marks where a list with marked texts was printed."""
+    return text.replace(_ESCAPED, MARK)
