@@ -36,7 +36,17 @@ def take(table: pa.Table, rows: NDArray[np.int64], most_bytes: int = _MOST_BYTES
     span = table.slice(first, end - first)
     often = max(1.0, len(rows) / span.num_rows)
     if len(rows) == 1 or often * span.nbytes <= most_bytes:
-        return span.take(rows - first)
+        columns = [_take(column, rows - first) for column in span.columns]
+        return pa.Table.from_arrays(columns, schema=span.schema)
     middle = len(rows) // 2
     halves = (take(table, part, most_bytes) for part in (rows[:middle], rows[middle:]))
     return pa.concat_tables(halves)
+
+
+def _take(column: pa.ChunkedArray, rows: NDArray[np.int64]) -> pa.ChunkedArray:
+    try:
+        return column.take(pa.array(rows))
+    except pa.ArrowNotImplementedError:  # of views of text, at any depth
+        slices = [column.slice(row, 1).chunks for row in rows.tolist()]
+        chunks = [chunk for some in slices for chunk in some if len(chunk)]
+        return pa.chunked_array([pa.concat_arrays(chunks)], column.type)

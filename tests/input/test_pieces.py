@@ -44,6 +44,29 @@ def test_pieces_are_the_table_and_none_is_too_large(
     assert all(piece.num_rows == 1 or piece.nbytes <= most for piece in made)
 
 
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array(["a", None, "b"], pa.string_view()),
+        pa.array([b"a", None, b"b"], pa.binary_view()),
+        pa.array([["a"], None, ["b", None]], pa.list_(pa.string_view())),
+        pa.array([{"x": "a"}, None, {"x": None}], pa.struct([("x", pa.string_view())])),
+        pa.RunEndEncodedArray.from_arrays(pa.array([2, 3], pa.int32()), pa.array(["a", "b"])),
+    ],
+    ids=lambda column: str(column.type),
+)
+@pytest.mark.parametrize("cuts", [[], [1, 2]])
+def test_rows_of_any_type_can_be_taken(column: pa.Array, cuts: list[int]) -> None:
+    ends = [0, *cuts, len(column)]
+    parts = [column.slice(start, end - start) for start, end in pairwise(ends)]
+    table = pa.table({"v": pa.chunked_array(parts, column.type), "n": range(3)})
+
+    taken = take(table, np.array([0, 0, 1, 1, 2, 2]))
+
+    assert taken.schema == table.schema
+    assert taken["v"].to_pylist() == [one for one in column.to_pylist() for _ in range(2)]
+
+
 @quick
 @given(TEXTS, CUTS, BYTES, st.integers(1, 4))
 def test_rows_that_belong_together_are_in_one_piece(
