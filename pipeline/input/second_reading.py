@@ -30,7 +30,6 @@ from pipeline.input.shards import Shard
 
 _PIECE = 1 << 20  # bytes
 _PACKED = ("gzip", "bz2", "zstd", "xz")
-_BOM = "\ufeff"
 
 
 class Told(Protocol):
@@ -199,9 +198,9 @@ def _records(shard: Shard) -> Iterator[list[tuple[str, bool]]]:
 
     delimiter = shard.dialect.delimiter
     cell_of = _cell(shard.dialect)
-    for number, block in enumerate(blocks(pieces(), shard.dialect)):
+    for block in blocks(pieces(), shard.dialect):
         text = block.content.decode()
-        at, cells = (1 if not number and text.startswith(_BOM) else 0), list[tuple[str, bool]]()
+        at, cells = 0, list[tuple[str, bool]]()
         while at < len(text):
             cell = cell_of.match(text, at)
             assert cell is not None  # it matches anything

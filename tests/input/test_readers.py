@@ -256,6 +256,23 @@ class TestCsv:
 
         assert read_all(tmp_path / "a.csv").table.to_pylist() == [{"text": "x", "n": 1}]
 
+    @pytest.mark.parametrize(
+        ("header", "name"),
+        [
+            ('"a\r\nb",c\r\n', "a\r\nb"),
+            ('"a,b",c\r\n', "a,b"),
+            ("\r\na,c\r\n", "a"),
+            ('"x ""y""",c\n', 'x "y"'),
+        ],
+    )
+    def test_a_byte_order_mark_is_no_part_of_the_header(
+        self, tmp_path: Path, header: str, name: str
+    ) -> None:
+        """As Excel writes it before a header of any kind."""
+        (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbf" + f'{header}1,"2\n3"\r\n'.encode())
+
+        assert read_all(tmp_path / "a.csv").table.to_pylist() == [{name: 1, "c": "2\n3"}]
+
 
 class TestJsonl:
     def test_a_malformed_line_is_an_invalid_row_and_the_others_are_fine(

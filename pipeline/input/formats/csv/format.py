@@ -21,6 +21,7 @@ from pipeline.input.formats.base import STRIDE, Rows, ScannedFile, open_file, pi
 from pipeline.input.formats.csv.delimiter import RECORDS, delimiter_of
 from pipeline.input.formats.csv.open_quote import is_stray
 from pipeline.input.formats.csv.records import (
+    BOM,
     Block,
     Dialect,
     OpenQuote,
@@ -34,7 +35,6 @@ from pipeline.job.job import Input
 from pipeline.job.template.render import as_text
 
 _HEAD = 1 << 16  # bytes by which it is told what separates cells
-_BOM = b"\xef\xbb\xbf"
 _CLOSE = "close the quote, or double it where it is part of a text; wait if it is being written"
 _LETTERS = "where quotes are letters, say so: input: {quotes: none}"
 _ROW = re.compile(r"Row #(\d+): ")
@@ -56,7 +56,7 @@ def find_delimiter(path: str, *, quotes: bool = True) -> str:
     UsageError; HalfWritten where the records that would tell it may not be there yet."""
     with open_file(path) as file:
         head = file.read(_HEAD + 1)
-    text = head[:_HEAD].removeprefix(_BOM).decode(errors="replace")
+    text = head[:_HEAD].removeprefix(BOM).decode(errors="replace")
     has_end = text.endswith(("\n", "\r"))
     try:
         return delimiter_of(path, text, whole=len(head) <= _HEAD and has_end, quotes=quotes)
@@ -122,7 +122,7 @@ def _blocks(path: str, dialect: Dialect, size: int | None = None) -> Iterator[Bl
 def _check_quotes(path: str, block: Block, dialect: Dialect) -> None:
     """Raise UsageError for quotes that may be letters; HalfWritten where they end a file."""
     delimiter = dialect.delimiter.encode()
-    content = block.content.removeprefix(b"" if block.offset else _BOM)
+    content = block.content
     at = irregular_line(content, delimiter)
     if at is None:
         return
@@ -130,7 +130,7 @@ def _check_quotes(path: str, block: Block, dialect: Dialect) -> None:
     is_last = not block.has_end and len(line.splitlines()) == 1
     if is_last and irregular_line(line + b'"', delimiter) is None:
         raise _cut(path, block)
-    number = block.line_at(len(block.content) - len(line))
+    number = block.line_at(at)
     raise UsageError(
         f"{path}: line {number} has quotes that may be letters, as in much TSV: they are not "
         "around whole cells, or not closed in their line",
@@ -167,10 +167,10 @@ def _header(path: str, block: Block, dialect: Dialect) -> list[str]:
     """The names in the first record. Raises UsageError; HalfWritten where it has no end."""
     content = block.content[: block.starts[1] if len(block.starts) > 1 else None]
     start = int(block.starts[0]) if len(block.starts) else len(content)
-    if content[start:].removeprefix(_BOM) and not content.endswith((b"\n", b"\r")):
+    if content[start:] and not content.endswith((b"\n", b"\r")):
         raise _cut(path, block)
     _check_utf8(path, block, content)
-    content = content[start:].removeprefix(_BOM)
+    content = content[start:]
     if not content:
         return []
     try:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+BOM = b"\xef\xbb\xbf"
 _QUOTE, _LF, _CR = b'"\n\r'
 _WANTED = 1 << 20  # bytes of a block
 _MOST = 256 << 20  # bytes of a record: it is held in memory
@@ -77,8 +78,8 @@ class Block:
 
 def blocks(pieces: Iterable[bytes], dialect: Dialect) -> Iterator[Block]:
     """Cut a file that comes in pieces of any size into blocks of about a mebibyte, more where a
-    record is longer. Raises OpenQuote; ValueError, with the line, for a record that is far too
-    long."""
+    record is longer; a mark at its beginning is in none. Raises OpenQuote; ValueError, with the
+    line, for a record that is far too long."""
     waiting = bytearray()
     offset, line, wanted = 0, 1, _WANTED
 
@@ -97,6 +98,9 @@ def blocks(pieces: Iterable[bytes], dialect: Dialect) -> Iterator[Block]:
 
     for piece in pieces:
         waiting += piece
+        if not offset and waiting.startswith(BOM):
+            del waiting[: len(BOM)]
+            offset = len(BOM)
         if len(waiting) < wanted:
             continue
         block = cut(last=False)
