@@ -3,24 +3,57 @@
 from __future__ import annotations
 
 from bisect import bisect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import datetime, time
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 # text that is not UTF-8, times before the year 1, keys that no mapping can have
 _NO_VALUE = (pa.ArrowException, ValueError, OverflowError, TypeError)
 
 
+class FineMoment(datetime):
+    """One with nanoseconds beyond its microseconds: 0 to 999."""
+
+    nanosecond = 0
+
+    def isoformat(self, sep: str = "T", timespec: str = "") -> str:  # noqa: ARG002
+        return _with_nanoseconds(super().isoformat(sep, "microseconds"), self.nanosecond)
+
+    def __str__(self) -> str:
+        return self.isoformat(" ")
+
+
+class FineTime(time):
+    """The same of a time of day."""
+
+    nanosecond = 0
+
+    def isoformat(self, timespec: str = "") -> str:  # noqa: ARG002
+        return _with_nanoseconds(super().isoformat("microseconds"), self.nanosecond)
+
+    __str__ = isoformat
+
+
+def _with_nanoseconds(text: str, nanoseconds: int) -> str:
+    end = text.index(".") + 7
+    return f"{text[:end]}{nanoseconds:03d}{text[end:]}"
+
+
 def plain_rows(table: pa.Table) -> tuple[list[dict[str, Any]], dict[int, str]]:
     """The rows as Python has them, and of some why Python cannot have them (such a row is
     empty)."""
-    table = _coarser(table)
+    table, finer = _coarser(table)
     try:
-        return table.to_pylist(), {}
+        rows = table.to_pylist()
     except _NO_VALUE:
         pass
-    rows: list[dict[str, Any]] = []
+    else:
+        _refine(rows, finer)
+        return rows, {}
+    rows = []
     wrong: dict[int, str] = {}
     for number in range(table.num_rows):
         try:
@@ -28,6 +61,7 @@ def plain_rows(table: pa.Table) -> tuple[list[dict[str, Any]], dict[int, str]]:
         except _NO_VALUE as e:
             rows.append({})
             wrong[number] = f"a value cannot be read: {e}"
+    _refine(rows, finer)
     return rows, wrong
 
 
@@ -69,10 +103,36 @@ def _equals_itself(kind: pa.DataType) -> bool:
     return not pa.types.is_floating(kind)  # NaN
 
 
-def _coarser(table: pa.Table) -> pa.Table:
-    """Times in nanoseconds, which are finer than Python's, in microseconds."""
+def _coarser(table: pa.Table) -> tuple[pa.Table, dict[str, dict[int, int]]]:
+    """Times in nanoseconds, which are finer than Python's, in microseconds; and by column and row
+    the nanoseconds that are left."""
+    finer: dict[str, dict[int, int]] = {}
     for place, field in enumerate(table.schema):
-        if pa.types.is_timestamp(field.type) and field.type.unit == "ns":
-            times = table.column(place).cast(pa.timestamp("us", field.type.tz), safe=False)
-            table = table.set_column(place, field.name, times)
-    return table
+        kind = field.type
+        if pa.types.is_timestamp(kind) and kind.unit == "ns":
+            coarse = pa.timestamp("us", kind.tz)
+        elif kind == pa.time64("ns"):
+            coarse = pa.time64("us")
+        else:
+            continue
+        numbers = table.column(place).cast(pa.int64())
+        left = pc.fill_null(numbers, 0).to_numpy() % 1000
+        times = pc.divide(pc.subtract(numbers, pa.array(left)), 1000).cast(coarse)
+        table = table.set_column(place, field.name, times)
+        finer[field.name] = {row: int(left[row]) for row in left.nonzero()[0].tolist()}
+    return table, finer
+
+
+def _refine(rows: list[dict[str, Any]], finer: Mapping[str, Mapping[int, int]]) -> None:
+    for name, left in finer.items():
+        for row, nanoseconds in left.items():
+            value = rows[row].get(name)
+            fine: FineMoment | FineTime
+            if isinstance(value, datetime):
+                fine = FineMoment.combine(value.date(), value.timetz())
+            elif isinstance(value, time):
+                fine = FineTime.fromisoformat(value.isoformat())
+            else:
+                continue  # the row cannot be read
+            fine.nanosecond = nanoseconds
+            rows[row][name] = fine

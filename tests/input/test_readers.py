@@ -22,7 +22,7 @@ from pipeline.input.reader import UnitReader
 from pipeline.input.shards import InputFiles, discover
 from pipeline.input.units import Unit
 from pipeline.job.job import Input
-from pipeline.job.template.render import as_text
+from pipeline.job.template.render import Template, as_text
 from tests.samples import json_lines, lines, quick
 
 
@@ -162,6 +162,29 @@ def test_a_unit_without_rows_has_the_columns(tmp_path: Path) -> None:
     _, reader = open_file(json_lines(tmp_path / "a.jsonl", [{"text": "x"}]))
 
     assert reader.read(Unit("u", 0, 0, 0)).table.schema.names == ["text"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "number", "text"),
+    [
+        (pa.timestamp("ns"), 1_577_836_800_123_456_789, "2020-01-01T00:00:00.123456789"),
+        (pa.timestamp("ns"), 1_577_836_800_000_000_000, "2020-01-01T00:00:00"),
+        (pa.timestamp("ns"), -1, "1969-12-31T23:59:59.999999999"),
+        (pa.timestamp("ns", "+01:00"), 1, "1970-01-01T01:00:00.000000001+01:00"),
+        (pa.time64("ns"), 45_000_000_001, "00:00:45.000000001"),
+        (pa.time64("ns"), 45_000_000_000, "00:00:45"),
+    ],
+)
+def test_prompts_write_nanoseconds(
+    tmp_path: Path, kind: pa.DataType, number: int, text: str
+) -> None:
+    pq.write_table(pa.table({"t": pa.array([None, number], kind)}), tmp_path / "a.parquet")
+
+    rows, _ = read_all(tmp_path / "a.parquet").plain(["t"]).read(0, 2)
+    assert rows[0]["t"] is None
+    assert as_text(rows[1]["t"]) == text
+    second = Template("{{ t.second }}", jinja=True).render(rows[1])
+    assert second == str(int(text.partition("T")[2][6:8] or text[6:8]))
 
 
 def test_nested_columns_come_as_they_are(tmp_path: Path) -> None:
