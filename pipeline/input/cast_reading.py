@@ -26,6 +26,8 @@ def says_cast(value: Any, told: Any) -> bool:
         if isinstance(value, int):
             return value == Decimal(str(told))
         if isinstance(value, float):
+            if math.isinf(value) and any(map(str.isdigit, str(told))):
+                return False  # it is too large
             return value == float(told) or (value != value and str(told).lower() == "nan")
         if isinstance(value, datetime):
             return value.replace(tzinfo=None) == _moment(told).replace(tzinfo=None)

@@ -227,6 +227,31 @@ def test_numbers_that_are_cast_to_text_are_read_alike(tmp_path: Path, column: li
     assert differs(tmp_path / "a.parquet", v="string") is None
 
 
+@pytest.mark.parametrize(
+    ("kind", "good", "bad"), [("float64", "Infinity", "1e400"), ("int64", "7", "0x10")]
+)
+@pytest.mark.parametrize("line", ['"v"\n"{}"\n"{}"\n', '{{"v": "{}"}}\n{{"v": "{}"}}\n'])
+def test_a_number_that_a_cast_would_change_is_an_invalid_row(
+    tmp_path: Path, line: str, kind: Any, good: str, bad: str
+) -> None:
+    path = tmp_path / ("a.jsonl" if "{{" in line else "a.csv")
+    path.write_text(line.format(good, bad))
+    files = discover(Input(path=str(path), cast={"v": kind}))
+    reader = UnitReader(files.shards, files.schema)
+
+    rows = reader.read(Unit("u", 0, 0, 2))
+    assert list(rows.invalid) == [1]
+    assert rows.table["v"].to_pylist() == [float(good), None]
+    reader.close()
+
+
+def test_a_number_that_a_cast_made_infinite_shows(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("v\n1e400\n")
+
+    assert differs(path, made("v", lambda v: float("inf")), v="float64") == (0, "v")
+
+
 def _cast_input(folder: Path, kind: str) -> Path:
     path = folder / f"a.{kind}"
     if kind == "parquet":

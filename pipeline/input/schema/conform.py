@@ -32,18 +32,32 @@ def _cast(column: pa.ChunkedArray, field: pa.Field, invalid: dict[int, str]) -> 
         values = plain_values(column)
         return pa.array([None if v is None else as_text(v) for v in values], kind)
     try:
-        return pc.cast(column, kind)
+        return _exactly(column, kind)
     except pa.ArrowException:
         pass
     parts = []
     for row in range(len(column)):
         try:
-            parts.append(pc.cast(column.slice(row, 1), kind))
+            parts.append(_exactly(column.slice(row, 1), kind))
         except pa.ArrowException:
             value = plain_values(column.slice(row, 1))[0]
             invalid.setdefault(row, f"column {field.name!r}: {value!r} is no exact {kind}")
             parts.append(pa.chunked_array([pa.nulls(1, kind)]))
     return pa.chunked_array([chunk for part in parts for chunk in part.chunks], kind)
+
+
+def _exactly(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    """Of the other type. Raises pa.ArrowException where it does not hold a value as it is."""
+    made = pc.cast(column, kind)
+    if _is_text(column.type) and (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+        text = pc.cast(column, pa.string())
+        if pa.types.is_integer(kind):
+            odd = pc.match_substring(text, "x", ignore_case=True)
+        else:
+            odd = pc.and_(pc.is_inf(made), pc.match_substring_regex(text, "[0-9]"))
+        if pc.any(odd).as_py():
+            raise pa.ArrowInvalid(f"a hexadecimal number, or one too large for {kind}")
+    return made
 
 
 def _is_text(kind: pa.DataType) -> bool:

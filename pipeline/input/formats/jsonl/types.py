@@ -20,6 +20,7 @@ from pipeline.job.template.render import as_text
 _MOST_FIELDS = 2000  # of the objects of a column: each is a column of its own
 _EXACT = 1 << 53  # a double holds every integer up to here
 _DIGITS = 38  # of a decimal
+_INFINITE = (float("inf"), float("-inf"))
 _END = re.compile(r"[\\\w.+-]*\s*")  # what may be the first part of a word, number or escape
 # what pyarrow raises for values that are not of the type
 NO_ARRAY = (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeEncodeError)
@@ -33,7 +34,7 @@ class Raw(float):
 
     def __new__(cls, text: str) -> Raw:
         made = super().__new__(cls, text)
-        if made in (float("inf"), float("-inf")) and "Inf" not in text:
+        if made in _INFINITE and "Inf" not in text:
             raise ValueError(f"{text}, too large a number")
         made._text = text
         return made
@@ -237,7 +238,11 @@ def shaped(value: Any, kind: pa.DataType) -> Any:
     if pa.types.is_decimal(kind) and isinstance(value, float):
         return Decimal(str(value))
     if isinstance(value, str) and not pa.types.is_nested(kind):
-        return pa.scalar(value).cast(kind).as_py()
+        made = pa.scalar(value).cast(kind).as_py()
+        hexadecimal = isinstance(made, int) and "x" in value.lower()
+        if hexadecimal or (made in _INFINITE and any(map(str.isdigit, value))):
+            raise pa.ArrowInvalid(f"{value!r} is no exact {kind}")
+        return made
     if pa.types.is_integer(kind) and isinstance(value, float) and value.is_integer():
         exact = Decimal(str(value))
         if exact == int(exact):
