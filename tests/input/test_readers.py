@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import UsageError
+from pipeline import JobFailed, UsageError
 from pipeline.input.formats.base import STRIDE, Rows
 from pipeline.input.formats.jsonl.format import JsonlReader
 from pipeline.input.reader import UnitReader
@@ -261,6 +261,25 @@ class TestCsv:
             {"a": "x", "b": 1},
             {"a": "y", "b": None},
         ]
+
+    def test_many_empty_lines_may_come_before_the_header(self, tmp_path: Path) -> None:
+        (tmp_path / "a.csv").write_text("\n" * (1 << 20) + "a,b\n1,2\n")
+
+        assert read_all(tmp_path / "a.csv").table.to_pylist() == [{"a": 1, "b": 2}]
+
+    def test_a_header_may_be_long(self, tmp_path: Path) -> None:
+        names = [f"{number}{'x' * 400}" for number in range(3000)]
+        (tmp_path / "a.csv").write_text(f"{','.join(names)}\n{'1,' * 2999}1\n")
+
+        assert read_all(tmp_path / "a.csv").table.column_names == names
+
+    def test_a_file_that_was_emptied_after_the_plan_is_damaged(self, tmp_path: Path) -> None:
+        path = lines(tmp_path / "a.csv", ["a,b", "1,2"])
+        _, reader = open_file(path)
+        Path(path).write_text("")
+
+        with pytest.raises(JobFailed, match="was changed"):
+            reader.read(Unit("u", 0, 0, 1))
 
     def test_a_header_that_names_a_column_twice_is_refused(self, tmp_path: Path) -> None:
         path = lines(tmp_path / "a.csv", ["text,text", "1,2"])

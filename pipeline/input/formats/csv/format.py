@@ -174,7 +174,11 @@ def _header(path: str, block: Block, dialect: Dialect) -> list[str]:
     if not content:
         return []
     try:
-        read = pyarrow.csv.read_csv(io.BytesIO(content), parse_options=_parse(dialect))
+        read = pyarrow.csv.read_csv(
+            io.BytesIO(content),
+            read_options=pyarrow.csv.ReadOptions(block_size=len(content) + 1, use_threads=False),
+            parse_options=_parse(dialect),
+        )
         names = list(read.schema.names)
     except (pa.ArrowException, UnicodeDecodeError) as e:
         raise UsageError(f"{path}: {e}", "fix the header line, or save it as UTF-8") from None
@@ -270,12 +274,16 @@ class CsvReader:
         dialect: Dialect,
         size: int | None = None,
     ) -> None:
-        self._file = open_file(path)
         self._schema = schema
         self._dialect = dialect
-        self._names = _header(path, next(_blocks(path, dialect, size)), dialect)
+        with_records = (block for block in _blocks(path, dialect, size) if len(block.starts))
+        first = next(with_records, None)
+        if first is None:
+            raise ValueError("it has no header")
+        self._names = _header(path, first, dialect)
         self._offsets = offsets if size is None else (*offsets, size)
         self._last = len(offsets)
+        self._file = open_file(path)
 
     def read(self, start: int, stop: int) -> Rows:
         first, last = start // STRIDE, min(-(-stop // STRIDE), self._last)
