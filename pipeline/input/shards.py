@@ -22,6 +22,7 @@ from pipeline.input.formats.jsonl import format as jsonl_format
 from pipeline.input.formats.jsonl.types import Seen
 from pipeline.input.formats.names import delimiter_by_name, format_of
 from pipeline.input.formats.unpack import kind_of, readable
+from pipeline.input.output_apart import whole
 from pipeline.input.schema.join import Conflict, Joined, join
 from pipeline.input.schema.partitions import partition_fields, partition_of
 from pipeline.job.job import Input
@@ -135,6 +136,7 @@ def discover(source: Input, leave: Collection[str] = ()) -> InputFiles:
     """
     patterns = (source.path,) if isinstance(source.path, str) else source.path
     entries: dict[str, Any] = {}  # a file that two patterns match is read once
+    spelled: dict[str, str] = {}  # its place, as the first of them spells it
     partitions: dict[str, dict[str, str | None]] = {}
     lost: list[str] = []
     left: list[LeftOut] = []
@@ -144,8 +146,9 @@ def discover(source: Input, leave: Collection[str] = ()) -> InputFiles:
         there = reading(pattern, partial(find, pattern, any_name=any_name), _PATIENCE_SECONDS)
         lost += there.lost
         left += there.half
-        alone |= {path for path, _ in there.files} if there.single else set()
-        for path, info in there.files:
+        files = [(spelled.setdefault(whole(path), path), info) for path, info in there.files]
+        alone |= {path for path, _ in files} if there.single else set()
+        for path, info in files:
             entries[path] = info
             if source.partitioning != "none":
                 below = pattern if source.partitioning == "auto" else None
@@ -177,11 +180,11 @@ def discover(source: Input, leave: Collection[str] = ()) -> InputFiles:
     with ThreadPoolExecutor(8) as pool:
         looked = list(pool.map(look, found, formats))
     left += [one for one in looked if isinstance(one, LeftOut)]
-    whole = [(f, one) for f, one in zip(found, looked, strict=True) if isinstance(one, _Looked)]
-    if not whole:
+    all_there = [(f, one) for f, one in zip(found, looked, strict=True) if isinstance(one, _Looked)]
+    if not all_there:
         raise _not_whole(left)
-    found = [f for f, _ in whole]
-    scanned = [one.scan for _, one in whole]
+    found = [f for f, _ in all_there]
+    scanned = [one.scan for _, one in all_there]
     rows = sum(s.rows for s in scanned)
     if rows > _MOST_ROWS:
         most = max(zip(found, scanned, strict=True), key=lambda pair: pair[1].rows)
@@ -190,8 +193,8 @@ def discover(source: Input, leave: Collection[str] = ()) -> InputFiles:
             f"{_MOST_ROWS:,} are the most for one job: give it in parts",
         )
     # an empty text file has no header to agree or disagree with
-    told = [(f[0], one) for f, one in whole if one.scan.rows or one.scan.schema.names]
-    told = told or [(found[0][0], whole[0][1])]
+    told = [(f[0], one) for f, one in all_there if one.scan.rows or one.scan.schema.names]
+    told = told or [(found[0][0], all_there[0][1])]
     joined = _common_schema(told, formats[0])
     schema, partitions = _with_partitions(joined.schema, partitions)
     schema = _cast(source, schema, joined.conflicts)
@@ -214,7 +217,7 @@ def discover(source: Input, leave: Collection[str] = ()) -> InputFiles:
             delimiter=one.dialect.delimiter if one.dialect.delimiter != "," else "",
             quotes="none" if one.scan.quoted and not one.dialect.quotes else "",
         )
-        for index, ((path, info), one) in enumerate(whole)
+        for index, ((path, info), one) in enumerate(all_there)
     )
     conflicts = tuple(c for c in joined.conflicts if c.column not in source.cast)
     links = [f"left out, a link that leads nowhere: {path}" for path in lost]

@@ -34,6 +34,16 @@ def refusal(*paths: str | Path, format: str | None = None) -> str:
     return str(caught.value)
 
 
+def test_a_file_that_two_patterns_spell_differently_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    parquet(tmp_path / "q" / "a.parquet")
+
+    for other in ("./q/a.parquet", "q/../q", tmp_path / "q", f"file://{tmp_path}/q/*.parquet"):
+        assert [shard.path for shard in find("q", other).shards] == ["q/a.parquet"]
+
+
 def names(files: InputFiles) -> list[str]:
     return [Path(shard.path).name for shard in files.shards]
 
