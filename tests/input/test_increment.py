@@ -38,7 +38,7 @@ def _covered(shards: tuple[Shard, ...]) -> list[Covered]:
 
 
 def _still_there(shard: Shard, before: Covered) -> int | None:
-    return rows_still_there(shard, before.rows, before.marked)
+    return rows_still_there(shard, before.rows, before.marked, before.quotes)
 
 
 def _next(folder: Path, covered: list[Covered]) -> Increment:
@@ -189,6 +189,20 @@ def test_a_file_that_grew_and_is_read_otherwise_is_done_again(tmp_path: Path) ->
         source = Input.model_validate({"path": str(path), "delimiter": ",", **now})
         found = increment(discover(source).shards, covered, _still_there, content_of)
         assert ([s.first for s in found.shards], len(found.changed)) == ([0], 1)
+
+
+def test_only_what_was_added_is_done_where_it_has_the_first_quotes_and_they_are_letters(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "a.csv"
+    source = Input(path=str(path), quotes="none")
+    path.write_text("a,b\n1,2\n")
+    covered = _covered(discover(source).shards)
+    path.write_text('a,b\n1,2\n3,"x"\n')
+
+    found = increment(discover(source).shards, covered, _still_there, content_of)
+
+    assert ([s.first for s in found.shards], found.changed) == ([1], ())
 
 
 def test_other_bytes_with_the_old_time_are_done_again(tmp_path: Path) -> None:

@@ -50,10 +50,10 @@ def mark_of(shard: Shard) -> Mark:
     return Mark(found, whole, hashlib.sha256(tail).hexdigest(), len(tail))
 
 
-def rows_still_there(shard: Shard, rows: int, mark: Mark) -> int | None:
+def rows_still_there(shard: Shard, rows: int, mark: Mark, quotes: str | None = None) -> int | None:
     """How many of the first ``rows`` rows that ``mark`` stands for are still what they were: all,
-    all but the last, whose line went on, or None where anything else changed. Raises as
-    ``mark_of``."""
+    all but the last, whose line went on, or None where anything else changed. ``quotes``: as the
+    shard had it then, if it may be another one now. Raises as ``mark_of``."""
     if shard.kind or not mark.whole:
         return None
     with open_file(shard.path) as file:
@@ -61,6 +61,9 @@ def rows_still_there(shard: Shard, rows: int, mark: Mark) -> int | None:
             same = _end_of_groups(file, rows) == mark.size
             file.seek(0)
             return rows if same and mark.whole == _hash(file, mark.size, _schema(file)) else None
+        if quotes not in (None, shard.quotes) and _has_quotes(file, mark.size + mark.tail_size):
+            return None
+        file.seek(0)
         if _hash(file, mark.size) != mark.whole:
             return None
         if not mark.tail:
@@ -84,6 +87,15 @@ def _hash(file: Any, size: int, begin: bytes = b"") -> str:
         found.update(part)
         size -= len(part)
     return "" if size else found.hexdigest()
+
+
+def _has_quotes(file: Any, size: int) -> bool:
+    """In the next ``size`` bytes."""
+    while size > 0 and (part := file.read(min(size, _CHUNK))):
+        if b'"' in part:
+            return True
+        size -= len(part)
+    return False
 
 
 def _tail_of(file: Any, size: int, ends: bytes) -> bytes:

@@ -12,7 +12,6 @@ from pipeline.input.changes.grown import Mark
 from pipeline.input.find import LeftOut
 from pipeline.input.shards import Shard
 
-_READ_BY = ("delimiter", "quotes")
 _NAMED = 5  # files of a kind that are named one by one
 
 
@@ -112,8 +111,8 @@ def increment(
     full: bool = False,
 ) -> Increment:
     """``covered``: by earlier runs, each file once, as it was then. ``still_there``: how many of
-    a file's first rows are still those, or None. ``content``: see ``compare``. ``left``: files
-    that are not whole yet. ``full``: all is to be done again."""
+    a file's first rows are still those, and read as then, or None. ``content``: see ``compare``.
+    ``left``: files that are not whole yet. ``full``: all is to be done again."""
     waiting = tuple(map(str, left))
     if full:
         return Increment(tuple(shards), new=tuple(s.path for s in shards), left=waiting)
@@ -132,7 +131,8 @@ def increment(
             continue
         before = by_path.get(shard.path) or by_path[absolute(shard.path)]
         grew = shard.rows >= before.rows and shard.size > before.size
-        alike = all(getattr(shard, name) == getattr(before, name) for name in _READ_BY)
+        # whether quotes are letters is only known of a file since there are some
+        alike = shard.delimiter == before.delimiter and before.quotes in (shard.quotes, "")
         same = still_there(shard, before) if grew and alike else None
         if same is None:
             todo.append(shard)

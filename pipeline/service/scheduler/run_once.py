@@ -222,7 +222,7 @@ def _type(schema: Any, name: str) -> str:
 
 
 def _still_there(shard: Shard, before: Covered) -> int | None:
-    return rows_still_there(shard, before.rows, before.marked)
+    return rows_still_there(shard, before.rows, before.marked, before.quotes)
 
 
 def _job_of(job: Job, made: Increment, current: GrowingRun) -> Job:
