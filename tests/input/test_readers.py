@@ -445,6 +445,20 @@ class TestJsonl:
         with closing(UnitReader(files.shards, files.schema)) as reader:
             assert reader.read(Unit("u", 0, 0, 1)).table["v"].to_pylist() == [held]
 
+    def test_maps_of_maps_do_not_become_columns_without_end(self, tmp_path: Path) -> None:
+        """Each key of a line's map, and of the maps in it, is in no other line."""
+        rows = [
+            {"m": {f"u{i}": {f"{i} {k}": 1.5 for k in range(100)}}, "o": {"a": {"b": i}}}
+            for i in range(200)
+        ]
+
+        read = read_all(json_lines(tmp_path / "a.jsonl", rows))
+        other = pa.struct([("a", pa.struct([("b", pa.int64())]))])
+        assert read.table.schema.types == [pa.string(), other]
+        assert [json.loads(text) for text in read.table["m"].to_pylist()] == [
+            row["m"] for row in rows
+        ]
+
     def test_a_number_too_large_for_any_type_is_an_invalid_row(self, tmp_path: Path) -> None:
         path = lines(tmp_path / "a.jsonl", ['{"n": 1.5}', '{"n": 1e400}'])
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -17,7 +18,7 @@ import pyarrow as pa
 
 from pipeline.job.template.render import as_text
 
-_MOST_FIELDS = 2000  # of the objects of a column: each is a column of its own
+_MOST_FIELDS = 2000  # of a file's lines, and of a column's objects at all depths
 _EXACT = 1 << 53  # a double holds every integer up to here
 _DIGITS = 38  # of a decimal
 _INFINITE = (float("inf"), float("-inf"))
@@ -48,10 +49,18 @@ class Raw(float):
         return Raw, (self._text,)
 
 
-class Seen:
-    """What the values of a column were up to now."""
+@dataclass
+class _Room:
+    """For fields of the objects of one column: each is a column of its own, and takes memory."""
 
-    def __init__(self) -> None:
+    left: int = _MOST_FIELDS
+
+
+class Seen:
+    """What the values of a column were up to now; without ``room``, what a file's lines were."""
+
+    def __init__(self, room: _Room | None = None) -> None:
+        self._room = room
         self.kinds: set[type] = set()
         self.least = self.most = 0  # of the integers
         # digits before and after the point, most of all fractions; see ``count_places``
@@ -87,32 +96,62 @@ class Seen:
             self.see_fields(value)
 
     def see_fields(self, value: Mapping[str, Any]) -> None:
+        if self.too_odd and self._room:
+            return  # it is text, whatever comes
         fields = self.fields
         for name, one in value.items():
-            if name not in fields:
-                if len(fields) >= _MOST_FIELDS or not is_whole(name):
-                    self.too_odd = True
-                    continue
-                fields[name] = self._new()
+            if name not in fields and not self._begin(name):
+                if self._room:
+                    return
+                continue
             fields[name].see(one)
+
+    def _begin(self, name: str) -> bool:
+        """A field that was not there before, if it can be one."""
+        left = self._room.left if self._room else _MOST_FIELDS - len(self.fields)
+        if left <= 0 or not is_whole(name):
+            self._give_up()
+            return False
+        self.fields[name] = self._new()
+        if self._room:
+            self._room.left -= 1
+        return True
+
+    def _give_up(self) -> None:
+        """The objects are text; those of lines cannot be, and who reads them says so."""
+        self.too_odd = True
+        if self._room:
+            self._room.left += self._fields_inside()
+            self.fields.clear()
+
+    def _fields_inside(self) -> int:
+        """Of the objects, at all depths."""
+        found = 0
+        for one in self.fields.values():
+            in_list = one.inner._fields_inside() if one.inner else 0
+            found += 1 + one._fields_inside() + in_list
+        return found
 
     def add(self, other: Seen) -> None:
         """What the values of another file are, too."""
         self.kinds |= other.kinds
         self.least, self.most = min(self.least, other.least), max(self.most, other.most)
         self.whole, self.places = max(self.whole, other.whole), max(self.places, other.places)
-        self.too_odd |= other.too_odd
+        if other.too_odd:
+            self._give_up()
         if other.inner is not None:
             self.inner = self.inner or self._new()
             self.inner.add(other.inner)
+        if self.too_odd and self._room:
+            return
         for name, seen in other.fields.items():
-            if name not in self.fields:
-                self.too_odd |= len(self.fields) >= _MOST_FIELDS
-                self.fields[name] = self._new()
-            self.fields[name].add(seen)
+            if name in self.fields or self._begin(name):
+                self.fields[name].add(seen)
+            elif self._room:
+                return
 
     def _new(self) -> Seen:
-        made = Seen()
+        made = Seen(self._room or _Room())
         made.count_places = self.count_places
         return made
 
