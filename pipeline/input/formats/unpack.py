@@ -33,7 +33,7 @@ from pipeline.storage.transient_errors import passes
 
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _ENCODING = "encoding="  # of a kind's step, before the encoding's name
-_UTF8 = ("utf-8", "utf-8-sig", "ascii")
+_UTF8 = ("utf-8", "utf-8-sig")
 _DAMAGED = (EOFError, lzma.LZMAError, gzip.BadGzipFile, zlib.error, pa.ArrowException)
 _KEPT_SECONDS = 7 * 24 * 3600.0
 _PIECE = 1 << 20  # bytes
