@@ -6,6 +6,8 @@ apart, each cell is compared with what the output holds. Parquet is read whole r
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
 import lzma
 import re
@@ -312,9 +314,43 @@ def _text(shard: Shard) -> Iterator[Any]:
         if packing == "xz":
             file = stack.enter_context(lzma.LZMAFile(file))
         elif packing:
-            file = io.BufferedReader(pa.CompressedInputStream(pa.PythonFile(file, "r"), packing))
+            file = io.BufferedReader(_Unpacked(file, packing))
         encoding = encoding_in(shard.kind)
         yield _InUtf8(file, encoding) if encoding else file
+
+
+class _Unpacked(io.RawIOBase):
+    """A packed file as pyarrow unpacks it; where it does not know what to make of the bytes after
+    the end, as zeros that fill up a tape, by Python's readers."""
+
+    def __init__(self, file: Any, packing: str) -> None:
+        self._packed = file
+        self._packing = packing
+        self._file: Any = pa.CompressedInputStream(pa.PythonFile(file, "r"), packing)
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            found = self._file.read(len(buffer))
+        except OSError as e:
+            if e.errno is not None or self._packing not in _LENIENT:
+                raise
+            self._packed.seek(0)
+            self._file = _LENIENT[self._packing](self._packed)
+            self._file.seek(self._at)
+            found = self._file.read(len(buffer))
+        self._at += len(found)
+        buffer[: len(found)] = found
+        return len(found)
+
+
+_LENIENT: Mapping[str, Callable[[Any], Any]] = {
+    "gzip": lambda file: gzip.GzipFile(fileobj=file),
+    "bz2": bz2.BZ2File,
+}
 
 
 class _InUtf8:

@@ -60,6 +60,8 @@ def write(content: bytes) -> Callable[[Path], Any]:
 FILES: dict[str, Callable[[Path], Any]] = {
     "rows.jsonl.gz": write(gzip.compress(LINES.encode())),
     "two members.jsonl.gz": write(b"".join(map(gzip.compress, HALVES))),
+    "filled up.jsonl.gz": write(gzip.compress(LINES.encode()) + bytes(100)),
+    "more behind.csv.bz2": write(bz2.compress(CELLS.encode()) + b"more"),
     "rows.csv.bz2": write(bz2.compress(CELLS.encode())),
     "rows.ndjson.xz": write(lzma.compress(LINES.encode())),
     "rows.csv.zst": write(zstd(CELLS.encode())),
@@ -113,7 +115,10 @@ def test_its_rows_are_read_and_verify_reads_them_too(name: str, tmp_path: Path) 
     assert verify(open_storage(output)).faults == []
 
 
-@pytest.mark.parametrize("name", ["rows.jsonl.gz", "rows.json", "rows.arrow"])
+@pytest.mark.parametrize(
+    "name",
+    ["rows.jsonl.gz", "rows.json", "rows.arrow", "filled up.jsonl.gz", "more behind.csv.bz2"],
+)
 def test_verify_sees_what_the_writing_out_got_wrong(name: str, tmp_path: Path) -> None:
     FILES[name](tmp_path / name)
     found = discover(Input(path=str(tmp_path / name)))
@@ -125,6 +130,14 @@ def test_verify_sees_what_the_writing_out_got_wrong(name: str, tmp_path: Path) -
     output = run(tmp_path, name)
 
     assert verify(open_storage(output)).faults
+
+
+def test_a_byte_that_the_encoding_lacks_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes("a,b\n1,é\n".encode())
+
+    with pytest.raises(UsageError, match="byte 0xc3 at offset 6 is not ascii"):
+        discover(Input(path=str(path), encoding="ascii"))
 
 
 def test_values_of_an_array_come_out_as_they_are_written(tmp_path: Path) -> None:
