@@ -20,6 +20,7 @@ from pipeline.driver.stop import Stop
 from pipeline.driver.supervisor import Supervisor
 from pipeline.driver.watcher import Watcher
 from pipeline.engine.machine.card_notes import CardNotes
+from pipeline.input.shards import Shard
 from pipeline.input.units import predicted_costs, working_order
 from pipeline.job.job import Job
 from pipeline.rows.workload import Lengths
@@ -51,7 +52,7 @@ def work_through(
     watcher.planned(plan, forecast)
     spec = WorkerSpec(
         job=_with_absolute_folders(job),
-        shards=tuple(replace(s, path=_absolute(s.path)) for s in plan.input.files.shards),
+        shards=absolute_shards(plan),
         input_schema=plan.input.files.schema,
         columns=plan.input.columns,
         model=plan.model,
@@ -150,6 +151,12 @@ def _desktops(job: Job, watcher: Watcher) -> Any:
 def _absolute(path: str) -> str:
     """A local path that holds in any process's working folder; other addresses as they are."""
     return path if "://" in path else str(Path(path).resolve())
+
+
+def absolute_shards(plan: Plan) -> tuple[Shard, ...]:
+    """The input's files as workers find them. They keep their names, which no folder of a worker
+    and no link has a say in: rows are drawn alike wherever they are computed."""
+    return tuple(replace(s, path=_absolute(s.path)) for s in plan.input.files.shards)
 
 
 def _with_absolute_folders(job: Job) -> Job:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.errors import HalfWritten, UsageError, did_you_mean
 from pipeline.input.formats.names import is_data
+from pipeline.input.schema.partitions import fixed_part
 from pipeline.storage.transient_errors import passes
 
 # what browsers, wget, rsync, Flink, editors and careful writers call a file until it is whole
@@ -144,6 +145,25 @@ def _behind_link(name: str, info: dict[str, Any]) -> dict[str, Any] | None:
 def _as_given(name: str, pattern: str) -> str:
     """A local file named relative to the working folder, as the job file does, where it can be."""
     return name if os.path.isabs(pattern) or "://" in pattern else os.path.relpath(name)
+
+
+def name_of_file(path: str, patterns: Sequence[str]) -> str:
+    """A file's name among the input's: which of ``input.path``'s entries (from 0) finds it, and its
+    path below what that entry names without wildcards. So it stays when all data moves, and where
+    a folder is reached by a link."""
+    path = _plain(path)
+    for number, pattern in enumerate(patterns):
+        fixed = "/".join(fixed_part(_plain(pattern)))
+        if path == fixed:
+            return f"{number}/{path.rpartition('/')[2]}"
+        if path.startswith(f"{fixed}/"):
+            return f"{number}/{path.removeprefix(f'{fixed}/')}"
+    return path
+
+
+def _plain(path: str) -> str:
+    path = path.removeprefix("file://")
+    return path if "://" in path else os.path.abspath(path)  # links are not followed
 
 
 def _nearest(fs: Any, path: str) -> list[str]:

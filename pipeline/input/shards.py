@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.errors import HalfWritten, UsageError, did_you_mean, some_of
-from pipeline.input.find import LeftOut, find, has_moved, moves, stamp_of, version_of
+from pipeline.input.find import LeftOut, find, has_moved, moves, name_of_file, stamp_of, version_of
 from pipeline.input.formats import parquet as parquet_format
 from pipeline.input.formats.base import ScannedFile
 from pipeline.input.formats.csv import format as csv_format
@@ -48,7 +48,7 @@ class Shard:
 
     ``stamp``: see ``find.stamp_of``; ``content``: the SHA-256 of its bytes, where it is known: so
     a file that was only touched is known again. Of its ``rows`` those before ``first`` are left
-    out.
+    out. ``name``: see ``find.name_of_file``; the seeds of its rows are made of it.
     """
 
     index: int
@@ -70,6 +70,7 @@ class Shard:
     delimiter: str = ""  # CSV: what separates its cells, if no comma
     quotes: str = ""  # CSV: "none" where there are quotes that are letters
     taken_back: int = 0  # rows at its end that are no part of the output any more
+    name: str = ""
 
     @property
     def readable(self) -> str:
@@ -216,6 +217,7 @@ def discover(source: Input, leave: Collection[str] = ()) -> InputFiles:
             stamp=stamp_of(info),
             delimiter=one.dialect.delimiter if one.dialect.delimiter != "," else "",
             quotes="none" if one.scan.quoted and not one.dialect.quotes else "",
+            name=name_of_file(path, patterns),
         )
         for index, ((path, info), one) in enumerate(all_there)
     )

@@ -31,7 +31,7 @@ class Sampling(BaseModel):
 
     Two defaults differ from vLLM's: ``temperature`` 0 (a dataset should come out the same
     twice) and ``max_tokens`` 256 (16 cuts nearly every answer). Units: tokens. A job's ``seed``
-    gives every row one of its own (see ``data.row_seed``), one in a row's ``sampling_params`` is
+    gives every row one of its own (see ``prompt.seed``), one in a row's ``sampling_params`` is
     used as it is; without either, draws never repeat.
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,10 @@ def job_content(job: Job) -> dict[str, Any]:
         content["label"]["json_schema"] = job.label.json_schema  # null members and their order
     path = job.input.path
     content["input"]["path"] = (
-        absolute(path) if isinstance(path, str) else [absolute(p) for p in path]
+        _unfollowed(path) if isinstance(path, str) else [_unfollowed(p) for p in path]
     )
     if job.input.skip_rows:
-        skipped = {absolute(path): rows for path, rows in job.input.skip_rows.items()}
+        skipped = {_unfollowed(path): rows for path, rows in job.input.skip_rows.items()}
         content["input"]["skip_rows"] = skipped
     content["output"]["path"] = absolute(job.output.path)
     if Path(job.model).exists():
@@ -30,6 +31,16 @@ def job_content(job: Job) -> dict[str, Any]:
     if job.duplicates.store is not None:
         content["duplicates"]["store"] = absolute(job.duplicates.store)
     return content
+
+
+def _unfollowed(path: str) -> str:
+    """A local path that holds in any working folder, through the same links: behind them files may
+    have other names, of other formats, in folders that say other columns."""
+    if "://" in path:
+        return path
+    plain = os.path.abspath(path)
+    led_out = os.path.realpath(plain) != os.path.realpath(path)  # by ".." behind a link
+    return absolute(path) if led_out else plain
 
 
 def _without_secrets(value: Any) -> Any:

@@ -57,6 +57,7 @@ def describe(
         "input_schema": _encode(files.schema),
         "shards": [
             {**s.identity, "at": absolute(s.path), "format": s.format, "unit_rows": size}
+            | {"name": s.name}
             | ({"starts": first} if first is not None else {})
             | ({"stamp": s.stamp} if s.stamp else {})
             | ({"content": s.content} if s.content else {})
@@ -99,6 +100,7 @@ class _Entry(BaseModel):
     content: str = ""
     last_apart: bool = False
     taken_back: Count = 0
+    name: str = ""
 
     @model_validator(mode="after")
     def _starts_ascend(self) -> Self:

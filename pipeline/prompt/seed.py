@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Sequence
 
-from pipeline.input.schema.partitions import fixed_part
-
-Place = tuple[str, int]  # the name of a file among the input's, and the row's number in it
+Place = tuple[str, int]  # a file's ``Shard.name``, and the row's number in it
 
 
 def row_seed(seed: int, place: Place) -> int:
@@ -30,21 +26,3 @@ def answer_seed(seed: int, number: int) -> int:
         return seed
     text = f"{seed}\n{number}".encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) >> 1
-
-
-def name_of_file(path: str, patterns: Sequence[str]) -> str:
-    """A file's name for its rows' seeds: which of ``input.path``'s entries (from 0) finds it, and
-    its path below what that entry names without wildcards. So it stays when all data moves."""
-    path = _plain(path)
-    for number, pattern in enumerate(patterns):
-        fixed = "/".join(fixed_part(_plain(pattern)))
-        if path == fixed:
-            return f"{number}/{path.rpartition('/')[2]}"
-        if path.startswith(f"{fixed}/"):
-            return f"{number}/{path.removeprefix(f'{fixed}/')}"
-    return path
-
-
-def _plain(path: str) -> str:
-    path = path.removeprefix("file://")
-    return path if "://" in path else os.path.abspath(path)  # links are not followed

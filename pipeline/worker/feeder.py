@@ -19,7 +19,6 @@ from pipeline.model.tokenizer import Tokenizer
 from pipeline.output.columns.results import RowResult
 from pipeline.output.dataset import Dataset
 from pipeline.prompt.builder import PromptBuilder
-from pipeline.prompt.seed import name_of_file
 from pipeline.rows.work_order import STREAMS
 from pipeline.storage.base import open_storage
 from pipeline.worker.messages import (
@@ -90,9 +89,6 @@ class Feeder:
         """``whole`` takes units that need no engine (empty, or all rows invalid)."""
         self._spec = spec
         self._builder = PromptBuilder(spec.job, tokenizer)
-        found_by = spec.job.input.path
-        patterns = (found_by,) if isinstance(found_by, str) else found_by
-        self._names = [name_of_file(shard.path, patterns) for shard in spec.shards]
         self._dataset = Dataset(open_storage(spec.job.output.path))
         self._coordination = coordination
         self._whole = whole
@@ -346,7 +342,7 @@ class Feeder:
             rows += plain
             wrong |= {(place, stream): why for place, why in invalid.items()}
         where = [
-            (self._names[stream.opened.unit.shard], stream.opened.unit.start + place)
+            (self._spec.shards[stream.opened.unit.shard].name, stream.opened.unit.start + place)
             for place, stream in turns
         ]
         prompts = dict(zip(turns, self._builder.build(rows, where), strict=True))

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from pipeline.job.sampling import Sampling
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.prompt.builder import PromptBuilder
 from pipeline.prompt.join import Prompt
-from pipeline.prompt.seed import name_of_file, row_seed
+from pipeline.prompt.seed import row_seed
 from tests.samples import job, write_tokenizer
 
 
@@ -29,31 +27,6 @@ def test_seeds_of_rows_files_and_jobs_are_all_different() -> None:
 
     assert len(made) == 3000
     assert all(0 <= seed < 1 << 63 for seed in made)
-
-
-@pytest.mark.parametrize(
-    ("path", "patterns", "name"),
-    [
-        ("data/a.parquet", ["data"], "0/a.parquet"),
-        ("data/a.parquet", ["data/"], "0/a.parquet"),
-        ("data/a.parquet", ["./data/*.parquet"], "0/a.parquet"),
-        ("data/a.parquet", ["data/a.parquet"], "0/a.parquet"),
-        ("data/x=1/a.parquet", ["data/**"], "0/x=1/a.parquet"),
-        ("b/a.parquet", ["a", "b"], "1/a.parquet"),
-        ("/d/a.csv", ["file:///d/*.csv"], "0/a.csv"),
-        ("s3://bucket/d/a.csv", ["s3://bucket/d"], "0/a.csv"),
-        ("s3://bucket/d/a.csv", ["s3a://bucket/d"], "s3://bucket/d/a.csv"),
-    ],
-)
-def test_a_files_name_stays_when_all_data_moves(path: str, patterns: list[str], name: str) -> None:
-    assert name_of_file(path, patterns) == name
-
-
-def test_a_relative_pattern_and_an_absolute_path_are_one_place(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert name_of_file(f"{tmp_path}/data/a.csv", ["data"]) == "0/a.csv"
 
 
 class TestRows:

@@ -8,13 +8,14 @@ again; those of one that is gone are dropped.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from pipeline.humanize import count, plural
+from pipeline.input.find import name_of_file
 from pipeline.input.formats.unpack import kind_now
 from pipeline.input.shards import Shard
 
@@ -127,11 +128,14 @@ def compare(
         changed.append(
             ChangedShard(shard.path, _difference(entry, shard.identity), shard.used_rows)
         )
-    return named, InputChanges(tuple(changed), tuple(added), tuple(gone), found)
+    return _drawn_apart(named, found), InputChanges(
+        tuple(changed), tuple(added), tuple(gone), found
+    )
 
 
 def _as_known(shard: Shard, entry: Mapping[str, Any]) -> Shard:
-    """Under its name, version and kind of then: so what was made of it is found."""
+    """Under its path, version and kind of then: so what was made of it is found. And under its name
+    of then: its rows are drawn alike, though ``input.path`` is another list by now."""
     path = entry["path"]
     return replace(
         shard,
@@ -140,6 +144,18 @@ def _as_known(shard: Shard, entry: Mapping[str, Any]) -> Shard:
         content=shard.content or entry.get("content", ""),
         last_apart=entry.get("last_apart", False),
         kind=entry.get("kind", ""),
+        name=entry.get("name") or shard.name,
+    )
+
+
+def _drawn_apart(shards: Sequence[Shard], known: Collection[int]) -> tuple[Shard, ...]:
+    """Files that are new never have the name of a known one: their draws would be tied."""
+    taken = {shard.name for shard in shards if shard.index in known}
+    return tuple(
+        replace(shard, name=name_of_file(shard.path, ()))
+        if shard.name in taken and shard.index not in known
+        else shard
+        for shard in shards
     )
 
 
