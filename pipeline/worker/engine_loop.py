@@ -252,6 +252,8 @@ class EngineLoop:
             request = self._requests.pop(demand.id)
             flight = self._flights[demand.id]
             if not self._feeder.begin(flight.ready):
+                del self._flights[demand.id]
+                self._admission.finished(demand.id, None)
                 self._let_go(flight)
                 continue
             self._timeouts.begin(flight, time.monotonic())
@@ -343,7 +345,6 @@ class EngineLoop:
         result = flight.answer.result
         if result is None:
             return
-        self._timeouts.end(flight)
         self._end_requests(flight)  # there are some where another was refused
         losses = flight.ready.unit.losses
         if losses and result.error is not None and result.error.attempts:
@@ -362,28 +363,26 @@ class EngineLoop:
 
     def _end_requests(self, flight: _Flight) -> None:
         """The row needs none of its requests any more, wherever they are."""
-        begun = sorted(i for i in flight.requests if i in self._flights and i not in self._requests)
+        self._timeouts.end(flight)
+        known = sorted(i for i in flight.requests if i in self._flights)
+        begun = [i for i in known if i not in self._requests]
         if begun:
             self._engine.abort(begun)
         if begun and self._mirror is not None:
             self._mirror.aborted(begun)
-        self._forget(flight)
-        self._rest_if_empty()
-
-    def _let_go(self, flight: _Flight) -> None:
-        """A row that was given up to another worker while it waited here."""
-        self._given_up += 1
-        self._forget(flight)
-        self._once.given_up(flight.ready)
-
-    def _forget(self, flight: _Flight) -> None:
-        """No request of the row is waited for, or makes others wait, any more."""
-        for request_id in sorted(i for i in flight.requests if i in self._flights):
+        for request_id in known:
             del self._flights[request_id]
             if self._requests.pop(request_id, None) is not None:
                 self._admission.forget(request_id)
             else:
                 self._admission.finished(request_id, None)
+        self._rest_if_empty()
+
+    def _let_go(self, flight: _Flight) -> None:
+        """A row that was given up to another worker while it waited here."""
+        self._given_up += 1
+        self._end_requests(flight)
+        self._once.given_up(flight.ready)
 
     def _rest_if_empty(self) -> None:
         """Nothing is expected of an engine that has nothing."""

@@ -1,0 +1,159 @@
+"""The loop between feeder and engine, step by step: rows are handed over by the test."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.budget.kv import KvLayout
+from pipeline.engine.simulated.engine import SimulatedEngine
+from pipeline.input.units import Unit, part
+from pipeline.job.engine import SimulatedEngine as Simulated
+from pipeline.job.sampling import Sampling
+from pipeline.output.columns.results import RowResult
+from pipeline.prompt.join import Prompt
+from pipeline.rows.request import Completion, Request
+from pipeline.worker.engine_loop import EngineLoop
+from pipeline.worker.messages import OpenUnit, ReadyRow
+from pipeline.worker.watchdog import Watchdog
+from tests.samples import GEMMA_270M
+
+BLOCKS, BLOCK_TOKENS = 64, 16
+LAYOUT = KvLayout(GEMMA_270M, BLOCK_TOKENS, 64)
+STEP_SECONDS = 2.0
+_ids = itertools.count()
+
+
+def unit(rows: int, start: int = 0) -> OpenUnit:
+    return OpenUnit(Unit(f"u{start}", 0, start, start + rows), pa.table({"id": range(rows)}))
+
+
+def row(of: OpenUnit, number: int, tokens: int = 8) -> ReadyRow:
+    return ReadyRow(of, number, Prompt([number + 1] * tokens, "", Sampling()))
+
+
+@dataclass
+class Source:
+    """Hands over these rows, and is exhausted when there are no more."""
+
+    rows: list[ReadyRow]
+    units: list[OpenUnit] = field(default_factory=list)
+    whole: list[OpenUnit] = field(default_factory=list)
+    deadline: float | None = None
+    more_to_come = False
+    ending = False
+    errors: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def exhausted(self) -> bool:
+        return not (self.rows or self.more_to_come)
+
+    def take(self, wait_seconds: float = 0.0) -> ReadyRow | None:
+        return self.rows.pop(0) if self.rows else None
+
+    def begin(self, ready: ReadyRow) -> bool:
+        if ready.row >= ready.unit.unit.rows:
+            return False
+        ready.unit.begun = max(ready.unit.begun, ready.row + 1)
+        return True
+
+    def unfinished(self) -> list[OpenUnit]:
+        return [one for one in self.units if not one.whole]
+
+    def keep(self, opened: OpenUnit, rows: int) -> None:
+        of = opened.unit
+        if rows < of.rows and opened.shrink(part(of, of.start, of.start + rows)) and rows:
+            self.whole.append(opened)
+
+
+class Text:
+    """One request, whose text is the answer."""
+
+    def __init__(self, prompt: Prompt) -> None:
+        self.prompt = prompt
+        self.result: RowResult | None = None
+
+    def start(self) -> list[Request]:
+        return [Request(next(_ids), self.prompt.ids, self.prompt.sampling)]
+
+    def receive(self, completion: Completion) -> list[Request]:
+        tokens = len(self.prompt.ids)
+        self.result = RowResult(
+            completion=completion.text, prompt_tokens=tokens, error=completion.error
+        )
+        return []
+
+
+class Answers:
+    """As a job's; ``key``: of rows that ask the same."""
+
+    def __init__(self, kind: Callable[[Prompt], Any], key: Callable[[Prompt], bytes | None]):
+        self.answer, self.key = kind, key
+
+
+class Here:
+    """A loop over ``rows``, with an engine of the test's."""
+
+    def __init__(
+        self,
+        rows: Iterable[ReadyRow],
+        kind: Callable[[Prompt], Any] = Text,
+        key: Callable[[Prompt], bytes | None] = lambda prompt: None,
+        *,
+        seqs: int = 8,
+        after_step: Callable[[], None] = lambda: None,
+    ) -> None:
+        waiting = list(rows)
+        units = {id(ready.unit): ready.unit for ready in waiting}
+        self.source = Source(waiting, list(units.values()))
+        engine = SimulatedEngine(
+            Simulated(num_blocks=BLOCKS, output_tokens=3),
+            LAYOUT,
+            max_model_len=4096,
+            max_num_seqs=seqs,
+        )
+        self.now = 0.0
+        self.watchdog = Watchdog(lambda why: None, clock=lambda: self.now)
+        self.steps = 0
+        step = engine.step
+
+        def counted() -> Any:
+            self.steps += 1
+            done = step()
+            after_step()
+            return done
+
+        engine.step = counted  # type: ignore[method-assign]
+        answers: Any = Answers(kind, key)
+        source: Any = self.source
+        self.engine = engine
+        self.loop = EngineLoop(
+            engine,
+            GEMMA_270M,
+            16,
+            answers,
+            source,
+            self.source.whole.append,
+            lambda progress: None,
+            watchdog=self.watchdog,
+            step_timeout_seconds=STEP_SECONDS,
+        )
+
+
+def test_nothing_is_expected_of_an_engine_whose_last_waiting_row_was_given_up() -> None:
+    both = unit(2)
+    first, second = row(both, 0), row(both, 1)
+
+    def give_up_the_second() -> None:
+        both.shrink(part(both.unit, 0, 1))
+
+    here = Here([first, second], seqs=1, after_step=give_up_the_second)
+    here.loop.run()
+    here.now = 1000.0
+
+    assert here.loop.progress.rows == here.loop.progress.given_up == 1
+    assert here.watchdog.overdue() is None
