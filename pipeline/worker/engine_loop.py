@@ -338,13 +338,13 @@ class EngineLoop:
         flight.requests.discard(completion.request_id)
         if flight.answer.result is not None:
             return  # another of the row's requests ended in the same step, with an error
-        self._ask(flight, flight.answer.receive(completion), urgent=True)
-        self._conclude(flight)
+        requests = flight.answer.receive(completion)
+        if flight.answer.result is not None:
+            self._conclude(flight, flight.answer.result)
+        else:
+            self._ask(flight, requests, urgent=True)  # concludes it where one is refused
 
-    def _conclude(self, flight: _Flight) -> None:
-        result = flight.answer.result
-        if result is None:
-            return
+    def _conclude(self, flight: _Flight, result: RowResult) -> None:
         self._end_requests(flight)  # there are some where another was refused
         losses = flight.ready.unit.losses
         if losses and result.error is not None and result.error.attempts:

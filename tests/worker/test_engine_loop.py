@@ -88,6 +88,15 @@ class Text:
         return []
 
 
+class Longer(Text):
+    """As of choices: when a request is answered, there is another that is longer by a token."""
+
+    def receive(self, completion: Completion) -> list[Request]:
+        if completion.error is not None:
+            return super().receive(completion)
+        return [Request(next(_ids), [*self.prompt.ids, 5], self.prompt.sampling)]
+
+
 class Answers:
     """As a job's; ``key``: of rows that ask the same."""
 
@@ -157,3 +166,15 @@ def test_nothing_is_expected_of_an_engine_whose_last_waiting_row_was_given_up() 
 
     assert here.loop.progress.rows == here.loop.progress.given_up == 1
     assert here.watchdog.overdue() is None
+
+
+def test_a_row_whose_later_request_can_never_fit_is_counted_once() -> None:
+    largest = next(t for t in range(1, 4096) if LAYOUT.prefill_blocks(t + 1) > BLOCKS)
+    here = Here([row(unit(1), 0, largest)], Longer)
+    here.loop.run()
+
+    progress = here.loop.progress
+    assert (progress.rows, progress.failed) == (1, 1)
+    assert progress.prompt_tokens == largest
+    assert progress.errors == {"PromptTooLong": 1}
+    assert len(here.source.whole) == 1
