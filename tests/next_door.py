@@ -8,6 +8,7 @@ from typing import Any
 from pipeline.dispatch.leases import NoLease
 from pipeline.driver.coordinator.coordinator import Coordinator
 from pipeline.driver.plan import Plan
+from pipeline.input.units import Unit
 from pipeline.output.dataset import CommitRecord
 from pipeline.output.redo import Redone
 from pipeline.worker.messages import Lease, Progress, RowSource, WorkerSpec, active_rows
@@ -24,6 +25,28 @@ def worker_spec(plan: Plan, **more: Any) -> WorkerSpec:
         model=plan.model,
         **known | more,
     )
+
+
+class AllLeased:
+    """A coordinator that has leased all that there is to one worker."""
+
+    def __init__(self, units: Sequence[Unit]) -> None:
+        self._answers: list[Lease | Word] = [Lease(tuple(units)), Word.DONE]
+
+    def acquire(self) -> Lease | Word:
+        return self._answers.pop(0) if self._answers else Word.DONE
+
+    def committed(self, records: Sequence[CommitRecord | Redone]) -> None: ...
+
+    def listen(self, source: RowSource) -> None: ...
+
+    def heartbeat(self, progress: Progress) -> None: ...
+
+    def announce(self) -> None: ...
+
+    def engine_failed(self, why: str, rows: Sequence[tuple[int, int, int]]) -> None: ...
+
+    def note(self, line: str) -> None: ...
 
 
 class NextDoor:

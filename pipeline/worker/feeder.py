@@ -104,7 +104,6 @@ class Feeder:
         self._nothing_left = False
         self._deadline: float | None = None
         self._stop = threading.Event()
-        self._ended = threading.Event()
         self._stage = Stage("feeder", self._feed)
         coordination.listen(self)
 
@@ -117,8 +116,10 @@ class Feeder:
     @property
     def exhausted(self) -> bool:
         """All is done, or failed (then this raises why): no row will come any more."""
+        if self._stage.is_alive():
+            return False
         self._stage.check()
-        return self._ended.is_set() and not self._rows
+        return not self._rows
 
     @property
     def ending(self) -> bool:
@@ -282,7 +283,6 @@ class Feeder:
                     self._stop.wait(ask_at - time.monotonic())
         finally:
             reader.close()
-            self._ended.set()
 
     @property
     def _storage_is_behind(self) -> bool:

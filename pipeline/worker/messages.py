@@ -274,7 +274,8 @@ class ReadyRow:
 
 
 class Stage(threading.Thread):
-    """A thread whose failure is raised where it is joined, not lost."""
+    """A thread whose failure is raised where it is joined, not lost. As long as it is alive nobody
+    knows whether it will fail."""
 
     def __init__(self, name: str, work: Callable[[], None]) -> None:
         super().__init__(name=name, daemon=True)

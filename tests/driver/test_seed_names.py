@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from pipeline import Job
-from pipeline.dispatch.leases import Word
 from pipeline.driver.loop import absolute_shards
 from pipeline.driver.plan import Plan, check_input, make_plan
 from pipeline.driver.retry import RetryOptions, find_job
@@ -25,9 +24,9 @@ from pipeline.output.job_file import job_content
 from pipeline.prompt.seed import row_seed
 from pipeline.service.scheduler import run_once
 from pipeline.worker.feeder import Feeder
-from pipeline.worker.messages import Lease
+from pipeline.worker.messages import ReadyRow, WorkerSpec
 from tests.datasets import begin, commit_unit, job_in, write_input
-from tests.next_door import worker_spec
+from tests.next_door import AllLeased, worker_spec
 
 Lay = Callable[[Path], str]
 
@@ -93,17 +92,9 @@ def test_a_worker_in_any_folder_draws_with_the_seeds_of_these_names(
     ]
 
 
-def _rows(spec: Any, plan: Plan, shard: int) -> list[Any]:
-    leases: list[Any] = [Lease(tuple(u for u in plan.units if u.shard == shard)), Word.DONE]
-
-    class Alone:
-        def acquire(self) -> Any:
-            return leases.pop(0)
-
-        def listen(self, source: Any) -> None: ...
-
-    coordination: Any = Alone()
-    feeder = Feeder(spec, Tokenizer(plan.model.path), coordination, lambda unit: None)
+def _rows(spec: WorkerSpec, plan: Plan, shard: int) -> list[ReadyRow]:
+    units = [unit for unit in plan.units if unit.shard == shard]
+    feeder = Feeder(spec, Tokenizer(plan.model.path), AllLeased(units), lambda unit: None)
     feeder.start()
     found = []
     while not feeder.exhausted:
