@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 import ray
-from ray.exceptions import ActorDiedError
+from ray.exceptions import ActorDiedError, RayError
 
 from pipeline.dispatch.leases import NoLease
 from pipeline.engine.machine.vitals import Vitals
@@ -65,12 +65,13 @@ class RemoteCoordination:
         self._pulse.start()
 
     def close(self) -> None:
-        """Say the last totals, and no more."""
+        """Say the last totals, to whoever still hears them, and no more."""
         self._closed.set()
         self._pulse.join(_PULSE_SECONDS)
         self._look_at_cards()
         self._meter.close(self._progress, self._vitals)
-        ray.get(self._actor.heartbeat.remote(self._worker, self._progress, vitals=self._vitals))
+        with suppress(RayError):  # else nobody would learn how the work ended
+            ray.get(self._actor.heartbeat.remote(self._worker, self._progress, vitals=self._vitals))
 
     def acquire(self) -> Lease | NoLease:
         holding = tuple(self._source.holding) if self._source is not None else None

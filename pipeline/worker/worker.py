@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from pipeline.engine.protocol import Engine, EngineFacts
 from pipeline.engine.warmup_check import check_warm_engine
-from pipeline.errors import EngineFailed
+from pipeline.errors import EngineFailed, RackmillError
 from pipeline.job.sampling import SAMPLING_COLUMN
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.prompt.answers import Answers
@@ -104,13 +104,15 @@ def work(
             engine = None
         return loop.progress
     except EngineFailed as e:
-        coordination.engine_failed(e.message, rows_in_engine())
+        with suppress(Exception):  # the coordinator may be gone; how the engine failed matters more
+            coordination.engine_failed(e.message, rows_in_engine())
         if loop is not None:
             feeder.stop()
             for unit in feeder.unfinished():
                 feeder.keep(unit, unit.front)
-            writer.finish()
-            coordination.heartbeat(loop.progress)
+            _commit_what_is_finished(writer)
+            with suppress(Exception):
+                coordination.heartbeat(loop.progress)
         raise
     finally:
         feeder.stop()
@@ -121,6 +123,17 @@ def work(
             with suppress(Exception):  # one that failed may fail again
                 engine.close()
         watchdog.stop()
+
+
+def _commit_what_is_finished(writer: Writer) -> None:
+    """After an engine has failed. Raises what is wrong with the storage; a coordinator that does
+    not hear of a commit finds its record."""
+    try:
+        writer.finish()
+    except RackmillError:
+        raise
+    except Exception:
+        return
 
 
 def _longest_completion(spec: WorkerSpec, facts: EngineFacts) -> int:

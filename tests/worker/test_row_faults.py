@@ -231,3 +231,34 @@ def test_an_engine_that_hangs_is_found_with_the_rows_it_has(run: Callable[..., S
     assert why == "the engine made no step for 2.0 s"
     assert rows
     assert {(shard, end - start) for shard, start, end in rows} == {(0, 1)}
+
+
+class Unheard(NextDoor):
+    """A coordinator that does not answer when it is told of an engine's end."""
+
+    def engine_failed(self, why: str, rows: Rows) -> None:
+        raise TimeoutError("the coordinator does not answer")
+
+
+def test_how_an_engine_failed_is_known_though_the_coordinator_does_not_answer(
+    folder: Path, tmp_path: Path
+) -> None:
+    """Rows that were finished before are committed, too."""
+    made = job(
+        model=str(folder / "model"),
+        input={"path": str(folder / "rows.parquet")},
+        output={"path": str(tmp_path / "out")},
+        engine={
+            "kind": "simulated",
+            "max_num_seqs": 1,
+            "simulated": {"faults": {"fail_on": "poison"}},
+        },
+    )
+    plan = make_plan(check_input(made))
+    Dataset(open_storage(made.output.path)).claim(plan.manifest)
+    here = Unheard(Coordinator(plan.units, [], {"card": 100.0}))
+
+    with pytest.raises(EngineFailed, match="fails, as it was asked to"):
+        work(worker_spec(plan), here, lambda: load_engine(made, {}, plan.model))
+
+    assert sum(record.tally.rows for record in here.records) > 0
