@@ -339,17 +339,20 @@ class EngineLoop:
         if flight.answer.result is not None:
             return  # another of the row's requests ended in the same step, with an error
         requests = flight.answer.receive(completion)
-        if flight.answer.result is not None:
-            self._conclude(flight, flight.answer.result)
-        else:
+        if not self._conclude(flight):
             self._ask(flight, requests, urgent=True)  # concludes it where one is refused
 
-    def _conclude(self, flight: _Flight, result: RowResult) -> None:
+    def _conclude(self, flight: _Flight) -> bool:
+        """Whether the row has its result, which is passed on then."""
+        result = flight.answer.result
+        if result is None:
+            return False
         self._end_requests(flight)  # there are some where another was refused
         losses = flight.ready.unit.losses
         if losses and result.error is not None and result.error.attempts:
             result = result.tried_before(losses)
         self._once.finished(flight.ready, result)
+        return True
 
     def _drop_late_rows(self) -> None:
         """Rows that had the engine for too long make room for others."""
