@@ -123,7 +123,7 @@ class EngineLoop:
         if not self._winding_up:
             self._winding_up = True
             self._leave_what_waits()
-        if self._flights and time.monotonic() < deadline:
+        if (self._flights or self._once.waiting) and time.monotonic() < deadline:
             return False
         self._engine.abort([i for i in self._flights if i not in self._requests])
         for unit in self._feeder.unfinished():
@@ -133,7 +133,7 @@ class EngineLoop:
     def _leave_what_waits(self) -> None:
         """Rows behind the last one of their unit that is finished or in the engine are left to be
         done another time; those before it are worth finishing, since rows are committed from the
-        first on."""
+        first on: also those that waited for the answer of one that is left."""
         ends: dict[int, int] = {}
         for request_id, flight in self._flights.items():
             if request_id not in self._requests:
@@ -141,13 +141,12 @@ class EngineLoop:
                 ends[id(ready.unit)] = max(ends.get(id(ready.unit), 0), ready.row + 1)
         for unit in self._feeder.unfinished():
             self._feeder.keep(unit, max(ends.get(id(unit), 0), unit.last))
+        for flight in list(dict.fromkeys(self._flights.values())):
+            if flight.ready.row >= flight.ready.unit.unit.rows:
+                self._let_go(flight)
         self._admission.take_back()
-        for request in list(self._requests.values()):
-            ready = self._flights[request.id].ready
-            if ready.row < ready.unit.unit.rows:
-                self._admission.add(self._demand(request), urgent=True)
-            else:
-                del self._requests[request.id], self._flights[request.id]
+        for request in self._requests.values():
+            self._admission.add(self._demand(request), urgent=True)
 
     @property
     def rows_in_engine(self) -> list[tuple[int, int, int]]:
@@ -382,7 +381,7 @@ class EngineLoop:
         self._rest_if_empty()
 
     def _let_go(self, flight: _Flight) -> None:
-        """A row that was given up to another worker while it waited here."""
+        """A row that waited here and is to be done by another worker, or another time."""
         self._given_up += 1
         self._end_requests(flight)
         self._once.given_up(flight.ready)

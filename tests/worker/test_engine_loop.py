@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -178,3 +179,24 @@ def test_a_row_whose_later_request_can_never_fit_is_counted_once() -> None:
     assert progress.prompt_tokens == largest
     assert progress.errors == {"PromptTooLong": 1}
     assert len(here.source.whole) == 1
+
+
+def test_of_a_stopped_run_rows_that_waited_for_one_that_is_left_are_finished() -> None:
+    """The second unit's first row asks what the first unit's last one does, and that one is left:
+    without it the two rows behind it would be done again."""
+    ahead, behind = unit(2), unit(3, start=2)
+    asked = {id(ahead): 1, id(behind): 0}
+    rows = [row(ahead, 0), row(behind, 1), row(behind, 2), row(ahead, 1), row(behind, 0)]
+    for ready in rows:
+        if asked[id(ready.unit)] == ready.row:
+            ready.prompt.ids[:] = [7]
+
+    def stop() -> None:
+        here.source.deadline = time.monotonic() + 60
+
+    here = Here(rows, key=lambda p: b"7" if p.ids == [7] else None, seqs=3, after_step=stop)
+    here.loop.run()
+
+    assert here.steps < 20
+    assert [(of.unit.start, of.unit.rows) for of in here.source.whole] == [(0, 1), (2, 3)]
+    assert all(result is not None for result in behind.results)
