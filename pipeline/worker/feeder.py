@@ -215,12 +215,10 @@ class Feeder:
             stop = max(asked.keep, unit.start + opened.begun_or_done)
             if stop >= unit.stop:
                 return unit.stop
-            whole = opened.shrink(part(unit, unit.start, stop))
+            self._shrink(opened, stop)
             rows = opened.unit.rows
             self._rows = deque(r for r in self._rows if r.unit is not opened or r.row < rows)
             self._changed.notify_all()
-        if whole and rows:
-            self._whole(opened)
         return stop
 
     def wind_up(self, seconds: float) -> None:
@@ -234,22 +232,26 @@ class Feeder:
             units = list(self._open.values())
             self._changed.notify_all()
         for opened in units:
-            self.keep(opened, opened.begun_or_done)
+            self.keep(opened)
 
     def unfinished(self) -> list[OpenUnit]:
         """The units of which some row has no result yet."""
         with self._changed:
             return [opened for opened in self._open.values() if not opened.whole]
 
-    def keep(self, opened: OpenUnit, rows: int) -> None:
-        """Only the first so many rows of a unit are done now. If all of them have their result,
-        they are handed on as a unit of their own."""
+    def keep(self, opened: OpenUnit, rows: int | None = None) -> None:
+        """Only the first so many rows of a unit are done now; None: those that the engine may have
+        begun with. If all of them have their result, they are handed on as a unit of their own."""
         with self._changed:
             unit = opened.unit
-            if opened.whole or rows >= unit.rows:
-                return
-            whole = opened.shrink(part(unit, unit.start, unit.start + rows))
-        if whole and rows:
+            stop = unit.start + (opened.begun_or_done if rows is None else rows)
+            if not opened.whole and stop < unit.stop:
+                self._shrink(opened, stop)
+
+    def _shrink(self, opened: OpenUnit, stop: int) -> None:
+        """Cut a unit off before a row of its shard. To be called with the lock: whoever finds the
+        unit whole thereby can rely on it that it was handed on."""
+        if opened.shrink(part(opened.unit, opened.unit.start, stop)) and opened.unit.rows:
             self._whole(opened)
 
     def _feed(self) -> None:

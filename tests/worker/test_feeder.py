@@ -10,6 +10,7 @@ import pytest
 from pipeline.driver.plan import Plan, check_input, make_plan
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.worker.feeder import Feeder
+from pipeline.worker.messages import OpenUnit
 from tests.datasets import job_in, write_input
 from tests.next_door import AllLeased, worker_spec
 
@@ -44,3 +45,29 @@ def test_input_that_cannot_be_read_is_never_taken_for_its_end(plan: Plan) -> Non
     feeder._stage.join()
     with pytest.raises(Exception, match=r"a\.parquet"):
         _ = feeder.exhausted
+
+
+def test_a_row_that_the_engine_begins_with_while_the_run_is_stopped_stays(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feeder = Feeder(worker_spec(plan), Tokenizer(plan.model.path), AllLeased(plan.units), [].append)
+    feeder.start()
+    feeder._stage.join()
+    row = feeder.take()
+    assert row is not None
+    begun: list[bool] = []
+    engine = threading.Thread(target=lambda: begun.append(feeder.begin(row)))
+    looked = OpenUnit.begun_or_done.fget
+    assert looked is not None
+
+    def look_and_let_the_engine_begin(opened: OpenUnit) -> int:
+        seen = looked(opened)
+        engine.start()
+        engine.join(0.2)
+        return int(seen)
+
+    monkeypatch.setattr(OpenUnit, "begun_or_done", property(look_and_let_the_engine_begin))
+    feeder.wind_up(30)
+    engine.join()
+
+    assert begun == [row.row < row.unit.unit.rows]
