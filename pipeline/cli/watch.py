@@ -109,7 +109,7 @@ class RunWatcher(Watcher):
 
     def _details(self, snapshot: Snapshot, left: int) -> str:
         use = " ".join(f"{p.kv_use:.0%}" for p in snapshot.workers.values() if p.running) or "0%"
-        failed = sum(p.failed for p in snapshot.workers.values())
+        failed = sum(p.error_rows for p in snapshot.workers.values())
         parts = [
             f"{rate(self._pace.rows_per_second)} rows/s",
             f"{rate(self._pace.tokens_per_second)} tokens/s",

@@ -111,7 +111,7 @@ class Heartbeat(Watcher):
             rows_done=done,
             rows_per_second=round(pace.rows_per_second, 3),
             seconds_left=None if left is None else round(left, 1),
-            failed=sum(worker.failed for worker in snapshot.workers.values()),
+            failed=sum(worker.error_rows for worker in snapshot.workers.values()),
             engines=len(snapshot.engines),
             **CardsNow.of(snapshot.at_work.values()).as_json(),
         )

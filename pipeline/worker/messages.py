@@ -57,7 +57,10 @@ class Lease:
 
 @dataclass(frozen=True)
 class Progress:
-    """A worker's running totals. Tokens are those of finished rows; times in epoch seconds."""
+    """A worker's running totals. Tokens are those of finished rows; times in epoch seconds.
+
+    ``rows``: that went through the engine's loop; of these so many ``failed``.
+    """
 
     rows: int = 0
     failed: int = 0
@@ -78,6 +81,11 @@ class Progress:
     last_step: float = 0.0
     timeline: tuple[Interval, ...] = ()
     kv_count_error: float | None = None  # most by which our count of the blocks was off, 0..1
+
+    @property
+    def error_rows(self) -> int:
+        """All of them, also those that failed before the engine's loop saw them."""
+        return sum(self.errors.values())
 
 
 @dataclass(frozen=True, slots=True)

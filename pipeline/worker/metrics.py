@@ -233,7 +233,7 @@ def _joules(vitals: Vitals) -> float:
 def _totals(progress: Progress) -> Iterable[tuple[Metric, str | None, int]]:
     errors: Mapping[str, int] = progress.errors
     yield ROWS, "ok", progress.rows - progress.failed
-    yield ROWS, "failed", sum(errors.values())
+    yield ROWS, "failed", progress.error_rows
     for kind, number in errors.items():
         yield ROW_ERRORS, kind, number
     yield PROMPT_TOKENS, None, progress.prompt_tokens

@@ -73,6 +73,13 @@ def test_it_beats_and_says_how_far_the_run_is(storage: Storage) -> None:
     assert (only(storage).state, only(storage).rows_done) == ("ended", 100)
 
 
+def test_rows_that_fail_before_any_engine_sees_them_are_told(storage: Storage) -> None:
+    worker = Progress(rows=5, failed=1, errors={"InvalidRow": 7, "Timeout": 1}, first_step=1.0)
+    with Heart(storage, PLAN, Stop()) as heart:
+        heart.progress(Snapshot(2, 1, Tally(), {"a": worker}, {}), PLAN)
+        wait_for(lambda: only(storage).failed == 8)
+
+
 def test_it_says_what_the_run_waits_for_and_how_its_cards_are(storage: Storage) -> None:
     cards = (CardReading(0, watts=240.0, celsius=93, slowed=(Slowed.HEAT,)),)
     now = Snapshot(
