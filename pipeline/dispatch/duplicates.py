@@ -1,6 +1,6 @@
 """Identical requests are computed once: which row is the first of its kind, who waits for it.
 
-Pure bookkeeping over keys that say exactly what is asked (see ``data.answers.Answers.key``). The
+Pure bookkeeping over keys that say exactly what is asked (see ``Answers.key``). The
 key of one row is computed, rows with the same key wait for its result, and the last results are
 remembered for rows that come later.
 """
@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 
 
 class Duplicates(Generic[Row, Result]):
-    """Rows by key. Ask ``known``, then ``first``; tell ``finished`` or ``failed``."""
+    """Rows by key. Ask ``known``, then ``first``; tell ``finished``, ``failed`` or ``late``."""
 
     def __init__(self, size: Callable[[Result], int], memory_bytes: int = 64 << 20) -> None:
         """``size``: bytes of a result; the results used last are kept, ``memory_bytes`` of them."""
@@ -58,6 +58,11 @@ class Duplicates(Generic[Row, Result]):
             return followers.pop(0)
         del self._followers[key]
         return None
+
+    def late(self, key: bytes) -> list[Row]:
+        """The first row took too long, which the others may or may not: each is to be computed by
+        itself, and all at once, since together they take no longer than one."""
+        return self._followers.pop(key)
 
     def _remember(self, key: bytes, result: Result) -> None:
         size = self._size(result)

@@ -94,7 +94,7 @@ def _text_form(sampling: Sampling, max_tokens: int) -> bytes | None:
 
 
 def _choice_form(sampling: Sampling, _: int) -> bytes | None:
-    """A choice is drawn by seed and prompt alone (see ``data.answers``)."""
+    """A choice is drawn by seed and prompt alone (see ``answers``)."""
     if sampling.temperature == 0:
         return _encoded({})
     if sampling.seed is None:

@@ -140,14 +140,21 @@ class Deduplication:
                 self._compute(row)
 
     def finished(self, row: ReadyRow, result: RowResult) -> None:
-        """A row that was computed has its result, which becomes that of all rows like it."""
+        """A row that was computed has its result, which becomes that of all rows like it, unless
+        it says nothing about them: then they get their own try."""
         key = self._keys.pop(id(row), None)
         if key is None:
             self._finish(row, result)
             return
-        if result.error is not None and result.error.type is RowErrorType.ENGINE_FAILURE:
+        failed = result.error.type if result.error is not None else None
+        if failed is RowErrorType.ENGINE_FAILURE:
             self._finish(row, result)
             self._pass_on(key)
+            return
+        if failed is RowErrorType.TIMEOUT:  # which says how busy the engine was, too
+            self._finish(row, result)
+            for follower in self._same.late(key):
+                self._compute(follower)
             return
         result = replace(result, key=key)
         self._finish(row, result)

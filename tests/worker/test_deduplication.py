@@ -119,6 +119,20 @@ def test_a_failure_of_the_engine_is_the_first_rows_alone(answers: Answers) -> No
     assert engine.take(row(3)) == []
 
 
+def test_rows_like_one_that_took_too_long_are_tried_themselves_at_once(answers: Answers) -> None:
+    engine = Engine(answers)
+    engine.take(row(0), row(1), row(2))
+    late = RowResult(error=RowError(RowErrorType.TIMEOUT, "not finished", 1))
+    engine.finish(late)
+    assert engine.results == {0: late}
+    assert [r.row for r in engine.computing] == [1, 2]
+    engine.finish()
+    engine.finish(late)
+
+    assert [engine.results[n].error for n in (1, 2)] == [None, late.error]
+    assert engine.take(row(3)) == [3]
+
+
 def test_scores_are_shared_within_a_worker(answers: Answers) -> None:
     scores = Scores(np.ones(1, np.int32), np.ones(1, np.float32), np.ones((1, 0)), np.ones((1, 0)))
     engine = Engine(answers)
