@@ -25,6 +25,7 @@ class Duplicates(Generic[Row, Result]):
         self._followers: dict[bytes, list[Row]] = {}  # of the keys that are being computed
         self._results: OrderedDict[bytes, Result] = OrderedDict()  # the one used last is last
         self.held_bytes = 0
+        self.waiting = 0  # rows
 
     def known(self, key: bytes) -> Result | None:
         """The result of an earlier row with ``key``, if it is remembered."""
@@ -40,13 +41,13 @@ class Duplicates(Generic[Row, Result]):
             self._followers[key] = []
             return True
         followers.append(row)
+        self.waiting += 1
         return False
 
     def finished(self, key: bytes, result: Result) -> list[Row]:
         """The first row has its result: the rows that waited for it, all answered by it."""
-        followers = self._followers.pop(key)
         self._remember(key, result)
-        return followers
+        return self._released(key)
 
     def failed(self, key: bytes) -> Row | None:
         """The first row failed in a way that says nothing about the others.
@@ -55,6 +56,7 @@ class Duplicates(Generic[Row, Result]):
         """
         followers = self._followers[key]
         if followers:
+            self.waiting -= 1
             return followers.pop(0)
         del self._followers[key]
         return None
@@ -62,7 +64,12 @@ class Duplicates(Generic[Row, Result]):
     def late(self, key: bytes) -> list[Row]:
         """The first row took too long, which the others may or may not: each is to be computed by
         itself, and all at once, since together they take no longer than one."""
-        return self._followers.pop(key)
+        return self._released(key)
+
+    def _released(self, key: bytes) -> list[Row]:
+        followers = self._followers.pop(key)
+        self.waiting -= len(followers)
+        return followers
 
     def _remember(self, key: bytes, result: Result) -> None:
         size = self._size(result)

@@ -24,6 +24,7 @@ from pipeline.worker.messages import ReadyRow, Stage
 _MEMORY_BYTES = 64 << 20  # of results
 _OVERHEAD_BYTES = 600  # of one result, beside its text and its scores
 _ASKED_AT_MOST = 64  # rows; beyond, computing is faster than a slow disk
+_FOLLOWERS_AT_MOST = 4096  # rows; an engine has a few hundred, of which each may hold up a unit
 _REFRESH_SECONDS = 5.0
 _SHARE = 0.05  # of its time that the thread spends on looking for new files
 _Found = tuple[bytes, RowResult | None]
@@ -117,6 +118,12 @@ class Deduplication:
     def waiting(self) -> bool:
         """Whether rows wait for the store: ``poll`` will bring them."""
         return bool(self._asked)
+
+    @property
+    def room(self) -> int:
+        """How many more rows may be taken. Those that wait for the answer of another hold memory,
+        and units open, for as long as that one takes."""
+        return max(0, _FOLLOWERS_AT_MOST - self._same.waiting)
 
     def take(self, row: ReadyRow) -> None:
         """A new row: finished at once, computed, or answered later together with another."""

@@ -194,9 +194,11 @@ class EngineLoop:
 
     def _take_rows(self) -> None:
         idle = not self._flights
+        if idle and not self._once.room:
+            time.sleep(_IDLE_SECONDS)
         for _ in range(self._admission.wanted):
-            if not self._admission.wanted:
-                return  # one row may be many requests
+            if not (self._admission.wanted and self._once.room):
+                return  # one row may be many requests, or only wait for another
             ready = self._feeder.take(wait_seconds=_IDLE_SECONDS if idle else 0.0)
             if ready is None:
                 return

@@ -200,3 +200,20 @@ def test_of_a_stopped_run_rows_that_waited_for_one_that_is_left_are_finished() -
     assert here.steps < 20
     assert [(of.unit.start, of.unit.rows) for of in here.source.whole] == [(0, 1), (2, 3)]
     assert all(result is not None for result in behind.results)
+
+
+def test_only_so_many_rows_wait_for_the_answer_of_one() -> None:
+    all_alike, long = unit(8000), Sampling(max_tokens=140, ignore_eos=True)
+    rows = [ReadyRow(all_alike, n, Prompt([7] * 8, "", long)) for n in range(8000)]
+    left: list[int] = []
+
+    def look() -> None:
+        if all_alike.results[0] is None:
+            left.append(len(here.source.rows))
+
+    here = Here(rows, key=lambda p: b"7", after_step=look)
+    here.loop.run()
+
+    assert min(left) >= 8000 / 3
+    assert here.loop.progress.rows == 8000
+    assert here.source.whole == [all_alike]
