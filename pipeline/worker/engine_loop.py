@@ -25,8 +25,8 @@ from pipeline.simulate.mirror import Mirror
 from pipeline.worker.deduplication import AnswerStage, Deduplication
 from pipeline.worker.feeder import Feeder
 from pipeline.worker.messages import OpenUnit, Progress, ReadyRow
-from pipeline.worker.timeline import Interval, Timeline
 from pipeline.worker.timeouts import Timeouts
+from pipeline.worker.totals import Totals
 from pipeline.worker.watchdog import Watchdog
 
 _IDLE_SECONDS = 0.02
@@ -97,12 +97,8 @@ class EngineLoop:
         self._announce = announce
         self._empty = True  # nothing is in the engine, as far as others know
         self._winding_up = False
-        self._timeline = Timeline()
-        self._errors: Counter[str] = Counter()
-        self._rows = self._prompt_tokens = self._completion_tokens = 0
-        self._first_step = self._last_step = self._last_beat = 0.0
-        self._kv_use = 0.0
-        self._given_up = 0
+        self._totals = Totals()
+        self._last_beat = self._kv_use = 0.0
 
     def run(self) -> None:
         """Work until the feeder is exhausted and the last row has its result. Of a run that
@@ -162,27 +158,27 @@ class EngineLoop:
     @property
     def progress(self) -> Progress:
         """Totals up to now."""
-        stats, blocks = self._engine.stats, self._engine.facts.num_blocks
+        stats, blocks, totals = self._engine.stats, self._engine.facts.num_blocks, self._totals
         held, begun = round(stats.kv_use * blocks), self._begun
         return Progress(
-            rows=self._rows,
-            failed=self._errors.total(),
-            prompt_tokens=self._prompt_tokens,
-            completion_tokens=self._completion_tokens,
+            rows=totals.rows,
+            failed=totals.errors.total(),
+            prompt_tokens=totals.prompt_tokens,
+            completion_tokens=totals.completion_tokens,
             preemptions=stats.preemptions,
             recomputed_tokens=stats.recomputed_tokens,
             running=stats.running,
             waiting=len(set(self._flights.values()) - begun),
-            given_up=self._given_up,
+            given_up=totals.given_up,
             in_engine=len(begun),
-            errors=self._errors + Counter(self._feeder.errors),
+            errors=totals.errors + Counter(self._feeder.errors),
             kv_use=stats.kv_use,
             kv_blocks=blocks,
             kv_held=held,
             kv_reserved=max(0, math.ceil(self._admission.packer.peak) - held),
-            first_step=self._first_step,
-            last_step=self._last_step,
-            timeline=self._timeline.intervals,
+            first_step=totals.first_step,
+            last_step=totals.last_step,
+            timeline=totals.intervals,
             kv_count_error=self._mirror.error if self._mirror and self._mirror.agrees else None,
         )
 
@@ -275,10 +271,7 @@ class EngineLoop:
 
     def _step(self) -> None:
         stats = self._engine.stats
-        started = time.time()
-        self._first_step = self._first_step or started
-        preempted, recomputed = stats.preemptions, stats.recomputed_tokens
-        before = self._rows, self._prompt_tokens
+        before = self._totals.begin_step(stats)
         if self._empty:
             self._empty = False
             self._announce()
@@ -287,14 +280,15 @@ class EngineLoop:
             completions = self._engine.step()
         except Exception as e:
             raise as_failure(e) from e
-        seconds = time.time() - started
+        seconds = time.time() - before.started
+        recomputed = stats.recomputed_tokens - before.recomputed_tokens
         self._added = 0
         self._admission.generated(stats.sampled)
-        begun = self._admission.begun(stats.waiting) + stats.recomputed_tokens - recomputed
+        begun = self._admission.begun(stats.waiting) + recomputed
         work = StepWork(sequences=len(stats.sampled), prefill_tokens=begun)
         self._admission.stepped(seconds, work)
-        if stats.recomputed_tokens > recomputed:
-            self._admission.recomputed(stats.recomputed_tokens - recomputed)
+        if recomputed:
+            self._admission.recomputed(recomputed)
         if self._mirror is not None:
             gone = [completion.request_id for completion in completions]
             self._mirror.stepped(stats.sampled, gone, stats.kv_use)
@@ -309,24 +303,7 @@ class EngineLoop:
             self._expect_a_step()
         self._kv_use = stats.kv_use
         self._rest_if_empty()
-        now = time.time()
-        if completions:
-            self._last_step = now
-        rows, prompt = before
-        self._timeline.add(
-            Interval(
-                started,
-                now - started,
-                rows=self._rows - rows,
-                prompt_tokens=self._prompt_tokens - prompt,
-                completion_tokens=len(stats.sampled),
-                batch=len(stats.sampled),
-                waiting=stats.waiting,
-                kv_use=stats.kv_use,
-                preemptions=stats.preemptions - preempted,
-                recomputed_tokens=stats.recomputed_tokens - recomputed,
-            )
-        )
+        self._totals.end_step(before, stats, ended=bool(completions))
 
     def _refuse(self, request_id: int, error: RowError) -> None:
         """A request that never comes into the engine."""
@@ -384,7 +361,7 @@ class EngineLoop:
 
     def _let_go(self, flight: _Flight) -> None:
         """A row that waited here and is to be done by another worker, or another time."""
-        self._given_up += 1
+        self._totals.given_up += 1
         self._end_requests(flight)
         self._once.given_up(flight.ready)
 
@@ -401,13 +378,9 @@ class EngineLoop:
 
     def _finish(self, ready: ReadyRow, result: RowResult) -> None:
         if ready.row >= ready.unit.unit.rows:
-            self._given_up += 1
+            self._totals.given_up += 1
             return
-        self._rows += 1
-        if result.error is not None:
-            self._errors[result.error.type.value] += 1
-        self._prompt_tokens += result.prompt_tokens
-        self._completion_tokens += result.completion_tokens
+        self._totals.finished(result)
         if ready.unit.finish(ready.row, result):
             self._whole(ready.unit)
 
