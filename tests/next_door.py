@@ -31,10 +31,10 @@ class AllLeased:
     """A coordinator that has leased all that there is to one worker."""
 
     def __init__(self, units: Sequence[Unit]) -> None:
-        self._answers: list[Lease | Word] = [Lease(tuple(units)), Word.DONE]
+        self._answers: list[Lease | NoLease] = [Lease(tuple(units)), NoLease.DONE]
 
-    def acquire(self) -> Lease | Word:
-        return self._answers.pop(0) if self._answers else Word.DONE
+    def acquire(self) -> Lease | NoLease:
+        return self._answers.pop(0) if self._answers else NoLease.DONE
 
     def committed(self, records: Sequence[CommitRecord | Redone]) -> None: ...
 

@@ -75,8 +75,8 @@ def test_it_beats_and_says_how_far_the_run_is(storage: Storage) -> None:
 
 def test_rows_that_fail_before_any_engine_sees_them_are_told(storage: Storage) -> None:
     worker = Progress(rows=5, failed=1, errors={"InvalidRow": 7, "Timeout": 1}, first_step=1.0)
-    with Heart(storage, PLAN, Stop()) as heart:
-        heart.progress(Snapshot(2, 1, Tally(), {"a": worker}, {}), PLAN)
+    with Heartbeat(storage, PLAN, Stop()) as heartbeat:
+        heartbeat.progress(Snapshot(2, 1, Tally(), {"a": worker}, {}), PLAN)
         wait_for(lambda: only(storage).failed == 8)
 
 

@@ -15,7 +15,7 @@ from pipeline import Job
 from pipeline.driver.loop import absolute_shards
 from pipeline.driver.plan import Plan, check_input, make_plan
 from pipeline.driver.retry import RetryOptions, find_job
-from pipeline.driver.run import Outcome, RunOptions, conclude
+from pipeline.driver.run import RunOptions, RunOutcome, conclude
 from pipeline.job.file.load import job_from
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.output.dataset import Dataset
@@ -113,14 +113,14 @@ def test_a_schedules_runs_and_their_retry_name_files_as_the_job_does(
         seen.append(names(plan))
         for unit in plan.missing:
             commit_unit(plan, dataset, unit)
-        return conclude(plan, dataset, Outcome(), time.time())
+        return conclude(plan, dataset, RunOutcome(), time.time())
 
     monkeypatch.setattr(run_once, "run", work)
     monkeypatch.setattr(run_once, "_SECOND_LOOK_SECONDS", 0.0)
     made = job_in(tmp_path)
     for day, folder in enumerate(("monday", "tuesday"), 24):
         write_input(tmp_path / "rows" / folder, 2)
-        run_once.perform(made, datetime(2026, 11, day, tzinfo=UTC))
+        run_once.run_once(made, datetime(2026, 11, day, tzinfo=UTC))
 
     assert seen == [["0/monday/a.parquet"], ["0/tuesday/a.parquet"]]
     for run, then in zip(GrowingDataset(made.output.path).published(), seen, strict=True):

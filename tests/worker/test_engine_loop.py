@@ -13,7 +13,7 @@ import pyarrow as pa
 from pipeline.budget.kv import KvLayout
 from pipeline.engine.simulated.engine import SimulatedEngine
 from pipeline.input.units import Unit, part
-from pipeline.job.engine import SimulatedEngine as Simulated
+from pipeline.job.engine import SimulatedEngineSettings
 from pipeline.job.sampling import Sampling
 from pipeline.output.columns.results import RowResult
 from pipeline.prompt.join import Prompt
@@ -121,7 +121,7 @@ class Here:
         units = {id(ready.unit): ready.unit for ready in waiting}
         self.source = Source(waiting, list(units.values()))
         engine = SimulatedEngine(
-            Simulated(num_blocks=BLOCKS, output_tokens=3),
+            SimulatedEngineSettings(num_blocks=BLOCKS, output_tokens=3),
             LAYOUT,
             max_model_len=4096,
             max_num_seqs=seqs,
