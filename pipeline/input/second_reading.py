@@ -338,6 +338,7 @@ class _Unpacked(io.RawIOBase):
         except OSError as e:
             if e.errno is not None or self._packing not in _LENIENT:
                 raise
+            self._given_up = self._file  # it would close the file below with it
             self._packed.seek(0)
             self._file = _LENIENT[self._packing](self._packed)
             self._file.seek(self._at)
