@@ -373,6 +373,13 @@ def test_a_record_that_never_ends_is_refused_before_it_fills_the_memory(
         find(tmp_path, b'id,text\n1,"' + b"x\n" * (4 << 20))
 
 
+@pytest.mark.parametrize("letter", ["\u2028", "\x0b", "\x85"])
+def test_only_line_ends_end_the_header(tmp_path: Path, letter: str) -> None:
+    found = find(tmp_path, f"a{letter}x;b\n1;2\n".encode(), "a.csv")
+
+    assert found.schema.names == [f"a{letter}x", "b"]
+
+
 def test_other_quotes_are_another_input_only_where_there_are_quotes(tmp_path: Path) -> None:
     for content, same in ((b'a,b\n1,"2"\n', False), (b"a,b\n1,2\n", True)):
         found = [find(tmp_path, content, quotes=q).shards[0].identity for q in ("double", "none")]

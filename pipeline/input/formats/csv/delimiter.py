@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 
 from pipeline.errors import UsageError
 
@@ -18,7 +19,7 @@ def delimiter_of(path: str, head: str, *, whole: bool, quotes: bool = True) -> s
     """Of text that begins with ``head`` (``whole``: and ends with it). ``quotes``: see ``Dialect``.
     Raises UsageError."""
     bare = "".join(head.split('"')[::2]) if quotes else head  # outside of quotes
-    header = next((line for line in bare.splitlines() if line), "")
+    header = next((line for line in re.split(r"[\r\n]", bare) if line), "")
     there = [d for d in _OTHERS if d in header]
     if not there:
         return ","
