@@ -255,7 +255,7 @@ def test_how_an_engine_failed_is_known_though_the_coordinator_does_not_answer(
         },
     )
     plan = make_plan(check_input(made))
-    Dataset(open_storage(made.output.path)).claim(plan.manifest)
+    Dataset(open_storage(made.output.path)).take_over(plan.manifest)
     here = Unheard(Coordinator(plan.units, [], {"card": 100.0}))
 
     with pytest.raises(EngineFailed, match="fails, as it was asked to"):
