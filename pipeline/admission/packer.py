@@ -16,12 +16,12 @@ moments in place of one drawn sample. How cautious to be is learned: see `safety
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.admission.demand import Demand
 from pipeline.admission.lengths import OutputLengths
 from pipeline.admission.safety_margin import SafetyMargin
 from pipeline.budget.kv import KvLayout
@@ -37,18 +37,6 @@ _COLUMNS = ("_tokens", "_generated", "_limit", "_row", "_shared", "_since")
 _Ints = int | NDArray[np.int64]
 _Future = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
 _Look = tuple[int, int, _Future]
-
-
-@dataclass(frozen=True, slots=True)
-class Demand:
-    """All that the packer knows of a request. ``keys``: of the prompt's whole blocks (see
-    ``block_keys``). ``group``: requests whose lengths are alike."""
-
-    id: int
-    prompt_tokens: int
-    max_new_tokens: int
-    keys: Sequence[int] = ()
-    group: int = 0
 
 
 class Packer:
@@ -132,11 +120,6 @@ class Packer:
     def shared_tokens(self, demand: Demand) -> int:
         """Tokens at the prompt's start, in whole blocks, that admitted requests hold already."""
         return self._look(demand)[0] * self._layout.block_size
-
-    def never_fits(self, demand: Demand) -> int | None:
-        """The blocks that ``demand`` needs to begin, if the pool has not so many."""
-        needed = self._layout.prefill_blocks(demand.prompt_tokens)
-        return needed if needed > self.pool else None
 
     def refusal(self, demand: Demand) -> str | None:
         """Why ``demand`` must wait; None if it may be admitted now."""

@@ -65,10 +65,10 @@ def simulate_command(
     """Replay a trace on simulated cards. Exit 3: some rows fit none of them."""
     from pipeline.cli.show_simulation import prefixes_in_words, print_simulation
     from pipeline.driver.forecast.learned import slowdown, with_slowdown
-    from pipeline.simulate.policies import static_limit
+    from pipeline.simulate.policies import check_policy
     from pipeline.simulate.run_trace import read_trace
 
-    static_limit(policy)
+    check_policy(policy)
     cards = _cards(gpu)
     model_spec = _subject(model)
     read = read_trace(trace)
@@ -168,6 +168,9 @@ def _given(settings: Sequence[str] | None) -> dict[str, Any]:
     for line in settings or ():
         if not line.startswith("engine."):
             raise UsageError(f"--set {line}: simulate knows engine.… settings only")
+        if line.startswith("engine.admission="):
+            policy = line.partition("=")[2]
+            raise UsageError(f"--set {line}: for simulate it is --policy {policy}")
     job = job_from(_ANY_JOB, settings or ())
     return job.engine.vllm_arguments()
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from pipeline.job.admission_policies import admission_policy
 from pipeline.job.engine_kinds import engine_kind
 from pipeline.job.section import Section
 
@@ -73,6 +74,11 @@ def _known(kind: str) -> str:
     return engine_kind(kind).name
 
 
+def _known_policy(text: str) -> str:
+    admission_policy(text)
+    return text
+
+
 class EngineSettings(Section):
     """vLLM's engine arguments under their own names, and a few of rackmill's.
 
@@ -80,11 +86,13 @@ class EngineSettings(Section):
     (except ``kind``: a rehearsal and a real run do not share an output). None: rackmill chooses.
 
     ``core``: vLLM's core, which schedules and computes, has a process of its own or shares the
-    worker's; "auto": its own on a GPU, shared on a CPU.
+    worker's; "auto": its own on a GPU, shared on a CPU. ``admission``: which request goes into
+    the engine next, and when ("packed" is ours; "engine": its own admission decides).
     """
 
     kind: Annotated[str, AfterValidator(_known)] = "vllm"
     core: Core = "auto"
+    admission: Annotated[str, AfterValidator(_known_policy)] = "packed"
     simulated: SimulatedEngineSettings = SimulatedEngineSettings()
 
     max_model_len: Annotated[int, Field(ge=16, le=1 << 24)] | None = None
@@ -130,7 +138,9 @@ class EngineSettings(Section):
 
     def vllm_arguments(self) -> dict[str, Any]:
         """The arguments that were given, for ``vllm.EngineArgs``."""
-        return self.model_dump(exclude_none=True, exclude={"kind", "core", "simulated"})
+        return self.model_dump(
+            exclude_none=True, exclude={"kind", "core", "admission", "simulated"}
+        )
 
 
 def _value(settings: Any, key: str) -> Any:

@@ -12,14 +12,15 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import Any
 
-from pipeline.admission.admission import Limits, group_of
-from pipeline.admission.packer import Demand
+from pipeline.admission.demand import Demand, group_of
+from pipeline.admission.policy import Limits
 from pipeline.budget.cards.lookup import Card, in_slot
 from pipeline.budget.kv import KvLayout
 from pipeline.budget.step_time import StepTime
 from pipeline.rows.trace import TraceRow
 from pipeline.rows.workload import Lengths
-from pipeline.simulate.policies import make_policy, static_limit
+from pipeline.simulate.feed import Feed
+from pipeline.simulate.policies import make_policy
 from pipeline.simulate.vllm_model.scheduler import EngineModel, Sequence
 
 
@@ -105,7 +106,7 @@ class CardTotals:
 
 
 class CardSim:
-    """``policy``: packed, engine, static:K, worst-case or oracle. ``max_tokens``: the limit that
+    """``policy``: its name (see ``make_policy``). ``max_tokens``: the limit that
     every request states. ``name``: in reports. ``known``: see ``make_policy``."""
 
     def __init__(
@@ -134,11 +135,10 @@ class CardSim:
 
     def _start(self) -> None:
         setup = self.setup
-        static = static_limit(self._policy_name)
         self.engine = EngineModel(
             setup.layout,
             setup.pool_blocks,
-            max_num_seqs=static or setup.max_num_seqs,
+            max_num_seqs=setup.max_num_seqs,
             max_num_batched_tokens=setup.max_num_batched_tokens,
             prefix_caching=setup.prefix_caching,
             dense_retention=setup.dense_retention,
@@ -152,7 +152,8 @@ class CardSim:
             self._max_tokens,
             setup.steps_ahead,
         )
-        self._policy = make_policy(self._policy_name, limits, self._truth, self._known)
+        self._policy = make_policy(self._policy_name, limits, self.engine, self._truth, self._known)
+        self._feed = Feed()
         self._fresh = 0  # requests that the engine has not begun with
         self._untold: deque[_Untold] = deque()
         self._step = 0  # the number of the next one
@@ -160,7 +161,12 @@ class CardSim:
     @property
     def unstarted(self) -> int:
         """Rows that the engine has computed nothing of."""
-        return len(self._coming) + len(self._policy) + self._fresh
+        return len(self._coming) + self._waiting + self._fresh
+
+    @property
+    def _waiting(self) -> int:
+        """Rows that the policy has or will get."""
+        return len(self._policy) + len(self._feed)
 
     @property
     def active(self) -> int:
@@ -209,7 +215,8 @@ class CardSim:
 
     def take_back(self) -> list[TraceRow]:
         """Rows not started: they are this card's no longer."""
-        ids = [row_id for _, row_id in self._coming] + self._policy.take_back()
+        ids = [row_id for _, row_id in self._coming]
+        ids += self._policy.take_back() + self._feed.take_back()
         self._coming.clear()
         for sequence in [s for s in self.engine.waiting if not s.computed_once]:
             self.engine.abort(sequence.id)
@@ -288,12 +295,12 @@ class CardSim:
 
     def _limit(self) -> int:
         """Steps until something ends, arrives, or the policy wants to be asked."""
-        if len(self._policy) and any(untold.ended for untold in self._untold):
+        if self._waiting and any(untold.ended for untold in self._untold):
             return 1  # the policy hears of an end after the next step
         running, rows, over = self.engine.running, self._rows, self.setup.overrun
         missing = (rows[s.id].output_tokens - s.generated for s in running)
         ends = min((n if n > 0 else n + over for n in missing), default=0)
-        limit = min(ends, self._policy.patience if len(self._policy) else ends)
+        limit = min(ends, self._policy.patience if self._waiting else ends)
         if self._coming and limit > 1:
             left = self._coming[0][0] - self.now
             spent = self.totals.busy / max(self.totals.steps, 1)
@@ -301,15 +308,25 @@ class CardSim:
         return limit
 
     def _hand_over(self) -> None:
-        ending = self.ending and not self._coming
-        while (demand := self._policy.next(self.engine, ending=ending)) is not None:
-            self.engine.add(Sequence(demand.id, demand.prompt_tokens, tuple(demand.keys)))
+        engine, policy = self.engine, self._policy
+        while True:
+            for coming in self._feed.take(policy.wanted):
+                policy.add(coming)
+            waiting = len(engine.waiting)
+            demand = policy.next(
+                inside=len(engine.running) + waiting,
+                waiting=waiting,
+                ending=self.ending and not self._coming and not self._feed,
+            )
+            if demand is None:
+                return
+            engine.add(Sequence(demand.id, demand.prompt_tokens, tuple(demand.keys)))
             self._fresh += 1
 
     def _offer(self, row: TraceRow) -> None:
         keys = row.keys(self.setup.layout.block_size)
         group = group_of(row.prefix_group, row.prompt_tokens)
-        self._policy.add(Demand(row.id, row.prompt_tokens, self._max_tokens, keys, group))
+        self._feed.add(Demand(row.id, row.prompt_tokens, self._max_tokens, keys, group))
 
     def _finish(self, sequence: Sequence) -> TraceRow:
         self.engine.finish(sequence.id)

@@ -9,16 +9,15 @@ that has to guess can do what it does.
 from __future__ import annotations
 
 from bisect import insort
-from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.admission.packer import Demand
-from pipeline.budget.kv import KvLayout
-from pipeline.budget.step_time import StepWork
+from pipeline.admission.demand import Demand
+from pipeline.admission.policies.engine import HandOver
+from pipeline.admission.policy import Limits
 from pipeline.simulate.vllm_model.scheduler import EngineModel, Sequence
 
 _WINDOW = 128  # of the waiting, in order, that it picks from: what fits worst is left longest
@@ -37,39 +36,43 @@ class _Running(NamedTuple):
     prefix: _Ints
 
 
-class Oracle:
-    """``truth``: request id -> tokens of its completion."""
+class Oracle(HandOver):
+    """``engine``: into which it looks. ``truth``: request id -> tokens of its completion."""
 
-    patience = 1 << 30
-
-    def __init__(
-        self, layout: KvLayout, pool_blocks: int, max_num_seqs: int, truth: Mapping[int, int]
-    ) -> None:
+    def __init__(self, limits: Limits, engine: EngineModel, truth: Mapping[int, int]) -> None:
+        super().__init__()
+        layout = limits.layout
+        self._engine = engine
         self._size, self._span = layout.block_size, layout.geometry.sliding_window
         self._full, self._sliding = layout.full_groups, layout.sliding_groups
         self._cap = layout.admission_cap(layout.geometry.context)
-        self._pool = pool_blocks
-        self._max_num_seqs = max_num_seqs
+        self._pool = limits.pool_blocks
+        self._max_num_seqs = limits.max_num_seqs
         self._truth = truth
         self._reserve = 0.0  # blocks: shared prefixes are not foreseen to the block
-        self._waiting: deque[Demand] = deque()
         self._window: list[Demand] = []  # the first of the waiting, the shortest answer first
 
-    def add(self, demand: Demand) -> None:
-        self._waiting.append(demand)
+    def __len__(self) -> int:
+        return len(self._window) + super().__len__()
+
+    def forget(self, request_id: int) -> None:
+        self._window = [demand for demand in self._window if demand.id != request_id]
+        super().forget(request_id)
 
     def take_back(self) -> list[int]:
-        ids = [demand.id for demand in (*self._window, *self._waiting)]
-        self._waiting.clear()
+        ids = [demand.id for demand in self._window]
         self._window.clear()
-        return ids
+        return ids + super().take_back()
 
-    def next(self, engine: EngineModel, *, ending: bool) -> Demand | None:  # noqa: ARG002
-        while self._waiting and len(self._window) < _WINDOW:
-            insort(self._window, self._waiting.popleft(), key=self._length)
-        if not self._window or len(engine.running) + len(engine.waiting) >= self._max_num_seqs:
+    def next(self, *, inside: int, waiting: int, ending: bool) -> Demand | None:
+        while len(self._window) < _WINDOW:
+            demand = super().next(inside=inside, waiting=waiting, ending=ending)
+            if demand is None:
+                break
+            insort(self._window, demand, key=self._length)
+        if not self._window or inside >= self._max_num_seqs:
             return None
-        place = self._choose(engine)
+        place = self._choose(self._engine)
         if place is None:
             return None
         return self._window.pop(place)
@@ -77,20 +80,11 @@ class Oracle:
     def _length(self, demand: Demand) -> tuple[int, int]:
         return (self._truth[demand.id], demand.prompt_tokens)
 
-    def generated(self, ids: Iterable[int], steps: int) -> None:
-        pass
-
     def finished(self, request_id: int, tokens: int | None) -> None:  # noqa: ARG002
         self._reserve *= _FORGET
 
     def recomputed(self, tokens: int) -> None:  # noqa: ARG002
         self._reserve = min(self._reserve + self._full + self._sliding, _MOST_RESERVED * self._pool)
-
-    def stepped(self, seconds: float, work: StepWork) -> None:
-        pass
-
-    def __len__(self) -> int:
-        return len(self._waiting) + len(self._window)
 
     def _choose(self, engine: EngineModel) -> int | None:
         """Place in the window of the longest answer that fits at every moment to come."""

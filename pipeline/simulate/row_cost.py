@@ -49,13 +49,19 @@ def shape_of_workload(workload: Workload, max_tokens: int) -> RequestShape:
 
 
 def row_cost(
-    setup: CardSetup, workload: Workload, rows: int, max_tokens: int, most: int = MOST_ROWS
+    setup: CardSetup,
+    workload: Workload,
+    rows: int,
+    max_tokens: int,
+    most: int = MOST_ROWS,
+    policy: str = "packed",
 ) -> RowCost:
     """Seconds of one engine for a row of ``workload`` where it gets ``rows`` of them.
 
     ``max_tokens``: what each request states. ``most``: rows that are simulated; more cost as much
-    as those in the middle of these. Rows that are answered by others' answers cost nothing.
-    Where a row fits the cache by no means the cost is what the others come to.
+    as those in the middle of these. ``policy``: of admission. Rows that are answered by others'
+    answers cost nothing. Where a row fits the cache by no means the cost is what the others come
+    to.
     """
     computed = max(1, round(rows * (1 - workload.repeated)))
     held = _held(setup, workload)
@@ -71,7 +77,8 @@ def row_cost(
     time = ScoringTime(setup.step_time) if shape.scores else setup.step_time
     phases = _Phases(time)
     # with room for whatever comes the packer changes nothing, and asking it takes time
-    policy = "engine" if held > _ROOMY * setup.max_num_seqs else "packed"
+    if policy == "packed" and held > _ROOMY * setup.max_num_seqs:
+        policy = "engine"
     card = CardSim(replace(setup, step_time=phases), policy, max_tokens=limit)
     card.ending = True
     card.give(made)

@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from pipeline.admission.admission import Admission, Limits, group_of
-from pipeline.admission.packer import Demand
+from pipeline.admission.demand import Demand, group_of
+from pipeline.admission.policy import Limits, make_policy
 from pipeline.admission.prefixes import block_keys
 from pipeline.budget.step_time import StepWork
 from pipeline.engine.oom_errors import as_failure
@@ -31,6 +31,7 @@ from pipeline.worker.watchdog import Watchdog
 
 _IDLE_SECONDS = 0.02
 _HEARTBEAT_SECONDS = 1.0
+_FULL = 2  # times as many as may run: the engine never lacks one to begin with
 NO_STEP = "the engine made no step"
 
 
@@ -60,6 +61,7 @@ class EngineLoop:
         whole: Callable[[OpenUnit], None],
         heartbeat: Callable[[Progress], None],
         *,
+        admission: str = "packed",
         known_lengths: Lengths | None = None,
         answer_once: bool = True,
         stored: AnswerStage | None = None,
@@ -68,7 +70,8 @@ class EngineLoop:
         watchdog: Watchdog | None = None,
         announce: Callable[[], None] = lambda: None,
     ) -> None:
-        """``max_tokens``: of a completion at the longest; ``known_lengths``: of completions, as
+        """``max_tokens``: of a completion at the longest; ``admission``: the policy's name;
+        ``known_lengths``: of completions, as
         far as they are. ``stored``: answers that other workers have kept. ``announce`` is called
         before an engine that has nothing begins with something."""
         facts = engine.facts
@@ -82,10 +85,8 @@ class EngineLoop:
             answers, self._compute, self._finish, enabled=answer_once, stored=stored
         )
         limits = (facts.max_num_seqs, facts.max_num_batched_tokens)
-        self._admission = Admission(
-            Limits(layout, facts.num_blocks, *limits, max_tokens, facts.steps_ahead),
-            known_lengths,
-        )
+        self._limits = Limits(layout, facts.num_blocks, *limits, max_tokens, facts.steps_ahead)
+        self._admission = make_policy(admission, self._limits, known_lengths)
         self._mirror = _mirror(engine, geometry)
         self._requests: dict[int, Request] = {}  # that wait for admission
         self._flights: dict[int, _Flight] = {}  # by request id
@@ -175,7 +176,7 @@ class EngineLoop:
             kv_use=stats.kv_use,
             kv_blocks=blocks,
             kv_held=held,
-            kv_reserved=max(0, math.ceil(self._admission.packer.peak) - held),
+            kv_reserved=max(0, math.ceil(self._admission.peak) - held),
             first_step=totals.first_step,
             last_step=totals.last_step,
             timeline=totals.intervals,
@@ -188,12 +189,20 @@ class EngineLoop:
             self._last_beat = now
             self._heartbeat(self.progress)
 
+    @property
+    def _wanted(self) -> int:
+        """Requests that the policy, or else an engine that is never to lack one, should get."""
+        wanted = self._admission.wanted
+        if wanted is not None:
+            return wanted
+        return max(0, _FULL * self._limits.max_num_seqs - len(self._flights))
+
     def _take_rows(self) -> None:
         idle = not self._flights
         if idle and not self._once.room:
             time.sleep(_IDLE_SECONDS)
-        for _ in range(self._admission.wanted):
-            if not (self._admission.wanted and self._once.room):
+        for _ in range(self._wanted):
+            if not (self._wanted and self._once.room):
                 return  # one row may be many requests, or only wait for another
             ready = self._feeder.take(wait_seconds=_IDLE_SECONDS if idle else 0.0)
             if ready is None:
@@ -218,7 +227,7 @@ class EngineLoop:
             demand = self._demand(request)
             self._flights[request.id] = flight
             flight.requests.add(request.id)
-            needed = self._admission.packer.never_fits(demand)
+            needed = self._limits.missing(demand)
             if needed is not None:
                 blocks = self._engine.facts.num_blocks
                 message = (
@@ -243,7 +252,8 @@ class EngineLoop:
         ending = self._feeder.ending
         while len(self._admission):
             waiting = self._engine.stats.waiting + self._added
-            demand = self._admission.next(waiting, ending=ending)
+            inside = len(self._flights) - len(self._requests)
+            demand = self._admission.next(inside=inside, waiting=waiting, ending=ending)
             if demand is None:
                 return
             request = self._requests.pop(demand.id)
@@ -284,9 +294,8 @@ class EngineLoop:
         recomputed = stats.recomputed_tokens - before.recomputed_tokens
         self._added = 0
         self._admission.generated(stats.sampled)
-        begun = self._admission.begun(stats.waiting) + recomputed
-        work = StepWork(sequences=len(stats.sampled), prefill_tokens=begun)
-        self._admission.stepped(seconds, work)
+        work = StepWork(sequences=len(stats.sampled), prefill_tokens=recomputed)
+        self._admission.stepped(seconds, work, stats.waiting)
         if recomputed:
             self._admission.recomputed(recomputed)
         if self._mirror is not None:

@@ -87,6 +87,7 @@ def work(
             feeder,
             writer.put,
             heartbeat,
+            admission=job.engine.admission,
             known_lengths=spec.known_lengths,
             answer_once=job.duplicates.answer_once,
             stored=stored,

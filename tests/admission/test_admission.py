@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.admission.admission import Admission, Limits
-from pipeline.admission.packer import Demand
+from pipeline.admission.demand import Demand
+from pipeline.admission.policies.packed import Packed
+from pipeline.admission.policy import Limits
 from pipeline.admission.prefixes import block_keys
 from pipeline.budget.kv import KvLayout
 from pipeline.simulate.mirror import Mirror
@@ -15,19 +16,19 @@ from tests.samples import GEMMA_270M
 LAYOUT = KvLayout(GEMMA_270M, block_size=16, chunk=256)
 
 
-def admission(pool: int = 10_000, **limits: int) -> Admission:
+def admission(pool: int = 10_000, **limits: int) -> Packed:
     chosen = {"max_num_seqs": 64, "max_num_batched_tokens": 256, "max_tokens": 64} | limits
-    return Admission(Limits(LAYOUT, pool, **chosen))
+    return Packed(Limits(LAYOUT, pool, **chosen))
 
 
 def demand(number: int, prompt: int = 100, keys: tuple[int, ...] = ()) -> Demand:
     return Demand(number, prompt, 64, keys)
 
 
-def admitted(made: Admission, *, waiting: int = 0, ending: bool = False) -> list[int]:
+def admitted(made: Packed, *, waiting: int = 0, ending: bool = False) -> list[int]:
     """All that it hands over while the engine makes no step."""
     ids: list[int] = []
-    while (one := made.next(waiting + len(ids), ending=ending)) is not None:
+    while (one := made.next(inside=0, waiting=waiting + len(ids), ending=ending)) is not None:
         ids.append(one.id)
     return ids
 
@@ -47,8 +48,8 @@ def test_the_next_go_in_when_the_engine_has_begun_with_those_before() -> None:
         made.add(demand(number))
     admitted(made)
 
-    assert made.next(6, ending=False) is None
-    assert made.next(3, ending=False) is not None
+    assert made.next(inside=0, waiting=6, ending=False) is None
+    assert made.next(inside=0, waiting=3, ending=False) is not None
 
 
 def test_an_engine_that_is_ahead_has_begun_with_those_that_got_a_token() -> None:
@@ -58,7 +59,7 @@ def test_an_engine_that_is_ahead_has_begun_with_those_that_got_a_token() -> None
         made.add(demand(number))
 
     assert admitted(made) == list(range(11))  # of 100 tokens: four steps of 256
-    assert made.next(0, ending=False) is None
+    assert made.next(inside=0, waiting=0, ending=False) is None
     made.generated([0, 1])
     assert made.begun(0) == 200
     assert admitted(made) == [11, 12]

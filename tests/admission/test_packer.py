@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import pytest
 
+from pipeline.admission.demand import Demand
 from pipeline.admission.lengths import OutputLengths
-from pipeline.admission.packer import Demand, Packer
+from pipeline.admission.packer import Packer
 from pipeline.admission.prefixes import block_keys
 from pipeline.budget.kv import KvLayout
 from tests.samples import GEMMA_270M
@@ -104,12 +105,6 @@ class TestAdmission:
         fill(made, 64)
 
         assert made.held < made.peak <= made.pool
-
-    def test_a_request_that_never_fits_is_known(self) -> None:
-        made = packer(50)
-
-        assert made.never_fits(demand(0, prompt=1000)) == LAYOUT.prefill_blocks(1000)
-        assert made.never_fits(demand(0, prompt=16)) is None
 
 
 class TestLateNews:

@@ -22,8 +22,9 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # `pipeline`, from any folde
 
 from peers.measure import print_table, save
 
-from pipeline.admission.admission import Admission, Limits
-from pipeline.admission.packer import Demand
+from pipeline.admission.demand import Demand
+from pipeline.admission.policies.packed import Packed
+from pipeline.admission.policy import Limits
 from pipeline.admission.prefixes import block_keys
 from pipeline.budget.kv import KvLayout
 from pipeline.model.catalogue import MODELS
@@ -41,7 +42,7 @@ def microseconds(work: Callable[[], object]) -> float:
 def main() -> None:
     dice = random.Random(0)
     layout = KvLayout(MODELS["gemma-3-4b"].geometry, 16, 2048)
-    admission = Admission(Limits(layout, 1_000_000, RUNNING + 1, 10**9, LIMIT))
+    admission = Packed(Limits(layout, 1_000_000, RUNNING + 1, 10**9, LIMIT))
     packer = admission.packer
 
     def demand(number: int) -> Demand:
@@ -61,7 +62,7 @@ def main() -> None:
             microseconds(lambda: (packer.generated(list(range(RUNNING))), packer._future()))
         )
         before = set(packer._slots)
-        asked.append(microseconds(lambda: admission.next(0, ending=False)))
+        asked.append(microseconds(lambda: admission.next(inside=RUNNING, waiting=0, ending=False)))
         [new] = set(packer._slots) - before
         packer.finished(new, 200)
         packer._future()

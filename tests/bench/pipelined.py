@@ -36,11 +36,11 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # `pipeline`, from any folde
 from peers.measure import print_table, save
 from peers.simulated import MAX_TOKENS, made_for
 
-from pipeline.admission.admission import Limits
+from pipeline.admission.policies.packed import Packed
+from pipeline.admission.policy import Limits
 from pipeline.budget.step_time import StepWork
 from pipeline.rows.trace import TraceRow
 from pipeline.simulate.card import CardSetup, CardSim
-from pipeline.simulate.policies import Packed
 
 CASES = "27b:rtx3090:300,12b:rtx4060ti-16gb:1500,27b:rtx3090:300:even,12b:rtx3060:100:even"
 # steps that an end is noticed late, steps that the policy is behind, and whether it knows that

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.admission.packer import Demand
+from pipeline.admission.demand import Demand
+from pipeline.admission.policy import Policy
 from pipeline.admission.prefixes import block_keys
 from pipeline.budget.kv import KvLayout
 from pipeline.budget.settings import PromptShape, cpu_arguments
@@ -20,7 +21,7 @@ from pipeline.engine.vllm.engine import VllmEngine, environment
 from pipeline.job.sampling import Sampling
 from pipeline.model.store.resolve import resolve
 from pipeline.rows.request import Request
-from pipeline.simulate.policies import Policy
+from pipeline.simulate.feed import Feed
 from pipeline.simulate.vllm_model.scheduler import EngineModel
 from pipeline.simulate.vllm_model.scheduler import Sequence as ModelSequence
 from pipeline.simulate.vllm_model.step_fit import Measured
@@ -82,9 +83,9 @@ class WatchedEngine:
         assert self.engine._engine.reset_prefix_cache()
         first, self._next_id = self._next_id, self._next_id + len(prompts)
         mirror, keys = self._model(), [block_keys(p, self.layout.block_size) for p in prompts]
-        if policy is not None:
-            for number, (ids, own) in enumerate(zip(prompts, keys, strict=True)):
-                policy.add(Demand(number, len(ids), max_tokens, own))
+        feed = Feed()
+        for number, (ids, own) in enumerate(zip(prompts, keys, strict=True)):
+            feed.add(Demand(number, len(ids), max_tokens, own))
         record = Recorded()
         before = self.engine.stats.preemptions
         coming = list(range(len(prompts)))
@@ -93,10 +94,14 @@ class WatchedEngine:
             while coming:
                 number = coming[0]
                 if policy is not None:
-                    demand = policy.next(mirror, ending=True)
-                    if demand is None:
+                    for coming_next in feed.take(policy.wanted):
+                        policy.add(coming_next)
+                    waiting = len(mirror.waiting)
+                    inside = waiting + len(mirror.running)
+                    chosen = policy.next(inside=inside, waiting=waiting, ending=not feed)
+                    if chosen is None:
                         break
-                    number = demand.id
+                    number = chosen.id
                 coming.remove(number)
                 sampling = Sampling(max_tokens=lengths[number], ignore_eos=True)
                 self.engine.add(Request(first + number, prompts[number], sampling))

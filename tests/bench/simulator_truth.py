@@ -43,7 +43,7 @@ from workloads import (
     tokenizer,
 )
 
-from pipeline.admission.admission import Limits
+from pipeline.admission.policy import Limits, make_policy
 from pipeline.budget.cards.lookup import cpu_card
 from pipeline.budget.step_time import CalibratedTime, StepTime
 from pipeline.budget.weights import weight_bytes
@@ -52,7 +52,6 @@ from pipeline.model.store.resolve import resolve
 from pipeline.rows.trace import TraceRow
 from pipeline.simulate.card import CardSetup, CardSim, run_card
 from pipeline.simulate.card_setup import card_setup
-from pipeline.simulate.policies import make_policy
 from pipeline.simulate.vllm_model.step_fit import StepFit, fit_steps
 
 RESULTS = Path(__file__).parent / "results/simulator_truth.json"
@@ -219,7 +218,7 @@ def main() -> None:
                 facts, longest = watched.engine.facts, max(lengths)
                 limits = Limits(watched.layout, facts.num_blocks, facts.max_num_seqs,
                               facts.max_num_batched_tokens, longest)  # fmt: skip
-                ours = make_policy(policy, limits, {}) if policy != "engine" else None
+                ours = make_policy(policy, limits) if policy != "engine" else None
                 run = watched.run(prompts, lengths, ours, longest)
                 runs.append((name, admission, trace_of(prompts, lengths), run))
             measured += watched.probe(arguments.seconds / 2)

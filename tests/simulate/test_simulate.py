@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.admission.admission import Limits
-from pipeline.admission.packer import Demand
+from pipeline.admission.demand import Demand
+from pipeline.admission.policy import Limits, Policy
 from pipeline.budget.cards.lookup import find_card
 from pipeline.budget.kv import KvLayout
 from pipeline.budget.step_time import StepWork
@@ -16,11 +16,11 @@ from pipeline.errors import UsageError
 from pipeline.rows.trace import TraceRow
 from pipeline.simulate.card import CardSetup, CardSim, run_card
 from pipeline.simulate.outcome import Outcome
-from pipeline.simulate.policies import POLICIES, Policy, make_policy, static_limit
+from pipeline.simulate.policies import check_policy, make_policy
 from tests.samples import GEMMA_27B
 
 MAX_TOKENS = 200
-NAMES = [name.replace("K", "6") for name in POLICIES]
+NAMES = ["packed", "engine", "static:6", "worst-case", "oracle"]
 
 
 class OneSecond:
@@ -92,10 +92,13 @@ class Spy:
     def __len__(self) -> int:
         return len(self._policy)
 
+    @property
+    def wanted(self) -> int | None:
+        return self._policy.wanted
+
     def __getattr__(self, name: str) -> object:
         def heard(*values: object, **named: object) -> object:
-            given = [v for v in values if not hasattr(v, "running")]
-            self.told.append((name, given, sorted(named.items())))
+            self.told.append((name, values, sorted(named.items())))
             return getattr(self._policy, name)(*values, **named)
 
         return heard
@@ -120,13 +123,14 @@ def test_a_policy_cannot_see_a_length_before_it_happens(policy: str) -> None:
 
 def test_only_the_oracle_is_given_the_truth() -> None:
     limits = Limits(SETUP.layout, 700, 12, 512, MAX_TOKENS)
-    truth = {1: 5}
-    holders = [
-        name
-        for name in NAMES
-        if any(value is truth for value in vars(make_policy(name, limits, truth)).values())
-    ]
-    assert holders == ["oracle"]
+    engine, truth = card().engine, {1: 5}
+    for told in (engine, truth):
+        holders = [
+            name
+            for name in NAMES
+            if any(kept is told for kept in vars(make_policy(name, limits, engine, truth)).values())
+        ]
+        assert holders == ["oracle"]
     assert "output_tokens" not in Demand.__dataclass_fields__
 
 
@@ -267,4 +271,4 @@ def test_the_tail_is_the_time_of_cards_that_are_done() -> None:
 @pytest.mark.parametrize("name", ["packd", "static", "static:0", "static:x", "static:-1", ""])
 def test_an_unknown_policy_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match="policy"):
-        static_limit(name)
+        check_policy(name)

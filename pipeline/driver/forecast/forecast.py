@@ -268,10 +268,11 @@ class Forecaster:
             choice.arguments,
             overhead_correction=overhead,
         )
-        longest = self._longest_answer
+        longest, policy = self._longest_answer, self.plan.job.engine.admission
 
         def simulated(workload: Workload) -> RowCost:
-            return row_cost(setup, workload, workload.rows, longest, self.simulated_rows)
+            rows, most = workload.rows, self.simulated_rows
+            return row_cost(setup, workload, rows, longest, most, policy)
 
         return simulated
 

@@ -1,18 +1,15 @@
-"""What goes into one engine, and when: the packer says whether, the window which.
-
-Used the same beside a real engine (`fleet.engine_loop`) and in the simulator.
-"""
+"""Rackmill's own: the packer says whether a request goes in, the window which."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
 
+from pipeline.admission.demand import Demand
 from pipeline.admission.lengths import OutputLengths
-from pipeline.admission.packer import Demand, Packer
+from pipeline.admission.packer import Packer
+from pipeline.admission.policy import Limits
 from pipeline.admission.window import Candidate, Window
-from pipeline.budget.kv import KvLayout
 from pipeline.budget.step_time import StepWork
 from pipeline.rows.workload import Lengths
 
@@ -22,24 +19,13 @@ _GROUPED = 0.02  # of the rows share a prefix with some, not all, others
 _STALE = 64  # completions, after which a group's expected length is looked up anew
 
 
-@dataclass(frozen=True)
-class Limits:
-    """One engine's. ``max_tokens``: of a completion at the longest. ``pool_blocks``: usable.
-    ``steps_ahead``: see ``EngineFacts``."""
-
-    layout: KvLayout
-    pool_blocks: int
-    max_num_seqs: int
-    max_num_batched_tokens: int
-    max_tokens: int
-    steps_ahead: int = 0
-
-
-class Admission:
+class Packed:
     """Requests wait here until it is their turn.
 
     Only about one step's worth of prefill waits inside the engine: the order stays ours.
     """
+
+    patience = 8
 
     def __init__(self, limits: Limits, known: Lengths | None = None) -> None:
         """``known``: how long completions turned out in an earlier run, or may be."""
@@ -67,6 +53,10 @@ class Admission:
         return len(self._demands) + len(self._urgent)
 
     @property
+    def peak(self) -> float:
+        return self.packer.peak
+
+    @property
     def wanted(self) -> int:
         """How many more requests there should be to choose among.
 
@@ -78,7 +68,6 @@ class Admission:
         return max(0, size - len(self))
 
     def add(self, demand: Demand, *, urgent: bool = False) -> None:
-        """One more waits. ``urgent``: it goes before all others (it continues what has begun)."""
         if urgent:
             self._urgent.append(demand)
             return
@@ -86,13 +75,8 @@ class Admission:
         row = (demand.id, demand.prompt_tokens, self._expect(demand), demand.max_new_tokens)
         self._window.add(Candidate(*row, tuple(demand.keys)))
 
-    def next(self, engine_waiting: int, *, ending: bool) -> Demand | None:
-        """The request to hand to the engine now; it counts as admitted.
-
-        ``engine_waiting``: how many requests the engine has not begun with, those handed over
-        since its last step among them. ``ending``: no more will be added.
-        """
-        self.begun(engine_waiting)
+    def next(self, *, inside: int, waiting: int, ending: bool) -> Demand | None:  # noqa: ARG002
+        self.begun(waiting)
         if self._prefill_tokens >= self._budget:
             return None
         if self._urgent:
@@ -113,14 +97,12 @@ class Admission:
         return demand
 
     def forget(self, request_id: int) -> None:
-        """One that waits here is wanted no more."""
         if self._demands.pop(request_id, None) is not None:
             self._window.remove(request_id)
         else:
             self._urgent = deque(d for d in self._urgent if d.id != request_id)
 
     def take_back(self) -> list[int]:
-        """Forget all that wait here. Returns their ids."""
         ids = [*self._demands, *(demand.id for demand in self._urgent)]
         for request_id in self._demands:
             self._window.remove(request_id)
@@ -129,37 +111,34 @@ class Admission:
         return ids
 
     def generated(self, ids: Iterable[int], steps: int = 1) -> None:
-        """Each of the requests ``ids`` got so many more tokens."""
         if self._ahead:
             for request_id in [i for i in ids if i in self._prefilling]:
                 self._began(request_id)
         self.packer.generated(ids, steps)
 
     def finished(self, request_id: int, tokens: int | None) -> None:
-        """An admitted request has ended after ``tokens`` of completion (None: it failed)."""
         self._prefill_tokens -= self._prefilling.pop(request_id, 0)
         self.packer.finished(request_id, tokens)
 
     def recomputed(self, tokens: int) -> None:
-        """The engine preempted requests, and computes so many tokens again."""
         self.packer.safety_margin.recomputed(tokens)
 
-    def stepped(self, seconds: float, work: StepWork) -> None:
-        """The engine's last steps took so long in all."""
+    def stepped(self, seconds: float, work: StepWork, waiting: int | None = None) -> None:
+        begun = 0 if waiting is None else self.begun(waiting)
         self.packer.safety_margin.stepped(
             seconds,
             sequences=work.sequences,
-            prefill_tokens=work.prefill_tokens,
+            prefill_tokens=work.prefill_tokens + begun,
             steps=work.steps,
         )
 
-    def begun(self, engine_waiting: int) -> int:
+    def begun(self, waiting: int) -> int:
         """Tokens of prompts that the engine has begun with since it was asked last.
 
-        ``engine_waiting``: how many requests it has not begun with. Of an engine that is steps
+        ``waiting``: how many requests it has not begun with. Of an engine that is steps
         ahead that is known too late: there a request counts as begun with its first token.
         """
-        while not self._ahead and len(self._prefilling) > engine_waiting:
+        while not self._ahead and len(self._prefilling) > waiting:
             self._began(next(iter(self._prefilling)))  # in the order of admission
         begun, self._begun_tokens = self._begun_tokens, 0
         return begun
@@ -181,7 +160,5 @@ class Admission:
         return expected
 
 
-def group_of(template: int, prompt_tokens: int) -> int:
-    """Requests whose completions are about equally long: of one template, and with prompts of
-    about the same length (a power of two)."""
-    return hash((template, prompt_tokens.bit_length()))
+def make(limits: Limits, known: Lengths | None, number: int) -> Packed:  # noqa: ARG001
+    return Packed(limits, known)

@@ -1,0 +1,1 @@
+"""The admission policies, one file each (``job.admission_policies`` names them)."""

@@ -1,0 +1,60 @@
+"""The admission policies that a job may ask for, by name: one line each.
+
+A policy's code is a module of its own, above this layer, that is imported when it is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pipeline.errors import did_you_mean
+
+
+@dataclass(frozen=True)
+class AdmissionPolicy:
+    """``name``: as ``engine.admission`` has it. ``module``: its code, an
+    ``admission.policy.PolicyModule``. ``numbered``: a number of requests follows the name and a
+    colon, as in "static:12"."""
+
+    name: str
+    module: str
+    numbered: bool = False
+
+    @property
+    def form(self) -> str:
+        """How it is written: "packed", "static:K"."""
+        return f"{self.name}:K" if self.numbered else self.name
+
+
+_POLICIES: dict[str, AdmissionPolicy] = {}
+
+
+def register(policy: AdmissionPolicy) -> None:
+    """Let jobs, and `rackmill simulate`, name ``policy``."""
+    _POLICIES[policy.name] = policy
+
+
+def admission_policy(text: str, beside: Iterable[str] = ()) -> tuple[AdmissionPolicy, int]:
+    """The policy that ``text`` names, and its number (0 where it has none).
+
+    Raises ValueError, with those that there are, ``beside`` too, or how to write this one.
+    """
+    name, colon, number = text.partition(":")
+    policy = _POLICIES.get(name)
+    if policy is None or (colon and not policy.numbered):
+        near = did_you_mean(name, [*_POLICIES, *beside])
+        hint = f"; did you mean {near}?" if near else ""
+        forms = [repr(form) for form in (*(known.form for known in _POLICIES.values()), *beside)]
+        raise ValueError(f"give {' or '.join(forms)}, not {text!r}{hint}")
+    if not policy.numbered:
+        return policy, 0
+    if number.isascii() and number.isdecimal() and int(number) > 0:
+        return policy, int(number)
+    raise ValueError(f"{text!r} says no number of requests; write it like {name}:12")
+
+
+register(AdmissionPolicy("packed", "pipeline.admission.policies.packed"))
+register(AdmissionPolicy("engine", "pipeline.admission.policies.engine"))
+register(AdmissionPolicy("static", "pipeline.admission.policies.static", numbered=True))
+register(AdmissionPolicy("worst-case", "pipeline.admission.policies.worst_case"))
