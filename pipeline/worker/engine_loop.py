@@ -70,10 +70,9 @@ class EngineLoop:
         watchdog: Watchdog | None = None,
         announce: Callable[[], None] = lambda: None,
     ) -> None:
-        """``max_tokens``: of a completion at the longest; ``admission``: the policy's name;
-        ``known_lengths``: of completions, as
-        far as they are. ``stored``: answers that other workers have kept. ``announce`` is called
-        before an engine that has nothing begins with something."""
+        """``max_tokens``: of a completion at the longest; ``known_lengths``: of completions, as
+        far as they are. ``admission``: the policy's name. ``stored``: answers that other workers
+        have kept. ``announce`` is called before an engine that has nothing begins."""
         facts = engine.facts
         layout = facts.layout(geometry)
         self._engine = engine
@@ -84,8 +83,8 @@ class EngineLoop:
         self._once = Deduplication(
             answers, self._compute, self._finish, enabled=answer_once, stored=stored
         )
-        limits = (facts.max_num_seqs, facts.max_num_batched_tokens)
-        self._limits = Limits(layout, facts.num_blocks, *limits, max_tokens, facts.steps_ahead)
+        sizes = (facts.num_blocks, facts.max_num_seqs, facts.max_num_batched_tokens)
+        self._limits = Limits(layout, *sizes, max_tokens, facts.steps_ahead)
         self._admission = make_policy(admission, self._limits, known_lengths)
         self._mirror = _mirror(engine, geometry)
         self._requests: dict[int, Request] = {}  # that wait for admission
@@ -192,10 +191,8 @@ class EngineLoop:
     @property
     def _wanted(self) -> int:
         """Requests that the policy, or else an engine that is never to lack one, should get."""
-        wanted = self._admission.wanted
-        if wanted is not None:
-            return wanted
-        return max(0, _FULL * self._limits.max_num_seqs - len(self._flights))
+        room = _FULL * self._limits.max_num_seqs - len(self._flights)
+        return max(0, room) if self._admission.wanted is None else self._admission.wanted
 
     def _take_rows(self) -> None:
         idle = not self._flights

@@ -97,7 +97,7 @@ def grants(workers: int, units: int, groups: int | None) -> dict[str, Any]:
                 kept = Span(request.span.unit, request.span.start, stop)
                 held[worker][place : place + 1] = [kept] if kept.rows else []
                 dispatcher.handle(GaveUp(name, now, kept))
-    dispatcher.ledger.check()
+    dispatcher.ranges.check()
     gc.unfreeze()
     return {
         kind: {

@@ -58,7 +58,7 @@ def measure(cards: int, hours: float, per_hour: float, seed: int) -> dict[str, A
     started = time.perf_counter()
     run = rack.run()
     took = time.perf_counter() - started
-    rack.dispatcher.ledger.check()
+    rack.dispatcher.ranges.check()
     work = sum(row.cost for row in rows)
     best = least_makespan(work, [card.speed for card in made], run.up)
     largest = max(row.cost for row in rows)
