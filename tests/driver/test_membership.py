@@ -254,6 +254,6 @@ def test_everybody_is_told_on_which_cards_a_run_is_at_work() -> None:
     watch = membership(Rack([machine("a", "rtx4090")]))
     watch.sign = sign
     work = SlotUsage("tweets", "gemma-3-270m", frozenset({("a-0", 0)}))
-    watch.look(at_work=work)
+    watch.look(slot_usage=work)
 
     assert said == [work]

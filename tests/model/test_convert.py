@@ -226,9 +226,9 @@ class TestWholeOrNotAtAll:
         script = f"""
 import os, signal
 from pathlib import Path
-from pipeline.model import conversion_plan
+from pipeline.model.convert import plan
 from pipeline.model.convert.convert import convert
-conversion_plan.SHARD_BYTES = 8_000
+plan.SHARD_BYTES = 8_000
 def kill_in_the_middle(done, total):
     if 2 * done > total:
         os.kill(os.getpid(), signal.SIGKILL)
