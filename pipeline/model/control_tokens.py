@@ -3,7 +3,7 @@
 A prompt is text by two hands: the job's author and the model's template write some of it, rows the
 rest. In what the author writes the name of a control token is that token; in a row it is text like
 any other, or a row could end its turn and speak for the model. So what the author writes is marked
-before rows are put in: the mark (``spec.marks``) stands in front of each name that means a token.
+before rows are put in: the mark (``marks``) stands in front of each name that means a token.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ _ROWS_FOR_AN_ESTIMATE = 16
 
 
 class Totals(Protocol):
-    """A worker's running totals, as ``fleet.work.Progress`` has them."""
+    """A worker's running totals, as ``worker.messages.Progress`` has them."""
 
     @property
     def rows(self) -> int: ...

@@ -74,7 +74,7 @@ class _Stream:
 class Feeder:
     """Asks for the next lease as soon as there is room ahead, whatever the engine still does
     with the rows of the last one: so the engine never drains between leases. Units are gone
-    through side by side (see ``schedule.spread``), each from its first row on.
+    through side by side (see ``rows.work_order``), each from its first row on.
 
     Rows that the engine has not begun with can be given up to another worker (``give_up``).
     """

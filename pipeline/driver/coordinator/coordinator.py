@@ -65,7 +65,7 @@ class Snapshot:
     memory: DeathMemory | None = None  # of what engines died of, should this coordinator be lost
     vitals: Mapping[str, Vitals] = field(default_factory=dict)
     present: frozenset[str] = frozenset()  # workers that have told of their cards just now
-    waited: tuple[float, float] = (0.0, 0.0)  # see ``staff.Waited``: the driver's, of a whole run
+    waited: tuple[float, float] = (0.0, 0.0)  # see ``loop.Waited``: the driver's, of a whole run
 
     @property
     def done(self) -> bool:

@@ -180,7 +180,7 @@ def _prompts(read: Rows, builder: PromptBuilder, names: Counter[str]) -> list[Pr
 
 
 def _choices(job: Job, tokenizer: Tokenizer) -> tuple[tuple[int, ...], float]:
-    """Tokens of each choice, and the requests that lead to one (see ``data.choices``)."""
+    """Tokens of each choice, and the requests that lead to one (see ``prompt.choices``)."""
     choices = job.label.choices if job.label else None
     if not choices:
         return (), 1.0

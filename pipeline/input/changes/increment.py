@@ -19,7 +19,7 @@ _NAMED = 5  # files of a kind that are named one by one
 class Covered:
     """An input file as a run of the schedule did it: all of its ``rows`` have results.
 
-    ``content``, ``stamp``: see ``Shard``; ``mark``: see ``data.input.grown``.
+    ``content``, ``stamp``: see ``Shard``; ``mark``: see ``input.changes.grown``.
     """
 
     path: str

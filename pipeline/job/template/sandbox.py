@@ -100,7 +100,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset(("+", "*", "**", "%", "//", "/", "-"))
 
     def __init__(self, *, mark: Callable[[str], str] | None = None, **options: Any) -> None:
-        """``mark``: put over what the template itself writes (see ``spec.written``)."""
+        """``mark``: put over what the template itself writes (see ``job.template.written``)."""
         # nothing is computed while a template is compiled: there is no meter yet
         super().__init__(finalize=_printed, optimized=False, **options)
         self._mark = mark

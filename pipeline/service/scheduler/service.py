@@ -1,6 +1,6 @@
 """The scheduler's loop: begins runs when they are due, sees them end, and tells who is to know.
 
-It may be killed at any moment. What it began is written down beforehand (``clock.ledger``), and the
+It may be killed at any moment. What it began is written down beforehand (``schedule_db``), and the
 next service begins it again: a run goes on from what is committed, so that costs little and doubles
 nothing.
 """
