@@ -26,7 +26,7 @@ from pipeline.errors import (
 
 if TYPE_CHECKING:
     from pipeline.driver.cancel import Cancelled
-    from pipeline.driver.forecast.foretold import Forecast
+    from pipeline.driver.forecast.types import Forecast
     from pipeline.driver.plan import Plan
     from pipeline.driver.quality import Comparison
     from pipeline.driver.run import RunOptions

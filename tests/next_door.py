@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.dispatch.leases import NoLease
+from pipeline.dispatch.events import NoLease
 from pipeline.driver.coordinator.coordinator import Coordinator
 from pipeline.driver.plan import Plan
 from pipeline.input.units import Unit

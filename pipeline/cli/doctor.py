@@ -27,8 +27,8 @@ from pipeline.cli.findings import (
 )
 from pipeline.engine.gpu.compiler import build_tools
 from pipeline.engine.gpu.nvml import free_gpu_memory, holders, read_driver
-from pipeline.engine.gpu.offer import offer
 from pipeline.engine.gpu.surroundings import surroundings
+from pipeline.engine.gpu.usable import offer
 from pipeline.engine.gpu.visible import VARIABLE
 from pipeline.engine.machine.host import available_memory, cores, preloads
 from pipeline.humanize import size

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 
 from pipeline.budget.weights import weight_bytes
 from pipeline.engine.gpu.compiler import BuildTools, missing_tools
+from pipeline.engine.gpu.memory_holders import held_by
 from pipeline.engine.gpu.nvml import Driver, Gpu, Holder
-from pipeline.engine.gpu.offer import ON_THE_PROCESSOR, Offer, variant_of
 from pipeline.engine.gpu.surroundings import Surroundings
+from pipeline.engine.gpu.usable import ON_THE_PROCESSOR, Offer, variant_of
 from pipeline.engine.gpu.variant import CUDA, Seen, Variant, unfit
 from pipeline.engine.gpu.visible import VARIABLE
-from pipeline.engine.gpu.who import held_by
 from pipeline.engine.machine.facts import card_of
 from pipeline.humanize import size
 from pipeline.model.catalogue import MODELS

@@ -8,7 +8,7 @@ from typing import Any
 from pipeline.budget.cards.lookup import times
 from pipeline.budget.fit.fit import Fit, gb
 from pipeline.budget.predict import Prediction
-from pipeline.driver.forecast.foretold import Forecast, GroupForecast
+from pipeline.driver.forecast.types import Forecast, GroupForecast
 from pipeline.humanize import count, duration, plural, size
 
 _OURS = "cpu_compute"  # the one engine argument that is not vLLM's

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from pipeline.budget.fit.fit import Fit
 from pipeline.cli.show_forecast import forecast_as_json, forecast_lines
-from pipeline.driver.forecast.foretold import Forecast, done_at, seconds_to_spare
+from pipeline.driver.forecast.types import Forecast, done_at, seconds_to_spare
 from pipeline.driver.plan import Plan
 from pipeline.humanize import count, duration, plural
 from pipeline.job.job import Job

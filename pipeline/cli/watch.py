@@ -12,7 +12,7 @@ from rich.console import Console
 from pipeline.cli.bar import make_bar
 from pipeline.cli.show_forecast import cards_in_words, time_in_words
 from pipeline.driver.coordinator.coordinator import Snapshot
-from pipeline.driver.forecast.foretold import Forecast
+from pipeline.driver.forecast.types import Forecast
 from pipeline.driver.plan import Plan
 from pipeline.driver.watcher import Watcher
 from pipeline.engine.machine.card_notes import CardsNow, readings_in_words

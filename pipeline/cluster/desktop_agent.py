@@ -17,12 +17,12 @@ from ray.exceptions import RayError
 
 from pipeline.cluster.actor_options import ActorOptions
 from pipeline.cluster.desktop_watch import DesktopWatch
-from pipeline.dispatch.desktop import DesktopCall, Ours
+from pipeline.dispatch.desktop_use import Ours, YieldDecision
 
 _MOST_FAILURES = 3
 _AGAIN_SECONDS = 5.0
-_FIRST_LOOK = DesktopCall(away=True)
-_OURS = DesktopCall(away=False)
+_FIRST_LOOK = YieldDecision(away=True)
+_OURS = YieldDecision(away=False)
 
 Node = str | None  # Ray's number of a machine; None: this one
 
@@ -33,7 +33,7 @@ class _Watched:
 
     actor: Any = None
     pending: Any = None
-    calls: Mapping[int, DesktopCall] | None = field(default_factory=dict)
+    calls: Mapping[int, YieldDecision] | None = field(default_factory=dict)
     heard: bool = False
     failures: int = 0
     again_at: float = 0.0
@@ -74,7 +74,7 @@ class DesktopAgents:
                     "tells who uses the cards"
                 )
 
-    def call(self, node: Node, index: int) -> DesktopCall:
+    def call(self, node: Node, index: int) -> YieldDecision:
         """Whether a card is somebody else's for now, as far as its agent has told."""
         one = self._watched.get(node)
         if one is None or (not one.heard and not one.blind):
@@ -100,6 +100,6 @@ class _Agent:
         self._watch = DesktopWatch(quiet_seconds, engines, family=os.getppid())
         self._watch.start()
 
-    def look(self, ours: Mapping[int, Ours]) -> dict[int, DesktopCall] | None:
+    def look(self, ours: Mapping[int, Ours]) -> dict[int, YieldDecision] | None:
         """As ``DesktopWatch.look``."""
         return self._watch.look(ours)

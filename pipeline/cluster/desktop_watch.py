@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import psutil
 
-from pipeline.dispatch.desktop import CardSample, Desktop, DesktopCall, Ours, Program
+from pipeline.dispatch.desktop_use import CardSample, Desktop, Ours, Program, YieldDecision
 from pipeline.engine.machine.card_reading import CardReader
 from pipeline.printable import printable
 
@@ -33,7 +33,7 @@ class DesktopWatch:
     def start(self) -> None:
         threading.Thread(target=self._watch, name="desktop", daemon=True).start()
 
-    def look(self, ours: Mapping[int, Ours]) -> dict[int, DesktopCall] | None:
+    def look(self, ours: Mapping[int, Ours]) -> dict[int, YieldDecision] | None:
         """``ours``: what of ours is on which card. None: there is no card to be seen."""
         with self._lock:
             self._ours = dict(ours)

@@ -25,7 +25,7 @@ from pipeline.cluster.slots import (
     refuse_spread,
     spread_in_words,
 )
-from pipeline.engine.gpu.offer import offer
+from pipeline.engine.gpu.usable import offer
 from pipeline.engine.machine.facts import card_of, processor_name
 from pipeline.engine.machine.host import available_memory, cores, native_bf16
 from pipeline.errors import UsageError
@@ -34,7 +34,7 @@ from pipeline.job.job import Job
 from pipeline.job.resources import Resources
 
 if TYPE_CHECKING:  # it brings gRPC, which a plan does without
-    from pipeline.cluster.allotment import Key
+    from pipeline.cluster.allocation import Key
 
 NO_CARD = "none"
 _CORES = ", cores: "

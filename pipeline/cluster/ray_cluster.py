@@ -19,16 +19,16 @@ from ray.exceptions import (
 )
 
 from pipeline.cluster.actor_options import ActorOptions
-from pipeline.cluster.allotment import OTHERS, Allotment, AllottedCards, Key
+from pipeline.cluster.allocation import OTHERS, AllocatedCards, Allocation, Key
 from pipeline.cluster.gcs import Gcs, HeadGone
 from pipeline.cluster.machines import MACHINE, Machine, machines
 from pipeline.cluster.ray_access import TOKEN_MEND, check_access, prepare_access
 from pipeline.cluster.ray_processes import RayProcesses
 from pipeline.cluster.slot_usage import SlotUsageSign
-from pipeline.engine.gpu.offer import offer, visible_value
+from pipeline.engine.gpu.usable import offer, visible_value
 from pipeline.engine.gpu.visible import VARIABLE
 from pipeline.engine.machine.facts import own_facts
-from pipeline.engine.yielding import yield_children
+from pipeline.engine.thread_priority import yield_children
 from pipeline.errors import JobFailed, NoCard, Stopped
 
 _HEAD_PATIENCE_SECONDS = 15.0
@@ -62,7 +62,7 @@ class Cluster:
         processes: RayProcesses | None = None,
     ) -> None:
         """``queued``: the name of the job in the rack's queue that this is for; ``patient``: see
-        ``AllottedCards``; ``processes``: those of a Ray of our own, for whoever may have to end
+        ``AllocatedCards``; ``processes``: those of a Ray of our own, for whoever may have to end
         them while it still starts. Raises UsageError for an ``address`` where no Ray can be
         joined, JobFailed when Ray cannot be started."""
         check_access(address)
@@ -92,12 +92,12 @@ class Cluster:
             hints = (f"or its token is another one: {TOKEN_MEND}",) if address else ()
             raise JobFailed(f"{where}: {e}", *hints) from e
         self._rack = Gcs(ray.get_runtime_context().gcs_address) if address else None
-        self.cards: AllottedCards | None = None
+        self.cards: AllocatedCards | None = None
         self.sign: SlotUsageSign | None = None
         if self._rack is not None:
             self.sign = SlotUsageSign(self._rack, queued or secrets.token_hex(4))
             if queued is not None:
-                self.cards = AllottedCards(self._rack, queued, patient=patient)
+                self.cards = AllocatedCards(self._rack, queued, patient=patient)
         self._heard = time.monotonic()  # when the head last answered
         self._lost = False
         self._looking: dict[str, Any] = {}  # tasks that look around on machines nobody described
@@ -132,7 +132,7 @@ class Cluster:
             return None
         told = False
         while True:
-            allotment = self.cards.look() or Allotment(why=OTHERS)
+            allotment = self.cards.look() or Allocation(why=OTHERS)
             if allotment.cards:
                 return allotment.cards
             if allotment.why != OTHERS:

@@ -6,7 +6,7 @@ import json
 import time
 from dataclasses import dataclass
 
-from pipeline.cluster.allotment import Key
+from pipeline.cluster.allocation import Key
 from pipeline.cluster.gcs import Gcs
 
 _AT_WORK = "at-work/"  # names of values, before a run's

@@ -16,7 +16,7 @@ from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
-from pipeline.dispatch.leases import (
+from pipeline.dispatch.events import (
     Asked,
     Committed,
     Done,
@@ -54,7 +54,7 @@ class Sizing:
     shortest_seconds: float = 5.0  # some fifty times what reading and committing a lease costs
     shares: float = 3.0  # a lease is this part of a worker's share of what is pending
     patience_seconds: float = 30.0  # without a heartbeat
-    takeover_seconds: float = 1.0  # less is not worth a commit of its own
+    least_steal_seconds: float = 1.0  # less is not worth a commit of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class Dispatcher:
         self._deaths = 0
         self._busy_seconds = 0.0  # of all workers
         self._stealing = WorkStealing(
-            self.ranges, self.speeds, self._members, self.sizing.takeover_seconds
+            self.ranges, self.speeds, self._members, self.sizing.least_steal_seconds
         )
 
     @property
@@ -129,7 +129,7 @@ class Dispatcher:
         """Take note of what happened; what the worker it came from is to do now."""
         match event:
             case Asked(worker, at):
-                return (self._asked(worker, at),)
+                return (self._lease(worker, at),)
             case Reported():
                 return self._reported(event)
             case Committed(span):
@@ -253,7 +253,7 @@ class Dispatcher:
 
     # -- leases
 
-    def _asked(self, worker: str, at: float) -> Instruction:
+    def _lease(self, worker: str, at: float) -> Instruction:
         if worker in self._refused:
             return Refuse(worker, self._refused[worker])
         member = self._heard(worker, at)
@@ -267,7 +267,7 @@ class Dispatcher:
             self._poison_rows.ended(worker)
             self._set_apart()
         if (quarantined := self._poison_rows.next_quarantined(worker)) is not None:
-            if grant := self._grant(worker, quarantined, quarantined=True):
+            if grant := self._lease_set_apart(worker, quarantined, quarantined=True):
                 return grant
             self._poison_rows.given_back(worker, quarantined.spans)
         spans = self._stealing.collect(worker)
@@ -275,11 +275,11 @@ class Dispatcher:
             self.ranges.hold(worker, span)
         empty = not held and not spans and (not member.returned or member.idle)
         while empty and (piece := self._poison_rows.next_trial(worker)) is not None:
-            if grant := self._grant(worker, piece):
+            if grant := self._lease_set_apart(worker, piece):
                 member.alone = True
                 return grant
             self._poison_rows.ended(worker)
-        if not spans and (budget := self._budget(member)) is not None:
+        if not spans and (budget := self._lease_cost(member)) is not None:
             shortest = self.sizing.shortest_seconds * self.speeds.of(worker)
             spans = self._take(worker, budget, shortest)
         if spans:
@@ -291,7 +291,9 @@ class Dispatcher:
             self._stealing.promise(member, at)
         return Wait(worker)
 
-    def _grant(self, worker: str, piece: Piece, *, quarantined: bool = False) -> Grant | None:
+    def _lease_set_apart(
+        self, worker: str, piece: Piece, *, quarantined: bool = False
+    ) -> Grant | None:
         """Lease rows that were set apart; None if none of them is pending any more."""
         spans: list[Span] = []
         for span in piece.spans:
@@ -308,7 +310,7 @@ class Dispatcher:
             member.granted(span.rows, self.ranges.cost(span.unit, span.rows))
         return Grant(worker, tuple(spans), piece.deaths, quarantined, piece.why)
 
-    def _budget(self, member: Member) -> float | None:
+    def _lease_cost(self, member: Member) -> float | None:
         """Predicted cost of the worker's next lease; None if it has enough for now."""
         ranges, sizing = self.ranges, self.sizing
         if not ranges.pending_rows:

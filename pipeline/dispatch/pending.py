@@ -7,7 +7,7 @@ import heapq
 from array import array
 from collections.abc import Hashable, Iterable, Sequence
 
-from pipeline.dispatch.leases import Span
+from pipeline.dispatch.events import Span
 from pipeline.dispatch.row_ranges import RowRanges
 
 _LONG = 2.0  # times the mean cost of a row

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from pipeline.dispatch.leases import Span
+from pipeline.dispatch.events import Span
 
 APART = ""  # who holds, in the books, rows that are set apart: nobody
 LEAST_ALONE = 2  # deaths of a row alone, before it is quarantined

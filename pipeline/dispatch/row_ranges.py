@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from pipeline.dispatch.leases import Span
+from pipeline.dispatch.events import Span
 
 _WHOLE, _OPEN, _DONE = 0, 1, 2  # pending as a whole, in pieces, committed as a whole
 

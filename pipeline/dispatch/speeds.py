@@ -69,7 +69,7 @@ class Speeds:
         done = mine.cost
         if mine.tokens > 0 and self._all.tokens > 0:
             done = mine.tokens * self._all.cost / self._all.tokens
-        expected = mine.expected * self._candour
+        expected = mine.expected * self._forecast_bias
         speed = (expected * mine.trust + done) / (mine.trust + mine.seconds)
         speed = max(speed, 1e-9)
         self.total = max(speed, self.total + speed - mine.speed)
@@ -77,7 +77,7 @@ class Speeds:
         return speed
 
     @property
-    def _candour(self) -> float:
+    def _forecast_bias(self) -> float:
         """Measured over expected: how far from the truth the forecast is, over all cards."""
         seconds = self._all.seconds
         if not self._promised:

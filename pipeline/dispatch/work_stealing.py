@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from pipeline.dispatch.leases import GiveUp, Reported, Span
+from pipeline.dispatch.events import GiveUp, Reported, Span
 from pipeline.dispatch.row_ranges import RowRanges
 from pipeline.dispatch.speeds import Speeds
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.driver.coordinator.coordinator import Snapshot
-from pipeline.driver.forecast.foretold import Forecast
 from pipeline.driver.forecast.request_shape import request_shape
+from pipeline.driver.forecast.types import Forecast
 from pipeline.driver.graceful_stop import GracefulStop
 from pipeline.driver.plan import Plan
 from pipeline.driver.provenance import provenance
-from pipeline.driver.slots.absence import Absences
+from pipeline.driver.slots.availability import Availability
 from pipeline.driver.slots.membership import Membership
 from pipeline.driver.stop import Stop
 from pipeline.driver.supervisor import Supervisor
@@ -76,11 +76,11 @@ def work_through(
         check=cluster.check_head,
     )
     graceful = GracefulStop(stop, job.faults.grace_seconds, coordinator, watcher)
-    absences = Absences(job.resources, _desktops(job, watcher), watcher.note)
+    absences = Availability(job.resources, _desktops(job, watcher), watcher.note)
     supervisor = Supervisor(plan, cluster, watcher, coordinator, spec, absences)
     for placed in forecast.placed:
         supervisor.add_group(placed)
-    supervisor.look_away()
+    supervisor.update_availability()
     supervisor.start_workers(time.monotonic())
     notes, waited = CardNotes(), Waited()
     alone_since: float | None = None
@@ -100,7 +100,7 @@ def work_through(
                 supervisor.apply_changes(news)
                 if news.stop:
                     stop.ask(by=news.stop)
-            supervisor.look_away(snapshot)
+            supervisor.update_availability(snapshot)
             for line in notes.lines(time.monotonic(), snapshot.at_work):
                 watcher.note(line)
             supervisor.look(snapshot, stopping=graceful.begun)

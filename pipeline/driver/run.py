@@ -14,17 +14,17 @@ from pipeline.cluster.engine_groups import EngineGroup, local_groups
 from pipeline.cluster.ray_access import check_access
 from pipeline.driver.coordinator.coordinator import Snapshot
 from pipeline.driver.forecast.forecast import Forecaster
-from pipeline.driver.forecast.foretold import Forecast, seconds_to_spare
 from pipeline.driver.forecast.learning import learn
+from pipeline.driver.forecast.types import Forecast, seconds_to_spare
 from pipeline.driver.heartbeat import Heartbeat
 from pipeline.driver.loop import work_through
-from pipeline.driver.packing import Packing
 from pipeline.driver.plan import InputPlan, Plan, check_input, make_plan, sort_out
+from pipeline.driver.prepare_output import clean_up, take_over
 from pipeline.driver.provenance import provenance
+from pipeline.driver.record_compaction import RecordCompactor
 from pipeline.driver.slots.membership import Membership
 from pipeline.driver.slots.select_engines import rack_groups
 from pipeline.driver.stop import Stop
-from pipeline.driver.take_over import clean_up, take_over
 from pipeline.driver.watcher import Watcher, Watchers
 from pipeline.engine.load import check_answer_shape
 from pipeline.errors import (
@@ -235,7 +235,7 @@ def under_way(plan: Plan, dataset: Dataset, watcher: Watcher, stop: Stop) -> Ite
     watch the run. Raises Stopped for KeyboardInterrupt."""
     storage = open_storage(plan.job.output.path, patience_seconds=0, faults=False)
     try:
-        with Heartbeat(storage, plan, stop) as heartbeat, Packing(storage):
+        with Heartbeat(storage, plan, stop) as heartbeat, RecordCompactor(storage):
             try:
                 yield Watchers(watcher, heartbeat)
             except KeyboardInterrupt:

@@ -15,24 +15,24 @@ from dataclasses import replace
 from textwrap import shorten
 from typing import Any
 
-from pipeline.cluster.allotment import Key, Needs
+from pipeline.cluster.allocation import Key, Needs
 from pipeline.cluster.engine_groups import Slot
 from pipeline.cluster.slot_usage import SlotUsage
-from pipeline.dispatch.desktop import Ours
+from pipeline.dispatch.desktop_use import Ours
 from pipeline.driver.coordinator.coordinator import NOTHING_YET, Snapshot
-from pipeline.driver.forecast.foretold import GroupForecast
+from pipeline.driver.forecast.types import GroupForecast
 from pipeline.driver.plan import Plan
-from pipeline.driver.slots.absence import Absences, SlotCards
 from pipeline.driver.slots.active_worker import ActiveWorker
+from pipeline.driver.slots.availability import Availability, SlotCards
 from pipeline.driver.slots.membership import MembershipChanges
 from pipeline.driver.slots.oom_steps import OomSteps
 from pipeline.driver.slots.select_engines import most
 from pipeline.driver.slots.slot_states import AbsenceReason, SlotStates
 from pipeline.driver.watcher import Watcher
-from pipeline.engine.kept import EngineSetup, engine_setup
 from pipeline.engine.machine.card_notes import lost_in_words
 from pipeline.engine.machine.host import cpu_environment
 from pipeline.engine.oom_fallback import EngineLimits
+from pipeline.engine.reuse import EngineSetup, engine_setup
 from pipeline.engine.simulated.rehearsal import SEAT
 from pipeline.engine.vllm.engine import environment as vllm_environment
 from pipeline.errors import (
@@ -64,9 +64,9 @@ class Supervisor:
         watcher: Watcher,
         coordinator: Any,
         spec: WorkerSpec,
-        absences: Absences | None = None,
+        absences: Availability | None = None,
     ) -> None:
-        self._absences = absences or Absences(plan.job.resources, None, watcher.note)
+        self._absences = absences or Availability(plan.job.resources, None, watcher.note)
         self._plan = plan
         self._cluster = cluster
         self._watcher = watcher
@@ -144,7 +144,7 @@ class Supervisor:
                 others = None if slot.keys <= changes.allotted else _OTHERS
                 self.states.withdraw(number, AbsenceReason.QUEUE, others)
 
-    def look_away(self, snapshot: Snapshot = NOTHING_YET) -> None:
+    def update_availability(self, snapshot: Snapshot = NOTHING_YET) -> None:
         """See which cards are not the run's for now, by its hours and for those who play."""
         states = []
         for state in self.states.left:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.driver.coordinator.coordinator import Snapshot
-from pipeline.driver.forecast.foretold import Forecast
+from pipeline.driver.forecast.types import Forecast
 from pipeline.driver.plan import Plan
 
 

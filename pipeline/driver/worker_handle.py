@@ -15,7 +15,7 @@ from ray.util import list_named_actors
 from pipeline.cluster.actor_options import ActorOptions
 from pipeline.cluster.engine_groups import keys_in
 from pipeline.driver.coordinator.actor import CoordinatorHandle
-from pipeline.engine.kept import EngineSetup
+from pipeline.engine.reuse import EngineSetup
 from pipeline.errors import RackmillError
 from pipeline.worker.actor import WorkerActor
 from pipeline.worker.messages import WorkerSpec

@@ -11,10 +11,10 @@ from pipeline.budget.cards.lookup import GIB, Card, cpu_card
 from pipeline.budget.memory_split import memory_split
 from pipeline.budget.settings import PromptShape, choose_settings, setup_of
 from pipeline.budget.weights import weight_bytes
+from pipeline.engine.gpu.memory_holders import held_by
 from pipeline.engine.gpu.nvml import Gpu, free_gpu_memory, holders
-from pipeline.engine.gpu.offer import offer
+from pipeline.engine.gpu.usable import offer
 from pipeline.engine.gpu.visible import VARIABLE
-from pipeline.engine.gpu.who import held_by
 from pipeline.engine.machine.facts import card_of
 from pipeline.engine.machine.host import available_memory, cores, cpu_environment, native_bf16
 from pipeline.engine.vllm.engine import environment

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.feather as feather
 import pyarrow.orc as orc
 
-from pipeline.input.cast_reading import says_cast
+from pipeline.input.cast_check import says_cast
 from pipeline.input.formats.base import open_parquet, open_raw
 from pipeline.input.formats.csv.records import Dialect, blocks
 from pipeline.input.formats.jsonl.array import values_of

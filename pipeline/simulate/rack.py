@@ -17,7 +17,7 @@ from math import inf
 from typing import Generic, Protocol, TypeVar
 
 from pipeline.dispatch.dispatcher import Dispatcher, Sizing
-from pipeline.dispatch.leases import (
+from pipeline.dispatch.events import (
     Asked,
     Committed,
     Done,

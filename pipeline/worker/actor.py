@@ -13,14 +13,14 @@ import ray
 
 from pipeline.cluster.engine_groups import is_processor
 from pipeline.engine.child_guard import guard_children
-from pipeline.engine.kept import EngineSetup
 from pipeline.engine.load import load_engine
 from pipeline.engine.machine.card_notes import lost_in_words
 from pipeline.engine.machine.facts import own_facts
 from pipeline.engine.machine.vitals import VitalSigns, worker_cards
 from pipeline.engine.protocol import Engine
+from pipeline.engine.reuse import EngineSetup
+from pipeline.engine.thread_priority import compute_in_this_thread
 from pipeline.engine.vllm.cpu_compute import with_compute
-from pipeline.engine.yielding import compute_in_this_thread
 from pipeline.errors import CardLost, EngineFailed
 from pipeline.worker.localize_spec import localize_spec
 from pipeline.worker.messages import Progress, WorkerSpec

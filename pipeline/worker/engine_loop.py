@@ -21,7 +21,7 @@ from pipeline.output.columns.results import RowResult
 from pipeline.prompt.answers import Answer, Answers
 from pipeline.rows.request import Completion, Request
 from pipeline.rows.workload import Lengths
-from pipeline.simulate.mirror import Mirror
+from pipeline.simulate.shadow_engine import ShadowEngine
 from pipeline.worker.deduplication import AnswerStage, Deduplication
 from pipeline.worker.feeder import Feeder
 from pipeline.worker.messages import OpenUnit, Progress, ReadyRow
@@ -86,7 +86,7 @@ class EngineLoop:
         sizes = (facts.num_blocks, facts.max_num_seqs, facts.max_num_batched_tokens)
         self._limits = Limits(layout, *sizes, max_tokens, facts.steps_ahead)
         self._admission = make_policy(admission, self._limits, known_lengths)
-        self._mirror = _mirror(engine, geometry)
+        self._shadow = _shadow(engine, geometry)
         self._requests: dict[int, Request] = {}  # that wait for admission
         self._flights: dict[int, _Flight] = {}  # by request id
         self._added = 0  # since the last step
@@ -179,7 +179,7 @@ class EngineLoop:
             first_step=totals.first_step,
             last_step=totals.last_step,
             timeline=totals.intervals,
-            kv_count_error=self._mirror.error if self._mirror and self._mirror.agrees else None,
+            kv_count_error=self._shadow.error if self._shadow and self._shadow.agrees else None,
         )
 
     def _beat(self) -> None:
@@ -269,9 +269,9 @@ class EngineLoop:
                 continue
             except Exception as e:
                 raise as_failure(e) from e
-            if self._mirror is not None:
+            if self._shadow is not None:
                 scored = request.score_from is not None
-                self._mirror.added(
+                self._shadow.added(
                     demand.id, demand.prompt_tokens, demand.keys, reads_cache=not scored
                 )
             self._added += 1
@@ -295,9 +295,9 @@ class EngineLoop:
         self._admission.stepped(seconds, work, stats.waiting)
         if recomputed:
             self._admission.recomputed(recomputed)
-        if self._mirror is not None:
+        if self._shadow is not None:
             gone = [completion.request_id for completion in completions]
-            self._mirror.stepped(stats.sampled, gone, stats.kv_use)
+            self._shadow.stepped(stats.sampled, gone, stats.kv_use)
         ended: list[tuple[_Flight | None, Completion]] = []
         for completion in completions:  # none of them is in the engine any more
             tokens = None if completion.error is not None else completion.completion_tokens
@@ -355,8 +355,8 @@ class EngineLoop:
         begun = [i for i in known if i not in self._requests]
         if begun:
             self._engine.abort(begun)
-        if begun and self._mirror is not None:
-            self._mirror.aborted(begun)
+        if begun and self._shadow is not None:
+            self._shadow.aborted(begun)
         for request_id in known:
             del self._flights[request_id]
             if self._requests.pop(request_id, None) is not None:
@@ -391,9 +391,9 @@ class EngineLoop:
             self._whole(ready.unit)
 
 
-def _mirror(engine: Engine, geometry: Geometry) -> Mirror | None:
+def _shadow(engine: Engine, geometry: Geometry) -> ShadowEngine | None:
     """Our own count beside an engine that does one step at a time, as the model does."""
     facts = engine.facts
     if facts.batches_in_flight > 1 or facts.steps_ahead or facts.kind != "vllm":
         return None
-    return Mirror(facts.model(geometry))
+    return ShadowEngine(facts.model(geometry))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakValueDictionary
 
-from pipeline.dispatch.leases import NoLease
+from pipeline.dispatch.events import NoLease
 from pipeline.errors import RowError, RowErrorType
 from pipeline.input.formats.base import PlainRows
 from pipeline.input.reader import UnitReader

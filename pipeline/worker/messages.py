@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from pipeline.dispatch.leases import NoLease
-from pipeline.engine.yielding import yield_this_thread
+from pipeline.dispatch.events import NoLease
+from pipeline.engine.thread_priority import yield_this_thread
 from pipeline.input.shards import Shard
 from pipeline.input.units import Unit
 from pipeline.job.job import Job

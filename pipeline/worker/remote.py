@@ -12,7 +12,7 @@ from typing import Any
 import ray
 from ray.exceptions import ActorDiedError, RayError
 
-from pipeline.dispatch.leases import NoLease
+from pipeline.dispatch.events import NoLease
 from pipeline.engine.machine.vitals import Vitals
 from pipeline.engine.protocol import EngineFacts
 from pipeline.output.dataset import CommitRecord

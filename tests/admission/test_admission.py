@@ -9,7 +9,7 @@ from pipeline.admission.policies.packed import Packed
 from pipeline.admission.policy import Limits
 from pipeline.admission.prefixes import block_keys
 from pipeline.budget.kv import KvLayout
-from pipeline.simulate.mirror import Mirror
+from pipeline.simulate.shadow_engine import ShadowEngine
 from pipeline.simulate.vllm_model.scheduler import EngineModel, Sequence
 from tests.samples import GEMMA_270M
 
@@ -136,7 +136,7 @@ class TestMirror:
         return EngineModel(LAYOUT, pool, max_num_seqs=8, max_num_batched_tokens=256)
 
     def test_it_counts_what_an_equal_engine_holds(self) -> None:
-        real, mirror = self.engine(), Mirror(self.engine())
+        real, mirror = self.engine(), ShadowEngine(self.engine())
         for number in range(12):
             real.add(Sequence(number, 60 + 9 * number))
             mirror.added(number, 60 + 9 * number, ())
@@ -153,14 +153,14 @@ class TestMirror:
         assert real.preemptions > 0
 
     def test_an_engine_that_does_otherwise_is_noticed(self) -> None:
-        mirror = Mirror(self.engine())
+        mirror = ShadowEngine(self.engine())
         mirror.added(1, 50, ())
         mirror.stepped([2], [], 0.1)
 
         assert not mirror.agrees
 
     def test_the_largest_difference_is_kept(self) -> None:
-        mirror = Mirror(self.engine())
+        mirror = ShadowEngine(self.engine())
         mirror.added(1, 50, ())
         mirror.stepped([1], [], 0.5)
         mirror.stepped([1], [], mirror.use)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.dispatch.dispatcher import Dispatcher, Sizing
-from pipeline.dispatch.leases import (
+from pipeline.dispatch.events import (
     Asked,
     Committed,
     GaveUp,

@@ -20,8 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.simulate.constant_rate_card import ConstantRateCard, CostRow
 from pipeline.simulate.rack import Failures, SimulatedRack, least_makespan
-from pipeline.simulate.rate_card import CostRow, RateCard
 
 _RESULTS = Path(__file__).parent / "results" / "rack.json"
 _KINDS = (  # name, speed in mean rows per second, rows at once: as of 27B on 24 GB and more
@@ -49,7 +49,10 @@ def _rows(number: int, seed: int) -> list[CostRow]:
 def measure(cards: int, hours: float, per_hour: float, seed: int) -> dict[str, Any]:
     dice = random.Random(seed)
     kinds = [_KINDS[i % len(_KINDS)] for i in range(cards)]
-    made = [RateCard(f"{name}-{i}", speed, slots) for i, (name, speed, slots) in enumerate(kinds)]
+    made = [
+        ConstantRateCard(f"{name}-{i}", speed, slots)
+        for i, (name, speed, slots) in enumerate(kinds)
+    ]
     rates = [card.speed * dice.uniform(0.67, 1.5) for card in made]
     rows = _rows(round(hours * 3600 * sum(card.speed for card in made)), seed)
     rack = SimulatedRack(

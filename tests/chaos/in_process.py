@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import Job, job_from
-from pipeline.dispatch.leases import NoLease
+from pipeline.dispatch.events import NoLease
 from pipeline.driver import run as driver
 from pipeline.driver.coordinator.coordinator import Coordinator, Snapshot
-from pipeline.driver.forecast.foretold import Forecast
+from pipeline.driver.forecast.types import Forecast
 from pipeline.driver.plan import Plan
 from pipeline.driver.provenance import provenance
 from pipeline.engine.load import load_engine

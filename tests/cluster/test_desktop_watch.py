@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from pipeline.cluster.desktop_watch import DesktopWatch
-from pipeline.dispatch.desktop import CardSample, DesktopCall, Ours, Program
+from pipeline.dispatch.desktop_use import CardSample, Ours, Program, YieldDecision
 from tests.fake_cards import GIB, RTX_3090, FakeCards, FakeProcess
 
 Shown = Callable[..., FakeCards]
@@ -88,7 +88,7 @@ def test_without_a_driver_there_is_nothing_to_watch(fake_cards: Shown) -> None:
 def test_cards_that_nobody_has_looked_at_yet_are_not_free(fake_cards: Shown) -> None:
     fake_cards(RTX_3090)
 
-    assert DesktopWatch(300.0, True, 1).look({}) == {0: DesktopCall(away=True)}
+    assert DesktopWatch(300.0, True, 1).look({}) == {0: YieldDecision(away=True)}
 
 
 def test_a_card_that_tells_nothing_any_more_stays_as_it_was(fake_cards: Shown) -> None:
@@ -99,4 +99,4 @@ def test_a_card_that_tells_nothing_any_more_stays_as_it_was(fake_cards: Shown) -
     cards.change(0, lost=True)
     watch.see(11.0)
 
-    assert watch.look({}) == {0: DesktopCall(away=False)}
+    assert watch.look({}) == {0: YieldDecision(away=False)}

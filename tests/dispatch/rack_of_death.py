@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from pipeline.dispatch.dispatcher import Dispatcher, Sizing
-from pipeline.dispatch.leases import (
+from pipeline.dispatch.events import (
     Asked,
     Committed,
     Expired,

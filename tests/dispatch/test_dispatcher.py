@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pytest
 
 from pipeline.dispatch.dispatcher import Dispatcher, Sizing
-from pipeline.dispatch.leases import (
+from pipeline.dispatch.events import (
     Asked,
     Committed,
     Done,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.dispatch.leases import Span
+from pipeline.dispatch.events import Span
 from pipeline.dispatch.poison_rows import PoisonRows, best_parts
 from tests.dispatch.rack_of_death import RackOfDeath
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.dispatch.dispatcher import Dispatcher, Sizing
-from pipeline.dispatch.leases import Asked, Committed, Grant, Joined, Reported, Resumed, Span
+from pipeline.dispatch.events import Asked, Committed, Grant, Joined, Reported, Resumed, Span
 from tests.samples import quick
 
 SIZING = Sizing(longest_seconds=100, shortest_seconds=10, shares=2, patience_seconds=30)

@@ -14,12 +14,12 @@ import pyarrow as pa
 from pipeline.budget.cards.lookup import find_card
 from pipeline.cluster.engine_groups import EngineGroup, Slot, keys_in
 from pipeline.driver.coordinator.coordinator import Loss, Snapshot
-from pipeline.driver.slots.absence import Absences
+from pipeline.driver.slots.availability import Availability
 from pipeline.driver.slots.membership import MembershipChanges
 from pipeline.driver.supervisor import Supervisor
 from pipeline.driver.watcher import Watcher
-from pipeline.engine.kept import EngineSetup
 from pipeline.engine.machine.vitals import Vitals
+from pipeline.engine.reuse import EngineSetup
 from pipeline.output.columns.results import OutputColumns
 from pipeline.output.tally import Tally
 from pipeline.worker.messages import WorkerSpec
@@ -125,7 +125,7 @@ class Rack:
         spec = WorkerSpec(
             asked, (), pa.schema([]), OutputColumns((), None, pa.schema([])), plan.model, {}, {}
         )
-        absences = Absences(asked.resources, players, lambda line: None)
+        absences = Availability(asked.resources, players, lambda line: None)
         self.workers = Supervisor(plan, self, watcher, self.coordinator, spec, absences)
         self.cards = cards
         self.add_group(0, cards)

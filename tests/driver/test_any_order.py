@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from pipeline.dispatch.dispatcher import Sizing
-from pipeline.dispatch.leases import NoLease
+from pipeline.dispatch.events import NoLease
 from pipeline.dispatch.poison_rows import DeathMemory
 from pipeline.driver.coordinator.coordinator import Coordinator
 from pipeline.input.units import Unit, leaves, part

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.dispatch.dispatcher import Sizing
-from pipeline.dispatch.leases import NoLease
+from pipeline.dispatch.events import NoLease
 from pipeline.driver.coordinator.coordinator import Coordinator, Loss
 from pipeline.input.units import Unit, part
 from pipeline.output.dataset import CommitRecord

@@ -18,8 +18,8 @@ from pipeline.budget.cards.lookup import cpu_card, find_card
 from pipeline.cluster.engine_groups import EngineGroup, asked_groups, local_groups
 from pipeline.cluster.slots import spread_of
 from pipeline.driver.forecast.forecast import Forecaster
-from pipeline.driver.forecast.foretold import Forecast, Prices, done_at, seconds_to_spare
 from pipeline.driver.forecast.learning import learn
+from pipeline.driver.forecast.types import Forecast, Prices, done_at, seconds_to_spare
 from pipeline.driver.plan import Plan
 from pipeline.model.catalogue import MODELS
 from pipeline.report.profile import ProfileEntry, load_profile

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline.budget.cards.lookup import find_card
-from pipeline.cluster.allotment import Allotment, Needs
+from pipeline.cluster.allocation import Allocation, Needs
 from pipeline.cluster.engine_groups import EngineGroup, Slot
 from pipeline.cluster.gcs import HeadGone, Node
 from pipeline.cluster.machines import Machine
@@ -145,12 +145,12 @@ def test_cards_of_a_machine_that_joins_are_put_together_as_engines_take_them() -
 class Cards:
     """Those that the queue gave to the job, and what it was told."""
 
-    allotment: Allotment | None = None
+    allotment: Allocation | None = None
     said: list[Needs] = field(default_factory=list)
     head_is_gone: bool = False
     patient: bool = False
 
-    def look(self) -> Allotment | None:
+    def look(self) -> Allocation | None:
         if self.head_is_gone:
             raise HeadGone("no answer")
         return self.allotment
@@ -159,8 +159,8 @@ class Cards:
         self.said.append(needs)
 
 
-def allotted(*cards: tuple[str, int], why: str = "") -> Allotment:
-    return Allotment(frozenset(cards), why)
+def allotted(*cards: tuple[str, int], why: str = "") -> Allocation:
+    return Allocation(frozenset(cards), why)
 
 
 class TestSubmittedJob:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.dispatch.desktop import DesktopCall
+from pipeline.dispatch.desktop_use import YieldDecision
 from pipeline.engine.machine.card_reading import CardReading
 from pipeline.engine.machine.vitals import Vitals
 from pipeline.errors import CardLost, EngineFailed
@@ -21,12 +21,12 @@ class Players:
     """Who plays on the cards of the rack's machine."""
 
     def __init__(self) -> None:
-        self.calls: dict[int, DesktopCall] = {}
+        self.calls: dict[int, YieldDecision] = {}
 
     def look(self, ours: Any, hosts: Any) -> None: ...
 
-    def call(self, node: Any, index: int) -> DesktopCall:
-        return self.calls.get(index, DesktopCall(away=False))
+    def call(self, node: Any, index: int) -> YieldDecision:
+        return self.calls.get(index, YieldDecision(away=False))
 
 
 @pytest.fixture
@@ -45,11 +45,13 @@ def desk(new_rack: Any, players: Players) -> Rack:
 
 class TestCardThatIsPlayedOn:
     def look(self, rack: Rack) -> None:
-        rack.workers.look_away()
+        rack.workers.update_availability()
         rack.look()
 
     def play(self, rack: Rack, players: Players, *cards: int) -> None:
-        players.calls = {card: DesktopCall(away=True, why="game uses 60% of it") for card in cards}
+        players.calls = {
+            card: YieldDecision(away=True, why="game uses 60% of it") for card in cards
+        }
         self.look(rack)
 
     def test_its_engine_has_five_seconds_at_most(self, desk: Rack, players: Players) -> None:
@@ -109,7 +111,7 @@ class TestCardThatIsPlayedOn:
 
     def test_outside_of_its_hours_no_other_card_would_help(self, new_rack: Any) -> None:
         rack = new_rack(wanted=1, hours=_NEVER_NOW)
-        rack.workers.look_away()
+        rack.workers.update_availability()
 
         assert rack.workers.wanted == 0
         assert rack.start_workers() == []

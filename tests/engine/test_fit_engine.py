@@ -12,7 +12,7 @@ import pytest
 from pipeline.budget.kv import KvLayout
 from pipeline.budget.settings import longest_request
 from pipeline.budget.weights import weight_bytes
-from pipeline.engine.gpu.offer import offer
+from pipeline.engine.gpu.usable import offer
 from pipeline.engine.machine.host import cpu_environment
 from pipeline.engine.vllm.engine import environment
 from pipeline.model.catalogue import MODELS

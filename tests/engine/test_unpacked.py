@@ -15,7 +15,7 @@ import pytest
 
 from pipeline.budget.settings import PromptShape, cpu_arguments
 from pipeline.budget.weights import weight_bytes
-from pipeline.engine.gpu.offer import offer
+from pipeline.engine.gpu.usable import offer
 from pipeline.engine.machine.host import available_memory, cpu_environment
 from pipeline.engine.vllm.engine import environment
 from pipeline.job.sampling import Sampling

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from pipeline.budget.kv import KvLayout
-from pipeline.engine.gpu.offer import offer
+from pipeline.engine.gpu.usable import offer
 from pipeline.engine.machine.host import cpu_environment
 from pipeline.engine.protocol import EngineStats
 from pipeline.engine.vllm.engine import environment

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import load_job
-from pipeline.engine.gpu.offer import offer
+from pipeline.engine.gpu.usable import offer
 from pipeline.engine.machine.host import native_bf16
 
 pytestmark = [pytest.mark.engine, pytest.mark.ray]

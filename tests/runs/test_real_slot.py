@@ -10,7 +10,7 @@ import psutil
 import pyarrow as pa
 import pytest
 
-from pipeline.engine.gpu.offer import offer
+from pipeline.engine.gpu.usable import offer
 from pipeline.engine.machine.host import cores
 from tests.processes import Started
 from tests.runs.test_real_runs import _DEMO, _write_clear_tweets

@@ -7,13 +7,13 @@ from collections import Counter
 
 import pytest
 
+from pipeline.simulate.constant_rate_card import ConstantRateCard, CostRow
 from pipeline.simulate.rack import Failures, RackRun, SimulatedRack, least_makespan
-from pipeline.simulate.rate_card import CostRow, RateCard
 
 SPEEDS = (0.4, 0.9, 1.0, 1.8)
 
 
-class Counting(RateCard):
+class Counting(ConstantRateCard):
     """Remembers which rows ended on it."""
 
     def __init__(self, name: str, speed: float, slots: int) -> None:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.dispatch.leases import NoLease
+from pipeline.dispatch.events import NoLease
 from pipeline.driver.plan import check_input, make_plan
 from pipeline.engine.load import load_engine
 from pipeline.input.units import Unit

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import Job, UsageError, job_from
-from pipeline.dispatch.leases import NoLease
+from pipeline.dispatch.events import NoLease
 from pipeline.driver.coordinator.coordinator import Coordinator
 from pipeline.driver.plan import Plan, check_input, make_plan
 from pipeline.engine.load import load_engine

@@ -39,7 +39,7 @@ class Packed:
         )
         self._window = Window(limits.layout.block_size)
         self._ahead = limits.steps_ahead
-        self._budget = (2 + self._ahead) * limits.max_num_batched_tokens
+        self._most_prefill_tokens = (2 + self._ahead) * limits.max_num_batched_tokens
         # new tokens of those with which the engine has not begun, as far as is known; newest last
         self._prefilling: dict[int, int] = {}
         self._prefill_tokens = 0  # their sum
@@ -77,7 +77,7 @@ class Packed:
 
     def next(self, *, inside: int, waiting: int, ending: bool) -> Demand | None:  # noqa: ARG002
         self.begun(waiting)
-        if self._prefill_tokens >= self._budget:
+        if self._prefill_tokens >= self._most_prefill_tokens:
             return None
         if self._urgent:
             if self.packer.refusal(self._urgent[0]) is not None:

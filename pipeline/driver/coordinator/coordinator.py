@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from pipeline.dispatch.dispatcher import Dispatcher, Sizing
-from pipeline.dispatch.leases import (
+from pipeline.dispatch.events import (
     Asked,
     Committed,
     Done,

@@ -29,8 +29,8 @@ from pipeline.budget.settings import (
 from pipeline.budget.weights import Weights, weight_bytes
 from pipeline.cluster.engine_groups import EngineGroup
 from pipeline.cluster.slots import Spread, spread_of
-from pipeline.driver.forecast.foretold import Forecast, GroupForecast, Lever, Prices
 from pipeline.driver.forecast.request_shape import longest_answer, request_shape
+from pipeline.driver.forecast.types import Forecast, GroupForecast, Lever, Prices
 from pipeline.driver.plan import Plan
 from pipeline.errors import UsageError
 from pipeline.model.catalogue import MODELS, CatalogueModel

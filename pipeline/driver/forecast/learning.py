@@ -9,7 +9,7 @@ from pipeline.budget.buckets import compile_key
 from pipeline.budget.overhead import seen
 from pipeline.budget.predict import MeasuredRun, Workload
 from pipeline.driver.forecast.forecast import setup_key
-from pipeline.driver.forecast.foretold import Forecast, GroupForecast
+from pipeline.driver.forecast.types import Forecast, GroupForecast
 from pipeline.driver.plan import Plan
 from pipeline.report.profile import ProfileEntry, remember
 from pipeline.report.summary import Summary

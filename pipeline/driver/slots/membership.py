@@ -10,13 +10,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from pipeline.cluster.allotment import OTHERS, AllottedCards, Key, Needs
+from pipeline.cluster.allocation import OTHERS, AllocatedCards, Key, Needs
 from pipeline.cluster.engine_groups import EngineGroup, Slot
 from pipeline.cluster.gcs import HeadGone
 from pipeline.cluster.machines import Machine
 from pipeline.cluster.slot_usage import SlotUsage, SlotUsageSign
 from pipeline.driver.forecast.forecast import Forecaster
-from pipeline.driver.forecast.foretold import GroupForecast
+from pipeline.driver.forecast.types import GroupForecast
 from pipeline.driver.slots.select_engines import candidates, groups_of
 from pipeline.engine.machine.facts import own_versions
 from pipeline.errors import RackmillError
@@ -53,7 +53,7 @@ class Membership:
     forecaster: Forecaster
     rack: Machines
     groups: Sequence[EngineGroup]
-    cards: AllottedCards | None = None
+    cards: AllocatedCards | None = None
     sign: SlotUsageSign | None = None
     _useless: set[Key] = field(default_factory=set)  # cards on which the job does not run
     _allotted: frozenset[Key] | None = None

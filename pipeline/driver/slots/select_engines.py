@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.budget.cards.lookup import Card, cpu_card, in_slot
-from pipeline.cluster.allotment import Key
+from pipeline.cluster.allocation import Key
 from pipeline.cluster.engine_groups import (
     EngineGroup,
     Slot,

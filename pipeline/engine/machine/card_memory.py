@@ -13,7 +13,7 @@ from enum import Enum
 from functools import partial
 
 from pipeline.engine.gpu.nvml import free_gpu_memory
-from pipeline.engine.gpu.offer import gpus, offer
+from pipeline.engine.gpu.usable import gpus, offer
 from pipeline.engine.gpu.visible import VARIABLE
 from pipeline.humanize import size
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from pipeline.budget.cards.lookup import Card, Measured, card_from_device, parse_gpus
 from pipeline.engine.gpu.nvml import Gpu
-from pipeline.engine.gpu.offer import offer
+from pipeline.engine.gpu.usable import offer
 from pipeline.engine.machine import host as machine
 
 ANNOUNCED = "RACKMILL_CARDS"

@@ -18,12 +18,12 @@ from pipeline.engine.in_flight import InFlight
 from pipeline.engine.oom_errors import is_out_of_memory, shortage_in
 from pipeline.engine.protocol import EngineFacts, EngineStats
 from pipeline.engine.stderr_tail import StderrTail
+from pipeline.engine.thread_priority import yield_own_servers
 from pipeline.engine.vllm.compiling import CompileWatch
 from pipeline.engine.vllm.core_watch import forget_outputs, watch_core
 from pipeline.engine.vllm.cpu_compute import UNPACKED, for_vllm
 from pipeline.engine.vllm.grammar_compilers import Unsupported, backend_for
 from pipeline.engine.vllm.scores import prepare, scores_of, scoring_params
-from pipeline.engine.yielding import yield_own_servers
 from pipeline.errors import EngineFailed, EngineOutOfMemory, RowError, RowErrorType
 from pipeline.job.engine import Core
 from pipeline.job.sampling import Sampling

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from pipeline.budget.cards.lookup import Card
 from pipeline.budget.model_spec import ModelSpec
-from pipeline.cluster.allotment import Key, Needs
+from pipeline.cluster.allocation import Key, Needs
 from pipeline.cluster.machines import Machine
 from pipeline.cluster.slots import Spread, fits_of, known_model, spread_of
 from pipeline.dispatch.card_shares import Claim, share_out

@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from pipeline.cluster.allotment import (
+from pipeline.cluster.allocation import (
     OTHERS,
-    Allotment,
+    Allocation,
     Needs,
     allot,
     allotted_to,
@@ -59,7 +59,7 @@ class Queue:
     ) -> None:
         self._ledger, self._drivers, self._standings = ledger, drivers, standings
         self._address, self._say, self._now = address, say, now
-        self._told: dict[str, Allotment] = {}
+        self._told: dict[str, Allocation] = {}
         self._courses = ProgressPoller()
         self._mailbox = Mailbox(QueueApi(ledger, self._courses, now))
         self._guests = UnsubmittedRuns()
@@ -108,7 +108,7 @@ class Queue:
         running = [job for job in self._ledger.open_jobs() if job.state is JobState.RUNNING]
         for job in running:
             if self._stopping(job):
-                self._tell(gcs, job, Allotment(why=_STOP if job.stop_asked else _DEADLINE))
+                self._tell(gcs, job, Allocation(why=_STOP if job.stop_asked else _DEADLINE))
         self._courses.follow({job.id: job.output for job in running})
 
     def _refuse_what_nobody_understands(self) -> None:
@@ -142,9 +142,9 @@ class Queue:
         for job_id, cards in self._standings.deal(jobs, there, needs, now).items():
             job = next(one for one in jobs if one.id == job_id)
             if job.state is JobState.RUNNING:
-                self._tell(gcs, job, Allotment(cards, "" if cards else OTHERS))
+                self._tell(gcs, job, Allocation(cards, "" if cards else OTHERS))
             elif cards:
-                self._start(gcs, job, Allotment(cards))
+                self._start(gcs, job, Allocation(cards))
             elif (until := self._standings.closed_until(job_id)) is not None:
                 self._ledger.note(job, f"{_WAITS} until {until}")
             elif self._standings.is_hopeless(job_id):
@@ -152,7 +152,7 @@ class Queue:
             elif job.message == _NO_CARD or job.message.startswith(_WAITS):
                 self._ledger.note(job, "")
 
-    def _start(self, gcs: Gcs, job: SubmittedJob, allotment: Allotment) -> None:
+    def _start(self, gcs: Gcs, job: SubmittedJob, allotment: Allocation) -> None:
         self._tell(gcs, job, allotment)
         begun = self._ledger.start(job, self._now())
         command = [sys.executable, "-m", "pipeline.cli.main", "drive", job.id]
@@ -166,7 +166,7 @@ class Queue:
         cards = len(allotment.cards)
         self._say(f"queue: {job.id} begins, {cards} {'card' if cards == 1 else 'cards'}")
 
-    def _tell(self, gcs: Gcs, job: SubmittedJob, allotment: Allotment) -> None:
+    def _tell(self, gcs: Gcs, job: SubmittedJob, allotment: Allocation) -> None:
         if self._told.get(job.id) != allotment:
             allot(gcs, job.id, allotment)
             self._told[job.id] = allotment

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from pipeline.cluster.card_calls import answer, question_of
+from pipeline.cluster.card_readings import answer, question_of
 from pipeline.cluster.gcs import Gcs, HeadGone
 from pipeline.cluster.machines import MACHINE
 from pipeline.engine.machine.card_reading import CardReader

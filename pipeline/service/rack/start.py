@@ -19,7 +19,7 @@ import psutil
 from pipeline.cluster.gcs import Gcs
 from pipeline.cluster.machines import MACHINE, Machine, machines
 from pipeline.cluster.ray_access import own_token, token_file
-from pipeline.engine.gpu.offer import offer, visible_value
+from pipeline.engine.gpu.usable import offer, visible_value
 from pipeline.engine.machine.facts import HOST, own_facts, own_versions, version_conflicts
 from pipeline.errors import JobFailed, UsageError
 from pipeline.service.rack.keeper import Keeper, free_port, taken_ports

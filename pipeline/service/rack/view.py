@@ -10,8 +10,8 @@ from pipeline.budget.cards.lookup import Card, cpu_card, in_slot
 from pipeline.budget.fit.verdict import bare_fit
 from pipeline.budget.model_spec import FitOptions, ModelSpec
 from pipeline.budget.tensor_parallel import cards_needed
-from pipeline.cluster.allotment import Key
-from pipeline.cluster.card_calls import ask_for_cards
+from pipeline.cluster.allocation import Key
+from pipeline.cluster.card_readings import ask_for_cards
 from pipeline.cluster.gcs import Gcs
 from pipeline.cluster.machines import MACHINE, Machine, machines
 from pipeline.cluster.slot_usage import SlotUsage, slot_usage

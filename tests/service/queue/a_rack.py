@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline.budget.cards.lookup import find_card
-from pipeline.cluster.allotment import Key, allotted_to
+from pipeline.cluster.allocation import Key, allotted_to
 from pipeline.cluster.gcs import Node
 from pipeline.cluster.machines import Machine
 from pipeline.engine.machine.facts import DeviceFacts, MachineFacts, own_versions

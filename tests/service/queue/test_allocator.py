@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from pipeline.cluster.allotment import Key, Needs
+from pipeline.cluster.allocation import Key, Needs
 from pipeline.cluster.machines import Machine
 from pipeline.engine.machine.facts import own_versions
 from pipeline.service.queue.allocator import Allocator

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from pipeline.cluster.allotment import AllottedCards, Needs, allotted_to
+from pipeline.cluster.allocation import AllocatedCards, Needs, allotted_to
 from pipeline.service.queue import service
 from pipeline.service.queue.job_db import JobState, SubmittedJob
 from pipeline.service.queue.mailbox import ask
@@ -152,7 +152,7 @@ def test_jobs_that_are_more_than_the_cards_take_turns(rack: QueueOnRack) -> None
 
 def test_a_card_on_which_the_job_does_not_run_goes_to_others(rack: QueueOnRack) -> None:
     run(rack)
-    AllottedCards(rack.gcs, "one").say(Needs(None, frozenset({("a", 0)})))
+    AllocatedCards(rack.gcs, "one").say(Needs(None, frozenset({("a", 0)})))
     rack.submit("two")
     rack.look()
 
@@ -162,7 +162,7 @@ def test_a_card_on_which_the_job_does_not_run_goes_to_others(rack: QueueOnRack) 
 
 def test_a_job_gets_no_more_cards_than_its_driver_can_use(rack: QueueOnRack) -> None:
     run(rack)
-    AllottedCards(rack.gcs, "one").say(Needs(most=1))
+    AllocatedCards(rack.gcs, "one").say(Needs(most=1))
     rack.look()
 
     assert len(rack.cards("one")) == 1

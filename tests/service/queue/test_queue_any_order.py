@@ -14,7 +14,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from pipeline.cluster.allotment import AllottedCards, Needs
+from pipeline.cluster.allocation import AllocatedCards, Needs
 from pipeline.cluster.gcs import HeadGone
 from pipeline.service.queue.drivers import RayGone
 from pipeline.service.queue.job_db import JobState, SubmittedJob
@@ -82,7 +82,7 @@ class AnyOrder(RuleBasedStateMachine):
     def say(self, data: st.DataObject, most: int | None, useless: bool) -> None:
         job = self.at_work(data)
         cards = frozenset({("a", 0)} if useless else ())
-        AllottedCards(self.rack.gcs, job).say(Needs(most, cards))
+        AllocatedCards(self.rack.gcs, job).say(Needs(most, cards))
 
     def at_work(self, data: st.DataObject) -> str:
         return self.rack.drivers.jobs[data.draw(st.sampled_from(self.rack.drivers.alive))]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.dispatch.desktop import CardSample, Desktop, DesktopCall, Ours, Program
+from pipeline.dispatch.desktop_use import CardSample, Desktop, Ours, Program, YieldDecision
 
 GIB, MIB = 1 << 30, 1 << 20
 QUIET = 300.0
@@ -21,7 +21,7 @@ class Card:
         self.extra = 0  # bytes that nobody tells of
         self.now = 1000.0
 
-    def after(self, seconds: float) -> DesktopCall:
+    def after(self, seconds: float) -> YieldDecision:
         call = self.desktop.call
         for _ in range(round(seconds)):
             self.now += 1
@@ -45,14 +45,14 @@ class Card:
 def test_a_card_is_looked_at_before_it_is_used() -> None:
     card = Card(COMPOSITOR)
 
-    assert card.after(5) == DesktopCall(away=True)
-    assert card.after(1) == DesktopCall(away=False)
+    assert card.after(5) == YieldDecision(away=True)
+    assert card.after(1) == YieldDecision(away=False)
 
 
 def test_a_card_that_somebody_plays_on_is_not_used_at_all() -> None:
     card = Card(COMPOSITOR, Program("game", 8 * GIB, 0.9))
 
-    assert card.after(10) == DesktopCall(away=True, why="game uses 93% of it")
+    assert card.after(10) == YieldDecision(away=True, why="game uses 93% of it")
 
 
 def test_a_desktop_alone_never_drives_the_engine_away() -> None:
@@ -68,7 +68,7 @@ def test_a_card_is_left_five_seconds_after_a_game_uses_it() -> None:
     card.others = (COMPOSITOR, Program("game", 200 * MIB, 0.4))
 
     assert not card.after(5).away
-    assert card.after(1) == DesktopCall(away=True, why="game uses 43% of it")
+    assert card.after(1) == YieldDecision(away=True, why="game uses 43% of it")
 
 
 def test_a_short_burst_does_not_count() -> None:
@@ -98,7 +98,7 @@ def test_a_card_is_left_to_who_takes_much_memory_even_before_using_it() -> None:
     card.work()
     card.others = (COMPOSITOR, Program("game", 800 * MIB, 0.0))
 
-    assert card.after(6) == DesktopCall(away=True, why="game takes 800 MiB more of its memory")
+    assert card.after(6) == YieldDecision(away=True, why="game takes 800 MiB more of its memory")
 
 
 def test_windows_opened_over_an_hour_are_not_a_game() -> None:
@@ -182,7 +182,7 @@ def test_where_no_program_is_told_of_the_fall_of_the_free_memory_counts() -> Non
     card.work()
     card.extra = 800 * MIB
 
-    assert card.after(6) == DesktopCall(
+    assert card.after(6) == YieldDecision(
         away=True, why="another program takes 800 MiB more of its memory"
     )
 

@@ -8,7 +8,7 @@ from pipeline.simulate.vllm_model.scheduler import EngineModel
 from pipeline.simulate.vllm_model.scheduler import Sequence as Running
 
 
-class Mirror:
+class ShadowEngine:
     """Told what goes into the engine and what comes out, it says what the engine must hold.
 
     ``agrees`` turns false for good once the engine gave tokens to others than the model did (the

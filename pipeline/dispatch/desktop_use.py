@@ -59,7 +59,7 @@ class CardSample:
 
 
 @dataclass(frozen=True)
-class DesktopCall:
+class YieldDecision:
     """``away``: the card is not ours for now; ``why``: in words, empty for the first look."""
 
     away: bool
@@ -71,7 +71,7 @@ class Desktop:
 
     def __init__(self, quiet_seconds: float) -> None:
         self._quiet_seconds = quiet_seconds
-        self._call = DesktopCall(away=True)
+        self._call = YieldDecision(away=True)
         self._needed = min(FIRST_LOOK_SECONDS, quiet_seconds)
         self._busy = _Lasting()
         self._restless = _Lasting()
@@ -82,10 +82,10 @@ class Desktop:
         self._unused_since: float | None = None  # memory that is held and not used
 
     @property
-    def call(self) -> DesktopCall:
+    def call(self) -> YieldDecision:
         return self._call
 
-    def see(self, sample: CardSample) -> DesktopCall:
+    def see(self, sample: CardSample) -> YieldDecision:
         """What follows from the next sample."""
         if sample.ours is not self._ours:
             self._ours, self._ours_since = sample.ours, sample.at
@@ -106,7 +106,7 @@ class Desktop:
 
     def _leave(self, why: str) -> None:
         if not self._call.away or not self._call.why:
-            self._call = DesktopCall(away=True, why=why)
+            self._call = YieldDecision(away=True, why=why)
         self._needed = self._quiet_seconds
         self._quiet_since = None
 
@@ -118,7 +118,7 @@ class Desktop:
         elif not restless and self._quiet_since is None:
             self._quiet_since = sample.at
         if self._quiet_since is not None and sample.at - self._quiet_since >= self._needed:
-            self._call = DesktopCall(away=False)
+            self._call = YieldDecision(away=False)
             self._busy, self._restless = _Lasting(), _Lasting()
             self._quiet_since = self._unused_since = None
             self._held.clear()

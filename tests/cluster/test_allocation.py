@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from pipeline.cluster import slot_usage as at_work
-from pipeline.cluster.allotment import (
-    Allotment,
-    AllottedCards,
+from pipeline.cluster.allocation import (
+    AllocatedCards,
+    Allocation,
     Needs,
     allot,
     allotted_to,
@@ -29,24 +29,24 @@ def gcs() -> Any:
 
 
 def test_a_driver_hears_what_its_queue_says_last(gcs: Any) -> None:
-    cards = AllottedCards(gcs, "one")
+    cards = AllocatedCards(gcs, "one")
     assert cards.look() is None
 
-    for allotment in (Allotment(CARDS), Allotment(why="rackmill stop")):
+    for allotment in (Allocation(CARDS), Allocation(why="rackmill stop")):
         allot(gcs, "one", allotment)
         assert cards.look() == allotment
         assert allotted_to(gcs, "two") is None
 
 
 def test_the_queue_hears_what_drivers_need(gcs: Any) -> None:
-    AllottedCards(gcs, "one").say(Needs(2, CARDS))
-    AllottedCards(gcs, "two").say(Needs())
+    AllocatedCards(gcs, "one").say(Needs(2, CARDS))
+    AllocatedCards(gcs, "two").say(Needs())
 
     assert needs_of(gcs, ["one", "two", "three"]) == {"one": Needs(2, CARDS), "two": Needs()}
 
 
 def test_what_was_said_is_not_said_again(gcs: Any) -> None:
-    cards = AllottedCards(gcs, "one")
+    cards = AllocatedCards(gcs, "one")
     cards.say(Needs(2))
     gcs.values.clear()
     cards.say(Needs(2))
@@ -58,8 +58,8 @@ def test_what_was_said_is_not_said_again(gcs: Any) -> None:
 
 def test_of_a_job_without_a_driver_nothing_is_left(gcs: Any) -> None:
     for job in ("one", "two"):
-        allot(gcs, job, Allotment(CARDS))
-        AllottedCards(gcs, job).say(Needs(2))
+        allot(gcs, job, Allocation(CARDS))
+        AllocatedCards(gcs, job).say(Needs(2))
     forget(gcs, "one")
 
     assert sorted(gcs.values) == ["allotted/two", "needs/two"]

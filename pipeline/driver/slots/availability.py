@@ -1,7 +1,7 @@
 """When cards of a run are not its own for now: outside of its hours, and while somebody plays.
 
-The queue of a rack is a third reason, and tells it itself (see ``allotment``). What follows is the
-same for all three: ``Workers`` lets the card go, and comes back to it.
+The queue of a rack is a third reason, and tells it itself (see ``allocation``). What follows is the
+same for all three: ``Supervisor`` lets the card go, and comes back to it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
-from pipeline.dispatch.desktop import DesktopCall, Ours, quiet_in_words
+from pipeline.dispatch.desktop_use import Ours, YieldDecision, quiet_in_words
 from pipeline.driver.slots.slot_states import AbsenceReason
 from pipeline.job.hours import Hours
 from pipeline.job.resources import Resources
@@ -25,7 +25,7 @@ class Desktops(Protocol):
 
     def look(self, ours: Mapping[Node, Mapping[int, Ours]], hosts: Mapping[Node, str]) -> None: ...
 
-    def call(self, node: Node, index: int) -> DesktopCall: ...
+    def call(self, node: Node, index: int) -> YieldDecision: ...
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class SlotCards:
     ours: Ours
 
 
-class Absences:
+class Availability:
     """Why which slots have to do without their cards. ``desktops``: None for jobs that do not
     yield; ``say``: told of what changes."""
 

@@ -6,24 +6,24 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from pipeline.dispatch.desktop import DesktopCall, Ours
-from pipeline.driver.slots.absence import Absences, Node, SlotCards
+from pipeline.dispatch.desktop_use import Ours, YieldDecision
+from pipeline.driver.slots.availability import Availability, Node, SlotCards
 from pipeline.driver.slots.slot_states import AbsenceReason
 from tests.samples import job
 
-FREE, LOOKS = DesktopCall(away=False), DesktopCall(away=True)
-PLAYED = DesktopCall(away=True, why="game uses 60% of it")
+FREE, LOOKS = YieldDecision(away=False), YieldDecision(away=True)
+PLAYED = YieldDecision(away=True, why="game uses 60% of it")
 
 
 class Desktops:
     def __init__(self) -> None:
-        self.calls: dict[tuple[Node, int], DesktopCall] = {}
+        self.calls: dict[tuple[Node, int], YieldDecision] = {}
         self.told: Mapping[Node, Mapping[int, Ours]] = {}
 
     def look(self, ours: Mapping[Node, Mapping[int, Ours]], hosts: Mapping[Node, str]) -> None:
         self.told = ours
 
-    def call(self, node: Node, index: int) -> DesktopCall:
+    def call(self, node: Node, index: int) -> YieldDecision:
         return self.calls.get((node, index), FREE)
 
 
@@ -34,7 +34,7 @@ class Run:
         self.desktops = Desktops()
         asked = job(resources=resources).resources
         desktops = self.desktops if asked.yield_to_desktop else None
-        self.absences = Absences(asked, desktops, self.notes.append, now=lambda: self.now)
+        self.absences = Availability(asked, desktops, self.notes.append, now=lambda: self.now)
 
     def at(self, hour: int, minute: int = 0) -> None:
         self.now = self.now.replace(hour=hour, minute=minute)

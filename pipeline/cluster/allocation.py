@@ -18,7 +18,7 @@ Key = tuple[str, int]  # of a place: Ray's number of the machine, and which of i
 
 
 @dataclass(frozen=True)
-class Allotment:
+class Allocation:
     """``cards``: those that the job may use; where it may use none, ``why`` it is to stop."""
 
     cards: frozenset[Key] = frozenset()
@@ -28,7 +28,7 @@ class Allotment:
         return json.dumps({"cards": sorted(self.cards), "why": self.why}).encode()
 
     @classmethod
-    def decode(cls, content: bytes) -> Allotment:
+    def decode(cls, content: bytes) -> Allocation:
         found = json.loads(content)
         return cls(_keys(found["cards"]), found["why"])
 
@@ -50,7 +50,7 @@ class Needs:
         return cls(found["most"], _keys(found["useless"]))
 
 
-class AllottedCards:
+class AllocatedCards:
     """Those of the job ``job`` of the queue, from its driver. Raises HeadGone. ``patient``: without
     cards it waits for some; others end, and are started again by the queue."""
 
@@ -58,7 +58,7 @@ class AllottedCards:
         self._gcs, self._job, self.patient = gcs, job, patient
         self._said: Needs | None = None
 
-    def look(self) -> Allotment | None:
+    def look(self) -> Allocation | None:
         """None where nothing is said."""
         return allotted_to(self._gcs, self._job)
 
@@ -68,15 +68,15 @@ class AllottedCards:
             self._said = needs
 
 
-def allot(gcs: Gcs, job: str, allotment: Allotment) -> None:
+def allot(gcs: Gcs, job: str, allotment: Allocation) -> None:
     """From the queue: tell the job's driver."""
     gcs.put(_ALLOTTED + job, allotment.encode())
 
 
-def allotted_to(gcs: Gcs, job: str) -> Allotment | None:
+def allotted_to(gcs: Gcs, job: str) -> Allocation | None:
     """What the job's driver was told last, by whichever queue."""
     content = gcs.get(_ALLOTTED + job)
-    return None if content is None else Allotment.decode(content)
+    return None if content is None else Allocation.decode(content)
 
 
 def needs_of(gcs: Gcs, jobs: Iterable[str]) -> dict[str, Needs]:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from pipeline.engine.yielding import (
+from pipeline.engine.thread_priority import (
     compute_in_this_thread,
     yield_children,
     yield_own_servers,

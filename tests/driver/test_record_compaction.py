@@ -1,11 +1,11 @@
-"""The driver's packing of commit records, while a run goes on."""
+"""The driver compacts commit records, while a run goes on."""
 
 from __future__ import annotations
 
 import threading
 from unittest import mock
 
-from pipeline.driver import packing
+from pipeline.driver import record_compaction as record_compaction
 from pipeline.output.commit.packed_records import MOST
 from pipeline.storage.base import LocalStorage
 
@@ -34,8 +34,8 @@ def test_as_many_packs_are_made_at_once_as_there_are_records_for(tmp_path) -> No
         minute_over.set()
         return False
 
-    with mock.patch.object(packing, "RecordPacker", return_value=packer):
-        made = packing.Packing(LocalStorage(tmp_path))
+    with mock.patch.object(record_compaction, "RecordPacker", return_value=packer):
+        made = record_compaction.RecordCompactor(LocalStorage(tmp_path))
     with mock.patch.object(made._closed, "wait", wait), made:
         assert looked_again.wait(_PATIENCE_SECONDS)
     assert packer.found == []
@@ -44,8 +44,8 @@ def test_as_many_packs_are_made_at_once_as_there_are_records_for(tmp_path) -> No
 def test_the_end_of_a_run_waits_for_one_pack_at_most(tmp_path) -> None:
     packer = _Packer(MOST, MOST, MOST)
     with (
-        mock.patch.object(packing, "RecordPacker", return_value=packer),
-        packing.Packing(LocalStorage(tmp_path)),
+        mock.patch.object(record_compaction, "RecordPacker", return_value=packer),
+        record_compaction.RecordCompactor(LocalStorage(tmp_path)),
     ):
         pass
     assert packer.found == [MOST, MOST]

@@ -16,7 +16,7 @@ class CostRow:
     cost: float
 
 
-class RateCard:
+class ConstantRateCard:
     """Works on ``slots`` rows at once, each at ``speed / slots`` (cost per second), in order."""
 
     def __init__(self, name: str, speed: float, slots: int) -> None:

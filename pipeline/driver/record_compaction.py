@@ -16,7 +16,7 @@ _SHARE = 0.02  # of its time at most that the thread spends on it
 _TROUBLES = (OSError, RackmillError)
 
 
-class Packing:
+class RecordCompactor:
     """Packs from ``with`` to its end, when it does so once more. Never ends a run: packs only
     save time."""
 
