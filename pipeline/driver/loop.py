@@ -20,7 +20,7 @@ from pipeline.driver.stop import Stop
 from pipeline.driver.supervisor import Supervisor
 from pipeline.driver.watcher import Watcher
 from pipeline.engine.machine.card_notes import CardNotes
-from pipeline.input.shards import Shard
+from pipeline.input.shard import Shard
 from pipeline.input.units import predicted_costs, working_order
 from pipeline.job.job import Job
 from pipeline.rows.workload import Lengths

@@ -10,11 +10,9 @@ import pyarrow as pa
 
 from pipeline.errors import JobFailed, RackmillError
 from pipeline.input.formats.base import Reader, Rows
-from pipeline.input.formats.csv.format import CsvReader
-from pipeline.input.formats.jsonl.format import JsonlReader
-from pipeline.input.formats.parquet import ParquetReader
+from pipeline.input.formats.door import format_module
 from pipeline.input.schema.partitions import with_partition
-from pipeline.input.shards import Shard
+from pipeline.input.shard import Shard
 from pipeline.input.units import Unit
 from pipeline.storage.transient_errors import passes, reading
 
@@ -60,7 +58,9 @@ class UnitReader:
         try:
             if self._open is None or self._open[0] != unit.shard:
                 self.close()
-                self._open = unit.shard, self._reader(self._shards[unit.shard])
+                shard = self._shards[unit.shard]
+                reader = format_module(shard.format).open_reader(shard, self._schema)
+                self._open = unit.shard, reader
             rows = self._open[1].read(unit.start, unit.stop)
             if rows.table.num_rows != unit.rows:
                 raise _Damaged(f"it ends after {unit.start + rows.table.num_rows} rows")
@@ -75,15 +75,6 @@ class UnitReader:
             if _is_damage(e) and not passes(e) and not isinstance(e, RackmillError):
                 raise _damaged(self._shards[unit.shard].path, unit, e) from e
             raise
-
-    def _reader(self, shard: Shard) -> Reader:
-        path, schema = shard.readable, self._schema
-        size = None if shard.kind else shard.size  # what was written out does not grow
-        if shard.format == "jsonl":
-            return JsonlReader(path, schema, shard.offsets, size)
-        if shard.format == "csv":
-            return CsvReader(path, schema, shard.offsets, shard.dialect, size)
-        return ParquetReader(path, schema)
 
     def close(self) -> None:
         if self._open is not None:

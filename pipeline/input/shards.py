@@ -13,22 +13,19 @@ import pyarrow as pa
 
 from pipeline.errors import HalfWritten, UsageError, did_you_mean, some_of
 from pipeline.input.find import LeftOut, find, has_moved, moves, name_of_file, stamp_of, version_of
-from pipeline.input.formats import parquet as parquet_format
 from pipeline.input.formats.base import ScannedFile
-from pipeline.input.formats.csv import format as csv_format
 from pipeline.input.formats.csv.delimiter import name_of
-from pipeline.input.formats.csv.records import Dialect
-from pipeline.input.formats.jsonl import format as jsonl_format
-from pipeline.input.formats.jsonl.types import Seen
+from pipeline.input.formats.door import Looked, format_module
 from pipeline.input.formats.names import delimiter_by_name, format_of
 from pipeline.input.formats.unpack import kind_of, readable
 from pipeline.input.output_apart import whole
-from pipeline.input.schema.join import Conflict, Joined, join
+from pipeline.input.schema.join import Conflict
 from pipeline.input.schema.partitions import partition_fields, partition_of
+from pipeline.input.shard import Shard
+from pipeline.job.input_formats import formats_with
 from pipeline.job.job import Input
-from pipeline.storage.transient_errors import reading
+from pipeline.storage.transient_errors import PLAN_SECONDS, reading
 
-_SCANNERS = {"parquet": parquet_format.scan, "jsonl": jsonl_format.scan}
 _CASTS = {
     "string": pa.string(),
     "int64": pa.int64(),
@@ -37,68 +34,8 @@ _CASTS = {
     "date": pa.date32(),
     "timestamp": pa.timestamp("us"),
 }
-_PATIENCE_SECONDS = 10.0  # while someone waits for the plan
 _NAMED = 5  # files that are named one by one
 _MOST_ROWS = 10**10  # a plan takes memory for every few thousand
-
-
-@dataclass(frozen=True)
-class Shard:
-    """One input file. ``size`` in bytes; ``version`` changes when the content may have.
-
-    ``stamp``: see ``find.stamp_of``; ``content``: the SHA-256 of its bytes, where it is known: so
-    a file that was only touched is known again. Of its ``rows`` those before ``first`` are left
-    out. ``name``: see ``find.name_of_file``; the seeds of its rows are made of it.
-    """
-
-    index: int
-    path: str
-    format: str
-    size: int
-    version: str
-    rows: int
-    boundaries: tuple[int, ...] = ()  # rows at which a row group starts
-    offsets: tuple[int, ...] = ()  # text: byte offset of every ``formats.STRIDE``-th row
-    layout: str = ""  # Parquet: identifies how the rows are grouped
-    known_as: str = ""  # the path under which the output folder knows it, if another one
-    first: int = 0
-    partition: tuple[tuple[str, str | None], ...] = ()  # columns in the names of its folders
-    kind: str = ""  # how it is written out before it is read (see ``unpack``)
-    stamp: str = ""
-    content: str = ""
-    last_apart: bool = False  # its last row is a unit by itself: its line may go on
-    delimiter: str = ""  # CSV: what separates its cells, if no comma
-    quotes: str = ""  # CSV: "none" where there are quotes that are letters
-    taken_back: int = 0  # rows at its end that are no part of the output any more
-    name: str = ""
-
-    @property
-    def readable(self) -> str:
-        """The path under which this machine can read it. Raises OSError, UsageError."""
-        return readable(self.path, self.kind, self.size, self.stamp or self.version)
-
-    @property
-    def dialect(self) -> Dialect:
-        """Of CSV."""
-        return Dialect(self.delimiter or ",", self.quotes != "none")
-
-    @property
-    def used_rows(self) -> int:
-        """From ``first`` on, without those that were taken back."""
-        return self.rows - self.first - self.taken_back
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What of the shard decides the job's rows."""
-        facts = {"size": self.size, "version": self.version, "rows": self.rows}
-        layout = {"layout": self.layout} if self.layout else {}
-        first = {"first": self.first} if self.first else {}
-        partition = {"partition": dict(self.partition)} if self.partition else {}
-        kind = {"kind": self.kind} if self.kind else {}
-        dialect = {"delimiter": self.delimiter, "quotes": self.quotes}
-        told = {name: value for name, value in dialect.items() if value}
-        path = {"path": self.known_as or self.path}
-        return {**path, **facts, **layout, **first, **partition, **kind, **told}
 
 
 @dataclass(frozen=True)
@@ -144,7 +81,7 @@ def discover(source: Input, leave: Collection[str] = ()) -> InputFiles:
     alone: set[str] = set()  # named by themselves: they must be whole
     for pattern in patterns:
         any_name = source.format is not None
-        there = reading(pattern, partial(find, pattern, any_name=any_name), _PATIENCE_SECONDS)
+        there = reading(pattern, partial(find, pattern, any_name=any_name), PLAN_SECONDS)
         lost += there.lost
         left += there.half
         files = [(spelled.setdefault(whole(path), path), info) for path, info in there.files]
@@ -166,7 +103,7 @@ def discover(source: Input, leave: Collection[str] = ()) -> InputFiles:
             "give one format at a time: narrow the pattern, or set input.format",
         )
 
-    def look(file: tuple[str, Any], fmt: str) -> _Looked | LeftOut:
+    def look(file: tuple[str, Any], fmt: str) -> tuple[str, Looked] | LeftOut:
         path, info = file
         try:
             if path in leave:
@@ -181,11 +118,11 @@ def discover(source: Input, leave: Collection[str] = ()) -> InputFiles:
     with ThreadPoolExecutor(8) as pool:
         looked = list(pool.map(look, found, formats))
     left += [one for one in looked if isinstance(one, LeftOut)]
-    all_there = [(f, one) for f, one in zip(found, looked, strict=True) if isinstance(one, _Looked)]
+    all_there = [(f, *one) for f, one in zip(found, looked, strict=True) if isinstance(one, tuple)]
     if not all_there:
         raise _not_whole(left)
-    found = [f for f, _ in all_there]
-    scanned = [one.scan for _, one in all_there]
+    found = [f for f, *_ in all_there]
+    scanned = [one.scan for *_, one in all_there]
     rows = sum(s.rows for s in scanned)
     if rows > _MOST_ROWS:
         most = max(zip(found, scanned, strict=True), key=lambda pair: pair[1].rows)
@@ -194,9 +131,8 @@ def discover(source: Input, leave: Collection[str] = ()) -> InputFiles:
             f"{_MOST_ROWS:,} are the most for one job: give it in parts",
         )
     # an empty text file has no header to agree or disagree with
-    told = [(f[0], one) for f, one in all_there if one.scan.rows or one.scan.schema.names]
-    told = told or [(found[0][0], all_there[0][1])]
-    joined = _common_schema(told, formats[0])
+    told = [one for *_, one in all_there if one.scan.rows or one.scan.schema.names]
+    joined = format_module(formats[0]).common_schema(told or [all_there[0][2]])
     schema, partitions = _with_partitions(joined.schema, partitions)
     schema = _cast(source, schema, joined.conflicts)
     skipped = _skipped(source, found, scanned)
@@ -213,13 +149,13 @@ def discover(source: Input, leave: Collection[str] = ()) -> InputFiles:
             layout=_layout(one.scan.boundaries),
             first=skipped.get(path, 0),
             partition=tuple(partitions.get(path, {}).items()),
-            kind=one.kind,
+            kind=kind,
             stamp=stamp_of(info),
             delimiter=one.dialect.delimiter if one.dialect.delimiter != "," else "",
             quotes="none" if one.scan.quoted and not one.dialect.quotes else "",
             name=name_of_file(path, patterns),
         )
-        for index, ((path, info), one) in enumerate(all_there)
+        for index, ((path, info), kind, one) in enumerate(all_there)
     )
     conflicts = tuple(c for c in joined.conflicts if c.column not in source.cast)
     links = [f"left out, a link that leads nowhere: {path}" for path in lost]
@@ -243,12 +179,16 @@ def _delimiter_notes(source: Input, shards: Sequence[Shard]) -> list[str]:
 
 def _check_keys(source: Input, file_format: str) -> None:
     """Raise UsageError for keys that say something of files of another format."""
-    if source.delimiter != "auto" and file_format != "csv":
-        raise UsageError(f"input.delimiter is for CSV, and the input is {file_format}")
-    if source.quotes is not None and file_format != "csv":
-        raise UsageError(f"input.quotes is for CSV, and the input is {file_format}")
-    if source.encoding is not None and file_format == "parquet":
-        raise UsageError("input.encoding is for CSV and JSONL, and the input is parquet")
+    given = {
+        "delimiter": source.delimiter != "auto",
+        "quotes": source.quotes is not None,
+        "encoding": source.encoding is not None,
+    }
+    for key, is_given in given.items():
+        meant = formats_with(key)
+        if is_given and file_format not in [one.name for one in meant]:
+            titles = " and ".join(sorted(one.title for one in meant))
+            raise UsageError(f"input.{key} is for {titles}, and the input is {file_format}")
 
 
 def check_whole(files: InputFiles) -> None:
@@ -291,36 +231,25 @@ def _skipped(
     return dict(source.skip_rows)
 
 
-@dataclass(frozen=True)
-class _Looked:
-    """How a file has to be written out before it is read, the path under which it is read then,
-    what is in it, and how its cells are written."""
-
-    kind: str
-    readable: str
-    scan: ScannedFile
-    dialect: Dialect
-
-
-def _look(path: str, info: Mapping[str, Any], file_format: str, source: Input) -> _Looked:
-    """Raises UsageError; HalfWritten."""
+def _look(
+    path: str, info: Mapping[str, Any], file_format: str, source: Input
+) -> tuple[str, Looked]:
+    """How the file has to be written out before it is read, and what is in it. Raises UsageError;
+    HalfWritten."""
     size = int(info.get("size") or 0)
 
-    def scan() -> _Looked:
+    def scan() -> tuple[str, Looked]:
         kind = kind_of(path, file_format, source.encoding)
         local = readable(path, kind, size, stamp_of(info) or version_of(info))
         try:
-            if file_format != "csv":
-                return _Looked(kind, local, _SCANNERS[file_format](local), Dialect())
-            dialect = csv_format.dialect_of(path, local, source)
-            return _Looked(kind, local, csv_format.scan(local, dialect), dialect)
+            return kind, format_module(file_format).look(path, local, source)
         except UsageError as e:
             if local == path:
                 raise
             raise type(e)(e.message.replace(local, path), *e.hints) from None
 
     try:
-        looked = reading(path, scan, _PATIENCE_SECONDS)
+        looked = reading(path, scan, PLAN_SECONDS)
     except UsageError:
         if has_moved(path, size, stamp_of(info)):  # whatever is wrong with it, it is not all of it
             raise moves(path) from None
@@ -333,35 +262,6 @@ def _look(path: str, info: Mapping[str, Any], file_format: str, source: Input) -
 def _layout(boundaries: Sequence[int]) -> str:
     text = ",".join(map(str, boundaries))
     return hashlib.sha256(text.encode()).hexdigest()[:12] if text else ""
-
-
-def _common_schema(told: Sequence[tuple[str, _Looked]], fmt: str) -> Joined:
-    """Text formats have no schema of their own: a column of several kinds is text there."""
-    if fmt == "jsonl":
-        readable = {path: one.readable for path, one in told}
-
-        def again(path: str) -> Seen:
-            look = partial(jsonl_format.look_again, readable[path])
-            return reading(path, look, _PATIENCE_SECONDS)
-
-        return Joined(jsonl_format.common_schema([(p, one.scan.seen) for p, one in told], again))
-    schemas = [(path, one.scan.schema) for path, one in told]
-    return join(schemas if fmt == "parquet" else _text_where_they_differ(schemas))
-
-
-def _text_where_they_differ(schemas: list[tuple[str, pa.Schema]]) -> list[tuple[str, pa.Schema]]:
-    """Of CSV files: what is 1 in one and 1.5 in another is neither 1.0 nor any number."""
-    kinds: dict[str, set[pa.DataType]] = {}
-    for _, schema in schemas:
-        for field in schema:
-            kinds.setdefault(field.name, set()).add(field.type)
-    for of in kinds.values():
-        of.discard(pa.null())
-    text = {name for name, of in kinds.items() if len(of) != 1}
-    return [
-        (path, pa.schema([f.with_type(pa.string()) if f.name in text else f for f in schema]))
-        for path, schema in schemas
-    ]
 
 
 def _with_partitions(

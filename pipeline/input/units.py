@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from pipeline.errors import JobFailed
 from pipeline.input.formats.base import STRIDE
-from pipeline.input.shards import Shard
+from pipeline.input.shard import Shard
 from pipeline.rows.work_order import spread
 
 _ANYWHERE = 1 << 16  # rows that may be decoded to come to a unit in their midst

@@ -11,16 +11,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline.errors import UsageError
 from pipeline.input.changes.compare import absolute
-from pipeline.input.shards import InputFiles, Shard
+from pipeline.input.shard import Shard
+from pipeline.input.shards import InputFiles
 from pipeline.input.units import Unit, recut, starts_of
 from pipeline.job.fingerprint import digest, fingerprint_parts
+from pipeline.job.input_formats import input_format
 from pipeline.job.job import Job
 from pipeline.output.columns.results import OutputColumns
 
@@ -84,7 +86,7 @@ class _Entry(BaseModel):
 
     path: str
     at: str
-    format: Literal["parquet", "jsonl", "csv"]
+    format: Annotated[str, AfterValidator(lambda name: input_format(name).name)]
     size: Count
     version: str
     rows: Count

@@ -20,6 +20,7 @@ from pipeline.errors import StorageFailed
 
 T = TypeVar("T")
 PATIENCE_SECONDS = 60.0
+PLAN_SECONDS = 10.0  # while someone waits for a plan
 _FIRST_SECONDS, _LONGEST_SECONDS = 0.1, 10.0  # between two tries
 _PASSING = {
     getattr(errno, name)

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from pipeline.dispatch.events import NoLease
 from pipeline.engine.thread_priority import yield_this_thread
-from pipeline.input.shards import Shard
+from pipeline.input.shard import Shard
 from pipeline.input.units import Unit
 from pipeline.job.job import Job
 from pipeline.model.store.resolve import ModelFolder

@@ -21,7 +21,12 @@ _METHODS = {
 }  # fmt: skip
 _ARGUMENTS = {"shell": True, "allow_pickle": True, "trust_remote_code": True, "weights_only": False}
 # importing what a catalogue of ours names, and asking an engine's own library to load itself
-_IMPORTERS = {"model/store/resolve.py", "engine/load.py"}
+_IMPORTERS = {
+    "model/store/resolve.py",
+    "engine/load.py",
+    "input/formats/door.py",
+    "admission/policy.py",
+}
 
 
 def _calls(tree: ast.AST) -> Iterator[tuple[ast.Call, str]]:

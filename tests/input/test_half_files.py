@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import HalfWritten, UsageError
-from pipeline.input import shards as looking
 from pipeline.input.formats.base import ScannedFile
+from pipeline.input.formats.jsonl import format as jsonl_lines
 from pipeline.input.reader import UnitReader
 from pipeline.input.shards import InputFiles, check_whole, discover, moved_since
 from pipeline.input.units import Unit
@@ -289,7 +289,7 @@ def test_what_changes_while_it_is_looked_at_is_left(
 ) -> None:
     (tmp_path / "a.jsonl").write_bytes(LINES)
     (tmp_path / "b.jsonl").write_bytes(LINES)
-    scan = looking.jsonl_format.scan
+    scan = jsonl_lines.scan
 
     def slow(path: str) -> ScannedFile:
         if path.endswith("b.jsonl"):
@@ -297,7 +297,7 @@ def test_what_changes_while_it_is_looked_at_is_left(
                 file.write(LINES)
         return scan(path)
 
-    monkeypatch.setitem(looking._SCANNERS, "jsonl", slow)
+    monkeypatch.setattr(jsonl_lines, "scan", slow)
     files = _find(tmp_path)
     assert [Path(s.path).name for s in files.shards] == ["a.jsonl"]
     assert ["b.jsonl" in one.path for one in files.left] == [True]

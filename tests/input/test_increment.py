@@ -13,9 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.input.changes.content import content_of, with_contents
-from pipeline.input.changes.grown import Mark, mark_of, rows_still_there
+from pipeline.input.changes.grown import mark_of, rows_still_there
 from pipeline.input.changes.increment import Covered, Increment, increment
-from pipeline.input.shards import Shard, discover
+from pipeline.input.changes.mark import Mark
+from pipeline.input.shard import Shard
+from pipeline.input.shards import discover
 from pipeline.job.job import Input
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import JobFailed
-from pipeline.input.shards import Shard
+from pipeline.input.shard import Shard
 from pipeline.input.units import (
     Unit,
     cut,

@@ -17,7 +17,7 @@ from typing import Any
 from pipeline.humanize import count, plural
 from pipeline.input.find import name_of_file
 from pipeline.input.formats.unpack import kind_now
-from pipeline.input.shards import Shard
+from pipeline.input.shard import Shard
 
 _NAMED = 5  # files of a kind that are named one by one
 _FACTS = ("size", "rows", "layout", "first", "delimiter", "quotes")

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pipeline.errors import UsageError
 from pipeline.input.find import has_moved
 from pipeline.input.formats.base import open_file
-from pipeline.input.shards import Shard
+from pipeline.input.shard import Shard
 
 _CHUNK = 1 << 20  # bytes
 _AT_ONCE = 4  # files that are read; hashing leaves the interpreter to others

@@ -8,9 +8,9 @@ from typing import Any
 
 from pipeline.humanize import plural
 from pipeline.input.changes.compare import absolute, compare
-from pipeline.input.changes.grown import Mark
+from pipeline.input.changes.mark import Mark
 from pipeline.input.find import LeftOut
-from pipeline.input.shards import Shard
+from pipeline.input.shard import Shard
 
 _NAMED = 5  # files of a kind that are named one by one
 

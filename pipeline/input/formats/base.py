@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import sys
@@ -115,6 +116,15 @@ def pieces(file: Any, most: int | None = None) -> Iterator[bytes]:
     while piece := file.read(min(_PIECE, left)):
         left -= len(piece)
         yield piece
+
+
+def hash_of(file: Any, size: int, begin: bytes = b"") -> str:
+    """The SHA-256 of ``begin`` and the next ``size`` bytes; "" where there are fewer."""
+    found = hashlib.sha256(begin)
+    while size > 0 and (part := file.read(min(size, _PIECE))):
+        found.update(part)
+        size -= len(part)
+    return "" if size else found.hexdigest()
 
 
 def lacks_its_end(path: str) -> bool:

@@ -4,16 +4,8 @@ from __future__ import annotations
 
 from pipeline.errors import UsageError
 from pipeline.input.formats.csv.delimiter import BY_NAME
+from pipeline.job.input_formats import format_by_suffix, format_names
 
-_FORMATS = {
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "jsonl",
-    ".csv": "csv",
-    **dict.fromkeys(BY_NAME, "csv"),
-}
 ARROW = {".arrow": "arrow", ".ipc": "arrow", ".feather": "arrow", ".orc": "orc"}
 PACKED = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd"}
 _ADVICE = {
@@ -32,9 +24,10 @@ _ADVICE = {
 def is_data(name: str) -> bool:
     """Whether a file of a folder is one to be read, by its name."""
     suffix, packing = ends_of(name)
-    return _FORMATS.get(suffix, "parquet") != "parquet" or (
-        not packing and (suffix in _FORMATS or suffix in ARROW)
-    )
+    known = format_by_suffix(suffix)
+    if known is not None:
+        return known.text or not packing
+    return not packing and suffix in ARROW
 
 
 def format_of(path: str) -> str:
@@ -42,13 +35,16 @@ def format_of(path: str) -> str:
     suffix, packing = ends_of(path)
     if not packing and suffix in ARROW:
         return "parquet"
-    if suffix in _FORMATS and (not packing or _FORMATS[suffix] != "parquet"):
-        return _FORMATS[suffix]
+    known = format_by_suffix(suffix)
+    if known is not None and (known.text or not packing):
+        return known.name
     told = _ADVICE.get(_suffix(path)) or _ADVICE.get(suffix)
-    if told or (packing and suffix in _FORMATS):
+    if told or (packing and known is not None):
         raise UsageError(f"{path}: such files are not read", told or "unpack it: Parquet is packed")
+    names = format_names()
     raise UsageError(
-        f"{path}: the name does not say its format", "set input.format: parquet, jsonl or csv"
+        f"{path}: the name does not say its format",
+        f"set input.format: {', '.join(names[:-1])} or {names[-1]}",
     )
 
 

@@ -18,7 +18,7 @@ from pipeline.humanize import plural, size
 from pipeline.input.changes.content import content_of
 from pipeline.input.find import facts_now
 from pipeline.input.second_reading import SecondReading
-from pipeline.input.shards import Shard
+from pipeline.input.shard import Shard
 from pipeline.input.units import Unit
 from pipeline.output.columns.answer_rows import by_row
 from pipeline.output.commit.records import (

@@ -16,7 +16,8 @@ from pipeline.errors import HalfWritten, UsageError
 from pipeline.input.changes.content import content_of, with_contents
 from pipeline.input.changes.grown import mark_of, rows_still_there
 from pipeline.input.changes.increment import Covered, Increment, increment
-from pipeline.input.shards import InputFiles, Shard, discover, moved_since
+from pipeline.input.shard import Shard
+from pipeline.input.shards import InputFiles, discover, moved_since
 from pipeline.job.fingerprint import fingerprint_parts
 from pipeline.job.job import Job
 from pipeline.model.store.resolve import resolve

@@ -17,7 +17,7 @@ import pytest
 from pipeline.driver.run import RunOptions, RunOutcome, conclude
 from pipeline.errors import UsageError
 from pipeline.input.changes.content import with_contents
-from pipeline.input.shards import Shard
+from pipeline.input.shard import Shard
 from pipeline.job.job import Job
 from pipeline.output.growing import GrowingDataset
 from pipeline.output.verify.dataset import verify

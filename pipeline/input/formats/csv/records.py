@@ -35,6 +35,9 @@ class Dialect:
         return self.strict or not self.quotes
 
 
+COMMAS = Dialect()
+
+
 class OpenQuote(ValueError):
     """A quote that is never closed. ``line``: where its record begins; ``rest``: of the file, from
     there on."""

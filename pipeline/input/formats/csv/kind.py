@@ -1,0 +1,75 @@
+"""CSV as a format of input files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.input.changes.mark import Mark
+from pipeline.input.formats.base import Reader, open_file
+from pipeline.input.formats.csv.format import CsvReader, dialect_of, scan
+from pipeline.input.formats.csv.second import SecondCells
+from pipeline.input.formats.door import Looked
+from pipeline.input.formats.line_marks import lines_still_there, mark_of_lines
+from pipeline.input.formats.second_rows import SecondRows
+from pipeline.input.schema.join import Joined, join
+from pipeline.input.shard import Shard
+from pipeline.job.job import Input
+
+_CHUNK = 1 << 20  # bytes
+
+
+def look(path: str, readable: str, source: Input) -> Looked:
+    dialect = dialect_of(path, readable, source)
+    return Looked(path, readable, scan(readable, dialect), dialect)
+
+
+def common_schema(files: Sequence[Looked]) -> Joined:
+    return join(_text_where_they_differ([(one.path, one.scan.schema) for one in files]))
+
+
+def open_reader(shard: Shard, schema: pa.Schema) -> Reader:
+    size = shard.readable_size
+    return CsvReader(shard.readable, schema, shard.offsets, shard.dialect, size)
+
+
+def open_second(shard: Shard) -> SecondRows:
+    return SecondCells(shard)
+
+
+def mark_of(shard: Shard) -> Mark:
+    return mark_of_lines(shard, b"\n\r", len)  # cells may be blanks or tabs
+
+
+def rows_still_there(shard: Shard, rows: int, mark: Mark, quotes: str | None) -> int | None:
+    if quotes not in (None, shard.quotes):
+        with open_file(shard.path) as file:
+            if _has_quotes(file, mark.size + mark.tail_size):
+                return None
+    return lines_still_there(shard, rows, mark, lambda after: after[:1] in (b"", b"\n", b"\r"))
+
+
+def _has_quotes(file: Any, size: int) -> bool:
+    """In the next ``size`` bytes."""
+    while size > 0 and (part := file.read(min(size, _CHUNK))):
+        if b'"' in part:
+            return True
+        size -= len(part)
+    return False
+
+
+def _text_where_they_differ(schemas: list[tuple[str, pa.Schema]]) -> list[tuple[str, pa.Schema]]:
+    """Of CSV files: what is 1 in one and 1.5 in another is neither 1.0 nor any number."""
+    kinds: dict[str, set[pa.DataType]] = {}
+    for _, schema in schemas:
+        for field in schema:
+            kinds.setdefault(field.name, set()).add(field.type)
+    for of in kinds.values():
+        of.discard(pa.null())
+    text = {name for name, of in kinds.items() if len(of) != 1}
+    return [
+        (path, pa.schema([f.with_type(pa.string()) if f.name in text else f for f in schema]))
+        for path, schema in schemas
+    ]

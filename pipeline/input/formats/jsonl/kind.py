@@ -1,0 +1,54 @@
+"""JSON Lines as a format of input files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import pyarrow as pa
+
+from pipeline.input.changes.mark import Mark
+from pipeline.input.formats.base import Reader
+from pipeline.input.formats.door import Looked
+from pipeline.input.formats.jsonl import format as lines
+from pipeline.input.formats.jsonl.second import SecondLines
+from pipeline.input.formats.jsonl.types import Seen
+from pipeline.input.formats.line_marks import lines_still_there, mark_of_lines
+from pipeline.input.formats.second_rows import SecondRows
+from pipeline.input.schema.join import Joined
+from pipeline.input.shard import Shard
+from pipeline.job.job import Input
+from pipeline.storage.transient_errors import PLAN_SECONDS, reading
+
+
+def look(path: str, readable: str, source: Input) -> Looked:  # noqa: ARG001 -- says all itself
+    return Looked(path, readable, lines.scan(readable))
+
+
+def common_schema(files: Sequence[Looked]) -> Joined:
+    readable = {one.path: one.readable for one in files}
+
+    def again(path: str) -> Seen:
+        return reading(path, partial(lines.look_again, readable[path]), PLAN_SECONDS)
+
+    return Joined(lines.common_schema([(one.path, one.scan.seen) for one in files], again))
+
+
+def open_reader(shard: Shard, schema: pa.Schema) -> Reader:
+    return lines.JsonlReader(shard.readable, schema, shard.offsets, shard.readable_size)
+
+
+def open_second(shard: Shard) -> SecondRows:
+    return SecondLines(shard)
+
+
+def mark_of(shard: Shard) -> Mark:
+    return mark_of_lines(shard, b"\n", bytes.strip)  # of blanks there is no row
+
+
+def rows_still_there(shard: Shard, rows: int, mark: Mark, quotes: str | None) -> int | None:  # noqa: ARG001
+    return lines_still_there(shard, rows, mark, _ends_line)
+
+
+def _ends_line(after: bytes) -> bool:
+    return after[:1] in (b"", b"\n") or after in (b"\r", b"\r\n")

@@ -1,0 +1,1 @@
+"""Parquet, and what is written out as it: Arrow IPC, Feather, ORC."""

@@ -1,0 +1,91 @@
+"""Parquet read a second time, whole row groups at once; Arrow's and ORC's own files as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.feather as feather
+import pyarrow.orc as orc
+
+from pipeline.input.cast_check import says_cast
+from pipeline.input.formats.base import open_parquet, open_raw
+from pipeline.input.plain import first_difference, same_value
+from pipeline.input.shard import Shard
+
+
+class SecondGroups:
+    """Row groups, each read whole."""
+
+    cast: frozenset[str] = frozenset()
+
+    def __init__(self, shard: Shard) -> None:
+        self._file = open_parquet(shard.path)
+        self._next = 0  # row group
+        self._table: pa.Table | None = None
+        self._row = 0  # of the table
+
+    def skip(self, rows: int) -> None:
+        while rows > 0:
+            if self._table is None or self._row == self._table.num_rows:
+                size = self._file.metadata.row_group(self._next).num_rows
+                if rows >= size:
+                    self._next, rows = self._next + 1, rows - size
+                    continue
+                self._read()
+            assert self._table is not None
+            few = min(rows, self._table.num_rows - self._row)
+            self._row, rows = self._row + few, rows - few
+
+    def _read(self) -> None:
+        self._table = self._file.read_row_group(self._next)
+        self._next, self._row = self._next + 1, 0
+
+    def _take(self, rows: int) -> pa.Table:
+        parts: list[pa.Table] = []
+        while rows > 0:
+            if self._table is None or self._row == self._table.num_rows:
+                if self._next >= self._file.num_row_groups:
+                    raise ValueError("it has fewer rows than the output")
+                self._read()
+            assert self._table is not None
+            parts.append(self._table.slice(self._row, rows))
+            self._row, rows = self._row + parts[-1].num_rows, rows - parts[-1].num_rows
+        return pa.concat_tables(parts) if parts else self._file.schema_arrow.empty_table()
+
+    def differs(self, ours: pa.Table, names: Sequence[tuple[str, str]]) -> tuple[int, str] | None:
+        theirs = self._take(ours.num_rows)
+        found: list[tuple[int, str]] = []
+        for old, new in names:
+            if old not in theirs.column_names:
+                theirs = theirs.append_column(old, pa.nulls(theirs.num_rows))
+            same = says_cast if old in self.cast else same_value
+            row = first_difference(ours.column(new), theirs.column(old), same)
+            found += [(row, new)] if row is not None else []
+        return min(found, default=None)
+
+
+class SecondWhole(SecondGroups):
+    """A file of Arrow's or ORC's own, read whole."""
+
+    def __init__(self, shard: Shard) -> None:
+        with open_raw(shard.path) as file:
+            content = file.read()
+        if shard.kind == "orc":
+            self._whole = orc.read_table(pa.BufferReader(content))
+        else:
+            try:
+                self._whole = feather.read_table(pa.BufferReader(content))
+            except pa.ArrowInvalid:
+                self._whole = pa.ipc.open_stream(content).read_all()
+        self._row = 0
+
+    def skip(self, rows: int) -> None:
+        self._row += rows
+
+    def _take(self, rows: int) -> pa.Table:
+        taken = self._whole.slice(self._row, rows)
+        if taken.num_rows < rows:
+            raise ValueError("it has fewer rows than the output")
+        self._row += rows
+        return taken
