@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pipeline.dispatch.events import (
@@ -28,7 +28,6 @@ from pipeline.dispatch.events import (
     Joined,
     Left,
     Lost,
-    Refuse,
     Reported,
     Resumed,
     Returned,
@@ -69,10 +68,8 @@ class Death:
 class Dispatcher:
     """State over units of ``rows`` rows each.
 
-    ``costs``: predicted cost of each unit in any measure (None: by rows). ``groups``: a prefix
-    group for each unit (None: none); a group stays with one worker while others have something
-    else to do. ``order``: in which units are handed out
-    (None: theirs). ``committed``: what is there already.
+    ``costs``: predicted cost of each unit in any measure (None: by rows). ``order``: in which units
+    are handed out (None: theirs). ``committed``: what is there already.
     """
 
     def __init__(
@@ -81,19 +78,17 @@ class Dispatcher:
         committed: Iterable[Span] = (),
         *,
         costs: Sequence[float] | None = None,
-        groups: Sequence[Hashable] | None = None,
         order: Sequence[int] | None = None,
         sizing: Sizing | None = None,
     ) -> None:
         self.sizing = sizing or Sizing()
         self.ranges = RowRanges(rows, costs)
         self.speeds = Speeds()
-        self._pending = Pending(self.ranges, costs, groups, order)
+        self._pending = Pending(self.ranges, costs, order)
         self._pending.came_back(self.ranges.commit_before(committed))
         total = self.ranges.total_rows
         self._row_cost = (sum(costs) / total if costs is not None and total else 1.0) or 1.0
         self._members: dict[str, Member] = {}
-        self._refused: dict[str, str] = {}
         self._seen: OrderedDict[str, float] = OrderedDict()  # the longest silent first
         self._poison_rows = PoisonRows()
         self._ends: dict[str, Death] = {}  # of workers that were lost, until they are asked for
@@ -158,10 +153,6 @@ class Dispatcher:
 
     def _join(self, event: Joined) -> None:
         self._leave(event.worker)
-        if event.refusal is not None:
-            self._refused[event.worker] = event.refusal
-            return
-        self._refused.pop(event.worker, None)
         self._members[event.worker] = Member(event.worker)
         self.speeds.join(event.worker, max(event.rate, 1e-6) * self._row_cost)
 
@@ -192,7 +183,6 @@ class Dispatcher:
         spans = self.ranges.release(worker)
         self._stealing.forget(worker, self._back)
         self._pending.came_back(spans)
-        self._pending.gone(worker)
         if self._members.pop(worker, None) is not None:
             self.speeds.drop(worker)
         self._seen.pop(worker, None)
@@ -254,8 +244,6 @@ class Dispatcher:
     # -- leases
 
     def _lease(self, worker: str, at: float) -> Instruction:
-        if worker in self._refused:
-            return Refuse(worker, self._refused[worker])
         member = self._heard(worker, at)
         if self.ranges.done:
             return Done(worker)
@@ -287,7 +275,7 @@ class Dispatcher:
                 member.granted(span.rows, self.ranges.cost(span.unit, span.rows))
             losses, why = self._poison_rows.losses(spans) if self._poison_rows else (0, "")
             return Grant(worker, tuple(spans), losses, why=why)
-        if self._pending.peek(worker) is None:
+        if self._pending.peek() is None:
             self._stealing.promise(member, at)
         return Wait(worker)
 
@@ -349,7 +337,7 @@ class Dispatcher:
         far too much, into no less than ``shortest``."""
         ranges = self.ranges
         spans: list[Span] = []
-        while len(spans) < _MOST_SPANS and (span := self._pending.peek(worker)) is not None:
+        while len(spans) < _MOST_SPANS and (span := self._pending.peek()) is not None:
             cost = ranges.cost(span.unit, span.rows)
             if spans and cost > 1.5 * budget:
                 break
@@ -370,8 +358,6 @@ class Dispatcher:
         return spans
 
     def _reported(self, event: Reported) -> tuple[Instruction, ...]:
-        if event.worker in self._refused:
-            return ()
         member = self._heard(event.worker, event.at)
         done = member.report(event)
         if member.alone and event.flights:
@@ -381,8 +367,6 @@ class Dispatcher:
         return self._stealing.requests(event.worker)
 
     def _gave_up(self, worker: str, at: float, kept: Span) -> None:
-        if worker in self._refused:
-            return
         self._heard(worker, at)
         given = self.ranges.keep(worker, kept)
         thief = self._stealing.answered(worker, kept)

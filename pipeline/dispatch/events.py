@@ -25,13 +25,12 @@ class Span(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Joined:
     """A worker will come, or is there. ``rate``: rows per second (of mean cost) to expect of its
-    card. ``refusal``: why the job cannot run on the card, if it cannot."""
+    card."""
 
     worker: str
     at: float
     card: str = ""
     rate: float = 1.0
-    refusal: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,14 +154,6 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
-class Refuse:
-    """The worker gets nothing, ever: the job cannot run on its card."""
-
-    worker: str
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
 class GiveUp:
     """Of the leased rows ``span`` the worker shall give up those from ``keep`` on that it has not
     started. It answers with ``GaveUp``; until then it is asked again at every heartbeat."""
@@ -180,7 +171,7 @@ class Expired:
     spans: tuple[Span, ...]
 
 
-Instruction = Grant | Wait | Done | Refuse | GiveUp | Expired
+Instruction = Grant | Wait | Done | GiveUp | Expired
 
 
 class NoLease(Enum):

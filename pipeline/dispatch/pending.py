@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import heapq
 from array import array
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from pipeline.dispatch.events import Span
 from pipeline.dispatch.row_ranges import RowRanges
@@ -48,105 +48,36 @@ def handing_order(
     return found
 
 
-class _Group:
-    """Units of one prefix (key None: of none), in handing order; cut ones first."""
-
-    __slots__ = ("free", "front", "head", "key", "number", "owner", "units")
-
-    def __init__(self, number: int, key: Hashable, units: Sequence[int]) -> None:
-        self.number = number
-        self.key = key
-        self.units = units
-        self.head = 0
-        self.front: list[tuple[int, int]] = []  # heap of (unit, first row) that came back
-        self.owner: str | None = None
-        self.free = True  # in the queue of groups without an owner
-
-    def peek(self, ranges: RowRanges) -> Span | None:
-        """The next pending rows of the group."""
-        while self.front:
-            span = ranges.pending_piece(*self.front[0])
-            if span is not None:
-                return span
-            heapq.heappop(self.front)
-        while self.head < len(self.units):
-            unit = self.units[self.head]
-            if ranges.is_whole(unit):
-                return Span(unit, 0, ranges.rows[unit])
-            self.head += 1
-        return None
-
-
 class Pending:
-    """The queue of pending row ranges. ``groups``: a key for each unit, None for none.
-    ``order``: of the units, None for theirs."""
+    """The queue of pending row ranges: those that came back first. ``order``: of the units, None
+    for theirs."""
 
     def __init__(
         self,
         ranges: RowRanges,
         costs: Sequence[float] | None = None,
-        groups: Sequence[Hashable] | None = None,
         order: Sequence[int] | None = None,
     ) -> None:
         self._ranges = ranges
-        order = handing_order(ranges.rows, costs, order)
-        self._keys = groups
-        members: dict[Hashable, Sequence[int]] = {None: order}
-        if groups is not None:
-            sorted_out: dict[Hashable, array[int]] = {}
-            for unit in order:
-                sorted_out.setdefault(groups[unit], array("q")).append(unit)
-            members = dict(sorted_out)
-        self._groups = [_Group(n, key, units) for n, (key, units) in enumerate(members.items())]
-        self._number = {group.key: group.number for group in self._groups}
-        self._free = [group.number for group in self._groups]  # heap
-        self._owned: dict[str, _Group] = {}  # by owner
+        self._units = handing_order(ranges.rows, costs, order)
+        self._head = 0
+        self._front: list[tuple[int, int]] = []  # heap of (unit, first row) that came back
 
     def came_back(self, spans: Iterable[Span]) -> None:
         """These rows are pending again, or pending from another row on: first in line."""
         for span in spans:
-            key = None if self._keys is None else self._keys[span.unit]
-            group = self._groups[self._number[key]]
-            heapq.heappush(group.front, (span.unit, span.start))
-            if group.owner is None:
-                self._offer(group)
+            heapq.heappush(self._front, (span.unit, span.start))
 
-    def gone(self, worker: str) -> None:
-        """The worker's group is anyone's."""
-        group = self._owned.pop(worker, None)
-        if group is not None:
-            group.owner = None
-            self._offer(group)
-
-    def peek(self, worker: str) -> Span | None:
-        """The rows that ``worker`` should have next; None when nothing is pending."""
-        mine = self._owned.get(worker)
-        if mine is not None:
-            span = mine.peek(self._ranges)
+    def peek(self) -> Span | None:
+        """The next pending rows; None when there are none."""
+        while self._front:
+            span = self._ranges.pending_piece(*self._front[0])
             if span is not None:
                 return span
-            self.gone(worker)
-        while self._free:
-            group = self._groups[self._free[0]]
-            span = group.peek(self._ranges)
-            if span is None or group.key is not None:
-                heapq.heappop(self._free)
-                group.free = False
-            if span is None:
-                continue
-            if group.key is not None:
-                group.owner = worker
-                self._owned[worker] = group
-            return span
-        while self._owned:  # an idle card is worse than a prefix computed twice
-            owner, group = next(iter(self._owned.items()))
-            span = group.peek(self._ranges)
-            if span is not None:
-                return span
-            self._owned.pop(owner).owner = None
+            heapq.heappop(self._front)
+        while self._head < len(self._units):
+            unit = self._units[self._head]
+            if self._ranges.is_whole(unit):
+                return Span(unit, 0, self._ranges.rows[unit])
+            self._head += 1
         return None
-
-    def _offer(self, group: _Group) -> None:
-        if not group.free:
-            group.free = True
-            heapq.heappush(self._free, group.number)

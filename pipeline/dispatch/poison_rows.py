@@ -206,9 +206,6 @@ class PoisonRows:
         self._trials[worker] = _Trial(piece)
         return piece
 
-    def is_trying(self, worker: str) -> bool:
-        return worker in self._trials
-
     def begun(self, worker: str, at: float) -> None:
         """The engine of ``worker`` has begun with its piece."""
         trial = self._trials.get(worker)

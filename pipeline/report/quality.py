@@ -21,7 +21,6 @@ and perplexities came out up to 1 %, KL 5 % apart.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -238,8 +237,3 @@ class _Totals:
         mass = np.maximum(self.half_rest - self.rest, _FLOOR)
         added = np.maximum(self.bound - self.half_bound, 0.0) / mass
         return np.asarray((self.bound + self.rest * added) / self.tokens)
-
-
-def as_percent(ratio: float) -> str:
-    """A ratio as a change: 1.18 is "+18.0 %"."""
-    return "–" if not math.isfinite(ratio) else f"{100 * (ratio - 1):+.1f} %"

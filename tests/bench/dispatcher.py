@@ -37,7 +37,7 @@ _RESULTS = Path(__file__).parent / "results" / "dispatcher.json"
 _ROWS = 100  # of a unit
 
 
-def grants(workers: int, units: int, groups: int | None) -> dict[str, Any]:
+def grants(workers: int, units: int) -> dict[str, Any]:
     """A whole run: every worker asks, reports every second, commits; at the end rows are taken
     over. What is measured around each event is the time of this thread alone, so that other
     processes do not count."""
@@ -45,7 +45,6 @@ def grants(workers: int, units: int, groups: int | None) -> dict[str, Any]:
     dispatcher = Dispatcher(
         [_ROWS] * units,
         costs=[dice.uniform(50, 150) for _ in range(units)],
-        groups=None if groups is None else [unit * groups // units for unit in range(units)],
         sizing=Sizing(shortest_seconds=2.0),
     )
     speeds = [dice.choice((100.0, 250.0, 400.0)) for _ in range(workers)]
@@ -153,14 +152,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--save", action="store_true", help=f"write {_RESULTS.name}")
     given = parser.parse_args(arguments)
     results: dict[str, Any] = {"workers": given.workers, "units": given.units}
-    for name, groups in (("no groups", None), ("10,000 prefix groups", 10_000)):
-        results[name] = grants(given.workers, given.units, groups)
-        for kind, r in results[name].items():
-            print(
-                f"{name:22} {kind:7} {r['count']:9,} times  mean {r['mean_us']:6.1f} us  "
-                f"p99 {r['p99_us']:6.1f} us  max {r['max_us']:9.1f} us",
-                flush=True,
-            )
+    results["grants"] = grants(given.workers, given.units)
+    for kind, r in results["grants"].items():
+        print(
+            f"{kind:7} {r['count']:9,} times  mean {r['mean_us']:6.1f} us  "
+            f"p99 {r['p99_us']:6.1f} us  max {r['max_us']:9.1f} us",
+            flush=True,
+        )
     results["memory"] = memory(given.workers, given.units)
     print("state  " + "  ".join(f"{k} {v:.0f}" for k, v in results["memory"].items()), flush=True)
     results["rebuild_seconds"] = rebuild(given.units)

@@ -20,7 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.simulate.constant_rate_card import ConstantRateCard, CostRow
+from peers.constant_rate_card import ConstantRateCard, CostRow
+
 from pipeline.simulate.rack import Failures, SimulatedRack, least_makespan
 
 _RESULTS = Path(__file__).parent / "results" / "rack.json"

@@ -20,7 +20,6 @@ from pipeline.dispatch.events import (
     Joined,
     Left,
     Lost,
-    Refuse,
     Reported,
     Returned,
     Span,
@@ -168,13 +167,6 @@ class TestWorkers:
                 commit(made, answer)
 
         assert made.done
-
-    def test_a_card_on_which_the_job_does_not_fit_gets_nothing_and_hears_why(self) -> None:
-        made = dispatcher([5])
-        made.handle(Joined("a", 0.0, "rtx3060", 1.0, refusal="12 GB are too few"))
-
-        assert ask(made) == Refuse("a", "12 GB are too few")
-        assert made.handle(Reported("a", 1.0)) == ()
 
     @pytest.mark.parametrize("event", [Lost("a"), Left("a")])
     def test_what_a_worker_held_that_is_gone_comes_first(self, event: Event) -> None:
@@ -390,33 +382,6 @@ class TestOrder:
         short = [unit for unit in order if unit < 90]
         assert short == sorted(short)
         assert order.index(90) == 0
-
-    def test_a_prefix_group_stays_with_one_worker(self) -> None:
-        made = dispatcher([20] * 40, ("a", 1.0), ("b", 1.0), groups=["x"] * 20 + ["y"] * 20)
-        had: dict[str, set[int]] = {"a": set(), "b": set()}
-        for _ in range(4):
-            for worker in "ab":
-                answer = ask(made, worker)
-                assert isinstance(answer, Grant)
-                had[worker] |= {span.unit // 20 for span in answer.spans}
-                commit(made, answer)
-
-        assert had == {"a": {0}, "b": {1}}
-
-    def test_an_idle_worker_takes_from_anothers_group(self) -> None:
-        made = dispatcher([20] * 40, ("a", 1.0), ("b", 1.0), groups=["x"] * 40)
-        ask(made, "a")
-
-        assert isinstance(ask(made, "b"), Grant)
-
-    def test_the_group_of_a_dead_worker_is_anyones(self) -> None:
-        made = dispatcher([20] * 20, ("a", 1.0), ("b", 1.0), groups=["x"] * 20)
-        ask(made, "a")
-        made.handle(Lost("a"))
-
-        answer = ask(made, "b")
-        assert isinstance(answer, Grant)
-        assert answer.spans[0] == Span(0, 0, 20)
 
 
 def test_what_a_lost_worker_had_finished_and_not_committed_is_counted() -> None:

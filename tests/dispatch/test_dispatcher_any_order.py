@@ -23,7 +23,6 @@ from pipeline.dispatch.events import (
     Joined,
     Left,
     Lost,
-    Refuse,
     Reported,
     Resumed,
     Returned,
@@ -78,9 +77,7 @@ class AnyInterleaving(RuleBasedStateMachine):
             parts = [Span(unit, a, b) for a, b in pairwise(cuts)]
             before += [part for part in parts if data.draw(st.integers(0, 3)) == 0]
         costs = [float(n * data.draw(st.sampled_from([1, 1, 5]))) for n in units]
-        groups = [data.draw(st.sampled_from([None, "x", "y"])) for _ in units]
         self.costs = costs if data.draw(st.booleans()) else None
-        self.groups = groups if data.draw(st.booleans()) else None
         self.dispatcher = self.new_dispatcher(before)
         self.now = 0.0
         self.committed = rows_of(*before)
@@ -95,13 +92,10 @@ class AnyInterleaving(RuleBasedStateMachine):
         self.unknown: set[str] = set()  # who the coordinator that came back has not heard of
         for worker, rate in (("a", 1.0), ("b", 3.0)):  # c comes without being announced
             self.dispatcher.handle(Joined(worker, 0.0, "card", rate))
-        self.dispatcher.handle(Joined("refused", 0.0, "small", refusal="too small"))
 
     def new_dispatcher(self, committed: Iterable[Span]) -> Dispatcher:
         sizing = Sizing(longest_seconds=8, shortest_seconds=2)
-        return Dispatcher(
-            self.units, committed, costs=self.costs, groups=self.groups, sizing=sizing
-        )
+        return Dispatcher(self.units, committed, costs=self.costs, sizing=sizing)
 
     @rule(last=WORKERS)
     def hand_out_all(self, last: str) -> None:
@@ -282,13 +276,6 @@ class AnyInterleaving(RuleBasedStateMachine):
         assert taken <= others
         self.held[worker] = adopted
         self.orphans += spans_of(taken)
-
-    @rule()
-    def who_was_refused_gets_nothing(self) -> None:
-        self.dispatcher.handle(Joined("refused", self.now, "small", refusal="too small"))
-        assert self.dispatcher.handle(Reported("refused", self.now)) == ()
-        (answer,) = self.dispatcher.handle(Asked("refused", self.now))
-        assert isinstance(answer, Refuse)
 
     @invariant()
     def the_books_balance(self) -> None:

@@ -7,8 +7,8 @@ from collections import Counter
 
 import pytest
 
-from pipeline.simulate.constant_rate_card import ConstantRateCard, CostRow
 from pipeline.simulate.rack import Failures, RackRun, SimulatedRack, least_makespan
+from tests.bench.peers.constant_rate_card import ConstantRateCard, CostRow
 
 SPEEDS = (0.4, 0.9, 1.0, 1.8)
 

@@ -24,7 +24,6 @@ from pipeline.dispatch.events import (
     Left,
     Lost,
     NoLease,
-    Refuse,
     Reported,
     Resumed,
     Returned,
@@ -165,7 +164,7 @@ class Coordinator:
             if isinstance(answer, Grant):
                 units = tuple(self._unit(span) for span in answer.spans)
                 return Lease(units, answer.losses, answer.quarantined, answer.why)
-            if isinstance(answer, Done | Refuse):
+            if isinstance(answer, Done):
                 return NoLease.DONE
         return NoLease.WAIT
 

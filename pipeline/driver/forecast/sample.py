@@ -51,12 +51,6 @@ class Sample:
     gold: frozenset[Hashable] = frozenset()  # some of the values of the job's gold column
     control_as_text: Mapping[str, int] = field(default_factory=dict)  # first name -> rows
 
-    @property
-    def choice_tokens(self) -> float | None:
-        """Of a label, in the mean over the choices."""
-        lengths = self.choice_lengths
-        return sum(lengths) / len(lengths) if lengths else None
-
 
 def take_sample(job: Job, files: InputFiles, units: Sequence[Unit], tokenizer: Tokenizer) -> Sample:
     """Read and tokenize a few rows from each of a few of ``units``. Raises UsageError,
