@@ -1,5 +1,4 @@
-"""Which pending rows go out next: in the order given, long rows before the tail, prefix groups
-to one card each."""
+"""Which pending rows go out next: in the order given, long rows before the tail."""
 
 from __future__ import annotations
 
