@@ -141,6 +141,12 @@ def did_you_mean(word: str, known: Iterable[str]) -> str | None:
     return matches[0] if matches else None
 
 
+def one_of(names: Iterable[str]) -> str:
+    """'a', 'b' or 'c'."""
+    *others, last = map(repr, names)
+    return f"{', '.join(others)} or {last}" if others else last
+
+
 def some_of(names: Sequence[str], most: int = 30) -> str:
     """Names in a row, not more than can be read."""
     more = f", … {len(names) - most} more" if len(names) > most else ""

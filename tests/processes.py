@@ -91,7 +91,7 @@ class Started:
 
     def workers(self) -> list[psutil.Process]:
         """The processes in which engines run."""
-        return called(self.processes(), "_WorkerActor")
+        return called(self.processes(), "WorkerActor")
 
     def cores(self) -> list[psutil.Process]:
         """vLLM's cores, where they have processes of their own. They give themselves a title, over

@@ -114,7 +114,7 @@ def test_a_made_up_checkpoint_has_the_tensors_of_a_converted_one(
     config = json.loads((made.path / "config.json").read_text())
     packing = Packing.of(config)
     assert packing is not None
-    assert differences(read_tensors(made.path), SMALL, packing) == []
+    assert differences(read_tensors(made.path), made.family, SMALL, packing) == []
     assert made.geometry == SMALL
     assert made.precision == "int4"
 

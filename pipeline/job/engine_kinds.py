@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.errors import did_you_mean
+from pipeline.errors import did_you_mean, one_of
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def engine_kind(name: str) -> EngineKind:
         return _KINDS[name]
     near = did_you_mean(name, _KINDS)
     hint = f"; did you mean {near}?" if near else ""
-    raise ValueError(f"give {' or '.join(map(repr, _KINDS))}, not {name!r}{hint}")
+    raise ValueError(f"give {one_of(_KINDS)}, not {name!r}{hint}")
 
 
 register(EngineKind("vllm", "pipeline.engine.vllm.kind"))

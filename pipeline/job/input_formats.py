@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.errors import did_you_mean
+from pipeline.errors import did_you_mean, one_of
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def input_format(name: str) -> InputFormat:
         return _FORMATS[name]
     near = did_you_mean(name, _FORMATS)
     hint = f"; did you mean {near}?" if near else ""
-    raise ValueError(f"give {' or '.join(map(repr, _FORMATS))}, not {name!r}{hint}")
+    raise ValueError(f"give {one_of(_FORMATS)}, not {name!r}{hint}")
 
 
 def format_by_suffix(suffix: str) -> InputFormat | None:

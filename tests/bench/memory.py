@@ -45,7 +45,7 @@ def part_of(process: psutil.Process, driver: int) -> str | None:
         return "driver"
     if "_CoordinatorActor" in title:
         return "coordinator"
-    return "worker" if "_WorkerActor" in title else None
+    return "worker" if "WorkerActor" in title else None
 
 
 def follow(run: subprocess.Popen[bytes]) -> dict[str, list[tuple[float, int]]]:

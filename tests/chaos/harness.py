@@ -21,7 +21,7 @@ _LONGEST_LIFE = 150.0  # seconds; many times what an undisturbed run takes
 _MOST_LIVES = 10
 _SECONDS_TO_GO = 30.0  # for what a run started to be gone after its end
 _SHOWN_CHARACTERS = 4000  # of a failed run's output
-_TITLES = {Victim.WORKER: "_WorkerActor", Victim.COORDINATOR: "_CoordinatorActor"}
+_TITLES = {Victim.WORKER: "WorkerActor", Victim.COORDINATOR: "_CoordinatorActor"}
 
 
 @dataclass

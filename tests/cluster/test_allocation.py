@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.cluster import slot_usage as at_work
+from pipeline.cluster import slot_usage
 from pipeline.cluster.allocation import (
     AllocatedCards,
     Allocation,
@@ -70,7 +70,7 @@ class TestAtWork:
     def clock(self, monkeypatch: pytest.MonkeyPatch) -> Any:
         clock = SimpleNamespace(now=1000.0)
         clock.time = clock.monotonic = lambda: clock.now
-        monkeypatch.setattr(at_work, "time", clock)
+        monkeypatch.setattr(slot_usage, "time", clock)
         return clock
 
     def test_everybody_sees_which_job_has_which_card(self, gcs: Any, clock: Any) -> None:
@@ -78,17 +78,17 @@ class TestAtWork:
         SlotUsageSign(gcs, "run-1").say(one)
         SlotUsageSign(gcs, "run-2").say(two)
 
-        assert at_work.at_work(gcs) == {("a", 0): one, ("b", 1): one, ("c", 0): two}
+        assert slot_usage.slot_usage(gcs) == {("a", 0): one, ("b", 1): one, ("c", 0): two}
 
     def test_who_says_it_no_more_is_no_more_at_work(self, gcs: Any, clock: Any) -> None:
         sign, work = SlotUsageSign(gcs, "run-1"), SlotUsage("one", "m", CARDS)
         for _ in range(9):
             sign.say(work)
             clock.now += 9.0
-        assert at_work.at_work(gcs)
+        assert slot_usage.slot_usage(gcs)
 
         clock.now += 60.0
-        assert at_work.at_work(gcs) == {}
+        assert slot_usage.slot_usage(gcs) == {}
 
     def test_what_has_not_changed_is_not_said_every_second(self, gcs: Any, clock: Any) -> None:
         sign = SlotUsageSign(gcs, "run-1")

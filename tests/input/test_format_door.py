@@ -116,5 +116,5 @@ def test_what_verify_reads_again_is_that_formats_own_way(
 
 
 def test_a_format_that_nobody_registered_is_refused_with_those_there_are(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="'parquet' or 'jsonl' or 'csv', not 'txt'"):
+    with pytest.raises(UsageError, match="'parquet', 'jsonl' or 'csv', not 'txt'"):
         job_in(tmp_path, input={"path": str(tmp_path), "format": "txt"})

@@ -50,7 +50,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory, launcher, write_shards) -> It
                 commands.append(" ".join(process.cmdline()))
             except psutil.Error:
                 continue
-        [worker] = called(started.processes(), "_WorkerActor")
+        [worker] = called(started.processes(), "WorkerActor")
         environment = worker.environ()
         finished = started.wait()
         places = [folder, rays]

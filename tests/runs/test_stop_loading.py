@@ -48,12 +48,12 @@ class Story:
 
 
 def _has_a_worker(run: Started | Terminal) -> bool:
-    return bool(called(run.processes(), "_WorkerActor.work"))
+    return bool(called(run.processes(), "WorkerActor.work"))
 
 
 def _builds_an_engine(run: Started | Terminal) -> bool:
     """vLLM's own compiled code is there, so its Python is imported, which takes longest."""
-    for worker in called(run.processes(), "_WorkerActor.work"):
+    for worker in called(run.processes(), "WorkerActor.work"):
         try:
             if any("/vllm/" in place.path for place in worker.memory_maps()):
                 return True
