@@ -28,7 +28,6 @@ from pipeline.cluster.slot_usage import SlotUsageSign
 from pipeline.engine.gpu.usable import offer, visible_value
 from pipeline.engine.gpu.visible import VARIABLE
 from pipeline.engine.machine.facts import own_facts
-from pipeline.engine.thread_priority import yield_children
 from pipeline.errors import JobFailed, NoCard, Stopped
 
 _HEAD_PATIENCE_SECONDS = 15.0
@@ -101,8 +100,6 @@ class Cluster:
         self._heard = time.monotonic()  # when the head last answered
         self._lost = False
         self._looking: dict[str, Any] = {}  # tasks that look around on machines nobody described
-        if not address:
-            yield_children()
 
     @property
     def gpus(self) -> int:

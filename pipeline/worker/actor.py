@@ -19,7 +19,6 @@ from pipeline.engine.machine.facts import own_facts
 from pipeline.engine.machine.vitals import VitalSigns, worker_cards
 from pipeline.engine.protocol import Engine
 from pipeline.engine.reuse import EngineSetup
-from pipeline.engine.thread_priority import compute_in_this_thread
 from pipeline.engine.vllm.cpu_compute import with_compute
 from pipeline.errors import CardLost, EngineFailed
 from pipeline.worker.localize_spec import localize_spec
@@ -67,7 +66,6 @@ class WorkerActor:
         self._idle_since = None
         engine, self._engine = self._engine, None
         try:
-            compute_in_this_thread()
             if self._cards and not self._taken:
                 take_cards(self._cards)
                 self._taken = True

@@ -10,7 +10,6 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from pipeline.dispatch.events import NoLease
-from pipeline.engine.thread_priority import yield_this_thread
 from pipeline.input.shard import Shard
 from pipeline.input.units import Unit
 from pipeline.job.job import Job
@@ -291,7 +290,6 @@ class Stage(threading.Thread):
         self._trouble: BaseException | None = None
 
     def run(self) -> None:
-        yield_this_thread()
         try:
             self._work()
         except BaseException as e:

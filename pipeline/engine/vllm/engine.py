@@ -18,7 +18,6 @@ from pipeline.engine.in_flight import InFlight
 from pipeline.engine.oom_errors import is_out_of_memory, shortage_in
 from pipeline.engine.protocol import EngineFacts, EngineStats
 from pipeline.engine.stderr_tail import StderrTail
-from pipeline.engine.thread_priority import yield_own_servers
 from pipeline.engine.vllm.compiling import CompileWatch
 from pipeline.engine.vllm.core_watch import forget_outputs, watch_core
 from pipeline.engine.vllm.cpu_compute import UNPACKED, for_vllm
@@ -104,7 +103,6 @@ class VllmEngine:
         )
         self._watch_steps()
         watch_core(self._engine.engine_core, self._closed)
-        yield_own_servers()
 
     def _failure(self, e: Exception, what: str) -> EngineFailed:
         """``e`` as an error of ours. Where the engine's core is another process, what happened is
