@@ -10,8 +10,9 @@ from typing import Any
 from pipeline.errors import RowError, RowErrorType
 from pipeline.job.job import ANSWER, Job, Message, MessagesColumn, Text
 from pipeline.job.sampling import SAMPLING_COLUMN, Sampling
+from pipeline.job.template.field_text import as_text
 from pipeline.job.template.marks import unmarked
-from pipeline.job.template.render import Row, Template, as_text, lookup
+from pipeline.job.template.render import Row, Template, lookup
 from pipeline.model.control_tokens import Parts
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.prompt.join import Prompt, continuation, joined_ids, joining, open_ended, tail_of

@@ -23,7 +23,7 @@ from pipeline.input.reader import UnitReader
 from pipeline.input.shards import InputFiles, check_whole, discover, moved_since
 from pipeline.input.units import Unit
 from pipeline.job.job import Input
-from pipeline.job.template.render import as_text
+from pipeline.job.template.field_text import as_text
 
 TABLE = pa.table({"text": [f"row {n}" for n in range(100)], "n": range(100)})
 LINES = b"".join(b'{"text": "row %d", "n": %d}\n' % (n, n) for n in range(100))

@@ -22,7 +22,8 @@ from pipeline.input.reader import UnitReader
 from pipeline.input.shards import InputFiles, discover
 from pipeline.input.units import Unit
 from pipeline.job.job import Input
-from pipeline.job.template.render import Template, as_text
+from pipeline.job.template.field_text import as_text
+from pipeline.job.template.render import Template
 from tests.samples import json_lines, lines, quick
 
 

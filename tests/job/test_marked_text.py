@@ -49,7 +49,7 @@ def test_what_it_finds_and_takes_out_is_as_without_marks(source: str) -> None:
 def test_a_token_in_a_printed_list_is_one_and_a_rows_text_there_is_not() -> None:
     text = marked("{{ ['<eos>', t] }}").render({"t": "<eos>"})
 
-    assert _TOKENS.parts(text) == ["['", 1, "', '<eos>']"]
+    assert _TOKENS.parts(text) == ['["', 1, '", "<eos>"]']
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from pipeline.errors import RowError, RowErrorType
 from pipeline.input.formats.jsonl.types import Raw
-from pipeline.job.template.render import Template, TemplateSyntaxError, as_text, lookup
+from pipeline.job.template.field_text import as_text
+from pipeline.job.template.render import Template, TemplateSyntaxError, lookup
 from tests.samples import quick
 
 TEXT = st.text(st.sampled_from("{}ab \n%#"), max_size=12)
@@ -104,6 +105,7 @@ def test_an_empty_value_is_not_null(value: object) -> None:
 )
 def test_values_read_as_text_dates_in_iso_form_and_json(value: object, text: str) -> None:
     assert as_text(value) == text
+    assert Template("{{ v }}", jinja=True).render({"v": value}) == text
 
 
 def test_bytes_that_are_no_text_make_an_invalid_row() -> None:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.input.plain import plain_values
-from pipeline.job.template.render import as_text
+from pipeline.job.template.field_text import as_text
 
 
 def conform(table: pa.Table, schema: pa.Schema) -> tuple[pa.Table, dict[int, str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ from typing import Any
 from jinja2 import StrictUndefined, meta
 
 from pipeline.errors import RowError, RowErrorType
-from pipeline.job.template.json_text import json_text
+from pipeline.job.template.field_text import as_text
 from pipeline.job.template.marked_text import restored
 from pipeline.job.template.marks import unmarked
 from pipeline.job.template.sandbox import BoundedEnvironment, bounded
@@ -139,22 +138,3 @@ def lookup(row: Row, field: str) -> Any:
     head, dot, rest = field.partition(".")
     inner = row.get(head)
     return lookup(inner, rest) if dot and isinstance(inner, Mapping) else None
-
-
-def as_text(value: Any) -> str:
-    """How a value appears in a prompt: text as it is, dates in ISO form, the rest as JSON."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, datetime.date | datetime.time):
-        return value.isoformat()
-    if isinstance(value, bytes):
-        try:
-            return value.decode()
-        except UnicodeDecodeError:
-            raise RowError(RowErrorType.INVALID_ROW, "a binary field is not UTF-8 text") from None
-    try:
-        return json_text(value, ensure_ascii=False, default=str)
-    except (ValueError, TypeError, RecursionError) as e:  # keys of bytes, a depth without end
-        raise RowError(
-            RowErrorType.INVALID_ROW, f"a field cannot be written as JSON: {e}"
-        ) from None

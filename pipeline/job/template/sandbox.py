@@ -21,6 +21,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
+from pipeline.job.template.field_text import as_printed
 from pipeline.job.template.json_text import json_text
 from pipeline.job.template.marked_text import CUTTING, FINDING, by_letters, by_places, cut, restored
 from pipeline.job.template.marks import looked_at
@@ -243,7 +244,7 @@ def _compared(_context: Context, value: Any) -> Any:
 @pass_context
 def _printed(_context: Context, value: Any) -> str:
     _METER.weigh(value)
-    return value if type(value) is str else str(value)
+    return value if type(value) is str else as_printed(value)
 
 
 def _charged(name: str, function: Callable[..., Any], *, looks: bool = False) -> Callable[..., Any]:

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from pipeline.errors import some_of
 from pipeline.job.job import Label
-from pipeline.job.template.render import as_text
+from pipeline.job.template.field_text import as_text
 
 _FEATURES = b"huggingface"
 

@@ -32,7 +32,7 @@ from pipeline.input.formats.csv.records import (
 from pipeline.input.formats.names import delimiter_by_name, is_tsv
 from pipeline.input.schema.conform import conform
 from pipeline.job.job import Input
-from pipeline.job.template.render import as_text
+from pipeline.job.template.field_text import as_text
 
 _HEAD = 1 << 16  # bytes by which it is told what separates cells
 _CLOSE = "close the quote, or double it where it is part of a text; wait if it is being written"

@@ -16,7 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.job.template.render import as_text
+from pipeline.job.template.field_text import as_text
 
 _MOST_FIELDS = 2000  # of a file's lines, and of a column's objects at all depths
 _EXACT = 1 << 53  # a double holds every integer up to here

@@ -1,0 +1,41 @@
+"""How a row's value is written into a prompt, the same in both dialects of templates."""
+
+from __future__ import annotations
+
+import datetime
+from decimal import Decimal
+from typing import Any
+
+from pipeline.errors import RowError, RowErrorType
+from pipeline.job.template.json_text import json_text
+
+# values of rows that Python's own ``str`` would print in another way: True, None, ['text'], 1E+2
+_PRINTED_AS_TEXT = (bool, type(None), dict, list, Decimal, bytes, datetime.date, datetime.time)
+
+
+def as_text(value: Any) -> str:
+    """How a value appears in a prompt: text as it is, dates in ISO form, the rest as JSON."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            raise RowError(RowErrorType.INVALID_ROW, "a binary field is not UTF-8 text") from None
+    try:
+        return json_text(value, ensure_ascii=False, default=str)
+    except (ValueError, TypeError, RecursionError) as e:  # keys of bytes, a depth without end
+        raise RowError(
+            RowErrorType.INVALID_ROW, f"a field cannot be written as JSON: {e}"
+        ) from None
+
+
+def as_printed(value: Any) -> str:
+    """How Jinja prints a value. Raises RowError (InvalidRow) where a field cannot be written.
+
+    A row's value comes out as ``as_text`` has it; what only a template can make (ranges,
+    generators, undefined names), as Jinja has it.
+    """
+    return as_text(value) if isinstance(value, _PRINTED_AS_TEXT) else str(value)
