@@ -11,6 +11,7 @@ from pipeline.driver.plan import Plan
 from pipeline.input.units import Unit
 from pipeline.output.dataset import CommitRecord
 from pipeline.output.redo import Redone
+from pipeline.rows.row_range import RowRange
 from pipeline.worker.messages import Lease, Progress, RowSource, WorkerSpec, active_rows
 
 
@@ -44,7 +45,7 @@ class AllLeased:
 
     def announce(self) -> None: ...
 
-    def engine_failed(self, why: str, rows: Sequence[tuple[int, int, int]]) -> None: ...
+    def engine_failed(self, why: str, rows: Sequence[RowRange]) -> None: ...
 
     def note(self, line: str) -> None: ...
 
@@ -79,7 +80,7 @@ class NextDoor:
         active = active_rows(self.source, self.progress)
         self.coordinator.heartbeat(self.name, self.progress, active, self.source.flights)
 
-    def engine_failed(self, why: str, rows: Sequence[tuple[int, int, int]]) -> None:
+    def engine_failed(self, why: str, rows: Sequence[RowRange]) -> None:
         self.coordinator.engine_failed(self.name, why, rows)
 
     def note(self, line: str) -> None:

@@ -31,12 +31,12 @@ from pipeline.dispatch.events import (
     Reported,
     Resumed,
     Returned,
-    Span,
     Ticked,
+    UnitRange,
     Wait,
 )
 from pipeline.dispatch.pending import Pending
-from pipeline.dispatch.poison_rows import APART, DeathMemory, Piece, PoisonRows, common
+from pipeline.dispatch.poison_rows import APART, DeathMemory, PoisonRows, SuspectRows, common
 from pipeline.dispatch.row_ranges import RowRanges
 from pipeline.dispatch.speeds import Speeds
 from pipeline.dispatch.work_stealing import Member, WorkStealing
@@ -75,7 +75,7 @@ class Dispatcher:
     def __init__(
         self,
         rows: Sequence[int],
-        committed: Iterable[Span] = (),
+        committed: Iterable[UnitRange] = (),
         *,
         costs: Sequence[float] | None = None,
         order: Sequence[int] | None = None,
@@ -138,7 +138,9 @@ class Dispatcher:
             case Returned(worker, at, spans):
                 self._heard(worker, at)
                 for span in spans:
-                    self._back(self.ranges.keep(worker, Span(span.unit, span.start, span.start)))
+                    self._back(
+                        self.ranges.keep(worker, UnitRange(span.unit, span.start, span.start))
+                    )
                 if self._poison_rows.given_back(worker, spans):
                     self._set_apart()
             case Left():
@@ -178,7 +180,7 @@ class Dispatcher:
         self._seen.move_to_end(worker)
         return member
 
-    def _drop(self, worker: str) -> list[Span]:
+    def _drop(self, worker: str) -> list[UnitRange]:
         """The worker is no more; returns what it held."""
         spans = self.ranges.release(worker)
         self._stealing.forget(worker, self._back)
@@ -194,7 +196,7 @@ class Dispatcher:
         self._poison_rows.ended(worker)
         self._set_apart()
 
-    def _lost(self, event: Lost) -> list[Span]:
+    def _lost(self, event: Lost) -> list[UnitRange]:
         worker = event.worker
         member = self._members.get(worker)
         if member is None:
@@ -280,15 +282,15 @@ class Dispatcher:
         return Wait(worker)
 
     def _lease_set_apart(
-        self, worker: str, piece: Piece, *, quarantined: bool = False
+        self, worker: str, piece: SuspectRows, *, quarantined: bool = False
     ) -> Grant | None:
         """Lease rows that were set apart; None if none of them is pending any more."""
-        spans: list[Span] = []
+        spans: list[UnitRange] = []
         for span in piece.spans:
             apart = self.ranges.holdings.get(APART)
-            for key, held in list(apart.pieces.items()) if apart else ():
+            for key, held in list(apart.ranges.items()) if apart else ():
                 if common((span,), (held.span,)):
-                    self.ranges.keep(APART, Span(*key, key[1]))
+                    self.ranges.keep(APART, UnitRange(*key, key[1]))
                     self.ranges.hold(worker, held.span)
                     spans.append(held.span)
         if not spans:
@@ -332,19 +334,19 @@ class Dispatcher:
         best = math.sqrt(twice * seconds / self._deaths)
         return min(sizing.longest_seconds, max(best, sizing.shortest_seconds))
 
-    def _take(self, worker: str, budget: float, shortest: float) -> list[Span]:
+    def _take(self, worker: str, budget: float, shortest: float) -> list[UnitRange]:
         """The next pending rows of about that cost, one unit at least. A unit is cut where it is
         far too much, into no less than ``shortest``."""
         ranges = self.ranges
-        spans: list[Span] = []
+        spans: list[UnitRange] = []
         while len(spans) < _MOST_SPANS and (span := self._pending.peek()) is not None:
             cost = ranges.cost(span.unit, span.rows)
             if spans and cost > 1.5 * budget:
                 break
             if cost > 1.5 * (least := max(budget, shortest)):
                 rows = max(1, round(span.rows * least / cost))
-                rest = Span(span.unit, span.start + rows, span.stop)
-                span = Span(span.unit, span.start, rest.start)
+                rest = UnitRange(span.unit, span.start + rows, span.stop)
+                span = UnitRange(span.unit, span.start, rest.start)
                 ranges.hold(worker, span)
                 if rest.rows:
                     self._pending.came_back((rest,))
@@ -366,7 +368,7 @@ class Dispatcher:
         self.speeds.note(event.worker, done.cost, done.tokens, done.seconds)
         return self._stealing.requests(event.worker)
 
-    def _gave_up(self, worker: str, at: float, kept: Span) -> None:
+    def _gave_up(self, worker: str, at: float, kept: UnitRange) -> None:
         self._heard(worker, at)
         given = self.ranges.keep(worker, kept)
         thief = self._stealing.answered(worker, kept)
@@ -375,11 +377,11 @@ class Dispatcher:
         elif given is not None and (thief is None or not self._stealing.reserve(thief, given)):
             self._back(given)
 
-    def _back(self, span: Span | None) -> None:
-        if span is not None and self.ranges.pending_piece(span.unit, span.start):
+    def _back(self, span: UnitRange | None) -> None:
+        if span is not None and self.ranges.pending_range(span.unit, span.start):
             self._pending.came_back((span,))
 
-    def _committed(self, span: Span) -> None:
+    def _committed(self, span: UnitRange) -> None:
         _, moved, freed = self.ranges.commit(span)
         if self._poison_rows:
             self._poison_rows.settled(span)

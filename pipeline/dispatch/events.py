@@ -10,8 +10,13 @@ from enum import Enum
 from typing import NamedTuple
 
 
-class Span(NamedTuple):
-    """Rows ``start``..``stop`` of a unit, counted from the unit's first row."""
+class UnitRange(NamedTuple):
+    """Rows ``start``..``stop`` of the unit of that number, counted from the unit's first row.
+
+    The dispatcher counts by units, and knows of no shards (everyone else says ``RowRange``): a
+    unit that nobody has touched costs it a byte, and finding the books of a row is one look into a
+    list. ``driver.coordinator.unit_index`` translates.
+    """
 
     unit: int
     start: int
@@ -54,7 +59,7 @@ class Reported:
     busy_seconds: float = 0.0
     tokens: int = 0
     active: int = 0
-    flights: tuple[Span, ...] | None = None
+    flights: tuple[UnitRange, ...] | None = None
     waiting: int = 0
 
 
@@ -66,7 +71,7 @@ class Resumed:
     worker: str
     at: float
     rate: float
-    spans: tuple[Span, ...] = ()
+    spans: tuple[UnitRange, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +81,14 @@ class GaveUp:
 
     worker: str
     at: float
-    kept: Span
+    kept: UnitRange
 
 
 @dataclass(frozen=True, slots=True)
 class Committed:
     """The rows have their result, whoever made it. Harmless to say again."""
 
-    span: Span
+    span: UnitRange
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +97,7 @@ class Returned:
 
     worker: str
     at: float
-    spans: tuple[Span, ...]
+    spans: tuple[UnitRange, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +115,7 @@ class Lost:
     worker: str
     at: float | None = None
     why: str = ""
-    flights: tuple[Span, ...] | None = None
+    flights: tuple[UnitRange, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +134,7 @@ class Grant:
     ``why``. ``quarantined``: the rows become error rows, no engine shall see them again."""
 
     worker: str
-    spans: tuple[Span, ...]
+    spans: tuple[UnitRange, ...]
     losses: int = 0
     quarantined: bool = False
     why: str = ""
@@ -159,7 +164,7 @@ class GiveUp:
     started. It answers with ``GaveUp``; until then it is asked again at every heartbeat."""
 
     worker: str
-    span: Span
+    span: UnitRange
     keep: int
 
 
@@ -168,7 +173,7 @@ class Expired:
     """Nothing was heard of the worker for too long: it holds ``spans`` no more."""
 
     worker: str
-    spans: tuple[Span, ...]
+    spans: tuple[UnitRange, ...]
 
 
 Instruction = Grant | Wait | Done | GiveUp | Expired

@@ -6,7 +6,7 @@ import heapq
 from array import array
 from collections.abc import Iterable, Sequence
 
-from pipeline.dispatch.events import Span
+from pipeline.dispatch.events import UnitRange
 from pipeline.dispatch.row_ranges import RowRanges
 
 _LONG = 2.0  # times the mean cost of a row
@@ -62,21 +62,21 @@ class Pending:
         self._head = 0
         self._front: list[tuple[int, int]] = []  # heap of (unit, first row) that came back
 
-    def came_back(self, spans: Iterable[Span]) -> None:
+    def came_back(self, spans: Iterable[UnitRange]) -> None:
         """These rows are pending again, or pending from another row on: first in line."""
         for span in spans:
             heapq.heappush(self._front, (span.unit, span.start))
 
-    def peek(self) -> Span | None:
+    def peek(self) -> UnitRange | None:
         """The next pending rows; None when there are none."""
         while self._front:
-            span = self._ranges.pending_piece(*self._front[0])
+            span = self._ranges.pending_range(*self._front[0])
             if span is not None:
                 return span
             heapq.heappop(self._front)
         while self._head < len(self._units):
             unit = self._units[self._head]
             if self._ranges.is_whole(unit):
-                return Span(unit, 0, self._ranges.rows[unit])
+                return UnitRange(unit, 0, self._ranges.rows[unit])
             self._head += 1
         return None

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from pipeline.dispatch.events import Span
+from pipeline.dispatch.events import UnitRange
 
 APART = ""  # who holds, in the books, rows that are set apart: nobody
 LEAST_ALONE = 2  # deaths of a row alone, before it is quarantined
@@ -40,7 +40,7 @@ _LONGEST_MIXED, _LONGEST_ALONE, _SHORTEST = 120.0, 12.0, 0.25  # seconds that co
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class SuspectRows:
     """Rows that are suspected alike. ``deaths``: engines that died with them; ``alone``: of those,
     the ones that had nothing else (for a single row only).
 
@@ -48,7 +48,7 @@ class Piece:
     ``deaths`` but the first; ``alone_exposure``: over those that count in ``alone``.
     """
 
-    spans: tuple[Span, ...]
+    spans: tuple[UnitRange, ...]
     deaths: int = 1
     exposure: float = 0.0
     alone: int = 0
@@ -66,9 +66,9 @@ class DeathMemory:
     """What is known of deaths, for whoever goes on from here. ``deaths``: of engines with rows in
     them, ``lost``: of all; ``busy``: seconds that they all worked."""
 
-    met: tuple[Piece, ...]
-    waiting: tuple[Piece, ...]
-    quarantined: tuple[Piece, ...]
+    met: tuple[SuspectRows, ...]
+    waiting: tuple[SuspectRows, ...]
+    quarantined: tuple[SuspectRows, ...]
     cases: int
     deaths: int
     explained: int
@@ -78,7 +78,7 @@ class DeathMemory:
 
 @dataclass(slots=True)
 class _Trial:
-    piece: Piece
+    piece: SuspectRows
     begun: float | None = None  # when an engine began with it
 
 
@@ -86,25 +86,25 @@ class PoisonRows:
     """The rows under suspicion. Told of deaths and results; asked what to try next."""
 
     def __init__(self) -> None:
-        self._met: list[Piece] = []  # at deaths, and among the others again; disjoint
-        self._waiting: deque[Piece] = deque()  # set apart, to be tried
+        self._met: list[SuspectRows] = []  # at deaths, and among the others again; disjoint
+        self._waiting: deque[SuspectRows] = deque()  # set apart, to be tried
         self._trials: dict[str, _Trial] = {}  # by worker
-        self._quarantined: list[Piece] = []  # single rows
-        self._carried: dict[str, list[Piece]] = {}  # those that a worker writes errors for
+        self._quarantined: list[SuspectRows] = []  # single rows
+        self._carried: dict[str, list[SuspectRows]] = {}  # those that a worker writes errors for
         self._cases = 0
         self._deaths = 0  # of engines with rows in them
         self._explained = 0  # of those, by rows that are quarantined
 
     @property
-    def apart(self) -> list[Piece]:
+    def apart(self) -> list[SuspectRows]:
         """Pieces that are to be kept from everyone until they are asked for by ``next_trial`` or
         ``next_quarantined``."""
         return [*self._waiting, *self._quarantined]
 
-    def losses(self, spans: Iterable[Span]) -> tuple[int, str]:
+    def losses(self, spans: Iterable[UnitRange]) -> tuple[int, str]:
         """How many engines died with some of these rows, at most, and of what the last."""
         spans = list(spans)
-        worst = Piece(())
+        worst = SuspectRows(())
         for piece in self._met:
             if piece.deaths > (worst.deaths if worst.spans else 0) and common(piece.spans, spans):
                 worst = piece
@@ -112,7 +112,9 @@ class PoisonRows:
 
     # -- deaths
 
-    def died(self, flights: Sequence[Span], seconds: float, busy: float, why: str) -> list[Piece]:
+    def died(
+        self, flights: Sequence[UnitRange], seconds: float, busy: float, why: str
+    ) -> list[SuspectRows]:
         """An engine died that had ``flights`` in it among others, for ``seconds`` at most.
 
         ``busy``: seconds that all engines worked up to now. Returns what is to be set apart.
@@ -121,8 +123,8 @@ class PoisonRows:
             return []
         self._deaths += 1
         felt = math.log(min(max(seconds, _SHORTEST), _LONGEST_MIXED))
-        hit: list[Piece] = []
-        missed: list[Piece] = []
+        hit: list[SuspectRows] = []
+        missed: list[SuspectRows] = []
         new = tuple(flights)
         for piece in self._met:
             inside = common(piece.spans, flights)
@@ -133,7 +135,7 @@ class PoisonRows:
                 hit.append(replace(piece, spans=inside, deaths=met[0], exposure=met[1], why=why))
             if outside:
                 missed.append(replace(piece, spans=outside))
-        first = [Piece(new, why=why)] if new else []
+        first = [SuspectRows(new, why=why)] if new else []
         suspicious = [p for p in hit if self._is_suspicious(p, busy)]
         self._met = missed + first + [p for p in hit if p not in suspicious]
         return self._set_apart(suspicious) if suspicious else []
@@ -173,7 +175,7 @@ class PoisonRows:
             self._waiting.appendleft(piece)
         return True
 
-    def _set_apart(self, pieces: Sequence[Piece]) -> list[Piece]:
+    def _set_apart(self, pieces: Sequence[SuspectRows]) -> list[SuspectRows]:
         """Make a case of these rows; the pieces to try, in order."""
         self._cases += 1
         spans = sorted(span for piece in pieces for span in piece.spans)
@@ -194,11 +196,11 @@ class PoisonRows:
         """The case is explained: its other pieces are hardly suspected any more."""
         others = [piece for piece in self._waiting if piece.case == case]
         self._waiting = deque(piece for piece in self._waiting if piece.case != case)
-        self._met += [Piece(piece.spans, why=piece.why) for piece in others]
+        self._met += [SuspectRows(piece.spans, why=piece.why) for piece in others]
 
     # -- trials
 
-    def next_trial(self, worker: str) -> Piece | None:
+    def next_trial(self, worker: str) -> SuspectRows | None:
         """A piece for ``worker``, which has nothing else and gets nothing else meanwhile."""
         if not self._waiting:
             return None
@@ -220,7 +222,7 @@ class PoisonRows:
         if trial is not None and trial.piece.spans:
             self._met.append(replace(trial.piece, case=0))
 
-    def next_quarantined(self, worker: str) -> Piece | None:
+    def next_quarantined(self, worker: str) -> SuspectRows | None:
         """A row of which ``worker`` is to make an error row. It stays so until ``settled``."""
         if not self._quarantined:
             return None
@@ -228,7 +230,7 @@ class PoisonRows:
         self._carried.setdefault(worker, []).append(piece)
         return piece
 
-    def given_back(self, worker: str, spans: Sequence[Span]) -> bool:
+    def given_back(self, worker: str, spans: Sequence[UnitRange]) -> bool:
         """The worker has these rows no more. Whether some of them are quarantined."""
         carried = self._carried.pop(worker, [])
         back = [piece for piece in carried if common(piece.spans, spans)]
@@ -240,7 +242,7 @@ class PoisonRows:
     def _uncarry(self, worker: str) -> None:
         self._quarantined += self._carried.pop(worker, [])
 
-    def settled(self, span: Span) -> None:
+    def settled(self, span: UnitRange) -> None:
         """These rows have their result."""
         gone = (span,)
         self._met = list(_left(self._met, gone))
@@ -294,14 +296,14 @@ class PoisonRows:
             return believed
         return max(believed, others / max(busy, _BUSY_AT_LEAST))
 
-    def _is_suspicious(self, piece: Piece, busy: float) -> bool:
+    def _is_suspicious(self, piece: SuspectRows, busy: float) -> bool:
         again = piece.deaths - 1
         if again < 1:
             return False
         chance = again * math.log(self._rate(piece.deaths, busy)) + piece.exposure
         return piece.deaths >= _SURELY_APART or chance <= math.log(_CHANCE_APART)
 
-    def _is_guilty(self, piece: Piece, busy: float, told: bool) -> bool:
+    def _is_guilty(self, piece: SuspectRows, busy: float, told: bool) -> bool:
         if piece.alone < (LEAST_ALONE if told else _LEAST_ALONE_UNTOLD):
             return False
         most = _CHANCE_GUILTY if told else _CHANCE_GUILTY_UNTOLD
@@ -330,23 +332,23 @@ def best_parts(
     return min(range(2, min(rows, _MOST_PARTS) + 1), key=cost, default=1)
 
 
-def common(spans: Iterable[Span], others: Iterable[Span]) -> tuple[Span, ...]:
+def common(spans: Iterable[UnitRange], others: Iterable[UnitRange]) -> tuple[UnitRange, ...]:
     """The rows that are in both; ``others`` are disjoint."""
     others = list(others)
     return tuple(
-        Span(a.unit, max(a.start, b.start), min(a.stop, b.stop))
+        UnitRange(a.unit, max(a.start, b.start), min(a.stop, b.stop))
         for a in spans
         for b in others
         if a.unit == b.unit and max(a.start, b.start) < min(a.stop, b.stop)
     )
 
 
-def _without(spans: Iterable[Span], gone: Iterable[Span]) -> tuple[Span, ...]:
+def _without(spans: Iterable[UnitRange], gone: Iterable[UnitRange]) -> tuple[UnitRange, ...]:
     """The rows of ``spans`` that are not in ``gone``."""
     left = list(spans)
     for hole in gone:
         left = [
-            Span(span.unit, start, stop)
+            UnitRange(span.unit, start, stop)
             for span in left
             for start, stop in (
                 ((span.start, span.stop),)
@@ -361,7 +363,7 @@ def _without(spans: Iterable[Span], gone: Iterable[Span]) -> tuple[Span, ...]:
     return tuple(left)
 
 
-def _left(pieces: Iterable[Piece], gone: Sequence[Span]) -> Iterator[Piece]:
+def _left(pieces: Iterable[SuspectRows], gone: Sequence[UnitRange]) -> Iterator[SuspectRows]:
     for piece in pieces:
         spans = _without(piece.spans, gone)
         if spans == piece.spans:
@@ -370,12 +372,12 @@ def _left(pieces: Iterable[Piece], gone: Sequence[Span]) -> Iterator[Piece]:
             yield replace(piece, spans=spans)
 
 
-def _rows_of(spans: Iterable[Span], start: int, stop: int) -> tuple[Span, ...]:
+def _rows_of(spans: Iterable[UnitRange], start: int, stop: int) -> tuple[UnitRange, ...]:
     """Rows ``start``..``stop`` of the spans one after the other."""
-    found: list[Span] = []
+    found: list[UnitRange] = []
     for span in spans:
         first, last = max(0, start), min(span.rows, stop)
         if first < last:
-            found.append(Span(span.unit, span.start + first, span.start + last))
+            found.append(UnitRange(span.unit, span.start + first, span.start + last))
         start, stop = start - span.rows, stop - span.rows
     return tuple(found)

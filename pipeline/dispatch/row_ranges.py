@@ -1,7 +1,7 @@
 """The books of a run's rows: each is pending, held by one worker, or committed, never two of it.
 
 Units that nobody has touched cost a byte each, as do finished ones; only units in work have a
-list of their pieces. So a million units need a few tens of megabytes.
+list of their ranges. So a million units need a few tens of megabytes.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from pipeline.dispatch.events import Span
+from pipeline.dispatch.events import UnitRange
 
 _WHOLE, _OPEN, _DONE = 0, 1, 2  # pending as a whole, in pieces, committed as a whole
 
 
 @dataclass(slots=True)
-class Piece:
-    """Uncommitted rows ``start``..``stop`` of a unit; ``holder`` None: pending."""
+class OpenRange:
+    """Uncommitted rows ``start``..``stop`` of a unit in work; ``holder`` None: pending."""
 
     unit: int
     start: int
@@ -30,15 +30,15 @@ class Piece:
         return self.stop - self.start
 
     @property
-    def span(self) -> Span:
-        return Span(self.unit, self.start, self.stop)
+    def span(self) -> UnitRange:
+        return UnitRange(self.unit, self.start, self.stop)
 
 
 @dataclass(slots=True)
 class Holding:
     """What one worker holds, oldest first; its rows and their predicted cost."""
 
-    pieces: dict[tuple[int, int], Piece] = field(default_factory=dict)  # by unit and first row
+    ranges: dict[tuple[int, int], OpenRange] = field(default_factory=dict)  # by unit and first row
     rows: int = 0
     cost: float = 0.0
 
@@ -51,7 +51,7 @@ class RowRanges:
         self.rows = array("q", rows)
         self._costs = None if costs is None else array("d", costs)
         self._state = bytearray(len(self.rows))
-        self._open: dict[int, list[Piece]] = {}
+        self._open: dict[int, list[OpenRange]] = {}
         self.holdings: dict[str, Holding] = {}
         self.total_rows = sum(self.rows)
         self.pending_rows = self.total_rows
@@ -81,19 +81,19 @@ class RowRanges:
         """Whether all rows of the unit are pending and always were."""
         return self._state[unit] == _WHOLE
 
-    def pending_piece(self, unit: int, start: int) -> Span | None:
+    def pending_range(self, unit: int, start: int) -> UnitRange | None:
         """The pending rows that begin at ``start``, if there are any that do."""
         for piece in self._open.get(unit, ()):
             if piece.start == start and piece.holder is None:
                 return piece.span
         return None
 
-    def held_piece(self, worker: str, unit: int, start: int) -> Piece | None:
+    def held_range(self, worker: str, unit: int, start: int) -> OpenRange | None:
         """What ``worker`` holds from ``start`` on."""
         holding = self.holdings.get(worker)
-        return None if holding is None else holding.pieces.get((unit, start))
+        return None if holding is None else holding.ranges.get((unit, start))
 
-    def hold(self, worker: str, span: Span) -> None:
+    def hold(self, worker: str, span: UnitRange) -> None:
         """Pending rows go to ``worker``. ``span`` begins where a pending piece does; what it
         leaves of the piece is a pending piece of its own."""
         unit = span.unit
@@ -104,12 +104,12 @@ class RowRanges:
         while (piece := pieces[at]).start != span.start or piece.holder is not None:
             at += 1
         if span.stop < piece.stop:
-            pieces.insert(at + 1, Piece(unit, span.stop, piece.stop, None))
+            pieces.insert(at + 1, OpenRange(unit, span.stop, piece.stop, None))
             piece.stop = span.stop
         piece.holder = worker
         cost = self.cost(unit, piece.rows)
         holding = self.holdings.setdefault(worker, Holding())
-        holding.pieces[unit, piece.start] = piece
+        holding.ranges[unit, piece.start] = piece
         holding.rows += piece.rows
         holding.cost += cost
         self.pending_rows -= piece.rows
@@ -117,7 +117,7 @@ class RowRanges:
         self.held_rows += piece.rows
         self.held_cost += cost
 
-    def adopt(self, worker: str, span: Span) -> list[Span]:
+    def adopt(self, worker: str, span: UnitRange) -> list[UnitRange]:
         """Those rows of ``span`` that are pending, ``worker`` holds. Returns the pending pieces
         around them."""
         unit = span.unit
@@ -125,7 +125,7 @@ class RowRanges:
             return []
         if self._state[unit] == _WHOLE:
             self._open_up(unit)
-        around: list[Span] = []
+        around: list[UnitRange] = []
         for piece in list(self._open[unit]):
             start, stop = max(piece.start, span.start), min(piece.stop, span.stop)
             if piece.holder is not None or start >= stop:
@@ -134,18 +134,18 @@ class RowRanges:
                 continue
             if piece.start < start:
                 pieces = self._open[unit]
-                pieces.insert(pieces.index(piece) + 1, Piece(unit, start, piece.stop, None))
+                pieces.insert(pieces.index(piece) + 1, OpenRange(unit, start, piece.stop, None))
                 piece.stop = start
                 around.append(piece.span)
-            rest = self.pending_piece(unit, start)
-            self.hold(worker, Span(unit, start, stop))
+            rest = self.pending_range(unit, start)
+            self.hold(worker, UnitRange(unit, start, stop))
             if rest is not None and stop < rest.stop:
-                around.append(Span(unit, stop, rest.stop))
+                around.append(UnitRange(unit, stop, rest.stop))
         return around
 
-    def join(self, unit: int) -> list[Span]:
+    def join(self, unit: int) -> list[UnitRange]:
         """Make one piece of pending pieces side by side. Returns all pending ones of the unit."""
-        joined: list[Piece] = []
+        joined: list[OpenRange] = []
         for piece in self._open.get(unit, ()):
             last = joined[-1] if joined else None
             if last and last.holder is piece.holder is None and last.stop == piece.start:
@@ -156,34 +156,36 @@ class RowRanges:
             self._open[unit] = joined
         return [piece.span for piece in joined if piece.holder is None]
 
-    def keep(self, worker: str, kept: Span) -> Span | None:
+    def keep(self, worker: str, kept: UnitRange) -> UnitRange | None:
         """``worker`` keeps only ``kept`` of what it held from ``kept.start`` on. Returns what is
         pending thereby; None if it does not hold more than that."""
-        piece = self.held_piece(worker, kept.unit, kept.start)
+        piece = self.held_range(worker, kept.unit, kept.start)
         if piece is None or kept.stop >= piece.stop:
             return None
-        given = Span(kept.unit, kept.stop, piece.stop)
+        given = UnitRange(kept.unit, kept.stop, piece.stop)
         self._take_from(worker, kept.unit, given.rows)
         self.pending_rows += given.rows
         self.pending_cost += self.cost(kept.unit, given.rows)
         pieces = self._open[kept.unit]
         if kept.rows == 0:
-            del self.holdings[worker].pieces[kept.unit, kept.start]
+            del self.holdings[worker].ranges[kept.unit, kept.start]
             piece.holder = None
         else:
             piece.stop = kept.stop
-            pieces.insert(pieces.index(piece) + 1, Piece(kept.unit, given.start, given.stop, None))
+            pieces.insert(
+                pieces.index(piece) + 1, OpenRange(kept.unit, given.start, given.stop, None)
+            )
         return given
 
-    def release(self, worker: str) -> list[Span]:
+    def release(self, worker: str) -> list[UnitRange]:
         """Everything that ``worker`` held is pending. Returns it in input order."""
         holding = self.holdings.get(worker)
-        pieces = sorted(holding.pieces) if holding else []
-        given = [self.keep(worker, Span(unit, start, start)) for unit, start in pieces]
+        pieces = sorted(holding.ranges) if holding else []
+        given = [self.keep(worker, UnitRange(unit, start, start)) for unit, start in pieces]
         self.holdings.pop(worker, None)
         return [span for span in given if span is not None]
 
-    def commit(self, span: Span) -> tuple[int, list[Span], dict[str, int]]:
+    def commit(self, span: UnitRange) -> tuple[int, list[UnitRange], dict[str, int]]:
         """The rows of ``span`` have their result.
 
         Returns how many of them had none, the pending pieces that now begin elsewhere, and the
@@ -194,10 +196,10 @@ class RowRanges:
             return 0, [], {}
         if self._state[unit] == _WHOLE:
             self._open_up(unit)
-        moved: list[Span] = []
+        moved: list[UnitRange] = []
         freed: dict[str, int] = {}
         fresh = 0
-        left: list[Piece] = []
+        left: list[OpenRange] = []
         for piece in self._open[unit]:
             start, stop = max(piece.start, span.start), min(piece.stop, span.stop)
             if start >= stop:
@@ -211,13 +213,13 @@ class RowRanges:
             else:
                 self._take_from(piece.holder, unit, rows)
                 freed[piece.holder] = freed.get(piece.holder, 0) + rows
-                del self.holdings[piece.holder].pieces[unit, piece.start]
+                del self.holdings[piece.holder].ranges[unit, piece.start]
             for a, b in ((piece.start, start), (stop, piece.stop)):
                 if a < b:
-                    rest = Piece(unit, a, b, piece.holder)
+                    rest = OpenRange(unit, a, b, piece.holder)
                     left.append(rest)
                     if piece.holder is not None:
-                        self.holdings[piece.holder].pieces[unit, a] = rest
+                        self.holdings[piece.holder].ranges[unit, a] = rest
                     else:
                         moved.append(rest.span)
         self._open[unit] = left
@@ -227,7 +229,7 @@ class RowRanges:
             self._close(unit)
         return fresh, moved, freed
 
-    def commit_before(self, spans: Iterable[Span]) -> list[Span]:
+    def commit_before(self, spans: Iterable[UnitRange]) -> list[UnitRange]:
         """``commit`` of what an earlier run left: the quick way for whole units. Returns the
         pending pieces of units that are committed in part."""
         parts: set[int] = set()
@@ -246,7 +248,7 @@ class RowRanges:
     def check(self) -> None:
         """Every row is in one place. Raises AssertionError."""
         assert self.pending_rows + self.held_rows + self.committed_rows == self.total_rows
-        held = sum(p.rows for h in self.holdings.values() for p in h.pieces.values())
+        held = sum(p.rows for h in self.holdings.values() for p in h.ranges.values())
         assert held == self.held_rows == sum(h.rows for h in self.holdings.values())
         whole = sum(n for n, s in zip(self.rows, self._state, strict=True) if s == _WHOLE)
         parts = [p for pieces in self._open.values() for p in pieces]
@@ -258,7 +260,7 @@ class RowRanges:
 
     def _open_up(self, unit: int) -> None:
         self._state[unit] = _OPEN
-        self._open[unit] = [Piece(unit, 0, self.rows[unit], None)]
+        self._open[unit] = [OpenRange(unit, 0, self.rows[unit], None)]
 
     def _close(self, unit: int) -> None:
         self._state[unit] = _DONE

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from pipeline.dispatch.events import GiveUp, Reported, Span
+from pipeline.dispatch.events import GiveUp, Reported, UnitRange
 from pipeline.dispatch.row_ranges import RowRanges
 from pipeline.dispatch.speeds import Speeds
 
@@ -37,7 +37,7 @@ class Member:
     given_cost: float = 0.0
     last: Reported | None = None
     alone: bool = False  # it tries suspected rows: nothing is taken from it, nothing added
-    flights: tuple[Span, ...] = ()  # that its engine may have
+    flights: tuple[UnitRange, ...] = ()  # that its engine may have
     flying_since: float | None = None
 
     def granted(self, rows: int, cost: float) -> None:
@@ -94,7 +94,7 @@ class WorkStealing:
     least_seconds: float
     _asks: dict[str, _Ask] = field(default_factory=dict)  # by victim
     _thieves: dict[str, str] = field(default_factory=dict)  # thief -> victim
-    _reserved: dict[str, list[Span]] = field(default_factory=dict)  # given up, by thief
+    _reserved: dict[str, list[UnitRange]] = field(default_factory=dict)  # given up, by thief
     _holders: list[tuple[float, str]] = field(default_factory=list)  # (end, name), latest last
     _looked: float = -1e300
 
@@ -137,14 +137,14 @@ class WorkStealing:
             return ()
         found: list[GiveUp] = []
         for (unit, start), keep in list(ask.wanted.items()):
-            piece = self.ranges.held_piece(victim, unit, start)
+            piece = self.ranges.held_range(victim, unit, start)
             if piece is None or piece.stop <= keep:
                 self._settle(victim, (unit, start))
             else:
                 found.append(GiveUp(victim, piece.span, keep))
         return tuple(found)
 
-    def answered(self, victim: str, kept: Span) -> str | None:
+    def answered(self, victim: str, kept: UnitRange) -> str | None:
         """The victim's answer is there; for whom the rows are."""
         ask = self._asks.get(victim)
         if ask is None or (kept.unit, kept.start) not in ask.wanted:
@@ -152,19 +152,19 @@ class WorkStealing:
         self._settle(victim, (kept.unit, kept.start))
         return ask.thief
 
-    def reserve(self, thief: str, span: Span) -> bool:
+    def reserve(self, thief: str, span: UnitRange) -> bool:
         """Keep pending rows for ``thief``; False if it is not there any more."""
         if thief not in self.members:
             return False
         self._reserved.setdefault(thief, []).append(span)
         return True
 
-    def collect(self, thief: str) -> list[Span]:
+    def collect(self, thief: str) -> list[UnitRange]:
         """The rows kept for ``thief`` that are still pending as they were."""
         spans = self._reserved.pop(thief, [])
-        return [s for s in spans if self.ranges.pending_piece(s.unit, s.start) == s]
+        return [s for s in spans if self.ranges.pending_range(s.unit, s.start) == s]
 
-    def forget(self, worker: str, back: Callable[[Span], None]) -> None:
+    def forget(self, worker: str, back: Callable[[UnitRange], None]) -> None:
         """The worker is gone; ``back`` takes what was kept for it."""
         ask = self._asks.pop(worker, None)
         if ask is not None:
@@ -203,7 +203,7 @@ class WorkStealing:
         if cost < row_cost or cost < min(self.least_seconds * slow, self.unstarted(victim)):
             return {}
         wanted: dict[tuple[int, int], int] = {}
-        for (unit, start), piece in reversed(self.ranges.holdings[victim.name].pieces.items()):
+        for (unit, start), piece in reversed(self.ranges.holdings[victim.name].ranges.items()):
             each = self.ranges.cost(unit, 1)
             rows = min(piece.rows, int(cost / each + 1e-9)) if each else piece.rows
             if rows == 0:

@@ -61,7 +61,7 @@ def work_through(
         known_lengths=known_lengths,
         redo=plan.redo,
     )
-    done = [record.span for record in plan.committed.values()]
+    done = [record.row_range for record in plan.committed.values()]
     rates = {p.group.name: 1 / p.estimate.cost.seconds for p in forecast.placed}
     costs = predicted_costs(plan.units, plan.input.files.shards)
     order = working_order(plan.units, plan.input.files.shards)

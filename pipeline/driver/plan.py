@@ -250,8 +250,8 @@ def _refuse_to_shrink(
     """A larger --rows goes on from a smaller one; the other way round would throw rows away."""
     ends = {unit.shard: unit.stop for unit in inputs.units}  # the last of a shard stays
     places = {then: now for now, then in changes.kept.items()}
-    spans = [record.span for record in others]
-    if any(shard in places and stop > ends.get(places[shard], 0) for shard, _, stop in spans):
+    done = [record.row_range for record in others]
+    if any(shard in places and stop > ends.get(places[shard], 0) for shard, _, stop in done):
         raise UsageError(
             f"{where} already holds more than the first {inputs.rows} rows",
             "leave --rows away or raise it, give another --output, or start over with --fresh",

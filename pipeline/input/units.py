@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pipeline.errors import JobFailed
 from pipeline.input.formats.base import STRIDE
 from pipeline.input.shard import Shard
+from pipeline.rows.row_range import RowRange
 from pipeline.rows.work_order import spread
 
 _ANYWHERE = 1 << 16  # rows that may be decoded to come to a unit in their midst
@@ -33,6 +34,10 @@ class Unit:
     @property
     def rows(self) -> int:
         return self.stop - self.start
+
+    @property
+    def row_range(self) -> RowRange:
+        return RowRange(self.shard, self.start, self.stop)
 
     @property
     def file_name(self) -> str:

@@ -20,6 +20,7 @@ from pipeline.output.columns.results import OutputColumns, RowResult, tally, to_
 from pipeline.output.dataset import CommitRecord, Dataset
 from pipeline.output.tally import Tally, length_bucket
 from pipeline.rows.error_reasons import discount_reason
+from pipeline.rows.row_range import RowRange
 
 KEPT = RowResult()  # stands for the result of a row that is not done again
 
@@ -33,7 +34,7 @@ class Redo:
 
     @property
     def units(self) -> tuple[Unit, ...]:
-        return tuple(Unit(record.unit, *record.span) for record in self.records.values())
+        return tuple(Unit(record.unit, *record.row_range) for record in self.records.values())
 
     @property
     def rows(self) -> int:
@@ -53,7 +54,7 @@ class Redo:
         """Which rows of ``unit`` (0: its first) are to be done. ``each``: rows of the output that
         one has. Raises JobFailed, StorageFailed."""
         record = dataset.newest(self.record_of(unit))
-        first = unit.start - record.span[1]
+        first = unit.start - record.row_range.start
         rows = by_row(dataset.read_rows(record), each)
         kinds = error_types(rows).slice(first, unit.rows).to_pylist()
         return [
@@ -65,9 +66,9 @@ class Redo:
 
 @dataclass(frozen=True)
 class Redone:
-    """Rows (shard, first, end) of which none is left to be done again, and what became of them."""
+    """Rows of which none is left to be done again, and what became of them."""
 
-    span: tuple[int, int, int]
+    row_range: RowRange
     tally: Tally
 
 
@@ -108,7 +109,7 @@ def recommit_rows(
     Raises CommitFailed, CommitStateUnknown, JobFailed.
     """
     record = redo.record_of(unit)
-    first = unit.start - record.span[1]
+    first = unit.start - record.row_range.start
     done = {i: r for i, r in enumerate(results) if r is not None and r is not KEPT}
     counted = Tally(rows=unit.rows - len(done))
 
@@ -132,7 +133,7 @@ def recommit_rows(
 
     if done:
         dataset.recommit(record, change, provenance)
-    return Redone((unit.shard, unit.start, unit.stop), counted)
+    return Redone(unit.row_range, counted)
 
 
 def merge(earlier: pa.Table, new: pa.Table, places: Sequence[int]) -> pa.Table:

@@ -26,8 +26,8 @@ from pipeline.dispatch.events import (
     Grant,
     Joined,
     Reported,
-    Span,
     Ticked,
+    UnitRange,
 )
 from pipeline.rows.work_order import STREAMS, spread
 
@@ -103,7 +103,7 @@ class RackRun:
 class _Part:
     """A leased span on a card: rows before ``given`` were given to it."""
 
-    span: Span
+    span: UnitRange
     given: int
     ended: int = 0
 
@@ -272,7 +272,7 @@ class SimulatedRack(Generic[R]):
         stop = max(request.keep, part.given)
         if stop < part.span.stop:
             self.run_facts.takeovers += 1
-            part.span = Span(part.span.unit, part.span.start, stop)
+            part.span = UnitRange(part.span.unit, part.span.start, stop)
         self.dispatcher.handle(GaveUp(desk.worker, desk.card.now, part.span))
         if not part.span.rows:
             del desk.parts[request.span.unit, request.span.start]

@@ -20,6 +20,7 @@ from pipeline.model.geometry import Geometry
 from pipeline.output.columns.results import RowResult
 from pipeline.prompt.answers import Answer, Answers
 from pipeline.rows.request import Completion, Request
+from pipeline.rows.row_range import RowRange
 from pipeline.rows.workload import Lengths
 from pipeline.simulate.shadow_engine import ShadowEngine
 from pipeline.worker.deduplication import AnswerStage, Deduplication
@@ -145,11 +146,11 @@ class EngineLoop:
             self._admission.add(self._demand(request), urgent=True)
 
     @property
-    def rows_in_engine(self) -> list[tuple[int, int, int]]:
-        """Rows (shard, first, end) that were handed to the engine and are not finished."""
+    def rows_in_engine(self) -> list[RowRange]:
+        """Rows that were handed to the engine and are not finished."""
         units = [(flight.ready.unit.unit, flight.ready.row) for flight in self._begun]
         rows = [(unit.shard, unit.start + row) for unit, row in units]
-        return [(shard, row, row + 1) for shard, row in sorted(rows)]
+        return [RowRange(shard, row, row + 1) for shard, row in sorted(rows)]
 
     @property
     def _begun(self) -> set[_Flight]:

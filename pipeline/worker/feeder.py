@@ -19,6 +19,7 @@ from pipeline.model.tokenizer import Tokenizer
 from pipeline.output.columns.results import RowResult
 from pipeline.output.dataset import Dataset
 from pipeline.prompt.builder import PromptBuilder
+from pipeline.rows.row_range import RowRange
 from pipeline.rows.work_order import STREAMS
 from pipeline.storage.base import open_storage
 from pipeline.worker.messages import (
@@ -180,23 +181,23 @@ class Feeder:
             return True
 
     @property
-    def flights(self) -> list[tuple[int, int, int]]:
-        """Rows (shard, first, end) that were taken and have no result, and so many of the next
-        ones as may be taken before this is asked again."""
+    def flights(self) -> list[RowRange]:
+        """Rows that were taken and have no result, and so many of the next ones as may be taken
+        before this is asked again."""
         with self._changed:
             if not self._taken:
                 return []  # the engine still loads
             ahead = 2 * (self._taken - self._taken_before) + _SURELY_AHEAD
             self._taken_before = self._taken
             opened, leased = list(self._open.values()), list(self._leased)
-        rows: list[tuple[int, int, int]] = []
+        rows: list[RowRange] = []
         for unit in opened:  # side by side: any of them may be the next
             rows += unit.unfinished(min(unit.begun + ahead, unit.unit.rows))
         ahead -= sum(unit.unit.rows - unit.begun for unit in opened)
         for waiting in leased:
             stop = min(waiting.start + ahead, waiting.stop)
             if stop > waiting.start:
-                rows.append((waiting.shard, waiting.start, stop))
+                rows.append(RowRange(waiting.shard, waiting.start, stop))
         return rows
 
     def give_up(self, asked: GiveUpRows) -> int:

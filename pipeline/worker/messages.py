@@ -18,6 +18,7 @@ from pipeline.output.columns.results import OutputColumns, RowResult
 from pipeline.output.dataset import CommitRecord
 from pipeline.output.redo import KEPT, Redo, Redone
 from pipeline.prompt.join import Prompt
+from pipeline.rows.row_range import RowRange
 from pipeline.rows.workload import Lengths
 from pipeline.worker.timeline import Interval
 
@@ -132,9 +133,9 @@ class RowSource(Protocol):
         """Rows that were handed on, to wait for the engine."""
 
     @property
-    def flights(self) -> list[tuple[int, int, int]]:
-        """Rows (shard, first, end) that the engine has not finished and may have before this is
-        asked again: none as long as nothing was handed on."""
+    def flights(self) -> list[RowRange]:
+        """Rows that the engine has not finished and may have before this is asked again: none as
+        long as nothing was handed on."""
 
     def give_up(self, asked: GiveUpRows) -> int:
         """Drop rows that the engine has not begun with. Returns the row (of the shard) before
@@ -171,8 +172,8 @@ class Coordination(Protocol):
     def announce(self) -> None:
         """The engine is about to begin with rows: have it known at once which these may be."""
 
-    def engine_failed(self, why: str, rows: Sequence[tuple[int, int, int]]) -> None:
-        """The engine is no more. ``rows`` (shard, first, end) are those that it had."""
+    def engine_failed(self, why: str, rows: Sequence[RowRange]) -> None:
+        """The engine is no more. ``rows`` are those that it had."""
 
     def note(self, line: str) -> None:
         """Say this aloud to whoever watches the run."""
@@ -219,9 +220,9 @@ class OpenUnit:
             row += 1
         return row
 
-    def unfinished(self, stop: int) -> list[tuple[int, int, int]]:
-        """Rows (shard, first, end) without a result among the first ``stop``. A few that have one
-        may be among them where that makes the list shorter."""
+    def unfinished(self, stop: int) -> list[RowRange]:
+        """Rows without a result among the first ``stop``. A few that have one may be among them
+        where that makes the list shorter."""
         runs: list[list[int]] = []
         for row, result in enumerate(self.results[:stop]):
             if result is None:
@@ -230,7 +231,7 @@ class OpenUnit:
                 else:
                     runs.append([row, row + 1])
         shard, start = self.unit.shard, self.unit.start
-        return [(shard, start + first, start + end) for first, end in runs]
+        return [RowRange(shard, start + first, start + end) for first, end in runs]
 
     @property
     def counts(self) -> LeaseRows:

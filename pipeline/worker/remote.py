@@ -17,6 +17,7 @@ from pipeline.engine.machine.vitals import Vitals
 from pipeline.engine.protocol import EngineFacts
 from pipeline.output.dataset import CommitRecord
 from pipeline.output.redo import Redone
+from pipeline.rows.row_range import RowRange
 from pipeline.worker.messages import (
     Lease,
     LeaseRows,
@@ -91,11 +92,11 @@ class RemoteCoordination:
     def announce(self) -> None:
         ray.get(self._tell())  # orders can wait for the next pulse
 
-    def engine_failed(self, why: str, rows: Sequence[tuple[int, int, int]]) -> None:
+    def engine_failed(self, why: str, rows: Sequence[RowRange]) -> None:
         call = self._actor.engine_failed.remote(self._worker, why, list(rows))
         ray.get(call, timeout=_LAST_WORDS_SECONDS)
 
-    def hang(self, why: str, rows: Sequence[tuple[int, int, int]]) -> None:
+    def hang(self, why: str, rows: Sequence[RowRange]) -> None:
         """The engine hangs: say so, and end this process as hard as it takes. The guard ends what
         the engine started."""
         with suppress(Exception):

@@ -11,6 +11,7 @@ from pipeline.errors import EngineFailed, RackmillError
 from pipeline.job.sampling import SAMPLING_COLUMN
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.prompt.answers import Answers
+from pipeline.rows.row_range import RowRange
 from pipeline.worker.answer_cache.store import open_answers
 from pipeline.worker.deduplication import AnswerStage
 from pipeline.worker.engine_loop import NO_STEP, EngineLoop
@@ -20,7 +21,6 @@ from pipeline.worker.watchdog import Watchdog
 from pipeline.worker.writer import Writer
 
 _CLOSE_SECONDS = 60.0
-Rows = Sequence[tuple[int, int, int]]
 
 
 def work(
@@ -28,14 +28,14 @@ def work(
     coordination: Coordination,
     load_engine: Callable[[], Engine],
     on_ready: Callable[[EngineFacts], None] = lambda facts: None,
-    on_hang: Callable[[str, Rows], None] | None = None,
+    on_hang: Callable[[str, Sequence[RowRange]], None] | None = None,
     keep: Callable[[Engine], None] | None = None,
 ) -> Progress:
     """Work on leases until the coordinator says that all is done.
 
-    ``on_hang`` is called, from a thread of its own, with what took too long and the rows (shard,
-    first, end) that the engine has; it should end the process, for nothing else ends an engine
-    that hangs. ``keep`` takes the engine where all went well; else it is closed.
+    ``on_hang`` is called, from a thread of its own, with what took too long and the rows that
+    the engine has; it should end the process, for nothing else ends an engine that hangs. ``keep``
+    takes the engine where all went well; else it is closed.
 
     Threads share a unit's way: the feeder reads and tokenizes (from the start, while the engine
     loads), one looks up answers that other workers have kept, this one admits and steps, the
@@ -55,7 +55,7 @@ def work(
     engine: Engine | None = None
     loop: EngineLoop | None = None
 
-    def rows_in_engine() -> Rows:
+    def rows_in_engine() -> Sequence[RowRange]:
         return [] if loop is None else loop.rows_in_engine
 
     def bark(why: str) -> None:

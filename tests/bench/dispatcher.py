@@ -27,11 +27,12 @@ from pipeline.dispatch.events import (
     Grant,
     Joined,
     Reported,
-    Span,
     Ticked,
+    UnitRange,
 )
 from pipeline.driver.coordinator.coordinator import Coordinator
 from pipeline.input.units import Unit
+from pipeline.rows.row_range import RowRange
 
 _RESULTS = Path(__file__).parent / "results" / "dispatcher.json"
 _ROWS = 100  # of a unit
@@ -49,7 +50,7 @@ def grants(workers: int, units: int) -> dict[str, Any]:
     )
     speeds = [dice.choice((100.0, 250.0, 400.0)) for _ in range(workers)]
     times: dict[str, list[float]] = {"grant": [], "wait": [], "report": [], "commit": []}
-    held: list[list[Span]] = [[] for _ in range(workers)]
+    held: list[list[UnitRange]] = [[] for _ in range(workers)]
     done, credit = [0] * workers, [0.0] * workers
     now = 0.0
 
@@ -93,7 +94,7 @@ def grants(workers: int, units: int) -> dict[str, Any]:
                 place = held[worker].index(request.span)
                 begun = request.span.start + (int(credit[worker]) + 1 if place == 0 else 0)
                 stop = min(request.span.stop, max(request.keep, begun))
-                kept = Span(request.span.unit, request.span.start, stop)
+                kept = UnitRange(request.span.unit, request.span.start, stop)
                 held[worker][place : place + 1] = [kept] if kept.rows else []
                 dispatcher.handle(GaveUp(name, now, kept))
     dispatcher.ranges.check()
@@ -134,7 +135,7 @@ def rebuild(units: int) -> float:
     hundredth in two parts of which one is there."""
     made = _units(units)
     done = [
-        (u.shard, u.start, u.stop if n % 100 else (u.start + u.stop) // 2)
+        RowRange(u.shard, u.start, u.stop if n % 100 else (u.start + u.stop) // 2)
         for n, u in enumerate(made)
         if n % 2 == 0
     ]

@@ -76,7 +76,7 @@ def resume(address: str, number: int) -> dict[str, Any]:
             commits = Dataset(open_storage(address)).state().commits
         assert len(commits) == number
         with timed("rebuild"):
-            spans = [record.span for record in commits.values()]
+            spans = [record.row_range for record in commits.values()]
             coordinator = Coordinator(units, spans, {"card": 100.0})
         with timed("add_up"):
             total = Tally()

@@ -114,7 +114,7 @@ def _work_through(
     plan: Plan, forecast: Forecast, cluster: None, watcher: Any, known: Lengths | None, *rest: Any
 ) -> Snapshot:
     spec = worker_spec(plan, provenance=provenance(plan), known_lengths=known)
-    done = [record.span for record in plan.committed.values()]
+    done = [record.row_range for record in plan.committed.values()]
     coordinator = Coordinator(plan.units, done, {"card": 1000.0})
     here = _Here(coordinator)
     work(

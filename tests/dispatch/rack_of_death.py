@@ -17,8 +17,8 @@ from pipeline.dispatch.events import (
     Joined,
     Lost,
     Reported,
-    Span,
     Ticked,
+    UnitRange,
 )
 
 TICK = 0.25  # seconds
@@ -34,9 +34,9 @@ Row = tuple[int, int]
 class Worker:
     name: str
     loads_until: int
-    queue: deque[tuple[Span, Row]] = field(default_factory=deque)
-    flying: dict[Row, tuple[Span, int]] = field(default_factory=dict)  # -> lease, when it ends
-    open: dict[Span, set[Row]] = field(default_factory=dict)  # rows without a result
+    queue: deque[tuple[UnitRange, Row]] = field(default_factory=deque)
+    flying: dict[Row, tuple[UnitRange, int]] = field(default_factory=dict)  # -> lease, when it ends
+    open: dict[UnitRange, set[Row]] = field(default_factory=dict)  # rows without a result
     finished: int = 0
     taken: bool = False
     busy: float = 0.0
@@ -96,7 +96,7 @@ class RackOfDeath:
     def _die(self, worker: Worker, *, told: bool) -> None:
         """``told``: it says itself that its engine failed, and what that had."""
         self.deaths += 1
-        flights = tuple(Span(u, r, r + 1) for u, r in sorted(worker.flying))
+        flights = tuple(UnitRange(u, r, r + 1) for u, r in sorted(worker.flying))
         last_words = flights if told else None
         self.dispatcher.handle(Lost(worker.name, self.now, "it died", last_words))
         self.dispatcher.ranges.check()
@@ -129,7 +129,7 @@ class RackOfDeath:
                 self._result(worker, lease, row)
         return False
 
-    def _result(self, worker: Worker, lease: Span, row: Row) -> None:
+    def _result(self, worker: Worker, lease: UnitRange, row: Row) -> None:
         left = worker.open[lease]
         left.discard(row)
         if not left:
@@ -151,10 +151,10 @@ class RackOfDeath:
             worker.queue.extend((span, row) for row in rows)
 
     def _report(self, worker: Worker) -> None:
-        flights: tuple[Span, ...] | None = None
+        flights: tuple[UnitRange, ...] | None = None
         if self.poison_rows:
             coming = [row for _, row in list(worker.queue)[:_MARGIN]] if worker.taken else []
-            flights = tuple(Span(u, r, r + 1) for u, r in sorted([*worker.flying, *coming]))
+            flights = tuple(UnitRange(u, r, r + 1) for u, r in sorted([*worker.flying, *coming]))
         report = Reported(
             worker.name,
             self.now,
@@ -176,7 +176,7 @@ class RackOfDeath:
             if (span.unit, row) not in worker.open.get(span, set())
         ]
         stop = max([span.start, asked.keep, *(r + 1 for r in [*begun, *done])])
-        kept = Span(span.unit, span.start, min(stop, span.stop))
+        kept = UnitRange(span.unit, span.start, min(stop, span.stop))
         left = worker.open.pop(span, set())
         worker.queue = deque(
             (kept if lease == span else lease, row)

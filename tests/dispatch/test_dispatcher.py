@@ -22,8 +22,8 @@ from pipeline.dispatch.events import (
     Lost,
     Reported,
     Returned,
-    Span,
     Ticked,
+    UnitRange,
     Wait,
 )
 
@@ -71,8 +71,8 @@ class TestLeases:
     def test_units_go_out_in_input_order(self) -> None:
         made = dispatcher([10] * 40, ("a", 1.0), ("b", 1.0))
 
-        assert ask(made) == Grant("a", tuple(Span(unit, 0, 10) for unit in range(4)))
-        assert ask(made, "b") == Grant("b", tuple(Span(unit, 0, 10) for unit in range(4, 8)))
+        assert ask(made) == Grant("a", tuple(UnitRange(unit, 0, 10) for unit in range(4)))
+        assert ask(made, "b") == Grant("b", tuple(UnitRange(unit, 0, 10) for unit in range(4, 8)))
 
     def test_a_lease_is_sized_by_the_seconds_that_the_card_needs(self) -> None:
         made = dispatcher([50_000], ("slow", 0.2), ("fast", 0.4))
@@ -96,18 +96,18 @@ class TestLeases:
     def test_a_unit_that_is_far_too_much_is_cut(self) -> None:
         made = dispatcher([1000], ("a", 1.0))
 
-        assert ask(made) == Grant("a", (Span(0, 0, 100),))
+        assert ask(made) == Grant("a", (UnitRange(0, 0, 100),))
 
     def test_what_a_cut_left_comes_next(self) -> None:
         made = dispatcher([200, 200], ("a", 1.0))
         commit(made, ask(made))
 
-        assert ask(made) == Grant("a", (Span(0, 100, 200),))
+        assert ask(made) == Grant("a", (UnitRange(0, 100, 200),))
 
     def test_a_unit_that_is_a_little_too_much_is_not_cut(self) -> None:
         made = dispatcher([140, 140], ("a", 1.0))
 
-        assert ask(made) == Grant("a", (Span(0, 0, 140),))
+        assert ask(made) == Grant("a", (UnitRange(0, 0, 140),))
 
     def test_predicted_costs_count_not_rows(self) -> None:
         made = dispatcher([100] * 100, ("a", 1.0), costs=[1.0] * 50 + [3.0] * 50)
@@ -146,11 +146,13 @@ class TestLeases:
         assert dispatcher([0], ("a", 1.0)).done
 
     def test_what_an_earlier_run_committed_is_not_leased(self) -> None:
-        there = [Span(0, 0, 10), Span(1, 4, 6)]
+        there = [UnitRange(0, 0, 10), UnitRange(1, 4, 6)]
         made = Dispatcher([10, 10, 10], there, sizing=SIZING)
         made.handle(Joined("a", 0.0, rate=1.0))
 
-        assert ask(made) == Grant("a", (Span(1, 0, 4), Span(1, 6, 10), Span(2, 0, 10)))
+        assert ask(made) == Grant(
+            "a", (UnitRange(1, 0, 4), UnitRange(1, 6, 10), UnitRange(2, 0, 10))
+        )
 
 
 class TestWorkers:
@@ -171,20 +173,20 @@ class TestWorkers:
     @pytest.mark.parametrize("event", [Lost("a"), Left("a")])
     def test_what_a_worker_held_that_is_gone_comes_first(self, event: Event) -> None:
         made = dispatcher([50] * 4, ("a", 1.0), ("b", 1.0))
-        assert ask(made, "a") == Grant("a", (Span(0, 0, 50),))
+        assert ask(made, "a") == Grant("a", (UnitRange(0, 0, 50),))
         made.handle(event)
 
         answer = ask(made, "b")
         assert isinstance(answer, Grant)
-        assert answer.spans[0] == Span(0, 0, 50)
+        assert answer.spans[0] == UnitRange(0, 0, 50)
 
     def test_a_lease_says_how_many_engines_died_with_its_rows(self) -> None:
         made = dispatcher([5])
         ask(made)
-        made.handle(Reported("a", 1.0, active=2, flights=(Span(0, 0, 2),)))
+        made.handle(Reported("a", 1.0, active=2, flights=(UnitRange(0, 0, 2),)))
         made.handle(Lost("a", 2.0, "it fell over"))
 
-        assert ask(made, "b") == Grant("b", (Span(0, 0, 5),), losses=1, why="it fell over")
+        assert ask(made, "b") == Grant("b", (UnitRange(0, 0, 5),), losses=1, why="it fell over")
 
     def test_rows_that_an_engine_had_not_begun_with_are_no_loss(self) -> None:
         made = dispatcher([5])
@@ -192,24 +194,24 @@ class TestWorkers:
         made.handle(Reported("a", 1.0, flights=()))
         made.handle(Lost("a", 2.0))
 
-        assert ask(made, "b") == Grant("b", (Span(0, 0, 5),))
+        assert ask(made, "b") == Grant("b", (UnitRange(0, 0, 5),))
 
-    @pytest.mark.parametrize("event", [Left("a"), Returned("a", 0.0, (Span(0, 0, 5),))])
+    @pytest.mark.parametrize("event", [Left("a"), Returned("a", 0.0, (UnitRange(0, 0, 5),))])
     def test_leaving_and_giving_back_are_no_loss(self, event: Event) -> None:
         made = dispatcher([5], ("a", 1.0))
         ask(made)
-        made.handle(Reported("a", 0.0, active=5, flights=(Span(0, 0, 5),)))
+        made.handle(Reported("a", 0.0, active=5, flights=(UnitRange(0, 0, 5),)))
         made.handle(event)
 
-        assert ask(made, "b") == Grant("b", (Span(0, 0, 5),))
+        assert ask(made, "b") == Grant("b", (UnitRange(0, 0, 5),))
 
     def test_a_lease_expires_when_nothing_is_heard(self) -> None:
         made = dispatcher([5], ("a", 1.0))
         ask(made, at=0.0)
 
         assert made.handle(Ticked(29.0)) == ()
-        assert made.handle(Ticked(30.0)) == (Expired("a", (Span(0, 0, 5),)),)
-        assert ask(made, "b", 30.0) == Grant("b", (Span(0, 0, 5),))
+        assert made.handle(Ticked(30.0)) == (Expired("a", (UnitRange(0, 0, 5),)),)
+        assert ask(made, "b", 30.0) == Grant("b", (UnitRange(0, 0, 5),))
 
     def test_a_heartbeat_renews_the_lease(self) -> None:
         made = dispatcher([5], ("a", 1.0))
@@ -230,14 +232,14 @@ class TestWorkers:
         ask(made)
         made.handle(Ticked(100.0))
 
-        assert ask(made, "a", 101.0) == Grant("a", (Span(0, 0, 5),))
+        assert ask(made, "a", 101.0) == Grant("a", (UnitRange(0, 0, 5),))
 
     def test_a_late_commit_ends_the_lease_of_who_does_the_rows_again(self) -> None:
         made = dispatcher([5], ("a", 1.0), ("b", 1.0))
         ask(made, "a")
         made.handle(Lost("a"))
         ask(made, "b")
-        made.handle(Committed(Span(0, 0, 5)))
+        made.handle(Committed(UnitRange(0, 0, 5)))
 
         assert made.done
         assert made.ranges.held_rows == 0
@@ -246,14 +248,14 @@ class TestWorkers:
         made = dispatcher([50], ("a", 1.0))
         ask(made, "a")
         made.handle(Lost("a"))
-        made.handle(Committed(Span(0, 10, 20)))
+        made.handle(Committed(UnitRange(0, 10, 20)))
 
-        assert ask(made, "b") == Grant("b", (Span(0, 0, 10), Span(0, 20, 50)))
+        assert ask(made, "b") == Grant("b", (UnitRange(0, 0, 10), UnitRange(0, 20, 50)))
 
     def test_leases_are_shorter_where_workers_die_often(self) -> None:
         made = dispatcher([10_000] * 9, ("a", 1.0))
         calm = rows(ask(made))
-        made.handle(Returned("a", 0.0, (Span(0, 0, calm),)))
+        made.handle(Returned("a", 0.0, (UnitRange(0, 0, calm),)))
         for _ in range(10):
             made.handle(Joined("dies", 0.0, "card", 1.0))
             ask(made, "dies")
@@ -267,11 +269,11 @@ class TestTakeover:
     def straggler(self) -> Dispatcher:
         """``slow`` holds 60 rows and has begun with 10 of them; ``fast`` has nothing left."""
         made = dispatcher([60, 60], ("slow", 1.0), ("fast", 1.0), sizing=WHOLE)
-        assert ask(made, "slow") == Grant("slow", (Span(0, 0, 60),))
-        assert ask(made, "fast") == Grant("fast", (Span(1, 0, 60),))
+        assert ask(made, "slow") == Grant("slow", (UnitRange(0, 0, 60),))
+        assert ask(made, "fast") == Grant("fast", (UnitRange(1, 0, 60),))
         for second in (0.0, 20.0):
             made.handle(Reported("fast", second, int(3 * second), second))
-        made.handle(Committed(Span(1, 0, 60)))
+        made.handle(Committed(UnitRange(1, 0, 60)))
         made.handle(Reported("slow", 20.0, 0, 20.0, active=10))
         return made
 
@@ -281,7 +283,7 @@ class TestTakeover:
         assert ask(made, "fast", 20.0) == Wait("fast")
         (request,) = made.handle(Reported("slow", 21.0, 0, 21.0, active=10))
         assert isinstance(request, GiveUp)
-        assert request.span == Span(0, 0, 60)
+        assert request.span == UnitRange(0, 0, 60)
         assert 10 <= request.keep < 40  # fast is faster: more than half of the rows
 
     def test_nothing_is_granted_before_the_holder_has_answered(self) -> None:
@@ -294,10 +296,10 @@ class TestTakeover:
     def test_what_the_holder_gives_up_goes_to_who_wanted_it(self) -> None:
         made = self.straggler()
         ask(made, "fast", 20.0)
-        made.handle(GaveUp("slow", 21.0, Span(0, 0, 30)))
+        made.handle(GaveUp("slow", 21.0, UnitRange(0, 0, 30)))
 
         assert ask(made, "slow", 21.0) == Wait("slow")
-        assert ask(made, "fast", 21.0) == Grant("fast", (Span(0, 30, 60),))
+        assert ask(made, "fast", 21.0) == Grant("fast", (UnitRange(0, 30, 60),))
 
     def test_the_holder_is_asked_again_until_it_answers(self) -> None:
         made = self.straggler()
@@ -305,14 +307,14 @@ class TestTakeover:
         report = Reported("slow", 21.0, active=10)
 
         assert made.handle(report) == made.handle(report) != ()
-        made.handle(GaveUp("slow", 21.0, Span(0, 0, 60)))  # all of it was begun
+        made.handle(GaveUp("slow", 21.0, UnitRange(0, 0, 60)))  # all of it was begun
         assert made.handle(report) == ()
 
     def test_an_answer_said_twice_changes_nothing(self) -> None:
         made = self.straggler()
         ask(made, "fast", 20.0)
         for _ in range(2):
-            made.handle(GaveUp("slow", 21.0, Span(0, 0, 30)))
+            made.handle(GaveUp("slow", 21.0, UnitRange(0, 0, 30)))
 
         made.ranges.check()
         assert made.ranges.pending_rows == 30
@@ -322,17 +324,17 @@ class TestTakeover:
         ask(made, "fast", 20.0)
         made.handle(Lost("slow"))
         ask(made, "fast", 21.0)
-        made.handle(GaveUp("slow", 22.0, Span(0, 0, 30)))
+        made.handle(GaveUp("slow", 22.0, UnitRange(0, 0, 30)))
 
         assert made.ranges.held_rows == 60
 
     def test_what_was_kept_for_a_worker_that_dies_goes_to_others(self) -> None:
         made = self.straggler()
         ask(made, "fast", 20.0)
-        made.handle(GaveUp("slow", 21.0, Span(0, 0, 30)))
+        made.handle(GaveUp("slow", 21.0, UnitRange(0, 0, 30)))
         made.handle(Lost("fast"))
 
-        assert ask(made, "other", 22.0) == Grant("other", (Span(0, 30, 60),))
+        assert ask(made, "other", 22.0) == Grant("other", (UnitRange(0, 30, 60),))
 
     def test_a_holder_that_is_dead_loses_its_lease_by_expiry(self) -> None:
         made = self.straggler()
@@ -340,13 +342,13 @@ class TestTakeover:
         made.handle(Reported("fast", 50.0, 60, 20.0))
         made.handle(Ticked(51.0))
 
-        assert ask(made, "fast", 51.0) == Grant("fast", (Span(0, 0, 60),))
+        assert ask(made, "fast", 51.0) == Grant("fast", (UnitRange(0, 0, 60),))
 
     def test_a_fast_worker_takes_rows_of_a_slow_one_though_they_are_little_work_for_it(
         self,
     ) -> None:
         made = dispatcher([40, 60], ("slow", 8.0), ("fast", 68.0), sizing=WHOLE)
-        assert ask(made, "slow") == Grant("slow", (Span(0, 0, 40),))
+        assert ask(made, "slow") == Grant("slow", (UnitRange(0, 0, 40),))
         commit(made, ask(made, "fast"))
         made.handle(Reported("fast", 0.9, 60, 0.9))
         made.handle(Reported("slow", 0.9, 4, 0.9, active=2))
@@ -364,7 +366,7 @@ class TestTakeover:
         ask(made, "fast", 20.0)
 
         (request,) = made.handle(Reported("loading", 21.0))
-        assert request == GiveUp("loading", Span(0, 0, 60), 0)
+        assert request == GiveUp("loading", UnitRange(0, 0, 60), 0)
 
 
 class TestOrder:
@@ -387,7 +389,7 @@ class TestOrder:
 def test_what_a_lost_worker_had_finished_and_not_committed_is_counted() -> None:
     made = dispatcher([100, 100], ("a", 1.0))
     ask_for_all(made, "a")
-    made.handle(Committed(Span(0, 0, 30)))
+    made.handle(Committed(UnitRange(0, 0, 30)))
     made.handle(Reported("a", 40.0, rows=45, busy_seconds=40.0))
     made.handle(Lost("a"))
 

@@ -26,8 +26,8 @@ from pipeline.dispatch.events import (
     Reported,
     Resumed,
     Returned,
-    Span,
     Ticked,
+    UnitRange,
     Wait,
 )
 from pipeline.dispatch.poison_rows import APART, LEAST_ALONE
@@ -39,18 +39,18 @@ _PATIENCE_ROUNDS = 20  # so many rounds are longer than a lease lives without a 
 Row = tuple[int, int]
 
 
-def rows_of(*spans: Span) -> set[Row]:
+def rows_of(*spans: UnitRange) -> set[Row]:
     return {(span.unit, row) for span in spans for row in range(span.start, span.stop)}
 
 
-def spans_of(rows: Iterable[Row]) -> tuple[Span, ...]:
+def spans_of(rows: Iterable[Row]) -> tuple[UnitRange, ...]:
     """The rows as spans, those side by side in one."""
-    spans: list[Span] = []
+    spans: list[UnitRange] = []
     for unit, row in sorted(rows):
         if spans and (spans[-1].unit, spans[-1].stop) == (unit, row):
-            spans[-1] = Span(unit, spans[-1].start, row + 1)
+            spans[-1] = UnitRange(unit, spans[-1].start, row + 1)
         else:
-            spans.append(Span(unit, row, row + 1))
+            spans.append(UnitRange(unit, row, row + 1))
     return tuple(spans)
 
 
@@ -71,10 +71,10 @@ class AnyInterleaving(RuleBasedStateMachine):
     ) -> None:
         self.units = units
         self.survivors = sorted(survivors)
-        before: list[Span] = []
+        before: list[UnitRange] = []
         for unit, rows in enumerate(units):
             cuts = sorted(data.draw(st.sets(st.integers(0, rows), max_size=3)) | {0, rows})
-            parts = [Span(unit, a, b) for a, b in pairwise(cuts)]
+            parts = [UnitRange(unit, a, b) for a, b in pairwise(cuts)]
             before += [part for part in parts if data.draw(st.integers(0, 3)) == 0]
         costs = [float(n * data.draw(st.sampled_from([1, 1, 5]))) for n in units]
         self.costs = costs if data.draw(st.booleans()) else None
@@ -84,16 +84,16 @@ class AnyInterleaving(RuleBasedStateMachine):
         left = sorted({(u, r) for u, n in enumerate(units) for r in range(n)} - self.committed)
         self.killers = {data.draw(st.sampled_from(left)) for _ in range(killers if left else 0)}
         self.quarantined: set[Row] = set()
-        self.held: dict[str, list[Span]] = {"a": [], "b": [], "c": []}
+        self.held: dict[str, list[UnitRange]] = {"a": [], "b": [], "c": []}
         self.begun: dict[str, set[Row]] = {"a": set(), "b": set(), "c": set()}
         self.finished = {"a": 0, "b": 0, "c": 0}
-        self.orphans: list[Span] = []
+        self.orphans: list[UnitRange] = []
         self.alone_deaths: Counter[Row] = Counter()
         self.unknown: set[str] = set()  # who the coordinator that came back has not heard of
         for worker, rate in (("a", 1.0), ("b", 3.0)):  # c comes without being announced
             self.dispatcher.handle(Joined(worker, 0.0, "card", rate))
 
-    def new_dispatcher(self, committed: Iterable[Span]) -> Dispatcher:
+    def new_dispatcher(self, committed: Iterable[UnitRange]) -> Dispatcher:
         sizing = Sizing(longest_seconds=8, shortest_seconds=2)
         return Dispatcher(self.units, committed, costs=self.costs, sizing=sizing)
 
@@ -157,7 +157,7 @@ class AnyInterleaving(RuleBasedStateMachine):
         span = request.span
         begun = [row for unit, row in self.begun[worker] if unit == span.unit and row < span.stop]
         stop = max([span.start, request.keep, *(row + 1 for row in begun)])
-        kept = Span(span.unit, span.start, min(stop, span.stop))
+        kept = UnitRange(span.unit, span.start, min(stop, span.stop))
         self.held[worker].remove(span)
         if kept.rows:
             self.held[worker].append(kept)
@@ -170,9 +170,9 @@ class AnyInterleaving(RuleBasedStateMachine):
         if self.held[worker]:
             span = data.draw(st.sampled_from(self.held[worker]))
             stop = data.draw(st.just(span.stop) | st.integers(span.start + 1, span.stop))
-            self.do(worker, Span(span.unit, span.start, stop))
+            self.do(worker, UnitRange(span.unit, span.start, stop))
 
-    def do(self, worker: str, span: Span) -> None:
+    def do(self, worker: str, span: UnitRange) -> None:
         """Compute and commit rows, unless one of them is the worker's end."""
         if self.killers & rows_of(span) - self.quarantined:
             self.begun[worker] |= rows_of(span)
@@ -188,16 +188,16 @@ class AnyInterleaving(RuleBasedStateMachine):
             span = data.draw(st.sampled_from(self.orphans))
             start = data.draw(st.integers(span.start, span.stop - 1))
             stop = data.draw(st.integers(start + 1, span.stop))
-            if not self.killers & rows_of(Span(span.unit, start, stop)):
-                self.settle(Span(span.unit, start, stop))
+            if not self.killers & rows_of(UnitRange(span.unit, start, stop)):
+                self.settle(UnitRange(span.unit, start, stop))
 
-    def settle(self, span: Span) -> None:
+    def settle(self, span: UnitRange) -> None:
         self.dispatcher.handle(Committed(span))
         self.dispatcher.handle(Committed(span))
         self.committed |= rows_of(span)
         for worker, spans in self.held.items():
             self.held[worker] = [
-                Span(other.unit, a, b)
+                UnitRange(other.unit, a, b)
                 for other in spans
                 for a, b in (
                     (
@@ -266,11 +266,11 @@ class AnyInterleaving(RuleBasedStateMachine):
         spans = tuple(self.held[worker])
         self.dispatcher.handle(Resumed(worker, self.now, 1.0, spans))
         holding = self.dispatcher.ranges.holdings.get(worker)
-        adopted = [piece.span for piece in holding.pieces.values()] if holding else []
+        adopted = [piece.span for piece in holding.ranges.values()] if holding else []
         taken = rows_of(*spans) - rows_of(*adopted)
         assert rows_of(*adopted) <= rows_of(*spans)
         apart = self.dispatcher.ranges.holdings.get(APART)
-        others = rows_of(*(piece.span for piece in apart.pieces.values())) if apart else set()
+        others = rows_of(*(piece.span for piece in apart.ranges.values())) if apart else set()
         for name in set(self.held) - {worker}:
             others |= rows_of(*self.held[name])
         assert taken <= others
@@ -286,7 +286,7 @@ class AnyInterleaving(RuleBasedStateMachine):
         assert ranges.committed_rows == len(self.committed)
         for worker in set(self.held) - self.unknown:
             holding = ranges.holdings.get(worker)
-            pieces = [p.span for p in holding.pieces.values()] if holding else []
+            pieces = [p.span for p in holding.ranges.values()] if holding else []
             assert sorted(pieces) == sorted(self.held[worker])
 
     def teardown(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.dispatch.events import Span
+from pipeline.dispatch.events import UnitRange
 from pipeline.dispatch.poison_rows import PoisonRows, best_parts
 from tests.dispatch.rack_of_death import RackOfDeath
 
@@ -86,7 +86,7 @@ class TestDeathsByChance:
 
 
 class TestTheSearch:
-    FLIGHTS = (Span(0, 0, 100), Span(4, 20, 48))
+    FLIGHTS = (UnitRange(0, 0, 100), UnitRange(4, 20, 48))
 
     def test_one_death_is_chance(self) -> None:
         made = PoisonRows()
@@ -97,7 +97,7 @@ class TestTheSearch:
     def test_only_rows_that_were_at_both_deaths_are_set_apart(self) -> None:
         made = PoisonRows()
         made.died(self.FLIGHTS, 10.0, CALM, "x")
-        pieces = made.died((Span(0, 90, 300),), 10.0, CALM, "y")
+        pieces = made.died((UnitRange(0, 90, 300),), 10.0, CALM, "y")
 
         assert sorted(s for p in pieces for s in p.spans)[0].start == 90
         assert sum(p.rows for p in pieces) == 10
@@ -106,7 +106,7 @@ class TestTheSearch:
     def test_rows_that_have_their_result_are_cleared(self) -> None:
         made = PoisonRows()
         made.died(self.FLIGHTS, 10.0, CALM, "x")
-        made.settled(Span(0, 0, 100))
+        made.settled(UnitRange(0, 0, 100))
 
         pieces = made.died(self.FLIGHTS, 10.0, CALM, "x")
         assert {s.unit for p in pieces for s in p.spans} == {4}
@@ -114,7 +114,7 @@ class TestTheSearch:
     def test_what_kills_clears_the_rest_of_its_case(self) -> None:
         made = PoisonRows()
         for _ in range(2):
-            made.died((Span(0, 0, 256),), 10.0, CALM, "x")
+            made.died((UnitRange(0, 0, 256),), 10.0, CALM, "x")
         first = made.next_trial("a")
         assert first is not None
         made.begun("a", 100.0)
@@ -125,7 +125,7 @@ class TestTheSearch:
     def test_a_trial_that_its_engine_never_saw_proves_nothing(self) -> None:
         made = PoisonRows()
         for _ in range(2):
-            made.died((Span(0, 0, 256),), 10.0, CALM, "x")
+            made.died((UnitRange(0, 0, 256),), 10.0, CALM, "x")
         first = made.next_trial("a")
 
         assert made.died_alone("a", 103.0, CALM, "could not be loaded") is False
@@ -134,7 +134,7 @@ class TestTheSearch:
     def alone(self, made: PoisonRows, busy: float, *, told: bool = True) -> int:
         """Deaths of one row alone until it is quarantined."""
         while not made.apart:
-            made.died((Span(0, 7, 8),), 10.0, busy, "x")
+            made.died((UnitRange(0, 7, 8),), 10.0, busy, "x")
         for deaths in range(1, 100):
             assert made.next_trial("a") is not None
             made.begun("a", 0.0)
@@ -152,7 +152,7 @@ class TestTheSearch:
     def test_more_are_needed_where_engines_die_without_it(self) -> None:
         made = PoisonRows()
         for unit in range(1, 20):
-            made.died((Span(unit, 0, 10),), 10.0, 100.0, "x")
+            made.died((UnitRange(unit, 0, 10),), 10.0, 100.0, "x")
 
         assert self.alone(made, 100.0) > 5
 
@@ -161,7 +161,7 @@ class TestTheSearch:
         self.alone(made, CALM)
         assert made.next_quarantined("b") is None
 
-        assert made.given_back("a", (Span(0, 7, 8),))
+        assert made.given_back("a", (UnitRange(0, 7, 8),))
         assert made.next_quarantined("b") is not None
 
     def remembered(self, made: PoisonRows, *done: int) -> PoisonRows:
@@ -173,7 +173,7 @@ class TestTheSearch:
     def test_the_search_goes_on_with_what_another_one_knew(self) -> None:
         made = PoisonRows()
         made.died(self.FLIGHTS, 10.0, CALM, "x")
-        assert self.remembered(made).died((Span(0, 90, 300),), 10.0, CALM, "y")
+        assert self.remembered(made).died((UnitRange(0, 90, 300),), 10.0, CALM, "y")
 
         made.died(self.FLIGHTS, 10.0, CALM, "x")
         assert self.remembered(made).apart == made.apart
@@ -194,11 +194,11 @@ class TestTheSearch:
     def test_a_piece_that_was_being_tried_is_tried_again_after_the_next_death(self) -> None:
         made = PoisonRows()
         for _ in range(2):
-            made.died((Span(0, 7, 8),), 10.0, CALM, "x")
+            made.died((UnitRange(0, 7, 8),), 10.0, CALM, "x")
         made.next_trial("a")
         other = self.remembered(made)
         assert other.next_trial("b") is None
-        assert other.died((Span(0, 0, 100),), 10.0, CALM, "x")
+        assert other.died((UnitRange(0, 0, 100),), 10.0, CALM, "x")
 
 
 @pytest.mark.parametrize(("rows", "parts"), [(1, 1), (2, 2), (3, 3)])

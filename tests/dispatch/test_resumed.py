@@ -6,20 +6,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.dispatch.dispatcher import Dispatcher, Sizing
-from pipeline.dispatch.events import Asked, Committed, Grant, Joined, Reported, Resumed, Span
+from pipeline.dispatch.events import Asked, Committed, Grant, Joined, Reported, Resumed, UnitRange
 from tests.samples import quick
 
 SIZING = Sizing(longest_seconds=100, shortest_seconds=10, shares=2, patience_seconds=30)
 ROWS = [50, 0, 30, 100]
 
 
-def rows_of(spans: list[Span]) -> set[tuple[int, int]]:
+def rows_of(spans: list[UnitRange]) -> set[tuple[int, int]]:
     return {(span.unit, row) for span in spans for row in range(span.start, span.stop)}
 
 
-def lease_all(made: Dispatcher, worker: str) -> list[Span]:
+def lease_all(made: Dispatcher, worker: str) -> list[UnitRange]:
     """Lease and commit until there is nothing pending."""
-    leased: list[Span] = []
+    leased: list[UnitRange] = []
     while True:
         (answer,) = made.handle(Asked(worker, 100.0))
         if not isinstance(answer, Grant):
@@ -30,19 +30,19 @@ def lease_all(made: Dispatcher, worker: str) -> list[Span]:
 
 
 @st.composite
-def some_spans(draw: st.DrawFn) -> list[Span]:
+def some_spans(draw: st.DrawFn) -> list[UnitRange]:
     spans = []
     for _ in range(draw(st.integers(0, 5))):
         unit = draw(st.sampled_from([0, 2, 3]))
         start = draw(st.integers(0, ROWS[unit] - 1))
-        spans.append(Span(unit, start, draw(st.integers(start + 1, ROWS[unit]))))
+        spans.append(UnitRange(unit, start, draw(st.integers(start + 1, ROWS[unit]))))
     return spans
 
 
 @quick
 @given(committed=some_spans(), held=some_spans(), others=some_spans())
 def test_rows_are_with_one_worker_and_the_rest_is_still_to_be_done(
-    committed: list[Span], held: list[Span], others: list[Span]
+    committed: list[UnitRange], held: list[UnitRange], others: list[UnitRange]
 ) -> None:
     made = Dispatcher(ROWS, sizing=SIZING)
     for span in committed:
@@ -57,7 +57,7 @@ def test_rows_are_with_one_worker_and_the_rest_is_still_to_be_done(
     leased = lease_all(made, "c")
 
     made.ranges.check()
-    assert rows_of(leased) == rows_of([Span(u, 0, n) for u, n in enumerate(ROWS)]) - (
+    assert rows_of(leased) == rows_of([UnitRange(u, 0, n) for u, n in enumerate(ROWS)]) - (
         done | mine | theirs
     )
     assert len(rows_of(leased)) == sum(span.rows for span in leased)
@@ -69,7 +69,7 @@ def test_rows_are_with_one_worker_and_the_rest_is_still_to_be_done(
 def test_what_it_did_before_is_no_speed() -> None:
     """Its totals have a past of which the dispatcher knows nothing."""
     made = Dispatcher(ROWS, sizing=SIZING)
-    made.handle(Resumed("a", 0.0, 1.0, (Span(0, 0, 50),)))
+    made.handle(Resumed("a", 0.0, 1.0, (UnitRange(0, 0, 50),)))
     made.handle(Reported("a", 1.0, rows=1_000_000, busy_seconds=0.5))
 
     assert made.speeds.of("a") == 1.0

@@ -25,6 +25,7 @@ from pipeline.input.units import Unit, leaves, part
 from pipeline.output.commit.commit_tree import commit_rows
 from pipeline.output.dataset import CommitRecord, Dataset
 from pipeline.output.tally import Tally
+from pipeline.rows.row_range import RowRange
 from pipeline.storage.base import open_storage
 from pipeline.worker.messages import Lease, Progress
 from tests.samples import quick
@@ -86,12 +87,12 @@ class AnyFate(RuleBasedStateMachine):
         self.memory: DeathMemory | None = None  # of deaths, that the driver has of its coordinators
         state = self.dataset.state()
         self.dataset.recover(state.commits.values())
-        done = [record.span for record in state.commits.values()]
+        done = [record.row_range for record in state.commits.values()]
         self.coordinator = self.new_coordinator(done)
         for _ in range(2):
             self.start_workers()
 
-    def new_coordinator(self, done: list[tuple[int, int, int]]) -> Coordinator:
+    def new_coordinator(self, done: list[RowRange]) -> Coordinator:
         return Coordinator(UNITS, done, {"card": 1.0}, sizing=_SIZING, clock=lambda: self.now)
 
     def start_workers(self) -> None:
@@ -166,7 +167,7 @@ class AnyFate(RuleBasedStateMachine):
             return pa.table({"row": list(range(start, stop))}), Tally(rows=stop - start)
 
         records = commit_rows(self.dataset, unit, rows, {})
-        covered = {(r.span[0], row) for r in records for row in range(*r.span[1:])}
+        covered = {(r.row_range.shard, row) for r in records for row in range(*r.row_range[1:])}
         assert covered >= {(unit.shard, row) for row in range(unit.start, unit.stop)}
         return records
 

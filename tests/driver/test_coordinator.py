@@ -10,6 +10,7 @@ from pipeline.driver.coordinator.coordinator import Coordinator, Loss
 from pipeline.input.units import Unit, part
 from pipeline.output.dataset import CommitRecord
 from pipeline.output.tally import Tally
+from pipeline.rows.row_range import RowRange
 from pipeline.worker.messages import GiveUpRows, Lease, Progress
 
 UNITS = [Unit("a", 0, 0, 100), Unit("b", 0, 100, 130), Unit("c", 2, 0, 100)]
@@ -30,7 +31,7 @@ def clock() -> Clock:
 
 
 def coordinator(
-    clock: Clock, *done: tuple[int, int, int], workers: str = "a", sizing: Sizing = SIZING
+    clock: Clock, *done: RowRange, workers: str = "a", sizing: Sizing = SIZING
 ) -> Coordinator:
     made = Coordinator(UNITS, done, {"card": 1.0}, sizing=sizing, clock=clock)
     for worker in workers:
@@ -52,7 +53,7 @@ def test_a_lease_is_units_of_the_input(clock: Clock) -> None:
 
 
 def test_what_is_left_of_a_unit_is_leased_as_a_part_of_it(clock: Clock) -> None:
-    lease = coordinator(clock, (0, 20, 100), (2, 0, 60)).acquire("a")
+    lease = coordinator(clock, RowRange(0, 20, 100), RowRange(2, 0, 60)).acquire("a")
 
     units = (part(UNITS[0], 0, 20), part(UNITS[2], 60, 100), UNITS[1])
     assert lease == Lease(units)
@@ -74,7 +75,7 @@ def test_a_run_is_done_when_all_rows_are_committed_whatever_their_units(clock: C
 
 def test_a_worker_that_is_last_is_asked_for_rows_of_the_shard(clock: Clock) -> None:
     sizing = Sizing(longest_seconds=1000, shortest_seconds=10, shares=0.1)
-    made = coordinator(clock, (0, 0, 130), workers="ab", sizing=sizing)
+    made = coordinator(clock, RowRange(0, 0, 130), workers="ab", sizing=sizing)
     [lease] = units(made.acquire("a"))
     [other] = units(made.acquire("b"))
     made.commit([record(other)])
@@ -98,12 +99,12 @@ def test_a_worker_of_whom_nothing_is_heard_is_told_of_once(clock: Clock) -> None
 
 
 def test_the_last_words_of_a_worker_say_what_its_engine_had(clock: Clock) -> None:
-    made = coordinator(clock, (0, 0, 130))
+    made = coordinator(clock, RowRange(0, 0, 130))
     for worker in ("a", "a.1"):
         made.join(worker, "card")
         made.acquire(worker)
-        made.heartbeat(worker, Progress(), active=50, flights=[(2, 0, 50)])
-        made.engine_failed(worker, "it fell over", [(2, 40, 41)])
+        made.heartbeat(worker, Progress(), active=50, flights=[RowRange(2, 0, 50)])
+        made.engine_failed(worker, "it fell over", [RowRange(2, 40, 41)])
         loss = made.worker_lost(worker, "its process died")
 
     assert loss == Loss("it fell over", explained=True)
@@ -116,19 +117,19 @@ def test_what_engines_died_of_is_known_to_the_coordinator_that_takes_its_place(
     clock: Clock, deaths: int
 ) -> None:
     """Else a row that kills would have to kill as often again."""
-    made = coordinator(clock, (0, 0, 130), workers="")
+    made = coordinator(clock, RowRange(0, 0, 130), workers="")
 
     def die(made: Coordinator, worker: str) -> Loss:
         made.join(worker, "card")
         made.acquire(worker)
-        made.heartbeat(worker, Progress(), active=50, flights=[(2, 0, 50)])
-        made.engine_failed(worker, "it fell over", [(2, 40, 41)])
+        made.heartbeat(worker, Progress(), active=50, flights=[RowRange(2, 0, 50)])
+        made.engine_failed(worker, "it fell over", [RowRange(2, 40, 41)])
         return made.worker_lost(worker, "its process died")
 
     for number in range(deaths):
         loss = die(made, f"a.{number}")
     memory = made.snapshot().memory
-    made = coordinator(clock, (0, 0, 130), workers="")
+    made = coordinator(clock, RowRange(0, 0, 130), workers="")
     made.restore(())
     clock.now += 10
     for _ in range(2):  # what it was told once it does not count twice
@@ -151,11 +152,11 @@ def test_a_coordinator_that_was_not_lost_needs_no_reminding(clock: Clock) -> Non
 
 
 def test_a_worker_that_was_lost_for_want_of_memory_accuses_no_row(clock: Clock) -> None:
-    made = coordinator(clock, (0, 0, 130))
+    made = coordinator(clock, RowRange(0, 0, 130))
     for worker in ("a", "a.1", "a.2"):
         made.join(worker, "card")
         assert made.acquire(worker) == Lease((UNITS[2],))
-        made.engine_failed(worker, "out of memory", [(2, 40, 41)])
+        made.engine_failed(worker, "out of memory", [RowRange(2, 40, 41)])
         assert made.worker_lost(worker, "", blameless=True) == Loss("out of memory")
 
 
@@ -215,7 +216,7 @@ class TestRetire:
         assert made.heartbeat("a", Progress()).stop_seconds == 0.0
 
     def test_what_it_commits_meanwhile_counts(self, clock: Clock) -> None:
-        made = coordinator(clock, (0, 0, 130))
+        made = coordinator(clock, RowRange(0, 0, 130))
         [lease] = units(made.acquire("a"))
         made.retire("a", 30.0)
         made.commit([record(lease)])
@@ -225,9 +226,9 @@ class TestRetire:
     def test_what_it_still_held_when_it_ended_is_leased_to_others_and_no_row_accused(
         self, clock: Clock
     ) -> None:
-        made = coordinator(clock, (0, 0, 130))
+        made = coordinator(clock, RowRange(0, 0, 130))
         made.acquire("a")
-        made.heartbeat("a", Progress(), active=5, flights=[(2, 0, 5)])
+        made.heartbeat("a", Progress(), active=5, flights=[RowRange(2, 0, 5)])
         made.retire("a", 30.0)
         made.worker_lost("a", "its card was another job's", blameless=True)
         made.join("b", "card")

@@ -17,6 +17,7 @@ from pipeline.engine.simulated.engine import SimulatedEngine
 from pipeline.output.dataset import Dataset
 from pipeline.output.redo import Redone
 from pipeline.output.tally import Tally
+from pipeline.rows.row_range import RowRange
 from pipeline.storage.base import open_storage
 from pipeline.worker.messages import GiveUpRows, active_rows
 from pipeline.worker.worker import work
@@ -69,7 +70,9 @@ class Asked:
         self.answer = source.give_up(GiveUpRows(unit, keep))
         # the other worker: what it would have committed
         coordinator.gave_up(self.door.name, unit, self.answer)
-        theirs = Redone((unit.shard, self.answer, unit.stop), Tally(rows=unit.stop - self.answer))
+        theirs = Redone(
+            RowRange(unit.shard, self.answer, unit.stop), Tally(rows=unit.stop - self.answer)
+        )
         coordinator.commit([theirs])
 
     @property

@@ -66,7 +66,7 @@ def run(folder: Path, tmp_path: Path) -> Callable[..., Stopped]:
         plan = make_plan(check_input(made))
         dataset = Dataset(open_storage(made.output.path))
         dataset.take_over(plan.manifest)
-        done = [record.span for record in plan.committed.values()]
+        done = [record.row_range for record in plan.committed.values()]
         here = NextDoor(Coordinator(plan.units, done, {"card": 100.0}))
         outcome = Stopped([], 0, 0)
 

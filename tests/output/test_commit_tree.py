@@ -46,14 +46,14 @@ def dataset(tmp_path: Path) -> Dataset:
 def test_a_whole_unit_has_one_record(dataset: Dataset) -> None:
     [record] = settle(dataset, 100, 112)
 
-    assert (record.unit, record.span) == ("whole", (3, 100, 112))
+    assert (record.unit, record.row_range) == ("whole", (3, 100, 112))
     assert dataset.state().cuts == {}
 
 
 def test_a_part_is_committed_by_itself(dataset: Dataset) -> None:
     [record] = settle(dataset, 104, 112)
 
-    assert record.span == (3, 104, 112)
+    assert record.row_range == (3, 104, 112)
     assert dataset.state().cuts == {"whole": 104}
     assert committed(dataset) == list(range(104, 112))
 
@@ -61,7 +61,7 @@ def test_a_part_is_committed_by_itself(dataset: Dataset) -> None:
 def test_a_part_in_the_middle_cuts_twice(dataset: Dataset) -> None:
     [record] = settle(dataset, 104, 108)
 
-    assert record.span == (3, 104, 108)
+    assert record.row_range == (3, 104, 108)
     assert committed(dataset) == list(range(104, 108))
 
 
@@ -78,7 +78,7 @@ def test_who_has_more_rows_commits_what_is_missing(dataset: Dataset) -> None:
     settle(dataset, 104, 108, by=1)
     records = settle(dataset, 100, 112, by=2)
 
-    assert [r.span[1:] for r in records] == [(100, 104), (104, 108), (108, 112)]
+    assert [r.row_range[1:] for r in records] == [(100, 104), (104, 108), (108, 112)]
     assert [row["by"] for row in dataset.first_rows(99)] == [2] * 4 + [1] * 4 + [2] * 4
 
 
@@ -133,7 +133,9 @@ def test_any_overlapping_attempts_come_to_every_row_once(
     for by in data.draw(st.lists(st.integers(0, 2), max_size=6)):
         start = data.draw(st.integers(100, 111))
         stop = data.draw(st.integers(start + 1, 112))
-        covered = {row for r in settle(workers[by], start, stop, by) for row in range(*r.span[1:])}
+        covered = {
+            row for r in settle(workers[by], start, stop, by) for row in range(*r.row_range[1:])
+        }
         assert covered >= set(range(start, stop))
     state = Dataset(storage).state()
     for leaf in leaves(WHOLE, state.cuts):

@@ -85,7 +85,7 @@ def test_any_interleaving_of_writers_ends_with_disjoint_leaves_committed_once(
             dataset = Dataset(own)
             for start, stop in parts:
                 records = settle(dataset, start, stop, by)
-                covered = {row for r in records for row in range(*r.span[1:])}
+                covered = {row for r in records for row in range(*r.row_range[1:])}
                 assert covered >= set(range(start, stop))
                 told.extend(records)
 
@@ -103,8 +103,8 @@ def test_any_interleaving_of_writers_ends_with_disjoint_leaves_committed_once(
 
     state = Dataset(storage).state()
     final = [state.commits[leaf.id] for leaf in leaves(WHOLE, state.cuts)]
-    assert [row for r in final for row in range(*r.span[1:])] == list(range(100, 112))
-    assert published(storage) == [r.span[1:] for r in final]
+    assert [row for r in final for row in range(*r.row_range[1:])] == list(range(100, 112))
+    assert published(storage) == [r.row_range[1:] for r in final]
     assert len(final) == len(state.commits)
     assert all(record in final for record in told), "a writer was told of what does not hold"
 

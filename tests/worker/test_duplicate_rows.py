@@ -17,6 +17,7 @@ from pipeline.engine.load import load_engine
 from pipeline.input.units import Unit
 from pipeline.output.dataset import ANSWERS, CommitRecord, Dataset
 from pipeline.output.tally import Tally
+from pipeline.rows.row_range import RowRange
 from pipeline.storage.base import open_storage
 from pipeline.worker.deduplication import AnswerStage
 from pipeline.worker.messages import Lease, Progress, RowSource
@@ -50,7 +51,7 @@ class Alone:
     def announce(self) -> None:
         pass
 
-    def engine_failed(self, why: str, rows: Sequence[tuple[int, int, int]]) -> None:
+    def engine_failed(self, why: str, rows: Sequence[RowRange]) -> None:
         pass
 
     def note(self, line: str) -> None:

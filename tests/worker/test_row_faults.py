@@ -4,7 +4,7 @@ error row for each of them, and a result for all others."""
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -21,8 +21,9 @@ from pipeline.engine.protocol import Engine
 from pipeline.errors import EngineFailed
 from pipeline.output.dataset import Dataset
 from pipeline.rows.request import Completion
+from pipeline.rows.row_range import RowRange
 from pipeline.storage.base import open_storage
-from pipeline.worker.worker import Rows, work
+from pipeline.worker.worker import work
 from tests.next_door import NextDoor, worker_spec
 from tests.samples import job, write_model
 
@@ -56,7 +57,7 @@ def run(folder: Path, tmp_path: Path) -> Callable[..., Story]:
         simulated: dict[str, Any],
         *,
         change: Callable[[Engine], Engine] = lambda engine: engine,
-        on_hang: Callable[[str, Rows], None] | None = None,
+        on_hang: Callable[[str, Sequence[RowRange]], None] | None = None,
         **changes: Any,
     ) -> Story:
         made = job(
@@ -188,10 +189,10 @@ class Held:
     """Something that hangs until it is found to hang."""
 
     def __init__(self) -> None:
-        self.found: list[tuple[str, Rows]] = []
+        self.found: list[tuple[str, Sequence[RowRange]]] = []
         self._free = threading.Event()
 
-    def bark(self, why: str, rows: Rows) -> None:
+    def bark(self, why: str, rows: Sequence[RowRange]) -> None:
         self.found.append((why, rows))
         self._free.set()
 
@@ -236,7 +237,7 @@ def test_an_engine_that_hangs_is_found_with_the_rows_it_has(run: Callable[..., S
 class Unheard(NextDoor):
     """A coordinator that does not answer when it is told of an engine's end."""
 
-    def engine_failed(self, why: str, rows: Rows) -> None:
+    def engine_failed(self, why: str, rows: Sequence[RowRange]) -> None:
         raise TimeoutError("the coordinator does not answer")
 
 

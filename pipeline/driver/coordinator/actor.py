@@ -18,6 +18,7 @@ from pipeline.engine.protocol import EngineFacts
 from pipeline.errors import JobFailed, RackmillError
 from pipeline.input.units import Unit
 from pipeline.output.dataset import Dataset
+from pipeline.rows.row_range import RowRange
 from pipeline.storage.base import open_storage
 from pipeline.worker.messages import Progress
 
@@ -30,7 +31,7 @@ class CoordinatorHandle:
     def __init__(
         self,
         units: Sequence[Unit],
-        done: Sequence[tuple[int, int, int]],
+        done: Sequence[RowRange],
         rates: Mapping[str, float],
         costs: Sequence[float] | None,
         order: Sequence[int] | None,
@@ -116,7 +117,7 @@ class _CoordinatorActor(Coordinator):
     def __init__(
         self,
         units: Sequence[Unit],
-        done: Sequence[tuple[int, int, int]],
+        done: Sequence[RowRange],
         rates: Mapping[str, float],
         costs: Sequence[float] | None,
         order: Sequence[int] | None,

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import math
 import time
-from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -27,18 +26,20 @@ from pipeline.dispatch.events import (
     Reported,
     Resumed,
     Returned,
-    Span,
     Ticked,
+    UnitRange,
 )
 from pipeline.dispatch.poison_rows import DeathMemory
+from pipeline.driver.coordinator.unit_index import UnitIndex
 from pipeline.engine.machine.card_reading import CardReading
 from pipeline.engine.machine.vitals import Vitals
 from pipeline.engine.protocol import EngineFacts
 from pipeline.humanize import plural
-from pipeline.input.units import Unit, part
+from pipeline.input.units import Unit
 from pipeline.output.dataset import CommitRecord
 from pipeline.output.redo import Redone
 from pipeline.output.tally import Tally
+from pipeline.rows.row_range import RowRange
 from pipeline.worker.messages import GiveUpRows, Lease, Orders, Progress
 
 # after a restart: by then every worker that lives has said what it holds (it beats every second)
@@ -107,7 +108,7 @@ class Coordinator:
     def __init__(
         self,
         units: Sequence[Unit],
-        done: Iterable[tuple[int, int, int]],
+        done: Iterable[RowRange],
         rates: Mapping[str, float],
         costs: Sequence[float] | None = None,
         order: Sequence[int] | None = None,
@@ -115,14 +116,14 @@ class Coordinator:
         sizing: Sizing | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``done``: shard, first row and end of what is committed. ``rates``: rows per second to
+        """``done``: what is committed. ``rates``: rows per second to
         expect of each kind of card. ``costs``: predicted ones of units, in any measure.
         ``order``: in which units are handed out (None: theirs)."""
         self._units = units
         self._rates = dict(rates)
         self._clock = clock
-        self._places = [(unit.shard, unit.start) for unit in units]
-        spans = [span for rows in done for span in self._spans(*rows)]
+        self._index = UnitIndex(units)
+        spans = self._index.all_within(done)
         rows = [unit.rows for unit in units]
         self._dispatcher = Dispatcher(rows, spans, costs=costs, order=order, sizing=sizing)
         self._tally = Tally()
@@ -133,7 +134,7 @@ class Coordinator:
         self._beats: dict[str, tuple[float, float]] = {}  # last heartbeat, busy seconds
         self._silent: list[str] = []
         self._notes: list[str] = []
-        self._last_words: dict[str, tuple[str, tuple[Span, ...]]] = {}
+        self._last_words: dict[str, tuple[str, tuple[UnitRange, ...]]] = {}
         self._known: set[str] = set()  # workers that joined
         self._stop_at: float | None = None
         self._retiring: dict[str, float] = {}  # workers, and until when each may finish rows
@@ -162,7 +163,7 @@ class Coordinator:
             self._reconcile(worker, holding)
         for answer in self._handle(Asked(worker, self._clock())):
             if isinstance(answer, Grant):
-                units = tuple(self._unit(span) for span in answer.spans)
+                units = tuple(self._index.unit(span) for span in answer.spans)
                 return Lease(units, answer.losses, answer.quarantined, answer.why)
             if isinstance(answer, Done):
                 return NoLease.DONE
@@ -174,10 +175,10 @@ class Coordinator:
         held = self._dispatcher.ranges.holdings.get(worker)
         if held is None or not held.rows:
             return
-        spans = [s for unit in holding for s in self._spans(unit.shard, unit.start, unit.stop)]
+        spans = self._index.all_within(unit.row_range for unit in holding)
         stale = tuple(
             piece.span
-            for piece in held.pieces.values()
+            for piece in held.ranges.values()
             if not any(
                 s.unit == piece.unit and s.start < piece.stop and piece.start < s.stop
                 for s in spans
@@ -190,7 +191,7 @@ class Coordinator:
         """These commit records exist, or rows of them were done again."""
         for record in records:
             before = self._dispatcher.ranges.committed_rows
-            for span in self._spans(*record.span):
+            for span in self._index.within(record.row_range):
                 self._handle(Committed(span))
             if self._dispatcher.ranges.committed_rows > before:
                 self._tally.add(record.tally)
@@ -200,12 +201,11 @@ class Coordinator:
         worker: str,
         progress: Progress,
         active: int = 0,
-        flights: Iterable[tuple[int, int, int]] | None = None,
+        flights: Iterable[RowRange] | None = None,
         vitals: Vitals | None = None,
     ) -> Orders:
         """The worker lives. ``active``: rows it has started and not finished; ``flights``: those
-        (shard, first, end) that its engine may have until the next heartbeat; ``vitals``: of its
-        cards."""
+        that its engine may have until the next heartbeat; ``vitals``: of its cards."""
         now = self._clock()
         if vitals is not None:
             self._vitals[worker] = vitals
@@ -218,17 +218,17 @@ class Coordinator:
         self._beats[worker] = now, busy
         self._workers[worker] = progress
         tokens = progress.prompt_tokens + progress.completion_tokens
-        flying = None if flights is None else self._rows_as_spans(flights)
+        flying = None if flights is None else self._index.all_within(flights)
         waiting = progress.waiting
         report = Reported(worker, now, progress.rows, busy, tokens, active, flying, waiting)
         requests = [r for r in self._handle(report) if isinstance(r, GiveUp)]
         stop_at = self._retiring.get(worker) if self._stop_at is None else self._stop_at
         if stop_at is not None:
             return Orders(stop_seconds=max(0.0, stop_at - now))
+        index = self._index
         return Orders(
             tuple(
-                GiveUpRows(self._unit(r.span), self._units[r.span.unit].start + r.keep)
-                for r in requests
+                GiveUpRows(index.unit(r.span), index.row_of(r.span.unit, r.keep)) for r in requests
             )
         )
 
@@ -240,8 +240,8 @@ class Coordinator:
         self._known.add(worker)
         if facts is not None:
             self._engines[worker] = facts
-        spans = [s for unit in holding for s in self._spans(unit.shard, unit.start, unit.stop)]
-        self._handle(Resumed(worker, self._clock(), self._rate(card), tuple(spans)))
+        spans = self._index.all_within(unit.row_range for unit in holding)
+        self._handle(Resumed(worker, self._clock(), self._rate(card), spans))
 
     def restore(self, records: Iterable[CommitRecord]) -> None:
         """Take the place of a coordinator that was lost. ``records``: all commit records of the
@@ -270,8 +270,7 @@ class Coordinator:
 
     def gave_up(self, worker: str, unit: Unit, stop: int) -> None:
         """Of the leased ``unit``, ``worker`` keeps the rows before ``stop`` (of the shard)."""
-        for span in self._spans(unit.shard, unit.start, unit.stop):
-            kept = Span(span.unit, span.start, stop - self._units[span.unit].start)
+        for kept in self._index.kept(unit, stop):
             self._handle(GaveUp(worker, self._clock(), kept))
 
     def note(self, worker: str, line: str) -> None:
@@ -281,9 +280,9 @@ class Coordinator:
     def engine_ready(self, worker: str, facts: EngineFacts) -> None:
         self._engines[worker] = facts
 
-    def engine_failed(self, worker: str, why: str, rows: Iterable[tuple[int, int, int]]) -> None:
-        """The last words of ``worker``: its engine had these rows (shard, first, end)."""
-        self._last_words[worker] = why, self._rows_as_spans(rows)
+    def engine_failed(self, worker: str, why: str, rows: Iterable[RowRange]) -> None:
+        """The last words of ``worker``: its engine had these rows."""
+        self._last_words[worker] = why, self._index.all_within(rows)
 
     def worker_lost(self, worker: str, why: str, blameless: bool = False) -> Loss:
         """Lease what ``worker`` held to others. ``why``: as far as the driver knows.
@@ -341,32 +340,8 @@ class Coordinator:
         if worker in self._workers:
             self._workers[worker] = replace(self._workers[worker], running=0, kv_use=0.0)
 
-    def _rows_as_spans(self, rows: Iterable[tuple[int, int, int]]) -> tuple[Span, ...]:
-        return tuple(span for some in rows for span in self._spans(*some))
-
     def _rate(self, card: str) -> float:
         return self._rates.get(card) or max(self._rates.values(), default=1.0)
 
     def _rows_before(self, worker: str) -> int:
         return self._workers[worker].rows if worker in self._workers else 0
-
-    def _unit(self, span: Span) -> Unit:
-        unit = self._units[span.unit]
-        if span.rows == unit.rows:
-            return unit
-        start = unit.start
-        return part(unit, start + span.start, start + span.stop)
-
-    def _spans(self, shard: int, start: int, stop: int) -> list[Span]:
-        """Rows of a shard in terms of units."""
-        spans: list[Span] = []
-        number = max(0, bisect_right(self._places, (shard, start)) - 1)
-        while number < len(self._units):
-            unit = self._units[number]
-            if unit.shard > shard or unit.start >= stop:
-                break
-            first, last = max(start, unit.start), min(stop, unit.stop)
-            if unit.shard == shard and first < last:
-                spans.append(Span(number, first - unit.start, last - unit.start))
-            number += 1
-        return spans

@@ -12,6 +12,7 @@ from typing import Any, get_args, get_origin
 import msgspec
 
 from pipeline.output.tally import Tally
+from pipeline.rows.row_range import RowRange
 
 STATE = "_rackmill"
 MANIFEST = f"{STATE}/manifest.json"
@@ -47,10 +48,10 @@ class CommitRecord:
     generation: int = 0
 
     @property
-    def span(self) -> tuple[int, int, int]:
-        """Shard, first row and the row after the last."""
+    def row_range(self) -> RowRange:
+        """The rows that it is the result of."""
         shard, _, start = self.file.removesuffix(".parquet").partition("-")
-        return int(shard), int(start), int(start) + self.tally.rows
+        return RowRange(int(shard), int(start), int(start) + self.tally.rows)
 
     def encode(self) -> bytes:
         """Short: what is zero or empty is left out, there may be a million of them to read."""
