@@ -1,1 +1,1 @@
-"""The `rackmill` command: one file a verb."""
+"""The `rackmill` command: one file a verb, or a folder where a verb shows much."""

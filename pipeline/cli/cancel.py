@@ -6,10 +6,8 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.console import make_console, print_json
-
-_out = make_console()
-_err = make_console(stderr=True)
+from pipeline.cli.console import OUT, note, print_json
+from pipeline.cli.options import Json
 
 
 def cancel_command(
@@ -25,9 +23,7 @@ def cancel_command(
         ),
     ] = None,
     wait: Annotated[bool, typer.Option(help="Until it has stopped.")] = True,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")
-    ] = False,
+    as_json: Json = False,
 ) -> None:
     """Stop a run gracefully: what is in flight is finished and committed. Exit 0: none is alive
     (--no-wait: it was asked); 1: it did not stop; 2: there is no such output."""
@@ -38,26 +34,26 @@ def cancel_command(
         output,
         grace_seconds=grace,
         wait=wait,
-        note=lambda line: _err.print(f"  {line}", style="dim", markup=False),
+        note=note,
     )
     if as_json:
         print_json(result.as_json())
         return
     run = result.run
     if not result.was_alive:
-        _out.print(f"no run is at work on {result.output}", markup=False)
+        OUT.print(f"no run is at work on {result.output}")
     elif not result.waited:
-        _out.print(f"asked to stop; how far it is: rackmill status {output}", markup=False)
+        OUT.print(f"asked to stop; how far it is: rackmill status {output}")
         return
     if run is None:
         return
     state = "died" if result.died else "failed" if run.state == "failed" else "stopped"
     left = run.rows - run.rows_done
     if run.state == "ended":
-        _out.print(f"the job is done: {run.course}", markup=False)
+        OUT.print(f"the job is done: {run.course}")
         return
     when = f" after {result.seconds:.1f} s" if result.was_alive else ""
-    _out.print(f"{state}{when}: {run.course}, {count(left)} are left", markup=False)
+    OUT.print(f"{state}{when}: {run.course}, {count(left)} are left")
     if run.message and run.state == "failed":
-        _out.print(f"  {run.message}", markup=False)
-    _out.print("  rackmill run with the same job goes on from there", markup=False)
+        OUT.print(f"  {run.message}")
+    OUT.print("  rackmill run with the same job goes on from there")

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.console import make_console, print_json
-from pipeline.cli.status import Json, OutputFolder
+from pipeline.cli.console import OUT, print_json
+from pipeline.cli.options import Json, OutputFolder
 
 
 def clean_command(
@@ -39,11 +39,10 @@ def clean_command(
             }
         )
         return
-    console = make_console()
     verb = "would remove" if dry_run else "removed"
     for kind, (files, there) in summed_up(litter).items():
-        console.print(f"  {kind}: {plural(files, 'file')}, {size(there)}", markup=False)
+        OUT.print(f"  {kind}: {plural(files, 'file')}, {size(there)}")
     if litter:
-        console.print(f"{verb} {plural(len(litter), 'file')}, {size(total)}", markup=False)
+        OUT.print(f"{verb} {plural(len(litter), 'file')}, {size(total)}")
     else:
-        console.print(f"nothing to remove in {output}", markup=False)
+        OUT.print(f"nothing to remove in {output}")

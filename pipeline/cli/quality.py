@@ -7,16 +7,13 @@ import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
-from pipeline.cli.console import make_console, print_json
+from pipeline.cli.console import OUT, note, print_json
+from pipeline.cli.options import Fresh, Json, set_option
 
 if TYPE_CHECKING:
     from pipeline.driver.quality import Comparison
     from pipeline.report.quality import Interval
-
-_out = make_console()
-_err = make_console(stderr=True)
 
 
 def quality_command(
@@ -45,22 +42,13 @@ def quality_command(
         ),
     ] = 2048,
     settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY.PATH=VALUE",
-            help="Change one setting of the score jobs (may be repeated).",
-        ),
+        list[str] | None, set_option("Change one setting of the score jobs (may be repeated).")
     ] = None,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Start over: forget what the output holds.")
-    ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")
-    ] = False,
+    fresh: Fresh = False,
+    as_json: Json = False,
 ) -> None:
     """Perplexity, KL divergence and greedy-token agreement of models against a reference."""
-    from pipeline.cli.watch import make_watcher
+    from pipeline.cli.run.watch import RunWatcher
     from pipeline.driver.quality import compare
     from pipeline.driver.run import RunOptions
 
@@ -75,43 +63,42 @@ def quality_command(
             top_k=top_k,
             settings=settings or (),
             options=RunOptions(rows, fresh),
-            watch=lambda: make_watcher(_err),
-            note=lambda line: _err.print(f"  {line}", style="dim", markup=False),
+            watch=RunWatcher,
+            note=note,
         )
     if as_json:
         print_json(comparison.as_json())
     else:
-        print_comparison(_out, comparison)
+        print_comparison(comparison)
 
 
-def print_comparison(console: Console, comparison: Comparison) -> None:
+def print_comparison(comparison: Comparison) -> None:
     """The comparison on a screen of 80 columns."""
     from pipeline.humanize import duration, plural
 
     def line(name: str, text: str) -> None:
-        console.print(f"  {name:<18} {text}", markup=False)
+        OUT.print(f"  {name:<18} {text}")
 
-    console.print(
+    OUT.print(
         f"{comparison.column} of {comparison.data}: {plural(comparison.rows, 'row')}, "
-        f"{plural(comparison.tokens, 'token')}, in {duration(comparison.seconds)}",
-        markup=False,
+        f"{plural(comparison.tokens, 'token')}, in {duration(comparison.seconds)}"
     )
-    console.print("in brackets: 95 % bootstrap intervals over rows", style="dim", markup=False)
+    OUT.print("in brackets: 95 % bootstrap intervals over rows", style="dim")
     first = comparison.candidates[0].quality
-    console.print(f"\n{comparison.reference} (reference)", markup=False)
+    OUT.print(f"\n{comparison.reference} (reference)")
     line("perplexity", _show(first.reference_perplexity, ".2f"))
     for one in comparison.candidates:
         q = one.quality
-        console.print(f"\n{one.model}", markup=False)
+        OUT.print(f"\n{one.model}")
         line("perplexity", _show(q.perplexity, ".2f"))
         line("perplexity drop", f"× {_show(q.ratio, '.3f')}, {_show(q.difference, '+.2f')}")
         line("KL divergence", f"{_show(q.kl, '.3g')} nats a token")
         line("same greedy token", f"{_show(q.agreement, '.1f', 100)} %")
-    console.print()
+    OUT.print()
     if comparison.failed:
         failed = plural(comparison.failed, "row")
-        console.print(f"left out: {failed} that could not be scored", markup=False)
-    console.print(f"→ {comparison.picture}\n→ {comparison.result}", markup=False)
+        OUT.print(f"left out: {failed} that could not be scored")
+    OUT.print(f"→ {comparison.picture}\n→ {comparison.result}")
 
 
 def _show(value: Interval, digits: str, factor: float = 1.0) -> str:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli.console import make_console, print_json
-from pipeline.cli.status import Json, OutputFolder
+from pipeline.cli.options import Json, OutputFolder, Workers, address_option, set_option
 
 if TYPE_CHECKING:
     from pipeline.driver.retry import RetryOptions
@@ -28,52 +26,31 @@ def retry_command(
             "InvalidSampling, which would end alike.",
         ),
     ] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Engines to run at once.")
-    ] = None,
+    workers: Workers = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY.PATH=VALUE",
-            help="Change an operational setting, as engine.max_model_len (may be repeated).",
-        ),
+        set_option("Change an operational setting, as engine.max_model_len (may be repeated)."),
     ] = None,
     job: Annotated[
         Path | None,
         typer.Option(metavar="JOB.yaml", help="The job file, if the output does not hold it."),
     ] = None,
-    address: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="Join this Ray instead of starting one.")
-    ] = None,
+    address: Annotated[str | None, address_option("Join this Ray instead of starting one.")] = None,
     as_json: Json = False,
 ) -> None:
     """Do the error rows again; all others stay as they are. Exit 0: no error row is left; 3: some
     are; 1: not finished; 2: bad input; 130: stopped on request."""
-    from pipeline.cli.interrupts import stopping_on_signals
-    from pipeline.cli.watch import make_watcher, print_result
+    from pipeline.cli.run.watch import attended, end_with
     from pipeline.driver.retry import RetryOptions, retry
-    from pipeline.driver.stop import Stop
 
     lines = [*(settings or []), *([f"resources.workers={workers}"] if workers else [])]
-    console = make_console(stderr=True)
-    watcher, stop = make_watcher(console), Stop()
     options = RetryOptions(tuple(only or ()), tuple(lines), job, address)
-    with (
-        watcher,
-        contextlib.redirect_stdout(sys.stderr),
-        stopping_on_signals(stop),
-        _in_the_queue(output, options) as queued,
-    ):
+    with attended() as (watcher, stop), _in_the_queue(output, options) as queued:
         summary = retry(output, replace(options, queued=queued), watcher, stop)
-    if as_json:
-        print_json(summary.as_json())
-    else:
-        print_result(console, summary)
-    raise typer.Exit(summary.exit_code)
+    end_with(summary, as_json)
 
 
-@contextlib.contextmanager
+@contextmanager
 def _in_the_queue(output: str, options: RetryOptions) -> Iterator[str | None]:
     """As a guest of the rack's queue, if it runs on one that has a queue."""
     from pipeline.driver.retry import find_job

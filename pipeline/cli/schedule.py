@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import sys
 import threading
@@ -13,7 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.cli.console import make_console, print_json
+from pipeline.cli.console import ERR, OUT, print_json
+from pipeline.cli.options import Json, address_option, set_option
 from pipeline.errors import JobFailed, UsageError
 from pipeline.job.cron import Cron
 from pipeline.user_folder import state_folder
@@ -27,7 +27,6 @@ schedule_app = typer.Typer(
 _SHOWN_TIMES = 5
 _POLL_SECONDS = 1.0
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The schedule: its job's name.")]
 State = Annotated[
     Path | None,
@@ -49,10 +48,7 @@ def state_file(given: Path | None) -> Path:
 def apply_command(
     files: Annotated[list[Path], typer.Argument(metavar="JOB.yaml…", help="Job files.")],
     state: State = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change one setting of each."),
-    ] = None,
+    settings: Annotated[list[str] | None, set_option("Change one setting of each.")] = None,
     as_json: Json = False,
 ) -> None:
     """Have these jobs run when their `schedule:` says. Applied again, a file replaces itself."""
@@ -84,16 +80,13 @@ def apply_command(
         applied.append({"name": job.name, "new": new, "output": output,
                         "next": [t.isoformat() for t in following]})  # fmt: skip
         if not as_json:
-            console = make_console()
-            console.print(f"{job.name} {'added' if new else 'changed'} → {output}")
+            OUT.print(f"{job.name} {'added' if new else 'changed'} → {output}")
             shown = ", ".join(f"{t:%a %Y-%m-%d %H:%M %Z}" for t in following)
-            console.print("  suspended" if times.suspend else f"  next: {shown}")
+            OUT.print("  suspended" if times.suspend else f"  next: {shown}")
     if as_json:
         print_json({"applied": applied})
     elif not _service_runs(ledger.path):
-        make_console(stderr=True).print(
-            "no scheduler is running: start one with rackmill scheduler"
-        )
+        ERR.print("no scheduler is running: start one with rackmill scheduler")
 
 
 @schedule_app.command("list")
@@ -126,14 +119,13 @@ def list_command(state: State = None, as_json: Json = False) -> None:
     if as_json:
         print_json({"schedules": found, "scheduler_running": _service_runs(ledger.path)})
         return
-    console = make_console()
     if not found:
-        console.print("no schedules; rackmill schedule apply JOB.yaml adds one")
+        OUT.print("no schedules; rackmill schedule apply JOB.yaml adds one")
     for one in found:
-        console.print(f"{one['name']}  {one['cron']}  {one['timezone']} → {one['output']}")
+        OUT.print(f"{one['name']}  {one['cron']}  {one['timezone']} → {one['output']}")
         coming = "suspended" if one["suspended"] else f"next {one['next']}"
         last_run = f"last {one['last']} ({one['last_due']})" if one["last"] else "never ran"
-        console.print(f"  {coming} · {last_run}")
+        OUT.print(f"  {coming} · {last_run}")
 
 
 @schedule_app.command("run-now")
@@ -181,7 +173,7 @@ def run_now_command(
     if as_json:
         print_json(result)
     else:
-        make_console(stderr=True).print(f"→ {schedule.output}")
+        ERR.print(f"→ {schedule.output}")
     summary = result.get("summary")
     raise typer.Exit(3 if summary and summary["failed"] else 0)
 
@@ -222,17 +214,14 @@ def history_command(name: Name, state: State = None, as_json: Json = False) -> N
     if as_json:
         print_json({"name": name, "output": schedule.output, "runs": [_as_json(r) for r in runs]})
         return
-    console = make_console()
     for run in runs:
-        console.print(f"{run.due:%Y-%m-%d %H:%M:%S}  {run.state}{_in_words(run)}")
-    console.print(f"→ {schedule.output}/_history/history.md" if runs else "never ran")
+        OUT.print(f"{run.due:%Y-%m-%d %H:%M:%S}  {run.state}{_in_words(run)}")
+    OUT.print(f"→ {schedule.output}/_history/history.md" if runs else "never ran")
 
 
 def scheduler_command(
     state: State = None,
-    address: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="Runs join this Ray.")
-    ] = None,
+    address: Annotated[str | None, address_option("Runs join this Ray.")] = None,
     notify_command: Annotated[
         str | None,
         typer.Option(metavar="CMD", help="Gets each run's end as JSON on stdin; no shell."),
@@ -245,18 +234,17 @@ def scheduler_command(
     from pipeline.service.scheduler.service import Service, only_one
 
     ledger = ScheduleDb(state_file(state))
-    console = make_console(stderr=True)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
 
     def begin(schedule: Any, run: Any) -> RunProcess:
-        console.print(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}  {schedule.name}: run of {run.due}")
+        ERR.print(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}  {schedule.name}: run of {run.due}")
         return RunProcess(ledger.path, schedule, run, address)
 
     with only_one(ledger.path):
         service = Service(ledger, begin, Notifier(ledger, notify_command))
-        console.print(f"scheduler: {len(ledger.schedules())} schedules in {ledger.path}")
+        ERR.print(f"scheduler: {len(ledger.schedules())} schedules in {ledger.path}")
         try:
             while not stop.is_set():
                 service.tick()
@@ -275,9 +263,7 @@ def perform_command(
     address: str | None = None,
 ) -> None:
     """What the scheduler runs for one run: its result is one JSON object on stdout."""
-    from pipeline.cli.interrupts import stopping_on_signals
-    from pipeline.cli.watch import make_watcher
-    from pipeline.driver.stop import Stop
+    from pipeline.cli.run.watch import attended
     from pipeline.job.file.load import job_from
     from pipeline.service.queue.unsubmitted_runs import guest_of
     from pipeline.service.scheduler.process import end_with
@@ -286,14 +272,8 @@ def perform_command(
 
     end_with(parent)
     job = job_from(ScheduleDb(state).schedule(name).job)
-    watcher, stop = make_watcher(make_console(stderr=True)), Stop()
     alone = job.schedule is None or job.schedule.concurrencyPolicy != "Allow"
-    with (
-        watcher,
-        contextlib.redirect_stdout(sys.stderr),
-        stopping_on_signals(stop),
-        guest_of(address, job) as queued,
-    ):
+    with attended() as (watcher, stop), guest_of(address, job) as queued:
         done = run_once(
             job,
             datetime.fromisoformat(due),

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-from rich.console import Console
-
-from pipeline.cli.console import make_console, print_json
+from pipeline.cli.console import OUT, print_json
+from pipeline.cli.options import Json, OutputFolder
 
 if TYPE_CHECKING:
     from pipeline.output.status import Status
-
-OutputFolder = Annotated[
-    str, typer.Argument(metavar="OUTPUT", help="The output folder, any address.")
-]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
 
 
 def status_command(output: OutputFolder, as_json: Json = False) -> None:
@@ -28,22 +21,21 @@ def status_command(output: OutputFolder, as_json: Json = False) -> None:
     if as_json:
         print_json(status.as_json() | {"next": _next(status, output)})
         return
-    _print(make_console(), status, output)
+    _print(status, output)
 
 
-def _print(console: Console, status: Status, output: str) -> None:
+def _print(status: Status, output: str) -> None:
     from pipeline.engine.machine.card_notes import readings_in_words
     from pipeline.humanize import count, duration, plural, rate
 
     def line(name: str, text: str) -> None:
-        console.print(f"  {name:<8} {text}", markup=False)
+        OUT.print(f"  {name:<8} {text}")
 
     share = f" ({status.rows_done / status.rows:.0%})" if status.rows else ""
-    console.print(
+    OUT.print(
         f"{status.output} · {status.name} · {status.course} · {count(status.rows_done)} of "
         f"{plural(status.rows, 'row')}{share}, {count(status.units_done)} of "
-        f"{plural(status.units, 'unit')}",
-        markup=False,
+        f"{plural(status.units, 'unit')}"
     )
     if status.errors:
         line("failed", " · ".join(f"{kind} {count(n)}" for kind, n in status.errors.items()))

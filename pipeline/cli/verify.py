@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from pipeline.cli.console import make_console, print_json
-from pipeline.cli.status import Json, OutputFolder
+from pipeline.cli.console import OUT, print_json
+from pipeline.cli.options import Json, OutputFolder
 
 if TYPE_CHECKING:
     from pipeline.output.verify.dataset import Verdict
@@ -36,26 +36,23 @@ def verify_command(output: OutputFolder, as_json: Json = False) -> None:
 def _print(verdict: Verdict) -> None:
     from pipeline.humanize import count, plural, size
 
-    console, output = make_console(), verdict.output
+    output = verdict.output
     for fault in verdict.faults[:_SHOWN]:
-        console.print(f"{fault.where}: {fault.what}", markup=False)
-        console.print(f"  {fault.fix}", markup=False)
+        OUT.print(f"{fault.where}: {fault.what}")
+        OUT.print(f"  {fault.fix}")
     if len(verdict.faults) > _SHOWN:
         more = count(len(verdict.faults) - _SHOWN)
-        console.print(f"… and {more} more: rackmill verify {output} --json", markup=False)
+        OUT.print(f"… and {more} more: rackmill verify {output} --json")
     for note in verdict.notes:
-        console.print(f"note: {note}", markup=False)
+        OUT.print(f"note: {note}")
     what = f"{plural(verdict.rows, 'row')} in {plural(verdict.files, 'file')}"
     if verdict.ok:
         compared = ""
         if verdict.compared_rows:
             compared = f"; kept columns of {plural(verdict.compared_rows, 'row')} are the input's"
-        console.print(
+        OUT.print(
             f"{output} is whole and right: {what} ({size(verdict.size)}), each input row once and "
-            f"in order; hashes, schema and counts match{compared}",
-            markup=False,
+            f"in order; hashes, schema and counts match{compared}"
         )
     else:
-        console.print(
-            f"{output} is not right: {plural(len(verdict.faults), 'fault')} in {what}", markup=False
-        )
+        OUT.print(f"{output} is not right: {plural(len(verdict.faults), 'fault')} in {what}")

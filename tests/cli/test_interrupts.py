@@ -6,14 +6,14 @@ import signal
 
 import pytest
 
-from pipeline.cli import interrupts
-from pipeline.cli.interrupts import stopping_on_signals
+from pipeline.cli.run import signals
+from pipeline.cli.run.signals import stopping_on_signals
 from pipeline.driver.stop import Stop
 
 
 @pytest.fixture
 def _no_echo(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interrupts, "_ECHO_SECONDS", 0.0)
+    monkeypatch.setattr(signals, "_ECHO_SECONDS", 0.0)
 
 
 @pytest.mark.usefixtures("_no_echo")

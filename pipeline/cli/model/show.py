@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.console import Console
-
 from pipeline.budget.weights import weight_bytes
+from pipeline.cli.console import OUT
 from pipeline.model.catalogue import MODELS, PRECISIONS, CatalogueEntry, find
 from pipeline.model.folder import ModelFolder
 from pipeline.model.store.resolve import in_store, store_root, stored_models
@@ -85,11 +84,11 @@ def folder_as_json(folder: ModelFolder) -> dict[str, Any]:
     return content
 
 
-def print_catalogue(console: Console, content: dict[str, Any]) -> None:
+def print_catalogue(content: dict[str, Any]) -> None:
     def line(*columns: str) -> None:
         widths = (20, 10, 12, 10, 0)
         text = " ".join(f"{c:<{w}}" for c, w in zip(columns, widths, strict=True))
-        console.print(text.rstrip(), markup=False)
+        OUT.print(text.rstrip())
 
     line("model", "memory", "announced", "download", "from")
     for entry in content["models"]:
@@ -101,73 +100,69 @@ def print_catalogue(console: Console, content: dict[str, Any]) -> None:
             gigabytes(entry["download_bytes"]) if entry["download_bytes"] else "–",
             entry["source"],
         )
-    console.print(
+    OUT.print(
         "memory: weights as vLLM holds them, text only. announced: by Google, for the same.\n"
-        "more sources of a model: rackmill model info NAME",
-        markup=False,
+        "more sources of a model: rackmill model info NAME"
     )
-    console.print(f"\n* in the store, {content['store']}", markup=False)
+    OUT.print(f"\n* in the store, {content['store']}")
     for folder in content["stored"]:
         origin = f", from {folder['source']}" if folder["source"] else ""
-        console.print(
-            f"{folder['name']:<38} {folder['quantization']}, {gigabytes(folder['bytes'])}{origin}",
-            markup=False,
+        OUT.print(
+            f"{folder['name']:<38} {folder['quantization']}, {gigabytes(folder['bytes'])}{origin}"
         )
     if not content["stored"]:
-        console.print("nothing yet: rackmill model add NAME", markup=False)
+        OUT.print("nothing yet: rackmill model add NAME")
 
 
-def print_folder(console: Console, content: dict[str, Any]) -> None:
+def print_folder(content: dict[str, Any]) -> None:
     def line(name: str, text: str) -> None:
         if text:
-            console.print(f"  {name:<9} {text}", markup=False)
+            OUT.print(f"  {name:<9} {text}")
 
     words = f"{content['quantization']}, {gigabytes(content['bytes'])}"
-    console.print(f"{content['name']} · {words}", markup=False)
+    OUT.print(f"{content['name']} · {words}")
     line("source", content["source"])
     line("revision", content["revision"])
     line("added", content["added"])
     line("licence", content["licence"])
     line("context", f"{content['context']} tokens, {content['layers']} layers")
     line("hash", content["hash"])
-    print_tensor_types(console, content.get("tensor_types") or [])
-    console.print(f"→ {content['path']}", markup=False)
+    print_tensor_types(content.get("tensor_types") or [])
+    OUT.print(f"→ {content['path']}")
 
 
-def print_entry(console: Console, content: dict[str, Any]) -> None:
+def print_entry(content: dict[str, Any]) -> None:
     """A model that is not in the store."""
     if "weights_bytes" in content:
         vision = content["vision_bytes"]
         more = f", {gigabytes(vision)} more with images" if vision else ""
         memory = f"{gigabytes(content['weights_bytes'])} of memory{more}"
-        console.print(f"{content['name']} · {content['precision']}, {memory}", markup=False)
-        console.print(f"  licence   {content['licence']}", markup=False)
+        OUT.print(f"{content['name']} · {content['precision']}, {memory}")
+        OUT.print(f"  licence   {content['licence']}")
         for source in content["sources"]:
             size = source["download_bytes"]
-            console.print(
+            OUT.print(
                 f"  {source['precision']:<9} {source['address']}"
-                + (f", {gigabytes(size)}" if size else ""),
-                markup=False,
+                + (f", {gigabytes(size)}" if size else "")
             )
-    console.print(f"not in the store: rackmill model add {content['name']}", markup=False)
+    OUT.print(f"not in the store: rackmill model add {content['name']}")
 
 
-def print_conversion(console: Console, report: dict[str, Any]) -> None:
+def print_conversion(report: dict[str, Any]) -> None:
     """What a conversion kept and lost."""
-    print_tensor_types(console, report.get("tensor_types") or [])
-    console.print(f"→ {report['folder']}", markup=False)
+    print_tensor_types(report.get("tensor_types") or [])
+    OUT.print(f"→ {report['folder']}")
 
 
-def print_tensor_types(console: Console, rows: list[dict[str, Any]]) -> None:
+def print_tensor_types(rows: list[dict[str, Any]]) -> None:
     """``relative_error``: root mean square, as a share of that of the weights."""
     if not rows:
         return
-    console.print(f"  {'tensors':<26} {'error':<9} {'largest':<9} what happened", markup=False)
+    OUT.print(f"  {'tensors':<26} {'error':<9} {'largest':<9} what happened")
     for row in rows:
         which = f"{row['tensors']} {row['storage_type']} {row['kind']}"
         share, largest = row["relative_error"], row["max_error"]
-        console.print(
+        OUT.print(
             f"  {which:<26} {f'{100 * share:.2g} %' if share else '0':<9} "
-            f"{f'{largest:.2g}' if largest else '0':<9} {row['what']}",
-            markup=False,
+            f"{f'{largest:.2g}' if largest else '0':<9} {row['what']}"
         )

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from rich.console import Console
-
-from pipeline.cli.bar import make_bar
+from pipeline.cli.console import ERR, OUT, ProgressLine
 from pipeline.engine.machine.card_notes import readings_in_words
 from pipeline.humanize import count, duration, plural, rate
 
-_PLAIN_SECONDS = 5.0
 
-
-def print_submitted(console: Console, job: Mapping[str, Any]) -> None:
+def print_submitted(job: Mapping[str, Any]) -> None:
     ahead = job["before"]
     place = f"{plural(ahead, 'job')} before it" if ahead else "nothing before it"
     for line in (
@@ -24,14 +19,14 @@ def print_submitted(console: Console, job: Mapping[str, Any]) -> None:
         f"  see it   rackmill watch {job['id']}",
         f"  stop it  rackmill stop {job['id']}",
     ):
-        console.print(line, markup=False, soft_wrap=True)
+        ERR.print(line)
 
 
-def print_jobs(console: Console, jobs: Sequence[Mapping[str, Any]]) -> None:
+def print_jobs(jobs: Sequence[Mapping[str, Any]]) -> None:
     if not jobs:
-        console.print("no jobs; rackmill submit JOB.yaml adds one")
+        OUT.print("no jobs; rackmill submit JOB.yaml adds one")
     for job in jobs:
-        console.print(in_one_line(job), markup=False, soft_wrap=True)
+        OUT.print(in_one_line(job))
 
 
 def in_one_line(job: Mapping[str, Any]) -> str:
@@ -76,42 +71,18 @@ def _age(job: Mapping[str, Any]) -> str:
     return f"waits since {duration(max(0.0, now - job['submitted']))}"
 
 
-class JobDisplay:
-    """A line that changes in place on a terminal; elsewhere one now and then."""
+class JobDisplay(ProgressLine):
+    """How far a job is; a line wherever its state changes."""
 
-    def __init__(self, console: Console, *, quiet: bool = False) -> None:
-        self._console, self._quiet = console, quiet
-        self._bar = make_bar(console) if console.is_terminal and not quiet else None
-        self._last_state, self._last = "", 0.0
+    def __init__(self, *, quiet: bool = False) -> None:
+        super().__init__()
+        self._quiet, self._last_state = quiet, ""
 
-    def __enter__(self) -> Self:
-        if self._bar is not None:
-            self._bar[0].start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._bar is not None:
-            self._bar[0].stop()
-
-    def show(self, job: Mapping[str, Any], now: float) -> None:
-        """``now``: epoch seconds."""
+    def show_job(self, job: Mapping[str, Any]) -> None:
         if self._quiet:
             return
         if job["state"] != self._last_state or job["ended"] is not None:
             self._last_state = job["state"]
-            self._console.print(in_one_line(job), markup=False, soft_wrap=True)
+            ERR.print(in_one_line(job))
             return
-        details = " · ".join([job["id"], *course(job)])
-        if self._bar is not None:
-            live, task = self._bar
-            total = job["rows"] or None
-            live.update(task, visible=True, description=details, total=total)
-            live.update(task, completed=job["rows_done"] or 0)
-        elif now - self._last >= _PLAIN_SECONDS:
-            self._last = now
-            self._console.print(f"  {details}", markup=False)
+        self.show(" · ".join([job["id"], *course(job)]), job["rows_done"] or 0, job["rows"] or None)

@@ -6,10 +6,9 @@ import math
 from datetime import UTC, datetime
 from typing import Any
 
-from rich.console import Console
-
 from pipeline.budget.fit.fit import Fit
-from pipeline.cli.show_forecast import forecast_as_json, forecast_lines
+from pipeline.cli.console import OUT
+from pipeline.cli.plan.forecast import forecast_as_json, forecast_lines
 from pipeline.driver.forecast.types import Forecast, done_at, seconds_to_spare
 from pipeline.driver.plan import Plan
 from pipeline.humanize import count, duration, plural
@@ -71,15 +70,15 @@ def _hours(job: Job, done: datetime | None, now: datetime) -> str:
     return text + f"done {when.day_and_time(done)}, in {duration((done - now).total_seconds())}"
 
 
-def print_plan(console: Console, plan: Plan, forecast: Forecast | None, fits: list[Fit]) -> None:
+def print_plan(plan: Plan, forecast: Forecast | None, fits: list[Fit]) -> None:
     """The plan on a screen."""
     shape, sample = plan.sample.shape, plan.sample
     rows = plan.input.rows
 
     def line(name: str, text: str) -> None:
-        console.print(f"  {name:<9} {text}", markup=False)
+        OUT.print(f"  {name:<9} {text}")
 
-    console.print(f"{plan.job.name} → {plan.job.output.path}", markup=False)
+    OUT.print(f"{plan.job.name} → {plan.job.output.path}")
     where = "not in the store yet" if isinstance(plan.model, StandIn) else plan.model.path
     line("model", f"{plan.model.name} {plan.model.quantization}, {where}")
     line(

@@ -5,40 +5,35 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from rich.console import Console
-
 from pipeline.budget.cards.lookup import GIB, Card
 from pipeline.budget.fit.fit import CONTEXTS, Fit, gb, longest_context, words
+from pipeline.cli.console import OUT
 from pipeline.humanize import count, plural, rate, size
 
 _MODEL, _NUMBER = 11, 9
 _KIB, _MIB = 1 << 10, 1 << 20
 
 
-def print_fits(console: Console, fits: Sequence[Fit], *, whole: bool, explain: bool) -> None:
+def print_fits(fits: Sequence[Fit], *, whole: bool, explain: bool) -> None:
     """``whole``: all models and cards, so the disagreements are shown, and a summary ends it."""
-
-    def say(line: str = "") -> None:
-        console.print(line, markup=False)
-
     if len(fits) == 1:
         for line in _explained(fits[0]):
-            say(line)
+            OUT.print(line)
         return
     for _, group in groupby(fits, key=lambda f: f.card):
         for line in _card_table(list(group)):
-            say(line)
-        say()
+            OUT.print(line)
+        OUT.print()
     if explain:
         for one in fits:
             for line in _explained(one) if one.fits else ():
-                say(line)
-            say()
+                OUT.print(line)
+            OUT.print()
     if whole:
         for line in (*_matrix(fits), "", *disagreements(fits)):
-            say(line)
+            OUT.print(line)
     elif len(fits) > 1 and not explain:
-        say("the arithmetic: --explain; one model: --model gemma-3-27b")
+        OUT.print("the arithmetic: --explain; one model: --model gemma-3-27b")
 
 
 def _card_table(fits: Sequence[Fit]) -> Iterator[str]:

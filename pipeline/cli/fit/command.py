@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -17,7 +18,8 @@ from pipeline.budget.cards.lookup import (
     parse_gpus,
 )
 from pipeline.budget.fit.fit import Fit, FitOptions, ModelSpec, fit
-from pipeline.cli.console import make_console, print_json
+from pipeline.cli.console import print_json
+from pipeline.cli.options import KvDtype
 from pipeline.errors import UsageError
 from pipeline.model import catalogue
 
@@ -39,9 +41,7 @@ def fit_command(
     context: Annotated[
         int | None, typer.Option(metavar="N", min=16, help="Tokens of one request, answer and all.")
     ] = None,
-    kv_dtype: Annotated[
-        Literal["auto", "bf16", "fp8"], typer.Option(help="What the KV cache is kept in.")
-    ] = "auto",
+    kv_dtype: KvDtype = "auto",
     text_only: Annotated[
         bool, typer.Option("--text-only/--vision", help="Without or with the vision tower.")
     ] = True,
@@ -51,7 +51,7 @@ def fit_command(
     ] = False,
 ) -> None:
     """Say whether models fit cards, with how many requests at once, and how fast at most."""
-    from pipeline.cli.show_fit import print_fits
+    from pipeline.cli.fit.show import print_fits
 
     number, gpu = _together(gpu)
     wanted, cards = subjects(model), _cards(gpu, vram)
@@ -61,7 +61,7 @@ def fit_command(
         print_json([one.as_json() for one in fits])
     else:
         whole = model is None and gpu is None and vram is None
-        print_fits(make_console(), fits, whole=whole, explain=explain)
+        print_fits(fits, whole=whole, explain=explain)
 
 
 def _together(gpu: str | None) -> tuple[int, str | None]:
@@ -77,8 +77,6 @@ def _together(gpu: str | None) -> tuple[int, str | None]:
 
 
 def _fit(model_spec: ModelSpec, card: Card, options: FitOptions) -> Fit:
-    from dataclasses import replace
-
     return fit(
         model_spec,
         card,

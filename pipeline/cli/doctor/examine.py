@@ -14,9 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
-from rich.console import Console
 
-from pipeline.cli.findings import (
+from pipeline.cli.doctor.findings import (
     SETUP,
     Finding,
     GpuView,
@@ -85,14 +84,6 @@ def _look_at_gpus() -> GpuView:
         free={index: free_gpu_memory(index) for index in indices},
         holders={index: holders(index) for index in indices},
     )
-
-
-def print_findings(console: Console, findings: list[Finding]) -> None:
-    for finding in findings:
-        mark = "ok " if finding.ok else "BAD"
-        console.print(f"{mark}  {finding.subject:<10} {finding.says}", markup=False)
-        if finding.fix:
-            console.print(f"{'':<16}→ {finding.fix}", markup=False)
 
 
 def _python() -> Finding:

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
 
-from pipeline.cli.bar import make_bar
-from pipeline.cli.console import make_console, print_json
+from pipeline.cli.console import ERR, OUT, ProgressLine, print_json
+from pipeline.cli.options import Json
 from pipeline.errors import EngineFailed, Stopped, UsageError
 from pipeline.model.store.steps import LineSteps, Steps, progress_text
+
+if TYPE_CHECKING:
+    from pipeline.model.folder import ModelFolder
+    from pipeline.model.verify import Check
 
 model_app = typer.Typer(
     name="model",
@@ -22,10 +24,6 @@ model_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-_out = make_console()
-_err = make_console(stderr=True)
-
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
 Reference = Annotated[
     str,
     typer.Argument(
@@ -41,13 +39,13 @@ NameOrFolder = Annotated[
 @model_app.command("list")
 def list_command(as_json: Json = False) -> None:
     """The catalogue, and what is in the local store."""
-    from pipeline.cli.show_models import catalogue_as_json, print_catalogue
+    from pipeline.cli.model.show import catalogue_as_json, print_catalogue
 
     content = catalogue_as_json()
     if as_json:
-        _print_json(content)
+        print_json(content)
     else:
-        print_catalogue(_out, content)
+        print_catalogue(content)
 
 
 @model_app.command("add")
@@ -59,15 +57,15 @@ def add_command(
     as_json: Json = False,
 ) -> None:
     """Fetch, verify, convert if needed, and store. A branch on the hub is looked at again."""
-    from pipeline.cli.show_models import folder_as_json, print_folder
+    from pipeline.cli.model.show import folder_as_json, print_folder
     from pipeline.model.store.resolve import add
 
     with _steps() as steps:
         folder = add(reference, revision, steps)
     if as_json:
-        _print_json(folder_as_json(folder))
+        print_json(folder_as_json(folder))
     else:
-        print_folder(_out, folder_as_json(folder))
+        print_folder(folder_as_json(folder))
 
 
 @model_app.command("convert")
@@ -88,7 +86,7 @@ def convert_command(
     as_json: Json = False,
 ) -> None:
     """Turn a GGUF file into a checkpoint that vLLM runs, and say what was kept and what lost."""
-    from pipeline.cli.show_models import print_conversion
+    from pipeline.cli.model.show import print_conversion
 
     texts = None if calibration is None else _texts(calibration)
     if not file.is_file():
@@ -108,9 +106,9 @@ def convert_command(
             progress=steps.progress,
         )
     if as_json:
-        _print_json(report)
+        print_json(report)
     else:
-        print_conversion(_out, report)
+        print_conversion(report)
 
 
 @model_app.command("verify")
@@ -135,19 +133,19 @@ def verify_command(
             checks.append(Check("run", True, "skipped: the checks before it failed"))
     ok = all(c.ok for c in checks)
     if as_json:
-        _print_json({"ok": ok, "path": str(folder.path), "checks": [vars(c) for c in checks]})
+        print_json({"ok": ok, "path": str(folder.path), "checks": [vars(c) for c in checks]})
     else:
         for check in checks:
             mark = "ok " if check.ok else "BAD"
-            _out.print(f"{mark}  {check.name:<10} {check.detail}", markup=False)
-        _out.print(f"→ {folder.path}", markup=False)
+            OUT.print(f"{mark}  {check.name:<10} {check.detail}")
+        OUT.print(f"→ {folder.path}")
     raise typer.Exit(0 if ok else 1)
 
 
 @model_app.command("info")
 def info_command(reference: NameOrFolder, as_json: Json = False) -> None:
     """What a model is, where it came from and where it lies."""
-    from pipeline.cli.show_models import entry_as_json, folder_as_json, print_entry, print_folder
+    from pipeline.cli.model.show import entry_as_json, folder_as_json, print_entry, print_folder
     from pipeline.model import catalogue
     from pipeline.model.store.resolve import in_store
 
@@ -161,12 +159,12 @@ def info_command(reference: NameOrFolder, as_json: Json = False) -> None:
     else:
         content, shown = {"name": reference, "path": None}, print_entry
     if as_json:
-        _print_json(content)
+        print_json(content)
     else:
-        shown(_out, content)
+        shown(content)
 
 
-def _folder(reference: str) -> Any:
+def _folder(reference: str) -> ModelFolder:
     """The folder to verify: as it is, since what is wrong with it is what shall be said."""
     from pipeline.model.folder import ModelFolder
     from pipeline.model.store.resolve import in_store
@@ -184,7 +182,7 @@ def _folder(reference: str) -> Any:
     return folder
 
 
-def _smoke(path: Path) -> Any:
+def _smoke(path: Path) -> Check:
     from pipeline.engine.smoke import smoke_run
     from pipeline.model.folder import ModelFolder
     from pipeline.model.verify import Check
@@ -216,47 +214,21 @@ def _texts(path: Path) -> list[str]:
 def _steps() -> Iterator[Steps]:
     """Progress on stderr: a bar on a terminal, plain lines elsewhere."""
     try:
-        if _err.is_terminal:
-            with _BarSteps(_err) as steps:
+        if ERR.is_terminal:
+            with _BarSteps() as steps:
                 yield steps
         else:
-            yield LineSteps(lambda line: _err.print(f"  {line}", markup=False))
+            yield LineSteps(lambda line: ERR.print(f"  {line}"))
     except KeyboardInterrupt:
         raise Stopped("stopped", "the same command goes on from there") from None
 
 
-class _BarSteps:
+class _BarSteps(ProgressLine):
     """The step's line, and a bar below it that goes when the step is over."""
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._bar, self._task = make_bar(console)
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._bar.stop()
-
     def say(self, line: str) -> None:
-        self._console.print(f"  {line}", markup=False)
-        self._bar.reset(self._task, total=None, visible=True, description="")
+        ERR.print(f"  {line}")
+        self.begin("")
 
     def progress(self, done: int, total: int) -> None:
-        speed = self._bar.tasks[0].speed or 0.0
-        self._bar.update(
-            self._task,
-            completed=done,
-            total=total or None,
-            description=progress_text(done, total, speed),
-        )
-
-
-def _print_json(content: dict[str, Any]) -> None:
-    print_json(content)
+        self.show(progress_text(done, total, self.speed), done, total or None)

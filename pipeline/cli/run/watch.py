@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, redirect_stdout
 from datetime import UTC, datetime
-from types import TracebackType
-from typing import Self
+from typing import NoReturn, Self
 
-from rich.console import Console
+import typer
 
-from pipeline.cli.bar import make_bar
-from pipeline.cli.show_forecast import cards_in_words, time_in_words
+from pipeline.cli.console import ERR, ProgressLine, print_json
+from pipeline.cli.plan.forecast import cards_in_words, time_in_words
+from pipeline.cli.run.signals import stopping_on_signals
 from pipeline.driver.coordinator.coordinator import Snapshot
 from pipeline.driver.forecast.types import Forecast
 from pipeline.driver.plan import Plan
+from pipeline.driver.stop import Stop
 from pipeline.driver.watcher import Watcher
 from pipeline.engine.machine.card_notes import CardsNow, readings_in_words
 from pipeline.errors import some_of
@@ -23,62 +27,60 @@ from pipeline.report.fixes import error_lines
 from pipeline.report.pace import Pace
 from pipeline.report.summary import Summary
 
-_PLAIN_SECONDS = 5.0
 _NAMED = 5  # files that are named one by one
 
 
-class RunWatcher(Watcher):
-    """Prints the run's course to ``console`` (stderr)."""
+class RunWatcher(Watcher, AbstractContextManager["RunWatcher"]):
+    """Prints a run's course to stderr."""
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    def __init__(self) -> None:
+        self._line = ProgressLine()
         self._started = time.monotonic()
         self._pace = Pace()
         self._engines_shown = 0
         self._waits_for = ""
 
     def __enter__(self) -> Self:
+        self._line.__enter__()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
+    def __exit__(self, *_: object) -> None:
+        self._line.__exit__()
 
     def note(self, line: str) -> None:
-        self._console.print(f"  {line}", markup=False)
+        ERR.print(f"  {line}")
 
     def planned(self, plan: Plan, forecast: Forecast) -> None:
         job, shape = plan.job, plan.sample.shape
         shards = plural(len(plan.input.files.shards), "shard")
-        self._line(
+        ERR.print(
             f"{job.name} · {plan.model.name} {plan.model.quantization} · "
             f"{plural(plan.input.rows, 'row')} in {shards} → {job.output.path}"
         )
         if plan.committed:
-            self._line(
+            ERR.print(
                 f"  resuming: {count(plan.reused.rows)} of {plural(plan.input.rows, 'row')} "
                 f"are already there ({plan.units_done} of {plural(len(plan.units), 'unit')})"
             )
-        self._line(
+        ERR.print(
             f"  plan    {plural(forecast.engines, 'engine')} ({cards_in_words(forecast)}) · "
             f"{shape.mean:.0f} tokens/row, {shape.shared_prefix} shared · "
             f"{time_in_words(forecast.prediction)}"
         )
         when = job.resources.when
         if when is None or when.open(datetime.now(UTC)):
-            self._line("  engine  loading")
+            ERR.print("  engine  loading")
+        self._line.begin("loading the engine")
 
     def worker_lost(self, worker: str, why: str) -> None:
-        self._line(f"  {worker} stopped and is replaced: {why}")
+        ERR.print(f"  {worker} stopped and is replaced: {why}")
 
     def waiting(self, why: str) -> None:
         if why != self._waits_for:
             self._waits_for = why
             if why:
-                self._line(f"  waiting: {why}")
+                ERR.print(f"  waiting: {why}")
+                self._line.describe(f"waiting: {why}")
 
     def stopping(self, requests: int | None, grace_seconds: float, by: str) -> None:
         asked = f", as {by} asks" if by else ""
@@ -89,14 +91,14 @@ class RunWatcher(Watcher):
         else:
             flying = "what is" if requests is None else plural(requests, "request")
             what = f"finishing {flying} in flight, at most {duration(grace_seconds)}"
-        self._line(f"  stopping{asked}: {what}; Ctrl-C again stops at once")
+        ERR.print(f"  stopping{asked}: {what}; Ctrl-C again stops at once")
 
     def progress(self, snapshot: Snapshot, plan: Plan) -> None:
         for facts in list(snapshot.engines.values())[self._engines_shown :]:
             self._engines_shown += 1
             kv = f"KV {size(facts.kv_bytes)}" if facts.kv_bytes else "KV"
             kv += f" on each of {facts.cards} cards" if facts.cards > 1 else ""
-            self._line(
+            ERR.print(
                 f"  engine  ready after {duration(time.monotonic() - self._started)} · {kv}, "
                 f"{count(facts.num_blocks)} blocks of {facts.block_size} tokens"
                 + (f" · computed in {facts.computed_in}" if facts.computed_in else "")
@@ -105,7 +107,9 @@ class RunWatcher(Watcher):
             return
         if self._pace.note(time.monotonic(), snapshot.workers.values()):
             done = min(plan.reused.rows + self._pace.rows, plan.input.rows)
-            self.show(done, plan.input.rows, self._details(snapshot, plan.input.rows - done))
+            details = self._details(snapshot, plan.input.rows - done)
+            text = f"{count(done)}/{plural(plan.input.rows, 'row')} · {details}"
+            self._line.show(text, done, plan.input.rows)
 
     def _details(self, snapshot: Snapshot, left: int) -> str:
         use = " ".join(f"{p.kv_use:.0%}" for p in snapshot.workers.values() if p.running) or "0%"
@@ -123,65 +127,27 @@ class RunWatcher(Watcher):
             parts.append(f"{duration(seconds)} left")
         return " · ".join(parts)
 
-    def show(self, done: int, total: int, details: str) -> None:
-        """Show how far the run is."""
 
-    def _line(self, text: str) -> None:
-        self._console.print(text, markup=False)
-
-
-class PlainWatcher(RunWatcher):
-    """Lines every few seconds: for logs and pipes."""
-
-    _last = 0.0
-
-    def show(self, done: int, total: int, details: str) -> None:
-        now = time.monotonic()
-        if now - self._last >= _PLAIN_SECONDS:
-            self._last = now
-            self._line(f"  {count(done)}/{plural(total, 'row')} · {details}")
+@contextmanager
+def attended() -> Iterator[tuple[RunWatcher, Stop]]:
+    """A run from the command line: stderr shows how far it is, and signals stop it. Ray prints to
+    stdout what it thinks of dying workers; data alone belongs there."""
+    stop = Stop()
+    with RunWatcher() as watcher, redirect_stdout(sys.stderr), stopping_on_signals(stop):
+        yield watcher, stop
 
 
-class LiveWatcher(RunWatcher):
-    """One line that changes in place."""
-
-    def __init__(self, console: Console) -> None:
-        super().__init__(console)
-        self._live, self._task = make_bar(console)
-
-    def __enter__(self) -> Self:
-        self._live.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._live.stop()
-
-    def planned(self, plan: Plan, forecast: Forecast) -> None:
-        super().planned(plan, forecast)
-        self._live.update(self._task, visible=True, description="loading the engine")
-
-    def show(self, done: int, total: int, details: str) -> None:
-        text = f"{count(done)}/{plural(total, 'row')} · {details}"
-        self._live.update(self._task, completed=done, total=total, description=text)
-
-    def waiting(self, why: str) -> None:
-        super().waiting(why)
-        if why:
-            self._live.update(self._task, description=f"waiting: {why}")
+def end_with(summary: Summary, as_json: bool = False) -> NoReturn:
+    """Says what a run came to, and ends with its exit code."""
+    if as_json:
+        print_json(summary.as_json())
+    else:
+        print_result(summary)
+    raise typer.Exit(summary.exit_code)
 
 
-def make_watcher(console: Console) -> RunWatcher:
-    """A live display on a terminal, plain lines elsewhere."""
-    return LiveWatcher(console) if console.is_terminal else PlainWatcher(console)
-
-
-def print_result(console: Console, summary: Summary) -> None:
-    """The block at the end of a run."""
+def print_result(summary: Summary) -> None:
+    """The block at the end of a run, on stderr."""
     lines: list[str] = []
     new = summary.rows - summary.reused
     failed = new - summary.answered
@@ -210,12 +176,10 @@ def print_result(console: Console, summary: Summary) -> None:
         lines[-1] += f" · agreement with `{summary.gold}` {summary.accuracy:.3f}"
     if summary.left:
         lines.append(f"left for the next run: {some_of(summary.left, _NAMED)}")
-    console.print()
+    ERR.print()
     for line in lines:
-        console.print(line, markup=False)
+        ERR.print(line)
     for kind, number, why, fix in error_lines(summary):
-        console.print(f"  {count(number)}  {kind}  {why} → {fix}", markup=False)
-    console.print(
-        f'→ {summary.output}    read it:  pandas.read_parquet("{summary.output}")', markup=False
-    )
-    console.print(f"→ {summary.output}/{REPORT}", markup=False)
+        ERR.print(f"  {count(number)}  {kind}  {why} → {fix}")
+    ERR.print(f'→ {summary.output}    read it:  pandas.read_parquet("{summary.output}")')
+    ERR.print(f"→ {summary.output}/{REPORT}")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.cli.console import make_console, print_json
+from pipeline.cli.console import ERR, print_json
+from pipeline.cli.options import Json, KvDtype
 from pipeline.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,6 +24,14 @@ if TYPE_CHECKING:
 
 _MOST_CARDS = 4096
 _ROWS_FAILED = 3  # as `run` says it
+
+_ANY_JOB = {
+    "name": "simulate",
+    "model": "gemma-3-27b",
+    "input": {"path": "."},
+    "prompt": {"column": "prompt"},
+    "output": {"path": "."},
+}
 
 
 def simulate_command(
@@ -39,9 +48,7 @@ def simulate_command(
     policy: Annotated[
         str, typer.Option(metavar="NAME", help="packed, engine, static:K, worst-case or oracle.")
     ] = "packed",
-    kv_dtype: Annotated[
-        Literal["auto", "bf16", "fp8"], typer.Option(help="What the KV cache is kept in.")
-    ] = "auto",
+    kv_dtype: KvDtype = "auto",
     max_tokens: Annotated[
         int | None,
         typer.Option(min=1, metavar="N", help="Limit of every answer (default: the longest)."),
@@ -58,19 +65,18 @@ def simulate_command(
     failures: Annotated[
         float, typer.Option(min=0, metavar="RATE", help="Engine deaths per card and hour.")
     ] = 0.0,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")
-    ] = False,
+    as_json: Json = False,
 ) -> None:
     """Replay a trace on simulated cards. Exit 3: some rows fit none of them."""
-    from pipeline.cli.show_simulation import prefixes_in_words, print_simulation
+    from pipeline.cli.fit.command import subjects
+    from pipeline.cli.simulate.show import prefixes_in_words, print_simulation
     from pipeline.driver.forecast.learned import slowdown, with_slowdown
     from pipeline.simulate.policies import check_policy
     from pipeline.simulate.run_trace import read_trace
 
     check_policy(policy)
     cards = _cards(gpu)
-    model_spec = _subject(model)
+    model_spec = subjects(model)[0]
     read = read_trace(trace)
     rows = read.rows
     limit = _checked(read, trace, max_tokens)
@@ -88,9 +94,9 @@ def simulate_command(
     outcome = _simulate(setups, policy, rows, limit, failures)
     if as_json:
         print_json(outcome.as_json())
-        make_console(stderr=True).print(f"trace: {prefixes_in_words(read)}", markup=False)
+        ERR.print(f"trace: {prefixes_in_words(read)}")
     else:
-        print_simulation(make_console(), outcome, model_spec, policy, read, learned)
+        print_simulation(outcome, model_spec, policy, read, learned)
     raise typer.Exit(_ROWS_FAILED if outcome.errors else 0)
 
 
@@ -129,7 +135,7 @@ def _checked(trace: Trace, path: Path, max_tokens: int | None) -> int:
 def _cards(text: str) -> list[Card]:
     """ "rtx3090:2,rtx4090" -> three cards."""
     from pipeline.budget.cards.lookup import find_card
-    from pipeline.cli.fit import this_processor
+    from pipeline.cli.fit.command import this_processor
 
     cards: list[Card] = []
     for part in text.split(","):
@@ -143,12 +149,6 @@ def _cards(text: str) -> list[Card]:
         if len(cards) > _MOST_CARDS:
             raise UsageError(f"gpu: more than {_MOST_CARDS} cards")
     return cards
-
-
-def _subject(name: str) -> ModelSpec:
-    from pipeline.cli.fit import subjects
-
-    return subjects(name)[0]
 
 
 def _calibrated(path: Path | None, cards: Sequence[Card]) -> StepTime | None:
@@ -175,15 +175,6 @@ def _given(settings: Sequence[str] | None) -> dict[str, Any]:
     return job.engine.vllm_arguments()
 
 
-_ANY_JOB = {
-    "name": "simulate",
-    "model": "gemma-3-27b",
-    "input": {"path": "."},
-    "prompt": {"column": "prompt"},
-    "output": {"path": "."},
-}
-
-
 def _setups(
     model_spec: ModelSpec,
     card: Card,
@@ -202,7 +193,7 @@ def _setups(
     from pipeline.budget.settings import scoring_arguments
     from pipeline.budget.step_time import ScoringTime
     from pipeline.budget.tensor_parallel import cards_needed
-    from pipeline.cli.fit import reported_overhead
+    from pipeline.cli.fit.command import reported_overhead
     from pipeline.job.job import Score
     from pipeline.simulate.card_setup import card_setup
 

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.console import make_console, print_json
+from pipeline.cli.console import ERR, print_json
+from pipeline.cli.options import Json, address_option
 from pipeline.errors import UsageError
 
 rack_app = typer.Typer(
@@ -18,7 +19,6 @@ rack_app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
 Host = Annotated[
     str | None,
     typer.Option(metavar="IP", help="This machine's address for the others; else it is found."),
@@ -66,7 +66,6 @@ def start_command(
     given = ["--host", host] if host else []
     given += ["--port", str(port), "--dashboard-host", dashboard_host, "--turn", str(turn)]
     record = keep_in_background(["start", "--head", *given])
-    console = make_console(stderr=True)
     for line in (
         f"this machine is the head of a rack: {record.address}",
         f"  cards      {_cards_here()}",
@@ -79,7 +78,7 @@ def start_command(
         "  see it     rackmill rack show",
         f"  use it     rackmill submit JOB.yaml, also from elsewhere: --address {record.address}",
     ):
-        console.print(line, markup=False, soft_wrap=True)
+        ERR.print(line)
 
 
 @rack_app.command("join")
@@ -97,22 +96,20 @@ def join_command(
         return
     given = ["--host", host] if host else []
     record = keep_in_background(["join", node.address, *given])
-    console = make_console(stderr=True)
-    console.print(f"joined the rack of {record.address} as {record.host}", markup=False)
-    console.print(f"  cards  {_cards_here()}", markup=False)
-    console.print("  leave it: rackmill rack stop", markup=False)
+    ERR.print(f"joined the rack of {record.address} as {record.host}")
+    ERR.print(f"  cards  {_cards_here()}")
+    ERR.print("  leave it: rackmill rack stop")
 
 
 @rack_app.command("show")
 def show_command(
     address: Annotated[
-        str | None,
-        typer.Option(metavar="HOST:PORT", help="Of the head; else the rack of this machine."),
+        str | None, address_option("Of the head; else the rack of this machine.")
     ] = None,
     as_json: Json = False,
 ) -> None:
     """The machines of a rack: cards, memory, what runs on them and what fits on them."""
-    from pipeline.cli.show_rack import print_rack, rack_as_json
+    from pipeline.cli.rack.show import print_rack, rack_as_json
     from pipeline.cluster.gcs import Gcs
     from pipeline.service.rack.view import look
 
@@ -120,7 +117,7 @@ def show_command(
     if as_json:
         print_json(rack_as_json(view))
     else:
-        print_rack(make_console(), view)
+        print_rack(view)
 
 
 @rack_app.command("stop")
@@ -135,7 +132,7 @@ def stop_command() -> None:
     record.stop()
     forget_record()
     done = "the rack is stopped" if record.is_head else f"left the rack of {record.address}"
-    make_console(stderr=True).print(done, markup=False)
+    ERR.print(done)
 
 
 def rack_address(given: str | None) -> str:
@@ -156,7 +153,7 @@ def rack_address(given: str | None) -> str:
 
 
 def _cards_here() -> str:
-    from pipeline.cli.show_rack import cards_in_words
+    from pipeline.cli.rack.show import cards_in_words
     from pipeline.engine.machine.facts import own_facts
 
     return cards_in_words(own_facts())

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from rich.console import Console
-
 from pipeline.budget.cards.lookup import Card, in_slot, times
 from pipeline.budget.model_spec import ModelSpec
 from pipeline.budget.predict import Estimate
+from pipeline.cli.console import OUT
 from pipeline.humanize import count, duration, plural, rate
 from pipeline.simulate.card import CardSetup
 from pipeline.simulate.outcome import Figures, Outcome
@@ -20,7 +19,6 @@ _TABLE = 12  # cards listed one by one, at most
 
 
 def print_simulation(
-    console: Console,
     outcome: Outcome,
     model_spec: ModelSpec,
     policy: str,
@@ -29,7 +27,7 @@ def print_simulation(
 ) -> None:
     """``learned``: what runs on such a card took beside what the data sheet says."""
     for line in _lines(outcome, model_spec, policy, trace, learned):
-        console.print(line, markup=False)
+        OUT.print(line)
 
 
 def _lines(

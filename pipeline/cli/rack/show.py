@@ -5,8 +5,7 @@ from __future__ import annotations
 from itertools import groupby
 from typing import Any
 
-from rich.console import Console
-
+from pipeline.cli.console import OUT
 from pipeline.cluster.machines import Machine
 from pipeline.engine.machine.card_reading import CardReading, Slowed
 from pipeline.engine.machine.facts import MachineFacts
@@ -16,26 +15,24 @@ from pipeline.service.rack.view import REQUEST_TOKENS, RackView, cards_of
 _HOST, _ADDRESS = 20, 17
 
 
-def print_rack(console: Console, view: RackView) -> None:
-    def say(line: str = "") -> None:
-        console.print(line, markup=False, soft_wrap=True)
-
+def print_rack(view: RackView) -> None:
     machines = view.machines
     cards = sum(m.cards for m in machines)
-    say(f"the rack of {view.address}: {plural(len(machines), 'machine')}, {plural(cards, 'card')}")
+    offered = f"{plural(len(machines), 'machine')}, {plural(cards, 'card')}"
+    OUT.print(f"the rack of {view.address}: {offered}")
     for machine in machines:
-        say(f"  {machine.host:<{_HOST}}{machine.node.address:<{_ADDRESS}}{_offer(machine)}")
+        OUT.print(f"  {machine.host:<{_HOST}}{machine.node.address:<{_ADDRESS}}{_offer(machine)}")
         for reading in view.now.get(machine.node.id, ()):
-            say(f"  {'':<{_HOST + _ADDRESS}}  {card_in_words(reading)}")
+            OUT.print(f"  {'':<{_HOST + _ADDRESS}}  {card_in_words(reading)}")
         for job, number in view.jobs_on(machine).items():
-            say(f"  {'':<{_HOST + _ADDRESS}}  {job} on {number} of them")
+            OUT.print(f"  {'':<{_HOST + _ADDRESS}}  {job} on {number} of them")
     if not view.fits:
         return
-    say()
-    say(f"what fits, in int4 (requests of {count(REQUEST_TOKENS)} tokens at once):")
+    OUT.print()
+    OUT.print(f"what fits, in int4 (requests of {count(REQUEST_TOKENS)} tokens at once):")
     for card, models in view.fits.items():
         listed = " · ".join(f"{name} ({count(requests)})" for name, requests in models)
-        say(f"  {card:<{_HOST}}{listed or 'none'}")
+        OUT.print(f"  {card:<{_HOST}}{listed or 'none'}")
 
 
 def rack_as_json(view: RackView) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""`rackmill submit`, `jobs`, `watch`, `logs`, `stop`."""

@@ -1,0 +1,52 @@
+"""Arguments and options that more than one command has."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from pipeline.job.file.load import load_job
+from pipeline.job.job import Job
+
+
+def set_option(help: str, key: str = "KEY.PATH") -> Any:
+    """``--set KEY=VALUE``."""
+    return typer.Option("--set", metavar=f"{key}=VALUE", help=help)
+
+
+def address_option(help: str) -> Any:
+    """``--address HOST:PORT``, of a Ray."""
+    return typer.Option(metavar="HOST:PORT", help=help)
+
+
+JobFile = Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The job file.")]
+OutputFolder = Annotated[
+    str, typer.Argument(metavar="OUTPUT", help="The output folder, any address.")
+]
+Output = Annotated[str | None, typer.Option(metavar="PATH", help="Instead of output.path.")]
+Rows = Annotated[int | None, typer.Option(min=0, metavar="N", help="Only the first N rows.")]
+Settings = Annotated[list[str] | None, set_option("Change one setting (may be repeated).")]
+Workers = Annotated[int | None, typer.Option(min=1, metavar="N", help="Engines to run at once.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Start over: forget what the output holds.")]
+RackAddress = Annotated[
+    str | None, address_option("Of the rack's head; else the rack of this machine.")
+]
+KvDtype = Annotated[
+    Literal["auto", "bf16", "fp8"], typer.Option(help="What the KV cache is kept in.")
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
+
+
+def load_with(
+    path: Path, settings: list[str] | None, *, output: str | None, workers: int | None = None
+) -> Job:
+    """The job of a file, with what the command line says of it."""
+    lines = list(settings or [])
+    if output is not None:
+        lines.append(f"output.path={json.dumps(output)}")
+    if workers is not None:
+        lines.append(f"resources.workers={workers}")
+    return load_job(path, lines)

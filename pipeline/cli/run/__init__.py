@@ -1,0 +1,1 @@
+"""`rackmill run`, and what a run shows and heeds while it runs."""

@@ -1,0 +1,44 @@
+"""`rackmill run`: does a job."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pipeline.cli.options import (
+    Fresh,
+    JobFile,
+    Json,
+    Output,
+    Rows,
+    Settings,
+    Workers,
+    address_option,
+    load_with,
+)
+from pipeline.cli.rack.command import rack_address
+
+
+def run_command(
+    job: JobFile,
+    output: Output = None,
+    rows: Rows = None,
+    workers: Workers = None,
+    settings: Settings = None,
+    fresh: Fresh = False,
+    address: Annotated[
+        str | None, address_option("On this rack; auto: the one of this machine.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Do the job. Exit 0: every row succeeded; 3: some failed; 1: not finished; 2: bad input;
+    130: stopped on request."""
+    from pipeline.cli.run.watch import attended, end_with
+    from pipeline.driver.run import RunOptions, run
+    from pipeline.service.queue.unsubmitted_runs import guest_of
+
+    loaded = load_with(job, settings, output=output, workers=workers)
+    address = rack_address(address) if address == "auto" else address
+    with attended() as (watcher, stop), guest_of(address, loaded) as queued:
+        options = RunOptions(rows, fresh, address, queued, patient=queued is not None)
+        summary = run(loaded, options, watcher, stop)
+    end_with(summary, as_json)
