@@ -8,7 +8,7 @@ import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +17,9 @@ from pipeline.cli.options import Json, address_option, set_option
 from pipeline.errors import JobFailed, UsageError
 from pipeline.job.cron import Cron
 from pipeline.user_folder import state_folder
+
+if TYPE_CHECKING:
+    from pipeline.service.scheduler.schedule_db import Run, Schedule
 
 schedule_app = typer.Typer(
     name="schedule",
@@ -238,7 +241,7 @@ def scheduler_command(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
 
-    def begin(schedule: Any, run: Any) -> RunProcess:
+    def begin(schedule: Schedule, run: Run) -> RunProcess:
         ERR.print(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}  {schedule.name}: run of {run.due}")
         return RunProcess(ledger.path, schedule, run, address)
 
@@ -294,7 +297,7 @@ def _service_runs(path: Path) -> bool:
     return is_running(path)
 
 
-def _as_json(run: Any) -> dict[str, Any]:
+def _as_json(run: Run) -> dict[str, Any]:
     times = {"due": run.due, "began": run.began, "ended": run.ended}
     return {
         "state": str(run.state),
@@ -307,7 +310,7 @@ def _as_json(run: Any) -> dict[str, Any]:
     }
 
 
-def _in_words(run: Any) -> str:
+def _in_words(run: Run) -> str:
     from pipeline.humanize import plural, rate
 
     if run.reason:

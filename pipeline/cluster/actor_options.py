@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 
 @dataclass(frozen=True)
@@ -20,9 +17,11 @@ class ActorOptions:
     node: str | None = None
 
     @property
-    def options(self) -> dict[str, Any]:
+    def options(self) -> dict[str, object]:
         """For Ray."""
-        asked: dict[str, Any] = {"num_cpus": self.cpus, "num_gpus": self.gpus}
+        asked: dict[str, object] = {"num_cpus": self.cpus, "num_gpus": self.gpus}
         if self.node is not None:
+            from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
             asked["scheduling_strategy"] = NodeAffinitySchedulingStrategy(self.node, soft=False)
         return asked

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import threading
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Self
 
 from pipeline.cluster.ray_access import import_ray
 from pipeline.cluster.ray_processes import RayProcesses
+
+if TYPE_CHECKING:
+    from pipeline.cluster.ray_cluster import Cluster
 
 
 class ClusterInBackground:
@@ -23,7 +26,7 @@ class ClusterInBackground:
         """``queued``, ``patient``: see ``Cluster``."""
         self._address, self._queued, self._patient = address, queued, patient
         self.processes = None if address else RayProcesses()
-        self._cluster: Any = None
+        self._cluster: Cluster | None = None
         self._begun = False
         self._trouble: BaseException | None = None
         self._up = threading.Event()
@@ -57,12 +60,13 @@ class ClusterInBackground:
         self._close.wait()
         self._cluster.close()
 
-    def ready(self) -> Any:
+    def ready(self) -> Cluster:
         """The cluster, once it is there. Raises JobFailed."""
         self.start()
         self._up.wait()
         if self._trouble is not None:
             raise self._trouble
+        assert self._cluster is not None
         return self._cluster
 
     def __exit__(
@@ -101,7 +105,7 @@ def end_what_starts() -> None:
             cluster.processes.end(0.0)
 
 
-def _import_cluster() -> Any:
+def _import_cluster() -> type[Cluster]:
     import_ray()
     from pipeline.cluster.ray_cluster import Cluster
 

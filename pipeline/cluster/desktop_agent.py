@@ -10,13 +10,13 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import ray
 from ray.exceptions import RayError
 
 from pipeline.cluster.actor_options import ActorOptions
 from pipeline.cluster.desktop_watch import DesktopWatch
+from pipeline.cluster.remote_actor import Pending, RemoteActor, start_actor
 from pipeline.dispatch.desktop_use import Ours, YieldDecision
 
 _MOST_FAILURES = 3
@@ -31,8 +31,8 @@ Node = str | None  # Ray's number of a machine; None: this one
 class _Watched:
     """The agent of one machine. ``calls``: by card; None: no driver there tells of any."""
 
-    actor: Any = None
-    pending: Any = None
+    actor: RemoteActor[_Agent] | None = None
+    pending: Pending[dict[int, YieldDecision] | None] | None = None
     calls: Mapping[int, YieldDecision] | None = field(default_factory=dict)
     heard: bool = False
     failures: int = 0
@@ -58,15 +58,13 @@ class DesktopAgents:
         for node, cards in ours.items():
             one = self._watched.setdefault(node, _Watched())
             blind = one.blind
-            if one.pending is not None and ray.wait([one.pending], timeout=0)[0]:
-                self._hear(one)
+            if one.pending is not None and one.pending.ready():
+                self._hear(one, one.pending)
             if one.pending is None and time.monotonic() >= one.again_at and not one.blind:
                 if one.actor is None:
                     options = ActorOptions(0, {}, node=node).options
-                    one.actor = _Agent.options(**options).remote(  # type: ignore[attr-defined]
-                        self._quiet_seconds, self._engines
-                    )
-                one.pending = one.actor.look.remote(dict(cards))
+                    one.actor = start_actor(_Agent, options, self._quiet_seconds, self._engines)
+                one.pending = one.actor.call(_Agent.look, dict(cards))
             if one.blind and not blind:
                 where = hosts.get(node) or "this machine"
                 self._say(
@@ -81,10 +79,10 @@ class DesktopAgents:
             return _FIRST_LOOK
         return _OURS if one.calls is None or one.blind else one.calls.get(index, _OURS)
 
-    def _hear(self, one: _Watched) -> None:
-        pending, one.pending = one.pending, None
+    def _hear(self, one: _Watched, pending: Pending[dict[int, YieldDecision] | None]) -> None:
+        one.pending = None
         try:
-            one.calls = ray.get(pending)
+            one.calls = pending.get()
             one.heard, one.failures = True, 0
         except RayError:
             one.failures += 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import grpc
@@ -49,7 +50,7 @@ class Gcs:
         from ray.core.generated import gcs_service_pb2_grpc as services
 
         self.address = address
-        self._messages: Any = messages
+        self._messages: ModuleType = messages
         token = own_token()
         self._metadata = [("authorization", f"Bearer {token}")] if token else None
         self._channel = grpc.insecure_channel(address)

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import Any
 
 import ray
 from ray.exceptions import (
@@ -24,6 +23,7 @@ from pipeline.cluster.gcs import Gcs, HeadGone
 from pipeline.cluster.machines import MACHINE, Machine, machines
 from pipeline.cluster.ray_access import TOKEN_MEND, check_access, prepare_access
 from pipeline.cluster.ray_processes import RayProcesses
+from pipeline.cluster.remote_actor import Pending, RemoteActor, start_actor
 from pipeline.cluster.slot_usage import SlotUsageSign
 from pipeline.engine.gpu.usable import offer, visible_value
 from pipeline.engine.gpu.visible import VARIABLE
@@ -99,7 +99,8 @@ class Cluster:
                 self.cards = AllocatedCards(self._rack, queued, patient=patient)
         self._heard = time.monotonic()  # when the head last answered
         self._lost = False
-        self._looking: dict[str, Any] = {}  # tasks that look around on machines nobody described
+        # tasks that look around on machines nobody described
+        self._looking: dict[str, Pending[bytes]] = {}
 
     @property
     def gpus(self) -> int:
@@ -158,13 +159,13 @@ class Cluster:
         for node in unknown:
             if node.id not in self._looking:
                 task = _own_facts.options(**ActorOptions(0, {}, node=node.id).options)
-                self._looking[node.id] = task.remote()
-        waiting = [self._looking[node.id] for node in unknown]
+                self._looking[node.id] = Pending(task.remote())
+        waiting = [self._looking[node.id].ref for node in unknown]
         ray.wait(waiting, num_returns=len(waiting), timeout=patience_seconds)
         for node in unknown:
-            if ray.wait([self._looking[node.id]], timeout=0)[0]:
+            if self._looking[node.id].ready():
                 with suppress(RayError):
-                    self._rack.put(MACHINE + node.id, ray.get(self._looking[node.id]))
+                    self._rack.put(MACHINE + node.id, self._looking[node.id].get())
                 del self._looking[node.id]
         return machines(self._rack)
 
@@ -193,11 +194,11 @@ class Cluster:
         free = ray._private.state.available_resources_per_node().get(placement.node, {})
         return bool(free.get("GPU", 0) >= placement.gpus and free.get("CPU", 0) >= placement.cpus)
 
-    def keep_card(self, placement: ActorOptions) -> Any:
+    def keep_card(self, placement: ActorOptions) -> RemoteActor[object] | None:
         """Nobody shall have the card that is free now: whoever holds the answer holds the card."""
         if not placement.gpus:
             return None
-        return _Nobody.options(**placement.options).remote()  # type: ignore[attr-defined]
+        return start_actor(_Nobody, placement.options)
 
     def close(self) -> None:
         if self._rack is not None:
@@ -208,7 +209,7 @@ class Cluster:
             self._processes.end()
 
 
-def _init(address: str, own: Mapping[str, Any], processes: RayProcesses | None) -> None:
+def _init(address: str, own: Mapping[str, object], processes: RayProcesses | None) -> None:
     """Ray gives its daemons 30 s to come up. A machine that is busy, or reads them from a disk for
     the first time, may need longer: then it is tried once more."""
     for patient in (True, False):
@@ -228,7 +229,7 @@ def _init(address: str, own: Mapping[str, Any], processes: RayProcesses | None) 
             processes.end(0.0)
 
 
-def _alone() -> dict[str, Any]:
+def _alone() -> dict[str, object]:
     """Prepare for a Ray of our own; what ``ray.init`` is told of it."""
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)

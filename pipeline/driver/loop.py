@@ -6,15 +6,15 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from pipeline.driver.coordinator.coordinator import Snapshot
 from pipeline.driver.forecast.request_shape import request_shape
 from pipeline.driver.forecast.types import Forecast
 from pipeline.driver.graceful_stop import GracefulStop
+from pipeline.driver.handles import RunCluster
 from pipeline.driver.plan import Plan
 from pipeline.driver.provenance import provenance
-from pipeline.driver.slots.availability import Availability
+from pipeline.driver.slots.availability import Availability, Desktops
 from pipeline.driver.slots.membership import Membership
 from pipeline.driver.stop import Stop
 from pipeline.driver.supervisor import Supervisor
@@ -33,7 +33,7 @@ _POLL_SECONDS = 1.0
 def work_through(
     plan: Plan,
     forecast: Forecast,
-    cluster: Any,
+    cluster: RunCluster,
     watcher: Watcher,
     known_lengths: Lengths | None,
     stop: Stop,
@@ -137,7 +137,7 @@ class Waited:
         self._since = now if waits else None
 
 
-def _desktops(job: Job, watcher: Watcher) -> Any:
+def _desktops(job: Job, watcher: Watcher) -> Desktops | None:
     """Who looks at the cards of machines, for a job that yields to those who play."""
     if not job.resources.yield_to_desktop:
         return None

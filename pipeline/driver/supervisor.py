@@ -15,12 +15,14 @@ from dataclasses import replace
 from textwrap import shorten
 from typing import Any
 
+from pipeline.cluster.actor_options import ActorOptions
 from pipeline.cluster.allocation import Key, Needs
 from pipeline.cluster.engine_groups import Slot
 from pipeline.cluster.slot_usage import SlotUsage
 from pipeline.dispatch.desktop_use import Ours
 from pipeline.driver.coordinator.coordinator import NOTHING_YET, Snapshot
 from pipeline.driver.forecast.types import GroupForecast
+from pipeline.driver.handles import RunCluster, RunCoordinator, RunWorker
 from pipeline.driver.plan import Plan
 from pipeline.driver.slots.active_worker import ActiveWorker
 from pipeline.driver.slots.availability import Availability, SlotCards
@@ -60,9 +62,9 @@ class Supervisor:
     def __init__(
         self,
         plan: Plan,
-        cluster: Any,
+        cluster: RunCluster,
         watcher: Watcher,
-        coordinator: Any,
+        coordinator: RunCoordinator,
         spec: WorkerSpec,
         absences: Availability | None = None,
     ) -> None:
@@ -80,7 +82,7 @@ class Supervisor:
         self.states = SlotStates([], plan.job.faults.restarts)
         self._oom_steps = OomSteps({}, {})
         self._active: dict[int, ActiveWorker] = {}  # by slot
-        self._kept: list[Any] = []  # cards that nobody shall have
+        self._kept: list[object] = []  # cards that nobody shall have
         self._cards: dict[int, tuple[int, ...]] = {}  # by slot, the numbers of its cards
 
     @property
@@ -188,10 +190,8 @@ class Supervisor:
             )
         return now if since is None else since
 
-    def _placement(self, number: int) -> Any:
+    def _placement(self, number: int) -> ActorOptions:
         """What the engine of a slot asks of Ray."""
-        from pipeline.cluster.actor_options import ActorOptions
-
         slot, card = self._places[number], self.states[number].card
         gpu = card in self._gpus
         # which cards an engine has, Ray decides only where nobody else does
@@ -216,7 +216,7 @@ class Supervisor:
         return ActorOptions(0, environment, cpus, slot.node)
 
     @property
-    def workers(self) -> list[Any]:
+    def workers(self) -> list[RunWorker]:
         return [active.worker for active in self._active.values()]
 
     def start_workers(self, now: float) -> None:
@@ -265,13 +265,13 @@ class Supervisor:
         times: nobody would see to it that they are left then."""
         resources = self._plan.job.resources
         sometimes = resources.yield_to_desktop or resources.hours is not None
-        return bool(self._cluster.keeps_engines) and not sometimes
+        return self._cluster.keeps_engines and not sometimes
 
-    def _setup(self, placement: Any, arguments: Mapping[str, Any]) -> EngineSetup:
+    def _setup(self, placement: ActorOptions, arguments: Mapping[str, Any]) -> EngineSetup:
         plan = self._plan
         return engine_setup(plan.job, plan.model.hash, placement.environment, arguments)
 
-    def forget(self, workers: Sequence[Any]) -> None:
+    def forget(self, workers: Sequence[RunWorker]) -> None:
         """These were killed on purpose."""
         self._active = {n: h for n, h in self._active.items() if h.worker not in workers}
 

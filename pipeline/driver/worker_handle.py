@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 import ray
 from ray.exceptions import RayError, RayTaskError
@@ -14,7 +13,8 @@ from ray.util import list_named_actors
 
 from pipeline.cluster.actor_options import ActorOptions
 from pipeline.cluster.engine_groups import keys_in
-from pipeline.driver.coordinator.actor import CoordinatorHandle
+from pipeline.cluster.remote_actor import RemoteActor, start_actor, wait_for_one
+from pipeline.driver.handles import RunCoordinator, RunWorker
 from pipeline.engine.reuse import EngineSetup
 from pipeline.errors import RackmillError
 from pipeline.worker.actor import WorkerActor
@@ -36,12 +36,12 @@ class KeptEngine:
 class EarlierWorker:
     """A worker of an earlier job, in ``slot``, with the engine that it has kept."""
 
-    def __init__(self, slot: str, actor: Any) -> None:
+    def __init__(self, slot: str, actor: RemoteActor[WorkerActor]) -> None:
         self.slot, self.actor = slot, actor
-        kept = actor.kept.remote()
+        kept = actor.call(WorkerActor.kept)
         try:
-            ready = ray.wait([kept], timeout=_ANSWER_SECONDS)[0]
-            self._setup: EngineSetup | None = ray.get(kept) if ready else None
+            ready = kept.ready(_ANSWER_SECONDS)
+            self._setup = kept.get() if ready else None
             self.busy = not ready
         except RayError:
             self._setup, self.busy = None, True  # it ends just now
@@ -51,7 +51,7 @@ class EarlierWorker:
         return self._setup is not None and self._setup.serves(setup)
 
     def kill(self) -> None:
-        ray.kill(self.actor)
+        self.actor.kill()
 
 
 def find_workers(slot: str | None) -> list[EarlierWorker]:
@@ -63,7 +63,7 @@ def find_workers(slot: str | None) -> list[EarlierWorker]:
     for name in list_named_actors():
         if keys_in(name) & cards:
             with suppress(ValueError):  # it has just ended
-                found.append(EarlierWorker(name, ray.get_actor(name)))
+                found.append(EarlierWorker(name, RemoteActor(ray.get_actor(name))))
     return found
 
 
@@ -75,7 +75,7 @@ class WorkerHandle:
         name: str,
         card: str,
         spec: WorkerSpec,
-        coordinator: CoordinatorHandle,
+        coordinator: RunCoordinator,
         placement: ActorOptions,
         keeping: KeptEngine | None = None,
         earlier: EarlierWorker | None = None,
@@ -89,29 +89,26 @@ class WorkerHandle:
             self._actor = earlier.actor
         else:
             kept = {} if keeping is None else {"name": keeping.slot, "lifetime": "detached"}
-            self._actor = WorkerActor.options(  # type: ignore[attr-defined]
-                **placement.options,
-                **kept,
-                runtime_env={"env_vars": dict(placement.environment)},
-            ).remote(keeping is not None, cards)
+            environment = {"runtime_env": {"env_vars": dict(placement.environment)}}
+            options = placement.options | kept | environment
+            self._actor = start_actor(WorkerActor, options, keeping is not None, cards)
         setup = None if keeping is None else keeping.setup
-        self._here = self._actor.is_here.remote()
-        self._work = self._actor.work.remote(name, card, spec, coordinator.actor, setup)
+        self._here = self._actor.call(WorkerActor.is_here)
+        self.work = self._actor.call(WorkerActor.work, name, card, spec, coordinator.actor, setup)
 
     @property
     def began(self) -> bool:
         """Whether Ray had a place for it: its process is there, or was."""
-        return bool(ray.wait([self._here], timeout=0)[0])
+        return self._here.ready()
 
     def ended(self, timeout_seconds: float = 0.0) -> bool:
         """Whether the worker has stopped, finished or not."""
-        ready, _ = ray.wait([self._work], timeout=timeout_seconds)
-        return bool(ready)
+        return self.work.ready(timeout_seconds)
 
     def failure(self) -> RackmillError | str | None:
         """Why an ended worker stopped; None if it simply was done."""
         try:
-            ray.get(self._work, timeout=1)
+            self.work.get(1)
         except RayTaskError as e:
             cause = e.cause
             known = isinstance(cause, RackmillError)
@@ -121,20 +118,20 @@ class WorkerHandle:
         return None
 
     def kill(self) -> None:
-        ray.kill(self._actor)
+        self._actor.kill()
 
 
 def wait_for_any(
-    workers: Sequence[WorkerHandle],
+    workers: Sequence[RunWorker],
     timeout_seconds: float,
     woken: Callable[[], bool] = lambda: False,
 ) -> None:
     """Return when a worker has stopped, when the time is over, or soon after ``woken``."""
     deadline = time.monotonic() + timeout_seconds
-    work = [worker._work for worker in workers]
+    work = [worker.work for worker in workers]
     while not woken() and (left := deadline - time.monotonic()) > 0:
         seconds = min(left, _WAKE_SECONDS)
         if not work:
             time.sleep(seconds)
-        elif ray.wait(work, timeout=seconds)[0]:
+        elif wait_for_one(work, seconds):
             return

@@ -7,11 +7,11 @@ import signal
 import threading
 import time
 from dataclasses import replace
-from typing import Any
 
 import ray
 
 from pipeline.cluster.engine_groups import is_processor
+from pipeline.cluster.remote_actor import RemoteActor
 from pipeline.engine.child_guard import guard_children
 from pipeline.engine.load import load_engine
 from pipeline.engine.machine.card_notes import lost_in_words
@@ -26,7 +26,7 @@ from pipeline.worker.messages import Progress, WorkerSpec
 from pipeline.worker.meter import Meter
 from pipeline.worker.metrics import labels
 from pipeline.worker.own_slot import own_card, take_cards
-from pipeline.worker.remote import RemoteCoordination
+from pipeline.worker.remote import CoordinatorCalls, RemoteCoordination
 from pipeline.worker.worker import work
 
 _WAKE_SECONDS = 0.5
@@ -61,7 +61,12 @@ class WorkerActor:
         return self._setup if self._engine is not None else None
 
     def work(
-        self, name: str, card: str, spec: WorkerSpec, coordinator: Any, setup: EngineSetup | None
+        self,
+        name: str,
+        card: str,
+        spec: WorkerSpec,
+        coordinator: RemoteActor[CoordinatorCalls],
+        setup: EngineSetup | None,
     ) -> Progress:
         self._idle_since = None
         engine, self._engine = self._engine, None

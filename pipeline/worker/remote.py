@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Protocol
 
-import ray
 from ray.exceptions import ActorDiedError, RayError
 
+from pipeline.cluster.remote_actor import Pending, RemoteActor
 from pipeline.dispatch.events import NoLease
 from pipeline.engine.machine.vitals import Vitals
 from pipeline.engine.protocol import EngineFacts
+from pipeline.input.units import Unit
 from pipeline.output.dataset import CommitRecord
 from pipeline.output.redo import Redone
 from pipeline.rows.row_range import RowRange
@@ -33,6 +34,39 @@ _PULSE_SECONDS = 1.0
 _LAST_WORDS_SECONDS = 10.0
 
 
+class CoordinatorCalls(Protocol):
+    """What a worker calls of the coordinator; ``driver.coordinator`` says what each does."""
+
+    def join(self, worker: str, card: str) -> None: ...
+
+    def acquire(self, worker: str, holding: Iterable[Unit] | None) -> Lease | NoLease: ...
+
+    def commit(self, records: Iterable[CommitRecord | Redone]) -> None: ...
+
+    def heartbeat(
+        self,
+        worker: str,
+        progress: Progress,
+        active: int = 0,
+        flights: Iterable[RowRange] | None = None,
+        vitals: Vitals | None = None,
+    ) -> Orders: ...
+
+    def introduce(
+        self, worker: str, card: str, facts: EngineFacts | None, holding: Iterable[Unit]
+    ) -> None: ...
+
+    def returned(self, worker: str, holding: Iterable[Unit]) -> None: ...
+
+    def gave_up(self, worker: str, unit: Unit, stop: int) -> None: ...
+
+    def note(self, worker: str, line: str) -> None: ...
+
+    def engine_ready(self, worker: str, facts: EngineFacts) -> None: ...
+
+    def engine_failed(self, worker: str, why: str, rows: Iterable[RowRange]) -> None: ...
+
+
 class RemoteCoordination:
     """The coordinator actor, from a worker. A thread of its own says every second that the worker
     lives, while the engine loads and whatever it does, and passes on what comes back."""
@@ -40,7 +74,7 @@ class RemoteCoordination:
     def __init__(
         self,
         worker: str,
-        actor: Any,
+        actor: RemoteActor[CoordinatorCalls],
         card: str,
         meter: Meter,
         vitals: Callable[[], Vitals] | None = None,
@@ -61,7 +95,7 @@ class RemoteCoordination:
         self._telling = threading.Lock()
         self._closed = threading.Event()
         self._pulse = Stage("pulse", self._beat)
-        ray.get(actor.join.remote(worker, card))
+        actor.call(CoordinatorCalls.join, worker, card).get()
         self._tell()  # which cards it has is known before its engine is loaded
         self._pulse.start()
 
@@ -72,15 +106,16 @@ class RemoteCoordination:
         self._look_at_cards()
         self._meter.close(self._progress, self._vitals)
         with suppress(RayError):  # else nobody would learn how the work ended
-            ray.get(self._actor.heartbeat.remote(self._worker, self._progress, vitals=self._vitals))
+            self._actor.call(
+                CoordinatorCalls.heartbeat, self._worker, self._progress, vitals=self._vitals
+            ).get()
 
     def acquire(self) -> Lease | NoLease:
         holding = tuple(self._source.holding) if self._source is not None else None
-        answer: Lease | NoLease = ray.get(self._actor.acquire.remote(self._worker, holding))
-        return answer
+        return self._actor.call(CoordinatorCalls.acquire, self._worker, holding).get()
 
     def committed(self, records: Sequence[CommitRecord | Redone]) -> None:
-        ray.get(self._actor.commit.remote(records))
+        self._actor.call(CoordinatorCalls.commit, records).get()
 
     def listen(self, source: RowSource) -> None:
         self._source = source
@@ -90,11 +125,11 @@ class RemoteCoordination:
         self._pulse.check()
 
     def announce(self) -> None:
-        ray.get(self._tell())  # orders can wait for the next pulse
+        self._tell().get()  # orders can wait for the next pulse
 
     def engine_failed(self, why: str, rows: Sequence[RowRange]) -> None:
-        call = self._actor.engine_failed.remote(self._worker, why, list(rows))
-        ray.get(call, timeout=_LAST_WORDS_SECONDS)
+        call = self._actor.call(CoordinatorCalls.engine_failed, self._worker, why, list(rows))
+        call.get(_LAST_WORDS_SECONDS)
 
     def hang(self, why: str, rows: Sequence[RowRange]) -> None:
         """The engine hangs: say so, and end this process as hard as it takes. The guard ends what
@@ -103,14 +138,14 @@ class RemoteCoordination:
             self.engine_failed(why, rows)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    def _tell(self) -> Any:
+    def _tell(self) -> Pending[Orders]:
         """A heartbeat, on its way."""
         source, progress = self._source, self._progress
         with self._telling:  # what is told later must not be older
             active = active_rows(source, progress)
             flights = source.flights if source else []
-            return self._actor.heartbeat.remote(
-                self._worker, progress, active, flights, self._vitals
+            return self._actor.call(
+                CoordinatorCalls.heartbeat, self._worker, progress, active, flights, self._vitals
             )
 
     def _look_at_cards(self) -> None:
@@ -118,15 +153,17 @@ class RemoteCoordination:
             self._vitals = self._look()
 
     def note(self, line: str) -> None:
-        ray.get(self._actor.note.remote(self._worker, line))
+        self._actor.call(CoordinatorCalls.note, self._worker, line).get()
 
     def engine_ready(self, facts: EngineFacts) -> None:
         self._facts = facts
-        ray.get(self._actor.engine_ready.remote(self._worker, facts))
+        self._actor.call(CoordinatorCalls.engine_ready, self._worker, facts).get()
 
     def _introduce(self) -> None:
         holding = tuple(self._source.holding) if self._source is not None else ()
-        ray.get(self._actor.introduce.remote(self._worker, self._card, self._facts, holding))
+        self._actor.call(
+            CoordinatorCalls.introduce, self._worker, self._card, self._facts, holding
+        ).get()
 
     def _beat(self) -> None:
         try:
@@ -141,14 +178,15 @@ class RemoteCoordination:
         lease = self._source.lease_rows if self._source is not None else LeaseRows()
         self._look_at_cards()
         self._meter.update(self._progress, lease, self._vitals)
-        orders: Orders = ray.get(self._tell())
+        orders = self._tell().get()
         if orders.introduce:
             self._introduce()
         if self._source is None:
             return  # who has no rows has nothing to give up
         if orders.stop_seconds is not None:
             self._source.wind_up(orders.stop_seconds)
-            ray.get(self._actor.returned.remote(self._worker, tuple(self._source.holding)))
+            holding = tuple(self._source.holding)
+            self._actor.call(CoordinatorCalls.returned, self._worker, holding).get()
         for request in orders.give_up:
             stop = self._source.give_up(request)
-            ray.get(self._actor.gave_up.remote(self._worker, request.unit, stop))
+            self._actor.call(CoordinatorCalls.gave_up, self._worker, request.unit, stop).get()

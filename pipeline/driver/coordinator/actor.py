@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TypeVar
 
 import ray
 from ray.exceptions import RayError, RayTaskError
 
 from pipeline.cluster.actor_options import ActorOptions
+from pipeline.cluster.remote_actor import Pending, RemoteActor, start_actor
 from pipeline.dispatch.dispatcher import Sizing
 from pipeline.dispatch.poison_rows import DeathMemory
 from pipeline.driver.coordinator.coordinator import Coordinator, Loss, Snapshot
@@ -23,6 +24,7 @@ from pipeline.storage.base import open_storage
 from pipeline.worker.messages import Progress
 
 _CHECK_SECONDS = 2.0
+T = TypeVar("T")
 
 
 class CoordinatorHandle:
@@ -46,26 +48,30 @@ class CoordinatorHandle:
         self._check = check
         # where the driver is: without that it is of no use, and any other machine may be cut off
         here = ActorOptions(0, {}, node=ray.get_runtime_context().get_node_id())
-        self._actor = _CoordinatorActor.options(**here.options).remote(  # type: ignore[attr-defined]
-            list(units), list(done), dict(rates), costs, order, output, silence_seconds
+        self.actor: RemoteActor[Coordinator] = start_actor(
+            _CoordinatorActor,
+            here.options,
+            list(units),
+            list(done),
+            dict(rates),
+            costs,
+            order,
+            output,
+            silence_seconds,
         )
         self._memory: DeathMemory | None = None
         self._workers: dict[str, Progress] = {}
         self._engines: dict[str, EngineFacts] = {}
         self._vitals: dict[str, Vitals] = {}
 
-    @property
-    def actor(self) -> Any:
-        return self._actor
-
     def join(self, worker: str, card: str, rate: float) -> None:
         """``worker`` is about to be hired."""
-        _ask(self._actor.join.remote(worker, card, rate), self._check)
+        _ask(self.actor.call(Coordinator.join, worker, card, rate), self._check)
 
     def snapshot(self, expected: Iterable[str] = ()) -> Snapshot:
         """As ``Coordinator.snapshot``; what a lost one knew of workers and deaths is not lost."""
-        call = self._actor.snapshot.remote(tuple(expected), self._memory)
-        snapshot: Snapshot = _ask(call, self._check)
+        call = self.actor.call(Coordinator.snapshot, tuple(expected), self._memory)
+        snapshot = _ask(call, self._check)
         self._memory = snapshot.memory or self._memory
         self._workers |= snapshot.workers
         self._engines |= snapshot.engines
@@ -79,25 +85,25 @@ class CoordinatorHandle:
 
     def stop(self, seconds: float) -> None:
         """Grant no more; what is in flight has so long."""
-        _ask(self._actor.stop.remote(seconds), self._check)
+        _ask(self.actor.call(Coordinator.stop, seconds), self._check)
 
     def retire(self, worker: str, seconds: float) -> None:
         """As ``Coordinator.retire``."""
-        _ask(self._actor.retire.remote(worker, seconds), self._check)
+        _ask(self.actor.call(Coordinator.retire, worker, seconds), self._check)
 
     def worker_lost(self, worker: str, why: str, *, blameless: bool = False) -> Loss:
         """As ``Coordinator.worker_lost``."""
-        loss: Loss = _ask(self._actor.worker_lost.remote(worker, why, blameless), self._check)
-        return loss
+        call = self.actor.call(Coordinator.worker_lost, worker, why, blameless)
+        return _ask(call, self._check)
 
 
-def _ask(call: Any, check: Callable[[], None]) -> Any:
+def _ask(call: Pending[T], check: Callable[[], None]) -> T:
     """What the coordinator answers. A call is made again while it is restarted. Raises JobFailed
     when it cannot be, and what ``check`` raises."""
     try:
-        while not ray.wait([call], timeout=_CHECK_SECONDS)[0]:
+        while not call.ready(_CHECK_SECONDS):
             check()
-        return ray.get(call)
+        return call.get()
     except RayTaskError as e:
         raise e.cause if isinstance(e.cause, RackmillError) else e from None
     except RayError as e:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.driver.handles import RunWorker
 from pipeline.driver.slots.slot_states import AbsenceReason, SlotState
 
 _CLOSING_SECONDS = 30.0  # after the grace: to commit what was finished
@@ -16,7 +17,7 @@ _PLAYER_SECONDS = 5.0  # that who plays waits for either at most
 class ActiveWorker:
     """``arguments``: of its engine; ``leaves``: since when it has to let its card go, ``why``."""
 
-    worker: Any
+    worker: RunWorker
     arguments: Mapping[str, Any]
     leaves: float | None = None
     why: str = ""

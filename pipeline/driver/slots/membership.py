@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 from pipeline.cluster.allocation import OTHERS, AllocatedCards, Key, Needs
 from pipeline.cluster.engine_groups import EngineGroup, Slot
@@ -139,5 +139,5 @@ class Membership:
         return self.forecaster.forecast(usable).placed[0] if usable else None
 
 
-def _once(names: Any) -> list[str]:
+def _once(names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(names))

@@ -9,11 +9,12 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Protocol, TypeVar
 
 from pipeline.cluster.ray_access import import_ray, prepare_access
 from pipeline.errors import JobFailed, reason_in
 
+T = TypeVar("T")
 _LOGS = "session_*/logs/job-driver-{}.log"
 
 
@@ -27,6 +28,33 @@ class DriverState:
     message: str = ""
 
 
+class RayJob(Protocol):
+    """A driver as Ray's job submission tells of it."""
+
+    submission_id: str | None
+    driver_exit_code: int | None
+    message: str | None
+
+    @property
+    def status(self) -> RayJobStatus: ...
+
+
+class RayJobStatus(Protocol):
+    def is_terminal(self) -> bool: ...
+
+
+class RayJobs(Protocol):
+    """What is used of Ray's ``JobSubmissionClient``."""
+
+    def submit_job(
+        self, *, entrypoint: str, submission_id: str, metadata: dict[str, str]
+    ) -> str: ...
+
+    def list_jobs(self) -> list[RayJob]: ...
+
+    def stop_job(self, job_id: str) -> bool: ...
+
+
 class RayGone(JobFailed):
     """Ray's job submission does not answer."""
 
@@ -37,12 +65,12 @@ class Drivers:
 
     def __init__(self, address: str, dashboard: str) -> None:
         self._address, self._dashboard = address, dashboard
-        self._client: Any = None
+        self._client: RayJobs | None = None
 
     def start(self, submission: str, command: Sequence[str], about: Mapping[str, str]) -> None:
         """Have Ray run ``command``, under the name ``submission``. Raises RayGone."""
 
-        def submit(client: Any) -> None:
+        def submit(client: RayJobs) -> None:
             with contextlib.suppress(ValueError):  # it was started, and we did not hear of it
                 client.submit_job(
                     entrypoint=shlex.join(command), submission_id=submission, metadata=dict(about)
@@ -53,7 +81,7 @@ class Drivers:
     def states(self) -> dict[str, DriverState]:
         """Of all drivers that this Ray knows, by their names. Raises RayGone."""
 
-        def find(client: Any) -> dict[str, DriverState]:
+        def find(client: RayJobs) -> dict[str, DriverState]:
             return {
                 job.submission_id: DriverState(
                     job.status.is_terminal(), job.driver_exit_code, job.message or ""
@@ -62,14 +90,13 @@ class Drivers:
                 if job.submission_id
             }
 
-        states: dict[str, DriverState] = self._ask(find)
-        return states
+        return self._ask(find)
 
     def end(self, submission: str) -> None:
         """Have it ended at once. Raises RayGone."""
         self._ask(lambda client: client.stop_job(submission))
 
-    def _ask(self, call: Callable[[Any], Any]) -> Any:
+    def _ask(self, call: Callable[[RayJobs], T]) -> T:
         try:
             if self._client is None:
                 self._client = self._connect()
@@ -79,14 +106,15 @@ class Drivers:
             lines = str(e).strip().splitlines() or [type(e).__name__]  # of a traceback the end
             raise RayGone(f"Ray's job submission does not answer: {lines[-1]}") from e
 
-    def _connect(self) -> Any:
+    def _connect(self) -> RayJobs:
         prepare_access(self._address)
         import_ray()
         from ray.job_submission import JobSubmissionClient
 
         for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"):  # they would go before ours
             os.environ.pop(name, None)
-        return JobSubmissionClient(self._dashboard)
+        client: RayJobs = JobSubmissionClient(self._dashboard)
+        return client
 
 
 def log_of(submission: str) -> Path | None:

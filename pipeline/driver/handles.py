@@ -1,0 +1,72 @@
+"""What the driver's loop and its supervisor have in their hands: Ray, the coordinator, workers.
+
+Each as they need it, so that tests can put something in its place that starts no process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from pipeline.cluster.actor_options import ActorOptions
+from pipeline.driver.coordinator.coordinator import Loss, Snapshot
+from pipeline.errors import RackmillError
+
+if TYPE_CHECKING:  # else the command would wait for Ray to be imported
+    from pipeline.cluster.remote_actor import Pending, RemoteActor
+    from pipeline.worker.remote import CoordinatorCalls
+
+
+class RunCluster(Protocol):
+    """The Ray that a run is on; ``cluster.ray_cluster.Cluster`` says what each does."""
+
+    @property
+    def keeps_engines(self) -> bool: ...
+
+    @property
+    def chooses_cards(self) -> bool: ...
+
+    @property
+    def log_folder(self) -> Path: ...
+
+    def is_free(self, placement: ActorOptions) -> bool: ...
+
+    def keep_card(self, placement: ActorOptions) -> object: ...
+
+    def check_head(self) -> None: ...
+
+
+class RunCoordinator(Protocol):
+    """Who grants leases; ``driver.coordinator.actor.CoordinatorHandle`` says what each does."""
+
+    @property
+    def actor(self) -> RemoteActor[CoordinatorCalls]: ...
+
+    def join(self, worker: str, card: str, rate: float) -> None: ...
+
+    def snapshot(self, expected: Iterable[str] = ()) -> Snapshot: ...
+
+    def stop(self, seconds: float) -> None: ...
+
+    def retire(self, worker: str, seconds: float) -> None: ...
+
+    def worker_lost(self, worker: str, why: str, *, blameless: bool = False) -> Loss: ...
+
+
+class RunWorker(Protocol):
+    """A worker at work; ``driver.worker_handle.WorkerHandle`` says what each does."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def work(self) -> Pending[object]: ...
+
+    @property
+    def began(self) -> bool: ...
+
+    def ended(self) -> bool: ...
+
+    def failure(self) -> RackmillError | str | None: ...
+
+    def kill(self) -> None: ...
