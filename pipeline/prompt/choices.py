@@ -40,9 +40,6 @@ class ChoiceTree:
             path += self.branches[path]
         return path
 
-    def is_end(self, path: Path) -> bool:
-        return path in self._ends
-
 
 class ChoiceSearch:
     """The walk down one prompt's tree: which nodes to ask about next, and the outcome."""

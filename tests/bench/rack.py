@@ -22,7 +22,8 @@ from typing import Any
 
 from peers.constant_rate_card import ConstantRateCard, CostRow
 
-from pipeline.simulate.rack import Failures, SimulatedRack, least_makespan
+from pipeline.simulate.rack import Failures, SimulatedRack
+from tests.simulate.makespan import least_makespan
 
 _RESULTS = Path(__file__).parent / "results" / "rack.json"
 _KINDS = (  # name, speed in mean rows per second, rows at once: as of 27B on 24 GB and more

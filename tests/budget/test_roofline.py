@@ -6,14 +6,13 @@ import pytest
 
 from pipeline.budget.cards.lookup import CARDS
 from pipeline.budget.roofline import (
-    decode_step_seconds,
     decode_tokens_per_second,
     knee,
     kv_bytes_read,
-    prefill_seconds,
 )
 from pipeline.budget.weights import weight_bytes
 from pipeline.model.catalogue import MODELS
+from tests.budget.least_time import decode_step_seconds, prefill_seconds
 
 OF_27B = MODELS["gemma-3-27b"].geometry
 WEIGHTS = weight_bytes(OF_27B, "int4").total()

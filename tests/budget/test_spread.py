@@ -8,10 +8,11 @@ from pipeline.budget.cards.lookup import find_card
 from pipeline.budget.fit.fit import FitOptions, ModelSpec, fit
 from pipeline.budget.fit.verdict import can_share
 from pipeline.budget.memory_split import Setup, kv_layout
-from pipeline.budget.roofline import decode_step_seconds, exchange_seconds, prefill_seconds
+from pipeline.budget.roofline import exchange_seconds
 from pipeline.budget.tensor_parallel import cards_needed
 from pipeline.budget.weights import weight_bytes
 from pipeline.model.catalogue import MODELS, Precision
+from tests.budget.least_time import decode_step_seconds, prefill_seconds
 
 OF_27B = MODELS["gemma-3-27b"].geometry
 RTX_3060 = find_card("rtx3060")

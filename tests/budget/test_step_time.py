@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from pipeline.budget.cards.lookup import find_card
-from pipeline.budget.roofline import decode_step_seconds
 from pipeline.budget.step_time import CalibratedTime, Knots, RooflineTime, StepWork, attended
 from pipeline.budget.weights import weight_bytes
 from pipeline.errors import UsageError
 from pipeline.model.catalogue import MODELS
 from pipeline.simulate.vllm_model.step_fit import Measured, fit_steps
+from tests.budget.least_time import decode_step_seconds
 
 GEOMETRY = MODELS["gemma-3-27b"].geometry
 WEIGHTS = weight_bytes(GEOMETRY, "int4").text_bytes

@@ -17,8 +17,7 @@ from pipeline.input.formats.base import Rows, ScannedFile
 from pipeline.input.formats.door import Looked
 from pipeline.input.schema.join import Joined
 from pipeline.input.shard import Shard
-from pipeline.job import input_formats
-from pipeline.job.input_formats import InputFormat, register
+from pipeline.job.input_formats import INPUT_FORMATS, InputFormat
 from pipeline.job.job import Input
 from pipeline.output.verify.dataset import verify
 from pipeline.storage.base import open_storage
@@ -82,9 +81,9 @@ class PlainText(ModuleType):
 @pytest.fixture
 def _text(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setitem(sys.modules, "plain_text", PlainText("plain_text"))
-    register(InputFormat("text", "Text", "plain_text", (".txt",)))
+    INPUT_FORMATS.add(InputFormat("text", "Text", "plain_text", (".txt",)))
     yield
-    del input_formats._FORMATS["text"]
+    INPUT_FORMATS.remove("text")
 
 
 def words(folder: Path) -> Path:

@@ -7,8 +7,9 @@ from collections import Counter
 
 import pytest
 
-from pipeline.simulate.rack import Failures, RackRun, SimulatedRack, least_makespan
+from pipeline.simulate.rack import Failures, RackRun, SimulatedRack
 from tests.bench.peers.constant_rate_card import ConstantRateCard, CostRow
+from tests.simulate.makespan import least_makespan
 
 SPEEDS = (0.4, 0.9, 1.0, 1.8)
 
