@@ -135,10 +135,20 @@ class RowError(Exception):
         return RowError, (self.type, self.message, self.attempts)
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str | None:
-    """The known word nearest to ``word``, or None when nothing comes near."""
+def did_you_mean(word: str, known: Iterable[str], form: str = "{}") -> list[str]:
+    """The hint that names the known word nearest to ``word``, written in ``form``; no hint where
+    nothing comes near."""
     matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return matches[0] if matches else None
+    return [f"did you mean {form.format(near)}?" for near in matches]
+
+
+def unknown_column(says: str, name: str, columns: Sequence[str], form: str = "{}") -> UsageError:
+    """``says`` names a column that is none."""
+    return UsageError(
+        f"{says}, but the input has no such column",
+        f"columns: {some_of(columns)}",
+        *did_you_mean(name, columns, form),
+    )
 
 
 def one_of(names: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.driver.forecast.sample import Sample, take_sample
-from pipeline.errors import HalfWritten, StorageFailed, UsageError, did_you_mean, some_of
+from pipeline.errors import HalfWritten, StorageFailed, UsageError, unknown_column
 from pipeline.humanize import plural
 from pipeline.input.changes.compare import NO_CHANGES, InputChanges, absolute, compare
 from pipeline.input.changes.content import content_of
@@ -335,13 +335,8 @@ def _check_fields(job: Job, schema: pa.Schema) -> None:
             inner = schema.field(head).type
             if inner.get_field_index(rest.split(".")[0]) >= 0:
                 continue
-        near = did_you_mean(field, schema.names)
         key = "prompt" if job.prompt else "messages"
-        raise UsageError(
-            f"{key} uses {{{field}}}, but the input has no such column",
-            f"columns: {some_of(schema.names)}",
-            *([f"did you mean {{{near}}}?"] if near else []),
-        )
+        raise unknown_column(f"{key} uses {{{field}}}", field, schema.names, "{{{}}}")
 
 
 def _manifest(inputs: InputPlan, model: ModelFolder, found: Manifest | None) -> dict[str, Any]:

@@ -198,11 +198,10 @@ def _check_column(data: str, column: str) -> None:
     names = discover(Input(path=data)).schema.names
     if column in names or column.partition(".")[0] in names:
         return
-    near = did_you_mean(column, names)
     raise UsageError(
         f"--column {column}: {data} has no such column",
         f"columns: {', '.join(names)}",
-        *([f"did you mean {near}?"] if near else []),
+        *did_you_mean(column, names),
     )
 
 

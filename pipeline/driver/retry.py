@@ -143,9 +143,8 @@ def _types(asked: Sequence[str]) -> frozenset[str]:
     known = [str(kind) for kind in RowErrorType]
     for kind in asked:
         if kind not in known:
-            near = did_you_mean(kind, known)
-            hint = f"did you mean {near}?" if near else f"there are: {', '.join(known)}"
-            raise UsageError(f"--only {kind}: there is no such type of error", hint)
+            hints = did_you_mean(kind, known) or [f"there are: {', '.join(known)}"]
+            raise UsageError(f"--only {kind}: there is no such type of error", *hints)
     return frozenset(asked)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol, cast
 
 from pipeline.engine.protocol import Engine
-from pipeline.job.engine_kinds import engine_kind
+from pipeline.job.engine_kinds import ENGINE_KINDS
 from pipeline.job.job import Job
 from pipeline.model.store.resolve import ModelFolder
 
@@ -46,4 +46,4 @@ def check_answer_shape(job: Job) -> None:
 
 
 def _module(job: Job) -> EngineModule:
-    return cast(EngineModule, importlib.import_module(engine_kind(job.engine.kind).module))
+    return cast(EngineModule, importlib.import_module(ENGINE_KINDS.get(job.engine.kind).module))

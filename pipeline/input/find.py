@@ -172,8 +172,7 @@ def _nearest(fs: Any, path: str) -> list[str]:
         names = [str(e).rsplit("/", 1)[-1] for e in fs.ls(parent, detail=False)]
     except (OSError, FileNotFoundError):
         return []
-    near = did_you_mean(name, names)
-    return [f"did you mean {near}?"] if near else []
+    return did_you_mean(name, names)
 
 
 def version_of(info: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.errors import HalfWritten, UsageError, did_you_mean, some_of
+from pipeline.errors import HalfWritten, UsageError, did_you_mean, some_of, unknown_column
 from pipeline.input.find import LeftOut, find, has_moved, moves, name_of_file, stamp_of, version_of
 from pipeline.input.formats.base import ScannedFile
 from pipeline.input.formats.csv.delimiter import name_of
@@ -22,7 +22,7 @@ from pipeline.input.output_apart import whole
 from pipeline.input.schema.join import Conflict
 from pipeline.input.schema.partitions import partition_fields, partition_of
 from pipeline.input.shard import Shard
-from pipeline.job.input_formats import formats_with
+from pipeline.job.input_formats import INPUT_FORMATS
 from pipeline.job.job import Input
 from pipeline.storage.transient_errors import PLAN_SECONDS, reading
 
@@ -185,7 +185,7 @@ def _check_keys(source: Input, file_format: str) -> None:
         "encoding": source.encoding is not None,
     }
     for key, is_given in given.items():
-        meant = formats_with(key)
+        meant = [one for one in INPUT_FORMATS if key in one.keys]
         if is_given and file_format not in [one.name for one in meant]:
             titles = " and ".join(sorted(one.title for one in meant))
             raise UsageError(f"input.{key} is for {titles}, and the input is {file_format}")
@@ -221,11 +221,8 @@ def _skipped(
     rows = {path: scan.rows for (path, _), scan in zip(found, scanned, strict=True)}
     for path, number in source.skip_rows.items():
         if path not in rows:
-            near = did_you_mean(path, list(rows))
-            raise UsageError(
-                f"input.skip_rows: {path} is none of the input's files",
-                *([f"did you mean {near}?"] if near else []),
-            )
+            said = f"input.skip_rows: {path} is none of the input's files"
+            raise UsageError(said, *did_you_mean(path, rows))
         if number > rows[path]:
             raise UsageError(f"input.skip_rows: {path} has {rows[path]:,} rows, not {number:,}")
     return dict(source.skip_rows)
@@ -282,12 +279,7 @@ def _cast(source: Input, schema: pa.Schema, conflicts: Sequence[Conflict]) -> pa
     known = [*schema.names, *(conflict.column for conflict in conflicts)]
     for name, kind in source.cast.items():
         if name not in known:
-            near = did_you_mean(name, known)
-            raise UsageError(
-                f"input.cast names {name!r}, but the input has no such column",
-                f"columns: {some_of(known)}",
-                *([f"did you mean {near}?"] if near else []),
-            )
+            raise unknown_column(f"input.cast names {name!r}", name, known)
         field = pa.field(name, _CASTS[kind])
         place = schema.get_field_index(name)
         schema = schema.append(field) if place < 0 else schema.set(place, field)

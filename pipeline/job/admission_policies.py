@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pipeline.errors import did_you_mean
+from pipeline.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,12 @@ class AdmissionPolicy:
         return f"{self.name}:K" if self.numbered else self.name
 
 
-_POLICIES: dict[str, AdmissionPolicy] = {}
-
-
-def register(policy: AdmissionPolicy) -> None:
-    """Let jobs, and `rackmill simulate`, name ``policy``."""
-    _POLICIES[policy.name] = policy
+ADMISSION_POLICIES = Registry(
+    AdmissionPolicy("packed", "pipeline.admission.policies.packed"),
+    AdmissionPolicy("engine", "pipeline.admission.policies.engine"),
+    AdmissionPolicy("static", "pipeline.admission.policies.static", numbered=True),
+    AdmissionPolicy("worst-case", "pipeline.admission.policies.worst_case"),
+)
 
 
 def admission_policy(text: str, beside: Iterable[str] = ()) -> tuple[AdmissionPolicy, int]:
@@ -41,20 +42,14 @@ def admission_policy(text: str, beside: Iterable[str] = ()) -> tuple[AdmissionPo
     Raises ValueError, with those that there are, ``beside`` too, or how to write this one.
     """
     name, colon, number = text.partition(":")
-    policy = _POLICIES.get(name)
+    policy = ADMISSION_POLICIES.find(name)
     if policy is None or (colon and not policy.numbered):
-        near = did_you_mean(name, [*_POLICIES, *beside])
-        hint = f"; did you mean {near}?" if near else ""
-        forms = [repr(form) for form in (*(known.form for known in _POLICIES.values()), *beside)]
-        raise ValueError(f"give {' or '.join(forms)}, not {text!r}{hint}")
+        names = [*(one.name for one in ADMISSION_POLICIES), *beside]
+        forms = [*(one.form for one in ADMISSION_POLICIES), *beside]
+        said = f"give {' or '.join(map(repr, forms))}, not {text!r}"
+        raise ValueError("; ".join([said, *did_you_mean(name, names)]))
     if not policy.numbered:
         return policy, 0
     if number.isascii() and number.isdecimal() and int(number) > 0:
         return policy, int(number)
     raise ValueError(f"{text!r} says no number of requests; write it like {name}:12")
-
-
-register(AdmissionPolicy("packed", "pipeline.admission.policies.packed"))
-register(AdmissionPolicy("engine", "pipeline.admission.policies.engine"))
-register(AdmissionPolicy("static", "pipeline.admission.policies.static", numbered=True))
-register(AdmissionPolicy("worst-case", "pipeline.admission.policies.worst_case"))

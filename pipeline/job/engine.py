@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from pipeline.job.admission_policies import admission_policy
-from pipeline.job.engine_kinds import engine_kind
+from pipeline.job.engine_kinds import ENGINE_KINDS
 from pipeline.job.section import Section
 
 Core = Literal["auto", "own", "shared"]
@@ -70,10 +70,6 @@ _NOT_OURS = {
 }
 
 
-def _known(kind: str) -> str:
-    return engine_kind(kind).name
-
-
 def _known_policy(text: str) -> str:
     admission_policy(text)
     return text
@@ -90,7 +86,7 @@ class EngineSettings(Section):
     the engine next, and when ("packed" is ours; "engine": its own admission decides).
     """
 
-    kind: Annotated[str, AfterValidator(_known)] = "vllm"
+    kind: Annotated[str, AfterValidator(ENGINE_KINDS.known)] = "vllm"
     core: Core = "auto"
     admission: Annotated[str, AfterValidator(_known_policy)] = "packed"
     simulated: SimulatedEngineSettings = SimulatedEngineSettings()
@@ -129,12 +125,12 @@ class EngineSettings(Section):
     @property
     def computes(self) -> bool:
         """Whether its engines compute a model, and need cards or a processor for it."""
-        return engine_kind(self.kind).computes
+        return ENGINE_KINDS.get(self.kind).computes
 
     @property
     def deciding(self) -> dict[str, Any]:
         """Settings of the kind's own that decide its answers, by their keys."""
-        return {key: _value(self, key) for key in engine_kind(self.kind).answers_from}
+        return {key: _value(self, key) for key in ENGINE_KINDS.get(self.kind).answers_from}
 
     def vllm_arguments(self) -> dict[str, Any]:
         """The arguments that were given, for ``vllm.EngineArgs``."""

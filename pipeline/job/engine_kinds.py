@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.errors import did_you_mean, one_of
+from pipeline.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -24,29 +24,12 @@ class EngineKind:
     answers_from: tuple[str, ...] = ()
 
 
-_KINDS: dict[str, EngineKind] = {}
-
-
-def register(kind: EngineKind) -> None:
-    """Let jobs name ``kind``."""
-    _KINDS[kind.name] = kind
-
-
-def engine_kind(name: str) -> EngineKind:
-    """The kind of that name. Raises ValueError, with those that there are."""
-    if name in _KINDS:
-        return _KINDS[name]
-    near = did_you_mean(name, _KINDS)
-    hint = f"; did you mean {near}?" if near else ""
-    raise ValueError(f"give {one_of(_KINDS)}, not {name!r}{hint}")
-
-
-register(EngineKind("vllm", "pipeline.engine.vllm.kind"))
-register(
+ENGINE_KINDS = Registry(
+    EngineKind("vllm", "pipeline.engine.vllm.kind"),
     EngineKind(
         "simulated",
         "pipeline.engine.simulated.kind",
         computes=False,
         answers_from=("simulated.output_tokens",),
-    )
+    ),
 )

@@ -20,7 +20,7 @@ from pydantic import (
 from pipeline.job.address import check_address, check_input_address
 from pipeline.job.answer_shape import check_regex, check_schema_size
 from pipeline.job.engine import EngineSettings
-from pipeline.job.input_formats import input_format
+from pipeline.job.input_formats import INPUT_FORMATS
 from pipeline.job.plain_schema import written_out
 from pipeline.job.resources import Faults, Resources
 from pipeline.job.sampling import MOST_ANSWERS, Sampling
@@ -37,10 +37,6 @@ _SOME_TEXT = '{"a": [1, 2]}\r\n' + "x" * 99
 InputAddress = Annotated[str, AfterValidator(check_input_address)]
 
 
-def _known_format(name: str) -> str:
-    return input_format(name).name
-
-
 class Input(Section):
     """Where the rows come from. ``path``: a file, folder or glob, any fsspec address.
 
@@ -54,7 +50,7 @@ class Input(Section):
     """
 
     path: InputAddress | Annotated[tuple[InputAddress, ...], Field(min_length=1)]
-    format: Annotated[str, AfterValidator(_known_format)] | None = None
+    format: Annotated[str, AfterValidator(INPUT_FORMATS.known)] | None = None
     skip_rows: dict[InputAddress, Annotated[int, Field(ge=1, lt=1 << 40)]] = Field(
         default_factory=dict
     )

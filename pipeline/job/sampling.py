@@ -105,7 +105,6 @@ def explain(error: ValidationError) -> str:
     first = error.errors()[0]
     name = str(first["loc"][0]) if first["loc"] else SAMPLING_COLUMN
     if first["type"] == "extra_forbidden":
-        near = did_you_mean(name, Sampling.model_fields)
-        hint = f"; did you mean {near!r}?" if near else ""
-        return f"{SAMPLING_COLUMN} has no {shown(name)}{hint}"
+        said = f"{SAMPLING_COLUMN} has no {shown(name)}"
+        return "; ".join([said, *did_you_mean(name, Sampling.model_fields, "{!r}")])
     return f"{SAMPLING_COLUMN}.{name}: {in_words(first)}"

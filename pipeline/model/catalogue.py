@@ -257,10 +257,9 @@ def find(name: str, others: Iterable[str] = ()) -> CatalogueEntry:
     """The entry of that name. Raises UsageError with the nearest names, among them ``others``."""
     if name in CATALOGUE:
         return CATALOGUE[name]
-    near = did_you_mean(name, [*CATALOGUE, *others])
     raise UsageError(
         f"model: unknown model {name!r}",
-        *([f"did you mean {near}?"] if near else []),
+        *did_you_mean(name, [*CATALOGUE, *others]),
         f"known: {', '.join(MODELS)}, each also with -{' or -'.join(PRECISIONS)}; "
         "or give a folder, a .gguf file or hf://OWNER/NAME",
     )

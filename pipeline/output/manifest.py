@@ -22,7 +22,7 @@ from pipeline.input.shard import Shard
 from pipeline.input.shards import InputFiles
 from pipeline.input.units import Unit, recut, starts_of
 from pipeline.job.fingerprint import digest, fingerprint_parts
-from pipeline.job.input_formats import input_format
+from pipeline.job.input_formats import INPUT_FORMATS
 from pipeline.job.job import Job
 from pipeline.output.columns.results import OutputColumns
 
@@ -86,7 +86,7 @@ class _Entry(BaseModel):
 
     path: str
     at: str
-    format: Annotated[str, AfterValidator(lambda name: input_format(name).name)]
+    format: Annotated[str, AfterValidator(INPUT_FORMATS.known)]
     size: Count
     version: str
     rows: Count

@@ -13,8 +13,7 @@ import pytest
 
 from pipeline import UsageError
 from pipeline.engine.protocol import EngineFacts, EngineStats
-from pipeline.job import engine_kinds
-from pipeline.job.engine_kinds import EngineKind, register
+from pipeline.job.engine_kinds import ENGINE_KINDS, EngineKind
 from pipeline.job.job import Job
 from pipeline.rows.request import Completion, Request
 from tests.chaos.in_process import run_here
@@ -60,9 +59,9 @@ def echo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
                 raise UsageError("an echo has no shape")
 
     monkeypatch.setitem(sys.modules, "echo_engine", Module("echo_engine"))
-    register(EngineKind("echo", "echo_engine", computes=False))
+    ENGINE_KINDS.add(EngineKind("echo", "echo_engine", computes=False))
     yield
-    del engine_kinds._KINDS["echo"]
+    ENGINE_KINDS.remove("echo")
 
 
 def labelled(folder: Path, **changes: Any) -> Mapping[str, Any]:

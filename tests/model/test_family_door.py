@@ -27,7 +27,7 @@ class Toy(Gemma3):
     """Its ``config.json`` says little, and its tensors in GGUF files begin with "toy."."""
 
     title = "Toy"
-    architecture = "toy"
+    name = "toy"
     sizes = "one size"
 
     def has(self, config: Mapping[str, Any]) -> bool:
@@ -42,9 +42,9 @@ class Toy(Gemma3):
 
 @pytest.fixture
 def _toy() -> Iterator[None]:
-    registry.register(Toy())
+    registry.FAMILIES.add(Toy())
     yield
-    registry._FAMILIES.pop()
+    registry.FAMILIES.remove("toy")
 
 
 def toy_model(folder: Path) -> Path:

@@ -16,8 +16,7 @@ from pipeline import UsageError
 from pipeline.admission.demand import Demand
 from pipeline.admission.policies.engine import HandOver
 from pipeline.engine.simulated.engine import SimulatedEngine
-from pipeline.job import admission_policies
-from pipeline.job.admission_policies import AdmissionPolicy, register
+from pipeline.job.admission_policies import ADMISSION_POLICIES, AdmissionPolicy
 from pipeline.job.fingerprint import fingerprint_parts
 from pipeline.rows.request import Completion
 from pipeline.simulate.card import run_card
@@ -55,10 +54,10 @@ def backwards(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Backwards]]:
             return Backwards(number)
 
     monkeypatch.setitem(sys.modules, "backwards_policy", Module("backwards_policy"))
-    register(AdmissionPolicy("backwards", "backwards_policy", numbered=True))
+    ADMISSION_POLICIES.add(AdmissionPolicy("backwards", "backwards_policy", numbered=True))
     yield Backwards.made
     Backwards.made.clear()
-    del admission_policies._POLICIES["backwards"]
+    ADMISSION_POLICIES.remove("backwards")
 
 
 @pytest.fixture

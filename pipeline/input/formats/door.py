@@ -15,7 +15,7 @@ from pipeline.input.formats.csv.records import COMMAS, Dialect
 from pipeline.input.formats.second_rows import SecondRows
 from pipeline.input.schema.join import Joined
 from pipeline.input.shard import Shard
-from pipeline.job.input_formats import input_format
+from pipeline.job.input_formats import INPUT_FORMATS
 from pipeline.job.job import Input
 
 
@@ -55,4 +55,4 @@ class FormatModule(Protocol):
 
 def format_module(name: str) -> FormatModule:
     """The code of the format of that name."""
-    return cast(FormatModule, importlib.import_module(input_format(name).module))
+    return cast(FormatModule, importlib.import_module(INPUT_FORMATS.get(name).module))

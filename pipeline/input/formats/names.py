@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipeline.errors import UsageError
 from pipeline.input.formats.csv.delimiter import BY_NAME
-from pipeline.job.input_formats import format_by_suffix, format_names
+from pipeline.job.input_formats import INPUT_FORMATS, format_by_suffix
 
 ARROW = {".arrow": "arrow", ".ipc": "arrow", ".feather": "arrow", ".orc": "orc"}
 PACKED = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd"}
@@ -41,7 +41,7 @@ def format_of(path: str) -> str:
     told = _ADVICE.get(_suffix(path)) or _ADVICE.get(suffix)
     if told or (packing and known is not None):
         raise UsageError(f"{path}: such files are not read", told or "unpack it: Parquet is packed")
-    names = format_names()
+    names = [one.name for one in INPUT_FORMATS]
     raise UsageError(
         f"{path}: the name does not say its format",
         f"set input.format: {', '.join(names[:-1])} or {names[-1]}",

@@ -28,7 +28,7 @@ from pipeline.input.find import facts_now, moves
 from pipeline.input.formats.base import lacks_its_end, open_raw
 from pipeline.input.formats.jsonl.array import entries
 from pipeline.input.formats.names import ARROW, PACKED, ends_of
-from pipeline.job.input_formats import input_format
+from pipeline.job.input_formats import INPUT_FORMATS
 from pipeline.model.store.index import store_root
 from pipeline.storage.transient_errors import passes
 
@@ -58,7 +58,7 @@ def kind_of(path: str, file_format: str, encoding: str | None = None) -> str:
     """How the file has to be written out before it is read; "" where it is read as it lies there.
     ``encoding``: how its text is written, where that is known. Raises OSError."""
     suffix, packing = ends_of(path)
-    if not input_format(file_format).text:
+    if not INPUT_FORMATS.get(file_format).text:
         return ARROW.get(suffix, "")
     head = b""
     try:

@@ -132,9 +132,9 @@ def _explain(
         where = f"{name}, line {line}" if line else name
     if problem["type"] == "extra_forbidden":
         known = _keys_at(location[:-1], column="[column]" in problem["tags"])
-        near = did_you_mean(str(location[-1]), known)
-        hint = f"did you mean {near!r}?" if near else f"known here: {', '.join(known)}"
-        return f"{where}: unknown key {dotted!r}; {hint}"
+        near = did_you_mean(str(location[-1]), known, "{!r}")
+        hints = near or [f"known here: {', '.join(known)}"]
+        return f"{where}: unknown key {dotted!r}; {hints[0]}"
     if problem["type"] == "missing":
         return f"{where}: {dotted!r} is missing"
     return f"{where}: {dotted + ': ' if dotted else ''}{in_words(problem)}"

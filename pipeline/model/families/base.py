@@ -30,7 +30,7 @@ class Family(Protocol):
         """As people call it: "Gemma 3"."""
 
     @property
-    def architecture(self) -> str:
+    def name(self) -> str:
         """As GGUF files name it (``general.architecture``)."""
 
     @property

@@ -11,36 +11,30 @@ from pipeline.model.families.base import Family
 from pipeline.model.families.gemma3.family import Gemma3
 from pipeline.model.geometry import Geometry
 from pipeline.model.json_file import read_json
+from pipeline.registry import Registry
 
 _MOST = 1 << 32  # of anything: larger numbers are corrupt
 _MOST_LAYERS = 1000
-_FAMILIES: list[Family] = []
-
-
-def register(family: Family) -> None:
-    """Let models of ``family`` be run."""
-    _FAMILIES.append(family)
-
-
-register(Gemma3())
+FAMILIES: Registry[Family] = Registry(Gemma3())
 
 
 def family_of(config: Mapping[str, Any], where: object) -> Family:
     """The family that a ``config.json`` is of. Raises UsageError for other models."""
-    for family in _FAMILIES:
+    for family in FAMILIES:
         if family.has(config):
             return family
     found = config.get("model_type", "nothing")
-    raise UsageError(f"model: {where} holds a {found} model; rackmill runs {_titles()}")
+    titles = " or ".join(family.title for family in FAMILIES)
+    raise UsageError(f"model: {where} holds a {found} model; rackmill runs {titles}")
 
 
 def family_of_gguf(architecture: str, where: object) -> Family:
     """The family of a GGUF file's architecture. Raises UsageError for others."""
-    for family in _FAMILIES:
-        if family.architecture == architecture:
-            return family
-    known = " or ".join(family.architecture for family in _FAMILIES)
-    models = " or ".join(f"{family.title} {family.sizes}" for family in _FAMILIES)
+    known_family = FAMILIES.find(architecture)
+    if known_family is not None:
+        return known_family
+    known = " or ".join(family.name for family in FAMILIES)
+    models = " or ".join(f"{family.title} {family.sizes}" for family in FAMILIES)
     raise UsageError(
         f"{where} holds a {architecture or 'nameless'} model; only {known} is supported",
         f"give a GGUF file of {models} (`rackmill model list`)",
@@ -61,7 +55,3 @@ def read_geometry(folder: Path) -> Geometry:
         if not least <= size <= _MOST or not 0 < geometry.layers <= _MOST_LAYERS:
             raise UsageError(f"model: {path} tells of a model that cannot be: {name} is {size}")
     return geometry
-
-
-def _titles() -> str:
-    return " or ".join(family.title for family in _FAMILIES)

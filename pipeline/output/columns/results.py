@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.errors import RowError, UsageError, did_you_mean, some_of
+from pipeline.errors import RowError, UsageError, unknown_column
 from pipeline.input.plain import plain_values
 from pipeline.input.schema.metadata import metadata_for
 from pipeline.job.job import Job, Label, Score
@@ -105,12 +105,7 @@ def output_columns(job: Job, input_schema: pa.Schema) -> OutputColumns:
     ):
         for name in names:
             if name not in input_schema.names:
-                near = did_you_mean(name, input_schema.names)
-                raise UsageError(
-                    f"{key} names {name!r}, but the input has no such column",
-                    f"columns: {some_of(input_schema.names)}",
-                    *([f"did you mean {near}?"] if near else []),
-                )
+                raise unknown_column(f"{key} names {name!r}", name, input_schema.names)
     n, apart = job.sampling.n, job.output.n == "rows"
     lists = n > 1 and not apart
     results = _score_fields(job.score) if job.score else _result_fields(job.label, lists=lists)

@@ -144,9 +144,8 @@ class JobDb:
             ).fetchone()
             known = [] if row else [r["id"] for r in db.execute("SELECT id FROM job")]
         if row is None:
-            near = did_you_mean(name, known)
-            hint = f"did you mean {near}?" if near else "rackmill jobs shows what there is"
-            raise UsageError(f"there is no job {name}", hint)
+            hints = did_you_mean(name, known) or ["rackmill jobs shows what there is"]
+            raise UsageError(f"there is no job {name}", *hints)
         return _job(row)
 
     def jobs(self) -> list[SubmittedJob]:

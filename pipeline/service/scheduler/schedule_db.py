@@ -121,9 +121,8 @@ class ScheduleDb:
         """Raises UsageError if there is none of this name."""
         found = {schedule.name: schedule for schedule in self.schedules()}
         if name not in found:
-            near = did_you_mean(name, list(found))
-            hint = f"did you mean {near}?" if near else "rackmill schedule list shows what there is"
-            raise UsageError(f"there is no schedule {name}", hint)
+            hints = did_you_mean(name, found) or ["rackmill schedule list shows what there is"]
+            raise UsageError(f"there is no schedule {name}", *hints)
         return found[name]
 
     def schedules(self) -> list[Schedule]:

@@ -40,7 +40,7 @@ class Gemma3:
     """See ``base.Family``."""
 
     title = "Gemma 3"
-    architecture = "gemma3"
+    name = "gemma3"
     sizes = "270M, 1B, 4B, 12B or 27B"
     tokenizer_class = "GemmaTokenizer"
     # old and new layout of a checkpoint with a vision tower
