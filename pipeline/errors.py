@@ -21,9 +21,10 @@ A row that fails is not an exception but data: see ``RowError``.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum, StrEnum
+from functools import partial
 from typing import Any
 
 _REASON_LINES = 3
@@ -45,7 +46,7 @@ class RackmillError(Exception):
     def __str__(self) -> str:
         return "\n  ".join([self.message, *self.hints])
 
-    def __reduce__(self) -> tuple[type[RackmillError], tuple[str, ...]]:
+    def __reduce__(self) -> tuple[Callable[..., RackmillError], tuple[str, ...]]:
         # the default would drop the hints when an error travels between processes
         return type(self), (self.message, *self.hints)
 
@@ -84,8 +85,41 @@ class EngineFailed(JobFailed):
     """An engine could not start, or died and could not be replaced."""
 
 
+class MemoryNeed(Enum):
+    """What there is too little memory for."""
+
+    CONTEXT = "one request as long as the context"
+    CACHE = "a KV cache as large as was asked for"
+    SHARE = "the share of the card that was asked for"
+    ENGINE = "the engine"
+
+
+@dataclass(frozen=True, slots=True)
+class Shortage:
+    """Too little memory for ``need``. ``free_bytes`` of ``total_bytes`` were free (None: not
+    known)."""
+
+    need: MemoryNeed = MemoryNeed.ENGINE
+    free_bytes: int | None = None
+    total_bytes: int | None = None
+
+    @property
+    def free_share(self) -> float | None:
+        """Of the memory, 0..1."""
+        if self.free_bytes is None or not self.total_bytes:
+            return None
+        return self.free_bytes / self.total_bytes
+
+
 class EngineOutOfMemory(EngineFailed):
     """An engine did not get the memory it asked for, while it was loaded or later."""
+
+    def __init__(self, message: str, *hints: str, shortage: Shortage = Shortage()) -> None:
+        super().__init__(message, *hints)
+        self.shortage = shortage
+
+    def __reduce__(self) -> tuple[Callable[..., RackmillError], tuple[str, ...]]:
+        return partial(type(self), shortage=self.shortage), (self.message, *self.hints)
 
 
 class MachineUnfit(EngineFailed):

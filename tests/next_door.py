@@ -11,8 +11,7 @@ from pipeline.driver.plan import Plan
 from pipeline.input.units import Unit
 from pipeline.output.dataset import CommitRecord
 from pipeline.output.redo import Redone
-from pipeline.rows.row_range import RowRange
-from pipeline.worker.messages import Lease, Progress, RowSource, WorkerSpec, active_rows
+from pipeline.worker.messages import LastWords, Lease, Progress, RowSource, WorkerSpec, active_rows
 
 
 def worker_spec(plan: Plan, **more: Any) -> WorkerSpec:
@@ -45,7 +44,7 @@ class AllLeased:
 
     def announce(self) -> None: ...
 
-    def engine_failed(self, why: str, rows: Sequence[RowRange]) -> None: ...
+    def engine_failed(self, said: LastWords) -> None: ...
 
     def note(self, line: str) -> None: ...
 
@@ -80,8 +79,8 @@ class NextDoor:
         active = active_rows(self.source, self.progress)
         self.coordinator.heartbeat(self.name, self.progress, active, self.source.flights)
 
-    def engine_failed(self, why: str, rows: Sequence[RowRange]) -> None:
-        self.coordinator.engine_failed(self.name, why, rows)
+    def engine_failed(self, said: LastWords) -> None:
+        self.coordinator.engine_failed(self.name, said)
 
     def note(self, line: str) -> None:
         self.coordinator.note(self.name, line)

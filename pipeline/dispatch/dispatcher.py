@@ -18,15 +18,16 @@ from dataclasses import dataclass
 
 from pipeline.dispatch.events import (
     Asked,
+    Blame,
     Committed,
     Done,
     Event,
     Expired,
+    Gain,
     GaveUp,
     Grant,
     Instruction,
     Joined,
-    Left,
     Lost,
     Reported,
     Resumed,
@@ -56,15 +57,6 @@ class Sizing:
     least_steal_seconds: float = 1.0  # less is not worth a commit of its own
 
 
-@dataclass(frozen=True, slots=True)
-class Death:
-    """What came of a worker's end. ``committed``: rows it had held and that got their result.
-    ``explained``: it brought the search for the row that kills further."""
-
-    committed: int = 0
-    explained: bool = False
-
-
 class Dispatcher:
     """State over units of ``rows`` rows each.
 
@@ -91,7 +83,7 @@ class Dispatcher:
         self._members: dict[str, Member] = {}
         self._seen: OrderedDict[str, float] = OrderedDict()  # the longest silent first
         self._poison_rows = PoisonRows()
-        self._ends: dict[str, Death] = {}  # of workers that were lost, until they are asked for
+        self._left: dict[str, Gain] = {}  # by workers that were lost, until it is asked for
         self.lost_rows = 0  # finished by workers that were lost before they were committed
         self._deaths = 0
         self._busy_seconds = 0.0  # of all workers
@@ -104,9 +96,9 @@ class Dispatcher:
         """Whether every row is committed."""
         return self.ranges.done
 
-    def death(self, worker: str) -> Death:
-        """What came of the end of ``worker``, which was lost; told once."""
-        return self._ends.pop(worker, Death())
+    def gain(self, worker: str) -> Gain:
+        """What ``worker``, which was lost, leaves; told once."""
+        return self._left.pop(worker, Gain.NOTHING)
 
     @property
     def memory(self) -> DeathMemory | None:
@@ -143,8 +135,8 @@ class Dispatcher:
                     )
                 if self._poison_rows.given_back(worker, spans):
                     self._set_apart()
-            case Left():
-                self._leave(event.worker)
+            case Lost(worker, blame=Blame.NO_ROW):
+                self._leave(worker)
             case Lost():
                 self._lost(event)
             case Ticked(at):
@@ -209,16 +201,15 @@ class Dispatcher:
             self._poison_rows.begun(worker, at)
         flights = member.flights if event.flights is None else event.flights
         spans = self._drop(worker)
-        told = event.flights is not None
-        explained = self._poison_rows.died_alone(
-            worker, at, self._busy_seconds, event.why, told=told
-        )
+        busy = self._busy_seconds
+        explained = self._poison_rows.died_alone(worker, at, busy, event.why, event.blame)
         if explained is None:
             had = common(flights, spans)
-            new = self._poison_rows.died(had, at - since, self._busy_seconds, event.why)
-            explained = bool(new)
+            explained = bool(self._poison_rows.died(had, at - since, busy, event.why))
         self._set_apart()
-        self._ends[worker] = Death(member.committed, explained)
+        self._left[worker] = Gain.SEARCH if explained else Gain.NOTHING
+        if member.committed:
+            self._left[worker] = Gain.ROWS
         return spans
 
     def _set_apart(self) -> None:

@@ -100,22 +100,32 @@ class Returned:
     spans: tuple[UnitRange, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Left:
-    """A worker ended as it should; whatever it held comes back."""
+class Blame(Enum):
+    """Whether rows that an engine had may have killed it."""
 
-    worker: str
+    TOLD = "perhaps: the worker itself said that its engine failed, so nobody killed it"
+    UNTOLD = "perhaps: it ended without a word, as those do that somebody kills"
+    NO_ROW = "no: it is known what ended it"
+
+
+class Gain(Enum):
+    """What a worker that was lost leaves."""
+
+    ROWS = "rows that it had held got their result"
+    SEARCH = "its end brought the search for a row that kills further"
+    NOTHING = "nothing"
 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """A worker died, of ``why``. ``flights``: the rows that its engine had (None: as it reported
-    last)."""
+    """A worker is no more, of ``why``; whatever it held comes back. ``flights``: the rows that its
+    engine had (None: as it reported last)."""
 
     worker: str
     at: float | None = None
     why: str = ""
     flights: tuple[UnitRange, ...] | None = None
+    blame: Blame = Blame.UNTOLD
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +135,7 @@ class Ticked:
     at: float
 
 
-Event = Joined | Resumed | Asked | Reported | GaveUp | Committed | Returned | Left | Lost | Ticked
+Event = Joined | Resumed | Asked | Reported | GaveUp | Committed | Returned | Lost | Ticked
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from pipeline.dispatch.events import UnitRange
+from pipeline.dispatch.events import Blame, UnitRange
 
 APART = ""  # who holds, in the books, rows that are set apart: nobody
 LEAST_ALONE = 2  # deaths of a row alone, before it is quarantined
@@ -141,11 +141,9 @@ class PoisonRows:
         return self._set_apart(suspicious) if suspicious else []
 
     def died_alone(
-        self, worker: str, at: float, busy: float, why: str, *, told: bool = False
+        self, worker: str, at: float, busy: float, why: str, blame: Blame = Blame.UNTOLD
     ) -> bool | None:
         """The engine of ``worker`` died. Whether a trial explains it; None where it had none.
-
-        ``told``: the worker said itself that its engine failed, so nobody killed it.
 
         ``apart`` says what is to be set apart now, again perhaps.
         """
@@ -168,7 +166,7 @@ class PoisonRows:
             return True
         alone, exposure = piece.alone + 1, piece.alone_exposure + felt
         piece = replace(piece, alone=alone, alone_exposure=exposure)
-        if self._is_guilty(piece, busy, told):
+        if self._is_guilty(piece, busy, blame):
             self._explained += piece.deaths
             self._quarantined.append(piece)
         else:
@@ -303,7 +301,8 @@ class PoisonRows:
         chance = again * math.log(self._rate(piece.deaths, busy)) + piece.exposure
         return piece.deaths >= _SURELY_APART or chance <= math.log(_CHANCE_APART)
 
-    def _is_guilty(self, piece: SuspectRows, busy: float, told: bool) -> bool:
+    def _is_guilty(self, piece: SuspectRows, busy: float, blame: Blame) -> bool:
+        told = blame is Blame.TOLD
         if piece.alone < (LEAST_ALONE if told else _LEAST_ALONE_UNTOLD):
             return False
         most = _CHANCE_GUILTY if told else _CHANCE_GUILTY_UNTOLD

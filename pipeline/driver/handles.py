@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from pipeline.cluster.actor_options import ActorOptions
-from pipeline.driver.coordinator.coordinator import Loss, Snapshot
+from pipeline.driver.coordinator.coordinator import Snapshot
+from pipeline.driver.death import DeathOutcome, Sighting
 from pipeline.errors import RackmillError
 
 if TYPE_CHECKING:  # else the command would wait for Ray to be imported
@@ -50,7 +51,7 @@ class RunCoordinator(Protocol):
 
     def retire(self, worker: str, seconds: float) -> None: ...
 
-    def worker_lost(self, worker: str, why: str, *, blameless: bool = False) -> Loss: ...
+    def worker_lost(self, worker: str, seen: Sighting) -> DeathOutcome: ...
 
 
 class RunWorker(Protocol):

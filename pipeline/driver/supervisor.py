@@ -21,6 +21,7 @@ from pipeline.cluster.engine_groups import Slot
 from pipeline.cluster.slot_usage import SlotUsage
 from pipeline.dispatch.desktop_use import Ours
 from pipeline.driver.coordinator.coordinator import NOTHING_YET, Snapshot
+from pipeline.driver.death import DeathCause, Sighting, sighting
 from pipeline.driver.forecast.types import GroupForecast
 from pipeline.driver.handles import RunCluster, RunCoordinator, RunWorker
 from pipeline.driver.plan import Plan
@@ -42,7 +43,6 @@ from pipeline.errors import (
     EngineFailed,
     EngineOutOfMemory,
     JobFailed,
-    MachineUnfit,
     RackmillError,
 )
 from pipeline.humanize import duration, plural
@@ -332,7 +332,7 @@ class Supervisor:
     def _hand_back(self, number: int, active: ActiveWorker) -> None:
         """Others do what it still held; nobody is to blame."""
         why = f"its card was not this run's: {active.why or 'another job had it'}"
-        self._coordinator.worker_lost(active.worker.name, why, blameless=True)
+        self._coordinator.worker_lost(active.worker.name, Sighting(DeathCause.TAKEN, why))
         if not self._keeps:
             active.worker.kill()  # its process may live on, and hold the card's memory
         self.states.postpone(number, time.monotonic(), _BUSY_SECONDS)
@@ -347,41 +347,33 @@ class Supervisor:
         stopping: bool,
     ) -> None:
         card, name, arguments = self.states[number].card, active.worker.name, active.arguments
-        short = isinstance(failure, EngineOutOfMemory)
-        says = (
-            self._oom_steps.step_down(card, arguments, str(failure), running=running)
-            if short
-            else None
-        )
-        away = self.states[number].away
-        gone = isinstance(failure, CardLost)
-        blameless = says is not None or away or gone
-        loss = self._coordinator.worker_lost(name, str(failure), blameless=blameless)
-        if gone:  # whatever the engine said of it when it died
-            loss = replace(loss, why=str(failure))
-        if stopping or away:
+        lighter = None
+        if isinstance(failure, EngineOutOfMemory):
+            short = failure.shortage
+            lighter = self._oom_steps.step_down(card, arguments, short, running=running)
+        seen = sighting(failure, away=self.states[number].away, lighter=lighter)
+        death = self._coordinator.worker_lost(name, seen)
+        if stopping or death.cause is DeathCause.MACHINE_GONE:
             return
-        progress = says is not None or loss.committed > 0 or loss.explained
-        barren = says is None and not loss.finished
-        unfit = isinstance(failure, MachineUnfit)
-        state = self.states.lost(
-            number, time.monotonic(), loss.why, progress=progress, barren=barren, unfit=unfit
-        )
-        if says is not None:
-            self._watcher.note(f"{name}: too little memory, on with {says} ({_first(loss.why)})")
+        state = self.states.lost(number, time.monotonic(), death)
+        if death.lighter is not None:
+            why = _first(death.why)
+            self._watcher.note(f"{name}: too little memory, on with {death.lighter} ({why})")
         elif state.aside is None:
-            self._watcher.worker_lost(name, loss.why)
+            self._watcher.worker_lost(name, death.why)
         elif self.states.left:
             self._kept.append(self._cluster.keep_card(self._placement(number)))
             engines = plural(max(state.failures, state.barren), "engine")
-            after = "" if gone else f" after {engines} that got nowhere"
+            after = (
+                "" if death.cause is DeathCause.CARD_LOST else f" after {engines} that got nowhere"
+            )
             self._watcher.note(
                 f"{name}: set aside{after}, "
-                f"{plural(len(self.states.left), 'engine')} left: {_first(loss.why)}"
+                f"{plural(len(self.states.left), 'engine')} left: {_first(death.why)}"
             )
         else:
             log = f"its output is in {self._cluster.log_folder}"
-            raise EngineFailed(f"no engine is left: {name} stopped: {loss.why}", log)
+            raise EngineFailed(f"no engine is left: {name} stopped: {death.why}", log)
 
     def kill(self) -> None:
         """End all of them at once."""

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
-from enum import Enum
 
 from pipeline.budget.cards.lookup import GIB
-from pipeline.errors import EngineFailed, EngineOutOfMemory, RackmillError
+from pipeline.errors import (
+    EngineFailed,
+    EngineOutOfMemory,
+    MemoryNeed,
+    RackmillError,
+    Shortage,
+)
 
 _NO_CONTEXT = ("is needed, which is larger than the available KV cache memory",)
 _NO_CACHE = ("is less than requested memory for kv",)
@@ -26,45 +31,29 @@ _NO_MEMORY = (
 )
 
 
-class OomReport(Enum):
-    """What there is too little memory for."""
-
-    CONTEXT = "one request as long as the context"
-    CACHE = "a KV cache as large as was asked for"
-    SHARE = "the share of the card that was asked for"
-    MEMORY = "the engine"
-
-
-def shortage_in(text: str) -> OomReport | None:
+def shortage_in(text: str) -> Shortage | None:
     """What a message or a log complains of; None where it is not memory."""
+    need = _need_in(text)
+    if need is None:
+        return None
+    words = " ".join(text.split())
+    found = re.search(r"\(([\d.]+)/([\d.]+) GiB\) on (?:startup|kv cache)", words)
+    if found is None or not float(found[2]):
+        return Shortage(need)
+    return Shortage(need, int(float(found[1]) * GIB), int(float(found[2]) * GIB))
+
+
+def _need_in(text: str) -> MemoryNeed | None:
     low = " ".join(text.lower().split())
     for kind, words in (
-        (OomReport.CONTEXT, _NO_CONTEXT),
-        (OomReport.CACHE, _NO_CACHE),
-        (OomReport.SHARE, _NO_SHARE),
-        (OomReport.MEMORY, _NO_MEMORY),
+        (MemoryNeed.CONTEXT, _NO_CONTEXT),
+        (MemoryNeed.CACHE, _NO_CACHE),
+        (MemoryNeed.SHARE, _NO_SHARE),
+        (MemoryNeed.ENGINE, _NO_MEMORY),
     ):
         if any(word.lower() in low for word in words):
             return kind
     return None
-
-
-def free_share_in(text: str) -> float | None:
-    """Which share of the memory was free, 0..1, where vLLM says it."""
-    memory = _memory_in(text)
-    return memory[0] / memory[1] if memory else None
-
-
-def free_bytes_in(text: str) -> int | None:
-    """How much memory was free, where vLLM says it."""
-    memory = _memory_in(text)
-    return int(memory[0] * GIB) if memory else None
-
-
-def _memory_in(text: str) -> tuple[float, float] | None:
-    """GiB that were free, and in all."""
-    found = re.search(r"\(([\d.]+)/([\d.]+) GiB\) on (?:startup|kv cache)", " ".join(text.split()))
-    return (float(found[1]), float(found[2])) if found and float(found[2]) else None
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -84,5 +73,10 @@ def as_failure(error: Exception, what: str = "the engine failed") -> RackmillErr
     """What an engine raised, as the failure of the engine that it is. ``what``: in words."""
     if isinstance(error, RackmillError):
         return error
-    kind = EngineOutOfMemory if is_out_of_memory(error) else EngineFailed
-    return kind(f"{what}: {type(error).__name__}: {error}")
+    message = f"{what}: {type(error).__name__}: {error}"
+    return out_of_memory(message) if is_out_of_memory(error) else EngineFailed(message)
+
+
+def out_of_memory(message: str) -> EngineOutOfMemory:
+    """The failure of an engine that said so; what was short, as far as it said that too."""
+    return EngineOutOfMemory(message, shortage=shortage_in(message) or Shortage())

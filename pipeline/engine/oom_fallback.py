@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from pipeline.budget.attention import FP8_CACHE, is_fp8
-from pipeline.engine.oom_errors import OomReport
+from pipeline.errors import MemoryNeed, Shortage
 from pipeline.humanize import size
 
 _SEQUENCES, _CHUNKS = (64, 16, 4), (512, 256)
@@ -46,27 +46,25 @@ class Rung:
 def next_rung(
     arguments: Mapping[str, Any],
     limits: EngineLimits,
-    shortage: OomReport = OomReport.MEMORY,
+    shortage: Shortage | None = None,
     *,
     running: int | None = None,
-    free_share: float | None = None,
-    free_bytes: int | None = None,
 ) -> Rung | None:
     """What to try after ``arguments``, for which memory was too short; None when nothing is left.
 
     ``running``: the engine was loaded with them and found too little later, with so many requests
-    at once (0: not known). ``free_share``: of
-    the card's memory, and ``free_bytes``: what was free of it, where the engine said so.
+    at once (0: not known).
     """
-    step = _Down(dict(arguments), limits, free_share, free_bytes)
+    short = shortage or Shortage()
+    step = _Down(dict(arguments), limits, short)
     ways: tuple[Callable[[int], Rung | None], ...]
     if running is not None:
         ways = (partial(step.half, running), step.chunk, step.share, step.cache)
-    elif shortage is OomReport.CACHE:
+    elif short.need is MemoryNeed.CACHE:
         ways = (step.cache, step.fp8, step.context)
-    elif shortage is OomReport.SHARE:
+    elif short.need is MemoryNeed.SHARE:
         ways = (step.share,)
-    elif shortage is OomReport.CONTEXT:
+    elif short.need is MemoryNeed.CONTEXT:
         ways = (step.chunk, step.fp8, step.context)
     else:
         ways = (step.packed, step.sequences, step.chunk, step.fp8, step.context, step.cache)
@@ -83,8 +81,7 @@ def next_rung(
 class _Down:
     arguments: dict[str, Any]
     limits: EngineLimits
-    free_share: float | None
-    free_bytes: int | None
+    short: Shortage
 
     def _to(self, says: str, **changes: Any) -> Rung:
         return Rung(self.arguments | changes, says)
@@ -136,7 +133,7 @@ class _Down:
 
     def cache(self, _depth: int) -> Rung | None:
         now = int(self.arguments.get("kv_cache_memory_bytes") or 0)
-        less = min(now // 2, int((self.free_bytes or now) * _CACHE_OF_FREE))
+        less = min(now // 2, int((self.short.free_bytes or now) * _CACHE_OF_FREE))
         if less < _LEAST_CACHE:
             return None
         says = f"a KV cache of {size(less)} instead of {size(now)}"
@@ -146,7 +143,7 @@ class _Down:
         now = self.arguments.get("gpu_memory_utilization")
         if now is None:
             return None
-        less = round(min(now - _SHARE_STEP, (self.free_share or 1.0) - _SPARED), 2)
+        less = round(min(now - _SHARE_STEP, (self.short.free_share or 1.0) - _SPARED), 2)
         if less < _LEAST_SHARE:
             return None
         says = f"{less:.0%} of the card's memory instead of {now:.0%}"

@@ -89,6 +89,14 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class LastWords:
+    """What a worker says of its engine that failed or hangs. ``rows``: those that it had."""
+
+    why: str
+    rows: tuple[RowRange, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class LeaseRows:
     """Rows that a worker has leased and not committed: without a result, and with one."""
 
@@ -172,8 +180,8 @@ class Coordination(Protocol):
     def announce(self) -> None:
         """The engine is about to begin with rows: have it known at once which these may be."""
 
-    def engine_failed(self, why: str, rows: Sequence[RowRange]) -> None:
-        """The engine is no more. ``rows`` are those that it had."""
+    def engine_failed(self, said: LastWords) -> None:
+        """The engine is no more."""
 
     def note(self, line: str) -> None:
         """Say this aloud to whoever watches the run."""

@@ -20,6 +20,7 @@ from pipeline.output.dataset import CommitRecord
 from pipeline.output.redo import Redone
 from pipeline.rows.row_range import RowRange
 from pipeline.worker.messages import (
+    LastWords,
     Lease,
     LeaseRows,
     Orders,
@@ -64,7 +65,7 @@ class CoordinatorCalls(Protocol):
 
     def engine_ready(self, worker: str, facts: EngineFacts) -> None: ...
 
-    def engine_failed(self, worker: str, why: str, rows: Iterable[RowRange]) -> None: ...
+    def engine_failed(self, worker: str, said: LastWords) -> None: ...
 
 
 class RemoteCoordination:
@@ -127,15 +128,15 @@ class RemoteCoordination:
     def announce(self) -> None:
         self._tell().get()  # orders can wait for the next pulse
 
-    def engine_failed(self, why: str, rows: Sequence[RowRange]) -> None:
-        call = self._actor.call(CoordinatorCalls.engine_failed, self._worker, why, list(rows))
+    def engine_failed(self, said: LastWords) -> None:
+        call = self._actor.call(CoordinatorCalls.engine_failed, self._worker, said)
         call.get(_LAST_WORDS_SECONDS)
 
-    def hang(self, why: str, rows: Sequence[RowRange]) -> None:
+    def hang(self, said: LastWords) -> None:
         """The engine hangs: say so, and end this process as hard as it takes. The guard ends what
         the engine started."""
         with suppress(Exception):
-            self.engine_failed(why, rows)
+            self.engine_failed(said)
         os.kill(os.getpid(), signal.SIGKILL)
 
     def _tell(self) -> Pending[Orders]:

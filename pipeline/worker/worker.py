@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 
 from pipeline.engine.protocol import Engine, EngineFacts
@@ -11,12 +11,11 @@ from pipeline.errors import EngineFailed, RackmillError
 from pipeline.job.sampling import SAMPLING_COLUMN
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.prompt.answers import Answers
-from pipeline.rows.row_range import RowRange
 from pipeline.worker.answer_cache.store import open_answers
 from pipeline.worker.deduplication import AnswerStage
 from pipeline.worker.engine_loop import NO_STEP, EngineLoop
 from pipeline.worker.feeder import Feeder
-from pipeline.worker.messages import Coordination, Progress, WorkerSpec
+from pipeline.worker.messages import Coordination, LastWords, Progress, WorkerSpec
 from pipeline.worker.watchdog import Watchdog
 from pipeline.worker.writer import Writer
 
@@ -28,14 +27,14 @@ def work(
     coordination: Coordination,
     load_engine: Callable[[], Engine],
     on_ready: Callable[[EngineFacts], None] = lambda facts: None,
-    on_hang: Callable[[str, Sequence[RowRange]], None] | None = None,
+    on_hang: Callable[[LastWords], None] | None = None,
     keep: Callable[[Engine], None] | None = None,
 ) -> Progress:
     """Work on leases until the coordinator says that all is done.
 
-    ``on_hang`` is called, from a thread of its own, with what took too long and the rows that
-    the engine has; it should end the process, for nothing else ends an engine that hangs. ``keep``
-    takes the engine where all went well; else it is closed.
+    ``on_hang`` is called, from a thread of its own, with what took too long as ``why``; it should
+    end the process, for nothing else ends an engine that hangs. ``keep`` takes the engine where all
+    went well; else it is closed.
 
     Threads share a unit's way: the feeder reads and tokenizes (from the start, while the engine
     loads), one looks up answers that other workers have kept, this one admits and steps, the
@@ -55,12 +54,12 @@ def work(
     engine: Engine | None = None
     loop: EngineLoop | None = None
 
-    def rows_in_engine() -> Sequence[RowRange]:
-        return [] if loop is None else loop.rows_in_engine
+    def last_words(why: str) -> LastWords:
+        return LastWords(why, () if loop is None else tuple(loop.rows_in_engine))
 
     def bark(why: str) -> None:
         if on_hang is not None:
-            on_hang(why, rows_in_engine())
+            on_hang(last_words(why))
 
     watchdog = Watchdog(bark)
     if on_hang is not None:
@@ -106,7 +105,7 @@ def work(
         return loop.progress
     except EngineFailed as e:
         with suppress(Exception):  # the coordinator may be gone; how the engine failed matters more
-            coordination.engine_failed(e.message, rows_in_engine())
+            coordination.engine_failed(last_words(e.message))
         if loop is not None:
             feeder.stop()
             for unit in feeder.unfinished():

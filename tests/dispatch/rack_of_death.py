@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pipeline.dispatch.dispatcher import Dispatcher, Sizing
 from pipeline.dispatch.events import (
     Asked,
+    Blame,
     Committed,
     Expired,
     GaveUp,
@@ -97,8 +98,8 @@ class RackOfDeath:
         """``told``: it says itself that its engine failed, and what that had."""
         self.deaths += 1
         flights = tuple(UnitRange(u, r, r + 1) for u, r in sorted(worker.flying))
-        last_words = flights if told else None
-        self.dispatcher.handle(Lost(worker.name, self.now, "it died", last_words))
+        said = (flights, Blame.TOLD) if told else (None, Blame.UNTOLD)
+        self.dispatcher.handle(Lost(worker.name, self.now, "it died", *said))
         self.dispatcher.ranges.check()
 
     def _step(self, worker: Worker) -> bool:

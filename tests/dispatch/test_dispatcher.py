@@ -9,6 +9,7 @@ import pytest
 from pipeline.dispatch.dispatcher import Dispatcher, Sizing
 from pipeline.dispatch.events import (
     Asked,
+    Blame,
     Committed,
     Done,
     Event,
@@ -18,7 +19,6 @@ from pipeline.dispatch.events import (
     Grant,
     Instruction,
     Joined,
-    Left,
     Lost,
     Reported,
     Returned,
@@ -170,7 +170,7 @@ class TestWorkers:
 
         assert made.done
 
-    @pytest.mark.parametrize("event", [Lost("a"), Left("a")])
+    @pytest.mark.parametrize("event", [Lost("a"), Lost("a", blame=Blame.NO_ROW)])
     def test_what_a_worker_held_that_is_gone_comes_first(self, event: Event) -> None:
         made = dispatcher([50] * 4, ("a", 1.0), ("b", 1.0))
         assert ask(made, "a") == Grant("a", (UnitRange(0, 0, 50),))
@@ -196,7 +196,9 @@ class TestWorkers:
 
         assert ask(made, "b") == Grant("b", (UnitRange(0, 0, 5),))
 
-    @pytest.mark.parametrize("event", [Left("a"), Returned("a", 0.0, (UnitRange(0, 0, 5),))])
+    @pytest.mark.parametrize(
+        "event", [Lost("a", blame=Blame.NO_ROW), Returned("a", 0.0, (UnitRange(0, 0, 5),))]
+    )
     def test_leaving_and_giving_back_are_no_loss(self, event: Event) -> None:
         made = dispatcher([5], ("a", 1.0))
         ask(made)

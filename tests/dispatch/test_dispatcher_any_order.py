@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from pipeline.dispatch.dispatcher import Dispatcher, Sizing
 from pipeline.dispatch.events import (
     Asked,
+    Blame,
     Committed,
     Done,
     Expired,
@@ -21,7 +22,6 @@ from pipeline.dispatch.events import (
     GiveUp,
     Grant,
     Joined,
-    Left,
     Lost,
     Reported,
     Resumed,
@@ -212,7 +212,7 @@ class AnyInterleaving(RuleBasedStateMachine):
 
     @rule(worker=WORKERS)
     def leave(self, worker: str) -> None:
-        self.dispatcher.handle(Left(worker))
+        self.dispatcher.handle(Lost(worker, blame=Blame.NO_ROW))
         self.gone(worker)
 
     @rule(worker=WORKERS, told=st.booleans())
@@ -220,7 +220,8 @@ class AnyInterleaving(RuleBasedStateMachine):
         """``told``: what was in the engine was heard from the worker before its end."""
         flights = spans_of(self.begun[worker] & rows_of(*self.held[worker]))
         self.note_death(worker)
-        self.dispatcher.handle(Lost(worker, self.now, "it died", flights if told else None))
+        said = (flights, Blame.TOLD) if told else (None, Blame.UNTOLD)
+        self.dispatcher.handle(Lost(worker, self.now, "it died", *said))
         self.gone(worker)
 
     def note_death(self, worker: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.dispatch.events import UnitRange
+from pipeline.dispatch.events import Blame, UnitRange
 from pipeline.dispatch.poison_rows import PoisonRows, best_parts
 from tests.dispatch.rack_of_death import RackOfDeath
 
@@ -131,14 +131,14 @@ class TestTheSearch:
         assert made.died_alone("a", 103.0, CALM, "could not be loaded") is False
         assert made.next_trial("b") == first
 
-    def alone(self, made: PoisonRows, busy: float, *, told: bool = True) -> int:
+    def alone(self, made: PoisonRows, busy: float, *, blame: Blame = Blame.TOLD) -> int:
         """Deaths of one row alone until it is quarantined."""
         while not made.apart:
             made.died((UnitRange(0, 7, 8),), 10.0, busy, "x")
         for deaths in range(1, 100):
             assert made.next_trial("a") is not None
             made.begun("a", 0.0)
-            made.died_alone("a", 5.0, busy, "x", told=told)
+            made.died_alone("a", 5.0, busy, "x", blame)
             if made.next_quarantined("a") is not None:
                 return deaths
         raise AssertionError
@@ -147,7 +147,7 @@ class TestTheSearch:
         assert self.alone(PoisonRows(), CALM) == 2
 
     def test_a_third_is_needed_where_processes_vanish_without_a_word(self) -> None:
-        assert self.alone(PoisonRows(), CALM, told=False) == 3
+        assert self.alone(PoisonRows(), CALM, blame=Blame.UNTOLD) == 3
 
     def test_more_are_needed_where_engines_die_without_it(self) -> None:
         made = PoisonRows()

@@ -13,7 +13,9 @@ import pyarrow as pa
 
 from pipeline.budget.cards.lookup import find_card
 from pipeline.cluster.engine_groups import EngineGroup, Slot, keys_in
-from pipeline.driver.coordinator.coordinator import Loss, Snapshot
+from pipeline.dispatch.events import Blame
+from pipeline.driver.coordinator.coordinator import Snapshot
+from pipeline.driver.death import DeathOutcome, Sighting, death_outcome
 from pipeline.driver.slots.availability import Availability
 from pipeline.driver.slots.membership import MembershipChanges
 from pipeline.driver.supervisor import Supervisor
@@ -74,7 +76,7 @@ class Coordinator:
 
     joined: list[str] = field(default_factory=list)
     retired: list[str] = field(default_factory=list)
-    lost: list[tuple[str, bool]] = field(default_factory=list)
+    lost: list[tuple[str, bool]] = field(default_factory=list)  # whether of no row
     seconds: list[float] = field(default_factory=list)  # that the retired ones have
 
     def join(self, worker: str, card: str, rate: float) -> None:
@@ -84,9 +86,10 @@ class Coordinator:
         self.retired.append(worker)
         self.seconds.append(seconds)
 
-    def worker_lost(self, worker: str, why: str, *, blameless: bool = False) -> Loss:
-        self.lost.append((worker, blameless))
-        return Loss(why)
+    def worker_lost(self, worker: str, seen: Sighting) -> DeathOutcome:
+        outcome = death_outcome(seen, None)
+        self.lost.append((worker, outcome.blame is Blame.NO_ROW))
+        return outcome
 
 
 class Rack:

@@ -21,6 +21,7 @@ from pipeline.dispatch.dispatcher import Sizing
 from pipeline.dispatch.events import NoLease
 from pipeline.dispatch.poison_rows import DeathMemory
 from pipeline.driver.coordinator.coordinator import Coordinator
+from pipeline.driver.death import DeathCause, Sighting
 from pipeline.input.units import Unit, leaves, part
 from pipeline.output.commit.commit_tree import commit_rows
 from pipeline.output.dataset import CommitRecord, Dataset
@@ -202,7 +203,8 @@ class AnyFate(RuleBasedStateMachine):
     def lose(self, worker: Worker, *, blameless: bool = False) -> None:
         """The driver sees that a worker's process is gone, and hires another."""
         self.workers.remove(worker)
-        self.coordinator.worker_lost(worker.name, "it died", blameless)
+        cause = DeathCause.TAKEN if blameless else DeathCause.VANISHED
+        self.coordinator.worker_lost(worker.name, Sighting(cause, "it died"))
         self.start_workers()
 
     @rule(data=st.data(), seconds=st.floats(0.0, 30.0))

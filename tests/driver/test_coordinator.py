@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 
 from pipeline.dispatch.dispatcher import Sizing
-from pipeline.dispatch.events import NoLease
-from pipeline.driver.coordinator.coordinator import Coordinator, Loss
+from pipeline.dispatch.events import Blame, Gain, NoLease
+from pipeline.driver.coordinator.coordinator import Coordinator
+from pipeline.driver.death import DeathCause, DeathOutcome, Sighting
 from pipeline.input.units import Unit, part
 from pipeline.output.dataset import CommitRecord
 from pipeline.output.tally import Tally
 from pipeline.rows.row_range import RowRange
-from pipeline.worker.messages import GiveUpRows, Lease, Progress
+from pipeline.worker.messages import GiveUpRows, LastWords, Lease, Progress
 
 UNITS = [Unit("a", 0, 0, 100), Unit("b", 0, 100, 130), Unit("c", 2, 0, 100)]
 SIZING = Sizing(longest_seconds=1000, shortest_seconds=10, patience_seconds=30)
@@ -28,6 +29,11 @@ class Clock:
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
+
+
+FELL_OVER = LastWords("it fell over", (RowRange(2, 40, 41),))
+DIED = Sighting(DeathCause.VANISHED, "its process died")
+TAKEN = Sighting(DeathCause.TAKEN, "its card was another job's")
 
 
 def coordinator(
@@ -104,10 +110,10 @@ def test_the_last_words_of_a_worker_say_what_its_engine_had(clock: Clock) -> Non
         made.join(worker, "card")
         made.acquire(worker)
         made.heartbeat(worker, Progress(), active=50, flights=[RowRange(2, 0, 50)])
-        made.engine_failed(worker, "it fell over", [RowRange(2, 40, 41)])
-        loss = made.worker_lost(worker, "its process died")
+        made.engine_failed(worker, FELL_OVER)
+        loss = made.worker_lost(worker, DIED)
 
-    assert loss == Loss("it fell over", explained=True)
+    assert (loss.why, loss.blame, loss.gain) == ("it fell over", Blame.TOLD, Gain.SEARCH)
     made.join("a.2", "card")
     assert made.acquire("a.2") == Lease((part(UNITS[2], 40, 41),), losses=2, why="it fell over")
 
@@ -119,12 +125,12 @@ def test_what_engines_died_of_is_known_to_the_coordinator_that_takes_its_place(
     """Else a row that kills would have to kill as often again."""
     made = coordinator(clock, RowRange(0, 0, 130), workers="")
 
-    def die(made: Coordinator, worker: str) -> Loss:
+    def die(made: Coordinator, worker: str) -> DeathOutcome:
         made.join(worker, "card")
         made.acquire(worker)
         made.heartbeat(worker, Progress(), active=50, flights=[RowRange(2, 0, 50)])
-        made.engine_failed(worker, "it fell over", [RowRange(2, 40, 41)])
-        return made.worker_lost(worker, "its process died")
+        made.engine_failed(worker, FELL_OVER)
+        return made.worker_lost(worker, DIED)
 
     for number in range(deaths):
         loss = die(made, f"a.{number}")
@@ -137,7 +143,7 @@ def test_what_engines_died_of_is_known_to_the_coordinator_that_takes_its_place(
     if deaths < 2:
         loss = die(made, "b")
 
-    assert loss == Loss("it fell over", explained=True)
+    assert (loss.why, loss.blame, loss.gain) == ("it fell over", Blame.TOLD, Gain.SEARCH)
     made.join("b.1", "card")
     assert made.acquire("b.1") == Lease((part(UNITS[2], 40, 41),), losses=2, why="it fell over")
 
@@ -145,7 +151,7 @@ def test_what_engines_died_of_is_known_to_the_coordinator_that_takes_its_place(
 def test_a_coordinator_that_was_not_lost_needs_no_reminding(clock: Clock) -> None:
     made = coordinator(clock)
     made.acquire("a")
-    made.worker_lost("a", "its process died")
+    made.worker_lost("a", DIED)
     memory = made.snapshot().memory
 
     assert made.snapshot(memory=memory).memory == memory
@@ -156,8 +162,10 @@ def test_a_worker_that_was_lost_for_want_of_memory_accuses_no_row(clock: Clock) 
     for worker in ("a", "a.1", "a.2"):
         made.join(worker, "card")
         assert made.acquire(worker) == Lease((UNITS[2],))
-        made.engine_failed(worker, "out of memory", [RowRange(2, 40, 41)])
-        assert made.worker_lost(worker, "", blameless=True) == Loss("out of memory")
+        made.engine_failed(worker, LastWords("out of memory", FELL_OVER.rows))
+        seen = Sighting(DeathCause.OUT_OF_MEMORY, "", lighter="16 requests at once")
+        outcome = made.worker_lost(worker, seen)
+        assert (outcome.why, outcome.blame) == ("out of memory", Blame.NO_ROW)
 
 
 def test_what_is_to_be_said_aloud_is_said_once(clock: Clock) -> None:
@@ -230,7 +238,7 @@ class TestRetire:
         made.acquire("a")
         made.heartbeat("a", Progress(), active=5, flights=[RowRange(2, 0, 5)])
         made.retire("a", 30.0)
-        made.worker_lost("a", "its card was another job's", blameless=True)
+        made.worker_lost("a", TAKEN)
         made.join("b", "card")
 
         assert made.acquire("b") == Lease((UNITS[2],))
@@ -264,7 +272,7 @@ class TestRetire:
     def test_who_comes_after_it_on_the_card_is_given_rows_again(self, clock: Clock) -> None:
         made = coordinator(clock)
         made.retire("a", 30.0)
-        made.worker_lost("a", "its card was another job's", blameless=True)
+        made.worker_lost("a", TAKEN)
         made.join("a.1", "card")
 
         assert units(made.acquire("a.1"))
@@ -273,7 +281,7 @@ class TestRetire:
     def test_it_is_forgotten_with_the_worker(self, clock: Clock) -> None:
         made = coordinator(clock)
         made.retire("a", 30.0)
-        made.worker_lost("a", "its card was another job's", blameless=True)
+        made.worker_lost("a", TAKEN)
         made.join("a", "card")
 
         assert units(made.acquire("a"))

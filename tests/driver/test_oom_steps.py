@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pipeline.driver.slots.oom_steps import OomSteps
 from pipeline.engine.oom_fallback import EngineLimits
+from pipeline.errors import Shortage
 
 START = {"max_num_seqs": 256, "max_num_batched_tokens": 2048}
-OOM = "CUDA out of memory"
+OOM = Shortage()
 
 
 def oom_steps() -> OomSteps:

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from pipeline.dispatch.events import Blame, Gain
+from pipeline.driver.death import DeathCause, DeathOutcome
 from pipeline.driver.slots.slot_states import AbsenceReason, SlotStates
+
+NOWHERE = DeathOutcome(DeathCause.FAILED, "x", Blame.TOLD, finished=3)
+FURTHER = replace(NOWHERE, gain=Gain.ROWS)
+SEARCHED = replace(NOWHERE, gain=Gain.SEARCH, finished=0)
 
 
 def hire_all(states: SlotStates, now: float) -> list[str]:
@@ -18,7 +26,7 @@ def test_every_card_gets_an_engine() -> None:
 def test_who_comes_after_another_has_a_name_of_its_own() -> None:
     states = SlotStates(["a", "b"], 3)
     hire_all(states, 0.0)
-    states.lost(1, 5.0, "x", progress=True)
+    states.lost(1, 5.0, FURTHER)
 
     assert hire_all(states, 5.0) == ["worker-1.1"]
 
@@ -27,7 +35,7 @@ def test_an_engine_that_brought_the_job_further_is_replaced_at_once() -> None:
     states = SlotStates(["a"], 0)
     for now in range(20):
         assert len(hire_all(states, now)) == 1
-        assert states.lost(0, now, "x", progress=True).aside is None
+        assert states.lost(0, now, FURTHER).aside is None
 
 
 def test_one_that_did_not_waits_longer_every_time_up_to_a_minute() -> None:
@@ -36,7 +44,7 @@ def test_one_that_did_not_waits_longer_every_time_up_to_a_minute() -> None:
     now = 0.0
     for _ in range(9):
         hire_all(states, now)
-        waits.append(states.lost(0, now, "x", progress=False).free_at - now)
+        waits.append(states.lost(0, now, NOWHERE).free_at - now)
         assert hire_all(states, now + waits[-1] - 0.1) == []
         assert states.waiting
         now += waits[-1]
@@ -49,7 +57,7 @@ def test_a_card_is_set_aside_after_so_many_restarts(restarts: int) -> None:
     states = SlotStates(["a", "b"], restarts)
     for failures in range(restarts + 1):
         hire_all(states, 1000.0 * failures)
-        state = states.lost(0, 1000.0 * failures, f"trouble {failures}", progress=False)
+        state = states.lost(0, 1000.0 * failures, replace(NOWHERE, why=f"trouble {failures}"))
 
     assert state.aside == f"trouble {restarts}"
     assert [left.number for left in states.left] == [1]
@@ -60,7 +68,7 @@ def test_progress_makes_up_for_failures() -> None:
     states = SlotStates(["a"], 1)
     for now in range(0, 1000, 100):
         hire_all(states, now)
-        states.lost(0, now, "x", progress=bool(now % 200))
+        states.lost(0, now, FURTHER if now % 200 else NOWHERE)
 
     assert states.left
 
@@ -70,7 +78,7 @@ def test_a_card_that_finishes_nothing_for_long_is_set_aside_whatever_rows_are_bl
     engines = 0
     while states.left:
         hire_all(states, 0.0)
-        states.lost(0, 0.0, "x", progress=True, barren=True)
+        states.lost(0, 0.0, SEARCHED)
         engines += 1
 
     assert engines == 20
@@ -80,7 +88,7 @@ def test_finding_one_row_after_the_other_is_no_fault_of_the_card() -> None:
     states = SlotStates(["a"], 3)
     for engine in range(100):
         hire_all(states, 0.0)
-        states.lost(0, 0.0, "x", progress=True, barren=engine % 6 > 0)
+        states.lost(0, 0.0, SEARCHED if engine % 6 else FURTHER)
 
     assert states.left
 
@@ -110,7 +118,7 @@ def test_machines_that_are_gone_are_not_waited_for() -> None:
     hire_all(states, 0.0)
 
     states.gone({"one"})
-    states.lost(0, 1.0, "x", progress=True)
+    states.lost(0, 1.0, FURTHER)
 
     assert [state.number for state in states.left] == [1]
     assert not states.due(1e9)
@@ -131,7 +139,7 @@ def test_an_unfit_machine_is_set_aside_at_once() -> None:
     states = SlotStates(["a", "b"], 3)
     hire_all(states, 0.0)
 
-    assert states.lost(0, 1.0, "it sees no such folder", progress=False, unfit=True).aside
+    assert states.lost(0, 1.0, replace(NOWHERE, cause=DeathCause.UNFIT)).aside
 
 
 def test_a_card_that_is_another_jobs_for_now_gets_no_engine_until_it_is_given_back() -> None:
@@ -185,7 +193,7 @@ def test_nothing_is_hoped_for_from_a_card_that_is_of_no_use_any_more(fate: str) 
     if fate == "finished":
         states.done(0)
     elif fate == "set aside":
-        states.lost(0, 1.0, "trouble", progress=False)
+        states.lost(0, 1.0, NOWHERE)
     else:
         states.gone({"some-machine"})
 

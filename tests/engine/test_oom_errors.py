@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 
 from pipeline.engine.oom_errors import (
-    OomReport,
-    free_bytes_in,
-    free_share_in,
+    as_failure,
     is_out_of_memory,
+    out_of_memory,
     shortage_in,
 )
+from pipeline.errors import EngineOutOfMemory, MemoryNeed
 
 SHARE = (
     "Free memory on device cuda:0 (3.20/23.69 GiB) on startup is less than desired GPU memory "
@@ -31,18 +33,20 @@ CACHE = (
 @pytest.mark.parametrize(
     ("text", "kind"),
     [
-        (SHARE, OomReport.SHARE),
-        (CONTEXT, OomReport.CONTEXT),
-        (CACHE, OomReport.CACHE),
-        ("No available memory for the cache blocks. Try increasing …", OomReport.MEMORY),
-        ("CUDA out of memory. Tried to allocate 2.00 GiB.", OomReport.MEMORY),
-        ("CUDA out of memory occurred when warming up sampler with 256", OomReport.MEMORY),
-        ("DefaultCPUAllocator: can't allocate memory: you tried", OomReport.MEMORY),
-        ("[Errno 12] Cannot allocate memory", OomReport.MEMORY),
+        (SHARE, MemoryNeed.SHARE),
+        (CONTEXT, MemoryNeed.CONTEXT),
+        (CACHE, MemoryNeed.CACHE),
+        ("No available memory for the cache blocks. Try increasing …", MemoryNeed.ENGINE),
+        ("CUDA out of memory. Tried to allocate 2.00 GiB.", MemoryNeed.ENGINE),
+        ("CUDA out of memory occurred when warming up sampler with 256", MemoryNeed.ENGINE),
+        ("DefaultCPUAllocator: can't allocate memory: you tried", MemoryNeed.ENGINE),
+        ("[Errno 12] Cannot allocate memory", MemoryNeed.ENGINE),
     ],
 )
-def test_what_is_too_short_is_told_from_the_message(text: str, kind: OomReport) -> None:
-    assert shortage_in(text) is kind
+def test_what_is_too_short_is_told_from_the_message(text: str, kind: MemoryNeed) -> None:
+    short = shortage_in(text)
+    assert short is not None
+    assert short.need is kind
     assert is_out_of_memory(ValueError(text))
 
 
@@ -68,8 +72,14 @@ def test_what_led_to_an_error_counts() -> None:
     assert is_out_of_memory(error)
 
 
-def test_what_is_free_is_read() -> None:
-    assert free_share_in(SHARE) == pytest.approx(3.20 / 23.69)
-    assert free_bytes_in(CACHE) == 12 << 30
-    assert free_share_in(CONTEXT) is None
-    assert free_bytes_in(CONTEXT) is None
+def test_what_was_short_travels_on_the_failure_between_processes() -> None:
+    failure = pickle.loads(pickle.dumps(as_failure(ValueError(SHARE))))
+
+    assert isinstance(failure, EngineOutOfMemory)
+    assert failure.shortage.need is MemoryNeed.SHARE
+    assert failure.shortage.free_share == pytest.approx(3.20 / 23.69)
+
+
+@pytest.mark.parametrize(("text", "free"), [(CACHE, 12 << 30), (CONTEXT, None)])
+def test_what_is_free_is_read(text: str, free: int | None) -> None:
+    assert out_of_memory(text).shortage.free_bytes == free

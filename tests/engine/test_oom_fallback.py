@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.engine.oom_errors import OomReport
 from pipeline.engine.oom_fallback import EngineLimits, Rung, next_rung
+from pipeline.errors import MemoryNeed, Shortage
 
 GPU: dict[str, Any] = {
     "max_num_seqs": 256,
@@ -52,11 +52,11 @@ def test_unpacked_weights_are_the_first_thing_to_go() -> None:
     assert rung.arguments == CPU | {"cpu_compute": "int4"}
 
 
-@pytest.mark.parametrize("shortage", list(OomReport))
-def test_fp8_comes_with_an_attention_backend_that_has_it(shortage: OomReport) -> None:
+@pytest.mark.parametrize("need", list(MemoryNeed))
+def test_fp8_comes_with_an_attention_backend_that_has_it(need: MemoryNeed) -> None:
     """vLLM by itself would take FlashInfer, which has to be compiled."""
     start = GPU | {"attention_backend": "FLASH_ATTN", "kv_cache_memory_bytes": 1 << 30}
-    for rung in descent(start, EngineLimits(1000, fp8=True), shortage=shortage):
+    for rung in descent(start, EngineLimits(1000, fp8=True), shortage=Shortage(need)):
         fp8 = rung.arguments["kv_cache_dtype"] == "fp8"
         assert rung.arguments["attention_backend"] == ("TRITON_ATTN" if fp8 else "FLASH_ATTN")
 
@@ -73,19 +73,21 @@ def test_the_context_stays_where_the_jobs_requests_need_it(longest: int | None) 
 
 
 def test_what_does_not_help_is_not_tried() -> None:
-    rungs = descent(GPU, EngineLimits(1000, fp8=True), shortage=OomReport.CONTEXT)
+    rungs = descent(GPU, EngineLimits(1000, fp8=True), shortage=Shortage(MemoryNeed.CONTEXT))
 
     assert [rung.arguments["max_num_seqs"] for rung in rungs] == [256] * len(rungs)
     assert rungs[-1].arguments["max_model_len"] == 1024
 
 
 def test_a_chunk_holds_a_token_of_every_request() -> None:
-    for rung in descent(GPU | {"max_num_seqs": 1024}, EngineLimits(), shortage=OomReport.CONTEXT):
+    for rung in descent(
+        GPU | {"max_num_seqs": 1024}, EngineLimits(), shortage=Shortage(MemoryNeed.CONTEXT)
+    ):
         assert rung.arguments["max_num_batched_tokens"] >= 1024
 
 
 def test_a_cache_that_is_too_large_is_halved() -> None:
-    rung = next_rung(CPU, EngineLimits(), OomReport.CACHE)
+    rung = next_rung(CPU, EngineLimits(), Shortage(MemoryNeed.CACHE))
 
     assert rung is not None
     assert rung.arguments == CPU | {"kv_cache_memory_bytes": 1 << 29}
@@ -93,21 +95,21 @@ def test_a_cache_that_is_too_large_is_halved() -> None:
 
 def test_a_cache_far_too_large_is_cut_to_what_is_free_at_once() -> None:
     arguments = CPU | {"kv_cache_memory_bytes": 1 << 40}
-    rung = next_rung(arguments, EngineLimits(), OomReport.CACHE, free_bytes=20 << 30)
+    rung = next_rung(arguments, EngineLimits(), Shortage(MemoryNeed.CACHE, 20 << 30, 64 << 30))
 
     assert rung is not None
     assert rung.says == "a KV cache of 10.0 GiB instead of 1024.0 GiB"
 
 
 def test_a_card_that_others_use_too_is_taken_less_of() -> None:
-    rung = next_rung(GPU, EngineLimits(), OomReport.SHARE, free_share=0.6)
+    rung = next_rung(GPU, EngineLimits(), Shortage(MemoryNeed.SHARE, 6, 10))
 
     assert rung is not None
     assert rung.arguments["gpu_memory_utilization"] == 0.58
 
 
 def test_a_card_that_is_almost_taken_is_not() -> None:
-    assert next_rung(GPU, EngineLimits(), OomReport.SHARE, free_share=0.1) is None
+    assert next_rung(GPU, EngineLimits(), Shortage(MemoryNeed.SHARE, 1, 10)) is None
 
 
 def test_while_running_the_model_keeps_its_context() -> None:
@@ -119,11 +121,11 @@ def test_while_running_the_model_keeps_its_context() -> None:
 
 
 @pytest.mark.parametrize("start", [GPU, CPU, {}])
-@pytest.mark.parametrize("shortage", list(OomReport))
+@pytest.mark.parametrize("need", list(MemoryNeed))
 @pytest.mark.parametrize("running", [None, 0, 100])
 def test_every_way_down_has_an_end(
-    start: dict[str, Any], shortage: OomReport, running: int | None
+    start: dict[str, Any], need: MemoryNeed, running: int | None
 ) -> None:
-    rungs = descent(start, EngineLimits(1000, fp8=True), shortage=shortage, running=running)
+    rungs = descent(start, EngineLimits(1000, fp8=True), shortage=Shortage(need), running=running)
 
     assert len({str(rung.arguments) for rung in rungs}) == len(rungs)

@@ -17,10 +17,9 @@ from pipeline.engine.load import load_engine
 from pipeline.input.units import Unit
 from pipeline.output.dataset import ANSWERS, CommitRecord, Dataset
 from pipeline.output.tally import Tally
-from pipeline.rows.row_range import RowRange
 from pipeline.storage.base import open_storage
 from pipeline.worker.deduplication import AnswerStage
-from pipeline.worker.messages import Lease, Progress, RowSource
+from pipeline.worker.messages import LastWords, Lease, Progress, RowSource
 from pipeline.worker.worker import work
 from tests.next_door import worker_spec
 from tests.samples import job, write_model
@@ -51,7 +50,7 @@ class Alone:
     def announce(self) -> None:
         pass
 
-    def engine_failed(self, why: str, rows: Sequence[RowRange]) -> None:
+    def engine_failed(self, said: LastWords) -> None:
         pass
 
     def note(self, line: str) -> None:

@@ -4,7 +4,7 @@ error row for each of them, and a result for all others."""
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -14,15 +14,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.driver.coordinator.coordinator import Coordinator, Loss
+from pipeline.driver.coordinator.coordinator import Coordinator
+from pipeline.driver.death import DeathOutcome, sighting
 from pipeline.driver.plan import check_input, make_plan
 from pipeline.engine.load import load_engine
 from pipeline.engine.protocol import Engine
 from pipeline.errors import EngineFailed
 from pipeline.output.dataset import Dataset
 from pipeline.rows.request import Completion
-from pipeline.rows.row_range import RowRange
 from pipeline.storage.base import open_storage
+from pipeline.worker.messages import LastWords
 from pipeline.worker.worker import work
 from tests.next_door import NextDoor, worker_spec
 from tests.samples import job, write_model
@@ -33,7 +34,7 @@ ROWS = 600
 @dataclass
 class Story:
     rows: list[dict[str, Any]]
-    losses: list[Loss] = field(default_factory=list)
+    losses: list[DeathOutcome] = field(default_factory=list)
 
     @property
     def errors(self) -> dict[int, dict[str, Any]]:
@@ -57,7 +58,7 @@ def run(folder: Path, tmp_path: Path) -> Callable[..., Story]:
         simulated: dict[str, Any],
         *,
         change: Callable[[Engine], Engine] = lambda engine: engine,
-        on_hang: Callable[[str, Sequence[RowRange]], None] | None = None,
+        on_hang: Callable[[LastWords], None] | None = None,
         **changes: Any,
     ) -> Story:
         made = job(
@@ -84,7 +85,8 @@ def run(folder: Path, tmp_path: Path) -> Callable[..., Story]:
             try:
                 work(spec, here, lambda: change(load_engine(made, {}, plan.model)), on_hang=on_hang)
             except EngineFailed as e:
-                story.losses.append(coordinator.worker_lost(here.name, str(e)))
+                seen = sighting(e, away=False, lighter=None)
+                story.losses.append(coordinator.worker_lost(here.name, seen))
                 continue
             break
         assert coordinator.snapshot().done
@@ -114,7 +116,7 @@ def test_the_search_for_them_takes_few_engines(run: Callable[..., Story]) -> Non
 
     assert len(story.losses) <= 12
     # a card that did nothing wrong is not counted out
-    in_vain = [not (loss.committed or loss.explained) for loss in story.losses]
+    in_vain = [not loss.progress for loss in story.losses]
     assert (True, True) not in pairwise(in_vain)
 
 
@@ -189,11 +191,11 @@ class Held:
     """Something that hangs until it is found to hang."""
 
     def __init__(self) -> None:
-        self.found: list[tuple[str, Sequence[RowRange]]] = []
+        self.found: list[LastWords] = []
         self._free = threading.Event()
 
-    def bark(self, why: str, rows: Sequence[RowRange]) -> None:
-        self.found.append((why, rows))
+    def bark(self, said: LastWords) -> None:
+        self.found.append(said)
         self._free.set()
 
     def wait(self) -> None:
@@ -209,7 +211,7 @@ def test_an_engine_that_is_not_loaded_in_time_is_found(run: Callable[..., Story]
 
     run({}, change=change, on_hang=held.bark, faults={"load_timeout_seconds": 1})
 
-    assert held.found == [("the engine was not loaded for 1.0 s", [])]
+    assert held.found == [LastWords("the engine was not loaded for 1.0 s")]
 
 
 def test_an_engine_that_hangs_is_found_with_the_rows_it_has(run: Callable[..., Story]) -> None:
@@ -228,16 +230,16 @@ def test_an_engine_that_hangs_is_found_with_the_rows_it_has(run: Callable[..., S
 
     run({}, change=change, on_hang=held.bark, faults={"step_timeout_seconds": 2})
 
-    [(why, rows)] = held.found
-    assert why == "the engine made no step for 2.0 s"
-    assert rows
-    assert {(shard, end - start) for shard, start, end in rows} == {(0, 1)}
+    [said] = held.found
+    assert said.why == "the engine made no step for 2.0 s"
+    assert said.rows
+    assert {(one.shard, one.rows) for one in said.rows} == {(0, 1)}
 
 
 class Unheard(NextDoor):
     """A coordinator that does not answer when it is told of an engine's end."""
 
-    def engine_failed(self, why: str, rows: Sequence[RowRange]) -> None:
+    def engine_failed(self, said: LastWords) -> None:
         raise TimeoutError("the coordinator does not answer")
 
 

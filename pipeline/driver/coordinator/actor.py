@@ -13,7 +13,8 @@ from pipeline.cluster.actor_options import ActorOptions
 from pipeline.cluster.remote_actor import Pending, RemoteActor, start_actor
 from pipeline.dispatch.dispatcher import Sizing
 from pipeline.dispatch.poison_rows import DeathMemory
-from pipeline.driver.coordinator.coordinator import Coordinator, Loss, Snapshot
+from pipeline.driver.coordinator.coordinator import Coordinator, Snapshot
+from pipeline.driver.death import DeathOutcome, Sighting
 from pipeline.engine.machine.vitals import Vitals
 from pipeline.engine.protocol import EngineFacts
 from pipeline.errors import JobFailed, RackmillError
@@ -91,10 +92,9 @@ class CoordinatorHandle:
         """As ``Coordinator.retire``."""
         _ask(self.actor.call(Coordinator.retire, worker, seconds), self._check)
 
-    def worker_lost(self, worker: str, why: str, *, blameless: bool = False) -> Loss:
+    def worker_lost(self, worker: str, seen: Sighting) -> DeathOutcome:
         """As ``Coordinator.worker_lost``."""
-        call = self.actor.call(Coordinator.worker_lost, worker, why, blameless)
-        return _ask(call, self._check)
+        return _ask(self.actor.call(Coordinator.worker_lost, worker, seen), self._check)
 
 
 def _ask(call: Pending[T], check: Callable[[], None]) -> T:

@@ -20,17 +20,16 @@ from pipeline.dispatch.events import (
     Grant,
     Instruction,
     Joined,
-    Left,
     Lost,
     NoLease,
     Reported,
     Resumed,
     Returned,
     Ticked,
-    UnitRange,
 )
 from pipeline.dispatch.poison_rows import DeathMemory
 from pipeline.driver.coordinator.unit_index import UnitIndex
+from pipeline.driver.death import DeathOutcome, Sighting, death_outcome
 from pipeline.engine.machine.card_reading import CardReading
 from pipeline.engine.machine.vitals import Vitals
 from pipeline.engine.protocol import EngineFacts
@@ -40,7 +39,7 @@ from pipeline.output.dataset import CommitRecord
 from pipeline.output.redo import Redone
 from pipeline.output.tally import Tally
 from pipeline.rows.row_range import RowRange
-from pipeline.worker.messages import GiveUpRows, Lease, Orders, Progress
+from pipeline.worker.messages import GiveUpRows, LastWords, Lease, Orders, Progress
 
 # after a restart: by then every worker that lives has said what it holds (it beats every second)
 _LISTEN_SECONDS = 5.0
@@ -90,18 +89,6 @@ class Snapshot:
 NOTHING_YET = Snapshot(0, 0, Tally(), {}, {})
 
 
-@dataclass(frozen=True, slots=True)
-class Loss:
-    """A worker that was lost. ``finished``: rows its engine had finished, as far as is known;
-    ``committed``: rows it had held and that got their result; ``explained``: its end brought the
-    search for a row that kills further."""
-
-    why: str
-    finished: int = 0
-    committed: int = 0
-    explained: bool = False
-
-
 class Coordinator:
     """Hands out rows of a run's units and counts what comes back."""
 
@@ -134,7 +121,7 @@ class Coordinator:
         self._beats: dict[str, tuple[float, float]] = {}  # last heartbeat, busy seconds
         self._silent: list[str] = []
         self._notes: list[str] = []
-        self._last_words: dict[str, tuple[str, tuple[UnitRange, ...]]] = {}
+        self._last_words: dict[str, LastWords] = {}
         self._known: set[str] = set()  # workers that joined
         self._stop_at: float | None = None
         self._retiring: dict[str, float] = {}  # workers, and until when each may finish rows
@@ -280,22 +267,20 @@ class Coordinator:
     def engine_ready(self, worker: str, facts: EngineFacts) -> None:
         self._engines[worker] = facts
 
-    def engine_failed(self, worker: str, why: str, rows: Iterable[RowRange]) -> None:
-        """The last words of ``worker``: its engine had these rows."""
-        self._last_words[worker] = why, self._index.all_within(rows)
+    def engine_failed(self, worker: str, said: LastWords) -> None:
+        """``worker`` has no engine any more."""
+        self._last_words[worker] = said
 
-    def worker_lost(self, worker: str, why: str, blameless: bool = False) -> Loss:
-        """Lease what ``worker`` held to others. ``why``: as far as the driver knows.
-        ``blameless``: it is known that no row is to blame."""
+    def worker_lost(self, worker: str, seen: Sighting) -> DeathOutcome:
+        """Lease what ``worker`` held to others. ``seen``: by the driver."""
         self._retiring.pop(worker, None)
-        why, flights = self._last_words.pop(worker, (why, None))
-        if blameless:
-            self._handle(Left(worker))
-        else:
-            self._handle(Lost(worker, self._clock(), why, flights))
+        said = self._last_words.pop(worker, None)
+        outcome = death_outcome(seen, said)
+        flights = None if said is None else self._index.all_within(said.rows)
+        self._handle(Lost(worker, self._clock(), outcome.why, flights, outcome.blame))
         self._put_out(worker)
-        death = self._dispatcher.death(worker)
-        return Loss(why, self._rows_before(worker), death.committed, death.explained)
+        finished, gain = self._rows_before(worker), self._dispatcher.gain(worker)
+        return replace(outcome, finished=finished, gain=gain)
 
     def snapshot(self, expected: Iterable[str] = (), memory: DeathMemory | None = None) -> Snapshot:
         """How far the run is. ``expected``: the workers that should be there. ``memory``: of an

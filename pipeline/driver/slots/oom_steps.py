@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.engine.oom_errors import OomReport, free_bytes_in, free_share_in, shortage_in
 from pipeline.engine.oom_fallback import EngineLimits, next_rung
+from pipeline.errors import Shortage
 
 
 class OomSteps:
@@ -28,25 +28,18 @@ class OomSteps:
         self._limits[card] = limits
 
     def step_down(
-        self, card: str, tried: Mapping[str, Any], message: str, *, running: int | None = None
+        self, card: str, tried: Mapping[str, Any], short: Shortage, *, running: int | None = None
     ) -> str | None:
         """The next engine on such a card takes less than ``tried``, with which one failed; what
         changes, in words. None when there is no way further down.
 
-        ``message``: how the engine complained; ``running``: it was loaded, and found too little
-        later with so many requests at once (0: not known).
+        ``short``: what it had too little memory for; ``running``: it was loaded, and found too
+        little later with so many requests at once (0: not known).
         """
         now = self.arguments[card]
         if now != dict(tried):
             return "what others of its kind have"  # who stepped down meanwhile
-        rung = next_rung(
-            now,
-            self._limits[card],
-            shortage_in(message) or OomReport.MEMORY,
-            running=running,
-            free_share=free_share_in(message),
-            free_bytes=free_bytes_in(message),
-        )
+        rung = next_rung(now, self._limits[card], short, running=running)
         if rung is None:
             return None
         self.arguments[card] = rung.arguments

@@ -7,6 +7,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
+from pipeline.driver.death import DeathCause, DeathOutcome
+
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 60.0
 _MOST_BARREN = 20  # engines: four or five find a row that kills
 
@@ -119,30 +121,22 @@ class SlotStates:
         self._states[number].finished = True
         self._states[number].taken = False
 
-    def lost(
-        self,
-        number: int,
-        now: float,
-        why: str,
-        *,
-        progress: bool,
-        barren: bool = False,
-        unfit: bool = False,
-    ) -> SlotState:
-        """Its engine was lost. ``progress``: it had brought the job further, or its end did;
-        ``barren``: it had finished no row. The search for a row that kills is progress and barren,
-        but where that goes on for too long it is the card. ``unfit``: no other will do better.
+    def lost(self, number: int, now: float, death: DeathOutcome) -> SlotState:
+        """Its engine was lost. The search for a row that kills is progress and barren, but where
+        that goes on for too long it is the card. On a machine that is unfit no other will do
+        better.
 
         An engine that is lost again and again has to wait: a second, two, four, … up to a minute.
         """
         state = self._states[number]
         state.taken = False
-        state.barren = state.barren + 1 if barren else 0
-        if progress and state.barren < _MOST_BARREN:
+        state.barren = state.barren + 1 if death.barren else 0
+        if death.progress and state.barren < _MOST_BARREN:
             state.failures, state.free_at = 0, now
             return state
         state.failures += 1
+        unfit = death.cause in (DeathCause.UNFIT, DeathCause.CARD_LOST)
         if unfit or state.failures > self._restarts or state.barren >= _MOST_BARREN:
-            state.aside = why
+            state.aside = death.why
         state.free_at = now + min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** (state.failures - 1))
         return state

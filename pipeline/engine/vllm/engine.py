@@ -15,7 +15,7 @@ from typing import Any
 from pipeline.budget.kv import KvLayout
 from pipeline.engine.gpu.environment import CUDA_ENVIRONMENT
 from pipeline.engine.in_flight import InFlight
-from pipeline.engine.oom_errors import is_out_of_memory, shortage_in
+from pipeline.engine.oom_errors import is_out_of_memory, out_of_memory, shortage_in
 from pipeline.engine.protocol import EngineFacts, EngineStats
 from pipeline.engine.stderr_tail import StderrTail
 from pipeline.engine.vllm.compiling import CompileWatch
@@ -23,7 +23,7 @@ from pipeline.engine.vllm.core_watch import forget_outputs, watch_core
 from pipeline.engine.vllm.cpu_compute import UNPACKED, for_vllm
 from pipeline.engine.vllm.grammar_compilers import Unsupported, backend_for
 from pipeline.engine.vllm.scores import prepare, scores_of, scoring_params
-from pipeline.errors import EngineFailed, EngineOutOfMemory, RowError, RowErrorType
+from pipeline.errors import EngineFailed, RowError, RowErrorType
 from pipeline.job.engine import Core
 from pipeline.job.sampling import Sampling
 from pipeline.model.geometry import Geometry
@@ -110,8 +110,10 @@ class VllmEngine:
         reason = str(e) or type(e).__name__
         if not is_out_of_memory(e) and any(word in str(e) for word in _ELSEWHERE):
             reason = self._last_words.reason or "its core, a process of its own, died"
-        short = is_out_of_memory(e) or shortage_in(reason) is not None
-        return (EngineOutOfMemory if short else EngineFailed)(f"{what}: {reason}")
+        message = f"{what}: {reason}"
+        if is_out_of_memory(e) or shortage_in(reason) is not None:
+            return out_of_memory(message)
+        return EngineFailed(message)
 
     def _watch_steps(self) -> None:
         """Read what the core hands over after each step. It names all who got a token, while of

@@ -1,0 +1,96 @@
+"""An engine's death: what each saw of it becomes one outcome.
+
+The worker says what its engine failed of and which rows were in it (``LastWords``), if it still
+can; the driver sees an exception, a process that is gone, a machine or a card that is, or that
+nothing is heard (``Sighting``). The coordinator hears both, and answers with the one
+``DeathOutcome``, from which follows what becomes of the rows and of the slot.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from pipeline.dispatch.events import Blame, Gain
+from pipeline.errors import CardLost, EngineOutOfMemory, MachineUnfit, RackmillError
+from pipeline.worker.messages import LastWords
+
+
+class DeathCause(Enum):
+    """What ended an engine, as far as it is known."""
+
+    FAILED = "it failed"
+    OUT_OF_MEMORY = "it did not get the memory it asked for"
+    UNFIT = "its machine cannot do the job, whatever engine it gets"
+    CARD_LOST = "its card has fallen off the bus"
+    VANISHED = "its process died, or nothing was heard of it for too long"
+    MACHINE_GONE = "its machine is no more in the rack"
+    TAKEN = "its card was not the run's any more"
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """What the driver saw. ``lighter``: what the next engine on such a card asks for less, in
+    words; None where it asks for the same."""
+
+    cause: DeathCause
+    why: str
+    lighter: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeathOutcome:
+    """What an engine died of and what came of it. ``finished``: rows that it had finished, as far
+    as is known. ``lighter``: as in ``Sighting``."""
+
+    cause: DeathCause
+    why: str
+    blame: Blame
+    lighter: str | None = None
+    finished: int = 0
+    gain: Gain = Gain.NOTHING
+
+    @property
+    def progress(self) -> bool:
+        """Whether the engine had brought the job further, or its end did."""
+        return self.lighter is not None or self.gain is not Gain.NOTHING
+
+    @property
+    def barren(self) -> bool:
+        """Whether it finished no row, and the next one will be no other."""
+        return self.lighter is None and not self.finished
+
+
+_OF_NO_ROW = frozenset({DeathCause.CARD_LOST, DeathCause.MACHINE_GONE, DeathCause.TAKEN})
+
+
+def sighting(failure: RackmillError | str, *, away: bool, lighter: str | None) -> Sighting:
+    """Of the ``failure`` of a worker: an exception, or in words what became of its process.
+    ``away``: its machine has left the rack."""
+    if away:
+        cause = DeathCause.MACHINE_GONE
+    elif isinstance(failure, str):
+        cause = DeathCause.VANISHED
+    elif isinstance(failure, CardLost):
+        cause = DeathCause.CARD_LOST
+    elif isinstance(failure, MachineUnfit):
+        cause = DeathCause.UNFIT
+    elif isinstance(failure, EngineOutOfMemory):
+        cause = DeathCause.OUT_OF_MEMORY
+    else:
+        cause = DeathCause.FAILED
+    return Sighting(cause, str(failure), lighter)
+
+
+def death_outcome(seen: Sighting, said: LastWords | None) -> DeathOutcome:
+    """What the driver saw and what the worker said, if it did, in one; nothing came of it yet.
+
+    The worker knows better why its engine failed, unless the card was lost: that shows as
+    anything in an engine.
+    """
+    if seen.cause in _OF_NO_ROW or seen.lighter is not None:
+        blame = Blame.NO_ROW
+    else:
+        blame = Blame.UNTOLD if said is None else Blame.TOLD
+    why = seen.why if said is None or seen.cause is DeathCause.CARD_LOST else said.why
+    return DeathOutcome(seen.cause, why, blame, seen.lighter)
