@@ -33,7 +33,7 @@ _FORGET = 0.9  # of the blend's error, per choice: admissions long ago have ende
 
 
 @dataclass(slots=True)
-class Candidate:
+class WaitingRow:
     """A row that waits. Lengths in tokens; ``keys``: see ``admission.prefixes.block_keys``.
 
     ``arrival`` and ``shared_blocks`` (whole blocks in common with rows admitted lately) are the
@@ -67,7 +67,7 @@ class Window:
         self._block_size = block_size
         self._max_passed = max_passed
         self._max_fills = max_fills
-        self._rows: dict[int, Candidate] = {}  # by arrival
+        self._rows: dict[int, WaitingRow] = {}  # by arrival
         self._arrivals: dict[int, int] = {}  # by id
         self._queue: deque[int] = deque()  # arrivals; those that are gone are skipped
         self._trie: list[tuple[tuple[int, ...], int]] = []  # (keys, arrival), sorted
@@ -89,7 +89,7 @@ class Window:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def add(self, row: Candidate) -> None:
+    def add(self, row: WaitingRow) -> None:
         """One more row waits; its ``id`` must be of its own."""
         row.arrival = self._added
         row.shared_blocks = self._shared(row.keys)
@@ -102,7 +102,7 @@ class Window:
         self._shelve(row)
         self._decode += row.expected_tokens
 
-    def _insert(self, row: Candidate) -> None:
+    def _insert(self, row: WaitingRow) -> None:
         trie = self._trie
         place = bisect_left(trie, (row.keys, row.arrival))
         trie.insert(place, (row.keys, row.arrival))
@@ -113,7 +113,7 @@ class Window:
             shared = max(shared, _common(row.keys, trie[place + 1][0]))
         self.grouped += ((shared > _common(trie[0][0], trie[-1][0])) - self.grouped) / _SEEN
 
-    def remove(self, row_id: int) -> Candidate:
+    def remove(self, row_id: int) -> WaitingRow:
         """Take a row out that is no longer wanted. Raises KeyError."""
         row = self._rows.pop(self._arrivals.pop(row_id))
         self._gone += 1
@@ -127,12 +127,12 @@ class Window:
 
     def choose(
         self,
-        fits: Callable[[Candidate], bool],
+        fits: Callable[[WaitingRow], bool],
         *,
         running: int = 0,
         ending: bool = False,
         roomy: bool = False,
-    ) -> Candidate | None:
+    ) -> WaitingRow | None:
         """Take out the row to admit next; None when it should be none now.
 
         ``fits``: whether a row may be admitted now; asked of one row, or of a few when the engine
@@ -156,12 +156,12 @@ class Window:
         self._fills += 1
         return self._take(filler, running)
 
-    def _oldest(self) -> Candidate:
+    def _oldest(self) -> WaitingRow:
         while self._queue[0] not in self._rows:
             self._queue.popleft()
         return self._rows[self._queue[0]]
 
-    def _prefixes_matter(self, oldest: Candidate) -> bool:
+    def _prefixes_matter(self, oldest: WaitingRow) -> bool:
         """Whether rows are to go by prefix although the cache is large enough."""
         if oldest.arrival > self._judged:  # each row once, however long it is the oldest
             self._judged = oldest.arrival
@@ -171,17 +171,17 @@ class Window:
             self._scattered += (1 - alone - self._scattered) / _SEEN
         return self._scattered > _SCATTERED
 
-    def _longest(self) -> Candidate | None:
+    def _longest(self) -> WaitingRow | None:
         """The row expected to be longest, if it is much longer than the others."""
         longest = max(
             self._rows.values(), key=lambda r: (r.expected_tokens, r.shared_blocks, -r.arrival)
         )
         return longest if longest.expected_tokens * len(self) > _LONG * self._decode else None
 
-    def _few(self) -> list[Candidate]:
+    def _few(self) -> list[WaitingRow]:
         return [self._rows[arrival] for arrival in self._top_shelf()[:_FEW]]
 
-    def _best(self) -> Candidate:
+    def _best(self) -> WaitingRow:
         error, ratio = self._error, self._ratio
         return min(
             self._few(),
@@ -193,10 +193,10 @@ class Window:
         """Tokens to prefill per token to decode, over all that wait."""
         return self._prefill / self._decode if self._decode else 0.0
 
-    def _new_tokens(self, row: Candidate) -> int:
+    def _new_tokens(self, row: WaitingRow) -> int:
         return max(1, row.prompt_tokens - row.shared_blocks * self._block_size)
 
-    def _filler(self, best: Candidate, fits: Callable[[Candidate], bool]) -> Candidate | None:
+    def _filler(self, best: WaitingRow, fits: Callable[[WaitingRow], bool]) -> WaitingRow | None:
         """About the largest of the oldest few that fits beside ``best``, by halving."""
         smaller = sorted((row.size, row.arrival) for row in self._few() if row.size < best.size)
         found = None
@@ -213,7 +213,7 @@ class Window:
             probe = (low + high) // 2
         return found
 
-    def _take(self, row: Candidate, running: int) -> Candidate:
+    def _take(self, row: WaitingRow, running: int) -> WaitingRow:
         self._error *= _FORGET
         self._error += self._new_tokens(row) - self._ratio * row.expected_tokens
         self.remove(row.id)
@@ -259,18 +259,18 @@ class Window:
             (_common(keys, k) for k, _ in self._resident[max(0, place - 1) : place + 1]), default=0
         )
 
-    def _shelve(self, row: Candidate) -> None:
+    def _shelve(self, row: WaitingRow) -> None:
         insort(self._shelves.setdefault(row.shared_blocks, []), row.arrival)
         self._prefill += self._new_tokens(row)
 
-    def _unshelve(self, row: Candidate) -> None:
+    def _unshelve(self, row: WaitingRow) -> None:
         shelf = self._shelves[row.shared_blocks]
         del shelf[bisect_left(shelf, row.arrival)]
         if not shelf:
             del self._shelves[row.shared_blocks]
         self._prefill -= self._new_tokens(row)
 
-    def _reshelve(self, row: Candidate, shared_blocks: int) -> None:
+    def _reshelve(self, row: WaitingRow, shared_blocks: int) -> None:
         self._unshelve(row)
         row.shared_blocks = shared_blocks
         self._shelve(row)

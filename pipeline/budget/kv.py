@@ -63,7 +63,7 @@ class KvLayout:
         per_token = self.geometry.kv_bytes_per_token_per_layer(self.dtype_bytes)
         return self.layers_per_group * self.block_size * per_token
 
-    def num_blocks(self, pool_bytes: int) -> int:
+    def num_gpu_blocks(self, pool_bytes: int) -> int:
         """Blocks in a pool of ``pool_bytes``, the null block included."""
         return pool_bytes // self.block_bytes
 
@@ -98,17 +98,17 @@ class KvLayout:
         whole = -(-tokens // self.block_size)
         return self.full_groups * whole + self.sliding_groups * self.admission_cap(tokens)
 
-    def max_concurrency(self, num_blocks: int, max_model_len: int) -> float:
+    def max_concurrency(self, num_gpu_blocks: int, max_model_len: int) -> float:
         """What vLLM prints as "Maximum concurrency": the pool over one longest request's charge."""
-        return num_blocks / self.prefill_blocks(max_model_len)
+        return num_gpu_blocks / self.prefill_blocks(max_model_len)
 
-    def requests(self, num_blocks: int, tokens: int, shared: int = 0) -> int:
+    def requests(self, num_gpu_blocks: int, tokens: int, shared: int = 0) -> int:
         """Requests of ``tokens`` that the pool holds at once, the last one still in prefill.
 
         ``shared``: tokens at their start that all of them have in common; whole blocks of those
         are held once.
         """
-        usable = num_blocks - 1  # vLLM keeps the null block
+        usable = num_gpu_blocks - 1  # vLLM keeps the null block
         charge = self.prefill_blocks(tokens)
         if charge > usable:
             return 0

@@ -48,8 +48,8 @@ class MemorySplit:
     kv_bytes: int
 
     @property
-    def num_blocks(self) -> int:
-        return max(0, self.layout.num_blocks(self.kv_bytes))
+    def num_gpu_blocks(self) -> int:
+        return max(0, self.layout.num_gpu_blocks(self.kv_bytes))
 
 
 def memory_split(geometry: Geometry, weights: Weights, card: Card, setup: Setup) -> MemorySplit:

@@ -182,7 +182,7 @@ class _GpuChooser:
     def _requests(self, **changes: Any) -> int:
         """Requests of the job's mean size at once."""
         there = self._memory_split(**changes)
-        blocks = self.given.get("num_gpu_blocks_override", there.num_blocks)
+        blocks = self.given.get("num_gpu_blocks_override", there.num_gpu_blocks)
         return there.layout.requests(blocks, self.mean, self.shared)
 
     def _would_hold(self, **changes: Any) -> int:
@@ -297,11 +297,11 @@ class _GpuChooser:
 
     def _requests_of(self, tokens: int, **changes: Any) -> int:
         there = self._memory_split(**changes)
-        return there.layout.requests(there.num_blocks, tokens)
+        return there.layout.requests(there.num_gpu_blocks, tokens)
 
     def _max_model_len(self) -> None:
         there = self._memory_split()
-        blocks = self.given.get("num_gpu_blocks_override", int(there.num_blocks * _CERTAIN))
+        blocks = self.given.get("num_gpu_blocks_override", int(there.num_gpu_blocks * _CERTAIN))
         fitting = longest_request(there.layout, blocks - 1)
         most = self.geometry.context
         wanted = min(_UNSEEN * self.longest, most)
@@ -370,7 +370,7 @@ def cpu_arguments(
         chosen["kv_cache_memory_bytes"] = max(_CPU_KV_BYTES, min(needed, ram_bytes // 4))
     if "max_model_len" not in chosen:
         blocks = chosen.get(
-            "num_gpu_blocks_override", layout.num_blocks(chosen["kv_cache_memory_bytes"])
+            "num_gpu_blocks_override", layout.num_gpu_blocks(chosen["kv_cache_memory_bytes"])
         )
         chosen["max_model_len"] = longest_request(layout, blocks - 1)
     return chosen

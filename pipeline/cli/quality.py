@@ -13,7 +13,7 @@ from pipeline.cli.options import Fresh, Json, set_option
 
 if TYPE_CHECKING:
     from pipeline.driver.quality import Comparison
-    from pipeline.report.quality import Interval
+    from pipeline.report.quality import Bootstrap
 
 
 def quality_command(
@@ -101,6 +101,6 @@ def print_comparison(comparison: Comparison) -> None:
     OUT.print(f"→ {comparison.picture}\n→ {comparison.result}")
 
 
-def _show(value: Interval, digits: str, factor: float = 1.0) -> str:
+def _show(value: Bootstrap, digits: str, factor: float = 1.0) -> str:
     middle, low, high = (factor * v for v in (value.value, value.low, value.high))
     return f"{middle:{digits}} [{low:{digits}}, {high:{digits}}]"

@@ -63,7 +63,7 @@ class Alone:
             return arguments
         arguments = chosen(**{_SHARE: max(share, 0.01)})
         there = memory_split(model.geometry, weights, self.card, setup_of(arguments, self.card))
-        if there.layout.requests(there.num_blocks, shape.longest + max_tokens) < 1:
+        if there.layout.requests(there.num_gpu_blocks, shape.longest + max_tokens) < 1:
             raise EngineFailed(
                 f"{self.card.title}: {size(free)} of {size(total)} are free, which is too little "
                 f"for {model.name}",

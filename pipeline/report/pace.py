@@ -10,7 +10,7 @@ _WINDOW_SECONDS = 15.0
 _ROWS_FOR_AN_ESTIMATE = 16
 
 
-class Totals(Protocol):
+class ProgressTotals(Protocol):
     """A worker's running totals, as ``worker.messages.Progress`` has them."""
 
     @property
@@ -29,7 +29,7 @@ class Pace:
     def __init__(self) -> None:
         self._history: deque[tuple[float, int, int]] = deque()  # (when, rows, tokens)
 
-    def note(self, now: float, workers: Iterable[Totals]) -> bool:
+    def note(self, now: float, workers: Iterable[ProgressTotals]) -> bool:
         """Totals at ``now`` (seconds on any clock that does not run backwards). Returns whether
         any of the workers has begun."""
         totals = list(workers)

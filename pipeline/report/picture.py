@@ -6,7 +6,7 @@ import io
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from pipeline.report.quality import Interval, Quality
+from pipeline.report.quality import Bootstrap, Quality
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,7 +28,7 @@ def draw_quality(reference: str, compared: Sequence[tuple[str, Quality]], source
     figure = Figure(figsize=(11, 1.9 + 0.5 * len(names)), dpi=150, layout="constrained")
     figure.get_layout_engine().set(wspace=0.06)  # type: ignore[union-attr, call-arg]
     axes = figure.subplots(1, 3, sharey=True)
-    panels: tuple[tuple[str, str, Callable[[Quality], Interval], Callable[[Interval], str]], ...]
+    panels: tuple[tuple[str, str, Callable[[Quality], Bootstrap], Callable[[Bootstrap], str]], ...]
     panels = (
         ("Perplexity", "lower is better", lambda q: q.perplexity, _plain),
         (
@@ -47,7 +47,7 @@ def draw_quality(reference: str, compared: Sequence[tuple[str, Quality]], source
     for number, (axis, (title, unit, pick, text)) in enumerate(zip(axes, panels, strict=True)):
         axis.set_title(title, loc="left", fontsize=10.5, color=_INK, pad=8)
         axis.set_xlabel(unit, fontsize=8.5, color=_MUTED)
-        own = (first.reference_perplexity, Interval(0, 0, 0), Interval(1, 1, 1))[number]
+        own = (first.reference_perplexity, Bootstrap(0, 0, 0), Bootstrap(1, 1, 1))[number]
         axis.axvline(own.value, color=_REFERENCE, linewidth=1, linestyle=(0, (3, 3)), zorder=1)
         _point(axis, 0, own, text(own) if number != 1 else "0", _REFERENCE)
         for place, (_, quality) in enumerate(compared, 1):
@@ -73,7 +73,7 @@ def draw_quality(reference: str, compared: Sequence[tuple[str, Quality]], source
     return content.getvalue()
 
 
-def _point(axis: Axes, place: int, value: Interval, label: str, colour: str) -> None:
+def _point(axis: Axes, place: int, value: Bootstrap, label: str, colour: str) -> None:
     axis.errorbar(
         [value.value],
         [place],
@@ -98,7 +98,7 @@ def _point(axis: Axes, place: int, value: Interval, label: str, colour: str) -> 
     )
 
 
-def _tidy(axis: Axes, text: Callable[[Interval], str]) -> None:
+def _tidy(axis: Axes, text: Callable[[Bootstrap], str]) -> None:
     axis.margins(x=0.25)
     axis.grid(axis="x", color=_GRID, linewidth=0.8)
     axis.locator_params(axis="x", nbins=5)
@@ -109,11 +109,11 @@ def _tidy(axis: Axes, text: Callable[[Interval], str]) -> None:
         axis.xaxis.set_major_formatter(lambda x, _: f"{100 * x:.0f} %" if x < 1.001 else "")
 
 
-def _plain(value: Interval) -> str:
+def _plain(value: Bootstrap) -> str:
     return f"{value.value:#.3g}" if abs(value.value) < 100 else f"{value.value:.0f}"
 
 
-def _percent(value: Interval) -> str:
+def _percent(value: Bootstrap) -> str:
     return f"{100 * value.value:.1f} %"
 
 

@@ -36,7 +36,7 @@ _POSITIONS_AT_ONCE = 512
 
 
 @dataclass(frozen=True)
-class Interval:
+class Bootstrap:
     """A value, and the bounds of its bootstrap interval."""
 
     value: float
@@ -78,13 +78,13 @@ class Quality:
 
     rows: int
     tokens: int
-    reference_perplexity: Interval
-    perplexity: Interval
-    ratio: Interval
-    difference: Interval
-    kl: Interval
+    reference_perplexity: Bootstrap
+    perplexity: Bootstrap
+    ratio: Bootstrap
+    difference: Bootstrap
+    kl: Bootstrap
     kl_lower_bound: float
-    agreement: Interval
+    agreement: Bootstrap
 
 
 def compare_rows(
@@ -188,9 +188,9 @@ def assess(rows: RowSums, *, resamples: int = 2000, share: float = 0.95, seed: i
         drawn[number] = times @ table
     total = table.sum(axis=0, keepdims=True)
 
-    def interval(statistic: Callable[[_Totals], Floats]) -> Interval:
+    def interval(statistic: Callable[[_Totals], Floats]) -> Bootstrap:
         low, high = np.quantile(statistic(_Totals(drawn)), [(1 - share) / 2, (1 + share) / 2])
-        return Interval(float(statistic(_Totals(total))[0]), float(low), float(high))
+        return Bootstrap(float(statistic(_Totals(total))[0]), float(low), float(high))
 
     return Quality(
         rows=count,

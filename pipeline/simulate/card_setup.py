@@ -59,7 +59,7 @@ def engine_setup(
     """Of an engine whose ``arguments`` are chosen; the others as ``card_setup`` has them."""
     setup = setup_of(arguments, card, overhead_correction)
     there = memory_split(geometry, weights, card, setup)
-    blocks = int(arguments.get("num_gpu_blocks_override", there.num_blocks))
+    blocks = int(arguments.get("num_gpu_blocks_override", there.num_gpu_blocks))
     context = int(arguments.get("max_model_len", -1))
     layout = there.layout
     if setup.unpacked:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from pipeline.errors import JobFailed, UsageError
-from pipeline.storage.fault_injection import Faults, FaultyStorage
+from pipeline.storage.fault_injection import FaultyStorage, InjectedFaults
 from pipeline.storage.local import LocalStorage
 from pipeline.storage.object_store import ObjectStorage
 from pipeline.storage.retrying import PatientStorage
@@ -85,10 +85,10 @@ def open_storage(
     """The storage at a local path or any fsspec address. Raises UsageError.
 
     ``patience_seconds``: how long errors that may pass are waited out. ``faults``: whether those
-    asked for in the environment (see ``Faults``) are made here too.
+    asked for in the environment (see ``InjectedFaults``) are made here too.
     """
     inner = _open(address)
-    asked = Faults.from_environment() if faults else None
+    asked = InjectedFaults.from_environment() if faults else None
     if asked is None:
         return PatientStorage(inner, patience_seconds)
     patience = patience_seconds if asked.patience is None else asked.patience

@@ -30,7 +30,7 @@ _numbers = count(1)  # of this process's operations
 
 
 @dataclass(frozen=True)
-class Faults:
+class InjectedFaults:
     """Which faults. 0: never. Operations by number; ``delay`` and ``patience`` in seconds."""
 
     exit_at: int = 0  # the process ends before this operation
@@ -70,7 +70,7 @@ class Faults:
 class FaultyStorage:
     """A storage with faults."""
 
-    def __init__(self, inner: Storage, faults: Faults) -> None:
+    def __init__(self, inner: Storage, faults: InjectedFaults) -> None:
         self.inner = inner
         self._faults = faults
 

@@ -9,31 +9,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.admission.prefixes import block_keys
-from pipeline.admission.window import Candidate, Window
+from pipeline.admission.window import WaitingRow, Window
 from tests.samples import quick
 
 BLOCK = 4
 
 
-def row(number: int, prompt: int = 10, output: int = 10, prefix: str = "") -> Candidate:
+def row(number: int, prompt: int = 10, output: int = 10, prefix: str = "") -> WaitingRow:
     """A row whose prompt begins with the letters of ``prefix``, a block of tokens each."""
     ids = [ord(c) for c in prefix for _ in range(BLOCK)] + [1000 + number] * BLOCK
     keys = block_keys(ids, BLOCK) if prefix else ()
-    return Candidate(number, max(prompt, len(ids)) if prefix else prompt, output, 1024, keys)
+    return WaitingRow(number, max(prompt, len(ids)) if prefix else prompt, output, 1024, keys)
 
 
-def filled(*rows: Candidate, max_passed: int = 512, max_fills: int = 4) -> Window:
+def filled(*rows: WaitingRow, max_passed: int = 512, max_fills: int = 4) -> Window:
     window = Window(BLOCK, max_passed=max_passed, max_fills=max_fills)
     for one in rows:
         window.add(one)
     return window
 
 
-def anything(_: Candidate) -> bool:
+def anything(_: WaitingRow) -> bool:
     return True
 
 
-def order(window: Window, fits: Callable[[Candidate], bool] = anything, **state: int) -> list[int]:
+def order(window: Window, fits: Callable[[WaitingRow], bool] = anything, **state: int) -> list[int]:
     """Ids in the order of choice, until there is none."""
     chosen = []
     while (one := window.choose(fits, **state)) is not None:
@@ -90,7 +90,7 @@ class TestPrefixes:
 
     def test_less_than_a_block_is_not_shared(self) -> None:
         a, b, c = ([1, 1, 1, n] for n in range(3))
-        rows = [Candidate(n, 4, 1, 1, block_keys(i, BLOCK)) for n, i in enumerate((a, b, c))]
+        rows = [WaitingRow(n, 4, 1, 1, block_keys(i, BLOCK)) for n, i in enumerate((a, b, c))]
         window = filled(*rows)
         window.choose(anything)
 
@@ -179,7 +179,7 @@ class TestGaps:
     def test_few_rows_are_tried(self, limit: int) -> None:
         tried = []
 
-        def fits(one: Candidate) -> bool:
+        def fits(one: WaitingRow) -> bool:
             tried.append(one.id)
             return one.prompt_tokens <= limit
 
@@ -227,7 +227,7 @@ class TestRoomy:
 
 
 @st.composite
-def _rows(draw: st.DrawFn) -> list[Candidate]:
+def _rows(draw: st.DrawFn) -> list[WaitingRow]:
     prefixes = st.sampled_from(["", "a", "ab", "abc", "abd", "b", "bcde"])
     sizes = st.tuples(st.integers(1, 2000), st.integers(0, 500), prefixes)
     return [row(n, *size) for n, size in enumerate(draw(st.lists(sizes, max_size=60)))]
@@ -241,7 +241,7 @@ def _rows(draw: st.DrawFn) -> list[Candidate]:
     seed=st.integers(0, 1 << 16),
 )
 def test_every_row_is_chosen_once_and_none_is_passed_over_too_often(
-    rows: list[Candidate], max_passed: int, max_fills: int, seed: int
+    rows: list[WaitingRow], max_passed: int, max_fills: int, seed: int
 ) -> None:
     """In whatever order rows come, are chosen and are refused."""
     dice = random.Random(seed)

@@ -24,7 +24,7 @@ from pipeline.rows.request import Request
 from pipeline.simulate.feed import Feed
 from pipeline.simulate.vllm_model.scheduler import EngineModel
 from pipeline.simulate.vllm_model.scheduler import Sequence as ModelSequence
-from pipeline.simulate.vllm_model.step_fit import Measured
+from pipeline.simulate.vllm_model.step_fit import Timing
 
 
 def with_engine_environment() -> None:
@@ -142,7 +142,7 @@ class WatchedEngine:
             max_model_len=facts.max_model_len,
         )
 
-    def probe(self, seconds: float) -> list[Measured]:
+    def probe(self, seconds: float) -> list[Timing]:
         """What `rackmill calibrate` would measure of this engine."""
         probe = Probe(self.engine, self.layout, seconds=seconds, first_id=self._next_id)
         self._next_id += 1 << 20

@@ -9,7 +9,7 @@ import pytest
 from pipeline.budget.cards.lookup import (
     CARDS,
     GIB,
-    Measured,
+    DriverReading,
     card_from_device,
     cpu_card,
     find_card,
@@ -169,7 +169,7 @@ class TestWhatTheDriverTells:
     def test_clock_and_bus_give_the_bandwidth_of_the_data_sheet(
         self, name: str, clock: int, width: int
     ) -> None:
-        measured = Measured(memory_clock=clock, bus_width=width)
+        measured = DriverReading(memory_clock=clock, bus_width=width)
 
         assert measured.bandwidth == pytest.approx(CARDS[name].bandwidth, rel=0.01)
 
@@ -184,12 +184,14 @@ class TestWhatTheDriverTells:
     def test_cores_and_clock_give_the_arithmetic_to_a_quarter(
         self, name: str, cores: int, clock: int
     ) -> None:
-        flops = Measured(cores=cores, sm_clock=clock).bf16_flops(CARDS[name].compute_capability)
+        flops = DriverReading(cores=cores, sm_clock=clock).bf16_flops(
+            CARDS[name].compute_capability
+        )
 
         assert flops == pytest.approx(CARDS[name].bf16_flops, rel=0.25)
 
     def test_an_unknown_card_is_as_fast_as_its_driver_tells(self) -> None:
-        told = Measured(memory_clock=16_001, bus_width=256, cores=12_000, sm_clock=3000)
+        told = DriverReading(memory_clock=16_001, bus_width=256, cores=12_000, sm_clock=3000)
         card = card_from_device("NVIDIA GeForce RTX 6070 Ti", 16 << 30, (13, 0), told)
 
         assert card.bandwidth == pytest.approx(1024e9, rel=0.01)
@@ -204,7 +206,9 @@ class TestWhatTheDriverTells:
 
     def test_the_same_name_with_faster_memory(self) -> None:
         """An RTX 3060 Ti with GDDR6X."""
-        card = card_from_device("NVIDIA GeForce RTX 3060 Ti", 8 << 30, (8, 6), Measured(9501, 256))
+        card = card_from_device(
+            "NVIDIA GeForce RTX 3060 Ti", 8 << 30, (8, 6), DriverReading(9501, 256)
+        )
 
         assert card.name == "rtx3060ti"
         assert card.bandwidth == pytest.approx(608e9, rel=0.01)

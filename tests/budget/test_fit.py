@@ -50,7 +50,7 @@ class TestTheAnnouncement:
 class TestTheNearestThing:
     def test_fp8_halves_the_cache_where_the_card_has_it(self) -> None:
         bf16, fp8 = (ask("27b", "rtx4090", kv_dtype=d) for d in ("bf16", "fp8"))
-        assert fp8.num_blocks > 1.9 * bf16.num_blocks
+        assert fp8.num_gpu_blocks > 1.9 * bf16.num_gpu_blocks
         assert any("fp8" in line for line in bf16.advice)
 
     def test_text_only_is_named_where_the_tower_is_what_is_too_much(self) -> None:
@@ -143,7 +143,7 @@ class TestAJobsArguments:
     def test_a_number_of_blocks_that_is_given_holds(self) -> None:
         options = FitOptions.from_arguments({"num_gpu_blocks_override": 500}, 1000)
         answer = fit(ModelSpec.of(MODELS["gemma-3-27b"], "int4"), CARDS["rtx3090"], options)
-        assert answer.num_blocks == 500
+        assert answer.num_gpu_blocks == 500
 
     def test_what_an_engine_reported_replaces_the_model_of_overhead(self) -> None:
         assert ask("27b", "rtx3090", overhead_correction=2 * GIB).overhead_bytes == 2 * GIB
@@ -178,7 +178,7 @@ def test_what_fits_fits_its_memory_and_what_does_not_says_why(
         assert used <= answer.usable_bytes < CARDS[card].vram_bytes
         held = answer.max_requests[context] - 1
         charge = answer.blocks_per_request[context]
-        assert charge + held * answer.layout.blocks(context) < answer.num_blocks
+        assert charge + held * answer.layout.blocks(context) < answer.num_gpu_blocks
         assert answer.roofline_tokens_per_second > 0
     else:
         assert set(answer.advice) or not CARDS[card].has_bf16

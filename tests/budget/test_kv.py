@@ -29,7 +29,7 @@ class TestAgainstVllm:
     cpu = layout(GEMMA_270M, block_size=128)
 
     def test_a_pool_has_the_blocks_that_vllm_counts(self) -> None:
-        assert self.cpu.num_blocks(2 * GIB) == 5461
+        assert self.cpu.num_gpu_blocks(2 * GIB) == 5461
 
     def test_a_request_is_charged_the_blocks_that_vllm_charges(self) -> None:
         """5461 / 53 = 103.04: a sliding group is charged one block more than its tokens fill,
@@ -122,7 +122,7 @@ def test_blocks_hold_at_least_the_tokens_that_attention_reads(made: KvLayout, to
 @quick
 @given(LAYOUTS, st.integers(1, 64 * GIB))
 def test_a_pool_holds_whole_blocks(made: KvLayout, pool: int) -> None:
-    blocks = made.num_blocks(pool)
+    blocks = made.num_gpu_blocks(pool)
 
     assert blocks * made.block_bytes <= pool < (blocks + 1) * made.block_bytes
 

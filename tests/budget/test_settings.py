@@ -66,7 +66,7 @@ def test_a_cpu_engine_gets_more_for_a_prompt_that_needs_it() -> None:
     layout = KvLayout(GEMMA_27B, chosen["block_size"], chosen["max_num_batched_tokens"])
 
     assert GIB < chosen["kv_cache_memory_bytes"] <= 16 * GIB
-    assert layout.num_blocks(chosen["kv_cache_memory_bytes"]) > layout.prefill_blocks(20_000)
+    assert layout.num_gpu_blocks(chosen["kv_cache_memory_bytes"]) > layout.prefill_blocks(20_000)
 
 
 def test_a_cpu_engine_takes_at_most_a_quarter_of_the_memory() -> None:
@@ -164,7 +164,7 @@ class TestOnAGpu:
         there = memory_split(model.geometry, weights, card, setup_of(choice.arguments, card))
         length = choice.arguments["max_model_len"]
         assert 20_000 < length < 80_000
-        assert there.layout.prefill_blocks(length) < there.num_blocks
+        assert there.layout.prefill_blocks(length) < there.num_gpu_blocks
 
     def test_smaller_batches_make_room_for_a_long_request(self) -> None:
         name = "max_num_batched_tokens"
@@ -284,7 +284,9 @@ def test_one_answer_has_one_number_of_requests() -> None:
             model.geometry, weights, CARDS[card], setup_of(choice.arguments, CARDS[card])
         )
         prompt, _, share = job
-        held = there.layout.requests(there.num_blocks, choice.request_tokens, int(prompt * share))
+        held = there.layout.requests(
+            there.num_gpu_blocks, choice.request_tokens, int(prompt * share)
+        )
         assert held == choice.requests
         reason = choice.reasons["max_num_seqs"]
         assert reason.startswith(f"{held} requests of {choice.request_tokens} tokens")

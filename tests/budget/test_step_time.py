@@ -13,7 +13,7 @@ from pipeline.budget.step_time import CalibratedTime, Knots, RooflineTime, StepW
 from pipeline.budget.weights import weight_bytes
 from pipeline.errors import UsageError
 from pipeline.model.catalogue import MODELS
-from pipeline.simulate.vllm_model.step_fit import Measured, fit_steps
+from pipeline.simulate.vllm_model.step_fit import Timing, fit_steps
 from tests.budget.least_time import decode_step_seconds
 
 GEOMETRY = MODELS["gemma-3-27b"].geometry
@@ -81,7 +81,7 @@ def test_ramps_add_up_to_the_count() -> None:
     assert [named[f"samples>{k}"] for k in (0, 8)] == [6, 0]
 
 
-def _made(time: CalibratedTime, noise: float) -> list[Measured]:
+def _made(time: CalibratedTime, noise: float) -> list[Timing]:
     dice = random.Random(0)
     works = [decode(b, c) for b in (1, 2, 4, 8, 16, 32, 64, 128, 200) for c in (20, 600, 2000)]
     works += [
@@ -89,7 +89,7 @@ def _made(time: CalibratedTime, noise: float) -> list[Measured]:
         for d in (0, 8)
         for n, p in ((1, 16), (1, 300), (1, 2000), (16, 32), (64, 8), (4, 512))
     ]
-    return [Measured("", (w,), time.seconds(w) * (1 + dice.uniform(-noise, noise))) for w in works]
+    return [Timing("", (w,), time.seconds(w) * (1 + dice.uniform(-noise, noise))) for w in works]
 
 
 TRUE = CalibratedTime(
@@ -114,7 +114,7 @@ def test_noise_of_a_twentieth_leaves_a_good_fit() -> None:
 
 
 def test_no_cost_is_negative_though_the_measurements_fall() -> None:
-    measured = [Measured("", (decode(b, 16),), 0.1 / b) for b in (1, 2, 4, 8)]
+    measured = [Timing("", (decode(b, 16),), 0.1 / b) for b in (1, 2, 4, 8)]
     assert all(cost >= 0 for cost in fit_steps(measured).time.costs.values())
 
 

@@ -124,7 +124,7 @@ class Probe:
             "neighbours_hash": other.compute_hash(),
             "neighbours_arguments": neighbour.arguments,
             "kv_bytes": there.kv_bytes,
-            "blocks": there.num_blocks,
+            "blocks": there.num_gpu_blocks,
         }
 
     def _facts(self, config: Any) -> dict[str, Any]:

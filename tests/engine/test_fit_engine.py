@@ -44,13 +44,16 @@ def _layout(name: str, block_size: int, chunk: int, width: int, hybrid: bool) ->
 
 def test_every_pool_has_the_blocks_that_vllm_makes_of_it(sweep) -> None:
     """Five models, block sizes, tokens in flight, bf16 and fp8, hybrid manager on and off."""
-    predicted = [[_layout(*case).num_blocks(pool) for pool in POOLS] for case in SWEEP]
+    predicted = [[_layout(*case).num_gpu_blocks(pool) for pool in POOLS] for case in SWEEP]
     assert predicted == sweep["num_blocks"]
 
 
 def test_maximum_concurrency_is_vllms_to_the_last_digit(sweep) -> None:
     predicted = [
-        [_layout(*case).max_concurrency(_layout(*case).num_blocks(POOLS[-1]), n) for n in LENGTHS]
+        [
+            _layout(*case).max_concurrency(_layout(*case).num_gpu_blocks(POOLS[-1]), n)
+            for n in LENGTHS
+        ]
         for case in SWEEP
     ]
     assert predicted == sweep["concurrency"]
@@ -59,7 +62,7 @@ def test_maximum_concurrency_is_vllms_to_the_last_digit(sweep) -> None:
 def test_the_longest_request_is_the_one_that_vllm_finds(sweep) -> None:
     """vLLM's search (max_model_len -1) over a pool less its null block."""
     predicted = [
-        [longest_request(_layout(*case), _layout(*case).num_blocks(pool) - 1) for pool in POOLS]
+        [longest_request(_layout(*case), _layout(*case).num_gpu_blocks(pool) - 1) for pool in POOLS]
         for case in SWEEP
     ]
     assert predicted == sweep["longest"]
@@ -69,7 +72,7 @@ def test_groups_of_layers_are_sized_by_vllms_rule(sweep) -> None:
     predicted = []
     for n_global, n_sliding in ODD:
         layout = KvLayout(Geometry(n_global, n_sliding, 64, 64, 1, 1, 64, 512, 64, 4096), 16, 512)
-        predicted.append([layout.num_blocks(GIB), layout.max_concurrency(1000, 4096)])
+        predicted.append([layout.num_gpu_blocks(GIB), layout.max_concurrency(1000, 4096)])
     assert predicted == sweep["odd"]
 
 
@@ -88,7 +91,7 @@ def test_every_sizes_parameters_are_those_that_transformers_makes(sweep) -> None
 def test_a_live_engine_has_the_predicted_blocks(live, model: ModelFolder) -> None:
     facts = live["facts"]
     layout = KvLayout(model.geometry, facts["block_size"], live["in_flight"])
-    assert facts["num_blocks"] == layout.num_blocks(LIVE["kv_cache_memory_bytes"]) - 1
+    assert facts["num_blocks"] == layout.num_gpu_blocks(LIVE["kv_cache_memory_bytes"]) - 1
     assert live["concurrency"] == layout.max_concurrency(facts["num_blocks"] + 1, 3333)
 
 
@@ -104,7 +107,7 @@ def test_other_pools_and_contexts_of_the_live_engine_come_out_alike(
     layout = KvLayout(model.geometry, 32, live["in_flight"])
     predicted = []
     for pool in POOLS:
-        blocks = layout.num_blocks(pool)
+        blocks = layout.num_gpu_blocks(pool)
         predicted.append([blocks, [layout.max_concurrency(blocks, n) for n in LENGTHS]])
     assert live["others"] == predicted
 
@@ -125,7 +128,7 @@ def shaped(tmp_path_factory: pytest.TempPathFactory, launcher, model: ModelFolde
 def test_fp8_without_the_hybrid_manager_is_predicted_too(shaped) -> None:
     layout = KvLayout(shaped_geometry(), 32, shaped["in_flight"], dtype_bytes=1, hybrid=False)
     facts = shaped["facts"]
-    assert facts["num_blocks"] == layout.num_blocks(SHAPED["kv_cache_memory_bytes"]) - 1
+    assert facts["num_blocks"] == layout.num_gpu_blocks(SHAPED["kv_cache_memory_bytes"]) - 1
     assert shaped["concurrency"] == layout.max_concurrency(facts["num_blocks"] + 1, 2000)
 
 

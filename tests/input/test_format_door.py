@@ -15,7 +15,7 @@ from pipeline import UsageError
 from pipeline.input.changes.mark import Mark
 from pipeline.input.formats.base import Rows, ScannedFile
 from pipeline.input.formats.door import Looked
-from pipeline.input.schema.join import Joined
+from pipeline.input.schema.join import CommonSchema
 from pipeline.input.shard import Shard
 from pipeline.job.input_formats import INPUT_FORMATS, InputFormat
 from pipeline.job.job import Input
@@ -62,8 +62,8 @@ class PlainText(ModuleType):
     def look(self, path: str, readable: str, source: Input) -> Looked:
         return Looked(path, readable, ScannedFile(lines_of(readable).num_rows, SCHEMA))
 
-    def common_schema(self, files: Sequence[Looked]) -> Joined:
-        return Joined(SCHEMA)
+    def common_schema(self, files: Sequence[Looked]) -> CommonSchema:
+        return CommonSchema(SCHEMA)
 
     def open_reader(self, shard: Shard, schema: pa.Schema) -> Lines:
         return Lines(lines_of(shard.readable))

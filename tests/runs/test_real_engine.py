@@ -131,7 +131,7 @@ def test_the_pool_has_the_blocks_that_the_budget_computes(
 ) -> None:
     facts = probe["facts"]
     layout = KvLayout(model.geometry, facts["block_size"], facts["max_num_batched_tokens"])
-    assert facts["num_blocks"] == layout.num_blocks(KV_BYTES) - 1
+    assert facts["num_blocks"] == layout.num_gpu_blocks(KV_BYTES) - 1
 
 
 def test_nothing_is_left_running_when_all_is_answered(probe: dict[str, Any]) -> None:

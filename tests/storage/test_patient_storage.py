@@ -18,7 +18,7 @@ from pipeline.errors import (
     UsageError,
 )
 from pipeline.storage.base import open_storage
-from pipeline.storage.fault_injection import VARIABLE, Faults, FaultyStorage
+from pipeline.storage.fault_injection import VARIABLE, FaultyStorage, InjectedFaults
 from pipeline.storage.local import LocalStorage
 from pipeline.storage.retrying import PatientStorage
 from pipeline.storage.transient_errors import passes, patiently
@@ -181,7 +181,7 @@ class TestFaults:
         open_storage(str(root), faults=False).replace("a", b"")
 
     def test_operations_are_counted_over_all_storages(self, root: Path) -> None:
-        faults = Faults(lose_at=3, counter=str(root / "count"))
+        faults = InjectedFaults(lose_at=3, counter=str(root / "count"))
         one, other = (FaultyStorage(LocalStorage(root), faults) for _ in range(2))
         one.read("a")
         other.read("a")
@@ -191,7 +191,7 @@ class TestFaults:
         assert other.read("a") == b"two"
 
     def test_one_call_in_so_many_fails(self, root: Path) -> None:
-        storage = FaultyStorage(LocalStorage(root), Faults(fail_one_in=5, lose_one_in=5))
+        storage = FaultyStorage(LocalStorage(root), InjectedFaults(fail_one_in=5, lose_one_in=5))
         failed = 0
         for _ in range(500):
             try:
@@ -201,7 +201,7 @@ class TestFaults:
         assert 100 < failed < 260  # 180 in the mean
 
     def test_a_read_only_storage_can_be_read(self, root: Path) -> None:
-        storage = FaultyStorage(LocalStorage(root), Faults(read_only_from=1))
+        storage = FaultyStorage(LocalStorage(root), InjectedFaults(read_only_from=1))
 
         assert storage.read("a") == b"one"
         with pytest.raises(OSError, match="Read-only"):
@@ -210,4 +210,4 @@ class TestFaults:
     @pytest.mark.parametrize("text", ["nonsense", "exit_at=x", "no=1"])
     def test_a_fault_nobody_knows_is_refused(self, text: str) -> None:
         with pytest.raises(UsageError, match="exit_at"):
-            Faults.from_text(text)
+            InjectedFaults.from_text(text)

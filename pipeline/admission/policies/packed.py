@@ -9,7 +9,7 @@ from pipeline.admission.demand import Demand
 from pipeline.admission.lengths import OutputLengths
 from pipeline.admission.packer import Packer
 from pipeline.admission.policy import Limits
-from pipeline.admission.window import Candidate, Window
+from pipeline.admission.window import WaitingRow, Window
 from pipeline.budget.step_time import StepWork
 from pipeline.rows.workload import Lengths
 
@@ -73,7 +73,7 @@ class Packed:
             return
         self._demands[demand.id] = demand
         row = (demand.id, demand.prompt_tokens, self._expect(demand), demand.max_new_tokens)
-        self._window.add(Candidate(*row, tuple(demand.keys)))
+        self._window.add(WaitingRow(*row, tuple(demand.keys)))
 
     def next(self, *, inside: int, waiting: int, ending: bool) -> Demand | None:  # noqa: ARG002
         self.begun(waiting)
@@ -148,7 +148,7 @@ class Packed:
         self._prefill_tokens -= tokens
         self._begun_tokens += tokens
 
-    def _fits(self, row: Candidate) -> bool:
+    def _fits(self, row: WaitingRow) -> bool:
         return self.packer.refusal(self._demands[row.id]) is None
 
     def _expect(self, demand: Demand) -> float:

@@ -3,7 +3,7 @@ where they come from, are in ``card_table``.
 
 Memory is what CUDA shows of it: about 98 % of what is printed on a GeForce's box (24 GB: 23.56 GiB,
 32 GB: 31.4 GiB, as vLLM logs print them), less with ECC. Cards that are not in the table are
-reckoned from what their driver tells (``Measured``).
+reckoned from what their driver tells (``DriverReading``).
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Card:
 
 
 @dataclass(frozen=True)
-class Measured:
+class DriverReading:
     """What the driver tells of a card, 0 where it does not: the highest ``memory_clock`` (MHz, half
     of the data rate, for GDDR as for HBM), ``bus_width`` (bits), CUDA ``cores`` and the highest
     ``sm_clock`` (MHz)."""
@@ -161,7 +161,7 @@ def generic_card(
     vram_gib: float,
     title: str | None = None,
     capability: tuple[int, int] = (8, 6),
-    told: Measured = Measured(),
+    told: DriverReading = DriverReading(),
 ) -> Card:
     """A card that is not in the table: its speed as the driver ``told`` it, else that of the known
     card nearest in memory."""
@@ -186,7 +186,7 @@ def card_from_device(
     device_name: str,
     total_bytes: int,
     capability: tuple[int, int] | None = None,
-    told: Measured = Measured(),
+    told: DriverReading = DriverReading(),
 ) -> Card:
     """The card that the driver calls ``device_name``, with ``total_bytes`` of memory.
 

@@ -32,10 +32,10 @@ _REFERENCE = 1024  # tokens of the request that speed and verdict are about, unl
 
 @dataclass(frozen=True)
 class Fit:
-    """The answer. Bytes are those of one card. ``num_blocks`` counts vLLM's null block too.
+    """The answer. Bytes are those of one card. ``num_gpu_blocks`` counts vLLM's null block too.
 
     ``blocks_per_request``: tokens -> what vLLM's admission charges for one request of that
-    length (its "maximum concurrency" is ``num_blocks`` over that). ``max_requests``: tokens ->
+    length (its "maximum concurrency" is ``num_gpu_blocks`` over that). ``max_requests``: tokens ->
     how many such requests the cache holds at once; all but the last have finished their prefill
     and hold less than they were charged. ``reason``: why it fits or not, in words.
     """
@@ -51,7 +51,7 @@ class Fit:
     usable_bytes: int
     kv_bytes: int
     block_size: int
-    num_blocks: int
+    num_gpu_blocks: int
     blocks_per_request: Mapping[int, int]
     max_requests: Mapping[int, int]
     roofline_tokens_per_second: float
@@ -94,7 +94,7 @@ class Fit:
             "overhead_bytes": self.overhead_bytes,
             "kv_bytes": max(0, self.kv_bytes),
             "block_size": self.block_size,
-            "num_blocks": self.num_blocks,
+            "num_blocks": self.num_gpu_blocks,
             "blocks_per_request": {str(k): v for k, v in self.blocks_per_request.items()},
             "max_requests": {str(k): v for k, v in self.max_requests.items()},
             "roofline_tokens_per_second": round(self.roofline_tokens_per_second, 1),
@@ -129,7 +129,7 @@ def bare_fit(model: ModelSpec, card: Card, options: FitOptions) -> Fit:
     if card.is_cpu and "kv_cache_memory_bytes" not in given:
         setup = replace(setup, kv_bytes=None)  # as much as a job may ask for
     there = memory_split(geometry, model.weights, card, setup)
-    blocks = int(given.get("num_gpu_blocks_override", there.num_blocks))
+    blocks = int(given.get("num_gpu_blocks_override", there.num_gpu_blocks))
     lengths = sorted({t for t in (*CONTEXTS, context) if t <= geometry.context})
     held = {t: there.layout.requests(blocks, t) for t in lengths}
     batch = min(held.get(context, 0), int(choice.arguments["max_num_seqs"]))
@@ -148,7 +148,7 @@ def bare_fit(model: ModelSpec, card: Card, options: FitOptions) -> Fit:
         usable_bytes=there.usable_bytes,
         kv_bytes=there.kv_bytes,
         block_size=there.layout.block_size,
-        num_blocks=blocks,
+        num_gpu_blocks=blocks,
         blocks_per_request={t: there.layout.prefill_blocks(t) for t in lengths},
         max_requests=held if not impossible else dict.fromkeys(held, 0),
         roofline_tokens_per_second=decode_tokens_per_second(
@@ -247,7 +247,7 @@ def _reason(model: ModelSpec, there: MemorySplit, held: int, context: int, at_mo
 
 def longest_context(of: Fit) -> int:
     """The most tokens that one request could have in the cache of ``of``; 0 for none."""
-    return longest_request(of.layout, of.num_blocks - 1)
+    return longest_request(of.layout, of.num_gpu_blocks - 1)
 
 
 def gb(number: float) -> str:

@@ -11,7 +11,7 @@ from pipeline.engine.gpu.memory_holders import held_by
 from pipeline.engine.gpu.nvml import Driver, Gpu, Holder
 from pipeline.engine.gpu.surroundings import Surroundings
 from pipeline.engine.gpu.usable import ON_THE_PROCESSOR, Offer, variant_of
-from pipeline.engine.gpu.variant import CUDA, Seen, Variant, unfit
+from pipeline.engine.gpu.variant import CUDA, SeenCard, Variant, unfit
 from pipeline.engine.gpu.visible import VARIABLE
 from pipeline.engine.machine.facts import card_of
 from pipeline.humanize import size
@@ -122,7 +122,7 @@ def _card(gpu: Gpu, view: GpuView) -> Iterator[Finding]:
     subject, card = f"GPU {gpu.index}", card_of(gpu)
     capability = ".".join(map(str, gpu.capability))
     says = f"{card}, driver {gpu.driver}, compute capability {capability}"
-    reason = unfit(Seen(gpu.name, gpu.capability))
+    reason = unfit(SeenCard(gpu.name, gpu.capability))
     if reason is not None:
         yield Finding(subject, True, f"{says}: left alone, {reason}")
         return

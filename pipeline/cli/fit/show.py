@@ -119,7 +119,7 @@ def _explained(one: Fit) -> Iterator[str]:
         yield (
             f"  blocks    {layout.block_size} tokens × {layout.layers_per_group} layers × "
             f"{count(per_token)} bytes = {layout.block_bytes / _KIB:.0f} KiB; "
-            f"{count(one.num_blocks)} of them; {plural(groups, 'group')} of layers"
+            f"{count(one.num_gpu_blocks)} of them; {plural(groups, 'group')} of layers"
         )
     for tokens, charge in one.blocks_per_request.items() if one.fits else ():
         holds = layout.blocks(tokens)

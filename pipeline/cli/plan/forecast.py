@@ -129,7 +129,7 @@ def _memory(one: Fit, placed: GroupForecast) -> str:
     text = (
         f"{each}weights {gb(room.weights_bytes)}{extra} + overhead {gb(room.overhead.total)} + "
         f"KV cache {gb(room.kv_bytes)} of {gb(room.usable_bytes)} usable: "
-        f"{count(room.num_blocks)} blocks of {room.layout.block_size} tokens"
+        f"{count(room.num_gpu_blocks)} blocks of {room.layout.block_size} tokens"
     )
     if not choice.requests:
         return text

@@ -21,7 +21,7 @@ from pipeline.job.engine import Core
 from pipeline.job.file.load import job_from
 from pipeline.job.job import Job
 from pipeline.model.store.resolve import ModelFolder, check_reference, resolve
-from pipeline.simulate.vllm_model.step_fit import Measured, StepFit, fit_steps
+from pipeline.simulate.vllm_model.step_fit import StepFit, Timing, fit_steps
 
 SECONDS = 60.0
 _SHAPE, _ANSWER = PromptShape(mean=256, longest=2048, shared_prefix=0), 256
@@ -39,7 +39,7 @@ class Calibration:
     device: str
     engine: str
     arguments: dict[str, Any]
-    measured: tuple[Measured, ...]
+    measured: tuple[Timing, ...]
     fit: StepFit
 
     def as_json(self) -> dict[str, Any]:
@@ -96,7 +96,7 @@ def calibrate(
         eager = bool(arguments.get("enforce_eager"))
         result = _in_own_process(order, note, eager=eager, core=job.engine.core)
     measured = tuple(
-        Measured(**{**one, "works": tuple(StepWork(**work) for work in one["works"])})
+        Timing(**{**one, "works": tuple(StepWork(**work) for work in one["works"])})
         for one in result["measured"]
     )
     return Calibration(

@@ -22,7 +22,7 @@ from pipeline.job.sampling import Sampling
 from pipeline.rows.request import Request
 from pipeline.simulate.vllm_model.scheduler import EngineModel
 from pipeline.simulate.vllm_model.scheduler import Sequence as ModelSequence
-from pipeline.simulate.vllm_model.step_fit import Measured
+from pipeline.simulate.vllm_model.step_fit import Timing
 
 _DECODED_STEPS = 8
 _ENOUGH = 3  # tries that were left alone
@@ -152,15 +152,13 @@ class Probe:
         self._added = self._ended = first_id
         self._end = 0.0  # when the time is over
 
-    def measure(
-        self, note: Callable[[str, float], None] = lambda what, done: None
-    ) -> list[Measured]:
+    def measure(self, note: Callable[[str, float], None] = lambda what, done: None) -> list[Timing]:
         """All that fits the cache and the time. ``note`` hears what comes next, and which share
         of all of it is done. The engine is idle again afterwards."""
         cases = [case for case in _CASES if self._fits(case)]
         end = self._end = self._clock() + self._seconds
         self._prefills(Case("prefill", 1, 32), ())  # a process's first steps are slow
-        measured: list[Measured] = []
+        measured: list[Timing] = []
         for number, case in enumerate(cases):
             if self._clock() > end and number >= _LEAST:
                 break
@@ -179,7 +177,7 @@ class Probe:
             and blocks <= _ROOM * facts.num_blocks
         )
 
-    def _measured(self, case: Case) -> Measured:
+    def _measured(self, case: Case) -> Timing:
         """Tries until enough of them were left alone, then the middle one of those."""
         tries: list[_Try] = []
         warm = self._shared_prompt(case)
@@ -191,7 +189,7 @@ class Probe:
         chosen = [one for one in tries if one.quiet] or [quickest]
         middle = median(one.seconds for one in chosen)
         works = tuple(work for one in chosen for work in one.works)
-        return Measured(str(case), works, middle * len(chosen), chosen[0].quiet)
+        return Timing(str(case), works, middle * len(chosen), chosen[0].quiet)
 
     def _shared_prompt(self, case: Case) -> list[int]:
         """What the case's prompts begin with, computed and cached."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .faults import Fault, card_lost, driver_fault
 from .surroundings import WSL_LIBRARIES, Surroundings
-from .variant import Seen
+from .variant import SeenCard
 
 _SECONDS = 60  # the driver may have to be loaded first
 # how its failures read, and what NVML calls them
@@ -28,7 +28,7 @@ _FAILURES = (
 class SmiAnswer:
     """``driver``: its version, "" if it did not say."""
 
-    cards: tuple[Seen, ...] = ()
+    cards: tuple[SeenCard, ...] = ()
     driver: str = ""
     faults: tuple[Fault, ...] = ()
 
@@ -75,7 +75,7 @@ def read_answer(text: str) -> SmiAnswer:
         driver = driver or (rest[0] if rest and rest[0][:1].isdigit() else "")
         major, _, minor = (rest[1] if len(rest) > 1 else "").partition(".")
         told = major.isdigit() and minor.isdigit()
-        cards.append(Seen(name, (int(major), int(minor)) if told else None))
+        cards.append(SeenCard(name, (int(major), int(minor)) if told else None))
     return SmiAnswer(tuple(cards), driver, tuple(faults))
 
 

@@ -15,7 +15,7 @@ from pipeline.engine.gpu.compiler import build_tools, missing_tools
 from pipeline.engine.gpu.faults import Fault
 from pipeline.engine.gpu.nvml import Driver, Gpu, read_driver
 from pipeline.engine.gpu.surroundings import Surroundings, surroundings
-from pipeline.engine.gpu.variant import CPU, CUDA, Seen, Variant, choose_variant, unfit
+from pipeline.engine.gpu.variant import CPU, CUDA, SeenCard, Variant, choose_variant, unfit
 from pipeline.engine.gpu.visible import VARIABLE, visible_cards
 from pipeline.errors import UsageError
 
@@ -137,5 +137,5 @@ def _visible(driver: Driver, value: str | None) -> list[Gpu]:
     return [by_index[index] for index in shown if index in by_index]
 
 
-def _seen(gpu: Gpu) -> Seen:
-    return Seen(gpu.name, gpu.capability)
+def _seen(gpu: Gpu) -> SeenCard:
+    return SeenCard(gpu.name, gpu.capability)

@@ -22,7 +22,7 @@ _BEFORE_AMPERE = re.compile(
 
 
 @dataclass(frozen=True)
-class Seen:
+class SeenCard:
     """A card as set-up or NVML sees it. ``capability``: None where the driver does not tell."""
 
     name: str
@@ -48,7 +48,7 @@ class Variant:
     faults: tuple[Fault, ...] = ()
 
 
-def unfit(card: Seen) -> str | None:
+def unfit(card: SeenCard) -> str | None:
     """Why no engine runs on ``card``, whatever its driver; None: one does."""
     if not card.too_old:
         return None
@@ -60,7 +60,7 @@ def unfit(card: Seen) -> str | None:
 
 
 def choose_variant(
-    cards: Sequence[Seen], driver: str, around: Surroundings, faults: Sequence[Fault] = ()
+    cards: Sequence[SeenCard], driver: str, around: Surroundings, faults: Sequence[Fault] = ()
 ) -> Variant:
     """The build for a machine with ``cards`` that its ``driver`` ("580.95.05") shows.
 
@@ -84,5 +84,5 @@ def choose_variant(
     return Variant(CPU, "no NVIDIA GPU", faults)
 
 
-def _list(cards: Sequence[Seen]) -> str:
+def _list(cards: Sequence[SeenCard]) -> str:
     return " and ".join(dict.fromkeys(card.title for card in cards))

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from pipeline.budget.cards.lookup import Card, Measured, card_from_device, parse_gpus
+from pipeline.budget.cards.lookup import Card, DriverReading, card_from_device, parse_gpus
 from pipeline.engine.gpu.nvml import Gpu
 from pipeline.engine.gpu.usable import offer
 from pipeline.engine.machine import host as machine
@@ -36,7 +36,7 @@ class DeviceFacts:
     @property
     def card(self) -> Card:
         """What is known of such a card."""
-        told = Measured(self.memory_clock, self.bus_width, self.cores, self.sm_clock)
+        told = DriverReading(self.memory_clock, self.bus_width, self.cores, self.sm_clock)
         return card_from_device(self.name, self.memory_bytes, self.capability, told)
 
     @classmethod

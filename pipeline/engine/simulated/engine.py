@@ -24,7 +24,7 @@ from pipeline.admission.prefixes import block_keys
 from pipeline.budget.kv import KvLayout
 from pipeline.engine.protocol import EngineFacts, EngineStats
 from pipeline.engine.simulated.regex_sample import sample_match
-from pipeline.engine.simulated.rehearsal import Fault, Rehearsal
+from pipeline.engine.simulated.rehearsal import Rehearsal, RehearsedFault
 from pipeline.engine.simulated.schema_sample import NoSample, sampler_of
 from pipeline.errors import RowError, RowErrorType
 from pipeline.job.engine import SimulatedEngineSettings as Settings
@@ -65,7 +65,7 @@ class _Running:
     request: Request
     output_tokens: int
     draw: str
-    fault: Fault | None = None
+    fault: RehearsedFault | None = None
 
 
 class SimulatedEngine:
@@ -128,7 +128,7 @@ class SimulatedEngine:
         fault = self._rehearsal.fault_of(request.prompt_ids)
         if fault is not None:
             self._faulty.add(request.id)
-            wanted = _ENDLESS if fault is Fault.ENDLESS else wanted
+            wanted = _ENDLESS if fault is RehearsedFault.ENDLESS else wanted
         self._requests[request.id] = _Running(request, wanted, draw, fault)
         keys = block_keys(request.prompt_ids, self._layout.block_size)
         reads = request.score_from is None
@@ -192,7 +192,7 @@ def _draw(sampling: Sampling) -> str:
 
 def _complete(one: _Running, vocabulary: int) -> Completion:
     request = one.request
-    if one.fault is Fault.REFUSE:
+    if one.fault is RehearsedFault.REFUSE:
         message = "the simulated engine ended the request by itself, as it was asked to"
         error = RowError(RowErrorType.ENGINE_FAILURE, message, attempts=1)
         return Completion(request.id, error=error)

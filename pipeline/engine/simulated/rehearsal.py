@@ -16,7 +16,7 @@ from pipeline.job.engine import RehearsedFaults
 SEAT = "RACKMILL_SEAT"  # an engine's number among those of the run, in its environment
 
 
-class Fault(Enum):
+class RehearsedFault(Enum):
     """What a request does to its engine, or what becomes of it."""
 
     KILL = "kill"
@@ -34,18 +34,18 @@ class Rehearsal:
         self, settings: RehearsedFaults, decode: Callable[[list[int]], str] | None = None
     ) -> None:
         texts = (
-            (settings.kill_on, Fault.KILL),
-            (settings.hang_on, Fault.HANG),
-            (settings.freeze_on, Fault.FREEZE),
-            (settings.fail_on, Fault.FAIL),
-            (settings.refuse_on, Fault.REFUSE),
-            (settings.endless_on, Fault.ENDLESS),
+            (settings.kill_on, RehearsedFault.KILL),
+            (settings.hang_on, RehearsedFault.HANG),
+            (settings.freeze_on, RehearsedFault.FREEZE),
+            (settings.fail_on, RehearsedFault.FAIL),
+            (settings.refuse_on, RehearsedFault.REFUSE),
+            (settings.endless_on, RehearsedFault.ENDLESS),
         )
         self._settings = settings
         self._texts = [(text, fault) for text, fault in texts if text]
         self._decode = decode
 
-    def fault_of(self, prompt_ids: list[int]) -> Fault | None:
+    def fault_of(self, prompt_ids: list[int]) -> RehearsedFault | None:
         """What is wrong with a request."""
         if not self._texts or self._decode is None:
             return None
@@ -68,13 +68,13 @@ class Rehearsal:
         if most is not None and running > most:
             raise EngineOutOfMemory(f"the simulated engine is out of memory: {running} > {most}")
 
-    def strike(self, fault: Fault | None) -> None:
+    def strike(self, fault: RehearsedFault | None) -> None:
         """The engine computes a request with ``fault``: perhaps this does not return."""
-        if fault is Fault.KILL:
+        if fault is RehearsedFault.KILL:
             os.kill(os.getpid(), signal.SIGKILL)
-        if fault is Fault.FAIL:
+        if fault is RehearsedFault.FAIL:
             raise RuntimeError("the simulated engine fails, as it was asked to")
-        while fault is Fault.HANG:
+        while fault is RehearsedFault.HANG:
             time.sleep(3600)
-        while fault is Fault.FREEZE:
+        while fault is RehearsedFault.FREEZE:
             ctypes.PyDLL(None).sleep(3600)  # with the interpreter's lock in hand

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import UsageError
-from pipeline.input.formats.jsonl.types import Seen
+from pipeline.input.formats.jsonl.types import Values
 from pipeline.input.plain import plain_rows
 from pipeline.storage.transient_errors import passes
 
@@ -40,7 +40,7 @@ class ScannedFile:
     schema: pa.Schema
     boundaries: tuple[int, ...] = ()
     offsets: tuple[int, ...] = ()
-    seen: Seen = field(default_factory=Seen)  # JSON Lines: what its values are
+    seen: Values = field(default_factory=Values)  # JSON Lines: what its values are
     quoted: bool = False  # CSV: there are quotes in it
 
 

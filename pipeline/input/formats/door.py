@@ -13,7 +13,7 @@ from pipeline.input.changes.mark import Mark
 from pipeline.input.formats.base import Reader, ScannedFile
 from pipeline.input.formats.csv.records import COMMAS, Dialect
 from pipeline.input.formats.second_rows import SecondRows
-from pipeline.input.schema.join import Joined
+from pipeline.input.schema.join import CommonSchema
 from pipeline.input.shard import Shard
 from pipeline.job.input_formats import INPUT_FORMATS
 from pipeline.job.job import Input
@@ -35,7 +35,7 @@ class FormatModule(Protocol):
     def look(self, path: str, readable: str, source: Input) -> Looked:
         """Look into a file that is read under ``readable``. Raises UsageError; HalfWritten."""
 
-    def common_schema(self, files: Sequence[Looked]) -> Joined:
+    def common_schema(self, files: Sequence[Looked]) -> CommonSchema:
         """One schema that holds every value of all files as it is. Raises UsageError."""
 
     def open_reader(self, shard: Shard, schema: pa.Schema) -> Reader:

@@ -38,7 +38,7 @@ class Conflict:
 
 
 @dataclass(frozen=True)
-class Joined:
+class CommonSchema:
     """``schema``: without the columns of ``conflicts``; ``notes``: what was widened, a line for
     each column."""
 
@@ -47,12 +47,12 @@ class Joined:
     notes: tuple[str, ...] = ()
 
 
-def join(schemas: Sequence[tuple[str, pa.Schema]]) -> Joined:
+def join(schemas: Sequence[tuple[str, pa.Schema]]) -> CommonSchema:
     """``schemas``: each with the name of its file; at least one. Of metadata, those of the first
     file that has some."""
     first = schemas[0][1]
     if all(schema.equals(first, check_metadata=True) for _, schema in schemas):
-        return Joined(first)
+        return CommonSchema(first)
     names = list(dict.fromkeys(name for _, schema in schemas for name in schema.names))
     fields: list[pa.Field] = []
     conflicts: list[Conflict] = []
@@ -76,7 +76,7 @@ def join(schemas: Sequence[tuple[str, pa.Schema]]) -> Joined:
                 lacking = next(path for path, schema in schemas if name not in schema.names)
                 notes.append(f"{name} is null where a file lacks it, as {lacking} does")
     metadata = next((s.metadata for _, s in schemas if s.metadata), None)
-    return Joined(pa.schema(fields, metadata), tuple(conflicts), tuple(notes))
+    return CommonSchema(pa.schema(fields, metadata), tuple(conflicts), tuple(notes))
 
 
 def wider(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:

@@ -36,7 +36,7 @@ from pipeline.output.run_registry import live_runs
 from pipeline.output.tally import Tally
 from pipeline.output.verify.promises import (
     GO_ON,
-    Fault,
+    Flaw,
     Layout,
     check_files,
     check_table,
@@ -62,7 +62,7 @@ class Verdict:
     files: int = 0
     size: int = 0  # bytes
     compared_rows: int = 0
-    faults: list[Fault] = field(default_factory=list)
+    faults: list[Flaw] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -97,7 +97,7 @@ def verify(storage: Storage) -> Verdict:
     attempts = dict(storage.files(ATTEMPTS))
     files, folders = dict(storage.files("")), storage.folders()
     verdict.faults += [
-        Fault("a commit record is damaged", path, f"remove it, then {GO_ON}") for path in damaged
+        Flaw("a commit record is damaged", path, f"remove it, then {GO_ON}") for path in damaged
     ]
     layout = lay_out(manifest, state)
     faults = [*layout.faults, *check_files(layout, files, folders, attempts)]
@@ -115,13 +115,13 @@ def _conclude(
     storage = dataset.storage
     if dataset.half_cleared:
         what = "starting over was begun and not ended"
-        verdict.faults.append(Fault(what, CLEARING, "run the job again"))
+        verdict.faults.append(Flaw(what, CLEARING, "run the job again"))
     summary = dataset.summary()
     if not dataset.finished:
         if layout.complete:
-            verdict.faults.append(Fault("the run did not come to its end", SUCCESS, GO_ON))
+            verdict.faults.append(Flaw("the run did not come to its end", SUCCESS, GO_ON))
     elif not layout.complete:
-        verdict.faults.append(Fault("the dataset is marked as whole and is not", SUCCESS, GO_ON))
+        verdict.faults.append(Flaw("the dataset is marked as whole and is not", SUCCESS, GO_ON))
     elif summary is not None and summary.get("generation", 0) != state.generation:
         verdict.notes.append(
             f"{storage.address(SUMMARY)} is older than the rows: a retry was interrupted; "
@@ -152,7 +152,7 @@ class _Looked:
     unit: Unit
     record: CommitRecord | None
     table: pa.Table | None = None
-    faults: list[Fault] = field(default_factory=list)
+    faults: list[Flaw] = field(default_factory=list)
     waits: bool = False  # a later generation than readers see
 
 
@@ -188,7 +188,7 @@ def _look_at_rows(
             place = (row - looked.unit.start) * manifest.rows_of_one
             where = f"{record.file}, row {place}"
             what = f"column {column!r} is not that of row {row} of {beside.name(looked.unit)}"
-            verdict.faults.append(Fault(what, where, redo(record)))
+            verdict.faults.append(Flaw(what, where, redo(record)))
         verdict.compared_rows += record.tally.rows
     if waiting:
         verdict.notes.append(
@@ -247,14 +247,14 @@ def _look(
         table = pq.read_table(io.BytesIO(content or b""))
     except (pa.ArrowException, OSError) as e:
         reason = str(e).splitlines()[0]
-        fault = Fault(f"cannot be read as Parquet: {reason}", record.file, redo(record))
+        fault = Flaw(f"cannot be read as Parquet: {reason}", record.file, redo(record))
         return _Looked(unit, record, faults=[fault])
     return _Looked(unit, record, table, check_table(table, record, manifest), waits)
 
 
-def _other_content(where: str, record: CommitRecord) -> Fault:
+def _other_content(where: str, record: CommitRecord) -> Flaw:
     what = "its content is not what was committed (SHA-256 differs)"
-    return Fault(what, where, redo(record))
+    return Flaw(what, where, redo(record))
 
 
 class _Beside:

@@ -26,7 +26,7 @@ COUNTED = ("rows", "succeeded", "failed", "prompt_tokens", "completion_tokens", 
 
 
 @dataclass(frozen=True)
-class Fault:
+class Flaw:
     """A promise that does not hold."""
 
     what: str
@@ -40,7 +40,7 @@ class Layout:
     in order, each with its record, if it has one."""
 
     leaves: tuple[tuple[Unit, CommitRecord | None], ...]
-    faults: tuple[Fault, ...] = ()
+    faults: tuple[Flaw, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -51,7 +51,7 @@ def lay_out(manifest: Manifest, state: State) -> Layout:
     """Walk down from the units that the input was cut into: their records and cuts have to tile
     it, and there must be no others."""
     leaves: list[tuple[Unit, CommitRecord | None]] = []
-    faults: list[Fault] = []
+    faults: list[Flaw] = []
     reached: set[str] = set()
     nodes = list(reversed(manifest.units))
     while nodes:
@@ -64,14 +64,14 @@ def lay_out(manifest: Manifest, state: State) -> Layout:
             continue
         if at is not None:
             what = f"cuts rows {node.start}–{node.stop} of a file before row {at}"
-            faults.append(Fault(f"a record {what}", where, f"remove it, then {GO_ON}"))
+            faults.append(Flaw(f"a record {what}", where, f"remove it, then {GO_ON}"))
         if record is not None and (problem := _misfit(node, record)):
-            faults.append(Fault(problem, where, f"remove it, then {GO_ON}"))
+            faults.append(Flaw(problem, where, f"remove it, then {GO_ON}"))
             record = None
         leaves.append((node, record))
     strays = [u for u in (*state.commits, *state.cuts) if u not in reached]
     faults += [
-        Fault("a record of a unit that is none of this input", f"{COMMITS}/{unit}.json", GO_ON)
+        Flaw("a record of a unit that is none of this input", f"{COMMITS}/{unit}.json", GO_ON)
         for unit in strays
     ]
     return Layout(tuple(leaves), tuple(faults))
@@ -85,7 +85,7 @@ def _misfit(unit: Unit, record: CommitRecord) -> str | None:
     return None
 
 
-def missing_rows(layout: Layout, manifest: Manifest) -> list[Fault]:
+def missing_rows(layout: Layout, manifest: Manifest) -> list[Flaw]:
     """Rows of the input without a result, joined to stretches."""
     stretches: list[list[int]] = []
     for unit, record in layout.leaves:
@@ -97,7 +97,7 @@ def missing_rows(layout: Layout, manifest: Manifest) -> list[Fault]:
             stretches.append([unit.shard, unit.start, unit.stop])
     shards = manifest.content.shards
     return [
-        Fault(
+        Flaw(
             f"{plural(stop - start, 'row')} of the input have no result",
             f"{shards[shard].path}, rows {count(start)}–{count(stop)}",
             GO_ON,
@@ -108,7 +108,7 @@ def missing_rows(layout: Layout, manifest: Manifest) -> list[Fault]:
 
 def check_files(
     layout: Layout, files: Mapping[str, int], folders: Sequence[str], attempts: Mapping[str, int]
-) -> list[Fault]:
+) -> list[Flaw]:
     """Every record has its file and the other way round, and nothing else looks like data.
 
     ``files``: name -> bytes, of those that lie where readers look; ``attempts``: path -> bytes.
@@ -122,22 +122,22 @@ def check_files(
         waits = record.attempt_path in attempts
         if record.file not in files:
             faults.append(
-                Fault("a committed file is not published yet", record.file, GO_ON)
+                Flaw("a committed file is not published yet", record.file, GO_ON)
                 if waits
-                else Fault("a committed file is gone", record.file, redo(record))
+                else Flaw("a committed file is gone", record.file, redo(record))
             )
         elif files[record.file] != record.size and not waits:
             what = f"has {count(files[record.file])} bytes instead of {count(record.size)}"
-            faults.append(Fault(f"a committed file {what}", record.file, redo(record)))
+            faults.append(Flaw(f"a committed file {what}", record.file, redo(record)))
     for name in [*files, *folders]:
         if name.startswith(("_", ".")) or name in named:
             continue
         if OUTPUT_NAME.fullmatch(name):
             what = "a data file that no record names: readers see rows that do not belong there"
-            faults.append(Fault(what, name, "remove it"))
+            faults.append(Flaw(what, name, "remove it"))
         else:
             what = "is not rackmill's, and readers would take it for data"
-            faults.append(Fault(what, name, "move it elsewhere"))
+            faults.append(Flaw(what, name, "move it elsewhere"))
     return faults
 
 
@@ -147,20 +147,20 @@ def redo(record: CommitRecord) -> str:
     return f"remove {COMMITS}/{record.unit}.json{later}, then {GO_ON}"
 
 
-def check_table(table: pa.Table, record: CommitRecord, manifest: Manifest) -> list[Fault]:
+def check_table(table: pa.Table, record: CommitRecord, manifest: Manifest) -> list[Flaw]:
     """The schema, the error column and the counts of one file."""
     schema = table.schema
     made_by = (schema.metadata or {}).get(b"rackmill.fingerprint", b"").decode()
     if made_by and made_by not in manifest.fingerprints:
-        return [Fault("comes from another job", record.file, redo(record))]
+        return [Flaw("comes from another job", record.file, redo(record))]
     if schema.remove_metadata() != manifest.schema:
         what = f"has another schema than the dataset: {_difference(schema, manifest.schema)}"
-        return [Fault(what, record.file, redo(record))]
+        return [Flaw(what, record.file, redo(record))]
     each = manifest.rows_of_one
     if table.num_rows != record.tally.rows * each:
         what = f"has {count(table.num_rows)} rows, its record says {count(record.tally.rows)}"
         what += f" with {each} answers each" if each > 1 else ""
-        return [Fault(what, record.file, redo(record))]
+        return [Flaw(what, record.file, redo(record))]
     problems = _error_problems(table, manifest.results)
     if each > 1:
         same = [*(new for _, new in manifest.kept), "prompt_tokens"]
@@ -169,7 +169,7 @@ def check_table(table: pa.Table, record: CommitRecord, manifest: Manifest) -> li
     elif manifest.answers > 1:
         problems += _list_problems(table, manifest.answers)
     problems += _count_problems(by_row(table, each), record.tally, manifest)
-    return [Fault(problem, record.file, redo(record)) for problem in problems]
+    return [Flaw(problem, record.file, redo(record)) for problem in problems]
 
 
 def _difference(found: pa.Schema, wanted: pa.Schema) -> str:
@@ -248,18 +248,18 @@ def _counts(values: pa.ChunkedArray) -> Counter[str]:
     return Counter({str(e["values"]): e["counts"] for e in values.value_counts().to_pylist()})
 
 
-def check_totals(summary: Mapping[str, Any] | None, total: Tally, where: str) -> list[Fault]:
+def check_totals(summary: Mapping[str, Any] | None, total: Tally, where: str) -> list[Flaw]:
     """What the run said of the dataset at its end."""
     fix = "run the same job again: it writes the summary anew"
     if summary is None:
-        return [Fault("the summary is gone or damaged", where, f"remove _SUCCESS, then {fix}")]
+        return [Flaw("the summary is gone or damaged", where, f"remove _SUCCESS, then {fix}")]
     faults = []
     for name in COUNTED:
         found = getattr(total, name)
         told = summary.get(name)
         if (dict(found) if isinstance(found, Counter) else found) != told:
             what = f"the summary says {name} {told}, the rows come to {_shown(found)}"
-            faults.append(Fault(what, where, f"remove _SUCCESS, then {fix}"))
+            faults.append(Flaw(what, where, f"remove _SUCCESS, then {fix}"))
     return faults
 
 

@@ -21,7 +21,7 @@ _WELL_INSIDE = 0.75  # of the largest measured value: a last piece needs points 
 
 
 @dataclass(frozen=True)
-class Measured:
+class Timing:
     """Steps that took ``seconds`` together. ``name`` says what they did, in words. ``quiet``:
     nothing else kept the machine busy meanwhile."""
 
@@ -51,7 +51,7 @@ class StepFit:
         return max(abs(e) for e in self.errors)
 
 
-def fit_steps(measured: Sequence[Measured]) -> StepFit:
+def fit_steps(measured: Sequence[Timing]) -> StepFit:
     """The costs that come nearest to ``measured``, in relative error. Raises ValueError for none.
 
     Costs are never negative, so that no step can take less time than a smaller one.
@@ -85,7 +85,7 @@ def _bends(knots: Knots) -> _Vector:
     return rows
 
 
-def _knots_within(measured: Sequence[Measured]) -> Knots:
+def _knots_within(measured: Sequence[Timing]) -> Knots:
     """Knots up to what was measured: beyond, the last piece goes on as it is."""
     works = [work for m in measured for work in m.works]
     tokens = max((w.sequences + w.prefill_tokens) / w.steps for w in works)

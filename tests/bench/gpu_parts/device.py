@@ -109,10 +109,10 @@ def wanted(device: Device, model: ModelFolder, settings: Sequence[str]) -> Wante
     weights = weight_bytes(model.geometry, model.precision, vision=False)
     arguments = _choose(model, card, given)
     there = memory_split(model.geometry, weights, card, setup_of(arguments, card))
-    if there.num_blocks < 1:
+    if there.num_gpu_blocks < 1:
         raise UsageError(f"{model.name} does not fit {card}", "a smaller --model")
     predicted = {
-        "blocks": int(arguments.get("num_gpu_blocks_override", there.num_blocks)),
+        "blocks": int(arguments.get("num_gpu_blocks_override", there.num_gpu_blocks)),
         "weights_bytes": there.weights_bytes,
         "overhead_bytes": there.overhead.total,
         "kv_bytes": there.kv_bytes,

@@ -22,9 +22,9 @@ from pipeline.input.formats.csv.delimiter import RECORDS, delimiter_of
 from pipeline.input.formats.csv.open_quote import is_stray
 from pipeline.input.formats.csv.records import (
     BOM,
-    Block,
     Dialect,
     OpenQuote,
+    Records,
     blocks,
     cells_in,
     irregular_line,
@@ -108,7 +108,7 @@ def scan(path: str, dialect: Dialect) -> ScannedFile:
     return ScannedFile(rows, schema, offsets=tuple(offsets), quoted=quoted)
 
 
-def _blocks(path: str, dialect: Dialect, size: int | None = None) -> Iterator[Block]:
+def _blocks(path: str, dialect: Dialect, size: int | None = None) -> Iterator[Records]:
     """``size``: bytes of the file that are looked at."""
     with open_file(path) as file:
         try:
@@ -119,7 +119,7 @@ def _blocks(path: str, dialect: Dialect, size: int | None = None) -> Iterator[Bl
             raise UsageError(f"{path}: {e}", _CLOSE, *([_LETTERS] if dialect.quotes else [])) from e
 
 
-def _check_quotes(path: str, block: Block, dialect: Dialect) -> None:
+def _check_quotes(path: str, block: Records, dialect: Dialect) -> None:
     """Raise UsageError for quotes that may be letters; HalfWritten where they end a file."""
     delimiter = dialect.delimiter.encode()
     content = block.content
@@ -139,7 +139,7 @@ def _check_quotes(path: str, block: Block, dialect: Dialect) -> None:
     )
 
 
-def _is_cut(block: Block, names: list[str], dialect: Dialect) -> bool:
+def _is_cut(block: Records, names: list[str], dialect: Dialect) -> bool:
     """Whether it is a file's last, with a record at its end that has too few cells and no end, or
     ends within a character."""
     if block.has_end or not names or not len(block.starts):
@@ -156,14 +156,14 @@ def _ends_within_a_character(text: bytes) -> bool:
     return False
 
 
-def _cut(path: str, block: Block) -> HalfWritten:
+def _cut(path: str, block: Records) -> HalfWritten:
     return HalfWritten(
         f"{path}: line {block.line_of(len(block.starts) - 1)}, its last one, is cut",
         "it is still being written, or was cut off: write it again, or remove that line",
     )
 
 
-def _header(path: str, block: Block, dialect: Dialect) -> list[str]:
+def _header(path: str, block: Records, dialect: Dialect) -> list[str]:
     """The names in the first record. Raises UsageError; HalfWritten where it has no end."""
     content = block.content[: block.starts[1] if len(block.starts) > 1 else None]
     start = int(block.starts[0]) if len(block.starts) else len(content)
@@ -188,7 +188,7 @@ def _header(path: str, block: Block, dialect: Dialect) -> list[str]:
     return names
 
 
-def _check_utf8(path: str, block: Block, content: bytes) -> None:
+def _check_utf8(path: str, block: Records, content: bytes) -> None:
     """Raise UsageError for the first byte of ``content``, with which the block begins, that is not
     UTF-8."""
     try:
@@ -202,7 +202,7 @@ def _check_utf8(path: str, block: Block, content: bytes) -> None:
         ) from None
 
 
-def _checked(path: str, block: Block, first: int, names: list[str], dialect: Dialect) -> pa.Table:
+def _checked(path: str, block: Records, first: int, names: list[str], dialect: Dialect) -> pa.Table:
     """The block's records from the ``first`` on, as text."""
     try:
         table = _table(block.content[block.starts[first] :], names, dialect)

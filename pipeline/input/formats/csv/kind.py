@@ -14,7 +14,7 @@ from pipeline.input.formats.csv.second import SecondCells
 from pipeline.input.formats.door import Looked
 from pipeline.input.formats.line_marks import lines_still_there, mark_of_lines
 from pipeline.input.formats.second_rows import SecondRows
-from pipeline.input.schema.join import Joined, join
+from pipeline.input.schema.join import CommonSchema, join
 from pipeline.input.shard import Shard
 from pipeline.job.job import Input
 
@@ -26,7 +26,7 @@ def look(path: str, readable: str, source: Input) -> Looked:
     return Looked(path, readable, scan(readable, dialect), dialect)
 
 
-def common_schema(files: Sequence[Looked]) -> Joined:
+def common_schema(files: Sequence[Looked]) -> CommonSchema:
     return join(_text_where_they_differ([(one.path, one.scan.schema) for one in files]))
 
 

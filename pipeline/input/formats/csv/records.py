@@ -49,7 +49,7 @@ class OpenQuote(ValueError):
 
 
 @dataclass(frozen=True)
-class Block:
+class Records:
     """Some whole records. ``starts``: of each, the byte within ``content``; ``end``: of the last
     one. ``offset``: of ``content`` in the file; ``line``: of its first line there, from 1.
 
@@ -79,21 +79,21 @@ class Block:
         return self.line + _lines(self.content[:byte])
 
 
-def blocks(pieces: Iterable[bytes], dialect: Dialect) -> Iterator[Block]:
+def blocks(pieces: Iterable[bytes], dialect: Dialect) -> Iterator[Records]:
     """Cut a file that comes in pieces of any size into blocks of about a mebibyte, more where a
     record is longer; a mark at its beginning is in none. Raises OpenQuote; ValueError, with the
     line, for a record that is far too long."""
     waiting = bytearray()
     offset, line, wanted = 0, 1, _WANTED
 
-    def cut(last: bool) -> Block | None:
+    def cut(last: bool) -> Records | None:
         nonlocal offset, line
         content = bytes(waiting)
         ends = record_ends(content, dialect, last=last)
         if not len(ends):
             return None
         whole = content[: ends[-1]]
-        block = Block(whole, _starts(whole, ends), offset, line)
+        block = Records(whole, _starts(whole, ends), offset, line)
         offset += len(whole)
         line += _lines(whole)
         del waiting[: len(whole)]

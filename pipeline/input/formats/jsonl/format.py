@@ -21,7 +21,7 @@ from pipeline.input.formats.base import STRIDE, Rows, ScannedFile, open_file, pi
 from pipeline.input.formats.jsonl.types import (
     NO_ARRAY,
     Raw,
-    Seen,
+    Values,
     column,
     filled,
     has_fractions,
@@ -50,15 +50,15 @@ def scan(path: str) -> ScannedFile:
     return ScannedFile(rows, schema, offsets=tuple(offsets), seen=seen)
 
 
-def look_again(path: str) -> Seen:
+def look_again(path: str) -> Values:
     """What the values of a file are, and how many digits stand after the point."""
     return _look(path, count_places=True)[2]
 
 
-def common_schema(files: Sequence[tuple[str, Seen]], again: Callable[[str], Seen]) -> pa.Schema:
+def common_schema(files: Sequence[tuple[str, Values]], again: Callable[[str], Values]) -> pa.Schema:
     """Of files, each with what its values are. ``again``: as ``look_again``, asked only where it
     decides. Raises UsageError."""
-    seen = Seen()
+    seen = Values()
     for _, one in files:
         seen.add(one)
     if seen.needs_places:
@@ -73,9 +73,9 @@ def common_schema(files: Sequence[tuple[str, Seen]], again: Callable[[str], Seen
     return pa.schema([(name, pa.string() if pa.types.is_null(k) else k) for name, k in kinds])
 
 
-def _look(path: str, *, count_places: bool) -> tuple[int, array[int], Seen]:
+def _look(path: str, *, count_places: bool) -> tuple[int, array[int], Values]:
     """Rows, offsets, and what the objects in the lines are."""
-    seen = Seen()
+    seen = Values()
     seen.count_places = count_places
     offsets = array("q")
     rows = position = 0

@@ -12,10 +12,10 @@ from pipeline.input.formats.base import Reader
 from pipeline.input.formats.door import Looked
 from pipeline.input.formats.jsonl import format as lines
 from pipeline.input.formats.jsonl.second import SecondLines
-from pipeline.input.formats.jsonl.types import Seen
+from pipeline.input.formats.jsonl.types import Values
 from pipeline.input.formats.line_marks import lines_still_there, mark_of_lines
 from pipeline.input.formats.second_rows import SecondRows
-from pipeline.input.schema.join import Joined
+from pipeline.input.schema.join import CommonSchema
 from pipeline.input.shard import Shard
 from pipeline.job.job import Input
 from pipeline.storage.transient_errors import PLAN_SECONDS, reading
@@ -25,13 +25,13 @@ def look(path: str, readable: str, source: Input) -> Looked:  # noqa: ARG001 -- 
     return Looked(path, readable, lines.scan(readable))
 
 
-def common_schema(files: Sequence[Looked]) -> Joined:
+def common_schema(files: Sequence[Looked]) -> CommonSchema:
     readable = {one.path: one.readable for one in files}
 
-    def again(path: str) -> Seen:
+    def again(path: str) -> Values:
         return reading(path, partial(lines.look_again, readable[path]), PLAN_SECONDS)
 
-    return Joined(lines.common_schema([(one.path, one.scan.seen) for one in files], again))
+    return CommonSchema(lines.common_schema([(one.path, one.scan.seen) for one in files], again))
 
 
 def open_reader(shard: Shard, schema: pa.Schema) -> Reader:

@@ -56,7 +56,7 @@ class _Room:
     left: int = _MOST_FIELDS
 
 
-class Seen:
+class Values:
     """What the values of a column were up to now; without ``room``, what a file's lines were."""
 
     def __init__(self, room: _Room | None = None) -> None:
@@ -65,8 +65,8 @@ class Seen:
         self.least = self.most = 0  # of the integers
         # digits before and after the point, most of all fractions; see ``count_places``
         self.whole = self.places = 0
-        self.inner: Seen | None = None  # of the lists
-        self.fields: dict[str, Seen] = {}  # of the objects
+        self.inner: Values | None = None  # of the lists
+        self.fields: dict[str, Values] = {}  # of the objects
         self.count_places = False
         self.too_odd = False  # the objects: for columns of their fields
 
@@ -132,7 +132,7 @@ class Seen:
             found += 1 + one._fields_inside() + in_list
         return found
 
-    def add(self, other: Seen) -> None:
+    def add(self, other: Values) -> None:
         """What the values of another file are, too."""
         self.kinds |= other.kinds
         self.least, self.most = min(self.least, other.least), max(self.most, other.most)
@@ -150,8 +150,8 @@ class Seen:
             elif self._room:
                 return
 
-    def _new(self) -> Seen:
-        made = Seen(self._room or _Room())
+    def _new(self) -> Values:
+        made = Values(self._room or _Room())
         made.count_places = self.count_places
         return made
 

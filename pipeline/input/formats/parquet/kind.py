@@ -14,7 +14,7 @@ from pipeline.input.formats.parquet.format import ParquetReader, scan
 from pipeline.input.formats.parquet.row_groups import mark_of as mark_of
 from pipeline.input.formats.parquet.second import SecondGroups, SecondWhole
 from pipeline.input.formats.second_rows import SecondRows
-from pipeline.input.schema.join import Joined, join
+from pipeline.input.schema.join import CommonSchema, join
 from pipeline.input.shard import Shard
 from pipeline.job.job import Input
 
@@ -23,7 +23,7 @@ def look(path: str, readable: str, source: Input) -> Looked:  # noqa: ARG001 -- 
     return Looked(path, readable, scan(readable))
 
 
-def common_schema(files: Sequence[Looked]) -> Joined:
+def common_schema(files: Sequence[Looked]) -> CommonSchema:
     return join([(one.path, one.scan.schema) for one in files])
 
 
