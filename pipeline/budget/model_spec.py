@@ -37,7 +37,7 @@ class ModelSpec:
             name=model.name,
             title=model.title,
             geometry=model.geometry,
-            weights=weight_bytes(model.geometry, precision, vision=model.vision),
+            weights=weight_bytes(model.geometry, precision, vision=model.vision_parameters),
             announced_gb=model.announced_gb.get(precision),
         )
 
@@ -50,7 +50,7 @@ class ModelSpec:
         weights = weight_bytes(
             folder.geometry,
             folder.precision,
-            vision=folder.has_vision,
+            vision=folder.vision_parameters,
             group_size=next((s for s in sizes if s), GROUP_SIZE),
         )
         return cls(

@@ -1,8 +1,7 @@
-"""Bytes of a Gemma 3 checkpoint as vLLM holds it on the card. Pure arithmetic.
+"""Bytes of a checkpoint as vLLM holds it on the card. Pure arithmetic.
 
 Quantized are the linear layers of the text model alone; embeddings (tied to the output head),
-norms and the vision tower stay in bf16. Shapes: vLLM 0.32 ``model_executor/models/gemma3.py`` and
-``siglip.py``.
+norms and the vision tower stay in bf16. Shapes: vLLM 0.32 ``model_executor/models/gemma3.py``.
 """
 
 from __future__ import annotations
@@ -16,10 +15,6 @@ _BF16 = 2
 _BITS = {"bf16": 16, "int8": 8, "int4": 4}
 GROUP_SIZE = 32  # weights that share a scale
 _EMBEDDING_ROWS = 64  # vLLM pads the vocabulary to a multiple of this
-
-# Gemma 3's SigLIP tower, the same for 4B, 12B and 27B.
-_VISION_HIDDEN, _VISION_FFN, _VISION_LAYERS = 1152, 4304, 27
-_PATCH, _CHANNELS, _PATCHES = 14, 3, 64 * 64
 
 
 @dataclass(frozen=True)
@@ -58,12 +53,12 @@ class Weights:
 
 
 def weight_bytes(
-    geometry: Geometry, precision: Precision, *, vision: bool = False, group_size: int = GROUP_SIZE
+    geometry: Geometry, precision: Precision, *, vision: int = 0, group_size: int = GROUP_SIZE
 ) -> Weights:
     """The parts of a checkpoint in ``precision`` (bf16, int8, int4).
 
-    ``vision``: the model has a vision tower. ``group_size``: weights that share one bf16 scale.
-    Raises KeyError for another precision.
+    ``vision``: parameters of the vision tower, 0 without. ``group_size``: weights that share one
+    bf16 scale. Raises KeyError for another precision.
     """
     parameters = linear_parameters(geometry)
     scales = 0 if precision == "bf16" else parameters // group_size
@@ -74,7 +69,7 @@ def weight_bytes(
         linear_bytes=parameters * _BITS[precision] // 8 + scales * _BF16,
         embedding_bytes=rows * geometry.hidden * _BF16,
         norm_bytes=norms * _BF16,
-        vision_bytes=_vision_parameters(geometry.hidden) * _BF16 if vision else 0,
+        vision_bytes=vision * _BF16,
     )
 
 
@@ -85,13 +80,3 @@ def linear_parameters(geometry: Geometry) -> int:
     key_value = 2 * geometry.kv_heads * geometry.head_dim
     attention = geometry.hidden * (query + key_value) + query * geometry.hidden
     return geometry.layers * (attention + 3 * geometry.hidden * geometry.ffn)
-
-
-def _vision_parameters(text_hidden: int) -> int:
-    hidden, ffn = _VISION_HIDDEN, _VISION_FFN
-    attention = 4 * (hidden * hidden + hidden)
-    mlp = 2 * hidden * ffn + ffn + hidden
-    layer = attention + mlp + 2 * 2 * hidden
-    embeddings = _CHANNELS * _PATCH * _PATCH * hidden + hidden + _PATCHES * hidden
-    projector = hidden * text_hidden + hidden
-    return _VISION_LAYERS * layer + embeddings + 2 * hidden + projector

@@ -35,8 +35,8 @@ from pipeline.driver.watcher import Watcher
 from pipeline.engine.machine.card_notes import lost_in_words
 from pipeline.engine.machine.host import cpu_environment
 from pipeline.engine.oom_fallback import EngineLimits
+from pipeline.engine.protocol import SEAT
 from pipeline.engine.reuse import EngineSetup, engine_setup
-from pipeline.engine.simulated.rehearsal import SEAT
 from pipeline.engine.vllm.engine import environment as vllm_environment
 from pipeline.errors import (
     CardLost,

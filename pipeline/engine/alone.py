@@ -46,7 +46,7 @@ class Alone:
     ) -> dict[str, Any]:
         """For ``vllm.EngineArgs``: a job's, on what is free of the card now. Raises EngineFailed
         where that is too little for the model."""
-        weights = weight_bytes(model.geometry, model.precision, vision=model.has_vision)
+        weights = weight_bytes(model.geometry, model.precision, vision=model.vision_parameters)
 
         def chosen(**more: Any) -> dict[str, Any]:
             merged = more | dict(given)

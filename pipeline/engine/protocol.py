@@ -11,6 +11,8 @@ from pipeline.model.geometry import Geometry
 from pipeline.rows.request import Completion, Request
 from pipeline.simulate.vllm_model.scheduler import EngineModel
 
+SEAT = "RACKMILL_SEAT"  # an engine's number among those of the run, in its environment
+
 
 @dataclass(frozen=True)
 class EngineFacts:

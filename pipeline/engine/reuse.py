@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.engine.simulated.rehearsal import SEAT
+from pipeline.engine.protocol import SEAT
 from pipeline.job.job import Job
 
 # arguments of which an engine may have more than the next job asks for
@@ -46,7 +46,7 @@ def engine_setup(
     """For an engine of ``job`` in a process with ``environment``."""
     content = {
         "kind": job.engine.kind,
-        "simulated": job.engine.simulated.model_dump(mode="json"),
+        "settings": job.engine.own_settings(),
         "model": model_hash,
         "environment": {k: v for k, v in environment.items() if k != SEAT},
         "scores": job.score is not None,

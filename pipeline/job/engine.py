@@ -132,6 +132,11 @@ class EngineSettings(Section):
         """Settings of the kind's own that decide its answers, by their keys."""
         return {key: _value(self, key) for key in ENGINE_KINDS.get(self.kind).answers_from}
 
+    def own_settings(self) -> dict[str, Any]:
+        """All settings that its kind alone has: those of the section that is called like it."""
+        section = getattr(self, self.kind, None)
+        return section.model_dump(mode="json") if isinstance(section, Section) else {}
+
     def vllm_arguments(self) -> dict[str, Any]:
         """The arguments that were given, for ``vllm.EngineArgs``."""
         return self.model_dump(

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pipeline.errors import UsageError, did_you_mean
+from pipeline.model.families.base import Family
+from pipeline.model.families.registry import FAMILIES
 from pipeline.model.geometry import Geometry
 
-LICENCE = "Gemma Terms of Use (https://ai.google.dev/gemma/terms)"
-
+_GEMMA_3 = FAMILIES.get("gemma3")
 Precision = Literal["bf16", "int8", "int4"]
 PRECISIONS: tuple[Precision, ...] = ("bf16", "int8", "int4")
 
@@ -45,7 +46,7 @@ class Source:
 
 @dataclass(frozen=True)
 class CatalogueModel:
-    """One size of Gemma 3. ``announced_gb``: precision -> GB of VRAM as announced."""
+    """One size of a family. ``announced_gb``: precision -> GB of VRAM as announced."""
 
     name: str
     title: str  # "27B"
@@ -54,7 +55,16 @@ class CatalogueModel:
     chat: bool
     sources: tuple[Source, ...]
     announced_gb: Mapping[Precision, float] = field(default_factory=dict)
-    licence: str = LICENCE
+    family: Family = _GEMMA_3
+
+    @property
+    def licence(self) -> str:
+        return self.family.licence
+
+    @property
+    def vision_parameters(self) -> int:
+        """Of its vision tower, 0 without."""
+        return self.family.vision_parameters(self.geometry) if self.vision else 0
 
     def source(self, precision: Precision) -> Source | None:
         """The source that the name with this precision stands for: the first of them."""

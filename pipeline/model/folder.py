@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import UsageError
-from pipeline.model import catalogue
 from pipeline.model.catalogue import Precision
 from pipeline.model.families.base import Family
 from pipeline.model.families.registry import family_of, read_geometry
@@ -93,13 +92,18 @@ class ModelFolder:
         return "vision_config" in read_config(self.path)
 
     @property
+    def vision_parameters(self) -> int:
+        """Of its vision tower, 0 without."""
+        return self.family.vision_parameters(self.geometry) if self.has_vision else 0
+
+    @property
     def has_chat_template(self) -> bool:
         """Whether it takes messages; a base model does not."""
         return chat_template(self.path) is not None
 
     @property
     def licence(self) -> str:
-        return str(self.provenance.get("licence", catalogue.LICENCE))
+        return str(self.provenance.get("licence", self.family.licence))
 
     @property
     def weight_files(self) -> list[Path]:

@@ -1,6 +1,7 @@
 """Planning for a model of the catalogue that was never fetched.
 
-Its shape is known, and all Gemma 3 share one tokenizer, so that of any stored one will do.
+Its shape is known, and all models of a family share one tokenizer, so that of any stored one will
+do.
 """
 
 from __future__ import annotations
@@ -10,11 +11,9 @@ from pathlib import Path
 
 from pipeline.errors import UsageError
 from pipeline.model.catalogue import CATALOGUE, CatalogueEntry, Precision
-from pipeline.model.folder import ModelFolder
+from pipeline.model.folder import ModelFolder, read_config
 from pipeline.model.geometry import Geometry
 from pipeline.model.store.resolve import Report, in_store, resolve, stored_models
-
-_EMBEDDED = "gemma-3-270m"
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class StandIn(ModelFolder):
 
 def resolve_for_planning(reference: str, report: Report = lambda line: None) -> ModelFolder:
     """As ``resolve``, but nothing is downloaded: a stand-in takes the place of a model of the
-    catalogue that is not here. Raises UsageError where no stored model has a Gemma 3 tokenizer.
+    catalogue that is not here. Raises UsageError where no stored model has a tokenizer.
     """
     entry = None if Path(reference).is_dir() else CATALOGUE.get(reference)
     if in_store(reference) is None and reference.startswith("hf://"):
@@ -61,19 +60,22 @@ def resolve_for_planning(reference: str, report: Report = lambda line: None) -> 
         )
     if entry is None or entry.source.package or in_store(reference) is not None:
         return resolve(reference, report)
-    path = _tokenizer_folder(entry.name, report)
+    path = _tokenizer_folder(entry, report)
     report(f"{entry.model.name} is not in the store yet; `run` fetches it first")
     return StandIn(entry.model.name, path, entry)
 
 
-def _tokenizer_folder(wanted: str, report: Report) -> Path:
+def _tokenizer_folder(wanted: CatalogueEntry, report: Report) -> Path:
+    family = wanted.model.family
     for model in stored_models():
-        if (model.path / "tokenizer.json").exists():
+        if (model.path / "tokenizer.json").exists() and family.has(read_config(model.path)):
             return model.path
+    packaged = (e.name for e in CATALOGUE.values() if e.source.package and e.model.family == family)
     try:
-        return resolve(_EMBEDDED, report).path
-    except UsageError:
+        return resolve(next(packaged), report).path
+    except (UsageError, StopIteration):
+        none = f"no other {family.title} to count tokens with"
         raise UsageError(
-            f"model: {wanted} is not in the store, and no other Gemma 3 to count tokens with",
-            f"rackmill model add {wanted}, or pip install 'rackmill[demo]'",
+            f"model: {wanted.name} is not in the store, and {none}",
+            f"rackmill model add {wanted.name}, or pip install 'rackmill[demo]'",
         ) from None

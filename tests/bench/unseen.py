@@ -103,7 +103,7 @@ def setup_for(card: str, rows: Sequence[TraceRow], limit: int) -> CardSetup:
     """As `rackmill simulate` sets it up."""
     model, _, device = card.partition(":")
     entry = MODELS[f"gemma-3-{model}"]
-    weights = weight_bytes(entry.geometry, "int4", vision=entry.vision)
+    weights = weight_bytes(entry.geometry, "int4", vision=entry.vision_parameters)
     return card_setup(entry.geometry, weights, CARDS[device], rows, limit, {})
 
 

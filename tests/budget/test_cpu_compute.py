@@ -18,7 +18,7 @@ def choose(
     card: Card, *, model: str = "4b", precision: Precision = "int4", **given: Any
 ) -> EngineChoice:
     known = MODELS[f"gemma-3-{model}"]
-    weights = weight_bytes(known.geometry, precision, vision=known.vision)
+    weights = weight_bytes(known.geometry, precision, vision=known.vision_parameters)
     shape = PromptShape(mean=40.0, longest=100, shared_prefix=10)
     return choose_settings(known.geometry, weights, card, shape, 10, given)
 

@@ -111,7 +111,7 @@ def choose(
     precision: Precision = "int4",
 ) -> EngineChoice:
     model = MODELS[f"gemma-3-{size}"]
-    weights = weight_bytes(model.geometry, precision, vision=model.vision)
+    weights = weight_bytes(model.geometry, precision, vision=model.vision_parameters)
     shape = PromptShape(mean, longest, shared)
     return choose_settings(model.geometry, weights, CARDS[card], shape, max_tokens, given or {})
 
@@ -159,7 +159,7 @@ class TestOnAGpu:
     def test_the_context_is_what_the_cache_holds_where_that_is_less(self) -> None:
         model = MODELS["gemma-3-27b"]
         choice = choose("27b", "rtx3090", mean=9000, longest=20_000)
-        weights = weight_bytes(model.geometry, "int4", vision=True)
+        weights = weight_bytes(model.geometry, "int4", vision=model.vision_parameters)
         card = CARDS["rtx3090"]
         there = memory_split(model.geometry, weights, card, setup_of(choice.arguments, card))
         length = choice.arguments["max_model_len"]
@@ -279,7 +279,7 @@ def test_one_answer_has_one_number_of_requests() -> None:
     for size, card, job in itertools.product(("270m", "12b", "27b"), CARDS, JOBS):
         choice = choose_job(size, card, *job)
         model = MODELS[f"gemma-3-{size}"]
-        weights = weight_bytes(model.geometry, "int4", vision=model.vision)
+        weights = weight_bytes(model.geometry, "int4", vision=model.vision_parameters)
         there = memory_split(
             model.geometry, weights, CARDS[card], setup_of(choice.arguments, CARDS[card])
         )

@@ -14,7 +14,7 @@ from pipeline.model.catalogue import MODELS, Precision
 )
 def test_int4_is_as_large_as_the_published_files(size: str, text: float, vision: float) -> None:
     model = MODELS[f"gemma-3-{size}"]
-    weights = weight_bytes(model.geometry, "int4", vision=model.vision)
+    weights = weight_bytes(model.geometry, "int4", vision=model.vision_parameters)
     assert weights.total() / 1e9 == pytest.approx(text, rel=0.01)
     assert weights.total(vision=True) / 1e9 == pytest.approx(vision, rel=0.01)
 

@@ -56,7 +56,8 @@ def choose(
 
 
 def _weights(checkpoint: Checkpoint) -> Weights:
-    return weight_bytes(checkpoint.model.geometry, "int4", vision=checkpoint.vision)
+    vision = checkpoint.model.vision_parameters if checkpoint.vision else 0
+    return weight_bytes(checkpoint.model.geometry, "int4", vision=vision)
 
 
 class Probe:

@@ -121,7 +121,7 @@ def test_a_models_bytes_are_those_that_fit_counts(asked: Asked) -> None:
     """Marlin keeps codes and scales as large as the checkpoint's; the shapes are a few bytes."""
     for model in models(asked):
         known = MODELS[model["size"]]
-        weights = weight_bytes(known.geometry, "int4", vision=known.vision)
+        weights = weight_bytes(known.geometry, "int4", vision=known.vision_parameters)
         counted = weights.total(vision=model["images"])
         assert model["bytes"] == pytest.approx(counted, rel=2e-3), model["size"]
 

@@ -80,7 +80,7 @@ def test_every_sizes_parameters_are_those_that_transformers_makes(sweep) -> None
     """Text model and vision tower, from the config classes alone (no weights in memory)."""
     for name, (text, whole) in sweep["parameters"].items():
         known = MODELS[name]
-        weights = weight_bytes(known.geometry, "bf16", vision=known.vision)
+        weights = weight_bytes(known.geometry, "bf16", vision=known.vision_parameters)
         assert weights.text_bytes == text
         assert weights.total(vision=True) == whole
 

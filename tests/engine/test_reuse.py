@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from pipeline import Job
+from pipeline.engine.protocol import SEAT
 from pipeline.engine.reuse import EngineSetup, engine_setup
-from pipeline.engine.simulated.rehearsal import SEAT
 from tests.samples import job
 
 ARGUMENTS = {

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.engine.machine.vitals import VitalSigns, worker_cards
-from pipeline.engine.simulated.rehearsal import SEAT
+from pipeline.engine.protocol import SEAT
 from tests.fake_cards import RTX_3090, RTX_4090, FakeCards
 
 Shown = Callable[..., FakeCards]

@@ -31,7 +31,7 @@ def rows_in(order: str) -> list[TraceRow]:
 
 def run(policy: str, rows: list[TraceRow]) -> CardSim:
     entry, card = MODELS["gemma-3-27b"], CARDS["rtx3090"]
-    weights = weight_bytes(entry.geometry, "int4", vision=entry.vision)
+    weights = weight_bytes(entry.geometry, "int4", vision=entry.vision_parameters)
     made = CardSim(
         card_setup(entry.geometry, weights, card, rows, LIMIT, {}), policy, max_tokens=LIMIT
     )

@@ -31,7 +31,7 @@ def catalogue_as_json() -> dict[str, Any]:
 def entry_as_json(entry: CatalogueEntry) -> dict[str, Any]:
     """``weights_bytes``: what vLLM holds of it, text only; ``vision_bytes`` more with images."""
     model = entry.model
-    weights = weight_bytes(model.geometry, entry.precision, vision=model.vision)
+    weights = weight_bytes(model.geometry, entry.precision, vision=model.vision_parameters)
     short = entry.precision == "int4"
     folder = in_store(entry.name)
     return {

@@ -71,7 +71,7 @@ class Forecaster:
     @property
     def _weights(self) -> Weights:
         model = self.plan.model
-        vision = self.model.vision if self.model else model.has_vision
+        vision = (self.model or model).vision_parameters
         return weight_bytes(self._geometry, model.precision, vision=vision)
 
     def forecast(self, groups: Sequence[EngineGroup]) -> Forecast:

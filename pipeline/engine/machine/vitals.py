@@ -12,7 +12,7 @@ from typing import Protocol
 
 from pipeline.engine.machine.card_memory import own_cards
 from pipeline.engine.machine.card_reading import CardReader, CardReading
-from pipeline.engine.simulated.rehearsal import SEAT
+from pipeline.engine.protocol import SEAT
 
 _RAPL = Path("/sys/class/powercap")
 

@@ -10,10 +10,9 @@ import time
 from collections.abc import Callable
 from enum import Enum
 
+from pipeline.engine.protocol import SEAT
 from pipeline.errors import EngineFailed, EngineOutOfMemory
 from pipeline.job.engine import RehearsedFaults
-
-SEAT = "RACKMILL_SEAT"  # an engine's number among those of the run, in its environment
 
 
 class RehearsedFault(Enum):

@@ -25,7 +25,7 @@ def for_vllm(model: ModelFolder, arguments: Mapping[str, Any]) -> dict[str, Any]
     if not current_platform.is_cpu():
         return given
     card = cpu_card(available_memory(), len(cores()), native_bf16=native_bf16())
-    weights = weight_bytes(model.geometry, model.precision, vision=model.has_vision)
+    weights = weight_bytes(model.geometry, model.precision, vision=model.vision_parameters)
     setup = setup_of(given, card)
     chosen = choose_compute(model.geometry, weights, card, setup, {"cpu_compute": wanted})
     if chosen is not None and chosen[0] == "bf16":

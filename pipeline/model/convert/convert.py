@@ -51,7 +51,6 @@ def convert(
     group_size: int = 32,
     keep_bf16: bool = False,
     calibration: Sequence[str] | None = None,
-    licence: str = "gemma",
     source_facts: Mapping[str, str] | None = None,
     progress: Progress = lambda done, total: None,
 ) -> ConversionReport:
@@ -91,7 +90,7 @@ def convert(
                 config | _quantization(planned),
                 planned,
                 texts,
-                {**(source_facts or {}), "licence": licence, "conversion_key": key},
+                {"licence": gguf.family.licence, **(source_facts or {}), "conversion_key": key},
                 progress,
                 started,
             )

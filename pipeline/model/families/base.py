@@ -38,6 +38,14 @@ class Family(Protocol):
         """Those that there are, for people: "270M, 1B or 4B"."""
 
     @property
+    def licence(self) -> str:
+        """Whose terms apply, with an address."""
+
+    @property
+    def licence_tag(self) -> str:
+        """As the hub tags it."""
+
+    @property
     def tokenizer_class(self) -> str:
         """As ``tokenizer_config.json`` names it."""
 
@@ -53,6 +61,9 @@ class Family(Protocol):
 
     def layer_shapes(self, geometry: Geometry) -> Shapes:
         """The modules of one layer, and the shapes of their weights."""
+
+    def vision_parameters(self, geometry: Geometry) -> int:
+        """Of a vision tower and of its projector to such a text model."""
 
     def read_config(self, config: Mapping[str, Any]) -> Any:
         """``config.json`` as transformers' own class reads it; raises what that raises."""

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import UsageError
-from pipeline.model import catalogue
 from pipeline.model.catalogue import Precision
 from pipeline.model.folder import (
     describe_files,
@@ -48,7 +47,6 @@ def make_checkpoint(
         group_size=group_size,
         keep_bf16=keep_bf16,
         calibration=calibration,
-        licence=catalogue.LICENCE,
         source_facts=facts,
         progress=progress,
     )

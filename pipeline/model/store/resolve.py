@@ -229,7 +229,7 @@ class _Request:
     ) -> ModelFolder:
         name = self._entry.name if self._entry else exact.name
         folder = download_folder(exact)
-        check_folder(ModelFolder(name, folder))
+        family = check_folder(ModelFolder(name, folder)).family
         self.steps.say("noting the hashes of its files")
         known = {f.name: f.sha256 for f in files if f.sha256}  # compared when they arrived
         facts = {
@@ -237,7 +237,7 @@ class _Request:
             "source": str(exact),
             "revision": exact.revision,
             "quantization": quantization_in_words(read_config(folder)),
-            "licence": licence if licence not in ("", "gemma") else catalogue.LICENCE,
+            "licence": licence if licence not in ("", family.licence_tag) else family.licence,
             "added": now(),
         }
         write_provenance(folder, facts | describe_files(folder, known, self.steps.progress))

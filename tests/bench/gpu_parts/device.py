@@ -106,7 +106,7 @@ def wanted(device: Device, model: ModelFolder, settings: Sequence[str]) -> Wante
     lines like ``engine.max_num_seqs=64``. Raises UsageError: it does not fit."""
     given = job_from(job(model.name, {}), settings).engine.vllm_arguments()
     card, on_card = device.card, device.index is not None
-    weights = weight_bytes(model.geometry, model.precision, vision=False)
+    weights = weight_bytes(model.geometry, model.precision)
     arguments = _choose(model, card, given)
     there = memory_split(model.geometry, weights, card, setup_of(arguments, card))
     if there.num_gpu_blocks < 1:
@@ -137,7 +137,7 @@ def wanted(device: Device, model: ModelFolder, settings: Sequence[str]) -> Wante
 
 
 def _choose(model: ModelFolder, card: Card, given: Mapping[str, Any]) -> dict[str, Any]:
-    weights = weight_bytes(model.geometry, model.precision, vision=False)
+    weights = weight_bytes(model.geometry, model.precision)
     chosen = choose_settings(model.geometry, weights, card, _SHAPE, _ANSWER, given)
     return chosen.arguments
 

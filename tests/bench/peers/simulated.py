@@ -33,7 +33,7 @@ def made_for(
     rackmill chooses the others as after a first run of the job, when the answers' mean length is
     known."""
     entry, device = MODELS[f"gemma-3-{model}"], CARDS[card]
-    weights = weight_bytes(entry.geometry, "int4", vision=entry.vision)
+    weights = weight_bytes(entry.geometry, "int4", vision=entry.vision_parameters)
     prompts = [row.prompt_tokens for row in rows]
     alike = len({row.prefix_group for row in rows}) == 1
     shared = min(row.prefix_tokens for row in rows) if alike else 0

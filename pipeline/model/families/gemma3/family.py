@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.model.families.base import Shapes, TransformersParts
 from pipeline.model.families.gemma3.gguf_config import text_config
-from pipeline.model.families.gemma3.shapes import geometry_of, layer_shapes
+from pipeline.model.families.gemma3.shapes import geometry_of, layer_shapes, vision_parameters
 from pipeline.model.geometry import Geometry
 
 _LAYERS_27B, _SCALAR_27B = 62, 168  # which scales queries by hidden size / heads
@@ -42,6 +42,8 @@ class Gemma3:
     title = "Gemma 3"
     name = "gemma3"
     sizes = "270M, 1B, 4B, 12B or 27B"
+    licence = "Gemma Terms of Use (https://ai.google.dev/gemma/terms)"
+    licence_tag = "gemma"
     tokenizer_class = "GemmaTokenizer"
     # old and new layout of a checkpoint with a vision tower
     prefixes = ("model.", "language_model.model.", "model.language_model.")
@@ -54,6 +56,9 @@ class Gemma3:
 
     def layer_shapes(self, geometry: Geometry) -> Shapes:
         return layer_shapes(geometry)
+
+    def vision_parameters(self, geometry: Geometry) -> int:
+        return vision_parameters(geometry.hidden)
 
     def read_config(self, config: Mapping[str, Any]) -> Any:
         from transformers import Gemma3Config, Gemma3TextConfig  # seconds to import

@@ -8,6 +8,9 @@ from typing import Any
 from pipeline.model.geometry import Geometry
 
 _PATTERN = 6  # every sixth layer is global, where the config does not say
+# of the SigLIP tower, the same for 4B, 12B and 27B (vLLM 0.32 ``model_executor/models/siglip.py``)
+_VISION_HIDDEN, _VISION_FFN, _VISION_LAYERS = 1152, 4304, 27
+_PATCH, _CHANNELS, _PATCHES = 14, 3, 64 * 64
 _NORMS = (
     "input_layernorm",
     "post_attention_layernorm",
@@ -69,3 +72,14 @@ def tensor_shapes(geometry: Geometry) -> dict[str, tuple[int, ...]]:
         },
         "model.norm.weight": (geometry.hidden,),
     }
+
+
+def vision_parameters(text_hidden: int) -> int:
+    """Of the vision tower and of its projector to a text model of that hidden size."""
+    hidden, ffn = _VISION_HIDDEN, _VISION_FFN
+    attention = 4 * (hidden * hidden + hidden)
+    mlp = 2 * hidden * ffn + ffn + hidden
+    layer = attention + mlp + 2 * 2 * hidden
+    embeddings = _CHANNELS * _PATCH * _PATCH * hidden + hidden + _PATCHES * hidden
+    projector = hidden * text_hidden + hidden
+    return _VISION_LAYERS * layer + embeddings + 2 * hidden + projector
