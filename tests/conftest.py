@@ -17,7 +17,8 @@ import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.model.store.resolve import ModelFolder, resolve
+from pipeline.model.folder import ModelFolder
+from pipeline.model.store.resolve import resolve
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.rows.work_order import unit_rows
 from tests.fake_cards import fake_cards as fake_cards

@@ -20,7 +20,8 @@ from pipeline.input.reader import UnitReader
 from pipeline.input.shards import InputFiles
 from pipeline.input.units import Unit
 from pipeline.output.columns.results import RowResult, tally, to_table
-from pipeline.output.dataset import CommitRecord, Dataset
+from pipeline.output.commit.records import CommitRecord
+from pipeline.output.dataset import Dataset
 from pipeline.storage.base import open_storage
 from tests.samples import job, write_model
 

@@ -22,7 +22,7 @@ from pipeline.engine.child_guard import guard_children
 from pipeline.engine.load import load_engine
 from pipeline.errors import EngineFailed, RowError
 from pipeline.job.sampling import Sampling
-from pipeline.model.store.resolve import ModelFolder
+from pipeline.model.folder import ModelFolder
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.output.columns.results import RowResult
 from pipeline.prompt.answers import Answers

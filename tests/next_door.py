@@ -9,7 +9,7 @@ from pipeline.dispatch.events import NoLease
 from pipeline.driver.coordinator.coordinator import Coordinator
 from pipeline.driver.plan import Plan
 from pipeline.input.units import Unit
-from pipeline.output.dataset import CommitRecord
+from pipeline.output.commit.records import CommitRecord
 from pipeline.output.redo import Redone
 from pipeline.worker.messages import LastWords, Lease, Progress, RowSource, WorkerSpec, active_rows
 

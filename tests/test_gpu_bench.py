@@ -14,8 +14,8 @@ import pytest
 from pipeline.budget.cards.lookup import find_card
 from pipeline.engine.calibrate.calibrate import read_calibration
 from pipeline.engine.protocol import EngineStats
+from pipeline.model.folder import ModelFolder
 from pipeline.model.geometry import Geometry
-from pipeline.model.store.resolve import ModelFolder
 from pipeline.model.tensors import Packing, differences, read_tensors
 from tests.fake_cards import GIB, RTX_3090, FakeCards, fake_cards
 

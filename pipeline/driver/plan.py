@@ -21,13 +21,14 @@ from pipeline.input.units import Unit, branches, cut, leaves
 from pipeline.job.fingerprint import digest
 from pipeline.job.job import Job
 from pipeline.job.sampling import SAMPLING_COLUMN
+from pipeline.model.folder import ModelFolder
 from pipeline.model.stand_in import resolve_for_planning
-from pipeline.model.store.resolve import ModelFolder, check_reference, resolve
+from pipeline.model.store.resolve import check_reference, resolve
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.output.columns.gold import mismatch, truth
 from pipeline.output.columns.results import OutputColumns, output_columns
-from pipeline.output.commit.records import MANIFEST
-from pipeline.output.dataset import CommitRecord, Dataset, State
+from pipeline.output.commit.records import MANIFEST, CommitRecord, State
+from pipeline.output.dataset import Dataset
 from pipeline.output.manifest import Manifest, describe, read_manifest
 from pipeline.output.redo import Redo
 from pipeline.output.tally import Tally

@@ -18,7 +18,8 @@ from pipeline.humanize import size
 from pipeline.input.shards import discover
 from pipeline.job.file.load import job_from
 from pipeline.job.job import Input, Job
-from pipeline.model.store.resolve import ModelFolder, check_reference, resolve
+from pipeline.model.folder import ModelFolder
+from pipeline.model.store.resolve import check_reference, resolve
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.output.columns.scored import first_error, paired_scores
 from pipeline.report.picture import draw_quality

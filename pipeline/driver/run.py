@@ -40,7 +40,8 @@ from pipeline.input.shards import InputFiles, moved_since
 from pipeline.job.deadline import deadline_at
 from pipeline.job.job import Job
 from pipeline.output.columns.results import to_table
-from pipeline.output.dataset import REPORT, Dataset
+from pipeline.output.commit.records import REPORT
+from pipeline.output.dataset import Dataset
 from pipeline.output.run_registry import refuse_second
 from pipeline.output.tally import Tally
 from pipeline.report.energy import Energy, energy_of

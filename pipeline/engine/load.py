@@ -9,7 +9,7 @@ from typing import Any, Protocol, cast
 from pipeline.engine.protocol import Engine
 from pipeline.job.engine_kinds import ENGINE_KINDS
 from pipeline.job.job import Job
-from pipeline.model.store.resolve import ModelFolder
+from pipeline.model.folder import ModelFolder
 
 
 class EngineModule(Protocol):

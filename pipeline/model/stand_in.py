@@ -13,7 +13,9 @@ from pipeline.errors import UsageError
 from pipeline.model.catalogue import CATALOGUE, CatalogueEntry, Precision
 from pipeline.model.folder import ModelFolder, read_config
 from pipeline.model.geometry import Geometry
-from pipeline.model.store.resolve import Report, in_store, resolve, stored_models
+from pipeline.model.store.index import stored_models
+from pipeline.model.store.resolve import in_store, resolve
+from pipeline.model.store.steps import Report
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 from pipeline.input.units import Unit
 from pipeline.output.columns.answer_rows import by_row
 from pipeline.output.columns.results import OutputColumns, RowResult, tally, to_table
-from pipeline.output.dataset import CommitRecord, Dataset
+from pipeline.output.commit.records import CommitRecord
+from pipeline.output.dataset import Dataset
 from pipeline.output.tally import Tally, length_bucket
 from pipeline.rows.error_reasons import discount_reason
 from pipeline.rows.row_range import RowRange

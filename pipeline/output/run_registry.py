@@ -24,7 +24,7 @@ import psutil
 
 from pipeline.errors import AlreadyRunning
 from pipeline.humanize import count, duration, plural
-from pipeline.output.dataset import STATE
+from pipeline.output.commit.records import STATE
 from pipeline.storage.base import Storage
 
 RUNS = f"{STATE}/runs"

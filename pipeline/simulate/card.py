@@ -21,7 +21,8 @@ from pipeline.rows.trace import TraceRow
 from pipeline.rows.workload import Lengths
 from pipeline.simulate.feed import Feed
 from pipeline.simulate.policies import make_policy
-from pipeline.simulate.vllm_model.scheduler import EngineModel, Sequence
+from pipeline.simulate.vllm_model.kv_cache import Sequence
+from pipeline.simulate.vllm_model.scheduler import EngineModel
 
 
 @dataclass(frozen=True)

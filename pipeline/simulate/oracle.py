@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from pipeline.admission.demand import Demand
 from pipeline.admission.policies.engine import HandOver
 from pipeline.admission.policy import Limits
-from pipeline.simulate.vllm_model.scheduler import EngineModel, Sequence
+from pipeline.simulate.vllm_model.kv_cache import Sequence
+from pipeline.simulate.vllm_model.scheduler import EngineModel
 
 _WINDOW = 128  # of the waiting, in order, that it picks from: what fits worst is left longest
 _MOMENTS = 96  # to come at which the use is looked at, where more requests run

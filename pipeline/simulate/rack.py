@@ -16,7 +16,7 @@ from heapq import heapify, heappop, heappush
 from math import inf
 from typing import Generic, Protocol, TypeVar
 
-from pipeline.dispatch.dispatcher import Dispatcher, Sizing
+from pipeline.dispatch.dispatcher import Dispatcher
 from pipeline.dispatch.events import (
     Asked,
     Committed,
@@ -33,6 +33,7 @@ from pipeline.rows.work_order import STREAMS, spread
 
 _BEAT_SECONDS = 1.0
 _POLL_SECONDS = 0.2
+_AHEAD = 32  # rows that a card has at hand beyond those it works on
 _MOST_DEATHS = 200  # for each card since a unit was last committed: nothing will come of it
 
 
@@ -136,8 +137,8 @@ class _Desk(Generic[R]):
 
 
 class SimulatedRack(Generic[R]):
-    """``rates``: rows per second that the forecast expects of each card. ``ahead``: rows that a
-    card has at hand beyond those it works on. Rows that a card had before are left to it."""
+    """``rates``: rows per second that the forecast expects of each card. Rows that a card had
+    before are left to it."""
 
     def __init__(
         self,
@@ -146,20 +147,17 @@ class SimulatedRack(Generic[R]):
         rows: Sequence[R],
         *,
         rows_per_unit: int = 128,
-        ahead: int = 32,
         failures: Failures | None = None,
-        sizing: Sizing | None = None,
     ) -> None:
         self._rows = rows
         self._places = {row.id: place for place, row in enumerate(rows)}
         self._unit = rows_per_unit
-        self._ahead = ahead
         self._failures = failures or Failures()
         self._dice = random.Random(self._failures.seed)
         self._rates = rates
         starts = range(0, len(rows), rows_per_unit)
         units = [min(rows_per_unit, len(rows) - start) for start in starts]
-        self.dispatcher = Dispatcher(units, order=spread(len(units)), sizing=sizing or Sizing())
+        self.dispatcher = Dispatcher(units, order=spread(len(units)))
         self._desks = [_Desk(n, card, self._death(0.0)) for n, card in enumerate(cards)]
         self.run_facts = RackRun(up=[[] for _ in cards])
         self._ticked = 0.0
@@ -233,7 +231,7 @@ class SimulatedRack(Generic[R]):
     def _refill(self, desk: _Desk[R]) -> None:
         """Rows for the card, and a lease when there are too few."""
         card = desk.card
-        while card.unstarted < self._ahead:
+        while card.unstarted < _AHEAD:
             desk.queue = [part for part in desk.queue if part.given < part.span.stop]
             if len(desk.queue) < STREAMS and card.now >= desk.waiting:
                 self._ask(desk)  # it may give rows up thereby

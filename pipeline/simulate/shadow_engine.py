@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from pipeline.simulate.vllm_model.kv_cache import Sequence as Running
 from pipeline.simulate.vllm_model.scheduler import EngineModel
-from pipeline.simulate.vllm_model.scheduler import Sequence as Running
 
 
 class ShadowEngine:

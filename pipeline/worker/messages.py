@@ -13,9 +13,9 @@ from pipeline.dispatch.events import NoLease
 from pipeline.input.shard import Shard
 from pipeline.input.units import Unit
 from pipeline.job.job import Job
-from pipeline.model.store.resolve import ModelFolder
+from pipeline.model.folder import ModelFolder
 from pipeline.output.columns.results import OutputColumns, RowResult
-from pipeline.output.dataset import CommitRecord
+from pipeline.output.commit.records import CommitRecord
 from pipeline.output.redo import KEPT, Redo, Redone
 from pipeline.prompt.join import Prompt
 from pipeline.rows.row_range import RowRange

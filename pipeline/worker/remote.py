@@ -16,7 +16,7 @@ from pipeline.dispatch.events import NoLease
 from pipeline.engine.machine.vitals import Vitals
 from pipeline.engine.protocol import EngineFacts
 from pipeline.input.units import Unit
-from pipeline.output.dataset import CommitRecord
+from pipeline.output.commit.records import CommitRecord
 from pipeline.output.redo import Redone
 from pipeline.rows.row_range import RowRange
 from pipeline.worker.messages import (

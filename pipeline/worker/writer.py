@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from pipeline.output.columns.results import tally, to_table
 from pipeline.output.commit.commit_tree import commit_rows
-from pipeline.output.dataset import CommitRecord, Dataset
+from pipeline.output.commit.records import CommitRecord
+from pipeline.output.dataset import Dataset
 from pipeline.output.redo import Redone, recommit_rows
 from pipeline.output.tally import Tally
 from pipeline.storage.base import open_storage

@@ -22,8 +22,8 @@ from pipeline.job.sampling import Sampling
 from pipeline.model.store.resolve import resolve
 from pipeline.rows.request import Request
 from pipeline.simulate.feed import Feed
+from pipeline.simulate.vllm_model.kv_cache import Sequence as ModelSequence
 from pipeline.simulate.vllm_model.scheduler import EngineModel
-from pipeline.simulate.vllm_model.scheduler import Sequence as ModelSequence
 from pipeline.simulate.vllm_model.step_fit import Timing
 
 

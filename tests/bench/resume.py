@@ -23,7 +23,8 @@ import fsspec
 from pipeline.driver.coordinator.coordinator import Coordinator
 from pipeline.input.units import Unit
 from pipeline.output.commit.packed_records import RecordPacker
-from pipeline.output.dataset import COMMITS, CommitRecord, Dataset
+from pipeline.output.commit.records import COMMITS, CommitRecord
+from pipeline.output.dataset import Dataset
 from pipeline.output.tally import Tally
 from pipeline.storage.base import open_storage
 from tests.storage.s3_servers import CREDENTIALS, NAMES, make_bucket, s3_server

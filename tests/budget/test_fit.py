@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from pipeline.budget.cards.lookup import CARDS, GIB, cpu_card
 from pipeline.budget.fit.advice import check_fit
-from pipeline.budget.fit.fit import Fit, FitOptions, ModelSpec, fit
+from pipeline.budget.fit.fit import fit
+from pipeline.budget.fit.verdict import Fit
+from pipeline.budget.model_spec import FitOptions, ModelSpec
 from pipeline.budget.weights import weight_bytes
 from pipeline.errors import UsageError
 from pipeline.model.catalogue import MODELS, PRECISIONS, Precision

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 
 from pipeline.budget.buckets import SEQUENCES
 from pipeline.budget.cards.lookup import CARDS, cpu_card
-from pipeline.budget.fit.fit import FitOptions, ModelSpec, check_fit, fit
+from pipeline.budget.fit.advice import check_fit
+from pipeline.budget.fit.fit import fit
 from pipeline.budget.kv import KvLayout
 from pipeline.budget.memory_split import memory_split
+from pipeline.budget.model_spec import FitOptions, ModelSpec
 from pipeline.budget.settings import (
     EngineChoice,
     PromptShape,

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from pipeline.budget.cards.lookup import find_card
-from pipeline.budget.fit.fit import FitOptions, ModelSpec, fit
+from pipeline.budget.fit.fit import fit
 from pipeline.budget.fit.verdict import can_share
 from pipeline.budget.memory_split import Setup, kv_layout
+from pipeline.budget.model_spec import FitOptions, ModelSpec
 from pipeline.budget.roofline import exchange_seconds
 from pipeline.budget.tensor_parallel import cards_needed
 from pipeline.budget.weights import weight_bytes

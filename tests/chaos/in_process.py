@@ -22,7 +22,8 @@ from pipeline.driver.plan import Plan
 from pipeline.driver.provenance import provenance
 from pipeline.engine.load import load_engine
 from pipeline.input.units import part
-from pipeline.output.dataset import CommitRecord, Dataset
+from pipeline.output.commit.records import CommitRecord
+from pipeline.output.dataset import Dataset
 from pipeline.output.redo import Redone
 from pipeline.output.verify.dataset import verify
 from pipeline.report.summary import Summary

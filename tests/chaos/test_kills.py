@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pipeline.model.store.resolve import ModelFolder
+from pipeline.model.folder import ModelFolder
 from pipeline.rows.work_order import STREAMS, unit_rows
 from tests.chaos.blows import Victim
 from tests.chaos.harness import Outcome

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.model.store.resolve import ModelFolder
+from pipeline.model.folder import ModelFolder
 from tests.chaos.blows import Blow, Victim
 from tests.chaos.harness import Outcome, Story
 from tests.chaos.place import real_place

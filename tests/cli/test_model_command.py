@@ -10,7 +10,8 @@ import pytest
 from gguf import GGMLQuantizationType
 
 from pipeline.model.catalogue import MODELS, PRECISIONS
-from pipeline.model.store.resolve import ModelFolder, store_root
+from pipeline.model.folder import ModelFolder
+from pipeline.model.store.index import store_root
 from tests.hub import Hub
 from tests.model import tiny_checkpoint, tiny_gguf
 from tests.processes import Finished

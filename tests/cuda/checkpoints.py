@@ -11,10 +11,11 @@ from typing import Any
 from gguf import GGMLQuantizationType
 
 from pipeline.model.catalogue import MODELS, CatalogueModel
-from pipeline.model.convert.convert import GROUP_SIZE, _quantization
+from pipeline.model.convert.convert import _quantization
 from pipeline.model.convert.gguf_file import GgufTensor
 from pipeline.model.convert.gguf_header import Span
 from pipeline.model.convert.plan import plan_conversion
+from pipeline.model.convert.repack import GROUP_SIZE
 from pipeline.model.families.gemma3.gguf_config import text_config
 from pipeline.model.families.gemma3.shapes import tensor_shapes
 

@@ -24,7 +24,8 @@ from pipeline.driver.coordinator.coordinator import Coordinator
 from pipeline.driver.death import DeathCause, Sighting
 from pipeline.input.units import Unit, leaves, part
 from pipeline.output.commit.commit_tree import commit_rows
-from pipeline.output.dataset import CommitRecord, Dataset
+from pipeline.output.commit.records import CommitRecord
+from pipeline.output.dataset import Dataset
 from pipeline.output.tally import Tally
 from pipeline.rows.row_range import RowRange
 from pipeline.storage.base import open_storage

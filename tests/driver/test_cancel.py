@@ -11,7 +11,7 @@ import pytest
 from pipeline.driver import cancel as module
 from pipeline.driver.cancel import cancel
 from pipeline.errors import JobFailed
-from pipeline.output.dataset import MANIFEST
+from pipeline.output.commit.records import MANIFEST
 from pipeline.output.run_registry import CANCEL, RunRecord, own_process, this_machine
 from pipeline.storage.base import Storage, open_storage
 

@@ -9,7 +9,7 @@ from pipeline.dispatch.events import Blame, Gain, NoLease
 from pipeline.driver.coordinator.coordinator import Coordinator
 from pipeline.driver.death import DeathCause, DeathOutcome, Sighting
 from pipeline.input.units import Unit, part
-from pipeline.output.dataset import CommitRecord
+from pipeline.output.commit.records import CommitRecord
 from pipeline.output.tally import Tally
 from pipeline.rows.row_range import RowRange
 from pipeline.worker.messages import GiveUpRows, LastWords, Lease, Progress

@@ -16,7 +16,7 @@ from pipeline import Job, UsageError
 from pipeline.driver.plan import Plan, check_input, make_plan
 from pipeline.output.dataset import Dataset
 from pipeline.output.tally import Tally
-from pipeline.storage.base import LocalStorage
+from pipeline.storage.local import LocalStorage
 from tests.samples import CHAT_TEMPLATE, job, json_lines, lines, write_model
 
 pytestmark = pytest.mark.usefixtures("large_units")

@@ -7,7 +7,7 @@ from unittest import mock
 
 from pipeline.driver import record_compaction as record_compaction
 from pipeline.output.commit.packed_records import MOST
-from pipeline.storage.base import LocalStorage
+from pipeline.storage.local import LocalStorage
 
 _PATIENCE_SECONDS = 20.0
 

@@ -17,7 +17,8 @@ from pipeline.driver.coordinator.coordinator import Coordinator
 from pipeline.driver.plan import check_input, make_plan, sort_out
 from pipeline.engine.load import load_engine
 from pipeline.engine.simulated.engine import SimulatedEngine
-from pipeline.output.dataset import CommitRecord, Dataset
+from pipeline.output.commit.records import CommitRecord
+from pipeline.output.dataset import Dataset
 from pipeline.rows.work_order import unit_rows
 from pipeline.storage.base import open_storage
 from pipeline.worker.worker import work

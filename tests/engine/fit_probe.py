@@ -14,8 +14,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from pipeline.model.catalogue import MODELS
+from pipeline.model.folder import ModelFolder
 from pipeline.model.geometry import Geometry
-from pipeline.model.store.resolve import ModelFolder
 
 MIB = 1 << 20
 GIB = 1 << 30

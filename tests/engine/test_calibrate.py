@@ -16,7 +16,8 @@ from pipeline.engine.calibrate.probe import Probe
 from pipeline.engine.protocol import EngineFacts, EngineStats
 from pipeline.errors import UsageError
 from pipeline.rows.request import Completion, Request
-from pipeline.simulate.vllm_model.scheduler import EngineModel, Sequence
+from pipeline.simulate.vllm_model.kv_cache import Sequence
+from pipeline.simulate.vllm_model.scheduler import EngineModel
 from pipeline.simulate.vllm_model.step_fit import fit_steps
 from tests.samples import GEMMA_270M
 

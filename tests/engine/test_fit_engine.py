@@ -16,8 +16,8 @@ from pipeline.engine.gpu.usable import offer
 from pipeline.engine.machine.host import cpu_environment
 from pipeline.engine.vllm.engine import environment
 from pipeline.model.catalogue import MODELS
+from pipeline.model.folder import ModelFolder
 from pipeline.model.geometry import Geometry
-from pipeline.model.store.resolve import ModelFolder
 from tests.engine import fit_probe
 from tests.engine.fit_probe import GIB, LENGTHS, LIVE, ODD, POOLS, SHAPED, SWEEP, shaped_geometry
 

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.budget.weights import weight_bytes
 from pipeline.model.catalogue import MODELS
-from pipeline.model.store.resolve import ModelFolder
+from pipeline.model.folder import ModelFolder
 from tests.engine import shared_layers_probe
 
 pytestmark = pytest.mark.engine

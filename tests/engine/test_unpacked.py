@@ -19,7 +19,7 @@ from pipeline.engine.gpu.usable import offer
 from pipeline.engine.machine.host import available_memory, cpu_environment
 from pipeline.engine.vllm.engine import environment
 from pipeline.job.sampling import Sampling
-from pipeline.model.store.resolve import ModelFolder
+from pipeline.model.folder import ModelFolder
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.rows.request import Request
 

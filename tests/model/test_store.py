@@ -10,17 +10,9 @@ import pytest
 
 from pipeline import UsageError
 from pipeline.model.catalogue import CATALOGUE, MODELS
-from pipeline.model.folder import write_provenance
-from pipeline.model.store.resolve import (
-    PROVENANCE_FILE,
-    ModelFolder,
-    add,
-    check_reference,
-    in_store,
-    resolve,
-    store_root,
-    stored_models,
-)
+from pipeline.model.folder import PROVENANCE_FILE, ModelFolder, write_provenance
+from pipeline.model.store.index import store_root, stored_models
+from pipeline.model.store.resolve import add, check_reference, in_store, resolve
 from pipeline.model.store.steps import LineSteps
 from tests.model.tiny_gguf import write
 from tests.samples import CONFIG_270M, GEMMA_270M, write_model

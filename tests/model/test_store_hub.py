@@ -11,15 +11,9 @@ import pytest
 from pipeline import UsageError
 from pipeline.errors import RackmillError
 from pipeline.model.catalogue import CATALOGUE
-from pipeline.model.folder import read_provenance, sha256_of
-from pipeline.model.store.resolve import (
-    ModelFolder,
-    add,
-    in_store,
-    resolve,
-    store_root,
-    stored_models,
-)
+from pipeline.model.folder import ModelFolder, read_provenance, sha256_of
+from pipeline.model.store.index import store_root, stored_models
+from pipeline.model.store.resolve import add, in_store, resolve
 from pipeline.model.store.steps import LineSteps
 from tests.hub import Hub
 from tests.model.tiny_gguf import write

@@ -14,9 +14,11 @@ from pipeline import JobFailed
 from pipeline.input.units import Unit, leaves, part
 from pipeline.output import dataset as layout
 from pipeline.output.commit.commit_tree import commit_rows
-from pipeline.output.dataset import CommitRecord, Dataset, UnitIsCut
+from pipeline.output.commit.records import CommitRecord, UnitIsCut
+from pipeline.output.dataset import Dataset
 from pipeline.output.tally import Tally
-from pipeline.storage.base import LocalStorage, Storage
+from pipeline.storage.base import Storage
+from pipeline.storage.local import LocalStorage
 from tests.samples import quick
 
 WHOLE = Unit("whole", 3, 100, 112)

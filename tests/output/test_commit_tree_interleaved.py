@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from pipeline.input.units import Unit, leaves, part
 from pipeline.output.commit.commit_tree import commit_rows
-from pipeline.output.dataset import CommitRecord, Dataset
+from pipeline.output.commit.records import CommitRecord
+from pipeline.output.dataset import Dataset
 from pipeline.output.tally import Tally
 from pipeline.storage.base import Storage, open_storage
 from tests.samples import quick

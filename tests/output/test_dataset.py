@@ -16,9 +16,11 @@ import pytest
 from pipeline import JobFailed, UsageError
 from pipeline.input.units import Unit
 from pipeline.output import dataset as layout
-from pipeline.output.dataset import CommitRecord, Dataset
+from pipeline.output.commit.records import CommitRecord
+from pipeline.output.dataset import Dataset
 from pipeline.output.tally import Tally
-from pipeline.storage.base import LocalStorage, Storage
+from pipeline.storage.base import Storage
+from pipeline.storage.local import LocalStorage
 
 FIRST, SECOND = Unit("first", 0, 0, 2), Unit("second", 0, 2, 4)
 MANIFEST = {"fingerprint": "f1", "parts": {"prompt": "a", "model": "m", "rows": 4}}

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import pytest
 
 from pipeline.output.commit.packed_records import RecordPacker
-from pipeline.output.commit.records import PACKS
-from pipeline.output.dataset import COMMITS, CommitRecord, Dataset
+from pipeline.output.commit.records import COMMITS, PACKS, CommitRecord
+from pipeline.output.dataset import Dataset
 from pipeline.output.tally import Tally
-from pipeline.storage.base import LocalStorage
+from pipeline.storage.local import LocalStorage
 from pipeline.storage.object_store import ObjectStorage
 
 UNITS = 250

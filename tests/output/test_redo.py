@@ -21,8 +21,8 @@ from pipeline.driver.run import RunOutcome, conclude
 from pipeline.errors import RowError, RowErrorType
 from pipeline.input.units import Unit, part
 from pipeline.output.columns.results import RowResult, output_columns, tally, to_table
-from pipeline.output.commit.records import ATTEMPTS
-from pipeline.output.dataset import CommitRecord, Dataset
+from pipeline.output.commit.records import ATTEMPTS, CommitRecord
+from pipeline.output.dataset import Dataset
 from pipeline.output.redo import KEPT, Redo, merge, recommit_rows, retally, select
 from pipeline.output.verify.dataset import Verdict, verify
 from pipeline.output.verify.promises import count_table

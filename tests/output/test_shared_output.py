@@ -12,8 +12,8 @@ import pytest
 from pipeline.driver.plan import Plan, check_input, make_plan
 from pipeline.driver.run import RunOutcome, conclude
 from pipeline.output.clean import find_litter, remove
-from pipeline.output.commit.records import ATTEMPTS, COMMITS
-from pipeline.output.dataset import CommitRecord, Dataset
+from pipeline.output.commit.records import ATTEMPTS, COMMITS, CommitRecord
+from pipeline.output.dataset import Dataset
 from pipeline.output.verify.dataset import verify
 from pipeline.storage.base import Storage, open_storage
 from tests.datasets import begin, commit_unit, finish, ids_in, job_in, write_input

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer as FastTokenizer
 
 from pipeline.errors import RowError, RowErrorType
 from pipeline.model.control_tokens import is_control
-from pipeline.model.store.resolve import ModelFolder
+from pipeline.model.folder import ModelFolder
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.prompt.builder import PromptBuilder
 from pipeline.prompt.choices import ChoiceTokens

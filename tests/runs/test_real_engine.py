@@ -18,7 +18,7 @@ from pipeline.engine.machine.host import cpu_environment
 from pipeline.engine.protocol import EngineStats
 from pipeline.engine.vllm.engine import environment
 from pipeline.errors import RowErrorType
-from pipeline.model.store.resolve import ModelFolder
+from pipeline.model.folder import ModelFolder
 from tests import engine_probe
 from tests.engine_probe import CITY_PROMPTS, KV_BYTES, REGEX, STOPPED
 

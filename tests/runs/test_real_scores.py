@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.model.store.resolve import ModelFolder, resolve
+from pipeline.model.folder import ModelFolder
+from pipeline.model.store.resolve import resolve
 
 pytestmark = [pytest.mark.engine, pytest.mark.ray, pytest.mark.long]
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from pipeline.budget.kv import KvLayout
 from pipeline.simulate.vllm_model.block_pool import BlockPool
-from pipeline.simulate.vllm_model.scheduler import EngineModel, Sequence
+from pipeline.simulate.vllm_model.kv_cache import Sequence
+from pipeline.simulate.vllm_model.scheduler import EngineModel
 from tests.samples import GEMMA_27B, quick
 
 SIZE = 16

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from pipeline.admission.prefixes import block_keys
-from pipeline.simulate.vllm_model.scheduler import EngineModel, Sequence
+from pipeline.simulate.vllm_model.kv_cache import Sequence
+from pipeline.simulate.vllm_model.scheduler import EngineModel
 from tests.simulate.workloads import MAX_MODEL_LEN, SHORT, Arrival, Row, Workload, drive, long_ones
 
 _ROOT = Path(__file__).parents[2]

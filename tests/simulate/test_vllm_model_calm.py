@@ -6,7 +6,8 @@ import pytest
 
 from pipeline.admission.prefixes import block_keys
 from pipeline.budget.step_time import StepWork
-from pipeline.simulate.vllm_model.scheduler import EngineModel, Sequence
+from pipeline.simulate.vllm_model.kv_cache import Sequence
+from pipeline.simulate.vllm_model.scheduler import EngineModel
 from tests.simulate.workloads import SHORT, Workload
 
 

@@ -16,7 +16,8 @@ from pipeline.errors import CommitFailed, StorageFailed, UsageError
 from pipeline.input.units import Unit
 from pipeline.output.columns.results import RowResult
 from pipeline.output.commit.packed_records import RecordPacker
-from pipeline.output.dataset import CommitRecord, Dataset
+from pipeline.output.commit.records import CommitRecord
+from pipeline.output.dataset import Dataset
 from pipeline.output.tally import Tally
 from pipeline.storage.base import Storage, check_exclusive, open_storage
 from pipeline.worker.answer_cache.store import AnswerStore

@@ -10,9 +10,11 @@ import pytest
 
 from pipeline.errors import RowError, RowErrorType, UsageError
 from pipeline.output.columns.results import RowResult
-from pipeline.output.dataset import ANSWERS, Dataset
+from pipeline.output.commit.records import ANSWERS
+from pipeline.output.dataset import Dataset
 from pipeline.rows.request import Scores
-from pipeline.storage.base import LocalStorage, Storage
+from pipeline.storage.base import Storage
+from pipeline.storage.local import LocalStorage
 from pipeline.worker.answer_cache.store import AnswerStore, check_store, open_answers
 from tests.samples import job
 

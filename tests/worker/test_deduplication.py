@@ -18,7 +18,7 @@ from pipeline.output.columns.results import RowResult, output_columns, tally
 from pipeline.prompt.answers import Answers
 from pipeline.prompt.join import Prompt
 from pipeline.rows.request import Scores
-from pipeline.storage.base import LocalStorage
+from pipeline.storage.local import LocalStorage
 from pipeline.worker.answer_cache.store import AnswerStore
 from pipeline.worker.deduplication import AnswerStage, Deduplication
 from pipeline.worker.messages import OpenUnit, ReadyRow

@@ -15,7 +15,8 @@ from pipeline.dispatch.events import NoLease
 from pipeline.driver.plan import check_input, make_plan
 from pipeline.engine.load import load_engine
 from pipeline.input.units import Unit
-from pipeline.output.dataset import ANSWERS, CommitRecord, Dataset
+from pipeline.output.commit.records import ANSWERS, CommitRecord
+from pipeline.output.dataset import Dataset
 from pipeline.output.tally import Tally
 from pipeline.storage.base import open_storage
 from pipeline.worker.deduplication import AnswerStage

@@ -14,7 +14,8 @@ import pytest
 from pipeline.driver.coordinator.coordinator import Coordinator
 from pipeline.driver.plan import check_input, make_plan
 from pipeline.engine.load import load_engine
-from pipeline.output.dataset import CommitRecord, Dataset
+from pipeline.output.commit.records import CommitRecord
+from pipeline.output.dataset import Dataset
 from pipeline.output.redo import Redone
 from pipeline.storage.base import open_storage
 from pipeline.worker.worker import work

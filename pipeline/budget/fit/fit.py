@@ -5,22 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pipeline.budget.cards.lookup import Card
-from pipeline.budget.fit.advice import advise, check_fit, refusal
-from pipeline.budget.fit.verdict import CONTEXTS, Fit, bare_fit, gb, longest_context, words
+from pipeline.budget.fit.advice import advise
+from pipeline.budget.fit.verdict import Fit, bare_fit
 from pipeline.budget.model_spec import FitOptions, ModelSpec
-
-__all__ = [
-    "CONTEXTS",
-    "Fit",
-    "FitOptions",
-    "ModelSpec",
-    "check_fit",
-    "fit",
-    "gb",
-    "longest_context",
-    "refusal",
-    "words",
-]
 
 
 def fit(model: ModelSpec, card: Card, options: FitOptions | None = None) -> Fit:

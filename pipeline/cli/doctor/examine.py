@@ -31,7 +31,7 @@ from pipeline.engine.gpu.usable import offer
 from pipeline.engine.gpu.visible import VARIABLE
 from pipeline.engine.machine.host import available_memory, cores, preloads
 from pipeline.humanize import size
-from pipeline.model.store.resolve import store_root
+from pipeline.model.store.index import store_root
 
 _GIB = 1 << 30
 _NEEDED_RAM = 4 * _GIB

@@ -17,7 +17,9 @@ from pipeline.budget.cards.lookup import (
     in_slot,
     parse_gpus,
 )
-from pipeline.budget.fit.fit import Fit, FitOptions, ModelSpec, fit
+from pipeline.budget.fit.fit import fit
+from pipeline.budget.fit.verdict import Fit
+from pipeline.budget.model_spec import FitOptions, ModelSpec
 from pipeline.cli.console import print_json
 from pipeline.cli.options import KvDtype
 from pipeline.errors import UsageError

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from pipeline.budget.cards.lookup import GIB, Card
-from pipeline.budget.fit.fit import CONTEXTS, Fit, gb, longest_context, words
+from pipeline.budget.fit.verdict import CONTEXTS, Fit, gb, longest_context, words
 from pipeline.cli.console import OUT
 from pipeline.humanize import count, plural, rate, size
 

@@ -8,7 +8,8 @@ from pipeline.budget.weights import weight_bytes
 from pipeline.cli.console import OUT
 from pipeline.model.catalogue import MODELS, PRECISIONS, CatalogueEntry, find
 from pipeline.model.folder import ModelFolder
-from pipeline.model.store.resolve import in_store, store_root, stored_models
+from pipeline.model.store.index import store_root, stored_models
+from pipeline.model.store.resolve import in_store
 from pipeline.model.store.steps import gigabytes
 
 

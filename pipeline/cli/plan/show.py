@@ -6,7 +6,7 @@ import math
 from datetime import UTC, datetime
 from typing import Any
 
-from pipeline.budget.fit.fit import Fit
+from pipeline.budget.fit.verdict import Fit
 from pipeline.cli.console import OUT
 from pipeline.cli.plan.forecast import forecast_as_json, forecast_lines
 from pipeline.driver.forecast.types import Forecast, done_at, seconds_to_spare

@@ -22,7 +22,7 @@ from pipeline.driver.watcher import Watcher
 from pipeline.engine.machine.card_notes import CardsNow, readings_in_words
 from pipeline.errors import some_of
 from pipeline.humanize import count, duration, energy, plural, rate, size
-from pipeline.output.dataset import REPORT
+from pipeline.output.commit.records import REPORT
 from pipeline.report.fixes import error_lines
 from pipeline.report.pace import Pace
 from pipeline.report.summary import Summary

@@ -189,7 +189,9 @@ def _setups(
     model needs them."""
     from dataclasses import replace
 
-    from pipeline.budget.fit.fit import FitOptions, check_fit, fit
+    from pipeline.budget.fit.advice import check_fit
+    from pipeline.budget.fit.fit import fit
+    from pipeline.budget.model_spec import FitOptions
     from pipeline.budget.settings import scoring_arguments
     from pipeline.budget.step_time import ScoringTime
     from pipeline.budget.tensor_parallel import cards_needed

@@ -35,7 +35,7 @@ from pipeline.engine.machine.vitals import Vitals
 from pipeline.engine.protocol import EngineFacts
 from pipeline.humanize import plural
 from pipeline.input.units import Unit
-from pipeline.output.dataset import CommitRecord
+from pipeline.output.commit.records import CommitRecord
 from pipeline.output.redo import Redone
 from pipeline.output.tally import Tally
 from pipeline.rows.row_range import RowRange

@@ -10,8 +10,10 @@ from typing import Any
 from pipeline.budget.buckets import compile_key
 from pipeline.budget.cards.lookup import in_slot
 from pipeline.budget.fit.advice import refusal
-from pipeline.budget.fit.fit import Fit, FitOptions, ModelSpec, fit
+from pipeline.budget.fit.fit import fit
+from pipeline.budget.fit.verdict import Fit
 from pipeline.budget.memory_split import memory_split
+from pipeline.budget.model_spec import FitOptions, ModelSpec
 from pipeline.budget.predict import (
     Estimate,
     MeasuredRun,

@@ -20,7 +20,8 @@ from pipeline.errors import EngineFailed, RackmillError, UsageError
 from pipeline.job.engine import Core
 from pipeline.job.file.load import job_from
 from pipeline.job.job import Job
-from pipeline.model.store.resolve import ModelFolder, check_reference, resolve
+from pipeline.model.folder import ModelFolder
+from pipeline.model.store.resolve import check_reference, resolve
 from pipeline.simulate.vllm_model.step_fit import StepFit, Timing, fit_steps
 
 SECONDS = 60.0

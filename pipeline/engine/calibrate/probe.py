@@ -20,8 +20,8 @@ from pipeline.engine.machine.host import waited_for_cores
 from pipeline.engine.protocol import Engine
 from pipeline.job.sampling import Sampling
 from pipeline.rows.request import Request
+from pipeline.simulate.vllm_model.kv_cache import Sequence as ModelSequence
 from pipeline.simulate.vllm_model.scheduler import EngineModel
-from pipeline.simulate.vllm_model.scheduler import Sequence as ModelSequence
 from pipeline.simulate.vllm_model.step_fit import Timing
 
 _DECODED_STEPS = 8

@@ -59,11 +59,10 @@ class VitalSigns:
         self,
         indices: Sequence[int],
         *,
-        reader: CardReader | None = None,
         clock: Callable[[], float] = time.time,
         rapl: Path = _RAPL,
     ) -> None:
-        self._indices, self._reader, self._clock = indices, reader or CardReader(), clock
+        self._indices, self._reader, self._clock = indices, CardReader(), clock
         self._began = clock()
         self._cards = {index: _CardMeter() for index in indices}
         self._packages = [] if indices else [_Package(path) for path in packages(rapl)]

@@ -30,7 +30,8 @@ from pipeline.errors import RowError, RowErrorType
 from pipeline.job.engine import SimulatedEngineSettings as Settings
 from pipeline.job.sampling import Sampling
 from pipeline.rows.request import Completion, Request, Scores
-from pipeline.simulate.vllm_model.scheduler import EngineModel, Sequence
+from pipeline.simulate.vllm_model.kv_cache import Sequence
+from pipeline.simulate.vllm_model.scheduler import EngineModel
 
 _ENDLESS = 1 << 40  # tokens
 _ZIPF, _LOG_ZETA = 1.5, math.log(2.6123753)  # zeta(1.5): texts come to a perplexity near 25

@@ -14,7 +14,7 @@ from pipeline.engine.vllm import grammar
 from pipeline.errors import UsageError
 from pipeline.job.engine import RehearsedFaults
 from pipeline.job.job import Job
-from pipeline.model.store.resolve import ModelFolder
+from pipeline.model.folder import ModelFolder
 from pipeline.model.tokenizer import Tokenizer
 
 _BLOCK_SIZE = 16

@@ -10,7 +10,7 @@ from pipeline.budget.cpu_compute import choose_compute
 from pipeline.budget.settings import setup_of
 from pipeline.budget.weights import weight_bytes
 from pipeline.engine.machine.host import available_memory, cores, native_bf16
-from pipeline.model.store.resolve import ModelFolder
+from pipeline.model.folder import ModelFolder
 
 UNPACKED = "pipeline.engine.vllm.unpacked.Unpacked"  # for vLLM's worker_extension_cls
 

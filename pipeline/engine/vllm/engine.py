@@ -26,8 +26,8 @@ from pipeline.engine.vllm.scores import prepare, scores_of, scoring_params
 from pipeline.errors import EngineFailed, RowError, RowErrorType
 from pipeline.job.engine import Core
 from pipeline.job.sampling import Sampling
+from pipeline.model.folder import ModelFolder
 from pipeline.model.geometry import Geometry
-from pipeline.model.store.resolve import ModelFolder
 from pipeline.rows.request import Completion, Request, Structure
 
 

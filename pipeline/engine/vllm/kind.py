@@ -10,7 +10,7 @@ from pipeline.engine.machine.card_memory import wait_for_own_cards
 from pipeline.engine.protocol import Engine
 from pipeline.engine.vllm.grammar import check_answer_shape as check_answer_shape
 from pipeline.job.job import Job
-from pipeline.model.store.resolve import ModelFolder
+from pipeline.model.folder import ModelFolder
 
 
 def load(

@@ -26,10 +26,10 @@ def content_of(shard: Shard) -> str:
     return _content(shard, float("inf"))
 
 
-def with_contents(shards: Sequence[Shard], seconds: float = _PATIENCE_SECONDS) -> tuple[Shard, ...]:
-    """The shards with the hashes of those that have none yet, as far as that takes about so many
-    ``seconds``: without one, a file that is touched counts as changed."""
-    until = time.monotonic() + seconds
+def with_contents(shards: Sequence[Shard]) -> tuple[Shard, ...]:
+    """The shards with the hashes of those that have none yet, as far as there are a few seconds for
+    it: without one, a file that is touched counts as changed."""
+    until = time.monotonic() + _PATIENCE_SECONDS
 
     def known(shard: Shard) -> Shard:
         return shard if shard.content else replace(shard, content=_content(shard, until))

@@ -19,12 +19,11 @@ from pipeline.model.convert.quantize import CodedTensor, best_scale, round_to_co
 
 # share of the mean diagonal that is added to it, as in the paper
 DAMPING = 0.01
+_BITS = 4
 
 
-def gptq(
-    weights: torch.Tensor, hessian: torch.Tensor, group_size: int, bits: int = 4
-) -> CodedTensor:
-    """Round ``weights`` (rows, columns) for inputs of second moment ``hessian``.
+def gptq(weights: torch.Tensor, hessian: torch.Tensor, group_size: int) -> CodedTensor:
+    """Round ``weights`` (rows, columns) to int4 for inputs of second moment ``hessian``.
 
     ``hessian``: float32, (columns, columns), the sum over tokens of x x^T in any scale. Columns
     whose input is always zero keep plain rounding. Symmetric codes, one bfloat16 scale per
@@ -42,18 +41,18 @@ def gptq(
     for start in range(0, columns, group_size):
         stop = start + group_size
         group = left[:, start:stop]
-        scale = best_scale(group, importance[start:stop], bits)
+        scale = best_scale(group, importance[start:stop], _BITS)
         scales[:, start // group_size] = scale.squeeze(-1).bfloat16()
         errors = torch.empty_like(group)
         local = factor[start:stop, start:stop]
         for j in range(group_size):
-            code = round_to_codes(group[:, j : j + 1], scale, bits)
+            code = round_to_codes(group[:, j : j + 1], scale, _BITS)
             codes[:, start + j] = code.squeeze(-1).to(torch.int8)
             error = (group[:, j : j + 1] - code * scale) / local[j, j]
             group[:, j + 1 :] -= error * local[j, j + 1 :]
             errors[:, j] = error.squeeze(-1)
         left[:, stop:] -= errors @ factor[start:stop, stop:]
-    return CodedTensor(codes, scales, bits)
+    return CodedTensor(codes, scales, _BITS)
 
 
 def _inverse_factor(hessian: torch.Tensor) -> torch.Tensor:

@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping
 import pyarrow as pa
 
 from pipeline.input.units import Unit, halves
-from pipeline.output.dataset import CommitRecord, Dataset, UnitIsCut
+from pipeline.output.commit.records import CommitRecord, UnitIsCut
+from pipeline.output.dataset import Dataset
 from pipeline.output.tally import Tally
 
 Rows = Callable[[int, int], tuple[pa.Table, Tally]]

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from pipeline.errors import RackmillError, UsageError
 from pipeline.job.job import Job
 from pipeline.output.columns.results import RowResult
-from pipeline.output.dataset import ANSWERS
+from pipeline.output.commit.records import ANSWERS
 from pipeline.prompt.answer_key import AnswerKeys
 from pipeline.storage.base import Storage, open_storage
 from pipeline.worker.answer_cache.file import AnswerFile, encode, head_of, read_heads, worth_keeping

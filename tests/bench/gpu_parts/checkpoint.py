@@ -18,8 +18,9 @@ from pipeline.errors import UsageError
 from pipeline.model.catalogue import MODELS
 from pipeline.model.convert.safetensors_writer import SafetensorsWriter, TensorSlot
 from pipeline.model.families.gemma3.shapes import layer_shapes
+from pipeline.model.folder import ModelFolder
 from pipeline.model.geometry import Geometry
-from pipeline.model.store.resolve import ModelFolder, resolve
+from pipeline.model.store.resolve import resolve
 
 REAL = "gemma-3-270m"  # ships as a package: its weights, and the tokenizer of all sizes
 _GROUP = 32

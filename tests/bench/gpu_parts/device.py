@@ -9,8 +9,9 @@ from typing import Any
 from gpu_parts.work import job
 from pipeline import job_from
 from pipeline.budget.cards.lookup import Card
-from pipeline.budget.fit.fit import FitOptions, ModelSpec, fit
+from pipeline.budget.fit.fit import fit
 from pipeline.budget.memory_split import memory_split
+from pipeline.budget.model_spec import FitOptions, ModelSpec
 from pipeline.budget.settings import PromptShape, choose_settings, setup_of
 from pipeline.budget.weights import weight_bytes
 from pipeline.cli.fit.command import this_processor
@@ -21,7 +22,7 @@ from pipeline.engine.machine.host import cpu_environment
 from pipeline.engine.vllm.engine import environment
 from pipeline.errors import UsageError
 from pipeline.model.catalogue import MODELS
-from pipeline.model.store.resolve import ModelFolder
+from pipeline.model.folder import ModelFolder
 
 _WAYS_OUT = ("for a card: RACKMILL_VARIANT=cuda ./infra/setup", "to rehearse it: --device cpu")
 _SIZES = ("gemma-3-12b", "gemma-3-4b", "gemma-3-1b")

@@ -27,7 +27,7 @@ from pipeline.engine.load import load_engine
 from pipeline.errors import RackmillError
 from pipeline.input.units import Unit
 from pipeline.job.sampling import Sampling
-from pipeline.model.store.resolve import ModelFolder
+from pipeline.model.folder import ModelFolder
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.prompt.answers import Answers
 from pipeline.prompt.join import Prompt

@@ -20,7 +20,7 @@ from gpu_parts.engine_child import SO_FAR, say
 from gpu_parts.work import ANSWERS, prompts
 from pipeline.engine.child_guard import guard_children
 from pipeline.engine.vllm.cpu_compute import for_vllm
-from pipeline.model.store.resolve import ModelFolder
+from pipeline.model.folder import ModelFolder
 
 
 def main() -> None:

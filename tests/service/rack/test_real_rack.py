@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import verify
-from pipeline.model.store.resolve import ModelFolder
+from pipeline.model.folder import ModelFolder
 from tests.service.rack.conftest import IMPATIENT
 from tests.service.rack.hosts import Host, Network
 
