@@ -10,7 +10,7 @@ import contextlib
 import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, cast
 
 from pipeline.errors import JobFailed, UsageError
 from pipeline.storage.fault_injection import FaultyStorage, InjectedFaults
@@ -18,8 +18,6 @@ from pipeline.storage.local import LocalStorage
 from pipeline.storage.object_store import ObjectStorage
 from pipeline.storage.retrying import PatientStorage
 from pipeline.storage.transient_errors import PATIENCE_SECONDS
-
-__all__ = ["LocalStorage", "ObjectStorage", "Storage", "check_exclusive", "open_storage"]
 
 
 class Storage(Protocol):
@@ -92,7 +90,7 @@ def open_storage(
     if asked is None:
         return PatientStorage(inner, patience_seconds)
     patience = patience_seconds if asked.patience is None else asked.patience
-    return PatientStorage(FaultyStorage(inner, asked), patience)
+    return PatientStorage(cast(Storage, FaultyStorage(inner, asked)), patience)
 
 
 def _open(address: str) -> Storage:

@@ -12,11 +12,10 @@ import errno
 import os
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from itertools import count
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from pipeline.errors import UsageError
 
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 VARIABLE = "RACKMILL_STORAGE_FAULTS"
 EXIT_CODE = 86  # of a process that ends itself
+_WRITES = ("create", "replace", "write", "publish")
 _numbers = count(1)  # of this process's operations
 
 
@@ -68,50 +68,21 @@ class InjectedFaults:
 
 
 class FaultyStorage:
-    """A storage with faults."""
+    """A ``Storage`` with faults: each of its operations is counted, but for ``address``."""
 
     def __init__(self, inner: Storage, faults: InjectedFaults) -> None:
         self.inner = inner
         self._faults = faults
 
-    def address(self, path: str = "") -> str:
-        return self.inner.address(path)
-
-    def read(self, path: str) -> bytes | None:
-        return self._do(lambda: self.inner.read(path))
-
-    def read_many(self, paths: Sequence[str]) -> list[bytes | None]:
-        return self._do(lambda: self.inner.read_many(paths))
-
-    def open(self, path: str) -> BinaryIO:
-        return self._do(lambda: self.inner.open(path))
-
-    def create(self, path: str, content: bytes) -> bool:
-        return self._do(lambda: self.inner.create(path, content), writes=True)
-
-    def replace(self, path: str, content: bytes) -> None:
-        self._do(lambda: self.inner.replace(path, content), writes=True)
-
-    def write(self, path: str, writer: Callable[[Path], None]) -> None:
-        self._do(lambda: self.inner.write(path, writer), writes=True)
-
-    def publish(self, source: str, target: str) -> None:
-        self._do(lambda: self.inner.publish(source, target), writes=True)
-
-    def files(self, folder: str) -> list[tuple[str, int]]:
-        return self._do(lambda: self.inner.files(folder))
-
-    def names(self, folder: str) -> list[str]:
-        return self._do(lambda: self.inner.names(folder))
-
-    def versions(self, folder: str) -> dict[str, str] | None:
-        return self._do(lambda: self.inner.versions(folder))
-
-    def folders(self) -> list[str]:
-        return self._do(self.inner.folders)
-
-    def delete(self, path: str) -> None:
-        self._do(lambda: self.inner.delete(path), deletes=True)
+    def __getattr__(self, name: str) -> Any:
+        if name == "inner" or name.startswith("_"):  # looked for before there is any
+            raise AttributeError(name)
+        operation = getattr(self.inner, name)
+        if name == "address":
+            return operation
+        return lambda *given: self._do(
+            lambda: operation(*given), writes=name in _WRITES, deletes=name == "delete"
+        )
 
     def _do(self, call: Callable[[], T], *, writes: bool = False, deletes: bool = False) -> T:
         faults, number = self._faults, self._count()

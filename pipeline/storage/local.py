@@ -8,7 +8,7 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -46,37 +46,28 @@ class LocalStorage:
         try:
             _name_if_free(temporary, target)
         except FileExistsError:
-            _sync_folder(target.parent)  # it may be our own, made before an error cut us short
+            sync(target.parent)  # it may be our own, made before an error cut us short
             return False
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
-        _sync_folder(target.parent)
+        sync(target.parent)
         return True
 
     def replace(self, path: str, content: bytes) -> None:
         target = self.root / path
         temporary = self._write_temporary(target, content)
-        try:
+        with _removed_if_it_fails(temporary):
             temporary.replace(target)
-        except OSError:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
-        _sync_folder(target.parent)
+        sync(target.parent)
 
     def write(self, path: str, writer: Callable[[Path], None]) -> None:
         target = self.root / path
-        try:
+        with _removed_if_it_fails(target):
             _make_folder(target.parent)
             writer(target)
-            with target.open("rb") as file:
-                os.fsync(file.fileno())
-        except OSError:
-            with contextlib.suppress(OSError):
-                target.unlink(missing_ok=True)
-            raise
-        _sync_folder(target.parent)
+            sync(target)
+        sync(target.parent)
 
     def publish(self, source: str, target: str) -> None:
         temporary = self.root / f".{target}.{secrets.token_hex(6)}"
@@ -86,7 +77,7 @@ class LocalStorage:
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)  # replacing a file by itself leaves both names
-        _sync_folder(self.root)
+        sync(self.root)
 
     def files(self, folder: str) -> list[tuple[str, int]]:
         found: list[tuple[str, int]] = []
@@ -120,16 +111,21 @@ class LocalStorage:
     def _write_temporary(self, target: Path, content: bytes) -> Path:
         _make_folder(target.parent)
         temporary = target.parent / f".{target.name}.{secrets.token_hex(6)}"
-        try:
-            with temporary.open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            raise
+        with _removed_if_it_fails(temporary), temporary.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
         return temporary
+
+
+@contextlib.contextmanager
+def _removed_if_it_fails(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+        raise
 
 
 def _joined(folder: str, name: str) -> str:
@@ -197,11 +193,12 @@ def _make_folder(folder: Path) -> None:
     if folder.parent != folder:
         _make_folder(folder.parent)
     folder.mkdir(exist_ok=True)
-    _sync_folder(folder.parent)
+    sync(folder.parent)
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Have what is in a file, or a folder's names, survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as e:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
-from pipeline.errors import CommitFailed, CommitStateUnknown, StorageFailed
+from pipeline.errors import CommitFailed, CommitStateUnknown, JobFailed, StorageFailed
 from pipeline.storage.transient_errors import PATIENCE_SECONDS, fix, passes, patiently, reason
 
 if TYPE_CHECKING:
@@ -36,13 +36,13 @@ class PatientStorage:
         return self.inner.address(path)
 
     def read(self, path: str) -> bytes | None:
-        return self._read(path, lambda: self.inner.read(path))
+        return self._do(path, lambda: self.inner.read(path))
 
     def read_many(self, paths: Sequence[str]) -> list[bytes | None]:
-        return self._read(paths[0], lambda: self.inner.read_many(paths)) if paths else []
+        return self._do(paths[0], lambda: self.inner.read_many(paths)) if paths else []
 
     def open(self, path: str) -> BinaryIO:
-        return self._read(path, lambda: self.inner.open(path))
+        return self._do(path, lambda: self.inner.open(path))
 
     def create(self, path: str, content: bytes) -> bool:
         tries = 0
@@ -68,28 +68,29 @@ class PatientStorage:
             raise CommitStateUnknown(told, fix(e)) from e
 
     def replace(self, path: str, content: bytes) -> None:
-        self._write(path, lambda: self.inner.replace(path, content))
+        self._do(path, lambda: self.inner.replace(path, content), "written", CommitFailed)
 
     def write(self, path: str, writer: Callable[[Path], None]) -> None:
-        self._write(path, lambda: self.inner.write(path, writer))
+        self._do(path, lambda: self.inner.write(path, writer), "written", CommitFailed)
 
+    # to say that nothing was committed would be wrong of what is committed or given up
     def publish(self, source: str, target: str) -> None:
-        self._change(target, lambda: self.inner.publish(source, target))
-
-    def files(self, folder: str) -> list[tuple[str, int]]:
-        return self._read(folder, lambda: self.inner.files(folder))
-
-    def names(self, folder: str) -> list[str]:
-        return self._read(folder, lambda: self.inner.names(folder))
-
-    def versions(self, folder: str) -> dict[str, str] | None:
-        return self._read(folder, lambda: self.inner.versions(folder))
-
-    def folders(self) -> list[str]:
-        return self._read("", self.inner.folders)
+        self._do(target, lambda: self.inner.publish(source, target), "changed")
 
     def delete(self, path: str) -> None:
-        self._change(path, lambda: self.inner.delete(path))
+        self._do(path, lambda: self.inner.delete(path), "changed")
+
+    def files(self, folder: str) -> list[tuple[str, int]]:
+        return self._do(folder, lambda: self.inner.files(folder))
+
+    def names(self, folder: str) -> list[str]:
+        return self._do(folder, lambda: self.inner.names(folder))
+
+    def versions(self, folder: str) -> dict[str, str] | None:
+        return self._do(folder, lambda: self.inner.versions(folder))
+
+    def folders(self) -> list[str]:
+        return self._do("", self.inner.folders)
 
     def _try(self, call: Callable[[], T]) -> T:
         patience = self._patience
@@ -99,28 +100,17 @@ class PatientStorage:
         self._answered = True
         return result
 
-    def _read(self, path: str, call: Callable[[], T]) -> T:
+    def _do(
+        self,
+        path: str,
+        call: Callable[[], T],
+        what: str = "read",
+        error: type[JobFailed] = StorageFailed,
+    ) -> T:
         try:
             return self._try(call)
-        except FileNotFoundError:
-            raise  # an answer
         except OSError as e:
-            told = f"{self.address(path)} cannot be read: {reason(e)}"
-            raise StorageFailed(told, fix(e)) from e
-
-    def _write(self, path: str, call: Callable[[], None]) -> None:
-        try:
-            self._try(call)
-        except OSError as e:
-            told = f"{self.address(path)} cannot be written: {reason(e)}"
-            raise CommitFailed(told, fix(e)) from e
-
-    def _change(self, path: str, call: Callable[[], None]) -> None:
-        """What is committed or given up: to say that nothing was committed would be wrong."""
-        try:
-            self._try(call)
-        except FileNotFoundError:
-            raise  # an answer
-        except OSError as e:
-            told = f"{self.address(path)} cannot be changed: {reason(e)}"
-            raise StorageFailed(told, fix(e)) from e
+            if isinstance(e, FileNotFoundError) and error is StorageFailed:
+                raise  # an answer
+            told = f"{self.address(path)} cannot be {what}: {reason(e)}"
+            raise error(told, fix(e)) from e

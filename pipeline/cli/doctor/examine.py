@@ -31,6 +31,7 @@ from pipeline.engine.gpu.usable import offer
 from pipeline.engine.gpu.visible import VARIABLE
 from pipeline.engine.machine.host import available_memory, cores, preloads
 from pipeline.humanize import size
+from pipeline.model.store.hub import free_space
 from pipeline.model.store.index import store_root
 
 _GIB = 1 << 30
@@ -100,10 +101,7 @@ def _memory() -> Finding:
 
 
 def _disk() -> Finding:
-    folder = store_root()
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
+    _, free = free_space(store_root())
     ok = free >= _NEEDED_DISK
     fix = "" if ok else "make room, or set RACKMILL_HOME to a larger disk"
     return Finding("disk", ok, f"{size(free)} free for models in {store_root()}", fix)

@@ -118,12 +118,15 @@ def missing_bytes(files: Sequence[HubFile], folder: Path) -> int:
     return max(0, missing)
 
 
+def free_space(folder: Path) -> tuple[Path, int]:
+    """The folder itself, or the nearest one around it that there is, and the bytes free there."""
+    place = next(one for one in (folder, *folder.parents) if one.exists())
+    return place, shutil.disk_usage(place).free
+
+
 def check_space(folder: Path, needed: int, what: str) -> None:
     """Raise RackmillError if the disk that will hold ``folder`` has not ``needed`` bytes free."""
-    place = folder
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free
+    place, free = free_space(folder)
     if free < needed:
         raise RackmillError(
             f"model: {what} needs {gigabytes(needed)}, but {place} has {gigabytes(free)} free",

@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pipeline.storage.local import sync
+
 STATE_FILE = ".conversion.json"
 
 
@@ -69,11 +71,11 @@ class Staging:
         """Make the folder appear as ``target``, its files on the disk before it."""
         (self.path / STATE_FILE).unlink(missing_ok=True)
         for file in self.path.iterdir():
-            _sync(file)
-        _sync(self.path)
+            sync(file)
+        sync(self.path)
         self.path.chmod(0o755)
         os.replace(self.path, target)  # also over an empty folder
-        _sync(target.parent)
+        sync(target.parent)
 
 
 def staging_path(target: Path) -> Path:
@@ -107,11 +109,3 @@ def _is_still(path: Path, descriptor: int) -> bool:
         return os.path.samestat(path.stat(), os.fstat(descriptor))
     except FileNotFoundError:
         return False
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
