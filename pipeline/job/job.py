@@ -377,10 +377,15 @@ class Job(Section):
         return votes or self.sampling.n
 
     @property
+    def generates(self) -> bool:
+        """Whether answers are generated, token by token: else texts or choices are scored."""
+        choices = self.label is not None and self.label.choices is not None
+        return self.score is None and not choices
+
+    @property
     def longest_answer(self) -> int:
-        """Tokens."""
-        one = self.score is not None or (self.label is not None and self.label.choices is not None)
-        return 1 if one else self.sampling.max_tokens
+        """Tokens that a request may generate, unless a row has a limit of its own."""
+        return self.sampling.max_tokens if self.generates else 1
 
     @property
     def prompt_fields(self) -> tuple[str, ...]:

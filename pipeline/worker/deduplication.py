@@ -10,9 +10,8 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from pipeline.dispatch.duplicates import Duplicates
 from pipeline.errors import RowErrorType
@@ -88,26 +87,36 @@ class AnswerStage:
         return keys
 
 
-class Deduplication:
-    """Takes rows in; hands on those to compute, and results of rows as they are known.
+@dataclass(frozen=True, slots=True)
+class Compute:
+    """This row is to be computed."""
 
-    Called from the engine's thread only. ``compute`` and ``finish`` are called from within
-    ``take``, ``finished`` and ``poll``.
+    row: ReadyRow
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """This is the row's result."""
+
+    row: ReadyRow
+    result: RowResult
+
+
+Decision = Compute | Finish
+
+
+class Deduplication:
+    """Rows in; out comes, in the order in which it is to be done, which of them are to be computed
+    and which have their result. What is neither yet comes out of a later call.
+
+    Called from the engine's thread only.
     """
 
     def __init__(
-        self,
-        answers: Answers,
-        compute: Callable[[ReadyRow], None],
-        finish: Callable[[ReadyRow, RowResult], None],
-        *,
-        enabled: bool = True,
-        stored: AnswerStage | None = None,
+        self, answers: Answers, *, enabled: bool = True, stored: AnswerStage | None = None
     ) -> None:
         """``enabled`` False: every row is computed. ``stored``: answers of other workers."""
         self._answers = answers
-        self._compute = compute
-        self._finish = finish
         self._enabled = enabled
         self._stored = stored
         self._same: Duplicates[ReadyRow, RowResult] = Duplicates(_bytes, _MEMORY_BYTES)
@@ -125,77 +134,72 @@ class Deduplication:
         and units open, for as long as that one takes."""
         return max(0, _FOLLOWERS_AT_MOST - self._same.waiting)
 
-    def take(self, row: ReadyRow) -> None:
+    def take(self, row: ReadyRow) -> list[Decision]:
         """A new row: finished at once, computed, or answered later together with another."""
         key = self._answers.key(row.prompt) if self._enabled else None
         if key is None:
-            self._compute(row)
-            return
+            return [Compute(row)]
         known = self._same.known(key)
         if known is not None:
-            self._finish(row, replace(known, duplicate=True))
-        elif self._same.first(key, row):
-            self._keys[id(row)] = key
-            if (
-                self._stored is not None
-                and len(self._asked) < _ASKED_AT_MOST
-                and self._stored.may_have(key)
-            ):
-                self._asked[key] = row
-                self._stored.ask(key)
-            else:
-                self._compute(row)
+            return [Finish(row, replace(known, duplicate=True))]
+        if not self._same.first(key, row):
+            return []
+        self._keys[id(row)] = key
+        if (
+            self._stored is not None
+            and len(self._asked) < _ASKED_AT_MOST
+            and self._stored.may_have(key)
+        ):
+            self._asked[key] = row
+            self._stored.ask(key)
+            return []
+        return [Compute(row)]
 
-    def finished(self, row: ReadyRow, result: RowResult) -> None:
+    def finished(self, row: ReadyRow, result: RowResult) -> list[Decision]:
         """A row that was computed has its result, which becomes that of all rows like it, unless
         it says nothing about them: then they get their own try."""
         key = self._keys.pop(id(row), None)
         if key is None:
-            self._finish(row, result)
-            return
+            return [Finish(row, result)]
         failed = result.error.type if result.error is not None else None
         if failed is RowErrorType.ENGINE_FAILURE:
-            self._finish(row, result)
-            self._pass_on(key)
-            return
+            return [Finish(row, result), *self._pass_on(key)]
         if failed is RowErrorType.TIMEOUT:  # which says how busy the engine was, too
-            self._finish(row, result)
-            for follower in self._same.late(key):
-                self._compute(follower)
-            return
+            return [Finish(row, result), *map(Compute, self._same.late(key))]
         result = replace(result, key=key)
-        self._finish(row, result)
-        self._share(key, result)
+        return [Finish(row, result), *self._share(key, result)]
 
-    def given_up(self, row: ReadyRow) -> None:
+    def given_up(self, row: ReadyRow) -> list[Decision]:
         """A row that was to be computed is another worker's now; rows like it are not."""
         key = self._keys.pop(id(row), None)
-        if key is not None:
-            self._pass_on(key)
+        return [] if key is None else self._pass_on(key)
 
-    def poll(self) -> None:
+    def poll(self) -> list[Decision]:
         """Take in what the store answered since."""
         if self._stored is None or not self._asked:
-            return
+            return []
         self._stored.check()
+        decisions: list[Decision] = []
         for key, result in self._stored.found():
             row = self._asked.pop(key)
             if result is None:
-                self._compute(row)
+                decisions.append(Compute(row))
                 continue
             del self._keys[id(row)]
-            self._finish(row, replace(result, duplicate=True))
-            self._share(key, result)
+            decisions.append(Finish(row, replace(result, duplicate=True)))
+            decisions += self._share(key, result)
+        return decisions
 
-    def _pass_on(self, key: bytes) -> None:
+    def _pass_on(self, key: bytes) -> list[Decision]:
         another = self._same.failed(key)
-        if another is not None:
-            self._keys[id(another)] = key
-            self._compute(another)
+        if another is None:
+            return []
+        self._keys[id(another)] = key
+        return [Compute(another)]
 
-    def _share(self, key: bytes, result: RowResult) -> None:
-        for follower in self._same.finished(key, result):
-            self._finish(follower, replace(result, duplicate=True))
+    def _share(self, key: bytes, result: RowResult) -> list[Decision]:
+        followers = self._same.finished(key, result)
+        return [Finish(follower, replace(result, duplicate=True)) for follower in followers]
 
 
 def _bytes(result: RowResult) -> int:

@@ -8,13 +8,13 @@ from contextlib import suppress
 from pipeline.engine.protocol import Engine, EngineFacts
 from pipeline.engine.warmup_check import check_warm_engine
 from pipeline.errors import EngineFailed, RackmillError
-from pipeline.job.sampling import SAMPLING_COLUMN
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.prompt.answers import Answers
 from pipeline.worker.answer_cache.store import open_answers
 from pipeline.worker.deduplication import AnswerStage
 from pipeline.worker.engine_loop import NO_STEP, EngineLoop
 from pipeline.worker.feeder import Feeder
+from pipeline.worker.loop_settings import LoopSettings
 from pipeline.worker.messages import Coordination, LastWords, Progress, WorkerSpec
 from pipeline.worker.watchdog import Watchdog
 from pipeline.worker.writer import Writer
@@ -80,18 +80,12 @@ def work(
 
         loop = EngineLoop(
             engine,
-            model.geometry,
-            _longest_completion(spec, facts),
+            LoopSettings.of(spec, facts.max_model_len),
             Answers(job, tokenizer, max_model_len=facts.max_model_len, model_hash=model.hash),
             feeder,
             writer.put,
             heartbeat,
-            admission=job.engine.admission,
-            known_lengths=spec.known_lengths,
-            answer_once=job.duplicates.answer_once,
             stored=stored,
-            row_timeout_seconds=job.faults.row_timeout_seconds,
-            step_timeout_seconds=job.faults.step_timeout_seconds,
             watchdog=watchdog,
             announce=coordination.announce,
         )
@@ -134,12 +128,3 @@ def _commit_what_is_finished(writer: Writer) -> None:
         raise
     except Exception:
         return
-
-
-def _longest_completion(spec: WorkerSpec, facts: EngineFacts) -> int:
-    """Tokens. Rows that bring their own sampling may ask for anything that the context holds."""
-    if spec.job.score is not None or (spec.job.label and spec.job.label.choices):
-        return 1
-    if SAMPLING_COLUMN in spec.input_schema.names:
-        return facts.max_model_len
-    return min(spec.job.sampling.max_tokens, facts.max_model_len)

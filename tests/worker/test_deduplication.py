@@ -20,7 +20,7 @@ from pipeline.prompt.join import Prompt
 from pipeline.rows.request import Scores
 from pipeline.storage.local import LocalStorage
 from pipeline.worker.answer_cache.store import AnswerStore
-from pipeline.worker.deduplication import AnswerStage, Deduplication
+from pipeline.worker.deduplication import AnswerStage, Compute, Decision, Deduplication
 from pipeline.worker.messages import OpenUnit, ReadyRow
 from tests.samples import job, write_tokenizer
 
@@ -49,21 +49,22 @@ class Engine:
     results: dict[int, RowResult] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.once = Deduplication(
-            self.answers,
-            self.computing.append,
-            lambda ready, result: self.results.__setitem__(ready.row, result),
-            enabled=self.enabled,
-            stored=self.stored,
-        )
+        self.once = Deduplication(self.answers, enabled=self.enabled, stored=self.stored)
+
+    def carry_out(self, decisions: list[Decision]) -> None:
+        for one in decisions:
+            if isinstance(one, Compute):
+                self.computing.append(one.row)
+            else:
+                self.results[one.row.row] = one.result
 
     def take(self, *rows: ReadyRow) -> list[int]:
         for one in rows:
-            self.once.take(one)
+            self.carry_out(self.once.take(one))
         return [r.row for r in self.computing]
 
     def finish(self, result: RowResult = ANSWER) -> None:
-        self.once.finished(self.computing.pop(0), result)
+        self.carry_out(self.once.finished(self.computing.pop(0), result))
 
 
 def test_rows_that_ask_the_same_are_computed_once(answers: Answers) -> None:
@@ -166,7 +167,7 @@ class TestStored:
 
     def polled(self, engine: Engine) -> None:
         for _ in range(1000):
-            engine.once.poll()
+            engine.carry_out(engine.once.poll())
             if not engine.once.waiting:
                 return
             time.sleep(0.01)

@@ -19,6 +19,7 @@ from pipeline.output.columns.results import RowResult
 from pipeline.prompt.join import Prompt
 from pipeline.rows.request import Completion, Request
 from pipeline.worker.engine_loop import EngineLoop
+from pipeline.worker.loop_settings import LoopSettings
 from pipeline.worker.messages import OpenUnit, ReadyRow
 from pipeline.worker.watchdog import Watchdog
 from tests.samples import GEMMA_270M
@@ -143,14 +144,12 @@ class Here:
         self.engine = engine
         self.loop = EngineLoop(
             engine,
-            GEMMA_270M,
-            16,
+            LoopSettings(GEMMA_270M, longest_answer=16, step_timeout_seconds=STEP_SECONDS),
             answers,
             source,
             self.source.whole.append,
             lambda progress: None,
             watchdog=self.watchdog,
-            step_timeout_seconds=STEP_SECONDS,
         )
 
 

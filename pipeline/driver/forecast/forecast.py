@@ -31,7 +31,7 @@ from pipeline.budget.settings import (
 from pipeline.budget.weights import Weights, weight_bytes
 from pipeline.cluster.engine_groups import EngineGroup
 from pipeline.cluster.slots import Spread, spread_of
-from pipeline.driver.forecast.request_shape import longest_answer, request_shape
+from pipeline.driver.forecast.request_shape import request_shape
 from pipeline.driver.forecast.types import Forecast, GroupForecast, Lever, Prices
 from pipeline.driver.plan import Plan
 from pipeline.errors import UsageError
@@ -145,10 +145,6 @@ class Forecaster:
         return replace(
             ModelSpec.of_folder(self.plan.model), geometry=self._geometry, weights=self._weights
         )
-
-    @property
-    def _longest_answer(self) -> int:
-        return longest_answer(self.plan.job)
 
     def choose(self, group: EngineGroup, **given: Any) -> EngineChoice:
         """Engine arguments for one engine of ``group``; ``given`` go before the job's own."""
@@ -270,7 +266,7 @@ class Forecaster:
             choice.arguments,
             overhead_correction=overhead,
         )
-        longest, policy = self._longest_answer, self.plan.job.engine.admission
+        longest, policy = self.plan.job.longest_answer, self.plan.job.engine.admission
 
         def simulated(workload: Workload) -> RowCost:
             rows, most = workload.rows, self.simulated_rows

@@ -12,16 +12,9 @@ def request_shape(plan: Plan) -> RequestShape:
     sample, kind = plan.sample, kind_of(plan.job)
     if plan.job.score is not None:  # scores are never cached
         return RequestShape(kind, max_tokens=1)
-    longest = longest_answer(plan.job)
     shared, job = sample.shape.shared_prefix, plan.job
     apart = job.output.n == "rows"
-    return RequestShape(kind, shared, sample.groups, longest, job.answers, apart)
-
-
-def longest_answer(job: Job) -> int:
-    """The limit that a job's requests state, tokens."""
-    one = job.score or (job.label and job.label.choices)
-    return 1 if one else job.sampling.max_tokens
+    return RequestShape(kind, shared, sample.groups, job.longest_answer, job.answers, apart)
 
 
 def kind_of(job: Job) -> str:

@@ -34,6 +34,7 @@ from pipeline.prompt.join import Prompt
 from pipeline.rows.request import Completion, Request
 from pipeline.simulate.vllm_model.step_fit import fit_steps
 from pipeline.worker.engine_loop import EngineLoop
+from pipeline.worker.loop_settings import LoopSettings
 from pipeline.worker.messages import OpenUnit, Progress, ReadyRow
 
 MARK = "rackmill-part: "
@@ -186,8 +187,7 @@ class Bench:
         last: list[Progress] = []
         engine_loop = EngineLoop(
             watched,  # type: ignore[arg-type]
-            self.model.geometry,
-            made.sampling.max_tokens,
+            LoopSettings(self.model.geometry, made.sampling.max_tokens),
             answers,
             source,  # type: ignore[arg-type]
             lambda unit: None,

@@ -1,0 +1,95 @@
+"""The requests that a worker has in hand: each waits for its turn, or is in the engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pipeline.prompt.answers import Answer
+from pipeline.rows.request import Request
+from pipeline.worker.messages import ReadyRow
+
+
+@dataclass(slots=True, eq=False)
+class RowInHand:
+    """A row that is being answered, by these requests (their ids) now."""
+
+    ready: ReadyRow
+    answer: Answer
+    requests: set[int] = field(default_factory=set)
+
+
+@dataclass(slots=True, eq=False)
+class RequestInHand:
+    """``begun``: the engine has it; else it waits for admission."""
+
+    request: Request
+    row: RowInHand
+    begun: bool = False
+
+
+class InHand:
+    """All of them, in the order in which they came. The engine's thread changes it; others may
+    look at it meanwhile."""
+
+    def __init__(self) -> None:
+        self._all: dict[int, RequestInHand] = {}  # by the request's id
+        self.waiting = 0  # requests
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    @property
+    def inside(self) -> int:
+        """Requests that the engine has."""
+        return len(self._all) - self.waiting
+
+    def add(self, request: Request, row: RowInHand) -> None:
+        """One more waits."""
+        self._all[request.id] = RequestInHand(request, row)
+        row.requests.add(request.id)
+        self.waiting += 1
+
+    def begin(self, request_id: int) -> RequestInHand:
+        """One that waits is about to go into the engine."""
+        one = self._all[request_id]
+        one.begun = True
+        self.waiting -= 1
+        return one
+
+    def drop(self, request_id: int) -> RequestInHand | None:
+        """One is in hand no more, wherever it was; None if it was not."""
+        one = self._all.pop(request_id, None)
+        if one is not None and not one.begun:
+            self.waiting -= 1
+        return one
+
+    def drop_all_of(self, row: RowInHand) -> tuple[list[int], list[int]]:
+        """None of the row's requests is in hand any more. Returns the ids of those that the engine
+        has, and of those that waited."""
+        begun: list[int] = []
+        waited: list[int] = []
+        for request_id in sorted(row.requests):
+            one = self.drop(request_id)
+            if one is not None:
+                (begun if one.begun else waited).append(request_id)
+        return begun, waited
+
+    @property
+    def begun(self) -> list[RequestInHand]:
+        """Those that the engine has."""
+        return [one for one in list(self._all.values()) if one.begun]
+
+    @property
+    def not_begun(self) -> list[RequestInHand]:
+        """Those that wait."""
+        return [one for one in list(self._all.values()) if not one.begun]
+
+    @property
+    def rows(self) -> list[RowInHand]:
+        """The rows that all of them belong to, each once."""
+        return list(dict.fromkeys(one.row for one in list(self._all.values())))
+
+    @property
+    def begun_rows(self) -> set[RowInHand]:
+        """The rows of which the engine has some request."""
+        return {one.row for one in self.begun}
