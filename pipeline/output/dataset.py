@@ -44,10 +44,7 @@ from pipeline.output.commit.records import (
     ANSWERS,
     ATTEMPTS,
     COMMITS,
-    MANIFEST,
-    OUTPUT_NAME,
     REPORT,
-    STATE,
     SUCCESS,
     SUMMARY,
     CommitRecord,
@@ -65,22 +62,6 @@ from pipeline.output.tally import Tally
 from pipeline.rows.large_tables import pieces
 from pipeline.storage.base import Storage
 from pipeline.storage.read_many import growing
-
-__all__ = [
-    "ANSWERS",
-    "ATTEMPTS",
-    "COMMITS",
-    "MANIFEST",
-    "OUTPUT_NAME",
-    "REPORT",
-    "STATE",
-    "SUCCESS",
-    "SUMMARY",
-    "CommitRecord",
-    "Dataset",
-    "State",
-    "UnitIsCut",
-]
 
 _AT_ONCE = 8  # files that are published
 _GENERATIONS = 100  # tried one after the other, while others retry the same unit

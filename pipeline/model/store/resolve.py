@@ -18,7 +18,6 @@ from pipeline.errors import RackmillError, UsageError
 from pipeline.model import catalogue
 from pipeline.model.catalogue import CatalogueEntry, Precision
 from pipeline.model.folder import (
-    PROVENANCE_FILE,
     ModelFolder,
     check_folder,
     describe_files,
@@ -42,18 +41,6 @@ from pipeline.model.store.index import (
     stored_models,
 )
 from pipeline.model.store.steps import LineSteps, Report, Steps
-
-__all__ = [
-    "PROVENANCE_FILE",
-    "ModelFolder",
-    "Report",
-    "add",
-    "check_reference",
-    "in_store",
-    "resolve",
-    "store_root",
-    "stored_models",
-]
 
 _SLACK_BYTES = 64 << 20
 

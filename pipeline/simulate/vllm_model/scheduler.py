@@ -17,8 +17,6 @@ from pipeline.budget.kv import KvLayout
 from pipeline.budget.step_time import StepWork, attended
 from pipeline.simulate.vllm_model.kv_cache import KvCache, Sequence
 
-__all__ = ["EngineModel", "Sequence", "Step"]
-
 _LONGEST_CALM = 256  # steps advanced at once, at most
 
 
