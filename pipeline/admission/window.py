@@ -278,11 +278,4 @@ class Window:
 
 def _common(a: tuple[int, ...], b: tuple[int, ...]) -> int:
     """How many leading keys are equal, by halving: chained keys are equal up to one place."""
-    low, high = 0, min(len(a), len(b))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if a[middle - 1] == b[middle - 1]:
-            low = middle
-        else:
-            high = middle - 1
-    return low
+    return bisect_left(range(min(len(a), len(b))), True, key=lambda i: a[i] != b[i])

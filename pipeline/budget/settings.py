@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -378,14 +379,8 @@ def cpu_arguments(
 
 def longest_request(layout: KvLayout, blocks: int) -> int:
     """The most tokens, up to the model's context, whose prefill fits ``blocks``."""
-    low, high = 0, layout.geometry.context
-    while low < high:
-        middle = (low + high + 1) // 2
-        if layout.prefill_blocks(middle) <= blocks:
-            low = middle
-        else:
-            high = middle - 1
-    return low
+    lengths = range(1, layout.geometry.context + 1)
+    return bisect_right(lengths, blocks, key=layout.prefill_blocks)
 
 
 _A_CPU = Card("cpu", "CPU", 0, 0, 0.0, 0.0, 0.0, (0, 0), is_cpu=True)

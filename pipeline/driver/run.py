@@ -59,9 +59,10 @@ _LOOK_SECONDS = 60.0  # for machines of a rack that have not said what they offe
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Choices of one run that are no part of the job. ``rows``: only the first so many;
-    ``submitted``: the name of the job in the queue of the rack at ``address``; ``files``: the
-    input, where it has been looked into."""
+    """Choices of one run that are no part of the job. ``rows``: only the first so many. ``fresh``:
+    forget what the output holds. ``address``: of the Ray to run on; None: one of its own.
+    ``queued``: the name of the job in the queue of the rack there; ``patient``: wait for cards as
+    long as others have them. ``files``: the input, where it has been looked into."""
 
     rows: int | None = None
     fresh: bool = False
