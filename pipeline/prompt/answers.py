@@ -6,32 +6,19 @@ import json
 import random
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 from pipeline.errors import RowError, RowErrorType
 from pipeline.job.job import Job
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.output.columns.results import RowResult
+from pipeline.prompt.answer import Answer
 from pipeline.prompt.answer_key import AnswerKeys
 from pipeline.prompt.choices import ChoiceSearch, ChoiceTokens, Path
 from pipeline.prompt.full_match import Pattern, schema_validator
 from pipeline.prompt.join import Prompt, joining
 from pipeline.prompt.several_answers import SeveralAnswers, draws, majority
 from pipeline.rows.request import MOST_LOGPROB_IDS, Completion, Request, Structure
-
-
-class Answer(Protocol):
-    """One row's way to its result: requests go out, completions come in."""
-
-    def start(self) -> list[Request]:
-        """The first requests."""
-
-    def receive(self, completion: Completion) -> list[Request]:
-        """Take in one; the requests it leads to."""
-
-    @property
-    def result(self) -> RowResult | None:
-        """The row's result, once there is nothing left to ask."""
 
 
 class Answers:

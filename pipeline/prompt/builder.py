@@ -122,7 +122,7 @@ class PromptBuilder:
             if len(ids) < 2:  # <bos> alone, or one token that nothing stands before
                 raise RowError(RowErrorType.INVALID_ROW, "the text is empty: nothing to score")
             return Prompt(ids, tail, self._job.sampling, score_from=1)
-        answer = _text_in(row, column)
+        answer = as_text(_value_in(row, column))
         end = tail_of(tail)
         bare = self._tokenizer.encode_plain(end)
         if self._job.special_tokens == "control":
@@ -180,7 +180,7 @@ class PromptBuilder:
         self, spec: tuple[Message, ...] | MessagesColumn, row: Row
     ) -> list[dict[str, Any]]:
         if isinstance(spec, MessagesColumn):
-            messages = _messages_in(lookup(row, spec.column), spec.column)
+            messages = _messages_in(row, spec.column)
         else:
             messages = [
                 {"role": m.role, "content": as_text(self._content(m.content, row))} for m in spec
@@ -196,10 +196,7 @@ class PromptBuilder:
         template = self._templates[text]
         if template is not None:
             return template.render(row)
-        value = lookup(row, str(text.column))
-        if value is None:
-            raise RowError(RowErrorType.INVALID_ROW, f"column {text.column!r} is null")
-        return value
+        return _value_in(row, str(text.column))
 
     def _few_shot_head(self) -> str:
         """What stands before every row's own text: equal for all rows, so it is computed once."""
@@ -235,16 +232,15 @@ def _texts_checked(parts: Parts) -> Parts:
     return parts
 
 
-def _text_in(row: Row, column: str) -> str:
+def _value_in(row: Row, column: str) -> Any:
     value = lookup(row, column)
     if value is None:
         raise RowError(RowErrorType.INVALID_ROW, f"column {column!r} is null")
-    return as_text(value)
+    return value
 
 
-def _messages_in(value: Any, column: str) -> list[dict[str, Any]]:
-    if value is None:
-        raise RowError(RowErrorType.INVALID_ROW, f"column {column!r} is null")
+def _messages_in(row: Row, column: str) -> list[dict[str, Any]]:
+    value = _value_in(row, column)
     try:
         messages = json.loads(value) if isinstance(value, str) else value
     except ValueError:

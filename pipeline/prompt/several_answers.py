@@ -13,24 +13,16 @@ import json
 from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import replace
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from pipeline.errors import RowError
 from pipeline.output.columns.results import RowResult
+from pipeline.prompt.answer import Answer
 from pipeline.prompt.join import Prompt
 from pipeline.prompt.seed import answer_seed
 from pipeline.rows.request import Completion, Request
 
 H = TypeVar("H", bound=Hashable)
-
-
-class _OneAnswer(Protocol):
-    def start(self) -> list[Request]: ...
-
-    def receive(self, completion: Completion) -> list[Request]: ...
-
-    @property
-    def result(self) -> RowResult | None: ...
 
 
 def draws(prompt: Prompt, number: int) -> Iterator[Prompt]:
@@ -54,11 +46,11 @@ class SeveralAnswers:
     """One row's answers on their way. The row has its result when all have theirs, or when an
     engine refuses one."""
 
-    def __init__(self, answers: Sequence[_OneAnswer], *, vote: bool) -> None:
+    def __init__(self, answers: Sequence[Answer], *, vote: bool) -> None:
         """``vote``: what most of them say becomes the row's answer."""
         self._answers = answers
         self._vote = vote
-        self._asking: dict[int, _OneAnswer] = {}  # by request
+        self._asking: dict[int, Answer] = {}  # by request
         self.result: RowResult | None = None
 
     def start(self) -> list[Request]:

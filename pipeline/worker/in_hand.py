@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from pipeline.prompt.answers import Answer
+from pipeline.prompt.answer import Answer
 from pipeline.rows.request import Request
 from pipeline.worker.messages import ReadyRow
 

@@ -14,7 +14,8 @@ from pipeline.errors import RowError, RowErrorType
 from pipeline.job.sampling import Sampling
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.output.columns.results import RowResult, output_columns, to_table
-from pipeline.prompt.answers import Answer, Answers
+from pipeline.prompt.answer import Answer
+from pipeline.prompt.answers import Answers
 from pipeline.prompt.choices import ChoiceTree
 from pipeline.prompt.join import Prompt
 from pipeline.rows.request import Completion, Request
