@@ -10,6 +10,7 @@ print(run(job).accuracy)
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     from pipeline.driver.cancel import Cancelled
     from pipeline.driver.forecast.types import Forecast
     from pipeline.driver.plan import Plan
-    from pipeline.driver.quality import Comparison
-    from pipeline.driver.run import RunOptions
+    from pipeline.driver.quality import compare
+    from pipeline.driver.run import RunOptions, run
     from pipeline.driver.stop import Stop
     from pipeline.driver.watcher import Watcher
     from pipeline.job.file.load import job_from, load_job
@@ -70,21 +71,6 @@ def forecast(made: Plan, gpus: str | None = None) -> Forecast:
     return forecaster.forecast(forecaster.usable(groups, lambda _: None))
 
 
-def run(
-    job: Job,
-    options: RunOptions | None = None,
-    watcher: Watcher | None = None,
-    stop: Stop | None = None,
-) -> Summary:
-    """Do the job, reusing what an earlier run of it committed. Raises UsageError, JobFailed.
-
-    ``stop.ask()``, from any thread, stops it gracefully: it raises Stopped.
-    """
-    from pipeline.driver.run import run as run_job
-
-    return run_job(job, options, watcher, stop)
-
-
 def cancel(output: str, grace_seconds: float | None = None, *, wait: bool = True) -> Cancelled:
     """Ask the run that works on ``output``, on whatever machine, to stop gracefully, and wait
     until it has. Raises UsageError, JobFailed."""
@@ -120,40 +106,23 @@ def retry(output: str, only: Sequence[str] = (), watcher: Watcher | None = None)
     return retry_rows(output, RetryOptions(tuple(only)), watcher)
 
 
-def compare(reference: str, candidates: Sequence[str], data: str, **options: Any) -> Comparison:
-    """What `rackmill quality` says: perplexity, KL divergence and greedy agreement of each of
-    ``candidates`` against ``reference`` on the texts of ``data``.
-
-    ``options``: see ``pipeline.driver.quality.compare``. Raises UsageError, JobFailed.
-    """
-    from pipeline.driver.quality import compare as compare_models
-
-    return compare_models(reference, candidates, data, **options)
+# what is imported when it is asked for: the command begins with an import of this package, and
+# shall heed Ctrl-C before a few tenths of a second have gone by
+_LATER = {
+    "Job": "pipeline.job.job",
+    "RunOptions": "pipeline.driver.run",
+    "Stop": "pipeline.driver.stop",
+    "Watcher": "pipeline.driver.watcher",
+    "compare": "pipeline.driver.quality",
+    "job_from": "pipeline.job.file.load",
+    "load_job": "pipeline.job.file.load",
+    "run": "pipeline.driver.run",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """What is imported when it is asked for: the command begins with an import of this package, and
-    shall heed Ctrl-C before a few tenths of a second have gone by."""
-    if name == "Job":
-        from pipeline.job.job import Job
-
-        return Job
-    if name in ("job_from", "load_job"):
-        from pipeline.job.file import load
-
-        return load.job_from if name == "job_from" else load.load_job
-    if name == "RunOptions":
-        from pipeline.driver.run import RunOptions
-
-        return RunOptions
-    if name == "Stop":
-        from pipeline.driver.stop import Stop
-
-        return Stop
-    if name == "Watcher":
-        from pipeline.driver.watcher import Watcher
-
-        return Watcher
+    if name in _LATER:
+        return getattr(importlib.import_module(_LATER[name]), name)
     raise AttributeError(f"module 'pipeline' has no attribute {name!r}")
 
 
