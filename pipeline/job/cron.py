@@ -29,6 +29,14 @@ _FIELDS = 5
 _TURN = timedelta(hours=3)  # no clock is ever put forward or back by more
 
 
+def zone_of(timezone: str) -> ZoneInfo:
+    """The time zone of that name. Raises ValueError."""
+    try:
+        return ZoneInfo(timezone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(f"timezone {timezone!r} is none; write it like Europe/Berlin") from None
+
+
 @dataclass(frozen=True)
 class Cron:
     """A cron line (five fields, or a macro like ``@daily``) on the clocks of a time zone.
@@ -40,12 +48,7 @@ class Cron:
     timezone: str = "UTC"
 
     def __post_init__(self) -> None:
-        try:
-            zone = self._zone
-        except (ZoneInfoNotFoundError, ValueError, OSError):
-            raise ValueError(
-                f"timezone {self.timezone!r} is none; write it like Europe/Berlin"
-            ) from None
+        zone = zone_of(self.timezone)
         fields = self._fields.split()
         if len(fields) != _FIELDS:
             raise ValueError(

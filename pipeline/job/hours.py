@@ -11,7 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
+
+from pipeline.job.cron import zone_of
 
 _WINDOW = re.compile(r"(\d{1,2}):(\d{2})\s*[-–]\s*(\d{1,2}):(\d{2})")
 _DAY_MINUTES = 24 * 60
@@ -97,12 +99,7 @@ def parse_hours(text: str, timezone: str | None = None) -> Hours:
     """The windows of "23:00-07:00, 12:00-13:00". Raises ValueError for what is none."""
     windows = tuple(_window(part.strip()) for part in text.split(","))
     if timezone is not None:
-        try:
-            ZoneInfo(timezone)
-        except (ZoneInfoNotFoundError, ValueError, OSError):
-            raise ValueError(
-                f"timezone {timezone!r} is none; write it like Europe/Berlin"
-            ) from None
+        zone_of(timezone)
     return Hours(windows, timezone)
 
 
