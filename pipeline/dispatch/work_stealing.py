@@ -13,7 +13,7 @@ _LOOK_AGAIN = 1e-3  # seconds for each worker: so looking costs well below a tho
 
 
 @dataclass(frozen=True, slots=True)
-class Interval:
+class WorkDone:
     """What a worker did between two heartbeats."""
 
     cost: float
@@ -54,7 +54,7 @@ class Member:
         """Mean predicted cost of a row it was given."""
         return self.given_cost / self.given_rows if self.given_rows else 0.0
 
-    def report(self, event: Reported) -> Interval:
+    def report(self, event: Reported) -> WorkDone:
         """Take a heartbeat in; what was done since the one before."""
         last = self.last
         if last is None:
@@ -73,7 +73,7 @@ class Member:
         self.begun = self.begun or done > 0
         tokens = max(0, event.tokens - last.tokens)
         self.last = event
-        return Interval(done * self.row_cost, tokens, max(0.0, seconds))
+        return WorkDone(done * self.row_cost, tokens, max(0.0, seconds))
 
 
 @dataclass(slots=True)

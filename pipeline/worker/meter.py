@@ -20,7 +20,7 @@ from pipeline.worker.metrics import (
     ENERGY,
     METRICS,
     Kind,
-    Sample,
+    Measurement,
     beginning,
     card_gauges,
     gauges,
@@ -72,10 +72,10 @@ class Meter:
         self._record(increments(self._told, progress))
         self._told = progress
         if vitals is not None:
-            self._record([Sample(ENERGY, joules(self._told_vitals, vitals))])
+            self._record([Measurement(ENERGY, joules(self._told_vitals, vitals))])
             self._told_vitals = vitals
 
-    def _record(self, samples: Iterable[Sample]) -> None:
+    def _record(self, samples: Iterable[Measurement]) -> None:
         for sample in samples:
             own = {} if sample.metric.label is None else {sample.metric.label: str(sample.value)}
             # not ``inc``, which will not have 0

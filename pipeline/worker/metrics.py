@@ -53,7 +53,7 @@ class Metric:
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class Measurement:
     """By how much a counter grew, or what a gauge is. ``value`` of the metric's own label: None
     where it has none."""
 
@@ -166,39 +166,39 @@ def labels(job: str, worker: str, card: str, host: str) -> dict[str, str]:
     return dict(zip(LABELS, (job, worker, card, host), strict=True))
 
 
-def beginning() -> Iterator[Sample]:
+def beginning() -> Iterator[Measurement]:
     """Counters of a worker that has done nothing: where a series begins with 0, Prometheus sees
     its first growth, too."""
     for metric in METRICS:
         if metric.kind is Kind.COUNTER and not metric.rare:
             for value in metric.values or (None,):
-                yield Sample(metric, 0, value)
+                yield Measurement(metric, 0, value)
 
 
-def increments(before: Progress, now: Progress) -> Iterator[Sample]:
+def increments(before: Progress, now: Progress) -> Iterator[Measurement]:
     """What the counters grew by from one of a worker's totals to the next; those that did not grow
     are left out."""
     known = {(metric, value): amount for metric, value, amount in _totals(before)}
     for metric, value, amount in _totals(now):
         grown = amount - known.get((metric, value), 0)
         if grown > 0:
-            yield Sample(metric, grown, value)
+            yield Measurement(metric, grown, value)
 
 
-def gauges(now: Progress, lease: LeaseRows) -> Iterator[Sample]:
+def gauges(now: Progress, lease: LeaseRows) -> Iterator[Measurement]:
     """What a worker is at. ``lease``: of the rows that it has leased."""
-    yield Sample(KV_BLOCKS, now.kv_blocks)
-    yield Sample(KV_HELD, now.kv_held)
-    yield Sample(KV_RESERVED, now.kv_reserved)
-    yield Sample(BATCH_SIZE, now.running)
-    yield Sample(ROWS_WAITING, now.waiting)
+    yield Measurement(KV_BLOCKS, now.kv_blocks)
+    yield Measurement(KV_HELD, now.kv_held)
+    yield Measurement(KV_RESERVED, now.kv_reserved)
+    yield Measurement(BATCH_SIZE, now.running)
+    yield Measurement(ROWS_WAITING, now.waiting)
     running = min(now.in_engine, lease.unfinished)
-    yield Sample(LEASE_ROWS, lease.unfinished - running, "queued")
-    yield Sample(LEASE_ROWS, running, "running")
-    yield Sample(LEASE_ROWS, lease.finished, "finished")
+    yield Measurement(LEASE_ROWS, lease.unfinished - running, "queued")
+    yield Measurement(LEASE_ROWS, running, "running")
+    yield Measurement(LEASE_ROWS, lease.finished, "finished")
 
 
-def card_gauges(vitals: Vitals) -> Iterator[Sample]:
+def card_gauges(vitals: Vitals) -> Iterator[Measurement]:
     """How a worker's cards are; what they do not tell is left out."""
     cards = vitals.cards
     watts = [card.watts for card in cards if card.watts is not None]
@@ -206,19 +206,19 @@ def card_gauges(vitals: Vitals) -> Iterator[Sample]:
     celsius = [card.celsius for card in cards if card.celsius is not None]
     for metric, values in ((CARD_WATTS, watts), (CARD_LIMIT, limits)):
         if values:
-            yield Sample(metric, sum(values))
+            yield Measurement(metric, sum(values))
     if celsius:
-        yield Sample(CARD_CELSIUS, max(celsius))
+        yield Measurement(CARD_CELSIUS, max(celsius))
     if cards:
         for reason, value in zip(Slowed, CARD_SLOWED.values, strict=True):
-            yield Sample(CARD_SLOWED, sum(reason in card.slowed for card in cards), value)
+            yield Measurement(CARD_SLOWED, sum(reason in card.slowed for card in cards), value)
 
 
-def no_card() -> Iterator[Sample]:
+def no_card() -> Iterator[Measurement]:
     """The same of a worker that has none any more."""
     for metric in (CARD_WATTS, CARD_LIMIT, CARD_CELSIUS, CARD_SLOWED):
         for value in metric.values or (None,):
-            yield Sample(metric, 0, value)
+            yield Measurement(metric, 0, value)
 
 
 def joules(before: Vitals | None, now: Vitals) -> float:

@@ -21,8 +21,8 @@ from pipeline.worker.messages import LeaseRows, Progress
 from pipeline.worker.metrics import (
     METRICS,
     Kind,
+    Measurement,
     Metric,
-    Sample,
     beginning,
     card_gauges,
     gauges,
@@ -47,7 +47,7 @@ AFTER = Progress(
 )
 
 
-def told(samples: Iterable[Sample]) -> dict[tuple[str, str | None], float]:
+def told(samples: Iterable[Measurement]) -> dict[tuple[str, str | None], float]:
     return {(sample.metric.name, sample.value): sample.amount for sample in samples}
 
 
