@@ -11,7 +11,8 @@ from pipeline.driver.plan import Plan
 from pipeline.input.units import Unit
 from pipeline.output.commit.records import CommitRecord
 from pipeline.output.redo import Redone
-from pipeline.worker.messages import LastWords, Lease, Progress, RowSource, WorkerSpec, active_rows
+from pipeline.worker.coordination import RowSource, active_rows
+from pipeline.worker.messages import LastWords, Lease, Progress, WorkerSpec
 
 
 def worker_spec(plan: Plan, **more: Any) -> WorkerSpec:

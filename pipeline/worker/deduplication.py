@@ -18,7 +18,8 @@ from pipeline.errors import RowErrorType
 from pipeline.output.columns.results import RowResult
 from pipeline.prompt.answers import Answers
 from pipeline.worker.answer_cache.store import AnswerStore
-from pipeline.worker.messages import ReadyRow, Stage
+from pipeline.worker.open_unit import ReadyRow
+from pipeline.worker.stage import Stage
 
 _MEMORY_BYTES = 64 << 20  # of results
 _OVERHEAD_BYTES = 600  # of one result, beside its text and its scores

@@ -25,7 +25,8 @@ from pipeline.worker.deduplication import AnswerStage, Compute, Decision, Dedupl
 from pipeline.worker.feeder import Feeder
 from pipeline.worker.in_hand import InHand, RequestInHand, RowInHand
 from pipeline.worker.loop_settings import LoopSettings
-from pipeline.worker.messages import OpenUnit, Progress, ReadyRow
+from pipeline.worker.messages import Progress
+from pipeline.worker.open_unit import OpenUnit, ReadyRow
 from pipeline.worker.timeouts import Timeouts
 from pipeline.worker.totals import Totals
 from pipeline.worker.watchdog import Watchdog

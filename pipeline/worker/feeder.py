@@ -22,16 +22,10 @@ from pipeline.prompt.builder import PromptBuilder
 from pipeline.rows.row_range import RowRange
 from pipeline.rows.work_order import STREAMS
 from pipeline.storage.base import open_storage
-from pipeline.worker.messages import (
-    Coordination,
-    GiveUpRows,
-    Lease,
-    LeaseRows,
-    OpenUnit,
-    ReadyRow,
-    Stage,
-    WorkerSpec,
-)
+from pipeline.worker.coordination import Coordination
+from pipeline.worker.messages import GiveUpRows, Lease, LeaseRows, WorkerSpec
+from pipeline.worker.open_unit import OpenUnit, ReadyRow
+from pipeline.worker.stage import Stage
 
 _TOKENIZED_AT_ONCE = 64  # rows
 _ROWS_AHEAD = 512

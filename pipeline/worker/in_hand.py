@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from pipeline.prompt.answer import Answer
 from pipeline.rows.request import Request
-from pipeline.worker.messages import ReadyRow
+from pipeline.worker.open_unit import ReadyRow
 
 
 @dataclass(slots=True, eq=False)

@@ -19,17 +19,10 @@ from pipeline.input.units import Unit
 from pipeline.output.commit.records import CommitRecord
 from pipeline.output.redo import Redone
 from pipeline.rows.row_range import RowRange
-from pipeline.worker.messages import (
-    LastWords,
-    Lease,
-    LeaseRows,
-    Orders,
-    Progress,
-    RowSource,
-    Stage,
-    active_rows,
-)
+from pipeline.worker.coordination import RowSource, active_rows
+from pipeline.worker.messages import LastWords, Lease, LeaseRows, Orders, Progress
 from pipeline.worker.meter import Meter
+from pipeline.worker.stage import Stage
 
 _PULSE_SECONDS = 1.0
 _LAST_WORDS_SECONDS = 10.0

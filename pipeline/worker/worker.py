@@ -11,11 +11,12 @@ from pipeline.errors import EngineFailed, RackmillError
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.prompt.answers import Answers
 from pipeline.worker.answer_cache.store import open_answers
+from pipeline.worker.coordination import Coordination
 from pipeline.worker.deduplication import AnswerStage
 from pipeline.worker.engine_loop import NO_STEP, EngineLoop
 from pipeline.worker.feeder import Feeder
 from pipeline.worker.loop_settings import LoopSettings
-from pipeline.worker.messages import Coordination, LastWords, Progress, WorkerSpec
+from pipeline.worker.messages import LastWords, Progress, WorkerSpec
 from pipeline.worker.watchdog import Watchdog
 from pipeline.worker.writer import Writer
 

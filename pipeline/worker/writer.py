@@ -16,7 +16,10 @@ from pipeline.output.redo import Redone, recommit_rows
 from pipeline.output.tally import Tally
 from pipeline.storage.base import open_storage
 from pipeline.worker.answer_cache.store import AnswerStore
-from pipeline.worker.messages import Coordination, OpenUnit, Stage, WorkerSpec
+from pipeline.worker.coordination import Coordination
+from pipeline.worker.messages import WorkerSpec
+from pipeline.worker.open_unit import OpenUnit
+from pipeline.worker.stage import Stage
 
 
 class Writer:

@@ -24,7 +24,8 @@ from pipeline.output.job_file import job_content
 from pipeline.prompt.seed import row_seed
 from pipeline.service.scheduler import run_once
 from pipeline.worker.feeder import Feeder
-from pipeline.worker.messages import ReadyRow, WorkerSpec
+from pipeline.worker.messages import WorkerSpec
+from pipeline.worker.open_unit import ReadyRow
 from tests.datasets import begin, commit_unit, job_in, write_input
 from tests.next_door import AllLeased, worker_spec
 

@@ -21,7 +21,7 @@ from pipeline.rows.request import Scores
 from pipeline.storage.local import LocalStorage
 from pipeline.worker.answer_cache.store import AnswerStore
 from pipeline.worker.deduplication import AnswerStage, Compute, Decision, Deduplication
-from pipeline.worker.messages import OpenUnit, ReadyRow
+from pipeline.worker.open_unit import OpenUnit, ReadyRow
 from tests.samples import job, write_tokenizer
 
 UNIT = OpenUnit(Unit("u", 0, 0, 100), pa.table({"id": range(100)}))

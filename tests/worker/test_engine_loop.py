@@ -20,7 +20,7 @@ from pipeline.prompt.join import Prompt
 from pipeline.rows.request import Completion, Request
 from pipeline.worker.engine_loop import EngineLoop
 from pipeline.worker.loop_settings import LoopSettings
-from pipeline.worker.messages import OpenUnit, ReadyRow
+from pipeline.worker.open_unit import OpenUnit, ReadyRow
 from pipeline.worker.watchdog import Watchdog
 from tests.samples import GEMMA_270M
 

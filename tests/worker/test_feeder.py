@@ -10,7 +10,7 @@ import pytest
 from pipeline.driver.plan import Plan, check_input, make_plan
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.worker.feeder import Feeder
-from pipeline.worker.messages import OpenUnit
+from pipeline.worker.open_unit import OpenUnit
 from tests.datasets import job_in, write_input
 from tests.next_door import AllLeased, worker_spec
 

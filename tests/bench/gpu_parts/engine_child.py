@@ -35,7 +35,8 @@ from pipeline.rows.request import Completion, Request
 from pipeline.simulate.vllm_model.step_fit import fit_steps
 from pipeline.worker.engine_loop import EngineLoop
 from pipeline.worker.loop_settings import LoopSettings
-from pipeline.worker.messages import OpenUnit, Progress, ReadyRow
+from pipeline.worker.messages import Progress
+from pipeline.worker.open_unit import OpenUnit, ReadyRow
 
 MARK = "rackmill-part: "
 SO_FAR = "so far"  # of the part that is being measured
