@@ -9,9 +9,13 @@ from pipeline.dispatch.events import NoLease
 from pipeline.driver.coordinator.coordinator import Coordinator
 from pipeline.driver.plan import Plan
 from pipeline.input.units import Unit
+from pipeline.model.tokenizer import Tokenizer
 from pipeline.output.commit.records import CommitRecord
+from pipeline.output.dataset import Dataset
 from pipeline.output.redo import Redone
-from pipeline.worker.coordination import RowSource, active_rows
+from pipeline.storage.base import open_storage
+from pipeline.worker.coordination import Coordination, RowSource, active_rows
+from pipeline.worker.feeder import Feeder
 from pipeline.worker.messages import LastWords, Lease, Progress, WorkerSpec
 
 
@@ -26,6 +30,12 @@ def worker_spec(plan: Plan, **more: Any) -> WorkerSpec:
         model=plan.model,
         **known | more,
     )
+
+
+def new_feeder(spec: WorkerSpec, coordination: Coordination) -> Feeder:
+    """A feeder whose units without any row for the engine go nowhere."""
+    dataset = Dataset(open_storage(spec.job.output.path))
+    return Feeder(spec, dataset, Tokenizer(spec.model.path), coordination, lambda unit: None)
 
 
 class AllLeased:

@@ -33,7 +33,7 @@ from pipeline.output.manifest import Manifest, describe, read_manifest
 from pipeline.output.redo import Redo
 from pipeline.output.tally import Tally
 from pipeline.rows.work_order import unit_rows
-from pipeline.storage.base import open_storage
+from pipeline.storage.base import Storage, open_storage
 from pipeline.storage.transient_errors import passes
 
 
@@ -158,13 +158,14 @@ def make_plan(
     fresh: bool = False,
     report: Callable[[str], None] = lambda line: None,
     fetch: bool = True,
+    output: Storage | None = None,
 ) -> Plan:
     """The full plan: resolves the model (converting it if that was never done), compares what
     the output folder holds.
 
     ``fresh``: what the output folder holds does not count. ``fetch``: a model that is not here
-    is downloaded; otherwise the plan is made with what the catalogue knows of it. Raises
-    UsageError, JobFailed.
+    is downloaded; otherwise the plan is made with what the catalogue knows of it. ``output``: the
+    output folder, where it is open. Raises UsageError, JobFailed.
     """
     job = inputs.job
     started = time.monotonic()
@@ -177,7 +178,7 @@ def make_plan(
         )
     changes = NO_CHANGES
     found: Manifest | None = None
-    dataset = Dataset(open_storage(job.output.path))
+    dataset = Dataset(output or open_storage(job.output.path))
     state = State({}, {})
     if not fresh:
         try:

@@ -87,7 +87,8 @@ def _retry(
         refuse_second(dataset.storage, watcher.note)
         job = find_job(dataset, output, options)
         rows = manifest.get("rows")
-        whole = make_plan(check_input(job, rows), report=watcher.note)
+        inputs = check_input(job, rows)
+        whole = make_plan(inputs, report=watcher.note, output=dataset.storage)
         _check_whole(whole, output)
         plan = _plan_again(whole, only)
         assert plan.redo is not None

@@ -105,16 +105,16 @@ def _run(
         storage = open_storage(job.output.path)
         _refuse_second(storage, watcher)
         check_answer_shape(job)
-        plan = make_plan(inputs, fresh=options.fresh, report=watcher.note)
+        plan = make_plan(inputs, fresh=options.fresh, report=watcher.note, output=storage)
         moved = moved_since(inputs.files.shards) if options.files is None else []
         if moved:
             inputs = _checked(job, options, watcher, moved)
-            plan = make_plan(inputs, fresh=options.fresh, report=watcher.note)
+            plan = make_plan(inputs, fresh=options.fresh, report=watcher.note, output=storage)
         for line in (*plan.changes.lines(), *plan.doubts):
             watcher.note(line)
         engines = select_engines(plan, watcher, cluster)
         _refuse_second(storage, watcher)  # fetching a model may have taken an hour
-        dataset = _claim(plan, options.fresh)
+        dataset = _claim(plan, storage, options.fresh)
     if not plan.missing:
         return conclude(plan, dataset, RunOutcome(), started)
     with under_way(plan, dataset, watcher, stop) as watchers:
@@ -270,10 +270,10 @@ def _refuse_second(storage: Storage, watcher: Watcher) -> None:
             raise  # no need to wait for it once more; else whoever makes the plan says it better
 
 
-def _claim(plan: Plan, fresh: bool) -> Dataset:
+def _claim(plan: Plan, storage: Storage, fresh: bool) -> Dataset:
     """Make the output folder this job's, and put right what a crash left."""
     check_store(plan.job)
-    dataset = Dataset(open_storage(plan.job.output.path))
+    dataset = Dataset(storage)
     try:
         take_over(plan, dataset, fresh=fresh)
     except (CommitFailed, OSError) as e:

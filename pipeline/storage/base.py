@@ -93,6 +93,14 @@ def open_storage(
     return PatientStorage(cast(Storage, FaultyStorage(inner, asked)), patience)
 
 
+def hasty(storage: Storage, patience_seconds: float) -> Storage:
+    """The same ``storage``, for what is soon given up: errors that may pass are waited out no
+    longer than that."""
+    if isinstance(storage, PatientStorage):
+        return storage.with_patience(patience_seconds)
+    return PatientStorage(storage, patience_seconds)
+
+
 def _open(address: str) -> Storage:
     if "://" not in address:
         return LocalStorage(Path(address))

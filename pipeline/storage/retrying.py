@@ -32,6 +32,10 @@ class PatientStorage:
         self._patience = patience_seconds
         self._answered = False
 
+    def with_patience(self, most_seconds: float) -> PatientStorage:
+        """The same storage, with so much patience at the most."""
+        return PatientStorage(self.inner, min(self._patience, most_seconds))
+
     def address(self, path: str = "") -> str:
         return self.inner.address(path)
 

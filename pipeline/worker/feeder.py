@@ -21,7 +21,6 @@ from pipeline.output.dataset import Dataset
 from pipeline.prompt.builder import PromptBuilder
 from pipeline.rows.row_range import RowRange
 from pipeline.rows.work_order import STREAMS
-from pipeline.storage.base import open_storage
 from pipeline.worker.coordination import Coordination
 from pipeline.worker.messages import GiveUpRows, Lease, LeaseRows, WorkerSpec
 from pipeline.worker.open_unit import OpenUnit, ReadyRow
@@ -77,6 +76,7 @@ class Feeder:
     def __init__(
         self,
         spec: WorkerSpec,
+        dataset: Dataset,
         tokenizer: Tokenizer,
         coordination: Coordination,
         whole: Callable[[OpenUnit], None],
@@ -84,7 +84,7 @@ class Feeder:
         """``whole`` takes units that need no engine (empty, or all rows invalid)."""
         self._spec = spec
         self._builder = PromptBuilder(spec.job, tokenizer)
-        self._dataset = Dataset(open_storage(spec.job.output.path))
+        self._dataset = dataset
         self._coordination = coordination
         self._whole = whole
         self._rows: deque[ReadyRow] = deque()

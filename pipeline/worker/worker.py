@@ -9,7 +9,9 @@ from pipeline.engine.protocol import Engine, EngineFacts
 from pipeline.engine.warmup_check import check_warm_engine
 from pipeline.errors import EngineFailed, RackmillError
 from pipeline.model.tokenizer import Tokenizer
+from pipeline.output.dataset import Dataset
 from pipeline.prompt.answers import Answers
+from pipeline.storage.base import open_storage
 from pipeline.worker.answer_cache.store import open_answers
 from pipeline.worker.coordination import Coordination
 from pipeline.worker.deduplication import AnswerStage
@@ -44,10 +46,11 @@ def work(
     """
     job, model = spec.job, spec.model
     tokenizer = Tokenizer(model.path)
-    store = open_answers(job, model.hash)
+    dataset = Dataset(open_storage(job.output.path))
+    store = open_answers(job, model.hash, dataset.storage)
     stored = AnswerStage(store) if store is not None else None
-    writer = Writer(spec, coordination, store)
-    feeder = Feeder(spec, tokenizer, coordination, writer.put)
+    writer = Writer(spec, dataset, coordination, store)
+    feeder = Feeder(spec, dataset, tokenizer, coordination, writer.put)
     writer.start()
     feeder.start()
     if stored is not None:

@@ -14,7 +14,6 @@ from pipeline.output.commit.records import CommitRecord
 from pipeline.output.dataset import Dataset
 from pipeline.output.redo import Redone, recommit_rows
 from pipeline.output.tally import Tally
-from pipeline.storage.base import open_storage
 from pipeline.worker.answer_cache.store import AnswerStore
 from pipeline.worker.coordination import Coordination
 from pipeline.worker.messages import WorkerSpec
@@ -26,13 +25,17 @@ class Writer:
     """Commits units in the background; the engine goes on meanwhile."""
 
     def __init__(
-        self, spec: WorkerSpec, coordination: Coordination, answers: AnswerStore | None = None
+        self,
+        spec: WorkerSpec,
+        dataset: Dataset,
+        coordination: Coordination,
+        answers: AnswerStore | None = None,
     ) -> None:
         """``answers``: where the answers of committed units are kept for other workers."""
         self._spec = spec
         self._answers = answers
         self._coordination = coordination
-        self._dataset = Dataset(open_storage(spec.job.output.path))
+        self._dataset = dataset
         self._units: queue.Queue[OpenUnit | None] = queue.Queue()
         self._stage = Stage("writer", self._write)
 

@@ -17,17 +17,15 @@ from pipeline.driver.plan import Plan, check_input, make_plan
 from pipeline.driver.retry import RetryOptions, find_job
 from pipeline.driver.run import RunOptions, RunOutcome, conclude
 from pipeline.job.file.load import job_from
-from pipeline.model.tokenizer import Tokenizer
 from pipeline.output.dataset import Dataset
 from pipeline.output.growing import GrowingDataset
 from pipeline.output.job_file import job_content
 from pipeline.prompt.seed import row_seed
 from pipeline.service.scheduler import run_once
-from pipeline.worker.feeder import Feeder
 from pipeline.worker.messages import WorkerSpec
 from pipeline.worker.open_unit import ReadyRow
 from tests.datasets import begin, commit_unit, job_in, write_input
-from tests.next_door import AllLeased, worker_spec
+from tests.next_door import AllLeased, new_feeder, worker_spec
 
 Lay = Callable[[Path], str]
 
@@ -95,7 +93,7 @@ def test_a_worker_in_any_folder_draws_with_the_seeds_of_these_names(
 
 def _rows(spec: WorkerSpec, plan: Plan, shard: int) -> list[ReadyRow]:
     units = [unit for unit in plan.units if unit.shard == shard]
-    feeder = Feeder(spec, Tokenizer(plan.model.path), AllLeased(units), lambda unit: None)
+    feeder = new_feeder(spec, AllLeased(units))
     feeder.start()
     found = []
     while not feeder.exhausted:

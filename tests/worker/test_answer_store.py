@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from pipeline.errors import RowError, RowErrorType, UsageError
+from pipeline.job.job import Job
 from pipeline.output.columns.results import RowResult
 from pipeline.output.commit.records import ANSWERS
 from pipeline.output.dataset import Dataset
 from pipeline.rows.request import Scores
-from pipeline.storage.base import Storage
+from pipeline.storage.base import Storage, open_storage
 from pipeline.storage.local import LocalStorage
 from pipeline.worker.answer_cache.store import AnswerStore, check_store, open_answers
 from tests.samples import job
@@ -168,9 +169,13 @@ class TestTrouble:
         assert len(store._cache) == 1
 
 
+def opened(made: Job, model_hash: str) -> AnswerStore | None:
+    return open_answers(made, model_hash, open_storage(made.output.path))
+
+
 class TestOfAJob:
     def test_a_jobs_own_answers_lie_with_its_output(self, tmp_path: Path) -> None:
-        store = open_answers(job(output={"path": str(tmp_path / "out")}), "m")
+        store = opened(job(output={"path": str(tmp_path / "out")}), "m")
         assert store is not None
         store.keep("unit", [result("x")])
 
@@ -184,8 +189,8 @@ class TestOfAJob:
 
     def test_jobs_share_a_store(self, tmp_path: Path) -> None:
         settings = {"duplicates": {"store": str(tmp_path / "store")}}
-        first = open_answers(job(name="a", output={"path": "a"}, **settings), "m")
-        second = open_answers(job(name="b", output={"path": "b"}, **settings), "m")
+        first = opened(job(name="a", output={"path": "a"}, **settings), "m")
+        second = opened(job(name="b", output={"path": "b"}, **settings), "m")
         assert first is not None
         assert second is not None
         first.keep("unit", [result("x")])
@@ -200,8 +205,8 @@ class TestOfAJob:
         self, tmp_path: Path, model: str, changes: dict[str, Any]
     ) -> None:
         settings = {"duplicates": {"store": str(tmp_path)}}
-        first = open_answers(job(**settings), "m")
-        other = open_answers(job(**settings, **changes), model)
+        first = opened(job(**settings), "m")
+        other = opened(job(**settings, **changes), model)
         assert first is not None
         assert other is not None
         first.keep("unit", [result("x")])
@@ -211,7 +216,7 @@ class TestOfAJob:
 
     @pytest.mark.parametrize("changes", [{"duplicates": {"answer_once": False}}, {"score": {}}])
     def test_there_may_be_none(self, changes: dict[str, Any]) -> None:
-        assert open_answers(job(**changes), "m") is None
+        assert opened(job(**changes), "m") is None
 
     def test_a_shared_store_that_cannot_be_written_is_found_out(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("in the way")

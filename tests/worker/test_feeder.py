@@ -8,11 +8,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.driver.plan import Plan, check_input, make_plan
-from pipeline.model.tokenizer import Tokenizer
-from pipeline.worker.feeder import Feeder
 from pipeline.worker.open_unit import OpenUnit
 from tests.datasets import job_in, write_input
-from tests.next_door import AllLeased, worker_spec
+from tests.next_door import AllLeased, new_feeder, worker_spec
 
 _PATIENCE_SECONDS = 60.0
 
@@ -24,7 +22,7 @@ def plan(tmp_path: Path) -> Plan:
 
 
 def test_input_that_cannot_be_read_is_never_taken_for_its_end(plan: Plan) -> None:
-    feeder = Feeder(worker_spec(plan), Tokenizer(plan.model.path), AllLeased(plan.units), [].append)
+    feeder = new_feeder(worker_spec(plan), AllLeased(plan.units))
     Path(plan.input.files.shards[0].path).unlink()
     failed, noted = threading.Event(), threading.Event()
     feed = feeder._stage._work
@@ -50,7 +48,7 @@ def test_input_that_cannot_be_read_is_never_taken_for_its_end(plan: Plan) -> Non
 def test_a_row_that_the_engine_begins_with_while_the_run_is_stopped_stays(
     plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    feeder = Feeder(worker_spec(plan), Tokenizer(plan.model.path), AllLeased(plan.units), [].append)
+    feeder = new_feeder(worker_spec(plan), AllLeased(plan.units))
     feeder.start()
     feeder._stage.join()
     row = feeder.take()

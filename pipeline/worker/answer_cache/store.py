@@ -25,7 +25,7 @@ from pipeline.job.job import Job
 from pipeline.output.columns.results import RowResult
 from pipeline.output.commit.records import ANSWERS
 from pipeline.prompt.answer_key import AnswerKeys
-from pipeline.storage.base import Storage, open_storage
+from pipeline.storage.base import Storage, hasty, open_storage
 from pipeline.worker.answer_cache.file import AnswerFile, encode, head_of, read_heads, worth_keeping
 from pipeline.worker.answer_cache.index import AnswerIndex
 
@@ -119,13 +119,14 @@ class AnswerStore:
             self._index.add(path, heads)
 
 
-def open_answers(job: Job, model_hash: str) -> AnswerStore | None:
-    """The store that ``job`` uses; None when every row is to be computed."""
+def open_answers(job: Job, model_hash: str, output: Storage) -> AnswerStore | None:
+    """The store that ``job`` uses, whose ``output`` is open; None when every row is to be
+    computed."""
     if not job.duplicates.answer_once or job.score is not None:
         return None  # scores are too large to keep twice
     shared = job.duplicates.store
     if shared is None:
-        return AnswerStore(open_storage(job.output.path, patience_seconds=_PATIENCE), ANSWERS)
+        return AnswerStore(hasty(output, _PATIENCE), ANSWERS)
     opened = open_storage(shared, patience_seconds=_PATIENCE)
     return AnswerStore(opened, AnswerKeys(job, model_hash).family[:24])
 
