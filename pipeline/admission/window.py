@@ -34,7 +34,7 @@ _FORGET = 0.9  # of the blend's error, per choice: admissions long ago have ende
 
 @dataclass(slots=True)
 class WaitingRow:
-    """A row that waits. Lengths in tokens; ``keys``: see ``admission.prefixes.block_keys``.
+    """A row that waits. Lengths in tokens; ``keys``: see ``admission.demand.block_keys``.
 
     ``arrival`` and ``shared_blocks`` (whole blocks in common with rows admitted lately) are the
     window's to set.

@@ -36,7 +36,7 @@ class TraceRow:
         return self.prompt_tokens + self.output_tokens
 
     def keys(self, block_size: int) -> tuple[int, ...]:
-        """Of the whole blocks that it shares (see ``pipeline.admission.prefixes``)."""
+        """Of the whole blocks that it shares (see ``pipeline.admission.demand``)."""
         blocks = self.prefix_tokens // block_size if self.prefix_group >= 0 else 0
         keys = [hash((self.prefix_group, i)) for i in range(blocks)]
         for group, tokens in self.inner:

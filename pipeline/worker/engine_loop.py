@@ -7,9 +7,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from pipeline.admission.demand import Demand, group_of
+from pipeline.admission.demand import Demand, block_keys, group_of
 from pipeline.admission.policy import Limits, make_policy
-from pipeline.admission.prefixes import block_keys
 from pipeline.budget.step_time import StepWork
 from pipeline.engine.oom_errors import as_failure
 from pipeline.engine.protocol import Engine
@@ -23,11 +22,10 @@ from pipeline.rows.row_range import RowRange
 from pipeline.simulate.shadow_engine import ShadowEngine
 from pipeline.worker.deduplication import AnswerStage, Compute, Decision, Deduplication
 from pipeline.worker.feeder import Feeder
-from pipeline.worker.in_hand import InHand, RequestInHand, RowInHand
+from pipeline.worker.in_hand import InHand, RequestInHand, RowInHand, Timeouts
 from pipeline.worker.loop_settings import LoopSettings
 from pipeline.worker.messages import Progress
 from pipeline.worker.open_unit import OpenUnit, ReadyRow
-from pipeline.worker.timeouts import Timeouts
 from pipeline.worker.totals import Totals
 from pipeline.worker.watchdog import Watchdog
 

@@ -1,12 +1,17 @@
-"""The requests that a worker has in hand: each waits for its turn, or is in the engine."""
+"""The requests that a worker has in hand: each waits for its turn, or is in the engine; and for how
+long their rows may be in hand."""
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 from pipeline.prompt.answer import Answer
 from pipeline.rows.request import Request
 from pipeline.worker.open_unit import ReadyRow
+
+K = TypeVar("K", bound=Hashable)
 
 
 @dataclass(slots=True, eq=False)
@@ -93,3 +98,34 @@ class InHand:
     def begun_rows(self) -> set[RowInHand]:
         """The rows of which the engine has some request."""
         return {one.row for one in self.begun}
+
+
+class Timeouts(Generic[K]):
+    """Whose time is up, among many who were given the same ``seconds`` (None: no limit): so who
+    began first is over first."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self._seconds = seconds
+        self._began: dict[K, float] = {}  # in that order
+
+    def begin(self, key: K, now: float) -> None:
+        """The time of ``key`` begins, unless it has begun."""
+        if self._seconds is not None:
+            self._began.setdefault(key, now)
+
+    def end(self, key: K) -> None:
+        """It is done, begun or not."""
+        self._began.pop(key, None)
+
+    def over(self, now: float) -> list[K]:
+        """Those whose time is up; they are ended thereby."""
+        if self._seconds is None:
+            return []
+        late: list[K] = []
+        for key, began in self._began.items():
+            if now - began < self._seconds:
+                break
+            late.append(key)
+        for key in late:
+            del self._began[key]
+        return late

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.admission.demand import Demand
+from pipeline.admission.demand import Demand, block_keys
 from pipeline.admission.policies.packed import Packed
 from pipeline.admission.policy import Limits
-from pipeline.admission.prefixes import block_keys
 from pipeline.budget.kv import KvLayout
 from pipeline.simulate.shadow_engine import ShadowEngine
 from pipeline.simulate.vllm_model.kv_cache import Sequence

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from pipeline.admission.demand import Demand
+from pipeline.admission.demand import Demand, block_keys
 from pipeline.admission.lengths import OutputLengths
 from pipeline.admission.packer import Packer
-from pipeline.admission.prefixes import block_keys
 from pipeline.budget.kv import KvLayout
 from tests.samples import GEMMA_270M
 

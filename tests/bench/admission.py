@@ -22,10 +22,9 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # `pipeline`, from any folde
 
 from peers.measure import print_table, save
 
-from pipeline.admission.demand import Demand
+from pipeline.admission.demand import Demand, block_keys
 from pipeline.admission.policies.packed import Packed
 from pipeline.admission.policy import Limits
-from pipeline.admission.prefixes import block_keys
 from pipeline.budget.kv import KvLayout
 from pipeline.model.catalogue import MODELS
 

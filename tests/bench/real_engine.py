@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.admission.demand import Demand
+from pipeline.admission.demand import Demand, block_keys
 from pipeline.admission.policy import Policy
-from pipeline.admission.prefixes import block_keys
 from pipeline.budget.kv import KvLayout
 from pipeline.budget.settings import PromptShape, cpu_arguments
 from pipeline.budget.step_time import StepWork

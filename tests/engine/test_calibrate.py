@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.admission.prefixes import block_keys
+from pipeline.admission.demand import block_keys
 from pipeline.budget.kv import KvLayout
 from pipeline.budget.step_time import CalibratedTime, Knots, StepWork
 from pipeline.engine.calibrate.calibrate import calibrate, read_calibration

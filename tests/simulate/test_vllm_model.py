@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.admission.prefixes import block_keys
+from pipeline.admission.demand import block_keys
 from pipeline.simulate.vllm_model.kv_cache import Sequence
 from pipeline.simulate.vllm_model.scheduler import EngineModel
 from tests.simulate.workloads import MAX_MODEL_LEN, SHORT, Arrival, Row, Workload, drive, long_ones

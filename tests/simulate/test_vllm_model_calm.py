@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.admission.prefixes import block_keys
+from pipeline.admission.demand import block_keys
 from pipeline.budget.step_time import StepWork
 from pipeline.simulate.vllm_model.kv_cache import Sequence
 from pipeline.simulate.vllm_model.scheduler import EngineModel

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.worker.timeouts import Timeouts
+from pipeline.worker.in_hand import Timeouts
 
 
 def test_each_has_its_own_time() -> None:

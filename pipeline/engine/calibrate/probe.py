@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Literal
 
-from pipeline.admission.prefixes import block_keys
+from pipeline.admission.demand import block_keys
 from pipeline.budget.kv import KvLayout
 from pipeline.budget.step_time import StepWork
 from pipeline.engine.machine.host import waited_for_cores

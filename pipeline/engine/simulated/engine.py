@@ -20,7 +20,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.admission.prefixes import block_keys
+from pipeline.admission.demand import block_keys
 from pipeline.budget.kv import KvLayout
 from pipeline.engine.protocol import EngineFacts, EngineStats
 from pipeline.engine.simulated.regex_sample import sample_match

@@ -20,7 +20,7 @@ from pipeline.simulate.vllm_model.block_pool import BlockPool, Column
 class Sequence:
     """A request in the engine. Sizes in tokens.
 
-    ``keys``: of its prompt's whole blocks (``pipeline.admission.prefixes``); blocks beyond those
+    ``keys``: of its prompt's whole blocks (``pipeline.admission.demand``); blocks beyond those
     are nobody else's. ``reads_cache``: may take blocks from the prefix cache. ``computed``: tokens
     whose keys and values are in the cache. ``computed_once``: the most they have ever been.
     """
