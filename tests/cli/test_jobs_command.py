@@ -16,6 +16,7 @@ from pipeline.service.queue import client
 from pipeline.service.queue.api import QueueApi
 from pipeline.service.queue.job_db import JobDb, JobState
 from pipeline.service.queue.mailbox import Mailbox
+from pipeline.service.queue.row_counts import RowCounts
 from tests.processes import Finished
 from tests.service.queue.memory_gcs import MemoryGcs
 
@@ -213,6 +214,19 @@ class TestWithRack:
 
         assert result.code == code
         assert result.json["state"] == state
+
+    def test_a_job_that_ended_says_what_its_rows_came_to(
+        self, ask: Ask, rack: RackInMemory
+    ) -> None:
+        ask("submit", "job.yaml")
+        rack.end(JobState.SUCCEEDED, 3)
+        assert "SUCCEEDED" in (line := ask("jobs").out)
+        assert "some rows failed" in line
+
+        rack.ledger.count(rack.ledger.jobs()[0].id, RowCounts(400, 400, 3))
+        assert " · 400 of 400 rows · 3 failed · " in ask("jobs").out
+        [told] = ask("jobs", "--json").json["jobs"]
+        assert (told["rows"], told["rows_done"], told["failed"]) == (400, 400, 3)
 
     def test_of_a_job_that_failed_the_reason_is_told(self, ask: Ask, rack: RackInMemory) -> None:
         ask("submit", "job.yaml")

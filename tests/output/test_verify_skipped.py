@@ -17,8 +17,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.input.formats.base import STRIDE
-from pipeline.output.dataset import Dataset
-from pipeline.output.manifest import read_manifest
 from pipeline.output.verify.dataset import verify
 from pipeline.storage.base import open_storage
 from tests.datasets import finish, job_in, rows_of

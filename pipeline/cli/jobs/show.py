@@ -10,6 +10,8 @@ from pipeline.cli.console import ERR, OUT, ProgressLine
 from pipeline.engine.machine.card_notes import readings_in_words
 from pipeline.humanize import count, duration, plural, rate
 
+_SOME_FAILED = 3  # exit code of a run that did all rows, some of which are error rows now
+
 
 def print_submitted(job: Mapping[str, Any]) -> None:
     ahead = job["before"]
@@ -45,17 +47,19 @@ def in_one_line(job: Mapping[str, Any]) -> str:
 
 def course(job: Mapping[str, Any]) -> list[str]:
     """How far it is, in a few words each; empty as long as nobody knows."""
+    failed = [f"{count(job['failed'])} failed"] if job["failed"] else []
     if job["rows"] is None:
-        return []
+        return ["some rows failed"] if job["exit_code"] == _SOME_FAILED else []
     parts = [f"{count(job['rows_done'])} of {plural(job['rows'], 'row')}"]
+    if job["state"] != "RUNNING":
+        return [*parts, *failed]
     if job["waiting"]:
         return [*parts, f"waiting: {job['waiting']}"]
     parts.append(plural(job["engines"], "engine") if job["engines"] else "engines are loading")
     parts += readings_in_words(job["watts"], job["celsius"], job["slowed"] or 0)
     if job["rows_per_second"]:
         parts.append(f"{rate(job['rows_per_second'])} rows/s")
-    if job["failed"]:
-        parts.append(f"{count(job['failed'])} failed")
+    parts += failed
     if job["seconds_left"] is not None:
         parts.append(f"{duration(job['seconds_left'])} left")
     return parts

@@ -18,6 +18,7 @@ from pipeline.job.job import Job
 from pipeline.service.queue.drivers import log_of
 from pipeline.service.queue.job_db import JobDb, JobState, SubmittedJob
 from pipeline.service.queue.progress_poller import ProgressPoller
+from pipeline.service.queue.row_counts import RowCounts
 
 _LOG_BYTES = 64 << 10
 _MOST_ENDED = 200  # jobs that are listed
@@ -111,6 +112,8 @@ class QueueApi:
         states = {0: JobState.SUCCEEDED, Stopped.exit_code: JobState.STOPPED}
         if job.guest and not job.state.ended:
             state = states.get(code, JobState.FAILED)
+            if counts := about.get("counts"):
+                self._ledger.count(job.id, RowCounts(**counts))
             self._ledger.end(job, state, self._now(), str(about["message"]), code)
         return self._shown(self._ledger.job(job.id))
 
@@ -139,6 +142,7 @@ class QueueApi:
         course = self._courses.of(job.id) if job.state is JobState.RUNNING else None
         if course is not None and not job.guest and course.started < (job.began or 0.0):
             course = None  # of an earlier job with this output
+        known = course or job.counts
         return {
             "id": job.id,
             "name": job.name,
@@ -153,11 +157,11 @@ class QueueApi:
             "stopping": job.stop_asked and not job.state.ended,
             "exit_code": job.exit_code,
             "message": job.message,
-            "rows": course and course.rows,
-            "rows_done": course and course.rows_done,
+            "rows": known and known.rows,
+            "rows_done": known and known.rows_done,
             "rows_per_second": course and course.rows_per_second,
             "seconds_left": course and course.seconds_left,
-            "failed": course and course.failed,
+            "failed": known and known.failed,
             "engines": course and course.engines,
             "waiting": course and course.waiting,
             "watts": course and course.watts,

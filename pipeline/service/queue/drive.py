@@ -14,6 +14,7 @@ from pipeline.errors import AlreadyRunning, NoCard
 from pipeline.job.file.load import job_from
 from pipeline.report.summary import Summary
 from pipeline.service.queue.job_db import JobDb
+from pipeline.service.queue.row_counts import counted_at
 
 _PATIENCE_SECONDS = 60.0  # with an earlier driver of the job, which is about to end
 _LOOK_SECONDS = 2.0
@@ -21,7 +22,8 @@ _LOOK_SECONDS = 2.0
 
 def drive(job: str, state: Path, address: str, watcher: Watcher, stop: Stop) -> Summary:
     """``state``: the queue's ledger; ``address``: of the rack. Raises as ``run``."""
-    submitted = JobDb(state).job(job)
+    ledger = JobDb(state)
+    submitted = ledger.job(job)
     settings = []
     if submitted.deadline is not None:
         at = datetime.fromtimestamp(submitted.deadline, UTC).isoformat()
@@ -29,12 +31,17 @@ def drive(job: str, state: Path, address: str, watcher: Watcher, stop: Stop) -> 
     loaded = job_from(submitted.content, settings).model_copy(update={"name": submitted.name})
     options = RunOptions(rows=submitted.rows, address=address, queued=submitted.id)
     patient_until = time.monotonic() + _PATIENCE_SECONDS
-    while True:
-        try:
-            return run(loaded, options, watcher, stop)
-        except HeadGone as e:
-            raise NoCard(e.message, "the queue starts the job again when it can") from e
-        except AlreadyRunning:
-            if time.monotonic() > patient_until:
-                raise
-            time.sleep(_LOOK_SECONDS)
+    try:
+        while True:
+            try:
+                return run(loaded, options, watcher, stop)
+            except HeadGone as e:
+                raise NoCard(e.message, "the queue starts the job again when it can") from e
+            except AlreadyRunning:
+                if time.monotonic() > patient_until:
+                    raise
+                time.sleep(_LOOK_SECONDS)
+    finally:
+        counts = counted_at(loaded.output.path)
+        if counts is not None:
+            ledger.count(submitted.id, counts)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import UsageError, did_you_mean
+from pipeline.service.queue.row_counts import RowCounts
 from pipeline.sqlite_file import Database
 
 _GUESTS_KEPT = 100  # of those that have ended
@@ -39,7 +40,17 @@ CREATE TABLE IF NOT EXISTS job (
     message TEXT NOT NULL DEFAULT ''
 ) STRICT;
 CREATE INDEX IF NOT EXISTS job_state ON job (state);
+CREATE TABLE IF NOT EXISTS counted (  -- rows of a job as its last driver left them
+    job TEXT PRIMARY KEY,
+    all_rows INTEGER NOT NULL,
+    done_rows INTEGER NOT NULL,
+    failed_rows INTEGER NOT NULL
+) STRICT;
 """
+_SELECT = (
+    "SELECT job.*, all_rows, done_rows, failed_rows FROM job"
+    " LEFT JOIN counted ON counted.job = job.id"
+)
 
 
 class JobState(StrEnum):
@@ -59,7 +70,7 @@ class JobState(StrEnum):
 @dataclass(frozen=True)
 class SubmittedJob:
     """Times in epoch seconds. ``guest``: its driver is a run that nobody submitted; ``exit_code``:
-    of `rackmill run`; ``message``: why it ended so."""
+    of `rackmill run`; ``message``: why it ended so; ``counts``: what its last driver left."""
 
     id: str
     name: str
@@ -78,6 +89,7 @@ class SubmittedJob:
     ended: float | None = None
     exit_code: int | None = None
     message: str = ""
+    counts: RowCounts | None = None
 
     @property
     def submission(self) -> str:
@@ -86,7 +98,8 @@ class SubmittedJob:
 
 
 class JobDb:
-    """The file. Only the queue of the head writes it."""
+    """The file. Only the queue of the head writes it, but for the counts of a job, which its driver
+    does."""
 
     def __init__(self, path: Path) -> None:
         """Raises UsageError if ``path`` cannot be such a file."""
@@ -116,6 +129,7 @@ class JobDb:
                     " FROM job WHERE guest = 1 AND ended IS NOT NULL ORDER BY ended DESC LIMIT ?)",
                     (_GUESTS_KEPT,),
                 )
+                db.execute("DELETE FROM counted WHERE job NOT IN (SELECT id FROM job)")
             db.execute(
                 "INSERT INTO job (id, name, priority, content, output, rows, submitted, deadline,"
                 " guest, state, began) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -138,8 +152,7 @@ class JobDb:
         """The one with that id; else the last one of that name. Raises UsageError."""
         with self._open() as db:
             row = db.execute(
-                "SELECT * FROM job WHERE id = ? OR name = ?"
-                " ORDER BY id = ? DESC, submitted DESC LIMIT 1",
+                f"{_SELECT} WHERE id = ? OR name = ? ORDER BY id = ? DESC, submitted DESC LIMIT 1",
                 (name, name, name),
             ).fetchone()
             known = [] if row else [r["id"] for r in db.execute("SELECT id FROM job")]
@@ -151,13 +164,13 @@ class JobDb:
     def jobs(self) -> list[SubmittedJob]:
         """All, the last submitted one first."""
         with self._open() as db:
-            return [_job(row) for row in db.execute("SELECT * FROM job ORDER BY submitted DESC")]
+            return [_job(row) for row in db.execute(f"{_SELECT} ORDER BY submitted DESC")]
 
     def open_jobs(self) -> list[SubmittedJob]:
         """Those that have not ended, in order of priority, then of age."""
         with self._open() as db:
             rows = db.execute(
-                "SELECT * FROM job WHERE state IN (?, ?) ORDER BY priority DESC, submitted",
+                f"{_SELECT} WHERE state IN (?, ?) ORDER BY priority DESC, submitted",
                 (JobState.PENDING, JobState.RUNNING),
             )
             return [_job(row) for row in rows]
@@ -187,6 +200,14 @@ class JobDb:
     ) -> None:
         self._set(job, state=state, ended=now, message=message, exit_code=code)
 
+    def count(self, job: str, counts: RowCounts) -> None:
+        """What the rows of the job with that id have come to by now."""
+        with self._open() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO counted VALUES (?, ?, ?, ?)",
+                (job, counts.rows, counts.rows_done, counts.failed),
+            )
+
     def _set(self, job: SubmittedJob, **values: object) -> None:
         names = ", ".join(f"{name} = ?" for name in values)
         with self._open() as db:
@@ -195,10 +216,12 @@ class JobDb:
 
 def _job(row: sqlite3.Row) -> SubmittedJob:
     found = dict(row)
+    counts = [found.pop(name) for name in ("all_rows", "done_rows", "failed_rows")]
     found |= {
         "content": json.loads(row["content"]),
         "state": JobState(row["state"]),
         "stop_asked": bool(row["stop_asked"]),
         "guest": bool(row["guest"]),
+        "counts": None if counts[0] is None else RowCounts(*counts),
     }
     return SubmittedJob(**found)

@@ -8,12 +8,14 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 
 from pipeline.cluster.gcs import Gcs, HeadGone
 from pipeline.errors import JobFailed, RackmillError, Stopped
 from pipeline.job.job import Job
 from pipeline.output.job_file import job_content
 from pipeline.service.queue.mailbox import NobodyAnswers, ask
+from pipeline.service.queue.row_counts import counted_at
 
 _QUEUE, _GUEST = "queue", "guest/"  # names of values
 _BEAT_SECONDS = 5.0
@@ -50,8 +52,11 @@ def guest_of(address: str | None, job: Job) -> Iterator[str | None]:
     finally:
         stop.set()
         beats.join()
+        about = {"job": name, "code": code, "message": message}
+        if counts := counted_at(job.output.path):
+            about["counts"] = asdict(counts)
         with suppress(RackmillError):  # it would find out by itself
-            ask(gcs, "leave", {"job": name, "code": code, "message": message})
+            ask(gcs, "leave", about)
         gcs.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,15 @@ from pipeline.cluster.gcs import HeadGone
 from pipeline.driver.run import RunOptions
 from pipeline.driver.stop import Stop
 from pipeline.driver.watcher import Watcher
-from pipeline.errors import AlreadyRunning, NoCard
+from pipeline.errors import AlreadyRunning, NoCard, Stopped
 from pipeline.job.deadline import deadline_at
 from pipeline.job.job import Job
+from pipeline.output.job_file import job_content
 from pipeline.service.queue import drive as module
 from pipeline.service.queue.drive import drive
 from pipeline.service.queue.job_db import JobDb, SubmittedJob
+from pipeline.service.queue.row_counts import RowCounts
+from tests.datasets import begin, commit_unit, finish, job_in, write_input
 from tests.service.queue.a_rack import content
 
 DEADLINE = datetime(2027, 1, 1, 6, tzinfo=UTC)
@@ -90,3 +94,26 @@ def test_not_for_ever(run: Run, state: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     with pytest.raises(AlreadyRunning):
         drive("one-1", state, "head:6379", Watcher(), Stop())
+
+
+@pytest.mark.parametrize("error", [None, Stopped("asked to stop")])
+def test_what_the_rows_came_to_is_known_when_a_driver_has_ended(
+    run: Run, tmp_path: Path, error: Exception | None
+) -> None:
+    write_input(tmp_path / "rows", 40)
+    made = job_in(tmp_path)
+    ledger = JobDb(tmp_path / "queue.db")
+    out = made.output.path
+    ledger.add(SubmittedJob("one-1", "one", 0, job_content(made), out, None, 0.0))
+    if error is None:
+        finish(made, fails=lambda row: row in (3, 5))
+    else:
+        plan, dataset = begin(made)
+        commit_unit(plan, dataset, plan.units[0], lambda row: row == 3)
+        run.errors = [error]
+
+    with suppress(Stopped):
+        drive("one-1", ledger.path, "head:6379", Watcher(), Stop())
+
+    counts = RowCounts(40, 40, 2) if error is None else RowCounts(40, 16, 1)
+    assert ledger.job("one-1").counts == counts
