@@ -25,7 +25,7 @@ from pipeline.output.dataset import Dataset
 from pipeline.storage.base import open_storage
 from tests.samples import job, write_model
 
-Fails = Callable[[int], bool | RowErrorType]  # True: some type
+Fails = Callable[[int], bool | RowErrorType | RowError | None]  # True: some type
 
 
 def rows_of(start: int, stop: int) -> pa.Table:
@@ -63,7 +63,8 @@ def answer(row: int, *, fails: Fails = lambda row: False, text: str = "answer") 
     """What became of the row with the id ``row``."""
     if failed := fails(row):
         kind = failed if isinstance(failed, RowErrorType) else RowErrorType.SCHEMA_NOT_MET
-        error = RowError(kind, f"no schema in row {row}", 1)
+        said = RowError(kind, f"no schema in row {row}", 1)
+        error = failed if isinstance(failed, RowError) else said
         return RowResult(prompt_tokens=7, completion_tokens=3, error=error)
     return RowResult(
         completion=f"{text} {row}", finish_reason="stop", prompt_tokens=7, completion_tokens=2

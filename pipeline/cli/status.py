@@ -9,19 +9,79 @@ from pipeline.cli.console import OUT, print_json
 from pipeline.cli.options import Json, OutputFolder
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pipeline.output.growing_status import RunStatus
     from pipeline.output.status import Status
 
 
 def status_command(output: OutputFolder, as_json: Json = False) -> None:
-    """Say how far a job is, whether a run is at work on it, and how to go on."""
+    """Say how far a job is, whether a run is at work on it, why rows failed, and how to go on. Of
+    a schedule's output: how each run is."""
+    from pipeline.output.growing_status import is_schedules, read_statuses
     from pipeline.output.status import read_status
     from pipeline.storage.base import open_storage
 
+    if is_schedules(output):
+        _show_runs(read_statuses(output), output, as_json=as_json)
+        return
     status = read_status(open_storage(output))
     if as_json:
         print_json(status.as_json() | {"next": _next(status, output)})
         return
     _print(status, output)
+
+
+def _show_runs(runs: Sequence[RunStatus], output: str, *, as_json: bool) -> None:
+    from pipeline.humanize import count, plural
+
+    there = [run.status for run in runs if run.published and run.status]
+    rows, failed = sum(s.rows_done for s in there), sum(s.failed for s in there)
+    if as_json:
+        about = {"output": output, "rows": rows, "failed": failed}
+        print_json(about | {"runs": [run.as_json() for run in runs]})
+        return
+    schedules = ", ".join(sorted({run.schedule for run in runs}))
+    OUT.print(
+        f"{output} · schedule {schedules} · {plural(len(runs), 'run')} · {plural(rows, 'row')}"
+        + (f", {count(failed)} failed" if failed else "")
+    )
+    for run in runs:
+        status = run.status
+        parts = [run.name]
+        if status is None:
+            parts.append("begun, nothing done yet")
+        else:
+            parts += [str(status.course)] if not run.published else []
+            of = "" if run.published else f"{count(status.rows_done)} of "
+            parts.append(f"{of}{plural(status.rows, 'row')}")
+            parts += [f"{count(status.failed)} failed"] if status.failed else []
+        if not run.published:
+            parts.append("not published yet")
+        OUT.print("  " + " · ".join(parts))
+        for line in _reason_lines(status) if status else ():
+            OUT.print(f"      {line}")
+    if failed:
+        OUT.print(f"  see the rows: {_rows_that_failed(output)}")
+
+
+def _rows_that_failed(output: str) -> str:
+    return f"rackmill show {output} --errors"
+
+
+def _reason_lines(status: Status) -> list[str]:
+    """Each type of error, with each reason for it."""
+    from pipeline.humanize import count
+
+    lines = []
+    for kind, number in status.errors.items():
+        reasons = status.reasons.get(kind, {})
+        if len(reasons) == 1:
+            lines.append(f"{kind} {count(number)}: {next(iter(reasons))}")
+            continue
+        lines.append(f"{kind} {count(number)}")
+        lines += [f"  {count(rows)}  {reason}" for reason, rows in reasons.items()]
+    return lines
 
 
 def _print(status: Status, output: str) -> None:
@@ -37,8 +97,10 @@ def _print(status: Status, output: str) -> None:
         f"{plural(status.rows, 'row')}{share}, {count(status.units_done)} of "
         f"{plural(status.units, 'unit')}"
     )
+    for number, text in enumerate(_reason_lines(status)):
+        line("" if number else "failed", text)
     if status.errors:
-        line("failed", " · ".join(f"{kind} {count(n)}" for kind, n in status.errors.items()))
+        line("rows", _rows_that_failed(output))
     run = status.run
     if run is not None:
         now = time.time()

@@ -13,6 +13,7 @@ from pipeline.output.dataset import Dataset
 from pipeline.output.manifest import Manifest, read_manifest
 from pipeline.output.run_registry import Life, RunRecord, read_runs
 from pipeline.output.tally import Tally
+from pipeline.rows.error_reasons import by_type
 from pipeline.storage.base import Storage
 
 
@@ -29,7 +30,8 @@ class Course(StrEnum):
 @dataclass(frozen=True)
 class Status:
     """A job's course. ``run``: the one at work, or the last one. Rows that are done and ``errors``
-    are committed ones; what engines have in flight is not among them."""
+    are committed ones; what engines have in flight is not among them. ``reasons``: type of error
+    -> reason -> rows, see ``error_reasons``."""
 
     output: str
     name: str
@@ -40,6 +42,7 @@ class Status:
     units_done: int
     errors: dict[str, int] = field(default_factory=dict)
     run: RunRecord | None = None
+    reasons: dict[str, dict[str, int]] = field(default_factory=dict)
 
     @property
     def alive(self) -> bool:
@@ -60,6 +63,7 @@ class Status:
             "rows_left": self.rows - self.rows_done,
             "failed": self.failed,
             "errors": self.errors,
+            "error_reasons": self.reasons,
             "units": self.units,
             "units_done": self.units_done,
             "run": vars(self.run) if self.run else None,
@@ -85,8 +89,10 @@ def read_status(storage: Storage) -> Status:
         done = Tally(rows=int(summary["rows"]))
         done.errors.update(summary.get("errors", {}))
         units = len(manifest.units)
+        reasons = summary.get("error_reasons", {})
     else:
         done, units = _committed(manifest, dataset.state())
+        reasons = by_type(done.error_reasons)
     return Status(
         output=storage.address(),
         name=manifest.name,
@@ -97,6 +103,7 @@ def read_status(storage: Storage) -> Status:
         units_done=units,
         errors=dict(done.errors.most_common()),
         run=run,
+        reasons=reasons,
     )
 
 

@@ -8,7 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import load_job
-from pipeline.errors import RowErrorType
+from pipeline.errors import RowError, RowErrorType
+from pipeline.input.changes.increment import Increment
+from pipeline.output.growing import GrowingDataset
 from tests.datasets import begin, commit_unit, finish, rows_of, write_input
 
 pytestmark = pytest.mark.usefixtures("large_units")
@@ -48,7 +50,8 @@ class TestStatus:
         result = ask("status", "out")
         assert result.code == 0, result.err
         assert "out · demo · finished · 300 of 300 rows (100%), 3 of 3 units" in result.out
-        assert "SchemaNotMet 1" in result.out
+        assert "SchemaNotMet 1: no schema in row …" in result.out
+        assert "rackmill show out --errors" in result.out
         assert "next     raise sampling.max_tokens, or simplify the schema" in result.out
 
     def test_an_interrupted_job_and_the_command_that_goes_on(self, ask, half_done: Path) -> None:
@@ -56,6 +59,35 @@ class TestStatus:
         assert (told["course"], told["rows_done"], told["rows_left"]) == ("interrupted", 128, 172)
         assert told["next"] == "rackmill run out/_rackmill/job.json"
         assert ask("plan", "out/_rackmill/job.json", "--json").json["reused_rows"] == 128
+
+    def test_every_reason_is_told_of_rows_that_failed(self, ask) -> None:
+        mistakes = {3: "unknown key 'temprature'", 4: "unknown key 'max_toknes'", 5: "no number"}
+        kind = RowErrorType.INVALID_SAMPLING
+        errors = {row: RowError(kind, mistake, 0) for row, mistake in mistakes.items()}
+        plan, dataset = begin(load_job(Path("job.yaml")))
+        commit_unit(plan, dataset, plan.units[0], errors.get)
+
+        said, told = ask("status", "out").out, ask("status", "out", "--json").json
+        for mistake in mistakes.values():
+            assert f"1  {mistake}" in said
+        assert told["error_reasons"]["InvalidSampling"] == dict.fromkeys(mistakes.values(), 1)
+
+    @pytest.mark.parametrize("published", [True, False])
+    def test_of_a_schedules_output_all_runs_are_told(self, ask, tmp_path, published) -> None:
+        dataset = GrowingDataset(str(tmp_path / "out"))
+        for number in (1, 2):
+            dataset.begin(f"2026-11-2{number}T02-00-00Z", "nightly", Increment(()), [], full=False)
+        run = load_job(Path("job.yaml"), ["output.path=out/_runs/2026-11-21T02-00-00Z"])
+        finish(run, fails=lambda row: row in (3, 8))
+        if published:
+            dataset.recover()
+
+        said, told = ask("status", "out").out, ask("status", "out", "--json").json
+        assert "schedule nightly · 2 runs" in said
+        assert "2026-11-22T02-00-00Z · begun, nothing done yet · not published yet" in said
+        assert "SchemaNotMet 2: no schema in row …" in said
+        assert [run["published"] for run in told["runs"]] == [published, False]
+        assert told["runs"][0]["status"]["failed"] == 2
 
     @pytest.mark.parametrize("command", ["status", "verify", "clean", "retry"])
     def test_a_folder_without_output_is_refused(self, command: str, ask) -> None:

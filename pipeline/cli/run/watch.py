@@ -181,5 +181,7 @@ def print_result(summary: Summary) -> None:
         ERR.print(line)
     for kind, number, why, fix in error_lines(summary):
         ERR.print(f"  {count(number)}  {kind}  {why} → {fix}")
+    if summary.failed:
+        ERR.print(f"  see them: rackmill show {summary.output} --errors")
     ERR.print(f'→ {summary.output}    read it:  pandas.read_parquet("{summary.output}")')
     ERR.print(f"→ {summary.output}/{REPORT}")
