@@ -7,85 +7,93 @@ engine never waits for a disk). Only a row that is in none of them is computed.
 
 from __future__ import annotations
 
-import queue
-import threading
-import time
-from contextlib import suppress
+from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
-from pipeline.dispatch.duplicates import Duplicates
 from pipeline.errors import RowErrorType
 from pipeline.output.columns.results import RowResult
 from pipeline.prompt.answers import Answers
-from pipeline.worker.answer_cache.store import AnswerStore
+from pipeline.worker.answer_cache.stage import AnswerStage
 from pipeline.worker.open_unit import ReadyRow
-from pipeline.worker.stage import Stage
 
+Row = TypeVar("Row")
+Result = TypeVar("Result")
 _MEMORY_BYTES = 64 << 20  # of results
 _OVERHEAD_BYTES = 600  # of one result, beside its text and its scores
 _ASKED_AT_MOST = 64  # rows; beyond, computing is faster than a slow disk
 _FOLLOWERS_AT_MOST = 4096  # rows; an engine has a few hundred, of which each may hold up a unit
-_REFRESH_SECONDS = 5.0
-_SHARE = 0.05  # of its time that the thread spends on looking for new files
-_Found = tuple[bytes, RowResult | None]
 
 
-class AnswerStage:
-    """The thread that reads the store. Runs from ``start`` to ``stop``."""
+class Duplicates(Generic[Row, Result]):
+    """Rows by a key that says exactly what is asked. One of them is computed, those with the same
+    key wait for its result, and the last results are remembered for rows that come later.
 
-    def __init__(self, store: AnswerStore) -> None:
-        self._store = store
-        self._asked: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self._found: queue.SimpleQueue[_Found] = queue.SimpleQueue()
-        self._stage = Stage("answers", self._answer)
-        self._stop = threading.Event()
+    Ask ``known``, then ``first``; tell ``finished``, ``failed`` or ``late``."""
 
-    def start(self) -> None:
-        self._stage.start()
+    def __init__(self, size: Callable[[Result], int], memory_bytes: int = 64 << 20) -> None:
+        """``size``: bytes of a result; the results used last are kept, ``memory_bytes`` of them."""
+        self._size = size
+        self._memory = memory_bytes
+        self._followers: dict[bytes, list[Row]] = {}  # of the keys that are being computed
+        self._results: OrderedDict[bytes, Result] = OrderedDict()  # the one used last is last
+        self.held_bytes = 0
+        self.waiting = 0  # rows
 
-    def stop(self) -> None:
-        self._stop.set()
-        self._asked.put(None)
+    def known(self, key: bytes) -> Result | None:
+        """The result of an earlier row with ``key``, if it is remembered."""
+        result = self._results.get(key)
+        if result is not None:
+            self._results.move_to_end(key)
+        return result
 
-    def check(self) -> None:
-        """Raise what ended the thread, if anything did."""
-        self._stage.check()
+    def first(self, key: bytes, row: Row) -> bool:
+        """Whether ``row`` is to be computed; else it waits for the one that is computed now."""
+        followers = self._followers.get(key)
+        if followers is None:
+            self._followers[key] = []
+            return True
+        followers.append(row)
+        self.waiting += 1
+        return False
 
-    def may_have(self, key: bytes) -> bool:
-        return self._store.may_have(key)
+    def finished(self, key: bytes, result: Result) -> list[Row]:
+        """The first row has its result: the rows that waited for it, all answered by it."""
+        self._remember(key, result)
+        return self._released(key)
 
-    def ask(self, key: bytes) -> None:
-        self._asked.put(key)
+    def failed(self, key: bytes) -> Row | None:
+        """The first row failed in a way that says nothing about the others.
 
-    def found(self) -> list[_Found]:
-        """What came back since; None: there is no answer after all."""
-        found = []
-        with suppress(queue.Empty):
-            while True:
-                found.append(self._found.get_nowait())
-        return found
+        Returns the row to compute instead, now the first; None when none waits.
+        """
+        followers = self._followers[key]
+        if followers:
+            self.waiting -= 1
+            return followers.pop(0)
+        del self._followers[key]
+        return None
 
-    def _answer(self) -> None:
-        next_refresh = 0.0
-        while not self._stop.is_set():
-            now = time.monotonic()
-            if now >= next_refresh:
-                self._store.refresh()
-                took = time.monotonic() - now
-                next_refresh = now + max(_REFRESH_SECONDS, took / _SHARE)
-            keys = self._take(max(0.0, next_refresh - time.monotonic()))
-            results = self._store.find(keys)
-            for key in keys:
-                self._found.put((key, results.get(key)))
+    def late(self, key: bytes) -> list[Row]:
+        """The first row took too long, which the others may or may not: each is to be computed by
+        itself, and all at once, since together they take no longer than one."""
+        return self._released(key)
 
-    def _take(self, wait_seconds: float) -> list[bytes]:
-        keys: list[bytes] = []
-        with suppress(queue.Empty):
-            key = self._asked.get(timeout=wait_seconds)
-            while key is not None:
-                keys.append(key)
-                key = self._asked.get_nowait()
-        return keys
+    def _released(self, key: bytes) -> list[Row]:
+        followers = self._followers.pop(key)
+        self.waiting -= len(followers)
+        return followers
+
+    def _remember(self, key: bytes, result: Result) -> None:
+        size = self._size(result)
+        if size > self._memory:
+            return
+        self._results[key] = result
+        self.held_bytes += size
+        while self.held_bytes > self._memory:
+            _, oldest = self._results.popitem(last=False)
+            self.held_bytes -= self._size(oldest)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,8 @@ from pipeline.prompt.answers import Answers
 from pipeline.rows.request import Completion, Request
 from pipeline.rows.row_range import RowRange
 from pipeline.simulate.shadow_engine import ShadowEngine
-from pipeline.worker.deduplication import AnswerStage, Compute, Decision, Deduplication
+from pipeline.worker.answer_cache.stage import AnswerStage
+from pipeline.worker.deduplication import Compute, Decision, Deduplication
 from pipeline.worker.feeder import Feeder
 from pipeline.worker.in_hand import InHand, RequestInHand, RowInHand, Timeouts
 from pipeline.worker.loop_settings import LoopSettings

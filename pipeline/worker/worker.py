@@ -12,9 +12,9 @@ from pipeline.model.tokenizer import Tokenizer
 from pipeline.output.dataset import Dataset
 from pipeline.prompt.answers import Answers
 from pipeline.storage.base import open_storage
+from pipeline.worker.answer_cache.stage import AnswerStage
 from pipeline.worker.answer_cache.store import open_answers
 from pipeline.worker.coordination import Coordination
-from pipeline.worker.deduplication import AnswerStage
 from pipeline.worker.engine_loop import NO_STEP, EngineLoop
 from pipeline.worker.feeder import Feeder
 from pipeline.worker.loop_settings import LoopSettings

@@ -19,8 +19,9 @@ from pipeline.prompt.answers import Answers
 from pipeline.prompt.join import Prompt
 from pipeline.rows.request import Scores
 from pipeline.storage.local import LocalStorage
+from pipeline.worker.answer_cache.stage import AnswerStage
 from pipeline.worker.answer_cache.store import AnswerStore
-from pipeline.worker.deduplication import AnswerStage, Compute, Decision, Deduplication
+from pipeline.worker.deduplication import Compute, Decision, Deduplication
 from pipeline.worker.open_unit import OpenUnit, ReadyRow
 from tests.samples import job, write_tokenizer
 

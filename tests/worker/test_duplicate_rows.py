@@ -19,8 +19,8 @@ from pipeline.output.commit.records import ANSWERS, CommitRecord
 from pipeline.output.dataset import Dataset
 from pipeline.output.tally import Tally
 from pipeline.storage.base import open_storage
+from pipeline.worker.answer_cache.stage import AnswerStage
 from pipeline.worker.coordination import RowSource
-from pipeline.worker.deduplication import AnswerStage
 from pipeline.worker.messages import LastWords, Lease, Progress
 from pipeline.worker.worker import work
 from tests.next_door import worker_spec

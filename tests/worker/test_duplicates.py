@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from pipeline.dispatch.duplicates import Duplicates
+from pipeline.worker.deduplication import Duplicates
 
 A, B = b"a", b"b"
 
