@@ -14,9 +14,11 @@ import pytest
 from pipeline.service.queue import api as answers
 from pipeline.service.queue import client
 from pipeline.service.queue.api import QueueApi
-from pipeline.service.queue.job_db import JobDb, JobState
+from pipeline.service.queue.job_db import JobDb, JobState, SubmittedJob
 from pipeline.service.queue.mailbox import Mailbox
 from pipeline.service.queue.row_counts import RowCounts
+from pipeline.service.rack import record
+from pipeline.service.rack.record import RackRecord
 from tests.processes import Finished
 from tests.service.queue.memory_gcs import MemoryGcs
 
@@ -236,6 +238,48 @@ class TestWithRack:
         assert result.code == 1
         assert "failed: its deadline passed" in result.err
         assert "rackmill logs tweets-" in result.err
+
+    @pytest.mark.parametrize(
+        ("command", "says"),
+        [
+            (("watch", "tweets"), "goes on, or waits for its turn: only this command has ended"),
+            (("logs", "tweets", "-f"), "goes on, or waits for its turn"),
+            (("submit", "job.yaml", "--output", "other", "--wait"), "goes on, or waits"),
+            (("stop", "tweets"), "is asked to stop, and will: only this command has ended"),
+        ],
+    )
+    def test_who_stops_looking_is_told_that_the_job_goes_on(
+        self,
+        ask: Ask,
+        rack: RackInMemory,
+        monkeypatch: pytest.MonkeyPatch,
+        command: tuple[str, ...],
+        says: str,
+    ) -> None:
+        def interrupted(_: float) -> None:
+            raise KeyboardInterrupt
+
+        ask("submit", "job.yaml")
+        monkeypatch.setattr(client.time, "sleep", interrupted)
+        result = ask(*command)
+
+        assert result.code == 130
+        assert says in result.err
+        assert "  see it   rackmill watch tweets" in result.err
+        assert "stopped" not in result.err
+
+    def test_stopping_a_rack_says_how_many_jobs_wait_for_it(
+        self, ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ledger = JobDb(tmp_path / "state/queue.db")
+        for name, guest in (("a", False), ("b", False), ("c", True)):
+            ledger.add(SubmittedJob(name, name, 0, {}, name, None, 0.0, guest=guest))
+        gone = RackRecord(1, 0.0, "head:6379", "head", True, "rack")
+        monkeypatch.setattr(record, "read_record", lambda: gone)
+        result = ask("rack", "stop")
+
+        assert result.code == 0
+        assert "2 jobs in its queue go on when it is started again" in result.err
 
     def test_a_log_is_printed_as_it_is(self, ask: Ask, rack: RackInMemory, tmp_path: Path) -> None:
         said = "plan    1 engine · 268 tokens/row → out\n" * 3000

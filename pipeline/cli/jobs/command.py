@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +13,7 @@ import typer
 from pipeline.cli.console import ERR, print_json
 from pipeline.cli.options import JobFile, Json, Output, RackAddress, Rows, load_with, set_option
 from pipeline.cli.rack.command import rack_address
+from pipeline.errors import Stopped
 
 if TYPE_CHECKING:
     from pipeline.service.queue.client import QueueClient
@@ -50,7 +53,8 @@ def submit_command(
         if as_json:
             print_json(submitted)
         return
-    ended = _watched(client, submitted["id"], quiet=as_json)
+    with _left_alone(submitted["id"]):
+        ended = _watched(client, submitted["id"], quiet=as_json)
     if as_json:
         print_json(ended)
     raise typer.Exit(exit_code(ended))
@@ -71,7 +75,9 @@ def watch_command(job: JobName, address: RackAddress = None, as_json: Json = Fal
     """Show how far a submitted job is, until it has ended. Ctrl-C leaves it alone."""
     from pipeline.service.queue.client import exit_code
 
-    ended = _watched(_client(address), job, quiet=as_json)
+    client = _client(address)
+    with _left_alone(job):
+        ended = _watched(client, job, quiet=as_json)
     if as_json:
         print_json(ended)
     raise typer.Exit(exit_code(ended))
@@ -85,9 +91,10 @@ def logs_command(
     address: RackAddress = None,
 ) -> None:
     """What a submitted job has printed."""
-    for text in _client(address).log(job, follow=follow):
-        sys.stdout.write(text)
-        sys.stdout.flush()
+    with _left_alone(job):
+        for text in _client(address).log(job, follow=follow):
+            sys.stdout.write(text)
+            sys.stdout.flush()
 
 
 def stop_command(
@@ -104,7 +111,8 @@ def stop_command(
     client = _client(address)
     found = client.stop(job)
     if wait:
-        found = _watched(client, found["id"], quiet=True)
+        with _left_alone(found["id"], stopping=True):
+            found = _watched(client, found["id"], quiet=True)
     if as_json:
         print_json(found)
     else:
@@ -140,3 +148,17 @@ def _watched(client: QueueClient, job: str, *, quiet: bool) -> dict[str, Any]:
         for found in client.follow(job):
             display.show_job(found)
     return found
+
+
+@contextmanager
+def _left_alone(job: str, *, stopping: bool = False) -> Iterator[None]:
+    """Ctrl-C ends the command that looks at the job, and says that the job does not end by it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        how = "is asked to stop, and will" if stopping else "goes on, or waits for its turn"
+        raise Stopped(
+            f"{job} {how}: only this command has ended",
+            f"see it   rackmill watch {job}",
+            *(() if stopping else (f"stop it  rackmill stop {job}",)),
+        ) from None

@@ -124,6 +124,8 @@ def show_command(
 def stop_command() -> None:
     """Have this machine leave its rack. Jobs go on with the others; if it is the head, they stop
     and go on when it is started again."""
+    from pipeline.humanize import plural
+    from pipeline.service.queue.start import jobs_left
     from pipeline.service.rack.record import forget_record, read_record
 
     record = read_record()
@@ -131,8 +133,14 @@ def stop_command() -> None:
         raise UsageError("this machine is in no rack that rackmill started")
     record.stop()
     forget_record()
-    done = "the rack is stopped" if record.is_head else f"left the rack of {record.address}"
-    ERR.print(done)
+    if not record.is_head:
+        ERR.print(f"left the rack of {record.address}")
+        return
+    ERR.print("the rack is stopped")
+    if left := jobs_left():
+        goes = "goes" if left == 1 else "go"
+        ERR.print(f"  {plural(left, 'job')} in its queue {goes} on when it is started again:")
+        ERR.print("  rackmill rack start --head")
 
 
 def rack_address(given: str | None) -> str:

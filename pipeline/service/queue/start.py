@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Callable
 
@@ -28,3 +29,15 @@ def keep_queue(
         return
     drivers = Drivers(node.address, node.dashboard)
     Queue(ledger, drivers, Allocator(turn_seconds, own_versions()), node.address, say).keep(stop)
+
+
+def jobs_left() -> int:
+    """Submitted jobs that this machine's queue has and that have not ended: they go on when the
+    rack is started again. 0 where there is no queue, or it cannot be read."""
+    path = state_folder() / _FILE
+    if not path.exists():
+        return 0
+    try:
+        return sum(not job.guest for job in JobDb(path).open_jobs())
+    except (RackmillError, sqlite3.Error):
+        return 0
