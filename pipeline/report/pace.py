@@ -20,6 +20,8 @@ class ProgressTotals(Protocol):
     @property
     def completion_tokens(self) -> int: ...
     @property
+    def generated(self) -> int: ...
+    @property
     def first_step(self) -> float: ...
 
 
@@ -35,7 +37,8 @@ class Pace:
         totals = list(workers)
         if not any(t.first_step for t in totals):
             return False
-        tokens = sum(t.prompt_tokens + t.completion_tokens for t in totals)
+        # answers that are being written count as they come, those that were copied at their end
+        tokens = sum(t.prompt_tokens + max(t.completion_tokens, t.generated) for t in totals)
         self._history.append((now, sum(t.rows for t in totals), tokens))
         while now - self._history[0][0] > _WINDOW_SECONDS:
             self._history.popleft()

@@ -142,6 +142,7 @@ class EngineLoop:
             failed=totals.errors.total(),
             prompt_tokens=totals.prompt_tokens,
             completion_tokens=totals.completion_tokens,
+            generated=totals.generated,
             preemptions=stats.preemptions,
             recomputed_tokens=stats.recomputed_tokens,
             running=stats.running,

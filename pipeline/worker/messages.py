@@ -53,13 +53,15 @@ class Lease:
 class Progress:
     """A worker's running totals. Tokens are those of finished rows; times in epoch seconds.
 
-    ``rows``: that went through the engine's loop; of these so many ``failed``.
+    ``rows``: that went through the engine's loop; of these so many ``failed``. ``generated``: the
+    tokens that the engine has written, also of rows that are not finished, and may never be.
     """
 
     rows: int = 0
     failed: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    generated: int = 0
     preemptions: int = 0
     recomputed_tokens: int = 0  # because of them
     running: int = 0

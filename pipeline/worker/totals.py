@@ -23,13 +23,15 @@ class Before:
 
 
 class Totals:
-    """Running totals. ``given_up``: rows that were taken and are not done here; times in epoch
-    seconds, 0 before there is any."""
+    """Running totals. ``given_up``: rows that were taken and are not done here; ``generated``:
+    tokens that the engine has written, also of rows that are not finished; times in epoch seconds,
+    0 before there is any."""
 
     def __init__(self) -> None:
         self.rows = self.prompt_tokens = self.completion_tokens = 0
         self.errors: Counter[str] = Counter()  # by type
         self.given_up = 0
+        self.generated = 0
         self.first_step = self.last_step = 0.0
         self._timeline = Timeline()
 
@@ -54,6 +56,7 @@ class Totals:
     def end_step(self, before: Before, stats: EngineStats, *, ended: bool) -> None:
         """``ended``: whether a request has."""
         now = time.time()
+        self.generated += len(stats.sampled)
         if ended:
             self.last_step = now
         self._timeline.add(

@@ -216,3 +216,19 @@ def test_only_so_many_rows_wait_for_the_answer_of_one() -> None:
     assert min(left) >= 8000 / 3
     assert here.loop.progress.rows == 8000
     assert here.source.whole == [all_alike]
+
+
+def test_tokens_are_told_as_they_come_and_counted_when_their_row_is_finished() -> None:
+    told: list[tuple[int, int, int]] = []
+
+    def look() -> None:
+        progress = here.loop.progress
+        told.append((progress.rows, progress.generated, progress.completion_tokens))
+
+    long = Sampling(max_tokens=20, ignore_eos=True)
+    here = Here([ReadyRow(unit(1), 0, Prompt([7] * 8, "", long))], after_step=look)
+    here.loop.run()
+
+    assert [generated for rows, generated, _ in told if not rows][-1] == 19
+    assert all(completion == 0 for rows, _, completion in told if not rows)
+    assert here.loop.progress.generated == 20

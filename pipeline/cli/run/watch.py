@@ -114,8 +114,12 @@ class RunWatcher(Watcher, AbstractContextManager["RunWatcher"]):
     def _details(self, snapshot: Snapshot, left: int) -> str:
         use = " ".join(f"{p.kv_use:.0%}" for p in snapshot.workers.values() if p.running) or "0%"
         failed = sum(p.error_rows for p in snapshot.workers.values())
+        written = sum(p.generated for p in snapshot.workers.values())
+        begun = written and not self._pace.rows  # long answers: no row has come to its end
         parts = [
-            f"{rate(self._pace.rows_per_second)} rows/s",
+            f"{plural(written, 'token')} written"
+            if begun
+            else f"{rate(self._pace.rows_per_second)} rows/s",
             f"{rate(self._pace.tokens_per_second)} tokens/s",
             f"KV {use}",
             f"{failed} failed",

@@ -1,0 +1,24 @@
+"""How fast a run is just now."""
+
+from __future__ import annotations
+
+from pipeline.report.pace import Pace
+from pipeline.worker.messages import Progress
+
+
+def test_tokens_of_rows_that_are_not_finished_count_as_they_come() -> None:
+    pace = Pace()
+    for second in range(11):
+        pace.note(float(second), [Progress(generated=500 * second, first_step=1.0)])
+
+    assert (pace.rows, pace.rows_per_second) == (0, 0.0)
+    assert pace.tokens_per_second == 500.0
+
+
+def test_a_finished_rows_tokens_count_once() -> None:
+    pace = Pace()
+    pace.note(0.0, [Progress(first_step=1.0)])
+    done = Progress(rows=1, prompt_tokens=70, completion_tokens=30, generated=30, first_step=1.0)
+    pace.note(10.0, [done])
+
+    assert pace.tokens_per_second == 10.0
