@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pipeline.budget.predict import RowCost, Workload
+from pipeline.budget.roofline import decode_tokens_per_second
 from pipeline.budget.step_time import ScoringTime, StepTime, StepWork
 from pipeline.rows.workload import Groups, Lengths, RequestShape, requests
 from pipeline.simulate.card import CardSetup, CardSim
@@ -94,6 +95,25 @@ def row_cost(
     prompt_share = phases.prompts / card.now
     cost = seconds / max(rows, 1)
     return RowCost(cost * prompt_share, cost * (1 - prompt_share))
+
+
+def least_answer_seconds(setup: CardSetup, workload: Workload, rows: int) -> float:
+    """That writing a row's answers takes one engine which gets ``rows`` of them, by the card's
+    data sheet alone: the roofline that `fit` tells. 0 where a row's labels are looked up (they are
+    rarely written token by token), or nothing is written."""
+    if workload.kind == "choices" or not workload.completion_tokens:
+        return 0.0
+    at_once = min(_held(setup, workload), setup.max_num_seqs, rows * workload.answers)
+    rate = decode_tokens_per_second(
+        setup.layout.geometry,
+        setup.weights_bytes,
+        setup.card,
+        batch=max(1, at_once),
+        context=round(workload.prompt_tokens + workload.completion_tokens / workload.answers / 2),
+        dtype_bytes=setup.layout.dtype_bytes,
+        cards=1 if setup.card.is_cpu else setup.cards,
+    )
+    return workload.completion_tokens * (1 - workload.repeated) / rate
 
 
 def _held(setup: CardSetup, workload: Workload) -> int:

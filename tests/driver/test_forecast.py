@@ -15,6 +15,7 @@ import pytest
 import pipeline
 from pipeline import UsageError
 from pipeline.budget.cards.lookup import cpu_card, find_card
+from pipeline.budget.roofline import decode_tokens_per_second
 from pipeline.cluster.engine_groups import EngineGroup, asked_groups, local_groups
 from pipeline.cluster.slots import spread_of
 from pipeline.driver.forecast.forecast import Forecaster
@@ -127,6 +128,33 @@ class TestTime:
         assert made.prediction.basis == "measured"
         assert made.prediction.work_seconds == pytest.approx(30, rel=0.01)
         assert made.prediction.seconds == pytest.approx(55, rel=0.01)
+
+    @pytest.mark.parametrize("max_tokens", [64, 400, 2000])
+    @pytest.mark.parametrize("group", [CPU, EngineGroup(1, find_card("rtx3090"))])
+    def test_no_run_of_another_shape_teaches_more_tokens_a_second_than_the_card_can_write(
+        self, plan_of, group: EngineGroup, max_tokens: int
+    ) -> None:
+        """Rows with answers of one token may be done faster than the model of the engine has it;
+        long answers are still written at what `fit` says at most."""
+        records = [
+            after_a_run(plan_of(), completion_tokens=1, seconds=0.05, group=group) for _ in "abc"
+        ]
+        plan = plan_of(sampling={"max_tokens": max_tokens}, prompt="Write on: {text}")
+        records = [replace(record, template="of another prompt") for record in records]
+        made = forecast(plan, group, records)
+
+        [fit] = Forecaster(plan, records).fits([group])
+        written = made.workload.completion_tokens * made.workload.rows
+        context = made.workload.prompt_tokens + made.workload.completion_tokens / 2
+        most = decode_tokens_per_second(
+            plan.model.geometry,
+            fit.weights_bytes,
+            group.share,
+            batch=made.placed[0].choice.arguments["max_num_seqs"],
+            context=round(context),
+        )
+        assert made.prediction.basis == "scaled"
+        assert written / made.prediction.answer_seconds <= most * 1.01
 
     def test_a_run_on_another_processor_teaches_nothing(self, plan_of) -> None:
         plan = plan_of()

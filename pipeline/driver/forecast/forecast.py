@@ -39,8 +39,9 @@ from pipeline.model.catalogue import MODELS, CatalogueModel
 from pipeline.model.geometry import Geometry
 from pipeline.report.profile import ProfileEntry, last_workload
 from pipeline.rows.workload import Lengths
+from pipeline.simulate.card import CardSetup
 from pipeline.simulate.card_setup import engine_setup
-from pipeline.simulate.row_cost import MOST_ROWS, row_cost
+from pipeline.simulate.row_cost import MOST_ROWS, least_answer_seconds, row_cost
 
 _ROWS_TO_TRUST = 32  # finished rows from which on their answers' length is taken for all
 _RUNS_OF_WATTS = 5
@@ -200,8 +201,8 @@ class Forecaster:
         choice = self.choose(group, **given)
         there = None
         if group.card is not None:
-            setup = setup_of(choice.arguments, group.share, self._overhead(group))
-            there = memory_split(self._geometry, self._weights, group.share, setup)
+            asked = setup_of(choice.arguments, group.share, self._overhead(group))
+            there = memory_split(self._geometry, self._weights, group.share, asked)
         kind = "simulated" if group.card is None else "cpu" if group.shared else "gpu"
         model = self._model(group, choice)
         if like is not None:
@@ -215,6 +216,9 @@ class Forecaster:
                 other_seconds=_OTHER_SECONDS,
             )
             one = replace(one, compile_seconds=self._compile_seconds(group, choice))
+        if group.card is not None:
+            setup = self._setup(group, choice)
+            one = one.with_answers_of(least_answer_seconds(setup, workload, workload.rows))
         return GroupForecast(group, choice, there, one)
 
     def _compile_seconds(self, group: EngineGroup, choice: EngineChoice) -> float:
@@ -258,14 +262,7 @@ class Forecaster:
                 return RowCost(seconds, seconds + steps * step_seconds)
 
             return made_up
-        overhead = self._overhead(group)
-        setup = engine_setup(
-            self._geometry,
-            self._weights,
-            group.share,
-            choice.arguments,
-            overhead_correction=overhead,
-        )
+        setup = self._setup(group, choice)
         longest, policy = self.plan.job.longest_answer, self.plan.job.engine.admission
 
         def simulated(workload: Workload) -> RowCost:
@@ -273,6 +270,15 @@ class Forecaster:
             return row_cost(setup, workload, rows, longest, most, policy)
 
         return simulated
+
+    def _setup(self, group: EngineGroup, choice: EngineChoice) -> CardSetup:
+        return engine_setup(
+            self._geometry,
+            self._weights,
+            group.share,
+            choice.arguments,
+            overhead_correction=self._overhead(group),
+        )
 
     def _workload(self) -> tuple[Workload, str]:
         """What is still to do, and what the expected length of answers stands on."""
