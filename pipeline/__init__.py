@@ -11,6 +11,7 @@ print(run(job).accuracy)
 from __future__ import annotations
 
 import importlib
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,10 @@ if TYPE_CHECKING:
     from pipeline.output.status import Status
     from pipeline.output.verify.dataset import Verdict
     from pipeline.report.summary import Summary
+
+
+# who wants to see what we log sets up logging; without that it goes to a run's log alone
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 
 def plan(job: Job, *, rows: int | None = None, fresh: bool = False) -> Plan:

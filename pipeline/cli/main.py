@@ -20,11 +20,11 @@ from pipeline.cli.fit.command import fit_command
 from pipeline.cli.jobs.command import (
     drive_command,
     jobs_command,
-    logs_command,
     stop_command,
     submit_command,
     watch_command,
 )
+from pipeline.cli.logs import logs_command
 from pipeline.cli.model.command import model_app
 from pipeline.cli.plan.command import plan_command
 from pipeline.cli.quality import quality_command

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import platform
-import secrets
 import threading
 import time
 from dataclasses import replace
@@ -43,7 +42,8 @@ class Heartbeat(Watcher):
     It watches the run to know how far it is (see ``Watchers``).
     """
 
-    def __init__(self, storage: Storage, plan: Plan, stop: Stop) -> None:
+    def __init__(self, storage: Storage, plan: Plan, stop: Stop, run: str) -> None:
+        """``run``: its name."""
         self._storage = storage
         self._stop = stop
         self._pace = Pace()
@@ -55,7 +55,7 @@ class Heartbeat(Watcher):
         pid, pid_started = own_process()
         now = time.time()
         self._record = RunRecord(
-            run=time.strftime("%Y%m%d-%H%M%S-", time.gmtime(now)) + secrets.token_hex(4),
+            run=run,
             host=platform.node(),
             machine=this_machine(),
             pid=pid,

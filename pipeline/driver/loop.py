@@ -23,6 +23,8 @@ from pipeline.engine.machine.card_notes import CardNotes
 from pipeline.input.shard import Shard
 from pipeline.input.units import predicted_costs, working_order
 from pipeline.job.job import Job
+from pipeline.logs import current_run
+from pipeline.output.run_log import LogPlace
 from pipeline.rows.workload import Lengths
 from pipeline.simulate.run_trace import REQUESTS
 from pipeline.worker.messages import WorkerSpec
@@ -60,6 +62,7 @@ def work_through(
         provenance=provenance(plan) | {REQUESTS: request_shape(plan).encode()},
         known_lengths=known_lengths,
         redo=plan.redo,
+        log=_log_place(plan),
     )
     done = [record.row_range for record in plan.committed.values()]
     rates = {p.group.name: 1 / p.estimate.cost.seconds for p in forecast.placed}
@@ -73,6 +76,7 @@ def work_through(
         order,
         output=spec.job.output.path if plan.redo is None else None,
         silence_seconds=job.faults.silence_seconds,
+        log=spec.log,
         check=cluster.check_head,
     )
     graceful = GracefulStop(stop, job.faults.grace_seconds, coordinator, watcher)
@@ -117,8 +121,15 @@ def work_through(
         return final
     finally:
         supervisor.kill()
+        coordinator.close_log()
         if membership is not None:
             membership.close()
+
+
+def _log_place(plan: Plan) -> LogPlace | None:
+    """Where the run's processes log: where the driver does."""
+    run = current_run()
+    return LogPlace(_absolute(plan.job.output.path), run) if run else None
 
 
 class Waited:

@@ -19,8 +19,9 @@ from pipeline.driver.run import (
     select_engines,
     under_way,
 )
+from pipeline.driver.run_log import LoggedNotes, logged
 from pipeline.driver.stop import Stop
-from pipeline.driver.watcher import Watcher
+from pipeline.driver.watcher import Watcher, Watchers
 from pipeline.errors import RowErrorType, Stopped, UsageError, did_you_mean
 from pipeline.humanize import count, plural
 from pipeline.job.file.load import job_from, load_job
@@ -29,6 +30,7 @@ from pipeline.job.job import Job
 from pipeline.output.commit.records import JOB
 from pipeline.output.dataset import Dataset
 from pipeline.output.redo import select
+from pipeline.output.run_log import RunLog
 from pipeline.output.run_registry import refuse_second
 from pipeline.report.fixes import FIXES, HOPELESS, RETRIED
 from pipeline.report.summary import Summary
@@ -66,8 +68,10 @@ def retry(
     only = _types(options.only)
     check_access(options.address)
     patient = options.queued is not None
-    with ClusterInBackground(options.address, options.queued, patient=patient) as cluster:
-        return _retry(output, only, options, watcher, stop, cluster, started)
+    watcher = Watchers(LoggedNotes(), watcher)
+    background = ClusterInBackground(options.address, options.queued, patient=patient)
+    with logged("retry", output) as log, background as cluster:
+        return _retry(output, only, options, watcher, stop, cluster, started, log)
 
 
 def _retry(
@@ -78,6 +82,7 @@ def _retry(
     stop: Stop,
     cluster: ClusterInBackground,
     started: float,
+    log: RunLog,
 ) -> Summary:
     with preparing():
         dataset = Dataset(open_storage(output))
@@ -100,7 +105,7 @@ def _retry(
         engines = select_engines(plan, watcher, cluster)
         refuse_second(dataset.storage, watcher.note)  # fetching a model may have taken an hour
         dataset.recover(whole.committed.values())
-    with under_way(plan, dataset, watcher, stop) as watchers:
+    with under_way(plan, dataset, watcher, stop, log) as watchers:
         try:
             outcome = carry_out(plan, engines, watchers, stop, cluster)
         except KeyboardInterrupt:

@@ -22,6 +22,7 @@ from pipeline.driver.plan import InputPlan, Plan, check_input, make_plan, sort_o
 from pipeline.driver.prepare_output import clean_up, take_over
 from pipeline.driver.provenance import provenance
 from pipeline.driver.record_compaction import RecordCompactor
+from pipeline.driver.run_log import LoggedNotes, logged, open_log
 from pipeline.driver.slots.membership import Membership
 from pipeline.driver.slots.select_engines import rack_groups
 from pipeline.driver.stop import Stop
@@ -42,6 +43,7 @@ from pipeline.job.job import Job
 from pipeline.output.columns.results import to_table
 from pipeline.output.commit.records import REPORT
 from pipeline.output.dataset import Dataset
+from pipeline.output.run_log import RunLog
 from pipeline.output.run_registry import refuse_second
 from pipeline.output.tally import Tally
 from pipeline.report.energy import Energy, energy_of
@@ -88,8 +90,9 @@ def run(
     started = time.time()
     check_access(options.address)
     background = ClusterInBackground(options.address, options.queued, patient=options.patient)
-    with background as cluster:
-        return _run(job, options, watcher, stop, cluster, started)
+    watcher = Watchers(LoggedNotes(), watcher)
+    with logged(f"run of {job.name}", job.output.path) as log, background as cluster:
+        return _run(job, options, watcher, stop, cluster, started, log)
 
 
 def _run(
@@ -99,6 +102,7 @@ def _run(
     stop: Stop,
     cluster: ClusterInBackground,
     started: float,
+    log: RunLog,
 ) -> Summary:
     with preparing():
         inputs = _checked(job, options, watcher)
@@ -117,7 +121,7 @@ def _run(
         dataset = _claim(plan, storage, options.fresh)
     if not plan.missing:
         return conclude(plan, dataset, RunOutcome(), started)
-    with under_way(plan, dataset, watcher, stop) as watchers:
+    with under_way(plan, dataset, watcher, stop, log) as watchers:
         if engines.groups:
             outcome = carry_out(plan, engines, watchers, stop, cluster)
         else:
@@ -232,12 +236,15 @@ def preparing() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def under_way(plan: Plan, dataset: Dataset, watcher: Watcher, stop: Stop) -> Iterator[Watcher]:
-    """While a run works: gives signs of life, and heeds ``cancel``. What comes out of it is to
-    watch the run. Raises Stopped for KeyboardInterrupt."""
+def under_way(
+    plan: Plan, dataset: Dataset, watcher: Watcher, stop: Stop, log: RunLog
+) -> Iterator[Watcher]:
+    """While a run works: gives signs of life, logs, and heeds ``cancel``. What comes out of it is
+    to watch the run. Raises Stopped for KeyboardInterrupt."""
     storage = open_storage(plan.job.output.path, patience_seconds=0, faults=False)
+    open_log(log, storage)
     try:
-        with Heartbeat(storage, plan, stop) as heartbeat, RecordCompactor(storage):
+        with Heartbeat(storage, plan, stop, log.run) as heartbeat, RecordCompactor(storage):
             try:
                 yield Watchers(watcher, heartbeat)
             except KeyboardInterrupt:

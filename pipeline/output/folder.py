@@ -19,6 +19,7 @@ from pipeline.output.commit.records import (
     CLEARING,
     COMMITS,
     JOB,
+    LOGS,
     MANIFEST,
     OUTPUT_NAME,
     PACKS,
@@ -141,7 +142,7 @@ class OutputFolder:
         self.storage.delete(SUCCESS)
         # published files, and the temporaries of publishing
         self.delete_all(p for p, _ in self.storage.files("") if OUTPUT_NAME.search(p))
-        for folder in (ATTEMPTS, ANSWERS, PACKS, COMMITS, RUNS):
+        for folder in (ATTEMPTS, ANSWERS, PACKS, COMMITS, RUNS, LOGS):
             self.delete_all(path for path, _ in self.storage.files(folder))
         self.delete_all(path for path in state_files if path not in (CLEARING, CANCEL))
         if state_files:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 import ray
@@ -21,6 +23,8 @@ from pipeline.engine.protocol import Engine
 from pipeline.engine.reuse import EngineSetup
 from pipeline.engine.vllm.cpu_compute import with_compute
 from pipeline.errors import CardLost, EngineFailed
+from pipeline.output.run_log import RunLog
+from pipeline.rows.row_range import RowRange
 from pipeline.worker.localize_spec import localize_spec
 from pipeline.worker.messages import Progress, WorkerSpec
 from pipeline.worker.meter import Meter
@@ -29,6 +33,9 @@ from pipeline.worker.own_slot import own_card, take_cards
 from pipeline.worker.remote import CoordinatorCalls, RemoteCoordination
 from pipeline.worker.worker import work
 
+_log = logging.getLogger(__name__)
+_LOG_BYTES = 2 << 20  # there may be a thousand workers
+_LAST_LINES_SECONDS = 2.0
 _WAKE_SECONDS = 0.5
 _BETWEEN_JOBS_SECONDS = 600.0
 _NO_ENGINE_SECONDS = 10.0  # for the driver to hear why, or to come with a job
@@ -70,6 +77,8 @@ class WorkerActor:
     ) -> Progress:
         self._idle_since = None
         engine, self._engine = self._engine, None
+        log = RunLog(spec.log.run if spec.log is not None else "", name, most_bytes=_LOG_BYTES)
+        log.__enter__()
         try:
             if self._cards and not self._taken:
                 take_cards(self._cards)
@@ -79,6 +88,7 @@ class WorkerActor:
             if engine is None and setup is not None:
                 self._setup = replace(setup, arguments=arguments)
             host = own_facts().host
+            _log.info("at work for %s on %s of %s", spec.job.name, card, host)
             meter = Meter(labels(spec.job.name, name, card, host))
             guessed = not spec.job.engine.computes and not self._taken
             indices = worker_cards(simulated=guessed, on_processor=is_processor(card))
@@ -86,18 +96,26 @@ class WorkerActor:
             # without its driver it is of no use, whatever its engine is at
             orphaned = _end_at_once if self._keeps else None
             remote = RemoteCoordination(name, coordinator, card, meter, signs.look, orphaned)
+
+            def hang(why: str, rows: Sequence[RowRange]) -> None:
+                log.finish(_LAST_LINES_SECONDS)
+                remote.hang(why, rows)
+
             try:
                 spec = localize_spec(spec, remote.note)
+                if spec.log is not None:  # else its folder would be made where it is not mounted
+                    log.open_at(spec.log.output)
                 spec = replace(spec, provenance=with_compute(spec.provenance, arguments))
                 return work(
                     spec,
                     remote,
                     lambda: engine or load_engine(spec.job, arguments, spec.model, remote.note),
                     remote.engine_ready,
-                    remote.hang,
+                    hang,
                     self._keep if self._keeps else None,
                 )
             except EngineFailed as e:
+                _log.error("its engine failed: %s", e.message)
                 lost = signs.look().lost
                 if lost is not None:
                     raise CardLost(lost_in_words(lost, host)) from e
@@ -105,6 +123,7 @@ class WorkerActor:
             finally:
                 remote.close()
         finally:
+            log.__exit__(None, None, None)
             self._idle_since = time.monotonic()
 
     def _keep(self, engine: Engine) -> None:
@@ -113,6 +132,7 @@ class WorkerActor:
         except EngineFailed:
             engine.close()
         else:
+            _log.info("its engine stays loaded for the next job")
             self._engine = engine
 
     def _end_when_idle(self) -> None:

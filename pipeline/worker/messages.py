@@ -14,6 +14,7 @@ from pipeline.job.job import Job
 from pipeline.model.folder import ModelFolder
 from pipeline.output.columns.results import OutputColumns
 from pipeline.output.redo import Redo
+from pipeline.output.run_log import LogPlace
 from pipeline.rows.row_range import RowRange
 from pipeline.rows.workload import Lengths
 from pipeline.worker.timeline import Interval
@@ -33,6 +34,7 @@ class WorkerSpec:
     known_lengths: Lengths | None = None  # of completions, where any was ever seen
     prove_engine: bool = False  # with one harmless request, before any row is given to it
     redo: Redo | None = None  # only these error rows are done, again
+    log: LogPlace | None = None  # of the run
 
 
 @dataclass(frozen=True, slots=True)

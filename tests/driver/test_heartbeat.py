@@ -18,6 +18,7 @@ from pipeline.driver.stop import Stop
 from pipeline.engine.machine.card_reading import CardReading, Slowed
 from pipeline.engine.machine.vitals import Vitals
 from pipeline.errors import CommitFailed, JobFailed, Stopped, StorageFailed
+from pipeline.output.run_log import new_run
 from pipeline.output.run_registry import CANCEL, CancelRequest, Life, RunRecord, read_runs
 from pipeline.output.tally import Tally
 from pipeline.storage.base import Storage, open_storage
@@ -58,7 +59,7 @@ def wait_for(reached: Callable[[], bool]) -> None:
 
 def test_it_beats_and_says_how_far_the_run_is(storage: Storage) -> None:
     done = Snapshot(2, 1, Tally(rows=20), {"a": Progress(rows=25, first_step=1.0)}, {})
-    with Heartbeat(storage, PLAN, Stop()) as heartbeat:
+    with Heartbeat(storage, PLAN, Stop(), new_run()) as heartbeat:
         first = only(storage)
         assert (first.life(), first.state, first.rows, first.rows_done) == (
             Life.ALIVE,
@@ -75,7 +76,7 @@ def test_it_beats_and_says_how_far_the_run_is(storage: Storage) -> None:
 
 def test_rows_that_fail_before_any_engine_sees_them_are_told(storage: Storage) -> None:
     worker = Progress(rows=5, failed=1, errors={"InvalidRow": 7, "Timeout": 1}, first_step=1.0)
-    with Heartbeat(storage, PLAN, Stop()) as heartbeat:
+    with Heartbeat(storage, PLAN, Stop(), new_run()) as heartbeat:
         heartbeat.progress(Snapshot(2, 1, Tally(), {"a": worker}, {}), PLAN)
         wait_for(lambda: only(storage).failed == 8)
 
@@ -85,7 +86,7 @@ def test_it_says_what_the_run_waits_for_and_how_its_cards_are(storage: Storage) 
     now = Snapshot(
         2, 1, Tally(), {}, {}, vitals={"a": Vitals(0, 1, cards)}, present=frozenset({"a"})
     )
-    with Heartbeat(storage, PLAN, Stop()) as heartbeat:
+    with Heartbeat(storage, PLAN, Stop(), new_run()) as heartbeat:
         heartbeat.waiting("until 23:00")
         wait_for(lambda: only(storage).waiting == "until 23:00")
         heartbeat.waiting("")
@@ -104,7 +105,7 @@ def test_it_says_what_the_run_waits_for_and_how_its_cards_are(storage: Storage) 
     ],
 )
 def test_it_says_how_the_run_ended(error: BaseException, state: str, storage: Storage) -> None:
-    with suppress(type(error)), Heartbeat(storage, PLAN, Stop()) as heartbeat:
+    with suppress(type(error)), Heartbeat(storage, PLAN, Stop(), new_run()) as heartbeat:
         heartbeat.committed(70)
         raise error
 
@@ -114,7 +115,7 @@ def test_it_says_how_the_run_ended(error: BaseException, state: str, storage: St
 
 
 def test_it_says_what_failed_also_of_a_file_whose_name_is_no_text(storage: Storage) -> None:
-    with suppress(JobFailed), Heartbeat(storage, PLAN, Stop()):
+    with suppress(JobFailed), Heartbeat(storage, PLAN, Stop(), new_run()):
         raise JobFailed("caf\udce9.parquet cannot be read")
 
     assert only(storage).message == "caf\\udce9.parquet cannot be read"
@@ -122,7 +123,7 @@ def test_it_says_what_failed_also_of_a_file_whose_name_is_no_text(storage: Stora
 
 def test_it_hears_that_the_run_shall_stop(storage: Storage) -> None:
     stop = Stop()
-    with Heartbeat(storage, PLAN, stop):
+    with Heartbeat(storage, PLAN, stop, new_run()):
         storage.replace(CANCEL, CancelRequest(time.time(), 3.0).encode())
         wait_for(lambda: stop.asked)
         wait_for(lambda: only(storage).state == "stopping")
@@ -134,7 +135,7 @@ def test_it_hears_that_the_run_shall_stop(storage: Storage) -> None:
 def test_what_was_meant_for_an_earlier_run_is_forgotten(storage: Storage) -> None:
     storage.replace(CANCEL, CancelRequest(1.0).encode())
     stop = Stop()
-    with Heartbeat(storage, PLAN, stop):
+    with Heartbeat(storage, PLAN, stop, new_run()):
         assert storage.read(CANCEL) is None
 
     assert not stop.asked
@@ -142,7 +143,7 @@ def test_what_was_meant_for_an_earlier_run_is_forgotten(storage: Storage) -> Non
 
 def test_records_of_runs_that_are_no_more_make_room(storage: Storage) -> None:
     for _ in range(3):
-        with Heartbeat(storage, PLAN, Stop()):
+        with Heartbeat(storage, PLAN, Stop(), new_run()):
             pass
 
     assert len(read_runs(storage)) == 1
@@ -157,7 +158,7 @@ def test_storage_that_fails_does_not_end_a_run(tmp_path: Path) -> None:
             return fail
 
     stop = Stop()
-    with Heartbeat(Failing(), PLAN, stop) as heartbeat:  # type: ignore[arg-type]
+    with Heartbeat(Failing(), PLAN, stop, new_run()) as heartbeat:  # type: ignore[arg-type]
         time.sleep(0.1)
         heartbeat.committed(50)
 

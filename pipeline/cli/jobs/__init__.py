@@ -1,1 +1,1 @@
-"""`rackmill submit`, `jobs`, `watch`, `logs`, `stop`."""
+"""`rackmill submit`, `jobs`, `watch`, `stop`."""

@@ -1,4 +1,4 @@
-"""`rackmill submit`, `jobs`, `watch`, `logs`, `stop`: jobs in the queue of a rack."""
+"""`rackmill submit`, `jobs`, `watch`, `stop`: jobs in the queue of a rack."""
 
 from __future__ import annotations
 
@@ -83,14 +83,8 @@ def watch_command(job: JobName, address: RackAddress = None, as_json: Json = Fal
     raise typer.Exit(exit_code(ended))
 
 
-def logs_command(
-    job: JobName,
-    follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on until the job has ended.")
-    ] = False,
-    address: RackAddress = None,
-) -> None:
-    """What a submitted job has printed."""
+def print_log(job: str, address: str | None, *, follow: bool) -> None:
+    """What a submitted job has printed; ``follow``: until it has ended."""
     with _left_alone(job):
         for text in _client(address).log(job, follow=follow):
             sys.stdout.write(text)

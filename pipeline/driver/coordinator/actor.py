@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TypeVar
 
@@ -20,11 +21,13 @@ from pipeline.engine.protocol import EngineFacts
 from pipeline.errors import JobFailed, RackmillError
 from pipeline.input.units import Unit
 from pipeline.output.dataset import Dataset
+from pipeline.output.run_log import COORDINATOR, LogPlace, RunLog
 from pipeline.rows.row_range import RowRange
 from pipeline.storage.base import open_storage
 from pipeline.worker.messages import Progress
 
 _CHECK_SECONDS = 2.0
+_CLOSING_SECONDS = 1.0  # for the log's last lines
 T = TypeVar("T")
 
 
@@ -41,6 +44,7 @@ class CoordinatorHandle:
         *,
         output: str | None,
         silence_seconds: float,
+        log: LogPlace | None = None,
         check: Callable[[], None] = lambda: None,
     ) -> None:
         """As ``Coordinator``. ``output``: where its commit records are, should it be lost; None:
@@ -49,7 +53,7 @@ class CoordinatorHandle:
         self._check = check
         # where the driver is: without that it is of no use, and any other machine may be cut off
         here = ActorOptions(0, {}, node=ray.get_runtime_context().get_node_id())
-        self.actor: RemoteActor[Coordinator] = start_actor(
+        self.actor: RemoteActor[_CoordinatorActor] = start_actor(
             _CoordinatorActor,
             here.options,
             list(units),
@@ -59,6 +63,7 @@ class CoordinatorHandle:
             order,
             output,
             silence_seconds,
+            log,
         )
         self._memory: DeathMemory | None = None
         self._workers: dict[str, Progress] = {}
@@ -96,6 +101,11 @@ class CoordinatorHandle:
         """As ``Coordinator.worker_lost``."""
         return _ask(self.actor.call(Coordinator.worker_lost, worker, seen), self._check)
 
+    def close_log(self) -> None:
+        """The run is over: have it write its part of the log. Raises nothing."""
+        with suppress(RayError):  # it may be gone, and is not waited for long
+            self.actor.call(_CoordinatorActor.close_log).get(2 * _CLOSING_SECONDS)
+
 
 def _ask(call: Pending[T], check: Callable[[], None]) -> T:
     """What the coordinator answers. A call is made again while it is restarted. Raises JobFailed
@@ -129,9 +139,18 @@ class _CoordinatorActor(Coordinator):
         order: Sequence[int] | None,
         output: str | None,
         silence_seconds: float,
+        log: LogPlace | None,
     ) -> None:
+        self._log = RunLog(log.run if log is not None else "", COORDINATOR)
+        if log is not None:
+            self._log.__enter__()
+            self._log.open_at(log.output)
         sizing = Sizing(patience_seconds=silence_seconds)
         super().__init__(units, done, rates, costs, order, sizing=sizing)
         if ray.get_runtime_context().was_current_actor_reconstructed:
             records = Dataset(open_storage(output)).records() if output is not None else {}
             self.restore(records.values())
+
+    def close_log(self) -> None:
+        """The run is over: what was logged is written, as far as that is possible soon."""
+        self._log.finish(_CLOSING_SECONDS)

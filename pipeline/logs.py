@@ -1,0 +1,132 @@
+"""Lines of a log: what each is about, and how it is written down and read again.
+
+Components log with standard ``logging``, one logger per module. ``about`` says for which run,
+worker and unit the lines are that come from within it; a handler with ``Context`` puts that on
+every record. A line is one JSON object. Secrets are masked before it is written, for no later
+reader knows them, and texts of rows are never logged.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from types import TracebackType
+
+from pipeline.printable import json_safe, printable, shown
+
+ROOT = "pipeline"  # the logger above all of ours
+_LONGEST_TEXT = 2000  # characters of one line's text
+_LONGEST_TRACE = 6000
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a line is about; empty where nothing is known."""
+
+    run: str = ""
+    worker: str = ""
+    unit: str = ""
+
+
+_NOTHING = About()
+_about: ContextVar[About] = ContextVar("about", default=_NOTHING)
+
+
+@contextmanager
+def about(
+    *, run: str | None = None, worker: str | None = None, unit: str | None = None
+) -> Iterator[None]:
+    """What this thread logs within is about these; what is None stays as it was. Threads that are
+    started within know nothing of it: see ``Context``."""
+    given = {"run": run, "worker": worker, "unit": unit}
+    token = _about.set(replace(_about.get(), **{k: v for k, v in given.items() if v is not None}))
+    try:
+        yield
+    finally:
+        _about.reset(token)
+
+
+def current_run() -> str:
+    """The run that this thread is at work for; empty outside of any."""
+    return _about.get().run
+
+
+class Context(logging.Filter):
+    """Puts ``run``, ``worker`` and ``unit`` on records: those of ``about``, else those of the
+    process. Records of another run are left out."""
+
+    def __init__(self, run: str = "", worker: str = "") -> None:
+        super().__init__()
+        self._run, self._worker = run, worker
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        known = _about.get()
+        record.run = known.run or self._run
+        record.worker = known.worker or self._worker
+        record.unit = known.unit
+        return not self._run or (known.run or self._run) == self._run
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """``at``: epoch seconds, of the machine that wrote it; ``level``: a name of ``logging``'s;
+    ``where``: the module."""
+
+    at: float
+    level: str
+    worker: str
+    unit: str
+    where: str
+    text: str
+
+    @classmethod
+    def of(cls, record: logging.LogRecord) -> LogLine:
+        """Of a record that ``Context`` has seen. Without secrets."""
+        text = shown(record.getMessage())[:_LONGEST_TEXT]
+        if record.exc_info and record.exc_info[0] is not None:
+            kind, _, trace = record.exc_info
+            text += f"\n{kind.__name__}{_calls(trace)}"
+        return cls(
+            at=round(record.created, 3),
+            level=record.levelname,
+            worker=getattr(record, "worker", ""),
+            unit=getattr(record, "unit", ""),
+            where=record.name.removeprefix(f"{ROOT}."),
+            text=text,
+        )
+
+    def encode(self) -> bytes:
+        """One line."""
+        return json_safe(json.dumps(asdict(self), ensure_ascii=False)).encode() + b"\n"
+
+    @classmethod
+    def decode(cls, content: bytes) -> LogLine | None:
+        """None for what is no such line."""
+        try:
+            found = json.loads(content)
+            return cls(**(found | {"at": float(found["at"])}))
+        except (ValueError, TypeError, KeyError):
+            return None
+
+    @property
+    def level_number(self) -> int:
+        return logging.getLevelNamesMapping().get(self.level, logging.INFO)
+
+    def __str__(self) -> str:
+        """For people: in UTC, with nothing in it that a terminal obeys."""
+        time = f"{datetime.fromtimestamp(self.at, UTC):%Y-%m-%d %H:%M:%S.%f}"[:-3]
+        unit = f" [{self.unit}]" if self.unit else ""
+        text = self.text.replace("\n", "\n  ")
+        return printable(f"{time} {self.level:<7} {self.worker} {self.where}{unit}: {text}")
+
+
+def _calls(trace: TracebackType | None) -> str:
+    """Where an exception came from. Without its message, which may quote a row."""
+    frames = "".join(traceback.format_tb(trace)).rstrip()[-_LONGEST_TRACE:]
+    return f" at\n{frames}" if frames else ""
