@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
 from types import TracebackType
 
 from pipeline.printable import json_safe, printable, shown
@@ -23,6 +25,7 @@ from pipeline.printable import json_safe, printable, shown
 ROOT = "pipeline"  # the logger above all of ours
 _LONGEST_TEXT = 2000  # characters of one line's text
 _LONGEST_TRACE = 6000
+_FILE_BYTES = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +127,34 @@ class LogLine:
         unit = f" [{self.unit}]" if self.unit else ""
         text = self.text.replace("\n", "\n  ")
         return printable(f"{time} {self.level:<7} {self.worker} {self.where}{unit}: {text}")
+
+
+class _FileLog(RotatingFileHandler):
+    """Lines for people. What cannot be written is lost, and ends nothing."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return str(LogLine.of(record))
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802, ARG002
+        return
+
+
+@contextmanager
+def file_log(path: Path) -> Iterator[None]:
+    """What this process logs meanwhile goes to ``path``, and to one older file beside it: for those
+    that serve and do not run a job themselves."""
+    options = {"encoding": "utf-8", "errors": "backslashreplace"}
+    handler = _FileLog(path, maxBytes=_FILE_BYTES, backupCount=1, delay=True, **options)
+    handler.addFilter(Context())
+    ours, level = logging.getLogger(ROOT), logging.getLogger(ROOT).level
+    ours.addHandler(handler)
+    ours.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        ours.removeHandler(handler)
+        ours.setLevel(level)
+        handler.close()
 
 
 def _calls(trace: TracebackType | None) -> str:

@@ -16,6 +16,7 @@ from pipeline.cli.console import ERR, OUT, print_json
 from pipeline.cli.options import Json, address_option, set_option
 from pipeline.errors import JobFailed, UsageError
 from pipeline.job.cron import Cron
+from pipeline.logs import file_log
 from pipeline.user_folder import state_folder
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ def run_now_command(
     assert run is not None
     while True:
         try:
-            with only_one(ledger.path):
+            with only_one(ledger.path), file_log(ledger.path.with_suffix(".log")):
                 from pipeline.service.scheduler.process import RunProcess
 
                 ended = RunProcess(ledger.path, schedule, run).wait(sys.stderr)

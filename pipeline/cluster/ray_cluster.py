@@ -30,6 +30,7 @@ from pipeline.engine.gpu.visible import VARIABLE
 from pipeline.engine.machine.facts import own_facts
 from pipeline.errors import JobFailed, NoCard, Stopped
 
+_log = logging.getLogger(__name__)
 _HEAD_PATIENCE_SECONDS = 15.0
 _CARD_SECONDS = 1.0
 _TOO_SLOW = "timed out during startup"  # Ray's own words
@@ -97,6 +98,11 @@ class Cluster:
             self.sign = SlotUsageSign(self._rack, queued or secrets.token_hex(4))
             if queued is not None:
                 self.cards = AllocatedCards(self._rack, queued, patient=patient)
+        _log.info(
+            "%s; what it and the engines print is in %s",
+            f"joined Ray at {address}" if address else "started a Ray of its own",
+            self.log_folder,
+        )
         self._heard = time.monotonic()  # when the head last answered
         self._lost = False
         # tasks that look around on machines nobody described

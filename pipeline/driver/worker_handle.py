@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -17,9 +18,11 @@ from pipeline.cluster.remote_actor import RemoteActor, start_actor, wait_for_one
 from pipeline.driver.handles import RunCoordinator, RunWorker
 from pipeline.engine.reuse import EngineSetup
 from pipeline.errors import RackmillError
+from pipeline.logs import about
 from pipeline.worker.actor import WorkerActor
 from pipeline.worker.messages import WorkerSpec
 
+_log = logging.getLogger(__name__)
 _WAKE_SECONDS = 0.5
 _ANSWER_SECONDS = 1.0  # who does not answer within it is at work
 
@@ -92,6 +95,9 @@ class WorkerHandle:
             environment = {"runtime_env": {"env_vars": dict(placement.environment)}}
             options = placement.options | kept | environment
             self._actor = start_actor(WorkerActor, options, keeping is not None, cards)
+        with about(worker=name):
+            where = placement.node or "this machine"
+            _log.info("its process is asked for on %s, cards %s", where, cards or "as Ray gives")
         setup = None if keeping is None else keeping.setup
         self._here = self._actor.call(WorkerActor.is_here)
         self.work = self._actor.call(WorkerActor.work, name, card, spec, coordinator.actor, setup)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, cast
 
@@ -10,6 +11,8 @@ from pipeline.engine.protocol import Engine
 from pipeline.job.engine_kinds import ENGINE_KINDS
 from pipeline.job.job import Job
 from pipeline.model.folder import ModelFolder
+
+_log = logging.getLogger(__name__)
 
 
 class EngineModule(Protocol):
@@ -37,6 +40,8 @@ def load_engine(
     say: Callable[[str], None] = lambda line: None,
 ) -> Engine:
     """As ``EngineModule.load``, of the kind that the job names."""
+    settings = ", ".join(f"{k}={v}" for k, v in sorted(arguments.items()))
+    _log.info("loads a %s engine with %s: %s", job.engine.kind, model.name, settings)
     return _module(job).load(job, arguments, model, say)
 
 

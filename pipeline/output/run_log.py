@@ -168,7 +168,9 @@ class RunLog(logging.Handler):
         with self._guard:
             if self._lost:
                 said = f"{self._lost} lines are missing here: storage could not be written"
-                line = LogLine(time.time(), "WARNING", self._worker, "", _WHERE, said)
+                first = LogLine.decode(self._waiting[0]) if self._waiting else None
+                at = time.time() if first is None else first.at
+                line = LogLine(at, "WARNING", self._worker, "", _WHERE, said)
                 self._waiting.appendleft(line.encode())
                 self._waiting_bytes += len(self._waiting[0])
                 self._lost = 0

@@ -9,6 +9,7 @@ workers does not come back all at once.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 
 from pipeline.errors import StorageFailed
 
+_log = logging.getLogger(__name__)
 T = TypeVar("T")
 PATIENCE_SECONDS = 60.0
 PLAN_SECONDS = 10.0  # while someone waits for a plan
@@ -64,6 +66,7 @@ def patiently(call: Callable[[], T], seconds: float = PATIENCE_SECONDS) -> T:
     except OSError as e:
         if not passes(e) or seconds <= 0:
             raise
+        _log.warning("storage: %s; tried again for up to %.0f s", reason(e), seconds)
     retrying = Retrying(
         retry=retry_if_exception(passes),
         wait=wait_random_exponential(multiplier=_FIRST_SECONDS, max=_LONGEST_SECONDS),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import Counter, deque
@@ -12,6 +13,7 @@ from weakref import WeakValueDictionary
 
 from pipeline.dispatch.events import NoLease
 from pipeline.errors import RowError, RowErrorType
+from pipeline.humanize import duration
 from pipeline.input.formats.base import PlainRows
 from pipeline.input.reader import UnitReader
 from pipeline.input.units import Unit, part
@@ -26,6 +28,7 @@ from pipeline.worker.messages import GiveUpRows, Lease, LeaseRows, WorkerSpec
 from pipeline.worker.open_unit import OpenUnit, ReadyRow
 from pipeline.worker.stage import Stage
 
+_log = logging.getLogger(__name__)
 _TOKENIZED_AT_ONCE = 64  # rows
 _ROWS_AHEAD = 512
 # finished units, which are lost with the worker and take memory; twice as many as may be finished
@@ -210,6 +213,7 @@ class Feeder:
             stop = max(asked.keep, unit.start + opened.begun_or_done)
             if stop >= unit.stop:
                 return unit.stop
+            _log.info("work stealing: gives up %s from row %d on", unit.id, stop)
             self._shrink(opened, stop)
             rows = opened.unit.rows
             self._rows = deque(r for r in self._rows if r.unit is not opened or r.row < rows)
@@ -222,6 +226,7 @@ class Feeder:
             begins, self._deadline = self._deadline is None, time.monotonic() + seconds
             if not begins:
                 return
+            _log.info("finishes what it is at, within %s", duration(seconds))
             self._leased.clear()
             self._rows.clear()
             units = list(self._open.values())
@@ -263,6 +268,8 @@ class Feeder:
                     self._nothing_left = isinstance(lease, NoLease)
                     if not isinstance(lease, NoLease):
                         poll = _POLL_SECONDS
+                        rows = sum(unit.rows for unit in lease.units)
+                        _log.debug("leased %d rows in %d units", rows, len(lease.units))
                         self._take_in(lease)
                         continue
                     more = lease is NoLease.WAIT

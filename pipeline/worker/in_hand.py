@@ -3,6 +3,7 @@ long their rows may be in hand."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -11,6 +12,7 @@ from pipeline.prompt.answer import Answer
 from pipeline.rows.request import Request
 from pipeline.worker.open_unit import ReadyRow
 
+_log = logging.getLogger(__name__)
 K = TypeVar("K", bound=Hashable)
 
 
@@ -128,4 +130,6 @@ class Timeouts(Generic[K]):
             late.append(key)
         for key in late:
             del self._began[key]
+        if late:
+            _log.warning("%d rows had the engine for more than %.0f s", len(late), self._seconds)
         return late

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
@@ -24,6 +25,7 @@ from pipeline.worker.messages import LastWords, Lease, LeaseRows, Orders, Progre
 from pipeline.worker.meter import Meter
 from pipeline.worker.stage import Stage
 
+_log = logging.getLogger(__name__)
 _PULSE_SECONDS = 1.0
 _LAST_WORDS_SECONDS = 10.0
 
@@ -174,6 +176,7 @@ class RemoteCoordination:
         self._meter.update(self._progress, lease, self._vitals)
         orders = self._tell().get()
         if orders.introduce:
+            _log.warning("the coordinator was lost and is back: told it what this worker holds")
             self._introduce()
         if self._source is None:
             return  # who has no rows has nothing to give up

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
 
 from pipeline.humanize import duration
 
+_log = logging.getLogger(__name__)
 _LOOK_SECONDS = 1.0
 
 
@@ -52,5 +54,6 @@ class Watchdog:
         while not self._closed.wait(_LOOK_SECONDS):
             why = self.overdue()
             if why is not None:
+                _log.error("the engine hangs: %s", why)
                 self._bark(why)
                 return

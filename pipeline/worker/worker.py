@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
 from pipeline.engine.protocol import Engine, EngineFacts
 from pipeline.engine.warmup_check import check_warm_engine
 from pipeline.errors import EngineFailed, RackmillError
+from pipeline.humanize import duration
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.output.dataset import Dataset
 from pipeline.prompt.answers import Answers
@@ -22,6 +25,7 @@ from pipeline.worker.messages import LastWords, Progress, WorkerSpec
 from pipeline.worker.watchdog import Watchdog
 from pipeline.worker.writer import Writer
 
+_log = logging.getLogger(__name__)
 _CLOSE_SECONDS = 60.0
 
 
@@ -68,6 +72,7 @@ def work(
     watchdog = Watchdog(bark)
     if on_hang is not None:
         watchdog.start()
+    started = time.monotonic()
     try:
         watchdog.expect("the engine was not loaded", job.faults.load_timeout_seconds)
         engine = load_engine()
@@ -77,6 +82,7 @@ def work(
             check_warm_engine(engine, tokenizer)
         watchdog.rest()
         on_ready(facts)
+        _say_loaded(facts, time.monotonic() - started)
 
         def heartbeat(progress: Progress) -> None:
             writer.check()
@@ -97,6 +103,7 @@ def work(
         watchdog.rest()
         writer.finish()
         coordination.heartbeat(loop.progress)
+        _say_done(loop.progress)
         if keep is not None:
             keep(engine)
             engine = None
@@ -121,6 +128,29 @@ def work(
             with suppress(Exception):  # one that failed may fail again
                 engine.close()
         watchdog.stop()
+
+
+def _say_loaded(facts: EngineFacts, seconds: float) -> None:
+    _log.info(
+        "engine loaded in %s: %s, %d KV blocks of %d tokens, context %d, %d requests at once",
+        duration(seconds),
+        facts.kind,
+        facts.num_blocks,
+        facts.block_size,
+        facts.max_model_len,
+        facts.max_num_seqs,
+    )
+
+
+def _say_done(told: Progress) -> None:
+    _log.info(
+        "done: %d rows, %d of them failed; %d prompt tokens, %d of answers, %d preemptions",
+        told.rows,
+        told.failed,
+        told.prompt_tokens,
+        told.completion_tokens,
+        told.preemptions,
+    )
 
 
 def _commit_what_is_finished(writer: Writer) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 from collections.abc import Sequence
 from functools import partial
 
 import pyarrow as pa
 
+from pipeline.logs import about
 from pipeline.output.columns.results import tally, to_table
 from pipeline.output.commit.commit_tree import commit_rows
 from pipeline.output.commit.records import CommitRecord
@@ -19,6 +21,8 @@ from pipeline.worker.coordination import Coordination
 from pipeline.worker.messages import WorkerSpec
 from pipeline.worker.open_unit import OpenUnit
 from pipeline.worker.stage import Stage
+
+_log = logging.getLogger(__name__)
 
 
 class Writer:
@@ -62,7 +66,9 @@ class Writer:
         # the engine loads, than beside its steps
         to_table(self._spec.input_schema.empty_table(), [], columns)
         while (done := self._units.get()) is not None:
-            self._coordination.committed(self._commit(done))
+            with about(unit=done.unit.id):
+                self._coordination.committed(self._commit(done))
+                _log.debug("committed %d rows", done.unit.rows)
             done.settled = True
             if self._answers is not None:
                 results = [r for r in done.results if r is not None]

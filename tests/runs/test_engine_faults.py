@@ -40,6 +40,8 @@ class Story:
     facts: Any
     rows: list[dict[str, Any]]
     left: list[str]
+    log: dict[str, str]  # what `rackmill logs` shows: all, of worker-0.1, warnings
+    files: str  # of the log, as they lie beside the output
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +58,13 @@ def story(tmp_path_factory: pytest.TempPathFactory, launcher, read_output) -> St
     finished = started.wait()
     assert finished.code in (0, 3), finished.err
     rows = read_output(folder / "out").to_pylist()
-    return Story(finished.code, finished.err, finished.json, rows, started.gone(20))
+    left = started.gone(20)
+    asked = {"all": "--level=debug", "worker": "--worker=worker-0.1", "warnings": "--level=warning"}
+    log = {n: launcher.run("logs", "out", option, cwd=folder) for n, option in asked.items()}
+    assert [told.err for told in log.values()] == ["", "", ""]
+    files = "".join(p.read_text() for p in sorted((folder / "out/_rackmill/logs").iterdir()))
+    shown = {name: told.out for name, told in log.items()}
+    return Story(finished.code, finished.err, finished.json, rows, left, shown, files)
 
 
 def test_every_row_is_there_once_and_in_order(story: Story) -> None:
@@ -97,6 +105,45 @@ def test_no_process_is_left(story: Story) -> None:
     assert story.left == []
 
 
+def test_the_log_beside_the_output_tells_the_run_from_its_beginning_to_its_end(
+    story: Story,
+) -> None:
+    lines = [line for line in story.log["all"].splitlines() if not line.startswith("  ")]
+    assert "run of faults begins: process" in lines[0]
+    assert lines[-1].endswith("run of faults is done")
+    assert [line[:23] for line in lines] == sorted(line[:23] for line in lines)
+
+
+def test_the_log_has_the_lines_of_all_processes(story: Story) -> None:
+    log = story.log["all"]
+    assert "worker-0.1 worker.worker: engine loaded in" in log
+    assert "worker.writer [" in log
+    assert "driver.coordinator.coordinator: granted rows" in log
+    assert "driver cluster.ray_cluster: started a Ray of its own; what it" in log
+
+
+def test_the_log_of_one_worker_is_of_it_alone(story: Story) -> None:
+    names = {line.split()[3] for line in story.log["worker"].splitlines()}
+    assert names == {"worker-0.1"}
+
+
+def test_the_log_names_what_engines_died_of(story: Story) -> None:
+    log = story.log["warnings"]
+    assert "worker.watchdog: the engine hangs: the engine made no step for 2.0 s" in log
+    assert "was lost: the engine made no step for 2.0 s" in log
+    assert "too little memory on" in log
+    assert "is quarantined after" in log
+    assert " INFO " not in log
+
+
+def test_no_text_of_a_row_is_in_the_log(story: Story) -> None:
+    assert story.files
+    assert "Continue" not in story.files
+    assert [row for row in range(_ROWS) if f"text {row} " in story.files] == []
+    answers = [row["completion"] for row in story.rows if row["completion"]]
+    assert [text for text in answers if len(text) > 8 and text in story.files] == []
+
+
 def test_a_job_without_any_card_left_says_why(tmp_path: Path, launcher) -> None:
     _prepare(tmp_path)
     settings = ("engine.simulated.faults.broken=[0]", "faults.restarts=0", "resources.workers=1")
@@ -107,4 +154,5 @@ def test_a_job_without_any_card_left_says_why(tmp_path: Path, launcher) -> None:
     assert "error: no engine is left: worker-0 stopped: the simulated engine is broken" in (
         finished.err
     )
+    assert "what led to it: rackmill logs out" in finished.err
     assert "its output is in /" in finished.err

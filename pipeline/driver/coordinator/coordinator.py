@@ -3,6 +3,7 @@ and facts, never rows, so its memory grows with the number of units."""
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -35,12 +36,14 @@ from pipeline.engine.machine.vitals import Vitals
 from pipeline.engine.protocol import EngineFacts
 from pipeline.humanize import plural
 from pipeline.input.units import Unit
+from pipeline.logs import about
 from pipeline.output.commit.records import CommitRecord
 from pipeline.output.redo import Redone
 from pipeline.output.tally import Tally
 from pipeline.rows.row_range import RowRange
 from pipeline.worker.messages import GiveUpRows, LastWords, Lease, Orders, Progress
 
+_log = logging.getLogger(__name__)
 # after a restart: by then every worker that lives has said what it holds (it beats every second)
 _LISTEN_SECONDS = 5.0
 _FRESH_SECONDS = 5.0
@@ -151,10 +154,20 @@ class Coordinator:
         for answer in self._handle(Asked(worker, self._clock())):
             if isinstance(answer, Grant):
                 units = tuple(self._index.unit(span) for span in answer.spans)
+                self._say_granted(worker, units, answer)
                 return Lease(units, answer.losses, answer.quarantined, answer.why)
             if isinstance(answer, Done):
                 return NoLease.DONE
         return NoLease.WAIT
+
+    def _say_granted(self, worker: str, units: Sequence[Unit], grant: Grant) -> None:
+        with about(worker=worker):
+            for unit in units:
+                if grant.quarantined:
+                    where = f"row {unit.start} of file {unit.shard}"
+                    _log.warning("%s is quarantined after %d deaths", where, grant.losses)
+                else:
+                    _log.debug("granted rows %d to %d of %s", unit.start, unit.stop, unit.id)
 
     def _reconcile(self, worker: str, holding: Iterable[Unit]) -> None:
         """Take back what a worker does not have, though a lost message or coordinator made it seem
@@ -209,6 +222,11 @@ class Coordinator:
         waiting = progress.waiting
         report = Reported(worker, now, progress.rows, busy, tokens, active, flying, waiting)
         requests = [r for r in self._handle(report) if isinstance(r, GiveUp)]
+        for asked in requests:
+            with about(worker=worker):
+                _log.info(
+                    "work stealing: asked to give up rows of %s", self._index.unit(asked.span).id
+                )
         stop_at = self._retiring.get(worker) if self._stop_at is None else self._stop_at
         if stop_at is not None:
             return Orders(stop_seconds=max(0.0, stop_at - now))
@@ -279,6 +297,8 @@ class Coordinator:
         flights = None if said is None else self._index.all_within(said.rows)
         self._handle(Lost(worker, self._clock(), outcome.why, flights, outcome.blame))
         self._put_out(worker)
+        with about(worker=worker):
+            _log.info("what it held is leased to others: %s", outcome.why)
         finished, gain = self._rows_before(worker), self._dispatcher.gain(worker)
         return replace(outcome, finished=finished, gain=gain)
 
@@ -298,6 +318,8 @@ class Coordinator:
                 self._handle(Reported(worker, now))
         for answer in self._handle(Ticked(now)) if now >= self._expire_from else ():
             if isinstance(answer, Expired):
+                with about(worker=answer.worker):
+                    _log.warning("nothing was heard of it for too long")
                 self._silent.append(answer.worker)
                 self._put_out(answer.worker)
         silent, self._silent = tuple(self._silent), []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median
@@ -35,6 +36,7 @@ from pipeline.driver.forecast.request_shape import request_shape
 from pipeline.driver.forecast.types import Forecast, GroupForecast, Lever, Prices
 from pipeline.driver.plan import Plan
 from pipeline.errors import UsageError
+from pipeline.humanize import duration
 from pipeline.model.catalogue import MODELS, CatalogueModel
 from pipeline.model.geometry import Geometry
 from pipeline.report.profile import ProfileEntry, last_workload
@@ -43,6 +45,7 @@ from pipeline.simulate.card import CardSetup
 from pipeline.simulate.card_setup import engine_setup
 from pipeline.simulate.row_cost import MOST_ROWS, least_answer_seconds, row_cost
 
+_log = logging.getLogger(__name__)
 _ROWS_TO_TRUST = 32  # finished rows from which on their answers' length is taken for all
 _RUNS_OF_WATTS = 5
 _GUESS = "a guess"
@@ -80,6 +83,13 @@ class Forecaster:
     def forecast(self, groups: Sequence[EngineGroup]) -> Forecast:
         """The plan's missing rows on ``groups``, with the levers that would shorten it."""
         made = self._forecast(groups)
+        p = made.prediction
+        _log.info(
+            "foretold: ready after %s, then %s of work, from %s",
+            duration(p.ready_seconds),
+            duration(p.work_seconds),
+            p.basis,
+        )
         levers = replace(self, simulated_rows=_FEWER_ROWS)._levers(groups, made)
         return replace(made, levers=tuple(levers))
 

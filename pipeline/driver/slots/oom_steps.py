@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 from pipeline.engine.oom_fallback import EngineLimits, next_rung
 from pipeline.errors import Shortage
+
+_log = logging.getLogger(__name__)
 
 
 class OomSteps:
@@ -41,6 +44,8 @@ class OomSteps:
             return "what others of its kind have"  # who stepped down meanwhile
         rung = next_rung(now, self._limits[card], short, running=running)
         if rung is None:
+            _log.warning("too little memory on %s, and no way further down", card)
             return None
+        _log.warning("too little memory on %s: the next engines take %s", card, rung.says)
         self.arguments[card] = rung.arguments
         return rung.says

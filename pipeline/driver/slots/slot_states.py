@@ -3,12 +3,16 @@ and of the time, in seconds on any clock that never runs backwards."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
 from pipeline.driver.death import DeathCause, DeathOutcome
+from pipeline.humanize import duration
+from pipeline.logs import about
 
+_log = logging.getLogger(__name__)
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 60.0
 _MOST_BARREN = 20  # engines: four or five find a row that kills
 
@@ -72,10 +76,14 @@ class SlotStates:
 
     def withdraw(self, number: int, reason: AbsenceReason, why: str | None) -> None:
         """The card is not this job's for now, for ``why``; None: not for that reason (any more)."""
+        absent = self._states[number].absent
+        if why != absent.get(reason):
+            with about(worker=self._states[number].name):
+                _log.info("%s: %s", reason.value, why if why is not None else "over")
         if why is None:
-            self._states[number].absent.pop(reason, None)
+            absent.pop(reason, None)
         else:
-            self._states[number].absent[reason] = why
+            absent[reason] = why
 
     @property
     def withdrawn(self) -> bool:
@@ -114,11 +122,15 @@ class SlotStates:
         state = self._states[number]
         state.taken = True
         state.lives += 1
+        with about(worker=state.name):
+            _log.info("an engine is to be loaded on %s", state.card)
         return state
 
     def done(self, number: int) -> None:
         """Its engine ended as it should: there was nothing more to do."""
         self._states[number].finished = True
+        with about(worker=self._states[number].name):
+            _log.info("has ended: there is nothing more to do for it")
         self._states[number].taken = False
 
     def lost(self, number: int, now: float, death: DeathOutcome) -> SlotState:
@@ -133,10 +145,19 @@ class SlotStates:
         state.barren = state.barren + 1 if death.barren else 0
         if death.progress and state.barren < _MOST_BARREN:
             state.failures, state.free_at = 0, now
+            _say_lost(state, death.why, "the next one begins at once")
             return state
         state.failures += 1
         unfit = death.cause in (DeathCause.UNFIT, DeathCause.CARD_LOST)
         if unfit or state.failures > self._restarts or state.barren >= _MOST_BARREN:
             state.aside = death.why
-        state.free_at = now + min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** (state.failures - 1))
+        wait = min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** (state.failures - 1))
+        state.free_at = now + wait
+        then = "set aside" if state.aside is not None else f"the next one in {duration(wait)}"
+        _say_lost(state, death.why, then)
         return state
+
+
+def _say_lost(state: SlotState, why: str, then: str) -> None:
+    with about(worker=state.name):
+        _log.warning("its engine on %s was lost: %s; %s", state.card, why, then)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import logging
 import shutil
 import threading
 import time
@@ -37,6 +38,7 @@ from pipeline.model.folder import PROVENANCE_FILE, describe_files, read_provenan
 from pipeline.model.store.staging import Staging, locked
 from pipeline.model.store.steps import after
 
+_log = logging.getLogger(__name__)
 _FORMAT = 2  # of what is written: another number is another conversion
 _SPARE_BYTES = 64 << 20  # tokenizer, configs, what the file system takes
 
@@ -83,6 +85,7 @@ def convert(
         staging = Staging(folder, key)
         try:
             _check_space(folder, planned)
+            _log.info("converts %s to %s, into %s", source, precision, target)
             return _convert(
                 gguf,
                 staging,

@@ -7,6 +7,7 @@ by ``add``.
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import shutil
 from collections.abc import Sequence
@@ -42,6 +43,7 @@ from pipeline.model.store.index import (
 )
 from pipeline.model.store.steps import LineSteps, Report, Steps
 
+_log = logging.getLogger(__name__)
 _SLACK_BYTES = 64 << 20
 
 
@@ -74,7 +76,9 @@ def resolve(reference: str, report: Report = lambda line: None) -> ModelFolder:
     and how far it is every few seconds. Raises UsageError, RackmillError.
     """
     check_reference(reference)
-    return _Request(reference, "", LineSteps(report), ask=False).answer()
+    found = _Request(reference, "", LineSteps(report), ask=False).answer()
+    _log.info("model %s is %s", reference, found.path)
+    return found
 
 
 def add(reference: str, revision: str, steps: Steps) -> ModelFolder:

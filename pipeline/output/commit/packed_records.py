@@ -9,6 +9,7 @@ whose listings tell versions (ETags) have packs; on a disk the records themselve
 
 from __future__ import annotations
 
+import logging
 import secrets
 import zlib
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from pipeline.output.commit.records import COMMITS, PACKS, newest
 from pipeline.storage.base import Storage
 from pipeline.storage.read_many import contents
 
+_log = logging.getLogger(__name__)
 _LEAST, MOST = 200, 2_000  # records in a pack
 _Packed = dict[str, tuple[str, str]]  # by path: version and content
 _PACK = msgspec.json.Decoder(_Packed)
@@ -84,4 +86,5 @@ class RecordPacker:
         name = f"{PACKS}/{secrets.token_hex(8)}.json.z"
         self._storage.replace(name, zlib.compress(msgspec.json.encode(pack), 1))
         known |= {path: version for path, (version, _) in pack.items()}
+        _log.debug("packed %d commit records", len(pack))
         return len(pack)

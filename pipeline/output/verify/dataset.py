@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -48,6 +49,7 @@ from pipeline.output.verify.promises import (
 )
 from pipeline.storage.base import Storage
 
+_log = logging.getLogger(__name__)
 _AHEAD = 2  # files that are read and hashed while one is compared with the input
 
 
@@ -106,6 +108,7 @@ def verify(storage: Storage) -> Verdict:
     total = _look_at_rows(dataset, manifest, layout, attempts, bad, verdict)
     _conclude(dataset, state, layout, total, verdict)
     _note_leftovers(dataset, layout, attempts, verdict)
+    _log.info("verified %s: %d faults", verdict.output, len(verdict.faults))
     return verdict
 
 

@@ -4,6 +4,7 @@ ledger, and drivers go on without it."""
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 import time
@@ -30,6 +31,7 @@ from pipeline.service.queue.mailbox import Mailbox
 from pipeline.service.queue.progress_poller import ProgressPoller
 from pipeline.service.queue.unsubmitted_runs import UnsubmittedRuns, say_that_there_is_a_queue
 
+_log = logging.getLogger(__name__)
 _ASKED_SECONDS, _LOOK_SECONDS = 0.2, 1.0
 _MOST_CRASHES = 3
 _NO_CARD = "no machine of the rack has what it asks for: rackmill rack show"
@@ -84,6 +86,7 @@ class Queue:
                     gcs = None
                 line = e.message if isinstance(e, RackmillError) else f"{type(e).__name__}: {e}"
                 if line != said:
+                    _log.warning("%s", line)
                     self._say(f"queue: {line}")
                 said = line
                 stop.wait(_LOOK_SECONDS)
@@ -164,6 +167,7 @@ class Queue:
             self._ledger.note(begun, e.message)
             raise
         cards = len(allotment.cards)
+        _log.info("%s begins, with %d cards", job.id, cards)
         self._say(f"queue: {job.id} begins, {cards} {'card' if cards == 1 else 'cards'}")
 
     def _tell(self, gcs: Gcs, job: SubmittedJob, allotment: Allocation) -> None:
@@ -189,6 +193,7 @@ class Queue:
             ended = self._ledger.job(job.id)
             if ended.state.ended:
                 self._standings.forget(job.id)
+            _log.info("%s %s: %s", job.id, ended.state, ended.message)
             self._say(f"queue: {job.id} {ended.state}{f': {m}' if (m := ended.message) else ''}")
 
     def _see_guests_go(self, gcs: Gcs) -> None:

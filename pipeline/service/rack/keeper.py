@@ -3,6 +3,7 @@ when it ended or the head has forgotten us. The network may come and go, and so 
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -23,6 +24,7 @@ from pipeline.engine.machine.facts import MachineFacts, own_facts
 from pipeline.errors import RackmillError
 from pipeline.service.rack.ray_node import AGENT_PORT, RayNode
 
+_log = logging.getLogger(__name__)
 _LOOK_SECONDS = 2.0
 _FORGOTTEN_SECONDS = 15.0  # a head that knows us says so long before
 _STARTING_SECONDS = 45.0  # more for a Ray that has just been started, on a machine that is busy
@@ -81,6 +83,7 @@ class Keeper:
         self._told = False
         while not stop.wait(_LOOK_SECONDS):
             if self._ray.poll() is not None:
+                _log.warning("Ray ended with code %s", self._ray.returncode)
                 self._say(f"Ray ended with code {self._ray.returncode}; it is started again")
                 return
             known = self._tell()
@@ -90,6 +93,7 @@ class Keeper:
             if known:
                 self._seen = time.monotonic()
             elif time.monotonic() - self._seen > _FORGOTTEN_SECONDS:
+                _log.warning("the head does not know this machine any more")
                 self._say("the head does not know this machine any more; Ray is started again")
                 return
 
@@ -103,6 +107,7 @@ class Keeper:
             if not self._told or gcs.get(MACHINE + self._node.name) is None:
                 gcs.put(MACHINE + self._node.name, self._facts.encode())
                 if not self._told:
+                    _log.info("in the rack of %s", self._node.address)
                     self._say(f"{self._facts.host} is in the rack of {self._node.address}")
                 self._told = True
             question = question_of(gcs)

@@ -22,6 +22,7 @@ from pipeline.cluster.ray_access import own_token, token_file
 from pipeline.engine.gpu.usable import offer, visible_value
 from pipeline.engine.machine.facts import HOST, own_facts, own_versions, version_conflicts
 from pipeline.errors import JobFailed, UsageError
+from pipeline.logs import file_log
 from pipeline.service.rack.keeper import Keeper, free_port, taken_ports
 from pipeline.service.rack.ray_node import DASHBOARD_PORT, HEAD_PORT, RayNode
 from pipeline.service.rack.record import (
@@ -99,7 +100,8 @@ def keep_until_told(
     write_record(own_record(node.address, node.host, node.name, is_head=node.head is None))
     threading.Thread(target=beside, args=(stop,), daemon=True).start()
     try:
-        Keeper(node, folder / "ray.log", say).keep(stop)
+        with file_log(folder / "service.log"):
+            Keeper(node, folder / "ray.log", say).keep(stop)
     finally:
         forget_record()
 

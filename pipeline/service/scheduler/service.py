@@ -8,6 +8,7 @@ nothing.
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ from pipeline.job.cron import Cron
 from pipeline.job.schedule import Schedule as Times
 from pipeline.service.scheduler.due import decide
 from pipeline.service.scheduler.schedule_db import Run, RunState, Schedule, ScheduleDb
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,7 @@ class Service:
             ended = performance.ended()
             if ended is not None:
                 del self._at_work[key]
+                _log.info("%s: run of %s %s: %s", *key, ended.state, ended.reason or "as it should")
                 self._ledger.end(run, ended.state, self._now(), ended.result, ended.reason)
 
     def _look(self, schedule: Schedule) -> datetime | None:
@@ -98,6 +102,7 @@ class Service:
             under_way=bool(under_way),
         )
         for due in decision.missed:
+            _log.warning("%s: run of %s is missed: %s", schedule.name, due, decision.why_missed)
             self._ledger.miss(schedule.name, due, decision.why_missed)
         if decision.replaces:
             for run in under_way:
@@ -111,6 +116,7 @@ class Service:
         return decision.look_again
 
     def _start(self, schedule: Schedule, run: Run) -> None:
+        _log.info("%s: run of %s begins", schedule.name, run.due)
         self._at_work[run.key] = (run, self._begin(schedule, run))
 
 
