@@ -11,6 +11,7 @@ from pipeline.output.commit.records import (
     ATTEMPTS,
     CANCEL,
     COMMITS,
+    LOGS,
     RUNS,
     STATE,
     is_temporary,
@@ -43,7 +44,7 @@ def find_litter(dataset: Dataset) -> list[Litter]:
     state = dataset.state()
     named = {record.attempt_path for record in state.commits.values()}
     named |= {record.file for record in state.commits.values()}
-    found = _temporaries(storage, ("", STATE, COMMITS, ATTEMPTS, ANSWERS, RUNS))
+    found = _temporaries(storage, ("", STATE, COMMITS, ATTEMPTS, ANSWERS, RUNS, LOGS))
     seen = {litter.path for litter in found}
     kinds = {ATTEMPTS: "abandoned attempts"}
     if dataset.finished:
