@@ -7,7 +7,6 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 
 import ray
@@ -24,9 +23,8 @@ from pipeline.engine.reuse import EngineSetup
 from pipeline.engine.vllm.cpu_compute import with_compute
 from pipeline.errors import CardLost, EngineFailed
 from pipeline.output.run_log import RunLog
-from pipeline.rows.row_range import RowRange
 from pipeline.worker.localize_spec import localize_spec
-from pipeline.worker.messages import Progress, WorkerSpec
+from pipeline.worker.messages import LastWords, Progress, WorkerSpec
 from pipeline.worker.meter import Meter
 from pipeline.worker.metrics import labels
 from pipeline.worker.own_slot import own_card, take_cards
@@ -97,9 +95,9 @@ class WorkerActor:
             orphaned = _end_at_once if self._keeps else None
             remote = RemoteCoordination(name, coordinator, card, meter, signs.look, orphaned)
 
-            def hang(why: str, rows: Sequence[RowRange]) -> None:
+            def hang(words: LastWords) -> None:
                 log.finish(_LAST_LINES_SECONDS)
-                remote.hang(why, rows)
+                remote.hang(words)
 
             try:
                 spec = localize_spec(spec, remote.note)
