@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
+from dataclasses import replace
+from typing import Generic, NamedTuple, TypeVar
 
 from pipeline.errors import RowErrorType
 from pipeline.output.columns.results import RowResult
@@ -96,15 +96,13 @@ class Duplicates(Generic[Row, Result]):
             self.held_bytes -= self._size(oldest)
 
 
-@dataclass(frozen=True, slots=True)
-class Compute:
+class Compute(NamedTuple):
     """This row is to be computed."""
 
     row: ReadyRow
 
 
-@dataclass(frozen=True, slots=True)
-class Finish:
+class Finish(NamedTuple):
     """This is the row's result."""
 
     row: ReadyRow

@@ -75,6 +75,8 @@ class InHand:
         has, and of those that waited."""
         begun: list[int] = []
         waited: list[int] = []
+        if not row.requests:  # as of nearly all rows: their last request has ended
+            return begun, waited
         for request_id in sorted(row.requests):
             one = self.drop(request_id)
             if one is not None:
