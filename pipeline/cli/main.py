@@ -14,8 +14,10 @@ import typer
 from pipeline.cli.calibrate import calibrate_command
 from pipeline.cli.cancel import cancel_command
 from pipeline.cli.clean import clean_command
+from pipeline.cli.compare import compare_command
 from pipeline.cli.console import ERR, prepare_streams
 from pipeline.cli.doctor.command import doctor_command
+from pipeline.cli.export import export_command
 from pipeline.cli.fit.command import fit_command
 from pipeline.cli.jobs.command import (
     drive_command,
@@ -32,8 +34,10 @@ from pipeline.cli.rack.command import rack_app
 from pipeline.cli.retry import retry_command
 from pipeline.cli.run.command import run_command
 from pipeline.cli.schedule import schedule_app, scheduler_command
+from pipeline.cli.show import show_command
 from pipeline.cli.simulate.command import simulate_command
 from pipeline.cli.status import status_command
+from pipeline.cli.trying import try_command
 from pipeline.cli.verify import verify_command
 from pipeline.errors import RackmillError, Stopped, UsageError
 from pipeline.job.file.load import line_of
@@ -70,6 +74,10 @@ for command in (
     clean_command,
     run_command,
     plan_command,
+    try_command,
+    show_command,
+    compare_command,
+    export_command,
     doctor_command,
 ):
     app.command(command.__name__.removesuffix("_command"))(command)

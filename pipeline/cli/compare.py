@@ -1,0 +1,113 @@
+"""`rackmill compare`: two outputs over the same rows, and which of them is better."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipeline.cli.console import make_console, print_json
+from pipeline.cli.show import cut
+from pipeline.cli.options import Json
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from pipeline.output.stored_rows import StoredRows
+    from pipeline.report.comparison import Comparison
+
+_SURE = 0.05  # of chance: above, which is better is not known
+_WIDEST = 18  # columns of an answer
+
+
+def compare_command(
+    one: Annotated[str, typer.Argument(metavar="A", help="An output folder.")],
+    other: Annotated[str, typer.Argument(metavar="B", help="Another one, over the same rows.")],
+    show: Annotated[
+        int,
+        typer.Option(min=0, metavar="N", help="Also show N rows that are answered differently."),
+    ] = 0,
+    as_json: Json = False,
+) -> None:
+    """Compare two prompts, models or precisions: rows that changed, accuracy with intervals where
+    right answers are known, McNemar's test, tokens and time."""
+    from pipeline.output.stored_rows import StoredRows
+    from pipeline.report.comparison import compare_outputs
+
+    first, second = StoredRows(one), StoredRows(other)
+    compared = compare_outputs(first, second, show)
+    if as_json:
+        print_json(_as_json(first, second, compared))
+    else:
+        _print(make_console(), first, second, compared)
+
+
+def _as_json(one: StoredRows, other: StoredRows, compared: Comparison) -> dict[str, Any]:
+    counts = {k: v for k, v in vars(compared).items() if k not in ("changes", "tokens")}
+    graded: dict[str, Any] = {}
+    if compared.graded:
+        a, b = compared.accuracies
+        graded = {"accuracy": [a.as_json(), b.as_json()], "p_value": compared.p_value}
+    return {
+        "outputs": [one.address, other.address],
+        **counts,
+        **graded,
+        "tokens_per_row": list(compared.tokens),
+        "seconds": [one.seconds, other.seconds],
+        "changes": [vars(change) for change in compared.changes],
+    }
+
+
+def _print(console: Console, one: StoredRows, other: StoredRows, compared: Comparison) -> None:
+    from pipeline.humanize import count, duration, plural
+
+    def say(text: str) -> None:
+        console.print(text, markup=False)
+
+    changed = compared.answered - compared.same
+    share = f" ({compared.same / compared.answered:.1%} agree)" if compared.answered else ""
+    say(f"a  {one.address}\nb  {other.address}")
+    failed = compared.rows - compared.answered
+    left_out = f", {count(failed)} failed in one of them" if failed else ""
+    rows = f"{plural(compared.rows, 'row')} in both{left_out}"
+    say(f"{rows} · answers differ in {count(changed)}{share}")
+    if compared.graded:
+        say(
+            f"b is right where a is wrong: {count(compared.only_second)} · "
+            f"a is right where b is wrong: {count(compared.only_first)}"
+        )
+        accuracies = "   ".join(
+            f"{name} {share.value:.3f} ({share.bounds[0]:.3f}–{share.bounds[1]:.3f})"
+            for name, share in zip("ab", compared.accuracies, strict=True)
+        )
+        graded = plural(compared.graded, "gold row")
+        say(f"accuracy over {graded}   {accuracies}   {_verdict(compared)}")
+    tokens = f"tokens   a {compared.tokens[0]:.0f}/row, b {compared.tokens[1]:.0f}/row"
+    times = [duration(s) if s is not None else "not known" for s in (one.seconds, other.seconds)]
+    say(f"{tokens} · time   a {times[0]}, b {times[1]}")
+    for change in compared.changes:
+        gold = f"  gold: {change.truth}" if change.truth is not None else ""
+        answers = f"{_text(change.before):<{_WIDEST}} → {_text(change.after):<{_WIDEST}}"
+        start = f"{change.row:>6}  {answers}{gold}  "
+        values = " · ".join(_plain(v) for v in change.values.values() if v is not None)
+        say(start + cut(values, max(12, console.width - len(start))))
+    if changed and not compared.changes:
+        command = f"rackmill compare {one.address} {other.address} --show 20"
+        say(f"the {plural(changed, 'row')}: {command}")
+
+
+def _verdict(compared: Comparison) -> str:
+    p = compared.p_value or 0.0
+    if p >= _SURE:
+        return f"McNemar p = {p:.2g}: which is better is not known"
+    better = "b" if compared.only_second > compared.only_first else "a"
+    return f"McNemar p = {p:.2g}: {better} is better"
+
+
+def _text(value: Any) -> str:
+    return cut(_plain(value), _WIDEST)
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

@@ -1,0 +1,107 @@
+"""`rackmill show`: rows of an output, to look at in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipeline.cli.console import make_console, print_json
+from pipeline.cli.options import Json, OutputFolder
+
+if TYPE_CHECKING:
+    from pipeline.output.stored_rows import StoredRows
+
+_ROWS = 20
+_MIDDLE = 24  # characters of an answer, before the row's text gets the rest of the line
+
+Where = Annotated[
+    str | None,
+    typer.Option(metavar="SQL", help="Only rows for which this holds: \"label = 'spam'\"."),
+]
+
+
+def show_command(
+    output: OutputFolder,
+    wrong: Annotated[
+        bool, typer.Option("--wrong", help="Rows whose label is not the right answer.")
+    ] = False,
+    errors: Annotated[bool, typer.Option("--errors", help="Rows that failed, and why.")] = False,
+    least_confident: Annotated[
+        bool, typer.Option("--least-confident", help="The most doubtful labels first.")
+    ] = False,
+    where: Where = None,
+    rows: Annotated[int, typer.Option(min=1, metavar="N", help="At most so many.")] = _ROWS,
+    as_json: Json = False,
+) -> None:
+    """Show rows of an output: the first ones, or those that are worth a look."""
+    from pipeline.output.stored_rows import StoredRows
+    from pipeline.report import selection
+
+    stored = StoredRows(output)
+    asked = selection.Selection(wrong, errors, least_confident, where, rows + 1)
+    found = selection.rows(stored, asked)
+    if as_json:
+        print_json({"output": output, "rows": found[:rows], "more": len(found) > rows})
+        return
+    console = make_console()
+    for line in row_lines(stored, found[:rows], console.width):
+        console.print(line, markup=False)
+    if not found:
+        console.print("no such row", markup=False)
+    elif len(found) > rows:
+        console.print(f"… and more: --rows {rows * 5}, or --where", markup=False)
+
+
+def row_lines(stored: StoredRows, rows: Sequence[Mapping[str, Any]], width: int) -> list[str]:
+    """A line for each row, of ``width`` columns at most: whether it is right, the answer, how
+    sure, what it was asked about, and where it stands in the input."""
+    from pipeline.output.stored_rows import FILE, ROW
+
+    lines = []
+    several = len({row[FILE] for row in rows}) > 1
+    answers = [_answer(stored, row) for row in rows]
+    answer_width = min(_MIDDLE, max((len(text) for text in answers), default=0))
+    for row, answer in zip(rows, answers, strict=True):
+        place = f"{row[FILE]} " if several else ""
+        gold = stored.truth(row[stored.gold]) if stored.gold else None
+        right = gold is not None and row.get("label") == gold
+        mark = "!" if row["error"] is not None else " " if gold is None else "✓" if right else "✗"
+        sure = f" {row['confidence']:.2f}" if row.get("confidence") is not None else ""
+        end = f"  gold: {gold}" if mark == "✗" else ""
+        start = f"{place}{row[ROW]:>6}  {mark} {cut(answer, answer_width):<{answer_width}}{sure}  "
+        room = max(12, width - len(start) - len(end))
+        lines.append(f"{start}{cut(_asked(stored, row), room):<{room if end else 0}}{end}")
+    return lines
+
+
+def _answer(stored: StoredRows, row: Mapping[str, Any]) -> str:
+    from pipeline.job.template.field_text import as_text
+
+    if row["error"] is not None:
+        return f"{row['error']['type']}: {row['error']['message']}"
+    columns = stored.answer_columns
+    if len(columns) == 1:
+        return as_text(row[columns[0]])
+    return ", ".join(f"{name} {as_text(row[name])}" for name in columns)
+
+
+def _asked(stored: StoredRows, row: Mapping[str, Any]) -> str:
+    """What the prompt says of the row, or else what it has of the input."""
+    from pipeline.job.template.field_text import as_text
+
+    fields = stored.job.prompt_fields if stored.job else ()
+    names = [name for name in fields if name in stored.kept] or list(stored.kept)
+    texts = [as_text(row[name]) for name in names if row[name] is not None]
+    return " · ".join(texts)
+
+
+def cut(text: str, width: int) -> str:
+    """``text`` on one line of ``width`` columns, cut between words where it can be."""
+    line = text.strip().replace("\n", "⏎").replace("\t", " ")
+    if len(line) <= width:
+        return line
+    head = line[: max(1, width - 1)]
+    space = head.rfind(" ")
+    return (head[:space] if space > width // 2 else head).rstrip() + "…"

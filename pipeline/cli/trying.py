@@ -1,0 +1,133 @@
+"""`rackmill try`: a few rows at once, with an engine that stays loaded."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipeline.cli.console import make_console, print_json
+from pipeline.cli.options import JobFile, Json, Settings
+from pipeline.cli.show import cut
+from pipeline.errors import RackmillError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from pipeline.driver.trial.trial import Trial, TriedRow
+
+_ROWS, _MOST_ROWS = 5, 1000
+_LOOK_SECONDS = 0.2
+_WIDEST_ANSWER = 40
+
+
+def try_command(
+    job: JobFile,
+    rows: Annotated[
+        int, typer.Option(min=1, max=_MOST_ROWS, metavar="N", help="The first N rows.")
+    ] = _ROWS,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Again whenever the job file is saved, until Ctrl-C.")
+    ] = False,
+    settings: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Answer a few rows in seconds, and write nothing: the engine stays loaded for ten minutes, or
+    until `run` needs the card. Edit the prompt, and try again."""
+    err = make_console(stderr=True)
+    if not watch:
+        _once(job, settings, rows, err, as_json=as_json)
+        return
+    seen = 0
+    while True:
+        now = _changed(job)
+        if now != seen:
+            seen = now
+            try:
+                _once(job, settings, rows, err, as_json=as_json)
+            except RackmillError as error:  # half an edit: the next one may be right
+                for line in (f"error: {error.message}", *(f"  {hint}" for hint in error.hints)):
+                    err.print(line, markup=False)
+            err.print(f"waiting for {job} to be saved; Ctrl-C ends", style="dim", markup=False)
+        time.sleep(_LOOK_SECONDS)
+
+
+def _changed(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return -1  # an editor is about to put the new one there
+
+
+def _once(
+    path: Path, settings: list[str] | None, rows: int, err: Console, *, as_json: bool
+) -> None:
+    from pipeline.driver.trial.trial import try_rows
+    from pipeline.job.file.load import load_job
+
+    loaded = load_job(path, settings or [])
+    trial = try_rows(loaded, rows, lambda line: err.print(line, style="dim", markup=False))
+    if as_json:
+        print_json(_as_json(trial))
+    else:
+        _print(make_console(), trial, loaded.label.gold_column if loaded.label else None)
+
+
+def _as_json(trial: Trial) -> dict[str, Any]:
+    rows = []
+    for row in trial.rows:
+        result = row.result
+        error = (
+            {"type": result.error.type, "message": result.error.message} if result.error else None
+        )
+        answer = {"label": result.label, "confidence": result.confidence} if result.label else {}
+        rows.append(
+            {"file": row.place.file, "row": row.place.row, "completion": result.completion}
+            | answer
+            | ({"fields": dict(result.fields)} if result.fields else {})
+            | ({"gold": row.gold} if row.gold is not None else {})
+            | {"prompt_tokens": result.prompt_tokens, "error": error}
+        )
+    return {"rows": rows, "seconds": trial.seconds, "warm": trial.warm}
+
+
+def _print(console: Console, trial: Trial, gold: str | None) -> None:
+    from pipeline.humanize import duration, plural
+
+    answers = [_answer(row) for row in trial.rows]
+    width = min(_WIDEST_ANSWER, max(map(len, answers), default=0))
+    for row, answer in zip(trial.rows, answers, strict=True):
+        result = row.result
+        wrong = row.gold is not None and row.gold != result.label
+        mark = "!" if result.error else " " if row.gold is None else "✗" if wrong else "✓"
+        sure = f" {result.confidence:.2f}" if result.confidence is not None else ""
+        end = f"  gold: {row.gold}" if wrong and not result.error else ""
+        start = f"  {mark} {cut(answer, width):<{width}}{sure}   "
+        room = max(12, console.width - len(start) - len(end))
+        console.print(f"{start}{cut(_asked(row), room):<{room if end else 0}}{end}", markup=False)
+    graded = f" · {trial.right} of {trial.graded} agree with `{gold}`" if trial.graded else ""
+    took = f"{plural(len(trial.rows), 'row')} in {duration(trial.seconds)}"
+    console.print(f"{took}{graded}", markup=False)
+
+
+def _answer(row: TriedRow) -> str:
+    from pipeline.job.template.json_text import json_text
+
+    result = row.result
+    if result.error is not None:
+        return f"{result.error.type.value}: {result.error.message}"
+    if result.scores is not None:
+        return f"logprob {result.scores.logprobs.sum():.2f}"
+    if result.answers:
+        return " | ".join(answer.completion or "" for answer in result.answers)
+    if result.fields:
+        return json_text(dict(result.fields), ensure_ascii=False, default=str)
+    return result.label or result.completion or ""
+
+
+def _asked(row: TriedRow) -> str:
+    from pipeline.job.template.field_text import as_text
+
+    return " · ".join(as_text(value) for value in row.values.values() if value is not None)

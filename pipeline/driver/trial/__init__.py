@@ -1,0 +1,1 @@
+"""A few rows at once, with an engine that stays loaded between tries."""

@@ -1,0 +1,156 @@
+"""The engine that stays loaded, from the side of whoever asks it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Client, Connection
+from pathlib import Path
+from typing import Any
+
+from pipeline.driver.trial.answering import Row, RowPlace
+from pipeline.driver.trial.messages import Answered, Ask, End, Failed, Load, Note, State
+from pipeline.errors import EngineFailed, UsageError
+from pipeline.job.job import Job
+
+_SOCKET, _LOG = "engine.sock", "engine.log"
+_START_SECONDS = 60.0
+_POLL_SECONDS = 0.05
+_END_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Start:
+    """How an engine is to be started: its arguments, its process's variables, its cards."""
+
+    arguments: Mapping[str, Any]
+    environment: Mapping[str, str]
+    cards: tuple[int, ...]
+
+
+def engine_key(job: Job) -> str:
+    """Jobs with the same one are answered by the same engine: all that an edited prompt leaves as
+    it is."""
+    label = job.label
+    content = {
+        "model": str(Path(job.model).absolute()) if Path(job.model).exists() else job.model,
+        "engine": job.engine.model_dump(mode="json"),
+        "score": job.score.model_dump(mode="json") if job.score else None,
+        # vLLM reads from its configuration which backend is to hold answers to it
+        "schema": label.json_schema if label else None,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+class WarmEngine:
+    """The one of this user on this machine; there is none, or one."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        """``folder``: where its socket lies; None: the usual place."""
+        self.folder = folder or Path(tempfile.gettempdir()) / f"rackmill-{os.getuid()}"
+
+    def key(self) -> str | None:
+        """What is loaded; None where no engine is."""
+        connection = self._connect()
+        if connection is None:
+            return None
+        with connection:
+            state: State = connection.recv()
+        return state.key or None
+
+    def end(self) -> bool:
+        """Have it give its card back; False where there was none. Returns when it is gone."""
+        connection = self._connect()
+        if connection is None:
+            return False
+        with connection, suppress(OSError, EOFError):
+            connection.recv()
+            connection.send(End())
+            connection.poll(_END_SECONDS)  # until its side is closed
+        self._socket.unlink(missing_ok=True)
+        return True
+
+    def start(self, job: Job, start: Start, say: Callable[[str], None]) -> None:
+        """Load an engine for jobs like ``job``. Raises EngineFailed, and what keeps a model from
+        being had."""
+        self._make_folder()
+        self._socket.unlink(missing_ok=True)
+        with (self.folder / _LOG).open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "pipeline.driver.trial.warm_engine", str(self._socket)],
+                env={**os.environ, **start.environment},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        connection = self._wait(process)
+        with connection:
+            connection.recv()
+            connection.send(Load(job, start.arguments, start.cards, engine_key(job)))
+            self._hear(connection, say)
+
+    def answer(self, job: Job, rows: Sequence[Row], places: Sequence[RowPlace]) -> Answered:
+        """Raises EngineFailed."""
+        connection = self._connect()
+        if connection is None:
+            raise self._died()
+        with connection:
+            connection.recv()
+            connection.send(Ask(job, rows, places))
+            answered: Answered = self._hear(connection, lambda line: None)
+            return answered
+
+    def _hear(self, connection: Connection, say: Callable[[str], None]) -> Any:
+        """What comes back in the end."""
+        while True:
+            try:
+                message = connection.recv()
+            except (OSError, EOFError):
+                raise self._died() from None
+            if isinstance(message, Failed):
+                raise message.error
+            if not isinstance(message, Note):
+                return message
+            say(message.line)
+
+    def _died(self) -> EngineFailed:
+        return EngineFailed("the engine died", f"what it said is in {self.folder / _LOG}")
+
+    def _wait(self, process: subprocess.Popen[bytes]) -> Connection:
+        until = time.monotonic() + _START_SECONDS
+        while time.monotonic() < until and process.poll() is None:
+            connection = self._connect()
+            if connection is not None:
+                return connection
+            time.sleep(_POLL_SECONDS)
+        raise self._died()
+
+    def _connect(self) -> Connection | None:
+        try:
+            return Client(str(self._socket), family="AF_UNIX")
+        except (FileNotFoundError, ConnectionRefusedError):
+            return None
+        except PermissionError:
+            raise UsageError(f"{self._socket} belongs to somebody else") from None
+
+    def _make_folder(self) -> None:
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+        there = self.folder.stat()
+        if there.st_uid != os.getuid() or there.st_mode & 0o077:
+            raise UsageError(
+                f"{self.folder} is not this user's alone",
+                "remove it, or set TMPDIR to another folder",
+            )
+
+    @property
+    def _socket(self) -> Path:
+        return self.folder / _SOCKET

@@ -1,0 +1,60 @@
+"""What travels between whoever tries prompts and the process that keeps the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.driver.trial.answering import Row, RowPlace
+from pipeline.errors import RackmillError
+from pipeline.job.job import Job
+from pipeline.output.columns.results import RowResult
+
+
+@dataclass(frozen=True)
+class Load:
+    """Load an engine for ``job`` (once). ``key``: see ``client.engine_key``."""
+
+    job: Job
+    arguments: Mapping[str, Any]
+    cards: tuple[int, ...]
+    key: str
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Answer these rows as ``job`` says."""
+
+    job: Job
+    rows: Sequence[Row]
+    places: Sequence[RowPlace]
+
+
+@dataclass(frozen=True)
+class End:
+    """End at once, and give the card back."""
+
+
+@dataclass(frozen=True)
+class State:
+    """What is loaded. ``key`` empty: nothing yet."""
+
+    key: str = ""
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something to be said while it goes on."""
+
+    line: str
+
+
+@dataclass(frozen=True)
+class Failed:
+    """It did not work."""
+
+    error: RackmillError
+
+
+Answered = list[RowResult]

@@ -1,0 +1,165 @@
+"""`rackmill try`: what a job makes of its first rows, in seconds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.cluster.engine_groups import local_groups
+from pipeline.driver.forecast.forecast import Forecaster
+from pipeline.driver.plan import InputPlan, check_input, make_plan
+from pipeline.driver.trial.answering import Row, RowPlace, answer_rows
+from pipeline.driver.trial.client import Start, WarmEngine, engine_key
+from pipeline.engine.load import check_answer_shape, load_engine
+from pipeline.engine.machine.host import cpu_environment
+from pipeline.engine.vllm.engine import environment as vllm_environment
+from pipeline.errors import RowErrorType
+from pipeline.input.reader import UnitReader
+from pipeline.job.job import Job
+from pipeline.job.sampling import SAMPLING_COLUMN
+from pipeline.model.stand_in import resolve_for_planning
+from pipeline.model.tokenizer import Tokenizer
+from pipeline.output.columns.gold import truth
+from pipeline.output.columns.results import RowResult
+from pipeline.report.profile import load_profile
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class TriedRow:
+    """One row and what came of it. ``gold``: the right answer, where it is known."""
+
+    place: RowPlace
+    values: Row  # those columns of the input that the prompt reads
+    result: RowResult
+    gold: str | None = None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """``seconds``: that the answers took, without loading; ``warm``: the engine was loaded."""
+
+    rows: Sequence[TriedRow]
+    seconds: float
+    warm: bool
+
+    @property
+    def graded(self) -> int:
+        return sum(row.gold is not None for row in self.rows)
+
+    @property
+    def right(self) -> int:
+        return sum(row.gold is not None and row.gold == row.result.label for row in self.rows)
+
+
+def try_rows(job: Job, number: int, say: Say, engine: WarmEngine | None = None) -> Trial:
+    """Answer the first ``number`` rows; nothing is written. An engine that is still loaded from the
+    last time answers at once; else one is loaded, and stays for ten minutes.
+
+    Raises UsageError, EngineFailed.
+    """
+    inputs = check_input(job)
+    check_answer_shape(job)
+    rows, places, golds = _first_rows(inputs, number)
+    if not job.engine.computes:
+        results, seconds = _rehearse(job, rows, places)
+        return Trial(_joined(rows, places, golds, results), seconds, warm=True)
+    warm = engine or WarmEngine()
+    loaded = warm.key()
+    fits = loaded == engine_key(job)
+    if not fits:
+        _start(inputs, warm, say, loaded=loaded is not None)
+    started = time.monotonic()
+    results = warm.answer(job, rows, places)
+    if fits and any(_too_long(result) for result in results):
+        # the engine that was there has room for the requests of another prompt
+        _start(inputs, warm, say, loaded=True)
+        started = time.monotonic()
+        results = warm.answer(job, rows, places)
+    return Trial(_joined(rows, places, golds, results), time.monotonic() - started, warm=fits)
+
+
+def _first_rows(inputs: InputPlan, number: int) -> tuple[list[Row], list[RowPlace], list[Any]]:
+    job, files = inputs.job, inputs.files
+    reader = UnitReader(files.shards, files.schema)
+    rows: list[Row] = []
+    places: list[RowPlace] = []
+    golds: list[Any] = []
+    wanted = _columns(job, files.schema.names)
+    label = job.label
+    try:
+        for unit in inputs.units:
+            few = min(number - len(rows), unit.rows)
+            if few <= 0:
+                break
+            read = reader.read(type(unit)(unit.id, unit.shard, unit.start, unit.start + few))
+            plain, _ = read.plain(wanted).read(0, few)
+            rows += plain
+            name = files.shards[unit.shard].name
+            places += [RowPlace(name, unit.start + at) for at in range(few)]
+            if label is not None and label.gold_column is not None:
+                values = read.plain([label.gold_column]).read(0, few)[0]
+                golds += [value.get(label.gold_column) for value in values]
+    finally:
+        reader.close()
+    known = inputs.columns.gold_names
+    right = [None if value is None else truth(value, known) for value in golds]
+    return rows, places, right or [None] * len(rows)
+
+
+def _columns(job: Job, names: Sequence[str]) -> list[str]:
+    wanted = [f if f in names else f.split(".")[0] for f in job.prompt_fields]
+    if job.score is not None and job.score.completion is not None:
+        wanted.append(job.score.completion)
+    if SAMPLING_COLUMN in names and job.score is None:
+        wanted.append(SAMPLING_COLUMN)
+    return list(dict.fromkeys(wanted))
+
+
+def _rehearse(
+    job: Job, rows: Sequence[Row], places: Sequence[RowPlace]
+) -> tuple[list[RowResult], float]:
+    model = resolve_for_planning(job.model)
+    tokenizer = Tokenizer(model.path)
+    engine = load_engine(job, job.engine.vllm_arguments(), model)
+    started = time.monotonic()
+    try:
+        results = answer_rows(job, rows, places, engine, tokenizer)
+    finally:
+        engine.close()
+    return results, time.monotonic() - started
+
+
+def _start(inputs: InputPlan, warm: WarmEngine, say: Say, *, loaded: bool) -> None:
+    if loaded:
+        say("another engine is loaded: it makes room")
+        warm.end()
+    plan = make_plan(inputs, fresh=True, report=say)
+    forecaster = Forecaster(plan, load_profile())
+    groups = forecaster.usable(local_groups(plan.job, 1, forecaster.spread, say), say)
+    group = groups[0]
+    choice, slot = forecaster.choose(group), group.slots[0]
+    eager = bool(choice.arguments.get("enforce_eager"))
+    environment = vllm_environment(gpu=group.on_cards, eager=eager, core=plan.job.engine.core)
+    if not group.on_cards:
+        parts = plan.job.engine.tensor_parallel_size or 1
+        environment |= cpu_environment(slot.index, slot.of, parts=parts)
+    say("engine  loading; it stays for ten minutes")
+    warm.start(plan.job, Start(choice.arguments, environment, slot.cards), say)
+
+
+def _too_long(result: RowResult) -> bool:
+    return result.error is not None and result.error.type is RowErrorType.PROMPT_TOO_LONG
+
+
+def _joined(
+    rows: Sequence[Row],
+    places: Sequence[RowPlace],
+    golds: Sequence[str | None],
+    results: Sequence[RowResult],
+) -> list[TriedRow]:
+    parts = zip(places, rows, results, golds, strict=True)
+    return [TriedRow(place, row, result, gold) for place, row, result, gold in parts]

@@ -1,0 +1,104 @@
+"""A process that keeps one engine loaded for whoever tries prompts, until nobody has for a while.
+
+It listens on a socket in a folder that only its user can open. What comes in is pickled, as between
+the processes of one program: whoever can open the folder could as well run anything by themselves.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from contextlib import suppress
+from multiprocessing.connection import Connection, Listener
+
+from pipeline.driver.trial.answering import answer_rows
+from pipeline.driver.trial.messages import Answered, Ask, End, Failed, Load, Note, State
+from pipeline.engine.child_guard import guard_children
+from pipeline.engine.load import load_engine
+from pipeline.engine.protocol import Engine
+from pipeline.errors import RackmillError
+from pipeline.model.store.resolve import resolve
+from pipeline.model.tokenizer import Tokenizer
+from pipeline.worker.own_slot import take_cards
+
+IDLE_SECONDS = 600.0
+_CLOSE_SECONDS = 30.0
+
+
+class _Server:
+    """One engine, and who asks it: one at a time."""
+
+    def __init__(self) -> None:
+        self._engine: Engine | None = None
+        self._tokenizer: Tokenizer | None = None
+        self._key = ""
+        self._last = time.monotonic()
+        self._busy = False
+
+    def serve(self, listener: Listener) -> None:
+        threading.Thread(target=self._end_when_idle, daemon=True).start()
+        while True:
+            with suppress(OSError, EOFError), listener.accept() as connection:
+                self._busy = True
+                try:
+                    self._hear(connection)
+                finally:
+                    self._busy, self._last = False, time.monotonic()
+
+    def _hear(self, connection: Connection) -> None:
+        connection.send(State(self._key))
+        while True:
+            message = connection.recv()
+            if isinstance(message, End):
+                self._end()
+            try:
+                if isinstance(message, Load):
+                    self._load(message, connection)
+                    connection.send(State(self._key))
+                elif isinstance(message, Ask):
+                    connection.send(self._answer(message))
+            except RackmillError as error:
+                connection.send(Failed(error))
+                self._end()
+
+    def _load(self, asked: Load, connection: Connection) -> None:
+        def say(line: str) -> None:
+            connection.send(Note(line))
+
+        if asked.cards:
+            take_cards(asked.cards)
+        model = resolve(asked.job.model, say)
+        self._tokenizer = Tokenizer(model.path)
+        self._engine = load_engine(asked.job, asked.arguments, model, say)
+        self._key = asked.key
+
+    def _answer(self, asked: Ask) -> Answered:
+        assert self._engine is not None
+        assert self._tokenizer is not None
+        return answer_rows(asked.job, asked.rows, asked.places, self._engine, self._tokenizer)
+
+    def _end_when_idle(self) -> None:
+        while self._busy or time.monotonic() - self._last < IDLE_SECONDS:
+            time.sleep(1.0)
+        self._end()
+
+    def _end(self) -> None:
+        watch = threading.Timer(_CLOSE_SECONDS, os._exit, (0,))
+        watch.daemon = True
+        watch.start()
+        if self._engine is not None:
+            with suppress(Exception):  # the process ends either way
+                self._engine.close()
+        os._exit(0)
+
+
+def main(address: str) -> None:
+    guard_children()
+    listener = Listener(address, family="AF_UNIX")
+    _Server().serve(listener)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,153 @@
+"""The rows of an output, read back as they stand there, with the places they came from."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import PurePosixPath
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.errors import RackmillError, UsageError, did_you_mean, some_of
+from pipeline.job.file.load import job_from
+from pipeline.job.job import Job
+from pipeline.output.columns.answer_rows import NUMBER
+from pipeline.output.columns.gold import names_of, truth
+from pipeline.output.commit.records import MANIFEST, OUTPUT_NAME
+from pipeline.output.dataset import Dataset
+from pipeline.output.growing import parts_of
+from pipeline.output.manifest import Manifest, read_manifest
+from pipeline.storage.base import Storage
+
+FILE, ROW = "_file", "_row"  # of the input; the first row is 0
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One run's folder."""
+
+    storage: Storage
+    manifest: Manifest
+
+    def tables(self) -> Iterator[pa.Table]:
+        """One for each file, with the columns FILE and ROW."""
+        each = self.manifest.rows_of_one
+        for path in sorted(p for p in self.storage.names("") if OUTPUT_NAME.fullmatch(p)):
+            shard, _, start = PurePosixPath(path).stem.partition("-")
+            entry = self.manifest.content.shards[int(shard)]
+            content = self.storage.read(path)
+            if content is None:
+                continue  # it was made anew under another name meanwhile
+            table = pq.read_table(io.BytesIO(content))
+            rows = int(start) + np.arange(table.num_rows) // each
+            files = pa.DictionaryArray.from_arrays(
+                pa.array(np.zeros(table.num_rows, np.int32)), [entry.name or entry.path]
+            )
+            yield table.append_column(FILE, files).append_column(ROW, pa.array(rows, pa.int64()))
+
+
+class StoredRows:
+    """The rows of the output at an address: of a run, or of all runs of a schedule.
+
+    Raises UsageError for a folder that holds no output of rackmill.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._parts: list[_Part] = []
+        job = None
+        for storage in parts_of(address):
+            dataset = Dataset(storage)
+            content = dataset.manifest()
+            if content is not None:
+                self._parts.append(
+                    _Part(storage, read_manifest(content, storage.address(MANIFEST)))
+                )
+                job = dataset.job() or job
+        if not self._parts:
+            raise UsageError(f"{address} holds no output of rackmill")
+        self._job = job
+
+    @cached_property
+    def job(self) -> Job | None:
+        """The job that was done last, if it is there and still means something."""
+        try:
+            return None if self._job is None else job_from(self._job)
+        except RackmillError:
+            return None
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """That all rows fit into, without FILE and ROW."""
+        schemas = [part.manifest.schema for part in self._parts]
+        return pa.unify_schemas(schemas, promote_options="permissive")
+
+    @property
+    def answer_columns(self) -> tuple[str, ...]:
+        """Those that the model filled: the label, the properties of a JSON schema, or the text."""
+        about = {"completion", "completions", "confidence", "finish_reason", "finish_reasons"}
+        about |= {"prompt_tokens", "completion_tokens", "error", NUMBER}
+        results = self._parts[-1].manifest.results
+        told = [name for name in self.schema.names if name in results and name not in about]
+        texts = [n for n in ("completion", "completions") if n in results]
+        return tuple(told or texts)
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """The columns that came from the input, as they are called here."""
+        return tuple(new for _, new in self._parts[-1].manifest.kept)
+
+    @cached_property
+    def gold(self) -> str | None:
+        """The column of the output that holds right answers, if the job names one that was kept."""
+        label = self.job.label if self.job else None
+        if label is None or label.gold_column is None:
+            return None
+        kept = dict(self._parts[-1].manifest.kept)
+        return kept.get(label.gold_column)
+
+    def need_gold(self) -> str:
+        """``gold``. Raises UsageError where there is none."""
+        if self.gold is None:
+            raise UsageError(
+                f"{self.address} holds no right answers to compare with",
+                "name their column in the job, and keep it: label: {gold: COLUMN}",
+            )
+        return self.gold
+
+    @cached_property
+    def _names(self) -> dict[str, str]:
+        label = self.job.label if self.job else None
+        return dict(names_of(label, self._parts[-1].manifest.input_schema)) if label else {}
+
+    def truth(self, value: object) -> str | None:
+        """What a value of the gold column says the answer is; None for null."""
+        return None if value is None else truth(value, self._names)
+
+    def need_column(self, name: str) -> str:
+        """``name``. Raises UsageError where the output has no such column."""
+        if name not in self.schema.names:
+            near = did_you_mean(name, self.schema.names)
+            raise UsageError(
+                f"{self.address} has no column {name!r}",
+                f"columns: {some_of(self.schema.names)}",
+                *([f"did you mean {near}?"] if near else []),
+            )
+        return name
+
+    @property
+    def seconds(self) -> float | None:
+        """That the run took which wrote it, or all of a schedule's runs together."""
+        told = [Dataset(part.storage).summary() or {} for part in self._parts]
+        times = [t for one in told if isinstance(t := one.get("seconds"), int | float)]
+        return sum(times) if times else None
+
+    def tables(self) -> Iterator[pa.Table]:
+        """All rows that are there, in input order, a few thousand at a time, with the columns FILE
+        and ROW. Raises StorageFailed."""
+        for part in self._parts:
+            yield from part.tables()

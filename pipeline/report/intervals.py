@@ -1,0 +1,54 @@
+"""Intervals and tests for shares of rows. Pure."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+_Z95 = 1.959963984540054  # of the normal distribution: 95 % lie between -z and z
+_EXACT_AT_MOST = 1000  # discordant pairs; beyond, the sum's terms are too small to matter
+
+
+@dataclass(frozen=True)
+class Share:
+    """So many of so many, with the bounds of its 95 % interval."""
+
+    part: int
+    whole: int
+
+    @property
+    def value(self) -> float:
+        return self.part / self.whole if self.whole else math.nan
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Wilson's interval (1927), which stays within 0..1 and holds for few rows."""
+        n, z2 = self.whole, _Z95**2
+        if not n:
+            return 0.0, 1.0
+        middle = (self.part + z2 / 2) / (n + z2)
+        half = _Z95 / (n + z2) * math.sqrt(self.part * (n - self.part) / n + z2 / 4)
+        return max(0.0, middle - half), min(1.0, middle + half)
+
+    def as_json(self) -> dict[str, float | int]:
+        low, high = self.bounds
+        return {
+            "right": self.part,
+            "rows": self.whole,
+            "value": self.value,
+            "low": low,
+            "high": high,
+        }
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """The probability that two equally good judges differ as unevenly as this or more, of pairs in
+    which one alone is right: McNemar's exact test (two-sided)."""
+    n, k = only_first + only_second, min(only_first, only_second)
+    if n == 0:
+        return 1.0
+    logs = [
+        math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1) - n * math.log(2)
+        for i in range(max(0, k - _EXACT_AT_MOST), k + 1)
+    ]
+    return min(1.0, 2 * math.fsum(math.exp(one) for one in logs))
