@@ -45,8 +45,11 @@ from pipeline.output.commit.records import REPORT
 from pipeline.output.dataset import Dataset
 from pipeline.output.run_log import RunLog
 from pipeline.output.run_registry import refuse_second
+from pipeline.output.stored_rows import StoredRows
 from pipeline.output.tally import Tally
 from pipeline.report.energy import Energy, energy_of
+from pipeline.report.examples import rows_to_show
+from pipeline.report.page import write_page
 from pipeline.report.profile import load_profile
 from pipeline.report.report import write_report
 from pipeline.report.summary import Foretold, Summary, Work, summarize
@@ -328,13 +331,15 @@ def conclude(
         foretold=_foretold(outcome.forecast),
         energy=_energy(outcome.final),
         price_kwh=plan.job.resources.price_kwh,
+        api_price=plan.job.resources.api_price,
         generation=state.generation,
         left=tuple(str(one) for one in plan.input.files.left),
     )
     if plan.missing or not dataset.told(state):  # else the report of the run that did it stays
         sample = dataset.first_rows(_REPORTED_ROWS)
         report = write_report(summary, total, sample, plan.model.licence)
-        dataset.finish(summary.as_json(), report, state)
+        page = write_page(summary, rows_to_show(StoredRows(summary.output)), plan.model.licence)
+        dataset.finish(summary.as_json(), report, state, page)
     return summary
 
 

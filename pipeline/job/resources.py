@@ -11,6 +11,16 @@ from pipeline.job.hours import Hours, check_hours, parse_hours
 from pipeline.job.section import Section
 
 
+class ApiPrice(Section):
+    """What an API asks for a million tokens of prompts and of answers, to compare with."""
+
+    prompt: Annotated[float, Field(ge=0)]
+    completion: Annotated[float, Field(ge=0)]
+
+    def cost(self, prompt_tokens: int, completion_tokens: int) -> float:
+        return (prompt_tokens * self.prompt + completion_tokens * self.completion) / 1e6
+
+
 class Resources(Section):
     """``workers``: engines to run at once; auto is one on each card or slot of cards, or one
     without a GPU.
@@ -23,7 +33,7 @@ class Resources(Section):
     ``timezone``: whose clocks (None: those of the machine where the run was started, for a
     submitted job of the rack's head). ``yield_to_desktop``: a card that a game or another program
     uses is left to it, and used again when nobody has used it for ``desktop_quiet_seconds``.
-    ``price_kwh``: what a kWh costs.
+    ``price_kwh``: what a kWh costs; ``api_price``: what others ask for a million tokens.
     """
 
     workers: int | Literal["auto"] = "auto"
@@ -35,6 +45,7 @@ class Resources(Section):
     yield_to_desktop: bool = False
     desktop_quiet_seconds: Annotated[float, Field(gt=0, le=86_400)] = 300.0
     price_kwh: Annotated[float, Field(ge=0)] | None = None
+    api_price: ApiPrice | None = None
 
     @model_validator(mode="after")
     def _hours_are_some(self) -> Self:

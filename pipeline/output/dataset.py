@@ -9,7 +9,7 @@
     OUTPUT/_rackmill/attempts/…            attempts, until they are committed or swept away
     OUTPUT/_rackmill/answers/…             answers for duplicate rows, until the job is done
     OUTPUT/_rackmill/runs/RUN.json         who works, or worked, here
-    OUTPUT/_rackmill/summary.json, report.md
+    OUTPUT/_rackmill/summary.json, report.md, report.html
 
 A unit becomes committed in one step, the exclusive creation of its commit record, which names
 one attempt. Where the end of a unit was handed to another worker, its record says where it was
@@ -44,6 +44,7 @@ from pipeline.output.commit.records import (
     ANSWERS,
     ATTEMPTS,
     COMMITS,
+    PAGE,
     REPORT,
     SUCCESS,
     SUMMARY,
@@ -298,9 +299,16 @@ class Dataset(OutputFolder):
                 rows += [row for row in plain_rows(table)[0] if row]
         return rows
 
-    def finish(self, summary: Mapping[str, Any], report: str, state: State | None = None) -> None:
-        """All units are committed: sweep up what only workers need, write summary, report and
-        marker. Attempts that could still win are left: another run may be at work."""
+    def finish(
+        self,
+        summary: Mapping[str, Any],
+        report: str,
+        state: State | None = None,
+        page: str | None = None,
+    ) -> None:
+        """All units are committed: sweep up what only workers need, write summary, reports and
+        marker (``page``: the report as HTML). Attempts that could still win are left: another run
+        may be at work."""
         attempts = self.storage.names(ATTEMPTS)
         if attempts:
             self.delete_all(hopeless_attempts(attempts, state or self.state()))
@@ -309,6 +317,8 @@ class Dataset(OutputFolder):
             self.delete_all(filter(is_temporary, self.storage.names(folder)))
         self.storage.replace(SUMMARY, as_json(summary))
         self.storage.replace(REPORT, report.encode())
+        if page is not None:
+            self.storage.replace(PAGE, page.encode())
         self.storage.replace(SUCCESS, b"")
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import PurePosixPath
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -127,6 +128,12 @@ class StoredRows:
     def truth(self, value: object) -> str | None:
         """What a value of the gold column says the answer is; None for null."""
         return None if value is None else truth(value, self._names)
+
+    def is_wrong(self, row: Mapping[str, Any]) -> bool:
+        """Whether the row's label is known not to be the right one."""
+        gold = row.get(self.gold) if self.gold else None
+        label = row.get("label")
+        return label is not None and gold is not None and label != self.truth(gold)
 
     def need_column(self, name: str) -> str:
         """``name``. Raises UsageError where the output has no such column."""

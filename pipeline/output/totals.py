@@ -24,6 +24,9 @@ def totals(total: Tally, *, graded: bool) -> dict[str, Any]:
         "error_reasons": by_type(total.error_reasons),
         "labels": dict(total.labels.most_common()),
         "accuracy": accuracy(total.confusion) if graded else None,
+        "graded": sum(total.confusion.values()) if graded else 0,
+        "graded_right": _right(total.confusion) if graded else 0,
+        "confusion": nested(total.confusion) if graded else {},
         "scored_tokens": total.scored_tokens,
         "logprob": total.logprob if total.scored_tokens else None,
         "perplexity": total.perplexity,
@@ -43,10 +46,24 @@ def accuracy(confusion: Mapping[str, int]) -> float | None:
     ``confusion``: "gold<TAB>label" -> answers, or "right" and "wrong" -> answers.
     """
     graded = sum(confusion.values())
-    right = sum(n for key, n in confusion.items() if _is_right(key))
-    return right / graded if graded else None
+    return _right(confusion) / graded if graded else None
+
+
+def _right(confusion: Mapping[str, int]) -> int:
+    return sum(n for key, n in confusion.items() if _is_right(key))
 
 
 def _is_right(key: str) -> bool:
     gold, tab, label = key.partition("\t")
     return gold == label if tab else gold == "right"
+
+
+def nested(confusion: Mapping[str, int]) -> dict[str, dict[str, int]]:
+    """Gold -> label -> answers, of the counts that a tally keeps by "gold<TAB>label"; empty where
+    it is only known which were right."""
+    found: dict[str, dict[str, int]] = {}
+    for key, n in sorted(confusion.items()):
+        gold, tab, label = key.partition("\t")
+        if tab:
+            found.setdefault(gold, {})[label] = n
+    return found

@@ -39,8 +39,7 @@ def tables(stored: StoredRows, asked: Selection) -> Iterator[pa.Table]:
 
     Raises UsageError for a condition that does not go with the output, before any row is read.
     """
-    gold = stored.need_gold() if asked.wrong else None
-    label = stored.need_column("label") if asked.wrong else None
+    gold = stored.need_gold() if asked.wrong and stored.need_column("label") else None
     if asked.least_confident:
         stored.need_column("confidence")
     if asked.where is not None:
@@ -50,9 +49,9 @@ def tables(stored: StoredRows, asked: Selection) -> Iterator[pa.Table]:
         for table in stored.tables():
             if asked.errors:
                 table = table.filter(pc.is_valid(table["error"]))
-            if gold is not None and label is not None:
-                pairs = zip(table[label].to_pylist(), table[gold].to_pylist(), strict=True)
-                table = table.filter(pa.array([_is_wrong(stored, *pair) for pair in pairs], "bool"))
+            if gold is not None:
+                pairs = plain_rows(table.select(["label", gold]))[0]
+                table = table.filter(pa.array(map(stored.is_wrong, pairs), pa.bool_()))
             if asked.where is not None and table.num_rows:
                 table = _matching(table, asked.where)
             if table.num_rows:
@@ -73,10 +72,6 @@ def rows(stored: StoredRows, asked: Selection) -> list[Row]:
 def _each(found: Iterator[pa.Table]) -> Iterator[Row]:
     for table in found:
         yield from plain_rows(table)[0]
-
-
-def _is_wrong(stored: StoredRows, label: str | None, gold: object) -> bool:
-    return label is not None and gold is not None and label != stored.truth(gold)
 
 
 def _matching(table: pa.Table, where: str) -> pa.Table:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pipeline.engine.protocol import EngineFacts
+from pipeline.job.resources import ApiPrice
 from pipeline.output.tally import Tally
 from pipeline.output.totals import rounded, totals
 from pipeline.report.energy import Energy
@@ -96,6 +97,9 @@ class Summary:
     labels: dict[str, int] = field(default_factory=dict)
     gold: str | None = None
     accuracy: float | None = None
+    graded: int = 0  # answers whose right answer is known
+    graded_right: int = 0
+    confusion: dict[str, dict[str, int]] = field(default_factory=dict)  # gold -> label -> answers
     scored_tokens: int = 0
     logprob: float | None = None  # of all scored tokens together, natural logarithm
     perplexity: float | None = None  # exp(-logprob / scored_tokens)
@@ -117,6 +121,7 @@ class Summary:
     energy_seconds: float = 0.0  # of all engines together, that were metered
     energy_by: str | None = None  # "counters" of the cards, or "samples" of their power
     energy_cost: float | None = None
+    api_cost: float | None = None  # of the same tokens, at ``resources.api_price``
     predicted_kwh: float | None = None
     requests: int = 0  # that the engines were asked for the rows that succeeded
     completion_lengths: dict[int, int] = field(default_factory=dict)  # upper end -> answers
@@ -159,6 +164,7 @@ def summarize(
     generation: int = 0,
     energy: Energy | None = None,
     price_kwh: float | None = None,
+    api_price: ApiPrice | None = None,
     left: tuple[str, ...] = (),
 ) -> Summary:
     """Put a run's facts together. ``total``: the tally of the whole dataset."""
@@ -209,6 +215,9 @@ def summarize(
         energy_seconds=energy.seconds if energy is not None else 0.0,
         energy_by=by,
         energy_cost=kwh * price_kwh if kwh is not None and price_kwh is not None else None,
+        api_cost=api_price.cost(total.prompt_tokens, total.completion_tokens)
+        if api_price is not None
+        else None,
         predicted_kwh=foretold.kwh if foretold and foretold.kwh else None,
         answers=answers,
         drawn=drawn,

@@ -27,6 +27,7 @@ CANCEL = f"{STATE}/cancel.json"
 CLEARING = f"{STATE}/clearing"
 SUMMARY = f"{STATE}/summary.json"
 REPORT = f"{STATE}/report.md"
+PAGE = f"{STATE}/report.html"
 SUCCESS = "_SUCCESS"
 OUTPUT_NAME = re.compile(r"\d{5,}-\d{12,}\.parquet")
 TEMPORARY_NAME = re.compile(r"\..+\.[0-9a-f]{12}")  # of a file that is being written

@@ -1,0 +1,43 @@
+"""The rows that a report shows: wrong ones, doubtful ones, the first ones."""
+
+from __future__ import annotations
+
+import heapq
+from typing import Any
+
+from pipeline.humanize import count
+from pipeline.input.plain import plain_rows
+from pipeline.output.stored_rows import StoredRows
+from pipeline.report.page import RowTable
+
+_SHOWN = 10
+_LOOKED_AT = 100_000  # rows: a report is to be there soon after the last of millions
+
+
+def rows_to_show(stored: StoredRows) -> list[RowTable]:
+    """In the order in which they are looked at. Raises StorageFailed."""
+    first: list[dict[str, Any]] = []
+    wrong: list[dict[str, Any]] = []
+    doubtful: list[tuple[float, int, dict[str, Any]]] = []  # the most certain of them first
+    seen = 0
+    for table in stored.tables():
+        rows: list[dict[str, Any]] = [row for row in plain_rows(table)[0] if row]
+        first += rows[: _SHOWN - len(first)]
+        for row in rows:
+            seen += 1
+            if len(wrong) < _SHOWN and stored.is_wrong(row):
+                wrong.append(row)
+            confidence = row.get("confidence")
+            if isinstance(confidence, float):
+                heapq.heappush(doubtful, (-confidence, -seen, row))
+                if len(doubtful) > _SHOWN:
+                    heapq.heappop(doubtful)
+        if seen >= _LOOKED_AT:
+            break
+    note = f"Of the first {count(seen)} rows." if seen >= _LOOKED_AT else ""
+    least = [row for _, _, row in sorted(doubtful, key=lambda one: (-one[0], -one[1]))]
+    return [
+        RowTable("Labels that differ from the right answer", wrong, note),
+        RowTable("Labels of least confidence", least, note),
+        RowTable("The first rows", first),
+    ]

@@ -1,0 +1,220 @@
+"""report.html: what came out and how well, for people who do not run engines. One file, which loads
+nothing from anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from pipeline.humanize import count, duration, energy, plural, rate, size
+from pipeline.job.template.field_text import as_text
+from pipeline.output.columns.scores import LIST_COLUMNS
+from pipeline.printable import shown
+from pipeline.report.classes import per_class
+from pipeline.report.fixes import error_lines
+from pipeline.report.intervals import Share
+from pipeline.report.summary import Summary
+
+Row = Mapping[str, Any]
+_CELL_CHARACTERS = 300
+_APART = {"prompt_tokens", "completion_tokens", "finish_reason", "error", "_file", "_row"}
+_WIDTH, _HEIGHT, _TOP = 800.0, 150.0, 20.0
+
+
+@dataclass(frozen=True)
+class RowTable:
+    """Rows to be shown. ``note``: how they were chosen."""
+
+    title: str
+    rows: Sequence[Row]
+    note: str = ""
+
+
+def write_page(
+    s: Summary, tables: Sequence[RowTable], licence: str, when: datetime | None = None
+) -> str:
+    """The page as HTML. ``when``: the run ended (None: now). All text of rows, files and messages
+    is escaped."""
+    loader = FileSystemLoader(Path(__file__).parent)
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    ended = when or datetime.now().astimezone()
+    text = environment.get_template("page.html").render(
+        s=s,
+        when=f"{ended:%Y-%m-%d %H:%M %Z}",
+        licence=licence,
+        facts=_facts(s),
+        labels=_labels(s),
+        agreement=_agreement(s),
+        **_classes(s),
+        row_tables=[_cells(table) for table in tables if table.rows],
+        errors=[(kind, count(n), why, fix) for kind, n, why, fix in error_lines(s)],
+        costs=_costs(s),
+        cost_note=_cost_note(s),
+        line=_line(s),
+        machine=_machine(s),
+    )
+    return shown(text)
+
+
+def _facts(s: Summary) -> list[tuple[str, str]]:
+    found = [("rows", count(s.rows)), ("failed", count(s.failed))]
+    if s.accuracy is not None:
+        found.insert(1, (f"agree with {s.gold}", f"{s.accuracy:.1%}"))
+    found.append(("from start to end", duration(s.seconds)))
+    if s.rows_per_second:
+        found.append(("rows a second at work", rate(s.rows_per_second)))
+    return found
+
+
+def _labels(s: Summary) -> list[tuple[str, str, str, str]]:
+    most = max(s.labels.values(), default=0)
+    return [
+        (label, count(n), f"{n / max(1, s.succeeded):.1%}", f"{100 * n / most:.1f}")
+        for label, n in s.labels.items()
+    ]
+
+
+def _agreement(s: Summary) -> str:
+    if s.accuracy is None or s.gold is None:
+        return ""
+    share = Share(s.graded_right, s.graded)
+    low, high = share.bounds
+    return (
+        f"{s.accuracy:.1%} of {plural(s.graded, 'graded row')} agree with {s.gold} "
+        f"(95 % interval {low:.1%} to {high:.1%}, if these rows are like all others)."
+    )
+
+
+def _classes(s: Summary) -> dict[str, Any]:
+    if not s.confusion:
+        return {"classes": [], "confusion": [], "confusion_columns": []}
+    labels = sorted({label for row in s.confusion.values() for label in row})
+    classes = [
+        {
+            "name": one.name,
+            "gold": count(one.gold),
+            "labelled": count(one.labelled),
+            "precision": _percent(one.precision),
+            "recall": _percent(one.recall),
+            "f1": f"{one.f1:.3f}" if one.f1 is not None else "–",
+        }
+        for one in per_class(s.confusion)
+    ]
+    cells = [
+        (
+            gold,
+            [
+                (
+                    count(row.get(label, 0)),
+                    "hit" if label == gold else "miss" if label in row else "",
+                )
+                for label in labels
+            ],
+        )
+        for gold, row in sorted(s.confusion.items())
+    ]
+    return {"classes": classes, "confusion": cells, "confusion_columns": labels}
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{share:.1%}"
+
+
+def _cells(table: RowTable) -> dict[str, Any]:
+    hidden = _APART | set(LIST_COLUMNS)
+    names = [n for n in table.rows[0] if n not in hidden]
+    if "label" in names and "completion" in names:
+        names.remove("completion")
+    return {
+        "title": table.title,
+        "columns": names,
+        "rows": [[_cell(row.get(name)) for name in names] for row in table.rows],
+        "note": table.note,
+    }
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    text = f"{value:.3f}" if isinstance(value, float) else as_text(value)
+    return text if len(text) <= _CELL_CHARACTERS else text[: _CELL_CHARACTERS - 1] + "…"
+
+
+def _costs(s: Summary) -> list[tuple[str, str]]:
+    rows = [
+        ("from start to end", duration(s.seconds)),
+        ("of it until the engine began", duration(s.ready_seconds)),
+        ("of it at work", duration(s.work_seconds)),
+    ]
+    if s.predicted_seconds is not None:
+        rows.append(("foretold", duration(s.predicted_seconds)))
+    if s.energy_kwh is not None:
+        rows.append(("energy, measured", energy(s.energy_kwh)))
+    elif s.predicted_kwh:
+        rows.append(("energy, as predicted (none was measured)", energy(s.predicted_kwh)))
+    if s.energy_cost is not None:
+        rows.append(("cost of the energy", f"{s.energy_cost:.4f}"))
+    if s.api_cost is not None:
+        rows.append(("the same tokens at the API price that was set", f"{s.api_cost:.4f}"))
+        if s.energy_cost:
+            rows.append(
+                ("the API costs so many times as much", f"{s.api_cost / s.energy_cost:.0f}")
+            )
+    return rows
+
+
+def _cost_note(s: Summary) -> str:
+    missing = []
+    if s.energy_cost is None:
+        missing.append("resources.price_kwh")
+    if s.api_cost is None:
+        missing.append("resources.api_price")
+    return f"To see more, set {' and '.join(missing)} in the job." if missing else ""
+
+
+def _line(s: Summary) -> dict[str, str] | None:
+    """Rows a second over the time of the run, as the points of an SVG line."""
+    spans = [i for i in s.timeline if i["seconds"] > 0]
+    if len(spans) < 2:
+        return None
+    start = spans[0]["start"]
+    whole = spans[-1]["start"] + spans[-1]["seconds"] - start
+    rates = [i["rows"] / i["seconds"] for i in spans]
+    top = max(rates) or 1.0
+    points = []
+    for interval, value in zip(spans, rates, strict=True):
+        y = _HEIGHT - (_HEIGHT - _TOP) * value / top
+        moments = interval["start"], interval["start"] + interval["seconds"]
+        points += [f"{_WIDTH * (at - start) / whole:.1f},{y:.1f}" for at in moments]
+    return {"points": " ".join(points), "top": rate(top), "seconds": duration(whole)}
+
+
+def _machine(s: Summary) -> list[tuple[str, str]]:
+    engines = [
+        (
+            f"engine {number}",
+            f"{e['kind']} {e['version']} on {e['device']}, {size(e['kv_bytes'])} KV cache, "
+            f"context {count(e['max_model_len'])}",
+        )
+        for number, e in enumerate(s.engines, 1)
+    ]
+    return [
+        *engines,
+        ("prompt tokens", count(s.prompt_tokens)),
+        ("completion tokens", count(s.completion_tokens)),
+        ("tokens a second", rate(s.prompt_tokens_per_second + s.completion_tokens_per_second)),
+        ("answered by an equal row's answer", count(s.duplicates)),
+        ("reused from earlier runs", count(s.reused)),
+        ("KV cache in use, mean", f"{s.mean_kv_use:.0%}"),
+        ("requests at once, mean", f"{s.mean_batch:.1f}"),
+        ("computed again after preemptions", f"{s.recomputed_share:.2%} of the tokens"),
+        *((name.removesuffix("_version"), version) for name, version in s.versions.items()),
+        ("job fingerprint", s.fingerprint[:16]),
+    ]
