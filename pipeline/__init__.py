@@ -1,11 +1,14 @@
-"""rackmill: batch inference for people who own gaming GPUs.
+r"""rackmill: batch inference for people who own gaming GPUs.
 
-from pipeline import Job, forecast, plan, run
+import rackmill
 
-job = Job.model_validate({...})     # or load_job(Path("job.yaml"))
-print(plan(job).input.rows)
-print(forecast(plan(job), gpus="2x rtx3090").prediction.seconds)
-print(run(job).accuracy)
+result = rackmill.run(frame, prompt="Tweet: {text}\nSentiment:", choices=["bad", "good"])
+frame = result.to_pandas()
+
+job = rackmill.load_job("job.yaml")     # or a mapping
+print(rackmill.plan(job))
+print(rackmill.forecast(rackmill.plan(job), gpus="2x rtx3090").prediction.seconds)
+print(rackmill.run(job).accuracy)
 """
 
 from __future__ import annotations
@@ -31,9 +34,10 @@ if TYPE_CHECKING:
     from pipeline.driver.forecast.types import Forecast
     from pipeline.driver.plan import Plan
     from pipeline.driver.quality import compare
-    from pipeline.driver.run import RunOptions, run
+    from pipeline.driver.run import RunOptions
     from pipeline.driver.stop import Stop
     from pipeline.driver.watcher import Watcher
+    from pipeline.interactive.run import run
     from pipeline.job.file.load import job_from, load_job
     from pipeline.job.job import Job
     from pipeline.output.status import Status
@@ -121,7 +125,7 @@ _LATER = {
     "compare": "pipeline.driver.quality",
     "job_from": "pipeline.job.file.load",
     "load_job": "pipeline.job.file.load",
-    "run": "pipeline.driver.run",
+    "run": "pipeline.interactive.run",
 }
 
 

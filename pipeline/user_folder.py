@@ -5,10 +5,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-_STATE = "RACKMILL_STATE"
+_STATE, _CACHE = "RACKMILL_STATE", "RACKMILL_HOME"
 
 
 def state_folder() -> Path:
     """``$RACKMILL_STATE``, or the usual place in the home folder."""
     named = os.environ.get(_STATE)
     return Path(named).absolute() if named else Path.home() / ".local/state/rackmill"
+
+
+def cache_folder() -> Path:
+    """What can be made anew: ``$RACKMILL_HOME``, or ``~/.cache/rackmill``."""
+    named = os.environ.get(_CACHE)
+    return Path(named).expanduser().absolute() if named else Path.home() / ".cache" / "rackmill"

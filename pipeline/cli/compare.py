@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.cli.console import make_console, print_json
-from pipeline.cli.show import cut
+from pipeline.cli.console import OUT, print_json
 from pipeline.cli.options import Json
+from pipeline.cli.show import cut
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from pipeline.output.stored_rows import StoredRows
     from pipeline.report.comparison import Comparison
 
@@ -40,7 +38,7 @@ def compare_command(
     if as_json:
         print_json(_as_json(first, second, compared))
     else:
-        _print(make_console(), first, second, compared)
+        _print(first, second, compared)
 
 
 def _as_json(one: StoredRows, other: StoredRows, compared: Comparison) -> dict[str, Any]:
@@ -59,11 +57,11 @@ def _as_json(one: StoredRows, other: StoredRows, compared: Comparison) -> dict[s
     }
 
 
-def _print(console: Console, one: StoredRows, other: StoredRows, compared: Comparison) -> None:
+def _print(one: StoredRows, other: StoredRows, compared: Comparison) -> None:
     from pipeline.humanize import count, duration, plural
 
     def say(text: str) -> None:
-        console.print(text, markup=False)
+        OUT.print(text)
 
     changed = compared.answered - compared.same
     share = f" ({compared.same / compared.answered:.1%} agree)" if compared.answered else ""
@@ -91,7 +89,7 @@ def _print(console: Console, one: StoredRows, other: StoredRows, compared: Compa
         answers = f"{_text(change.before):<{_WIDEST}} → {_text(change.after):<{_WIDEST}}"
         start = f"{change.row:>6}  {answers}{gold}  "
         values = " · ".join(_plain(v) for v in change.values.values() if v is not None)
-        say(start + cut(values, max(12, console.width - len(start))))
+        say(start + cut(values, max(12, OUT.width - len(start))))
     if changed and not compared.changes:
         command = f"rackmill compare {one.address} {other.address} --show 20"
         say(f"the {plural(changed, 'row')}: {command}")

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.console import make_console, print_json
-from pipeline.cli.show import Where
+from pipeline.cli.console import OUT, print_json
 from pipeline.cli.options import Json, OutputFolder
+from pipeline.cli.show import Where
 
 
 def export_command(
@@ -38,4 +38,4 @@ def export_command(
     if as_json:
         print_json({"output": output, "file": str(file), "rows": rows, "bytes": written})
     else:
-        make_console().print(f"{plural(rows, 'row')} → {file} ({size(written)})", markup=False)
+        OUT.print(f"{plural(rows, 'row')} → {file} ({size(written)})")

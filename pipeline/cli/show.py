@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.cli.console import make_console, print_json
+from pipeline.cli.console import OUT, print_json
 from pipeline.cli.options import Json, OutputFolder
 
 if TYPE_CHECKING:
@@ -45,13 +45,12 @@ def show_command(
     if as_json:
         print_json({"output": output, "rows": found[:rows], "more": len(found) > rows})
         return
-    console = make_console()
-    for line in row_lines(stored, found[:rows], console.width):
-        console.print(line, markup=False)
+    for line in row_lines(stored, found[:rows], OUT.width):
+        OUT.print(line)
     if not found:
-        console.print("no such row", markup=False)
+        OUT.print("no such row")
     elif len(found) > rows:
-        console.print(f"… and more: --rows {rows * 5}, or --where", markup=False)
+        OUT.print(f"… and more: --rows {rows * 5}, or --where")
 
 
 def row_lines(stored: StoredRows, rows: Sequence[Mapping[str, Any]], width: int) -> list[str]:

@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.cli.console import make_console, print_json
+from pipeline.cli.console import ERR, OUT, print_json
 from pipeline.cli.options import JobFile, Json, Settings
 from pipeline.cli.show import cut
 from pipeline.errors import RackmillError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from pipeline.driver.trial.trial import Trial, TriedRow
 
 _ROWS, _MOST_ROWS = 5, 1000
@@ -36,9 +34,8 @@ def try_command(
 ) -> None:
     """Answer a few rows in seconds, and write nothing: the engine stays loaded for ten minutes, or
     until `run` needs the card. Edit the prompt, and try again."""
-    err = make_console(stderr=True)
     if not watch:
-        _once(job, settings, rows, err, as_json=as_json)
+        _once(job, settings, rows, as_json=as_json)
         return
     seen = 0
     while True:
@@ -46,11 +43,11 @@ def try_command(
         if now != seen:
             seen = now
             try:
-                _once(job, settings, rows, err, as_json=as_json)
+                _once(job, settings, rows, as_json=as_json)
             except RackmillError as error:  # half an edit: the next one may be right
                 for line in (f"error: {error.message}", *(f"  {hint}" for hint in error.hints)):
-                    err.print(line, markup=False)
-            err.print(f"waiting for {job} to be saved; Ctrl-C ends", style="dim", markup=False)
+                    ERR.print(line)
+            ERR.print(f"waiting for {job} to be saved; Ctrl-C ends", style="dim")
         time.sleep(_LOOK_SECONDS)
 
 
@@ -61,18 +58,16 @@ def _changed(path: Path) -> int:
         return -1  # an editor is about to put the new one there
 
 
-def _once(
-    path: Path, settings: list[str] | None, rows: int, err: Console, *, as_json: bool
-) -> None:
+def _once(path: Path, settings: list[str] | None, rows: int, *, as_json: bool) -> None:
     from pipeline.driver.trial.trial import try_rows
     from pipeline.job.file.load import load_job
 
     loaded = load_job(path, settings or [])
-    trial = try_rows(loaded, rows, lambda line: err.print(line, style="dim", markup=False))
+    trial = try_rows(loaded, rows, lambda line: ERR.print(line, style="dim"))
     if as_json:
         print_json(_as_json(trial))
     else:
-        _print(make_console(), trial, loaded.label.gold_column if loaded.label else None)
+        _print(trial, loaded.label.gold_column if loaded.label else None)
 
 
 def _as_json(trial: Trial) -> dict[str, Any]:
@@ -93,7 +88,7 @@ def _as_json(trial: Trial) -> dict[str, Any]:
     return {"rows": rows, "seconds": trial.seconds, "warm": trial.warm}
 
 
-def _print(console: Console, trial: Trial, gold: str | None) -> None:
+def _print(trial: Trial, gold: str | None) -> None:
     from pipeline.humanize import duration, plural
 
     answers = [_answer(row) for row in trial.rows]
@@ -105,11 +100,11 @@ def _print(console: Console, trial: Trial, gold: str | None) -> None:
         sure = f" {result.confidence:.2f}" if result.confidence is not None else ""
         end = f"  gold: {row.gold}" if wrong and not result.error else ""
         start = f"  {mark} {cut(answer, width):<{width}}{sure}   "
-        room = max(12, console.width - len(start) - len(end))
-        console.print(f"{start}{cut(_asked(row), room):<{room if end else 0}}{end}", markup=False)
+        room = max(12, OUT.width - len(start) - len(end))
+        OUT.print(f"{start}{cut(_asked(row), room):<{room if end else 0}}{end}")
     graded = f" · {trial.right} of {trial.graded} agree with `{gold}`" if trial.graded else ""
     took = f"{plural(len(trial.rows), 'row')} in {duration(trial.seconds)}"
-    console.print(f"{took}{graded}", markup=False)
+    OUT.print(f"{took}{graded}")
 
 
 def _answer(row: TriedRow) -> str:

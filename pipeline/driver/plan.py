@@ -52,7 +52,7 @@ class InputPlan:
     unit_rows: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan:
     """A checked job: its input, its model, its output and what is there of it already."""
 
@@ -67,6 +67,11 @@ class Plan:
     moved: tuple[tuple[CommitRecord, str], ...] = ()  # whose file gets another name
     stray_cuts: tuple[str, ...] = ()  # of units that are no more
     redo: Redo | None = None  # error rows are done again: see ``retry``
+
+    def __repr__(self) -> str:
+        files = plural(len(self.input.files.shards), "file")
+        to_do = f"{self.rows_left} to do with {self.model.name} → {self.job.output.path}"
+        return f"Plan({self.job.name}: {plural(self.input.rows, 'row')} in {files}, {to_do})"
 
     @cached_property
     def sample(self) -> Sample:

@@ -370,6 +370,13 @@ class Job(Section):
             raise ValueError("duplicates.store must lie outside of output.path")
         return self
 
+    def __repr__(self) -> str:
+        path = self.input.path
+        source = path if isinstance(path, str) else f"{len(path)} paths"
+        return f"Job({self.name}: {self.model}, {source} → {self.output.path})"
+
+    __str__ = __repr__
+
     @property
     def answers(self) -> int:
         """That an engine writes for a row. Votes for choices are drawn from their probabilities."""

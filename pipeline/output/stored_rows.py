@@ -158,3 +158,12 @@ class StoredRows:
         and ROW. Raises StorageFailed."""
         for part in self._parts:
             yield from part.tables()
+
+    def first(self, rows: int) -> pa.Table:
+        """The first rows, with FILE and ROW."""
+        found: list[pa.Table] = []
+        for table in self.tables():
+            found.append(table.slice(0, rows - sum(map(len, found))))
+            if sum(map(len, found)) >= rows:
+                break
+        return pa.concat_tables(found, promote_options="permissive") if found else pa.table({})

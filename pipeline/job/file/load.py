@@ -17,11 +17,15 @@ from pipeline.job.file.yaml_text import Parsed, parse, read_text
 from pipeline.job.job import Job
 
 
-def load_job(path: Path, settings: Iterable[str] = ()) -> Job:
-    """Read the job file at ``path``; ``settings`` are ``key.path=value`` lines laid over it.
+def load_job(source: str | Path | Mapping[str, Any], settings: Iterable[str] = ()) -> Job:
+    """Read the job file at a path, or take a mapping like one; ``settings`` are ``key.path=value``
+    lines laid over it.
 
     Raises UsageError naming the file, the line and the fix.
     """
+    if isinstance(source, Mapping):
+        return job_from(source, settings)
+    path = Path(source)
     parsed = parse(read_text(path), str(path))
     content = {} if parsed.data is None else parsed.data
     if not isinstance(content, dict):

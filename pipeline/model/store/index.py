@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,14 +24,12 @@ from pipeline.model.folder import (
 )
 from pipeline.model.store.address import HubAddress
 from pipeline.model.store.steps import Steps
+from pipeline.user_folder import cache_folder
 
 
 def store_root() -> Path:
     """Where models are kept: ``$RACKMILL_HOME/models``, else ``~/.cache/rackmill/models``."""
-    home = os.environ.get("RACKMILL_HOME")
-    # absolute: workers stand in other folders
-    root = Path(home).expanduser().absolute() if home else Path.home() / ".cache" / "rackmill"
-    return root / "models"
+    return cache_folder() / "models"  # absolute: workers stand in other folders
 
 
 def stored_models() -> list[ModelFolder]:

@@ -1,0 +1,1 @@
+"""For Python and notebooks: tables as input, results that show themselves."""

@@ -1,0 +1,7 @@
+"""`import rackmill`: another name of the package ``pipeline``. Installed as rackmill.py."""
+
+import sys
+
+import pipeline
+
+sys.modules[__name__] = pipeline

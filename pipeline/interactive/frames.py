@@ -1,0 +1,60 @@
+"""Tables in memory as input files: a job's rows have to lie where every worker reads them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.errors import UsageError
+from pipeline.user_folder import cache_folder
+
+
+@runtime_checkable
+class Exports(Protocol):
+    """What pandas, polars and others offer: the Arrow stream of a table."""
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object: ...
+
+
+def is_table(value: object) -> bool:
+    """Whether it is a table: of pandas, polars, Arrow, or anything else that speaks Arrow."""
+    return isinstance(value, pa.RecordBatch | Exports)
+
+
+def write_table(value: object) -> Path:
+    """The table as a Parquet file in the user's cache, named by its content: so the same table is
+    the same input, and a run that was stopped goes on. Raises UsageError."""
+    table = _as_arrow(value)
+    folder = cache_folder() / "tables"
+    folder.mkdir(parents=True, exist_ok=True)
+    part = folder / f".{secrets.token_hex(8)}.parquet"
+    try:
+        pq.write_table(table, part, compression="zstd")
+        with part.open("rb") as file:
+            name = hashlib.file_digest(file, "sha256").hexdigest()[:32]
+        os.replace(part, folder / f"{name}.parquet")
+    finally:
+        part.unlink(missing_ok=True)
+    return folder / f"{name}.parquet"
+
+
+def _as_arrow(value: object) -> pa.Table:
+    if isinstance(value, pa.Table):
+        return value
+    if isinstance(value, pa.RecordBatch):
+        return pa.Table.from_batches([value])
+    if type(value).__module__.startswith("pandas."):
+        try:
+            return pa.Table.from_pandas(value)
+        except (pa.ArrowException, ValueError, TypeError) as e:
+            raise UsageError(f"the table cannot be written: {e}") from None
+    try:
+        return pa.table(value)
+    except (pa.ArrowException, ValueError, TypeError) as e:
+        raise UsageError(f"the table cannot be written: {e}") from None

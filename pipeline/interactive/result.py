@@ -1,0 +1,80 @@
+"""A finished run as Python has it: its summary, its rows, and a picture for notebooks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from pipeline.humanize import count, duration, plural
+from pipeline.input.plain import plain_rows
+from pipeline.output.stored_rows import StoredRows
+from pipeline.report.summary import Summary
+
+if TYPE_CHECKING:
+    import pandas
+
+_SHOWN = 5
+
+
+class Result:
+    """What ``run`` gives back: the rows, and what its summary says (``result.accuracy``, and all
+    other fields of ``report.summary.Summary``)."""
+
+    def __init__(self, summary: Summary) -> None:
+        self.summary = summary
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "summary":  # not there yet, while it is unpickled
+            raise AttributeError(name)
+        return getattr(self.summary, name)
+
+    def to_arrow(self) -> pa.Table:
+        """All rows, in input order."""
+        stored = StoredRows(self.summary.output)
+        tables = [table.select(stored.schema.names) for table in stored.tables()]
+        return pa.concat_tables(tables) if tables else stored.schema.empty_table()
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """The same for pandas."""
+        return self.to_arrow().to_pandas()
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """One after the other, as plain Python has them."""
+        stored = StoredRows(self.summary.output)
+        for table in stored.tables():
+            yield from plain_rows(table.select(stored.schema.names))[0]
+
+    def __repr__(self) -> str:
+        s = self.summary
+        agreement = f", {s.accuracy:.3f} agree with {s.gold}" if s.accuracy is not None else ""
+        failed = f", {count(s.failed)} failed" if s.failed else ""
+        return f"Result({plural(s.rows, 'row')}{failed}{agreement} → {s.output})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: counts, the shares of the labels as bars, the first rows."""
+        s = self.summary
+        facts = f"{plural(s.rows, 'row')}, {count(s.failed)} failed, {duration(s.seconds)}"
+        if s.accuracy is not None:
+            facts += f", {s.accuracy:.1%} agree with {escape(s.gold or '')}"
+        most = max(s.labels.values(), default=0)
+        bars = "".join(
+            f"<tr><td>{escape(label)}</td><td style='text-align:right'>{count(n)}</td>"
+            f"<td style='width:20em'><div style='background:#0b6bcb;height:.7em;"
+            f"width:{100 * n / most:.0f}%'></div></td></tr>"
+            for label, n in s.labels.items()
+        )
+        labels = f"<table>{bars}</table>" if bars else ""
+        return f"<b>{escape(s.name)}</b> · {facts}{labels}{self._first_rows()}"
+
+    def _first_rows(self) -> str:
+        table = StoredRows(self.summary.output).first(_SHOWN)
+        names = [name for name in table.column_names if not name.startswith("_")]
+        head = "".join(f"<th>{escape(name)}</th>" for name in names)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{escape(str(row[name])[:200])}</td>" for name in names) + "</tr>"
+            for row in plain_rows(table.select(names))[0]
+        )
+        return f"<table><tr>{head}</tr>{body}</table>"

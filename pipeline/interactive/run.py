@@ -1,0 +1,42 @@
+"""A run from Python: its progress is shown as the command shows it, and nothing else is."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import redirect_stdout
+from typing import Any
+
+from pipeline.cli.run.watch import RunWatcher
+from pipeline.driver.run import RunOptions
+from pipeline.driver.run import run as run_job
+from pipeline.driver.stop import Stop
+from pipeline.driver.watcher import Watcher, Watchers
+from pipeline.interactive.job_of import job_of
+from pipeline.interactive.result import Result
+
+
+def run(
+    what: object,
+    options: RunOptions | None = None,
+    watcher: Watcher | None = None,
+    stop: Stop | None = None,
+    *,
+    progress: bool = True,
+    **settings: Any,
+) -> Result:
+    """Do a job, reusing what an earlier run of it committed, and have its rows.
+
+    ``what``: a ``Job``, a job file, a mapping like one; or data (a table of pandas, polars or
+    Arrow, a path), with ``prompt=…`` and what else a job file says: ``model``, ``choices``,
+    ``gold``, ``sampling={…}``, ``output``. ``progress``: shown on a terminal or in a notebook.
+    ``stop.ask()``, from any thread, stops it gracefully: it raises Stopped.
+
+    Raises UsageError, JobFailed.
+    """
+    job = job_of(what, settings)
+    if not progress:
+        return Result(run_job(job, options, watcher, stop))
+    # what Ray prints of its own belongs to nobody's data
+    with RunWatcher() as shown, redirect_stdout(sys.stderr):
+        both = shown if watcher is None else Watchers(shown, watcher)
+        return Result(run_job(job, options, both, stop))
