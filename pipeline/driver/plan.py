@@ -24,7 +24,6 @@ from pipeline.job.sampling import SAMPLING_COLUMN
 from pipeline.model.folder import ModelFolder
 from pipeline.model.stand_in import resolve_for_planning
 from pipeline.model.store.resolve import check_reference, resolve
-from pipeline.model.tokenizer import Tokenizer
 from pipeline.output.columns.gold import mismatch, truth
 from pipeline.output.columns.results import OutputColumns, output_columns
 from pipeline.output.commit.records import MANIFEST, CommitRecord, State
@@ -32,6 +31,7 @@ from pipeline.output.dataset import Dataset
 from pipeline.output.manifest import Manifest, describe, read_manifest
 from pipeline.output.redo import Redo
 from pipeline.output.tally import Tally
+from pipeline.prompt.tokenizer_of import tokenizer_of
 from pipeline.rows.work_order import unit_rows
 from pipeline.storage.base import Storage, open_storage
 from pipeline.storage.transient_errors import passes
@@ -77,7 +77,7 @@ class Plan:
     def sample(self) -> Sample:
         """Read and tokenize a few rows from each of a few units spread over the input."""
         files = self.input.files
-        return take_sample(self.job, files, self.units, Tokenizer(self.model.path))
+        return take_sample(self.job, files, self.units, tokenizer_of(self.job, self.model))
 
     @property
     def doubts(self) -> tuple[str, ...]:
@@ -176,10 +176,10 @@ def make_plan(
     started = time.monotonic()
     model = (resolve if fetch else resolve_for_planning)(job.model, report)
     model_seconds = time.monotonic() - started
-    if job.messages is not None and not model.has_chat_template:
+    if job.messages is not None and job.chat_template is None and not model.has_chat_template:
         raise UsageError(
             f"messages need a chat template, and {model.name} is a base model without one",
-            "write the conversation as a prompt, or use an instruction-tuned model",
+            "use an instruction-tuned model, or name a template: chat_template: gemma3",
         )
     changes = NO_CHANGES
     found: Manifest | None = None

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 from pipeline.cluster.background import ClusterInBackground
 from pipeline.cluster.engine_groups import EngineGroup, local_groups
@@ -112,11 +113,18 @@ def _run(
         storage = open_storage(job.output.path)
         _refuse_second(storage, watcher)
         check_answer_shape(job)
-        plan = make_plan(inputs, fresh=options.fresh, report=watcher.note, output=storage)
+        planning = partial(
+            make_plan,
+            fresh=options.fresh,
+            report=watcher.note,
+            fetch=job.engine.computes,  # a rehearsal needs no weights
+            output=storage,
+        )
+        plan = planning(inputs)
         moved = moved_since(inputs.files.shards) if options.files is None else []
         if moved:
             inputs = _checked(job, options, watcher, moved)
-            plan = make_plan(inputs, fresh=options.fresh, report=watcher.note, output=storage)
+            plan = planning(inputs)
         for line in (*plan.changes.lines(), *plan.doubts):
             watcher.note(line)
         engines = select_engines(plan, watcher, cluster)

@@ -288,6 +288,8 @@ class Job(Section):
     input: Input
     prompt: Text | None = None
     messages: Messages | None = None
+    # how messages become a prompt: a family's way (gemma3), or a Jinja template; None: the model's
+    chat_template: str | None = None
     instructions: str | None = None  # stands before everything else (chat: the system message)
     examples: tuple[dict[str, Any], ...] = ()  # few-shot: the prompt's fields, and `answer`
     # what a control token's name means in a row: the text that it is, or the token
@@ -306,6 +308,8 @@ class Job(Section):
     def _one_prompt(self) -> Self:
         if (self.prompt is None) == (self.messages is None):
             raise ValueError("give either prompt or messages")
+        if self.chat_template is not None and self.messages is None:
+            raise ValueError("chat_template is about messages: give messages, or leave it away")
         return self
 
     @model_validator(mode="after")

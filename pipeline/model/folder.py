@@ -22,7 +22,7 @@ from pipeline.model.geometry import Geometry
 from pipeline.model.json_file import read_json
 from pipeline.model.store.steps import after
 from pipeline.model.tensors import read_tensors
-from pipeline.model.tokenizer import chat_template
+from pipeline.model.tokenizer import Tokenizer, chat_template
 
 PROVENANCE_FILE = "rackmill.json"  # its presence says that a folder of ours is whole
 _CHUNK = 1 << 22
@@ -100,6 +100,11 @@ class ModelFolder:
     def has_chat_template(self) -> bool:
         """Whether it takes messages; a base model does not."""
         return chat_template(self.path) is not None
+
+    def tokenizer(self, chat: str | None = None) -> Tokenizer:
+        """``chat``: a template for messages instead of its own. Raises UsageError."""
+        own = Tokenizer(self.path)
+        return own if chat is None else own.with_chat_template(chat)
 
     @property
     def licence(self) -> str:

@@ -11,11 +11,13 @@ from pathlib import Path
 
 from pipeline.errors import UsageError
 from pipeline.model.catalogue import CATALOGUE, CatalogueEntry, Precision
+from pipeline.model.families.registry import family_of
 from pipeline.model.folder import ModelFolder, read_config
 from pipeline.model.geometry import Geometry
 from pipeline.model.store.index import stored_models
 from pipeline.model.store.resolve import in_store, resolve
 from pipeline.model.store.steps import Report
+from pipeline.model.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,11 @@ class StandIn(ModelFolder):
     @property
     def has_chat_template(self) -> bool:
         return self.entry.model.chat
+
+    def tokenizer(self, chat: str | None = None) -> Tokenizer:
+        known = read_config(self.path)
+        usual = family_of(known, self.path).chat_template if self.entry.model.chat else None
+        return super().tokenizer(chat if chat is not None else usual)
 
 
 def resolve_for_planning(reference: str, report: Report = lambda line: None) -> ModelFolder:

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -42,14 +43,23 @@ class Tokenizer:
         bos_id = self._fast.token_to_id(self.bos) if self.bos else None
         self._head = [] if bos_id is None else [bos_id]
         template = chat_template(folder)
+        self._chat = self._compiled(template, f"in {folder}") if template else None
+
+    def _compiled(self, template: str, where: str) -> Callable[..., str]:
         environment = BoundedEnvironment(
             trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols], mark=self.mark
         )
         environment.globals["raise_exception"] = _raise
         try:
-            self._chat = bounded(environment.from_string(template).render) if template else None
+            return bounded(environment.from_string(template).render)
         except Exception as e:  # Python compiles it in the end, and complains in its own ways
-            raise UsageError(f"model: the chat template in {folder} is broken: {e}") from None
+            raise UsageError(f"model: the chat template {where} is broken: {e}") from None
+
+    def with_chat_template(self, template: str) -> Tokenizer:
+        """The same with another template for messages. Raises UsageError for a broken one."""
+        other = copy(self)
+        other._chat = self._compiled(template, "that the job names")
+        return other
 
     @property
     def has_chat_template(self) -> bool:

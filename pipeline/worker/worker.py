@@ -11,9 +11,9 @@ from pipeline.engine.protocol import Engine, EngineFacts
 from pipeline.engine.warmup_check import check_warm_engine
 from pipeline.errors import EngineFailed, RackmillError
 from pipeline.humanize import duration
-from pipeline.model.tokenizer import Tokenizer
 from pipeline.output.dataset import Dataset
 from pipeline.prompt.answers import Answers
+from pipeline.prompt.tokenizer_of import tokenizer_of
 from pipeline.storage.base import open_storage
 from pipeline.worker.answer_cache.stage import AnswerStage
 from pipeline.worker.answer_cache.store import open_answers
@@ -49,7 +49,7 @@ def work(
     had finished is committed first, as far as no row before it is missing.
     """
     job, model = spec.job, spec.model
-    tokenizer = Tokenizer(model.path)
+    tokenizer = tokenizer_of(job, model)
     dataset = Dataset(open_storage(job.output.path))
     store = open_answers(job, model.hash, dataset.storage)
     stored = AnswerStage(store) if store is not None else None

@@ -20,9 +20,9 @@ from pipeline.input.reader import UnitReader
 from pipeline.job.job import Job
 from pipeline.job.sampling import SAMPLING_COLUMN
 from pipeline.model.stand_in import resolve_for_planning
-from pipeline.model.tokenizer import Tokenizer
 from pipeline.output.columns.gold import truth
 from pipeline.output.columns.results import RowResult
+from pipeline.prompt.tokenizer_of import tokenizer_of
 from pipeline.report.profile import load_profile
 
 Say = Callable[[str], None]
@@ -123,7 +123,7 @@ def _rehearse(
     job: Job, rows: Sequence[Row], places: Sequence[RowPlace]
 ) -> tuple[list[RowResult], float]:
     model = resolve_for_planning(job.model)
-    tokenizer = Tokenizer(model.path)
+    tokenizer = tokenizer_of(job, model)
     engine = load_engine(job, job.engine.vllm_arguments(), model)
     started = time.monotonic()
     try:

@@ -19,8 +19,10 @@ from pipeline.engine.child_guard import guard_children
 from pipeline.engine.load import load_engine
 from pipeline.engine.protocol import Engine
 from pipeline.errors import RackmillError
+from pipeline.model.folder import ModelFolder
 from pipeline.model.store.resolve import resolve
 from pipeline.model.tokenizer import Tokenizer
+from pipeline.prompt.tokenizer_of import tokenizer_of
 from pipeline.worker.own_slot import take_cards
 
 IDLE_SECONDS = 600.0
@@ -32,7 +34,8 @@ class _Server:
 
     def __init__(self) -> None:
         self._engine: Engine | None = None
-        self._tokenizer: Tokenizer | None = None
+        self._model: ModelFolder | None = None
+        self._tokenizers: dict[str | None, Tokenizer] = {}  # by the job's template for messages
         self._key = ""
         self._last = time.monotonic()
         self._busy = False
@@ -70,14 +73,18 @@ class _Server:
         if asked.cards:
             take_cards(asked.cards)
         model = resolve(asked.job.model, say)
-        self._tokenizer = Tokenizer(model.path)
+        self._model = model
         self._engine = load_engine(asked.job, asked.arguments, model, say)
         self._key = asked.key
 
     def _answer(self, asked: Ask) -> Answered:
         assert self._engine is not None
-        assert self._tokenizer is not None
-        return answer_rows(asked.job, asked.rows, asked.places, self._engine, self._tokenizer)
+        assert self._model is not None
+        key = asked.job.chat_template
+        if key not in self._tokenizers:
+            self._tokenizers = {key: tokenizer_of(asked.job, self._model)}
+        tokenizer = self._tokenizers[key]
+        return answer_rows(asked.job, asked.rows, asked.places, self._engine, tokenizer)
 
     def _end_when_idle(self) -> None:
         while self._busy or time.monotonic() - self._last < IDLE_SECONDS:

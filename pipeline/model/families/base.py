@@ -53,6 +53,10 @@ class Family(Protocol):
     def prefixes(self) -> tuple[str, ...]:
         """What may stand before the text model's tensors in a checkpoint, the plain one first."""
 
+    @property
+    def chat_template(self) -> str:
+        """How its chat models write messages, as a Jinja template."""
+
     def has(self, config: Mapping[str, Any]) -> bool:
         """Whether that ``config.json`` is of this family."""
 

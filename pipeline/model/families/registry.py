@@ -41,6 +41,12 @@ def family_of_gguf(architecture: str, where: object) -> Family:
     )
 
 
+def chat_template_of(name_or_text: str | None) -> str | None:
+    """The Jinja template that a job's ``chat_template`` means: that of a family, or a text."""
+    family = FAMILIES.find(name_or_text or "")
+    return name_or_text if family is None else family.chat_template
+
+
 def read_geometry(folder: Path) -> Geometry:
     """The geometry of the checkpoint in ``folder``. Raises UsageError for a family unknown."""
     path = folder / "config.json"

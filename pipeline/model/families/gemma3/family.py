@@ -48,6 +48,10 @@ class Gemma3:
     # old and new layout of a checkpoint with a vision tower
     prefixes = ("model.", "language_model.model.", "model.language_model.")
 
+    @property
+    def chat_template(self) -> str:
+        return (Path(__file__).parent / "chat.jinja").read_text(encoding="utf-8")
+
     def has(self, config: Mapping[str, Any]) -> bool:
         return str(config.get("model_type", "")) in ("gemma3", "gemma3_text")
 
