@@ -11,77 +11,13 @@ from typing import NoReturn
 
 import typer
 
-from pipeline.cli.calibrate import calibrate_command
-from pipeline.cli.cancel import cancel_command
-from pipeline.cli.clean import clean_command
-from pipeline.cli.compare import compare_command
-from pipeline.cli.console import ERR, prepare_streams
-from pipeline.cli.doctor.command import doctor_command
-from pipeline.cli.export import export_command
-from pipeline.cli.fit.command import fit_command
-from pipeline.cli.jobs.command import (
-    drive_command,
-    jobs_command,
-    stop_command,
-    submit_command,
-    watch_command,
-)
-from pipeline.cli.logs import logs_command
-from pipeline.cli.model.command import model_app
-from pipeline.cli.plan.command import plan_command
-from pipeline.cli.quality import quality_command
-from pipeline.cli.rack.command import rack_app
-from pipeline.cli.retry import retry_command
-from pipeline.cli.run.command import run_command
-from pipeline.cli.schedule import schedule_app, scheduler_command
-from pipeline.cli.show import show_command
-from pipeline.cli.simulate.command import simulate_command
-from pipeline.cli.status import status_command
-from pipeline.cli.trying import try_command
-from pipeline.cli.verify import verify_command
+from pipeline.cli.app import app
+from pipeline.cli.console import ERR, OUT, prepare_streams, print_json
 from pipeline.errors import RackmillError, Stopped, UsageError
 from pipeline.job.file.load import line_of
 from pipeline.job.job import Job
 from pipeline.printable import without_secrets
 
-app = typer.Typer(
-    name="rackmill",
-    help="Batch inference on gaming GPUs: label datasets with int4 Gemma 3, Parquet to Parquet.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.add_typer(model_app)
-app.add_typer(rack_app)
-app.add_typer(schedule_app)
-for command in (
-    scheduler_command,
-    submit_command,
-    jobs_command,
-    watch_command,
-    logs_command,
-    stop_command,
-    fit_command,
-    quality_command,
-    simulate_command,
-    calibrate_command,
-    status_command,
-    cancel_command,
-    retry_command,
-    verify_command,
-    clean_command,
-    run_command,
-    plan_command,
-    try_command,
-    show_command,
-    compare_command,
-    export_command,
-    doctor_command,
-):
-    app.command(command.__name__.removesuffix("_command"))(command)
-app.command("drive", hidden=True)(drive_command)
 _STOPPED = 130  # what shells say of a command that Ctrl-C ended
 _LONGEST_LINE = 2000  # characters of a message: names from outside may be of any length
 
@@ -103,8 +39,11 @@ def main() -> None:
         ERR.print("stopped")
         _leave(_STOPPED)
     except Exception as e:
+        if type(e).__name__ == "NoArgsIsHelpError":  # a group of commands was named, and none of it
+            OUT.print(str(e))
+            sys.exit(0)
         if hasattr(e, "format_message"):  # click's own complaints about arguments
-            ERR.print(f"error: {e.format_message()}")
+            _explain(UsageError(e.format_message()))
             sys.exit(2)
         _crash(e)
 
@@ -144,7 +83,11 @@ def _leave(code: int) -> NoReturn:
 
 
 def _explain(error: RackmillError) -> None:
-    said = "" if isinstance(error, Stopped) else f"error: {_where(error)}"
+    where = _where(error)
+    if "--json" in sys.argv:
+        told = {"error": f"{where}{error.message}", "hints": list(error.hints)}
+        print_json(told | {"exit_code": error.exit_code})
+    said = "" if isinstance(error, Stopped) else f"error: {where}"
     # a line break may be in a file's name: what follows is to look like nothing of ours
     texts = (f"{said}{error.message}", *(f"  {hint}" for hint in error.hints))
     for line in (text.replace("\n", "\n  ") for text in texts):
