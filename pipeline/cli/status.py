@@ -134,8 +134,10 @@ def _end(state: str) -> str:
 def _next(status: Status, output: str) -> str | None:
     """The command that leads on; None when there is nothing to do."""
     from pipeline.output.commit.records import JOB
+    from pipeline.output.folder import OutputFolder
     from pipeline.output.status import Course
-    from pipeline.report.fixes import next_step
+    from pipeline.report.fixes import at_limit, next_step
+    from pipeline.storage.base import open_storage
 
     if status.alive:
         return f"rackmill cancel {output}" if status.course is Course.RUNNING else None
@@ -143,4 +145,5 @@ def _next(status: Status, output: str) -> str | None:
         if "://" in output:
             return "run the same job again: it goes on from there"
         return f"rackmill run {output.rstrip('/')}/{JOB}"
-    return next_step(status.errors, output)
+    summary = OutputFolder(open_storage(output)).summary() or {}
+    return next_step(status.errors, output, at_limit=at_limit(summary))

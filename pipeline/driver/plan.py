@@ -77,7 +77,14 @@ class Plan:
     def sample(self) -> Sample:
         """Read and tokenize a few rows from each of a few units spread over the input."""
         files = self.input.files
-        return take_sample(self.job, files, self.units, tokenizer_of(self.job, self.model))
+        tokenizer = tokenizer_of(self.job, self.model)
+        return take_sample(self.job, files, self.units, tokenizer, self.context)
+
+    @property
+    def context(self) -> int:
+        """Tokens that a prompt and its answer may have at most: as the job says, or the model."""
+        most = self.model.geometry.context
+        return min(self.job.engine.max_model_len or most, most)
 
     @property
     def doubts(self) -> tuple[str, ...]:
@@ -90,6 +97,12 @@ class Plan:
                 f"{next(iter(names))} stands in the text of {rows}, and is text to the model",
                 "if rows are to speak for the model, as prompts do that are built by hand: "
                 "special_tokens: control",
+            )
+        scored = self.job.score is not None and self.job.score.completion is not None
+        if not self.job.prompt_fields and not scored:
+            doubts += (
+                "the prompt names no column: all rows ask the same",
+                "write {COLUMN} where a row's text belongs",
             )
         label = self.job.label
         if label is None or label.gold_column is None:

@@ -342,6 +342,7 @@ def conclude(
         api_price=plan.job.resources.api_price,
         generation=state.generation,
         left=tuple(str(one) for one in plan.input.files.left),
+        model_context=plan.model.geometry.context,
     )
     if plan.missing or not dataset.told(state):  # else the report of the run that did it stays
         sample = dataset.first_rows(_REPORTED_ROWS)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from pipeline.errors import RowErrorType
 from pipeline.report.summary import Summary
@@ -17,6 +19,8 @@ FIXES: Mapping[str, str] = {
     RowErrorType.TIMEOUT: "raise faults.row_timeout_seconds, or lower sampling.max_tokens",
 }
 
+_AT_THE_LIMIT = "the model takes no more: shorten or split the text, or take another model"
+
 # these fail before any engine sees them, and alike each time
 HOPELESS = frozenset({RowErrorType.INVALID_ROW, RowErrorType.INVALID_SAMPLING})
 RETRIED = frozenset(str(kind) for kind in RowErrorType) - HOPELESS
@@ -29,19 +33,36 @@ _RETRIES: Mapping[str, str] = {
 }
 
 
-def next_step(errors: Mapping[str, int], output: str) -> str | None:
+def fix_for(kind: str, *, at_limit: bool = False) -> str:
+    """What helps against that type of error. ``at_limit``: the engines' context was all that the
+    model has."""
+    if at_limit and kind == RowErrorType.PROMPT_TOO_LONG:
+        return _AT_THE_LIMIT
+    return FIXES.get(kind, "")
+
+
+def at_limit(summary: Mapping[str, Any]) -> bool:
+    """Whether engines of a run with that summary had as much context as the model has."""
+    most = summary.get("model_context") or math.inf
+    contexts = [engine.get("max_model_len", 0) for engine in summary.get("engines", ())]
+    return bool(contexts) and min(contexts) >= most
+
+
+def next_step(errors: Mapping[str, int], output: str, *, at_limit: bool = False) -> str | None:
     """What to do about the ``errors`` (type -> rows) of the dataset at ``output``: a command where
-    one helps, else what has to change before; None without errors."""
+    one helps, else what has to change before; None without errors. ``at_limit``: see ``fix_for``.
+    """
     for kind, settings in _RETRIES.items():
-        if errors.get(kind):
+        if errors.get(kind) and not (at_limit and kind == RowErrorType.PROMPT_TOO_LONG):
             return f"rackmill retry {output}{settings}"
-    kinds = [kind for kind, fix in FIXES.items() if errors.get(kind)]
-    return "; ".join(FIXES[kind] for kind in kinds) or None
+    kinds = [kind for kind in FIXES if errors.get(kind)]
+    return "; ".join(fix_for(kind, at_limit=at_limit) for kind in kinds) or None
 
 
 def error_lines(summary: Summary) -> Iterator[tuple[str, int, str, str]]:
     """Of each type of error and each reason: type, rows, why (for one reason, the message of some
     row), and what helps."""
+    limit = at_limit(vars(summary))
     for kind, rows in summary.errors.items():
         reasons = dict(summary.error_reasons.get(kind, {}))
         unknown = rows - sum(reasons.values())  # of rows that an earlier version counted
@@ -50,4 +71,4 @@ def error_lines(summary: Summary) -> Iterator[tuple[str, int, str, str]]:
         if len(reasons) < 2:
             reasons = {summary.error_examples.get(kind, ""): rows}
         for why, number in reasons.items():
-            yield kind, number, why, FIXES.get(kind, "")
+            yield kind, number, why, fix_for(kind, at_limit=limit)

@@ -129,6 +129,7 @@ class Summary:
     answers: int = 1  # that each row has
     drawn: int = 1  # that an engine wrote for each row: those, or all that voted for one
     left: tuple[str, ...] = ()  # input files that were not whole: for the next run
+    model_context: int = 0  # tokens that the model can have at most; 0: not known
 
     @property
     def answered(self) -> int:
@@ -166,6 +167,7 @@ def summarize(
     price_kwh: float | None = None,
     api_price: ApiPrice | None = None,
     left: tuple[str, ...] = (),
+    model_context: int = 0,
 ) -> Summary:
     """Put a run's facts together. ``total``: the tally of the whole dataset."""
     span = work.seconds
@@ -222,4 +224,5 @@ def summarize(
         answers=answers,
         drawn=drawn,
         left=left,
+        model_context=model_context,
     )

@@ -14,6 +14,7 @@ from pipeline.driver.plan import Plan
 from pipeline.humanize import count, duration, plural
 from pipeline.job.job import Job
 from pipeline.model.stand_in import StandIn
+from pipeline.report.fixes import fix_for
 
 _BAR_CHARACTERS = 40
 
@@ -122,3 +123,5 @@ def print_plan(plan: Plan, forecast: Forecast | None, fits: list[Fit]) -> None:
         line("renamed", f"{', '.join(renamed)} (the name is taken by a result)")
     for problem, number in plan.sample.problems.items():
         line("problem", f"{plural(number, 'sampled row')} will be an error row: {problem}")
+        limit = plan.context >= plan.model.geometry.context
+        line("", f"→ {fix_for(problem.partition(':')[0], at_limit=limit)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from pipeline.cli.console import note
 from pipeline.cli.options import (
     Fresh,
     JobFile,
@@ -32,11 +33,14 @@ def run_command(
 ) -> None:
     """Do the job. Exit 0: every row succeeded; 3: some failed; 1: not finished; 2: bad input;
     130: stopped on request."""
+    loaded = load_with(job, settings, output=output, workers=workers)
+    path = loaded.input.path
+    where = path if isinstance(path, str) else f"{path[0]} and {len(path) - 1} more"
+    note(f"input   {where}")  # before what takes seconds to import, and to read
     from pipeline.cli.run.watch import attended, end_with
     from pipeline.driver.run import RunOptions, run
     from pipeline.service.queue.unsubmitted_runs import guest_of
 
-    loaded = load_with(job, settings, output=output, workers=workers)
     address = rack_address(address) if address == "auto" else address
     with attended() as (watcher, stop), guest_of(address, loaded) as queued:
         options = RunOptions(rows, fresh, address, queued, patient=queued is not None)

@@ -9,7 +9,7 @@ from math import ceil
 from statistics import fmean, pstdev
 
 from pipeline.budget.settings import PromptShape
-from pipeline.errors import JobFailed, RowError, StorageFailed, UsageError
+from pipeline.errors import JobFailed, RowError, RowErrorType, StorageFailed, UsageError
 from pipeline.input.formats.base import Rows
 from pipeline.input.plain import plain_values
 from pipeline.input.reader import UnitReader
@@ -52,18 +52,20 @@ class Sample:
     control_as_text: Mapping[str, int] = field(default_factory=dict)  # first name -> rows
 
 
-def take_sample(job: Job, files: InputFiles, units: Sequence[Unit], tokenizer: Tokenizer) -> Sample:
-    """Read and tokenize a few rows from each of a few of ``units``. Raises UsageError,
-    StorageFailed."""
+def take_sample(
+    job: Job, files: InputFiles, units: Sequence[Unit], tokenizer: Tokenizer, context: int
+) -> Sample:
+    """Read and tokenize a few rows from each of a few of ``units``. ``context``: tokens that a
+    prompt and its answer may have at most. Raises UsageError, StorageFailed."""
     builder = PromptBuilder(job, tokenizer)
     reader = UnitReader(files.shards, files.schema)
     gold = job.label.gold_column if job.label else None
-    found = _take(reader, builder, gold, _some_of(units, _SAMPLED_UNITS), _SAMPLED_ROWS)
+    found = _take(reader, builder, gold, _some_of(units, _SAMPLED_UNITS), _SAMPLED_ROWS, context)
     all_rows = sum(unit.rows for unit in units)
     wanted = _enough(found.lengths, all_rows)
     if wanted > found.rows:
         number = max(_SAMPLED_UNITS, _MOST_PASSED_OVER * len(units) // all_rows)
-        found = _take(reader, builder, gold, _some_of(units, number), wanted)
+        found = _take(reader, builder, gold, _some_of(units, number), wanted, context)
     reader.close()
     lengths = found.lengths
     slices = Lengths.of(lengths)
@@ -110,6 +112,7 @@ def _take(
     gold: str | None,
     units: Sequence[Unit],
     wanted: int,
+    context: int,
 ) -> _Taken:
     """Of each of ``units`` as many of its first rows, about ``wanted`` in all; of the column
     ``gold`` the values."""
@@ -124,7 +127,11 @@ def _take(
             values = plain_values(read.table.column(gold))
             taken.gold |= {v for v in values if v is not None and isinstance(v, Hashable)}
         for prompt in _prompts(read, builder, taken.names):
-            if isinstance(prompt, Prompt):
+            if isinstance(prompt, Prompt) and len(prompt.ids) >= context:
+                kind = RowErrorType.PROMPT_TOO_LONG.value
+                text = f"{kind}: prompt has {len(prompt.ids)} tokens, context {context}"
+                taken.problems[taken.like(text)] += 1
+            elif isinstance(prompt, Prompt):
                 stretch.append(prompt.ids)
             else:
                 taken.problems[taken.like(prompt)] += 1
