@@ -39,10 +39,14 @@ def plan_command(
     watts: Annotated[
         float | None, typer.Option(min=0, metavar="W", help="Of one card, not its board power.")
     ] = None,
+    show: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Also show the prompts of the first N rows.")
+    ] = 0,
     as_json: Json = False,
 ) -> None:
     """Say what `run` would do, whether it fits, how long it takes and what it costs."""
     from pipeline.budget.cards.lookup import parse_gpus
+    from pipeline.cli.plan.prompts import print_prompts
     from pipeline.cli.plan.show import plan_as_json, print_plan
     from pipeline.cluster.engine_groups import asked_groups, local_groups
     from pipeline.driver.forecast.forecast import Forecaster
@@ -76,6 +80,8 @@ def plan_command(
         print_json(plan_as_json(plan, forecast, fits))
     else:
         print_plan(plan, forecast, fits)
+        if show:
+            print_prompts(plan, show)
     check_whole(plan.input.files)
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pipeline.cluster.engine_groups import local_groups
+from pipeline.driver.first_rows import first_rows
 from pipeline.driver.forecast.forecast import Forecaster
 from pipeline.driver.plan import InputPlan, check_input, make_plan
 from pipeline.driver.trial.answering import Row, RowPlace, answer_rows
@@ -16,11 +16,8 @@ from pipeline.engine.load import check_answer_shape, load_engine
 from pipeline.engine.machine.host import cpu_environment
 from pipeline.engine.vllm.engine import environment as vllm_environment
 from pipeline.errors import RowErrorType
-from pipeline.input.reader import UnitReader
 from pipeline.job.job import Job
-from pipeline.job.sampling import SAMPLING_COLUMN
 from pipeline.model.stand_in import resolve_for_planning
-from pipeline.output.columns.gold import truth
 from pipeline.output.columns.results import RowResult
 from pipeline.prompt.tokenizer_of import tokenizer_of
 from pipeline.report.profile import load_profile
@@ -63,7 +60,7 @@ def try_rows(job: Job, number: int, say: Say, engine: WarmEngine | None = None) 
     """
     inputs = check_input(job)
     check_answer_shape(job)
-    rows, places, golds = _first_rows(inputs, number)
+    rows, places, golds = first_rows(inputs, number)
     if not job.engine.computes:
         results, seconds = _rehearse(job, rows, places)
         return Trial(_joined(rows, places, golds, results), seconds, warm=True)
@@ -80,43 +77,6 @@ def try_rows(job: Job, number: int, say: Say, engine: WarmEngine | None = None) 
         started = time.monotonic()
         results = warm.answer(job, rows, places)
     return Trial(_joined(rows, places, golds, results), time.monotonic() - started, warm=fits)
-
-
-def _first_rows(inputs: InputPlan, number: int) -> tuple[list[Row], list[RowPlace], list[Any]]:
-    job, files = inputs.job, inputs.files
-    reader = UnitReader(files.shards, files.schema)
-    rows: list[Row] = []
-    places: list[RowPlace] = []
-    golds: list[Any] = []
-    wanted = _columns(job, files.schema.names)
-    label = job.label
-    try:
-        for unit in inputs.units:
-            few = min(number - len(rows), unit.rows)
-            if few <= 0:
-                break
-            read = reader.read(type(unit)(unit.id, unit.shard, unit.start, unit.start + few))
-            plain, _ = read.plain(wanted).read(0, few)
-            rows += plain
-            name = files.shards[unit.shard].name
-            places += [RowPlace(name, unit.start + at) for at in range(few)]
-            if label is not None and label.gold_column is not None:
-                values = read.plain([label.gold_column]).read(0, few)[0]
-                golds += [value.get(label.gold_column) for value in values]
-    finally:
-        reader.close()
-    known = inputs.columns.gold_names
-    right = [None if value is None else truth(value, known) for value in golds]
-    return rows, places, right or [None] * len(rows)
-
-
-def _columns(job: Job, names: Sequence[str]) -> list[str]:
-    wanted = [f if f in names else f.split(".")[0] for f in job.prompt_fields]
-    if job.score is not None and job.score.completion is not None:
-        wanted.append(job.score.completion)
-    if SAMPLING_COLUMN in names and job.score is None:
-        wanted.append(SAMPLING_COLUMN)
-    return list(dict.fromkeys(wanted))
 
 
 def _rehearse(
