@@ -15,6 +15,7 @@ from pipeline.cli.compare import compare_command
 from pipeline.cli.doctor.command import doctor_command
 from pipeline.cli.export import export_command
 from pipeline.cli.fit.command import fit_command
+from pipeline.cli.init.command import init_command
 from pipeline.cli.jobs.command import (
     drive_command,
     jobs_command,
@@ -39,6 +40,7 @@ from pipeline.cli.verify import verify_command
 # group -> name -> its function, or the commands below it, and what it is for in a few words
 _GROUPS: dict[str, dict[str, tuple[Callable[..., None] | typer.Typer, str]]] = {
     "Try": {
+        "init": (init_command, "a first job file for your data"),
         "fit": (fit_command, "which models fit which cards"),
         "plan": (plan_command, "what run would do: cost, time, fit"),
         "try": (try_command, "a few rows at once, the engine stays warm"),

@@ -138,12 +138,8 @@ class StoredRows:
     def need_column(self, name: str) -> str:
         """``name``. Raises UsageError where the output has no such column."""
         if name not in self.schema.names:
-            near = did_you_mean(name, self.schema.names)
-            raise UsageError(
-                f"{self.address} has no column {name!r}",
-                f"columns: {some_of(self.schema.names)}",
-                *([f"did you mean {near}?"] if near else []),
-            )
+            hints = f"columns: {some_of(self.schema.names)}", *did_you_mean(name, self.schema.names)
+            raise UsageError(f"{self.address} has no column {name!r}", *hints)
         return name
 
     @property

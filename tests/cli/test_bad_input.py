@@ -4,6 +4,7 @@ names the place and the fix."""
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -175,7 +176,7 @@ _INPUT_CASES = {
         {"model": "model: mine.gguf"},
     ),
     "messages for a base model": Case(
-        ("job.yaml, line 4", "chat template", "gemma-3-270m", "write the conversation as a prompt"),
+        ("job.yaml, line 4", "chat template", "gemma-3-270m", "chat_template: gemma3"),
         {"prompt": 'messages: [{role: user, content: "{text}"}]'},
     ),
 }
@@ -316,7 +317,7 @@ def test_refused_with_the_place_and_the_mend(name: str, command: str, ask, tmp_p
     result = ask(command, path.name, *case.arguments)
     assert result.code == 2, result.err
     assert result.out == ""
-    assert result.err.startswith("error: ")
+    assert re.sub(r"^  input   .*\n", "", result.err).startswith("error: ")  # where it took a while
     assert "Traceback" not in result.err
     for words in case.says:
         assert words in result.err
@@ -342,7 +343,7 @@ def test_a_refused_job_leaves_no_output_folder(name: str, ask, tmp_path: Path) -
 def test_a_command_line_that_is_wrong(arguments: tuple[str, ...], says: str, ask) -> None:
     result = ask(*arguments)
     assert (result.code, result.out) == (2, "")
-    assert result.err.startswith("error: ")
+    assert re.sub(r"^  input   .*\n", "", result.err).startswith("error: ")  # where it took a while
     assert says in result.err
 
 
@@ -352,9 +353,14 @@ def test_workers_are_at_least_one(ask, tmp_path: Path) -> None:
     assert "--workers" in result.err
 
 
-def test_a_json_run_that_is_refused_prints_nothing_on_stdout(ask, tmp_path: Path) -> None:
+def test_a_refusal_of_json_is_one_object_too(ask, tmp_path: Path) -> None:
     result = ask("run", _CASES["no such path"].write(tmp_path).name, "--json")
-    assert (result.code, result.out) == (2, "")
+    assert result.code == 2
+    assert json.loads(result.out) == {
+        "error": "job.yaml, line 3: input.path: no such file or folder: rows/shrad-0.parquet",
+        "hints": ["did you mean shard-0.parquet?"],
+        "exit_code": 2,
+    }
 
 
 @pytest.mark.parametrize("name", ["no such path", "template field is missing", "unknown key"])

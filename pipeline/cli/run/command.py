@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import Timer
 from typing import Annotated
 
 from pipeline.cli.console import note
@@ -17,6 +18,8 @@ from pipeline.cli.options import (
     load_with,
 )
 from pipeline.cli.rack.command import rack_address
+
+_SOON_SECONDS = 0.5  # a mistake is found before, and stands alone then
 
 
 def run_command(
@@ -36,13 +39,18 @@ def run_command(
     loaded = load_with(job, settings, output=output, workers=workers)
     path = loaded.input.path
     where = path if isinstance(path, str) else f"{path[0]} and {len(path) - 1} more"
-    note(f"input   {where}")  # before what takes seconds to import, and to read
+    looking = Timer(_SOON_SECONDS, note, (f"input   {where}",))  # imports and input take seconds
+    looking.daemon = True
+    looking.start()
     from pipeline.cli.run.watch import attended, end_with
     from pipeline.driver.run import RunOptions, run
     from pipeline.service.queue.unsubmitted_runs import guest_of
 
-    address = rack_address(address) if address == "auto" else address
-    with attended() as (watcher, stop), guest_of(address, loaded) as queued:
-        options = RunOptions(rows, fresh, address, queued, patient=queued is not None)
-        summary = run(loaded, options, watcher, stop)
+    try:
+        address = rack_address(address) if address == "auto" else address
+        with attended() as (watcher, stop), guest_of(address, loaded) as queued:
+            options = RunOptions(rows, fresh, address, queued, patient=queued is not None)
+            summary = run(loaded, options, watcher, stop)
+    finally:
+        looking.cancel()
     end_with(summary, as_json)

@@ -25,6 +25,7 @@ _SOCKET, _LOG = "engine.sock", "engine.log"
 _START_SECONDS = 60.0
 _POLL_SECONDS = 0.05
 _END_SECONDS = 20.0
+_started: list[subprocess.Popen[bytes]] = []  # else Python would complain that they run on
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,9 @@ class WarmEngine:
             connection.send(End())
             connection.poll(_END_SECONDS)  # until its side is closed
         self._socket.unlink(missing_ok=True)
+        for process in _started:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_END_SECONDS)
         return True
 
     def start(self, job: Job, start: Start, say: Callable[[str], None]) -> None:
@@ -92,6 +96,7 @@ class WarmEngine:
                 stderr=log,
                 start_new_session=True,
             )
+        _started.append(process)
         connection = self._wait(process)
         with connection:
             connection.recv()
