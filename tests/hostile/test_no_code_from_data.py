@@ -22,6 +22,7 @@ _METHODS = {
 _ARGUMENTS = {"shell": True, "allow_pickle": True, "trust_remote_code": True, "weights_only": False}
 # importing what a catalogue of ours names, and asking an engine's own library to load itself
 _IMPORTERS = {
+    "pipeline/__init__.py",  # names of its own, imported when they are asked for
     "model/store/resolve.py",
     "engine/load.py",
     "input/formats/door.py",

@@ -12,7 +12,8 @@ from pipeline.errors import RowError
 from pipeline.job.job import Job
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.output.columns.results import RowResult
-from pipeline.prompt.answers import Answer, Answers
+from pipeline.prompt.answer import Answer
+from pipeline.prompt.answers import Answers
 from pipeline.prompt.builder import PromptBuilder
 from pipeline.rows.request import Request
 
