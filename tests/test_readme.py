@@ -21,7 +21,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from pipeline import Job, job_from, load_job
-from pipeline.cli.main import app
+from pipeline.cli.app import app
 
 ROOT = Path(__file__).parent.parent
 # in this order their commands run

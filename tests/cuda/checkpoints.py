@@ -13,7 +13,7 @@ from gguf import GGMLQuantizationType
 from pipeline.model.catalogue import MODELS, CatalogueModel
 from pipeline.model.convert.convert import _quantization
 from pipeline.model.convert.gguf_file import GgufTensor
-from pipeline.model.convert.gguf_header import Span
+from pipeline.model.convert.gguf_header import ByteSpan
 from pipeline.model.convert.plan import plan_conversion
 from pipeline.model.convert.repack import GROUP_SIZE
 from pipeline.model.families.gemma3.gguf_config import text_config
@@ -97,4 +97,4 @@ def _text(model: CatalogueModel) -> tuple[dict[str, Any], dict[str, tuple[int, .
 
 
 def _tensor(name: str, shape: tuple[int, ...]) -> GgufTensor:
-    return GgufTensor(name, shape, Path("a.gguf"), Span(name, shape, _KIND, 0, 0))
+    return GgufTensor(name, shape, Path("a.gguf"), ByteSpan(name, shape, _KIND, 0, 0))

@@ -12,7 +12,7 @@ import pytest
 import typer.main
 import yaml
 
-from pipeline.cli.main import app
+from pipeline.cli.app import app
 from pipeline.job.file.load import job_from
 from pipeline.service.rack.ray_node import METRICS_PORT, RayNode
 from tests.infra.crd import complaints

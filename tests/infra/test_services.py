@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from pipeline.cli.main import app
+from pipeline.cli.app import app
 
 INFRA = Path(__file__).parents[2] / "infra"
 UNITS = sorted(INFRA.glob("*.service"))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pipeline import JobFailed
 from pipeline.input.units import Unit, leaves, part
-from pipeline.output import dataset as layout
+from pipeline.output.commit import records as layout
 from pipeline.output.commit.commit_tree import commit_rows
 from pipeline.output.commit.records import CommitRecord, UnitIsCut
 from pipeline.output.dataset import Dataset

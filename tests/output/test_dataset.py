@@ -15,7 +15,7 @@ import pytest
 
 from pipeline import JobFailed, UsageError
 from pipeline.input.units import Unit
-from pipeline.output import dataset as layout
+from pipeline.output.commit import records as layout
 from pipeline.output.commit.records import CommitRecord
 from pipeline.output.dataset import Dataset
 from pipeline.output.tally import Tally
