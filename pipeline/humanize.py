@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 _STEPS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
@@ -45,6 +47,13 @@ def size(number: float) -> str:
 def energy(kwh: float) -> str:
     """Kilowatt hours, or of less watt hours: "1.24 kWh", "38 Wh"."""
     return f"{kwh:.3g} kWh" if kwh >= 1 else f"{1000 * kwh:.3g} Wh"
+
+
+def money(amount: float) -> str:
+    """An amount in whatever currency, in plain digits: "12.50", "0.012", "0.000053"."""
+    if amount >= 0.995 or not amount:
+        return f"{amount:,.2f}".replace(",", " ")
+    return f"{Decimal(f'{amount:.2g}'):f}"
 
 
 def plural(number: float, word: str) -> str:

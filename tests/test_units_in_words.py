@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pipeline.humanize import count, duration, plural, rate, size
+from pipeline.humanize import count, duration, money, plural, rate, size
 from tests.samples import quick
 
 
@@ -83,3 +83,18 @@ def test_bytes_are_gib_mib_or_kib(number: int, text: str) -> None:
 @pytest.mark.parametrize(("number", "text"), [(0, "0 rows"), (1, "1 row"), (12, "12 rows")])
 def test_one_is_not_plural(number: int, text: str) -> None:
     assert plural(number, "row") == text
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [
+        (0, "0.00"),
+        (5.3e-05, "0.000053"),
+        (0.0123, "0.012"),
+        (0.5, "0.5"),
+        (12.5, "12.50"),
+        (1234.567, "1 234.57"),
+    ],
+)
+def test_money_is_in_plain_digits(amount: float, text: str) -> None:
+    assert money(amount) == text

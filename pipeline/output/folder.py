@@ -97,7 +97,8 @@ class OutputFolder:
         The input may have changed since: that is for the plan to weigh.
         """
         where = self.storage.address()
-        fix = "give another --output, or start over with --fresh"
+        fresh = "" if self.foreign_files() else ", or start over with --fresh"
+        fix = f"give another --output{fresh}"
         found = self.manifest()
         if found is None:
             strange = [name for name in self._names() if not name.startswith(("_", "."))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.humanize import count, duration, energy, plural, rate, size
+from pipeline.humanize import count, duration, energy, money, plural, rate, size
 from pipeline.output.columns.scores import LIST_COLUMNS
 from pipeline.output.tally import Tally
 from pipeline.report.fixes import error_lines
@@ -126,7 +126,7 @@ def _energy(s: Summary) -> str:
         off = (s.predicted_kwh - s.energy_kwh) / s.energy_kwh if s.energy_kwh else 0.0
         rows.append(("predicted", f"{energy(s.predicted_kwh)} ({off:+.0%})"))
     if s.energy_cost is not None:
-        rows.append(("cost", f"{s.energy_cost:.2g}"))
+        rows.append(("cost", money(s.energy_cost)))
     by = "by their own counters" if s.energy_by == "counters" else "as a sum of power samples"
     return (
         "## Energy\n\n"

@@ -97,6 +97,27 @@ class TestStatus:
         assert result.out == ""
 
 
+class TestRun:
+    def test_a_run_that_finds_all_rows_done_says_so(self, ask, done: Path) -> None:
+        result = ask("run", "job.yaml")
+
+        assert "nothing was to be done: 300 rows are there already, 1 of them failed" in result.err
+        assert "see them: rackmill show" in result.err
+        assert "rows/s" not in result.err
+
+    @pytest.mark.parametrize(("name", "advised"), [("notes.txt", False), (None, True)])
+    def test_starting_over_is_advised_only_where_it_is_possible(
+        self, ask, done: Path, name: str | None, advised: bool
+    ) -> None:
+        if name:
+            (done / name).write_text("mine")
+        result = ask("plan", "job.yaml", "--set", "prompt={text}, please")
+
+        assert "holds the output of a different job" in result.err
+        assert ("--fresh" in result.err) == advised
+        assert "give another --output" in result.err
+
+
 class TestVerify:
     def test_a_whole_dataset(self, ask, done: Path) -> None:
         result = ask("verify", "out")

@@ -225,6 +225,11 @@ def test_a_job_within_its_hours_is_told_when_it_is_done(ask) -> None:
     assert "deadline  1h: it will be kept" in shown
 
 
+def _without_disk(said: str) -> list[str]:
+    """Whose free bytes change while tests run."""
+    return [line for line in said.splitlines() if "of disk needed" not in line]
+
+
 def test_cards_that_do_not_serve_are_left_out_as_a_run_leaves_them(ask) -> None:
     """A plan on a large and a small card is the one on the large card, and says so."""
     asked = ("plan", "job.yaml", "--set", "engine.kind=vllm", "--set", "model=gemma-3-27b")
@@ -232,5 +237,31 @@ def test_cards_that_do_not_serve_are_left_out_as_a_run_leaves_them(ask) -> None:
     alone = ask(*asked, "--gpus", "rtx3090")
 
     assert mixed.code == 0, mixed.err
-    assert mixed.out == alone.out
+    assert _without_disk(mixed.out) == _without_disk(alone.out)
     assert "left out: gemma-3-27b int4 does not fit RTX 4060" in mixed.err
+
+
+@pytest.mark.parametrize("token", [None, "hf_x"])
+def test_what_fetching_the_model_takes_is_said_before(
+    ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, token: str | None
+) -> None:
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    if token:
+        monkeypatch.setenv("HF_TOKEN", token)
+    (tmp_path / "job.yaml").write_text(
+        _JOB.replace("model: gemma-3-270m", "model: gemma-3-27b").replace("{kind: simulated}", "{}")
+    )
+    said = ask("plan", "job.yaml", "--gpus", "rtx3090").out
+
+    assert "download  17.2 GB from hf://google/gemma-3-27b-it-qat-q4_0-gguf" in said
+    assert "22 min 56 s at 100 Mbit/s, once" in " ".join(said.split())
+    assert "licence: Gemma Terms of Use" in said
+    assert ("HF_TOKEN is set" in said) == bool(token)
+    assert "34.4 GB of disk needed" in said
+    told = ask("plan", "job.yaml", "--gpus", "rtx3090", "--json").json["download"]
+    assert (told["size"], told["exact"], told["needs_token"]) == (17_200_000_000, True, True)
+    assert told["seconds"] == 1376.0
+
+
+def test_nothing_is_fetched_for_a_model_that_is_there(ask) -> None:
+    assert ask("plan", "job.yaml", "--json").json["download"] is None

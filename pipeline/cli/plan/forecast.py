@@ -9,7 +9,7 @@ from pipeline.budget.cards.lookup import times
 from pipeline.budget.fit.verdict import Fit, gb
 from pipeline.budget.predict import Prediction
 from pipeline.driver.forecast.types import Forecast, GroupForecast
-from pipeline.humanize import count, duration, plural, size
+from pipeline.humanize import count, duration, money, plural, size
 
 _OURS = "cpu_compute"  # the one engine argument that is not vLLM's
 _BASES = {
@@ -149,8 +149,9 @@ def _value(name: str, value: Any) -> str:
 def _costs(forecast: Forecast) -> str:
     prices = forecast.prices
     energy = forecast.kwh * prices.per_kwh
-    text = f"{forecast.kwh:.3g} kWh, {energy:.2g} at {prices.per_kwh:g} a kWh"
+    text = f"{forecast.kwh:.3g} kWh, {money(energy)} at {prices.per_kwh:g} a kWh"
     if prices.per_gpu_hour:
         rent = forecast.cost - energy
-        text += f" + {rent:.2g} at {prices.per_gpu_hour:g} a GPU hour = {forecast.cost:.2g}"
+        rented = f"{money(rent)} at {prices.per_gpu_hour:g} a GPU hour"
+        text += f" + {rented} = {money(forecast.cost)}"
     return text

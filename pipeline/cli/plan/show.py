@@ -6,9 +6,10 @@ import math
 from datetime import UTC, datetime
 from typing import Any
 
-from pipeline.budget.fit.verdict import Fit
+from pipeline.budget.fit.verdict import Fit, gb
 from pipeline.cli.console import OUT
 from pipeline.cli.plan.forecast import forecast_as_json, forecast_lines
+from pipeline.driver.download import BYTES_PER_SECOND, Download, download_of
 from pipeline.driver.forecast.types import Forecast, done_at, seconds_to_spare
 from pipeline.driver.plan import Plan
 from pipeline.humanize import count, duration, plural
@@ -46,9 +47,36 @@ def plan_as_json(plan: Plan, forecast: Forecast | None, fits: list[Fit]) -> dict
         "prompt_tokens_histogram": {str(k): v for k, v in sorted(plan.sample.lengths.items())},
         "problems": dict(plan.sample.problems),
         "columns": plan.input.columns.schema.names,
+        "download": made.as_json() if (made := _download(plan)) else None,
         **(forecast_as_json(forecast, fits) if forecast else {"predicted_seconds": 0.0}),
         "predicted_end": _done_at(plan, forecast),
     }
+
+
+def _download(plan: Plan) -> Download | None:
+    """Of a model that has to be fetched first."""
+    return download_of(plan.model.entry) if isinstance(plan.model, StandIn) else None
+
+
+def download_lines(made: Download) -> list[str]:
+    """All that is to be known before so much is fetched."""
+    about = "" if made.exact else "about "
+    megabits = BYTES_PER_SECOND * 8 / 1e6
+    if not made.needs_token:
+        token = "no token is needed"
+    elif made.has_token:
+        token = "a token of an account that accepted it is needed: HF_TOKEN is set"
+    else:
+        token = "a token of an account that accepted it is needed: export HF_TOKEN=…"
+    room = f"{gb(made.disk_bytes)} of disk needed, {gb(made.disk_free)} free in {made.disk}"
+    if not made.fits_disk:
+        room += ": make room, or set RACKMILL_HOME to a folder on a larger disk"
+    return [
+        f"{about}{gb(made.size)} from {made.source}, {duration(made.seconds)} at "
+        f"{megabits:.0f} Mbit/s, once, before the time below",
+        f"licence: {made.licence}; {token}",
+        room,
+    ]
 
 
 def _done_at(plan: Plan, forecast: Forecast | None) -> str | None:
@@ -82,6 +110,9 @@ def print_plan(plan: Plan, forecast: Forecast | None, fits: list[Fit]) -> None:
     OUT.print(f"{plan.job.name} → {plan.job.output.path}")
     where = "not in the store yet" if isinstance(plan.model, StandIn) else plan.model.path
     line("model", f"{plan.model.name} {plan.model.quantization}, {where}")
+    if (made := _download(plan)) is not None:
+        for number, text in enumerate(download_lines(made)):
+            line("" if number else "download", text)
     line(
         "input",
         f"{plural(rows, 'row')} in {plural(len(plan.input.files.shards), 'shard')}, "

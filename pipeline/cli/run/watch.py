@@ -21,7 +21,7 @@ from pipeline.driver.stop import Stop
 from pipeline.driver.watcher import Watcher
 from pipeline.engine.machine.card_notes import CardsNow, readings_in_words
 from pipeline.errors import some_of
-from pipeline.humanize import count, duration, energy, plural, rate, size
+from pipeline.humanize import count, duration, energy, money, plural, rate, size
 from pipeline.output.commit.records import REPORT
 from pipeline.report.fixes import error_lines
 from pipeline.report.pace import Pace
@@ -166,9 +166,13 @@ def print_result(summary: Summary) -> None:
     if summary.energy_kwh is not None:
         each = summary.energy_wh_per_1000_rows
         per = f", {energy(each / 1000)} for 1 000 rows" if each is not None else ""
-        cost = f", {summary.energy_cost:.2g}" if summary.energy_cost is not None else ""
+        cost = f", {money(summary.energy_cost)}" if summary.energy_cost is not None else ""
         lines.append(f"{energy(summary.energy_kwh)} measured{per}{cost}")
-    if summary.reused or not summary.rows:
+    if summary.rows and not new:
+        gone = f", {count(summary.failed)} of them failed" if summary.failed else ""
+        there = f"{plural(summary.rows, 'row')} are there already{gone}"
+        lines.append(f"nothing was to be done: {there}")
+    elif summary.reused or not summary.rows:
         lines.append(f"{plural(summary.reused, 'row')} reused from an earlier run")
     if summary.labels:
         shares = " · ".join(f"{label} {count(n)}" for label, n in summary.labels.items())
