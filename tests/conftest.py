@@ -30,6 +30,13 @@ from tests.storages import storage as storage
 from tests.summary import pytest_terminal_summary as pytest_terminal_summary
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that start Ray come first: where several processes share the tests, whole files each,
+    none of them is left with a long one while the others have nothing to do."""
+    slow = {item.path for item in items if item.get_closest_marker("ray")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _no_one_learns_from_tests(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Runs of tests do not go into the user's profile, nor does it change what tests see."""

@@ -60,6 +60,7 @@ def test_a_machine_is_in_one_rack_at_a_time(rack: Rack) -> None:
     assert "rackmill rack stop" in other.err
 
 
+@pytest.mark.long  # who comes to a rack: driver/slots/membership, whose tests are quick
 def test_a_machine_that_joins_late_is_used(rack: Rack, job: Path) -> None:
     run = rack.run(job)
     until(run, "engine  ready")
@@ -71,6 +72,7 @@ def test_a_machine_that_joins_late_is_used(rack: Rack, job: Path) -> None:
     assert said.count("engine  ready") >= 2
 
 
+@pytest.mark.long  # the ordinary tests kill one, which costs the rack more
 def test_a_machine_that_is_cut_off_and_comes_back_costs_no_row(rack: Rack, job: Path) -> None:
     run = rack.run(job, **{"engine.simulated.step_seconds": "0.3"})
     until(run, "engine  ready")

@@ -16,7 +16,7 @@ from tests.service.rack.conftest import IMPATIENT
 from tests.service.rack.hosts import Host, Network
 from tests.storage.s3_servers import CREDENTIALS
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.long]  # commits on S3 and submitted jobs: apart
 _ROWS = 600
 _PATIENCE_SECONDS = 60.0
 _SERVE = "from moto.server import main; main(['-H', '{host}', '-p', '{port}'])"

@@ -13,7 +13,8 @@ from pipeline.model.folder import ModelFolder
 from tests.service.rack.conftest import IMPATIENT
 from tests.service.rack.hosts import Host, Network
 
-pytestmark = [pytest.mark.ray, pytest.mark.engine]
+# the ordinary tests run both apart: racks with simulated engines, real engines without a rack
+pytestmark = [pytest.mark.ray, pytest.mark.engine, pytest.mark.long]
 _ROWS = (64, 64, 64, 64)
 _JOB = """\
 name: NAME

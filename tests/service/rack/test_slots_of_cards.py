@@ -78,6 +78,7 @@ def test_more_cards_than_a_machine_has_are_refused_before_anything_starts(
     assert not (job / "out").exists()
 
 
+@pytest.mark.long  # the ordinary tests kill a machine with single cards
 def test_a_machine_that_is_gone_takes_its_slots_along_and_no_row(rack: Rack, job: Path) -> None:
     run = rack.run(job, **_PAIRS)
     until(lambda: run.output.count("engine  ready") == 4, run)

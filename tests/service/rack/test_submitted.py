@@ -82,6 +82,7 @@ def test_a_job_is_done_while_nothing_runs_on_the_laptop(queue: Queue, job: Path)
     assert "rows completed in" in queue.log(name)
 
 
+@pytest.mark.long  # who gets which cards is decided in cluster/allocation, whose tests are quick
 def test_a_higher_priority_takes_the_cards_and_its_engines_are_loaded_already(
     queue: Queue, job: Path
 ) -> None:
@@ -98,6 +99,7 @@ def test_a_higher_priority_takes_the_cards_and_its_engines_are_loaded_already(
     assert_whole(job / "high")
 
 
+@pytest.mark.long  # likewise
 def test_equals_share_the_cards_and_rack_show_tells_so(queue: Queue, job: Path) -> None:
     one, two = (queue.submit(job, name) for name in ("one", "two"))
     for name in (one, two):
