@@ -27,6 +27,7 @@ from pipeline.driver.run_log import LoggedNotes, logged, open_log
 from pipeline.driver.slots.membership import Membership
 from pipeline.driver.slots.select_engines import rack_groups
 from pipeline.driver.stop import Stop
+from pipeline.driver.trial.client import WarmEngine
 from pipeline.driver.watcher import Watcher, Watchers
 from pipeline.engine.load import check_answer_shape
 from pipeline.errors import (
@@ -127,6 +128,9 @@ def _run(
             plan = planning(inputs)
         for line in (*plan.changes.lines(), *plan.doubts):
             watcher.note(line)
+        ours = bool(plan.missing) and job.engine.computes and options.address is None
+        if ours and WarmEngine().end():
+            watcher.note("the engine that stayed loaded for rackmill try makes room")
         engines = select_engines(plan, watcher, cluster)
         _refuse_second(storage, watcher)  # fetching a model may have taken an hour
         dataset = _claim(plan, storage, options.fresh)

@@ -19,6 +19,7 @@ from pydantic import (
 
 from pipeline.job.address import check_address, check_input_address
 from pipeline.job.answer_shape import check_regex, check_schema_size
+from pipeline.job.duplicates import Duplicates
 from pipeline.job.engine import EngineSettings
 from pipeline.job.input_formats import INPUT_FORMATS
 from pipeline.job.plain_schema import written_out
@@ -259,25 +260,6 @@ class Score(Section):
     def lists(self) -> bool:
         """Whether there is a list entry for every scored token."""
         return self.per_token or self.top_k is not None
-
-
-class Duplicates(Section):
-    """Rows that ask exactly the same are computed once, where the answer does not depend on chance
-    (temperature 0, or a seed that the rows bring). Operational: the answers are the same either
-    way.
-
-    ``answer_once``: false computes every row. ``store``: a folder (any fsspec address) of answers
-    that several jobs share; without one, those of a job lie with its output until it is done.
-    """
-
-    answer_once: bool = True
-    store: Address | None = None
-
-    @model_validator(mode="after")
-    def _a_store_is_used(self) -> Self:
-        if self.store is not None and not self.answer_once:
-            raise ValueError("store needs answer_once: true")
-        return self
 
 
 class Job(Section):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -21,7 +22,8 @@ from pipeline.driver.trial.messages import Answered, Ask, End, Failed, Load, Not
 from pipeline.errors import EngineFailed, UsageError
 from pipeline.job.job import Job
 
-_SOCKET, _LOG = "engine.sock", "engine.log"
+_SOCKET, _LOG, _LOCK = "engine.sock", "engine.log", "lock"
+_LONGEST = 90  # characters of the folder: a socket's address has 108 bytes at most
 _START_SECONDS = 60.0
 _POLL_SECONDS = 0.05
 _END_SECONDS = 20.0
@@ -56,7 +58,9 @@ class WarmEngine:
 
     def __init__(self, folder: Path | None = None) -> None:
         """``folder``: where its socket lies; None: the usual place."""
-        self.folder = folder or Path(tempfile.gettempdir()) / f"rackmill-{os.getuid()}"
+        usual = tempfile.gettempdir()
+        root = usual if len(usual) < _LONGEST else "/tmp"
+        self.folder = folder or Path(root) / f"rackmill-{os.getuid()}"
 
     def key(self) -> str | None:
         """What is loaded; None where no engine is."""
@@ -83,9 +87,16 @@ class WarmEngine:
         return True
 
     def start(self, job: Job, start: Start, say: Callable[[str], None]) -> None:
-        """Load an engine for jobs like ``job``. Raises EngineFailed, and what keeps a model from
-        being had."""
+        """Load an engine for jobs like ``job``, unless somebody else has just done it. Raises
+        EngineFailed, and what keeps a model from being had."""
         self._make_folder()
+        with (self.folder / _LOCK).open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if self.key() != engine_key(job):
+                self.end()
+                self._start(job, start, say)
+
+    def _start(self, job: Job, start: Start, say: Callable[[str], None]) -> None:
         self._socket.unlink(missing_ok=True)
         with (self.folder / _LOG).open("wb") as log:
             process = subprocess.Popen(
