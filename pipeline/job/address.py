@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import AfterValidator
+
 from pipeline.printable import masked_address, printable
 
 # what such an address names decides what else is read, or is no place for data
@@ -36,3 +40,7 @@ def check_input_address(address: str) -> str:
         if protocol in _REFUSED:
             raise ValueError(f"{protocol}:// is not read: copy the files first")
     return address
+
+
+Address = Annotated[str, AfterValidator(check_address)]
+InputAddress = Annotated[str, AfterValidator(check_input_address)]

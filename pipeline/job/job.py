@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from pipeline.job.address import check_address, check_input_address
+from pipeline.job.address import Address, InputAddress
 from pipeline.job.answer_shape import check_regex, check_schema_size
 from pipeline.job.duplicates import Duplicates
 from pipeline.job.engine import EngineSettings
@@ -32,10 +32,8 @@ from pipeline.job.template.render import Template, TemplateSyntaxError, lookup
 ANSWER = "answer"
 
 
-Address = Annotated[str, AfterValidator(check_address)]
 # encodings of bytes and of host names, as base64 and idna, do not hold it
 _SOME_TEXT = '{"a": [1, 2]}\r\n' + "x" * 99
-InputAddress = Annotated[str, AfterValidator(check_input_address)]
 
 
 class Input(Section):
