@@ -4,7 +4,7 @@
     ├── UsageError                exit 2: the job file, the arguments or the input are wrong
     │   └── HalfWritten               an input file is being written, or was cut off
     └── JobFailed                 exit 1: the job could not finish
-        ├── Stopped               exit 130: it was asked to stop (Ctrl-C, SIGTERM, rackmill cancel)
+        ├── Stopped               exit 130: it was asked to stop (Ctrl-C, SIGTERM, rackmill stop)
         ├── NoCard                exit 75: a submitted job has no card for now
         ├── AlreadyRunning        another run works on the same output
         ├── EngineFailed          an engine could not start, or died and could not be replaced

@@ -30,7 +30,7 @@ from pipeline.cli.quality import quality_command
 from pipeline.cli.rack.command import rack_app
 from pipeline.cli.retry import retry_command
 from pipeline.cli.run.command import run_command
-from pipeline.cli.schedule import schedule_app, scheduler_command
+from pipeline.cli.schedule import schedule_app, serve_command
 from pipeline.cli.show import show_command
 from pipeline.cli.simulate.command import simulate_command
 from pipeline.cli.status import status_command
@@ -48,7 +48,7 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., None] | typer.Typer, str]]] = {
     "Run": {
         "run": (run_command, "do the job"),
         "status": (status_command, "how far a job is, and what next"),
-        "cancel": (cancel_command, "stop a run gracefully"),
+        "stop": (stop_command, "stop a run, or a submitted job"),
         "retry": (retry_command, "do the error rows again"),
     },
     "Look": {
@@ -64,11 +64,9 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., None] | typer.Typer, str]]] = {
         "jobs": (jobs_command, "what the queue holds"),
         "watch": (watch_command, "see a submitted job through"),
         "logs": (logs_command, "what a run has said"),
-        "stop": (stop_command, "stop a submitted job"),
     },
     "Schedule": {
         "schedule": (schedule_app, "jobs that run by themselves"),
-        "scheduler": (scheduler_command, "the service that runs them"),
     },
     "Models and machines": {
         "model": (model_app, "list, fetch, convert and check models"),
@@ -127,3 +125,6 @@ for _group in _GROUPS.values():
         else:
             app.command(_name)(_command)
 app.command("drive", hidden=True)(drive_command)
+# names that they had before
+app.command("cancel", hidden=True)(cancel_command)
+app.command("scheduler", hidden=True)(serve_command)

@@ -1,4 +1,4 @@
-"""`rackmill cancel`: stops the run that works on an output, wherever it runs."""
+"""Stopping the run that works on an output, wherever it runs; `rackmill cancel` is its old name."""
 
 from __future__ import annotations
 
@@ -27,6 +27,11 @@ def cancel_command(
 ) -> None:
     """Stop a run gracefully: what is in flight is finished and committed. Exit 0: none is alive
     (--no-wait: it was asked); 1: it did not stop; 2: there is no such output."""
+    stop_run(output, grace, wait=wait, as_json=as_json)
+
+
+def stop_run(output: str, grace: float | None, *, wait: bool, as_json: bool) -> None:
+    """Stop the run that works on ``output``, and say how it ended."""
     from pipeline.driver.cancel import cancel
     from pipeline.humanize import count
 

@@ -1,4 +1,4 @@
-"""`rackmill schedule` and `rackmill scheduler`: jobs that run by themselves."""
+"""`rackmill schedule`: jobs that run by themselves, and the service that runs them."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def apply_command(
     if as_json:
         print_json({"applied": applied})
     elif not _service_runs(ledger.path):
-        ERR.print("no scheduler is running: start one with rackmill scheduler")
+        ERR.print("no scheduler is running: start one with rackmill schedule serve")
 
 
 @schedule_app.command("list")
@@ -223,7 +223,8 @@ def history_command(name: Name, state: State = None, as_json: Json = False) -> N
     OUT.print(f"→ {schedule.output}/_history/history.md" if runs else "never ran")
 
 
-def scheduler_command(
+@schedule_app.command("serve")
+def serve_command(
     state: State = None,
     address: Annotated[str | None, address_option("Runs join this Ray.")] = None,
     notify_command: Annotated[
@@ -231,7 +232,7 @@ def scheduler_command(
         typer.Option(metavar="CMD", help="Gets each run's end as JSON on stdin; no shell."),
     ] = None,
 ) -> None:
-    """Run scheduled jobs, until stopped. One for each file of schedules."""
+    """Run scheduled jobs, until stopped: the service. One for each file of schedules."""
     from pipeline.service.scheduler.process import RunProcess
     from pipeline.service.scheduler.recipients import Notifier
     from pipeline.service.scheduler.schedule_db import ScheduleDb

@@ -140,7 +140,7 @@ def _next(status: Status, output: str) -> str | None:
     from pipeline.storage.base import open_storage
 
     if status.alive:
-        return f"rackmill cancel {output}" if status.course is Course.RUNNING else None
+        return f"rackmill stop {output}" if status.course is Course.RUNNING else None
     if status.course is not Course.FINISHED:
         if "://" in output:
             return "run the same job again: it goes on from there"

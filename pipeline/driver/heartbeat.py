@@ -128,7 +128,7 @@ class Heartbeat(Watcher):
         while not self._closed.wait(BEAT_SECONDS):
             with contextlib.suppress(*_TROUBLES):
                 if not self._stop.asked and (request := cancel_request(self._storage)) is not None:
-                    self._stop.ask(request.grace_seconds, by="rackmill cancel")
+                    self._stop.ask(request.grace_seconds, by="rackmill stop")
             self._beat()
 
     def _beat(self) -> None:

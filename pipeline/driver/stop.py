@@ -1,4 +1,4 @@
-"""The wish that a run stops, from whoever has it: Ctrl-C, SIGTERM, ``rackmill cancel``, a program.
+"""The wish that a run stops, from whoever has it: Ctrl-C, SIGTERM, ``rackmill stop``, a program.
 
 A run is stopped gracefully while it works: what its engines have begun is finished, within a
 grace time, and committed. At any other time there is nothing to finish, and it ends at once.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
@@ -19,6 +20,9 @@ class ApiPrice(Section):
 
     def cost(self, prompt_tokens: int, completion_tokens: int) -> float:
         return (prompt_tokens * self.prompt + completion_tokens * self.completion) / 1e6
+
+
+_COUNTED = re.compile(r"^\d+\s*[x×*]|:\s*\d+$", re.IGNORECASE)  # "2x rtx3090", "rtx3090:2"
 
 
 class Resources(Section):
@@ -62,7 +66,16 @@ class Resources(Section):
     @field_validator("gpu", mode="before")
     @classmethod
     def _one_is_a_list(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
+        given = value if isinstance(value, list | tuple) else [value]
+        if not all(isinstance(one, str) or type(one) is int for one in given):  # 3090 is a number
+            return value
+        names = [name.strip() for one in given for name in str(one).split(",")]
+        counted = next((name for name in names if _COUNTED.search(name)), None)
+        if counted is not None:
+            raise ValueError(
+                f"{counted!r} says how many, and this says which cards: give workers, too"
+            )
+        return tuple(names)
 
     @field_validator("workers", mode="before")
     @classmethod

@@ -181,7 +181,7 @@ def _already_running(record: RunRecord, storage: Storage) -> AlreadyRunning:
     return AlreadyRunning(
         f"another run {doing} on {where}: {record.place}, begun {age} ago, {record.course}",
         f"how far it is: rackmill status {where}",
-        f"to stop it: rackmill cancel {where}",
+        f"to stop it: rackmill stop {where}",
         *hints,
     )
 

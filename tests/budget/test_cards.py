@@ -58,12 +58,30 @@ def test_a_card_that_nobody_knows_keeps_its_name_and_memory() -> None:
     assert card.has_fp8_kv
 
 
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("3090", [(1, "rtx3090")]),
+        ("rtx3090", [(1, "rtx3090")]),
+        ("2x rtx3090", [(2, "rtx3090")]),
+        ("2x3090", [(2, "rtx3090")]),
+        ("rtx3090:2", [(2, "rtx3090")]),
+        ("RTX 3090 : 2", [(2, "rtx3090")]),
+        ("3090:2, 4060 laptop ,l4", [(2, "rtx3090"), (1, "rtx4060-laptop"), (1, "l4")]),
+    ],
+)
+def test_cards_are_written_in_one_way_everywhere(text: str, found: list[tuple[int, str]]) -> None:
+    assert [(number, card.name) for number, card in parse_gpus(text)] == found
+
+
 def test_a_list_of_cards_has_a_number_before_each() -> None:
     found = parse_gpus("4x rtx3090,2x RTX 4090, l4")
     assert [(n, c.name) for n, c in found] == [(4, "rtx3090"), (2, "rtx4090"), (1, "l4")]
 
 
-@pytest.mark.parametrize("text", ["", "0x rtx3090", "2x", ","])
+@pytest.mark.parametrize(
+    "text", ["", "0x rtx3090", "2x", ",", "rtx3090:0", "2x rtx3090:2", "rtx3090:", ":2"]
+)
 def test_what_is_no_list_of_cards_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
         parse_gpus(text)

@@ -24,9 +24,10 @@ def nothing_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_without_arguments_every_model_meets_every_card(ask) -> None:
     done = ask("fit", "--json")
     assert done.code == 0
-    assert len(done.json) == 5 * 3 * 6
-    assert all(set(one) == KEYS for one in done.json)
-    assert {one["card"] for one in done.json} == {
+    fits = done.json["fits"]
+    assert len(fits) == 5 * 3 * 6
+    assert all(set(one) == KEYS for one in fits)
+    assert {one["card"] for one in fits} == {
         *("rtx3060", "rtx3090", "rtx4060-laptop", "rtx4090", "rtx5090", "cpu")
     }
 
@@ -62,27 +63,27 @@ def test_what_does_not_fit_says_why_and_what_would(ask) -> None:
 
 
 def test_a_precision_belongs_to_the_name(ask) -> None:
-    (one,) = ask("fit", "--model", "gemma-3-4b-int8", "--gpu", "rtx4090", "--json").json
+    (one,) = ask("fit", "--model", "gemma-3-4b-int8", "--gpu", "rtx4090", "--json").json["fits"]
     assert (one["model"], one["precision"]) == ("gemma-3-4b", "int8")
 
 
 def test_a_context_of_ones_own_has_its_own_column(ask) -> None:
     arguments = ("--model", "gemma-3-27b", "--gpu", "rtx3090", "--context", 2000)
-    (one,) = ask("fit", *arguments, "--json").json
+    (one,) = ask("fit", *arguments, "--json").json["fits"]
     assert one["context"] == 2000
     assert list(one["max_requests"]) == ["1024", "2000", "4096", "8192", "32768"]
 
 
 def test_vision_costs_what_the_tower_weighs(ask) -> None:
     text, vision = (
-        ask("fit", "--model", "gemma-3-4b", "--gpu", "rtx3090", flag, "--json").json[0]
+        ask("fit", "--model", "gemma-3-4b", "--gpu", "rtx3090", flag, "--json").json["fits"][0]
         for flag in ("--text-only", "--vision")
     )
     assert vision["weights_bytes"] - text["weights_bytes"] == pytest.approx(0.84e9, rel=0.01)
 
 
 def test_a_card_that_is_not_known_is_its_memory(ask) -> None:
-    (one,) = ask("fit", "--model", "gemma-3-12b", "--vram", 24, "--json").json
+    (one,) = ask("fit", "--model", "gemma-3-12b", "--vram", 24, "--json").json["fits"]
     assert one["fits"]
 
 
@@ -93,7 +94,7 @@ def test_a_folder_is_a_model(ask, tmp_path: Path) -> None:
     }
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "config.json").write_text(json.dumps(config))
-    (one,) = ask("fit", "--model", "./mine", "--gpu", "rtx3060", "--json").json
+    (one,) = ask("fit", "--model", "./mine", "--gpu", "rtx3060", "--json").json["fits"]
     assert one["model"] == "mine"
     assert one["precision"] == "int4"
     assert one["announced_gb"] is None
@@ -119,8 +120,8 @@ def test_what_an_engine_reported_corrects_the_overhead(ask, tmp_path: Path) -> N
     }
     (tmp_path / "profile.jsonl").write_text(json.dumps(record) + "\n")
     arguments = ("--model", "gemma-3-4b", "--json", "--gpu")
-    assert ask("fit", *arguments, "rtx3090").json[0]["overhead_bytes"] == 1_234_567_890
-    assert ask("fit", *arguments, "rtx4090").json[0]["overhead_bytes"] != 1_234_567_890
+    assert ask("fit", *arguments, "rtx3090").json["fits"][0]["overhead_bytes"] == 1_234_567_890
+    assert ask("fit", *arguments, "rtx4090").json["fits"][0]["overhead_bytes"] != 1_234_567_890
 
 
 @pytest.mark.parametrize(

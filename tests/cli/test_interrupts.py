@@ -53,7 +53,7 @@ def test_where_no_one_would_heed_it_everything_ends_at_once(number: signal.Signa
 def test_ctrl_c_after_cancel_insists() -> None:
     stop = Stop()
     with stopping_on_signals(stop), stop.being_heeded():
-        stop.ask(5.0, by="rackmill cancel")
+        stop.ask(5.0, by="rackmill stop")
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
 

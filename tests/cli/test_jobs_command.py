@@ -111,7 +111,8 @@ class TestWithoutRack:
         (("jobs", "tweets"), "tweets"),
         (("watch",), "JOB"),
         (("logs", "--lines", "3", "tweets"), "--lines"),
-        (("stop",), "JOB"),
+        (("stop",), "WHAT"),
+        (("stop", "tweets", "--grace", "5"), "--grace is for a run by its output folder"),
     ],
 )
 def test_a_command_line_that_is_wrong_is_refused_before_a_rack_is_looked_for(

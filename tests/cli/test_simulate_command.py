@@ -143,7 +143,7 @@ def test_the_output_of_a_run_is_a_trace_of_its_rows_without_errors(ask, tmp_path
         (("--policy", "pack"), "did you mean packed?"),
         (("--policy", "static:0"), "write it like static:12"),
         (("--gpu", "rtx3091"), "did you mean rtx3090"),
-        (("--gpu", "rtx3090:x"), "write it like rtx3090:4,rtx4090"),
+        (("--gpu", "rtx3090:x"), 'write it like "4x rtx3090,2x rtx4090"'),
         (("--gpu", "rtx3090:9999"), "more than 4096 cards"),
         (("--gpu", "rtx4060"), "does not fit RTX 4060"),
         (("--model", "gemma-3-27"), "did you mean gemma-3-27b"),

@@ -34,7 +34,7 @@ def keep(storage: Storage, **changes: object) -> RunRecord:
 
 
 def test_what_is_no_output_is_refused(ask) -> None:
-    finished = ask("cancel", "nowhere")
+    finished = ask("stop", "./nowhere")
 
     assert finished.code == 2
     assert "nowhere is not an output of rackmill" in finished.err
@@ -42,7 +42,7 @@ def test_what_is_no_output_is_refused(ask) -> None:
 
 def test_where_no_run_is_alive_that_is_said(storage: Storage, ask) -> None:
     keep(storage, pid_started=0.0)
-    finished = ask("cancel", storage.address())
+    finished = ask("stop", storage.address())
 
     assert finished.code == 0
     assert "no run is at work" in finished.out
@@ -50,9 +50,16 @@ def test_where_no_run_is_alive_that_is_said(storage: Storage, ask) -> None:
     assert storage.read(CANCEL) is None
 
 
+def test_the_name_that_it_had_before_does_the_same(storage: Storage, ask) -> None:
+    keep(storage, pid_started=0.0)
+
+    assert ask("cancel", storage.address()) == ask("stop", storage.address())
+    assert "cancel" not in ask("--help").out
+
+
 def test_without_waiting_it_only_asks(storage: Storage, ask) -> None:
     keep(storage)
-    finished = ask("cancel", storage.address(), "--no-wait", "--grace", "7", "--json")
+    finished = ask("stop", storage.address(), "--no-wait", "--grace", "7", "--json")
 
     assert finished.code == 0
     facts = finished.json

@@ -128,7 +128,7 @@ def test_it_hears_that_the_run_shall_stop(storage: Storage) -> None:
         wait_for(lambda: stop.asked)
         wait_for(lambda: only(storage).state == "stopping")
 
-    assert (stop.grace(30.0), stop.by) == (3.0, "rackmill cancel")
+    assert (stop.grace(30.0), stop.by) == (3.0, "rackmill stop")
     assert storage.read(CANCEL) is None
 
 

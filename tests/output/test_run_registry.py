@@ -115,7 +115,7 @@ def test_a_second_run_is_told_of_the_first(storage: Storage) -> None:
     text = str(refused.value)
     assert f"process {os.getpid()} on here, begun 1 min ago" in text
     assert "40 of 100 rows are committed, about 1 min 30 s left" in text
-    assert f"rackmill cancel {storage.address()}" in text
+    assert f"rackmill stop {storage.address()}" in text
 
 
 def test_one_that_seems_to_sleep_is_told_how_to_be_woken(storage: Storage) -> None:

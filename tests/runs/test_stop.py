@@ -131,12 +131,12 @@ def story(
         second = launcher.run("run", "job.yaml", "--json", cwd=folder)
         fresh = launcher.run("run", "job.yaml", "--fresh", cwd=folder)
         after = {name: now for name, now in files_of(output).items() if name in before}
-        return [second, fresh, (before, after), launcher.run("cancel", "out", "--json", cwd=folder)]
+        return [second, fresh, (before, after), launcher.run("stop", "out", "--json", cwd=folder)]
 
     stop("SIGTERM", sigterm)
     stop("Ctrl-C twice", twice)
     second, fresh, files, cancelled = stop("cancel", cancel, 0.08)
-    idle = launcher.run("cancel", "out", "--json", cwd=folder)
+    idle = launcher.run("stop", "out", "--json", cwd=folder)
     killed_left = _kill_driver(launcher, join, folder, shared_ray)
     quick = ("--set", "engine.simulated.step_seconds=0")
     finished = launcher.run(*join, *quick, "--json", cwd=folder, **shared_ray.environment)
@@ -194,7 +194,7 @@ def test_what_was_in_flight_is_finished_and_committed(how: str, story: Story) ->
 def test_who_asked_is_said(story: Story) -> None:
     assert "stopping: finishing" in story.ended["Ctrl-C"].err
     assert "stopping, as SIGTERM asks: finishing" in story.ended["SIGTERM"].err
-    assert "stopping, as rackmill cancel asks: finishing" in story.ended["cancel"].err
+    assert "stopping, as rackmill stop asks: finishing" in story.ended["cancel"].err
 
 
 @pytest.mark.parametrize("how", _WAYS)
@@ -207,7 +207,7 @@ def test_a_second_run_is_told_of_the_first(story: Story) -> None:
     assert story.second.out == ""
     assert re.search(r"another run works on out: process \d+ on \S+, begun", story.second.err)
     assert "of 3 200 rows are committed" in story.second.err
-    assert "rackmill cancel out" in story.second.err
+    assert "rackmill stop out" in story.second.err
 
 
 def test_a_fresh_start_does_not_take_the_output_from_a_run(story: Story) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from pipeline.budget.cards.table import GEFORCE, PRINTED, SEEN_GIB, TENSOR_OPERATIONS, Line
@@ -31,6 +31,9 @@ _NOT_THE_LINE = (
 )
 
 _MOST_DIGITS = 5  # of a number of cards
+_CARDS_OF_A_KIND = re.compile(
+    r"\s*(?:(\d+)\s*[x×*]\s*)?([^\s:](?:[^:]*[^\s:])?)\s*(?::\s*(\d+)\s*)?", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -143,10 +146,12 @@ def cpu_card(ram_bytes: int, cores: int, *, native_bf16: bool = False) -> Card:
 
 
 def find_card(name: str) -> Card:
-    """The card of that name; case, spaces and hyphens do not count. Raises UsageError."""
+    """The card of that name; case, spaces, hyphens and an "RTX" before a number do not count.
+    Raises UsageError."""
     plain = _plain(name)
     for card in CARDS.values():
-        if plain in (_plain(card.name), _plain(card.title)):
+        names = _plain(card.name), _plain(card.title)
+        if plain in names or (plain[:1].isdigit() and f"rtx{plain}" in names):
             return card
     by_plain = {_plain(known): known for known in CARDS}
     near = [by_plain[p] for p in difflib.get_close_matches(plain, by_plain, n=3, cutoff=0.6)]
@@ -215,18 +220,20 @@ def card_from_device(
     )
 
 
-def parse_gpus(text: str) -> list[tuple[int, Card]]:
-    """ "4x rtx3090,2x rtx4090" -> [(4, Card), (2, Card)]. Raises UsageError."""
+def parse_gpus(text: str, card_of: Callable[[str], Card] = find_card) -> list[tuple[int, Card]]:
+    """ "4x rtx3090, rtx4090:2, 3060" -> [(4, Card), (2, Card), (1, Card)]. ``card_of``: the card
+    of a name. Raises UsageError."""
     found = []
     for part in text.split(","):
-        match = re.fullmatch(r"\s*(?:(\d+)\s*[x×*]\s*)?([^\s].*?)\s*", part, flags=re.I)
-        if match is None or (match[1] is not None and int(match[1]) < 1):
+        match = _CARDS_OF_A_KIND.fullmatch(part)
+        number = (match[1] or match[3]) if match is not None else None
+        if match is None or (match[1] and match[3]) or (number is not None and not int(number)):
             raise UsageError(
                 f"gpus: {text!r} is no list of cards", 'write it like "4x rtx3090,2x rtx4090"'
             )
-        if len(match[1] or "") > _MOST_DIGITS:
-            raise UsageError(f"gpus: {match[1]} cards are too many", "give up to 99 999")
-        found.append((int(match[1] or 1), find_card(match[2])))
+        if len(number or "") > _MOST_DIGITS:
+            raise UsageError(f"gpus: {number} cards are too many", "give up to 99 999")
+        found.append((int(number or 1), card_of(match[2])))
     return found
 
 

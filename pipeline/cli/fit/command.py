@@ -49,7 +49,7 @@ def fit_command(
     ] = True,
     explain: Annotated[bool, typer.Option("--explain", help="Show the arithmetic.")] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON list on stdout, nothing else.")
+        bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")
     ] = False,
 ) -> None:
     """Say whether models fit cards, with how many requests at once, and how fast at most."""
@@ -60,7 +60,7 @@ def fit_command(
     options = FitOptions(context=context, kv_dtype=kv_dtype, vision=not text_only, cards=number)
     fits = [_fit(model_spec, card, options) for card in cards for model_spec in wanted]
     if as_json:
-        print_json([one.as_json() for one in fits])
+        print_json({"fits": [one.as_json() for one in fits]})
     else:
         whole = model is None and gpu is None and vram is None
         print_fits(fits, whole=whole, explain=explain)
@@ -68,9 +68,9 @@ def fit_command(
 
 def _together(gpu: str | None) -> tuple[int, str | None]:
     """ "2x rtx3060" -> 2, "rtx3060". Raises UsageError."""
-    if gpu is None or gpu.lower() == "cpu":
+    if gpu is None:
         return 1, gpu
-    found = parse_gpus(gpu)
+    found = parse_gpus(gpu, card_named)
     if len(found) > 1:
         raise UsageError(
             f"--gpu {gpu!r}: an engine's cards are alike", 'name one kind, like "2x rtx3060"'
@@ -113,7 +113,12 @@ def _cards(gpu: str | None, vram: float | None) -> list[Card]:
         return [generic_card(vram)]
     if gpu is None:
         return [*(CARDS[name] for name in _CARDS), this_processor()]
-    return [this_processor() if gpu.lower() == "cpu" else find_card(gpu)]
+    return [card_named(gpu)]
+
+
+def card_named(name: str) -> Card:
+    """The card of that name, or "cpu". Raises UsageError."""
+    return this_processor() if name.lower() == "cpu" else find_card(name)
 
 
 def this_processor() -> Card:

@@ -13,7 +13,8 @@ import typer
 from pipeline.cli.console import ERR, print_json
 from pipeline.cli.options import JobFile, Json, Output, RackAddress, Rows, load_with, set_option
 from pipeline.cli.rack.command import rack_address
-from pipeline.errors import Stopped
+from pipeline.errors import Stopped, UsageError
+from pipeline.output.commit.records import STATE
 
 if TYPE_CHECKING:
     from pipeline.service.queue.client import QueueClient
@@ -92,16 +93,39 @@ def print_log(job: str, address: str | None, *, follow: bool) -> None:
 
 
 def stop_command(
-    job: JobName,
+    what: Annotated[
+        str,
+        typer.Argument(metavar="WHAT", help="A submitted job's id or name; a run's output folder."),
+    ],
+    grace: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="SECONDS",
+            help="Of a run by its output: for what is in flight, else faults.grace_seconds.",
+        ),
+    ] = None,
     wait: Annotated[
         bool, typer.Option("--wait/--no-wait", help="Until it has stopped, or not.")
     ] = True,
     address: RackAddress = None,
     as_json: Json = False,
 ) -> None:
-    """Stop a submitted job gracefully: what its engines are at is finished and committed."""
+    """Stop a submitted job, or the run that works on an output, gracefully: what its engines are at
+    is finished and committed. Exit 0: it has stopped, or none is alive (--no-wait: it was asked);
+    1: it did not stop; 2: there is nothing like that."""
+    from pipeline.cli.cancel import stop_run
     from pipeline.cli.jobs.show import in_one_line
 
+    if address is None and _is_output(what):
+        stop_run(what, grace, wait=wait, as_json=as_json)
+        return
+    job = what
+    if grace is not None:
+        raise UsageError(
+            f"--grace is for a run by its output folder, and {job} is a submitted job",
+            "its job file says how long: faults.grace_seconds",
+        )
     client = _client(address)
     found = client.stop(job)
     if wait:
@@ -111,6 +135,11 @@ def stop_command(
         print_json(found)
     else:
         ERR.print(in_one_line(found))
+
+
+def _is_output(what: str) -> bool:
+    """Whether that names an output: jobs have no / in their names."""
+    return "/" in what or (Path(what) / STATE).is_dir()
 
 
 def drive_command(

@@ -43,7 +43,7 @@ def simulate_command(
     ],
     model: Annotated[str, typer.Option(metavar="NAME|DIR", help="As gemma-3-27b.")],
     gpu: Annotated[
-        str, typer.Option(metavar="NAME[:N],…", help="As rtx3090:4,rtx4090; cpu: this processor.")
+        str, typer.Option(metavar='"4x rtx3090,…"', help="These cards; cpu: this processor.")
     ],
     policy: Annotated[
         str, typer.Option(metavar="NAME", help="packed, engine, static:K, worst-case or oracle.")
@@ -133,22 +133,14 @@ def _checked(trace: Trace, path: Path, max_tokens: int | None) -> int:
 
 
 def _cards(text: str) -> list[Card]:
-    """ "rtx3090:2,rtx4090" -> three cards."""
-    from pipeline.budget.cards.lookup import find_card
-    from pipeline.cli.fit.command import this_processor
+    """ "2x rtx3090,rtx4090" -> three cards."""
+    from pipeline.budget.cards.lookup import parse_gpus
+    from pipeline.cli.fit.command import card_named
 
-    cards: list[Card] = []
-    for part in text.split(","):
-        name, _, number = part.strip().partition(":")
-        if not name or (number and not (number.isdecimal() and len(number) < 6 and int(number))):
-            raise UsageError(
-                f"gpu: {text!r} is no list of cards", "write it like rtx3090:4,rtx4090"
-            )
-        card = this_processor() if name.lower() == "cpu" else find_card(name)
-        cards += [card] * int(number or 1)
-        if len(cards) > _MOST_CARDS:
-            raise UsageError(f"gpu: more than {_MOST_CARDS} cards")
-    return cards
+    asked = parse_gpus(text, card_named)
+    if sum(number for number, _ in asked) > _MOST_CARDS:
+        raise UsageError(f"gpu: more than {_MOST_CARDS} cards")
+    return [card for number, card in asked for _ in range(number)]
 
 
 def _calibrated(path: Path | None, cards: Sequence[Card]) -> StepTime | None:

@@ -1,4 +1,4 @@
-"""`rackmill schedule` and `rackmill scheduler` as users run them, with the simulated engine."""
+"""`rackmill schedule` as users run them, with the simulated engine."""
 
 from __future__ import annotations
 
@@ -119,11 +119,11 @@ def test_a_scheduler_that_is_killed_in_a_run_goes_on_with_it_and_tells_of_it(
     slow = ("--set", "engine.simulated.step_seconds=0.3", "--set", "engine.max_num_seqs=4")
     schedules.run("schedule", "apply", "job.yaml", *slow, "--set", "schedule.suspend=false")
 
-    service = schedules.start("scheduler")
+    service = schedules.start("schedule", "serve")
     begun = schedules.folder.glob
     service.wait_until(lambda: any(begun("out/_runs/*/_rackmill/runs/*")), "a run")
     service.kill_driver()
-    service = schedules.start("scheduler")
+    service = schedules.start("schedule", "serve")
     service.wait_until(lambda: len(hook.taken) >= 2, "the end of a run")
     service.process.terminate()
     assert service.wait().code == 0
