@@ -99,7 +99,7 @@ def documents(folder: Path, rows: int) -> dict[str, Any]:
 
 
 def questions(folder: Path, rows: int) -> dict[str, Any]:
-    maker = ["infra/make_gsm8k.py", str(folder / "gsm8k.jsonl")]
+    maker = ["tests/bench/make_gsm8k.py", str(folder / "gsm8k.jsonl")]
     subprocess.run([sys.executable, *maker], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
     job: dict[str, Any] = yaml.safe_load((ROOT / "jobs/gsm8k.yaml").read_text())
     return job | {"input": {"path": str(folder / "gsm8k.jsonl")}, "output": _out(folder)}

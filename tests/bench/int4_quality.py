@@ -40,10 +40,11 @@ LINEAR = "_proj.weight"
 
 
 def data(folder: Path, rows: int) -> dict[str, list[str]]:
-    """Made by infra's own scripts."""
+    """Made by the repository's own scripts."""
     questions, tweets = folder / "gsm8k.jsonl", folder / "tweets"
-    for script, target in (("make_gsm8k.py", questions), ("make_tweets.py", tweets)):
-        command = [sys.executable, str(ROOT / "infra" / script), str(target)]
+    scripts = (("tests/bench/make_gsm8k.py", questions), ("infra/make_tweets.py", tweets))
+    for script, target in scripts:
+        command = [sys.executable, str(ROOT / script), str(target)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     lines = questions.read_text(encoding="utf-8").splitlines()
     texts = [t for p in sorted(tweets.glob("*")) for t in pq.read_table(p)["text"].to_pylist()]

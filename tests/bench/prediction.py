@@ -44,7 +44,7 @@ def _make_data(folder: Path) -> None:
         arguments = [f"{folder}/data/{target}", "--skip", str(skip), "--rows", str(rows)]
         subprocess.run([sys.executable, "infra/make_tweets.py", *arguments], check=True, cwd=ROOT)
     path = folder / "data/gsm8k.jsonl"
-    subprocess.run([sys.executable, "infra/make_gsm8k.py", path], check=True, cwd=ROOT)
+    subprocess.run([sys.executable, "tests/bench/make_gsm8k.py", path], check=True, cwd=ROOT)
     lines = path.read_text().splitlines(keepends=True)
     (folder / "data/gsm8k-b.jsonl").write_text("".join(lines[64:]))
 

