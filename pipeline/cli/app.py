@@ -12,6 +12,7 @@ from pipeline.cli.calibrate import calibrate_command
 from pipeline.cli.cancel import cancel_command
 from pipeline.cli.clean import clean_command
 from pipeline.cli.compare import compare_command
+from pipeline.cli.demo import demo_command
 from pipeline.cli.doctor.command import doctor_command
 from pipeline.cli.export import export_command
 from pipeline.cli.fit.command import fit_command
@@ -40,6 +41,7 @@ from pipeline.cli.verify import verify_command
 # group -> name -> its function, or the commands below it, and what it is for in a few words
 _GROUPS: dict[str, dict[str, tuple[Callable[..., None] | typer.Typer, str]]] = {
     "Try": {
+        "demo": (demo_command, "512 tweets labelled, on this machine"),
         "init": (init_command, "a first job file for your data"),
         "fit": (fit_command, "which models fit which cards"),
         "plan": (plan_command, "what run would do: cost, time, fit"),
