@@ -140,3 +140,14 @@ def test_a_mistake_is_answered_with_the_mend(ask, arguments, wrong: str, fix: st
     assert done.out == ""
     assert wrong in done.err
     assert fix in done.err
+
+
+def test_several_cards_are_answered_one_after_the_other(ask) -> None:
+    asked = ("fit", "--model", "gemma-3-12b", "--gpu", "3090, 3060:2, 3060")
+    together, alone = ask(*asked, "--json").json["fits"][1:]
+    said = ask(*asked).out.splitlines()
+
+    assert (together["card"], alone["card"]) == ("rtx3060", "rtx3060")
+    assert together["weights_bytes"] < 0.6 * alone["weights_bytes"]
+    titles = ["RTX 3090 · ", "2x RTX 3060 · ", "RTX 3060 · "]
+    assert [t for line in said for t in titles if line.startswith(t)] == titles

@@ -35,7 +35,7 @@ def fit_command(
     ] = None,
     gpu: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help='As rtx3090; "2x rtx3060": together; cpu: this one.'),
+        typer.Option(metavar="NAME", help='As rtx3090; "2x rtx3060": together; lists; cpu.'),
     ] = None,
     vram: Annotated[
         float | None, typer.Option(metavar="GIB", min=1, help="A card with that much memory.")
@@ -55,27 +55,18 @@ def fit_command(
     """Say whether models fit cards, with how many requests at once, and how fast at most."""
     from pipeline.cli.fit.show import print_fits
 
-    number, gpu = _together(gpu)
     wanted, cards = subjects(model), _cards(gpu, vram)
-    options = FitOptions(context=context, kv_dtype=kv_dtype, vision=not text_only, cards=number)
-    fits = [_fit(model_spec, card, options) for card in cards for model_spec in wanted]
+    options = FitOptions(context=context, kv_dtype=kv_dtype, vision=not text_only)
+    fits = [
+        _fit(model_spec, card, replace(options, cards=number))
+        for number, card in cards
+        for model_spec in wanted
+    ]
     if as_json:
         print_json({"fits": [one.as_json() for one in fits]})
     else:
         whole = model is None and gpu is None and vram is None
         print_fits(fits, whole=whole, explain=explain)
-
-
-def _together(gpu: str | None) -> tuple[int, str | None]:
-    """ "2x rtx3060" -> 2, "rtx3060". Raises UsageError."""
-    if gpu is None:
-        return 1, gpu
-    found = parse_gpus(gpu, card_named)
-    if len(found) > 1:
-        raise UsageError(
-            f"--gpu {gpu!r}: an engine's cards are alike", 'name one kind, like "2x rtx3060"'
-        )
-    return found[0][0], found[0][1].name
 
 
 def _fit(model_spec: ModelSpec, card: Card, options: FitOptions) -> Fit:
@@ -106,14 +97,15 @@ def _of_folder(path: Path) -> ModelSpec:
     return ModelSpec.of_folder(ModelFolder(path.resolve().name, path.resolve()))
 
 
-def _cards(gpu: str | None, vram: float | None) -> list[Card]:
+def _cards(gpu: str | None, vram: float | None) -> list[tuple[int, Card]]:
+    """Each with how many of them are one engine's together. Raises UsageError."""
     if gpu is not None and vram is not None:
         raise UsageError("--gpu and --vram cannot stand together", "name a card, or give its GiB")
     if vram is not None:
-        return [generic_card(vram)]
+        return [(1, generic_card(vram))]
     if gpu is None:
-        return [*(CARDS[name] for name in _CARDS), this_processor()]
-    return [card_named(gpu)]
+        return [(1, card) for card in (*(CARDS[name] for name in _CARDS), this_processor())]
+    return parse_gpus(gpu, card_named)
 
 
 def card_named(name: str) -> Card:

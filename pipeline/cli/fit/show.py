@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from pipeline.budget.cards.lookup import GIB, Card
+from pipeline.budget.cards.lookup import GIB, Card, in_slot
 from pipeline.budget.fit.verdict import CONTEXTS, Fit, gb, longest_context, words
 from pipeline.cli.console import OUT
 from pipeline.humanize import count, plural, rate, size
@@ -20,7 +20,7 @@ def print_fits(fits: Sequence[Fit], *, whole: bool, explain: bool) -> None:
         for line in _explained(fits[0]):
             OUT.print(line)
         return
-    for _, group in groupby(fits, key=lambda f: f.card):
+    for _, group in groupby(fits, key=lambda f: (f.cards, f.card)):
         for line in _card_table(list(group)):
             OUT.print(line)
         OUT.print()
@@ -57,7 +57,7 @@ def _title(card: Card, fits: Sequence[Fit]) -> str:
     kinds = {f.kv_dtype for f in fits if f.fits} or {fits[0].kv_dtype}
     kept = "KV cache in " + (kinds.pop() if len(kinds) == 1 else "bf16 or, marked *, fp8")
     vision = ", with vision" if any(f.vision for f in fits) else ", text only"
-    return f"{card.title} · {memory} · {card.bandwidth / 1e9:.0f} GB/s · {kept}{vision}"
+    return f"{in_slot(card.title, fits[0].cards)} · {memory} · {card.bandwidth / 1e9:.0f} GB/s · {kept}{vision}"
 
 
 def _row(one: Fit, lengths: Sequence[int]) -> str:
