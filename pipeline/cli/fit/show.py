@@ -57,7 +57,8 @@ def _title(card: Card, fits: Sequence[Fit]) -> str:
     kinds = {f.kv_dtype for f in fits if f.fits} or {fits[0].kv_dtype}
     kept = "KV cache in " + (kinds.pop() if len(kinds) == 1 else "bf16 or, marked *, fp8")
     vision = ", with vision" if any(f.vision for f in fits) else ", text only"
-    return f"{in_slot(card.title, fits[0].cards)} · {memory} · {card.bandwidth / 1e9:.0f} GB/s · {kept}{vision}"
+    title = in_slot(card.title, fits[0].cards)
+    return f"{title} · {memory} · {card.bandwidth / 1e9:.0f} GB/s · {kept}{vision}"
 
 
 def _row(one: Fit, lengths: Sequence[int]) -> str:
