@@ -17,9 +17,9 @@ from typing import Any
 
 from pipeline import Job
 from pipeline.budget.settings import PromptShape
-from pipeline.engine.alone import alone
 from pipeline.engine.child_guard import guard_children
 from pipeline.engine.load import load_engine
+from pipeline.engine.standalone import standalone
 from pipeline.errors import EngineFailed, RowError
 from pipeline.job.sampling import Sampling
 from pipeline.model.folder import ModelFolder
@@ -54,7 +54,7 @@ class _Probe:
         self.tokenizer = Tokenizer(model.path)
         shape = PromptShape(mean=20, longest=40, shared_prefix=1)
         given = {"kv_cache_memory_bytes": KV_BYTES, "max_model_len": 2048}
-        arguments = alone().arguments(model, shape, 256, given)
+        arguments = standalone().arguments(model, shape, 256, given)
         self.engine = load_engine(_job(label={"json_schema": JSON_SCHEMA}), arguments, model)
         self._ids = iter(range(1_000_000, 2_000_000))
 

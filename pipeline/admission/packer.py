@@ -31,7 +31,7 @@ _DOUBT = 0.1  # of the deviation that all requests' survival may be off by: it i
 _FEW = 64  # completions, until which the curves are drawn anew at every look
 _CALM = 64  # requests in turn that had room: there is enough of it
 _NEW = 32  # completions, after which they are drawn anew later
-_BOLD = 1.0  # deviations: of those that may have ended by now, so many more are taken to have
+_BOLD = 1.0  # standard deviations by which more requests are assumed to have ended by now
 _COLUMNS = ("_tokens", "_generated", "_limit", "_row", "_shared", "_since")
 
 _Ints = int | NDArray[np.int64]

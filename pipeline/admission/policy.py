@@ -85,9 +85,9 @@ class Policy(Protocol):
     def stepped(self, seconds: float, work: StepWork, waiting: int | None = None) -> None:
         """The engine's last steps, and how long they took in all.
 
-        ``waiting``: given, after ``generated``, where nobody counts the prompts' tokens that an
-        engine computes: ``work`` has but those computed again, and the requests that it has not
-        begun with are so many.
+        ``waiting``: given, after ``generated``, where nobody counts the prompt tokens that an
+        engine computes. ``work`` then counts only the tokens computed again, and ``waiting`` the
+        requests that the engine has not begun.
         """
 
 

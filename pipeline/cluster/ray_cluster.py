@@ -142,7 +142,7 @@ class Cluster:
             if allotment.why != OTHERS:
                 raise Stopped(f"stopped before any engine was started, as {allotment.why} asks")
             if not self.cards.patient:
-                raise NoCard("no card is this job's for now")
+                raise NoCard("no card is assigned to this job for now")
             if not told:
                 note("all cards are other jobs' for now: waiting for some (rackmill jobs)")
                 told = True

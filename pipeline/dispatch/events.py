@@ -118,8 +118,8 @@ class Gain(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """A worker is no more, of ``why``; whatever it held comes back. ``flights``: the rows that its
-    engine had (None: as it reported last)."""
+    """A worker was lost; ``why`` is the reason. Its rows become pending again. ``flights``: the
+    rows that its engine had (None: as it reported last)."""
 
     worker: str
     at: float | None = None

@@ -95,7 +95,7 @@ class Plan:
             rows = plural(sum(names.values()), "sampled row")
             doubts += (
                 f"{next(iter(names))} stands in the text of {rows}, and is text to the model",
-                "if rows are to speak for the model, as prompts do that are built by hand: "
+                "if rows contain control tokens on purpose, as prompts built by hand do: "
                 "special_tokens: control",
             )
         scored = self.job.score is not None and self.job.score.completion is not None

@@ -42,9 +42,9 @@ def smoke_run(folder: Path) -> SmokeResult:
 
     Raises EngineFailed: it cannot be loaded, with the reason; UsageError: nor could any other.
     """
-    from pipeline.engine.alone import alone
+    from pipeline.engine.standalone import standalone
 
-    variables = alone().environment(eager=True)
+    variables = standalone().environment(eager=True)
     try:
         done = subprocess.run(
             [sys.executable, "-m", "pipeline.engine.smoke", str(folder)],
@@ -68,7 +68,7 @@ def smoke_run(folder: Path) -> SmokeResult:
 
 
 def _answer_twice(folder: Path) -> dict[str, Any]:
-    from pipeline.engine.alone import alone
+    from pipeline.engine.standalone import standalone
     from pipeline.engine.vllm.engine import VllmEngine
     from pipeline.job.sampling import Sampling
     from pipeline.model.tokenizer import Tokenizer
@@ -80,7 +80,7 @@ def _answer_twice(folder: Path) -> dict[str, Any]:
     given: dict[str, Any] = {"max_model_len": _CONTEXT, "enforce_eager": True}
     # a cached prefix would answer the second time by another way than the first
     given["enable_prefix_caching"] = False
-    arguments = alone().arguments(model, shape, _TOKENS, given)
+    arguments = standalone().arguments(model, shape, _TOKENS, given)
     engine = VllmEngine(model, arguments)
     answers = []
     for number in range(2):

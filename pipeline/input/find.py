@@ -106,7 +106,7 @@ def find(pattern: str, *, any_name: bool) -> Found:
 
 
 def _file_system(path: str) -> tuple[Any, str]:
-    """And the path in it; of a path of this machine nothing means anything else: "::"."""
+    """The file system, and the path in it. Local paths are taken literally, "::" too."""
     if "://" in path:
         fs, name = fsspec.core.url_to_fs(path)
         return fs, str(name)

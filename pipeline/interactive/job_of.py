@@ -52,7 +52,7 @@ def _about_data(what: object, given: dict[str, Any]) -> dict[str, Any]:
     content = {"name": name, "model": _MODEL, "input": {"path": path}} | given
     if "prompt" not in content and "messages" not in content and "score" not in content:
         raise UsageError(
-            "data alone says not what to do with it",
+            "data alone does not say what to do with it",
             'give a prompt: run(data, prompt="{text}\\nTopic:", choices=["sport", "politics"])',
         )
     content.setdefault("output", {"path": f"runs/{content['name']}"})

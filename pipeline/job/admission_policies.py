@@ -30,7 +30,7 @@ class AdmissionPolicy:
 
 ADMISSION_POLICIES = Registry(
     AdmissionPolicy("packed", "pipeline.admission.policies.packed"),
-    AdmissionPolicy("engine", "pipeline.admission.policies.engine"),
+    AdmissionPolicy("engine", "pipeline.admission.policies.pass_through"),
     AdmissionPolicy("static", "pipeline.admission.policies.static", numbered=True),
     AdmissionPolicy("worst-case", "pipeline.admission.policies.worst_case"),
 )

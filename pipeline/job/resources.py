@@ -54,7 +54,7 @@ class Resources(Section):
     @model_validator(mode="after")
     def _hours_are_some(self) -> Self:
         if self.timezone is not None and self.hours is None:
-            raise ValueError("timezone says whose clocks hours are meant by: give hours, too")
+            raise ValueError("timezone has an effect only with hours: give hours, too")
         _ = self.when
         return self
 

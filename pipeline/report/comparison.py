@@ -97,7 +97,7 @@ def compare_outputs(one: StoredRows, other: StoredRows, keep: int) -> Comparison
     if not counts["rows"]:
         raise UsageError(
             f"{one.address} and {other.address} have no row in common",
-            "rows are the same that stand in files of the same name, at the same place",
+            "rows are matched by the name of their file and their place in it",
         )
     means = tokens[0] / counts["rows"], tokens[1] / counts["rows"]
     return Comparison(tokens=means, changes=changes, **{name: counts[name] for name in _COUNTED})

@@ -45,10 +45,12 @@ def card_setup(
     choice = choose_settings(
         geometry, weights, card, shape, max_tokens, given, overhead_correction, expected_tokens
     )
-    return engine_setup(geometry, weights, card, choice.arguments, step_time, overhead_correction)
+    return card_setup_from(
+        geometry, weights, card, choice.arguments, step_time, overhead_correction
+    )
 
 
-def engine_setup(
+def card_setup_from(
     geometry: Geometry,
     weights: Weights,
     card: Card,

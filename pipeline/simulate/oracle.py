@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.admission.demand import Demand
-from pipeline.admission.policies.engine import HandOver
+from pipeline.admission.policies.pass_through import PassThrough
 from pipeline.admission.policy import Limits
 from pipeline.simulate.vllm_model.kv_cache import Sequence
 from pipeline.simulate.vllm_model.scheduler import EngineModel
@@ -37,7 +37,7 @@ class _Running(NamedTuple):
     prefix: _Ints
 
 
-class Oracle(HandOver):
+class Oracle(PassThrough):
     """``engine``: into which it looks. ``truth``: request id -> tokens of its completion."""
 
     def __init__(self, limits: Limits, engine: EngineModel, truth: Mapping[int, int]) -> None:

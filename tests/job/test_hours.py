@@ -186,7 +186,7 @@ def test_an_unknown_time_zone_is_refused() -> None:
 
 
 def test_a_time_zone_without_hours_is_refused() -> None:
-    with pytest.raises(UsageError, match="timezone says whose clocks hours are meant by"):
+    with pytest.raises(UsageError, match="timezone has an effect only with hours"):
         job(resources={"timezone": BERLIN})
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from pipeline import UsageError
 from pipeline.admission.demand import Demand
-from pipeline.admission.policies.engine import HandOver
+from pipeline.admission.policies.pass_through import PassThrough
 from pipeline.engine.simulated.engine import SimulatedEngine
 from pipeline.job.admission_policies import ADMISSION_POLICIES, AdmissionPolicy
 from pipeline.job.fingerprint import fingerprint_parts
@@ -28,7 +28,7 @@ from tests.simulate.test_simulate import card, trace
 ROWS = 40
 
 
-class Backwards(HandOver):
+class Backwards(PassThrough):
     """The newest first, ``most`` at once."""
 
     made: list[Backwards] = []  # noqa: RUF012 -- for the test to look at

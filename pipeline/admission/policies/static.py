@@ -7,12 +7,12 @@ request is empty until then; vLLM's own limit fills it at once.
 from __future__ import annotations
 
 from pipeline.admission.demand import Demand
-from pipeline.admission.policies.engine import HandOver
+from pipeline.admission.policies.pass_through import PassThrough
 from pipeline.admission.policy import Limits
 from pipeline.rows.workload import Lengths
 
 
-class Static(HandOver):
+class Static(PassThrough):
     """``most``: requests in the engine at once."""
 
     def __init__(self, most: int) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pipeline.admission.demand import Demand
-from pipeline.admission.policies.engine import HandOver
+from pipeline.admission.policies.pass_through import PassThrough
 from pipeline.admission.policy import Limits
 from pipeline.rows.workload import Lengths
 
 
-class WorstCase(HandOver):
+class WorstCase(PassThrough):
     """Nothing is ever preempted, and most of the cache stays empty where answers end early."""
 
     def __init__(self, limits: Limits) -> None:

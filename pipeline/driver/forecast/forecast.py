@@ -42,7 +42,7 @@ from pipeline.model.geometry import Geometry
 from pipeline.report.profile import ProfileEntry, last_workload
 from pipeline.rows.workload import Lengths
 from pipeline.simulate.card import CardSetup
-from pipeline.simulate.card_setup import engine_setup
+from pipeline.simulate.card_setup import card_setup_from
 from pipeline.simulate.row_cost import MOST_ROWS, least_answer_seconds, row_cost
 
 _log = logging.getLogger(__name__)
@@ -282,7 +282,7 @@ class Forecaster:
         return simulated
 
     def _setup(self, group: EngineGroup, choice: EngineChoice) -> CardSetup:
-        return engine_setup(
+        return card_setup_from(
             self._geometry,
             self._weights,
             group.share,

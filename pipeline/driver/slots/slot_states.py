@@ -134,9 +134,9 @@ class SlotStates:
         self._states[number].taken = False
 
     def lost(self, number: int, now: float, death: DeathOutcome) -> SlotState:
-        """Its engine was lost. The search for a row that kills is progress and barren, but where
-        that goes on for too long it is the card. On a machine that is unfit no other will do
-        better.
+        """Its engine was lost. A death in the search for a poison row counts as progress though it
+        finishes no row; after too many of them the card is to blame. On a machine that is unfit no
+        other engine will do better.
 
         An engine that is lost again and again has to wait: a second, two, four, … up to a minute.
         """

@@ -144,17 +144,17 @@ def _arguments(job: Job, model: ModelFolder) -> dict[str, Any]:
     given = job.engine.vllm_arguments()
     if not job.engine.computes:
         return given
-    from pipeline.engine.alone import alone
+    from pipeline.engine.standalone import standalone
 
-    return alone().arguments(model, _SHAPE, _ANSWER, given)
+    return standalone().arguments(model, _SHAPE, _ANSWER, given)
 
 
 def _in_own_process(
     order: dict[str, Any], note: Note, *, eager: bool, core: Core
 ) -> dict[str, Any]:
-    from pipeline.engine.alone import alone
+    from pipeline.engine.standalone import standalone
 
-    variables = alone().environment(eager=eager, core=core)
+    variables = standalone().environment(eager=eager, core=core)
     last: list[str] = []
     with subprocess.Popen(
         [sys.executable, "-m", "pipeline.engine.calibrate.calibrate"],

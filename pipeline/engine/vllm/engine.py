@@ -243,7 +243,7 @@ def engine_config(
     try:
         structured = backend_for(json_schema)
     except Unsupported as e:
-        raise EngineFailed(f"vLLM makes no grammar of what answers are to be like: {e}") from None
+        raise EngineFailed(f"vLLM cannot make a grammar of the answer's shape: {e}") from None
     return EngineArgs(
         model=str(model), structured_outputs_config=structured, **given, **more
     ).create_engine_config()

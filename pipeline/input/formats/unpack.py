@@ -103,7 +103,7 @@ def readable(path: str, kind: str, size: int, stamp: str) -> str:
         if facts[0] != size:
             raise moves(path)
         if size < 2 and "://" not in path:
-            raise EOFError  # gzip takes nothing for a whole file, and one byte for no file of its
+            raise EOFError  # gzip accepts an empty file as whole, and one byte as another format
         with part.open("wb") as target:
             _write_out(path, kind.split(), target)
         if facts_now(path) != facts:

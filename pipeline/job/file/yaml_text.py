@@ -39,7 +39,7 @@ def read_text(path: Path) -> str:
         if len(content) > _MOST_BYTES:
             raise UsageError(
                 f"{path} is too large: a job file has at most {_MOST_BYTES >> 20} MiB",
-                "rows belong into input.path",
+                "put rows into a data file, and name it in input.path",
             )
         return content.decode("utf-8")
     except FileNotFoundError:

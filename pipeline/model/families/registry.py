@@ -59,5 +59,5 @@ def read_geometry(folder: Path) -> Geometry:
     for name, size in vars(geometry).items():
         least = 0 if name in ("n_global", "n_sliding") else 1
         if not least <= size <= _MOST or not 0 < geometry.layers <= _MOST_LAYERS:
-            raise UsageError(f"model: {path} tells of a model that cannot be: {name} is {size}")
+            raise UsageError(f"model: {path} describes an impossible model: {name} is {size}")
     return geometry

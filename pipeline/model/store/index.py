@@ -83,7 +83,7 @@ def download_folder(address: HubAddress) -> Path:
 
 
 @contextlib.contextmanager
-def alone(what: str, steps: Steps) -> Iterator[None]:
+def exclusive(what: str, steps: Steps) -> Iterator[None]:
     """Only one process of this machine at a time makes ``what``; the others find it made."""
     name = hashlib.sha256(what.encode()).hexdigest()[:16]
     path = store_root().parent / "locks" / f"{name}.lock"

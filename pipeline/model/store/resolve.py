@@ -32,8 +32,8 @@ from pipeline.model.store.address import SCHEME, HubAddress
 from pipeline.model.store.build import GROUP_SIZE, content_key, make_checkpoint
 from pipeline.model.store.choose_files import choose_files
 from pipeline.model.store.index import (
-    alone,
     download_folder,
+    exclusive,
     find_by_address,
     find_by_content,
     is_stored,
@@ -160,7 +160,7 @@ class _Request:
     def _from_hub(self, address: HubAddress, stored: ModelFolder | None) -> ModelFolder:
         if stored is not None and (not self.ask or address.is_pinned or hub.is_offline()):
             return stored
-        with alone(str(address.at("")), self.steps):
+        with exclusive(str(address.at("")), self.steps):
             try:
                 repository = hub.describe(address)
             except UsageError:
@@ -239,7 +239,7 @@ class _Request:
 
     def _convert(self, source: Path, folder: str, facts: dict[str, str]) -> ModelFolder:
         target = store_root() / folder
-        with alone(folder, self.steps):
+        with exclusive(folder, self.steps):
             if not is_stored(folder):
                 words = f"{facts['name']} to {self._precision}"
                 self.steps.say(f"converting {words} (once, into {target})")

@@ -119,7 +119,7 @@ def _global_rope(path: Path, arch: Any, real: Any, layers: int) -> dict[str, Any
     rope = {"rope_type": "default", "rope_theta": real("rope.freq_base")}
     scaling = str(arch("rope.scaling.type", ""))
     if scaling not in ("", "none", "linear"):
-        raise UsageError(f"{path} scales RoPE by {scaling!r}; Gemma 3 does so linearly or not")
+        raise UsageError(f"{path} scales RoPE by {scaling!r}; Gemma 3 knows linear scaling only")
     known = _GLOBAL_ROPE_FACTOR.get(layers, 1.0)
     factor = real("rope.scaling.factor", known) if scaling == "linear" else known
     if scaling != "none" and factor > 1:

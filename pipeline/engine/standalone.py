@@ -72,7 +72,7 @@ class Alone:
         return arguments
 
 
-def alone() -> Alone:
+def standalone() -> Alone:
     """The first card of this machine that engines run on, or its processor. Raises UsageError
     where neither will do."""
     there = offer()

@@ -12,10 +12,10 @@ import pytest
 
 from pipeline.budget.settings import PromptShape, choose_settings
 from pipeline.budget.weights import weight_bytes
-from pipeline.engine import alone as module
-from pipeline.engine.alone import alone
+from pipeline.engine import standalone as module
 from pipeline.engine.gpu.environment import CUDA_ENVIRONMENT
 from pipeline.engine.smoke import smoke_run
+from pipeline.engine.standalone import standalone
 from pipeline.engine.vllm.engine import environment
 from pipeline.errors import EngineFailed, UsageError
 from pipeline.model.folder import ModelFolder
@@ -39,13 +39,13 @@ def model(tmp_path: Path) -> ModelFolder:
 
 
 def arguments(model: ModelFolder, **given: Any) -> dict[str, Any]:
-    return alone().arguments(model, SHAPE, 256, given)
+    return standalone().arguments(model, SHAPE, 256, given)
 
 
 def test_on_a_free_card_they_are_a_jobs(model: ModelFolder, fake_cards: _Show) -> None:
     fake_cards(RTX_3090)
     weights = weight_bytes(model.geometry, model.precision)
-    jobs = choose_settings(model.geometry, weights, alone().card, SHAPE, 256, {}).arguments
+    jobs = choose_settings(model.geometry, weights, standalone().card, SHAPE, 256, {}).arguments
 
     assert arguments(model) == jobs
     assert {"gpu_memory_utilization", "max_num_seqs", "kv_cache_dtype"} <= jobs.keys()
@@ -79,12 +79,12 @@ def test_what_is_given_stays(model: ModelFolder, fake_cards: _Show) -> None:
 def test_the_process_sees_the_card_that_was_chosen(fake_cards: _Show) -> None:
     fake_cards(RTX_2080_TI, RTX_3090)
 
-    assert alone().environment(eager=True)["CUDA_VISIBLE_DEVICES"] == "1"
+    assert standalone().environment(eager=True)["CUDA_VISIBLE_DEVICES"] == "1"
 
 
 def test_on_the_processor_it_is_a_processors(model: ModelFolder, fake_cards: _Show) -> None:
     fake_cards(RTX_2080_TI, build="cpu")
-    there = alone()
+    there = standalone()
 
     assert there.card.is_cpu
     assert "OMP_NUM_THREADS" in there.environment(eager=True)
@@ -102,7 +102,7 @@ def test_with_the_cuda_build_and_no_card_nothing_begins(
 
 def test_they_and_a_jobs_engines_have_the_same_environment(fake_cards: _Show) -> None:
     fake_cards(RTX_3090)
-    variables = alone().environment(eager=False)
+    variables = standalone().environment(eager=False)
     del variables[module.VARIABLE]
 
     assert variables == environment(gpu=True, eager=False)

@@ -11,7 +11,7 @@ from pipeline.budget.step_time import StepWork
 from pipeline.rows.workload import Lengths
 
 
-class HandOver:
+class PassThrough:
     """In the order in which they came. What it hears changes nothing."""
 
     patience = 1 << 30
@@ -63,5 +63,5 @@ class HandOver:
         pass
 
 
-def make(limits: Limits, known: Lengths | None, number: int) -> HandOver:  # noqa: ARG001
-    return HandOver()
+def make(limits: Limits, known: Lengths | None, number: int) -> PassThrough:  # noqa: ARG001
+    return PassThrough()
