@@ -11,12 +11,14 @@ import pyarrow as pa
 from pipeline.humanize import count, duration, plural
 from pipeline.input.plain import plain_rows
 from pipeline.output.stored_rows import StoredRows
+from pipeline.printable import shown
 from pipeline.report.summary import Summary
 
 if TYPE_CHECKING:
     import pandas
 
 _SHOWN = 5
+_LONGEST = 200  # characters of a cell
 
 
 class Result:
@@ -58,23 +60,29 @@ class Result:
         s = self.summary
         facts = f"{plural(s.rows, 'row')}, {count(s.failed)} failed, {duration(s.seconds)}"
         if s.accuracy is not None:
-            facts += f", {s.accuracy:.1%} agree with {escape(s.gold or '')}"
+            facts += f", {s.accuracy:.1%} agree with {_as_html(s.gold or '')}"
         most = max(s.labels.values(), default=0)
         bars = "".join(
-            f"<tr><td>{escape(label)}</td><td style='text-align:right'>{count(n)}</td>"
+            f"<tr><td>{_as_html(label)}</td><td style='text-align:right'>{count(n)}</td>"
             f"<td style='width:20em'><div style='background:#0b6bcb;height:.7em;"
             f"width:{100 * n / most:.0f}%'></div></td></tr>"
             for label, n in s.labels.items()
         )
         labels = f"<table>{bars}</table>" if bars else ""
-        return f"<b>{escape(s.name)}</b> · {facts}{labels}{self._first_rows()}"
+        return f"<b>{_as_html(s.name)}</b> · {facts}{labels}{self._first_rows()}"
 
     def _first_rows(self) -> str:
         table = StoredRows(self.summary.output).first(_SHOWN)
         names = [name for name in table.column_names if not name.startswith("_")]
-        head = "".join(f"<th>{escape(name)}</th>" for name in names)
+        head = "".join(f"<th>{_as_html(name)}</th>" for name in names)
         body = "".join(
-            "<tr>" + "".join(f"<td>{escape(str(row[name])[:200])}</td>" for name in names) + "</tr>"
+            "<tr>"
+            + "".join(f"<td>{_as_html(str(row[name]), _LONGEST)}</td>" for name in names)
+            + "</tr>"
             for row in plain_rows(table.select(names))[0]
         )
         return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def _as_html(text: str, longest: int | None = None) -> str:
+    return escape(shown(text)[:longest])

@@ -1,0 +1,25 @@
+"""What a notebook shows of a result: text from outside is text there, and secrets stay hidden."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pyarrow as pa
+import pytest
+
+from pipeline.interactive import result
+from pipeline.interactive.result import Result
+
+
+def test_secrets_marks_and_codes_in_cells_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = "<b> s3://me:password@bucket \x1b[2J \u202e"
+    rows = SimpleNamespace(first=lambda count: pa.table({"text": [cell], cell: ["x"]}))
+    monkeypatch.setattr(result, "StoredRows", lambda output: rows)
+    summary = SimpleNamespace(
+        name="n", rows=1, failed=0, seconds=1.0, accuracy=None, labels={cell: 1}, output="out"
+    )
+
+    html = Result(summary)._repr_html_()  # type: ignore[arg-type]
+
+    assert html.count("&lt;b&gt; s3://me:***@bucket \\x1b[2J \\u202e") == 3
+    assert "password" not in html
