@@ -113,9 +113,13 @@ class LogLine:
         """None for what is no such line."""
         try:
             found = json.loads(content)
-            return cls(**(found | {"at": float(found["at"])}))
-        except (ValueError, TypeError, KeyError):
+            at = float(found["at"])
+            datetime.fromtimestamp(at, UTC)
+            line = cls(**(found | {"at": at}))
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError, OSError):
             return None
+        texts = (line.level, line.worker, line.unit, line.where, line.text)
+        return line if all(isinstance(text, str) for text in texts) else None
 
     @property
     def level_number(self) -> int:

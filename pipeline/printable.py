@@ -56,7 +56,7 @@ def _without_password(match: re.Match[str]) -> str:
 def without_secrets(text: str) -> str:
     """``text`` with ``***`` for secrets in addresses, and for the values of those environment
     variables whose names say that they are secrets (``HF_TOKEN``, ``AWS_SECRET_ACCESS_KEY`` …)."""
-    for name, value in os.environ.items():
+    for name, value in list(os.environ.items()):
         if len(value) >= _LEAST_SECRET and value in text and _SECRET_VARIABLE.search(name):
             text = text.replace(value, _HIDDEN)
     return masked_address(text)

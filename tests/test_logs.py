@@ -77,7 +77,17 @@ def test_a_line_comes_back_as_it_was_written(kept: Kept) -> None:
     assert line.where == "worker.example"
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"at": 1}', b'{"at": "x"}', b"null", b"1"])
+_LIKE_A_LINE = b'{"at": AT, "level": "INFO", "worker": "w", "unit": "", "where": "x", "text": TEXT}'
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"", b"{", b"[]", b'{"at": 1}', b'{"at": "x"}', b"null", b"1", b"[" * 10_000),
+        *(_LIKE_A_LINE.replace(b"AT", at).replace(b"TEXT", b'""') for at in (b"NaN", b"1e30")),
+        _LIKE_A_LINE.replace(b"AT", b"1").replace(b"TEXT", b"5"),
+    ],
+)
 def test_what_is_no_line_is_none(content: bytes) -> None:
     assert LogLine.decode(content) is None
 

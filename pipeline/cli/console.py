@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
+from pipeline.job.template.json_text import plain_json
 from pipeline.printable import json_safe, shown
 
 _PLAIN_SECONDS = 5.0
@@ -40,7 +41,7 @@ def note(line: str) -> None:
 def print_json(content: Any) -> None:
     """One JSON document on stdout."""
     plain = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
-    print(json_safe(json.dumps(content, indent=1, ensure_ascii=plain)))
+    print(json_safe(json.dumps(plain_json(content), indent=1, ensure_ascii=plain)))
 
 
 def prepare_streams() -> None:

@@ -121,6 +121,8 @@ def _crash(e: Exception) -> None:
         "w", prefix="rackmill-crash-", suffix=".txt", delete=False
     ) as file:
         file.write(without_secrets("".join(traceback.format_exception(e))))
+    if "--json" in sys.argv:
+        print_json({"error": f"{type(e).__name__}: {e}", "hints": [], "exit_code": 1})
     ERR.print(f"error: rackmill failed unexpectedly: {type(e).__name__}: {e}")
     ERR.print(f"  this is a defect; please report it with {file.name}")
     sys.exit(1)

@@ -76,23 +76,23 @@ def row_lines(stored: StoredRows, rows: Sequence[Mapping[str, Any]], width: int)
 
 
 def _answer(stored: StoredRows, row: Mapping[str, Any]) -> str:
-    from pipeline.job.template.field_text import as_text
+    from pipeline.job.template.field_text import as_shown
 
     if row["error"] is not None:
         return f"{row['error']['type']}: {row['error']['message']}"
     columns = stored.answer_columns
     if len(columns) == 1:
-        return as_text(row[columns[0]])
-    return ", ".join(f"{name} {as_text(row[name])}" for name in columns)
+        return as_shown(row[columns[0]])
+    return ", ".join(f"{name} {as_shown(row[name])}" for name in columns)
 
 
 def _asked(stored: StoredRows, row: Mapping[str, Any]) -> str:
     """What the prompt says of the row, or else what it has of the input."""
-    from pipeline.job.template.field_text import as_text
+    from pipeline.job.template.field_text import as_shown
 
     fields = stored.job.prompt_fields if stored.job else ()
     names = [name for name in fields if name in stored.kept] or list(stored.kept)
-    texts = [as_text(row[name]) for name in names if row[name] is not None]
+    texts = [as_shown(row[name]) for name in names if row[name] is not None]
     return " · ".join(texts)
 
 

@@ -123,6 +123,6 @@ def _answer(row: TriedRow) -> str:
 
 
 def _asked(row: TriedRow) -> str:
-    from pipeline.job.template.field_text import as_text
+    from pipeline.job.template.field_text import as_shown
 
-    return " · ".join(as_text(value) for value in row.values.values() if value is not None)
+    return " · ".join(as_shown(value) for value in row.values.values() if value is not None)

@@ -22,7 +22,11 @@ from pipeline.job.fingerprint import digest
 from pipeline.job.job import Job
 from pipeline.job.sampling import SAMPLING_COLUMN
 from pipeline.model.folder import ModelFolder
-from pipeline.model.stand_in import resolve_for_planning
+from pipeline.model.stand_in import (
+    rehearsed_hash,
+    resolve_for_planning,
+    resolve_for_rehearsal,
+)
 from pipeline.model.store.resolve import check_reference, resolve
 from pipeline.output.columns.gold import mismatch, truth
 from pipeline.output.columns.results import OutputColumns, output_columns
@@ -187,7 +191,8 @@ def make_plan(
     """
     job = inputs.job
     started = time.monotonic()
-    model = (resolve if fetch else resolve_for_planning)(job.model, report)
+    find = resolve if job.engine.computes else resolve_for_rehearsal
+    model = (find if fetch else resolve_for_planning)(job.model, report)
     model_seconds = time.monotonic() - started
     if job.messages is not None and job.chat_template is None and not model.has_chat_template:
         raise UsageError(
@@ -360,6 +365,7 @@ def _check_fields(job: Job, schema: pa.Schema) -> None:
 
 
 def _manifest(inputs: InputPlan, model: ModelFolder, found: Manifest | None) -> dict[str, Any]:
+    computes = inputs.job.engine.computes
     return describe(
         inputs.job,
         inputs.files,
@@ -367,6 +373,6 @@ def _manifest(inputs: InputPlan, model: ModelFolder, found: Manifest | None) -> 
         inputs.columns,
         rows=inputs.rows,
         unit_rows=inputs.unit_rows,
-        model_hash=model.hash,
+        model_hash=model.hash if computes else rehearsed_hash(inputs.job.model, model),
         found=found,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -59,6 +60,7 @@ from pipeline.storage.base import Storage, open_storage
 from pipeline.storage.transient_errors import passes
 from pipeline.worker.answer_cache.store import check_store
 
+_log = logging.getLogger(__name__)
 _REPORTED_ROWS = 10
 _SHORTEST_REQUEST = 16  # tokens
 _LOOK_SECONDS = 60.0  # for machines of a rack that have not said what they offer
@@ -114,23 +116,19 @@ def _run(
         storage = open_storage(job.output.path)
         _refuse_second(storage, watcher)
         check_answer_shape(job)
-        planning = partial(
-            make_plan,
-            fresh=options.fresh,
-            report=watcher.note,
-            fetch=job.engine.computes,  # a rehearsal needs no weights
-            output=storage,
-        )
+        planning = partial(make_plan, fresh=options.fresh, report=watcher.note, output=storage)
         plan = planning(inputs)
         moved = moved_since(inputs.files.shards) if options.files is None else []
         if moved:
             inputs = _checked(job, options, watcher, moved)
             plan = planning(inputs)
-        for line in (*plan.changes.lines(), *plan.doubts):
+        for line in plan.changes.lines():
             watcher.note(line)
+        for line in plan.doubts:
+            watcher.doubt(line)
         ours = bool(plan.missing) and job.engine.computes and options.address is None
-        if ours and WarmEngine().end():
-            watcher.note("the engine that stayed loaded for rackmill try makes room")
+        if ours:
+            _end_warm_engine(watcher)
         engines = select_engines(plan, watcher, cluster)
         _refuse_second(storage, watcher)  # fetching a model may have taken an hour
         dataset = _claim(plan, storage, options.fresh)
@@ -257,9 +255,9 @@ def under_way(
     """While a run works: gives signs of life, logs, and heeds ``cancel``. What comes out of it is
     to watch the run. Raises Stopped for KeyboardInterrupt."""
     storage = open_storage(plan.job.output.path, patience_seconds=0, faults=False)
-    open_log(log, storage)
     try:
         with Heartbeat(storage, plan, stop, log.run) as heartbeat, RecordCompactor(storage):
+            open_log(log, storage)
             try:
                 yield Watchers(watcher, heartbeat)
             except KeyboardInterrupt:
@@ -351,9 +349,25 @@ def conclude(
     if plan.missing or not dataset.told(state):  # else the report of the run that did it stays
         sample = dataset.first_rows(_REPORTED_ROWS)
         report = write_report(summary, total, sample, plan.model.licence)
-        page = write_page(summary, rows_to_show(StoredRows(summary.output)), plan.model.licence)
-        dataset.finish(summary.as_json(), report, state, page)
+        dataset.finish(summary.as_json(), report, state, _page(plan, summary))
     return summary
+
+
+def _end_warm_engine(watcher: Watcher) -> None:
+    try:
+        if WarmEngine().end():
+            watcher.note("the engine that stayed loaded for rackmill try makes room")
+    except UsageError as e:  # somebody else's: it is not ours to end
+        watcher.note(e.message)
+
+
+def _page(plan: Plan, summary: Summary) -> str | None:
+    """The report as HTML. None where it cannot be made: the rows are there, which matters more."""
+    try:
+        return write_page(summary, rows_to_show(StoredRows(summary.output)), plan.model.licence)
+    except Exception:
+        _log.exception("report.html could not be made")
+        return None
 
 
 def _foretold(forecast: Forecast | None) -> Foretold | None:

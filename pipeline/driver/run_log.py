@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -19,6 +21,7 @@ from pipeline.output.run_log import DRIVER, KEPT_RUNS, RunLog, forget_old_runs, 
 from pipeline.storage.base import Storage
 
 _log = logging.getLogger(__name__)
+_QUOTED_ROW = re.compile(r"(got \d+): .*", re.DOTALL)  # what Arrow says of a CSV line
 
 
 @contextmanager
@@ -33,7 +36,7 @@ def logged(what: str, output: str) -> Iterator[RunLog]:
             _log.info("%s ends: %s", what, e.message)
             raise
         except RackmillError as e:
-            _log.error("%s failed: %s", what, e.message)
+            _log.error("%s failed: %s", what, _QUOTED_ROW.sub(r"\1", e.message))
             if log.opened:
                 e.hints = (f"what led to it: rackmill logs {output}", *e.hints)
             raise
@@ -49,9 +52,14 @@ def logged(what: str, output: str) -> Iterator[RunLog]:
 def open_log(log: RunLog, storage: Storage) -> None:
     """The run has begun to change its output: its log lies there from now on. ``storage`` waits for
     nothing."""
-    with suppress(OSError, RackmillError):
-        forget_old_runs(storage, KEPT_RUNS - 1)
     log.open(storage)
+    # on an object store a large rack's logs take minutes to delete, one after the other
+    threading.Thread(target=_forget, args=(storage,), name="old logs", daemon=True).start()
+
+
+def _forget(storage: Storage) -> None:
+    with suppress(Exception):  # the next run tries again
+        forget_old_runs(storage, KEPT_RUNS)
 
 
 class LoggedNotes(Watcher):
@@ -63,6 +71,9 @@ class LoggedNotes(Watcher):
 
     def note(self, line: str) -> None:
         _log.info("%s", line)
+
+    def doubt(self, line: str) -> None:
+        """Nothing: rows are not for logs."""
 
     def planned(self, plan: Plan, forecast: Forecast) -> None:
         rows = sum(unit.rows for unit in plan.missing)

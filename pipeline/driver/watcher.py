@@ -13,6 +13,10 @@ class Watcher:
     def note(self, line: str) -> None:
         """A step that takes a while begins."""
 
+    def doubt(self, line: str) -> None:
+        """Something is allowed and hardly meant. May quote values of rows: it goes to no log."""
+        self.note(line)
+
     def planned(self, plan: Plan, forecast: Forecast) -> None:
         """The plan stands; engines are about to be loaded."""
 
@@ -39,6 +43,10 @@ class Watchers(Watcher):
     def note(self, line: str) -> None:
         for one in self._watchers:
             one.note(line)
+
+    def doubt(self, line: str) -> None:
+        for one in self._watchers:
+            one.doubt(line)
 
     def planned(self, plan: Plan, forecast: Forecast) -> None:
         for one in self._watchers:

@@ -57,9 +57,15 @@ class StandIn(ModelFolder):
         return super().tokenizer(chat if chat is not None else usual)
 
 
-def resolve_for_planning(reference: str, report: Report = lambda line: None) -> ModelFolder:
+_LATER = "`run` fetches it first"
+
+
+def resolve_for_planning(
+    reference: str, report: Report = lambda line: None, then: str = _LATER
+) -> ModelFolder:
     """As ``resolve``, but nothing is downloaded: a stand-in takes the place of a model of the
-    catalogue that is not here. Raises UsageError where no stored model has a tokenizer.
+    catalogue that is not here, and ``report`` hears of it, and what comes ``then``. Raises
+    UsageError where no stored model has a tokenizer.
     """
     entry = None if Path(reference).is_dir() else CATALOGUE.get(reference)
     if in_store(reference) is None and reference.startswith("hf://"):
@@ -70,8 +76,23 @@ def resolve_for_planning(reference: str, report: Report = lambda line: None) -> 
     if entry is None or entry.source.package or in_store(reference) is not None:
         return resolve(reference, report)
     path = _tokenizer_folder(entry, report)
-    report(f"{entry.model.name} is not in the store yet; `run` fetches it first")
+    report(f"{entry.model.name} is not in the store yet; {then}")
     return StandIn(entry.model.name, path, entry)
+
+
+def resolve_for_rehearsal(reference: str, report: Report = lambda line: None) -> ModelFolder:
+    """For an engine that computes nothing: nothing is downloaded that a stand-in can do without.
+    Raises UsageError."""
+    try:
+        return resolve_for_planning(reference, report, "a rehearsal needs its shape alone")
+    except UsageError:
+        return resolve(reference, report)
+
+
+def rehearsed_hash(reference: str, model: ModelFolder) -> str:
+    """What identifies a model in a rehearsal: the same whether it is in the store or not."""
+    entry = None if Path(reference).is_dir() else CATALOGUE.get(reference)
+    return model.hash if entry is None else f"rehearsed: {entry.name}"
 
 
 def _tokenizer_folder(wanted: CatalogueEntry, report: Report) -> Path:

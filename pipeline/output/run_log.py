@@ -124,8 +124,7 @@ class RunLog(logging.Handler):
         try:
             line = LogLine.of(record).encode()
         except Exception:
-            self.handleError(record)
-            return
+            return  # a line less, rather than Python's own report on the user's terminal
         with self._guard:
             self._waiting.append(line)
             self._waiting_bytes += len(line)
@@ -156,7 +155,7 @@ class RunLog(logging.Handler):
                 content = self._piece + b"".join(lines)
                 try:
                     storage.replace(f"{self._path}.{self._number:05}.jsonl", content)
-                except _TROUBLES:
+                except Exception:  # whatever a store's library raises, the next try may do
                     self._put_back(lines)
                     return
                 self._piece = content
@@ -191,7 +190,7 @@ class RunLog(logging.Handler):
         self._piece, self._number = b"", self._number + 1
         oldest = self._number - self._pieces
         if oldest >= 0:
-            with suppress(*_TROUBLES):
+            with suppress(Exception):
                 storage.delete(f"{self._path}.{oldest:05}.jsonl")
 
 

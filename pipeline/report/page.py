@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipeline.humanize import count, duration, energy, plural, rate, size
-from pipeline.job.template.field_text import as_text
+from pipeline.job.template.field_text import as_shown
 from pipeline.output.columns.scores import LIST_COLUMNS
 from pipeline.printable import shown
 from pipeline.report.classes import per_class
@@ -143,7 +143,7 @@ def _cells(table: RowTable) -> dict[str, Any]:
 def _cell(value: Any) -> str:
     if value is None:
         return ""
-    text = f"{value:.3f}" if isinstance(value, float) else as_text(value)
+    text = f"{value:.3f}" if isinstance(value, float) else as_shown(value)
     return text if len(text) <= _CELL_CHARACTERS else text[: _CELL_CHARACTERS - 1] + "…"
 
 

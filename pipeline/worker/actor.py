@@ -119,6 +119,7 @@ class WorkerActor:
                     raise CardLost(lost_in_words(lost, host)) from e
                 raise
             finally:
+                log.finish()  # while the worker is still heard of: storage may be slow
                 remote.close()
         finally:
             log.__exit__(None, None, None)

@@ -71,6 +71,15 @@ def test_a_folder_that_others_can_open_is_refused(tmp_path: Path) -> None:
         tried(job(tmp_path, "vllm"), 1, WarmEngine(tmp_path / "warm"))
 
 
+def test_nobody_is_listened_to_in_a_folder_that_others_can_open(tmp_path: Path) -> None:
+    (tmp_path / "w").mkdir()
+    os.chmod(tmp_path / "w", 0o777)
+
+    for ask in (WarmEngine(tmp_path / "w").key, WarmEngine(tmp_path / "w").end):
+        with pytest.raises(UsageError, match="not this user's alone"):
+            ask()
+
+
 @pytest.fixture
 def warm(tmp_path: Path) -> Iterator[WarmEngine]:
     engine = WarmEngine(tmp_path / "w")

@@ -8,8 +8,8 @@ import pytest
 
 from pipeline import UsageError
 from pipeline.model.catalogue import MODELS
-from pipeline.model.folder import PROVENANCE_FILE
-from pipeline.model.stand_in import StandIn, resolve_for_planning
+from pipeline.model.folder import PROVENANCE_FILE, ModelFolder
+from pipeline.model.stand_in import StandIn, rehearsed_hash, resolve_for_planning
 from tests.samples import write_model
 
 
@@ -45,3 +45,13 @@ def test_a_folder_is_itself(store: Path) -> None:
 def test_an_address_whose_shape_nobody_knows_is_refused(store: Path) -> None:
     with pytest.raises(UsageError, match="rackmill model add hf://someone/gemma"):
         resolve_for_planning("hf://someone/gemma")
+
+
+def test_a_rehearsal_is_the_same_whether_the_model_is_stored_or_not(tmp_path: Path) -> None:
+    write_model(tmp_path / "one")
+    write_model(tmp_path / "other")
+    one, other = ModelFolder("one", tmp_path / "one"), ModelFolder("other", tmp_path / "other")
+
+    assert rehearsed_hash("gemma-3-12b", one) == rehearsed_hash("gemma-3-12b", other)
+    assert rehearsed_hash("gemma-3-12b", one) != rehearsed_hash("gemma-3-4b", one)
+    assert rehearsed_hash(str(tmp_path / "one"), one) == one.hash

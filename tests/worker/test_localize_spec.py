@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import MachineUnfit
+from pipeline.job.engine import EngineSettings
 from pipeline.model.folder import ModelFolder
 from pipeline.output.commit.records import MANIFEST
 from pipeline.output.dataset import Dataset
@@ -29,6 +30,11 @@ def spec(tmp_path: Path) -> WorkerSpec:
     made = plan(in_process.job(tmp_path, str(tmp_path / "out")))
     take_over(made, Dataset(open_storage(made.job.output.path)), fresh=False)
     return worker_spec(made)
+
+
+def computing(spec: WorkerSpec) -> WorkerSpec:
+    """The same for a real engine, to which it matters which model it has."""
+    return replace(spec, job=spec.job.model_copy(update={"engine": EngineSettings(kind="vllm")}))
 
 
 def test_where_everything_is_there_nothing_changes(spec: WorkerSpec) -> None:
@@ -54,7 +60,7 @@ def test_a_model_is_looked_for_in_this_machines_own_store(
     spec: WorkerSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = spec.model
-    away = replace(spec, model=ModelFolder(here.name, Path("/nowhere")))
+    away = replace(computing(spec), model=ModelFolder(here.name, Path("/nowhere")))
     monkeypatch.setattr("pipeline.worker.localize_spec.resolve", lambda reference, say: here)
     monkeypatch.setattr(ModelFolder, "hash", property(lambda self: "the same"))
 
@@ -65,7 +71,7 @@ def test_another_model_of_the_same_name_is_refused(
     spec: WorkerSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = spec.model
-    away = replace(spec, model=ModelFolder(here.name, Path("/nowhere")))
+    away = replace(computing(spec), model=ModelFolder(here.name, Path("/nowhere")))
     monkeypatch.setattr("pipeline.worker.localize_spec.resolve", lambda reference, say: here)
     monkeypatch.setattr(ModelFolder, "hash", property(lambda self: str(self.path)))
 

@@ -222,14 +222,14 @@ class Coordinator:
         waiting = progress.waiting
         report = Reported(worker, now, progress.rows, busy, tokens, active, flying, waiting)
         requests = [r for r in self._handle(report) if isinstance(r, GiveUp)]
+        stop_at = self._retiring.get(worker) if self._stop_at is None else self._stop_at
+        if stop_at is not None:
+            return Orders(stop_seconds=max(0.0, stop_at - now))
         for asked in requests:
             with about(worker=worker):
                 _log.info(
                     "work stealing: asked to give up rows of %s", self._index.unit(asked.span).id
                 )
-        stop_at = self._retiring.get(worker) if self._stop_at is None else self._stop_at
-        if stop_at is not None:
-            return Orders(stop_seconds=max(0.0, stop_at - now))
         index = self._index
         return Orders(
             tuple(

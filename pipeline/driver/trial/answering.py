@@ -63,14 +63,18 @@ def answer_rows(
             results[number] = RowResult(error=error, prompt_tokens=len(prompt.ids))
             continue
         ask(number, answer, answer.start())
-    while flights:
-        try:
-            completions = engine.step()
-        except Exception as e:
-            raise as_failure(e) from e
-        for completion in completions:
-            number, answer = flights.pop(completion.request_id)
-            if answer.result is None:
-                ask(number, answer, answer.receive(completion))
-            results[number] = results[number] or answer.result
+    try:
+        while flights:
+            try:
+                completions = engine.step()
+            except Exception as e:
+                raise as_failure(e) from e
+            for completion in completions:
+                number, answer = flights.pop(completion.request_id)
+                if answer.result is None:
+                    ask(number, answer, answer.receive(completion))
+                results[number] = results[number] or answer.result
+    finally:
+        if flights:  # something went wrong: the next rows find the engine as these did
+            engine.abort(list(flights))
     return [result or RowResult() for result in results]

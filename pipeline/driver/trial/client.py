@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import stat
 import subprocess
 import sys
 import tempfile
@@ -17,13 +18,16 @@ from multiprocessing.connection import Client, Connection
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from pipeline.driver.trial.answering import Row, RowPlace
 from pipeline.driver.trial.messages import Answered, Ask, End, Failed, Load, Note, State
 from pipeline.errors import EngineFailed, UsageError
 from pipeline.job.job import Job
 
-_SOCKET, _LOG, _LOCK = "engine.sock", "engine.log", "lock"
-_LONGEST = 90  # characters of the folder: a socket's address has 108 bytes at most
+_SOCKET, _LOG, _LOCK, _PID = "engine.sock", "engine.log", "lock", "pid"
+_BUSY_SECONDS, _POLITE_SECONDS = 600.0, 2.0  # another one may be loading it, or has a thousand rows
+_LONGEST = 70  # bytes of the folder: a socket's address has 108 bytes at most
 _START_SECONDS = 60.0
 _POLL_SECONDS = 0.05
 _END_SECONDS = 20.0
@@ -59,32 +63,50 @@ class WarmEngine:
     def __init__(self, folder: Path | None = None) -> None:
         """``folder``: where its socket lies; None: the usual place."""
         usual = tempfile.gettempdir()
-        root = usual if len(usual) < _LONGEST else "/tmp"
+        root = usual if len(os.fsencode(usual)) < _LONGEST else "/tmp"
         self.folder = folder or Path(root) / f"rackmill-{os.getuid()}"
 
     def key(self) -> str | None:
-        """What is loaded; None where no engine is."""
+        """What is loaded; None where no engine is, or one that says nothing in time."""
         connection = self._connect()
         if connection is None:
             return None
         with connection:
-            state: State = connection.recv()
-        return state.key or None
+            state = self._first(connection, _BUSY_SECONDS)
+        return state.key or None if state is not None else None
 
     def end(self) -> bool:
-        """Have it give its card back; False where there was none. Returns when it is gone."""
+        """Have it give its card back; False where there was none. Returns when it is gone; one that
+        is at something is not waited for."""
         connection = self._connect()
         if connection is None:
             return False
         with connection, suppress(OSError, EOFError):
-            connection.recv()
-            connection.send(End())
-            connection.poll(_END_SECONDS)  # until its side is closed
+            if self._first(connection, _POLITE_SECONDS) is not None:
+                connection.send(End())
+                connection.poll(_END_SECONDS)  # until its side is closed
+        self._kill()
         self._socket.unlink(missing_ok=True)
-        for process in _started:
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(_END_SECONDS)
         return True
+
+    def _first(self, connection: Connection, seconds: float) -> State | None:
+        """What it says at first; None where it does not in time: it is at something."""
+        if not connection.poll(seconds):
+            return None
+        with suppress(OSError, EOFError):
+            state: State = connection.recv()
+            return state
+        return None
+
+    def _kill(self) -> None:
+        """What has not ended by itself. Its guard ends what it has started."""
+        with suppress(OSError, ValueError, psutil.Error):
+            process = psutil.Process(int((self.folder / _PID).read_text()))
+            if "pipeline.driver.trial.warm_engine" in process.cmdline():
+                process.kill()
+        for started in _started:
+            with suppress(subprocess.TimeoutExpired):
+                started.wait(_END_SECONDS)
 
     def start(self, job: Job, start: Start, say: Callable[[str], None]) -> None:
         """Load an engine for jobs like ``job``, unless somebody else has just done it. Raises
@@ -108,6 +130,7 @@ class WarmEngine:
                 start_new_session=True,
             )
         _started.append(process)
+        (self.folder / _PID).write_text(str(process.pid))
         connection = self._wait(process)
         with connection:
             connection.recv()
@@ -151,6 +174,9 @@ class WarmEngine:
         raise self._died()
 
     def _connect(self) -> Connection | None:
+        if not self.folder.exists():
+            return None
+        self._check_folder()  # whoever else could have made it may have it answer with anything
         try:
             return Client(str(self._socket), family="AF_UNIX")
         except (FileNotFoundError, ConnectionRefusedError):
@@ -160,8 +186,13 @@ class WarmEngine:
 
     def _make_folder(self) -> None:
         self.folder.mkdir(mode=0o700, exist_ok=True)
-        there = self.folder.stat()
-        if there.st_uid != os.getuid() or there.st_mode & 0o077:
+        self._check_folder()
+
+    def _check_folder(self) -> None:
+        """Raises UsageError where others than this user could open the folder."""
+        there = self.folder.lstat()
+        own = stat.S_ISDIR(there.st_mode) and there.st_uid == os.getuid()
+        if not own or there.st_mode & 0o077:
             raise UsageError(
                 f"{self.folder} is not this user's alone",
                 "remove it, or set TMPDIR to another folder",

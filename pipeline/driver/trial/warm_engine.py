@@ -18,7 +18,7 @@ from pipeline.driver.trial.messages import Answered, Ask, End, Failed, Load, Not
 from pipeline.engine.child_guard import guard_children
 from pipeline.engine.load import load_engine
 from pipeline.engine.protocol import Engine
-from pipeline.errors import RackmillError
+from pipeline.errors import EngineFailed, JobFailed, RackmillError
 from pipeline.model.folder import ModelFolder
 from pipeline.model.store.resolve import resolve
 from pipeline.model.tokenizer import Tokenizer
@@ -62,9 +62,17 @@ class _Server:
                     connection.send(State(self._key))
                 elif isinstance(message, Ask):
                     connection.send(self._answer(message))
-            except RackmillError as error:
+            except EngineFailed as error:
                 connection.send(Failed(error))
                 self._end()
+            except RackmillError as error:
+                connection.send(Failed(error))
+                if self._engine is None:
+                    self._end()
+            except Exception as e:  # of one row perhaps: no reason to lose a loaded model
+                connection.send(Failed(JobFailed(f"{type(e).__name__}: {e}")))
+                if self._engine is None:
+                    self._end()
 
     def _load(self, asked: Load, connection: Connection) -> None:
         def say(line: str) -> None:

@@ -32,6 +32,14 @@ def as_text(value: Any) -> str:
         ) from None
 
 
+def as_shown(value: Any) -> str:
+    """As ``as_text`` for people to look at: what no prompt can have is described, not refused."""
+    try:
+        return as_text(value)
+    except RowError:
+        return f"<{len(value)} bytes>" if isinstance(value, bytes) else str(value)
+
+
 def as_printed(value: Any) -> str:
     """How Jinja prints a value. Raises RowError (InvalidRow) where a field cannot be written.
 

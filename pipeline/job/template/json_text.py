@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from base64 import b64encode
 from decimal import Decimal
 from typing import Any
 
@@ -46,3 +48,24 @@ def _tells_numbers(value: Any) -> bool:
     elif not isinstance(value, list | tuple):
         return number_text(value) is not None
     return any(map(_tells_numbers, value))
+
+
+def plain_json(value: Any) -> Any:
+    """``value`` with nothing in it that JSON lacks: bytes that are no text in base64, moments in
+    ISO form, numbers that are none as null, decimals of more digits than a float has as text."""
+    if isinstance(value, dict):
+        return {str(key): plain_json(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_json(inner) for inner in value]
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return b64encode(value).decode()
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int):
+        return value
+    if isinstance(value, Decimal) and value.is_finite() and len(value.as_tuple().digits) <= 15:
+        return float(value)
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
