@@ -43,7 +43,13 @@ def show_command(
     asked = selection.Selection(wrong, errors, least_confident, where, rows + 1)
     found = selection.rows(stored, asked)
     if as_json:
-        print_json({"output": output, "rows": found[:rows], "more": len(found) > rows})
+        print_json(
+            {
+                "output": output,
+                "rows": [_named(stored, row) for row in found[:rows]],
+                "more": len(found) > rows,
+            }
+        )
         return
     for line in row_lines(stored, found[:rows], OUT.width):
         OUT.print(line)
@@ -51,6 +57,14 @@ def show_command(
         OUT.print("no such row")
     elif len(found) > rows:
         OUT.print(f"… and more: --rows {rows * 5}, or --where")
+
+
+def _named(stored: StoredRows, row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row for users, its place in the input under the names that are free."""
+    from pipeline.output.stored_rows import FILE, ROW
+
+    own = {name: value for name, value in row.items() if name not in (FILE, ROW)}
+    return own | {shown: row[name] for name, shown in stored.shown_names.items()}
 
 
 def row_lines(stored: StoredRows, rows: Sequence[Mapping[str, Any]], width: int) -> list[str]:

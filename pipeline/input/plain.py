@@ -65,6 +65,15 @@ def plain_rows(table: pa.Table) -> tuple[list[dict[str, Any]], dict[int, str]]:
     return rows, wrong
 
 
+def rows_with_gaps(table: pa.Table) -> list[dict[str, Any]]:
+    """The rows as Python has them; a value that it cannot have is None, its row's others stay."""
+    rows, wrong = plain_rows(table)
+    for number in wrong:
+        one = table.slice(number, 1)
+        rows[number] = {name: plain_values(one[name])[0] for name in table.column_names}
+    return rows
+
+
 def plain_values(column: pa.ChunkedArray) -> list[Any]:
     """The values of a column; None for those that Python cannot have."""
     rows, _ = plain_rows(pa.table({"": column}))

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from pipeline.humanize import count, duration, plural
-from pipeline.input.plain import plain_rows
-from pipeline.output.stored_rows import StoredRows
+from pipeline.input.plain import rows_with_gaps
+from pipeline.output.stored_rows import FILE, ROW, StoredRows
 from pipeline.printable import shown
 from pipeline.report.summary import Summary
 
@@ -36,8 +36,9 @@ class Result:
     def to_arrow(self) -> pa.Table:
         """All rows, in input order."""
         stored = StoredRows(self.summary.output)
-        tables = [table.select(stored.schema.names) for table in stored.tables()]
-        return pa.concat_tables(tables) if tables else stored.schema.empty_table()
+        tables = [table.drop_columns([FILE, ROW]) for table in stored.tables()]
+        every = [stored.schema.empty_table(), *tables]  # a part may lack columns of others
+        return pa.concat_tables(every, promote_options="permissive")
 
     def to_pandas(self) -> pandas.DataFrame:
         """The same for pandas."""
@@ -47,7 +48,8 @@ class Result:
         """One after the other, as plain Python has them."""
         stored = StoredRows(self.summary.output)
         for table in stored.tables():
-            yield from plain_rows(table.select(stored.schema.names))[0]
+            names = [name for name in table.column_names if name not in (FILE, ROW)]
+            yield from rows_with_gaps(table.select(names))
 
     def __repr__(self) -> str:
         s = self.summary
@@ -73,13 +75,13 @@ class Result:
 
     def _first_rows(self) -> str:
         table = StoredRows(self.summary.output).first(_SHOWN)
-        names = [name for name in table.column_names if not name.startswith("_")]
+        names = [name for name in table.column_names if name not in (FILE, ROW)]
         head = "".join(f"<th>{_as_html(name)}</th>" for name in names)
         body = "".join(
             "<tr>"
             + "".join(f"<td>{_as_html(str(row[name]), _LONGEST)}</td>" for name in names)
             + "</tr>"
-            for row in plain_rows(table.select(names))[0]
+            for row in rows_with_gaps(table.select(names))
         )
         return f"<table><tr>{head}</tr>{body}</table>"
 

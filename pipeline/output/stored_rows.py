@@ -24,7 +24,9 @@ from pipeline.output.growing import parts_of
 from pipeline.output.manifest import Manifest, read_manifest
 from pipeline.storage.base import Storage
 
-FILE, ROW = "_file", "_row"  # of the input; the first row is 0
+# of the input, the first row is 0; names that no column of a user has, whatever it is called
+FILE, ROW = "\0file", "\0row"
+_SHOWN_AS = {FILE: "_file", ROW: "_row"}
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,13 @@ class StoredRows:
             hints = f"columns: {some_of(self.schema.names)}", *did_you_mean(name, self.schema.names)
             raise UsageError(f"{self.address} has no column {name!r}", *hints)
         return name
+
+    @cached_property
+    def shown_names(self) -> dict[str, str]:
+        """How FILE and ROW are called for users: ``_file`` and ``_row``, where the output has no
+        column of that name; they are left out where it has."""
+        taken = {name.lower() for name in self.schema.names}  # as SQL compares names
+        return {name: shown for name, shown in _SHOWN_AS.items() if shown not in taken}
 
     @property
     def seconds(self) -> float | None:

@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pipeline.humanize import count, duration, energy, plural, rate, size
 from pipeline.job.template.field_text import as_shown
 from pipeline.output.columns.scores import LIST_COLUMNS
+from pipeline.output.stored_rows import FILE, ROW
 from pipeline.printable import shown
 from pipeline.report.classes import per_class
 from pipeline.report.fixes import error_lines
@@ -22,7 +23,7 @@ from pipeline.report.summary import Summary
 
 Row = Mapping[str, Any]
 _CELL_CHARACTERS = 300
-_APART = {"prompt_tokens", "completion_tokens", "finish_reason", "error", "_file", "_row"}
+_APART = {"prompt_tokens", "completion_tokens", "finish_reason", "error", FILE, ROW}
 _WIDTH, _HEIGHT, _TOP = 800.0, 150.0, 20.0
 
 

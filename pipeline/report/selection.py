@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import heapq
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import groupby, islice
 from typing import Any
 
 import duckdb
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipeline.errors import UsageError
-from pipeline.input.plain import plain_rows
-from pipeline.output.stored_rows import StoredRows
+from pipeline.input.plain import rows_with_gaps
+from pipeline.output.stored_rows import FILE, ROW, StoredRows
 
 Row = Mapping[str, Any]
 
@@ -43,17 +43,19 @@ def tables(stored: StoredRows, asked: Selection) -> Iterator[pa.Table]:
     if asked.least_confident:
         stored.need_column("confidence")
     if asked.where is not None:
-        _matching(stored.schema.empty_table(), asked.where)
+        places = [pa.field(FILE, pa.string()), pa.field(ROW, pa.int64())]
+        empty = pa.schema([*stored.schema, *places]).empty_table()
+        _holds(empty, stored, asked.where)
 
     def found() -> Iterator[pa.Table]:
         for table in stored.tables():
             if asked.errors:
-                table = table.filter(pc.is_valid(table["error"]))
+                table = _filtered(table, table["error"].is_valid().to_pylist())
             if gold is not None:
-                pairs = plain_rows(table.select(["label", gold]))[0]
-                table = table.filter(pa.array(map(stored.is_wrong, pairs), pa.bool_()))
+                pairs = rows_with_gaps(table.select(["label", gold]))
+                table = _filtered(table, list(map(stored.is_wrong, pairs)))
             if asked.where is not None and table.num_rows:
-                table = _matching(table, asked.where)
+                table = _filtered(table, _holds(table, stored, asked.where))
             if table.num_rows:
                 yield table
 
@@ -65,26 +67,73 @@ def rows(stored: StoredRows, asked: Selection) -> list[Row]:
     every = _each(tables(stored, asked))
     if not asked.least_confident:
         return list(islice(every, asked.rows))
-    known = [row for row in every if row["confidence"] is not None]
-    return sorted(known, key=lambda row: row["confidence"])[: asked.rows]
+    known = (row for row in every if row["confidence"] is not None)
+    if asked.rows is None:
+        return sorted(known, key=_confidence)
+    return heapq.nsmallest(asked.rows, known, key=_confidence)
+
+
+def _confidence(row: Row) -> float:
+    return float(row["confidence"])
 
 
 def _each(found: Iterator[pa.Table]) -> Iterator[Row]:
     for table in found:
-        yield from plain_rows(table)[0]
+        yield from rows_with_gaps(table)
 
 
-def _matching(table: pa.Table, where: str) -> pa.Table:
-    """The rows of ``table`` for which an SQL condition holds. Raises UsageError."""
+def _filtered(table: pa.Table, mask: Sequence[bool | None]) -> pa.Table:
+    """The rows for which ``mask`` is true."""
+    try:
+        return table.filter(pa.array(mask, pa.bool_()))
+    except pa.ArrowNotImplementedError:  # no kernel for views and run ends: stretch by stretch
+        numbered = groupby(range(len(mask)), key=lambda row: bool(mask[row]))
+        stretches = [list(places) for holds, places in numbered if holds]
+        slices = [table.slice(places[0], len(places)) for places in stretches]
+        return pa.concat_tables(slices) if slices else table.slice(0, 0)
+
+
+def _holds(table: pa.Table, stored: StoredRows, where: str) -> list[bool | None]:
+    """For each row of ``table`` whether an SQL condition holds. Raises UsageError."""
     with duckdb.connect(config={"enable_external_access": False, "threads": 1}) as database:
-        database.register("rows", table)
         try:
-            found = database.execute(f"SELECT rowid_ FROM (SELECT {_NUMBERED}) WHERE ({where})")
-            places = [place for (place,) in found.fetchall()]
-        except duckdb.Error as e:
+            known = _for_sql(table, stored)
+            _register(database, known)
+            found = database.execute(f"SELECT CAST((\n{where}\n) AS BOOLEAN) FROM rows").fetchall()
+        except (duckdb.Error, pa.ArrowException) as e:
             said = str(e).strip().partition("\n")[0]
             raise UsageError(f"--where {where}: {said}") from None
-    return table.take(pa.array(sorted(places), pa.int64()))
+    if len(found) != table.num_rows or any(len(values) != 1 for values in found):
+        raise UsageError(f"--where {where}: this is no condition on one row")
+    return [holds for (holds,) in found]
 
 
-_NUMBERED = "*, row_number() OVER () - 1 AS rowid_ FROM rows"
+def _for_sql(table: pa.Table, stored: StoredRows) -> pa.Table:
+    """The table with types that DuckDB has, and the places under the names that are free."""
+    columns: dict[str, pa.ChunkedArray] = {}
+    for name in table.column_names:
+        if name in (FILE, ROW) and name not in stored.shown_names:
+            continue
+        kind = _SQL_TYPES.get(table.schema.field(name).type)
+        column = table[name] if kind is None else table[name].cast(kind)
+        columns[stored.shown_names.get(name, name)] = column
+    return pa.table(columns)
+
+
+_SQL_TYPES = {pa.string_view(): pa.string(), pa.float16(): pa.float32()}
+
+
+def _register(database: duckdb.DuckDBPyConnection, table: pa.Table) -> None:
+    """Raises UsageError that names the column that DuckDB cannot have."""
+    try:
+        database.register("rows", table)
+    except duckdb.NotImplementedException:
+        for name in table.column_names:
+            try:
+                database.register("one_column", table.select([name]))
+            except duckdb.Error:
+                kind = table.schema.field(name).type
+                raise UsageError(
+                    f"--where cannot read column {name!r}: its type is {kind}"
+                ) from None
+        raise
