@@ -5,86 +5,123 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from pipeline.errors import UsageError
 from pipeline.interactive.frames import is_table, write_table
+from pipeline.job.file.lay_over import plain
 from pipeline.job.file.load import job_from, load_job
+from pipeline.job.fingerprint import digest, fingerprint_parts
 from pipeline.job.job import Job
 
 _JOB_FILES = (".yaml", ".yml")
 _MODEL = "gemma-3-270m"  # ships with every installation
 
 
+@runtime_checkable
+class _Values(Protocol):
+    """What a column may be: a list, or an array of any library."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, at: Any, /) -> Any: ...
+
+
 def job_of(what: object, settings: Mapping[str, Any]) -> Job:
-    """``settings``: keys of a job file; of one that is there already, those that change.
+    """``settings``: keys of a job file; of one that is there already, those that change. None
+    takes a key of a job away; for data it is as if it were not given.
 
     ``choices`` and ``gold`` stand for ``label: {choices: …, gold: …}``, a text as ``output`` for
-    ``output: {path: …}``. Raises UsageError.
+    ``output: {path: …}``. Data without an ``output`` gets runs/NAME, a table a folder of its own
+    for its content and what is asked. Raises UsageError.
     """
     given = _written_out(settings)
     if isinstance(what, Job):
-        return what if not given else job_from(_merged(what.model_dump(mode="json"), given))
+        return job_from(what.model_dump(mode="json"), over=given) if given else what
     if isinstance(what, str | Path) and str(what).lower().endswith(_JOB_FILES):
-        import json
+        return load_job(Path(what), over=given)
+    if isinstance(what, Mapping) and not _is_columns(what):
+        if what and not set(what) & set(Job.model_fields):
+            raise _neither(what, "the columns of data are lists or arrays of one length")
+        return job_from(plain(what), over=given)
+    return _about_data(what, given)
 
-        lines = [f"{key}={json.dumps(value)}" for key, value in _flat(given)]
-        return load_job(Path(what), lines)
-    if isinstance(what, Mapping) and "input" in what:
-        return job_from(_merged(dict(what), given))
-    return job_from(_about_data(what, given))
+
+def _is_columns(what: Mapping[Any, Any]) -> bool:
+    """Whether a mapping is data: sequences or arrays of one length, and at least one."""
+    no_columns = (str, bytes, bytearray, Mapping)
+    values = list(what.values())
+    if not all(isinstance(v, _Values) and not isinstance(v, no_columns) for v in values):
+        return False
+    try:
+        return len({len(v) for v in values}) == 1
+    except TypeError:  # an array without a dimension
+        return False
 
 
-def _about_data(what: object, given: dict[str, Any]) -> dict[str, Any]:
-    if is_table(what) or isinstance(what, Mapping):
-        path, name = str(write_table(what)), "table"
-    elif isinstance(what, str | Path) or (
-        isinstance(what, Sequence) and all(isinstance(one, str | Path) for one in what)
-    ):
-        paths = [str(what)] if isinstance(what, str | Path) else [str(one) for one in what]
-        path, name = (paths[0] if len(paths) == 1 else paths), Path(paths[0]).stem  # type: ignore[assignment]
+def _about_data(what: object, given: dict[str, Any]) -> Job:
+    table = is_table(what) or isinstance(what, Mapping)
+    if table:
+        paths = [str(write_table(what))]
+    elif isinstance(what, str | Path):
+        paths = [str(what)]
+    elif isinstance(what, Sequence) and all(isinstance(one, str | Path) for one in what):
+        paths = [str(one) for one in what]
     else:
-        raise UsageError(
-            f"{type(what).__name__} is neither a job nor data",
-            "give a job file, a Job, a mapping, a table of pandas, polars or Arrow, or a path",
+        raise _neither(
+            what, "give a job file, a Job, a mapping, a table of pandas, polars or Arrow, or a path"
         )
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._") or "data"
-    content = {"name": name, "model": _MODEL, "input": {"path": path}} | given
-    if "prompt" not in content and "messages" not in content and "score" not in content:
+    if not paths:
+        raise UsageError("there is no data: the list of paths is empty", "name a file or a folder")
+    asked = {key for key, value in given.items() if value is not None}
+    if not asked & {"prompt", "messages", "score"}:
         raise UsageError(
             "data alone does not say what to do with it",
             'give a prompt: run(data, prompt="{text}\\nTopic:", choices=["sport", "politics"])',
         )
-    content.setdefault("output", {"path": f"runs/{content['name']}"})
-    return content
+    stem = "table" if table else Path(paths[0]).stem
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._") or "data"
+    if "name" in asked and isinstance(given["name"], str):
+        name = given["name"]
+    content: dict[str, Any] = {
+        "name": name,
+        "model": _MODEL,
+        "input": {"path": paths[0] if len(paths) == 1 else paths},
+        "output": {"path": f"runs/{name}"},
+    }
+    job = job_from(content, over={key: given[key] for key in asked})
+    output = given.get("output")
+    if not table or (isinstance(output, dict) and output.get("path") is not None):
+        return job
+    own = {"path": f"runs/{name}-{_asked_of(job, Path(paths[0]).stem)}"}
+    return job_from(job.model_dump(mode="json"), over={"output": own})
+
+
+def _asked_of(job: Job, table: str) -> str:
+    """Eight digits that differ where ``job`` asks something else, or of another ``table`` (named
+    by its content)."""
+    source = [table, job.input.model_dump(mode="json", exclude={"path"})]
+    parts = fingerprint_parts(job, model_hash=job.model, input_hash=digest(source))
+    return digest(parts)[:8]
+
+
+def _neither(what: object, hint: str) -> UsageError:
+    return UsageError(f"this {type(what).__name__} is neither a job nor data", hint)
 
 
 def _written_out(settings: Mapping[str, Any]) -> dict[str, Any]:
-    given = {key: value for key, value in settings.items() if value is not None}
-    label = {key: given.pop(key) for key in ("choices", "gold") if key in given}
-    if label:
-        given["label"] = {**given.get("label", {}), **label}
+    given: dict[str, Any] = plain(settings)
+    shape = {key: given.pop(key) for key in ("choices", "gold") if key in given}
+    around = given.get("label")
+    if shape and not isinstance(around, dict | None):
+        raise UsageError(
+            f"label is given as {type(around).__name__}, beside {' and '.join(shape)}",
+            'give label={"choices": […], "gold": …}, or choices= and gold= without label',
+        )
+    taken_away = "label" in given and around is None
+    if shape and (not taken_away or any(value is not None for value in shape.values())):
+        given["label"] = {**(around or {}), **shape}
     for key in ("output", "input"):
-        if isinstance(given.get(key), str | Path):
-            given[key] = {"path": str(given[key])}
+        if isinstance(given.get(key), str):
+            given[key] = {"path": given[key]}
     return given
-
-
-def _merged(content: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(content)
-    for key, value in given.items():
-        before = merged.get(key)
-        both = isinstance(before, dict) and isinstance(value, Mapping)
-        merged[key] = _merged(before, value) if both else value  # type: ignore[arg-type]
-    return merged
-
-
-def _flat(given: Mapping[str, Any], before: str = "") -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
-    for key, value in given.items():
-        dotted = f"{before}{key}"
-        if isinstance(value, Mapping) and value and dotted not in ("label.json_schema",):
-            found += _flat(value, f"{dotted}.")
-        else:
-            found.append((dotted, value))
-    return found

@@ -27,8 +27,9 @@ def run(
     """Do a job, reusing what an earlier run of it committed, and have its rows.
 
     ``what``: a ``Job``, a job file, a mapping like one; or data (a table of pandas, polars or
-    Arrow, a path), with ``prompt=…`` and what else a job file says: ``model``, ``choices``,
-    ``gold``, ``sampling={…}``, ``output``. ``progress``: shown on a terminal or in a notebook.
+    Arrow, a mapping of columns, a path), with ``prompt=…`` and what else a job file says:
+    ``model``, ``choices``, ``gold``, ``sampling={…}``, ``output`` (see ``job_of``).
+    ``progress``: shown on a terminal or in a notebook.
     ``stop.ask()``, from any thread, stops it gracefully: it raises Stopped.
 
     Raises UsageError, JobFailed.

@@ -10,6 +10,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from pipeline.errors import UsageError, did_you_mean
+from pipeline.job.file.lay_over import lay_over, plain
 from pipeline.job.file.text_keys import Ambiguous, as_written
 from pipeline.job.file.wording import in_words
 from pipeline.job.file.yaml_text import Location as _Location
@@ -17,31 +18,44 @@ from pipeline.job.file.yaml_text import Parsed, parse, read_text
 from pipeline.job.job import Job
 
 
-def load_job(source: str | Path | Mapping[str, Any], settings: Iterable[str] = ()) -> Job:
+def load_job(
+    source: str | Path | Mapping[str, Any],
+    settings: Iterable[str] = (),
+    *,
+    over: Mapping[str, Any] | None = None,
+) -> Job:
     """Read the job file at a path, or take a mapping like one; ``settings`` are ``key.path=value``
-    lines laid over it.
+    lines laid over it, and ``over`` is plain data that is (None takes a key away).
 
     Raises UsageError naming the file, the line and the fix.
     """
     if isinstance(source, Mapping):
-        return job_from(source, settings)
+        return job_from(source, settings, over=over)
     path = Path(source)
     parsed = parse(read_text(path), str(path))
     content = {} if parsed.data is None else parsed.data
     if not isinstance(content, dict):
         raise UsageError(f"{path}: a job file is a list of `key: value` lines")
     overridden = [_override(content, setting, parsed.written) for setting in settings]
+    lay_over(content, plain(over or {}), (parsed.written, parsed.lines))
     return _validate(content, str(path), parsed, overridden)
 
 
-def job_from(content: Mapping[str, Any], settings: Iterable[str] = ()) -> Job:
-    """A Job from a plain mapping (the Python API), ``settings`` laid over it as in ``load_job``.
+def job_from(
+    content: Mapping[str, Any],
+    settings: Iterable[str] = (),
+    *,
+    over: Mapping[str, Any] | None = None,
+) -> Job:
+    """A Job from a plain mapping (the Python API), ``settings`` and ``over`` laid over it as in
+    ``load_job``.
 
     Raises UsageError.
     """
     own = copy.deepcopy(dict(content))
     parsed = Parsed(own, {}, {})
     overridden = [_override(own, setting, parsed.written) for setting in settings]
+    lay_over(own, plain(over or {}))
     return _validate(own, "job", parsed, overridden)
 
 

@@ -1,0 +1,103 @@
+"""Plain data laid over a job's: what Python hands in, without a way through text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from pipeline.errors import UsageError
+from pipeline.job.file.yaml_text import Location
+
+# these are replaced as a whole: what they hold are not keys of a job file, or is one of several
+_WHOLE: tuple[Location, ...] = (
+    ("prompt",),
+    ("messages",),
+    ("label", "json_schema"),
+    ("label", "gold", "values"),
+    ("input", "cast"),
+    ("input", "skip_rows"),
+)
+# of these a job has one: whoever gives it takes the others away
+_ONE_OF: Mapping[Location, tuple[str, ...]] = {
+    (): ("prompt", "messages"),
+    ("label",): ("choices", "json_schema", "regex"),
+}
+
+
+@runtime_checkable
+class _Array(Protocol):
+    """Of numpy, pandas or torch, and numpy's scalars."""
+
+    def tolist(self) -> Any: ...
+
+
+def plain(value: object) -> Any:
+    """``value`` as a parsed file would have it: texts for paths, lists for what holds several.
+
+    Raises UsageError for a text that no encoding has.
+    """
+    if isinstance(value, Mapping):
+        return {str(k) if isinstance(k, Path) else k: plain(v) for k, v in value.items()}
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise UsageError(f"{value!a}: half of a surrogate pair is no character") from None
+        return value
+    if isinstance(value, AbstractSet):
+        return [plain(one) for one in sorted(value, key=repr)]  # the same in every process
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    return plain(value.tolist()) if isinstance(value, _Array) else value
+
+
+def lay_over(
+    content: dict[str, Any],
+    over: Mapping[str, Any],
+    beside: Iterable[dict[Location, Any]] = (),
+) -> None:
+    """Put ``over`` (as ``plain`` makes it) into ``content``, mappings into mappings; None takes a
+    key away. ``beside``: what is known about places of ``content``, forgotten where they change."""
+    _lay(content, over, tuple(beside), ())
+
+
+def _lay(
+    content: dict[str, Any],
+    over: Mapping[str, Any],
+    beside: tuple[dict[Location, Any], ...],
+    at: Location,
+) -> None:
+    alternatives = _ONE_OF.get(at, ())
+    if any(over.get(key) is not None for key in alternatives):
+        for key in alternatives:
+            content.pop(key, None)
+            _forget(beside, (*at, key))
+    for key, value in over.items():
+        here = (*at, key)
+        before = content.get(key)
+        if isinstance(value, dict) and here not in _WHOLE:
+            inner = before if isinstance(before, dict) else {}
+            _lay(inner, value, beside, here)
+            emptied = all(one is None for one in inner.values())
+            left = None if value and emptied else inner
+            if left is not before:
+                _forget(beside, here)
+        else:
+            left = value
+            _forget(beside, here)
+        if left is None:
+            content.pop(key, None)
+        else:
+            content[key] = left
+
+
+def _forget(beside: Iterable[dict[Location, Any]], at: Location) -> None:
+    """What is known about ``at``, about what stands below it, and about what it is a part of."""
+    for known in beside:
+        for place in list(known):
+            if place[: len(at)] == at[: len(place)]:
+                del known[place]
