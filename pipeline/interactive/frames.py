@@ -39,6 +39,8 @@ def write_table(value: object) -> Path:
         with part.open("rb") as file:
             name = hashlib.file_digest(file, "sha256").hexdigest()[:32]
         os.replace(part, folder / f"{name}.parquet")
+    except pa.ArrowException as e:  # types and values that Parquet lacks
+        raise UsageError(f"the table cannot be written: {e}") from None
     finally:
         part.unlink(missing_ok=True)
     return folder / f"{name}.parquet"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import math
 import os
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +17,14 @@ import pyarrow.csv as pc_csv
 import pyarrow.parquet as pq
 
 from pipeline.errors import JobFailed, UsageError
-from pipeline.input.plain import plain_rows, plain_values
-from pipeline.job.template.field_text import as_text
-from pipeline.job.template.json_text import json_text
-from pipeline.output.stored_rows import FILE, ROW
+from pipeline.input.plain import plain_rows
+from pipeline.output.file_values import cell_text, json_line
 
 _SHEET_ROWS = 1_048_576  # that a worksheet of Excel has, its header among them
 _CELL_CHARACTERS = 32_767  # of a cell
-_SHEET_DIGITS = 15  # of a number that a spreadsheet keeps
+_SHEET_COLUMNS = 16_384
+_SHEET_DIGITS = 15  # of a decimal that a spreadsheet keeps
+_SHEET_WHOLE = 2**53  # the largest whole number that it keeps
 Tables = Iterator[pa.Table]
 
 
@@ -29,9 +32,11 @@ def export(tables: Tables, schema: pa.Schema, path: Path) -> int:
     """Write the rows of ``tables`` to the file ``path``, whose ending says the format. Returns how
     many they were.
 
-    The file appears whole or not at all; one that is there is replaced. Raises UsageError for an
-    ending that is none, and for what the format cannot hold; JobFailed where nothing can be
-    written.
+    The file appears whole or not at all; one that is there is replaced. But for Parquet, binary
+    that is not UTF-8 text is base64; dates, times and durations are in ISO form.
+
+    Raises UsageError for an ending that is none, and for what the format cannot hold; JobFailed
+    where nothing can be written, or a value would be lost.
     """
     write = _FORMATS.get(path.suffix.lower())
     if write is None:
@@ -43,6 +48,8 @@ def export(tables: Tables, schema: pa.Schema, path: Path) -> int:
         os.replace(part, path)
     except OSError as e:
         raise JobFailed(f"{path} could not be written: {e.strerror or e}") from None
+    except pa.ArrowException as e:
+        raise JobFailed(f"{path} could not be written: {e}") from None
     finally:
         with suppress(OSError):
             part.unlink()
@@ -52,23 +59,49 @@ def export(tables: Tables, schema: pa.Schema, path: Path) -> int:
 def _plain(tables: Tables, schema: pa.Schema) -> Tables:
     """The tables with the columns of ``schema`` and no others; those that a run lacks are null."""
     for table in tables:
-        table = table.drop_columns([n for n in (FILE, ROW) if n in table.column_names])
-        columns = [
-            table[f.name].cast(f.type)
-            if f.name in table.column_names
-            else pa.nulls(len(table), f.type)
-            for f in schema
-        ]
+        columns = [_column(table, field) for field in schema]
         yield pa.Table.from_arrays(columns, schema=schema)
+
+
+def _column(table: pa.Table, field: pa.Field) -> pa.ChunkedArray | pa.Array:
+    if field.name not in table.column_names:
+        return pa.nulls(len(table), field.type)
+    column = table[field.name]
+    if column.type == field.type:
+        return column
+    try:
+        return column.cast(field.type)
+    except pa.ArrowException as e:
+        raise JobFailed(
+            f"column {field.name!r}, a {column.type}, is no {field.type}: {e}"
+        ) from None
 
 
 def _parquet(tables: Tables, schema: pa.Schema, path: Path) -> int:
     rows = 0
+    for field in schema:
+        _check_parquet(field, pa.table({field.name: pa.nulls(0, field.type)}))
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for table in tables:
-            writer.write_table(table)
+            try:
+                writer.write_table(table)
+            except pa.ArrowException:
+                for field in schema:
+                    _check_parquet(field, table.select([field.name]))
+                raise
             rows += table.num_rows
     return rows
+
+
+def _check_parquet(field: pa.Field, column: pa.Table) -> None:
+    """Raises JobFailed where Parquet cannot hold a column."""
+    try:
+        pq.write_table(column, io.BytesIO())
+    except pa.ArrowException as e:
+        raise JobFailed(
+            f"Parquet cannot hold column {field.name!r}, a {field.type}: {e}",
+            "export to .csv or .jsonl",
+        ) from None
 
 
 def _csv(tables: Tables, schema: pa.Schema, path: Path) -> int:
@@ -77,7 +110,7 @@ def _csv(tables: Tables, schema: pa.Schema, path: Path) -> int:
     rows = 0
     with pc_csv.CSVWriter(path, flat) as writer:
         for table in tables:
-            columns = [_in_cells(table[f.name]) for f in schema]
+            columns = [_in_cells(table[f.name], f.name, rows) for f in schema]
             writer.write_table(pa.Table.from_arrays(columns, schema=flat))
             rows += table.num_rows
     return rows
@@ -86,6 +119,8 @@ def _csv(tables: Tables, schema: pa.Schema, path: Path) -> int:
 def _is_plain(kind: pa.DataType) -> bool:
     """Whether Arrow writes it into a CSV file as it stands."""
     t = pa.types
+    if t.is_float16(kind):
+        return False
     plain = (
         t.is_integer,
         t.is_floating,
@@ -97,49 +132,79 @@ def _is_plain(kind: pa.DataType) -> bool:
     return any(is_it(kind) for is_it in plain)
 
 
-def _in_cells(column: pa.ChunkedArray) -> pa.ChunkedArray:
+def _in_cells(column: pa.ChunkedArray, name: str, before: int) -> pa.ChunkedArray:
     if _is_plain(column.type):
+        try:
+            column.validate(full=True)
+        except pa.ArrowInvalid:  # text that is not UTF-8
+            _values(column, name, before)
         return column
-    texts = [None if value is None else as_text(value) for value in plain_values(column)]
+    values = _values(column, name, before)
+    texts = [None if value is None else cell_text(value) for value in values]
     return pa.chunked_array([pa.array(texts, pa.string())])
 
 
-def _json(value: Any) -> str:
-    return json_text(value, ensure_ascii=False, default=str)
+def _values(column: pa.ChunkedArray, name: str, before: int) -> list[Any]:
+    """The values as Python has them. ``before``: how many rows were written before them.
+
+    Raises JobFailed for one that Python cannot have: text that is not UTF-8, years after 9999.
+    """
+    rows, wrong = plain_rows(pa.table({"": column}))
+    if wrong:
+        first = min(wrong)
+        raise JobFailed(
+            f"column {name!r}, row {before + first + 1}: {wrong[first]}",
+            "leave the row or the column out, or export to .parquet",
+        )
+    return [row[""] for row in rows]
+
+
+def _rows(table: pa.Table, before: int) -> Iterator[tuple[Any, ...]]:
+    columns = [_values(table[name], name, before) for name in table.column_names]
+    return zip(*columns, strict=True)
 
 
 def _jsonl(tables: Tables, _schema: pa.Schema, path: Path) -> int:
     rows = 0
     with path.open("w", encoding="utf-8") as file:
         for table in tables:
-            for row in plain_rows(table)[0]:
-                file.write(_json(row) + "\n")
+            for row in _rows(table, rows):
+                file.write(json_line(dict(zip(table.column_names, row, strict=True))) + "\n")
             rows += table.num_rows
     return rows
 
 
 def _xlsx(tables: Tables, schema: pa.Schema, path: Path) -> int:
     """Numbers that a spreadsheet would round are text; so is all text: none is a formula."""
-    import xlsxwriter
-
+    try:
+        import xlsxwriter
+    except ImportError:
+        raise UsageError(
+            "spreadsheets need the package xlsxwriter", "pip install xlsxwriter, or export to .csv"
+        ) from None
+    if len(schema) > _SHEET_COLUMNS:
+        raise UsageError(
+            f"a worksheet holds {_SHEET_COLUMNS:,} columns at most, the output has {len(schema):,}",
+            "export to .csv or .parquet",
+        )
     options = {"constant_memory": True, "strings_to_formulas": False, "strings_to_urls": False,
                "strings_to_numbers": False}  # fmt: skip
     rows = 0
     with xlsxwriter.Workbook(str(path), options) as book:
         sheet = book.add_worksheet("rows")
         for place, name in enumerate(schema.names):
-            sheet.write_string(0, place, name)
+            _write_text(sheet, 0, place, name)
         sheet.freeze_panes(1, 0)
         for table in tables:
-            for row in plain_rows(table)[0]:
+            for row in _rows(table, rows):
                 rows += 1
                 if rows >= _SHEET_ROWS:
                     raise UsageError(
                         f"a worksheet holds {_SHEET_ROWS - 1:,} rows at most",
                         "export to .csv or .parquet, or fewer rows: --where, --rows",
                     )
-                for place, name in enumerate(schema.names):
-                    _write_cell(sheet, rows, place, row.get(name))
+                for place, value in enumerate(row):
+                    _write_cell(sheet, rows, place, value)
     return rows
 
 
@@ -147,28 +212,39 @@ def _write_cell(sheet: Any, row: int, place: int, value: Any) -> None:
     if value is None:
         return
     if isinstance(value, bool):
-        sheet.write_boolean(row, place, value)
-    elif (
-        isinstance(value, int | float)
-        and len(str(value).strip("-")) <= _SHEET_DIGITS
-        and abs(value) < 1e300
-    ):
-        sheet.write_number(row, place, value)
+        _check_written(sheet.write_boolean(row, place, value), row, place)
+    elif _is_sheet_number(value):
+        _check_written(sheet.write_number(row, place, value), row, place)
     else:
-        text = (
-            value
-            if isinstance(value, str)
-            else str(value)
-            if isinstance(value, int | float)
-            else _json(value)
+        _write_text(sheet, row, place, cell_text(value))
+
+
+def _is_sheet_number(value: Any) -> bool:
+    """Whether a spreadsheet keeps the number as it is."""
+    if isinstance(value, Decimal):
+        return value.is_finite() and len(value.as_tuple().digits) <= _SHEET_DIGITS
+    if isinstance(value, int):
+        return abs(value) <= _SHEET_WHOLE
+    return isinstance(value, float) and math.isfinite(value)
+
+
+def _write_text(sheet: Any, row: int, place: int, text: str) -> None:
+    if len(text) > _CELL_CHARACTERS:
+        where = f"row {row}" if row else "the header"
+        raise UsageError(
+            f"{where}: this text has {len(text):,} characters, a cell of a spreadsheet "
+            f"holds {_CELL_CHARACTERS:,}",
+            "export to .csv or .parquet",
         )
-        if len(text) > _CELL_CHARACTERS:
-            raise UsageError(
-                f"row {row}: this text has {len(text):,} characters, a cell of a spreadsheet "
-                f"holds {_CELL_CHARACTERS:,}",
-                "export to .csv or .parquet",
-            )
-        sheet.write_string(row, place, text)
+    _check_written(sheet.write_string(row, place, text), row, place)
+
+
+def _check_written(code: int, row: int, place: int) -> None:
+    if code:
+        raise UsageError(
+            f"row {row}, column {place + 1}: a spreadsheet cannot hold this value",
+            "export to .csv or .parquet",
+        )
 
 
 _FORMATS: dict[str, Callable[[Tables, pa.Schema, Path], int]] = {

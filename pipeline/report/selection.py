@@ -44,7 +44,8 @@ def tables(stored: StoredRows, asked: Selection) -> Iterator[pa.Table]:
         stored.need_column("confidence")
     if asked.where is not None:
         places = [pa.field(FILE, pa.string()), pa.field(ROW, pa.int64())]
-        empty = pa.schema([*stored.schema, *places]).empty_table()
+        fields = [*stored.schema, *places]
+        empty = pa.table({field.name: pa.nulls(0, field.type) for field in fields})
         _holds(empty, stored, asked.where)
 
     def found() -> Iterator[pa.Table]:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from datetime import datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openpyxl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import UsageError
+from pipeline import JobFailed, UsageError
 from pipeline.cli.show import _named
+from pipeline.interactive.frames import write_table
 from pipeline.output.export import export
 from pipeline.output.stored_rows import ROW, StoredRows
 from pipeline.report.comparison import compare_outputs
@@ -82,3 +87,87 @@ class TestTypes:
         row = rows(output_with(tmp_path, far=far), Selection())[1]
 
         assert (row["text"], row["far"]) == ("b", None)
+
+
+FAR = pa.array([0, 10**12]).cast(pa.timestamp("s"))
+NOT_TEXT = pa.Array.from_buffers(
+    pa.string(),
+    1,
+    [None, pa.py_buffer(b"\x00\x00\x00\x00\x02\x00\x00\x00"), pa.py_buffer(b"\xff\xfe")],
+)
+
+
+def exported(folder: Path, ending: str, **columns: Any) -> Path:
+    table, path = pa.table(columns), folder / f"x.{ending}"
+    export(iter([table]), table.schema, path)
+    return path
+
+
+class TestExport:
+    @pytest.mark.parametrize("ending", ["csv", "jsonl", "xlsx"])
+    @pytest.mark.parametrize("column", [FAR, NOT_TEXT], ids=["far", "not text"])
+    def test_a_value_that_would_be_lost_is_named(
+        self, tmp_path: Path, ending: str, column: pa.Array
+    ) -> None:
+        with pytest.raises(JobFailed, match=rf"column 'b', row {len(column)}"):
+            exported(tmp_path, ending, a=["x"] * len(column), b=column)
+
+        assert not list(tmp_path.iterdir())
+
+    def test_json_lines_are_json_with_plain_text(self, tmp_path: Path) -> None:
+        path = exported(
+            tmp_path,
+            "jsonl",
+            b=pa.array([b"\xff\x00"]),
+            f=[float("nan")],
+            l=[[float("inf"), 1.5]],
+            d=[timedelta(days=1, seconds=2.5)],
+            t=[datetime(2020, 1, 2, 3)],
+            n=[Decimal("2.50")],
+        )
+
+        assert json.loads(path.read_text(), parse_constant=lambda c: pytest.fail(c)) == {
+            "b": "/wA=", "f": None, "l": [None, 1.5], "d": "P1DT2.5S", "t": "2020-01-02T03:00:00",
+            "n": 2.5,
+        }  # fmt: skip
+        assert '"n": 2.50' in path.read_text()
+
+    def test_cells_of_csv_have_the_same_text(self, tmp_path: Path) -> None:
+        path = exported(
+            tmp_path, "csv", b=[b"\xff\x00"], d=[timedelta(seconds=-1.5)], l=[[b"\xff"]]
+        )
+
+        assert path.read_text().splitlines()[1] == '"/wA=","-P0DT1.5S","[""/w==""]"'
+
+    def test_numbers_that_a_spreadsheet_keeps_are_numbers(self, tmp_path: Path) -> None:
+        path = exported(
+            tmp_path,
+            "xlsx",
+            f=[0.1 + 0.2],
+            i=[2**53],
+            j=[2**53 + 1],
+            n=[Decimal("12.50")],
+            t=[datetime(2020, 1, 2)],
+            b=[b"\xff\x00"],
+            e=[""],
+        )
+
+        cells = next(openpyxl.load_workbook(path).active.iter_rows(min_row=2))
+        assert [c.data_type for c in cells[:6]] == ["n", "n", "s", "n", "s", "s"]
+        assert [c.value for c in cells[1:6]] == [
+            2**53, str(2**53 + 1), 12.5, "2020-01-02T00:00:00", "/wA=",
+        ]  # fmt: skip
+
+    def test_what_a_worksheet_cannot_hold_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(UsageError, match="columns at most"):
+            exported(tmp_path, "xlsx", **{f"c{i}": [1] for i in range(16_385)})
+        with pytest.raises(UsageError, match="header"):
+            exported(tmp_path, "xlsx", **{"c" * 32_768: [1]})
+
+    def test_a_type_that_parquet_lacks_is_named_with_its_column(self, tmp_path: Path) -> None:
+        union = pa.UnionArray.from_sparse(pa.array([0], pa.int8()), [pa.array([1])])
+
+        with pytest.raises(JobFailed, match="column 'u', a sparse_union"):
+            exported(tmp_path, "parquet", a=[1], u=union)
+        with pytest.raises(UsageError, match="cannot be written"):
+            write_table(pa.table({"u": union}))
