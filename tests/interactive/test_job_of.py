@@ -241,3 +241,12 @@ def test_every_table_and_every_question_has_an_output_of_its_own() -> None:
 def test_a_mistake_in_what_is_given_is_not_laid_to_a_line_of_the_file(file: Path) -> None:
     with pytest.raises(UsageError, match=r"job\.yaml: label\.choices: give at least two"):
         job_of(file, {"choices": ["a"]})
+
+
+def test_what_holds_itself_is_refused() -> None:
+    endless: dict[str, Any] = {**JOB}
+    endless["sampling"] = endless
+
+    for what, settings in ((endless, {}), (JOB, {"sampling": endless})):
+        with pytest.raises(UsageError, match="nested too deeply"):
+            job_of(what, settings)

@@ -36,10 +36,17 @@ class _Array(Protocol):
 def plain(value: object) -> Any:
     """``value`` as a parsed file would have it: texts for paths, lists for what holds several.
 
-    Raises UsageError for a text that no encoding has.
+    Raises UsageError for a text that no encoding has, and for what holds itself.
     """
+    try:
+        return _plain(value)
+    except RecursionError:
+        raise UsageError("what is given is nested too deeply", "write it flatter") from None
+
+
+def _plain(value: object) -> Any:
     if isinstance(value, Mapping):
-        return {str(k) if isinstance(k, Path) else k: plain(v) for k, v in value.items()}
+        return {str(k) if isinstance(k, Path) else k: _plain(v) for k, v in value.items()}
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, str):
@@ -49,10 +56,10 @@ def plain(value: object) -> Any:
             raise UsageError(f"{value!a}: half of a surrogate pair is no character") from None
         return value
     if isinstance(value, AbstractSet):
-        return [plain(one) for one in sorted(value, key=repr)]  # the same in every process
+        return [_plain(one) for one in sorted(value, key=repr)]  # the same in every process
     if isinstance(value, list | tuple):
-        return [plain(one) for one in value]
-    return plain(value.tolist()) if isinstance(value, _Array) else value
+        return [_plain(one) for one in value]
+    return _plain(value.tolist()) if isinstance(value, _Array) else value
 
 
 def lay_over(
