@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
+import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import Any
 
 from pipeline.errors import UsageError, some_of
-from pipeline.input.plain import plain_rows
+from pipeline.input.plain import rows_with_gaps
 from pipeline.output.columns.answer_rows import NUMBER
 from pipeline.output.stored_rows import FILE, ROW, StoredRows
 from pipeline.report.intervals import Share, mcnemar
@@ -59,25 +63,26 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class _Answered:
-    """What one output has of a row. ``answer`` None: an error row."""
+    """What one output has of a row. ``answer``: its digest; None: an error row."""
 
-    answer: Any
+    answer: bytes | None
     tokens: int
     truth: str | None
 
 
 def compare_outputs(one: StoredRows, other: StoredRows, keep: int) -> Comparison:
     """``keep``: how many of the rows that differ are kept to be shown. Rows are matched by their
-    file's name and their place in it; memory grows with the answers of one output.
+    file's name and their place in it; memory grows with the rows of one output, by some hundred
+    bytes for each, whatever its answers are. NaN is the same answer as NaN.
 
     Raises UsageError where the outputs have no answers, or no rows, in common.
     """
     columns = _common_answers(one, other)
-    before = {place: found for place, found, _ in _answers(one, columns)}
+    before = {place: found for place, found, _, _ in _answers(one, columns)}
     counts: Counter[str] = Counter()
     tokens = [0, 0]
-    changes: list[Change] = []
-    for place, second, row in _answers(other, columns):
+    changes: dict[_Place, Change] = {}
+    for place, second, answer, row in _answers(other, columns):
         first = before.get(place)
         if first is None:
             continue
@@ -88,19 +93,54 @@ def compare_outputs(one: StoredRows, other: StoredRows, keep: int) -> Comparison
         counts["answered"] += 1
         truth = first.truth if first.truth is not None else second.truth
         if truth is not None:
-            counts += _graded(first.answer == truth, second.answer == truth)
+            right = _digest(truth)
+            counts += _graded(first.answer == right, second.answer == right)
         if first.answer == second.answer:
             counts["same"] += 1
         elif len(changes) < keep:
             inputs = {name: row[name] for name in other.kept if name in row}
-            changes.append(Change(*place[:2], first.answer, second.answer, truth, inputs))
+            changes[place] = Change(*place[:2], None, answer, truth, inputs)
     if not counts["rows"]:
         raise UsageError(
             f"{one.address} and {other.address} have no row in common",
             "rows are matched by the name of their file and their place in it",
         )
     means = tokens[0] / counts["rows"], tokens[1] / counts["rows"]
-    return Comparison(tokens=means, changes=changes, **{name: counts[name] for name in _COUNTED})
+    shown = _with_first(changes, one, columns)
+    return Comparison(tokens=means, changes=shown, **{name: counts[name] for name in _COUNTED})
+
+
+def _with_first(
+    changes: dict[_Place, Change], one: StoredRows, columns: tuple[str, ...]
+) -> list[Change]:
+    """The changes with the answers of the first output, which are read once more."""
+    left = set(changes)
+    if left:
+        for place, _, answer, _ in _answers(one, columns):
+            if place in left:
+                changes[place] = replace(changes[place], before=answer)
+                left.remove(place)
+                if not left:
+                    break
+    return list(changes.values())
+
+
+def _digest(answer: Any) -> bytes:
+    """The same for answers that are the same."""
+    return hashlib.blake2b(repr(_comparable(answer)).encode(), digest_size=16).digest()
+
+
+def _comparable(value: Any) -> Any:
+    """Written alike where it is alike: 1 and 1.0, NaN and NaN, structs in any order."""
+    if isinstance(value, dict):
+        return sorted((key, _comparable(one)) for key, one in value.items())
+    if isinstance(value, list | tuple):
+        return [_comparable(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return value
+    if isinstance(value, int | float | Decimal):
+        return value.as_integer_ratio()
+    return value
 
 
 _COUNTED = (
@@ -132,21 +172,28 @@ def _common_answers(one: StoredRows, other: StoredRows) -> tuple[str, ...]:
 
 def _answers(
     stored: StoredRows, columns: tuple[str, ...]
-) -> Iterator[tuple[_Place, _Answered, dict[str, Any]]]:
+) -> Iterator[tuple[_Place, _Answered, Any, dict[str, Any]]]:
+    """Each with its answer, and with what the output has of the row."""
     shown = {FILE, ROW, NUMBER, "error", "prompt_tokens", "completion_tokens", *columns}
     shown |= set(stored.kept)
     for table in stored.tables():
         names = [name for name in table.column_names if name in shown]
-        for row in plain_rows(table.select(names))[0]:
+        for row in rows_with_gaps(table.select(names)):
             written = row.get("completion_tokens") or 0
-            answer = row[columns[0]] if len(columns) == 1 else {c: row[c] for c in columns}
+            answer = row.get(columns[0]) if len(columns) == 1 else {c: row.get(c) for c in columns}
             yield (
                 (row[FILE], row[ROW], row.get(NUMBER, 0)),
                 _Answered(
-                    answer if row["error"] is None else None,
+                    _digest(answer) if answer is not None and row["error"] is None else None,
                     (row["prompt_tokens"] or 0)
                     + (sum(written) if isinstance(written, list) else written),
-                    stored.truth(row.get(stored.gold)) if stored.gold else None,
+                    _truth(stored, row),
                 ),
+                answer,
                 row,
             )
+
+
+def _truth(stored: StoredRows, row: Mapping[str, Any]) -> str | None:
+    truth = stored.truth(row.get(stored.gold)) if stored.gold else None
+    return None if truth is None else sys.intern(truth)  # few, for many rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby, islice
+from itertools import groupby, islice, repeat
 from typing import Any
 
 import duckdb
@@ -49,7 +49,7 @@ def tables(stored: StoredRows, asked: Selection) -> Iterator[pa.Table]:
         _holds(empty, stored, asked.where)
 
     def found() -> Iterator[pa.Table]:
-        for table in stored.tables():
+        for table in map(_with_all_columns, stored.tables(), repeat(stored.schema)):
             if asked.errors:
                 table = _filtered(table, table["error"].is_valid().to_pylist())
             if gold is not None:
@@ -76,6 +76,14 @@ def rows(stored: StoredRows, asked: Selection) -> list[Row]:
 
 def _confidence(row: Row) -> float:
     return float(row["confidence"])
+
+
+def _with_all_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """A run of a schedule may lack columns of other runs: they are null."""
+    for field in schema:
+        if field.name not in table.column_names:
+            table = table.append_column(field, pa.nulls(len(table), field.type))
+    return table
 
 
 def _each(found: Iterator[pa.Table]) -> Iterator[Row]:

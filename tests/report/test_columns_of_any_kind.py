@@ -19,7 +19,7 @@ from pipeline.cli.show import _named
 from pipeline.interactive.frames import write_table
 from pipeline.output.export import export
 from pipeline.output.stored_rows import ROW, StoredRows
-from pipeline.report.comparison import compare_outputs
+from pipeline.report.comparison import _digest, compare_outputs
 from pipeline.report.selection import Selection, rows, tables
 from tests.datasets import finish, job_in
 
@@ -65,6 +65,15 @@ class TestNames:
     def test_what_is_no_condition_on_a_row_is_refused(self, tmp_path: Path, where: str) -> None:
         with pytest.raises(UsageError, match="--where"):
             chosen(output_with(tmp_path), where=where)
+
+    def test_a_column_that_a_part_lacks_is_null_there(self, tmp_path: Path) -> None:
+        stored = output_with(tmp_path, more=[1, 2, 3, 4])
+        whole = next(stored.tables())
+        parts = [whole.slice(0, 2).drop_columns(["more"]), whole.slice(2)]
+        stored.tables = lambda: iter(parts)  # type: ignore[method-assign]
+
+        assert chosen(stored, where="more > 3") == [3]
+        assert [row["more"] for row in rows(stored, Selection())] == [None, None, 3, 4]
 
 
 class TestTypes:
@@ -171,3 +180,18 @@ class TestExport:
             exported(tmp_path, "parquet", a=[1], u=union)
         with pytest.raises(UsageError, match="cannot be written"):
             write_table(pa.table({"u": union}))
+
+
+class TestComparison:
+    @pytest.mark.parametrize(
+        ("one", "other", "same"),
+        [
+            (float("nan"), float("nan"), True),
+            (1, 1.0, True),
+            ({"a": 1, "b": [2]}, {"b": [2.0], "a": 1}, True),
+            ("1", 1, False),
+            (["a", "b"], ["a, b"], False),
+        ],
+    )
+    def test_answers_are_the_same_by_value(self, one: Any, other: Any, same: bool) -> None:
+        assert (_digest(one) == _digest(other)) is same
