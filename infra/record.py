@@ -21,7 +21,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 _COLUMNS = 100
 _COMMANDS = (
     "rackmill demo",
-    "rackmill try JOB --rows 3",
+    "rackmill try jobs/label-tweets.yaml --rows 3",
     "rackmill show runs/label-tweets --least-confident --rows 3",
 )
 _REDRAWN = re.compile(r"\x1b\[[0-9;?]*[A-LN-Za-ln-z]")  # all codes but those for colours
@@ -29,7 +29,7 @@ _REDRAWN = re.compile(r"\x1b\[[0-9;?]*[A-LN-Za-ln-z]")  # all codes but those fo
 
 def run(command: str, folder: str) -> str:
     """What stands on the terminal when ``command`` has ended."""
-    program, *arguments = command.replace("JOB", str(_ROOT / "jobs/label-tweets.yaml")).split()
+    program, *arguments = command.split()
     main, other = pty.openpty()
     process = subprocess.Popen(
         [str(_ROOT / ".venv/bin" / program), *arguments],
@@ -77,6 +77,7 @@ def main() -> None:
         record=True, width=_COLUMNS, file=io.StringIO(), force_terminal=True, highlight=False
     )
     with tempfile.TemporaryDirectory() as folder:
+        os.symlink(_ROOT / "jobs", Path(folder) / "jobs")
         for command in _COMMANDS:
             console.print(Text(f"$ {command}", style="bold"))
             console.print(Text.from_ansi(run(command, folder)))

@@ -77,7 +77,7 @@ def row_lines(stored: StoredRows, rows: Sequence[Mapping[str, Any]], width: int)
     answers = [_answer(stored, row) for row in rows]
     answer_width = min(_MIDDLE, max((len(text) for text in answers), default=0))
     for row, answer in zip(rows, answers, strict=True):
-        place = f"{row[FILE]} " if several else ""
+        place = f"{file_in(row[FILE])} " if several else ""
         gold = stored.truth(row[stored.gold]) if stored.gold else None
         right = gold is not None and row.get("label") == gold
         mark = "!" if row["error"] is not None else " " if gold is None else "✓" if right else "✗"
@@ -108,6 +108,11 @@ def _asked(stored: StoredRows, row: Mapping[str, Any]) -> str:
     names = [name for name in fields if name in stored.kept] or list(stored.kept)
     texts = [as_shown(row[name]) for name in names if row[name] is not None]
     return " · ".join(texts)
+
+
+def file_in(name: str) -> str:
+    """How an input file is called for people: ``name`` without the number of its path."""
+    return name.partition("/")[2] or name
 
 
 def cut(text: str, width: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pipeline.cli.console import OUT
+from pipeline.cli.show import file_in
 from pipeline.driver.first_rows import first_rows
 from pipeline.driver.plan import Plan
 from pipeline.errors import RowError
@@ -21,7 +22,7 @@ def print_prompts(plan: Plan, number: int) -> None:
     shared = plan.sample.shape.shared_prefix
     prompts = PromptBuilder(plan.job, tokenizer).build(rows)
     for place, prompt in zip(places, prompts, strict=True):
-        name = f"row {place.row} of {place.file}"
+        name = f"row {place.row} of {file_in(place.file)}"
         if isinstance(prompt, RowError):
             OUT.print(f"{name} · {prompt.type.value}: {prompt.message}\n")
             continue
