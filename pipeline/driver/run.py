@@ -28,7 +28,7 @@ from pipeline.driver.run_log import LoggedNotes, logged, open_log
 from pipeline.driver.slots.membership import Membership
 from pipeline.driver.slots.select_engines import rack_groups
 from pipeline.driver.stop import Stop
-from pipeline.driver.trial.client import WarmEngine
+from pipeline.driver.trial.client import make_room
 from pipeline.driver.watcher import Watcher, Watchers
 from pipeline.engine.load import check_answer_shape
 from pipeline.errors import (
@@ -128,7 +128,7 @@ def _run(
             watcher.doubt(line)
         ours = bool(plan.missing) and job.engine.computes and options.address is None
         if ours:
-            _end_warm_engine(watcher)
+            make_room(watcher.note)
         engines = select_engines(plan, watcher, cluster)
         _refuse_second(storage, watcher)  # fetching a model may have taken an hour
         dataset = _claim(plan, storage, options.fresh)
@@ -351,14 +351,6 @@ def conclude(
         report = write_report(summary, total, sample, plan.model.licence)
         dataset.finish(summary.as_json(), report, state, _page(plan, summary))
     return summary
-
-
-def _end_warm_engine(watcher: Watcher) -> None:
-    try:
-        if WarmEngine().end():
-            watcher.note("the engine that stayed loaded for rackmill try makes room")
-    except UsageError as e:  # somebody else's: it is not ours to end
-        watcher.note(e.message)
 
 
 def _page(plan: Plan, summary: Summary) -> str | None:
