@@ -85,7 +85,7 @@ def story(tmp_path_factory: pytest.TempPathFactory, launcher, write_shards, read
     asked = time.monotonic()
     os.kill(started.process.pid, signal.SIGTERM)
     done = started.wait()
-    assert done.out == ""
+    assert done.json["exit_code"] == done.code
     ended["SIGTERM"] = Ended(done.code, done.err, time.monotonic() - asked, started.gone(5))
 
     finished = launcher.run("run", "job.yaml", "--json", cwd=folder)
