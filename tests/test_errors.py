@@ -66,5 +66,5 @@ def test_row_error_types_are_stable_names_that_scripts_match_on() -> None:
 
 
 def test_a_near_word_is_found_and_a_far_one_is_not() -> None:
-    assert did_you_mean("temprature", ["top_p", "temperature"]) == "temperature"
-    assert did_you_mean("zebra", ["top_p", "temperature"]) is None
+    assert did_you_mean("temprature", ["top_p", "temperature"]) == ["did you mean temperature?"]
+    assert did_you_mean("zebra", ["top_p", "temperature"]) == []

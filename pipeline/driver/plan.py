@@ -174,6 +174,16 @@ def check_input(
     return InputPlan(job, files, tuple(units), columns, total, sizes)
 
 
+def find_model(job: Job, report: Callable[[str], None] = lambda line: None) -> ModelFolder:
+    """The job's model, fetched and converted first if that is needed. Raises UsageError."""
+    return (resolve if job.engine.computes else resolve_for_rehearsal)(job.model, report)
+
+
+def model_identity(job: Job, model: ModelFolder) -> str:
+    """What of the model makes two runs the same job."""
+    return model.hash if job.engine.computes else rehearsed_hash(job.model, model)
+
+
 def make_plan(
     inputs: InputPlan,
     *,
@@ -191,8 +201,7 @@ def make_plan(
     """
     job = inputs.job
     started = time.monotonic()
-    find = resolve if job.engine.computes else resolve_for_rehearsal
-    model = (find if fetch else resolve_for_planning)(job.model, report)
+    model = find_model(job, report) if fetch else resolve_for_planning(job.model, report)
     model_seconds = time.monotonic() - started
     if job.messages is not None and job.chat_template is None and not model.has_chat_template:
         raise UsageError(
@@ -365,7 +374,6 @@ def _check_fields(job: Job, schema: pa.Schema) -> None:
 
 
 def _manifest(inputs: InputPlan, model: ModelFolder, found: Manifest | None) -> dict[str, Any]:
-    computes = inputs.job.engine.computes
     return describe(
         inputs.job,
         inputs.files,
@@ -373,6 +381,6 @@ def _manifest(inputs: InputPlan, model: ModelFolder, found: Manifest | None) -> 
         inputs.columns,
         rows=inputs.rows,
         unit_rows=inputs.unit_rows,
-        model_hash=model.hash if computes else rehearsed_hash(inputs.job.model, model),
+        model_hash=model_identity(inputs.job, model),
         found=found,
     )

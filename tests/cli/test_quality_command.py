@@ -50,13 +50,13 @@ class TestRefused:
 
     def test_scores_that_no_memory_holds(self, ask, tmp_path: Path) -> None:
         _prepare(tmp_path)
-        long = "a long text " * 3000
+        long = "a long text " * 2500
         (tmp_path / "texts.csv").write_text("text\n" + f"{long}\n" * 128)
 
         finished = ask(*_QUALITY, "--top-k", "16384")
 
         assert finished.code == 2
-        assert "--top-k 16384: the scores of texts of 36,0" in finished.err
+        assert "--top-k 16384: the scores of texts of 30,0" in finished.err
         assert "give --top-k" in finished.err
 
     def test_models_with_different_tokenizers(self, ask, tmp_path: Path) -> None:

@@ -81,13 +81,13 @@ _FOLDERS = {
         link("model/config.json", "config.json"), "config.json"
     ),
     "a config of another model": _refused(_config(model_type="llama"), "llama"),
-    "a model of no layers": _refused(_config(num_hidden_layers=0, layer_types=[]), "cannot be"),
-    "a model of fewer than no layers": _refused(_config(num_hidden_layers=-1), "cannot be"),
+    "a model of no layers": _refused(_config(num_hidden_layers=0, layer_types=[]), "impossible"),
+    "a model of fewer than no layers": _refused(_config(num_hidden_layers=-1), "impossible"),
     "a model of infinite width": _refused(_config(hidden_size=float("inf")), "config.json"),
     "a model of a pattern of none": _refused(
         _config(layer_types=None, sliding_window_pattern=0), "config.json"
     ),
-    "a model of more heads than can be counted": _refused(_config(head_dim=2**70), "cannot be"),
+    "a model of more heads than can be counted": _refused(_config(head_dim=2**70), "impossible"),
     "weights that are shorter than their head": _refused(
         file("model/model.safetensors", (2**62).to_bytes(8, "little")), "safetensors"
     ),

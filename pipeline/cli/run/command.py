@@ -19,6 +19,7 @@ from pipeline.cli.options import (
 )
 from pipeline.cli.rack.command import rack_address
 
+_LONGEST = 200  # characters of a path
 _SOON_SECONDS = 0.5  # a mistake is found before, and stands alone then
 
 
@@ -39,6 +40,8 @@ def run_command(
     loaded = load_with(job, settings, output=output, workers=workers)
     path = loaded.input.path
     where = path if isinstance(path, str) else f"{path[0]} and {len(path) - 1} more"
+    if len(where) > _LONGEST:
+        where = f"{where[:_LONGEST]}…"
     looking = Timer(_SOON_SECONDS, note, (f"input   {where}",))  # imports and input take seconds
     looking.daemon = True
     looking.start()

@@ -272,3 +272,8 @@ def _from_package(source: catalogue.Source) -> Path:
         return Path(package.assemble(target))
     except (FileExistsError, ValueError):  # an earlier attempt was broken off
         return Path(package.assemble(target, overwrite=True))
+    except NotADirectoryError as e:
+        raise UsageError(
+            f"the store {store_root()} cannot be used: {e.strerror}",
+            "set RACKMILL_HOME to a folder",
+        ) from None

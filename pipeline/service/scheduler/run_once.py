@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from pipeline.driver.plan import find_model, model_identity
 from pipeline.driver.run import RunOptions, run
 from pipeline.driver.stop import Stop
 from pipeline.driver.watcher import Watcher
@@ -20,7 +21,6 @@ from pipeline.input.shard import Shard
 from pipeline.input.shards import InputFiles, discover, moved_since
 from pipeline.job.fingerprint import fingerprint_parts
 from pipeline.job.job import Job
-from pipeline.model.store.resolve import resolve
 from pipeline.output.columns.results import output_columns
 from pipeline.output.commit.records import MANIFEST
 from pipeline.output.dataset import Dataset
@@ -180,8 +180,7 @@ def _changes(job: Job, earlier: GrowingRun) -> list[str]:
     content = Dataset(earlier.storage).manifest()
     if content is None:
         return []
-    hash_now = resolve(job.model).hash
-    now = fingerprint_parts(job, model_hash=hash_now, input_hash="")
+    now = fingerprint_parts(job, model_hash=model_identity(job, find_model(job)), input_hash="")
     then = read_manifest(content, earlier.storage.address(MANIFEST)).content.parts
     names = sorted((now.keys() | then.keys()) - {"input"})
     return [name for name in names if now.get(name) != then.get(name)]

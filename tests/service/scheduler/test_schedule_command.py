@@ -102,6 +102,7 @@ def test_run_now_adds_what_is_new_and_waits_for_the_end(schedules: Schedules) ->
     write_input(schedules.folder / "rows", 40, 25)
     second = schedules.run("schedule", "run-now", "nightly", "--json")
 
+    assert "summary" in second.json, second.out + second.err
     assert second.json["summary"]["rows"] == 25
     assert schedules.ids() == list(range(65))
     assert [run["rows"] for run in schedules.verify().json["runs"]] == [40, 25]
