@@ -44,6 +44,7 @@ from pipeline.output.commit.records import (
     ANSWERS,
     ATTEMPTS,
     COMMITS,
+    LOGS,
     PAGE,
     REPORT,
     SUCCESS,
@@ -313,7 +314,7 @@ class Dataset(OutputFolder):
         if attempts:
             self.delete_all(hopeless_attempts(attempts, state or self.state()))
         self.delete_all(self.storage.names(ANSWERS))
-        for folder in ("", COMMITS):  # what was being written when its process was killed
+        for folder in ("", COMMITS, LOGS):  # what was being written when its process was killed
             self.delete_all(filter(is_temporary, self.storage.names(folder)))
         self.storage.replace(SUMMARY, as_json(summary))
         self.storage.replace(REPORT, report.encode())
