@@ -92,9 +92,10 @@ class TestParquet:
         pq.write_table(table, source, row_group_size=7)
         files, names = _run(source), table.column_names
 
-        source_schema = [(name, table.schema.field(name).type) for name in names]
-        written = pq.read_schema(files[0])
-        assert [(name, written.field(name).type) for name in names] == source_schema
+        # the file's types: Parquet has no seconds, for one, so a table's may be others
+        given, written = pq.read_schema(source), pq.read_schema(files[0])
+        for name in names:
+            assert written.field(name).type == given.field(name).type
         for read in (_duckdb_rows, _pandas_rows):
             try:
                 meant = read([str(source)], names)
