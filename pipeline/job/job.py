@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Mapping
 from functools import cached_property
 from posixpath import normpath
 from typing import Annotated, Any, Literal, Self
@@ -18,13 +17,13 @@ from pydantic import (
 )
 
 from pipeline.job.address import Address, InputAddress
-from pipeline.job.answer_shape import check_regex, check_schema_size
 from pipeline.job.duplicates import Duplicates
 from pipeline.job.engine import EngineSettings
 from pipeline.job.input_formats import INPUT_FORMATS
-from pipeline.job.plain_schema import written_out
+from pipeline.job.label import Label
+from pipeline.job.questions import LABEL_COLUMNS, Asked
 from pipeline.job.resources import Faults, Resources
-from pipeline.job.sampling import MOST_ANSWERS, Sampling
+from pipeline.job.sampling import Sampling
 from pipeline.job.schedule import Schedule
 from pipeline.job.section import Section
 from pipeline.job.template.render import Template, TemplateSyntaxError, lookup
@@ -156,93 +155,6 @@ Messages = Annotated[
 ]
 
 
-class Gold(Section):
-    """A column with right answers, and what its values are called among the choices."""
-
-    column: str
-    values: dict[str, str] = Field(default_factory=dict)
-
-
-class Label(Section):
-    """The shape of the answer: one of ``choices``, a JSON schema, or a regular expression."""
-
-    choices: Annotated[tuple[str, ...], Field(min_length=2)] | None = None
-    json_schema: dict[str, Any] | None = None
-    regex: str | None = None
-    # the answer that most of so many draws give; its confidence is their share
-    votes: Annotated[int, Field(ge=2, le=MOST_ANSWERS)] | None = None
-    gold: str | Gold | None = None  # the right answers: accuracy goes into the report
-
-    @model_validator(mode="after")
-    def _one_of(self) -> Self:
-        if sum(v is not None for v in (self.choices, self.json_schema, self.regex)) != 1:
-            raise ValueError("give exactly one of choices, json_schema and regex")
-        if self.choices is not None:
-            if len(set(self.choices)) < len(self.choices):
-                raise ValueError("choices names one choice twice")
-            if any(not c.strip() for c in self.choices):
-                raise ValueError("a choice is empty")
-        return self
-
-    @cached_property
-    def answer_schema(self) -> dict[str, Any] | None:
-        """``json_schema`` without references: the types of columns and answers are read from it."""
-        return None if self.json_schema is None else written_out(self.json_schema)
-
-    @property
-    def gold_column(self) -> str | None:
-        return self.gold.column if isinstance(self.gold, Gold) else self.gold
-
-    @property
-    def gold_values(self) -> Mapping[str, str]:
-        """Value of the gold column -> choice."""
-        return self.gold.values if isinstance(self.gold, Gold) else {}
-
-    @model_validator(mode="after")
-    def _gold_values_are_choices(self) -> Self:
-        for value, choice in self.gold_values.items():
-            if self.choices is not None and choice not in self.choices:
-                raise ValueError(f"gold: {value!r} stands for {choice!r}, which is no choice")
-        return self
-
-    @field_validator("choices", mode="before")
-    @classmethod
-    def _choices_are_text(cls, value: Any) -> Any:
-        if isinstance(value, list | tuple):
-            if any(isinstance(choice, bool) for choice in value):
-                raise ValueError('a choice is true or false: give text, as "yes" or "true"')
-            if any(choice is None for choice in value):
-                raise ValueError('a choice is null: for the word, quote it: "null"')
-            if len(value) < 2:
-                raise ValueError("give at least two choices")
-            return tuple(str(c) if isinstance(c, int | float) else c for c in value)
-        return value
-
-    @field_validator("json_schema")
-    @classmethod
-    def _schema_is_an_object(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
-        if value is None:
-            return None
-        from jsonschema import Draft202012Validator, SchemaError
-
-        check_schema_size(value)
-        try:
-            Draft202012Validator.check_schema(value)
-        except SchemaError as e:
-            raise ValueError(f"not a JSON schema: {e.message}") from None
-        written = written_out(value)
-        if written.get("type") != "object" or not written.get("properties"):
-            raise ValueError("the schema must be of type object with properties: its columns")
-        return value
-
-    @field_validator("regex")
-    @classmethod
-    def _regex_compiles(cls, value: str | None) -> str | None:
-        if value is not None:
-            check_regex(value)
-        return value
-
-
 class Score(Section):
     """Score texts instead of writing any: the log-probability of every token the rows hold.
 
@@ -367,11 +279,18 @@ class Job(Section):
         votes = self.label.votes if self.label and self.label.choices is None else None
         return votes or self.sampling.n
 
+    @cached_property
+    def asked(self) -> tuple[Asked, ...]:
+        """The questions of each row that have answers to choose among: the one of
+        ``label.choices``, or none."""
+        if self.label is None or self.label.choices is None:
+            return ()
+        return (Asked("label", "choice", self.label, LABEL_COLUMNS),)
+
     @property
     def generates(self) -> bool:
         """Whether answers are generated, token by token: else texts or choices are scored."""
-        choices = self.label is not None and self.label.choices is not None
-        return self.score is None and not choices
+        return self.score is None and not self.asked
 
     @property
     def longest_answer(self) -> int:

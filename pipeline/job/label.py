@@ -1,0 +1,126 @@
+"""The shape of an answer that a job asks for, and where the right answers are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Annotated, Any, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from pipeline.job.answer_shape import check_regex, check_schema_size
+from pipeline.job.plain_schema import written_out
+from pipeline.job.sampling import MOST_ANSWERS
+from pipeline.job.section import Section
+
+
+class Gold(Section):
+    """A column with right answers, and what its values are called among the choices."""
+
+    column: str
+    values: dict[str, str] = Field(default_factory=dict)
+
+
+class Graded(Section):
+    """What is asked of a row, and where the right answers are (``gold``), if they are known."""
+
+    gold: str | Gold | None = None
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The answers that there are to choose among; none where the model writes its own."""
+        return ()
+
+    @property
+    def gold_column(self) -> str | None:
+        return self.gold.column if isinstance(self.gold, Gold) else self.gold
+
+    @property
+    def gold_values(self) -> Mapping[str, str]:
+        """Value of the gold column -> choice."""
+        return self.gold.values if isinstance(self.gold, Gold) else {}
+
+    @model_validator(mode="after")
+    def _gold_values_are_options(self) -> Self:
+        for value, choice in self.gold_values.items():
+            if self.options and choice not in self.options:
+                raise ValueError(f"gold: {value!r} stands for {choice!r}, which is no choice")
+        return self
+
+
+class Label(Graded):
+    """The shape of the answer: one of ``choices``, a JSON schema, or a regular expression."""
+
+    choices: Annotated[tuple[str, ...], Field(min_length=2)] | None = None
+    json_schema: dict[str, Any] | None = None
+    regex: str | None = None
+    # the answer that most of so many draws give; its confidence is their share
+    votes: Annotated[int, Field(ge=2, le=MOST_ANSWERS)] | None = None
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Self:
+        if sum(v is not None for v in (self.choices, self.json_schema, self.regex)) != 1:
+            raise ValueError("give exactly one of choices, json_schema and regex")
+        if self.choices is not None:
+            check_options(self.choices, "choice")
+        return self
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        return self.choices or ()
+
+    @cached_property
+    def answer_schema(self) -> dict[str, Any] | None:
+        """``json_schema`` without references: the types of columns and answers are read from it."""
+        return None if self.json_schema is None else written_out(self.json_schema)
+
+    @field_validator("choices", mode="before")
+    @classmethod
+    def _choices_are_text(cls, value: Any) -> Any:
+        return as_options(value, "choice")
+
+    @field_validator("json_schema")
+    @classmethod
+    def _schema_is_an_object(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        if value is None:
+            return None
+        from jsonschema import Draft202012Validator, SchemaError
+
+        check_schema_size(value)
+        try:
+            Draft202012Validator.check_schema(value)
+        except SchemaError as e:
+            raise ValueError(f"not a JSON schema: {e.message}") from None
+        written = written_out(value)
+        if written.get("type") != "object" or not written.get("properties"):
+            raise ValueError("the schema must be of type object with properties: its columns")
+        return value
+
+    @field_validator("regex")
+    @classmethod
+    def _regex_compiles(cls, value: str | None) -> str | None:
+        if value is not None:
+            check_regex(value)
+        return value
+
+
+def as_options(value: Any, what: str) -> Any:
+    """A list of answers to choose among as texts: numbers are taken for what they are written as.
+    ``what`` one of them is called. Raises ValueError."""
+    if not isinstance(value, list | tuple):
+        return value
+    if any(isinstance(one, bool) for one in value):
+        raise ValueError(f'a {what} is true or false: give text, as "yes" or "true"')
+    if any(one is None for one in value):
+        raise ValueError(f'a {what} is null: for the word, quote it: "null"')
+    if len(value) < 2:
+        raise ValueError(f"give at least two {what}s")
+    return tuple(str(one) if isinstance(one, int | float) else one for one in value)
+
+
+def check_options(options: Sequence[str], what: str) -> None:
+    """Raise ValueError unless they can be told apart."""
+    if len(set(options)) < len(options):
+        raise ValueError(f"{what}s names one {what} twice")
+    if any(not one.strip() for one in options):
+        raise ValueError(f"a {what} is empty")
