@@ -101,8 +101,13 @@ def finish(made: Job, fails: Fails = lambda row: False, rows: int | None = None)
     plan, dataset = begin(made, rows)
     for unit in plan.missing:
         commit_unit(plan, dataset, unit, fails)
-    conclude(plan, dataset, RunOutcome(), time.time())
+    conclude_now(plan, dataset)
     return dataset
+
+
+def conclude_now(plan: Plan, dataset: Dataset) -> None:
+    """All units are committed: the dataset is finished."""
+    conclude(plan, dataset, RunOutcome(), time.time())
 
 
 def ids_in(folder: Path) -> list[int]:

@@ -253,14 +253,16 @@ def make_plan(
 
 def _as_begun(inputs: InputPlan, found: Manifest) -> tuple[InputPlan, InputChanges]:
     """The input as the folder knows it: files that are as they were have their names and their
-    units of then, whatever else is there now."""
+    units of then, whatever else is there now; rows get the columns that those there have."""
+    columns = output_columns(inputs.job, inputs.files.schema, found.results)
     shards, changes = compare(inputs.files.shards, found.entries, content_of)
     sizes = list(inputs.unit_rows)
     for now, then in changes.kept.items():
         sizes[now] = found.content.shards[then].unit_rows
     units = tuple(cut(shards, sizes, inputs.rows))
     files = replace(inputs.files, shards=shards)
-    return replace(inputs, files=files, units=units, unit_rows=tuple(sizes)), changes
+    sized = replace(inputs, files=files, units=units, unit_rows=tuple(sizes), columns=columns)
+    return sized, changes
 
 
 def sort_out(inputs: InputPlan, state: State) -> tuple[dict[str, CommitRecord], tuple[Unit, ...]]:

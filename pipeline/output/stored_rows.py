@@ -18,6 +18,7 @@ from pipeline.job.file.load import job_from
 from pipeline.job.job import Job
 from pipeline.output.columns.answer_rows import NUMBER
 from pipeline.output.columns.gold import names_of, truth
+from pipeline.output.columns.probabilities import ACCEPTED, PROBABILITIES, RAW_CONFIDENCE
 from pipeline.output.commit.records import MANIFEST, OUTPUT_NAME
 from pipeline.output.dataset import Dataset
 from pipeline.output.growing import parts_of
@@ -94,6 +95,7 @@ class StoredRows:
         """Those that the model filled: the label, the properties of a JSON schema, or the text."""
         about = {"completion", "completions", "confidence", "finish_reason", "finish_reasons"}
         about |= {"prompt_tokens", "completion_tokens", "error", NUMBER}
+        about |= {ACCEPTED, RAW_CONFIDENCE, PROBABILITIES}
         results = self._parts[-1].manifest.results
         told = [name for name in self.schema.names if name in results and name not in about]
         texts = [n for n in ("completion", "completions") if n in results]

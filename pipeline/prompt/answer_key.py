@@ -33,7 +33,7 @@ class AnswerKeys:
         # 64 hex digits over all that the job's keys have in common
         self.family = digest(
             {
-                "format": 2,
+                "format": 3 if self._choices else 2,  # 3: with the probability of each choice
                 "model": model_hash,
                 "engine": engine.kind,
                 "settings": engine.deciding,

@@ -244,6 +244,7 @@ class _ChoiceAnswer:
             completion=label,
             label=label,
             confidence=confidence,
+            probabilities=tuple(probabilities),
             finish_reason="stop",
             prompt_tokens=len(self._prompt.ids),
             completion_tokens=len(self._tree.sequences[chosen]),

@@ -23,6 +23,8 @@ from tests.samples import job, quick
 
 RESULT = ["completion", "finish_reason", "prompt_tokens", "completion_tokens", "error"]
 CHOICES = {"choices": ["good", "bad"]}
+SURE = ["accepted", "raw_confidence", "probabilities"]
+GOOD = RowResult("good", "good", 0.75, finish_reason="stop", probabilities=(0.75, 0.25))
 ERROR = RowError(RowErrorType.SCHEMA_NOT_MET, "no JSON", attempts=1)
 
 
@@ -51,10 +53,21 @@ class TestColumns:
         assert columns(schema, **keep("c", "a")).schema.names == ["c", "a", *RESULT]
         assert columns(schema, **keep()).schema.names == RESULT
 
-    def test_choices_add_label_and_confidence(self) -> None:
-        names = columns({}, label=CHOICES).schema.names
+    def test_choices_add_label_confidence_and_what_they_stand_on(self) -> None:
+        schema = columns({}, label=CHOICES).schema
 
-        assert names == ["completion", "label", "confidence", *RESULT[1:]]
+        assert schema.names == ["completion", "label", "confidence", *SURE, *RESULT[1:]]
+        assert schema.field("probabilities").type == pa.struct(
+            {"good": pa.float64(), "bad": pa.float64()}
+        )
+
+    def test_an_output_of_before_there_were_probabilities_has_none(self) -> None:
+        before = {"completion", "label", "confidence", *RESULT}
+        made = output_columns(job(label=CHOICES), pa.schema({"accepted": pa.int64()}), before)
+
+        assert made.schema.names == ["accepted", "completion", "label", "confidence", *RESULT[1:]]
+        table = to_table(pa.table({"accepted": [1]}), [GOOD], made)
+        assert table.to_pylist()[0]["accepted"] == 1
 
     def test_a_kept_column_whose_name_is_taken_is_renamed(self) -> None:
         made = columns({"label": pa.int64(), "error": pa.string()}, label=CHOICES)
@@ -231,6 +244,21 @@ def test_json_fields_become_values_of_their_columns() -> None:
     assert table.column("nested").to_pylist() == [{"name": "x", "tags": []}, None, None]
 
 
+def test_the_models_own_probabilities_are_kept_by_choice() -> None:
+    table = to_table(
+        pa.table({}), [GOOD, RowResult(error=ERROR)], columns({}, label=CHOICES)
+    ).select(SURE)
+
+    assert table.to_pylist() == [
+        {
+            "accepted": None,
+            "raw_confidence": 0.75,
+            "probabilities": {"good": 0.75, "bad": 0.25},
+        },
+        dict.fromkeys(SURE),
+    ]
+
+
 def test_labels_are_counted_against_the_gold_column() -> None:
     made = columns({"truth": pa.string()}, label=CHOICES | {"gold": "truth"})
     inputs = pa.table({"truth": ["good", "bad", None, "good"]})
@@ -257,7 +285,8 @@ def test_an_error_keeps_an_example_of_its_message() -> None:
     assert total.error_examples == {"SchemaNotMet": "no JSON"}
 
 
-_NAMES = ("answer", "label", "confidence", "completion", "completions", "finish_reason", "x")
+_NAMES = ("answer", "label", "confidence", "accepted", "probabilities", "raw_confidence")
+_NAMES += ("completion", "completions", "finish_reason", "x")
 
 
 @pytest.mark.parametrize(

@@ -223,6 +223,8 @@ class TestChoices:
 
         assert (result.label, result.completion, result.finish_reason) == ("no", "no", "stop")
         assert result.confidence == pytest.approx(0.75)
+        assert result.probabilities == pytest.approx((0.25, 0.75))
+        assert result.raw_confidence == pytest.approx(0.75)
         assert (result.prompt_tokens, result.completion_tokens) == (5, 1)
 
     def test_a_shared_first_token_is_part_of_the_request(self, tokenizer: Tokenizer) -> None:

@@ -48,7 +48,7 @@ def another(storage: Storage) -> Open:
     [
         result("free text: ä\n"),
         result(""),
-        result("yes", label="yes", confidence=1 / 3),
+        result("yes", label="yes", confidence=2 / 3, probabilities=(2 / 3, 1 / 3)),
         result('{"a": [1, "ü"], "b": null}', fields={"a": [1, "ü"], "b": None}),
     ],
 )

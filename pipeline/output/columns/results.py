@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -17,6 +17,13 @@ from pipeline.job.label import Label
 from pipeline.output.columns.answer_rows import NUMBER, numbers, taken_apart
 from pipeline.output.columns.gold import names_of, truth
 from pipeline.output.columns.json_columns import arrow_type, coerce
+from pipeline.output.columns.probabilities import (
+    ACCEPTED,
+    PROBABILITIES,
+    RAW_CONFIDENCE,
+    probability_array,
+    probability_fields,
+)
 from pipeline.output.columns.scores import logprob_of, score_arrays, score_fields
 from pipeline.output.tally import Tally, length_bucket
 from pipeline.rows.error_reasons import count_reason
@@ -33,6 +40,7 @@ class RowResult:
     ``key`` says what the answer depends on (None: on chance, too); ``duplicate``: the answer was
     computed for another row with the same key; ``requests``: that the answer took of the engine.
     None of them is a column. ``answers``: each of several that were drawn for the row.
+    ``probabilities``: the model's own, one for each choice; they sum to 1.
     """
 
     completion: str | None = None
@@ -48,6 +56,12 @@ class RowResult:
     duplicate: bool = False
     requests: int = 1
     answers: tuple[RowResult, ...] = ()
+    probabilities: tuple[float, ...] = ()
+
+    @property
+    def raw_confidence(self) -> float | None:
+        """What the model itself gives the choice that it finds most probable."""
+        return max(self.probabilities, default=None)
 
     def tried_before(self, times: int) -> RowResult:
         """With so many more attempts in its error, and in those of its answers."""
@@ -89,8 +103,13 @@ class OutputColumns:
         return schema["properties"] if schema else {}
 
 
-def output_columns(job: Job, input_schema: pa.Schema) -> OutputColumns:
+def output_columns(
+    job: Job, input_schema: pa.Schema, begun: Container[str] | None = None
+) -> OutputColumns:
     """Lay out the output of ``job``; a kept column whose name is taken becomes ``input_NAME``.
+
+    ``begun``: the names of the results of an output that is gone on with; one that an earlier
+    version began has no columns of probabilities.
 
     Raises UsageError when ``output.keep``, ``label.gold`` or ``score.completion`` names a column
     that is not there.
@@ -109,7 +128,12 @@ def output_columns(job: Job, input_schema: pa.Schema) -> OutputColumns:
                 raise unknown_column(f"{key} names {name!r}", name, input_schema.names)
     n, apart = job.sampling.n, job.output.n == "rows"
     lists = n > 1 and not apart
-    results = _score_fields(job.score) if job.score else _result_fields(job.label, lists=lists)
+    told = begun is None or PROBABILITIES in begun
+    results = (
+        _score_fields(job.score)
+        if job.score
+        else _result_fields(job.label, lists=lists, probabilities=told)
+    )
     if apart:
         results.insert(0, pa.field(NUMBER, pa.int32()))
         if NUMBER in (f.name for f in results[1:]):
@@ -140,8 +164,8 @@ def _score_fields(score: Score) -> list[pa.Field]:
     ]
 
 
-def _result_fields(label: Label | None, *, lists: bool) -> list[pa.Field]:
-    """``lists``: of what there is of each answer."""
+def _result_fields(label: Label | None, *, lists: bool, probabilities: bool) -> list[pa.Field]:
+    """``lists``: of what there is of each answer. ``probabilities``: those of choices, too."""
 
     def each(name: str, kind: pa.DataType) -> pa.Field:
         return pa.field(name, pa.list_(kind) if lists else kind)
@@ -151,6 +175,8 @@ def _result_fields(label: Label | None, *, lists: bool) -> list[pa.Field]:
         fields += [pa.field("label", pa.string())]
     if label and (label.choices or label.votes):
         fields += [pa.field("confidence", pa.float64())]
+    if label and label.choices and probabilities:
+        fields += probability_fields(label.choices)
     fields += [
         each("finish_reasons" if lists else "finish_reason", pa.string()),
         pa.field("prompt_tokens", pa.int32()),
@@ -198,6 +224,14 @@ def to_table(inputs: pa.Table, results: Sequence[RowResult], columns: OutputColu
             "confidence": [r.confidence for r in results],
             NUMBER: numbers(rows, columns.answers),
         }
+        if columns.label and columns.label.choices and PROBABILITIES in columns.results:
+            arrays |= {
+                ACCEPTED: [None] * len(results),
+                RAW_CONFIDENCE: [r.raw_confidence for r in results],
+                PROBABILITIES: probability_array(
+                    [r.probabilities for r in results], columns.label.choices
+                ),
+            }
         for name, schema in columns.json_properties.items():
             arrays[name] = [_property(name, schema, r) for r in results]
     # last: an input's column may have the name of one that only other jobs' results have

@@ -8,6 +8,7 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -15,12 +16,18 @@ from pipeline.errors import RowErrorType
 from pipeline.humanize import count, plural
 from pipeline.input.units import Unit, halves
 from pipeline.output.columns.answer_rows import by_row, problem_with
+from pipeline.output.columns.probabilities import (
+    PROBABILITIES,
+    RAW_CONFIDENCE,
+    log_probabilities,
+)
 from pipeline.output.commit.records import COMMITS, OUTPUT_NAME, CommitRecord, State
 from pipeline.output.manifest import Manifest
 from pipeline.output.redo import error_types, token_count
 from pipeline.output.tally import Tally
 
 GO_ON = "run the same job again: it goes on from there"
+_ROUNDING = 1e-6  # of probabilities
 _KINDS = frozenset(RowErrorType)
 COUNTED = ("rows", "succeeded", "failed", "prompt_tokens", "completion_tokens", "errors", "labels")
 
@@ -168,6 +175,8 @@ def check_table(table: pa.Table, record: CommitRecord, manifest: Manifest) -> li
         problems += [problem] if problem else []
     elif manifest.answers > 1:
         problems += _list_problems(table, manifest.answers)
+    if manifest.has_choices and PROBABILITIES in manifest.results:
+        problems += _probability_problems(table)
     problems += _count_problems(by_row(table, each), record.tally, manifest)
     return [Flaw(problem, record.file, redo(record)) for problem in problems]
 
@@ -198,6 +207,24 @@ def _error_problems(table: pa.Table, results: Container[str]) -> list[str]:
         number = pc.sum(silent).as_py() or 0
         if number:
             problems.append(f"has {plural(number, 'row')} with neither an answer nor an error")
+    return problems
+
+
+def _probability_problems(table: pa.Table) -> list[str]:
+    """The model's probabilities of the choices sum to 1, and the largest is told apart."""
+    answered = table.filter(table.column("error").is_null())
+    absent = answered.column(PROBABILITIES).null_count
+    if absent:
+        return [f"has {plural(absent, 'row')} with neither probabilities nor an error"]
+    values = np.exp(log_probabilities(answered.column(PROBABILITIES)))
+    told = answered.column(RAW_CONFIDENCE).to_numpy()
+    problems = []
+    for what, wrong in (
+        ("probabilities do not sum to 1", np.abs(values.sum(1) - 1) > _ROUNDING),
+        ("raw_confidence is not the largest", ~(np.abs(values.max(1) - told) <= _ROUNDING)),
+    ):
+        if wrong.any():
+            problems.append(f"has {plural(int(wrong.sum()), 'row')} whose {what}")
     return problems
 
 

@@ -202,8 +202,9 @@ def _check_same(dataset: GrowingDataset, job: Job, files: InputFiles) -> None:
     content = Dataset(last.storage).manifest()
     if content is None:
         return
-    before = read_manifest(content, last.storage.address(MANIFEST)).schema
-    now = output_columns(job, files.schema).schema
+    begun = read_manifest(content, last.storage.address(MANIFEST))
+    before = begun.schema
+    now = output_columns(job, files.schema, begun.results).schema
     if now != before:
         names = [
             n

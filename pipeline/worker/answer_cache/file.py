@@ -25,6 +25,7 @@ _SCHEMA = pa.schema(
         ("completion", pa.string()),
         ("label", pa.string()),
         ("confidence", pa.float64()),
+        ("probabilities", pa.list_(pa.float64())),  # of the choices
         ("json", pa.bool_()),  # the completion is JSON whose members are the row's fields
         ("finish_reason", pa.string()),
         ("prompt_tokens", pa.int32()),
@@ -52,6 +53,7 @@ def encode(results: Iterable[RowResult]) -> tuple[bytes, _Heads]:
         "completion": [r.completion for r in kept],
         "label": [r.label for r in kept],
         "confidence": [r.confidence for r in kept],
+        "probabilities": [r.probabilities or None for r in kept],
         "json": [bool(r.fields) for r in kept],
         "finish_reason": [r.finish_reason for r in kept],
         "prompt_tokens": [r.prompt_tokens for r in kept],
@@ -97,6 +99,7 @@ class AnswerFile:
             completion=row["completion"],
             label=row["label"],
             confidence=row["confidence"],
+            probabilities=tuple(row["probabilities"] or ()),
             fields=fields,
             finish_reason=row["finish_reason"],
             prompt_tokens=row["prompt_tokens"],

@@ -1,0 +1,58 @@
+"""The columns that say how sure a model was of every choice, and what is promised of its label.
+
+    accepted        bool: whether the row is among those of which at most so many are wrong; null
+                    as long as nothing was promised
+    raw_confidence  what the model itself gave the choice that it found most probable
+    probabilities   a struct with a field for each choice, in the order of the choices: the model's
+                    own, which sum to 1; null in error rows
+
+``label`` and ``confidence`` are the model's own, too, until true labels say better
+(``rackmill trust``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+ACCEPTED, RAW_CONFIDENCE, PROBABILITIES = "accepted", "raw_confidence", "probabilities"
+_LEAST = 1e-12  # a choice that was given up on has less, perhaps none
+
+
+def probability_type(choices: Sequence[str]) -> pa.DataType:
+    return pa.struct([pa.field(choice, pa.float64()) for choice in choices])
+
+
+def probability_fields(choices: Sequence[str]) -> list[pa.Field]:
+    """The columns, as they follow ``confidence``."""
+    return [
+        pa.field(ACCEPTED, pa.bool_()),
+        pa.field(RAW_CONFIDENCE, pa.float64()),
+        pa.field(PROBABILITIES, probability_type(choices)),
+    ]
+
+
+def probability_array(rows: Sequence[Sequence[float]], choices: Sequence[str]) -> pa.StructArray:
+    """The column ``probabilities``; null for a row that has none."""
+    known = np.array([len(row) > 0 for row in rows], np.bool_)
+    values = np.zeros((len(rows), len(choices)))
+    if known.any():
+        values[known] = np.array([row for row in rows if len(row)])
+    fields = list(probability_type(choices))
+    columns = [pa.array(values[:, i], pa.float64(), mask=~known) for i in range(len(choices))]
+    return pa.StructArray.from_arrays(columns, fields=fields, mask=pa.array(~known))
+
+
+def log_probabilities(column: pa.ChunkedArray) -> NDArray[np.float64]:
+    """[rows, choices]: natural logarithms of a column of probabilities without nulls."""
+    chunks = [
+        np.column_stack([field.to_numpy(zero_copy_only=False) for field in chunk.flatten()])
+        for chunk in column.chunks
+    ]
+    width = column.type.num_fields
+    values = np.concatenate(chunks) if chunks else np.zeros((0, width))
+    logs: NDArray[np.float64] = np.log(np.maximum(values, _LEAST))
+    return logs
