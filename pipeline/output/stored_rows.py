@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import RackmillError, UsageError, did_you_mean, some_of
 from pipeline.job.file.load import job_from
+from pipeline.job.fingerprint import digest
 from pipeline.job.job import Job
 from pipeline.output.columns.answer_rows import NUMBER
 from pipeline.output.columns.gold import names_of, truth
@@ -89,6 +90,12 @@ class StoredRows:
         """That all rows fit into, without FILE and ROW."""
         schemas = [part.manifest.schema for part in self._parts]
         return pa.unify_schemas(schemas, promote_options="permissive")
+
+    @property
+    def input_fingerprint(self) -> str:
+        """Another one where any input file is, or more or fewer rows of them are used."""
+        contents = [part.manifest.content for part in self._parts]
+        return digest([[content.parts.get("input"), content.rows] for content in contents])
 
     @property
     def answer_columns(self) -> tuple[str, ...]:

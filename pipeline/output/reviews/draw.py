@@ -1,0 +1,181 @@
+"""Drawing rows of an output to ask people about; the rows themselves."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.errors import UsageError
+from pipeline.input.plain import plain_values, rows_with_gaps
+from pipeline.job.job import ANSWER
+from pipeline.job.template.field_text import as_shown
+from pipeline.job.template.render import lookup
+from pipeline.output.reviews.answers import Place
+from pipeline.output.reviews.question import Question, shown_fields, shown_texts
+from pipeline.output.reviews.sample import Drawn, Sample, asked_order, numbers, sizes
+from pipeline.output.stored_rows import FILE, ROW, StoredRows
+
+_RANDOM, _DOUBT = 1, 2
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ShownRow:
+    """A row as reviewers see it: ``texts`` by field, the model's ``answer`` and how sure it was
+    (None: not known)."""
+
+    texts: Mapping[str, str]
+    answer: str | None
+    confidence: float | None
+
+    @property
+    def digest(self) -> str:
+        """Of the texts: whether the row is still the one that was reviewed."""
+        every = repr(sorted(self.texts.items())).encode("utf-8", "surrogatepass")
+        return hashlib.blake2b(every, digest_size=8).hexdigest()
+
+
+def draw(stored: StoredRows, question: Question, wanted: int, seed: int) -> Sample:
+    """A sample of ``wanted`` rows, of those whose right answer is not known yet. The same seed and
+    rows give the same sample, and a larger one begins with the smaller.
+
+    Raises UsageError where no row is left; StorageFailed.
+    """
+    known = _Candidates(wanted + 1)
+    for table in stored.tables():
+        known.add(_candidates(table, stored, question), seed)
+    if not known.population:
+        raise UsageError(
+            f"{stored.address} has no row to review: each failed, is an example of the prompt, or "
+            "has a right answer already"
+        )
+    random, doubtful = known.orders(doubt=question.confidences is not None)
+    taken, k, gone = asked_order(random, doubtful, wanted)
+    first = {row: place for place, row in enumerate(random[:k])}
+    second = {row: place for place, row in enumerate(doubtful[:gone])}
+    drawn = [known.drawn(row, first.get(row), second.get(row)) for row in taken]
+    after = known.priority(doubtful[gone]) if gone < len(doubtful) else 0.0
+    texts = rows_at(stored, question, {row.place for row in drawn})
+    drawn = [replace(row, digest=texts[row.place].digest) for row in drawn]
+    return Sample(seed, drawn, known.population, after)
+
+
+def rows_at(stored: StoredRows, question: Question, places: set[Place]) -> dict[Place, ShownRow]:
+    """The rows at ``places``, as far as they are there. Raises StorageFailed."""
+    found: dict[Place, ShownRow] = {}
+    fields = shown_fields(stored)
+    columns = {field.partition(".")[0] if field not in stored.kept else field for field in fields}
+    by_file: dict[str, set[int]] = {}
+    for file, row in places:
+        by_file.setdefault(file, set()).add(row)
+    for table in stored.tables():
+        if not table.num_rows:
+            continue
+        file = table[FILE][0].as_py()
+        wanted = pa.array(by_file.get(file, ()), pa.int64())
+        hits = np.flatnonzero(pc.is_in(table[ROW], value_set=wanted).to_numpy())
+        names = {*columns, question.answers, ROW, *([question.confidences or ()])}
+        shown = table.select([name for name in table.column_names if name in names])
+        for at in hits.tolist():
+            [values] = rows_with_gaps(shown.slice(at, 1))
+            sure = values.get(question.confidences) if question.confidences else None
+            found[file, values[ROW]] = ShownRow(
+                shown_texts(values, fields), values.get(question.answers), sure
+            )
+    return found
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Rows of one file that may be drawn."""
+
+    file: str
+    rows: npt.NDArray[np.int64]
+    sizes: Floats
+
+
+class _Candidates:
+    """Of all rows those that come first in each of the two orders."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.population = 0
+        self._files: dict[str, int] = {}
+        # columns: file, row, size, first number, priority
+        self._rows = np.zeros((0, 5))
+
+    def add(self, chunk: _Chunk, seed: int) -> None:
+        if not len(chunk.rows):
+            return
+        self.population += len(chunk.rows)
+        file = self._files.setdefault(chunk.file, len(self._files))
+        name = chunk.file.encode("utf-8", "surrogatepass")
+        shard = int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "little")
+        first = numbers(seed, _RANDOM, shard, chunk.rows)
+        priority = chunk.sizes / numbers(seed, _DOUBT, shard, chunk.rows)
+        number = np.full(len(chunk.rows), file, float)
+        new = np.column_stack([number, chunk.rows, chunk.sizes, first, priority])
+        self._rows = np.concatenate([self._rows, new])
+        if len(self._rows) > 2 * self._most:
+            kept = {*self._first(3, 1), *self._first(4, -1)}
+            self._rows = self._rows[sorted(kept)]
+
+    def _first(self, column: int, sign: int) -> list[int]:
+        order = np.argsort(sign * self._rows[:, column], kind="stable")
+        first: list[int] = order[: self._most].tolist()
+        return first
+
+    def orders(self, *, doubt: bool) -> tuple[list[int], list[int]]:
+        """Numbers of rows, the first ones of each order."""
+        return self._first(3, 1), self._first(4, -1) if doubt else []
+
+    def priority(self, at: int) -> float:
+        return float(self._rows[at, 4])
+
+    def drawn(self, at: int, random: int | None, doubtful: int | None) -> Drawn:
+        file, row, size, _, priority = self._rows[at].tolist()
+        return Drawn(list(self._files)[int(file)], int(row), random, doubtful, size, priority)
+
+
+def _candidates(table: pa.Table, stored: StoredRows, question: Question) -> _Chunk:
+    """The rows of one file's table that may be drawn: there is an answer, and no right one."""
+    if not table.num_rows:
+        return _Chunk("", np.zeros(0, np.int64), np.zeros(0))
+    mask = table[question.answers].is_valid().to_numpy(zero_copy_only=False)
+    if stored.gold is not None and stored.gold in table.column_names:
+        mask &= table[stored.gold].is_null().to_numpy(zero_copy_only=False)
+    examples = _examples(stored)
+    if examples:
+        fields, known = examples
+        for at, texts in enumerate(_texts(table, fields)):
+            if texts in known:
+                mask[at] = False
+    rows = table[ROW].to_numpy()[mask]
+    if question.confidences is None or question.confidences not in table.column_names:
+        return _Chunk(table[FILE][0].as_py(), rows, sizes(np.full(len(rows), np.nan)))
+    sure = plain_values(table[question.confidences].filter(pa.array(mask)))
+    return _Chunk(table[FILE][0].as_py(), rows, sizes(np.array(sure, float)))
+
+
+def _examples(stored: StoredRows) -> tuple[tuple[str, ...], set[tuple[str, ...]]] | None:
+    """The fields of the prompt's examples and what stands in them; None where there are none whose
+    columns were kept."""
+    job = stored.job
+    if job is None or not job.examples:
+        return None
+    fields = tuple(f for f in job.prompt_fields if f != ANSWER)
+    if any(f not in stored.kept and f.partition(".")[0] not in stored.kept for f in fields):
+        return None
+    return fields, {tuple(as_shown(lookup(e, f)) for f in fields) for e in job.examples}
+
+
+def _texts(table: pa.Table, fields: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    names = {f if f in table.column_names else f.partition(".")[0] for f in fields}
+    for row in rows_with_gaps(table.select(sorted(names & set(table.column_names)))):
+        yield tuple(as_shown(lookup(row, f)) for f in fields)

@@ -1,0 +1,74 @@
+"""What reviewers are asked: one of the questions that a job asks of each row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.errors import UsageError, did_you_mean, some_of
+from pipeline.job.template.field_text import as_shown
+from pipeline.job.template.render import lookup
+from pipeline.output.stored_rows import StoredRows
+
+LABEL = "label"  # the name of the one question of a job with `label`
+
+
+@dataclass(frozen=True)
+class Question:
+    """``answers``: the column with the model's choice; ``confidences``: that with the model's own
+    probability of it, None where no column has it."""
+
+    name: str
+    choices: tuple[str, ...]
+    answers: str
+    confidences: str | None
+
+
+def question_of(stored: StoredRows, name: str | None) -> Question:
+    """The question called ``name`` (None: the only one). Raises UsageError."""
+    known = _questions(stored)
+    if not known:
+        raise UsageError(
+            f"{stored.address} holds no answers that are one of a few choices: there is nothing "
+            "to review",
+            "give the job a list of them: label: {choices: […]}",
+        )
+    if name is None and len(known) > 1:
+        raise UsageError(
+            f"{stored.address} answers {len(known)} questions: {some_of(list(known))}",
+            f"name one: --question {next(iter(known))}",
+        )
+    found = known.get(next(iter(known)) if name is None else name)
+    if found is None:
+        hints = did_you_mean(str(name), known)
+        raise UsageError(
+            f"--question {name}: {stored.address} answers {some_of(list(known))}", *hints
+        )
+    return found
+
+
+def _questions(stored: StoredRows) -> dict[str, Question]:
+    label = stored.job.label if stored.job else None
+    if label is None or label.choices is None or LABEL not in stored.schema.names:
+        return {}
+    return {LABEL: Question(LABEL, label.choices, LABEL, _confidence(stored))}
+
+
+def _confidence(stored: StoredRows) -> str | None:
+    """What the model itself said comes first: it stays the same however it is calibrated."""
+    own = ("raw_confidence", "confidence")
+    return next((n for n in own if n in stored.schema.names and n not in stored.kept), None)
+
+
+def shown_fields(stored: StoredRows) -> tuple[str, ...]:
+    """The columns that reviewers see of a row: those that the prompt reads, as far as they were
+    kept, else all that were."""
+    fields = stored.job.prompt_fields if stored.job else ()
+    kept = [f for f in fields if f in stored.kept or f.partition(".")[0] in stored.kept]
+    return tuple(kept or stored.kept)
+
+
+def shown_texts(row: Mapping[str, Any], fields: tuple[str, ...]) -> dict[str, str]:
+    """By field, what reviewers read of the row."""
+    return {field: as_shown(lookup(row, field)) for field in fields}

@@ -1,0 +1,81 @@
+"""A finished output with labels, as a job with choices leaves it, without an engine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.driver.run import RunOutcome, conclude
+from pipeline.errors import RowError, RowErrorType
+from pipeline.input.reader import UnitReader
+from pipeline.output.columns.results import RowResult, tally, to_table
+from pipeline.storage.base import Storage, open_storage
+from tests.datasets import begin, job_in
+
+CHOICES = ("bad", "good")
+
+
+def choice(row: int) -> str:
+    """What the model says of a row: in turns."""
+    return CHOICES[row % 2]
+
+
+def confidence(row: int) -> float:
+    """How sure it is: from 0.5 up to 1, in no order."""
+    return 0.5 + (row * 37 % 101) / 202
+
+
+def labelled(
+    folder: Path,
+    rows: int = 300,
+    *,
+    texts: Sequence[str] | None = None,
+    gold: Callable[[int], str | None] | None = None,
+    fails: Callable[[int], bool] = lambda row: False,
+    choices: Sequence[str] = CHOICES,
+    output: str = "out",
+    finished: bool = True,
+    **changes: Any,
+) -> Storage:
+    """``rows`` rows in one file, labelled. ``gold``: the right answer of a row, for a column."""
+    (folder / "rows").mkdir(parents=True, exist_ok=True)
+    columns: dict[str, Any] = {"id": list(range(rows))}
+    columns["text"] = list(texts) if texts is not None else [f"text {i}" for i in range(rows)]
+    label: dict[str, Any] = {"choices": list(choices)}
+    if gold is not None:
+        columns["truth"] = pa.array([gold(i) for i in range(rows)], pa.string())
+        label["gold"] = "truth"
+    pq.write_table(pa.table(columns), folder / "rows" / "a.parquet")
+    address = output if "://" in output else str(folder / output)
+    made = job_in(folder, **({"label": label, "output": {"path": address}} | changes))
+    plan, dataset = begin(made)
+    reader = UnitReader(plan.input.files.shards, plan.input.files.schema)
+    failed = RowResult(error=RowError(RowErrorType.TIMEOUT, "not finished", 1), prompt_tokens=5)
+    for unit in plan.missing[: None if finished else 1]:
+        table = reader.read(unit).table
+        results = [
+            failed
+            if fails(row)
+            else RowResult(
+                completion=choices[row % len(choices)],
+                label=choices[row % len(choices)],
+                confidence=confidence(row),
+                finish_reason="stop",
+                prompt_tokens=5,
+                completion_tokens=1,
+            )
+            for row in table["id"].to_pylist()
+        ]
+        columns_ = plan.input.columns
+        dataset.commit(
+            unit, to_table(table, results, columns_), tally(table, results, columns_), {}
+        )
+    reader.close()
+    if finished:
+        conclude(plan, dataset, RunOutcome(), time.time())
+    return open_storage(address)
