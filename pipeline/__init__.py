@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from pipeline.interactive.run import run
     from pipeline.job.file.load import job_from, load_job
     from pipeline.job.job import Job
+    from pipeline.output.growing_status import RunStatus
     from pipeline.output.status import Status
     from pipeline.output.verify.dataset import Verdict
     from pipeline.report.summary import Summary
@@ -90,11 +91,24 @@ def cancel(output: str, grace_seconds: float | None = None, *, wait: bool = True
 
 def status(output: str) -> Status:
     """How far the job is whose output this is, and whether a run is at work on it. Raises
-    UsageError."""
+    UsageError, also for the output of a schedule (see ``schedule_status``)."""
+    from pipeline.output.growing_status import is_schedules
     from pipeline.output.status import read_status
     from pipeline.storage.base import open_storage
 
+    if is_schedules(output):
+        raise UsageError(
+            f"{output} holds the runs of a schedule", "schedule_status(…) says how each is"
+        )
     return read_status(open_storage(output))
+
+
+def schedule_status(output: str) -> list[RunStatus]:
+    """How far each run of the schedule is whose output this is, the oldest first. Raises
+    UsageError."""
+    from pipeline.output.growing_status import read_statuses
+
+    return read_statuses(output)
 
 
 def verify(output: str) -> Verdict:
@@ -156,6 +170,7 @@ __all__ = [
     "plan",
     "retry",
     "run",
+    "schedule_status",
     "status",
     "verify",
 ]

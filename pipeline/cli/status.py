@@ -59,7 +59,7 @@ def _show_runs(runs: Sequence[RunStatus], output: str, *, as_json: bool) -> None
         if not run.published:
             parts.append("not published yet")
         OUT.print("  " + " · ".join(parts))
-        for line in _reason_lines(status) if status else ():
+        for line in [*_reason_lines(status), *_row_lines(status)] if status else ():
             OUT.print(f"      {line}")
     if failed:
         OUT.print(f"  see the rows: {_rows_that_failed(output)}")
@@ -84,6 +84,21 @@ def _reason_lines(status: Status) -> list[str]:
     return lines
 
 
+def _row_lines(status: Status) -> list[str]:
+    """The first rows that failed, those of a file in one line."""
+    from itertools import groupby
+
+    from pipeline.humanize import count
+
+    lines = [
+        f"{file}: {', '.join(count(row.row) for row in rows)}"
+        for file, rows in groupby(status.first_failed, key=lambda row: row.file)
+    ]
+    if status.failed > len(status.first_failed):
+        lines[-1:] = [f"{line}, …" for line in lines[-1:]]
+    return lines
+
+
 def _print(status: Status, output: str) -> None:
     from pipeline.engine.machine.card_notes import readings_in_words
     from pipeline.humanize import count, duration, plural, rate
@@ -99,8 +114,10 @@ def _print(status: Status, output: str) -> None:
     )
     for number, text in enumerate(_reason_lines(status)):
         line("" if number else "failed", text)
+    for number, text in enumerate(_row_lines(status)):
+        line("" if number else "rows", text)
     if status.errors:
-        line("rows", _rows_that_failed(output))
+        line("", _rows_that_failed(output))
     run = status.run
     if run is not None:
         now = time.time()

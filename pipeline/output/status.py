@@ -10,11 +10,14 @@ from pipeline.errors import UsageError
 from pipeline.input.units import leaves
 from pipeline.output.commit.records import MANIFEST, State
 from pipeline.output.dataset import Dataset
+from pipeline.output.failed_rows import FailedRow, first_failed
 from pipeline.output.manifest import Manifest, read_manifest
 from pipeline.output.run_registry import Life, RunRecord, read_runs
 from pipeline.output.tally import Tally
 from pipeline.rows.error_reasons import by_type
 from pipeline.storage.base import Storage
+
+_NAMED = 5  # failed rows
 
 
 class Course(StrEnum):
@@ -31,7 +34,7 @@ class Course(StrEnum):
 class Status:
     """A job's course. ``run``: the one at work, or the last one. Rows that are done and ``errors``
     are committed ones; what engines have in flight is not among them. ``reasons``: type of error
-    -> reason -> rows, see ``error_reasons``."""
+    -> reason -> rows, see ``error_reasons``. ``first_failed``: a few failed rows, the first."""
 
     output: str
     name: str
@@ -43,6 +46,7 @@ class Status:
     errors: dict[str, int] = field(default_factory=dict)
     run: RunRecord | None = None
     reasons: dict[str, dict[str, int]] = field(default_factory=dict)
+    first_failed: tuple[FailedRow, ...] = ()
 
     @property
     def alive(self) -> bool:
@@ -64,6 +68,7 @@ class Status:
             "failed": self.failed,
             "errors": self.errors,
             "error_reasons": self.reasons,
+            "first_failed": [row.as_json() for row in self.first_failed],
             "units": self.units,
             "units_done": self.units_done,
             "run": vars(self.run) if self.run else None,
@@ -104,6 +109,7 @@ def read_status(storage: Storage) -> Status:
         errors=dict(done.errors.most_common()),
         run=run,
         reasons=reasons,
+        first_failed=tuple(first_failed(dataset, manifest, _NAMED) if done.errors else ()),
     )
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+import pipeline as rackmill
 from pipeline import load_job
-from pipeline.errors import RowError, RowErrorType
+from pipeline.errors import RowError, RowErrorType, UsageError
 from pipeline.input.changes.increment import Increment
 from pipeline.output.growing import GrowingDataset
 from tests.datasets import begin, commit_unit, finish, rows_of, write_input
@@ -71,6 +72,25 @@ class TestStatus:
         for mistake in mistakes.values():
             assert f"1  {mistake}" in said
         assert told["error_reasons"]["InvalidSampling"] == dict.fromkeys(mistakes.values(), 1)
+
+    def test_the_first_rows_that_failed_are_named(self, ask, tmp_path: Path) -> None:
+        finish(load_job(Path("job.yaml")), fails=lambda row: row % 40 == 39)
+
+        said, told = ask("status", "out").out, ask("status", "out", "--json").json
+        file = told["first_failed"][0]["file"]
+        assert f"{file}: 39, 79, 119, 159, 199, …" in said
+        assert [row["row"] for row in told["first_failed"]] == [39, 79, 119, 159, 199]
+        assert told["first_failed"][0]["type"] == "SchemaNotMet"
+
+    def test_python_tells_of_a_schedules_runs(self, tmp_path: Path) -> None:
+        dataset = GrowingDataset(str(tmp_path / "out"))
+        dataset.begin("2026-11-21T02-00-00Z", "nightly", Increment(()), [], full=False)
+
+        with pytest.raises(UsageError, match="holds the runs of a schedule"):
+            rackmill.status(str(tmp_path / "out"))
+        assert [run.schedule for run in rackmill.schedule_status(str(tmp_path / "out"))] == [
+            "nightly"
+        ]
 
     @pytest.mark.parametrize("published", [True, False])
     def test_of_a_schedules_output_all_runs_are_told(self, ask, tmp_path, published) -> None:
