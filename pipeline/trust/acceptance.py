@@ -1,0 +1,229 @@
+"""Which rows to accept, with a promise about how many of them are wrong.
+
+Rows are accepted from the most confident down. Larger and larger shares of all rows are tested on
+gold rows drawn at random, until one fails; the last that passed is accepted. Tested in an order
+fixed beforehand and stopped at the first failure, all tests together are wrong no more often than
+one (fixed-sequence testing, as in Angelopoulos et al. 2021, "Learn then Test").
+
+Shares and not thresholds are tested: a gold row is ranked among all rows by the fit that did not
+see it, and the ranks of several fits can be compared where their confidences cannot.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import gammaln
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+_SHARES = np.arange(1, 101) / 100
+_ROUNDING = 1e-9
+# How many more rows to review are thought of, besides.
+_LADDER = (25, 50, 75, 100, 150, 200, 300, 400, 500, 750, 1000, 1500, 2000, 3000, 5000)
+
+
+@dataclass(frozen=True)
+class Promise:
+    """At most the share ``error`` of accepted rows is wrong, with probability ``confidence``."""
+
+    error: float = 0.05
+    confidence: float = 0.95
+
+    def as_json(self) -> dict[str, float]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """Rows that are at least as confident as ``threshold`` are accepted: ``rows`` of all. Among
+    ``reviewed`` of them, ``wrong`` were found wrong, so that at most the share ``upper`` of all of
+    them is, with the promise's confidence."""
+
+    threshold: float
+    rows: int
+    reviewed: int
+    wrong: int
+    upper: float
+
+    def as_json(self) -> dict[str, float | int | bool]:
+        return {"accepted": True, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class NoAcceptance:
+    """No rows can be accepted. ``best_error``: the lowest share of wrong rows that these gold rows
+    could promise, and of how many rows, ``best_rows``; None for none. ``more``: how many more gold
+    rows a promise needs at least, if all of them are right; 0: enough, but too many are wrong."""
+
+    best_error: float | None
+    best_rows: int
+    more: int
+
+    def as_json(self) -> dict[str, float | int | bool | None]:
+        return {"accepted": False, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class MoreReview:
+    """Reviewing ``rows`` more, drawn at random, would accept about ``gain`` more."""
+
+    rows: int
+    gain: int
+
+    def as_json(self) -> dict[str, int]:
+        return asdict(self)
+
+
+def ranks(confidences: Floats, of: Ints) -> Floats:
+    """The share of all rows [rows] that are at least as confident as each of those at ``of``."""
+    ordered = np.sort(confidences)
+    return 1 - np.searchsorted(ordered, confidences[of], side="left") / len(confidences)
+
+
+def accept(
+    rank: Floats, right: Bools, confidences: Floats, promise: Promise
+) -> Acceptance | NoAcceptance:
+    """The most rows that keep the promise. ``rank`` [gold rows]: see ``ranks``; ``right``: whether
+    the label is the true one. Both of rows drawn at random, by fits that did not see the row.
+    ``confidences`` [rows]: of all rows, gold rows too, as they will stand in the dataset."""
+    rows = len(confidences)
+    share = _largest(rank, right, rows, promise)
+    accepted = _accepted(confidences, share)
+    if not accepted.any():
+        more = max(0, least_reviewed(rows, promise) - len(rank))
+        errors = [k / 200 for k in range(1, 200) if k / 200 > promise.error]
+        shares = {e: _largest(rank, right, rows, Promise(e, promise.confidence)) for e in errors}
+        best = next((e for e in errors if _accepted(confidences, shares[e]).any()), None)
+        best_rows = int(_accepted(confidences, shares[best]).sum()) if best else 0
+        return NoAcceptance(best, best_rows, more)
+    inside = rank <= share + _ROUNDING
+    reviewed, wrong = int(inside.sum()), int(np.sum(inside & ~right))
+    return Acceptance(
+        float(confidences[accepted].min()),
+        int(accepted.sum()),
+        reviewed,
+        wrong,
+        upper_bound(wrong, reviewed, max(reviewed, int(accepted.sum())), promise.confidence),
+    )
+
+
+def upper_bound(wrong: int, seen: int, rows: int, confidence: float) -> float:
+    """The share of wrong rows among ``rows`` that is exceeded with probability 1 - ``confidence``
+    at most, after ``wrong`` of ``seen`` drawn without putting back. Of many rows it is Clopper's
+    and Pearson's bound (1934), of rows that were all seen the share itself."""
+    low, high = 0, rows - seen  # so many of the others may be wrong: not excluded, excluded or all
+    while low < high:
+        middle = (low + high + 1) // 2
+        if (
+            _at_most(*(np.array([k]) for k in (wrong, rows, wrong + middle, seen)))[0]
+            <= 1 - confidence
+        ):
+            high = middle - 1
+        else:
+            low = middle
+    return (wrong + low) / rows
+
+
+def least_reviewed(rows: int, promise: Promise) -> int:
+    """How many of so many rows have to be drawn and found right for a promise about all of them."""
+    low, high = 0, rows
+    while low < high:
+        middle = (low + high) // 2
+        if _passes(np.array([0]), np.array([middle]), np.array([rows]), promise)[0]:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+def more_review(
+    confidences: Floats, reviewed: int, accepted: int, promise: Promise
+) -> MoreReview | None:
+    """What more reviewed rows would gain, if as many rows are wrong as the ``confidences`` [rows]
+    (calibrated) say: the fewest that gain half of what thousands would. None where nothing would.
+    ``reviewed``: rows drawn at random so far; ``accepted``: rows so far."""
+    rows = len(confidences)
+    ordered = np.sort(confidences)[::-1]
+    counts = np.maximum(1, np.floor(_SHARES * rows + _ROUNDING).astype(np.int64))
+    expected = np.cumsum(1 - ordered)[counts - 1] / counts
+    steps = [step for step in _LADDER if reviewed / 10 <= step <= rows - reviewed]
+    gains = []
+    for step in steps:
+        seen = np.floor((reviewed + step) * _SHARES).astype(np.int64)
+        wrong = np.floor(seen * expected + 0.5).astype(np.int64)
+        passed = np.flatnonzero(_passes(wrong, seen, counts, promise))
+        gains.append(int(counts[passed[-1]]) - accepted if len(passed) else 0)
+    most = max(gains, default=0)
+    if most < max(1, rows / 200):  # not worth a sentence
+        return None
+    return next(MoreReview(s, g) for s, g in zip(steps, gains, strict=True) if 2 * g >= most)
+
+
+def _largest(rank: Floats, right: Bools, rows: int, promise: Promise) -> float:
+    """The largest share of all rows that passes, and all before it; 0 for none.
+
+    The sequence begins where the gold rows are enough to pass at all; with one of them wrong, if
+    half of the gold rows are: a single mistake at the very top should not end it. That depends on
+    how many gold rows there are, not on whether they are right."""
+    order = np.argsort(rank, kind="stable")
+    seen = np.searchsorted(rank[order], _SHARES + _ROUNDING, side="right")
+    wrong = np.concatenate([[0], np.cumsum(~right[order])])[seen]
+    counts = np.maximum(np.floor(_SHARES * rows + _ROUNDING).astype(np.int64), seen)
+    half = np.array([len(rank) // 2])
+    spare = int(_passes(np.array([1]), half, np.array([max(rows // 2, half[0])]), promise)[0])
+    able = _passes(np.minimum(spare, seen), seen, counts, promise)
+    if not able.any():
+        return 0.0
+    start = int(able.argmax())
+    failed = ~_passes(wrong[start:], seen[start:], counts[start:], promise)
+    passed = int(failed.argmax()) if failed.any() else len(failed)
+    return float(_SHARES[start + passed - 1]) if passed else 0.0
+
+
+def _passes(wrong: Ints, seen: Ints, counts: Ints, promise: Promise) -> Bools:
+    """Whether of ``counts`` rows, ``seen`` of them drawn at random and ``wrong`` of those wrong, it
+    is shown that at most the promised share of the others is wrong: if more were, so few wrong
+    ones would be seen with the probability 1 - confidence at most. With many others this is
+    Clopper's and Pearson's bound; with few, it counts that what is left differs by chance, and
+    where all were seen there is none."""
+    others = counts - seen
+    too_many = np.floor(promise.error * others + _ROUNDING).astype(np.int64) + 1
+    chance = np.where(too_many > others, 0.0, _at_most(wrong, counts, wrong + too_many, seen))
+    enough = (seen > 0) & (wrong <= promise.error * seen + _ROUNDING)
+    return np.asarray(enough & (chance <= 1 - promise.confidence + _ROUNDING))
+
+
+def _at_most(wrong: Ints, rows: Ints, all_wrong: Ints, seen: Ints) -> Floats:
+    """The probability that no more than ``wrong`` of ``seen`` rows drawn without putting back are
+    wrong, if ``all_wrong`` of ``rows`` are: the hypergeometric distribution, summed downwards."""
+
+    def ways(of: Ints, some: Ints) -> Floats:
+        logs: Floats = gammaln(of + 1) - gammaln(some + 1) - gammaln(of - some + 1)
+        return logs
+
+    right, seen_right = rows - all_wrong, seen - wrong
+    possible = (right >= seen_right) & (wrong <= all_wrong)
+    right, all_wrong = np.maximum(right, seen_right), np.maximum(all_wrong, wrong)
+    term = np.exp(ways(all_wrong, wrong) + ways(right, seen_right) - ways(rows, seen))
+    total = term.copy()
+    k = wrong.astype(float)
+    while np.any(term > total * 1e-12):
+        term = term * k * (right - seen + k) / ((all_wrong - k + 1) * (seen - k + 1))
+        term = np.maximum(term, 0.0)
+        total += term
+        k = np.maximum(k - 1, 0)
+    return np.where(possible, np.minimum(total, 1.0), 0.0)
+
+
+def _accepted(confidences: Floats, share: float) -> Bools:
+    """The rows that no more than this share of all are at least as confident as: equal ones stand
+    or fall together."""
+    values, counts = np.unique(confidences, return_counts=True)
+    at_least = np.cumsum(counts[::-1])[::-1]
+    passing = values[at_least <= share * len(confidences) + _ROUNDING * len(confidences)]
+    return confidences >= passing.min() if len(passing) else np.zeros(len(confidences), bool)

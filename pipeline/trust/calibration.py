@@ -1,0 +1,213 @@
+"""Probabilities that mean what they say, from a few true labels.
+
+Platt's scaling (1999) for any number of choices: softmax(slope · log p + the choice's intercept).
+The slope takes back too much or too little confidence, the intercepts a leaning to some choices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import log_softmax, softmax
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+LEAST_GOLD = 20  # rows; with fewer a fit may do harm
+FOLDS = 10
+
+# A model's zero is an underflow: it must not outvote all other rows.
+_LEAST_LOG = float(np.log(1e-12))
+# Standard deviations of what is expected before any gold row is seen, around 1 and 0. How far the
+# intercepts may lie from 0, the gold rows decide: the demo's model is off by 3, another one by
+# nothing, and with hundreds of choices a few gold rows say little about each.
+_SLOPE_SD = 0.5
+_INTERCEPT_SDS = (0.1, 0.3, 1.0, 3.0)
+_CLOSE = 1e-6
+_DIGITS = 9  # decimals; the last bits of a fit depend on the processor
+_BLOCK = 1 << 22  # numbers gone through at once
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """``slope``: 0 or more, 1 leaves as is. ``intercepts``: one per choice, their sum is 0."""
+
+    slope: float
+    intercepts: tuple[float, ...]
+
+    def apply(self, log_probabilities: NDArray[np.floating]) -> Floats:
+        """Calibrated probabilities [rows, choices] of the model's logarithms of the same shape
+        (natural; they may be off by a constant per row, and minus infinity)."""
+        logs = _plain(log_probabilities)
+        return np.asarray(softmax(self.slope * logs + np.array(self.intercepts), axis=1))
+
+    def as_json(self) -> dict[str, float | list[float]]:
+        return {"slope": self.slope, "intercepts": list(self.intercepts)}
+
+
+def uncalibrated(choices: int) -> Calibration:
+    """The one that leaves the model's probabilities as they are."""
+    return Calibration(1.0, (0.0,) * choices)
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What a calibration makes of all rows: ``labels`` [rows] the likeliest choice, the first among
+    equals, ``confidences`` [rows] its probability to 12 decimals (the last bits depend on the
+    processor), and of each choice's probability [choices] the sum over all rows, and that of its
+    square."""
+
+    labels: Ints
+    confidences: Floats
+    sums: Floats
+    squares: Floats
+
+
+def decide(calibration: Calibration, log_probabilities: NDArray[np.floating]) -> Decided:
+    """Of all rows [rows, choices], block by block: their probabilities are not held at once."""
+    rows, choices = log_probabilities.shape
+    labels, confidences = np.empty(rows, np.int64), np.empty(rows)
+    sums, squares = np.zeros(choices), np.zeros(choices)
+    step = max(1, _BLOCK // choices)
+    for start in range(0, rows, step):
+        block = slice(start, start + step)
+        probabilities = calibration.apply(log_probabilities[block])
+        labels[block] = probabilities.argmax(axis=1)
+        confidences[block] = probabilities.max(axis=1).round(12)
+        sums += probabilities.sum(axis=0)
+        squares += np.sum(probabilities**2, axis=0)
+    return Decided(labels, confidences, sums, squares)
+
+
+def why_no_fit(gold: Ints) -> str | None:
+    """Why a fit on these true labels would be worth nothing; None where it can be made."""
+    if len(gold) < LEAST_GOLD:
+        return f"{len(gold)} gold rows, a fit needs {LEAST_GOLD}: {LEAST_GOLD - len(gold)} more"
+    if len(np.unique(gold)) < 2:
+        return "all gold rows have the same label: a fit needs two"
+    return None
+
+
+def fit(
+    log_probabilities: NDArray[np.floating], gold: Ints, weights: Floats | None = None
+) -> Calibration:
+    """The likeliest calibration after ``gold`` [rows] (the index of the true choice) of rows with
+    these ``log_probabilities`` [rows, choices]. ``weights``: how many rows each stands for (the
+    inverse of its inclusion probability); only their proportions count, and unequal ones count as
+    fewer rows (Kish 1965)."""
+    logs = _plain(log_probabilities)
+    rows, choices = logs.shape
+    weight = np.ones(rows) if weights is None else np.asarray(weights, dtype=float)
+    weight = weight * weight.sum() / np.sum(weight**2)
+    found, best = np.zeros(1 + choices), -np.inf
+    for deviation in _INTERCEPT_SDS:
+        precision = np.array([_SLOPE_SD**-2] + [deviation**-2] * choices)
+        parameters, evidence = _likeliest(logs, gold, weight, precision)
+        if evidence > best:
+            found, best = parameters, evidence
+    intercepts = found[1:] - found[1:].mean()
+    return Calibration(
+        round(float(found[0]), _DIGITS), tuple(round(float(b), _DIGITS) + 0.0 for b in intercepts)
+    )
+
+
+def folds(log_probabilities: NDArray[np.floating], gold: Ints) -> Ints:
+    """Which of ``FOLDS`` each gold row [rows] is left out with. By what is in the rows, not by
+    their order and not by chance: sorted by true label and probabilities, dealt one by one."""
+    logs = _plain(log_probabilities)
+    order = np.lexsort((*logs.T[::-1], gold))
+    of = np.empty(len(gold), np.int64)
+    of[order] = np.arange(len(gold)) % FOLDS
+    return of
+
+
+def cross_fits(
+    log_probabilities: NDArray[np.floating], gold: Ints, weights: Floats | None = None
+) -> Iterator[tuple[NDArray[np.bool_], Calibration]]:
+    """For each fold, which gold rows [rows] are in it, and the fit on all others."""
+    of = folds(log_probabilities, gold)
+    for fold in range(FOLDS):
+        inside = of == fold
+        if inside.any():
+            rest = ~inside
+            yield (
+                inside,
+                fit(
+                    log_probabilities[rest], gold[rest], None if weights is None else weights[rest]
+                ),
+            )
+
+
+def cross_fitted(
+    log_probabilities: NDArray[np.floating], gold: Ints, weights: Floats | None = None
+) -> Floats:
+    """Calibrated probabilities [rows, choices] of gold rows, each by a fit that did not see it."""
+    probabilities = np.empty(log_probabilities.shape)
+    for inside, calibration in cross_fits(log_probabilities, gold, weights):
+        probabilities[inside] = calibration.apply(log_probabilities[inside])
+    return probabilities
+
+
+def _plain(log_probabilities: NDArray[np.floating]) -> Floats:
+    """Normalised, and nothing less likely than a millionth of a millionth."""
+    logs = np.asarray(log_probabilities, dtype=float)
+    highest = logs.max(axis=1, keepdims=True, initial=-np.inf)
+    logs = np.where(np.isfinite(highest), np.maximum(logs - highest, 2 * _LEAST_LOG), 0.0)
+    normalised: Floats = np.maximum(log_softmax(logs, axis=1), _LEAST_LOG)
+    return normalised
+
+
+def _likeliest(logs: Floats, gold: Ints, weight: Floats, precision: Floats) -> tuple[Floats, float]:
+    """The likeliest slope and intercepts after the gold rows, expected around 1 and 0 with this
+    ``precision``, and the logarithm of how likely it makes the gold rows altogether (Laplace's
+    approximation of the evidence, MacKay 1992)."""
+    expected = np.array([1.0] + [0.0] * (len(precision) - 1))
+    found, loss, hessian = _minimum(logs, gold, weight, expected, precision, free=0)
+    if found[0] < 0:  # a model that is wrong more often than not is not turned round
+        expected[0] = 0.0
+        found, loss, hessian = _minimum(logs, gold, weight, expected, precision, free=1)
+        loss += precision[0] / 2
+    evidence = -loss + np.sum(np.log(precision)) / 2 - np.linalg.slogdet(hessian)[1] / 2
+    return found, float(evidence)
+
+
+def _minimum(
+    logs: Floats, gold: Ints, weight: Floats, expected: Floats, precision: Floats, free: int
+) -> tuple[Floats, float, Floats]:
+    """Newton's method on the strictly convex penalised log-loss: slope and intercepts, of which
+    those before ``free`` stay as expected; the loss; its second derivatives."""
+    rows, choices = logs.shape
+    at = expected.copy()
+    truth = np.zeros((rows, choices))
+    truth[np.arange(rows), gold] = 1
+
+    def loss(parameters: Floats) -> float:
+        scores: Floats = log_softmax(parameters[0] * logs + parameters[1:], axis=1)
+        off = parameters - expected
+        return float(-weight @ scores[np.arange(rows), gold] + precision @ off**2 / 2)
+
+    value = loss(at)
+    hessian = np.diag(precision)
+    for _ in range(200):
+        p = softmax(at[0] * logs + at[1:], axis=1)
+        missing = weight[:, None] * (p - truth)
+        gradient = np.concatenate([[np.sum(missing * logs)], missing.sum(axis=0)])
+        gradient += precision * (at - expected)
+        weighted = weight[:, None] * p
+        centred = weighted * (logs - np.sum(p * logs, axis=1, keepdims=True))
+        hessian = np.diag(precision)
+        hessian[0, 0] += np.sum(centred * logs)
+        hessian[0, 1:] = hessian[1:, 0] = centred.sum(axis=0)
+        hessian[1:, 1:] += np.diag(weighted.sum(axis=0)) - weighted.T @ p
+        step = np.zeros_like(at)
+        step[free:] = np.linalg.solve(hessian[free:, free:], gradient[free:])
+        size = 1.0
+        while (tried := loss(at - size * step)) > value and np.max(size * np.abs(step)) > _CLOSE:
+            size /= 2
+        at, value = at - size * step, tried
+        if np.max(np.abs(step)) < _CLOSE:  # each step doubles the digits: this one was the last
+            break
+    return at, value, hessian

@@ -1,0 +1,41 @@
+"""Sets of labels that hold the true one with a promised probability."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class LabelSets:
+    """A choice belongs to a row's set if its probability is at least the choice's of ``least``; 0
+    where too few gold rows have it to leave it out anywhere."""
+
+    miss: float
+    least: tuple[float, ...]
+
+    def of(self, probabilities: Floats) -> NDArray[np.bool_]:
+        """Which choices belong to each row's set [rows, choices]; sets may be empty."""
+        return np.asarray(probabilities >= np.array(self.least) - 1e-12)
+
+    def as_json(self) -> dict[str, float | list[float]]:
+        return {"miss": self.miss, "least_probability": list(self.least)}
+
+
+def label_sets(probabilities: Floats, gold: Ints, miss: float = 0.1) -> LabelSets:
+    """Sets that miss the true choice in the share ``miss`` of the rows of each choice, at most, as
+    long as new rows come from where the gold rows came from: split conformal prediction by class
+    (Vovk 2012). ``probabilities`` [rows, choices] of gold rows drawn at random, by a fit that did
+    not see them. Of n gold rows of a choice, the ceil((n + 1)(1 - miss))-th likeliest decides."""
+    least = []
+    for choice in range(probabilities.shape[1]):
+        of = np.sort(probabilities[gold == choice, choice])[::-1]
+        place = math.ceil((len(of) + 1) * (1 - miss) - 1e-9)
+        least.append(float(of[place - 1]) if 1 <= place <= len(of) else 0.0)
+    return LabelSets(miss, tuple(least))

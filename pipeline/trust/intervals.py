@@ -1,0 +1,73 @@
+"""Intervals of shares: of rows drawn at random, and of rows drawn with known probabilities."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import beta, norm
+
+Floats = NDArray[np.float64]
+
+_RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A share (0 to 1) with the bounds between which it lies at the asked confidence."""
+
+    value: float
+    low: float
+    high: float
+
+    def as_json(self) -> dict[str, float]:
+        return asdict(self)
+
+
+def wilson(
+    right: float, rows: float, confidence: float = 0.95, population: int | None = None
+) -> Interval:
+    """Wilson's score interval (1927) of ``right`` of ``rows``; both may be fractions (effective
+    rows). ``population``: the rows were drawn from so many without putting back, and the share is
+    that of those; the interval shrinks to a point where all were drawn."""
+    if rows <= 0:
+        return Interval(float("nan"), 0.0, 1.0)
+    share = right / rows
+    if population is not None:
+        if rows >= population:
+            return Interval(share, share, share)
+        rows = rows * (population - 1) / (population - rows)
+    z2 = float(norm.ppf((1 + confidence) / 2)) ** 2
+    middle = (share * rows + z2 / 2) / (rows + z2)
+    half = z2**0.5 / (rows + z2) * (rows * share * (1 - share) + z2 / 4) ** 0.5
+    low = 0.0 if share == 0 else max(0.0, middle - half)
+    return Interval(share, low, 1.0 if share == 1 else min(1.0, middle + half))
+
+
+def clopper_pearson_upper(wrong: int, rows: int, confidence: float = 0.95) -> float:
+    """The share that is exceeded with probability 1 - ``confidence`` at most, of which ``wrong`` of
+    ``rows`` were seen: Clopper's and Pearson's one-sided bound (1934)."""
+    if wrong >= rows:
+        return 1.0
+    return float(beta.ppf(confidence, wrong + 1, rows - wrong))
+
+
+def weighted_mean(
+    values: Floats, inclusion_probabilities: Floats, confidence: float = 0.95, seed: int = 0
+) -> Interval:
+    """The mean over all rows of ``values`` (0 to 1) known for rows that were drawn with these
+    probabilities: Hájek's estimate, sum(v/p) / sum(1/p). The interval is Wilson's for as many
+    simple random rows as vary as much as the bootstrap's resamples do, never for more rows than
+    there are: percentiles alone would be a point where all values are equal."""
+    rows = len(values)
+    if not rows:
+        return Interval(float("nan"), 0.0, 1.0)
+    weights = 1 / np.asarray(inclusion_probabilities, dtype=float)
+    mean = float(np.sum(weights * values) / np.sum(weights))
+    kish = float(np.sum(weights) ** 2 / np.sum(weights**2))
+    draws = np.random.default_rng(seed).multinomial(rows, np.full(rows, 1 / rows), _RESAMPLES)
+    variance = float(np.var((draws @ (weights * values)) / (draws @ weights)))
+    alike = mean * (1 - mean) / variance if variance > 0 else kish
+    alike = min(alike, float(rows))
+    return wilson(mean * alike, alike, confidence)

@@ -1,0 +1,79 @@
+"""Gold rows as fits judge them that did not see them, ranked among all rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.trust.acceptance import ranks
+from pipeline.trust.calibration import Calibration, cross_fits, decide, fit, uncalibrated
+from pipeline.trust.gold_sample import GoldSample
+from pipeline.trust.shares import Moments
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """``labels``, ``confidences`` and ``ranks`` [gold rows] and ``probabilities`` [gold rows,
+    choices] of gold rows, by fits that did not see them; ``all_labels`` and ``all_confidences``
+    [rows] of all rows by the ``calibration``, which saw all gold rows, as they will stand in the
+    dataset; and of each choice's probability, over the rows that are no random gold, the
+    moments."""
+
+    calibration: Calibration
+    labels: Ints
+    confidences: Floats
+    ranks: Floats
+    probabilities: Floats
+    all_labels: Ints
+    all_confidences: Floats
+    rest: tuple[Moments, ...]
+
+
+def judge(log_probabilities: NDArray[np.floating], gold: GoldSample, calibrate: bool) -> Judged:
+    """``log_probabilities``: of all rows [rows, choices]. Without ``calibrate`` the model's own
+    probabilities are judged."""
+    rows, choices = log_probabilities.shape
+    own = log_probabilities[gold.rows]
+    weights = gold.weights(rows)
+    calibration = fit(own, gold.values, weights) if calibrate else uncalibrated(choices)
+    decided = decide(calibration, log_probabilities)
+    found = np.zeros((len(gold), choices))
+    labels, confidences = np.zeros(len(gold), np.int64), np.zeros(len(gold))
+    rank = np.zeros(len(gold))
+    drawn = gold.rows[gold.random]
+    rest = rows - len(drawn)
+    means = np.zeros(choices)
+    parts = (
+        cross_fits(own, gold.values, weights)
+        if calibrate
+        else [(np.ones(len(gold), bool), calibration)]
+    )
+    for inside, part in parts:
+        by_part = decide(part, log_probabilities) if calibrate else decided
+        found[inside] = part.apply(own[inside])
+        labels[inside] = by_part.labels[gold.rows[inside]]
+        confidences[inside] = by_part.confidences[gold.rows[inside]]
+        rank[inside] = ranks(by_part.confidences, gold.rows[inside])
+        others = by_part.sums - part.apply(log_probabilities[drawn]).sum(axis=0)
+        means += inside.sum() / max(1, len(gold)) * others / max(1, rest)
+    seen = calibration.apply(log_probabilities[drawn])
+    mean = (decided.sums - seen.sum(axis=0)) / max(1, rest)
+    variance = (decided.squares - np.sum(seen**2, axis=0)) / max(1, rest) - mean**2
+    return Judged(
+        calibration,
+        labels,
+        confidences,
+        rank,
+        found,
+        decided.labels,
+        decided.confidences,
+        tuple(
+            Moments(rest, float(m), max(0.0, float(v)))
+            for m, v in zip(means, variance, strict=True)
+        ),
+    )

@@ -1,0 +1,66 @@
+"""How far probabilities are from what happens: reliability, calibration error, Brier score."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+BINS = 10
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Rows whose confidence lies from ``low`` to ``high``: how sure they were on average, and which
+    share of them was right."""
+
+    low: float
+    high: float
+    rows: int
+    confidence: float
+    right: float
+
+    def as_json(self) -> dict[str, float | int]:
+        return asdict(self)
+
+
+def reliability(confidence: Floats, right: NDArray[np.bool_], bins: int = BINS) -> list[Bin]:
+    """The reliability curve: bins of equal width that hold rows (DeGroot and Fienberg 1983)."""
+    of = np.minimum((confidence * bins).astype(int), bins - 1)
+    return [
+        Bin(
+            k / bins,
+            (k + 1) / bins,
+            int(np.sum(of == k)),
+            float(confidence[of == k].mean()),
+            float(right[of == k].mean()),
+        )
+        for k in range(bins)
+        if np.any(of == k)
+    ]
+
+
+def calibration_error(confidence: Floats, right: NDArray[np.bool_], bins: int = BINS) -> float:
+    """The expected calibration error (Naeini et al. 2015): how far confidence and share of right
+    rows lie apart, bin by bin, weighted by rows. 0 to 1; nan without rows. A few rows have some by
+    chance alone."""
+    if not len(confidence):
+        return float("nan")
+    apart = [
+        one.rows * abs(one.confidence - one.right) for one in reliability(confidence, right, bins)
+    ]
+    return sum(apart) / len(confidence)
+
+
+def brier(probabilities: Floats, gold: Ints) -> float:
+    """The Brier score (1950): the mean squared distance of all choices' probabilities [rows,
+    choices] from the truth. 0 (sure and right) to 2 (sure and wrong); nan without rows."""
+    if not len(gold):
+        return float("nan")
+    apart = probabilities.copy()
+    apart[np.arange(len(gold)), gold] -= 1
+    return float(np.mean(np.sum(apart**2, axis=1)))

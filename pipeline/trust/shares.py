@@ -1,0 +1,77 @@
+"""How often each choice is true over all rows: what gold rows say, made more precise by what the
+model says of all the others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm
+
+from pipeline.trust.intervals import Interval, wilson
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Mean and variance (of single rows, divided by their number) of so many rows."""
+
+    rows: int
+    mean: float
+    variance: float
+
+
+@dataclass(frozen=True)
+class PoweredMean:
+    """A mean and the variance of its error. ``weight``: how much the predictions count, 0 to 1."""
+
+    value: float
+    variance: float
+    weight: float
+
+    def interval(self, confidence: float = 0.95) -> Interval:
+        """The normal interval, as the method's authors give it."""
+        half = float(norm.ppf((1 + confidence) / 2)) * self.variance**0.5
+        return Interval(self.value, self.value - half, self.value + half)
+
+
+def powered_mean(gold: Floats, predicted: Floats, rest: Moments) -> PoweredMean:
+    """Prediction-powered inference of a mean with the weight of least variance (PPI++;
+    Angelopoulos, Duchi and Zrnic 2023): ``gold`` [rows], what was ``predicted`` of the same rows,
+    and the predictions of the ``rest``, which have no gold."""
+    n, m = len(gold), rest.rows
+    own = Moments(n, float(predicted.mean()), float(predicted.var()))
+    squares = n * own.variance + m * rest.variance + n * m / (n + m) * (own.mean - rest.mean) ** 2
+    together = float(np.mean((gold - gold.mean()) * (predicted - own.mean)))
+    weight = 0.0
+    if m and squares > 0:
+        weight = min(1.0, max(0.0, together / ((1 + n / m) * squares / (n + m - 1))))
+    left = gold - weight * predicted
+    variance = float(left.var()) / n + (weight**2 * rest.variance / m if m else 0.0)
+    return PoweredMean(weight * rest.mean + float(left.mean()), variance, weight)
+
+
+def powered_share(
+    gold: NDArray[np.bool_], predicted: Floats, rest: Moments, confidence: float = 0.95
+) -> Interval:
+    """The share of all rows, with gold and without, for which something is true: as
+    ``powered_mean``, with Wilson's interval for as many rows drawn at random as would be as
+    precise. The normal interval is too narrow for shares near 0 and 1, and reaches beyond."""
+    n = len(gold)
+    if not n:
+        return Interval(float("nan"), 0.0, 1.0)
+    truth = gold.astype(float)
+    alone = wilson(float(truth.sum()), n, confidence, population=n + rest.rows)
+    if not rest.rows or n < 3:
+        return alone
+    found = powered_mean(truth, predicted, rest)
+    share = min(1.0, max(0.0, found.value))
+    # the weight was fitted to the same rows; all rows are no sample, their share is asked
+    variance = found.variance * n / (n - 2) * rest.rows / (n + rest.rows)
+    spread = share * (1 - share)
+    if variance <= 0 or spread <= 0:
+        return Interval(share, min(share, alone.low), max(share, alone.high))
+    return wilson(share * spread / variance, spread / variance, confidence)
