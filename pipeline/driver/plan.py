@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.driver.forecast.sample import Sample, take_sample
+from pipeline.driver.gold_check import check_gold_files
 from pipeline.errors import HalfWritten, StorageFailed, UsageError, unknown_column
 from pipeline.humanize import plural
 from pipeline.input.changes.compare import NO_CHANGES, InputChanges, absolute, compare
@@ -54,6 +55,7 @@ class InputPlan:
     columns: OutputColumns
     rows: int
     unit_rows: tuple[int, ...] = ()
+    gold_notes: tuple[str, ...] = ()  # on files of right answers
 
 
 @dataclass(frozen=True, repr=False)
@@ -93,7 +95,7 @@ class Plan:
     @property
     def doubts(self) -> tuple[str, ...]:
         """What of the job is allowed, and hardly meant; each with its fix."""
-        doubts: tuple[str, ...] = ()
+        doubts = self.input.gold_notes
         names = self.sample.control_as_text
         if names:
             rows = plural(sum(names.values()), "sampled row")
@@ -171,7 +173,8 @@ def check_input(
     total = files.rows if rows is None else min(rows, files.rows)
     sizes = (unit_rows(files.rows),) * len(files.shards)
     units = cut(files.shards, sizes, total)
-    return InputPlan(job, files, tuple(units), columns, total, sizes)
+    notes = check_gold_files(job, files, columns, units)
+    return InputPlan(job, files, tuple(units), columns, total, sizes, notes)
 
 
 def find_model(job: Job, report: Callable[[str], None] = lambda line: None) -> ModelFolder:

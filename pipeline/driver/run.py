@@ -333,7 +333,7 @@ def conclude(
         seconds=time.time() - started,
         output=dataset.storage.address(),
         report=dataset.storage.address(REPORT),
-        gold=label.gold_column if label else None,
+        gold=label.gold_name if label else None,
         answers=plan.input.columns.answers,
         drawn=plan.job.answers,
         provenance=provenance(plan),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from pipeline.job.job import Job
@@ -20,6 +21,7 @@ _OPERATIONAL = {
     "resources",
     "faults",
     "schedule",
+    "trust",
 }
 
 
@@ -41,12 +43,29 @@ def fingerprint_parts(job: Job, *, model_hash: str, input_hash: str) -> dict[str
         parts["output.n"] = job.output.n
     if job.special_tokens == "text":  # as outputs say it that were begun before there was a choice
         del parts["special_tokens"]
+    parts = without_gold(parts)
     parts["model"] = model_hash
     parts["input"] = input_hash
     parts["output.keep"] = list(job.output.keep) if job.output.keep is not None else None
     parts["engine.kind"] = job.engine.kind
     parts |= {f"engine.{key}": value for key, value in job.engine.deciding.items()}
     return parts
+
+
+def without_gold(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """``parts`` without what says where right answers are: none of the answers to choose among
+    depends on it. (Whether other answers are right is counted once and for all.)"""
+
+    def plain(part: Any) -> Any:
+        return {k: v for k, v in part.items() if k != "gold"} if isinstance(part, dict) else part
+
+    changed: dict[str, Any] = dict(parts)
+    label, questions = parts.get("label"), parts.get("questions")
+    if isinstance(label, dict) and label.get("choices"):
+        changed["label"] = plain(label)
+    if isinstance(questions, dict):
+        changed["questions"] = {name: plain(question) for name, question in questions.items()}
+    return changed
 
 
 def digest(parts: object) -> str:

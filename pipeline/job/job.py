@@ -27,6 +27,7 @@ from pipeline.job.sampling import Sampling
 from pipeline.job.schedule import Schedule
 from pipeline.job.section import Section
 from pipeline.job.template.render import Template, TemplateSyntaxError, lookup
+from pipeline.job.trust import Trust
 
 ANSWER = "answer"
 
@@ -194,6 +195,7 @@ class Job(Section):
     duplicates: Duplicates = Duplicates()
     resources: Resources = Resources()
     faults: Faults = Faults()
+    trust: Trust = Trust()
     schedule: Schedule | None = None
 
     @model_validator(mode="after")

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from pipeline.job.address import InputAddress
 from pipeline.job.answer_shape import check_regex, check_schema_size
 from pipeline.job.plain_schema import written_out
 from pipeline.job.sampling import MOST_ANSWERS
@@ -15,10 +16,24 @@ from pipeline.job.section import Section
 
 
 class Gold(Section):
-    """A column with right answers, and what its values are called among the choices."""
+    """Where right answers are: a ``column`` of the input, which may be null in most rows; or a
+    column ``value`` of a file ``path``, for the row whose column ``key`` (in the file and in the
+    input) says the same. ``values``: what they are called among the choices."""
 
-    column: str
+    column: str | None = None
+    path: InputAddress | None = None
+    key: str | None = None
+    value: str | None = None
     values: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        file = (self.path, self.key, self.value)
+        if any(one is not None for one in file) == (self.column is not None):
+            raise ValueError("give a column, or a file: path, key and value")
+        if self.column is None and None in file:
+            raise ValueError("a file of right answers needs path, key and value")
+        return self
 
 
 class Graded(Section):
@@ -33,11 +48,23 @@ class Graded(Section):
 
     @property
     def gold_column(self) -> str | None:
+        """The input's column with right answers, if they are in one."""
         return self.gold.column if isinstance(self.gold, Gold) else self.gold
 
     @property
+    def gold_file(self) -> Gold | None:
+        """The file with right answers, if they are in one."""
+        return self.gold if isinstance(self.gold, Gold) and self.gold.path is not None else None
+
+    @property
+    def gold_name(self) -> str | None:
+        """What people are told that right answers come from: a column, or a file's name."""
+        file = self.gold_file
+        return self.gold_column if file is None else str(file.path).rpartition("/")[2]
+
+    @property
     def gold_values(self) -> Mapping[str, str]:
-        """Value of the gold column -> choice."""
+        """Value there -> choice."""
         return self.gold.values if isinstance(self.gold, Gold) else {}
 
     @model_validator(mode="after")

@@ -38,6 +38,11 @@ class Asked:
     text: str | None = None  # None: the prompt says what is asked
 
     @property
+    def gold_key(self) -> str:
+        """Where a job file says where its right answers are."""
+        return "label.gold" if self.text is None else f"questions.{self.name}.gold"
+
+    @property
     def choices(self) -> tuple[str, ...]:
         """The answers there are: of a predicate no and yes, of a score its levels, lowest first."""
         return self.graded.options

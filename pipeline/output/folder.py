@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import JobFailed, UsageError
+from pipeline.job.fingerprint import without_gold
 from pipeline.output.commit.records import (
     ANSWERS,
     ATTEMPTS,
@@ -106,7 +107,7 @@ class OutputFolder:
                 raise UsageError(f"{where} already holds files ({strange[0]}, …)", fix)
             return
         theirs, ours = found.get("parts"), manifest["parts"]
-        theirs = theirs if isinstance(theirs, dict) else {}
+        theirs = without_gold(theirs if isinstance(theirs, dict) else {})
         names = sorted((set(theirs) | set(ours)) - {"input"})
         changed = [k for k in names if theirs.get(k) != ours.get(k)]
         if changed:

@@ -28,6 +28,10 @@ def job_content(job: Job) -> dict[str, Any]:
     content["output"]["path"] = absolute(job.output.path)
     if Path(job.model).exists():
         content["model"] = absolute(job.model)
+    for asked in job.asked:
+        if asked.graded.gold_file is not None:
+            section = content["label"] if asked.text is None else content["questions"][asked.name]
+            section["gold"]["path"] = _unfollowed(str(asked.graded.gold_file.path))
     if job.duplicates.store is not None:
         content["duplicates"]["store"] = absolute(job.duplicates.store)
     return content

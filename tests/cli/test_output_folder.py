@@ -89,6 +89,7 @@ def test_changed_input_is_said_and_done_again(ask, tmp_path: Path, write_shards)
         ("engine", "engine: {kind: simulated, max_num_seqs: 7}"),
         ("engine", "engine: {kind: simulated}\nresources: {workers: 3}"),
         ("name", "name: relabel"),
+        ("label", "label: {choices: [negative, positive]}\ntrust: {calibrate: off}"),
     ],
 )
 def test_operational_settings_may_change_between_runs(

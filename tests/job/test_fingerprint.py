@@ -115,6 +115,22 @@ def test_how_patient_a_run_is_and_what_it_rehearses_does_not(rehearsed: Any) -> 
     assert fingerprint(one) == fingerprint(other)
 
 
+@pytest.mark.parametrize(
+    "gold", [None, "y", {"column": "y"}, {"path": "g.csv", "key": "id", "value": "y"}]
+)
+def test_where_the_right_answers_are_does_not(gold: Any) -> None:
+    one = job(label={"choices": ["a", "b"]}, trust={"accept": None})
+
+    assert fingerprint(job(label={"choices": ["a", "b"], "gold": gold})) == fingerprint(one)
+
+
+def test_of_answers_that_are_no_choice_it_does() -> None:
+    """Whether they are right is counted once and for all."""
+    assert fingerprint(job(label={"regex": "a"})) != fingerprint(
+        job(label={"regex": "a", "gold": "y"})
+    )
+
+
 def test_a_default_that_is_spelled_out_leaves_it_as_it_is() -> None:
     assert fingerprint(job(sampling={"temperature": 0, "max_tokens": 256})) == fingerprint(job())
 

@@ -19,7 +19,7 @@ from pipeline.input.changes.grown import mark_of, rows_still_there
 from pipeline.input.changes.increment import Covered, Increment, increment
 from pipeline.input.shard import Shard
 from pipeline.input.shards import InputFiles, discover, moved_since
-from pipeline.job.fingerprint import fingerprint_parts
+from pipeline.job.fingerprint import fingerprint_parts, without_gold
 from pipeline.job.job import Job
 from pipeline.output.columns.results import output_columns
 from pipeline.output.commit.records import MANIFEST
@@ -181,7 +181,8 @@ def _changes(job: Job, earlier: GrowingRun) -> list[str]:
     if content is None:
         return []
     now = fingerprint_parts(job, model_hash=model_identity(job, find_model(job)), input_hash="")
-    then = read_manifest(content, earlier.storage.address(MANIFEST)).content.parts
+    before = read_manifest(content, earlier.storage.address(MANIFEST))
+    then = without_gold(before.content.parts)
     names = sorted((now.keys() | then.keys()) - {"input"})
     return [name for name in names if now.get(name) != then.get(name)]
 

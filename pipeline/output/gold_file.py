@@ -1,0 +1,146 @@
+"""Right answers in a file of their own: read, and found for the rows that they are about."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.errors import RackmillError, UsageError, did_you_mean, some_of
+from pipeline.humanize import count, plural
+from pipeline.input.plain import plain_values
+from pipeline.input.reader import UnitReader
+from pipeline.input.shards import discover
+from pipeline.input.units import cut
+from pipeline.job.job import Input
+from pipeline.job.label import Gold
+from pipeline.job.template.field_text import as_shown
+from pipeline.output.columns.gold import truth
+
+_UNIT_ROWS = 4096
+_NAMED = 5  # keys and values that are named one by one
+
+
+@dataclass
+class GoldFile:
+    """``answers``: key -> the value that stands there, of rows that have both. ``says``: where the
+    file is named, for messages."""
+
+    gold: Gold
+    says: str
+    answers: Mapping[str, Any]
+    found: Counter[str] = field(default_factory=Counter)  # key -> rows that have it
+
+    @property
+    def key(self) -> str:
+        """The column of the input, too."""
+        return str(self.gold.key)
+
+    def look_up(self, keys: pa.ChunkedArray) -> list[Any]:
+        """Of each row, by its key, the value in the file; None where there is none. The rows are
+        counted: see ``check_found``."""
+        values = []
+        for key in map(_as_key, plain_values(keys)):
+            known = key in self.answers
+            values.append(self.answers[key] if known else None)
+            if known:
+                self.found[key] += 1
+        return values
+
+    def check_found(self) -> str | None:
+        """After all rows were looked up: what is to be said of keys that no row has. Raises
+        UsageError where none has any, and for a key that several rows have."""
+        twice = [key for key, rows in self.found.items() if rows > 1]
+        if twice:
+            rows = self.found[twice[0]]
+            raise UsageError(
+                f"{self.says}.key {self.key!r}: {some_of(twice, _NAMED)} of {self.gold.path} "
+                f"stands in {rows} rows of the input, so it is not known which is meant",
+                "name a column that is different in every row",
+            )
+        missing = [key for key in self.answers if key not in self.found]
+        if self.answers and not self.found:
+            raise UsageError(
+                f"{self.says}: none of the {plural(len(self.answers), 'key')} of {self.gold.path} "
+                f"({some_of(missing, _NAMED)}) stands in the input's column {self.key!r}",
+                "name the column that both have, with the same values: "
+                f"{self.says}: {{path: {self.gold.path}, key: COLUMN, value: {self.gold.value}}}",
+            )
+        if not missing:
+            return None
+        return (
+            f"{self.says}: {count(len(missing))} of {plural(len(self.answers), 'key')} of "
+            f"{self.gold.path} ({some_of(missing, _NAMED)}) stand in no row of the input"
+        )
+
+
+def read_gold_file(gold: Gold, says: str, choices: Sequence[str]) -> GoldFile:
+    """Read the file that ``gold`` names. Raises UsageError: no such file or column, a key that
+    stands there twice, a value that is none of the ``choices``."""
+    path, key, value = str(gold.path), str(gold.key), str(gold.value)
+    try:
+        files = discover(Input(path=path, partitioning="none"))
+    except UsageError as e:
+        message = e.message.removeprefix("input.path ").removeprefix(f"{path}: ")
+        raise UsageError(f"{says}.path {path}: {message}", *e.hints) from None
+    for name, column in (("key", key), ("value", value)):
+        if column not in files.schema.names:
+            raise UsageError(
+                f"{says}.{name} names {column!r}, but {path} has no such column",
+                f"columns: {some_of(files.schema.names)}",
+                *did_you_mean(column, files.schema.names),
+            )
+    answers: dict[str, Any] = {}
+    reader = UnitReader(files.shards, files.schema)
+    try:
+        for unit in cut(files.shards, _UNIT_ROWS):
+            table = reader.read(unit).table
+            pairs = zip(
+                plain_values(table.column(key)), plain_values(table.column(value)), strict=True
+            )
+            for row, (name, answer) in enumerate(pairs, unit.start):
+                if name is None or answer is None:
+                    continue
+                if _as_key(name) in answers:
+                    raise UsageError(
+                        f"{says}: {path}, row {row}: the key {_as_key(name)} stands there twice",
+                        "leave one of the two rows out",
+                    )
+                answers[_as_key(name)] = answer
+    except RackmillError as e:
+        if isinstance(e, UsageError):
+            raise
+        raise UsageError(e.message, *e.hints) from None  # nothing has begun yet
+    finally:
+        reader.close()
+    strange = no_choices((truth(v, gold.values) for v in answers.values()), choices)
+    if strange:
+        raise UsageError(f"{says}: {path}, column {value!r} has {strange[0]}", *strange[1:])
+    return GoldFile(gold, says, answers)
+
+
+def no_choices(values: Iterable[str], choices: Sequence[str]) -> tuple[str, ...]:
+    """What to say of right answers that are none of the ``choices``, and the fix; empty where all
+    are."""
+    known = set(choices)
+    strange = Counter(value for value in values if value not in known)
+    if not strange:
+        return ()
+    told = []
+    for value, rows in strange.most_common(_NAMED):
+        near = did_you_mean(value, choices)
+        told.append(f"{value!r} in {plural(rows, 'row')}" + (f" ({near[0]})" if near else ""))
+    more = f", and {count(len(strange) - _NAMED)} more" if len(strange) > _NAMED else ""
+    given = ", ".join(f"{value}: …" for value, _ in strange.most_common(_NAMED))
+    return (
+        f"{', '.join(told)}{more}: none of the choices ({some_of(choices, 10)})",
+        f"correct them, leave these rows empty, or say which is which: gold: values: {{{given}}}",
+    )
+
+
+def _as_key(value: Any) -> str:
+    """Keys of a file and of the input may be of different types: they are compared as text."""
+    return as_shown(value)
