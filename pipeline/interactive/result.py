@@ -74,8 +74,12 @@ class Result:
         return f"<b>{_as_html(s.name)}</b> · {facts}{labels}{self._first_rows()}"
 
     def _first_rows(self) -> str:
-        table = StoredRows(self.summary.output).first(_SHOWN)
-        names = [name for name in table.column_names if name not in (FILE, ROW)]
+        stored = StoredRows(self.summary.output)
+        table = stored.first(_SHOWN)
+        told = (*stored.kept, *stored.answer_columns, "confidence", "error")
+        names = [name for name in dict.fromkeys(told) if name in table.column_names]
+        if "error" in names and not table["error"].drop_null():
+            names.remove("error")
         head = "".join(f"<th>{_as_html(name)}</th>" for name in names)
         body = "".join(
             "<tr>"

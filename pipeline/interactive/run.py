@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+import warnings
 from contextlib import redirect_stdout
 from typing import Any
 
@@ -37,6 +39,9 @@ def run(
     job = job_of(what, settings)
     if not progress:
         return Result(run_job(job, options, watcher, stop))
+    # other libraries' widgets have no place here: in a notebook they would ask for ipywidgets
+    warnings.filterwarnings("ignore", "IProgress not found")
+    logging.getLogger("ray.widgets.util").setLevel(logging.WARNING)
     # what Ray prints of its own belongs to nobody's data
     with RunWatcher() as shown, redirect_stdout(sys.stderr):
         both = shown if watcher is None else Watchers(shown, watcher)

@@ -13,7 +13,10 @@ from pipeline.interactive.result import Result
 
 def test_secrets_marks_and_codes_in_cells_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     cell = "<b> s3://me:password@bucket \x1b[2J \u202e"
-    rows = SimpleNamespace(first=lambda count: pa.table({"text": [cell], cell: ["x"]}))
+    table = pa.table({"text": [cell], cell: ["x"]})
+    rows = SimpleNamespace(
+        first=lambda count: table, kept=tuple(table.column_names), answer_columns=()
+    )
     monkeypatch.setattr(result, "StoredRows", lambda output: rows)
     summary = SimpleNamespace(
         name="n", rows=1, failed=0, seconds=1.0, accuracy=None, labels={cell: 1}, output="out"
