@@ -30,6 +30,11 @@ def confidence(row: int) -> float:
     return 0.5 + (row * 37 % 101) / 202
 
 
+def _probabilities(row: int, choices: int) -> tuple[float, ...]:
+    rest = (1 - confidence(row)) / (choices - 1)
+    return tuple(confidence(row) if c == row % choices else rest for c in range(choices))
+
+
 def labelled(
     folder: Path,
     rows: int = 300,
@@ -65,6 +70,7 @@ def labelled(
                 completion=choices[row % len(choices)],
                 label=choices[row % len(choices)],
                 confidence=confidence(row),
+                probabilities=_probabilities(row, len(choices)),
                 finish_reason="stop",
                 prompt_tokens=5,
                 completion_tokens=1,

@@ -30,6 +30,7 @@ from pipeline.cli.plan.command import plan_command
 from pipeline.cli.quality import quality_command
 from pipeline.cli.rack.command import rack_app
 from pipeline.cli.retry import retry_command
+from pipeline.cli.review import review_command
 from pipeline.cli.run.command import run_command
 from pipeline.cli.schedule import schedule_app, serve_command
 from pipeline.cli.show import show_command
@@ -56,6 +57,7 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., None] | typer.Typer, str]]] = {
     "Look": {
         "show": (show_command, "rows of an output, to look at"),
         "compare": (compare_command, "two outputs: which is better"),
+        "review": (review_command, "say what is right, on a page"),
         "export": (export_command, "one file: CSV, Parquet, JSONL, Excel"),
         "verify": (verify_command, "prove a dataset whole and right"),
         "clean": (clean_command, "remove what runs left lying"),

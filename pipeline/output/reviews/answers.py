@@ -34,7 +34,7 @@ _OBJECT = re.compile(r"\d{8}\.json")
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     """One line. ``value``: a choice; None: the reviewer was unsure. ``at``: when, in ISO form.
-    ``undone``: the answer to this row is taken back."""
+    ``undone``: the answer to this row is taken back. ``seen``: the model's answer was shown."""
 
     question: str
     shard: str
@@ -42,6 +42,7 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     value: str | None
     at: str
     undone: bool = False
+    seen: bool = False
 
     @property
     def place(self) -> Place:

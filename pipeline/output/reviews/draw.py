@@ -86,7 +86,7 @@ def rows_at(stored: StoredRows, question: Question, places: set[Place]) -> dict[
             [values] = rows_with_gaps(shown.slice(at, 1))
             sure = values.get(question.confidences) if question.confidences else None
             found[file, values[ROW]] = ShownRow(
-                shown_texts(values, fields), values.get(question.answers), sure
+                shown_texts(values, fields), question.choice(values.get(question.answers)), sure
             )
     return found
 

@@ -17,12 +17,19 @@ LABEL = "label"  # the name of the one question of a job with `label`
 @dataclass(frozen=True)
 class Question:
     """``answers``: the column with the model's choice; ``confidences``: that with the model's own
-    probability of it, None where no column has it."""
+    probability of it, None where no column has it. ``text``: what is asked, in words."""
 
     name: str
     choices: tuple[str, ...]
     answers: str
     confidences: str | None
+    text: str = ""
+
+    def choice(self, answer: object) -> str | None:
+        """The choice that a value of the answer column is."""
+        if isinstance(answer, bool):
+            return self.choices[answer]
+        return None if answer is None else str(answer)
 
 
 def question_of(stored: StoredRows, name: str | None) -> Question:
@@ -52,7 +59,8 @@ def _questions(stored: StoredRows) -> dict[str, Question]:
     label = stored.job.label if stored.job else None
     if label is None or label.choices is None or LABEL not in stored.schema.names:
         return {}
-    return {LABEL: Question(LABEL, label.choices, LABEL, _confidence(stored))}
+    text = (stored.job and stored.job.instructions) or "Which is right?"
+    return {LABEL: Question(LABEL, label.choices, LABEL, _confidence(stored), text.strip())}
 
 
 def _confidence(stored: StoredRows) -> str | None:

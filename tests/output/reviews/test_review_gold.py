@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -134,10 +133,6 @@ class TestQuestion:
             question_of(StoredRows(output.address()), "lable")
         assert "did you mean label?" in e.value.hints
 
-    def test_an_input_column_of_the_name_is_not_the_models_confidence(self, tmp_path: Path) -> None:
-        (tmp_path / "rows").mkdir()
-        table = pa.table({"text": ["a"], "raw_confidence": [0.1]})
-        pq.write_table(table, tmp_path / "rows/a.parquet")
-        output = labelled(tmp_path, 5)
+    def test_the_models_own_confidence_comes_before_a_calibrated_one(self, output: Storage) -> None:
         found = question_of(StoredRows(output.address()), None)
-        assert (found.choices, found.confidences) == (("bad", "good"), "confidence")
+        assert (found.choices, found.confidences) == (("bad", "good"), "raw_confidence")

@@ -1,0 +1,1 @@
+"""The page on which people say what is right: on loopback, for one reviewer."""

@@ -1,0 +1,169 @@
+"""The page as HTML, and what happens when something on it is pressed."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from pipeline.errors import RackmillError, UsageError
+from pipeline.printable import printable
+from pipeline.service.review.guard import Guard
+from pipeline.service.review.numbers import Numbers, numbers_of
+from pipeline.service.review.session import Session
+
+_FOLDER = Path(__file__).parent
+_MOST_BYTES = 4096  # of what a form of ours sends
+_MOST_CHARACTERS = 20_000  # of a text on the page; the whole of it is a click away
+_KEYS = 9
+Endpoint = Callable[[Request], Any]
+
+
+def page_app(session: Session, token: str, port: int) -> Guard:
+    """The page of ``session``, for who has ``token``."""
+    page = _Page(session)
+    routes = [
+        Route("/", page.whole),
+        Route("/answer", page.answer, methods=["POST"]),
+        Route("/undo", page.undo, methods=["POST"]),
+        Route("/show", page.show, methods=["POST"]),
+        Route("/text/{number:int}/{field:int}", page.text),
+        Route("/favicon.ico", lambda _: Response(status_code=204)),
+        Mount("/static", StaticFiles(directory=_FOLDER / "static")),
+    ]
+    return Guard(Starlette(routes=routes), token, port)
+
+
+class _Page:
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        environment = Environment(
+            loader=FileSystemLoader(_FOLDER),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        environment.filters["seen"] = printable
+        self._whole = environment.get_template("page.html")
+        self._main = environment.get_template("main.html")
+
+    async def whole(self, _: Request) -> Response:
+        return HTMLResponse(await run_in_threadpool(self._render, self._whole))
+
+    async def answer(self, request: Request) -> Response:
+        form = await _form(request)
+        number, value = form.get("row", ""), form.get("value", "")
+        choices = self._session.material.question.choices
+        if not number.isdecimal() or not (value == "unsure" or value.isdecimal()):
+            return PlainTextResponse("this is no answer", 400)
+        if value != "unsure" and int(value) >= len(choices):
+            return PlainTextResponse("this is none of the choices", 400)
+        given = None if value == "unsure" else choices[int(value)]
+        return await self._after(request, partial(self._session.answer, int(number), given))
+
+    async def undo(self, request: Request) -> Response:
+        return await self._after(request, self._session.undo)
+
+    async def show(self, request: Request) -> Response:
+        """Whether the model's answers are shown from now on."""
+        self._session.shown = (await _form(request)).get("shown") == "yes"
+        return await self._after(request, lambda: None)
+
+    async def text(self, request: Request) -> Response:
+        """A text that is too long for the page, as the plain text that it is."""
+        number, field = request.path_params["number"], request.path_params["field"]
+        places, rows = self._session.places, self._session.material.rows
+        texts = list(rows[places[number]].texts.values()) if number < len(places) else []
+        if field >= len(texts):
+            return PlainTextResponse("there is no such text", 404)
+        return PlainTextResponse(printable(texts[field]))
+
+    async def _after(self, request: Request, do: Callable[[], object]) -> Response:
+        """Do it, and show where things stand then."""
+        try:
+            await run_in_threadpool(do)
+        except UsageError as e:
+            return PlainTextResponse(e.message, 400)
+        except RackmillError as e:
+            return PlainTextResponse(f"Not saved: {e.message}. {' '.join(e.hints)}", 507)
+        if request.headers.get("hx-request") != "true":
+            return RedirectResponse("/", 303)
+        return HTMLResponse(await run_in_threadpool(self._render, self._main))
+
+    def _render(self, template: Any) -> str:
+        session = self._session
+        material = session.material
+        answers = session.answers()
+        own = answers.get(session.reviewer, {})
+        number = session.next_row(own)
+        row = None if number is None else material.rows[session.places[number]]
+        done = sum(place in own for place in session.places)
+        text: str = template.render(
+            output=material.output,
+            command=shlex.quote(printable(material.output)),
+            question=material.question,
+            reviewer=session.reviewer,
+            number=number,
+            row=row,
+            texts=_texts(row.texts if row else {}),
+            shown=session.shown,
+            done=done,
+            total=len(session.places),
+            may_undo=bool(done),
+            keys=_KEYS,
+            lines=_lines(numbers_of(material, answers)),
+        )
+        return text
+
+
+def _texts(texts: Any) -> list[tuple[str, str, int]]:
+    """Field, text, and how many characters of it are left out."""
+    return [
+        (field, text[:_MOST_CHARACTERS], max(0, len(text) - _MOST_CHARACTERS))
+        for field, text in texts.items()
+    ]
+
+
+def _lines(numbers: Numbers) -> list[tuple[str, str]]:
+    """What is known so far: a name, and what it is."""
+    found = []
+    if numbers.right is not None:
+        low, high = numbers.right.bounds
+        found.append(
+            (
+                "the model is right",
+                f"{numbers.right.value:.0%} ({low:.0%}–{high:.0%}) of "
+                f"{numbers.right.whole} random rows",
+            )
+        )
+    if len(numbers.reviewers) > 1:
+        counts = ", ".join(f"{name} {count}" for name, count in numbers.reviewers.items())
+        found.append(("reviewers", counts))
+    if numbers.kappa is not None:
+        found.append(("Cohen's κ", f"{numbers.kappa:.2f} on {numbers.both} rows"))
+    if numbers.alpha is not None:
+        found.append(("Krippendorff's α", f"{numbers.alpha:.2f}"))
+    return found
+
+
+async def _form(request: Request) -> dict[str, str]:
+    """The fields that a form of the page sends; none where it sends more than it could."""
+    content = b""
+    async for part in request.stream():
+        content += part
+        if len(content) > _MOST_BYTES:
+            return {}
+    fields = parse_qs(content.decode("utf-8", "replace"), max_num_fields=10)
+    return {name: values[0] for name, values in fields.items()}

@@ -1,0 +1,124 @@
+"""One reviewer at work on the sample of an output."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from pipeline.errors import UsageError
+from pipeline.output.dataset import Dataset
+from pipeline.output.growing import parts_of
+from pipeline.output.reviews.answers import Answer, Place, ReviewAnswers, check_reviewer
+from pipeline.output.reviews.draw import ShownRow, rows_at
+from pipeline.output.reviews.question import Question, question_of
+from pipeline.output.reviews.sample import Sample
+from pipeline.output.reviews.samples import sample_for
+from pipeline.output.run_registry import refuse_second
+from pipeline.output.status import read_status
+from pipeline.output.stored_rows import StoredRows
+from pipeline.storage.base import Storage, open_storage
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@dataclass(frozen=True)
+class Material:
+    """What is reviewed. ``rows``: those of the sample that are there."""
+
+    storage: Storage
+    question: Question
+    sample: Sample
+    rows: Mapping[Place, ShownRow]
+
+    @property
+    def output(self) -> str:
+        return self.storage.address()
+
+
+def open_material(output: str, question: str | None, rows: int | None) -> Material:
+    """The sample of ``output``, drawn where there is none or more ``rows`` are asked for.
+
+    Raises UsageError for what cannot be reviewed; AlreadyRunning for what is being written.
+    """
+    stored = StoredRows(output)
+    for part in parts_of(output):
+        refuse_second(part)
+        if not Dataset(part).finished:
+            status = read_status(part)
+            raise UsageError(
+                f"{output} is not finished: {status.rows_done} of {status.rows} rows are there, "
+                "and a sample is drawn from all",
+                f"go on with it first: rackmill run {part.address('_rackmill/job.json')}",
+            )
+    asked = question_of(stored, question)
+    storage = open_storage(output)
+    sample = sample_for(storage, stored, asked, rows)
+    return Material(storage, asked, sample, rows_at(stored, asked, {r.place for r in sample.rows}))
+
+
+class Session:
+    """``shown``: the model's answers are shown beside the rows."""
+
+    def __init__(self, material: Material, reviewer: str, now: Callable[[], str] = _now) -> None:
+        """Raises UsageError for a ``reviewer`` whose name is no name for a file."""
+        self.material, self.reviewer = material, check_reviewer(reviewer)
+        self.shown = False
+        self.places = [r.place for r in material.sample.rows if r.place in material.rows]
+        self._answers = ReviewAnswers(material.storage)
+        self._now = now
+        self._guard = threading.Lock()
+        self._saved = 0
+
+    @property
+    def saved(self) -> int:
+        """Answers that were given here, those that were taken back left out."""
+        return self._saved
+
+    def answers(self) -> dict[str, dict[Place, Answer]]:
+        """Of all reviewers, as they stand now. Raises StorageFailed."""
+        return self._answers.current(self.material.question.name)
+
+    def own(self) -> dict[Place, Answer]:
+        return self.answers().get(self.reviewer, {})
+
+    def next_row(self, own: Mapping[Place, Answer]) -> int | None:
+        """Which row is asked about: the first without an answer; None: there is none."""
+        return next((n for n, place in enumerate(self.places) if place not in own), None)
+
+    def answer(self, number: int, value: str | None) -> None:
+        """Keep ``value`` (None: unsure) for the row with this number. The same answer once more,
+        as a page sends it that never heard of the first, changes nothing.
+
+        Raises UsageError for a row or a value that is none, CommitFailed where it is not kept.
+        """
+        if not 0 <= number < len(self.places):
+            raise UsageError(f"the sample has no row {number + 1}")
+        if value is not None and value not in self.material.question.choices:
+            raise UsageError("that is none of the choices")
+        place = self.places[number]
+        with self._guard:
+            before = self.own().get(place)
+            if before is not None and before.value == value:
+                return
+            self._append(place, value)
+            self._saved += before is None
+
+    def undo(self) -> int | None:
+        """Take the last answer back; the number of its row, None where there is none."""
+        with self._guard:
+            known = {place: number for number, place in enumerate(self.places)}
+            last = next((p for p in reversed(self.own()) if p in known), None)
+            if last is None:
+                return None
+            self._append(last, None, undone=True)
+            self._saved -= 1
+            return known[last]
+
+    def _append(self, place: Place, value: str | None, *, undone: bool = False) -> None:
+        name = self.material.question.name
+        given = Answer(name, *place, value, self._now(), undone, self.shown and not undone)
+        self._answers.append(self.reviewer, given)

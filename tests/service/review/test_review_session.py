@@ -1,0 +1,131 @@
+"""A reviewer's session: what is asked next, what is saved, what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import AlreadyRunning, UsageError
+from pipeline.output.reviews.gold import gold_of
+from pipeline.output.run_registry import RunRecord, own_process, this_machine
+from pipeline.report.intervals import Share
+from pipeline.service.review.numbers import numbers_of
+from pipeline.service.review.session import Session, open_material
+from pipeline.storage.base import Storage
+from tests.labelled import labelled
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Storage:
+    return labelled(tmp_path, 60)
+
+
+def session_of(output: Storage, reviewer: str = "anna", rows: int = 20) -> Session:
+    return Session(open_material(output.address(), None, rows), reviewer)
+
+
+def test_rows_are_asked_about_one_after_the_other_and_a_second_session_goes_on(
+    output: Storage,
+) -> None:
+    session = session_of(output)
+    for number in range(5):
+        assert session.next_row(session.own()) == number
+        session.answer(number, "good" if number else None)
+
+    again = session_of(output)
+    assert again.next_row(again.own()) == 5
+    assert (session.saved, again.saved) == (5, 0)
+    assert len(gold_of(output, "label")) == 4  # the first is not known
+
+
+def test_the_same_answer_twice_is_one_and_another_one_replaces_it(output: Storage) -> None:
+    session = session_of(output)
+    for value in ("good", "good", "bad"):
+        session.answer(0, value)
+    lines = (output.read("_rackmill/reviews/anna.jsonl") or b"").splitlines()
+    assert len(lines) == 2
+    assert [a.value for a in session.own().values()] == ["bad"]
+    assert session.saved == 1
+
+
+def test_undo_takes_the_last_answer_back_also_one_of_an_earlier_session(output: Storage) -> None:
+    session = session_of(output)
+    session.answer(0, "good")
+    session.answer(1, "bad")
+    again = session_of(output)
+    assert again.undo() == 1
+    assert again.next_row(again.own()) == 1
+    assert again.undo() == 0
+    assert again.undo() is None
+    lines = (output.read("_rackmill/reviews/anna.jsonl") or b"").splitlines()
+    assert len(lines) == 4  # an undo is a line, too
+
+
+def test_whether_the_models_answer_was_seen_is_kept(output: Storage) -> None:
+    session = session_of(output)
+    session.answer(0, "good")
+    session.shown = True
+    session.answer(1, "good")
+    assert [answer.seen for answer in session.own().values()] == [False, True]
+
+
+@pytest.mark.parametrize(("number", "value"), [(20, "good"), (-1, "good"), (0, "fine")])
+def test_rows_and_values_that_are_none_are_refused(
+    output: Storage, number: int, value: str
+) -> None:
+    session = session_of(output)
+    with pytest.raises(UsageError):
+        session.answer(number, value)
+    assert session.own() == {}
+
+
+class TestNumbers:
+    def test_the_models_accuracy_counts_random_rows_only(self, output: Storage) -> None:
+        session = session_of(output)
+        for number, place in enumerate(session.places):
+            session.answer(number, session.material.rows[place].answer)
+        asked = session.material.sample.asked()
+        random = sum(one.random for one in asked)
+        assert random < len(asked)
+        numbers = numbers_of(session.material, session.answers())
+        assert numbers.right == Share(random, random)
+        assert (numbers.kappa, numbers.alpha) == (None, None)
+
+    def test_two_reviewers_are_compared_on_what_both_labelled(self, output: Storage) -> None:
+        anna, ben = session_of(output), session_of(output, "ben")
+        for number in range(10):
+            anna.answer(number, "good" if number % 2 else "bad")
+            if number < 6:
+                ben.answer(number, "good" if number % 2 or number == 4 else "bad")
+        ben.answer(6, None)
+        numbers = numbers_of(anna.material, anna.answers())
+        assert numbers.both == 6
+        assert dict(numbers.reviewers) == {"anna": 10, "ben": 7}
+
+
+class TestRefusals:
+    def test_an_output_that_is_being_written(self, output: Storage) -> None:
+        pid, started = own_process()
+        record = RunRecord("r", "host", this_machine(), pid, started, started, started)
+        output.replace(record.path, record.encode())
+        with pytest.raises(AlreadyRunning, match="another run works on"):
+            open_material(output.address(), None, None)
+
+    def test_an_output_that_is_not_finished(self, tmp_path: Path) -> None:
+        output = labelled(tmp_path, 300, finished=False)
+        with pytest.raises(UsageError, match=r"not finished: 128 of 300 rows") as e:
+            open_material(output.address(), None, None)
+        assert any("rackmill run" in hint for hint in e.value.hints)
+
+    def test_a_folder_that_is_no_output(self, tmp_path: Path) -> None:
+        with pytest.raises(UsageError, match="no output of rackmill"):
+            open_material(str(tmp_path), None, None)
+
+
+def test_the_output_may_lie_on_an_object_store(tmp_path: Path, memory: str) -> None:
+    session = session_of(labelled(tmp_path, 60, output=memory))
+    for number in range(4):
+        session.answer(number, "good")
+    session.undo()
+    assert len(gold_of(session.material.storage, "label")) == 3
