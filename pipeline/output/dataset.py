@@ -61,7 +61,7 @@ from pipeline.output.commit.records import (
 )
 from pipeline.output.folder import OutputFolder, as_json
 from pipeline.output.tally import Tally
-from pipeline.rows.large_tables import pieces
+from pipeline.rows.large_tables import in_own_memory, pieces
 from pipeline.storage.base import Storage
 from pipeline.storage.read_many import growing
 
@@ -331,4 +331,4 @@ def _write_table(table: pa.Table, local: Path, provenance: Mapping[str, str], ta
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), **metadata})
     with pq.ParquetWriter(local, table.schema, compression="zstd") as writer:
         for piece in pieces(table):
-            writer.write_table(piece)
+            writer.write_table(in_own_memory(piece))

@@ -27,6 +27,26 @@ def pieces(table: pa.Table, most_bytes: int = _MOST_BYTES, together: int = 1) ->
     yield from pieces(table.slice(middle), most_bytes, together)
 
 
+def in_own_memory(table: pa.Table) -> pa.Table:
+    """The same rows in memory that begins with the first of them, where that matters: Arrow's
+    writer of Parquet refuses slices of views of text within structs and lists."""
+    views = (pa.string_view(), pa.binary_view())
+    if not any(kind in views for field in table.schema for kind in inner_types(field.type)):
+        return table
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return pa.ipc.open_stream(sink.getvalue()).read_all()
+
+
+def inner_types(kind: pa.DataType) -> Iterator[pa.DataType]:
+    """The types of what values of ``kind`` hold, at any depth."""
+    for number in range(kind.num_fields):
+        inner = kind.field(number).type
+        yield inner
+        yield from inner_types(inner)
+
+
 def take(table: pa.Table, rows: NDArray[np.int64], most_bytes: int = _MOST_BYTES) -> pa.Table:
     """The ``rows`` of ``table``, which ascend; one may be there several times, so long as others
     beside it are about as often."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +16,7 @@ from pipeline.input.units import Unit
 from pipeline.output.columns.answer_rows import by_row, problem_with
 from pipeline.output.columns.results import RowResult, output_columns, tally, to_table
 from pipeline.output.dataset import Dataset
-from pipeline.rows.large_tables import pieces, take
+from pipeline.rows.large_tables import in_own_memory, pieces, take
 from pipeline.storage.base import open_storage
 from tests.samples import job, quick
 
@@ -44,17 +45,28 @@ def test_pieces_are_the_table_and_none_is_too_large(
     assert all(piece.num_rows == 1 or piece.nbytes <= most for piece in made)
 
 
-@pytest.mark.parametrize(
-    "column",
-    [
-        pa.array(["a", None, "b"], pa.string_view()),
-        pa.array([b"a", None, b"b"], pa.binary_view()),
-        pa.array([["a"], None, ["b", None]], pa.list_(pa.string_view())),
-        pa.array([{"x": "a"}, None, {"x": None}], pa.struct([("x", pa.string_view())])),
-        pa.RunEndEncodedArray.from_arrays(pa.array([2, 3], pa.int32()), pa.array(["a", "b"])),
-    ],
-    ids=lambda column: str(column.type),
+_VIEWS = (
+    pa.array(["a", None, "b"], pa.string_view()),
+    pa.array([b"a", None, b"b"], pa.binary_view()),
+    pa.array([["a"], None, ["b", None]], pa.list_(pa.string_view())),
+    pa.array([{"x": "a"}, None, {"x": None}], pa.struct([("x", pa.string_view())])),
 )
+_RUNS = pa.RunEndEncodedArray.from_arrays(pa.array([2, 3], pa.int32()), pa.array(["a", "b"]))
+
+
+@pytest.mark.parametrize("column", _VIEWS, ids=lambda column: str(column.type))
+def test_slices_of_views_are_written(column: pa.Array, tmp_path: Path) -> None:
+    table = pa.table({"v": pa.chunked_array([column] * 3)})
+
+    with pq.ParquetWriter(tmp_path / "rows.parquet", table.schema) as writer:
+        for start in (0, 2, 5):
+            writer.write_table(in_own_memory(table.slice(start, 3)))
+
+    expected = [value for start in (0, 2, 5) for value in table["v"].to_pylist()[start:][:3]]
+    assert pq.read_table(tmp_path / "rows.parquet")["v"].to_pylist() == expected
+
+
+@pytest.mark.parametrize("column", [*_VIEWS, _RUNS], ids=lambda column: str(column.type))
 @pytest.mark.parametrize("cuts", [[], [1, 2]])
 def test_rows_of_any_type_can_be_taken(column: pa.Array, cuts: list[int]) -> None:
     ends = [0, *cuts, len(column)]

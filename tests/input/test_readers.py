@@ -152,6 +152,18 @@ def test_prompts_write_nanoseconds(
     assert second == str(int(text.partition("T")[2][6:8] or text[6:8]))
 
 
+def test_dictionaries_within_structs_are_read_over_row_groups(tmp_path: Path) -> None:
+    kind = pa.struct([("code", pa.dictionary(pa.int8(), pa.string()))])
+    values = [{"code": f"c{row // 4}"} for row in range(10)]
+    table = pa.table({"text": [str(row) for row in range(10)], "about": pa.array(values, kind)})
+    pq.write_table(table, tmp_path / "rows.parquet", row_group_size=4)
+
+    rows = read_all(tmp_path / "rows.parquet")
+
+    assert rows.table["about"].type == kind
+    assert rows.table["about"].to_pylist() == values
+
+
 def test_nested_columns_come_as_they_are(tmp_path: Path) -> None:
     rows = [{"m": [{"role": "user", "content": "hi"}], "s": {"a": {"b": 1}}}]
     json_lines(tmp_path / "a.jsonl", rows)

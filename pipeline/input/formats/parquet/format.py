@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import HalfWritten, UsageError
 from pipeline.input.formats.base import Rows, ScannedFile, lacks_its_end, open_parquet
 from pipeline.input.schema.conform import conform
+from pipeline.rows.large_tables import inner_types
 from pipeline.storage.transient_errors import passes
 
 _BATCH_ROWS = 1024
@@ -99,9 +100,7 @@ class ParquetReader:
     def read(self, start: int, stop: int) -> Rows:
         group = max((i for i, first in enumerate(self._starts) if first <= start), default=0)
         if not self._position <= start or self._position < self._starts[group]:
-            self._batches = self._file.iter_batches(
-                _BATCH_ROWS, row_groups=list(range(group, len(self._starts)))
-            )
+            self._batches = self._batches_from(group)
             self._position, self._buffer = self._starts[group], []
         while self._position + sum(b.num_rows for b in self._buffer) < stop:
             try:
@@ -117,6 +116,16 @@ class ParquetReader:
             self._position += self._buffer.pop(0).num_rows
         found, invalid = conform(table, self._schema)
         return Rows(found, invalid, _Told(table, self._schema))
+
+    def _batches_from(self, group: int) -> Iterator[pa.RecordBatch]:
+        groups = list(range(group, len(self._starts)))
+        kinds = (kind for f in self._file.schema_arrow for kind in inner_types(f.type))
+        if any(pa.types.is_dictionary(kind) for kind in kinds):
+            # each row group has a dictionary of its own, and Arrow joins none within structs
+            for one in groups:
+                yield from self._file.iter_batches(_BATCH_ROWS, row_groups=[one])
+        else:
+            yield from self._file.iter_batches(_BATCH_ROWS, row_groups=groups)
 
     def close(self) -> None:
         self._file.close(force=True)
