@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipeline.cli.columns import columns_of, cut, padded
 from pipeline.cli.console import OUT, print_json
 from pipeline.cli.options import Json
-from pipeline.cli.show import cut
 
 if TYPE_CHECKING:
     from pipeline.output.stored_rows import StoredRows
@@ -86,10 +86,10 @@ def _print(one: StoredRows, other: StoredRows, compared: Comparison) -> None:
     say(f"{tokens} · time   a {times[0]}, b {times[1]}")
     for change in compared.changes:
         gold = f"  gold: {change.truth}" if change.truth is not None else ""
-        answers = f"{_text(change.before):<{_WIDEST}} → {_text(change.after):<{_WIDEST}}"
+        answers = f"{_text(change.before)} → {_text(change.after)}"
         start = f"{change.row:>6}  {answers}{gold}  "
         values = " · ".join(_plain(v) for v in change.values.values() if v is not None)
-        say(start + cut(values, max(12, OUT.width - len(start))))
+        say(start + cut(values, max(12, OUT.width - columns_of(start))))
     if changed and not compared.changes:
         command = f"rackmill compare {one.address} {other.address} --show 20"
         say(f"the {plural(changed, 'row')}: {command}")
@@ -104,7 +104,7 @@ def _verdict(compared: Comparison) -> str:
 
 
 def _text(value: Any) -> str:
-    return cut(_plain(value), _WIDEST)
+    return padded(cut(_plain(value), _WIDEST), _WIDEST)
 
 
 def _plain(value: Any) -> str:

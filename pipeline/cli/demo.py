@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipeline.cli.columns import columns_of, padded
 from pipeline.cli.console import OUT, note
 from pipeline.cli.options import Fresh, Output, Settings, load_with
 
@@ -83,12 +84,12 @@ def share_lines(labels: Mapping[str, int], width: int) -> list[str]:
     name, bar, how many, and which share of all."""
     from pipeline.humanize import count
 
-    names = max(map(len, labels), default=0)
+    names = max(map(columns_of, labels), default=0)
     numbers = max((len(count(n)) for n in labels.values()), default=0)
     room = max(1, min(_BAR_CHARACTERS, width - names - numbers - len("     100 %")))
     most, every = max(labels.values(), default=0), sum(labels.values())
     return [
-        f"{name:<{names}}  {'█' * max(1, round(n / most * room)) if n else '':<{room}}  "
+        f"{padded(name, names)}  {'█' * max(1, round(n / most * room)) if n else '':<{room}}  "
         f"{count(n):>{numbers}} {n / every:>4.0%}".replace("%", " %")
         for name, n in labels.items()
     ]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipeline.cli.columns import columns_of, cut, padded
 from pipeline.cli.console import OUT, print_json
 from pipeline.cli.options import Json, OutputFolder
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from pipeline.output.stored_rows import StoredRows
 
 _ROWS = 20
-_MIDDLE = 24  # characters of an answer, before the row's text gets the rest of the line
+_MIDDLE = 24  # columns of an answer, before the row's text gets the rest of the line
 
 Where = Annotated[
     str | None,
@@ -75,7 +76,7 @@ def row_lines(stored: StoredRows, rows: Sequence[Mapping[str, Any]], width: int)
     lines = []
     several = len({row[FILE] for row in rows}) > 1
     answers = [_answer(stored, row) for row in rows]
-    answer_width = min(_MIDDLE, max((len(text) for text in answers), default=0))
+    answer_width = min(_MIDDLE, max(map(columns_of, answers), default=0))
     for row, answer in zip(rows, answers, strict=True):
         place = f"{file_in(row[FILE])} " if several else ""
         gold = stored.truth(row[stored.gold]) if stored.gold else None
@@ -83,9 +84,10 @@ def row_lines(stored: StoredRows, rows: Sequence[Mapping[str, Any]], width: int)
         mark = "!" if row["error"] is not None else " " if gold is None else "✓" if right else "✗"
         sure = f" {row['confidence']:.2f}" if row.get("confidence") is not None else ""
         end = f"  gold: {gold}" if mark == "✗" else ""
-        start = f"{place}{row[ROW]:>6}  {mark} {cut(answer, answer_width):<{answer_width}}{sure}  "
-        room = max(12, width - len(start) - len(end))
-        lines.append(f"{start}{cut(_asked(stored, row), room):<{room if end else 0}}{end}")
+        told = padded(cut(answer, answer_width), answer_width)
+        start = f"{place}{row[ROW]:>6}  {mark} {told}{sure}  "
+        room = max(12, width - columns_of(start) - columns_of(end))
+        lines.append(f"{start}{padded(cut(_asked(stored, row), room), room if end else 0)}{end}")
     return lines
 
 
@@ -113,13 +115,3 @@ def _asked(stored: StoredRows, row: Mapping[str, Any]) -> str:
 def file_in(name: str) -> str:
     """How an input file is called for people: ``name`` without the number of its path."""
     return name.partition("/")[2] or name
-
-
-def cut(text: str, width: int) -> str:
-    """``text`` on one line of ``width`` columns, cut between words where it can be."""
-    line = text.strip().replace("\n", "⏎").replace("\t", " ")
-    if len(line) <= width:
-        return line
-    head = line[: max(1, width - 1)]
-    space = head.rfind(" ")
-    return (head[:space] if space > width // 2 else head).rstrip() + "…"

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipeline.cli.columns import columns_of, cut, padded
 from pipeline.cli.console import ERR, OUT, print_json
 from pipeline.cli.options import JobFile, Json, Settings
-from pipeline.cli.show import cut
 from pipeline.errors import RackmillError
 
 if TYPE_CHECKING:
@@ -92,16 +92,16 @@ def _print(trial: Trial, gold: str | None) -> None:
     from pipeline.humanize import duration, plural
 
     answers = [_answer(row) for row in trial.rows]
-    width = min(_WIDEST_ANSWER, max(map(len, answers), default=0))
+    width = min(_WIDEST_ANSWER, max(map(columns_of, answers), default=0))
     for row, answer in zip(trial.rows, answers, strict=True):
         result = row.result
         wrong = row.gold is not None and row.gold != result.label
         mark = "!" if result.error else " " if row.gold is None else "✗" if wrong else "✓"
         sure = f" {result.confidence:.2f}" if result.confidence is not None else ""
         end = f"  gold: {row.gold}" if wrong and not result.error else ""
-        start = f"  {mark} {cut(answer, width):<{width}}{sure}   "
-        room = max(12, OUT.width - len(start) - len(end))
-        OUT.print(f"{start}{cut(_asked(row), room):<{room if end else 0}}{end}")
+        start = f"  {mark} {padded(cut(answer, width), width)}{sure}   "
+        room = max(12, OUT.width - columns_of(start) - columns_of(end))
+        OUT.print(f"{start}{padded(cut(_asked(row), room), room if end else 0)}{end}")
     graded = f" · {trial.right} of {trial.graded} agree with `{gold}`" if trial.graded else ""
     took = f"{plural(len(trial.rows), 'row')} in {duration(trial.seconds)}"
     OUT.print(f"{took}{graded}")
