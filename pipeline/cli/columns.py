@@ -1,4 +1,4 @@
-"""Text in the columns of a terminal: letters of Chinese or an emoji take two, marks on letters none."""
+"""Text in the columns of a terminal: Chinese letters and emoji take two, marks on letters none."""
 
 from __future__ import annotations
 

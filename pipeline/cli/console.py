@@ -38,10 +38,11 @@ def note(line: str) -> None:
     ERR.print(f"  {line}", style="dim")
 
 
-def print_json(content: Any) -> None:
-    """One JSON document on stdout."""
+def print_json(content: Any, *, in_one_line: bool = False) -> None:
+    """One JSON document on stdout; ``in_one_line`` where more of them may follow."""
     plain = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
-    print(json_safe(json.dumps(plain_json(content), indent=1, ensure_ascii=plain)))
+    indent = None if in_one_line else 1
+    print(json_safe(json.dumps(plain_json(content), indent=indent, ensure_ascii=plain)))
 
 
 def prepare_streams() -> None:

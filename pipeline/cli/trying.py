@@ -33,7 +33,8 @@ def try_command(
     as_json: Json = False,
 ) -> None:
     """Answer a few rows in seconds, and write nothing: the engine stays loaded for ten minutes, or
-    until `run` needs the card. Edit the prompt, and try again."""
+    until `run` needs the card. Edit the prompt, and try again. With --watch, --json prints an
+    object a line."""
     if not watch:
         _once(job, settings, rows, as_json=as_json)
         return
@@ -43,7 +44,7 @@ def try_command(
         if now != seen:
             seen = now
             try:
-                _once(job, settings, rows, as_json=as_json)
+                _once(job, settings, rows, as_json=as_json, again=True)
             except RackmillError as error:  # half an edit: the next one may be right
                 for line in (f"error: {error.message}", *(f"  {hint}" for hint in error.hints)):
                     ERR.print(line)
@@ -58,14 +59,16 @@ def _changed(path: Path) -> int:
         return -1  # an editor is about to put the new one there
 
 
-def _once(path: Path, settings: list[str] | None, rows: int, *, as_json: bool) -> None:
+def _once(
+    path: Path, settings: list[str] | None, rows: int, *, as_json: bool, again: bool = False
+) -> None:
     from pipeline.driver.trial.trial import try_rows
     from pipeline.job.file.load import load_job
 
     loaded = load_job(path, settings or [])
     trial = try_rows(loaded, rows, lambda line: ERR.print(line, style="dim"))
     if as_json:
-        print_json(_as_json(trial))
+        print_json(_as_json(trial), in_one_line=again)
     else:
         _print(trial, loaded.label.gold_column if loaded.label else None)
 

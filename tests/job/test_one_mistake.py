@@ -4,7 +4,7 @@ file, the line, the key, and the nearest right form."""
 from __future__ import annotations
 
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel
 
 from pipeline import Job, UsageError, job_from, load_job
+from tests.processes import Finished
 
 _RIGHT: dict[str, Any] = {
     "name": "one-mistake",
@@ -135,3 +136,17 @@ def test_a_value_of_the_wrong_kind_is_refused_with_its_line_and_key(
     assert ".".join((*place, name)) in said
     assert "validation error" not in said
     assert "Input should be" not in said
+
+
+@pytest.mark.parametrize(("place", "name", "wrong"), MISSPELLED, ids=str)
+def test_the_command_says_the_same_in_json(
+    ask: Callable[..., Finished], tmp_path: Path, place: tuple[str, ...], name: str, wrong: str
+) -> None:
+    path, line = written(tmp_path, place, wrong, 1)
+
+    result = ask("plan", str(path), "--json")
+
+    assert result.code == 2
+    said = " ".join((result.json["error"], *result.json["hints"]))
+    assert f"{path}, line {line}" in said
+    assert f"did you mean '{name}'?" in said
