@@ -138,6 +138,10 @@ class StoredRows:
         """The columns that came from the input, as they are called here."""
         return tuple(new for _, new in self._parts[-1].manifest.kept)
 
+    def kept_as(self, column: str) -> str | None:
+        """What a column of the input is called here; None where it was not kept."""
+        return dict(self._parts[-1].manifest.kept).get(column)
+
     @cached_property
     def gold(self) -> str | None:
         """The column of the output that holds right answers, if the job names one that was kept."""
