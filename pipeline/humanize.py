@@ -28,6 +28,11 @@ def count(number: float) -> str:
     return f"{number:,.0f}".replace(",", " ")
 
 
+def percent(share: float) -> str:
+    """A share of one as "5 %" or "2.5 %"."""
+    return f"{100 * share:.3g} %"
+
+
 def rate(per_second: float) -> str:
     """A rate's number: "36.1", "512", "3.9 k"."""
     for size, letter in _STEPS:

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.driver.run import RunOutcome, conclude
+from pipeline.driver.conclude import RunOutcome, conclude
 from pipeline.errors import RowError, RowErrorType
 from pipeline.input.reader import UnitReader
 from pipeline.output.columns.results import RowResult, tally, to_table

@@ -36,6 +36,7 @@ from pipeline.cli.schedule import schedule_app, serve_command
 from pipeline.cli.show import show_command
 from pipeline.cli.simulate.command import simulate_command
 from pipeline.cli.status import status_command
+from pipeline.cli.trust import trust_command
 from pipeline.cli.trying import try_command
 from pipeline.cli.verify import verify_command
 
@@ -56,6 +57,7 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., None] | typer.Typer, str]]] = {
     },
     "Look": {
         "show": (show_command, "rows of an output, to look at"),
+        "trust": (trust_command, "how right the labels are, and which to accept"),
         "compare": (compare_command, "two outputs: which is better"),
         "review": (review_command, "say what is right, on a page"),
         "export": (export_command, "one file: CSV, Parquet, JSONL, Excel"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -32,42 +31,33 @@ def compare_command(
     """Compare two prompts, models or precisions: rows that changed, accuracy with intervals where
     right answers are known, McNemar's test, tokens and time."""
     from pipeline.output.stored_rows import StoredRows
-    from pipeline.report.comparison import compare_outputs, compare_questions
+    from pipeline.report.comparison import compare_outputs
 
     first, second = StoredRows(one), StoredRows(other)
     compared = compare_outputs(first, second, show)
-    questions = compare_questions(first, second)
     if as_json:
-        each = {name: _counts(question) for name, question in questions.items()}
-        print_json(_as_json(first, second, compared) | ({"questions": each} if each else {}))
+        print_json(_as_json(first, second, compared))
     else:
-        _print(first, second, compared, questions)
+        _print(first, second, compared)
 
 
 def _as_json(one: StoredRows, other: StoredRows, compared: Comparison) -> dict[str, Any]:
+    counts = {k: v for k, v in vars(compared).items() if k not in ("changes", "tokens")}
+    graded: dict[str, Any] = {}
+    if compared.graded:
+        a, b = compared.accuracies
+        graded = {"accuracy": [a.as_json(), b.as_json()], "p_value": compared.p_value}
     return {
         "outputs": [one.address, other.address],
-        **_counts(compared),
+        **counts,
+        **graded,
         "tokens_per_row": list(compared.tokens),
         "seconds": [one.seconds, other.seconds],
         "changes": [vars(change) for change in compared.changes],
     }
 
 
-def _counts(compared: Comparison) -> dict[str, Any]:
-    counts = {k: v for k, v in vars(compared).items() if k not in ("changes", "tokens")}
-    if not compared.graded:
-        return counts
-    a, b = compared.accuracies
-    return counts | {"accuracy": [a.as_json(), b.as_json()], "p_value": compared.p_value}
-
-
-def _print(
-    one: StoredRows,
-    other: StoredRows,
-    compared: Comparison,
-    questions: Mapping[str, Comparison],
-) -> None:
+def _print(one: StoredRows, other: StoredRows, compared: Comparison) -> None:
     from pipeline.humanize import count, duration, plural
 
     def say(text: str) -> None:
@@ -85,12 +75,12 @@ def _print(
             f"b is right where a is wrong: {count(compared.only_second)} · "
             f"a is right where b is wrong: {count(compared.only_first)}"
         )
+        accuracies = "   ".join(
+            f"{name} {share.value:.3f} ({share.bounds[0]:.3f}–{share.bounds[1]:.3f})"
+            for name, share in zip("ab", compared.accuracies, strict=True)
+        )
         graded = plural(compared.graded, "gold row")
-        say(f"accuracy over {graded}   {_accuracies(compared)}")
-    for name, question in questions.items():
-        differ = question.answered - question.same
-        right = f"   accuracy {_accuracies(question)}" if question.graded else ""
-        say(f"  {name}: answers differ in {count(differ)}{right}")
+        say(f"accuracy over {graded}   {accuracies}   {_verdict(compared)}")
     tokens = f"tokens   a {compared.tokens[0]:.0f}/row, b {compared.tokens[1]:.0f}/row"
     times = [duration(s) if s is not None else "not known" for s in (one.seconds, other.seconds)]
     say(f"{tokens} · time   a {times[0]}, b {times[1]}")
@@ -103,14 +93,6 @@ def _print(
     if changed and not compared.changes:
         command = f"rackmill compare {one.address} {other.address} --show 20"
         say(f"the {plural(changed, 'row')}: {command}")
-
-
-def _accuracies(compared: Comparison) -> str:
-    told = "   ".join(
-        f"{name} {share.value:.3f} ({share.bounds[0]:.3f}–{share.bounds[1]:.3f})"
-        for name, share in zip("ab", compared.accuracies, strict=True)
-    )
-    return f"{told}   {_verdict(compared)}"
 
 
 def _verdict(compared: Comparison) -> str:

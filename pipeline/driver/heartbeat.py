@@ -42,13 +42,15 @@ class Heartbeat(Watcher):
     It watches the run to know how far it is (see ``Watchers``).
     """
 
-    def __init__(self, storage: Storage, plan: Plan, stop: Stop, run: str) -> None:
-        """``run``: its name."""
+    def __init__(
+        self, storage: Storage, plan: Plan | None, stop: Stop, run: str, rows: int = 0
+    ) -> None:
+        """``run``: its name. Without a ``plan`` nothing is computed: ``rows`` are there."""
         self._storage = storage
         self._stop = stop
         self._pace = Pace()
-        self._hours = plan.job.resources.when
-        self._reused = plan.reused.rows
+        self._hours = plan.job.resources.when if plan else None
+        self._reused = plan.reused.rows if plan else rows
         self._closed = threading.Event()
         self._writing = threading.Lock()
         self._thread = threading.Thread(target=self._live, name="heartbeat", daemon=True)
@@ -62,9 +64,9 @@ class Heartbeat(Watcher):
             pid_started=pid_started,
             started=now,
             beat=now,
-            rows=plan.input.rows,
+            rows=plan.input.rows if plan else rows,
             rows_done=self._reused,
-            grace_seconds=plan.job.faults.grace_seconds,
+            grace_seconds=plan.job.faults.grace_seconds if plan else 0.0,
         )
 
     def __enter__(self) -> Self:

@@ -10,11 +10,10 @@ from pathlib import Path
 
 from pipeline.cluster.background import ClusterInBackground
 from pipeline.cluster.ray_access import check_access
+from pipeline.driver.conclude import RunOutcome, conclude
 from pipeline.driver.plan import Plan, check_input, make_plan
 from pipeline.driver.run import (
-    RunOutcome,
     carry_out,
-    conclude,
     preparing,
     select_engines,
     under_way,
@@ -101,7 +100,7 @@ def _retry(
         check_store(job)
         if not plan.missing:
             dataset.recover(whole.committed.values())
-            return conclude(whole, dataset, RunOutcome(), started)
+            return conclude(whole, dataset, RunOutcome(), started, note=watcher.note)
         engines = select_engines(plan, watcher, cluster)
         refuse_second(dataset.storage, watcher.note)  # fetching a model may have taken an hour
         dataset.recover(whole.committed.values())
@@ -113,7 +112,7 @@ def _retry(
                 "stopped: the rows that were done again by then are kept",
                 f"rackmill retry {output} goes on with the others",
             ) from None
-        return conclude(whole, dataset, outcome, started, redone=plan.redo.rows)
+        return conclude(whole, dataset, outcome, started, redone=plan.redo.rows, note=watcher.note)
 
 
 def find_job(dataset: Dataset, output: str, options: RetryOptions) -> Job:

@@ -14,7 +14,7 @@ from functools import partial
 from pipeline.cluster.background import ClusterInBackground
 from pipeline.cluster.engine_groups import EngineGroup, local_groups
 from pipeline.cluster.ray_access import check_access
-from pipeline.driver.coordinator.coordinator import Snapshot
+from pipeline.driver.conclude import RunOutcome, conclude
 from pipeline.driver.forecast.forecast import Forecaster
 from pipeline.driver.forecast.learning import learn
 from pipeline.driver.forecast.types import Forecast, seconds_to_spare
@@ -33,7 +33,6 @@ from pipeline.driver.watcher import Watcher, Watchers
 from pipeline.engine.load import check_answer_shape
 from pipeline.errors import (
     CommitFailed,
-    JobFailed,
     RackmillError,
     Stopped,
     StorageFailed,
@@ -44,24 +43,18 @@ from pipeline.input.shards import InputFiles, moved_since
 from pipeline.job.deadline import deadline_at
 from pipeline.job.job import Job
 from pipeline.output.columns.results import to_table
-from pipeline.output.commit.records import REPORT
 from pipeline.output.dataset import Dataset
 from pipeline.output.run_log import RunLog
 from pipeline.output.run_registry import refuse_second
-from pipeline.output.stored_rows import StoredRows
 from pipeline.output.tally import Tally
-from pipeline.report.energy import Energy, energy_of
-from pipeline.report.examples import rows_to_show
-from pipeline.report.page import write_page
 from pipeline.report.profile import load_profile
-from pipeline.report.report import write_report
-from pipeline.report.summary import Foretold, Summary, Work, summarize
+from pipeline.report.summary import Summary
 from pipeline.storage.base import Storage, open_storage
 from pipeline.storage.transient_errors import passes
 from pipeline.worker.answer_cache.store import check_store
 
 _log = logging.getLogger(__name__)
-_REPORTED_ROWS = 10
+
 _SHORTEST_REQUEST = 16  # tokens
 _LOOK_SECONDS = 60.0  # for machines of a rack that have not said what they offer
 
@@ -133,14 +126,14 @@ def _run(
         _refuse_second(storage, watcher)  # fetching a model may have taken an hour
         dataset = _claim(plan, storage, options.fresh)
     if not plan.missing:
-        return conclude(plan, dataset, RunOutcome(), started)
+        return conclude(plan, dataset, RunOutcome(), started, note=watcher.note)
     with under_way(plan, dataset, watcher, stop, log) as watchers:
         if engines.groups:
             outcome = carry_out(plan, engines, watchers, stop, cluster)
         else:
             outcome = RunOutcome()
             _commit_empty(plan, dataset)
-        summary = conclude(plan, dataset, outcome, started)
+        summary = conclude(plan, dataset, outcome, started, note=watcher.note)
     if outcome.forecast is not None:
         learn(plan, outcome.forecast, summary)
     return summary
@@ -163,14 +156,6 @@ class Engines:
 
     forecaster: Forecaster
     groups: list[EngineGroup]
-
-
-@dataclass(frozen=True)
-class RunOutcome:
-    """What was foretold of a plan and what its engines did; None where nothing was to be done."""
-
-    final: Snapshot | None = None
-    forecast: Forecast | None = None
 
 
 def select_engines(plan: Plan, watcher: Watcher, cluster: ClusterInBackground) -> Engines:
@@ -308,90 +293,3 @@ def _commit_empty(plan: Plan, dataset: Dataset) -> None:
     columns = plan.input.columns
     table = to_table(plan.input.files.schema.empty_table(), [], columns)
     dataset.commit(plan.units[0], table, Tally(), provenance(plan))
-
-
-def conclude(
-    plan: Plan, dataset: Dataset, outcome: RunOutcome, started: float, *, redone: int = 0
-) -> Summary:
-    """All is committed: make it visible, and sum it up. ``redone``: rows of ``plan.committed`` that
-    were done again."""
-    state = dataset.state()
-    records, missing = sort_out(plan.input, state)
-    if missing:
-        raise JobFailed(f"{sum(u.rows for u in missing)} of {plan.input.rows} rows have no result")
-    dataset.recover(records.values())
-    total = Tally()
-    for record in records.values():
-        total.add(record.tally)
-    label = plan.job.label
-    summary = summarize(
-        name=plan.job.name,
-        total=total,
-        reused=plan.reused.rows - redone,
-        reused_failed=plan.reused.failed - redone,  # what is done again are error rows
-        work=_work_done(outcome.final, started),
-        seconds=time.time() - started,
-        output=dataset.storage.address(),
-        report=dataset.storage.address(REPORT),
-        gold=label.gold_name if label else None,
-        answers=plan.input.columns.answers,
-        drawn=plan.job.answers,
-        provenance=provenance(plan),
-        model_seconds=plan.model_seconds,
-        foretold=_foretold(outcome.forecast),
-        energy=_energy(outcome.final),
-        price_kwh=plan.job.resources.price_kwh,
-        api_price=plan.job.resources.api_price,
-        generation=state.generation,
-        left=tuple(str(one) for one in plan.input.files.left),
-        model_context=plan.model.geometry.context,
-    )
-    if plan.missing or not dataset.told(state):  # else the report of the run that did it stays
-        sample = dataset.first_rows(_REPORTED_ROWS)
-        report = write_report(summary, total, sample, plan.model.licence)
-        dataset.finish(summary.as_json(), report, state, _page(plan, summary))
-    return summary
-
-
-def _page(plan: Plan, summary: Summary) -> str | None:
-    """The report as HTML. None where it cannot be made: the rows are there, which matters more."""
-    try:
-        return write_page(summary, rows_to_show(StoredRows(summary.output)), plan.model.licence)
-    except Exception:
-        _log.exception("report.html could not be made")
-        return None
-
-
-def _foretold(forecast: Forecast | None) -> Foretold | None:
-    if forecast is None:
-        return None
-    p = forecast.prediction
-    return Foretold(p.ready_seconds, p.work_seconds, p.other_seconds, p.basis, forecast.kwh)
-
-
-def _energy(final: Snapshot | None) -> Energy | None:
-    return None if final is None else energy_of(final.vitals.values())
-
-
-def _work_done(final: Snapshot | None, started: float) -> Work:
-    workers = [p for p in final.workers.values() if p.first_step] if final else []
-    if final is None or not workers:
-        return Work()
-    first = min(p.first_step for p in workers)
-    waited_before, waited_after = final.waited
-    return Work(
-        rows=sum(p.rows for p in workers),
-        prompt_tokens=sum(p.prompt_tokens for p in workers),
-        completion_tokens=sum(p.completion_tokens for p in workers),
-        preemptions=sum(p.preemptions for p in workers),
-        recomputed_tokens=sum(p.recomputed_tokens for p in workers),
-        lost_rows=final.lost_rows,
-        kv_count_error=max(
-            (e for p in workers if (e := p.kv_count_error) is not None), default=None
-        ),
-        timelines=[p.timeline for p in workers],
-        seconds=max(max(p.last_step for p in workers) - first - waited_after, 0.0),
-        ready_seconds=first - started - waited_before,
-        waited_seconds=waited_before + waited_after,
-        engines=tuple(final.engines.values()),
-    )

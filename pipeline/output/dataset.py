@@ -5,10 +5,12 @@
     OUTPUT/_rackmill/manifest.json         what job this is, over which input
     OUTPUT/_rackmill/job.json              the job itself, for `retry`
     OUTPUT/_rackmill/commits/UNIT.json     the commit records: who reads state reads these
-    OUTPUT/_rackmill/commits/UNIT.1.json   a later generation: error rows that were done again
+    OUTPUT/_rackmill/commits/UNIT.1.json   a later generation: error rows that were done again, or
+                                           labels that right answers changed
     OUTPUT/_rackmill/attempts/…            attempts, until they are committed or swept away
     OUTPUT/_rackmill/answers/…             answers for duplicate rows, until the job is done
     OUTPUT/_rackmill/runs/RUN.json         who works, or worked, here
+    OUTPUT/_rackmill/trust.json            what right answers said of the labels
     OUTPUT/_rackmill/summary.json, report.md, report.html
 
 A unit becomes committed in one step, the exclusive creation of its commit record, which names
@@ -207,12 +209,13 @@ class Dataset(OutputFolder):
             self.storage.delete(made.attempt_path)
         raise JobFailed(f"{self.storage.address(record.path)}: others change it all the time")
 
-    def read_rows(self, record: CommitRecord) -> pa.Table:
-        """The rows that ``record`` stands for. Raises JobFailed if they are not there whole."""
+    def read_rows(self, record: CommitRecord, columns: list[str] | None = None) -> pa.Table:
+        """The rows that ``record`` stands for; of ``columns`` only (None: all). Raises JobFailed if
+        they are not there whole."""
         for path in (record.attempt_path, record.file):
             content = self.storage.read(path)
             if content is not None and hashlib.sha256(content).hexdigest() == record.sha256:
-                return pq.read_table(io.BytesIO(content))
+                return pq.read_table(io.BytesIO(content), columns=columns)
         raise self.gone(record)
 
     def _attempt(

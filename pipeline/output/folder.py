@@ -92,6 +92,12 @@ class OutputFolder:
             if self.storage.read(path) != content:
                 self.storage.replace(path, content)
 
+    def keep_job(self, job: Mapping[str, Any]) -> None:
+        """Note what has changed of the folder's job, but for its input."""
+        content = as_json(job)
+        if self.storage.read(JOB) != content:
+            self.storage.replace(JOB, content)
+
     def check(self, manifest: Mapping[str, Any]) -> None:
         """Raise UsageError if the folder belongs to another job, or holds files of no job.
 

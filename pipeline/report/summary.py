@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from pipeline.engine.protocol import EngineFacts
@@ -100,8 +100,6 @@ class Summary:
     graded: int = 0  # answers whose right answer is known
     graded_right: int = 0
     confusion: dict[str, dict[str, int]] = field(default_factory=dict)  # gold -> label -> answers
-    # question -> what the four above and ``labels`` say, where a row has several
-    questions: dict[str, dict[str, Any]] = field(default_factory=dict)
     scored_tokens: int = 0
     logprob: float | None = None  # of all scored tokens together, natural logarithm
     perplexity: float | None = None  # exp(-logprob / scored_tokens)
@@ -132,6 +130,10 @@ class Summary:
     drawn: int = 1  # that an engine wrote for each row: those, or all that voted for one
     left: tuple[str, ...] = ()  # input files that were not whole: for the next run
     model_context: int = 0  # tokens that the model can have at most; 0: not known
+    licence: str = ""  # of the model, whose terms apply to what it wrote
+    # question -> what right answers say of its labels (``trust.report.TrustReport``), and
+    # where they come from; ``label`` is the question of a job with choices
+    trust: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def answered(self) -> int:
@@ -146,6 +148,18 @@ class Summary:
     def as_json(self) -> dict[str, Any]:
         """Plain data, rounded to what is meaningful."""
         return rounded(asdict(self))
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Summary:
+        """As ``as_json`` made it, this version's or an earlier one's. Raises TypeError, ValueError
+        for what is none."""
+        known = {one.name for one in fields(cls)}
+        made = {name: value for name, value in content.items() if name in known}
+        for name in ("engines", "timeline", "left"):
+            made[name] = tuple(made.get(name, ()))
+        lengths = dict(made.get("completion_lengths", {}))
+        made["completion_lengths"] = {int(upper): n for upper, n in lengths.items()}
+        return cls(**made)
 
 
 def summarize(
@@ -170,6 +184,8 @@ def summarize(
     api_price: ApiPrice | None = None,
     left: tuple[str, ...] = (),
     model_context: int = 0,
+    licence: str = "",
+    trust: Mapping[str, dict[str, Any]] | None = None,
 ) -> Summary:
     """Put a run's facts together. ``total``: the tally of the whole dataset."""
     span = work.seconds
@@ -227,4 +243,6 @@ def summarize(
         drawn=drawn,
         left=left,
         model_context=model_context,
+        licence=licence,
+        trust=dict(trust or {}),
     )

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from pipeline import Job
+from pipeline.driver.conclude import RunOutcome, conclude
 from pipeline.driver.loop import absolute_shards
 from pipeline.driver.plan import Plan, check_input, make_plan
 from pipeline.driver.retry import RetryOptions, find_job
-from pipeline.driver.run import RunOptions, RunOutcome, conclude
+from pipeline.driver.run import RunOptions
 from pipeline.job.file.load import job_from
 from pipeline.output.dataset import Dataset
 from pipeline.output.growing import GrowingDataset

@@ -15,15 +15,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.driver.conclude import RunOutcome, conclude
 from pipeline.driver.plan import Plan, check_input, make_plan
 from pipeline.driver.provenance import provenance
-from pipeline.driver.run import RunOutcome, conclude
 from pipeline.errors import RowError, RowErrorType
 from pipeline.input.units import Unit, part
 from pipeline.output.columns.results import RowResult, output_columns, tally, to_table
 from pipeline.output.commit.records import ATTEMPTS, CommitRecord
 from pipeline.output.dataset import Dataset
-from pipeline.output.manifest import read_manifest
 from pipeline.output.redo import KEPT, Redo, merge, recommit_rows, retally, select
 from pipeline.output.verify.dataset import Verdict, verify
 from pipeline.output.verify.promises import count_table
@@ -310,8 +309,9 @@ def test_the_tally_after_a_retry_is_that_of_the_rows(folder: Path) -> None:
     unit = retry.redo.units[0]
     retry.work(unit, lambda row: answer(row, fails=lambda row: row == 40))
     record = retry.dataset.newest(retry.redo.record_of(unit))
-    manifest = read_manifest(retry.plan.manifest, "manifest")
-    counted = count_table(retry.dataset.read_rows(record), manifest)
+    counted = count_table(
+        retry.dataset.read_rows(record), retry.plan.input.columns.results, choices=False
+    )
 
     for name in ("rows", "failed", "errors", "prompt_tokens", "completion_tokens"):
         assert getattr(record.tally, name) == getattr(counted, name)

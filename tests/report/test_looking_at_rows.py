@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import UsageError
-from pipeline.driver.run import RunOutcome, conclude
+from pipeline.driver.conclude import RunOutcome, conclude
 from pipeline.output.columns.results import RowResult, tally, to_table
 from pipeline.output.export import export
 from pipeline.output.stored_rows import FILE, ROW, StoredRows

@@ -309,7 +309,6 @@ class Forecaster:
             last.repeated if last else 0.0,
             answers.longest,
             shape.answers,
-            shape.asks,
         )
         return workload, basis
 

@@ -46,13 +46,17 @@ def probability_array(rows: Sequence[Sequence[float]], choices: Sequence[str]) -
     return pa.StructArray.from_arrays(columns, fields=fields, mask=pa.array(~known))
 
 
-def log_probabilities(column: pa.ChunkedArray) -> NDArray[np.float64]:
-    """[rows, choices]: natural logarithms of a column of probabilities without nulls."""
+def probabilities_in(column: pa.ChunkedArray) -> NDArray[np.float64]:
+    """[rows, choices]: what a column of probabilities without nulls holds."""
     chunks = [
         np.column_stack([field.to_numpy(zero_copy_only=False) for field in chunk.flatten()])
         for chunk in column.chunks
     ]
     width = column.type.num_fields
-    values = np.concatenate(chunks) if chunks else np.zeros((0, width))
-    logs: NDArray[np.float64] = np.log(np.maximum(values, _LEAST))
+    return np.concatenate(chunks) if chunks else np.zeros((0, width))
+
+
+def log_probabilities(column: pa.ChunkedArray) -> NDArray[np.float64]:
+    """[rows, choices]: their natural logarithms."""
+    logs: NDArray[np.float64] = np.log(np.maximum(probabilities_in(column), _LEAST))
     return logs

@@ -27,6 +27,7 @@ REVIEWS = f"{STATE}/reviews"
 CANCEL = f"{STATE}/cancel.json"
 CLEARING = f"{STATE}/clearing"
 SUMMARY = f"{STATE}/summary.json"
+TRUST = f"{STATE}/trust.json"
 REPORT = f"{STATE}/report.md"
 PAGE = f"{STATE}/report.html"
 SUCCESS = "_SUCCESS"
@@ -39,7 +40,7 @@ _WORD = re.compile(r"[0-9A-Za-z_]{1,64}")
 class CommitRecord:
     """Which attempt is the unit's result, and what is in it. ``size`` in bytes.
 
-    ``generation``: how often error rows of the unit were done again.
+    ``generation``: how often error rows of the unit were done again, or its labels changed.
     """
 
     unit: str

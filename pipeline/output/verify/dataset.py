@@ -127,8 +127,8 @@ def _conclude(
         verdict.faults.append(Flaw("the dataset is marked as whole and is not", SUCCESS, GO_ON))
     elif summary is not None and summary.get("generation", 0) != state.generation:
         verdict.notes.append(
-            f"{storage.address(SUMMARY)} is older than the rows: a retry was interrupted; "
-            "rackmill retry goes on"
+            f"{storage.address(SUMMARY)} is older than the rows: a retry was interrupted, or "
+            "trust; the same command goes on"
         )
     elif not verdict.faults:
         verdict.faults += check_totals(summary, total, SUMMARY)
@@ -196,7 +196,7 @@ def _look_at_rows(
     if waiting:
         verdict.notes.append(
             f"{plural(waiting, 'file')} will be replaced by a newer generation: a retry was "
-            "interrupted; rackmill retry goes on"
+            "interrupted, or trust; the same command goes on"
         )
     return total
 

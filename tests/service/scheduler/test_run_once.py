@@ -14,7 +14,8 @@ import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.driver.run import RunOptions, RunOutcome, conclude
+from pipeline.driver.conclude import RunOutcome, conclude
+from pipeline.driver.run import RunOptions
 from pipeline.errors import UsageError
 from pipeline.input.changes.content import with_contents
 from pipeline.input.shard import Shard

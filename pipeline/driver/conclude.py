@@ -1,0 +1,121 @@
+"""The end of a run: all is committed. It is made visible, and summed up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pipeline.driver.coordinator.coordinator import Snapshot
+from pipeline.driver.forecast.types import Forecast
+from pipeline.driver.plan import Plan, sort_out
+from pipeline.driver.provenance import provenance
+from pipeline.driver.trust.told import tell, write_pages
+from pipeline.driver.trust.trust import trust_run
+from pipeline.errors import (
+    JobFailed,
+)
+from pipeline.output.commit.records import REPORT
+from pipeline.output.dataset import Dataset
+from pipeline.output.tally import Tally
+from pipeline.report.energy import Energy, energy_of
+from pipeline.report.summary import Foretold, Summary, Work, summarize
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """What was foretold of a plan and what its engines did; None where nothing was to be done."""
+
+    final: Snapshot | None = None
+    forecast: Forecast | None = None
+
+
+def conclude(
+    plan: Plan,
+    dataset: Dataset,
+    outcome: RunOutcome,
+    started: float,
+    *,
+    redone: int = 0,
+    note: Callable[[str], None] = lambda line: None,
+) -> Summary:
+    """All is committed: make it visible, see how right the labels are, and sum it up. ``redone``:
+    rows of ``plan.committed`` that were done again."""
+    state = dataset.state()
+    records, missing = sort_out(plan.input, state)
+    if missing:
+        raise JobFailed(f"{sum(u.rows for u in missing)} of {plan.input.rows} rows have no result")
+    dataset.recover(records.values())
+    told = dataset.told(state)
+    blocks = trust_run(dataset, plan.job, note)
+    if blocks:
+        state = dataset.state()
+        records, _ = sort_out(plan.input, state)
+    total = Tally()
+    for record in records.values():
+        total.add(record.tally)
+    label = plan.job.label
+    summary = summarize(
+        name=plan.job.name,
+        total=total,
+        reused=plan.reused.rows - redone,
+        reused_failed=plan.reused.failed - redone,  # what is done again are error rows
+        work=_work_done(outcome.final, started),
+        seconds=time.time() - started,
+        output=dataset.storage.address(),
+        report=dataset.storage.address(REPORT),
+        gold=label.gold_name if label else None,
+        answers=plan.input.columns.answers,
+        drawn=plan.job.answers,
+        provenance=provenance(plan),
+        model_seconds=plan.model_seconds,
+        foretold=_foretold(outcome.forecast),
+        energy=_energy(outcome.final),
+        price_kwh=plan.job.resources.price_kwh,
+        api_price=plan.job.resources.api_price,
+        generation=state.generation,
+        left=tuple(str(one) for one in plan.input.files.left),
+        model_context=plan.model.geometry.context,
+        licence=plan.model.licence,
+        trust=blocks,
+    )
+    if plan.missing or not told:
+        write_pages(dataset, summary, total, state)
+    elif blocks:  # the report of the run that did it stays, but for what right answers say
+        tell(dataset, blocks, plan.job)
+    return summary
+
+
+def _foretold(forecast: Forecast | None) -> Foretold | None:
+    if forecast is None:
+        return None
+    p = forecast.prediction
+    return Foretold(p.ready_seconds, p.work_seconds, p.other_seconds, p.basis, forecast.kwh)
+
+
+def _energy(final: Snapshot | None) -> Energy | None:
+    return None if final is None else energy_of(final.vitals.values())
+
+
+def _work_done(final: Snapshot | None, started: float) -> Work:
+    workers = [p for p in final.workers.values() if p.first_step] if final else []
+    if final is None or not workers:
+        return Work()
+    first = min(p.first_step for p in workers)
+    waited_before, waited_after = final.waited
+    return Work(
+        rows=sum(p.rows for p in workers),
+        prompt_tokens=sum(p.prompt_tokens for p in workers),
+        completion_tokens=sum(p.completion_tokens for p in workers),
+        preemptions=sum(p.preemptions for p in workers),
+        recomputed_tokens=sum(p.recomputed_tokens for p in workers),
+        lost_rows=final.lost_rows,
+        kv_count_error=max(
+            (e for p in workers if (e := p.kv_count_error) is not None), default=None
+        ),
+        timelines=[p.timeline for p in workers],
+        seconds=max(max(p.last_step for p in workers) - first - waited_after, 0.0),
+        ready_seconds=first - started - waited_before,
+        waited_seconds=waited_before + waited_after,
+        engines=tuple(final.engines.values()),
+    )

@@ -1,0 +1,181 @@
+"""All that is known of an output's labels: the model's own probabilities, and the right answers."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline.driver.trust.parts import Part
+from pipeline.errors import UsageError
+from pipeline.input.plain import plain_values
+from pipeline.job.job import Job
+from pipeline.job.questions import Asked
+from pipeline.output.columns.gold import names_of, truth
+from pipeline.output.columns.probabilities import log_probabilities
+from pipeline.output.example_rows import ExampleRows
+from pipeline.output.gold_file import GoldFile, no_choices, read_gold_file
+from pipeline.output.reviews.answers import Place
+from pipeline.rows.gold_row import GoldRow
+from pipeline.trust.gold_sample import GoldSample
+
+_IN_MEMORY_BYTES = 256 << 20  # of probabilities; more lie in a file
+
+
+@dataclass
+class Known:
+    """What is known of one question's answers. ``log_probabilities`` [rows, choices]: of the rows
+    with an answer, over all parts in input order. ``told``: the right answers that the job names,
+    by number of such a row, choices or not; ``reviewed``: those by people, of other rows.
+    ``examples``: how many right answers were left out, whose rows are examples of the prompt."""
+
+    asked: Asked
+    log_probabilities: NDArray[np.float64]
+    told: dict[int, str] = field(default_factory=dict)
+    reviewed: dict[int, GoldRow] = field(default_factory=dict)
+    in_examples: set[int] = field(default_factory=set)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def examples(self) -> int:
+        return len(self.in_examples & (self.told.keys() | self.reviewed.keys()))
+
+    @property
+    def strange(self) -> tuple[str, ...]:
+        """What is wrong with right answers that are no choices, and the fix."""
+        return no_choices(self.told.values(), self.asked.choices)
+
+    @property
+    def sample(self) -> GoldSample:
+        """The right answers that count, in the order of the rows."""
+        number = {choice: n for n, choice in enumerate(self.asked.choices)}
+        rows = sorted((self.told.keys() | self.reviewed.keys()) - self.in_examples)
+        found = [self.reviewed.get(row) or GoldRow("", row, self.told[row]) for row in rows]
+        places = [n for n, gold in enumerate(found) if gold.value in number]
+        return GoldSample(
+            np.array([rows[n] for n in places], np.int64),
+            np.array([number[found[n].value] for n in places], np.int64),
+            np.array([_probability(found[n]) for n in places], np.float64),
+            np.array([found[n].random for n in places], np.bool_),
+        )
+
+
+def _probability(gold: GoldRow) -> float:
+    return np.nan if gold.inclusion_probability is None else gold.inclusion_probability
+
+
+def gather(
+    parts: Sequence[Part], job: Job, reviews: Mapping[str, Sequence[GoldRow]]
+) -> list[Known]:
+    """For each question of ``job``; file by file. ``reviews``: by question.
+
+    Raises UsageError for right answers that cannot be found; JobFailed, StorageFailed.
+    """
+    rows = sum(part.answered for part in parts)
+    found = [Known(asked, _room(rows, len(asked.choices))) for asked in job.asked]
+    sources = [_Source(asked, reviews.get(asked.name, ())) for asked in job.asked]
+    at = 0
+    for part in parts:
+        for source in sources:
+            source.check(part)
+        examples = ExampleRows(job, [new for _, new in part.manifest.kept])
+        names = {asked.columns.probabilities for asked in job.asked} | set(examples.columns)
+        names |= {name for source in sources for name in source.columns(part)}
+        wanted = [name for name in part.manifest.schema.names if name in names]
+        for record in part.records:
+            table = part.dataset.read_rows(record, wanted)
+            first = job.asked[0].columns.probabilities
+            answered = table.column(first).is_valid().to_numpy(zero_copy_only=False)
+            if int(answered.sum()) != record.tally.succeeded:
+                raise UsageError(
+                    f"{part.dataset.storage.address(record.file)} has rows with neither "
+                    "probabilities nor an error",
+                    f"see what is wrong: rackmill verify {part.dataset.storage.address()}",
+                )
+            table = table.filter(pa.array(answered))
+            places = (record.row_range.start + np.flatnonzero(answered)).tolist()
+            file = part.file_of(record)
+            for known, source in zip(found, sources, strict=True):
+                logs = log_probabilities(table.column(known.asked.columns.probabilities))
+                known.log_probabilities[at : at + len(logs)] = logs
+                source.look_up(known, part, table, [(file, place) for place in places], at)
+            if examples and any(known.told or known.reviewed for known in found):
+                among = np.flatnonzero(examples.among(table)) + at
+                for known in found:
+                    known.in_examples.update(among.tolist())
+            at += table.num_rows
+    for known, source in zip(found, sources, strict=True):
+        known.notes += source.notes()
+    return found
+
+
+def _room(rows: int, choices: int) -> NDArray[np.float64]:
+    """An array for so much; a large one in a file that goes with it."""
+    if rows * choices * 8 <= _IN_MEMORY_BYTES:
+        return np.empty((rows, choices))
+    with tempfile.TemporaryFile(prefix="rackmill-trust-") as file:
+        return np.memmap(file, np.float64, "w+", shape=(rows, choices))
+
+
+class _Source:
+    """Where the right answers to one question are found."""
+
+    def __init__(self, asked: Asked, reviews: Sequence[GoldRow]) -> None:
+        self._asked = asked
+        self._graded = asked.graded
+        gold = asked.graded.gold_file
+        self._file: GoldFile | None = None
+        if gold is not None:
+            self._file = read_gold_file(gold, asked.gold_key, asked.choices)
+        self._reviews: dict[Place, GoldRow] = {(one.shard, one.row): one for one in reviews}
+
+    @property
+    def _input_column(self) -> str | None:
+        return self._file.key if self._file is not None else self._graded.gold_column
+
+    def check(self, part: Part) -> None:
+        """Raises UsageError where the column that is needed was not kept."""
+        name = self._input_column
+        if name is None or part.column(name) is not None:
+            return
+        there = name in part.manifest.input_schema.names
+        kept = ", ".join(old for old, _ in part.manifest.kept)
+        raise UsageError(
+            f"{self._asked.gold_key}: {part.dataset.storage.address()} "
+            + (f"was made without keeping the column {name!r}" if there else f"has no {name!r}"),
+            f"it kept: {kept or 'no column of the input'}; right answers may also be in a file, "
+            "by a column that was kept: --gold FILE --key COLUMN",
+        )
+
+    def columns(self, part: Part) -> list[str]:
+        name = self._input_column
+        column = part.column(name) if name is not None else None
+        return [column] if column is not None else []
+
+    def look_up(
+        self, known: Known, part: Part, table: pa.Table, places: Sequence[Place], at: int
+    ) -> None:
+        """Note the right answers of the rows of ``table``, which stand at ``places``."""
+        for column in self.columns(part):
+            values = table.column(column)
+            names = self._graded.gold_values
+            if self._file is not None:
+                answers = self._file.look_up(values)
+            else:
+                answers = plain_values(values)
+                names = names_of(self._graded, part.manifest.input_schema)
+            for number, answer in enumerate(answers, at):
+                if answer is not None:
+                    known.told[number] = truth(answer, names)
+        if self._reviews:
+            for number, place in enumerate(places, at):
+                if place in self._reviews and number not in known.told:
+                    known.reviewed[number] = self._reviews[place]
+
+    def notes(self) -> list[str]:
+        said = self._file.check_found() if self._file is not None else None
+        return [said] if said is not None else []

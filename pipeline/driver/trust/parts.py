@@ -1,0 +1,75 @@
+"""The finished outputs that labels are looked at in: one, or those of a schedule's runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.errors import UsageError
+from pipeline.job.file.load import job_from
+from pipeline.job.job import Job
+from pipeline.output.commit.records import MANIFEST, CommitRecord
+from pipeline.output.dataset import Dataset
+from pipeline.output.growing import parts_of
+from pipeline.output.manifest import Manifest, read_manifest
+from pipeline.output.verify.promises import lay_out
+
+
+@dataclass(frozen=True)
+class Part:
+    """One output folder, whose every unit is committed. ``records``: in input order."""
+
+    dataset: Dataset
+    manifest: Manifest
+    records: tuple[CommitRecord, ...]
+
+    @property
+    def rows(self) -> int:
+        return sum(record.tally.rows for record in self.records)
+
+    @property
+    def answered(self) -> int:
+        """Rows that have an answer."""
+        return sum(record.tally.succeeded for record in self.records)
+
+    def file_of(self, record: CommitRecord) -> str:
+        """The input file that its rows came from, as reviews call it."""
+        entry = self.manifest.content.shards[record.row_range.shard]
+        return entry.name or entry.path
+
+    def column(self, name: str) -> str | None:
+        """What an input column is called here; None where it was not kept."""
+        return dict(self.manifest.kept).get(name)
+
+
+def part_of(dataset: Dataset) -> Part:
+    """Raises UsageError where there is no output, or one that is not whole."""
+    where = dataset.storage.address()
+    content = dataset.manifest()
+    if content is None:
+        raise UsageError(f"{where} holds no output of rackmill")
+    manifest = read_manifest(content, dataset.storage.address(MANIFEST))
+    layout = lay_out(manifest, dataset.state())
+    records = tuple(record for _, record in layout.leaves if record is not None)
+    if len(records) < len(layout.leaves) or layout.faults:
+        raise UsageError(f"{where} is not finished", "run the job first: rackmill run JOB.yaml")
+    return Part(dataset, manifest, records)
+
+
+def parts_at(address: str) -> list[Part]:
+    """Of the output at an address. Raises UsageError, StorageFailed."""
+    parts = [part_of(Dataset(storage)) for storage in parts_of(address)]
+    if not parts:
+        raise UsageError(f"{address} holds no output of rackmill")
+    return parts
+
+
+def job_of(part: Part, content: dict[str, Any] | None = None) -> Job:
+    """The job that made it, or ``content`` instead of what is kept of that. Raises UsageError."""
+    content = content if content is not None else part.dataset.job()
+    if content is None:
+        raise UsageError(
+            f"{part.dataset.storage.address()}: its job is gone or damaged",
+            "run the same job again: it writes that anew",
+        )
+    return job_from(content)

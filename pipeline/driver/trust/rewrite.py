@@ -1,0 +1,105 @@
+"""Labels, confidences and promises written anew into an output.
+
+Each file is replaced as a whole, by the unit's next generation, as ``retry`` does it; one in which
+nothing changes stays as it is. So whoever is killed at any moment leaves a right dataset, and the
+same call again brings it to the same end.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline.driver.trust.gather import Known
+from pipeline.driver.trust.judge import Judged
+from pipeline.driver.trust.parts import Part
+from pipeline.output.columns.probabilities import probabilities_in
+from pipeline.output.commit.records import CommitRecord
+from pipeline.output.tally import Tally
+from pipeline.trust.acceptance import Acceptance
+
+_AT_ONCE = 4  # files
+
+
+def rewrite(
+    part: Part, first: int, judged: Sequence[Judged], stopped: Callable[[], bool] = lambda: False
+) -> int:
+    """Write the labels of ``part`` as ``judged`` has them, whose row ``first`` (of those with an
+    answer) is its first. Returns how many files changed. Raises KeyboardInterrupt when ``stopped``
+    is true between two files; CommitFailed, CommitStateUnknown, JobFailed, StorageFailed."""
+
+    def one(record: CommitRecord, at: int) -> bool:
+        if stopped():
+            raise KeyboardInterrupt
+        return _rewrite_file(part, record, at, judged)
+
+    places = accumulate((r.tally.succeeded for r in part.records), initial=first)
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        changed = sum(pool.map(one, part.records, places))
+    part.dataset.recover(part.dataset.newest(record) for record in part.records)
+    return changed
+
+
+def _rewrite_file(part: Part, record: CommitRecord, at: int, judged: Sequence[Judged]) -> bool:
+    stop = at + record.tally.succeeded
+
+    def change(newest: CommitRecord, table: pa.Table) -> tuple[pa.Table, Tally] | None:
+        made, total = table, Tally.from_json(newest.tally.as_json())
+        for one in judged:
+            made, labels = _relabelled(made, one, slice(at, stop))
+            _count(total, labels, _told(one.known, at, stop))
+        if made.equals(table) and total == newest.tally:
+            return None
+        return made, total
+
+    return part.dataset.recommit(record, change, {}).generation != record.generation
+
+
+def _told(known: Known, at: int, stop: int) -> list[str | None]:
+    return [known.told.get(row) for row in range(at, stop)] if known.told else []
+
+
+def _relabelled(table: pa.Table, one: Judged, rows: slice) -> tuple[pa.Table, list[str]]:
+    """``table`` with the columns of one question as they should be; and the labels of its rows
+    with an answer, which are ``rows`` of all."""
+    asked, report = one.known.asked, one.report
+    names = asked.columns
+    answered = table.column(names.probabilities).is_valid().to_numpy(zero_copy_only=False)
+    decided = report.decide(np.asarray(one.known.log_probabilities[rows]))
+    if report.calibration is not None:
+        numbers, sure = decided.labels, decided.confidences
+    else:  # the model's own, to the last bit
+        own = probabilities_in(table.column(names.probabilities).filter(pa.array(answered)))
+        numbers, sure = own.argmax(axis=1), own.max(axis=1)
+    promised = isinstance(report.acceptance, Acceptance) and decided.accepted is not None
+    accepted = _array(decided.accepted, answered, pa.bool_()) if promised else None
+    labels = [asked.choices[n] for n in numbers.tolist()]
+    columns: dict[str, pa.Array] = {
+        names.answer: _array(labels, answered, pa.string()),
+        names.confidence: _array(sure, answered, pa.float64()),
+        names.accepted: pa.nulls(len(answered), pa.bool_()) if accepted is None else accepted,
+    }
+    for name, column in columns.items():
+        place = table.column_names.index(name)
+        table = table.set_column(place, table.schema.field(name), column)
+    return table, labels
+
+
+def _array(values: Any, answered: NDArray[np.bool_], kind: pa.DataType) -> pa.Array:
+    """``values`` in the places of the rows with an answer; null elsewhere."""
+    places = np.cumsum(answered) - 1
+    return pa.array(values, kind).take(pa.array(places, mask=~answered))
+
+
+def _count(total: Tally, labels: Sequence[str], told: Sequence[str | None]) -> None:
+    """The labels of a unit and how they agree with right answers, counted anew."""
+    pairs = zip(told, labels, strict=False)
+    total.labels = Counter(labels)
+    total.confusion = Counter(f"{gold}\t{label}" for gold, label in pairs if gold is not None)

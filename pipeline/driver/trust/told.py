@@ -1,0 +1,73 @@
+"""What is said of a finished output: its summary and its reports, written anew."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from pipeline.errors import JobFailed
+from pipeline.job.job import Job
+from pipeline.output.commit.records import SUMMARY, State
+from pipeline.output.dataset import Dataset
+from pipeline.output.stored_rows import StoredRows
+from pipeline.output.tally import Tally
+from pipeline.output.totals import totals
+from pipeline.report.examples import rows_to_show
+from pipeline.report.page import write_page
+from pipeline.report.report import write_report
+from pipeline.report.summary import Summary
+
+_log = logging.getLogger(__name__)
+_REPORTED_ROWS = 10
+
+
+def tell(dataset: Dataset, blocks: Mapping[str, dict[str, Any]], job: Job) -> None:
+    """Of a dataset whose labels right answers may have changed; nothing is written where nothing
+    changed. ``blocks``: see ``Summary.trust``. Raises JobFailed where no summary is there."""
+    state = dataset.state()
+    total = Tally()
+    for record in state.commits.values():
+        total.add(record.tally)
+    before = dataset.summary()
+    gold = job.label.gold_name if job.label else None
+    try:
+        summary = replace(
+            Summary.from_json(before or {}),
+            **totals(total, graded=gold is not None),
+            gold=gold,
+            generation=state.generation,
+            trust=dict(blocks),
+        )
+    except (TypeError, ValueError, AttributeError):
+        raise JobFailed(
+            f"{dataset.storage.address(SUMMARY)} is gone or damaged",
+            "run the same job again: it writes the summary anew",
+        ) from None
+    if not dataset.finished or same(summary.as_json(), before):
+        return
+    write_pages(dataset, summary, total, state)
+
+
+def same(content: Mapping[str, Any], kept: Mapping[str, Any] | None) -> bool:
+    """Whether a summary is the one that was written."""
+    return kept is not None and json.loads(json.dumps(content)) == dict(kept)
+
+
+def write_pages(dataset: Dataset, summary: Summary, total: Tally, state: State) -> None:
+    """Summary, reports and the mark that the dataset is whole."""
+    sample = dataset.first_rows(_REPORTED_ROWS)
+    report = write_report(summary, total, sample, summary.licence)
+    dataset.finish(summary.as_json(), report, state, _page(dataset, summary))
+
+
+def _page(dataset: Dataset, summary: Summary) -> str | None:
+    """The report as HTML. None where it cannot be made: the rows are there, which matters more."""
+    try:
+        rows = rows_to_show(StoredRows(dataset.storage.address()))
+        return write_page(summary, rows, summary.licence)
+    except Exception:
+        _log.exception("report.html could not be made")
+        return None

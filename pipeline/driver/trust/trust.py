@@ -1,0 +1,159 @@
+"""A few right answers, and an output whose labels and confidences can be trusted: `rackmill trust`,
+and the same by itself at the end of a run."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+from pipeline.driver.heartbeat import Heartbeat
+from pipeline.driver.stop import Stop
+from pipeline.driver.trust.gather import gather
+from pipeline.driver.trust.judge import Judged, check, judge, unsuitable
+from pipeline.driver.trust.parts import Part, job_of, part_of, parts_at
+from pipeline.driver.trust.rewrite import rewrite
+from pipeline.driver.trust.settings import TrustOptions, settings_of, settled, with_settings
+from pipeline.driver.trust.told import tell
+from pipeline.errors import Stopped, UsageError
+from pipeline.job.job import Job
+from pipeline.output.commit.records import TRUST
+from pipeline.output.dataset import Dataset
+from pipeline.output.folder import as_json
+from pipeline.output.job_file import job_content
+from pipeline.output.reviews.gold import gold_of
+from pipeline.output.run_log import new_run
+from pipeline.output.run_registry import refuse_second
+from pipeline.rows.gold_row import GoldRow
+from pipeline.storage.base import Storage, open_storage
+
+_log = logging.getLogger(__name__)
+Note = Callable[[str], None]
+Blocks = Mapping[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Trusted:
+    """``questions``: what is known of each one's labels; ``files_changed``: of the output."""
+
+    output: str
+    questions: Blocks
+    files_changed: int
+
+    def as_json(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+
+def trust(
+    output: str,
+    options: TrustOptions | None = None,
+    note: Note = lambda line: None,
+    stop: Stop | None = None,
+) -> Trusted:
+    """Calibrate the labels of ``output`` by the right answers that are known, write them anew, and
+    say how good they are. The same right answers a second time change nothing.
+
+    Raises UsageError for what cannot be done, before anything is written; AlreadyRunning while a
+    run works there; Stopped; and as a run does where storage fails.
+    """
+    options, stop = options or TrustOptions(), stop or Stop()
+    parts = parts_at(output)
+    for part in parts:
+        refuse_second(part.dataset.storage, note)
+    asked = {} if options.named else _asked(parts[-1].dataset)
+    job = settled(with_settings(job_of(parts[-1]), asked), parts[-1], options)
+    asked = settings_of(job) if options.named else asked
+    problem = unsuitable(job, parts)
+    if problem is not None:
+        raise UsageError(*problem)
+    judged = _judged(parts, job, _reviews(open_storage(output), job))
+    check(judged, output, promised=options.promised)
+    blocks = {one.known.asked.name: one.as_json() for one in judged}
+    changed = 0
+    firsts = accumulate((part.answered for part in parts), initial=0)
+    try:
+        for part, first in zip(parts, firsts, strict=False):
+            storage = part.dataset.storage
+            with Heartbeat(storage, None, stop, new_run(), part.rows), stop.being_heeded():
+                _keep_settings(part, job)
+                changed += rewrite(part, first, judged, lambda: stop.asked)
+                _keep(part.dataset, blocks, asked)
+                tell(part.dataset, blocks, job)
+    except KeyboardInterrupt:
+        raise Stopped(
+            "stopped: some files have their new labels, the others the old ones",
+            "the same command goes on from there",
+        ) from None
+    _log.info("trust: %d files changed", changed)
+    return Trusted(output, blocks, changed)
+
+
+def trust_run(dataset: Dataset, job: Job, note: Note = lambda line: None) -> Blocks:
+    """The same for a run that has come to its end: where right answers are known. What of them
+    cannot be used is said, and fails no run. Raises as a run where storage fails."""
+    asked = _asked(dataset)
+    if any(one.graded.gold is not None for one in job.asked):
+        asked = {}
+    job = with_settings(job, asked)
+    known = any(one.graded.gold is not None for one in job.asked)
+    earlier = dataset.storage.read(TRUST) is not None
+    reviews = _reviews(dataset.storage, job)
+    if not (known or earlier or any(reviews.values())):
+        return {}
+    part = part_of(dataset)
+    if asked:
+        _keep_settings(part, job)
+    problem = unsuitable(job, [part])
+    if problem is not None:
+        note(f"no labels are calibrated: {problem[0]}")
+        return {}
+    try:
+        judged = _judged([part], job, reviews)
+    except UsageError as e:
+        note(f"no labels are calibrated: {e.message}")
+        return {}
+    rewrite(part, 0, judged)
+    blocks = {one.known.asked.name: one.as_json() for one in judged}
+    if earlier or any(one.report.gold for one in judged):
+        _keep(dataset, blocks, asked)
+    return blocks
+
+
+def _judged(
+    parts: Sequence[Part], job: Job, reviews: Mapping[str, Sequence[GoldRow]]
+) -> list[Judged]:
+    return [judge(known, job.trust) for known in gather(parts, job, reviews)]
+
+
+def _reviews(storage: Storage, job: Job) -> dict[str, list[GoldRow]]:
+    return {asked.name: gold_of(storage, asked.name) for asked in job.asked}
+
+
+def _asked(dataset: Dataset) -> dict[str, Any]:
+    """What was asked for by name, earlier."""
+    with suppress(ValueError, AttributeError):
+        found = json.loads(dataset.storage.read(TRUST) or b"{}").get("asked")
+        return found if isinstance(found, dict) else {}
+    return {}
+
+
+def _keep(dataset: Dataset, blocks: Blocks, asked: Mapping[str, Any]) -> None:
+    content = as_json({"questions": blocks, "asked": asked})
+    if dataset.storage.read(TRUST) != content:
+        dataset.storage.replace(TRUST, content)
+
+
+def _keep_settings(part: Part, job: Job) -> None:
+    """What was asked for by name holds from now on, until a run says otherwise."""
+    before = part.dataset.job()
+    if before is None:
+        return
+    asked = job_content(job)
+    content = {k: v for k, v in before.items() if k != "trust"}
+    content |= {key: asked[key] for key in ("label", "questions", "trust") if key in asked}
+    if content != before:
+        part.dataset.keep_job(content)

@@ -1,1 +1,0 @@
-"""Reviews in the shapes of other tools, and back."""

@@ -1,0 +1,112 @@
+"""What right answers say of labels, in words. Pure; made of the block that a summary holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.humanize import count, percent, plural
+
+Block = Mapping[str, Any]  # of one question: see ``Summary.trust``
+
+
+def gold_words(block: Block) -> str:
+    """How many right answers there are, and how their rows were drawn."""
+    gold = block["gold"]
+    rows, drawn = gold["rows"], gold["at_random"]
+    source = " and ".join(block.get("gold_from") or []) or "none"
+    how = f"{count(drawn)} drawn at random, {count(rows - drawn)} uncertain, weighted"
+    if rows == drawn:
+        how = (
+            "drawn at random"
+            if gold["probabilities_known"]
+            else "taken for rows drawn at random: nothing else is known of how they were chosen"
+        )
+    return f"{plural(rows, 'gold row')} from {source} ({how})"
+
+
+def accuracy_of(block: Block) -> Mapping[str, float] | None:
+    """Value, low and high: over all rows, by the gold rows' weights where they have any."""
+    quality = block.get("after") or block.get("before")
+    found: Mapping[str, float] | None = block.get("weighted_accuracy")
+    if found is None and quality:
+        found = quality["accuracy"]
+    return found
+
+
+def interval(value: Mapping[str, float], digits: int = 3) -> str:
+    """ "0.91 (0.86–0.95)"."""
+    low, high = value["low"], value["high"]
+    return f"{value['value']:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"
+
+
+def quality_words(block: Block) -> str | None:
+    """Accuracy and calibration in one line; None where nothing is known of them."""
+    accuracy = accuracy_of(block)
+    if accuracy is None:
+        return None
+    before, after = block.get("before"), block.get("after")
+    parts = [f"accuracy {interval(accuracy)}"]
+    for key, name in (("calibration_error", "calibration error"), ("brier", "Brier score")):
+        told = [f"{one[key]:.3f}" for one in (before, after) if one]
+        if told:
+            parts.append(f"{name} {' → '.join(told)}")
+    return " · ".join(parts)
+
+
+def is_accepted(block: Block) -> bool:
+    return "threshold" in (block.get("acceptance") or {})
+
+
+def promise_words(block: Block) -> str | None:
+    """The sentence on what is accepted; None where nothing was to be promised."""
+    promise, outcome = block.get("promise"), block.get("acceptance")
+    if not promise:
+        return None
+    error, confidence = percent(promise["error"]), percent(promise["confidence"])
+    what = f"at most {error} of them wrong, with {confidence} confidence"
+    rows = plural(block["rows"], "row")
+    if outcome and is_accepted(block):
+        return f"{count(outcome['rows'])} of {rows} are accepted: {what}."
+    why = block.get("no_promise")
+    if outcome:
+        best = outcome.get("best_error")
+        why = "too few gold rows, or too many of them wrong"
+        if outcome.get("more"):
+            why = f"it needs {count(outcome['more'])} more gold rows at least"
+        if best is not None:
+            why += (
+                f"; with these, {percent(best)} could be promised for "
+                f"{plural(outcome['best_rows'], 'row')}"
+            )
+    return f"None of {rows} is accepted ({what}): {why}."
+
+
+def more_words(block: Block) -> str | None:
+    """What more review would gain; None where nothing would."""
+    more = block.get("more_review")
+    if not more:
+        return None
+    return f"Reviewing {count(more['rows'])} more would gain about {count(more['gain'])}."
+
+
+def missing_words(block: Block) -> str | None:
+    """Why probabilities are not calibrated; None where they are."""
+    why = block.get("no_calibration")
+    return f"probabilities are the model's own: {why}" if why else None
+
+
+def lines(block: Block, output: str) -> list[str]:
+    """All of it for a terminal."""
+    more = more_words(block)
+    if more:
+        more += f"   rackmill review {output} --rows {block['more_review']['rows']}"
+    found = [
+        gold_words(block),
+        quality_words(block),
+        missing_words(block),
+        promise_words(block),
+        more,
+        *block.get("notes", []),
+    ]
+    return [line for line in found if line]
