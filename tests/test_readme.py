@@ -131,6 +131,25 @@ def test_the_demo_labels_512_tweets_and_mostly_agrees_with_people(checkout: Path
     assert set(summary["labels"]) == {"negative", "positive"}
 
 
+@pytest.mark.long
+def test_the_command_is_installed_for_every_folder(tmp_path: Path) -> None:
+    """As the README says, into folders of the test; about 4 GB."""
+    assert "uv tool install '.[cpu,demo]'" in README
+    uv = ROOT / ".venv/bin/uv"
+    folders = {f"UV_TOOL_{name}": str(tmp_path / name) for name in ("DIR", "BIN_DIR")}
+    subprocess.run(
+        [uv, "tool", "install", "--quiet", f"rackmill[cpu,demo] @ file://{ROOT}"],
+        env=os.environ | folders,
+        check=True,
+        timeout=1200,
+    )
+
+    demo = [tmp_path / "BIN_DIR" / "rackmill", "demo", "--rows", "16"]
+    done = subprocess.run([*demo, "--set", "engine.kind=simulated"], cwd=tmp_path, timeout=600)
+    assert done.returncode == 0
+    assert (tmp_path / "runs/label-tweets/_SUCCESS").exists()
+
+
 # -- job files
 
 
@@ -202,7 +221,8 @@ def test_python_snippets_name_things_that_exist(code: str) -> None:
 
 
 def test_the_documented_extras_exist() -> None:
-    extras = set(re.findall(r"'?\.\[(\w+)\]", "".join(TEXTS.values())))
+    lists = re.findall(r"'?\.\[([\w,]+)\]", "".join(TEXTS.values()))
+    extras = {extra for named in lists for extra in named.split(",")}
     assert {"cpu", "cuda", "demo", "s3"} <= extras
     assert extras <= set(PROJECT["project"]["optional-dependencies"])
 

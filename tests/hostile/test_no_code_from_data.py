@@ -25,6 +25,7 @@ _IMPORTERS = {
     "pipeline/__init__.py",  # names of its own, imported when they are asked for
     "model/store/resolve.py",
     "engine/load.py",
+    "engine/vllm/torch_relatives.py",  # names of its own
     "input/formats/door.py",
     "admission/policy.py",
 }

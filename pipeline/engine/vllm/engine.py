@@ -23,6 +23,7 @@ from pipeline.engine.vllm.core_watch import forget_outputs, watch_core
 from pipeline.engine.vllm.cpu_compute import UNPACKED, for_vllm
 from pipeline.engine.vllm.grammar_compilers import Unsupported, backend_for
 from pipeline.engine.vllm.scores import prepare, scores_of, scoring_params
+from pipeline.engine.vllm.torch_relatives import without_unfit_relatives
 from pipeline.errors import EngineFailed, RowError, RowErrorType
 from pipeline.job.engine import Core
 from pipeline.job.sampling import Sampling
@@ -87,6 +88,7 @@ class VllmEngine:
         # seconds and finds none
         gc.disable()
         try:
+            without_unfit_relatives()
             if scoring:
                 from vllm.platforms import current_platform
 
