@@ -172,15 +172,16 @@ def models_in(annotation: Any) -> list[type[BaseModel]]:
 
 
 def fields_of(
-    model: type[BaseModel], above: str = "", seen: tuple[type[BaseModel], ...] = ()
+    model: type[BaseModel], above: str = "", seen: set[type[BaseModel]] | None = None
 ) -> dict[str, Any]:
     """Dotted key -> field; the keys of a section that was met before are explained there."""
+    seen = set() if seen is None else seen
     found: dict[str, Any] = {}
     for name, field in model.model_fields.items():
         found[above + name] = field
         for inner in models_in(field.annotation):
             if inner not in seen:
-                seen = (*seen, inner)
+                seen.add(inner)
                 found |= fields_of(inner, f"{above}{name}.", seen)
     return found
 

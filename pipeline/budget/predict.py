@@ -31,7 +31,8 @@ class Workload:
     ``shared_tokens`` (``pipeline.rows.workload``: ``Lengths``, ``Groups`` as a tuple);
     ``requests`` that a row takes in the mean; ``repeated``: the share of the rows that equal rows
     answer; ``longest_completion``: of one row, which the others may have to wait for (0: unknown);
-    ``answers``: that are written for each row, in ``completion_tokens`` together.
+    ``answers``: that are written for each row, in ``completion_tokens`` together; ``asks``: tokens
+    of each of a row's questions, in ``prompt_tokens`` together with the row's text.
     """
 
     kind: str
@@ -46,6 +47,7 @@ class Workload:
     repeated: float = 0.0
     longest_completion: float = 0.0
     answers: int = 1
+    asks: tuple[int, ...] = ()
 
     @property
     def new_tokens(self) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -31,33 +32,42 @@ def compare_command(
     """Compare two prompts, models or precisions: rows that changed, accuracy with intervals where
     right answers are known, McNemar's test, tokens and time."""
     from pipeline.output.stored_rows import StoredRows
-    from pipeline.report.comparison import compare_outputs
+    from pipeline.report.comparison import compare_outputs, compare_questions
 
     first, second = StoredRows(one), StoredRows(other)
     compared = compare_outputs(first, second, show)
+    questions = compare_questions(first, second)
     if as_json:
-        print_json(_as_json(first, second, compared))
+        each = {name: _counts(question) for name, question in questions.items()}
+        print_json(_as_json(first, second, compared) | ({"questions": each} if each else {}))
     else:
-        _print(first, second, compared)
+        _print(first, second, compared, questions)
 
 
 def _as_json(one: StoredRows, other: StoredRows, compared: Comparison) -> dict[str, Any]:
-    counts = {k: v for k, v in vars(compared).items() if k not in ("changes", "tokens")}
-    graded: dict[str, Any] = {}
-    if compared.graded:
-        a, b = compared.accuracies
-        graded = {"accuracy": [a.as_json(), b.as_json()], "p_value": compared.p_value}
     return {
         "outputs": [one.address, other.address],
-        **counts,
-        **graded,
+        **_counts(compared),
         "tokens_per_row": list(compared.tokens),
         "seconds": [one.seconds, other.seconds],
         "changes": [vars(change) for change in compared.changes],
     }
 
 
-def _print(one: StoredRows, other: StoredRows, compared: Comparison) -> None:
+def _counts(compared: Comparison) -> dict[str, Any]:
+    counts = {k: v for k, v in vars(compared).items() if k not in ("changes", "tokens")}
+    if not compared.graded:
+        return counts
+    a, b = compared.accuracies
+    return counts | {"accuracy": [a.as_json(), b.as_json()], "p_value": compared.p_value}
+
+
+def _print(
+    one: StoredRows,
+    other: StoredRows,
+    compared: Comparison,
+    questions: Mapping[str, Comparison],
+) -> None:
     from pipeline.humanize import count, duration, plural
 
     def say(text: str) -> None:
@@ -75,12 +85,12 @@ def _print(one: StoredRows, other: StoredRows, compared: Comparison) -> None:
             f"b is right where a is wrong: {count(compared.only_second)} · "
             f"a is right where b is wrong: {count(compared.only_first)}"
         )
-        accuracies = "   ".join(
-            f"{name} {share.value:.3f} ({share.bounds[0]:.3f}–{share.bounds[1]:.3f})"
-            for name, share in zip("ab", compared.accuracies, strict=True)
-        )
         graded = plural(compared.graded, "gold row")
-        say(f"accuracy over {graded}   {accuracies}   {_verdict(compared)}")
+        say(f"accuracy over {graded}   {_accuracies(compared)}")
+    for name, question in questions.items():
+        differ = question.answered - question.same
+        right = f"   accuracy {_accuracies(question)}" if question.graded else ""
+        say(f"  {name}: answers differ in {count(differ)}{right}")
     tokens = f"tokens   a {compared.tokens[0]:.0f}/row, b {compared.tokens[1]:.0f}/row"
     times = [duration(s) if s is not None else "not known" for s in (one.seconds, other.seconds)]
     say(f"{tokens} · time   a {times[0]}, b {times[1]}")
@@ -93,6 +103,14 @@ def _print(one: StoredRows, other: StoredRows, compared: Comparison) -> None:
     if changed and not compared.changes:
         command = f"rackmill compare {one.address} {other.address} --show 20"
         say(f"the {plural(changed, 'row')}: {command}")
+
+
+def _accuracies(compared: Comparison) -> str:
+    told = "   ".join(
+        f"{name} {share.value:.3f} ({share.bounds[0]:.3f}–{share.bounds[1]:.3f})"
+        for name, share in zip("ab", compared.accuracies, strict=True)
+    )
+    return f"{told}   {_verdict(compared)}"
 
 
 def _verdict(compared: Comparison) -> str:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from pipeline.cli.console import OUT, note, print_json
+from pipeline.cli.export import check_target
 from pipeline.cli.options import Json, OutputFolder
 
 if TYPE_CHECKING:
+    from pipeline.output.reviews.exchange.files import Shape
     from pipeline.service.review.session import Session
 
 
@@ -33,6 +37,19 @@ def review_command(
     port: Annotated[
         int | None, typer.Option(min=1, max=65_535, metavar="P", help="Else any that is free.")
     ] = None,
+    import_file: Annotated[
+        Path | None,
+        typer.Option("--import", metavar="FILE", help="Take answers: CSV, Argilla, Label Studio."),
+    ] = None,
+    export_file: Annotated[
+        Path | None,
+        typer.Option("--export", metavar="FILE", help="Write the sample with its answers."),
+    ] = None,
+    shape: Annotated[
+        Literal["csv", "argilla", "label-studio"] | None,
+        typer.Option("--format", help="Of the exported file; .csv says it itself."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an exported file.")] = False,
     no_browser: Annotated[
         bool, typer.Option("--no-browser", help="Only print the address.")
     ] = False,
@@ -44,16 +61,71 @@ def review_command(
     from pipeline.service.review.session import Session, open_material
 
     name = reviewer or _user()
+    if export_file is not None:
+        check_target(output, export_file, force=force)
     session = Session(open_material(output, question, rows), name)
+    if import_file is not None or export_file is not None:
+        told = _exchange(session, import_file, export_file, shape)
+        _print(told, as_json=as_json, say=_say_exchanged)
+        return
     total = len(session.places)
     note(f"{session.reviewer} reviews {total} rows of {output}: Ctrl-C ends it, answers stay")
     # as it is: the console would hide the token
     serve(session, port, browser=not no_browser, say=lambda url: typer.echo(f"  {url}", err=True))
-    told = _told(session)
+    _print(_told(session), as_json=as_json, say=_say)
+
+
+def _print(told: dict[str, Any], *, as_json: bool, say: Callable[[dict[str, Any]], None]) -> None:
     if as_json:
         print_json(told)
     else:
-        _say(told)
+        say(told)
+
+
+def _exchange(
+    session: Session, taken: Path | None, written: Path | None, shape: Shape | None
+) -> dict[str, Any]:
+    """First answers are taken from a file, then all are written to one."""
+    from pipeline.output.reviews.exchange.files import read_reviews, write_reviews
+
+    material = session.material
+    told: dict[str, Any] = {"output": material.output, "question": material.question.name}
+    if taken is not None:
+        found = read_reviews(
+            taken,
+            material.sample,
+            material.question,
+            session.kept,
+            session.reviewer,
+            session.now(),
+        )
+        told["imported"] = {"file": str(taken), **vars(found)}
+    if written is not None:
+        count = write_reviews(
+            written, shape, material.sample, material.question, material.rows, session.answers()
+        )
+        told["exported"] = {"file": str(written), "answers": count, "rows": len(session.places)}
+    return told
+
+
+def _say_exchanged(told: dict[str, Any]) -> None:
+    from pipeline.humanize import plural
+
+    if "imported" in told:
+        one = told["imported"]
+        OUT.print(
+            f"{plural(one['taken'], 'answer')} taken from {one['file']}"
+            + (f", {one['known']} were there already" if one["known"] else "")
+        )
+        if one["elsewhere"]:
+            OUT.print(
+                f"  {plural(one['elsewhere'], 'answer')} left: nobody drew their rows, so it is "
+                "not known how they were chosen; for a job: label: {gold: {path: FILE, …}}"
+            )
+    if "exported" in told:
+        one = told["exported"]
+        rows = plural(one["rows"], "row")
+        OUT.print(f"{rows} with {plural(one['answers'], 'answer')} → {one['file']}")
 
 
 def _user() -> str:

@@ -12,7 +12,7 @@ from pipeline.cli.console import OUT, print_json
 from pipeline.cli.options import Json, OutputFolder
 
 if TYPE_CHECKING:
-    from pipeline.output.stored_rows import StoredRows
+    from pipeline.output.stored_rows import Judged, StoredRows
 
 _ROWS = 20
 _MIDDLE = 24  # columns of an answer, before the row's text gets the rest of the line
@@ -76,14 +76,16 @@ def row_lines(stored: StoredRows, rows: Sequence[Mapping[str, Any]], width: int)
     lines = []
     several = len({row[FILE] for row in rows}) > 1
     answers = [_answer(stored, row) for row in rows]
-    answer_width = min(_MIDDLE, max(map(columns_of, answers), default=0))
+    widest = min(_MIDDLE * len(stored.answer_columns), max(_MIDDLE, width // 2))
+    answer_width = min(widest, max(map(columns_of, answers), default=0))
     for row, answer in zip(rows, answers, strict=True):
         place = f"{file_in(row[FILE])} " if several else ""
-        gold = stored.truth(row[stored.gold]) if stored.gold else None
-        right = gold is not None and row.get("label") == gold
-        mark = "!" if row["error"] is not None else " " if gold is None else "✓" if right else "✗"
-        sure = f" {row['confidence']:.2f}" if row.get("confidence") is not None else ""
-        end = f"  gold: {gold}" if mark == "✗" else ""
+        graded = [one for one in stored.judged if one.truth(row) is not None]
+        wrong = [one for one in graded if one.is_wrong(row) or row["error"] is not None]
+        mark = "!" if row["error"] is not None else "✗" if wrong else "✓" if graded else " "
+        confidence = stored.confidence(row)
+        sure = f" {confidence:.2f}" if confidence is not None else ""
+        end = f"  gold: {_truths(stored, wrong, row)}" if mark == "✗" else ""
         told = padded(cut(answer, answer_width), answer_width)
         start = f"{place}{row[ROW]:>6}  {mark} {told}{sure}  "
         room = max(12, width - columns_of(start) - columns_of(end))
@@ -100,6 +102,13 @@ def _answer(stored: StoredRows, row: Mapping[str, Any]) -> str:
     if len(columns) == 1:
         return as_shown(row[columns[0]])
     return ", ".join(f"{name} {as_shown(row[name])}" for name in columns)
+
+
+def _truths(stored: StoredRows, wrong: Sequence[Judged], row: Mapping[str, Any]) -> str:
+    """The right answers where the row has others."""
+    if len(stored.answer_columns) == 1:
+        return str(wrong[0].truth(row))
+    return ", ".join(f"{one.asked.name} {one.truth(row)}" for one in wrong)
 
 
 def _asked(stored: StoredRows, row: Mapping[str, Any]) -> str:

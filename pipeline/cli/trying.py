@@ -70,7 +70,7 @@ def _once(
     if as_json:
         print_json(_as_json(trial), in_one_line=again)
     else:
-        _print(trial, loaded.label.gold_column if loaded.label else None)
+        _print(trial, " and ".join(f"`{column}`" for column in loaded.gold_columns))
 
 
 def _as_json(trial: Trial) -> dict[str, Any]:
@@ -85,27 +85,40 @@ def _as_json(trial: Trial) -> dict[str, Any]:
             {"file": row.place.file, "row": row.place.row, "completion": result.completion}
             | answer
             | ({"fields": dict(result.fields)} if result.fields else {})
-            | ({"gold": row.gold} if row.gold is not None else {})
+            | _answers(row)
             | {"prompt_tokens": result.prompt_tokens, "error": error}
         )
     return {"rows": rows, "seconds": trial.seconds, "warm": trial.warm}
 
 
-def _print(trial: Trial, gold: str | None) -> None:
+def _answers(row: TriedRow) -> dict[str, Any]:
+    """The answers to several questions, and what is known to be right."""
+    from pipeline.output.columns.question_columns import answer_fields
+
+    if not row.asked:
+        return {"gold": row.golds["label"]} if "label" in row.golds else {}
+    golds = {"golds": dict(row.golds)} if row.golds else {}
+    answers = zip(row.asked, row.result.answers, strict=False)
+    return {"answers": {one.name: answer_fields(one, a) for one, a in answers}} | golds
+
+
+def _print(trial: Trial, gold: str) -> None:
     from pipeline.humanize import duration, plural
 
     answers = [_answer(row) for row in trial.rows]
-    width = min(_WIDEST_ANSWER, max(map(columns_of, answers), default=0))
+    several = any(row.asked for row in trial.rows)
+    widest = max(_WIDEST_ANSWER, OUT.width * 2 // 3) if several else _WIDEST_ANSWER
+    width = min(widest, max(map(columns_of, answers), default=0))
     for row, answer in zip(trial.rows, answers, strict=True):
         result = row.result
-        wrong = row.gold is not None and row.gold != result.label
-        mark = "!" if result.error else " " if row.gold is None else "✗" if wrong else "✓"
+        wrong = ", ".join(row.wrong.values() if not row.asked else map(" ".join, row.wrong.items()))
+        mark = "!" if result.error else "✗" if wrong else "✓" if row.golds else " "
         sure = f" {result.confidence:.2f}" if result.confidence is not None else ""
-        end = f"  gold: {row.gold}" if wrong and not result.error else ""
+        end = f"  gold: {wrong}" if wrong and not result.error else ""
         start = f"  {mark} {padded(cut(answer, width), width)}{sure}   "
         room = max(12, OUT.width - columns_of(start) - columns_of(end))
         OUT.print(f"{start}{padded(cut(_asked(row), room), room if end else 0)}{end}")
-    graded = f" · {trial.right} of {trial.graded} agree with `{gold}`" if trial.graded else ""
+    graded = f" · {trial.right} of {trial.graded} agree with {gold}" if trial.graded else ""
     took = f"{plural(len(trial.rows), 'row')} in {duration(trial.seconds)}"
     OUT.print(f"{took}{graded}")
 
@@ -118,6 +131,9 @@ def _answer(row: TriedRow) -> str:
         return f"{result.error.type.value}: {result.error.message}"
     if result.scores is not None:
         return f"logprob {result.scores.logprobs.sum():.2f}"
+    if row.asked:
+        answers = zip(row.asked, result.answers, strict=True)
+        return ", ".join(f"{q.name} {a.label} {a.confidence or 0:.2f}" for q, a in answers)
     if result.answers:
         return " | ".join(answer.completion or "" for answer in result.answers)
     if result.fields:

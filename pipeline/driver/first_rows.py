@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from pipeline.driver.plan import InputPlan
 from pipeline.driver.trial.answering import Row, RowPlace
 from pipeline.input.reader import UnitReader
 from pipeline.job.job import Job
 from pipeline.job.sampling import SAMPLING_COLUMN
-from pipeline.output.columns.gold import truth
+from pipeline.output.columns.gold import names_of, truth
 
 
 def first_rows(
     inputs: InputPlan, number: int
-) -> tuple[list[Row], list[RowPlace], list[str | None]]:
+) -> tuple[list[Row], list[RowPlace], list[dict[str, str]]]:
     """Of each of the first ``number`` rows what the prompt reads, where it stands, and the right
-    answer where it is known. Raises StorageFailed, JobFailed."""
+    answers where they are known: by the question, as ``Job.graded`` has them in this order. Raises
+    StorageFailed, JobFailed."""
     job, files = inputs.job, inputs.files
     reader = UnitReader(files.shards, files.schema)
     rows: list[Row] = []
     places: list[RowPlace] = []
-    golds: list[Any] = []
+    right: list[dict[str, str]] = []
     wanted = _columns(job, files.schema.names)
-    label = job.label
+    graded = {key.split(".")[-2]: one for key, one in job.graded.items() if one.gold_column}
+    names = {name: names_of(one, files.schema) for name, one in graded.items()}
     try:
         for unit in inputs.units:
             few = min(number - len(rows), unit.rows)
@@ -33,16 +34,20 @@ def first_rows(
             read = reader.read(type(unit)(unit.id, unit.shard, unit.start, unit.start + few))
             plain, _ = read.plain(wanted).read(0, few)
             rows += plain
-            name = files.shards[unit.shard].name
-            places += [RowPlace(name, unit.start + at) for at in range(few)]
-            if label is not None and label.gold_column is not None:
-                values = read.plain([label.gold_column]).read(0, few)[0]
-                golds += [value.get(label.gold_column) for value in values]
+            file = files.shards[unit.shard].name
+            places += [RowPlace(file, unit.start + at) for at in range(few)]
+            told = read.plain(list(job.gold_columns)).read(0, few)[0]
+            right += [
+                {
+                    name: truth(value, names[name])
+                    for name, one in graded.items()
+                    if (value := values.get(one.gold_column or "")) is not None
+                }
+                for values in told
+            ]
     finally:
         reader.close()
-    known = inputs.columns.gold_names
-    right = [None if value is None else truth(value, known) for value in golds]
-    return rows, places, right or [None] * len(rows)
+    return rows, places, right
 
 
 def _columns(job: Job, names: Sequence[str]) -> list[str]:

@@ -29,7 +29,7 @@ from pipeline.model.stand_in import (
     resolve_for_rehearsal,
 )
 from pipeline.model.store.resolve import check_reference, resolve
-from pipeline.output.columns.gold import mismatch, truth
+from pipeline.output.columns.gold import mismatch, names_of, truth
 from pipeline.output.columns.results import OutputColumns, output_columns
 from pipeline.output.commit.records import MANIFEST, CommitRecord, State
 from pipeline.output.dataset import Dataset
@@ -110,11 +110,11 @@ class Plan:
                 "the prompt names no column: all rows ask the same",
                 "write {COLUMN} where a row's text belongs",
             )
-        label = self.job.label
-        if label is None or label.gold_column is None:
-            return doubts
-        seen = {truth(value, self.input.columns.gold_names) for value in self.sample.gold}
-        return doubts + (mismatch(label, seen) or ())
+        for key, asked in self.job.graded.items():
+            known = names_of(asked, self.input.files.schema)
+            values = self.sample.gold.get(asked.gold_column or "", frozenset())
+            doubts += mismatch(asked, key, {truth(value, known) for value in values}) or ()
+        return doubts
 
     @property
     def template(self) -> str:
@@ -337,7 +337,7 @@ def _used_columns(inputs: InputPlan) -> list[str]:
     job, names = inputs.job, inputs.files.schema.names
     used = [f if f in names else f.split(".")[0] for f in job.prompt_fields]
     used += [old for old, _ in inputs.columns.kept] + [SAMPLING_COLUMN]
-    used += [job.label.gold_column] if job.label and job.label.gold_column else []
+    used += job.gold_columns
     used += [job.score.completion] if job.score and job.score.completion else []
     return list(dict.fromkeys(used))
 
@@ -346,7 +346,7 @@ def _check_conflicts(job: Job, files: InputFiles) -> None:
     """Of columns whose types differ too much only those matter that the job uses."""
     keep = job.output.keep
     used = {field.partition(".")[0] for field in job.prompt_fields} | set(job.prompt_fields)
-    used |= {job.label.gold_column} if job.label and job.label.gold_column else set()
+    used |= set(job.gold_columns)
     used |= {job.score.completion} if job.score and job.score.completion else set()
     for conflict in files.conflicts:
         name = conflict.column

@@ -37,6 +37,11 @@ def fingerprint_parts(job: Job, *, model_hash: str, input_hash: str) -> dict[str
         if job.label.answer_schema != job.label.json_schema:
             # its columns had other types before references were followed
             parts["label"]["answer_schema"] = json.dumps(job.label.answer_schema)
+    if job.questions:  # in their order, which is that of the columns; what is right is no answer
+        parts["questions"] = [
+            [name, one.model_dump(mode="json", exclude={"gold"}, exclude_none=True)]
+            for name, one in job.questions.items()
+        ]
     if job.sampling.n == 1:
         del parts["sampling"]["n"]
     if job.output.n != "lists":
@@ -55,16 +60,10 @@ def fingerprint_parts(job: Job, *, model_hash: str, input_hash: str) -> dict[str
 def without_gold(parts: Mapping[str, Any]) -> dict[str, Any]:
     """``parts`` without what says where right answers are: none of the answers to choose among
     depends on it. (Whether other answers are right is counted once and for all.)"""
-
-    def plain(part: Any) -> Any:
-        return {k: v for k, v in part.items() if k != "gold"} if isinstance(part, dict) else part
-
     changed: dict[str, Any] = dict(parts)
-    label, questions = parts.get("label"), parts.get("questions")
+    label = parts.get("label")
     if isinstance(label, dict) and label.get("choices"):
-        changed["label"] = plain(label)
-    if isinstance(questions, dict):
-        changed["questions"] = {name: plain(question) for name, question in questions.items()}
+        changed["label"] = {key: value for key, value in label.items() if key != "gold"}
     return changed
 
 

@@ -20,8 +20,17 @@ from pipeline.job.address import Address, InputAddress
 from pipeline.job.duplicates import Duplicates
 from pipeline.job.engine import EngineSettings
 from pipeline.job.input_formats import INPUT_FORMATS
-from pipeline.job.label import Label
-from pipeline.job.questions import LABEL_COLUMNS, Asked
+from pipeline.job.label import Graded, Label
+from pipeline.job.questions import (
+    LABEL_COLUMNS,
+    MOST_QUESTIONS,
+    Asked,
+    Question,
+    QuestionName,
+    asked_of,
+    check_names,
+    example_answers,
+)
 from pipeline.job.resources import Faults, Resources
 from pipeline.job.sampling import Sampling
 from pipeline.job.schedule import Schedule
@@ -189,6 +198,10 @@ class Job(Section):
     special_tokens: Literal["text", "control"] = "text"
     output: Output
     label: Label | None = None
+    questions: (
+        Annotated[dict[QuestionName, Question], Field(min_length=1, max_length=MOST_QUESTIONS)]
+        | None
+    ) = None
     score: Score | None = None
     sampling: Sampling = Sampling()
     engine: EngineSettings = EngineSettings()
@@ -221,6 +234,11 @@ class Job(Section):
             choices = self.label.choices if self.label else None
             if choices and str(example[ANSWER]) not in choices:
                 raise ValueError(f"example {number}: its answer is none of the choices")
+            try:
+                if self.questions is not None:
+                    example_answers(example[ANSWER], self.questions)
+            except ValueError as e:
+                raise ValueError(f"example {number}: {e}") from None
         return self
 
     @model_validator(mode="after")
@@ -239,6 +257,21 @@ class Job(Section):
                     "score without completion scores all of the prompt: leave instructions and "
                     "examples away, or name the column to score: {completion: COLUMN}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _questions_are_all_that_is_asked(self) -> Self:
+        if self.questions is None:
+            return self
+        for key, given in (("label", self.label), ("score", self.score)):
+            if given is not None:
+                raise ValueError(f"give either {key} or questions: label is one question's form")
+        if self.sampling.n > 1:
+            raise ValueError(
+                f"sampling.n: {self.sampling.n} does not go with questions, whose probabilities "
+                "are known after one answer: leave it away"
+            )
+        check_names(self.questions)
         return self
 
     @model_validator(mode="after")
@@ -283,11 +316,26 @@ class Job(Section):
 
     @cached_property
     def asked(self) -> tuple[Asked, ...]:
-        """The questions of each row that have answers to choose among: the one of
+        """The questions of each row that have answers to choose among: several, the one of
         ``label.choices``, or none."""
+        if self.questions is not None:
+            return asked_of(self.questions)
         if self.label is None or self.label.choices is None:
             return ()
         return (Asked("label", "choice", self.label, LABEL_COLUMNS),)
+
+    @property
+    def graded(self) -> dict[str, Graded]:
+        """What may have right answers, by the key that says where these are."""
+        if self.questions is not None:
+            return {f"questions.{name}.gold": one for name, one in self.questions.items()}
+        return {} if self.label is None else {"label.gold": self.label}
+
+    @property
+    def gold_columns(self) -> tuple[str, ...]:
+        """The input columns that hold right answers."""
+        named = [one.gold_column for one in self.graded.values()]
+        return tuple(dict.fromkeys(name for name in named if name is not None))
 
     @property
     def generates(self) -> bool:

@@ -47,6 +47,11 @@ class Graded(Section):
         return ()
 
     @property
+    def known_values(self) -> Mapping[str, str]:
+        """What values of right answers are called among the options, without being told."""
+        return {}
+
+    @property
     def gold_column(self) -> str | None:
         """The input's column with right answers, if they are in one."""
         return self.gold.column if isinstance(self.gold, Gold) else self.gold

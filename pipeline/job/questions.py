@@ -1,14 +1,93 @@
-"""What is asked of each row, with answers to choose among, and what its columns are called."""
+"""Several questions of one row: what each asks, how it is answered, what its columns are called.
+
+A job with ``label.choices`` asks one question, without a text of its own: its prompt says what is
+asked. ``Job.asked`` has all of a job's questions in one shape, so that what is done with answers is
+done alike for both.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Any, Literal, Self
 
-from pipeline.job.label import Graded
+from pydantic import Field, field_validator, model_validator
+
+from pipeline.errors import did_you_mean, some_of
+from pipeline.job.label import Graded, as_options, check_options
+
+MOST_QUESTIONS = 200  # as in OpenAI's decisions, and so are the next two
+MOST_CHOICES = 255
+MOST_LEVELS = 10
+NO, YES = "no", "yes"
+_TRUTHS = {
+    **dict.fromkeys(("True", "true", "1"), YES),
+    **dict.fromkeys(("False", "false", "0"), NO),
+}
+# what a question job's rows have besides the columns of its questions
+ROW_COLUMNS = ("prompt_tokens", "completion_tokens", "error")
 
 Kind = Literal["choice", "predicate", "score"]
+QuestionName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
+_AskText = Annotated[str, Field(min_length=1, max_length=10_000)]
+
+
+class Question(Graded):
+    """One question of each row: one of ``choices``; a ``predicate``, which is answered by yes or
+    no; or a ``score``, whose levels go from the lowest to the highest.
+
+    ``ask`` stands after the row's text, and the answer after it.
+    """
+
+    ask: _AskText | None = None
+    choices: Annotated[tuple[str, ...], Field(min_length=2, max_length=MOST_CHOICES)] | None = None
+    predicate: _AskText | None = None
+    score: Annotated[tuple[str, ...], Field(min_length=2, max_length=MOST_LEVELS)] | None = None
+
+    @field_validator("choices", mode="before")
+    @classmethod
+    def _choices_are_text(cls, value: Any) -> Any:
+        return as_options(value, "choice")
+
+    @field_validator("score", mode="before")
+    @classmethod
+    def _levels_are_text(cls, value: Any) -> Any:
+        return as_options(value, "level")
+
+    @field_validator("ask", "predicate")
+    @classmethod
+    def _says_something(cls, value: str | None) -> str | None:
+        if value is not None and not value.strip():
+            raise ValueError("the text is empty")
+        return value
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if sum(v is not None for v in (self.choices, self.predicate, self.score)) != 1:
+            raise ValueError("give exactly one of choices, predicate and score")
+        if self.predicate is not None and self.ask is not None:
+            raise ValueError("a predicate is what is asked: leave ask away")
+        if self.predicate is None and self.ask is None:
+            raise ValueError('say what is asked: ask: "Sentiment:"')
+        check_options(self.options, "level" if self.score else "choice")
+        return self
+
+    @property
+    def kind(self) -> Kind:
+        return "choice" if self.choices else "predicate" if self.predicate else "score"
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        return self.choices or self.score or (NO, YES)
+
+    @property
+    def known_values(self) -> Mapping[str, str]:
+        return _TRUTHS if self.predicate is not None else {}
+
+    @property
+    def text(self) -> str:
+        """What stands between the row's text and the answer."""
+        return self.ask if self.ask is not None else f"{self.predicate} Yes or no:"
 
 
 @dataclass(frozen=True)
@@ -24,7 +103,11 @@ class AnswerColumns:
     expectation: str | None = None
 
     def __iter__(self) -> Iterator[str]:
-        return (name for name in vars(self).values() if name is not None)
+        """In the order in which they stand."""
+        yield from (self.answer, self.confidence)
+        if self.expectation is not None:
+            yield self.expectation
+        yield from (self.accepted, self.raw_confidence, self.probabilities)
 
 
 @dataclass(frozen=True)
@@ -43,6 +126,13 @@ class Asked:
         return "label.gold" if self.text is None else f"questions.{self.name}.gold"
 
     @property
+    def key(self) -> str:
+        """Where a job file has its choices."""
+        if self.text is None:
+            return "label.choices"
+        return f"questions.{self.name}" + (f".{self.kind}s" if self.kind == "choice" else "")
+
+    @property
     def choices(self) -> tuple[str, ...]:
         """The answers there are: of a predicate no and yes, of a score its levels, lowest first."""
         return self.graded.options
@@ -50,3 +140,57 @@ class Asked:
 
 # of a job with ``label.choices``
 LABEL_COLUMNS = AnswerColumns("label", "confidence", "accepted", "raw_confidence", "probabilities")
+
+
+def asked_of(questions: Mapping[str, Question]) -> tuple[Asked, ...]:
+    """The questions in their order."""
+    return tuple(
+        Asked(name, one.kind, one, columns_of(name, one.kind), one.text)
+        for name, one in questions.items()
+    )
+
+
+def columns_of(name: str, kind: Kind) -> AnswerColumns:
+    """What the columns of the question ``name`` are called."""
+    sure = "probability" if kind == "predicate" else "confidence"
+    return AnswerColumns(
+        name,
+        f"{name}_{sure}",
+        f"{name}_accepted",
+        f"{name}_raw_confidence",
+        f"{name}_probabilities",
+        f"{name}_expectation" if kind == "score" else None,
+    )
+
+
+def check_names(questions: Mapping[str, Question]) -> None:
+    """Raise ValueError unless every column of them has a name of its own."""
+    whose = dict.fromkeys(ROW_COLUMNS, "every row has")
+    for asked in asked_of(questions):
+        for column in asked.columns:
+            if column in whose:
+                raise ValueError(
+                    f"question {asked.name!r} has a column {column!r}, which {whose[column]} too: "
+                    "give it another name"
+                )
+            whose[column] = f"question {asked.name!r} has"
+
+
+def example_answers(answer: Any, questions: Mapping[str, Question]) -> dict[str, str]:
+    """What a few-shot example answers: question -> one of its choices. Raises ValueError."""
+    if not isinstance(answer, Mapping) or not answer:
+        names = ", ".join(f"{name}: …" for name in list(questions)[:3])
+        raise ValueError(f"of a job with questions say which it answers: answer: {{{names}}}")
+    found: dict[str, str] = {}
+    for name, value in answer.items():
+        question = questions.get(str(name))
+        if question is None:
+            near = did_you_mean(str(name), questions, "{!r}")
+            raise ValueError("; ".join([f"it answers {name!r}, which is no question", *near]))
+        text = value if isinstance(value, str) else str(value).lower()
+        if question.predicate is not None:
+            text = _TRUTHS.get(text, text)
+        if text not in question.options:
+            raise ValueError(f"its answer to {name!r} is none of {some_of(question.options)}")
+        found[str(name)] = text
+    return found

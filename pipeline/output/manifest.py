@@ -24,6 +24,7 @@ from pipeline.input.units import Unit, recut, starts_of
 from pipeline.job.fingerprint import digest, fingerprint_parts
 from pipeline.job.input_formats import INPUT_FORMATS
 from pipeline.job.job import Job
+from pipeline.job.questions import Asked, Question, asked_of
 from pipeline.output.columns.results import OutputColumns
 
 Count = Annotated[int, Field(ge=0, lt=1 << 62)]
@@ -153,6 +154,15 @@ class Manifest:
         """Whether every answer is one of a few labels."""
         label = self.content.parts.get("label")
         return isinstance(label, dict) and bool(label.get("choices"))
+
+    @property
+    def questions(self) -> tuple[Asked, ...]:
+        """What each row was asked, where it is several questions."""
+        questions: Any = self.content.parts.get("questions") or ()
+        try:
+            return asked_of({name: Question.model_validate(one) for name, one in questions})
+        except (ValueError, TypeError):
+            return ()
 
     @property
     def answers(self) -> int:

@@ -17,9 +17,11 @@ from pipeline.errors import RackmillError, UsageError, did_you_mean, some_of
 from pipeline.job.file.load import job_from
 from pipeline.job.fingerprint import digest
 from pipeline.job.job import Job
+from pipeline.job.questions import Asked
 from pipeline.output.columns.answer_rows import NUMBER
 from pipeline.output.columns.gold import names_of, truth
 from pipeline.output.columns.probabilities import ACCEPTED, PROBABILITIES, RAW_CONFIDENCE
+from pipeline.output.columns.question_columns import confidence_in, label_of
 from pipeline.output.commit.records import MANIFEST, OUTPUT_NAME
 from pipeline.output.dataset import Dataset
 from pipeline.output.growing import parts_of
@@ -53,6 +55,25 @@ class _Part:
                 pa.array(np.zeros(table.num_rows, np.int32)), [entry.name or entry.path]
             )
             yield table.append_column(FILE, files).append_column(ROW, pa.array(rows, pa.int64()))
+
+
+@dataclass(frozen=True)
+class Judged:
+    """An answer and where the right one is: the output's column of them, and what its values are
+    called among the choices."""
+
+    asked: Asked
+    column: str
+    names: Mapping[str, str]
+
+    def truth(self, row: Mapping[str, Any]) -> str | None:
+        """The right choice, where the row says it."""
+        value = row.get(self.column)
+        return None if value is None else truth(value, self.names)
+
+    def is_wrong(self, row: Mapping[str, Any]) -> bool:
+        value, right = row.get(self.asked.columns.answer), self.truth(row)
+        return value is not None and right is not None and label_of(self.asked, value) != right
 
 
 class StoredRows:
@@ -99,7 +120,11 @@ class StoredRows:
 
     @property
     def answer_columns(self) -> tuple[str, ...]:
-        """Those that the model filled: the label, the properties of a JSON schema, or the text."""
+        """Those that the model filled: the label or the answer to each question, the properties of
+        a JSON schema, or the text."""
+        questions = self._parts[-1].manifest.questions
+        if questions:
+            return tuple(one.columns.answer for one in questions)
         about = {"completion", "completions", "confidence", "finish_reason", "finish_reasons"}
         about |= {"prompt_tokens", "completion_tokens", "error", NUMBER}
         about |= {ACCEPTED, RAW_CONFIDENCE, PROBABILITIES}
@@ -113,6 +138,10 @@ class StoredRows:
         """The columns that came from the input, as they are called here."""
         return tuple(new for _, new in self._parts[-1].manifest.kept)
 
+    def kept_as(self, column: str) -> str | None:
+        """What a column of the input is called here; None where it was not kept."""
+        return dict(self._parts[-1].manifest.kept).get(column)
+
     @cached_property
     def gold(self) -> str | None:
         """The column of the output that holds right answers, if the job names one that was kept."""
@@ -122,14 +151,25 @@ class StoredRows:
         kept = dict(self._parts[-1].manifest.kept)
         return kept.get(label.gold_column)
 
-    def need_gold(self) -> str:
-        """``gold``. Raises UsageError where there is none."""
-        if self.gold is None:
+    @cached_property
+    def judged(self) -> tuple[Judged, ...]:
+        """The answers with choices of which it is known, for some rows, whether they are right."""
+        manifest = self._parts[-1].manifest
+        kept = dict(manifest.kept)
+        return tuple(
+            Judged(one, kept[column], names_of(one.graded, manifest.input_schema))
+            for one in (self.job.asked if self.job else ())
+            if (column := one.graded.gold_column) is not None and column in kept
+        )
+
+    def need_judged(self) -> tuple[Judged, ...]:
+        """``judged``. Raises UsageError where there are none."""
+        if not self.judged:
             raise UsageError(
                 f"{self.address} holds no right answers to compare with",
                 "name their column in the job, and keep it: label: {gold: COLUMN}",
             )
-        return self.gold
+        return self.judged
 
     @cached_property
     def _names(self) -> dict[str, str]:
@@ -141,10 +181,22 @@ class StoredRows:
         return None if value is None else truth(value, self._names)
 
     def is_wrong(self, row: Mapping[str, Any]) -> bool:
-        """Whether the row's label is known not to be the right one."""
-        gold = row.get(self.gold) if self.gold else None
-        label = row.get("label")
-        return label is not None and gold is not None and label != self.truth(gold)
+        """Whether an answer of the row is known not to be the right one."""
+        return any(one.is_wrong(row) for one in self.judged)
+
+    @cached_property
+    def asked(self) -> tuple[Asked, ...]:
+        """The questions with choices that each row was asked."""
+        return self._parts[-1].manifest.questions or (self.job.asked if self.job else ())
+
+    def confidence(self, row: Mapping[str, Any]) -> float | None:
+        """How probable the row's answer is; of several questions, that of which it is least
+        sure."""
+        if not self._parts[-1].manifest.questions:
+            value = row.get("confidence")
+            return value if isinstance(value, float) else None
+        known = [sure for one in self.asked if (sure := confidence_in(one, row)) is not None]
+        return min(known, default=None)
 
     def need_column(self, name: str) -> str:
         """``name``. Raises UsageError where the output has no such column."""

@@ -32,6 +32,9 @@ class Tally:
     error_reasons: Counter[str] = field(default_factory=Counter)  # "RowErrorType\treason" -> rows
     labels: Counter[str] = field(default_factory=Counter)
     confusion: Counter[str] = field(default_factory=Counter)  # "gold\tlabel" -> answers
+    question_labels: Counter[str] = field(default_factory=Counter)  # "question\tlabel" -> rows
+    # "question\tgold\tlabel" -> rows
+    question_confusion: Counter[str] = field(default_factory=Counter)
     finish_reasons: Counter[str] = field(default_factory=Counter)
     prompt_lengths: Counter[int] = field(default_factory=Counter)  # bucket -> rows
     completion_lengths: Counter[int] = field(default_factory=Counter)  # bucket -> answers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,6 +28,7 @@ def totals(total: Tally, *, graded: bool) -> dict[str, Any]:
         "graded": sum(total.confusion.values()) if graded else 0,
         "graded_right": _right(total.confusion) if graded else 0,
         "confusion": nested(total.confusion) if graded else {},
+        "questions": of_questions(total),
         "scored_tokens": total.scored_tokens,
         "logprob": total.logprob if total.scored_tokens else None,
         "perplexity": total.perplexity,
@@ -35,9 +37,38 @@ def totals(total: Tally, *, graded: bool) -> dict[str, Any]:
     }
 
 
+def of_questions(total: Tally) -> dict[str, dict[str, Any]]:
+    """Of each of several questions what ``totals`` says of a label, in the order in which the
+    questions were met."""
+    labels = _by_question(total.question_labels)
+    graded = _by_question(total.question_confusion)
+    return {
+        name: {
+            "labels": dict(Counter(counts).most_common()),
+            "accuracy": accuracy(confusion := graded.get(name, {})),
+            "graded": sum(confusion.values()),
+            "graded_right": _right(confusion),
+            "confusion": nested(confusion),
+        }
+        for name, counts in labels.items()
+    }
+
+
+def _by_question(counts: Mapping[str, int]) -> dict[str, dict[str, int]]:
+    found: dict[str, dict[str, int]] = {}
+    for key, number in counts.items():
+        name, _, rest = key.partition("\t")
+        if number:
+            found.setdefault(name, {})[rest] = number
+    return found
+
+
 def rounded(content: Mapping[str, Any]) -> dict[str, Any]:
     """With its numbers to what is meaningful."""
-    return {k: round(v, 4) if isinstance(v, float) else v for k, v in content.items()}
+    return {
+        k: round(v, 4) if isinstance(v, float) else rounded(v) if isinstance(v, dict) else v
+        for k, v in content.items()
+    }
 
 
 def accuracy(confusion: Mapping[str, int]) -> float | None:

@@ -28,7 +28,7 @@ class AnswerKeys:
     def __init__(self, job: Job, model_hash: str) -> None:
         label, engine = job.label, job.engine
         self._several = job.answers > 1 or (label is not None and label.votes is not None)
-        self._choices = bool(label and label.choices)
+        self._choices = bool(job.asked)
         schema = label.json_schema if label else None
         # 64 hex digits over all that the job's keys have in common
         self.family = digest(
@@ -42,6 +42,7 @@ class AnswerKeys:
                 "json_schema": json.dumps(schema) if schema else None,  # the order counts
                 "regex": label.regex if label else None,
                 "score_top_k": job.score.top_k or 0 if job.score else None,
+                **({"questions": [one.choices for one in job.asked]} if job.questions else {}),
             }
         )
         self._start = hashlib.blake2b(bytes.fromhex(self.family), digest_size=KEY_BYTES)
@@ -59,10 +60,13 @@ class AnswerKeys:
             return None
         key = self._start.copy()
         key.update(form)
-        if self._choices:  # their tokens come out by the text that they join
-            tail = prompt.tail.encode(errors="surrogatepass")
-            key.update(len(tail).to_bytes(4, "little") + tail)
-        key.update(array("I", prompt.ids).tobytes())
+        for one in prompt.asked or (prompt,):
+            if self._choices:  # their tokens come out by the text that they join
+                tail = one.tail.encode(errors="surrogatepass")
+                key.update(len(tail).to_bytes(4, "little") + tail)
+            if prompt.asked:
+                key.update(len(one.ids).to_bytes(4, "little"))
+            key.update(array("I", one.ids).tobytes())
         return key.digest()
 
     def _form(self, prompt: Prompt, room: int) -> bytes | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -14,11 +13,13 @@ from pipeline.model.tokenizer import Tokenizer
 from pipeline.output.columns.results import RowResult
 from pipeline.prompt.answer import Answer
 from pipeline.prompt.answer_key import AnswerKeys
-from pipeline.prompt.choices import ChoiceSearch, ChoiceTokens, Path
+from pipeline.prompt.choice_answer import ChoiceAnswer, ChoiceQuestion
+from pipeline.prompt.choices import ChoiceTokens
+from pipeline.prompt.each_question import EachQuestion
 from pipeline.prompt.full_match import Pattern, schema_validator
 from pipeline.prompt.join import Prompt, joining
-from pipeline.prompt.several_answers import SeveralAnswers, draws, majority
-from pipeline.rows.request import MOST_LOGPROB_IDS, Completion, Request, Structure
+from pipeline.prompt.several_answers import SeveralAnswers, draws
+from pipeline.rows.request import Completion, Request, Structure
 
 
 class Answers:
@@ -32,11 +33,13 @@ class Answers:
         self._keys = AnswerKeys(job, model_hash)
         self._max_model_len = max_model_len
         self._ids: Iterator[int] = iter(range(1 << 62))
-        self._choices = label.choices if label else None
         self._several = job.answers
         self._votes = label.votes if label else None
         join = joining(chat=job.messages is not None)
-        self._tokens = ChoiceTokens(self._choices or (), tokenizer, join)
+        self._asked = [
+            ChoiceQuestion(one, ChoiceTokens(one.choices, tokenizer, join), self._votes)
+            for one in job.asked
+        ]
         self._top_k = (job.score.top_k or 0) if job.score else 0
         schema = label.json_schema if label else None
         self._validator = schema_validator(schema) if schema else None
@@ -49,17 +52,19 @@ class Answers:
 
     def answer(self, prompt: Prompt) -> Answer:
         """The Answer for one prompt. Raises RowError (PromptTooLong, InvalidSampling)."""
-        room = self._max_model_len - len(prompt.ids)
+        room = self._max_model_len - prompt.longest
         if room < 1:
             what = "prompt" if prompt.score_from is None else "text"
             raise RowError(
                 RowErrorType.PROMPT_TOO_LONG,
-                f"{what} has {len(prompt.ids)} tokens, context {self._max_model_len}",
+                f"{what} has {prompt.longest} tokens, context {self._max_model_len}",
             )
         if prompt.score_from is not None:
             return _ScoreAnswer(self, prompt, self._top_k)
-        if self._choices:
-            return _ChoiceAnswer(self, prompt, room)
+        if prompt.asked:
+            return EachQuestion(self._asked, prompt, self.next_id, self._max_model_len)
+        if self._asked:
+            return ChoiceAnswer(self._asked[0], prompt, self.next_id, room)
         if prompt.sampling.max_tokens > room:
             limited = prompt.sampling.model_copy(update={"max_tokens": room})
             prompt = replace(prompt, sampling=limited)
@@ -76,7 +81,7 @@ class Answers:
         None when the answer is drawn for its row alone (a temperature, unless the row itself
         brings a seed), or there is none (the prompt fills the context).
         """
-        room = self._max_model_len - len(prompt.ids)
+        room = self._max_model_len - prompt.longest
         return self._keys.key(prompt, room) if room > 0 else None
 
     def next_id(self) -> int:
@@ -170,102 +175,3 @@ class _ScoreAnswer:
             scores=completion.scores, prompt_tokens=len(self._prompt.ids), error=completion.error
         )
         return []
-
-
-class _ChoiceAnswer:
-    """One of the choices: a walk down their token tree."""
-
-    def __init__(self, answers: Answers, prompt: Prompt, room: int) -> None:
-        assert answers._choices is not None
-        self._answers = answers
-        self._prompt = prompt
-        try:
-            self._tree = answers._tokens.tree_for(prompt.tail)
-        except ValueError as e:
-            raise RowError(RowErrorType.INVALID_ROW, f"label.choices: {e}") from None
-        longest = max(len(s) for s in self._tree.sequences)
-        if longest > room:
-            raise RowError(
-                RowErrorType.PROMPT_TOO_LONG,
-                f"prompt has {len(prompt.ids)} tokens and the longest choice {longest}, "
-                f"context {len(prompt.ids) + room}",
-            )
-        self._search = ChoiceSearch(self._tree)
-        self._nodes: dict[int, Path] = {}  # by request
-        self._heard: dict[Path, dict[int, float]] = {}  # of nodes with too many branches for one
-        self._requests = 0
-        self.result: RowResult | None = None
-
-    def start(self) -> list[Request]:
-        return self._ask()
-
-    def _ask(self) -> list[Request]:
-        requests = []
-        for node in self._search.next_nodes():
-            branches = self._search.branches_of(node)
-            for start in range(0, len(branches), MOST_LOGPROB_IDS):
-                ids = branches[start : start + MOST_LOGPROB_IDS]
-                request = Request(
-                    self._answers.next_id(),
-                    [*self._prompt.ids, *node] if node else self._prompt.ids,
-                    self._prompt.sampling,
-                    logprob_ids=ids,
-                )
-                self._nodes[request.id] = node
-                requests.append(request)
-        self._requests += len(requests)
-        return requests
-
-    def receive(self, completion: Completion) -> list[Request]:
-        node = self._nodes.pop(completion.request_id)
-        if completion.error is not None:
-            self.result = RowResult(error=completion.error, prompt_tokens=len(self._prompt.ids))
-            return []
-        heard = {**self._heard.pop(node, {}), **completion.logprobs}
-        if node in self._nodes.values():  # other branches of it are still asked for
-            self._heard[node] = heard
-            return []
-        self._search.observe(node, heard)
-        requests = self._ask()
-        if not requests and not self._search.pending:
-            self._conclude()
-        return requests
-
-    def _conclude(self) -> None:
-        assert self._answers._choices is not None
-        probabilities = self._search.probabilities()
-        chosen = _draw(probabilities, self._prompt)
-        confidence = probabilities[chosen]
-        if self._answers._votes is not None:
-            drawn = _drawn(probabilities, self._prompt, self._answers._votes)
-            chosen, confidence = majority(drawn)
-        label = self._answers._choices[chosen]
-        self.result = RowResult(
-            completion=label,
-            label=label,
-            confidence=confidence,
-            probabilities=tuple(probabilities),
-            finish_reason="stop",
-            prompt_tokens=len(self._prompt.ids),
-            completion_tokens=len(self._tree.sequences[chosen]),
-            requests=self._requests,
-        )
-
-
-def _draw(probabilities: list[float], prompt: Prompt) -> int:
-    """The most probable choice; at a temperature above 0, one drawn at that temperature."""
-    if prompt.sampling.temperature == 0:
-        return max(range(len(probabilities)), key=probabilities.__getitem__)
-    return _drawn(probabilities, prompt, 1)[0]
-
-
-def _drawn(probabilities: list[float], prompt: Prompt, number: int) -> list[int]:
-    """So many choices, drawn at a temperature above 0.
-
-    The draws depend on the seed and the prompt alone; without a seed on nothing.
-    """
-    temperature, seed = prompt.sampling.temperature, prompt.sampling.seed
-    dice = random.SystemRandom() if seed is None else random.Random(f"{seed}:{prompt.ids}")
-    best = max(probabilities)
-    weights = [(p / best) ** (1 / temperature) for p in probabilities]
-    return dice.choices(range(len(weights)), weights, k=number)

@@ -16,6 +16,7 @@ from pipeline.job.template.render import Row, Template, lookup
 from pipeline.model.control_tokens import Parts
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.prompt.join import Prompt, continuation, joined_ids, joining, open_ended, tail_of
+from pipeline.prompt.question_prompts import QuestionPrompts, ended, together
 from pipeline.prompt.seed import Place, row_seed
 
 _MOST_CHARACTERS = 2_000_000  # of a prompt: 15 for each of 131,072 tokens; text has three to five
@@ -35,6 +36,13 @@ class _Apart:
         return last if isinstance(last, str) else ""
 
 
+@dataclass(frozen=True, slots=True)
+class _Ids:
+    """A prompt that is token ids already."""
+
+    ids: list[int]
+
+
 class PromptBuilder:
     """Turns rows into prompts of one job."""
 
@@ -45,6 +53,9 @@ class PromptBuilder:
         self._mark = tokenizer.mark if job.special_tokens == "text" else unmarked
         self._templates: dict[Text, Template | None] = {}
         self._instructions = self._mark(job.instructions) if job.instructions else ""
+        self._questions = (
+            QuestionPrompts(job.questions, tokenizer, self._mark) if job.questions else None
+        )
         self._head = self._few_shot_head()
         self._seed = job.sampling.seed
         self._unseeded = job.sampling.model_copy(update={"seed": None})
@@ -68,29 +79,41 @@ class PromptBuilder:
 
         ``places``: where the rows stand, from which their seeds come; None: nothing is drawn.
         """
-        ready: list[_Apart | list[int] | RowError] = []
+        ready: list[list[_Apart] | _Ids | RowError] = []
         for row in rows:
             try:
                 ready.append(self._written(row))
             except RowError as error:
                 ready.append(replace(error, message=unmarked(error.message)))
-        texts = [one for one in ready if isinstance(one, _Apart)]
-        encoded = iter(self._tokenizer.encode_parts([one.parts for one in texts]))
+        texts = [text for one in ready if isinstance(one, list) for text in one]
+        encoded = iter(self._tokenizer.encode_parts([text.parts for text in texts]))
         built: list[Prompt | RowError] = []
         for number, (row, one) in enumerate(zip(rows, ready, strict=True)):
             if isinstance(one, RowError):
                 built.append(one)
                 continue
-            ids, tail = (next(encoded), one.tail) if isinstance(one, _Apart) else (one, "")
+            if isinstance(one, _Ids):
+                read = [(one.ids, "")]
+            else:
+                read = [(next(encoded), text.tail) for text in one]
             try:
                 if self._score is not None:
-                    built.append(self._scored(ids, tail, row))
+                    built.append(self._scored(*read[0], row))
                     continue
                 place = places[number] if places is not None else None
-                built.append(self._drawn(ids, tail, self._sampling(row), place))
+                sampling = self._sampling(row)
+                built.append(self._asked([self._drawn(*r, sampling, place) for r in read]))
             except RowError as error:
                 built.append(error)
         return built
+
+    def _asked(self, prompts: list[Prompt]) -> Prompt:
+        """A row's prompt, of those that it has by itself: in a chat one for each question."""
+        if self._questions is None:
+            return prompts[0]
+        if self._job.messages is not None:
+            return together(prompts)
+        return self._questions.of_row(prompts[0])
 
     def _drawn(self, ids: list[int], tail: str, sampling: Sampling, place: Place | None) -> Prompt:
         """With a seed of the row's own, where the job has one and the row has none."""
@@ -136,9 +159,10 @@ class PromptBuilder:
         return Prompt([*ids, *added], tail, self._job.sampling, score_from=len(ids))
 
     def render(self, row: Row) -> str | list[int]:
-        """The prompt's text, or its token ids where a column holds those. Raises RowError."""
+        """The prompt's text (of a row with several questions, the first one's, or what stands
+        before them), or its token ids where a column holds those. Raises RowError."""
         rendered = self._rendered(row)
-        return unmarked(rendered) if isinstance(rendered, str) else rendered
+        return unmarked(rendered[0]) if isinstance(rendered, list) else rendered.ids
 
     def read_as_text(self, row: Row) -> str | None:
         """The first name of a control token that the model sees as text in a row's prompt."""
@@ -146,35 +170,43 @@ class PromptBuilder:
             written = self._written(row)
         except RowError:
             return None
-        parts = written.parts if isinstance(written, _Apart) else ()
+        parts = [p for one in written for p in one.parts] if isinstance(written, list) else []
         names = (self._tokenizer.control_token_in(p) for p in parts if isinstance(p, str))
         return next((name for name in names if name is not None), None)
 
-    def _written(self, row: Row) -> _Apart | list[int]:
-        """The prompt's text taken apart, or its token ids. Raises RowError."""
-        rendered = _of_any_use(self._rendered(row))
-        if not isinstance(rendered, str):
+    def _written(self, row: Row) -> list[_Apart] | _Ids:
+        """The prompts' texts taken apart, or token ids. Raises RowError."""
+        rendered = self._rendered(row)
+        if not isinstance(rendered, list):
+            _of_any_use(rendered.ids)
             return rendered
-        if self._job.special_tokens == "control":
-            rendered = self._tokenizer.mark(rendered)
-        return _Apart(_texts_checked(self._tokenizer.parts(rendered)))
+        return [self._apart(text) for text in rendered]
 
-    def _rendered(self, row: Row) -> str | list[int]:
-        """The prompt's text, marked, or its token ids. Raises RowError."""
+    def _apart(self, text: str) -> _Apart:
+        _of_any_use(text)
+        if self._job.special_tokens == "control":
+            text = self._tokenizer.mark(text)
+        return _Apart(_texts_checked(self._tokenizer.parts(text)))
+
+    def _rendered(self, row: Row) -> list[str] | _Ids:
+        """The prompt's text, marked (in a chat with several questions one for each), or its token
+        ids. Raises RowError."""
         if self._job.messages is not None:
-            return self._tokenizer.marked_chat(self._messages(self._job.messages, row))
+            messages = self._messages(self._job.messages, row)
+            each = self._questions.in_chat(messages) if self._questions else [messages]
+            return [self._tokenizer.marked_chat(one) for one in each]
         assert self._job.prompt is not None  # the job model sees to it
         body = self._content(self._job.prompt, row)
         if not isinstance(body, str):
             known = range(self._tokenizer.vocabulary)
             if isinstance(body, list) and body and all(type(i) is int for i in body):
                 if all(i in known for i in body):
-                    return body
+                    return _Ids(body)
                 raise RowError(RowErrorType.INVALID_ROW, "a token id is not in the vocabulary")
             raise RowError(RowErrorType.INVALID_ROW, "the prompt is neither text nor token ids")
         if self._score is not None and self._score.completion is None:
-            return body  # scored as it stands
-        return open_ended(self._head + body)
+            return [body]  # scored as it stands
+        return [ended(self._head + body) if self._questions else open_ended(self._head + body)]
 
     def _messages(
         self, spec: tuple[Message, ...] | MessagesColumn, row: Row
@@ -206,18 +238,20 @@ class PromptBuilder:
         parts = [self._instructions] if self._instructions else []
         for example in job.examples:
             rendered = self._content(job.prompt, example)
+            if self._questions is not None:
+                parts += self._questions.of_example(rendered, example[ANSWER])
+                continue
             answer = as_text(example[ANSWER])
             parts.append(open_ended(rendered) + continuation(rendered, answer))
         return "".join(part + _BETWEEN for part in parts)
 
 
-def _of_any_use(prompt: str | list[int]) -> str | list[int]:
-    """``prompt``, if it can fit any context. Raises RowError (PromptTooLong)."""
+def _of_any_use(prompt: str | list[int]) -> None:
+    """Raises RowError (PromptTooLong) for what fits no context."""
     if len(prompt) > _MOST_CHARACTERS:
         unit = "characters" if isinstance(prompt, str) else "tokens"
         message = f"prompt has {len(prompt)} {unit}, more than any context holds"
         raise RowError(RowErrorType.PROMPT_TOO_LONG, message)
-    return prompt
 
 
 def _texts_checked(parts: Parts) -> Parts:

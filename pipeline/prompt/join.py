@@ -18,7 +18,8 @@ class Prompt:
     stands behind its last control token.
 
     ``score_from``: of a job that scores, the first of the ids to be scored; an answer to be scored
-    is part of the ids then. ``own_seed``: the sampling's seed is this row's alone.
+    is part of the ids then. ``own_seed``: the sampling's seed is this row's alone. ``asked``: of a
+    row with several questions a prompt for each; ``ids`` is what all of these begin with.
     """
 
     ids: list[int]
@@ -26,6 +27,17 @@ class Prompt:
     sampling: Sampling
     score_from: int | None = None
     own_seed: bool = False
+    asked: tuple[Prompt, ...] = ()
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest prompt that goes to an engine."""
+        return max((len(one.ids) for one in self.asked), default=len(self.ids))
+
+    @property
+    def tokens(self) -> int:
+        """All that the model reads, what several questions have in common counted once."""
+        return len(self.ids) + sum(len(one.ids) - len(self.ids) for one in self.asked)
 
 
 def open_ended(prompt: str) -> str:

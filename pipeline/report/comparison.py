@@ -14,6 +14,7 @@ from typing import Any
 from pipeline.errors import UsageError, some_of
 from pipeline.input.plain import rows_with_gaps
 from pipeline.output.columns.answer_rows import NUMBER
+from pipeline.output.columns.question_columns import as_stored
 from pipeline.output.stored_rows import FILE, ROW, StoredRows
 from pipeline.report.intervals import Share, mcnemar
 
@@ -28,7 +29,7 @@ class Change:
     row: int
     before: Any
     after: Any
-    truth: str | None
+    truth: str | bool | None
     values: dict[str, Any]  # the columns that both have of the input
 
 
@@ -67,17 +68,28 @@ class _Answered:
 
     answer: bytes | None
     tokens: int
-    truth: str | None
+    truth: str | bool | None
 
 
-def compare_outputs(one: StoredRows, other: StoredRows, keep: int) -> Comparison:
+def compare_questions(one: StoredRows, other: StoredRows) -> dict[str, Comparison]:
+    """Of outputs whose rows were asked several questions, each question that both have by itself.
+    Raises UsageError."""
+    common = _common_answers(one, other)
+    names = [q.name for q in one.asked if q.columns.answer in common]
+    return {name: compare_outputs(one, other, 0, name) for name in names if len(common) > 1}
+
+
+def compare_outputs(
+    one: StoredRows, other: StoredRows, keep: int, question: str | None = None
+) -> Comparison:
     """``keep``: how many of the rows that differ are kept to be shown. Rows are matched by their
     file's name and their place in it; memory grows with the rows of one output, by some hundred
-    bytes for each, whatever its answers are. NaN is the same answer as NaN.
+    bytes for each, whatever its answers are. NaN is the same answer as NaN. ``question``: only the
+    answers to it are looked at.
 
     Raises UsageError where the outputs have no answers, or no rows, in common.
     """
-    columns = _common_answers(one, other)
+    columns = _common_answers(one, other) if question is None else (question,)
     before = {place: found for place, found, _, _ in _answers(one, columns)}
     counts: Counter[str] = Counter()
     tokens = [0, 0]
@@ -187,13 +199,18 @@ def _answers(
                     _digest(answer) if answer is not None and row["error"] is None else None,
                     (row["prompt_tokens"] or 0)
                     + (sum(written) if isinstance(written, list) else written),
-                    _truth(stored, row),
+                    _truth(stored, row, columns),
                 ),
                 answer,
                 row,
             )
 
 
-def _truth(stored: StoredRows, row: Mapping[str, Any]) -> str | None:
+def _truth(stored: StoredRows, row: Mapping[str, Any], columns: tuple[str, ...]) -> Any:
+    """What the only answer should be, as its column would have it; None where that is not known."""
+    if len(stored.answer_columns) > 1:
+        judged = [j for j in stored.judged if columns == (j.asked.columns.answer,)]
+        truth = judged[0].truth(row) if judged else None
+        return truth if truth is None else as_stored(judged[0].asked, truth)
     truth = stored.truth(row.get(stored.gold)) if stored.gold else None
     return None if truth is None else sys.intern(truth)  # few, for many rows

@@ -27,8 +27,8 @@ def rows_to_show(stored: StoredRows) -> list[RowTable]:
             seen += 1
             if len(wrong) < _SHOWN and stored.is_wrong(row):
                 wrong.append(row)
-            confidence = row.get("confidence")
-            if isinstance(confidence, float):
+            confidence = stored.confidence(row)
+            if confidence is not None:
                 heapq.heappush(doubtful, (-confidence, -seen, row))
                 if len(doubtful) > _SHOWN:
                     heapq.heappop(doubtful)

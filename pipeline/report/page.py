@@ -19,6 +19,7 @@ from pipeline.printable import shown
 from pipeline.report.classes import per_class
 from pipeline.report.fixes import error_lines
 from pipeline.report.intervals import Share
+from pipeline.report.report import IN_DATASET_ALONE
 from pipeline.report.summary import Summary
 
 Row = Mapping[str, Any]
@@ -51,10 +52,14 @@ def write_page(
         when=f"{ended:%Y-%m-%d %H:%M %Z}",
         licence=licence,
         facts=_facts(s),
-        labels=_labels(s),
+        labels=_bars(s.labels, s.succeeded),
+        questions=[
+            (name, _bars(one["labels"], s.succeeded), _agreement_of(one, "the right answers"))
+            for name, one in s.questions.items()
+        ],
         agreement=_agreement(s),
         **_classes(s),
-        row_tables=[_cells(table) for table in tables if table.rows],
+        row_tables=[_cells(table, _hidden(s)) for table in tables if table.rows],
         errors=[(kind, count(n), why, fix) for kind, n, why, fix in error_lines(s)],
         costs=_costs(s),
         cost_note=_cost_note(s),
@@ -74,21 +79,25 @@ def _facts(s: Summary) -> list[tuple[str, str]]:
     return found
 
 
-def _labels(s: Summary) -> list[tuple[str, str, str, str]]:
-    most = max(s.labels.values(), default=0)
+def _bars(labels: Mapping[str, int], rows: int) -> list[tuple[str, str, str, str]]:
+    most = max(labels.values(), default=0)
     return [
-        (label, count(n), f"{n / max(1, s.succeeded):.1%}", f"{100 * n / most:.1f}")
-        for label, n in s.labels.items()
+        (label, count(n), f"{n / max(1, rows):.1%}", f"{100 * n / most:.1f}")
+        for label, n in labels.items()
     ]
 
 
 def _agreement(s: Summary) -> str:
-    if s.accuracy is None or s.gold is None:
+    return _agreement_of(vars(s), s.gold) if s.gold is not None else ""
+
+
+def _agreement_of(counts: Mapping[str, Any], gold: str) -> str:
+    """``counts``: what a summary says of a label, or of one question."""
+    if counts["accuracy"] is None:
         return ""
-    share = Share(s.graded_right, s.graded)
-    low, high = share.bounds
+    low, high = Share(counts["graded_right"], counts["graded"]).bounds
     return (
-        f"{s.accuracy:.1%} of {plural(s.graded, 'graded row')} agree with {s.gold} "
+        f"{counts['accuracy']:.1%} of {plural(counts['graded'], 'graded row')} agree with {gold} "
         f"(95 % interval {low:.1%} to {high:.1%}, if these rows are like all others)."
     )
 
@@ -128,8 +137,16 @@ def _percent(share: float | None) -> str:
     return "–" if share is None else f"{share:.1%}"
 
 
-def _cells(table: RowTable) -> dict[str, Any]:
-    hidden = _APART | set(LIST_COLUMNS)
+def _hidden(s: Summary) -> set[str]:
+    """Columns that rows are shown without."""
+    return (
+        _APART
+        | set(LIST_COLUMNS)
+        | {f"{name}_{one}" for name in s.questions for one in IN_DATASET_ALONE}
+    )
+
+
+def _cells(table: RowTable, hidden: set[str]) -> dict[str, Any]:
     names = [n for n in table.rows[0] if n not in hidden]
     if "label" in names and "completion" in names:
         names.remove("completion")

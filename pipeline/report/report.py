@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from pipeline.humanize import count, duration, energy, money, plural, rate, size
@@ -13,6 +13,8 @@ from pipeline.report.summary import Summary
 
 _CELL_CHARACTERS = 90
 _BAR_CHARACTERS = 30
+# columns of each question that reports leave out
+IN_DATASET_ALONE = ("accepted", "raw_confidence", "probabilities")
 
 
 def write_report(
@@ -28,10 +30,11 @@ def write_report(
         _over_time(summary),
         _errors(summary),
         _labels(summary, total),
+        _questions(summary),
         _scores(summary),
         _lengths("Prompt", total.prompt_lengths),
         _lengths("Completion", total.completion_lengths, answers=summary.drawn),
-        _sample(sample),
+        _sample(sample, summary.questions),
         f"## Licence\n\nThe model's terms apply to what it wrote: {licence}.\n",
     ]
     return "\n".join(part for part in parts if part)
@@ -180,16 +183,42 @@ def _labels(s: Summary, total: Tally) -> str:
     graded = sum(total.confusion.values())
     over = plural(graded, _counted(s.answers))
     text += f"\nAgreement with `{s.gold}`: {s.accuracy:.3f} over {over}.\n"
-    pairs = [(k.partition("\t"), n) for k, n in total.confusion.items()]
-    if not any(tab for (_, tab, _), _ in pairs):
+    if not s.confusion:
         return text
-    golds = sorted({g for (g, _, _), _ in pairs})
-    labels = sorted({label for (_, _, label), _ in pairs})
+    return text + "\n" + _confusion(s.gold or "", s.confusion)
+
+
+def _confusion(gold: str, confusion: Mapping[str, Mapping[str, int]]) -> str:
+    labels = sorted({label for row in confusion.values() for label in row})
     rows = [
-        (gold, *(count(total.confusion.get(f"{gold}\t{label}", 0)) for label in labels))
-        for gold in golds
+        (truth, *(count(found.get(label, 0)) for label in labels))
+        for truth, found in sorted(confusion.items())
     ]
-    return text + "\n" + _table((f"{s.gold} ↓, label →", *labels), rows)
+    return _table((f"{gold} ↓, label →", *labels), rows)
+
+
+def _questions(s: Summary) -> str:
+    if not s.questions:
+        return ""
+    rows = [
+        (
+            name,
+            " · ".join(f"{label} {count(n)}" for label, n in one["labels"].items()),
+            _agreement(one),
+        )
+        for name, one in s.questions.items()
+    ]
+    text = "## Questions\n\n" + _table(("question", "answers", "agreement"), rows)
+    for name, one in s.questions.items():
+        if one["confusion"]:
+            text += "\n" + _confusion(name, one["confusion"])
+    return text
+
+
+def _agreement(question: Mapping[str, Any]) -> str:
+    if question["accuracy"] is None:
+        return ""
+    return f"{question['accuracy']:.3f} over {plural(question['graded'], 'row')}"
 
 
 def _scores(s: Summary) -> str:
@@ -221,10 +250,11 @@ def _counted(answers: int) -> str:
     return "answer" if answers > 1 else "row"
 
 
-def _sample(sample: Sequence[Mapping[str, Any]]) -> str:
+def _sample(sample: Sequence[Mapping[str, Any]], questions: Collection[str]) -> str:
     if not sample:
         return ""
     apart = {"prompt_tokens", "completion_tokens", *LIST_COLUMNS}
+    apart |= {f"{name}_{one}" for name in questions for one in IN_DATASET_ALONE}
     names = [n for n in sample[0] if n not in apart]
     if all(row["error"] is None for row in sample):
         names.remove("error")

@@ -6,6 +6,7 @@ import heapq
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice, repeat
+from operator import itemgetter
 from typing import Any
 
 import duckdb
@@ -39,8 +40,10 @@ def tables(stored: StoredRows, asked: Selection) -> Iterator[pa.Table]:
 
     Raises UsageError for a condition that does not go with the output, before any row is read.
     """
-    gold = stored.need_gold() if asked.wrong and stored.need_column("label") else None
-    if asked.least_confident:
+    if asked.wrong and not stored.asked:
+        stored.need_column("label")
+    judged = stored.need_judged() if asked.wrong else ()
+    if asked.least_confident and not stored.asked:
         stored.need_column("confidence")
     if asked.where is not None:
         places = [pa.field(FILE, pa.string()), pa.field(ROW, pa.int64())]
@@ -52,9 +55,10 @@ def tables(stored: StoredRows, asked: Selection) -> Iterator[pa.Table]:
         for table in map(_with_all_columns, stored.tables(), repeat(stored.schema)):
             if asked.errors:
                 table = _filtered(table, table["error"].is_valid().to_pylist())
-            if gold is not None:
-                pairs = rows_with_gaps(table.select(["label", gold]))
-                table = _filtered(table, list(map(stored.is_wrong, pairs)))
+            if judged:
+                names = [n for one in judged for n in (one.asked.columns.answer, one.column)]
+                few = rows_with_gaps(table.select(list(dict.fromkeys(names))))
+                table = _filtered(table, list(map(stored.is_wrong, few)))
             if asked.where is not None and table.num_rows:
                 table = _filtered(table, _holds(table, stored, asked.where))
             if table.num_rows:
@@ -68,14 +72,12 @@ def rows(stored: StoredRows, asked: Selection) -> list[Row]:
     every = _each(tables(stored, asked))
     if not asked.least_confident:
         return list(islice(every, asked.rows))
-    known = (row for row in every if row["confidence"] is not None)
+    known = ((row, sure) for row in every if (sure := stored.confidence(row)) is not None)
     if asked.rows is None:
-        return sorted(known, key=_confidence)
-    return heapq.nsmallest(asked.rows, known, key=_confidence)
-
-
-def _confidence(row: Row) -> float:
-    return float(row["confidence"])
+        found = sorted(known, key=itemgetter(1))
+    else:
+        found = heapq.nsmallest(asked.rows, known, key=itemgetter(1))
+    return [row for row, _ in found]
 
 
 def _with_all_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:

@@ -100,6 +100,8 @@ class Summary:
     graded: int = 0  # answers whose right answer is known
     graded_right: int = 0
     confusion: dict[str, dict[str, int]] = field(default_factory=dict)  # gold -> label -> answers
+    # question -> what the four above and ``labels`` say, where a row has several
+    questions: dict[str, dict[str, Any]] = field(default_factory=dict)
     scored_tokens: int = 0
     logprob: float | None = None  # of all scored tokens together, natural logarithm
     perplexity: float | None = None  # exp(-logprob / scored_tokens)

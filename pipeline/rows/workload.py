@@ -42,7 +42,8 @@ class Groups:
 class RequestShape:
     """``kind``: see ``pipeline.budget.predict.Workload``. ``common_tokens``: that all prompts begin
     with. ``max_tokens``: the limit that every request states; 0: not known. ``answers``: that are
-    written for each row, each by a request of its own; ``apart``: and is a row of the output."""
+    written for each row, each by a request of its own; ``apart``: and is a row of the output.
+    ``asks``: tokens of each of several questions of a row, which stand after its text."""
 
     kind: str = "text"
     common_tokens: int = 0
@@ -50,6 +51,7 @@ class RequestShape:
     max_tokens: int = 0
     answers: int = 1
     apart: bool = False
+    asks: tuple[int, ...] = ()
 
     @property
     def scores(self) -> bool:
@@ -64,8 +66,8 @@ class RequestShape:
         """Raises ValueError for what ``encode`` did not write."""
         try:
             content: dict[str, Any] = json.loads(text)
-            groups = content.pop("groups")
-            return cls(**content, groups=Groups(**groups) if groups else None)
+            groups, asks = content.pop("groups"), tuple(content.pop("asks", ()))
+            return cls(**content, asks=asks, groups=Groups(**groups) if groups else None)
         except (TypeError, KeyError, AttributeError) as e:
             raise ValueError(str(e)) from None
 
@@ -151,7 +153,7 @@ def shape_of(stretches: Sequence[Sequence[Sequence[int]]]) -> tuple[int, Groups 
         return 0, None
     places = [number for number, stretch in enumerate(stretches) for _ in stretch]
     order = sorted(range(len(prompts)), key=lambda row: list(prompts[row]))
-    shared = [_common(prompts[a], prompts[b]) for a, b in pairwise(order)]
+    shared = [common_prefix(prompts[a], prompts[b]) for a, b in pairwise(order)]
     common = min(shared)
     groups: list[list[int]] = [[order[0]]]
     tokens: list[int] = []
@@ -183,12 +185,14 @@ def requests(
     with several answers there is one of the lengths for each answer.
 
     ``per_row``: requests that a row takes in the mean; those after its first ask for one token
-    more behind the same prompt.
+    more behind the same prompt. Where a row has several questions, there is one for each behind
+    the text that they share, and a prompt's length is that of all together.
     """
     made: list[TraceRow] = []
     single = shape.scores or shape.kind == "choices"  # a token each
     for place, (prompt, completion) in enumerate(lengths):
         number = place // shape.answers
+        prompt = max(1, prompt - sum(shape.asks))
         group, tokens = (-1, 0) if shape.scores else _group(shape, number)
         tokens = min(tokens, prompt)
         inner: tuple[tuple[int, int], ...] = ()
@@ -197,12 +201,14 @@ def requests(
             group, tokens = 0, shape.common_tokens
         elif group < 0 and shape.common_tokens and not shape.scores:
             group, tokens = 0, min(shape.common_tokens, prompt)
-        more = int((number + 1) * per_row) - int(number * per_row) - 1 if single else 0
-        if more > 0 or shape.answers > 1:
+        asks = shape.asks or (0,)
+        in_all = int((number + 1) * per_row) - int(number * per_row) if single else 1
+        more = max(0, in_all - len(asks))
+        if more > 0 or shape.answers > 1 or len(asks) > 1:
             inner += ((-2 - number, prompt),)
-        for extra in range(max(0, more) + 1):
+        for ask in [*asks, *(asks[-1] + extra for extra in range(1, more + 1))]:
             answer = 1 if single else max(completion, 1)
-            made.append(TraceRow(len(made), prompt + extra, answer, group, tokens, 0.0, inner))
+            made.append(TraceRow(len(made), prompt + ask, answer, group, tokens, 0.0, inner))
     return made
 
 
@@ -237,6 +243,7 @@ def repeated(lengths: Sequence[tuple[int, int]], answered_once: int) -> set[int]
     return chosen
 
 
-def _common(a: Sequence[int], b: Sequence[int]) -> int:
+def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many of their first tokens are the same."""
     end = min(len(a), len(b))
     return next((i for i in range(end) if a[i] != b[i]), end)

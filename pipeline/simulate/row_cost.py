@@ -45,7 +45,12 @@ def shape_of_workload(workload: Workload, max_tokens: int) -> RequestShape:
         share, tokens, rows, recurring = workload.groups
         groups = Groups(share, round(tokens), rows, round(recurring))
     return RequestShape(
-        workload.kind, round(workload.shared_tokens), groups, max_tokens, workload.answers
+        workload.kind,
+        round(workload.shared_tokens),
+        groups,
+        max_tokens,
+        workload.answers,
+        asks=workload.asks,
     )
 
 
@@ -119,7 +124,8 @@ def least_answer_seconds(setup: CardSetup, workload: Workload, rows: int) -> flo
 def _held(setup: CardSetup, workload: Workload) -> int:
     """About how many requests the cache holds."""
     answer = workload.completion_tokens / workload.answers
-    tokens = max(1, round(workload.prompt_tokens + answer / 2))
+    others = sum(sorted(workload.asks)[:-1])  # each is asked by itself
+    tokens = max(1, round(workload.prompt_tokens - others + answer / 2))
     shared = min(round(workload.shared_tokens), tokens)
     return setup.layout.requests(setup.pool_blocks, tokens, shared)
 

@@ -211,7 +211,9 @@ class Deduplication:
 
 def _bytes(result: RowResult) -> int:
     """About what a result holds in memory."""
-    size = _OVERHEAD_BYTES + len(result.completion or "") * (3 if result.fields else 1)
+    size = _OVERHEAD_BYTES * (1 + len(result.answers)) + len(result.completion or "") * (
+        3 if result.fields else 1
+    )
     if result.scores is not None:
         scores = result.scores
         arrays = (scores.token_ids, scores.logprobs, scores.top_ids, scores.top_logprobs)

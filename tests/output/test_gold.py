@@ -54,7 +54,7 @@ def test_a_truth_has_either_name(value: bool, choice: str) -> None:
     ],
 )
 def test_gold_that_never_matches_is_said_with_the_mapping(seen: set[str], values: str) -> None:
-    wrong, fix = mismatch(label(), seen) or ("", "")
+    wrong, fix = mismatch(label(), "label.gold", seen) or ("", "")
 
     assert "none of the choices" in wrong
     assert fix == f"say which is which: label: {{gold: {{column: y, values: {values}}}}}"
@@ -62,7 +62,7 @@ def test_gold_that_never_matches_is_said_with_the_mapping(seen: set[str], values
 
 @pytest.mark.parametrize("seen", [{"negative"}, {"negative", "other"}, set()])
 def test_gold_that_may_match_is_fine(seen: set[str]) -> None:
-    assert mismatch(label(), seen) is None
+    assert mismatch(label(), "label.gold", seen) is None
 
 
 def test_a_mapping_to_no_choice_is_refused() -> None:

@@ -23,6 +23,7 @@ from pipeline.input.units import Unit, part
 from pipeline.output.columns.results import RowResult, output_columns, tally, to_table
 from pipeline.output.commit.records import ATTEMPTS, CommitRecord
 from pipeline.output.dataset import Dataset
+from pipeline.output.manifest import read_manifest
 from pipeline.output.redo import KEPT, Redo, merge, recommit_rows, retally, select
 from pipeline.output.verify.dataset import Verdict, verify
 from pipeline.output.verify.promises import count_table
@@ -309,9 +310,8 @@ def test_the_tally_after_a_retry_is_that_of_the_rows(folder: Path) -> None:
     unit = retry.redo.units[0]
     retry.work(unit, lambda row: answer(row, fails=lambda row: row == 40))
     record = retry.dataset.newest(retry.redo.record_of(unit))
-    counted = count_table(
-        retry.dataset.read_rows(record), retry.plan.input.columns.results, choices=False
-    )
+    manifest = read_manifest(retry.plan.manifest, "manifest")
+    counted = count_table(retry.dataset.read_rows(record), manifest)
 
     for name in ("rows", "failed", "errors", "prompt_tokens", "completion_tokens"):
         assert getattr(record.tally, name) == getattr(counted, name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -263,7 +264,8 @@ class TestChoices:
         choices = [f"choice {n}" for n in range(300)]
         made = Answers(job(label={"choices": choices}), tokenizer, max_model_len=100)
         tree = ChoiceTree([(t,) for t in range(300)])
-        made._tokens = SimpleNamespace(tree_for=lambda tail: tree)  # type: ignore[assignment]
+        tokens: Any = SimpleNamespace(tree_for=lambda tail: tree)
+        made._asked = [replace(one, tokens=tokens) for one in made._asked]
         one = made.answer(prompt(tokenizer))
         requests = one.start()
         assert [len(r.logprob_ids) for r in requests] == [128, 128, 44]

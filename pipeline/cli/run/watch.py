@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, redirect_stdout
 from datetime import UTC, datetime
-from typing import NoReturn, Self
+from typing import Any, NoReturn, Self
 
 import typer
 
@@ -150,12 +150,30 @@ def end_with(summary: Summary, as_json: bool = False) -> NoReturn:
     raise typer.Exit(summary.exit_code)
 
 
+def question_lines(questions: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A line for each of several questions: its answers, and how many are right where it is
+    known."""
+    lines = []
+    for name, one in questions.items():
+        shares = " · ".join(f"{label} {count(n)}" for label, n in one["labels"].items())
+        agrees = one["accuracy"]
+        right = f" · agreement {agrees:.3f} over {count(one['graded'])}" if one["graded"] else ""
+        lines.append(f"{name}: {shares}{right if agrees is not None else ''}")
+    return lines
+
+
 def print_result(summary: Summary) -> None:
     """The block at the end of a run, on stderr."""
     lines: list[str] = []
     new = summary.rows - summary.reused
     failed = new - summary.answered
-    verb = "labelled" if summary.labels else "scored" if summary.scored_tokens else "completed"
+    verb = (
+        "labelled"
+        if summary.labels or summary.questions
+        else "scored"
+        if summary.scored_tokens
+        else "completed"
+    )
     if new:
         tokens = summary.prompt_tokens_per_second + summary.completion_tokens_per_second
         speed = f"({rate(summary.rows_per_second)} rows/s, {rate(tokens)} tokens/s)"
@@ -177,6 +195,7 @@ def print_result(summary: Summary) -> None:
     if summary.labels:
         shares = " · ".join(f"{label} {count(n)}" for label, n in summary.labels.items())
         lines.append(shares)
+    lines += question_lines(summary.questions)
     if summary.perplexity is not None:
         scored = plural(summary.scored_tokens, "token")
         lines.append(f"perplexity {summary.perplexity:.4g} over {scored}")

@@ -309,6 +309,7 @@ class Forecaster:
             last.repeated if last else 0.0,
             answers.longest,
             shape.answers,
+            shape.asks,
         )
         return workload, basis
 

@@ -67,4 +67,5 @@ def _workload(trace: Trace, engines: int) -> Workload:
         sum(row.output_tokens for row in rows) / len(rows) * answers,
         requests=answers,
         answers=answers,
+        asks=shape.asks if shape else (),
     )

@@ -14,13 +14,16 @@ def request_shape(plan: Plan) -> RequestShape:
         return RequestShape(kind, max_tokens=1)
     shared, job = sample.shape.shared_prefix, plan.job
     apart = job.output.n == "rows"
-    return RequestShape(kind, shared, sample.groups, job.longest_answer, job.answers, apart)
+    groups, limit = sample.groups, job.longest_answer
+    return RequestShape(kind, shared, groups, limit, job.answers, apart, sample.asks)
 
 
 def kind_of(job: Job) -> str:
     """What the answers are: choices, json, regex, text or score (of the top K)."""
     if job.score is not None:
         return f"score, top {job.score.top_k}" if job.score.top_k else "score"
+    if job.asked:
+        return "choices"
     if job.label is None:
         return "text"
-    return "choices" if job.label.choices else "json" if job.label.json_schema else "regex"
+    return "json" if job.label.json_schema else "regex"

@@ -36,8 +36,9 @@ _MOST_PASSED_OVER = 1 << 16  # rows of the units that those are of
 class Sample:
     """What was found. Lengths in tokens.
 
-    ``choice_lengths``: of each choice of a label; ``choice_requests``: that lead to one, in the
-    mean over the choices.
+    ``choice_lengths``: of each choice of a label, or of the mean choices of all questions together;
+    ``choice_requests``: that lead to one, in the mean over the choices. ``asks``: of each of
+    several questions of a row.
     """
 
     rows: int
@@ -46,10 +47,12 @@ class Sample:
     problems: Mapping[str, int]  # "type: message" -> rows
     slices: Lengths
     groups: Groups | None  # that share more than all rows do
-    choice_lengths: tuple[int, ...] = ()
+    choice_lengths: tuple[float, ...] = ()
     choice_requests: float = 1.0
-    gold: frozenset[Hashable] = frozenset()  # some of the values of the job's gold column
+    # some of the values of each column of right answers
+    gold: Mapping[str, frozenset[Hashable]] = field(default_factory=dict)
     control_as_text: Mapping[str, int] = field(default_factory=dict)  # first name -> rows
+    asks: tuple[int, ...] = ()
 
 
 def take_sample(
@@ -59,7 +62,7 @@ def take_sample(
     prompt and its answer may have at most. Raises UsageError, StorageFailed."""
     builder = PromptBuilder(job, tokenizer)
     reader = UnitReader(files.shards, files.schema)
-    gold = job.label.gold_column if job.label else None
+    gold = job.gold_columns
     found = _take(reader, builder, gold, _some_of(units, _SAMPLED_UNITS), _SAMPLED_ROWS, context)
     all_rows = sum(unit.rows for unit in units)
     wanted = _enough(found.lengths, all_rows)
@@ -70,14 +73,13 @@ def take_sample(
     lengths = found.lengths
     slices = Lengths.of(lengths)
     common, groups = shape_of(found.stretches)
-    shape = PromptShape(slices.mean, max(lengths, default=0), common)
+    shape = PromptShape(slices.mean, found.longest, common)
     buckets = Counter(length_bucket(n) for n in lengths)
     problems = found.problems
     choices = _choices(job, tokenizer)
-    answers = frozenset(found.gold)
-    return Sample(
-        found.rows, shape, buckets, problems, slices, groups, *choices, answers, found.names
-    )
+    answers = {column: frozenset(values) for column, values in found.gold.items()}
+    about = (*choices, answers, found.names, found.asks)
+    return Sample(found.rows, shape, buckets, problems, slices, groups, *about)
 
 
 @dataclass
@@ -87,17 +89,22 @@ class _Taken:
     rows: int = 0
     stretches: list[list[list[int]]] = field(default_factory=list)
     problems: Counter[str] = field(default_factory=Counter)
-    gold: set[Hashable] = field(default_factory=set)
+    gold: dict[str, set[Hashable]] = field(default_factory=dict)
     names: Counter[str] = field(default_factory=Counter)  # of control tokens in texts
+    lengths: list[int] = field(default_factory=list)  # of all that a row's requests read
+    longest: int = 0  # of a request
+    asks: tuple[int, ...] = ()
 
     def like(self, problem: str) -> str:
         """One that was found before and differs only in numbers, else ``problem``."""
         reason = reason_of(problem)
         return next((one for one in self.problems if reason_of(one) == reason), problem)
 
-    @property
-    def lengths(self) -> list[int]:
-        return [len(ids) for stretch in self.stretches for ids in stretch]
+    def take(self, prompt: Prompt) -> None:
+        """Measure one that fits."""
+        self.lengths.append(prompt.tokens)
+        self.longest = max(self.longest, prompt.longest)
+        self.asks = tuple(len(one.ids) - len(prompt.ids) for one in prompt.asked)
 
 
 def _some_of(units: Sequence[Unit], number: int) -> list[Unit]:
@@ -109,12 +116,12 @@ def _some_of(units: Sequence[Unit], number: int) -> list[Unit]:
 def _take(
     reader: UnitReader,
     builder: PromptBuilder,
-    gold: str | None,
+    gold: Sequence[str],
     units: Sequence[Unit],
     wanted: int,
     context: int,
 ) -> _Taken:
-    """Of each of ``units`` as many of its first rows, about ``wanted`` in all; of the column
+    """Of each of ``units`` as many of its first rows, about ``wanted`` in all; of the columns
     ``gold`` the values."""
     taken = _Taken()
     for number, unit in enumerate(sorted(units, key=lambda unit: unit.rows)):
@@ -123,16 +130,18 @@ def _take(
         taken.rows += rows
         stretch: list[list[int]] = []
         read = _read(reader, Unit(unit.id, unit.shard, unit.start, unit.start + rows))
-        if gold is not None and rows:
-            values = plain_values(read.table.column(gold))
-            taken.gold |= {v for v in values if v is not None and isinstance(v, Hashable)}
+        for column in gold if rows else ():
+            values = plain_values(read.table.column(column))
+            known = {v for v in values if v is not None and isinstance(v, Hashable)}
+            taken.gold.setdefault(column, set()).update(known)
         for prompt in _prompts(read, builder, taken.names):
-            if isinstance(prompt, Prompt) and len(prompt.ids) >= context:
+            if isinstance(prompt, Prompt) and prompt.longest >= context:
                 kind = RowErrorType.PROMPT_TOO_LONG.value
-                text = f"{kind}: prompt has {len(prompt.ids)} tokens, context {context}"
+                text = f"{kind}: prompt has {prompt.longest} tokens, context {context}"
                 taken.problems[taken.like(text)] += 1
             elif isinstance(prompt, Prompt):
                 stretch.append(prompt.ids)
+                taken.take(prompt)
             else:
                 taken.problems[taken.like(prompt)] += 1
         taken.stretches.append(stretch)
@@ -180,11 +189,19 @@ def _prompts(read: Rows, builder: PromptBuilder, names: Counter[str]) -> list[Pr
     return found
 
 
-def _choices(job: Job, tokenizer: Tokenizer) -> tuple[tuple[int, ...], float]:
-    """Tokens of each choice, and the requests that lead to one (see ``prompt.choices``)."""
-    choices = job.label.choices if job.label else None
-    if not choices:
+def _choices(job: Job, tokenizer: Tokenizer) -> tuple[tuple[float, ...], float]:
+    """Tokens of each choice, and the requests that lead to one (see ``prompt.choices``); of several
+    questions together."""
+    if not job.asked:
         return (), 1.0
+    found = [_choices_of(one.choices, tokenizer) for one in job.asked]
+    requests = sum(number for _, number in found)
+    if not job.questions:
+        return found[0][0], requests
+    return (sum(fmean(lengths) for lengths, _ in found),), requests
+
+
+def _choices_of(choices: Sequence[str], tokenizer: Tokenizer) -> tuple[tuple[float, ...], float]:
     sequences = [
         tuple(tokenizer.encode_plain(tokenizer.parts(tokenizer.mark(f" {choice}"))))
         for choice in choices

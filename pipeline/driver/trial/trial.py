@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from pipeline.cluster.engine_groups import local_groups
 from pipeline.driver.first_rows import first_rows
@@ -17,6 +17,7 @@ from pipeline.engine.machine.host import cpu_environment
 from pipeline.engine.vllm.engine import environment as vllm_environment
 from pipeline.errors import RowErrorType
 from pipeline.job.job import Job
+from pipeline.job.questions import Asked
 from pipeline.model.stand_in import resolve_for_planning
 from pipeline.output.columns.results import RowResult
 from pipeline.prompt.tokenizer_of import tokenizer_of
@@ -27,12 +28,22 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class TriedRow:
-    """One row and what came of it. ``gold``: the right answer, where it is known."""
+    """One row and what came of it. ``golds``: the right answers that are known, by the question;
+    that of a job with one question is called ``label``."""
 
     place: RowPlace
     values: Row  # those columns of the input that the prompt reads
     result: RowResult
-    gold: str | None = None
+    golds: Mapping[str, str] = field(default_factory=dict)
+    asked: tuple[Asked, ...] = ()
+
+    @property
+    def wrong(self) -> dict[str, str]:
+        """The right answers that the row has not."""
+        labels = dict(zip((one.name for one in self.asked), self.result.answers, strict=False))
+        given = {name: answer.label for name, answer in labels.items()}
+        given.setdefault("label", self.result.label)
+        return {name: gold for name, gold in self.golds.items() if given.get(name) != gold}
 
 
 @dataclass(frozen=True)
@@ -45,11 +56,12 @@ class Trial:
 
     @property
     def graded(self) -> int:
-        return sum(row.gold is not None for row in self.rows)
+        """Answers of which the right one is known."""
+        return sum(len(row.golds) for row in self.rows)
 
     @property
     def right(self) -> int:
-        return sum(row.gold is not None and row.gold == row.result.label for row in self.rows)
+        return self.graded - sum(len(row.wrong) for row in self.rows)
 
 
 def try_rows(job: Job, number: int, say: Say, engine: WarmEngine | None = None) -> Trial:
@@ -63,7 +75,7 @@ def try_rows(job: Job, number: int, say: Say, engine: WarmEngine | None = None) 
     rows, places, golds = first_rows(inputs, number)
     if not job.engine.computes:
         results, seconds = _rehearse(job, rows, places)
-        return Trial(_joined(rows, places, golds, results), seconds, warm=True)
+        return Trial(_joined(job, rows, places, golds, results), seconds, warm=True)
     warm = engine or WarmEngine()
     loaded = warm.key()
     fits = loaded == engine_key(job)
@@ -76,7 +88,7 @@ def try_rows(job: Job, number: int, say: Say, engine: WarmEngine | None = None) 
         _start(inputs, warm, say, loaded=True)
         started = time.monotonic()
         results = warm.answer(job, rows, places)
-    return Trial(_joined(rows, places, golds, results), time.monotonic() - started, warm=fits)
+    return Trial(_joined(job, rows, places, golds, results), time.monotonic() - started, warm=fits)
 
 
 def _rehearse(
@@ -116,10 +128,12 @@ def _too_long(result: RowResult) -> bool:
 
 
 def _joined(
+    job: Job,
     rows: Sequence[Row],
     places: Sequence[RowPlace],
-    golds: Sequence[str | None],
+    golds: Sequence[Mapping[str, str]],
     results: Sequence[RowResult],
 ) -> list[TriedRow]:
     parts = zip(places, rows, results, golds, strict=True)
-    return [TriedRow(place, row, result, gold) for place, row, result, gold in parts]
+    asked = job.asked if job.questions else ()
+    return [TriedRow(place, row, result, known, asked) for place, row, result, known in parts]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
 from pipeline.errors import UsageError, did_you_mean
 from pipeline.job.file.lay_over import lay_over, plain
-from pipeline.job.file.text_keys import Ambiguous, as_written
+from pipeline.job.file.text_keys import Ambiguous, as_written, members
 from pipeline.job.file.wording import in_words
 from pipeline.job.file.yaml_text import Location as _Location
 from pipeline.job.file.yaml_text import Parsed, parse, read_text
@@ -162,10 +162,13 @@ def _keys_at(location: _Location, *, column: bool) -> list[str]:
     """The keys that the model at ``location`` of a job file knows (``column``: the union's
     member that names a column, which is the last)."""
     model: type[BaseModel] = Job
+    named = False  # the next part is a name that the user chose
     for part in location:
-        if isinstance(part, int):
+        if isinstance(part, int) or named:
+            named = False
             continue
         annotation = model.model_fields[part].annotation
+        named = any(get_origin(kind) is dict for kind in members([annotation]))
         models = [t for t in _flatten(annotation) if issubclass(t, BaseModel)]
         if not models:
             break

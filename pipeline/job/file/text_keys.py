@@ -53,7 +53,7 @@ class _Walk:
             elif here == (_ANY_TEXT,):
                 made[key] = self._all_text(inner, here)
             else:
-                made[key] = self.value(inner, _members(kinds), here)
+                made[key] = self.value(inner, members(kinds), here)
         return made
 
     def value(self, value: Any, kinds: tuple[Any, ...], at: Location) -> Any:
@@ -61,12 +61,12 @@ class _Walk:
             models = tuple(k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel))
             of = [get_args(k)[1] for k in kinds if get_origin(k) is dict]
             if not models and of:
-                inner = _members(of)
+                inner = members(of)
                 return {k: self.value(v, inner, (*at, k)) for k, v in value.items()}
             return self.section(value, models, at) if models else value
         if isinstance(value, list):
             of = [get_args(k)[0] for k in kinds if get_origin(k) in (list, tuple)]
-            return [self.value(v, _members(of), (*at, n)) for n, v in enumerate(value)]
+            return [self.value(v, members(of), (*at, n)) for n, v in enumerate(value)]
         text = self._written.get(at)
         if text is None:
             return value
@@ -94,14 +94,14 @@ class _Walk:
             raise Ambiguous(at, text, value)
 
 
-def _members(kinds: Any) -> tuple[Any, ...]:
+def members(kinds: Any) -> tuple[Any, ...]:
     """The members of unions, and what is annotated."""
     found: list[Any] = []
     for kind in kinds:
         if get_origin(kind) is Annotated:
-            found += _members(get_args(kind)[:1])
+            found += members(get_args(kind)[:1])
         elif get_origin(kind) in (Union, types.UnionType):
-            found += _members(get_args(kind))
+            found += members(get_args(kind))
         else:
             found.append(kind)
     return tuple(found)

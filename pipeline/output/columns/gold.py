@@ -13,21 +13,21 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.errors import some_of
-from pipeline.job.label import Graded, Label
+from pipeline.job.label import Graded
 from pipeline.job.template.field_text import as_text
 
 _FEATURES = b"huggingface"
 
 
-def names_of(label: Graded, schema: pa.Schema) -> Mapping[str, str]:
+def names_of(asked: Graded, schema: pa.Schema) -> Mapping[str, str]:
     """Value of the gold column -> choice: the names of classes that Hugging Face's datasets keep
     in the metadata, and over them what the job says."""
     names: dict[str, str] = {}
     with suppress(ValueError, KeyError, TypeError, AttributeError):  # it is not as theirs
         features = json.loads((schema.metadata or {})[_FEATURES])["info"]["features"]
-        classes = features[label.gold_column]["names"]
+        classes = features[asked.gold_column]["names"]
         names = {str(number): str(name) for number, name in enumerate(classes)}
-    return {**names, **label.gold_values}
+    return {**asked.known_values, **names, **asked.gold_values}
 
 
 def truth(value: Any, names: Mapping[str, str]) -> str:
@@ -36,11 +36,11 @@ def truth(value: Any, names: Mapping[str, str]) -> str:
     return names.get(text) or names.get(as_text(value), text)
 
 
-def mismatch(label: Label, seen: Collection[str]) -> tuple[str, str] | None:
+def mismatch(asked: Graded, key: str, seen: Collection[str]) -> tuple[str, str] | None:
     """What is wrong with a gold column of which values (as ``truth`` has them) were ``seen``, and
     the fix; None where some are choices."""
-    choices = label.choices
-    if choices is None or not seen or set(seen) & set(choices):
+    choices = asked.options
+    if not choices or not seen or set(seen) & set(choices):
         return None
     values = sorted(seen)
     folded = {choice.strip().casefold(): choice for choice in choices}
@@ -48,9 +48,16 @@ def mismatch(label: Label, seen: Collection[str]) -> tuple[str, str] | None:
     if None in pairs.values() and len(values) <= len(choices):  # a guess, to be looked at
         pairs = dict(zip(values, choices, strict=False))
     given = ", ".join(f"{value}: {choice or '…'}" for value, choice in pairs.items())
-    column = label.gold_column
+    column = asked.gold_column
     return (
         f"the gold column {column!r} has {some_of(values)}: none of the choices, so no label would "
         "ever agree with it",
-        f"say which is which: label: {{gold: {{column: {column}, values: {{{given}}}}}}}",
+        f"say which is which: {_nested(key, f'{{column: {column}, values: {{{given}}}}}')}",
     )
+
+
+def _nested(key: str, value: str) -> str:
+    """``value`` at a dotted key, as YAML has it on one line."""
+    *around, last = key.split(".")
+    start = "".join(f"{one}: {{" for one in around)
+    return f"{start}{last}: {value}{'}' * len(around)}"

@@ -14,6 +14,7 @@ from pipeline.input.plain import plain_values
 from pipeline.input.schema.metadata import metadata_for
 from pipeline.job.job import Job, Score
 from pipeline.job.label import Label
+from pipeline.job.questions import ROW_COLUMNS, Asked
 from pipeline.output.columns.answer_rows import NUMBER, numbers, taken_apart
 from pipeline.output.columns.gold import names_of, truth
 from pipeline.output.columns.json_columns import arrow_type, coerce
@@ -23,6 +24,11 @@ from pipeline.output.columns.probabilities import (
     RAW_CONFIDENCE,
     probability_array,
     probability_fields,
+)
+from pipeline.output.columns.question_columns import (
+    count_answers,
+    question_arrays,
+    question_fields,
 )
 from pipeline.output.columns.scores import logprob_of, score_arrays, score_fields
 from pipeline.output.tally import Tally, length_bucket
@@ -39,7 +45,8 @@ class RowResult:
 
     ``key`` says what the answer depends on (None: on chance, too); ``duplicate``: the answer was
     computed for another row with the same key; ``requests``: that the answer took of the engine.
-    None of them is a column. ``answers``: each of several that were drawn for the row.
+    None of them is a column. ``answers``: each of several that were drawn for the row, or that to
+    each of its questions.
     ``probabilities``: the model's own, one for each choice; they sum to 1.
     """
 
@@ -81,6 +88,8 @@ class OutputColumns:
     gold_names: Mapping[str, str] = field(default_factory=dict)  # value -> choice
     answers: int = 1  # of a row
     apart: bool = False  # each answer is a row; else several are lists
+    questions: tuple[Asked, ...] = ()  # of each row, where there are several
+    question_golds: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # as gold_names
 
     @property
     def lists(self) -> bool:
@@ -111,16 +120,15 @@ def output_columns(
     ``begun``: the names of the results of an output that is gone on with; one that an earlier
     version began has no columns of probabilities.
 
-    Raises UsageError when ``output.keep``, ``label.gold`` or ``score.completion`` names a column
-    that is not there.
+    Raises UsageError when ``output.keep``, a key of right answers or ``score.completion`` names a
+    column that is not there.
     """
     wanted = job.output.keep if job.output.keep is not None else tuple(input_schema.names)
-    gold = (job.label.gold_column,) if job.label and job.label.gold_column else ()
     scored = (job.score.completion,) if job.score and job.score.completion else ()
     empty = not input_schema.names  # a file without rows may have no columns either
     for key, names in (
         ("output.keep", wanted),
-        ("label.gold", gold),
+        *((key, (one.gold_column,)) for key, one in job.graded.items() if one.gold_column),
         ("score.completion", () if empty else scored),
     ):
         for name in names:
@@ -129,11 +137,13 @@ def output_columns(
     n, apart = job.sampling.n, job.output.n == "rows"
     lists = n > 1 and not apart
     told = begun is None or PROBABILITIES in begun
-    results = (
-        _score_fields(job.score)
-        if job.score
-        else _result_fields(job.label, lists=lists, probabilities=told)
-    )
+    questions = job.asked if job.questions else ()
+    if questions:
+        results = [*question_fields(questions), *_row_fields()]
+    elif job.score:
+        results = _score_fields(job.score)
+    else:
+        results = _result_fields(job.label, lists=lists, probabilities=told)
     if apart:
         results.insert(0, pa.field(NUMBER, pa.int32()))
         if NUMBER in (f.name for f in results[1:]):
@@ -152,8 +162,16 @@ def output_columns(
     fields = [input_schema.field(old).with_name(new).with_nullable(True) for old, new in kept]
     same = [new for old, new in kept if old == new]
     schema = pa.schema(fields + results, metadata_for(input_schema.metadata, same))
-    truths = names_of(job.label, input_schema) if gold and job.label else {}
-    return OutputColumns(tuple(kept), job.label, schema, job.score, truths, n, apart)
+    label = job.label
+    truths = names_of(label, input_schema) if label and label.gold_column else {}
+    golds = {q.name: names_of(q.graded, input_schema) for q in questions if q.graded.gold_column}
+    return OutputColumns(tuple(kept), label, schema, job.score, truths, n, apart, questions, golds)
+
+
+def _row_fields() -> list[pa.Field]:
+    """Of a row with several questions, beside theirs (``ROW_COLUMNS``)."""
+    counts = [pa.field(name, pa.int32()) for name in ROW_COLUMNS[:-1]]
+    return [*counts, pa.field(ROW_COLUMNS[-1], _ERROR)]
 
 
 def _score_fields(score: Score) -> list[pa.Field]:
@@ -207,6 +225,9 @@ def to_table(inputs: pa.Table, results: Sequence[RowResult], columns: OutputColu
     }
     if columns.score is not None:
         arrays |= score_arrays([r.scores for r in results], columns.score)
+    elif columns.questions:
+        arrays["completion_tokens"] = [r.completion_tokens for r in results]
+        arrays |= question_arrays(results, columns.questions)
     elif columns.lists:
         arrays |= {
             "completions": _lists(results, lambda r: r.completion),
@@ -265,6 +286,11 @@ def tally(inputs: pa.Table, results: Sequence[RowResult], columns: OutputColumns
     choices = label.choices if label else None
     column = label.gold_column if label else None
     gold = plain_values(inputs.column(column)) if column else None
+    golds = {
+        q.name: plain_values(inputs.column(q.graded.gold_column))
+        for q in columns.questions
+        if q.graded.gold_column
+    }
     for row, result in enumerate(results):
         total.prompt_tokens += result.prompt_tokens
         total.completion_tokens += result.completion_tokens
@@ -284,6 +310,10 @@ def tally(inputs: pa.Table, results: Sequence[RowResult], columns: OutputColumns
         if result.scores is not None:
             total.scored_tokens += len(result.scores.logprobs)
             total.logprob += logprob_of(result.scores)
+            continue
+        if columns.questions:
+            of_row = {name: values[row] for name, values in golds.items()}
+            count_answers(total, result, columns.questions, of_row, columns.question_golds)
             continue
         for one in result.answers or (result,):
             total.completion_lengths[length_bucket(one.completion_tokens)] += 1

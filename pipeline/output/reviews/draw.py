@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from pipeline.errors import UsageError
 from pipeline.input.plain import plain_values, rows_with_gaps
 from pipeline.output.example_rows import ExampleRows
+from pipeline.output.gold_file import GoldFile, read_gold_file
 from pipeline.output.reviews.answers import Place
 from pipeline.output.reviews.question import Question, shown_fields, shown_texts
 from pipeline.output.reviews.sample import Drawn, Sample, asked_order, numbers, sizes
@@ -46,8 +47,9 @@ def draw(stored: StoredRows, question: Question, wanted: int, seed: int) -> Samp
     Raises UsageError where no row is left; StorageFailed.
     """
     known = _Candidates(wanted + 1)
+    right = _RightAnswers(stored, question)
     for table in stored.tables():
-        known.add(_candidates(table, stored, question), seed)
+        known.add(_candidates(table, stored, question, right), seed)
     if not known.population:
         raise UsageError(
             f"{stored.address} has no row to review: each failed, is an example of the prompt, or "
@@ -141,13 +143,39 @@ class _Candidates:
         return Drawn(list(self._files)[int(file)], int(row), random, doubtful, size, priority)
 
 
-def _candidates(table: pa.Table, stored: StoredRows, question: Question) -> _Chunk:
+class _RightAnswers:
+    """The rows whose right answer is known from a column or a file."""
+
+    def __init__(self, stored: StoredRows, question: Question) -> None:
+        """Raises UsageError for a file that is none."""
+        graded = question.gold.graded if question.gold else None
+        self._file: GoldFile | None = None
+        name = graded.gold_column if graded else None
+        if graded is not None and graded.gold_file is not None and question.gold is not None:
+            says = question.gold.gold_key
+            self._file = read_gold_file(graded.gold_file, says, question.choices)
+            name = self._file.key
+        self._column = stored.kept_as(name) if name is not None else None
+
+    def known(self, table: pa.Table) -> npt.NDArray[np.bool_]:
+        """Of each row, whether it is one of them."""
+        if self._column is None or self._column not in table.column_names:
+            return np.zeros(table.num_rows, np.bool_)
+        column = table[self._column]
+        if self._file is not None:
+            return np.array([v is not None for v in self._file.look_up(column)], np.bool_)
+        valid: npt.NDArray[np.bool_] = column.is_valid().to_numpy(zero_copy_only=False)
+        return valid
+
+
+def _candidates(
+    table: pa.Table, stored: StoredRows, question: Question, right: _RightAnswers
+) -> _Chunk:
     """The rows of one file's table that may be drawn: there is an answer, and no right one."""
     if not table.num_rows:
         return _Chunk("", np.zeros(0, np.int64), np.zeros(0))
     mask = table[question.answers].is_valid().to_numpy(zero_copy_only=False)
-    if stored.gold is not None and stored.gold in table.column_names:
-        mask &= table[stored.gold].is_null().to_numpy(zero_copy_only=False)
+    mask = mask & ~right.known(table)
     mask &= ~ExampleRows(stored.job, stored.kept).among(table)
     rows = table[ROW].to_numpy()[mask]
     if question.confidences is None or question.confidences not in table.column_names:

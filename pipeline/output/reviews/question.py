@@ -7,27 +7,30 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import UsageError, did_you_mean, some_of
+from pipeline.job.questions import Asked
 from pipeline.job.template.field_text import as_shown
 from pipeline.job.template.render import lookup
 from pipeline.output.stored_rows import StoredRows
 
-LABEL = "label"  # the name of the one question of a job with `label`
+_WORDS = 600  # characters of what is asked that are shown
 
 
 @dataclass(frozen=True)
 class Question:
     """``answers``: the column with the model's choice; ``confidences``: that with the model's own
-    probability of it, None where no column has it. ``text``: what is asked, in words."""
+    probability of it, None where no column has it. ``text``: what is asked, in words. ``gold``:
+    where right answers are known already."""
 
     name: str
     choices: tuple[str, ...]
     answers: str
     confidences: str | None
     text: str = ""
+    gold: Asked | None = None
 
     def choice(self, answer: object) -> str | None:
         """The choice that a value of the answer column is."""
-        if isinstance(answer, bool):
+        if isinstance(answer, bool):  # no and yes
             return self.choices[answer]
         return None if answer is None else str(answer)
 
@@ -56,17 +59,20 @@ def question_of(stored: StoredRows, name: str | None) -> Question:
 
 
 def _questions(stored: StoredRows) -> dict[str, Question]:
-    label = stored.job.label if stored.job else None
-    if label is None or label.choices is None or LABEL not in stored.schema.names:
+    job = stored.job
+    if job is None:
         return {}
-    text = (stored.job and stored.job.instructions) or "Which is right?"
-    return {LABEL: Question(LABEL, label.choices, LABEL, _confidence(stored), text.strip())}
-
-
-def _confidence(stored: StoredRows) -> str | None:
-    """What the model itself said comes first: it stays the same however it is calibrated."""
-    own = ("raw_confidence", "confidence")
-    return next((n for n in own if n in stored.schema.names and n not in stored.kept), None)
+    found = {}
+    for asked in job.asked:
+        columns = asked.columns
+        if columns.answer not in stored.schema.names:
+            continue
+        # the model's own comes first: it stays the same however it is calibrated
+        known = (columns.raw_confidence, columns.confidence)
+        sure = next((n for n in known if n in stored.schema.names and n not in stored.kept), None)
+        text = (asked.text or job.instructions or "Which is right?").strip()[:_WORDS]
+        found[asked.name] = Question(asked.name, asked.choices, columns.answer, sure, text, asked)
+    return found
 
 
 def shown_fields(stored: StoredRows) -> tuple[str, ...]:

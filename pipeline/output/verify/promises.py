@@ -15,16 +15,15 @@ import pyarrow.compute as pc
 from pipeline.errors import RowErrorType
 from pipeline.humanize import count, plural
 from pipeline.input.units import Unit, halves
+from pipeline.job.questions import LABEL_COLUMNS, AnswerColumns
 from pipeline.output.columns.answer_rows import by_row, problem_with
-from pipeline.output.columns.probabilities import (
-    PROBABILITIES,
-    RAW_CONFIDENCE,
-    probabilities_in,
-)
+from pipeline.output.columns.probabilities import PROBABILITIES, probabilities_in
+from pipeline.output.columns.question_columns import labels_in
 from pipeline.output.commit.records import COMMITS, OUTPUT_NAME, CommitRecord, State
 from pipeline.output.manifest import Manifest
 from pipeline.output.redo import error_types, token_count
 from pipeline.output.tally import Tally
+from pipeline.output.totals import of_questions
 
 GO_ON = "run the same job again: it goes on from there"
 _ROUNDING = 1e-6  # of probabilities
@@ -176,7 +175,9 @@ def check_table(table: pa.Table, record: CommitRecord, manifest: Manifest) -> li
     elif manifest.answers > 1:
         problems += _list_problems(table, manifest.answers)
     if manifest.has_choices and PROBABILITIES in manifest.results:
-        problems += _probability_problems(table)
+        problems += _probability_problems(table, LABEL_COLUMNS)
+    for asked in manifest.questions:
+        problems += _probability_problems(table, asked.columns)
     problems += _count_problems(by_row(table, each), record.tally, manifest)
     return [Flaw(problem, record.file, redo(record)) for problem in problems]
 
@@ -210,18 +211,22 @@ def _error_problems(table: pa.Table, results: Container[str]) -> list[str]:
     return problems
 
 
-def _probability_problems(table: pa.Table) -> list[str]:
+def _probability_problems(table: pa.Table, columns: AnswerColumns) -> list[str]:
     """The model's probabilities of the choices sum to 1, and the largest is told apart."""
     answered = table.filter(table.column("error").is_null())
-    absent = answered.column(PROBABILITIES).null_count
+    absent = answered.column(columns.probabilities).null_count
     if absent:
-        return [f"has {plural(absent, 'row')} with neither probabilities nor an error"]
-    values = probabilities_in(answered.column(PROBABILITIES))
-    told = answered.column(RAW_CONFIDENCE).to_numpy()
+        name = columns.probabilities
+        return [f"has {plural(absent, 'row')} with neither {name} nor an error"]
+    values = probabilities_in(answered.column(columns.probabilities))
+    told = answered.column(columns.raw_confidence).to_numpy()
     problems = []
     for what, wrong in (
-        ("probabilities do not sum to 1", np.abs(values.sum(1) - 1) > _ROUNDING),
-        ("raw_confidence is not the largest", ~(np.abs(values.max(1) - told) <= _ROUNDING)),
+        (f"{columns.probabilities} do not sum to 1", np.abs(values.sum(1) - 1) > _ROUNDING),
+        (
+            f"{columns.raw_confidence} is not the largest",
+            ~(np.abs(values.max(1) - told) <= _ROUNDING),
+        ),
     ):
         if wrong.any():
             problems.append(f"has {plural(int(wrong.sum()), 'row')} whose {what}")
@@ -244,11 +249,12 @@ def _list_problems(table: pa.Table, answers: int) -> list[str]:
 
 
 def _count_problems(table: pa.Table, tally: Tally, manifest: Manifest) -> list[str]:
-    found = count_table(table, manifest.results, choices=manifest.has_choices)
+    found = count_table(table, manifest)
+    counts = ("failed", "errors", "prompt_tokens", "completion_tokens", "labels", "question_labels")
     return [
         f"comes to {_shown(getattr(found, name))} {name}, its record says "
         f"{_shown(getattr(tally, name))}"
-        for name in ("failed", "errors", "prompt_tokens", "completion_tokens", "labels")
+        for name in counts
         if getattr(found, name) != getattr(tally, name)
     ]
 
@@ -257,17 +263,19 @@ def _shown(value: Any) -> str:
     return str(dict(value)) if isinstance(value, Counter) else count(value)
 
 
-def count_table(table: pa.Table, results: Container[str], *, choices: bool) -> Tally:
-    """The counts of a tally that can be seen in the rows themselves; ``results``: the columns that
-    are no input's."""
+def count_table(table: pa.Table, manifest: Manifest) -> Tally:
+    """The counts of a tally that can be seen in the rows themselves."""
     failed = table.column("error").is_valid()
     tally = Tally(rows=table.num_rows, failed=pc.sum(failed).as_py() or 0)
     tally.errors = _counts(error_types(table).filter(failed))
     for name in ("prompt_tokens", "completion_tokens"):
-        if name in results:
+        if name in manifest.results:
             setattr(tally, name, token_count(table.column(name)))
-    if choices:
+    if manifest.has_choices:
         tally.labels = _counts(table.column("label").filter(pc.invert(failed)))
+    if manifest.questions:
+        answered = table.filter(pc.invert(failed))
+        tally.question_labels = labels_in(answered, manifest.questions)
     return tally
 
 
@@ -286,6 +294,12 @@ def check_totals(summary: Mapping[str, Any] | None, total: Tally, where: str) ->
         told = summary.get(name)
         if (dict(found) if isinstance(found, Counter) else found) != told:
             what = f"the summary says {name} {told}, the rows come to {_shown(found)}"
+            faults.append(Flaw(what, where, f"remove _SUCCESS, then {fix}"))
+    told = summary.get("questions") or {}
+    for name, counts in of_questions(total).items():
+        labels = told.get(name, {}).get("labels")
+        if labels != counts["labels"]:
+            what = f"the summary says {labels} of {name}, the rows come to {counts['labels']}"
             faults.append(Flaw(what, where, f"remove _SUCCESS, then {fix}"))
     return faults
 

@@ -68,8 +68,8 @@ class Session:
         self.material, self.reviewer = material, check_reviewer(reviewer)
         self.shown = False
         self.places = [r.place for r in material.sample.rows if r.place in material.rows]
-        self._answers = ReviewAnswers(material.storage)
-        self._now = now
+        self.kept = ReviewAnswers(material.storage)
+        self.now = now
         self._guard = threading.Lock()
         self._saved = 0
 
@@ -80,7 +80,7 @@ class Session:
 
     def answers(self) -> dict[str, dict[Place, Answer]]:
         """Of all reviewers, as they stand now. Raises StorageFailed."""
-        return self._answers.current(self.material.question.name)
+        return self.kept.current(self.material.question.name)
 
     def own(self) -> dict[Place, Answer]:
         return self.answers().get(self.reviewer, {})
@@ -120,5 +120,5 @@ class Session:
 
     def _append(self, place: Place, value: str | None, *, undone: bool = False) -> None:
         name = self.material.question.name
-        given = Answer(name, *place, value, self._now(), undone, self.shown and not undone)
-        self._answers.append(self.reviewer, given)
+        given = Answer(name, *place, value, self.now(), undone, self.shown and not undone)
+        self.kept.append(self.reviewer, given)

@@ -19,6 +19,14 @@ from numpy.typing import NDArray
 from pipeline.output.columns.results import RowResult
 from pipeline.prompt.answer_key import KEY_BYTES
 
+_ANSWER = pa.struct(
+    [
+        ("label", pa.string()),
+        ("confidence", pa.float64()),
+        ("probabilities", pa.list_(pa.float64())),
+        ("completion_tokens", pa.int32()),
+    ]
+)
 _SCHEMA = pa.schema(
     [
         ("key", pa.binary(KEY_BYTES)),
@@ -26,6 +34,7 @@ _SCHEMA = pa.schema(
         ("label", pa.string()),
         ("confidence", pa.float64()),
         ("probabilities", pa.list_(pa.float64())),  # of the choices
+        ("answers", pa.list_(_ANSWER)),  # to each of several questions
         ("json", pa.bool_()),  # the completion is JSON whose members are the row's fields
         ("finish_reason", pa.string()),
         ("prompt_tokens", pa.int32()),
@@ -54,6 +63,7 @@ def encode(results: Iterable[RowResult]) -> tuple[bytes, _Heads]:
         "label": [r.label for r in kept],
         "confidence": [r.confidence for r in kept],
         "probabilities": [r.probabilities or None for r in kept],
+        "answers": [[_answer(one) for one in r.answers] or None for r in kept],
         "json": [bool(r.fields) for r in kept],
         "finish_reason": [r.finish_reason for r in kept],
         "prompt_tokens": [r.prompt_tokens for r in kept],
@@ -100,12 +110,24 @@ class AnswerFile:
             label=row["label"],
             confidence=row["confidence"],
             probabilities=tuple(row["probabilities"] or ()),
+            answers=tuple(_result_of(one) for one in row["answers"] or ()),
             fields=fields,
             finish_reason=row["finish_reason"],
             prompt_tokens=row["prompt_tokens"],
             completion_tokens=row["completion_tokens"],
             key=key,
         )
+
+
+def _answer(result: RowResult) -> dict[str, Any]:
+    return {name: getattr(result, name) for name in _ANSWER.names}
+
+
+def _result_of(answer: dict[str, Any]) -> RowResult:
+    probabilities = tuple(answer.pop("probabilities"))
+    return RowResult(
+        completion=answer["label"], finish_reason="stop", probabilities=probabilities, **answer
+    )
 
 
 def head_of(key: bytes) -> int:

@@ -198,3 +198,12 @@ def test_a_row_alone_is_its_own_sample() -> None:
     alone = Sample(1, [Drawn("f", 0, 0, None, 1.0, 2.0)], 1, 0.0)
     assert [one.probability for one in alone.asked()] == [1.0]
     assert alone.asked(0) == []
+
+
+def test_rows_that_a_file_of_right_answers_has_are_not_drawn(tmp_path: Path) -> None:
+    (tmp_path / "gold.csv").write_text("id,truth\n" + "".join(f"{i},good\n" for i in range(50)))
+    gold = {"path": str(tmp_path / "gold.csv"), "key": "id", "value": "truth"}
+    label = {"choices": ["bad", "good"], "gold": gold}
+    storage = labelled(tmp_path, 60, label=label)
+    sample = drawn(StoredRows(storage.address()), 100)
+    assert {r.row for r in sample.rows} == set(range(50, 60))

@@ -1,0 +1,1 @@
+"""Reviews in the shapes of other tools, and back."""

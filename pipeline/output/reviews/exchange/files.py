@@ -1,0 +1,177 @@
+"""Files of reviews, written for other tools and read back."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pipeline.errors import JobFailed, UsageError, did_you_mean, some_of
+from pipeline.output.reviews.answers import Answer, Place, ReviewAnswers, check_reviewer
+from pipeline.output.reviews.draw import ShownRow
+from pipeline.output.reviews.exchange import argilla, csv_file, label_studio
+from pipeline.output.reviews.exchange.shapes import Batch, In, Out
+from pipeline.output.reviews.question import Question
+from pipeline.output.reviews.sample import Sample
+from pipeline.printable import json_safe
+
+Shape = Literal["csv", "argilla", "label-studio"]
+_MOST_BYTES = 512 << 20
+
+
+@dataclass(frozen=True)
+class Imported:
+    """``taken``: answers that are kept now; ``known``: that were before; ``elsewhere``: of rows
+    that are not in the sample, and therefore left."""
+
+    taken: int
+    known: int
+    elsewhere: int
+
+
+def write_reviews(
+    path: Path,
+    shape: Shape | None,
+    sample: Sample,
+    question: Question,
+    rows: Mapping[Place, ShownRow],
+    answers: Mapping[str, Mapping[Place, Answer]],
+) -> int:
+    """Write the sample with its ``answers``. ``shape`` None: as the file's ending says. Returns
+    how many answers it holds.
+
+    The file appears whole or not at all. Raises UsageError, JobFailed.
+    """
+    shape = shape or _shape_of(path)
+    outs = [
+        Out(
+            one,
+            rows[one.drawn.place],
+            {
+                name: given[one.drawn.place]
+                for name, given in answers.items()
+                if one.drawn.place in given
+            },
+        )
+        for one in sample.asked()
+        if one.drawn.place in rows
+    ]
+    batch = Batch(question, outs)
+    if shape == "csv":
+        text = csv_file.write(batch)
+    else:
+        records = (argilla if shape == "argilla" else label_studio).write(batch)
+        text = json_safe(json.dumps(records, ensure_ascii=False, indent=1)) + "\n"
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(text.encode("utf-8", "backslashreplace"))
+        os.replace(part, path)
+    except OSError as e:
+        raise JobFailed(f"{path} could not be written: {e.strerror or e}") from None
+    finally:
+        with suppress(OSError):
+            part.unlink()
+    return sum(len(out.answers) for out in outs)
+
+
+def read_reviews(
+    path: Path,
+    sample: Sample,
+    question: Question,
+    answers: ReviewAnswers,
+    reviewer: str,
+    now: str,
+) -> Imported:
+    """Keep the answers of a file as if they were given now. ``reviewer``: who gave those of which
+    the file does not say it. A second time nothing is new.
+
+    Nothing is kept where one of them cannot be: raises UsageError, which names it.
+    """
+    try:
+        found = list(_parsed(path, question))
+    except UsageError as e:
+        raise UsageError(f"{path}: {e.message}", *e.hints) from None
+    for one in found:
+        if one.value is not None and one.value not in question.choices:
+            raise UsageError(
+                f"{path}, {one.where}: {one.value!r} is none of the choices",
+                f"choices: {some_of(question.choices)}",
+                *did_you_mean(one.value, question.choices),
+            )
+    places = {row.place for row in sample.rows}
+    standing = answers.current(question.name)
+    here = {
+        (check_reviewer(one.reviewer or reviewer), (one.file, one.row)): one.value
+        for one in found
+        if (one.file, one.row) in places
+    }
+    taken = 0
+    for (name, place), value in here.items():
+        before = standing.get(name, {}).get(place)
+        if before is None or before.value != value:
+            answers.append(name, Answer(question.name, *place, value, now))
+            taken += 1
+    elsewhere = sum((one.file, one.row) not in places for one in found)
+    return Imported(taken, len(here) - taken, elsewhere)
+
+
+def _shape_of(path: Path) -> Shape:
+    if path.suffix.lower() == ".csv":
+        return "csv"
+    raise UsageError(
+        f"{path}: for which tool is it?",
+        "say it: --format csv, --format argilla or --format label-studio",
+    )
+
+
+def _parsed(path: Path, question: Question) -> Iterator[In]:
+    text = _text(path)
+    if not text.lstrip().startswith(("[", "{")):
+        yield from csv_file.read(text)
+        return
+    for number, record in enumerate(_records(text), 1):
+        where = f"record {number}"
+        if label_studio.is_task(record):
+            yield from label_studio.read(record, question.name, where)
+        elif argilla.is_record(record):
+            yield from argilla.read(record, question.name, where)
+        else:
+            raise UsageError(
+                f"{where} is neither a record of Argilla's (fields, responses) nor a task of Label "
+                "Studio's (data, annotations)"
+            )
+
+
+def _text(path: Path) -> str:
+    try:
+        if not path.is_file():
+            raise UsageError("there is no such file")
+        if path.stat().st_size > _MOST_BYTES:
+            raise UsageError(f"it is larger than {_MOST_BYTES >> 20} MiB")
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as e:
+        raise UsageError(f"it is not UTF-8 ({e.reason} at byte {e.start})") from None
+    except OSError as e:
+        raise UsageError(f"it cannot be read: {e.strerror or e}") from None
+
+
+def _records(text: str) -> list[Mapping[str, Any]]:
+    """Of a JSON list, or of lines with an object each."""
+    try:
+        if text.lstrip().startswith("["):
+            records = json.loads(text)
+        else:
+            records = [json.loads(line) for line in text.splitlines() if line.strip()]
+    except (ValueError, RecursionError) as e:
+        raise UsageError(f"it is not JSON: {e}") from None
+    for number, record in enumerate(records, 1):
+        if not isinstance(record, Mapping):
+            raise UsageError(f"record {number} is no object")
+    found: list[Mapping[str, Any]] = records
+    return found

@@ -1,0 +1,63 @@
+"""What goes out and what comes in, whatever the shape of the file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pipeline.output.reviews.answers import Answer
+from pipeline.output.reviews.draw import ShownRow
+from pipeline.output.reviews.question import Question
+from pipeline.output.reviews.sample import Asked
+
+MODEL = "rackmill"  # who suggests the model's answer
+_NO_NAME = re.compile(r"[^\w.@+-]")
+
+
+@dataclass(frozen=True)
+class Out:
+    """A row of the sample with all that is known of it. ``answers``: by reviewer."""
+
+    asked: Asked
+    shown: ShownRow
+    answers: Mapping[str, Answer]
+
+    @property
+    def facts(self) -> dict[str, str | int | float]:
+        """Where the row stands, and how it was drawn."""
+        drawn = self.asked.drawn
+        return {
+            "file": drawn.shard,
+            "row": drawn.row,
+            "part": drawn.part,
+            "inclusion_probability": self.asked.probability,
+        }
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows to write, with the question that they were asked."""
+
+    question: Question
+    rows: Sequence[Out]
+
+
+@dataclass(frozen=True)
+class In:
+    """An answer that was read. ``value`` None: unsure; ``reviewer`` None: the file does not say;
+    ``where`` in the file it stands."""
+
+    file: str
+    row: int
+    value: str | None
+    reviewer: str | None
+    where: str
+
+
+def reviewer_called(name: object) -> str | None:
+    """A name for the file of who is called so elsewhere; None where nobody is named."""
+    if name is None or name == "":
+        return None
+    plain = _NO_NAME.sub("-", str(name)).lstrip("_.@+-")[:64]
+    return plain or None

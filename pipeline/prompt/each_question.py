@@ -1,0 +1,70 @@
+"""All questions of one row on their way: together, so that the row's text is in the cache when it
+is needed, and each by requests of its own, so that none sees another's answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from pipeline.errors import RowError
+from pipeline.output.columns.results import RowResult
+from pipeline.prompt.choice_answer import ChoiceAnswer, ChoiceQuestion
+from pipeline.prompt.join import Prompt
+from pipeline.rows.request import Completion, Request
+
+
+class EachQuestion:
+    """A row has its result when all questions have theirs, or when an engine refuses one."""
+
+    def __init__(
+        self,
+        questions: Sequence[ChoiceQuestion],
+        prompt: Prompt,
+        next_id: Callable[[], int],
+        context: int,
+    ) -> None:
+        """``context``: tokens of a prompt and its answer at most. Raises RowError."""
+        self._prompt = prompt
+        self._answers: list[ChoiceAnswer] = []
+        self._names = [question.asked.name for question in questions]
+        for question, own in zip(questions, prompt.asked, strict=True):
+            try:
+                self._answers.append(ChoiceAnswer(question, own, next_id, context - len(own.ids)))
+            except RowError as error:
+                raise _of(question.asked.name, error) from None
+        self._asking: dict[int, int] = {}  # request -> question
+        self.result: RowResult | None = None
+
+    def start(self) -> list[Request]:
+        requests: list[Request] = []
+        for number, answer in enumerate(self._answers):
+            requests += self._noted(number, answer.start())
+        return requests
+
+    def receive(self, completion: Completion) -> list[Request]:
+        number = self._asking.pop(completion.request_id)
+        requests = self._noted(number, self._answers[number].receive(completion))
+        if completion.error is not None:
+            error = _of(self._names[number], completion.error)
+            self.result = RowResult(error=error, prompt_tokens=self._prompt.tokens)
+        elif not self._asking:
+            self.result = self._together()
+        return requests
+
+    def _noted(self, number: int, requests: list[Request]) -> list[Request]:
+        self._asking.update(dict.fromkeys((request.id for request in requests), number))
+        return requests
+
+    def _together(self) -> RowResult:
+        results = tuple(answer.result for answer in self._answers if answer.result is not None)
+        return RowResult(
+            finish_reason="stop",
+            prompt_tokens=self._prompt.tokens,
+            completion_tokens=sum(one.completion_tokens for one in results),
+            requests=sum(one.requests for one in results),
+            answers=results,
+        )
+
+
+def _of(name: str, error: RowError) -> RowError:
+    return replace(error, message=f"question {name!r}: {error.message}")
