@@ -159,6 +159,23 @@ def test_a_setting_is_read_as_yaml(file: Path) -> None:
     assert (job.label.choices, job.engine.enforce_eager) == (("good", "bad"), True)
 
 
+@pytest.mark.parametrize(
+    "text", ["Say: {text}", "{text}", "- {text}", "# {text}", "[{text}]", "{text}: {id}"]
+)
+def test_a_setting_of_a_key_of_text_is_the_text(file: Path, text: str) -> None:
+    job = load(file, GOOD, f"prompt={text}", f"instructions={text}")
+
+    assert job.prompt is not None
+    assert (job.prompt.template, job.instructions) == (text, text)
+
+
+def test_a_setting_may_be_a_mapping_where_the_key_takes_one(file: Path) -> None:
+    job = load(file, GOOD, "prompt={jinja: 'Say {{ text }}'}")
+
+    assert job.prompt is not None
+    assert job.prompt.jinja == "Say {{ text }}"
+
+
 def test_later_settings_win(file: Path) -> None:
     assert load(file, GOOD, "name=one", "name=two").name == "two"
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from pipeline.errors import UsageError, did_you_mean
 from pipeline.job.file.lay_over import lay_over, plain
-from pipeline.job.file.text_keys import Ambiguous, as_written, members
+from pipeline.job.file.text_keys import Ambiguous, as_written, is_text, members
 from pipeline.job.file.wording import in_words
 from pipeline.job.file.yaml_text import Location as _Location
 from pipeline.job.file.yaml_text import Parsed, parse, read_text
@@ -86,8 +86,8 @@ def _override(content: dict[str, Any], setting: str, written: dict[_Location, st
         raise UsageError(f"--set {key_path}: its value is not UTF-8") from None
     except UsageError:
         value, found = text, {}
-    if isinstance(value, dict) and None in value.values():
-        value, found = text, {}  # prompt={column} is a template; YAML takes it for a mapping
+    if is_text(tuple(keys), text, value):
+        value, found = text, {}
     target = content
     for key in keys[:-1]:
         inner = target.get(key)

@@ -36,6 +36,25 @@ def as_written(content: dict[str, Any], written: Written) -> dict[str, Any]:
     return _Walk(written).section(content, (Job,), ()) if written else content
 
 
+def is_text(keys: Location, text: str, value: object) -> bool:
+    """Whether ``text``, given for a key of the job file, is meant as it stands: the key takes text,
+    and not what YAML makes of it (``value``): "Say: {text}" is no mapping for a prompt."""
+    models: tuple[Any, ...] = (Job,)
+    kinds: tuple[Any, ...] = ()
+    for key in keys:
+        fields = [m.model_fields[str(key)] for m in models if str(key) in m.model_fields]
+        kinds = members([field.annotation for field in fields])
+        models = tuple(k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel))
+    if str not in kinds and Text not in kinds:
+        return False
+    if isinstance(value, dict):
+        known = {name for model in models for name in model.model_fields}
+        return not known & set(value) and not any(get_origin(k) is dict for k in kinds)
+    if isinstance(value, list):
+        return not any(get_origin(k) in (list, tuple) for k in kinds)
+    return value is None and text.strip().lower() not in ("", "null", "~")
+
+
 class _Walk:
     def __init__(self, written: Written) -> None:
         self._written = written
