@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline import Job
 from pipeline.driver.conclude import RunOutcome, conclude
 from pipeline.errors import RowError, RowErrorType
 from pipeline.input.reader import UnitReader
@@ -35,6 +36,34 @@ def _probabilities(row: int, choices: int) -> tuple[float, ...]:
     return tuple(confidence(row) if c == row % choices else rest for c in range(choices))
 
 
+def _answer(row: int, choices: Sequence[str]) -> RowResult:
+    return RowResult(
+        completion=choices[row % len(choices)],
+        label=choices[row % len(choices)],
+        confidence=confidence(row),
+        probabilities=_probabilities(row, len(choices)),
+        finish_reason="stop",
+        prompt_tokens=5,
+        completion_tokens=1,
+    )
+
+
+def _result(row: int, made: Job) -> RowResult:
+    if made.label is not None:
+        return _answer(row, made.label.options)
+    answers = tuple(_answer(row, one.choices) for one in made.asked)
+    return RowResult(answers=answers, prompt_tokens=5, completion_tokens=len(answers))
+
+
+def with_questions(folder: Path, rows: int) -> Storage:
+    """The same with two questions for each row: its mood, and whether it is urgent."""
+    questions = {
+        "mood": {"ask": "Mood:", "choices": list(CHOICES)},
+        "urgent": {"predicate": "Is it urgent?"},
+    }
+    return labelled(folder, rows, label=None, questions=questions)
+
+
 def labelled(
     folder: Path,
     rows: int = 300,
@@ -44,6 +73,8 @@ def labelled(
     fails: Callable[[int], bool] = lambda row: False,
     choices: Sequence[str] = CHOICES,
     output: str = "out",
+    file: str = "a.parquet",
+    keep: Sequence[str] | None = None,
     finished: bool = True,
     **changes: Any,
 ) -> Storage:
@@ -55,28 +86,15 @@ def labelled(
     if gold is not None:
         columns["truth"] = pa.array([gold(i) for i in range(rows)], pa.string())
         label["gold"] = "truth"
-    pq.write_table(pa.table(columns), folder / "rows" / "a.parquet")
+    pq.write_table(pa.table(columns), folder / "rows" / file)
     address = output if "://" in output else str(folder / output)
-    made = job_in(folder, **({"label": label, "output": {"path": address}} | changes))
+    made = job_in(folder, **({"label": label, "output": {"path": address, "keep": keep}} | changes))
     plan, dataset = begin(made)
     reader = UnitReader(plan.input.files.shards, plan.input.files.schema)
     failed = RowResult(error=RowError(RowErrorType.TIMEOUT, "not finished", 1), prompt_tokens=5)
     for unit in plan.missing[: None if finished else 1]:
         table = reader.read(unit).table
-        results = [
-            failed
-            if fails(row)
-            else RowResult(
-                completion=choices[row % len(choices)],
-                label=choices[row % len(choices)],
-                confidence=confidence(row),
-                probabilities=_probabilities(row, len(choices)),
-                finish_reason="stop",
-                prompt_tokens=5,
-                completion_tokens=1,
-            )
-            for row in table["id"].to_pylist()
-        ]
+        results = [failed if fails(row) else _result(row, made) for row in table["id"].to_pylist()]
         columns_ = plan.input.columns
         dataset.commit(
             unit, to_table(table, results, columns_), tally(table, results, columns_), {}

@@ -158,6 +158,7 @@ def _told(session: Session) -> dict[str, Any]:
         "accuracy": numbers.right.as_json() if numbers.right else None,
         "kappa": numbers.kappa,
         "alpha": numbers.alpha,
+        "go_on": session.command() if len(own) < len(session.places) else None,
     }
 
 
@@ -168,8 +169,7 @@ def _say(told: dict[str, Any]) -> None:
 
     saved = plural(told["saved_now"], "answer")
     OUT.print(f"saved {saved} · {told['answered']} of {told['rows']} rows answered")
-    output = shlex.quote(told["output"])
-    if told["answered"] < told["rows"]:
-        OUT.print(f"go on:    rackmill review {output}")
+    if told["go_on"]:
+        OUT.print(f"go on:    {told['go_on']}")
     if told["answered"]:
-        OUT.print(f"use them: rackmill trust {output}")
+        OUT.print(f"use them: {shlex.join(['rackmill', 'trust', told['output']])}")

@@ -61,7 +61,7 @@ def test_ctrl_c_ends_it_with_what_was_saved_and_the_next_command(
     assert ended.code == 0, ended.err
     assert ended.out.splitlines() == [
         "saved 3 answers · 3 of 20 rows answered",
-        "go on:    rackmill review out",
+        "go on:    rackmill review out --reviewer anna",
         "use them: rackmill trust out",
     ]
     assert "Traceback" not in ended.err
@@ -76,7 +76,7 @@ def test_json_is_one_object_on_stdout(review: Callable[..., Started]) -> None:
     assert told["reviewer"] == "anna"
     assert (told["saved_now"], told["answered"], told["unsure"], told["rows"]) == (20, 20, 0, 20)
     assert told["accuracy"]["rows"] >= 16
-    assert (told["kappa"], told["alpha"]) == (None, None)
+    assert (told["kappa"], told["alpha"], told["go_on"]) == (None, None, None)
 
 
 def test_a_port_may_be_named_and_one_that_is_taken_is_refused(

@@ -10,8 +10,10 @@ from pipeline.errors import UsageError, did_you_mean, some_of
 from pipeline.job.questions import Asked
 from pipeline.job.template.field_text import as_shown
 from pipeline.job.template.render import lookup
+from pipeline.output.columns.question_columns import label_of
 from pipeline.output.stored_rows import StoredRows
 
+LABEL = "label"  # the name of the one question of a job with `label`
 _WORDS = 600  # characters of what is asked that are shown
 
 
@@ -30,9 +32,9 @@ class Question:
 
     def choice(self, answer: object) -> str | None:
         """The choice that a value of the answer column is."""
-        if isinstance(answer, bool):  # no and yes
-            return self.choices[answer]
-        return None if answer is None else str(answer)
+        if answer is None or self.gold is None:
+            return None
+        return label_of(self.gold, answer if isinstance(answer, bool) else str(answer))
 
 
 def question_of(stored: StoredRows, name: str | None) -> Question:
@@ -77,10 +79,18 @@ def _questions(stored: StoredRows) -> dict[str, Question]:
 
 def shown_fields(stored: StoredRows) -> tuple[str, ...]:
     """The columns that reviewers see of a row: those that the prompt reads, as far as they were
-    kept, else all that were."""
-    fields = stored.job.prompt_fields if stored.job else ()
+    kept, else all that were but right answers. Raises UsageError where there is none."""
+    job = stored.job
+    fields = job.prompt_fields if job else ()
     kept = [f for f in fields if f in stored.kept or f.partition(".")[0] in stored.kept]
-    return tuple(kept or stored.kept)
+    right = {a.graded.gold_column for a in job.asked} if job else set()
+    shown = tuple(kept or (name for name in stored.kept if name not in right))
+    if not shown:
+        raise UsageError(
+            f"{stored.address} kept no column of its input: there is nothing to show reviewers",
+            f"keep what the prompt reads: output: {{keep: [{', '.join(fields)}]}}; and run again",
+        )
+    return shown
 
 
 def shown_texts(row: Mapping[str, Any], fields: tuple[str, ...]) -> dict[str, str]:

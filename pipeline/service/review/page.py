@@ -102,6 +102,12 @@ class _Page:
             return RedirectResponse("/", 303)
         return HTMLResponse(await run_in_threadpool(self._render, self._main))
 
+    def _more(self) -> str | None:
+        """The command that asks about more rows; None where there are no others."""
+        total = len(self._session.places)
+        left = self._session.material.sample.population - total
+        return self._session.command(total + min(100, left)) if left > 0 else None
+
     def _render(self, template: Any) -> str:
         session = self._session
         material = session.material
@@ -112,7 +118,8 @@ class _Page:
         done = sum(place in own for place in session.places)
         text: str = template.render(
             output=material.output,
-            command=shlex.quote(printable(material.output)),
+            use=shlex.join(["rackmill", "trust", material.output]),
+            more=self._more(),
             question=material.question,
             reviewer=session.reviewer,
             number=number,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from pipeline.output.dataset import Dataset
 from pipeline.output.growing import parts_of
 from pipeline.output.reviews.answers import Answer, Place, ReviewAnswers, check_reviewer
 from pipeline.output.reviews.draw import ShownRow, rows_at
-from pipeline.output.reviews.question import Question, question_of
+from pipeline.output.reviews.question import LABEL, Question, question_of
 from pipeline.output.reviews.sample import Sample
 from pipeline.output.reviews.samples import sample_for
 from pipeline.output.run_registry import refuse_second
@@ -77,6 +78,14 @@ class Session:
     def saved(self) -> int:
         """Answers that were given here, those that were taken back left out."""
         return self._saved
+
+    def command(self, rows: int | None = None) -> str:
+        """That goes on with this review; with a sample of so many ``rows``."""
+        words = ["rackmill", "review", self.material.output]
+        if self.material.question.name != LABEL:
+            words += ["--question", self.material.question.name]
+        words += ["--reviewer", self.reviewer]
+        return shlex.join(words if rows is None else [*words, "--rows", str(rows)])
 
     def answers(self) -> dict[str, dict[Place, Answer]]:
         """Of all reviewers, as they stand now. Raises StorageFailed."""

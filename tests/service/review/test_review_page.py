@@ -142,7 +142,7 @@ class TestAnswers:
             told = client.post("/answer", data={"row": str(row), "value": "1"}, headers=HX).text
         assert "All 20 rows are answered" in told
         assert "rackmill trust " in told
-        assert "--rows 120" in told
+        assert "--reviewer anna --rows 60" in told  # there are no more
 
     def test_what_a_second_reviewer_says_is_compared(
         self, serve: Callable[..., Served], output: Storage, page: Served

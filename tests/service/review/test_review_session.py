@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from pipeline.errors import AlreadyRunning, UsageError
+from pipeline.input.changes.increment import Increment
+from pipeline.output.growing import GrowingDataset
 from pipeline.output.reviews.gold import gold_of
 from pipeline.output.run_registry import RunRecord, own_process, this_machine
 from pipeline.report.intervals import Share
 from pipeline.service.review.numbers import numbers_of
 from pipeline.service.review.session import Session, open_material
 from pipeline.storage.base import Storage
-from tests.labelled import labelled
+from tests.labelled import labelled, with_questions
+from tests.processes import Finished
 
 
 @pytest.fixture
@@ -118,6 +122,12 @@ class TestRefusals:
             open_material(output.address(), None, None)
         assert any("rackmill run" in hint for hint in e.value.hints)
 
+    def test_an_output_that_kept_nothing_to_show(self, tmp_path: Path) -> None:
+        output = labelled(tmp_path, 40, keep=[])
+        with pytest.raises(UsageError, match="nothing to show reviewers") as e:
+            open_material(output.address(), None, None)
+        assert "output: {keep: [text]}" in e.value.hints[0]
+
     def test_a_folder_that_is_no_output(self, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="no output of rackmill"):
             open_material(str(tmp_path), None, None)
@@ -129,3 +139,46 @@ def test_the_output_may_lie_on_an_object_store(tmp_path: Path, memory: str) -> N
         session.answer(number, "good")
     session.undo()
     assert len(gold_of(session.material.storage, "label")) == 3
+
+
+def test_one_question_of_several_is_reviewed_a_predicate_by_no_and_yes(tmp_path: Path) -> None:
+    output = with_questions(tmp_path, 40)
+    with pytest.raises(UsageError, match="answers 2 questions: mood, urgent") as e:
+        open_material(output.address(), None, None)
+    assert "--question mood" in e.value.hints[0]
+
+    session = Session(open_material(output.address(), "urgent", 20), "anna")
+    assert session.material.question.choices == ("no", "yes")
+    assert {row.answer for row in session.material.rows.values()} == {"no", "yes"}
+    for number, place in enumerate(session.places):
+        session.answer(number, session.material.rows[place].answer)
+    numbers = numbers_of(session.material, session.answers())
+    assert numbers.right is not None
+    assert numbers.right.value == 1
+    assert {g.value for g in gold_of(output, "urgent")} == {"no", "yes"}
+    assert gold_of(output, "mood") == []
+
+
+def test_the_runs_of_a_schedule_are_reviewed_as_one_dataset(tmp_path: Path) -> None:
+    dataset = GrowingDataset(str(tmp_path / "out"))
+    for number in (1, 2):
+        name = f"2026-11-2{number}T02-00-00Z"
+        dataset.begin(name, "nightly", Increment(()), [], full=False)
+        output = str(tmp_path / f"out/_runs/{name}")
+        labelled(tmp_path / f"night-{number}", 40, output=output, file=f"{number}.parquet")
+    dataset.recover()
+
+    session = Session(open_material(str(tmp_path / "out"), None, 60), "anna")
+    assert session.material.sample.population == 80
+    session.answer(0, "good")
+    assert len(gold_of(session.material.storage, "label")) == 1
+    assert len(GrowingDataset(str(tmp_path / "out")).published()) == 2
+
+
+def test_a_reviewed_output_is_still_whole_and_has_nothing_to_clean(
+    output: Storage, ask: Callable[..., Finished]
+) -> None:
+    session_of(output).answer(0, "good")
+    assert ask("verify", output.address()).code == 0
+    assert "reviews" not in ask("clean", output.address(), "--dry-run").out
+    assert len(gold_of(output, "label")) == 1
