@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,9 @@ _LEAST_LOG = float(np.log(1e-12))
 # Standard deviations of what is expected before any gold row is seen, around 1 and 0. How far the
 # intercepts may lie from 0, the gold rows decide: the demo's model is off by 3, another one by
 # nothing, and with hundreds of choices a few gold rows say little about each.
-_SLOPE_SD = 0.5
+# So it is with the slope: of some conversions the demo's model is right in 96 % of the rows that it
+# is 72 % sure of, which takes a slope of 4.
+_SLOPE_SDS = (0.5, 2.0)
 _INTERCEPT_SDS = (0.1, 0.3, 1.0, 3.0)
 _CLOSE = 1e-6
 _DIGITS = 9  # decimals; the last bits of a fit depend on the processor
@@ -103,8 +106,8 @@ def fit(
     weight = np.ones(rows) if weights is None else np.asarray(weights, dtype=float)
     weight = weight * weight.sum() / np.sum(weight**2)
     found, best = np.zeros(1 + choices), -np.inf
-    for deviation in _INTERCEPT_SDS:
-        precision = np.array([_SLOPE_SD**-2] + [deviation**-2] * choices)
+    for slope_deviation, deviation in product(_SLOPE_SDS, _INTERCEPT_SDS):
+        precision = np.array([slope_deviation**-2] + [deviation**-2] * choices)
         parameters, evidence = _likeliest(logs, gold, weight, precision)
         if evidence > best:
             found, best = parameters, evidence
