@@ -6,8 +6,10 @@ import json
 import sys
 import time
 from contextlib import AbstractContextManager
+from textwrap import wrap
 from typing import Any, Self
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
@@ -19,14 +21,30 @@ _PLAIN_SECONDS = 5.0
 
 
 class _Console(Console):
-    """Prints texts as they are: no markup, no colours for numbers, no wrapping, no emoji. No row,
-    name or message can reach the terminal's controls through it."""
+    """Prints texts as they are: no markup, no colours for numbers, no emoji. A terminal's lines
+    end between words, other lines are not cut. No row, name or message can reach the terminal's
+    controls through it."""
 
     def __init__(self, *, stderr: bool) -> None:
         super().__init__(stderr=stderr, markup=False, highlight=False, soft_wrap=True, emoji=False)
 
     def render_str(self, text: str, **options: Any) -> Text:
-        return super().render_str(shown(text), **options)
+        safe = shown(text)
+        if self.is_terminal:
+            safe = "\n".join(_between_words(line, self.width) for line in safe.split("\n"))
+        return super().render_str(safe, **options)
+
+
+def _between_words(line: str, width: int) -> str:
+    """``line`` on lines of ``width`` columns, those that follow further in. What is to be copied
+    stays in one piece: a word that is wider (a path), and a line with a command."""
+    if cell_len(line) <= width or "rackmill " in line:
+        return line
+    further_in = " " * (len(line) - len(line.lstrip()) + 2)
+    parts = wrap(
+        line, width, subsequent_indent=further_in, break_long_words=False, break_on_hyphens=False
+    )
+    return "\n".join(parts)
 
 
 OUT = _Console(stderr=False)  # what was asked for

@@ -18,6 +18,7 @@ from pipeline.model.tokenizer import Tokenizer
 from pipeline.prompt.join import Prompt, continuation, joined_ids, joining, open_ended, tail_of
 from pipeline.prompt.question_prompts import QuestionPrompts, ended, together
 from pipeline.prompt.seed import Place, row_seed
+from pipeline.rows.error_reasons import NO_CONTEXT
 
 _MOST_CHARACTERS = 2_000_000  # of a prompt: 15 for each of 131,072 tokens; text has three to five
 _BETWEEN = "\n\n"  # instructions, examples and the row are set apart by a blank line
@@ -250,7 +251,7 @@ def _of_any_use(prompt: str | list[int]) -> None:
     """Raises RowError (PromptTooLong) for what fits no context."""
     if len(prompt) > _MOST_CHARACTERS:
         unit = "characters" if isinstance(prompt, str) else "tokens"
-        message = f"prompt has {len(prompt)} {unit}, more than any context holds"
+        message = f"prompt has {len(prompt)} {unit}, {NO_CONTEXT}"
         raise RowError(RowErrorType.PROMPT_TOO_LONG, message)
 
 

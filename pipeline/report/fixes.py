@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.errors import RowErrorType
 from pipeline.report.summary import Summary
-from pipeline.rows.error_reasons import OTHERS
+from pipeline.rows.error_reasons import NO_CONTEXT, OTHERS
 
 FIXES: Mapping[str, str] = {
     RowErrorType.PROMPT_TOO_LONG: "raise engine.max_model_len, or shorten the input",
@@ -42,7 +42,11 @@ def fix_for(kind: str, *, at_limit: bool = False) -> str:
 
 
 def at_limit(summary: Mapping[str, Any]) -> bool:
-    """Whether engines of a run with that summary had as much context as the model has."""
+    """Whether no larger context could help: engines of a run with that summary had as much as the
+    model has, or every prompt that was too long was longer than any context."""
+    reasons = summary.get("error_reasons", {}).get(RowErrorType.PROMPT_TOO_LONG, {})
+    if reasons and all(NO_CONTEXT in reason for reason in reasons):
+        return True
     most = summary.get("model_context") or math.inf
     contexts = [engine.get("max_model_len", 0) for engine in summary.get("engines", ())]
     return bool(contexts) and min(contexts) >= most

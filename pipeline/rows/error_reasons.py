@@ -6,6 +6,7 @@ import re
 from collections import Counter
 
 OTHERS = "other reasons"
+NO_CONTEXT = "more than any context holds"
 _MOST = 8  # reasons that are told apart, of one type of error in one unit
 _MOST_IN_SUMS = 64  # of one type, so that what is frequent in all is found among the units'
 _ROOM = 512  # reasons of all types

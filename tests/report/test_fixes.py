@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.errors import RowErrorType
-from pipeline.report.fixes import FIXES, HOPELESS, next_step
+from pipeline.report.fixes import FIXES, HOPELESS, at_limit, next_step
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,18 @@ def test_a_retry_is_not_advised_where_it_would_end_alike(kind: RowErrorType) -> 
 
 def test_every_type_of_error_has_a_mend() -> None:
     assert set(FIXES) == set(RowErrorType)
+
+
+@pytest.mark.parametrize(
+    ("reasons", "helps"),
+    [
+        ({"prompt has … characters, more than any context holds": 2}, False),
+        ({"prompt has … characters, more than any context holds": 2, "…": 1}, True),
+    ],
+)
+def test_more_context_is_not_advised_for_what_no_context_holds(
+    reasons: dict[str, int], helps: bool
+) -> None:
+    limit = at_limit({"error_reasons": {"PromptTooLong": reasons}, "engines": []})
+
+    assert ("max_model_len" in str(next_step({"PromptTooLong": 2}, "out", at_limit=limit))) is helps

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 
 from pipeline.budget.cards.lookup import GIB, Card, in_slot
@@ -36,20 +38,50 @@ def print_fits(fits: Sequence[Fit], *, whole: bool, explain: bool) -> None:
         OUT.print("the arithmetic: --explain; one model: --model gemma-3-27b")
 
 
+@dataclass(frozen=True)
+class _Table:
+    """What of a table there is room for; what matters least goes first."""
+
+    lengths: Sequence[int]
+    advice: bool
+    remarks: bool
+    announced: bool
+    weights: bool
+
+    @property
+    def held(self) -> int:
+        """Columns of the requests at once."""
+        return max(20, 6 * len(self.lengths))
+
+    def head(self, announced: str, weights: str) -> str:
+        """Both cells, as far as there is room for them."""
+        shown = [
+            cell for cell, room in ((announced, self.announced), (weights, self.weights)) if room
+        ]
+        return "".join(f"{cell:>{_NUMBER}}" for cell in shown)
+
+
 def _card_table(fits: Sequence[Fit]) -> Iterator[str]:
-    card = fits[0].card
     lengths = sorted({t for f in fits for t in f.max_requests})
-    yield _title(card, fits)
+    room = OUT.width if OUT.is_terminal else sys.maxsize
+    table = _Table(
+        lengths,
+        advice=room >= 100,
+        remarks=room >= 82,
+        announced=room >= 72,
+        weights=room >= 63,
+    )
+    yield _title(fits[0].card, fits)
     yield (
-        f"{'model':{_MODEL}}{'announced':>{_NUMBER}}{'weights':>{_NUMBER}}{'for KV':>{_NUMBER}}"
-        f"{'requests at once of':>{max(20, 6 * len(lengths))}}{'tokens/s':>10}"
+        f"{'model':{_MODEL}}{table.head('announced', 'weights')}{'for KV':>{_NUMBER}}"
+        f"{'requests at once of':>{table.held}}{'tokens/s':>10}"
     )
     yield (
-        f"{'':{_MODEL}}{'GB':>{_NUMBER}}{'GB':>{_NUMBER}}{'GB':>{_NUMBER}}"
-        f"{''.join(f'{words(t):>6}' for t in lengths):>{max(20, 6 * len(lengths))}}{'at most':>10}"
+        f"{'':{_MODEL}}{table.head('GB', 'GB')}{'GB':>{_NUMBER}}"
+        f"{''.join(f'{words(t):>6}' for t in lengths):>{table.held}}{'at most':>10}"
     )
     for one in fits:
-        yield _row(one, lengths)
+        yield _row(one, table)
 
 
 def _title(card: Card, fits: Sequence[Fit]) -> str:
@@ -61,23 +93,22 @@ def _title(card: Card, fits: Sequence[Fit]) -> str:
     return f"{title} · {memory} · {card.bandwidth / 1e9:.0f} GB/s · {kept}{vision}"
 
 
-def _row(one: Fit, lengths: Sequence[int]) -> str:
+def _row(one: Fit, table: _Table) -> str:
     marked = f"{one.model.title} {one.precision}" + (
         "*" if one.fits and one.kv_dtype == "fp8" else ""
     )
     announced = one.model.announced_gb
     said = f"{announced:.1f}" if announced is not None else "–"
-    head = f"{marked:{_MODEL}}{said:>{_NUMBER}}{one.weights_bytes / 1e9:>{_NUMBER}.1f}"
+    head = f"{marked:{_MODEL}}{table.head(said, f'{one.weights_bytes / 1e9:.1f}')}"
     if not one.fits:
-        near = f" → {one.advice[0]}" if one.advice and not one.unsupported else ""
+        advised = table.advice and one.advice and not one.unsupported
+        near = f" → {one.advice[0]}" if advised else ""
         return f"{head}   no: {_shortly(one)}{near}"
-    held = "".join(f"{count(one.max_requests.get(t, 0)):>6}" for t in lengths)
+    held = "".join(f"{count(one.max_requests.get(t, 0)):>6}" for t in table.lengths)
     speed = rate(one.roofline_tokens_per_second)
-    limit = "  KV-bound" if one.max_requests[one.context] < one.knee else ""
-    return (
-        f"{head}{one.kv_bytes / 1e9:>{_NUMBER}.1f}{held:>{max(20, 6 * len(lengths))}}"
-        f"{speed:>10}{limit}"
-    )
+    bound = table.remarks and one.max_requests[one.context] < one.knee
+    limit = "  KV-bound" if bound else ""
+    return f"{head}{one.kv_bytes / 1e9:>{_NUMBER}.1f}{held:>{table.held}}{speed:>10}{limit}"
 
 
 def _shortly(one: Fit) -> str:

@@ -17,6 +17,7 @@ from pipeline.job.job import Job
 from pipeline.model.stand_in import StandIn
 from pipeline.report.fixes import fix_for
 
+_BESIDE_BARS = 36  # columns
 _BAR_CHARACTERS = 40
 
 
@@ -132,8 +133,9 @@ def print_plan(plan: Plan, forecast: Forecast | None, fits: list[Fit]) -> None:
         f"(from {plural(sample.rows, 'sampled row')})",
     )
     most = max(sample.lengths.values(), default=1)
+    longest = max(1, min(_BAR_CHARACTERS, OUT.width - _BESIDE_BARS))
     for bucket, number in sorted(sample.lengths.items()):
-        bar = "█" * max(1, round(number / most * _BAR_CHARACTERS))
+        bar = "█" * max(1, round(number / most * longest))
         line("", f"{count(bucket // 2 + 1):>7}–{count(bucket):<7} {bar} {number}")
     if forecast is not None:
         for name, text in forecast_lines(forecast, fits):
