@@ -80,13 +80,14 @@ def rows_at(stored: StoredRows, question: Question, places: set[Place]) -> dict[
         file = table[FILE][0].as_py()
         wanted = pa.array(by_file.get(file, ()), pa.int64())
         hits = np.flatnonzero(pc.is_in(table[ROW], value_set=wanted).to_numpy())
-        names = {*columns, question.answers, ROW, *([question.confidences or ()])}
+        told = (question.answers, question.probabilities, question.confidences)
+        names = {*columns, ROW, *told}
         shown = table.select([name for name in table.column_names if name in names])
         for at in hits.tolist():
             [values] = rows_with_gaps(shown.slice(at, 1))
             sure = values.get(question.confidences) if question.confidences else None
             found[file, values[ROW]] = ShownRow(
-                shown_texts(values, fields), question.choice(values.get(question.answers)), sure
+                shown_texts(values, fields), question.own_choice(values), sure
             )
     return found
 

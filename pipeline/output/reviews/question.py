@@ -19,19 +19,25 @@ _WORDS = 600  # characters of what is asked that are shown
 
 @dataclass(frozen=True)
 class Question:
-    """``answers``: the column with the model's choice; ``confidences``: that with the model's own
-    probability of it, None where no column has it. ``text``: what is asked, in words. ``gold``:
-    where right answers are known already."""
+    """``answers``: the column with the answer; ``probabilities``, ``confidences``: those with the
+    model's own probabilities of all choices and of its best one, None where there is none.
+    ``text``: what is asked, in words. ``gold``: where right answers are known already."""
 
     name: str
     choices: tuple[str, ...]
     answers: str
     confidences: str | None
+    probabilities: str | None = None
     text: str = ""
     gold: Asked | None = None
 
-    def choice(self, answer: object) -> str | None:
-        """The choice that a value of the answer column is."""
+    def own_choice(self, row: Mapping[str, Any]) -> str | None:
+        """What the model itself finds most probable: what was calibrated by a row's right answer
+        could not be judged by it."""
+        known = row.get(self.probabilities) if self.probabilities else None
+        if known:
+            return max(self.choices, key=lambda choice: known.get(choice) or 0.0)
+        answer = row.get(self.answers)
         if answer is None or self.gold is None:
             return None
         return label_of(self.gold, answer if isinstance(answer, bool) else str(answer))
@@ -73,7 +79,11 @@ def _questions(stored: StoredRows) -> dict[str, Question]:
         known = (columns.raw_confidence, columns.confidence)
         sure = next((n for n in known if n in stored.schema.names and n not in stored.kept), None)
         text = (asked.text or job.instructions or "Which is right?").strip()[:_WORDS]
-        found[asked.name] = Question(asked.name, asked.choices, columns.answer, sure, text, asked)
+        told = columns.probabilities
+        every = told if told in stored.schema.names and told not in stored.kept else None
+        found[asked.name] = Question(
+            asked.name, asked.choices, columns.answer, sure, every, text, asked
+        )
     return found
 
 
