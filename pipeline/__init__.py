@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from pipeline.driver.run import RunOptions
     from pipeline.driver.stop import Stop
     from pipeline.driver.watcher import Watcher
+    from pipeline.interactive.decide import decide
     from pipeline.interactive.run import run
     from pipeline.job.file.load import job_from, load_job
     from pipeline.job.job import Job
@@ -137,6 +138,7 @@ _LATER = {
     "Stop": "pipeline.driver.stop",
     "Watcher": "pipeline.driver.watcher",
     "compare": "pipeline.driver.quality",
+    "decide": "pipeline.interactive.decide",
     "job_from": "pipeline.job.file.load",
     "load_job": "pipeline.job.file.load",
     "run": "pipeline.interactive.run",
@@ -164,6 +166,7 @@ __all__ = [
     "Watcher",
     "cancel",
     "compare",
+    "decide",
     "forecast",
     "job_from",
     "load_job",

@@ -116,6 +116,16 @@ def test_headlines_are_put_into_topics_better_than_by_chance(warm: WarmEngine) -
 
 
 @pytest.mark.engine
+def test_several_questions_of_a_tweet_are_answered_and_its_sentiment_rightly(
+    warm: WarmEngine,
+) -> None:
+    trial = tried(job("questions"), 60, warm)
+    assert [len(row.result.answers) for row in trial.rows] == [5] * 60
+    assert trial.graded == 60
+    assert trial.right >= 42  # half would be chance
+
+
+@pytest.mark.engine
 def test_a_base_model_answers_messages_by_the_template_that_the_job_names(warm: WarmEngine) -> None:
     trial = tried(job("chat"), 12, warm)
     assert [row.result.error for row in trial.rows] == [None] * 12

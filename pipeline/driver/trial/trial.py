@@ -73,22 +73,38 @@ def try_rows(job: Job, number: int, say: Say, engine: WarmEngine | None = None) 
     inputs = check_input(job)
     check_answer_shape(job)
     rows, places, golds = first_rows(inputs, number)
+    results, seconds, warm = answer_now(job, rows, places, lambda: inputs, say, engine)
+    return Trial(_joined(job, rows, places, golds, results), seconds, warm)
+
+
+def answer_now(
+    job: Job,
+    rows: Sequence[Row],
+    places: Sequence[RowPlace],
+    inputs: Callable[[], InputPlan],
+    say: Say,
+    engine: WarmEngine | None = None,
+) -> tuple[list[RowResult], float, bool]:
+    """What becomes of ``rows``, the seconds that it took without loading, and whether an engine was
+    loaded already. ``inputs``: by which one is chosen, if it has to be loaded.
+
+    Raises UsageError, EngineFailed.
+    """
     if not job.engine.computes:
-        results, seconds = _rehearse(job, rows, places)
-        return Trial(_joined(job, rows, places, golds, results), seconds, warm=True)
+        return *_rehearse(job, rows, places), True
     warm = engine or WarmEngine()
     loaded = warm.key()
     fits = loaded == engine_key(job)
     if not fits:
-        _start(inputs, warm, say, loaded=loaded is not None)
+        _start(inputs(), warm, say, loaded=loaded is not None)
     started = time.monotonic()
     results = warm.answer(job, rows, places)
     if fits and any(_too_long(result) for result in results):
         # the engine that was there has room for the requests of another prompt
-        _start(inputs, warm, say, loaded=True)
+        _start(inputs(), warm, say, loaded=True)
         started = time.monotonic()
         results = warm.answer(job, rows, places)
-    return Trial(_joined(job, rows, places, golds, results), time.monotonic() - started, warm=fits)
+    return results, time.monotonic() - started, fits
 
 
 def _rehearse(
