@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from pipeline import Job, load_job
 from pipeline.driver.provenance import provenance
 from pipeline.errors import RowError, RowErrorType
 from pipeline.output.columns.results import RowResult, tally, to_table
-from pipeline.output.commit.records import PAGE, REPORT
+from pipeline.output.commit.records import PAGE, REPORT, SUMMARY
 from pipeline.output.dataset import Dataset
 from pipeline.output.manifest import read_manifest
 from pipeline.output.verify.promises import check_table
@@ -62,13 +64,14 @@ def _result(row: int, wrong: int) -> RowResult:
     )
 
 
-def write(job: Job, wrong: int = 3) -> None:
+def write(job: Job, wrong: int = 3, answers: Callable[[int], RowResult] | None = None) -> None:
     """The finished output of ``job``, without an engine."""
     plan, dataset = begin(job)
     table = pq.read_table("rows.parquet")
     for unit in plan.missing:
         rows = table.slice(unit.start, unit.rows)
-        results = [_result(row, wrong) for row in range(unit.start, unit.stop)]
+        numbers = range(unit.start, unit.stop)
+        results = [answers(n) if answers else _result(n, wrong) for n in numbers]
         columns = plan.input.columns
         made = to_table(rows, results, columns), tally(rows, results, columns)
         dataset.commit(unit, *made, provenance(plan))
@@ -237,3 +240,57 @@ def test_try_answers_every_question(ask: Any) -> None:
     assert isinstance(told[0]["answers"]["urgent"]["answer"], bool)
     assert 0 <= told[0]["answers"]["quality"]["expectation"] <= 2
     assert told[0]["golds"] == {"mood": "good", "urgent": "yes"}
+
+
+class TestTrust:
+    """A model whose moods lean to good and whose urgency is known of all rows."""
+
+    @pytest.fixture
+    def trusted(self, tmp_path: Path) -> dict[str, Any]:
+        moods = ["bad" if n % 2 else "good" for n in range(_ROWS)]
+        urgent = [n % 3 > 0 for n in range(_ROWS)]
+        texts = [f"text {n}" for n in range(_ROWS)]
+        rows = pa.table({"text": texts, "mood": moods, "urgent": urgent})
+        pq.write_table(rows, tmp_path / "rows.parquet")
+        made = load_job(Path("job.yaml"), ["output.path=leaning"])
+
+        def answered(row: int) -> RowResult:
+            if row == _FAILED:
+                return _result(row, 0)
+            good = 0.9 if moods[row] == "good" else 0.7
+            yes = 0.45 if urgent[row] else 0.2
+            answers = (
+                _choice("good", ("good", "bad"), good),
+                _choice("no", ("no", "yes"), 1 - yes),
+                _choice("fair", ("poor", "fair", "fine"), 0.8),
+            )
+            return RowResult(prompt_tokens=9, completion_tokens=3, requests=3, answers=answers)
+
+        write(made, answers=answered)
+        return {row["text"]: row for row in pq.read_table("leaning").to_pylist()}
+
+    def test_each_question_is_calibrated_by_itself_at_the_end_of_a_run(
+        self, trusted: dict[str, Any]
+    ) -> None:
+        for number, row in enumerate(trusted.values()):
+            if number == _FAILED:
+                assert (row["mood"], row["urgent_probability"]) == (None, None)
+                continue
+            assert row["mood"] == row["input_mood"]
+            assert row["urgent"] == row["input_urgent"] == (row["urgent_probability"] > 0.5)
+            assert row["urgent_raw_confidence"] == pytest.approx(0.55 if row["urgent"] else 0.8)
+            assert row["quality"] == "fair"
+            assert row["quality_expectation"] == pytest.approx(1.0)
+            assert row["quality_accepted"] is None
+
+    def test_it_is_counted_and_verified_anew(self, ask: Any, trusted: dict[str, Any]) -> None:
+        assert len(trusted) == _ROWS
+        assert ask("verify", "leaning").code == 0
+        told = json.loads(Path("leaning", SUMMARY).read_text())["questions"]
+        assert (told["mood"]["accuracy"], told["urgent"]["accuracy"]) == (1, 1)
+
+    def test_the_same_again_changes_no_byte(self, ask: Any, trusted: dict[str, Any]) -> None:
+        assert len(trusted) == _ROWS
+        before = {path: path.read_bytes() for path in Path("leaning").glob("*.parquet")}
+        assert ask("trust", "leaning").code == 0
+        assert {path: path.read_bytes() for path in Path("leaning").glob("*.parquet")} == before

@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 from pipeline.driver.trust.gather import Known
 from pipeline.driver.trust.judge import Judged
 from pipeline.driver.trust.parts import Part
+from pipeline.job.questions import YES, Asked
 from pipeline.output.columns.probabilities import probabilities_in
+from pipeline.output.columns.question_columns import as_stored, expectation
 from pipeline.output.commit.records import CommitRecord
 from pipeline.output.tally import Tally
 from pipeline.trust.acceptance import Acceptance
@@ -54,7 +56,7 @@ def _rewrite_file(part: Part, record: CommitRecord, at: int, judged: Sequence[Ju
         made, total = table, Tally.from_json(newest.tally.as_json())
         for one in judged:
             made, labels = _relabelled(made, one, slice(at, stop))
-            _count(total, labels, _told(one.known, at, stop))
+            _count(total, one.known.asked, labels, _told(one.known, at, stop))
         if made.equals(table) and total == newest.tally:
             return None
         return made, total
@@ -72,7 +74,8 @@ def _relabelled(table: pa.Table, one: Judged, rows: slice) -> tuple[pa.Table, li
     asked, report = one.known.asked, one.report
     names = asked.columns
     answered = table.column(names.probabilities).is_valid().to_numpy(zero_copy_only=False)
-    decided = report.decide(np.asarray(one.known.log_probabilities[rows]))
+    logs = np.asarray(one.known.log_probabilities[rows])
+    decided = report.decide(logs)
     if report.calibration is not None:
         numbers, sure = decided.labels, decided.confidences
     else:  # the model's own, to the last bit
@@ -81,15 +84,28 @@ def _relabelled(table: pa.Table, one: Judged, rows: slice) -> tuple[pa.Table, li
     promised = isinstance(report.acceptance, Acceptance) and decided.accepted is not None
     accepted = _array(decided.accepted, answered, pa.bool_()) if promised else None
     labels = [asked.choices[n] for n in numbers.tolist()]
+    if asked.kind == "predicate":  # how probable yes is
+        yes = asked.choices.index(YES)
+        sure = own[:, yes] if report.calibration is None else _of_yes(numbers == yes, sure)
+    values = [as_stored(asked, label) for label in labels]
     columns: dict[str, pa.Array] = {
-        names.answer: _array(labels, answered, pa.string()),
+        names.answer: _array(values, answered, table.schema.field(names.answer).type),
         names.confidence: _array(sure, answered, pa.float64()),
         names.accepted: pa.nulls(len(answered), pa.bool_()) if accepted is None else accepted,
     }
+    if names.expectation is not None:
+        chances = own if report.calibration is None else report.calibration.apply(logs).round(12)
+        means = [expectation(row) for row in chances.tolist()]
+        columns[names.expectation] = _array(means, answered, pa.float64())
     for name, column in columns.items():
         place = table.column_names.index(name)
         table = table.set_column(place, table.schema.field(name), column)
     return table, labels
+
+
+def _of_yes(yes: NDArray[np.bool_], sure: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The probability of yes, of answers that are so sure."""
+    return np.where(yes, sure, (1 - sure).round(12))
 
 
 def _array(values: Any, answered: NDArray[np.bool_], kind: pa.DataType) -> pa.Array:
@@ -98,8 +114,18 @@ def _array(values: Any, answered: NDArray[np.bool_], kind: pa.DataType) -> pa.Ar
     return pa.array(values, kind).take(pa.array(places, mask=~answered))
 
 
-def _count(total: Tally, labels: Sequence[str], told: Sequence[str | None]) -> None:
+def _count(total: Tally, asked: Asked, labels: Sequence[str], told: Sequence[str | None]) -> None:
     """The labels of a unit and how they agree with right answers, counted anew."""
-    pairs = zip(told, labels, strict=False)
-    total.labels = Counter(labels)
-    total.confusion = Counter(f"{gold}\t{label}" for gold, label in pairs if gold is not None)
+    pairs = [pair for pair in zip(told, labels, strict=False) if pair[0] is not None]
+    confusion = Counter(f"{gold}\t{label}" for gold, label in pairs)
+    if asked.text is None:
+        total.labels, total.confusion = Counter(labels), confusion
+        return
+    total.question_labels = _again(total.question_labels, asked.name, Counter(labels))
+    total.question_confusion = _again(total.question_confusion, asked.name, confusion)
+
+
+def _again(counts: Counter[str], name: str, new: Counter[str]) -> Counter[str]:
+    """``counts`` with those of the question ``name`` counted anew."""
+    kept = {key: number for key, number in counts.items() if key.partition("\t")[0] != name}
+    return Counter(kept | {f"{name}\t{key}": number for key, number in new.items()})
