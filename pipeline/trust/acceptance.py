@@ -96,10 +96,9 @@ def accept(
     accepted = _accepted(confidences, share)
     if not accepted.any():
         more = max(0, least_reviewed(rows, promise) - len(rank))
-        errors = [k / 200 for k in range(1, 200) if k / 200 > promise.error]
-        shares = {e: _largest(rank, right, rows, Promise(e, promise.confidence)) for e in errors}
-        best = next((e for e in errors if _accepted(confidences, shares[e]).any()), None)
-        best_rows = int(_accepted(confidences, shares[best]).sum()) if best else 0
+        best = _lowest_error(rank, right, confidences, promise)
+        best_share = _largest(rank, right, rows, Promise(best, promise.confidence)) if best else 0.0
+        best_rows = int(_accepted(confidences, best_share).sum())
         return NoAcceptance(best, best_rows, more)
     inside = rank <= share + _ROUNDING
     reviewed, wrong = int(inside.sum()), int(np.sum(inside & ~right))
@@ -164,6 +163,22 @@ def more_review(
     return next(MoreReview(s, g) for s, g in zip(steps, gains, strict=True) if 2 * g >= most)
 
 
+def _lowest_error(
+    rank: Floats, right: Bools, confidences: Floats, promise: Promise
+) -> float | None:
+    """The lowest error, in steps of half a percent, that could be promised; None for none. Found by
+    halving: what can be promised of one error can nearly always be of a higher one."""
+    low, high = int(200 * promise.error + _ROUNDING), 200
+    while high - low > 1:
+        middle = (low + high) // 2
+        share = _largest(rank, right, len(confidences), Promise(middle / 200, promise.confidence))
+        if _accepted(confidences, share).any():
+            high = middle
+        else:
+            low = middle
+    return high / 200 if high < 200 else None
+
+
 def _largest(rank: Floats, right: Bools, rows: int, promise: Promise) -> float:
     """The largest share of all rows that passes, and all before it; 0 for none.
 
@@ -223,7 +238,10 @@ def _at_most(wrong: Ints, rows: Ints, all_wrong: Ints, seen: Ints) -> Floats:
 def _accepted(confidences: Floats, share: float) -> Bools:
     """The rows that no more than this share of all are at least as confident as: equal ones stand
     or fall together."""
-    values, counts = np.unique(confidences, return_counts=True)
-    at_least = np.cumsum(counts[::-1])[::-1]
-    passing = values[at_least <= share * len(confidences) + _ROUNDING * len(confidences)]
-    return confidences >= passing.min() if len(passing) else np.zeros(len(confidences), bool)
+    if share <= 0:
+        return np.zeros(len(confidences), bool)
+    ordered = np.sort(confidences)
+    most = int(share * len(ordered) + _ROUNDING * len(ordered))
+    if most >= len(ordered):
+        return np.ones(len(confidences), bool)
+    return np.asarray(confidences > ordered[len(ordered) - most - 1])

@@ -10,8 +10,6 @@ from scipy.stats import beta, norm
 
 Floats = NDArray[np.float64]
 
-_RESAMPLES = 2000
-
 
 @dataclass(frozen=True)
 class Interval:
@@ -26,7 +24,7 @@ class Interval:
 
 
 def wilson(
-    right: float, rows: float, confidence: float = 0.95, population: int | None = None
+    right: float, rows: float, confidence: float = 0.95, population: float | None = None
 ) -> Interval:
     """Wilson's score interval (1927) of ``right`` of ``rows``; both may be fractions (effective
     rows). ``population``: the rows were drawn from so many without putting back, and the share is
@@ -54,20 +52,21 @@ def clopper_pearson_upper(wrong: int, rows: int, confidence: float = 0.95) -> fl
 
 
 def weighted_mean(
-    values: Floats, inclusion_probabilities: Floats, confidence: float = 0.95, seed: int = 0
+    values: Floats, inclusion_probabilities: Floats, confidence: float = 0.95
 ) -> Interval:
     """The mean over all rows of ``values`` (0 to 1) known for rows that were drawn with these
-    probabilities: Hájek's estimate, sum(v/p) / sum(1/p). The interval is Wilson's for as many
-    simple random rows as vary as much as the bootstrap's resamples do, never for more rows than
-    there are: percentiles alone would be a point where all values are equal."""
+    probabilities: Hájek's estimate (1971), sum(v/p) / sum(1/p), its variance by linearisation
+    (Särndal, Swensson and Wretman 1992, 5.7). The interval is Wilson's for as many simple random
+    rows as vary as much, never more than there are: the normal one would be a point where all
+    values are equal."""
     rows = len(values)
     if not rows:
         return Interval(float("nan"), 0.0, 1.0)
     weights = 1 / np.asarray(inclusion_probabilities, dtype=float)
-    mean = float(np.sum(weights * values) / np.sum(weights))
-    kish = float(np.sum(weights) ** 2 / np.sum(weights**2))
-    draws = np.random.default_rng(seed).multinomial(rows, np.full(rows, 1 / rows), _RESAMPLES)
-    variance = float(np.var((draws @ (weights * values)) / (draws @ weights)))
+    total = float(np.sum(weights))
+    mean = float(np.sum(weights * values)) / total
+    kish = total**2 / float(np.sum(weights**2))
+    variance = float(np.sum((weights * (values - mean)) ** 2)) / total**2 * rows / max(1, rows - 1)
     alike = mean * (1 - mean) / variance if variance > 0 else kish
     alike = min(alike, float(rows))
     return wilson(mean * alike, alike, confidence)

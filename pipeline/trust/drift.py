@@ -1,0 +1,62 @@
+"""Whether the rows of a run still come from where those of an earlier one came from."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import chi2_contingency, ks_2samp
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+# Differences as large happen in so many of all runs by chance, and smaller ones do not matter:
+# millions of rows differ significantly in something.
+SIGNIFICANT = 0.01
+MATTERS = 0.05
+
+
+@dataclass(frozen=True)
+class Drift:
+    """``confidences`` and ``shares``: how far those of two runs lie apart, 0 (the same) to 1: the
+    largest difference of their distribution functions, and half the sum of the differences of the
+    shares of the labels. With each, the probability of as much by chance (Kolmogorov's and
+    Smirnov's test; chi-square)."""
+
+    confidences: float
+    confidences_chance: float
+    shares: float
+    shares_chance: float
+
+    @property
+    def found(self) -> bool:
+        """A promise made for the earlier run does not hold for the later one: one of both differs
+        by more than chance explains (two tests: half the level for each), and by enough to
+        matter."""
+        return any(
+            distance > MATTERS and chance < SIGNIFICANT / 2
+            for distance, chance in (
+                (self.confidences, self.confidences_chance),
+                (self.shares, self.shares_chance),
+            )
+        )
+
+    def as_json(self) -> dict[str, float | bool]:
+        return {"found": self.found, **asdict(self)}
+
+
+def drift(before: Floats, after: Floats, labels_before: Ints, labels_after: Ints) -> Drift:
+    """Between the confidences [rows] and how often each label was given [choices] in two runs, each
+    of which has rows. Both as one and the same calibration gives them."""
+    apart = ks_2samp(before, after, method="asymp")
+    table = np.array([labels_before, labels_after], float)
+    table = table[:, table.sum(axis=0) > 0]
+    shares = table / table.sum(axis=1, keepdims=True)
+    chance = float(chi2_contingency(table, correction=False).pvalue) if table.shape[1] > 1 else 1.0
+    return Drift(
+        float(apart.statistic),
+        float(apart.pvalue),
+        float(np.abs(shares[0] - shares[1]).sum() / 2),
+        chance,
+    )

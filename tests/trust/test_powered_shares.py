@@ -1,0 +1,47 @@
+"""Shares by gold rows and predictions together, against ppi-python."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from ppi_py import ppi_mean_ci, ppi_mean_pointestimate
+
+from pipeline.trust.shares import Moments, powered_mean, powered_share
+
+
+def moments(values: np.ndarray) -> Moments:
+    return Moments(len(values), float(values.mean()), float(values.var()))
+
+
+@pytest.mark.parametrize("useful", [0.0, 0.5, 2.0, 6.0])
+@pytest.mark.parametrize(("gold", "rest"), [(30, 40), (50, 5000), (300, 38_000)])
+def test_it_is_ppi_python(useful: float, gold: int, rest: int) -> None:
+    random = np.random.default_rng(0)
+    truth = random.random(gold + rest) < 0.3
+    predicted = 1 / (1 + np.exp(-useful * (truth - 0.5) + random.normal(size=gold + rest)))
+    own = truth[:gold].astype(float)
+    found = powered_mean(own, predicted[:gold], moments(predicted[gold:]))
+    value = ppi_mean_pointestimate(own, predicted[:gold], predicted[gold:])
+    low, high = ppi_mean_ci(own, predicted[:gold], predicted[gold:], alpha=0.05)
+    assert found.value == pytest.approx(float(np.squeeze(value)), abs=1e-9)
+    interval = found.interval(0.95)
+    assert interval.low == pytest.approx(float(np.squeeze(low)), abs=1e-9)
+    assert interval.high == pytest.approx(float(np.squeeze(high)), abs=1e-9)
+
+
+def test_a_share_stays_between_0_and_1_and_is_never_certain_from_a_few_rows() -> None:
+    rest = Moments(10_000, 0.01, 0.0005)
+    none = powered_share(np.zeros(50, bool), np.full(50, 0.01), rest)
+    assert none.low >= 0
+    assert none.high > 0.02
+    sure = powered_share(np.ones(50, bool), np.full(50, 0.99), Moments(10_000, 0.99, 0.0005))
+    assert sure.high <= 1
+    assert sure.low < 0.98
+
+
+def test_useless_predictions_leave_what_gold_alone_says() -> None:
+    gold = np.arange(100) % 4 == 0
+    found = powered_share(gold, np.full(100, 0.6), Moments(10_000, 0.6, 0.0))
+    assert found.value == pytest.approx(0.25)
+    assert 0.15 < found.low < 0.19
+    assert 0.33 < found.high < 0.36
