@@ -17,7 +17,7 @@ from tests.trust.worlds import world
 
 @pytest.fixture
 def _no_shrinking(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_SLOPE_SD", 1e5)
+    monkeypatch.setattr(module, "_SLOPE_SDS", (1e5,))
     monkeypatch.setattr(module, "_INTERCEPT_SDS", (1e5,))
 
 
