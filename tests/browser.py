@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -22,7 +22,7 @@ Open = Callable[..., "Chrome"]
 
 @pytest.fixture
 def open_browser(tmp_path: Path) -> Iterator[Open]:
-    """Starts a browser, of ``width`` times ``height`` pixels, light or ``dark``."""
+    """Starts a browser, of ``width`` times ``height`` pixels."""
     if CHROMIUM is None or DRIVER is None:
         pytest.skip(NEEDED)
     from selenium.webdriver import Chrome, ChromeOptions
@@ -31,7 +31,7 @@ def open_browser(tmp_path: Path) -> Iterator[Open]:
     with ExitStack() as stack:
         number = 0
 
-        def start(width: int = 900, height: int = 800, *, dark: bool = False, **_: Any) -> Chrome:
+        def start(width: int = 900, height: int = 800) -> Chrome:
             nonlocal number
             number += 1
             options = ChromeOptions()
@@ -48,9 +48,6 @@ def open_browser(tmp_path: Path) -> Iterator[Open]:
                 f"--window-size={width},{height}",
             ):
                 options.add_argument(argument)
-            if dark:
-                options.add_argument("--force-dark-mode")
-                options.add_argument("--blink-settings=preferredColorScheme=0")
             service = Service(str(DRIVER), env=os.environ | {"HOME": str(tmp_path)})
             browser = Chrome(options=options, service=service)
             stack.callback(browser.quit)

@@ -63,7 +63,7 @@ def review_command(
     name = reviewer or _user()
     if export_file is not None:
         check_target(output, export_file, force=force)
-    session = Session(open_material(output, question, rows), name)
+    session = Session(open_material(output, question, rows, note), name)
     if import_file is not None or export_file is not None:
         told = _exchange(session, import_file, export_file, shape)
         _print(told, as_json=as_json, say=_say_exchanged)

@@ -40,14 +40,20 @@ class Material:
         return self.storage.address()
 
 
-def open_material(output: str, question: str | None, rows: int | None) -> Material:
-    """The sample of ``output``, drawn where there is none or more ``rows`` are asked for.
+def open_material(
+    output: str,
+    question: str | None,
+    rows: int | None,
+    note: Callable[[str], None] = lambda line: None,
+) -> Material:
+    """The sample of ``output``, drawn where there is none or more ``rows`` are asked for. ``note``
+    gets a line before something that takes long.
 
     Raises UsageError for what cannot be reviewed; AlreadyRunning for what is being written.
     """
     stored = StoredRows(output)
     for part in parts_of(output):
-        refuse_second(part)
+        refuse_second(part, note)
         if not Dataset(part).finished:
             status = read_status(part)
             raise UsageError(
