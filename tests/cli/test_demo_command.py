@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cli.demo import gallery, share_lines
+from pipeline.cli.demo import Agreement, gallery, share_lines, trust_lines
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,6 +28,22 @@ def test_shares_are_drawn_in_proportion_and_fit_the_screen(width: int) -> None:
 
 def test_in_a_clone_the_examples_are_those_that_one_edits() -> None:
     assert gallery() == ROOT / "jobs"
+
+
+def test_what_was_gained_is_said_last() -> None:
+    before, after = Agreement(412, 343, 0.185), Agreement(412, 389, 0.025)
+    promise = {"error": 0.05, "confidence": 0.95}
+    accepted = {"threshold": 0.9, "rows": 441}
+    block = {"rows": 512, "calibration": {}, "promise": promise, "acceptance": accepted}
+    missing = block | {"calibration": None, "no_calibration": "12 gold rows, a fit needs 20"}
+
+    assert trust_lines(block | {"calibration": {"slope": 1.0}}, (before, after)) == [
+        "by the grades of the 412 rows that were not checked:",
+        "  before  83.3 % right, calibration error 0.185",
+        "  after   94.4 % right, calibration error 0.025",
+        "441 of 512 rows are accepted: at most 5 % of them wrong, with 95 % confidence.",
+    ]
+    assert trust_lines(missing, (before, before))[-1].endswith("12 gold rows, a fit needs 20")
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +94,7 @@ def test_from_a_wheel_it_runs_in_an_empty_folder(wheel: Path, model, tmp_path: P
     assert done.stderr.splitlines()[0].startswith("  demo")
     shown = done.stdout.splitlines()
     assert sum("█" in line for line in shown) == 2
-    assert sum("✗" in line for line in shown) == 3
+    assert "where people graded them otherwise, for example:" in shown
+    assert any("% right, calibration error" in line for line in shown)
     report = next(line.split()[-1] for line in shown if line.endswith("report.html"))
     assert (tmp_path / report).is_file()

@@ -50,6 +50,7 @@ def labelled(tmp_path_factory: pytest.TempPathFactory, launcher, read_output) ->
     arguments = [
         *("--set", "input.path=rows/*.parquet"),
         *("--set", "output.keep=[id, text, sentiment]"),
+        *("--set", "label.gold=sentiment"),
         *("--output", "out"),
         *("--workers", workers),
     ]

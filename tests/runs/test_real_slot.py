@@ -42,6 +42,7 @@ def start(launcher, folder: Path, output: str, parts: int) -> Started:
         *("run", _DEMO, "--json", "--output", output),
         *("--set", "input.path=rows/*.parquet"),
         *("--set", "output.keep=[id, text, sentiment]"),
+        *("--set", "label.gold=sentiment"),
         *("--set", "duplicates.answer_once=false"),
         *("--set", f"engine.tensor_parallel_size={parts}"),
         cwd=folder,

@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.errors import JobFailed
 from pipeline.job.job import Job
-from pipeline.output.commit.records import SUMMARY, State
+from pipeline.output.commit.records import SUMMARY, TRUST_PICTURE, State
 from pipeline.output.dataset import Dataset
 from pipeline.output.stored_rows import StoredRows
 from pipeline.output.tally import Tally
@@ -19,6 +19,7 @@ from pipeline.report.examples import rows_to_show
 from pipeline.report.page import write_page
 from pipeline.report.report import write_report
 from pipeline.report.summary import Summary
+from pipeline.report.trust_picture import draw_trust
 
 _log = logging.getLogger(__name__)
 _REPORTED_ROWS = 10
@@ -59,15 +60,28 @@ def same(content: Mapping[str, Any], kept: Mapping[str, Any] | None) -> bool:
 def write_pages(dataset: Dataset, summary: Summary, total: Tally, state: State) -> None:
     """Summary, reports and the mark that the dataset is whole."""
     sample = dataset.first_rows(_REPORTED_ROWS)
-    report = write_report(summary, total, sample, summary.licence)
-    dataset.finish(summary.as_json(), report, state, _page(dataset, summary))
+    picture = _picture(summary)
+    if picture is not None:
+        dataset.storage.replace(TRUST_PICTURE, picture)
+    name = TRUST_PICTURE.rpartition("/")[2] if picture is not None else None
+    report = write_report(summary, total, sample, summary.licence, name)
+    dataset.finish(summary.as_json(), report, state, _page(dataset, summary, picture))
 
 
-def _page(dataset: Dataset, summary: Summary) -> str | None:
+def _picture(summary: Summary) -> bytes | None:
+    """None where there is nothing to draw, or it cannot be drawn."""
+    try:
+        return draw_trust(summary.trust)
+    except Exception:
+        _log.exception("the picture of how right the labels are could not be made")
+        return None
+
+
+def _page(dataset: Dataset, summary: Summary, picture: bytes | None) -> str | None:
     """The report as HTML. None where it cannot be made: the rows are there, which matters more."""
     try:
         rows = rows_to_show(StoredRows(dataset.storage.address()))
-        return write_page(summary, rows, summary.licence)
+        return write_page(summary, rows, summary.licence, picture=picture)
     except Exception:
         _log.exception("report.html could not be made")
         return None
