@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from pipeline.output.reviews.answers import Answer, Place
 from pipeline.output.reviews.gold import settle
 from pipeline.report.intervals import Share
 from pipeline.service.review.session import Material
+from pipeline.trust.agreement import cohen_kappa, krippendorff_alpha
 
 
 @dataclass(frozen=True)
@@ -36,9 +39,12 @@ def numbers_of(material: Material, answers: Mapping[str, Mapping[Place, Answer]]
     places = [row.place for row in material.sample.rows]
     counts = {name: sum(p in given for p in places) for name, given in answers.items()}
     counts = {name: count for name, count in counts.items() if count}
-    rated = [
-        [(a.value if (a := answers[name].get(p)) else None) for p in places] for name in counts
-    ]
-    both = [n for n in range(len(places)) if sum(one[n] is not None for one in rated) > 1]
     right = Share(sum(judged), len(judged)) if judged else None
-    return Numbers(right, counts, None, None, len(both))
+    if len(counts) < 2:
+        return Numbers(right, counts, None, None, 0)
+    number = {choice: at for at, choice in enumerate(material.question.choices)}
+    given = [[answers[name].get(place) for place in places] for name in counts]
+    ratings = np.array([[number.get(a.value or "", -1) if a else -1 for a in one] for one in given])
+    both = ratings[:, (ratings >= 0).sum(axis=0) > 1]
+    kappa = cohen_kappa(both[0], both[1]) if len(both) == 2 else None
+    return Numbers(right, counts, kappa, krippendorff_alpha(ratings), both.shape[1])

@@ -153,6 +153,7 @@ class TestAnswers:
             other.post("/answer", data={"row": str(row), "value": str(row % 2)})
             told = client.post("/answer", data={"row": str(row), "value": str(row % 2)}, headers=HX)
         assert "anna 4, ben 4" in told.text
+        assert "1.00 on 4 rows" in told.text
 
 
 class _Tags(HTMLParser):

@@ -96,6 +96,14 @@ class TestNumbers:
         assert numbers.right == Share(random, random)
         assert (numbers.kappa, numbers.alpha) == (None, None)
 
+    def test_of_three_reviewers_there_is_alpha_and_no_kappa(self, output: Storage) -> None:
+        for name in ("anna", "ben", "cleo"):
+            session = session_of(output, name)
+            for number in range(4):
+                session.answer(number, "good" if number % 2 else "bad")
+        numbers = numbers_of(session.material, session.answers())
+        assert (numbers.kappa, numbers.alpha, numbers.both) == (None, 1.0, 4)
+
     def test_two_reviewers_are_compared_on_what_both_labelled(self, output: Storage) -> None:
         anna, ben = session_of(output), session_of(output, "ben")
         for number in range(10):
@@ -106,6 +114,8 @@ class TestNumbers:
         numbers = numbers_of(anna.material, anna.answers())
         assert numbers.both == 6
         assert dict(numbers.reviewers) == {"anna": 10, "ben": 7}
+        assert numbers.kappa == pytest.approx(2 / 3)  # 5 of 6 alike, 1/2 by chance
+        assert numbers.alpha is not None
 
 
 class TestRefusals:
