@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -63,15 +63,10 @@ class Result:
         facts = f"{plural(s.rows, 'row')}, {count(s.failed)} failed, {duration(s.seconds)}"
         if s.accuracy is not None:
             facts += f", {s.accuracy:.1%} agree with {_as_html(s.gold or '')}"
-        most = max(s.labels.values(), default=0)
-        bars = "".join(
-            f"<tr><td>{_as_html(label)}</td><td style='text-align:right'>{count(n)}</td>"
-            f"<td style='width:20em'><div style='background:#0b6bcb;height:.7em;"
-            f"width:{100 * n / most:.0f}%'></div></td></tr>"
-            for label, n in s.labels.items()
+        asked = "".join(
+            f"<p>{_as_html(name)}</p>{_bars(one['labels'])}" for name, one in s.questions.items()
         )
-        labels = f"<table>{bars}</table>" if bars else ""
-        return f"<b>{_as_html(s.name)}</b> · {facts}{labels}{self._first_rows()}"
+        return f"<b>{_as_html(s.name)}</b> · {facts}{_bars(s.labels)}{asked}{self._first_rows()}"
 
     def _first_rows(self) -> str:
         stored = StoredRows(self.summary.output)
@@ -88,6 +83,17 @@ class Result:
             for row in rows_with_gaps(table.select(names))
         )
         return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def _bars(labels: Mapping[str, int]) -> str:
+    most = max(labels.values(), default=0)
+    bars = "".join(
+        f"<tr><td>{_as_html(label)}</td><td style='text-align:right'>{count(n)}</td>"
+        f"<td style='width:20em'><div style='background:#0b6bcb;height:.7em;"
+        f"width:{100 * n / most:.0f}%'></div></td></tr>"
+        for label, n in labels.items()
+    )
+    return f"<table>{bars}</table>" if bars else ""
 
 
 def _as_html(text: str, longest: int | None = None) -> str:

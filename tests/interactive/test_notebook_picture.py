@@ -18,11 +18,13 @@ def test_secrets_marks_and_codes_in_cells_are_not_shown(monkeypatch: pytest.Monk
         first=lambda count: table, kept=tuple(table.column_names), answer_columns=()
     )
     monkeypatch.setattr(result, "StoredRows", lambda output: rows)
+    asked = {"mood": {"labels": {cell: 1}}}
     summary = SimpleNamespace(
-        name="n", rows=1, failed=0, seconds=1.0, accuracy=None, labels={cell: 1}, output="out"
-    )
+        name="n", rows=1, failed=0, seconds=1.0, accuracy=None, labels={cell: 1}, questions=asked,
+        output="out",
+    )  # fmt: skip
 
     html = Result(summary)._repr_html_()  # type: ignore[arg-type]
 
-    assert html.count("&lt;b&gt; s3://me:***@bucket \\x1b[2J \\u202e") == 3
+    assert html.count("&lt;b&gt; s3://me:***@bucket \\x1b[2J \\u202e") == 4
     assert "password" not in html
