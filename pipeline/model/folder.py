@@ -25,6 +25,9 @@ from pipeline.model.tensors import read_tensors
 from pipeline.model.tokenizer import Tokenizer, chat_template
 
 PROVENANCE_FILE = "rackmill.json"  # its presence says that a folder of ours is whole
+# of what conversions write; 3: rounded with the same result on every machine
+CONVERSION = 3
+ROUNDED = "rounded"  # begins what a conversion says of tensors that it did not carry over
 _CHUNK = 1 << 22
 
 
@@ -71,6 +74,16 @@ class ModelFolder:
     def revision(self) -> str:
         """The commit it was fetched at; "" for local files."""
         return str(self.provenance.get("revision", ""))
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether it was rounded here by a version that converts the same file to other codes now
+        (before 3, to codes that depend on the machine)."""
+        rounded = any(
+            str(row.get("what", "")).startswith(ROUNDED)
+            for row in self.provenance.get("tensor_types", ())
+        )
+        return rounded and self.provenance.get("conversion", 0) < CONVERSION
 
     @property
     def quantization(self) -> str:

@@ -10,7 +10,7 @@ import pytest
 from gguf import GGMLQuantizationType
 
 from pipeline.model.catalogue import MODELS, PRECISIONS
-from pipeline.model.folder import ModelFolder
+from pipeline.model.folder import ModelFolder, write_provenance
 from pipeline.model.store.index import store_root
 from tests.hub import Hub
 from tests.model import tiny_checkpoint, tiny_gguf
@@ -62,6 +62,17 @@ class TestList:
         out = ask("model", "list").out
         assert "gemma-3-270m-bf16  *" in out
         assert f"* in the store, {store}" in out
+
+    def test_what_an_earlier_version_rounded_is_named(self, ask: Ask, store: Path) -> None:
+        path = tiny_checkpoint.write(store / "gemma-3-270m-int4-g32")
+        write_provenance(path, {"tensor_types": [{"what": "rounded to int4, GPTQ"}]})
+
+        out = ask("model", "list").out
+        assert "gemma-3-270m  *" not in out
+        assert "int4 group 32, rounded by an earlier version, " in out
+        [stored] = ask("model", "list", "--json").json["stored"]
+        assert (stored["name"], stored["outdated"]) == ("gemma-3-270m-int4-g32", True)
+        assert "rounded by an earlier version" in ask("model", "info", stored["name"]).out
 
 
 class TestAdd:
@@ -140,7 +151,7 @@ class TestAdd:
 
 class TestInfo:
     def test_a_stored_model_says_where_it_lies(self, ask: Ask, store: Path) -> None:
-        path = tiny_checkpoint.write(store / "gemma-3-270m-int4-g32")
+        path = tiny_checkpoint.write(store / "gemma-3-270m-int4-g32-v3")
         content = ask("model", "info", "gemma-3-270m", "--json").json
 
         assert content["path"] == str(path)

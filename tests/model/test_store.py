@@ -138,7 +138,7 @@ class TestNames:
         assert store_root() == tmp_path / ".cache" / "rackmill" / "models"
 
     def test_a_model_that_was_converted_before_is_not_converted_again(self, home: Path) -> None:
-        target = write_model(store_root() / "gemma-3-270m-int4-g32")
+        target = write_model(store_root() / "gemma-3-270m-int4-g32-v3")
         (target / PROVENANCE_FILE).write_text("{}")
         reports: list[str] = []
 
@@ -146,10 +146,46 @@ class TestNames:
         assert reports == []
 
     def test_a_half_made_folder_does_not_count(self, home: Path) -> None:
-        write_model(store_root() / "gemma-3-270m-int4-g32")
+        write_model(store_root() / "gemma-3-270m-int4-g32-v3")
 
         assert in_store("gemma-3-270m") is None
         assert stored_models() == []
+
+
+class TestEarlierVersions:
+    @staticmethod
+    def _age(path: Path, what: str) -> None:
+        """Make it what version 2 wrote."""
+        facts = {"tensor_types": [{"what": what}], "conversion": 2}
+        write_provenance(path, facts)
+
+    def test_what_they_rounded_stays_and_is_made_anew(
+        self, home: Path, tmp_path: Path, converted: list[Path]
+    ) -> None:
+        source = write(tmp_path / "a.gguf")
+        old = resolve(str(source)).path
+        self._age(old, "rounded to int4, GPTQ")
+        old = old.rename(old.with_name("a-int4-0123456789ab"))
+        said: list[str] = []
+
+        new = resolve(str(source), said.append)
+
+        assert new.path != old
+        assert not new.is_outdated
+        assert any("stays as a-int4-0123456789ab" in line for line in said)
+        assert resolve(old.name).path == old
+        assert resolve(old.name).is_outdated
+        assert resolve(str(source)).path == new.path
+
+    def test_what_they_carried_over_is_as_good(
+        self, home: Path, tmp_path: Path, converted: list[Path]
+    ) -> None:
+        source = write(tmp_path / "a.gguf")
+        old = resolve(str(source)).path
+        self._age(old, "codes kept")
+
+        assert resolve(str(source)).path == old
+        assert len(converted) == 1
 
 
 class TestGgufFiles:

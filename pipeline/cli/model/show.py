@@ -12,6 +12,8 @@ from pipeline.model.store.index import store_root, stored_models
 from pipeline.model.store.resolve import in_store
 from pipeline.model.store.steps import gigabytes
 
+_OUTDATED = "rounded by an earlier version"
+
 
 def catalogue_as_json() -> dict[str, Any]:
     """Every name of the catalogue and every model in the store. Sizes in bytes, or GB where the
@@ -63,7 +65,8 @@ def entry_as_json(entry: CatalogueEntry) -> dict[str, Any]:
 
 
 def folder_as_json(folder: ModelFolder) -> dict[str, Any]:
-    """What a folder says of itself; empty strings where it says nothing."""
+    """What a folder says of itself; empty strings where it says nothing. ``outdated``: rounded by
+    an earlier version, as the same file is not any more."""
     facts = folder.provenance
     geometry = folder.geometry
     content = {
@@ -71,6 +74,7 @@ def folder_as_json(folder: ModelFolder) -> dict[str, Any]:
         "path": str(folder.path),
         "quantization": folder.quantization,
         "bytes": folder.weights_bytes,
+        "outdated": folder.is_outdated,
         "source": str(facts.get("source", "")),
         "revision": folder.revision,
         "added": str(facts.get("added", "")),
@@ -108,9 +112,9 @@ def print_catalogue(content: dict[str, Any]) -> None:
     OUT.print(f"\n* in the store, {content['store']}")
     for folder in content["stored"]:
         origin = f", from {folder['source']}" if folder["source"] else ""
-        OUT.print(
-            f"{folder['name']:<38} {folder['quantization']}, {gigabytes(folder['bytes'])}{origin}"
-        )
+        age = f", {_OUTDATED}" if folder["outdated"] else ""
+        words = f"{folder['quantization']}{age}, {gigabytes(folder['bytes'])}{origin}"
+        OUT.print(f"{folder['name']:<38} {words}")
     if not content["stored"]:
         OUT.print("nothing yet: rackmill model add NAME")
 
@@ -120,7 +124,8 @@ def print_folder(content: dict[str, Any]) -> None:
         if text:
             OUT.print(f"  {name:<9} {text}")
 
-    words = f"{content['quantization']}, {gigabytes(content['bytes'])}"
+    age = f", {_OUTDATED}" if content["outdated"] else ""
+    words = f"{content['quantization']}{age}, {gigabytes(content['bytes'])}"
     OUT.print(f"{content['name']} · {words}")
     line("source", content["source"])
     line("revision", content["revision"])

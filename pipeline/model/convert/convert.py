@@ -34,12 +34,18 @@ from pipeline.model.convert.report import ConversionReport, TensorLoss, by_type
 from pipeline.model.convert.safetensors_writer import SafetensorsWriter
 from pipeline.model.convert.tokenizer_files import write_tokenizer
 from pipeline.model.convert.transfer import RowBlock, transfer
-from pipeline.model.folder import PROVENANCE_FILE, describe_files, read_provenance, sha256_of
+from pipeline.model.folder import (
+    CONVERSION,
+    PROVENANCE_FILE,
+    ROUNDED,
+    describe_files,
+    read_provenance,
+    sha256_of,
+)
 from pipeline.model.store.staging import Staging, locked
 from pipeline.model.store.steps import after
 
 _log = logging.getLogger(__name__)
-_FORMAT = 2  # of what is written: another number is another conversion
 _SPARE_BYTES = 64 << 20  # tokenizer, configs, what the file system takes
 
 Progress = Callable[[int, int], None]
@@ -153,6 +159,7 @@ def _convert(
     facts = {
         "source": gguf.path.name,
         **facts,
+        "conversion": CONVERSION,
         "source_sha256": source_sha256 if isinstance(source_sha256, str) else source_sha256(),
         "quantization": f"int{_bits(planned)} group {group}" if quantized else "bf16",
         **{k: v for k, v in report.as_json().items() if k != "folder"},
@@ -203,7 +210,7 @@ def _words(planned: Planned, *, calibrated: bool) -> str:
         method = "GPTQ" if calibrated else "least squared error"
         lost = carries(planned.tensor.span.kind, planned.bits, GROUP_SIZE)
         why = f" (codes are kept in groups of {GROUP_SIZE} only)" if lost else ""
-        return f"rounded to int{planned.bits}, {method}{why}"
+        return f"{ROUNDED} to int{planned.bits}, {method}{why}"
     return str(planned.how)
 
 
@@ -213,7 +220,7 @@ def _bits(planned: Sequence[Planned]) -> int:
 
 def _key(gguf: GgufFile, settings: list[Any]) -> str:
     stat = gguf.path.stat()
-    parts = json.dumps([_FORMAT, gguf.digest, stat.st_mtime_ns, *settings])
+    parts = json.dumps([CONVERSION, gguf.digest, stat.st_mtime_ns, *settings])
     return hashlib.sha256(parts.encode()).hexdigest()
 
 

@@ -1,66 +1,132 @@
 """GPTQ: rounding that makes up, in the columns still to come, for the error it has just made.
 
 After Frantar et al., "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained
-Transformers" (2023), algorithm 1: with H = X^T X of the layer's inputs and U the upper Cholesky
-factor of H^-1, column j is rounded and its error, divided by U[j, j], is spread over the columns
-after it along U[j]. What is minimised is then the error of the layer's output, |(W - Q) X|^2,
-not that of its weights. No reordering of columns: groups stay where the kernels expect them.
+Transformers" (2023). What is minimised is the error of the layer's output, |(W - Q) X|^2, not that
+of its weights. No reordering of columns: groups stay where the kernels expect them.
+
+The paper takes H = X^T X of the layer's inputs and the upper Cholesky factor U of H^-1; column j is
+rounded and its error, divided by U[j, j], is spread over the columns after it along U[j]. Here the
+same comes from R = U^-1, upper triangular with R R^T = H, so that nothing is inverted but its
+blocks on the diagonal: with the errors E = W - Q of the columns before a group G, what they ask of
+the group is E R[:, G] R[G, G]^-1 (the group then makes up for as much of E R as it can).
+
+The same bytes on every processor: all of it is ``exact``'s arithmetic. Decisions (a code, a scale)
+fall on the same numbers everywhere, so nothing depends on how near to a half one comes.
 
 Why not a library: llmcompressor 0.12 to 0.14 pin compressed-tensors 0.17.1, 0.18 and 0.19 and
 transformers up to 5.10, 5.14 and 5.17, where vLLM 0.32 pins compressed-tensors 0.17.0 and runs
-with transformers 5.19: no installation holds both. The algorithm is the sixty lines below.
+with transformers 5.19: no installation holds both. None of them gives the same bytes everywhere.
 """
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from pipeline.model.convert.quantize import CodedTensor, best_scale, round_to_codes
+from pipeline.model.exact import Gridded, gridded, multiply, product, sqrt
 
 # share of the mean diagonal that is added to it, as in the paper
 DAMPING = 0.01
 _BITS = 4
+_SPAN = 8  # groups whose errors are multiplied by themselves, apart from all before them
+_BLOCK = 32  # columns of the Cholesky factor at once
 
 
 def gptq(weights: torch.Tensor, hessian: torch.Tensor, group_size: int) -> CodedTensor:
     """Round ``weights`` (rows, columns) to int4 for inputs of second moment ``hessian``.
 
-    ``hessian``: float32, (columns, columns), the sum over tokens of x x^T in any scale. Columns
+    ``hessian``: float64, (columns, columns), the sum over tokens of x x^T in any scale. Columns
     whose input is always zero keep plain rounding. Symmetric codes, one bfloat16 scale per
     ``group_size`` columns, searched with the inputs' second moments as weights.
     """
     rows, columns = weights.shape
     if columns % group_size:
         raise ValueError(f"{columns} columns are no multiple of the group size {group_size}")
-    left = weights.float().clone()
-    factor = _inverse_factor(hessian)
+    weights = weights.float()
+    root = upper_root(_damped(hessian))
+    inverses = _inverses(root, group_size)
     importance = hessian.diagonal().clamp_min(0).float() + 1e-12
 
     codes = torch.empty(rows, columns, dtype=torch.int8)
     scales = torch.empty(rows, columns // group_size, dtype=torch.bfloat16)
+    errors = torch.zeros(rows, columns)
+    span = _SPAN * group_size
+    first, far = 0, torch.zeros(rows, span, dtype=torch.float64)  # what those before the span ask
     for start in range(0, columns, group_size):
         stop = start + group_size
-        group = left[:, start:stop]
+        inverse = inverses[start // group_size]
+        group = weights[:, start:stop].T.contiguous()  # a column's weights lie side by side
+        if start == first + span:
+            first = start
+            far = product(errors[:, :first], root[:first, first : first + span].T)
+        asked = far[:, start - first : stop - first]
+        if start > first:
+            asked = asked + product(errors[:, first:start], root[first:start, start:stop].T)
+        if start:
+            group.add_(product(inverse.T, asked).float())
         scale = best_scale(group, importance[start:stop], _BITS)
-        scales[:, start // group_size] = scale.squeeze(-1).bfloat16()
-        errors = torch.empty_like(group)
-        local = factor[start:stop, start:stop]
+        scales[:, start // group_size] = scale.bfloat16()
+        spread = (inverse / inverse.diagonal().unsqueeze(1)).float()
+        chosen = torch.empty_like(group)
         for j in range(group_size):
-            code = round_to_codes(group[:, j : j + 1], scale, _BITS)
-            codes[:, start + j] = code.squeeze(-1).to(torch.int8)
-            error = (group[:, j : j + 1] - code * scale) / local[j, j]
-            group[:, j + 1 :] -= error * local[j, j + 1 :]
-            errors[:, j] = error.squeeze(-1)
-        left[:, stop:] -= errors @ factor[start:stop, stop:]
+            chosen[j] = round_to_codes(group[j], scale, _BITS)
+            error = group[j] - chosen[j] * scale
+            group[j + 1 :].sub_(error * spread[j, j + 1 :].unsqueeze(1))
+        codes[:, start:stop] = chosen.T
+        errors[:, start:stop] = weights[:, start:stop] - (chosen * scale).T
     return CodedTensor(codes, scales, _BITS)
 
 
-def _inverse_factor(hessian: torch.Tensor) -> torch.Tensor:
-    """U, upper triangular, with U^T U = (H + damping)^-1; float32."""
-    damped = hessian.double()
-    dead = damped.diagonal() <= 0
-    damped[dead, dead] = 1.0
-    damped += torch.eye(len(damped), dtype=torch.float64) * (DAMPING * damped.diagonal().mean())
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
-    factor: torch.Tensor = torch.linalg.cholesky(inverse, upper=True)
-    return factor.float()
+def _damped(hessian: torch.Tensor) -> torch.Tensor:
+    damped = hessian.double().clone()
+    diagonal = damped.diagonal()
+    diagonal[diagonal <= 0] = 1.0
+    diagonal += DAMPING * math.fsum(diagonal.tolist()) / len(damped)
+    return damped
+
+
+def upper_root(matrix: torch.Tensor) -> torch.Tensor:
+    """R, upper triangular with R R^T = ``matrix`` (float64, positive definite).
+
+    Cholesky's algorithm from the last column to the first: the columns of a block are what is
+    left of the matrix when all behind them have been taken off.
+    """
+    size = len(matrix)
+    left = matrix.flip(0, 1)  # from here on as usual: lower triangular, from the first to the last
+    lower = torch.zeros_like(left)
+    steps = torch.zeros_like(left)  # ``lower``, made ready for products
+    # no row of the factor is longer than the root of the matrix's element on the diagonal
+    largest = sqrt(left.diagonal()).unsqueeze(1)
+    least = left.diagonal().amin() * 1e-6  # a pivot below it is rounding
+    unit = torch.empty_like(largest)
+    for start in range(0, size, _BLOCK):
+        stop = min(start + _BLOCK, size)
+        block = left[start:, start:stop]
+        if start:
+            done = Gridded(steps[start:, :start], unit[start:])
+            ahead = Gridded(steps[start:stop, :start], unit[start:stop])
+            block = block - multiply(done, ahead)
+        columns = block.T.contiguous()
+        for j in range(stop - start):
+            column = columns[j, j:]
+            column[0].clamp_(least)
+            column.div_(math.sqrt(column[0]))
+            columns[j + 1 :, j:].sub_(column * columns[j, j + 1 : stop - start].unsqueeze(1))
+        lower[start:, start:stop] = columns.T
+        new = gridded(columns.T, size, largest[start:])
+        steps[start:, start:stop], unit[start:] = new.steps, new.unit
+    return lower.tril_().flip(0, 1)
+
+
+def _inverses(root: torch.Tensor, size: int) -> torch.Tensor:
+    """Of the blocks of ``root`` on the diagonal: (blocks, size, size), upper triangular."""
+    starts = range(0, len(root), size)
+    blocks = torch.stack([root[at : at + size, at : at + size] for at in starts])
+    inverses = torch.eye(size, dtype=torch.float64).repeat(len(blocks), 1, 1)
+    # columns of the identity, made those of the inverse from the last row up
+    for j in range(size - 1, -1, -1):
+        inverses[:, j] /= blocks[:, j, j].unsqueeze(1)
+        inverses[:, :j] -= blocks[:, :j, j].unsqueeze(2) * inverses[:, j].unsqueeze(1)
+    return inverses

@@ -14,10 +14,11 @@ from typing import Any
 import torch
 
 from pipeline.errors import UsageError
-from pipeline.model.convert.calibrate import SHARED_INPUTS, LayerWalk
 from pipeline.model.convert.gptq import gptq
 from pipeline.model.convert.plan import How, Planned
 from pipeline.model.convert.quantize import CodedTensor
+from pipeline.model.exact import gram
+from pipeline.model.families.registry import family_of
 
 _OWN_TEXTS = "calibration.txt"
 # GPTQ on our own texts takes about a minute per 200 million weights on two cores
@@ -71,11 +72,13 @@ class Calibrated:
                 "give some hundred texts like those that the model will read, or none",
             )
         embedding = next(p for p in planned if "embed" in p.tensor.name)
-        padded = torch.zeros(len(ids), max(map(len, ids)), dtype=torch.int64)
-        for row, text in enumerate(ids):
-            padded[row, : len(text)] = torch.tensor(text)
-        lengths = torch.tensor([len(text) for text in ids])
-        self._walk = LayerWalk(config, _embedded(embedding, padded), lengths)
+        self._config = config
+        self._family = family_of(config, "the model")
+        self._lengths = [len(text) for text in ids]
+        if self._lengths[-1] > config["sliding_window"]:  # within it all layers attend alike
+            raise ValueError("a calibration text is longer than the sliding window")
+        embedded = _embedded(embedding, torch.tensor([i for text in ids for i in text]))
+        self._states = embedded * self._family.embedding_factor(config)
         self._next = 0
         self._codes: dict[str, CodedTensor] = {}
 
@@ -92,15 +95,13 @@ class Calibrated:
         members = self._layers[index]
         weights = {f"{name}.weight": _weights(p) for name, p in members.items()}
         codes: dict[str, CodedTensor] = {}
-        first = tuple(group[0] for group in SHARED_INPUTS)
-        moments = self._walk.inputs(index, weights, first)
-        for group in SHARED_INPUTS:
-            rounded = [m for m in group if members[m].how is How.ROUND]
+        walk = self._family.layer_inputs(self._config, index, weights, self._states, self._lengths)
+        for modules, inputs in walk:
+            rounded = [m for m in modules if members[m].how is How.ROUND]
             if not rounded:
                 continue
             stacked = torch.cat([weights[f"{m}.weight"] for m in rounded])
-            size = members[rounded[0]].group_size
-            whole = gptq(stacked, moments[group[0]], size)
+            whole = gptq(stacked, gram(inputs), members[rounded[0]].group_size)
             at = 0
             for module in rounded:
                 rows = len(weights[f"{module}.weight"])
@@ -108,7 +109,6 @@ class Calibrated:
                 codes[members[module].tensor.name] = part
                 weights[f"{module}.weight"] = part.dequantize()
                 at += rows
-        self._walk.advance(index, weights)
         return codes
 
 
@@ -121,19 +121,19 @@ def _tokens(folder: Path, texts: Sequence[str]) -> list[list[int]]:
 
 
 def _weights(planned: Planned) -> torch.Tensor:
-    """float32; of a tensor whose codes are kept, what they will stand for."""
+    """float32; of a tensor whose codes are kept, what they will stand for, nearly."""
     return torch.from_numpy(planned.tensor.float32())
 
 
 def _embedded(embedding: Planned, ids: torch.Tensor) -> torch.Tensor:
-    """bfloat16 (texts, tokens, hidden), without holding the whole table."""
+    """float32 (tokens, hidden), as the checkpoint will have them, without holding the table."""
     tensor = embedding.tensor
-    states = torch.empty(*ids.shape, tensor.shape[1], dtype=torch.bfloat16)
+    states = torch.empty(len(ids), tensor.shape[1])
     at = 0
     for block in tensor.blocks():
         here = (ids >= at) & (ids < at + len(block))
         if here.any():
-            values = torch.from_numpy(tensor.floats(block)).bfloat16()
+            values = torch.from_numpy(tensor.floats(block)).bfloat16().float()
             states[here] = values[ids[here] - at]
         at += len(block)
     return states

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import torch
 
+from pipeline.model.exact import total
+
 # Fractions of the plain scale (largest magnitude / 8) that the search tries. Clipping the
 # largest weight a little costs less squared error than a coarse grid for all others.
 _CANDIDATES = tuple(1.1 - 0.025 * step for step in range(25))
@@ -64,44 +66,42 @@ def quantize(weights: torch.Tensor, group_size: int, bits: int = 4) -> CodedTens
     rows, columns = weights.shape
     if columns % group_size:
         raise ValueError(f"{columns} columns are no multiple of the group size {group_size}")
-    groups = weights.float().reshape(-1, group_size)
+    groups = weights.float().reshape(-1, group_size).T.contiguous()
     scale = best_scale(groups, None, bits)
-    codes = round_to_codes(groups, scale, bits).to(torch.int8).view(rows, columns)
+    codes = round_to_codes(groups, scale, bits).to(torch.int8).T.reshape(rows, columns)
     return CodedTensor(codes, scale.bfloat16().view(rows, -1), bits)
 
 
 def best_scale(groups: torch.Tensor, importance: torch.Tensor | None, bits: int) -> torch.Tensor:
-    """float32 (n, 1), exact in bfloat16: for each row of ``groups`` (n, size) the scale of least
+    """float32 (n), exact in bfloat16: for each column of ``groups`` (size, n) the scale of least
     squared error, each element's weighed by ``importance`` (size) where given.
 
     For each group: try scales around largest magnitude / 2^(bits - 1), the sign such that the
     extreme weight lands on the lowest code (the grid has one more step there); round; refit the
-    scale by least squares (``<w, q> / <q, q>``); keep the best.
+    scale by least squares (``<w, q> / <q, q>``); keep the best. The same on every processor: see
+    ``exact``.
     """
-    extreme = groups.gather(-1, groups.abs().argmax(-1, keepdim=True))
-    plain = extreme / lowest(bits)
-    weighed = groups if importance is None else groups * importance
+    largest, smallest = groups.amax(0), groups.amin(0)
+    plain = torch.where(largest >= -smallest, largest, smallest) / lowest(bits)
+    weights = torch.ones(len(groups)) if importance is None else importance
+    weights = weights.unsqueeze(1)
+    weighed = groups * weights
+    least = 1 if importance is None else 1e-30
     best_error = torch.full_like(plain, torch.inf)
     best = torch.zeros_like(plain)
     for fraction in _CANDIDATES if bits == 4 else _CANDIDATES_8:
         codes = round_to_codes(groups, plain * fraction, bits)
-        norm = codes.square() if importance is None else codes.square() * importance
-        fitted = (weighed * codes).sum(-1, keepdim=True) / norm.sum(-1, keepdim=True).clamp_min(
-            1 if importance is None else 1e-30
-        )
-        scale = fitted.bfloat16().float()
-        codes = round_to_codes(groups, scale, bits)
-        squares = (groups - scale * codes).square()
-        if importance is not None:
-            squares *= importance
-        error = squares.sum(-1, keepdim=True)
+        norm = total(codes * codes * weights, 0)
+        scale = (total(weighed * codes, 0) / norm.clamp_min(least)).bfloat16().float()
+        away = groups - scale * round_to_codes(groups, scale, bits)
+        error = total(away * away * weights, 0)[0]
         better = error < best_error
         best_error = torch.where(better, error, best_error)
-        best = torch.where(better, scale, best)
+        best = torch.where(better, scale[0], best)
     return best
 
 
 def round_to_codes(groups: torch.Tensor, scale: torch.Tensor, bits: int) -> torch.Tensor:
     """The nearest codes, as floats; where the scale is 0, those of scale 1."""
     safe = torch.where(scale == 0, 1.0, scale)
-    return (groups / safe).round().clamp(lowest(bits), -lowest(bits) - 1)
+    return (groups / safe).round_().clamp_(lowest(bits), -lowest(bits) - 1)

@@ -15,6 +15,7 @@ import torch
 from gguf.constants import GGMLQuantizationType as Kind
 
 from pipeline.model.convert.report import RoundingLoss
+from pipeline.model.exact import total
 
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 Floats = np.ndarray[Any, np.dtype[np.float32]]
@@ -45,8 +46,8 @@ def carry(block: Bytes, kind: Kind, bits: int) -> tuple[torch.Tensor, torch.Tens
     moved = exact - scales.float().numpy()
     squares = _SQUARES[kind](stored)
     loss = RoundingLoss(
-        squares=float(squares @ exact.astype(np.float64) ** 2),
-        errors=float(squares @ moved.astype(np.float64) ** 2),
+        squares=float(total(torch.from_numpy(squares * exact.astype(np.float64) ** 2), 0)),
+        errors=float(total(torch.from_numpy(squares * moved.astype(np.float64) ** 2), 0)),
         largest=float(_LARGEST[kind] * np.abs(moved).max()),
     )
     return words, scales.view(rows, -1), loss

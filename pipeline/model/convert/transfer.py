@@ -15,6 +15,7 @@ from pipeline.model.convert.plan import How, Planned
 from pipeline.model.convert.quantize import CodedTensor, quantize
 from pipeline.model.convert.repack import carry
 from pipeline.model.convert.report import RoundingLoss
+from pipeline.model.exact import total
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def _loss(weights: torch.Tensor, kept: torch.Tensor) -> RoundingLoss:
     difference = (weights - kept).flatten()
     flat = weights.flatten()
     return RoundingLoss(
-        squares=float(flat.dot(flat)),
-        errors=float(difference.dot(difference)),
+        squares=float(total(flat * flat, 0)),
+        errors=float(total(difference * difference, 0)),
         largest=float(difference.abs().max()),
     )

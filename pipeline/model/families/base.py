@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pipeline.model.geometry import Geometry
 
+if TYPE_CHECKING:
+    import torch  # seconds to import
+
 Shapes = Mapping[str, tuple[int, ...]]  # names -> (rows, columns) or (size,)
-
-
-@dataclass(frozen=True)
-class TransformersParts:
-    """transformers' own classes: the configuration of a text model, its rotary embedding (made
-    from that), and one decoder layer (made from that and the layer's number)."""
-
-    config: Any
-    rotary: Any
-    layer: Any
 
 
 class Family(Protocol):
@@ -75,8 +67,24 @@ class Family(Protocol):
     def alike(self, loaded: Any, geometry: Geometry) -> Iterator[tuple[str, Any, Any]]:
         """What every model of the family has alike: (key, what ``loaded`` says, what it must)."""
 
-    def transformers(self) -> TransformersParts:
-        """For taking texts through a model layer by layer. Takes seconds to import."""
+    def embedding_factor(self, config: Mapping[str, Any]) -> float:
+        """What token embeddings are multiplied by before the first layer."""
+
+    def layer_inputs(
+        self,
+        config: Mapping[str, Any],
+        index: int,
+        weights: Mapping[str, torch.Tensor],
+        states: torch.Tensor,
+        lengths: Sequence[int],
+    ) -> Iterator[tuple[tuple[str, ...], torch.Tensor]]:
+        """Take ``states`` through layer ``index``, in place, with the arithmetic of ``exact``.
+
+        ``states``: float32 (tokens, hidden), texts of ``lengths`` one behind the other, none longer
+        than the sliding window. Comes back before each step that multiplies weights, with the
+        names of the modules that share an input, and this: float32 (tokens, columns). The weights
+        (float32, by name within the layer) of those modules are looked up after that.
+        """
 
     def tensor_name(self, name: str) -> str | None:
         """A GGUF tensor's name as Hugging Face has it; None where the family has none such."""

@@ -60,14 +60,26 @@ def find_by_address(address: HubAddress, precision: str) -> ModelFolder | None:
 
 
 def find_by_content(precision: str, *, gguf_key: str = "", sha256: str = "") -> ModelFolder | None:
-    """A stored model that was converted from a file of this content, wherever it was."""
+    """A stored model that was converted from a file of this content, wherever it was, and would
+    become the same now."""
+    made = _of_content(precision, gguf_key, sha256)
+    return next((model for model in made if not model.is_outdated), None)
+
+
+def find_outdated(precision: str, gguf_key: str) -> ModelFolder | None:
+    """What an earlier version made of a file of this content and would become another now, under
+    the name of its folder."""
+    made = _of_content(precision, gguf_key, "")
+    return next((ModelFolder(m.path.name, m.path) for m in made if m.is_outdated), None)
+
+
+def _of_content(precision: str, gguf_key: str, sha256: str) -> Iterator[ModelFolder]:
     for path, facts in _facts():
         same = (gguf_key and facts.get("gguf_key") == gguf_key) or (
             sha256 and facts.get("source_sha256") == sha256
         )
         if same and facts.get("precision") == precision:
-            return _model(path)
-    return None
+            yield _model(path)
 
 
 def remember(folder: Path, *addresses: HubAddress) -> None:

@@ -19,6 +19,7 @@ from pipeline.errors import RackmillError, UsageError
 from pipeline.model import catalogue
 from pipeline.model.catalogue import CatalogueEntry, Precision
 from pipeline.model.folder import (
+    CONVERSION,
     ModelFolder,
     check_folder,
     describe_files,
@@ -36,6 +37,7 @@ from pipeline.model.store.index import (
     exclusive,
     find_by_address,
     find_by_content,
+    find_outdated,
     is_stored,
     remember,
     store_root,
@@ -154,11 +156,12 @@ class _Request:
             facts = {"name": name, "source": self._entry.source.address}
             return self._convert(path, _package_folder(self._entry), facts)
         path = Path(self.reference)
-        folder = f"{path.stem}-{self._precision}-{content_key(path)[:12]}"
-        return self._convert(path, folder, {"name": path.stem, "source": path.name})
+        facts = {"name": path.stem, "source": path.name}
+        return self._convert(path, self._folder(path.stem, path), facts)
 
     def _from_hub(self, address: HubAddress, stored: ModelFolder | None) -> ModelFolder:
-        if stored is not None and (not self.ask or address.is_pinned or hub.is_offline()):
+        is_final = address.is_pinned and stored is not None and not stored.is_outdated
+        if stored is not None and (not self.ask or is_final or hub.is_offline()):
             return stored
         with exclusive(str(address.at("")), self.steps):
             try:
@@ -176,6 +179,8 @@ class _Request:
             is_gguf = files[0].name.endswith(".gguf")
             exact = HubAddress(repository.name, files[0].name if is_gguf else "", repository.commit)
             found = find_by_address(exact, self._precision)
+            if found is not None and found.is_outdated:
+                found = None
             if found is None and is_gguf and files[0].sha256:
                 found = find_by_content(self._precision, sha256=files[0].sha256)
             if found is None:
@@ -211,7 +216,7 @@ class _Request:
         facts = {"name": name, "source": str(exact), "revision": exact.revision}
         if sha256:  # compared when the file arrived
             facts["source_sha256"] = sha256
-        made = self._convert(path, f"{name}-{self._precision}-{content_key(path)[:12]}", facts)
+        made = self._convert(path, self._folder(name, path), facts)
         shutil.rmtree(folder, ignore_errors=True)  # gigabytes that nothing needs any more
         return made
 
@@ -237,12 +242,21 @@ class _Request:
         os.replace(folder, target)
         return ModelFolder(name, target)
 
+    def _folder(self, name: str, file: Path) -> str:
+        return _of_version(f"{name}-{self._precision}-{content_key(file)[:12]}", self._precision)
+
     def _convert(self, source: Path, folder: str, facts: dict[str, str]) -> ModelFolder:
         target = store_root() / folder
         with exclusive(folder, self.steps):
             if not is_stored(folder):
                 words = f"{facts['name']} to {self._precision}"
                 self.steps.say(f"converting {words} (once, into {target})")
+                earlier = find_outdated(self._precision, content_key(source))
+                if earlier is not None:
+                    self.steps.say(
+                        f"an earlier version rounded it otherwise: that stays as {earlier.name}, "
+                        "for outputs begun with it"
+                    )
                 make_checkpoint(
                     source,
                     target,
@@ -255,7 +269,12 @@ class _Request:
 
 def _package_folder(entry: CatalogueEntry) -> str:
     group = "" if entry.precision == "bf16" else f"-g{GROUP_SIZE}"
-    return f"{entry.model.name}-{entry.precision}{group}"
+    return _of_version(f"{entry.model.name}-{entry.precision}{group}", entry.precision)
+
+
+def _of_version(folder: str, precision: Precision) -> str:
+    """What was converted by an earlier version keeps its folder. bf16 stays the same."""
+    return folder if precision == "bf16" else f"{folder}-v{CONVERSION}"
 
 
 def _from_package(source: catalogue.Source) -> Path:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pipeline.model.families.base import Shapes, TransformersParts
+from pipeline.model.families.base import Shapes
 from pipeline.model.families.gemma3.gguf_config import text_config
 from pipeline.model.families.gemma3.shapes import geometry_of, layer_shapes, vision_parameters
 from pipeline.model.geometry import Geometry
+
+if TYPE_CHECKING:
+    import torch
 
 _LAYERS_27B, _SCALAR_27B = 62, 168  # which scales queries by hidden size / heads
 # GGUF block tensors -> Hugging Face modules
@@ -81,14 +84,22 @@ class Gemma3:
         yield "tie_word_embeddings", bool(text.tie_word_embeddings), True
         yield "rms_norm_eps", float(text.rms_norm_eps), 1e-6
 
-    def transformers(self) -> TransformersParts:
-        from transformers.models.gemma3.configuration_gemma3 import Gemma3TextConfig
-        from transformers.models.gemma3.modeling_gemma3 import (
-            Gemma3DecoderLayer,
-            Gemma3RotaryEmbedding,
-        )
+    def embedding_factor(self, config: Mapping[str, Any]) -> float:
+        from pipeline.model.families.gemma3 import layer  # torch: seconds to import
 
-        return TransformersParts(Gemma3TextConfig, Gemma3RotaryEmbedding, Gemma3DecoderLayer)
+        return layer.embedding_factor(config)
+
+    def layer_inputs(
+        self,
+        config: Mapping[str, Any],
+        index: int,
+        weights: Mapping[str, torch.Tensor],
+        states: torch.Tensor,
+        lengths: Sequence[int],
+    ) -> Iterator[tuple[tuple[str, ...], torch.Tensor]]:
+        from pipeline.model.families.gemma3 import layer
+
+        return layer.layer_inputs(config, index, weights, states, lengths)
 
     def tensor_name(self, name: str) -> str | None:
         if name in _TOP_LEVEL:
