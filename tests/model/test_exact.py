@@ -80,4 +80,9 @@ def test_functions_are_near_the_truth() -> None:
 
     truth = torch.exp(x.double())
     assert float(((exp(x) - truth) / truth).abs().max()) < 2e-7
-    assert sqrt(torch.tensor([2.0])).tolist() == [pytest.approx(2**0.5)]
+
+
+def test_square_roots_are_right_to_the_last_bit(dice: torch.Generator) -> None:
+    values = torch.rand(10_000, generator=dice).double() * 5
+
+    assert sqrt(values).tolist() == [math.sqrt(v) for v in values.tolist()]

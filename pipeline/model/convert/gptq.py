@@ -45,7 +45,7 @@ def gptq(weights: torch.Tensor, hessian: torch.Tensor, group_size: int) -> Coded
     if columns % group_size:
         raise ValueError(f"{columns} columns are no multiple of the group size {group_size}")
     weights = weights.float()
-    root = upper_root(_damped(hessian))
+    root = upper_root(hessian, _damped(hessian.diagonal()))
     inverses = _inverses(root, group_size)
     importance = hessian.diagonal().clamp_min(0).float() + 1e-12
 
@@ -79,24 +79,24 @@ def gptq(weights: torch.Tensor, hessian: torch.Tensor, group_size: int) -> Coded
     return CodedTensor(codes, scales, _BITS)
 
 
-def _damped(hessian: torch.Tensor) -> torch.Tensor:
-    damped = hessian.double().clone()
-    diagonal = damped.diagonal()
-    diagonal[diagonal <= 0] = 1.0
-    diagonal += DAMPING * math.fsum(diagonal.tolist()) / len(damped)
-    return damped
+def _damped(diagonal: torch.Tensor) -> torch.Tensor:
+    damped = torch.where(diagonal > 0, diagonal, 1.0).double()
+    return damped + DAMPING * math.fsum(damped.tolist()) / len(damped)
 
 
-def upper_root(matrix: torch.Tensor) -> torch.Tensor:
-    """R, upper triangular with R R^T = ``matrix`` (float64, positive definite).
+def upper_root(matrix: torch.Tensor, diagonal: torch.Tensor) -> torch.Tensor:
+    """R, upper triangular with R R^T = ``matrix`` with another ``diagonal`` (float64, positive
+    definite).
 
     Cholesky's algorithm from the last column to the first: the columns of a block are what is
     left of the matrix when all behind them have been taken off.
     """
     size = len(matrix)
-    left = matrix.flip(0, 1)  # from here on as usual: lower triangular, from the first to the last
-    lower = torch.zeros_like(left)
-    steps = torch.zeros_like(left)  # ``lower``, made ready for products
+    # from here on as usual: lower triangular, from the first to the last column. They become the
+    # factor's where they stand
+    left = matrix.double().flip(0, 1)
+    left.diagonal().copy_(diagonal.flip(0))
+    steps = torch.zeros_like(left)  # the factor, made ready for products
     # no row of the factor is longer than the root of the matrix's element on the diagonal
     largest = sqrt(left.diagonal()).unsqueeze(1)
     least = left.diagonal().amin() * 1e-6  # a pivot below it is rounding
@@ -114,10 +114,11 @@ def upper_root(matrix: torch.Tensor) -> torch.Tensor:
             column[0].clamp_(least)
             column.div_(math.sqrt(column[0]))
             columns[j + 1 :, j:].sub_(column * columns[j, j + 1 : stop - start].unsqueeze(1))
-        lower[start:, start:stop] = columns.T
+        left[start:, start:stop] = columns.T
         new = gridded(columns.T, size, largest[start:])
         steps[start:, start:stop], unit[start:] = new.steps, new.unit
-    return lower.tril_().flip(0, 1)
+    del steps
+    return left.tril_().flip(0, 1)
 
 
 def _inverses(root: torch.Tensor, size: int) -> torch.Tensor:
