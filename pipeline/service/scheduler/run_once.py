@@ -12,6 +12,7 @@ from typing import Any
 from pipeline.driver.plan import find_model, model_identity
 from pipeline.driver.run import RunOptions, run
 from pipeline.driver.stop import Stop
+from pipeline.driver.trust.inherit import inherit
 from pipeline.driver.watcher import Watcher
 from pipeline.errors import HalfWritten, UsageError
 from pipeline.input.changes.content import content_of, with_contents
@@ -83,6 +84,7 @@ def run_once(
         watcher.note(f"another run works on {dataset.address}: waiting for its end")
         time.sleep(_LOOK_SECONDS)
         at_work = _at_work(dataset)
+    _hold_promises(dataset, job, watcher)
     dataset.recover()
     done = _published(dataset, run_name(due))
     if done is not None:
@@ -119,6 +121,8 @@ def run_once(
         files=replace(files, shards=shards),
     )
     summary = run(_job_of(job, made, current), options, watcher, stop).as_json()
+    if _hold_promises(dataset, job, watcher):
+        summary = Dataset(current.storage).summary() or summary
     dataset.recover()
     drift = _write_history(dataset, job.name)
     return ScheduledRun(made, name, summary, drift)
@@ -145,6 +149,20 @@ def _look(job: Job, covered: Sequence[Covered], *, full: bool) -> tuple[InputFil
 def _is_young(shard: Shard) -> bool:
     """Whether whoever wrote the file may still be at it."""
     return "://" not in shard.path and time.time() - float(shard.version or 0) < _YOUNG_SECONDS
+
+
+def _hold_promises(dataset: GrowingDataset, job: Job, watcher: Watcher) -> bool:
+    """What earlier runs' right answers promised, for runs that have come to their end and are not
+    published yet. Whether anything was written."""
+    changed = False
+    if not job.asked:
+        return changed
+    earlier = [(one.name, Dataset(one.storage)) for one in dataset.published()]
+    for one in dataset.unfinished():
+        current = Dataset(one.storage)
+        if current.finished and not live_runs(one.storage):
+            changed |= inherit(current, earlier, job, watcher.note)
+    return changed
 
 
 def _published(dataset: GrowingDataset, name: str) -> ScheduledRun | None:
