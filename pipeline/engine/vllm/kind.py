@@ -23,5 +23,9 @@ def load(
         arguments = {**scoring_arguments(job.score, arguments), **arguments}
     if (share := arguments.get("gpu_memory_utilization")) is not None:
         wait_for_own_cards(float(share), say, int(arguments.get("tensor_parallel_size") or 1))
+    if job.questions is not None and arguments.get("enable_prefix_caching") is not False:
+        # else vLLM keeps of sliding layers the prompts' last blocks alone, and the next question of
+        # a row, which ends a block earlier or later, would find none of the row's text
+        arguments = {"prefix_cache_retention_interval": None, **arguments}
     schema = job.label.answer_schema if job.label else None
     return VllmEngine(model, arguments, schema, scoring=job.score is not None, say=say)
