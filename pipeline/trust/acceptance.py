@@ -183,15 +183,16 @@ def _largest(rank: Floats, right: Bools, rows: int, promise: Promise) -> float:
     """The largest share of all rows that passes, and all before it; 0 for none.
 
     The sequence begins where the gold rows are enough to pass at all; with one of them wrong, if
-    half of the gold rows are: a single mistake at the very top should not end it. That depends on
-    how many gold rows there are, not on whether they are right."""
+    half of the gold rows are: a single mistake at the very top should not end it; and not before a
+    quarter of the gold rows. That depends on how many gold rows there are, not on whether they are
+    right."""
     order = np.argsort(rank, kind="stable")
     seen = np.searchsorted(rank[order], _SHARES + _ROUNDING, side="right")
     wrong = np.concatenate([[0], np.cumsum(~right[order])])[seen]
     counts = np.maximum(np.floor(_SHARES * rows + _ROUNDING).astype(np.int64), seen)
     half = np.array([len(rank) // 2])
     spare = int(_passes(np.array([1]), half, np.array([max(rows // 2, half[0])]), promise)[0])
-    able = _passes(np.minimum(spare, seen), seen, counts, promise)
+    able = _passes(np.minimum(spare, seen), seen, counts, promise) & (4 * seen >= len(rank))
     if not able.any():
         return 0.0
     start = int(able.argmax())

@@ -69,8 +69,10 @@ def powered_share(
         return alone
     found = powered_mean(truth, predicted, rest)
     share = min(1.0, max(0.0, found.value))
-    # the weight was fitted to the same rows; all rows are no sample, their share is asked
-    variance = found.variance * n / (n - 2) * rest.rows / (n + rest.rows)
+    # Few gold rows of a good model show too few of its mistakes: never less than the spread that
+    # its own probabilities expect. The weight was fitted to the same rows; all rows are no sample.
+    expected = max(0.0, rest.mean * (1 - rest.mean) - rest.variance)
+    variance = max(found.variance, expected / n) * n / (n - 2) * rest.rows / (n + rest.rows)
     spread = share * (1 - share)
     if variance <= 0 or spread <= 0:
         return Interval(share, min(share, alone.low), max(share, alone.high))
