@@ -52,9 +52,10 @@ def trust_command(
         print_json(made.as_json())
         return
     for name, block in made.questions.items():
-        if len(made.questions) > 1:
+        several = len(made.questions) > 1
+        if several:
             OUT.print(f"{name}:")
-        for line in lines(block, output):
+        for line in lines(block, output, name if several else None):
             OUT.print(line)
     changed = made.files_changed
     OUT.print(f"{plural(changed, 'file')} written anew" if changed else "nothing had to be changed")

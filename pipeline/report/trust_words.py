@@ -7,6 +7,8 @@ from typing import Any
 
 from pipeline.humanize import count, percent, plural
 
+_FIRST_REVIEW = 100  # rows: about ten minutes
+
 Block = Mapping[str, Any]  # of one question: see ``Summary.trust``
 
 
@@ -96,11 +98,21 @@ def missing_words(block: Block) -> str | None:
     return f"probabilities are the model's own: {why}" if why else None
 
 
-def lines(block: Block, output: str) -> list[str]:
-    """All of it for a terminal."""
+def review_command(block: Block, output: str, more: int, question: str | None = None) -> str:
+    """The command that asks people about ``more`` rows. ``question``: of several."""
+    reviewed = block["gold"]["rows"] if "reviews" in (block.get("gold_from") or []) else 0
+    which = f" --question {question}" if question else ""
+    return f"rackmill review {output}{which} --rows {reviewed + more}"
+
+
+def lines(block: Block, output: str, question: str | None = None) -> list[str]:
+    """All of it for a terminal. ``question``: the name of one of several."""
+    if not block["gold"]["rows"]:
+        label_some = review_command(block, output, _FIRST_REVIEW, question)
+        return [f"no right answer is known yet: {label_some}", *block.get("notes", [])]
     more = more_words(block)
     if more:
-        more += f"   rackmill review {output} --rows {block['more_review']['rows']}"
+        more += f"   {review_command(block, output, block['more_review']['rows'], question)}"
     found = [
         gold_words(block),
         quality_words(block),
