@@ -46,7 +46,7 @@ _PATH = re.compile(r"[\w.@*-]*(?:/[\w.@*-]+)*/?")
 _ENDINGS = (".py", ".md", ".json", ".yaml", ".yml", ".toml", ".service", ".txt")
 _FOLDERS = ("pipeline/", "tests/", "infra/", "jobs/", ".github/", ".ci/")
 # names of files that a run or a model has, and of examples
-_OTHERS = ["report.md", "summary.json", "job.json", "history.md", "config.json"]
+_OTHERS = ["report.md", "summary.json", "job.json", "history.md", "config.json", "judge.json"]
 _EXAMPLES = ["job.yaml", "JOB.yaml", "gpu-CARD.json", "kind.py", "file.py"]
 _CALL = re.compile(r"^(?:.*bin/)?rackmill ([a-z].*)")
 

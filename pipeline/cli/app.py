@@ -24,6 +24,7 @@ from pipeline.cli.jobs.command import (
     submit_command,
     watch_command,
 )
+from pipeline.cli.judge import judge_command
 from pipeline.cli.logs import logs_command
 from pipeline.cli.model.command import model_app
 from pipeline.cli.plan.command import plan_command
@@ -59,6 +60,7 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., None] | typer.Typer, str]]] = {
         "show": (show_command, "rows of an output, to look at"),
         "trust": (trust_command, "how right the labels are, and which to accept"),
         "compare": (compare_command, "two outputs: which is better"),
+        "judge": (judge_command, "outputs without right answers: a model says"),
         "review": (review_command, "say what is right, on a page"),
         "export": (export_command, "one file: CSV, Parquet, JSONL, Excel"),
         "verify": (verify_command, "prove a dataset whole and right"),

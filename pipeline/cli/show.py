@@ -115,9 +115,7 @@ def _asked(stored: StoredRows, row: Mapping[str, Any]) -> str:
     """What the prompt says of the row, or else what it has of the input."""
     from pipeline.job.template.field_text import as_shown
 
-    fields = stored.job.prompt_fields if stored.job else ()
-    names = [name for name in fields if name in stored.kept] or list(stored.kept)
-    texts = [as_shown(row[name]) for name in names if row[name] is not None]
+    texts = [as_shown(row[name]) for name in stored.asked_columns if row[name] is not None]
     return " · ".join(texts)
 
 

@@ -138,6 +138,12 @@ class StoredRows:
         """The columns that came from the input, as they are called here."""
         return tuple(new for _, new in self._parts[-1].manifest.kept)
 
+    @property
+    def asked_columns(self) -> tuple[str, ...]:
+        """Of the kept ones those that the prompt shows; all, where it shows none of them."""
+        fields = self.job.prompt_fields if self.job else ()
+        return tuple(name for name in fields if name in self.kept) or self.kept
+
     def kept_as(self, column: str) -> str | None:
         """What a column of the input is called here; None where it was not kept."""
         return dict(self._parts[-1].manifest.kept).get(column)

@@ -1,0 +1,42 @@
+"""Verdicts in both orders become wins, ties, a bias of place and strengths."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.report.judgement import Meeting, Pairing, judge_pairings
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "expected"),
+    [
+        (("A", "B"), Meeting(0, 1, wins=1, losses=0, ties=0, unlike=0)),
+        (("B", "A"), Meeting(0, 1, wins=0, losses=1, ties=0, unlike=0)),
+        (("A", "A"), Meeting(0, 1, wins=0, losses=0, ties=1, unlike=1)),
+        (("tie", "B"), Meeting(0, 1, wins=1, losses=0, ties=0, unlike=0)),
+        (("tie", "tie"), Meeting(0, 1, wins=0, losses=0, ties=1, unlike=0)),
+        (None, Meeting(0, 1, wins=0, losses=0, ties=1, unlike=0)),
+    ],
+)
+def test_a_pair_is_won_by_the_answer_that_both_orders_together_prefer(verdicts, expected) -> None:
+    assert judge_pairings([Pairing(0, 0, 1, verdicts)], 2).meetings == (expected,)
+
+
+def test_a_judge_that_always_takes_the_first_prefers_no_output_and_is_biased() -> None:
+    found = judge_pairings([Pairing(row, 0, 1, ("A", "A")) for row in range(50)], 2)
+
+    assert found.shown_first.value == 1.0
+    assert [round(one.elo, 6) for one in found.strengths] == [0.0, 0.0]
+
+
+def test_the_better_of_three_is_the_strongest_and_its_interval_leaves_the_others_out() -> None:
+    pairings = [
+        Pairing(row, one, other, ("A", "B"))
+        for row in range(40)
+        for one, other in ((0, 1), (0, 2), (1, 2))
+        if (row * 7 + one) % 10  # not without exception
+    ]
+
+    best, middle, worst = judge_pairings(pairings, 3).strengths
+    assert best.elo > middle.elo > worst.elo
+    assert best.low > middle.high
