@@ -93,17 +93,19 @@ class Question(Graded):
 @dataclass(frozen=True)
 class AnswerColumns:
     """What the columns of one question are called. ``confidence``: of a predicate the probability
-    of yes; ``expectation``: of a score alone."""
+    of yes; ``expectation``: of a score alone; ``label_set``: where ``trust.label_sets`` asks for
+    it."""
 
     answer: str
     confidence: str
     accepted: str
     raw_confidence: str
     probabilities: str
+    label_set: str
     expectation: str | None = None
 
     def __iter__(self) -> Iterator[str]:
-        """In the order in which they stand."""
+        """In the order in which they stand, those that are always there."""
         yield from (self.answer, self.confidence)
         if self.expectation is not None:
             yield self.expectation
@@ -139,7 +141,9 @@ class Asked:
 
 
 # of a job with ``label.choices``
-LABEL_COLUMNS = AnswerColumns("label", "confidence", "accepted", "raw_confidence", "probabilities")
+LABEL_COLUMNS = AnswerColumns(
+    "label", "confidence", "accepted", "raw_confidence", "probabilities", "label_set"
+)
 
 
 def asked_of(questions: Mapping[str, Question]) -> tuple[Asked, ...]:
@@ -159,6 +163,7 @@ def columns_of(name: str, kind: Kind) -> AnswerColumns:
         f"{name}_accepted",
         f"{name}_raw_confidence",
         f"{name}_probabilities",
+        f"{name}_label_set",
         f"{name}_expectation" if kind == "score" else None,
     )
 
@@ -167,7 +172,7 @@ def check_names(questions: Mapping[str, Question]) -> None:
     """Raise ValueError unless every column of them has a name of its own."""
     whose = dict.fromkeys(ROW_COLUMNS, "every row has")
     for asked in asked_of(questions):
-        for column in asked.columns:
+        for column in (*asked.columns, asked.columns.label_set):
             if column in whose:
                 raise ValueError(
                     f"question {asked.name!r} has a column {column!r}, which {whose[column]} too: "

@@ -24,8 +24,8 @@ class Trust(Section):
 
     ``calibrate``: auto makes the probabilities mean what they say as soon as there are enough right
     answers; off leaves the model's own. ``accept``: None promises nothing. ``label_sets``: how
-    often a row's label may be missing in its set of labels, for which the summary says what
-    probability a choice needs; None: no sets.
+    often a row's label may be missing in its set of labels (column ``label_set``, if the output
+    was begun with it); None: no sets.
     """
 
     calibrate: Literal["auto", "off"] = "auto"

@@ -17,7 +17,7 @@ from pipeline.errors import RackmillError, UsageError, did_you_mean, some_of
 from pipeline.job.file.load import job_from
 from pipeline.job.fingerprint import digest
 from pipeline.job.job import Job
-from pipeline.job.questions import Asked
+from pipeline.job.questions import LABEL_COLUMNS, Asked
 from pipeline.output.columns.answer_rows import NUMBER
 from pipeline.output.columns.gold import names_of, truth
 from pipeline.output.columns.probabilities import ACCEPTED, PROBABILITIES, RAW_CONFIDENCE
@@ -127,7 +127,7 @@ class StoredRows:
             return tuple(one.columns.answer for one in questions)
         about = {"completion", "completions", "confidence", "finish_reason", "finish_reasons"}
         about |= {"prompt_tokens", "completion_tokens", "error", NUMBER}
-        about |= {ACCEPTED, RAW_CONFIDENCE, PROBABILITIES}
+        about |= {ACCEPTED, RAW_CONFIDENCE, PROBABILITIES, LABEL_COLUMNS.label_set}
         results = self._parts[-1].manifest.results
         told = [name for name in self.schema.names if name in results and name not in about]
         texts = [n for n in ("completion", "completions") if n in results]

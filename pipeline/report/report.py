@@ -15,7 +15,7 @@ from pipeline.report.trust_section import sentences, tables
 _CELL_CHARACTERS = 90
 _BAR_CHARACTERS = 30
 # columns of each question that reports leave out
-IN_DATASET_ALONE = ("accepted", "raw_confidence", "probabilities")
+IN_DATASET_ALONE = ("accepted", "raw_confidence", "probabilities", "label_set")
 
 
 def write_report(

@@ -21,7 +21,7 @@ from pipeline.driver.trust.gather import Known
 from pipeline.driver.trust.judge import Judged
 from pipeline.driver.trust.parts import Part
 from pipeline.job.questions import YES, Asked
-from pipeline.output.columns.probabilities import probabilities_in
+from pipeline.output.columns.probabilities import LABEL_SET_TYPE, probabilities_in
 from pipeline.output.columns.question_columns import as_stored, expectation
 from pipeline.output.commit.records import CommitRecord
 from pipeline.output.tally import Tally
@@ -97,10 +97,22 @@ def _relabelled(table: pa.Table, one: Judged, rows: slice) -> tuple[pa.Table, li
         chances = own if report.calibration is None else report.calibration.apply(logs).round(12)
         means = [expectation(row) for row in chances.tolist()]
         columns[names.expectation] = _array(means, answered, pa.float64())
+    if names.label_set in table.column_names:
+        columns[names.label_set] = _sets(report.sets(logs), asked.choices, answered)
     for name, column in columns.items():
         place = table.column_names.index(name)
         table = table.set_column(place, table.schema.field(name), column)
     return table, labels
+
+
+def _sets(
+    belongs: NDArray[np.bool_] | None, choices: Sequence[str], answered: NDArray[np.bool_]
+) -> pa.Array:
+    """The choices of each row's set; null where none are known."""
+    if belongs is None:
+        return pa.nulls(len(answered), LABEL_SET_TYPE)
+    sets = [[choices[n] for n in np.flatnonzero(row)] for row in belongs]
+    return _array(sets, answered, LABEL_SET_TYPE)
 
 
 def _of_yes(yes: NDArray[np.bool_], sure: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -5,6 +5,8 @@
     raw_confidence  what the model itself gave the choice that it found most probable
     probabilities   a struct with a field for each choice, in the order of the choices: the model's
                     own, which sum to 1; null in error rows
+    label_set       with ``trust.label_sets`` alone: the choices of which one is right but for the
+                    share of rows that the job allows; null as long as right answers are missing
 
 ``label`` and ``confidence`` are the model's own, too, until true labels say better
 (``rackmill trust``).
@@ -19,6 +21,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 ACCEPTED, RAW_CONFIDENCE, PROBABILITIES = "accepted", "raw_confidence", "probabilities"
+LABEL_SET_TYPE = pa.list_(pa.string())
 _LEAST = 1e-12  # a choice that was given up on has less, perhaps none
 
 

@@ -3,7 +3,7 @@
 NAME                 the answer: text; of a predicate a bool
 NAME_confidence      how probable it is; of a predicate NAME_probability: how probable yes is
 NAME_expectation     of a score alone: the mean of its levels, the lowest of which is 0
-NAME_accepted, NAME_raw_confidence, NAME_probabilities    see ``probabilities``
+NAME_accepted, NAME_raw_confidence, NAME_probabilities, NAME_label_set    see ``probabilities``
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from pipeline.output.columns.gold import names_of, truth
 from pipeline.output.columns.json_columns import arrow_type, coerce
 from pipeline.output.columns.probabilities import (
     ACCEPTED,
+    LABEL_SET_TYPE,
     PROBABILITIES,
     RAW_CONFIDENCE,
     probability_array,
@@ -90,6 +91,7 @@ class OutputColumns:
     apart: bool = False  # each answer is a row; else several are lists
     questions: tuple[Asked, ...] = ()  # of each row, where there are several
     question_golds: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # as gold_names
+    label_sets: tuple[str, ...] = ()  # columns that right answers fill
 
     @property
     def lists(self) -> bool:
@@ -137,13 +139,16 @@ def output_columns(
     n, apart = job.sampling.n, job.output.n == "rows"
     lists = n > 1 and not apart
     told = begun is None or PROBABILITIES in begun
+    sets = [one.columns.label_set for one in job.asked]
+    asked_for = job.trust.label_sets is not None
+    sets = [name for name in sets if (asked_for if begun is None else name in begun)]
     questions = job.asked if job.questions else ()
     if questions:
-        results = [*question_fields(questions), *_row_fields()]
+        results = [*question_fields(questions), *_set_fields(sets), *_row_fields()]
     elif job.score:
         results = _score_fields(job.score)
     else:
-        results = _result_fields(job.label, lists=lists, probabilities=told)
+        results = _result_fields(job.label, sets, lists=lists, probabilities=told)
     if apart:
         results.insert(0, pa.field(NUMBER, pa.int32()))
         if NUMBER in (f.name for f in results[1:]):
@@ -165,7 +170,9 @@ def output_columns(
     label = job.label
     truths = names_of(label, input_schema) if label and label.gold_column else {}
     golds = {q.name: names_of(q.graded, input_schema) for q in questions if q.graded.gold_column}
-    return OutputColumns(tuple(kept), label, schema, job.score, truths, n, apart, questions, golds)
+    return OutputColumns(
+        tuple(kept), label, schema, job.score, truths, n, apart, questions, golds, tuple(sets)
+    )
 
 
 def _row_fields() -> list[pa.Field]:
@@ -182,8 +189,15 @@ def _score_fields(score: Score) -> list[pa.Field]:
     ]
 
 
-def _result_fields(label: Label | None, *, lists: bool, probabilities: bool) -> list[pa.Field]:
-    """``lists``: of what there is of each answer. ``probabilities``: those of choices, too."""
+def _set_fields(names: Sequence[str]) -> list[pa.Field]:
+    return [pa.field(name, LABEL_SET_TYPE) for name in names]
+
+
+def _result_fields(
+    label: Label | None, sets: Sequence[str], *, lists: bool, probabilities: bool
+) -> list[pa.Field]:
+    """``sets``: names of columns of label sets. ``lists``: of what there is of each answer.
+    ``probabilities``: those of choices, too."""
 
     def each(name: str, kind: pa.DataType) -> pa.Field:
         return pa.field(name, pa.list_(kind) if lists else kind)
@@ -194,7 +208,7 @@ def _result_fields(label: Label | None, *, lists: bool, probabilities: bool) -> 
     if label and (label.choices or label.votes):
         fields += [pa.field("confidence", pa.float64())]
     if label and label.choices and probabilities:
-        fields += probability_fields(label.choices)
+        fields += [*probability_fields(label.choices), *_set_fields(sets)]
     fields += [
         each("finish_reasons" if lists else "finish_reason", pa.string()),
         pa.field("prompt_tokens", pa.int32()),
@@ -222,6 +236,7 @@ def to_table(inputs: pa.Table, results: Sequence[RowResult], columns: OutputColu
     arrays: dict[str, Any] = {
         "prompt_tokens": [r.prompt_tokens for r in results],
         "error": [r.error and _as_struct(r.error) for r in results],
+        **{name: [None] * len(results) for name in columns.label_sets},
     }
     if columns.score is not None:
         arrays |= score_arrays([r.scores for r in results], columns.score)
