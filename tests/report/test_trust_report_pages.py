@@ -83,7 +83,7 @@ def test_the_promise_is_one_sentence_and_what_more_review_gains_another() -> Non
         "12 431 of 20 000 rows are accepted: at most 5 % of them wrong, with 95 % confidence. "
         "Reviewing 310 more would gain about 2 000."
     )
-    assert "rackmill review runs/x --rows 310" in " ".join(lines(accepted(), "runs/x"))
+    assert "rackmill review runs/x --rows 620" in " ".join(lines(accepted(), "runs/x"))
 
 
 def test_where_nothing_can_be_promised_the_best_possible_is_said() -> None:
