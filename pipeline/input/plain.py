@@ -10,6 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.rows.large_tables import inner_types
+
 # text that is not UTF-8, times before the year 1, keys that no mapping can have
 _NO_VALUE = (pa.ArrowException, ValueError, OverflowError, TypeError)
 
@@ -47,6 +49,7 @@ def plain_rows(table: pa.Table) -> tuple[list[dict[str, Any]], dict[int, str]]:
     empty)."""
     table, finer = _coarser(table)
     try:
+        _check_fineness(table)
         rows = table.to_pylist()
     except _NO_VALUE:
         pass
@@ -56,8 +59,10 @@ def plain_rows(table: pa.Table) -> tuple[list[dict[str, Any]], dict[int, str]]:
     rows = []
     wrong: dict[int, str] = {}
     for number in range(table.num_rows):
+        one = table.slice(number, 1)
         try:
-            rows += table.slice(number, 1).to_pylist()
+            _check_fineness(one)
+            rows += one.to_pylist()
         except _NO_VALUE as e:
             rows.append({})
             wrong[number] = f"a value cannot be read: {e}"
@@ -130,6 +135,29 @@ def _coarser(table: pa.Table) -> tuple[pa.Table, dict[str, dict[int, int]]]:
         table = table.set_column(place, field.name, times)
         finer[field.name] = {row: int(left[row]) for row in left.nonzero()[0].tolist()}
     return table, finer
+
+
+def _check_fineness(table: pa.Table) -> None:
+    """Raise ValueError for times of day within lists and objects whose nanoseconds Arrow would cut
+    off on the way to Python."""
+    for field in table.schema:
+        if pa.time64("ns") not in inner_types(field.type):
+            continue
+        if any(map(_is_too_fine, table.column(field.name).chunks)):
+            raise ValueError(f"a time of day in {field.name!r} has nanoseconds")
+
+
+def _is_too_fine(values: pa.Array) -> bool:
+    kind = values.type
+    if kind == pa.time64("ns"):
+        return bool((pc.fill_null(values.cast(pa.int64()), 0).to_numpy() % 1000).any())
+    if pa.types.is_map(kind):
+        return _is_too_fine(values.keys) or _is_too_fine(values.items)
+    if pa.types.is_struct(kind):
+        return any(map(_is_too_fine, values.flatten()))
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return _is_too_fine(values.flatten())
+    return False
 
 
 def _refine(rows: list[dict[str, Any]], finer: Mapping[str, Mapping[int, int]]) -> None:

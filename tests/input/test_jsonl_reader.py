@@ -237,3 +237,13 @@ def test_a_file_without_any_object_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(UsageError, match="no line of it is a JSON object"):
         discover(Input(path=path))
+
+
+def test_minus_zero_keeps_its_sign(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"n": 1}\n{"n": -0}\n{"n":[-0]}\n{"n": "x-0"}\n')
+    (tmp_path / "b.jsonl").write_text('{"n": 1}\n{"n": -0}\n')
+
+    rows = read_all(tmp_path / "b.jsonl")
+    assert [str(value) for value in rows.told("n")] == ["1", "-0"]
+    assert rows.table["n"].to_pylist() == [1, 0]
+    assert read_all(tmp_path / "a.jsonl").table["n"].to_pylist() == ["1", "-0", "[-0]", "x-0"]

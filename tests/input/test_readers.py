@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from datetime import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.input.formats.base import STRIDE
+from pipeline.input.plain import plain_rows
 from pipeline.input.units import Unit
 from pipeline.job.template.field_text import as_text
 from pipeline.job.template.render import Template
@@ -171,3 +173,13 @@ def test_nested_columns_come_as_they_are(tmp_path: Path) -> None:
 
     assert read_all(tmp_path / "a.jsonl").table.to_pylist() == rows
     assert read_all(tmp_path / "a.parquet").table.to_pylist() == rows
+
+
+def test_times_within_structs_are_exact_or_refused() -> None:
+    kind = pa.struct([("t", pa.time64("ns"))])
+    times = pa.array([1000, 1001, None], pa.int64()).cast(pa.time64("ns"))
+    table = pa.table({"about": pa.StructArray.from_arrays([times], fields=list(kind))})
+
+    rows, wrong = plain_rows(table)
+    assert [row.get("about") for row in rows] == [{"t": time(0, 0, 0, 1)}, None, {"t": None}]
+    assert wrong == {1: "a value cannot be read: a time of day in 'about' has nanoseconds"}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
@@ -34,7 +35,15 @@ _MOST_DEPTH = 64  # of objects and lists in each other
 _TOO_LONG = b"!"  # stands for a line that is
 _BOM = b"\xef\xbb\xbf"
 _MARKS = (b"\xef", b"\xef\xbb", _BOM, b"\xff", b"\xfe")  # what text in UTF-8 or UTF-16 begins with
-_told = json.JSONDecoder(parse_float=Raw).decode
+# an integer has no minus zero: as a number with a fraction it keeps its sign
+_MINUS_ZERO = re.compile(rb"[:\[,][ \t]*-0[ \t]*[,\]}]")
+
+
+def _whole(text: str) -> int | Raw:
+    return Raw(text) if text == "-0" else int(text)
+
+
+_told = json.JSONDecoder(parse_float=Raw, parse_int=_whole).decode
 _quickly = msgspec.json.Decoder().decode
 
 
@@ -174,7 +183,7 @@ def _parse(line: bytes, decode: Callable[[Any], Any], at: int = 0) -> dict[str, 
 
 
 def _decoded(line: bytes, decode: Callable[[Any], Any]) -> Any:
-    if decode is _quickly:
+    if decode is _quickly and not (b"-0" in line and _MINUS_ZERO.search(line)):
         try:
             return decode(line)
         except (msgspec.MsgspecError, ValueError):
