@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.input.formats.base import STRIDE
+from pipeline.input.formats.csv import format
 from pipeline.input.plain import plain_rows
 from pipeline.input.units import Unit
 from pipeline.job.template.field_text import as_text
@@ -64,6 +65,16 @@ def test_a_stretch_of_a_csv_file(tmp_path: Path, data: st.DataObject, count: int
         writer.writerows(expected)
 
     check(tmp_path / "a.csv", expected, data.draw(stretches(count)))
+
+
+@quick
+@given(data=st.data(), count=st.integers(1, 300))
+def test_a_stretch_of_a_csv_file_whose_rows_are_more_than_arrow_takes_at_once(
+    tmp_path: Path, data: st.DataObject, count: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(format, "_MOST_AT_ONCE", 0)
+        test_a_stretch_of_a_csv_file.hypothesis.inner_test(tmp_path, data, count)
 
 
 def test_a_stretch_of_a_csv_file_of_many_blocks(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ what comes out reads as what went in: a code with a leading zero, ``1e5`` and ``
 from __future__ import annotations
 
 import io
+import os
 import re
 from array import array
 from collections import Counter
@@ -38,6 +39,7 @@ _HEAD = 1 << 16  # bytes by which it is told what separates cells
 _CLOSE = "close the quote, or double it where it is part of a text; wait if it is being written"
 _LETTERS = "where quotes are letters, say so: input: {quotes: none}"
 _ROW = re.compile(r"Row #(\d+): ")
+_MOST_AT_ONCE = 256 << 20  # bytes of records; Arrow takes 2 GiB
 # tried in this order on every column; text is what is left
 _TYPES = (pa.int64(), pa.float64(), pa.bool_())
 
@@ -288,11 +290,38 @@ class CsvReader:
     def read(self, start: int, stop: int) -> Rows:
         first, last = start // STRIDE, min(-(-stop // STRIDE), self._last)
         self._file.seek(self._offsets[first])
-        known = last < len(self._offsets)
-        end = self._offsets[last] - self._offsets[first] if known else -1
-        text = _table(self._file.read(end), self._names, self._dialect)
-        text = text.slice(start - first * STRIDE, stop - start)
+        end = self._offsets[last] if last < len(self._offsets) else self._end()
+        size = end - self._offsets[first]
+        before, wanted = start - first * STRIDE, stop - start
+        if size <= _MOST_AT_ONCE:
+            text = _table(self._file.read(size), self._names, self._dialect)
+            text = text.slice(before, wanted)
+        else:
+            text = self._in_blocks(size, before, wanted)
         return Rows(*conform(text, self._schema))
+
+    def _end(self) -> int:
+        """Bytes of the file; where it stands is kept."""
+        here = self._file.tell()
+        end = self._file.seek(0, os.SEEK_END)
+        self._file.seek(here)
+        return int(end)
+
+    def _in_blocks(self, size: int, before: int, wanted: int) -> pa.Table:
+        """The ``wanted`` records of the next ``size`` bytes that follow ``before`` others: those of
+        a few large cells are more than Arrow takes at once, and the others need no memory."""
+        tables = [_table(b"", self._names, self._dialect)]
+        for block in blocks(pieces(self._file, size), self._dialect):
+            here = min(wanted, max(0, len(block.starts) - before))
+            if here:
+                begins = block.starts[before]
+                ends = block.starts[before + here] if before + here < len(block.starts) else None
+                tables.append(_table(block.content[begins:ends], self._names, self._dialect))
+                wanted -= here
+            before = max(0, before - len(block.starts))
+            if not wanted:
+                break
+        return pa.concat_tables(tables)
 
     def close(self) -> None:
         self._file.close()
