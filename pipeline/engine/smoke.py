@@ -47,7 +47,7 @@ def smoke_run(folder: Path) -> SmokeResult:
     variables = standalone().environment(eager=True)
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "pipeline.engine.smoke", str(folder)],
+            [sys.executable, "-P", "-m", "pipeline.engine.smoke", str(folder)],
             env=os.environ | variables,
             stdin=subprocess.DEVNULL,
             capture_output=True,

@@ -122,7 +122,13 @@ class WarmEngine:
         self._socket.unlink(missing_ok=True)
         with (self.folder / _LOG).open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "pipeline.driver.trial.warm_engine", str(self._socket)],
+                [
+                    sys.executable,
+                    "-P",
+                    "-m",
+                    "pipeline.driver.trial.warm_engine",
+                    str(self._socket),
+                ],
                 env={**os.environ, **start.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,

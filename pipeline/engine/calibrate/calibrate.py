@@ -157,7 +157,7 @@ def _in_own_process(
     variables = standalone().environment(eager=eager, core=core)
     last: list[str] = []
     with subprocess.Popen(
-        [sys.executable, "-m", "pipeline.engine.calibrate.calibrate"],
+        [sys.executable, "-P", "-m", "pipeline.engine.calibrate.calibrate"],
         env=os.environ | variables,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

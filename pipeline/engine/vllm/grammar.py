@@ -75,7 +75,7 @@ def _ask(question: str) -> tuple[bool, Mapping[str, str] | None]:
     quiet = {"VLLM_LOGGING_LEVEL": "ERROR", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "pipeline.engine.vllm.grammar_compilers"],
+            [sys.executable, "-P", "-m", "pipeline.engine.vllm.grammar_compilers"],
             input=question,
             env=os.environ | quiet,
             capture_output=True,

@@ -158,7 +158,7 @@ class Queue:
     def _start(self, gcs: Gcs, job: SubmittedJob, allotment: Allocation) -> None:
         self._tell(gcs, job, allotment)
         begun = self._ledger.start(job, self._now())
-        command = [sys.executable, "-m", "pipeline.cli.main", "drive", job.id]
+        command = [sys.executable, "-P", "-m", "pipeline.cli.main", "drive", job.id]
         command += ["--state", str(self._ledger.path), "--address", self._address]
         about = {"rackmill_job": job.id, "name": job.name}
         try:

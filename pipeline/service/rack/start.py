@@ -114,7 +114,7 @@ def keep_in_background(arguments: list[str]) -> RackRecord:
     log = folder / "rack.log"
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "pipeline.cli.main", "rack", *arguments, "--foreground"],
+            [sys.executable, "-P", "-m", "pipeline.cli.main", "rack", *arguments, "--foreground"],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,

@@ -33,7 +33,15 @@ class RunProcess:
         logs.mkdir(parents=True, exist_ok=True)
         stem = f"{run.due:%Y-%m-%dT%H-%M-%S-%f}"
         self.log, self._answer = logs / f"{stem}.log", logs / f"{stem}.json"
-        command = [sys.executable, "-m", "pipeline.cli.main", "schedule", "run-once", schedule.name]
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "pipeline.cli.main",
+            "schedule",
+            "run-once",
+            schedule.name,
+        ]
         command += [run.due.isoformat(), str(os.getpid()), "--state", str(state)]
         command += ["--full"] if run.full else []
         command += ["--address", address] if address else []
