@@ -9,8 +9,10 @@
         ├── AlreadyRunning        another run works on the same output
         ├── EngineFailed          an engine could not start, or died and could not be replaced
         │   ├── EngineOutOfMemory     it did not get the memory it asked for
-        │   └── MachineUnfit          its machine cannot do the job, whatever engine it gets
-        │       └── CardLost              its card has fallen off the bus
+        │   ├── MachineUnfit          its machine cannot do the job, whatever engine it gets
+        │   │   ├── CardLost              its card has fallen off the bus
+        │   │   └── EndpointUnfit         a server cannot do the job, or refuses us
+        │   └── EndpointGone          a server does not answer any more
         ├── StorageFailed         storage could not be read or changed, or did not answer
         ├── CommitFailed          nothing was committed: cleaning up and trying again is safe
         └── CommitStateUnknown    a commit may or may not have happened: nothing may be deleted
@@ -128,6 +130,14 @@ class MachineUnfit(EngineFailed):
 
 class CardLost(MachineUnfit):
     """A card has fallen off the bus: until its machine is restarted no engine runs there."""
+
+
+class EndpointUnfit(MachineUnfit):
+    """A server cannot do what the job asks for, or refuses us: another try would not help."""
+
+
+class EndpointGone(EngineFailed):
+    """A server that was an engine does not answer any more; no row of the job is to blame."""
 
 
 class StorageFailed(JobFailed):

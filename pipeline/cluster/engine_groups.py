@@ -164,7 +164,8 @@ def local_groups(
     of vLLM that is installed has nothing to run on.
     """
     wanted = job.resources.workers
-    number = _at_most(1 if wanted == "auto" else wanted, units)
+    servers = len(job.engine.urls) or 1
+    number = _at_most(servers if wanted == "auto" else wanted, units)
     if not job.engine.computes:
         return [EngineGroup(number, None, slots=_beside_each_other(number))]
     there = offer()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from pipeline.dispatch.events import Blame, Gain
-from pipeline.errors import CardLost, EngineOutOfMemory, MachineUnfit, RackmillError
+from pipeline.errors import CardLost, EndpointGone, EngineOutOfMemory, MachineUnfit, RackmillError
 from pipeline.worker.messages import LastWords
 
 
@@ -25,6 +25,7 @@ class DeathCause(Enum):
     CARD_LOST = "its card has fallen off the bus"
     VANISHED = "its process died, or nothing was heard of it for too long"
     MACHINE_GONE = "its machine is no more in the rack"
+    ENDPOINT_GONE = "its server does not answer any more"
     TAKEN = "its card was not the run's any more"
 
 
@@ -61,7 +62,14 @@ class DeathOutcome:
         return self.lighter is None and not self.finished
 
 
-_OF_NO_ROW = frozenset({DeathCause.CARD_LOST, DeathCause.MACHINE_GONE, DeathCause.TAKEN})
+_OF_NO_ROW = frozenset(
+    {
+        DeathCause.CARD_LOST,
+        DeathCause.MACHINE_GONE,
+        DeathCause.ENDPOINT_GONE,
+        DeathCause.TAKEN,
+    }
+)
 
 
 def sighting(failure: RackmillError | str, *, away: bool, lighter: str | None) -> Sighting:
@@ -75,6 +83,8 @@ def sighting(failure: RackmillError | str, *, away: bool, lighter: str | None) -
         cause = DeathCause.CARD_LOST
     elif isinstance(failure, MachineUnfit):
         cause = DeathCause.UNFIT
+    elif isinstance(failure, EndpointGone):
+        cause = DeathCause.ENDPOINT_GONE
     elif isinstance(failure, EngineOutOfMemory):
         cause = DeathCause.OUT_OF_MEMORY
     else:

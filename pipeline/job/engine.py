@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -75,6 +76,23 @@ def _known_policy(text: str) -> str:
     return text
 
 
+def _known_address(text: str) -> str:
+    """``text`` without a last slash. Raises ValueError."""
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"give http://HOST:PORT, not {text!r}")
+    if parts.username or parts.password:
+        raise ValueError("a key does not belong into an address: engine.api_key: VARIABLE")
+    if parts.path.rstrip("/").endswith("/v1"):
+        text = text.rstrip("/").removesuffix("/v1")
+    return text.rstrip("/")
+
+
+_Address = Annotated[str, AfterValidator(_known_address)]
+_OF_SERVERS = ("url", "served_model", "api_key")
+_FOR_SERVERS = frozenset({"kind", "admission", "max_num_seqs", "max_model_len", *_OF_SERVERS})
+
+
 class EngineSettings(Section):
     """vLLM's engine arguments under their own names, and a few of rackmill's.
 
@@ -84,9 +102,16 @@ class EngineSettings(Section):
     ``core``: vLLM's core, which schedules and computes, has a process of its own or shares the
     worker's; "auto": its own on a GPU, shared on a CPU. ``admission``: which request goes into
     the engine next, and when ("packed" is ours; "engine": its own admission decides).
+
+    ``url``: of the server, or several of them, that is the engine; ``served_model``: its name for
+    the model; ``api_key``: the environment variable that holds its key. Of vLLM's arguments a
+    server has ``max_num_seqs``, the requests it gets at once, and ``max_model_len``.
     """
 
     kind: Annotated[str, AfterValidator(ENGINE_KINDS.known)] = "vllm"
+    url: _Address | tuple[_Address, ...] | None = None
+    served_model: Annotated[str, Field(min_length=1)] | None = None
+    api_key: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
     core: Core = "auto"
     admission: Annotated[str, AfterValidator(_known_policy)] = "packed"
     simulated: SimulatedEngineSettings = SimulatedEngineSettings()
@@ -122,6 +147,29 @@ class EngineSettings(Section):
                 raise ValueError(f"{name} is not for a job to give: {why}")
         return value
 
+    @model_validator(mode="after")
+    def _keys_of_its_kind(self) -> Self:
+        given = self.model_fields_set
+        if not ENGINE_KINDS.get(self.kind).served:
+            for key in _OF_SERVERS:
+                if getattr(self, key) is not None:
+                    raise ValueError(f"{key} is for engines that are servers, not for {self.kind}")
+            return self
+        if not self.url:
+            raise ValueError(f"url: where is the server? kind: {self.kind}, url: http://HOST:PORT")
+        foreign = sorted(given - _FOR_SERVERS)
+        if foreign:
+            raise ValueError(
+                f"{foreign[0]} is not for a server of kind {self.kind}: set it where the server "
+                "is started"
+            )
+        return self
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Of the servers; none where the engine is none."""
+        return (self.url,) if isinstance(self.url, str) else self.url or ()
+
     @property
     def computes(self) -> bool:
         """Whether its engines compute a model, and need cards or a processor for it."""
@@ -133,14 +181,16 @@ class EngineSettings(Section):
         return {key: _value(self, key) for key in ENGINE_KINDS.get(self.kind).answers_from}
 
     def own_settings(self) -> dict[str, Any]:
-        """All settings that its kind alone has: those of the section that is called like it."""
+        """All settings that its kind alone has: those of the section that is called like it, or of servers."""
+        if ENGINE_KINDS.get(self.kind).served:
+            return self.model_dump(mode="json", include={*_OF_SERVERS})
         section = getattr(self, self.kind, None)
         return section.model_dump(mode="json") if isinstance(section, Section) else {}
 
     def vllm_arguments(self) -> dict[str, Any]:
         """The arguments that were given, for ``vllm.EngineArgs``."""
         return self.model_dump(
-            exclude_none=True, exclude={"kind", "core", "admission", "simulated"}
+            exclude_none=True, exclude={"kind", "core", "admission", "simulated", *_OF_SERVERS}
         )
 
 

@@ -14,14 +14,26 @@ from pipeline.registry import Registry
 class EngineKind:
     """``name``: as ``engine.kind`` has it. ``module``: its code, an ``engine.load.EngineModule``.
 
-    ``computes``: it computes a model, on cards or a processor; one that only pretends needs
-    neither. ``answers_from``: the keys of ``engine`` beside the kind that decide its answers.
+    ``computes``: it computes a model here, on cards or a processor; one that only pretends, or is
+    a server elsewhere, needs neither. ``served``: it is a server, at ``engine.url``.
+    ``answers_from``: the keys of ``engine`` beside the kind that decide its answers.
     """
 
     name: str
     module: str
     computes: bool = True
+    served: bool = False
     answers_from: tuple[str, ...] = ()
+
+
+def _server(name: str) -> EngineKind:
+    return EngineKind(
+        name,
+        "pipeline.engine.http.kind",
+        computes=False,
+        served=True,
+        answers_from=("served_model",),
+    )
 
 
 ENGINE_KINDS = Registry(
@@ -32,4 +44,5 @@ ENGINE_KINDS = Registry(
         computes=False,
         answers_from=("simulated.output_tokens",),
     ),
+    *(_server(name) for name in ("llama.cpp", "ollama", "lmstudio", "mlx", "litert", "openai")),
 )

@@ -1,0 +1,87 @@
+"""Servers that take chats alone (`litert-lm serve`): a prompt is taken apart into its turns."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from pipeline.engine.http.capabilities import Capabilities
+from pipeline.engine.http.client import Refused
+from pipeline.engine.http.concurrency import measured_concurrency
+from pipeline.engine.http.dialect import Endpoint, row_error, served_model, told
+from pipeline.errors import RowError, RowErrorType
+from pipeline.rows.request import Completion, Request
+
+_PATH = "/v1/chat/completions"
+_TURN = re.compile(r"<start_of_turn>(user|model)\n(.*?)<end_of_turn>\n", re.DOTALL)
+_ANSWER = "<start_of_turn>model\n"
+_ROLES = {"user": "user", "model": "assistant"}
+_FINISHED = frozenset({"stop", "length"})
+
+
+class ChatServer:
+    """One server of ``/v1/chat/completions``. It puts the model's own template around messages, so
+    that what it reads is what was meant only where prompts are chats by that template."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._model = ""
+
+    async def probe(self) -> Capabilities:
+        endpoint = self._endpoint
+        models = told(await endpoint.client.get("/v1/models"), "data")
+        names = [str(told(one, "id")) for one in models]
+        self._model = served_model(endpoint.settings, names, endpoint.client.url)
+        given = endpoint.settings.max_num_seqs
+        return Capabilities(
+            server=endpoint.settings.kind,
+            model=self._model,
+            concurrency=given or await measured_concurrency(self._ask_briefly),
+            context=endpoint.context,
+            seed=False,
+        )
+
+    async def _ask_briefly(self, number: int) -> None:
+        await self._ask([{"role": "user", "content": f"{number}. Count."}], 8, 0.0)
+
+    async def _ask(self, messages: list[dict[str, str]], tokens: int, temperature: float) -> Any:
+        return await self._endpoint.client.post(
+            _PATH,
+            {
+                "model": self._model,
+                "messages": messages,
+                "max_tokens": tokens,
+                "temperature": temperature,
+            },
+        )
+
+    async def answer(self, request: Request) -> Completion:
+        messages = turns_of(self._endpoint.text_of(request.prompt_ids))
+        if messages is None:
+            raise RowError(
+                RowErrorType.INVALID_ROW,
+                "the server takes chats alone, and the prompt is none: give `messages`",
+            )
+        try:
+            answer = await self._ask(messages, request.max_new_tokens, request.sampling.temperature)
+            text = told(answer, "choices", 0, "message", "content")
+            reason = told(answer, "choices", 0, "finish_reason")
+            if not isinstance(text, str) or reason not in _FINISHED:
+                raise Refused(200, f"its answer ended with {reason!r}: {str(answer)[:120]}")
+        except Refused as e:
+            raise row_error(e) from None
+        tokens = len(self._endpoint.tokens(text))
+        return Completion(request.id, text=text, completion_tokens=tokens, finish_reason=reason)
+
+
+def turns_of(text: str) -> list[dict[str, str]] | None:
+    """The messages of which Gemma's template made ``text``; None where it did not."""
+    if not text.endswith(_ANSWER):
+        return None
+    messages, end = [], 0
+    for turn in _TURN.finditer(text):
+        if turn.start() != end:
+            return None
+        messages.append({"role": _ROLES[turn[1]], "content": turn[2]})
+        end = turn.end()
+    return messages if messages and end == len(text) - len(_ANSWER) else None

@@ -1,0 +1,102 @@
+"""Servers as kinds of engines: llama.cpp, Ollama, LM Studio, mlx_lm, LiteRT-LM and whatever speaks
+OpenAI's interface."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pipeline.engine.http.chat import ChatServer
+from pipeline.engine.http.client import Client
+from pipeline.engine.http.dialect import Dialect, Endpoint
+from pipeline.engine.http.engine import HttpEngine
+from pipeline.engine.http.llama_server import LlamaServer
+from pipeline.engine.http.ollama import Ollama
+from pipeline.engine.http.openai import OpenAiServer
+from pipeline.engine.protocol import SEAT, Engine
+from pipeline.errors import EndpointUnfit, UsageError
+from pipeline.job.job import Job
+from pipeline.job.secret import secret
+from pipeline.model.folder import ModelFolder
+from pipeline.model.tokenizer import Tokenizer
+
+_CONTEXT = 4096  # where the job and the server say nothing of it
+_DIALECTS: Mapping[str, Callable[[Endpoint], Dialect]] = {
+    "llama.cpp": LlamaServer,
+    "ollama": Ollama,
+    "openai": OpenAiServer,
+    "lmstudio": OpenAiServer,
+    "mlx": OpenAiServer,
+    "litert": ChatServer,
+}
+
+
+def load(
+    job: Job,
+    arguments: Mapping[str, Any],  # noqa: ARG001 -- a server has its own
+    model: ModelFolder,
+    say: Callable[[str], None],
+) -> Engine:
+    """The server of the job that is this worker's. Raises EngineFailed."""
+    urls = job.engine.urls
+    number = int(os.environ.get(SEAT, 0))
+    return connect(job, model, say, urls[number % len(urls)], key_of(job))
+
+
+def key_of(job: Job) -> str | None:
+    """The key that the environment variable of the job holds."""
+    if job.engine.api_key is None:
+        return None
+    found = secret(job.engine.api_key)
+    if found is None:
+        raise EndpointUnfit(
+            f"engine.api_key: the environment variable {job.engine.api_key} is not set",
+            f"export {job.engine.api_key}=… where the job is started",
+        )
+    return found.get_secret_value()
+
+
+def connect(
+    job: Job,
+    model: ModelFolder,
+    say: Callable[[str], None],
+    url: str,
+    key: str | None,
+    ended: Callable[[], None] = lambda: None,
+) -> HttpEngine:
+    """An engine of the server at ``url``, whose capabilities are said. Raises EngineFailed."""
+    settings = job.engine
+    tokenizer = Tokenizer(model.path)
+    [probe] = tokenizer.encode_batch(["a"])
+    begin = probe[0] if len(probe) > len(tokenizer.encode_plain("a")) else None
+
+    def made() -> tuple[Client, Dialect]:
+        client = Client(url, key, job.faults.step_timeout_seconds)
+        context = settings.max_model_len or _CONTEXT
+        endpoint = Endpoint(
+            client, settings, context, tokenizer.decode, tokenizer.encode_plain, begin
+        )
+        return client, _DIALECTS[settings.kind](endpoint)
+
+    engine = HttpEngine(made, settings.kind, model.geometry, ended)
+    say(f"{url}: {engine.capabilities.in_words()}")
+    refusals = engine.capabilities.refusals(job)
+    if refusals:
+        engine.close()
+        raise EndpointUnfit(
+            f"{url} cannot do the job: {'; '.join(refusals)}",
+            "leave these keys out, or take another engine",
+        )
+    return engine
+
+
+def check_answer_shape(job: Job) -> None:
+    """Whether a server holds answers to the job's shape it alone knows: it is asked at the start.
+    What is looked at here is the address."""
+    if job.score is not None:
+        raise UsageError(
+            f"score: no server of kind {job.engine.kind} tells log-probabilities of a prompt's "
+            "tokens",
+            "engine.kind: vllm does",
+        )

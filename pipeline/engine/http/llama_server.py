@@ -1,0 +1,110 @@
+"""llama.cpp's ``llama-server`` by its own API (``tools/server/README.md`` of llama.cpp)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pipeline.engine.http.capabilities import Capabilities
+from pipeline.engine.http.client import Refused
+from pipeline.engine.http.dialect import (
+    Endpoint,
+    check_count,
+    known_or_bound,
+    row_error,
+    told,
+)
+from pipeline.rows.request import Completion, Request
+
+# Of the likeliest tokens so many are told of at a choice's first token. Labels' tokens are nearly
+# always among them; the price of one more is 90 bytes of an answer.
+_TOP = 256
+_FINISHED = {"eos": "stop", "word": "stop", "limit": "length"}
+
+
+class LlamaServer:
+    """One ``llama-server``."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+
+    async def probe(self) -> Capabilities:
+        client = self._endpoint.client
+        props = await client.get("/props")
+        slots = int(told(props, "total_slots"))
+        settings = told(props, "default_generation_settings")
+        context = int(settings.get("n_ctx") or 0)
+        model = str(props.get("model_alias") or props.get("model_path") or "").split("/")[-1]
+        build = str(props.get("build_info") or "").strip()
+        return Capabilities(
+            server=f"llama.cpp {build}".strip(),
+            model=model,
+            concurrency=slots,
+            context=context,
+            token_ids=True,
+            top_logprobs=_TOP,
+            json_schema=True,
+            sampling=frozenset({"top_p", "top_k", "min_p", "stop", "ignore_eos"}),
+        )
+
+    async def answer(self, request: Request) -> Completion:
+        body = _body(request)
+        try:
+            answer = await self._endpoint.client.post("/completion", body)
+            check_count(answer.get("tokens_evaluated"), request)
+            if answer.get("truncated"):
+                raise Refused(200, "it cut the prompt: context size")
+            if request.logprob_ids:
+                return Completion(
+                    request.id, completion_tokens=1, logprobs=_logprobs(answer, request)
+                )
+            return _completion(answer, request)
+        except Refused as e:
+            raise row_error(e) from None
+
+
+def _body(request: Request) -> dict[str, Any]:
+    sampling = request.sampling
+    # what llama.cpp would do by itself is not what was asked for: every sampler is said
+    body: dict[str, Any] = {
+        "prompt": request.prompt_ids,
+        "n_predict": request.max_new_tokens,
+        "temperature": 0.0 if request.logprob_ids else sampling.temperature,
+        "top_k": max(0, sampling.top_k),
+        "top_p": sampling.top_p,
+        "min_p": sampling.min_p,
+        "repeat_penalty": 1.0,
+        "samplers": ["top_k", "top_p", "min_p", "temperature"],
+        "cache_prompt": True,
+    }
+    if request.logprob_ids:
+        return body | {"n_probs": _TOP, "post_sampling_probs": False}
+    if sampling.seed is not None:
+        body["seed"] = sampling.seed % (1 << 32)
+    if sampling.stop:
+        body["stop"] = [sampling.stop] if isinstance(sampling.stop, str) else list(sampling.stop)
+    if sampling.ignore_eos:
+        body["ignore_eos"] = True
+    structure = request.structure
+    if structure is not None and structure.json_schema is not None:
+        body["json_schema"] = json.loads(structure.json_schema)
+    return body
+
+
+def _logprobs(answer: Any, request: Request) -> dict[int, float]:
+    told_of = told(answer, "completion_probabilities", 0, "top_logprobs")
+    try:
+        top = [(int(one["id"]), float(one["logprob"])) for one in told_of]
+    except (KeyError, TypeError, ValueError):
+        raise Refused(200, f"its log-probabilities are none: {str(told_of)[:120]}") from None
+    return known_or_bound(top, request.logprob_ids)
+
+
+def _completion(answer: Any, request: Request) -> Completion:
+    text, tokens = told(answer, "content"), told(answer, "tokens_predicted")
+    kind = answer.get("stop_type")
+    if not isinstance(text, str) or not isinstance(tokens, int) or kind not in _FINISHED:
+        raise Refused(200, f"its answer is not llama.cpp's: {str(answer)[:120]}")
+    return Completion(
+        request.id, text=text, completion_tokens=tokens, finish_reason=_FINISHED[kind]
+    )

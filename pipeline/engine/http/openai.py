@@ -1,0 +1,238 @@
+"""Servers that speak OpenAI's ``/v1/completions``: `vllm serve`, LM Studio, mlx_lm.server and
+others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.engine.http.capabilities import Capabilities
+from pipeline.engine.http.client import Refused
+from pipeline.engine.http.concurrency import measured_concurrency
+from pipeline.engine.http.dialect import (
+    Endpoint,
+    check_count,
+    known_or_bound,
+    row_error,
+    served_model,
+    told,
+)
+from pipeline.rows.request import Completion, Request
+
+_PATH = "/v1/completions"
+_PROBE = "Count: 1, 2, 3,"
+_MOST_LOGPROBS = (20, 10, 5, 1)  # what servers tell at most, tried from the most on
+_SCHEMA = {
+    "type": "object",
+    "properties": {"answer": {"enum": ["rackmill"]}},
+    "required": ["answer"],
+    "additionalProperties": False,
+}
+_REGEX = "zq[0-9]"
+_VLLM_SAMPLING = frozenset(
+    {"top_p", "top_k", "min_p", "stop", "stop_token_ids", "ignore_eos", "min_tokens"}
+    | {"presence_penalty", "frequency_penalty", "repetition_penalty", "bad_words"}
+    | {"include_stop_str_in_output"}
+)
+_OPENAI_SAMPLING = frozenset({"top_p", "stop"})
+_FINISHED = frozenset({"stop", "length"})
+
+
+class OpenAiServer:
+    """One server that completes texts. What it can do is tried: OpenAI's interface has no word
+    for it."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._model = ""
+        self._vllm = False
+        self._token_ids = False
+        self._top = 0
+        self._schema_as: str | None = None  # the key by which it holds answers to a schema
+
+    async def probe(self) -> Capabilities:
+        endpoint = self._endpoint
+        models = told(await endpoint.client.get("/v1/models"), "data")
+        if not isinstance(models, list):
+            raise Refused(200, f"its models are no list: {str(models)[:80]}")
+        by_name = {str(told(one, "id")): one for one in models}
+        self._model = served_model(endpoint.settings, list(by_name), endpoint.client.url)
+        entry = by_name[self._model]
+        self._vllm = str(entry.get("owned_by")) == "vllm"
+        self._token_ids = self._vllm
+        await self._check_tokens()
+        self._top = await self._most_logprobs()
+        regex = self._vllm and await self._holds({"structured_outputs": {"regex": _REGEX}}, "zq")
+        if await self._holds(_as_response_format(_SCHEMA), "rackmill"):
+            self._schema_as = "response_format"
+        elif self._vllm and await self._holds(
+            {"structured_outputs": {"json": _SCHEMA}}, "rackmill"
+        ):
+            self._schema_as = "structured_outputs"
+        given = endpoint.settings.max_num_seqs
+        return Capabilities(
+            server=str(entry.get("owned_by") or "an OpenAI-compatible server"),
+            model=self._model,
+            concurrency=given or await measured_concurrency(self._ask_briefly),
+            context=_context_of(entry) or endpoint.context,
+            token_ids=self._token_ids,
+            top_logprobs=self._top,
+            json_schema=self._schema_as is not None,
+            regex=regex,
+            seed=await self._seeds(),
+            sampling=_VLLM_SAMPLING if self._vllm else _OPENAI_SAMPLING,
+        )
+
+    async def answer(self, request: Request) -> Completion:
+        body = self._body(request)
+        try:
+            answer = await self._endpoint.client.post(_PATH, body)
+            check_count(_usage(answer, "prompt_tokens"), request)
+            if request.logprob_ids:
+                top = self._likeliest(answer, request.logprob_ids)
+                return Completion(
+                    request.id,
+                    completion_tokens=1,
+                    logprobs=known_or_bound(top, request.logprob_ids),
+                )
+            return self._completion(answer, request)
+        except Refused as e:
+            raise row_error(e) from None
+
+    def _prompt(self, ids: list[int]) -> list[int] | str:
+        return ids if self._token_ids else self._endpoint.text_of(ids)
+
+    def _body(self, request: Request) -> dict[str, Any]:
+        sampling = request.sampling
+        body: dict[str, Any] = {
+            "model": self._model,
+            "prompt": self._prompt(request.prompt_ids),
+            "max_tokens": request.max_new_tokens,
+        }
+        if request.logprob_ids:
+            tokens = {"return_tokens_as_token_ids": True} if self._vllm else {}
+            return body | {"temperature": 0.0, "logprobs": self._top} | tokens
+        given = sampling.as_vllm()
+        body |= {k: v for k, v in given.items() if k not in ("max_tokens", "skip_special_tokens")}
+        if self._vllm and not sampling.skip_special_tokens:
+            body["skip_special_tokens"] = False
+        if request.structure is not None:
+            body |= self._shape(request)
+        return body
+
+    def _shape(self, request: Request) -> dict[str, Any]:
+        structure = request.structure
+        if structure is None:
+            return {}
+        if structure.regex is not None:
+            return {"structured_outputs": {"regex": structure.regex}}
+        schema = json.loads(structure.json_schema or "{}")
+        if self._schema_as == "structured_outputs":
+            return {"structured_outputs": {"json": schema}}
+        return _as_response_format(schema)
+
+    def _completion(self, answer: Any, request: Request) -> Completion:
+        text, reason = (
+            told(answer, "choices", 0, "text"),
+            told(answer, "choices", 0, "finish_reason"),
+        )
+        if not isinstance(text, str) or reason not in _FINISHED:
+            raise Refused(200, f"its answer ended with {reason!r}: {str(answer)[:120]}")
+        tokens = _usage(answer, "completion_tokens")
+        if not isinstance(tokens, int) or isinstance(tokens, bool) or tokens < 0:
+            tokens = len(self._endpoint.tokens(text))
+        return Completion(request.id, text=text, completion_tokens=tokens, finish_reason=reason)
+
+    def _likeliest(self, answer: Any, wanted: tuple[int, ...]) -> list[tuple[int, float]]:
+        """The likeliest first tokens that it tells, by any of the shapes in use."""
+        logprobs = told(answer, "choices", 0, "logprobs")
+        texts = {self._endpoint.decode([token]): token for token in wanted}
+        try:
+            if logprobs.get("content"):  # as in chats
+                entries = logprobs["content"][0]["top_logprobs"]
+                pairs = [(one.get("id", one["token"]), one["logprob"]) for one in entries]
+            else:
+                first = logprobs["top_logprobs"][0]
+                if isinstance(first, Mapping):
+                    pairs = list(first.items())
+                else:  # mlx_lm's
+                    pairs = [(one.get("id", one.get("token")), one["logprob"]) for one in first]
+            return [(_token_of(name, texts), float(value)) for name, value in pairs]
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+            raise Refused(200, f"its log-probabilities are none: {str(logprobs)[:120]}") from None
+
+    # what it can do, tried
+
+    async def _ask(self, prompt: str, tokens: int, **more: Any) -> Any:
+        ids = self._endpoint.prompt_ids(prompt)
+        body = {"model": self._model, "prompt": self._prompt(ids), "max_tokens": tokens}
+        return await self._endpoint.client.post(_PATH, body | {"temperature": 0.0} | more)
+
+    async def _ask_briefly(self, number: int) -> None:
+        await self._ask(f"{number}. {_PROBE}", 8)
+
+    async def _check_tokens(self) -> None:
+        """Raise EndpointUnfit where its tokens are not those of the job's model."""
+        for prompt, ids in self._endpoint.samples():
+            answer = await self._ask(prompt, 1)
+            self._endpoint.check_tokens(_usage(answer, "prompt_tokens"), ids, self._model)
+
+    async def _most_logprobs(self) -> int:
+        for number in _MOST_LOGPROBS:
+            try:
+                answer = await self._ask(_PROBE, 1, logprobs=number)
+                if self._likeliest(answer, ()):
+                    return number
+            except Refused:
+                continue
+        return 0
+
+    async def _holds(self, shape: dict[str, Any], wanted: str) -> bool:
+        """Whether it answers in a shape that no model would take by itself."""
+        try:
+            answer = await self._ask(_PROBE, 24, **shape)
+            return wanted in str(told(answer, "choices", 0, "text"))
+        except Refused:
+            return False
+
+    async def _seeds(self) -> bool:
+        """Whether equal seeds draw alike, and others otherwise."""
+        drawn = [
+            str(told(answer, "choices", 0, "text"))
+            for seed in (1, 1, 2, 3)
+            for answer in [await self._ask("A list of words:", 12, temperature=2.0, seed=seed)]
+        ]
+        return drawn[0] == drawn[1] and len(set(drawn)) > 1
+
+
+def _token_of(name: Any, texts: Mapping[str, int]) -> int:
+    """The id of a token that a server calls so; -1 for one that is not asked for."""
+    if isinstance(name, int):
+        return name
+    text = str(name)
+    if text.startswith("token_id:"):
+        return int(text.removeprefix("token_id:"))
+    return texts.get(text, -1)
+
+
+def _as_response_format(schema: Any) -> dict[str, Any]:
+    shape = {"name": "answer", "strict": True, "schema": schema}
+    return {"response_format": {"type": "json_schema", "json_schema": shape}}
+
+
+def _usage(answer: Any, name: str) -> Any:
+    usage = answer.get("usage") if isinstance(answer, dict) else None
+    return usage.get(name) if isinstance(usage, dict) else None
+
+
+def _context_of(entry: Mapping[str, Any]) -> int:
+    """Tokens of the context that a server says its model has; 0 where it does not."""
+    meta = entry.get("meta")
+    places = (
+        entry.get("max_model_len"),
+        entry.get("loaded_context_length"),
+        entry.get("max_context_length"),
+        meta.get("n_ctx") if isinstance(meta, dict) else None,
+    )
+    return next((one for one in places if isinstance(one, int) and one > 0), 0)
