@@ -181,7 +181,8 @@ class EngineSettings(Section):
         return {key: _value(self, key) for key in ENGINE_KINDS.get(self.kind).answers_from}
 
     def own_settings(self) -> dict[str, Any]:
-        """All settings that its kind alone has: those of the section that is called like it, or of servers."""
+        """All settings that its kind alone has: those of the section that is called like it, or
+        those of servers."""
         if ENGINE_KINDS.get(self.kind).served:
             return self.model_dump(mode="json", include={*_OF_SERVERS})
         section = getattr(self, self.kind, None)
