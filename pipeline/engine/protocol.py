@@ -29,7 +29,8 @@ class EngineFacts:
     ``dense_retention``: every block of sliding layers is kept for it, not only the prompts' last.
     ``compile_seconds``: of its loading, in which code was compiled that later engines find.
     ``computed_in``: "bf16" where int4 codes were unpacked. ``logprobs``: it tells log-probabilities
-    of tokens, by which choices are weighed.
+    of tokens, by which choices are weighed. ``held``: shapes that it holds answers to, "json" and
+    "regex".
     """
 
     kind: str
@@ -52,6 +53,7 @@ class EngineFacts:
     compile_seconds: float = 0.0
     computed_in: str = ""  # where that is not what the weights are stored in
     logprobs: bool = True
+    held: frozenset[str] = frozenset({"json", "regex"})
 
     def layout(self, geometry: Geometry) -> KvLayout:
         """How the engine lays its blocks out."""

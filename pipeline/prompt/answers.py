@@ -19,6 +19,7 @@ from pipeline.prompt.each_question import EachQuestion
 from pipeline.prompt.full_match import Pattern, schema_validator
 from pipeline.prompt.join import Prompt, joining
 from pipeline.prompt.several_answers import SeveralAnswers, draws
+from pipeline.prompt.written_choice import WrittenChoice
 from pipeline.rows.request import Completion, Request, Structure
 
 
@@ -26,9 +27,18 @@ class Answers:
     """Makes an Answer for each prompt of a job."""
 
     def __init__(
-        self, job: Job, tokenizer: Tokenizer, *, max_model_len: int, model_hash: str = ""
+        self,
+        job: Job,
+        tokenizer: Tokenizer,
+        *,
+        max_model_len: int,
+        model_hash: str = "",
+        logprobs: bool = True,
+        held: frozenset[str] = frozenset(),
     ) -> None:
-        """``model_hash`` makes keys that hold outside of this process, too."""
+        """``model_hash`` makes keys that hold outside of this process, too. ``logprobs``, ``held``:
+        of the engine (see ``EngineFacts``)."""
+        self._logprobs, self._held = logprobs, held
         label = job.label
         self._keys = AnswerKeys(job, model_hash)
         self._max_model_len = max_model_len
@@ -62,9 +72,9 @@ class Answers:
         if prompt.score_from is not None:
             return _ScoreAnswer(self, prompt, self._top_k)
         if prompt.asked:
-            return EachQuestion(self._asked, prompt, self.next_id, self._max_model_len)
+            return EachQuestion(self._asked, prompt, self._choice, self._max_model_len)
         if self._asked:
-            return ChoiceAnswer(self._asked[0], prompt, self.next_id, room)
+            return self._choice(self._asked[0], prompt, room)
         if prompt.sampling.max_tokens > room:
             limited = prompt.sampling.model_copy(update={"max_tokens": room})
             prompt = replace(prompt, sampling=limited)
@@ -74,6 +84,11 @@ class Answers:
                 vote=self._votes is not None,
             )
         return _TextAnswer(self, prompt)
+
+    def _choice(self, question: ChoiceQuestion, prompt: Prompt, room: int) -> Answer:
+        if self._logprobs:
+            return ChoiceAnswer(question, prompt, self.next_id, room)
+        return WrittenChoice(question, prompt, self.next_id, room, self._held)
 
     def key(self, prompt: Prompt) -> bytes | None:
         """Says exactly what the answer is: prompts with the same key have the same one.

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 from pipeline.errors import RowError
 from pipeline.output.columns.results import RowResult
-from pipeline.prompt.choice_answer import ChoiceAnswer, ChoiceQuestion
+from pipeline.prompt.answer import Answer
+from pipeline.prompt.choice_answer import ChoiceQuestion
 from pipeline.prompt.join import Prompt
 from pipeline.rows.request import Completion, Request
 
@@ -20,16 +21,17 @@ class EachQuestion:
         self,
         questions: Sequence[ChoiceQuestion],
         prompt: Prompt,
-        next_id: Callable[[], int],
+        answer_to: Callable[[ChoiceQuestion, Prompt, int], Answer],
         context: int,
     ) -> None:
-        """``context``: tokens of a prompt and its answer at most. Raises RowError."""
+        """``answer_to``: of one question, for a prompt, and the tokens that the context leaves for
+        it. ``context``: tokens of a prompt and its answer at most. Raises RowError."""
         self._prompt = prompt
-        self._answers: list[ChoiceAnswer] = []
+        self._answers: list[Answer] = []
         self._names = [question.asked.name for question in questions]
         for question, own in zip(questions, prompt.asked, strict=True):
             try:
-                self._answers.append(ChoiceAnswer(question, own, next_id, context - len(own.ids)))
+                self._answers.append(answer_to(question, own, context - len(own.ids)))
             except RowError as error:
                 raise _of(question.asked.name, error) from None
         self._asking: dict[int, int] = {}  # request -> question

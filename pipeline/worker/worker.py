@@ -91,7 +91,14 @@ def work(
         loop = EngineLoop(
             engine,
             LoopSettings.of(spec, facts.max_model_len),
-            Answers(job, tokenizer, max_model_len=facts.max_model_len, model_hash=model.hash),
+            Answers(
+                job,
+                tokenizer,
+                max_model_len=facts.max_model_len,
+                model_hash=model.hash,
+                logprobs=facts.logprobs,
+                held=facts.held,
+            ),
             feeder,
             writer.put,
             heartbeat,

@@ -39,7 +39,14 @@ def answer_rows(
 
     Raises EngineFailed.
     """
-    answers = Answers(job, tokenizer, max_model_len=engine.facts.max_model_len)
+    facts = engine.facts
+    answers = Answers(
+        job,
+        tokenizer,
+        max_model_len=facts.max_model_len,
+        logprobs=facts.logprobs,
+        held=facts.held,
+    )
     prompts = PromptBuilder(job, tokenizer).build(rows, [(p.file, p.row) for p in places])
     results: list[RowResult | None] = [None] * len(rows)
     flights: dict[int, tuple[int, Answer]] = {}  # by request

@@ -34,6 +34,12 @@ class Capabilities:
     seed: bool = True
     sampling: frozenset[str] = frozenset()
 
+    @property
+    def held(self) -> frozenset[str]:
+        """As ``EngineFacts.held``."""
+        shapes = (("json", self.json_schema), ("regex", self.regex))
+        return frozenset(name for name, there in shapes if there)
+
     def in_words(self) -> str:
         """One line for people."""
         shapes = [n for n, there in (("JSON", self.json_schema), ("regex", self.regex)) if there]

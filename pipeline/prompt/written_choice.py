@@ -1,0 +1,88 @@
+"""One of the choices, written by an engine that tells no log-probabilities."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Container
+
+from pipeline.errors import RowError, RowErrorType
+from pipeline.output.columns.results import RowResult
+from pipeline.prompt.choice_answer import ChoiceQuestion
+from pipeline.prompt.join import Prompt
+from pipeline.rows.request import Completion, Request, Structure
+
+_MORE_TOKENS = 8  # than the longest choice: quotes, spaces, a mark of the end
+
+
+class WrittenChoice:
+    """The model writes its answer, held to the choices where the engine can do that. How sure it
+    is nobody tells: ``confidence`` stays null, rather than a number that is made up."""
+
+    def __init__(
+        self,
+        question: ChoiceQuestion,
+        prompt: Prompt,
+        next_id: Callable[[], int],
+        room: int,
+        held: Container[str],
+    ) -> None:
+        """``room``: tokens that the context has left; ``held``: see ``EngineFacts``."""
+        self._choices = question.asked.choices
+        self._prompt = prompt
+        tree = question.tokens.tree_for(prompt.tail)
+        longest = max(len(sequence) for sequence in tree.sequences)
+        if longest > room:
+            raise RowError(
+                RowErrorType.PROMPT_TOO_LONG,
+                f"prompt has {len(prompt.ids)} tokens and the longest choice {longest}, "
+                f"context {len(prompt.ids) + room}",
+            )
+        most = min(room, longest + _MORE_TOKENS)
+        sampling = prompt.sampling.model_copy(update={"max_tokens": most, "min_tokens": 0})
+        self._json = "regex" not in held and "json" in held
+        structure = None
+        if "regex" in held:
+            words = "|".join(re.escape(choice) for choice in self._choices)
+            structure = Structure(regex=f" ?({words})")
+        elif self._json:
+            structure = Structure(json_schema=json.dumps({"enum": list(self._choices)}))
+        self._request = Request(next_id(), prompt.ids, sampling, structure)
+        self.result: RowResult | None = None
+
+    def start(self) -> list[Request]:
+        return [self._request]
+
+    def receive(self, completion: Completion) -> list[Request]:
+        error, label = completion.error, None
+        if error is None:
+            label = chosen(completion.text, self._choices, quoted=self._json)
+            if label is None:
+                said = f"the answer {completion.text.strip()[:60]!r} is none of the choices"
+                error = RowError(RowErrorType.SCHEMA_NOT_MET, said, attempts=1)
+        self.result = RowResult(
+            error=error,
+            completion=label,
+            label=label,
+            finish_reason="stop" if label is not None else None,
+            prompt_tokens=len(self._prompt.ids),
+            completion_tokens=completion.completion_tokens,
+        )
+        return []
+
+
+def chosen(text: str, choices: tuple[str, ...], *, quoted: bool = False) -> str | None:
+    """The choice that a written answer names: the whole of it, or else its beginning up to the end
+    of a word, the longest first. None where it names none."""
+    if quoted:
+        try:
+            found = json.loads(text)
+            text = found if isinstance(found, str) else text
+        except ValueError:
+            pass
+    text = text.strip()
+    for choice in sorted(choices, key=len, reverse=True):
+        rest = text[len(choice) :]
+        if text.startswith(choice) and not (rest and choice[-1].isalnum() and rest[0].isalnum()):
+            return choice
+    return None
