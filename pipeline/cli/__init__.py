@@ -1,1 +1,1 @@
-"""The `rackmill` command: one file a verb, or a folder where a verb shows much."""
+"""The `rackmill` command: one folder a group of its help, one file a verb."""

@@ -8,38 +8,38 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
-from pipeline.cli.calibrate import calibrate_command
-from pipeline.cli.cancel import cancel_command
-from pipeline.cli.clean import clean_command
-from pipeline.cli.compare import compare_command
-from pipeline.cli.demo import demo_command
-from pipeline.cli.doctor.command import doctor_command
-from pipeline.cli.export import export_command
-from pipeline.cli.fit.command import fit_command
-from pipeline.cli.init.command import init_command
-from pipeline.cli.jobs.command import (
+from pipeline.cli.look.clean import clean_command
+from pipeline.cli.look.compare import compare_command
+from pipeline.cli.look.export import export_command
+from pipeline.cli.look.judge import judge_command
+from pipeline.cli.look.review import review_command
+from pipeline.cli.look.show import show_command
+from pipeline.cli.look.trust import trust_command
+from pipeline.cli.look.verify import verify_command
+from pipeline.cli.models_and_machines.calibrate import calibrate_command
+from pipeline.cli.models_and_machines.doctor.command import doctor_command
+from pipeline.cli.models_and_machines.model.command import model_app
+from pipeline.cli.models_and_machines.quality import quality_command
+from pipeline.cli.models_and_machines.simulate.command import simulate_command
+from pipeline.cli.rack.command import rack_app
+from pipeline.cli.rack.jobs.command import (
     drive_command,
     jobs_command,
     stop_command,
     submit_command,
     watch_command,
 )
-from pipeline.cli.judge import judge_command
-from pipeline.cli.logs import logs_command
-from pipeline.cli.model.command import model_app
-from pipeline.cli.plan.command import plan_command
-from pipeline.cli.quality import quality_command
-from pipeline.cli.rack.command import rack_app
-from pipeline.cli.retry import retry_command
-from pipeline.cli.review import review_command
+from pipeline.cli.rack.logs import logs_command
+from pipeline.cli.run.cancel import cancel_command
 from pipeline.cli.run.command import run_command
+from pipeline.cli.run.retry import retry_command
+from pipeline.cli.run.status import status_command
 from pipeline.cli.schedule import schedule_app, serve_command
-from pipeline.cli.show import show_command
-from pipeline.cli.simulate.command import simulate_command
-from pipeline.cli.status import status_command
-from pipeline.cli.trust import trust_command
-from pipeline.cli.trying import try_command
-from pipeline.cli.verify import verify_command
+from pipeline.cli.try_out.demo import demo_command
+from pipeline.cli.try_out.fit.command import fit_command
+from pipeline.cli.try_out.init.command import init_command
+from pipeline.cli.try_out.plan.command import plan_command
+from pipeline.cli.try_out.trying import try_command
 
 # group -> name -> its function, or the commands below it, and what it is for in a few words
 _GROUPS: dict[str, dict[str, tuple[Callable[..., None] | typer.Typer, str]]] = {

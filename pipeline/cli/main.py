@@ -12,7 +12,7 @@ from typing import NoReturn
 import typer
 
 from pipeline.cli.app import app
-from pipeline.cli.console import ERR, OUT, prepare_streams, print_json
+from pipeline.cli.terminal.console import ERR, OUT, prepare_streams, print_json
 from pipeline.errors import RackmillError, Stopped, UsageError
 from pipeline.job.file.load import line_of
 from pipeline.job.job import Job

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.cli.console import ERR, OUT, print_json
 from pipeline.cli.options import Json, address_option, set_option
+from pipeline.cli.terminal.console import ERR, OUT, print_json
 from pipeline.errors import JobFailed, UsageError
 from pipeline.job.cron import Cron
 from pipeline.logs import file_log

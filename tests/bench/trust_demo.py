@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pipeline.cli.demo import judged
+from pipeline.cli.try_out.demo import judged
 from pipeline.model.store.index import store_root
 from pipeline.output.stored_rows import StoredRows
 

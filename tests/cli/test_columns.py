@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.cli.columns import columns_of, cut, padded
+from pipeline.cli.terminal.columns import columns_of, cut, padded
 from tests.samples import quick
 
 

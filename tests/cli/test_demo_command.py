@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cli.demo import Agreement, gallery, share_lines, trust_lines
+from pipeline.cli.try_out.demo import Agreement, gallery, share_lines, trust_lines
 
 ROOT = Path(__file__).parents[2]
 

@@ -64,7 +64,7 @@ def test_on_a_screen_every_finding_is_on_stdout(examined: Examined) -> None:
 def test_a_full_disk_is_wrong_and_the_mend_named(launcher, tmp_path: Path) -> None:
     """A machine with little room for models: exit code 1, and what to do."""
     code = (
-        "import sys, pipeline.cli.doctor.examine as doctor\n"
+        "import sys, pipeline.cli.models_and_machines.doctor.examine as doctor\n"
         "doctor._NEEDED_DISK, doctor._import_trouble = 1 << 60, lambda: None\n"
         "sys.argv = ['rackmill', 'doctor', '--json']\n"
         "from pipeline.cli.main import main; main()"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cli.doctor import findings
+from pipeline.cli.models_and_machines.doctor import findings
 from tests.fake_cards import (
     GIB,
     RTX_2080_TI,
@@ -43,7 +43,9 @@ class Said:
 @pytest.fixture
 def doctor(ask: Callable[..., Finished], monkeypatch: pytest.MonkeyPatch) -> Callable[[], Said]:
     """`rackmill doctor --json`, without importing vLLM to see whether that works."""
-    monkeypatch.setattr("pipeline.cli.doctor.examine._import_trouble", lambda: None)
+    monkeypatch.setattr(
+        "pipeline.cli.models_and_machines.doctor.examine._import_trouble", lambda: None
+    )
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
 
     def examine() -> Said:

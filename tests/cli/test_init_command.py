@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.cli.init.new_job import TASKS, look
+from pipeline.cli.try_out.init.new_job import TASKS, look
 from pipeline.job.file.load import load_job
 from tests.processes import Finished
 

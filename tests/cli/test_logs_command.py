@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cli import logs as logs_module
+from pipeline.cli.rack import logs as logs_module
 from pipeline.logs import ROOT
 from pipeline.output.run_log import RunLog
 from pipeline.output.run_registry import RunRecord, own_process, this_machine

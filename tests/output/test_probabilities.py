@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import Job
-from pipeline.cli.show import row_lines
+from pipeline.cli.look.show import row_lines
 from pipeline.driver.plan import Plan, check_input, make_plan
 from pipeline.errors import RowError, RowErrorType
 from pipeline.input.reader import UnitReader

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import JobFailed, UsageError
-from pipeline.cli.show import _named
+from pipeline.cli.look.show import _named
 from pipeline.interactive.frames import write_table
 from pipeline.output.export import export
 from pipeline.output.stored_rows import ROW, StoredRows

@@ -1,1 +1,1 @@
-"""`rackmill rack`."""
+"""Several machines as one: the rack, its queue of jobs, what a run has said."""

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.console import ERR, print_json
 from pipeline.cli.options import Json, address_option
+from pipeline.cli.terminal.console import ERR, print_json
 from pipeline.errors import UsageError
 
 rack_app = typer.Typer(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import groupby
 from typing import Any
 
-from pipeline.cli.console import OUT
+from pipeline.cli.terminal.console import OUT
 from pipeline.cluster.machines import Machine
 from pipeline.engine.machine.card_reading import CardReading, Slowed
 from pipeline.engine.machine.facts import MachineFacts

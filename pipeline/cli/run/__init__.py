@@ -1,1 +1,1 @@
-"""`rackmill run`, and what a run shows and heeds while it runs."""
+"""A job done: run, followed, stopped, its error rows done again."""

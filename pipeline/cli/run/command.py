@@ -5,7 +5,6 @@ from __future__ import annotations
 from threading import Timer
 from typing import Annotated
 
-from pipeline.cli.console import note
 from pipeline.cli.options import (
     Fresh,
     JobFile,
@@ -18,6 +17,7 @@ from pipeline.cli.options import (
     load_with,
 )
 from pipeline.cli.rack.command import rack_address
+from pipeline.cli.terminal.console import note
 
 _LONGEST = 200  # characters of a path
 _SOON_SECONDS = 0.5  # a mistake is found before, and stands alone then

@@ -11,9 +11,9 @@ from typing import Any, NoReturn, Self
 
 import typer
 
-from pipeline.cli.console import ERR, ProgressLine, print_json
-from pipeline.cli.plan.forecast import cards_in_words, time_in_words
 from pipeline.cli.run.signals import stopping_on_signals
+from pipeline.cli.terminal.console import ERR, ProgressLine, print_json
+from pipeline.cli.try_out.plan.forecast import cards_in_words, time_in_words
 from pipeline.driver.coordinator.coordinator import Snapshot
 from pipeline.driver.forecast.types import Forecast
 from pipeline.driver.plan import Plan

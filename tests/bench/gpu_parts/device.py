@@ -14,7 +14,7 @@ from pipeline.budget.memory_split import memory_split
 from pipeline.budget.model_spec import FitOptions, ModelSpec
 from pipeline.budget.settings import PromptShape, choose_settings, setup_of
 from pipeline.budget.weights import weight_bytes
-from pipeline.cli.fit.command import this_processor
+from pipeline.cli.try_out.fit.command import this_processor
 from pipeline.engine.gpu.usable import gpus, offer
 from pipeline.engine.gpu.variant import CPU
 from pipeline.engine.machine.facts import card_of

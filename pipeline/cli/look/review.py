@@ -1,0 +1,175 @@
+"""`rackmill review`: a page on which people say what is right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from pipeline.cli.look.export import check_target
+from pipeline.cli.options import Json, OutputFolder
+from pipeline.cli.terminal.console import OUT, note, print_json
+
+if TYPE_CHECKING:
+    from pipeline.output.reviews.exchange.files import Shape
+    from pipeline.service.review.session import Session
+
+
+def review_command(
+    output: OutputFolder,
+    rows: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=1_000_000,
+            metavar="N",
+            help="Rows in the sample, those of earlier calls among them (100 at first).",
+        ),
+    ] = None,
+    reviewer: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Who answers; else the user's name.")
+    ] = None,
+    question: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Which question, where a job asks several.")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65_535, metavar="P", help="Else any that is free.")
+    ] = None,
+    import_file: Annotated[
+        Path | None,
+        typer.Option("--import", metavar="FILE", help="Take answers: CSV, Argilla, Label Studio."),
+    ] = None,
+    export_file: Annotated[
+        Path | None,
+        typer.Option("--export", metavar="FILE", help="Write the sample with its answers."),
+    ] = None,
+    shape: Annotated[
+        Literal["csv", "argilla", "label-studio"] | None,
+        typer.Option("--format", help="Of the exported file; .csv says it itself."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an exported file.")] = False,
+    no_browser: Annotated[
+        bool, typer.Option("--no-browser", help="Only print the address.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Label a sample of an output by keyboard, on a page of this machine: so rackmill trust can say
+    how right the labels are. Ctrl-C ends it; every answer is saved at once."""
+    from pipeline.service.review.serve import serve
+    from pipeline.service.review.session import Session, open_material
+
+    name = reviewer or _user()
+    if export_file is not None:
+        check_target(output, export_file, force=force)
+    session = Session(open_material(output, question, rows, note), name)
+    if import_file is not None or export_file is not None:
+        told = _exchange(session, import_file, export_file, shape)
+        _print(told, as_json=as_json, say=_say_exchanged)
+        return
+    total = len(session.places)
+    note(f"{session.reviewer} reviews {total} rows of {output}: Ctrl-C ends it, answers stay")
+    # as it is: the console would hide the token
+    serve(session, port, browser=not no_browser, say=lambda url: typer.echo(f"  {url}", err=True))
+    _print(_told(session), as_json=as_json, say=_say)
+
+
+def _print(told: dict[str, Any], *, as_json: bool, say: Callable[[dict[str, Any]], None]) -> None:
+    if as_json:
+        print_json(told)
+    else:
+        say(told)
+
+
+def _exchange(
+    session: Session, taken: Path | None, written: Path | None, shape: Shape | None
+) -> dict[str, Any]:
+    """First answers are taken from a file, then all are written to one."""
+    from pipeline.output.reviews.exchange.files import read_reviews, write_reviews
+
+    material = session.material
+    told: dict[str, Any] = {"output": material.output, "question": material.question.name}
+    if taken is not None:
+        found = read_reviews(
+            taken,
+            material.sample,
+            material.question,
+            session.kept,
+            session.reviewer,
+            session.now(),
+        )
+        told["imported"] = {"file": str(taken), **vars(found)}
+    if written is not None:
+        count = write_reviews(
+            written, shape, material.sample, material.question, material.rows, session.answers()
+        )
+        told["exported"] = {"file": str(written), "answers": count, "rows": len(session.places)}
+    return told
+
+
+def _say_exchanged(told: dict[str, Any]) -> None:
+    from pipeline.humanize import plural
+
+    if "imported" in told:
+        one = told["imported"]
+        OUT.print(
+            f"{plural(one['taken'], 'answer')} taken from {one['file']}"
+            + (f", {one['known']} were there already" if one["known"] else "")
+        )
+        if one["elsewhere"]:
+            OUT.print(
+                f"  {plural(one['elsewhere'], 'answer')} left: nobody drew their rows, so it is "
+                "not known how they were chosen; for a job: label: {gold: {path: FILE, …}}"
+            )
+    if "exported" in told:
+        one = told["exported"]
+        rows = plural(one["rows"], "row")
+        OUT.print(f"{rows} with {plural(one['answers'], 'answer')} → {one['file']}")
+
+
+def _user() -> str:
+    """A name for the file of who answers."""
+    import getpass
+    import re
+
+    try:
+        name = getpass.getuser()
+    except (OSError, KeyError):  # an account without a name
+        name = ""
+    return re.sub(r"[^\w.@+-]", "-", name).lstrip("_.@+-")[:64] or "reviewer"
+
+
+def _told(session: Session) -> dict[str, Any]:
+    from pipeline.service.review.numbers import numbers_of
+
+    material, answers = session.material, session.answers()
+    own = [a for place, a in answers.get(session.reviewer, {}).items() if place in material.rows]
+    numbers = numbers_of(material, answers)
+    return {
+        "output": material.output,
+        "question": material.question.name,
+        "reviewer": session.reviewer,
+        "saved_now": session.saved,
+        "answered": len(own),
+        "unsure": sum(a.value is None for a in own),
+        "rows": len(session.places),
+        "reviewers": dict(numbers.reviewers),
+        "accuracy": numbers.right.as_json() if numbers.right else None,
+        "kappa": numbers.kappa,
+        "alpha": numbers.alpha,
+        "go_on": session.command() if len(own) < len(session.places) else None,
+    }
+
+
+def _say(told: dict[str, Any]) -> None:
+    import shlex
+
+    from pipeline.humanize import plural
+
+    saved = plural(told["saved_now"], "answer")
+    OUT.print(f"saved {saved} · {told['answered']} of {told['rows']} rows answered")
+    if told["go_on"]:
+        OUT.print(f"go on:    {told['go_on']}")
+    if told["answered"]:
+        OUT.print(f"use them: {shlex.join(['rackmill', 'trust', told['output']])}")

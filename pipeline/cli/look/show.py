@@ -1,0 +1,124 @@
+"""`rackmill show`: rows of an output, to look at in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipeline.cli.options import Json, OutputFolder
+from pipeline.cli.terminal.columns import columns_of, cut, padded
+from pipeline.cli.terminal.console import OUT, print_json
+
+if TYPE_CHECKING:
+    from pipeline.output.stored_rows import Judged, StoredRows
+
+_ROWS = 20
+_MIDDLE = 24  # columns of an answer, before the row's text gets the rest of the line
+
+Where = Annotated[
+    str | None,
+    typer.Option(metavar="SQL", help="Only rows for which this holds: \"label = 'spam'\"."),
+]
+
+
+def show_command(
+    output: OutputFolder,
+    wrong: Annotated[
+        bool, typer.Option("--wrong", help="Rows whose label is not the right answer.")
+    ] = False,
+    errors: Annotated[bool, typer.Option("--errors", help="Rows that failed, and why.")] = False,
+    least_confident: Annotated[
+        bool, typer.Option("--least-confident", help="The most doubtful labels first.")
+    ] = False,
+    where: Where = None,
+    rows: Annotated[int, typer.Option(min=1, metavar="N", help="At most so many.")] = _ROWS,
+    as_json: Json = False,
+) -> None:
+    """Show rows of an output: the first ones, or those that are worth a look."""
+    from pipeline.output.stored_rows import StoredRows
+    from pipeline.report import selection
+
+    stored = StoredRows(output)
+    asked = selection.Selection(wrong, errors, least_confident, where, rows + 1)
+    found = selection.rows(stored, asked)
+    if as_json:
+        print_json(
+            {
+                "output": output,
+                "rows": [_named(stored, row) for row in found[:rows]],
+                "more": len(found) > rows,
+            }
+        )
+        return
+    for line in row_lines(stored, found[:rows], OUT.width):
+        OUT.print(line)
+    if not found:
+        OUT.print("no such row")
+    elif len(found) > rows:
+        OUT.print(f"… and more: --rows {rows * 5}, or --where")
+
+
+def _named(stored: StoredRows, row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row for users, its place in the input under the names that are free."""
+    from pipeline.output.stored_rows import FILE, ROW
+
+    own = {name: value for name, value in row.items() if name not in (FILE, ROW)}
+    return own | {shown: row[name] for name, shown in stored.shown_names.items()}
+
+
+def row_lines(stored: StoredRows, rows: Sequence[Mapping[str, Any]], width: int) -> list[str]:
+    """A line for each row, of ``width`` columns at most: whether it is right, the answer, how
+    sure, what it was asked about, and where it stands in the input."""
+    from pipeline.output.stored_rows import FILE, ROW
+
+    lines = []
+    several = len({row[FILE] for row in rows}) > 1
+    answers = [_answer(stored, row) for row in rows]
+    widest = min(_MIDDLE * len(stored.answer_columns), max(_MIDDLE, width // 2))
+    answer_width = min(widest, max(map(columns_of, answers), default=0))
+    for row, answer in zip(rows, answers, strict=True):
+        place = f"{file_in(row[FILE])} " if several else ""
+        graded = [one for one in stored.judged if one.truth(row) is not None]
+        wrong = [one for one in graded if one.is_wrong(row) or row["error"] is not None]
+        mark = "!" if row["error"] is not None else "✗" if wrong else "✓" if graded else " "
+        confidence = stored.confidence(row)
+        sure = f" {confidence:.2f}" if confidence is not None else ""
+        end = f"  gold: {_truths(stored, wrong, row)}" if mark == "✗" else ""
+        told = padded(cut(answer, answer_width), answer_width)
+        start = f"{place}{row[ROW]:>6}  {mark} {told}{sure}  "
+        room = max(12, width - columns_of(start) - columns_of(end))
+        lines.append(f"{start}{padded(cut(_asked(stored, row), room), room if end else 0)}{end}")
+    return lines
+
+
+def _answer(stored: StoredRows, row: Mapping[str, Any]) -> str:
+    from pipeline.job.template.field_text import as_shown
+
+    if row["error"] is not None:
+        return f"{row['error']['type']}: {row['error']['message']}"
+    columns = stored.answer_columns
+    if len(columns) == 1:
+        return as_shown(row[columns[0]])
+    return ", ".join(f"{name} {as_shown(row[name])}" for name in columns)
+
+
+def _truths(stored: StoredRows, wrong: Sequence[Judged], row: Mapping[str, Any]) -> str:
+    """The right answers where the row has others."""
+    if len(stored.answer_columns) == 1:
+        return str(wrong[0].truth(row))
+    return ", ".join(f"{one.asked.name} {one.truth(row)}" for one in wrong)
+
+
+def _asked(stored: StoredRows, row: Mapping[str, Any]) -> str:
+    """What the prompt says of the row, or else what it has of the input."""
+    from pipeline.job.template.field_text import as_shown
+
+    texts = [as_shown(row[name]) for name in stored.asked_columns if row[name] is not None]
+    return " · ".join(texts)
+
+
+def file_in(name: str) -> str:
+    """How an input file is called for people: ``name`` without the number of its path."""
+    return name.partition("/")[2] or name

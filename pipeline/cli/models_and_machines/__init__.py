@@ -1,0 +1,1 @@
+"""Models, and what machines make of them."""

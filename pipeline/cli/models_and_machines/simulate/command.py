@@ -1,0 +1,224 @@
+"""`rackmill simulate`: how long a trace would take on cards, under a policy of admission."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipeline.cli.options import Json, KvDtype
+from pipeline.cli.terminal.console import ERR, print_json
+from pipeline.errors import UsageError
+
+if TYPE_CHECKING:
+    from pipeline.budget.cards.lookup import Card
+    from pipeline.budget.model_spec import ModelSpec
+    from pipeline.budget.predict import Estimate
+    from pipeline.budget.step_time import StepTime
+    from pipeline.rows.trace import TraceRow
+    from pipeline.simulate.card import CardSetup
+    from pipeline.simulate.outcome import Outcome
+    from pipeline.simulate.run_trace import Trace
+
+_MOST_CARDS = 4096
+_ROWS_FAILED = 3  # as `run` says it
+
+_ANY_JOB = {
+    "name": "simulate",
+    "model": "gemma-3-27b",
+    "input": {"path": "."},
+    "prompt": {"column": "prompt"},
+    "output": {"path": "."},
+}
+
+
+def simulate_command(
+    trace: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE|OUTPUT", help="prompt_tokens, output_tokens; or a run's output."
+        ),
+    ],
+    model: Annotated[str, typer.Option(metavar="NAME|DIR", help="As gemma-3-27b.")],
+    gpu: Annotated[
+        str, typer.Option(metavar='"4x rtx3090,…"', help="These cards; cpu: this processor.")
+    ],
+    policy: Annotated[
+        str, typer.Option(metavar="NAME", help="packed, engine, static:K, worst-case or oracle.")
+    ] = "packed",
+    kv_dtype: KvDtype = "auto",
+    max_tokens: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Limit of every answer (default: the longest)."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="engine.KEY=VALUE", help="An engine setting (may be repeated)."
+        ),
+    ] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Measured step times (`calibrate`).")
+    ] = None,
+    failures: Annotated[
+        float, typer.Option(min=0, metavar="RATE", help="Engine deaths per card and hour.")
+    ] = 0.0,
+    as_json: Json = False,
+) -> None:
+    """Replay a trace on simulated cards. Exit 3: some rows fit none of them."""
+    from pipeline.cli.models_and_machines.simulate.show import prefixes_in_words, print_simulation
+    from pipeline.cli.try_out.fit.command import subjects
+    from pipeline.driver.forecast.learned import slowdown, with_slowdown
+    from pipeline.simulate.policies import check_policy
+    from pipeline.simulate.run_trace import read_trace
+
+    check_policy(policy)
+    cards = _cards(gpu)
+    model_spec = subjects(model)[0]
+    read = read_trace(trace)
+    rows = read.rows
+    limit = _checked(read, trace, max_tokens)
+    limit = min(limit, model_spec.geometry.context)  # no answer gets longer, no row beyond it runs
+    step_time = _calibrated(calibration, cards)
+    given = _given(settings)
+    setups: list[CardSetup] = []
+    learned: dict[Card, Estimate] = {}
+    for card in dict.fromkeys(cards):
+        made = _setups(model_spec, card, cards.count(card), read, limit, kv_dtype, given, step_time)
+        if step_time is None:
+            learned[card] = slowdown(model_spec, made[0], read, limit, len(cards))
+            made = [with_slowdown(made[0], learned[card])] * len(made)
+        setups += made
+    outcome = _simulate(setups, policy, rows, limit, failures)
+    if as_json:
+        print_json(outcome.as_json())
+        ERR.print(f"trace: {prefixes_in_words(read)}")
+    else:
+        print_simulation(outcome, model_spec, policy, read, learned)
+    raise typer.Exit(_ROWS_FAILED if outcome.errors else 0)
+
+
+def _simulate(
+    setups: Sequence[CardSetup],
+    policy: str,
+    rows: Sequence[TraceRow],
+    max_tokens: int,
+    failures: float,
+) -> Outcome:
+    from pipeline.simulate.card import CardSim, run_card
+    from pipeline.simulate.cards import simulate_rack
+    from pipeline.simulate.outcome import Outcome
+
+    if len(setups) == 1 and not failures:
+        card = CardSim(setups[0], policy, max_tokens=max_tokens)
+        run_card(card, rows)
+        return Outcome.of([card])
+    return simulate_rack(setups, policy, rows, max_tokens=max_tokens, failures_per_hour=failures)
+
+
+def _checked(trace: Trace, path: Path, max_tokens: int | None) -> int:
+    """The limit of an answer that every request states. Raises UsageError."""
+    longest = max(row.output_tokens for row in trace.rows)
+    if max_tokens is not None and longest > max_tokens:
+        row = next(row for row in trace.rows if row.output_tokens > max_tokens)
+        raise UsageError(
+            f"trace: {path}, row {row.id + 1}: output_tokens {row.output_tokens} is above "
+            f"--max-tokens {max_tokens}",
+            f"--max-tokens {longest} or more",
+        )
+    known = trace.shape.max_tokens if trace.shape else 0
+    return max_tokens or max(known, longest)
+
+
+def _cards(text: str) -> list[Card]:
+    """ "2x rtx3090,rtx4090" -> three cards."""
+    from pipeline.budget.cards.lookup import parse_gpus
+    from pipeline.cli.try_out.fit.command import card_named
+
+    asked = parse_gpus(text, card_named)
+    if sum(number for number, _ in asked) > _MOST_CARDS:
+        raise UsageError(f"gpu: more than {_MOST_CARDS} cards")
+    return [card for number, card in asked for _ in range(number)]
+
+
+def _calibrated(path: Path | None, cards: Sequence[Card]) -> StepTime | None:
+    from pipeline.engine.calibrate.calibrate import read_calibration
+
+    if path is None:
+        return None
+    if len(set(cards)) > 1:
+        raise UsageError("calibration: one engine's step times cannot stand for several cards")
+    return read_calibration(path)
+
+
+def _given(settings: Sequence[str] | None) -> dict[str, Any]:
+    """vLLM arguments of ``--set engine.KEY=VALUE``."""
+    from pipeline.job.file.load import job_from
+
+    for line in settings or ():
+        if not line.startswith("engine."):
+            raise UsageError(f"--set {line}: simulate knows engine.… settings only")
+        if line.startswith("engine.admission="):
+            policy = line.partition("=")[2]
+            raise UsageError(f"--set {line}: for simulate it is --policy {policy}")
+    job = job_from(_ANY_JOB, settings or ())
+    return job.engine.vllm_arguments()
+
+
+def _setups(
+    model_spec: ModelSpec,
+    card: Card,
+    number: int,
+    trace: Trace,
+    max_tokens: int,
+    kv_dtype: str,
+    given: dict[str, Any],
+    step_time: StepTime | None,
+) -> list[CardSetup]:
+    """Of so many such cards in one machine: one for each, or for each slot of several, where the
+    model needs them."""
+    from dataclasses import replace
+
+    from pipeline.budget.fit.advice import check_fit
+    from pipeline.budget.fit.fit import fit
+    from pipeline.budget.model_spec import FitOptions
+    from pipeline.budget.settings import scoring_arguments
+    from pipeline.budget.step_time import ScoringTime
+    from pipeline.budget.tensor_parallel import cards_needed
+    from pipeline.cli.try_out.fit.command import reported_overhead
+    from pipeline.job.job import Score
+    from pipeline.simulate.card_setup import card_setup
+
+    rows, shape = trace.rows, trace.shape
+    usual = sorted(row.tokens for row in rows)[len(rows) // 2]
+    scores = shape is not None and shape.scores
+    arguments = (scoring_arguments(Score(), given) if scores else {}) | given
+    options = FitOptions(min(usual, model_spec.geometry.context), kv_dtype, given=arguments)
+    cards = 1 if card.is_cpu else cards_needed(model_spec, card, options, number)
+    if cards > number:
+        raise UsageError(
+            f"engine.tensor_parallel_size: {cards} like cards are asked for, and there are "
+            f"{number} {card.title}",
+            f"--gpu {card.name}:{cards}",
+        )
+    overhead = reported_overhead(model_spec, card, cards)
+    options = replace(options, cards=cards, overhead_correction=overhead)
+    check_fit(fit(model_spec, card, options))
+    # a plan that follows a run knows how long the answers were
+    answers = sum(row.output_tokens for row in rows) / len(rows) if shape else None
+    setup = card_setup(
+        model_spec.geometry,
+        model_spec.weights,
+        card,
+        rows,
+        max_tokens,
+        options.arguments,
+        step_time,
+        overhead,
+        answers,
+    )
+    if scores:
+        setup = replace(setup, step_time=ScoringTime(setup.step_time))
+    return [setup] * (number // cards)

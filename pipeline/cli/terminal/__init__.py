@@ -1,0 +1,1 @@
+"""Where commands print, and how wide their texts are there."""

@@ -1,0 +1,154 @@
+"""`rackmill demo`: 512 tweets labelled, wherever rackmill is installed, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipeline.cli.options import Fresh, Output, Settings, load_with
+from pipeline.cli.terminal.columns import columns_of, padded
+from pipeline.cli.terminal.console import OUT, note
+
+if TYPE_CHECKING:
+    from pipeline.output.stored_rows import StoredRows
+    from pipeline.report.summary import Summary
+
+_JOB, _DATA = "label-tweets.yaml", "data/tweets"
+_WRONG = 3
+_DIFFERS = "label != sentiment"
+_BAR_CHARACTERS = 40
+_PACKAGE = Path(__file__).parents[2]
+
+
+def gallery() -> Path:
+    """The folder of example jobs, with their data: part of the package where that was installed
+    from a wheel, in a clone the one beside it."""
+    installed = _PACKAGE / "gallery"
+    return installed if installed.is_dir() else _PACKAGE.parent / "jobs"
+
+
+def demo_command(
+    rows: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Only the first N of 512.")
+    ] = None,
+    output: Output = None,
+    settings: Settings = None,
+    fresh: Fresh = False,
+) -> None:
+    """Label 512 tweets with Gemma 3 270M, into runs/label-tweets in this folder, and show how well
+    that went. Exit codes are those of `run`."""
+    note("demo    512 tweets that people graded: negative, or positive?")
+    data = (gallery() / _DATA).resolve()
+    here = Path.cwd().resolve()
+    if data.is_relative_to(here):  # as the job file says it: `run` goes on with the same output
+        data = data.relative_to(here)
+    changes = [f"input.path={data}", *(settings or [])]
+    job = load_with(gallery() / _JOB, changes, output=output)
+    from pipeline.cli.run.watch import attended, print_result
+    from pipeline.driver.run import RunOptions, run
+
+    with attended() as (watcher, stop):
+        summary = run(job, RunOptions(rows, fresh), watcher, stop)
+    print_result(summary)
+    if summary.labels:
+        _picture(summary)
+    raise typer.Exit(summary.exit_code)
+
+
+def _picture(summary: Summary) -> None:
+    from pipeline.cli.look.show import row_lines
+    from pipeline.output.commit.records import PAGE
+    from pipeline.output.stored_rows import StoredRows
+    from pipeline.report import selection
+
+    OUT.print()
+    for line in share_lines(summary.labels, OUT.width):
+        OUT.print(line)
+    stored = StoredRows(summary.output)
+    wrong = selection.rows(stored, selection.Selection(where=_DIFFERS, rows=_WRONG))
+    if wrong:
+        OUT.print("\nwhere people graded them otherwise, for example:")
+    for line in row_lines(stored, wrong, OUT.width):
+        OUT.print(line)
+    OUT.print(f'\nmore of them:  rackmill show {summary.output} --where "{_DIFFERS}"')
+    OUT.print(f"the report:    {summary.output}/{PAGE}")
+    OUT.print()
+    for line in trust_lines(summary.trust.get("label"), judged(stored)):
+        OUT.print(line)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Of ``rows`` that no fit has seen, how many labels are as people graded them, and how far
+    confidences are from that (0 to 1)."""
+
+    rows: int
+    right: int
+    calibration_error: float
+
+    @property
+    def words(self) -> str:
+        share = 100 * self.right / max(1, self.rows)
+        return f"{share:.1f} % right, calibration error {self.calibration_error:.3f}"
+
+
+def judged(stored: StoredRows) -> tuple[Agreement, Agreement]:
+    """The model's own answers and those that are there now, by the grades of the rows that are not
+    ``checked``: nothing was learned from them."""
+    import numpy as np
+
+    from pipeline.trust.scores import calibration_error
+
+    found: list[tuple[str, str, str, float, float]] = []
+    for table in stored.tables():
+        rows = table.select(
+            ["checked", "sentiment", "completion", "label", "raw_confidence", "confidence"]
+        ).to_pylist()
+        found += [
+            (r["sentiment"], r["completion"], r["label"], r["raw_confidence"], r["confidence"])
+            for r in rows
+            if r["checked"] is None and r["label"] is not None
+        ]
+
+    def agreement(label: int, sure: int) -> Agreement:
+        right = np.array([row[0] == row[label] for row in found], np.bool_)
+        confidences = np.array([row[sure] for row in found], np.float64)
+        error = calibration_error(confidences, right) if found else 0.0
+        return Agreement(len(found), int(right.sum()), error)
+
+    return agreement(1, 3), agreement(2, 4)
+
+
+def trust_lines(block: Mapping[str, Any] | None, found: tuple[Agreement, Agreement]) -> list[str]:
+    """What was gained by the rows that were checked. ``block``: see ``Summary.trust``."""
+    from pipeline.humanize import count
+    from pipeline.report.trust_words import missing_words, promise_words
+
+    before, after = found
+    lines = [f"by the grades of the {count(before.rows)} rows that were not checked:"]
+    if block is None or not block.get("calibration"):
+        why = missing_words(block) if block else None
+        return [*lines, f"  {before.words}", *([why] if why else [])]
+    lines += [f"  before  {before.words}", f"  after   {after.words}"]
+    promise = promise_words(block)
+    return lines + ([promise] if promise else [])
+
+
+def share_lines(labels: Mapping[str, int], width: int) -> list[str]:
+    """A line for each label, of ``width`` columns at most where its name leaves room for a bar:
+    name, bar, how many, and which share of all."""
+    from pipeline.humanize import count
+
+    names = max(map(columns_of, labels), default=0)
+    numbers = max((len(count(n)) for n in labels.values()), default=0)
+    room = max(1, min(_BAR_CHARACTERS, width - names - numbers - len("     100 %")))
+    most, every = max(labels.values(), default=0), sum(labels.values())
+    return [
+        f"{padded(name, names)}  {'█' * max(1, round(n / most * room)) if n else '':<{room}}  "
+        f"{count(n):>{numbers}} {n / every:>4.0%}".replace("%", " %")
+        for name, n in labels.items()
+    ]
