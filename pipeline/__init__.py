@@ -30,13 +30,13 @@ from pipeline.errors import (
 )
 
 if TYPE_CHECKING:
-    from pipeline.driver.cancel import Cancelled
+    from pipeline.driver.comparison.quality import compare
     from pipeline.driver.forecast.types import Forecast
-    from pipeline.driver.plan import Plan
-    from pipeline.driver.quality import compare
+    from pipeline.driver.plan.plan import Plan
+    from pipeline.driver.progress.watcher import Watcher
     from pipeline.driver.run import RunOptions
-    from pipeline.driver.stop import Stop
-    from pipeline.driver.watcher import Watcher
+    from pipeline.driver.stop.cancel import Cancelled
+    from pipeline.driver.stop.stop import Stop
     from pipeline.interactive.decide import decide
     from pipeline.interactive.run import run
     from pipeline.job.file.load import job_from, load_job
@@ -56,7 +56,7 @@ def plan(job: Job, *, rows: int | None = None, fresh: bool = False) -> Plan:
 
     ``rows``: only the first so many. Raises UsageError.
     """
-    from pipeline.driver.plan import check_input, make_plan
+    from pipeline.driver.plan.plan import check_input, make_plan
     from pipeline.engine.load import check_answer_shape
 
     inputs = check_input(job, rows)
@@ -85,7 +85,7 @@ def forecast(made: Plan, gpus: str | None = None) -> Forecast:
 def cancel(output: str, grace_seconds: float | None = None, *, wait: bool = True) -> Cancelled:
     """Ask the run that works on ``output``, on whatever machine, to stop gracefully, and wait
     until it has. Raises UsageError, JobFailed."""
-    from pipeline.driver.cancel import cancel as cancel_run
+    from pipeline.driver.stop.cancel import cancel as cancel_run
 
     return cancel_run(output, grace_seconds=grace_seconds, wait=wait)
 
@@ -135,9 +135,9 @@ def retry(output: str, only: Sequence[str] = (), watcher: Watcher | None = None)
 _LATER = {
     "Job": "pipeline.job.job",
     "RunOptions": "pipeline.driver.run",
-    "Stop": "pipeline.driver.stop",
-    "Watcher": "pipeline.driver.watcher",
-    "compare": "pipeline.driver.quality",
+    "Stop": "pipeline.driver.stop.stop",
+    "Watcher": "pipeline.driver.progress.watcher",
+    "compare": "pipeline.driver.comparison.quality",
     "decide": "pipeline.interactive.decide",
     "job_from": "pipeline.job.file.load",
     "load_job": "pipeline.job.file.load",

@@ -48,7 +48,9 @@ def large_units() -> Iterator[None]:
     """Units of 128 rows, as larger inputs have them: a few hundred rows are a few units, and row
     groups and parts of units cut through some of them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipeline.driver.plan.unit_rows", lambda total: max(128, unit_rows(total)))
+        patch.setattr(
+            "pipeline.driver.plan.plan.unit_rows", lambda total: max(128, unit_rows(total))
+        )
         yield
 
 

@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 
 from pipeline import Job
 from pipeline.driver.conclude import RunOutcome, conclude
-from pipeline.driver.plan import Plan, check_input, make_plan
-from pipeline.driver.prepare_output import clean_up, take_over
-from pipeline.driver.provenance import provenance
+from pipeline.driver.plan.plan import Plan, check_input, make_plan
+from pipeline.driver.plan.prepare_output import clean_up, take_over
+from pipeline.driver.plan.provenance import provenance
 from pipeline.errors import RowError, RowErrorType
 from pipeline.input.reader import UnitReader
 from pipeline.input.shards import InputFiles

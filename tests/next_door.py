@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.dispatch.events import NoLease
 from pipeline.driver.coordinator.coordinator import Coordinator
-from pipeline.driver.plan import Plan
+from pipeline.driver.plan.plan import Plan
 from pipeline.input.units import Unit
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.output.commit.records import CommitRecord

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from pipeline import Job, load_job
-from pipeline.driver.first_rows import first_rows
-from pipeline.driver.plan import InputPlan, check_input, make_plan
+from pipeline.driver.plan.first_rows import first_rows
+from pipeline.driver.plan.plan import InputPlan, check_input, make_plan
 from pipeline.driver.trial.client import WarmEngine
 from pipeline.driver.trial.trial import Trial, try_rows
 

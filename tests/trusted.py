@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import Job
-from pipeline.driver.plan import Plan
+from pipeline.driver.plan.plan import Plan
 from pipeline.errors import RowError, RowErrorType
 from pipeline.input.reader import UnitReader
 from pipeline.output.columns.results import RowResult, tally, to_table

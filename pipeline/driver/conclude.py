@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from pipeline.driver.coordinator.coordinator import Snapshot
 from pipeline.driver.forecast.types import Forecast
-from pipeline.driver.plan import Plan, sort_out
-from pipeline.driver.provenance import provenance
+from pipeline.driver.plan.plan import Plan, sort_out
+from pipeline.driver.plan.provenance import provenance
 from pipeline.driver.trust.told import tell, write_pages
 from pipeline.driver.trust.trust import trust_run
 from pipeline.errors import (

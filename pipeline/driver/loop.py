@@ -10,15 +10,15 @@ from pathlib import Path
 from pipeline.driver.coordinator.coordinator import Snapshot
 from pipeline.driver.forecast.request_shape import request_shape
 from pipeline.driver.forecast.types import Forecast
-from pipeline.driver.graceful_stop import GracefulStop
-from pipeline.driver.handles import RunCluster
-from pipeline.driver.plan import Plan
-from pipeline.driver.provenance import provenance
-from pipeline.driver.slots.availability import Availability, Desktops
-from pipeline.driver.slots.membership import Membership
-from pipeline.driver.stop import Stop
-from pipeline.driver.supervisor import Supervisor
-from pipeline.driver.watcher import Watcher
+from pipeline.driver.plan.plan import Plan
+from pipeline.driver.plan.provenance import provenance
+from pipeline.driver.progress.watcher import Watcher
+from pipeline.driver.stop.graceful_stop import GracefulStop
+from pipeline.driver.stop.stop import Stop
+from pipeline.driver.workers.handles import RunCluster
+from pipeline.driver.workers.slots.availability import Availability, Desktops
+from pipeline.driver.workers.slots.membership import Membership
+from pipeline.driver.workers.supervisor import Supervisor
 from pipeline.engine.machine.card_notes import CardNotes
 from pipeline.input.shard import Shard
 from pipeline.input.units import predicted_costs, working_order
@@ -48,7 +48,7 @@ def work_through(
     ``known_lengths``: of answers, if any are; ``membership``: looks who comes to a rack
     meanwhile, and who goes; ``deadline``: when the run is stopped."""
     from pipeline.driver.coordinator.actor import CoordinatorHandle
-    from pipeline.driver.worker_handle import wait_for_any
+    from pipeline.driver.workers.worker_handle import wait_for_any
 
     job = plan.job
     watcher.planned(plan, forecast)

@@ -11,16 +11,16 @@ from pathlib import Path
 from pipeline.cluster.background import ClusterInBackground
 from pipeline.cluster.ray_access import check_access
 from pipeline.driver.conclude import RunOutcome, conclude
-from pipeline.driver.plan import Plan, check_input, make_plan
+from pipeline.driver.plan.plan import Plan, check_input, make_plan
+from pipeline.driver.progress.run_log import LoggedNotes, logged
+from pipeline.driver.progress.watcher import Watcher, Watchers
 from pipeline.driver.run import (
     carry_out,
     preparing,
     select_engines,
     under_way,
 )
-from pipeline.driver.run_log import LoggedNotes, logged
-from pipeline.driver.stop import Stop
-from pipeline.driver.watcher import Watcher, Watchers
+from pipeline.driver.stop.stop import Stop
 from pipeline.errors import RowErrorType, Stopped, UsageError, did_you_mean
 from pipeline.humanize import count, plural
 from pipeline.job.file.load import job_from, load_job

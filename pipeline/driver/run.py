@@ -14,22 +14,22 @@ from functools import partial
 from pipeline.cluster.background import ClusterInBackground
 from pipeline.cluster.engine_groups import EngineGroup, local_groups
 from pipeline.cluster.ray_access import check_access
+from pipeline.driver.background.heartbeat import Heartbeat
+from pipeline.driver.background.record_compaction import RecordCompactor
 from pipeline.driver.conclude import RunOutcome, conclude
 from pipeline.driver.forecast.forecast import Forecaster
 from pipeline.driver.forecast.learning import learn
 from pipeline.driver.forecast.types import Forecast, seconds_to_spare
-from pipeline.driver.heartbeat import Heartbeat
 from pipeline.driver.loop import work_through
-from pipeline.driver.plan import InputPlan, Plan, check_input, make_plan, sort_out
-from pipeline.driver.prepare_output import clean_up, take_over
-from pipeline.driver.provenance import provenance
-from pipeline.driver.record_compaction import RecordCompactor
-from pipeline.driver.run_log import LoggedNotes, logged, open_log
-from pipeline.driver.slots.membership import Membership
-from pipeline.driver.slots.select_engines import rack_groups
-from pipeline.driver.stop import Stop
+from pipeline.driver.plan.plan import InputPlan, Plan, check_input, make_plan, sort_out
+from pipeline.driver.plan.prepare_output import clean_up, take_over
+from pipeline.driver.plan.provenance import provenance
+from pipeline.driver.progress.run_log import LoggedNotes, logged, open_log
+from pipeline.driver.progress.watcher import Watcher, Watchers
+from pipeline.driver.stop.stop import Stop
 from pipeline.driver.trial.client import make_room
-from pipeline.driver.watcher import Watcher, Watchers
+from pipeline.driver.workers.slots.membership import Membership
+from pipeline.driver.workers.slots.select_engines import rack_groups
 from pipeline.engine.load import check_answer_shape
 from pipeline.errors import (
     CommitFailed,

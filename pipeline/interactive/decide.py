@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.driver.plan import InputPlan, check_input
+from pipeline.driver.plan.plan import InputPlan, check_input
 from pipeline.driver.trial.answering import RowPlace
 from pipeline.driver.trial.client import WarmEngine
 from pipeline.driver.trial.trial import answer_now

@@ -9,10 +9,10 @@ from contextlib import redirect_stdout
 from typing import Any
 
 from pipeline.cli.run.watch import RunWatcher
+from pipeline.driver.progress.watcher import Watcher, Watchers
 from pipeline.driver.run import RunOptions
 from pipeline.driver.run import run as run_job
-from pipeline.driver.stop import Stop
-from pipeline.driver.watcher import Watcher, Watchers
+from pipeline.driver.stop.stop import Stop
 from pipeline.interactive.job_of import job_of
 from pipeline.interactive.result import Result
 

@@ -22,7 +22,7 @@ import ray
 from peers.measure import print_table, save
 
 from pipeline.cluster.ray_cluster import Cluster
-from pipeline.driver.worker_handle import _WAKE_SECONDS
+from pipeline.driver.workers.worker_handle import _WAKE_SECONDS
 
 _SETTLE_SECONDS = 6.0
 

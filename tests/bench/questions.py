@@ -30,8 +30,8 @@ sys.path.insert(0, str(ROOT))
 
 from pipeline import Job, job_from  # noqa: E402
 from pipeline.budget.settings import PromptShape  # noqa: E402
-from pipeline.driver.first_rows import first_rows  # noqa: E402
-from pipeline.driver.plan import check_input  # noqa: E402
+from pipeline.driver.plan.first_rows import first_rows  # noqa: E402
+from pipeline.driver.plan.plan import check_input  # noqa: E402
 from pipeline.driver.trial.answering import Row, RowPlace, answer_rows  # noqa: E402
 from pipeline.engine.load import load_engine  # noqa: E402
 from pipeline.engine.standalone import standalone  # noqa: E402

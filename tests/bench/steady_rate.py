@@ -100,7 +100,7 @@ def generate(path: Path) -> None:
 
     from pipeline.cluster.engine_groups import local_groups
     from pipeline.driver.forecast.forecast import Forecaster
-    from pipeline.driver.plan import check_input, make_plan
+    from pipeline.driver.plan.plan import check_input, make_plan
     from pipeline.engine.vllm.engine import _sampling_params
     from pipeline.input.reader import UnitReader
     from pipeline.job.file.load import load_job

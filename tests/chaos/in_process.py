@@ -18,8 +18,8 @@ from pipeline.dispatch.events import NoLease
 from pipeline.driver import run as driver
 from pipeline.driver.coordinator.coordinator import Coordinator, Snapshot
 from pipeline.driver.forecast.types import Forecast
-from pipeline.driver.plan import Plan
-from pipeline.driver.provenance import provenance
+from pipeline.driver.plan.plan import Plan
+from pipeline.driver.plan.provenance import provenance
 from pipeline.engine.load import load_engine
 from pipeline.input.units import part
 from pipeline.output.commit.records import CommitRecord

@@ -382,7 +382,7 @@ def test_a_crash_leaves_no_traceback_on_the_screen(
     ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A mistake of rackmill's own: exit code 1, one line, and the traceback in a file."""
-    monkeypatch.setattr("pipeline.driver.plan.discover", lambda *_: json.loads("{"))
+    monkeypatch.setattr("pipeline.driver.plan.plan.discover", lambda *_: json.loads("{"))
     result = ask("run", Case(()).write(tmp_path).name)
     assert (result.code, result.out) == (1, "")
     assert "Traceback" not in result.err

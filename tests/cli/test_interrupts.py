@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.cli.run import signals
 from pipeline.cli.run.signals import stopping_on_signals
-from pipeline.driver.stop import Stop
+from pipeline.driver.stop.stop import Stop
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import Job, load_job
-from pipeline.driver.provenance import provenance
+from pipeline.driver.plan.provenance import provenance
 from pipeline.errors import RowError, RowErrorType
 from pipeline.output.columns.results import RowResult, tally, to_table
 from pipeline.output.commit.records import PAGE, REPORT, SUMMARY

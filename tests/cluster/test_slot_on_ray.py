@@ -14,7 +14,7 @@ import json, os
 import ray
 from pipeline.worker.own_slot import CHOSEN_HERE, own_card, take_cards
 from pipeline.cluster.actor_options import ActorOptions
-from pipeline.driver.worker_handle import find_workers
+from pipeline.driver.workers.worker_handle import find_workers
 
 os.environ.pop("CUDA_VISIBLE_DEVICES", None)
 ray.init("local", num_gpus=4, num_cpus=1, namespace="rackmill", include_dashboard=False,

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.driver import worker_handle
+from pipeline.driver.workers import worker_handle
 from tests.driver.driver_side import Rack
 
 

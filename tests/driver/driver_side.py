@@ -15,11 +15,11 @@ from pipeline.budget.cards.lookup import find_card
 from pipeline.cluster.engine_groups import EngineGroup, Slot, keys_in
 from pipeline.dispatch.events import Blame
 from pipeline.driver.coordinator.coordinator import Snapshot
-from pipeline.driver.death import DeathOutcome, Sighting, death_outcome
-from pipeline.driver.slots.availability import Availability
-from pipeline.driver.slots.membership import MembershipChanges
-from pipeline.driver.supervisor import Supervisor
-from pipeline.driver.watcher import Watcher
+from pipeline.driver.progress.watcher import Watcher
+from pipeline.driver.workers.death import DeathOutcome, Sighting, death_outcome
+from pipeline.driver.workers.slots.availability import Availability
+from pipeline.driver.workers.slots.membership import MembershipChanges
+from pipeline.driver.workers.supervisor import Supervisor
 from pipeline.engine.machine.vitals import Vitals
 from pipeline.engine.reuse import EngineSetup
 from pipeline.output.columns.results import OutputColumns

@@ -21,7 +21,7 @@ from pipeline.dispatch.dispatcher import Sizing
 from pipeline.dispatch.events import NoLease
 from pipeline.dispatch.poison_rows import DeathMemory
 from pipeline.driver.coordinator.coordinator import Coordinator
-from pipeline.driver.death import DeathCause, Sighting
+from pipeline.driver.workers.death import DeathCause, Sighting
 from pipeline.input.units import Unit, leaves, part
 from pipeline.output.commit.commit_tree import commit_rows
 from pipeline.output.commit.records import CommitRecord

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pipeline.dispatch.desktop_use import Ours, YieldDecision
-from pipeline.driver.slots.availability import Availability, Node, SlotCards
-from pipeline.driver.slots.slot_states import AbsenceReason
+from pipeline.driver.workers.slots.availability import Availability, Node, SlotCards
+from pipeline.driver.workers.slots.slot_states import AbsenceReason
 from tests.samples import job
 
 FREE, LOOKS = YieldDecision(away=False), YieldDecision(away=True)

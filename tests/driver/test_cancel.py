@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.driver import cancel as module
-from pipeline.driver.cancel import cancel
+from pipeline.driver.stop import cancel as module
+from pipeline.driver.stop.cancel import cancel
 from pipeline.errors import JobFailed
 from pipeline.output.commit.records import MANIFEST
 from pipeline.output.run_registry import CANCEL, RunRecord, own_process, this_machine

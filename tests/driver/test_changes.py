@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import UsageError
-from pipeline.driver.plan import Plan, check_input, make_plan
+from pipeline.driver.plan.plan import Plan, check_input, make_plan
 from pipeline.errors import HalfWritten
 from pipeline.output.dataset import Dataset
 from pipeline.output.verify.dataset import verify
@@ -100,7 +100,7 @@ class TestAChangedFile:
     ) -> None:
         os.utime(folder / "rows/b.parquet", (1, 1))
         finish(job_in(folder))
-        monkeypatch.setattr("pipeline.driver.plan.content_of", lambda shard: "never asked")
+        monkeypatch.setattr("pipeline.driver.plan.plan.content_of", lambda shard: "never asked")
         assert spans(plan_of(folder)) == []
 
     def test_a_run_that_was_killed_goes_on_after_a_touch(self, tmp_path: Path) -> None:
@@ -129,7 +129,9 @@ class TestAChangedFile:
     def test_one_whose_content_nobody_knows_is_done_again_when_it_was_written_to(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("pipeline.driver.prepare_output.with_contents", lambda shards: shards)
+        monkeypatch.setattr(
+            "pipeline.driver.plan.prepare_output.with_contents", lambda shards: shards
+        )
         write_input(tmp_path / "rows", 150)
         finish(job_in(tmp_path))
         os.utime(tmp_path / "rows/a.parquet", (1, 1))
@@ -304,7 +306,7 @@ def test_a_crash_at_any_change_never_shows_a_row_twice_and_is_gone_on_from(
 ) -> None:
     """A file came in between, one went, one changed; the crash comes at any step of taking the
     folder over for that."""
-    from pipeline.driver.prepare_output import clean_up, take_over
+    from pipeline.driver.plan.prepare_output import clean_up, take_over
 
     write_input(tmp_path / "rows", 40, 30, 20, 10)
     finish(job_in(tmp_path))

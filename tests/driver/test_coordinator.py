@@ -7,7 +7,7 @@ import pytest
 from pipeline.dispatch.dispatcher import Sizing
 from pipeline.dispatch.events import Blame, Gain, NoLease
 from pipeline.driver.coordinator.coordinator import Coordinator
-from pipeline.driver.death import DeathCause, DeathOutcome, Sighting
+from pipeline.driver.workers.death import DeathCause, DeathOutcome, Sighting
 from pipeline.input.units import Unit, part
 from pipeline.output.commit.records import CommitRecord
 from pipeline.output.tally import Tally

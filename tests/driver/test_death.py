@@ -7,7 +7,13 @@ from dataclasses import replace
 import pytest
 
 from pipeline.dispatch.events import Blame, Gain
-from pipeline.driver.death import DeathCause, DeathOutcome, Sighting, death_outcome, sighting
+from pipeline.driver.workers.death import (
+    DeathCause,
+    DeathOutcome,
+    Sighting,
+    death_outcome,
+    sighting,
+)
 from pipeline.errors import CardLost, EngineFailed, EngineOutOfMemory, MachineUnfit, RackmillError
 from pipeline.worker.messages import LastWords
 

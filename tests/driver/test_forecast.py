@@ -21,7 +21,7 @@ from pipeline.cluster.slots import spread_of
 from pipeline.driver.forecast.forecast import Forecaster
 from pipeline.driver.forecast.learning import learn
 from pipeline.driver.forecast.types import Forecast, Prices, done_at, seconds_to_spare
-from pipeline.driver.plan import Plan
+from pipeline.driver.plan.plan import Plan
 from pipeline.model.catalogue import MODELS
 from pipeline.report.profile import ProfileEntry, load_profile
 from pipeline.report.summary import Summary

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.driver import heartbeat as alive
+from pipeline.driver.background import heartbeat as alive
+from pipeline.driver.background.heartbeat import Heartbeat
 from pipeline.driver.coordinator.coordinator import Snapshot
-from pipeline.driver.heartbeat import Heartbeat
-from pipeline.driver.stop import Stop
+from pipeline.driver.stop.stop import Stop
 from pipeline.engine.machine.card_reading import CardReading, Slowed
 from pipeline.engine.machine.vitals import Vitals
 from pipeline.errors import CommitFailed, JobFailed, Stopped, StorageFailed

@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import UsageError, job_from
-from pipeline.driver import judge as judging
-from pipeline.driver.judge import Judged, JudgeOptions, judge
-from pipeline.driver.watcher import Watcher
+from pipeline.driver.comparison import judge as judging
+from pipeline.driver.comparison.judge import Judged, JudgeOptions, judge
+from pipeline.driver.progress.watcher import Watcher
 from tests.chaos.in_process import run_here
 from tests.samples import write_model
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.driver.coordinator.coordinator import Coordinator
-from pipeline.driver.plan import check_input, make_plan
+from pipeline.driver.plan.plan import check_input, make_plan
 from pipeline.engine.load import load_engine
 from pipeline.engine.protocol import Engine
 from pipeline.engine.simulated.engine import SimulatedEngine

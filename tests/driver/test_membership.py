@@ -13,7 +13,7 @@ from pipeline.cluster.engine_groups import EngineGroup, Slot
 from pipeline.cluster.gcs import HeadGone, Node
 from pipeline.cluster.machines import Machine
 from pipeline.cluster.slot_usage import SlotUsage
-from pipeline.driver.slots.membership import Membership, MembershipChanges
+from pipeline.driver.workers.slots.membership import Membership, MembershipChanges
 from pipeline.engine.machine.facts import DeviceFacts, MachineFacts, own_versions
 from pipeline.errors import UsageError
 from tests.samples import job

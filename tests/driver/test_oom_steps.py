@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.driver.slots.oom_steps import OomSteps
+from pipeline.driver.workers.slots.oom_steps import OomSteps
 from pipeline.engine.oom_fallback import EngineLimits
 from pipeline.errors import Shortage
 

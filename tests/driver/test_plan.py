@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 
 import pipeline
 from pipeline import Job, UsageError
-from pipeline.driver.plan import Plan, check_input, make_plan
+from pipeline.driver.plan.plan import Plan, check_input, make_plan
 from pipeline.output.dataset import Dataset
 from pipeline.output.tally import Tally
 from pipeline.storage.local import LocalStorage

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from unittest import mock
 
-from pipeline.driver import record_compaction as record_compaction
+from pipeline.driver.background import record_compaction as record_compaction
 from pipeline.output.commit.packed_records import MOST
 from pipeline.storage.local import LocalStorage
 

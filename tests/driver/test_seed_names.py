@@ -14,7 +14,7 @@ import pytest
 from pipeline import Job
 from pipeline.driver.conclude import RunOutcome, conclude
 from pipeline.driver.loop import absolute_shards
-from pipeline.driver.plan import Plan, check_input, make_plan
+from pipeline.driver.plan.plan import Plan, check_input, make_plan
 from pipeline.driver.retry import RetryOptions, find_job
 from pipeline.driver.run import RunOptions
 from pipeline.job.file.load import job_from

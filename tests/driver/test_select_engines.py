@@ -13,7 +13,7 @@ from pipeline.cluster.engine_groups import EngineGroup
 from pipeline.cluster.gcs import Node
 from pipeline.cluster.machines import Machine
 from pipeline.cluster.slots import known_model, spread_of
-from pipeline.driver.slots.select_engines import Candidate, candidates, rack_groups
+from pipeline.driver.workers.slots.select_engines import Candidate, candidates, rack_groups
 from pipeline.engine.machine.facts import DeviceFacts, MachineFacts
 from tests.samples import job as any_job
 

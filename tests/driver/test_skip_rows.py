@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.driver.plan import check_input
+from pipeline.driver.plan.plan import check_input
 from pipeline.errors import UsageError
 from pipeline.output.verify.dataset import verify
 from tests.datasets import finish, ids_in, job_in, write_input

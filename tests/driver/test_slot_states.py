@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from pipeline.dispatch.events import Blame, Gain
-from pipeline.driver.death import DeathCause, DeathOutcome
-from pipeline.driver.slots.slot_states import AbsenceReason, SlotStates
+from pipeline.driver.workers.death import DeathCause, DeathOutcome
+from pipeline.driver.workers.slots.slot_states import AbsenceReason, SlotStates
 
 NOWHERE = DeathOutcome(DeathCause.FAILED, "x", Blame.TOLD, finished=3)
 FURTHER = replace(NOWHERE, gain=Gain.ROWS)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.driver.slots import active_worker
+from pipeline.driver.workers.slots import active_worker
 from pipeline.errors import EngineFailed
 from tests.driver.driver_side import LATER, Earlier, Rack
 

@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import Job
+from pipeline.driver.background.heartbeat import Heartbeat
 from pipeline.driver.conclude import RunOutcome, conclude
-from pipeline.driver.heartbeat import Heartbeat
-from pipeline.driver.plan import check_input, make_plan
-from pipeline.driver.stop import Stop
+from pipeline.driver.plan.plan import check_input, make_plan
+from pipeline.driver.stop.stop import Stop
 from pipeline.driver.trust import gather
 from pipeline.driver.trust.settings import TrustOptions
 from pipeline.driver.trust.trust import Trusted, trust

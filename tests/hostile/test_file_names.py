@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import job_from
-from pipeline.driver.plan import check_input, make_plan
+from pipeline.driver.plan.plan import check_input, make_plan
 from pipeline.errors import UsageError
 from pipeline.input.changes.content import with_contents
 from pipeline.input.changes.grown import mark_of

@@ -83,7 +83,7 @@ def test_a_crash_report_holds_no_secret(
     def fail(*_: object) -> None:
         raise RuntimeError(f"Bearer {_TOKEN} \x1b[2J")
 
-    monkeypatch.setattr("pipeline.driver.plan.discover", fail)
+    monkeypatch.setattr("pipeline.driver.plan.plan.discover", fail)
     Hostile().write(tmp_path)
     ended = command("run", "job.yaml")
     [report] = tmp_path.glob("rackmill-crash-*.txt")

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline import Job, job_from
-from pipeline.driver.plan import check_input, make_plan
+from pipeline.driver.plan.plan import check_input, make_plan
 from pipeline.errors import HalfWritten, UsageError
 from pipeline.input import shards
 from pipeline.input.formats.csv import records as csv_records

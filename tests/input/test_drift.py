@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.driver.plan import check_input
+from pipeline.driver.plan.plan import check_input
 from pipeline.errors import UsageError
 from pipeline.input.reader import UnitReader
 from pipeline.input.schema.partitions import partition_fields, partition_of

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from pipeline import RackmillError
-from pipeline.driver.plan import check_input, make_plan
+from pipeline.driver.plan.plan import check_input, make_plan
 from pipeline.driver.retry import RetryOptions, find_job
 from pipeline.output.clean import find_litter
 from pipeline.output.dataset import Dataset

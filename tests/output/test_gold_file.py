@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import job_from
-from pipeline.driver.plan import InputPlan, check_input
+from pipeline.driver.plan.plan import InputPlan, check_input
 from pipeline.errors import UsageError
 from pipeline.job.label import Gold
 from pipeline.output.gold_file import no_choices, read_gold_file

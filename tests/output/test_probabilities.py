@@ -13,7 +13,7 @@ import pytest
 
 from pipeline import Job
 from pipeline.cli.look.show import row_lines
-from pipeline.driver.plan import Plan, check_input, make_plan
+from pipeline.driver.plan.plan import Plan, check_input, make_plan
 from pipeline.errors import RowError, RowErrorType
 from pipeline.input.reader import UnitReader
 from pipeline.output.columns.results import RowResult, output_columns, tally, to_table

@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.driver.conclude import RunOutcome, conclude
-from pipeline.driver.plan import Plan, check_input, make_plan
-from pipeline.driver.provenance import provenance
+from pipeline.driver.plan.plan import Plan, check_input, make_plan
+from pipeline.driver.plan.provenance import provenance
 from pipeline.errors import RowError, RowErrorType
 from pipeline.input.units import Unit, part
 from pipeline.output.columns.results import RowResult, output_columns, tally, to_table

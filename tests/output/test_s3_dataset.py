@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import Job
-from pipeline.driver.plan import check_input, make_plan
+from pipeline.driver.plan.plan import check_input, make_plan
 from pipeline.output.clean import find_litter, remove
 from pipeline.output.commit.records import ATTEMPTS
 from pipeline.output.dataset import Dataset

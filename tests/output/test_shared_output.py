@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pipeline.driver.conclude import RunOutcome, conclude
-from pipeline.driver.plan import Plan, check_input, make_plan
+from pipeline.driver.plan.plan import Plan, check_input, make_plan
 from pipeline.output.clean import find_litter, remove
 from pipeline.output.commit.records import ATTEMPTS, COMMITS, CommitRecord
 from pipeline.output.dataset import Dataset

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.dispatch.events import NoLease
-from pipeline.driver.plan import check_input, make_plan
+from pipeline.driver.plan.plan import check_input, make_plan
 from pipeline.engine.load import load_engine
 from pipeline.input.units import Unit
 from pipeline.output.commit.records import ANSWERS, CommitRecord

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.driver.plan import Plan, check_input, make_plan
+from pipeline.driver.plan.plan import Plan, check_input, make_plan
 from pipeline.worker.open_unit import OpenUnit
 from tests.datasets import job_in, write_input
 from tests.next_door import AllLeased, new_feeder, worker_spec

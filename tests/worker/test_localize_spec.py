@@ -23,7 +23,7 @@ from tests.next_door import worker_spec
 def spec(tmp_path: Path) -> WorkerSpec:
     """Of a small job whose output is begun."""
     from pipeline import plan
-    from pipeline.driver.prepare_output import take_over
+    from pipeline.driver.plan.prepare_output import take_over
     from pipeline.storage.base import open_storage
 
     in_process.prepare(tmp_path)

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.driver.coordinator.coordinator import Coordinator
-from pipeline.driver.plan import check_input, make_plan
+from pipeline.driver.plan.plan import check_input, make_plan
 from pipeline.engine.load import load_engine
 from pipeline.engine.machine.card_reading import CardReading, Slowed
 from pipeline.engine.machine.vitals import EnergySpan, Vitals

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.driver.coordinator.coordinator import Coordinator
-from pipeline.driver.death import DeathOutcome, sighting
-from pipeline.driver.plan import check_input, make_plan
+from pipeline.driver.plan.plan import check_input, make_plan
+from pipeline.driver.workers.death import DeathOutcome, sighting
 from pipeline.engine.load import load_engine
 from pipeline.engine.protocol import Engine
 from pipeline.errors import EngineFailed

@@ -17,7 +17,7 @@ import pytest
 from pipeline import Job, UsageError, job_from
 from pipeline.dispatch.events import NoLease
 from pipeline.driver.coordinator.coordinator import Coordinator
-from pipeline.driver.plan import Plan, check_input, make_plan
+from pipeline.driver.plan.plan import Plan, check_input, make_plan
 from pipeline.engine.load import load_engine
 from pipeline.engine.protocol import Engine
 from pipeline.output.dataset import Dataset

@@ -12,7 +12,7 @@ from pipeline.cli.options import Fresh, Json, set_option
 from pipeline.cli.terminal.console import OUT, print_json
 
 if TYPE_CHECKING:
-    from pipeline.driver.judge import Judged
+    from pipeline.driver.comparison.judge import Judged
 
 
 def judge_command(
@@ -40,7 +40,7 @@ def judge_command(
     """Have a model say which of every two answers is better, each pair in both orders. Answers
     that win in one order alone are a tie. The result is on Elo's scale, with intervals."""
     from pipeline.cli.run.watch import RunWatcher
-    from pipeline.driver.judge import CRITERIA, JudgeOptions, judge
+    from pipeline.driver.comparison.judge import CRITERIA, JudgeOptions, judge
     from pipeline.errors import UsageError
 
     if len(outputs) < 2:

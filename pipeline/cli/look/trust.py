@@ -38,7 +38,7 @@ def trust_command(
     """Calibrate labels and confidences by the right answers that are known (a column, a file,
     reviews), accept as many rows as can be promised, and say how good all that is."""
     from pipeline.cli.run.signals import stopping_on_signals
-    from pipeline.driver.stop import Stop
+    from pipeline.driver.stop.stop import Stop
     from pipeline.driver.trust.settings import TrustOptions
     from pipeline.driver.trust.trust import trust
     from pipeline.humanize import plural

@@ -12,7 +12,7 @@ from pipeline.cli.options import Fresh, Json, set_option
 from pipeline.cli.terminal.console import OUT, note, print_json
 
 if TYPE_CHECKING:
-    from pipeline.driver.quality import Comparison
+    from pipeline.driver.comparison.quality import Comparison
     from pipeline.report.quality import Bootstrap
 
 
@@ -49,7 +49,7 @@ def quality_command(
 ) -> None:
     """Perplexity, KL divergence and greedy-token agreement of models against a reference."""
     from pipeline.cli.run.watch import RunWatcher
-    from pipeline.driver.quality import compare
+    from pipeline.driver.comparison.quality import compare
     from pipeline.driver.run import RunOptions
 
     # Ray prints to stdout what it thinks of dying workers; data alone belongs there

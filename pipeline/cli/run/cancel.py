@@ -32,7 +32,7 @@ def cancel_command(
 
 def stop_run(output: str, grace: float | None, *, wait: bool, as_json: bool) -> None:
     """Stop the run that works on ``output``, and say how it ended."""
-    from pipeline.driver.cancel import cancel
+    from pipeline.driver.stop.cancel import cancel
     from pipeline.humanize import count
 
     result = cancel(

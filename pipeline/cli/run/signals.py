@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from pipeline.driver.stop import Stop
+from pipeline.driver.stop.stop import Stop
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # what runs a command for others (uv run, npm, timeout) passes on what the terminal sent it too

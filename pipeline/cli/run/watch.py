@@ -16,9 +16,9 @@ from pipeline.cli.terminal.console import ERR, ProgressLine, print_json
 from pipeline.cli.try_out.plan.forecast import cards_in_words, time_in_words
 from pipeline.driver.coordinator.coordinator import Snapshot
 from pipeline.driver.forecast.types import Forecast
-from pipeline.driver.plan import Plan
-from pipeline.driver.stop import Stop
-from pipeline.driver.watcher import Watcher
+from pipeline.driver.plan.plan import Plan
+from pipeline.driver.progress.watcher import Watcher
+from pipeline.driver.stop.stop import Stop
 from pipeline.engine.machine.card_notes import CardsNow, readings_in_words
 from pipeline.errors import some_of
 from pipeline.humanize import count, duration, energy, money, plural, rate, size

@@ -15,7 +15,7 @@ from pipeline.cluster.remote_actor import Pending, RemoteActor, start_actor
 from pipeline.dispatch.dispatcher import Sizing
 from pipeline.dispatch.poison_rows import DeathMemory
 from pipeline.driver.coordinator.coordinator import Coordinator, Snapshot
-from pipeline.driver.death import DeathOutcome, Sighting
+from pipeline.driver.workers.death import DeathOutcome, Sighting
 from pipeline.engine.machine.vitals import Vitals
 from pipeline.engine.protocol import EngineFacts
 from pipeline.errors import JobFailed, RackmillError

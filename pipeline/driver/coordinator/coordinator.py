@@ -30,7 +30,7 @@ from pipeline.dispatch.events import (
 )
 from pipeline.dispatch.poison_rows import DeathMemory
 from pipeline.driver.coordinator.unit_index import UnitIndex
-from pipeline.driver.death import DeathOutcome, Sighting, death_outcome
+from pipeline.driver.workers.death import DeathOutcome, Sighting, death_outcome
 from pipeline.engine.machine.card_reading import CardReading
 from pipeline.engine.machine.vitals import Vitals
 from pipeline.engine.protocol import EngineFacts

@@ -34,7 +34,7 @@ from pipeline.cluster.engine_groups import EngineGroup
 from pipeline.cluster.slots import Spread, spread_of
 from pipeline.driver.forecast.request_shape import request_shape
 from pipeline.driver.forecast.types import Forecast, GroupForecast, Lever, Prices
-from pipeline.driver.plan import Plan
+from pipeline.driver.plan.plan import Plan
 from pipeline.errors import UsageError
 from pipeline.humanize import duration
 from pipeline.model.catalogue import MODELS, CatalogueModel

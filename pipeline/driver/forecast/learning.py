@@ -10,7 +10,7 @@ from pipeline.budget.overhead import seen
 from pipeline.budget.predict import MeasuredRun, Workload
 from pipeline.driver.forecast.forecast import setup_key
 from pipeline.driver.forecast.types import Forecast, GroupForecast
-from pipeline.driver.plan import Plan
+from pipeline.driver.plan.plan import Plan
 from pipeline.report.profile import ProfileEntry, remember
 from pipeline.report.summary import Summary
 from pipeline.rows.workload import Lengths

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.driver.plan import Plan
+from pipeline.driver.plan.plan import Plan
 from pipeline.job.job import Job
 from pipeline.rows.workload import RequestShape
 

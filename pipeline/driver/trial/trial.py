@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.cluster.engine_groups import local_groups
-from pipeline.driver.first_rows import first_rows
 from pipeline.driver.forecast.forecast import Forecaster
-from pipeline.driver.plan import InputPlan, check_input, make_plan
+from pipeline.driver.plan.first_rows import first_rows
+from pipeline.driver.plan.plan import InputPlan, check_input, make_plan
 from pipeline.driver.trial.answering import Row, RowPlace, answer_rows
 from pipeline.driver.trial.client import Start, WarmEngine, engine_key
 from pipeline.engine.load import check_answer_shape, load_engine

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
-from pipeline.driver.heartbeat import Heartbeat
-from pipeline.driver.stop import Stop
+from pipeline.driver.background.heartbeat import Heartbeat
+from pipeline.driver.stop.stop import Stop
 from pipeline.driver.trust.gather import gather
 from pipeline.driver.trust.judge import Judged, check, judge, unsuitable
 from pipeline.driver.trust.parts import Part, job_of, part_of, parts_at

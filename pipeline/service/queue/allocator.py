@@ -13,7 +13,7 @@ from pipeline.cluster.allocation import Key, Needs
 from pipeline.cluster.machines import Machine
 from pipeline.cluster.slots import Spread, fits_of, known_model, spread_of
 from pipeline.dispatch.card_shares import Claim, share_out
-from pipeline.driver.slots.select_engines import candidates, most
+from pipeline.driver.workers.slots.select_engines import candidates, most
 from pipeline.job.file.load import job_from
 from pipeline.job.job import Job
 from pipeline.service.queue.job_db import SubmittedJob

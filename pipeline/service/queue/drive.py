@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pipeline.cluster.gcs import HeadGone
+from pipeline.driver.progress.watcher import Watcher
 from pipeline.driver.run import RunOptions, run
-from pipeline.driver.stop import Stop
-from pipeline.driver.watcher import Watcher
+from pipeline.driver.stop.stop import Stop
 from pipeline.errors import AlreadyRunning, NoCard
 from pipeline.job.file.load import job_from
 from pipeline.report.summary import Summary

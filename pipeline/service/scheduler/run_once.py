@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from pipeline.driver.plan import find_model, model_identity
+from pipeline.driver.plan.plan import find_model, model_identity
+from pipeline.driver.progress.watcher import Watcher
 from pipeline.driver.run import RunOptions, run
-from pipeline.driver.stop import Stop
+from pipeline.driver.stop.stop import Stop
 from pipeline.driver.trust.inherit import inherit
-from pipeline.driver.watcher import Watcher
 from pipeline.errors import HalfWritten, UsageError
 from pipeline.input.changes.content import content_of, with_contents
 from pipeline.input.changes.grown import mark_of, rows_still_there

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from pipeline.cluster.gcs import HeadGone
+from pipeline.driver.progress.watcher import Watcher
 from pipeline.driver.run import RunOptions
-from pipeline.driver.stop import Stop
-from pipeline.driver.watcher import Watcher
+from pipeline.driver.stop.stop import Stop
 from pipeline.errors import AlreadyRunning, NoCard, Stopped
 from pipeline.job.deadline import deadline_at
 from pipeline.job.job import Job

@@ -51,7 +51,7 @@ def plan_command(
     from pipeline.cluster.engine_groups import asked_groups, local_groups
     from pipeline.driver.forecast.forecast import Forecaster
     from pipeline.driver.forecast.types import Prices
-    from pipeline.driver.plan import check_input, make_plan
+    from pipeline.driver.plan.plan import check_input, make_plan
     from pipeline.engine.load import check_answer_shape
     from pipeline.input.shards import check_whole
     from pipeline.report.profile import load_profile

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pipeline.cli.look.show import file_in
 from pipeline.cli.terminal.console import OUT
-from pipeline.driver.first_rows import first_rows
-from pipeline.driver.plan import Plan
+from pipeline.driver.plan.first_rows import first_rows
+from pipeline.driver.plan.plan import Plan
 from pipeline.errors import RowError, some_of
 from pipeline.humanize import count, plural
 from pipeline.job.job import Job

@@ -9,9 +9,9 @@ from typing import Any
 from pipeline.budget.fit.verdict import Fit, gb
 from pipeline.cli.terminal.console import OUT
 from pipeline.cli.try_out.plan.forecast import forecast_as_json, forecast_lines
-from pipeline.driver.download import BYTES_PER_SECOND, Download, download_of
 from pipeline.driver.forecast.types import Forecast, done_at, seconds_to_spare
-from pipeline.driver.plan import Plan
+from pipeline.driver.plan.download import BYTES_PER_SECOND, Download, download_of
+from pipeline.driver.plan.plan import Plan
 from pipeline.humanize import count, duration, plural
 from pipeline.job.job import Job
 from pipeline.model.stand_in import StandIn

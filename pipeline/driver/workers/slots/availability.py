@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from pipeline.dispatch.desktop_use import Ours, YieldDecision, quiet_in_words
-from pipeline.driver.slots.slot_states import AbsenceReason
+from pipeline.driver.workers.slots.slot_states import AbsenceReason
 from pipeline.job.hours import Hours
 from pipeline.job.resources import Resources
 

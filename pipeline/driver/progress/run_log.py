@@ -12,8 +12,8 @@ from contextlib import contextmanager, suppress
 
 from pipeline.driver.coordinator.coordinator import Snapshot
 from pipeline.driver.forecast.types import Forecast
-from pipeline.driver.plan import Plan
-from pipeline.driver.watcher import Watcher
+from pipeline.driver.plan.plan import Plan
+from pipeline.driver.progress.watcher import Watcher
 from pipeline.errors import NoCard, RackmillError, Stopped
 from pipeline.humanize import count, duration, plural
 from pipeline.logs import about

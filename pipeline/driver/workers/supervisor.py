@@ -21,17 +21,17 @@ from pipeline.cluster.engine_groups import Slot
 from pipeline.cluster.slot_usage import SlotUsage
 from pipeline.dispatch.desktop_use import Ours
 from pipeline.driver.coordinator.coordinator import NOTHING_YET, Snapshot
-from pipeline.driver.death import DeathCause, Sighting, sighting
 from pipeline.driver.forecast.types import GroupForecast
-from pipeline.driver.handles import RunCluster, RunCoordinator, RunWorker
-from pipeline.driver.plan import Plan
-from pipeline.driver.slots.active_worker import ActiveWorker
-from pipeline.driver.slots.availability import Availability, SlotCards
-from pipeline.driver.slots.membership import MembershipChanges
-from pipeline.driver.slots.oom_steps import OomSteps
-from pipeline.driver.slots.select_engines import most
-from pipeline.driver.slots.slot_states import AbsenceReason, SlotStates
-from pipeline.driver.watcher import Watcher
+from pipeline.driver.plan.plan import Plan
+from pipeline.driver.progress.watcher import Watcher
+from pipeline.driver.workers.death import DeathCause, Sighting, sighting
+from pipeline.driver.workers.handles import RunCluster, RunCoordinator, RunWorker
+from pipeline.driver.workers.slots.active_worker import ActiveWorker
+from pipeline.driver.workers.slots.availability import Availability, SlotCards
+from pipeline.driver.workers.slots.membership import MembershipChanges
+from pipeline.driver.workers.slots.oom_steps import OomSteps
+from pipeline.driver.workers.slots.select_engines import most
+from pipeline.driver.workers.slots.slot_states import AbsenceReason, SlotStates
 from pipeline.engine.machine.card_notes import lost_in_words
 from pipeline.engine.machine.host import cpu_environment
 from pipeline.engine.oom_fallback import EngineLimits
@@ -221,7 +221,7 @@ class Supervisor:
 
     def start_workers(self, now: float) -> None:
         """An engine for every slot that should have one."""
-        from pipeline.driver.worker_handle import KeptEngine, WorkerHandle, find_workers
+        from pipeline.driver.workers.worker_handle import KeptEngine, WorkerHandle, find_workers
 
         for due in self.states.due(now):
             if self._most is not None and len(self._active) >= self._most:

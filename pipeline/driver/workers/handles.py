@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from pipeline.cluster.actor_options import ActorOptions
 from pipeline.driver.coordinator.coordinator import Snapshot
-from pipeline.driver.death import DeathOutcome, Sighting
+from pipeline.driver.workers.death import DeathOutcome, Sighting
 from pipeline.errors import RackmillError
 
 if TYPE_CHECKING:  # else the command would wait for Ray to be imported
@@ -55,7 +55,7 @@ class RunCoordinator(Protocol):
 
 
 class RunWorker(Protocol):
-    """A worker at work; ``driver.worker_handle.WorkerHandle`` says what each does."""
+    """A worker at work; ``driver.workers.worker_handle.WorkerHandle`` says what each does."""
 
     @property
     def name(self) -> str: ...

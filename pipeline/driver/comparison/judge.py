@@ -15,8 +15,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.driver.progress.watcher import Watcher
 from pipeline.driver.run import RunOptions, run
-from pipeline.driver.watcher import Watcher
 from pipeline.errors import UsageError
 from pipeline.humanize import plural
 from pipeline.input.plain import rows_with_gaps

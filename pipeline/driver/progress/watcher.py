@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipeline.driver.coordinator.coordinator import Snapshot
 from pipeline.driver.forecast.types import Forecast
-from pipeline.driver.plan import Plan
+from pipeline.driver.plan.plan import Plan
 
 
 class Watcher:

@@ -7,7 +7,7 @@ never visible twice.
 
 from __future__ import annotations
 
-from pipeline.driver.plan import Plan
+from pipeline.driver.plan.plan import Plan
 from pipeline.input.changes.content import with_contents
 from pipeline.output.dataset import Dataset
 from pipeline.output.job_file import job_content

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.driver.handles import RunWorker
-from pipeline.driver.slots.slot_states import AbsenceReason, SlotState
+from pipeline.driver.workers.handles import RunWorker
+from pipeline.driver.workers.slots.slot_states import AbsenceReason, SlotState
 
 _CLOSING_SECONDS = 30.0  # after the grace: to commit what was finished
 _PLAYER_SECONDS = 5.0  # that who plays waits for either at most

@@ -6,8 +6,8 @@ import time
 from typing import Protocol, TypeVar
 
 from pipeline.driver.coordinator.coordinator import Snapshot
-from pipeline.driver.stop import Stop
-from pipeline.driver.watcher import Watcher
+from pipeline.driver.progress.watcher import Watcher
+from pipeline.driver.stop.stop import Stop
 
 _CLOSING_SECONDS = 30.0  # after the grace: to commit what was finished
 

@@ -9,9 +9,9 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pipeline.driver.plan import check_input, make_plan
+from pipeline.driver.plan.plan import check_input, make_plan
+from pipeline.driver.progress.watcher import Watcher
 from pipeline.driver.run import RunOptions, run
-from pipeline.driver.watcher import Watcher
 from pipeline.engine.machine.host import available_memory
 from pipeline.errors import UsageError, did_you_mean
 from pipeline.humanize import size

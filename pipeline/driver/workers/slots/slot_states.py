@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from pipeline.driver.death import DeathCause, DeathOutcome
+from pipeline.driver.workers.death import DeathCause, DeathOutcome
 from pipeline.humanize import duration
 from pipeline.logs import about
 

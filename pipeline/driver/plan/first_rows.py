@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipeline.driver.plan import InputPlan
+from pipeline.driver.plan.plan import InputPlan
 from pipeline.driver.trial.answering import Row, RowPlace
 from pipeline.input.reader import UnitReader
 from pipeline.job.job import Job

@@ -15,7 +15,7 @@ from ray.util import list_named_actors
 from pipeline.cluster.actor_options import ActorOptions
 from pipeline.cluster.engine_groups import keys_in
 from pipeline.cluster.remote_actor import RemoteActor, start_actor, wait_for_one
-from pipeline.driver.handles import RunCoordinator, RunWorker
+from pipeline.driver.workers.handles import RunCoordinator, RunWorker
 from pipeline.engine.reuse import EngineSetup
 from pipeline.errors import RackmillError
 from pipeline.logs import about

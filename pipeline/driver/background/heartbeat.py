@@ -12,9 +12,9 @@ from types import TracebackType
 from typing import Self
 
 from pipeline.driver.coordinator.coordinator import Snapshot
-from pipeline.driver.plan import Plan
-from pipeline.driver.stop import Stop
-from pipeline.driver.watcher import Watcher
+from pipeline.driver.plan.plan import Plan
+from pipeline.driver.progress.watcher import Watcher
+from pipeline.driver.stop.stop import Stop
 from pipeline.engine.machine.card_notes import CardsNow
 from pipeline.errors import RackmillError, Stopped
 from pipeline.output.run_registry import (

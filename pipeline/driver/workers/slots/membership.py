@@ -17,7 +17,7 @@ from pipeline.cluster.machines import Machine
 from pipeline.cluster.slot_usage import SlotUsage, SlotUsageSign
 from pipeline.driver.forecast.forecast import Forecaster
 from pipeline.driver.forecast.types import GroupForecast
-from pipeline.driver.slots.select_engines import candidates, groups_of
+from pipeline.driver.workers.slots.select_engines import candidates, groups_of
 from pipeline.engine.machine.facts import own_versions
 from pipeline.errors import RackmillError
 from pipeline.humanize import plural

@@ -1,0 +1,1 @@
+"""Models and outputs held against each other by a model."""
