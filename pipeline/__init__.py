@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from pipeline.interactive.run import run
     from pipeline.job.file.load import job_from, load_job
     from pipeline.job.job import Job
-    from pipeline.output.growing_status import RunStatus
-    from pipeline.output.status import Status
+    from pipeline.output.growing.status import RunStatus
+    from pipeline.output.runs.status import Status
     from pipeline.output.verify.dataset import Verdict
     from pipeline.report.summary import Summary
 
@@ -93,8 +93,8 @@ def cancel(output: str, grace_seconds: float | None = None, *, wait: bool = True
 def status(output: str) -> Status:
     """How far the job is whose output this is, and whether a run is at work on it. Raises
     UsageError, also for the output of a schedule (see ``schedule_status``)."""
-    from pipeline.output.growing_status import is_schedules
-    from pipeline.output.status import read_status
+    from pipeline.output.growing.status import is_schedules
+    from pipeline.output.runs.status import read_status
     from pipeline.storage.base import open_storage
 
     if is_schedules(output):
@@ -107,7 +107,7 @@ def status(output: str) -> Status:
 def schedule_status(output: str) -> list[RunStatus]:
     """How far each run of the schedule is whose output this is, the oldest first. Raises
     UsageError."""
-    from pipeline.output.growing_status import read_statuses
+    from pipeline.output.growing.status import read_statuses
 
     return read_statuses(output)
 

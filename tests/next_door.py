@@ -12,7 +12,7 @@ from pipeline.input.units import Unit
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.output.commit.records import CommitRecord
 from pipeline.output.dataset import Dataset
-from pipeline.output.redo import Redone
+from pipeline.output.rows.redo import Redone
 from pipeline.storage.base import open_storage
 from pipeline.worker.coordination import Coordination, RowSource, active_rows
 from pipeline.worker.feeder import Feeder

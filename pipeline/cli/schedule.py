@@ -59,8 +59,8 @@ def apply_command(
     from pipeline.input.changes.compare import absolute
     from pipeline.input.output_apart import check_places
     from pipeline.job.file.load import load_job
-    from pipeline.output.growing import GrowingDataset
-    from pipeline.output.job_file import job_content
+    from pipeline.output.growing.growing import GrowingDataset
+    from pipeline.output.runs.job_file import job_content
     from pipeline.service.scheduler.schedule_db import ScheduleDb
 
     jobs = [load_job(path, settings or ()) for path in files]

@@ -24,7 +24,7 @@ from pipeline.input.shard import Shard
 from pipeline.input.units import predicted_costs, working_order
 from pipeline.job.job import Job
 from pipeline.logs import current_run
-from pipeline.output.run_log import LogPlace
+from pipeline.output.runs.run_log import LogPlace
 from pipeline.rows.workload import Lengths
 from pipeline.simulate.run_trace import REQUESTS
 from pipeline.worker.messages import WorkerSpec

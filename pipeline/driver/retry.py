@@ -28,9 +28,9 @@ from pipeline.job.fingerprint import fingerprint_parts
 from pipeline.job.job import Job
 from pipeline.output.commit.records import JOB
 from pipeline.output.dataset import Dataset
-from pipeline.output.redo import select
-from pipeline.output.run_log import RunLog
-from pipeline.output.run_registry import refuse_second
+from pipeline.output.rows.redo import select
+from pipeline.output.runs.run_log import RunLog
+from pipeline.output.runs.run_registry import refuse_second
 from pipeline.report.fixes import FIXES, HOPELESS, RETRIED
 from pipeline.report.summary import Summary
 from pipeline.storage.base import open_storage

@@ -44,8 +44,8 @@ from pipeline.job.deadline import deadline_at
 from pipeline.job.job import Job
 from pipeline.output.columns.results import to_table
 from pipeline.output.dataset import Dataset
-from pipeline.output.run_log import RunLog
-from pipeline.output.run_registry import refuse_second
+from pipeline.output.runs.run_log import RunLog
+from pipeline.output.runs.run_registry import refuse_second
 from pipeline.output.tally import Tally
 from pipeline.report.profile import load_profile
 from pipeline.report.summary import Summary

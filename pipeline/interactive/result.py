@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from pipeline.humanize import count, duration, plural
 from pipeline.input.plain import rows_with_gaps
-from pipeline.output.stored_rows import FILE, ROW, StoredRows
+from pipeline.output.rows.stored_rows import FILE, ROW, StoredRows
 from pipeline.printable import shown
 from pipeline.report.summary import Summary
 

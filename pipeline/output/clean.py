@@ -17,7 +17,7 @@ from pipeline.output.commit.records import (
     is_temporary,
 )
 from pipeline.output.dataset import Dataset
-from pipeline.output.run_registry import Life, read_runs, refuse_second
+from pipeline.output.runs.run_registry import Life, read_runs, refuse_second
 from pipeline.storage.base import Storage
 
 

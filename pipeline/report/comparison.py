@@ -15,7 +15,7 @@ from pipeline.errors import UsageError, some_of
 from pipeline.input.plain import rows_with_gaps
 from pipeline.output.columns.answer_rows import NUMBER
 from pipeline.output.columns.question_columns import as_stored
-from pipeline.output.stored_rows import FILE, ROW, StoredRows
+from pipeline.output.rows.stored_rows import FILE, ROW, StoredRows
 from pipeline.report.intervals import Share, mcnemar
 
 _Place = tuple[str, int, int]  # file, row, which of its answers

@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.humanize import count
 from pipeline.input.plain import plain_rows
-from pipeline.output.stored_rows import StoredRows
+from pipeline.output.rows.stored_rows import StoredRows
 from pipeline.report.page import RowTable
 
 _SHOWN = 10

@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pipeline.humanize import count, duration, energy, plural, rate, size
 from pipeline.job.template.field_text import as_shown
 from pipeline.output.columns.scores import LIST_COLUMNS
-from pipeline.output.stored_rows import FILE, ROW
+from pipeline.output.rows.stored_rows import FILE, ROW
 from pipeline.printable import shown
 from pipeline.report.classes import per_class
 from pipeline.report.fixes import error_lines

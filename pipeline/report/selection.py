@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from pipeline.errors import UsageError
 from pipeline.input.plain import rows_with_gaps
-from pipeline.output.stored_rows import FILE, ROW, StoredRows
+from pipeline.output.rows.stored_rows import FILE, ROW, StoredRows
 
 Row = Mapping[str, Any]
 

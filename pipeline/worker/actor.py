@@ -22,7 +22,7 @@ from pipeline.engine.protocol import Engine
 from pipeline.engine.reuse import EngineSetup
 from pipeline.engine.vllm.cpu_compute import with_compute
 from pipeline.errors import CardLost, EngineFailed
-from pipeline.output.run_log import RunLog
+from pipeline.output.runs.run_log import RunLog
 from pipeline.worker.localize_spec import localize_spec
 from pipeline.worker.messages import LastWords, Progress, WorkerSpec
 from pipeline.worker.meter import Meter

@@ -8,7 +8,7 @@ from typing import Protocol
 from pipeline.dispatch.events import NoLease
 from pipeline.input.units import Unit
 from pipeline.output.commit.records import CommitRecord
-from pipeline.output.redo import Redone
+from pipeline.output.rows.redo import Redone
 from pipeline.rows.row_range import RowRange
 from pipeline.worker.messages import GiveUpRows, LastWords, Lease, LeaseRows, Progress
 

@@ -13,8 +13,8 @@ from pipeline.input.units import Unit
 from pipeline.job.job import Job
 from pipeline.model.folder import ModelFolder
 from pipeline.output.columns.results import OutputColumns
-from pipeline.output.redo import Redo
-from pipeline.output.run_log import LogPlace
+from pipeline.output.rows.redo import Redo
+from pipeline.output.runs.run_log import LogPlace
 from pipeline.rows.row_range import RowRange
 from pipeline.rows.workload import Lengths
 from pipeline.worker.timeline import Interval

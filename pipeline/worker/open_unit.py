@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from pipeline.input.units import Unit
 from pipeline.output.columns.results import RowResult
-from pipeline.output.redo import KEPT
+from pipeline.output.rows.redo import KEPT
 from pipeline.prompt.join import Prompt
 from pipeline.rows.row_range import RowRange
 from pipeline.worker.messages import LeaseRows

@@ -18,7 +18,7 @@ from pipeline.engine.machine.vitals import Vitals
 from pipeline.engine.protocol import EngineFacts
 from pipeline.input.units import Unit
 from pipeline.output.commit.records import CommitRecord
-from pipeline.output.redo import Redone
+from pipeline.output.rows.redo import Redone
 from pipeline.rows.row_range import RowRange
 from pipeline.worker.coordination import RowSource, active_rows
 from pipeline.worker.messages import LastWords, Lease, LeaseRows, Orders, Progress

@@ -14,7 +14,7 @@ from pipeline.output.columns.results import tally, to_table
 from pipeline.output.commit.commit_tree import commit_rows
 from pipeline.output.commit.records import CommitRecord
 from pipeline.output.dataset import Dataset
-from pipeline.output.redo import Redone, recommit_rows
+from pipeline.output.rows.redo import Redone, recommit_rows
 from pipeline.output.tally import Tally
 from pipeline.worker.answer_cache.store import AnswerStore
 from pipeline.worker.coordination import Coordination

@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from pipeline.cli.try_out.demo import judged
 from pipeline.model.store.index import store_root
-from pipeline.output.stored_rows import StoredRows
+from pipeline.output.rows.stored_rows import StoredRows
 
 RIGHT, ERROR = 0.93, 0.05
 

@@ -24,7 +24,7 @@ from pipeline.engine.load import load_engine
 from pipeline.input.units import part
 from pipeline.output.commit.records import CommitRecord
 from pipeline.output.dataset import Dataset
-from pipeline.output.redo import Redone
+from pipeline.output.rows.redo import Redone
 from pipeline.output.verify.dataset import verify
 from pipeline.report.summary import Summary
 from pipeline.rows.workload import Lengths

@@ -10,8 +10,8 @@ import pytest
 
 from pipeline.cli.rack import logs as logs_module
 from pipeline.logs import ROOT
-from pipeline.output.run_log import RunLog
-from pipeline.output.run_registry import RunRecord, own_process, this_machine
+from pipeline.output.runs.run_log import RunLog
+from pipeline.output.runs.run_registry import RunRecord, own_process, this_machine
 from pipeline.storage.base import open_storage
 
 

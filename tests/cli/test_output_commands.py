@@ -11,7 +11,7 @@ import pipeline as rackmill
 from pipeline import load_job
 from pipeline.errors import RowError, RowErrorType, UsageError
 from pipeline.input.changes.increment import Increment
-from pipeline.output.growing import GrowingDataset
+from pipeline.output.growing.growing import GrowingDataset
 from tests.datasets import begin, commit_unit, finish, rows_of, write_input
 
 pytestmark = pytest.mark.usefixtures("large_units")
@@ -247,7 +247,7 @@ def test_the_job_kept_beside_the_output_is_the_job(ask, done: Path) -> None:
 
     from pipeline import job_from
     from pipeline.job.fingerprint import fingerprint_parts
-    from pipeline.output.job_file import job_content
+    from pipeline.output.runs.job_file import job_content
     from tests.samples import job
 
     schema = {

@@ -15,7 +15,7 @@ from pipeline.driver.plan.plan import check_input, make_plan
 from pipeline.engine.load import load_engine
 from pipeline.engine.simulated.engine import SimulatedEngine
 from pipeline.output.dataset import Dataset
-from pipeline.output.redo import Redone
+from pipeline.output.rows.redo import Redone
 from pipeline.output.tally import Tally
 from pipeline.rows.row_range import RowRange
 from pipeline.storage.base import open_storage

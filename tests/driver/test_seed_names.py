@@ -19,8 +19,8 @@ from pipeline.driver.retry import RetryOptions, find_job
 from pipeline.driver.run import RunOptions
 from pipeline.job.file.load import job_from
 from pipeline.output.dataset import Dataset
-from pipeline.output.growing import GrowingDataset
-from pipeline.output.job_file import job_content
+from pipeline.output.growing.growing import GrowingDataset
+from pipeline.output.runs.job_file import job_content
 from pipeline.prompt.seed import row_seed
 from pipeline.service.scheduler import run_once
 from pipeline.worker.messages import WorkerSpec

@@ -24,9 +24,9 @@ from pipeline.driver.trust.settings import TrustOptions
 from pipeline.driver.trust.trust import Trusted, trust
 from pipeline.errors import AlreadyRunning, Stopped, UsageError
 from pipeline.output.dataset import Dataset
-from pipeline.output.run_log import new_run
-from pipeline.output.status import read_status
-from pipeline.output.stored_rows import StoredRows
+from pipeline.output.rows.stored_rows import StoredRows
+from pipeline.output.runs.run_log import new_run
+from pipeline.output.runs.status import read_status
 from pipeline.output.verify.dataset import verify
 from pipeline.report.comparison import compare_outputs
 from pipeline.storage.base import open_storage

@@ -25,7 +25,7 @@ from pipeline.input.changes.increment import Covered, increment
 from pipeline.input.shards import discover
 from pipeline.job.job import Input, Job
 from pipeline.output.dataset import Dataset
-from pipeline.output.growing import GrowingDataset
+from pipeline.output.growing.growing import GrowingDataset
 from pipeline.output.verify.dataset import verify
 from pipeline.storage.base import open_storage
 from tests.chaos.in_process import run_here

@@ -11,7 +11,7 @@ from pipeline.errors import AlreadyRunning
 from pipeline.output.clean import find_litter, remove, summed_up
 from pipeline.output.commit.records import ANSWERS, ATTEMPTS, COMMITS, RUNS
 from pipeline.output.dataset import Dataset
-from pipeline.output.run_registry import RunRecord, own_process, this_machine
+from pipeline.output.runs.run_registry import RunRecord, own_process, this_machine
 from pipeline.output.verify.dataset import verify
 from pipeline.storage.base import open_storage
 from tests.datasets import begin, commit_unit, finish, job_in, write_input

@@ -18,7 +18,7 @@ from pipeline.driver.plan.plan import check_input, make_plan
 from pipeline.driver.retry import RetryOptions, find_job
 from pipeline.output.clean import find_litter
 from pipeline.output.dataset import Dataset
-from pipeline.output.status import read_status
+from pipeline.output.runs.status import read_status
 from pipeline.output.verify.dataset import verify
 from pipeline.storage.base import open_storage
 from tests.datasets import finish, job_in, write_input

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.input.changes.compare import absolute
-from pipeline.output.growing import drop_rows
+from pipeline.output.growing.growing import drop_rows
 from pipeline.output.tally import Tally
 from pipeline.output.totals import totals
 from pipeline.rows.error_reasons import OTHERS, by_type, count_reason, discount_reason

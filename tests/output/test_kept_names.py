@@ -15,7 +15,7 @@ from pipeline.errors import RowError, RowErrorType
 from pipeline.output.columns.results import RowResult, output_columns, tally, to_table
 from pipeline.output.dataset import Dataset
 from pipeline.output.manifest import read_manifest
-from pipeline.output.redo import retally
+from pipeline.output.rows.redo import retally
 from pipeline.output.verify.dataset import verify
 from pipeline.output.verify.promises import check_table
 from pipeline.rows.request import Scores

@@ -24,7 +24,7 @@ from pipeline.output.columns.results import RowResult, output_columns, tally, to
 from pipeline.output.commit.records import ATTEMPTS, CommitRecord
 from pipeline.output.dataset import Dataset
 from pipeline.output.manifest import read_manifest
-from pipeline.output.redo import KEPT, Redo, merge, recommit_rows, retally, select
+from pipeline.output.rows.redo import KEPT, Redo, merge, recommit_rows, retally, select
 from pipeline.output.verify.dataset import Verdict, verify
 from pipeline.output.verify.promises import count_table
 from pipeline.rows.request import Scores

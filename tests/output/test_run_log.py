@@ -10,9 +10,9 @@ import pytest
 
 from pipeline.errors import CommitFailed
 from pipeline.logs import ROOT, LogLine
-from pipeline.output import run_log
 from pipeline.output.commit.records import LOGS
-from pipeline.output.run_log import (
+from pipeline.output.runs import run_log
+from pipeline.output.runs.run_log import (
     LogReader,
     RunLog,
     forget_old_runs,

@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from pipeline.errors import AlreadyRunning
-from pipeline.output import run_registry as alive
-from pipeline.output.run_registry import (
+from pipeline.output.runs import run_registry as alive
+from pipeline.output.runs.run_registry import (
     CANCEL,
     RUNS,
     CancelRequest,

@@ -14,8 +14,8 @@ from pipeline.driver.plan.plan import check_input, make_plan
 from pipeline.output.clean import find_litter, remove
 from pipeline.output.commit.records import ATTEMPTS
 from pipeline.output.dataset import Dataset
-from pipeline.output.redo import KEPT, recommit_rows, select
-from pipeline.output.status import Course, read_status
+from pipeline.output.rows.redo import KEPT, recommit_rows, select
+from pipeline.output.runs.status import Course, read_status
 from pipeline.output.verify.dataset import Verdict, verify
 from pipeline.storage.base import open_storage
 from tests.datasets import answer, finish, job_in, rows_of

@@ -12,8 +12,8 @@ from pipeline import UsageError
 from pipeline.input.units import part
 from pipeline.output.commit.commit_tree import commit_rows
 from pipeline.output.dataset import Dataset
-from pipeline.output.run_registry import RunRecord, own_process, this_machine
-from pipeline.output.status import Course, Status, read_status
+from pipeline.output.runs.run_registry import RunRecord, own_process, this_machine
+from pipeline.output.runs.status import Course, Status, read_status
 from pipeline.storage.base import open_storage
 from tests.datasets import begin, commit_unit, finish, job_in, write_input
 

@@ -16,7 +16,7 @@ from pipeline.job.sampling import Sampling
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.output.columns.answer_rows import by_row
 from pipeline.output.columns.results import RowResult, output_columns, tally, to_table
-from pipeline.output.redo import retally
+from pipeline.output.rows.redo import retally
 from pipeline.output.tally import Tally
 from pipeline.prompt.answers import Answers
 from pipeline.prompt.builder import PromptBuilder

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.output.run_registry import CANCEL, RUNS, read_runs
+from pipeline.output.runs.run_registry import CANCEL, RUNS, read_runs
 from pipeline.storage.base import open_storage
 from tests.processes import Finished, called
 from tests.ray_head import SharedRay

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipeline.output.run_registry import RUNS
+from pipeline.output.runs.run_registry import RUNS
 from tests.processes import Finished, Started
 from tests.runs.slow_job import prepare
 from tests.runs.terminal import Terminal

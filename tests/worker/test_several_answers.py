@@ -22,7 +22,7 @@ from pipeline.engine.load import load_engine
 from pipeline.engine.protocol import Engine
 from pipeline.output.dataset import Dataset
 from pipeline.output.manifest import read_manifest
-from pipeline.output.redo import select
+from pipeline.output.rows.redo import select
 from pipeline.output.tally import Tally
 from pipeline.output.verify.dataset import verify
 from pipeline.output.verify.promises import COUNTED, check_table

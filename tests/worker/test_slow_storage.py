@@ -16,7 +16,7 @@ from pipeline.driver.plan.plan import check_input, make_plan
 from pipeline.engine.load import load_engine
 from pipeline.output.commit.records import CommitRecord
 from pipeline.output.dataset import Dataset
-from pipeline.output.redo import Redone
+from pipeline.output.rows.redo import Redone
 from pipeline.storage.base import open_storage
 from pipeline.worker.worker import work
 from tests.next_door import NextDoor, worker_spec

@@ -13,7 +13,7 @@ from pipeline.cli.terminal.columns import columns_of, cut, padded
 from pipeline.cli.terminal.console import OUT, print_json
 
 if TYPE_CHECKING:
-    from pipeline.output.stored_rows import StoredRows
+    from pipeline.output.rows.stored_rows import StoredRows
     from pipeline.report.comparison import Comparison
 
 _SURE = 0.05  # of chance: above, which is better is not known
@@ -31,7 +31,7 @@ def compare_command(
 ) -> None:
     """Compare two prompts, models or precisions: rows that changed, accuracy with intervals where
     right answers are known, McNemar's test, tokens and time."""
-    from pipeline.output.stored_rows import StoredRows
+    from pipeline.output.rows.stored_rows import StoredRows
     from pipeline.report.comparison import compare_outputs, compare_questions
 
     first, second = StoredRows(one), StoredRows(other)

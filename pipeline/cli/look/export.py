@@ -23,8 +23,8 @@ def export_command(
 ) -> None:
     """Write a dataset as one file: CSV, Parquet, JSON Lines or a spreadsheet."""
     from pipeline.humanize import plural, size
-    from pipeline.output.export import export
-    from pipeline.output.stored_rows import StoredRows
+    from pipeline.output.export.export import export
+    from pipeline.output.rows.stored_rows import StoredRows
     from pipeline.report.selection import Selection, tables
 
     stored = StoredRows(output)

@@ -12,7 +12,7 @@ from pipeline.cli.terminal.columns import columns_of, cut, padded
 from pipeline.cli.terminal.console import OUT, print_json
 
 if TYPE_CHECKING:
-    from pipeline.output.stored_rows import Judged, StoredRows
+    from pipeline.output.rows.stored_rows import Judged, StoredRows
 
 _ROWS = 20
 _MIDDLE = 24  # columns of an answer, before the row's text gets the rest of the line
@@ -37,7 +37,7 @@ def show_command(
     as_json: Json = False,
 ) -> None:
     """Show rows of an output: the first ones, or those that are worth a look."""
-    from pipeline.output.stored_rows import StoredRows
+    from pipeline.output.rows.stored_rows import StoredRows
     from pipeline.report import selection
 
     stored = StoredRows(output)
@@ -62,7 +62,7 @@ def show_command(
 
 def _named(stored: StoredRows, row: Mapping[str, Any]) -> dict[str, Any]:
     """The row for users, its place in the input under the names that are free."""
-    from pipeline.output.stored_rows import FILE, ROW
+    from pipeline.output.rows.stored_rows import FILE, ROW
 
     own = {name: value for name, value in row.items() if name not in (FILE, ROW)}
     return own | {shown: row[name] for name, shown in stored.shown_names.items()}
@@ -71,7 +71,7 @@ def _named(stored: StoredRows, row: Mapping[str, Any]) -> dict[str, Any]:
 def row_lines(stored: StoredRows, rows: Sequence[Mapping[str, Any]], width: int) -> list[str]:
     """A line for each row, of ``width`` columns at most: whether it is right, the answer, how
     sure, what it was asked about, and where it stands in the input."""
-    from pipeline.output.stored_rows import FILE, ROW
+    from pipeline.output.rows.stored_rows import FILE, ROW
 
     lines = []
     several = len({row[FILE] for row in rows}) > 1

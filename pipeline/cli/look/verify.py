@@ -19,7 +19,7 @@ def verify_command(output: OutputFolder, as_json: Json = False) -> None:
     """Prove that a dataset is whole and right: each input row once and in order, every file as it
     was committed, one schema, counts that add up. Of a schedule's output each run is looked at.
     Exit 0: it is; 1: what is wrong is listed."""
-    from pipeline.output.growing import is_growing, parts_of
+    from pipeline.output.growing.growing import is_growing, parts_of
     from pipeline.output.verify.dataset import verify
 
     verdicts = [verify(part) for part in parts_of(output)]

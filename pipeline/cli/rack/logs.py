@@ -69,8 +69,8 @@ def _is_output(what: str) -> bool:
 def _show(
     storage: Storage, output: str, worker: str | None, least: int, *, follow: bool, every_run: bool
 ) -> None:
-    from pipeline.output.run_log import LogReader, logged_runs
-    from pipeline.output.run_registry import live_runs
+    from pipeline.output.runs.run_log import LogReader, logged_runs
+    from pipeline.output.runs.run_registry import live_runs
 
     runs = logged_runs(storage)
     if not runs:

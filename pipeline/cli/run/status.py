@@ -11,15 +11,15 @@ from pipeline.cli.terminal.console import OUT, print_json
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pipeline.output.growing_status import RunStatus
-    from pipeline.output.status import Status
+    from pipeline.output.growing.status import RunStatus
+    from pipeline.output.runs.status import Status
 
 
 def status_command(output: OutputFolder, as_json: Json = False) -> None:
     """Say how far a job is, whether a run is at work on it, why rows failed, and how to go on. Of
     a schedule's output: how each run is."""
-    from pipeline.output.growing_status import is_schedules, read_statuses
-    from pipeline.output.status import read_status
+    from pipeline.output.growing.status import is_schedules, read_statuses
+    from pipeline.output.runs.status import read_status
     from pipeline.storage.base import open_storage
 
     if is_schedules(output):
@@ -152,7 +152,7 @@ def _next(status: Status, output: str) -> str | None:
     """The command that leads on; None when there is nothing to do."""
     from pipeline.output.commit.records import JOB
     from pipeline.output.folder import OutputFolder
-    from pipeline.output.status import Course
+    from pipeline.output.runs.status import Course
     from pipeline.report.fixes import at_limit, next_step
     from pipeline.storage.base import open_storage
 

@@ -14,7 +14,7 @@ from pipeline.cli.terminal.columns import columns_of, padded
 from pipeline.cli.terminal.console import OUT, note
 
 if TYPE_CHECKING:
-    from pipeline.output.stored_rows import StoredRows
+    from pipeline.output.rows.stored_rows import StoredRows
     from pipeline.report.summary import Summary
 
 _JOB, _DATA = "label-tweets.yaml", "data/tweets"
@@ -62,7 +62,7 @@ def demo_command(
 def _picture(summary: Summary) -> None:
     from pipeline.cli.look.show import row_lines
     from pipeline.output.commit.records import PAGE
-    from pipeline.output.stored_rows import StoredRows
+    from pipeline.output.rows.stored_rows import StoredRows
     from pipeline.report import selection
 
     OUT.print()

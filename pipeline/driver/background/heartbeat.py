@@ -17,7 +17,7 @@ from pipeline.driver.progress.watcher import Watcher
 from pipeline.driver.stop.stop import Stop
 from pipeline.engine.machine.card_notes import CardsNow
 from pipeline.errors import RackmillError, Stopped
-from pipeline.output.run_registry import (
+from pipeline.output.runs.run_registry import (
     BEAT_SECONDS,
     CANCEL,
     RUNS,

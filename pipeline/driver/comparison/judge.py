@@ -24,7 +24,7 @@ from pipeline.job.file.load import job_from
 from pipeline.job.job import Job
 from pipeline.job.template.field_text import as_text
 from pipeline.output.columns.answer_rows import NUMBER
-from pipeline.output.stored_rows import FILE, ROW, StoredRows
+from pipeline.output.rows.stored_rows import FILE, ROW, StoredRows
 from pipeline.report.judgement import VERDICTS, Judgement, Pairing, judge_pairings
 from pipeline.storage.base import open_storage
 

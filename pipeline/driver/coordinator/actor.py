@@ -21,7 +21,7 @@ from pipeline.engine.protocol import EngineFacts
 from pipeline.errors import JobFailed, RackmillError
 from pipeline.input.units import Unit
 from pipeline.output.dataset import Dataset
-from pipeline.output.run_log import COORDINATOR, LogPlace, RunLog
+from pipeline.output.runs.run_log import COORDINATOR, LogPlace, RunLog
 from pipeline.rows.row_range import RowRange
 from pipeline.storage.base import open_storage
 from pipeline.worker.messages import Progress

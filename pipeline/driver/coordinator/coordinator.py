@@ -38,7 +38,7 @@ from pipeline.humanize import plural
 from pipeline.input.units import Unit
 from pipeline.logs import about
 from pipeline.output.commit.records import CommitRecord
-from pipeline.output.redo import Redone
+from pipeline.output.rows.redo import Redone
 from pipeline.output.tally import Tally
 from pipeline.rows.row_range import RowRange
 from pipeline.worker.messages import GiveUpRows, LastWords, Lease, Orders, Progress

@@ -34,7 +34,7 @@ from pipeline.output.columns.results import OutputColumns, output_columns
 from pipeline.output.commit.records import MANIFEST, CommitRecord, State
 from pipeline.output.dataset import Dataset
 from pipeline.output.manifest import Manifest, describe, read_manifest
-from pipeline.output.redo import Redo
+from pipeline.output.rows.redo import Redo
 from pipeline.output.tally import Tally
 from pipeline.prompt.tokenizer_of import tokenizer_of
 from pipeline.rows.work_order import unit_rows

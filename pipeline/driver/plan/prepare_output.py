@@ -10,8 +10,8 @@ from __future__ import annotations
 from pipeline.driver.plan.plan import Plan
 from pipeline.input.changes.content import with_contents
 from pipeline.output.dataset import Dataset
-from pipeline.output.job_file import job_content
 from pipeline.output.manifest import add_contents
+from pipeline.output.runs.job_file import job_content
 
 
 def take_over(plan: Plan, dataset: Dataset, *, fresh: bool) -> None:

@@ -17,7 +17,7 @@ from pipeline.driver.progress.watcher import Watcher
 from pipeline.errors import NoCard, RackmillError, Stopped
 from pipeline.humanize import count, duration, plural
 from pipeline.logs import about
-from pipeline.output.run_log import DRIVER, KEPT_RUNS, RunLog, forget_old_runs, new_run
+from pipeline.output.runs.run_log import DRIVER, KEPT_RUNS, RunLog, forget_old_runs, new_run
 from pipeline.storage.base import Storage
 
 _log = logging.getLogger(__name__)

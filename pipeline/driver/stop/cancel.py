@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.errors import JobFailed, UsageError
 from pipeline.output.dataset import Dataset
-from pipeline.output.run_registry import (
+from pipeline.output.runs.run_registry import (
     BEAT_SECONDS,
     CANCEL,
     CancelRequest,

@@ -17,9 +17,9 @@ from pipeline.job.job import Job
 from pipeline.job.questions import Asked
 from pipeline.output.columns.gold import names_of, truth
 from pipeline.output.columns.probabilities import log_probabilities
-from pipeline.output.example_rows import ExampleRows
-from pipeline.output.gold_file import GoldFile, no_choices, read_gold_file
 from pipeline.output.reviews.answers import Place
+from pipeline.output.rows.example_rows import ExampleRows
+from pipeline.output.rows.gold_file import GoldFile, no_choices, read_gold_file
 from pipeline.rows.gold_row import GoldRow
 from pipeline.trust.gold_sample import GoldSample
 

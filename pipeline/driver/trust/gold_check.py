@@ -10,7 +10,7 @@ from pipeline.input.shards import InputFiles
 from pipeline.input.units import Unit
 from pipeline.job.job import Job
 from pipeline.output.columns.results import OutputColumns
-from pipeline.output.gold_file import GoldFile, read_gold_file
+from pipeline.output.rows.gold_file import GoldFile, read_gold_file
 
 _ROWS_AT_MOST = 200_000  # that are gone through for their keys: a plan is there within seconds
 

@@ -10,7 +10,7 @@ from pipeline.job.file.load import job_from
 from pipeline.job.job import Job
 from pipeline.output.commit.records import MANIFEST, CommitRecord
 from pipeline.output.dataset import Dataset
-from pipeline.output.growing import parts_of
+from pipeline.output.growing.growing import parts_of
 from pipeline.output.manifest import Manifest, read_manifest
 from pipeline.output.verify.promises import lay_out
 

@@ -13,7 +13,7 @@ from pipeline.input.shards import discover
 from pipeline.job.file.load import job_from
 from pipeline.job.job import Input, Job
 from pipeline.job.questions import Asked
-from pipeline.output.job_file import job_content
+from pipeline.output.runs.job_file import job_content
 
 
 @dataclass(frozen=True)

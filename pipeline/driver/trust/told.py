@@ -12,7 +12,7 @@ from pipeline.errors import JobFailed
 from pipeline.job.job import Job
 from pipeline.output.commit.records import SUMMARY, TRUST_PICTURE, State
 from pipeline.output.dataset import Dataset
-from pipeline.output.stored_rows import StoredRows
+from pipeline.output.rows.stored_rows import StoredRows
 from pipeline.output.tally import Tally
 from pipeline.output.totals import totals
 from pipeline.report.examples import rows_to_show

@@ -24,10 +24,10 @@ from pipeline.job.job import Job
 from pipeline.output.commit.records import TRUST
 from pipeline.output.dataset import Dataset
 from pipeline.output.folder import as_json
-from pipeline.output.job_file import job_content
 from pipeline.output.reviews.gold import gold_of
-from pipeline.output.run_log import new_run
-from pipeline.output.run_registry import refuse_second
+from pipeline.output.runs.job_file import job_content
+from pipeline.output.runs.run_log import new_run
+from pipeline.output.runs.run_registry import refuse_second
 from pipeline.rows.gold_row import GoldRow
 from pipeline.storage.base import Storage, open_storage
 

@@ -13,12 +13,12 @@ import pyarrow.compute as pc
 
 from pipeline.errors import UsageError
 from pipeline.input.plain import plain_values, rows_with_gaps
-from pipeline.output.example_rows import ExampleRows
-from pipeline.output.gold_file import GoldFile, read_gold_file
 from pipeline.output.reviews.answers import Place
 from pipeline.output.reviews.question import Question, shown_fields, shown_texts
 from pipeline.output.reviews.sample import Drawn, Sample, asked_order, numbers, sizes
-from pipeline.output.stored_rows import FILE, ROW, StoredRows
+from pipeline.output.rows.example_rows import ExampleRows
+from pipeline.output.rows.gold_file import GoldFile, read_gold_file
+from pipeline.output.rows.stored_rows import FILE, ROW, StoredRows
 
 _RANDOM, _DOUBT = 1, 2
 Floats = npt.NDArray[np.float64]

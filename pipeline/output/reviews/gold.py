@@ -11,7 +11,7 @@ from pipeline.output.reviews.draw import rows_at
 from pipeline.output.reviews.question import Question, question_of
 from pipeline.output.reviews.sample import Drawn, Sample
 from pipeline.output.reviews.samples import read_sample
-from pipeline.output.stored_rows import StoredRows
+from pipeline.output.rows.stored_rows import StoredRows
 from pipeline.rows.gold_row import GoldRow
 from pipeline.storage.base import Storage
 

@@ -11,7 +11,7 @@ from pipeline.job.questions import Asked
 from pipeline.job.template.field_text import as_shown
 from pipeline.job.template.render import lookup
 from pipeline.output.columns.question_columns import label_of
-from pipeline.output.stored_rows import StoredRows
+from pipeline.output.rows.stored_rows import StoredRows
 
 LABEL = "label"  # the name of the one question of a job with `label`
 _WORDS = 600  # characters of what is asked that are shown

@@ -20,7 +20,7 @@ from pipeline.output.folder import as_json
 from pipeline.output.reviews.draw import draw
 from pipeline.output.reviews.question import Question
 from pipeline.output.reviews.sample import Drawn, Sample
-from pipeline.output.stored_rows import StoredRows
+from pipeline.output.rows.stored_rows import StoredRows
 from pipeline.storage.base import Storage
 
 DEFAULT_ROWS = 100

@@ -33,7 +33,7 @@ from pipeline.output.commit.records import (
 )
 from pipeline.output.dataset import Dataset
 from pipeline.output.manifest import Manifest, read_manifest
-from pipeline.output.run_registry import live_runs
+from pipeline.output.runs.run_registry import live_runs
 from pipeline.output.tally import Tally
 from pipeline.output.verify.promises import (
     GO_ON,

@@ -21,7 +21,7 @@ from pipeline.output.columns.probabilities import PROBABILITIES, probabilities_i
 from pipeline.output.columns.question_columns import labels_in
 from pipeline.output.commit.records import COMMITS, OUTPUT_NAME, CommitRecord, State
 from pipeline.output.manifest import Manifest
-from pipeline.output.redo import error_types, token_count
+from pipeline.output.rows.redo import error_types, token_count
 from pipeline.output.tally import Tally
 from pipeline.output.totals import of_questions
 

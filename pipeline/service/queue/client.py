@@ -13,7 +13,7 @@ from pipeline.engine.machine.facts import own_versions
 from pipeline.errors import JobFailed, UsageError
 from pipeline.input.output_apart import check_places
 from pipeline.job.job import Job
-from pipeline.output.job_file import job_content
+from pipeline.output.runs.job_file import job_content
 from pipeline.service.queue.mailbox import NobodyAnswers, ask
 
 _LOOK_SECONDS = 1.0

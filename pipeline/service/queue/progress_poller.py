@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping
 
 from pipeline.errors import RackmillError
-from pipeline.output.run_registry import RunRecord, read_runs
+from pipeline.output.runs.run_registry import RunRecord, read_runs
 from pipeline.storage.base import open_storage
 
 _LOOK_SECONDS = 2.0

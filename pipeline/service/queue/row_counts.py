@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline.errors import RackmillError
-from pipeline.output.status import read_status
+from pipeline.output.runs.status import read_status
 from pipeline.storage.base import open_storage
 
 

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pipeline.cluster.gcs import Gcs, HeadGone
 from pipeline.errors import JobFailed, RackmillError, Stopped
 from pipeline.job.job import Job
-from pipeline.output.job_file import job_content
+from pipeline.output.runs.job_file import job_content
 from pipeline.service.queue.mailbox import NobodyAnswers, ask
 from pipeline.service.queue.row_counts import counted_at
 

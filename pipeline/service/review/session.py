@@ -10,15 +10,15 @@ from datetime import UTC, datetime
 
 from pipeline.errors import UsageError
 from pipeline.output.dataset import Dataset
-from pipeline.output.growing import parts_of
+from pipeline.output.growing.growing import parts_of
 from pipeline.output.reviews.answers import Answer, Place, ReviewAnswers, check_reviewer
 from pipeline.output.reviews.draw import ShownRow, rows_at
 from pipeline.output.reviews.question import LABEL, Question, question_of
 from pipeline.output.reviews.sample import Sample
 from pipeline.output.reviews.samples import sample_for
-from pipeline.output.run_registry import refuse_second
-from pipeline.output.status import read_status
-from pipeline.output.stored_rows import StoredRows
+from pipeline.output.rows.stored_rows import StoredRows
+from pipeline.output.runs.run_registry import refuse_second
+from pipeline.output.runs.status import read_status
 from pipeline.storage.base import Storage, open_storage
 
 

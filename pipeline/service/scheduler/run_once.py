@@ -25,9 +25,9 @@ from pipeline.job.job import Job
 from pipeline.output.columns.results import output_columns
 from pipeline.output.commit.records import MANIFEST
 from pipeline.output.dataset import Dataset
-from pipeline.output.growing import GrowingDataset, GrowingRun, run_name
+from pipeline.output.growing.growing import GrowingDataset, GrowingRun, run_name
 from pipeline.output.manifest import read_manifest
-from pipeline.output.run_registry import live_runs
+from pipeline.output.runs.run_registry import live_runs
 from pipeline.report.history import PastRun, draw_labels, history_page
 from pipeline.storage.base import open_storage
 

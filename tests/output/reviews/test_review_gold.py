@@ -13,7 +13,7 @@ from pipeline.output.reviews.gold import gold_of, reviewed
 from pipeline.output.reviews.question import question_of
 from pipeline.output.reviews.sample import Sample
 from pipeline.output.reviews.samples import sample_for
-from pipeline.output.stored_rows import StoredRows
+from pipeline.output.rows.stored_rows import StoredRows
 from pipeline.storage.base import Storage, open_storage
 from tests.labelled import labelled
 

@@ -14,7 +14,7 @@ from pipeline.output.reviews.draw import draw
 from pipeline.output.reviews.question import question_of
 from pipeline.output.reviews.sample import Drawn, Sample, numbers
 from pipeline.output.reviews.samples import read_sample, sample_for
-from pipeline.output.stored_rows import StoredRows
+from pipeline.output.rows.stored_rows import StoredRows
 from pipeline.storage.base import Storage
 from tests.labelled import confidence, labelled
 

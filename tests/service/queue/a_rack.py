@@ -13,7 +13,7 @@ from pipeline.cluster.allocation import Key, allotted_to
 from pipeline.cluster.gcs import Node
 from pipeline.cluster.machines import Machine
 from pipeline.engine.machine.facts import DeviceFacts, MachineFacts, own_versions
-from pipeline.output.job_file import job_content
+from pipeline.output.runs.job_file import job_content
 from pipeline.service.queue import service
 from pipeline.service.queue.allocator import Allocator
 from pipeline.service.queue.drivers import DriverState

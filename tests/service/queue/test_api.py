@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.engine.machine.facts import own_versions
 from pipeline.errors import UsageError
-from pipeline.output.run_registry import RunRecord
+from pipeline.output.runs.run_registry import RunRecord
 from pipeline.service.queue import api as answers
 from pipeline.service.queue.api import QueueApi
 from pipeline.service.queue.job_db import JobDb, JobState

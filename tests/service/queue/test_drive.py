@@ -16,7 +16,7 @@ from pipeline.driver.stop.stop import Stop
 from pipeline.errors import AlreadyRunning, NoCard, Stopped
 from pipeline.job.deadline import deadline_at
 from pipeline.job.job import Job
-from pipeline.output.job_file import job_content
+from pipeline.output.runs.job_file import job_content
 from pipeline.service.queue import drive as module
 from pipeline.service.queue.drive import drive
 from pipeline.service.queue.job_db import JobDb, SubmittedJob

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.output.run_registry import RunRecord
+from pipeline.output.runs.run_registry import RunRecord
 from pipeline.service.queue import progress_poller as module
 from pipeline.service.queue.progress_poller import ProgressPoller
 from pipeline.storage.base import open_storage

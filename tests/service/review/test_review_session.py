@@ -9,9 +9,9 @@ import pytest
 
 from pipeline.errors import AlreadyRunning, UsageError
 from pipeline.input.changes.increment import Increment
-from pipeline.output.growing import GrowingDataset
+from pipeline.output.growing.growing import GrowingDataset
 from pipeline.output.reviews.gold import gold_of
-from pipeline.output.run_registry import RunRecord, own_process, this_machine
+from pipeline.output.runs.run_registry import RunRecord, own_process, this_machine
 from pipeline.report.intervals import Share
 from pipeline.service.review.numbers import numbers_of
 from pipeline.service.review.session import Session, open_material

@@ -20,7 +20,7 @@ from pipeline.errors import UsageError
 from pipeline.input.changes.content import with_contents
 from pipeline.input.shard import Shard
 from pipeline.job.job import Job
-from pipeline.output.growing import GrowingDataset
+from pipeline.output.growing.growing import GrowingDataset
 from pipeline.output.verify.dataset import verify
 from pipeline.report.summary import Summary
 from pipeline.service.scheduler import run_once as performing
@@ -317,7 +317,7 @@ def test_a_power_cut_while_rows_are_replaced_doubles_none(
     nights.run()
     nights.write("a", 1000, 1100)
     with monkeypatch.context() as patch:
-        where = "pipeline.output.growing." + ("GrowingDataset." if step == "_move" else "")
+        where = "pipeline.output.growing.growing." + ("GrowingDataset." if step == "_move" else "")
         patch.setattr(where + step, lambda *_: _cut())
         with pytest.raises(PowerCut):
             nights.run()

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import JobFailed, UsageError
 from pipeline.input.plain import plain_rows
-from pipeline.output.file_values import cell_text, json_line
+from pipeline.output.export.file_values import cell_text, json_line
 
 _SHEET_ROWS = 1_048_576  # that a worksheet of Excel has, its header among them
 _CELL_CHARACTERS = 32_767  # of a cell

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import UsageError
-from pipeline.output.growing import STAGING, GrowingDataset, GrowingRun, is_growing
-from pipeline.output.status import Status, read_status
+from pipeline.output.growing.growing import STAGING, GrowingDataset, GrowingRun, is_growing
+from pipeline.output.runs.status import Status, read_status
 from pipeline.storage.base import open_storage
 
 

@@ -28,7 +28,7 @@ from pipeline.output.commit.records import MANIFEST, STATE, SUMMARY, CommitRecor
 from pipeline.output.dataset import Dataset
 from pipeline.output.folder import as_json
 from pipeline.output.manifest import read_manifest
-from pipeline.output.run_registry import live_runs
+from pipeline.output.runs.run_registry import live_runs
 from pipeline.output.tally import Tally
 from pipeline.output.totals import rounded, totals
 from pipeline.storage.base import Storage, open_storage

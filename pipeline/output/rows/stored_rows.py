@@ -24,7 +24,7 @@ from pipeline.output.columns.probabilities import ACCEPTED, PROBABILITIES, RAW_C
 from pipeline.output.columns.question_columns import confidence_in, label_of
 from pipeline.output.commit.records import MANIFEST, OUTPUT_NAME
 from pipeline.output.dataset import Dataset
-from pipeline.output.growing import parts_of
+from pipeline.output.growing.growing import parts_of
 from pipeline.output.manifest import Manifest, read_manifest
 from pipeline.storage.base import Storage
 

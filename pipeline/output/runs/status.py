@@ -10,9 +10,9 @@ from pipeline.errors import UsageError
 from pipeline.input.units import leaves
 from pipeline.output.commit.records import MANIFEST, State
 from pipeline.output.dataset import Dataset
-from pipeline.output.failed_rows import FailedRow, first_failed
 from pipeline.output.manifest import Manifest, read_manifest
-from pipeline.output.run_registry import Life, RunRecord, read_runs
+from pipeline.output.rows.failed_rows import FailedRow, first_failed
+from pipeline.output.runs.run_registry import Life, RunRecord, read_runs
 from pipeline.output.tally import Tally
 from pipeline.rows.error_reasons import by_type
 from pipeline.storage.base import Storage

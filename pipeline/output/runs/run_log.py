@@ -35,7 +35,7 @@ _EVERY_SECONDS = 5.0
 _SOON_SECONDS = 0.2
 _CLOSING_SECONDS = 5.0
 _TROUBLES = (OSError, RackmillError, ValueError)
-_WHERE = "output.run_log"
+_WHERE = "output.runs.run_log"
 _UNSAFE = re.compile(r"[^\w-]+")
 
 

@@ -1,0 +1,1 @@
+"""A dataset that grows run by run."""

@@ -1,0 +1,1 @@
+"""Rows of an output: read back, found, done again."""
