@@ -15,7 +15,7 @@ import typer
 from pipeline.cli.options import Json, address_option, set_option
 from pipeline.cli.terminal.console import ERR, OUT, print_json
 from pipeline.errors import JobFailed, UsageError
-from pipeline.job.cron import Cron
+from pipeline.job.when.cron import Cron
 from pipeline.logs import file_log
 from pipeline.user_folder import state_folder
 

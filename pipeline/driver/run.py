@@ -40,8 +40,8 @@ from pipeline.errors import (
 )
 from pipeline.humanize import count, duration, plural
 from pipeline.input.shards import InputFiles, moved_since
-from pipeline.job.deadline import deadline_at
 from pipeline.job.job import Job
+from pipeline.job.when.deadline import deadline_at
 from pipeline.output.columns.results import to_table
 from pipeline.output.dataset import Dataset
 from pipeline.output.runs.run_log import RunLog

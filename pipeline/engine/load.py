@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol, cast
 
 from pipeline.engine.protocol import Engine
-from pipeline.job.engine_kinds import ENGINE_KINDS
 from pipeline.job.job import Job
+from pipeline.job.registries.engine_kinds import ENGINE_KINDS
 from pipeline.model.folder import ModelFolder
 
 _log = logging.getLogger(__name__)

@@ -22,8 +22,8 @@ from pipeline.input.output_apart import whole
 from pipeline.input.schema.join import Conflict
 from pipeline.input.schema.partitions import partition_fields, partition_of
 from pipeline.input.shard import Shard
-from pipeline.job.input_formats import INPUT_FORMATS
 from pipeline.job.job import Input
+from pipeline.job.registries.input_formats import INPUT_FORMATS
 from pipeline.storage.transient_errors import PLAN_SECONDS, reading
 
 _CASTS = {

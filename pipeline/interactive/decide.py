@@ -14,9 +14,9 @@ from pipeline.driver.trial.answering import RowPlace
 from pipeline.driver.trial.client import WarmEngine
 from pipeline.driver.trial.trial import answer_now
 from pipeline.errors import JobFailed, UsageError
+from pipeline.job.answer.questions import YES, Asked
 from pipeline.job.file.load import job_from
 from pipeline.job.job import Job
-from pipeline.job.questions import YES, Asked
 from pipeline.model.stand_in import resolve_for_planning
 from pipeline.output.columns.question_columns import expectation
 from pipeline.output.columns.results import RowResult

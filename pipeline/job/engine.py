@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
-from pipeline.job.admission_policies import admission_policy
-from pipeline.job.engine_kinds import ENGINE_KINDS
+from pipeline.job.registries.admission_policies import admission_policy
+from pipeline.job.registries.engine_kinds import ENGINE_KINDS
 from pipeline.job.section import Section
 
 Core = Literal["auto", "own", "shared"]

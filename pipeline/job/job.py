@@ -17,11 +17,8 @@ from pydantic import (
 )
 
 from pipeline.job.address import Address, InputAddress
-from pipeline.job.duplicates import Duplicates
-from pipeline.job.engine import EngineSettings
-from pipeline.job.input_formats import INPUT_FORMATS
-from pipeline.job.label import Graded, Label
-from pipeline.job.questions import (
+from pipeline.job.answer.label import Graded, Label
+from pipeline.job.answer.questions import (
     LABEL_COLUMNS,
     MOST_QUESTIONS,
     Asked,
@@ -31,12 +28,15 @@ from pipeline.job.questions import (
     check_names,
     example_answers,
 )
+from pipeline.job.duplicates import Duplicates
+from pipeline.job.engine import EngineSettings
+from pipeline.job.registries.input_formats import INPUT_FORMATS
 from pipeline.job.resources import Faults, Resources
 from pipeline.job.sampling import Sampling
-from pipeline.job.schedule import Schedule
 from pipeline.job.section import Section
 from pipeline.job.template.render import Template, TemplateSyntaxError, lookup
 from pipeline.job.trust import Trust
+from pipeline.job.when.schedule import Schedule
 
 ANSWER = "answer"
 

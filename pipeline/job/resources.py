@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from pipeline.job.deadline import check_deadline
-from pipeline.job.hours import Hours, check_hours, parse_hours
 from pipeline.job.section import Section
+from pipeline.job.when.deadline import check_deadline
+from pipeline.job.when.hours import Hours, check_hours, parse_hours
 
 
 class ApiPrice(Section):

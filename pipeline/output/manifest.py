@@ -21,10 +21,10 @@ from pipeline.input.changes.compare import absolute
 from pipeline.input.shard import Shard
 from pipeline.input.shards import InputFiles
 from pipeline.input.units import Unit, recut, starts_of
+from pipeline.job.answer.questions import Asked, Question, asked_of
 from pipeline.job.fingerprint import digest, fingerprint_parts
-from pipeline.job.input_formats import INPUT_FORMATS
 from pipeline.job.job import Job
-from pipeline.job.questions import Asked, Question, asked_of
+from pipeline.job.registries.input_formats import INPUT_FORMATS
 from pipeline.output.columns.results import OutputColumns
 
 Count = Annotated[int, Field(ge=0, lt=1 << 62)]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pipeline.errors import RowError, RowErrorType
-from pipeline.job.questions import Asked
+from pipeline.job.answer.questions import Asked
 from pipeline.output.columns.results import RowResult
 from pipeline.prompt.choices import ChoiceSearch, ChoiceTokens, Path
 from pipeline.prompt.join import Prompt

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pipeline.job.questions import Question, asked_of, example_answers
+from pipeline.job.answer.questions import Question, asked_of, example_answers
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.prompt.join import Prompt, continuation, joined_ids, open_ended, reply
 from pipeline.rows.workload import common_prefix

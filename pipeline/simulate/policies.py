@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pipeline.admission import policy
 from pipeline.admission.policy import Limits, Policy
 from pipeline.errors import UsageError
-from pipeline.job.admission_policies import admission_policy
+from pipeline.job.registries.admission_policies import admission_policy
 from pipeline.rows.workload import Lengths
 from pipeline.simulate.oracle import Oracle
 from pipeline.simulate.vllm_model.scheduler import EngineModel

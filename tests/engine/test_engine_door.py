@@ -13,8 +13,8 @@ import pytest
 
 from pipeline import UsageError
 from pipeline.engine.protocol import EngineFacts, EngineStats
-from pipeline.job.engine_kinds import ENGINE_KINDS, EngineKind
 from pipeline.job.job import Job
+from pipeline.job.registries.engine_kinds import ENGINE_KINDS, EngineKind
 from pipeline.rows.request import Completion, Request
 from tests.chaos.in_process import run_here
 from tests.datasets import job_in, write_input

@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 
 from pipeline.engine.simulated.schema_sample import NoSample, SchemaSampler
-from pipeline.job.plain_schema import written_out
+from pipeline.job.answer.plain_schema import written_out
 
 _NODE = {
     "type": "object",

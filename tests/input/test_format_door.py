@@ -17,8 +17,8 @@ from pipeline.input.formats.base import Rows, ScannedFile
 from pipeline.input.formats.door import Looked
 from pipeline.input.schema.join import CommonSchema
 from pipeline.input.shard import Shard
-from pipeline.job.input_formats import INPUT_FORMATS, InputFormat
 from pipeline.job.job import Input
+from pipeline.job.registries.input_formats import INPUT_FORMATS, InputFormat
 from pipeline.output.verify.dataset import verify
 from pipeline.storage.base import open_storage
 from tests.chaos.in_process import run_here

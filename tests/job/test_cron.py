@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.job.cron import Cron
+from pipeline.job.when.cron import Cron
 
 BERLIN = ZoneInfo("Europe/Berlin")
 

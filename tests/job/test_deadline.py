@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from pipeline import UsageError
-from pipeline.job.deadline import deadline_at
+from pipeline.job.when.deadline import deadline_at
 from tests.samples import job
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)

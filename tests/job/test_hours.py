@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import UsageError, load_job
-from pipeline.job.hours import Hours, parse_hours
+from pipeline.job.when.hours import Hours, parse_hours
 from tests.samples import job
 
 BERLIN = "Europe/Berlin"  # forward at 01:00 UTC on 29 March 2026, back at 01:00 UTC on 25 October

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from pipeline.job.plain_schema import written_out
+from pipeline.job.answer.plain_schema import written_out
 from tests.samples import quick
 
 

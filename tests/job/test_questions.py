@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from pipeline import Job, UsageError, load_job
+from pipeline.job.answer.questions import LABEL_COLUMNS
 from pipeline.job.fingerprint import fingerprint_parts
-from pipeline.job.questions import LABEL_COLUMNS
 from tests.samples import job
 
 MOOD = {"ask": "Mood:", "choices": ["good", "bad"]}

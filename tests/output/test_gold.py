@@ -10,7 +10,7 @@ import pytest
 
 from pipeline import job_from
 from pipeline.errors import UsageError
-from pipeline.job.label import Label
+from pipeline.job.answer.label import Label
 from pipeline.output.columns.gold import mismatch, names_of, truth
 from tests.samples import BASE_JOB
 

@@ -13,7 +13,7 @@ import pytest
 from pipeline import job_from
 from pipeline.driver.plan.plan import InputPlan, check_input
 from pipeline.errors import UsageError
-from pipeline.job.label import Gold
+from pipeline.job.answer.label import Gold
 from pipeline.output.rows.gold_file import no_choices, read_gold_file
 from pipeline.output.runs.job_file import job_content
 from tests.datasets import job_in, write_input

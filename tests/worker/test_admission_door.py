@@ -16,8 +16,8 @@ from pipeline import UsageError
 from pipeline.admission.demand import Demand
 from pipeline.admission.policies.pass_through import PassThrough
 from pipeline.engine.simulated.engine import SimulatedEngine
-from pipeline.job.admission_policies import ADMISSION_POLICIES, AdmissionPolicy
 from pipeline.job.fingerprint import fingerprint_parts
+from pipeline.job.registries.admission_policies import ADMISSION_POLICIES, AdmissionPolicy
 from pipeline.rows.request import Completion
 from pipeline.simulate.card import run_card
 from pipeline.simulate.policies import check_policy

@@ -10,8 +10,8 @@ from pipeline.budget.memory_split import MemorySplit
 from pipeline.budget.predict import Estimate, Prediction, Workload
 from pipeline.budget.settings import EngineChoice
 from pipeline.cluster.engine_groups import EngineGroup
-from pipeline.job.deadline import deadline_at
 from pipeline.job.job import Job
+from pipeline.job.when.deadline import deadline_at
 
 
 @dataclass(frozen=True)

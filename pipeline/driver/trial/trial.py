@@ -16,8 +16,8 @@ from pipeline.engine.load import check_answer_shape, load_engine
 from pipeline.engine.machine.host import cpu_environment
 from pipeline.engine.vllm.engine import environment as vllm_environment
 from pipeline.errors import RowErrorType
+from pipeline.job.answer.questions import Asked
 from pipeline.job.job import Job
-from pipeline.job.questions import Asked
 from pipeline.model.stand_in import resolve_for_planning
 from pipeline.output.columns.results import RowResult
 from pipeline.prompt.tokenizer_of import tokenizer_of

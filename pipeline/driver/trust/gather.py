@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from pipeline.driver.trust.parts import Part
 from pipeline.errors import UsageError
 from pipeline.input.plain import plain_values
+from pipeline.job.answer.questions import Asked
 from pipeline.job.job import Job
-from pipeline.job.questions import Asked
 from pipeline.output.columns.gold import names_of, truth
 from pipeline.output.columns.probabilities import log_probabilities
 from pipeline.output.reviews.answers import Place

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pipeline.driver.trust.gather import Known
 from pipeline.driver.trust.judge import Judged
 from pipeline.driver.trust.parts import Part
-from pipeline.job.questions import YES, Asked
+from pipeline.job.answer.questions import YES, Asked
 from pipeline.output.columns.probabilities import LABEL_SET_TYPE, probabilities_in
 from pipeline.output.columns.question_columns import as_stored, expectation
 from pipeline.output.commit.records import CommitRecord

@@ -10,9 +10,9 @@ from typing import Any
 from pipeline.driver.trust.parts import Part
 from pipeline.errors import UsageError, did_you_mean, some_of
 from pipeline.input.shards import discover
+from pipeline.job.answer.questions import Asked
 from pipeline.job.file.load import job_from
 from pipeline.job.job import Input, Job
-from pipeline.job.questions import Asked
 from pipeline.output.runs.job_file import job_content
 
 

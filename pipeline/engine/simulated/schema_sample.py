@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator
 from referencing import Registry
 
 from pipeline.engine.simulated.regex_sample import sample_match
-from pipeline.job.plain_schema import at_pointer
+from pipeline.job.answer.plain_schema import at_pointer
 
 _TRIES = 50
 _DEEP = 6  # references within references: from there on the shortest

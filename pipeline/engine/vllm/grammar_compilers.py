@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.job.plain_schema import at_pointer, inner_schemas, written_out
+from pipeline.job.answer.plain_schema import at_pointer, inner_schemas, written_out
 
 # what xgrammar takes and leaves unheeded, besides what vLLM knows of; see its test
 UNHEEDED = (

@@ -15,8 +15,8 @@ from pipeline.input.formats.csv.records import COMMAS, Dialect
 from pipeline.input.formats.second_rows import SecondRows
 from pipeline.input.schema.join import CommonSchema
 from pipeline.input.shard import Shard
-from pipeline.job.input_formats import INPUT_FORMATS
 from pipeline.job.job import Input
+from pipeline.job.registries.input_formats import INPUT_FORMATS
 
 
 @dataclass(frozen=True)

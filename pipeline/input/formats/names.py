@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipeline.errors import UsageError
 from pipeline.input.formats.csv.delimiter import BY_NAME
-from pipeline.job.input_formats import INPUT_FORMATS, format_by_suffix
+from pipeline.job.registries.input_formats import INPUT_FORMATS, format_by_suffix
 
 ARROW = {".arrow": "arrow", ".ipc": "arrow", ".feather": "arrow", ".orc": "orc"}
 PACKED = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd"}

@@ -28,7 +28,7 @@ from pipeline.input.find import facts_now, moves
 from pipeline.input.formats.base import lacks_its_end, open_raw
 from pipeline.input.formats.jsonl.array import entries
 from pipeline.input.formats.names import ARROW, PACKED, ends_of
-from pipeline.job.input_formats import INPUT_FORMATS
+from pipeline.job.registries.input_formats import INPUT_FORMATS
 from pipeline.model.store.index import store_root
 from pipeline.storage.transient_errors import passes
 

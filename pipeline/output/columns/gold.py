@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.errors import some_of
-from pipeline.job.label import Graded
+from pipeline.job.answer.label import Graded
 from pipeline.job.template.field_text import as_text
 
 _FEATURES = b"huggingface"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from pipeline.job.questions import NO, YES, Asked
+from pipeline.job.answer.questions import NO, YES, Asked
 from pipeline.output.columns.gold import truth
 from pipeline.output.columns.probabilities import probability_array, probability_type
 from pipeline.output.tally import Tally

@@ -12,9 +12,9 @@ import pyarrow as pa
 from pipeline.errors import RowError, UsageError, unknown_column
 from pipeline.input.plain import plain_values
 from pipeline.input.schema.metadata import metadata_for
+from pipeline.job.answer.label import Label
+from pipeline.job.answer.questions import ROW_COLUMNS, Asked
 from pipeline.job.job import Job, Score
-from pipeline.job.label import Label
-from pipeline.job.questions import ROW_COLUMNS, Asked
 from pipeline.output.columns.answer_rows import NUMBER, numbers, taken_apart
 from pipeline.output.columns.gold import names_of, truth
 from pipeline.output.columns.json_columns import arrow_type, coerce

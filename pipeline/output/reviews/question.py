@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import UsageError, did_you_mean, some_of
-from pipeline.job.questions import Asked
+from pipeline.job.answer.questions import Asked
 from pipeline.job.template.field_text import as_shown
 from pipeline.job.template.render import lookup
 from pipeline.output.columns.question_columns import label_of

@@ -15,8 +15,8 @@ from pipeline.input.plain import plain_values
 from pipeline.input.reader import UnitReader
 from pipeline.input.shards import discover
 from pipeline.input.units import cut
+from pipeline.job.answer.label import Gold
 from pipeline.job.job import Input
-from pipeline.job.label import Gold
 from pipeline.job.template.field_text import as_shown
 from pipeline.output.columns.gold import truth
 

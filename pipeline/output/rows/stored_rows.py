@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import RackmillError, UsageError, did_you_mean, some_of
+from pipeline.job.answer.questions import LABEL_COLUMNS, Asked
 from pipeline.job.file.load import job_from
 from pipeline.job.fingerprint import digest
 from pipeline.job.job import Job
-from pipeline.job.questions import LABEL_COLUMNS, Asked
 from pipeline.output.columns.answer_rows import NUMBER
 from pipeline.output.columns.gold import names_of, truth
 from pipeline.output.columns.probabilities import ACCEPTED, PROBABILITIES, RAW_CONFIDENCE

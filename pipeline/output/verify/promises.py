@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from pipeline.errors import RowErrorType
 from pipeline.humanize import count, plural
 from pipeline.input.units import Unit, halves
-from pipeline.job.questions import LABEL_COLUMNS, AnswerColumns
+from pipeline.job.answer.questions import LABEL_COLUMNS, AnswerColumns
 from pipeline.output.columns.answer_rows import by_row, problem_with
 from pipeline.output.columns.probabilities import PROBABILITIES, probabilities_in
 from pipeline.output.columns.question_columns import labels_in

@@ -12,9 +12,9 @@ from typing import Any
 from pipeline.engine.machine.facts import own_versions
 from pipeline.errors import Stopped, UsageError
 from pipeline.input.output_apart import whole
-from pipeline.job.deadline import deadline_at
 from pipeline.job.file.load import job_from
 from pipeline.job.job import Job
+from pipeline.job.when.deadline import deadline_at
 from pipeline.service.queue.drivers import log_of
 from pipeline.service.queue.job_db import JobDb, JobState, SubmittedJob
 from pipeline.service.queue.progress_poller import ProgressPoller

@@ -15,8 +15,8 @@ from datetime import datetime, timedelta
 from itertools import takewhile
 
 from pipeline.humanize import duration
-from pipeline.job.cron import Cron
-from pipeline.job.schedule import ConcurrencyPolicy
+from pipeline.job.when.cron import Cron
+from pipeline.job.when.schedule import ConcurrencyPolicy
 
 _COUNTED = 100  # missed times; of more it is only said that they are more
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from pipeline.job.schedule import Schedule as Times
+from pipeline.job.when.schedule import Schedule as Times
 from pipeline.service.scheduler.notify import SECRET, post, run_command
 from pipeline.service.scheduler.schedule_db import Run, Schedule, ScheduleDb
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pipeline.errors import UsageError
-from pipeline.job.cron import Cron
-from pipeline.job.schedule import Schedule as Times
+from pipeline.job.when.cron import Cron
+from pipeline.job.when.schedule import Schedule as Times
 from pipeline.service.scheduler.due import decide
 from pipeline.service.scheduler.schedule_db import Run, RunState, Schedule, ScheduleDb
 

@@ -14,8 +14,8 @@ from pipeline.driver.progress.watcher import Watcher
 from pipeline.driver.run import RunOptions
 from pipeline.driver.stop.stop import Stop
 from pipeline.errors import AlreadyRunning, NoCard, Stopped
-from pipeline.job.deadline import deadline_at
 from pipeline.job.job import Job
+from pipeline.job.when.deadline import deadline_at
 from pipeline.output.runs.job_file import job_content
 from pipeline.service.queue import drive as module
 from pipeline.service.queue.drive import drive

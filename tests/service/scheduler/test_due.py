@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.job.cron import Cron
+from pipeline.job.when.cron import Cron
 from pipeline.service.scheduler.due import Decision, decide
 
 HOURLY = Cron("0 * * * *")

@@ -13,8 +13,8 @@ from typing import Protocol
 
 from pipeline.dispatch.desktop_use import Ours, YieldDecision, quiet_in_words
 from pipeline.driver.workers.slots.slot_states import AbsenceReason
-from pipeline.job.hours import Hours
 from pipeline.job.resources import Resources
+from pipeline.job.when.hours import Hours
 
 Node = str | None
 _LOOKING = ""  # a card is looked at for some seconds before it is used: not worth a word

@@ -7,8 +7,8 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from pipeline.job.address import check_address
-from pipeline.job.cron import Cron
 from pipeline.job.section import Section
+from pipeline.job.when.cron import Cron
 
 ConcurrencyPolicy = Literal["Allow", "Forbid", "Replace"]
 

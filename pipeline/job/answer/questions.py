@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from pipeline.errors import did_you_mean, some_of
-from pipeline.job.label import Graded, as_options, check_options
+from pipeline.job.answer.label import Graded, as_options, check_options
 
 MOST_QUESTIONS = 200  # as in OpenAI's decisions, and so are the next two
 MOST_CHOICES = 255

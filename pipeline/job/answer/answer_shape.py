@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.job.plain_schema import at_pointer
+from pipeline.job.answer.plain_schema import at_pointer
 
 _parser = re._parser  # type: ignore[attr-defined]  # the standard library's own, unnamed in stubs
 

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Self
 from pydantic import Field, field_validator, model_validator
 
 from pipeline.job.address import InputAddress
-from pipeline.job.answer_shape import check_regex, check_schema_size
-from pipeline.job.plain_schema import written_out
+from pipeline.job.answer.answer_shape import check_regex, check_schema_size
+from pipeline.job.answer.plain_schema import written_out
 from pipeline.job.sampling import MOST_ANSWERS
 from pipeline.job.section import Section
 

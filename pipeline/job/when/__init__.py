@@ -1,0 +1,1 @@
+"""When a job runs, in which hours, and until when."""
