@@ -52,13 +52,16 @@ def clopper_pearson_upper(wrong: int, rows: int, confidence: float = 0.95) -> fl
 
 
 def weighted_mean(
-    values: Floats, inclusion_probabilities: Floats, confidence: float = 0.95
+    values: Floats,
+    inclusion_probabilities: Floats,
+    confidence: float = 0.95,
+    widened: float = 1.0,
 ) -> Interval:
     """The mean over all rows of ``values`` (0 to 1) known for rows that were drawn with these
     probabilities: Hájek's estimate (1971), sum(v/p) / sum(1/p), its variance by linearisation
     (Särndal, Swensson and Wretman 1992, 5.7). The interval is Wilson's for as many simple random
     rows as vary as much, never more than there are: the normal one would be a point where all
-    values are equal."""
+    values are equal. ``widened``: the variance is so many times as much as that of the draw."""
     rows = len(values)
     if not rows:
         return Interval(float("nan"), 0.0, 1.0)
@@ -68,5 +71,5 @@ def weighted_mean(
     kish = total**2 / float(np.sum(weights**2))
     variance = float(np.sum((weights * (values - mean)) ** 2)) / total**2 * rows / max(1, rows - 1)
     alike = mean * (1 - mean) / variance if variance > 0 else kish
-    alike = min(alike, float(rows))
+    alike = min(alike, float(rows)) / widened
     return wilson(mean * alike, alike, confidence)

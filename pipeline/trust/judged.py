@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.trust.acceptance import ranks
-from pipeline.trust.calibration import Calibration, cross_fits, decide, fit, uncalibrated
+from pipeline.trust.calibration import FOLDS, Calibration, cross_fits, decide, fit, uncalibrated
 from pipeline.trust.gold_sample import GoldSample
 from pipeline.trust.shares import Moments
 
@@ -21,8 +22,9 @@ class Judged:
     """``labels``, ``confidences`` and ``ranks`` [gold rows] and ``probabilities`` [gold rows,
     choices] of gold rows, by fits that did not see them; ``all_labels`` and ``all_confidences``
     [rows] of all rows by the ``calibration``, which saw all gold rows, as they will stand in the
-    dataset; and of each choice's probability, over the rows that are no random gold, the
-    moments."""
+    dataset; of each choice's probability, over the rows that are no random gold, the moments; and
+    in which share of all rows a fold's fit gives another label than the ``calibration``, on
+    average (``unsettled``)."""
 
     calibration: Calibration
     labels: Ints
@@ -32,6 +34,17 @@ class Judged:
     all_labels: Ints
     all_confidences: Floats
     rest: tuple[Moments, ...]
+    unsettled: float
+
+    @property
+    def widened(self) -> float:
+        """How many times as large as of rows that are only drawn the variance is of a cross-fitted
+        share of right labels. Labels that another draw would change move what is measured and what
+        is true of them. That adds about as much as the share of rows to which two draws of their
+        own would give different labels (found in made-up worlds, tests/bench/README.md). A fit
+        that lacks one of F folds lies sqrt(2(F - 1)) times closer to that of all gold rows than
+        those of two draws to each other."""
+        return 1 + math.sqrt(2 * (FOLDS - 1)) * self.unsettled
 
 
 def judge(log_probabilities: NDArray[np.floating], gold: GoldSample, calibrate: bool) -> Judged:
@@ -48,6 +61,7 @@ def judge(log_probabilities: NDArray[np.floating], gold: GoldSample, calibrate: 
     drawn = gold.rows[gold.random]
     rest = rows - len(drawn)
     means = np.zeros(choices)
+    unsettled = 0.0
     parts = (
         cross_fits(own, gold.values, weights)
         if calibrate
@@ -60,7 +74,9 @@ def judge(log_probabilities: NDArray[np.floating], gold: GoldSample, calibrate: 
         confidences[inside] = by_part.confidences[gold.rows[inside]]
         rank[inside] = ranks(by_part.confidences, gold.rows[inside])
         others = by_part.sums - part.apply(log_probabilities[drawn]).sum(axis=0)
-        means += inside.sum() / max(1, len(gold)) * others / max(1, rest)
+        share = inside.sum() / max(1, len(gold))
+        means += share * others / max(1, rest)
+        unsettled += share * float(np.sum(by_part.labels != decided.labels)) / max(1, rows)
     seen = calibration.apply(log_probabilities[drawn])
     mean = (decided.sums - seen.sum(axis=0)) / max(1, rest)
     variance = (decided.squares - np.sum(seen**2, axis=0)) / max(1, rest) - mean**2
@@ -76,4 +92,5 @@ def judge(log_probabilities: NDArray[np.floating], gold: GoldSample, calibrate: 
             Moments(rest, float(m), max(0.0, float(v)))
             for m, v in zip(means, variance, strict=True)
         ),
+        float(unsettled),
     )

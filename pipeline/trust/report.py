@@ -15,7 +15,7 @@ from pipeline.trust.acceptance import (
     accept,
     more_review,
 )
-from pipeline.trust.calibration import FOLDS, Calibration, decide, uncalibrated, why_no_fit
+from pipeline.trust.calibration import Calibration, decide, uncalibrated, why_no_fit
 from pipeline.trust.conformal import LabelSets, label_sets
 from pipeline.trust.gold_sample import GoldSample
 from pipeline.trust.intervals import Interval, clopper_pearson_upper, weighted_mean, wilson
@@ -187,11 +187,13 @@ def assess(
         probabilities_known=not np.isnan(gold.inclusion_probabilities).any(),
         calibration=None if why_not else judged.calibration,
         no_calibration=why_not,
-        before=_quality(raw, gold, rows, fitted=False),
-        after=None if why_not else _quality(judged, gold, rows, fitted=True),
+        before=_quality(raw, gold, rows),
+        after=None if why_not else _quality(judged, gold, rows),
         weighted_accuracy=None
         if weights is None
-        else weighted_mean((judged.labels == gold.values).astype(float), 1 / weights),
+        else weighted_mean(
+            (judged.labels == gold.values).astype(float), 1 / weights, widened=judged.widened
+        ),
         confusion=_confusion(values, judged.labels[drawn], len(choices)),
         shares=_shares(judged, gold, choices),
         curve=_curve(judged.ranks[drawn], right, promise or Promise()),
@@ -203,16 +205,14 @@ def assess(
     )
 
 
-def accuracy(right: Bools, rows: int, fitted: bool) -> Interval:
+def accuracy(right: Bools, rows: int, widened: float) -> Interval:
     """The share of right labels among all ``rows``, of which ``right`` [gold rows] were drawn at
-    random. ``fitted``: by fits to the other gold rows, which differ from draw to draw themselves:
-    that widens the interval as if a fold of the gold rows were missing (without, 95 % intervals
-    held 92 to 95 % of the time; tests/bench/trust_validity.py)."""
-    part = 1 - 1 / FOLDS if fitted else 1.0
+    random: as precise as so many times fewer rows would be (``Judged.widened``)."""
+    part = 1 / widened
     return wilson(part * float(right.sum()), part * len(right), population=part * rows)
 
 
-def _quality(judged: Judged, gold: GoldSample, rows: int, fitted: bool) -> Quality | None:
+def _quality(judged: Judged, gold: GoldSample, rows: int) -> Quality | None:
     drawn, n = gold.random, int(gold.random.sum())
     if not n:
         return None
@@ -220,7 +220,7 @@ def _quality(judged: Judged, gold: GoldSample, rows: int, fitted: bool) -> Quali
     confidences = judged.confidences[drawn]
     return Quality(
         n,
-        accuracy(right, rows, fitted),
+        accuracy(right, rows, judged.widened),
         calibration_error(confidences, right),
         brier(judged.probabilities[drawn], gold.values[drawn]),
         tuple(reliability(confidences, right)),

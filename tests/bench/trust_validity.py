@@ -91,7 +91,7 @@ def draw(seed: int, gold: int, logs: np.ndarray, truth: np.ndarray) -> dict[str,
     fitted = why_no_fit(values) is None
     judged = judge(logs, GoldSample.at_random(drawn, values), fitted)
     right, wrong = judged.labels == values, judged.all_labels != truth
-    found = accuracy(right, rows, fitted)
+    found = accuracy(right, rows, judged.widened)
     one = {
         "accuracy_held": held(found, 1 - wrong.mean()),
         "accuracy_after": 1 - float(wrong.mean()),
