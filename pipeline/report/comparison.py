@@ -15,6 +15,7 @@ from pipeline.errors import UsageError, some_of
 from pipeline.input.plain import rows_with_gaps
 from pipeline.output.columns.answer_rows import NUMBER
 from pipeline.output.columns.question_columns import as_stored
+from pipeline.output.rows.right_answers import Judged
 from pipeline.output.rows.stored_rows import FILE, ROW, StoredRows
 from pipeline.report.intervals import Share, mcnemar
 
@@ -188,6 +189,7 @@ def _answers(
     """Each with its answer, and with what the output has of the row."""
     shown = {FILE, ROW, NUMBER, "error", "prompt_tokens", "completion_tokens", *columns}
     shown |= set(stored.kept)
+    right = stored.right_answers.of(columns[0]) if len(columns) == 1 else None
     for table in stored.tables():
         names = [name for name in table.column_names if name in shown]
         for row in rows_with_gaps(table.select(names)):
@@ -199,18 +201,19 @@ def _answers(
                     _digest(answer) if answer is not None and row["error"] is None else None,
                     (row["prompt_tokens"] or 0)
                     + (sum(written) if isinstance(written, list) else written),
-                    _truth(stored, row, columns),
+                    _truth(stored, right, row),
                 ),
                 answer,
                 row,
             )
 
 
-def _truth(stored: StoredRows, row: Mapping[str, Any], columns: tuple[str, ...]) -> Any:
+def _truth(stored: StoredRows, right: Judged | None, row: Mapping[str, Any]) -> str | bool | None:
     """What the only answer should be, as its column would have it; None where that is not known."""
-    if len(stored.answer_columns) > 1:
-        judged = [j for j in stored.judged if columns == (j.asked.columns.answer,)]
-        truth = judged[0].truth(row) if judged else None
-        return truth if truth is None else as_stored(judged[0].asked, truth)
-    truth = stored.truth(row.get(stored.gold)) if stored.gold else None
+    if right is not None:
+        truth = right.truth(row)
+        return None if truth is None else as_stored(right.asked, sys.intern(truth))
+    if len(stored.answer_columns) > 1 or not stored.gold:
+        return None
+    truth = stored.truth(row.get(stored.gold))  # of a regular expression, or of a JSON schema
     return None if truth is None else sys.intern(truth)  # few, for many rows

@@ -19,13 +19,13 @@ def rows_to_show(stored: StoredRows) -> list[RowTable]:
     first: list[dict[str, Any]] = []
     wrong: list[dict[str, Any]] = []
     doubtful: list[tuple[float, int, dict[str, Any]]] = []  # the most certain of them first
-    seen = 0
+    seen, right = 0, stored.right_answers
     for table in stored.tables():
         rows: list[dict[str, Any]] = [row for row in plain_rows(table)[0] if row]
         first += rows[: _SHOWN - len(first)]
         for row in rows:
             seen += 1
-            if len(wrong) < _SHOWN and stored.is_wrong(row):
+            if len(wrong) < _SHOWN and right.is_wrong(row):
                 wrong.append(row)
             confidence = stored.confidence(row)
             if confidence is not None:

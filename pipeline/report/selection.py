@@ -42,7 +42,7 @@ def tables(stored: StoredRows, asked: Selection) -> Iterator[pa.Table]:
     """
     if asked.wrong and not stored.asked:
         stored.need_column("label")
-    judged = stored.need_judged() if asked.wrong else ()
+    judged = stored.right_answers.need() if asked.wrong else ()
     if asked.least_confident and not stored.asked:
         stored.need_column("confidence")
     if asked.where is not None:
@@ -56,9 +56,9 @@ def tables(stored: StoredRows, asked: Selection) -> Iterator[pa.Table]:
             if asked.errors:
                 table = _filtered(table, table["error"].is_valid().to_pylist())
             if judged:
-                names = [n for one in judged for n in (one.asked.columns.answer, one.column)]
+                names = [name for one in judged for name in one.columns]
                 few = rows_with_gaps(table.select(list(dict.fromkeys(names))))
-                table = _filtered(table, list(map(stored.is_wrong, few)))
+                table = _filtered(table, list(map(stored.right_answers.is_wrong, few)))
             if asked.where is not None and table.num_rows:
                 table = _filtered(table, _holds(table, stored, asked.where))
             if table.num_rows:

@@ -10,7 +10,7 @@ import typer
 
 from pipeline.cli.options import Json
 from pipeline.cli.terminal.columns import columns_of, cut, padded
-from pipeline.cli.terminal.console import OUT, print_json
+from pipeline.cli.terminal.console import OUT, note, print_json
 
 if TYPE_CHECKING:
     from pipeline.output.rows.stored_rows import StoredRows
@@ -37,6 +37,8 @@ def compare_command(
     first, second = StoredRows(one), StoredRows(other)
     compared = compare_outputs(first, second, show)
     questions = compare_questions(first, second)
+    for problem in (*first.right_answers.problems, *second.right_answers.problems):
+        note("\n  ".join([f"some right answers are not known: {problem.message}", *problem.hints]))
     if as_json:
         each = {name: _counts(question) for name, question in questions.items()}
         print_json(_as_json(first, second, compared) | ({"questions": each} if each else {}))

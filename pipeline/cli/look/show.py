@@ -12,7 +12,8 @@ from pipeline.cli.terminal.columns import columns_of, cut, padded
 from pipeline.cli.terminal.console import OUT, print_json
 
 if TYPE_CHECKING:
-    from pipeline.output.rows.stored_rows import Judged, StoredRows
+    from pipeline.output.rows.right_answers import Judged
+    from pipeline.output.rows.stored_rows import StoredRows
 
 _ROWS = 20
 _MIDDLE = 24  # columns of an answer, before the row's text gets the rest of the line
@@ -74,13 +75,14 @@ def row_lines(stored: StoredRows, rows: Sequence[Mapping[str, Any]], width: int)
     from pipeline.output.rows.stored_rows import FILE, ROW
 
     lines = []
+    judged = stored.right_answers.judged if rows else ()
     several = len({row[FILE] for row in rows}) > 1
     answers = [_answer(stored, row) for row in rows]
     widest = min(_MIDDLE * len(stored.answer_columns), max(_MIDDLE, width // 2))
     answer_width = min(widest, max(map(columns_of, answers), default=0))
     for row, answer in zip(rows, answers, strict=True):
         place = f"{file_in(row[FILE])} " if several else ""
-        graded = [one for one in stored.judged if one.truth(row) is not None]
+        graded = [one for one in judged if one.truth(row) is not None]
         wrong = [one for one in graded if one.is_wrong(row) or row["error"] is not None]
         mark = "!" if row["error"] is not None else "✗" if wrong else "✓" if graded else " "
         confidence = stored.confidence(row)

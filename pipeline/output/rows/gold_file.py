@@ -50,6 +50,10 @@ class GoldFile:
                 self.found[key] += 1
         return values
 
+    def answer_to(self, key: Any) -> Any:
+        """The value in the file for one row, by its key; None where there is none."""
+        return None if key is None else self.answers.get(_as_key(key))
+
     def check_found(self) -> str | None:
         """After all rows were looked up: what is to be said of keys that no row has. Raises
         UsageError where none has any, and for a key that several rows have."""

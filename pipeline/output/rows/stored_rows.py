@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,12 +21,15 @@ from pipeline.job.job import Job
 from pipeline.output.columns.answer_rows import NUMBER
 from pipeline.output.columns.gold import names_of, truth
 from pipeline.output.columns.probabilities import ACCEPTED, PROBABILITIES, RAW_CONFIDENCE
-from pipeline.output.columns.question_columns import confidence_in, label_of
+from pipeline.output.columns.question_columns import confidence_in
 from pipeline.output.commit.records import MANIFEST, OUTPUT_NAME
 from pipeline.output.dataset import Dataset
 from pipeline.output.growing.growing import parts_of
 from pipeline.output.manifest import Manifest, read_manifest
 from pipeline.storage.base import Storage
+
+if TYPE_CHECKING:
+    from pipeline.output.rows.right_answers import RightAnswers
 
 # of the input, the first row is 0; names that no column of a user has, whatever it is called
 FILE, ROW = "\0file", "\0row"
@@ -55,25 +58,6 @@ class _Part:
                 pa.array(np.zeros(table.num_rows, np.int32)), [entry.name or entry.path]
             )
             yield table.append_column(FILE, files).append_column(ROW, pa.array(rows, pa.int64()))
-
-
-@dataclass(frozen=True)
-class Judged:
-    """An answer and where the right one is: the output's column of them, and what its values are
-    called among the choices."""
-
-    asked: Asked
-    column: str
-    names: Mapping[str, str]
-
-    def truth(self, row: Mapping[str, Any]) -> str | None:
-        """The right choice, where the row says it."""
-        value = row.get(self.column)
-        return None if value is None else truth(value, self.names)
-
-    def is_wrong(self, row: Mapping[str, Any]) -> bool:
-        value, right = row.get(self.asked.columns.answer), self.truth(row)
-        return value is not None and right is not None and label_of(self.asked, value) != right
 
 
 class StoredRows:
@@ -158,26 +142,6 @@ class StoredRows:
         return kept.get(label.gold_column)
 
     @cached_property
-    def judged(self) -> tuple[Judged, ...]:
-        """The answers with choices of which it is known, for some rows, whether they are right."""
-        manifest = self._parts[-1].manifest
-        kept = dict(manifest.kept)
-        return tuple(
-            Judged(one, kept[column], names_of(one.graded, manifest.input_schema))
-            for one in (self.job.asked if self.job else ())
-            if (column := one.graded.gold_column) is not None and column in kept
-        )
-
-    def need_judged(self) -> tuple[Judged, ...]:
-        """``judged``. Raises UsageError where there are none."""
-        if not self.judged:
-            raise UsageError(
-                f"{self.address} holds no right answers to compare with",
-                "name their column in the job, and keep it: label: {gold: COLUMN}",
-            )
-        return self.judged
-
-    @cached_property
     def _names(self) -> dict[str, str]:
         label = self.job.label if self.job else None
         return dict(names_of(label, self._parts[-1].manifest.input_schema)) if label else {}
@@ -186,9 +150,19 @@ class StoredRows:
         """What a value of the gold column says the answer is; None for null."""
         return None if value is None else truth(value, self._names)
 
-    def is_wrong(self, row: Mapping[str, Any]) -> bool:
-        """Whether an answer of the row is known not to be the right one."""
-        return any(one.is_wrong(row) for one in self.judged)
+    @cached_property
+    def right_answers(self) -> RightAnswers:
+        """Where it is known what is right. Raises StorageFailed."""
+        from pipeline.output.rows.right_answers import (
+            RightAnswers,  # reviews need the rows themselves
+        )
+
+        return RightAnswers(self)
+
+    @property
+    def input_schema(self) -> pa.Schema:
+        """The columns of the input, of the last run."""
+        return self._parts[-1].manifest.input_schema
 
     @cached_property
     def asked(self) -> tuple[Asked, ...]:

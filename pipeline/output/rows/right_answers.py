@@ -1,0 +1,101 @@
+"""The right answers to the rows of an output, wherever they are: in a column, in a file, or in
+reviews."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.errors import UsageError
+from pipeline.job.answer.questions import Asked
+from pipeline.output.columns.gold import names_of, truth
+from pipeline.output.columns.question_columns import label_of
+from pipeline.output.reviews.answers import Place
+from pipeline.output.reviews.gold import gold_of
+from pipeline.output.rows.gold_file import GoldFile, read_gold_file
+from pipeline.output.rows.stored_rows import FILE, ROW, StoredRows
+from pipeline.storage.base import open_storage
+
+
+@dataclass(frozen=True)
+class Judged:
+    """An answer and where the right one is found. ``column``: the output's one of right answers,
+    or of the keys of a ``file``; ``names``: what values there are called among the choices;
+    ``reviewed``: what people said of rows."""
+
+    asked: Asked
+    column: str | None
+    names: Mapping[str, str]
+    file: GoldFile | None
+    reviewed: Mapping[Place, str]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What a row needs to have."""
+        return (self.asked.columns.answer, FILE, ROW, *([self.column] if self.column else []))
+
+    def truth(self, row: Mapping[str, Any]) -> str | None:
+        """The right choice, where it is known. What the job names counts before reviews."""
+        value = row.get(self.column) if self.column is not None else None
+        if self.file is not None:
+            value = self.file.answer_to(value)
+        if value is not None:
+            return truth(value, self.names)
+        return self.reviewed.get((row[FILE], row[ROW])) if self.reviewed else None
+
+    def is_wrong(self, row: Mapping[str, Any]) -> bool:
+        value, right = row.get(self.asked.columns.answer), self.truth(row)
+        return value is not None and right is not None and label_of(self.asked, value) != right
+
+
+class RightAnswers:
+    """Those of ``stored``. ``judged``: the answers with choices of which the right ones are known
+    for some rows; ``problems``: why those of others cannot be looked up. Raises StorageFailed."""
+
+    def __init__(self, stored: StoredRows) -> None:
+        self._stored = stored
+        self.problems: list[UsageError] = []
+        found = [self._of(one) for one in (stored.job.asked if stored.job else ())]
+        self.judged = tuple(one for one in found if one is not None)
+
+    def of(self, column: str) -> Judged | None:
+        """Those to the question whose answers stand in ``column``."""
+        return next((one for one in self.judged if one.asked.columns.answer == column), None)
+
+    def is_wrong(self, row: Mapping[str, Any]) -> bool:
+        """Whether an answer of the row is known not to be the right one."""
+        return any(one.is_wrong(row) for one in self.judged)
+
+    def need(self) -> tuple[Judged, ...]:
+        """``judged``. Raises UsageError where there are none, or one cannot be looked up."""
+        if self.problems:
+            raise self.problems[0]
+        if not self.judged:
+            where = self._stored.address
+            raise UsageError(
+                f"{where} holds no right answers to compare with",
+                "name their column in the job, and keep it: label: {gold: COLUMN}",
+                f"or say where they are: rackmill trust {where} --gold FILE; "
+                f"or label some: rackmill review {where}",
+            )
+        return self.judged
+
+    def _of(self, asked: Asked) -> Judged | None:
+        graded, file = asked.graded, None
+        try:
+            reviews = gold_of(open_storage(self._stored.address), asked.name)
+            if graded.gold_file is not None:
+                file = read_gold_file(graded.gold_file, asked.gold_key, asked.choices)
+        except UsageError as e:
+            self.problems.append(e)
+            return None
+        source = graded.gold_column if file is None else file.key
+        column = self._stored.kept_as(source) if source is not None else None
+        if column is None and not reviews:
+            return None
+        names = graded.gold_values
+        if file is None:
+            names = names_of(graded, self._stored.input_schema)
+        reviewed = {(one.shard, one.row): one.value for one in reviews}
+        return Judged(asked, column, names, file if column is not None else None, reviewed)
