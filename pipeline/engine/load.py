@@ -16,7 +16,7 @@ _log = logging.getLogger(__name__)
 
 
 class EngineModule(Protocol):
-    """What the module of a kind offers (``job.engine_kinds`` names it)."""
+    """What the module of a kind offers (``job.registries.engine_kinds`` names it)."""
 
     def load(
         self,

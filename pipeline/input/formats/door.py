@@ -30,7 +30,7 @@ class Looked:
 
 
 class FormatModule(Protocol):
-    """What the module of a format offers (``job.input_formats`` names it)."""
+    """What the module of a format offers (``job.registries.input_formats`` names it)."""
 
     def look(self, path: str, readable: str, source: Input) -> Looked:
         """Look into a file that is read under ``readable``. Raises UsageError; HalfWritten."""
