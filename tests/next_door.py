@@ -14,9 +14,9 @@ from pipeline.output.commit.records import CommitRecord
 from pipeline.output.dataset import Dataset
 from pipeline.output.rows.redo import Redone
 from pipeline.storage.base import open_storage
-from pipeline.worker.coordination import Coordination, RowSource, active_rows
+from pipeline.worker.coordination.coordination import Coordination, RowSource, active_rows
+from pipeline.worker.coordination.messages import LastWords, Lease, Progress, WorkerSpec
 from pipeline.worker.feeder import Feeder
-from pipeline.worker.messages import LastWords, Lease, Progress, WorkerSpec
 
 
 def worker_spec(plan: Plan, **more: Any) -> WorkerSpec:

@@ -27,7 +27,7 @@ from pipeline.logs import current_run
 from pipeline.output.runs.run_log import LogPlace
 from pipeline.rows.workload import Lengths
 from pipeline.simulate.run_trace import REQUESTS
-from pipeline.worker.messages import WorkerSpec
+from pipeline.worker.coordination.messages import WorkerSpec
 
 _POLL_SECONDS = 1.0
 

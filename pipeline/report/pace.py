@@ -11,7 +11,7 @@ _ROWS_FOR_AN_ESTIMATE = 16
 
 
 class ProgressTotals(Protocol):
-    """A worker's running totals, as ``worker.messages.Progress`` has them."""
+    """A worker's running totals, as ``worker.coordination.messages.Progress`` has them."""
 
     @property
     def rows(self) -> int: ...

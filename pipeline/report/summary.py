@@ -11,7 +11,7 @@ from pipeline.job.resources import ApiPrice
 from pipeline.output.tally import Tally
 from pipeline.output.totals import rounded, totals
 from pipeline.report.energy import Energy
-from pipeline.worker.timeline import Interval, merged, resampled
+from pipeline.worker.metrics.timeline import Interval, merged, resampled
 
 REPORTED_INTERVALS = 10
 

@@ -23,12 +23,12 @@ from pipeline.engine.reuse import EngineSetup
 from pipeline.engine.vllm.cpu_compute import with_compute
 from pipeline.errors import CardLost, EngineFailed
 from pipeline.output.runs.run_log import RunLog
+from pipeline.worker.coordination.messages import LastWords, Progress, WorkerSpec
+from pipeline.worker.coordination.remote import CoordinatorCalls, RemoteCoordination
 from pipeline.worker.localize_spec import localize_spec
-from pipeline.worker.messages import LastWords, Progress, WorkerSpec
-from pipeline.worker.meter import Meter
-from pipeline.worker.metrics import labels
+from pipeline.worker.metrics.meter import Meter
+from pipeline.worker.metrics.metrics import labels
 from pipeline.worker.own_slot import own_card, take_cards
-from pipeline.worker.remote import CoordinatorCalls, RemoteCoordination
 from pipeline.worker.worker import work
 
 _log = logging.getLogger(__name__)

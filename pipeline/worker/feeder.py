@@ -23,8 +23,8 @@ from pipeline.output.dataset import Dataset
 from pipeline.prompt.builder import PromptBuilder
 from pipeline.rows.row_range import RowRange
 from pipeline.rows.work_order import STREAMS
-from pipeline.worker.coordination import Coordination
-from pipeline.worker.messages import GiveUpRows, Lease, LeaseRows, WorkerSpec
+from pipeline.worker.coordination.coordination import Coordination
+from pipeline.worker.coordination.messages import GiveUpRows, Lease, LeaseRows, WorkerSpec
 from pipeline.worker.open_unit import OpenUnit, ReadyRow
 from pipeline.worker.stage import Stage
 

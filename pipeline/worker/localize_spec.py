@@ -11,7 +11,7 @@ from pipeline.errors import MachineUnfit, UsageError
 from pipeline.model.stand_in import resolve_for_rehearsal
 from pipeline.model.store.resolve import resolve
 from pipeline.output.commit.records import MANIFEST
-from pipeline.worker.messages import WorkerSpec
+from pipeline.worker.coordination.messages import WorkerSpec
 
 _CONFIG = "config.json"
 

@@ -13,7 +13,7 @@ from pipeline.output.columns.results import RowResult
 from pipeline.output.rows.redo import KEPT
 from pipeline.prompt.join import Prompt
 from pipeline.rows.row_range import RowRange
-from pipeline.worker.messages import LeaseRows
+from pipeline.worker.coordination.messages import LeaseRows
 
 _GAP_ROWS = 32
 

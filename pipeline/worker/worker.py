@@ -17,12 +17,12 @@ from pipeline.prompt.tokenizer_of import tokenizer_of
 from pipeline.storage.base import open_storage
 from pipeline.worker.answer_cache.stage import AnswerStage
 from pipeline.worker.answer_cache.store import open_answers
-from pipeline.worker.coordination import Coordination
-from pipeline.worker.engine_loop import NO_STEP, EngineLoop
+from pipeline.worker.coordination.coordination import Coordination
+from pipeline.worker.coordination.messages import LastWords, Progress, WorkerSpec
+from pipeline.worker.engine_loop.engine_loop import NO_STEP, EngineLoop
+from pipeline.worker.engine_loop.loop_settings import LoopSettings
+from pipeline.worker.engine_loop.watchdog import Watchdog
 from pipeline.worker.feeder import Feeder
-from pipeline.worker.loop_settings import LoopSettings
-from pipeline.worker.messages import LastWords, Progress, WorkerSpec
-from pipeline.worker.watchdog import Watchdog
 from pipeline.worker.writer import Writer
 
 _log = logging.getLogger(__name__)

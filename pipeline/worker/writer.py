@@ -17,8 +17,8 @@ from pipeline.output.dataset import Dataset
 from pipeline.output.rows.redo import Redone, recommit_rows
 from pipeline.output.tally import Tally
 from pipeline.worker.answer_cache.store import AnswerStore
-from pipeline.worker.coordination import Coordination
-from pipeline.worker.messages import WorkerSpec
+from pipeline.worker.coordination.coordination import Coordination
+from pipeline.worker.coordination.messages import WorkerSpec
 from pipeline.worker.open_unit import OpenUnit
 from pipeline.worker.stage import Stage
 

@@ -29,7 +29,7 @@ from pipeline.output.verify.dataset import verify
 from pipeline.report.summary import Summary
 from pipeline.rows.workload import Lengths
 from pipeline.storage.base import open_storage
-from pipeline.worker.messages import Lease
+from pipeline.worker.coordination.messages import Lease
 from pipeline.worker.worker import work
 from tests.next_door import NextDoor, worker_spec
 from tests.samples import write_model

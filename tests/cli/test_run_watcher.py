@@ -10,7 +10,7 @@ import pytest
 from pipeline.cli.run.watch import RunWatcher
 from pipeline.driver.coordinator.coordinator import Snapshot
 from pipeline.output.tally import Tally
-from pipeline.worker.messages import Progress
+from pipeline.worker.coordination.messages import Progress
 
 # all that a watcher asks of a plan: none of 40 rows are there
 PLAN: Any = SimpleNamespace(reused=Tally(), input=SimpleNamespace(rows=40))

@@ -12,7 +12,7 @@ from pipeline.input.units import Unit, part
 from pipeline.output.commit.records import CommitRecord
 from pipeline.output.tally import Tally
 from pipeline.rows.row_range import RowRange
-from pipeline.worker.messages import GiveUpRows, LastWords, Lease, Progress
+from pipeline.worker.coordination.messages import GiveUpRows, LastWords, Lease, Progress
 
 UNITS = [Unit("a", 0, 0, 100), Unit("b", 0, 100, 130), Unit("c", 2, 0, 100)]
 SIZING = Sizing(longest_seconds=1000, shortest_seconds=10, patience_seconds=30)

@@ -15,7 +15,7 @@ from pipeline.driver.workers.death import (
     sighting,
 )
 from pipeline.errors import CardLost, EngineFailed, EngineOutOfMemory, MachineUnfit, RackmillError
-from pipeline.worker.messages import LastWords
+from pipeline.worker.coordination.messages import LastWords
 
 LESS = "64 requests at once instead of 256"
 SAID = LastWords("it said so")

@@ -19,8 +19,8 @@ from pipeline.output.rows.redo import Redone
 from pipeline.output.tally import Tally
 from pipeline.rows.row_range import RowRange
 from pipeline.storage.base import open_storage
-from pipeline.worker.coordination import active_rows
-from pipeline.worker.messages import GiveUpRows
+from pipeline.worker.coordination.coordination import active_rows
+from pipeline.worker.coordination.messages import GiveUpRows
 from pipeline.worker.worker import work
 from tests.next_door import NextDoor, worker_spec
 from tests.samples import job, write_model

@@ -22,7 +22,7 @@ from pipeline.output.runs.run_log import new_run
 from pipeline.output.runs.run_registry import CANCEL, CancelRequest, Life, RunRecord, read_runs
 from pipeline.output.tally import Tally
 from pipeline.storage.base import Storage, open_storage
-from pipeline.worker.messages import Progress
+from pipeline.worker.coordination.messages import Progress
 
 # all that a heartbeat asks of a plan: 40 of 100 rows are there
 PLAN: Any = SimpleNamespace(

@@ -23,7 +23,7 @@ from pipeline.output.growing.growing import GrowingDataset
 from pipeline.output.runs.job_file import job_content
 from pipeline.prompt.seed import row_seed
 from pipeline.service.scheduler import run_once
-from pipeline.worker.messages import WorkerSpec
+from pipeline.worker.coordination.messages import WorkerSpec
 from pipeline.worker.open_unit import ReadyRow
 from tests.datasets import begin, commit_unit, job_in, write_input
 from tests.next_door import AllLeased, new_feeder, worker_spec

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from pipeline.service.rack.ray_node import METRICS_PORT
-from pipeline.worker.metrics import METRICS, Kind
+from pipeline.worker.metrics.metrics import METRICS, Kind
 from tests.infra.dashboard import expressions
 
 REPOSITORY = Path(__file__).parents[2]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.report.pace import Pace
-from pipeline.worker.messages import Progress
+from pipeline.worker.coordination.messages import Progress
 
 
 def test_tokens_of_rows_that_are_not_finished_count_as_they_come() -> None:

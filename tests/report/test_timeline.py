@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.worker.timeline import Interval, Timeline, merged, resampled
+from pipeline.worker.metrics.timeline import Interval, Timeline, merged, resampled
 
 
 def steps(count: int, seconds: float = 0.1, start: float = 1000.0) -> list[Interval]:

@@ -20,8 +20,8 @@ from pipeline.output.dataset import Dataset
 from pipeline.output.tally import Tally
 from pipeline.storage.base import open_storage
 from pipeline.worker.answer_cache.stage import AnswerStage
-from pipeline.worker.coordination import RowSource
-from pipeline.worker.messages import LastWords, Lease, Progress
+from pipeline.worker.coordination.coordination import RowSource
+from pipeline.worker.coordination.messages import LastWords, Lease, Progress
 from pipeline.worker.worker import work
 from tests.next_door import worker_spec
 from tests.samples import job, write_model

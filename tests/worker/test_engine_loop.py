@@ -18,10 +18,10 @@ from pipeline.job.sampling import Sampling
 from pipeline.output.columns.results import RowResult
 from pipeline.prompt.join import Prompt
 from pipeline.rows.request import Completion, Request
-from pipeline.worker.engine_loop import EngineLoop
-from pipeline.worker.loop_settings import LoopSettings
+from pipeline.worker.engine_loop.engine_loop import EngineLoop
+from pipeline.worker.engine_loop.loop_settings import LoopSettings
+from pipeline.worker.engine_loop.watchdog import Watchdog
 from pipeline.worker.open_unit import OpenUnit, ReadyRow
-from pipeline.worker.watchdog import Watchdog
 from tests.samples import GEMMA_270M
 
 BLOCKS, BLOCK_TOKENS = 64, 16

@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline.job.sampling import Sampling
 from pipeline.rows.request import Request
-from pipeline.worker.in_hand import InHand, RowInHand
+from pipeline.worker.engine_loop.in_hand import InHand, RowInHand
 
 NOTHING: Any = None
 

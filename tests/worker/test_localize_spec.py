@@ -13,8 +13,8 @@ from pipeline.job.engine import EngineSettings
 from pipeline.model.folder import ModelFolder
 from pipeline.output.commit.records import MANIFEST
 from pipeline.output.dataset import Dataset
+from pipeline.worker.coordination.messages import WorkerSpec
 from pipeline.worker.localize_spec import localize_spec
-from pipeline.worker.messages import WorkerSpec
 from tests.chaos import in_process
 from tests.next_door import worker_spec
 

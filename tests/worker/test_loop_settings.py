@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from pipeline.worker.loop_settings import LoopSettings
+from pipeline.worker.engine_loop.loop_settings import LoopSettings
 from tests.samples import job
 
 CONTEXT = 1000

@@ -17,8 +17,8 @@ from pipeline.engine.machine.card_reading import CardReading, Slowed
 from pipeline.engine.machine.vitals import EnergySpan, Vitals
 from pipeline.output.dataset import Dataset
 from pipeline.storage.base import open_storage
-from pipeline.worker.messages import LeaseRows, Progress
-from pipeline.worker.metrics import (
+from pipeline.worker.coordination.messages import LeaseRows, Progress
+from pipeline.worker.metrics.metrics import (
     METRICS,
     Kind,
     Measurement,

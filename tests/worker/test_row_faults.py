@@ -23,7 +23,7 @@ from pipeline.errors import EngineFailed
 from pipeline.output.dataset import Dataset
 from pipeline.rows.request import Completion
 from pipeline.storage.base import open_storage
-from pipeline.worker.messages import LastWords
+from pipeline.worker.coordination.messages import LastWords
 from pipeline.worker.worker import work
 from tests.next_door import NextDoor, worker_spec
 from tests.samples import job, write_model

@@ -30,7 +30,7 @@ from pipeline.rows.request import Request
 from pipeline.rows.workload import RequestShape
 from pipeline.simulate.run_trace import read_trace
 from pipeline.storage.base import open_storage
-from pipeline.worker.messages import Lease, Progress
+from pipeline.worker.coordination.messages import Lease, Progress
 from pipeline.worker.worker import work
 from tests.chaos.in_process import run_here
 from tests.next_door import NextDoor, worker_spec
@@ -251,7 +251,7 @@ class Watched(NextDoor):
 
 @pytest.fixture
 def _heard_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.worker.engine_loop._HEARTBEAT_SECONDS", 0.0)
+    monkeypatch.setattr("pipeline.worker.engine_loop.engine_loop._HEARTBEAT_SECONDS", 0.0)
 
 
 def test_a_row_with_an_answer_that_failed_has_no_other_in_the_engine(

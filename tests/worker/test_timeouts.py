@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.worker.in_hand import Timeouts
+from pipeline.worker.engine_loop.in_hand import Timeouts
 
 
 def test_each_has_its_own_time() -> None:

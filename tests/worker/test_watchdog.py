@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from pipeline.worker.watchdog import Watchdog
+from pipeline.worker.engine_loop.watchdog import Watchdog
 
 
 class Clock:

@@ -24,7 +24,7 @@ from pipeline.output.dataset import Dataset
 from pipeline.output.runs.run_log import COORDINATOR, LogPlace, RunLog
 from pipeline.rows.row_range import RowRange
 from pipeline.storage.base import open_storage
-from pipeline.worker.messages import Progress
+from pipeline.worker.coordination.messages import Progress
 
 _CHECK_SECONDS = 2.0
 _CLOSING_SECONDS = 1.0  # for the log's last lines

@@ -41,7 +41,7 @@ from pipeline.output.commit.records import CommitRecord
 from pipeline.output.rows.redo import Redone
 from pipeline.output.tally import Tally
 from pipeline.rows.row_range import RowRange
-from pipeline.worker.messages import GiveUpRows, LastWords, Lease, Orders, Progress
+from pipeline.worker.coordination.messages import GiveUpRows, LastWords, Lease, Orders, Progress
 
 _log = logging.getLogger(__name__)
 # after a restart: by then every worker that lives has said what it holds (it beats every second)

@@ -13,7 +13,7 @@ from enum import Enum
 
 from pipeline.dispatch.events import Blame, Gain
 from pipeline.errors import CardLost, EndpointGone, EngineOutOfMemory, MachineUnfit, RackmillError
-from pipeline.worker.messages import LastWords
+from pipeline.worker.coordination.messages import LastWords
 
 
 class DeathCause(Enum):

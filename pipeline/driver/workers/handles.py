@@ -15,7 +15,7 @@ from pipeline.errors import RackmillError
 
 if TYPE_CHECKING:  # else the command would wait for Ray to be imported
     from pipeline.cluster.remote_actor import Pending, RemoteActor
-    from pipeline.worker.remote import CoordinatorCalls
+    from pipeline.worker.coordination.remote import CoordinatorCalls
 
 
 class RunCluster(Protocol):

@@ -46,7 +46,7 @@ from pipeline.errors import (
     RackmillError,
 )
 from pipeline.humanize import duration, plural
-from pipeline.worker.messages import Progress, WorkerSpec
+from pipeline.worker.coordination.messages import Progress, WorkerSpec
 from pipeline.worker.own_slot import CHOSEN_HERE
 
 _BUSY_SECONDS = 2.0  # until a card that another job has is looked at again

@@ -20,7 +20,7 @@ from pipeline.engine.reuse import EngineSetup
 from pipeline.errors import RackmillError
 from pipeline.logs import about
 from pipeline.worker.actor import WorkerActor
-from pipeline.worker.messages import WorkerSpec
+from pipeline.worker.coordination.messages import WorkerSpec
 
 _log = logging.getLogger(__name__)
 _WAKE_SECONDS = 0.5

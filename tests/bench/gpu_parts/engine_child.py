@@ -33,9 +33,9 @@ from pipeline.prompt.answers import Answers
 from pipeline.prompt.join import Prompt
 from pipeline.rows.request import Completion, Request
 from pipeline.simulate.vllm_model.step_fit import fit_steps
-from pipeline.worker.engine_loop import EngineLoop
-from pipeline.worker.loop_settings import LoopSettings
-from pipeline.worker.messages import Progress
+from pipeline.worker.coordination.messages import Progress
+from pipeline.worker.engine_loop.engine_loop import EngineLoop
+from pipeline.worker.engine_loop.loop_settings import LoopSettings
 from pipeline.worker.open_unit import OpenUnit, ReadyRow
 
 MARK = "rackmill-part: "

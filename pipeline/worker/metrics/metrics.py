@@ -1,5 +1,5 @@
 """The metrics of a rack's workers: what they are called, and how they follow from how far a worker
-is. Pure: ``pipeline.worker.meter`` gives them to Ray, whose agent on each machine exports them.
+is. Pure: ``worker.metrics.meter`` gives them to Ray, whose agent on each machine exports them.
 
 Ray puts ``ray_`` before a name and leaves the rest as it is: it appends ``_total`` to the name of a
 counter only where that is missing, so names here are those of Prometheus but for the prefix.
@@ -17,7 +17,7 @@ from pipeline.errors import RowErrorType
 
 if TYPE_CHECKING:
     from pipeline.engine.machine.vitals import Vitals
-    from pipeline.worker.messages import LeaseRows, Progress
+    from pipeline.worker.coordination.messages import LeaseRows, Progress
 
 LABELS = ("job", "worker", "card", "host")  # every metric has them
 _PREFIX = "ray_"

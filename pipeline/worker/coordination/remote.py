@@ -20,9 +20,9 @@ from pipeline.input.units import Unit
 from pipeline.output.commit.records import CommitRecord
 from pipeline.output.rows.redo import Redone
 from pipeline.rows.row_range import RowRange
-from pipeline.worker.coordination import RowSource, active_rows
-from pipeline.worker.messages import LastWords, Lease, LeaseRows, Orders, Progress
-from pipeline.worker.meter import Meter
+from pipeline.worker.coordination.coordination import RowSource, active_rows
+from pipeline.worker.coordination.messages import LastWords, Lease, LeaseRows, Orders, Progress
+from pipeline.worker.metrics.meter import Meter
 from pipeline.worker.stage import Stage
 
 _log = logging.getLogger(__name__)

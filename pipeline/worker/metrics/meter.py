@@ -15,8 +15,8 @@ from collections.abc import Iterable, Mapping
 from ray.util.metrics import Counter, Gauge
 
 from pipeline.engine.machine.vitals import Vitals
-from pipeline.worker.messages import LeaseRows, Progress
-from pipeline.worker.metrics import (
+from pipeline.worker.coordination.messages import LeaseRows, Progress
+from pipeline.worker.metrics.metrics import (
     ENERGY,
     METRICS,
     Kind,
@@ -35,7 +35,7 @@ class Meter:
     any thread."""
 
     def __init__(self, labels: Mapping[str, str]) -> None:
-        """``labels``: see ``pipeline.worker.metrics.labels``."""
+        """``labels``: see ``pipeline.worker.metrics.metrics.labels``."""
         self._labels = dict(labels)
         self._metrics = {
             metric: (Counter if metric.kind is Kind.COUNTER else Gauge)(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pipeline.job.sampling import SAMPLING_COLUMN
 from pipeline.model.geometry import Geometry
 from pipeline.rows.workload import Lengths
-from pipeline.worker.messages import WorkerSpec
+from pipeline.worker.coordination.messages import WorkerSpec
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pipeline.engine.protocol import EngineStats
 from pipeline.output.columns.results import RowResult
-from pipeline.worker.timeline import Interval, Timeline
+from pipeline.worker.metrics.timeline import Interval, Timeline
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from pipeline.output.rows.redo import Redo
 from pipeline.output.runs.run_log import LogPlace
 from pipeline.rows.row_range import RowRange
 from pipeline.rows.workload import Lengths
-from pipeline.worker.timeline import Interval
+from pipeline.worker.metrics.timeline import Interval
 
 
 @dataclass(frozen=True)

@@ -21,14 +21,14 @@ from pipeline.rows.request import Completion, Request
 from pipeline.rows.row_range import RowRange
 from pipeline.simulate.shadow_engine import ShadowEngine
 from pipeline.worker.answer_cache.stage import AnswerStage
+from pipeline.worker.coordination.messages import Progress
 from pipeline.worker.deduplication import Compute, Decision, Deduplication
+from pipeline.worker.engine_loop.in_hand import InHand, RequestInHand, RowInHand, Timeouts
+from pipeline.worker.engine_loop.loop_settings import LoopSettings
+from pipeline.worker.engine_loop.watchdog import Watchdog
 from pipeline.worker.feeder import Feeder
-from pipeline.worker.in_hand import InHand, RequestInHand, RowInHand, Timeouts
-from pipeline.worker.loop_settings import LoopSettings
-from pipeline.worker.messages import Progress
+from pipeline.worker.metrics.totals import Totals
 from pipeline.worker.open_unit import OpenUnit, ReadyRow
-from pipeline.worker.totals import Totals
-from pipeline.worker.watchdog import Watchdog
 
 _IDLE_SECONDS = 0.02
 _HEARTBEAT_SECONDS = 1.0

@@ -10,7 +10,7 @@ from pipeline.input.units import Unit
 from pipeline.output.commit.records import CommitRecord
 from pipeline.output.rows.redo import Redone
 from pipeline.rows.row_range import RowRange
-from pipeline.worker.messages import GiveUpRows, LastWords, Lease, LeaseRows, Progress
+from pipeline.worker.coordination.messages import GiveUpRows, LastWords, Lease, LeaseRows, Progress
 
 
 class RowSource(Protocol):

@@ -1,0 +1,1 @@
+"""Keeping one engine full, and seeing that it moves."""
