@@ -10,7 +10,7 @@ from pipeline.output.columns.scores import LIST_COLUMNS
 from pipeline.output.tally import Tally
 from pipeline.report.fixes import error_lines
 from pipeline.report.summary import Summary
-from pipeline.report.trust_section import sentences, tables
+from pipeline.report.trust.section import sentences, tables
 
 _CELL_CHARACTERS = 90
 _BAR_CHARACTERS = 30

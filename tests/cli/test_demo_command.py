@@ -62,7 +62,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     "path",
     [
         "rackmill.py",
-        "pipeline/report/page.html",
+        "pipeline/report/page/page.html",
         "pipeline/model/families/gemma3/chat.jinja",
         "pipeline/model/calibration.txt",
         *(

@@ -28,7 +28,7 @@ from pipeline.output.rows.stored_rows import StoredRows
 from pipeline.output.runs.run_log import new_run
 from pipeline.output.runs.status import read_status
 from pipeline.output.verify.dataset import verify
-from pipeline.report.comparison import compare_outputs
+from pipeline.report.comparison.comparison import compare_outputs
 from pipeline.storage.base import open_storage
 from tests.datasets import begin, conclude_now
 from tests.trusted import (

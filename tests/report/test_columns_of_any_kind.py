@@ -19,7 +19,7 @@ from pipeline.cli.look.show import _named
 from pipeline.interactive.frames import write_table
 from pipeline.output.export.export import export
 from pipeline.output.rows.stored_rows import ROW, StoredRows
-from pipeline.report.comparison import _digest, compare_outputs
+from pipeline.report.comparison.comparison import _digest, compare_outputs
 from pipeline.report.selection import Selection, rows, tables
 from tests.datasets import finish, job_in
 

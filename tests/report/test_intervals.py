@@ -7,7 +7,7 @@ import math
 import pytest
 
 from pipeline.report.classes import per_class
-from pipeline.report.intervals import Share, mcnemar
+from pipeline.report.comparison.intervals import Share, mcnemar
 
 
 @pytest.mark.parametrize(

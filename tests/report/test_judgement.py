@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.report.judgement import Meeting, Pairing, judge_pairings
+from pipeline.report.comparison.judgement import Meeting, Pairing, judge_pairings
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from pipeline.driver.conclude import RunOutcome, conclude
 from pipeline.output.columns.results import RowResult, tally, to_table
 from pipeline.output.export.export import export
 from pipeline.output.rows.stored_rows import FILE, ROW, StoredRows
-from pipeline.report.comparison import compare_outputs
+from pipeline.report.comparison.comparison import compare_outputs
 from pipeline.report.selection import Selection, rows, tables
 from tests.datasets import begin, job_in
 

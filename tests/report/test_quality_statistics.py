@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.report.picture import draw_quality
-from pipeline.report.quality import Quality, RowSums, assess, compare_rows
+from pipeline.report.comparison.picture import draw_quality
+from pipeline.report.comparison.quality import Quality, RowSums, assess, compare_rows
 from pipeline.rows.request import Scores
 from tests.samples import quick
 

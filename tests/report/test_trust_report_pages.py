@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.report.trust_picture import draw_trust
-from pipeline.report.trust_section import sentences, tables
-from pipeline.report.trust_words import gold_words, lines, promise_words
+from pipeline.report.trust.picture import draw_trust
+from pipeline.report.trust.section import sentences, tables
+from pipeline.report.trust.words import gold_words, lines, promise_words
 from tests.trusted import trusted
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.report.trust_words import lines, review_command
+from pipeline.report.trust.words import lines, review_command
 
 
 def block(rows: int, gold_from: list[str]) -> dict[str, Any]:

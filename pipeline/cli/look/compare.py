@@ -14,7 +14,7 @@ from pipeline.cli.terminal.console import OUT, note, print_json
 
 if TYPE_CHECKING:
     from pipeline.output.rows.stored_rows import StoredRows
-    from pipeline.report.comparison import Comparison
+    from pipeline.report.comparison.comparison import Comparison
 
 _SURE = 0.05  # of chance: above, which is better is not known
 _WIDEST = 18  # columns of an answer
@@ -32,7 +32,7 @@ def compare_command(
     """Compare two prompts, models or precisions: rows that changed, accuracy with intervals where
     right answers are known, McNemar's test, tokens and time."""
     from pipeline.output.rows.stored_rows import StoredRows
-    from pipeline.report.comparison import compare_outputs, compare_questions
+    from pipeline.report.comparison.comparison import compare_outputs, compare_questions
 
     first, second = StoredRows(one), StoredRows(other)
     compared = compare_outputs(first, second, show)

@@ -42,7 +42,7 @@ def trust_command(
     from pipeline.driver.trust.settings import TrustOptions
     from pipeline.driver.trust.trust import trust
     from pipeline.humanize import plural
-    from pipeline.report.trust_words import lines
+    from pipeline.report.trust.words import lines
 
     options = TrustOptions(tuple(gold or ()), key, value, error, confidence)
     stop = Stop()

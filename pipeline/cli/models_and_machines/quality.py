@@ -13,7 +13,7 @@ from pipeline.cli.terminal.console import OUT, note, print_json
 
 if TYPE_CHECKING:
     from pipeline.driver.comparison.quality import Comparison
-    from pipeline.report.quality import Bootstrap
+    from pipeline.report.comparison.quality import Bootstrap
 
 
 def quality_command(

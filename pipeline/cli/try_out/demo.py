@@ -126,7 +126,7 @@ def judged(stored: StoredRows) -> tuple[Agreement, Agreement]:
 def trust_lines(block: Mapping[str, Any] | None, found: tuple[Agreement, Agreement]) -> list[str]:
     """What was gained by the rows that were checked. ``block``: see ``Summary.trust``."""
     from pipeline.humanize import count
-    from pipeline.report.trust_words import missing_words, promise_words
+    from pipeline.report.trust.words import missing_words, promise_words
 
     before, after = found
     lines = [f"by the grades of the {count(before.rows)} rows that were not checked:"]

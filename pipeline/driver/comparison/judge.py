@@ -25,7 +25,7 @@ from pipeline.job.job import Job
 from pipeline.job.template.field_text import as_text
 from pipeline.output.columns.answer_rows import NUMBER
 from pipeline.output.rows.stored_rows import FILE, ROW, StoredRows
-from pipeline.report.judgement import VERDICTS, Judgement, Pairing, judge_pairings
+from pipeline.report.comparison.judgement import VERDICTS, Judgement, Pairing, judge_pairings
 from pipeline.storage.base import open_storage
 
 DEFAULT_OUTPUT = "runs/judge"

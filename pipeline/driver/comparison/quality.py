@@ -22,8 +22,8 @@ from pipeline.model.folder import ModelFolder
 from pipeline.model.store.resolve import check_reference, resolve
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.output.columns.scored import first_error, paired_scores
-from pipeline.report.picture import draw_quality
-from pipeline.report.quality import Quality, RowSums, assess, compare_rows
+from pipeline.report.comparison.picture import draw_quality
+from pipeline.report.comparison.quality import Quality, RowSums, assess, compare_rows
 from pipeline.report.summary import Summary
 from pipeline.storage.base import open_storage
 

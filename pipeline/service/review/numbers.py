@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.output.reviews.answers import Answer, Place
 from pipeline.output.reviews.gold import settle
-from pipeline.report.intervals import Share
+from pipeline.report.comparison.intervals import Share
 from pipeline.service.review.session import Material
 from pipeline.trust.agreement import cohen_kappa, krippendorff_alpha
 

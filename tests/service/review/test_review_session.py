@@ -12,7 +12,7 @@ from pipeline.input.changes.increment import Increment
 from pipeline.output.growing.growing import GrowingDataset
 from pipeline.output.reviews.gold import gold_of
 from pipeline.output.runs.run_registry import RunRecord, own_process, this_machine
-from pipeline.report.intervals import Share
+from pipeline.report.comparison.intervals import Share
 from pipeline.service.review.numbers import numbers_of
 from pipeline.service.review.session import Session, open_material
 from pipeline.storage.base import Storage

@@ -6,7 +6,7 @@ import io
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from pipeline.report.quality import Bootstrap, Quality
+from pipeline.report.comparison.quality import Bootstrap, Quality
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

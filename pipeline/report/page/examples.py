@@ -8,7 +8,7 @@ from typing import Any
 from pipeline.humanize import count
 from pipeline.input.plain import plain_rows
 from pipeline.output.rows.stored_rows import StoredRows
-from pipeline.report.page import RowTable
+from pipeline.report.page.page import RowTable
 
 _SHOWN = 10
 _LOOKED_AT = 100_000  # rows: a report is to be there soon after the last of millions

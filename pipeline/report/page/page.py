@@ -18,12 +18,12 @@ from pipeline.output.columns.scores import LIST_COLUMNS
 from pipeline.output.rows.stored_rows import FILE, ROW
 from pipeline.printable import shown
 from pipeline.report.classes import per_class
+from pipeline.report.comparison.intervals import Share
 from pipeline.report.fixes import error_lines
-from pipeline.report.intervals import Share
 from pipeline.report.report import IN_DATASET_ALONE
 from pipeline.report.summary import Summary
-from pipeline.report.trust_section import sentences
-from pipeline.report.trust_section import tables as trust_tables
+from pipeline.report.trust.section import sentences
+from pipeline.report.trust.section import tables as trust_tables
 
 Row = Mapping[str, Any]
 _CELL_CHARACTERS = 300

@@ -17,7 +17,7 @@ from pipeline.output.columns.answer_rows import NUMBER
 from pipeline.output.columns.question_columns import as_stored
 from pipeline.output.rows.right_answers import Judged
 from pipeline.output.rows.stored_rows import FILE, ROW, StoredRows
-from pipeline.report.intervals import Share, mcnemar
+from pipeline.report.comparison.intervals import Share, mcnemar
 
 _Place = tuple[str, int, int]  # file, row, which of its answers
 

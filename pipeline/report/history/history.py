@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from pipeline.humanize import count, rate
-from pipeline.report.drift import drift
+from pipeline.report.history.drift import drift
 
 _DRAWN_RUNS, _DRAWN_LABELS = 60, 8
 _COLOURS = (

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pipeline.humanize import count
 from pipeline.report.classes import per_class
-from pipeline.report.trust_words import (
+from pipeline.report.trust.words import (
     Block,
     gold_words,
     interval,

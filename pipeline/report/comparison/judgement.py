@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.report.intervals import Share
+from pipeline.report.comparison.intervals import Share
 from pipeline.trust.preference import Strength, elo
 
 FIRST, SECOND, TIE = "A", "B", "tie"  # what a judge says of two answers in the order it saw them

@@ -1,0 +1,1 @@
+"""report.html: what came out and how well."""

@@ -1,0 +1,1 @@
+"""How right labels are, as a report says it."""
