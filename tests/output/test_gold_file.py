@@ -20,6 +20,7 @@ from tests.datasets import job_in, write_input
 from tests.samples import BASE_JOB
 
 CHOICES = ("negative", "positive")
+[ASKED] = job_from(BASE_JOB | {"label": {"choices": list(CHOICES)}}).asked
 
 
 def gold_file(folder: Path, *lines: str, name: str = "gold.csv") -> dict[str, str]:
@@ -37,7 +38,7 @@ def test_answers_are_found_by_key_whatever_its_type(tmp_path: Path) -> None:
     (tmp_path / "gold.jsonl").write_text('{"id": "3", "truth": "positive", "by": "me"}\n')
     gold = Gold(path=str(tmp_path / "gold.jsonl"), key="id", value="truth")
 
-    found = read_gold_file(gold, "label.gold", CHOICES)
+    found = read_gold_file(gold, ASKED)
 
     assert found.look_up(pa.chunked_array([[1, 3]])) == [None, "positive"]
     assert found.check_found() is None
@@ -48,7 +49,7 @@ def test_rows_without_an_answer_are_passed_over(tmp_path: Path) -> None:
     pq.write_table(table, tmp_path / "gold.parquet")
     gold = Gold(path=str(tmp_path / "gold.parquet"), key="id", value="truth")
 
-    assert read_gold_file(gold, "label.gold", CHOICES).answers == {"1": "positive"}
+    assert read_gold_file(gold, ASKED).answers == {"1": "positive"}
 
 
 def test_a_good_file_says_nothing(tmp_path: Path) -> None:
@@ -146,8 +147,8 @@ def test_the_file_is_found_again_from_any_folder(tmp_path: Path, monkeypatch: An
 
 
 def test_no_choices_are_named_with_the_nearest() -> None:
-    said, fix = no_choices(["negative", "Positive", "Positive", "other"], CHOICES)
+    said, fix = no_choices(["negative", "Positive", "Positive", "other"], ASKED)
 
     assert "'Positive' in 2 rows (did you mean positive?), 'other' in 1 row" in said
     assert "values: {Positive: …, other: …}" in fix
-    assert no_choices(["negative"], CHOICES) == ()
+    assert no_choices(["negative"], ASKED) == ()

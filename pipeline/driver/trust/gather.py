@@ -47,7 +47,7 @@ class Known:
     @property
     def strange(self) -> tuple[str, ...]:
         """What is wrong with right answers that are no choices, and the fix."""
-        return no_choices(self.told.values(), self.asked.choices)
+        return no_choices(self.told.values(), self.asked)
 
     @property
     def sample(self) -> GoldSample:
@@ -130,7 +130,7 @@ class _Source:
         gold = asked.graded.gold_file
         self._file: GoldFile | None = None
         if gold is not None:
-            self._file = read_gold_file(gold, asked.gold_key, asked.choices)
+            self._file = read_gold_file(gold, asked)
         self._reviews: dict[Place, GoldRow] = {(one.shard, one.row): one for one in reviews}
 
     @property
@@ -162,15 +162,16 @@ class _Source:
         """Note the right answers of the rows of ``table``, which stand at ``places``."""
         for column in self.columns(part):
             values = table.column(column)
-            names = self._graded.gold_values
+            answers: list[str | None]
             if self._file is not None:
                 answers = self._file.look_up(values)
             else:
-                answers = plain_values(values)
                 names = names_of(self._graded, part.manifest.input_schema)
+                plain = plain_values(values)
+                answers = [None if value is None else truth(value, names) for value in plain]
             for number, answer in enumerate(answers, at):
                 if answer is not None:
-                    known.told[number] = truth(answer, names)
+                    known.told[number] = answer
         if self._reviews:
             for number, place in enumerate(places, at):
                 if place in self._reviews and number not in known.told:

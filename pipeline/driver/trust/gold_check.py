@@ -24,7 +24,7 @@ def check_gold_files(
         gold = asked.graded.gold_file
         if gold is None:
             continue
-        one = read_gold_file(gold, asked.gold_key, asked.choices)
+        one = read_gold_file(gold, asked)
         if one.key not in files.schema.names:
             raise unknown_column(f"{one.says}.key names {one.key!r}", one.key, files.schema.names)
         kept = [old for old, _ in columns.kept]

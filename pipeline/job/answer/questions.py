@@ -20,9 +20,13 @@ MOST_QUESTIONS = 200  # as in OpenAI's decisions, and so are the next two
 MOST_CHOICES = 255
 MOST_LEVELS = 10
 NO, YES = "no", "yes"
+# what people and tables write for yes and no, in small letters, capitals or one capital
+_WORDS = {YES: ("yes", "true", "y", "t", "1", "1.0"), NO: ("no", "false", "n", "f", "0", "0.0")}
 _TRUTHS = {
-    **dict.fromkeys(("True", "true", "1"), YES),
-    **dict.fromkeys(("False", "false", "0"), NO),
+    form: answer
+    for answer, words in _WORDS.items()
+    for word in words
+    for form in (word, word.capitalize(), word.upper())
 }
 # what a question job's rows have besides the columns of its questions
 ROW_COLUMNS = ("prompt_tokens", "completion_tokens", "error")

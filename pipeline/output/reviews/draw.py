@@ -153,8 +153,7 @@ class _RightAnswers:
         self._file: GoldFile | None = None
         name = graded.gold_column if graded else None
         if graded is not None and graded.gold_file is not None and question.gold is not None:
-            says = question.gold.gold_key
-            self._file = read_gold_file(graded.gold_file, says, question.choices)
+            self._file = read_gold_file(graded.gold_file, question.gold)
             name = self._file.key
         self._column = stored.kept_as(name) if name is not None else None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from pipeline.input.reader import UnitReader
 from pipeline.input.shards import discover
 from pipeline.input.units import cut
 from pipeline.job.answer.label import Gold
+from pipeline.job.answer.questions import Asked
 from pipeline.job.job import Input
 from pipeline.job.template.field_text import as_shown
 from pipeline.output.columns.gold import truth
@@ -26,12 +27,12 @@ _NAMED = 5  # keys and values that are named one by one
 
 @dataclass
 class GoldFile:
-    """``answers``: key -> the value that stands there, of rows that have both. ``says``: where the
-    file is named, for messages."""
+    """``answers``: key -> the choice that the value there stands for, of rows that have both.
+    ``says``: where the file is named, for messages."""
 
     gold: Gold
     says: str
-    answers: Mapping[str, Any]
+    answers: Mapping[str, str]
     found: Counter[str] = field(default_factory=Counter)  # key -> rows that have it
 
     @property
@@ -39,8 +40,8 @@ class GoldFile:
         """The column of the input, too."""
         return str(self.gold.key)
 
-    def look_up(self, keys: pa.ChunkedArray) -> list[Any]:
-        """Of each row, by its key, the value in the file; None where there is none. The rows are
+    def look_up(self, keys: pa.ChunkedArray) -> list[str | None]:
+        """Of each row, by its key, the right choice; None where there is none. The rows are
         counted: see ``check_found``."""
         values = []
         for key in map(_as_key, plain_values(keys)):
@@ -50,8 +51,8 @@ class GoldFile:
                 self.found[key] += 1
         return values
 
-    def answer_to(self, key: Any) -> Any:
-        """The value in the file for one row, by its key; None where there is none."""
+    def answer_to(self, key: Any) -> str | None:
+        """The right choice for one row, by its key; None where there is none."""
         return None if key is None else self.answers.get(_as_key(key))
 
     def check_found(self) -> str | None:
@@ -81,9 +82,11 @@ class GoldFile:
         )
 
 
-def read_gold_file(gold: Gold, says: str, choices: Sequence[str]) -> GoldFile:
-    """Read the file that ``gold`` names. Raises UsageError: no such file or column, a key that
-    stands there twice, a value that is none of the ``choices``."""
+def read_gold_file(gold: Gold, asked: Asked) -> GoldFile:
+    """Read the file that ``gold`` names, of right answers to ``asked``. Raises UsageError: no such
+    file or column, a key that stands there twice, a value that is none of its choices."""
+    says = asked.gold_key
+    names = {**asked.graded.known_values, **gold.values}
     path, key, value = str(gold.path), str(gold.key), str(gold.value)
     try:
         files = discover(Input(path=path, partitioning="none"))
@@ -97,7 +100,7 @@ def read_gold_file(gold: Gold, says: str, choices: Sequence[str]) -> GoldFile:
                 f"columns: {some_of(files.schema.names)}",
                 *did_you_mean(column, files.schema.names),
             )
-    answers: dict[str, Any] = {}
+    answers: dict[str, str] = {}
     reader = UnitReader(files.shards, files.schema)
     try:
         for unit in cut(files.shards, _UNIT_ROWS):
@@ -113,29 +116,31 @@ def read_gold_file(gold: Gold, says: str, choices: Sequence[str]) -> GoldFile:
                         f"{says}: {path}, row {row}: the key {_as_key(name)} stands there twice",
                         "leave one of the two rows out",
                     )
-                answers[_as_key(name)] = answer
+                answers[_as_key(name)] = truth(answer, names)
     except RackmillError as e:
         if isinstance(e, UsageError):
             raise
         raise UsageError(e.message, *e.hints) from None  # nothing has begun yet
     finally:
         reader.close()
-    strange = no_choices((truth(v, gold.values) for v in answers.values()), choices)
+    strange = no_choices(answers.values(), asked)
     if strange:
         raise UsageError(f"{says}: {path}, column {value!r} has {strange[0]}", *strange[1:])
     return GoldFile(gold, says, answers)
 
 
-def no_choices(values: Iterable[str], choices: Sequence[str]) -> tuple[str, ...]:
-    """What to say of right answers that are none of the ``choices``, and the fix; empty where all
+def no_choices(values: Iterable[str], asked: Asked) -> tuple[str, ...]:
+    """What to say of right answers that are none of the choices, and the fix; empty where all
     are."""
+    choices = asked.choices
     known = set(choices)
+    near_to = dict.fromkeys([*choices, *asked.graded.known_values])
     strange = Counter(value for value in values if value not in known)
     if not strange:
         return ()
     told = []
     for value, rows in strange.most_common(_NAMED):
-        near = did_you_mean(value, choices)
+        near = did_you_mean(value, near_to)
         told.append(f"{value!r} in {plural(rows, 'row')}" + (f" ({near[0]})" if near else ""))
     more = f", and {count(len(strange) - _NAMED)} more" if len(strange) > _NAMED else ""
     given = ", ".join(f"{value}: …" for value, _ in strange.most_common(_NAMED))

@@ -21,7 +21,7 @@ from pipeline.storage.base import open_storage
 @dataclass(frozen=True)
 class Judged:
     """An answer and where the right one is found. ``column``: the output's one of right answers,
-    or of the keys of a ``file``; ``names``: what values there are called among the choices;
+    or of the keys of a ``file``; ``names``: what a column's values are called among the choices;
     ``reviewed``: what people said of rows."""
 
     asked: Asked
@@ -38,10 +38,11 @@ class Judged:
     def truth(self, row: Mapping[str, Any]) -> str | None:
         """The right choice, where it is known. What the job names counts before reviews."""
         value = row.get(self.column) if self.column is not None else None
-        if self.file is not None:
-            value = self.file.answer_to(value)
-        if value is not None:
-            return truth(value, self.names)
+        right = self.file.answer_to(value) if self.file is not None else None
+        if self.file is None and value is not None:
+            right = truth(value, self.names)
+        if right is not None:
+            return right
         return self.reviewed.get((row[FILE], row[ROW])) if self.reviewed else None
 
     def is_wrong(self, row: Mapping[str, Any]) -> bool:
@@ -86,7 +87,7 @@ class RightAnswers:
         try:
             reviews = gold_of(open_storage(self._stored.address), asked.name)
             if graded.gold_file is not None:
-                file = read_gold_file(graded.gold_file, asked.gold_key, asked.choices)
+                file = read_gold_file(graded.gold_file, asked)
         except UsageError as e:
             self.problems.append(e)
             return None
@@ -94,8 +95,6 @@ class RightAnswers:
         column = self._stored.kept_as(source) if source is not None else None
         if column is None and not reviews:
             return None
-        names = graded.gold_values
-        if file is None:
-            names = names_of(graded, self._stored.input_schema)
+        names = names_of(graded, self._stored.input_schema) if file is None else {}
         reviewed = {(one.shard, one.row): one.value for one in reviews}
         return Judged(asked, column, names, file if column is not None else None, reviewed)
