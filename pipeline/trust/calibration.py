@@ -6,7 +6,7 @@ The slope takes back too much or too little confidence, the intercepts a leaning
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -43,8 +43,10 @@ class Calibration:
     def apply(self, log_probabilities: NDArray[np.floating]) -> Floats:
         """Calibrated probabilities [rows, choices] of the model's logarithms of the same shape
         (natural; they may be off by a constant per row, and minus infinity)."""
-        scores = self.slope * _columns(log_probabilities) + np.array(self.intercepts)[:, None]
-        return np.asarray(np.exp(_normalised(scores)).T)
+        scores = _columns(log_probabilities)
+        scores *= self.slope
+        scores += np.array(self.intercepts)[:, None]
+        return _exponentiated(scores)[0].T
 
     def as_json(self) -> dict[str, float | list[float]]:
         return {"slope": self.slope, "intercepts": list(self.intercepts)}
@@ -100,21 +102,8 @@ def fit(
     these ``log_probabilities`` [rows, choices]. ``weights``: how many rows each stands for (the
     inverse of its inclusion probability); only their proportions count, and unequal ones count as
     fewer rows (Kish 1965)."""
-    logs = _columns(log_probabilities)
-    choices, rows = logs.shape
-    weight = np.ones(rows) if weights is None else np.asarray(weights, dtype=float)
-    weight = weight * weight.sum() / np.sum(weight**2)
-    found, best = np.zeros(1 + choices), -np.inf
-    parameters = _expected(1.0, choices)
-    for slope_deviation, deviation in product(_SLOPE_SDS, _INTERCEPT_SDS):
-        precision = np.array([slope_deviation**-2] + [deviation**-2] * choices)
-        parameters, evidence = _likeliest(logs, gold, weight, precision, parameters)
-        if evidence > best:
-            found, best = parameters, evidence
-    intercepts = found[1:] - found[1:].mean()
-    return Calibration(
-        round(float(found[0]), _DIGITS), tuple(round(float(b), _DIGITS) + 0.0 for b in intercepts)
-    )
+    each = _each_expectation(_columns(log_probabilities), gold, weights)
+    return _best(each)
 
 
 def folds(log_probabilities: NDArray[np.floating]) -> Ints:
@@ -132,16 +121,14 @@ def cross_fits(
 ) -> Iterator[tuple[NDArray[np.bool_], Calibration]]:
     """For each fold, which gold rows [rows] are in it, and the fit on all others."""
     of = folds(log_probabilities)
+    logs = _columns(log_probabilities)
+    starts = [found for found, _ in _each_expectation(logs, gold, weights)]  # nearly there
     for fold in range(FOLDS):
         inside = of == fold
         if inside.any():
             rest = ~inside
-            yield (
-                inside,
-                fit(
-                    log_probabilities[rest], gold[rest], None if weights is None else weights[rest]
-                ),
-            )
+            some = None if weights is None else weights[rest]
+            yield inside, _best(_each_expectation(logs[:, rest], gold[rest], some, starts))
 
 
 def cross_fitted(
@@ -167,6 +154,45 @@ def _normalised(scores: Floats) -> Floats:
     """Log-probabilities [choices, rows] of scores, which are finite."""
     scores = scores - scores.max(axis=0)
     return np.asarray(scores - np.log(np.sum(np.exp(scores), axis=0)))
+
+
+def _exponentiated(scores: Floats) -> tuple[Floats, Floats]:
+    """Probabilities [choices, rows] of scores, which are finite, in their place; and what was taken
+    from each row's scores [rows] before: the logarithm of the sum."""
+    highest = scores.max(axis=0)
+    scores -= highest
+    np.exp(scores, out=scores)
+    sums = scores.sum(axis=0)
+    scores /= sums
+    return scores, highest + np.log(sums)
+
+
+def _each_expectation(
+    logs: Floats, gold: Ints, weights: Floats | None, starts: Sequence[Floats] = ()
+) -> list[tuple[Floats, float]]:
+    """For each pair of deviations the likeliest slope and intercepts, and their evidence. Found
+    from ``starts``, one for each, which change nothing but the time it takes."""
+    choices, rows = logs.shape
+    weight = np.ones(rows) if weights is None else np.asarray(weights, dtype=float)
+    weight = weight * weight.sum() / np.sum(weight**2)
+    logs = np.ascontiguousarray(logs)
+    found: list[tuple[Floats, float]] = []
+    start = _expected(1.0, choices)
+    for number, (slope, intercept) in enumerate(product(_SLOPE_SDS, _INTERCEPT_SDS)):
+        precision = np.array([slope**-2] + [intercept**-2] * choices)
+        start = starts[number] if starts else start
+        found.append(_likeliest(logs, gold, weight, precision, start))
+        start = found[-1][0]
+    return found
+
+
+def _best(each: Sequence[tuple[Floats, float]]) -> Calibration:
+    """The one with the most evidence, the first among equals."""
+    found, _ = max(each, key=lambda one: one[1])
+    intercepts = found[1:] - found[1:].mean()
+    return Calibration(
+        round(float(found[0]), _DIGITS), tuple(round(float(b), _DIGITS) + 0.0 for b in intercepts)
+    )
 
 
 def _likeliest(
@@ -202,33 +228,43 @@ def _minimum(
     those before ``free`` stay as they are at the ``start``; the loss; its second derivatives."""
     choices, rows = logs.shape
     at = start.copy()
-    truth = np.zeros((choices, rows))
-    truth[gold, np.arange(rows)] = 1
+    places = gold * rows + np.arange(rows)  # of the true choices in [choices, rows]
+    roots = np.sqrt(weight)
 
-    def loss(parameters: Floats) -> float:
-        scores = _normalised(parameters[0] * logs + parameters[1:, None])
+    def scored(parameters: Floats) -> tuple[Floats, float]:
+        scores = parameters[0] * logs
+        scores += parameters[1:, None]
+        of_truth = scores.ravel()[places]
+        p, taken = _exponentiated(scores)
         off = parameters - expected
-        return float(-weight @ scores[gold, np.arange(rows)] + precision @ off**2 / 2)
+        return p, float(weight @ (taken - of_truth) + precision @ off**2 / 2)
 
-    value = loss(at)
+    p, value = scored(at)
     hessian = np.diag(precision)
     for _ in range(200):
-        p = np.exp(_normalised(at[0] * logs + at[1:, None]))
-        missing = weight * (p - truth)
-        gradient = np.concatenate([[np.sum(missing * logs)], missing.sum(axis=1)])
-        gradient += precision * (at - expected)
         weighted = weight * p
-        centred = weighted * (logs - np.sum(p * logs, axis=0))
+        sums = weighted.sum(axis=1)
+        # slopes of the loss: what is expected less what is true
+        gradient = precision * (at - expected)
+        gradient[0] += np.vdot(weighted, logs) - weight @ logs.ravel()[places]
+        gradient[1:] += sums - np.bincount(gold, weight, minlength=choices)
+        centred = weighted * (logs - np.einsum("kr,kr->r", p, logs))
         hessian = np.diag(precision)
-        hessian[0, 0] += np.sum(centred * logs)
+        hessian[0, 0] += np.vdot(centred, logs)
         hessian[0, 1:] = hessian[1:, 0] = centred.sum(axis=1)
-        hessian[1:, 1:] += np.diag(weighted.sum(axis=1)) - weighted @ p.T
+        rooted = roots * p
+        hessian[1:, 1:] += (
+            np.diag(sums) - rooted @ rooted.T
+        )  # of a matrix and itself: half the work
         step = np.zeros_like(at)
         step[free:] = np.linalg.solve(hessian[free:, free:], gradient[free:])
         size = 1.0
-        while (tried := loss(at - size * step)) > value and np.max(size * np.abs(step)) > _CLOSE:
+        while True:
+            tried, after = scored(at - size * step)
+            if after <= value or np.max(size * np.abs(step)) <= _CLOSE:
+                break
             size /= 2
-        at, value = at - size * step, tried
+        at, p, value = at - size * step, tried, after
         if np.max(np.abs(step)) < _CLOSE:  # each step doubles the digits: this one was the last
             break
     return at, value, hessian

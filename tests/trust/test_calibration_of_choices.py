@@ -10,7 +10,7 @@ from sklearn.metrics import brier_score_loss, log_loss
 from statsmodels.discrete.conditional_models import ConditionalLogit
 
 from pipeline.trust import calibration as module
-from pipeline.trust.calibration import Calibration, cross_fitted, fit, uncalibrated
+from pipeline.trust.calibration import Calibration, cross_fits, cross_fitted, fit, uncalibrated
 from pipeline.trust.scores import brier, calibration_error, reliability
 from tests.trust.worlds import world
 
@@ -154,3 +154,14 @@ def test_calibration_error_by_hand() -> None:
     assert calibration_error(confidence, right) == pytest.approx(
         (0.45 + 3 * abs((0.95 + 0.91 + 1) / 3 - 2 / 3)) / 4
     )
+
+
+@pytest.mark.parametrize(("choices", "gold"), [(3, 40), (60, 90)])
+def test_where_a_folds_fit_begins_changes_nothing(choices: int, gold: int) -> None:
+    logs, truth = world(gold, leaning=tuple(np.linspace(-1, 1, choices)))
+    weights = np.random.default_rng(2).uniform(0.5, 2, gold)
+
+    for inside, found in cross_fits(logs, truth, weights):
+        alone = fit(logs[~inside], truth[~inside], weights[~inside])
+        assert found.slope == pytest.approx(alone.slope, abs=1e-6)
+        assert found.intercepts == pytest.approx(alone.intercepts, abs=1e-6)
