@@ -21,6 +21,7 @@ _JOB, _DATA = "label-tweets.yaml", "data/tweets"
 _WRONG = 3
 _DIFFERS = "label != sentiment"
 _BAR_CHARACTERS = 40
+_MEANT = 0.05  # error of calibration: below, confidences mean what they say
 _PACKAGE = Path(__file__).parents[2]
 
 
@@ -125,7 +126,7 @@ def judged(stored: StoredRows) -> tuple[Agreement, Agreement]:
 
 def trust_lines(block: Mapping[str, Any] | None, found: tuple[Agreement, Agreement]) -> list[str]:
     """What was gained by the rows that were checked. ``block``: see ``Summary.trust``."""
-    from pipeline.humanize import count
+    from pipeline.humanize import count, plural
     from pipeline.report.trust.words import missing_words, promise_words
 
     before, after = found
@@ -134,6 +135,12 @@ def trust_lines(block: Mapping[str, Any] | None, found: tuple[Agreement, Agreeme
         why = missing_words(block) if block else None
         return [*lines, f"  {before.words}", *([why] if why else [])]
     lines += [f"  before  {before.words}", f"  after   {after.words}"]
+    if after.right < before.right and after.calibration_error < _MEANT:
+        fewer, checked = before.right - after.right, block["gold"]["rows"]
+        lines.append(
+            f"  ({plural(fewer, 'label')} fewer right: {plural(checked, 'checked row')} draw the "
+            "line only roughly; but confidences now mean what they say)"
+        )
     promise = promise_words(block)
     return lines + ([promise] if promise else [])
 
