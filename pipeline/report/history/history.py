@@ -6,12 +6,15 @@ import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pipeline.humanize import count, rate
 from pipeline.report.history.drift import drift
 
-_DRAWN_RUNS, _DRAWN_LABELS = 60, 8
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_DRAWN_RUNS, _DRAWN_LABELS, _DRAWN_QUESTIONS = 60, 8, 12
 _COLOURS = (
     "#0b6bcb", "#d1242f", "#1a7f37", "#9a6700", "#8250df", "#bf3989", "#0a7ea4", "#bc4c00",
 )  # fmt: skip
@@ -20,19 +23,26 @@ _OTHERS, _INK, _MUTED = "#b1bac4", "#1f2328", "#6e7781"
 
 @dataclass(frozen=True)
 class PastRun:
-    """What a run came to. ``labels``: label -> rows; ``drift``: see ``report.drift``."""
+    """What a run came to. ``labels``: question -> label -> rows; of a job with labels its only
+    question has no name. ``drift``: see ``report.drift``; of several questions the largest."""
 
     name: str
     rows: int
     failed: int
     rows_per_second: float
     accuracy: float | None = None
-    labels: Mapping[str, int] = field(default_factory=dict)
+    labels: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     drift: float | None = None
 
     @classmethod
     def of(cls, name: str, summary: Mapping[str, Any], earlier: Sequence[PastRun]) -> Self:
-        labels = dict(summary.get("labels") or {})
+        labels = {q: dict(one["labels"]) for q, one in (summary.get("questions") or {}).items()}
+        if summary.get("labels"):
+            labels[""] = dict(summary["labels"])
+        apart = [
+            drift(one, [run.labels.get(question, {}) for run in earlier])
+            for question, one in labels.items()
+        ]
         return cls(
             name,
             summary["rows"],
@@ -40,7 +50,7 @@ class PastRun:
             summary["rows_per_second"],
             summary.get("accuracy"),
             labels,
-            drift(labels, [run.labels for run in earlier]),
+            max((one for one in apart if one is not None), default=None),
         )
 
 
@@ -60,7 +70,8 @@ def history_page(name: str, runs: Sequence[PastRun], picture: str | None) -> str
     lines += [
         "",
         "Drift: half the sum of the differences between the shares of the labels in a run and in "
-        "all runs before it. 0: the same shares; 1: no label in common.",
+        "all runs before it. 0: the same shares; 1: no label in common. Of several questions: the "
+        "largest.",
     ]
     if picture is not None:
         lines += ["", f"![Share of each label, run by run]({picture})"]
@@ -68,42 +79,49 @@ def history_page(name: str, runs: Sequence[PastRun], picture: str | None) -> str
 
 
 def draw_labels(runs: Sequence[PastRun]) -> bytes | None:
-    """PNG: the share of each label in the last runs; None where there are no labels."""
-    drawn = [run for run in runs if run.labels][-_DRAWN_RUNS:]
+    """PNG: the share of each label in the last runs, of each question by itself; None where there
+    are no labels."""
+    drawn = [run for run in runs if any(run.labels.values())][-_DRAWN_RUNS:]
+    questions = list(dict.fromkeys(q for run in drawn for q in run.labels))[:_DRAWN_QUESTIONS]
     if not drawn:
         return None
     from matplotlib.figure import Figure  # half a second to import
 
+    figure = Figure(figsize=(9, 3.6 * len(questions)), dpi=150, layout="constrained")
+    axes = figure.subplots(len(questions), squeeze=False)[:, 0]
+    for axis, question in zip(axes, questions, strict=True):
+        _draw_shares(axis, question, drawn)
+    content = io.BytesIO()
+    figure.savefig(content, format="png")
+    return content.getvalue()
+
+
+def _draw_shares(axis: Axes, question: str, drawn: Sequence[PastRun]) -> None:
+    counts = [run.labels.get(question, {}) for run in drawn]
     total: Counter[str] = Counter()
-    for run in drawn:
-        total.update(run.labels)
+    for one in counts:
+        total.update(one)
     names = [name for name, _ in total.most_common(_DRAWN_LABELS)]
-    figure = Figure(figsize=(9, 3.6), dpi=150, layout="constrained")
-    axis = figure.subplots()
     places = range(len(drawn))
     floor = [0.0] * len(drawn)
-    rows = [sum(run.labels.values()) for run in drawn]
-    series = [
-        (n, [r.labels.get(n, 0) / k for r, k in zip(drawn, rows, strict=True)]) for n in names
-    ]
+    rows = [max(1, sum(one.values())) for one in counts]
+    series = [(n, [c.get(n, 0) / k for c, k in zip(counts, rows, strict=True)]) for n in names]
     for (label, shares), colour in zip(series, _COLOURS, strict=False):
         axis.bar(places, shares, bottom=floor, color=colour, width=0.8, label=label)
         floor = [a + b for a, b in zip(floor, shares, strict=True)]
     if len(total) > len(names):
-        rest = [1 - done for done in floor]
+        rest = [1 - done if one else 0.0 for done, one in zip(floor, counts, strict=True)]
         axis.bar(places, rest, bottom=floor, color=_OTHERS, width=0.8, label="others")
     every = -(-len(drawn) // 10)
     shown = list(places)[::every]
     axis.set_xticks(shown, [drawn[n].name[:10] for n in shown], fontsize=8, color=_MUTED)
     axis.set_yticks([0, 0.5, 1], ["0 %", "50 %", "100 %"], fontsize=8, color=_MUTED)
-    axis.set_title("Share of each label, run by run", loc="left", fontsize=10.5, color=_INK)
+    of = f"{question}: share" if question else "Share"
+    axis.set_title(f"{of} of each label, run by run", loc="left", fontsize=10.5, color=_INK)
     axis.spines[["top", "right", "left"]].set_visible(False)
     axis.legend(
         loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=8, reverse=True
     )
-    content = io.BytesIO()
-    figure.savefig(content, format="png")
-    return content.getvalue()
 
 
 def _share(value: float | None) -> str:
