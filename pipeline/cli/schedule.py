@@ -314,6 +314,8 @@ def _as_json(run: Run) -> dict[str, Any]:
 
 def _in_words(run: Run) -> str:
     from pipeline.humanize import plural, rate
+    from pipeline.output.runs.status import taken_back
+    from pipeline.report.trust.words import taken_back_words
 
     if run.reason:
         return f" · {run.reason}"
@@ -330,6 +332,7 @@ def _in_words(run: Run) -> str:
         parts.append(f"accuracy {summary['accuracy']:.3f}")
     if result.get("drift") is not None:
         parts.append(f"drift {result['drift']:.3f}")
+    parts += taken_back_words(taken_back(summary))
     if run.notice:
         parts.append(f"notice not delivered: {run.notice}")
     return " · " + " · ".join(parts)

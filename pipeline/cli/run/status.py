@@ -34,6 +34,7 @@ def status_command(output: OutputFolder, as_json: Json = False) -> None:
 
 def _show_runs(runs: Sequence[RunStatus], output: str, *, as_json: bool) -> None:
     from pipeline.humanize import count, plural
+    from pipeline.report.trust.words import taken_back_words
 
     there = [run.status for run in runs if run.published and run.status]
     rows, failed = sum(s.rows_done for s in there), sum(s.failed for s in there)
@@ -56,6 +57,7 @@ def _show_runs(runs: Sequence[RunStatus], output: str, *, as_json: bool) -> None
             of = "" if run.published else f"{count(status.rows_done)} of "
             parts.append(f"{of}{plural(status.rows, 'row')}")
             parts += [f"{count(status.failed)} failed"] if status.failed else []
+            parts += taken_back_words(status.taken_back)
         if not run.published:
             parts.append("not published yet")
         OUT.print("  " + " · ".join(parts))
@@ -102,6 +104,7 @@ def _row_lines(status: Status) -> list[str]:
 def _print(status: Status, output: str) -> None:
     from pipeline.engine.machine.card_notes import readings_in_words
     from pipeline.humanize import count, duration, plural, rate
+    from pipeline.report.trust.words import taken_back_words
 
     def line(name: str, text: str) -> None:
         OUT.print(f"  {name:<8} {text}")
@@ -118,6 +121,8 @@ def _print(status: Status, output: str) -> None:
         line("" if number else "rows", text)
     if status.errors:
         line("", _rows_that_failed(output))
+    for words in taken_back_words(status.taken_back):
+        line("labels", f"{words}: its rows differ; rackmill review {output}")
     run = status.run
     if run is not None:
         now = time.time()

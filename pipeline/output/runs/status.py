@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -34,7 +35,8 @@ class Course(StrEnum):
 class Status:
     """A job's course. ``run``: the one at work, or the last one. Rows that are done and ``errors``
     are committed ones; what engines have in flight is not among them. ``reasons``: type of error
-    -> reason -> rows, see ``error_reasons``. ``first_failed``: a few failed rows, the first."""
+    -> reason -> rows, see ``error_reasons``. ``first_failed``: a few failed rows, the first.
+    ``taken_back``: see ``taken_back``."""
 
     output: str
     name: str
@@ -47,6 +49,7 @@ class Status:
     run: RunRecord | None = None
     reasons: dict[str, dict[str, int]] = field(default_factory=dict)
     first_failed: tuple[FailedRow, ...] = ()
+    taken_back: tuple[str, ...] = ()
 
     @property
     def alive(self) -> bool:
@@ -72,7 +75,17 @@ class Status:
             "units": self.units,
             "units_done": self.units_done,
             "run": vars(self.run) if self.run else None,
+            "promises_taken_back": list(self.taken_back),
         }
+
+
+def taken_back(summary: Mapping[str, Any]) -> tuple[str, ...]:
+    """The questions of a run of which an earlier run's promise does not hold: its rows differ."""
+    return tuple(
+        question
+        for question, block in (summary.get("trust") or {}).items()
+        if block.get("promise") and (block.get("drift") or {}).get("found")
+    )
 
 
 def read_status(storage: Storage) -> Status:
@@ -108,6 +121,7 @@ def read_status(storage: Storage) -> Status:
         units_done=units,
         errors=dict(done.errors.most_common()),
         run=run,
+        taken_back=taken_back(summary or {}),
         reasons=reasons,
         first_failed=tuple(first_failed(dataset, manifest, _NAMED) if done.errors else ()),
     )

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 from pipeline.humanize import count, rate
+from pipeline.output.runs.status import taken_back
 from pipeline.report.history.drift import drift
+from pipeline.report.trust.words import taken_back_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,7 +26,8 @@ _OTHERS, _INK, _MUTED = "#b1bac4", "#1f2328", "#6e7781"
 @dataclass(frozen=True)
 class PastRun:
     """What a run came to. ``labels``: question -> label -> rows; of a job with labels its only
-    question has no name. ``drift``: see ``report.drift``; of several questions the largest."""
+    question has no name. ``drift``: see ``report.drift``; of several questions the largest.
+    ``taken_back``: see ``output.runs.status``."""
 
     name: str
     rows: int
@@ -33,6 +36,7 @@ class PastRun:
     accuracy: float | None = None
     labels: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     drift: float | None = None
+    taken_back: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, name: str, summary: Mapping[str, Any], earlier: Sequence[PastRun]) -> Self:
@@ -51,6 +55,7 @@ class PastRun:
             summary.get("accuracy"),
             labels,
             max((one for one in apart if one is not None), default=None),
+            taken_back(summary),
         )
 
 
@@ -64,7 +69,7 @@ def history_page(name: str, runs: Sequence[PastRun], picture: str | None) -> str
     ]
     lines += [
         f"| {run.name} | {count(run.rows)} | {count(run.failed)} | {rate(run.rows_per_second)} "
-        f"| {_share(run.accuracy)} | {_share(run.drift)} |"
+        f"| {_share(run.accuracy)} | {_drift(run)} |"
         for run in reversed(runs)
     ]
     lines += [
@@ -122,6 +127,10 @@ def _draw_shares(axis: Axes, question: str, drawn: Sequence[PastRun]) -> None:
     axis.legend(
         loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=8, reverse=True
     )
+
+
+def _drift(run: PastRun) -> str:
+    return ", ".join([*filter(None, [_share(run.drift)]), *taken_back_words(run.taken_back)])
 
 
 def _share(value: float | None) -> str:

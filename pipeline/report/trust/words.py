@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.humanize import count, percent, plural
@@ -58,6 +58,14 @@ def quality_words(block: Block) -> str | None:
 
 def is_accepted(block: Block) -> bool:
     return "threshold" in (block.get("acceptance") or {})
+
+
+def taken_back_words(questions: Sequence[str]) -> list[str]:
+    """That a promise was taken back, of which ``questions``; nothing where none was."""
+    if not questions:
+        return []
+    of = "" if list(questions) == ["label"] else f" ({', '.join(questions)})"
+    return [f"promise taken back{of}"]
 
 
 def promise_words(block: Block) -> str | None:
