@@ -3,13 +3,11 @@ every two answers, in both orders."""
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Any
 
 import pyarrow as pa
@@ -19,20 +17,23 @@ from pipeline.driver.progress.watcher import Watcher
 from pipeline.driver.run import RunOptions, run
 from pipeline.errors import UsageError
 from pipeline.humanize import plural
-from pipeline.input.plain import rows_with_gaps
 from pipeline.job.file.load import job_from
 from pipeline.job.job import Job
-from pipeline.job.template.field_text import as_text
-from pipeline.output.columns.answer_rows import NUMBER
-from pipeline.output.rows.stored_rows import FILE, ROW, StoredRows
-from pipeline.report.comparison.judgement import VERDICTS, Judgement, Pairing, judge_pairings
+from pipeline.output.rows.answer_pairs import AnswerPair, answer_pairs, outputs_to_compare
+from pipeline.output.rows.stored_rows import ROW, StoredRows
+from pipeline.report.comparison.judgement import (
+    VERDICTS,
+    Judgement,
+    Pairing,
+    Verdict,
+    judge_pairings,
+)
 from pipeline.storage.base import open_storage
 
 DEFAULT_OUTPUT = "runs/judge"
 CRITERIA = "Which answer is better: more right, and more helpful?"
 RESULT = "judge.json"
 _PAIRS, _ANSWERS = "pairs.parquet", "verdicts"
-_Place = tuple[str, int]  # file, row
 
 
 @dataclass(frozen=True)
@@ -67,19 +68,6 @@ class Judged:
         return about | counts | self.judgement.as_json()
 
 
-@dataclass(frozen=True)
-class _Pair:
-    row: int
-    one: int
-    other: int
-    question: str
-    answers: tuple[str, str]
-
-    @property
-    def differs(self) -> bool:
-        return self.answers[0] != self.answers[1]
-
-
 def judge(
     outputs: Sequence[str],
     options: JudgeOptions,
@@ -89,8 +77,8 @@ def judge(
 
     Answers that are the same are a tie, without being asked about. Raises UsageError, JobFailed.
     """
-    stored = _distinct(outputs)
-    pairs = _pairs(stored, options.rows)
+    stored = outputs_to_compare(outputs)
+    pairs = answer_pairs(stored, options.rows)
     job = _job(stored[0], options)
     asked = [pair for pair in pairs if pair.differs]
     verdicts: dict[int, tuple[str | None, str | None]] = {}
@@ -107,8 +95,9 @@ def judge(
         if told[0] is None or told[1] is None:
             failed.add(pair.row)
         else:
-            pairings.append(Pairing(pair.row, pair.one, pair.other, (told[0], told[1])))
-    pairings += [Pairing(p.row, p.one, p.other, None) for p in pairs if not p.differs]
+            both = Verdict(told[0], one_first=True), Verdict(told[1], one_first=False)
+            pairings.append(Pairing(pair.row, pair.one, pair.other, both))
+    pairings += [Pairing(p.row, p.one, p.other) for p in pairs if not p.differs]
     pairings = [pairing for pairing in pairings if pairing.row not in failed]
     if not pairings:
         raise UsageError(
@@ -129,70 +118,7 @@ def judge(
     return judged
 
 
-def _distinct(outputs: Sequence[str]) -> list[StoredRows]:
-    stored = [StoredRows(address) for address in outputs]
-    if len({one.address.rstrip("/") for one in stored}) < len(stored):
-        raise UsageError("one output is named twice", "name outputs of different jobs")
-    for one in stored:
-        if NUMBER in one.schema.names or "completions" in one.schema.names:
-            raise UsageError(
-                f"{one.address} has several answers a row", "judge outputs with one answer a row"
-            )
-    return stored
-
-
-def _pairs(stored: Sequence[StoredRows], most: int | None) -> list[_Pair]:
-    """Every two answers of each row that all outputs have answered; one row's after another."""
-    answers = [dict(_answers(one)) for one in stored]
-    common = [place for place in answers[0] if all(place in other for other in answers)]
-    if not common:
-        names = " and ".join(one.address for one in stored)
-        raise UsageError(
-            f"{names} have no answered row in common",
-            "rows are matched by the name of their file and their place in it",
-        )
-    if most is not None:
-        common = sorted(common, key=_drawn_at)[:most]
-    return [
-        _Pair(
-            row,
-            one,
-            other,
-            answers[0][place][0],
-            (answers[one][place][1], answers[other][place][1]),
-        )
-        for row, place in enumerate(common)
-        for one, other in combinations(range(len(stored)), 2)
-    ]
-
-
-def _drawn_at(place: _Place) -> bytes:
-    """Places in the order in which they are drawn: as by chance, and always the same."""
-    return hashlib.sha256(f"{place[0]}\0{place[1]}".encode()).digest()
-
-
-def _answers(stored: StoredRows) -> Iterator[tuple[_Place, tuple[str, str]]]:
-    """Each answered row with what was asked, and the answer."""
-    shown = {FILE, ROW, "error", *stored.answer_columns, *stored.asked_columns}
-    for table in stored.tables():
-        names = [name for name in table.column_names if name in shown]
-        for row in rows_with_gaps(table.select(names)):
-            if row["error"] is None:
-                yield (row[FILE], row[ROW]), (_asked(stored, row), _answer(stored, row))
-
-
-def _asked(stored: StoredRows, row: dict[str, Any]) -> str:
-    return "\n".join(as_text(row[name]) for name in stored.asked_columns if row[name] is not None)
-
-
-def _answer(stored: StoredRows, row: dict[str, Any]) -> str:
-    columns = stored.answer_columns
-    if len(columns) == 1:
-        return as_text(row[columns[0]]).strip()
-    return "\n".join(f"{name}: {as_text(row[name])}" for name in columns)
-
-
-def _table(pairs: Sequence[_Pair]) -> bytes:
+def _table(pairs: Sequence[AnswerPair]) -> bytes:
     """Two rows for each pair, one for each order: what the judge sees."""
     orders = [(pair, order) for pair in pairs for order in (pair.answers, pair.answers[::-1])]
     table = pa.table(

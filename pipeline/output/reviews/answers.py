@@ -27,6 +27,7 @@ from pipeline.storage.local import sync
 from pipeline.storage.transient_errors import fix, reason
 
 Place = tuple[str, int]  # an input file as the output calls it, and a row of it
+Key = tuple[str, Place]  # a question and the row that it is asked of
 _NAME = re.compile(r"[^\W_][\w.@+-]{0,63}")
 _FILE = re.compile(rf"{REVIEWS}/({_NAME.pattern})\.jsonl")
 _OBJECT = re.compile(r"\d{8}\.json")
@@ -47,6 +48,10 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     @property
     def place(self) -> Place:
         return self.shard, self.row
+
+    @property
+    def key(self) -> Key:
+        return self.question, self.place
 
 
 _DECODER, _ENCODER = msgspec.json.Decoder(Answer), msgspec.json.Encoder()
@@ -109,6 +114,10 @@ class ReviewAnswers:
         """By reviewer, what each row's answer is now: the last one, unless it was taken back."""
         return {name: standing(lines, question) for name, lines in self.every().items()}
 
+    def standing(self) -> dict[str, dict[Key, Answer]]:
+        """By reviewer, what stands of all questions, in the order in which it was given."""
+        return {name: _standing(lines) for name, lines in self.every().items()}
+
     def _names(self, folder: str) -> list[str]:
         names = self._storage.names(folder)
         return [name for name in names if _OBJECT.fullmatch(name.rpartition("/")[2])]
@@ -123,12 +132,16 @@ class ReviewAnswers:
 def standing(lines: list[Answer], question: str) -> dict[Place, Answer]:
     """Of one reviewer, what each row's answer to ``question`` is, in the order in which they were
     given."""
-    found: dict[Place, Answer] = {}
+    every = _standing(lines)
+    return {place: answer for (about, place), answer in every.items() if about == question}
+
+
+def _standing(lines: list[Answer]) -> dict[Key, Answer]:
+    found: dict[Key, Answer] = {}
     for line in lines:
-        if line.question == question:
-            found.pop(line.place, None)
-            if not line.undone:
-                found[line.place] = line
+        found.pop(line.key, None)
+        if not line.undone:
+            found[line.key] = line
     return found
 
 

@@ -1,4 +1,4 @@
-"""Which outputs' answers a judge found better, from verdicts in both orders. Pure."""
+"""Which outputs' answers judges found better, a model in both orders or people in one. Pure."""
 
 from __future__ import annotations
 
@@ -16,23 +16,44 @@ VERDICTS = (FIRST, SECOND, TIE)
 
 
 @dataclass(frozen=True)
-class Pairing:
-    """Two answers to one row, by the numbers of their outputs, and what was said of them.
+class Verdict:
+    """``said``: A, B or tie, of two answers in the order in which they were shown. ``one_first``:
+    the pairing's ``one`` was shown first."""
 
-    ``verdicts``: with ``one`` shown first, and with ``other`` shown first; None: the answers are
-    the same, which is a tie.
-    """
+    said: str
+    one_first: bool
+
+    @property
+    def score(self) -> float:
+        """What ``one`` gets of it: all, half or nothing."""
+        if self.said == TIE:
+            return 0.5
+        return float((self.said == FIRST) is self.one_first)
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """Two answers to one row, by the numbers of their outputs, and what was said of them: by a
+    model in both orders, or by each person in one. No ``verdicts``: the answers are the same, which
+    is a tie."""
 
     row: int
     one: int
     other: int
-    verdicts: tuple[str, str] | None
+    verdicts: tuple[Verdict, ...] = ()
+
+    @property
+    def score(self) -> float:
+        """What ``one`` gets, in the mean of all verdicts."""
+        scores = [verdict.score for verdict in self.verdicts]
+        return sum(scores) / len(scores) if scores else 0.5
 
 
 @dataclass(frozen=True)
 class Meeting:
-    """How two outputs did against each other, in rows. ``unlike``: the better one changed with the
-    order in which they were shown, so that it is a tie; they are among the ``ties``."""
+    """How two outputs did against each other, in rows. ``unlike``: verdicts contradict
+    each other, so that it is a tie (a model's with the order in which answers were shown, or
+    people's); they are among the ``ties``."""
 
     one: int
     other: int
@@ -44,6 +65,11 @@ class Meeting:
     @property
     def rows(self) -> int:
         return self.wins + self.losses + self.ties
+
+    @property
+    def won(self) -> Share:
+        """By ``one``, of the rows that are no ties."""
+        return Share(self.wins, self.wins + self.losses)
 
 
 @dataclass(frozen=True)
@@ -58,13 +84,10 @@ class Judgement:
     def as_json(self) -> dict[str, Any]:
         return {
             "strengths": [vars(one) for one in self.strengths],
-            "meetings": [vars(one) | {"rows": one.rows} for one in self.meetings],
-            "shown_first": {
-                "verdicts": self.shown_first.whole,
-                "value": self.shown_first.value if self.shown_first.whole else None,
-                "low": self.shown_first.bounds[0],
-                "high": self.shown_first.bounds[1],
-            },
+            "meetings": [
+                vars(one) | {"rows": one.rows, "won": _share(one.won)} for one in self.meetings
+            ],
+            "shown_first": {"verdicts": self.shown_first.whole} | _share(self.shown_first),
         }
 
 
@@ -75,13 +98,12 @@ def judge_pairings(pairings: Sequence[Pairing], outputs: int) -> Judgement:
     first = decided = 0
     for pairing in pairings:
         table = tables.setdefault(pairing.row, np.zeros((outputs, outputs)))
-        for wins in _wins(pairing):
-            table[pairing.one, pairing.other] += wins / 2
-            table[pairing.other, pairing.one] += (1 - wins) / 2
+        table[pairing.one, pairing.other] += pairing.score
+        table[pairing.other, pairing.one] += 1 - pairing.score
         meetings.setdefault((pairing.one, pairing.other), []).append(pairing)
-        for verdict in pairing.verdicts or ():
-            decided += verdict != TIE
-            first += verdict == FIRST
+        for verdict in pairing.verdicts:
+            decided += verdict.said != TIE
+            first += verdict.said == FIRST
     return Judgement(
         tuple(elo(list(tables.values()))),
         tuple(_meeting(*between, of) for between, of in sorted(meetings.items())),
@@ -89,19 +111,16 @@ def judge_pairings(pairings: Sequence[Pairing], outputs: int) -> Judgement:
     )
 
 
-def _wins(pairing: Pairing) -> tuple[float, float]:
-    """What ``one`` gets of each of the two verdicts: all, half or nothing of it."""
-    if pairing.verdicts is None:
-        return 0.5, 0.5
-    seen_first, seen_second = pairing.verdicts
-    return (
-        {FIRST: 1.0, SECOND: 0.0, TIE: 0.5}[seen_first],
-        {FIRST: 0.0, SECOND: 1.0, TIE: 0.5}[seen_second],
-    )
-
-
 def _meeting(one: int, other: int, pairings: Sequence[Pairing]) -> Meeting:
-    sums = [sum(_wins(pairing)) for pairing in pairings]
-    unlike = sum(sorted(_wins(pairing)) == [0.0, 1.0] for pairing in pairings)
-    wins, losses = sum(s > 1 for s in sums), sum(s < 1 for s in sums)
-    return Meeting(one, other, wins, losses, len(sums) - wins - losses, unlike)
+    scores = [pairing.score for pairing in pairings]
+    unlike = sum(
+        pairing.score == 0.5 and any(v.said != TIE for v in pairing.verdicts)
+        for pairing in pairings
+    )
+    wins, losses = sum(s > 0.5 for s in scores), sum(s < 0.5 for s in scores)
+    return Meeting(one, other, wins, losses, len(scores) - wins - losses, unlike)
+
+
+def _share(share: Share) -> dict[str, float | None]:
+    low, high = share.bounds
+    return {"value": share.value if share.whole else None, "low": low, "high": high}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -12,6 +13,8 @@ from pipeline.output.reviews.gold import settle
 from pipeline.report.comparison.intervals import Share
 from pipeline.service.review.session import Material
 from pipeline.trust.agreement import cohen_kappa, krippendorff_alpha
+
+_Key = TypeVar("_Key")
 
 
 @dataclass(frozen=True)
@@ -40,11 +43,20 @@ def numbers_of(material: Material, answers: Mapping[str, Mapping[Place, Answer]]
     counts = {name: sum(p in given for p in places) for name, given in answers.items()}
     counts = {name: count for name, count in counts.items() if count}
     right = Share(sum(judged), len(judged)) if judged else None
-    if len(counts) < 2:
-        return Numbers(right, counts, None, None, 0)
-    number = {choice: at for at, choice in enumerate(material.question.choices)}
-    given = [[answers[name].get(place) for place in places] for name in counts]
+    kappa, alpha, both = agreement([answers[n] for n in counts], places, material.question.choices)
+    return Numbers(right, counts, kappa, alpha, both)
+
+
+def agreement(
+    answers: Sequence[Mapping[_Key, Answer]], keys: Sequence[_Key], choices: Sequence[str]
+) -> tuple[float | None, float | None, int]:
+    """Cohen's kappa, Krippendorff's alpha, and how many of ``keys`` two or more have answered with
+    a choice. ``answers``: of each reviewer."""
+    if len(answers) < 2:
+        return None, None, 0
+    number = {choice: at for at, choice in enumerate(choices)}
+    given = [[one.get(key) for key in keys] for one in answers]
     ratings = np.array([[number.get(a.value or "", -1) if a else -1 for a in one] for one in given])
     both = ratings[:, (ratings >= 0).sum(axis=0) > 1]
     kappa = cohen_kappa(both[0], both[1]) if len(both) == 2 else None
-    return Numbers(right, counts, kappa, krippendorff_alpha(ratings), both.shape[1])
+    return kappa, krippendorff_alpha(ratings), both.shape[1]

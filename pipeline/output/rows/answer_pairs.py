@@ -1,0 +1,120 @@
+"""Every two answers that outputs over the same input give to a row."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+from pipeline.errors import UsageError
+from pipeline.input.plain import rows_with_gaps
+from pipeline.job.template.field_text import as_text
+from pipeline.output.columns.answer_rows import NUMBER
+from pipeline.output.rows.stored_rows import FILE, ROW, StoredRows
+
+Place = tuple[str, int]  # file, row
+
+
+@dataclass(frozen=True)
+class AnswerPair:
+    """Two answers to a row, by the numbers of their outputs. ``row``: counted in the order in which
+    pairs come. ``texts``: what was asked, by column."""
+
+    place: Place
+    row: int
+    one: int
+    other: int
+    texts: Mapping[str, str]
+    answers: tuple[str, str]
+
+    @property
+    def question(self) -> str:
+        return "\n".join(self.texts.values())
+
+    @property
+    def differs(self) -> bool:
+        return self.answers[0] != self.answers[1]
+
+
+def outputs_to_compare(addresses: Sequence[str]) -> list[StoredRows]:
+    """Raises UsageError for one that is no output, is named twice, or has several answers a row."""
+    stored = [StoredRows(address) for address in addresses]
+    if len({one.address.rstrip("/") for one in stored}) < len(stored):
+        raise UsageError("one output is named twice", "name outputs of different jobs")
+    for one in stored:
+        if NUMBER in one.schema.names or "completions" in one.schema.names:
+            raise UsageError(
+                f"{one.address} has several answers a row", "judge outputs with one answer a row"
+            )
+    return stored
+
+
+def answer_pairs(
+    stored: Sequence[StoredRows], most: int | None = None, *, drawn: bool = False
+) -> list[AnswerPair]:
+    """Every two answers of each row that all outputs have answered; one row's after another.
+
+    ``most``: only so many rows, drawn as by chance, and always the same ones. ``drawn``: all rows,
+    in the order in which they would be drawn. Raises UsageError where the inputs are others.
+    """
+    columns = stored[0].asked_columns
+    answers = [dict(_answers(one, columns)) for one in stored]
+    common = [place for place in answers[0] if all(place in other for other in answers)]
+    names = " and ".join(one.address for one in stored)
+    if not common:
+        raise UsageError(
+            f"{names} have no answered row in common",
+            "rows are matched by the name of their file and their place in it",
+        )
+    for place in common:
+        texts = answers[0][place][0]
+        for other in answers[1:]:
+            unlike = [n for n, text in other[place][0].items() if texts.get(n, text) != text]
+            if unlike:
+                raise UsageError(
+                    f"{names} are over different inputs: row {place[1]} of {place[0]} has another "
+                    f"{unlike[0]} in each",
+                    "name outputs over the same rows",
+                )
+    if most is not None or drawn:
+        common = sorted(common, key=_drawn_at)[:most]
+    return [
+        AnswerPair(
+            place,
+            row,
+            one,
+            other,
+            answers[0][place][0],
+            (answers[one][place][1], answers[other][place][1]),
+        )
+        for row, place in enumerate(common)
+        for one, other in combinations(range(len(stored)), 2)
+    ]
+
+
+def _drawn_at(place: Place) -> bytes:
+    """Places in the order in which they are drawn: as by chance, and always the same."""
+    return hashlib.sha256(f"{place[0]}\0{place[1]}".encode("utf-8", "surrogatepass")).digest()
+
+
+def _answers(
+    stored: StoredRows, columns: Sequence[str]
+) -> Iterator[tuple[Place, tuple[dict[str, str], str]]]:
+    """Each answered row with what was asked, as far as it was kept, and the answer."""
+    asked = [name for name in columns if name in stored.kept]
+    shown = {FILE, ROW, "error", *stored.answer_columns, *asked}
+    for table in stored.tables():
+        names = [name for name in table.column_names if name in shown]
+        for row in rows_with_gaps(table.select(names)):
+            if row["error"] is None:
+                texts = {name: as_text(row[name]) for name in asked if row[name] is not None}
+                yield (row[FILE], row[ROW]), (texts, _answer(stored, row))
+
+
+def _answer(stored: StoredRows, row: dict[str, Any]) -> str:
+    columns = stored.answer_columns
+    if len(columns) == 1:
+        return as_text(row[columns[0]]).strip()
+    return "\n".join(f"{name}: {as_text(row[name])}" for name in columns)
