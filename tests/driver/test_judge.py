@@ -103,3 +103,23 @@ def test_outputs_over_other_rows_are_refused(outputs: list[str], tmp_path: Path)
 
     with pytest.raises(UsageError, match="no answered row in common"):
         judged([outputs[0], str(tmp_path / "c")], tmp_path)
+
+
+def test_rows_at_the_same_places_with_other_texts_are_another_input(
+    outputs: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "other").mkdir()
+    texts = [f"t{n}" for n in range(_ROWS - 1)] + ["another"]
+    pq.write_table(pa.table({"text": texts}), tmp_path / "other/rows.parquet")
+    job = {
+        "name": "c",
+        "model": str(tmp_path / "model"),
+        "input": {"path": str(tmp_path / "other/rows.parquet")},
+        "prompt": "{text}",
+        "output": {"path": str(tmp_path / "c")},
+        "engine": {"kind": "simulated"},
+    }
+    run_here(job_from(job))
+
+    with pytest.raises(UsageError, match=r"different inputs: row 5 of .* has another text"):
+        judged([outputs[0], str(tmp_path / "c")], tmp_path)
