@@ -221,7 +221,7 @@ def summarize(
         model=provenance["model"],
         quantization=provenance["quantization"],
         fingerprint=provenance["fingerprint"],
-        engines=tuple(asdict(facts) for facts in work.engines),
+        engines=tuple(asdict(facts) | {"held": sorted(facts.held)} for facts in work.engines),
         gold=gold,
         versions={k: v for k, v in provenance.items() if k.endswith("_version")},
         model_seconds=model_seconds,
