@@ -117,6 +117,15 @@ def setup_of(
     )
 
 
+def with_retention(arguments: Mapping[str, Any], questions: object) -> Mapping[str, Any]:
+    """``arguments``, with what vLLM needs if a job has several ``questions`` of a row: else it
+    keeps of sliding layers the prompts' last blocks alone, and the next question of a row, which
+    ends a block earlier or later, would find none of the row's text."""
+    if questions is None or arguments.get("enable_prefix_caching") is False:
+        return arguments
+    return {"prefix_cache_retention_interval": None, **arguments}
+
+
 def scoring_arguments(score: Score, given: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments of an engine that scores, beside ``given`` ones.
 

@@ -18,6 +18,7 @@ from pipeline.budget.cards.lookup import cpu_card, find_card
 from pipeline.budget.roofline import decode_tokens_per_second
 from pipeline.cluster.engine_groups import EngineGroup, asked_groups, local_groups
 from pipeline.cluster.slots import spread_of
+from pipeline.driver.forecast import forecast as module
 from pipeline.driver.forecast.forecast import Forecaster
 from pipeline.driver.forecast.learning import learn
 from pipeline.driver.forecast.types import Forecast, Prices, done_at, seconds_to_spare
@@ -118,6 +119,23 @@ class TestTime:
         assert made.basis == "roofline"
         low, high = made.bounds
         assert high / low >= 3
+
+    @pytest.mark.parametrize("several", [True, False])
+    def test_an_engine_for_several_questions_keeps_all_blocks(
+        self, plan_of, monkeypatch: pytest.MonkeyPatch, several: bool
+    ) -> None:
+        seen = []
+        whole = module.card_setup_from
+
+        def noted(*args: Any, **more: Any) -> Any:
+            seen.append(whole(*args, **more))
+            return seen[-1]
+
+        monkeypatch.setattr(module, "card_setup_from", noted)
+        questions = {"urgent": {"predicate": "Is it urgent?"}, "new": {"predicate": "Is it new?"}}
+        forecast(plan_of(**({"questions": questions, "label": None} if several else {})))
+
+        assert {setup.dense_retention for setup in seen} == {several}
 
     def test_after_a_run_of_the_same_shape_its_time_is_foretold(self, plan_of) -> None:
         plan = plan_of()

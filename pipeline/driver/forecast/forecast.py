@@ -28,6 +28,7 @@ from pipeline.budget.settings import (
     choose_settings,
     scoring_arguments,
     setup_of,
+    with_retention,
 )
 from pipeline.budget.weights import Weights, weight_bytes
 from pipeline.cluster.engine_groups import EngineGroup
@@ -286,7 +287,7 @@ class Forecaster:
             self._geometry,
             self._weights,
             group.share,
-            choice.arguments,
+            with_retention(choice.arguments, self.plan.job.questions),
             overhead_correction=self._overhead(group),
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pipeline.budget.settings import scoring_arguments
+from pipeline.budget.settings import scoring_arguments, with_retention
 from pipeline.engine.machine.card_memory import wait_for_own_cards
 from pipeline.engine.protocol import Engine
 from pipeline.engine.vllm.grammar import check_answer_shape as check_answer_shape
@@ -23,9 +23,6 @@ def load(
         arguments = {**scoring_arguments(job.score, arguments), **arguments}
     if (share := arguments.get("gpu_memory_utilization")) is not None:
         wait_for_own_cards(float(share), say, int(arguments.get("tensor_parallel_size") or 1))
-    if job.questions is not None and arguments.get("enable_prefix_caching") is not False:
-        # else vLLM keeps of sliding layers the prompts' last blocks alone, and the next question of
-        # a row, which ends a block earlier or later, would find none of the row's text
-        arguments = {"prefix_cache_retention_interval": None, **arguments}
+    arguments = with_retention(arguments, job.questions)
     schema = job.label.answer_schema if job.label else None
     return VllmEngine(model, arguments, schema, scoring=job.score is not None, say=say)
