@@ -78,7 +78,7 @@ def forecast(made: Plan, gpus: str | None = None) -> Forecast:
     if gpus:
         groups = asked_groups(made.job, gpus, forecaster.spread)
     else:
-        groups = local_groups(made.job, len(made.missing), forecaster.spread)
+        groups = local_groups(made.job, made.most_engines, forecaster.spread)
     return forecaster.forecast(forecaster.usable(groups, lambda _: None))
 
 

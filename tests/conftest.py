@@ -49,7 +49,7 @@ def large_units() -> Iterator[None]:
     groups and parts of units cut through some of them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            "pipeline.driver.plan.plan.unit_rows", lambda total: max(128, unit_rows(total))
+            "pipeline.driver.plan.plan.unit_rows", lambda *given: max(128, unit_rows(given[0], 2))
         )
         yield
 

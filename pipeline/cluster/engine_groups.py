@@ -154,10 +154,21 @@ class EngineGroup:
         return each * (self.number / self._crowd if self.shared else self.all_cards)
 
 
+def engines_here(job: Job) -> int:
+    """So many engines, at most, a run on this machine may have; 1 where that cannot be said."""
+    wanted = job.resources.workers
+    if wanted != "auto" or not job.engine.computes:
+        return len(job.engine.urls) or 1 if wanted == "auto" else wanted
+    try:
+        return max(1, len(offer().gpus))
+    except UsageError:  # said where engines are chosen
+        return 1
+
+
 def local_groups(
-    job: Job, units: int, spread: Spread, say: Callable[[str], None] = lambda line: None
+    job: Job, most: int, spread: Spread, say: Callable[[str], None] = lambda line: None
 ) -> list[EngineGroup]:
-    """The engines that a run of ``job`` starts on this machine, at most one for each unit.
+    """The engines that a run of ``job`` starts on this machine, ``most`` of them at most.
 
     ``spread``: how many cards one takes; what is left over or left out is said. Raises UsageError
     when the job asks for more engines than there are GPUs, or for other ones, and where the build
@@ -165,7 +176,7 @@ def local_groups(
     """
     wanted = job.resources.workers
     servers = len(job.engine.urls) or 1
-    number = _at_most(servers if wanted == "auto" else wanted, units)
+    number = min(servers if wanted == "auto" else wanted, most)
     if not job.engine.computes:
         return [EngineGroup(number, None, slots=_beside_each_other(number))]
     there = offer()
@@ -189,7 +200,7 @@ def local_groups(
         if len(slots) != len(usable):
             known += f", enough for {plural(len(slots), 'engine')}"
         raise UsageError(f"resources.workers: {wanted} engines, but there are {known}")
-    number = _at_most(len(slots) if wanted == "auto" else wanted, units)
+    number = min(len(slots) if wanted == "auto" else wanted, most)
     kinds: dict[str, list[CardSlot]] = {}
     for slot in slots[:number]:
         kinds.setdefault(slot.card.name, []).append(slot)
@@ -280,7 +291,3 @@ def is_processor(name: str) -> bool:
 
 def _beside_each_other(number: int) -> tuple[Slot, ...]:
     return tuple(Slot(index, number) for index in range(number))
-
-
-def _at_most(number: int, units: int) -> int:
-    return max(1, min(number, units))  # a unit is the least that an engine can do

@@ -56,6 +56,7 @@ from pipeline.worker.answer_cache.store import check_store
 _log = logging.getLogger(__name__)
 
 _SHORTEST_REQUEST = 16  # tokens
+_MANY = 1 << 10  # engines that a rack may come to have
 _LOOK_SECONDS = 60.0  # for machines of a rack that have not said what they offer
 
 
@@ -143,7 +144,8 @@ def _checked(
     job: Job, options: RunOptions, watcher: Watcher, moved: Sequence[str] = ()
 ) -> InputPlan:
     """The input, and said which files are not whole. ``moved``: those written to since."""
-    inputs = check_input(job, options.rows, options.files, leave=moved)
+    engines = None if options.address is None else _MANY
+    inputs = check_input(job, options.rows, options.files, leave=moved, engines=engines)
     if options.files is None:  # else whoever looked into it said so
         for line in inputs.files.waiting:
             watcher.note(line)
@@ -166,17 +168,17 @@ def select_engines(plan: Plan, watcher: Watcher, cluster: ClusterInBackground) -
     forecaster = Forecaster(plan, load_profile())
     if not left:
         return Engines(forecaster, [])
-    units = len(plan.missing)
+    most = plan.most_engines
     if cluster.joins:
         rack = cluster.ready()
         there = rack.machines(_LOOK_SECONDS)
         if rack.waits_for_cards:  # not for those that no machine has
-            rack_groups(job, there, units, forecaster.spread, lambda line: None)
+            rack_groups(job, there, most, forecaster.spread, lambda line: None)
         allotted = rack.allotted(watcher.note)
         there = rack.machines(_LOOK_SECONDS)  # it may have waited for long
-        groups = rack_groups(job, there, units, forecaster.spread, watcher.note, allotted)
+        groups = rack_groups(job, there, most, forecaster.spread, watcher.note, allotted)
     else:
-        groups = local_groups(job, units, forecaster.spread, watcher.note)
+        groups = local_groups(job, most, forecaster.spread, watcher.note)
     shortest = job.engine.max_model_len or _SHORTEST_REQUEST
     usable = forecaster.usable(groups, watcher.note, context=shortest)
     return Engines(forecaster, usable)

@@ -10,22 +10,29 @@ share a prefix, stay close. Pure: the order follows from the number of units alo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import count
 from math import gcd
 
 STREAMS = 4  # units that a worker goes through side by side: what is lost with it if it dies
-_SMALLEST, _LARGEST = 16, 4096  # rows of a unit
-# at least: enough to balance a rack, and so that what is begun and not finished is little: some 3 %
-# of the rows at a worker
-_WANTED_UNITS = 128
+SMALLEST = 16  # rows of a unit
+_LARGEST = 4096
+# on a rack, at least: enough to balance it, and so that what is begun and not finished is little:
+# some 3 % of the rows at a worker
+_RACK_UNITS = 128
+# of one engine a unit's rows squared over all rows, at most: few files of a small input, 4 of 512
+# rows, 12 of 3,000. What is begun is little there, too, since a lease is two minutes' work at most.
+# On a rack such units cost a tenth of the time where data are sorted (tests/bench/unit_sizes.py)
+_SQUARE = 32
 _GOLDEN = (5**0.5 - 1) / 2
 
 
 def spread(number: int) -> list[int]:
     """Places 0..number, so ordered that every stretch of them lies evenly over the whole: steps
-    of the golden section (Weyl's sequence, whose gaps are the most even ones)."""
-    step = max(1, round(number * _GOLDEN))
-    while gcd(step, number) > 1:
-        step -= 1
+    of the golden section (Weyl's sequence, whose gaps are the most even ones), or of what is
+    nearest to it and comes to every place."""
+    wanted = max(1, round(number * _GOLDEN))
+    near = (step for away in count() for step in (wanted + away, wanted - away))
+    step = next(step for step in near if step > 0 and gcd(step, number) == 1)
     return [place * step % number for place in range(number)]
 
 
@@ -52,10 +59,12 @@ def side_by_side(rows: Sequence[int], streams: int = STREAMS) -> list[tuple[int,
     return found
 
 
-def unit_rows(total_rows: int) -> int:
-    """Rows per unit for an input of ``total_rows``: a power of two from 16 to 4,096."""
-    rows = _SMALLEST
-    while rows < _LARGEST and 2 * rows * _WANTED_UNITS <= total_rows:
+def unit_rows(total_rows: int, engines: int = 1) -> int:
+    """Rows per unit for an input of ``total_rows`` on so many engines: a power of two from 16 to
+    4,096."""
+    most = total_rows / _RACK_UNITS if engines > 1 else (_SQUARE * total_rows) ** 0.5
+    rows = SMALLEST
+    while rows < _LARGEST and 2 * rows <= most:
         rows *= 2
     return rows
 

@@ -34,9 +34,10 @@ def simulate_rack(
     if not good:
         return Outcome.of(cards, errors)
     work = [replace(row, id=place) for place, row in enumerate(good)]
-    rates = [_rate(setup, work, max_tokens) for setup in setups]
+    rates = [forecast_rate(setup, work, max_tokens) for setup in setups]
     failures = Failures(per_hour=failures_per_hour)
-    rack = SimulatedRack(cards, rates, work, rows_per_unit=unit_rows(len(work)), failures=failures)
+    unit = unit_rows(len(work), len(setups))
+    rack = SimulatedRack(cards, rates, work, rows_per_unit=unit, failures=failures)
     try:
         facts = rack.run()
     except RuntimeError as e:
@@ -68,7 +69,7 @@ def _refused(cards: Sequence[CardSim], row: TraceRow) -> NeverFits | None:
     return next((error for error in found if error is not None), None)
 
 
-def _rate(setup: CardSetup, rows: Sequence[TraceRow], max_tokens: int) -> float:
+def forecast_rate(setup: CardSetup, rows: Sequence[TraceRow], max_tokens: int) -> float:
     """Rows per second as a forecast has them before anything ran: a card's time for the mean row's
     part of full prefill steps and of full decode steps. Completions are taken for half of what
     they may be, shared beginnings of prompts as computed already."""

@@ -55,5 +55,5 @@ def test_a_worker_that_dies_costs_a_few_units_of_work(played: list[Outcome]) -> 
     if len(played) < len(_ALWAYS):
         pytest.skip("not with some seeds only")
     workers = sum(outcome.workers_lost for outcome in played)
-    units = sum(outcome.again / unit_rows(outcome.rows) for outcome in played)
+    units = sum(outcome.again / unit_rows(outcome.rows, 2) for outcome in played)
     assert units / workers < _MOST_UNITS_LOST

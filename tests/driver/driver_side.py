@@ -122,6 +122,7 @@ class Rack:
             model=SimpleNamespace(hash="hash", name="gemma-3-270m"),
             sample=SimpleNamespace(shape=SimpleNamespace(longest=40)),
             missing=[1, 2, 3],
+            most_engines=3,
         )
         watcher = Watcher()
         watcher.note = self.notes.append  # type: ignore[method-assign]

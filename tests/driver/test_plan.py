@@ -16,6 +16,7 @@ from pipeline import Job, UsageError
 from pipeline.driver.plan.plan import Plan, check_input, make_plan
 from pipeline.output.dataset import Dataset
 from pipeline.output.tally import Tally
+from pipeline.rows.work_order import unit_rows
 from pipeline.storage.local import LocalStorage
 from tests.samples import CHAT_TEMPLATE, job, json_lines, lines, write_model
 
@@ -189,6 +190,32 @@ class TestResume:
 
         again = plan_of(folder, resources={"workers": 3}, engine={"max_num_seqs": 2}, name="new")
         assert len(again.committed) == 1
+
+    @pytest.mark.parametrize("then", [16, 64, 128])
+    @pytest.mark.parametrize("workers", [1, 3])
+    def test_an_output_goes_on_in_the_units_it_was_begun_with(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, then: int, workers: int
+    ) -> None:
+        """However large ones are made now, and whatever it goes on with."""
+        monkeypatch.setattr("pipeline.driver.plan.plan.unit_rows", lambda *_: then)
+        begun = plan_of(folder)
+        self.commit(begun, 2)
+        monkeypatch.setattr("pipeline.driver.plan.plan.unit_rows", unit_rows)
+
+        again = plan_of(folder, resources={"workers": workers})
+        assert again.units == begun.units
+        assert again.missing == begun.units[2:]
+        assert not again.changes
+
+    def test_as_many_engines_find_work_as_there_are_sixteens_of_rows(self, folder: Path) -> None:
+        """Units are cut for those who have nothing else."""
+        plan = plan_of(folder)
+        assert len(plan.units) == 3
+        rows = [unit.rows for unit in plan.units]
+        assert plan.most_engines == sum(-(-n // 16) for n in rows) > len(rows)
+
+        self.commit(plan, len(rows) - 1)
+        assert plan_of(folder).most_engines == -(-rows[-1] // 16)
 
     def test_another_prompt_is_refused_with_what_changed(self, folder: Path) -> None:
         self.commit(plan_of(folder), 1)

@@ -228,7 +228,7 @@ class TestCardOfAnotherJob:
 
 
 class TestNeeds:
-    def test_a_job_needs_one_card_for_each_unit_at_most(self, rack: Rack) -> None:
+    def test_a_job_needs_as_many_cards_as_find_work_at_most(self, rack: Rack) -> None:
         assert rack.workers.needs.most == 3
 
     def test_and_no_more_than_its_file_says(self, new_rack: Any) -> None:

@@ -123,16 +123,18 @@ def test_a_unit_names_its_file_by_shard_and_row() -> None:
 
 
 @quick
-@given(st.integers(0, 10**9))
-def test_units_are_powers_of_two_within_bounds(total: int) -> None:
-    rows = unit_rows(total)
+@given(st.integers(0, 10**9), st.integers(1, 64))
+def test_units_are_powers_of_two_within_bounds(total: int, engines: int) -> None:
+    rows = unit_rows(total, engines)
 
     assert 16 <= rows <= 4096
     assert rows & (rows - 1) == 0
 
 
 def test_larger_inputs_have_larger_units() -> None:
-    assert [unit_rows(n) for n in (0, 4095, 4096, 10**5, 10**9)] == [16, 16, 32, 512, 4096]
+    rows = (0, 4095, 4096, 10**5, 10**9)
+    assert [unit_rows(n, 2) for n in rows] == [16, 16, 32, 512, 4096]
+    assert [unit_rows(n) for n in rows] == [16, 256, 256, 1024, 4096]
 
 
 class TestCosts:

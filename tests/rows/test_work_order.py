@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 
 import pytest
@@ -55,9 +56,23 @@ def test_neighbours_stay_close() -> None:
 
 @quick
 @given(st.integers(200, 100_000))
-def test_what_is_open_at_once_is_a_small_part_of_a_job(rows: int) -> None:
+def test_what_is_open_at_once_on_a_rack_is_a_small_part_of_a_job(rows: int) -> None:
     """It is lost with a worker that dies, and nothing is committed before."""
-    assert STREAMS * unit_rows(rows) <= max(STREAMS * unit_rows(0), rows / 16)
+    assert STREAMS * unit_rows(rows, 2) <= max(STREAMS * unit_rows(0), rows / 16)
+
+
+@quick
+@given(st.integers(64, 100_000))
+def test_what_one_engine_has_open_at_once_is_not_all_for_long(rows: int) -> None:
+    """Beyond a few hundred rows some is committed early; a few are all open, whatever is done."""
+    assert unit_rows(rows) <= max(rows / 4, 128)
+    assert STREAMS * unit_rows(rows) <= 32 * math.sqrt(rows)
+
+
+@pytest.mark.parametrize(("rows", "files"), [(64, 2), (512, 4), (3000, 12), (20_000, 40)])
+def test_a_small_input_on_one_engine_becomes_few_files(rows: int, files: int) -> None:
+    assert -(-rows // unit_rows(rows)) == files
+    assert -(-rows // unit_rows(rows, 2)) >= min(rows // 16, 100)
 
 
 @pytest.mark.parametrize("number", [20, 64, 100, 1000, 4096])

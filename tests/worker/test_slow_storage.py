@@ -22,7 +22,7 @@ from pipeline.worker.worker import work
 from tests.next_door import NextDoor, worker_spec
 from tests.samples import job, write_model
 
-ROWS = 4000
+ROWS = 8000
 _STILL_SECONDS = 1.0  # without a finished row: the engine waits
 _PATIENCE_SECONDS = 60.0
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipeline.cluster.engine_groups import engines_here
 from pipeline.driver.forecast.sample import Sample, take_sample
 from pipeline.driver.trust.gold_check import check_gold_files
 from pipeline.errors import HalfWritten, StorageFailed, UsageError, unknown_column
@@ -37,7 +38,7 @@ from pipeline.output.manifest import Manifest, describe, read_manifest
 from pipeline.output.rows.redo import Redo
 from pipeline.output.tally import Tally
 from pipeline.prompt.tokenizer_of import tokenizer_of
-from pipeline.rows.work_order import unit_rows
+from pipeline.rows.work_order import SMALLEST, unit_rows
 from pipeline.storage.base import Storage, open_storage
 from pipeline.storage.transient_errors import passes
 
@@ -146,6 +147,11 @@ class Plan:
         return sum(unit.rows for unit in self.missing)
 
     @property
+    def most_engines(self) -> int:
+        """To so many there is something to give: what is missing of a unit may be cut."""
+        return max(1, sum(-(-unit.rows // SMALLEST) for unit in self.missing))
+
+    @property
     def units_done(self) -> int:
         """Units of which nothing is missing."""
         return len(self.units) - len({(u.whole or u).id for u in self.missing})
@@ -157,11 +163,13 @@ def check_input(
     files: InputFiles | None = None,
     *,
     leave: Collection[str] = (),
+    engines: int | None = None,
 ) -> InputPlan:
     """Find fault with everything that can be checked without the model; within seconds.
 
     ``rows``: take only the first so many. ``files``: the input, where it has been looked into;
-    ``leave``: files that are known not to be whole. Raises UsageError.
+    ``leave``: files that are known not to be whole; ``engines``: that it may be worked on by,
+    None: by those of this machine. Raises UsageError.
     """
     check_reference(job.model)
     check_places(job)
@@ -171,7 +179,8 @@ def check_input(
         _check_fields(job, files.schema)
     columns = output_columns(job, files.schema)
     total = files.rows if rows is None else min(rows, files.rows)
-    sizes = (unit_rows(files.rows),) * len(files.shards)
+    size = unit_rows(files.rows, engines_here(job) if engines is None else engines)
+    sizes = (size,) * len(files.shards)
     units = cut(files.shards, sizes, total)
     notes = check_gold_files(job, files, columns, units)
     return InputPlan(job, files, tuple(units), columns, total, sizes, notes)

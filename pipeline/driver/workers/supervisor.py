@@ -174,7 +174,7 @@ class Supervisor:
         """What the job can use of a rack, as far as it has seen it."""
         left = {state.number for state in self.states.left if not state.finished}
         useless = _cards_of(p for number, p in enumerate(self._places) if number not in left)
-        return Needs(self._most or len(self._plan.missing), useless)
+        return Needs(self._most or self._plan.most_engines, useless)
 
     def wait_for_machines(self, since: float | None) -> float | None:
         """Where no machine is left: since when. Raises JobFailed if that is too long ago."""

@@ -72,7 +72,7 @@ def plan_command(
         if gpus:
             groups = asked_groups(loaded, gpus, forecaster.spread, _note)
         else:
-            groups = local_groups(loaded, len(plan.missing), forecaster.spread, _note)
+            groups = local_groups(loaded, plan.most_engines, forecaster.spread, _note)
         groups = forecaster.usable(groups, _note)
         fits = forecaster.fits(groups)
         forecast = forecaster.forecast(groups)

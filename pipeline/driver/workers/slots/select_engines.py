@@ -87,12 +87,12 @@ def candidates(
 def rack_groups(
     job: Job,
     machines: Sequence[Machine],
-    units: int,
+    number: int,
     spread: Spread,
     say: Callable[[str], None],
     allotted: Collection[Key] | None = None,
 ) -> list[EngineGroup]:
-    """The engines that a run of ``job`` gets on ``machines``, at most one for each unit. What is
+    """The engines that a run of ``job`` gets on ``machines``, ``number`` of them at most. What is
     left out is said. Raises UsageError where none of them can work on it, NoCard where the cards
     that are ``allotted`` to it are gone."""
     found, left_out = candidates(job, machines, own_versions(), spread, allotted)
@@ -109,7 +109,7 @@ def rack_groups(
             *left_out,
             "see them: rackmill rack show",
         )
-    groups = groups_of(found[: max(1, min(most(job) or len(found), units))])
+    groups = groups_of(found[: min(most(job) or len(found), number)])
     for line in said_of(job, groups):
         say(line)
     return groups
