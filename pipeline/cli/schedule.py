@@ -15,6 +15,7 @@ import typer
 from pipeline.cli.options import Json, address_option, set_option
 from pipeline.cli.terminal.console import ERR, OUT, print_json
 from pipeline.errors import JobFailed, UsageError
+from pipeline.humanize import plural
 from pipeline.job.when.cron import Cron
 from pipeline.logs import file_log
 from pipeline.user_folder import state_folder
@@ -153,7 +154,7 @@ def run_now_command(
     assert run is not None
     while True:
         try:
-            with only_one(ledger.path), file_log(ledger.path.with_suffix(".log")):
+            with only_one(ledger.path), file_log(_service_log(ledger.path)):
                 from pipeline.service.scheduler.process import RunProcess
 
                 ended = RunProcess(ledger.path, schedule, run).wait(sys.stderr)
@@ -223,6 +224,39 @@ def history_command(name: Name, state: State = None, as_json: Json = False) -> N
     OUT.print(f"→ {schedule.output}/_history/history.md" if runs else "never ran")
 
 
+@schedule_app.command("logs")
+def logs_command(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help="Its last run; else the scheduler itself."),
+    ] = None,
+    state: State = None,
+) -> None:
+    """What the scheduler did, by time (UTC); or what the last run of a schedule said."""
+    from pipeline.printable import printable
+    from pipeline.service.scheduler.process import last_log
+    from pipeline.service.scheduler.schedule_db import ScheduleDb
+
+    path = state_file(state)
+    if name is None:
+        log = _service_log(path)
+        logs = [one for one in (log.with_name(f"{log.name}.1"), log) if one.exists()]
+        if not logs:
+            raise UsageError(
+                f"no scheduler has logged to {log}", "start one with rackmill schedule serve"
+            )
+    else:
+        ScheduleDb(path).schedule(name)
+        last = last_log(path, name)
+        if last is None:
+            raise UsageError(f"{name} never ran", f"rackmill schedule run-now {name} runs it now")
+        logs = [last]
+    ERR.print("\n".join(f"→ {log}" for log in logs))
+    for log in logs:
+        for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
+            OUT.print(printable(line))
+
+
 @schedule_app.command("serve")
 def serve_command(
     state: State = None,
@@ -247,9 +281,10 @@ def serve_command(
         ERR.print(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}  {schedule.name}: run of {run.due}")
         return RunProcess(ledger.path, schedule, run, address)
 
-    with only_one(ledger.path):
+    with only_one(ledger.path), file_log(_service_log(ledger.path)):
         service = Service(ledger, begin, Notifier(ledger, notify_command))
-        ERR.print(f"scheduler: {len(ledger.schedules())} schedules in {ledger.path}")
+        there = plural(len(ledger.schedules()), "schedule")
+        ERR.print(f"scheduler: {there} in {ledger.path}; log: {_service_log(ledger.path)}")
         try:
             while not stop.is_set():
                 service.tick()
@@ -293,6 +328,11 @@ def perform_command(
     raise typer.Exit(done.exit_code)
 
 
+def _service_log(path: Path) -> Path:
+    """Of the scheduler that works with the schedules in ``path``."""
+    return path.with_suffix(".log")
+
+
 def _service_runs(path: Path) -> bool:
     from pipeline.service.scheduler.service import is_running
 
@@ -313,7 +353,7 @@ def _as_json(run: Run) -> dict[str, Any]:
 
 
 def _in_words(run: Run) -> str:
-    from pipeline.humanize import plural, rate
+    from pipeline.humanize import rate
     from pipeline.output.runs.status import taken_back
     from pipeline.report.trust.words import taken_back_words
 

@@ -29,7 +29,7 @@ class RunProcess:
     def __init__(
         self, state: Path, schedule: Schedule, run: Run, address: str | None = None
     ) -> None:
-        logs = state.parent / "logs" / schedule.name
+        logs = _logs(state, schedule.name)
         logs.mkdir(parents=True, exist_ok=True)
         stem = f"{run.due:%Y-%m-%dT%H-%M-%S-%f}"
         self.log, self._answer = logs / f"{stem}.log", logs / f"{stem}.json"
@@ -92,6 +92,15 @@ class RunProcess:
     def _last_words(self, code: int) -> str:
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
         return reason_in(lines) or f"exit code {code}"
+
+
+def last_log(state: Path, name: str) -> Path | None:
+    """Where the newest run of a schedule says what it does; None if there was none."""
+    return max(_logs(state, name).glob("*.log"), default=None)
+
+
+def _logs(state: Path, name: str) -> Path:
+    return state.parent / "logs" / name
 
 
 def end_with(parent: int) -> None:

@@ -94,6 +94,35 @@ def test_a_schedule_that_is_not_there_is_named(schedules: Schedules) -> None:
     assert "did you mean nightly?" in refused.err
 
 
+class TestLogs:
+    def test_before_anything_ran_it_is_said_what_writes_one(self, schedules: Schedules) -> None:
+        schedules.run("schedule", "apply", "job.yaml")
+
+        of_scheduler = schedules.run("schedule", "logs")
+        assert of_scheduler.code == 2
+        assert "schedules.log" in of_scheduler.err
+        assert "rackmill schedule serve" in of_scheduler.err
+        of_run = schedules.run("schedule", "logs", "nightly")
+        assert of_run.code == 2
+        assert "rackmill schedule run-now nightly" in of_run.err
+        assert "did you mean nightly?" in schedules.run("schedule", "logs", "nigthly").err
+
+    def test_the_scheduler_s_own_and_the_last_run_s_are_printed(self, schedules: Schedules) -> None:
+        schedules.run("schedule", "apply", "job.yaml")
+        state = schedules.folder / "state"
+        (state / "schedules.log.1").write_text("older\n")
+        (state / "schedules.log").write_text("newer \x1b[31m\n")
+        (state / "logs/nightly").mkdir(parents=True)
+        for day in ("02", "03"):
+            (state / f"logs/nightly/2026-01-{day}T02-00-00-000000.log").write_text(f"day {day}\n")
+
+        told = schedules.run("schedule", "logs")
+        assert (told.code, "\x1b" in told.out) == (0, False)
+        assert [line.split()[0] for line in told.out.splitlines()] == ["older", "newer"]
+        assert str(state / "schedules.log") in told.err
+        assert schedules.run("schedule", "logs", "nightly").out == "day 03\n"
+
+
 @pytest.mark.ray
 def test_run_now_adds_what_is_new_and_waits_for_the_end(schedules: Schedules) -> None:
     schedules.run("schedule", "apply", "job.yaml")
@@ -129,6 +158,7 @@ def test_a_scheduler_that_is_killed_in_a_run_goes_on_with_it_and_tells_of_it(
     service.process.terminate()
     assert service.wait().code == 0
 
+    assert "nightly: run of" in schedules.run("schedule", "logs").out
     assert schedules.ids() == list(range(40))
     done = [run for run in schedules.history() if run["state"] == "succeeded" and run["result"]]
     assert sum((run["result"]["summary"] or {"rows": 0})["rows"] for run in done) == 40
