@@ -10,15 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from math import log
-from statistics import median
+from math import exp, log
+from statistics import fmean, median_low
 from typing import Literal
 
 _SAME_SHAPE = 0.35  # distance (see `_distance`) up to which a run counts as one of the same shape
 _AS_NEAR = 0.1
 _RUNS = 5  # how many of the nearest runs are asked
+_ONCE = 1.3  # times as long a single run may have taken as others would: nobody has seen how apart
 
 Basis = Literal["measured", "scaled", "roofline"]
+_SPREAD: dict[Basis, float] = {"measured": 1.15, "scaled": 1.5, "roofline": 2.0}
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ class Estimate:
     runs: int = 0  # that it was learned from
     slowdown: float = 1.0  # against the model
     compile_seconds: float = 0.0  # until it is ready, besides: the first time alone
+    apart: float = 1.0  # by what factor the times of those runs differ from it, in the mean
 
     def with_answers_of(self, least_seconds: float) -> Estimate:
         """The same, where writing a row's answers takes ``least_seconds`` at the least. What was
@@ -104,7 +107,8 @@ class Estimate:
 @dataclass(frozen=True)
 class Prediction:
     """A run's phases in seconds. ``low`` and ``high`` bound what is likely in all.
-    ``compile_seconds``: of ``ready_seconds``, what only the first start takes."""
+    ``compile_seconds``: of ``ready_seconds``, what only the first start takes. ``apart``: the
+    factor by which the times of the runs that it was learned from differ."""
 
     ready_seconds: float
     prompt_seconds: float
@@ -113,6 +117,7 @@ class Prediction:
     basis: Basis
     runs: int
     compile_seconds: float = 0.0
+    apart: float = 1.0
 
     @property
     def seconds(self) -> float:
@@ -125,7 +130,7 @@ class Prediction:
     @property
     def bounds(self) -> tuple[float, float]:
         """The seconds between which the run will likely end."""
-        spread = {"measured": 1.15, "scaled": 1.5, "roofline": 2.0}[self.basis]
+        spread = max(_SPREAD[self.basis], self.apart)
         return self.seconds / spread, self.seconds * spread
 
 
@@ -142,6 +147,11 @@ def estimate(
     ``workload``: with the rows of one engine. ``model``: says it for any engine's workload, as far
     as the data sheet goes. ``runs``: oldest first. ``ready_seconds`` and ``other_seconds``:
     assumed where none was measured.
+
+    Of the last few runs that are alike the middle one counts, the faster of two: what else goes on
+    on a machine makes runs slower, never faster, so one that was disturbed changes nothing as soon
+    as there is another. How far they are apart, the mean of |log| of their ratios, widens the
+    bounds.
     """
     usable = [r for r in runs if r.workload.rows and r.work_seconds > 0]
     if not usable:
@@ -149,16 +159,19 @@ def estimate(
     distances = {id(r): _distance(workload, r.workload) for r in usable}
     nearest = min(distances.values())
     alike = [r for r in usable if distances[id(r)] <= nearest + _AS_NEAR][-_RUNS:]
-    slowdown = median(
+    slowdowns = [
         r.work_seconds * r.engines / r.workload.rows / model(_of_one(r)).seconds for r in alike
-    )
+    ]
+    slowdown = median_low(slowdowns)
+    apart = exp(fmean(abs(log(one / slowdown)) for one in slowdowns))
     return Estimate(
         model(workload).times(slowdown),
-        median(r.ready_seconds for r in alike),
-        median(r.other_seconds for r in alike),
+        median_low(r.ready_seconds for r in alike),
+        median_low(r.other_seconds for r in alike),
         "measured" if nearest <= _SAME_SHAPE else "scaled",
         len(alike),
         slowdown,
+        apart=apart if len(alike) > 1 else _ONCE,
     )
 
 
@@ -190,6 +203,7 @@ def predict(rows: int, engines: Sequence[tuple[int, Estimate]]) -> Prediction:
         basis=worst,
         runs=min(e.runs for _, e in engines),
         compile_seconds=last.compile_seconds if rows else 0.0,
+        apart=max(e.apart for _, e in engines),
     )
 
 

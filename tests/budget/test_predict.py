@@ -84,6 +84,37 @@ def test_of_several_runs_alike_the_middle_one_counts() -> None:
     assert one.runs == 3
 
 
+@pytest.mark.parametrize("disturbed", [0, 1])
+def test_one_run_on_a_busy_machine_changes_nothing_once_there_is_another(disturbed: int) -> None:
+    runs = [measured(labels(), 3, ready=20, other=2)]
+    runs.insert(disturbed, measured(labels(), 13, ready=90, other=9))
+    one = ask(labels(), *runs)
+
+    assert one.cost.seconds == pytest.approx(3 * roofline(labels()).seconds)
+    assert (one.ready_seconds, one.other_seconds) == (20, 2)
+
+
+def test_the_last_few_runs_count() -> None:
+    """A machine that has become slower is believed after three runs."""
+    runs = [measured(labels(), s) for s in (3, 3, 3, 3, 3, 9, 9, 9)]
+
+    assert ask(labels(), *runs[:7]).slowdown == pytest.approx(3)
+    assert ask(labels(), *runs).slowdown == pytest.approx(9)
+
+
+def test_runs_that_differ_widen_the_bounds() -> None:
+    def spread(*slowdowns: float) -> float:
+        foretold = predict(512, [(1, ask(labels(), *(measured(labels(), s) for s in slowdowns)))])
+        low, high = foretold.bounds
+        assert high / foretold.seconds == pytest.approx(foretold.seconds / low)
+        return high / foretold.seconds
+
+    assert spread(3, 3, 3.1) == pytest.approx(1.15)
+    assert spread(3) == pytest.approx(1.3)  # nobody knows yet
+    assert spread(3, 12) == pytest.approx(2)
+    assert spread(3, 3, 3, 3, 12) == pytest.approx(4 ** (1 / 5))
+
+
 def test_runs_without_rows_teach_nothing() -> None:
     assert ask(labels(), measured(labels(0), 1)).basis == "roofline"
 

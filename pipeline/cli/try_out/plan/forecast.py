@@ -12,6 +12,7 @@ from pipeline.driver.forecast.types import Forecast, GroupForecast
 from pipeline.humanize import count, duration, money, plural, size
 
 _OURS = "cpu_compute"  # the one engine argument that is not vLLM's
+_APART = 1.5  # factor between runs from which on one number would say too much
 _BASES = {
     "measured": "learned from {runs} of this shape",
     "scaled": "scaled from {runs} of another shape",
@@ -31,10 +32,13 @@ def cards_in_words(forecast: Forecast) -> str:
 
 def time_in_words(prediction: Prediction) -> str:
     """ "about 25 s", or the range within which it will likely be."""
-    if prediction.basis == "measured":
-        return f"about {duration(prediction.seconds)}"
     low, high = prediction.bounds
-    return f"{duration(low)} to {duration(high)}, a first guess"
+    between = f"{duration(low)} to {duration(high)}"
+    if prediction.basis != "measured":
+        return f"{between}, a first guess"
+    if prediction.apart > _APART:
+        return f"{between}, as earlier runs differed"
+    return f"about {duration(prediction.seconds)}"
 
 
 def basis_in_words(prediction: Prediction) -> str:
