@@ -53,7 +53,7 @@ class EngineFacts:
     compile_seconds: float = 0.0
     computed_in: str = ""  # where that is not what the weights are stored in
     logprobs: bool = True
-    held: frozenset[str] = frozenset({"json", "regex"})
+    held: tuple[str, ...] = ("json", "regex")
 
     def layout(self, geometry: Geometry) -> KvLayout:
         """How the engine lays its blocks out."""

@@ -34,7 +34,7 @@ class Answers:
         max_model_len: int,
         model_hash: str = "",
         logprobs: bool = True,
-        held: frozenset[str] = frozenset(),
+        held: tuple[str, ...] = (),
     ) -> None:
         """``model_hash`` makes keys that hold outside of this process, too. ``logprobs``, ``held``:
         of the engine (see ``EngineFacts``)."""

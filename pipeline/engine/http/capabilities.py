@@ -35,10 +35,10 @@ class Capabilities:
     sampling: frozenset[str] = frozenset()
 
     @property
-    def held(self) -> frozenset[str]:
+    def held(self) -> tuple[str, ...]:
         """As ``EngineFacts.held``."""
         shapes = (("json", self.json_schema), ("regex", self.regex))
-        return frozenset(name for name, there in shapes if there)
+        return tuple(name for name, there in shapes if there)
 
     def in_words(self) -> str:
         """One line for people."""
