@@ -170,7 +170,5 @@ def _facts(can: Capabilities, kind: str, geometry: Geometry) -> EngineFacts:
         hybrid=False,
         prefix_caching=False,
         logprobs=can.top_logprobs > 0,
-        held=frozenset(
-            n for n, there in (("json", can.json_schema), ("regex", can.regex)) if there
-        ),
+        held=can.held,
     )
