@@ -92,7 +92,7 @@ def keys_in(slot: str) -> frozenset[Key]:
 
 @dataclass(frozen=True)
 class EngineGroup:
-    """Engines of one kind: how many, and the card of each (None: simulated engines).
+    """Engines of one kind: how many, and the card of each (None: simulated engines, and servers).
 
     Engines on a CPU share it: ``card`` is all of the processor, ``share`` what one of them has.
     ``slots``: one for each engine; none where it is only asked what would be. ``cards``: so many
@@ -101,7 +101,7 @@ class EngineGroup:
 
     number: int
     card: Card | None
-    model: str = ""  # a processor's own name
+    model: str = ""  # a processor's own name; "llama.cpp server"
     slots: tuple[Slot, ...] = field(default=(), compare=False)
     cards: int = 1
 
@@ -178,7 +178,7 @@ def local_groups(
     servers = len(job.engine.urls) or 1
     number = min(servers if wanted == "auto" else wanted, most)
     if not job.engine.computes:
-        return [EngineGroup(number, None, slots=_beside_each_other(number))]
+        return [EngineGroup(number, None, server_of(job), _beside_each_other(number))]
     there = offer()
     there.check()
     for reason in there.left:
@@ -216,6 +216,11 @@ def local_groups(
     for line in (*left, *said_of(job, groups)):
         say(str(line))
     return groups
+
+
+def server_of(job: Job) -> str:
+    """What the engines of ``job`` are called where they are servers; else ""."""
+    return f"{job.engine.kind} server" if job.engine.urls else ""
 
 
 def said_of(job: Job, groups: Sequence[EngineGroup]) -> list[str]:

@@ -135,7 +135,13 @@ class Tokenizer:
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
+        """The text of an answer: without control tokens."""
         text: str = self._fast.decode(list(ids))
+        return text
+
+    def decode_marked(self, ids: Sequence[int]) -> str:
+        """The text of a prompt, control tokens as they are written: <start_of_turn>."""
+        text: str = self._fast.decode(list(ids), skip_special_tokens=False)
         return text
 
 

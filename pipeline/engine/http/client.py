@@ -48,21 +48,21 @@ class Client:
     async def close(self) -> None:
         await self._session.close()
 
-    async def get(self, path: str) -> Any:
+    async def get(self, path: str) -> dict[str, Any]:
         """As ``post``."""
         return await self._ask("GET", path, None)
 
-    async def post(self, path: str, body: Mapping[str, Any]) -> Any:
-        """The JSON of the answer. A busy server is waited for; a request that was cut off is sent
-        again.
+    async def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The object that the answer is. A busy server is waited for; a request that was cut off
+        is sent again.
 
         Raises Refused for a request that the server will not have, or answers with what is no
-        JSON; EndpointGone where it cannot be reached, or hangs; EndpointUnfit where a certificate
-        or key is wrong.
+        object of JSON; EndpointGone where it cannot be reached, or hangs; EndpointUnfit where a
+        certificate or key is wrong.
         """
         return await self._ask("POST", path, body)
 
-    async def _ask(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
+    async def _ask(self, method: str, path: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
         began = time.monotonic()
         pauses = iter(_PAUSE_SECONDS)
         while True:
@@ -84,7 +84,7 @@ class Client:
                     raise
             await asyncio.sleep(pause)
 
-    async def _once(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
+    async def _once(self, method: str, path: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
         where = self.url + path
         try:
             async with self._session.request(
@@ -120,7 +120,7 @@ async def _read(answer: aiohttp.ClientResponse) -> bytes:
     return b"".join(parts)
 
 
-def _content(answer: aiohttp.ClientResponse, content: bytes, where: str) -> Any:
+def _content(answer: aiohttp.ClientResponse, content: bytes, where: str) -> dict[str, Any]:
     status = answer.status
     if status in _BUSY:
         raise _Busy(status, _message(content), _wait_of(answer))
@@ -135,7 +135,10 @@ def _content(answer: aiohttp.ClientResponse, content: bytes, where: str) -> Any:
     if status != 200:
         raise Refused(status, f"HTTP {status}: {_message(content)}")
     try:
-        return json.loads(content)
+        told = json.loads(content)
+        if isinstance(told, dict):
+            return told
+        raise Refused(status, f"the answer is no object: {_shown(content)}")
     except (ValueError, RecursionError):
         kind = "HTML" if content.lstrip()[:1] == b"<" else "no JSON"
         raise Refused(status, f"the answer is {kind}: {_shown(content)}") from None

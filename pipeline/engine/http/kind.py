@@ -75,7 +75,7 @@ def connect(
         client = Client(url, key, job.faults.step_timeout_seconds)
         context = settings.max_model_len or _CONTEXT
         endpoint = Endpoint(
-            client, settings, context, tokenizer.decode, tokenizer.encode_plain, begin
+            client, settings, context, tokenizer.decode_marked, tokenizer.encode_plain, begin
         )
         return client, _DIALECTS[settings.kind](endpoint)
 

@@ -21,10 +21,10 @@ _BASES = {
 
 
 def cards_in_words(forecast: Forecast) -> str:
-    """ "CPU", "2× RTX 3090 + 1× RTX 4090", "simulated"."""
+    """ "CPU", "2× RTX 3090 + 1× RTX 4090", "simulated", "llama.cpp server"."""
     groups = [placed.group for placed in forecast.placed]
     if groups[0].card is None:
-        return "simulated"
+        return groups[0].model or "simulated"
     if groups[0].shared:
         return groups[0].card.title
     return " + ".join(times(c.number, c.card.title, c.cards) for c in groups if c.card)
@@ -66,7 +66,9 @@ def forecast_as_json(forecast: Forecast, fits: list[Fit]) -> dict[str, Any]:
         "completion_tokens_basis": forecast.answer_basis,
         "engines": [
             {
-                "card": placed.group.card.name if placed.group.card else "simulated",
+                "card": placed.group.card.name
+                if placed.group.card
+                else placed.group.model or "simulated",
                 "card_basis": placed.group.card.guessed or None if placed.group.card else None,
                 "engines": placed.group.number,
                 "arguments": {k: v for k, v in placed.choice.arguments.items() if k != _OURS},

@@ -15,6 +15,7 @@ from pipeline.cluster.engine_groups import (
     meets,
     processor_with,
     said_of,
+    server_of,
 )
 from pipeline.cluster.machines import Machine
 from pipeline.cluster.slots import CardSlot, Spread, divide, refuse_spread
@@ -150,7 +151,7 @@ def most(job: Job) -> int | None:
 
 
 def _on_processors(job: Job, able: Sequence[tuple[Machine, MachineFacts]]) -> list[Candidate]:
-    number = most(job) or len(able)
+    number = most(job) or len(job.engine.urls) or len(able)
     found = []
     for at in range(number if able else 0):
         machine, facts = able[at % len(able)]
@@ -162,7 +163,9 @@ def _on_processors(job: Job, able: Sequence[tuple[Machine, MachineFacts]]) -> li
         processor = cpu_card(facts.memory_bytes, cores, native_bf16=facts.native_bf16)
         card = None if simulated else processor
         found.append(
-            Candidate(card, slot, "" if simulated else processor_with(facts.processor, cores))
+            Candidate(
+                card, slot, server_of(job) if simulated else processor_with(facts.processor, cores)
+            )
         )
     return found
 
@@ -174,7 +177,7 @@ def _speed(candidate: Candidate) -> tuple[float, str, int]:
 
 def _kind(candidate: Candidate) -> str:
     if candidate.card is None:
-        return ""
+        return candidate.model
     if candidate.card.is_cpu:
         return f"{candidate.model}, {candidate.slot.of}"
     return in_slot(candidate.card.name, candidate.cards)

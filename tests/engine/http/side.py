@@ -1,0 +1,40 @@
+"""What tests of servers share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pipeline.engine.http.engine import HttpEngine
+from pipeline.engine.http.kind import connect
+from pipeline.job.sampling import Sampling
+from pipeline.model.folder import ModelFolder
+from pipeline.rows.request import Completion, Request
+from tests.datasets import job_in
+
+
+def engine_at(
+    url: str, folder: Path, kind: str = "llama.cpp", said: list[str] | None = None, **changes: Any
+) -> HttpEngine:
+    """An engine of the server at ``url``, for a job with ``changes``."""
+    engine = {"kind": kind, "url": url} | changes.pop("engine", {})
+    job = job_in(folder, engine=engine, faults={"step_timeout_seconds": 1.0}, **changes)
+    model = ModelFolder("tiny", folder / "model")
+    lines = [] if said is None else said
+    return connect(job, model, lines.append, url, None)
+
+
+def request_of(number: int = 1, **sampling: Any) -> Request:
+    """A request with a prompt of four tokens."""
+    given = Sampling.model_validate({"max_tokens": 8} | sampling)
+    return Request(number, [2, 5, 6, 7], given)
+
+
+def ended(engine: HttpEngine, number: int = 1) -> list[Completion]:
+    """So many completions."""
+    found: list[Completion] = []
+    for _ in range(40):
+        found += engine.step()
+        if len(found) >= number:
+            return found
+    raise AssertionError(f"{len(found)} of {number} requests ended")
