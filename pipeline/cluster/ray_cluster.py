@@ -7,7 +7,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext, suppress
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from ray.exceptions import (
     AuthenticationError,
     RayError,
 )
+from ray.job_config import JobConfig
 
 from pipeline.cluster.actor_options import ActorOptions
 from pipeline.cluster.allocation import OTHERS, AllocatedCards, Allocation, Key
@@ -224,6 +225,7 @@ def _init(address: str, own: Mapping[str, object], processes: RayProcesses | Non
                 address=address,
                 namespace="rackmill",
                 **own,
+                job_config=_job_config(),
                 log_to_driver=False,
                 logging_level=logging.ERROR,
                 configure_logging=True,
@@ -233,6 +235,26 @@ def _init(address: str, own: Mapping[str, object], processes: RayProcesses | Non
             if processes is None or not patient or _TOO_SLOW not in str(e):
                 raise
             processes.end(0.0)
+
+
+class _Folders(list[str]):
+    """Where Ray's processes look for modules before all else. Ray adds the folder that the command
+    is run in; one with a `pipeline` of its own is left out, which would be taken for ours."""
+
+    def extend(self, folders: Iterable[str]) -> None:
+        super().extend(folder for folder in folders if not _has_another_pipeline(Path(folder)))
+
+
+def _has_another_pipeline(folder: Path) -> bool:
+    ours = Path(__file__).parents[1]
+    found = [folder / ours.name, folder / f"{ours.name}.py"]
+    return ours not in found and any(one.exists() for one in found)
+
+
+def _job_config() -> JobConfig:
+    config = JobConfig()
+    config._py_driver_sys_path = _Folders()
+    return config
 
 
 def _alone() -> dict[str, object]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import pipeline
+from tests.datasets import job_in, write_input
 
 _SOURCES = sorted(Path(pipeline.__file__).parent.rglob("*.py"))
 _STARTED = re.compile(r"sys\.executable,\s*(?:\"-P\",\s*)?\"-m\",\s*\"pipeline\.")
@@ -32,3 +36,21 @@ def test_so_started_ours_is_found(tmp_path: Path) -> None:
         check=False,
     )
     assert done.stdout.startswith("rackmill "), done.stderr
+
+
+@pytest.mark.ray
+def test_workers_of_a_run_are_ours_wherever_it_is_started(tmp_path: Path) -> None:
+    (tmp_path / "pipeline").mkdir()
+    (tmp_path / "pipeline" / "__init__.py").write_text("raise RuntimeError('not ours')")
+    write_input(tmp_path / "rows", 20)
+    job = job_in(tmp_path).model_dump(mode="json", exclude_defaults=True)
+    (tmp_path / "job.json").write_text(json.dumps(job))
+
+    done = subprocess.run(
+        [Path(sys.executable).with_name("rackmill"), "run", "job.json"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
