@@ -220,7 +220,7 @@ def local_groups(
 
 def server_of(job: Job) -> str:
     """What the engines of ``job`` are called where they are servers; else ""."""
-    return f"{job.engine.kind} server" if job.engine.urls else ""
+    return f"{job.engine.kind} server" if job.engine.served else ""
 
 
 def said_of(job: Job, groups: Sequence[EngineGroup]) -> list[str]:

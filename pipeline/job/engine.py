@@ -90,6 +90,8 @@ def _known_address(text: str) -> str:
 
 _Address = Annotated[str, AfterValidator(_known_address)]
 _OF_SERVERS = ("url", "served_model", "api_key")
+_OF_LLAMA_CPP = ("server", "model_file")
+_OURS = ("kind", "core", "admission", "simulated", *_OF_SERVERS, *_OF_LLAMA_CPP)
 _FOR_SERVERS = frozenset({"kind", "admission", "max_num_seqs", "max_model_len", *_OF_SERVERS})
 
 
@@ -106,12 +108,17 @@ class EngineSettings(Section):
     ``url``: of the server, or several of them, that is the engine; ``served_model``: its name for
     the model; ``api_key``: the environment variable that holds its key. Of vLLM's arguments a
     server has ``max_num_seqs``, the requests it gets at once, and ``max_model_len``.
+
+    Without an ``url`` llama.cpp is started by rackmill. ``server``: its program; ``model_file``:
+    the GGUF file ("auto": that of the job's model).
     """
 
     kind: Annotated[str, AfterValidator(ENGINE_KINDS.known)] = "vllm"
     url: _Address | tuple[_Address, ...] | None = None
     served_model: Annotated[str, Field(min_length=1)] | None = None
     api_key: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
+    server: Annotated[str, Field(min_length=1)] | None = None
+    model_file: Annotated[str, Field(min_length=1)] | None = None
     core: Core = "auto"
     admission: Annotated[str, AfterValidator(_known_policy)] = "packed"
     simulated: SimulatedEngineSettings = SimulatedEngineSettings()
@@ -150,14 +157,17 @@ class EngineSettings(Section):
     @model_validator(mode="after")
     def _keys_of_its_kind(self) -> Self:
         given = self.model_fields_set
+        ours = set(_OF_LLAMA_CPP) & {key for key in given if getattr(self, key) is not None}
+        if ours and (self.kind != "llama.cpp" or self.url):
+            raise ValueError(f"{min(ours)} is for a llama.cpp that rackmill starts itself")
         if not ENGINE_KINDS.get(self.kind).served:
             for key in _OF_SERVERS:
                 if getattr(self, key) is not None:
                     raise ValueError(f"{key} is for engines that are servers, not for {self.kind}")
             return self
-        if not self.url:
+        if not self.url and self.kind != "llama.cpp":
             raise ValueError(f"url: where is the server? kind: {self.kind}, url: http://HOST:PORT")
-        foreign = sorted(given - _FOR_SERVERS)
+        foreign = sorted(given - _FOR_SERVERS - set(_OF_LLAMA_CPP))
         if foreign:
             raise ValueError(
                 f"{foreign[0]} is not for a server of kind {self.kind}: set it where the server "
@@ -169,6 +179,11 @@ class EngineSettings(Section):
     def urls(self) -> tuple[str, ...]:
         """Of the servers; none where the engine is none."""
         return (self.url,) if isinstance(self.url, str) else self.url or ()
+
+    @property
+    def served(self) -> bool:
+        """Whether its engines are servers."""
+        return ENGINE_KINDS.get(self.kind).served
 
     @property
     def computes(self) -> bool:
@@ -184,15 +199,13 @@ class EngineSettings(Section):
         """All settings that its kind alone has: those of the section that is called like it, or
         those of servers."""
         if ENGINE_KINDS.get(self.kind).served:
-            return self.model_dump(mode="json", include={*_OF_SERVERS})
+            return self.model_dump(mode="json", include={*_OF_SERVERS, *_OF_LLAMA_CPP})
         section = getattr(self, self.kind, None)
         return section.model_dump(mode="json") if isinstance(section, Section) else {}
 
     def vllm_arguments(self) -> dict[str, Any]:
         """The arguments that were given, for ``vllm.EngineArgs``."""
-        return self.model_dump(
-            exclude_none=True, exclude={"kind", "core", "admission", "simulated", *_OF_SERVERS}
-        )
+        return self.model_dump(exclude_none=True, exclude={*_OURS})
 
 
 def _value(settings: Any, key: str) -> Any:

@@ -26,10 +26,10 @@ class EngineKind:
     answers_from: tuple[str, ...] = ()
 
 
-def _server(name: str) -> EngineKind:
+def _server(name: str, module: str = "pipeline.engine.http.kind") -> EngineKind:
     return EngineKind(
         name,
-        "pipeline.engine.http.kind",
+        module,
         computes=False,
         served=True,
         answers_from=("served_model",),
@@ -44,5 +44,6 @@ ENGINE_KINDS = Registry(
         computes=False,
         answers_from=("simulated.output_tokens",),
     ),
-    *(_server(name) for name in ("llama.cpp", "ollama", "lmstudio", "mlx", "litert", "openai")),
+    _server("llama.cpp", "pipeline.engine.llama_cpp.kind"),
+    *(_server(name) for name in ("ollama", "lmstudio", "mlx", "litert", "openai")),
 )

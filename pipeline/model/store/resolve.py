@@ -152,7 +152,7 @@ class _Request:
         if stored is not None:
             return stored
         if self._entry is not None:
-            name, path = self._entry.model.name, _from_package(self._entry.source)
+            name, path = self._entry.model.name, package_file(self._entry.source)
             facts = {"name": name, "source": self._entry.source.address}
             return self._convert(path, _package_folder(self._entry), facts)
         path = Path(self.reference)
@@ -277,7 +277,8 @@ def _of_version(folder: str, precision: Precision) -> str:
     return folder if precision == "bf16" else f"{folder}-v{CONVERSION}"
 
 
-def _from_package(source: catalogue.Source) -> Path:
+def package_file(source: catalogue.Source) -> Path:
+    """The GGUF file that a Python package ships. Raises UsageError."""
     try:
         package = importlib.import_module(source.package)
     except ImportError:
