@@ -14,6 +14,7 @@ from pipeline.engine.http.engine import HttpEngine
 from pipeline.engine.http.llama_server import LlamaServer
 from pipeline.engine.http.ollama import Ollama
 from pipeline.engine.http.openai import OpenAiServer
+from pipeline.engine.http.regex_grammar import regex_grammar
 from pipeline.engine.protocol import SEAT, Engine
 from pipeline.errors import EndpointUnfit, UsageError
 from pipeline.job.job import Job
@@ -92,8 +93,14 @@ def connect(
 
 
 def check_answer_shape(job: Job) -> None:
-    """Whether a server holds answers to the job's shape it alone knows: it is asked at the start.
-    What is looked at here is the address."""
+    """Whether a server holds answers to the job's shape it alone knows, and is asked at the start;
+    of llama.cpp it is known."""
+    label = job.label
+    if label is not None and label.regex and job.engine.kind == "llama.cpp":
+        try:
+            regex_grammar(label.regex)
+        except ValueError as e:
+            raise UsageError(f"label.regex: {e}", "engine.kind: vllm knows more") from None
     if job.score is not None:
         raise UsageError(
             f"score: no server of kind {job.engine.kind} tells log-probabilities of a prompt's "

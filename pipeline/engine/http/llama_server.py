@@ -14,6 +14,7 @@ from pipeline.engine.http.dialect import (
     row_error,
     told,
 )
+from pipeline.engine.http.regex_grammar import regex_grammar
 from pipeline.rows.request import Completion, Request
 
 # Of the likeliest tokens so many are told of at a choice's first token. Labels' tokens are nearly
@@ -44,6 +45,7 @@ class LlamaServer:
             token_ids=True,
             top_logprobs=_TOP,
             json_schema=True,
+            regex=True,
             sampling=frozenset({"top_p", "top_k", "min_p", "stop", "ignore_eos"}),
         )
 
@@ -88,6 +90,8 @@ def _body(request: Request) -> dict[str, Any]:
     structure = request.structure
     if structure is not None and structure.json_schema is not None:
         body["json_schema"] = json.loads(structure.json_schema)
+    elif structure is not None and structure.regex is not None:
+        body["grammar"] = regex_grammar(structure.regex)
     return body
 
 
