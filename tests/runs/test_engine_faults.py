@@ -129,7 +129,7 @@ def test_the_log_of_one_worker_is_of_it_alone(story: Story) -> None:
 
 def test_the_log_names_what_engines_died_of(story: Story) -> None:
     log = story.log["warnings"]
-    assert "worker.watchdog: the engine hangs: the engine made no step for 2.0 s" in log
+    assert "worker.engine_loop.watchdog: the engine hangs: the engine made no step for 2.0 s" in log
     assert "was lost: the engine made no step for 2.0 s" in log
     assert "too little memory on" in log
     assert "is quarantined after" in log

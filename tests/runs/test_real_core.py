@@ -30,6 +30,7 @@ faults: {{row_timeout_seconds: 12, grace_seconds: 0}}
 resources: {{workers: 1}}
 """
 _ROWS = 256
+_FILE_ROWS = 16
 _ENDLESS = (100, 160)
 _NO_END = json.dumps({"max_tokens": 3900, "ignore_eos": True, "stop": []})
 
@@ -54,7 +55,10 @@ def story(
     texts = [f"{n + 1}, {n + 2}, {n + 3}," for n in range(_ROWS)]
     own = [_NO_END if n in _ENDLESS else None for n in range(_ROWS)]
     columns = {"id": range(_ROWS), "text": texts, "sampling_params": own}
-    pq.write_table(pa.table({k: list(v) for k, v in columns.items()}), folder / "rows/a.parquet")
+    table = pa.table({k: list(v) for k, v in columns.items()})
+    for start in range(0, _ROWS, _FILE_ROWS):  # a unit each, so that there is time between them
+        rows = table.slice(start, _FILE_ROWS)
+        pq.write_table(rows, folder / f"rows/{start:03}.parquet")
     (folder / "job.yaml").write_text(_JOB.format(core=request.param))
 
     def units() -> int:
