@@ -14,11 +14,17 @@ from tests.datasets import job_in
 
 
 def engine_at(
-    url: str, folder: Path, kind: str = "llama.cpp", said: list[str] | None = None, **changes: Any
+    url: str,
+    folder: Path,
+    kind: str = "llama.cpp",
+    said: list[str] | None = None,
+    patience: float = 60.0,
+    **changes: Any,
 ) -> HttpEngine:
-    """An engine of the server at ``url``, for a job with ``changes``."""
+    """An engine of the server at ``url``, for a job with ``changes``. ``patience``: seconds for
+    which it is waited for."""
     engine = {"kind": kind, "url": url} | changes.pop("engine", {})
-    job = job_in(folder, engine=engine, faults={"step_timeout_seconds": 1.0}, **changes)
+    job = job_in(folder, engine=engine, faults={"step_timeout_seconds": patience}, **changes)
     model = ModelFolder("tiny", folder / "model")
     lines = [] if said is None else said
     return connect(job, model, lines.append, url, None)
@@ -33,7 +39,7 @@ def request_of(number: int = 1, **sampling: Any) -> Request:
 def ended(engine: HttpEngine, number: int = 1) -> list[Completion]:
     """So many completions."""
     found: list[Completion] = []
-    for _ in range(40):
+    for _ in range(240):
         found += engine.step()
         if len(found) >= number:
             return found

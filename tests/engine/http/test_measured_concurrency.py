@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
 
 import pytest
 
+from pipeline.engine.http import concurrency
 from pipeline.engine.http.concurrency import measured_concurrency
 
 
-@pytest.mark.parametrize("slots", [1, 4])
-def test_it_is_the_number_from_which_on_requests_wait(slots: int) -> None:
-    async def measured() -> int:
-        free = asyncio.Semaphore(slots)
+class Server:
+    """Works on so many requests at once, each of which takes a second of a clock of its own."""
 
-        async def ask(_: int) -> None:
-            async with free:
-                await asyncio.sleep(0.05)
+    def __init__(self, slots: int) -> None:
+        self.now = 0.0
+        self._free = [0.0] * slots
 
-        return await measured_concurrency(ask)
+    def monotonic(self) -> float:
+        return self.now
 
-    assert asyncio.run(measured()) == slots
+    async def ask(self, _: int) -> None:
+        ends = max(self.now, self._free[0]) + 1.0
+        heapq.heapreplace(self._free, ends)
+        await asyncio.sleep(0)  # those that are sent together are all there first
+        self.now = max(self.now, ends)
+
+
+@pytest.mark.parametrize("slots", [1, 2, 4, 16])
+def test_it_is_the_number_from_which_on_requests_wait(
+    slots: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = Server(slots)
+    monkeypatch.setattr(concurrency, "time", server)
+
+    assert asyncio.run(measured_concurrency(server.ask)) == slots
