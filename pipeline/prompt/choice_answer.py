@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pipeline.errors import RowError, RowErrorType
 from pipeline.job.answer.questions import Asked
 from pipeline.output.columns.results import RowResult
-from pipeline.prompt.choices import ChoiceSearch, ChoiceTokens, Path
+from pipeline.prompt.choices import ChoiceSearch, ChoiceTokens, ChoiceTree, Path
 from pipeline.prompt.join import Prompt
 from pipeline.prompt.several_answers import majority
 from pipeline.rows.request import MOST_LOGPROB_IDS, Completion, Request
@@ -35,17 +35,7 @@ class ChoiceAnswer:
         self._question = question
         self._prompt = prompt
         self._next_id = next_id
-        try:
-            self._tree = question.tokens.tree_for(prompt.tail)
-        except ValueError as e:
-            raise RowError(RowErrorType.INVALID_ROW, f"{question.asked.key}: {e}") from None
-        longest = max(len(s) for s in self._tree.sequences)
-        if longest > room:
-            raise RowError(
-                RowErrorType.PROMPT_TOO_LONG,
-                f"prompt has {len(prompt.ids)} tokens and the longest choice {longest}, "
-                f"context {len(prompt.ids) + room}",
-            )
+        self._tree = tree_within(question, prompt, room)
         self._search = ChoiceSearch(self._tree)
         self._nodes: dict[int, Path] = {}  # by request
         self._heard: dict[Path, dict[int, float]] = {}  # of nodes with too many branches for one
@@ -105,6 +95,21 @@ class ChoiceAnswer:
             completion_tokens=len(self._tree.sequences[chosen]),
             requests=self._requests,
         )
+
+
+def tree_within(question: ChoiceQuestion, prompt: Prompt, room: int) -> ChoiceTree:
+    """The choices' tokens after ``prompt``, of which each has room. Raises RowError."""
+    try:
+        tree = question.tokens.tree_for(prompt.tail)
+    except ValueError as e:
+        raise RowError(RowErrorType.INVALID_ROW, f"{question.asked.key}: {e}") from None
+    if tree.longest > room:
+        raise RowError(
+            RowErrorType.PROMPT_TOO_LONG,
+            f"prompt has {len(prompt.ids)} tokens and the longest choice {tree.longest}, "
+            f"context {len(prompt.ids) + room}",
+        )
+    return tree
 
 
 def _draw(probabilities: list[float], prompt: Prompt) -> int:

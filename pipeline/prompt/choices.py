@@ -33,6 +33,11 @@ class ChoiceTree:
         self.branches: Mapping[Path, Path] = {p: tuple(b) for p, b in branches.items()}
 
     @property
+    def longest(self) -> int:
+        """Tokens of the longest answer."""
+        return max(len(sequence) for sequence in self.sequences)
+
+    @property
     def start(self) -> Path:
         """The first node at which anything is decided: tokens all answers share tell nothing."""
         path: Path = ()

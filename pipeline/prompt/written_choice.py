@@ -8,7 +8,7 @@ from collections.abc import Callable, Container
 
 from pipeline.errors import RowError, RowErrorType
 from pipeline.output.columns.results import RowResult
-from pipeline.prompt.choice_answer import ChoiceQuestion
+from pipeline.prompt.choice_answer import ChoiceQuestion, tree_within
 from pipeline.prompt.join import Prompt
 from pipeline.rows.request import Completion, Request, Structure
 
@@ -27,17 +27,11 @@ class WrittenChoice:
         room: int,
         held: Container[str],
     ) -> None:
-        """``room``: tokens that the context has left; ``held``: see ``EngineFacts``."""
+        """``room``: tokens that the context has left; ``held``: see ``EngineFacts``. Raises
+        RowError."""
         self._choices = question.asked.choices
         self._prompt = prompt
-        tree = question.tokens.tree_for(prompt.tail)
-        longest = max(len(sequence) for sequence in tree.sequences)
-        if longest > room:
-            raise RowError(
-                RowErrorType.PROMPT_TOO_LONG,
-                f"prompt has {len(prompt.ids)} tokens and the longest choice {longest}, "
-                f"context {len(prompt.ids) + room}",
-            )
+        longest = tree_within(question, prompt, room).longest
         most = min(room, longest + _MORE_TOKENS)
         sampling = prompt.sampling.model_copy(update={"max_tokens": most, "min_tokens": 0})
         self._json = "regex" not in held and "json" in held
