@@ -1,18 +1,24 @@
-"""`rackmill judge`: which of several outputs answers better, as a model sees it."""
+"""`rackmill judge`: which of several outputs answers better, as a model or as people see it."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipeline.cli.look.reviewing import NoBrowser, Port, Reviewer, sit, user_name
 from pipeline.cli.options import Fresh, Json, set_option
-from pipeline.cli.terminal.console import OUT, print_json
+from pipeline.cli.terminal.console import OUT, note, print_json
 
 if TYPE_CHECKING:
     from pipeline.driver.comparison.judge import Judged
+    from pipeline.report.comparison.judgement import Judgement
+    from pipeline.service.review.pairs import PairSession
+
+_NAMES = dict(enumerate("abcdefghijklmnopqrstuvwxyz"))
 
 
 def judge_command(
@@ -26,62 +32,166 @@ def judge_command(
         str | None, typer.Option(metavar="MODEL", help="The judge; else the model of A's job.")
     ] = None,
     rows: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Only N rows, drawn at random.")
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Only N rows, drawn at random; of people, N with answers that differ (50).",
+        ),
     ] = None,
     output: Annotated[
-        str, typer.Option(metavar="PATH", help="Where pairs, verdicts and the result go.")
-    ] = "runs/judge",
+        str | None,
+        typer.Option(
+            metavar="PATH", help="Where pairs, verdicts and the result go; else runs/judge."
+        ),
+    ] = None,
     settings: Annotated[
         list[str] | None, set_option("Change one setting of the judge's job (may be repeated).")
     ] = None,
     fresh: Fresh = False,
+    human: Annotated[
+        bool, typer.Option("--human", help="People judge, on a page of this machine.")
+    ] = False,
+    reviewer: Reviewer = None,
+    port: Port = None,
+    no_browser: NoBrowser = False,
     as_json: Json = False,
 ) -> None:
-    """Have a model say which of every two answers is better, each pair in both orders. Answers
-    that win in one order alone are a tie. The result is on Elo's scale, with intervals."""
-    from pipeline.cli.run.watch import RunWatcher
-    from pipeline.driver.comparison.judge import CRITERIA, JudgeOptions, judge
+    """Have a model say which of every two answers is better, each pair in both orders: what wins in
+    one order alone is a tie. Or have people say it (--human). The result is on Elo's scale, with
+    intervals."""
     from pipeline.errors import UsageError
+    from pipeline.report.comparison.judgement import CRITERIA
 
     if len(outputs) < 2:
         raise UsageError("there is one output: two or more are needed", "rackmill judge A B")
-    options = JudgeOptions(criteria or CRITERIA, model, rows, output, tuple(settings or ()), fresh)
+    of_model = {"--model": model, "--output": output, "--set": settings, "--fresh": fresh}
+    of_people = {"--reviewer": reviewer, "--port": port, "--no-browser": no_browser}
+    if human:
+        _refuse(of_model, "is for a model that judges: with --human no job runs", "leave it away")
+        _by_people(outputs, criteria or CRITERIA, rows, reviewer, port, no_browser, as_json)
+    else:
+        _refuse(of_people, "is for the page on which people judge", "add --human")
+        _by_model(outputs, criteria or CRITERIA, model, rows, output, settings, fresh, as_json)
+
+
+def _refuse(options: dict[str, Any], why: str, fix: str) -> None:
+    from pipeline.errors import UsageError
+
+    given = next((name for name, value in options.items() if value), None)
+    if given is not None:
+        raise UsageError(f"{given} {why}", fix)
+
+
+def _by_model(
+    outputs: list[str],
+    criteria: str,
+    model: str | None,
+    rows: int | None,
+    output: str | None,
+    settings: list[str] | None,
+    fresh: bool,
+    as_json: bool,
+) -> None:
+    from pipeline.cli.run.watch import RunWatcher
+    from pipeline.driver.comparison.judge import DEFAULT_OUTPUT, JudgeOptions, judge
+
+    place = output or DEFAULT_OUTPUT
+    options = JudgeOptions(criteria, model, rows, place, tuple(settings or ()), fresh)
     # Ray prints to stdout what it thinks of dying workers; data alone belongs there
     with contextlib.redirect_stdout(sys.stderr):
         judged = judge(outputs, options, RunWatcher())
     if as_json:
         print_json(judged.as_json())
     else:
-        _print(judged)
+        _say(judged)
 
 
-def _print(judged: Judged) -> None:
+def _say(judged: Judged) -> None:
     from pipeline.humanize import count, plural
 
-    names = dict(enumerate("abcdefghijklmnopqrstuvwxyz"))
     failed = (
         f", {count(judged.failed)} left out: the judge could not be asked" if judged.failed else ""
     )
     OUT.print(f"{plural(judged.rows, 'row')} judged by {judged.model}{failed}")
-    for number, address in enumerate(judged.outputs):
-        strength = judged.judgement.strengths[number]
+    _say_judgement(judged.judgement, judged.outputs, "by their order alone", "judge prefers")
+    OUT.print(f"→ {judged.result}")
+
+
+def _say_judgement(
+    judgement: Judgement, outputs: Sequence[str], unlike: str, preferring: str
+) -> None:
+    from pipeline.humanize import count, plural
+
+    for number, address in enumerate(outputs):
+        strength = judgement.strengths[number]
         OUT.print(
-            f"  {names.get(number, number)}  {strength.elo:+5.0f} Elo "
+            f"  {_NAMES.get(number, number)}  {strength.elo:+5.0f} Elo "
             f"({strength.low:+.0f} to {strength.high:+.0f})  {address}"
         )
-    for meeting in judged.judgement.meetings:
-        one, other = names.get(meeting.one, meeting.one), names.get(meeting.other, meeting.other)
+    for meeting in judgement.meetings:
+        one, other = (_NAMES.get(n, n) for n in (meeting.one, meeting.other))
         OUT.print(
             f"{one} is better in {count(meeting.wins)}, {other} in {count(meeting.losses)}, "
             f"a tie in {count(meeting.ties)}"
-            + (f", {count(meeting.unlike)} of them by their order alone" if meeting.unlike else "")
+            + (f", {count(meeting.unlike)} of them {unlike}" if meeting.unlike else "")
         )
-    first = judged.judgement.shown_first
+        if meeting.won.whole:
+            low, high = meeting.won.bounds
+            OUT.print(
+                f"{one} wins {meeting.won.value:.2f} ({low:.2f}–{high:.2f}) of the "
+                f"{plural(meeting.won.whole, 'row')} that are no tie"
+            )
+    first = judgement.shown_first
     if first.whole:
         low, high = first.bounds
-        bias = "" if low <= 0.5 <= high else ": the judge prefers a place"
+        bias = "" if low <= 0.5 <= high else f": the {preferring} a place"
         OUT.print(
             f"shown first and called better: {first.value:.2f} ({low:.2f}–{high:.2f}) of "
             f"{plural(first.whole, 'verdict')}{bias}"
         )
-    OUT.print(f"→ {judged.result}")
+
+
+def _by_people(
+    outputs: list[str],
+    criteria: str,
+    rows: int | None,
+    reviewer: str | None,
+    port: int | None,
+    no_browser: bool,
+    as_json: bool,
+) -> None:
+    from pipeline.service.review.pair_material import open_pairs
+    from pipeline.service.review.pairs import PairSession
+
+    session = PairSession(open_pairs(outputs, criteria, rows, note), reviewer or user_name())
+    note(
+        f"{session.reviewer} judges {len(session.keys)} pairs of answers of {' and '.join(outputs)}"
+        ": Ctrl-C ends it, answers stay"
+    )
+    sit(session, port, no_browser=no_browser)
+    if as_json:
+        print_json(session.as_json())
+    else:
+        _say_of_people(session)
+
+
+def _say_of_people(session: PairSession) -> None:
+    from pipeline.humanize import count, plural
+    from pipeline.service.review.numbers import compared
+
+    found = session.result()
+    counted = found.counted
+    saved = plural(session.saved, "answer")
+    OUT.print(f"saved {saved} · {found.answered} of {found.pairs} pairs answered")
+    if counted.judgement is not None:
+        unsure = f", {count(counted.unsure)} left out: nobody is sure" if counted.unsure else ""
+        OUT.print(f"{plural(counted.rows, 'row')} judged by {', '.join(found.reviewers)}{unsure}")
+        same = "because reviewers contradict each other"
+        _say_judgement(counted.judgement, session.material.outputs, same, "reviewers prefer")
+    for name, value in compared(found.reviewers, found.agreement, "pairs"):
+        OUT.print(f"{name}: {value}")
+    if counted.waiting:
+        OUT.print(f"{plural(counted.waiting, 'answer')} wait for a pair that nobody has answered")
+    if found.go_on:
+        OUT.print(f"go on:    {found.go_on}")

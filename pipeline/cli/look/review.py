@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from pipeline.cli.look.export import check_target
+from pipeline.cli.look.reviewing import NoBrowser, Port, Reviewer, sit, user_name
 from pipeline.cli.options import Json, OutputFolder
 from pipeline.cli.terminal.console import OUT, note, print_json
 
@@ -28,15 +29,11 @@ def review_command(
             help="Rows in the sample, those of earlier calls among them (100 at first).",
         ),
     ] = None,
-    reviewer: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Who answers; else the user's name.")
-    ] = None,
+    reviewer: Reviewer = None,
     question: Annotated[
         str | None, typer.Option(metavar="NAME", help="Which question, where a job asks several.")
     ] = None,
-    port: Annotated[
-        int | None, typer.Option(min=1, max=65_535, metavar="P", help="Else any that is free.")
-    ] = None,
+    port: Port = None,
     import_file: Annotated[
         Path | None,
         typer.Option("--import", metavar="FILE", help="Take answers: CSV, Argilla, Label Studio."),
@@ -50,28 +47,24 @@ def review_command(
         typer.Option("--format", help="Of the exported file; .csv says it itself."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an exported file.")] = False,
-    no_browser: Annotated[
-        bool, typer.Option("--no-browser", help="Only print the address.")
-    ] = False,
+    no_browser: NoBrowser = False,
     as_json: Json = False,
 ) -> None:
     """Label a sample of an output by keyboard, on a page of this machine: so rackmill trust can say
     how right the labels are. Ctrl-C ends it; every answer is saved at once."""
-    from pipeline.service.review.serve import serve
-    from pipeline.service.review.session import Session, open_material
+    from pipeline.service.review.material import open_material
+    from pipeline.service.review.session import Session
 
-    name = reviewer or _user()
     if export_file is not None:
         check_target(output, export_file, force=force)
-    session = Session(open_material(output, question, rows, note), name)
+    session = Session(open_material(output, question, rows, note), reviewer or user_name())
     if import_file is not None or export_file is not None:
         told = _exchange(session, import_file, export_file, shape)
         _print(told, as_json=as_json, say=_say_exchanged)
         return
     total = len(session.places)
     note(f"{session.reviewer} reviews {total} rows of {output}: Ctrl-C ends it, answers stay")
-    # as it is: the console would hide the token
-    serve(session, port, browser=not no_browser, say=lambda url: typer.echo(f"  {url}", err=True))
+    sit(session, port, no_browser=no_browser)
     _print(_told(session), as_json=as_json, say=_say)
 
 
@@ -128,24 +121,13 @@ def _say_exchanged(told: dict[str, Any]) -> None:
         OUT.print(f"{rows} with {plural(one['answers'], 'answer')} → {one['file']}")
 
 
-def _user() -> str:
-    """A name for the file of who answers."""
-    import getpass
-    import re
-
-    try:
-        name = getpass.getuser()
-    except (OSError, KeyError):  # an account without a name
-        name = ""
-    return re.sub(r"[^\w.@+-]", "-", name).lstrip("_.@+-")[:64] or "reviewer"
-
-
 def _told(session: Session) -> dict[str, Any]:
     from pipeline.service.review.numbers import numbers_of
 
     material, answers = session.material, session.answers()
     own = [a for place, a in answers.get(session.reviewer, {}).items() if place in material.rows]
     numbers = numbers_of(material, answers)
+    agreed = numbers.agreement
     return {
         "output": material.output,
         "question": material.question.name,
@@ -156,8 +138,8 @@ def _told(session: Session) -> dict[str, Any]:
         "rows": len(session.places),
         "reviewers": dict(numbers.reviewers),
         "accuracy": numbers.right.as_json() if numbers.right else None,
-        "kappa": numbers.kappa,
-        "alpha": numbers.alpha,
+        "kappa": agreed.kappa,
+        "alpha": agreed.alpha,
         "go_on": session.command() if len(own) < len(session.places) else None,
     }
 

@@ -22,6 +22,7 @@ from pipeline.job.job import Job
 from pipeline.output.rows.answer_pairs import AnswerPair, answer_pairs, outputs_to_compare
 from pipeline.output.rows.stored_rows import ROW, StoredRows
 from pipeline.report.comparison.judgement import (
+    CRITERIA,
     VERDICTS,
     Judgement,
     Pairing,
@@ -31,7 +32,6 @@ from pipeline.report.comparison.judgement import (
 from pipeline.storage.base import open_storage
 
 DEFAULT_OUTPUT = "runs/judge"
-CRITERIA = "Which answer is better: more right, and more helpful?"
 RESULT = "judge.json"
 _PAIRS, _ANSWERS = "pairs.parquet", "verdicts"
 

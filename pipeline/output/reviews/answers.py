@@ -14,7 +14,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -112,7 +112,7 @@ class ReviewAnswers:
 
     def current(self, question: str) -> dict[str, dict[Place, Answer]]:
         """By reviewer, what each row's answer is now: the last one, unless it was taken back."""
-        return {name: standing(lines, question) for name, lines in self.every().items()}
+        return of_question(self.standing(), question)
 
     def standing(self) -> dict[str, dict[Key, Answer]]:
         """By reviewer, what stands of all questions, in the order in which it was given."""
@@ -129,11 +129,15 @@ class ReviewAnswers:
         return [name for name in folders if _NAME.fullmatch(name)]
 
 
-def standing(lines: list[Answer], question: str) -> dict[Place, Answer]:
-    """Of one reviewer, what each row's answer to ``question`` is, in the order in which they were
+def of_question(
+    standing: Mapping[str, Mapping[Key, Answer]], question: str
+) -> dict[str, dict[Place, Answer]]:
+    """By reviewer, the answers to ``question`` of all that stand, in the order in which they were
     given."""
-    every = _standing(lines)
-    return {place: answer for (about, place), answer in every.items() if about == question}
+    return {
+        name: {place: answer for (asked, place), answer in given.items() if asked == question}
+        for name, given in standing.items()
+    }
 
 
 def _standing(lines: list[Answer]) -> dict[Key, Answer]:

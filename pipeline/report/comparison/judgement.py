@@ -12,6 +12,7 @@ from pipeline.report.comparison.intervals import Share
 from pipeline.trust.preference import Strength, elo
 
 FIRST, SECOND, TIE = "A", "B", "tie"  # what a judge says of two answers in the order it saw them
+CRITERIA = "Which answer is better: more right, and more helpful?"
 VERDICTS = (FIRST, SECOND, TIE)
 
 

@@ -64,7 +64,7 @@ class Guard:
             return self._let_in(asked["token"][0])
         if not self._same(Request(scope).cookies.get(self._cookie, "")):
             return PlainTextResponse(
-                "Open the whole address that `rackmill review` printed, with its token.", 403
+                "Open the whole address that rackmill printed, with its token.", 403
             )
         return None
 
@@ -72,8 +72,8 @@ class Guard:
         """The token goes from the address into a cookie."""
         if not self._same(token):
             return PlainTextResponse(
-                "This token is not, or no longer, right: open the address that `rackmill review` "
-                "printed last.",
+                "This token is not, or no longer, right: open the address that rackmill printed "
+                "last.",
                 403,
             )
         response = RedirectResponse("/", 303)

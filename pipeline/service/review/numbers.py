@@ -11,24 +11,30 @@ import numpy as np
 from pipeline.output.reviews.answers import Answer, Place
 from pipeline.output.reviews.gold import settle
 from pipeline.report.comparison.intervals import Share
-from pipeline.service.review.session import Material
+from pipeline.service.review.material import Material
 from pipeline.trust.agreement import cohen_kappa, krippendorff_alpha
 
 _Key = TypeVar("_Key")
 
 
 @dataclass(frozen=True)
-class Numbers:
-    """``right``: how many of the rows that were drawn at random, and that reviewers agree on, the
-    model had right; None before there is one. ``reviewers``: rows that each has answered.
-    ``kappa``, ``alpha``: None where there is nothing to compare; ``both``: rows that two or more
-    have labelled."""
+class Agreement:
+    """``kappa``, ``alpha``: Cohen's and Krippendorff's, None where there is nothing to compare;
+    ``both``: of so many two or more reviewers have said something."""
 
-    right: Share | None
-    reviewers: Mapping[str, int]
     kappa: float | None
     alpha: float | None
     both: int
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """``right``: how many of the rows that were drawn at random, and that reviewers agree on, the
+    model had right; None before there is one. ``reviewers``: rows that each has answered."""
+
+    right: Share | None
+    reviewers: Mapping[str, int]
+    agreement: Agreement
 
 
 def numbers_of(material: Material, answers: Mapping[str, Mapping[Place, Answer]]) -> Numbers:
@@ -40,23 +46,40 @@ def numbers_of(material: Material, answers: Mapping[str, Mapping[Place, Answer]]
         if g.random and (g.shard, g.row) in material.rows
     ]
     places = [row.place for row in material.sample.rows]
-    counts = {name: sum(p in given for p in places) for name, given in answers.items()}
-    counts = {name: count for name, count in counts.items() if count}
     right = Share(sum(judged), len(judged)) if judged else None
-    kappa, alpha, both = agreement([answers[n] for n in counts], places, material.question.choices)
-    return Numbers(right, counts, kappa, alpha, both)
+    return Numbers(
+        right, counts_of(answers, places), agreement(answers, places, material.question.choices)
+    )
+
+
+def counts_of(answers: Mapping[str, Mapping[_Key, Answer]], keys: Sequence[_Key]) -> dict[str, int]:
+    """By reviewer who has answered any of ``keys``: how many."""
+    counts = {name: sum(key in given for key in keys) for name, given in answers.items()}
+    return {name: count for name, count in counts.items() if count}
 
 
 def agreement(
-    answers: Sequence[Mapping[_Key, Answer]], keys: Sequence[_Key], choices: Sequence[str]
-) -> tuple[float | None, float | None, int]:
-    """Cohen's kappa, Krippendorff's alpha, and how many of ``keys`` two or more have answered with
-    a choice. ``answers``: of each reviewer."""
-    if len(answers) < 2:
-        return None, None, 0
+    answers: Mapping[str, Mapping[_Key, Answer]], keys: Sequence[_Key], choices: Sequence[str]
+) -> Agreement:
+    """Of the reviewers who have answered any of ``keys``; who is unsure says nothing."""
+    given = [answers[name] for name in counts_of(answers, keys)]
+    if len(given) < 2:
+        return Agreement(None, None, 0)
     number = {choice: at for at, choice in enumerate(choices)}
-    given = [[one.get(key) for key in keys] for one in answers]
-    ratings = np.array([[number.get(a.value or "", -1) if a else -1 for a in one] for one in given])
+    said = [[one.get(key) for key in keys] for one in given]
+    ratings = np.array([[number.get(a.value or "", -1) if a else -1 for a in one] for one in said])
     both = ratings[:, (ratings >= 0).sum(axis=0) > 1]
     kappa = cohen_kappa(both[0], both[1]) if len(both) == 2 else None
-    return kappa, krippendorff_alpha(ratings), both.shape[1]
+    return Agreement(kappa, krippendorff_alpha(ratings), both.shape[1])
+
+
+def compared(reviewers: Mapping[str, int], agreed: Agreement, things: str) -> list[tuple[str, str]]:
+    """What the page says of several reviewers."""
+    found = []
+    if len(reviewers) > 1:
+        found.append(("reviewers", ", ".join(f"{name} {n}" for name, n in reviewers.items())))
+    if agreed.kappa is not None:
+        found.append(("Cohen's κ", f"{agreed.kappa:.2f} on {agreed.both} {things}"))
+    if agreed.alpha is not None:
+        found.append(("Krippendorff's α", f"{agreed.alpha:.2f}"))
+    return found

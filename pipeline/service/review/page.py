@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,7 @@ from starlette.staticfiles import StaticFiles
 from pipeline.errors import RackmillError, UsageError
 from pipeline.printable import printable
 from pipeline.service.review.guard import Guard
-from pipeline.service.review.numbers import Numbers, numbers_of
-from pipeline.service.review.session import Session
+from pipeline.service.review.sitting import Sitting
 
 _FOLDER = Path(__file__).parent
 _MOST_BYTES = 4096  # of what a form of ours sends
@@ -30,9 +28,9 @@ _KEYS = 9
 Endpoint = Callable[[Request], Any]
 
 
-def page_app(session: Session, token: str, port: int) -> Guard:
-    """The page of ``session``, for who has ``token``."""
-    page = _Page(session)
+def page_app(sitting: Sitting, token: str, port: int) -> Guard:
+    """The page of ``sitting``, for who has ``token``."""
+    page = _Page(sitting)
     routes = [
         Route("/", page.whole),
         Route("/answer", page.answer, methods=["POST"]),
@@ -46,8 +44,8 @@ def page_app(session: Session, token: str, port: int) -> Guard:
 
 
 class _Page:
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(self, sitting: Sitting) -> None:
+        self._sitting = sitting
         environment = Environment(
             loader=FileSystemLoader(_FOLDER),
             autoescape=True,
@@ -57,7 +55,7 @@ class _Page:
         )
         environment.filters["seen"] = printable
         self._whole = environment.get_template("page.html")
-        self._main = environment.get_template("main.html")
+        self._main = environment.get_template(sitting.template)
 
     async def whole(self, _: Request) -> Response:
         return HTMLResponse(await run_in_threadpool(self._render, self._whole))
@@ -65,30 +63,29 @@ class _Page:
     async def answer(self, request: Request) -> Response:
         form = await _form(request)
         number, value = form.get("row", ""), form.get("value", "")
-        choices = self._session.material.question.choices
+        choices = self._sitting.choices
         if not number.isdecimal() or not (value == "unsure" or value.isdecimal()):
             return PlainTextResponse("this is no answer", 400)
         if value != "unsure" and int(value) >= len(choices):
             return PlainTextResponse("this is none of the choices", 400)
         given = None if value == "unsure" else choices[int(value)]
-        return await self._after(request, partial(self._session.answer, int(number), given))
+        return await self._after(request, partial(self._sitting.answer, int(number), given))
 
     async def undo(self, request: Request) -> Response:
-        return await self._after(request, self._session.undo)
+        return await self._after(request, self._sitting.undo)
 
     async def show(self, request: Request) -> Response:
         """Whether the model's answers are shown from now on."""
-        self._session.shown = (await _form(request)).get("shown") == "yes"
+        self._sitting.shown = (await _form(request)).get("shown") == "yes"
         return await self._after(request, lambda: None)
 
     async def text(self, request: Request) -> Response:
         """A text that is too long for the page, as the plain text that it is."""
         number, field = request.path_params["number"], request.path_params["field"]
-        places, rows = self._session.places, self._session.material.rows
-        texts = list(rows[places[number]].texts.values()) if number < len(places) else []
+        texts = self._sitting.texts(number) if number < len(self._sitting.keys) else []
         if field >= len(texts):
             return PlainTextResponse("there is no such text", 404)
-        return PlainTextResponse(printable(texts[field]))
+        return PlainTextResponse(printable(texts[field][1]))
 
     async def _after(self, request: Request, do: Callable[[], object]) -> Response:
         """Do it, and show where things stand then."""
@@ -102,67 +99,25 @@ class _Page:
             return RedirectResponse("/", 303)
         return HTMLResponse(await run_in_threadpool(self._render, self._main))
 
-    def _more(self) -> str | None:
-        """The command that asks about more rows; None where there are no others."""
-        total = len(self._session.places)
-        left = self._session.material.sample.population - total
-        return self._session.command(total + min(100, left)) if left > 0 else None
-
     def _render(self, template: Any) -> str:
-        session = self._session
-        material = session.material
-        answers = session.answers()
-        own = answers.get(session.reviewer, {})
-        number = session.next_row(own)
-        row = None if number is None else material.rows[session.places[number]]
-        done = sum(place in own for place in session.places)
+        sitting = self._sitting
+        view = sitting.view()
         text: str = template.render(
-            output=material.output,
-            use=shlex.join(["rackmill", "trust", material.output]),
-            more=self._more(),
-            question=material.question,
-            reviewer=session.reviewer,
-            number=number,
-            row=row,
-            texts=_texts(row.texts if row else {}),
-            shown=session.shown,
-            done=done,
-            total=len(session.places),
-            may_undo=bool(done),
+            sitting=sitting,
+            view=view,
+            texts=[] if view.number is None else _cut(sitting.texts(view.number)),
             keys=_KEYS,
-            lines=_lines(numbers_of(material, answers)),
+            **view.facts,
         )
         return text
 
 
-def _texts(texts: Any) -> list[tuple[str, str, int]]:
-    """Field, text, and how many characters of it are left out."""
+def _cut(texts: Sequence[tuple[str, str]]) -> list[tuple[str, str, int]]:
+    """Name, text, and how many characters of it are left out."""
     return [
-        (field, text[:_MOST_CHARACTERS], max(0, len(text) - _MOST_CHARACTERS))
-        for field, text in texts.items()
+        (name, text[:_MOST_CHARACTERS], max(0, len(text) - _MOST_CHARACTERS))
+        for name, text in texts
     ]
-
-
-def _lines(numbers: Numbers) -> list[tuple[str, str]]:
-    """What is known so far: a name, and what it is."""
-    found = []
-    if numbers.right is not None:
-        low, high = numbers.right.bounds
-        found.append(
-            (
-                "the model is right",
-                f"{numbers.right.value:.0%} ({low:.0%}–{high:.0%}) of "
-                f"{numbers.right.whole} random rows",
-            )
-        )
-    if len(numbers.reviewers) > 1:
-        counts = ", ".join(f"{name} {count}" for name, count in numbers.reviewers.items())
-        found.append(("reviewers", counts))
-    if numbers.kappa is not None:
-        found.append(("Cohen's κ", f"{numbers.kappa:.2f} on {numbers.both} rows"))
-    if numbers.alpha is not None:
-        found.append(("Krippendorff's α", f"{numbers.alpha:.2f}"))
-    return found
 
 
 async def _form(request: Request) -> dict[str, str]:

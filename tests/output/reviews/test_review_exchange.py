@@ -12,7 +12,8 @@ import pytest
 
 from pipeline.errors import UsageError
 from pipeline.output.reviews.exchange.files import Imported, read_reviews, write_reviews
-from pipeline.service.review.session import Session, open_material
+from pipeline.service.review.material import open_material
+from pipeline.service.review.session import Session
 from pipeline.storage.base import Storage
 from tests.labelled import labelled
 from tests.processes import Finished

@@ -5,7 +5,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from pipeline.service.review.session import Session, open_material
+from pipeline.service.review.material import open_material
+from pipeline.service.review.session import Session
 from pipeline.storage.base import Storage
 from tests.browser import open_browser as open_browser
 from tests.served_review import Served, served

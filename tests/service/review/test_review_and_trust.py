@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from pipeline.service.review.material import open_material
 from pipeline.service.review.numbers import numbers_of
-from pipeline.service.review.session import Session, open_material
+from pipeline.service.review.session import Session
 from tests.labelled import labelled
 from tests.processes import Finished
 

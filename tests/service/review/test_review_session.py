@@ -13,8 +13,9 @@ from pipeline.output.growing.growing import GrowingDataset
 from pipeline.output.reviews.gold import gold_of
 from pipeline.output.runs.run_registry import RunRecord, own_process, this_machine
 from pipeline.report.comparison.intervals import Share
-from pipeline.service.review.numbers import numbers_of
-from pipeline.service.review.session import Session, open_material
+from pipeline.service.review.material import open_material
+from pipeline.service.review.numbers import Agreement, numbers_of
+from pipeline.service.review.session import Session
 from pipeline.storage.base import Storage
 from tests.labelled import labelled, with_questions
 from tests.processes import Finished
@@ -34,11 +35,11 @@ def test_rows_are_asked_about_one_after_the_other_and_a_second_session_goes_on(
 ) -> None:
     session = session_of(output)
     for number in range(5):
-        assert session.next_row(session.own()) == number
+        assert session.view().number == number
         session.answer(number, "good" if number else None)
 
     again = session_of(output)
-    assert again.next_row(again.own()) == 5
+    assert again.view().number == 5
     assert (session.saved, again.saved) == (5, 0)
     assert len(gold_of(output, "label")) == 4  # the first is not known
 
@@ -59,7 +60,7 @@ def test_undo_takes_the_last_answer_back_also_one_of_an_earlier_session(output: 
     session.answer(1, "bad")
     again = session_of(output)
     assert again.undo() == 1
-    assert again.next_row(again.own()) == 1
+    assert again.view().number == 1
     assert again.undo() == 0
     assert again.undo() is None
     lines = (output.read("_rackmill/reviews/anna.jsonl") or b"").splitlines()
@@ -94,7 +95,7 @@ class TestNumbers:
         assert random < len(asked)
         numbers = numbers_of(session.material, session.answers())
         assert numbers.right == Share(random, random)
-        assert (numbers.kappa, numbers.alpha) == (None, None)
+        assert numbers.agreement == Agreement(None, None, 0)
 
     def test_of_three_reviewers_there_is_alpha_and_no_kappa(self, output: Storage) -> None:
         for name in ("anna", "ben", "cleo"):
@@ -102,7 +103,7 @@ class TestNumbers:
             for number in range(4):
                 session.answer(number, "good" if number % 2 else "bad")
         numbers = numbers_of(session.material, session.answers())
-        assert (numbers.kappa, numbers.alpha, numbers.both) == (None, 1.0, 4)
+        assert numbers.agreement == Agreement(None, 1.0, 4)
 
     def test_two_reviewers_are_compared_on_what_both_labelled(self, output: Storage) -> None:
         anna, ben = session_of(output), session_of(output, "ben")
@@ -112,10 +113,10 @@ class TestNumbers:
                 ben.answer(number, "good" if number % 2 or number == 4 else "bad")
         ben.answer(6, None)
         numbers = numbers_of(anna.material, anna.answers())
-        assert numbers.both == 6
+        assert numbers.agreement.both == 6
         assert dict(numbers.reviewers) == {"anna": 10, "ben": 7}
-        assert numbers.kappa == pytest.approx(2 / 3)  # 5 of 6 alike, 1/2 by chance
-        assert numbers.alpha is not None
+        assert numbers.agreement.kappa == pytest.approx(2 / 3)  # 5 of 6 alike, 1/2 by chance
+        assert numbers.agreement.alpha is not None
 
 
 class TestRefusals:

@@ -14,10 +14,12 @@ function narrow(words) {
     button.hidden = !button.querySelector("bdi").textContent.toLowerCase().includes(wanted);
     button.querySelector("kbd").textContent = "";
     button.removeAttribute("aria-keyshortcuts");
+    delete button.dataset.key;
   }
   visibleChoices().slice(0, 9).forEach((button, at) => {
     button.querySelector("kbd").textContent = at + 1;
     button.setAttribute("aria-keyshortcuts", at + 1);
+    button.dataset.key = at + 1;
   });
 }
 
@@ -42,10 +44,11 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "/" && filter) {
     event.preventDefault();
     filter.focus();
-  } else if (/^[1-9]$/.test(event.key)) {
-    press(visibleChoices()[Number(event.key) - 1]);
-  } else if (/^[uzm]$/i.test(event.key)) {
-    press(document.querySelector(`button[data-key=${event.key.toLowerCase()}]`));
+  } else {
+    const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+    const button = document.querySelector(`button[data-key~="${CSS.escape(key)}"]`);
+    if (button) event.preventDefault(); // arrows would scroll
+    press(button);
   }
 });
 
@@ -69,5 +72,5 @@ document.addEventListener("htmx:responseError", (event) => {
 });
 document.addEventListener("htmx:sendError", () => {
   problem.textContent =
-    "Not saved: rackmill review has ended. Start it again and open the address that it prints.";
+    "Not saved: rackmill has ended here. Start it again and open the address that it prints.";
 });

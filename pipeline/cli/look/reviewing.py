@@ -1,0 +1,38 @@
+"""What the commands have in common that open a page for a reviewer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from pipeline.service.review.sitting import Sitting
+
+Reviewer = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Who answers; else the user's name.")
+]
+Port = Annotated[
+    int | None, typer.Option(min=1, max=65_535, metavar="P", help="Else any that is free.")
+]
+NoBrowser = Annotated[bool, typer.Option("--no-browser", help="Only print the address.")]
+
+
+def user_name() -> str:
+    """A name for the file of who answers."""
+    import getpass
+    import re
+
+    try:
+        name = getpass.getuser()
+    except (OSError, KeyError):  # an account without a name
+        name = ""
+    return re.sub(r"[^\w.@+-]", "-", name).lstrip("_.@+-")[:64] or "reviewer"
+
+
+def sit(sitting: Sitting, port: int | None, *, no_browser: bool) -> None:
+    """The page, until Ctrl-C. Raises UsageError where the port is taken."""
+    from pipeline.service.review.serve import serve
+
+    # as it is: the console would hide the token
+    serve(sitting, port, browser=not no_browser, say=lambda url: typer.echo(f"  {url}", err=True))

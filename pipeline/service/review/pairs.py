@@ -1,0 +1,109 @@
+"""One reviewer who says which of two answers is better, without knowing whose they are."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.report.comparison.judgement import CRITERIA
+from pipeline.service.review.numbers import Agreement, agreement, compared, counts_of
+from pipeline.service.review.pair_material import CHOICES, DEFAULT_ROWS, PairMaterial
+from pipeline.service.review.sitting import Sitting, Standing, now_in_iso
+from pipeline.service.review.verdicts import Counted, counted
+
+_MORE = 50  # rows that are proposed once all are judged
+
+
+@dataclass(frozen=True)
+class Result:
+    """``answered``: of ``pairs``, by this reviewer; ``reviewers``: by each. ``go_on``: the command
+    that asks about the others; None: there is none."""
+
+    counted: Counted
+    pairs: int
+    answered: int
+    reviewers: Mapping[str, int]
+    agreement: Agreement
+    go_on: str | None
+
+
+class PairSession(Sitting):
+    """A reviewer of pairs."""
+
+    template = "pairs.html"
+    title = "Which answer is better?"
+
+    def __init__(
+        self, material: PairMaterial, reviewer: str, now: Callable[[], str] = now_in_iso
+    ) -> None:
+        """Raises UsageError for a ``reviewer`` whose name is no name for a file."""
+        self.material = material
+        self._pairs = list(material.asked.values())
+        super().__init__(material.storage, list(material.asked), CHOICES, reviewer, now)
+
+    def texts(self, number: int) -> Sequence[tuple[str, str]]:
+        """What was asked; the answers come last."""
+        left, right = self._pairs[number].sides
+        return [*self._pairs[number].pair.texts.items(), ("answer 1", left), ("answer 2", right)]
+
+    def command(self, rows: int | None = None) -> str:
+        material = self.material
+        words = ["rackmill", "judge", *material.outputs, "--human", "--reviewer", self.reviewer]
+        if material.criteria != CRITERIA:
+            words += ["--criteria", material.criteria]
+        rows = material.wanted if rows is None else rows
+        return shlex.join(words if rows == DEFAULT_ROWS else [*words, "--rows", str(rows)])
+
+    def lines(self, standing: Standing) -> list[tuple[str, str]]:
+        """How far reviewers agree. Who is ahead would tell which answer is whose."""
+        keys = self.keys
+        agreed = agreement(standing, keys, CHOICES)
+        return compared(counts_of(standing, keys), agreed, "pairs")
+
+    def result(self) -> Result:
+        """As things stand now. Raises StorageFailed."""
+        standing, pairs = self.standing(), len(self.keys)
+        reviewers = counts_of(standing, self.keys)
+        answered = reviewers.get(self.reviewer, 0)
+        return Result(
+            counted(self.material, standing),
+            pairs,
+            answered,
+            reviewers,
+            agreement(standing, self.keys, CHOICES),
+            self.command() if answered < pairs else None,
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """What ``rackmill judge --json`` prints: as of a model, null before there is a verdict."""
+        found = self.result()
+        counts, judgement = found.counted, found.counted.judgement
+        nothing = dict.fromkeys(("strengths", "meetings", "shown_first"))
+        return {
+            "outputs": list(self.material.outputs),
+            "criteria": self.material.criteria,
+            "reviewer": self.reviewer,
+            "saved_now": self.saved,
+            "answered": found.answered,
+            "pairs": found.pairs,
+            "rows": counts.rows,
+            "unsure": counts.unsure,
+            "waiting": counts.waiting,
+            "reviewers": dict(found.reviewers),
+            "kappa": found.agreement.kappa,
+            "alpha": found.agreement.alpha,
+            "go_on": found.go_on,
+        } | (judgement.as_json() if judgement else nothing)
+
+    def facts(self, number: int | None, standing: Standing) -> Mapping[str, object]:
+        material = self.material
+        ended = number is None
+        more = self.command(material.wanted + min(_MORE, material.left))
+        return {
+            "criteria": material.criteria,
+            "judgement": counted(material, standing).judgement if ended else None,
+            "outputs": material.outputs if ended else (),
+            "more": more if ended and material.left else None,
+        }

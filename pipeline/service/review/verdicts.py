@@ -1,0 +1,72 @@
+"""What reviewers said of pairs of answers, counted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline.report.comparison.judgement import (
+    FIRST,
+    SECOND,
+    Judgement,
+    Pairing,
+    Verdict,
+    judge_pairings,
+)
+from pipeline.report.comparison.judgement import TIE as SAME
+from pipeline.service.review.pair_material import LEFT, RIGHT, TIE, PairMaterial, ShownPair
+from pipeline.service.review.sitting import Standing
+
+_SAID = {LEFT: FIRST, RIGHT: SECOND, TIE: SAME}
+
+
+@dataclass(frozen=True)
+class Counted:
+    """``rows``: that count. They are those before the first one with a pair that nobody has
+    answered (how far people got must not choose among rows), without the ``unsure``: with a pair of
+    which nobody could say. ``waiting``: pairs that were answered behind there. ``judgement``: None
+    before there is a verdict."""
+
+    rows: int
+    unsure: int
+    waiting: int
+    judgement: Judgement | None
+
+
+def counted(material: PairMaterial, standing: Standing) -> Counted:
+    """``standing``: what reviewers have answered, to whatever."""
+    pairings: list[Pairing] = []
+    reached = rows = unsure = 0
+    for row in material.rows:
+        shown = material.shown(row)
+        if not all(_answered(one, standing) for one in shown):
+            break
+        reached += 1
+        verdicts = {(p.pair.one, p.pair.other): _verdicts(p, standing) for p in shown}
+        if not all(verdicts.values()):
+            unsure += 1
+            continue
+        rows += 1
+        pairings += [
+            Pairing(pair.row, pair.one, pair.other, verdicts.get((pair.one, pair.other), ()))
+            for pair in row
+        ]
+    behind = {one.key for row in material.rows[reached:] for one in material.shown(row)}
+    waiting = sum(any(key in given for given in standing.values()) for key in behind)
+    known = any(pairing.verdicts for pairing in pairings)
+    found = judge_pairings(pairings, len(material.outputs)) if known else None
+    return Counted(rows, unsure, waiting, found)
+
+
+def _answered(shown: ShownPair, standing: Standing) -> bool:
+    return any(shown.key in given for given in standing.values())
+
+
+def _verdicts(shown: ShownPair, standing: Standing) -> tuple[Verdict, ...]:
+    """Of each reviewer who could say."""
+    values: Sequence[str | None] = [
+        given[shown.key].value for given in standing.values() if shown.key in given
+    ]
+    return tuple(
+        Verdict(_SAID[value], one_first=not shown.swapped) for value in values if value in _SAID
+    )
