@@ -1,4 +1,4 @@
-"""A finished output with labels, as a job with choices leaves it, without an engine."""
+"""A finished output with labels or other answers, as a job leaves it, without an engine."""
 
 from __future__ import annotations
 
@@ -64,6 +64,17 @@ def with_questions(folder: Path, rows: int) -> Storage:
     return labelled(folder, rows, label=None, questions=questions)
 
 
+def answered(
+    folder: Path, output: str, answer: Callable[[int], str], rows: int = 60, **changes: Any
+) -> Storage:
+    """The same with free text: what ``answer`` says of each row."""
+
+    def result(row: int, _: Job) -> RowResult:
+        return RowResult(answer(row), finish_reason="stop", prompt_tokens=5, completion_tokens=1)
+
+    return labelled(folder, rows, output=output, label=None, result=result, **changes)
+
+
 def labelled(
     folder: Path,
     rows: int = 300,
@@ -76,9 +87,11 @@ def labelled(
     file: str = "a.parquet",
     keep: Sequence[str] | None = None,
     finished: bool = True,
+    result: Callable[[int, Job], RowResult] = _result,
     **changes: Any,
 ) -> Storage:
-    """``rows`` rows in one file, labelled. ``gold``: the right answer of a row, for a column."""
+    """``rows`` rows in one file, labelled. ``gold``: the right answer of a row, for a column.
+    ``result``: of a row, in place of labels."""
     (folder / "rows").mkdir(parents=True, exist_ok=True)
     columns: dict[str, Any] = {"id": list(range(rows))}
     columns["text"] = list(texts) if texts is not None else [f"text {i}" for i in range(rows)]
@@ -94,7 +107,7 @@ def labelled(
     failed = RowResult(error=RowError(RowErrorType.TIMEOUT, "not finished", 1), prompt_tokens=5)
     for unit in plan.missing[: None if finished else 1]:
         table = reader.read(unit).table
-        results = [failed if fails(row) else _result(row, made) for row in table["id"].to_pylist()]
+        results = [failed if fails(row) else result(row, made) for row in table["id"].to_pylist()]
         columns_ = plan.input.columns
         dataset.commit(
             unit, to_table(table, results, columns_), tally(table, results, columns_), {}

@@ -8,12 +8,13 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 import uvicorn
 
 from pipeline.service.review.page import page_app
-from pipeline.service.review.session import Session
+from pipeline.service.review.sitting import Sitting
 
 TOKEN = "the-right-token"
 
@@ -22,7 +23,7 @@ TOKEN = "the-right-token"
 class Served:
     """A page that is served, and its session."""
 
-    session: Session
+    session: Any  # a sitting of whatever kind
     port: int
     stack: ExitStack  # closes its clients
 
@@ -41,7 +42,7 @@ class Served:
 
 
 @contextmanager
-def served(session: Session) -> Iterator[Served]:
+def served(session: Sitting) -> Iterator[Served]:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         port = listening.getsockname()[1]

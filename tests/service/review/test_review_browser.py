@@ -3,77 +3,33 @@
 from __future__ import annotations
 
 import json
-import random
 import re
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from pipeline.output.reviews.answers import ReviewAnswers
 from pipeline.storage.base import Storage
 from tests.browser import Open
+from tests.driven_page import (
+    Reviewer,
+    answer_through_kills,
+    answered,
+    complaints,
+    ended,
+    heading,
+    press,
+    press_until,
+    texts,
+    until,
+)
 from tests.labelled import labelled
-from tests.processes import Started
 from tests.served_review import Served
 
-if TYPE_CHECKING:
-    from selenium.webdriver import Chrome
-
 EVIL = "<script>document.title='gone'</script><img src=x onerror=\"document.title='gone'\">\u202e"
-_PATIENCE_SECONDS, _AGAIN_SECONDS = 60.0, 5.0
-
-
-def press(browser: Chrome, keys: str) -> None:
-    from selenium.webdriver import ActionChains
-
-    ActionChains(browser).send_keys(keys).perform()
-
-
-def texts(browser: Chrome, selector: str) -> list[str]:
-    return browser.execute_script(
-        "return [...document.querySelectorAll(arguments[0])].map(e => e.textContent)", selector
-    )
-
-
-def heading(browser: Chrome) -> str:
-    return "".join(texts(browser, "#row"))
-
-
-def until(reached: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + _PATIENCE_SECONDS
-    while not reached():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
-
-
-def press_until(browser: Chrome, keys: str, reached: Callable[[], bool]) -> bool:
-    """Press them, and again now and then: a busy machine's browser may not have the focus yet."""
-    for _ in range(int(_PATIENCE_SECONDS // _AGAIN_SECONDS)):
-        press(browser, keys)
-        again = time.monotonic() + _AGAIN_SECONDS
-        while time.monotonic() < again:
-            if reached():
-                return True
-            time.sleep(0.02)
-    return False
-
-
-def answered(browser: Chrome, keys: str) -> None:
-    """Press them, and wait for the next row."""
-    before = heading(browser)
-    press(browser, keys)
-    until(lambda: heading(browser) != before, f"{before} stays")
-
-
-def complaints(browser: Chrome) -> list[str]:
-    """What the browser's console holds: scripts that fail, and what the page's policy refused."""
-    return [entry["message"] for entry in browser.get_log("browser")]
 
 
 class TestKeys:
@@ -220,56 +176,6 @@ def wanted(reviewer: str, text: str) -> int:
     return (int(text.rsplit(" ", 1)[1]) * (3 if reviewer == "anna" else 5) // 4) % 2
 
 
-class Reviewer:
-    """A command, killed and started again, and the browser that speaks to it."""
-
-    def __init__(self, name: str, output: Path, rows: int, browser: Chrome) -> None:
-        self.name, self.browser = name, browser
-        self._output, self._rows = output, rows
-        self.starts = 0
-        self.command = self._start()
-
-    def _start(self) -> Started:
-        self.starts += 1
-        arguments = [sys.executable, "-m", "pipeline.cli.main", "review", str(self._output)]
-        options = ["--reviewer", self.name, "--rows", str(self._rows), "--no-browser"]
-        command = Started([*arguments, *options], self._output.parent, {})
-        command.wait_until(lambda: "?token=" in command.output, "the address is printed")
-        address = re.search(r"http://\S+", command.output)
-        assert address is not None
-        self.browser.get(address.group())
-        return command
-
-    def kill(self) -> None:
-        self.command.kill_driver()
-        self.command = self._start()
-
-    @property
-    def done(self) -> bool:
-        return heading(self.browser).startswith("All")
-
-    def press(self) -> str:
-        """The key for the row that is shown. Returns the row's heading."""
-        at = heading(self.browser)
-        assert at, f"{self.browser.current_url}: {self.browser.page_source}"
-        [text] = texts(self.browser, "pre.text")
-        press(self.browser, str(wanted(self.name, text) + 1))
-        return at
-
-    def answer(self) -> None:
-        at = self.press()
-        until(lambda: heading(self.browser) != at, f"{self.name}: {at} stays")
-
-
-@contextmanager
-def ended(*reviewers: Reviewer) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        for one in reviewers:
-            one.command.kill_all()
-
-
 @pytest.mark.parametrize(
     ("rows", "kills"), [(15, 4), pytest.param(100, 24, marks=pytest.mark.long)]
 )
@@ -278,26 +184,16 @@ def test_of_two_reviewers_whose_servers_are_killed_no_answer_is_lost_or_doubled(
 ) -> None:
     output: Storage = labelled(tmp_path, 200)
     folder = tmp_path / "out"
-    chance = random.Random(7)
-    anna = Reviewer("anna", folder, rows, open_browser())
-    ben = Reviewer("ben", folder, rows, open_browser())
+
+    def reviewer(name: str) -> Reviewer:
+        words = ["review", str(folder), "--rows", str(rows)]
+        return Reviewer(
+            name, words, tmp_path, open_browser(), lambda text: str(wanted(name, text) + 1)
+        )
+
+    anna, ben = reviewer("anna"), reviewer("ben")
     with ended(anna, ben):
-        turns = [n % 2 for n in range(2 * rows)]
-        killed = set(chance.sample(range(2 * rows), kills))
-        for turn, who in enumerate(turns):
-            one = (anna, ben)[who]
-            if one.done:
-                continue
-            if turn in killed:
-                one.press()
-                time.sleep(chance.choice([0.0, 0.002, 0.01, 0.03]))
-                one.kill()
-            else:
-                one.answer()
-        for one in (anna, ben):  # those whose answer was not saved when the kill came
-            while not one.done:
-                one.answer()
-        assert anna.starts + ben.starts == 2 + kills
+        answer_through_kills((anna, ben), rows, kills)
 
     for name in ("anna", "ben"):
         standing = ReviewAnswers(output).current("label")[name]
