@@ -60,7 +60,7 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., None] | typer.Typer, str]]] = {
         "show": (show_command, "rows of an output, to look at"),
         "trust": (trust_command, "how right the labels are, and which to accept"),
         "compare": (compare_command, "two outputs: which is better"),
-        "judge": (judge_command, "outputs without right answers: a model says"),
+        "judge": (judge_command, "outputs without right answers: which is better"),
         "review": (review_command, "say what is right, on a page"),
         "export": (export_command, "one file: CSV, Parquet, JSONL, Excel"),
         "verify": (verify_command, "prove a dataset whole and right"),
