@@ -162,15 +162,15 @@ class Packer:
         self._shared[place] = shared
 
     def generated(self, request_ids: Iterable[int], steps: int = 1) -> None:
-        """Each of ``request_ids`` got ``steps`` more tokens. Who is not admitted (it has ended in
-        the meantime) counts for nothing."""
+        """Each of ``request_ids`` got ``steps`` more tokens, as often as it is there. Who is not
+        admitted (it has ended in the meantime) counts for nothing."""
         self._told += steps
         self._stale |= self._ahead > 0
         slots = self._slots
         places = [slots[i] for i in request_ids if i in slots]
         if places:
-            self._tokens[places] += steps
-            self._generated[places] += steps
+            np.add.at(self._tokens, places, steps)
+            np.add.at(self._generated, places, steps)
             self.safety_margin.generated(steps * len(places))
             self._stale = True
 

@@ -83,7 +83,8 @@ class EngineStats:
     """Counts since the engine was loaded, and the state after its last step.
 
     ``kv_use``: share of the blocks that running requests hold, 0..1. ``recomputed_tokens``:
-    computed again after a preemption. ``sampled``: the requests that the last step gave a token;
+    computed again after a preemption. ``sampled``: the requests that the last step gave a token,
+    each as often as it got one (servers' steps are long);
     all of them were added, and have neither ended nor been aborted, before that step.
     ``late_tokens``: those that came for others, and were dropped.
     """

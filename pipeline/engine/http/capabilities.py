@@ -20,6 +20,7 @@ class Capabilities:
     ``token_ids``: it takes prompts as token ids; else as text, which it tokenizes itself.
     ``top_logprobs``: of so many of the likeliest tokens it tells log-probabilities; 0: of none.
     ``json_schema``, ``regex``: it holds answers to such a shape. ``seed``: equal seeds draw alike.
+    ``streams``: tokens come while it writes, not all at the end.
     ``sampling``: keys of ``sampling`` that it honours beside those that every server must.
     """
 
@@ -32,6 +33,7 @@ class Capabilities:
     json_schema: bool = False
     regex: bool = False
     seed: bool = True
+    streams: bool = False
     sampling: frozenset[str] = frozenset()
 
     @property
@@ -53,6 +55,7 @@ class Capabilities:
             " and ".join(shapes) + " held" if shapes else "no shape held",
             "token ids" if self.token_ids else "text",
             "seeds" if self.seed else "no seeds",
+            "tokens as they come" if self.streams else "answers at once",
         ]
         return " · ".join(parts)
 

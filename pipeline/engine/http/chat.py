@@ -8,7 +8,7 @@ from typing import Any
 from pipeline.engine.http.capabilities import Capabilities
 from pipeline.engine.http.client import Refused
 from pipeline.engine.http.concurrency import measured_concurrency
-from pipeline.engine.http.dialect import Endpoint, row_error, served_model, told
+from pipeline.engine.http.dialect import Endpoint, Written, row_error, served_model, told
 from pipeline.errors import RowError, RowErrorType
 from pipeline.rows.request import Completion, Request
 
@@ -55,7 +55,11 @@ class ChatServer:
             },
         )
 
-    async def answer(self, request: Request) -> Completion:
+    async def answer(
+        self,
+        request: Request,
+        written: Written | None,  # noqa: ARG002 -- it comes at once
+    ) -> Completion:
         messages = turns_of(self._endpoint.text_of(request.prompt_ids))
         if messages is None:
             raise RowError(

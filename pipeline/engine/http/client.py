@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
 
+from pipeline.engine.http.pieces import Pieces, objects_in
 from pipeline.errors import EndpointGone, EndpointUnfit
 
 _CONNECT_SECONDS = 10.0
@@ -18,6 +20,7 @@ _LONGEST_PAUSE = 30.0
 _BUSY = (429, 503)
 _MOST_SHOWN = 200
 _MOST_BYTES = 64 << 20  # of an answer
+_STREAMS = ("text/event-stream", "application/x-ndjson")
 
 
 class Refused(Exception):
@@ -50,7 +53,7 @@ class Client:
 
     async def get(self, path: str) -> dict[str, Any]:
         """As ``post``."""
-        return await self._ask("GET", path, None)
+        return await self._ask(path, lambda: self._whole("GET", path, None))
 
     async def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """The object that the answer is. A busy server is waited for; a request that was cut off
@@ -60,14 +63,31 @@ class Client:
         object of JSON; EndpointGone where it cannot be reached, or hangs; EndpointUnfit where a
         certificate or key is wrong.
         """
-        return await self._ask("POST", path, body)
+        return await self._ask(path, lambda: self._whole("POST", path, body))
 
-    async def _ask(self, method: str, path: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
+    async def stream(
+        self,
+        path: str,
+        body: Mapping[str, Any],
+        begin: Callable[[], Pieces],
+        written: Callable[[int], None],
+    ) -> dict[str, Any]:
+        """As ``post``, of an answer that comes in pieces; one that comes at once is as good.
+
+        ``begin``: what makes an answer of them, once for each time that the request is sent.
+        ``written`` hears how many tokens there are. A stream that ends before its answer does was
+        cut off.
+        """
+        return await self._ask(path, lambda: self._in_pieces(path, body, begin(), written))
+
+    async def _ask(
+        self, path: str, once: Callable[[], Awaitable[dict[str, Any]]]
+    ) -> dict[str, Any]:
         began = time.monotonic()
         pauses = iter(_PAUSE_SECONDS)
         while True:
             try:
-                return await self._once(method, path, body)
+                return await once()
             except _Busy as e:
                 pause = min(e.seconds, _LONGEST_PAUSE)
                 if time.monotonic() - began + pause > self._patience:
@@ -84,13 +104,45 @@ class Client:
                     raise
             await asyncio.sleep(pause)
 
-    async def _once(self, method: str, path: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
+    async def _whole(
+        self, method: str, path: str, body: Mapping[str, Any] | None
+    ) -> dict[str, Any]:
+        async with self._request(method, path, body) as answer:
+            content = await _read(answer)
+        return _content(answer, content, self.url + path)
+
+    async def _in_pieces(
+        self,
+        path: str,
+        body: Mapping[str, Any],
+        pieces: Pieces,
+        written: Callable[[int], None],
+    ) -> dict[str, Any]:
+        async with self._request("POST", path, body) as answer:
+            if answer.status != 200 or answer.content_type not in _STREAMS:
+                content = await _read(answer)
+                return _content(answer, content, self.url + path)
+            async for one in objects_in(_parts(answer)):
+                if one.get("error"):
+                    raise Refused(_code_of(one), _message_in(one))
+                written(pieces.take(one))
+        whole = pieces.answer
+        if whole is None:
+            raise _CutOff("its stream ended before the answer did")
+        return whole
+
+    @asynccontextmanager
+    async def _request(
+        self, method: str, path: str, body: Mapping[str, Any] | None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """An answer that has begun; what keeps it from being read comes out as this module's
+        errors."""
         where = self.url + path
         try:
             async with self._session.request(
                 method, where, json=body, allow_redirects=False
             ) as answer:
-                content = await _read(answer)
+                yield answer
         except aiohttp.ClientConnectorCertificateError as e:
             raise EndpointUnfit(
                 f"{self.url}: its certificate is not trusted: {e.certificate_error}",
@@ -106,18 +158,20 @@ class Client:
             raise _CutOff(f"it cannot be reached: {e.os_error.strerror or e.os_error}") from None
         except (aiohttp.ClientError, ConnectionError, asyncio.IncompleteReadError) as e:
             raise _CutOff(f"the connection was closed: {str(e) or type(e).__name__}") from None
-        return _content(answer, content, where)
 
 
-async def _read(answer: aiohttp.ClientResponse) -> bytes:
-    """The body. Raises Refused for one without an end."""
-    parts, size = [], 0
+async def _parts(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """The body as it comes. Raises Refused for one without an end."""
+    size = 0
     async for part in answer.content.iter_any():
-        parts.append(part)
         size += len(part)
         if size > _MOST_BYTES:
             raise Refused(answer.status, f"its answer is over {_MOST_BYTES >> 20} MiB")
-    return b"".join(parts)
+        yield part
+
+
+async def _read(answer: aiohttp.ClientResponse) -> bytes:
+    return b"".join([part async for part in _parts(answer)])
 
 
 def _content(answer: aiohttp.ClientResponse, content: bytes, where: str) -> dict[str, Any]:
@@ -147,11 +201,21 @@ def _content(answer: aiohttp.ClientResponse, content: bytes, where: str) -> dict
 def _message(content: bytes) -> str:
     """What an error's body says: OpenAI's shape, Ollama's, or whatever it is."""
     try:
-        told = json.loads(content)
-        error = told["error"]
-        return str(error["message"] if isinstance(error, dict) else error)[:_MOST_SHOWN]
+        return _message_in(json.loads(content))
     except (ValueError, KeyError, TypeError, RecursionError):
         return _shown(content)
+
+
+def _message_in(told: Any) -> str:
+    error = told["error"]
+    return str(error.get("message", error) if isinstance(error, dict) else error)[:_MOST_SHOWN]
+
+
+def _code_of(told: Mapping[str, Any]) -> int:
+    """HTTP's status of an error that comes within a stream, whose own was 200."""
+    error = told["error"]
+    code = error.get("code") if isinstance(error, dict) else None
+    return code if isinstance(code, int) else 200
 
 
 def _shown(content: bytes) -> str:

@@ -16,6 +16,7 @@ from pipeline.rows.request import Completion, Request
 _SAMPLES = (
     "Internationalization costs 1234567.89 EUR; über Straßen, naïveté, 日本語の文章、и русский.",
 )
+Written = Callable[[int], None]  # hears how many tokens there are of an answer
 Decode = Callable[[Sequence[int]], str]
 Tokens = Callable[[str], list[int]]  # of a text, without those that mark its beginning
 
@@ -62,8 +63,9 @@ class Dialect(Protocol):
     async def probe(self) -> Capabilities:
         """What the server can do. Raises EndpointUnfit, EndpointGone, Refused."""
 
-    async def answer(self, request: Request) -> Completion:
-        """Raises RowError for what the server will not do for this request, EndpointGone."""
+    async def answer(self, request: Request, written: Written | None) -> Completion:
+        """``written``: who hears of the tokens as they come, where the server can tell; None: it
+        need not. Raises RowError for what it will not do for this request, EndpointGone."""
 
 
 def row_error(e: Refused) -> RowError:
@@ -99,6 +101,14 @@ def check_count(counted: object, request: Request) -> None:
             "its model has other tokens",
             attempts=1,
         )
+
+
+def completion_tokens(counted: object, text: str, request: Request, endpoint: Endpoint) -> int:
+    """Of an answer, as the server counted them; where that cannot be right, or it tells none, as
+    the job's tokenizer does."""
+    if type(counted) is int and 0 <= counted <= request.max_new_tokens + 1:
+        return counted
+    return len(endpoint.tokens(text))
 
 
 def told(answer: Any, *path: str | int) -> Any:

@@ -6,7 +6,9 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pipeline.budget.kv import KvLayout
@@ -18,9 +20,47 @@ from pipeline.errors import EndpointUnfit, EngineFailed, RowError, RowErrorType
 from pipeline.model.geometry import Geometry
 from pipeline.rows.request import Completion, Request
 
-_STEP_SECONDS = 0.5  # that a step waits for a completion
+# that a step waits for a completion; what is written meanwhile is told after it, since a step for
+# each token would cost more than the tokens are worth
+_STEP_SECONDS = 0.5
 _BLOCK = 16
+# tokens per second from which on answers are asked for at once: each piece costs some 0.1 ms, and
+# at such rates rows end often enough to show how far it is
+_MOST_IN_PIECES = 1000.0
+_PACE_SECONDS = 1.0
 Result = TypeVar("Result")
+
+
+@dataclass(slots=True)
+class _Tokens:
+    """Of one request: those ``written``, as the event loop heard, and ``told`` of them by steps."""
+
+    written: int = 0
+    told: int = 0
+
+    def hear(self, written: int) -> None:
+        self.written = written
+
+    def fresh(self) -> int:
+        """Those not told of yet, which are then."""
+        more = max(0, self.written - self.told)  # fewer: it was sent again
+        self.told += more
+        return more
+
+
+class _Pace:
+    """Tokens per second of the last second or so that was at work."""
+
+    def __init__(self) -> None:
+        self.rate = 0.0
+        self._since, self._tokens = time.monotonic(), 0
+
+    def count(self, tokens: int) -> None:
+        self._tokens += tokens
+        seconds = time.monotonic() - self._since
+        if seconds >= _PACE_SECONDS:
+            self.rate = self._tokens / seconds
+            self._since, self._tokens = time.monotonic(), 0
 
 
 class HttpEngine:
@@ -37,9 +77,10 @@ class HttpEngine:
         request. Raises EngineFailed where the server cannot be asked."""
         self.stats = EngineStats()
         self._ended = ended
+        self._pace = _Pace()
         self._done: queue.SimpleQueue[Completion | Exception] = queue.SimpleQueue()
         self._asked: dict[int, asyncio.Task[None]] = {}  # changed on the event loop alone
-        self._in_flight: set[int] = set()  # changed by the caller's thread alone
+        self._in_flight: dict[int, _Tokens] = {}  # changed by the caller's thread alone
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -63,9 +104,10 @@ class HttpEngine:
         if ignored and not request.logprob_ids:
             message = f"the server knows no {', '.join(ignored)} and would ignore it"
             raise RowError(RowErrorType.INVALID_SAMPLING, message)
-        self._in_flight.add(request.id)
+        self._in_flight[request.id] = tokens = _Tokens()
         self._count()
-        self._loop.call_soon_threadsafe(self._begin, request)
+        listens = self._pace.rate < _MOST_IN_PIECES
+        self._loop.call_soon_threadsafe(self._begin, request, tokens if listens else None)
 
     def step(self) -> list[Completion]:
         self.stats.sampled = ()
@@ -73,6 +115,7 @@ class HttpEngine:
             return []
         self.stats.steps += 1
         ended: list[Completion] = []
+        sampled: list[int] = []
         wait: float | None = _STEP_SECONDS
         while True:
             try:
@@ -82,16 +125,22 @@ class HttpEngine:
             wait = None
             if isinstance(one, Exception):
                 raise one
-            if one.request_id in self._in_flight:  # else it was aborted as it ended
-                self._in_flight.discard(one.request_id)
+            tokens = self._in_flight.pop(one.request_id, None)
+            if tokens is not None:  # else it was aborted as it ended
+                tokens.written = max(tokens.told, one.completion_tokens)
+                sampled += [one.request_id] * tokens.fresh()
                 ended.append(one)
-        self.stats.sampled = tuple(one.request_id for one in ended if one.error is None)
+        for request_id, tokens in self._in_flight.items():
+            sampled += [request_id] * tokens.fresh()
+        self.stats.sampled = sampled
+        self._pace.count(len(sampled))
         self._count()
         return ended
 
     def abort(self, request_ids: Iterable[int]) -> None:
         ids = list(request_ids)
-        self._in_flight.difference_update(ids)
+        for request_id in ids:
+            self._in_flight.pop(request_id, None)
         self._count()
         self._loop.call_soon_threadsafe(self._cancel, ids)
 
@@ -121,17 +170,18 @@ class HttpEngine:
 
     # on the event loop
 
-    def _begin(self, request: Request) -> None:
-        self._asked[request.id] = self._loop.create_task(self._answer(request))
+    def _begin(self, request: Request, tokens: _Tokens | None) -> None:
+        self._asked[request.id] = self._loop.create_task(self._answer(request, tokens))
 
     def _cancel(self, request_ids: list[int]) -> None:
         for request_id in request_ids:
             if task := self._asked.pop(request_id, None):
                 task.cancel()  # closes its connection, by which servers notice
 
-    async def _answer(self, request: Request) -> None:
+    async def _answer(self, request: Request, tokens: _Tokens | None) -> None:
+        written = tokens.hear if tokens is not None else None
         try:
-            done: Completion | Exception = await self._dialect.answer(request)
+            done: Completion | Exception = await self._dialect.answer(request, written)
         except RowError as e:
             done = Completion(request.id, error=e)
         except EngineFailed as e:

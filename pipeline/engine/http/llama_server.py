@@ -9,17 +9,21 @@ from pipeline.engine.http.capabilities import Capabilities
 from pipeline.engine.http.client import Refused
 from pipeline.engine.http.dialect import (
     Endpoint,
+    Written,
     check_count,
+    completion_tokens,
     known_or_bound,
     row_error,
     told,
 )
+from pipeline.engine.http.pieces import NamedPieces
 from pipeline.engine.http.regex_grammar import regex_grammar
 from pipeline.rows.request import Completion, Request
 
 # Of the likeliest tokens so many are told of at a choice's first token. Labels' tokens are nearly
 # always among them; the price of one more is 90 bytes of an answer.
 _TOP = 256
+_PATH = "/completion"
 _FINISHED = {"eos": "stop", "word": "stop", "limit": "length"}
 
 
@@ -46,13 +50,17 @@ class LlamaServer:
             top_logprobs=_TOP,
             json_schema=True,
             regex=True,
+            streams=True,
             sampling=frozenset({"top_p", "top_k", "min_p", "stop", "ignore_eos"}),
         )
 
-    async def answer(self, request: Request) -> Completion:
-        body = _body(request)
+    async def answer(self, request: Request, written: Written | None) -> Completion:
+        client, body = self._endpoint.client, _body(request)
         try:
-            answer = await self._endpoint.client.post("/completion", body)
+            if request.logprob_ids or written is None:
+                answer = await client.post(_PATH, body)
+            else:
+                answer = await client.stream(_PATH, body | {"stream": True}, _pieces, written)
             check_count(answer.get("tokens_evaluated"), request)
             if answer.get("truncated"):
                 raise Refused(200, "it cut the prompt: context size")
@@ -60,9 +68,23 @@ class LlamaServer:
                 return Completion(
                     request.id, completion_tokens=1, logprobs=_logprobs(answer, request)
                 )
-            return _completion(answer, request)
+            return self._completion(answer, request)
         except Refused as e:
             raise row_error(e) from None
+
+    def _completion(self, answer: Any, request: Request) -> Completion:
+        text, counted = told(answer, "content"), told(answer, "tokens_predicted")
+        kind = answer.get("stop_type")
+        if not isinstance(text, str) or not isinstance(counted, int) or kind not in _FINISHED:
+            raise Refused(200, f"its answer is not llama.cpp's: {str(answer)[:120]}")
+        tokens = completion_tokens(counted, text, request, self._endpoint)
+        return Completion(
+            request.id, text=text, completion_tokens=tokens, finish_reason=_FINISHED[kind]
+        )
+
+
+def _pieces() -> NamedPieces:
+    return NamedPieces("content", "stop")
 
 
 def _body(request: Request) -> dict[str, Any]:
@@ -102,13 +124,3 @@ def _logprobs(answer: Any, request: Request) -> dict[int, float]:
     except (KeyError, TypeError, ValueError):
         raise Refused(200, f"its log-probabilities are none: {str(told_of)[:120]}") from None
     return known_or_bound(top, request.logprob_ids)
-
-
-def _completion(answer: Any, request: Request) -> Completion:
-    text, tokens = told(answer, "content"), told(answer, "tokens_predicted")
-    kind = answer.get("stop_type")
-    if not isinstance(text, str) or not isinstance(tokens, int) or kind not in _FINISHED:
-        raise Refused(200, f"its answer is not llama.cpp's: {str(answer)[:120]}")
-    return Completion(
-        request.id, text=text, completion_tokens=tokens, finish_reason=_FINISHED[kind]
-    )

@@ -11,12 +11,15 @@ from pipeline.engine.http.client import Refused
 from pipeline.engine.http.concurrency import measured_concurrency
 from pipeline.engine.http.dialect import (
     Endpoint,
+    Written,
     check_count,
+    completion_tokens,
     known_or_bound,
     row_error,
     served_model,
     told,
 )
+from pipeline.engine.http.pieces import NamedPieces
 from pipeline.rows.request import Completion, Request
 
 _PATH = "/api/generate"
@@ -56,6 +59,7 @@ class Ollama:
             context=endpoint.context,
             top_logprobs=_TOP if self._logprobs else 0,
             json_schema=True,
+            streams=True,
             sampling=frozenset({"top_p", "top_k", "min_p", "stop"}),
         )
 
@@ -66,13 +70,22 @@ class Ollama:
         await self._ask(f"{number}. Count: 1, 2,", 8)
 
     async def _send(self, body: dict[str, Any], options: dict[str, Any]) -> Any:
-        options = {"num_ctx": self._endpoint.context, "temperature": 0.0} | options
-        whole = {"model": self._model, "raw": True, "stream": False, "options": options} | body
-        return await self._endpoint.client.post(_PATH, whole)
+        return await self._endpoint.client.post(_PATH, self._whole(body, options))
 
-    async def answer(self, request: Request) -> Completion:
+    def _whole(
+        self, body: dict[str, Any], options: dict[str, Any], *, stream: bool = False
+    ) -> dict[str, Any]:
+        options = {"num_ctx": self._endpoint.context, "temperature": 0.0} | options
+        return {"model": self._model, "raw": True, "stream": stream, "options": options} | body
+
+    async def answer(self, request: Request, written: Written | None) -> Completion:
+        question = self._question(request)
         try:
-            answer = await self._send(*self._question(request))
+            if request.logprob_ids or written is None:
+                answer = await self._send(*question)
+            else:
+                body = self._whole(*question, stream=True)
+                answer = await self._endpoint.client.stream(_PATH, body, _pieces, written)
             check_count(answer.get("prompt_eval_count"), request)
             if request.logprob_ids:
                 top = self._likeliest(answer, request.logprob_ids)
@@ -117,9 +130,11 @@ class Ollama:
         text, reason = told(answer, "response"), answer.get("done_reason")
         if not isinstance(text, str) or reason not in _FINISHED:
             raise Refused(200, f"its answer ended with {reason!r}: {str(answer)[:120]}")
-        tokens = answer.get("eval_count")
-        if not isinstance(tokens, int) or isinstance(tokens, bool) or tokens < 0:
-            tokens = len(self._endpoint.tokens(text))
+        tokens = completion_tokens(answer.get("eval_count"), text, request, self._endpoint)
         return Completion(
             request.id, text=text, completion_tokens=tokens, finish_reason=_FINISHED[reason]
         )
+
+
+def _pieces() -> NamedPieces:
+    return NamedPieces("response", "done")

@@ -12,16 +12,20 @@ from pipeline.engine.http.client import Refused
 from pipeline.engine.http.concurrency import measured_concurrency
 from pipeline.engine.http.dialect import (
     Endpoint,
+    Written,
     check_count,
+    completion_tokens,
     known_or_bound,
     row_error,
     served_model,
     told,
 )
+from pipeline.errors import EndpointGone
 from pipeline.rows.request import Completion, Request
 
 _PATH = "/v1/completions"
 _PROBE = "Count: 1, 2, 3,"
+_STREAM = {"stream": True, "stream_options": {"include_usage": True}}
 _MOST_LOGPROBS = (20, 10, 5, 1)  # what servers tell at most, tried from the most on
 _SCHEMA = {
     "type": "object",
@@ -49,6 +53,7 @@ class OpenAiServer:
         self._vllm = False
         self._token_ids = False
         self._top = 0
+        self._streams = False
         self._schema_as: str | None = None  # the key by which it holds answers to a schema
 
     async def probe(self) -> Capabilities:
@@ -63,6 +68,7 @@ class OpenAiServer:
         self._token_ids = self._vllm
         await self._check_tokens()
         self._top = await self._most_logprobs()
+        self._streams = await self._tells_as_it_writes()
         regex = self._vllm and await self._holds({"structured_outputs": {"regex": _REGEX}}, "zq")
         if await self._holds(_as_response_format(_SCHEMA), "rackmill"):
             self._schema_as = "response_format"
@@ -80,14 +86,18 @@ class OpenAiServer:
             top_logprobs=self._top,
             json_schema=self._schema_as is not None,
             regex=regex,
+            streams=self._streams,
             seed=await self._seeds(),
             sampling=_VLLM_SAMPLING if self._vllm else _OPENAI_SAMPLING,
         )
 
-    async def answer(self, request: Request) -> Completion:
-        body = self._body(request)
+    async def answer(self, request: Request, written: Written | None) -> Completion:
+        client, body = self._endpoint.client, self._body(request)
         try:
-            answer = await self._endpoint.client.post(_PATH, body)
+            if request.logprob_ids or written is None or not self._streams:
+                answer = await client.post(_PATH, body)
+            else:
+                answer = await client.stream(_PATH, body | _STREAM, _Choice, written)
             check_count(_usage(answer, "prompt_tokens"), request)
             if request.logprob_ids:
                 top = self._likeliest(answer, request.logprob_ids)
@@ -139,9 +149,8 @@ class OpenAiServer:
         )
         if not isinstance(text, str) or reason not in _FINISHED:
             raise Refused(200, f"its answer ended with {reason!r}: {str(answer)[:120]}")
-        tokens = _usage(answer, "completion_tokens")
-        if not isinstance(tokens, int) or isinstance(tokens, bool) or tokens < 0:
-            tokens = len(self._endpoint.tokens(text))
+        counted = _usage(answer, "completion_tokens")
+        tokens = completion_tokens(counted, text, request, self._endpoint)
         return Completion(request.id, text=text, completion_tokens=tokens, finish_reason=reason)
 
     def _likeliest(self, answer: Any, wanted: tuple[int, ...]) -> list[tuple[int, float]]:
@@ -188,6 +197,17 @@ class OpenAiServer:
                 continue
         return 0
 
+    async def _tells_as_it_writes(self) -> bool:
+        """Whether its answers come in pieces, and with their counts as else."""
+        heard: list[int] = []
+        ids = self._endpoint.prompt_ids(_PROBE)
+        body = {"model": self._model, "prompt": self._prompt(ids), "max_tokens": 4}
+        try:
+            await self._endpoint.client.stream(_PATH, body | _STREAM, _Choice, heard.append)
+        except (Refused, EndpointGone):  # some close the connection at what they do not know
+            return False
+        return bool(heard)
+
     async def _holds(self, shape: dict[str, Any], wanted: str) -> bool:
         """Whether it answers in a shape that no model would take by itself."""
         try:
@@ -204,6 +224,33 @@ class OpenAiServer:
             for answer in [await self._ask("A list of words:", 12, temperature=2.0, seed=seed)]
         ]
         return drawn[0] == drawn[1] and len(set(drawn)) > 1
+
+
+class _Choice:
+    """The pieces of one answer: each adds to the text, the last of them says why it ended, and one
+    more, without a choice, how many tokens there were."""
+
+    def __init__(self) -> None:
+        self._texts: list[str] = []
+        self._reason: Any = None
+        self._usage: Any = None
+
+    def take(self, piece: Mapping[str, Any]) -> int:
+        self._usage = piece.get("usage") or self._usage
+        choices = piece.get("choices")
+        if isinstance(choices, list) and choices:
+            text = told(choices[0], "text")
+            if text:
+                self._texts.append(str(text))
+            self._reason = choices[0].get("finish_reason") or self._reason
+        return len(self._texts)
+
+    @property
+    def answer(self) -> dict[str, Any] | None:
+        if self._reason is None:
+            return None
+        choice = {"text": "".join(self._texts), "finish_reason": self._reason}
+        return {"choices": [choice], "usage": self._usage}
 
 
 def _token_of(name: Any, texts: Mapping[str, int]) -> int:

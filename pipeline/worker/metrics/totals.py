@@ -66,7 +66,7 @@ class Totals:
                 rows=self.rows - before.rows,
                 prompt_tokens=self.prompt_tokens - before.prompt_tokens,
                 completion_tokens=len(stats.sampled),
-                batch=len(stats.sampled),
+                batch=len(set(stats.sampled)),
                 waiting=stats.waiting,
                 kv_use=stats.kv_use,
                 preemptions=stats.preemptions - before.preemptions,

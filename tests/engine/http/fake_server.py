@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import Any
 
@@ -94,4 +95,37 @@ async def llama(request: web.Request, body: Any) -> web.StreamResponse:
     """llama-server."""
     if request.path == "/props":
         return web.json_response(PROPS)
+    if body.get("stream"):
+        return await streamed(request, llama_pieces(body))
     return web.json_response(llama_answer(body))
+
+
+def llama_pieces(body: Any, text: str = "yes", **changes: Any) -> list[dict[str, Any]]:
+    """The same in pieces, a letter each."""
+    return [
+        *({"content": letter, "stop": False} for letter in text),
+        llama_answer(body, "", **changes) | {"stop": True},
+    ]
+
+
+async def streamed(
+    request: web.Request,
+    pieces: Iterable[Any],
+    *,
+    lines: bool = False,
+    pause: float = 0.0,
+    closes: bool = False,
+) -> web.StreamResponse:
+    """An answer that comes in ``pieces``: as server-sent events or as ``lines``, ``pause`` seconds
+    before each of them. ``closes``: in the end the connection, as one that is killed does."""
+    kind = "application/x-ndjson" if lines else "text/event-stream"
+    answer = web.StreamResponse(headers={"Content-Type": kind})
+    await answer.prepare(request)
+    for piece in pieces:
+        await asyncio.sleep(pause)
+        text = piece if isinstance(piece, str) else json.dumps(piece)
+        await answer.write((f"{text}\n" if lines else f"data: {text}\n\n").encode())
+    if closes:
+        assert request.transport is not None
+        request.transport.close()
+    return answer

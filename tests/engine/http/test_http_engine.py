@@ -25,7 +25,7 @@ def test_what_a_server_says_of_itself_is_what_the_scheduler_counts_on(tmp_path: 
     assert (facts.kind, facts.max_num_seqs, facts.max_model_len) == ("llama.cpp", 4, 512)
     assert said == [
         f"{server.url}: llama.cpp b1: gemma.gguf · 4 requests at once · context 512 · "
-        "log-probabilities of 256 · JSON and regex held · token ids · seeds"
+        "log-probabilities of 256 · JSON and regex held · token ids · seeds · tokens as they come"
     ]
 
 

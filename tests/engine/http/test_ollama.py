@@ -9,7 +9,7 @@ from aiohttp import web
 
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.rows.request import Request
-from tests.engine.http.fake_server import FakeServer
+from tests.engine.http.fake_server import FakeServer, streamed
 from tests.engine.http.side import ended, engine_at, request_of
 from tests.samples import write_model
 
@@ -39,6 +39,10 @@ class Ollama:
             texts = [self._tokenizer.decode_marked([i]) for i in range(5, 25)]
             top = [{"token": t, "logprob": -1.0 - n} for n, t in enumerate(texts)]
             answer["logprobs"] = [{"token": "a", "logprob": -1.0, "top_logprobs": top}]
+        if body["stream"]:
+            parts = ({"response": letter, "done": False} for letter in answer["response"])
+            last = answer | {"response": "", "done": True}
+            return await streamed(request, [*parts, last], lines=True)
         return web.json_response(answer)
 
 

@@ -13,14 +13,14 @@ from aiohttp import web
 from pipeline.errors import EndpointUnfit
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.rows.request import Request, Structure
-from tests.engine.http.fake_server import FakeServer, Handler
+from tests.engine.http.fake_server import FakeServer, Handler, streamed
 from tests.engine.http.side import ended, engine_at, request_of
 from tests.samples import write_model
 
 
 class Completions:
-    """A server of ``/v1/completions``. ``tokens``: of a text; ``logprobs``: it tells so many;
-    ``shapes``: keys of a request by which it holds answers to a shape; ``seeds``: it heeds them."""
+    """A server of ``/v1/completions``. ``logprobs``: it tells so many; ``shapes``: keys of a
+    request by which it holds answers to a shape; ``streams``: it knows ``stream``."""
 
     def __init__(
         self,
@@ -29,17 +29,20 @@ class Completions:
         owner: str,
         logprobs: int = 0,
         shapes: tuple[str, ...] = (),
+        streams: bool = True,
         **own: Any,
     ) -> None:
         write_model(folder / "model")
         self._tokenizer = Tokenizer(folder / "model")
         self._owner, self._logprobs, self._shapes, self._own = owner, logprobs, shapes, own
-        self._asked = 0
+        self._asked, self._streams = 0, streams
 
     async def __call__(self, request: web.Request, body: Any) -> web.StreamResponse:
         if request.path == "/v1/models":
             model = {"id": "gemma", "owned_by": self._owner} | self._own
             return web.json_response({"data": [model]})
+        if "stream" in body and not self._streams:
+            return web.json_response({"error": {"message": "no stream"}}, status=400)
         wanted = body.get("logprobs", 0)
         if wanted > self._logprobs:
             return web.json_response({"error": {"message": "too many logprobs"}}, status=400)
@@ -59,6 +62,11 @@ class Completions:
             top = {f"token_id:{i}": -1.0 - i for i in range(wanted)}
             choice["logprobs"] = {"top_logprobs": [top]}
         usage = {"prompt_tokens": len(ids), "completion_tokens": 2}
+        if body.get("stream"):
+            parts = [{"choices": [{"text": one, "finish_reason": None}]} for one in text]
+            end = {"choices": [{"text": "", "finish_reason": "stop"}]}
+            counts = {"choices": [], "usage": usage}
+            return await streamed(request, [*parts, end, counts, "[DONE]"])
         return web.json_response({"choices": [choice], "usage": usage})
 
 

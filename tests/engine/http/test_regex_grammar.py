@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from xgrammar import Grammar
 from xgrammar.testing import _is_grammar_accept_string
@@ -29,6 +29,7 @@ _REGEXES = (
 
 @pytest.mark.parametrize("regex", _REGEXES)
 @given(data=st.data())
+@settings(deadline=None)
 def test_a_grammar_accepts_what_the_expression_matches(regex: str, data: st.DataObject) -> None:
     grammar = Grammar.from_ebnf(regex_grammar(regex))
     text = data.draw(
