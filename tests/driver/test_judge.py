@@ -14,7 +14,11 @@ from pipeline import UsageError, job_from
 from pipeline.driver.comparison import judge as judging
 from pipeline.driver.comparison.judge import Judged, JudgeOptions, judge
 from pipeline.driver.progress.watcher import Watcher
+from pipeline.errors import AlreadyRunning
+from pipeline.output.runs.run_registry import RunRecord, own_process, this_machine
+from pipeline.storage.base import open_storage
 from tests.chaos.in_process import run_here
+from tests.labelled import answered
 from tests.samples import write_model
 
 _ROWS = 6
@@ -87,6 +91,25 @@ def test_answers_that_are_the_same_are_a_tie_without_being_asked_about(
 def test_an_output_is_not_judged_against_itself(outputs: list[str], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="named twice"):
         judged([outputs[0], outputs[0]], tmp_path)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_an_output_that_is_being_written_is_not_judged(
+    outputs: list[str], tmp_path: Path, which: int
+) -> None:
+    pid, started = own_process()
+    record = RunRecord("r", "host", this_machine(), pid, started, started, started)
+    open_storage(outputs[which]).replace(record.path, record.encode())
+    with pytest.raises(AlreadyRunning, match="another run works on"):
+        judged(outputs, tmp_path)
+
+
+def test_an_output_that_is_not_finished_is_not_judged(
+    outputs: list[str], tmp_path: Path, large_units: None
+) -> None:
+    unfinished = answered(tmp_path / "c", "out", lambda row: f"{row}", rows=300, finished=False)
+    with pytest.raises(UsageError, match="not finished: 128 of 300 rows"):
+        judged([outputs[0], unfinished.address()], tmp_path)
 
 
 def test_outputs_over_other_rows_are_refused(outputs: list[str], tmp_path: Path) -> None:

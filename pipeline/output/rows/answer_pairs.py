@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -13,6 +13,7 @@ from pipeline.input.plain import rows_with_gaps
 from pipeline.job.template.field_text import as_text
 from pipeline.output.columns.answer_rows import NUMBER
 from pipeline.output.rows.stored_rows import FILE, ROW, StoredRows
+from pipeline.output.runs.finished import need_finished
 
 Place = tuple[str, int]  # file, row
 
@@ -38,12 +39,17 @@ class AnswerPair:
         return self.answers[0] != self.answers[1]
 
 
-def outputs_to_compare(addresses: Sequence[str]) -> list[StoredRows]:
-    """Raises UsageError for one that is no output, is named twice, or has several answers a row."""
+def outputs_to_compare(
+    addresses: Sequence[str], note: Callable[[str], None] = lambda line: None
+) -> list[StoredRows]:
+    """Raises UsageError for one that is no output, is named twice, is not finished, or has several
+    answers a row; AlreadyRunning for one that is being written. ``note`` gets a line before
+    something that takes long."""
     stored = [StoredRows(address) for address in addresses]
     if len({one.address.rstrip("/") for one in stored}) < len(stored):
         raise UsageError("one output is named twice", "name outputs of different jobs")
     for one in stored:
+        need_finished(one.address, note)
         if NUMBER in one.schema.names or "completions" in one.schema.names:
             raise UsageError(
                 f"{one.address} has several answers a row", "judge outputs with one answer a row"

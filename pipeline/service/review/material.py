@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from pipeline.errors import UsageError
-from pipeline.output.dataset import Dataset
-from pipeline.output.growing.growing import parts_of
 from pipeline.output.reviews.answers import Place
 from pipeline.output.reviews.draw import ShownRow, rows_at
 from pipeline.output.reviews.question import Question, question_of
 from pipeline.output.reviews.sample import Sample
 from pipeline.output.reviews.samples import sample_for
 from pipeline.output.rows.stored_rows import StoredRows
-from pipeline.output.runs.run_registry import refuse_second
-from pipeline.output.runs.status import read_status
+from pipeline.output.runs.finished import need_finished
 from pipeline.storage.base import Storage, open_storage
 
 
@@ -50,17 +46,3 @@ def open_material(
     storage = open_storage(output)
     sample = sample_for(storage, stored, asked, rows)
     return Material(storage, asked, sample, rows_at(stored, asked, {r.place for r in sample.rows}))
-
-
-def need_finished(output: str, note: Callable[[str], None] = lambda line: None) -> None:
-    """Raises UsageError for an output that has not all rows; AlreadyRunning for one that is being
-    written."""
-    for part in parts_of(output):
-        refuse_second(part, note)
-        if not Dataset(part).finished:
-            status = read_status(part)
-            raise UsageError(
-                f"{output} is not finished: {status.rows_done} of {status.rows} rows are there, "
-                "and a sample is drawn from all",
-                f"go on with it first: rackmill run {part.address('_rackmill/job.json')}",
-            )

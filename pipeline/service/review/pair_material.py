@@ -18,7 +18,6 @@ from pipeline.errors import UsageError
 from pipeline.humanize import plural
 from pipeline.output.reviews.answers import Key
 from pipeline.output.rows.answer_pairs import AnswerPair, answer_pairs, outputs_to_compare
-from pipeline.service.review.material import need_finished
 from pipeline.storage.base import Storage, open_storage
 
 LEFT, RIGHT, TIE = "left", "right", "tie"
@@ -84,9 +83,7 @@ def open_pairs(
 
     Raises UsageError for what cannot be judged; AlreadyRunning for what is being written.
     """
-    stored = outputs_to_compare(outputs)
-    for output in outputs:
-        need_finished(output, note)
+    stored = outputs_to_compare(outputs, note)
     every = list(_rows(answer_pairs(stored, drawn=True)))
     differing = [n for n, row in enumerate(every) if any(pair.differs for pair in row)]
     if not differing:

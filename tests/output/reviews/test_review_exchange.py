@@ -207,6 +207,21 @@ class TestRefusals:
         assert "did you mean good?" in e.value.hints
         assert session.places[10] not in session.own()
 
+    def test_two_answers_of_one_reviewer_to_one_row_are_refused_unless_they_are_the_same(
+        self, session: Session, tmp_path: Path
+    ) -> None:
+        one = place(session)
+        row = f"{one['file']},{one['row']}"
+        path = tmp_path / "in.csv"
+        path.write_text(f"_file,_row,value,reviewer\n{row},good,cleo\n{row},bad,cleo\n")
+        with pytest.raises(UsageError, match=r"line 3: cleo says 'bad' .* 'good' .* line 2"):
+            read(session, path)
+        assert "cleo" not in session.answers()
+        path.write_text(
+            f"_file,_row,value,reviewer\n{row},good,cleo\n{row},good,cleo\n{row},bad,dan\n"
+        )
+        assert read(session, path) == Imported(2, 0, 0)
+
     def test_a_file_that_is_not_text_or_not_there(self, session: Session, tmp_path: Path) -> None:
         (tmp_path / "bytes").write_bytes(b"\xff\xfe\x00")
         for name, message in (("bytes", "not UTF-8"), ("nothing", "no such file")):

@@ -106,16 +106,23 @@ def read_reviews(
             )
     places = {row.place for row in sample.rows}
     standing = answers.current(question.name)
-    here = {
-        (check_reviewer(one.reviewer or reviewer), (one.file, one.row)): one.value
-        for one in found
-        if (one.file, one.row) in places
-    }
+    here: dict[tuple[str, Place], In] = {}
+    for one in found:
+        if (one.file, one.row) not in places:
+            continue
+        name = check_reviewer(one.reviewer or reviewer)
+        first = here.setdefault((name, (one.file, one.row)), one)
+        if first.value != one.value:
+            raise UsageError(
+                f"{path}, {one.where}: {name} says {one.value or 'unsure'!r} of a row, and "
+                f"{first.value or 'unsure'!r} of the same in {first.where}",
+                "leave one of the two out, or say who gave each",
+            )
     taken = 0
-    for (name, place), value in here.items():
+    for (name, place), one in here.items():
         before = standing.get(name, {}).get(place)
-        if before is None or before.value != value:
-            answers.append(name, Answer(question.name, *place, value, now))
+        if before is None or before.value != one.value:
+            answers.append(name, Answer(question.name, *place, one.value, now))
             taken += 1
     elsewhere = sum((one.file, one.row) not in places for one in found)
     return Imported(taken, len(here) - taken, elsewhere)
