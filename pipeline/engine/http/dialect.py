@@ -50,11 +50,16 @@ class Endpoint:
     def check_tokens(self, counted: object, ids: Sequence[int], model: str) -> None:
         """Raise EndpointUnfit where a server counts other tokens of a sample than ``ids``."""
         if isinstance(counted, int) and abs(counted - len(ids)) > 1:
-            raise EndpointUnfit(
-                f"{self.client.url}: {model} is another model than the job's: it counts "
-                f"{counted} tokens where the job's model has {len(ids)}",
-                "serve the job's model there, or name that one in the job: model:",
-            )
+            raise other_model(self.client.url, model, f"it counts {counted} tokens", len(ids))
+
+
+def other_model(url: str, model: str, differs: str, tokens: int) -> EndpointUnfit:
+    """``differs``: what it makes of a sample of which the job's model makes ``tokens`` tokens."""
+    return EndpointUnfit(
+        f"{url}: {model} is another model than the job's: {differs} where the job's model has "
+        f"{tokens}",
+        "serve the job's model there, or name that one in the job: model:",
+    )
 
 
 class Dialect(Protocol):

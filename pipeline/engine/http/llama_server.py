@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from pipeline.engine.http.capabilities import Capabilities
@@ -13,9 +12,11 @@ from pipeline.engine.http.dialect import (
     check_count,
     completion_tokens,
     known_or_bound,
+    other_model,
     row_error,
     told,
 )
+from pipeline.engine.http.held_schema import held_schema
 from pipeline.engine.http.pieces import NamedPieces
 from pipeline.engine.http.regex_grammar import regex_grammar
 from pipeline.rows.request import Completion, Request
@@ -40,6 +41,7 @@ class LlamaServer:
         settings = told(props, "default_generation_settings")
         context = int(settings.get("n_ctx") or 0)
         model = str(props.get("model_alias") or props.get("model_path") or "").split("/")[-1]
+        await self._check_tokens(model)
         build = str(props.get("build_info") or "").strip()
         return Capabilities(
             server=f"llama.cpp {build}".strip(),
@@ -53,6 +55,15 @@ class LlamaServer:
             streams=True,
             sampling=frozenset({"top_p", "top_k", "min_p", "stop", "ignore_eos"}),
         )
+
+    async def _check_tokens(self, model: str) -> None:
+        """Raise EndpointUnfit where its tokens are not those of the job's model: it is sent ids."""
+        for text, ids in self._endpoint.samples():
+            body = {"content": text, "add_special": True}
+            tokens = told(await self._endpoint.client.post("/tokenize", body), "tokens")
+            if isinstance(tokens, list) and tokens != ids:
+                differs = f"it has {len(tokens)} tokens, or others,"
+                raise other_model(self._endpoint.client.url, model, differs, len(ids))
 
     async def answer(self, request: Request, written: Written | None) -> Completion:
         client, body = self._endpoint.client, _body(request)
@@ -111,7 +122,7 @@ def _body(request: Request) -> dict[str, Any]:
         body["ignore_eos"] = True
     structure = request.structure
     if structure is not None and structure.json_schema is not None:
-        body["json_schema"] = json.loads(structure.json_schema)
+        body["json_schema"] = held_schema(structure)
     elif structure is not None and structure.regex is not None:
         body["grammar"] = regex_grammar(structure.regex)
     return body

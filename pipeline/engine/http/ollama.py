@@ -3,7 +3,6 @@ which tells how many tokens of a prompt were read."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from pipeline.engine.http.capabilities import Capabilities
@@ -19,6 +18,7 @@ from pipeline.engine.http.dialect import (
     served_model,
     told,
 )
+from pipeline.engine.http.held_schema import held_schema
 from pipeline.engine.http.pieces import NamedPieces
 from pipeline.rows.request import Completion, Request
 
@@ -115,7 +115,7 @@ class Ollama:
             stop = sampling.stop
             options["stop"] = [stop] if isinstance(stop, str) else list(stop)
         if request.structure is not None and request.structure.json_schema is not None:
-            body["format"] = json.loads(request.structure.json_schema)
+            body["format"] = held_schema(request.structure)
         return body, options
 
     def _likeliest(self, answer: Any, wanted: tuple[int, ...]) -> list[tuple[int, float]]:

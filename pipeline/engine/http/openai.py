@@ -3,7 +3,6 @@ others."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +19,7 @@ from pipeline.engine.http.dialect import (
     served_model,
     told,
 )
+from pipeline.engine.http.held_schema import held_schema
 from pipeline.errors import EndpointGone
 from pipeline.rows.request import Completion, Request
 
@@ -137,7 +137,7 @@ class OpenAiServer:
             return {}
         if structure.regex is not None:
             return {"structured_outputs": {"regex": structure.regex}}
-        schema = json.loads(structure.json_schema or "{}")
+        schema = held_schema(structure)
         if self._schema_as == "structured_outputs":
             return {"structured_outputs": {"json": schema}}
         return _as_response_format(schema)
