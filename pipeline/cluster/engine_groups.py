@@ -6,7 +6,7 @@ An engine has one card, or several like ones of a machine that share every layer
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pipeline.budget.cards.lookup import (
@@ -30,6 +30,7 @@ from pipeline.engine.machine.facts import card_of, processor_name
 from pipeline.engine.machine.host import available_memory, cores, native_bf16
 from pipeline.errors import UsageError
 from pipeline.humanize import plural
+from pipeline.job.engine import SERVER, EngineSettings
 from pipeline.job.job import Job
 from pipeline.job.resources import Resources
 
@@ -45,7 +46,8 @@ _BOX_SHARE = 0.95  # drivers show a little less than the box says
 class Slot:
     """Where an engine goes: on which of a machine's ``cards``, or as which (``index``) ``of`` how
     many engines that share its processor. ``node``: Ray's number of a machine of a rack; None: this
-    machine. ``cores`` and ``preloads``: what the machine has of them."""
+    machine. ``cores`` and ``preloads``: what the machine has of them. ``served``: its engine is a
+    server, and takes none of the rack's cards."""
 
     index: int = 0
     of: int = 1
@@ -54,21 +56,29 @@ class Slot:
     cores: tuple[int, ...] = ()
     preloads: tuple[str, ...] = ()
     cards: tuple[int, ...] = ()
+    served: bool = False
 
     @property
     def keys(self) -> frozenset[tuple[str | None, int]]:
-        """Of all its cards; on a processor, of its slot there."""
+        """Of all its cards; on a processor, of its slot there; for a server one of its own."""
+        if self.served:
+            return frozenset({(self.node, -1 - self.index)})
         return frozenset((self.node, number) for number in self.cards or (self.index,))
 
     @property
     def shared_keys(self) -> frozenset[Key]:
         """Those of a rack's cards; none without a rack."""
-        return frozenset((node, number) for node, number in self.keys if node is not None)
+        keys = () if self.served else self.keys
+        return frozenset((node, number) for node, number in keys if node is not None)
+
+    def is_among(self, allotted: Collection[Key]) -> bool:
+        """Whether it takes no other cards than these."""
+        return self.served or self.keys <= set(allotted)
 
     @property
     def slot(self) -> str | None:
         """The name under which a worker there is found by the next job; None without a rack."""
-        if self.node is None:
+        if self.node is None or self.served:
             return None
         return slot_name(self.node, self.cards or (self.index,))
 
@@ -96,7 +106,7 @@ class EngineGroup:
 
     Engines on a CPU share it: ``card`` is all of the processor, ``share`` what one of them has.
     ``slots``: one for each engine; none where it is only asked what would be. ``cards``: so many
-    such cards are one engine's.
+    such cards are one engine's. ``engine``: of a job with unlike engines, which of them it is.
     """
 
     number: int
@@ -104,6 +114,11 @@ class EngineGroup:
     model: str = ""  # a processor's own name; "llama.cpp server"
     slots: tuple[Slot, ...] = field(default=(), compare=False)
     cards: int = 1
+    engine: EngineSettings | None = None
+
+    def job(self, job: Job) -> Job:
+        """``job`` as the workers of this group have it."""
+        return job if self.engine is None else job.with_engine(self.engine)
 
     @property
     def shared(self) -> bool:
@@ -136,7 +151,7 @@ class EngineGroup:
     def name(self) -> str:
         """Identifies what the times of a run depend on."""
         if self.card is None:
-            return NO_CARD
+            return self.model or NO_CARD
         if self.shared:
             return f"{self.model}, engines: {self._crowd}"
         return in_slot(self.card.name, self.cards)
@@ -157,10 +172,14 @@ class EngineGroup:
 def engines_here(job: Job) -> int:
     """So many engines, at most, a run on this machine may have; 1 where that cannot be said."""
     wanted = job.resources.workers
-    if wanted != "auto" or not job.engine.computes:
-        return len(job.engine.urls) or 1 if wanted == "auto" else wanted
+    if wanted != "auto":
+        return wanted
+    served = sum(len(one.each) for one in job.engines if one.served)
+    simulated = sum(not (one.computes or one.served) for one in job.engines)
+    if not job.computes:
+        return served + simulated
     try:
-        return max(1, len(offer().gpus))
+        return max(1, len(offer().gpus)) + served + simulated
     except UsageError:  # said where engines are chosen
         return 1
 
@@ -174,11 +193,61 @@ def local_groups(
     when the job asks for more engines than there are GPUs, or for other ones, and where the build
     of vLLM that is installed has nothing to run on.
     """
+    several = len(job.engines) > 1
+    groups: list[EngineGroup] = []
+    for engine in job.engines:
+        of_it = _servers if engine.served else _own_groups
+        left = max(0, most - sum(group.number for group in groups))
+        for group in of_it(job.with_engine(engine), left, spread, say) if left else ():
+            own = several and group.engine is None
+            groups.append(replace(group, engine=engine) if own else group)
+    return _sharing_the_processor(groups) if several else groups
+
+
+def _servers(
+    job: Job,
+    most: int,
+    spread: Spread,  # noqa: ARG001 -- they are elsewhere, or take what is there
+    say: Callable[[str], None],  # noqa: ARG001
+) -> list[EngineGroup]:
+    """One for each server, or as many as the job wants, in turn; a group each."""
+    each, wanted = job.engine.each, job.resources.workers
+    number = min(len(each) if wanted == "auto" else wanted, most)
+    slots = [Slot(index, number, served=True) for index in range(number)]
+    own = len(each) > 1
+    return [
+        EngineGroup(len(mine), None, one.name, tuple(mine), engine=one if own else None)
+        for at, one in enumerate(each)
+        if (mine := slots[at :: len(each)])
+    ]
+
+
+def _sharing_the_processor(groups: Sequence[EngineGroup]) -> list[EngineGroup]:
+    """Those of ``groups`` that compute on this machine's processor have a part of it each."""
+    there = [g for g in groups if g.shared or (g.engine is not None and g.engine.started_here)]
+    if not any(group.shared for group in there):
+        return list(groups)
+    of = sum(group.number for group in there)
+    first, placed = 0, []
+    for group in groups:
+        slots = group.slots
+        if group in there:
+            slots = tuple(
+                replace(slot, index=index, of=of) for index, slot in enumerate(slots, first)
+            )
+            first += group.number
+        placed.append(replace(group, slots=slots))
+    return placed
+
+
+def _own_groups(
+    job: Job, most: int, spread: Spread, say: Callable[[str], None]
+) -> list[EngineGroup]:
+    """Of engines that are none but processes of this machine."""
     wanted = job.resources.workers
-    servers = len(job.engine.urls) or 1
-    number = min(servers if wanted == "auto" else wanted, most)
+    number = min(1 if wanted == "auto" else wanted, most)
     if not job.engine.computes:
-        return [EngineGroup(number, None, server_of(job), _beside_each_other(number))]
+        return [EngineGroup(number, None, slots=_beside_each_other(number))]
     there = offer()
     there.check()
     for reason in there.left:
@@ -216,11 +285,6 @@ def local_groups(
     for line in (*left, *said_of(job, groups)):
         say(str(line))
     return groups
-
-
-def server_of(job: Job) -> str:
-    """What the engines of ``job`` are called where they are servers; else ""."""
-    return f"{job.engine.kind} server" if job.engine.served else ""
 
 
 def said_of(job: Job, groups: Sequence[EngineGroup]) -> list[str]:
@@ -291,7 +355,7 @@ def asked_groups(
 
 def is_processor(name: str) -> bool:
     """Whether a group's name is that of engines without cards."""
-    return name == NO_CARD or _CORES in name
+    return name == NO_CARD or _CORES in name or SERVER in name
 
 
 def _beside_each_other(number: int) -> tuple[Slot, ...]:

@@ -17,6 +17,7 @@ from pipeline.errors import (
 )
 from pipeline.output.commit.records import REPORT
 from pipeline.output.dataset import Dataset
+from pipeline.output.shared_answers import agreements, read_shared
 from pipeline.output.tally import Tally
 from pipeline.report.energy import Energy, energy_of
 from pipeline.report.summary import Foretold, Summary, Work, summarize
@@ -78,6 +79,7 @@ def conclude(
         model_context=plan.model.geometry.context,
         licence=plan.model.licence,
         trust=blocks,
+        agreement=agreements(read_shared(dataset.storage)) if plan.job.resources.mixed else (),
     )
     if plan.missing or not told:
         write_pages(dataset, summary, total, state)

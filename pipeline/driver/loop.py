@@ -12,6 +12,7 @@ from pipeline.driver.forecast.request_shape import request_shape
 from pipeline.driver.forecast.types import Forecast
 from pipeline.driver.plan.plan import Plan
 from pipeline.driver.plan.provenance import provenance
+from pipeline.driver.plan.shared_rows import shared_rows
 from pipeline.driver.progress.watcher import Watcher
 from pipeline.driver.stop.graceful_stop import GracefulStop
 from pipeline.driver.stop.stop import Stop
@@ -63,6 +64,7 @@ def work_through(
         known_lengths=known_lengths,
         redo=plan.redo,
         log=_log_place(plan),
+        shared_rows=shared_rows(plan.units) if job.resources.mixed and plan.redo is None else (),
     )
     done = [record.row_range for record in plan.committed.values()]
     rates = {p.group.name: 1 / p.estimate.cost.seconds for p in forecast.placed}
@@ -154,7 +156,7 @@ def _desktops(job: Job, watcher: Watcher) -> Desktops | None:
         return None
     from pipeline.cluster.desktop_agent import DesktopAgents
 
-    engines = job.engine.computes
+    engines = job.computes
     quiet = job.resources.desktop_quiet_seconds
     return DesktopAgents(quiet, engines=engines, say=watcher.note)
 

@@ -109,7 +109,8 @@ def _run(
         inputs = _checked(job, options, watcher)
         storage = open_storage(job.output.path)
         _refuse_second(storage, watcher)
-        check_answer_shape(job)
+        for engine in job.engines:
+            check_answer_shape(job.with_engine(engine))
         planning = partial(make_plan, fresh=options.fresh, report=watcher.note, output=storage)
         plan = planning(inputs)
         moved = moved_since(inputs.files.shards) if options.files is None else []
@@ -120,7 +121,7 @@ def _run(
             watcher.note(line)
         for line in plan.doubts:
             watcher.doubt(line)
-        ours = bool(plan.missing) and job.engine.computes and options.address is None
+        ours = bool(plan.missing) and job.computes and options.address is None
         if ours:
             make_room(watcher.note)
         engines = select_engines(plan, watcher, cluster)

@@ -12,6 +12,7 @@ from pipeline.rows.request import Completion, Request
 from pipeline.simulate.vllm_model.scheduler import EngineModel
 
 SEAT = "RACKMILL_SEAT"  # an engine's number among those of the run, in its environment
+SEATS = "RACKMILL_SEATS"  # engines that share its machine's processor, in a server's environment
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class EngineFacts:
     ``compile_seconds``: of its loading, in which code was compiled that later engines find.
     ``computed_in``: "bf16" where int4 codes were unpacked. ``logprobs``: it tells log-probabilities
     of tokens, by which choices are weighed. ``held``: shapes that it holds answers to, "json" and
-    "regex".
+    "regex". ``served_model``: what a server calls its model.
     """
 
     kind: str
@@ -54,6 +55,12 @@ class EngineFacts:
     computed_in: str = ""  # where that is not what the weights are stored in
     logprobs: bool = True
     held: tuple[str, ...] = ("json", "regex")
+    served_model: str = ""
+
+    def name(self, quantization: str) -> str:
+        """What its answers come from, in words: "vllm int4 group 32". ``quantization``: of the
+        job's model."""
+        return f"{self.kind} {self.served_model or quantization}"
 
     def layout(self, geometry: Geometry) -> KvLayout:
         """How the engine lays its blocks out."""

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.driver.plan.plan import InputPlan, check_input
-from pipeline.driver.trial.answering import RowPlace
 from pipeline.driver.trial.client import WarmEngine
 from pipeline.driver.trial.trial import answer_now
 from pipeline.errors import JobFailed, UsageError
@@ -21,6 +20,7 @@ from pipeline.model.stand_in import resolve_for_planning
 from pipeline.output.columns.question_columns import expectation
 from pipeline.output.columns.results import RowResult
 from pipeline.prompt.tokenizer_of import tokenizer_of
+from pipeline.worker.answer_rows import RowPlace
 
 _TEXT, _MESSAGES = "text", "messages"
 _OPTIONS = {"choice": ("choices", "value"), "score": ("levels", "label")}

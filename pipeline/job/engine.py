@@ -12,6 +12,7 @@ from pipeline.job.registries.engine_kinds import ENGINE_KINDS
 from pipeline.job.section import Section
 
 Core = Literal["auto", "own", "shared"]
+SERVER = " server"  # in the name of one
 
 
 class RehearsedFaults(Section):
@@ -179,6 +180,25 @@ class EngineSettings(Section):
     def urls(self) -> tuple[str, ...]:
         """Of the servers; none where the engine is none."""
         return (self.url,) if isinstance(self.url, str) else self.url or ()
+
+    @property
+    def each(self) -> tuple[EngineSettings, ...]:
+        """One for each server where there are several; else these."""
+        if len(self.urls) < 2:
+            return (self,)
+        return tuple(self.model_copy(update={"url": url}) for url in self.urls)
+
+    @property
+    def name(self) -> str:
+        """Of its servers; "" where it is none: what their times depend on, and no card has."""
+        if not self.served:
+            return ""
+        return " ".join((self.kind + SERVER, *self.urls))
+
+    @property
+    def started_here(self) -> bool:
+        """Whether it is a server that rackmill starts."""
+        return self.served and not self.urls
 
     @property
     def served(self) -> bool:

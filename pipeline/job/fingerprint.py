@@ -52,9 +52,17 @@ def fingerprint_parts(job: Job, *, model_hash: str, input_hash: str) -> dict[str
     parts["model"] = model_hash
     parts["input"] = input_hash
     parts["output.keep"] = list(job.output.keep) if job.output.keep is not None else None
-    parts["engine.kind"] = job.engine.kind
-    parts |= {f"engine.{key}": value for key, value in job.engine.deciding.items()}
+    parts |= _of_engine(job)
     return parts
+
+
+def _of_engine(job: Job) -> dict[str, Any]:
+    """Of unlike engines it is no matter which these are: every row says whose it is."""
+    if job.resources.mixed:
+        simulated = sorted(e.kind for e in job.engines if not (e.computes or e.served))
+        return {"engine.kind": " ".join(["mixed", *simulated])}
+    deciding = {f"engine.{key}": value for key, value in job.engine.deciding.items()}
+    return {"engine.kind": job.engine.kind} | deciding
 
 
 def without_gold(parts: Mapping[str, Any]) -> dict[str, Any]:

@@ -211,6 +211,25 @@ class Job(Section):
     trust: Trust = Trust()
     schedule: Schedule | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _first_of_the_engines(cls, value: Any) -> Any:
+        resources = value.get("resources") if isinstance(value, dict) else None
+        engines = resources.get("engines") if isinstance(resources, dict) else None
+        if not isinstance(engines, list | tuple) or not engines or value.get("engine") is not None:
+            return value
+        first = engines[0]
+        return {**value, "engine": {"kind": first} if isinstance(first, str) else first}
+
+    @model_validator(mode="after")
+    def _engine_is_one_of_them(self) -> Self:
+        if self.engine not in self.engines:
+            raise ValueError(
+                f"engine: its kind, {self.engine.kind}, is not among resources.engines: name it "
+                "there, or leave engine away"
+            )
+        return self
+
     @model_validator(mode="after")
     def _one_prompt(self) -> Self:
         if (self.prompt is None) == (self.messages is None):
@@ -307,6 +326,38 @@ class Job(Section):
         return f"Job({self.name}: {self.model}, {source} → {self.output.path})"
 
     __str__ = __repr__
+
+    @property
+    def engines(self) -> tuple[EngineSettings, ...]:
+        """Those that work on it beside each other; of most jobs one."""
+        named = self.resources.engines
+        if named is None:
+            return (self.engine,)
+        return tuple(
+            self.engine
+            if one.model_fields_set == {"kind"} and one.kind == self.engine.kind
+            else one
+            for one in named
+        )
+
+    @property
+    def computes(self) -> bool:
+        """Whether any of its engines computes a model, and needs cards or a processor for it."""
+        return any(engine.computes for engine in self.engines)
+
+    @property
+    def as_computed(self) -> Job:
+        """As the engine has it that needs cards, if one does."""
+        return self.with_engine(next((e for e in self.engines if e.computes), self.engine))
+
+    @property
+    def engine_kinds(self) -> str:
+        """In words: "vllm", "vllm and ollama"."""
+        return " and ".join(dict.fromkeys(one.kind for one in self.engines))
+
+    def with_engine(self, engine: EngineSettings) -> Job:
+        """As a worker with that one of its engines has it."""
+        return self if engine == self.engine else self.model_copy(update={"engine": engine})
 
     @property
     def answers(self) -> int:

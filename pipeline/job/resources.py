@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from pipeline.job.engine import EngineSettings
 from pipeline.job.section import Section
 from pipeline.job.when.deadline import check_deadline
 from pipeline.job.when.hours import Hours, check_hours, parse_hours
@@ -22,6 +23,11 @@ class ApiPrice(Section):
         return (prompt_tokens * self.prompt + completion_tokens * self.completion) / 1e6
 
 
+def _by_kind(value: Any) -> Any:
+    return {"kind": value} if isinstance(value, str) else value
+
+
+EngineEntry = Annotated[EngineSettings, BeforeValidator(_by_kind)]
 _COUNTED = re.compile(r"^\d+\s*[x×*]|:\s*\d+$", re.IGNORECASE)  # "2x rtx3090", "rtx3090:2"
 
 
@@ -38,6 +44,10 @@ class Resources(Section):
     submitted job of the rack's head). ``yield_to_desktop``: a card that a game or another program
     uses is left to it, and used again when nobody has used it for ``desktop_quiet_seconds``.
     ``price_kwh``: what a kWh costs; ``api_price``: what others ask for a million tokens.
+
+    ``engines``: unlike ones that work on the job beside each other, each as ``engine`` says it or
+    by its kind alone (that of ``engine``: with its settings). ``mixed``: they may, and so may
+    machines of a rack that have an engine of their own, though their answers differ.
     """
 
     workers: int | Literal["auto"] = "auto"
@@ -50,6 +60,16 @@ class Resources(Section):
     desktop_quiet_seconds: Annotated[float, Field(gt=0, le=86_400)] = 300.0
     price_kwh: Annotated[float, Field(ge=0)] | None = None
     api_price: ApiPrice | None = None
+    engines: Annotated[tuple[EngineEntry, ...], Field(min_length=1)] | None = None
+    mixed: bool = False
+
+    @model_validator(mode="after")
+    def _mixed_on_purpose(self) -> Self:
+        if self.engines is not None and len(self.engines) > 1 and not self.mixed:
+            raise ValueError(
+                "engines: unlike engines give unlike answers to some rows: say mixed: true, too"
+            )
+        return self
 
     @model_validator(mode="after")
     def _hours_are_some(self) -> Self:

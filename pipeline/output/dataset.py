@@ -9,6 +9,7 @@
                                            labels that right answers changed
     OUTPUT/_rackmill/attempts/…            attempts, until they are committed or swept away
     OUTPUT/_rackmill/answers/…             answers for duplicate rows, until the job is done
+    OUTPUT/_rackmill/shared_rows/…         of unlike engines: what each says to the same few rows
     OUTPUT/_rackmill/runs/RUN.json         who works, or worked, here
     OUTPUT/_rackmill/trust.json            what right answers said of the labels
     OUTPUT/_rackmill/summary.json, report.md, report.html

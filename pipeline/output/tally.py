@@ -38,6 +38,7 @@ class Tally:
     finish_reasons: Counter[str] = field(default_factory=Counter)
     prompt_lengths: Counter[int] = field(default_factory=Counter)  # bucket -> rows
     completion_lengths: Counter[int] = field(default_factory=Counter)  # bucket -> answers
+    answered_by: Counter[str] = field(default_factory=Counter)  # engine -> rows, where it is told
     longest_completion: int = 0
 
     @property

@@ -34,6 +34,7 @@ def totals(total: Tally, *, graded: bool) -> dict[str, Any]:
         "perplexity": total.perplexity,
         "completion_lengths": dict(sorted(total.completion_lengths.items())),
         "longest_completion": total.longest_completion,
+        "answered_by": dict(total.answered_by.most_common()),
     }
 
 

@@ -11,6 +11,7 @@ from pipeline.output.tally import Tally
 from pipeline.report.fixes import error_lines
 from pipeline.report.summary import Summary
 from pipeline.report.trust.section import sentences, tables
+from pipeline.report.unlike_engines import agreement_in_words
 
 _CELL_CHARACTERS = 90
 _BAR_CHARACTERS = 30
@@ -31,6 +32,7 @@ def write_report(
         f"# {summary.name}\n",
         _what_ran(summary),
         _counts(summary),
+        _unlike_engines(summary),
         _prediction(summary),
         _energy(summary),
         _over_time(summary),
@@ -98,6 +100,15 @@ def _counts(s: Summary) -> str:
         ),
     ]
     return "## Counts and rates\n\n" + _table(("", ""), rows)
+
+
+def _unlike_engines(s: Summary) -> str:
+    if not s.answered_by:
+        return ""
+    rows = [(name, count(number)) for name, number in s.answered_by.items()]
+    lines = ["## Unlike engines\n\n" + _table(("", "rows"), rows)]
+    lines += [f"{line}\n" for line in agreement_in_words(s)]
+    return "\n".join(lines)
 
 
 def _prediction(s: Summary) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from pipeline.engine.protocol import EngineFacts
 from pipeline.job.resources import ApiPrice
+from pipeline.output.shared_answers import EngineAgreement
 from pipeline.output.tally import Tally
 from pipeline.output.totals import rounded, totals
 from pipeline.report.energy import Energy
@@ -136,6 +137,9 @@ class Summary:
     # question -> what right answers say of its labels (``trust.report.TrustReport``), and
     # where they come from; ``label`` is the question of a job with choices
     trust: dict[str, dict[str, Any]] = field(default_factory=dict)
+    answered_by: dict[str, int] = field(default_factory=dict)  # engine -> rows, of unlike ones
+    # of each two of them (``output.shared_answers.EngineAgreement``), with a 95 % interval
+    agreement: tuple[dict[str, Any], ...] = ()
 
     @property
     def answered(self) -> int:
@@ -157,7 +161,7 @@ class Summary:
         for what is none."""
         known = {one.name for one in fields(cls)}
         made = {name: value for name, value in content.items() if name in known}
-        for name in ("engines", "timeline", "left"):
+        for name in ("engines", "timeline", "left", "agreement"):
             made[name] = tuple(made.get(name, ()))
         lengths = dict(made.get("completion_lengths", {}))
         made["completion_lengths"] = {int(upper): n for upper, n in lengths.items()}
@@ -188,6 +192,7 @@ def summarize(
     model_context: int = 0,
     licence: str = "",
     trust: Mapping[str, dict[str, Any]] | None = None,
+    agreement: Sequence[EngineAgreement] = (),
 ) -> Summary:
     """Put a run's facts together. ``total``: the tally of the whole dataset."""
     span = work.seconds
@@ -247,4 +252,12 @@ def summarize(
         model_context=model_context,
         licence=licence,
         trust=dict(trust or {}),
+        agreement=tuple(_with_interval(one) for one in agreement),
     )
+
+
+def _with_interval(one: EngineAgreement) -> dict[str, Any]:
+    from pipeline.trust.intervals import wilson  # brings SciPy
+
+    between = wilson(one.equal, one.rows)
+    return asdict(one) | {"low": between.low, "high": between.high}

@@ -23,6 +23,7 @@ from pipeline.worker.engine_loop.engine_loop import NO_STEP, EngineLoop
 from pipeline.worker.engine_loop.loop_settings import LoopSettings
 from pipeline.worker.engine_loop.watchdog import Watchdog
 from pipeline.worker.feeder import Feeder
+from pipeline.worker.shared_rows import answer_shared_rows
 from pipeline.worker.writer import Writer
 
 _log = logging.getLogger(__name__)
@@ -83,6 +84,7 @@ def work(
         watchdog.rest()
         on_ready(facts)
         _say_loaded(facts, time.monotonic() - started)
+        writer.engine = facts.name(model.quantization)
 
         def heartbeat(progress: Progress) -> None:
             writer.check()
@@ -110,6 +112,16 @@ def work(
         watchdog.rest()
         writer.finish()
         coordination.heartbeat(loop.progress)
+        if spec.shared_rows and feeder.deadline is None:
+            watchdog.expect("the rows that all engines answer", job.faults.step_timeout_seconds)
+            answer_shared_rows(
+                spec,
+                dataset.storage,
+                engine,
+                tokenizer,
+                lambda: coordination.heartbeat(loop.progress),
+            )
+            watchdog.rest()
         _say_done(loop.progress)
         if keep is not None:
             keep(engine)

@@ -40,6 +40,7 @@ class Writer:
         self._answers = answers
         self._coordination = coordination
         self._dataset = dataset
+        self.engine: str | None = None  # what is loaded, once it is
         self._units: queue.Queue[OpenUnit | None] = queue.Queue()
         self._stage = Stage("writer", self._write)
 
@@ -86,6 +87,7 @@ class Writer:
             done.results,
             spec.columns,
             spec.provenance,
+            self.engine,
         )
         return [made]
 
@@ -95,4 +97,5 @@ class Writer:
         results = [r for r in done.results[first : stop - done.unit.start] if r is not None]
         table = done.table.slice(first, stop - start)
         columns = self._spec.columns
-        return to_table(table, results, columns), tally(table, results, columns)
+        counted = tally(table, results, columns, self.engine)
+        return to_table(table, results, columns, self.engine), counted

@@ -106,12 +106,12 @@ class Forecaster:
     @property
     def spread(self) -> Spread:
         """How many cards an engine takes."""
-        return spread_of(self.plan.job, self._model_spec)
+        return spread_of(self.plan.job.as_computed, self._model_spec)
 
     def _given(self, group: EngineGroup) -> dict[str, Any]:
         """Engine arguments that the job and the slot leave no choice about."""
         several = {"tensor_parallel_size": group.cards} if group.cards > 1 else {}
-        return several | self.plan.job.engine.vllm_arguments()
+        return several | group.job(self.plan.job).engine.vllm_arguments()
 
     def _fit(self, group: EngineGroup, tokens: int, arguments: Mapping[str, Any]) -> Fit:
         options = FitOptions.from_arguments(arguments, tokens, self._overhead(group))
@@ -160,7 +160,7 @@ class Forecaster:
 
     def choose(self, group: EngineGroup, **given: Any) -> EngineChoice:
         """Engine arguments for one engine of ``group``; ``given`` go before the job's own."""
-        job = self.plan.job
+        job = group.job(self.plan.job)
         arguments = self._given(group) | given
         if group.card is None:
             return EngineChoice(arguments)
@@ -263,7 +263,7 @@ class Forecaster:
 
     def _model(self, group: EngineGroup, choice: EngineChoice) -> Callable[[Workload], RowCost]:
         """What a row of one engine's workload costs it, nothing being measured."""
-        step_seconds = self.plan.job.engine.simulated.step_seconds
+        step_seconds = group.job(self.plan.job).engine.simulated.step_seconds
         if group.card is None:
             at_once = int(choice.arguments.get("max_num_seqs", _SIMULATED_SEQS))
 
@@ -274,7 +274,8 @@ class Forecaster:
 
             return made_up
         setup = self._setup(group, choice)
-        longest, policy = self.plan.job.longest_answer, self.plan.job.engine.admission
+        job = group.job(self.plan.job)
+        longest, policy = job.longest_answer, job.engine.admission
 
         def simulated(workload: Workload) -> RowCost:
             rows, most = workload.rows, self.simulated_rows
@@ -396,5 +397,5 @@ def setup_key(
     return {
         "model": f"{plan.model.name} {plan.model.quantization}" + (" in bf16" if unpacked else ""),
         "card": group.name,
-        "engine": plan.job.engine.kind,
+        "engine": group.job(plan.job).engine.kind,
     }

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipeline.driver.plan.plan import InputPlan
-from pipeline.driver.trial.answering import Row, RowPlace
 from pipeline.input.reader import UnitReader
 from pipeline.job.job import Job
 from pipeline.job.sampling import SAMPLING_COLUMN
 from pipeline.output.columns.gold import names_of, truth
+from pipeline.worker.answer_rows import Row, RowPlace
 
 
 def first_rows(

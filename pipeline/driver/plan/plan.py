@@ -188,12 +188,12 @@ def check_input(
 
 def find_model(job: Job, report: Callable[[str], None] = lambda line: None) -> ModelFolder:
     """The job's model, fetched and converted first if that is needed. Raises UsageError."""
-    return (resolve if job.engine.computes else resolve_for_rehearsal)(job.model, report)
+    return (resolve if job.computes else resolve_for_rehearsal)(job.model, report)
 
 
 def model_identity(job: Job, model: ModelFolder) -> str:
     """What of the model makes two runs the same job."""
-    return model.hash if job.engine.computes else rehearsed_hash(job.model, model)
+    return model.hash if job.computes else rehearsed_hash(job.model, model)
 
 
 def make_plan(

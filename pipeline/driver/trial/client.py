@@ -20,10 +20,10 @@ from typing import Any
 
 import psutil
 
-from pipeline.driver.trial.answering import Row, RowPlace
 from pipeline.driver.trial.messages import Answered, Ask, End, Failed, Load, Note, State
 from pipeline.errors import EngineFailed, UsageError
 from pipeline.job.job import Job
+from pipeline.worker.answer_rows import Row, RowPlace
 
 _SOCKET, _LOG, _LOCK, _PID = "engine.sock", "engine.log", "lock", "pid"
 _BUSY_SECONDS, _POLITE_SECONDS = 600.0, 2.0  # another one may be loading it, or has a thousand rows

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.driver.trial.answering import Row, RowPlace
 from pipeline.errors import RackmillError
 from pipeline.job.job import Job
 from pipeline.output.columns.results import RowResult
+from pipeline.worker.answer_rows import Row, RowPlace
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from pipeline.cluster.engine_groups import local_groups
 from pipeline.driver.forecast.forecast import Forecaster
 from pipeline.driver.plan.first_rows import first_rows
 from pipeline.driver.plan.plan import InputPlan, check_input, make_plan
-from pipeline.driver.trial.answering import Row, RowPlace, answer_rows
 from pipeline.driver.trial.client import Start, WarmEngine, engine_key
 from pipeline.engine.load import check_answer_shape, load_engine
 from pipeline.engine.machine.host import cpu_environment
@@ -22,6 +21,7 @@ from pipeline.model.stand_in import resolve_for_planning
 from pipeline.output.columns.results import RowResult
 from pipeline.prompt.tokenizer_of import tokenizer_of
 from pipeline.report.profile import load_profile
+from pipeline.worker.answer_rows import Row, RowPlace, answer_rows
 
 Say = Callable[[str], None]
 

@@ -13,7 +13,6 @@ import time
 from contextlib import suppress
 from multiprocessing.connection import Connection, Listener
 
-from pipeline.driver.trial.answering import answer_rows
 from pipeline.driver.trial.messages import Answered, Ask, End, Failed, Load, Note, State
 from pipeline.engine.child_guard import guard_children
 from pipeline.engine.load import load_engine
@@ -23,6 +22,7 @@ from pipeline.model.folder import ModelFolder
 from pipeline.model.store.resolve import resolve
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.prompt.tokenizer_of import tokenizer_of
+from pipeline.worker.answer_rows import answer_rows
 from pipeline.worker.own_slot import take_cards
 
 IDLE_SECONDS = 600.0

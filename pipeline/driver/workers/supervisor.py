@@ -10,10 +10,9 @@ left when what its engine is at is finished.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from textwrap import shorten
-from typing import Any
 
 from pipeline.cluster.actor_options import ActorOptions
 from pipeline.cluster.allocation import Key, Needs
@@ -35,8 +34,8 @@ from pipeline.driver.workers.slots.slot_states import AbsenceReason, SlotStates
 from pipeline.engine.machine.card_notes import lost_in_words
 from pipeline.engine.machine.host import cpu_environment
 from pipeline.engine.oom_fallback import EngineLimits
-from pipeline.engine.protocol import SEAT
-from pipeline.engine.reuse import EngineSetup, engine_setup
+from pipeline.engine.protocol import SEAT, SEATS
+from pipeline.engine.reuse import engine_setup
 from pipeline.engine.vllm.engine import environment as vllm_environment
 from pipeline.errors import (
     CardLost,
@@ -46,6 +45,7 @@ from pipeline.errors import (
     RackmillError,
 )
 from pipeline.humanize import duration, plural
+from pipeline.job.job import Job
 from pipeline.worker.coordination.messages import Progress, WorkerSpec
 from pipeline.worker.own_slot import CHOSEN_HERE
 
@@ -77,6 +77,7 @@ class Supervisor:
         self._most = most(plan.job)
         self._grace = plan.job.faults.grace_seconds
         self._places: list[Slot] = []  # of the slots
+        self._jobs: list[Job] = []  # as each slot's engine has it
         self._rates: dict[str, float] = {}
         self._gpus: set[str] = set()  # cards, not processors
         self.states = SlotStates([], plan.job.faults.restarts)
@@ -122,7 +123,8 @@ class Supervisor:
             if self.wanted != 0:
                 state = self.states.add(card, slot.node)
                 self._places.append(slot)
-                if placed.group.on_cards or placed.group.card is None:
+                self._jobs.append(placed.group.job(self._spec.job))
+                if placed.group.on_cards or (placed.group.card is None and not slot.served):
                     self._cards[state.number] = slot.cards or (slot.index,)
 
     @property
@@ -143,7 +145,7 @@ class Supervisor:
             self.add_group(placed)
         if changes.allotted is not None:
             for number, slot in enumerate(self._places):
-                others = None if slot.keys <= changes.allotted else _OTHERS
+                others = None if slot.is_among(changes.allotted) else _OTHERS
                 self.states.withdraw(number, AbsenceReason.QUEUE, others)
 
     def update_availability(self, snapshot: Snapshot = NOTHING_YET) -> None:
@@ -193,14 +195,18 @@ class Supervisor:
     def _placement(self, number: int) -> ActorOptions:
         """What the engine of a slot asks of Ray."""
         slot, card = self._places[number], self.states[number].card
+        job = self._jobs[number]
         gpu = card in self._gpus
         # which cards an engine has, Ray decides only where nobody else does
         chosen = CHOSEN_HERE if gpu and self._cluster.chooses_cards else {}
         cards = max(1, len(slot.cards)) if gpu else 0
-        if not self._plan.job.engine.computes:
+        if slot.served:
+            shared = {SEAT: str(slot.index), SEATS: str(slot.of)}
+            return ActorOptions(0, shared, node=slot.node)
+        if not job.engine.computes:
             return ActorOptions(cards, {SEAT: str(number)} | chosen, node=slot.node)
         eager = any(a.get("enforce_eager") for a in self._oom_steps.arguments.values())
-        environment = vllm_environment(gpu=gpu, eager=eager, core=self._plan.job.engine.core)
+        environment = vllm_environment(gpu=gpu, eager=eager, core=job.engine.core)
         if gpu:
             return ActorOptions(cards, environment | chosen, node=slot.node)
         there = slot.node is not None
@@ -210,7 +216,7 @@ class Supervisor:
             slot.of,
             slot.cores if there else None,
             libraries,
-            parts=self._plan.job.engine.tensor_parallel_size or 1,
+            parts=job.engine.tensor_parallel_size or 1,
         )
         cpus = len(slot.cores) / slot.of if there else 0
         return ActorOptions(0, environment, cpus, slot.node)
@@ -228,7 +234,10 @@ class Supervisor:
                 return  # a card that was away is back, and others were taken in its slot
             slot, placement = self._places[due.number], self._placement(due.number)
             arguments = self._oom_steps.arguments
-            setup = self._setup(placement, arguments[due.card])
+            job = self._jobs[due.number]
+            setup = engine_setup(
+                job, self._plan.model.hash, placement.environment, arguments[due.card]
+            )
             there = find_workers(slot.slot)
             if any(one.busy for one in there):
                 self.states.postpone(due.number, now, _BUSY_SECONDS)
@@ -246,7 +255,7 @@ class Supervisor:
             state = self.states.taken(due.number)
             self._coordinator.join(state.name, state.card, self._rates[state.card])
             spec = replace(
-                self._spec, engine_arguments=dict(arguments), prove_engine=state.lives > 1
+                self._spec, job=job, engine_arguments=dict(arguments), prove_engine=state.lives > 1
             )
             keeping = None
             if self._keeps and slot.slot is not None:
@@ -266,10 +275,6 @@ class Supervisor:
         resources = self._plan.job.resources
         sometimes = resources.yield_to_desktop or resources.hours is not None
         return self._cluster.keeps_engines and not sometimes
-
-    def _setup(self, placement: ActorOptions, arguments: Mapping[str, Any]) -> EngineSetup:
-        plan = self._plan
-        return engine_setup(plan.job, plan.model.hash, placement.environment, arguments)
 
     def forget(self, workers: Sequence[RunWorker]) -> None:
         """These were killed on purpose."""

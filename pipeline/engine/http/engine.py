@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any, TypeVar
 
 from pipeline.budget.kv import KvLayout
@@ -221,4 +222,5 @@ def _facts(can: Capabilities, kind: str, geometry: Geometry) -> EngineFacts:
         prefix_caching=False,
         logprobs=can.top_logprobs > 0,
         held=can.held,
+        served_model=PurePath(can.model).name,
     )

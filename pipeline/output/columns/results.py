@@ -36,6 +36,7 @@ from pipeline.output.tally import Tally, length_bucket
 from pipeline.rows.error_reasons import count_reason
 from pipeline.rows.request import Scores
 
+ENGINE = "engine"  # a column of jobs with unlike engines
 _ERROR = pa.struct([("type", pa.string()), ("message", pa.string()), ("attempts", pa.int32())])
 
 
@@ -149,6 +150,13 @@ def output_columns(
         results = _score_fields(job.score)
     else:
         results = _result_fields(job.label, sets, lists=lists, probabilities=told)
+    if job.resources.mixed:
+        if ENGINE in (f.name for f in results):
+            raise UsageError(
+                f"an answer is called {ENGINE!r}, a column that says in mixed jobs who answered",
+                "give the property or question another name",
+            )
+        results.insert(-1, pa.field(ENGINE, pa.string()))
     if apart:
         results.insert(0, pa.field(NUMBER, pa.int32()))
         if NUMBER in (f.name for f in results[1:]):
@@ -227,9 +235,14 @@ def _result_fields(
     return fields
 
 
-def to_table(inputs: pa.Table, results: Sequence[RowResult], columns: OutputColumns) -> pa.Table:
+def to_table(
+    inputs: pa.Table,
+    results: Sequence[RowResult],
+    columns: OutputColumns,
+    engine: str | None = None,
+) -> pa.Table:
     """One output row per input row, in order (or one for each of its answers); ``results[i]``
-    belongs to row i of ``inputs``."""
+    belongs to row i of ``inputs``. ``engine``: that has answered them."""
     rows = inputs.num_rows
     if columns.apart:
         inputs, results = taken_apart(inputs, results, columns.answers)
@@ -237,6 +250,7 @@ def to_table(inputs: pa.Table, results: Sequence[RowResult], columns: OutputColu
         "prompt_tokens": [r.prompt_tokens for r in results],
         "error": [r.error and _as_struct(r.error) for r in results],
         **{name: [None] * len(results) for name in columns.label_sets},
+        ENGINE: [None if r.error else engine for r in results],
     }
     if columns.score is not None:
         arrays |= score_arrays([r.scores for r in results], columns.score)
@@ -294,7 +308,12 @@ def _as_struct(error: RowError) -> dict[str, Any]:
     return {"type": error.type.value, "message": error.message, "attempts": error.attempts}
 
 
-def tally(inputs: pa.Table, results: Sequence[RowResult], columns: OutputColumns) -> Tally:
+def tally(
+    inputs: pa.Table,
+    results: Sequence[RowResult],
+    columns: OutputColumns,
+    engine: str | None = None,
+) -> Tally:
     """Count a unit's rows, and its labels against the gold column where the job names one."""
     total = Tally(rows=len(results))
     label = columns.label
@@ -322,6 +341,8 @@ def tally(inputs: pa.Table, results: Sequence[RowResult], columns: OutputColumns
             total.error_examples.setdefault(error.type.value, error.message)
             count_reason(total.error_reasons, error.type.value, error.message)
             continue
+        if engine is not None and ENGINE in columns.results:
+            total.answered_by[engine] += 1
         if result.scores is not None:
             total.scored_tokens += len(result.scores.logprobs)
             total.logprob += logprob_of(result.scores)

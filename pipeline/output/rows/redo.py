@@ -103,9 +103,11 @@ def recommit_rows(
     results: Sequence[RowResult | None],
     columns: OutputColumns,
     provenance: Mapping[str, str],
+    engine: str | None = None,
 ) -> Redone:
     """Put ``results`` of the rows of ``unit`` in the places of the errors that are there, those
-    that are ``KEPT`` excepted. A row that fails again has its attempts counted on.
+    that are ``KEPT`` excepted. A row that fails again has its attempts counted on. ``engine``:
+    that has answered them.
 
     Raises CommitFailed, CommitStateUnknown, JobFailed.
     """
@@ -125,11 +127,11 @@ def recommit_rows(
         again = [done[i].tried_before(int(errors[i]["attempts"] or 0)) for i in rows]
         taken = pa.concat_tables([inputs.slice(i, 1) for i in rows])
         places = [(first + i) * each + answer for i in rows for answer in range(each)]
-        new = tally(taken, again, columns)
+        new = tally(taken, again, columns, engine)
         counted = Tally(rows=unit.rows - len(rows))
         counted.add(new)
         old = by_row(pa.concat_tables([table.slice(i, 1) for i in places]), each)
-        merged = merge(table, to_table(taken, again, columns), places)
+        merged = merge(table, to_table(taken, again, columns, engine), places)
         return merged, retally(newest.tally, old, new, columns.results)
 
     if done:

@@ -24,6 +24,7 @@ from pipeline.report.report import IN_DATASET_ALONE
 from pipeline.report.summary import Summary
 from pipeline.report.trust.section import sentences
 from pipeline.report.trust.section import tables as trust_tables
+from pipeline.report.unlike_engines import agreement_in_words
 
 Row = Mapping[str, Any]
 _CELL_CHARACTERS = 300
@@ -233,8 +234,12 @@ def _machine(s: Summary) -> list[tuple[str, str]]:
         )
         for number, e in enumerate(s.engines, 1)
     ]
+    by = [(name, f"{count(rows)} rows") for name, rows in s.answered_by.items()]
+    agreed = [("agreement", line) for line in agreement_in_words(s)]
     return [
         *engines,
+        *by,
+        *agreed,
         ("prompt tokens", count(s.prompt_tokens)),
         ("completion tokens", count(s.completion_tokens)),
         ("tokens a second", rate(s.prompt_tokens_per_second + s.completion_tokens_per_second)),

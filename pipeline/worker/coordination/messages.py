@@ -35,6 +35,7 @@ class WorkerSpec:
     prove_engine: bool = False  # with one harmless request, before any row is given to it
     redo: Redo | None = None  # only these error rows are done, again
     log: LogPlace | None = None  # of the run
+    shared_rows: tuple[RowRange, ...] = ()  # that every engine answers, beside its own
 
 
 @dataclass(frozen=True, slots=True)

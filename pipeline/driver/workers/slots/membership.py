@@ -95,7 +95,8 @@ class Membership:
             found = [
                 candidate
                 for candidate in found
-                if candidate.card is not None and not candidate.card.is_cpu
+                if candidate.slot.served
+                or (candidate.card is not None and not candidate.card.is_cpu)
             ]
         new = [one for one in found if not one.slot.keys & self._seen.keys()][:wanted]
         self._see(candidate.slot for candidate in new)

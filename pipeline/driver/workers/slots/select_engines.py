@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 from pipeline.budget.cards.lookup import Card, cpu_card, in_slot
 from pipeline.cluster.allocation import Key
@@ -15,27 +15,13 @@ from pipeline.cluster.engine_groups import (
     meets,
     processor_with,
     said_of,
-    server_of,
 )
 from pipeline.cluster.machines import Machine
 from pipeline.cluster.slots import CardSlot, Spread, divide, refuse_spread
+from pipeline.driver.workers.slots.servers import Candidate, server_candidates
 from pipeline.engine.machine.facts import MachineFacts, own_versions, version_conflicts
 from pipeline.errors import NoCard, UsageError
 from pipeline.job.job import Job
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One engine's slot. ``card`` None: a simulated engine's; ``model``: a processor's name."""
-
-    card: Card | None
-    slot: Slot
-    model: str = ""
-
-    @property
-    def cards(self) -> int:
-        """That the engine has there."""
-        return max(1, len(self.slot.cards))
 
 
 def candidates(
@@ -49,24 +35,50 @@ def candidates(
     out, with the reason. ``versions``: the driver's; ``spread``: how many cards an engine takes;
     ``allotted``: only slots all of whose cards are among these.
 
-    Cards go before processors: those work only where no machine has a card.
+    Cards go before processors: those work only where no machine has a card. Servers come last.
     """
+    there = [(machine, machine.facts) for machine in machines if machine.works and machine.facts]
+    chosen: list[Candidate] = []
+    left_out: list[str] = []
+    for engine in job.engines:
+        if not engine.served:
+            own = engine if job.resources.mixed else None
+            found, left = _own_engines(job.with_engine(engine), there, versions, spread)
+            chosen += [replace(one, engine=own) for one in found]
+            left_out += left
+    found, left = server_candidates(job, there, versions)
+    chosen += found
+    left_out += left
+    if allotted is not None:
+        chosen = [candidate for candidate in chosen if candidate.slot.is_among(allotted)]
+    return chosen, list(dict.fromkeys(left_out))
+
+
+def _own_engines(
+    job: Job,
+    machines: Sequence[tuple[Machine, MachineFacts]],
+    versions: Mapping[str, str],
+    spread: Spread,
+) -> tuple[list[Candidate], list[str]]:
+    """Of engines that are no servers."""
     able: list[tuple[Machine, MachineFacts]] = []
     left_out: list[str] = []
-    for machine in machines:
-        if machine.facts is None or not machine.works:
-            continue
-        conflicts = version_conflicts(versions, machine.facts.versions)
-        if conflicts:
-            left_out.append(f"left out: {machine.host}: {'; '.join(conflicts)}")
-        elif machine.facts.announced and job.engine.computes:
-            left_out.append(
-                f"left out: {machine.host}: its cards are announced only, for rehearsals"
-            )
-        elif machine.facts.trouble and job.engine.computes:
-            left_out.append(f"left out: {machine.host}: {'; '.join(machine.facts.trouble)}")
+    for machine, facts in machines:
+        why = ""
+        if facts.engine is not None and job.engine.computes:
+            if not job.resources.mixed:
+                kind = facts.engine["kind"]
+                why = f"its engine is {kind}: resources.mixed: true takes it beside others"
+        elif conflicts := version_conflicts(versions, facts.versions):
+            why = "; ".join(conflicts)
+        elif facts.announced and job.engine.computes:
+            why = "its cards are announced only, for rehearsals"
+        elif facts.trouble and job.engine.computes:
+            why = "; ".join(facts.trouble)
         else:
-            able.append((machine, machine.facts))
+            able.append((machine, facts))
+        if why:
+            left_out.append(f"left out: {machine.host}: {why}")
     there = [(machine, cards_of(machine)) for machine, _ in able]
     chosen: list[Candidate] = []
     if any(cards for _, cards in there):
@@ -80,8 +92,6 @@ def candidates(
         chosen = []
     else:
         chosen = _on_processors(job, able)
-    if allotted is not None:
-        chosen = [candidate for candidate in chosen if candidate.slot.keys <= set(allotted)]
     return chosen, left_out
 
 
@@ -128,6 +138,7 @@ def groups_of(chosen: Sequence[Candidate]) -> list[EngineGroup]:
             same[0].model,
             tuple(candidate.slot for candidate in same),
             same[0].cards,
+            same[0].engine,
         )
         for same in kinds.values()
     ]
@@ -151,7 +162,7 @@ def most(job: Job) -> int | None:
 
 
 def _on_processors(job: Job, able: Sequence[tuple[Machine, MachineFacts]]) -> list[Candidate]:
-    number = most(job) or len(job.engine.urls) or len(able)
+    number = most(job) or len(able)
     found = []
     for at in range(number if able else 0):
         machine, facts = able[at % len(able)]
@@ -159,14 +170,11 @@ def _on_processors(job: Job, able: Sequence[tuple[Machine, MachineFacts]]) -> li
         slot = Slot(at // len(able), of, machine.node.id, machine.host, facts.cores, facts.preloads)
         cores = len(facts.cores)
         check_parts(job, of, cores)
-        simulated = not job.engine.computes
-        processor = cpu_card(facts.memory_bytes, cores, native_bf16=facts.native_bf16)
-        card = None if simulated else processor
-        found.append(
-            Candidate(
-                card, slot, server_of(job) if simulated else processor_with(facts.processor, cores)
-            )
-        )
+        if job.engine.computes:
+            processor = cpu_card(facts.memory_bytes, cores, native_bf16=facts.native_bf16)
+            found.append(Candidate(processor, slot, processor_with(facts.processor, cores)))
+        else:
+            found.append(Candidate(None, slot))
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,7 @@ def answer_rows(
     places: Sequence[RowPlace],
     engine: Engine,
     tokenizer: Tokenizer,
+    on_step: Callable[[], None] = lambda: None,
 ) -> list[RowResult]:
     """What becomes of each of ``rows``, in order. The engine has nothing to do before and after.
 
@@ -76,6 +77,7 @@ def answer_rows(
                 completions = engine.step()
             except Exception as e:
                 raise as_failure(e) from e
+            on_step()
             for completion in completions:
                 number, answer = flights.pop(completion.request_id)
                 if answer.result is None:
