@@ -196,6 +196,10 @@ class EngineSettings(Section):
         return " ".join((self.kind + SERVER, *self.urls))
 
     @property
+    def is_kind_alone(self) -> bool:
+        return self.model_fields_set == {"kind"}
+
+    @property
     def started_here(self) -> bool:
         """Whether it is a server that rackmill starts."""
         return self.served and not self.urls

@@ -334,9 +334,7 @@ class Job(Section):
         if named is None:
             return (self.engine,)
         return tuple(
-            self.engine
-            if one.model_fields_set == {"kind"} and one.kind == self.engine.kind
-            else one
+            self.engine if one.is_kind_alone and one.kind == self.engine.kind else one
             for one in named
         )
 

@@ -1,5 +1,5 @@
-"""What unlike engines say to the same rows: a file for each beside the output, and how far any two of
-them agree."""
+"""What unlike engines say to the same rows: a file for each beside the output, and how far any two
+of them agree."""
 
 from __future__ import annotations
 

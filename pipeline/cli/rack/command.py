@@ -85,19 +85,42 @@ def start_command(
 def join_command(
     head: Annotated[str, typer.Argument(metavar="HEAD:PORT", help="As rack start printed it.")],
     host: Host = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND",
+            help="Its engine instead of vLLM: llama.cpp is started here; others are at --endpoint.",
+        ),
+    ] = None,
+    endpoint: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Of the server that is its engine (openai's interface)."),
+    ] = None,
+    api_key: Annotated[
+        str | None,
+        typer.Option(metavar="VARIABLE", help="That holds the endpoint's key on this machine."),
+    ] = None,
     foreground: Foreground = False,
 ) -> None:
     """Have this machine, with its cards, join a rack; jobs that run there make use of it."""
+    from pipeline.cli.rack.own_engine import own_engine
     from pipeline.service.rack.start import joining_node, keep_in_background, keep_until_told
 
-    node = joining_node(head, host)
+    own = own_engine(engine, endpoint, api_key)
+    node = joining_node(head, host, own)
     if foreground:
         keep_until_told(node, _say)
         return
     given = ["--host", host] if host else []
+    for option, value in (("--engine", engine), ("--endpoint", endpoint), ("--api-key", api_key)):
+        given += [option, value] if value is not None else []
     record = keep_in_background(["join", node.address, *given])
     ERR.print(f"joined the rack of {record.address} as {record.host}")
     ERR.print(f"  cards  {_cards_here()}")
+    if own is not None:
+        ERR.print(
+            f"  engine {own['kind']} {own.get('url', '')}, for jobs with resources.mixed: true"
+        )
     ERR.print("  leave it: rackmill rack stop")
 
 

@@ -82,7 +82,13 @@ def _offer(machine: Machine) -> str:
     role = " · head" if machine.node.is_head else ""
     if machine.facts is None:
         return f"{plural(machine.cards, 'card')}; nobody has looked closer yet{role}"
-    return f"{cards_in_words(machine.facts)}{role}"
+    own = machine.facts.engine
+    engine = (
+        ""
+        if own is None
+        else f" · engine: {' '.join(map(str, (own['kind'], own.get('url', ''))))}".rstrip()
+    )
+    return f"{cards_in_words(machine.facts)}{engine}{role}"
 
 
 def _as_json(machine: Machine, view: RackView) -> dict[str, Any]:
@@ -106,6 +112,7 @@ def _as_json(machine: Machine, view: RackView) -> dict[str, Any]:
             for index, card in enumerate(cards_of(machine))
         ],
         "announced": bool(facts and facts.announced),
+        "engine": dict(facts.engine) if facts and facts.engine else None,
         "cores": len(facts.cores) if facts else None,
         "memory_bytes": facts.memory_bytes if facts else None,
         "versions": dict(facts.versions) if facts else None,

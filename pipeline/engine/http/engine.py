@@ -210,7 +210,7 @@ def _facts(can: Capabilities, kind: str, geometry: Geometry) -> EngineFacts:
     blocks = layout.prefill_blocks(can.context) * can.concurrency
     return EngineFacts(
         kind=kind,
-        version=can.server,
+        version=can.server.removeprefix(f"{kind} "),
         device=can.model,
         max_model_len=can.context,
         max_num_seqs=can.concurrency,

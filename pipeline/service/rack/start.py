@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import signal
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -20,7 +21,14 @@ from pipeline.cluster.gcs import Gcs
 from pipeline.cluster.machines import MACHINE, Machine, machines
 from pipeline.cluster.ray_access import own_token, token_file
 from pipeline.engine.gpu.usable import offer, visible_value
-from pipeline.engine.machine.facts import HOST, own_facts, own_versions, version_conflicts
+from pipeline.engine.machine.facts import (
+    ENGINE,
+    HOST,
+    VLLM,
+    own_facts,
+    own_versions,
+    version_conflicts,
+)
 from pipeline.errors import JobFailed, UsageError
 from pipeline.logs import file_log
 from pipeline.service.rack.keeper import Keeper, free_port, taken_ports
@@ -58,9 +66,12 @@ def head_node(port: int, host: str | None, dashboard_host: str) -> RayNode:
     )
 
 
-def joining_node(head: str, host: str | None) -> RayNode:
-    """This machine in the rack of ``head`` (HOST:PORT). Raises UsageError if it cannot join."""
+def joining_node(head: str, host: str | None, engine: Mapping[str, Any] | None = None) -> RayNode:
+    """This machine in the rack of ``head`` (HOST:PORT). ``engine``: its own instead of vLLM, as a
+    job says it. Raises UsageError if it cannot join."""
     _refuse_second()
+    if engine is not None:
+        os.environ[ENGINE] = json.dumps(engine)  # for whoever tells what this machine offers
     if not head.rpartition(":")[2].isdigit():
         head = f"{head}:{HEAD_PORT}"
     gcs = Gcs(head)
@@ -68,16 +79,17 @@ def joining_node(head: str, host: str | None) -> RayNode:
         found = machines(gcs)
     finally:
         gcs.close()
-    check_versions(found)
+    check_versions(found, but=() if engine is None else (VLLM,))
     return RayNode(_name(), host or own_address(head), head=head, **_cards())
 
 
-def check_versions(found: list[Machine]) -> None:
-    """Raise UsageError if this machine's versions are not those of the rack's head."""
+def check_versions(found: list[Machine], but: Collection[str] = ()) -> None:
+    """Raise UsageError if this machine's versions are not those of the rack's head. ``but``: what
+    may differ."""
     head = next((m for m in found if m.node.is_head), None)
     if head is None or head.facts is None:
         return
-    conflicts = version_conflicts(own_versions(), head.facts.versions)
+    conflicts = version_conflicts(own_versions(), head.facts.versions, but)
     if conflicts:
         raise UsageError(
             f"the rack's head {head.host} has other versions: {'; '.join(conflicts)}",

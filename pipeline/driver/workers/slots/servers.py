@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pipeline.budget.cards.lookup import Card
 from pipeline.cluster.engine_groups import Slot
 from pipeline.cluster.machines import Machine
-from pipeline.engine.machine.facts import MachineFacts, version_conflicts
+from pipeline.engine.machine.facts import VLLM, MachineFacts, version_conflicts
 from pipeline.job.engine import EngineSettings
 from pipeline.job.job import Job
 
@@ -42,7 +42,7 @@ def server_candidates(
     hosts, left_out = [], []
     for machine, facts in machines:
         # vLLM may be missing where it works on nothing
-        conflicts = version_conflicts(versions, facts.versions, but=("vLLM",))
+        conflicts = version_conflicts(versions, facts.versions, but=(VLLM,))
         if conflicts:
             left_out.append(f"left out: {machine.host}: {'; '.join(conflicts)}")
         else:
