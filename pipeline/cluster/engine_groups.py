@@ -339,13 +339,15 @@ def asked_groups(
 ) -> list[EngineGroup]:
     """The engines on "4x rtx3090,2x rtx4090", those of a kind in one machine: one for each card, or
     for each slot that ``spread`` makes of them. Raises UsageError."""
+    engine = job.as_computed.engine if len(job.engines) > 1 else None
+    job = job.as_computed
     asked = parse_gpus(text)
     refuse_spread(job, [[card] * number for number, card in asked])
     groups = []
     for number, card in asked:
         cards = spread(card, number)
         if number >= cards:
-            groups.append(EngineGroup(number // cards, card, cards=cards))
+            groups.append(EngineGroup(number // cards, card, cards=cards, engine=engine))
         if number % cards:
             say(str(LeftoverCards(card, number % cards, cards)))
     for line in said_of(job, groups):

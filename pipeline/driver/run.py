@@ -21,6 +21,7 @@ from pipeline.driver.forecast.forecast import Forecaster
 from pipeline.driver.forecast.learning import learn
 from pipeline.driver.forecast.types import Forecast, seconds_to_spare
 from pipeline.driver.loop import work_through
+from pipeline.driver.plan.auto_engine import with_known_engine
 from pipeline.driver.plan.plan import InputPlan, Plan, check_input, make_plan, sort_out
 from pipeline.driver.plan.prepare_output import clean_up, take_over
 from pipeline.driver.plan.provenance import provenance
@@ -106,11 +107,11 @@ def _run(
     log: RunLog,
 ) -> Summary:
     with preparing():
+        job = with_known_engine(job, watcher.note)
         inputs = _checked(job, options, watcher)
         storage = open_storage(job.output.path)
         _refuse_second(storage, watcher)
-        for engine in job.engines:
-            check_answer_shape(job.with_engine(engine))
+        check_answer_shape(job)
         planning = partial(make_plan, fresh=options.fresh, report=watcher.note, output=storage)
         plan = planning(inputs)
         moved = moved_since(inputs.files.shards) if options.files is None else []

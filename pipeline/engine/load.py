@@ -46,8 +46,10 @@ def load_engine(
 
 
 def check_answer_shape(job: Job) -> None:
-    """As ``EngineModule.check_answer_shape``, of the kind that the job names."""
-    _module(job).check_answer_shape(job)
+    """As ``EngineModule.check_answer_shape``, of each kind that the job names."""
+    for engine in job.engines:
+        one = job.with_engine(engine)
+        _module(one).check_answer_shape(one)
 
 
 def _module(job: Job) -> EngineModule:

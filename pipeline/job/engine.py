@@ -12,6 +12,7 @@ from pipeline.job.registries.engine_kinds import ENGINE_KINDS
 from pipeline.job.section import Section
 
 Core = Literal["auto", "own", "shared"]
+AUTO = "auto"  # a kind: whichever drives the cards that are there
 SERVER = " server"  # in the name of one
 
 
@@ -159,7 +160,7 @@ class EngineSettings(Section):
     def _keys_of_its_kind(self) -> Self:
         given = self.model_fields_set
         ours = set(_OF_LLAMA_CPP) & {key for key in given if getattr(self, key) is not None}
-        if ours and (self.kind != "llama.cpp" or self.url):
+        if ours and (self.kind not in ("llama.cpp", AUTO) or self.url):
             raise ValueError(f"{min(ours)} is for a llama.cpp that rackmill starts itself")
         if not ENGINE_KINDS.get(self.kind).served:
             for key in _OF_SERVERS:

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from pipeline.cluster.engine_groups import engines_here
 from pipeline.driver.forecast.sample import Sample, take_sample
+from pipeline.driver.plan.auto_engine import with_known_engine
 from pipeline.driver.trust.gold_check import check_gold_files
 from pipeline.errors import HalfWritten, StorageFailed, UsageError, unknown_column
 from pipeline.humanize import plural
@@ -171,6 +172,7 @@ def check_input(
     ``leave``: files that are known not to be whole; ``engines``: that it may be worked on by,
     None: by those of this machine. Raises UsageError.
     """
+    job = with_known_engine(job)
     check_reference(job.model)
     check_places(job)
     files = files or discover(job.input, leave)

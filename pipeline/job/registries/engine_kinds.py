@@ -38,6 +38,7 @@ def _server(name: str, module: str = "pipeline.engine.http.kind") -> EngineKind:
 
 ENGINE_KINDS = Registry(
     EngineKind("vllm", "pipeline.engine.vllm.kind"),
+    EngineKind("auto", "pipeline.engine.vllm.kind"),  # until it is known: driver.plan.auto_engine
     EngineKind(
         "simulated",
         "pipeline.engine.simulated.kind",

@@ -51,12 +51,13 @@ def plan_command(
     from pipeline.cluster.engine_groups import asked_groups, local_groups
     from pipeline.driver.forecast.forecast import Forecaster
     from pipeline.driver.forecast.types import Prices
+    from pipeline.driver.plan.auto_engine import with_known_engine
     from pipeline.driver.plan.plan import check_input, make_plan
     from pipeline.engine.load import check_answer_shape
     from pipeline.input.shards import check_whole
     from pipeline.report.profile import load_profile
 
-    loaded = load_with(job, settings, output=output, workers=workers)
+    loaded = with_known_engine(load_with(job, settings, output=output, workers=workers), _note)
     if gpus:
         parse_gpus(gpus)  # what is wrong with it is said at once
     inputs = check_input(loaded, rows)
