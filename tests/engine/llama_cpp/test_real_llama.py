@@ -18,7 +18,6 @@ import pyarrow.dataset as ds
 import pytest
 
 from pipeline import Job
-from pipeline.driver.trial.answering import RowPlace, answer_rows
 from pipeline.engine.http.kind import connect
 from pipeline.engine.llama_cpp.binary import find_binary
 from pipeline.engine.llama_cpp.flags import flags
@@ -31,6 +30,7 @@ from pipeline.model.store.gguf_file import gguf_of
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.output.columns.results import RowResult
 from pipeline.rows.request import Completion, Request
+from pipeline.worker.answer_rows import RowPlace, answer_rows
 from tests.chaos.in_process import run_here
 from tests.engine_probe import CITIES, CITY_PROMPTS, JSON_SCHEMA, REGEX
 from tests.samples import job
