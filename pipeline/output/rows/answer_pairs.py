@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from pipeline.errors import UsageError
 from pipeline.input.plain import rows_with_gaps
 from pipeline.job.template.field_text import as_text
@@ -57,47 +60,73 @@ def outputs_to_compare(
     return stored
 
 
-def answer_pairs(
-    stored: Sequence[StoredRows], most: int | None = None, *, drawn: bool = False
-) -> list[AnswerPair]:
+def answer_pairs(stored: Sequence[StoredRows], most: int | None = None) -> list[AnswerPair]:
     """Every two answers of each row that all outputs have answered; one row's after another.
 
-    ``most``: only so many rows, drawn as by chance, and always the same ones. ``drawn``: all rows,
-    in the order in which they would be drawn. Raises UsageError where the inputs are others.
+    ``most``: only so many rows, drawn as by chance, and always the same ones. Raises UsageError
+    where the inputs are others.
     """
-    columns = stored[0].asked_columns
-    answers = [dict(_answers(one, columns)) for one in stored]
-    common = [place for place in answers[0] if all(place in other for other in answers)]
-    names = " and ".join(one.address for one in stored)
+    places = _common(stored)
+    if most is not None:
+        places = sorted(places, key=_drawn_at)[:most]
+    return [pair for row in _pairs_at(stored, places, 0) for pair in row]
+
+
+def drawn_pairs(stored: Sequence[StoredRows], first: int) -> Iterator[list[AnswerPair]]:
+    """The same of all rows, in the order in which they would be drawn, a list for each. They are
+    read as they are asked for: ``first`` rows at once, then more and more."""
+    places = sorted(_common(stored), key=_drawn_at)
+    at = 0
+    while at < len(places):
+        yield from _pairs_at(stored, places[at : at + first], at)
+        at, first = at + first, 4 * first
+
+
+def _common(stored: Sequence[StoredRows]) -> list[Place]:
+    """The rows that all outputs have answered, in the first one's order."""
+    others = [set(_places(one)) for one in stored[1:]]
+    common = [place for place in _places(stored[0]) if all(place in other for other in others)]
     if not common:
         raise UsageError(
-            f"{names} have no answered row in common",
+            f"{_names(stored)} have no answered row in common",
             "rows are matched by the name of their file and their place in it",
         )
-    for place in common:
+    return common
+
+
+def _pairs_at(
+    stored: Sequence[StoredRows], places: Sequence[Place], number: int
+) -> Iterator[list[AnswerPair]]:
+    """``number``: of the first row."""
+    columns, wanted = stored[0].asked_columns, _by_file(places)
+    answers = [dict(_answers(one, columns, wanted)) for one in stored]
+    for place in places:
         texts = answers[0][place][0]
         for other in answers[1:]:
             unlike = [n for n, text in other[place][0].items() if texts.get(n, text) != text]
             if unlike:
                 raise UsageError(
-                    f"{names} are over different inputs: row {place[1]} of {place[0]} has another "
-                    f"{unlike[0]} in each",
+                    f"{_names(stored)} are over different inputs: row {place[1]} of {place[0]} has "
+                    f"another {unlike[0]} in each",
                     "name outputs over the same rows",
                 )
-    if most is not None or drawn:
-        common = sorted(common, key=_drawn_at)[:most]
-    return [
-        AnswerPair(
-            place,
-            row,
-            one,
-            other,
-            answers[0][place][0],
-            (answers[one][place][1], answers[other][place][1]),
-        )
-        for row, place in enumerate(common)
-        for one, other in combinations(range(len(stored)), 2)
-    ]
+    for row, place in enumerate(places, number):
+        texts, given = answers[0][place][0], [one[place][1] for one in answers]
+        yield [
+            AnswerPair(place, row, one, other, texts, (given[one], given[other]))
+            for one, other in combinations(range(len(stored)), 2)
+        ]
+
+
+def _names(stored: Sequence[StoredRows]) -> str:
+    return " and ".join(one.address for one in stored)
+
+
+def _by_file(places: Sequence[Place]) -> dict[str, pa.Array]:
+    rows: dict[str, list[int]] = {}
+    for file, row in places:
+        rows.setdefault(file, []).append(row)
+    return {file: pa.array(found, pa.int64()) for file, found in rows.items()}
 
 
 def _drawn_at(place: Place) -> bytes:
@@ -105,15 +134,29 @@ def _drawn_at(place: Place) -> bytes:
     return hashlib.sha256(f"{place[0]}\0{place[1]}".encode("utf-8", "surrogatepass")).digest()
 
 
+def _places(stored: StoredRows) -> Iterator[Place]:
+    """Of each answered row."""
+    for table in stored.tables(["error"]):
+        answered = table.filter(pc.is_null(table["error"]))
+        yield from zip(answered[FILE].to_pylist(), answered[ROW].to_pylist(), strict=True)
+
+
 def _answers(
-    stored: StoredRows, columns: Sequence[str]
+    stored: StoredRows, columns: Sequence[str], wanted: Mapping[str, pa.Array]
 ) -> Iterator[tuple[Place, tuple[dict[str, str], str]]]:
-    """Each answered row with what was asked, as far as it was kept, and the answer."""
+    """Each answered row that is ``wanted``, by file, with what was asked, as far as it was kept,
+    and the answer."""
     asked = [name for name in columns if name in stored.kept]
     shown = {FILE, ROW, "error", *stored.answer_columns, *asked}
-    for table in stored.tables():
+    for table in stored.tables(shown):
+        if not table.num_rows:
+            continue
+        rows = wanted.get(table[FILE][0].as_py())  # a table is of one file
+        if rows is None:
+            continue
         names = [name for name in table.column_names if name in shown]
-        for row in rows_with_gaps(table.select(names)):
+        few = table.select(names).filter(pc.is_in(table[ROW], value_set=rows))
+        for row in rows_with_gaps(few):
             if row["error"] is None:
                 texts = {name: as_text(row[name]) for name in asked if row[name] is not None}
                 yield (row[FILE], row[ROW]), (texts, _answer(stored, row))

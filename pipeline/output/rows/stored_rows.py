@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import PurePosixPath
@@ -43,8 +43,9 @@ class _Part:
     storage: Storage
     manifest: Manifest
 
-    def tables(self) -> Iterator[pa.Table]:
-        """One for each file, with the columns FILE and ROW."""
+    def tables(self, columns: Collection[str] | None = None) -> Iterator[pa.Table]:
+        """One for each file, with the columns FILE and ROW. ``columns``: only these of the others
+        (None: all)."""
         each = self.manifest.rows_of_one
         for path in sorted(p for p in self.storage.names("") if OUTPUT_NAME.fullmatch(p)):
             shard, _, start = PurePosixPath(path).stem.partition("-")
@@ -52,7 +53,8 @@ class _Part:
             content = self.storage.read(path)
             if content is None:
                 continue  # it was made anew under another name meanwhile
-            table = pq.read_table(io.BytesIO(content))
+            file = pq.ParquetFile(io.BytesIO(content))
+            table = file.read(None if columns is None else list(columns))
             rows = int(start) + np.arange(table.num_rows) // each
             files = pa.DictionaryArray.from_arrays(
                 pa.array(np.zeros(table.num_rows, np.int32)), [entry.name or entry.path]
@@ -199,11 +201,12 @@ class StoredRows:
         times = [t for one in told if isinstance(t := one.get("seconds"), int | float)]
         return sum(times) if times else None
 
-    def tables(self) -> Iterator[pa.Table]:
+    def tables(self, columns: Collection[str] | None = None) -> Iterator[pa.Table]:
         """All rows that are there, in input order, a few thousand at a time, with the columns FILE
-        and ROW. Raises StorageFailed."""
+        and ROW. ``columns``: only these of the others, as far as they are there (None: all).
+        Raises StorageFailed."""
         for part in self._parts:
-            yield from part.tables()
+            yield from part.tables(columns)
 
     def first(self, rows: int) -> pa.Table:
         """The first rows, with FILE and ROW."""

@@ -9,20 +9,20 @@ for nothing else. Which of two answers stands left is drawn, too, and the same f
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby
 
 from pipeline.errors import UsageError
 from pipeline.humanize import plural
 from pipeline.output.reviews.answers import Key
-from pipeline.output.rows.answer_pairs import AnswerPair, answer_pairs, outputs_to_compare
+from pipeline.output.rows.answer_pairs import AnswerPair, drawn_pairs, outputs_to_compare
 from pipeline.storage.base import Storage, open_storage
 
 LEFT, RIGHT, TIE = "left", "right", "tie"
 CHOICES = (LEFT, RIGHT, TIE)
 DEFAULT_ROWS = 50
+_AT_ONCE = 2  # rows that are read for each that is wanted: so many may be the same
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,14 @@ class ShownPair:
 class PairMaterial:
     """What is judged. ``rows``: of each row every two answers, those that are the same among them,
     in the order in which rows were drawn. ``wanted``: so many rows with answers that differ were
-    asked for. ``left``: there are so many beyond these."""
+    asked for. ``more``: there are others beyond these."""
 
     storage: Storage
     outputs: tuple[str, ...]
     criteria: str
     rows: Sequence[Sequence[AnswerPair]]
     wanted: int
-    left: int
+    more: bool
 
     def shown(self, row: Sequence[AnswerPair]) -> list[ShownPair]:
         """What reviewers see of a row: answers that are the same, they need not see."""
@@ -84,22 +84,21 @@ def open_pairs(
     Raises UsageError for what cannot be judged; AlreadyRunning for what is being written.
     """
     stored = outputs_to_compare(outputs, note)
-    every = list(_rows(answer_pairs(stored, drawn=True)))
-    differing = [n for n, row in enumerate(every) if any(pair.differs for pair in row)]
+    wanted = rows or DEFAULT_ROWS
+    walked: list[list[AnswerPair]] = []
+    differing = 0
+    for row in drawn_pairs(stored, _AT_ONCE * wanted):
+        differing += any(pair.differs for pair in row)
+        if differing > wanted:
+            break
+        walked.append(row)
     if not differing:
         raise UsageError(
-            f"{' and '.join(outputs)} have the same answers in all {plural(len(every), 'row')} "
+            f"{' and '.join(outputs)} have the same answers in all {plural(len(walked), 'row')} "
             "that they have in common: there is nothing to judge"
         )
-    wanted = rows or DEFAULT_ROWS
-    walked = every[: differing[wanted]] if wanted < len(differing) else every
-    left = max(0, len(differing) - wanted)
-    return PairMaterial(open_storage(outputs[0]), tuple(outputs), criteria, walked, wanted, left)
-
-
-def _rows(pairs: Sequence[AnswerPair]) -> Iterator[list[AnswerPair]]:
-    for _, row in groupby(pairs, key=lambda pair: pair.row):
-        yield list(row)
+    storage = open_storage(outputs[0])
+    return PairMaterial(storage, tuple(outputs), criteria, walked, wanted, differing > wanted)
 
 
 def _shown(pair: AnswerPair, criteria: str) -> ShownPair:

@@ -100,10 +100,10 @@ class PairSession(Sitting):
     def facts(self, number: int | None, standing: Standing) -> Mapping[str, object]:
         material = self.material
         ended = number is None
-        more = self.command(material.wanted + min(_MORE, material.left))
+        more = self.command(material.wanted + _MORE)
         return {
             "criteria": material.criteria,
             "judgement": counted(material, standing).judgement if ended else None,
             "outputs": material.outputs if ended else (),
-            "more": more if ended and material.left else None,
+            "more": more if ended and material.more else None,
         }

@@ -48,7 +48,8 @@ class TestWhatIsAsked:
         assert all(len(set(one.sides)) == 2 for one in material.asked.values())
         differ = [row[0].differs for row in material.rows]
         assert 20 == sum(differ) < len(differ) < 60
-        assert (len(session_of(outputs, rows=None).keys), material.left) == (40, 20)
+        assert (len(session_of(outputs, rows=None).keys), material.more) == (40, True)
+        assert not session_of(outputs, rows=40).material.more
 
         one_more = session_of(outputs, rows=21).material
         assert one_more.rows[len(material.rows)][0].differs
@@ -188,7 +189,7 @@ class TestThePage:
         view = session.view()
         assert view.facts["outputs"] == tuple(outputs)
         assert view.facts["judgement"] is not None
-        assert "--rows 40" in str(view.facts["more"])
+        assert "--rows 70" in str(view.facts["more"])
 
     def test_a_second_session_goes_on_and_undo_takes_an_earlier_ones_answer_back(
         self, outputs: Outputs
