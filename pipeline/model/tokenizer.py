@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -165,16 +166,24 @@ def _load(folder: Path) -> FastTokenizer:
     try:
         if not path.is_file() or path.stat().st_size > _MOST_BYTES:
             raise ValueError("it is not a file, or too large")
-        fast = FastTokenizer.from_file(str(path))
-        # some files say to pad or cut all texts to a length, which is for training
-        fast.no_padding()
-        fast.no_truncation()
+        fast = _parsed(path, path.stat().st_mtime_ns)
     except (
         BaseException
     ) as e:  # the Rust library raises bare Exception, and panics are not even that
         if isinstance(e, KeyboardInterrupt | SystemExit):
             raise
         raise UsageError(f"model: the tokenizer in {folder} cannot be read: {e}") from None
+    return fast
+
+
+@lru_cache(maxsize=1)
+def _parsed(path: Path, _changed: int) -> FastTokenizer:
+    """Kept for the next one who asks, as Gemma's takes a second: all that is set on it is the same
+    for everybody."""
+    fast = FastTokenizer.from_file(str(path))
+    # some files say to pad or cut all texts to a length, which is for training
+    fast.no_padding()
+    fast.no_truncation()
     return fast
 
 
