@@ -38,7 +38,11 @@ def ray_head(folder: Path, environment: Mapping[str, str] | None = None) -> Iter
     """A Ray that runs in ``folder``, as one on another machine would. ``environment``: for its
     processes, workers among them. Raises RuntimeError when it does not start."""
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    own = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
+    own = {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_worker_niceness": "0",
+        "RAY_num_workers_soft_limit": "0",  # no spare workers
+    }
     with (folder / "log").open("wb") as log:
         head = subprocess.Popen(
             [sys.executable, "-c", _HEAD],

@@ -12,10 +12,11 @@ import pytest
 from pipeline.storage.fault_injection import VARIABLE
 from tests.chaos.in_process import check, job, prepare, run_here
 from tests.processes import Finished, Launcher
+from tests.samples import write_model
 
 _JOB = """\
 name: rows
-model: gemma-3-270m
+model: models/tiny
 input: {path: rows/*.parquet}
 prompt: "Continue: {text}"
 sampling: {max_tokens: 8}
@@ -41,6 +42,7 @@ def test_a_job_comes_to_its_end_where_a_third_of_the_calls_fail(
 @pytest.fixture
 def folder(tmp_path: Path, write_shards) -> Path:
     write_shards(tmp_path / "rows", *_ROWS)
+    write_model(tmp_path / "models/tiny")
     (tmp_path / "job.yaml").write_text(_JOB)
     return tmp_path
 

@@ -10,12 +10,13 @@ from pathlib import Path
 import psutil
 
 from tests.ray_head import SharedRay
+from tests.samples import write_model
 
 ROWS = (1800, 1400)
 
 _JOB = """\
 name: slow
-model: gemma-3-270m
+model: models/tiny
 input: {{path: rows/*.parquet}}
 prompt: "Continue: {{text}}"
 sampling: {{max_tokens: 32}}
@@ -37,6 +38,7 @@ def prepare(
 ) -> Path:
     """Write the job and its input into ``folder``. Returns its output folder."""
     write_shards(folder / "rows", *rows)
+    write_model(folder / "models/tiny")
     (folder / "job.yaml").write_text(_JOB.format(step=step, workers=workers, silence=silence))
     return folder / "out"
 

@@ -9,12 +9,13 @@ import pytest
 
 from tests.fake_cards import RTX_3090, FakeCards, FakeDriver
 from tests.processes import Finished, Launcher
+from tests.samples import write_model
 
 pytestmark = pytest.mark.ray
 _ROWS = 1500
 _JOB = """\
 name: lost
-model: gemma-3-270m
+model: models/tiny
 input: {path: rows}
 prompt: "{text}"
 sampling: {max_tokens: 16}
@@ -32,6 +33,7 @@ def run_that_loses_a_card(
 ) -> Finished:
     """The last of ``workers`` cards goes when all engines are at work."""
     write_shards(folder / "rows", _ROWS)  # type: ignore[operator]
+    write_model(folder / "models/tiny")
     (folder / "job.yaml").write_text(_JOB.replace("WORKERS", str(workers)))
     cards = FakeCards(folder / "driver.json", FakeDriver([RTX_3090] * workers))
     run = launcher.start("run", "job.yaml", cwd=folder, **cards.environment)

@@ -11,13 +11,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.samples import write_model
+
 pytestmark = pytest.mark.ray
 
 _ROWS = 400
 _STUCK = 222
 _JOB = """\
 name: faults
-model: gemma-3-270m
+model: models/tiny
 input: {path: rows.parquet}
 prompt: "Continue: {text}"
 sampling: {max_tokens: 32}
@@ -30,6 +32,7 @@ resources: {workers: 2}
 def _prepare(folder: Path) -> None:
     texts = [f"text {row}" + (" stuck" if row == _STUCK else "") for row in range(_ROWS)]
     pq.write_table(pa.table({"id": range(_ROWS), "text": texts}), folder / "rows.parquet")
+    write_model(folder / "models/tiny")
     (folder / "job.yaml").write_text(_JOB)
 
 

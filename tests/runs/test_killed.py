@@ -13,12 +13,14 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.samples import write_model
+
 pytestmark = pytest.mark.ray
 
 # slow enough to be interrupted: about 80 requests at once, some 20 steps each
 _JOB = """\
 name: slow
-model: gemma-3-270m
+model: models/tiny
 input: {path: rows/*.parquet}
 prompt: "Continue: {text}"
 sampling: {max_tokens: 32}
@@ -34,6 +36,7 @@ Files = dict[str, tuple[bytes, int]]
 
 def _prepare(folder: Path, write_shards, *, step: float = 0.04) -> Path:
     write_shards(folder / "rows", *_ROWS)
+    write_model(folder / "models/tiny")
     (folder / "job.yaml").write_text(_JOB.replace("STEP", str(step)))
     return folder / "out"
 

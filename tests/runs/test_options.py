@@ -9,11 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.samples import write_model
+
 pytestmark = pytest.mark.ray
 
 _JOB = """\
 name: options
-model: gemma-3-270m
+model: {folder}/models/tiny
 input: {{path: {folder}/rows.parquet}}
 prompt: "Continue: {{text}}"
 sampling: {{max_tokens: 8}}
@@ -32,6 +34,7 @@ def _write_rows(path: Path) -> None:
 def job(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("options")
     _write_rows(folder / "rows.parquet")
+    write_model(folder / "models/tiny")
     path = folder / "job.yaml"
     path.write_text(_JOB.format(folder=folder))
     return path
@@ -117,6 +120,7 @@ def test_paths_of_a_job_file_are_relative_to_where_the_command_runs(
 ) -> None:
     """Also for workers whose Ray was started elsewhere."""
     _write_rows(tmp_path / "rows.parquet")
+    write_model(tmp_path / "models/tiny")
     (tmp_path / "job.yaml").write_text(_JOB.format(folder="."))
     result = run(tmp_path / "job.yaml", "--rows", "20")
     assert result.code in (0, 3), result.err

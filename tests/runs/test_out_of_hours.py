@@ -12,11 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.processes import Finished, Launcher
+from tests.samples import write_model
 
 _ROWS = 4000  # more than an engine does in two minutes
 _JOB = """\
 name: hours
-model: gemma-3-270m
+model: models/tiny
 input: {path: rows}
 prompt: "{text}"
 sampling: {max_tokens: 16}
@@ -39,6 +40,7 @@ def window(*minutes: tuple[int, int]) -> str:
 
 def write(folder: Path, hours: str, write_shards: object) -> None:
     write_shards(folder / "rows", _ROWS)  # type: ignore[operator]
+    write_model(folder / "models/tiny")
     (folder / "job.yaml").write_text(_JOB.replace("HOURS", f'"{hours}"'))
 
 

@@ -6,19 +6,21 @@ import json
 import signal
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline import verify
+from pipeline.output.verify.dataset import Verdict
 from tests.processes import Finished
+from tests.samples import write_model
 
 pytestmark = pytest.mark.ray
 
 _JOB = """\
 name: some-fail
-model: gemma-3-270m
+model: models/tiny
 input: {path: rows.parquet}
 prompt: "Continue: {text}"
 sampling: {max_tokens: 8}
@@ -51,7 +53,7 @@ class Story:
 
     folder: Path
     ends: dict[str, Finished]
-    verified: dict[str, Any]
+    verified: dict[str, Verdict]
     tables: dict[str, pa.Table]
     generations: int  # that the killed retry left
     left: list[str]  # processes
@@ -62,15 +64,15 @@ def story(tmp_path_factory: pytest.TempPathFactory, launcher, read_output, share
     folder = tmp_path_factory.mktemp("retry")
     ids = list(range(_ROWS))
     pq.write_table(pa.table({"id": ids, "text": [_text(i) for i in ids]}), folder / "rows.parquet")
+    write_model(folder / "models/tiny")
     (folder / "job.yaml").write_text(_JOB)
     ends: dict[str, Finished] = {}
-    verified: dict[str, Any] = {}
+    verified: dict[str, Verdict] = {}
     tables: dict[str, pa.Table] = {}
     joined = ("--address", shared_ray.address)
 
     def note(what: str) -> None:
-        told = launcher.run("verify", "out", "--json", cwd=folder)
-        verified[what] = json.loads(told.out) if told.out else told.err
+        verified[what] = verify(str(folder / "out"))
         tables[what] = read_output(folder / "out")
 
     def start(*arguments: object):
@@ -112,8 +114,8 @@ def test_the_run_ends_with_the_error_rows(story: Story) -> None:
 @pytest.mark.parametrize("after", ["run", "killed", "stopped", "retry", "run again"])
 def test_the_dataset_is_right_at_any_time(after: str, story: Story) -> None:
     verdict = story.verified[after]
-    assert verdict["faults"] == []
-    assert verdict["compared_rows"] == _ROWS
+    assert verdict.faults == []
+    assert verdict.compared_rows == _ROWS
 
 
 @pytest.mark.parametrize("after", ["killed", "stopped", "retry"])

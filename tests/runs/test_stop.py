@@ -135,7 +135,7 @@ def story(
 
     stop("SIGTERM", sigterm)
     stop("Ctrl-C twice", twice)
-    second, fresh, files, cancelled = stop("cancel", cancel, 0.08)
+    second, fresh, files, cancelled = stop("cancel", cancel, 0.2)
     idle = launcher.run("stop", "out", "--json", cwd=folder)
     killed_left = _kill_driver(launcher, join, folder, shared_ray)
     quick = ("--set", "engine.simulated.step_seconds=0")

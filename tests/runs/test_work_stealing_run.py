@@ -12,12 +12,14 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.samples import write_model
+
 pytestmark = pytest.mark.ray
 
 # about 20 requests at once, some 20 steps each: either worker alone would need half a minute
 _JOB = """\
 name: uneven
-model: gemma-3-270m
+model: models/tiny
 input: {path: rows/*.parquet}
 prompt: "Continue: {text}"
 sampling: {max_tokens: 32}
@@ -63,6 +65,7 @@ class Uneven:
 def uneven(tmp_path_factory: pytest.TempPathFactory, launcher, write_shards) -> Uneven:
     folder = tmp_path_factory.mktemp("uneven")
     write_shards(folder / "rows", *_ROWS)
+    write_model(folder / "models/tiny")
     (folder / "job.yaml").write_text(_JOB)
     started = launcher.start("run", "job.yaml", "--json", cwd=folder)
     output = folder / "out"

@@ -14,6 +14,7 @@ import pytest
 
 from tests.fake_cards import GIB, RTX_3090, FakeCards, FakeDriver, FakeProcess
 from tests.processes import Finished, Launcher, Started
+from tests.samples import write_model
 
 pytestmark = pytest.mark.ray
 _ROWS = 2500
@@ -40,10 +41,11 @@ def story(
     """A game on one of two cards, then on both, then on none; one of them gets hot."""
     folder = tmp_path_factory.mktemp("desktop")
     write_shards(folder / "rows", _ROWS)  # type: ignore[operator]
+    write_model(folder / "models/tiny")
     (folder / "job.yaml").write_text(
         """\
 name: desktop
-model: gemma-3-270m
+model: models/tiny
 input: {path: rows}
 prompt: "{text}"
 sampling: {max_tokens: 16}

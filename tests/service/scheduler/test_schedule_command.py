@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas
@@ -12,10 +13,11 @@ from pydantic import SecretStr
 from pipeline.service.scheduler.notify import signature
 from tests.datasets import write_input
 from tests.processes import Finished, Launcher, Started
+from tests.samples import write_model
 
 _JOB = """\
 name: nightly
-model: gemma-3-270m
+model: models/tiny
 input: {path: rows}
 prompt: "{text}"
 output: {path: out, keep: [id]}
@@ -27,9 +29,10 @@ schedule: {cron: "%s", timezone: Europe/Berlin%s}
 class Schedules:
     """A folder with a job, and a file of schedules."""
 
-    def __init__(self, folder: Path, launcher: Launcher) -> None:
-        self.folder, self._launcher = folder, launcher
+    def __init__(self, folder: Path, launcher: Launcher, ask: Callable[..., Finished]) -> None:
+        self.folder, self._launcher, self._ask = folder, launcher, ask
         write_input(folder / "rows", 40)
+        write_model(folder / "models/tiny")
         self.job("0 2 * * *")
 
     def job(self, cron: str, more: str = "") -> None:
@@ -38,14 +41,18 @@ class Schedules:
     def start(self, *arguments: str) -> Started:
         return self._launcher.start(*arguments, "--state", "state/schedules.db", cwd=self.folder)
 
+    def ask(self, *arguments: str) -> Finished:
+        """In this process, where no Ray can be started."""
+        return self._ask(*arguments, "--state", "state/schedules.db")
+
     def verify(self) -> Finished:
-        return self._launcher.start("verify", "out", "--json", cwd=self.folder).wait()
+        return self._ask("verify", "out", "--json")
 
     def run(self, *arguments: str) -> Finished:
         return self.start(*arguments).wait()
 
     def history(self) -> list[dict[str, object]]:
-        told = self.run("schedule", "history", "nightly", "--json").json
+        told = self.ask("schedule", "history", "nightly", "--json").json
         runs: list[dict[str, object]] = told["runs"]
         return runs
 
@@ -54,26 +61,26 @@ class Schedules:
 
 
 @pytest.fixture
-def schedules(tmp_path: Path, launcher: Launcher) -> Schedules:
-    return Schedules(tmp_path, launcher)
+def schedules(tmp_path: Path, launcher: Launcher, ask: Callable[..., Finished]) -> Schedules:
+    return Schedules(tmp_path, launcher, ask)
 
 
 def test_a_cron_line_that_is_none_is_refused_before_anything_is_kept(schedules: Schedules) -> None:
     schedules.job("0 25 * * *")
-    refused = schedules.run("schedule", "apply", "job.yaml")
+    refused = schedules.ask("schedule", "apply", "job.yaml")
     assert refused.code == 2
     assert "job.yaml, line 7: schedule" in refused.err
     assert "hour" in refused.err
 
 
 def test_a_job_without_a_schedule_is_told_how_to_have_one(schedules: Schedules) -> None:
-    refused = schedules.run("schedule", "apply", "job.yaml", "--set", "schedule=null")
+    refused = schedules.ask("schedule", "apply", "job.yaml", "--set", "schedule=null")
     assert refused.code == 2
     assert "has no schedule" in refused.err
 
 
 def test_applying_shows_the_next_five_times(schedules: Schedules) -> None:
-    told = schedules.run("schedule", "apply", "job.yaml", "--json").json
+    told = schedules.ask("schedule", "apply", "job.yaml", "--json").json
     [applied] = told["applied"]
     assert applied["new"]
     assert len(applied["next"]) == 5
@@ -81,34 +88,34 @@ def test_applying_shows_the_next_five_times(schedules: Schedules) -> None:
 
 
 def test_two_schedules_cannot_share_an_output(schedules: Schedules) -> None:
-    schedules.run("schedule", "apply", "job.yaml")
-    refused = schedules.run("schedule", "apply", "job.yaml", "--set", "name=other")
+    schedules.ask("schedule", "apply", "job.yaml")
+    refused = schedules.ask("schedule", "apply", "job.yaml", "--set", "name=other")
     assert refused.code == 2
     assert "belongs to the schedule nightly" in refused.err
 
 
 def test_a_schedule_that_is_not_there_is_named(schedules: Schedules) -> None:
-    schedules.run("schedule", "apply", "job.yaml")
-    refused = schedules.run("schedule", "history", "nigthly")
+    schedules.ask("schedule", "apply", "job.yaml")
+    refused = schedules.ask("schedule", "history", "nigthly")
     assert refused.code == 2
     assert "did you mean nightly?" in refused.err
 
 
 class TestLogs:
     def test_before_anything_ran_it_is_said_what_writes_one(self, schedules: Schedules) -> None:
-        schedules.run("schedule", "apply", "job.yaml")
+        schedules.ask("schedule", "apply", "job.yaml")
 
-        of_scheduler = schedules.run("schedule", "logs")
+        of_scheduler = schedules.ask("schedule", "logs")
         assert of_scheduler.code == 2
         assert "schedules.log" in of_scheduler.err
         assert "rackmill schedule serve" in of_scheduler.err
-        of_run = schedules.run("schedule", "logs", "nightly")
+        of_run = schedules.ask("schedule", "logs", "nightly")
         assert of_run.code == 2
         assert "rackmill schedule run-now nightly" in of_run.err
-        assert "did you mean nightly?" in schedules.run("schedule", "logs", "nigthly").err
+        assert "did you mean nightly?" in schedules.ask("schedule", "logs", "nigthly").err
 
     def test_the_scheduler_s_own_and_the_last_run_s_are_printed(self, schedules: Schedules) -> None:
-        schedules.run("schedule", "apply", "job.yaml")
+        schedules.ask("schedule", "apply", "job.yaml")
         state = schedules.folder / "state"
         (state / "schedules.log.1").write_text("older\n")
         (state / "schedules.log").write_text("newer \x1b[31m\n")
@@ -116,16 +123,16 @@ class TestLogs:
         for day in ("02", "03"):
             (state / f"logs/nightly/2026-01-{day}T02-00-00-000000.log").write_text(f"day {day}\n")
 
-        told = schedules.run("schedule", "logs")
+        told = schedules.ask("schedule", "logs")
         assert (told.code, "\x1b" in told.out) == (0, False)
         assert [line.split()[0] for line in told.out.splitlines()] == ["older", "newer"]
         assert str(state / "schedules.log") in told.err
-        assert schedules.run("schedule", "logs", "nightly").out == "day 03\n"
+        assert schedules.ask("schedule", "logs", "nightly").out == "day 03\n"
 
 
 @pytest.mark.ray
 def test_run_now_adds_what_is_new_and_waits_for_the_end(schedules: Schedules) -> None:
-    schedules.run("schedule", "apply", "job.yaml")
+    schedules.ask("schedule", "apply", "job.yaml")
     first = schedules.run("schedule", "run-now", "nightly", "--json")
     assert first.json["summary"]["rows"] == 40
     write_input(schedules.folder / "rows", 40, 25)
@@ -145,9 +152,9 @@ def test_a_scheduler_that_is_killed_in_a_run_goes_on_with_it_and_tells_of_it(
     hook.codes = [503, 204]
     monkeypatch.setenv("RACKMILL_WEBHOOK_SECRET", "s3cret")
     schedules.job("* * * * *", f', notify: {{webhook: "{hook.address}"}}, suspend: true')
-    schedules.run("schedule", "apply", "job.yaml")
+    schedules.ask("schedule", "apply", "job.yaml")
     slow = ("--set", "engine.simulated.step_seconds=0.3", "--set", "engine.max_num_seqs=4")
-    schedules.run("schedule", "apply", "job.yaml", *slow, "--set", "schedule.suspend=false")
+    schedules.ask("schedule", "apply", "job.yaml", *slow, "--set", "schedule.suspend=false")
 
     service = schedules.start("schedule", "serve")
     begun = schedules.folder.glob
@@ -158,7 +165,7 @@ def test_a_scheduler_that_is_killed_in_a_run_goes_on_with_it_and_tells_of_it(
     service.process.terminate()
     assert service.wait().code == 0
 
-    assert "nightly: run of" in schedules.run("schedule", "logs").out
+    assert "nightly: run of" in schedules.ask("schedule", "logs").out
     assert schedules.ids() == list(range(40))
     done = [run for run in schedules.history() if run["state"] == "succeeded" and run["result"]]
     assert sum((run["result"]["summary"] or {"rows": 0})["rows"] for run in done) == 40
