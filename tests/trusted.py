@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from pipeline import Job
 from pipeline.driver.plan.plan import Plan
-from pipeline.errors import RowError, RowErrorType
+from pipeline.driver.trust.settings import TrustOptions
+from pipeline.driver.trust.trust import trust
+from pipeline.errors import RowError, RowErrorType, UsageError
 from pipeline.input.reader import UnitReader
 from pipeline.output.columns.results import RowResult, tally, to_table
 from pipeline.output.dataset import Dataset
+from pipeline.storage.base import open_storage
 from tests.datasets import begin, conclude_now, job_in
 
 CHOICES = ("bad", "good")
@@ -31,6 +36,9 @@ def world(rows: int = ROWS, seed: int = 1, noise: float = 1.2) -> tuple[list[str
     odds = np.exp(-(1.8 * score + 2.5))  # too sure, and leaning to "good"
     good = 1 / (1 + odds)
     return [CHOICES[one] for one in truth], np.column_stack([1 - good, good])
+
+
+TRUTH, PROBABILITIES = world(ROWS)
 
 
 def result_of(probabilities: np.ndarray, failed: bool = False) -> RowResult:
@@ -105,3 +113,42 @@ def bytes_of(dataset: Dataset) -> dict[str, bytes]:
     folder = Path(dataset.storage.address())
     kept = [*folder.glob("*.parquet"), *(folder / "_rackmill").glob("*.*")]
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(kept)}
+
+
+def copy_of(folder: Path, tmp_path: Path) -> Dataset:
+    shutil.copytree(folder / "out", tmp_path / "out")
+    return Dataset(open_storage(str(tmp_path / "out")))
+
+
+def the_job(folder: Path, dataset: Dataset, gold: Any = "truth", **changes: Any) -> Job:
+    """The job over the rows in ``folder`` whose copied output ``dataset`` is."""
+    places = {
+        "model": str(folder / "model"),
+        "input": {"path": str(folder / "rows")},
+        "output": {"path": dataset.storage.address()},
+    }
+    return job_over(folder, gold, **(places | changes))
+
+
+def gold_file(tmp_path: Path, rows: Any = range(0, ROWS, 10), name: str = "gold.csv") -> str:
+    lines = [f"{row},{TRUTH[row]}" for row in rows]
+    (tmp_path / name).write_text("\n".join(["id,answer", *lines]) + "\n")
+    return str(tmp_path / name)
+
+
+def share_right(table: pa.Table, column: str, where: str | None = None) -> float:
+    pairs = zip(table[column].to_pylist(), table["id"].to_pylist(), strict=True)
+    chosen = table[where].to_pylist() if where else [True] * len(table)
+    right = [
+        label == TRUTH[row]
+        for (label, row), one in zip(pairs, chosen, strict=True)
+        if one and label is not None
+    ]
+    return sum(right) / len(right)
+
+
+def refused(dataset: Dataset, said: str, **options: Any) -> None:
+    before = bytes_of(dataset)
+    with pytest.raises(UsageError, match=said):
+        trust(dataset.storage.address(), TrustOptions(**options))
+    assert bytes_of(dataset) == before
