@@ -12,9 +12,10 @@ import re
 # control characters but tab and line break, the ones that turn the direction of writing, and
 # halves of surrogate pairs, which no encoding has
 _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-# a password may hold slashes (those of S3 often do); what is a number before a slash is a port
+# a password may hold slashes (those of S3 often do); what is a number before a slash is a port; a
+# scheme is looked for at the beginning of a word alone, or a long word would take forever
 _AUTHORITY = re.compile(
-    r"(?P<scheme>[A-Za-z][\w+.-]*)://(?P<user>[^/\s@:]*)(?P<password>:(?!\d+/)[^\s@]*)?@"
+    r"(?<![\w+.-])(?P<scheme>[\w+.-]+)://(?P<user>[^/\s@:]*)(?P<password>:(?!\d+/)[^\s@]*)?@"
 )
 _QUERY = re.compile(
     r"(?P<name>[?&][\w.-]*(?:sig|signature|token|secret|passw(?:or)?d|credential|key)=)[^&#\s]+",
@@ -50,7 +51,7 @@ def _without_password(match: re.Match[str]) -> str:
     if match["password"]:
         return f"{scheme}://{match['user']}:{_HIDDEN}@"
     # of a web page, the name alone may be a token
-    return f"{scheme}://{_HIDDEN}@" if scheme.startswith("http") else match.group()
+    return f"{scheme}://{_HIDDEN}@" if "http" in scheme.lower() else match.group()
 
 
 def without_secrets(text: str) -> str:

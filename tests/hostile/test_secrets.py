@@ -20,6 +20,8 @@ _TOKEN = "hf_sosecretthatnobodyknows"
         ("s3://key:secret@bucket/x", "s3://key:***@bucket/x"),
         ("s3://AKIA:ab/cd+ef@bucket/x", "s3://AKIA:***@bucket/x"),
         ("https://token@host/x", "https://***@host/x"),
+        ("git+HTTPS://token@host/x", "git+HTTPS://***@host/x"),
+        ("x=1https://token@host/x", "x=1https://***@host/x"),
         ("https://host/x?X-Amz-Signature=abc&y=1", "https://host/x?X-Amz-Signature=***&y=1"),
         ("az://box/x?sv=1&sig=abc", "az://box/x?sv=1&sig=***"),
         ("simplecache::ftp://me:pw@host/x", "simplecache::ftp://me:***@host/x"),
