@@ -49,7 +49,7 @@ def until(reached: Callable[[], Any], run: Started) -> None:
     while not reached():
         assert time.monotonic() < deadline, run.output
         assert run.process.poll() is None, run.output
-        time.sleep(0.5)
+        time.sleep(2)  # each question is a process, which takes that long to start
 
 
 def assert_whole(folder: Path, run: Started) -> None:

@@ -48,7 +48,7 @@ class Queue:
             log = self.log(job)
             assert found["ended"] is None, f"{found}\n{log}"
             assert time.monotonic() < deadline, f"{found}\n{log}"
-            time.sleep(0.5)
+            time.sleep(2)  # each question is a process, which takes that long to start
         return found
 
     def ended(self, job: str) -> dict[str, Any]:
