@@ -10,11 +10,12 @@ from pipeline.driver.coordinator.coordinator import Snapshot
 from pipeline.driver.forecast.types import Forecast
 from pipeline.driver.plan.plan import Plan, sort_out
 from pipeline.driver.plan.provenance import provenance
-from pipeline.driver.trust.told import tell, write_pages
+from pipeline.driver.trust.told import REPORTED_ROWS, tell, write_pages
 from pipeline.driver.trust.trust import trust_run
 from pipeline.errors import (
     JobFailed,
 )
+from pipeline.output.columns.probabilities import why_not_sure
 from pipeline.output.commit.records import REPORT
 from pipeline.output.dataset import Dataset
 from pipeline.output.shared_answers import agreements, read_shared
@@ -80,6 +81,7 @@ def conclude(
         licence=plan.model.licence,
         trust=blocks,
         agreement=agreements(read_shared(dataset.storage)) if plan.job.resources.mixed else (),
+        no_confidence=why_not_sure(plan.job.asked, dataset.first_rows(REPORTED_ROWS)),
     )
     if plan.missing or not told:
         write_pages(dataset, summary, total, state)

@@ -39,6 +39,7 @@ def write_report(
         _errors(summary),
         _labels(summary, total),
         _questions(summary),
+        _no_confidence(summary),
         _trust(summary, picture),
         _scores(summary),
         _lengths("Prompt", total.prompt_lengths),
@@ -204,6 +205,11 @@ def _labels(s: Summary, total: Tally) -> str:
     if not s.confusion:
         return text
     return text + "\n" + _confusion(s.gold or "", s.confusion)
+
+
+def _no_confidence(s: Summary) -> str:
+    why = s.no_confidence
+    return f"{why[:1].upper()}{why[1:]}.\n" if why else ""
 
 
 def _confusion(gold: str, confusion: Mapping[str, Mapping[str, int]]) -> str:

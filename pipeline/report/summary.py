@@ -96,6 +96,7 @@ class Summary:
     error_examples: dict[str, str] = field(default_factory=dict)
     error_reasons: dict[str, dict[str, int]] = field(default_factory=dict)  # type -> reason -> rows
     labels: dict[str, int] = field(default_factory=dict)
+    no_confidence: str | None = None  # why labels have no confidence, where they have none
     gold: str | None = None
     accuracy: float | None = None
     graded: int = 0  # answers whose right answer is known
@@ -193,6 +194,7 @@ def summarize(
     licence: str = "",
     trust: Mapping[str, dict[str, Any]] | None = None,
     agreement: Sequence[EngineAgreement] = (),
+    no_confidence: str | None = None,
 ) -> Summary:
     """Put a run's facts together. ``total``: the tally of the whole dataset."""
     span = work.seconds
@@ -253,6 +255,7 @@ def summarize(
         licence=licence,
         trust=dict(trust or {}),
         agreement=tuple(_with_interval(one) for one in agreement),
+        no_confidence=no_confidence,
     )
 
 

@@ -9,7 +9,7 @@ import typer
 
 from pipeline.cli.options import Json, OutputFolder
 from pipeline.cli.terminal.columns import columns_of, cut, padded
-from pipeline.cli.terminal.console import OUT, print_json
+from pipeline.cli.terminal.console import OUT, note, print_json
 
 if TYPE_CHECKING:
     from pipeline.output.rows.right_answers import Judged
@@ -38,6 +38,7 @@ def show_command(
     as_json: Json = False,
 ) -> None:
     """Show rows of an output: the first ones, or those that are worth a look."""
+    from pipeline.output.columns.probabilities import why_not_sure
     from pipeline.output.rows.stored_rows import StoredRows
     from pipeline.report import selection
 
@@ -55,6 +56,9 @@ def show_command(
         return
     for line in row_lines(stored, found[:rows], OUT.width):
         OUT.print(line)
+    why = why_not_sure(stored.job.asked if stored.job else (), found[:rows])
+    if why is not None:
+        note(why)
     if not found:
         OUT.print("no such row")
     elif len(found) > rows:

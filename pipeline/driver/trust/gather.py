@@ -16,7 +16,8 @@ from pipeline.input.plain import plain_values
 from pipeline.job.answer.questions import Asked
 from pipeline.job.job import Job
 from pipeline.output.columns.gold import names_of, truth
-from pipeline.output.columns.probabilities import log_probabilities
+from pipeline.output.columns.probabilities import log_probabilities, log_probabilities_of
+from pipeline.output.columns.question_columns import label_of
 from pipeline.output.reviews.answers import Place
 from pipeline.output.rows.example_rows import ExampleRows
 from pipeline.output.rows.gold_file import GoldFile, no_choices, read_gold_file
@@ -31,6 +32,8 @@ class Known:
     """What is known of one question's answers. ``log_probabilities`` [rows, choices]: of the rows
     with an answer, over all parts in input order. ``told``: the right answers that the job names,
     by number of such a row, choices or not; ``reviewed``: those by people, of other rows.
+    ``written``: there are labels of which nobody knows how probable they were; all of theirs is
+    on the label.
     ``examples``: how many right answers were left out, whose rows are examples of the prompt."""
 
     asked: Asked
@@ -39,6 +42,7 @@ class Known:
     reviewed: dict[int, GoldRow] = field(default_factory=dict)
     in_examples: set[int] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
+    written: bool = False
 
     @property
     def examples(self) -> int:
@@ -84,23 +88,24 @@ def gather(
             source.check(part)
         examples = ExampleRows(job, [new for _, new in part.manifest.kept])
         names = {asked.columns.probabilities for asked in job.asked} | set(examples.columns)
+        names |= {asked.columns.answer for asked in job.asked}
         names |= {name for source in sources for name in source.columns(part)}
         wanted = [name for name in part.manifest.schema.names if name in names]
         for record in part.records:
             table = part.dataset.read_rows(record, wanted)
-            first = job.asked[0].columns.probabilities
+            first = job.asked[0].columns.answer
             answered = table.column(first).is_valid().to_numpy(zero_copy_only=False)
             if int(answered.sum()) != record.tally.succeeded:
                 raise UsageError(
                     f"{part.dataset.storage.address(record.file)} has rows with neither "
-                    "probabilities nor an error",
+                    "an answer nor an error",
                     f"see what is wrong: rackmill verify {part.dataset.storage.address()}",
                 )
             table = table.filter(pa.array(answered))
             places = (record.row_range.start + np.flatnonzero(answered)).tolist()
             file = part.file_of(record)
             for known, source in zip(found, sources, strict=True):
-                logs = log_probabilities(table.column(known.asked.columns.probabilities))
+                logs = _logs(known, table)
                 known.log_probabilities[at : at + len(logs)] = logs
                 source.look_up(known, part, table, [(file, place) for place in places], at)
             if examples and any(known.told or known.reviewed for known in found):
@@ -111,6 +116,17 @@ def gather(
     for known, source in zip(found, sources, strict=True):
         known.notes += source.notes()
     return found
+
+
+def _logs(known: Known, table: pa.Table) -> NDArray[np.float64]:
+    """Of the rows of ``table``, each of which has an answer."""
+    asked = known.asked
+    told = table.column(asked.columns.probabilities)
+    if not told.null_count:
+        return log_probabilities(told)
+    known.written = True
+    answers = table.column(asked.columns.answer).to_pylist()
+    return log_probabilities_of([label_of(asked, one) for one in answers], asked.choices)
 
 
 def _room(rows: int, choices: int) -> NDArray[np.float64]:

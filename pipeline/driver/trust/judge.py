@@ -12,6 +12,7 @@ from pipeline.errors import UsageError
 from pipeline.humanize import count, percent, plural
 from pipeline.job.job import Job
 from pipeline.job.trust import Trust
+from pipeline.output.columns.probabilities import WRITTEN
 from pipeline.trust.acceptance import Acceptance, NoAcceptance, Promise
 from pipeline.trust.calibration import LEAST_GOLD
 from pipeline.trust.report import TrustReport, assess
@@ -36,7 +37,20 @@ class Judged:
             )
         if known.strange:
             notes.append(f"nothing was calibrated: the right answers have {known.strange[0]}")
-        return {**self.report.as_json(), "gold_from": sources, "notes": notes}
+        told = self.report.as_json() | (self._of_labels_alone() if known.written else {})
+        return {**told, "gold_from": sources, "notes": notes}
+
+    def _of_labels_alone(self) -> dict[str, Any]:
+        """What of the report is another where the model wrote its labels: how right they are is
+        known, and nothing that stands on probabilities."""
+        before = self.report.before
+        right = self.report.weighted_accuracy or (before and before.accuracy)
+        return {
+            "no_calibration": f"{WRITTEN}; nothing is calibrated, nor accepted by confidence",
+            "weighted_accuracy": right and right.as_json(),
+            "before": None,
+            "curve": [],
+        }
 
 
 def unsuitable(job: Job, parts: Sequence[Part]) -> tuple[str, str] | None:
@@ -69,14 +83,14 @@ def judge(known: Known, settings: Trust) -> Judged:
     """Without a fit where right answers are none of the choices: see ``Known.strange``."""
     accept = settings.accept
     promise = None if accept is None else Promise(accept.error, accept.confidence)
-    good = not known.strange
+    good = not (known.strange or known.written)
     report = assess(
         known.log_probabilities,
         known.sample,
         known.asked.choices,
         promise if good else None,
         calibrate=good and settings.calibrate == "auto",
-        miss=settings.label_sets,
+        miss=None if known.written else settings.label_sets,
     )
     return Judged(known, report)
 
@@ -98,6 +112,13 @@ def check(judged: Sequence[Judged], output: str, *, promised: bool) -> None:
             raise UsageError(
                 f"{asked.gold_key} ({name}) has {one.known.strange[0]}", *one.known.strange[1:]
             )
+        if one.known.written:
+            if promised:
+                raise UsageError(
+                    f"no row of {output} can be accepted by its confidence: {WRITTEN}",
+                    f"how right its labels are, it says without a promise: rackmill trust {output}",
+                )
+            continue
         values = one.known.sample.values
         if len(values) >= LEAST_GOLD and len(set(values.tolist())) == 1:
             raise UsageError(

@@ -22,7 +22,7 @@ from pipeline.driver.trust.judge import Judged
 from pipeline.driver.trust.parts import Part
 from pipeline.job.answer.questions import YES, Asked
 from pipeline.output.columns.probabilities import LABEL_SET_TYPE, probabilities_in
-from pipeline.output.columns.question_columns import as_stored, expectation
+from pipeline.output.columns.question_columns import as_stored, expectation, label_of
 from pipeline.output.commit.records import CommitRecord
 from pipeline.output.tally import Tally
 from pipeline.trust.acceptance import Acceptance
@@ -73,6 +73,9 @@ def _relabelled(table: pa.Table, one: Judged, rows: slice) -> tuple[pa.Table, li
     with an answer, which are ``rows`` of all."""
     asked, report = one.known.asked, one.report
     names = asked.columns
+    if one.known.written:
+        told = table.column(names.answer).drop_null().to_pylist()
+        return table, [label_of(asked, answer) for answer in told]
     answered = table.column(names.probabilities).is_valid().to_numpy(zero_copy_only=False)
     logs = np.asarray(one.known.log_probabilities[rows])
     decided = report.decide(logs)

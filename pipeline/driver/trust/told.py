@@ -22,7 +22,7 @@ from pipeline.report.summary import Summary
 from pipeline.report.trust.picture import draw_trust
 
 _log = logging.getLogger(__name__)
-_REPORTED_ROWS = 10
+REPORTED_ROWS = 10
 
 
 def tell(dataset: Dataset, blocks: Mapping[str, dict[str, Any]], job: Job) -> None:
@@ -59,7 +59,7 @@ def same(content: Mapping[str, Any], kept: Mapping[str, Any] | None) -> bool:
 
 def write_pages(dataset: Dataset, summary: Summary, total: Tally, state: State) -> None:
     """Summary, reports and the mark that the dataset is whole."""
-    sample = dataset.first_rows(_REPORTED_ROWS)
+    sample = dataset.first_rows(REPORTED_ROWS)
     picture = _picture(summary)
     if picture is not None:
         dataset.storage.replace(TRUST_PICTURE, picture)

@@ -10,18 +10,28 @@
 
 ``label`` and ``confidence`` are the model's own, too, until true labels say better
 (``rackmill trust``).
+
+An engine that tells no log-probabilities writes its labels: then the last three, ``confidence`` and
+``accepted`` are null in all rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipeline.job.answer.questions import Asked
+
 ACCEPTED, RAW_CONFIDENCE, PROBABILITIES = "accepted", "raw_confidence", "probabilities"
 LABEL_SET_TYPE = pa.list_(pa.string())
+WRITTEN = (
+    "confidence is null: the engine tells no log-probabilities, so the model wrote its labels, and "
+    "how sure it was is not known"
+)
 _LEAST = 1e-12  # a choice that was given up on has less, perhaps none
 
 
@@ -63,3 +73,21 @@ def log_probabilities(column: pa.ChunkedArray) -> NDArray[np.float64]:
     """[rows, choices]: their natural logarithms."""
     logs: NDArray[np.float64] = np.log(np.maximum(probabilities_in(column), _LEAST))
     return logs
+
+
+def log_probabilities_of(labels: Sequence[str], choices: Sequence[str]) -> NDArray[np.float64]:
+    """[rows, choices]: of labels that were written: all on the one."""
+    logs = np.full((len(labels), len(choices)), np.log(_LEAST))
+    logs[np.arange(len(labels)), [choices.index(label) for label in labels]] = 0.0
+    return logs
+
+
+def why_not_sure(asked: Iterable[Asked], rows: Iterable[Mapping[str, Any]]) -> str | None:
+    """Why output rows have labels without a confidence; None where none has."""
+    columns = [one.columns for one in asked]
+    written = any(
+        row.get(one.answer) is not None and row.get(one.probabilities, ()) is None
+        for row in rows
+        for one in columns
+    )
+    return WRITTEN if written else None

@@ -55,7 +55,7 @@ def draw(stored: StoredRows, question: Question, wanted: int, seed: int) -> Samp
             f"{stored.address} has no row to review: each failed, is an example of the prompt, or "
             "has a right answer already"
         )
-    random, doubtful = known.orders(doubt=question.confidences is not None)
+    random, doubtful = known.orders(doubt=question.confidences is not None and known.told)
     taken, k, gone = asked_order(random, doubtful, wanted)
     first = {row: place for place, row in enumerate(random[:k])}
     second = {row: place for place, row in enumerate(doubtful[:gone])}
@@ -99,6 +99,7 @@ class _Chunk:
     file: str
     rows: npt.NDArray[np.int64]
     sizes: Floats
+    told: bool = False  # how sure the model was
 
 
 class _Candidates:
@@ -107,6 +108,7 @@ class _Candidates:
     def __init__(self, most: int) -> None:
         self._most = most
         self.population = 0
+        self.told = False  # whether of any row it is known how sure the model was
         self._files: dict[str, int] = {}
         # columns: file, row, size, first number, priority
         self._rows = np.zeros((0, 5))
@@ -115,6 +117,7 @@ class _Candidates:
         if not len(chunk.rows):
             return
         self.population += len(chunk.rows)
+        self.told |= chunk.told
         file = self._files.setdefault(chunk.file, len(self._files))
         name = chunk.file.encode("utf-8", "surrogatepass")
         shard = int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "little")
@@ -181,4 +184,5 @@ def _candidates(
     if question.confidences is None or question.confidences not in table.column_names:
         return _Chunk(table[FILE][0].as_py(), rows, sizes(np.full(len(rows), np.nan)))
     sure = plain_values(table[question.confidences].filter(pa.array(mask)))
-    return _Chunk(table[FILE][0].as_py(), rows, sizes(np.array(sure, float)))
+    known = np.array(sure, float)
+    return _Chunk(table[FILE][0].as_py(), rows, sizes(known), bool(np.isfinite(known).any()))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.humanize import count, percent, plural
+from pipeline.output.columns.probabilities import WRITTEN
 
 _FIRST_REVIEW = 100  # rows: about ten minutes
 
@@ -102,7 +103,9 @@ def more_words(block: Block) -> str | None:
 
 def missing_words(block: Block) -> str | None:
     """Why probabilities are not calibrated; None where they are."""
-    why = block.get("no_calibration")
+    why: str | None = block.get("no_calibration")
+    if why and why.startswith(WRITTEN):
+        return why
     return f"probabilities are the model's own: {why}" if why else None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from pipeline.output.columns.probabilities import WRITTEN
 from pipeline.output.reviews.answers import Place
 from pipeline.output.reviews.draw import ShownRow, rows_at
 from pipeline.output.reviews.question import Question, question_of
@@ -45,4 +46,7 @@ def open_material(
     asked = question_of(stored, question)
     storage = open_storage(output)
     sample = sample_for(storage, stored, asked, rows)
-    return Material(storage, asked, sample, rows_at(stored, asked, {r.place for r in sample.rows}))
+    shown = rows_at(stored, asked, {r.place for r in sample.rows})
+    if shown and asked.probabilities and all(row.confidence is None for row in shown.values()):
+        note(f"{WRITTEN}: the sample is drawn by chance alone")
+    return Material(storage, asked, sample, shown)
