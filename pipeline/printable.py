@@ -66,3 +66,9 @@ def without_secrets(text: str) -> str:
 def shown(text: str) -> str:
     """``text`` as a user sees it."""
     return printable(without_secrets(text))
+
+
+def first_line(error: BaseException) -> str:
+    """Of what an error says; its type where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -17,6 +17,16 @@ def set_option(help: str, key: str = "KEY.PATH") -> Any:
     return typer.Option("--set", metavar=f"{key}=VALUE", help=help)
 
 
+def rows_option(help: str) -> Any:
+    """``--rows N``, of which a command needs at least one."""
+    return typer.Option(min=1, metavar="N", help=help)
+
+
+def results_option(help: str) -> Any:
+    """``--output PATH``, of what a command makes of several models or outputs."""
+    return typer.Option(metavar="PATH", help=help)
+
+
 def address_option(help: str) -> Any:
     """``--address HOST:PORT``, of a Ray."""
     return typer.Option(metavar="HOST:PORT", help=help)
@@ -37,6 +47,7 @@ RackAddress = Annotated[
 KvDtype = Annotated[
     Literal["auto", "bf16", "fp8"], typer.Option(help="What the KV cache is kept in.")
 ]
+Force = Annotated[bool, typer.Option("--force", help="Replace a file that is there.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
 
 

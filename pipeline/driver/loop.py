@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 from pipeline.driver.coordinator.coordinator import Snapshot
 from pipeline.driver.forecast.request_shape import request_shape
@@ -21,6 +20,7 @@ from pipeline.driver.workers.slots.availability import Availability, Desktops
 from pipeline.driver.workers.slots.membership import Membership
 from pipeline.driver.workers.supervisor import Supervisor
 from pipeline.engine.machine.card_notes import CardNotes
+from pipeline.input.changes.compare import absolute
 from pipeline.input.shard import Shard
 from pipeline.input.units import predicted_costs, working_order
 from pipeline.job.job import Job
@@ -131,7 +131,7 @@ def work_through(
 def _log_place(plan: Plan) -> LogPlace | None:
     """Where the run's processes log: where the driver does."""
     run = current_run()
-    return LogPlace(_absolute(plan.job.output.path), run) if run else None
+    return LogPlace(absolute(plan.job.output.path), run) if run else None
 
 
 class Waited:
@@ -161,20 +161,15 @@ def _desktops(job: Job, watcher: Watcher) -> Desktops | None:
     return DesktopAgents(quiet, engines=engines, say=watcher.note)
 
 
-def _absolute(path: str) -> str:
-    """A local path that holds in any process's working folder; other addresses as they are."""
-    return path if "://" in path else str(Path(path).resolve())
-
-
 def absolute_shards(plan: Plan) -> tuple[Shard, ...]:
     """The input's files as workers find them. They keep their names, which no folder of a worker
     and no link has a say in: rows are drawn alike wherever they are computed."""
-    return tuple(replace(s, path=_absolute(s.path)) for s in plan.input.files.shards)
+    return tuple(replace(s, path=absolute(s.path)) for s in plan.input.files.shards)
 
 
 def _with_absolute_folders(job: Job) -> Job:
-    output = job.output.model_copy(update={"path": _absolute(job.output.path)})
+    output = job.output.model_copy(update={"path": absolute(job.output.path)})
     store = job.duplicates.store
-    absolute = {"store": _absolute(store)} if store is not None else {}
-    duplicates = job.duplicates.model_copy(update=absolute)
+    placed = {"store": absolute(store)} if store is not None else {}
+    duplicates = job.duplicates.model_copy(update=placed)
     return job.model_copy(update={"output": output, "duplicates": duplicates})

@@ -10,6 +10,7 @@ from pipeline.model.folder import PROVENANCE_FILE, ModelFolder, read_config, sha
 from pipeline.model.store.steps import Steps, after
 from pipeline.model.tensors import Packing, differences, read_tensors
 from pipeline.model.tokenizer import Tokenizer
+from pipeline.printable import first_line
 
 _SHOWN = 3
 # what tokenizers get wrong: spaces at the ends and in runs, scripts, emoji, special tokens' text
@@ -77,7 +78,7 @@ def _config(folder: ModelFolder, steps: Steps) -> Check:
     try:
         loaded = folder.family.read_config(config)
     except Exception as e:  # whatever transformers' checks raise
-        return Check("config", False, f"transformers refuses it: {_first_line(e)}")
+        return Check("config", False, f"transformers refuses it: {first_line(e)}")
     wrong = [
         f"{key} is {found!r} instead of {wanted!r}"
         for key, found, wanted in folder.family.alike(loaded, geometry)
@@ -154,8 +155,3 @@ def _tokenizer_faults(tokenizer: Tokenizer, folder: ModelFolder) -> Iterator[str
 def _list(wrong: list[str]) -> str:
     more = len(wrong) - _SHOWN
     return "; ".join(wrong[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -45,3 +45,8 @@ def per_class(confusion: Mapping[str, Mapping[str, int]]) -> list[ClassQuality]:
         )
         for name in names
     ]
+
+
+def in_percent(share: float | None) -> str:
+    """In a table: "93.4%", or a dash where nothing is known."""
+    return "–" if share is None else f"{share:.1%}"

@@ -12,6 +12,7 @@ import pyarrow.dataset as ds
 
 from pipeline.errors import UsageError
 from pipeline.output.columns.answer_rows import by_row
+from pipeline.printable import first_line
 from pipeline.rows.trace import OPTIONAL, REQUIRED, TraceRow, rows_of
 from pipeline.rows.workload import RequestShape, repeated, requests
 
@@ -54,7 +55,7 @@ def read_trace(path: Path) -> Trace:
         known = [name for name in (*REQUIRED, *OPTIONAL) if name in names]
         table = dataset.to_table(columns=known)
     except (pa.ArrowException, OSError) as e:
-        why = str(e).splitlines()[0]
+        why = first_line(e)
         raise UsageError(f"trace: {path} cannot be read as Parquet: {why}") from None
     columns: dict[str, Any] = dict.fromkeys(names, ())
     columns |= {name: table.column(name).to_pylist() for name in table.column_names}

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.look.show import Where
-from pipeline.cli.options import Json, OutputFolder
+from pipeline.cli.options import Force, Json, OutputFolder
 from pipeline.cli.terminal.console import OUT, print_json
 
 
@@ -18,7 +18,7 @@ def export_command(
         Path, typer.Argument(metavar="FILE", help="A .csv, .parquet, .jsonl or .xlsx file.")
     ],
     where: Where = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Write a dataset as one file: CSV, Parquet, JSON Lines or a spreadsheet."""

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pipeline.cli.look.reviewing import NoBrowser, Port, Reviewer, sit, user_name
-from pipeline.cli.options import Fresh, Json, set_option
-from pipeline.cli.terminal.console import OUT, note, print_json
+from pipeline.cli.options import Fresh, Json, results_option, rows_option, set_option
+from pipeline.cli.terminal.console import OUT, note, only_data_on_stdout, print_json
 
 if TYPE_CHECKING:
     from pipeline.driver.comparison.judge import Judged
@@ -33,17 +31,11 @@ def judge_command(
     ] = None,
     rows: Annotated[
         int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Only N rows, drawn at random; of people, N with answers that differ (50).",
-        ),
+        rows_option("Only N rows, drawn at random; of people, N with answers that differ (50)."),
     ] = None,
     output: Annotated[
         str | None,
-        typer.Option(
-            metavar="PATH", help="Where pairs, verdicts and the result go; else runs/judge."
-        ),
+        results_option("Where pairs, verdicts and the result go; else runs/judge."),
     ] = None,
     settings: Annotated[
         list[str] | None, set_option("Change one setting of the judge's job (may be repeated).")
@@ -98,8 +90,7 @@ def _by_model(
 
     place = output or DEFAULT_OUTPUT
     options = JudgeOptions(criteria, model, rows, place, tuple(settings or ()), fresh)
-    # Ray prints to stdout what it thinks of dying workers; data alone belongs there
-    with contextlib.redirect_stdout(sys.stderr):
+    with only_data_on_stdout():
         judged = judge(outputs, options, RunWatcher())
     if as_json:
         print_json(judged.as_json())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.cli.options import Json, OutputFolder
+from pipeline.cli.options import Json, OutputFolder, rows_option
 from pipeline.cli.terminal.columns import columns_of, cut, padded
 from pipeline.cli.terminal.console import OUT, note, print_json
 
@@ -34,7 +34,7 @@ def show_command(
         bool, typer.Option("--least-confident", help="The most doubtful labels first.")
     ] = False,
     where: Where = None,
-    rows: Annotated[int, typer.Option(min=1, metavar="N", help="At most so many.")] = _ROWS,
+    rows: Annotated[int, rows_option("At most so many.")] = _ROWS,
     as_json: Json = False,
 ) -> None:
     """Show rows of an output: the first ones, or those that are worth a look."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli.options import Fresh, Json, set_option
-from pipeline.cli.terminal.console import OUT, note, print_json
+from pipeline.cli.options import Fresh, Json, results_option, rows_option, set_option
+from pipeline.cli.terminal.console import OUT, note, only_data_on_stdout, print_json
 
 if TYPE_CHECKING:
     from pipeline.driver.comparison.quality import Comparison
@@ -25,12 +23,8 @@ def quality_command(
     ],
     data: Annotated[str, typer.Option(metavar="PATH", help="Texts: Parquet, JSON Lines or CSV.")],
     column: Annotated[str, typer.Option(metavar="NAME", help="Their column.")] = "text",
-    rows: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Only the first N rows.")
-    ] = None,
-    output: Annotated[
-        str, typer.Option(metavar="PATH", help="Where scores, result and picture go.")
-    ] = "runs/quality",
+    rows: Annotated[int | None, rows_option("Only the first N rows.")] = None,
+    output: Annotated[str, results_option("Where scores, result and picture go.")] = "runs/quality",
     top_k: Annotated[
         int,
         typer.Option(
@@ -52,8 +46,7 @@ def quality_command(
     from pipeline.driver.comparison.quality import compare
     from pipeline.driver.run import RunOptions
 
-    # Ray prints to stdout what it thinks of dying workers; data alone belongs there
-    with contextlib.redirect_stdout(sys.stderr):
+    with only_data_on_stdout():
         comparison = compare(
             reference,
             candidate,

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, redirect_stdout
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from typing import Any, NoReturn, Self
 
 import typer
 
 from pipeline.cli.run.signals import stopping_on_signals
-from pipeline.cli.terminal.console import ERR, ProgressLine, print_json
+from pipeline.cli.terminal.console import ERR, ProgressLine, only_data_on_stdout, print_json
 from pipeline.cli.try_out.plan.forecast import cards_in_words, time_in_words
 from pipeline.driver.coordinator.coordinator import Snapshot
 from pipeline.driver.forecast.types import Forecast
@@ -134,10 +133,9 @@ class RunWatcher(Watcher, AbstractContextManager["RunWatcher"]):
 
 @contextmanager
 def attended() -> Iterator[tuple[RunWatcher, Stop]]:
-    """A run from the command line: stderr shows how far it is, and signals stop it. Ray prints to
-    stdout what it thinks of dying workers; data alone belongs there."""
+    """A run from the command line: stderr shows how far it is, and signals stop it."""
     stop = Stop()
-    with RunWatcher() as watcher, redirect_stdout(sys.stderr), stopping_on_signals(stop):
+    with RunWatcher() as watcher, only_data_on_stdout(), stopping_on_signals(stop):
         yield watcher, stop
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, redirect_stdout
 from textwrap import wrap
 from typing import Any, Self
 
@@ -54,6 +54,11 @@ ERR = _Console(stderr=True)  # everything else
 def note(line: str) -> None:
     """A remark on the way."""
     ERR.print(f"  {line}", style="dim")
+
+
+def only_data_on_stdout() -> AbstractContextManager[object]:
+    """While Ray is at work, which prints to stdout what it thinks of dying workers."""
+    return redirect_stdout(sys.stderr)
 
 
 def print_json(content: Any, *, in_one_line: bool = False) -> None:

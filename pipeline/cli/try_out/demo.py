@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.cli.options import Fresh, Output, Settings, load_with
+from pipeline.cli.options import Fresh, Output, Settings, load_with, rows_option
 from pipeline.cli.terminal.columns import columns_of, padded
 from pipeline.cli.terminal.console import OUT, note
 
@@ -33,9 +33,7 @@ def gallery() -> Path:
 
 
 def demo_command(
-    rows: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Only the first N of 512.")
-    ] = None,
+    rows: Annotated[int | None, rows_option("Only the first N of 512.")] = None,
     output: Output = None,
     settings: Settings = None,
     fresh: Fresh = False,

@@ -22,6 +22,7 @@ from pipeline.errors import JobFailed, RackmillError
 from pipeline.input.units import Unit
 from pipeline.output.dataset import Dataset
 from pipeline.output.runs.run_log import COORDINATOR, LogPlace, RunLog
+from pipeline.printable import first_line
 from pipeline.rows.row_range import RowRange
 from pipeline.storage.base import open_storage
 from pipeline.worker.coordination.messages import Progress
@@ -117,9 +118,8 @@ def _ask(call: Pending[T], check: Callable[[], None]) -> T:
     except RayTaskError as e:
         raise e.cause if isinstance(e.cause, RackmillError) else e from None
     except RayError as e:
-        why = (str(e).strip() or type(e).__name__).splitlines()[0]
         raise JobFailed(
-            f"the coordinator was lost and could not be restarted: {why}",
+            f"the coordinator was lost and could not be restarted: {first_line(e)}",
             "what is committed stays; the same command goes on from there",
         ) from e
 

@@ -19,6 +19,7 @@ from pipeline.driver.workers.handles import RunCoordinator, RunWorker
 from pipeline.engine.reuse import EngineSetup
 from pipeline.errors import RackmillError
 from pipeline.logs import about
+from pipeline.printable import first_line
 from pipeline.worker.actor import WorkerActor
 from pipeline.worker.coordination.messages import WorkerSpec
 
@@ -120,7 +121,7 @@ class WorkerHandle:
             known = isinstance(cause, RackmillError)
             return cause if known else f"{type(cause).__name__}: {cause}"
         except RayError as e:
-            return f"its process died ({str(e).splitlines()[0]})"
+            return f"its process died ({first_line(e)})"
         return None
 
     def kill(self) -> None:

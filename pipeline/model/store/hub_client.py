@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from pipeline.errors import RackmillError, UsageError
 from pipeline.job.secret import secret
 from pipeline.model.store.address import SCHEME, HubAddress
+from pipeline.printable import first_line
 
 _PUBLIC = "https://huggingface.co"
 
@@ -56,7 +57,7 @@ def explained(address: HubAddress) -> Iterator[None]:
         broke = type(e).__name__ in ("RemoteProtocolError", "ReadError", "ReadTimeout")
         what = f"the connection to {place} broke" if broke else f"no connection to {place}"
         raise RackmillError(
-            f"model: {address} could not be fetched: {what} ({_first_line(e)})",
+            f"model: {address} could not be fetched: {what} ({first_line(e)})",
             "check the network and run the same command again: it goes on where it stopped",
             "without a network: give a .gguf file or a checkpoint folder",
         ) from None
@@ -67,7 +68,7 @@ def explained(address: HubAddress) -> Iterator[None]:
                 "make room and run the same command again: it goes on where it stopped",
             ) from None
         raise RackmillError(
-            f"model: {address} could not be fetched: {_first_line(e)}",
+            f"model: {address} could not be fetched: {first_line(e)}",
             "run the same command again: it goes on where it stopped",
         ) from None
     except RackmillError:
@@ -75,7 +76,7 @@ def explained(address: HubAddress) -> Iterator[None]:
     except Exception as e:  # a login page of a hotel, an address that is none
         raise RackmillError(
             f"model: {address} could not be fetched: {server()} does not answer as a hub does "
-            f"({_first_line(e)})",
+            f"({first_line(e)})",
             "check the network" + (", and HF_ENDPOINT" if endpoint() else ""),
         ) from None
 
@@ -122,8 +123,3 @@ def _refused(address: HubAddress, error: Any) -> NoReturn:
         f"model: {address} could not be fetched: the hub answered HTTP {status}",
         "run the same command again later: it goes on where it stopped",
     ) from None
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

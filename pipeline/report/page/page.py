@@ -17,7 +17,7 @@ from pipeline.job.template.field_text import as_shown
 from pipeline.output.columns.scores import LIST_COLUMNS
 from pipeline.output.rows.stored_rows import FILE, ROW
 from pipeline.printable import shown
-from pipeline.report.classes import per_class
+from pipeline.report.classes import in_percent, per_class
 from pipeline.report.comparison.intervals import Share
 from pipeline.report.fixes import error_lines
 from pipeline.report.report import IN_DATASET_ALONE
@@ -121,8 +121,8 @@ def _classes(s: Summary) -> dict[str, Any]:
             "name": one.name,
             "gold": count(one.gold),
             "labelled": count(one.labelled),
-            "precision": _percent(one.precision),
-            "recall": _percent(one.recall),
+            "precision": in_percent(one.precision),
+            "recall": in_percent(one.recall),
             "f1": f"{one.f1:.3f}" if one.f1 is not None else "–",
         }
         for one in per_class(s.confusion)
@@ -141,10 +141,6 @@ def _classes(s: Summary) -> dict[str, Any]:
         for gold, row in sorted(s.confusion.items())
     ]
     return {"classes": classes, "confusion": cells, "confusion_columns": labels}
-
-
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{share:.1%}"
 
 
 def _hidden(s: Summary) -> set[str]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.humanize import count
-from pipeline.report.classes import per_class
+from pipeline.report.classes import in_percent, per_class
 from pipeline.report.trust.words import (
     Block,
     gold_words,
@@ -49,8 +49,8 @@ def _classes(block: Block) -> Table:
             one.name,
             count(one.gold),
             count(one.labelled),
-            _share(one.precision),
-            _share(one.recall),
+            in_percent(one.precision),
+            in_percent(one.recall),
         )
         for one in per_class(block["confusion"])
     ]
@@ -74,7 +74,7 @@ def _shares(block: Block) -> Table:
         (
             one["choice"],
             count(one["labelled"]),
-            _share(one["labelled"] / max(1, block["rows"])),
+            in_percent(one["labelled"] / max(1, block["rows"])),
             interval(one["share"]),
             interval(one["gold_alone"]),
         )
@@ -97,7 +97,7 @@ def _reliability(block: Block) -> Table:
         for one in (quality or {}).get("reliability", ()):
             cells = bins.setdefault((one["low"], one["high"]), [""] * 4)
             cells[2 * place] = count(one["rows"])
-            cells[2 * place + 1] = _share(one["right"])
+            cells[2 * place + 1] = in_percent(one["right"])
     rows = [(f"{low:.1f}–{high:.1f}", *cells) for (low, high), cells in sorted(bins.items())]
     return Table(
         "How often a confidence is right",
@@ -110,10 +110,10 @@ def _reliability(block: Block) -> Table:
 def _curve(block: Block) -> Table:
     rows = [
         (
-            _share(one["share"]),
+            in_percent(one["share"]),
             count(one["reviewed"]),
-            _share(one["error"]),
-            _share(one["upper"]),
+            in_percent(one["error"]),
+            in_percent(one["upper"]),
         )
         for one in block["curve"]
         if any(abs(one["share"] - shown) < 1e-9 for shown in _SHARES_SHOWN)
@@ -123,7 +123,3 @@ def _curve(block: Block) -> Table:
         ("accepted, the surest first", "gold rows among them", "wrong", "wrong at most"),
         rows,
     )
-
-
-def _share(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1%}"

@@ -20,7 +20,7 @@ from pipeline.budget.cards.lookup import (
 from pipeline.budget.fit.fit import fit
 from pipeline.budget.fit.verdict import Fit
 from pipeline.budget.model_spec import FitOptions, ModelSpec
-from pipeline.cli.options import KvDtype
+from pipeline.cli.options import Json, KvDtype
 from pipeline.cli.terminal.console import print_json
 from pipeline.errors import UsageError
 from pipeline.model import catalogue
@@ -48,9 +48,7 @@ def fit_command(
         bool, typer.Option("--text-only/--vision", help="Without or with the vision tower.")
     ] = True,
     explain: Annotated[bool, typer.Option("--explain", help="Show the arithmetic.")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")
-    ] = False,
+    as_json: Json = False,
 ) -> None:
     """Say whether models fit cards, with how many requests at once, and how fast at most."""
     from pipeline.cli.try_out.fit.show import print_fits

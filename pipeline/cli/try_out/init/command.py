@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from pipeline.cli.options import Force
 from pipeline.cli.terminal.console import ERR, OUT
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def init_command(
     job: Annotated[
         Path | None, typer.Option("--job", metavar="JOB.yaml", help="Where to write it.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    force: Force = False,
 ) -> None:
     """Look at the columns of data, ask what is wanted, and write a commented job file."""
     from dataclasses import replace
