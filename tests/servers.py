@@ -58,21 +58,26 @@ def _program(name: str) -> Path:
     return Path(found)
 
 
-def demo_job(folder: Path, rows: int, engine: Mapping[str, Any], **changes: Any) -> Job:
-    """The demo's job over its first ``rows`` tweets, into ``folder/out``. A key given as None is
-    left out."""
-    job_file = (_ROOT / "jobs/label-tweets.yaml").read_text()
-    content: dict[str, Any] = yaml.safe_load(job_file)
+def demo(folder: Path, rows: int, engine: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
+    """The demo's job file, over its first ``rows`` tweets in files of at most 16, into
+    ``folder/out``. A key given as None is left out."""
+    content: dict[str, Any] = yaml.safe_load((_ROOT / "jobs/label-tweets.yaml").read_text())
     tweets = pyarrow.csv.read_csv(_ROOT / "jobs/data/tweets/part-0.csv").slice(0, rows)
     assert len(tweets) == rows
     (folder / "tweets").mkdir(exist_ok=True)
-    pq.write_table(tweets, folder / "tweets/a.parquet")
+    for start in range(0, rows, 16):
+        pq.write_table(tweets.slice(start, 16), folder / f"tweets/{start:03}.parquet")
     content |= {
         "input": {"path": str(folder / "tweets")},
         "output": content["output"] | {"path": str(folder / "out")},
         "engine": dict(engine),
+        "trust": None,
     } | changes
-    return job_from({key: value for key, value in content.items() if value is not None})
+    return {key: value for key, value in content.items() if value is not None}
+
+
+def demo_job(folder: Path, rows: int, engine: Mapping[str, Any], **changes: Any) -> Job:
+    return job_from(demo(folder, rows, engine, **changes))
 
 
 def free_port() -> int:

@@ -6,9 +6,10 @@
   (Q4_K_M), and through vLLM on the int4 of it, in turn: seconds until the first step, rows/s, and
   how far the labels agree, with one another and with how people graded the tweets.
 - overhead: one llama-server. The demo is run over it once, through a proxy that writes down what it
-  is asked. Then, in turn, the demo again and a client of 40 lines that sends the same bytes, as
-  many at once, by as many connections that stay open: rows/s of both, from the first request to
-  the last answer (of rackmill, from the first step to the last completion).
+  is asked. Then, in turn, the demo again (also with no more requests at once than the server has
+  slots, where by itself it lets as many wait there) and a client of 40 lines that sends the same
+  bytes, as many at once as there are slots, by connections that stay open: rows/s from the first
+  request to the last answer (of rackmill, from the first step to the last completion).
 
 Writes tests/bench/results/servers.json.
 """
@@ -45,7 +46,7 @@ from pipeline.model.store.resolve import resolve
 JOB, TWEETS = ROOT / "jobs/label-tweets.yaml", "jobs/data/tweets"
 MODEL = "gemma-3-270m"
 LLAMA, VLLM = "llama.cpp, Q4_K_M", "vLLM, int4"
-OURS, PLAIN = "rackmill run", "plain asyncio client"
+OURS, PLAIN, EXACT = "rackmill run", "plain asyncio client", "rackmill run, nothing queued"
 _KEY = "RACKMILL_BENCH_KEY"
 _TARGET = 0.95
 _LOAD_SECONDS = 120.0
@@ -67,7 +68,7 @@ def run_demo(folder: Path, engine: Mapping[str, Any], key: str = "") -> Measured
         "ready_seconds": summary["ready_seconds"],
         "seconds": summary["work_seconds"],
         "whole_seconds": summary["whole_seconds"],
-        "load_before": round(load, 2),
+        "load": loads(load),
         "labels": table["label"].to_pylist(),
         "gold": table["sentiment"].to_pylist(),
     }
@@ -89,7 +90,7 @@ def rates(scratch: Path, rounds: int) -> dict[str, Any]:
                 "whole s": round(median(m["whole_seconds"] for m in runs), 1),
                 "right": round(alike(runs[-1]["labels"], runs[-1]["gold"]), 4),
                 "runs": [round(m["rows"] / m["seconds"], 2) for m in runs],
-                "load before": [m["load_before"] for m in runs],
+                "load": [m["load"] for m in runs],
             }
         )
     same = alike(found[LLAMA][-1]["labels"], found[VLLM][-1]["labels"])
@@ -97,6 +98,11 @@ def rates(scratch: Path, rounds: int) -> dict[str, Any]:
     print(f"  the same label: {same:.1%}")
     again = {n: alike(runs[0]["labels"], runs[-1]["labels"]) for n, runs in found.items()}
     return {"table": table, "same_label": round(same, 4), "same_label_again": again}
+
+
+def loads(before: float) -> str:
+    """Of the machine, before and after a run."""
+    return f"{before:.1f}-{os.getloadavg()[0]:.1f}"
 
 
 def alike(some: Sequence[str], others: Sequence[str]) -> float:
@@ -108,7 +114,8 @@ def overhead(scratch: Path, rounds: int) -> dict[str, Any]:
         with recording(url) as (proxy, bodies):
             served(scratch, proxy, key)
         plain = partial(plain_client, url, key, list(bodies), slots)
-        systems = {OURS: partial(served, scratch, url, key), PLAIN: plain}
+        as_many = partial(served, scratch, url, key, max_num_seqs=slots)
+        systems = {OURS: partial(served, scratch, url, key), PLAIN: plain, EXACT: as_many}
         found = in_turn(systems, rounds)
     rate = {n: [m["rows"] / m["seconds"] for m in runs] for n, runs in found.items()}
     ratios = [ours / other for ours, other in zip(rate[OURS], rate[PLAIN], strict=True)]
@@ -117,7 +124,7 @@ def overhead(scratch: Path, rounds: int) -> dict[str, Any]:
             "client": name,
             "rows/s": round(median(rates_of), 2),
             "runs": [round(one, 2) for one in rates_of],
-            "load before": [m["load_before"] for m in found[name]],
+            "load": [m["load"] for m in found[name]],
         }
         for name, rates_of in rate.items()
     ]
@@ -128,8 +135,8 @@ def overhead(scratch: Path, rounds: int) -> dict[str, Any]:
     return {"slots": slots, "requests": len(bodies), "target": _TARGET, "table": table, **told}
 
 
-def served(scratch: Path, url: str, key: str) -> Measured:
-    engine = {"kind": "llama.cpp", "url": url, "api_key": _KEY}
+def served(scratch: Path, url: str, key: str, **more: Any) -> Measured:
+    engine = {"kind": "llama.cpp", "url": url, "api_key": _KEY} | more
     return run_demo(scratch / "served", engine, key)
 
 
@@ -201,7 +208,7 @@ class _Recorder:
 def plain_client(url: str, key: str, bodies: Sequence[bytes], at_once: int) -> Measured:
     load = os.getloadavg()[0]
     seconds = asyncio.run(_send_all(f"{url}/completion", key, bodies, at_once))
-    return {"rows": len(bodies), "seconds": seconds, "load_before": round(load, 2)}
+    return {"rows": len(bodies), "seconds": seconds, "load": loads(load)}
 
 
 async def _send_all(url: str, key: str, bodies: Sequence[bytes], at_once: int) -> float:

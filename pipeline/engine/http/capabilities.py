@@ -10,13 +10,15 @@ from pipeline.job.sampling import Sampling
 
 # what every server must honour: without these an answer is another one
 _PLAIN = frozenset({"n", "temperature", "max_tokens", "seed", "skip_special_tokens"})
+_MOST_QUEUED = 8
 
 
 @dataclass(frozen=True)
 class Capabilities:
     """``server``: as it calls itself, with its version; ``model``: as it names it.
 
-    ``concurrency``: requests that it really works on at once. ``context``: tokens of a request.
+    ``concurrency``: requests that it really works on at once; ``given``: the job says so, and it
+    gets no more than these. ``context``: tokens of a request.
     ``token_ids``: it takes prompts as token ids; else as text, which it tokenizes itself.
     ``top_logprobs``: of so many of the likeliest tokens it tells log-probabilities; 0: of none.
     ``json_schema``, ``regex``: it holds answers to such a shape. ``seed``: equal seeds draw alike.
@@ -28,6 +30,7 @@ class Capabilities:
     model: str
     concurrency: int
     context: int
+    given: bool = False
     token_ids: bool = False
     top_logprobs: int = 0
     json_schema: bool = False
@@ -35,6 +38,12 @@ class Capabilities:
     seed: bool = True
     streams: bool = False
     sampling: frozenset[str] = frozenset()
+
+    @property
+    def queued(self) -> int:
+        """Requests that wait at the server beside those that it works on. Batches end together: as
+        many then have to be there already. Few, since no other engine can take them over."""
+        return 0 if self.given else min(self.concurrency, _MOST_QUEUED)
 
     @property
     def held(self) -> tuple[str, ...]:

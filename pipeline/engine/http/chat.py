@@ -37,6 +37,7 @@ class ChatServer:
             server=endpoint.settings.kind,
             model=self._model,
             concurrency=given or await measured_concurrency(self._ask_briefly),
+            given=given is not None,
             context=endpoint.context,
             seed=False,
         )

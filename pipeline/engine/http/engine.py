@@ -161,7 +161,7 @@ class HttpEngine:
         self._ended()
 
     def _count(self) -> None:
-        most = self.facts.max_num_seqs
+        most = self.capabilities.concurrency
         self.stats.running = min(len(self._in_flight), most)
         self.stats.waiting = len(self._in_flight) - self.stats.running
         self.stats.kv_use = self.stats.running / most
@@ -205,15 +205,17 @@ async def _called(connect: Callable[[], tuple[Client, Dialect]]) -> tuple[Client
 
 def _facts(can: Capabilities, kind: str, geometry: Geometry) -> EngineFacts:
     """The server as the scheduler sees it: room for as many requests of the longest kind as it
-    works on at once. Its own cache is its own affair."""
+    works on at once, and for a few that wait there: a place that is free gets the next one without
+    waiting for us. Its own cache is its own affair."""
+    most = can.concurrency + can.queued
     layout = KvLayout(geometry, _BLOCK, can.context, hybrid=False)
-    blocks = layout.prefill_blocks(can.context) * can.concurrency
+    blocks = layout.prefill_blocks(can.context) * most
     return EngineFacts(
         kind=kind,
         version=can.server.removeprefix(f"{kind} "),
         device=can.model,
         max_model_len=can.context,
-        max_num_seqs=can.concurrency,
+        max_num_seqs=most,
         max_num_batched_tokens=can.context,
         block_size=_BLOCK,
         num_blocks=blocks,

@@ -37,6 +37,7 @@ class LlamaServer:
     async def probe(self) -> Capabilities:
         client = self._endpoint.client
         props = await client.get("/props")
+        given = self._endpoint.settings.max_num_seqs
         slots = int(told(props, "total_slots"))
         settings = told(props, "default_generation_settings")
         context = int(settings.get("n_ctx") or 0)
@@ -46,7 +47,8 @@ class LlamaServer:
         return Capabilities(
             server=f"llama.cpp {build}".strip(),
             model=model,
-            concurrency=slots,
+            concurrency=given or slots,
+            given=given is not None,
             context=context,
             token_ids=True,
             top_logprobs=_TOP,

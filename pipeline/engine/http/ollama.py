@@ -56,6 +56,7 @@ class Ollama:
             server=f"Ollama {version}".strip(),
             model=f"{self._model} {details.get('quantization_level', '')}".strip(),
             concurrency=given or await measured_concurrency(self._ask_briefly),
+            given=given is not None,
             context=endpoint.context,
             top_logprobs=_TOP if self._logprobs else 0,
             json_schema=True,

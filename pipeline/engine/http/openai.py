@@ -81,6 +81,7 @@ class OpenAiServer:
             server=str(entry.get("owned_by") or "an OpenAI-compatible server"),
             model=self._model,
             concurrency=given or await measured_concurrency(self._ask_briefly),
+            given=given is not None,
             context=_context_of(entry) or endpoint.context,
             token_ids=self._token_ids,
             top_logprobs=self._top,

@@ -11,6 +11,8 @@ from aiohttp import web
 
 from pipeline.errors import EndpointGone, EndpointUnfit, RowError, RowErrorType
 from pipeline.rows.request import Request, Structure
+from tests.chaos.in_process import run_here
+from tests.datasets import job_in, write_input
 from tests.engine.http.fake_server import PROPS, FakeServer, llama, llama_answer
 from tests.engine.http.side import ended, engine_at, request_of
 
@@ -22,11 +24,44 @@ def test_what_a_server_says_of_itself_is_what_the_scheduler_counts_on(tmp_path: 
         facts = engine.facts
         engine.close()
 
-    assert (facts.kind, facts.max_num_seqs, facts.max_model_len) == ("llama.cpp", 4, 512)
+    # as many wait there as are worked on
+    assert (facts.kind, facts.max_num_seqs, facts.max_model_len) == ("llama.cpp", 8, 512)
     assert said == [
         f"{server.url}: llama.cpp b1: gemma.gguf · 4 requests at once · context 512 · "
         "log-probabilities of 256 · JSON and regex held · token ids · seeds · tokens as they come"
     ]
+
+
+def test_a_server_gets_no_more_at_once_than_the_job_says(tmp_path: Path) -> None:
+    with FakeServer(llama) as server:
+        engine = engine_at(server.url, tmp_path, engine={"max_num_seqs": 3})
+        facts = engine.facts
+        engine.close()
+
+    assert facts.max_num_seqs == 3
+
+
+def test_a_place_that_is_free_has_its_next_request_waiting_there(tmp_path: Path) -> None:
+    """Requests of a batch end together: as many are there when it does."""
+    left: list[int] = []
+    inside = 0
+
+    async def slots_of_four(request: web.Request, body: Any) -> web.StreamResponse:
+        nonlocal inside
+        if request.path != "/props":
+            inside += 1
+            while inside < 8 and len(left) < 64:
+                await asyncio.sleep(0.01)
+            inside -= 1
+            left.append(inside)
+        return await llama(request, body)
+
+    write_input(tmp_path / "rows", 80)
+    with FakeServer(slots_of_four) as server:
+        engine = {"kind": "llama.cpp", "url": server.url}
+        run_here(job_in(tmp_path, engine=engine))
+
+    assert len(left) == 80
 
 
 def test_requests_end_with_the_text_and_the_tokens_that_the_server_told(tmp_path: Path) -> None:
