@@ -12,9 +12,9 @@ from pipeline.job.file.load import load_job
 from pipeline.job.job import Job
 
 
-def set_option(help: str, key: str = "KEY.PATH") -> Any:
-    """``--set KEY=VALUE``."""
-    return typer.Option("--set", metavar=f"{key}=VALUE", help=help)
+def set_option(help: str) -> Any:
+    """``--set KEY.PATH=VALUE``."""
+    return typer.Option("--set", metavar="KEY.PATH=VALUE", help=help)
 
 
 def rows_option(help: str) -> Any:

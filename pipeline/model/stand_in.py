@@ -80,7 +80,7 @@ def resolve_for_planning(
     return StandIn(entry.model.name, path, entry)
 
 
-def resolve_for_rehearsal(reference: str, report: Report = lambda line: None) -> ModelFolder:
+def resolve_for_rehearsal(reference: str, report: Report) -> ModelFolder:
     """For an engine that computes nothing: nothing is downloaded that a stand-in can do without.
     Raises UsageError."""
     try:

@@ -131,16 +131,6 @@ def cross_fits(
             yield inside, _best(_each_expectation(logs[:, rest], gold[rest], some, starts))
 
 
-def cross_fitted(
-    log_probabilities: NDArray[np.floating], gold: Ints, weights: Floats | None = None
-) -> Floats:
-    """Calibrated probabilities [rows, choices] of gold rows, each by a fit that did not see it."""
-    probabilities = np.empty(log_probabilities.shape)
-    for inside, calibration in cross_fits(log_probabilities, gold, weights):
-        probabilities[inside] = calibration.apply(log_probabilities[inside])
-    return probabilities
-
-
 def _columns(log_probabilities: NDArray[np.floating]) -> Floats:
     """Normalised, and nothing less likely than a millionth of a millionth. [choices, rows]: with
     few choices numpy sums over the first axis ten times as fast as over the last."""

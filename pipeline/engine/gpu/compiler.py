@@ -33,16 +33,14 @@ class BuildTools:
     manager: str | None = None
 
 
-def build_tools(environment: Mapping[str, str] | None = None) -> BuildTools:
+def build_tools() -> BuildTools:
     """Those of this machine and of the Python that runs this."""
-    environment = os.environ if environment is None else environment
-    path = environment.get("PATH")
-    named = environment.get("CC")
+    named = os.environ.get("CC")
     if named is not None:
         words = shlex.split(named)
-        compiler = shutil.which(words[0], path=path) if words else None
+        compiler = shutil.which(words[0]) if words else None
     else:
-        compiler = shutil.which("gcc", path=path) or shutil.which("clang", path=path)
+        compiler = shutil.which("gcc") or shutil.which("clang")
     scheme = sysconfig.get_default_scheme()
     headers = sysconfig.get_paths("posix_prefix" if scheme == "posix_local" else scheme)["include"]
     return BuildTools(
@@ -51,7 +49,7 @@ def build_tools(environment: Mapping[str, str] | None = None) -> BuildTools:
         has_headers=Path(headers, "Python.h").exists(),
         python=f"{sys.version_info[0]}.{sys.version_info[1]}",
         named=named,
-        manager=next((m for m in _MANAGERS if shutil.which(m, path=path)), None),
+        manager=next((m for m in _MANAGERS if shutil.which(m)), None),
     )
 
 

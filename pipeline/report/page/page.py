@@ -45,19 +45,17 @@ def write_page(
     s: Summary,
     tables: Sequence[RowTable],
     licence: str,
-    when: datetime | None = None,
     picture: bytes | None = None,
 ) -> str:
-    """The page as HTML. ``when``: the run ended (None: now); ``picture``: a PNG that shows how
+    """The page as HTML. ``picture``: a PNG that shows how
     right the labels are. All text of rows, files and messages is escaped."""
     loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    ended = when or datetime.now().astimezone()
     text = environment.get_template("page.html").render(
         s=s,
-        when=f"{ended:%Y-%m-%d %H:%M %Z}",
+        when=f"{datetime.now().astimezone():%Y-%m-%d %H:%M %Z}",
         licence=licence,
         facts=_facts(s),
         labels=_bars(s.labels, s.succeeded),

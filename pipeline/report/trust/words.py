@@ -37,10 +37,10 @@ def accuracy_of(block: Block) -> Mapping[str, float] | None:
     return found
 
 
-def interval(value: Mapping[str, float], digits: int = 3) -> str:
-    """ "0.91 (0.86–0.95)"."""
+def interval(value: Mapping[str, float]) -> str:
+    """ "0.912 (0.861–0.953)"."""
     low, high = value["low"], value["high"]
-    return f"{value['value']:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"
+    return f"{value['value']:.3f} ({low:.3f}–{high:.3f})"
 
 
 def quality_words(block: Block) -> str | None:
