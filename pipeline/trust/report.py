@@ -17,9 +17,9 @@ from pipeline.trust.acceptance import (
 )
 from pipeline.trust.calibration import Calibration, decide, uncalibrated, why_no_fit
 from pipeline.trust.conformal import LabelSets, label_sets
+from pipeline.trust.cross_fitted import CrossFitted, cross_fit
 from pipeline.trust.gold_sample import GoldSample
 from pipeline.trust.intervals import Interval, clopper_pearson_upper, weighted_mean, wilson
-from pipeline.trust.judged import Judged, judge
 from pipeline.trust.scores import Bin, brier, calibration_error, reliability
 from pipeline.trust.shares import powered_share
 
@@ -167,8 +167,8 @@ def assess(
     label set may miss the true choice; None for no sets."""
     gold, rows = gold.in_order(), len(log_probabilities)
     why_not = why_no_fit(gold.values) if calibrate else "calibration is switched off"
-    raw = judge(log_probabilities, gold, calibrate=False)
-    judged = raw if why_not else judge(log_probabilities, gold, calibrate=True)
+    raw = cross_fit(log_probabilities, gold, calibrate=False)
+    judged = raw if why_not else cross_fit(log_probabilities, gold, calibrate=True)
     drawn = gold.random
     values, right = gold.values[drawn], judged.labels[drawn] == gold.values[drawn]
     outcome, no_promise, more = None, None, None
@@ -207,12 +207,12 @@ def assess(
 
 def accuracy(right: Bools, rows: int, widened: float) -> Interval:
     """The share of right labels among all ``rows``, of which ``right`` [gold rows] were drawn at
-    random: as precise as so many times fewer rows would be (``Judged.widened``)."""
+    random: as precise as so many times fewer rows would be (``CrossFitted.widened``)."""
     part = 1 / widened
     return wilson(part * float(right.sum()), part * len(right), population=part * rows)
 
 
-def _quality(judged: Judged, gold: GoldSample, rows: int) -> Quality | None:
+def _quality(judged: CrossFitted, gold: GoldSample, rows: int) -> Quality | None:
     drawn, n = gold.random, int(gold.random.sum())
     if not n:
         return None
@@ -233,7 +233,9 @@ def _confusion(values: Ints, labels: Ints, choices: int) -> tuple[tuple[int, ...
     return tuple(tuple(int(one) for one in line) for line in table)
 
 
-def _shares(judged: Judged, gold: GoldSample, choices: tuple[str, ...]) -> tuple[ChoiceShare, ...]:
+def _shares(
+    judged: CrossFitted, gold: GoldSample, choices: tuple[str, ...]
+) -> tuple[ChoiceShare, ...]:
     drawn, rows = gold.random, len(judged.all_labels)
     if not drawn.any():
         return ()

@@ -31,9 +31,9 @@ import pyarrow.parquet as pq
 
 from pipeline.trust.acceptance import Acceptance, Promise, accept
 from pipeline.trust.calibration import why_no_fit
+from pipeline.trust.cross_fitted import cross_fit
 from pipeline.trust.gold_sample import GoldSample
 from pipeline.trust.intervals import wilson
-from pipeline.trust.judged import judge
 from pipeline.trust.report import accuracy
 from pipeline.trust.scores import calibration_error
 from pipeline.trust.shares import powered_share
@@ -89,7 +89,7 @@ def draw(seed: int, gold: int, logs: np.ndarray, truth: np.ndarray) -> dict[str,
     drawn = np.sort(np.random.default_rng(seed).choice(rows, gold, replace=False))
     values = truth[drawn]
     fitted = why_no_fit(values) is None
-    judged = judge(logs, GoldSample.at_random(drawn, values), fitted)
+    judged = cross_fit(logs, GoldSample.at_random(drawn, values), fitted)
     right, wrong = judged.labels == values, judged.all_labels != truth
     found = accuracy(right, rows, judged.widened)
     one = {

@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.trust.calibration import FOLDS, cross_fits, decide
+from pipeline.trust.cross_fitted import cross_fit
 from pipeline.trust.intervals import Interval, weighted_mean
-from pipeline.trust.judged import judge
 from pipeline.trust.report import accuracy, assess
 from tests.trust.worlds import drawn, world
 
@@ -16,7 +16,7 @@ from tests.trust.worlds import drawn, world
 def test_it_is_the_share_of_rows_that_a_folds_fit_labels_otherwise() -> None:
     logs, truth = world(2_000, leaning=(0.5, 0.0, -0.5), sure=0.1)
     gold = drawn(truth, 60).in_order()
-    judged = judge(logs, gold, calibrate=True)
+    judged = cross_fit(logs, gold, calibrate=True)
 
     parts = list(cross_fits(logs[gold.rows], gold.values))
     apart = [np.mean(decide(fit, logs).labels != judged.all_labels) for _, fit in parts]
@@ -27,8 +27,8 @@ def test_it_is_the_share_of_rows_that_a_folds_fit_labels_otherwise() -> None:
 
 def test_a_model_that_knows_its_rows_is_measured_as_by_any_other_draw() -> None:
     logs, truth = world(2_000)
-    raw = judge(logs, drawn(truth, 60), calibrate=False)
-    fitted = judge(logs, drawn(truth, 60), calibrate=True)
+    raw = cross_fit(logs, drawn(truth, 60), calibrate=False)
+    fitted = cross_fit(logs, drawn(truth, 60), calibrate=True)
 
     assert raw.widened == 1
     assert fitted.widened < 1.1
@@ -52,7 +52,7 @@ def test_accuracy_is_held_where_two_choices_are_a_toss_up() -> None:
     held = plain = 0
     for seed in range(400):
         gold = drawn(truth, 40, seed)
-        judged = judge(logs, gold, calibrate=True)
+        judged = cross_fit(logs, gold, calibrate=True)
         right = judged.labels == gold.values
         true = float(np.mean(judged.all_labels == truth))
         held += _holds(accuracy(right, 3_000, judged.widened), true)
@@ -77,7 +77,7 @@ def test_the_report_says_the_wider_interval() -> None:
     logs, truth = _toss_up()
     gold = drawn(truth, 40)
     report = assess(logs, gold, ("a", "b"))
-    judged = judge(logs, gold.in_order(), calibrate=True)
+    judged = cross_fit(logs, gold.in_order(), calibrate=True)
     assert report.after is not None
     right = judged.labels == gold.in_order().values
     assert judged.widened > 1.02

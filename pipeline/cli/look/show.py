@@ -12,7 +12,7 @@ from pipeline.cli.terminal.columns import columns_of, cut, padded
 from pipeline.cli.terminal.console import OUT, note, print_json
 
 if TYPE_CHECKING:
-    from pipeline.output.rows.right_answers import Judged
+    from pipeline.output.rows.right_answers import GradedQuestion
     from pipeline.output.rows.stored_rows import StoredRows
 
 _ROWS = 20
@@ -110,7 +110,7 @@ def _answer(stored: StoredRows, row: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {as_shown(row[name])}" for name in columns)
 
 
-def _truths(stored: StoredRows, wrong: Sequence[Judged], row: Mapping[str, Any]) -> str:
+def _truths(stored: StoredRows, wrong: Sequence[GradedQuestion], row: Mapping[str, Any]) -> str:
     """The right answers where the row has others."""
     if len(stored.answer_columns) == 1:
         return str(wrong[0].truth(row))

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.driver.trust.gather import Known, gather
-from pipeline.driver.trust.judge import Judged, judge, unsuitable
 from pipeline.driver.trust.parts import Part, part_of
+from pipeline.driver.trust.question import TrustedQuestion, trusted_question, unsuitable
 from pipeline.driver.trust.rewrite import rewrite
 from pipeline.driver.trust.told import tell
 from pipeline.errors import UsageError
@@ -62,7 +62,7 @@ def inherit(
         judged = [
             _inherited(known, then, found[known.asked.name], job)
             if known.asked.name in wanted
-            else (judge(known, job.trust), None)
+            else (trusted_question(known, job.trust), None)
             for known, then in pairs
         ]
     except UsageError as e:
@@ -82,7 +82,7 @@ def inherit(
     return True
 
 
-def _write(part: Part, judged: Sequence[Judged], blocks: dict[str, Any], job: Job) -> None:
+def _write(part: Part, judged: Sequence[TrustedQuestion], blocks: dict[str, Any], job: Job) -> None:
     rewrite(part, 0, judged)
     part.dataset.storage.replace(TRUST, as_json({"questions": blocks, "asked": {}}))
     tell(part.dataset, blocks, job)
@@ -103,12 +103,12 @@ def _calibrated(dataset: Dataset) -> dict[str, dict[str, Any]]:
 
 def _inherited(
     known: Known, then: Known, block: dict[str, Any], job: Job
-) -> tuple[Judged, Drift | None]:
+) -> tuple[TrustedQuestion, Drift | None]:
     """``known`` as the run of ``then`` was calibrated, and how far both lie apart."""
     fit = block["calibration"]
     calibration = Calibration(fit["slope"], tuple(fit["intercepts"]))
     plain = job.trust.model_copy(update={"accept": None, "calibrate": "off"})
-    base = judge(known, plain)
+    base = trusted_question(known, plain)
     if not len(known.log_probabilities) or not len(then.log_probabilities):
         return base, None
     now, before = (decide(calibration, one.log_probabilities) for one in (known, then))
@@ -132,7 +132,7 @@ def _inherited(
         if apart.found
         else None,
     )
-    return Judged(known, report), apart
+    return TrustedQuestion(known, report), apart
 
 
 def _words(name: str, apart: Drift, *, promised: bool) -> str:

@@ -18,8 +18,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.driver.trust.gather import Known
-from pipeline.driver.trust.judge import Judged
 from pipeline.driver.trust.parts import Part
+from pipeline.driver.trust.question import TrustedQuestion
 from pipeline.job.answer.questions import YES, Asked
 from pipeline.output.columns.probabilities import LABEL_SET_TYPE, probabilities_in
 from pipeline.output.columns.question_columns import as_stored, expectation, label_of
@@ -31,7 +31,10 @@ _AT_ONCE = 4  # files
 
 
 def rewrite(
-    part: Part, first: int, judged: Sequence[Judged], stopped: Callable[[], bool] = lambda: False
+    part: Part,
+    first: int,
+    judged: Sequence[TrustedQuestion],
+    stopped: Callable[[], bool] = lambda: False,
 ) -> int:
     """Write the labels of ``part`` as ``judged`` has them, whose row ``first`` (of those with an
     answer) is its first. Returns how many files changed. Raises KeyboardInterrupt when ``stopped``
@@ -49,7 +52,9 @@ def rewrite(
     return changed
 
 
-def _rewrite_file(part: Part, record: CommitRecord, at: int, judged: Sequence[Judged]) -> bool:
+def _rewrite_file(
+    part: Part, record: CommitRecord, at: int, judged: Sequence[TrustedQuestion]
+) -> bool:
     stop = at + record.tally.succeeded
 
     def change(newest: CommitRecord, table: pa.Table) -> tuple[pa.Table, Tally] | None:
@@ -68,7 +73,7 @@ def _told(known: Known, at: int, stop: int) -> list[str | None]:
     return [known.told.get(row) for row in range(at, stop)] if known.told else []
 
 
-def _relabelled(table: pa.Table, one: Judged, rows: slice) -> tuple[pa.Table, list[str]]:
+def _relabelled(table: pa.Table, one: TrustedQuestion, rows: slice) -> tuple[pa.Table, list[str]]:
     """``table`` with the columns of one question as they should be; and the labels of its rows
     with an answer, which are ``rows`` of all."""
     asked, report = one.known.asked, one.report

@@ -14,8 +14,8 @@ from typing import Any
 from pipeline.driver.background.heartbeat import Heartbeat
 from pipeline.driver.stop.stop import Stop
 from pipeline.driver.trust.gather import gather
-from pipeline.driver.trust.judge import Judged, check, judge, unsuitable
 from pipeline.driver.trust.parts import Part, job_of, part_of, parts_at
+from pipeline.driver.trust.question import TrustedQuestion, check, trusted_question, unsuitable
 from pipeline.driver.trust.rewrite import rewrite
 from pipeline.driver.trust.settings import TrustOptions, settings_of, settled, with_settings
 from pipeline.driver.trust.told import tell
@@ -125,8 +125,8 @@ def trust_run(dataset: Dataset, job: Job, note: Note = lambda line: None) -> Blo
 
 def _judged(
     parts: Sequence[Part], job: Job, reviews: Mapping[str, Sequence[GoldRow]]
-) -> list[Judged]:
-    return [judge(known, job.trust) for known in gather(parts, job, reviews)]
+) -> list[TrustedQuestion]:
+    return [trusted_question(known, job.trust) for known in gather(parts, job, reviews)]
 
 
 def _reviews(storage: Storage, job: Job) -> dict[str, list[GoldRow]]:

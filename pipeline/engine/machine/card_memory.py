@@ -33,7 +33,7 @@ class MemoryWait(Enum):
     NO_MORE = "no more"
 
 
-def judge(readings: Sequence[Reading], wanted: int) -> MemoryWait:
+def memory_wait(readings: Sequence[Reading], wanted: int) -> MemoryWait:
     """What to do after these ``readings``, oldest first; ``wanted`` bytes should be free."""
     if readings[-1][1] >= wanted:
         return MemoryWait.ENOUGH
@@ -56,13 +56,13 @@ def wait_for_memory(
 ) -> bool:
     """Wait until ``wanted`` bytes are free, as long as there is hope. Whether they are."""
     readings = [(clock(), free())]
-    verdict = judge(readings, wanted)
+    verdict = memory_wait(readings, wanted)
     if verdict is MemoryWait.WAIT:
         say(f"waiting for the card's memory: {size(readings[0][1])} of {size(wanted)} are free")
     while verdict is MemoryWait.WAIT:
         sleep(_LOOK_SECONDS)
         readings.append((clock(), free()))
-        verdict = judge(readings, wanted)
+        verdict = memory_wait(readings, wanted)
     return verdict is MemoryWait.ENOUGH
 
 

@@ -19,7 +19,7 @@ from pipeline.storage.base import open_storage
 
 
 @dataclass(frozen=True)
-class Judged:
+class GradedQuestion:
     """An answer and where the right one is found. ``column``: the output's one of right answers,
     or of the keys of a ``file``; ``names``: what a column's values are called among the choices;
     ``reviewed``: what people said of rows."""
@@ -60,7 +60,7 @@ class RightAnswers:
         found = [self._of(one) for one in (stored.job.asked if stored.job else ())]
         self.judged = tuple(one for one in found if one is not None)
 
-    def of(self, column: str) -> Judged | None:
+    def of(self, column: str) -> GradedQuestion | None:
         """Those to the question whose answers stand in ``column``."""
         return next((one for one in self.judged if one.asked.columns.answer == column), None)
 
@@ -68,7 +68,7 @@ class RightAnswers:
         """Whether an answer of the row is known not to be the right one."""
         return any(one.is_wrong(row) for one in self.judged)
 
-    def need(self) -> tuple[Judged, ...]:
+    def need(self) -> tuple[GradedQuestion, ...]:
         """``judged``. Raises UsageError where there are none, or one cannot be looked up."""
         if self.problems:
             raise self.problems[0]
@@ -82,7 +82,7 @@ class RightAnswers:
             )
         return self.judged
 
-    def _of(self, asked: Asked) -> Judged | None:
+    def _of(self, asked: Asked) -> GradedQuestion | None:
         graded, file = asked.graded, None
         try:
             reviews = gold_of(open_storage(self._stored.address), asked.name)
@@ -97,4 +97,4 @@ class RightAnswers:
             return None
         names = names_of(graded, self._stored.input_schema) if file is None else {}
         reviewed = {(one.shard, one.row): one.value for one in reviews}
-        return Judged(asked, column, names, file if column is not None else None, reviewed)
+        return GradedQuestion(asked, column, names, file if column is not None else None, reviewed)

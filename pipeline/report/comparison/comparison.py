@@ -15,7 +15,7 @@ from pipeline.errors import UsageError, some_of
 from pipeline.input.plain import rows_with_gaps
 from pipeline.output.columns.answer_rows import NUMBER
 from pipeline.output.columns.question_columns import as_stored
-from pipeline.output.rows.right_answers import Judged
+from pipeline.output.rows.right_answers import GradedQuestion
 from pipeline.output.rows.stored_rows import FILE, ROW, StoredRows
 from pipeline.report.comparison.intervals import Share, mcnemar
 
@@ -208,7 +208,9 @@ def _answers(
             )
 
 
-def _truth(stored: StoredRows, right: Judged | None, row: Mapping[str, Any]) -> str | bool | None:
+def _truth(
+    stored: StoredRows, right: GradedQuestion | None, row: Mapping[str, Any]
+) -> str | bool | None:
     """What the only answer should be, as its column would have it; None where that is not known."""
     if right is not None:
         truth = right.truth(row)

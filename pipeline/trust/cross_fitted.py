@@ -1,4 +1,4 @@
-"""Gold rows as fits judge them that did not see them, ranked among all rows."""
+"""Gold rows by fits that did not see them, ranked among all rows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Judged:
+class CrossFitted:
     """``labels``, ``confidences`` and ``ranks`` [gold rows] and ``probabilities`` [gold rows,
     choices] of gold rows, by fits that did not see them; ``all_labels`` and ``all_confidences``
     [rows] of all rows by the ``calibration``, which saw all gold rows, as they will stand in the
@@ -47,7 +47,9 @@ class Judged:
         return 1 + math.sqrt(2 * (FOLDS - 1)) * self.unsettled
 
 
-def judge(log_probabilities: NDArray[np.floating], gold: GoldSample, calibrate: bool) -> Judged:
+def cross_fit(
+    log_probabilities: NDArray[np.floating], gold: GoldSample, calibrate: bool
+) -> CrossFitted:
     """``log_probabilities``: of all rows [rows, choices]. Without ``calibrate`` the model's own
     probabilities are judged."""
     rows, choices = log_probabilities.shape
@@ -80,7 +82,7 @@ def judge(log_probabilities: NDArray[np.floating], gold: GoldSample, calibrate: 
     seen = calibration.apply(log_probabilities[drawn])
     mean = (decided.sums - seen.sum(axis=0)) / max(1, rest)
     variance = (decided.squares - np.sum(seen**2, axis=0)) / max(1, rest) - mean**2
-    return Judged(
+    return CrossFitted(
         calibration,
         labels,
         confidences,

@@ -19,7 +19,7 @@ from pipeline.trust.report import TrustReport, assess
 
 
 @dataclass(frozen=True)
-class Judged:
+class TrustedQuestion:
     """One question's answers, and what right ones say of them."""
 
     known: Known
@@ -79,7 +79,7 @@ def unsuitable(job: Job, parts: Sequence[Part]) -> tuple[str, str] | None:
     return None
 
 
-def judge(known: Known, settings: Trust) -> Judged:
+def trusted_question(known: Known, settings: Trust) -> TrustedQuestion:
     """Without a fit where right answers are none of the choices: see ``Known.strange``."""
     accept = settings.accept
     promise = None if accept is None else Promise(accept.error, accept.confidence)
@@ -92,10 +92,10 @@ def judge(known: Known, settings: Trust) -> Judged:
         calibrate=good and settings.calibrate == "auto",
         miss=None if known.written else settings.label_sets,
     )
-    return Judged(known, report)
+    return TrustedQuestion(known, report)
 
 
-def check(judged: Sequence[Judged], output: str, *, promised: bool) -> None:
+def check(judged: Sequence[TrustedQuestion], output: str, *, promised: bool) -> None:
     """Raise UsageError for what somebody who asks has to know before anything is written.
     ``promised``: the promise was asked for by name."""
     review = f"label some: rackmill review {output}"
