@@ -13,6 +13,7 @@
         │   │   ├── CardLost              its card has fallen off the bus
         │   │   └── EndpointUnfit         a server cannot do the job, or refuses us
         │   └── EndpointGone          a server does not answer any more
+        │       └── EndpointSlow          it is there, but busy or silent for too long
         ├── StorageFailed         storage could not be read or changed, or did not answer
         ├── CommitFailed          nothing was committed: cleaning up and trying again is safe
         └── CommitStateUnknown    a commit may or may not have happened: nothing may be deleted
@@ -138,6 +139,10 @@ class EndpointUnfit(MachineUnfit):
 
 class EndpointGone(EngineFailed):
     """A server that was an engine does not answer any more; no row of the job is to blame."""
+
+
+class EndpointSlow(EndpointGone):
+    """A server is there, but was busy or silent for too long: perhaps it still loads its model."""
 
 
 class StorageFailed(JobFailed):

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import aiohttp
 
 from pipeline.engine.http.pieces import Pieces, objects_in
-from pipeline.errors import EndpointGone, EndpointUnfit
+from pipeline.errors import EndpointGone, EndpointSlow, EndpointUnfit
 
 _CONNECT_SECONDS = 10.0
 _PAUSE_SECONDS = (0.2, 1.0, 3.0)  # before a request is sent again that was cut off
-_LONGEST_PAUSE = 30.0
 _BUSY = (429, 503)
 _MOST_SHOWN = 200
 _MOST_BYTES = 64 << 20  # of an answer
@@ -35,11 +37,15 @@ class Client:
     """One server. Made and used on one event loop.
 
     ``patience``: seconds for which a server that is busy, or does not answer, is waited for.
+    ``tries``: so often a request is sent at most that is cut off.
     """
 
-    def __init__(self, url: str, key: str | None, patience: float) -> None:
+    def __init__(
+        self, url: str, key: str | None, patience: float, tries: int | None = None
+    ) -> None:
         self.url = url.rstrip("/")
         self._patience = patience
+        self._pauses = _PAUSE_SECONDS if tries is None else _PAUSE_SECONDS[: tries - 1]
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=_CONNECT_SECONDS, sock_read=patience
@@ -53,17 +59,17 @@ class Client:
 
     async def get(self, path: str) -> dict[str, Any]:
         """As ``post``."""
-        return await self._ask(path, lambda: self._whole("GET", path, None))
+        return await self._ask(lambda: self._whole("GET", path, None))
 
     async def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """The object that the answer is. A busy server is waited for; a request that was cut off
         is sent again.
 
         Raises Refused for a request that the server will not have, or answers with what is no
-        object of JSON; EndpointGone where it cannot be reached, or hangs; EndpointUnfit where a
-        certificate or key is wrong.
+        object of JSON; EndpointGone where it cannot be reached; EndpointSlow where it hangs, or is
+        busy for too long; EndpointUnfit where a certificate or key is wrong.
         """
-        return await self._ask(path, lambda: self._whole("POST", path, body))
+        return await self._ask(lambda: self._whole("POST", path, body))
 
     async def stream(
         self,
@@ -78,24 +84,25 @@ class Client:
         ``written`` hears how many tokens there are. A stream that ends before its answer does was
         cut off.
         """
-        return await self._ask(path, lambda: self._in_pieces(path, body, begin(), written))
+        return await self._ask(lambda: self._in_pieces(path, body, begin(), written))
 
-    async def _ask(
-        self, path: str, once: Callable[[], Awaitable[dict[str, Any]]]
-    ) -> dict[str, Any]:
+    async def _ask(self, once: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
         began = time.monotonic()
-        pauses = iter(_PAUSE_SECONDS)
+        pauses = iter(self._pauses)
         while True:
             try:
                 return await once()
             except _Busy as e:
-                pause = min(e.seconds, _LONGEST_PAUSE)
+                pause = e.seconds
                 if time.monotonic() - began + pause > self._patience:
-                    raise Refused(e.status, f"busy for {self._patience:g} s: {e}") from None
+                    how = f"for {self._patience:g} s"
+                    if pause > self._patience:
+                        how = f"for {pause:g} s more, longer than the job waits"
+                    raise EndpointSlow(f"{self.url}: busy {how} ({e.status}: {e})") from None
             except _CutOff as e:
                 pause = next(pauses, -1.0)
                 if pause < 0:
-                    raise EndpointGone(f"{self.url}{path}: {e}") from None
+                    raise EndpointGone(f"{self.url}: {e}") from None
             except Refused as e:
                 if e.status < 500:
                     raise
@@ -152,10 +159,12 @@ class Client:
             raise EndpointUnfit(f"{self.url}: no TLS connection: {e}") from None
         except aiohttp.InvalidURL:
             raise EndpointUnfit(f"{self.url} is no address", "http://HOST:PORT") from None
+        except aiohttp.ConnectionTimeoutError:
+            raise _CutOff(f"no connection in {_CONNECT_SECONDS:g} s") from None
         except TimeoutError:
-            raise EndpointGone(f"{where}: no answer in {self._patience:g} s") from None
+            raise EndpointSlow(f"{where}: no answer in {self._patience:g} s") from None
         except aiohttp.ClientConnectorError as e:
-            raise _CutOff(f"it cannot be reached: {e.os_error.strerror or e.os_error}") from None
+            raise _CutOff(_why(e.os_error)) from None
         except (aiohttp.ClientError, ConnectionError, asyncio.IncompleteReadError) as e:
             raise _CutOff(f"the connection was closed: {str(e) or type(e).__name__}") from None
 
@@ -223,11 +232,25 @@ def _shown(content: bytes) -> str:
 
 
 def _wait_of(answer: aiohttp.ClientResponse) -> float:
-    """Seconds after which a busy server says that it may be asked again."""
+    """Seconds after which a busy server says that it may be asked again: it gives their number, or
+    a date."""
+    given = answer.headers.get("Retry-After", "")
     try:
-        return max(0.1, float(answer.headers.get("Retry-After", "")))
+        return max(0.1, float(given))
     except ValueError:
+        pass
+    try:
+        return max(0.1, (parsedate_to_datetime(given) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):
         return 1.0
+
+
+def _why(error: OSError) -> str:
+    """ "connection refused"."""
+    number = error.errno
+    if isinstance(number, int) and number > 0:
+        return os.strerror(number).lower()
+    return error.strerror or str(error)
 
 
 class _CutOff(Exception):

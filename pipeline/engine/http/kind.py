@@ -14,6 +14,7 @@ from pipeline.engine.http.llama_server import LlamaServer
 from pipeline.engine.http.ollama import Ollama
 from pipeline.engine.http.openai import OpenAiServer
 from pipeline.engine.http.regex_grammar import regex_grammar
+from pipeline.engine.http.waiting import when_it_is_back
 from pipeline.engine.protocol import Engine
 from pipeline.errors import EndpointUnfit, UsageError
 from pipeline.job.job import Job
@@ -21,6 +22,9 @@ from pipeline.job.secret import secret
 from pipeline.model.folder import ModelFolder
 from pipeline.model.tokenizer import Tokenizer
 
+# of the job's own times, after which an engine counts as one that hangs: a server is given up
+# before, and no row of the job is to blame for it
+_SHARE = 0.9
 _CONTEXT = 4096  # where the job and the server say nothing of it
 _DIALECTS: Mapping[str, Callable[[Endpoint], Dialect]] = {
     "llama.cpp": LlamaServer,
@@ -38,9 +42,11 @@ def load(
     model: ModelFolder,
     say: Callable[[str], None],
 ) -> Engine:
-    """The server of the job that is this worker's. Raises EngineFailed."""
-    urls = job.engine.urls  # one where a run has given each server a worker
-    return connect(job, model, say, urls[0], key_of(job))
+    """The server of the job that is this worker's, when it is there. Raises EngineFailed."""
+    url = job.engine.urls[0]  # the only one where a run has given each server a worker
+    key, faults = key_of(job), job.faults
+    patience = min(faults.step_timeout_seconds, _SHARE * faults.load_timeout_seconds)
+    return when_it_is_back(lambda: connect(job, model, say, url, key), url, patience, say)
 
 
 def key_of(job: Job) -> str | None:
@@ -71,7 +77,7 @@ def connect(
     begin = probe[0] if len(probe) > len(tokenizer.encode_plain("a")) else None
 
     def made() -> tuple[Client, Dialect]:
-        client = Client(url, key, job.faults.step_timeout_seconds)
+        client = Client(url, key, _SHARE * job.faults.step_timeout_seconds)
         context = settings.max_model_len or _CONTEXT
         endpoint = Endpoint(
             client, settings, context, tokenizer.decode_marked, tokenizer.encode_plain, begin

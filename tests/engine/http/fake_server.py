@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
@@ -131,3 +132,19 @@ async def streamed(
         assert request.transport is not None
         request.transport.close()
     return answer
+
+
+def main(port: int, seconds: float) -> None:
+    """llama-server as a process of its own, that can be killed; ``seconds`` for each row."""
+
+    async def slow(request: web.Request, body: Any) -> web.StreamResponse:
+        if request.path == "/props":
+            return web.json_response(PROPS)
+        return await streamed(request, llama_pieces(body), pause=seconds / 4)
+
+    with FakeServer(slow, port):
+        threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), float(sys.argv[2]))
