@@ -91,7 +91,7 @@ def conclude(
 
 
 def _foretold(forecast: Forecast | None) -> Foretold | None:
-    if forecast is None:
+    if forecast is None or forecast.unmeasured:
         return None
     p = forecast.prediction
     return Foretold(p.ready_seconds, p.work_seconds, p.other_seconds, p.basis, forecast.kwh)

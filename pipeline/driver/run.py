@@ -21,6 +21,7 @@ from pipeline.driver.forecast.forecast import Forecaster
 from pipeline.driver.forecast.learning import learn
 from pipeline.driver.forecast.types import Forecast, seconds_to_spare
 from pipeline.driver.loop import work_through
+from pipeline.driver.plan.ask_servers import ask_servers
 from pipeline.driver.plan.auto_engine import with_known_engine
 from pipeline.driver.plan.plan import InputPlan, Plan, check_input, make_plan, sort_out
 from pipeline.driver.plan.prepare_output import clean_up, take_over
@@ -122,7 +123,10 @@ def _run(
             watcher.note(line)
         for line in plan.doubts:
             watcher.doubt(line)
-        ours = bool(plan.missing) and job.computes and options.address is None
+        if plan.missing:
+            ask_servers(plan, watcher.note, from_here=options.address is None)
+        here = job.computes or any(engine.started_here for engine in job.engines)
+        ours = bool(plan.missing) and here and options.address is None
         if ours:
             make_room(watcher.note)
         engines = select_engines(plan, watcher, cluster)

@@ -60,10 +60,10 @@ class TestTime:
         busy = after_a_run(plan, completion_tokens=40, seconds=220)
         calm = after_a_run(plan, completion_tokens=40, seconds=30)
 
-        made = forecast(plan, records=[busy, calm]).prediction
-        assert made.seconds == pytest.approx(55, rel=0.01)
+        made = forecast(plan, records=[busy, calm])
+        assert made.prediction.seconds == pytest.approx(55, rel=0.01)
         assert time_in_words(made).endswith(" as earlier runs differed")
-        again = forecast(plan, records=[busy, *[calm] * 5]).prediction
+        again = forecast(plan, records=[busy, *[calm] * 5])
         assert time_in_words(again) == "about 55 s"
 
     @pytest.mark.parametrize("max_tokens", [64, 400, 2000])

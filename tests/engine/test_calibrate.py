@@ -148,3 +148,8 @@ def test_a_real_engine_s_steps_follow_its_calibration() -> None:
     assert 0.001 < seconds(StepWork(1, 20, 20)) < 2
     assert seconds(StepWork(0, 0, 0, 1024, 524_800, 400_000, 1, 1)) > seconds(StepWork(1, 20, 20))
     assert "vllm" in made.engine
+
+
+def test_a_server_shows_no_steps_to_be_measured() -> None:
+    with pytest.raises(UsageError, match="a server \\(ollama\\) shows none"):
+        calibrate("gemma-3-270m", ["engine.kind=ollama", "engine.url=http://box:11434"])

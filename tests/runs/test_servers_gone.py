@@ -114,7 +114,7 @@ def test_one_that_never_comes_back_ends_the_run_and_loses_nothing(
     tmp_path: Path, launcher, write_shards, read_output, servers: list[Server]
 ) -> None:
     servers.append(Server())
-    _write_job(tmp_path, write_shards, servers, patience=6)
+    _write_job(tmp_path, write_shards, servers, patience=12)
     run = launcher.start("run", "job.yaml", cwd=tmp_path)
     run.wait_until(lambda: _begun(tmp_path), "a unit was done")
     servers[0].kill()
@@ -122,7 +122,7 @@ def test_one_that_never_comes_back_ends_the_run_and_loses_nothing(
     said = _said(ended.err)
 
     assert ended.code == 1
-    assert f"{servers[0].url} was waited for, 6 s, and is not back: connection refused" in said
+    assert f"{servers[0].url} was waited for, 12 s, and is not back: connection refused" in said
     assert "Traceback" not in ended.err
 
     servers[0].start()

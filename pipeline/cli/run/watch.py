@@ -64,7 +64,7 @@ class RunWatcher(Watcher, AbstractContextManager["RunWatcher"]):
         ERR.print(
             f"  plan    {plural(forecast.engines, 'engine')} ({cards_in_words(forecast)}) · "
             f"{shape.mean:.0f} tokens/row, {shape.shared_prefix} shared · "
-            f"{time_in_words(forecast.prediction)}"
+            f"{time_in_words(forecast)}"
         )
         when = job.resources.when
         if when is None or when.open(datetime.now(UTC)):

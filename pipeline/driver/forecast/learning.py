@@ -39,7 +39,7 @@ def learn(plan: Plan, forecast: Forecast, summary: Summary) -> None:
                 summary.work_seconds,
                 other,
             ),
-            predicted_seconds=forecast.prediction.seconds,
+            predicted_seconds=None if forecast.unmeasured else forecast.prediction.seconds,
             seconds=summary.seconds - summary.model_seconds,
             overhead_bytes=_seen_overhead(placed, summary),
             watts=_watts(placed, summary),

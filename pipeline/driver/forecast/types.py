@@ -55,6 +55,12 @@ class Forecast:
     levers: tuple[Lever, ...] = ()
 
     @property
+    def unmeasured(self) -> tuple[str, ...]:
+        """Servers of which no run was ever measured: how fast they are, no card tells."""
+        groups = [p.group for p in self.placed if p.estimate.basis == "roofline"]
+        return tuple(group.model for group in groups if group.card is None and group.model)
+
+    @property
     def engines(self) -> int:
         return sum(p.group.number for p in self.placed)
 
@@ -70,8 +76,8 @@ def done_at(job: Job, forecast: Forecast, now: datetime) -> datetime | None:
 
 def seconds_to_spare(job: Job, forecast: Forecast, now: datetime) -> float | None:
     """Between the end that is foretold of a job that begins ``now`` and its deadline: negative if
-    it will hardly be done by then; None without a deadline."""
-    if job.resources.deadline is None:
+    it will hardly be done by then; None without a deadline, and where nothing can be foretold."""
+    if job.resources.deadline is None or forecast.unmeasured:
         return None
     done = done_at(job, forecast, now)
     if done is None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from pipeline.cluster.engine_groups import local_groups
 from pipeline.driver.forecast.forecast import Forecaster
+from pipeline.driver.plan.ask_servers import ask_servers
 from pipeline.driver.plan.first_rows import first_rows
 from pipeline.driver.plan.plan import InputPlan, check_input, make_plan
 from pipeline.driver.trial.client import Start, WarmEngine, engine_key
@@ -90,7 +91,7 @@ def answer_now(
 
     Raises UsageError, EngineFailed.
     """
-    if not job.engine.computes:
+    if not (job.engine.computes or job.engine.served):
         return *_rehearse(job, rows, places), True
     warm = engine or WarmEngine()
     loaded = warm.key()
@@ -126,6 +127,7 @@ def _start(inputs: InputPlan, warm: WarmEngine, say: Say, *, loaded: bool) -> No
         say("another engine is loaded: it makes room")
         warm.end()
     plan = make_plan(inputs, fresh=True, report=say)
+    ask_servers(plan, say)
     forecaster = Forecaster(plan, load_profile())
     groups = forecaster.usable(local_groups(plan.job, 1, forecaster.spread, say), say)
     group = groups[0]

@@ -13,13 +13,13 @@ import time
 from contextlib import suppress
 from multiprocessing.connection import Connection, Listener
 
+from pipeline.driver.plan.plan import find_model
 from pipeline.driver.trial.messages import Answered, Ask, End, Failed, Load, Note, State
 from pipeline.engine.child_guard import guard_children
 from pipeline.engine.load import load_engine
 from pipeline.engine.protocol import Engine
 from pipeline.errors import EngineFailed, JobFailed, RackmillError
 from pipeline.model.folder import ModelFolder
-from pipeline.model.store.resolve import resolve
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.prompt.tokenizer_of import tokenizer_of
 from pipeline.worker.answer_rows import answer_rows
@@ -80,7 +80,7 @@ class _Server:
 
         if asked.cards:
             take_cards(asked.cards)
-        model = resolve(asked.job.model, say)
+        model = find_model(asked.job, say)
         self._model = model
         self._engine = load_engine(asked.job, asked.arguments, model, say)
         self._key = asked.key

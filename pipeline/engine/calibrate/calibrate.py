@@ -137,7 +137,13 @@ def _job(reference: str, settings: Sequence[str]) -> Job:
         "prompt": {"column": "prompt"},
         "output": {"path": "."},
     }
-    return job_from(content, settings)
+    job = job_from(content, settings)
+    if job.engine.served:
+        raise UsageError(
+            f"calibrate measures an engine's steps, and a server ({job.engine.kind}) shows none",
+            "plans learn how fast it is from the runs on it: nothing has to be measured before",
+        )
+    return job
 
 
 def _arguments(job: Job, model: ModelFolder) -> dict[str, Any]:

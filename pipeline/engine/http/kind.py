@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from pipeline.engine.http.capabilities import Capabilities
 from pipeline.engine.http.chat import ChatServer
 from pipeline.engine.http.client import Client
 from pipeline.engine.http.dialect import Dialect, Endpoint
@@ -25,6 +26,7 @@ from pipeline.model.tokenizer import Tokenizer
 # of the job's own times, after which an engine counts as one that hangs: a server is given up
 # before, and no row of the job is to blame for it
 _SHARE = 0.9
+_BRIEF_SECONDS = 15.0
 _CONTEXT = 4096  # where the job and the server say nothing of it
 _DIALECTS: Mapping[str, Callable[[Endpoint], Dialect]] = {
     "llama.cpp": LlamaServer,
@@ -69,15 +71,23 @@ def connect(
     url: str,
     key: str | None,
     ended: Callable[[], None] = lambda: None,
+    *,
+    brief: bool = False,
 ) -> HttpEngine:
-    """An engine of the server at ``url``, whose capabilities are said. Raises EngineFailed."""
+    """An engine of the server at ``url``, whose capabilities are said. ``brief``: one that is away
+    is waited for a few seconds alone, and how many requests it works on at once is not measured.
+    Raises EngineFailed."""
     settings = job.engine
+    patience, tries = _SHARE * job.faults.step_timeout_seconds, None
+    if brief:
+        patience, tries = min(patience, _BRIEF_SECONDS), 2
+        settings = settings.model_copy(update={"max_num_seqs": settings.max_num_seqs or 1})
     tokenizer = Tokenizer(model.path)
     [probe] = tokenizer.encode_batch(["a"])
     begin = probe[0] if len(probe) > len(tokenizer.encode_plain("a")) else None
 
     def made() -> tuple[Client, Dialect]:
-        client = Client(url, key, _SHARE * job.faults.step_timeout_seconds)
+        client = Client(url, key, patience, tries)
         context = settings.max_model_len or _CONTEXT
         endpoint = Endpoint(
             client, settings, context, tokenizer.decode_marked, tokenizer.encode_plain, begin
@@ -94,6 +104,14 @@ def connect(
             "leave these keys out, or take another engine",
         )
     return engine
+
+
+def ask(job: Job, model: ModelFolder, url: str) -> Capabilities:
+    """What the server at ``url`` can do, within seconds. Raises EndpointUnfit where it cannot do
+    ``job``, EndpointSlow where it is there and does not answer soon, EndpointGone."""
+    engine = connect(job, model, lambda line: None, url, key_of(job), brief=True)
+    engine.close()
+    return engine.capabilities
 
 
 def check_answer_shape(job: Job) -> None:

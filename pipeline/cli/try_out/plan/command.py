@@ -51,6 +51,7 @@ def plan_command(
     from pipeline.cluster.engine_groups import asked_groups, local_groups
     from pipeline.driver.forecast.forecast import Forecaster
     from pipeline.driver.forecast.types import Prices
+    from pipeline.driver.plan.ask_servers import ask_servers
     from pipeline.driver.plan.auto_engine import with_known_engine
     from pipeline.driver.plan.plan import check_input, make_plan
     from pipeline.engine.load import check_answer_shape
@@ -67,6 +68,7 @@ def plan_command(
     plan = make_plan(inputs, fresh=fresh, report=_note, fetch=False)
     forecast, fits = None, []
     if any(unit.rows for unit in plan.missing):
+        ask_servers(plan, _note)
         known = loaded.resources.price_kwh if price_kwh is None else price_kwh
         prices = Prices(Prices().per_kwh if known is None else known, price_gpu_hour, watts)
         forecaster = Forecaster(plan, load_profile(), prices)

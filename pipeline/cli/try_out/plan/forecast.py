@@ -30,8 +30,14 @@ def cards_in_words(forecast: Forecast) -> str:
     return " + ".join(times(c.number, c.card.title, c.cards) for c in groups if c.card)
 
 
-def time_in_words(prediction: Prediction) -> str:
+_UNKNOWN = "unknown until measured"
+
+
+def time_in_words(forecast: Forecast) -> str:
     """ "about 25 s", or the range within which it will likely be."""
+    if forecast.unmeasured:
+        return _UNKNOWN
+    prediction = forecast.prediction
     low, high = prediction.bounds
     between = f"{duration(low)} to {duration(high)}"
     if prediction.basis != "measured":
@@ -48,13 +54,15 @@ def basis_in_words(prediction: Prediction) -> str:
 def forecast_as_json(forecast: Forecast, fits: list[Fit]) -> dict[str, Any]:
     """The forecast as plain data: seconds, tokens, kWh, money in the currency of the prices."""
     p = forecast.prediction
-    low, high = p.bounds
+    (low, high), known = p.bounds, not forecast.unmeasured
     return {
-        "predicted_seconds": round(p.seconds, 1),
-        "predicted_seconds_low": round(low, 1),
-        "predicted_seconds_high": round(high, 1),
-        "prediction_basis": p.basis,
-        "phases": {
+        "predicted_seconds": round(p.seconds, 1) if known else None,
+        "predicted_seconds_low": round(low, 1) if known else None,
+        "predicted_seconds_high": round(high, 1) if known else None,
+        "prediction_basis": p.basis if known else None,
+        "phases": None
+        if not known
+        else {
             "ready_seconds": round(p.ready_seconds, 1),
             "compile_seconds": round(p.compile_seconds, 1),
             "prompt_seconds": round(p.prompt_seconds, 1),
@@ -110,9 +118,13 @@ def forecast_lines(forecast: Forecast, fits: list[Fit]) -> Iterator[tuple[str, s
             f"{each}{mean:.1f} tokens in the mean, about {total} in all "
             f"(from {forecast.answer_basis})",
         )
+    if forecast.unmeasured:
+        yield "time", f"{_UNKNOWN}, and rows/s as well"
+        yield "", f"no run on {' and '.join(forecast.unmeasured)} has been measured yet"
+        return
     yield (
         "time",
-        f"{time_in_words(p)} on {cards_in_words(forecast)}: until the engine is ready "
+        f"{time_in_words(forecast)} on {cards_in_words(forecast)}: until the engine is ready "
         f"{duration(p.ready_seconds)}{_compiling(p)}, prompts {duration(p.prompt_seconds)}, "
         f"answers {duration(p.answer_seconds)}, the rest {duration(p.other_seconds)}",
     )

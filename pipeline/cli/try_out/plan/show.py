@@ -81,7 +81,7 @@ def download_lines(made: Download) -> list[str]:
 
 
 def _done_at(plan: Plan, forecast: Forecast | None) -> str | None:
-    if forecast is None:
+    if forecast is None or forecast.unmeasured:
         return None
     done = done_at(plan.job, forecast, datetime.now(UTC))
     return None if done is None else done.isoformat(timespec="seconds")
