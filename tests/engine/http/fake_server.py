@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterable
@@ -16,10 +17,12 @@ Handler = Callable[[web.Request, Any], Awaitable[web.StreamResponse]]
 
 
 class FakeServer:
-    """``handle`` gets each request and its JSON. ``asked``: the paths and bodies, in order."""
+    """``handle`` gets each request and its JSON. ``asked``: the paths and bodies, in order.
+    ``tls``: it speaks HTTPS with that."""
 
-    def __init__(self, handle: Handler, port: int = 0) -> None:
+    def __init__(self, handle: Handler, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         self._handle = handle
+        self._tls = tls
         self._port = port
         self.asked: list[tuple[str, Any]] = []
         self.url = ""
@@ -53,10 +56,10 @@ class FakeServer:
         app.router.add_route("*", "/{path:.*}", self._answer)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self._port)
+        site = web.TCPSite(self._runner, "127.0.0.1", self._port, ssl_context=self._tls)
         await site.start()
         self._port = self._runner.addresses[0][1]
-        self.url = f"http://127.0.0.1:{self._port}"
+        self.url = f"http{'s' if self._tls else ''}://127.0.0.1:{self._port}"
 
     async def _stop(self) -> None:
         await self._runner.cleanup()
