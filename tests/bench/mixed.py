@@ -1,8 +1,8 @@
 """vLLM and llama.cpp on one job: is the work shared by rate, and is no row lost or doubled?
 
-    python tests/bench/mixed.py [--rows 512] [--seeds 20] [--kill-rows 128]
+    python tests/bench/mixed.py [--rows 2000] [--seeds 20] [--kill-rows 128]
 
-The demo's rows by vLLM (int4) and by a ``llama-server`` that rackmill starts (Q4_K_M), both on this
+The demo's rows, and more like them, by vLLM (int4) and by a ``llama-server`` that rackmill starts (Q4_K_M), both on this
 machine's processor. First without disturbance: who answered how many, how far they agree, and how
 long the one that was done first had nothing to do, as a share of the time in which it had answered
 (0 where work is shared exactly by rate). Then one run for each seed, in which a worker or the
@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import argparse
 import random
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,7 @@ _ROOT = Path(__file__).parents[2]
 _JOB = """\
 name: mixed
 model: gemma-3-270m
-input: {{path: {root}/jobs/data/tweets}}
+input: {{path: {rows}}}
 prompt: "Tweet: {{text}}\\nSentiment:"
 examples:
   - {{text: "@united thanks, all went well", answer: positive}}
@@ -46,11 +48,12 @@ resources: {{engines: [vllm, llama.cpp], mixed: true}}
 output: {{path: out, keep: [text]}}
 """
 _POLL_SECONDS = 0.05
+_DEMO_ROWS = 512
 
 
 def run(folder: Path, rows: int, disturb: Callable[[Started, Path], None]) -> float:
     """Seconds that the job took. Raises SystemExit where it failed."""
-    (folder / "job.yaml").write_text(_JOB.format(root=_ROOT))
+    (folder / "job.yaml").write_text(_JOB.format(rows=_input(rows)))
     started = time.monotonic()
     launcher = Launcher()
     try:
@@ -62,6 +65,17 @@ def run(folder: Path, rows: int, disturb: Callable[[Started, Path], None]) -> fl
     if ended.code:
         raise SystemExit(f"the run ended with {ended.code}:\n{ended.err[-3000:]}")
     return time.monotonic() - started
+
+
+@cache
+def _input(rows: int) -> Path:
+    """The demo's tweets, and later ones of the same corpus where more are asked for."""
+    if rows <= _DEMO_ROWS:
+        return _ROOT / "jobs/data/tweets"
+    folder = Path(tempfile.gettempdir()) / f"rackmill-tweets-{rows}"
+    make = [sys.executable, str(_ROOT / "infra/make_tweets.py"), str(folder), "--rows", str(rows)]
+    subprocess.run(make, check=True)
+    return folder
 
 
 def shares(output: Path) -> dict[str, dict[str, float]]:
@@ -108,7 +122,7 @@ def killer(seed: int, said: list[str]) -> Callable[[Started, Path], None]:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rows", type=int, default=512)
+    parser.add_argument("--rows", type=int, default=2000)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--kill-rows", type=int, default=128)
     asked = parser.parse_args()
@@ -138,8 +152,7 @@ def main() -> None:
             whole = once(Path(name) / "out", asked.kill_rows)
         kills.append({"seed": seed, "killed": said, "seconds": round(seconds, 1), "whole": whole})
         print(f"seed {seed}: {said} killed, {seconds:.0f} s, whole: {whole}", flush=True)
-    result["kills"] = kills
-    save("mixed", result)
+    save("mixed", {f"{asked.rows} rows": result, "kills": {"runs": kills}})
     if not result["whole"] or not all(one["whole"] for one in kills):
         raise SystemExit("rows were lost or doubled")
 
