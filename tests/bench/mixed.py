@@ -2,12 +2,12 @@
 
     python tests/bench/mixed.py [--rows 2000] [--seeds 20] [--kill-rows 128]
 
-The demo's rows, and more like them, by vLLM (int4) and by a ``llama-server`` that rackmill starts (Q4_K_M), both on this
-machine's processor. First without disturbance: who answered how many, how far they agree, and how
-long the one that was done first had nothing to do, as a share of the time in which it had answered
-(0 where work is shared exactly by rate). Then one run for each seed, in which a worker or the
-llama-server is killed (SIGKILL) once it has begun: every row has to be there once. Writes
-tests/bench/results/mixed.json.
+The demo's rows, and more like them, by vLLM (int4) and by a ``llama-server`` that rackmill starts
+(Q4_K_M), both on this machine's processor. First without disturbance: who answered how many, how
+far they agree, and how long the one that was done first had nothing to do, as a share of the time
+in which it had answered (0 where work is shared exactly by rate). Then one run for each seed, in
+which a worker or the llama-server is killed (SIGKILL) once it has begun: every row has to be there
+once. Writes tests/bench/results/mixed.json.
 """
 
 from __future__ import annotations
