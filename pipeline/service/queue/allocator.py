@@ -18,6 +18,8 @@ from pipeline.job.file.load import job_from
 from pipeline.job.job import Job
 from pipeline.service.queue.job_db import SubmittedJob
 
+_SERVERS = "servers of"
+
 
 @dataclass
 class _Turn:
@@ -111,7 +113,11 @@ class Allocator:
             found = []  # others have the cards until then
         # where it fits nowhere its driver says so, with what would help
         found = [p for p in found if p.card is None or standing.fits(p.card, p.cards)] or found
-        keys = [tuple(sorted(candidate.slot.shared_keys)) for candidate in found]
+        # a server takes no card of the rack: it has one of the job's own
+        keys = [
+            tuple(sorted(one.slot.shared_keys)) or ((f"{_SERVERS} {job.id}", number),)
+            for number, one in enumerate(found)
+        ]
         slots = [slot for slot in keys if not needs.useless.intersection(slot)]
         # where an engine of its model may still be loaded comes first
         slots.sort(key=lambda slot: self._models.get(slot[0]) != standing.job.model)

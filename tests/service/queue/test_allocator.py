@@ -205,3 +205,24 @@ class TestSlotsOfSeveralCards:
 
         assert deals.at(0.0) == {"one": set()}
         assert deals.standings.is_hopeless("one")
+
+
+SERVER = {"kind": "ollama", "url": "http://box:11434"}
+
+
+def test_a_job_of_servers_takes_no_card_and_waits_for_none() -> None:
+    deals = Deals(ONE_CARD, submitted("cards"), submitted("servers", engine=SERVER))
+
+    dealt = deals.at(0.0)
+
+    assert dealt["cards"] == {A0}
+    assert len(dealt["servers"]) == 1
+
+
+def test_a_mixed_job_begins_with_its_servers_while_others_have_the_cards() -> None:
+    mixed = submitted("mixed", at=1.0, resources={"engines": ["vllm", SERVER], "mixed": True})
+    deals = Deals(ONE_CARD, submitted("cards", priority=1), mixed)
+
+    dealt = deals.at(2.0)
+
+    assert (dealt["cards"], len(dealt["mixed"])) == ({A0}, 1)
