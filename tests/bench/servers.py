@@ -1,8 +1,9 @@
 """llama.cpp beside vLLM, and a server's engine beside a plain client of that server.
 
     PATH=.venv-servers/bin:$PATH python tests/bench/servers.py [rates] [overhead] [--rounds N]
+        [--rows N]
 
-- rates: the demo's 512 rows through llama.cpp as rackmill starts it, on the GGUF file as it is
+- rates: the demo's rows through llama.cpp as rackmill starts it, on the GGUF file as it is
   (Q4_K_M), and through vLLM on the int4 of it, in turn: seconds until the first step, rows/s, and
   how far the labels agree, with one another and with how people graded the tweets.
 - overhead: one llama-server. The demo is run over it once, through a proxy that writes down what it
@@ -52,13 +53,24 @@ _TARGET = 0.95
 _LOAD_SECONDS = 120.0
 
 
-def run_demo(folder: Path, engine: Mapping[str, Any], key: str = "") -> Measured:
+def run_demo(folder: Path, engine: Mapping[str, Any], rows: int, key: str = "") -> Measured:
     """The demo in a process of its own, with nothing learnt from earlier runs."""
     load = os.getloadavg()[0]
     given = {f"engine.{k}": v for k, v in engine.items()} | {"input.path": ROOT / TWEETS}
     settings = [word for k, v in given.items() for word in ("--set", f"{k}={v}")]
     rackmill = Path(sys.executable).with_name("rackmill")
-    command = [rackmill, "run", JOB, "--json", "--fresh", "--output", folder, *settings]
+    command = [
+        rackmill,
+        "run",
+        JOB,
+        "--json",
+        "--fresh",
+        "--output",
+        folder,
+        "--rows",
+        str(rows),
+        *settings,
+    ]
     profile = str(folder.with_name("profile-none.jsonl"))
     summary = run_json(command, {"RACKMILL_PROFILE": profile, _KEY: key})
     assert summary["succeeded"] == summary["rows"], summary["errors"]
@@ -74,10 +86,10 @@ def run_demo(folder: Path, engine: Mapping[str, Any], key: str = "") -> Measured
     }
 
 
-def rates(scratch: Path, rounds: int) -> dict[str, Any]:
+def rates(scratch: Path, rounds: int, rows: int) -> dict[str, Any]:
     systems = {
-        LLAMA: partial(run_demo, scratch / "llama", {"kind": "llama.cpp"}),
-        VLLM: partial(run_demo, scratch / "vllm", {"kind": "vllm"}),
+        LLAMA: partial(run_demo, scratch / "llama", {"kind": "llama.cpp"}, rows),
+        VLLM: partial(run_demo, scratch / "vllm", {"kind": "vllm"}, rows),
     }
     found = in_turn(systems, rounds)
     table = []
@@ -94,10 +106,12 @@ def rates(scratch: Path, rounds: int) -> dict[str, Any]:
             }
         )
     same = alike(found[LLAMA][-1]["labels"], found[VLLM][-1]["labels"])
-    print_table("The demo's 512 tweets", list(table[0]), [list(row.values()) for row in table])
+    print_table(
+        f"{rows} of the demo's tweets", list(table[0]), [list(row.values()) for row in table]
+    )
     print(f"  the same label: {same:.1%}")
     again = {n: alike(runs[0]["labels"], runs[-1]["labels"]) for n, runs in found.items()}
-    return {"table": table, "same_label": round(same, 4), "same_label_again": again}
+    return {"rows": rows, "table": table, "same_label": round(same, 4), "same_label_again": again}
 
 
 def loads(before: float) -> str:
@@ -109,13 +123,13 @@ def alike(some: Sequence[str], others: Sequence[str]) -> float:
     return sum(a == b for a, b in zip(some, others, strict=True)) / len(some)
 
 
-def overhead(scratch: Path, rounds: int) -> dict[str, Any]:
+def overhead(scratch: Path, rounds: int, rows: int) -> dict[str, Any]:
     with llama_server() as (url, key, slots):
         with recording(url) as (proxy, bodies):
-            served(scratch, proxy, key)
+            served(scratch, proxy, key, rows)
         plain = partial(plain_client, url, key, list(bodies), slots)
-        as_many = partial(served, scratch, url, key, max_num_seqs=slots)
-        systems = {OURS: partial(served, scratch, url, key), PLAIN: plain, EXACT: as_many}
+        as_many = partial(served, scratch, url, key, rows, max_num_seqs=slots)
+        systems = {OURS: partial(served, scratch, url, key, rows), PLAIN: plain, EXACT: as_many}
         found = in_turn(systems, rounds)
     rate = {n: [m["rows"] / m["seconds"] for m in runs] for n, runs in found.items()}
     ratios = [ours / other for ours, other in zip(rate[OURS], rate[PLAIN], strict=True)]
@@ -135,9 +149,9 @@ def overhead(scratch: Path, rounds: int) -> dict[str, Any]:
     return {"slots": slots, "requests": len(bodies), "target": _TARGET, "table": table, **told}
 
 
-def served(scratch: Path, url: str, key: str, **more: Any) -> Measured:
+def served(scratch: Path, url: str, key: str, rows: int, **more: Any) -> Measured:
     engine = {"kind": "llama.cpp", "url": url, "api_key": _KEY} | more
-    return run_demo(scratch / "served", engine, key)
+    return run_demo(scratch / "served", engine, rows, key)
 
 
 @contextmanager
@@ -232,11 +246,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("parts", nargs="*", default=["rates", "overhead"])
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rows", type=int, default=512)
     given = parser.parse_args()
     parts = {"rates": rates, "overhead": overhead}
     for name in given.parts:
         with tempfile.TemporaryDirectory() as scratch:
-            save("servers", {name: parts[name](Path(scratch), given.rounds)})
+            save("servers", {name: parts[name](Path(scratch), given.rounds, given.rows)})
 
 
 if __name__ == "__main__":
