@@ -1,4 +1,4 @@
-"""kill -9 of a driver that started a Ray: within seconds nothing of either is left."""
+"""kill -9 of a driver that started a Ray: soon nothing of either is left."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.runs.slow_job import prepare
 
 pytestmark = pytest.mark.ray
 
-_SECONDS = 15.0
+_SECONDS = 60.0  # five are usual, on a machine that does nothing else
 
 
 def test_nothing_is_left(tmp_path, launcher, write_shards) -> None:

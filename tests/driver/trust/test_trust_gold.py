@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from pipeline.driver.trust.settings import TrustOptions
 from pipeline.driver.trust.trust import Trusted, trust
 from pipeline.output.dataset import Dataset
@@ -76,11 +78,15 @@ def test_rows_that_are_examples_of_the_prompt_are_left_out_and_said(tmp_path: Pa
     assert "2 right answers left out" in block["notes"][0]
 
 
-def test_people_who_review_are_heard(raw: Path, tmp_path: Path) -> None:
+def test_people_who_review_are_heard(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from pipeline.output.reviews.answers import Answer, ReviewAnswers
     from pipeline.output.reviews.question import question_of
     from pipeline.output.reviews.samples import sample_for
 
+    # one in twenty samples has its interval beside the truth
+    monkeypatch.setattr("pipeline.output.reviews.samples.secrets.randbits", lambda bits: 7)
     dataset = copy_of(raw, tmp_path)
     stored = StoredRows(dataset.storage.address())
     sample = sample_for(dataset.storage, stored, question_of(stored, None), 80)
