@@ -61,3 +61,17 @@ def test_a_narrow_table_keeps_what_matters_most() -> None:
 
 def test_a_dumb_terminal_gets_plain_text() -> None:
     assert "\x1b" not in on_terminal(80, "fit", "--gpu", "rtx3090", term="dumb")
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_cards_for_which_there_is_no_room_come_below_the_others(columns: int) -> None:
+    told = on_terminal(columns, "fit")
+    table = told[told.index("requests of 1k") : told.index("where the announcement")]
+
+    rows = [line for line in table.splitlines() if line.startswith("27B int4")]
+    assert [len(row) for row in rows] == [len(head) for head in _heads(table)]
+    assert len(rows) > 1
+
+
+def _heads(table: str) -> list[str]:
+    return [line for line in table.splitlines()[1:] if line.startswith(" " * 11)]

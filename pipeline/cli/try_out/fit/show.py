@@ -12,7 +12,7 @@ from pipeline.budget.fit.verdict import CONTEXTS, Fit, gb, longest_context, word
 from pipeline.cli.terminal.console import OUT
 from pipeline.humanize import count, plural, rate, size
 
-_MODEL, _NUMBER = 11, 9
+_MODEL, _NUMBER, _CARD = 11, 9, 13
 _KIB, _MIB = 1 << 10, 1 << 20
 
 
@@ -124,12 +124,18 @@ def _matrix(fits: Sequence[Fit]) -> Iterator[str]:
     cards = list(dict.fromkeys(f.card for f in fits))
     context = fits[0].context
     yield f"requests of {words(context)} tokens at once (– does not fit)"
-    yield f"{'':{_MODEL}}" + "".join(f"{c.title.removeprefix('RTX '):>13}" for c in cards)
     by_model = {(f.model.title, f.precision, f.card): f for f in fits}
-    for title, precision in dict.fromkeys((f.model.title, f.precision) for f in fits):
-        cells = [by_model[title, precision, c] for c in cards]
-        shown = "".join(f"{count(f.max_requests[context]) if f.fits else '–':>13}" for f in cells)
-        yield f"{f'{title} {precision}':{_MODEL}}{shown}"
+    at_once = max(1, (OUT.width - _MODEL) // _CARD)
+    for first in range(0, len(cards), at_once):
+        shown = cards[first : first + at_once]
+        if first:
+            yield ""
+        yield f"{'':{_MODEL}}" + "".join(f"{c.title.removeprefix('RTX '):>{_CARD}}" for c in shown)
+        for title, precision in dict.fromkeys((f.model.title, f.precision) for f in fits):
+            found = [by_model[title, precision, card] for card in shown]
+            cells = [count(f.max_requests[context]) if f.fits else "–" for f in found]
+            cells = [f"{cell:>{_CARD}}" for cell in cells]
+            yield f"{f'{title} {precision}':{_MODEL}}{''.join(cells)}"
 
 
 def _explained(one: Fit) -> Iterator[str]:
