@@ -69,6 +69,10 @@ class Resources(Section):
             raise ValueError(
                 "engines: unlike engines give unlike answers to some rows: say mixed: true, too"
             )
+        if self.engines is not None and self.workers != "auto":
+            raise ValueError(
+                "workers does not go with engines: each card and each server has one of its own"
+            )
         return self
 
     @model_validator(mode="after")

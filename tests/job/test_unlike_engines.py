@@ -45,6 +45,11 @@ def test_several_want_it_said_that_answers_differ() -> None:
         job(resources={"engines": ["vllm", OLLAMA]})
 
 
+def test_their_number_is_that_of_cards_and_servers() -> None:
+    with pytest.raises(UsageError, match="workers does not go with engines"):
+        job(resources={"engines": ["vllm", OLLAMA], "mixed": True, "workers": 2})
+
+
 def test_engine_has_to_be_one_of_them() -> None:
     with pytest.raises(UsageError, match=r"its kind, simulated, is not among resources\.engines"):
         mixed("vllm", OLLAMA, engine={"kind": "simulated"})
