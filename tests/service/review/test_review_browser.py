@@ -126,6 +126,14 @@ class TestKeys:
         assert texts(browser, "#problem") == [""]
 
 
+def styled(browser: Chrome) -> None:
+    """Wait for the stylesheet, which on a busy machine comes after the page."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    there = "return document.readyState === 'complete' && document.styleSheets.length > 0"
+    WebDriverWait(browser, 60).until(lambda one: one.execute_script(there))
+
+
 class TestScreens:
     @pytest.mark.parametrize("dark", [False, True])
     def test_light_and_dark_as_the_system_is(
@@ -136,6 +144,7 @@ class TestScreens:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
         browser.get(page.address)
+        styled(browser)
         colour = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
         brightness = sum(map(int, re.findall(r"\d+", colour)[:3]))
         assert (brightness < 150) is dark
@@ -149,6 +158,7 @@ class TestScreens:
         size = {"width": 320, "height": 600, "deviceScaleFactor": 1, "mobile": True}
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         browser.get(page.address)
+        styled(browser)
         width = browser.execute_script("return document.documentElement.scrollWidth")
         assert width <= 320
 
