@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -28,6 +29,9 @@ from tests.driven_page import (
 )
 from tests.labelled import labelled
 from tests.served_review import Served
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
 
 EVIL = "<script>document.title='gone'</script><img src=x onerror=\"document.title='gone'\">\u202e"
 
