@@ -106,7 +106,8 @@ def served(llama_program: Path, model: ModelFolder) -> Iterator[Served]:
 def test_it_says_what_it_can_do(served: Served) -> None:
     facts = served.engine.facts
 
-    assert (facts.max_num_seqs, facts.max_model_len) == (_SLOTS, _CONTEXT)
+    # as many as it works on, and as many again that wait there
+    assert (facts.max_num_seqs, facts.max_model_len) == (2 * _SLOTS, _CONTEXT)
     assert facts.logprobs
     assert facts.held == ("json", "regex")
 
