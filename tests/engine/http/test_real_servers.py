@@ -45,7 +45,8 @@ def vllm(model: ModelFolder, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     variables = environment(gpu=False, eager=True) | cpu_environment(0, 1)
     limits = ["--max-model-len", 2048, "--kv-cache-memory-bytes", 1 << 29, "--enforce-eager"]
     # else a small model may write blanks without end, as JSON may have them anywhere
-    limits += ["--structured-outputs-config", json.dumps({"disable_any_whitespace": True})]
+    shapes = {"backend": "xgrammar", "disable_any_whitespace": True}
+    limits += ["--structured-outputs-config", json.dumps(shapes)]
     where = ["--host", "127.0.0.1", "--port", port]
     command = [*vllm_server(), "--model", model.path, *where, *limits]
     with serving(command, port, folder / "log", **variables) as url:
