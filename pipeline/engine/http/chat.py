@@ -9,13 +9,14 @@ from pipeline.engine.http.capabilities import Capabilities
 from pipeline.engine.http.client import Refused
 from pipeline.engine.http.concurrency import measured_concurrency
 from pipeline.engine.http.dialect import Endpoint, Written, row_error, served_model, told
-from pipeline.errors import RowError, RowErrorType
+from pipeline.errors import EndpointUnfit, RowError, RowErrorType
 from pipeline.rows.request import Completion, Request
 
 _PATH = "/v1/chat/completions"
 _TURN = re.compile(r"<start_of_turn>(user|model)\n(.*?)<end_of_turn>\n", re.DOTALL)
 _ANSWER = "<start_of_turn>model\n"
 _ROLES = {"user": "user", "model": "assistant"}
+_BRIEF = 8  # tokens
 _FINISHED = frozenset({"stop", "length"})
 
 
@@ -32,6 +33,7 @@ class ChatServer:
         models = told(await endpoint.client.get("/v1/models"), "data")
         names = [str(told(one, "id")) for one in models]
         self._model = served_model(endpoint.settings, names, endpoint.client.url)
+        await self._check_limit()
         given = endpoint.settings.max_num_seqs
         return Capabilities(
             server=endpoint.settings.kind,
@@ -42,8 +44,20 @@ class ChatServer:
             seed=False,
         )
 
+    async def _check_limit(self) -> None:
+        """Raise EndpointUnfit where answers are longer than what they are limited to."""
+        counted = [{"role": "user", "content": "Count from 1 to 100."}]
+        text = told(await self._ask(counted, _BRIEF, 0.0), "choices", 0, "message", "content")
+        tokens = len(self._endpoint.tokens(text if isinstance(text, str) else ""))
+        if tokens > 2 * _BRIEF:  # ours may count a few more
+            raise EndpointUnfit(
+                f"{self._endpoint.client.url} ignores max_tokens: it wrote {tokens} tokens where "
+                f"{_BRIEF} were asked for",
+                "take a server that heeds it, as llama.cpp's: engine.kind: llama.cpp",
+            )
+
     async def _ask_briefly(self, number: int) -> None:
-        await self._ask([{"role": "user", "content": f"{number}. Count."}], 8, 0.0)
+        await self._ask([{"role": "user", "content": f"{number}. Count."}], _BRIEF, 0.0)
 
     async def _ask(self, messages: list[dict[str, str]], tokens: int, temperature: float) -> Any:
         return await self._endpoint.client.post(
