@@ -348,11 +348,6 @@ class Job(Section):
         """As the engine has it that needs cards, if one does."""
         return self.with_engine(next((e for e in self.engines if e.computes), self.engine))
 
-    @property
-    def engine_kinds(self) -> str:
-        """In words: "vllm", "vllm and ollama"."""
-        return " and ".join(dict.fromkeys(one.kind for one in self.engines))
-
     def with_engine(self, engine: EngineSettings) -> Job:
         """As a worker with that one of its engines has it."""
         return self if engine == self.engine else self.model_copy(update={"engine": engine})

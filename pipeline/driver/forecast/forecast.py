@@ -34,6 +34,7 @@ from pipeline.budget.weights import Weights, weight_bytes
 from pipeline.cluster.engine_groups import EngineGroup
 from pipeline.cluster.slots import Spread, spread_of
 from pipeline.driver.forecast.request_shape import request_shape
+from pipeline.driver.forecast.setup_key import setup_key
 from pipeline.driver.forecast.types import Forecast, GroupForecast, Lever, Prices
 from pipeline.driver.plan.plan import Plan
 from pipeline.errors import UsageError
@@ -387,15 +388,3 @@ class Forecaster:
         """None for what changes nothing to speak of."""
         seconds = self._forecast(groups, workload, made, **given).prediction.seconds
         return Lever(what, seconds) if seconds < 0.97 * made.prediction.seconds else None
-
-
-def setup_key(
-    plan: Plan, group: EngineGroup, choice: EngineChoice | None = None
-) -> Mapping[str, str]:
-    """What the times of a run depend on beside the rows. ``choice``: where it may matter."""
-    unpacked = choice is not None and choice.arguments.get("cpu_compute") == "bf16"
-    return {
-        "model": f"{plan.model.name} {plan.model.quantization}" + (" in bf16" if unpacked else ""),
-        "card": group.name,
-        "engine": group.job(plan.job).engine.kind,
-    }

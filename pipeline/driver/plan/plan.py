@@ -13,6 +13,7 @@ import pyarrow as pa
 from pipeline.cluster.engine_groups import engines_here
 from pipeline.driver.forecast.sample import Sample, take_sample
 from pipeline.driver.plan.auto_engine import with_known_engine
+from pipeline.driver.plan.job_model import find_model, model_identity
 from pipeline.driver.trust.gold_check import check_gold_files
 from pipeline.errors import HalfWritten, StorageFailed, UsageError, unknown_column
 from pipeline.humanize import plural
@@ -25,12 +26,8 @@ from pipeline.job.fingerprint import digest
 from pipeline.job.job import Job
 from pipeline.job.sampling import SAMPLING_COLUMN
 from pipeline.model.folder import ModelFolder
-from pipeline.model.stand_in import (
-    rehearsed_hash,
-    resolve_for_planning,
-    resolve_for_rehearsal,
-)
-from pipeline.model.store.resolve import check_reference, resolve
+from pipeline.model.stand_in import resolve_for_planning
+from pipeline.model.store.resolve import check_reference
 from pipeline.output.columns.gold import mismatch, names_of, truth
 from pipeline.output.columns.results import OutputColumns, output_columns
 from pipeline.output.commit.records import MANIFEST, CommitRecord, State
@@ -186,16 +183,6 @@ def check_input(
     units = cut(files.shards, sizes, total)
     notes = check_gold_files(job, files, columns, units)
     return InputPlan(job, files, tuple(units), columns, total, sizes, notes)
-
-
-def find_model(job: Job, report: Callable[[str], None] = lambda line: None) -> ModelFolder:
-    """The job's model, fetched and converted first if that is needed. Raises UsageError."""
-    return (resolve if job.computes else resolve_for_rehearsal)(job.model, report)
-
-
-def model_identity(job: Job, model: ModelFolder) -> str:
-    """What of the model makes two runs the same job."""
-    return model.hash if job.computes else rehearsed_hash(job.model, model)
 
 
 def make_plan(

@@ -14,7 +14,7 @@ def provenance(plan: Plan) -> dict[str, str]:
         "model": plan.model.name,
         "model_hash": plan.model.hash,
         "quantization": plan.model.quantization,
-        "engine": plan.job.engine_kinds,
+        "engine": " and ".join(dict.fromkeys(one.kind for one in plan.job.engines)),
     }
     for package, version in own_versions().items():
         facts[f"{package.replace('-', '_')}_version"] = version

@@ -13,7 +13,7 @@ import time
 from contextlib import suppress
 from multiprocessing.connection import Connection, Listener
 
-from pipeline.driver.plan.plan import find_model
+from pipeline.driver.plan.job_model import find_model
 from pipeline.driver.trial.messages import Answered, Ask, End, Failed, Load, Note, State
 from pipeline.engine.child_guard import guard_children
 from pipeline.engine.load import load_engine

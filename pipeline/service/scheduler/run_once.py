@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from pipeline.driver.plan.plan import find_model, model_identity
+from pipeline.driver.plan.job_model import find_model, model_identity
 from pipeline.driver.progress.watcher import Watcher
 from pipeline.driver.run import RunOptions, run
 from pipeline.driver.stop.stop import Stop

@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline.engine.http.engine import HttpEngine
 from pipeline.engine.http.kind import connect
+from pipeline.errors import RowErrorType
 from pipeline.job.sampling import Sampling
 from pipeline.model.folder import ModelFolder
 from pipeline.rows.request import Completion, Request
@@ -44,3 +45,15 @@ def ended(engine: HttpEngine, number: int = 1) -> list[Completion]:
         if len(found) >= number:
             return found
     raise AssertionError(f"{len(found)} of {number} requests ended")
+
+
+def assert_error_row(url: str, folder: Path, kind: RowErrorType, said: str) -> None:
+    """A request to the server at ``url`` ends with such an error."""
+    engine = engine_at(url, folder)
+    engine.add(request_of())
+    [found] = ended(engine)
+    engine.close()
+
+    assert found.error is not None
+    assert found.error.type is kind
+    assert said in found.error.message

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from pipeline.errors import EndpointGone, EndpointSlow, EndpointUnfit, EngineFailed, RowErrorType
 from tests.engine.http.fake_server import PROPS, FakeServer, Handler, llama_answer
-from tests.engine.http.side import ended, engine_at, request_of
+from tests.engine.http.side import assert_error_row, ended, engine_at, request_of
 
 
 @pytest.fixture(autouse=True)
@@ -134,14 +134,7 @@ FOR_A_ROW = {
 def test_a_bad_answer_is_an_error_row(bad: str, tmp_path: Path) -> None:
     handle, kind, said = FOR_A_ROW[bad]
     with FakeServer(_after(handle)) as server:
-        engine = engine_at(server.url, tmp_path)
-        engine.add(request_of())
-        [found] = ended(engine)
-        engine.close()
-
-    assert found.error is not None
-    assert found.error.type is kind
-    assert said in found.error.message
+        assert_error_row(server.url, tmp_path, kind, said)
 
 
 @pytest.mark.parametrize("handle", [_hangs, _closes, _closes_in_the_middle])

@@ -18,7 +18,7 @@ from pipeline.engine.http.pieces import objects_in
 from pipeline.errors import EndpointGone, RowErrorType
 from pipeline.rows.request import Request
 from tests.engine.http.fake_server import PROPS, FakeServer, Handler, llama, llama_pieces, streamed
-from tests.engine.http.side import ended, engine_at, request_of
+from tests.engine.http.side import assert_error_row, ended, engine_at, request_of
 from tests.engine.http.test_ollama import Ollama
 from tests.engine.http.test_openai_server import Completions, vllm
 
@@ -181,14 +181,7 @@ _WRONG = {
 def test_what_a_stream_says_in_its_end_is_compared(wrong: str, tmp_path: Path) -> None:
     pieces, kind, said = _WRONG[wrong]
     with FakeServer(_llama(pieces)) as server:
-        engine = engine_at(server.url, tmp_path)
-        engine.add(request_of())
-        [found] = ended(engine)
-        engine.close()
-
-    assert found.error is not None
-    assert found.error.type is kind
-    assert said in found.error.message
+        assert_error_row(server.url, tmp_path, kind, said)
 
 
 def test_more_tokens_than_were_asked_for_are_not_believed(tmp_path: Path) -> None:
