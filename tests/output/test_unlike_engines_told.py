@@ -19,6 +19,7 @@ from pipeline.output.columns.results import (
     tally,
     to_table,
 )
+from pipeline.output.rows.stored_rows import StoredRows
 from pipeline.output.shared_answers import (
     EngineAgreement,
     SharedAnswers,
@@ -27,6 +28,8 @@ from pipeline.output.shared_answers import (
     write_shared,
 )
 from pipeline.storage.base import open_storage
+from tests.chaos.in_process import run_here
+from tests.datasets import job_in, write_input
 from tests.samples import job
 
 INPUT = pa.table({"id": [1, 2], "text": ["a", "b"]})
@@ -91,3 +94,11 @@ def test_a_few_dozen_rows_are_shared_and_no_more_than_an_eighth(rows: int, share
 
     assert sum(one.rows for one in found) == pytest.approx(shared, abs=4)
     assert all(any(u.start <= one.start and one.stop <= u.stop for u in units) for one in found)
+
+
+def test_who_answered_is_no_part_of_the_answer(tmp_path: Path) -> None:
+    """Else two outputs that say the same would differ in every row."""
+    write_input(tmp_path / "rows", 4)
+    run_here(job_in(tmp_path, resources={"mixed": True}))
+
+    assert StoredRows(str(tmp_path / "out")).answer_columns == ("completion",)

@@ -22,6 +22,7 @@ from pipeline.output.columns.answer_rows import NUMBER
 from pipeline.output.columns.gold import names_of, truth
 from pipeline.output.columns.probabilities import ACCEPTED, PROBABILITIES, RAW_CONFIDENCE
 from pipeline.output.columns.question_columns import confidence_in
+from pipeline.output.columns.results import ENGINE
 from pipeline.output.commit.records import MANIFEST, OUTPUT_NAME
 from pipeline.output.dataset import Dataset
 from pipeline.output.growing.growing import parts_of
@@ -112,7 +113,7 @@ class StoredRows:
         if questions:
             return tuple(one.columns.answer for one in questions)
         about = {"completion", "completions", "confidence", "finish_reason", "finish_reasons"}
-        about |= {"prompt_tokens", "completion_tokens", "error", NUMBER}
+        about |= {"prompt_tokens", "completion_tokens", "error", NUMBER, ENGINE}
         about |= {ACCEPTED, RAW_CONFIDENCE, PROBABILITIES, LABEL_COLUMNS.label_set}
         results = self._parts[-1].manifest.results
         told = [name for name in self.schema.names if name in results and name not in about]
