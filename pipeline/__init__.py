@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from pipeline.job.job import Job
     from pipeline.output.growing.status import RunStatus
     from pipeline.output.runs.status import Status
-    from pipeline.output.verify.dataset import Verdict
+    from pipeline.output.verify.dataset import Verification
     from pipeline.report.summary import Summary
 
 
@@ -112,7 +112,7 @@ def schedule_status(output: str) -> list[RunStatus]:
     return read_statuses(output)
 
 
-def verify(output: str) -> Verdict:
+def verify(output: str) -> Verification:
     """What is wrong with a finished dataset: ``faults`` is empty when nothing is. Raises
     UsageError."""
     from pipeline.output.verify.dataset import verify as verify_dataset

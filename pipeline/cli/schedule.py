@@ -21,7 +21,7 @@ from pipeline.logs import file_log
 from pipeline.user_folder import state_folder
 
 if TYPE_CHECKING:
-    from pipeline.service.scheduler.schedule_db import Run, Schedule
+    from pipeline.service.scheduler.schedule_db import Run, StoredSchedule
 
 schedule_app = typer.Typer(
     name="schedule",
@@ -277,7 +277,7 @@ def serve_command(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
 
-    def begin(schedule: Schedule, run: Run) -> RunProcess:
+    def begin(schedule: StoredSchedule, run: Run) -> RunProcess:
         ERR.print(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}  {schedule.name}: run of {run.due}")
         return RunProcess(ledger.path, schedule, run, address)
 

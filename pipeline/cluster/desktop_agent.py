@@ -16,7 +16,7 @@ from ray.exceptions import RayError
 
 from pipeline.cluster.actor_options import ActorOptions
 from pipeline.cluster.desktop_watch import DesktopWatch
-from pipeline.cluster.remote_actor import Pending, RemoteActor, start_actor
+from pipeline.cluster.remote_actor import RemoteActor, RemoteFuture, start_actor
 from pipeline.dispatch.desktop_use import Ours, YieldDecision
 
 _MOST_FAILURES = 3
@@ -32,7 +32,7 @@ class _Watched:
     """The agent of one machine. ``calls``: by card; None: no driver there tells of any."""
 
     actor: RemoteActor[_Agent] | None = None
-    pending: Pending[dict[int, YieldDecision] | None] | None = None
+    pending: RemoteFuture[dict[int, YieldDecision] | None] | None = None
     calls: Mapping[int, YieldDecision] | None = field(default_factory=dict)
     heard: bool = False
     failures: int = 0
@@ -79,7 +79,7 @@ class DesktopAgents:
             return _FIRST_LOOK
         return _OURS if one.calls is None or one.blind else one.calls.get(index, _OURS)
 
-    def _hear(self, one: _Watched, pending: Pending[dict[int, YieldDecision] | None]) -> None:
+    def _hear(self, one: _Watched, pending: RemoteFuture[dict[int, YieldDecision] | None]) -> None:
         one.pending = None
         try:
             one.calls = pending.get()

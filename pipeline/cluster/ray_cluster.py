@@ -24,7 +24,7 @@ from pipeline.cluster.gcs import Gcs, HeadGone
 from pipeline.cluster.machines import MACHINE, Machine, machines
 from pipeline.cluster.ray_access import TOKEN_MEND, check_access, prepare_access
 from pipeline.cluster.ray_processes import RayProcesses
-from pipeline.cluster.remote_actor import Pending, RemoteActor, start_actor
+from pipeline.cluster.remote_actor import RemoteActor, RemoteFuture, start_actor
 from pipeline.cluster.slot_usage import SlotUsageSign
 from pipeline.engine.gpu.usable import offer, visible_value
 from pipeline.engine.gpu.visible import VARIABLE
@@ -107,7 +107,7 @@ class Cluster:
         self._heard = time.monotonic()  # when the head last answered
         self._lost = False
         # tasks that look around on machines nobody described
-        self._looking: dict[str, Pending[bytes]] = {}
+        self._looking: dict[str, RemoteFuture[bytes]] = {}
 
     @property
     def gpus(self) -> int:
@@ -166,7 +166,7 @@ class Cluster:
         for node in unknown:
             if node.id not in self._looking:
                 task = _own_facts.options(**ActorOptions(0, {}, node=node.id).options)
-                self._looking[node.id] = Pending(task.remote())
+                self._looking[node.id] = RemoteFuture(task.remote())
         waiting = [self._looking[node.id].ref for node in unknown]
         ray.wait(waiting, num_returns=len(waiting), timeout=patience_seconds)
         for node in unknown:

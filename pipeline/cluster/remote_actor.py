@@ -21,7 +21,7 @@ P = ParamSpec("P")
 
 
 @dataclass(frozen=True)
-class Pending(Generic[T_co]):
+class RemoteFuture(Generic[T_co]):
     """The answer of a call that may be still on its way. ``ref``: Ray's reference to it."""
 
     ref: object
@@ -45,9 +45,9 @@ class RemoteActor(Generic[C_co]):
 
     def call(
         self, method: Callable[Concatenate[C_co, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> Pending[T]:
+    ) -> RemoteFuture[T]:
         """Call ``method`` (named as ``Class.method``) over there, without waiting for it."""
-        return Pending(getattr(self.handle, method.__name__).remote(*args, **kwargs))
+        return RemoteFuture(getattr(self.handle, method.__name__).remote(*args, **kwargs))
 
     def kill(self) -> None:
         """End its process, whatever it is at."""
@@ -62,6 +62,6 @@ def start_actor(
     return RemoteActor(make(**options).remote(*args, **kwargs))
 
 
-def wait_for_one(calls: Sequence[Pending[T]], timeout_seconds: float) -> bool:
+def wait_for_one(calls: Sequence[RemoteFuture[T]], timeout_seconds: float) -> bool:
     """Whether one of them is answered, or has failed, within the time."""
     return bool(ray.wait([call.ref for call in calls], timeout=timeout_seconds)[0])

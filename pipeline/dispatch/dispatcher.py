@@ -17,7 +17,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pipeline.dispatch.events import (
-    Asked,
     Blame,
     Committed,
     Done,
@@ -28,6 +27,7 @@ from pipeline.dispatch.events import (
     Grant,
     Instruction,
     Joined,
+    LeaseRequested,
     Lost,
     Reported,
     Resumed,
@@ -115,7 +115,7 @@ class Dispatcher:
     def handle(self, event: Event) -> tuple[Instruction, ...]:
         """Take note of what happened; what the worker it came from is to do now."""
         match event:
-            case Asked(worker, at):
+            case LeaseRequested(worker, at):
                 return (self._lease(worker, at),)
             case Reported():
                 return self._reported(event)

@@ -39,7 +39,7 @@ class Joined:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class LeaseRequested:
     """A worker has room for another lease."""
 
     worker: str
@@ -135,7 +135,7 @@ class Ticked:
     at: float
 
 
-Event = Joined | Resumed | Asked | Reported | GaveUp | Committed | Returned | Lost | Ticked
+Event = Joined | Resumed | LeaseRequested | Reported | GaveUp | Committed | Returned | Lost | Ticked
 
 
 @dataclass(frozen=True, slots=True)

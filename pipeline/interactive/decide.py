@@ -13,7 +13,7 @@ from pipeline.driver.plan.plan import InputPlan, check_input
 from pipeline.driver.trial.client import WarmEngine
 from pipeline.driver.trial.trial import answer_now
 from pipeline.errors import JobFailed, UsageError
-from pipeline.job.answer.questions import YES, Asked
+from pipeline.job.answer.questions import YES, AskedQuestion
 from pipeline.job.file.load import job_from
 from pipeline.job.job import Job
 from pipeline.model.stand_in import resolve_for_planning
@@ -134,7 +134,7 @@ def _own(number: int, question: Mapping[str, Any]) -> dict[str, Any]:
     return {"ask": ask, "choices" if kind == "choice" else "score": [o[word] for o in options]}
 
 
-def _answer(asked: Asked, answer: RowResult, name: str | None) -> dict[str, Any]:
+def _answer(asked: AskedQuestion, answer: RowResult, name: str | None) -> dict[str, Any]:
     about = {"type": asked.kind, "name": name}
     chances = list(zip(asked.choices, answer.probabilities, strict=True))
     if asked.kind == "predicate":

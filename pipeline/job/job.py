@@ -21,7 +21,7 @@ from pipeline.job.answer.label import Graded, Label
 from pipeline.job.answer.questions import (
     LABEL_COLUMNS,
     MOST_QUESTIONS,
-    Asked,
+    AskedQuestion,
     Question,
     QuestionName,
     asked_of,
@@ -359,14 +359,14 @@ class Job(Section):
         return votes or self.sampling.n
 
     @cached_property
-    def asked(self) -> tuple[Asked, ...]:
+    def asked(self) -> tuple[AskedQuestion, ...]:
         """The questions of each row that have answers to choose among: several, the one of
         ``label.choices``, or none."""
         if self.questions is not None:
             return asked_of(self.questions)
         if self.label is None or self.label.choices is None:
             return ()
-        return (Asked("label", "choice", self.label, LABEL_COLUMNS),)
+        return (AskedQuestion("label", "choice", self.label, LABEL_COLUMNS),)
 
     @property
     def graded(self) -> dict[str, Graded]:

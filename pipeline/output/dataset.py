@@ -53,8 +53,8 @@ from pipeline.output.commit.records import (
     SUCCESS,
     SUMMARY,
     CommitRecord,
+    CommitState,
     Cut,
-    State,
     UnitIsCut,
     attempt_path,
     decode,
@@ -84,7 +84,7 @@ class Dataset(OutputFolder):
         """Every unit's commit record, by unit id. Raises JobFailed on one that cannot be read."""
         return dict(self.state().commits)
 
-    def state(self, damaged: list[str] | None = None) -> State:
+    def state(self, damaged: list[str] | None = None) -> CommitState:
         """All that is committed. Raises JobFailed on a record that cannot be read, unless there is
         ``damaged`` to note its path in."""
         commits: dict[str, CommitRecord] = {}
@@ -102,7 +102,7 @@ class Dataset(OutputFolder):
                     commits[record.unit] = record
                 else:
                     cuts[record.unit] = record.cut
-        return State(commits, cuts)
+        return CommitState(commits, cuts)
 
     def _record(self, path: str) -> CommitRecord | Cut:
         return self._parse(path, self.storage.read(path) or b"")
@@ -308,7 +308,7 @@ class Dataset(OutputFolder):
         self,
         summary: Mapping[str, Any],
         report: str,
-        state: State | None = None,
+        state: CommitState | None = None,
         page: str | None = None,
     ) -> None:
         """All units are committed: sweep up what only workers need, write summary, reports and

@@ -29,7 +29,7 @@ from pipeline.output.commit.records import (
     SUCCESS,
     SUMMARY,
     CommitRecord,
-    State,
+    CommitState,
     record_path,
 )
 from pipeline.printable import json_safe
@@ -68,7 +68,7 @@ class OutputFolder:
         """Whether a run has come to its end here."""
         return self.storage.read(SUCCESS) is not None
 
-    def told(self, state: State) -> bool:
+    def told(self, state: CommitState) -> bool:
         """Whether the summary that is here tells of all that ``state`` holds."""
         if not self.finished:
             return False

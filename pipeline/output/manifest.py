@@ -21,7 +21,7 @@ from pipeline.input.changes.compare import absolute
 from pipeline.input.shard import Shard
 from pipeline.input.shards import InputFiles
 from pipeline.input.units import Unit, recut, starts_of
-from pipeline.job.answer.questions import Asked, Question, asked_of
+from pipeline.job.answer.questions import AskedQuestion, Question, asked_of
 from pipeline.job.fingerprint import digest, fingerprint_parts
 from pipeline.job.job import Job
 from pipeline.job.registries.input_formats import INPUT_FORMATS
@@ -156,7 +156,7 @@ class Manifest:
         return isinstance(label, dict) and bool(label.get("choices"))
 
     @property
-    def questions(self) -> tuple[Asked, ...]:
+    def questions(self) -> tuple[AskedQuestion, ...]:
         """What each row was asked, where it is several questions."""
         questions: Any = self.content.parts.get("questions") or ()
         try:

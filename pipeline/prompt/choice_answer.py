@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pipeline.errors import RowError, RowErrorType
-from pipeline.job.answer.questions import Asked
+from pipeline.job.answer.questions import AskedQuestion
 from pipeline.output.columns.results import RowResult
 from pipeline.prompt.choices import ChoiceSearch, ChoiceTokens, ChoiceTree, Path
 from pipeline.prompt.join import Prompt
@@ -20,7 +20,7 @@ class ChoiceQuestion:
     """A question of a job with the tokens of its choices. ``votes``: so many are drawn, and the
     answer is what most of them say."""
 
-    asked: Asked
+    asked: AskedQuestion
     tokens: ChoiceTokens
     votes: int | None = None
 

@@ -12,7 +12,7 @@ from pipeline.output.shared_answers import EngineAgreement
 from pipeline.output.tally import Tally
 from pipeline.output.totals import rounded, totals
 from pipeline.report.energy import Energy
-from pipeline.worker.metrics.timeline import Interval, merged, resampled
+from pipeline.worker.metrics.timeline import TimelineInterval, merged, resampled
 
 REPORTED_INTERVALS = 10
 
@@ -33,7 +33,7 @@ class Work:
     recomputed_tokens: int = 0
     lost_rows: int = 0  # finished by workers that were lost before they committed them
     kv_count_error: float | None = None
-    timelines: Sequence[Sequence[Interval]] = ()
+    timelines: Sequence[Sequence[TimelineInterval]] = ()
     seconds: float = 0.0
     ready_seconds: float = 0.0  # from the start of the run to the first engine's first step
     engines: Sequence[EngineFacts] = ()
@@ -202,7 +202,7 @@ def summarize(
     by = None if energy is None else "counters" if energy.counted else "samples"
     computed = work.prompt_tokens + work.completion_tokens + work.recomputed_tokens
     intervals = resampled(work.timelines, REPORTED_INTERVALS)
-    over = merged(intervals) if intervals else Interval(0.0, 0.0)
+    over = merged(intervals) if intervals else TimelineInterval(0.0, 0.0)
     return Summary(
         name=name,
         **totals(total, graded=gold is not None),

@@ -18,13 +18,13 @@ from typing import Generic, Protocol, TypeVar
 
 from pipeline.dispatch.dispatcher import Dispatcher
 from pipeline.dispatch.events import (
-    Asked,
     Committed,
     Done,
     GaveUp,
     GiveUp,
     Grant,
     Joined,
+    LeaseRequested,
     Reported,
     Ticked,
     UnitRange,
@@ -95,7 +95,7 @@ class RackRun:
     deaths: int = 0
     leases: int = 0
     commits: int = 0
-    takeovers: int = 0
+    steals: int = 0
     rows_lost: int = 0  # finished or begun, and computed again
     up: list[list[tuple[float, float]]] = field(default_factory=list)
 
@@ -244,7 +244,7 @@ class SimulatedRack(Generic[R]):
 
     def _ask(self, desk: _Desk[R]) -> None:
         self._report(desk)
-        (answer,) = self.dispatcher.handle(Asked(desk.worker, desk.card.now))
+        (answer,) = self.dispatcher.handle(LeaseRequested(desk.worker, desk.card.now))
         desk.card.ending = not self.dispatcher.ranges.pending_rows
         if isinstance(answer, Grant):
             self.run_facts.leases += 1
@@ -269,7 +269,7 @@ class SimulatedRack(Generic[R]):
             self._hand_back(desk, part, request.keep)
         stop = max(request.keep, part.given)
         if stop < part.span.stop:
-            self.run_facts.takeovers += 1
+            self.run_facts.steals += 1
             part.span = UnitRange(part.span.unit, part.span.start, stop)
         self.dispatcher.handle(GaveUp(desk.worker, desk.card.now, part.span))
         if not part.span.rows:

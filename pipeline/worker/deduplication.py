@@ -26,7 +26,7 @@ _ASKED_AT_MOST = 64  # rows; beyond, computing is faster than a slow disk
 _FOLLOWERS_AT_MOST = 4096  # rows; an engine has a few hundred, of which each may hold up a unit
 
 
-class Duplicates(Generic[Row, Result]):
+class SingleFlight(Generic[Row, Result]):
     """Rows by a key that says exactly what is asked. One of them is computed, those with the same
     key wait for its result, and the last results are remembered for rows that come later.
 
@@ -126,7 +126,7 @@ class Deduplication:
         self._answers = answers
         self._enabled = enabled
         self._stored = stored
-        self._same: Duplicates[ReadyRow, RowResult] = Duplicates(_bytes, _MEMORY_BYTES)
+        self._same: SingleFlight[ReadyRow, RowResult] = SingleFlight(_bytes, _MEMORY_BYTES)
         self._keys: dict[int, bytes] = {}  # by id() of the rows that are the first of their kind
         self._asked: dict[bytes, ReadyRow] = {}  # of the store
 

@@ -20,12 +20,12 @@ from typing import Any
 
 from pipeline.dispatch.dispatcher import Dispatcher, Sizing
 from pipeline.dispatch.events import (
-    Asked,
     Committed,
     GaveUp,
     GiveUp,
     Grant,
     Joined,
+    LeaseRequested,
     Reported,
     Ticked,
     UnitRange,
@@ -73,7 +73,7 @@ def grants(workers: int, units: int) -> dict[str, Any]:
             while sum(s.rows for s in held[worker]) < 2 * speeds[worker] and asks < 3:
                 asks += 1
                 started = time.thread_time()
-                (answer,) = dispatcher.handle(Asked(name, now))
+                (answer,) = dispatcher.handle(LeaseRequested(name, now))
                 took = time.thread_time() - started
                 if not isinstance(answer, Grant):
                     times["wait"].append(took)

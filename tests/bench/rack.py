@@ -81,7 +81,7 @@ def measure(cards: int, hours: float, per_hour: float, seed: int) -> dict[str, A
         "rows_lost": run.rows_lost,
         "leases": run.leases,
         "commits": run.commits,
-        "takeovers": run.takeovers,
+        "steals": run.steals,
         "simulated_in_seconds": round(took, 1),
     }
 
@@ -95,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--save", action="store_true", help=f"write {_RESULTS.name}")
     given = parser.parse_args(arguments)
     results = []
-    print("cards  deaths/h   ratio  makespan      best  deaths   lost  leases commits taken over")
+    print("cards  deaths/h   ratio  makespan      best  deaths   lost  leases commits    steals")
     for cards in given.cards:
         for per_hour in given.failures:
             for seed in range(given.seeds):
@@ -104,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 print(
                     f"{cards:5}  {per_hour:8.2f}  {r['ratio']:6.4f}  {r['makespan_seconds']:8.1f}  "
                     f"{r['work_over_speed_seconds']:8.1f}  {r['deaths']:6}  {r['rows_lost']:5}  "
-                    f"{r['leases']:6}  {r['commits']:6}  {r['takeovers']:9}"
+                    f"{r['leases']:6}  {r['commits']:6}  {r['steals']:9}"
                     f"   {'ok' if r['ratio'] <= _AT_MOST else 'MISSED'}",
                     flush=True,
                 )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cli.try_out.demo import Agreement, gallery, share_lines, trust_lines
+from pipeline.cli.try_out.demo import HeldOutAccuracy, gallery, share_lines, trust_lines
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,7 +31,7 @@ def test_in_a_clone_the_examples_are_those_that_one_edits() -> None:
 
 
 def test_what_was_gained_is_said_last() -> None:
-    before, after = Agreement(412, 343, 0.185), Agreement(412, 389, 0.025)
+    before, after = HeldOutAccuracy(412, 343, 0.185), HeldOutAccuracy(412, 389, 0.025)
     promise = {"error": 0.05, "confidence": 0.95}
     accepted = {"threshold": 0.9, "rows": 441}
     block = {"rows": 512, "calibration": {}, "promise": promise, "acceptance": accepted}
@@ -44,12 +44,12 @@ def test_what_was_gained_is_said_last() -> None:
         "441 of 512 rows are accepted: at most 5 % of them wrong, with 95 % confidence.",
     ]
     gold = {"calibration": {"slope": 1.0}, "gold": {"rows": 100}}
-    fewer = trust_lines(block | gold, (Agreement(412, 396, 0.268), after))
+    fewer = trust_lines(block | gold, (HeldOutAccuracy(412, 396, 0.268), after))
     assert fewer[3] == (
         "  (7 labels fewer right: 100 checked rows draw the line only roughly; but confidences now "
         "mean what they say)"
     )
-    worse = trust_lines(block | gold, (before, Agreement(412, 300, 0.1)))
+    worse = trust_lines(block | gold, (before, HeldOutAccuracy(412, 300, 0.1)))
     assert not [line for line in worse if "fewer" in line]  # then it would not be true
     assert trust_lines(missing, (before, before))[-1].endswith("12 gold rows, a fit needs 20")
 

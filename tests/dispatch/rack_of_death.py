@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 from pipeline.dispatch.dispatcher import Dispatcher, Sizing
 from pipeline.dispatch.events import (
-    Asked,
     Blame,
     Committed,
     Expired,
@@ -16,6 +15,7 @@ from pipeline.dispatch.events import (
     GiveUp,
     Grant,
     Joined,
+    LeaseRequested,
     Lost,
     Reported,
     Ticked,
@@ -138,7 +138,7 @@ class RackOfDeath:
             self.dispatcher.handle(Committed(lease))
 
     def _ask(self, worker: Worker) -> None:
-        (answer,) = self.dispatcher.handle(Asked(worker.name, self.now))
+        (answer,) = self.dispatcher.handle(LeaseRequested(worker.name, self.now))
         if not isinstance(answer, Grant):
             return
         for span in answer.spans:

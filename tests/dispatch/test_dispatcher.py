@@ -8,7 +8,6 @@ import pytest
 
 from pipeline.dispatch.dispatcher import Dispatcher, Sizing
 from pipeline.dispatch.events import (
-    Asked,
     Blame,
     Committed,
     Done,
@@ -19,6 +18,7 @@ from pipeline.dispatch.events import (
     Grant,
     Instruction,
     Joined,
+    LeaseRequested,
     Lost,
     Reported,
     Returned,
@@ -44,7 +44,7 @@ def dispatcher(
 
 
 def ask(made: Dispatcher, worker: str = "a", at: float = 0.0) -> Instruction:
-    (answer,) = made.handle(Asked(worker, at))
+    (answer,) = made.handle(LeaseRequested(worker, at))
     return answer
 
 

@@ -13,7 +13,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from pipeline.dispatch.dispatcher import Dispatcher, Sizing
 from pipeline.dispatch.events import (
-    Asked,
     Blame,
     Committed,
     Done,
@@ -22,6 +21,7 @@ from pipeline.dispatch.events import (
     GiveUp,
     Grant,
     Joined,
+    LeaseRequested,
     Lost,
     Reported,
     Resumed,
@@ -111,7 +111,7 @@ class AnyInterleaving(RuleBasedStateMachine):
     def acquire(self, worker: str) -> bool:
         """Whether there was something."""
         self.introduce(worker)
-        (answer,) = self.dispatcher.handle(Asked(worker, self.now))
+        (answer,) = self.dispatcher.handle(LeaseRequested(worker, self.now))
         if isinstance(answer, Grant):
             rows = rows_of(*answer.spans)
             assert len(rows) == answer.rows > 0
@@ -302,7 +302,7 @@ class AnyInterleaving(RuleBasedStateMachine):
             self.tick(_ROUND_SECONDS)
         assert len(self.committed) == sum(self.units), "nothing moves any more"
         for worker in self.survivors:
-            assert self.dispatcher.handle(Asked(worker, self.now)) == (Done(worker),)
+            assert self.dispatcher.handle(LeaseRequested(worker, self.now)) == (Done(worker),)
 
     def behave(self, worker: str) -> None:
         """Do and commit all that is held, report, answer what is asked, ask for more."""

@@ -6,7 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.dispatch.dispatcher import Dispatcher, Sizing
-from pipeline.dispatch.events import Asked, Committed, Grant, Joined, Reported, Resumed, UnitRange
+from pipeline.dispatch.events import (
+    Committed,
+    Grant,
+    Joined,
+    LeaseRequested,
+    Reported,
+    Resumed,
+    UnitRange,
+)
 from tests.samples import quick
 
 SIZING = Sizing(longest_seconds=100, shortest_seconds=10, shares=2, patience_seconds=30)
@@ -21,7 +29,7 @@ def lease_all(made: Dispatcher, worker: str) -> list[UnitRange]:
     """Lease and commit until there is nothing pending."""
     leased: list[UnitRange] = []
     while True:
-        (answer,) = made.handle(Asked(worker, 100.0))
+        (answer,) = made.handle(LeaseRequested(worker, 100.0))
         if not isinstance(answer, Grant):
             return leased
         leased += answer.spans

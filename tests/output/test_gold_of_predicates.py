@@ -13,7 +13,7 @@ import pytest
 from pipeline import job_from
 from pipeline.errors import UsageError
 from pipeline.job.answer.label import Gold
-from pipeline.job.answer.questions import Asked
+from pipeline.job.answer.questions import AskedQuestion
 from pipeline.output.columns.gold import mismatch, names_of, truth
 from pipeline.output.rows.gold_file import no_choices, read_gold_file
 from tests.labelled import labelled
@@ -33,7 +33,7 @@ WRITTEN = [
 ]  # fmt: skip
 
 
-def asked(**gold: Any) -> Asked:
+def asked(**gold: Any) -> AskedQuestion:
     questions = {"urgent": {"predicate": "Is it urgent?", **gold}}
     [one] = job_from(BASE_JOB | {"questions": questions}).asked
     return one

@@ -25,7 +25,7 @@ from pipeline.output.commit.records import ATTEMPTS, CommitRecord
 from pipeline.output.dataset import Dataset
 from pipeline.output.manifest import read_manifest
 from pipeline.output.rows.redo import KEPT, Redo, merge, recommit_rows, retally, select
-from pipeline.output.verify.dataset import Verdict, verify
+from pipeline.output.verify.dataset import Verification, verify
 from pipeline.output.verify.promises import count_table
 from pipeline.rows.request import Scores
 from pipeline.storage.base import open_storage
@@ -64,7 +64,7 @@ class Retry:
         columns = self.plan.input.columns
         recommit_rows(self.dataset, self.redo, unit, inputs, made, columns, provenance(self.plan))
 
-    def end(self) -> Verdict:
+    def end(self) -> Verification:
         conclude(self.plan, self.dataset, RunOutcome(), time.time())
         return verify(self.dataset.storage)
 

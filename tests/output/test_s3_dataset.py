@@ -16,7 +16,7 @@ from pipeline.output.commit.records import ATTEMPTS
 from pipeline.output.dataset import Dataset
 from pipeline.output.rows.redo import KEPT, recommit_rows, select
 from pipeline.output.runs.status import Course, read_status
-from pipeline.output.verify.dataset import Verdict, verify
+from pipeline.output.verify.dataset import Verification, verify
 from pipeline.storage.base import open_storage
 from tests.datasets import answer, finish, job_in, rows_of
 from tests.storage.s3_servers import CREDENTIALS, make_bucket, s3_server
@@ -45,7 +45,7 @@ def put(letter: str, start: int, stop: int) -> None:
         pq.write_table(rows_of(start, stop), file)
 
 
-def whole(dataset: Dataset) -> Verdict:
+def whole(dataset: Dataset) -> Verification:
     verdict = verify(dataset.storage)
     assert verdict.ok, verdict.faults
     return verdict

@@ -19,7 +19,7 @@ from pipeline.input.units import part
 from pipeline.output.commit.commit_tree import commit_rows
 from pipeline.output.commit.records import ATTEMPTS, COMMITS
 from pipeline.output.dataset import Dataset
-from pipeline.output.verify.dataset import Verdict, verify
+from pipeline.output.verify.dataset import Verification, verify
 from pipeline.storage.base import open_storage
 from tests.datasets import begin, commit_unit, finish, job_in, write_input
 
@@ -42,7 +42,7 @@ def folder(whole: Path, tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
-def look(folder: Path) -> Verdict:
+def look(folder: Path) -> Verification:
     return verify(open_storage(str(folder)))
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.report.comparison.picture import draw_quality
-from pipeline.report.comparison.quality import Quality, RowSums, assess, compare_rows
+from pipeline.report.comparison.quality import CandidateQuality, RowSums, assess, compare_rows
 from pipeline.rows.request import Scores
 from tests.samples import quick
 
@@ -47,7 +47,7 @@ def exact_kl(p: np.ndarray, q: np.ndarray) -> float:
     return float((np.exp(p) * (p - q)).sum(1).mean())
 
 
-def quality(p: np.ndarray, q: np.ndarray, k: int, row: int = 20) -> Quality:
+def quality(p: np.ndarray, q: np.ndarray, k: int, row: int = 20) -> CandidateQuality:
     lengths = [row] * (len(p) // row)
     return assess(compare_rows(top(p, k), top(q, k), lengths), resamples=200)
 

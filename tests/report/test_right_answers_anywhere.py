@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pipeline.errors import UsageError
-from pipeline.output.reviews.answers import Answer, ReviewAnswers
+from pipeline.output.reviews.answers import ReviewAnswers, ReviewerAnswer
 from pipeline.output.reviews.question import question_of
 from pipeline.output.reviews.samples import sample_for
 from pipeline.output.rows.stored_rows import ROW, StoredRows
@@ -61,7 +61,7 @@ def _review(output: str, question: str, answer: Callable[[int], str]) -> None:
     reviews = ReviewAnswers(storage)
     for row in sample.rows:
         value = answer(row.row) if row.row in KNOWN else None
-        reviews.append("ann", Answer(question, row.shard, row.row, value, "2026"))
+        reviews.append("ann", ReviewerAnswer(question, row.shard, row.row, value, "2026"))
 
 
 @pytest.fixture(params=[in_column, in_file, in_reviews])

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.worker.metrics.timeline import Interval, Timeline, merged, resampled
+from pipeline.worker.metrics.timeline import Timeline, TimelineInterval, merged, resampled
 
 
-def steps(count: int, seconds: float = 0.1, start: float = 1000.0) -> list[Interval]:
-    return [Interval(start + i * seconds, seconds, rows=1, kv_use=0.5) for i in range(count)]
+def steps(count: int, seconds: float = 0.1, start: float = 1000.0) -> list[TimelineInterval]:
+    return [
+        TimelineInterval(start + i * seconds, seconds, rows=1, kv_use=0.5) for i in range(count)
+    ]
 
 
-def collected(given: list[Interval]) -> Timeline:
+def collected(given: list[TimelineInterval]) -> Timeline:
     made = Timeline()
     for step in given:
         made.add(step)
@@ -31,15 +33,17 @@ def test_nothing_is_lost_by_merging() -> None:
 
 
 def test_means_are_weighed_by_time() -> None:
-    one = merged([Interval(0, 1, kv_use=0.2, batch=2), Interval(1, 3, kv_use=0.6, batch=10)])
+    one = merged(
+        [TimelineInterval(0, 1, kv_use=0.2, batch=2), TimelineInterval(1, 3, kv_use=0.6, batch=10)]
+    )
 
     assert (one.kv_use, one.batch) == (pytest.approx(0.5), pytest.approx(8))
 
 
 def test_engines_are_laid_over_each_other() -> None:
     """Two engines, the second half as long: rows add up, KV use is the mean of those at work."""
-    first = [Interval(0, 10, rows=10, kv_use=0.4, batch=4)]
-    second = [Interval(0, 5, rows=20, kv_use=0.8, batch=6)]
+    first = [TimelineInterval(0, 10, rows=10, kv_use=0.4, batch=4)]
+    second = [TimelineInterval(0, 5, rows=20, kv_use=0.8, batch=6)]
     early, late = resampled([first, second], 2)
 
     assert (early.rows, late.rows) == (pytest.approx(25), pytest.approx(5))

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import verify
-from pipeline.output.verify.dataset import Verdict
+from pipeline.output.verify.dataset import Verification
 from tests.processes import Finished
 from tests.samples import write_model
 
@@ -53,7 +53,7 @@ class Story:
 
     folder: Path
     ends: dict[str, Finished]
-    verified: dict[str, Verdict]
+    verified: dict[str, Verification]
     tables: dict[str, pa.Table]
     generations: int  # that the killed retry left
     left: list[str]  # processes
@@ -67,7 +67,7 @@ def story(tmp_path_factory: pytest.TempPathFactory, launcher, read_output, share
     write_model(folder / "models/tiny")
     (folder / "job.yaml").write_text(_JOB)
     ends: dict[str, Finished] = {}
-    verified: dict[str, Verdict] = {}
+    verified: dict[str, Verification] = {}
     tables: dict[str, pa.Table] = {}
     joined = ("--address", shared_ray.address)
 

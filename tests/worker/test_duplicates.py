@@ -1,13 +1,13 @@
 from __future__ import annotations
 
-from pipeline.worker.deduplication import Duplicates
+from pipeline.worker.deduplication import SingleFlight
 
 A, B = b"a", b"b"
 
 
-def duplicates(memory_bytes: int = 100) -> Duplicates[str, str]:
+def duplicates(memory_bytes: int = 100) -> SingleFlight[str, str]:
     """Rows and results are words here; a result is as large as it is long."""
-    return Duplicates(len, memory_bytes)
+    return SingleFlight(len, memory_bytes)
 
 
 def test_the_first_row_of_a_key_is_computed() -> None:

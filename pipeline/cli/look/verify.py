@@ -10,7 +10,7 @@ from pipeline.cli.options import Json, OutputFolder
 from pipeline.cli.terminal.console import OUT, print_json
 
 if TYPE_CHECKING:
-    from pipeline.output.verify.dataset import Verdict
+    from pipeline.output.verify.dataset import Verification
 
 _SHOWN = 20  # faults; --json has all of them
 
@@ -33,7 +33,7 @@ def verify_command(output: OutputFolder, as_json: Json = False) -> None:
     raise typer.Exit(0 if ok else 1)
 
 
-def _print(verdict: Verdict) -> None:
+def _print(verdict: Verification) -> None:
     from pipeline.humanize import count, plural, size
 
     output = verdict.output

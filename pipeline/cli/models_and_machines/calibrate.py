@@ -14,7 +14,7 @@ from pipeline.errors import UsageError
 from pipeline.humanize import plural
 
 if TYPE_CHECKING:
-    from pipeline.engine.calibrate.calibrate import Calibration
+    from pipeline.engine.calibrate.calibrate import StepTimeCalibration
 
 
 def calibrate_command(
@@ -60,7 +60,7 @@ def _check_place(out: Path) -> None:
         raise UsageError(f"--out {out}: there is no folder {out.parent}", "make it first")
 
 
-def print_calibration(calibration: Calibration, out: Path) -> None:
+def print_calibration(calibration: StepTimeCalibration, out: Path) -> None:
     """What was measured, step by step, and how near the fit comes."""
     engine = f"{calibration.engine} on {calibration.device}"
     OUT.print(f"{calibration.model} · {engine}\n")

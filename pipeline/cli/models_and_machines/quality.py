@@ -10,7 +10,7 @@ from pipeline.cli.options import Fresh, Json, results_option, rows_option, set_o
 from pipeline.cli.terminal.console import OUT, note, only_data_on_stdout, print_json
 
 if TYPE_CHECKING:
-    from pipeline.driver.comparison.quality import Comparison
+    from pipeline.driver.comparison.quality import QualityReport
     from pipeline.report.comparison.quality import Bootstrap
 
 
@@ -65,7 +65,7 @@ def quality_command(
         print_comparison(comparison)
 
 
-def print_comparison(comparison: Comparison) -> None:
+def print_comparison(comparison: QualityReport) -> None:
     """The comparison on a screen of 80 columns."""
     from pipeline.humanize import duration, plural
 

@@ -81,7 +81,7 @@ def _picture(summary: Summary) -> None:
 
 
 @dataclass(frozen=True)
-class Agreement:
+class HeldOutAccuracy:
     """Of ``rows`` that no fit has seen, how many labels are as people graded them, and how far
     confidences are from that (0 to 1)."""
 
@@ -95,7 +95,7 @@ class Agreement:
         return f"{share:.1f} % right, calibration error {self.calibration_error:.3f}"
 
 
-def judged(stored: StoredRows) -> tuple[Agreement, Agreement]:
+def judged(stored: StoredRows) -> tuple[HeldOutAccuracy, HeldOutAccuracy]:
     """The model's own answers and those that are there now, by the grades of the rows that are not
     ``checked``: nothing was learned from them."""
     import numpy as np
@@ -113,16 +113,18 @@ def judged(stored: StoredRows) -> tuple[Agreement, Agreement]:
             if r["checked"] is None and r["label"] is not None
         ]
 
-    def agreement(label: int, sure: int) -> Agreement:
+    def agreement(label: int, sure: int) -> HeldOutAccuracy:
         right = np.array([row[0] == row[label] for row in found], np.bool_)
         confidences = np.array([row[sure] for row in found], np.float64)
         error = calibration_error(confidences, right) if found else 0.0
-        return Agreement(len(found), int(right.sum()), error)
+        return HeldOutAccuracy(len(found), int(right.sum()), error)
 
     return agreement(1, 3), agreement(2, 4)
 
 
-def trust_lines(block: Mapping[str, Any] | None, found: tuple[Agreement, Agreement]) -> list[str]:
+def trust_lines(
+    block: Mapping[str, Any] | None, found: tuple[HeldOutAccuracy, HeldOutAccuracy]
+) -> list[str]:
     """What was gained by the rows that were checked. ``block``: see ``Summary.trust``."""
     from pipeline.humanize import count, plural
     from pipeline.report.trust.words import missing_words, promise_words

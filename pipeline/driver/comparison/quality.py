@@ -23,7 +23,7 @@ from pipeline.model.store.resolve import check_reference, resolve
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.output.columns.scored import first_error, paired_scores
 from pipeline.report.comparison.picture import draw_quality
-from pipeline.report.comparison.quality import Quality, RowSums, assess, compare_rows
+from pipeline.report.comparison.quality import CandidateQuality, RowSums, assess, compare_rows
 from pipeline.report.summary import Summary
 from pipeline.storage.base import open_storage
 
@@ -38,11 +38,11 @@ class Compared:
     """One candidate: its reference as the job file would name it, and what came out."""
 
     model: str
-    quality: Quality
+    quality: CandidateQuality
 
 
 @dataclass(frozen=True)
-class Comparison:
+class QualityReport:
     """All that `rackmill quality` says. ``rows``: compared; ``failed``: left out, because one
     of the models could not score them (too long, null, empty)."""
 
@@ -81,7 +81,7 @@ def compare(
     options: RunOptions | None = None,
     watch: Callable[[], AbstractContextManager[Watcher]] = lambda: nullcontext(Watcher()),
     note: Callable[[str], None] = lambda line: None,
-) -> Comparison:
+) -> QualityReport:
     """Score ``column`` of ``data`` with every model and compare each candidate with ``reference``.
 
     Each model's scores are a dataset in a folder of ``output``: a second call goes on from them.
@@ -102,7 +102,7 @@ def compare(
             summaries[model] = run(job, options, watcher)
     note("comparing")
     compared = [Compared(c, _assessed(folders[reference], folders[c])) for c in candidates]
-    comparison = Comparison(
+    comparison = QualityReport(
         reference=reference,
         data=data,
         column=column,
@@ -120,7 +120,7 @@ def compare(
     return comparison
 
 
-def _assessed(reference: str, candidate: str) -> Quality:
+def _assessed(reference: str, candidate: str) -> CandidateQuality:
     parts: list[RowSums] = []
     for one, two, lengths in paired_scores(reference, candidate):
         try:
@@ -156,7 +156,7 @@ def _check_size(job: Job, options: RunOptions | None, output: str) -> str:
     return f"each model's scores take up to {size(per_row * plan.input.rows * top_k)} in {output}"
 
 
-def _write(comparison: Comparison, output: str) -> None:
+def _write(comparison: QualityReport, output: str) -> None:
     storage = open_storage(output)
     text = json.dumps(comparison.as_json(), indent=1, ensure_ascii=False)
     storage.replace(RESULT, text.encode())

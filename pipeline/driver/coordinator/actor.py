@@ -11,7 +11,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from pipeline.cluster.actor_options import ActorOptions
-from pipeline.cluster.remote_actor import Pending, RemoteActor, start_actor
+from pipeline.cluster.remote_actor import RemoteActor, RemoteFuture, start_actor
 from pipeline.dispatch.dispatcher import Sizing
 from pipeline.dispatch.poison_rows import DeathMemory
 from pipeline.driver.coordinator.coordinator import Coordinator, Snapshot
@@ -108,7 +108,7 @@ class CoordinatorHandle:
             self.actor.call(_CoordinatorActor.close_log).get(2 * _CLOSING_SECONDS)
 
 
-def _ask(call: Pending[T], check: Callable[[], None]) -> T:
+def _ask(call: RemoteFuture[T], check: Callable[[], None]) -> T:
     """What the coordinator answers. A call is made again while it is restarted. Raises JobFailed
     when it cannot be, and what ``check`` raises."""
     try:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 
 from pipeline.dispatch.dispatcher import Dispatcher, Sizing
 from pipeline.dispatch.events import (
-    Asked,
     Committed,
     Done,
     Event,
@@ -21,6 +20,7 @@ from pipeline.dispatch.events import (
     Grant,
     Instruction,
     Joined,
+    LeaseRequested,
     Lost,
     NoLease,
     Reported,
@@ -151,7 +151,7 @@ class Coordinator:
             return NoLease.WAIT
         if holding is not None:
             self._reconcile(worker, holding)
-        for answer in self._handle(Asked(worker, self._clock())):
+        for answer in self._handle(LeaseRequested(worker, self._clock())):
             if isinstance(answer, Grant):
                 units = tuple(self._index.unit(span) for span in answer.spans)
                 self._say_granted(worker, units, answer)

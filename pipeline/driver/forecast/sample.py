@@ -33,7 +33,7 @@ _MOST_PASSED_OVER = 1 << 16  # rows of the units that those are of
 
 
 @dataclass(frozen=True)
-class Sample:
+class InputSample:
     """What was found. Lengths in tokens.
 
     ``choice_lengths``: of each choice of a label, or of the mean choices of all questions together;
@@ -57,7 +57,7 @@ class Sample:
 
 def take_sample(
     job: Job, files: InputFiles, units: Sequence[Unit], tokenizer: Tokenizer, context: int
-) -> Sample:
+) -> InputSample:
     """Read and tokenize a few rows from each of a few of ``units``. ``context``: tokens that a
     prompt and its answer may have at most. Raises UsageError, StorageFailed."""
     builder = PromptBuilder(job, tokenizer)
@@ -79,7 +79,7 @@ def take_sample(
     choices = _choices(job, tokenizer)
     answers = {column: frozenset(values) for column, values in found.gold.items()}
     about = (*choices, answers, found.names, found.asks)
-    return Sample(found.rows, shape, buckets, problems, slices, groups, *about)
+    return InputSample(found.rows, shape, buckets, problems, slices, groups, *about)
 
 
 @dataclass

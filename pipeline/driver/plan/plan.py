@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.cluster.engine_groups import engines_here
-from pipeline.driver.forecast.sample import Sample, take_sample
+from pipeline.driver.forecast.sample import InputSample, take_sample
 from pipeline.driver.plan.auto_engine import with_known_engine
 from pipeline.driver.plan.job_model import find_model, model_identity
 from pipeline.driver.trust.gold_check import check_gold_files
@@ -30,7 +30,7 @@ from pipeline.model.stand_in import resolve_for_planning
 from pipeline.model.store.resolve import check_reference
 from pipeline.output.columns.gold import mismatch, names_of, truth
 from pipeline.output.columns.results import OutputColumns, output_columns
-from pipeline.output.commit.records import MANIFEST, CommitRecord, State
+from pipeline.output.commit.records import MANIFEST, CommitRecord, CommitState
 from pipeline.output.dataset import Dataset
 from pipeline.output.manifest import Manifest, describe, read_manifest
 from pipeline.output.rows.redo import Redo
@@ -79,7 +79,7 @@ class Plan:
         return f"Plan({self.job.name}: {plural(self.input.rows, 'row')} in {files}, {to_do})"
 
     @cached_property
-    def sample(self) -> Sample:
+    def sample(self) -> InputSample:
         """Read and tokenize a few rows from each of a few units spread over the input."""
         files = self.input.files
         tokenizer = tokenizer_of(self.job, self.model)
@@ -212,7 +212,7 @@ def make_plan(
     changes = NO_CHANGES
     found: Manifest | None = None
     dataset = Dataset(output or open_storage(job.output.path))
-    state = State({}, {})
+    state = CommitState({}, {})
     if not fresh:
         try:
             if not dataset.half_cleared:
@@ -266,7 +266,9 @@ def _as_begun(inputs: InputPlan, found: Manifest) -> tuple[InputPlan, InputChang
     return sized, changes
 
 
-def sort_out(inputs: InputPlan, state: State) -> tuple[dict[str, CommitRecord], tuple[Unit, ...]]:
+def sort_out(
+    inputs: InputPlan, state: CommitState
+) -> tuple[dict[str, CommitRecord], tuple[Unit, ...]]:
     """Of the units, and what they were cut into: the records of those that are committed, in
     input order, and the others."""
     committed: dict[str, CommitRecord] = {}

@@ -20,7 +20,7 @@ from typing import Any
 
 import psutil
 
-from pipeline.driver.trial.messages import Answered, Ask, End, Failed, Load, Note, State
+from pipeline.driver.trial.messages import Answered, Ask, End, Failed, Load, LoadedEngine, Note
 from pipeline.errors import EngineFailed, UsageError
 from pipeline.job.job import Job
 from pipeline.worker.answer_rows import Row, RowPlace
@@ -89,12 +89,12 @@ class WarmEngine:
         self._socket.unlink(missing_ok=True)
         return True
 
-    def _first(self, connection: Connection, seconds: float) -> State | None:
+    def _first(self, connection: Connection, seconds: float) -> LoadedEngine | None:
         """What it says at first; None where it does not in time: it is at something."""
         if not connection.poll(seconds):
             return None
         with suppress(OSError, EOFError):
-            state: State = connection.recv()
+            state: LoadedEngine = connection.recv()
             return state
         return None
 

@@ -37,7 +37,7 @@ class End:
 
 
 @dataclass(frozen=True)
-class State:
+class LoadedEngine:
     """What is loaded. ``key`` empty: nothing yet."""
 
     key: str = ""

@@ -16,7 +16,7 @@ from pipeline.engine.load import check_answer_shape, load_engine
 from pipeline.engine.machine.host import cpu_environment
 from pipeline.engine.vllm.engine import environment as vllm_environment
 from pipeline.errors import RowErrorType
-from pipeline.job.answer.questions import Asked
+from pipeline.job.answer.questions import AskedQuestion
 from pipeline.job.job import Job
 from pipeline.model.stand_in import resolve_for_planning
 from pipeline.output.columns.results import RowResult
@@ -36,7 +36,7 @@ class TriedRow:
     values: Row  # those columns of the input that the prompt reads
     result: RowResult
     golds: Mapping[str, str] = field(default_factory=dict)
-    asked: tuple[Asked, ...] = ()
+    asked: tuple[AskedQuestion, ...] = ()
 
     @property
     def wrong(self) -> dict[str, str]:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection, Listener
 
 from pipeline.driver.plan.job_model import find_model
-from pipeline.driver.trial.messages import Answered, Ask, End, Failed, Load, Note, State
+from pipeline.driver.trial.messages import Answered, Ask, End, Failed, Load, LoadedEngine, Note
 from pipeline.engine.child_guard import guard_children
 from pipeline.engine.load import load_engine
 from pipeline.engine.protocol import Engine
@@ -51,7 +51,7 @@ class _Server:
                     self._busy, self._last = False, time.monotonic()
 
     def _hear(self, connection: Connection) -> None:
-        connection.send(State(self._key))
+        connection.send(LoadedEngine(self._key))
         while True:
             message = connection.recv()
             if isinstance(message, End):
@@ -59,7 +59,7 @@ class _Server:
             try:
                 if isinstance(message, Load):
                     self._load(message, connection)
-                    connection.send(State(self._key))
+                    connection.send(LoadedEngine(self._key))
                 elif isinstance(message, Ask):
                     connection.send(self._answer(message))
             except EngineFailed as error:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pipeline.driver.trust.parts import Part
 from pipeline.errors import UsageError
 from pipeline.input.plain import plain_values
-from pipeline.job.answer.questions import Asked
+from pipeline.job.answer.questions import AskedQuestion
 from pipeline.job.job import Job
 from pipeline.output.columns.gold import names_of, truth
 from pipeline.output.columns.probabilities import log_probabilities, log_probabilities_of
@@ -36,7 +36,7 @@ class Known:
     on the label.
     ``examples``: how many right answers were left out, whose rows are examples of the prompt."""
 
-    asked: Asked
+    asked: AskedQuestion
     log_probabilities: NDArray[np.float64]
     told: dict[int, str] = field(default_factory=dict)
     reviewed: dict[int, GoldRow] = field(default_factory=dict)
@@ -140,7 +140,7 @@ def _room(rows: int, choices: int) -> NDArray[np.float64]:
 class _Source:
     """Where the right answers to one question are found."""
 
-    def __init__(self, asked: Asked, reviews: Sequence[GoldRow]) -> None:
+    def __init__(self, asked: AskedQuestion, reviews: Sequence[GoldRow]) -> None:
         self._asked = asked
         self._graded = asked.graded
         gold = asked.graded.gold_file

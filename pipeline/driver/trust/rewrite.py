@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pipeline.driver.trust.gather import Known
 from pipeline.driver.trust.parts import Part
 from pipeline.driver.trust.question import TrustedQuestion
-from pipeline.job.answer.questions import YES, Asked
+from pipeline.job.answer.questions import YES, AskedQuestion
 from pipeline.output.columns.probabilities import LABEL_SET_TYPE, probabilities_in
 from pipeline.output.columns.question_columns import as_stored, expectation, label_of
 from pipeline.output.commit.records import CommitRecord
@@ -134,7 +134,9 @@ def _array(values: Any, answered: NDArray[np.bool_], kind: pa.DataType) -> pa.Ar
     return pa.array(values, kind).take(pa.array(places, mask=~answered))
 
 
-def _count(total: Tally, asked: Asked, labels: Sequence[str], told: Sequence[str | None]) -> None:
+def _count(
+    total: Tally, asked: AskedQuestion, labels: Sequence[str], told: Sequence[str | None]
+) -> None:
     """The labels of a unit and how they agree with right answers, counted anew."""
     pairs = [pair for pair in zip(told, labels, strict=False) if pair[0] is not None]
     confusion = Counter(f"{gold}\t{label}" for gold, label in pairs)

@@ -10,7 +10,7 @@ from typing import Any
 from pipeline.driver.trust.parts import Part
 from pipeline.errors import UsageError, did_you_mean, some_of
 from pipeline.input.shards import discover
-from pipeline.job.answer.questions import Asked
+from pipeline.job.answer.questions import AskedQuestion
 from pipeline.job.file.load import job_from
 from pipeline.job.job import Input, Job
 from pipeline.output.runs.job_file import job_content
@@ -76,7 +76,7 @@ def with_settings(job: Job, kept: Mapping[str, Any]) -> Job:
     return job_from(content | ({"trust": kept["trust"]} if kept.get("trust") else {}))
 
 
-def _question(job: Job, said: str) -> tuple[Asked, str]:
+def _question(job: Job, said: str) -> tuple[AskedQuestion, str]:
     """The question that ``said`` is about, and where its right answers are."""
     names = {asked.name: asked for asked in job.asked}
     name, equals, where = said.partition("=")
@@ -90,7 +90,7 @@ def _question(job: Job, said: str) -> tuple[Asked, str]:
     )
 
 
-def _gold(asked: Asked, part: Part, where: str, options: TrustOptions) -> dict[str, Any]:
+def _gold(asked: AskedQuestion, part: Part, where: str, options: TrustOptions) -> dict[str, Any]:
     values = {"values": dict(asked.graded.gold_values)} if asked.graded.gold_values else {}
     kept = [old for old, _ in part.manifest.kept]
     if where in kept:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.errors import JobFailed
 from pipeline.job.job import Job
-from pipeline.output.commit.records import SUMMARY, TRUST_PICTURE, State
+from pipeline.output.commit.records import SUMMARY, TRUST_PICTURE, CommitState
 from pipeline.output.dataset import Dataset
 from pipeline.output.rows.stored_rows import StoredRows
 from pipeline.output.tally import Tally
@@ -57,7 +57,7 @@ def same(content: Mapping[str, Any], kept: Mapping[str, Any] | None) -> bool:
     return kept is not None and json.loads(json.dumps(content)) == dict(kept)
 
 
-def write_pages(dataset: Dataset, summary: Summary, total: Tally, state: State) -> None:
+def write_pages(dataset: Dataset, summary: Summary, total: Tally, state: CommitState) -> None:
     """Summary, reports and the mark that the dataset is whole."""
     sample = dataset.first_rows(REPORTED_ROWS)
     picture = _picture(summary)

@@ -14,7 +14,7 @@ from pipeline.driver.workers.death import DeathOutcome, Sighting
 from pipeline.errors import RackmillError
 
 if TYPE_CHECKING:  # else the command would wait for Ray to be imported
-    from pipeline.cluster.remote_actor import Pending, RemoteActor
+    from pipeline.cluster.remote_actor import RemoteActor, RemoteFuture
     from pipeline.worker.coordination.remote import CoordinatorCalls
 
 
@@ -61,7 +61,7 @@ class RunWorker(Protocol):
     def name(self) -> str: ...
 
     @property
-    def work(self) -> Pending[object]: ...
+    def work(self) -> RemoteFuture[object]: ...
 
     @property
     def began(self) -> bool: ...

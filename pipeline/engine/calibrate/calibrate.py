@@ -33,7 +33,7 @@ Note = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
-class Calibration:
+class StepTimeCalibration:
     """What was measured of one engine, and the step times fitted to it."""
 
     model: str
@@ -72,7 +72,7 @@ def calibrate(
     *,
     seconds: float = SECONDS,
     note: Note = lambda what, done: None,
-) -> Calibration:
+) -> StepTimeCalibration:
     """Load the engine as a run would and measure its steps for about ``seconds``.
 
     ``reference``: the model, as job files name it. ``settings``: ``engine.…`` and ``sampling.…``
@@ -100,7 +100,7 @@ def calibrate(
         Timing(**{**one, "works": tuple(StepWork(**work) for work in one["works"])})
         for one in result["measured"]
     )
-    return Calibration(
+    return StepTimeCalibration(
         f"{model.name} {model.quantization}".strip(),
         result["device"],
         result["engine"],

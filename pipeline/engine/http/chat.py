@@ -8,7 +8,7 @@ from typing import Any
 from pipeline.engine.http.capabilities import Capabilities
 from pipeline.engine.http.client import Refused
 from pipeline.engine.http.concurrency import measured_concurrency
-from pipeline.engine.http.dialect import Endpoint, Written, row_error, served_model, told
+from pipeline.engine.http.server_api import Endpoint, Written, row_error, served_model, told
 from pipeline.errors import EndpointUnfit, RowError, RowErrorType
 from pipeline.rows.request import Completion, Request
 

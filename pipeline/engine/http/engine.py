@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from pipeline.budget.kv import KvLayout
 from pipeline.engine.http.capabilities import Capabilities
 from pipeline.engine.http.client import Client, Refused
-from pipeline.engine.http.dialect import Dialect
+from pipeline.engine.http.server_api import ServerApi
 from pipeline.engine.protocol import EngineFacts, EngineStats
 from pipeline.errors import EndpointUnfit, EngineFailed, RowError, RowErrorType
 from pipeline.model.geometry import Geometry
@@ -65,11 +65,11 @@ class _Pace:
 
 
 class HttpEngine:
-    """``dialect`` asks, by ``client``, on an event loop of the engine's own."""
+    """A server that is asked over HTTP, on an event loop of the engine's own."""
 
     def __init__(
         self,
-        connect: Callable[[], tuple[Client, Dialect]],
+        connect: Callable[[], tuple[Client, ServerApi]],
         kind: str,
         geometry: Geometry,
         ended: Callable[[], None] = lambda: None,
@@ -86,9 +86,9 @@ class HttpEngine:
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         try:
-            self._client, self._dialect = self._on_loop(_called(connect))
+            self._client, self._api = self._on_loop(_called(connect))
             try:
-                self.capabilities = self._on_loop(self._dialect.probe())
+                self.capabilities = self._on_loop(self._api.probe())
             except Refused as e:
                 raise EndpointUnfit(
                     f"{self._client.url} does not answer as {kind} does: {e}",
@@ -182,7 +182,7 @@ class HttpEngine:
     async def _answer(self, request: Request, tokens: _Tokens | None) -> None:
         written = tokens.hear if tokens is not None else None
         try:
-            done: Completion | Exception = await self._dialect.answer(request, written)
+            done: Completion | Exception = await self._api.answer(request, written)
         except RowError as e:
             done = Completion(request.id, error=e)
         except EngineFailed as e:
@@ -199,7 +199,7 @@ class HttpEngine:
         await self._client.close()
 
 
-async def _called(connect: Callable[[], tuple[Client, Dialect]]) -> tuple[Client, Dialect]:
+async def _called(connect: Callable[[], tuple[Client, ServerApi]]) -> tuple[Client, ServerApi]:
     return connect()
 
 

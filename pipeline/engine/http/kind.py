@@ -9,12 +9,12 @@ from typing import Any
 from pipeline.engine.http.capabilities import Capabilities
 from pipeline.engine.http.chat import ChatServer
 from pipeline.engine.http.client import Client
-from pipeline.engine.http.dialect import Dialect, Endpoint
 from pipeline.engine.http.engine import HttpEngine
 from pipeline.engine.http.llama_server import LlamaServer
 from pipeline.engine.http.ollama import Ollama
 from pipeline.engine.http.openai import OpenAiServer
 from pipeline.engine.http.regex_grammar import regex_grammar
+from pipeline.engine.http.server_api import Endpoint, ServerApi
 from pipeline.engine.http.waiting import when_it_is_back
 from pipeline.engine.protocol import Engine
 from pipeline.errors import EndpointUnfit, UsageError
@@ -28,7 +28,7 @@ from pipeline.model.tokenizer import Tokenizer
 _SHARE = 0.9
 _BRIEF_SECONDS = 15.0
 _CONTEXT = 4096  # where the job and the server say nothing of it
-_DIALECTS: Mapping[str, Callable[[Endpoint], Dialect]] = {
+_DIALECTS: Mapping[str, Callable[[Endpoint], ServerApi]] = {
     "llama.cpp": LlamaServer,
     "ollama": Ollama,
     "openai": OpenAiServer,
@@ -86,7 +86,7 @@ def connect(
     [probe] = tokenizer.encode_batch(["a"])
     begin = probe[0] if len(probe) > len(tokenizer.encode_plain("a")) else None
 
-    def made() -> tuple[Client, Dialect]:
+    def made() -> tuple[Client, ServerApi]:
         client = Client(url, key, patience, tries)
         context = settings.max_model_len or _CONTEXT
         endpoint = Endpoint(

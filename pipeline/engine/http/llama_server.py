@@ -6,7 +6,10 @@ from typing import Any
 
 from pipeline.engine.http.capabilities import Capabilities
 from pipeline.engine.http.client import Refused
-from pipeline.engine.http.dialect import (
+from pipeline.engine.http.held_schema import held_schema
+from pipeline.engine.http.pieces import NamedPieces
+from pipeline.engine.http.regex_grammar import regex_grammar
+from pipeline.engine.http.server_api import (
     Endpoint,
     Written,
     check_count,
@@ -16,9 +19,6 @@ from pipeline.engine.http.dialect import (
     row_error,
     told,
 )
-from pipeline.engine.http.held_schema import held_schema
-from pipeline.engine.http.pieces import NamedPieces
-from pipeline.engine.http.regex_grammar import regex_grammar
 from pipeline.rows.request import Completion, Request
 
 # Of the likeliest tokens so many are told of at a choice's first token. Labels' tokens are nearly

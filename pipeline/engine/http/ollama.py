@@ -8,7 +8,9 @@ from typing import Any
 from pipeline.engine.http.capabilities import Capabilities
 from pipeline.engine.http.client import Refused
 from pipeline.engine.http.concurrency import measured_concurrency
-from pipeline.engine.http.dialect import (
+from pipeline.engine.http.held_schema import held_schema
+from pipeline.engine.http.pieces import NamedPieces
+from pipeline.engine.http.server_api import (
     Endpoint,
     Written,
     check_count,
@@ -18,8 +20,6 @@ from pipeline.engine.http.dialect import (
     served_model,
     told,
 )
-from pipeline.engine.http.held_schema import held_schema
-from pipeline.engine.http.pieces import NamedPieces
 from pipeline.rows.request import Completion, Request
 
 _PATH = "/api/generate"

@@ -117,7 +117,7 @@ class AnswerColumns:
 
 
 @dataclass(frozen=True)
-class Asked:
+class AskedQuestion:
     """One question of a job, as all that reads answers takes it."""
 
     name: str
@@ -150,10 +150,10 @@ LABEL_COLUMNS = AnswerColumns(
 )
 
 
-def asked_of(questions: Mapping[str, Question]) -> tuple[Asked, ...]:
+def asked_of(questions: Mapping[str, Question]) -> tuple[AskedQuestion, ...]:
     """The questions in their order."""
     return tuple(
-        Asked(name, one.kind, one, columns_of(name, one.kind), one.text)
+        AskedQuestion(name, one.kind, one, columns_of(name, one.kind), one.text)
         for name, one in questions.items()
     )
 

@@ -1,4 +1,4 @@
-"""How a row's value is written into a prompt, the same in both dialects of templates."""
+"""How a row's value is written into a prompt, the same in both syntaxes of templates."""
 
 from __future__ import annotations
 

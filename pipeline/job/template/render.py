@@ -34,7 +34,7 @@ class TemplateSyntaxError(ValueError):
 
 @dataclass(frozen=True)
 class Template:
-    """A template and its dialect. Construction raises TemplateSyntaxError on bad syntax."""
+    """A template, ``{column}`` or Jinja. Construction raises TemplateSyntaxError on bad syntax."""
 
     source: str
     jinja: bool = False

@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.job.answer.questions import Asked
+from pipeline.job.answer.questions import AskedQuestion
 
 ACCEPTED, RAW_CONFIDENCE, PROBABILITIES = "accepted", "raw_confidence", "probabilities"
 LABEL_SET_TYPE = pa.list_(pa.string())
@@ -82,7 +82,7 @@ def log_probabilities_of(labels: Sequence[str], choices: Sequence[str]) -> NDArr
     return logs
 
 
-def why_not_sure(asked: Iterable[Asked], rows: Iterable[Mapping[str, Any]]) -> str | None:
+def why_not_sure(asked: Iterable[AskedQuestion], rows: Iterable[Mapping[str, Any]]) -> str | None:
     """Why output rows have labels without a confidence; None where none has."""
     columns = [one.columns for one in asked]
     written = any(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from pipeline.job.answer.questions import NO, YES, Asked
+from pipeline.job.answer.questions import NO, YES, AskedQuestion
 from pipeline.output.columns.gold import truth
 from pipeline.output.columns.probabilities import probability_array, probability_type
 from pipeline.output.tally import Tally
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pipeline.output.columns.results import RowResult
 
 
-def question_fields(asked: Sequence[Asked]) -> list[pa.Field]:
+def question_fields(asked: Sequence[AskedQuestion]) -> list[pa.Field]:
     """All columns of the questions, in their order."""
     fields = []
     for one in asked:
@@ -37,7 +37,7 @@ def question_fields(asked: Sequence[Asked]) -> list[pa.Field]:
     return fields
 
 
-def question_arrays(results: Sequence[RowResult], asked: Sequence[Asked]) -> dict[str, Any]:
+def question_arrays(results: Sequence[RowResult], asked: Sequence[AskedQuestion]) -> dict[str, Any]:
     """The columns' values; null in error rows."""
     arrays: dict[str, Any] = {}
     for number, one in enumerate(asked):
@@ -61,17 +61,17 @@ def _each(answers: Sequence[RowResult | None], of: Callable[[RowResult], Any]) -
     return [None if answer is None else of(answer) for answer in answers]
 
 
-def value_of(asked: Asked, answer: RowResult) -> str | bool:
+def value_of(asked: AskedQuestion, answer: RowResult) -> str | bool:
     """An answer as its column has it."""
     return as_stored(asked, str(answer.label))
 
 
-def as_stored(asked: Asked, choice: str) -> str | bool:
+def as_stored(asked: AskedQuestion, choice: str) -> str | bool:
     """A choice as the column of answers has it."""
     return choice == YES if asked.kind == "predicate" else choice
 
 
-def answer_fields(asked: Asked, answer: RowResult) -> dict[str, Any]:
+def answer_fields(asked: AskedQuestion, answer: RowResult) -> dict[str, Any]:
     """An answer for people and scripts who ask one row: what its columns hold, without its
     question's name."""
     columns, probabilities = asked.columns, answer.probabilities
@@ -84,7 +84,7 @@ def answer_fields(asked: Asked, answer: RowResult) -> dict[str, Any]:
     return fields | {"probabilities": dict(zip(asked.choices, probabilities, strict=True))}
 
 
-def sureness(asked: Asked, answer: RowResult) -> float | None:
+def sureness(asked: AskedQuestion, answer: RowResult) -> float | None:
     """How probable the answer is; of a predicate, how probable yes is."""
     if asked.kind == "predicate":
         return answer.probabilities[asked.choices.index(YES)]
@@ -99,7 +99,7 @@ def expectation(probabilities: Sequence[float]) -> float:
 def count_answers(
     total: Tally,
     result: RowResult,
-    asked: Sequence[Asked],
+    asked: Sequence[AskedQuestion],
     golds: Mapping[str, Any],
     names: Mapping[str, Mapping[str, str]],
 ) -> None:
@@ -113,7 +113,7 @@ def count_answers(
             total.question_confusion[f"{one.name}\t{right}\t{answer.label}"] += 1
 
 
-def labels_in(table: pa.Table, asked: Sequence[Asked]) -> Counter[str]:
+def labels_in(table: pa.Table, asked: Sequence[AskedQuestion]) -> Counter[str]:
     """The answers of rows without errors, as ``Tally.question_labels`` counts them."""
     found: Counter[str] = Counter()
     for one in asked:
@@ -122,12 +122,12 @@ def labels_in(table: pa.Table, asked: Sequence[Asked]) -> Counter[str]:
     return found
 
 
-def label_of(asked: Asked, value: str | bool | None) -> str:
+def label_of(asked: AskedQuestion, value: str | bool | None) -> str:
     """The choice that a value of the answer's column stands for."""
     return (YES if value else NO) if asked.kind == "predicate" else str(value)
 
 
-def confidence_in(asked: Asked, row: Mapping[str, Any]) -> float | None:
+def confidence_in(asked: AskedQuestion, row: Mapping[str, Any]) -> float | None:
     """How probable a stored row's answer is; None in error rows."""
     sure: float | None = row.get(asked.columns.confidence)
     if sure is None or asked.kind != "predicate":

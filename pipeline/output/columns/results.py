@@ -13,7 +13,7 @@ from pipeline.errors import RowError, UsageError, unknown_column
 from pipeline.input.plain import plain_values
 from pipeline.input.schema.metadata import metadata_for
 from pipeline.job.answer.label import Label
-from pipeline.job.answer.questions import ROW_COLUMNS, Asked
+from pipeline.job.answer.questions import ROW_COLUMNS, AskedQuestion
 from pipeline.job.job import Job, Score
 from pipeline.output.columns.answer_rows import NUMBER, numbers, taken_apart
 from pipeline.output.columns.gold import names_of, truth
@@ -90,7 +90,7 @@ class OutputColumns:
     gold_names: Mapping[str, str] = field(default_factory=dict)  # value -> choice
     answers: int = 1  # of a row
     apart: bool = False  # each answer is a row; else several are lists
-    questions: tuple[Asked, ...] = ()  # of each row, where there are several
+    questions: tuple[AskedQuestion, ...] = ()  # of each row, where there are several
     question_golds: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # as gold_names
     label_sets: tuple[str, ...] = ()  # columns that right answers fill
 

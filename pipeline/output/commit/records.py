@@ -102,7 +102,7 @@ class UnitIsCut(Exception):
 
 
 @dataclass(frozen=True)
-class State:
+class CommitState:
     """What the records say: results by unit, and where units were cut (a row of the shard)."""
 
     commits: Mapping[str, CommitRecord]
@@ -178,7 +178,7 @@ def newest(paths: Iterable[str]) -> list[str]:
     return [path for _, path in highest.values()]
 
 
-def hopeless_attempts(paths: Iterable[str], state: State) -> list[str]:
+def hopeless_attempts(paths: Iterable[str], state: CommitState) -> list[str]:
     """Of the attempts' paths those that cannot become a result any more, whoever wrote them, and
     those of units that nothing is known of."""
     found = []

@@ -33,7 +33,7 @@ _FILE = re.compile(rf"{REVIEWS}/({_NAME.pattern})\.jsonl")
 _OBJECT = re.compile(r"\d{8}\.json")
 
 
-class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
+class ReviewerAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     """One line. ``value``: a choice; None: the reviewer was unsure. ``at``: when, in ISO form.
     ``undone``: the answer to this row is taken back. ``seen``: the model's answer was shown."""
 
@@ -54,7 +54,7 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.question, self.place
 
 
-_DECODER, _ENCODER = msgspec.json.Decoder(Answer), msgspec.json.Encoder()
+_DECODER, _ENCODER = msgspec.json.Decoder(ReviewerAnswer), msgspec.json.Encoder()
 
 
 def check_reviewer(name: str) -> str:
@@ -76,7 +76,7 @@ class ReviewAnswers:
         self._local = "://" not in storage.address()
         self._objects: dict[str, bytes] = {}  # they never change
 
-    def append(self, reviewer: str, answer: Answer) -> None:
+    def append(self, reviewer: str, answer: ReviewerAnswer) -> None:
         """The answer is kept, whatever happens, when this returns.
 
         Raises CommitFailed; CommitStateUnknown where storage does not say.
@@ -92,9 +92,9 @@ class ReviewAnswers:
         while not self._storage.create(f"{folder}/{number:08d}.json", line):
             number += 1
 
-    def every(self) -> dict[str, list[Answer]]:
+    def every(self) -> dict[str, list[ReviewerAnswer]]:
         """By reviewer, all lines in the order in which they were written. Raises StorageFailed."""
-        found: dict[str, list[Answer]] = {}
+        found: dict[str, list[ReviewerAnswer]] = {}
         if self._local:
             paths = sorted(p for p in self._storage.names(REVIEWS) if _FILE.fullmatch(p))
             contents = self._storage.read_many(paths)
@@ -110,11 +110,11 @@ class ReviewAnswers:
             found[name] = list(_parsed(self._objects.get(path, b"") for path in paths))
         return found
 
-    def current(self, question: str) -> dict[str, dict[Place, Answer]]:
+    def current(self, question: str) -> dict[str, dict[Place, ReviewerAnswer]]:
         """By reviewer, what each row's answer is now: the last one, unless it was taken back."""
         return of_question(self.standing(), question)
 
-    def standing(self) -> dict[str, dict[Key, Answer]]:
+    def standing(self) -> dict[str, dict[Key, ReviewerAnswer]]:
         """By reviewer, what stands of all questions, in the order in which it was given."""
         return {name: _standing(lines) for name, lines in self.every().items()}
 
@@ -130,8 +130,8 @@ class ReviewAnswers:
 
 
 def of_question(
-    standing: Mapping[str, Mapping[Key, Answer]], question: str
-) -> dict[str, dict[Place, Answer]]:
+    standing: Mapping[str, Mapping[Key, ReviewerAnswer]], question: str
+) -> dict[str, dict[Place, ReviewerAnswer]]:
     """By reviewer, the answers to ``question`` of all that stand, in the order in which they were
     given."""
     return {
@@ -140,8 +140,8 @@ def of_question(
     }
 
 
-def _standing(lines: list[Answer]) -> dict[Key, Answer]:
-    found: dict[Key, Answer] = {}
+def _standing(lines: list[ReviewerAnswer]) -> dict[Key, ReviewerAnswer]:
+    found: dict[Key, ReviewerAnswer] = {}
     for line in lines:
         found.pop(line.key, None)
         if not line.undone:
@@ -149,7 +149,7 @@ def _standing(lines: list[Answer]) -> dict[Key, Answer]:
     return found
 
 
-def _parsed(lines: Iterator[bytes] | list[bytes]) -> Iterator[Answer]:
+def _parsed(lines: Iterator[bytes] | list[bytes]) -> Iterator[ReviewerAnswer]:
     for line in lines:
         with suppress(msgspec.MsgspecError, UnicodeDecodeError):  # half a line, or none of ours
             yield _DECODER.decode(line)

@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 from pipeline.errors import UsageError
 from pipeline.input.plain import plain_values, rows_with_gaps
 from pipeline.output.reviews.answers import Place
-from pipeline.output.reviews.question import Question, shown_fields, shown_texts
-from pipeline.output.reviews.sample import Drawn, Sample, asked_order, numbers, sizes
+from pipeline.output.reviews.question import ReviewQuestion, shown_fields, shown_texts
+from pipeline.output.reviews.sample import Drawn, ReviewSample, asked_order, numbers, sizes
 from pipeline.output.rows.example_rows import ExampleRows
 from pipeline.output.rows.gold_file import GoldFile, read_gold_file
 from pipeline.output.rows.stored_rows import FILE, ROW, StoredRows
@@ -40,7 +40,7 @@ class ShownRow:
         return hashlib.blake2b(every, digest_size=8).hexdigest()
 
 
-def draw(stored: StoredRows, question: Question, wanted: int, seed: int) -> Sample:
+def draw(stored: StoredRows, question: ReviewQuestion, wanted: int, seed: int) -> ReviewSample:
     """A sample of ``wanted`` rows, of those whose right answer is not known yet. The same seed and
     rows give the same sample, and a larger one begins with the smaller.
 
@@ -63,10 +63,12 @@ def draw(stored: StoredRows, question: Question, wanted: int, seed: int) -> Samp
     after = known.priority(doubtful[gone]) if gone < len(doubtful) else 0.0
     texts = rows_at(stored, question, {row.place for row in drawn})
     drawn = [replace(row, digest=texts[row.place].digest) for row in drawn]
-    return Sample(seed, drawn, known.population, after)
+    return ReviewSample(seed, drawn, known.population, after)
 
 
-def rows_at(stored: StoredRows, question: Question, places: set[Place]) -> dict[Place, ShownRow]:
+def rows_at(
+    stored: StoredRows, question: ReviewQuestion, places: set[Place]
+) -> dict[Place, ShownRow]:
     """The rows at ``places``, as far as they are there. Raises StorageFailed."""
     found: dict[Place, ShownRow] = {}
     fields = shown_fields(stored)
@@ -150,7 +152,7 @@ class _Candidates:
 class _RightAnswers:
     """The rows whose right answer is known from a column or a file."""
 
-    def __init__(self, stored: StoredRows, question: Question) -> None:
+    def __init__(self, stored: StoredRows, question: ReviewQuestion) -> None:
         """Raises UsageError for a file that is none."""
         graded = question.gold.graded if question.gold else None
         self._file: GoldFile | None = None
@@ -172,7 +174,7 @@ class _RightAnswers:
 
 
 def _candidates(
-    table: pa.Table, stored: StoredRows, question: Question, right: _RightAnswers
+    table: pa.Table, stored: StoredRows, question: ReviewQuestion, right: _RightAnswers
 ) -> _Chunk:
     """The rows of one file's table that may be drawn: there is an answer, and no right one."""
     if not table.num_rows:

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pipeline.output.reviews.answers import Answer, Place, ReviewAnswers
+from pipeline.output.reviews.answers import Place, ReviewAnswers, ReviewerAnswer
 from pipeline.output.reviews.draw import rows_at
-from pipeline.output.reviews.question import Question, question_of
-from pipeline.output.reviews.sample import Drawn, Sample
+from pipeline.output.reviews.question import ReviewQuestion, question_of
+from pipeline.output.reviews.sample import Drawn, ReviewSample
 from pipeline.output.reviews.samples import read_sample
 from pipeline.output.rows.stored_rows import StoredRows
 from pipeline.rows.gold_row import GoldRow
@@ -52,8 +52,8 @@ def reviewed(storage: Storage, question: str) -> Reviewed:
 
 
 def settle(
-    sample: Sample,
-    answers: Mapping[str, Mapping[Place, Answer]],
+    sample: ReviewSample,
+    answers: Mapping[str, Mapping[Place, ReviewerAnswer]],
     choices: tuple[str, ...],
     changed: set[Place] | frozenset[Place] = frozenset(),
 ) -> Reviewed:
@@ -83,7 +83,7 @@ def settle(
 
 
 def _values(
-    row: Drawn, answers: Mapping[str, Mapping[Place, Answer]], choices: tuple[str, ...]
+    row: Drawn, answers: Mapping[str, Mapping[Place, ReviewerAnswer]], choices: tuple[str, ...]
 ) -> list[str | None]:
     found = [by_place[row.place].value for by_place in answers.values() if row.place in by_place]
     return [value for value in found if value is None or value in choices]
@@ -97,7 +97,7 @@ def _majority(values: list[str | None]) -> str | None:
     return counts[0][0]
 
 
-def _changed(stored: StoredRows, question: Question, sample: Sample) -> set[Place]:
+def _changed(stored: StoredRows, question: ReviewQuestion, sample: ReviewSample) -> set[Place]:
     """Rows that are gone, or that have other texts than those that were reviewed."""
     rows = rows_at(stored, question, {row.place for row in sample.rows})
     return {

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import UsageError, did_you_mean, some_of
-from pipeline.job.answer.questions import Asked
+from pipeline.job.answer.questions import AskedQuestion
 from pipeline.job.template.field_text import as_shown
 from pipeline.job.template.render import lookup
 from pipeline.output.columns.question_columns import label_of
@@ -18,7 +18,7 @@ _WORDS = 600  # characters of what is asked that are shown
 
 
 @dataclass(frozen=True)
-class Question:
+class ReviewQuestion:
     """``answers``: the column with the answer; ``probabilities``, ``confidences``: those with the
     model's own probabilities of all choices and of its best one, None where there is none.
     ``text``: what is asked, in words. ``gold``: where right answers are known already."""
@@ -29,7 +29,7 @@ class Question:
     confidences: str | None
     probabilities: str | None = None
     text: str = ""
-    gold: Asked | None = None
+    gold: AskedQuestion | None = None
 
     def own_choice(self, row: Mapping[str, Any]) -> str | None:
         """What the model itself finds most probable: what was calibrated by a row's right answer
@@ -43,7 +43,7 @@ class Question:
         return label_of(self.gold, answer if isinstance(answer, bool) else str(answer))
 
 
-def question_of(stored: StoredRows, name: str | None) -> Question:
+def question_of(stored: StoredRows, name: str | None) -> ReviewQuestion:
     """The question called ``name`` (None: the only one). Raises UsageError."""
     known = _questions(stored)
     if not known:
@@ -66,7 +66,7 @@ def question_of(stored: StoredRows, name: str | None) -> Question:
     return found
 
 
-def _questions(stored: StoredRows) -> dict[str, Question]:
+def _questions(stored: StoredRows) -> dict[str, ReviewQuestion]:
     job = stored.job
     if job is None:
         return {}
@@ -81,7 +81,7 @@ def _questions(stored: StoredRows) -> dict[str, Question]:
         text = (asked.text or job.instructions or "Which is right?").strip()[:_WORDS]
         told = columns.probabilities
         every = told if told in stored.schema.names and told not in stored.kept else None
-        found[asked.name] = Question(
+        found[asked.name] = ReviewQuestion(
             asked.name, asked.choices, columns.answer, sure, every, text, asked
         )
     return found

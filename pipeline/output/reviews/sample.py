@@ -59,7 +59,7 @@ class Drawn:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class SampledRow:
     """A row that people were asked about. ``probability``: that it was; ``random``: it belongs to
     the simple random sample."""
 
@@ -69,7 +69,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Sample:
+class ReviewSample:
     """Rows in the order in which people are asked about them, of ``population`` that could be.
 
     ``next_priority``: of the first row of the doubtful order that is not here; 0: there is none.
@@ -80,7 +80,7 @@ class Sample:
     population: int
     next_priority: float
 
-    def asked(self, number: int | None = None) -> list[Asked]:
+    def asked(self, number: int | None = None) -> list[SampledRow]:
         """The first ``number`` rows (None: all), with their probabilities if people are asked about
         these and no more."""
         wanted = len(self.rows) if number is None else min(number, len(self.rows))
@@ -88,7 +88,7 @@ class Sample:
         doubtful = _in_order([row.doubtful for row in self.rows])
         taken, k, gone = asked_order(random, doubtful, wanted)
         if wanted == self.population:  # all that there are
-            return [Asked(self.rows[at], 1.0, random=True) for at in taken]
+            return [SampledRow(self.rows[at], 1.0, random=True) for at in taken]
         priorities = [self.rows[at].priority for at in doubtful] + [self.next_priority]
         first, second = set(random[:k]), set(doubtful[:gone])
         asked = []
@@ -97,7 +97,7 @@ class Sample:
             if gone:  # the highest priority that would have kept the row out
                 needed = priorities[gone if at in second else gone - 1]
                 p = min(1.0, row.size / needed) if needed > 0 else 1.0
-            asked.append(Asked(row, 1 - (1 - k / self.population) * (1 - p), at in first))
+            asked.append(SampledRow(row, 1 - (1 - k / self.population) * (1 - p), at in first))
         return asked
 
 

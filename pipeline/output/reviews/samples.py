@@ -18,8 +18,8 @@ from pipeline.errors import UsageError
 from pipeline.output.commit.records import REVIEWS
 from pipeline.output.folder import as_json
 from pipeline.output.reviews.draw import draw
-from pipeline.output.reviews.question import Question
-from pipeline.output.reviews.sample import Drawn, Sample
+from pipeline.output.reviews.question import ReviewQuestion
+from pipeline.output.reviews.sample import Drawn, ReviewSample
 from pipeline.output.rows.stored_rows import StoredRows
 from pipeline.storage.base import Storage
 
@@ -49,7 +49,7 @@ class _Stored(BaseModel):
     rows: list[_Row] = Field(min_length=1)
 
 
-def read_sample(storage: Storage, question: str) -> tuple[Sample, str] | None:
+def read_sample(storage: Storage, question: str) -> tuple[ReviewSample, str] | None:
     """The newest sample, and of which input it was drawn; None before there is one.
 
     Raises UsageError for one that is damaged, StorageFailed.
@@ -66,12 +66,12 @@ def read_sample(storage: Storage, question: str) -> tuple[Sample, str] | None:
             f"{storage.address(path)} is damaged: {why}", "remove it: the rows are drawn anew"
         ) from None
     rows = [Drawn(**dict(row)) for row in found.rows]
-    return Sample(found.seed, rows, found.population, found.next_priority), found.input
+    return ReviewSample(found.seed, rows, found.population, found.next_priority), found.input
 
 
 def sample_for(
-    storage: Storage, stored: StoredRows, question: Question, wanted: int | None
-) -> Sample:
+    storage: Storage, stored: StoredRows, question: ReviewQuestion, wanted: int | None
+) -> ReviewSample:
     """The sample to go on with. It is made larger where ``wanted`` is more than it has (None: as it
     is, or ``DEFAULT_ROWS``), and drawn anew, with the same seed, where the output has other rows
     now: then most rows are the same, and their answers stay.
@@ -96,7 +96,7 @@ def sample_for(
     return sample_for(storage, stored, question, wanted)
 
 
-def _encoded(sample: Sample, question: Question, here: str) -> bytes:
+def _encoded(sample: ReviewSample, question: ReviewQuestion, here: str) -> bytes:
     asked = {one.drawn.place: one for one in sample.asked()}
     return as_json(
         {

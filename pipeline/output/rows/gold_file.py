@@ -16,7 +16,7 @@ from pipeline.input.reader import UnitReader
 from pipeline.input.shards import discover
 from pipeline.input.units import cut
 from pipeline.job.answer.label import Gold
-from pipeline.job.answer.questions import Asked
+from pipeline.job.answer.questions import AskedQuestion
 from pipeline.job.job import Input
 from pipeline.job.template.field_text import as_shown
 from pipeline.output.columns.gold import truth
@@ -82,7 +82,7 @@ class GoldFile:
         )
 
 
-def read_gold_file(gold: Gold, asked: Asked) -> GoldFile:
+def read_gold_file(gold: Gold, asked: AskedQuestion) -> GoldFile:
     """Read the file that ``gold`` names, of right answers to ``asked``. Raises UsageError: no such
     file or column, a key that stands there twice, a value that is none of its choices."""
     says = asked.gold_key
@@ -129,7 +129,7 @@ def read_gold_file(gold: Gold, asked: Asked) -> GoldFile:
     return GoldFile(gold, says, answers)
 
 
-def no_choices(values: Iterable[str], asked: Asked) -> tuple[str, ...]:
+def no_choices(values: Iterable[str], asked: AskedQuestion) -> tuple[str, ...]:
     """What to say of right answers that are none of the choices, and the fix; empty where all
     are."""
     choices = asked.choices

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import UsageError
-from pipeline.job.answer.questions import Asked
+from pipeline.job.answer.questions import AskedQuestion
 from pipeline.output.columns.gold import names_of, truth
 from pipeline.output.columns.question_columns import label_of
 from pipeline.output.reviews.answers import Place
@@ -24,7 +24,7 @@ class GradedQuestion:
     or of the keys of a ``file``; ``names``: what a column's values are called among the choices;
     ``reviewed``: what people said of rows."""
 
-    asked: Asked
+    asked: AskedQuestion
     column: str | None
     names: Mapping[str, str]
     file: GoldFile | None
@@ -82,7 +82,7 @@ class RightAnswers:
             )
         return self.judged
 
-    def _of(self, asked: Asked) -> GradedQuestion | None:
+    def _of(self, asked: AskedQuestion) -> GradedQuestion | None:
         graded, file = asked.graded, None
         try:
             reviews = gold_of(open_storage(self._stored.address), asked.name)

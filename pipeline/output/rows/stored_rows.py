@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import RackmillError, UsageError, did_you_mean, some_of
-from pipeline.job.answer.questions import LABEL_COLUMNS, Asked
+from pipeline.job.answer.questions import LABEL_COLUMNS, AskedQuestion
 from pipeline.job.file.load import job_from
 from pipeline.job.fingerprint import digest
 from pipeline.job.job import Job
@@ -168,7 +168,7 @@ class StoredRows:
         return self._parts[-1].manifest.input_schema
 
     @cached_property
-    def asked(self) -> tuple[Asked, ...]:
+    def asked(self) -> tuple[AskedQuestion, ...]:
         """The questions with choices that each row was asked."""
         return self._parts[-1].manifest.questions or (self.job.asked if self.job else ())
 

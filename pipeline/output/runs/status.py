@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.errors import UsageError
 from pipeline.input.units import leaves
-from pipeline.output.commit.records import MANIFEST, State
+from pipeline.output.commit.records import MANIFEST, CommitState
 from pipeline.output.dataset import Dataset
 from pipeline.output.manifest import Manifest, read_manifest
 from pipeline.output.rows.failed_rows import FailedRow, first_failed
@@ -136,7 +136,7 @@ def _course(finished: bool, working: RunRecord | None, last: RunRecord | None) -
     return Course.STOPPED if stopped else Course.INTERRUPTED
 
 
-def _committed(manifest: Manifest, state: State) -> tuple[Tally, int]:
+def _committed(manifest: Manifest, state: CommitState) -> tuple[Tally, int]:
     """What is committed of the input as the manifest has it, and how many units are whole."""
     total, whole = Tally(), 0
     for unit in manifest.units:

@@ -29,7 +29,7 @@ from pipeline.output.commit.records import (
     SUCCESS,
     SUMMARY,
     CommitRecord,
-    State,
+    CommitState,
 )
 from pipeline.output.dataset import Dataset
 from pipeline.output.manifest import Manifest, read_manifest
@@ -54,7 +54,7 @@ _AHEAD = 2  # files that are read and hashed while one is compared with the inpu
 
 
 @dataclass
-class Verdict:
+class Verification:
     """What was looked at, and what is wrong with it. ``notes``: what is no fault, and what could
     not be looked at. ``compared_rows``: whose kept columns were compared with the input's."""
 
@@ -85,10 +85,10 @@ class Verdict:
         }
 
 
-def verify(storage: Storage) -> Verdict:
+def verify(storage: Storage) -> Verification:
     """Look at all of a dataset. Raises UsageError where there is none, StorageFailed."""
     dataset = Dataset(storage)
-    verdict = Verdict(storage.address())
+    verdict = Verification(storage.address())
     content = dataset.manifest()
     if content is None:
         raise UsageError(f"{storage.address()} holds no output of rackmill")
@@ -113,7 +113,7 @@ def verify(storage: Storage) -> Verdict:
 
 
 def _conclude(
-    dataset: Dataset, state: State, layout: Layout, total: Tally, verdict: Verdict
+    dataset: Dataset, state: CommitState, layout: Layout, total: Tally, verdict: Verification
 ) -> None:
     storage = dataset.storage
     if dataset.half_cleared:
@@ -135,7 +135,7 @@ def _conclude(
 
 
 def _note_leftovers(
-    dataset: Dataset, layout: Layout, attempts: dict[str, int], verdict: Verdict
+    dataset: Dataset, layout: Layout, attempts: dict[str, int], verdict: Verification
 ) -> None:
     number, there = leftover_attempts(layout, attempts)
     where = dataset.storage.address()
@@ -165,7 +165,7 @@ def _look_at_rows(
     layout: Layout,
     attempts: dict[str, int],
     bad: set[str],
-    verdict: Verdict,
+    verdict: Verification,
 ) -> Tally:
     """Hash and check every file, and compare its kept columns with the input's."""
     total = Tally()

@@ -19,7 +19,7 @@ from pipeline.job.answer.questions import LABEL_COLUMNS, AnswerColumns
 from pipeline.output.columns.answer_rows import by_row, problem_with
 from pipeline.output.columns.probabilities import PROBABILITIES, probabilities_in
 from pipeline.output.columns.question_columns import labels_in
-from pipeline.output.commit.records import COMMITS, OUTPUT_NAME, CommitRecord, State
+from pipeline.output.commit.records import COMMITS, OUTPUT_NAME, CommitRecord, CommitState
 from pipeline.output.manifest import Manifest
 from pipeline.output.rows.redo import error_types, token_count
 from pipeline.output.tally import Tally
@@ -53,7 +53,7 @@ class Layout:
         return all(record is not None for _, record in self.leaves)
 
 
-def lay_out(manifest: Manifest, state: State) -> Layout:
+def lay_out(manifest: Manifest, state: CommitState) -> Layout:
     """Walk down from the units that the input was cut into: their records and cuts have to tile
     it, and there must be no others."""
     leaves: list[tuple[Unit, CommitRecord | None]] = []

@@ -6,7 +6,7 @@ import io
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from pipeline.report.comparison.quality import Bootstrap, Quality
+from pipeline.report.comparison.quality import Bootstrap, CandidateQuality
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,7 +16,9 @@ _REFERENCE, _CANDIDATE = "#6e7781", "#0b6bcb"
 _NAME_CHARACTERS = 32
 
 
-def draw_quality(reference: str, compared: Sequence[tuple[str, Quality]], source: str) -> bytes:
+def draw_quality(
+    reference: str, compared: Sequence[tuple[str, CandidateQuality]], source: str
+) -> bytes:
     """Perplexity, KL divergence and greedy agreement of each candidate, with intervals.
 
     ``source``: what was scored, for the caption. Needs at least one candidate.
@@ -28,7 +30,9 @@ def draw_quality(reference: str, compared: Sequence[tuple[str, Quality]], source
     figure = Figure(figsize=(11, 1.9 + 0.5 * len(names)), dpi=150, layout="constrained")
     figure.get_layout_engine().set(wspace=0.06)  # type: ignore[union-attr, call-arg]
     axes = figure.subplots(1, 3, sharey=True)
-    panels: tuple[tuple[str, str, Callable[[Quality], Bootstrap], Callable[[Bootstrap], str]], ...]
+    panels: tuple[
+        tuple[str, str, Callable[[CandidateQuality], Bootstrap], Callable[[Bootstrap], str]], ...
+    ]
     panels = (
         ("Perplexity", "lower is better", lambda q: q.perplexity, _plain),
         (

@@ -72,7 +72,7 @@ _FIELDS = tuple(RowSums.__annotations__)
 
 
 @dataclass(frozen=True)
-class Quality:
+class CandidateQuality:
     """A candidate beside its reference. Perplexities over all tokens alike, KL in nats a token
     (reference ‖ candidate), ``agreement`` the share of positions with the same likeliest token.
     ``ratio`` and ``difference`` are the perplexity drop: candidate / reference, and minus it."""
@@ -172,7 +172,7 @@ def _term(p: Floats, q: Floats) -> Floats:
     return result
 
 
-def assess(rows: RowSums, *, resamples: int = 2000) -> Quality:
+def assess(rows: RowSums, *, resamples: int = 2000) -> CandidateQuality:
     """Every statistic with its percentile bootstrap interval, resampling rows (texts), whose
     tokens are not independent of each other. Deterministic.
 
@@ -193,7 +193,7 @@ def assess(rows: RowSums, *, resamples: int = 2000) -> Quality:
         low, high = np.quantile(statistic(_Totals(drawn)), _WITHIN)
         return Bootstrap(float(statistic(_Totals(total))[0]), float(low), float(high))
 
-    return Quality(
+    return CandidateQuality(
         rows=count,
         tokens=int(total[0, 0]),
         reference_perplexity=interval(lambda t: t.reference_perplexity),

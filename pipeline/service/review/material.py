@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pipeline.output.columns.probabilities import WRITTEN
 from pipeline.output.reviews.answers import Place
 from pipeline.output.reviews.draw import ShownRow, rows_at
-from pipeline.output.reviews.question import Question, question_of
-from pipeline.output.reviews.sample import Sample
+from pipeline.output.reviews.question import ReviewQuestion, question_of
+from pipeline.output.reviews.sample import ReviewSample
 from pipeline.output.reviews.samples import sample_for
 from pipeline.output.rows.stored_rows import StoredRows
 from pipeline.output.runs.finished import need_finished
@@ -21,8 +21,8 @@ class Material:
     """What is reviewed. ``rows``: those of the sample that are there."""
 
     storage: Storage
-    question: Question
-    sample: Sample
+    question: ReviewQuestion
+    sample: ReviewSample
     rows: Mapping[Place, ShownRow]
 
     @property

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from pipeline.output.reviews.answers import Answer, Place
+from pipeline.output.reviews.answers import Place, ReviewerAnswer
 from pipeline.output.reviews.gold import settle
 from pipeline.report.comparison.intervals import Share
 from pipeline.service.review.material import Material
@@ -37,7 +37,9 @@ class Numbers:
     agreement: Agreement
 
 
-def numbers_of(material: Material, answers: Mapping[str, Mapping[Place, Answer]]) -> Numbers:
+def numbers_of(
+    material: Material, answers: Mapping[str, Mapping[Place, ReviewerAnswer]]
+) -> Numbers:
     """``answers``: by reviewer, as they stand."""
     gold = settle(material.sample, answers, material.question.choices).gold
     judged = [
@@ -52,14 +54,18 @@ def numbers_of(material: Material, answers: Mapping[str, Mapping[Place, Answer]]
     )
 
 
-def counts_of(answers: Mapping[str, Mapping[_Key, Answer]], keys: Sequence[_Key]) -> dict[str, int]:
+def counts_of(
+    answers: Mapping[str, Mapping[_Key, ReviewerAnswer]], keys: Sequence[_Key]
+) -> dict[str, int]:
     """By reviewer who has answered any of ``keys``: how many."""
     counts = {name: sum(key in given for key in keys) for name, given in answers.items()}
     return {name: count for name, count in counts.items() if count}
 
 
 def agreement(
-    answers: Mapping[str, Mapping[_Key, Answer]], keys: Sequence[_Key], choices: Sequence[str]
+    answers: Mapping[str, Mapping[_Key, ReviewerAnswer]],
+    keys: Sequence[_Key],
+    choices: Sequence[str],
 ) -> Agreement:
     """Of the reviewers who have answered any of ``keys``; who is unsure says nothing."""
     given = [answers[name] for name in counts_of(answers, keys)]

@@ -17,7 +17,7 @@ _MORE = 50  # rows that are proposed once all are judged
 
 
 @dataclass(frozen=True)
-class Result:
+class PairsResult:
     """``answered``: of ``pairs``, by this reviewer; ``reviewers``: by each. ``go_on``: the command
     that asks about the others; None: there is none."""
 
@@ -62,12 +62,12 @@ class PairSession(Sitting):
         agreed = agreement(standing, keys, CHOICES)
         return compared(counts_of(standing, keys), agreed, "pairs")
 
-    def result(self) -> Result:
+    def result(self) -> PairsResult:
         """As things stand now. Raises StorageFailed."""
         standing, pairs = self.standing(), len(self.keys)
         reviewers = counts_of(standing, self.keys)
         answered = reviewers.get(self.reviewer, 0)
-        return Result(
+        return PairsResult(
             counted(self.material, standing),
             pairs,
             answered,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 
-from pipeline.output.reviews.answers import Answer, Place, of_question
+from pipeline.output.reviews.answers import Place, ReviewerAnswer, of_question
 from pipeline.output.reviews.question import LABEL
 from pipeline.service.review.material import Material
 from pipeline.service.review.numbers import Numbers, compared, numbers_of
@@ -50,11 +50,11 @@ class Session(Sitting):
     def lines(self, standing: Standing) -> list[tuple[str, str]]:
         return _lines(numbers_of(self.material, of_question(standing, self.material.question.name)))
 
-    def answers(self) -> dict[str, dict[Place, Answer]]:
+    def answers(self) -> dict[str, dict[Place, ReviewerAnswer]]:
         """Of all reviewers to this question, as they stand now. Raises StorageFailed."""
         return self.kept.current(self.material.question.name)
 
-    def own(self) -> dict[Place, Answer]:
+    def own(self) -> dict[Place, ReviewerAnswer]:
         return self.answers().get(self.reviewer, {})
 
 

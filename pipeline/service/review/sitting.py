@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from typing import ClassVar
 
 from pipeline.errors import UsageError
-from pipeline.output.reviews.answers import Answer, Key, ReviewAnswers, check_reviewer
+from pipeline.output.reviews.answers import Key, ReviewAnswers, ReviewerAnswer, check_reviewer
 from pipeline.storage.base import Storage
 
-Standing = Mapping[str, Mapping[Key, Answer]]  # by reviewer, what stands
+Standing = Mapping[str, Mapping[Key, ReviewerAnswer]]  # by reviewer, what stands
 
 
 def now_in_iso() -> str:
@@ -81,7 +81,7 @@ class Sitting(ABC):
         """Answers that were given here, those that were taken back left out."""
         return self._saved
 
-    def standing(self) -> dict[str, dict[Key, Answer]]:
+    def standing(self) -> dict[str, dict[Key, ReviewerAnswer]]:
         """Of all reviewers, as they stand now. Raises StorageFailed."""
         return self.kept.standing()
 
@@ -123,10 +123,12 @@ class Sitting(ABC):
             self._saved -= 1
             return known[last]
 
-    def _own(self) -> dict[Key, Answer]:
+    def _own(self) -> dict[Key, ReviewerAnswer]:
         return self.standing().get(self.reviewer, {})
 
     def _append(self, key: Key, value: str | None, *, undone: bool = False) -> None:
         question, place = key
-        given = Answer(question, *place, value, self.now(), undone, self.shown and not undone)
+        given = ReviewerAnswer(
+            question, *place, value, self.now(), undone, self.shown and not undone
+        )
         self.kept.append(self.reviewer, given)

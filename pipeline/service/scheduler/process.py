@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 from pipeline.errors import reason_in
-from pipeline.service.scheduler.schedule_db import Run, RunState, Schedule
+from pipeline.service.scheduler.schedule_db import Run, RunState, StoredSchedule
 from pipeline.service.scheduler.service import Ended
 
 _STOP_SECONDS = 120.0  # a run's own grace is shorter
@@ -27,7 +27,7 @@ class RunProcess:
     ``logs`` beside it. ``address``: of a Ray to join."""
 
     def __init__(
-        self, state: Path, schedule: Schedule, run: Run, address: str | None = None
+        self, state: Path, schedule: StoredSchedule, run: Run, address: str | None = None
     ) -> None:
         logs = _logs(state, schedule.name)
         logs.mkdir(parents=True, exist_ok=True)

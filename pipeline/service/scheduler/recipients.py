@@ -9,9 +9,9 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from pipeline.job.when.schedule import Schedule as Times
+from pipeline.job.when.schedule import Schedule
 from pipeline.service.scheduler.notify import SECRET, post, run_command
-from pipeline.service.scheduler.schedule_db import Run, Schedule, ScheduleDb
+from pipeline.service.scheduler.schedule_db import Run, ScheduleDb, StoredSchedule
 
 
 class Notifier:
@@ -26,16 +26,16 @@ class Notifier:
         self._ledger, self._command = ledger, command
         self._at_it: set[tuple[str, datetime]] = set()
 
-    def __call__(self, schedule: Schedule, run: Run) -> None:
+    def __call__(self, schedule: StoredSchedule, run: Run) -> None:
         """Tell, and note in the ledger that it is done or what went wrong."""
         if run.key in self._at_it:
             return
         self._at_it.add(run.key)
         threading.Thread(target=self.tell, args=(schedule, run), daemon=True).start()
 
-    def tell(self, schedule: Schedule, run: Run) -> None:
+    def tell(self, schedule: StoredSchedule, run: Run) -> None:
         """The same, and wait for it."""
-        webhook = Times.model_validate(schedule.job["schedule"]).notify.webhook
+        webhook = Schedule.model_validate(schedule.job["schedule"]).notify.webhook
         content, failures = notice(schedule, run), []
         if webhook is not None:
             secret = os.environ.get(SECRET)
@@ -48,7 +48,7 @@ class Notifier:
         self._at_it.discard(run.key)
 
 
-def notice(schedule: Schedule, run: Run) -> dict[str, Any]:
+def notice(schedule: StoredSchedule, run: Run) -> dict[str, Any]:
     """What is said of a run. Times in ISO 8601, UTC."""
     times = {"due": run.due, "began": run.began, "ended": run.ended}
     return {

@@ -55,7 +55,7 @@ class RunState(StrEnum):
 
 
 @dataclass(frozen=True)
-class Schedule:
+class StoredSchedule:
     """``dealt_with``: the due time that needs no more thought, nor any before it."""
 
     name: str
@@ -117,7 +117,7 @@ class ScheduleDb:
             )
             return known is None
 
-    def schedule(self, name: str) -> Schedule:
+    def schedule(self, name: str) -> StoredSchedule:
         """Raises UsageError if there is none of this name."""
         found = {schedule.name: schedule for schedule in self.schedules()}
         if name not in found:
@@ -125,7 +125,7 @@ class ScheduleDb:
             raise UsageError(f"there is no schedule {name}", *hints)
         return found[name]
 
-    def schedules(self) -> list[Schedule]:
+    def schedules(self) -> list[StoredSchedule]:
         """By name."""
         with self._open() as db:
             return [_schedule(row) for row in db.execute("SELECT * FROM schedule ORDER BY name")]
@@ -220,8 +220,8 @@ def _deal_with(db: sqlite3.Connection, name: str, due: datetime) -> None:
     )
 
 
-def _schedule(row: sqlite3.Row) -> Schedule:
-    return Schedule(
+def _schedule(row: sqlite3.Row) -> StoredSchedule:
+    return StoredSchedule(
         row["name"],
         json.loads(row["job"]),
         row["output"],

@@ -19,9 +19,9 @@ from typing import Any, Protocol
 
 from pipeline.errors import UsageError
 from pipeline.job.when.cron import Cron
-from pipeline.job.when.schedule import Schedule as Times
+from pipeline.job.when.schedule import Schedule
 from pipeline.service.scheduler.due import decide
-from pipeline.service.scheduler.schedule_db import Run, RunState, Schedule, ScheduleDb
+from pipeline.service.scheduler.schedule_db import Run, RunState, ScheduleDb, StoredSchedule
 
 _log = logging.getLogger(__name__)
 
@@ -52,8 +52,8 @@ class Service:
     def __init__(
         self,
         ledger: ScheduleDb,
-        begin: Callable[[Schedule, Run], RunOnce],
-        tell: Callable[[Schedule, Run], None] = lambda schedule, run: None,
+        begin: Callable[[StoredSchedule, Run], RunOnce],
+        tell: Callable[[StoredSchedule, Run], None] = lambda schedule, run: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._ledger, self._begin, self._tell, self._now = ledger, begin, tell, now
@@ -84,14 +84,14 @@ class Service:
                 _log.info("%s: run of %s %s: %s", *key, ended.state, ended.reason or "as it should")
                 self._ledger.end(run, ended.state, self._now(), ended.result, ended.reason)
 
-    def _look(self, schedule: Schedule) -> datetime | None:
+    def _look(self, schedule: StoredSchedule) -> datetime | None:
         under_way = self._ledger.runs(schedule.name, RunState.UNDER_WAY)
         for run in under_way:
             if run.key not in self._at_work:  # of a service that was killed, or asked for by hand
                 self._start(schedule, run)
         if schedule.suspended:
             return None
-        times = Times.model_validate(schedule.job["schedule"])
+        times = Schedule.model_validate(schedule.job["schedule"])
         now = self._now()
         decision = decide(
             Cron(times.cron, times.timezone),
@@ -115,7 +115,7 @@ class Service:
                 self._start(schedule, run_or_none)
         return decision.look_again
 
-    def _start(self, schedule: Schedule, run: Run) -> None:
+    def _start(self, schedule: StoredSchedule, run: Run) -> None:
         _log.info("%s: run of %s begins", schedule.name, run.due)
         self._at_work[run.key] = (run, self._begin(schedule, run))
 

@@ -17,7 +17,7 @@ from pipeline.output.rows.redo import Redo
 from pipeline.output.runs.run_log import LogPlace
 from pipeline.rows.row_range import RowRange
 from pipeline.rows.workload import Lengths
-from pipeline.worker.metrics.timeline import Interval
+from pipeline.worker.metrics.timeline import TimelineInterval
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Progress:
     kv_reserved: int = 0  # more, that the admitted ones are expected to hold at their peak
     first_step: float = 0.0
     last_step: float = 0.0
-    timeline: tuple[Interval, ...] = ()
+    timeline: tuple[TimelineInterval, ...] = ()
     kv_count_error: float | None = None  # most by which our count of the blocks was off, 0..1
 
     @property

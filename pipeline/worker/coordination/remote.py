@@ -12,7 +12,7 @@ from typing import Protocol
 
 from ray.exceptions import ActorDiedError, RayError
 
-from pipeline.cluster.remote_actor import Pending, RemoteActor
+from pipeline.cluster.remote_actor import RemoteActor, RemoteFuture
 from pipeline.dispatch.events import NoLease
 from pipeline.engine.machine.vitals import Vitals
 from pipeline.engine.protocol import EngineFacts
@@ -134,7 +134,7 @@ class RemoteCoordination:
             self.engine_failed(said)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    def _tell(self) -> Pending[Orders]:
+    def _tell(self) -> RemoteFuture[Orders]:
         """A heartbeat, on its way."""
         source, progress = self._source, self._progress
         with self._telling:  # what is told later must not be older

@@ -10,7 +10,7 @@ _MOST = 64
 
 
 @dataclass(frozen=True)
-class Interval:
+class TimelineInterval:
     """``start``: epoch seconds. ``batch`` (running requests), ``waiting`` (inside the engine) and
     ``kv_use`` (0..1) are means over time. The others are counts within the interval; completion
     tokens as they come, rows and their prompts' tokens as they end."""
@@ -28,21 +28,23 @@ class Interval:
 
 
 _MEANS = ("batch", "waiting", "kv_use")
-_COUNTS = tuple(f.name for f in fields(Interval) if f.name not in ("start", "seconds", *_MEANS))
+_COUNTS = tuple(
+    f.name for f in fields(TimelineInterval) if f.name not in ("start", "seconds", *_MEANS)
+)
 
 
 class Timeline:
     """Collects steps into intervals; when there are too many, neighbours become one."""
 
     def __init__(self) -> None:
-        self._intervals: list[Interval] = []
+        self._intervals: list[TimelineInterval] = []
         self._length = _FIRST_SECONDS
 
     @property
-    def intervals(self) -> tuple[Interval, ...]:
+    def intervals(self) -> tuple[TimelineInterval, ...]:
         return tuple(self._intervals)
 
-    def add(self, step: Interval) -> None:
+    def add(self, step: TimelineInterval) -> None:
         """One more step, later than those before it."""
         last = self._intervals[-1] if self._intervals else None
         if last is not None and last.seconds + step.seconds <= self._length:
@@ -55,7 +57,7 @@ class Timeline:
             self._intervals = [merged(pair) for pair in pairs]
 
 
-def merged(parts: Sequence[Interval]) -> Interval:
+def merged(parts: Sequence[TimelineInterval]) -> TimelineInterval:
     """Neighbours as one: counts added, means weighed by time."""
     seconds = sum(p.seconds for p in parts)
     means = {
@@ -63,10 +65,12 @@ def merged(parts: Sequence[Interval]) -> Interval:
         for name in _MEANS
     }
     counts = {name: sum(getattr(p, name) for p in parts) for name in _COUNTS}
-    return Interval(parts[0].start, seconds, **means, **counts)
+    return TimelineInterval(parts[0].start, seconds, **means, **counts)
 
 
-def resampled(timelines: Iterable[Sequence[Interval]], count: int) -> list[Interval]:
+def resampled(
+    timelines: Iterable[Sequence[TimelineInterval]], count: int
+) -> list[TimelineInterval]:
     """All engines together in ``count`` equal intervals from the first start to the last end.
 
     Counts and batches are added over the engines; KV use is the mean of those that work.
@@ -85,7 +89,7 @@ def resampled(timelines: Iterable[Sequence[Interval]], count: int) -> list[Inter
         counts = {n: sum(getattr(i, n) * s / i.seconds for i, s in parts) for n in _COUNTS}
         sums = {n: sum(getattr(i, n) * s for i, s in parts) for n in _MEANS}
         made.append(
-            Interval(
+            TimelineInterval(
                 low,
                 length,
                 batch=sums["batch"] / length if length else 0.0,
@@ -97,6 +101,6 @@ def resampled(timelines: Iterable[Sequence[Interval]], count: int) -> list[Inter
     return made
 
 
-def _overlap(interval: Interval, low: float, high: float) -> float:
+def _overlap(interval: TimelineInterval, low: float, high: float) -> float:
     """Seconds of ``interval`` between ``low`` and ``high``."""
     return min(interval.start + interval.seconds, high) - max(interval.start, low)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pipeline.engine.protocol import EngineStats
 from pipeline.output.columns.results import RowResult
-from pipeline.worker.metrics.timeline import Interval, Timeline
+from pipeline.worker.metrics.timeline import Timeline, TimelineInterval
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Totals:
         self._timeline = Timeline()
 
     @property
-    def intervals(self) -> tuple[Interval, ...]:
+    def intervals(self) -> tuple[TimelineInterval, ...]:
         return self._timeline.intervals
 
     def finished(self, result: RowResult) -> None:
@@ -60,7 +60,7 @@ class Totals:
         if ended:
             self.last_step = now
         self._timeline.add(
-            Interval(
+            TimelineInterval(
                 before.started,
                 now - before.started,
                 rows=self.rows - before.rows,

@@ -81,7 +81,7 @@ def test_rows_that_are_examples_of_the_prompt_are_left_out_and_said(tmp_path: Pa
 def test_people_who_review_are_heard(
     raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline.output.reviews.answers import Answer, ReviewAnswers
+    from pipeline.output.reviews.answers import ReviewAnswers, ReviewerAnswer
     from pipeline.output.reviews.question import question_of
     from pipeline.output.reviews.samples import sample_for
 
@@ -92,7 +92,7 @@ def test_people_who_review_are_heard(
     sample = sample_for(dataset.storage, stored, question_of(stored, None), 80)
     reviews = ReviewAnswers(dataset.storage)
     for row in sample.rows:
-        reviews.append("ann", Answer("label", row.shard, row.row, TRUTH[row.row], "2026"))
+        reviews.append("ann", ReviewerAnswer("label", row.shard, row.row, TRUTH[row.row], "2026"))
 
     made: Trusted = trust(dataset.storage.address())
 

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import CommitFailed, UsageError
-from pipeline.output.reviews.answers import Answer, ReviewAnswers, check_reviewer
+from pipeline.output.reviews.answers import ReviewAnswers, ReviewerAnswer, check_reviewer
 from pipeline.storage.base import Storage, open_storage
 
 
-def said(row: int, value: str | None = "good", *, undone: bool = False) -> Answer:
-    return Answer("label", "a.parquet", row, value, "2026-11-30T01:00:00Z", undone)
+def said(row: int, value: str | None = "good", *, undone: bool = False) -> ReviewerAnswer:
+    return ReviewerAnswer("label", "a.parquet", row, value, "2026-11-30T01:00:00Z", undone)
 
 
 def values(storage: Storage, reviewer: str = "anna") -> dict[int, str | None]:
@@ -38,7 +38,7 @@ def test_reviewers_and_questions_are_kept_apart(storage: Storage) -> None:
     kept = ReviewAnswers(storage)
     kept.append("anna", said(1))
     kept.append("Zoë@home", said(1, "bad"))
-    kept.append("anna", Answer("other", "a.parquet", 1, "x", ""))
+    kept.append("anna", ReviewerAnswer("other", "a.parquet", 1, "x", ""))
 
     current = kept.current("label")
     assert {name: len(answers) for name, answers in current.items()} == {"anna": 1, "Zoë@home": 1}

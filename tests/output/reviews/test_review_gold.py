@@ -8,10 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import UsageError
-from pipeline.output.reviews.answers import Answer, ReviewAnswers
+from pipeline.output.reviews.answers import ReviewAnswers, ReviewerAnswer
 from pipeline.output.reviews.gold import gold_of, reviewed
 from pipeline.output.reviews.question import question_of
-from pipeline.output.reviews.sample import Sample
+from pipeline.output.reviews.sample import ReviewSample
 from pipeline.output.reviews.samples import sample_for
 from pipeline.output.rows.stored_rows import StoredRows
 from pipeline.storage.base import Storage, open_storage
@@ -20,15 +20,15 @@ from tests.labelled import labelled
 pytestmark = pytest.mark.usefixtures("large_units")
 
 
-def sample_of(storage: Storage, rows: int = 20) -> Sample:
+def sample_of(storage: Storage, rows: int = 20) -> ReviewSample:
     stored = StoredRows(storage.address())
     return sample_for(storage, stored, question_of(stored, None), rows)
 
 
-def answer(storage: Storage, sample: Sample, reviewer: str, *values: str | None) -> None:
+def answer(storage: Storage, sample: ReviewSample, reviewer: str, *values: str | None) -> None:
     """To the first rows of the sample."""
     for row, value in zip(sample.rows, values, strict=False):
-        given = Answer("label", row.shard, row.row, value, "")
+        given = ReviewerAnswer("label", row.shard, row.row, value, "")
         ReviewAnswers(storage).append(reviewer, given)
 
 
@@ -75,7 +75,9 @@ def test_a_row_behind_one_that_nobody_answered_waits(output: Storage) -> None:
     sample = sample_of(output)
     answer(output, sample, "anna", *["good"] * 10)
     gone = sample.rows[4]
-    ReviewAnswers(output).append("anna", Answer("label", gone.shard, gone.row, None, "", True))
+    ReviewAnswers(output).append(
+        "anna", ReviewerAnswer("label", gone.shard, gone.row, None, "", True)
+    )
 
     found = reviewed(output, "label")
 

@@ -12,7 +12,7 @@ import pytest
 from pipeline.errors import UsageError
 from pipeline.output.reviews.draw import draw
 from pipeline.output.reviews.question import question_of
-from pipeline.output.reviews.sample import Drawn, Sample, numbers
+from pipeline.output.reviews.sample import Drawn, ReviewSample, numbers
 from pipeline.output.reviews.samples import read_sample, sample_for
 from pipeline.output.rows.stored_rows import StoredRows
 from pipeline.storage.base import Storage
@@ -26,7 +26,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> StoredRows:
     return StoredRows(labelled(tmp_path_factory.mktemp("labelled")).address())
 
 
-def drawn(output: StoredRows, rows: int, seed: int = 7) -> Sample:
+def drawn(output: StoredRows, rows: int, seed: int = 7) -> ReviewSample:
     return draw(output, question_of(output, None), rows, seed)
 
 
@@ -45,7 +45,7 @@ def simulated(
               {row: n for n, row in enumerate(doubtful[:gone])})  # fmt: skip
     after = known.priority(doubtful[gone]) if gone < len(doubtful) else 0.0
     found = [known.drawn(row, *(place.get(row) for place in places)) for row in taken]
-    asked = Sample(seed, found, population, after).asked(first)
+    asked = ReviewSample(seed, found, population, after).asked(first)
     return {one.drawn.row: (one.probability, one.random) for one in asked}
 
 
@@ -167,11 +167,11 @@ class TestSamples:
         storage = labelled(tmp_path)
         stored = StoredRows(storage.address())
         question = question_of(stored, None)
-        theirs: list[Sample] = []
+        theirs: list[ReviewSample] = []
 
         def late(*arguments):
             if not theirs:
-                theirs.append(Sample(0, (), 1, 0))
+                theirs.append(ReviewSample(0, (), 1, 0))
                 theirs[0] = sample_for(storage, stored, question, 30)
             return draw(*arguments)
 
@@ -195,7 +195,7 @@ class TestSamples:
 
 
 def test_a_row_alone_is_its_own_sample() -> None:
-    alone = Sample(1, [Drawn("f", 0, 0, None, 1.0, 2.0)], 1, 0.0)
+    alone = ReviewSample(1, [Drawn("f", 0, 0, None, 1.0, 2.0)], 1, 0.0)
     assert [one.probability for one in alone.asked()] == [1.0]
     assert alone.asked(0) == []
 

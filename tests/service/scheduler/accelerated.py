@@ -13,7 +13,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from pipeline.service.scheduler.schedule_db import Run, RunState, Schedule, ScheduleDb
+from pipeline.service.scheduler.schedule_db import Run, RunState, ScheduleDb, StoredSchedule
 from pipeline.service.scheduler.service import Ended, Service, only_one
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -52,7 +52,7 @@ def main(folder: Path, runs: int) -> None:
     def now() -> datetime:
         return START + int(clock.read_text()) * TICK
 
-    def begin(_: Schedule, run: Run) -> SlowRun:
+    def begin(_: StoredSchedule, run: Run) -> SlowRun:
         return SlowRun(folder, run)
 
     with only_one(ledger.path):

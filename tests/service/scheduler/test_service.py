@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pipeline.errors import UsageError
-from pipeline.service.scheduler.schedule_db import Run, RunState, Schedule, ScheduleDb
+from pipeline.service.scheduler.schedule_db import Run, RunState, ScheduleDb, StoredSchedule
 from pipeline.service.scheduler.service import Ended, Service, is_running, only_one
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -45,11 +45,11 @@ class Clockwork:
         self.ledger = ScheduleDb(self.path)
         self.service = Service(self.ledger, self._begin, self._tell, lambda: self.now)
 
-    def _begin(self, schedule: Schedule, run: Run) -> ScheduledRun:
+    def _begin(self, schedule: StoredSchedule, run: Run) -> ScheduledRun:
         self.runs.append((run, ScheduledRun()))
         return self.runs[-1][1]
 
-    def _tell(self, schedule: Schedule, run: Run) -> None:
+    def _tell(self, schedule: StoredSchedule, run: Run) -> None:
         self.told.append(run)
         self.ledger.told(run)
 

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.errors import JobFailed, UsageError, did_you_mean, some_of
-from pipeline.output.reviews.answers import Answer, Place, ReviewAnswers, check_reviewer
+from pipeline.output.reviews.answers import Place, ReviewAnswers, ReviewerAnswer, check_reviewer
 from pipeline.output.reviews.draw import ShownRow
 from pipeline.output.reviews.exchange import argilla, csv_file, label_studio
 from pipeline.output.reviews.exchange.shapes import Batch, In, Out
-from pipeline.output.reviews.question import Question
-from pipeline.output.reviews.sample import Sample
+from pipeline.output.reviews.question import ReviewQuestion
+from pipeline.output.reviews.sample import ReviewSample
 from pipeline.printable import json_safe
 
 Shape = Literal["csv", "argilla", "label-studio"]
@@ -37,10 +37,10 @@ class Imported:
 def write_reviews(
     path: Path,
     shape: Shape | None,
-    sample: Sample,
-    question: Question,
+    sample: ReviewSample,
+    question: ReviewQuestion,
     rows: Mapping[Place, ShownRow],
-    answers: Mapping[str, Mapping[Place, Answer]],
+    answers: Mapping[str, Mapping[Place, ReviewerAnswer]],
 ) -> int:
     """Write the sample with its ``answers``. ``shape`` None: as the file's ending says. Returns
     how many answers it holds.
@@ -82,8 +82,8 @@ def write_reviews(
 
 def read_reviews(
     path: Path,
-    sample: Sample,
-    question: Question,
+    sample: ReviewSample,
+    question: ReviewQuestion,
     answers: ReviewAnswers,
     reviewer: str,
     now: str,
@@ -122,7 +122,7 @@ def read_reviews(
     for (name, place), one in here.items():
         before = standing.get(name, {}).get(place)
         if before is None or before.value != one.value:
-            answers.append(name, Answer(question.name, *place, one.value, now))
+            answers.append(name, ReviewerAnswer(question.name, *place, one.value, now))
             taken += 1
     elsewhere = sum((one.file, one.row) not in places for one in found)
     return Imported(taken, len(here) - taken, elsewhere)
@@ -137,7 +137,7 @@ def _shape_of(path: Path) -> Shape:
     )
 
 
-def _parsed(path: Path, question: Question) -> Iterator[In]:
+def _parsed(path: Path, question: ReviewQuestion) -> Iterator[In]:
     text = _text(path)
     if not text.lstrip().startswith(("[", "{")):
         yield from csv_file.read(text)

@@ -6,10 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline.output.reviews.answers import Answer
+from pipeline.output.reviews.answers import ReviewerAnswer
 from pipeline.output.reviews.draw import ShownRow
-from pipeline.output.reviews.question import Question
-from pipeline.output.reviews.sample import Asked
+from pipeline.output.reviews.question import ReviewQuestion
+from pipeline.output.reviews.sample import SampledRow
 
 MODEL = "rackmill"  # who suggests the model's answer
 _NO_NAME = re.compile(r"[^\w.@+-]")
@@ -19,9 +19,9 @@ _NO_NAME = re.compile(r"[^\w.@+-]")
 class Out:
     """A row of the sample with all that is known of it. ``answers``: by reviewer."""
 
-    asked: Asked
+    asked: SampledRow
     shown: ShownRow
-    answers: Mapping[str, Answer]
+    answers: Mapping[str, ReviewerAnswer]
 
     @property
     def facts(self) -> dict[str, str | int | float]:
@@ -39,7 +39,7 @@ class Out:
 class Batch:
     """Rows to write, with the question that they were asked."""
 
-    question: Question
+    question: ReviewQuestion
     rows: Sequence[Out]
 
 

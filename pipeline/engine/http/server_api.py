@@ -62,8 +62,8 @@ def other_model(url: str, model: str, differs: str, tokens: int) -> EndpointUnfi
     )
 
 
-class Dialect(Protocol):
-    """How servers of one kind are asked."""
+class ServerApi(Protocol):
+    """The HTTP API of one kind of server: how it is asked."""
 
     async def probe(self) -> Capabilities:
         """What the server can do. Raises EndpointUnfit, EndpointGone, Refused."""
