@@ -17,9 +17,9 @@ from typing import Any
 
 from pipeline import Job
 from pipeline.budget.settings import PromptShape
-from pipeline.engine.child_guard import guard_children
+from pipeline.engine.failure.child_guard import guard_children
 from pipeline.engine.load import load_engine
-from pipeline.engine.standalone import standalone
+from pipeline.engine.standalone.engine import standalone
 from pipeline.errors import EngineFailed, RowError
 from pipeline.job.sampling import Sampling
 from pipeline.model.folder import ModelFolder

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from pipeline.budget.cards.lookup import find_card
-from pipeline.engine.calibrate.calibrate import read_calibration
 from pipeline.engine.protocol import EngineStats
+from pipeline.engine.standalone.calibrate import read_calibration
 from pipeline.model.folder import ModelFolder
 from pipeline.model.geometry import Geometry
 from pipeline.model.tensors import Packing, differences, read_tensors

@@ -17,7 +17,7 @@ from pipeline.budget.cards.lookup import (
     in_slot,
     parse_gpus,
 )
-from pipeline.cluster.slots import (
+from pipeline.cluster.card_slots import (
     CardSlot,
     LeftoverCards,
     Spread,
@@ -35,7 +35,7 @@ from pipeline.job.job import Job
 from pipeline.job.resources import Resources
 
 if TYPE_CHECKING:  # it brings gRPC, which a plan does without
-    from pipeline.cluster.allocation import Key
+    from pipeline.cluster.rack_state.allocation import Key
 
 NO_CARD = "none"
 _CORES = ", cores: "

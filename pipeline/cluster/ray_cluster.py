@@ -19,13 +19,13 @@ from ray.exceptions import (
 from ray.job_config import JobConfig
 
 from pipeline.cluster.actor_options import ActorOptions
-from pipeline.cluster.allocation import OTHERS, AllocatedCards, Allocation, Key
-from pipeline.cluster.gcs import Gcs, HeadGone
-from pipeline.cluster.machines import MACHINE, Machine, machines
+from pipeline.cluster.rack_state.allocation import OTHERS, AllocatedCards, Allocation, Key
+from pipeline.cluster.rack_state.gcs import Gcs, HeadGone
+from pipeline.cluster.rack_state.machines import MACHINE, Machine, machines
+from pipeline.cluster.rack_state.slot_usage import SlotUsageSign
 from pipeline.cluster.ray_access import TOKEN_MEND, check_access, prepare_access
 from pipeline.cluster.ray_processes import RayProcesses
 from pipeline.cluster.remote_actor import RemoteActor, RemoteFuture, start_actor
-from pipeline.cluster.slot_usage import SlotUsageSign
 from pipeline.engine.gpu.usable import offer, visible_value
 from pipeline.engine.gpu.visible import VARIABLE
 from pipeline.engine.machine.facts import own_facts

@@ -154,7 +154,7 @@ def _desktops(job: Job, watcher: Watcher) -> Desktops | None:
     """Who looks at the cards of machines, for a job that yields to those who play."""
     if not job.resources.yield_to_desktop:
         return None
-    from pipeline.cluster.desktop_agent import DesktopAgents
+    from pipeline.cluster.desktop.agent import DesktopAgents
 
     engines = job.computes
     quiet = job.resources.desktop_quiet_seconds

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.engine.oom_errors import as_failure
+from pipeline.engine.failure.oom_errors import as_failure
 from pipeline.engine.protocol import Engine
 from pipeline.errors import EngineFailed
 from pipeline.job.sampling import Sampling

@@ -13,7 +13,7 @@ import ray
 
 from pipeline.cluster.engine_groups import is_processor
 from pipeline.cluster.remote_actor import RemoteActor
-from pipeline.engine.child_guard import guard_children
+from pipeline.engine.failure.child_guard import guard_children
 from pipeline.engine.load import load_engine
 from pipeline.engine.machine.card_notes import lost_in_words
 from pipeline.engine.machine.facts import own_facts

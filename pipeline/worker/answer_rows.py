@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.engine.oom_errors import as_failure
+from pipeline.engine.failure.oom_errors import as_failure
 from pipeline.engine.protocol import Engine
 from pipeline.errors import RowError
 from pipeline.job.job import Job

@@ -14,8 +14,8 @@ from pipeline.admission.policy import Policy
 from pipeline.budget.kv import KvLayout
 from pipeline.budget.settings import PromptShape, cpu_arguments
 from pipeline.budget.step_time import StepWork
-from pipeline.engine.calibrate.probe import Probe
 from pipeline.engine.machine.host import available_memory, cpu_environment, waited_for_cores
+from pipeline.engine.standalone.probe import Probe
 from pipeline.engine.vllm.engine import VllmEngine, environment
 from pipeline.job.sampling import Sampling
 from pipeline.model.store.resolve import resolve

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.budget.step_time import StepWork
-from pipeline.engine.calibrate.calibrate import read_calibration
+from pipeline.engine.standalone.calibrate import read_calibration
 from tests.samples import write_model
 
 _MODEL = "models/small"

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.cluster import slot_usage
-from pipeline.cluster.allocation import (
+from pipeline.cluster.rack_state import slot_usage
+from pipeline.cluster.rack_state.allocation import (
     AllocatedCards,
     Allocation,
     Needs,
@@ -17,7 +17,7 @@ from pipeline.cluster.allocation import (
     forget,
     needs_of,
 )
-from pipeline.cluster.slot_usage import SlotUsage, SlotUsageSign
+from pipeline.cluster.rack_state.slot_usage import SlotUsage, SlotUsageSign
 from tests.service.queue.memory_gcs import MemoryGcs
 
 CARDS = frozenset({("a", 0), ("b", 1)})

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from pipeline.cluster.desktop_watch import DesktopWatch
+from pipeline.cluster.desktop.watch import DesktopWatch
 from pipeline.dispatch.desktop_use import CardSample, Ours, Program, YieldDecision
 from tests.fake_cards import GIB, RTX_3090, FakeCards, FakeProcess
 

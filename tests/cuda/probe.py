@@ -24,7 +24,7 @@ from pipeline.budget.settings import (
     setup_of,
 )
 from pipeline.budget.weights import Weights, weight_bytes
-from pipeline.engine.oom_fallback import EngineLimits, next_rung
+from pipeline.engine.failure.oom_fallback import EngineLimits, next_rung
 from pipeline.job.job import Score
 from tests.cuda.checkpoints import SIZES, Checkpoint, write
 from tests.cuda.stub import compilations, pretend_triton_has_a_driver

@@ -8,8 +8,8 @@ import pytest
 
 from pipeline import UsageError
 from pipeline.budget.cards.lookup import cpu_card, find_card
+from pipeline.cluster.card_slots import spread_of
 from pipeline.cluster.engine_groups import EngineGroup, asked_groups, local_groups
-from pipeline.cluster.slots import spread_of
 from pipeline.driver.forecast.forecast import Forecaster
 from pipeline.driver.forecast.types import Prices
 from pipeline.model.catalogue import MODELS

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from pipeline.budget.cards.lookup import find_card
-from pipeline.cluster.allocation import Allocation, Needs
 from pipeline.cluster.engine_groups import EngineGroup, Slot
-from pipeline.cluster.gcs import HeadGone, Node
-from pipeline.cluster.machines import Machine
-from pipeline.cluster.slot_usage import SlotUsage
+from pipeline.cluster.rack_state.allocation import Allocation, Needs
+from pipeline.cluster.rack_state.gcs import HeadGone, Node
+from pipeline.cluster.rack_state.machines import Machine
+from pipeline.cluster.rack_state.slot_usage import SlotUsage
 from pipeline.driver.workers.slots.membership import Membership, MembershipChanges
 from pipeline.engine.machine.facts import DeviceFacts, MachineFacts, own_versions
 from pipeline.errors import UsageError

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.driver.workers.slots.oom_steps import OomSteps
-from pipeline.engine.oom_fallback import EngineLimits
+from pipeline.engine.failure.oom_fallback import EngineLimits
 from pipeline.errors import Shortage
 
 START = {"max_num_seqs": 256, "max_num_batched_tokens": 2048}

@@ -9,10 +9,10 @@ import pytest
 
 from pipeline import Job, UsageError
 from pipeline.budget.cards.lookup import find_card
+from pipeline.cluster.card_slots import known_model, spread_of
 from pipeline.cluster.engine_groups import EngineGroup
-from pipeline.cluster.gcs import Node
-from pipeline.cluster.machines import Machine
-from pipeline.cluster.slots import known_model, spread_of
+from pipeline.cluster.rack_state.gcs import Node
+from pipeline.cluster.rack_state.machines import Machine
 from pipeline.driver.workers.slots.select_engines import Candidate, candidates, rack_groups
 from pipeline.engine.machine.facts import DeviceFacts, MachineFacts
 from tests.samples import job as any_job

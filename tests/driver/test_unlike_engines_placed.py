@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from pipeline.cluster import engine_groups
+from pipeline.cluster.card_slots import spread_of
 from pipeline.cluster.engine_groups import EngineGroup, local_groups
-from pipeline.cluster.machines import Machine
-from pipeline.cluster.slots import spread_of
+from pipeline.cluster.rack_state.machines import Machine
 from pipeline.engine.gpu.usable import Offer
 from tests.driver.test_select_engines import found_slots, job, machine
 

@@ -14,7 +14,7 @@ from pipeline.errors import UsageError
 from pipeline.humanize import plural
 
 if TYPE_CHECKING:
-    from pipeline.engine.calibrate.calibrate import StepTimeCalibration
+    from pipeline.engine.standalone.calibrate import StepTimeCalibration
 
 
 def calibrate_command(
@@ -31,7 +31,7 @@ def calibrate_command(
     as_json: Json = False,
 ) -> None:
     """Measure an engine's steps here and write what they cost: `simulate --calibration FILE`."""
-    from pipeline.engine.calibrate.calibrate import calibrate
+    from pipeline.engine.standalone.calibrate import calibrate
 
     _check_place(out)
     with ProgressLine() as line:

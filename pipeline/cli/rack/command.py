@@ -133,7 +133,7 @@ def show_command(
 ) -> None:
     """The machines of a rack: cards, memory, what runs on them and what fits on them."""
     from pipeline.cli.rack.show import print_rack, rack_as_json
-    from pipeline.cluster.gcs import Gcs
+    from pipeline.cluster.rack_state.gcs import Gcs
     from pipeline.service.rack.view import look
 
     view = look(Gcs(rack_address(address)))

@@ -6,7 +6,7 @@ from itertools import groupby
 from typing import Any
 
 from pipeline.cli.terminal.console import OUT
-from pipeline.cluster.machines import Machine
+from pipeline.cluster.rack_state.machines import Machine
 from pipeline.engine.machine.card_reading import CardReading, Slowed
 from pipeline.engine.machine.facts import MachineFacts
 from pipeline.humanize import count, plural, size

@@ -31,8 +31,8 @@ from pipeline.budget.settings import (
     with_retention,
 )
 from pipeline.budget.weights import Weights, weight_bytes
+from pipeline.cluster.card_slots import Spread, spread_of
 from pipeline.cluster.engine_groups import EngineGroup
-from pipeline.cluster.slots import Spread, spread_of
 from pipeline.driver.forecast.request_shape import request_shape
 from pipeline.driver.forecast.setup_key import setup_key
 from pipeline.driver.forecast.types import Forecast, GroupForecast, Lever, Prices

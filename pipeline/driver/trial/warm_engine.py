@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection, Listener
 
 from pipeline.driver.plan.job_model import find_model
 from pipeline.driver.trial.messages import Answered, Ask, End, Failed, Load, LoadedEngine, Note
-from pipeline.engine.child_guard import guard_children
+from pipeline.engine.failure.child_guard import guard_children
 from pipeline.engine.load import load_engine
 from pipeline.engine.protocol import Engine
 from pipeline.errors import EngineFailed, JobFailed, RackmillError

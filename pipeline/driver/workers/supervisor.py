@@ -15,9 +15,9 @@ from dataclasses import replace
 from textwrap import shorten
 
 from pipeline.cluster.actor_options import ActorOptions
-from pipeline.cluster.allocation import Key, Needs
 from pipeline.cluster.engine_groups import Slot
-from pipeline.cluster.slot_usage import SlotUsage
+from pipeline.cluster.rack_state.allocation import Key, Needs
+from pipeline.cluster.rack_state.slot_usage import SlotUsage
 from pipeline.dispatch.desktop_use import Ours
 from pipeline.driver.coordinator.coordinator import NOTHING_YET, Snapshot
 from pipeline.driver.forecast.types import GroupForecast
@@ -31,9 +31,9 @@ from pipeline.driver.workers.slots.membership import MembershipChanges
 from pipeline.driver.workers.slots.oom_steps import OomSteps
 from pipeline.driver.workers.slots.select_engines import most
 from pipeline.driver.workers.slots.slot_states import AbsenceReason, SlotStates
+from pipeline.engine.failure.oom_fallback import EngineLimits
 from pipeline.engine.machine.card_notes import lost_in_words
 from pipeline.engine.machine.host import cpu_environment
-from pipeline.engine.oom_fallback import EngineLimits
 from pipeline.engine.protocol import SEAT, SEATS
 from pipeline.engine.reuse import engine_setup
 from pipeline.engine.vllm.engine import environment as vllm_environment

@@ -13,8 +13,8 @@ import urllib.error
 import urllib.request
 from collections.abc import Sequence
 
+from pipeline.engine.failure.oom_errors import out_of_memory, shortage_in
 from pipeline.engine.llama_cpp.binary import Binary
-from pipeline.engine.oom_errors import out_of_memory, shortage_in
 from pipeline.errors import EngineFailed
 
 _POLL_SECONDS = 0.1

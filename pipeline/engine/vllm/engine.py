@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.budget.kv import KvLayout
+from pipeline.engine.failure.oom_errors import is_out_of_memory, out_of_memory, shortage_in
+from pipeline.engine.failure.stderr_tail import StderrTail
 from pipeline.engine.gpu.environment import CUDA_ENVIRONMENT
-from pipeline.engine.in_flight import InFlight
-from pipeline.engine.oom_errors import is_out_of_memory, out_of_memory, shortage_in
 from pipeline.engine.protocol import EngineFacts, EngineStats
-from pipeline.engine.stderr_tail import StderrTail
 from pipeline.engine.vllm.compiling import CompileWatch
 from pipeline.engine.vllm.core_watch import forget_outputs, watch_core
 from pipeline.engine.vllm.cpu_compute import UNPACKED, for_vllm
 from pipeline.engine.vllm.grammar_compilers import Unsupported, backend_for
+from pipeline.engine.vllm.in_flight import InFlight
 from pipeline.engine.vllm.scores import prepare, scores_of, scoring_params
 from pipeline.engine.vllm.torch_relatives import without_unfit_relatives
 from pipeline.errors import EngineFailed, RowError, RowErrorType

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 
 from pipeline.budget.cards.lookup import Card
 from pipeline.budget.model_spec import ModelSpec
-from pipeline.cluster.allocation import Key, Needs
-from pipeline.cluster.machines import Machine
-from pipeline.cluster.slots import Spread, fits_of, known_model, spread_of
+from pipeline.cluster.card_slots import Spread, fits_of, known_model, spread_of
+from pipeline.cluster.rack_state.allocation import Key, Needs
+from pipeline.cluster.rack_state.machines import Machine
 from pipeline.dispatch.card_shares import Claim, share_out
 from pipeline.driver.workers.slots.select_engines import candidates, most
 from pipeline.job.file.load import job_from

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from pipeline.cluster.gcs import Gcs, HeadGone
+from pipeline.cluster.rack_state.gcs import Gcs, HeadGone
 from pipeline.engine.machine.facts import own_versions
 from pipeline.errors import JobFailed, UsageError
 from pipeline.input.output_apart import check_places

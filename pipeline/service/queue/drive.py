@@ -6,7 +6,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pipeline.cluster.gcs import HeadGone
+from pipeline.cluster.rack_state.gcs import HeadGone
 from pipeline.driver.progress.watcher import Watcher
 from pipeline.driver.run import RunOptions, run
 from pipeline.driver.stop.stop import Stop

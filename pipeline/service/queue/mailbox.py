@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pipeline.cluster.gcs import Gcs
+from pipeline.cluster.rack_state.gcs import Gcs
 from pipeline.errors import JobFailed, RackmillError, UsageError
 
 _ASK, _ANSWER = "ask/", "answer/"

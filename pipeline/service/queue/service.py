@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from pipeline.cluster.allocation import (
+from pipeline.cluster.rack_state.allocation import (
     OTHERS,
     Allocation,
     Needs,
@@ -20,8 +20,8 @@ from pipeline.cluster.allocation import (
     forget,
     needs_of,
 )
-from pipeline.cluster.gcs import Gcs, HeadGone
-from pipeline.cluster.machines import Machine, machines
+from pipeline.cluster.rack_state.gcs import Gcs, HeadGone
+from pipeline.cluster.rack_state.machines import Machine, machines
 from pipeline.errors import NoCard, RackmillError, Stopped, UsageError
 from pipeline.service.queue.allocator import Allocator
 from pipeline.service.queue.api import QueueApi

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 
-from pipeline.cluster.gcs import Gcs, HeadGone
+from pipeline.cluster.rack_state.gcs import Gcs, HeadGone
 from pipeline.errors import JobFailed, RackmillError, Stopped
 from pipeline.job.job import Job
 from pipeline.output.runs.job_file import job_content

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import psutil
 
-from pipeline.cluster.card_readings import answer, question_of
-from pipeline.cluster.gcs import Gcs, HeadGone
-from pipeline.cluster.machines import MACHINE
+from pipeline.cluster.rack_state.card_readings import answer, question_of
+from pipeline.cluster.rack_state.gcs import Gcs, HeadGone
+from pipeline.cluster.rack_state.machines import MACHINE
 from pipeline.engine.machine.card_reading import CardReader
 from pipeline.engine.machine.facts import MachineFacts, own_facts
 from pipeline.errors import RackmillError

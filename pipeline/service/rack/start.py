@@ -17,8 +17,8 @@ from typing import Any
 
 import psutil
 
-from pipeline.cluster.gcs import Gcs
-from pipeline.cluster.machines import MACHINE, Machine, machines
+from pipeline.cluster.rack_state.gcs import Gcs
+from pipeline.cluster.rack_state.machines import MACHINE, Machine, machines
 from pipeline.cluster.ray_access import own_token, token_file
 from pipeline.engine.gpu.usable import offer, visible_value
 from pipeline.engine.machine.facts import (

@@ -10,11 +10,11 @@ from pipeline.budget.cards.lookup import Card, cpu_card, in_slot
 from pipeline.budget.fit.verdict import bare_fit
 from pipeline.budget.model_spec import FitOptions, ModelSpec
 from pipeline.budget.tensor_parallel import cards_needed
-from pipeline.cluster.allocation import Key
-from pipeline.cluster.card_readings import ask_for_cards
-from pipeline.cluster.gcs import Gcs
-from pipeline.cluster.machines import MACHINE, Machine, machines
-from pipeline.cluster.slot_usage import SlotUsage, slot_usage
+from pipeline.cluster.rack_state.allocation import Key
+from pipeline.cluster.rack_state.card_readings import ask_for_cards
+from pipeline.cluster.rack_state.gcs import Gcs
+from pipeline.cluster.rack_state.machines import MACHINE, Machine, machines
+from pipeline.cluster.rack_state.slot_usage import SlotUsage, slot_usage
 from pipeline.engine.machine.card_reading import CardReading
 from pipeline.model.catalogue import MODELS
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from pipeline.admission.demand import Demand, block_keys, group_of
 from pipeline.admission.policy import Limits, make_policy
 from pipeline.budget.step_time import StepWork
-from pipeline.engine.oom_errors import as_failure
+from pipeline.engine.failure.oom_errors import as_failure
 from pipeline.engine.protocol import Engine
 from pipeline.errors import RowError, RowErrorType
 from pipeline.humanize import duration

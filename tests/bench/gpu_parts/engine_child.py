@@ -21,9 +21,9 @@ import pyarrow as pa
 from gpu_parts.board import Board, Watch
 from gpu_parts.work import ANSWERS, job, prompts
 from pipeline import job_from
-from pipeline.engine.calibrate.probe import Probe
-from pipeline.engine.child_guard import guard_children
+from pipeline.engine.failure.child_guard import guard_children
 from pipeline.engine.load import load_engine
+from pipeline.engine.standalone.probe import Probe
 from pipeline.errors import RackmillError
 from pipeline.input.units import Unit
 from pipeline.job.sampling import Sampling

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from gpu_parts.board import Board, Watch
 from gpu_parts.engine_child import SO_FAR, say
 from gpu_parts.work import ANSWERS, prompts
-from pipeline.engine.child_guard import guard_children
+from pipeline.engine.failure.child_guard import guard_children
 from pipeline.engine.vllm.cpu_compute import for_vllm
 from pipeline.model.folder import ModelFolder
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.cluster.card_slots import spread_of
 from pipeline.cluster.engine_groups import EngineGroup, local_groups
-from pipeline.cluster.slots import spread_of
 from pipeline.engine.gpu.nvml import free_gpu_memory, holders, read_driver
 from pipeline.engine.gpu.usable import gpus, offer
 from pipeline.engine.machine.facts import DeviceFacts, MachineFacts, own_facts

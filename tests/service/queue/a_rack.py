@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from pipeline.budget.cards.lookup import find_card
-from pipeline.cluster.allocation import Key, allotted_to
-from pipeline.cluster.gcs import Node
-from pipeline.cluster.machines import Machine
+from pipeline.cluster.rack_state.allocation import Key, allotted_to
+from pipeline.cluster.rack_state.gcs import Node
+from pipeline.cluster.rack_state.machines import Machine
 from pipeline.engine.machine.facts import DeviceFacts, MachineFacts, own_versions
 from pipeline.output.runs.job_file import job_content
 from pipeline.service.queue import service

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from pipeline.cluster.gcs import HeadGone
+from pipeline.cluster.rack_state.gcs import HeadGone
 
 
 class MemoryGcs:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from pipeline.cluster.allocation import Key, Needs
-from pipeline.cluster.machines import Machine
+from pipeline.cluster.rack_state.allocation import Key, Needs
+from pipeline.cluster.rack_state.machines import Machine
 from pipeline.engine.machine.facts import own_versions
 from pipeline.service.queue.allocator import Allocator
 from pipeline.service.queue.job_db import SubmittedJob

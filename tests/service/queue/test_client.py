@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.cluster.gcs import HeadGone
+from pipeline.cluster.rack_state.gcs import HeadGone
 from pipeline.errors import JobFailed, UsageError
 from pipeline.service.queue import client
 from pipeline.service.queue.client import QueueClient, exit_code

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.cluster.gcs import HeadGone
+from pipeline.cluster.rack_state.gcs import HeadGone
 from pipeline.driver.progress.watcher import Watcher
 from pipeline.driver.run import RunOptions
 from pipeline.driver.stop.stop import Stop

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from pipeline.cluster.allocation import AllocatedCards, Needs, allotted_to
+from pipeline.cluster.rack_state.allocation import AllocatedCards, Needs, allotted_to
 from pipeline.service.queue import service
 from pipeline.service.queue.job_db import JobState, SubmittedJob
 from pipeline.service.queue.mailbox import ask

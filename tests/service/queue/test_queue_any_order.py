@@ -14,8 +14,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from pipeline.cluster.allocation import AllocatedCards, Needs
-from pipeline.cluster.gcs import HeadGone
+from pipeline.cluster.rack_state.allocation import AllocatedCards, Needs
+from pipeline.cluster.rack_state.gcs import HeadGone
 from pipeline.service.queue.drivers import RayGone
 from pipeline.service.queue.job_db import JobState, SubmittedJob
 from tests.samples import quick

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.cluster.allocation import OTHERS
+from pipeline.cluster.rack_state.allocation import OTHERS
 from pipeline.errors import JobFailed, Stopped
 from pipeline.service.queue import unsubmitted_runs as guests
 from pipeline.service.queue.api import QueueApi

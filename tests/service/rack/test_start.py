@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from pipeline import UsageError
-from pipeline.cluster.gcs import Node
-from pipeline.cluster.machines import Machine
+from pipeline.cluster.rack_state.gcs import Node
+from pipeline.cluster.rack_state.machines import Machine
 from pipeline.engine.machine.facts import own_facts, own_versions
 from pipeline.service.rack.keeper import taken_ports
 from pipeline.service.rack.start import check_versions, head_node, make_token

@@ -188,7 +188,7 @@ def _folder(reference: str) -> ModelFolder:
 
 
 def _smoke(path: Path) -> Check:
-    from pipeline.engine.smoke import smoke_run
+    from pipeline.engine.standalone.smoke import smoke_run
     from pipeline.model.folder import ModelFolder
     from pipeline.model.verify import Check
 

@@ -144,7 +144,7 @@ def _cards(text: str) -> list[Card]:
 
 
 def _calibrated(path: Path | None, cards: Sequence[Card]) -> StepTime | None:
-    from pipeline.engine.calibrate.calibrate import read_calibration
+    from pipeline.engine.standalone.calibrate import read_calibration
 
     if path is None:
         return None

@@ -10,11 +10,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from pipeline.cluster.allocation import OTHERS, AllocatedCards, Key, Needs
 from pipeline.cluster.engine_groups import EngineGroup, Slot
-from pipeline.cluster.gcs import HeadGone
-from pipeline.cluster.machines import Machine
-from pipeline.cluster.slot_usage import SlotUsage, SlotUsageSign
+from pipeline.cluster.rack_state.allocation import OTHERS, AllocatedCards, Key, Needs
+from pipeline.cluster.rack_state.gcs import HeadGone
+from pipeline.cluster.rack_state.machines import Machine
+from pipeline.cluster.rack_state.slot_usage import SlotUsage, SlotUsageSign
 from pipeline.driver.forecast.forecast import Forecaster
 from pipeline.driver.forecast.types import GroupForecast
 from pipeline.driver.workers.slots.select_engines import candidates, groups_of

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.engine.oom_fallback import EngineLimits, next_rung
+from pipeline.engine.failure.oom_fallback import EngineLimits, next_rung
 from pipeline.errors import Shortage
 
 _log = logging.getLogger(__name__)

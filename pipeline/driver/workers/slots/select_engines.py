@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 from pipeline.budget.cards.lookup import Card, cpu_card, in_slot
-from pipeline.cluster.allocation import Key
+from pipeline.cluster.card_slots import CardSlot, Spread, divide, refuse_spread
 from pipeline.cluster.engine_groups import (
     EngineGroup,
     Slot,
@@ -16,8 +16,8 @@ from pipeline.cluster.engine_groups import (
     processor_with,
     said_of,
 )
-from pipeline.cluster.machines import Machine
-from pipeline.cluster.slots import CardSlot, Spread, divide, refuse_spread
+from pipeline.cluster.rack_state.allocation import Key
+from pipeline.cluster.rack_state.machines import Machine
 from pipeline.driver.workers.slots.servers import Candidate, server_candidates
 from pipeline.engine.machine.facts import MachineFacts, own_versions, version_conflicts
 from pipeline.errors import NoCard, UsageError

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pipeline.budget.cards.lookup import Card
 from pipeline.cluster.engine_groups import Slot
-from pipeline.cluster.machines import Machine
+from pipeline.cluster.rack_state.machines import Machine
 from pipeline.engine.machine.facts import VLLM, MachineFacts, version_conflicts
 from pipeline.job.engine import EngineSettings
 from pipeline.job.job import Job

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.engine.stderr_tail import reason_in
+from pipeline.engine.failure.stderr_tail import reason_in
 
 LOG = """\
 (EngineCore pid=77) INFO 11-23 [core.py:105] Initializing a V1 LLM engine
@@ -33,7 +33,7 @@ def test_a_log_without_errors_gives_no_reason(log: str) -> None:
 
 _PROGRAM = """
 import subprocess, sys
-from pipeline.engine.stderr_tail import StderrTail
+from pipeline.engine.failure.stderr_tail import StderrTail
 print("ValueError: an older one", flush=True)
 words = StderrTail()
 subprocess.run([sys.executable, "-c", "raise ValueError('of the child')"])

@@ -6,8 +6,8 @@ import json
 import time
 from dataclasses import dataclass
 
-from pipeline.cluster.allocation import Key
-from pipeline.cluster.gcs import Gcs
+from pipeline.cluster.rack_state.allocation import Key
+from pipeline.cluster.rack_state.gcs import Gcs
 
 _AT_WORK = "at-work/"  # names of values, before a run's
 _AGAIN_SECONDS = 10.0

@@ -12,10 +12,10 @@ import pytest
 
 from pipeline.budget.settings import PromptShape, choose_settings
 from pipeline.budget.weights import weight_bytes
-from pipeline.engine import standalone as module
 from pipeline.engine.gpu.environment import CUDA_ENVIRONMENT
-from pipeline.engine.smoke import smoke_run
-from pipeline.engine.standalone import standalone
+from pipeline.engine.standalone import engine as module
+from pipeline.engine.standalone.engine import standalone
+from pipeline.engine.standalone.smoke import smoke_run
 from pipeline.engine.vllm.engine import environment
 from pipeline.errors import EngineFailed, UsageError
 from pipeline.model.folder import ModelFolder

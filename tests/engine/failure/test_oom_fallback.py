@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.engine.oom_fallback import EngineLimits, Rung, next_rung
+from pipeline.engine.failure.oom_fallback import EngineLimits, Rung, next_rung
 from pipeline.errors import MemoryNeed, Shortage
 
 GPU: dict[str, Any] = {

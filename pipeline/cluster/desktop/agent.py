@@ -15,7 +15,7 @@ import ray
 from ray.exceptions import RayError
 
 from pipeline.cluster.actor_options import ActorOptions
-from pipeline.cluster.desktop_watch import DesktopWatch
+from pipeline.cluster.desktop.watch import DesktopWatch
 from pipeline.cluster.remote_actor import RemoteActor, RemoteFuture, start_actor
 from pipeline.dispatch.desktop_use import Ours, YieldDecision
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from pipeline.cluster.gcs import Gcs, Node
+from pipeline.cluster.rack_state.gcs import Gcs, Node
 from pipeline.engine.machine.facts import MachineFacts
 
 MACHINE = "machine/"  # names of facts, before the machine's

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.budget.settings import PromptShape
-from pipeline.engine.child_guard import guard_children
+from pipeline.engine.failure.child_guard import guard_children
 from pipeline.errors import EngineFailed, RackmillError
 from pipeline.model.folder import ModelFolder
 
@@ -42,12 +42,12 @@ def smoke_run(folder: Path) -> SmokeResult:
 
     Raises EngineFailed: it cannot be loaded, with the reason; UsageError: nor could any other.
     """
-    from pipeline.engine.standalone import standalone
+    from pipeline.engine.standalone.engine import standalone
 
     variables = standalone().environment(eager=True)
     try:
         done = subprocess.run(
-            [sys.executable, "-P", "-m", "pipeline.engine.smoke", str(folder)],
+            [sys.executable, "-P", "-m", "pipeline.engine.standalone.smoke", str(folder)],
             env=os.environ | variables,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -68,7 +68,7 @@ def smoke_run(folder: Path) -> SmokeResult:
 
 
 def _answer_twice(folder: Path) -> dict[str, Any]:
-    from pipeline.engine.standalone import standalone
+    from pipeline.engine.standalone.engine import standalone
     from pipeline.engine.vllm.engine import VllmEngine
     from pipeline.job.sampling import Sampling
     from pipeline.model.tokenizer import Tokenizer

@@ -15,7 +15,7 @@ import pytest
 # a child that is forked, as vLLM's engine core is, and one of its own program
 _WORKER = """
 import os, subprocess, sys, time
-from pipeline.engine.child_guard import guard_children
+from pipeline.engine.failure.child_guard import guard_children
 guard_children()
 forked = os.fork()
 if not forked:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pipeline.cluster.gcs import Gcs
+from pipeline.cluster.rack_state.gcs import Gcs
 
 # names of values, before the job's
 _ALLOTTED, _NEEDS = "allotted/", "needs/"

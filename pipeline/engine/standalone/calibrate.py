@@ -13,9 +13,9 @@ from typing import Any
 
 from pipeline.budget.settings import PromptShape
 from pipeline.budget.step_time import CalibratedTime, StepWork
-from pipeline.engine.calibrate.probe import Probe
-from pipeline.engine.child_guard import guard_children
+from pipeline.engine.failure.child_guard import guard_children
 from pipeline.engine.load import load_engine
+from pipeline.engine.standalone.probe import Probe
 from pipeline.errors import EngineFailed, RackmillError, UsageError
 from pipeline.job.engine import Core
 from pipeline.job.file.load import job_from
@@ -150,7 +150,7 @@ def _arguments(job: Job, model: ModelFolder) -> dict[str, Any]:
     given = job.engine.vllm_arguments()
     if not job.engine.computes:
         return given
-    from pipeline.engine.standalone import standalone
+    from pipeline.engine.standalone.engine import standalone
 
     return standalone().arguments(model, _SHAPE, _ANSWER, given)
 
@@ -158,12 +158,12 @@ def _arguments(job: Job, model: ModelFolder) -> dict[str, Any]:
 def _in_own_process(
     order: dict[str, Any], note: Note, *, eager: bool, core: Core
 ) -> dict[str, Any]:
-    from pipeline.engine.standalone import standalone
+    from pipeline.engine.standalone.engine import standalone
 
     variables = standalone().environment(eager=eager, core=core)
     last: list[str] = []
     with subprocess.Popen(
-        [sys.executable, "-P", "-m", "pipeline.engine.calibrate.calibrate"],
+        [sys.executable, "-P", "-m", "pipeline.engine.standalone.calibrate"],
         env=os.environ | variables,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -11,9 +11,9 @@ import pytest
 from pipeline.admission.demand import block_keys
 from pipeline.budget.kv import KvLayout
 from pipeline.budget.step_time import CalibratedTime, Knots, StepWork
-from pipeline.engine.calibrate.calibrate import calibrate, read_calibration
-from pipeline.engine.calibrate.probe import Probe
 from pipeline.engine.protocol import EngineFacts, EngineStats
+from pipeline.engine.standalone.calibrate import calibrate, read_calibration
+from pipeline.engine.standalone.probe import Probe
 from pipeline.errors import UsageError
 from pipeline.rows.request import Completion, Request
 from pipeline.simulate.vllm_model.kv_cache import Sequence

@@ -11,7 +11,7 @@ import secrets
 import time
 from collections.abc import Collection, Sequence
 
-from pipeline.cluster.gcs import Gcs
+from pipeline.cluster.rack_state.gcs import Gcs
 from pipeline.engine.machine.card_reading import CardReading
 
 _ASKED, _ANSWER = "cards-asked", "cards-now/"

@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 
-from pipeline.engine.oom_errors import (
+from pipeline.engine.failure.oom_errors import (
     as_failure,
     is_out_of_memory,
     out_of_memory,

@@ -1,0 +1,1 @@
+"""Cards that are given up while somebody uses the desktop."""

@@ -1,1 +1,0 @@
-"""Measuring what an engine's steps cost, for the simulator."""

@@ -1,0 +1,1 @@
+"""When an engine fails: what was short of memory, what to ask for next, and what it leaves."""
