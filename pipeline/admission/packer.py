@@ -7,7 +7,10 @@ shown (`OutputLengths`, given what it has generated already), and then holds the
 sequence h tokens longer. Requests end independently, so the sum over all of them has the mean
 and the variance of a sum, and the packer admits while
 
-    mean(h) + safety_margin * sqrt(variance(h)) <= pool    at every h.
+    mean(h) + safety_margin * sqrt(variance(h)) <= pool    at every h at which it may still run.
+
+What comes to pass once it has ended, it cannot prevent by waiting: a few requests that live on
+and on, of which some may fill the cache in thousands of steps, hold back no short ones now.
 
 The future peak is the idea of LightLLM's Past-Future scheduler (Gong et al., ASPLOS 2025), with
 moments in place of one drawn sample. How cautious to be is learned: see `safety_margin`.
@@ -31,12 +34,13 @@ _DOUBT = 0.1  # of the deviation that all requests' survival may be off by: it i
 _FEW = 64  # completions, until which the curves are drawn anew at every look
 _CALM = 64  # requests in turn that had room: there is enough of it
 _NEW = 32  # completions, after which they are drawn anew later
+_THERE = 0.02  # the chance that a request still runs, below which it is taken for ended
 _BOLD = 1.0  # standard deviations by which more requests are assumed to have ended by now
 _COLUMNS = ("_tokens", "_generated", "_limit", "_row", "_shared", "_since")
 
 _Ints = int | NDArray[np.int64]
 _Future = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
-_Look = tuple[int, int, _Future]
+_Look = tuple[int, int, _Future, NDArray[np.bool_]]
 
 
 class Packer:
@@ -128,13 +132,13 @@ class Packer:
         mean, variance, doubt = self._future()
         if self._expected + 1 > self.max_num_seqs:
             return "max_num_seqs requests are running"
-        _, _, (more, spread, unsure) = self._look(demand)
+        _, _, (more, spread, unsure), there = self._look(demand)
         # of an engine that is ahead this is what may hold by now: one too many waits in its queue
         if mean[0] - _BOLD * math.sqrt(variance[0]) + more[0] > self.pool:
             self._freely = 0
             return "the KV cache is full"
         peak = self._expect(mean + more, variance + spread, doubt + unsure)
-        if float(peak[self._near :].max(initial=0)) > self.pool:
+        if float(peak[self._near :].max(where=there[self._near :], initial=0)) > self.pool:
             self._freely = 0
             return "the KV cache would overflow before enough requests end"
         return None
@@ -142,7 +146,7 @@ class Packer:
     def admit(self, demand: Demand) -> None:
         """Count ``demand`` in."""
         mean, variance, doubt = self._future()
-        common, shared, (more, spread, unsure) = self._look(demand)
+        common, shared, (more, spread, unsure), _ = self._look(demand)
         self._mean, self._variance, self._doubt = mean + more, variance + spread, doubt + unsure
         self._expected += 1
         place = len(self._demands)
@@ -256,21 +260,22 @@ class Packer:
         self._looked = None
 
     def _look(self, demand: Demand) -> _Look:
-        """What ``demand`` shares with admitted requests (keys, blocks), and mean and variance of
-        what it alone adds. Whoever is asked about is usually admitted next: it is kept."""
+        """What ``demand`` shares with admitted requests (keys, blocks), mean and variance of
+        what it alone adds, and where on the horizon it may still run. Whoever is asked about is
+        usually admitted next: it is kept."""
         if self._looked is None or self._looked[0] is not demand:
             common, shared = self._common(demand)
-            self._looked = demand, (common, shared, self._curve_of(demand, shared))
+            self._looked = demand, (common, shared, *self._curve_of(demand, shared))
         return self._looked[1]
 
-    def _curve_of(self, demand: Demand, shared: int) -> _Future:
+    def _curve_of(self, demand: Demand, shared: int) -> tuple[_Future, NDArray[np.bool_]]:
         alive, unsure = self._alive(self._row_of(demand), 0, self._horizon, demand.max_new_tokens)
         own = self._own(demand.prompt_tokens + self._horizon, shared)
         expected = alive * own
         variance = expected * own - expected * expected
         # its prefill may hold more than its decoding: sliding groups keep whole chunks
         expected[0] = max(expected[0], self._layout.prefill_blocks(demand.prompt_tokens) - shared)
-        return expected, variance, unsure * own
+        return (expected, variance, unsure * own), alive >= _THERE
 
     def _row_of(self, demand: Demand) -> int:
         row = self._lengths.row(demand.group)

@@ -13,6 +13,9 @@ So the chance of overflow that one should accept is about gain / loss: a few per
 gaming card, where 200 tokens of prompt take as long as a dozen steps, but no bound at all for a
 small model on a CPU. Near 1 it is taken as it is; small ones are squared as well, since a
 preemption delays more than its own request.
+
+What is recomputed in fact moves the margin; what it rose by is forgotten again, since most of it
+is recomputed at the start, of lengths that were not known then.
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ _PER_TOKEN = 4e-4  # of recomputation: one preemption is about 0.16
 _ENOUGH_PURE, _ENOUGH_MIXED = 4, 1  # steps of decoding alone, and with prefill
 _LOOK_AGAIN = 32  # steps
 _FADE = 1 - 1 / 512  # of a step's weight, with each later one
-_MEMORY = 1 / 64  # of the running means, with each new request
+_MEMORY = 1 / 64  # of the running means, and of caution, with each new request
 
 
 class SafetyMargin:
@@ -88,6 +91,7 @@ class SafetyMargin:
         self._ended += 1
         share = max(_MEMORY, 1 / (self._ended + 4))
         self._completion += (completion_tokens - self._completion) * share
+        self._offset -= max(self._offset, 0.0) * _MEMORY
 
     def generated(self, tokens: int) -> None:
         """So many were computed for the first time."""

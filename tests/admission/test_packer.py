@@ -92,6 +92,16 @@ class TestAdmission:
         assert early is not None
         assert made.refusal(demand(99, prompt=100, most=48)) is None
 
+    def test_those_that_live_on_and_on_hold_back_no_short_ones(self) -> None:
+        """They may fill the cache in thousands of steps: then a short one will be gone for long."""
+        made = packer(2 * LAYOUT.blocks(8192), seen=20, limit=8192)
+        for number in range(4):
+            made.admit(demand(number, most=8192))
+        made.generated(range(4), 600)
+
+        assert made.peak > made.pool
+        assert made.refusal(demand(9, most=8192)) is None
+
     def test_more_caution_admits_fewer(self) -> None:
         bold, careful = packer(3000, seen=60), packer(3000, seen=60)
         bold.safety_margin._base, careful.safety_margin._base = 0.0, 4.0

@@ -49,6 +49,16 @@ def test_recomputation_raises_it() -> None:
     assert made.value > before
 
 
+def test_what_was_recomputed_long_ago_makes_it_careful_no_more() -> None:
+    made = SafetyMargin(200)
+    before = made.value
+    made.recomputed(3_000)
+    for _ in range(200):
+        made.ended(200)
+
+    assert before <= made.value < before + 0.1
+
+
 def test_calm_work_lowers_it_slowly() -> None:
     made = SafetyMargin(200)
     before = made.value
