@@ -98,10 +98,6 @@ class KvLayout:
         whole = -(-tokens // self.block_size)
         return self.full_groups * whole + self.sliding_groups * self.admission_cap(tokens)
 
-    def max_concurrency(self, num_gpu_blocks: int, max_model_len: int) -> float:
-        """What vLLM prints as "Maximum concurrency": the pool over one longest request's charge."""
-        return num_gpu_blocks / self.prefill_blocks(max_model_len)
-
     def requests(self, num_gpu_blocks: int, tokens: int, shared: int = 0) -> int:
         """Requests of ``tokens`` that the pool holds at once, the last one still in prefill.
 

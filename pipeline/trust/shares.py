@@ -12,7 +12,6 @@ from scipy.stats import norm
 from pipeline.trust.intervals import Interval, wilson
 
 Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

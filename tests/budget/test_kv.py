@@ -161,9 +161,6 @@ class TestRequestsAtOnce:
         assert self.made.requests(4000, 400, shared=320) > 3 * alone
         assert self.made.requests(4000, 400, shared=15) == alone
 
-    def test_maximum_concurrency_is_the_pool_over_one_charge(self) -> None:
-        assert self.made.max_concurrency(5461, 4096) == 5461 / self.made.prefill_blocks(4096)
-
 
 def test_groups_of_nearly_equal_layers_are_padded_rather_than_split() -> None:
     """vLLM: the larger number of layers is the group when it is less than 1.5 of the smaller."""

@@ -42,6 +42,11 @@ def _layout(name: str, block_size: int, chunk: int, width: int, hybrid: bool) ->
     return KvLayout(MODELS[name].geometry, block_size, chunk, width, hybrid)
 
 
+def _concurrency(layout: KvLayout, blocks: int, tokens: int) -> float:
+    """What vLLM prints as "Maximum concurrency": the pool over one longest request's charge."""
+    return blocks / layout.prefill_blocks(tokens)
+
+
 def test_every_pool_has_the_blocks_that_vllm_makes_of_it(sweep) -> None:
     """Five models, block sizes, tokens in flight, bf16 and fp8, hybrid manager on and off."""
     predicted = [[_layout(*case).num_gpu_blocks(pool) for pool in POOLS] for case in SWEEP]
@@ -50,10 +55,7 @@ def test_every_pool_has_the_blocks_that_vllm_makes_of_it(sweep) -> None:
 
 def test_maximum_concurrency_is_vllms_to_the_last_digit(sweep) -> None:
     predicted = [
-        [
-            _layout(*case).max_concurrency(_layout(*case).num_gpu_blocks(POOLS[-1]), n)
-            for n in LENGTHS
-        ]
+        [_concurrency(_layout(*case), _layout(*case).num_gpu_blocks(POOLS[-1]), n) for n in LENGTHS]
         for case in SWEEP
     ]
     assert predicted == sweep["concurrency"]
@@ -72,7 +74,7 @@ def test_groups_of_layers_are_sized_by_vllms_rule(sweep) -> None:
     predicted = []
     for n_global, n_sliding in ODD:
         layout = KvLayout(Geometry(n_global, n_sliding, 64, 64, 1, 1, 64, 512, 64, 4096), 16, 512)
-        predicted.append([layout.num_gpu_blocks(GIB), layout.max_concurrency(1000, 4096)])
+        predicted.append([layout.num_gpu_blocks(GIB), _concurrency(layout, 1000, 4096)])
     assert predicted == sweep["odd"]
 
 
@@ -92,7 +94,7 @@ def test_a_live_engine_has_the_predicted_blocks(live, model: ModelFolder) -> Non
     facts = live["facts"]
     layout = KvLayout(model.geometry, facts["block_size"], live["in_flight"])
     assert facts["num_blocks"] == layout.num_gpu_blocks(LIVE["kv_cache_memory_bytes"]) - 1
-    assert live["concurrency"] == layout.max_concurrency(facts["num_blocks"] + 1, 3333)
+    assert live["concurrency"] == _concurrency(layout, facts["num_blocks"] + 1, 3333)
 
 
 def test_a_live_engine_on_a_cpu_has_one_batch_in_flight(live) -> None:
@@ -108,7 +110,7 @@ def test_other_pools_and_contexts_of_the_live_engine_come_out_alike(
     predicted = []
     for pool in POOLS:
         blocks = layout.num_gpu_blocks(pool)
-        predicted.append([blocks, [layout.max_concurrency(blocks, n) for n in LENGTHS]])
+        predicted.append([blocks, [_concurrency(layout, blocks, n) for n in LENGTHS]])
     assert live["others"] == predicted
 
 
@@ -129,7 +131,7 @@ def test_fp8_without_the_hybrid_manager_is_predicted_too(shaped) -> None:
     layout = KvLayout(shaped_geometry(), 32, shaped["in_flight"], dtype_bytes=1, hybrid=False)
     facts = shaped["facts"]
     assert facts["num_blocks"] == layout.num_gpu_blocks(SHAPED["kv_cache_memory_bytes"]) - 1
-    assert shaped["concurrency"] == layout.max_concurrency(facts["num_blocks"] + 1, 2000)
+    assert shaped["concurrency"] == _concurrency(layout, facts["num_blocks"] + 1, 2000)
 
 
 def test_weights_in_bf16_are_predicted_too(shaped) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.report.history.history import PastRun, draw_labels, history_page
+from pipeline.report.history import PastRun, draw_labels, history_page
 
 
 def summary(**questions: dict[str, int]) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from pipeline.output.reviews.answers import Place, ReviewAnswers, ReviewerAnswer
 from pipeline.output.reviews.draw import rows_at
@@ -16,31 +15,12 @@ from pipeline.rows.gold_row import GoldRow
 from pipeline.storage.base import Storage
 
 
-@dataclass(frozen=True)
-class Reviewed:
-    """What became of the rows that were asked about. ``gold``: with a right answer; ``tied``: as
-    many reviewers say one thing as another; ``unsure``: nobody knows; ``changed``: the row is
-    another one now; ``waiting``: answered, but behind a row of the sample that nobody has answered
-    (it counts when that one is answered)."""
-
-    gold: list[GoldRow]
-    tied: int = 0
-    unsure: int = 0
-    changed: int = 0
-    waiting: int = 0
-
-
 def gold_of(storage: Storage, question: str) -> list[GoldRow]:
     """Of the output at ``storage``: the rows of the sample that most reviewers agree on, with the
     probability that they were asked about. Raises UsageError, StorageFailed."""
-    return reviewed(storage, question).gold
-
-
-def reviewed(storage: Storage, question: str) -> Reviewed:
-    """As ``gold_of``, with what was left out. Raises UsageError, StorageFailed."""
     found = read_sample(storage, question)
     if found is None:
-        return Reviewed([])
+        return []
     sample, of = found
     stored = StoredRows(storage.address())
     about = question_of(stored, question)
@@ -48,17 +28,18 @@ def reviewed(storage: Storage, question: str) -> Reviewed:
     if of != stored.input_fingerprint:
         changed = _changed(stored, about, sample)
     answers = ReviewAnswers(storage).current(question)
-    return settle(sample, answers, about.choices, changed)
+    return agreed_gold(sample, answers, about.choices, changed)
 
 
-def settle(
+def agreed_gold(
     sample: ReviewSample,
     answers: Mapping[str, Mapping[Place, ReviewerAnswer]],
     choices: tuple[str, ...],
     changed: set[Place] | frozenset[Place] = frozenset(),
-) -> Reviewed:
-    """What the reviewers' ``answers`` come to. Only what comes before the first row that nobody has
-    answered counts: how probable it was that a row was asked about is known of such beginnings.
+) -> list[GoldRow]:
+    """What most reviewers say in their ``answers``, of each row that is not ``changed``. Only what
+    comes before the first row that nobody has answered counts: how probable it was that a row was
+    asked about is known of such beginnings.
 
     An answer that is no choice any more counts as none.
     """
@@ -66,20 +47,13 @@ def settle(
     reached = next(
         (n for n, row in enumerate(sample.rows) if not given[row.place]), len(sample.rows)
     )
-    counts: Counter[str] = Counter()
     gold: list[GoldRow] = []
     for one in sample.asked(reached):
         row = one.drawn
         value = _majority(given[row.place])
-        if row.place in changed:
-            counts["changed"] += 1
-        elif value is None:
-            known = any(v is not None for v in given[row.place])
-            counts["tied" if known else "unsure"] += 1
-        else:
+        if value is not None and row.place not in changed:
             gold.append(GoldRow(row.shard, row.row, value, one.probability, one.random))
-    counts["waiting"] = sum(bool(given[row.place]) for row in sample.rows[reached:])
-    return Reviewed(gold, **counts)
+    return gold
 
 
 def _values(

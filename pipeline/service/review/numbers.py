@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from pipeline.output.reviews.answers import Place, ReviewerAnswer
-from pipeline.output.reviews.gold import settle
+from pipeline.output.reviews.gold import agreed_gold
 from pipeline.report.comparison.intervals import Share
 from pipeline.service.review.material import Material
 from pipeline.trust.agreement import cohen_kappa, krippendorff_alpha
@@ -41,7 +41,7 @@ def numbers_of(
     material: Material, answers: Mapping[str, Mapping[Place, ReviewerAnswer]]
 ) -> Numbers:
     """``answers``: by reviewer, as they stand."""
-    gold = settle(material.sample, answers, material.question.choices).gold
+    gold = agreed_gold(material.sample, answers, material.question.choices)
     judged = [
         material.rows[g.shard, g.row].answer == g.value
         for g in gold

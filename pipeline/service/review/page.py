@@ -25,7 +25,6 @@ _FOLDER = Path(__file__).parent
 _MOST_BYTES = 4096  # of what a form of ours sends
 _MOST_CHARACTERS = 20_000  # of a text on the page; the whole of it is a click away
 _KEYS = 9
-Endpoint = Callable[[Request], Any]
 
 
 def page_app(sitting: Sitting, token: str, port: int) -> Guard:

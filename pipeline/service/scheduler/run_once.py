@@ -28,7 +28,7 @@ from pipeline.output.dataset import Dataset
 from pipeline.output.growing.growing import GrowingDataset, GrowingRun, run_name
 from pipeline.output.manifest import read_manifest
 from pipeline.output.runs.run_registry import live_runs
-from pipeline.report.history.history import PastRun, draw_labels, history_page
+from pipeline.report.history import PastRun, draw_labels, history_page
 from pipeline.storage.base import open_storage
 
 _HISTORY = "_history"

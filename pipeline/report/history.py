@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pipeline.humanize import count, rate
 from pipeline.output.runs.status import taken_back
-from pipeline.report.history.drift import drift
 from pipeline.report.trust.words import taken_back_words
 
 if TYPE_CHECKING:
@@ -23,10 +22,24 @@ _COLOURS = (
 _OTHERS, _INK, _MUTED = "#b1bac4", "#1f2328", "#6e7781"
 
 
+def label_drift(labels: Mapping[str, int], earlier: Sequence[Mapping[str, int]]) -> float | None:
+    """The total variation distance between the shares of the labels of a run and those of all
+    earlier runs together: 0 (the same shares) to 1 (no label in common), half the sum of the
+    differences. None where one of the two has no rows. Counts are rows."""
+    before: Counter[str] = Counter()
+    for one in earlier:
+        before.update(one)
+    rows, rows_before = sum(labels.values()), before.total()
+    if not rows or not rows_before:
+        return None
+    names = labels.keys() | before.keys()
+    return sum(abs(labels.get(n, 0) / rows - before[n] / rows_before) for n in names) / 2
+
+
 @dataclass(frozen=True)
 class PastRun:
     """What a run came to. ``labels``: question -> label -> rows; of a job with labels its only
-    question has no name. ``drift``: see ``report.drift``; of several questions the largest.
+    question has no name. ``drift``: see ``label_drift``; of several questions the largest.
     ``taken_back``: see ``output.runs.status``."""
 
     name: str
@@ -44,7 +57,7 @@ class PastRun:
         if summary.get("labels"):
             labels[""] = dict(summary["labels"])
         apart = [
-            drift(one, [run.labels.get(question, {}) for run in earlier])
+            label_drift(one, [run.labels.get(question, {}) for run in earlier])
             for question, one in labels.items()
         ]
         return cls(

@@ -1,1 +1,0 @@
-"""The runs of a schedule beside each other."""
