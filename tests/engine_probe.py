@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import Job
-from pipeline.budget.settings import PromptShape
+from pipeline.budget.engine_arguments import PromptShape
 from pipeline.engine.failure.child_guard import guard_children
 from pipeline.engine.load import load_engine
 from pipeline.engine.standalone.engine import standalone

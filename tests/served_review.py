@@ -14,7 +14,7 @@ import httpx
 import uvicorn
 
 from pipeline.service.review.page import page_app
-from pipeline.service.review.sitting import Sitting
+from pipeline.service.review.session import ReviewSession
 
 TOKEN = "the-right-token"
 
@@ -23,7 +23,7 @@ TOKEN = "the-right-token"
 class Served:
     """A page that is served, and its session."""
 
-    session: Any  # a sitting of whatever kind
+    session: Any  # a session of whatever kind
     port: int
     stack: ExitStack  # closes its clients
 
@@ -42,7 +42,7 @@ class Served:
 
 
 @contextmanager
-def served(session: Sitting) -> Iterator[Served]:
+def served(session: ReviewSession) -> Iterator[Served]:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         port = listening.getsockname()[1]

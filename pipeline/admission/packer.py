@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from pipeline.admission.demand import Demand
 from pipeline.admission.lengths import OutputLengths
 from pipeline.admission.safety_margin import SafetyMargin
-from pipeline.budget.kv import KvLayout
+from pipeline.budget.kv_layout import KvLayout
 
 _HORIZON = (0, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768)
 _DOUBT = 0.1  # of the deviation that all requests' survival may be off by: it is an upper bound

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol, cast
 
 from pipeline.admission.demand import Demand
-from pipeline.budget.kv import KvLayout
+from pipeline.budget.kv_layout import KvLayout
 from pipeline.budget.step_time import StepWork
 from pipeline.job.registries.admission_policies import admission_policy
 from pipeline.rows.workload import Lengths

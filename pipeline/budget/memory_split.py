@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline.budget.cards.lookup import Card
-from pipeline.budget.kv import CUDA_BATCHES_IN_FLIGHT, KvLayout
+from pipeline.budget.kv_layout import CUDA_BATCHES_IN_FLIGHT, KvLayout
 from pipeline.budget.overhead import Overhead, memory_share, overhead, untried_bytes
 from pipeline.budget.weights import Weights
 from pipeline.model.geometry import Geometry

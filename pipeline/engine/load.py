@@ -1,4 +1,4 @@
-"""From a job to its engine, whatever its kind: the door behind which kinds of engines stand."""
+"""From a job to its engine, whatever its kind: what the code of each kind offers."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Protocol
 
-from pipeline.budget.kv import KvLayout
+from pipeline.budget.kv_layout import KvLayout
 from pipeline.model.geometry import Geometry
 from pipeline.rows.request import Completion, Request
 from pipeline.simulate.vllm_model.scheduler import EngineModel

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from pipeline.errors import JobFailed, RackmillError
 from pipeline.input.formats.base import Reader, Rows
-from pipeline.input.formats.door import format_module
+from pipeline.input.formats.protocol import format_module
 from pipeline.input.schema.partitions import with_partition
 from pipeline.input.shard import Shard
 from pipeline.input.units import Unit

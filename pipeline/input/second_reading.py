@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.input.formats.door import format_module
+from pipeline.input.formats.protocol import format_module
 from pipeline.input.formats.second_rows import SecondRows
 from pipeline.input.shard import Shard
 

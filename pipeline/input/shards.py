@@ -15,8 +15,8 @@ from pipeline.errors import HalfWritten, UsageError, did_you_mean, some_of, unkn
 from pipeline.input.find import LeftOut, find, has_moved, moves, name_of_file, stamp_of, version_of
 from pipeline.input.formats.base import ScannedFile
 from pipeline.input.formats.csv.delimiter import name_of
-from pipeline.input.formats.door import Looked, format_module
 from pipeline.input.formats.names import delimiter_by_name, format_of
+from pipeline.input.formats.protocol import Looked, format_module
 from pipeline.input.formats.unpack import kind_of, readable
 from pipeline.input.output_apart import whole
 from pipeline.input.schema.join import Conflict

@@ -15,7 +15,7 @@ from typing import Any
 from pipeline.admission.demand import Demand, group_of
 from pipeline.admission.policy import Limits
 from pipeline.budget.cards.lookup import Card, in_slot
-from pipeline.budget.kv import KvLayout
+from pipeline.budget.kv_layout import KvLayout
 from pipeline.budget.step_time import StepTime
 from pipeline.rows.trace import TraceRow
 from pipeline.rows.workload import Lengths

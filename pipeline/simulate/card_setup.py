@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.budget.cards.lookup import Card
-from pipeline.budget.kv import CUDA_BATCHES_IN_FLIGHT
+from pipeline.budget.engine_arguments import PromptShape, choose_settings, setup_of
+from pipeline.budget.kv_layout import CUDA_BATCHES_IN_FLIGHT
 from pipeline.budget.memory_split import memory_split
-from pipeline.budget.settings import PromptShape, choose_settings, setup_of
 from pipeline.budget.step_time import RooflineTime, StepTime
 from pipeline.budget.weights import Weights
 from pipeline.model.geometry import Geometry

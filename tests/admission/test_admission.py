@@ -7,7 +7,7 @@ import pytest
 from pipeline.admission.demand import Demand, block_keys
 from pipeline.admission.policies.packed import Packed
 from pipeline.admission.policy import Limits
-from pipeline.budget.kv import KvLayout
+from pipeline.budget.kv_layout import KvLayout
 from pipeline.simulate.shadow_engine import ShadowEngine
 from pipeline.simulate.vllm_model.kv_cache import Sequence
 from pipeline.simulate.vllm_model.scheduler import EngineModel

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.admission.demand import Demand
 from pipeline.admission.policy import Limits, Policy, make_policy
-from pipeline.budget.kv import KvLayout
+from pipeline.budget.kv_layout import KvLayout
 from tests.samples import GEMMA_270M
 
 LAYOUT = KvLayout(GEMMA_270M, block_size=16, chunk=256)

@@ -25,7 +25,7 @@ from peers.measure import print_table, save
 from pipeline.admission.demand import Demand, block_keys
 from pipeline.admission.policies.packed import Packed
 from pipeline.admission.policy import Limits
-from pipeline.budget.kv import KvLayout
+from pipeline.budget.kv_layout import KvLayout
 from pipeline.model.catalogue import MODELS
 
 RUNNING, PROMPT, LIMIT, ROUNDS = 256, 300, 1024, 300

@@ -29,7 +29,7 @@ ROOT = HERE.parent.parent
 sys.path.insert(0, str(ROOT))
 
 from pipeline import Job, job_from  # noqa: E402
-from pipeline.budget.settings import PromptShape  # noqa: E402
+from pipeline.budget.engine_arguments import PromptShape  # noqa: E402
 from pipeline.driver.plan.first_rows import first_rows  # noqa: E402
 from pipeline.driver.plan.plan import check_input  # noqa: E402
 from pipeline.engine.load import load_engine  # noqa: E402

@@ -11,8 +11,8 @@ from typing import Any
 
 from pipeline.admission.demand import Demand, block_keys
 from pipeline.admission.policy import Policy
-from pipeline.budget.kv import KvLayout
-from pipeline.budget.settings import PromptShape, cpu_arguments
+from pipeline.budget.engine_arguments import PromptShape, cpu_arguments
+from pipeline.budget.kv_layout import KvLayout
 from pipeline.budget.step_time import StepWork
 from pipeline.engine.machine.host import available_memory, cpu_environment, waited_for_cores
 from pipeline.engine.standalone.probe import Probe

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pipeline.budget.cards.lookup import CARDS, GIB, Card, cpu_card
-from pipeline.budget.settings import EngineChoice, PromptShape, choose_settings, setup_of
+from pipeline.budget.engine_arguments import EngineChoice, PromptShape, choose_settings, setup_of
 from pipeline.budget.weights import weight_bytes
 from pipeline.model.catalogue import MODELS, Precision
 

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.budget.cards.lookup import Card, find_card
-from pipeline.budget.memory_split import memory_split
-from pipeline.budget.settings import (
+from pipeline.budget.engine_arguments import (
     EngineChoice,
     PromptShape,
     choose_settings,
     scoring_arguments,
     setup_of,
 )
+from pipeline.budget.memory_split import memory_split
 from pipeline.budget.weights import Weights, weight_bytes
 from pipeline.engine.failure.oom_fallback import EngineLimits, next_rung
 from pipeline.job.job import Score

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.budget.kv import KvLayout
+from pipeline.budget.kv_layout import KvLayout
 from pipeline.engine.simulated.engine import SimulatedEngine
 from pipeline.engine.vllm.scores import _gather, _PromptTensors, scores_of
 from pipeline.job.engine import SimulatedEngineSettings as Settings

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.budget.kv import KvLayout
-from pipeline.budget.settings import longest_request
+from pipeline.budget.engine_arguments import longest_request
+from pipeline.budget.kv_layout import KvLayout
 from pipeline.budget.weights import weight_bytes
 from pipeline.engine.gpu.usable import offer
 from pipeline.engine.machine.host import cpu_environment

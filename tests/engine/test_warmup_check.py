@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.budget.kv import KvLayout
+from pipeline.budget.kv_layout import KvLayout
 from pipeline.engine.simulated.engine import SimulatedEngine
 from pipeline.engine.warmup_check import check_warm_engine
 from pipeline.errors import EngineFailed, EngineOutOfMemory

@@ -26,7 +26,7 @@ _IMPORTERS = {
     "model/store/resolve.py",
     "engine/load.py",
     "engine/vllm/torch_relatives.py",  # names of its own
-    "input/formats/door.py",
+    "input/formats/protocol.py",
     "admission/policy.py",
 }
 

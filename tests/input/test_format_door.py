@@ -14,7 +14,7 @@ import pytest
 from pipeline import UsageError
 from pipeline.input.changes.mark import Mark
 from pipeline.input.formats.base import Rows, ScannedFile
-from pipeline.input.formats.door import Looked
+from pipeline.input.formats.protocol import Looked
 from pipeline.input.schema.join import CommonSchema
 from pipeline.input.shard import Shard
 from pipeline.job.job import Input

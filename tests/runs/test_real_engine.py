@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from pipeline.budget.kv import KvLayout
+from pipeline.budget.kv_layout import KvLayout
 from pipeline.engine.gpu.usable import offer
 from pipeline.engine.machine.host import cpu_environment
 from pipeline.engine.protocol import EngineStats

@@ -10,7 +10,7 @@ import pytest
 from pipeline.admission.demand import Demand
 from pipeline.admission.policy import Limits, Policy
 from pipeline.budget.cards.lookup import find_card
-from pipeline.budget.kv import KvLayout
+from pipeline.budget.kv_layout import KvLayout
 from pipeline.budget.step_time import StepWork
 from pipeline.errors import UsageError
 from pipeline.rows.trace import TraceRow

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.budget.kv import KvLayout
+from pipeline.budget.kv_layout import KvLayout
 from pipeline.engine.simulated.engine import SimulatedEngine
 from pipeline.input.units import Unit, part
 from pipeline.job.engine import SimulatedEngineSettings

@@ -11,17 +11,17 @@ from typing import Any
 
 from pipeline.budget.attention import wrong_backend
 from pipeline.budget.cards.lookup import Card
-from pipeline.budget.kv import KvLayout
-from pipeline.budget.memory_split import MemorySplit, memory_split
-from pipeline.budget.model_spec import FitOptions, ModelSpec
-from pipeline.budget.roofline import decode_tokens_per_second, knee
-from pipeline.budget.settings import (
+from pipeline.budget.engine_arguments import (
     EngineChoice,
     PromptShape,
     choose_settings,
     longest_request,
     setup_of,
 )
+from pipeline.budget.kv_layout import KvLayout
+from pipeline.budget.memory_split import MemorySplit, memory_split
+from pipeline.budget.model_spec import FitOptions, ModelSpec
+from pipeline.budget.roofline import decode_tokens_per_second, knee
 from pipeline.budget.weights import GROUP_SIZE
 from pipeline.model.catalogue import Precision
 from pipeline.model.geometry import Geometry

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.cli.look.reviewing import NoBrowser, Port, Reviewer, sit, user_name
+from pipeline.cli.look.review_page import NoBrowser, Port, Reviewer, serve_session, user_name
 from pipeline.cli.options import Fresh, Json, results_option, rows_option, set_option
 from pipeline.cli.terminal.console import OUT, note, only_data_on_stdout, print_json
 
@@ -160,7 +160,7 @@ def _by_people(
         f"{session.reviewer} judges {len(session.keys)} pairs of answers of {' and '.join(outputs)}"
         ": Ctrl-C ends it, answers stay"
     )
-    sit(session, port, no_browser=no_browser)
+    serve_session(session, port, no_browser=no_browser)
     if as_json:
         print_json(session.as_json())
     else:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from pipeline.cli.look.export import check_target
-from pipeline.cli.look.reviewing import NoBrowser, Port, Reviewer, sit, user_name
+from pipeline.cli.look.review_page import NoBrowser, Port, Reviewer, serve_session, user_name
 from pipeline.cli.options import Json, OutputFolder
 from pipeline.cli.terminal.console import OUT, note, print_json
 
 if TYPE_CHECKING:
     from pipeline.output.reviews.exchange.files import Shape
-    from pipeline.service.review.session import Session
+    from pipeline.service.review.labels import LabelSession
 
 
 def review_command(
@@ -52,19 +52,19 @@ def review_command(
 ) -> None:
     """Label a sample of an output by keyboard, on a page of this machine: so rackmill trust can say
     how right the labels are. Ctrl-C ends it; every answer is saved at once."""
+    from pipeline.service.review.labels import LabelSession
     from pipeline.service.review.material import open_material
-    from pipeline.service.review.session import Session
 
     if export_file is not None:
         check_target(output, export_file, force=force)
-    session = Session(open_material(output, question, rows, note), reviewer or user_name())
+    session = LabelSession(open_material(output, question, rows, note), reviewer or user_name())
     if import_file is not None or export_file is not None:
         told = _exchange(session, import_file, export_file, shape)
         _print(told, as_json=as_json, say=_say_exchanged)
         return
     total = len(session.places)
     note(f"{session.reviewer} reviews {total} rows of {output}: Ctrl-C ends it, answers stay")
-    sit(session, port, no_browser=no_browser)
+    serve_session(session, port, no_browser=no_browser)
     _print(_told(session), as_json=as_json, say=_say)
 
 
@@ -76,7 +76,7 @@ def _print(told: dict[str, Any], *, as_json: bool, say: Callable[[dict[str, Any]
 
 
 def _exchange(
-    session: Session, taken: Path | None, written: Path | None, shape: Shape | None
+    session: LabelSession, taken: Path | None, written: Path | None, shape: Shape | None
 ) -> dict[str, Any]:
     """First answers are taken from a file, then all are written to one."""
     from pipeline.output.reviews.exchange.files import read_reviews, write_reviews
@@ -121,7 +121,7 @@ def _say_exchanged(told: dict[str, Any]) -> None:
         OUT.print(f"{rows} with {plural(one['answers'], 'answer')} → {one['file']}")
 
 
-def _told(session: Session) -> dict[str, Any]:
+def _told(session: LabelSession) -> dict[str, Any]:
     from pipeline.service.review.numbers import numbers_of
 
     material, answers = session.material, session.answers()

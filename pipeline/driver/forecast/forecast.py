@@ -10,6 +10,13 @@ from typing import Any
 
 from pipeline.budget.buckets import compile_key
 from pipeline.budget.cards.lookup import in_slot
+from pipeline.budget.engine_arguments import (
+    EngineChoice,
+    choose_settings,
+    scoring_arguments,
+    setup_of,
+    with_retention,
+)
 from pipeline.budget.fit.advice import refusal
 from pipeline.budget.fit.fit import fit
 from pipeline.budget.fit.verdict import Fit
@@ -22,13 +29,6 @@ from pipeline.budget.predict import (
     Workload,
     estimate,
     predict,
-)
-from pipeline.budget.settings import (
-    EngineChoice,
-    choose_settings,
-    scoring_arguments,
-    setup_of,
-    with_retention,
 )
 from pipeline.budget.weights import Weights, weight_bytes
 from pipeline.cluster.card_slots import Spread, spread_of

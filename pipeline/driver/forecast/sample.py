@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from math import ceil
 from statistics import fmean, pstdev
 
-from pipeline.budget.settings import PromptShape
+from pipeline.budget.engine_arguments import PromptShape
 from pipeline.errors import JobFailed, RowError, RowErrorType, StorageFailed, UsageError
 from pipeline.input.formats.base import Rows
 from pipeline.input.plain import plain_values

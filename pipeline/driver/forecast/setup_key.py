@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pipeline.budget.settings import EngineChoice
+from pipeline.budget.engine_arguments import EngineChoice
 from pipeline.cluster.engine_groups import EngineGroup
 from pipeline.driver.plan.plan import Plan
 

@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from pipeline.budget.engine_arguments import EngineChoice
 from pipeline.budget.memory_split import MemorySplit
 from pipeline.budget.predict import Estimate, Prediction, Workload
-from pipeline.budget.settings import EngineChoice
 from pipeline.cluster.engine_groups import EngineGroup
 from pipeline.job.job import Job
 from pipeline.job.when.deadline import deadline_at

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, TypeVar
 
-from pipeline.budget.kv import KvLayout
+from pipeline.budget.kv_layout import KvLayout
 from pipeline.engine.http.capabilities import Capabilities
 from pipeline.engine.http.client import Client, Refused
 from pipeline.engine.http.server_api import ServerApi

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.admission.demand import block_keys
-from pipeline.budget.kv import KvLayout
+from pipeline.budget.kv_layout import KvLayout
 from pipeline.engine.protocol import EngineFacts, EngineStats
 from pipeline.engine.simulated.regex_sample import sample_match
 from pipeline.engine.simulated.rehearsal import Rehearsal, RehearsedFault

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pipeline.budget.kv import KvLayout
+from pipeline.budget.kv_layout import KvLayout
 from pipeline.engine.protocol import Engine
 from pipeline.engine.simulated.engine import SimulatedEngine
 from pipeline.engine.simulated.schema_sample import NoSample, SchemaSampler

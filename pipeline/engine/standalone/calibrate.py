@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.budget.settings import PromptShape
+from pipeline.budget.engine_arguments import PromptShape
 from pipeline.budget.step_time import CalibratedTime, StepWork
 from pipeline.engine.failure.child_guard import guard_children
 from pipeline.engine.load import load_engine

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.budget.cards.lookup import GIB, Card, cpu_card
+from pipeline.budget.engine_arguments import PromptShape, choose_settings, setup_of
 from pipeline.budget.memory_split import memory_split
-from pipeline.budget.settings import PromptShape, choose_settings, setup_of
 from pipeline.budget.weights import weight_bytes
 from pipeline.engine.gpu.memory_holders import held_by
 from pipeline.engine.gpu.nvml import Gpu, free_gpu_memory, holders

@@ -14,7 +14,7 @@ from statistics import median
 from typing import Literal
 
 from pipeline.admission.demand import block_keys
-from pipeline.budget.kv import KvLayout
+from pipeline.budget.kv_layout import KvLayout
 from pipeline.budget.step_time import StepWork
 from pipeline.engine.machine.host import waited_for_cores
 from pipeline.engine.protocol import Engine

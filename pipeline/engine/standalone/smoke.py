@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.budget.settings import PromptShape
+from pipeline.budget.engine_arguments import PromptShape
 from pipeline.engine.failure.child_guard import guard_children
 from pipeline.errors import EngineFailed, RackmillError
 from pipeline.model.folder import ModelFolder

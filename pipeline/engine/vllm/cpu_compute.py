@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.budget.cards.lookup import cpu_card
 from pipeline.budget.cpu_compute import choose_compute
-from pipeline.budget.settings import setup_of
+from pipeline.budget.engine_arguments import setup_of
 from pipeline.budget.weights import weight_bytes
 from pipeline.engine.machine.host import available_memory, cores, native_bf16
 from pipeline.model.folder import ModelFolder

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.budget.kv import KvLayout
+from pipeline.budget.kv_layout import KvLayout
 from pipeline.engine.failure.oom_errors import is_out_of_memory, out_of_memory, shortage_in
 from pipeline.engine.failure.stderr_tail import StderrTail
 from pipeline.engine.gpu.environment import CUDA_ENVIRONMENT

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pipeline.budget.settings import scoring_arguments, with_retention
+from pipeline.budget.engine_arguments import scoring_arguments, with_retention
 from pipeline.engine.machine.card_memory import wait_for_own_cards
 from pipeline.engine.protocol import Engine
 from pipeline.engine.vllm.grammar import check_answer_shape as check_answer_shape

@@ -7,7 +7,7 @@ each format's own affair.
 from __future__ import annotations
 
 from pipeline.input.changes.mark import Mark
-from pipeline.input.formats.door import format_module
+from pipeline.input.formats.protocol import format_module
 from pipeline.input.shard import Shard
 
 

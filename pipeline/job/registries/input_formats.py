@@ -10,7 +10,7 @@ from pipeline.registry import Registry
 @dataclass(frozen=True)
 class InputFormat:
     """``name``: as ``input.format`` has it; ``title``: as people call it. ``module``: its code, an
-    ``input.formats.door.FormatModule``. ``suffixes``: how names of such files end. ``keys``: of
+    ``input.formats.protocol.FormatModule``. ``suffixes``: how names of such files end. ``keys``: of
     ``input``, those that say something of such files. ``text``: they may be packed."""
 
     name: str

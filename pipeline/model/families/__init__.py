@@ -1,1 +1,1 @@
-"""Families of models: what is known of each stands in its folder, and is asked through one door."""
+"""Families of models: what is known of each lies in its folder, behind one protocol."""

@@ -19,7 +19,7 @@ from starlette.staticfiles import StaticFiles
 from pipeline.errors import RackmillError, UsageError
 from pipeline.printable import printable
 from pipeline.service.review.guard import Guard
-from pipeline.service.review.sitting import Sitting
+from pipeline.service.review.session import ReviewSession
 
 _FOLDER = Path(__file__).parent
 _MOST_BYTES = 4096  # of what a form of ours sends
@@ -27,9 +27,9 @@ _MOST_CHARACTERS = 20_000  # of a text on the page; the whole of it is a click a
 _KEYS = 9
 
 
-def page_app(sitting: Sitting, token: str, port: int) -> Guard:
-    """The page of ``sitting``, for who has ``token``."""
-    page = _Page(sitting)
+def page_app(session: ReviewSession, token: str, port: int) -> Guard:
+    """The page of ``session``, for who has ``token``."""
+    page = _Page(session)
     routes = [
         Route("/", page.whole),
         Route("/answer", page.answer, methods=["POST"]),
@@ -43,8 +43,8 @@ def page_app(sitting: Sitting, token: str, port: int) -> Guard:
 
 
 class _Page:
-    def __init__(self, sitting: Sitting) -> None:
-        self._sitting = sitting
+    def __init__(self, session: ReviewSession) -> None:
+        self._session = session
         environment = Environment(
             loader=FileSystemLoader(_FOLDER),
             autoescape=True,
@@ -54,7 +54,7 @@ class _Page:
         )
         environment.filters["seen"] = printable
         self._whole = environment.get_template("page.html")
-        self._main = environment.get_template(sitting.template)
+        self._main = environment.get_template(session.template)
 
     async def whole(self, _: Request) -> Response:
         return HTMLResponse(await run_in_threadpool(self._render, self._whole))
@@ -62,26 +62,26 @@ class _Page:
     async def answer(self, request: Request) -> Response:
         form = await _form(request)
         number, value = form.get("row", ""), form.get("value", "")
-        choices = self._sitting.choices
+        choices = self._session.choices
         if not number.isdecimal() or not (value == "unsure" or value.isdecimal()):
             return PlainTextResponse("this is no answer", 400)
         if value != "unsure" and int(value) >= len(choices):
             return PlainTextResponse("this is none of the choices", 400)
         given = None if value == "unsure" else choices[int(value)]
-        return await self._after(request, partial(self._sitting.answer, int(number), given))
+        return await self._after(request, partial(self._session.answer, int(number), given))
 
     async def undo(self, request: Request) -> Response:
-        return await self._after(request, self._sitting.undo)
+        return await self._after(request, self._session.undo)
 
     async def show(self, request: Request) -> Response:
         """Whether the model's answers are shown from now on."""
-        self._sitting.shown = (await _form(request)).get("shown") == "yes"
+        self._session.shown = (await _form(request)).get("shown") == "yes"
         return await self._after(request, lambda: None)
 
     async def text(self, request: Request) -> Response:
         """A text that is too long for the page, as the plain text that it is."""
         number, field = request.path_params["number"], request.path_params["field"]
-        texts = self._sitting.texts(number) if number < len(self._sitting.keys) else []
+        texts = self._session.texts(number) if number < len(self._session.keys) else []
         if field >= len(texts):
             return PlainTextResponse("there is no such text", 404)
         return PlainTextResponse(printable(texts[field][1]))
@@ -99,12 +99,12 @@ class _Page:
         return HTMLResponse(await run_in_threadpool(self._render, self._main))
 
     def _render(self, template: Any) -> str:
-        sitting = self._sitting
-        view = sitting.view()
+        session = self._session
+        view = session.view()
         text: str = template.render(
-            sitting=sitting,
+            session=session,
             view=view,
-            texts=[] if view.number is None else _cut(sitting.texts(view.number)),
+            texts=[] if view.number is None else _cut(session.texts(view.number)),
             keys=_KEYS,
             **view.facts,
         )

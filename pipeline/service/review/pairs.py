@@ -10,7 +10,7 @@ from typing import Any
 from pipeline.report.comparison.judgement import CRITERIA
 from pipeline.service.review.numbers import Agreement, agreement, compared, counts_of
 from pipeline.service.review.pair_material import CHOICES, DEFAULT_ROWS, PairMaterial
-from pipeline.service.review.sitting import Sitting, Standing, now_in_iso
+from pipeline.service.review.session import ReviewSession, Standing, now_in_iso
 from pipeline.service.review.verdicts import Counted, counted
 
 _MORE = 50  # rows that are proposed once all are judged
@@ -29,7 +29,7 @@ class PairsResult:
     go_on: str | None
 
 
-class PairSession(Sitting):
+class PairSession(ReviewSession):
     """A reviewer of pairs."""
 
     template = "pairs.html"

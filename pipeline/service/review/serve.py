@@ -15,12 +15,14 @@ import uvicorn
 
 from pipeline.errors import UsageError
 from pipeline.service.review.page import page_app
-from pipeline.service.review.sitting import Sitting
+from pipeline.service.review.session import ReviewSession
 
 _HOST = "127.0.0.1"
 
 
-def serve(sitting: Sitting, port: int | None, *, browser: bool, say: Callable[[str], None]) -> None:
+def serve(
+    session: ReviewSession, port: int | None, *, browser: bool, say: Callable[[str], None]
+) -> None:
     """Until Ctrl-C. ``port`` None: any that is free. ``say`` gets the address once it answers; it
     is opened in a ``browser``, too, where there is a screen.
 
@@ -30,7 +32,7 @@ def serve(sitting: Sitting, port: int | None, *, browser: bool, say: Callable[[s
     taken: int = listening.getsockname()[1]
     token = secrets.token_urlsafe(32)
     config = uvicorn.Config(
-        page_app(sitting, token, taken),
+        page_app(session, token, taken),
         log_config=None,
         access_log=False,
         server_header=False,

@@ -1,72 +1,134 @@
-"""One reviewer who says which label is right, of the sample of an output."""
+"""One reviewer who is asked about one thing after another, whatever it is."""
 
 from __future__ import annotations
 
-import shlex
+import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import ClassVar
 
-from pipeline.output.reviews.answers import Place, ReviewerAnswer, of_question
-from pipeline.output.reviews.question import LABEL
-from pipeline.service.review.material import Material
-from pipeline.service.review.numbers import Numbers, compared, numbers_of
-from pipeline.service.review.sitting import Sitting, Standing, now_in_iso
+from pipeline.errors import UsageError
+from pipeline.output.reviews.answers import Key, ReviewAnswers, ReviewerAnswer, check_reviewer
+from pipeline.storage.base import Storage
+
+Standing = Mapping[str, Mapping[Key, ReviewerAnswer]]  # by reviewer, what stands
 
 
-class Session(Sitting):
-    """A reviewer of labels."""
+def now_in_iso() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
-    template = "labels.html"
+
+@dataclass(frozen=True)
+class View:
+    """What the page shows. ``number``: of what is asked about, None: all is answered. ``done``:
+    answers of this reviewer, of ``total``. ``lines``: what is known so far, a name and what it is.
+    ``facts``: what the session's template has besides."""
+
+    number: int | None
+    done: int
+    total: int
+    lines: Sequence[tuple[str, str]]
+    facts: Mapping[str, object]
+
+
+class ReviewSession(ABC):
+    """``keys``: of what is asked, in this order. ``choices``: the answers to it, besides unsure.
+    ``shown``: the model's answers are shown beside what is asked. ``title``, ``subject``: what the
+    page has above all, and which question it is ("": there is one alone)."""
+
+    template: ClassVar[str]  # a file beside this one
+    title: str
+    subject: str = ""
 
     def __init__(
-        self, material: Material, reviewer: str, now: Callable[[], str] = now_in_iso
+        self,
+        storage: Storage,
+        keys: Sequence[Key],
+        choices: tuple[str, ...],
+        reviewer: str,
+        now: Callable[[], str] = now_in_iso,
     ) -> None:
-        """Raises UsageError for a ``reviewer`` whose name is no name for a file."""
-        self.material = material
-        self.title, self.subject = material.output, material.question.name
-        self.places = [r.place for r in material.sample.rows if r.place in material.rows]
-        keys = [(material.question.name, place) for place in self.places]
-        super().__init__(material.storage, keys, material.question.choices, reviewer, now)
+        """Answers lie beside the output at ``storage``. Raises UsageError for a ``reviewer`` whose
+        name is no name for a file."""
+        self.reviewer = check_reviewer(reviewer)
+        self.keys, self.choices = list(keys), choices
+        self.shown = False
+        self.kept = ReviewAnswers(storage)
+        self.now = now
+        self._guard = threading.Lock()
+        self._saved = 0
 
+    @abstractmethod
     def texts(self, number: int) -> Sequence[tuple[str, str]]:
-        return list(self.material.rows[self.places[number]].texts.items())
+        """What there is to read of the thing with this number: names and texts."""
 
+    @abstractmethod
     def command(self, rows: int | None = None) -> str:
-        words = ["rackmill", "review", self.material.output]
-        if self.material.question.name != LABEL:
-            words += ["--question", self.material.question.name]
-        words += ["--reviewer", self.reviewer]
-        return shlex.join(words if rows is None else [*words, "--rows", str(rows)])
+        """That goes on with this session; with so many ``rows``."""
 
-    def facts(self, number: int | None, _: Standing) -> Mapping[str, object]:
-        total = len(self.places)
-        left = self.material.sample.population - total
-        return {
-            "question": self.material.question,
-            "row": None if number is None else self.material.rows[self.places[number]],
-            "use": shlex.join(["rackmill", "trust", self.material.output]),
-            "more": self.command(total + min(100, left)) if left > 0 else None,
-        }
-
+    @abstractmethod
     def lines(self, standing: Standing) -> list[tuple[str, str]]:
-        return _lines(numbers_of(self.material, of_question(standing, self.material.question.name)))
+        """What is known so far, as ``View`` has it."""
 
-    def answers(self) -> dict[str, dict[Place, ReviewerAnswer]]:
-        """Of all reviewers to this question, as they stand now. Raises StorageFailed."""
-        return self.kept.current(self.material.question.name)
+    @abstractmethod
+    def facts(self, number: int | None, standing: Standing) -> Mapping[str, object]:
+        """What the template has besides, as ``View`` has it."""
 
-    def own(self) -> dict[Place, ReviewerAnswer]:
-        return self.answers().get(self.reviewer, {})
+    @property
+    def saved(self) -> int:
+        """Answers that were given here, those that were taken back left out."""
+        return self._saved
 
+    def standing(self) -> dict[str, dict[Key, ReviewerAnswer]]:
+        """Of all reviewers, as they stand now. Raises StorageFailed."""
+        return self.kept.standing()
 
-def _lines(numbers: Numbers) -> list[tuple[str, str]]:
-    found = []
-    if numbers.right is not None:
-        low, high = numbers.right.bounds
-        found.append(
-            (
-                "the model is right",
-                f"{numbers.right.value:.0%} ({low:.0%}–{high:.0%}) of "
-                f"{numbers.right.whole} random rows",
-            )
+    def view(self) -> View:
+        """As things stand now. Raises StorageFailed."""
+        standing = self.standing()
+        own = standing.get(self.reviewer, {})
+        number = next((n for n, key in enumerate(self.keys) if key not in own), None)
+        done = sum(key in own for key in self.keys)
+        facts = self.facts(number, standing)
+        return View(number, done, len(self.keys), self.lines(standing), facts)
+
+    def answer(self, number: int, value: str | None) -> None:
+        """Keep ``value`` (None: unsure) for the thing with this number. The same answer once more,
+        as a page sends it that never heard of the first, changes nothing.
+
+        Raises UsageError for a number or a value that is none, CommitFailed where it is not kept.
+        """
+        if not 0 <= number < len(self.keys):
+            raise UsageError(f"there is no number {number + 1} of {len(self.keys)}")
+        if value is not None and value not in self.choices:
+            raise UsageError("that is none of the choices")
+        key = self.keys[number]
+        with self._guard:
+            before = self._own().get(key)
+            if before is not None and before.value == value:
+                return
+            self._append(key, value)
+            self._saved += before is None
+
+    def undo(self) -> int | None:
+        """Take the last answer back; its number, None where there is none."""
+        with self._guard:
+            known = {key: number for number, key in enumerate(self.keys)}
+            last = next((key for key in reversed(self._own()) if key in known), None)
+            if last is None:
+                return None
+            self._append(last, None, undone=True)
+            self._saved -= 1
+            return known[last]
+
+    def _own(self) -> dict[Key, ReviewerAnswer]:
+        return self.standing().get(self.reviewer, {})
+
+    def _append(self, key: Key, value: str | None, *, undone: bool = False) -> None:
+        question, place = key
+        given = ReviewerAnswer(
+            question, *place, value, self.now(), undone, self.shown and not undone
         )
-    return found + compared(numbers.reviewers, numbers.agreement, "rows")
+        self.kept.append(self.reviewer, given)

@@ -15,7 +15,7 @@ from pipeline.report.comparison.judgement import (
 )
 from pipeline.report.comparison.judgement import TIE as SAME
 from pipeline.service.review.pair_material import LEFT, RIGHT, TIE, PairMaterial, ShownPair
-from pipeline.service.review.sitting import Standing
+from pipeline.service.review.session import Standing
 
 _SAID = {LEFT: FIRST, RIGHT: SECOND, TIE: SAME}
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from pipeline.budget.kv import KvLayout
+from pipeline.budget.kv_layout import KvLayout
 from pipeline.budget.step_time import StepWork, attended
 from pipeline.simulate.vllm_model.kv_cache import KvCache, Sequence
 

@@ -9,10 +9,10 @@ from typing import Any
 from gpu_parts.work import job
 from pipeline import job_from
 from pipeline.budget.cards.lookup import Card
+from pipeline.budget.engine_arguments import PromptShape, choose_settings, setup_of
 from pipeline.budget.fit.fit import fit
 from pipeline.budget.memory_split import memory_split
 from pipeline.budget.model_spec import FitOptions, ModelSpec
-from pipeline.budget.settings import PromptShape, choose_settings, setup_of
 from pipeline.budget.weights import weight_bytes
 from pipeline.cli.try_out.fit.command import this_processor
 from pipeline.engine.gpu.usable import gpus, offer

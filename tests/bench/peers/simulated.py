@@ -8,7 +8,7 @@ from statistics import mean
 from typing import Any
 
 from pipeline.budget.cards.lookup import CARDS
-from pipeline.budget.settings import PromptShape, choose_settings
+from pipeline.budget.engine_arguments import PromptShape, choose_settings
 from pipeline.budget.weights import weight_bytes
 from pipeline.model.catalogue import MODELS
 from pipeline.rows.trace import TraceRow

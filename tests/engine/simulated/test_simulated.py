@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.budget.kv import KvLayout
+from pipeline.budget.kv_layout import KvLayout
 from pipeline.engine.protocol import EngineStats
 from pipeline.engine.simulated.engine import SimulatedEngine
 from pipeline.errors import RowError

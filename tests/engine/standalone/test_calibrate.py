@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.admission.demand import block_keys
-from pipeline.budget.kv import KvLayout
+from pipeline.budget.kv_layout import KvLayout
 from pipeline.budget.step_time import CalibratedTime, Knots, StepWork
 from pipeline.engine.protocol import EngineFacts, EngineStats
 from pipeline.engine.standalone.calibrate import calibrate, read_calibration

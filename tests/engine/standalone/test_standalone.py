@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.budget.settings import PromptShape, choose_settings
+from pipeline.budget.engine_arguments import PromptShape, choose_settings
 from pipeline.budget.weights import weight_bytes
 from pipeline.engine.gpu.environment import CUDA_ENVIRONMENT
 from pipeline.engine.standalone import engine as module

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.budget.settings import PromptShape, cpu_arguments
+from pipeline.budget.engine_arguments import PromptShape, cpu_arguments
 from pipeline.budget.weights import weight_bytes
 from pipeline.engine.gpu.usable import offer
 from pipeline.engine.machine.host import available_memory, cpu_environment

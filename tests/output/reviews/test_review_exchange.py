@@ -12,8 +12,8 @@ import pytest
 
 from pipeline.errors import UsageError
 from pipeline.output.reviews.exchange.files import Imported, read_reviews, write_reviews
+from pipeline.service.review.labels import LabelSession
 from pipeline.service.review.material import open_material
-from pipeline.service.review.session import Session
 from pipeline.storage.base import Storage
 from tests.labelled import labelled
 from tests.processes import Finished
@@ -23,22 +23,22 @@ pytestmark = pytest.mark.usefixtures("large_units")
 TEXTS = [f'text {i}, "quoted"\nand 2 lines\u202e =1+1' for i in range(60)]
 
 
-def session_of(output: Storage, reviewer: str = "anna") -> Session:
-    return Session(open_material(output.address(), None, 20), reviewer)
+def session_of(output: Storage, reviewer: str = "anna") -> LabelSession:
+    return LabelSession(open_material(output.address(), None, 20), reviewer)
 
 
-def write(session: Session, path: Path, shape: Any = None) -> int:
+def write(session: LabelSession, path: Path, shape: Any = None) -> int:
     m = session.material
     return write_reviews(path, shape, m.sample, m.question, m.rows, session.answers())
 
 
-def read(session: Session, path: Path) -> Imported:
+def read(session: LabelSession, path: Path) -> Imported:
     m = session.material
     return read_reviews(path, m.sample, m.question, session.kept, session.reviewer, "now")
 
 
 @pytest.fixture
-def session(tmp_path: Path) -> Session:
+def session(tmp_path: Path) -> LabelSession:
     """Two reviewers have answered; the second was unsure of one row."""
     output = labelled(tmp_path, 60, texts=TEXTS)
     anna, ben = session_of(output), session_of(output, "ben")
@@ -51,19 +51,19 @@ def session(tmp_path: Path) -> Session:
 
 @pytest.mark.parametrize("shape", ["csv", "argilla", "label-studio"])
 def test_what_is_written_reads_back_in_another_output_of_the_same_rows(
-    session: Session, tmp_path: Path, shape: str
+    session: LabelSession, tmp_path: Path, shape: str
 ) -> None:
     path = tmp_path / "reviews.file"
     assert write(session, path, shape) == 8
     (tmp_path / "other").mkdir()
     output = labelled(tmp_path / "other", 60, texts=TEXTS)
-    fresh = Session(open_material(output.address(), None, 60), "cleo")  # of all rows
+    fresh = LabelSession(open_material(output.address(), None, 60), "cleo")  # of all rows
 
     assert read(fresh, path) == Imported(taken=8, known=0, elsewhere=0)
     assert read(fresh, path) == Imported(taken=0, known=8, elsewhere=0)
     assert read(session, path) == Imported(taken=0, known=8, elsewhere=0)
 
-    def told(one: Session) -> dict[str, dict[Any, str | None]]:
+    def told(one: LabelSession) -> dict[str, dict[Any, str | None]]:
         return {
             name: {place: answer.value for place, answer in given.items()}
             for name, given in one.answers().items()
@@ -72,7 +72,7 @@ def test_what_is_written_reads_back_in_another_output_of_the_same_rows(
     assert told(fresh) == told(session)
 
 
-def test_csv_has_a_line_for_each_row_and_reviewer(session: Session, tmp_path: Path) -> None:
+def test_csv_has_a_line_for_each_row_and_reviewer(session: LabelSession, tmp_path: Path) -> None:
     path = tmp_path / "reviews.csv"
     write(session, path)
     with path.open(newline="", encoding="utf-8") as file:
@@ -86,7 +86,7 @@ def test_csv_has_a_line_for_each_row_and_reviewer(session: Session, tmp_path: Pa
     assert {line["part"] for line in lines} == {"random", "uncertain"}
 
 
-def test_argilla_gets_suggestions_and_responses(session: Session, tmp_path: Path) -> None:
+def test_argilla_gets_suggestions_and_responses(session: LabelSession, tmp_path: Path) -> None:
     path = tmp_path / "records.json"
     write(session, path, "argilla")
     first = json.loads(path.read_text())[0]
@@ -96,7 +96,9 @@ def test_argilla_gets_suggestions_and_responses(session: Session, tmp_path: Path
     assert statuses == ["submitted", "discarded"]
 
 
-def test_label_studio_gets_predictions_and_annotations(session: Session, tmp_path: Path) -> None:
+def test_label_studio_gets_predictions_and_annotations(
+    session: LabelSession, tmp_path: Path
+) -> None:
     path = tmp_path / "tasks.json"
     write(session, path, "label-studio")
     first = json.loads(path.read_text())[0]
@@ -106,13 +108,13 @@ def test_label_studio_gets_predictions_and_annotations(session: Session, tmp_pat
     assert [one["was_cancelled"] for one in first["annotations"]] == [False, True]
 
 
-def place(session: Session, number: int = 10) -> dict[str, Any]:
+def place(session: LabelSession, number: int = 10) -> dict[str, Any]:
     file, row = session.places[number]
     return {"file": file, "row": row}
 
 
 class TestFromOtherTools:
-    def test_argilla_as_it_gives_records_back(self, session: Session, tmp_path: Path) -> None:
+    def test_argilla_as_it_gives_records_back(self, session: LabelSession, tmp_path: Path) -> None:
         user = "3f0b4f0e-6d0c-4b43-9d52-1b6f4c0a7d11"
         records = [
             {
@@ -127,7 +129,7 @@ class TestFromOtherTools:
         assert read(session, path) == Imported(2, 0, 0)
         assert [a.value for a in session.answers()[user].values()] == ["good", None]
 
-    def test_argilla_1(self, session: Session, tmp_path: Path) -> None:
+    def test_argilla_1(self, session: LabelSession, tmp_path: Path) -> None:
         response = {"values": {"label": {"value": "bad"}}, "user_id": None, "status": "submitted"}
         record = {"fields": {}, "metadata": place(session), "responses": [response]}
         path = tmp_path / "a.jsonl"
@@ -135,7 +137,7 @@ class TestFromOtherTools:
         assert read(session, path).taken == 1
         assert session.own()[session.places[10]].value == "bad"  # of whom the file does not say
 
-    def test_label_studio_as_it_exports(self, session: Session, tmp_path: Path) -> None:
+    def test_label_studio_as_it_exports(self, session: LabelSession, tmp_path: Path) -> None:
         def result(name: str, *choices: str) -> dict[str, Any]:
             value = {"choices": list(choices)}
             return {"from_name": name, "to_name": "text", "type": "choices", "value": value}
@@ -155,13 +157,13 @@ class TestFromOtherTools:
         assert answers["7"][session.places[10]].value == "good"
         assert answers["b@c.org"][session.places[10]].value is None
 
-    def test_csv_by_hand_as_excel_writes_it(self, session: Session, tmp_path: Path) -> None:
+    def test_csv_by_hand_as_excel_writes_it(self, session: LabelSession, tmp_path: Path) -> None:
         one = place(session)
         path = tmp_path / "c.csv"
         path.write_text(f"\ufeff_row,_file,value\r\n{one['row']},{one['file']},good\r\n,,\r\n")
         assert read(session, path).taken == 1
 
-    def test_rows_that_were_not_drawn_are_left(self, session: Session, tmp_path: Path) -> None:
+    def test_rows_that_were_not_drawn_are_left(self, session: LabelSession, tmp_path: Path) -> None:
         drawn = {row for _, row in session.places}
         other = min(set(range(60)) - drawn)
         path = tmp_path / "c.csv"
@@ -186,7 +188,7 @@ class TestRefusals:
         ],
     )
     def test_a_file_that_is_none_is_named_and_nothing_is_kept(
-        self, session: Session, tmp_path: Path, content: str, message: str
+        self, session: LabelSession, tmp_path: Path, content: str, message: str
     ) -> None:
         path = tmp_path / "in.file"
         path.write_text(content)
@@ -196,7 +198,9 @@ class TestRefusals:
         assert message in e.value.message
         assert session.answers() == before
 
-    def test_one_wrong_value_keeps_all_others_out(self, session: Session, tmp_path: Path) -> None:
+    def test_one_wrong_value_keeps_all_others_out(
+        self, session: LabelSession, tmp_path: Path
+    ) -> None:
         one = place(session)
         path = tmp_path / "in.csv"
         path.write_text(
@@ -208,7 +212,7 @@ class TestRefusals:
         assert session.places[10] not in session.own()
 
     def test_two_answers_of_one_reviewer_to_one_row_are_refused_unless_they_are_the_same(
-        self, session: Session, tmp_path: Path
+        self, session: LabelSession, tmp_path: Path
     ) -> None:
         one = place(session)
         row = f"{one['file']},{one['row']}"
@@ -222,14 +226,16 @@ class TestRefusals:
         )
         assert read(session, path) == Imported(2, 0, 0)
 
-    def test_a_file_that_is_not_text_or_not_there(self, session: Session, tmp_path: Path) -> None:
+    def test_a_file_that_is_not_text_or_not_there(
+        self, session: LabelSession, tmp_path: Path
+    ) -> None:
         (tmp_path / "bytes").write_bytes(b"\xff\xfe\x00")
         for name, message in (("bytes", "not UTF-8"), ("nothing", "no such file")):
             with pytest.raises(UsageError, match=message):
                 read(session, tmp_path / name)
 
     def test_a_json_file_has_to_be_of_one_of_the_tools(
-        self, session: Session, tmp_path: Path
+        self, session: LabelSession, tmp_path: Path
     ) -> None:
         with pytest.raises(UsageError, match="for which tool"):
             write(session, tmp_path / "out.json")

@@ -5,8 +5,8 @@ from contextlib import ExitStack
 
 import pytest
 
+from pipeline.service.review.labels import LabelSession
 from pipeline.service.review.material import open_material
-from pipeline.service.review.session import Session
 from pipeline.storage.base import Storage
 from tests.browser import open_browser as open_browser
 from tests.served_review import Served, served
@@ -23,7 +23,7 @@ def serve() -> Iterator[Callable[..., Served]]:
     with ExitStack() as stack:
 
         def start(output: Storage, reviewer: str = "anna", rows: int = 20) -> Served:
-            session = Session(open_material(output.address(), None, rows), reviewer)
+            session = LabelSession(open_material(output.address(), None, rows), reviewer)
             return stack.enter_context(served(session))
 
         yield start

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from pipeline.service.review.labels import LabelSession
 from pipeline.service.review.material import open_material
 from pipeline.service.review.numbers import numbers_of
-from pipeline.service.review.session import Session
 from tests.labelled import labelled
 from tests.processes import Finished
 
 
-def session_of(output: str) -> Session:
-    return Session(open_material(output, None, 120), "anna")
+def session_of(output: str) -> LabelSession:
+    return LabelSession(open_material(output, None, 120), "anna")
 
 
 def test_reviews_calibrate_and_the_page_goes_on_judging_the_models_own_answers(
@@ -47,7 +47,7 @@ class TestWhatReviewsCannotTell:
     @staticmethod
     def reviewed(tmp_path: Path, rows: int, say: Callable[[int, str], str]) -> str:
         output = labelled(tmp_path, 300).address()
-        session = Session(open_material(output, None, rows), "anna")
+        session = LabelSession(open_material(output, None, rows), "anna")
         for number, place in enumerate(session.places):
             model = session.material.rows[place].answer
             session.answer(number, say(place[1], str(model)))

@@ -13,9 +13,9 @@ from pipeline.output.growing.growing import GrowingDataset
 from pipeline.output.reviews.gold import gold_of
 from pipeline.output.runs.run_registry import RunRecord, own_process, this_machine
 from pipeline.report.comparison.intervals import Share
+from pipeline.service.review.labels import LabelSession
 from pipeline.service.review.material import open_material
 from pipeline.service.review.numbers import Agreement, numbers_of
-from pipeline.service.review.session import Session
 from pipeline.storage.base import Storage
 from tests.labelled import labelled, with_questions
 from tests.processes import Finished
@@ -26,8 +26,8 @@ def output(tmp_path: Path) -> Storage:
     return labelled(tmp_path, 60)
 
 
-def session_of(output: Storage, reviewer: str = "anna", rows: int = 20) -> Session:
-    return Session(open_material(output.address(), None, rows), reviewer)
+def session_of(output: Storage, reviewer: str = "anna", rows: int = 20) -> LabelSession:
+    return LabelSession(open_material(output.address(), None, rows), reviewer)
 
 
 def test_rows_are_asked_about_one_after_the_other_and_a_second_session_goes_on(
@@ -158,7 +158,7 @@ def test_one_question_of_several_is_reviewed_a_predicate_by_no_and_yes(tmp_path:
         open_material(output.address(), None, None)
     assert "--question mood" in e.value.hints[0]
 
-    session = Session(open_material(output.address(), "urgent", 20), "anna")
+    session = LabelSession(open_material(output.address(), "urgent", 20), "anna")
     assert session.material.question.choices == ("no", "yes")
     assert {row.answer for row in session.material.rows.values()} == {"no", "yes"}
     for number, place in enumerate(session.places):
@@ -179,7 +179,7 @@ def test_the_runs_of_a_schedule_are_reviewed_as_one_dataset(tmp_path: Path) -> N
         labelled(tmp_path / f"night-{number}", 40, output=output, file=f"{number}.parquet")
     dataset.recover()
 
-    session = Session(open_material(str(tmp_path / "out"), None, 60), "anna")
+    session = LabelSession(open_material(str(tmp_path / "out"), None, 60), "anna")
     assert session.material.sample.population == 80
     session.answer(0, "good")
     assert len(gold_of(session.material.storage, "label")) == 1

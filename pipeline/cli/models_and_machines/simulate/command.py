@@ -181,10 +181,10 @@ def _setups(
     model needs them."""
     from dataclasses import replace
 
+    from pipeline.budget.engine_arguments import scoring_arguments
     from pipeline.budget.fit.advice import check_fit
     from pipeline.budget.fit.fit import fit
     from pipeline.budget.model_spec import FitOptions
-    from pipeline.budget.settings import scoring_arguments
     from pipeline.budget.step_time import ScoringTime
     from pipeline.budget.tensor_parallel import cards_needed
     from pipeline.cli.try_out.fit.command import reported_overhead

@@ -11,8 +11,8 @@ from pipeline.input.changes.mark import Mark
 from pipeline.input.formats.base import Reader, open_file
 from pipeline.input.formats.csv.format import CsvReader, dialect_of, scan
 from pipeline.input.formats.csv.second import SecondCells
-from pipeline.input.formats.door import Looked
 from pipeline.input.formats.line_marks import lines_still_there, mark_of_lines
+from pipeline.input.formats.protocol import Looked
 from pipeline.input.formats.second_rows import SecondRows
 from pipeline.input.schema.join import CommonSchema, join
 from pipeline.input.shard import Shard

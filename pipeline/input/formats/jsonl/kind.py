@@ -9,11 +9,11 @@ import pyarrow as pa
 
 from pipeline.input.changes.mark import Mark
 from pipeline.input.formats.base import Reader
-from pipeline.input.formats.door import Looked
 from pipeline.input.formats.jsonl import format as lines
 from pipeline.input.formats.jsonl.second import SecondLines
 from pipeline.input.formats.jsonl.types import Values
 from pipeline.input.formats.line_marks import lines_still_there, mark_of_lines
+from pipeline.input.formats.protocol import Looked
 from pipeline.input.formats.second_rows import SecondRows
 from pipeline.input.schema.join import CommonSchema
 from pipeline.input.shard import Shard

@@ -8,11 +8,11 @@ import pyarrow as pa
 
 from pipeline.input.changes.mark import Mark
 from pipeline.input.formats.base import Reader
-from pipeline.input.formats.door import Looked
 from pipeline.input.formats.parquet import row_groups
 from pipeline.input.formats.parquet.format import ParquetReader, scan
 from pipeline.input.formats.parquet.row_groups import mark_of as mark_of
 from pipeline.input.formats.parquet.second import SecondGroups, SecondWhole
+from pipeline.input.formats.protocol import Looked
 from pipeline.input.formats.second_rows import SecondRows
 from pipeline.input.schema.join import CommonSchema, join
 from pipeline.input.shard import Shard

@@ -1,4 +1,4 @@
-"""The door behind which formats of input files stand."""
+"""What the code of each format of input files offers."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from pipeline.service.review.sitting import Sitting
+    from pipeline.service.review.session import ReviewSession
 
 Reviewer = Annotated[
     str | None, typer.Option(metavar="NAME", help="Who answers; else the user's name.")
@@ -30,9 +30,9 @@ def user_name() -> str:
     return re.sub(r"[^\w.@+-]", "-", name).lstrip("_.@+-")[:64] or "reviewer"
 
 
-def sit(sitting: Sitting, port: int | None, *, no_browser: bool) -> None:
+def serve_session(session: ReviewSession, port: int | None, *, no_browser: bool) -> None:
     """The page, until Ctrl-C. Raises UsageError where the port is taken."""
     from pipeline.service.review.serve import serve
 
     # as it is: the console would hide the token
-    serve(sitting, port, browser=not no_browser, say=lambda url: typer.echo(f"  {url}", err=True))
+    serve(session, port, browser=not no_browser, say=lambda url: typer.echo(f"  {url}", err=True))

@@ -12,12 +12,7 @@ from hypothesis import strategies as st
 
 from pipeline.budget.buckets import SEQUENCES
 from pipeline.budget.cards.lookup import CARDS, cpu_card
-from pipeline.budget.fit.advice import check_fit
-from pipeline.budget.fit.fit import fit
-from pipeline.budget.kv import KvLayout
-from pipeline.budget.memory_split import memory_split
-from pipeline.budget.model_spec import FitOptions, ModelSpec
-from pipeline.budget.settings import (
+from pipeline.budget.engine_arguments import (
     EngineChoice,
     PromptShape,
     choose_settings,
@@ -26,6 +21,11 @@ from pipeline.budget.settings import (
     scoring_arguments,
     setup_of,
 )
+from pipeline.budget.fit.advice import check_fit
+from pipeline.budget.fit.fit import fit
+from pipeline.budget.kv_layout import KvLayout
+from pipeline.budget.memory_split import memory_split
+from pipeline.budget.model_spec import FitOptions, ModelSpec
 from pipeline.budget.weights import weight_bytes
 from pipeline.errors import UsageError
 from pipeline.job.job import Score

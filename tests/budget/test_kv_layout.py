@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.budget.kv import KvLayout
+from pipeline.budget.kv_layout import KvLayout
 from pipeline.model.geometry import Geometry
 from tests.samples import GEMMA_27B, GEMMA_270M, quick
 

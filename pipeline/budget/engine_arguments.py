@@ -11,7 +11,7 @@ from pipeline.budget.attention import BACKEND, FP8_CACHE, backend_for, wrong_bac
 from pipeline.budget.buckets import SEQUENCES, context_for, logprobs_for, sequences_for
 from pipeline.budget.cards.lookup import GIB, Card
 from pipeline.budget.cpu_compute import choose_compute
-from pipeline.budget.kv import KvLayout
+from pipeline.budget.kv_layout import KvLayout
 from pipeline.budget.memory_split import (
     CPU_BLOCK_SIZE,
     MemorySplit,
