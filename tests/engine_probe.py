@@ -36,6 +36,10 @@ CITY_PROMPTS = [
     "The Eiffel Tower stands in",
     "The Statue of Liberty stands in",
 ]
+QUESTIONED = (
+    "Late again, two hours at the gate and nobody could tell us when we would leave, or why."
+)
+QUESTIONS = [" Was something late?", " The mood is", " Where was it? At the"]
 JSON_SCHEMA = {
     "type": "object",
     "properties": {"mood": {"enum": ["glad", "sad"]}, "urgent": {"type": "boolean"}},
@@ -61,6 +65,7 @@ class _Probe:
     def answers(self) -> dict[str, Any]:
         return {
             "facts": asdict(self.engine.facts),
+            "questions": self._questions(),
             "cities": [self._labelled(prompt) for prompt in CITY_PROMPTS],
             "brute_force": [self._brute_force(prompt) for prompt in CITY_PROMPTS],
             "json": self._result(_job(label={"json_schema": JSON_SCHEMA}), 40),
@@ -127,6 +132,27 @@ class _Probe:
         return [
             Completion(c.request_id, logprobs={0: c.logprobs[wanted[c.request_id]]}) for c in done
         ]
+
+    def _questions(self) -> dict[str, Any]:
+        """What is likely after each question of a text: asked alone, of an engine that does not
+        know the text, and with the others, as those of one row. And the steps of the row's."""
+        text, *asked = self.tokenizer.encode_batch([QUESTIONED, *QUESTIONS])
+        requests = [
+            Request(next(self._ids), text + one[1:], Sampling(), logprob_ids=tuple(text[1:9]))
+            for one in asked
+        ]
+        alone = []
+        for request in requests:
+            self.engine.reset()
+            alone += self._complete([request])
+        self.engine.reset()
+        in_row = [replace(one, id=next(self._ids), row=requests[0].id) for one in requests]
+        together = {one.request_id: one.logprobs for one in self._complete(in_row)}
+        return {
+            "alone": [dict(one.logprobs) for one in alone],
+            "in a row": [dict(together[request.id]) for request in in_row],
+            "steps": self.engine.stats.steps,
+        }
 
     def _refusal(self, sampling: Sampling, ids: list[int]) -> list[str] | None:
         request = Request(next(self._ids), ids, sampling)

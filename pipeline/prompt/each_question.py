@@ -35,6 +35,7 @@ class EachQuestion:
             except RowError as error:
                 raise _of(question.asked.name, error) from None
         self._asking: dict[int, int] = {}  # request -> question
+        self._row: int | None = None  # the first request's id
         self.result: RowResult | None = None
 
     def start(self) -> list[Request]:
@@ -54,7 +55,10 @@ class EachQuestion:
         return requests
 
     def _noted(self, number: int, requests: list[Request]) -> list[Request]:
-        self._asking.update(dict.fromkeys((request.id for request in requests), number))
+        for request in requests:
+            self._row = request.id if self._row is None else self._row
+            request.row = self._row
+            self._asking[request.id] = number
         return requests
 
     def _together(self) -> RowResult:

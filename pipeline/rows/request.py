@@ -45,7 +45,8 @@ class Request:
     generated (``max_tokens`` is 1), at most ``MOST_LOGPROB_IDS``. ``score_from``: the prompt's
     tokens from this position (at least 1) on are to be scored, with the ``top_k`` likeliest beside
     each. ``shared_tokens``: how many of the prompt's first tokens the request admitted before it
-    is expected to share, so that a prefix cache holds them.
+    is expected to share, so that a prefix cache holds them. ``row``: the same number for all
+    requests that begin with one row's text, which an engine may compute once.
     """
 
     id: int
@@ -56,6 +57,7 @@ class Request:
     score_from: int | None = None
     top_k: int = 0
     shared_tokens: int = 0
+    row: int | None = None
 
     @property
     def max_new_tokens(self) -> int:

@@ -20,7 +20,7 @@ from pipeline.engine.vllm.engine import environment
 from pipeline.errors import RowErrorType
 from pipeline.model.folder import ModelFolder
 from tests import engine_probe
-from tests.engine_probe import CITY_PROMPTS, KV_BYTES, REGEX, STOPPED
+from tests.engine_probe import CITY_PROMPTS, KV_BYTES, QUESTIONS, REGEX, STOPPED
 
 pytestmark = [pytest.mark.engine, pytest.mark.ray]
 
@@ -58,6 +58,17 @@ def test_label_probabilities_agree_with_brute_force(number: int, probe: dict[str
     expected = probe["brute_force"][number]
     assert confidence == pytest.approx(expected[label], abs=1e-2)
     assert expected[label] == pytest.approx(max(expected.values()), abs=1e-2)
+
+
+def test_questions_of_a_row_are_answered_as_if_each_were_asked_alone(
+    probe: dict[str, Any],
+) -> None:
+    """Their text is computed once: on a CPU they go one after the other in its blocks."""
+    asked = probe["questions"]
+    for alone, together in zip(asked["alone"], asked["in a row"], strict=True):
+        assert together == pytest.approx(alone, abs=0.1)
+    if probe["facts"]["device"] == "cpu":
+        assert asked["steps"] == len(QUESTIONS)
 
 
 def test_json_output_is_json_of_the_schema(probe: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.simulate.workloads import MAX_MODEL_LEN, SHORT, Arrival, Row, Workload, drive, long_ones
 
-_CONFIG = {
+CONFIG = {
     "architectures": ["Gemma3ForCausalLM"],
     "model_type": "gemma3_text",
     "hidden_size": 64,
@@ -33,7 +33,8 @@ _CONFIG = {
 class RealScheduler:
     """vLLM's Scheduler with the KV-cache groups of ``workload``'s model."""
 
-    def __init__(self, workload: Workload, folder: Path) -> None:
+    def __init__(self, workload: Workload, folder: Path, **more: Any) -> None:
+        """``more``: further arguments of vLLM's engine."""
         from vllm.engine.arg_utils import EngineArgs
         from vllm.utils.hashing import sha256
         from vllm.v1.core.kv_cache_utils import (
@@ -59,6 +60,7 @@ class RealScheduler:
             async_scheduling=False,
             enforce_eager=True,
             **retention,
+            **more,
         ).create_engine_config()
         config.cache_config.kv_cache_layout = "LBNHC"
         groups = get_kv_cache_groups(config, _specs(workload))
@@ -80,13 +82,17 @@ class RealScheduler:
         self.preemptions = 0
 
     def add(self, number: int, arrival: Arrival) -> None:
+        self.ask(number, list(arrival.ids), arrival.output_tokens)
+
+    def ask(self, number: int, ids: list[int], output_tokens: int, **more: Any) -> None:
+        """``more``: of its sampling parameters."""
         from vllm import SamplingParams
         from vllm.v1.request import Request
 
-        sampling = SamplingParams(max_tokens=arrival.output_tokens, ignore_eos=True)
+        sampling = SamplingParams(max_tokens=output_tokens, ignore_eos=True, **more)
         request = Request(
             request_id=str(number),
-            prompt_token_ids=list(arrival.ids),
+            prompt_token_ids=ids,
             sampling_params=sampling,
             pooling_params=None,
             block_hasher=self._hasher,
@@ -94,29 +100,33 @@ class RealScheduler:
         self.scheduler.add_request(request)
 
     def step(self, _lengths: dict[int, int]) -> Row:
-        from vllm.v1.outputs import ModelRunnerOutput
-
         scheduler = self.scheduler
         output = scheduler.schedule()
-        ids = list(output.num_scheduled_tokens)
         row = {
             "running": [int(r.request_id) for r in scheduler.running],
             "waiting": [int(r.request_id) for r in scheduler.waiting],
             "scheduled": [[int(i), n] for i, n in output.num_scheduled_tokens.items()],
             "free": scheduler.kv_cache_manager.block_pool.get_num_free_blocks(),
         }
-        sampled = []
-        for i in ids:
-            request = scheduler.requests[i]
-            done = request.num_computed_tokens >= request.num_tokens
-            sampled.append([self._rng.randrange(1000)] if done else [])
-        result = ModelRunnerOutput(ids, {i: n for n, i in enumerate(ids)}, sampled)
-        every = scheduler.update_from_output(output, result)
-        for outputs in every.values():
+        for outputs in self.sampled(output).values():
             if outputs.scheduler_stats is not None:
                 row["usage"] = outputs.scheduler_stats.kv_cache_usage
         row["left"] = scheduler.kv_cache_manager.block_pool.get_num_free_blocks()
         return row
+
+    def sampled(self, output: Any) -> dict[int, Any]:
+        """Each request that was computed to its end gets a token."""
+        from vllm.v1.outputs import ModelRunnerOutput
+
+        ids = list(output.num_scheduled_tokens)
+        tokens = []
+        for i in ids:
+            request = self.scheduler.requests[i]
+            done = request.num_computed_tokens >= request.num_tokens
+            tokens.append([self._rng.randrange(1000)] if done else [])
+        result = ModelRunnerOutput(ids, {i: n for n, i in enumerate(ids)}, tokens)
+        every: dict[int, Any] = self.scheduler.update_from_output(output, result)
+        return every
 
     def unfinished(self) -> int:
         return int(self.scheduler.get_num_unfinished_requests())
@@ -143,7 +153,7 @@ def _specs(workload: Workload) -> dict[str, Any]:
 
 
 def _main(which: str, folder: Path) -> None:
-    (folder / "config.json").write_text(json.dumps(_CONFIG))
+    (folder / "config.json").write_text(json.dumps(CONFIG))
     answers = {}
     for workload in SHORT if which == "short" else long_ones():
         real = RealScheduler(workload, folder)

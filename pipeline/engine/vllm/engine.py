@@ -4,6 +4,7 @@ for scoring, in ``vllm_scores``."""
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import secrets
 import threading
@@ -60,6 +61,10 @@ def environment(*, gpu: bool, eager: bool, core: Core = "auto") -> dict[str, str
         "TORCHDYNAMO_DISABLE": "1" if eager else "0",
     }
 
+
+# the key of ``SamplingParams.extra_args`` under which the row of a request stands
+ROW = "row"
+ROW_SCHEDULER = "pipeline.engine.vllm.row_scheduler.RowScheduler"
 
 # how vLLM says that the reason is in the log of another process
 _ELSEWHERE = ("See root cause above", "See stack trace (above)")
@@ -138,7 +143,7 @@ class VllmEngine:
             scheduler = outputs.scheduler_stats
             if scheduler is not None:
                 stats.running = scheduler.num_running_reqs
-                stats.waiting = scheduler.num_waiting_reqs
+                stats.waiting = scheduler.num_waiting_reqs + scheduler.num_skipped_waiting_reqs
                 stats.kv_use = scheduler.kv_cache_usage
                 cache = scheduler.prefix_cache_stats
                 stats.recomputed_tokens += cache.preempted_queries - cache.preempted_hits
@@ -157,6 +162,8 @@ class VllmEngine:
                 parameters = _sampling_params(
                     request.sampling, request.structure, request.logprob_ids
                 )
+            if request.row is not None:
+                parameters.extra_args = {ROW: request.row}
             prompt = {"prompt_token_ids": list(request.prompt_ids)}
             name = self._engine.add_request(str(request.id), prompt, parameters)
             self._in_flight.began(request.id, name)
@@ -234,10 +241,15 @@ def engine_config(
 ) -> Any:
     """vLLM's configuration of an engine. ``more``: further arguments."""
     from vllm.engine.arg_utils import EngineArgs
+    from vllm.platforms import current_platform
 
     given = {**arguments, "trust_remote_code": False}
     if given.get("load_format", "auto") == "auto":
         given["load_format"] = "safetensors"  # "auto" would read pickles where there is no other
+    if current_platform.is_cpu():
+        given.setdefault("scheduler_cls", ROW_SCHEDULER)
+        # vLLM warns of every scheduler that is not its own
+        logging.getLogger("vllm.config.scheduler").setLevel(logging.ERROR)
     if given.get("tensor_parallel_size", 1) > 1:
         given["distributed_executor_backend"] = "mp"  # in a Ray actor vLLM would ask Ray for more
     # at its warm-up vLLM would import FlashInfer on RTX 50 cards, to tune what is never used
