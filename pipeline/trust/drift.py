@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2_contingency, ks_2samp
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -49,6 +48,9 @@ class Drift:
 def drift(before: Floats, after: Floats, labels_before: Ints, labels_after: Ints) -> Drift:
     """Between the confidences [rows] and how often each label was given [choices] in two runs, each
     of which has rows. Both as one and the same calibration gives them."""
+    # half a second to load, and few runs are compared
+    from scipy.stats import chi2_contingency, ks_2samp
+
     apart = ks_2samp(before, after, method="asymp")
     table = np.array([labels_before, labels_after], float)
     table = table[:, table.sum(axis=0) > 0]

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta, norm
+from scipy.special import betaincinv, ndtri
 
 Floats = NDArray[np.float64]
 
@@ -36,7 +36,7 @@ def wilson(
         if rows >= population:
             return Interval(share, share, share)
         rows = rows * (population - 1) / (population - rows)
-    z2 = float(norm.ppf((1 + confidence) / 2)) ** 2
+    z2 = float(ndtri((1 + confidence) / 2)) ** 2
     middle = (share * rows + z2 / 2) / (rows + z2)
     half = z2**0.5 / (rows + z2) * (rows * share * (1 - share) + z2 / 4) ** 0.5
     low = 0.0 if share == 0 else max(0.0, middle - half)
@@ -48,7 +48,7 @@ def clopper_pearson_upper(wrong: int, rows: int, confidence: float = 0.95) -> fl
     ``rows`` were seen: Clopper's and Pearson's one-sided bound (1934)."""
     if wrong >= rows:
         return 1.0
-    return float(beta.ppf(confidence, wrong + 1, rows - wrong))
+    return float(betaincinv(wrong + 1, rows - wrong, confidence))
 
 
 def weighted_mean(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from pipeline.trust.intervals import Interval, wilson
 
@@ -33,7 +33,7 @@ class PoweredMean:
 
     def interval(self, confidence: float = 0.95) -> Interval:
         """The normal interval, as the method's authors give it."""
-        half = float(norm.ppf((1 + confidence) / 2)) * self.variance**0.5
+        half = float(ndtri((1 + confidence) / 2)) * self.variance**0.5
         return Interval(self.value, self.value - half, self.value + half)
 
 

@@ -36,6 +36,11 @@ def test_output_that_cannot_be_written_is_no_success() -> None:
         assert _run("fit", "--json", stdout=full, stderr=subprocess.DEVNULL).returncode == 1
 
 
+def test_a_run_loads_no_tests_of_differences_that_few_jobs_make() -> None:
+    code = "import sys, pipeline.driver.run; sys.exit('scipy.stats' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
 def test_ctrl_c_while_the_commands_are_imported_ends_it_without_a_traceback() -> None:
     started = subprocess.Popen(
         [
