@@ -42,6 +42,7 @@ def ray_head(folder: Path, environment: Mapping[str, str] | None = None) -> Iter
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_worker_niceness": "0",
         "RAY_num_workers_soft_limit": "0",  # no spare workers
+        "RAY_prestart_worker_first_driver": "0",
     }
     with (folder / "log").open("wb") as log:
         head = subprocess.Popen(

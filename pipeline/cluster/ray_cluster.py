@@ -36,10 +36,12 @@ _HEAD_PATIENCE_SECONDS = 15.0
 _CARD_SECONDS = 1.0
 _TOO_SLOW = "timed out during startup"  # Ray's own words
 # A Ray of our own is there for its workers alone, and nobody looks at it: no spare workers (each
-# looks for signals a hundred times a second), no metrics, hardly any statistics, and what it looks
-# for by itself it may look for less often. On a CPU whoever wakes up holds an engine up.
+# looks for signals a hundred times a second; at its start Ray would make one for each core), no
+# metrics, hardly any statistics, and what it looks for by itself it may look for less often. On a
+# CPU whoever wakes up holds an engine up.
 _QUIET = {
     "RAY_num_workers_soft_limit": "0",
+    "RAY_prestart_worker_first_driver": "0",
     "RAY_enable_metrics_collection": "0",
     "RAY_event_stats": "0",
     "REPORTER_UPDATE_INTERVAL_MS": "600000",

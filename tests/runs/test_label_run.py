@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -179,6 +180,13 @@ def test_progress_goes_to_stderr(run: Run) -> None:
 
 def test_two_engines_ran(run: Run) -> None:
     assert len(json.loads(run.out)["engines"]) == 2
+
+
+def test_ray_starts_no_process_that_nobody_asked_for(run: Run) -> None:
+    """It would start one for each core, which loads half of what a worker does and is ended."""
+    [log] = run.output.glob("_rackmill/logs/*.driver.*")
+    [folder] = re.findall('print is in ([^"]+)', log.read_text())
+    assert len(list(Path(folder).glob("worker-*.out"))) == 3  # two workers and the coordinator
 
 
 def test_no_process_outlives_the_run(run: Run) -> None:

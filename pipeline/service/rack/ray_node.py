@@ -31,6 +31,7 @@ _ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     # no spare workers: each looks for signals a hundred times a second
     "RAY_num_workers_soft_limit": "0",
+    "RAY_prestart_worker_first_driver": "0",
     # told to stop, Ray waits for half a minute whether its workers end: ours do not, and need not
     "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
 }
