@@ -14,7 +14,7 @@ from tests.trust.worlds import drawn, world
 
 
 def test_it_is_the_share_of_rows_that_a_folds_fit_labels_otherwise() -> None:
-    logs, truth = world(2_000, leaning=(0.5, 0.0, -0.5), sure=0.1)
+    logs, truth = world(2_000, leaning=(1.5, 0.0, -1.5))
     gold = drawn(truth, 60).in_order()
     judged = cross_fit(logs, gold, calibrate=True)
 
@@ -22,6 +22,7 @@ def test_it_is_the_share_of_rows_that_a_folds_fit_labels_otherwise() -> None:
     apart = [np.mean(decide(fit, logs).labels != judged.all_labels) for _, fit in parts]
     weights = [inside.mean() for inside, _ in parts]
     assert judged.unsettled == pytest.approx(np.average(apart, weights=weights))
+    assert judged.unsettled > 0.01
     assert judged.widened == pytest.approx(1 + (2 * (FOLDS - 1)) ** 0.5 * judged.unsettled)
 
 
@@ -45,8 +46,8 @@ def test_a_weighted_interval_is_widened_too() -> None:
 
 @pytest.mark.long
 def test_accuracy_is_held_where_two_choices_are_a_toss_up() -> None:
-    """A model that knows next to nothing: the label that most rows get is that of which the draw
-    has more. Without what that adds, fewer than 92 % of the intervals hold.
+    """A model that knows next to nothing and leans to one choice: how far it does, a draw says only
+    roughly. Without what that adds, fewer than 90 % of the intervals hold.
     """
     logs, truth = _toss_up()
     held = plain = 0
@@ -57,7 +58,7 @@ def test_accuracy_is_held_where_two_choices_are_a_toss_up() -> None:
         true = float(np.mean(judged.all_labels == truth))
         held += _holds(accuracy(right, 3_000, judged.widened), true)
         plain += _holds(accuracy(right, 3_000, 1.0), true)
-    assert plain < 0.92 * 400
+    assert plain < 0.9 * 400
     assert 0.92 * 400 < held < 0.98 * 400
 
 
@@ -66,7 +67,7 @@ def _toss_up() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     truth = dice.integers(0, 2, 3_000)
     signal = dice.normal(size=(3_000, 2))
     signal[np.arange(3_000), truth] += 0.35
-    return 0.5 * signal + dice.normal(size=2), truth
+    return 0.5 * signal + np.array([0.8, -0.8]), truth
 
 
 def _holds(interval: Interval, truth: float) -> bool:
@@ -75,7 +76,7 @@ def _holds(interval: Interval, truth: float) -> bool:
 
 def test_the_report_says_the_wider_interval() -> None:
     logs, truth = _toss_up()
-    gold = drawn(truth, 40)
+    gold = drawn(truth, 40, seed=4)
     report = assess(logs, gold, ("a", "b"))
     judged = cross_fit(logs, gold.in_order(), calibrate=True)
     assert report.after is not None
