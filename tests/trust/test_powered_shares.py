@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from ppi_py import ppi_mean_ci, ppi_mean_pointestimate
 
+from pipeline.trust.intervals import wilson
 from pipeline.trust.shares import Moments, powered_mean, powered_share
 
 
@@ -45,3 +46,30 @@ def test_useless_predictions_leave_what_gold_alone_says() -> None:
     assert found.value == pytest.approx(0.25)
     assert 0.15 < found.low < 0.19
     assert 0.33 < found.high < 0.36
+
+
+def _widths(useful: float) -> tuple[float, float]:
+    """How wide intervals from 50 gold rows are as a share of gold's alone, on average, and which
+    share of them holds the truth, 0.2, by predictions as ``useful`` as that."""
+    random = np.random.default_rng(5)
+    ratios, held = [], 0
+    for _ in range(400):
+        truth = random.random(4_050) < 0.2
+        predicted = 1 / (1 + np.exp(-useful * (truth - 0.8) + random.normal(size=4_050)))
+        found = powered_share(truth[:50], predicted[:50], moments(predicted[50:]))
+        alone = wilson(float(truth[:50].sum()), 50, population=4_050)
+        ratios.append((found.high - found.low) / (alone.high - alone.low))
+        held += found.low <= truth.mean() <= found.high
+    return float(np.mean(ratios)), held / 400
+
+
+def test_predictions_that_know_nothing_widen_nothing() -> None:
+    width, held = _widths(0.0)
+    assert width < 1.003
+    assert held > 0.93
+
+
+def test_predictions_that_know_much_narrow_much() -> None:
+    width, held = _widths(4.0)
+    assert width < 0.75
+    assert held > 0.93
