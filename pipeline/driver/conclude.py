@@ -10,7 +10,7 @@ from pipeline.driver.coordinator.coordinator import Snapshot
 from pipeline.driver.forecast.types import Forecast
 from pipeline.driver.plan.plan import Plan, sort_out
 from pipeline.driver.plan.provenance import provenance
-from pipeline.driver.trust.told import REPORTED_ROWS, tell, write_pages
+from pipeline.driver.trust.rewrite_reports import REPORTED_ROWS, rewrite_reports, write_pages
 from pipeline.driver.trust.trust import trust_run
 from pipeline.errors import (
     JobFailed,
@@ -86,7 +86,7 @@ def conclude(
     if plan.missing or not told:
         write_pages(dataset, summary, total, state)
     elif blocks:  # the report of the run that did it stays, but for what right answers say
-        tell(dataset, blocks, plan.job)
+        rewrite_reports(dataset, blocks, plan.job)
     return summary
 
 

@@ -12,7 +12,7 @@ from pipeline.cluster.background import ClusterInBackground
 from pipeline.cluster.ray_access import check_access
 from pipeline.driver.conclude import RunOutcome, conclude
 from pipeline.driver.plan.plan import Plan, check_input, make_plan
-from pipeline.driver.progress.run_log import LoggedNotes, logged
+from pipeline.driver.progress.driver_log import LoggedNotes, logged
 from pipeline.driver.progress.watcher import Watcher, Watchers
 from pipeline.driver.run import (
     carry_out,

@@ -26,7 +26,7 @@ from pipeline.driver.plan.auto_engine import with_known_engine
 from pipeline.driver.plan.plan import InputPlan, Plan, check_input, make_plan, sort_out
 from pipeline.driver.plan.prepare_output import clean_up, take_over
 from pipeline.driver.plan.provenance import provenance
-from pipeline.driver.progress.run_log import LoggedNotes, logged, open_log
+from pipeline.driver.progress.driver_log import LoggedNotes, logged, open_log
 from pipeline.driver.progress.watcher import Watcher, Watchers
 from pipeline.driver.stop.stop import Stop
 from pipeline.driver.trial.client import make_room

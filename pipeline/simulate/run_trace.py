@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from pipeline.errors import UsageError
-from pipeline.output.columns.answer_rows import by_row
+from pipeline.output.columns.answers_as_rows import by_row
 from pipeline.printable import first_line
 from pipeline.rows.trace import OPTIONAL, REQUIRED, TraceRow, rows_of
 from pipeline.rows.workload import RequestShape, repeated, requests

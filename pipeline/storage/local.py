@@ -83,11 +83,11 @@ class LocalStorage:
         found: list[tuple[str, int]] = []
         for entry in self._scan(folder):
             with contextlib.suppress(FileNotFoundError):  # removed meanwhile
-                found.append((_joined(folder, entry.name), entry.stat().st_size))
+                found.append((joined(folder, entry.name), entry.stat().st_size))
         return sorted(found)
 
     def names(self, folder: str) -> list[str]:
-        return [_joined(folder, entry.name) for entry in self._scan(folder)]
+        return [joined(folder, entry.name) for entry in self._scan(folder)]
 
     def versions(self, folder: str) -> None:  # noqa: ARG002 - it is the same for all
         return None
@@ -128,7 +128,8 @@ def _removed_if_it_fails(path: Path) -> Iterator[None]:
         raise
 
 
-def _joined(folder: str, name: str) -> str:
+def joined(folder: str, name: str) -> str:
+    """The path of ``name`` in a folder of a storage, which may be the storage itself ("")."""
     return f"{folder}/{name}" if folder else name
 
 

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 import fsspec
 
 from pipeline.errors import UsageError
+from pipeline.storage.local import joined
 from pipeline.storage.transient_errors import os_errors
 
 _AT_ONCE = 64  # requests; botocore alone would keep to 10 connections
@@ -94,7 +95,7 @@ class ObjectStorage:
 
     def files(self, folder: str) -> list[tuple[str, int]]:
         return sorted(
-            (_joined(folder, name), int(entry["size"] or 0))
+            (joined(folder, name), int(entry["size"] or 0))
             for name, entry in self._entries(folder, "file")
         )
 
@@ -104,7 +105,7 @@ class ObjectStorage:
     def versions(self, folder: str) -> dict[str, str] | None:
         entries = self._entries(folder, "file")
         tags = [str(entry.get("ETag") or entry.get("etag") or "") for _, entry in entries]
-        return dict(zip((_joined(folder, name) for name, _ in entries), tags, strict=True))
+        return dict(zip((joined(folder, name) for name, _ in entries), tags, strict=True))
 
     def folders(self) -> list[str]:
         return sorted(name for name, _ in self._entries("", "directory"))
@@ -124,10 +125,6 @@ class ObjectStorage:
     def delete(self, path: str) -> None:
         with _os_errors(), contextlib.suppress(FileNotFoundError):
             self._fs.rm_file(self._key(path))
-
-
-def _joined(folder: str, name: str) -> str:
-    return f"{folder}/{name}" if folder else name
 
 
 def _is_s3(address: str) -> bool:

@@ -15,7 +15,7 @@ from typing import Generic, NamedTuple, TypeVar
 from pipeline.errors import RowErrorType
 from pipeline.output.columns.results import RowResult
 from pipeline.prompt.answers import Answers
-from pipeline.worker.answer_cache.stage import AnswerStage
+from pipeline.worker.answer_cache.lookup import AnswerLookup
 from pipeline.worker.open_unit import ReadyRow
 
 Row = TypeVar("Row")
@@ -120,7 +120,7 @@ class Deduplication:
     """
 
     def __init__(
-        self, answers: Answers, *, enabled: bool = True, stored: AnswerStage | None = None
+        self, answers: Answers, *, enabled: bool = True, stored: AnswerLookup | None = None
     ) -> None:
         """``enabled`` False: every row is computed. ``stored``: answers of other workers."""
         self._answers = answers

@@ -15,7 +15,7 @@ from pipeline.output.dataset import Dataset
 from pipeline.prompt.answers import Answers
 from pipeline.prompt.tokenizer_of import tokenizer_of
 from pipeline.storage.base import open_storage
-from pipeline.worker.answer_cache.stage import AnswerStage
+from pipeline.worker.answer_cache.lookup import AnswerLookup
 from pipeline.worker.answer_cache.store import open_answers
 from pipeline.worker.coordination.coordination import Coordination
 from pipeline.worker.coordination.messages import LastWords, Progress, WorkerSpec
@@ -53,7 +53,7 @@ def work(
     tokenizer = tokenizer_of(job, model)
     dataset = Dataset(open_storage(job.output.path))
     store = open_answers(job, model.hash, dataset.storage)
-    stored = AnswerStage(store) if store is not None else None
+    stored = AnswerLookup(store) if store is not None else None
     writer = Writer(spec, dataset, coordination, store)
     feeder = Feeder(spec, dataset, tokenizer, coordination, writer.put)
     writer.start()

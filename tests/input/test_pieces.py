@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.input.units import Unit
-from pipeline.output.columns.answer_rows import by_row, problem_with
+from pipeline.output.columns.answers_as_rows import by_row, problem_with
 from pipeline.output.columns.results import RowResult, output_columns, tally, to_table
 from pipeline.output.dataset import Dataset
 from pipeline.rows.large_tables import in_own_memory, pieces, take

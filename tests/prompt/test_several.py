@@ -14,7 +14,7 @@ from pipeline.errors import RowError, RowErrorType
 from pipeline.job.fingerprint import fingerprint_parts
 from pipeline.job.sampling import Sampling
 from pipeline.model.tokenizer import Tokenizer
-from pipeline.output.columns.answer_rows import by_row
+from pipeline.output.columns.answers_as_rows import by_row
 from pipeline.output.columns.results import RowResult, output_columns, tally, to_table
 from pipeline.output.rows.redo import retally
 from pipeline.output.tally import Tally

@@ -19,7 +19,7 @@ from pipeline.prompt.answers import Answers
 from pipeline.prompt.join import Prompt
 from pipeline.rows.request import Scores
 from pipeline.storage.local import LocalStorage
-from pipeline.worker.answer_cache.stage import AnswerStage
+from pipeline.worker.answer_cache.lookup import AnswerLookup
 from pipeline.worker.answer_cache.store import AnswerStore
 from pipeline.worker.deduplication import Compute, Decision, Deduplication
 from pipeline.worker.open_unit import OpenUnit, ReadyRow
@@ -45,7 +45,7 @@ class Engine:
 
     answers: Answers
     enabled: bool = True
-    stored: AnswerStage | None = None
+    stored: AnswerLookup | None = None
     computing: list[ReadyRow] = field(default_factory=list)
     results: dict[int, RowResult] = field(default_factory=dict)
 
@@ -162,7 +162,7 @@ class TestStored:
 
     @pytest.fixture
     def stage(self, store: AnswerStore):
-        stage = AnswerStage(store)
+        stage = AnswerLookup(store)
         yield stage
         stage.stop()
 
@@ -175,7 +175,7 @@ class TestStored:
         pytest.fail("the store did not answer")
 
     def test_what_another_worker_kept_is_not_computed(
-        self, answers: Answers, store: AnswerStore, stage: AnswerStage
+        self, answers: Answers, store: AnswerStore, stage: AnswerLookup
     ) -> None:
         key = answers.key(row(0).prompt)
         store.keep("unit", [replace(ANSWER, key=key)])
@@ -189,7 +189,7 @@ class TestStored:
         assert engine.results[3].completion == "answer"
 
     def test_an_answer_that_is_not_there_after_all_is_computed(
-        self, answers: Answers, store: AnswerStore, stage: AnswerStage, tmp_path: Path
+        self, answers: Answers, store: AnswerStore, stage: AnswerLookup, tmp_path: Path
     ) -> None:
         store.keep("unit", [replace(ANSWER, key=answers.key(row(0).prompt))])
         for path in (tmp_path / "answers").iterdir():
@@ -204,7 +204,7 @@ class TestStored:
         assert [engine.results[n].duplicate for n in (0, 1)] == [False, True]
 
     def test_a_slow_store_is_not_asked_for_everything(
-        self, answers: Answers, store: AnswerStore, stage: AnswerStage
+        self, answers: Answers, store: AnswerStore, stage: AnswerLookup
     ) -> None:
         rows = [row(n, token=n) for n in range(90)]
         store.keep("unit", [replace(ANSWER, key=answers.key(r.prompt)) for r in rows])

@@ -19,7 +19,7 @@ from pipeline.output.commit.records import ANSWERS, CommitRecord
 from pipeline.output.dataset import Dataset
 from pipeline.output.tally import Tally
 from pipeline.storage.base import open_storage
-from pipeline.worker.answer_cache.stage import AnswerStage
+from pipeline.worker.answer_cache.lookup import AnswerLookup
 from pipeline.worker.coordination.coordination import RowSource
 from pipeline.worker.coordination.messages import LastWords, Lease, Progress
 from pipeline.worker.worker import work
@@ -71,13 +71,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def run(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable:
     """Runs a job over the rows; the tally of all, and the output."""
-    start = AnswerStage.start
+    start = AnswerLookup.start
 
-    def looked_up(stage: AnswerStage) -> None:
+    def looked_up(stage: AnswerLookup) -> None:
         stage._store.refresh()  # the simulated engine loads in no time
         start(stage)
 
-    monkeypatch.setattr(AnswerStage, "start", looked_up)
+    monkeypatch.setattr(AnswerLookup, "start", looked_up)
 
     def run(output: str, *lives: slice, **changes: Any) -> tuple[Tally, list[dict[str, Any]]]:
         made = job(

@@ -36,7 +36,7 @@ def ask_for_cards(gcs: Gcs, machines: Collection[str]) -> dict[str, tuple[CardRe
     return found
 
 
-def question_of(gcs: Gcs) -> str | None:
+def pending_question(gcs: Gcs) -> str | None:
     """The last one that was put down. Raises HeadGone."""
     content = gcs.get(_ASKED)
     return None if content is None else content.decode()

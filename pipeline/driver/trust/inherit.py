@@ -19,7 +19,7 @@ from pipeline.driver.trust.gather import Known, gather
 from pipeline.driver.trust.parts import Part, part_of
 from pipeline.driver.trust.question import TrustedQuestion, trusted_question, unsuitable
 from pipeline.driver.trust.rewrite import rewrite
-from pipeline.driver.trust.told import tell
+from pipeline.driver.trust.rewrite_reports import rewrite_reports
 from pipeline.errors import UsageError
 from pipeline.humanize import percent
 from pipeline.job.job import Job
@@ -85,7 +85,7 @@ def inherit(
 def _write(part: Part, judged: Sequence[TrustedQuestion], blocks: dict[str, Any], job: Job) -> None:
     rewrite(part, 0, judged)
     part.dataset.storage.replace(TRUST, as_json({"questions": blocks, "asked": {}}))
-    tell(part.dataset, blocks, job)
+    rewrite_reports(part.dataset, blocks, job)
 
 
 def _blocks(dataset: Dataset) -> dict[str, dict[str, Any]]:

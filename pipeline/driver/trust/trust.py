@@ -17,8 +17,8 @@ from pipeline.driver.trust.gather import gather
 from pipeline.driver.trust.parts import Part, job_of, part_of, parts_at
 from pipeline.driver.trust.question import TrustedQuestion, check, trusted_question, unsuitable
 from pipeline.driver.trust.rewrite import rewrite
+from pipeline.driver.trust.rewrite_reports import rewrite_reports
 from pipeline.driver.trust.settings import TrustOptions, settings_of, settled, with_settings
-from pipeline.driver.trust.told import tell
 from pipeline.errors import Stopped, UsageError
 from pipeline.job.job import Job
 from pipeline.output.commit.records import TRUST
@@ -82,7 +82,7 @@ def trust(
                 _keep_settings(part, job)
                 changed += rewrite(part, first, judged, lambda: stop.asked)
                 _keep(part.dataset, blocks, asked)
-                tell(part.dataset, blocks, job)
+                rewrite_reports(part.dataset, blocks, job)
     except KeyboardInterrupt:
         raise Stopped(
             "stopped: some files have their new labels, the others the old ones",

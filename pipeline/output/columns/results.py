@@ -15,7 +15,7 @@ from pipeline.input.schema.metadata import metadata_for
 from pipeline.job.answer.label import Label
 from pipeline.job.answer.questions import ROW_COLUMNS, AskedQuestion
 from pipeline.job.job import Job, Score
-from pipeline.output.columns.answer_rows import NUMBER, numbers, taken_apart
+from pipeline.output.columns.answers_as_rows import NUMBER, numbers, taken_apart
 from pipeline.output.columns.gold import names_of, truth
 from pipeline.output.columns.json_columns import arrow_type, coerce
 from pipeline.output.columns.probabilities import (

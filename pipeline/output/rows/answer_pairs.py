@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from pipeline.errors import UsageError
 from pipeline.input.plain import rows_with_gaps
 from pipeline.job.template.field_text import as_text
-from pipeline.output.columns.answer_rows import NUMBER
+from pipeline.output.columns.answers_as_rows import NUMBER
 from pipeline.output.rows.stored_rows import FILE, ROW, StoredRows
 from pipeline.output.runs.finished import need_finished
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.input.units import Unit
-from pipeline.output.columns.answer_rows import by_row
+from pipeline.output.columns.answers_as_rows import by_row
 from pipeline.output.columns.results import OutputColumns, RowResult, tally, to_table
 from pipeline.output.commit.records import CommitRecord
 from pipeline.output.dataset import Dataset

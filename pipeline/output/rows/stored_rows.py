@@ -18,7 +18,7 @@ from pipeline.job.answer.questions import LABEL_COLUMNS, AskedQuestion
 from pipeline.job.file.load import job_from
 from pipeline.job.fingerprint import digest
 from pipeline.job.job import Job
-from pipeline.output.columns.answer_rows import NUMBER
+from pipeline.output.columns.answers_as_rows import NUMBER
 from pipeline.output.columns.gold import names_of, truth
 from pipeline.output.columns.probabilities import ACCEPTED, PROBABILITIES, RAW_CONFIDENCE
 from pipeline.output.columns.question_columns import confidence_in

@@ -21,7 +21,7 @@ from pipeline.input.find import facts_now
 from pipeline.input.second_reading import SecondReading
 from pipeline.input.shard import Shard
 from pipeline.input.units import Unit
-from pipeline.output.columns.answer_rows import by_row
+from pipeline.output.columns.answers_as_rows import by_row
 from pipeline.output.commit.records import (
     ATTEMPTS,
     CLEARING,

@@ -16,7 +16,7 @@ from pipeline.errors import RowErrorType
 from pipeline.humanize import count, plural
 from pipeline.input.units import Unit, halves
 from pipeline.job.answer.questions import LABEL_COLUMNS, AnswerColumns
-from pipeline.output.columns.answer_rows import by_row, problem_with
+from pipeline.output.columns.answers_as_rows import by_row, problem_with
 from pipeline.output.columns.probabilities import PROBABILITIES, probabilities_in
 from pipeline.output.columns.question_columns import labels_in
 from pipeline.output.commit.records import COMMITS, OUTPUT_NAME, CommitRecord, CommitState

@@ -13,7 +13,7 @@ from typing import Any
 
 from pipeline.errors import UsageError, some_of
 from pipeline.input.plain import rows_with_gaps
-from pipeline.output.columns.answer_rows import NUMBER
+from pipeline.output.columns.answers_as_rows import NUMBER
 from pipeline.output.columns.question_columns import as_stored
 from pipeline.output.rows.right_answers import GradedQuestion
 from pipeline.output.rows.stored_rows import FILE, ROW, StoredRows

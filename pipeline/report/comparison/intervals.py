@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-_Z95 = 1.959963984540054  # of the normal distribution: 95 % lie between -z and z
 _EXACT_AT_MOST = 1000  # discordant pairs; beyond, the sum's terms are too small to matter
 
 
@@ -23,12 +22,10 @@ class Share:
     @property
     def bounds(self) -> tuple[float, float]:
         """Wilson's interval (1927), which stays within 0..1 and holds for few rows."""
-        n, z2 = self.whole, _Z95**2
-        if not n:
-            return 0.0, 1.0
-        middle = (self.part + z2 / 2) / (n + z2)
-        half = _Z95 / (n + z2) * math.sqrt(self.part * (n - self.part) / n + z2 / 4)
-        return max(0.0, middle - half), min(1.0, middle + half)
+        from pipeline.trust.intervals import wilson  # brings SciPy
+
+        between = wilson(self.part, self.whole)
+        return between.low, between.high
 
     def as_json(self) -> dict[str, float | int]:
         low, high = self.bounds

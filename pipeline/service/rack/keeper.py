@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from pipeline.cluster.rack_state.card_readings import answer, question_of
+from pipeline.cluster.rack_state.card_readings import answer, pending_question
 from pipeline.cluster.rack_state.gcs import Gcs, HeadGone
 from pipeline.cluster.rack_state.machines import MACHINE
 from pipeline.engine.machine.card_reading import CardReader
@@ -110,7 +110,7 @@ class Keeper:
                     _log.info("in the rack of %s", self._node.address)
                     self._say(f"{self._facts.host} is in the rack of {self._node.address}")
                 self._told = True
-            question = question_of(gcs)
+            question = pending_question(gcs)
             if question is not None and question != self._answered:
                 answer(gcs, self._node.name, question, self._cards.all())
                 self._answered = question

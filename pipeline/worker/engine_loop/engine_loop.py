@@ -20,14 +20,14 @@ from pipeline.prompt.answers import Answers
 from pipeline.rows.request import Completion, Request
 from pipeline.rows.row_range import RowRange
 from pipeline.simulate.shadow_engine import ShadowEngine
-from pipeline.worker.answer_cache.stage import AnswerStage
+from pipeline.worker.answer_cache.lookup import AnswerLookup
 from pipeline.worker.coordination.messages import Progress
 from pipeline.worker.deduplication import Compute, Decision, Deduplication
 from pipeline.worker.engine_loop.in_hand import InHand, RequestInHand, RowInHand, Timeouts
 from pipeline.worker.engine_loop.loop_settings import LoopSettings
 from pipeline.worker.engine_loop.watchdog import Watchdog
 from pipeline.worker.feeder import Feeder
-from pipeline.worker.metrics.totals import Totals
+from pipeline.worker.metrics.engine_totals import Totals
 from pipeline.worker.open_unit import OpenUnit, ReadyRow
 
 _IDLE_SECONDS = 0.02
@@ -52,7 +52,7 @@ class EngineLoop:
         whole: Callable[[OpenUnit], None],
         heartbeat: Callable[[Progress], None],
         *,
-        stored: AnswerStage | None = None,
+        stored: AnswerLookup | None = None,
         watchdog: Watchdog | None = None,
         announce: Callable[[], None] = lambda: None,
     ) -> None:

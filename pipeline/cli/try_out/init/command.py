@@ -43,8 +43,8 @@ def init_command(
     """Look at the columns of data, ask what is wanted, and write a commented job file."""
     from dataclasses import replace
 
+    from pipeline.cli.try_out.init.first_rows import first_rows_of
     from pipeline.cli.try_out.init.new_job import look, need_column, write_job
-    from pipeline.cli.try_out.init.sample import first_rows_of
     from pipeline.errors import UsageError
     from pipeline.job.file.load import load_job
 

@@ -16,7 +16,7 @@ _SHARE = 0.05  # of its time that the thread spends on looking for new files
 _Found = tuple[bytes, RowResult | None]
 
 
-class AnswerStage:
+class AnswerLookup:
     """The thread that reads the store. Runs from ``start`` to ``stop``."""
 
     def __init__(self, store: AnswerStore) -> None:

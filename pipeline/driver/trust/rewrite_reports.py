@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 REPORTED_ROWS = 10
 
 
-def tell(dataset: Dataset, blocks: Mapping[str, dict[str, Any]], job: Job) -> None:
+def rewrite_reports(dataset: Dataset, blocks: Mapping[str, dict[str, Any]], job: Job) -> None:
     """Of a dataset whose labels right answers may have changed; nothing is written where nothing
     changed. ``blocks``: see ``Summary.trust``. Raises JobFailed where no summary is there."""
     state = dataset.state()
