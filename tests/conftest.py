@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
 
+import pipeline.model.tokenizer as tokenizer_module
 from pipeline.model.folder import ModelFolder
 from pipeline.model.store.resolve import resolve
 from pipeline.model.tokenizer import Tokenizer
@@ -41,6 +43,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _no_one_learns_from_tests(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Runs of tests do not go into the user's profile, nor does it change what tests see."""
     os.environ["RACKMILL_PROFILE"] = str(tmp_path_factory.mktemp("profile") / "profile.jsonl")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _tokenizers_stay_read() -> Iterator[None]:
+    """A command reads one tokenizer and keeps it; tests take turns with several, of which Gemma's
+    takes more than a second."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            tokenizer_module, "_parsed", lru_cache(16)(tokenizer_module._parsed.__wrapped__)
+        )
+        yield
 
 
 @pytest.fixture(scope="module")
