@@ -43,11 +43,12 @@ def test_what_was_gained_is_said_last() -> None:
         "  after   94.4 % right, calibration error 0.025",
         "441 of 512 rows are accepted: at most 5 % of them wrong, with 95 % confidence.",
     ]
-    gold = {"calibration": {"slope": 1.0}, "gold": {"rows": 100}}
+    own = {"accuracy": {"value": 0.9}}
+    gold = {"calibration": {"slope": 1.0}, "gold": {"rows": 100}, "before": own}
     fewer = trust_lines(block | gold, (HeldOutAccuracy(412, 396, 0.268), after))
     assert fewer[3] == (
-        "  (7 labels fewer right: 100 checked rows draw the line only roughly; but confidences now "
-        "mean what they say)"
+        "  (7 labels fewer right: 100 checked rows draw the line only roughly; of these, the model "
+        "had 90.0 % right. But confidences now mean what they say)"
     )
     worse = trust_lines(block | gold, (before, HeldOutAccuracy(412, 300, 0.1)))
     assert not [line for line in worse if "fewer" in line]  # then it would not be true

@@ -137,9 +137,11 @@ def trust_lines(
     lines += [f"  before  {before.words}", f"  after   {after.words}"]
     if after.right < before.right and after.calibration_error < _MEANT:
         fewer, checked = before.right - after.right, block["gold"]["rows"]
+        own = block["before"]["accuracy"]["value"]
         lines.append(
             f"  ({plural(fewer, 'label')} fewer right: {plural(checked, 'checked row')} draw the "
-            "line only roughly; but confidences now mean what they say)"
+            f"line only roughly; of these, the model had {100 * own:.1f} % right. But confidences "
+            "now mean what they say)"
         )
     promise = promise_words(block)
     return lines + ([promise] if promise else [])
