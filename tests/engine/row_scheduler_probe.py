@@ -30,12 +30,15 @@ class Case:
     text: tuple[int, int] = (10, 150)  # tokens of a row's own text
     aborted: float = 0.0  # of the requests, at each step
     answers: tuple[int, int] = (1, 1)
+    repeated: float = 0.2  # of the texts
     in_rows: bool = True  # whether the scheduler is told which requests are of one row
 
 
 CASES = [
     Case("alone", in_rows=False),
     Case("in rows"),
+    Case("few at a time", replace(_ROOMY, max_num_seqs=4), repeated=0),
+    Case("few at a time, alone", replace(_ROOMY, max_num_seqs=4), repeated=0, in_rows=False),
     Case("beyond the window", replace(_ROOMY, window=64), text=(50, 300)),
     Case("far beyond it", replace(_ROOMY, window=64), text=(50, 200), answers=(1, 90)),
     Case("hardly a cache", replace(_ROOMY, blocks=60), text=(1, 30)),
@@ -56,7 +59,7 @@ class Probe:
         self._scheduler = self._real.scheduler
         self._case = case
         self._dice = random.Random(f"{case.name} {seed}")
-        self._held: dict[tuple[int, int], list[int]] = {}  # (group, block) -> what stands there
+        self._held: dict[int, list[int]] = {}  # block -> what stands there
         self._prompts: list[list[int]] = []
         self.computed = 0
 
@@ -81,7 +84,7 @@ class Probe:
         questions = [[dice.randrange(1000) for _ in range(dice.randint(3, 40))] for _ in range(5)]
         for row in range(case.rows):
             text = [dice.randrange(1000) for _ in range(dice.randint(*case.text))]
-            if dice.random() < 0.2 and self._prompts:
+            if dice.random() < case.repeated and self._prompts:
                 text = self._text  # the same text again, while others may read it
             self._text = text
             for question in dice.sample(questions, dice.randint(1, 5)):
@@ -101,6 +104,7 @@ class Probe:
     def _step(self) -> int:
         scheduler = self._scheduler
         output = scheduler.schedule()
+        self._copy(output.kv_cache_block_copies or ())
         for name, number in output.num_scheduled_tokens.items():
             request = scheduler.requests[name]
             self.computed += number
@@ -120,10 +124,14 @@ class Probe:
 
     def _write(self, request: Any, start: int) -> None:
         known = _chained(request.all_token_ids[: request.num_computed_tokens])
-        for group, blocks in enumerate(self._blocks(request)):
+        for blocks in self._blocks(request):
             for place in range(start, request.num_computed_tokens):
-                block = self._held.setdefault((group, blocks[place // _BLOCK]), [0] * _BLOCK)
+                block = self._held.setdefault(blocks[place // _BLOCK], [0] * _BLOCK)
                 block[place % _BLOCK] = known[place]
+
+    def _copy(self, copies: Sequence[Any]) -> None:
+        for one in copies:
+            self._held[one.dst_block_id] = list(self._held[one.src_block_id])
 
     def _read(self, request: Any) -> None:
         """Every token that it attends to is there, in each group as far as its window reaches."""
@@ -132,7 +140,7 @@ class Probe:
         for group, blocks in enumerate(self._blocks(request)):
             first = managers[group].get_num_skipped_tokens(request.num_computed_tokens - 1)
             for place in range(first, request.num_computed_tokens):
-                block = self._held[group, blocks[place // _BLOCK]]
+                block = self._held[blocks[place // _BLOCK]]
                 assert block[place % _BLOCK] == known[place], (request.request_id, group, place)
 
     def _least(self) -> int:

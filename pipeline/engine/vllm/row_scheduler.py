@@ -1,35 +1,56 @@
-"""vLLM's scheduler, for several questions of one row: what their prompts have in common is
-computed once, to the token.
+"""vLLM's scheduler, with a prefix cache that is exact to the token.
 
-vLLM's prefix cache finds whole blocks. On a CPU a block has 32 tokens, about as many as a tweet,
-and each question would compute most of the row's text again. So questions of a row are taken one
-after the other, while other rows run, and each goes on in the blocks of the one before, from the
-first token that differs. vLLM knows requests that wait with blocks of their own: those whose blocks
-another machine has sent. The next question becomes one of them.
+vLLM's finds whole blocks. On a CPU a block has 32 tokens, about as many as a tweet: of the
+instructions that all rows have in common the last tokens would be computed for each row again, and
+of a row with several questions most of its text for each question.
+
+vLLM can begin a request with a copy of a block of which the first tokens alone are its own, for
+models whose state it keeps in the midst of blocks. Here that is done with blocks of requests that
+have ended. They are not kept from others: what is overwritten meanwhile is forgotten. And questions
+of a row are taken one after the other, while other rows run, so that each finds the one before.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from vllm.v1.core.sched.scheduler import Scheduler
 
 from pipeline.engine.vllm.engine import ROW
 
+_Key = tuple[int | None, int]  # a row, or None for all of them; the block's first token
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """The block of a request that has ended in which others are expected to differ from it.
+
+    ``tokens``: of the request up to the block's end. ``blocks``: one of each group.
+    """
+
+    tokens: Sequence[int]
+    blocks: Sequence[Any]
+
 
 class RowScheduler(Scheduler):  # type: ignore[misc]  # vLLM's types are not read
-    """``Scheduler`` that takes the requests of one row one after another. For engines whose every
-    step is done before the next one is scheduled."""
+    """For engines whose every step is done before the next one is scheduled."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._rows: dict[int, deque[Any]] = {}  # requests not ended; a row's first one goes first
+        self._begun: dict[_Key, _Begun] = {}
+        self._last: Sequence[int] = ()  # tokens of the request that ended last
+        manager = self.kv_cache_manager
+        sizes = {group.block_size for group in manager.coordinator.single_type_managers}
+        self._exact = manager.enable_caching and sizes == {self.block_size}
 
     def add_request(self, request: Any) -> None:
         super().add_request(request)
         row = _row_of(request)
-        if row is not None and self.kv_cache_manager.enable_caching:
+        if row is not None and self._exact:
             self._rows.setdefault(row, deque()).append(request)
 
     def _handle_blocked_waiting_request(self, request: Any) -> bool:
@@ -38,68 +59,68 @@ class RowScheduler(Scheduler):  # type: ignore[misc]  # vLLM's types are not rea
             return False
         return bool(super()._handle_blocked_waiting_request(request))
 
+    def _get_local_prefix_cache_hit(self, request: Any) -> Any:
+        blocks, found, boundary, diverged = super()._get_local_prefix_cache_hit(request)
+        for row in (_row_of(request), None):
+            begun = self._begun.get((row, found))
+            if begun is None:
+                continue
+            asked = request.all_token_ids[:-1]  # the last token's answer is wanted
+            common = _common(begun.tokens, asked)
+            if found < common < found + self.block_size:
+                groups = zip(blocks.blocks, begun.blocks, strict=True)
+                longer = tuple([*whole, block] for whole, block in groups)
+                blocks = self.kv_cache_manager.create_kv_cache_blocks(longer)
+                return blocks, common, boundary, diverged
+        return blocks, found, boundary, diverged
+
     def _free_request_blocks(self, request: Any) -> None:
-        if request.is_finished():  # else it is preempted, and comes again
-            row = _row_of(request)
-            of_row = self._rows.get(row)
-            if of_row:
-                was_first = of_row[0] is request
-                of_row.remove(request)
-                if not of_row:
-                    del self._rows[row]
-                elif was_first:
-                    self._hand_over(request, of_row[0])
+        held: Sequence[Any] = ()
+        if request.is_finished() and self._exact:
+            held = self._remember(request)
         super()._free_request_blocks(request)
+        self.kv_cache_manager.block_pool.unpin_blocks(held, self._forget)
 
-    def _hand_over(self, request: Any, following: Any) -> None:
-        """``following`` goes on in the blocks of ``request``, which has ended."""
-        managers = self.kv_cache_manager.coordinator.single_type_managers
-        kept = self._kept(request, following)
-        needed = sum(
-            _whole(following.num_tokens, manager) - _whole(kept, manager) for manager in managers
+    def _remember(self, request: Any) -> Sequence[Any]:
+        """Of ``request``, which has ended, the blocks in which the next one differs, of which each
+        is held once more."""
+        computed = request.all_token_ids[: request.num_computed_tokens]
+        row = _row_of(request)
+        of_row = self._rows.get(row)
+        other = None
+        if of_row:
+            of_row.remove(request)
+            if of_row:
+                other = of_row[0].all_token_ids
+            else:
+                del self._rows[row]
+                for key in [key for key in self._begun if key[0] == row]:
+                    del self._begun[key]
+        if other is None:  # the next one is of another row
+            row, other, self._last = None, self._last, computed
+        common = _common(computed, other)
+        place = common // self.block_size
+        groups = self.kv_cache_manager.coordinator.get_blocks(request.request_id)
+        if not common % self.block_size or any(len(g) <= place or g[place].is_null for g in groups):
+            return ()
+        begun = _Begun(
+            computed[: (place + 1) * self.block_size], [group[place] for group in groups]
         )
-        pool = self.kv_cache_manager.block_pool
-        # whoever waits with blocks keeps others from them: there must be enough for all who do
-        if not kept or pool.get_num_free_blocks() < needed * (1 + len(self.kv_holding_waiting)):
-            return
-        for manager in managers:
-            blocks = manager.pop_blocks_for_free(request.request_id)
-            held = _whole(kept, manager)
-            pool.free_blocks(reversed(blocks[held:]))
-            del blocks[held:]
-            whole = kept // manager.block_size
-            for block in blocks[whole:]:  # it gets other tokens than the cache knows it by
-                pool._maybe_evict_cached_block(block)
-            manager.req_to_blocks[following.request_id] = blocks
-            manager.num_cached_block[following.request_id] = whole
-        self.waiting.remove_request(following)
-        following.num_computed_tokens = kept
-        self.kv_holding_waiting.add_request(following)
+        self._begun[row, place * self.block_size] = begun
+        self.kv_cache_manager.block_pool.touch(begun.blocks)
+        return begun.blocks
 
-    def _kept(self, request: Any, following: Any) -> int:
-        """How many tokens of ``request`` ``following`` need not compute; 0 where too many blocks
-        are gone."""
-        known = request.all_token_ids[: request.num_computed_tokens]
-        asked = following.all_token_ids
-        most = min(len(known), len(asked) - 1)  # the last token's answer is wanted
-        kept = next((i for i in range(most) if known[i] != asked[i]), most)
-        for manager in self.kv_cache_manager.coordinator.single_type_managers:
-            blocks = manager.req_to_blocks.get(request.request_id, [])
-            begun = blocks[kept // manager.block_size :]
-            if any(block.ref_cnt > 1 for block in begun):
-                kept -= kept % manager.block_size  # others read what would be written anew
-        for manager in self.kv_cache_manager.coordinator.single_type_managers:
-            blocks = manager.req_to_blocks.get(request.request_id, [])
-            first = manager.get_num_skipped_tokens(kept) // manager.block_size
-            last = _whole(kept, manager)
-            if len(blocks) < last or any(block.is_null for block in blocks[first:last]):
-                return 0  # a sliding window has gone past them
-        return kept
+    def _forget(self, block: Any) -> None:
+        """``block`` is about to be overwritten."""
+        gone = [key for key, begun in self._begun.items() if block in begun.blocks]
+        for key in gone:
+            del self._begun[key]
 
 
-def _whole(tokens: int, manager: Any) -> int:
-    """Blocks of ``tokens``."""
-    return int(-(-tokens // manager.block_size))
+def _common(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many first tokens are the same."""
+    most = min(len(a), len(b))
+    return next((i for i in range(most) if a[i] != b[i]), most)
 
 
 def _row_of(request: Any) -> Any:
