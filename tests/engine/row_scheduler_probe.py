@@ -31,6 +31,7 @@ class Case:
     aborted: float = 0.0  # of the requests, at each step
     answers: tuple[int, int] = (1, 1)
     repeated: float = 0.2  # of the texts
+    scored: float = 0.0  # of the requests: their prompts have to be computed whole
     in_rows: bool = True  # whether the scheduler is told which requests are of one row
 
 
@@ -47,6 +48,7 @@ CASES = [
     Case("a small cache, longer answers", replace(_ROOMY, blocks=120), answers=(1, 60)),
     Case("chunked", replace(_ROOMY, chunk=64, max_num_seqs=8), text=(50, 300)),
     Case("given up", replace(_ROOMY, blocks=200), aborted=0.05, answers=(1, 20)),
+    Case("scored", replace(_ROOMY, max_num_seqs=4), text=(1, 5), scored=0.3),
     Case("one group", replace(_ROOMY, hybrid=False, blocks=60), aborted=0.02),
     Case("no prefix cache", replace(_ROOMY, caching=False)),
 ]
@@ -61,6 +63,7 @@ class Probe:
         self._dice = random.Random(f"{case.name} {seed}")
         self._held: dict[int, list[int]] = {}  # block -> what stands there
         self._prompts: list[list[int]] = []
+        self._scored: set[str] = set()
         self.computed = 0
 
     def drive(self) -> dict[str, Any]:
@@ -80,7 +83,7 @@ class Probe:
 
     def _ask(self) -> None:
         dice, case = self._dice, self._case
-        instructions = [dice.randrange(1000) for _ in range(75)]
+        instructions = [dice.randrange(1000) for _ in range(20 if case.scored else 75)]
         questions = [[dice.randrange(1000) for _ in range(dice.randint(3, 40))] for _ in range(5)]
         for row in range(case.rows):
             text = [dice.randrange(1000) for _ in range(dice.randint(*case.text))]
@@ -90,7 +93,9 @@ class Probe:
             for question in dice.sample(questions, dice.randint(1, 5)):
                 number = len(self._prompts)
                 self._prompts.append([*instructions, *text, *question])
-                more = {"extra_args": {"row": row}} if case.in_rows else {}
+                more: dict[str, Any] = {"extra_args": {"row": row}} if case.in_rows else {}
+                if dice.random() < case.scored:
+                    more["prompt_logprobs"] = 1
                 self._real.ask(number, self._prompts[-1], dice.randint(*case.answers), **more)
 
     def _give_up(self) -> int:
@@ -108,11 +113,14 @@ class Probe:
         for name, number in output.num_scheduled_tokens.items():
             request = scheduler.requests[name]
             self.computed += number
+            if request.sampling_params.prompt_logprobs and name not in self._scored:
+                assert number == request.num_computed_tokens, "it began in the midst"
+                self._scored.add(name)
             self._write(request, request.num_computed_tokens - number)
         for name in output.num_scheduled_tokens:
             self._read(scheduler.requests[name])
-        running = [r.sampling_params.extra_args for r in scheduler.running]
-        rows = [more["row"] for more in running if more]
+        running = [r for r in scheduler.running if not r.sampling_params.prompt_logprobs]
+        rows = [more["row"] for r in running if (more := r.sampling_params.extra_args)]
         if scheduler.kv_cache_manager.enable_caching:
             assert len(rows) == len(set(rows)), "two of a row at once"
         before = len(scheduler.requests)

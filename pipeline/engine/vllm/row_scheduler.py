@@ -50,17 +50,19 @@ class RowScheduler(Scheduler):  # type: ignore[misc]  # vLLM's types are not rea
     def add_request(self, request: Any) -> None:
         super().add_request(request)
         row = _row_of(request)
-        if row is not None and self._exact:
+        if row is not None and self._is_cached(request):
             self._rows.setdefault(row, deque()).append(request)
 
     def _handle_blocked_waiting_request(self, request: Any) -> bool:
         of_row = self._rows.get(_row_of(request))
-        if of_row and of_row[0] is not request:
+        if of_row and of_row[0] is not request and self._is_cached(request):
             return False
         return bool(super()._handle_blocked_waiting_request(request))
 
     def _get_local_prefix_cache_hit(self, request: Any) -> Any:
         blocks, found, boundary, diverged = super()._get_local_prefix_cache_hit(request)
+        if not self._is_cached(request):
+            return blocks, found, boundary, diverged
         for row in (_row_of(request), None):
             begun = self._begun.get((row, found))
             if begun is None:
@@ -76,10 +78,17 @@ class RowScheduler(Scheduler):  # type: ignore[misc]  # vLLM's types are not rea
 
     def _free_request_blocks(self, request: Any) -> None:
         held: Sequence[Any] = ()
-        if request.is_finished() and self._exact:
+        if request.is_finished() and self._is_cached(request):
             held = self._remember(request)
         super()._free_request_blocks(request)
         self.kv_cache_manager.block_pool.unpin_blocks(held, self._forget)
+
+    def _is_cached(self, request: Any) -> bool:
+        """Whether what ``request`` computes is that of its tokens alone, and may be had from others
+        with the same ones."""
+        of_more = request.mm_features or request.lora_request or request.cache_salt
+        lookup = self.kv_cache_manager.prefix_cache_lookup_enabled(request)
+        return bool(self._exact and lookup and not of_more)
 
     def _remember(self, request: Any) -> Sequence[Any]:
         """Of ``request``, which has ended, the blocks in which the next one differs, of which each
