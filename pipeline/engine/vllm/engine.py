@@ -1,5 +1,5 @@
-"""vLLM behind the engine protocol. Everything that touches vLLM's unstable insides is here, and,
-for scoring, in ``vllm_scores``."""
+"""vLLM behind the engine protocol. What touches vLLM's unstable insides is here and in the modules
+beside it, most of all ``scores`` and ``row_scheduler``."""
 
 from __future__ import annotations
 
