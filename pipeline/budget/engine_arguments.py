@@ -363,7 +363,8 @@ def cpu_arguments(
 
     - ``enforce_eager``: compiling takes a minute and a C++ compiler for a gain of a tenth.
     - ``block_size`` 32: rows that begin side by side find whole blocks of a shared prefix alone, so
-      small ones lose the least of it; the CPU kernels take multiples of 32 (vLLM's default there is 128).
+      small ones lose the least of it; the CPU kernels take multiples of 32 (vLLM's default there
+      is 128).
     - ``kv_cache_memory_bytes``: 1 GiB (clearing memory costs 1.5 s a GiB at start), more if the
       longest sampled prompt needs it, at most a quarter of the RAM.
     - ``max_model_len``: the model's context, or what the KV cache can hold of it.
