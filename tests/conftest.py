@@ -23,13 +23,13 @@ from pipeline.model.folder import ModelFolder
 from pipeline.model.store.resolve import resolve
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.rows.work_order import unit_rows
-from tests.fake_cards import fake_cards as fake_cards
-from tests.processes import Finished, Launcher
-from tests.ray_head import shared_ray as shared_ray
-from tests.samples import CHAT_TEMPLATE, write_tokenizer
-from tests.storages import memory as memory
-from tests.storages import storage as storage
-from tests.summary import pytest_terminal_summary as pytest_terminal_summary
+from tests.support.fake_cards import fake_cards as fake_cards
+from tests.support.processes import Finished, Launcher
+from tests.support.ray_head import shared_ray as shared_ray
+from tests.support.samples import CHAT_TEMPLATE, write_tokenizer
+from tests.support.storages import memory as memory
+from tests.support.storages import storage as storage
+from tests.support.summary import pytest_terminal_summary as pytest_terminal_summary
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -14,8 +14,8 @@ from types import ModuleType
 
 import pytest
 
-from tests.fake_cards import GIB, RTX_2080_TI, RTX_3090, RTX_4090, FakeCards, FakeProcess
-from tests.fake_gpu.fake_nvml.library import _REASONS, ERRORS
+from tests.support.fake_cards import GIB, RTX_2080_TI, RTX_3090, RTX_4090, FakeCards, FakeProcess
+from tests.support.fake_gpu.fake_nvml.library import _REASONS, ERRORS
 
 _Show = Callable[..., FakeCards]
 

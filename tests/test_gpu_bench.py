@@ -17,7 +17,7 @@ from pipeline.engine.standalone.calibrate import read_calibration
 from pipeline.model.folder import ModelFolder
 from pipeline.model.geometry import Geometry
 from pipeline.model.tensors import Packing, differences, read_tensors
-from tests.fake_cards import GIB, RTX_3090, FakeCards, fake_cards
+from tests.support.fake_cards import GIB, RTX_3090, FakeCards, fake_cards
 
 __all__ = ["fake_cards"]
 

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.humanize import count, duration, money, plural, rate, size
-from tests.samples import quick
+from tests.support.samples import quick
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pipeline.budget.kv_layout import KvLayout
 from pipeline.simulate.shadow_engine import ShadowEngine
 from pipeline.simulate.vllm_model.kv_cache import Sequence
 from pipeline.simulate.vllm_model.scheduler import EngineModel
-from tests.samples import GEMMA_270M
+from tests.support.samples import GEMMA_270M
 
 LAYOUT = KvLayout(GEMMA_270M, block_size=16, chunk=256)
 

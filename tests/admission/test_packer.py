@@ -11,7 +11,7 @@ from pipeline.admission.demand import Demand, block_keys
 from pipeline.admission.lengths import OutputLengths
 from pipeline.admission.packer import Packer
 from pipeline.budget.kv_layout import KvLayout
-from tests.samples import GEMMA_270M
+from tests.support.samples import GEMMA_270M
 
 LAYOUT = KvLayout(GEMMA_270M, block_size=16, chunk=2048)
 

@@ -7,7 +7,7 @@ import pytest
 from pipeline.admission.demand import Demand
 from pipeline.admission.policy import Limits, Policy, make_policy
 from pipeline.budget.kv_layout import KvLayout
-from tests.samples import GEMMA_270M
+from tests.support.samples import GEMMA_270M
 
 LAYOUT = KvLayout(GEMMA_270M, block_size=16, chunk=256)
 EACH = LAYOUT.prefill_blocks(100 + 60)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline.admission.demand import block_keys
 from pipeline.admission.window import WaitingRow, Window
-from tests.samples import quick
+from tests.support.samples import quick
 
 BLOCK = 4
 

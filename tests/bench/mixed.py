@@ -32,7 +32,7 @@ from peers.measure import print_table, save
 from pipeline.output.dataset import Dataset
 from pipeline.output.verify.dataset import verify
 from pipeline.storage.base import open_storage
-from tests.processes import Launcher, Started, called
+from tests.support.processes import Launcher, Started, called
 
 _ROOT = Path(__file__).parents[2]
 _JOB = """\

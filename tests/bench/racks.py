@@ -36,8 +36,8 @@ sys.path.insert(0, str(ROOT))
 from pipeline.service.rack.ray_node import METRICS_PORT  # noqa: E402
 from pipeline.worker.metrics.metrics import ROWS  # noqa: E402
 from tests.bench.steady_rate import sharegpt  # noqa: E402
-from tests.samples import write_model  # noqa: E402
 from tests.service.rack.hosts import RACKMILL, Host, Network  # noqa: E402
+from tests.support.samples import write_model  # noqa: E402
 
 RESULTS = HERE / "results/racks.json"
 _QUEUED = 200

@@ -30,7 +30,7 @@ from pipeline.budget.weights import weight_bytes
 from pipeline.errors import UsageError
 from pipeline.job.job import Score
 from pipeline.model.catalogue import MODELS, Precision
-from tests.samples import GEMMA_27B, GEMMA_270M, quick
+from tests.support.samples import GEMMA_27B, GEMMA_270M, quick
 
 GIB = 1 << 30
 SHORT = PromptShape(mean=40.0, longest=90, shared_prefix=10)

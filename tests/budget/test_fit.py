@@ -16,7 +16,7 @@ from pipeline.budget.model_spec import FitOptions, ModelSpec
 from pipeline.budget.weights import weight_bytes
 from pipeline.errors import UsageError
 from pipeline.model.catalogue import MODELS, PRECISIONS, Precision
-from tests.samples import quick
+from tests.support.samples import quick
 
 
 def ask(size: str, card: str, precision: Precision = "int4", **options: Any) -> Fit:

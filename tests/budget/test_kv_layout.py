@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pipeline.budget.kv_layout import KvLayout
 from pipeline.model.geometry import Geometry
-from tests.samples import GEMMA_27B, GEMMA_270M, quick
+from tests.support.samples import GEMMA_27B, GEMMA_270M, quick
 
 GIB = 1 << 30
 LAYOUTS = st.builds(

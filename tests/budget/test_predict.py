@@ -14,7 +14,7 @@ from pipeline.budget.predict import (
     estimate,
     predict,
 )
-from tests.samples import quick
+from tests.support.samples import quick
 
 
 def labels(rows: int = 512, prompt: float = 270, shared: float = 240) -> Workload:

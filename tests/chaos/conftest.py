@@ -8,7 +8,7 @@ import pytest
 
 from tests.chaos.harness import Outcome
 from tests.chaos.many import Places
-from tests.summary import OUTCOME
+from tests.support.summary import OUTCOME
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import psutil
 
 from tests.chaos.blows import Blow, Victim
 from tests.chaos.place import Broken, Place, output_rows
-from tests.processes import Started, called, marked
+from tests.support.processes import Started, called, marked
 
 _POLL_SECONDS, _LOOK_SECONDS = 0.02, 0.1  # the latter while there is nobody to strike
 _LONGEST_LIFE = 150.0  # seconds; many times what an undisturbed run takes

@@ -31,8 +31,8 @@ from pipeline.rows.workload import Lengths
 from pipeline.storage.base import open_storage
 from pipeline.worker.coordination.messages import Lease
 from pipeline.worker.worker import work
-from tests.next_door import NextDoor, worker_spec
-from tests.samples import write_model
+from tests.support.next_door import NextDoor, worker_spec
+from tests.support.samples import write_model
 
 _POLL_SECONDS = 0.2
 ROWS = (20, 10)  # two units and one; every third row asks what another one asks

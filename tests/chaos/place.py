@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 import yaml
 
 from tests.chaos.counted import Answers
-from tests.processes import MARK
-from tests.ray_head import ray_head
-from tests.samples import write_model
+from tests.support.processes import MARK
+from tests.support.ray_head import ray_head
+from tests.support.samples import write_model
 
 _RACKMILL = str(Path(sys.executable).with_name("rackmill"))
 _LONGEST_SECONDS = 240.0  # of an undisturbed run

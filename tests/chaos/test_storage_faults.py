@@ -11,8 +11,8 @@ import pytest
 
 from pipeline.storage.fault_injection import VARIABLE
 from tests.chaos.in_process import check, job, prepare, run_here
-from tests.processes import Finished, Launcher
-from tests.samples import write_model
+from tests.support.processes import Finished, Launcher
+from tests.support.samples import write_model
 
 _JOB = """\
 name: rows

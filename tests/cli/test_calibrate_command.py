@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.budget.step_time import StepWork
 from pipeline.engine.standalone.calibrate import read_calibration
-from tests.samples import write_model
+from tests.support.samples import write_model
 
 _MODEL = "models/small"
 _SIMULATED = ("--set", "engine.kind=simulated", "--set", "engine.simulated.step_seconds=0.002")

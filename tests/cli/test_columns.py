@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.cli.terminal.columns import columns_of, cut, padded
-from tests.samples import quick
+from tests.support.samples import quick
 
 
 @pytest.mark.parametrize(("text", "columns"), [("ab", 2), ("日本", 4), ("é", 1), ("e\u0301", 1)])

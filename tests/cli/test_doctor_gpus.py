@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli.models_and_machines.doctor import findings
-from tests.fake_cards import (
+from tests.support.fake_cards import (
     GIB,
     RTX_2080_TI,
     RTX_3060,
@@ -23,7 +23,7 @@ from tests.fake_cards import (
     FakeCards,
     FakeProcess,
 )
-from tests.processes import Finished
+from tests.support.processes import Finished
 
 _Show = Callable[..., FakeCards]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.samples import CONFIG_270M
+from tests.support.samples import CONFIG_270M
 
 KEYS = {
     *("model", "precision", "card", "context", "kv_dtype", "announced_gb", "weights_bytes"),

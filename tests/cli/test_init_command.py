@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.cli.try_out.init.new_job import TASKS, look
 from pipeline.job.file.load import load_job
-from tests.processes import Finished
+from tests.support.processes import Finished
 
 Ask = Callable[..., Finished]
 

@@ -19,8 +19,8 @@ from pipeline.service.queue.mailbox import Mailbox
 from pipeline.service.queue.row_counts import RowCounts
 from pipeline.service.rack import record
 from pipeline.service.rack.record import RackRecord
-from tests.processes import Finished
 from tests.service.queue.memory_gcs import MemoryGcs
+from tests.support.processes import Finished
 
 Ask = Callable[..., Finished]
 

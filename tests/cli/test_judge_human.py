@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.labelled import answered
-from tests.processes import Finished, Started
+from tests.support.labelled import answered
+from tests.support.processes import Finished, Started
 
 pytestmark = pytest.mark.usefixtures("large_units")
 

@@ -12,9 +12,9 @@ from gguf import GGMLQuantizationType
 from pipeline.model.catalogue import MODELS, PRECISIONS
 from pipeline.model.folder import ModelFolder, write_provenance
 from pipeline.model.store.index import store_root
-from tests.hub import Hub
 from tests.model import tiny_checkpoint, tiny_gguf
-from tests.processes import Finished
+from tests.support.hub import Hub
+from tests.support.processes import Finished
 
 Ask = Callable[..., Finished]
 CHECKPOINT = "someone/gemma-3-tiny-it"

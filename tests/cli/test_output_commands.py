@@ -12,7 +12,7 @@ from pipeline import load_job
 from pipeline.errors import RowError, RowErrorType, UsageError
 from pipeline.input.changes.increment import Increment
 from pipeline.output.growing.growing import GrowingDataset
-from tests.datasets import begin, commit_unit, finish, rows_of, write_input
+from tests.support.datasets import begin, commit_unit, finish, rows_of, write_input
 
 pytestmark = pytest.mark.usefixtures("large_units")
 
@@ -248,7 +248,7 @@ def test_the_job_kept_beside_the_output_is_the_job(ask, done: Path) -> None:
     from pipeline import job_from
     from pipeline.job.fingerprint import fingerprint_parts
     from pipeline.output.runs.job_file import job_content
-    from tests.samples import job
+    from tests.support.samples import job
 
     schema = {
         "type": "object",

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.samples import write_model
+from tests.support.samples import write_model
 
 _REFERENCE, _CANDIDATE = "models/whole", "models/small"
 _QUALITY = ("quality", "--reference", _REFERENCE, "--candidate", _CANDIDATE, "--data", "texts.csv")

@@ -20,7 +20,7 @@ from pipeline.output.dataset import Dataset
 from pipeline.output.manifest import read_manifest
 from pipeline.output.verify.promises import check_table
 from pipeline.storage.base import open_storage
-from tests.datasets import begin, conclude_now
+from tests.support.datasets import begin, conclude_now
 
 pytestmark = pytest.mark.usefixtures("large_units")
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.labelled import labelled
-from tests.processes import Finished, Started
+from tests.support.labelled import labelled
+from tests.support.processes import Finished, Started
 
 pytestmark = pytest.mark.usefixtures("large_units")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.trusted import trusted
+from tests.support.trusted import trusted
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.cluster.desktop.watch import DesktopWatch
 from pipeline.dispatch.desktop_use import CardSample, Ours, Program, YieldDecision
-from tests.fake_cards import GIB, RTX_3090, FakeCards, FakeProcess
+from tests.support.fake_cards import GIB, RTX_3090, FakeCards, FakeProcess
 
 Shown = Callable[..., FakeCards]
 _NOBODY = 2**22 + 1  # no process has such a number

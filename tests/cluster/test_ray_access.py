@@ -16,7 +16,7 @@ import pytest
 from pipeline.cluster.ray_access import check_access, prepare_access
 from pipeline.cluster.ray_head import Head, look_at
 from pipeline.errors import UsageError
-from tests.ray_head import SharedRay, ray_head
+from tests.support.ray_head import SharedRay, ray_head
 
 
 @pytest.fixture(autouse=True)

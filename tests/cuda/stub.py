@@ -10,10 +10,10 @@ from pathlib import Path
 
 from pipeline.budget.cards.lookup import Card
 from pipeline.engine.vllm.engine import environment
-from tests.fake_gpu.fake_nvml.state import STATE, FakeCard, FakeDriver
+from tests.support.fake_gpu.fake_nvml.state import STATE, FakeCard, FakeDriver
 
 _TOOLKIT, _CALLS = "FAKE_CUDA_TOOLKIT", "calls"
-_FAKE_NVML = Path(__file__).parents[1] / "fake_gpu"
+_FAKE_NVML = Path(__file__).parents[1] / "support/fake_gpu"
 _ROOT = Path(__file__).parents[2]
 
 

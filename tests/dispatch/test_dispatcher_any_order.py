@@ -31,7 +31,7 @@ from pipeline.dispatch.events import (
     Wait,
 )
 from pipeline.dispatch.poison_rows import APART, LEAST_ALONE
-from tests.samples import quick
+from tests.support.samples import quick
 
 WORKERS = st.sampled_from(["a", "b", "c"])
 _ROUND_SECONDS = 5.0

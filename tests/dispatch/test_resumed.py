@@ -15,7 +15,7 @@ from pipeline.dispatch.events import (
     Resumed,
     UnitRange,
 )
-from tests.samples import quick
+from tests.support.samples import quick
 
 SIZING = Sizing(longest_seconds=100, shortest_seconds=10, shares=2, patience_seconds=30)
 ROWS = [50, 0, 30, 100]

@@ -13,7 +13,7 @@ from pipeline.driver.plan.plan import Plan
 from pipeline.driver.workers import worker_handle
 from tests.driver.driver_side import Rack
 from tests.driver.forecast_side import ROWS
-from tests.samples import job, write_model
+from tests.support.samples import job, write_model
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from pipeline.engine.reuse import EngineSetup
 from pipeline.output.columns.results import OutputColumns
 from pipeline.output.tally import Tally
 from pipeline.worker.coordination.messages import WorkerSpec
-from tests.samples import job
+from tests.support.samples import job
 
 LATER = 10.0  # seconds: any wait for a card is over
 

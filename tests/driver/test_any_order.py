@@ -30,7 +30,7 @@ from pipeline.output.tally import Tally
 from pipeline.rows.row_range import RowRange
 from pipeline.storage.base import open_storage
 from pipeline.worker.coordination.messages import Lease, Progress
-from tests.samples import quick
+from tests.support.samples import quick
 
 UNITS = (Unit("a", 0, 0, 8), Unit("b", 0, 8, 14), Unit("c", 1, 0, 5))
 ROWS = [(unit.shard, row) for unit in UNITS for row in range(unit.start, unit.stop)]

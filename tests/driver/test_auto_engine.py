@@ -10,7 +10,7 @@ from pipeline import Job
 from pipeline.driver.plan import auto_engine
 from pipeline.engine.gpu.nvml import Gpu
 from pipeline.engine.gpu.usable import Offer
-from tests.samples import job
+from tests.support.samples import job
 
 _GPU = Gpu(0, "NVIDIA GeForce RTX 3090", 24 << 30, "580.82", (8, 6))
 

@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.dispatch.desktop_use import Ours, YieldDecision
 from pipeline.driver.workers.slots.availability import Availability, Node, SlotCards
 from pipeline.driver.workers.slots.slot_states import AbsenceReason
-from tests.samples import job
+from tests.support.samples import job
 
 FREE, LOOKS = YieldDecision(away=False), YieldDecision(away=True)
 PLAYED = YieldDecision(away=True, why="game uses 60% of it")

@@ -17,7 +17,7 @@ from pipeline.errors import HalfWritten
 from pipeline.output.dataset import Dataset
 from pipeline.output.verify.dataset import verify
 from pipeline.storage.base import open_storage
-from tests.datasets import begin, commit_unit, finish, ids_in, job_in, rows_of, write_input
+from tests.support.datasets import begin, commit_unit, finish, ids_in, job_in, rows_of, write_input
 
 pytestmark = pytest.mark.usefixtures("large_units")
 

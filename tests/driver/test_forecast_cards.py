@@ -14,7 +14,7 @@ from pipeline.driver.forecast.forecast import Forecaster
 from pipeline.driver.forecast.types import Prices
 from pipeline.model.catalogue import MODELS
 from tests.driver.forecast_side import CPU
-from tests.samples import job
+from tests.support.samples import job
 
 
 class TestRefusal:

@@ -22,8 +22,8 @@ from pipeline.storage.base import open_storage
 from pipeline.worker.coordination.coordination import active_rows
 from pipeline.worker.coordination.messages import GiveUpRows
 from pipeline.worker.worker import work
-from tests.next_door import NextDoor, worker_spec
-from tests.samples import job, write_model
+from tests.support.next_door import NextDoor, worker_spec
+from tests.support.samples import job, write_model
 
 ROWS, SEATS = 100, 4
 pytestmark = pytest.mark.usefixtures("large_units")  # all rows are one unit

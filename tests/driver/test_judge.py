@@ -18,8 +18,8 @@ from pipeline.errors import AlreadyRunning
 from pipeline.output.runs.run_registry import RunRecord, own_process, this_machine
 from pipeline.storage.base import open_storage
 from tests.chaos.in_process import run_here
-from tests.labelled import answered
-from tests.samples import write_model
+from tests.support.labelled import answered
+from tests.support.samples import write_model
 
 _ROWS = 6
 

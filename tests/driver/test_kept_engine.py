@@ -18,8 +18,8 @@ from pipeline.errors import EngineFailed
 from pipeline.output.dataset import Dataset
 from pipeline.storage.base import open_storage
 from pipeline.worker.worker import work
-from tests.next_door import NextDoor, worker_spec
-from tests.samples import job, write_model
+from tests.support.next_door import NextDoor, worker_spec
+from tests.support.samples import job, write_model
 
 ROWS = 200
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.output.verify.dataset import verify
-from tests.trusted import table_of, trusted, world
+from tests.support.trusted import table_of, trusted, world
 
 
 def test_the_right_label_is_in_the_set_but_for_the_share_that_is_allowed(tmp_path: Path) -> None:

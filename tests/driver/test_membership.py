@@ -16,7 +16,7 @@ from pipeline.cluster.rack_state.slot_usage import SlotUsage
 from pipeline.driver.workers.slots.membership import Membership, MembershipChanges
 from pipeline.engine.machine.facts import DeviceFacts, MachineFacts, own_versions
 from pipeline.errors import UsageError
-from tests.samples import job
+from tests.support.samples import job
 
 
 def machine(name: str, *cards: str, life: int = 0) -> Machine:

@@ -18,7 +18,7 @@ from pipeline.output.dataset import Dataset
 from pipeline.output.tally import Tally
 from pipeline.rows.work_order import unit_rows
 from pipeline.storage.local import LocalStorage
-from tests.samples import CHAT_TEMPLATE, job, json_lines, lines, write_model
+from tests.support.samples import CHAT_TEMPLATE, job, json_lines, lines, write_model
 
 pytestmark = pytest.mark.usefixtures("large_units")
 

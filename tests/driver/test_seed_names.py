@@ -25,8 +25,8 @@ from pipeline.prompt.seed import row_seed
 from pipeline.service.scheduler import run_once
 from pipeline.worker.coordination.messages import WorkerSpec
 from pipeline.worker.open_unit import ReadyRow
-from tests.datasets import begin, commit_unit, job_in, write_input
-from tests.next_door import AllLeased, new_feeder, worker_spec
+from tests.support.datasets import begin, commit_unit, job_in, write_input
+from tests.support.next_door import AllLeased, new_feeder, worker_spec
 
 Lay = Callable[[Path], str]
 

@@ -15,7 +15,7 @@ from pipeline.cluster.rack_state.gcs import Node
 from pipeline.cluster.rack_state.machines import Machine
 from pipeline.driver.workers.slots.select_engines import Candidate, candidates, rack_groups
 from pipeline.engine.machine.facts import DeviceFacts, MachineFacts
-from tests.samples import job as any_job
+from tests.support.samples import job as any_job
 
 VERSIONS = {"python": "3.11.7", "ray": "2.60.0", "vllm": "0.32.0", "rackmill": "0.1.0"}
 

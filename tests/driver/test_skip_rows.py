@@ -9,7 +9,7 @@ import pytest
 from pipeline.driver.plan.plan import check_input
 from pipeline.errors import UsageError
 from pipeline.output.verify.dataset import verify
-from tests.datasets import finish, ids_in, job_in, write_input
+from tests.support.datasets import finish, ids_in, job_in, write_input
 
 pytestmark = pytest.mark.usefixtures("large_units")
 

@@ -17,7 +17,7 @@ from pipeline.job.job import Job
 from pipeline.job.registries.engine_kinds import ENGINE_KINDS, EngineKind
 from pipeline.rows.request import Completion, Request
 from tests.chaos.in_process import run_here
-from tests.datasets import job_in, write_input
+from tests.support.datasets import job_in, write_input
 
 
 class Echo:

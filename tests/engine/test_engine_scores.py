@@ -12,7 +12,7 @@ from pipeline.engine.vllm.scores import _gather, _PromptTensors, scores_of
 from pipeline.job.engine import SimulatedEngineSettings as Settings
 from pipeline.job.sampling import Sampling
 from pipeline.rows.request import Request, Scores
-from tests.samples import GEMMA_270M
+from tests.support.samples import GEMMA_270M
 
 
 def simulated(prompt: list[int], score_from: int = 1, top_k: int = 0) -> Scores:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline.engine.vllm import kind
-from tests.samples import job
+from tests.support.samples import job
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from pipeline import Job
 from pipeline.engine.protocol import SEAT
 from pipeline.engine.reuse import EngineSetup, engine_setup
-from tests.samples import job
+from tests.support.samples import job
 
 ARGUMENTS = {
     "max_model_len": 4096,

@@ -13,7 +13,7 @@ from pipeline.errors import EngineFailed, EngineOutOfMemory
 from pipeline.job.engine import RehearsedFaults
 from pipeline.job.engine import SimulatedEngineSettings as Settings
 from pipeline.model.tokenizer import Tokenizer
-from tests.samples import GEMMA_270M, write_tokenizer
+from tests.support.samples import GEMMA_270M, write_tokenizer
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tests.samples import write_model
+from tests.support.samples import write_model
 
 Prepare = Callable[[Path], object]
 

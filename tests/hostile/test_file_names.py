@@ -29,8 +29,8 @@ from pipeline.output.growing.growing import GrowingDataset
 from pipeline.output.verify.dataset import verify
 from pipeline.storage.base import open_storage
 from tests.chaos.in_process import run_here
-from tests.datasets import job_in
-from tests.samples import write_model
+from tests.support.datasets import job_in
+from tests.support.samples import write_model
 
 NAMES = [
     *(b"caf\xe9.csv", b"two\nlines.csv", b'"quoted".csv', b"star*.csv", b"[ab].csv", b"a#b.csv"),

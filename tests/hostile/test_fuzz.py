@@ -31,7 +31,7 @@ from pipeline.model.tokenizer import Tokenizer
 from pipeline.prompt.builder import PromptBuilder
 from tests.hostile.conftest import peak_memory, watched
 from tests.model.tiny_gguf import write as write_gguf
-from tests.samples import job, write_tokenizer
+from tests.support.samples import job, write_tokenizer
 
 _SECONDS = 60  # for an example that takes milliseconds, on a machine with other work
 _MOST_MEMORY = 512 << 20

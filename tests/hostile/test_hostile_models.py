@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.hostile.inputs import Hostile, Prepare, both, fifo, file, gone, link
-from tests.samples import CONFIG_270M
+from tests.support.samples import CONFIG_270M
 
 _MODEL = ("job.yaml, line 2", "model")
 

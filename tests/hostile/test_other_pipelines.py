@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import pipeline
-from tests.datasets import job_in, write_input
+from tests.support.datasets import job_in, write_input
 
 _SOURCES = sorted(Path(pipeline.__file__).parent.rglob("*.py"))
 _STARTED = re.compile(r"sys\.executable,\s*(?:\"-P\",\s*)?\"-m\",\s*\"pipeline\.")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fake_cards import RTX_2080_TI, RTX_3060, RTX_3090, RTX_4060_LAPTOP, FakeCards
+from tests.support.fake_cards import RTX_2080_TI, RTX_3060, RTX_3090, RTX_4060_LAPTOP, FakeCards
 
 ROOT = Path(__file__).parents[2]
 _Show = Callable[..., FakeCards]

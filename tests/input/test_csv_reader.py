@@ -12,7 +12,7 @@ from pipeline.input.shards import discover
 from pipeline.input.units import Unit
 from pipeline.job.job import Input
 from tests.input.reading import open_file, read_all
-from tests.samples import lines
+from tests.support.samples import lines
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pipeline.input.formats.csv import records as csv_records
 from pipeline.input.formats.csv.records import Dialect, blocks
-from tests.samples import quick
+from tests.support.samples import quick
 
 _pieces = st.lists(st.sampled_from(["a", "é", '"', '""', ",", "\n", "\r\n", "\r"]), max_size=16)
 

@@ -22,7 +22,7 @@ from pipeline.output.dataset import Dataset
 from pipeline.output.verify.dataset import verify
 from pipeline.storage.base import open_storage
 from tests.chaos.in_process import run_here
-from tests.samples import write_model
+from tests.support.samples import write_model
 
 pytestmark = pytest.mark.usefixtures("large_units")
 

@@ -19,7 +19,7 @@ from pipeline.input.shards import discover
 from pipeline.input.units import Unit
 from pipeline.job.job import Input
 from pipeline.output.columns.results import output_columns
-from tests.samples import job
+from tests.support.samples import job
 
 pytestmark = pytest.mark.usefixtures("large_units")
 

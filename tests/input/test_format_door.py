@@ -22,7 +22,7 @@ from pipeline.job.registries.input_formats import INPUT_FORMATS, InputFormat
 from pipeline.output.verify.dataset import verify
 from pipeline.storage.base import open_storage
 from tests.chaos.in_process import run_here
-from tests.datasets import job_in
+from tests.support.datasets import job_in
 
 SCHEMA = pa.schema([("id", pa.int64()), ("text", pa.string())])
 

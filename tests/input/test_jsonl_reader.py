@@ -19,7 +19,7 @@ from pipeline.input.units import Unit
 from pipeline.job.job import Input
 from pipeline.job.template.field_text import as_text
 from tests.input.reading import open_file, read_all
-from tests.samples import json_lines, lines
+from tests.support.samples import json_lines, lines
 
 
 def test_a_malformed_line_is_an_invalid_row_and_the_others_are_fine(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from pipeline.output.columns.results import RowResult, output_columns, tally, to
 from pipeline.output.dataset import Dataset
 from pipeline.rows.large_tables import in_own_memory, pieces, take
 from pipeline.storage.base import open_storage
-from tests.samples import job, quick
+from tests.support.samples import job, quick
 
 TEXTS = st.lists(st.text("xy", max_size=30) | st.none(), min_size=1, max_size=20)
 CUTS = st.lists(st.integers(0, 20), max_size=3)

@@ -20,7 +20,7 @@ from pipeline.input.units import Unit
 from pipeline.job.template.field_text import as_text
 from pipeline.job.template.render import Template
 from tests.input.reading import check, open_file, read_all, sample_rows, stretches
-from tests.samples import json_lines, quick
+from tests.support.samples import json_lines, quick
 
 
 @quick

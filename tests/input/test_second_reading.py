@@ -22,7 +22,7 @@ from pipeline.input.second_reading import SecondReading
 from pipeline.input.shards import InputFiles, discover
 from pipeline.input.units import Unit
 from pipeline.job.job import Input
-from tests.samples import quick
+from tests.support.samples import quick
 
 Fault = Callable[[pa.Table], pa.Table]
 

@@ -14,7 +14,7 @@ from pipeline import UsageError, job_from
 from pipeline.input.shards import InputFiles, discover
 from pipeline.input.units import cut
 from pipeline.job.job import Input
-from tests.samples import BASE_JOB, json_lines, lines
+from tests.support.samples import BASE_JOB, json_lines, lines
 
 
 def parquet(path: Path, **columns: list[object]) -> str:

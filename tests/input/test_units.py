@@ -21,7 +21,7 @@ from pipeline.input.units import (
     starts_of,
 )
 from pipeline.rows.work_order import unit_rows
-from tests.samples import quick
+from tests.support.samples import quick
 
 ROW_COUNTS = st.lists(st.integers(0, 3000), min_size=1, max_size=5)
 UNIT_ROWS = st.sampled_from([128, 256, 1024, 4096])

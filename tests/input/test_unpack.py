@@ -31,7 +31,7 @@ from pipeline.output.dataset import Dataset
 from pipeline.output.verify.dataset import verify
 from pipeline.storage.base import open_storage
 from tests.chaos.in_process import run_here
-from tests.samples import write_model
+from tests.support.samples import write_model
 
 TABLE = pa.table({"id": range(40), "text": [f"row {n}, ä" for n in range(40)]})
 LINES = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in TABLE.to_pylist())

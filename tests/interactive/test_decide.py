@@ -10,7 +10,7 @@ import pytest
 
 from pipeline import JobFailed, UsageError, decide
 from pipeline.driver.trial.client import WarmEngine
-from tests.samples import write_model
+from tests.support.samples import write_model
 
 SIMULATED = {"kind": "simulated"}
 OURS = {

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline import UsageError
 from pipeline.job.when.deadline import deadline_at
-from tests.samples import job
+from tests.support.samples import job
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 

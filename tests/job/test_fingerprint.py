@@ -6,7 +6,7 @@ import pytest
 
 from pipeline import Job
 from pipeline.job.fingerprint import digest, fingerprint_parts
-from tests.samples import job
+from tests.support.samples import job
 
 LABEL = {"choices": ["a", "b"]}
 

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline import UsageError, load_job
 from pipeline.job.when.hours import Hours, parse_hours
-from tests.samples import job
+from tests.support.samples import job
 
 BERLIN = "Europe/Berlin"  # forward at 01:00 UTC on 29 March 2026, back at 01:00 UTC on 25 October
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pipeline import UsageError
-from tests.samples import job
+from tests.support.samples import job
 
 OBJECT = {"type": "object", "properties": {"topic": {"type": "string"}}}
 

@@ -13,7 +13,7 @@ from pipeline.job.template.marked_text import CUTTING, cut
 from pipeline.job.template.marks import MARK, unmarked
 from pipeline.job.template.render import Template
 from pipeline.model.control_tokens import ControlTokens
-from tests.samples import quick
+from tests.support.samples import quick
 
 _TOKENS = ControlTokens({"<eos>": 1, "<end_of_turn>": 106, "<bos>": 2}, "<bos>")
 _text = st.lists(st.sampled_from(["a", "b", " ", "\n", "<eos>", MARK + "<eos>", "<"])).map("".join)

@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel
 
 from pipeline import Job, UsageError, job_from, load_job
-from tests.processes import Finished
+from tests.support.processes import Finished
 
 _RIGHT: dict[str, Any] = {
     "name": "one-mistake",

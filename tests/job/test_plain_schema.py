@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from pipeline.job.answer.plain_schema import written_out
-from tests.samples import quick
+from tests.support.samples import quick
 
 
 class Size(BaseModel):

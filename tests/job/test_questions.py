@@ -11,7 +11,7 @@ import pytest
 from pipeline import Job, UsageError, load_job
 from pipeline.job.answer.questions import LABEL_COLUMNS
 from pipeline.job.fingerprint import fingerprint_parts
-from tests.samples import job
+from tests.support.samples import job
 
 MOOD = {"ask": "Mood:", "choices": ["good", "bad"]}
 URGENT = {"predicate": "Is it urgent?"}

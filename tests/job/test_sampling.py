@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import RowError, RowErrorType
 from pipeline.job.sampling import Sampling
-from tests.samples import quick
+from tests.support.samples import quick
 
 OVERRIDES = st.fixed_dictionaries(
     {},

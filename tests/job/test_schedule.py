@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.errors import UsageError
 from pipeline.job.fingerprint import fingerprint_parts
-from tests.samples import job
+from tests.support.samples import job
 
 NIGHTLY = {"cron": "0 2 * * *"}
 

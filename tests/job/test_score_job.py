@@ -8,7 +8,7 @@ import pytest
 
 from pipeline import UsageError, job_from
 from pipeline.job.fingerprint import fingerprint_parts
-from tests.samples import BASE_JOB, job
+from tests.support.samples import BASE_JOB, job
 
 
 def parts(**changes: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pipeline.errors import RowError, RowErrorType
 from pipeline.input.formats.jsonl.types import Raw
 from pipeline.job.template.field_text import as_text
 from pipeline.job.template.render import Template, TemplateSyntaxError, lookup
-from tests.samples import quick
+from tests.support.samples import quick
 
 TEXT = st.text(st.sampled_from("{}ab \n%#"), max_size=12)
 

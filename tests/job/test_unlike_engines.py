@@ -8,7 +8,7 @@ import pytest
 
 from pipeline import Job, UsageError
 from pipeline.job.fingerprint import fingerprint_parts
-from tests.samples import job
+from tests.support.samples import job
 
 OLLAMA = {"kind": "ollama", "url": "http://box:11434"}
 OTHER = {"kind": "openai", "url": ["http://a:8000", "http://b:8000"]}

@@ -7,7 +7,7 @@ import pytest
 from pipeline import UsageError
 from pipeline.budget.cards.lookup import find_card
 from pipeline.cluster.engine_groups import meets
-from tests.samples import job
+from tests.support.samples import job
 
 
 @pytest.mark.parametrize("gpu", ["rtx3090", "3090", 3090, "RTX 3090", "4090, 3090", ["3090", 4090]])

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline import job_from
 from pipeline.errors import UsageError
-from tests.samples import BASE_JOB
+from tests.support.samples import BASE_JOB
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ import pytest
 from pipeline.model.folder import sha256_of, write_provenance
 from pipeline.model.store import resolve as store
 from pipeline.model.store.build import complete, content_key
-from tests.hub import Hub
-from tests.samples import write_model
+from tests.support.hub import Hub
+from tests.support.samples import write_model
 
 
 @pytest.fixture

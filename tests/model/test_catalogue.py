@@ -10,7 +10,7 @@ from pipeline import UsageError
 from pipeline.budget.weights import weight_bytes
 from pipeline.model.catalogue import CATALOGUE, MODELS, PRECISIONS, CatalogueModel, find
 from pipeline.model.store.address import HubAddress
-from tests.samples import GEMMA_27B, GEMMA_270M
+from tests.support.samples import GEMMA_27B, GEMMA_270M
 
 every_model = pytest.mark.parametrize("model", MODELS.values(), ids=list(MODELS))
 

@@ -16,9 +16,9 @@ from pipeline.model.families import registry
 from pipeline.model.families.gemma3.family import Gemma3
 from pipeline.model.geometry import Geometry
 from tests.chaos.in_process import run_here
-from tests.datasets import job_in, write_input
 from tests.model.tiny_gguf import write
-from tests.samples import write_model
+from tests.support.datasets import job_in, write_input
+from tests.support.samples import write_model
 
 SMALL = Geometry(1, 3, 32, 64, 2, 1, 16, 128, 4096, 2048)
 

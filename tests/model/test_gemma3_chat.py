@@ -10,7 +10,7 @@ import pytest
 from pipeline.errors import RowError
 from pipeline.model.families.gemma3.family import Gemma3
 from pipeline.model.tokenizer import Tokenizer
-from tests.samples import write_model
+from tests.support.samples import write_model
 
 OFFICIAL = """{{ bos_token }}
 {%- if messages[0]['role'] == 'system' -%}

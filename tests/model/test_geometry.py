@@ -10,7 +10,7 @@ from pipeline import UsageError
 from pipeline.model.families.gemma3.shapes import geometry_of
 from pipeline.model.families.registry import read_geometry
 from pipeline.model.geometry import Geometry
-from tests.samples import CONFIG_270M, GEMMA_27B, GEMMA_270M
+from tests.support.samples import CONFIG_270M, GEMMA_27B, GEMMA_270M
 
 
 def config(**changes: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import pytest
 from pipeline.errors import RackmillError, UsageError
 from pipeline.model.store import hub as fetching
 from pipeline.model.store.address import HubAddress
-from tests.hub import Hub
+from tests.support.hub import Hub
 
 MODEL = HubAddress("someone/tiny-GGUF", "tiny.gguf")
 WEIGHTS = random.Random(0).randbytes(24 << 20)  # more than huggingface_hub reads at a time

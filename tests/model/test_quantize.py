@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as numbers
 
 from pipeline.model.convert.quantize import CodedTensor, quantize
-from tests.samples import quick
+from tests.support.samples import quick
 
 GROUP = 32
 CODES = numbers.arrays(np.int8, (2, 2 * GROUP), elements=st.integers(-8, 7))

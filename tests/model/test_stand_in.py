@@ -10,7 +10,7 @@ from pipeline import UsageError
 from pipeline.model.catalogue import MODELS
 from pipeline.model.folder import PROVENANCE_FILE, ModelFolder
 from pipeline.model.stand_in import StandIn, rehearsed_hash, resolve_for_planning
-from tests.samples import write_model
+from tests.support.samples import write_model
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from pipeline.model.store.index import store_root, stored_models
 from pipeline.model.store.resolve import add, check_reference, in_store, resolve
 from pipeline.model.store.steps import LineSteps
 from tests.model.tiny_gguf import write
-from tests.samples import CONFIG_270M, GEMMA_270M, write_model
+from tests.support.samples import CONFIG_270M, GEMMA_270M, write_model
 
 
 def refusal(reference: str | Path) -> str:

@@ -15,9 +15,9 @@ from pipeline.model.folder import ModelFolder, read_provenance, sha256_of
 from pipeline.model.store.index import store_root, stored_models
 from pipeline.model.store.resolve import add, in_store, resolve
 from pipeline.model.store.steps import LineSteps
-from tests.hub import Hub
 from tests.model.tiny_gguf import write
-from tests.samples import write_model
+from tests.support.hub import Hub
+from tests.support.samples import write_model
 
 REPOSITORY = "someone/gemma-3-tiny-it-GGUF"
 FILE = f"hf://{REPOSITORY}:tiny-Q4_0.gguf"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pipeline import UsageError
 from pipeline.errors import RowError, RowErrorType
 from pipeline.model.tokenizer import Tokenizer, chat_template
-from tests.samples import CHAT_TEMPLATE, quick, write_tokenizer
+from tests.support.samples import CHAT_TEMPLATE, quick, write_tokenizer
 
 BOS = 2
 

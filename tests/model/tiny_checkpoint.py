@@ -13,7 +13,7 @@ from tokenizers import decoders, models, normalizers
 
 from pipeline.model.families.gemma3.shapes import geometry_of, layer_shapes
 from pipeline.model.store.build import complete
-from tests.samples import SPECIALS
+from tests.support.samples import SPECIALS
 
 GROUP = 32
 CONFIG: dict[str, Any] = {

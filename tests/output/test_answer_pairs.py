@@ -9,7 +9,7 @@ import pytest
 from pipeline.errors import UsageError
 from pipeline.output.rows.answer_pairs import answer_pairs, drawn_pairs, outputs_to_compare
 from pipeline.output.rows.stored_rows import StoredRows
-from tests.labelled import answered
+from tests.support.labelled import answered
 
 pytestmark = pytest.mark.usefixtures("large_units")
 

@@ -14,7 +14,7 @@ from pipeline.output.dataset import Dataset
 from pipeline.output.runs.run_registry import RunRecord, own_process, this_machine
 from pipeline.output.verify.dataset import verify
 from pipeline.storage.base import open_storage
-from tests.datasets import begin, commit_unit, finish, job_in, write_input
+from tests.support.datasets import begin, commit_unit, finish, job_in, write_input
 
 
 @pytest.fixture

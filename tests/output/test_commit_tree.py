@@ -19,7 +19,7 @@ from pipeline.output.dataset import Dataset
 from pipeline.output.tally import Tally
 from pipeline.storage.base import Storage
 from pipeline.storage.local import LocalStorage
-from tests.samples import quick
+from tests.support.samples import quick
 
 WHOLE = Unit("whole", 3, 100, 112)
 

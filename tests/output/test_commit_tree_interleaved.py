@@ -20,8 +20,8 @@ from pipeline.output.commit.records import CommitRecord
 from pipeline.output.dataset import Dataset
 from pipeline.output.tally import Tally
 from pipeline.storage.base import Storage, open_storage
-from tests.samples import quick
 from tests.storage.turns import Writer, writers
+from tests.support.samples import quick
 
 WHOLE = Unit("whole", 3, 100, 112)
 ROWS = st.tuples(st.integers(100, 111), st.integers(1, 12)).map(

@@ -21,7 +21,7 @@ from pipeline.output.dataset import Dataset
 from pipeline.output.runs.status import read_status
 from pipeline.output.verify.dataset import verify
 from pipeline.storage.base import open_storage
-from tests.datasets import finish, job_in, write_input
+from tests.support.datasets import finish, job_in, write_input
 
 _WEIRD: list[Any] = [
     *(None, True, -1, 0, 1e300, "x", [], {}, "../../x", 10**30, [[]], {"a": 1}, float("nan")),

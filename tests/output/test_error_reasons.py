@@ -12,8 +12,8 @@ from pipeline.output.growing.growing import drop_rows
 from pipeline.output.tally import Tally
 from pipeline.output.totals import totals
 from pipeline.rows.error_reasons import OTHERS, by_type, count_reason, discount_reason
-from tests.datasets import finish, job_in, write_input
-from tests.samples import quick
+from tests.support.datasets import finish, job_in, write_input
+from tests.support.samples import quick
 
 MESSAGES = st.lists(st.sampled_from([f"reason {letter}" for letter in "abcdefghijkl"]), max_size=40)
 

@@ -12,7 +12,7 @@ from pipeline import job_from
 from pipeline.errors import UsageError
 from pipeline.job.answer.label import Label
 from pipeline.output.columns.gold import mismatch, names_of, truth
-from tests.samples import BASE_JOB
+from tests.support.samples import BASE_JOB
 
 _CLASSES = {"info": {"features": {"y": {"names": ["negative", "positive"], "_type": "ClassLabel"}}}}
 

@@ -16,8 +16,8 @@ from pipeline.errors import UsageError
 from pipeline.job.answer.label import Gold
 from pipeline.output.rows.gold_file import no_choices, read_gold_file
 from pipeline.output.runs.job_file import job_content
-from tests.datasets import job_in, write_input
-from tests.samples import BASE_JOB
+from tests.support.datasets import job_in, write_input
+from tests.support.samples import BASE_JOB
 
 CHOICES = ("negative", "positive")
 [ASKED] = job_from(BASE_JOB | {"label": {"choices": list(CHOICES)}}).asked

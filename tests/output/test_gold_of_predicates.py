@@ -16,8 +16,8 @@ from pipeline.job.answer.label import Gold
 from pipeline.job.answer.questions import AskedQuestion
 from pipeline.output.columns.gold import mismatch, names_of, truth
 from pipeline.output.rows.gold_file import no_choices, read_gold_file
-from tests.labelled import labelled
-from tests.samples import BASE_JOB
+from tests.support.labelled import labelled
+from tests.support.samples import BASE_JOB
 
 WRITTEN = [
     pa.array([True, False, None]),

@@ -23,8 +23,8 @@ from pipeline.rows.workload import RequestShape
 from pipeline.simulate.run_trace import read_trace
 from pipeline.storage.base import open_storage
 from tests.chaos.in_process import run_here
-from tests.datasets import job_in
-from tests.samples import job
+from tests.support.datasets import job_in
+from tests.support.samples import job
 
 SCORE: dict[str, Any] = {"score": {}}
 LISTS: dict[str, Any] = {"sampling": {"n": 2, "temperature": 1.0, "max_tokens": 4}}

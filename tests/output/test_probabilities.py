@@ -24,7 +24,7 @@ from pipeline.output.rows.stored_rows import StoredRows
 from pipeline.output.verify.dataset import verify
 from pipeline.report.selection import Selection, rows, tables
 from pipeline.storage.base import open_storage
-from tests.datasets import begin, conclude_now, job_in, write_input
+from tests.support.datasets import begin, conclude_now, job_in, write_input
 
 ROWS = 40
 CHOICES = ("bad", "good.very", "Bad")

@@ -29,8 +29,8 @@ from pipeline.output.verify.dataset import Verification, verify
 from pipeline.output.verify.promises import count_table
 from pipeline.rows.request import Scores
 from pipeline.storage.base import open_storage
-from tests.datasets import answer, finish, job_in, rows_of, write_input
-from tests.samples import job, quick
+from tests.support.datasets import answer, finish, job_in, rows_of, write_input
+from tests.support.samples import job, quick
 
 FAILED = (3, 5, 40, 130)
 

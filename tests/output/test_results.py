@@ -19,7 +19,7 @@ from pipeline.output.columns.results import (
     tally,
     to_table,
 )
-from tests.samples import job, quick
+from tests.support.samples import job, quick
 
 RESULT = ["completion", "finish_reason", "prompt_tokens", "completion_tokens", "error"]
 CHOICES = {"choices": ["good", "bad"]}

@@ -18,8 +18,8 @@ from pipeline.output.rows.redo import KEPT, recommit_rows, select
 from pipeline.output.runs.status import Course, read_status
 from pipeline.output.verify.dataset import Verification, verify
 from pipeline.storage.base import open_storage
-from tests.datasets import answer, finish, job_in, rows_of
 from tests.storage.s3_servers import CREDENTIALS, make_bucket, s3_server
+from tests.support.datasets import answer, finish, job_in, rows_of
 
 OUTPUT = "s3://bucket/out"
 

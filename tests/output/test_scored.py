@@ -12,7 +12,7 @@ from pipeline.errors import RowError, RowErrorType
 from pipeline.output.columns.read_scores import first_error, paired_scores
 from pipeline.output.columns.results import RowResult, output_columns, to_table
 from pipeline.rows.request import Scores
-from tests.samples import job
+from tests.support.samples import job
 
 _INPUT = pa.schema([("text", pa.string())])
 

@@ -20,7 +20,7 @@ from pipeline.prompt.answers import Answers
 from pipeline.prompt.builder import PromptBuilder
 from pipeline.prompt.join import Prompt
 from pipeline.rows.request import Completion, Scores
-from tests.samples import job, write_tokenizer
+from tests.support.samples import job, write_tokenizer
 
 BOS = 2
 ERROR = RowError(RowErrorType.INVALID_ROW, "the text is empty: nothing to score")

@@ -16,7 +16,7 @@ from pipeline.output.commit.records import ATTEMPTS, COMMITS, CommitRecord
 from pipeline.output.dataset import Dataset
 from pipeline.output.verify.dataset import verify
 from pipeline.storage.base import Storage, open_storage
-from tests.datasets import begin, commit_unit, finish, ids_in, job_in, write_input
+from tests.support.datasets import begin, commit_unit, finish, ids_in, job_in, write_input
 
 
 class Interrupted:

@@ -15,7 +15,7 @@ from pipeline.output.dataset import Dataset
 from pipeline.output.runs.run_registry import RunRecord, own_process, this_machine
 from pipeline.output.runs.status import Course, Status, read_status
 from pipeline.storage.base import open_storage
-from tests.datasets import begin, commit_unit, finish, job_in, write_input
+from tests.support.datasets import begin, commit_unit, finish, job_in, write_input
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.output.tally import Tally, length_bucket
-from tests.samples import quick
+from tests.support.samples import quick
 
 NUMBERS = st.integers(0, 1000)
 COUNTS = st.dictionaries(st.sampled_from(["a", "b", "c"]), st.integers(1, 9)).map(Counter)

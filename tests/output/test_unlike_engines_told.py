@@ -29,8 +29,8 @@ from pipeline.output.shared_answers import (
 )
 from pipeline.storage.base import open_storage
 from tests.chaos.in_process import run_here
-from tests.datasets import job_in, write_input
-from tests.samples import job
+from tests.support.datasets import job_in, write_input
+from tests.support.samples import job
 
 INPUT = pa.table({"id": [1, 2], "text": ["a", "b"]})
 DONE = RowResult(completion="yes", finish_reason="stop")

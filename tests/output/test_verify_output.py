@@ -21,7 +21,7 @@ from pipeline.output.commit.records import ATTEMPTS, COMMITS
 from pipeline.output.dataset import Dataset
 from pipeline.output.verify.dataset import Verification, verify
 from pipeline.storage.base import open_storage
-from tests.datasets import begin, commit_unit, finish, job_in, write_input
+from tests.support.datasets import begin, commit_unit, finish, job_in, write_input
 
 ROWS = (300, 100)  # units of 128, 128, 44 and 100 rows
 

@@ -19,7 +19,7 @@ import pytest
 from pipeline.input.formats.base import STRIDE
 from pipeline.output.verify.dataset import verify
 from pipeline.storage.base import open_storage
-from tests.datasets import finish, job_in, rows_of
+from tests.support.datasets import finish, job_in, rows_of
 
 ROWS = 5 * STRIDE
 

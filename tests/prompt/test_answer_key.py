@@ -11,7 +11,7 @@ from pipeline.model.tokenizer import Tokenizer
 from pipeline.prompt.answer_key import KEY_BYTES, AnswerKeys
 from pipeline.prompt.answers import Answers
 from pipeline.prompt.join import Prompt
-from tests.samples import job
+from tests.support.samples import job
 
 IDS = [2, 3, 4, 300, 262_143]
 CHOICES = {"choices": ["yes", "no"]}

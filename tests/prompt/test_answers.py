@@ -20,7 +20,7 @@ from pipeline.prompt.answers import Answers
 from pipeline.prompt.choices import ChoiceTree
 from pipeline.prompt.join import Prompt
 from pipeline.rows.request import Completion, Request
-from tests.samples import job
+from tests.support.samples import job
 
 OBJECT = {
     "type": "object",

@@ -12,7 +12,7 @@ from pipeline.errors import RowError, RowErrorType
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.prompt.builder import PromptBuilder
 from pipeline.prompt.join import Prompt, continuation, open_ended, reply
-from tests.samples import job, quick
+from tests.support.samples import job, quick
 
 CHAT = {"prompt": None, "messages": {"column": "chat"}}
 TURNS = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yes?"}]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.prompt.choices import ChoiceSearch, ChoiceTokens, ChoiceTree, Path
 from pipeline.prompt.join import continuation, reply
-from tests.samples import quick
+from tests.support.samples import quick
 
 TOKENS = range(4)
 ANSWERS = st.lists(

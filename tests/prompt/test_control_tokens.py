@@ -20,7 +20,7 @@ from pipeline.model.tokenizer import Tokenizer
 from pipeline.prompt.builder import PromptBuilder
 from pipeline.prompt.choices import ChoiceTokens
 from pipeline.prompt.join import Prompt, joining
-from tests.samples import job, quick
+from tests.support.samples import job, quick
 
 BOS = 2
 TURN = "<end_of_turn>\n<start_of_turn>model\nSure."
@@ -215,7 +215,7 @@ class TestText:
         error.message.encode()
 
     def test_what_a_template_says_of_a_row_can_be_written_down(self, tmp_path: Path) -> None:
-        from tests.samples import write_tokenizer
+        from tests.support.samples import write_tokenizer
 
         chat = "{{ raise_exception('<eos> and ' + messages[0].content) }}"
         tokenizer = Tokenizer(write_tokenizer(tmp_path, chat_template=chat))

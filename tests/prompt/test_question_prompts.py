@@ -24,7 +24,7 @@ from pipeline.prompt.join import Prompt
 from pipeline.rows.request import Completion, Request
 from pipeline.rows.workload import RequestShape, requests
 from pipeline.worker.answer_cache.file import AnswerFile, encode
-from tests.samples import job, quick
+from tests.support.samples import job, quick
 
 QUESTIONS: dict[str, Any] = {
     "mood": {"ask": "Mood:", "choices": ["positive", "negative", "negutral"], "gold": "mood"},

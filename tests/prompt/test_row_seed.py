@@ -9,7 +9,7 @@ from pipeline.model.tokenizer import Tokenizer
 from pipeline.prompt.builder import PromptBuilder
 from pipeline.prompt.join import Prompt
 from pipeline.prompt.seed import row_seed
-from tests.samples import job, write_tokenizer
+from tests.support.samples import job, write_tokenizer
 
 
 @pytest.fixture(scope="module")

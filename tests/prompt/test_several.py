@@ -24,7 +24,7 @@ from pipeline.prompt.join import Prompt
 from pipeline.prompt.seed import answer_seed
 from pipeline.rows.request import Completion
 from pipeline.rows.workload import RequestShape, requests
-from tests.samples import job
+from tests.support.samples import job
 
 THREE = {"n": 3, "temperature": 1.0}
 DRAWN = {"temperature": 1.0}

@@ -21,7 +21,7 @@ from pipeline.output.export.export import export
 from pipeline.output.rows.stored_rows import ROW, StoredRows
 from pipeline.report.comparison.comparison import _digest, compare_outputs
 from pipeline.report.selection import Selection, rows, tables
-from tests.datasets import finish, job_in
+from tests.support.datasets import finish, job_in
 
 
 def output_with(folder: Path, **columns: Any) -> StoredRows:

@@ -22,7 +22,7 @@ from pipeline.output.export.export import export
 from pipeline.output.rows.stored_rows import FILE, ROW, StoredRows
 from pipeline.report.comparison.comparison import compare_outputs
 from pipeline.report.selection import Selection, rows, tables
-from tests.datasets import begin, job_in
+from tests.support.datasets import begin, job_in
 
 TEXTS = [f"text {i}, <b>été</b>" for i in range(40)]
 GOLD = ["good" if i % 2 else "bad" for i in range(40)]
@@ -114,7 +114,7 @@ class TestSelection:
             chosen(output, where=f"(select count(*) from '{tmp_path}/secret.csv') > 0")
 
     def test_wrong_rows_need_right_answers(self, tmp_path: Path) -> None:
-        from tests.datasets import finish, write_input
+        from tests.support.datasets import finish, write_input
 
         write_input(tmp_path / "rows", 5)
         finish(job_in(tmp_path))

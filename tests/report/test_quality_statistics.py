@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pipeline.report.comparison.picture import draw_quality
 from pipeline.report.comparison.quality import CandidateQuality, RowSums, assess, compare_rows
 from pipeline.rows.request import Scores
-from tests.samples import quick
+from tests.support.samples import quick
 
 VOCABULARY = 4000
 

@@ -18,7 +18,7 @@ from pipeline.report.comparison.comparison import compare_outputs, compare_quest
 from pipeline.report.page.examples import rows_to_show
 from pipeline.report.selection import Selection, rows
 from pipeline.storage.base import open_storage
-from tests.labelled import choice, labelled, with_questions
+from tests.support.labelled import choice, labelled, with_questions
 
 ROWS = 60
 KNOWN = range(0, ROWS, 3)  # rows whose right answer is known

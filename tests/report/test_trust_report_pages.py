@@ -11,7 +11,7 @@ import pytest
 from pipeline.report.trust.picture import draw_trust
 from pipeline.report.trust.section import sentences, tables
 from pipeline.report.trust.words import gold_words, lines, promise_words
-from tests.trusted import trusted
+from tests.support.trusted import trusted
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from pipeline.rows.large_tables import in_own_memory
 from pipeline.storage.base import open_storage
 from tests.chaos.in_process import run_here
 from tests.roundtrip.tables import cells, records, same, tables
-from tests.samples import write_model
+from tests.support.samples import write_model
 
 _FEW, _MANY = 25, 500  # of each format
 _numbers = itertools.count()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.rows.work_order import STREAMS, mixed, side_by_side, spread, unit_rows
-from tests.samples import quick
+from tests.support.samples import quick
 
 
 @quick

@@ -16,7 +16,7 @@ from pipeline.rows.workload import (
     requests,
     shape_of,
 )
-from tests.samples import quick
+from tests.support.samples import quick
 
 BLOCK = 16
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import psutil
 
-from tests.ray_head import SharedRay
-from tests.samples import write_model
+from tests.support.ray_head import SharedRay
+from tests.support.samples import write_model
 
 ROWS = (1800, 1400)
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.processes import MARK, marked
+from tests.support.processes import MARK, marked
 
 _PATIENCE_SECONDS = 240.0
 _CTRL_C = b"\x03"

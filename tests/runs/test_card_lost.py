@@ -7,9 +7,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tests.fake_cards import RTX_3090, FakeCards, FakeDriver
-from tests.processes import Finished, Launcher
-from tests.samples import write_model
+from tests.support.fake_cards import RTX_3090, FakeCards, FakeDriver
+from tests.support.processes import Finished, Launcher
+from tests.support.samples import write_model
 
 pytestmark = pytest.mark.ray
 _ROWS = 1500

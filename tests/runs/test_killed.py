@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.samples import write_model
+from tests.support.samples import write_model
 
 pytestmark = pytest.mark.ray
 

@@ -15,7 +15,7 @@ from aiohttp import web
 from pipeline.output.verify.dataset import verify
 from pipeline.storage.base import open_storage
 from tests.engine.http.fake_server import FakeServer, llama
-from tests.processes import Started
+from tests.support.processes import Started
 
 pytestmark = pytest.mark.ray
 

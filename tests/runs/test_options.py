@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.samples import write_model
+from tests.support.samples import write_model
 
 pytestmark = pytest.mark.ray
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tests.processes import Finished, Launcher
-from tests.samples import write_model
+from tests.support.processes import Finished, Launcher
+from tests.support.samples import write_model
 
 _ROWS = 4000  # more than an engine does in two minutes
 _JOB = """\

@@ -15,8 +15,8 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.processes import Finished, Started, called
 from tests.runs.slow_job import prepare, published
+from tests.support.processes import Finished, Started, called
 
 pytestmark = pytest.mark.ray
 

@@ -9,7 +9,7 @@ import yaml
 
 from pipeline.model.folder import ModelFolder
 from pipeline.model.tokenizer import Tokenizer
-from tests.samples import json_lines
+from tests.support.samples import json_lines
 
 pytestmark = [pytest.mark.engine, pytest.mark.ray]
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.processes import Finished
+from tests.support.processes import Finished
 
 pytestmark = [pytest.mark.engine, pytest.mark.ray]
 

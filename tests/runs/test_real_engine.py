@@ -19,8 +19,8 @@ from pipeline.engine.protocol import EngineStats
 from pipeline.engine.vllm.engine import environment
 from pipeline.errors import RowErrorType
 from pipeline.model.folder import ModelFolder
-from tests import engine_probe
-from tests.engine_probe import CITY_PROMPTS, KV_BYTES, QUESTIONS, REGEX, STOPPED
+from tests.support import engine_probe
+from tests.support.engine_probe import CITY_PROMPTS, KV_BYTES, QUESTIONS, REGEX, STOPPED
 
 pytestmark = [pytest.mark.engine, pytest.mark.ray]
 

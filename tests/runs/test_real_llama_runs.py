@@ -12,8 +12,8 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from tests.processes import Finished, Launcher, Started
-from tests.servers import built_llama, demo
+from tests.support.processes import Finished, Launcher, Started
+from tests.support.servers import built_llama, demo
 
 pytestmark = [pytest.mark.engine, pytest.mark.ray, pytest.mark.long]
 

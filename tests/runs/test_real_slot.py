@@ -12,8 +12,8 @@ import pytest
 
 from pipeline.engine.gpu.usable import offer
 from pipeline.engine.machine.host import cores
-from tests.processes import Started
 from tests.runs.test_real_runs import _DEMO, _write_clear_tweets
+from tests.support.processes import Started
 
 pytestmark = [
     pytest.mark.engine,

@@ -13,8 +13,8 @@ import pytest
 
 from pipeline import verify
 from pipeline.output.verify.dataset import Verification
-from tests.processes import Finished
-from tests.samples import write_model
+from tests.support.processes import Finished
+from tests.support.samples import write_model
 
 pytestmark = pytest.mark.ray
 

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from tests.samples import write_model
+from tests.support.samples import write_model
 
 pytestmark = pytest.mark.ray
 

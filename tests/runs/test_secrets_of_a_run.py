@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.processes import Finished, called
 from tests.runs.slow_job import prepare, published
+from tests.support.processes import Finished, called
 
 pytestmark = pytest.mark.ray
 

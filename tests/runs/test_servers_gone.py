@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.samples import write_model
+from tests.support.samples import write_model
 
 pytestmark = pytest.mark.ray
 

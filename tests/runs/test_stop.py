@@ -15,10 +15,10 @@ import pytest
 
 from pipeline.output.runs.run_registry import CANCEL, RUNS, read_runs
 from pipeline.storage.base import open_storage
-from tests.processes import Finished, called
-from tests.ray_head import SharedRay
 from tests.runs.slow_job import ROWS, prepare, published, ray_processes, still_alive
 from tests.runs.terminal import Terminal
+from tests.support.processes import Finished, called
+from tests.support.ray_head import SharedRay
 
 pytestmark = pytest.mark.ray
 

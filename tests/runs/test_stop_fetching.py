@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from tests.hub import Hub
-from tests.processes import Finished
 from tests.runs.terminal import Terminal
-from tests.samples import write_model
+from tests.support.hub import Hub
+from tests.support.processes import Finished
+from tests.support.samples import write_model
 
 pytestmark = pytest.mark.ray
 

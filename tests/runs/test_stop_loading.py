@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.processes import Finished, Started, called
 from tests.runs.terminal import Terminal
+from tests.support.processes import Finished, Started, called
 
 pytestmark = [pytest.mark.engine, pytest.mark.ray, pytest.mark.long]
 

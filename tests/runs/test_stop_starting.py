@@ -14,9 +14,9 @@ import psutil
 import pytest
 
 from pipeline.output.runs.run_registry import RUNS
-from tests.processes import Finished, Started
 from tests.runs.slow_job import prepare
 from tests.runs.terminal import Terminal
+from tests.support.processes import Finished, Started
 
 pytestmark = pytest.mark.ray
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import Finished
 from tests.runs.slow_job import prepare, published
+from tests.support.processes import Finished
 
 pytestmark = pytest.mark.ray
 

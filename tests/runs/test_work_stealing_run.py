@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.samples import write_model
+from tests.support.samples import write_model
 
 pytestmark = pytest.mark.ray
 

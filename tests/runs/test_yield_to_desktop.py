@@ -12,9 +12,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tests.fake_cards import GIB, RTX_3090, FakeCards, FakeDriver, FakeProcess
-from tests.processes import Finished, Launcher, Started
-from tests.samples import write_model
+from tests.support.fake_cards import GIB, RTX_3090, FakeCards, FakeDriver, FakeProcess
+from tests.support.processes import Finished, Launcher, Started
+from tests.support.samples import write_model
 
 pytestmark = pytest.mark.ray
 _ROWS = 2500

@@ -12,7 +12,7 @@ from pipeline.budget.kv_layout import KvLayout
 from pipeline.simulate.vllm_model.block_pool import BlockPool
 from pipeline.simulate.vllm_model.kv_cache import Sequence
 from pipeline.simulate.vllm_model.scheduler import EngineModel
-from tests.samples import GEMMA_27B, quick
+from tests.support.samples import GEMMA_27B, quick
 
 SIZE = 16
 SMALL = KvLayout(replace(GEMMA_27B, sliding_window=64), SIZE, 256)

@@ -17,7 +17,7 @@ from pipeline.rows.trace import TraceRow
 from pipeline.simulate.card import CardSetup, CardSim, run_card
 from pipeline.simulate.outcome import Outcome
 from pipeline.simulate.policies import check_policy, make_policy
-from tests.samples import GEMMA_27B
+from tests.support.samples import GEMMA_27B
 
 MAX_TOKENS = 200
 NAMES = ["packed", "engine", "static:6", "worst-case", "oracle"]

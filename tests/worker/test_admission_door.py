@@ -22,8 +22,8 @@ from pipeline.rows.request import Completion
 from pipeline.simulate.card import run_card
 from pipeline.simulate.policies import check_policy
 from tests.chaos.in_process import run_here
-from tests.datasets import job_in, write_input
 from tests.simulate.test_simulate import card, trace
+from tests.support.datasets import job_in, write_input
 
 ROWS = 40
 

@@ -17,7 +17,7 @@ from pipeline.rows.request import Scores
 from pipeline.storage.base import Storage, open_storage
 from pipeline.storage.local import LocalStorage
 from pipeline.worker.answer_cache.store import AnswerStore, check_store, open_answers
-from tests.samples import job
+from tests.support.samples import job
 
 Open = Callable[[], AnswerStore]
 

@@ -23,7 +23,7 @@ from pipeline.worker.answer_cache.lookup import AnswerLookup
 from pipeline.worker.answer_cache.store import AnswerStore
 from pipeline.worker.deduplication import Compute, Decision, Deduplication
 from pipeline.worker.open_unit import OpenUnit, ReadyRow
-from tests.samples import job, write_tokenizer
+from tests.support.samples import job, write_tokenizer
 
 UNIT = OpenUnit(Unit("u", 0, 0, 100), pa.table({"id": range(100)}))
 ANSWER = RowResult(completion="answer", finish_reason="stop", prompt_tokens=2, completion_tokens=1)

@@ -23,8 +23,8 @@ from pipeline.worker.answer_cache.lookup import AnswerLookup
 from pipeline.worker.coordination.coordination import RowSource
 from pipeline.worker.coordination.messages import LastWords, Lease, Progress
 from pipeline.worker.worker import work
-from tests.next_door import worker_spec
-from tests.samples import job, write_model
+from tests.support.next_door import worker_spec
+from tests.support.samples import job, write_model
 
 ROWS = 300
 DISTINCT = 40

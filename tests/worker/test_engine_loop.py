@@ -22,7 +22,7 @@ from pipeline.worker.engine_loop.engine_loop import EngineLoop
 from pipeline.worker.engine_loop.loop_settings import LoopSettings
 from pipeline.worker.engine_loop.watchdog import Watchdog
 from pipeline.worker.open_unit import OpenUnit, ReadyRow
-from tests.samples import GEMMA_270M
+from tests.support.samples import GEMMA_270M
 
 BLOCKS, BLOCK_TOKENS = 64, 16
 LAYOUT = KvLayout(GEMMA_270M, BLOCK_TOKENS, 64)

@@ -9,8 +9,8 @@ import pytest
 
 from pipeline.driver.plan.plan import Plan, check_input, make_plan
 from pipeline.worker.open_unit import OpenUnit
-from tests.datasets import job_in, write_input
-from tests.next_door import AllLeased, new_feeder, worker_spec
+from tests.support.datasets import job_in, write_input
+from tests.support.next_door import AllLeased, new_feeder, worker_spec
 
 _PATIENCE_SECONDS = 60.0
 

@@ -16,7 +16,7 @@ from pipeline.output.dataset import Dataset
 from pipeline.worker.coordination.messages import WorkerSpec
 from pipeline.worker.localize_spec import localize_spec
 from tests.chaos import in_process
-from tests.next_door import worker_spec
+from tests.support.next_door import worker_spec
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.worker.engine_loop.loop_settings import LoopSettings
-from tests.samples import job
+from tests.support.samples import job
 
 CONTEXT = 1000
 CHOICES = {"choices": ["yes", "no"]}

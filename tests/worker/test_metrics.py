@@ -31,8 +31,8 @@ from pipeline.worker.metrics.metrics import (
     labels,
 )
 from pipeline.worker.worker import work
-from tests.next_door import NextDoor, worker_spec
-from tests.samples import job, write_model
+from tests.support.next_door import NextDoor, worker_spec
+from tests.support.samples import job, write_model
 
 ROWS, BROKEN, LONG = 300, 7, 133
 BEFORE = Progress(rows=10, failed=2, prompt_tokens=500, errors={"Timeout": 2})

@@ -10,7 +10,7 @@ import pytest
 from pipeline.cluster.engine_groups import keys_in, slot_name
 from pipeline.errors import MachineUnfit
 from pipeline.worker.own_slot import own_card, take_cards
-from tests.fake_cards import RTX_3060, FakeCards
+from tests.support.fake_cards import RTX_3060, FakeCards
 
 
 @pytest.fixture(autouse=True)

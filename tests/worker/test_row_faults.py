@@ -25,8 +25,8 @@ from pipeline.rows.request import Completion
 from pipeline.storage.base import open_storage
 from pipeline.worker.coordination.messages import LastWords
 from pipeline.worker.worker import work
-from tests.next_door import NextDoor, worker_spec
-from tests.samples import job, write_model
+from tests.support.next_door import NextDoor, worker_spec
+from tests.support.samples import job, write_model
 
 ROWS = 600
 

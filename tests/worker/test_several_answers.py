@@ -33,8 +33,8 @@ from pipeline.storage.base import open_storage
 from pipeline.worker.coordination.messages import Lease, Progress
 from pipeline.worker.worker import work
 from tests.chaos.in_process import run_here
-from tests.next_door import NextDoor, worker_spec
-from tests.samples import write_model
+from tests.support.next_door import NextDoor, worker_spec
+from tests.support.samples import write_model
 
 ROWS, N = 40, 4
 NAN = float("nan")

@@ -19,8 +19,8 @@ from pipeline.output.dataset import Dataset
 from pipeline.output.rows.redo import Redone
 from pipeline.storage.base import open_storage
 from pipeline.worker.worker import work
-from tests.next_door import NextDoor, worker_spec
-from tests.samples import job, write_model
+from tests.support.next_door import NextDoor, worker_spec
+from tests.support.samples import job, write_model
 
 ROWS = 8000
 _STILL_SECONDS = 1.0  # without a finished row: the engine waits

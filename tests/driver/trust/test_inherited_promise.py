@@ -10,8 +10,16 @@ import pytest
 from pipeline.driver.trust.inherit import inherit
 from pipeline.output.dataset import Dataset
 from pipeline.output.verify.dataset import verify
-from tests.datasets import begin, conclude_now
-from tests.trusted import bytes_of, commit_all, job_over, table_of, trusted, world, write_rows
+from tests.support.datasets import begin, conclude_now
+from tests.support.trusted import (
+    bytes_of,
+    commit_all,
+    job_over,
+    table_of,
+    trusted,
+    world,
+    write_rows,
+)
 
 
 @pytest.fixture(scope="module")

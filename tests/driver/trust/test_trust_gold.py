@@ -12,8 +12,8 @@ from pipeline.output.dataset import Dataset
 from pipeline.output.rows.stored_rows import StoredRows
 from pipeline.output.verify.dataset import verify
 from pipeline.storage.base import open_storage
-from tests.datasets import begin, conclude_now
-from tests.trusted import (
+from tests.support.datasets import begin, conclude_now
+from tests.support.trusted import (
     ROWS,
     TRUTH,
     commit_all,

@@ -18,8 +18,8 @@ from pipeline.output.runs.status import read_status
 from pipeline.output.verify.dataset import verify
 from pipeline.report.comparison.comparison import compare_outputs
 from pipeline.storage.base import open_storage
-from tests.datasets import begin, conclude_now
-from tests.trusted import (
+from tests.support.datasets import begin, conclude_now
+from tests.support.trusted import (
     CHOICES,
     PROBABILITIES,
     ROWS,

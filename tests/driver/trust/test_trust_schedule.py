@@ -19,8 +19,8 @@ from pipeline.errors import AlreadyRunning, Stopped, UsageError
 from pipeline.output.dataset import Dataset
 from pipeline.output.runs.run_log import new_run
 from pipeline.output.verify.dataset import verify
-from tests.datasets import begin, conclude_now
-from tests.trusted import (
+from tests.support.datasets import begin, conclude_now
+from tests.support.trusted import (
     ROWS,
     bytes_of,
     copy_of,

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.engine.vllm.engine import environment
-from tests.fake_cards import RTX_4060_LAPTOP, FakeCards
+from tests.support.fake_cards import RTX_4060_LAPTOP, FakeCards
 
 # A toolkit that is in PATH and where one usually is, FlashInfer and DeepGEMM seem to be installed
 _ASK = """

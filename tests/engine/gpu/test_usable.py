@@ -19,7 +19,7 @@ from pipeline.engine.machine.facts import DeviceFacts, MachineFacts, own_facts
 from pipeline.errors import UsageError
 from pipeline.job.job import Job
 from pipeline.service.rack.start import _cards
-from tests.fake_cards import (
+from tests.support.fake_cards import (
     GIB,
     RTX_2080_TI,
     RTX_3060,
@@ -28,7 +28,7 @@ from tests.fake_cards import (
     FakeCard,
     FakeCards,
 )
-from tests.samples import job
+from tests.support.samples import job
 
 _Show = Callable[..., FakeCards]
 

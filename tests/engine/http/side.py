@@ -11,7 +11,7 @@ from pipeline.errors import RowErrorType
 from pipeline.job.sampling import Sampling
 from pipeline.model.folder import ModelFolder
 from pipeline.rows.request import Completion, Request
-from tests.datasets import job_in
+from tests.support.datasets import job_in
 
 
 def engine_at(

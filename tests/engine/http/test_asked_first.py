@@ -16,9 +16,9 @@ from pipeline.driver.plan.ask_servers import ask_servers
 from pipeline.driver.plan.plan import Plan, check_input, make_plan
 from pipeline.errors import EndpointGone, UsageError
 from tests.chaos.in_process import run_here
-from tests.datasets import job_in, write_input
 from tests.engine.http.fake_server import PROPS, FakeServer, Handler, llama
 from tests.engine.http.test_openai_server import Completions
+from tests.support.datasets import job_in, write_input
 
 _NOWHERE = "http://127.0.0.1:9"
 

@@ -15,7 +15,6 @@ from aiohttp import web
 
 from pipeline.errors import EndpointGone, RackmillError, UsageError
 from tests.chaos.in_process import run_here
-from tests.datasets import job_in, write_input
 from tests.engine.http.fake_server import FakeServer, Handler, llama, llama_pieces, streamed
 from tests.engine.http.test_bad_servers import (
     AT_THE_START,
@@ -24,6 +23,7 @@ from tests.engine.http.test_bad_servers import (
     _closes_in_the_middle,
     _hangs,
 )
+from tests.support.datasets import job_in, write_input
 
 _ROWS = 40
 

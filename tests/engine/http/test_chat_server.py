@@ -11,8 +11,8 @@ from aiohttp import web
 from pipeline.engine.http.chat import turns_of
 from pipeline.errors import RackmillError
 from tests.chaos.in_process import run_here
-from tests.datasets import job_in, write_input
 from tests.engine.http.fake_server import FakeServer
+from tests.support.datasets import job_in, write_input
 
 
 def test_a_chat_is_taken_apart_into_its_turns() -> None:

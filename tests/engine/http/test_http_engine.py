@@ -12,9 +12,9 @@ from aiohttp import web
 from pipeline.errors import EndpointGone, EndpointUnfit, RowError, RowErrorType
 from pipeline.rows.request import Request, Structure
 from tests.chaos.in_process import run_here
-from tests.datasets import job_in, write_input
 from tests.engine.http.fake_server import PROPS, FakeServer, llama, llama_answer
 from tests.engine.http.side import ended, engine_at, request_of
+from tests.support.datasets import job_in, write_input
 
 
 def test_what_a_server_says_of_itself_is_what_the_scheduler_counts_on(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from pipeline.model.tokenizer import Tokenizer
 from pipeline.rows.request import Request, Structure
 from tests.engine.http.fake_server import FakeServer, Handler, streamed
 from tests.engine.http.side import ended, engine_at, request_of
-from tests.samples import write_model
+from tests.support.samples import write_model
 
 
 class Completions:

@@ -16,8 +16,8 @@ from pipeline.engine.vllm.engine import environment
 from pipeline.model.folder import ModelFolder
 from pipeline.model.store.resolve import resolve
 from tests.chaos.in_process import run_here
-from tests.engine_probe import JSON_SCHEMA, REGEX
-from tests.servers import demo_job, free_port, mlx_server, serving, vllm_server
+from tests.support.engine_probe import JSON_SCHEMA, REGEX
+from tests.support.servers import demo_job, free_port, mlx_server, serving, vllm_server
 
 pytestmark = [pytest.mark.engine, pytest.mark.long]
 

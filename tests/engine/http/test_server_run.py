@@ -9,9 +9,9 @@ import pyarrow.dataset as ds
 from aiohttp import web
 
 from tests.chaos.in_process import run_here
-from tests.datasets import job_in, write_input
 from tests.engine.http.fake_server import PROPS, FakeServer, llama, llama_answer
 from tests.engine.http.test_openai_server import lm_studio
+from tests.support.datasets import job_in, write_input
 
 
 def rows_of(folder: Path, url: str, kind: str = "llama.cpp", **changes: Any) -> dict[str, Any]:

@@ -10,8 +10,8 @@ import pytest
 from pipeline.driver.trial.client import WarmEngine
 from pipeline.driver.trial.trial import try_rows
 from pipeline.errors import EndpointGone
-from tests.datasets import job_in, write_input
 from tests.engine.http.fake_server import FakeServer, llama
+from tests.support.datasets import job_in, write_input
 
 
 @pytest.fixture

@@ -32,9 +32,9 @@ from pipeline.output.columns.results import RowResult
 from pipeline.rows.request import Completion, Request
 from pipeline.worker.answer_rows import RowPlace, answer_rows
 from tests.chaos.in_process import run_here
-from tests.engine_probe import CITIES, CITY_PROMPTS, JSON_SCHEMA, REGEX
-from tests.samples import job
-from tests.servers import MODEL, built_llama, demo_job, prebuilt_llama
+from tests.support.engine_probe import CITIES, CITY_PROMPTS, JSON_SCHEMA, REGEX
+from tests.support.samples import job
+from tests.support.servers import MODEL, built_llama, demo_job, prebuilt_llama
 
 pytestmark = pytest.mark.engine
 

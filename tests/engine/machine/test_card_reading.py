@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from pipeline.engine.machine.card_reading import CardProcess, CardReader, CardReading, Slowed
-from tests.fake_cards import GIB, RTX_3090, FakeCards, FakeProcess
+from tests.support.fake_cards import GIB, RTX_3090, FakeCards, FakeProcess
 
 Shown = Callable[..., FakeCards]
 

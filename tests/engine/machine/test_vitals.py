@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.engine.machine.vitals import VitalSigns, worker_cards
 from pipeline.engine.protocol import SEAT
-from tests.fake_cards import RTX_3090, RTX_4090, FakeCards
+from tests.support.fake_cards import RTX_3090, RTX_4090, FakeCards
 
 Shown = Callable[..., FakeCards]
 NO_COUNTER = ["nvmlDeviceGetTotalEnergyConsumption"]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.engine.simulated.regex_sample import sample_match
-from tests.samples import quick
+from tests.support.samples import quick
 
 ATOMS = st.sampled_from(["a", "[b-d]", r"\d", r"\w", ".", "[^x]", r"\.", " "])
 PATTERNS = st.recursive(

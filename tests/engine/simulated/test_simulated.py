@@ -19,7 +19,7 @@ from pipeline.errors import RowError
 from pipeline.job.engine import SimulatedEngineSettings as Settings
 from pipeline.job.sampling import Sampling
 from pipeline.rows.request import Completion, Request, Structure
-from tests.samples import GEMMA_270M, quick
+from tests.support.samples import GEMMA_270M, quick
 
 LAYOUT = KvLayout(GEMMA_270M, 16, 2048)
 

@@ -19,7 +19,7 @@ from pipeline.rows.request import Completion, Request
 from pipeline.simulate.vllm_model.kv_cache import Sequence
 from pipeline.simulate.vllm_model.scheduler import EngineModel
 from pipeline.simulate.vllm_model.step_fit import fit_steps
-from tests.samples import GEMMA_270M
+from tests.support.samples import GEMMA_270M
 
 LAYOUT = KvLayout(GEMMA_270M, 32, 2048)
 TRUE = CalibratedTime(

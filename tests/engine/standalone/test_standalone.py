@@ -19,7 +19,7 @@ from pipeline.engine.standalone.smoke import smoke_run
 from pipeline.engine.vllm.engine import environment
 from pipeline.errors import EngineFailed, UsageError
 from pipeline.model.folder import ModelFolder
-from tests.fake_cards import (
+from tests.support.fake_cards import (
     GIB,
     RTX_2080_TI,
     RTX_3090,
@@ -27,7 +27,7 @@ from tests.fake_cards import (
     FakeCards,
     FakeProcess,
 )
-from tests.samples import write_model
+from tests.support.samples import write_model
 
 _Show = Callable[..., FakeCards]
 SHAPE = PromptShape(mean=256, longest=2048, shared_prefix=0)

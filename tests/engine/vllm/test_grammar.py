@@ -11,7 +11,7 @@ from pipeline import UsageError
 from pipeline.engine.load import check_answer_shape
 from pipeline.engine.vllm import grammar
 from pipeline.engine.vllm.grammar_compilers import UNHEEDED, Unsupported, backend_for, find_fault
-from tests.samples import job
+from tests.support.samples import job
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of what vLLM imports
 

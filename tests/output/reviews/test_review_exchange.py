@@ -15,8 +15,8 @@ from pipeline.output.reviews.exchange.files import Imported, read_reviews, write
 from pipeline.service.review.labels import LabelSession
 from pipeline.service.review.material import open_material
 from pipeline.storage.base import Storage
-from tests.labelled import labelled
-from tests.processes import Finished
+from tests.support.labelled import labelled
+from tests.support.processes import Finished
 
 pytestmark = pytest.mark.usefixtures("large_units")
 

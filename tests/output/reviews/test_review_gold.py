@@ -15,7 +15,7 @@ from pipeline.output.reviews.sample import ReviewSample
 from pipeline.output.reviews.samples import sample_for
 from pipeline.output.rows.stored_rows import StoredRows
 from pipeline.storage.base import Storage, open_storage
-from tests.labelled import labelled
+from tests.support.labelled import labelled
 
 pytestmark = pytest.mark.usefixtures("large_units")
 
@@ -119,7 +119,7 @@ def test_readers_of_parquet_do_not_see_reviews(output: Storage) -> None:
 
 class TestQuestion:
     def test_an_output_without_choices_is_refused(self, tmp_path: Path) -> None:
-        from tests.datasets import finish, job_in, write_input
+        from tests.support.datasets import finish, job_in, write_input
 
         write_input(tmp_path / "rows", 10)
         finish(job_in(tmp_path))

@@ -16,7 +16,7 @@ from pipeline.output.reviews.sample import Drawn, ReviewSample, numbers
 from pipeline.output.reviews.samples import read_sample, sample_for
 from pipeline.output.rows.stored_rows import StoredRows
 from pipeline.storage.base import Storage
-from tests.labelled import confidence, labelled
+from tests.support.labelled import confidence, labelled
 
 pytestmark = pytest.mark.usefixtures("large_units")
 

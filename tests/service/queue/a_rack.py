@@ -19,8 +19,8 @@ from pipeline.service.queue.allocator import Allocator
 from pipeline.service.queue.drivers import DriverState
 from pipeline.service.queue.job_db import JobDb, JobState, SubmittedJob
 from pipeline.service.queue.service import Queue
-from tests.samples import job
 from tests.service.queue.memory_gcs import MemoryGcs
+from tests.support.samples import job
 
 TURN = 600.0
 CARDS = ("rtx4090", "rtx4090")

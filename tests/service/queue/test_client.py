@@ -14,8 +14,8 @@ from pipeline.errors import JobFailed, UsageError
 from pipeline.service.queue import client
 from pipeline.service.queue.client import QueueClient, exit_code
 from pipeline.service.queue.mailbox import Mailbox, NobodyAnswers
-from tests.samples import job
 from tests.service.queue.memory_gcs import MemoryGcs
+from tests.support.samples import job
 
 
 class Queue(MemoryGcs):

@@ -21,8 +21,8 @@ from pipeline.service.queue import drive as module
 from pipeline.service.queue.drive import drive
 from pipeline.service.queue.job_db import JobDb, SubmittedJob
 from pipeline.service.queue.row_counts import RowCounts
-from tests.datasets import begin, commit_unit, finish, job_in, write_input
 from tests.service.queue.a_rack import content
+from tests.support.datasets import begin, commit_unit, finish, job_in, write_input
 
 DEADLINE = datetime(2027, 1, 1, 6, tzinfo=UTC)
 

@@ -18,8 +18,8 @@ from pipeline.cluster.rack_state.allocation import AllocatedCards, Needs
 from pipeline.cluster.rack_state.gcs import HeadGone
 from pipeline.service.queue.drivers import RayGone
 from pipeline.service.queue.job_db import JobState, SubmittedJob
-from tests.samples import quick
 from tests.service.queue.a_rack import TURN, QueueOnRack, machine
+from tests.support.samples import quick
 
 _MOST_JOBS = 5
 _MOST_ROUNDS = 60

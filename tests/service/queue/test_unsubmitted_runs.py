@@ -15,9 +15,9 @@ from pipeline.service.queue.api import QueueApi
 from pipeline.service.queue.job_db import JobState
 from pipeline.service.queue.mailbox import Mailbox
 from pipeline.service.queue.unsubmitted_runs import guest_of
-from tests.samples import job
 from tests.service.queue.a_rack import QueueOnRack, content
 from tests.service.queue.memory_gcs import MemoryGcs
+from tests.support.samples import job
 
 
 class _Nowhere:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import Started
-from tests.samples import write_model
 from tests.service.rack.hosts import Host, Network
+from tests.support.processes import Started
+from tests.support.samples import write_model
 
 ROWS = (600, 600, 400)
 _SILENCE_SECONDS = 5

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.processes import Finished, Started
+from tests.support.processes import Finished, Started
 
 _NET = "10.77.{}.{}"
 # a mount and a host name that nobody else sees, then the command

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from pipeline import verify
-from tests.processes import Started
 from tests.service.rack.conftest import ROWS, Rack
+from tests.support.processes import Started
 
 
 def whole(folder: Path, run: Started) -> str:

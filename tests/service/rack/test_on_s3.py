@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.samples import write_model
 from tests.service.rack.conftest import IMPATIENT
 from tests.service.rack.hosts import Host, Network
 from tests.storage.s3_servers import CREDENTIALS
+from tests.support.samples import write_model
 
 pytestmark = [pytest.mark.ray, pytest.mark.long]  # commits on S3 and submitted jobs: apart
 _ROWS = 600

@@ -15,9 +15,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from pipeline.service.rack.ray_node import METRICS_PORT
 from pipeline.worker.metrics.metrics import METRICS, Kind, Metric
-from tests.fake_cards import RTX_4090, FakeCards, FakeDriver
-from tests.samples import write_model
 from tests.service.rack.hosts import Host, Network
+from tests.support.fake_cards import RTX_4090, FakeCards, FakeDriver
+from tests.support.samples import write_model
 
 pytestmark = pytest.mark.ray
 _ROWS, _BROKEN, _LONG = (150, 150), 7, 160

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from pipeline import verify
-from tests.processes import Started
 from tests.service.rack.conftest import IMPATIENT, ROWS, Rack
 from tests.service.rack.hosts import Network
+from tests.support.processes import Started
 
 pytestmark = pytest.mark.ray
 _PATIENCE_SECONDS = 120.0

@@ -8,8 +8,8 @@ import pytest
 from pipeline.service.review.labels import LabelSession
 from pipeline.service.review.material import open_material
 from pipeline.storage.base import Storage
-from tests.browser import open_browser as open_browser
-from tests.served_review import Served, served
+from tests.support.browser import open_browser as open_browser
+from tests.support.served_review import Served, served
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -13,8 +13,8 @@ import pytest
 from pipeline.report.comparison.judgement import CRITERIA
 from pipeline.service.review.pair_material import LEFT, RIGHT, TIE, open_pairs
 from pipeline.service.review.pairs import PairSession
-from tests.browser import Open
-from tests.driven_page import (
+from tests.support.browser import Open
+from tests.support.driven_page import (
     Reviewer,
     answer_through_kills,
     complaints,
@@ -23,11 +23,11 @@ from tests.driven_page import (
     texts,
     until,
 )
-from tests.driven_page import (
+from tests.support.driven_page import (
     answered as pressed,
 )
-from tests.labelled import answered
-from tests.served_review import Served, served
+from tests.support.labelled import answered
+from tests.support.served_review import Served, served
 
 Outputs = list[str]
 EVIL = "<script>document.title='gone'</script><img src=x onerror=\"document.title='gone'\">\u202e"

@@ -14,7 +14,7 @@ from pipeline.report.comparison.judgement import CRITERIA
 from pipeline.service.review.pair_material import CHOICES, LEFT, RIGHT, TIE, open_pairs
 from pipeline.service.review.pairs import PairSession
 from pipeline.storage.base import open_storage
-from tests.labelled import answered, labelled
+from tests.support.labelled import answered, labelled
 
 Outputs = list[str]
 

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 from pipeline.service.review.labels import LabelSession
 from pipeline.service.review.material import open_material
 from pipeline.service.review.numbers import numbers_of
-from tests.labelled import labelled
-from tests.processes import Finished
+from tests.support.labelled import labelled
+from tests.support.processes import Finished
 
 
 def session_of(output: str) -> LabelSession:

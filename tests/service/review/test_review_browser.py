@@ -14,8 +14,8 @@ import pytest
 
 from pipeline.output.reviews.answers import ReviewAnswers
 from pipeline.storage.base import Storage
-from tests.browser import Open
-from tests.driven_page import (
+from tests.support.browser import Open
+from tests.support.driven_page import (
     Reviewer,
     answer_through_kills,
     answered,
@@ -27,8 +27,8 @@ from tests.driven_page import (
     texts,
     until,
 )
-from tests.labelled import labelled
-from tests.served_review import Served
+from tests.support.labelled import labelled
+from tests.support.served_review import Served
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome

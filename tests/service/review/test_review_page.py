@@ -13,8 +13,8 @@ import pytest
 
 from pipeline.output.reviews.gold import gold_of
 from pipeline.storage.base import Storage
-from tests.labelled import labelled
-from tests.served_review import Served
+from tests.support.labelled import labelled
+from tests.support.served_review import Served
 
 HX = {"HX-Request": "true"}
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(1)>'\"&amp; {{7*7}} \x00\x1b[2J\u202eevil"

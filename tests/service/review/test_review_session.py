@@ -17,8 +17,8 @@ from pipeline.service.review.labels import LabelSession
 from pipeline.service.review.material import open_material
 from pipeline.service.review.numbers import Agreement, numbers_of
 from pipeline.storage.base import Storage
-from tests.labelled import labelled, with_questions
-from tests.processes import Finished
+from tests.support.labelled import labelled, with_questions
+from tests.support.processes import Finished
 
 
 @pytest.fixture

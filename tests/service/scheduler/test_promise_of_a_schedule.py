@@ -20,8 +20,8 @@ from pipeline.report.summary import Summary
 from pipeline.service.scheduler import run_once as performing
 from pipeline.service.scheduler.run_once import ScheduledRun, run_once
 from pipeline.storage.base import open_storage
-from tests.datasets import begin
-from tests.trusted import commit_all, job_over, table_of, world, write_rows
+from tests.support.datasets import begin
+from tests.support.trusted import commit_all, job_over, table_of, world, write_rows
 
 pytestmark = pytest.mark.usefixtures("large_units")
 

@@ -25,7 +25,7 @@ from pipeline.output.verify.dataset import verify
 from pipeline.report.summary import Summary
 from pipeline.service.scheduler import run_once as performing
 from pipeline.service.scheduler.run_once import ScheduledRun, run_once
-from tests.datasets import begin, commit_unit, job_in, rows_of
+from tests.support.datasets import begin, commit_unit, job_in, rows_of
 
 pytestmark = pytest.mark.usefixtures("large_units")
 

@@ -11,9 +11,9 @@ import pytest
 from pydantic import SecretStr
 
 from pipeline.service.scheduler.notify import signature
-from tests.datasets import write_input
-from tests.processes import Finished, Launcher, Started
-from tests.samples import write_model
+from tests.support.datasets import write_input
+from tests.support.processes import Finished, Launcher, Started
+from tests.support.samples import write_model
 
 _JOB = """\
 name: nightly

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.processes import Started
+from tests.support.processes import Started
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome

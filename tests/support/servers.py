@@ -22,10 +22,10 @@ import pytest
 import yaml
 
 from pipeline import Job, job_from
-from tests.prebuilt_llama import PACKAGE, program
+from tests.support.prebuilt_llama import PACKAGE, program
 
 MODEL = "gemma-3-270m"
-_ROOT = Path(__file__).parents[1]
+_ROOT = Path(__file__).parents[2]
 _SERVERS = _ROOT / ".venv-servers/bin"
 _PATIENCE_SECONDS = 300.0
 

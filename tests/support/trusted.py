@@ -21,7 +21,7 @@ from pipeline.input.reader import UnitReader
 from pipeline.output.columns.results import RowResult, tally, to_table
 from pipeline.output.dataset import Dataset
 from pipeline.storage.base import open_storage
-from tests.datasets import begin, conclude_now, job_in
+from tests.support.datasets import begin, conclude_now, job_in
 
 CHOICES = ("bad", "good")
 ROWS = 1200

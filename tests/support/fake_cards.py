@@ -13,7 +13,8 @@ copy of pynvml they bring), and changes at once everywhere. ``nvidia-smi`` on PA
 vLLM's CUDA build seems to be installed (``build="cpu"``: the CPU's), with what it needs.
 ``fake_cards()`` is a driver without a card, ``fake_cards(error="LIBRARY_NOT_FOUND")`` a machine
 without a driver. ``driver.environment`` holds the variables, for a process that gets none of ours.
-Fields of a card and a driver: ``tests/fake_gpu/fake_nvml/state.py``. CUDA itself is not there.
+Fields of a card and a driver: ``tests/support/fake_gpu/fake_nvml/state.py``. CUDA itself is not
+there.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from typing import Any
 
 import pytest
 
-from tests.fake_gpu.fake_nvml.bindings import install
-from tests.fake_gpu.fake_nvml.state import GIB, STATE, FakeCard, FakeDriver, FakeProcess
+from tests.support.fake_gpu.fake_nvml.bindings import install
+from tests.support.fake_gpu.fake_nvml.state import GIB, STATE, FakeCard, FakeDriver, FakeProcess
 
 __all__ = ["GIB", "FakeCard", "FakeCards", "FakeDriver", "FakeProcess", "fake_cards"]
 

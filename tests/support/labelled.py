@@ -16,7 +16,7 @@ from pipeline.errors import RowError, RowErrorType
 from pipeline.input.reader import UnitReader
 from pipeline.output.columns.results import RowResult, tally, to_table
 from pipeline.storage.base import Storage, open_storage
-from tests.datasets import begin, job_in
+from tests.support.datasets import begin, job_in
 
 CHOICES = ("bad", "good")
 

@@ -23,7 +23,7 @@ from pipeline.output.columns.results import RowResult, tally, to_table
 from pipeline.output.commit.records import CommitRecord
 from pipeline.output.dataset import Dataset
 from pipeline.storage.base import open_storage
-from tests.samples import job, write_model
+from tests.support.samples import job, write_model
 
 Fails = Callable[[int], bool | RowErrorType | RowError | None]  # True: some type
 

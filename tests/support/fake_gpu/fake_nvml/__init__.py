@@ -1,0 +1,1 @@
+"""A fake NVIDIA driver for tests; see ``tests/support/fake_cards.py`` for how to use it."""
