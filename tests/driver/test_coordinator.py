@@ -168,6 +168,16 @@ def test_a_worker_that_was_lost_for_want_of_memory_accuses_no_row(clock: Clock) 
         assert (outcome.why, outcome.blame) == ("out of memory", Blame.NO_ROW)
 
 
+def test_a_worker_that_was_lost_gets_no_lease_however_late_it_asks(clock: Clock) -> None:
+    """A message of a process that has ended since: nobody would ever work on those rows."""
+    made = coordinator(clock, workers="ab")
+    made.acquire("a")
+    made.worker_lost("a", DIED)
+
+    assert made.acquire("a") is NoLease.STOP
+    assert sum(unit.rows for unit in units(made.acquire("b"))) > 0
+
+
 def test_what_is_to_be_said_aloud_is_said_once(clock: Clock) -> None:
     made = coordinator(clock)
     made.note("a", "waiting for the card's memory")

@@ -126,6 +126,7 @@ class Coordinator:
         self._notes: list[str] = []
         self._last_words: dict[str, LastWords] = {}
         self._known: set[str] = set()  # workers that joined
+        self._lost: set[str] = set()  # a message of theirs may still come
         self._stop_at: float | None = None
         self._retiring: dict[str, float] = {}  # workers, and until when each may finish rows
         self._restored = self._remembers = False
@@ -137,6 +138,7 @@ class Coordinator:
         """A worker was hired: it will come, and have its share. ``rate``: rows per second to expect
         of such a card, if it is a new kind."""
         self._known.add(worker)
+        self._lost.discard(worker)
         if rate is not None:
             self._rates.setdefault(card, rate)
         self._handle(Joined(worker, self._clock(), card, self._rate(card)))
@@ -145,7 +147,7 @@ class Coordinator:
         """A lease for ``worker``, or why it gets none. ``holding``: what it has, if it says so."""
         if self._stop_at is not None:
             return NoLease.DONE if self._dispatcher.done else NoLease.STOP
-        if worker in self._retiring:
+        if worker in self._retiring or worker in self._lost:
             return NoLease.STOP
         if self._clock() < self._listen_until:
             return NoLease.WAIT
@@ -292,6 +294,7 @@ class Coordinator:
     def worker_lost(self, worker: str, seen: Sighting) -> DeathOutcome:
         """Lease what ``worker`` held to others. ``seen``: by the driver."""
         self._retiring.pop(worker, None)
+        self._lost.add(worker)
         said = self._last_words.pop(worker, None)
         outcome = death_outcome(seen, said)
         flights = None if said is None else self._index.all_within(said.rows)
