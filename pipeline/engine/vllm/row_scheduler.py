@@ -20,6 +20,7 @@ from typing import Any
 from vllm.v1.core.sched.scheduler import Scheduler
 
 from pipeline.engine.vllm.engine import ROW
+from pipeline.rows.workload import common_prefix
 
 _Key = tuple[int | None, int]  # a row, or None for all of them; the block's first token
 
@@ -68,7 +69,7 @@ class RowScheduler(Scheduler):  # type: ignore[misc]  # vLLM's types are not rea
             if begun is None:
                 continue
             asked = request.all_token_ids[:-1]  # the last token's answer is wanted
-            common = _common(begun.tokens, asked)
+            common = common_prefix(begun.tokens, asked)
             if found < common < found + self.block_size:
                 groups = zip(blocks.blocks, begun.blocks, strict=True)
                 longer = tuple([*whole, block] for whole, block in groups)
@@ -107,7 +108,7 @@ class RowScheduler(Scheduler):  # type: ignore[misc]  # vLLM's types are not rea
                     del self._begun[key]
         if other is None:  # the next one is of another row
             row, other, self._last = None, self._last, computed
-        common = _common(computed, other)
+        common = common_prefix(computed, other)
         place = common // self.block_size
         groups = self.kv_cache_manager.coordinator.get_blocks(request.request_id)
         if not common % self.block_size or any(len(g) <= place or g[place].is_null for g in groups):
@@ -124,12 +125,6 @@ class RowScheduler(Scheduler):  # type: ignore[misc]  # vLLM's types are not rea
         gone = [key for key, begun in self._begun.items() if block in begun.blocks]
         for key in gone:
             del self._begun[key]
-
-
-def _common(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many first tokens are the same."""
-    most = min(len(a), len(b))
-    return next((i for i in range(most) if a[i] != b[i]), most)
 
 
 def _row_of(request: Any) -> Any:

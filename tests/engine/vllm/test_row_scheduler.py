@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from tests.engine import row_scheduler_probe
-from tests.engine.row_scheduler_probe import CASES
+from tests.engine.vllm import row_scheduler_probe
+from tests.engine.vllm.row_scheduler_probe import CASES
 
-_ROOT = Path(__file__).parents[2]
+_ROOT = Path(__file__).parents[3]
 _BLOCK = 32
 
 
