@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from pipeline import load_job, plan
 from pipeline.model.tokenizer import Tokenizer
@@ -165,6 +166,20 @@ def test_after_a_part_of_a_run_plan_says_what_a_resume_skips(ask) -> None:
 def test_on_a_screen_plan_says_what_a_resume_skips(ask) -> None:
     done = _commit_first_unit()
     assert f"{done} rows are there already, {300 - done} to do" in ask("plan", "job.yaml").out
+
+
+def test_tokens_of_all_questions_of_a_row_are_not_taken_for_those_of_a_request(
+    ask, tmp_path: Path
+) -> None:
+    """The mean, of whole rows, may be above the longest request."""
+    questions = {name: {"predicate": f"Is it {name}?"} for name in ("urgent", "polite")}
+    job = yaml.safe_load(_JOB) | {"questions": questions, "prompt": "Tweet: {text}"}
+    del job["label"]
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
+    said = " ".join(ask("plan", "job.yaml").out.split())
+    assert re.search(
+        r"\d+ tokens a row in the mean with all its questions, \d+ the longest request", said
+    )
 
 
 def test_fresh_skips_nothing(ask) -> None:

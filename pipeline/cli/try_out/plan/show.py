@@ -126,9 +126,13 @@ def print_plan(plan: Plan, forecast: Forecast | None, fits: list[Fit]) -> None:
     if plan.committed:
         left = rows - plan.reused.rows
         line("resume", f"{plural(plan.reused.rows, 'row')} are there already, {count(left)} to do")
+    # what the questions of a row have in common counts once, though each is a request
+    mean_of, longest_of = "in the mean", "the longest"
+    if plan.job.questions is not None:
+        mean_of, longest_of = "a row in the mean with all its questions", "the longest request"
     line(
         "prompts",
-        f"{shape.mean:.0f} tokens in the mean, {shape.longest} the longest, "
+        f"{shape.mean:.0f} tokens {mean_of}, {shape.longest} {longest_of}, "
         f"{shape.shared_prefix} shared; about {count(shape.mean * rows)} in all "
         f"(from {plural(sample.rows, 'sampled row')})",
     )
