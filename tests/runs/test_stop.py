@@ -93,7 +93,7 @@ def story(
     finally:
         terminal.close()
 
-    def stop(how: str, wish, step_seconds: float = 0.04) -> Any:
+    def stop(how: str, wish, step_seconds: float = 0.1) -> Any:
         step = f"engine.simulated.step_seconds={step_seconds}"
         started = launcher.start(
             *join, "--json", "--set", step, cwd=folder, **shared_ray.environment
@@ -105,6 +105,7 @@ def story(
         result = wish(started)
         finished = started.wait()
         seconds = time.monotonic() - asked
+        assert finished.code == 130, finished.err
         assert not finished.out or finished.json["exit_code"] == finished.code
         ended[how] = Ended(
             finished.code,
@@ -133,9 +134,10 @@ def story(
         after = {name: now for name, now in files_of(output).items() if name in before}
         return [second, fresh, (before, after), launcher.run("stop", "out", "--json", cwd=folder)]
 
+    # the longest wish first: two more commands start and end while this one has rows enough left
+    second, fresh, files, cancelled = stop("cancel", cancel, 0.2)
     stop("SIGTERM", sigterm)
     stop("Ctrl-C twice", twice)
-    second, fresh, files, cancelled = stop("cancel", cancel, 0.2)
     idle = launcher.run("stop", "out", "--json", cwd=folder)
     killed_left = _kill_driver(launcher, join, folder, shared_ray)
     quick = ("--set", "engine.simulated.step_seconds=0")
