@@ -45,9 +45,8 @@ class Queue:
     def until(self, job: str, says: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
         deadline = time.monotonic() + _PATIENCE_SECONDS
         while not says(found := self.job(job)):
-            log = self.log(job)
-            assert found["ended"] is None, f"{found}\n{log}"
-            assert time.monotonic() < deadline, f"{found}\n{log}"
+            waits = found["ended"] is None and time.monotonic() < deadline
+            assert waits, f"{found}\n{self.log(job)}"
             time.sleep(2)  # each question is a process, which takes that long to start
         return found
 
