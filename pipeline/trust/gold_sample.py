@@ -38,10 +38,16 @@ class GoldSample:
         )
 
     def weights(self, of: int) -> NDArray[np.float64] | None:
-        """How many of all the rows (``of``) each gold row stands for; None if all the same."""
+        """How many of all the rows (``of``) each gold row stands for; None if all the same. Of rows
+        from two draws, with known probabilities and with none, either draw stands for all rows;
+        they share them as many rows drawn alike as each is worth (Kish 1965): five reviewed rows
+        beside five hundred others do not count for half."""
         known = ~np.isnan(self.inclusion_probabilities)
         if not known.any():
             return None
-        alike = max(1, int(np.sum(~known))) / of
-        weights = 1 / np.where(known, self.inclusion_probabilities, alike)
+        drawn = 1 / self.inclusion_probabilities[known]
+        worth = float(drawn.sum() ** 2 / np.sum(drawn**2))
+        alike = len(self) - int(known.sum())
+        weights = np.full(len(self), of / (worth + alike))
+        weights[known] = drawn if not alike else weights[known] * worth * drawn / drawn.sum()
         return None if np.ptp(weights) <= 1e-9 * weights.max() else weights

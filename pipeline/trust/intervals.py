@@ -56,12 +56,15 @@ def weighted_mean(
     inclusion_probabilities: Floats,
     confidence: float = 0.95,
     widened: float = 1.0,
+    population: float | None = None,
 ) -> Interval:
     """The mean over all rows of ``values`` (0 to 1) known for rows that were drawn with these
     probabilities: Hájek's estimate (1971), sum(v/p) / sum(1/p), its variance by linearisation
     (Särndal, Swensson and Wretman 1992, 5.7). The interval is Wilson's for as many simple random
     rows as vary as much, never more than there are: the normal one would be a point where all
-    values are equal. ``widened``: the variance is so many times as much as that of the draw."""
+    values are equal. ``widened``: the variance is so many times as much as that of the draw.
+    ``population``: as in ``wilson``; of a row drawn with p the part 1 - p of its variance is left,
+    which in the mean by squared weights is 1 less Kish's number of rows over all rows."""
     rows = len(values)
     if not rows:
         return Interval(float("nan"), 0.0, 1.0)
@@ -72,4 +75,5 @@ def weighted_mean(
     variance = float(np.sum((weights * (values - mean)) ** 2)) / total**2 * rows / max(1, rows - 1)
     alike = mean * (1 - mean) / variance if variance > 0 else kish
     alike = min(alike, float(rows)) / widened
-    return wilson(mean * alike, alike, confidence)
+    of = None if population is None else population * alike / kish
+    return wilson(mean * alike, alike, confidence, of)

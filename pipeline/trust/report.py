@@ -192,7 +192,10 @@ def assess(
         weighted_accuracy=None
         if weights is None
         else weighted_mean(
-            (judged.labels == gold.values).astype(float), 1 / weights, widened=judged.widened
+            (judged.labels == gold.values).astype(float),
+            1 / weights,
+            widened=judged.widened,
+            population=rows,
         ),
         confusion=_confusion(values, judged.labels[drawn], len(choices)),
         shares=_shares(judged, gold, choices),
