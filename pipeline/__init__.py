@@ -75,7 +75,7 @@ def forecast(made: Plan, gpus: str | None = None) -> Forecast:
     from pipeline.report.profile import load_profile
 
     forecaster = Forecaster(made, load_profile())
-    if gpus:
+    if gpus is not None:
         groups = asked_groups(made.job, gpus, forecaster.spread)
     else:
         groups = local_groups(made.job, made.most_engines, forecaster.spread)

@@ -98,9 +98,32 @@ def known_model(reference: str) -> ModelSpec | None:
     return None if entry is None else ModelSpec.of(entry.model, entry.precision)
 
 
-def refuse_spread(job: Job, machines: Sequence[Sequence[Card]]) -> None:
-    """Raise UsageError where the job asks for more cards alike than any of ``machines`` has."""
-    wanted = job.engine.tensor_parallel_size or 1
+def asked_slots(
+    asked: Sequence[tuple[int, Card]], spread: Spread, wanted: int = 1
+) -> tuple[list[tuple[int, Card, int]], list[LeftoverCards]]:
+    """Of cards that a user names: (how many engines, on such cards, each on so many), and what is
+    left over.
+
+    What stands together ("2x rtx3060") is in one machine, but each laptop is one of its own.
+    ``wanted``: the job's tensor_parallel_size. Raises UsageError where no machine has so many.
+    """
+    alike = [1 if card.is_laptop else number for number, card in asked]
+    if not all(card.is_cpu for _, card in asked):
+        refuse_spread(wanted, [[card] * one for one, (_, card) in zip(alike, asked, strict=True)])
+    engines: dict[tuple[Card, int], int] = {}
+    left = []
+    for one, (number, card) in zip(alike, asked, strict=True):
+        cards = spread(card, one)
+        whole = number // cards if cards <= one else 0
+        if whole:
+            engines[card, cards] = engines.get((card, cards), 0) + whole
+        if number > whole * cards:
+            left.append(LeftoverCards(card, number - whole * cards, cards))
+    return [(number, card, cards) for (card, cards), number in engines.items()], left
+
+
+def refuse_spread(wanted: int, machines: Sequence[Sequence[Card]]) -> None:
+    """Raise UsageError where more cards alike are ``wanted`` than any of ``machines`` has."""
     kinds = [[card.name for card in cards] for cards in machines]
     if wanted == 1 or any(names.count(name) >= wanted for names in kinds for name in names):
         return

@@ -19,8 +19,8 @@ from pipeline.budget.cards.lookup import (
 )
 from pipeline.cluster.card_slots import (
     CardSlot,
-    LeftoverCards,
     Spread,
+    asked_slots,
     divide,
     refuse_spread,
     spread_in_words,
@@ -262,13 +262,13 @@ def _own_groups(
         return [EngineGroup(number, card, name, _beside_each_other(number))]
     check_wishes(job.resources, found)
     usable = {number: card for number, card in enumerate(found) if meets(job.resources, card)}
-    refuse_spread(job, [list(usable.values())])
+    refuse_spread(job.engine.tensor_parallel_size or 1, [list(usable.values())])
     slots, left = divide(usable, spread)
     if wanted != "auto" and wanted > len(slots):
-        known = f"{len(usable)} GPUs"
+        known, verb = plural(len(usable), "GPU"), "is" if len(usable) == 1 else "are"
         if len(slots) != len(usable):
             known += f", enough for {plural(len(slots), 'engine')}"
-        raise UsageError(f"resources.workers: {wanted} engines, but there are {known}")
+        raise UsageError(f"resources.workers: {wanted} engines, but there {verb} {known}")
     number = min(len(slots) if wanted == "auto" else wanted, most)
     kinds: dict[str, list[CardSlot]] = {}
     for slot in slots[:number]:
@@ -337,21 +337,16 @@ def check_wishes(wishes: Resources, cards: Sequence[Card]) -> None:
 def asked_groups(
     job: Job, text: str, spread: Spread, say: Callable[[str], None] = lambda line: None
 ) -> list[EngineGroup]:
-    """The engines on "4x rtx3090,2x rtx4090", those of a kind in one machine: one for each card, or
-    for each slot that ``spread`` makes of them. Raises UsageError."""
+    """The engines on "4x rtx3090,2x rtx4090": one for each card, or for each slot that ``spread``
+    makes of them (see ``asked_slots``). Raises UsageError."""
     engine = job.as_computed.engine if len(job.engines) > 1 else None
     job = job.as_computed
-    asked = parse_gpus(text)
-    refuse_spread(job, [[card] * number for number, card in asked])
-    groups = []
-    for number, card in asked:
-        cards = spread(card, number)
-        if number >= cards:
-            groups.append(EngineGroup(number // cards, card, cards=cards, engine=engine))
-        if number % cards:
-            say(str(LeftoverCards(card, number % cards, cards)))
-    for line in said_of(job, groups):
-        say(line)
+    slots, left = asked_slots(parse_gpus(text), spread, job.engine.tensor_parallel_size or 1)
+    groups = [
+        EngineGroup(number, card, cards=cards, engine=engine) for number, card, cards in slots
+    ]
+    for line in (*left, *said_of(job, groups)):
+        say(str(line))
     return groups
 
 

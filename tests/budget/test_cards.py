@@ -18,7 +18,10 @@ from pipeline.budget.cards.lookup import (
 from pipeline.errors import UsageError
 
 
-@pytest.mark.parametrize("name", ["rtx4060-laptop", "RTX 4060 Laptop", "RTX4060 laptop"])
+@pytest.mark.parametrize(
+    "name",
+    ["rtx4060-laptop", "RTX 4060 Laptop", "RTX4060 laptop", "NVIDIA GeForce RTX 4060 Laptop GPU"],
+)
 def test_case_spaces_and_hyphens_do_not_count(name: str) -> None:
     assert find_card(name) is CARDS["rtx4060-laptop"]
 
@@ -89,7 +92,7 @@ def test_what_is_no_list_of_cards_is_refused(text: str) -> None:
 
 def test_fp8_begins_with_ada_and_bf16_with_ampere() -> None:
     without = {n for n, c in CARDS.items() if not c.has_bf16}
-    assert without == {n for n in CARDS if n.startswith("rtx20")} - {"rtx2000-ada"} | {
+    assert without == {n for n in CARDS if n.startswith("rtx20")} - {"rtx2000-ada", "rtx2050"} | {
         "titanrtx", "t4", "v100",
     }  # fmt: skip
     assert not CARDS["a100-80gb"].has_fp8_kv
@@ -113,6 +116,7 @@ class TestDriversNames:
     @pytest.mark.parametrize(
         ("device", "mib", "name"),
         [
+            ("NVIDIA GeForce RTX 2050", 4096, "rtx2050"),
             ("NVIDIA GeForce RTX 3050", 8192, "rtx3050"),
             ("NVIDIA GeForce RTX 3050", 6144, "rtx3050-6gb"),
             ("NVIDIA GeForce RTX 3050 Laptop GPU", 4096, "rtx3050-laptop"),

@@ -71,6 +71,19 @@ class TestTheNearestThing:
     def test_nobody_puts_two_cards_into_a_laptop(self) -> None:
         assert not any("two such" in line for line in ask("12b", "rtx4060-laptop").advice)
 
+    def test_advice_for_several_cards_is_of_as_many_others(self) -> None:
+        old, small = ask("12b", "rtx2080ti", cards=2), ask("27b", "rtx3050", cards=2)
+
+        assert old.headline.endswith("cannot run on 2× RTX 2080 Ti (11 GB) together")
+        assert old.advice == ("12B int4 on 2x RTX 3050",)
+        assert "27B int4 on 2x RTX 3060" in small.advice
+
+    def test_a_number_of_cards_that_cannot_share_it_is_named(self) -> None:
+        answer = ask("12b", "rtx3090", cards=3)
+
+        assert answer.headline.endswith("cannot run on 3× RTX 3090 (24 GB) together")
+        assert any(line.startswith("two such cards in one machine") for line in answer.advice)
+
     def test_two_cards_share_weights_and_heads(self) -> None:
         one, two = (ask("27b", "rtx4090", cards=n) for n in (1, 2))
         norms = one.model.weights.norm_bytes  # each card has all of them

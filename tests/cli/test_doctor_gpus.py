@@ -249,3 +249,14 @@ class TestBesideTheCards:
         found = findings.wsl_finding("5.15.167.4-microsoft-standard-WSL2", 32 * GIB, "/home/me/m")
 
         assert (found.ok, found.fix) == (True, "")
+
+
+@pytest.mark.parametrize("error", [None, "LIB_RM_VERSION_MISMATCH"])
+def test_the_processor_is_promised_only_where_engines_run_on_it(
+    doctor, fake_cards: _Show, error: str | None
+) -> None:
+    cards = [] if error is None else [RTX_3090]
+    fake_cards(*cards, error=error)
+    assert "processor" not in doctor().of("GPU")["says"]
+    fake_cards(*cards, error=error, build="cpu")
+    assert doctor().of("GPU")["says"].endswith(": engines run on the processor")

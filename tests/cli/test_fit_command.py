@@ -151,3 +151,11 @@ def test_several_cards_are_answered_one_after_the_other(ask) -> None:
     assert together["weights_bytes"] < 0.6 * alone["weights_bytes"]
     titles = ["RTX 3090 · ", "2x RTX 3060 · ", "RTX 3060 · "]
     assert [t for line in said for t in titles if line.startswith(t)] == titles
+
+
+def test_two_laptops_are_no_machine_with_two_cards(ask) -> None:
+    done = ask("fit", "--model", "gemma-3-12b", "--gpu", "2x rtx4060-laptop")
+
+    assert done.code == 2
+    assert "2 laptops are 2 machines, and the cards of an engine are in one" in done.err
+    assert "--gpu rtx4060-laptop" in done.err

@@ -175,6 +175,34 @@ def test_cards_too_small_for_the_model_are_put_together(ask, trace) -> None:
     done = ask("simulate", "--trace", trace(), *on)
 
     assert done.out.splitlines()[0] == "gemma-3-27b int4 on 2× (2x RTX 3060), packed (simulated)"
+    assert done.err == "1x RTX 3060 left over: an engine takes 2 alike\n"
+
+
+def test_laptops_and_cards_named_apart_are_in_several_machines(ask, trace) -> None:
+    laptops = ask("simulate", "--trace", trace(), "--model", "gemma-3-12b", "--gpu",
+                  "2x rtx4060-laptop")  # fmt: skip
+    apart = ask("simulate", "--trace", trace(), *ON[:2], "--gpu", "rtx3060,rtx3060")
+
+    assert (laptops.code, apart.code) == (2, 2)
+    assert "gemma-3-12b int4 does not fit RTX 4060 Laptop (8 GB)" in laptops.err
+    assert "gemma-3-27b int4 does not fit RTX 3060 (12 GB)" in apart.err
+
+
+def test_cards_that_do_not_hold_the_model_are_left_out_as_a_plan_does(ask, trace) -> None:
+    done = ask("simulate", "--trace", trace(), *ON[:2], "--gpu", "rtx3060,2x rtx2080ti,rtx3090")
+
+    assert done.out.startswith("gemma-3-27b int4 on RTX 3090, packed")
+    said = done.err.splitlines()
+    assert said[0].startswith("left out: gemma-3-27b int4 does not fit RTX 3060 (12 GB)")
+    assert said[1].startswith("left out: gemma-3-27b int4 cannot run on RTX 2080 Ti (11 GB)")
+
+
+def test_a_card_too_few_for_a_slot_is_left_over_as_in_a_plan(ask, trace) -> None:
+    on = ("--gpu", "2x rtx3090,rtx3060", "--set", "engine.tensor_parallel_size=2")
+    done = ask("simulate", "--trace", trace(), *ON[:2], *on)
+
+    assert done.out.startswith("gemma-3-27b int4 on 2x RTX 3090, packed")
+    assert done.err == "1x RTX 3060 left over: an engine takes 2 alike\n"
 
 
 def test_a_slot_of_two_cards_is_faster_than_one_card(ask, trace) -> None:
@@ -191,4 +219,7 @@ def test_more_cards_alike_than_there_are_is_refused(ask, trace) -> None:
     refused = ask("simulate", "--trace", trace(), *ON[:2], *on)
 
     assert refused.code == 2
-    assert "2 like cards are asked for, and there are 1 RTX 3090" in refused.err
+    assert (
+        "engine.tensor_parallel_size: 2 like cards of one machine are asked for; there are "
+        "1x RTX 3090; 1x RTX 4090"
+    ) in refused.err

@@ -8,6 +8,7 @@ import pytest
 
 from pipeline import UsageError
 from pipeline.budget.cards.lookup import cpu_card, find_card
+from pipeline.budget.model_spec import ModelSpec
 from pipeline.cluster.card_slots import spread_of
 from pipeline.cluster.engine_groups import EngineGroup, asked_groups, local_groups
 from pipeline.driver.forecast.forecast import Forecaster
@@ -84,7 +85,23 @@ class TestCrews:
         assert [(c.number, c.name, c.all_cards) for c in groups] == [(2, "2x rtx3060", 4)]
         assert said == ["1x RTX 3060 left over: an engine takes 2 alike"]
 
-    @pytest.mark.parametrize("gpus", ["rtx3060, rtx3090", "rtx3060, rtx3060", "1x rtx3060"])
+    def test_cards_that_are_named_apart_are_of_several_machines(self) -> None:
+        model = ModelSpec.of(MODELS["gemma-3-27b"], "int4")
+        two = asked_groups(job(), "2x rtx3060, 2x rtx3060", spread_of(job(), model))
+        alone = asked_groups(job(), "rtx3060, rtx3060", spread_of(job(), model))
+
+        assert [(c.number, c.name) for c in two] == [(2, "2x rtx3060")]
+        assert [(c.number, c.name) for c in alone] == [(2, "rtx3060")]
+
+    def test_laptops_are_a_machine_each(self) -> None:
+        model = ModelSpec.of(MODELS["gemma-3-12b"], "int4")
+        groups = asked_groups(job(), "2x rtx4060-laptop", spread_of(job(), model))
+
+        assert [(c.number, c.name) for c in groups] == [(2, "rtx4060-laptop")]
+
+    @pytest.mark.parametrize(
+        "gpus", ["rtx3060, rtx3090", "rtx3060, rtx3060", "1x rtx3060", "2x rtx4090-laptop"]
+    )
     def test_an_engine_over_cards_that_are_not_alike_or_not_there_is_refused(
         self, gpus: str
     ) -> None:

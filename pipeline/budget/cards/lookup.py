@@ -146,9 +146,9 @@ def cpu_card(ram_bytes: int, cores: int, *, native_bf16: bool = False) -> Card:
 
 
 def find_card(name: str) -> Card:
-    """The card of that name; case, spaces, hyphens and an "RTX" before a number do not count.
-    Raises UsageError."""
-    plain = _plain(name)
+    """The card of that name, as the table has it or as drivers say it; case, spaces, hyphens and
+    an "RTX" before a number do not count. Raises UsageError."""
+    plain = _plain(re.sub(r"\b(nvidia|geforce|gpu)\b", " ", name, flags=re.IGNORECASE))
     for card in CARDS.values():
         names = _plain(card.name), _plain(card.title)
         if plain in names or (plain[:1].isdigit() and f"rtx{plain}" in names):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import get_args
 
-from pipeline.budget.cards.lookup import CARDS
+from pipeline.budget.cards.lookup import CARDS, in_slot
 from pipeline.budget.fit.verdict import Fit, bare_fit, longest_context, words
 from pipeline.budget.model_spec import FitOptions, ModelSpec
 from pipeline.errors import UsageError
@@ -80,7 +80,7 @@ def _more_cards(asked: Fit, options: FitOptions) -> Iterator[str]:
     if not card.has_bf16 or card.is_cpu or card.is_laptop:
         return
     for cards, word in _TOGETHER.items():
-        if cards > asked.cards:
+        if cards > asked.cards or asked.unsupported:
             over = bare_fit(asked.model, card, replace(options, cards=cards))
             if over.fits:
                 said = f"{word} such cards in one machine (tensor_parallel_size {cards})"
@@ -115,11 +115,16 @@ def _larger_card(asked: Fit, options: FitOptions) -> str:
     """The smallest known card that takes the model, a gaming card if there is one."""
     card = asked.card
     known = [c for c in CARDS.values() if c.vram_gb > card.vram_gb or not card.has_bf16]
+    if asked.cards > 1:
+        known = [c for c in known if not c.is_laptop]
     fitting = [c for c in known if bare_fit(asked.model, c, options).fits]
     if not fitting:
         return ""
     one = min(fitting, key=lambda c: (c.vram_gb, "RTX" not in c.title, c.compute_capability))
-    return f"{asked.model.title} {asked.model.precision} on {one.vram_gb:g} GB ({one.title})"
+    model = f"{asked.model.title} {asked.model.precision}"
+    if asked.cards > 1:
+        return f"{model} on {in_slot(one.title, asked.cards)}"
+    return f"{model} on {one.vram_gb:g} GB ({one.title})"
 
 
 def _levers(asked: Fit, options: FitOptions) -> Iterator[str]:

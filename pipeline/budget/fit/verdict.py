@@ -139,7 +139,7 @@ def bare_fit(model: ModelSpec, card: Card, options: FitOptions) -> Fit:
     return Fit(
         model=model,
         card=card,
-        cards=setup.cards,
+        cards=int(options.arguments.get("tensor_parallel_size") or 1),
         context=context,
         kv_dtype=setup.kv_dtype,
         vision=setup.vision and model.has_vision,

@@ -32,6 +32,12 @@ class GroupForecast:
     memory: MemorySplit | None
     estimate: Estimate
 
+    @property
+    def weights_share(self) -> float:
+        """Of such a card's memory, what the weights take of it; 0 without a real engine."""
+        there = self.memory
+        return there.weights_bytes / there.card.vram_bytes if there is not None else 0.0
+
 
 @dataclass(frozen=True)
 class Lever:

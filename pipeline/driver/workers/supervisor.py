@@ -114,6 +114,7 @@ class Supervisor:
             limits = EngineLimits(
                 plan.sample.shape.longest + plan.job.longest_answer,
                 bool(placed.group.card and placed.group.card.has_fp8_kv),
+                placed.weights_share,
             )
             self._oom_steps.learn(card, placed.choice.arguments, limits)
             self._rates[card] = 1 / placed.estimate.cost.seconds

@@ -22,17 +22,19 @@ _USUAL_SEQUENCES, _USUAL_CHUNK = 256, 2048  # what vLLM takes where nothing is s
 _CONTEXT_STEP = 256  # tokens
 _LEAST_CACHE = 64 << 20  # bytes
 _CACHE_OF_FREE = 0.5  # the rest is for what computes with it
-_SHARE_STEP, _LEAST_SHARE = 0.05, 0.3  # of a card's memory
+_SHARE_STEP, _LEAST_SHARE = 0.05, 0.05  # of a card's memory
 _SPARED = 0.02  # of what is free, for what comes and goes
 
 
 @dataclass(frozen=True)
 class EngineLimits:
     """What a job and a card allow. ``longest``: tokens of the longest request that is known,
-    answer included (None: not known). ``fp8``: the card can keep its KV cache in fp8."""
+    answer included (None: not known). ``fp8``: the card can keep its KV cache in fp8.
+    ``weights_share``: of the card's memory that the weights take, so less of it is of no use."""
 
     longest: int | None = None
     fp8: bool = False
+    weights_share: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ class _Down:
         if now is None:
             return None
         less = round(min(now - _SHARE_STEP, (self.short.free_share or 1.0) - _SPARED), 2)
-        if less < _LEAST_SHARE:
+        if less <= max(_LEAST_SHARE, self.limits.weights_share):
             return None
         says = f"{less:.0%} of the card's memory instead of {now:.0%}"
         return self._to(says, gpu_memory_utilization=less)

@@ -17,7 +17,7 @@ NEEDED_CAPABILITY = (8, 0)
 CUDA, CPU = "cuda", "cpu"
 # nvidia-smi of drivers before 510 does not tell the capability: the name does, for what is too old
 _BEFORE_AMPERE = re.compile(
-    r"\b(GT|GTX|MX\d+|RTX 20\d\d|TITAN|Quadro|Tesla [A-Z]\d+|T4|T4G|T\d{3,4}|V100|P\d+)\b"
+    r"\b(GT|GTX|MX\d+|RTX 20[6-8]0|TITAN|Quadro|Tesla [A-Z]\d+|T4|T4G|T\d{3,4}|V100|P\d+)\b"
 )
 
 

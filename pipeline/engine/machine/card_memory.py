@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from functools import partial
 
-from pipeline.engine.gpu.nvml import free_gpu_memory
+from pipeline.engine.gpu.memory_holders import held_by
+from pipeline.engine.gpu.nvml import free_gpu_memory, holders
 from pipeline.engine.gpu.usable import gpus, offer
 from pipeline.engine.gpu.visible import VARIABLE
 from pipeline.humanize import size
@@ -51,14 +52,17 @@ def wait_for_memory(
     wanted: int,
     say: Callable[[str], None],
     *,
+    held: Callable[[], str] = lambda: "",
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> bool:
-    """Wait until ``wanted`` bytes are free, as long as there is hope. Whether they are."""
+    """Wait until ``wanted`` bytes are free, as long as there is hope. Whether they are. ``held``:
+    by whom, in words."""
     readings = [(clock(), free())]
     verdict = memory_wait(readings, wanted)
     if verdict is MemoryWait.WAIT:
-        say(f"waiting for the card's memory: {size(readings[0][1])} of {size(wanted)} are free")
+        by = f"; {who}" if (who := held()) else ""
+        say(f"waiting for the card's memory: {size(readings[0][1])} of {size(wanted)} are free{by}")
     while verdict is MemoryWait.WAIT:
         sleep(_LOOK_SECONDS)
         readings.append((clock(), free()))
@@ -71,7 +75,12 @@ def wait_for_own_cards(share: float, say: Callable[[str], None], number: int = 1
     the first that this process sees, as vLLM takes them."""
     for index in [gpu.index for gpu in offer().gpus[:number]]:
         total = free_gpu_memory(index)[1]
-        wait_for_memory(partial(_free, index), int(share * total), say)
+        wanted, by = int(share * total), partial(_holders, index)
+        wait_for_memory(partial(_free, index), wanted, say, held=by)
+
+
+def _holders(index: int) -> str:
+    return held_by(holders(index))
 
 
 def _free(index: int) -> int:

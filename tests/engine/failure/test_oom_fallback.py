@@ -108,8 +108,17 @@ def test_a_card_that_others_use_too_is_taken_less_of() -> None:
     assert rung.arguments["gpu_memory_utilization"] == 0.58
 
 
-def test_a_card_that_is_almost_taken_is_not() -> None:
-    assert next_rung(GPU, EngineLimits(), Shortage(MemoryNeed.SHARE, 1, 10)) is None
+def test_what_others_leave_is_taken_where_the_weights_fit_it() -> None:
+    rung = next_rung(GPU, EngineLimits(weights_share=0.04), Shortage(MemoryNeed.SHARE, 4, 24))
+
+    assert rung is not None
+    assert rung.arguments["gpu_memory_utilization"] == 0.15
+
+
+def test_a_share_that_does_not_hold_the_weights_is_not_tried() -> None:
+    limits = EngineLimits(weights_share=0.68)
+    assert next_rung(GPU, limits, Shortage(MemoryNeed.SHARE, 12, 24)) is None
+    assert next_rung(GPU, EngineLimits(), Shortage(MemoryNeed.SHARE, 1, 24)) is None
 
 
 def test_while_running_the_model_keeps_its_context() -> None:

@@ -16,11 +16,12 @@ class Card:
         self._free = free
         self.now = 0.0
         self.said: list[str] = []
+        self.holder = ""
 
     def wait_for(self, wanted: int) -> bool:
         return wait_for_memory(
             lambda: self._free(self.now), wanted, self.said.append,
-            clock=lambda: self.now, sleep=self.sleep,
+            held=lambda: self.holder, clock=lambda: self.now, sleep=self.sleep,
         )  # fmt: skip
 
     def sleep(self, seconds: float) -> None:
@@ -40,6 +41,17 @@ def test_memory_that_comes_back_is_waited_for() -> None:
     assert card.wait_for(20 * GIB)
     assert 8 <= card.now < 9
     assert card.said == ["waiting for the card's memory: 2.0 GiB of 20.0 GiB are free"]
+
+
+def test_who_holds_the_memory_is_said() -> None:
+    card = Card(lambda now: 2 * GIB)
+    card.holder = "held by game.exe (pid 7, 9.0 GiB)"
+    card.wait_for(20 * GIB)
+
+    assert card.said == [
+        "waiting for the card's memory: 2.0 GiB of 20.0 GiB are free; "
+        "held by game.exe (pid 7, 9.0 GiB)"
+    ]
 
 
 def test_memory_that_comes_back_slowly_is_waited_for() -> None:

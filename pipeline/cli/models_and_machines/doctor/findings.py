@@ -66,10 +66,11 @@ def gpu_findings(view: GpuView) -> list[Finding]:
     findings = [Finding("driver", False, fault.says, fault.fix) for fault in faults]
     for gpu in view.driver.gpus:
         findings += _card(gpu, view)
-    if not view.driver.gpus and not faults:
-        findings.append(Finding("GPU", True, "none: engines run on the processor"))
-    elif not view.driver.gpus:
-        findings.append(Finding("GPU", True, "none to be seen: engines run on the processor"))
+    if not view.driver.gpus:
+        says = "none to be seen" if faults else "none"
+        if view.offer.build != CUDA:  # else nothing runs: see ``build_finding``
+            says += ": engines run on the processor"
+        findings.append(Finding("GPU", True, says))
     if view.wants_cuda:
         findings += _tools(view.tools)
     return findings

@@ -75,22 +75,22 @@ def simulate_command(
     from pipeline.simulate.run_trace import read_trace
 
     check_policy(policy)
-    cards = _cards(gpu)
+    asked = _asked(gpu)
     model_spec = subjects(model)[0]
     read = read_trace(trace)
     rows = read.rows
     limit = _checked(read, trace, max_tokens)
     limit = min(limit, model_spec.geometry.context)  # no answer gets longer, no row beyond it runs
-    step_time = _calibrated(calibration, cards)
-    given = _given(settings)
+    step_time = _calibrated(calibration, [card for _, card in asked])
+    made = _setups(model_spec, asked, read, limit, kv_dtype, _given(settings), step_time)
+    engines = sum(number for number, _ in made)
     setups: list[CardSetup] = []
     learned: dict[Card, Estimate] = {}
-    for card in dict.fromkeys(cards):
-        made = _setups(model_spec, card, cards.count(card), read, limit, kv_dtype, given, step_time)
+    for number, setup in made:
         if step_time is None:
-            learned[card] = slowdown(model_spec, made[0], read, limit, len(cards))
-            made = [with_slowdown(made[0], learned[card])] * len(made)
-        setups += made
+            learned[setup.card] = slowdown(model_spec, setup, read, limit, engines)
+            setup = with_slowdown(setup, learned[setup.card])
+        setups += [setup] * number
     outcome = _simulate(setups, policy, rows, limit, failures)
     if as_json:
         print_json(outcome.as_json())
@@ -132,15 +132,15 @@ def _checked(trace: Trace, path: Path, max_tokens: int | None) -> int:
     return max_tokens or max(known, longest)
 
 
-def _cards(text: str) -> list[Card]:
-    """ "2x rtx3090,rtx4090" -> three cards."""
+def _asked(text: str) -> list[tuple[int, Card]]:
+    """ "2x rtx3090,rtx4090" -> how many of which, in each machine."""
     from pipeline.budget.cards.lookup import parse_gpus
     from pipeline.cli.try_out.fit.command import card_named
 
     asked = parse_gpus(text, card_named)
     if sum(number for number, _ in asked) > _MOST_CARDS:
         raise UsageError(f"gpu: more than {_MOST_CARDS} cards")
-    return [card for number, card in asked for _ in range(number)]
+    return asked
 
 
 def _calibrated(path: Path | None, cards: Sequence[Card]) -> StepTime | None:
@@ -169,25 +169,25 @@ def _given(settings: Sequence[str] | None) -> dict[str, Any]:
 
 def _setups(
     model_spec: ModelSpec,
-    card: Card,
-    number: int,
+    asked: Sequence[tuple[int, Card]],
     trace: Trace,
     max_tokens: int,
     kv_dtype: str,
     given: dict[str, Any],
     step_time: StepTime | None,
-) -> list[CardSetup]:
-    """Of so many such cards in one machine: one for each, or for each slot of several, where the
-    model needs them."""
+) -> list[tuple[int, CardSetup]]:
+    """So many engines of each kind: one on each card, or on each slot of several where the model
+    needs them. What is left over or out is said. Raises UsageError where nothing is left."""
     from dataclasses import replace
 
     from pipeline.budget.engine_arguments import scoring_arguments
-    from pipeline.budget.fit.advice import check_fit
+    from pipeline.budget.fit.advice import refusal
     from pipeline.budget.fit.fit import fit
     from pipeline.budget.model_spec import FitOptions
     from pipeline.budget.step_time import ScoringTime
     from pipeline.budget.tensor_parallel import cards_needed
     from pipeline.cli.try_out.fit.command import reported_overhead
+    from pipeline.cluster.card_slots import asked_slots
     from pipeline.job.job import Score
     from pipeline.simulate.card_setup import card_setup
 
@@ -196,29 +196,38 @@ def _setups(
     scores = shape is not None and shape.scores
     arguments = (scoring_arguments(Score(), given) if scores else {}) | given
     options = FitOptions(min(usual, model_spec.geometry.context), kv_dtype, given=arguments)
-    cards = 1 if card.is_cpu else cards_needed(model_spec, card, options, number)
-    if cards > number:
-        raise UsageError(
-            f"engine.tensor_parallel_size: {cards} like cards are asked for, and there are "
-            f"{number} {card.title}",
-            f"--gpu {card.name}:{cards}",
-        )
-    overhead = reported_overhead(model_spec, card, cards)
-    options = replace(options, cards=cards, overhead_correction=overhead)
-    check_fit(fit(model_spec, card, options))
+
+    def needed(card: Card, alike: int) -> int:
+        return 1 if card.is_cpu else cards_needed(model_spec, card, options, alike)
+
+    slots, left_over = asked_slots(asked, needed, int(given.get("tensor_parallel_size") or 1))
+    for line in left_over:
+        ERR.print(str(line))
     # a plan that follows a run knows how long the answers were
     answers = sum(row.output_tokens for row in rows) / len(rows) if shape else None
-    setup = card_setup(
-        model_spec.geometry,
-        model_spec.weights,
-        card,
-        rows,
-        max_tokens,
-        options.arguments,
-        step_time,
-        overhead,
-        answers,
-    )
-    if scores:
-        setup = replace(setup, step_time=ScoringTime(setup.step_time))
-    return [setup] * (number // cards)
+    made, errors = [], []
+    for number, card, cards in slots:
+        overhead = reported_overhead(model_spec, card, cards)
+        asks = replace(options, cards=cards, overhead_correction=overhead)
+        if (error := refusal(fit(model_spec, card, asks))) is not None:
+            errors.append(error)
+            continue
+        setup = card_setup(
+            model_spec.geometry,
+            model_spec.weights,
+            card,
+            rows,
+            max_tokens,
+            asks.arguments,
+            step_time,
+            overhead,
+            answers,
+        )
+        if scores:
+            setup = replace(setup, step_time=ScoringTime(setup.step_time))
+        made.append((number, setup))
+    if errors and not made:
+        raise errors[0]
+    for error in errors:
+        ERR.print(f"left out: {error.message} {' '.join(error.hints)}")
+    return made

@@ -103,7 +103,15 @@ def _cards(gpu: str | None, vram: float | None) -> list[tuple[int, Card]]:
         return [(1, generic_card(vram))]
     if gpu is None:
         return [(1, card) for card in (*(CARDS[name] for name in _CARDS), this_processor())]
-    return parse_gpus(gpu, card_named)
+    asked = parse_gpus(gpu, card_named)
+    for number, card in asked:
+        if number > 1 and card.is_laptop:
+            raise UsageError(
+                f"gpu: {number} laptops are {number} machines, and the cards of an engine are in "
+                f"one: {number}x {card.title}",
+                f"for each of them: --gpu {card.name}",
+            )
+    return asked
 
 
 def card_named(name: str) -> Card:

@@ -59,7 +59,7 @@ def plan_command(
     from pipeline.report.profile import load_profile
 
     loaded = with_known_engine(load_with(job, settings, output=output, workers=workers), _note)
-    if gpus:
+    if gpus is not None:
         parse_gpus(gpus)  # what is wrong with it is said at once
     inputs = check_input(loaded, rows)
     for line in inputs.files.waiting:
@@ -72,7 +72,7 @@ def plan_command(
         known = loaded.resources.price_kwh if price_kwh is None else price_kwh
         prices = Prices(Prices().per_kwh if known is None else known, price_gpu_hour, watts)
         forecaster = Forecaster(plan, load_profile(), prices)
-        if gpus:
+        if gpus is not None:
             groups = asked_groups(loaded, gpus, forecaster.spread, _note)
         else:
             groups = local_groups(loaded, plan.most_engines, forecaster.spread, _note)

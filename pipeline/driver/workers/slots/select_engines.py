@@ -114,7 +114,7 @@ def rack_groups(
     if not found:
         cards = [device.card for m in machines if m.facts for device in m.facts.devices]
         check_wishes(job.resources, cards)
-        refuse_spread(job, [cards_of(m) for m in machines])
+        refuse_spread(job.engine.tensor_parallel_size or 1, [cards_of(m) for m in machines])
         raise UsageError(
             "no machine of the rack can work on the job",
             *left_out,
