@@ -35,9 +35,10 @@ def check_input_address(address: str) -> str:
             "reports: leave it out, and give it in the environment (AWS_ACCESS_KEY_ID and "
             "AWS_SECRET_ACCESS_KEY, or FSSPEC_FTP_PASSWORD for ftp://, and so on)"
         )
-    for part in address.split("::"):
-        protocol = part.partition("://")[0]
-        if protocol in _REFUSED:
+    parts = address.split("::")
+    for part in parts:
+        protocol, slashes, _ = part.partition("://")
+        if protocol in _REFUSED and (slashes or len(parts) > 1):  # else a folder of that name
             raise ValueError(f"{protocol}:// is not read: copy the files first")
     return address
 

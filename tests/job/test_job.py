@@ -151,6 +151,16 @@ def test_an_input_names_at_least_one_path() -> None:
     assert "input.path" in refusal(input={"path": []})
 
 
+@pytest.mark.parametrize("name", ["data", "dask", "reference", "./data", "data/tweets"])
+def test_a_folder_may_be_called_as_a_protocol_is(name: str) -> None:
+    assert job(input={"path": name}).input.path == name
+
+
+@pytest.mark.parametrize("address", ["data://x", "dask://worker/x", "reference::s3://a/b"])
+def test_what_is_no_place_for_data_is_not_read(address: str) -> None:
+    assert "copy the files first" in refusal(input={"path": address})
+
+
 @pytest.mark.parametrize("workers", [0, -1, 5000, "many", True, 1.5])
 def test_workers_is_auto_or_a_sensible_number(workers: object) -> None:
     assert "give auto, or a number" in refusal(resources={"workers": workers})

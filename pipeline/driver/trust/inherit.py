@@ -20,8 +20,8 @@ from pipeline.driver.trust.parts import Part, part_of
 from pipeline.driver.trust.question import TrustedQuestion, trusted_question, unsuitable
 from pipeline.driver.trust.rewrite import rewrite
 from pipeline.driver.trust.rewrite_reports import rewrite_reports
+from pipeline.driver.trust.unlike_runs import FROM, NOT_ALIKE, in_words
 from pipeline.errors import UsageError
-from pipeline.humanize import percent
 from pipeline.job.job import Job
 from pipeline.output.commit.records import TRUST
 from pipeline.output.dataset import Dataset
@@ -29,8 +29,6 @@ from pipeline.output.folder import as_json
 from pipeline.trust.acceptance import Acceptance, Promise
 from pipeline.trust.calibration import Calibration, decide
 from pipeline.trust.drift import Drift, drift
-
-_FROM = "inherited_from"
 
 
 def inherit(
@@ -73,7 +71,7 @@ def inherit(
         if apart is None:
             continue
         block = blocks[one.known.asked.name]
-        block |= {_FROM: name, "drift": apart.as_json()}
+        block |= {FROM: name, "drift": apart.as_json()}
         line = _words(name, apart, promised=bool(found[one.known.asked.name].get("promise")))
         block["notes"] = [*block["notes"], line]
         if apart.found:
@@ -98,7 +96,7 @@ def _blocks(dataset: Dataset) -> dict[str, dict[str, Any]]:
 def _calibrated(dataset: Dataset) -> dict[str, dict[str, Any]]:
     """The questions that were calibrated by right answers of this run."""
     blocks = _blocks(dataset).items()
-    return {q: one for q, one in blocks if one.get("calibration") and _FROM not in one}
+    return {q: one for q, one in blocks if one.get("calibration") and FROM not in one}
 
 
 def _inherited(
@@ -128,18 +126,13 @@ def _inherited(
         no_calibration=None,
         promise=promise,
         acceptance=acceptance,
-        no_promise="its rows differ from those that the promise was made of"
-        if apart.found
-        else None,
+        no_promise=NOT_ALIKE if apart.found else None,
     )
     return TrustedQuestion(known, report), apart
 
 
 def _words(name: str, apart: Drift, *, promised: bool) -> str:
-    far = (
-        f"confidences differ by {percent(apart.confidences)}, the shares of the labels by "
-        f"{percent(apart.shares)}"
-    )
+    far = in_words(apart)
     if not apart.found:
         return f"calibrated by the right answers of the run {name}, whose rows look alike ({far})"
     back = "its promise is taken back: no row is accepted" if promised else "it may be off"

@@ -19,6 +19,7 @@ from pipeline.driver.trust.question import TrustedQuestion, check, trusted_quest
 from pipeline.driver.trust.rewrite import rewrite
 from pipeline.driver.trust.rewrite_reports import rewrite_reports
 from pipeline.driver.trust.settings import TrustOptions, settings_of, settled, with_settings
+from pipeline.driver.trust.unlike_runs import run_by_run
 from pipeline.errors import Stopped, UsageError
 from pipeline.job.job import Job
 from pipeline.output.commit.records import TRUST
@@ -72,15 +73,19 @@ def trust(
         raise UsageError(*problem)
     judged = _judged(parts, job, _reviews(open_storage(output), job))
     check(judged, output, promised=options.promised)
-    blocks = {one.known.asked.name: one.as_json() for one in judged}
+    runs = [run_by_run(one, [part.answered for part in parts]) for one in judged]
+    addresses = [part.dataset.storage.address() for part in parts]
+    told = {run.whole.known.asked.name: run.blocks(addresses) for run in runs}
     changed = 0
     firsts = accumulate((part.answered for part in parts), initial=0)
     try:
-        for part, first in zip(parts, firsts, strict=False):
+        for number, (part, first) in enumerate(zip(parts, firsts, strict=False)):
             storage = part.dataset.storage
+            blocks = {name: each[number] for name, (_, each) in told.items()}
             with Heartbeat(storage, None, stop, new_run(), part.rows), stop.being_heeded():
                 _keep_settings(part, job)
-                changed += rewrite(part, first, judged, lambda: stop.asked)
+                of_part = [run.parts[number] for run in runs]
+                changed += rewrite(part, first, of_part, lambda: stop.asked)
                 _keep(part.dataset, blocks, asked)
                 rewrite_reports(part.dataset, blocks, job)
     except KeyboardInterrupt:
@@ -89,7 +94,7 @@ def trust(
             "the same command goes on from there",
         ) from None
     _log.info("trust: %d files changed", changed)
-    return Trusted(output, blocks, changed)
+    return Trusted(output, {name: whole for name, (whole, _) in told.items()}, changed)
 
 
 def trust_run(dataset: Dataset, job: Job, note: Note = lambda line: None) -> Blocks:

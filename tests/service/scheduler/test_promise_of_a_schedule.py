@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,6 +26,9 @@ from tests.support.trusted import commit_all, job_over, table_of, world, write_r
 
 pytestmark = pytest.mark.usefixtures("large_units")
 
+WORLD = world(6000, seed=3)
+BAD = [n for n in range(2400, 6000) if WORLD[0][n] == "bad" or n % 10 == 0][:600]
+PARTS = [range(1200), range(1200, 1800), BAD]
 NIGHT = datetime(2026, 11, 24, 2, tzinfo=UTC)
 TAKEN_BACK = "its promise is taken back: no row is accepted"
 
@@ -40,10 +44,8 @@ class Notes(Watcher):
 @pytest.fixture
 def nights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[ScheduledRun, list[str]]]:
     """Three runs: with right answers, over rows that look alike, over nearly only bad ones."""
-    truth, probabilities = world(6000, seed=3)
-    bad = [n for n in range(2400, 6000) if truth[n] == "bad" or n % 10 == 0][:600]
-    parts = [range(1200), range(1200, 1800), bad]
-    every = [n for part in parts for n in part]
+    truth, probabilities = WORLD
+    every = [n for part in PARTS for n in part]
 
     def work(job: Job, options: RunOptions, *_: Any) -> Summary:
         plan, dataset = begin(job, files=options.files)
@@ -52,7 +54,7 @@ def nights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Schedu
 
     monkeypatch.setattr(performing, "run", work)
     done, start = [], 0
-    for night, part in enumerate(parts):
+    for night, part in enumerate(PARTS):
         known = (lambda row: row % 4 == 0) if night == 0 else (lambda row: False)
         write_rows(tmp_path, [truth[n] for n in part], known, f"night{night}", start)
         start += len(part)
@@ -91,3 +93,60 @@ def test_it_is_held_and_taken_back_and_said_everywhere(
     assert [line for line in told.splitlines() if names[2][:10] in line and "taken back" in line]
     history = (tmp_path / "out/_history/history.md").read_text()
     assert history.count("taken back") >= 1
+
+
+def accepted(folder: Path) -> list[set[bool | None]]:
+    """What stands in the column of each run, the first one first."""
+    runs = sorted(folder.glob("out/run=*"))
+    columns = [table_of(Dataset(open_storage(str(run))))["accepted"] for run in runs]
+    return [set(column.to_pylist()) for column in columns]
+
+
+def gold_of(folder: Path, every: list[int]) -> str:
+    """A file with right answers of each night: of every second row, of every third, …; 0: none."""
+    path, start = folder / "gold.csv", 0
+    lines = ["id,right"]
+    for step, part in zip(every, PARTS, strict=True):
+        known = range(0, len(part), step) if step else ()
+        lines += [f"{start + n},{WORLD[0][part[n]]}" for n in known]
+        start += len(part)
+    path.write_text("\n".join(lines))
+    return str(path)
+
+
+@pytest.mark.usefixtures("nights")
+def test_trusting_the_dataset_gives_no_promise_back_without_fresh_right_answers(
+    tmp_path: Path, ask: Any
+) -> None:
+    output = str(tmp_path / "out")
+
+    told = ask("trust", output).out
+
+    [line] = [line for line in told.splitlines() if "its promise is taken back" in line]
+    assert "rackmill review" in line
+    first, alike, other = accepted(tmp_path)
+    assert True in first
+    assert True in alike
+    assert other == {None}
+    assert ask("status", output).out.count("promise taken back") == 1
+    count = sum(
+        table_of(Dataset(open_storage(str(run))))["accepted"].to_pylist().count(True)
+        for run in tmp_path.glob("out/run=*")
+    )
+    assert f"{count} of 2400 rows are accepted" in re.sub(r"(?<=\d)\s(?=\d)", "", told)
+    assert ask("trust", output).out.endswith("nothing had to be changed\n")
+
+
+@pytest.mark.usefixtures("nights")
+@pytest.mark.parametrize("every", [[4, 4, 4], [1, 1, 2]])
+def test_right_answers_of_every_run_give_it_back(
+    tmp_path: Path, ask: Any, every: list[int]
+) -> None:
+    """In the second case the last run has too few for its share, but they show it by themselves."""
+    output = str(tmp_path / "out")
+
+    told = ask("trust", output, "--gold", gold_of(tmp_path, every), "--error", "0.1").out
+
+    assert "taken back" not in told
+    assert all(True in one for one in accepted(tmp_path))
+    assert ask("status", output).out.count("promise taken back") == 0
