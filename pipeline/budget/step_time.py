@@ -80,6 +80,9 @@ class StepTime(Protocol):
 # the dense tensor rate in large int4 products and less in small ones and in attention.
 _BANDWIDTH_REACHED = 0.78
 _FLOPS_REACHED = 0.55
+# From the machine's memory, for weights that are kept there (``cpu_offload_gb``): 8 lanes of PCIe
+# 4.0, or 16 of 3.0, carry 16 GB/s, of which three quarters are taken to arrive. Not measured.
+_MACHINE_BANDWIDTH = 12e9
 # Scheduling, launching, sampling, handing over: what a step costs when it computes next to
 # nothing, and what each sequence adds on the host (vLLM's input batch and output processing).
 _STEP_SECONDS = 1.5e-3
@@ -93,7 +96,8 @@ class RooflineTime:
 
     ``weights_bytes``: all of the text model. ``dtype_bytes``: of a key or value in the cache.
     ``cards``: that share each layer, and wait for each other. Prefill and decode share a step, and
-    its bytes and its operations overlap: the longer of the two counts.
+    its bytes and its operations overlap: the longer of the two counts. ``offloaded_bytes``: of the
+    weights of each card, kept in the machine's memory and read from there in every step.
     """
 
     geometry: Geometry
@@ -101,6 +105,7 @@ class RooflineTime:
     card: Card
     dtype_bytes: float = 2
     cards: int = 1
+    offloaded_bytes: int = 0
     bandwidth_reached: float = _BANDWIDTH_REACHED
     flops_reached: float = _FLOPS_REACHED
     step_seconds: float = _STEP_SECONDS
@@ -113,11 +118,13 @@ class RooflineTime:
         read = g.n_global * work.context + g.n_sliding * work.window
         prefill = g.n_global * work.prefill_context + g.n_sliding * work.prefill_window
         cached = self._kv_bytes * (read + prefill / _QUERY_TILE)
-        bytes_ = work.steps * self.weights_bytes + cached
+        away = min(self.offloaded_bytes, self.weights_bytes // self.cards)
+        bytes_ = work.steps * (self.weights_bytes - away * self.cards) + cached
         attended = self._attention_flops * (read + prefill)
         flops = self._token_flops * tokens + self._head_flops * samples + attended
         busy = max(bytes_ / self._bandwidth, flops / self._flops)
         busy += exchange_seconds(g, tokens, samples, self.cards, steps=work.steps)
+        busy += work.steps * away / _MACHINE_BANDWIDTH
         return busy + work.steps * self.step_seconds + samples * self.sequence_seconds
 
     @cached_property

@@ -68,7 +68,12 @@ def card_setup_from(
         weights = weights.unpacked(geometry)
     if step_time is None:
         step_time = RooflineTime(
-            geometry, weights.text_bytes, card, layout.dtype_bytes, setup.cards
+            geometry,
+            weights.text_bytes,
+            card,
+            layout.dtype_bytes,
+            setup.cards,
+            setup.offloaded_bytes,
         )
     return CardSetup(
         card,

@@ -71,6 +71,20 @@ class TestTheNearestThing:
     def test_nobody_puts_two_cards_into_a_laptop(self) -> None:
         assert not any("two such" in line for line in ask("12b", "rtx4060-laptop").advice)
 
+    @pytest.mark.parametrize(
+        "given",
+        [
+            {"attention_backend": "FLASH_ATTN", "kv_cache_dtype": "fp8"},
+            {"gpu_memory_utilization": 0.3},
+            {"tensor_parallel_size": 3},
+        ],
+    )
+    def test_what_a_job_gave_that_stands_against_it_is_named(self, given: dict[str, Any]) -> None:
+        answer = ask("12b", "rtx4090", context=256, given=given)
+
+        assert not answer.fits
+        assert answer.advice[0].startswith(f"engine.{next(iter(given))} left out: ")
+
     def test_advice_for_several_cards_is_of_as_many_others(self) -> None:
         old, small = ask("12b", "rtx2080ti", cards=2), ask("27b", "rtx3050", cards=2)
 

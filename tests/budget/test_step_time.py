@@ -59,6 +59,15 @@ def test_a_long_prompt_costs_arithmetic() -> None:
     assert ROOFLINE.seconds(chunk) > 10 * ROOFLINE.seconds(decode(1, 100))
 
 
+def test_weights_in_the_machines_memory_are_read_from_there_in_every_step() -> None:
+    away = RooflineTime(GEOMETRY, WEIGHTS, CARD, offloaded_bytes=6 * 10**9)
+    slower = away.seconds(decode(8, 700, steps=2)) - ROOFLINE.seconds(decode(8, 700, steps=2))
+    assert slower == pytest.approx(2 * (6 / 12 - 6e9 / CARD.bandwidth / 0.78), rel=0.01)
+
+    everything = RooflineTime(GEOMETRY, WEIGHTS, CARD, offloaded_bytes=10**12)
+    assert everything.seconds(decode(8, 700)) < 1.1 * WEIGHTS / 12e9
+
+
 @pytest.mark.parametrize("time", [ROOFLINE, CalibratedTime({"step": 0.01, "samples>0": 1e-3})])
 def test_equal_steps_may_be_summed(time: RooflineTime | CalibratedTime) -> None:
     assert time.seconds(decode(8, 700, steps=20)) == pytest.approx(

@@ -16,6 +16,11 @@ _MOST = 3
 _USEFUL_CONTEXT = 256  # tokens; a shorter one is no advice
 _HYBRID_GAIN = 1.02
 _SHORT = 512
+# what a job may have given that stands against it
+_OF_MEMORY = (
+    *("attention_backend", "dtype", "gpu_memory_utilization", "kv_cache_memory_bytes"),
+    *("num_gpu_blocks_override", "max_num_seqs", "max_num_batched_tokens", "tensor_parallel_size"),
+)
 _TOGETHER = {2: "two", 4: "four", 8: "eight"}
 
 
@@ -58,6 +63,12 @@ def _nearest(asked: Fit, options: FitOptions) -> Iterator[str]:
     if options.kv_dtype == "bf16" and card.has_fp8_kv and not card.is_cpu:
         fp8 = bare_fit(model, card, replace(options, kv_dtype="fp8"))
         yield from _says("KV cache in fp8", fp8)
+    for name in _OF_MEMORY:
+        if name in options.given:
+            open_ = {n: v for n, v in options.given.items() if n != name}
+            yield from _says(
+                f"engine.{name} left out", bare_fit(model, card, replace(options, given=open_))
+            )
     if not asked.unsupported and (longest := longest_context(asked) // 64 * 64) >= _USEFUL_CONTEXT:
         yield f"requests of up to {words(longest)} tokens"
     yield from _smaller(asked, options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from pipeline.budget.cards.lookup import times
+from pipeline.budget.cards.lookup import in_slot, times
 from pipeline.budget.fit.verdict import Fit, gb
 from pipeline.budget.predict import Prediction
 from pipeline.driver.forecast.types import Forecast, GroupForecast
@@ -105,10 +105,16 @@ def forecast_lines(forecast: Forecast, fits: list[Fit]) -> Iterator[tuple[str, s
         if (card := placed.group.card) is not None and card.guessed:
             yield "", f"the {card.title} is not in our table: its speed is reckoned {card.guessed}"
     for placed in forecast.placed:
-        reasons = placed.choice.reasons
-        for number, (name, value) in enumerate(placed.choice.arguments.items()):
-            reason = f": {reasons[name]}" if reasons.get(name) else ""
-            yield ("settings" if number == 0 else ""), f"{name} {_value(name, value)}{reason}"
+        reasons, group = placed.choice.reasons, placed.group
+        told = [
+            f"{name} {_value(name, value)}{f': {reasons[name]}' if reasons.get(name) else ''}"
+            for name, value in placed.choice.arguments.items()
+        ]
+        if len(forecast.placed) > 1 and told:
+            kind = in_slot(group.card.title, group.cards) if group.card else group.model
+            told = [f"on {kind or 'simulated engines'}:", *told]
+        for number, line in enumerate(told):
+            yield ("settings" if number == 0 else ""), line
     if not workload.kind.startswith("score"):
         total = count(workload.completion_tokens * workload.rows)
         mean = workload.completion_tokens / workload.answers
