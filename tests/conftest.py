@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
+import typer
 
 import pipeline.model.tokenizer as tokenizer_module
 from pipeline.model.folder import ModelFolder
@@ -53,6 +54,14 @@ def _tokenizers_stay_read() -> Iterator[None]:
         patch.setattr(
             tokenizer_module, "_parsed", lru_cache(16)(tokenizer_module._parsed.__wrapped__)
         )
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _commands_stay_made() -> Iterator[None]:
+    """A process makes the tree of all verbs once, and that takes it longer than many a command."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typer.main, "get_command", cache(typer.main.get_command))
         yield
 
 

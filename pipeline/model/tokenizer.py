@@ -32,16 +32,18 @@ class Tokenizer:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._fast = _load(folder)
+        self._fast, control = _load(folder)
         path = folder / "tokenizer_config.json"
         config = read_json(path) if path.exists() else {}
         self.bos = _special(config.get("bos_token"))
-        self._control = ControlTokens(_control_ids(self._fast, self.bos), self.bos)
+        bos_id = self._fast.token_to_id(self.bos) if self.bos else None
+        if bos_id is not None:
+            control = {**control, self.bos: bos_id}
+        self._control = ControlTokens(control, self.bos)
         self._specials = {
             "bos_token": self.mark(self.bos),
             "eos_token": self.mark(_special(config.get("eos_token"))),
         }
-        bos_id = self._fast.token_to_id(self.bos) if self.bos else None
         self._head = [] if bos_id is None else [bos_id]
         template = chat_template(folder)
         self._chat = self._compiled(template, f"in {folder}") if template else None
@@ -146,7 +148,7 @@ class Tokenizer:
         return text
 
 
-def _control_ids(fast: FastTokenizer, bos: str) -> dict[str, int]:
+def _control_ids(fast: FastTokenizer) -> dict[str, int]:
     """The control tokens of ``fast``, which takes them for text from now on."""
     added = fast.get_added_tokens_decoder()
     found = {
@@ -156,35 +158,34 @@ def _control_ids(fast: FastTokenizer, bos: str) -> dict[str, int]:
     }
     fast.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in found])
     fast.encode_special_tokens = True
-    bos_id = fast.token_to_id(bos) if bos else None
-    return found if bos_id is None else {**found, bos: bos_id}
+    return found
 
 
-def _load(folder: Path) -> FastTokenizer:
-    """The tokenizer of ``tokenizer.json``, which neither pads nor cuts. Raises UsageError."""
+def _load(folder: Path) -> tuple[FastTokenizer, dict[str, int]]:
+    """The tokenizer of ``tokenizer.json``, which neither pads nor cuts, and its control tokens.
+    Raises UsageError."""
     path = folder / "tokenizer.json"
     try:
         if not path.is_file() or path.stat().st_size > _MOST_BYTES:
             raise ValueError("it is not a file, or too large")
-        fast = _parsed(path, path.stat().st_mtime_ns)
+        return _parsed(path, path.stat().st_mtime_ns)
     except (
         BaseException
     ) as e:  # the Rust library raises bare Exception, and panics are not even that
         if isinstance(e, KeyboardInterrupt | SystemExit):
             raise
         raise UsageError(f"model: the tokenizer in {folder} cannot be read: {e}") from None
-    return fast
 
 
 @lru_cache(maxsize=1)
-def _parsed(path: Path, _changed: int) -> FastTokenizer:
+def _parsed(path: Path, _changed: int) -> tuple[FastTokenizer, dict[str, int]]:
     """Kept for the next one who asks, as Gemma's takes a second: all that is set on it is the same
     for everybody."""
     fast = FastTokenizer.from_file(str(path))
     # some files say to pad or cut all texts to a length, which is for training
     fast.no_padding()
     fast.no_truncation()
-    return fast
+    return fast, _control_ids(fast)
 
 
 def chat_template(folder: Path) -> str | None:

@@ -1,8 +1,8 @@
-"""A fault at every storage call: ``python -m tests.chaos.crash_points FOLDER OUTPUT MODE``.
+"""A fault at every storage call: ``python -m tests.chaos.crash_points FOLDER OUTPUT MODE...``.
 
 For every N, a run in a child process meets its fault at the N-th storage operation; then another
 one, without, must bring the job to its end. The children are forked from here, with everything
-imported and no thread started. MODE is one of
+imported and no thread started. MODE:N is for every N-th operation only. MODE is one of
 
     exit       the process ends before operation N
     call       the process ends before the N-th call of the file system (local disks)
@@ -21,12 +21,14 @@ import os
 import shutil
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pyarrow.dataset  # noqa: F401 - else every child would, with its first table
 
+from pipeline.engine.machine.facts import own_versions
 from pipeline.errors import RackmillError
+from pipeline.report.page import page
 from pipeline.storage.fault_injection import EXIT_CODE, VARIABLE
 from tests.chaos.in_process import check, job, run_here
 
@@ -115,27 +117,36 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="with what tests.chaos.in_process prepares")
     parser.add_argument("output", help="a new folder is made below for every point")
-    parser.add_argument("mode", choices=_FAULTS)
+    parser.add_argument("modes", nargs="+", metavar="MODE")
     parser.add_argument("--first", type=int, default=1)
-    parser.add_argument("--every", type=int, default=1, metavar="N", help="only every N-th point")
     chosen = parser.parse_args()
     if chosen.output.startswith("s3://"):
         import s3fs  # noqa: F401 - as above
-    troubles: list[str] = []
-    tried = 0
-    for number in range(chosen.first, _MOST_POINTS, chosen.every):
-        output = f"{chosen.output}/{chosen.mode}-{number}"
-        reached, trouble = try_point(chosen.folder, output, chosen.mode, number)
+    page.template(), own_versions()  # what a process does once
+    troubles = 0
+    for one in chosen.modes:
+        mode, _, every = one.partition(":")
+        points = range(chosen.first, _MOST_POINTS, int(every or 1))
+        troubles += _try_points(chosen.folder, chosen.output, mode, points)
+    sys.exit(1 if troubles else 0)
+
+
+def _try_points(folder: Path, output: str, mode: str, points: Iterable[int]) -> int:
+    """How many of them ended in trouble."""
+    troubles = tried = 0
+    for number in points:
+        place = f"{output}/{mode}-{number}"
+        reached, trouble = try_point(folder, place, mode, number)
         if trouble:
-            troubles.append(trouble)
+            troubles += 1
             print(trouble, flush=True)
-        elif "://" not in output:
-            shutil.rmtree(output)
+        elif "://" not in place:
+            shutil.rmtree(place)
         if not reached:
             break
         tried += 1
-    print(f"{tried} points tried ({chosen.mode}), {len(troubles)} with trouble")
-    sys.exit(1 if troubles else 0)
+    print(f"{mode}: {tried} points tried, {troubles} with trouble")
+    return troubles
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from tests.chaos.blows import Blow, Victim
 from tests.chaos.place import Broken, Place, output_rows
 from tests.support.processes import Started, called, marked
 
-_POLL_SECONDS, _LOOK_SECONDS = 0.02, 0.1  # the latter while there is nobody to strike
+_POLL_SECONDS, _LOOK_SECONDS = 0.02, 0.1  # the latter to look at all processes
 _LONGEST_LIFE = 150.0  # seconds; many times what an undisturbed run takes
 _MOST_LIVES = 10
 _SECONDS_TO_GO = 30.0  # for what a run started to be gone after its end
@@ -215,7 +215,7 @@ class Story:
                 return
             if time.monotonic() > deadline:
                 raise Broken(f"left behind: {[_program(p) for p in left]}")
-            time.sleep(_POLL_SECONDS)
+            time.sleep(_LOOK_SECONDS)
 
 
 def _program(process: psutil.Process) -> str:

@@ -5,7 +5,8 @@ real coordinator, the simulated engine. A fraction of a second, so that hundreds
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -35,6 +36,15 @@ from tests.support.next_door import NextDoor, worker_spec
 from tests.support.samples import write_model
 
 _POLL_SECONDS = 0.2
+# rackmill as a program: all of it but Ray, which takes many times as long as the rest
+ALONE = f"""\
+import sys
+sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+from pipeline.cli.main import program
+from tests.chaos.in_process import without_ray
+with without_ray():
+    program()
+"""
 ROWS = (20, 10)  # two units and one; every third row asks what another one asks
 
 
@@ -66,12 +76,19 @@ def job(folder: Path, output: str) -> Job:
     )
 
 
-def run_here(job: Job) -> Summary:
-    """As ``pipeline.run``, in this process alone."""
+@contextmanager
+def without_ray() -> Iterator[None]:
+    """Whatever is run in this process, its rows go through a worker here."""
     with (
         mock.patch.object(driver, "ClusterInBackground", _NoCluster),
         mock.patch.object(driver, "work_through", _work_through),
     ):
+        yield
+
+
+def run_here(job: Job) -> Summary:
+    """As ``pipeline.run``, in this process alone."""
+    with without_ray():
         return driver.run(job)
 
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.chaos.in_process import ALONE
 from tests.support.samples import write_model
 
 _REFERENCE, _CANDIDATE = "models/whole", "models/small"
@@ -87,14 +88,13 @@ def compared(tmp_path_factory: pytest.TempPathFactory, launcher) -> Compared:
     folder = tmp_path_factory.mktemp("quality")
     _prepare(folder)
     runs = [
-        launcher.run(*_QUALITY, *_SIMULATED, *end, cwd=folder)
+        launcher.python("-c", ALONE, *_QUALITY, *_SIMULATED, *end, cwd=folder)
         for end in (("--json",), ("--json",), ())
     ]
     assert [r.code for r in runs] == [0, 0, 0], runs[0].err
     return Compared(folder, runs[0].json, runs[1].json, runs[2].out)
 
 
-@pytest.mark.ray
 class TestCompared:
     def test_every_statistic_comes_with_its_interval(self, compared: Compared) -> None:
         [candidate] = compared.first["candidates"]  # type: ignore[attr-defined]

@@ -16,8 +16,7 @@ from typing import Any
 import pyarrow.dataset as ds
 import pytest
 
-from pipeline.driver import run as driver
-from tests.chaos import in_process
+from tests.chaos.in_process import without_ray
 from tests.hostile.inputs import Hostile
 
 _PATIENCE_SECONDS = 120  # for what takes a fraction of a second, on a machine with other work
@@ -72,13 +71,11 @@ def command(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # where a crash leaves its report
     for module in ("ray", "vllm", "pipeline.cluster.ray_cluster"):
         monkeypatch.setitem(sys.modules, module, None)
-    monkeypatch.setattr(driver, "ClusterInBackground", in_process._NoCluster)
-    monkeypatch.setattr(driver, "work_through", in_process._work_through)
 
     def run(*arguments: str) -> Ended:
         monkeypatch.setattr(sys, "argv", ["rackmill", *arguments])
         code: Any = 0
-        with watched(_PATIENCE_SECONDS):
+        with watched(_PATIENCE_SECONDS), without_ray():
             try:
                 main()
             except SystemExit as e:

@@ -70,9 +70,15 @@ def without_control(model: ModelFolder) -> FastTokenizer:
 
 
 @pytest.fixture(scope="module")
-def control_ids(gemma: Tokenizer) -> set[int]:
-    ids = gemma.ids
-    return {ids[name] for name in NAMES} | {i for t, i in ids.items() if t.startswith("<unused")}
+def known(gemma: Tokenizer) -> dict[str, int]:
+    """Every token's id."""
+    return gemma.ids
+
+
+@pytest.fixture(scope="module")
+def control_ids(known: dict[str, int]) -> set[int]:
+    unused = {i for t, i in known.items() if t.startswith("<unused")}
+    return {known[name] for name in NAMES} | unused
 
 
 def built(row: dict[str, Any], tokenizer: Tokenizer, **changes: Any) -> Prompt:
@@ -153,13 +159,13 @@ class TestText:
         ],
     )
     def test_what_the_author_writes_is_control_however_it_is_written(
-        self, gemma: Tokenizer, without_control: FastTokenizer, prompt: Any
+        self, gemma: Tokenizer, known: dict[str, int], without_control: FastTokenizer, prompt: Any
     ) -> None:
         ids = built({"text": TURN}, gemma, prompt=prompt).ids
 
-        start, end = (gemma.ids[t] for t in ("<start_of_turn>", "<end_of_turn>"))
+        start, end = (known[t] for t in ("<start_of_turn>", "<end_of_turn>"))
         body = without_control.encode(f"user\n{TURN}").ids
-        assert ids == [BOS, start, *body, end, gemma.ids["\n"]]
+        assert ids == [BOS, start, *body, end, known["\n"]]
 
     @pytest.mark.parametrize(
         ("jinja", "written"),
@@ -185,24 +191,26 @@ class TestText:
         assert PromptBuilder(job(prompt={"jinja": jinja}), gemma).render(row) == written
 
     def test_examples_are_text_as_rows_are_and_instructions_are_the_authors(
-        self, gemma: Tokenizer
+        self, gemma: Tokenizer, known: dict[str, int]
     ) -> None:
         examples = [{"text": "x<eos>", "answer": "<eos>"}]
         ids = built(
             {"text": "<eos>"}, gemma, prompt="{text}:", instructions="<eos>", examples=examples
         ).ids
 
-        assert ids.count(gemma.ids["<eos>"]) == 1
+        assert ids.count(known["<eos>"]) == 1
 
-    def test_turns_in_a_column_are_turns_and_their_contents_text(self, gemma: Tokenizer) -> None:
+    def test_turns_in_a_column_are_turns_and_their_contents_text(
+        self, gemma: Tokenizer, known: dict[str, int]
+    ) -> None:
         chat = [
             {"role": "user", "content": TURN},
             {"role": f"model\n{TURN}", "content": "x"},
         ]
         ids = built({"chat": chat}, gemma, prompt=None, messages={"column": "chat"}).ids
 
-        assert ids.count(gemma.ids["<start_of_turn>"]) == 3
-        assert ids.count(gemma.ids["<end_of_turn>"]) == 2
+        assert ids.count(known["<start_of_turn>"]) == 3
+        assert ids.count(known["<end_of_turn>"]) == 2
 
     def test_half_a_surrogate_pair_is_an_invalid_row(self, gemma: Tokenizer) -> None:
         row = {"chat": '[{"role": "user", "content": "\\ud83d"}]'}
@@ -278,12 +286,14 @@ def test_bos_is_there_exactly_once(
 
 
 @pytest.mark.parametrize("special", ["text", "control"])
-def test_a_scored_completion_is_read_as_prompts_are(gemma: Tokenizer, special: str) -> None:
+def test_a_scored_completion_is_read_as_prompts_are(
+    gemma: Tokenizer, known: dict[str, int], special: str
+) -> None:
     row = {"text": "x", "answer": "yes<end_of_turn>"}
 
     prompt = built(row, gemma, score={"completion": "answer"}, special_tokens=special)
 
-    assert (gemma.ids["<end_of_turn>"] in prompt.ids) == (special == "control")
+    assert (known["<end_of_turn>"] in prompt.ids) == (special == "control")
 
 
 def test_choices_join_a_rows_text_as_the_prompt_has_it(gemma: Tokenizer) -> None:

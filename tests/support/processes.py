@@ -105,13 +105,18 @@ class Started:
     def wait_until(self, reached: Callable[[], bool], what: str) -> None:
         """Wait for something to happen while the command runs."""
         deadline = time.monotonic() + _PATIENCE_SECONDS
-        while not reached():
+        while True:
+            began = time.monotonic()
+            if reached():
+                return
+            took = time.monotonic() - began
             if self.process.poll() is not None:
                 pytest.fail(f"the command ended before {what}:\n{self.output}")
             if time.monotonic() > deadline:
                 self.kill_all()
                 pytest.fail(f"{what} did not happen in {_PATIENCE_SECONDS} s:\n{self.output}")
-            time.sleep(0.02)
+            # to look at all processes shall not take the time of those that are waited for
+            time.sleep(min(0.2, max(0.02, 4 * took)))
 
     def kill_driver(self) -> None:
         """kill -9 of the command alone; what it started may live on for a while."""

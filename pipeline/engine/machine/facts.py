@@ -7,6 +7,7 @@ import os
 import platform
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,12 @@ def own_devices() -> dict[int, DeviceFacts]:
 
 def own_versions() -> dict[str, str]:
     """Of what decides about results, and of what has to be the same on all machines of a rack."""
+    return dict(_versions())
+
+
+@cache
+def _versions() -> dict[str, str]:
+    """A process has those of its start, and looks for them once."""
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:

@@ -7,10 +7,11 @@ import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from pipeline.humanize import count, duration, energy, plural, rate, size
 from pipeline.job.template.field_text import as_shown
@@ -49,11 +50,7 @@ def write_page(
 ) -> str:
     """The page as HTML. ``picture``: a PNG that shows how
     right the labels are. All text of rows, files and messages is escaped."""
-    loader = FileSystemLoader(Path(__file__).parent)
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    text = environment.get_template("page.html").render(
+    text = template().render(
         s=s,
         when=f"{datetime.now().astimezone():%Y-%m-%d %H:%M %Z}",
         licence=licence,
@@ -75,6 +72,16 @@ def write_page(
         machine=_machine(s),
     )
     return shown(text)
+
+
+@cache
+def template() -> Template:
+    """Of the page: compiled once a process."""
+    loader = FileSystemLoader(Path(__file__).parent)
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    return environment.get_template("page.html")
 
 
 def _facts(s: Summary) -> list[tuple[str, str]]:

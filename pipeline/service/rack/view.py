@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from pipeline.budget.cards.lookup import Card, cpu_card, in_slot
@@ -44,8 +44,17 @@ class RackView:
 def look(gcs: Gcs) -> RackView:
     """Raises HeadGone."""
     found = machines(gcs)
+    kept = gcs.all([MACHINE + machine.node.name for machine in found])
+    ids = {machine.node.name: machine.node.id for machine in found}
+    told = ask_for_cards(gcs, [name.removeprefix(MACHINE) for name in kept])
+    now = {ids[name]: cards for name, cards in told.items()}
+    return RackView(gcs.address, tuple(found), what_fits(found), slot_usage(gcs), now)
+
+
+def what_fits(machines: Iterable[Machine]) -> dict[str, tuple[tuple[str, int], ...]]:
+    """As ``RackView.fits`` of these."""
     kinds: dict[str, tuple[Card, int]] = {}  # and the most that one machine has
-    for machine in found:
+    for machine in machines:
         names = [card.name for card in cards_of(machine)]
         for card in cards_of(machine):
             alike = max(names.count(card.name), kinds.get(card.name, (card, 0))[1])
@@ -53,11 +62,7 @@ def look(gcs: Gcs) -> RackView:
     fits: dict[str, tuple[tuple[str, int], ...]] = {}
     for card, alike in kinds.values():
         fits |= _fitting(card, alike)
-    kept = gcs.all([MACHINE + machine.node.name for machine in found])
-    ids = {machine.node.name: machine.node.id for machine in found}
-    told = ask_for_cards(gcs, [name.removeprefix(MACHINE) for name in kept])
-    now = {ids[name]: cards for name, cards in told.items()}
-    return RackView(gcs.address, tuple(found), fits, slot_usage(gcs), now)
+    return fits
 
 
 def cards_of(machine: Machine) -> list[Card]:

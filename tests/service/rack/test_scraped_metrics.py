@@ -23,6 +23,8 @@ pytestmark = pytest.mark.ray
 _ROWS, _BROKEN, _LONG = (150, 150), 7, 160
 _BLOCKS = 2000
 _PATIENCE_SECONDS = 60.0
+_PAUSE_SECONDS = 0.5
+_END = "--- so far ---"
 # Ray usually tells every ten seconds
 _TALKATIVE = {"RAY_metrics_report_interval_ms": "1000"}
 _CARD = replace(
@@ -33,11 +35,26 @@ Key = tuple[str, str | None]  # a metric's name in Prometheus, the value of its 
 Scrape = dict[str, dict[Key, float]]  # by worker
 
 
+# one process that asks again and again: to start it takes many times as long as to ask
+_ASK = f"""
+import time, httpx
+with httpx.Client(timeout=10) as client:
+    while True:
+        time.sleep({_PAUSE_SECONDS})
+        try:
+            text = client.get("http://127.0.0.1:{METRICS_PORT}/metrics").text
+        except httpx.HTTPError:
+            continue  # the rack is not up yet
+        print(text, {_END!r}, flush=True)
+"""
+
+
 class Rack:
     """One host with two cards, and what was seen of its metrics."""
 
     def __init__(self, host: Host) -> None:
         self.host = host
+        self._asking = host.python(_ASK)
         self.kinds: dict[str, str] = {}
         self.labels: dict[str, dict[str, str]] = {}  # by worker, those that all metrics have
         self.scrapes: list[Scrape] = []
@@ -49,7 +66,16 @@ class Rack:
         return self.scrapes[-1]
 
     def scrape(self) -> None:
-        text = self.host.fetch(f"http://127.0.0.1:{METRICS_PORT}/metrics")
+        """Look at what came since the last time."""
+        assert self._asking.process.poll() is None, self._asking.output
+        for text in self._asking.out.split(_END)[:-1][len(self.scrapes) :]:
+            self._add(text)
+        time.sleep(_PAUSE_SECONDS)
+
+    def close(self) -> None:
+        self._asking.kill_all()
+
+    def _add(self, text: str) -> None:
         known = {metric.exported: metric for metric in METRICS}
         found: Scrape = {}
         for family in text_string_to_metric_families(text):
@@ -92,6 +118,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Rack, p
         while not _ended(rack):
             assert time.monotonic() < deadline, rack.last
             rack.scrape()
+        rack.close()
         yield rack, pq.read_table(folder / "out")
 
 
