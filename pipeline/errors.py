@@ -184,11 +184,16 @@ class RowError(Exception):
         return RowError, (self.type, self.message, self.attempts)
 
 
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that comes nearest to ``word``; None where nothing comes near."""
+    return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)), None)
+
+
 def did_you_mean(word: str, known: Iterable[str], form: str = "{}") -> list[str]:
     """The hint that names the known word nearest to ``word``, written in ``form``; no hint where
     nothing comes near."""
-    matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return [f"did you mean {form.format(near)}?" for near in matches]
+    near = nearest(word, known)
+    return [f"did you mean {form.format(near)}?"] if near is not None else []
 
 
 def unknown_column(says: str, name: str, columns: Sequence[str], form: str = "{}") -> UsageError:

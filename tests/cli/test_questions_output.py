@@ -289,6 +289,20 @@ class TestTrust:
         told = json.loads(Path("leaning", SUMMARY).read_text())["questions"]
         assert (told["mood"]["accuracy"], told["urgent"]["accuracy"]) == (1, 1)
 
+    def test_a_named_file_without_right_answers_is_refused(
+        self, ask: Any, trusted: dict[str, Any]
+    ) -> None:
+        assert len(trusted) == _ROWS
+        Path("empty.csv").write_text("text,right\ntext 1,\n")
+        before = {path: path.read_bytes() for path in Path("leaning").glob("*.parquet")}
+
+        told = ask("trust", "leaning", "--gold", "mood=empty.csv")
+
+        assert told.code == 2
+        assert "questions.mood.gold: empty.csv holds no right answer" in told.err
+        assert "rackmill review leaning --question mood" in told.err
+        assert {path: path.read_bytes() for path in Path("leaning").glob("*.parquet")} == before
+
     def test_the_same_again_changes_no_byte(self, ask: Any, trusted: dict[str, Any]) -> None:
         assert len(trusted) == _ROWS
         before = {path: path.read_bytes() for path in Path("leaning").glob("*.parquet")}

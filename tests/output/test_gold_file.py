@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from pipeline import job_from
 from pipeline.driver.plan.plan import InputPlan, check_input
@@ -150,5 +151,15 @@ def test_no_choices_are_named_with_the_nearest() -> None:
     said, fix = no_choices(["negative", "Positive", "Positive", "other"], ASKED)
 
     assert "'Positive' in 2 rows (did you mean positive?), 'other' in 1 row" in said
-    assert "values: {Positive: …, other: …}" in fix
+    assert "values: {Positive: positive, other: …}" in fix
     assert no_choices(["negative"], ASKED) == ()
+
+
+def test_the_values_to_copy_are_yaml_that_says_the_same() -> None:
+    strange = ["negative ", "null", "a: b", "#x", "über alles", "-", 'say "hi"', "nega\ntive"]
+
+    fixes = [no_choices([value], ASKED)[1] for value in strange]
+
+    given = [yaml.safe_load(fix.partition("values: ")[2]) for fix in fixes]
+    assert [next(iter(one)) for one in given] == strange
+    assert given[0] == {"negative ": "negative"}

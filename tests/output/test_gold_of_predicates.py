@@ -72,7 +72,7 @@ def test_others_are_named_with_the_nearest(tmp_path: Path) -> None:
 
     assert "questions.urgent.gold" in caught.value.message
     assert "'ture' in 1 row (did you mean true?), 'maybe' in 1 row" in caught.value.message
-    assert "values: {ture: …, maybe: …}" in caught.value.hints[0]
+    assert 'values: {ture: "yes", maybe: …}' in caught.value.hints[0]
     assert "(did you mean False?)" in no_choices(["Fales", "yes"], asked())[0]
 
 

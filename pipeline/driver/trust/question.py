@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,18 +95,36 @@ def trusted_question(known: Known, settings: Trust) -> TrustedQuestion:
     return TrustedQuestion(known, report)
 
 
-def check(judged: Sequence[TrustedQuestion], output: str, *, promised: bool) -> None:
+def check(
+    judged: Sequence[TrustedQuestion],
+    output: str,
+    *,
+    promised: bool,
+    named: Collection[str] = (),
+) -> None:
     """Raise UsageError for what somebody who asks has to know before anything is written.
-    ``promised``: the promise was asked for by name."""
-    review = f"label some: rackmill review {output}"
+    ``promised``: the promise was asked for by name; ``named``: the questions whose right answers
+    were."""
+    several = len(judged) > 1
+
+    def label_some(one: TrustedQuestion) -> str:
+        which = f" --question {one.known.asked.name}" if several else ""
+        return f"label some: rackmill review {output}{which}"
+
     if not any(one.report.gold for one in judged) and not any(one.known.told for one in judged):
         raise UsageError(
             f"no right answers are known of {output}",
-            review,
+            label_some(judged[0]),
             "or say where they are: --gold COLUMN, or --gold FILE --key COLUMN --value COLUMN",
         )
     for one in judged:
-        asked, report = one.known.asked, one.report
+        asked, report, review = one.known.asked, one.report, label_some(one)
+        if asked.name in named and not one.known.told:
+            raise UsageError(
+                f"{asked.gold_key}: {asked.graded.gold_name} holds no right answer: all of them "
+                "are empty",
+                "name another column or file; or " + review,
+            )
         if one.known.strange:
             name = asked.graded.gold_name
             raise UsageError(

@@ -31,7 +31,7 @@ class TrustOptions:
     @property
     def named(self) -> bool:
         """Whether anything is asked for by name."""
-        return bool(self.gold) or self.promised
+        return bool(self.gold or self.key or self.value) or self.promised
 
     @property
     def promised(self) -> bool:
@@ -42,16 +42,28 @@ class TrustOptions:
 def settled(job: Job, part: Part, options: TrustOptions) -> Job:
     """``job``, whose output ``part`` is, with what ``options`` say. Raises UsageError."""
     content = job_content(job)
+    files = 0
     for one in options.gold:
         asked, where = _question(job, one)
         section = content["label"] if asked.text is None else content["questions"][asked.name]
         section["gold"] = _gold(asked, part, where, options)
+        files += "path" in section["gold"]
+    if not files and (options.key is not None or options.value is not None):
+        raise UsageError(
+            "--key and --value name columns of a file of right answers, and none is named",
+            "say which: --gold FILE",
+        )
     if options.promised:
         accept = dict(content.get("trust", {}).get("accept") or {})
         given = {"error": options.error, "confidence": options.confidence}
         accept |= {name: value for name, value in given.items() if value is not None}
         content["trust"] = {**content.get("trust", {}), "accept": accept}
     return job_from(content)
+
+
+def named_questions(job: Job, options: TrustOptions) -> set[str]:
+    """Those whose right answers are asked for by name. Raises UsageError."""
+    return {_question(job, one)[0].name for one in options.gold}
 
 
 def settings_of(job: Job) -> dict[str, Any]:

@@ -18,7 +18,13 @@ from pipeline.driver.trust.parts import Part, job_of, part_of, parts_at
 from pipeline.driver.trust.question import TrustedQuestion, check, trusted_question, unsuitable
 from pipeline.driver.trust.rewrite import rewrite
 from pipeline.driver.trust.rewrite_reports import rewrite_reports
-from pipeline.driver.trust.settings import TrustOptions, settings_of, settled, with_settings
+from pipeline.driver.trust.settings import (
+    TrustOptions,
+    named_questions,
+    settings_of,
+    settled,
+    with_settings,
+)
 from pipeline.driver.trust.unlike_runs import run_by_run
 from pipeline.errors import Stopped, UsageError
 from pipeline.job.job import Job
@@ -72,7 +78,8 @@ def trust(
     if problem is not None:
         raise UsageError(*problem)
     judged = _judged(parts, job, _reviews(open_storage(output), job))
-    check(judged, output, promised=options.promised)
+    named = named_questions(job, options)
+    check(judged, output, promised=options.promised, named=named)
     runs = [run_by_run(one, [part.answered for part in parts]) for one in judged]
     addresses = [part.dataset.storage.address() for part in parts]
     told = {run.whole.known.asked.name: run.blocks(addresses) for run in runs}

@@ -6,6 +6,7 @@ Pure.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Any
@@ -17,6 +18,8 @@ from pipeline.job.answer.label import Graded
 from pipeline.job.template.field_text import as_text
 
 _FEATURES = b"huggingface"
+_PLAIN = re.compile(r"[\w…]+([ .+/-]+[\w…]+)*")  # what YAML reads as it is written
+_WORDS = {"null", "true", "false", "yes", "no", "on", "off"}  # to YAML they are something else
 
 
 def names_of(asked: Graded, schema: pa.Schema) -> Mapping[str, str]:
@@ -47,13 +50,24 @@ def mismatch(asked: Graded, key: str, seen: Collection[str]) -> tuple[str, str] 
     pairs = {value: folded.get(value.strip().casefold()) for value in values}
     if None in pairs.values() and len(values) <= len(choices):  # a guess, to be looked at
         pairs = dict(zip(values, choices, strict=False))
-    given = ", ".join(f"{value}: {choice or '…'}" for value, choice in pairs.items())
+    given = values_given(pairs)
     column = asked.gold_column
     return (
         f"the gold column {column!r} has {some_of(values)}: none of the choices, so no label would "
         "ever agree with it",
-        f"say which is which: {_nested(key, f'{{column: {column}, values: {{{given}}}}}')}",
+        f"say which is which: {_nested(key, f'{{column: {column}, values: {given}}}')}",
     )
+
+
+def values_given(pairs: Mapping[str, str | None]) -> str:
+    """What values are called among the choices (None: not known), as a job file has it."""
+    given = (f"{_in_yaml(value)}: {_in_yaml(choice or '…')}" for value, choice in pairs.items())
+    return f"{{{', '.join(given)}}}"
+
+
+def _in_yaml(text: str) -> str:
+    plain = _PLAIN.fullmatch(text) and text.lower() not in _WORDS
+    return text if plain else json.dumps(text, ensure_ascii=False)
 
 
 def _nested(key: str, value: str) -> str:

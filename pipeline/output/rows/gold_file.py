@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.errors import RackmillError, UsageError, did_you_mean, some_of
+from pipeline.errors import RackmillError, UsageError, did_you_mean, nearest, some_of
 from pipeline.humanize import count, plural
 from pipeline.input.plain import plain_values
 from pipeline.input.reader import UnitReader
@@ -19,7 +19,7 @@ from pipeline.job.answer.label import Gold
 from pipeline.job.answer.questions import AskedQuestion
 from pipeline.job.job import Input
 from pipeline.job.template.field_text import as_shown
-from pipeline.output.columns.gold import truth
+from pipeline.output.columns.gold import truth, values_given
 
 _UNIT_ROWS = 4096
 _NAMED = 5  # keys and values that are named one by one
@@ -134,19 +134,22 @@ def no_choices(values: Iterable[str], asked: AskedQuestion) -> tuple[str, ...]:
     are."""
     choices = asked.choices
     known = set(choices)
-    near_to = dict.fromkeys([*choices, *asked.graded.known_values])
+    near_to = list(dict.fromkeys([*choices, *asked.graded.known_values]))
     strange = Counter(value for value in values if value not in known)
     if not strange:
         return ()
-    told = []
+    told, pairs = [], {}
     for value, rows in strange.most_common(_NAMED):
-        near = did_you_mean(value, near_to)
-        told.append(f"{value!r} in {plural(rows, 'row')}" + (f" ({near[0]})" if near else ""))
+        near = nearest(value, near_to)
+        told.append(
+            f"{value!r} in {plural(rows, 'row')}{f' (did you mean {near}?)' if near else ''}"
+        )
+        pairs[value] = near and asked.graded.known_values.get(near, near)
     more = f", and {count(len(strange) - _NAMED)} more" if len(strange) > _NAMED else ""
-    given = ", ".join(f"{value}: …" for value, _ in strange.most_common(_NAMED))
     return (
         f"{', '.join(told)}{more}: none of the choices ({some_of(choices, 10)})",
-        f"correct them, leave these rows empty, or say which is which: gold: values: {{{given}}}",
+        "correct them, leave these rows empty, or say in the job file which is which: gold: "
+        f"values: {values_given(pairs)}",
     )
 
 

@@ -16,6 +16,7 @@ from tests.support.datasets import begin, conclude_now
 from tests.support.trusted import (
     ROWS,
     TRUTH,
+    bytes_of,
     commit_all,
     copy_of,
     gold_file,
@@ -116,6 +117,20 @@ class TestRefused:
         gold = gold_file(tmp_path, good)
 
         refused(copy_of(raw, tmp_path), "right answers of .* are 'good'", gold=(gold,))
+
+    def test_named_ones_that_are_all_empty(self, raw: Path, tmp_path: Path) -> None:
+        (tmp_path / "gold.csv").write_text("id,answer\n1,\n2,\n")
+        dataset = copy_of(raw, tmp_path)
+        before = bytes_of(dataset)
+
+        refused(dataset, r"no right answers are known", gold=(str(tmp_path / "gold.csv"),))
+        assert bytes_of(dataset) == before
+
+    def test_columns_of_a_file_that_is_not_named(self, made: Path, tmp_path: Path) -> None:
+        dataset = copy_of(made, tmp_path)
+
+        refused(dataset, "columns of a file .* none is named", key="id")
+        refused(dataset, "none is named", gold=("truth",), value="id")
 
     def test_values_that_are_no_choices(self, raw: Path, tmp_path: Path) -> None:
         (tmp_path / "gold.csv").write_text("id,answer\n1,godo\n")
