@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,17 @@ import pytest
 import typer
 
 import pipeline.model.tokenizer as tokenizer_module
+from pipeline.driver.trust import rewrite_reports
 from pipeline.model.folder import ModelFolder
 from pipeline.model.store.resolve import resolve
 from pipeline.model.tokenizer import Tokenizer
+from pipeline.report.trust.picture import draw_trust
 from pipeline.rows.work_order import unit_rows
 from tests.support.fake_cards import fake_cards as fake_cards
 from tests.support.processes import Finished, Launcher
+from tests.support.ray_head import _files_with_ray as _files_with_ray
+from tests.support.ray_head import _shared as _shared
+from tests.support.ray_head import ray_ends as ray_ends
 from tests.support.ray_head import shared_ray as shared_ray
 from tests.support.samples import CHAT_TEMPLATE, write_tokenizer
 from tests.support.storages import memory as memory
@@ -36,6 +41,8 @@ from tests.support.summary import pytest_terminal_summary as pytest_terminal_sum
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files that start Ray come first: where several processes share the tests, whole files each,
     none of them is left with a long one while the others have nothing to do."""
+    for path in {item.path for item in items if item.get_closest_marker("engine")}:
+        assert "mark.engine" in path.read_text(), f"{path}: infra/test looks for these words in it"
     slow = {item.path for item in items if item.get_closest_marker("ray")}
     items.sort(key=lambda item: item.path not in slow)
 
@@ -62,6 +69,22 @@ def _commands_stay_made() -> Iterator[None]:
     """A process makes the tree of all verbs once, and that takes it longer than many a command."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(typer.main, "get_command", cache(typer.main.get_command))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _pictures_stay_drawn() -> Iterator[None]:
+    """One of the same numbers is the same, and is drawn once: many tests end in the same report."""
+    drawn: dict[str, bytes | None] = {}
+
+    def draw(blocks: Mapping[str, Mapping[str, Any]]) -> bytes | None:
+        numbers = repr(blocks)
+        if numbers not in drawn:
+            drawn[numbers] = draw_trust(blocks)
+        return drawn[numbers]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rewrite_reports, "draw_trust", draw)
         yield
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -78,15 +80,23 @@ def write(job: Job, wrong: int = 3, answers: Callable[[int], RowResult] | None =
     conclude_now(plan, dataset)
 
 
-@pytest.fixture(autouse=True)
-def job(tmp_path: Path, ask: Any) -> Job:
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a job, its rows and its finished output."""
+    folder = tmp_path_factory.mktemp("written")
     texts = [f"text {n}" for n in range(_ROWS)]
     rows = pa.table({"text": texts, "mood": ["good"] * _ROWS, "urgent": [True] * _ROWS})
-    pq.write_table(rows, tmp_path / "rows.parquet")
-    (tmp_path / "job.yaml").write_text(_JOB)
-    made = load_job(Path("job.yaml"))
-    write(made)
-    return made
+    pq.write_table(rows, folder / "rows.parquet")
+    (folder / "job.yaml").write_text(_JOB)
+    with chdir(folder):
+        write(load_job(Path("job.yaml")))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def job(tmp_path: Path, ask: Any, written: Path) -> Job:
+    shutil.copytree(written, tmp_path, dirs_exist_ok=True)
+    return load_job(Path("job.yaml"))
 
 
 def test_a_whole_output_is_verified_question_by_question(ask: Any) -> None:

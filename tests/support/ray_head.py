@@ -7,7 +7,7 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +16,8 @@ import pytest
 _HEAD = """
 import logging, sys
 import ray
-ray.init(address="local", include_dashboard=False, log_to_driver=False,
-         logging_level=logging.ERROR)
+from pipeline.cluster.ray_cluster import _alone
+ray.init(address="local", **_alone(), log_to_driver=False, logging_level=logging.ERROR)
 print(ray.get_runtime_context().gcs_address, flush=True)
 sys.stdin.read()
 ray.shutdown()
@@ -71,8 +71,47 @@ def ray_head(folder: Path, environment: Mapping[str, str] | None = None) -> Iter
         head.stdout.close()
 
 
+class Shared:
+    """One Ray for whoever asks, started for the first."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._started = ExitStack()
+        self._head: SharedRay | None = None
+
+    def get(self) -> SharedRay:
+        if self._head is None:
+            self._folder.mkdir(exist_ok=True)
+            self._head = self._started.enter_context(ray_head(self._folder))
+        return self._head
+
+    def close(self) -> None:
+        """The next one who asks starts it anew."""
+        self._started.close()
+        self._head = None
+
+
 @pytest.fixture(scope="session")
-def shared_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedRay]:
+def _shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+    shared = Shared(tmp_path_factory.mktemp("ray") / "head")
+    yield shared
+    shared.close()
+
+
+@pytest.fixture(scope="session")
+def _files_with_ray(request: pytest.FixtureRequest) -> set[Path]:
+    return {item.path for item in request.session.items if item.get_closest_marker("ray")}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray_ends(request: pytest.FixtureRequest, _shared: Shared, _files_with_ray: set[Path]) -> None:
+    """Files that start Ray come first: with the first other one, nobody needs it any more, and its
+    processes would only take time from the tests."""
+    if request.path not in _files_with_ray:
+        _shared.close()
+
+
+@pytest.fixture(scope="module")
+def shared_ray(_shared: Shared) -> SharedRay:
     """A Ray that several tests share."""
-    with ray_head(tmp_path_factory.mktemp("ray")) as head:
-        yield head
+    return _shared.get()
