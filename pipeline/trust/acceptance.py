@@ -70,7 +70,7 @@ class NoAcceptance:
 
 @dataclass(frozen=True)
 class MoreReview:
-    """Reviewing ``rows`` more, drawn at random, would accept about ``gain`` more."""
+    """Reviewing ``rows`` more would accept about ``gain`` more."""
 
     rows: int
     gain: int
@@ -141,11 +141,16 @@ def least_reviewed(rows: int, promise: Promise) -> int:
 
 
 def more_review(
-    confidences: Floats, reviewed: int, accepted: int, promise: Promise
+    confidences: Floats,
+    reviewed: int,
+    accepted: int,
+    promise: Promise,
+    at_random: float = 1.0,
 ) -> MoreReview | None:
     """What more reviewed rows would gain, if as many rows are wrong as the ``confidences`` [rows]
     (calibrated) say: the fewest that gain half of what thousands would. None where nothing would.
-    ``reviewed``: rows drawn at random so far; ``accepted``: rows so far."""
+    ``reviewed``: rows drawn at random so far; ``accepted``: rows so far; ``at_random``: the share
+    of further rows that is drawn so, which a promise rests on alone."""
     rows = len(confidences)
     ordered = np.sort(confidences)[::-1]
     counts = np.maximum(1, np.floor(_SHARES * rows + _ROUNDING).astype(np.int64))
@@ -153,7 +158,8 @@ def more_review(
     steps = [step for step in _LADDER if reviewed / 10 <= step <= rows - reviewed]
     gains = []
     for step in steps:
-        seen = np.floor((reviewed + step) * _SHARES).astype(np.int64)
+        drawn = reviewed + at_random * step
+        seen = np.floor(drawn * _SHARES).astype(np.int64)
         wrong = np.floor(seen * expected + 0.5).astype(np.int64)
         passed = np.flatnonzero(_passes(wrong, seen, counts, promise))
         gains.append(int(counts[passed[-1]]) - accepted if len(passed) else 0)

@@ -161,10 +161,12 @@ def assess(
     promise: Promise | None = None,
     calibrate: bool = True,
     miss: float | None = None,
+    at_random: float = 1.0,
 ) -> TrustReport:
     """What ``gold`` says about all rows, whose ``log_probabilities`` [rows, choices] are the
     model's own. ``calibrate``: where the gold rows allow it. ``miss``: the share of rows whose
-    label set may miss the true choice; None for no sets."""
+    label set may miss the true choice; None for no sets. ``at_random``: of rows that people would
+    be asked about next, the share that is drawn so."""
     gold, rows = gold.in_order(), len(log_probabilities)
     why_not = why_no_fit(gold.values) if calibrate else "calibration is switched off"
     raw = cross_fit(log_probabilities, gold, calibrate=False)
@@ -177,7 +179,7 @@ def assess(
     elif promise:
         outcome = accept(judged.ranks[drawn], right, judged.all_confidences, promise)
         accepted = outcome.rows if isinstance(outcome, Acceptance) else 0
-        more = more_review(judged.all_confidences, len(values), accepted, promise)
+        more = more_review(judged.all_confidences, len(values), accepted, promise, at_random)
     weights = gold.weights(rows)
     return TrustReport(
         choices=choices,

@@ -120,6 +120,11 @@ def test_what_more_review_gains_is_said_where_there_is_something_to_gain() -> No
     assert more.rows >= 25
     assert more.gain > 2_000
     assert more_review(confidences, 60, 20_000, Promise(0.05, 0.95)) is None
+    none_at_random = more_review(confidences, 30, 0, Promise(0.05, 0.95), at_random=0.0)
+    assert none_at_random is None  # a promise rests on rows drawn at random alone
+    fewer = more_review(confidences, 60, 0, Promise(0.05, 0.95), at_random=0.8)
+    assert fewer is not None
+    assert (fewer.rows, -fewer.gain) >= (more.rows, -more.gain)
     assert more_review(np.full(1000, 0.6), 60, 0, Promise(0.05, 0.95)) is None
 
 

@@ -13,6 +13,7 @@ from pipeline.humanize import count, percent, plural
 from pipeline.job.job import Job
 from pipeline.job.trust import Trust
 from pipeline.output.columns.probabilities import WRITTEN
+from pipeline.output.reviews.sample import RANDOM_OF_FIVE
 from pipeline.trust.acceptance import Acceptance, NoAcceptance, Promise
 from pipeline.trust.calibration import LEAST_GOLD
 from pipeline.trust.report import TrustReport, assess
@@ -91,6 +92,7 @@ def trusted_question(known: Known, settings: Trust) -> TrustedQuestion:
         promise if good else None,
         calibrate=good and settings.calibrate == "auto",
         miss=None if known.written else settings.label_sets,
+        at_random=RANDOM_OF_FIVE / 5,
     )
     return TrustedQuestion(known, report)
 
