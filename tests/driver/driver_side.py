@@ -142,6 +142,7 @@ class Rack:
         placed: Any = SimpleNamespace(
             group=EngineGroup(len(slots), find_card("rtx4090"), slots=slots, cards=self.cards),
             choice=SimpleNamespace(arguments={}),
+            weights_share=0.0,
             estimate=SimpleNamespace(cost=SimpleNamespace(seconds=1.0)),
         )
         self.workers.add_group(placed)
