@@ -4,13 +4,14 @@ Ray ends its daemons one after the other, and leaves it to some (the agents of i
 that their parent is gone, which takes seconds, or many where they were just being started. An
 agent whose parent is dead is nobody's child any more, so that all of them are known by a mark in
 their environment, which each hands on to those that it starts. One that is just being started has
-no environment yet, but it has a parent.
+no environment yet, but it has a parent; or, where that is dead too, it will have one in a moment.
 """
 
 from __future__ import annotations
 
 import os
 import secrets
+import time
 from contextlib import suppress
 from types import TracebackType
 
@@ -18,6 +19,8 @@ import psutil
 
 _MARK = "RACKMILL_RAY"
 _GRACE_SECONDS = 0.5  # for those that end by themselves
+_KERNEL = 2  # kthreadd, the parent of the kernel's own threads
+_LOOKS, _LOOK_SECONDS = 20, 0.01  # at a process that has no environment yet
 
 
 class RayProcesses:
@@ -26,6 +29,7 @@ class RayProcesses:
 
     def __init__(self) -> None:
         self._mark = secrets.token_hex(8)
+        self._since = time.time() - 1.0  # when a process began is told by the hundredth of a second
 
     def __enter__(self) -> None:
         os.environ[_MARK] = self._mark
@@ -55,9 +59,19 @@ class RayProcesses:
         found = set()
         for process in psutil.process_iter():
             with suppress(psutil.Error):  # it has ended, or is another user's
-                if process.pid != os.getpid() and process.environ().get(_MARK) == self._mark:
+                if process.pid != os.getpid() and self._carries_mark(process):
                     found.add(process)
         for process in list(found):
             with suppress(psutil.Error):
                 found.update(process.children(recursive=True))
         return found
+
+    def _carries_mark(self, process: psutil.Process) -> bool:
+        """For a moment of its start a process has no environment; the kernel's own never do."""
+        environment = process.environ()
+        for _ in range(_LOOKS):
+            if environment or process.create_time() < self._since or process.ppid() == _KERNEL:
+                break
+            time.sleep(_LOOK_SECONDS)
+            environment = process.environ()
+        return environment.get(_MARK) == self._mark

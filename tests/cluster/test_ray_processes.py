@@ -46,6 +46,27 @@ def test_agents_end_with_the_daemon_that_started_them() -> None:
     assert not lives(agent)
 
 
+def test_an_agent_that_is_just_being_started_ends_though_its_daemon_is_dead(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    processes = RayProcesses()
+    with processes:
+        started, agent = daemon()
+    started.kill()
+    started.communicate()
+    looks = iter([{}, {}, {}])
+    environ = psutil.Process.environ
+
+    def just_started(process: psutil.Process) -> dict[str, str]:
+        return next(looks, environ(process)) if process == agent else environ(process)
+
+    monkeypatch.setattr(psutil.Process, "environ", just_started)
+
+    processes.end(grace_seconds=0)
+
+    assert not lives(agent)
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
 def test_a_start_that_is_broken_off_leaves_nothing(error: type[BaseException]) -> None:
     left = []
