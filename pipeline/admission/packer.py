@@ -121,6 +121,10 @@ class Packer:
         """Whether no request had to wait for blocks lately."""
         return self._freely >= _CALM
 
+    def cache_share(self, prompt_tokens: int) -> float:
+        """How much of the pool a prompt takes while it is computed, with nothing shared."""
+        return self._layout.prefill_blocks(prompt_tokens) / self.pool
+
     def shared_tokens(self, demand: Demand) -> int:
         """Tokens at the prompt's start, in whole blocks, that admitted requests hold already."""
         return self._look(demand)[0] * self._layout.block_size

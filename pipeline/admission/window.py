@@ -15,7 +15,10 @@ first that applies:
    best keeps the running sum of prefill to decode tokens at the window's ratio (error diffusion):
    so compute and cache are busy at once, and the order is never one by length.
 4. Where that one does not fit, the largest of the same few that does, a few times at most. (Of
-   all that wait, it would be an order by length after all: 1 % slower on ShareGPT.)
+   all that wait, it would be an order by length after all: 1 % slower on ShareGPT.) For one whose
+   prompt takes a large part of the cache the others would have to end before it fits, and the cache
+   be nearly empty: as often as something fits, until it is passed over too often or all of the few
+   are so large. They then follow each other into the room that the first of them waited for.
 """
 
 from __future__ import annotations
@@ -28,13 +31,15 @@ from dataclasses import dataclass, field
 _FEW = 16  # of the oldest rows, from which the blend is chosen
 _SEEN = 64  # rows lately added or taken, of which ``grouped`` and ``_scattered`` are means
 _SCATTERED = 0.25  # from which on prefixes are worth another order
+_LARGE = 0.2  # of the cache, for a prompt
 _LONG = 4.0  # times as long as waiting rows are in the mean: much longer
 _FORGET = 0.9  # of the blend's error, per choice: admissions long ago have ended
 
 
 @dataclass(slots=True)
 class WaitingRow:
-    """A row that waits. Lengths in tokens; ``keys``: see ``admission.demand.block_keys``.
+    """A row that waits. Lengths in tokens; ``keys``: see ``admission.demand.block_keys``;
+    ``cache_share``: of the cache, that the prompt takes.
 
     ``arrival`` and ``shared_blocks`` (whole blocks in common with rows admitted lately) are the
     window's to set.
@@ -45,6 +50,7 @@ class WaitingRow:
     expected_tokens: float
     max_new_tokens: int
     keys: tuple[int, ...] = ()
+    cache_share: float = 0.0
     arrival: int = field(default=-1, init=False)
     shared_blocks: int = field(default=0, init=False)
 
@@ -63,7 +69,7 @@ class Window:
 
     def __init__(self, block_size: int, *, max_passed: int = 512, max_fills: int = 4) -> None:
         """``max_passed``: how many later rows may go before a row. ``max_fills``: how many
-        smaller rows in turn may go before the best one."""
+        smaller rows in turn may go before the best one, unless that one is large."""
         self._block_size = block_size
         self._max_passed = max_passed
         self._max_fills = max_fills
@@ -150,7 +156,8 @@ class Window:
         if fits(best):
             self._fills = 0
             return self._take(best, running)
-        filler = self._filler(best, fits) if self._fills < self._max_fills else None
+        patient = self._fills < self._max_fills or best.cache_share > _LARGE
+        filler = self._filler(best, fits) if patient else None
         if filler is None:
             return None
         self._fills += 1

@@ -175,6 +175,16 @@ class TestGaps:
         assert len(order(window, lambda c: c.prompt_tokens < 50)) == 3
         assert window.choose(anything) is not None
 
+    def test_for_a_row_that_needs_an_emptied_cache_they_are_filled_as_long_as_anything_fits(
+        self,
+    ) -> None:
+        rows = [row(n, prompt=9 if n % 2 else 100) for n in range(16)]
+        for one in rows[::2]:
+            one.cache_share = 0.4
+        window = filled(*rows, max_fills=3)
+
+        assert sorted(order(window, lambda c: c.prompt_tokens < 50)) == list(range(1, 16, 2))
+
     @pytest.mark.parametrize("limit", [0, 505, 508, 511])
     def test_few_rows_are_tried(self, limit: int) -> None:
         tried = []

@@ -73,7 +73,8 @@ class Packed:
             return
         self._demands[demand.id] = demand
         row = (demand.id, demand.prompt_tokens, self._expect(demand), demand.max_new_tokens)
-        self._window.add(WaitingRow(*row, tuple(demand.keys)))
+        share = self.packer.cache_share(demand.prompt_tokens)
+        self._window.add(WaitingRow(*row, tuple(demand.keys), share))
 
     def next(self, *, inside: int, waiting: int, ending: bool) -> Demand | None:  # noqa: ARG002
         self.begun(waiting)
