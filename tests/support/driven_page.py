@@ -61,6 +61,14 @@ def answered(browser: Chrome, keys: str) -> None:
     until(lambda: heading(browser) != before, f"{before} stays")
 
 
+def styled(browser: Chrome) -> None:
+    """Wait for the stylesheet, which on a busy machine comes after the page."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    there = "return document.readyState === 'complete' && document.styleSheets.length > 0"
+    WebDriverWait(browser, 60).until(lambda one: one.execute_script(there))
+
+
 def complaints(browser: Chrome) -> list[str]:
     """What the browser's console holds: scripts that fail, and what the page's policy refused."""
     return [entry["message"] for entry in browser.get_log("browser")]

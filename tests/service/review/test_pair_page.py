@@ -20,6 +20,7 @@ from tests.support.driven_page import (
     complaints,
     ended,
     heading,
+    styled,
     texts,
     until,
 )
@@ -107,6 +108,7 @@ class TestScreens:
         size = {"width": width, "height": 700, "deviceScaleFactor": 1, "mobile": width < 500}
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         browser.get(page.address)
+        styled(browser)
         tops = browser.execute_script(
             "return [...document.querySelectorAll('.sides section')]"
             ".map(e => e.getBoundingClientRect().top)"

@@ -24,6 +24,7 @@ from tests.support.driven_page import (
     heading,
     press,
     press_until,
+    styled,
     texts,
     until,
 )
@@ -31,7 +32,7 @@ from tests.support.labelled import labelled
 from tests.support.served_review import Served
 
 if TYPE_CHECKING:
-    from selenium.webdriver import Chrome
+    pass
 
 EVIL = "<script>document.title='gone'</script><img src=x onerror=\"document.title='gone'\">\u202e"
 
@@ -128,14 +129,6 @@ class TestKeys:
         blocked.rmdir()
         answered(browser, "1")
         assert texts(browser, "#problem") == [""]
-
-
-def styled(browser: Chrome) -> None:
-    """Wait for the stylesheet, which on a busy machine comes after the page."""
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    there = "return document.readyState === 'complete' && document.styleSheets.length > 0"
-    WebDriverWait(browser, 60).until(lambda one: one.execute_script(there))
 
 
 class TestScreens:
