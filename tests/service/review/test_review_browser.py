@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -30,9 +29,6 @@ from tests.support.driven_page import (
 )
 from tests.support.labelled import labelled
 from tests.support.served_review import Served
-
-if TYPE_CHECKING:
-    pass
 
 EVIL = "<script>document.title='gone'</script><img src=x onerror=\"document.title='gone'\">\u202e"
 
