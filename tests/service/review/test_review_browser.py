@@ -162,12 +162,9 @@ class TestScreens:
         page = serve(labelled(tmp_path, 60, texts=rows, choices=(EVIL + "1", EVIL + "2")))
         browser = open_browser()
         browser.get(page.address)
-        seen = set()
-        for _ in range(6):
-            seen.add(texts(browser, "pre.text")[0][:30])
-            answered(browser, "1")
+        while not texts(browser, "pre.text")[0].startswith(EVIL[:30]):
+            answered(browser, "1")  # two rows of three are others
         assert browser.title == "review · rackmill"
-        assert EVIL[:30] in seen
         assert complaints(browser) == []
 
 
