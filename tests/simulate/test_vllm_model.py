@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +11,7 @@ from pipeline.admission.demand import block_keys
 from pipeline.simulate.vllm_model.kv_cache import Sequence
 from pipeline.simulate.vllm_model.scheduler import EngineModel
 from tests.simulate.workloads import MAX_MODEL_LEN, SHORT, Arrival, Row, Workload, drive, long_ones
-
-_ROOT = Path(__file__).parents[2]
+from tests.support.probes import answers_of
 
 
 class Model:
@@ -60,16 +55,7 @@ class Model:
 
 def _ask(which: str, folder: Path) -> dict[str, list[Row]]:
     probe = Path(__file__).with_name("scheduler_probe.py")
-    asked = subprocess.run(
-        [sys.executable, str(probe), which, str(folder)],
-        cwd=_ROOT,
-        env=os.environ | {"PYTHONPATH": str(_ROOT), "VLLM_LOGGING_LEVEL": "ERROR"},
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
-    assert asked.returncode == 0, asked.stdout + asked.stderr
-    answers: dict[str, list[Row]] = json.loads((folder / "answers.json").read_text())
+    answers: dict[str, list[Row]] = answers_of(probe, folder, which)
     return answers
 
 

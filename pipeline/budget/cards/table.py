@@ -43,16 +43,8 @@ GEFORCE: dict[tuple[int, int], tuple[Line, ...]] = {
         ("rtx3080ti", "RTX 3080 Ti", 12, 19, 384, 10240, 1.665, 350),
         ("rtx3090", "RTX 3090", 24, 19.5, 384, 10496, 1.695, 350),
         ("rtx3090ti", "RTX 3090 Ti", 24, 21, 384, 10752, 1.860, 450),
-        (
-            "rtx2050",
-            "RTX 2050",
-            4,
-            14,
-            64,
-            2048,
-            1.316,
-            45,
-        ),  # of laptops, and Ampere, unlike its name
+        # of laptops, and Ampere, unlike its name
+        ("rtx2050", "RTX 2050", 4, 14, 64, 2048, 1.316, 45),
         ("rtx3050-laptop", "RTX 3050 Laptop", 4, 12, 128, 2048, 1.399, 80),
         ("rtx3050-laptop-6gb", "RTX 3050 Laptop 6 GB", 6, 12, 96, 2560, 1.240, 80),
         ("rtx3050ti-laptop", "RTX 3050 Ti Laptop", 4, 12, 128, 2560, 1.365, 80),

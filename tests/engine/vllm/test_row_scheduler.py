@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +9,8 @@ import pytest
 
 from tests.engine.vllm import row_scheduler_probe
 from tests.engine.vllm.row_scheduler_probe import CASES
+from tests.support.probes import answers_of
 
-_ROOT = Path(__file__).parents[3]
 _BLOCK = 32
 
 
@@ -24,16 +20,8 @@ def driven(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str,
     ran at once, that it never stood still, and that all blocks came back."""
     pytest.importorskip("vllm")
     folder = tmp_path_factory.mktemp("rows")
-    asked = subprocess.run(
-        [sys.executable, str(row_scheduler_probe.__file__), str(folder)],
-        cwd=_ROOT,
-        env=os.environ | {"PYTHONPATH": str(_ROOT), "VLLM_LOGGING_LEVEL": "ERROR"},
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
-    assert asked.returncode == 0, asked.stdout + asked.stderr
-    answers: dict[str, list[dict[str, Any]]] = json.loads((folder / "answers.json").read_text())
+    probe = Path(row_scheduler_probe.__file__)
+    answers: dict[str, list[dict[str, Any]]] = answers_of(probe, folder)
     return answers
 
 
