@@ -39,12 +39,18 @@ from tests.support.summary import pytest_terminal_summary as pytest_terminal_sum
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that start Ray come first: where several processes share the tests, whole files each,
-    none of them is left with a long one while the others have nothing to do."""
-    for path in {item.path for item in items if item.get_closest_marker("engine")}:
-        assert "mark.engine" in path.read_text(), f"{path}: infra/test looks for these words in it"
-    slow = {item.path for item in items if item.get_closest_marker("ray")}
-    items.sort(key=lambda item: item.path not in slow)
+    """Files that take long come first, and before all those that start Ray: where several processes
+    share the tests, whole files each, none of them is left with a long one while the others have
+    nothing to do."""
+    found = {
+        name: {item.path for item in items if item.get_closest_marker(name)}
+        for name in ("ray", "early", "engine", "alone")
+    }
+    for name in ("engine", "alone"):
+        for path in found[name]:
+            words = f"mark.{name}"
+            assert words in path.read_text(), f"{path}: infra/test looks for {words} in it"
+    items.sort(key=lambda item: (item.path not in found["ray"], item.path not in found["early"]))
 
 
 @pytest.fixture(scope="session", autouse=True)

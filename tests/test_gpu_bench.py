@@ -226,6 +226,7 @@ def test_late_tokens_are_those_that_the_engine_counts() -> None:
 
 
 @pytest.mark.engine
+@pytest.mark.alone
 @pytest.mark.long
 def test_all_of_it_is_rehearsed_on_the_cpu(tmp_path: Path) -> None:
     out = tmp_path / "gpu.json"

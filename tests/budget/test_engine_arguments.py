@@ -32,6 +32,8 @@ from pipeline.job.job import Score
 from pipeline.model.catalogue import MODELS, Precision
 from tests.support.samples import GEMMA_27B, GEMMA_270M, quick
 
+pytestmark = pytest.mark.early
+
 GIB = 1 << 30
 SHORT = PromptShape(mean=40.0, longest=90, shared_prefix=10)
 

@@ -18,6 +18,8 @@ from pipeline.storage.fault_injection import VARIABLE
 from tests.chaos.in_process import check, job, prepare, run_here
 from tests.storage.s3_servers import CREDENTIALS, make_bucket, s3_server
 
+pytestmark = pytest.mark.early
+
 _ROOT = Path(__file__).parents[2]
 
 

@@ -13,8 +13,8 @@ from tests.chaos.blows import Blow, Victim
 from tests.chaos.harness import Outcome, Story
 from tests.chaos.place import real_place
 
-# ordinary tests kill real engines in tests/runs/test_real_runs.py and tests/runs/test_real_core.py
-pytestmark = [pytest.mark.engine, pytest.mark.ray, pytest.mark.long]
+# ordinary tests kill real engines in tests/runs/test_real_core.py
+pytestmark = [pytest.mark.engine, pytest.mark.alone, pytest.mark.ray, pytest.mark.long]
 
 _BLOWS = (
     Blow(Victim.DRIVER, 0.1, 0.2),

@@ -9,6 +9,8 @@ import pytest
 
 from tests.hostile.inputs import Hostile, only, rows
 
+pytestmark = pytest.mark.early
+
 _INVALID, _SAMPLING, _LONG = ("InvalidRow",), ("InvalidSampling",), ("PromptTooLong",)
 
 

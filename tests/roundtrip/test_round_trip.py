@@ -27,6 +27,8 @@ from tests.chaos.in_process import run_here
 from tests.roundtrip.tables import cells, records, same, tables
 from tests.support.samples import write_model
 
+pytestmark = pytest.mark.early
+
 _FEW, _MANY = 25, 500  # of each format
 _numbers = itertools.count()
 

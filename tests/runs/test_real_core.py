@@ -1,5 +1,5 @@
 """A run with the real engine, its core in a process of its own and in the worker's: stop strings, a
-row's time, Ctrl-C and the death of the engine."""
+row's time, kill -9, Ctrl-C and the death of the engine."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ sampling: {{max_tokens: 40, stop: ","}}
 output: {{path: out, keep: [id]}}
 engine: {{core: {core}, max_num_seqs: 32, max_model_len: 4096}}
 duplicates: {{answer_once: false}}
-faults: {{row_timeout_seconds: 12, grace_seconds: 0}}
+faults: {{row_timeout_seconds: 20, grace_seconds: 0}}
 resources: {{workers: 1}}
 """
 _ROWS = 256
@@ -37,17 +37,24 @@ _NO_END = json.dumps({"max_tokens": 3900, "ignore_eos": True, "stop": []})
 
 @dataclass(frozen=True)
 class Story:
-    """A run that is stopped by Ctrl-C, and one that goes on from it, whose engine is killed."""
+    """A run of which everything is killed, one that goes on from there and is stopped by Ctrl-C,
+    and one that goes on from that, whose engine is killed."""
 
     stopped: Finished
-    left: list[str]  # processes that outlived either of the two
+    left: list[str]  # processes that outlived either of the last two
+    killed: dict[str, tuple[bytes, int]]  # files after the kill
+    files: dict[str, tuple[bytes, int]]  # in the end
     finished: Finished
     table: pa.Table
 
 
 @pytest.fixture(scope="module", params=["own", pytest.param("shared", marks=pytest.mark.long)])
 def story(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, launcher, read_output
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    launcher,
+    read_output,
+    files_of,
 ) -> Story:
     folder = tmp_path_factory.mktemp("core")
     output = folder / "out"
@@ -64,8 +71,12 @@ def story(
     def units() -> int:
         return len(list(output.glob("[!.]*.parquet")))
 
+    doomed = launcher.start("run", "job.yaml", cwd=folder)
+    doomed.wait_until(lambda: units() > 0, "the first unit was done")
+    doomed.kill_all()
+    killed, before = files_of(output), units()
     first = launcher.start("run", "job.yaml", "--json", cwd=folder)
-    first.wait_until(lambda: units() > 0, "the first unit was done")
+    first.wait_until(lambda: units() > before, "another unit was done")
     core = first.cores()
     os.killpg(first.process.pid, signal.SIGINT)
     stopped = first.wait()
@@ -79,7 +90,7 @@ def story(
     victim.kill()
     finished = second.wait()
     left += second.gone(30)
-    return Story(stopped, left, finished, read_output(output))
+    return Story(stopped, left, killed, files_of(output), finished, read_output(output))
 
 
 def test_a_stop_ends_a_run_whose_engine_is_at_work(story: Story) -> None:
@@ -95,10 +106,21 @@ def test_every_row_is_there_once(story: Story) -> None:
     assert story.table["id"].to_pylist() == list(range(_ROWS))
 
 
+def test_what_was_done_before_the_kill_is_kept(story: Story) -> None:
+    assert 0 < story.finished.json["reused"] < _ROWS
+    for name, content in story.killed.items():
+        assert story.files[name] == content
+
+
+def test_while_texts_grow_our_count_of_the_blocks_is_the_engines_own(story: Story) -> None:
+    assert story.finished.json["kv_count_error"] <= 0.02
+
+
 def test_rows_end_at_their_stop_string(story: Story) -> None:
     rows = [row for row in story.table.to_pylist() if row["id"] not in _ENDLESS]
     assert all(row["error"] is None for row in rows)
     assert not any("," in row["completion"] for row in rows)
+    assert all(1 <= row["completion_tokens"] <= 40 for row in rows)
 
 
 def test_rows_that_take_too_long_are_error_rows(story: Story) -> None:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-pytestmark = [pytest.mark.engine, pytest.mark.ray, pytest.mark.long]
+pytestmark = [pytest.mark.engine, pytest.mark.alone, pytest.mark.ray, pytest.mark.long]
 
 _ROWS = 192
 # of 24 tokens; independent answers hardly ever agree: tied engines give at least 96 pairs

@@ -12,11 +12,12 @@ import pytest
 
 from pipeline.engine.gpu.usable import offer
 from pipeline.engine.machine.host import cores
-from tests.runs.test_real_runs import _DEMO, _write_clear_tweets
+from tests.runs.test_two_real_engines import DEMO, write_clear_tweets
 from tests.support.processes import Started
 
 pytestmark = [
     pytest.mark.engine,
+    pytest.mark.alone,
     pytest.mark.ray,
     pytest.mark.long,
     pytest.mark.skipif(
@@ -33,13 +34,13 @@ _LAST_SECONDS = 40.0
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("slot")
-    _write_clear_tweets(made / "rows", shards=2, rows=_ROWS)
+    write_clear_tweets(made / "rows", shards=2, rows=_ROWS)
     return made
 
 
 def start(launcher, folder: Path, output: str, parts: int) -> Started:
     return launcher.start(
-        *("run", _DEMO, "--json", "--output", output),
+        *("run", DEMO, "--json", "--output", output),
         *("--set", "input.path=rows/*.parquet"),
         *("--set", "output.keep=[id, text, sentiment]"),
         *("--set", "label.gold=sentiment"),

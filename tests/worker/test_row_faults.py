@@ -28,6 +28,8 @@ from pipeline.worker.worker import work
 from tests.support.next_door import NextDoor, worker_spec
 from tests.support.samples import job, write_model
 
+pytestmark = pytest.mark.early
+
 ROWS = 600
 
 

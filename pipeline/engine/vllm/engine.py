@@ -92,6 +92,7 @@ class VllmEngine:
         # loading makes millions of objects that stay: looking for garbage among them takes
         # seconds and finds none
         gc.disable()
+        gc.freeze()  # vLLM looks all the same, five times
         try:
             without_unfit_relatives()
             if scoring:

@@ -25,6 +25,8 @@ from tests.engine.http.test_bad_servers import (
 )
 from tests.support.datasets import job_in, write_input
 
+pytestmark = pytest.mark.early
+
 _ROWS = 40
 
 

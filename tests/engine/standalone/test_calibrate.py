@@ -138,6 +138,7 @@ def test_a_file_that_is_no_calibration_is_refused(tmp_path: Path, content: bytes
 
 
 @pytest.mark.engine
+@pytest.mark.alone
 @pytest.mark.long  # measures for minutes; the ordinary tests calibrate the simulated engine
 def test_a_real_engine_s_steps_follow_its_calibration() -> None:
     """Few seconds of measuring: the order of magnitude, and that larger steps take longer."""

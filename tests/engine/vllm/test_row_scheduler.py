@@ -11,6 +11,8 @@ from tests.engine.vllm import row_scheduler_probe
 from tests.engine.vllm.row_scheduler_probe import CASES
 from tests.support.probes import answers_of
 
+pytestmark = pytest.mark.early
+
 _BLOCK = 32
 
 

@@ -14,7 +14,7 @@ from tests.service.rack.conftest import IMPATIENT
 from tests.service.rack.hosts import Host, Network
 
 # the ordinary tests run both apart: racks with simulated engines, real engines without a rack
-pytestmark = [pytest.mark.ray, pytest.mark.engine, pytest.mark.long]
+pytestmark = [pytest.mark.ray, pytest.mark.engine, pytest.mark.alone, pytest.mark.long]
 _ROWS = (64, 64, 64, 64)
 _JOB = """\
 name: NAME

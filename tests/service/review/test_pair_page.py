@@ -30,6 +30,8 @@ from tests.support.driven_page import (
 from tests.support.labelled import answered
 from tests.support.served_review import Served, served
 
+pytestmark = pytest.mark.early
+
 Outputs = list[str]
 EVIL = "<script>document.title='gone'</script><img src=x onerror=\"document.title='gone'\">\u202e"
 HX = {"HX-Request": "true"}

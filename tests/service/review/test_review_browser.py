@@ -30,6 +30,8 @@ from tests.support.driven_page import (
 from tests.support.labelled import labelled
 from tests.support.served_review import Served
 
+pytestmark = pytest.mark.early
+
 EVIL = "<script>document.title='gone'</script><img src=x onerror=\"document.title='gone'\">\u202e"
 
 

@@ -114,10 +114,11 @@ def print_plan(plan: Plan, forecast: Forecast | None, fits: list[Fit]) -> None:
     if (made := _download(plan)) is not None:
         for number, text in enumerate(download_lines(made)):
             line("" if number else "download", text)
+    most = max((unit.stop - unit.start for unit in plan.units), default=0)
     line(
         "input",
-        f"{plural(rows, 'row')} in {plural(len(plan.input.files.shards), 'shard')}, "
-        f"{plural(len(plan.units), 'unit')} of work",
+        f"{plural(rows, 'row')} in {plural(len(plan.input.files.shards), 'shard')}, saved in "
+        f"{plural(len(plan.units), 'unit')} of at most {plural(most, 'row')}",
     )
     for text in (*plan.input.files.notes, *plan.input.files.waiting):
         line("", text.removeprefix("input: "))

@@ -1,4 +1,4 @@
-"""Runs with the real vLLM and the real model: two engines at once, and kill -9 and resume."""
+"""A run with the real vLLM and the real model, by two engines at once."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from pipeline import load_job
 from pipeline.engine.gpu.usable import offer
 from pipeline.engine.machine.host import native_bf16
 
-pytestmark = [pytest.mark.engine, pytest.mark.ray]
+pytestmark = [pytest.mark.engine, pytest.mark.alone, pytest.mark.ray]
 
-_DEMO = Path(__file__).parents[2] / "jobs/label-tweets.yaml"
+DEMO = Path(__file__).parents[2] / "jobs/label-tweets.yaml"
 _CLEAR = {
     "positive": ["I love it, thank you so much!", "what a great crew, well done", "best trip ever"],
     "negative": ["worst flight ever, I hate it", "you lost my bag again", "rude and useless staff"],
 }
 
 
-def _write_clear_tweets(folder: Path, shards: int, rows: int) -> None:
+def write_clear_tweets(folder: Path, shards: int, rows: int) -> None:
     folder.mkdir()
     graded = [(text, grade) for grade, texts in _CLEAR.items() for text in texts]
     for shard in range(shards):
@@ -45,7 +45,7 @@ def labelled(tmp_path_factory: pytest.TempPathFactory, launcher, read_output) ->
     """The job of the demo over two shards of twelve rows, each labelled by an engine of its own
     (on one GPU by the same)."""
     folder = tmp_path_factory.mktemp("labels")
-    _write_clear_tweets(folder / "rows", shards=2, rows=12)
+    write_clear_tweets(folder / "rows", shards=2, rows=12)
     workers = min(2, len(offer().gpus)) or 2
     arguments = [
         *("--set", "input.path=rows/*.parquet"),
@@ -54,7 +54,7 @@ def labelled(tmp_path_factory: pytest.TempPathFactory, launcher, read_output) ->
         *("--output", "out"),
         *("--workers", workers),
     ]
-    started = launcher.start("run", _DEMO, "--json", *arguments, cwd=folder)
+    started = launcher.start("run", DEMO, "--json", *arguments, cwd=folder)
     finished = started.wait()
     assert finished.code == 0, finished.err
     return Labelled(finished.json, read_output(folder / "out"), started.gone(30))
@@ -77,7 +77,7 @@ def test_the_files_say_what_int4_was_computed_in(labelled: Labelled) -> None:
 
 
 def test_labels_are_choices_with_a_probability(labelled: Labelled) -> None:
-    label = load_job(_DEMO).label
+    label = load_job(DEMO).label
     assert label is not None
     assert set(labelled.table["label"].to_pylist()) <= set(label.choices or ())
     assert all(0.5 <= c <= 1 for c in labelled.table["confidence"].to_pylist())
@@ -101,62 +101,3 @@ def test_our_count_of_the_blocks_is_the_engines_own(labelled: Labelled) -> None:
 
 def test_no_process_outlives_the_engines(labelled: Labelled) -> None:
     assert labelled.left == []
-
-
-# ---------------------------------------------------------------- kill -9 and resume
-
-_TEXTS = """\
-name: continue
-model: gemma-3-270m
-input: {path: rows/*.parquet}
-prompt: "{text}"
-sampling: {max_tokens: 16}
-output: {path: out, keep: [id]}
-engine: {max_num_seqs: 64}
-duplicates: {answer_once: false}  # the texts repeat: all rows would be done with the first few
-resources: {workers: 1}
-"""
-_KILLED_ROWS = 320
-
-
-@dataclass(frozen=True)
-class Resumed:
-    before: dict[str, tuple[bytes, int]]
-    after: dict[str, tuple[bytes, int]]
-    facts: dict[str, Any]
-    table: pa.Table
-
-
-@pytest.fixture(scope="module")
-def resumed(tmp_path_factory: pytest.TempPathFactory, launcher, read_output, files_of) -> Resumed:
-    """Everything is killed when the first unit is there, and the job run again."""
-    folder = tmp_path_factory.mktemp("resume")
-    output = folder / "out"
-    _write_clear_tweets(folder / "rows", shards=1, rows=_KILLED_ROWS)
-    (folder / "job.yaml").write_text(_TEXTS)
-    first = launcher.start("run", "job.yaml", cwd=folder)
-    first.wait_until(lambda: any(output.glob("[!.]*.parquet")), "the first unit was done")
-    first.kill_all()
-    before = files_of(output)
-    finished = launcher.run("run", "job.yaml", "--json", cwd=folder)
-    assert finished.code == 0, finished.err
-    return Resumed(before, files_of(output), finished.json, read_output(output))
-
-
-def test_after_kill_and_resume_every_row_is_there_once(resumed: Resumed) -> None:
-    assert resumed.table["id"].to_pylist() == list(range(_KILLED_ROWS))
-
-
-def test_the_resume_computed_only_what_was_missing(resumed: Resumed) -> None:
-    assert 0 < resumed.facts["reused"] < _KILLED_ROWS
-    for name, content in resumed.before.items():
-        assert resumed.after[name] == content
-
-
-def test_while_texts_grow_our_count_of_the_blocks_is_the_engines_own(resumed: Resumed) -> None:
-    assert resumed.facts["kv_count_error"] <= 0.02
-
-
-def test_every_row_has_text_of_at_most_max_tokens(resumed: Resumed) -> None:
-    assert resumed.table["error"].null_count == _KILLED_ROWS
-    assert all(1 <= n <= 16 for n in resumed.table["completion_tokens"].to_pylist())
