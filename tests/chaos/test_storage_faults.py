@@ -12,6 +12,7 @@ import pytest
 from pipeline.storage.fault_injection import VARIABLE
 from tests.chaos.in_process import check, job, prepare, run_here
 from tests.support.processes import Finished, Launcher
+from tests.support.ray_head import SharedRay
 from tests.support.samples import write_model
 
 _JOB = """\
@@ -47,9 +48,8 @@ def folder(tmp_path: Path, write_shards) -> Path:
     return tmp_path
 
 
-def _run(launcher: Launcher, folder: Path, faults: str = "") -> Finished:
-    environment = {VARIABLE: faults} if faults else {}
-    return launcher.run("run", "job.yaml", "--json", cwd=folder, **environment)
+def _run(launcher: Launcher, folder: Path, *options: str, **environment: str) -> Finished:
+    return launcher.run("run", "job.yaml", "--json", *options, cwd=folder, **environment)
 
 
 def _check(finished: Finished, folder: Path, read_output) -> None:
@@ -68,11 +68,12 @@ def test_processes_that_die_at_storage_calls_are_made_good_on_slow_and_failing_s
     counter = folder / "count"
     for number in (6, 60):
         counter.unlink(missing_ok=True)
-        finished = _run(launcher, folder, f"exit_at={number},counter={counter}")
+        finished = _run(launcher, folder, **{VARIABLE: f"exit_at={number},counter={counter}"})
         assert counter.stat().st_size >= number
         assert "Traceback" not in finished.err
 
-    finished = _run(launcher, folder, "fail_one_in=5,lose_one_in=20,delay=0.005,seed=3")
+    faults = "fail_one_in=5,lose_one_in=20,delay=0.005,seed=3"
+    finished = _run(launcher, folder, **{VARIABLE: faults})
     _check(finished, folder, read_output)
 
 
@@ -96,9 +97,13 @@ def _mount(*arguments: str) -> int:
 
 @pytest.mark.ray
 def test_a_full_disk_stops_a_run_that_goes_on_when_there_is_room(
-    small_disk: Path, folder: Path, launcher: Launcher, read_output
+    small_disk: Path, folder: Path, launcher: Launcher, shared_ray: SharedRay, read_output
 ) -> None:
-    stopped = _run(launcher, folder)
+    def run() -> Finished:
+        join = ("--address", shared_ray.address, "--workers", "1")
+        return _run(launcher, folder, *join, **shared_ray.environment)
+
+    stopped = run()
     assert stopped.code == 1, stopped.err
     assert "No space left on device" in stopped.err
     assert "make room there" in stopped.err
@@ -107,12 +112,12 @@ def test_a_full_disk_stops_a_run_that_goes_on_when_there_is_room(
     assert committed > 0
 
     assert _mount("-o", "remount,ro", str(small_disk)) == 0
-    refused = _run(launcher, folder)
+    refused = run()
     assert refused.code == 2, refused.err
     assert "Read-only file system" in refused.err
     assert "Traceback" not in refused.err
 
     assert _mount("-o", "remount,rw,size=64m", str(small_disk)) == 0
-    finished = _run(launcher, folder)
+    finished = run()
     _check(finished, folder, read_output)
     assert finished.json["reused"] > 0

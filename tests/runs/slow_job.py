@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 
+from tests.support.processes import called
 from tests.support.ray_head import SharedRay
 from tests.support.samples import write_model
 
@@ -57,6 +58,23 @@ def ray_processes(ray: SharedRay) -> list[psutil.Process]:
             if ray.environment.items() <= environment.items():
                 found.append(process)
     return found
+
+
+def actors_on(ray: SharedRay) -> list[psutil.Process]:
+    """The processes of runs there: workers, and a coordinator each."""
+    return called(ray_processes(ray), "Actor")
+
+
+def workers_on(ray: SharedRay) -> list[psutil.Process]:
+    """The processes in which engines run there."""
+    return called(ray_processes(ray), "WorkerActor")
+
+
+def kill_workers_on(ray: SharedRay) -> None:
+    """kill -9 of them all."""
+    for process in workers_on(ray):
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def still_alive(processes: list[psutil.Process], seconds: float) -> list[psutil.Process]:

@@ -3,6 +3,7 @@ with every row, and says aloud what it went through."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.support.ray_head import SharedRay
 from tests.support.samples import write_model
 
 pytestmark = pytest.mark.ray
@@ -43,7 +45,7 @@ class Story:
     facts: Any
     rows: list[dict[str, Any]]
     left: list[str]
-    log: dict[str, str]  # what `rackmill logs` shows: all, of worker-0.1, warnings
+    folder: Path
     files: str  # of the log, as they lie beside the output
 
 
@@ -62,12 +64,21 @@ def story(tmp_path_factory: pytest.TempPathFactory, launcher, read_output) -> St
     assert finished.code in (0, 3), finished.err
     rows = read_output(folder / "out").to_pylist()
     left = started.gone(20)
-    asked = {"all": "--level=debug", "worker": "--worker=worker-0.1", "warnings": "--level=warning"}
-    log = {n: launcher.run("logs", "out", option, cwd=folder) for n, option in asked.items()}
-    assert [told.err for told in log.values()] == ["", "", ""]
     files = "".join(p.read_text() for p in sorted((folder / "out/_rackmill/logs").iterdir()))
-    shown = {name: told.out for name, told in log.items()}
-    return Story(finished.code, finished.err, finished.json, rows, left, shown, files)
+    return Story(finished.code, finished.err, finished.json, rows, left, folder, files)
+
+
+@pytest.fixture
+def log(story: Story, ask, monkeypatch) -> Callable[[str], str]:
+    """What `rackmill logs` shows with an option."""
+    monkeypatch.chdir(story.folder)
+
+    def shown(option: str) -> str:
+        told = ask("logs", "out", option)
+        assert (told.code, told.err) == (0, "")
+        return str(told.out)
+
+    return shown
 
 
 def test_every_row_is_there_once_and_in_order(story: Story) -> None:
@@ -108,35 +119,34 @@ def test_no_process_is_left(story: Story) -> None:
     assert story.left == []
 
 
-def test_the_log_beside_the_output_tells_the_run_from_its_beginning_to_its_end(
-    story: Story,
-) -> None:
-    lines = [line for line in story.log["all"].splitlines() if not line.startswith("  ")]
+def test_the_log_beside_the_output_tells_the_run_from_its_beginning_to_its_end(log) -> None:
+    lines = [line for line in log("--level=debug").splitlines() if not line.startswith("  ")]
     assert "run of faults begins: process" in lines[0]
     assert lines[-1].endswith("run of faults is done")
     assert [line[:23] for line in lines] == sorted(line[:23] for line in lines)
 
 
-def test_the_log_has_the_lines_of_all_processes(story: Story) -> None:
-    log = story.log["all"]
-    assert "worker-0.1 worker.worker: engine loaded in" in log
-    assert "worker.writer [" in log
-    assert "driver.coordinator.coordinator: granted rows" in log
-    assert "driver cluster.ray_cluster: started a Ray of its own; what it" in log
+def test_the_log_has_the_lines_of_all_processes(log) -> None:
+    told = log("--level=debug")
+    assert "worker-0.1 worker.worker: engine loaded in" in told
+    assert "worker.writer [" in told
+    assert "driver.coordinator.coordinator: granted rows" in told
+    assert "driver cluster.ray_cluster: started a Ray of its own; what it" in told
 
 
-def test_the_log_of_one_worker_is_of_it_alone(story: Story) -> None:
-    names = {line.split()[3] for line in story.log["worker"].splitlines()}
+def test_the_log_of_one_worker_is_of_it_alone(log) -> None:
+    names = {line.split()[3] for line in log("--worker=worker-0.1").splitlines()}
     assert names == {"worker-0.1"}
 
 
-def test_the_log_names_what_engines_died_of(story: Story) -> None:
-    log = story.log["warnings"]
-    assert "worker.engine_loop.watchdog: the engine hangs: the engine made no step for 2.0 s" in log
-    assert "was lost: the engine made no step for 2.0 s" in log
-    assert "too little memory on" in log
-    assert "is quarantined after" in log
-    assert " INFO " not in log
+def test_the_log_names_what_engines_died_of(log) -> None:
+    told = log("--level=warning")
+    hangs = "worker.engine_loop.watchdog: the engine hangs: the engine made no step for 2.0 s"
+    assert hangs in told
+    assert "was lost: the engine made no step for 2.0 s" in told
+    assert "too little memory on" in told
+    assert "is quarantined after" in told
+    assert " INFO " not in told
 
 
 def test_no_text_of_a_row_is_in_the_log(story: Story) -> None:
@@ -147,11 +157,14 @@ def test_no_text_of_a_row_is_in_the_log(story: Story) -> None:
     assert [text for text in answers if len(text) > 8 and text in story.files] == []
 
 
-def test_a_job_without_any_card_left_says_why(tmp_path: Path, launcher) -> None:
+def test_a_job_without_any_card_left_says_why(
+    tmp_path: Path, launcher, shared_ray: SharedRay
+) -> None:
     _prepare(tmp_path)
     settings = ("engine.simulated.faults.broken=[0]", "faults.restarts=0", "resources.workers=1")
     options = [word for setting in settings for word in ("--set", setting)]
-    finished = launcher.run("run", "job.yaml", *options, cwd=tmp_path)
+    command = ("run", "job.yaml", "--address", shared_ray.address, *options)
+    finished = launcher.run(*command, cwd=tmp_path, **shared_ray.environment)
 
     assert finished.code == 1
     assert "error: no engine is left: worker-0 stopped: the simulated engine is broken" in (

@@ -15,7 +15,9 @@ from aiohttp import web
 from pipeline.output.verify.dataset import verify
 from pipeline.storage.base import open_storage
 from tests.engine.http.fake_server import FakeServer, llama
-from tests.support.processes import Started
+from tests.runs.slow_job import workers_on
+from tests.support.processes import Launcher, Started
+from tests.support.ray_head import SharedRay
 
 pytestmark = pytest.mark.ray
 
@@ -48,12 +50,17 @@ def _prepare(folder: Path, write_shards: Any, url: str) -> Path:
     return folder / "out"
 
 
+def _start(launcher: Launcher, ray: SharedRay, folder: Path) -> Started:
+    command = ("run", "job.yaml", "--json", "--address", ray.address)
+    return launcher.start(*command, cwd=folder, **ray.environment)
+
+
 def test_both_work_and_it_is_said_who_did_what(
-    tmp_path: Path, launcher: Any, write_shards: Any, read_output: Any
+    tmp_path: Path, launcher: Launcher, shared_ray: SharedRay, write_shards: Any, read_output: Any
 ) -> None:
     with FakeServer(_slow_llama) as server:
         output = _prepare(tmp_path, write_shards, server.url)
-        finished = launcher.run("run", "job.yaml", "--json", cwd=tmp_path)
+        finished = _start(launcher, shared_ray, tmp_path).wait()
 
     assert finished.code == 0, finished.err
     table = read_output(output)
@@ -69,10 +76,10 @@ def test_both_work_and_it_is_said_who_did_what(
     assert "agree on 0 of" in report
 
 
-def _kill_either(run: Started, server: FakeServer, dice: random.Random) -> FakeServer:
+def _kill_either(ray: SharedRay, server: FakeServer, dice: random.Random) -> FakeServer:
     """A worker, or the server, which is back a little later."""
     if dice.random() < 0.5:
-        workers = run.workers()
+        workers = workers_on(ray)
         if workers:
             dice.choice(workers).kill()
         return server
@@ -84,20 +91,25 @@ def _kill_either(run: Started, server: FakeServer, dice: random.Random) -> FakeS
 
 @pytest.mark.parametrize("seed", [0, *_MORE_SEEDS])
 def test_whoever_is_killed_every_row_is_there_once(
-    seed: int, tmp_path: Path, launcher: Any, write_shards: Any, read_output: Any
+    seed: int,
+    tmp_path: Path,
+    launcher: Launcher,
+    shared_ray: SharedRay,
+    write_shards: Any,
+    read_output: Any,
 ) -> None:
     dice = random.Random(seed)
     server = FakeServer(_slow_llama).__enter__()
     try:
         output = _prepare(tmp_path, write_shards, server.url)
-        run = launcher.start("run", "job.yaml", "--json", cwd=tmp_path)
+        run = _start(launcher, shared_ray, tmp_path)
         for kills in range(1, 4):
             wanted = kills * dice.randint(1, 2)
             run.wait_until(
                 lambda wanted=wanted: len(list(output.glob("[!.]*.parquet"))) >= wanted,
                 f"{wanted} units",
             )
-            server = _kill_either(run, server, dice)
+            server = _kill_either(shared_ray, server, dice)
         finished = run.wait()
     finally:
         server.stop()

@@ -1,4 +1,4 @@
-"""Several questions of each row from end to end, in a Ray of its own, with two workers."""
+"""Several questions of each row from end to end, by the real command."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+
+from tests.support.ray_head import SharedRay
 
 pytestmark = pytest.mark.ray
 
@@ -27,7 +29,7 @@ engine:
   kind: simulated
   max_num_seqs: 64
   simulated: {step_seconds: 0.05, faults: {refuse_on: "tweet 7 "}}
-resources: {workers: 2}
+resources: {workers: 1}
 """
 _ROWS = (200, 112)
 _SIMULATED = ("--model", "gemma-3-270m", "--gpu", "1x rtx3090", "--json")
@@ -35,11 +37,17 @@ _NAMES = ("mood", "urgent", "quality")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, launcher: Any, write_shards: Any) -> Path:
+def folder(
+    tmp_path_factory: pytest.TempPathFactory,
+    launcher: Any,
+    shared_ray: SharedRay,
+    write_shards: Any,
+) -> Path:
     folder = tmp_path_factory.mktemp("questions")
     write_shards(folder / "rows", *_ROWS)
     (folder / "job.yaml").write_text(_JOB)
-    finished = launcher.start("run", "job.yaml", "--json", cwd=folder).wait()
+    command = ("run", "job.yaml", "--json", "--address", shared_ray.address)
+    finished = launcher.run(*command, cwd=folder, **shared_ray.environment)
     assert finished.code in (0, 3), finished.err
     (folder / "said.json").write_text(finished.out)
     return folder

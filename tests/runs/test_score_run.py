@@ -10,6 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from tests.runs.slow_job import kill_workers_on
+from tests.support.ray_head import SharedRay
 from tests.support.samples import write_model
 
 pytestmark = pytest.mark.ray
@@ -29,28 +31,34 @@ _ROWS = 500
 
 @dataclass(frozen=True)
 class Scored:
+    folder: Path
     facts: dict[str, Any]
     table: pa.Table
     report: str
-    planned: dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def scored(tmp_path_factory: pytest.TempPathFactory, launcher, write_shards, read_output) -> Scored:
+def scored(
+    tmp_path_factory: pytest.TempPathFactory,
+    launcher,
+    shared_ray: SharedRay,
+    write_shards,
+    read_output,
+) -> Scored:
     folder = tmp_path_factory.mktemp("score")
     write_model(folder / "models/tiny")
     write_shards(folder / "rows", _ROWS)
     (folder / "job.yaml").write_text(_JOB)
     output: Path = folder / "out"
-    planned = launcher.run("plan", "job.yaml", "--json", cwd=folder)
-    assert planned.code == 0, planned.err
-    first = launcher.start("run", "job.yaml", cwd=folder)
+    command = ("run", "job.yaml", "--json", "--address", shared_ray.address)
+    first = launcher.start(*command, cwd=folder, **shared_ray.environment)
     first.wait_until(lambda: any(output.glob("[!.]*.parquet")), "a unit")
-    first.kill_all()
-    finished = launcher.run("run", "job.yaml", "--json", cwd=folder)
+    first.kill_driver()
+    kill_workers_on(shared_ray)
+    finished = launcher.run(*command, cwd=folder, **shared_ray.environment)
     assert finished.code == 0, finished.err
     report = (output / "_rackmill/report.md").read_text()
-    return Scored(finished.json, read_output(output), report, planned.json)
+    return Scored(folder, finished.json, read_output(output), report)
 
 
 def test_every_row_has_its_scores_in_order(scored: Scored) -> None:
@@ -58,8 +66,14 @@ def test_every_row_has_its_scores_in_order(scored: Scored) -> None:
     assert scored.table["logprob"].null_count == 0
 
 
-def test_the_columns_are_the_planned_ones_and_no_completion_is_among_them(scored: Scored) -> None:
-    assert scored.table.column_names == scored.planned["columns"]
+def test_the_columns_are_the_planned_ones_and_no_completion_is_among_them(
+    scored: Scored, ask, monkeypatch
+) -> None:
+    monkeypatch.chdir(scored.folder)
+    planned = ask("plan", "job.yaml", "--json")
+
+    assert planned.code == 0, planned.err
+    assert scored.table.column_names == planned.json["columns"]
     assert "completion" not in scored.table.column_names
 
 

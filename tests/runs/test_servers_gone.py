@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.processes import Launcher, Started
+from tests.support.ray_head import SharedRay
 from tests.support.samples import write_model
 
 pytestmark = pytest.mark.ray
@@ -74,6 +76,11 @@ def _write_job(folder: Path, write_shards, servers: list[Server], patience: floa
     (folder / "job.yaml").write_text(_JOB.format(urls=urls, patience=patience))
 
 
+def _start(launcher: Launcher, ray: SharedRay, folder: Path) -> Started:
+    command = ("run", "job.yaml", "--json", "--address", ray.address)
+    return launcher.start(*command, cwd=folder, **ray.environment)
+
+
 def _begun(folder: Path) -> bool:
     return bool(list((folder / "out").glob("[!.]*.parquet")))
 
@@ -93,11 +100,11 @@ def _is_whole(folder: Path, read_output) -> bool:
 
 
 def test_a_server_that_comes_back_is_waited_for(
-    tmp_path: Path, launcher, write_shards, read_output, servers: list[Server]
+    tmp_path: Path, launcher, shared_ray, write_shards, read_output, servers: list[Server]
 ) -> None:
     servers.append(Server())
     _write_job(tmp_path, write_shards, servers, patience=120)
-    run = launcher.start("run", "job.yaml", cwd=tmp_path)
+    run = _start(launcher, shared_ray, tmp_path)
     run.wait_until(lambda: _begun(tmp_path), "a unit was done")
     servers[0].kill()
     waits = f"waits for {servers[0].url}: connection refused"
@@ -111,11 +118,11 @@ def test_a_server_that_comes_back_is_waited_for(
 
 
 def test_one_that_never_comes_back_ends_the_run_and_loses_nothing(
-    tmp_path: Path, launcher, write_shards, read_output, servers: list[Server]
+    tmp_path: Path, launcher, shared_ray, write_shards, read_output, servers: list[Server]
 ) -> None:
     servers.append(Server())
     _write_job(tmp_path, write_shards, servers, patience=12)
-    run = launcher.start("run", "job.yaml", cwd=tmp_path)
+    run = _start(launcher, shared_ray, tmp_path)
     run.wait_until(lambda: _begun(tmp_path), "a unit was done")
     servers[0].kill()
     ended = run.wait()
@@ -126,19 +133,19 @@ def test_one_that_never_comes_back_ends_the_run_and_loses_nothing(
     assert "Traceback" not in ended.err
 
     servers[0].start()
-    again = launcher.run("run", "job.yaml", "--json", cwd=tmp_path)
+    again = _start(launcher, shared_ray, tmp_path).wait()
     assert again.code == 0, again.err
     assert again.json["reused"] > 0
     assert _is_whole(tmp_path, read_output)
 
 
 def test_of_two_servers_the_one_that_stays_does_the_rest(
-    tmp_path: Path, launcher, write_shards, read_output, servers: list[Server]
+    tmp_path: Path, launcher, shared_ray, write_shards, read_output, servers: list[Server]
 ) -> None:
     servers += [Server(), Server()]
     _write_job(tmp_path, write_shards, servers, patience=600)
     began = time.monotonic()
-    run = launcher.start("run", "job.yaml", cwd=tmp_path)
+    run = _start(launcher, shared_ray, tmp_path)
     run.wait_until(lambda: _begun(tmp_path), "a unit was done")
     servers[0].kill()
     ended = run.wait()

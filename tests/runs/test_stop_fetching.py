@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 from tests.runs.terminal import Terminal
 from tests.support.hub import Hub
 from tests.support.processes import Finished
+from tests.support.ray_head import SharedRay
 from tests.support.samples import write_model
 
 pytestmark = pytest.mark.ray
@@ -59,7 +60,13 @@ class Story:
 
 
 @pytest.fixture(scope="module")
-def story(tmp_path_factory: pytest.TempPathFactory, launcher, write_shards, read_output) -> Story:
+def story(
+    tmp_path_factory: pytest.TempPathFactory,
+    launcher,
+    shared_ray: SharedRay,
+    write_shards,
+    read_output,
+) -> Story:
     folder = tmp_path_factory.mktemp("fetching")
     made = write_model(folder / "made")
     save_file({"w": np.zeros(6 << 20, np.float32)}, made / _WEIGHTS)
@@ -115,7 +122,12 @@ def story(tmp_path_factory: pytest.TempPathFactory, launcher, write_shards, read
         press("add, Ctrl-C", _ADD)
         terminate("add, SIGTERM", _ADD)
         hub.hold_at.clear()
-        finished = launcher.run(*_RUN, "--json", cwd=folder, **environment)
+        finished = launcher.run(
+            *(*_RUN, "--json", "--address", shared_ray.address),
+            cwd=folder,
+            **environment,
+            **shared_ray.environment,
+        )
         assert finished.code == 0, finished.err
         rows = read_output(folder / "out")["id"].to_pylist()
         left = [path.name for path in downloads.iterdir()]

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import verify
+from pipeline.output.verify.dataset import Verification
 from tests.runs.slow_job import prepare, published
 from tests.support.processes import Finished
 
@@ -29,7 +31,7 @@ class Both:
     output: Path
     first: Finished
     second: Finished
-    verified: Finished
+    verified: Verification
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +43,7 @@ def both(tmp_path_factory: pytest.TempPathFactory, launcher, shared_ray, write_s
     started.wait_until(lambda: published(output) >= 1, "a unit was done")
     second = launcher.python("-c", _BLIND, *command, cwd=folder, **shared_ray.environment)
     first = started.wait()
-    return Both(output, first, second, launcher.run("verify", "out", cwd=folder))
+    return Both(output, first, second, verify(str(output)))
 
 
 def test_both_end_well(both: Both) -> None:
@@ -51,7 +53,7 @@ def test_both_end_well(both: Both) -> None:
 
 def test_every_row_is_there_once_and_in_order(both: Both, read_output) -> None:
     assert read_output(both.output)["id"].to_pylist() == list(range(sum(_ROWS)))
-    assert both.verified.code == 0, both.verified.err
+    assert both.verified.faults == []
 
 
 def test_both_count_the_whole_dataset(both: Both) -> None:

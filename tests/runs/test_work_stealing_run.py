@@ -12,6 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.runs.slow_job import still_alive, workers_on
+from tests.support.ray_head import SharedRay
 from tests.support.samples import write_model
 
 pytestmark = pytest.mark.ray
@@ -62,18 +64,22 @@ class Uneven:
 
 
 @pytest.fixture(scope="module")
-def uneven(tmp_path_factory: pytest.TempPathFactory, launcher, write_shards) -> Uneven:
+def uneven(
+    tmp_path_factory: pytest.TempPathFactory, launcher, shared_ray: SharedRay, write_shards
+) -> Uneven:
     folder = tmp_path_factory.mktemp("uneven")
     write_shards(folder / "rows", *_ROWS)
     write_model(folder / "models/tiny")
     (folder / "job.yaml").write_text(_JOB)
-    started = launcher.start("run", "job.yaml", "--json", cwd=folder)
+    assert still_alive(workers_on(shared_ray), 60) == []  # of tests before
+    command = ("run", "job.yaml", "--json", "--address", shared_ray.address)
+    started = launcher.start(*command, cwd=folder, **shared_ray.environment)
     output = folder / "out"
     started.wait_until(
-        lambda: len(started.workers()) == 2 and len(list(output.glob("[!.]*.parquet"))) >= 1,
+        lambda: len(workers_on(shared_ray)) == 2 and len(list(output.glob("[!.]*.parquet"))) >= 1,
         "a unit was done and both workers were there",
     )
-    with _slowed(started.workers()[0]):
+    with _slowed(workers_on(shared_ray)[0]):
         finished = started.wait()
     return Uneven(output, finished.code, finished.err)
 
@@ -100,8 +106,9 @@ def test_the_counts_are_over_rows(uneven: Uneven) -> None:
     assert (facts["rows"], facts["succeeded"], facts["reused"]) == (sum(_ROWS), sum(_ROWS), 0)
 
 
-def test_a_second_run_finds_everything_done(uneven: Uneven, launcher) -> None:
-    again = launcher.run("run", "job.yaml", "--json", cwd=uneven.output.parent)
+def test_a_second_run_finds_everything_done(uneven: Uneven, ask, monkeypatch) -> None:
+    monkeypatch.chdir(uneven.output.parent)
+    again = ask("run", "job.yaml", "--json")
 
     assert again.code == 0, again.err
     assert again.json["reused"] == sum(_ROWS)
