@@ -77,7 +77,7 @@ class Window:
         self._arrivals: dict[int, int] = {}  # by id
         self._queue: deque[int] = deque()  # arrivals; those that are gone are skipped
         self._trie: list[tuple[tuple[int, ...], int]] = []  # (keys, arrival), sorted
-        self._shelves: dict[int, list[int]] = {}  # shared blocks -> arrivals, sorted
+        self._by_shared: dict[int, list[int]] = {}  # shared blocks -> arrivals, sorted
         self._resident: list[tuple[tuple[int, ...], int]] = []  # admitted lately, sorted
         self._admitted: deque[tuple[tuple[int, ...], int]] = deque()  # the same, oldest first
         self._added = self._gone = 0
@@ -104,11 +104,11 @@ class Window:
         self._arrivals[row.id] = row.arrival
         self._queue.append(row.arrival)
         if row.keys:
-            self._insert(row)
-        self._shelve(row)
+            self._into_trie(row)
+        self._index(row)
         self._decode += row.expected_tokens
 
-    def _insert(self, row: WaitingRow) -> None:
+    def _into_trie(self, row: WaitingRow) -> None:
         trie = self._trie
         place = bisect_left(trie, (row.keys, row.arrival))
         trie.insert(place, (row.keys, row.arrival))
@@ -125,7 +125,7 @@ class Window:
         self._gone += 1
         if row.keys:
             del self._trie[bisect_left(self._trie, (row.keys, row.arrival))]
-        self._unshelve(row)
+        self._unindex(row)
         self._decode -= row.expected_tokens
         if not self._rows:
             self._prefill = self._decode = 0.0  # no rounding errors to carry on
@@ -186,7 +186,7 @@ class Window:
         return longest if longest.expected_tokens * len(self) > _LONG * self._decode else None
 
     def _few(self) -> list[WaitingRow]:
-        return [self._rows[arrival] for arrival in self._top_shelf()[:_FEW]]
+        return [self._rows[arrival] for arrival in self._sharing_most()[:_FEW]]
 
     def _best(self) -> WaitingRow:
         error, ratio = self._error, self._ratio
@@ -247,17 +247,17 @@ class Window:
                 shared = _common(row.keys, keys)
                 if shared <= row.shared_blocks:
                     break
-                self._reshelve(row, shared)
+                self._reindex(row, shared)
 
-    def _top_shelf(self) -> list[int]:
+    def _sharing_most(self) -> list[int]:
         """Arrivals of the rows that share most with resident ones."""
         while True:
-            depth = max(self._shelves)
-            row = self._rows[self._shelves[depth][0]]
+            depth = max(self._by_shared)
+            row = self._rows[self._by_shared[depth][0]]
             shared = self._shared(row.keys) if depth else 0
             if shared >= depth:
-                return self._shelves[depth]
-            self._reshelve(row, shared)  # what it shared with is gone since
+                return self._by_shared[depth]
+            self._reindex(row, shared)  # what it shared with is gone since
 
     def _shared(self, keys: tuple[int, ...]) -> int:
         """Whole blocks that ``keys`` shares with a resident row at most."""
@@ -266,21 +266,21 @@ class Window:
             (_common(keys, k) for k, _ in self._resident[max(0, place - 1) : place + 1]), default=0
         )
 
-    def _shelve(self, row: WaitingRow) -> None:
-        insort(self._shelves.setdefault(row.shared_blocks, []), row.arrival)
+    def _index(self, row: WaitingRow) -> None:
+        insort(self._by_shared.setdefault(row.shared_blocks, []), row.arrival)
         self._prefill += self._new_tokens(row)
 
-    def _unshelve(self, row: WaitingRow) -> None:
-        shelf = self._shelves[row.shared_blocks]
-        del shelf[bisect_left(shelf, row.arrival)]
-        if not shelf:
-            del self._shelves[row.shared_blocks]
+    def _unindex(self, row: WaitingRow) -> None:
+        arrivals = self._by_shared[row.shared_blocks]
+        del arrivals[bisect_left(arrivals, row.arrival)]
+        if not arrivals:
+            del self._by_shared[row.shared_blocks]
         self._prefill -= self._new_tokens(row)
 
-    def _reshelve(self, row: WaitingRow, shared_blocks: int) -> None:
-        self._unshelve(row)
+    def _reindex(self, row: WaitingRow, shared_blocks: int) -> None:
+        self._unindex(row)
         row.shared_blocks = shared_blocks
-        self._shelve(row)
+        self._index(row)
 
 
 def _common(a: tuple[int, ...], b: tuple[int, ...]) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pipeline.budget.cards.lookup import Card
-from pipeline.budget.fit.verdict import bare_fit
+from pipeline.budget.fit.assess import bare_fit
 from pipeline.budget.model_spec import FitOptions, ModelSpec
 
 SIZES = (1, 2, 4, 8)  # cards of a slot that are tried by themselves

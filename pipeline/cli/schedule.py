@@ -73,14 +73,14 @@ def apply_command(
             )
         check_places(job)
         GrowingDataset(job.output.path).published()
-    ledger = ScheduleDb(state_file(state))
+    db = ScheduleDb(state_file(state))
     now = datetime.now(UTC)
     applied = []
     for job in jobs:
         times = job.schedule
         assert times is not None
         output = absolute(job.output.path)
-        new = ledger.apply(job.name, job_content(job), output, now, suspended=times.suspend)
+        new = db.apply(job.name, job_content(job), output, now, suspended=times.suspend)
         following = Cron(times.cron, times.timezone).next_times(now, _SHOWN_TIMES)
         applied.append({"name": job.name, "new": new, "output": output,
                         "next": [t.isoformat() for t in following]})  # fmt: skip
@@ -90,7 +90,7 @@ def apply_command(
             OUT.print("  suspended" if times.suspend else f"  next: {shown}")
     if as_json:
         print_json({"applied": applied})
-    elif not _service_runs(ledger.path):
+    elif not _service_runs(db.path):
         ERR.print("no scheduler is running: start one with rackmill schedule serve")
 
 
@@ -99,13 +99,13 @@ def list_command(state: State = None, as_json: Json = False) -> None:
     """All schedules: when each runs next, and how its last run ended."""
     from pipeline.service.scheduler.schedule_db import ScheduleDb
 
-    ledger = ScheduleDb(state_file(state))
+    db = ScheduleDb(state_file(state))
     now = datetime.now(UTC)
     found = []
-    for schedule in ledger.schedules():
+    for schedule in db.schedules():
         times = schedule.job["schedule"]
         cron = Cron(times["cron"], times.get("timezone", "UTC"))
-        runs = ledger.runs(schedule.name)
+        runs = db.runs(schedule.name)
         last = runs[0] if runs else None
         found.append(
             {
@@ -122,7 +122,7 @@ def list_command(state: State = None, as_json: Json = False) -> None:
             }
         )
     if as_json:
-        print_json({"schedules": found, "scheduler_running": _service_runs(ledger.path)})
+        print_json({"schedules": found, "scheduler_running": _service_runs(db.path)})
         return
     if not found:
         OUT.print("no schedules; rackmill schedule apply JOB.yaml adds one")
@@ -147,30 +147,30 @@ def run_now_command(
     from pipeline.service.scheduler.schedule_db import RunState, ScheduleDb
     from pipeline.service.scheduler.service import only_one
 
-    ledger = ScheduleDb(state_file(state))
-    schedule = ledger.schedule(name)
+    db = ScheduleDb(state_file(state))
+    schedule = db.schedule(name)
     now = datetime.now(UTC)
-    run = ledger.begin(name, now, now, manual=True, full=full)
+    run = db.begin(name, now, now, manual=True, full=full)
     assert run is not None
     while True:
         try:
-            with only_one(ledger.path), file_log(_service_log(ledger.path)):
+            with only_one(db.path), file_log(_service_log(db.path)):
                 from pipeline.service.scheduler.process import RunProcess
 
-                ended = RunProcess(ledger.path, schedule, run).wait(sys.stderr)
-                ledger.end(run, ended.state, datetime.now(UTC), ended.result, ended.reason)
-                done = ledger.run(run.key)
+                ended = RunProcess(db.path, schedule, run).wait(sys.stderr)
+                db.end(run, ended.state, datetime.now(UTC), ended.result, ended.reason)
+                done = db.run(run.key)
                 assert done is not None
-                Notifier(ledger).tell(schedule, done)
+                Notifier(db).tell(schedule, done)
             break
         except UsageError:  # a scheduler is running: it does the work
             time.sleep(_POLL_SECONDS)
-            found = ledger.run(run.key)
+            found = db.run(run.key)
             if found is None:
                 raise JobFailed(f"the schedule {name} was deleted meanwhile") from None
             if found.state is not RunState.UNDER_WAY:
                 break
-    finished = ledger.run(run.key)
+    finished = db.run(run.key)
     assert finished is not None
     if finished.state is not RunState.SUCCEEDED:
         raise JobFailed(f"the run of {name} {finished.state}: {finished.reason or ''}")
@@ -213,9 +213,9 @@ def history_command(name: Name, state: State = None, as_json: Json = False) -> N
     """What the runs of a schedule came to, the newest first."""
     from pipeline.service.scheduler.schedule_db import ScheduleDb
 
-    ledger = ScheduleDb(state_file(state))
-    schedule = ledger.schedule(name)
-    runs = ledger.runs(name)
+    db = ScheduleDb(state_file(state))
+    schedule = db.schedule(name)
+    runs = db.runs(name)
     if as_json:
         print_json({"name": name, "output": schedule.output, "runs": [_as_json(r) for r in runs]})
         return
@@ -272,19 +272,19 @@ def serve_command(
     from pipeline.service.scheduler.schedule_db import ScheduleDb
     from pipeline.service.scheduler.service import Service, only_one
 
-    ledger = ScheduleDb(state_file(state))
+    db = ScheduleDb(state_file(state))
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
 
     def begin(schedule: StoredSchedule, run: Run) -> RunProcess:
         ERR.print(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}  {schedule.name}: run of {run.due}")
-        return RunProcess(ledger.path, schedule, run, address)
+        return RunProcess(db.path, schedule, run, address)
 
-    with only_one(ledger.path), file_log(_service_log(ledger.path)):
-        service = Service(ledger, begin, Notifier(ledger, notify_command))
-        there = plural(len(ledger.schedules()), "schedule")
-        ERR.print(f"scheduler: {there} in {ledger.path}; log: {_service_log(ledger.path)}")
+    with only_one(db.path), file_log(_service_log(db.path)):
+        service = Service(db, begin, Notifier(db, notify_command))
+        there = plural(len(db.schedules()), "schedule")
+        ERR.print(f"scheduler: {there} in {db.path}; log: {_service_log(db.path)}")
         try:
             while not stop.is_set():
                 service.tick()

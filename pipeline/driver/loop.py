@@ -88,10 +88,10 @@ def work_through(
         supervisor.add_group(placed)
     supervisor.update_availability()
     supervisor.start_workers(time.monotonic())
-    notes, waited = CardNotes(), Waited()
+    notes, waited = CardNotes(), WaitingTime()
     alone_since: float | None = None
     try:
-        while supervisor.at_work or (supervisor.may_work and not graceful.begun):
+        while supervisor.active or (supervisor.may_work and not graceful.begun):
             wait_for_any(supervisor.workers, _POLL_SECONDS, lambda: graceful.wanted)
             if deadline is not None and datetime.now(UTC) > deadline:
                 stop.ask(by="its deadline")
@@ -107,10 +107,10 @@ def work_through(
                 if news.stop:
                     stop.ask(by=news.stop)
             supervisor.update_availability(snapshot)
-            for line in notes.lines(time.monotonic(), snapshot.at_work):
+            for line in notes.lines(time.monotonic(), snapshot.active):
                 watcher.note(line)
             supervisor.look(snapshot, stopping=graceful.begun)
-            if snapshot.done and not supervisor.at_work:
+            if snapshot.done and not supervisor.active:
                 break
             if not (graceful.begun or snapshot.done):
                 supervisor.start_workers(time.monotonic())
@@ -134,7 +134,7 @@ def _log_place(plan: Plan) -> LogPlace | None:
     return LogPlace(absolute(plan.job.output.path), run) if run else None
 
 
-class Waited:
+class WaitingTime:
     """How long no engine was at work since no card was the run's: seconds before the first step of
     any, and after it."""
 

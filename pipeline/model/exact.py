@@ -38,7 +38,7 @@ _EXP_RANGE = 87.0  # beyond it float32 overflows, or loses bits
 
 
 @dataclass(frozen=True)
-class Gridded:
+class RoundedMatrix:
     """A matrix (..., rows, columns) as integers: ``steps`` (float64) times ``unit`` (float64,
     (..., rows, 1), powers of two)."""
 
@@ -48,7 +48,7 @@ class Gridded:
 
 def gridded(
     matrix: torch.Tensor, terms: int | None = None, largest: torch.Tensor | None = None
-) -> Gridded:
+) -> RoundedMatrix:
     """``matrix`` rounded so that ``multiply`` of it is exact: each row to multiples of 2^-bits of
     the power of two above its largest magnitude, 21 bits for rows of 2,048.
 
@@ -61,10 +61,10 @@ def gridded(
     steps = matrix.to(torch.float64, copy=True).mul_(power_of_two(bits - exponent)).round_()
     if largest is not None:
         steps.clamp_(-(1 << bits), 1 << bits)
-    return Gridded(steps, power_of_two(exponent - bits))
+    return RoundedMatrix(steps, power_of_two(exponent - bits))
 
 
-def multiply(a: Gridded, b: Gridded) -> torch.Tensor:
+def multiply(a: RoundedMatrix, b: RoundedMatrix) -> torch.Tensor:
     """``a @ b^T``, float64, exact for what both stand for."""
     return (a.steps @ b.steps.transpose(-1, -2)).mul_(a.unit).mul_(b.unit.transpose(-1, -2))
 

@@ -10,7 +10,7 @@ from pipeline.errors import JobFailed
 from pipeline.rows.trace import TraceRow
 from pipeline.rows.work_order import unit_rows
 from pipeline.simulate.card import CardSetup, CardSim, NeverFits
-from pipeline.simulate.outcome import Outcome
+from pipeline.simulate.outcome import SimulationOutcome
 from pipeline.simulate.rack import Failures, SimulatedRack
 
 
@@ -21,7 +21,7 @@ def simulate_rack(
     *,
     max_tokens: int,
     failures_per_hour: float = 0.0,
-) -> Outcome:
+) -> SimulationOutcome:
     """``rows`` on cards of these ``setups``, handed out by the dispatcher that real runs use.
 
     A row that does not fit every card is an error: nobody can say on which it would come up.
@@ -32,7 +32,7 @@ def simulate_rack(
     bad = {error.row.id for error in errors}
     good = [row for row in rows if row.id not in bad]
     if not good:
-        return Outcome.of(cards, errors)
+        return SimulationOutcome.of(cards, errors)
     work = [replace(row, id=place) for place, row in enumerate(good)]
     rates = [forecast_rate(setup, work, max_tokens) for setup in setups]
     failures = Failures(per_hour=failures_per_hour)
@@ -42,7 +42,7 @@ def simulate_rack(
         facts = rack.run()
     except RuntimeError as e:
         raise JobFailed(f"simulated rack: {e}", "a lower --failures") from None
-    return Outcome.of(
+    return SimulationOutcome.of(
         cards,
         errors,
         output_tokens=sum(row.output_tokens for row in good),

@@ -28,7 +28,7 @@ _MOST_RESERVED = 0.05
 _Ints = NDArray[np.int32]
 
 
-class _Running(NamedTuple):
+class _RunningDemand(NamedTuple):
     """Requests in the engine: their tokens, those they will still get, and how many of their
     first columns count for another one."""
 
@@ -95,7 +95,7 @@ class Oracle(PassThrough):
         left = np.array([self._truth[s.id] - s.generated for s in inside], np.int32)
         last = self._last_of_group(inside, left)
         keepers = set(last.values())
-        now = _Running(
+        now = _RunningDemand(
             np.array([s.tokens for s in inside], np.int32),
             left,
             # the prefix counts for the one that keeps it longest, so not for the others
@@ -135,7 +135,7 @@ class Oracle(PassThrough):
                 last[key] = max(last.get(key, (-1, -1)), (remaining, sequence.id))
         return {key: request_id for key, (_, request_id) in last.items()}
 
-    def _held(self, now: _Running, later: _Ints) -> _Ints:
+    def _held(self, now: _RunningDemand, later: _Ints) -> _Ints:
         """Blocks of those inside, ``later`` steps from now: [len(later)]."""
         own = self._own(now.tokens[:, None] + later, now.prefix[:, None])
         held: _Ints = (own * (now.left[:, None] >= later)).sum(axis=0)

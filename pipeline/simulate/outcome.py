@@ -10,7 +10,7 @@ from pipeline.simulate.card import CardSim, NeverFits
 
 
 @dataclass(frozen=True)
-class Figures:
+class SimulationFigures:
     """Of one card, or of all. ``mean_kv_use``: share of the pool that running requests held, and
     ``mean_batch``: requests running at once, both in the mean over the time that engines worked.
     ``tail_idle_share``: of all cards' time up to the end, that after their own last row."""
@@ -25,7 +25,9 @@ class Figures:
     tail_idle_share: float
 
     @classmethod
-    def of(cls, cards: Sequence[CardSim], makespan: float, output: int | None = None) -> Figures:
+    def of(
+        cls, cards: Sequence[CardSim], makespan: float, output: int | None = None
+    ) -> SimulationFigures:
         """``makespan``: seconds until the last row of all cards ended. ``output``: tokens that
         count, where not all that the cards gave do (None)."""
         if output is None:
@@ -47,12 +49,12 @@ class Figures:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SimulationOutcome:
     """``errors``: rows that cannot run. ``deaths``: of engines, and ``rows_lost``: begun or
     finished by those, and computed again."""
 
-    whole: Figures
-    cards: tuple[tuple[CardSim, Figures], ...]
+    whole: SimulationFigures
+    cards: tuple[tuple[CardSim, SimulationFigures], ...]
     errors: tuple[NeverFits, ...]
     deaths: int = 0
     rows_lost: int = 0
@@ -66,13 +68,13 @@ class Outcome:
         output_tokens: int | None = None,
         deaths: int = 0,
         rows_lost: int = 0,
-    ) -> Outcome:
+    ) -> SimulationOutcome:
         """After the end. ``errors``: beside those of the cards. ``output_tokens``: of rows that
         count, where some were computed twice."""
         makespan = max((card.totals.last_end for card in cards), default=0.0)
-        each = tuple((card, Figures.of([card], makespan)) for card in cards)
+        each = tuple((card, SimulationFigures.of([card], makespan)) for card in cards)
         own = [error for card in cards for error in card.errors]
-        whole = Figures.of(cards, makespan, output_tokens)
+        whole = SimulationFigures.of(cards, makespan, output_tokens)
         return cls(whole, each, (*errors, *own), deaths, rows_lost)
 
     def as_json(self) -> dict[str, Any]:
@@ -90,7 +92,7 @@ class Outcome:
         }
 
 
-def _rounded(figures: Figures) -> dict[str, Any]:
+def _rounded(figures: SimulationFigures) -> dict[str, Any]:
     return {k: round(v, 6) if isinstance(v, float) else v for k, v in vars(figures).items()}
 
 

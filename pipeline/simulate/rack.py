@@ -101,7 +101,7 @@ class RackRun:
 
 
 @dataclass(slots=True)
-class _Part:
+class _LeasedRange:
     """A leased span on a card: rows before ``given`` were given to it."""
 
     span: UnitRange
@@ -109,7 +109,7 @@ class _Part:
     ended: int = 0
 
 
-class _Desk(Generic[R]):
+class _Worker(Generic[R]):
     """One card and its leases. It dies at ``dies`` (seconds)."""
 
     def __init__(self, number: int, card: SimulatedCard[R], dies: float) -> None:
@@ -118,8 +118,8 @@ class _Desk(Generic[R]):
         self.dies = dies
         self.life = 0
         self.up_since = 0.0
-        self.parts: dict[tuple[int, int], _Part] = {}
-        self.queue: list[_Part] = []  # with rows not given
+        self.parts: dict[tuple[int, int], _LeasedRange] = {}
+        self.queue: list[_LeasedRange] = []  # with rows not given
         self.reset()
 
     def reset(self) -> None:
@@ -132,7 +132,7 @@ class _Desk(Generic[R]):
         self.busy_seconds = 0.0
 
     @property
-    def worker(self) -> str:
+    def name(self) -> str:
         return f"{self.number}" if not self.life else f"{self.number}.{self.life}"
 
 
@@ -158,7 +158,7 @@ class SimulatedRack(Generic[R]):
         starts = range(0, len(rows), rows_per_unit)
         units = [min(rows_per_unit, len(rows) - start) for start in starts]
         self.dispatcher = Dispatcher(units, order=spread(len(units)))
-        self._desks = [_Desk(n, card, self._death(0.0)) for n, card in enumerate(cards)]
+        self._workers = [_Worker(n, card, self._death(0.0)) for n, card in enumerate(cards)]
         self.run_facts = RackRun(up=[[] for _ in cards])
         self._ticked = 0.0
         self._in_vain = 0  # deaths since the last commit
@@ -166,144 +166,150 @@ class SimulatedRack(Generic[R]):
     def run(self) -> RackRun:
         """To the end. Raises RuntimeError if cards die before they ever finish a unit."""
         facts, dispatcher = self.run_facts, self.dispatcher
-        for desk in self._desks:
-            self._join(desk)
-        clock = [(desk.card.now, desk.number) for desk in self._desks]
-        heapify(clock)
+        for worker in self._workers:
+            self._join(worker)
+        due = [(worker.card.now, worker.number) for worker in self._workers]
+        heapify(due)
         while not dispatcher.done:
-            now, number = heappop(clock)
+            now, number = heappop(due)
             if now - self._ticked >= _BEAT_SECONDS:
                 self._ticked = now
                 dispatcher.handle(Ticked(now))
-            desk = self._desks[number]
-            if now >= desk.dies:
-                self._die(desk)
+            worker = self._workers[number]
+            if now >= worker.dies:
+                self._die(worker)
             else:
-                self._act(desk)
-            heappush(clock, (desk.card.now, number))
-        for desk in self._desks:
-            if desk.up_since < facts.makespan:
-                facts.up[desk.number].append((desk.up_since, facts.makespan))
+                self._act(worker)
+            heappush(due, (worker.card.now, number))
+        for worker in self._workers:
+            if worker.up_since < facts.makespan:
+                facts.up[worker.number].append((worker.up_since, facts.makespan))
         return facts
 
-    def _join(self, desk: _Desk[R]) -> None:
-        rate = self._rates[desk.number]
-        self.dispatcher.handle(Joined(desk.worker, desk.card.now, desk.card.name, rate))
+    def _join(self, worker: _Worker[R]) -> None:
+        rate = self._rates[worker.number]
+        self.dispatcher.handle(Joined(worker.name, worker.card.now, worker.card.name, rate))
 
     def _death(self, now: float) -> float:
         rate = self._failures.per_hour / 3600
         return now + self._dice.expovariate(rate) if rate else inf
 
-    def _die(self, desk: _Desk[R]) -> None:
+    def _die(self, worker: _Worker[R]) -> None:
         """The card falls silent; a new engine is there after a while."""
-        facts, card = self.run_facts, desk.card
+        facts, card = self.run_facts, worker.card
         facts.deaths += 1
-        facts.rows_lost += sum(part.ended for part in desk.parts.values()) + card.active
+        facts.rows_lost += sum(part.ended for part in worker.parts.values()) + card.active
         own = [row for row in card.fail() if row.id not in self._places]
-        facts.up[desk.number].append((desk.up_since, min(desk.dies, card.now)))
-        card.now = max(card.now, desk.dies) + self._failures.restart_seconds
-        desk.up_since = card.now
-        desk.life += 1
+        facts.up[worker.number].append((worker.up_since, min(worker.dies, card.now)))
+        card.now = max(card.now, worker.dies) + self._failures.restart_seconds
+        worker.up_since = card.now
+        worker.life += 1
         self._in_vain += 1
-        if self._in_vain > _MOST_DEATHS * len(self._desks):
+        if self._in_vain > _MOST_DEATHS * len(self._workers):
             raise RuntimeError(f"{card.name} dies before it finishes anything")
-        desk.dies = self._death(card.now)
-        desk.reset()
+        worker.dies = self._death(card.now)
+        worker.reset()
         card.give(own)
-        self._join(desk)
+        self._join(worker)
 
-    def _act(self, desk: _Desk[R]) -> None:
-        card = desk.card
-        self._refill(desk)
+    def _act(self, worker: _Worker[R]) -> None:
+        card = worker.card
+        self._refill(worker)
         before = card.now
         if card.busy:
             ended = card.step()
-            desk.busy_seconds += card.now - before
-            if card.now >= desk.dies:
+            worker.busy_seconds += card.now - before
+            if card.now >= worker.dies:
                 return  # it died on the way: these rows never ended
             for row in ended:
-                self._ended(desk, row)
+                self._ended(worker, row)
         else:
-            card.now = min(before + _POLL_SECONDS, max(before, desk.dies))
-        if card.now - desk.beat >= _BEAT_SECONDS:
-            self._report(desk)
+            card.now = min(before + _POLL_SECONDS, max(before, worker.dies))
+        if card.now - worker.beat >= _BEAT_SECONDS:
+            self._report(worker)
 
-    def _refill(self, desk: _Desk[R]) -> None:
+    def _refill(self, worker: _Worker[R]) -> None:
         """Rows for the card, and a lease when there are too few."""
-        card = desk.card
+        card = worker.card
         while card.unstarted < _AHEAD:
-            desk.queue = [part for part in desk.queue if part.given < part.span.stop]
-            if len(desk.queue) < STREAMS and card.now >= desk.waiting:
-                self._ask(desk)  # it may give rows up thereby
-                desk.queue = [part for part in desk.queue if part.given < part.span.stop]
-            if not desk.queue:
+            worker.queue = [part for part in worker.queue if part.given < part.span.stop]
+            if len(worker.queue) < STREAMS and card.now >= worker.waiting:
+                self._ask(worker)  # it may give rows up thereby
+                worker.queue = [part for part in worker.queue if part.given < part.span.stop]
+            if not worker.queue:
                 return
-            for part in desk.queue[:STREAMS]:  # a row of each, as a worker's feeder takes them
+            for part in worker.queue[:STREAMS]:  # a row of each, as a worker's feeder takes them
                 card.give([self._rows[part.span.unit * self._unit + part.given]])
                 part.given += 1
 
-    def _ask(self, desk: _Desk[R]) -> None:
-        self._report(desk)
-        (answer,) = self.dispatcher.handle(LeaseRequested(desk.worker, desk.card.now))
-        desk.card.ending = not self.dispatcher.ranges.pending_rows
+    def _ask(self, worker: _Worker[R]) -> None:
+        self._report(worker)
+        (answer,) = self.dispatcher.handle(LeaseRequested(worker.name, worker.card.now))
+        worker.card.ending = not self.dispatcher.ranges.pending_rows
         if isinstance(answer, Grant):
             self.run_facts.leases += 1
             for span in answer.spans:
-                part = desk.parts[span.unit, span.start] = _Part(span, span.start)
-                desk.queue.append(part)
+                part = worker.parts[span.unit, span.start] = _LeasedRange(span, span.start)
+                worker.queue.append(part)
         elif not isinstance(answer, Done):
-            desk.waiting = desk.card.now + _POLL_SECONDS
+            worker.waiting = worker.card.now + _POLL_SECONDS
 
-    def _report(self, desk: _Desk[R]) -> None:
-        desk.beat = desk.card.now
+    def _report(self, worker: _Worker[R]) -> None:
+        worker.beat = worker.card.now
         report = Reported(
-            desk.worker, desk.card.now, desk.rows, desk.busy_seconds, active=desk.card.active
+            worker.name,
+            worker.card.now,
+            worker.rows,
+            worker.busy_seconds,
+            active=worker.card.active,
         )
         for request in self.dispatcher.handle(report):
             if isinstance(request, GiveUp):
-                self._give_up(desk, request)
+                self._give_up(worker, request)
 
-    def _give_up(self, desk: _Desk[R], request: GiveUp) -> None:
-        part = desk.parts[request.span.unit, request.span.start]
+    def _give_up(self, worker: _Worker[R], request: GiveUp) -> None:
+        part = worker.parts[request.span.unit, request.span.start]
         if request.keep < part.given:
-            self._hand_back(desk, part, request.keep)
+            self._hand_back(worker, part, request.keep)
         stop = max(request.keep, part.given)
         if stop < part.span.stop:
             self.run_facts.steals += 1
             part.span = UnitRange(part.span.unit, part.span.start, stop)
-        self.dispatcher.handle(GaveUp(desk.worker, desk.card.now, part.span))
+        self.dispatcher.handle(GaveUp(worker.name, worker.card.now, part.span))
         if not part.span.rows:
-            del desk.parts[request.span.unit, request.span.start]
+            del worker.parts[request.span.unit, request.span.start]
         elif part.ended == part.span.rows:
-            self._commit(desk, part)
+            self._commit(worker, part)
 
-    def _hand_back(self, desk: _Desk[R], part: _Part, keep: int) -> None:
+    def _hand_back(self, worker: _Worker[R], part: _LeasedRange, keep: int) -> None:
         """Take the last unstarted rows of a part, from ``keep`` on, from the card again."""
-        back = desk.card.take_back()
+        back = worker.card.take_back()
         first = part.span.unit * self._unit
         unstarted = {self._places[row.id] - first for row in back if row.id in self._places}
         stop = part.given
         while part.given > keep and part.given - 1 in unstarted:
             part.given -= 1
         gone = range(first + part.given, first + stop)
-        desk.card.give([row for row in back if self._places.get(row.id, -1) not in gone])
+        worker.card.give([row for row in back if self._places.get(row.id, -1) not in gone])
 
-    def _ended(self, desk: _Desk[R], row: R) -> None:
+    def _ended(self, worker: _Worker[R], row: R) -> None:
         if row.id not in self._places:
             return
         unit, place = divmod(self._places[row.id], self._unit)
         part = next(
-            p for (u, start), p in desk.parts.items() if u == unit and start <= place < p.span.stop
+            p
+            for (u, start), p in worker.parts.items()
+            if u == unit and start <= place < p.span.stop
         )
         part.ended += 1
-        desk.rows += 1
+        worker.rows += 1
         if part.ended == part.span.rows:
-            self._commit(desk, part)
+            self._commit(worker, part)
 
-    def _commit(self, desk: _Desk[R], part: _Part) -> None:
-        del desk.parts[part.span.unit, part.span.start]
+    def _commit(self, worker: _Worker[R], part: _LeasedRange) -> None:
+        del worker.parts[part.span.unit, part.span.start]
         facts = self.run_facts
         facts.commits += 1
         self._in_vain = 0
-        facts.makespan = max(facts.makespan, desk.card.now)
+        facts.makespan = max(facts.makespan, worker.card.now)
         self.dispatcher.handle(Committed(part.span))

@@ -38,7 +38,7 @@ _BLOCK = 1 << 22  # numbers gone through at once
 
 
 @dataclass(frozen=True)
-class Calibration:
+class ChoiceCalibration:
     """``slope``: 0 or more, 1 leaves as is. ``intercepts``: one per choice, their sum is 0."""
 
     slope: float
@@ -56,9 +56,9 @@ class Calibration:
         return {"slope": self.slope, "intercepts": list(self.intercepts)}
 
 
-def uncalibrated(choices: int) -> Calibration:
+def uncalibrated(choices: int) -> ChoiceCalibration:
     """The one that leaves the model's probabilities as they are."""
-    return Calibration(1.0, (0.0,) * choices)
+    return ChoiceCalibration(1.0, (0.0,) * choices)
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Decided:
     squares: Floats
 
 
-def decide(calibration: Calibration, log_probabilities: NDArray[np.floating]) -> Decided:
+def decide(calibration: ChoiceCalibration, log_probabilities: NDArray[np.floating]) -> Decided:
     """Of all rows [rows, choices], block by block: their probabilities are not held at once."""
     rows, choices = log_probabilities.shape
     labels, confidences = np.empty(rows, np.int64), np.empty(rows)
@@ -101,7 +101,7 @@ def why_no_fit(gold: Ints) -> str | None:
 
 def fit(
     log_probabilities: NDArray[np.floating], gold: Ints, weights: Floats | None = None
-) -> Calibration:
+) -> ChoiceCalibration:
     """The likeliest calibration after ``gold`` [rows] (the index of the true choice) of rows with
     these ``log_probabilities`` [rows, choices]. ``weights``: how many rows each stands for (the
     inverse of its inclusion probability); only their proportions count, and unequal ones count as
@@ -122,7 +122,7 @@ def folds(log_probabilities: NDArray[np.floating]) -> Ints:
 
 def cross_fits(
     log_probabilities: NDArray[np.floating], gold: Ints, weights: Floats | None = None
-) -> Iterator[tuple[NDArray[np.bool_], Calibration]]:
+) -> Iterator[tuple[NDArray[np.bool_], ChoiceCalibration]]:
     """For each fold, which gold rows [rows] are in it, and the fit on all others."""
     of = folds(log_probabilities)
     logs = _columns(log_probabilities)
@@ -181,7 +181,7 @@ def _each_expectation(
     return found
 
 
-def _best(each: Sequence[tuple[Floats, float]]) -> Calibration:
+def _best(each: Sequence[tuple[Floats, float]]) -> ChoiceCalibration:
     """The one that holds intercepts closest to 0, of those that have at least half of the most
     evidence."""
     slopes = len(_SLOPE_SDS)
@@ -193,7 +193,7 @@ def _best(each: Sequence[tuple[Floats, float]]) -> Calibration:
     )
     found = next(enough, likeliest)  # with a slope of 0, no label would be the model's
     intercepts = found[1:] - found[1:].mean()
-    return Calibration(
+    return ChoiceCalibration(
         round(float(found[0]), _DIGITS), tuple(round(float(b), _DIGITS) + 0.0 for b in intercepts)
     )
 

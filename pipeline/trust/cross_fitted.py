@@ -9,7 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.trust.acceptance import ranks
-from pipeline.trust.calibration import FOLDS, Calibration, cross_fits, decide, fit, uncalibrated
+from pipeline.trust.calibration import (
+    FOLDS,
+    ChoiceCalibration,
+    cross_fits,
+    decide,
+    fit,
+    uncalibrated,
+)
 from pipeline.trust.gold_sample import GoldSample
 from pipeline.trust.shares import Moments
 
@@ -26,7 +33,7 @@ class CrossFitted:
     in which share of all rows a fold's fit gives another label than the ``calibration``, on
     average (``unsettled``)."""
 
-    calibration: Calibration
+    calibration: ChoiceCalibration
     labels: Ints
     confidences: Floats
     ranks: Floats

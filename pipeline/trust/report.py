@@ -15,7 +15,7 @@ from pipeline.trust.acceptance import (
     accept,
     more_review,
 )
-from pipeline.trust.calibration import Calibration, decide, uncalibrated, why_no_fit
+from pipeline.trust.calibration import ChoiceCalibration, decide, uncalibrated, why_no_fit
 from pipeline.trust.conformal import LabelSets, label_sets
 from pipeline.trust.cross_fitted import CrossFitted, cross_fit
 from pipeline.trust.gold_sample import GoldSample
@@ -29,7 +29,7 @@ Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Quality:
+class LabelQuality:
     """How good labels and probabilities are, on gold rows drawn at random (``rows``) that no fit
     had seen."""
 
@@ -94,10 +94,10 @@ class TrustReport:
     gold: int
     gold_at_random: int
     probabilities_known: bool
-    calibration: Calibration | None
+    calibration: ChoiceCalibration | None
     no_calibration: str | None
-    before: Quality | None
-    after: Quality | None
+    before: LabelQuality | None
+    after: LabelQuality | None
     weighted_accuracy: Interval | None
     confusion: tuple[tuple[int, ...], ...]
     shares: tuple[ChoiceShare, ...]
@@ -217,13 +217,13 @@ def accuracy(right: Bools, rows: int, widened: float) -> Interval:
     return wilson(part * float(right.sum()), part * len(right), population=part * rows)
 
 
-def _quality(judged: CrossFitted, gold: GoldSample, rows: int) -> Quality | None:
+def _quality(judged: CrossFitted, gold: GoldSample, rows: int) -> LabelQuality | None:
     drawn, n = gold.random, int(gold.random.sum())
     if not n:
         return None
     right = judged.labels[drawn] == gold.values[drawn]
     confidences = judged.confidences[drawn]
-    return Quality(
+    return LabelQuality(
         n,
         accuracy(right, rows, judged.widened),
         calibration_error(confidences, right),

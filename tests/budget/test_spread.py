@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pipeline.budget.cards.lookup import find_card
+from pipeline.budget.fit.assess import can_share
 from pipeline.budget.fit.fit import fit
-from pipeline.budget.fit.verdict import can_share
 from pipeline.budget.memory_split import Setup, kv_layout
 from pipeline.budget.model_spec import FitOptions, ModelSpec
 from pipeline.budget.roofline import exchange_seconds

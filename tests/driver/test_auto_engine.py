@@ -9,7 +9,7 @@ import pytest
 from pipeline import Job
 from pipeline.driver.plan import auto_engine
 from pipeline.engine.gpu.nvml import Gpu
-from pipeline.engine.gpu.usable import Offer
+from pipeline.engine.gpu.usable import UsableCards
 from tests.support.samples import job
 
 _GPU = Gpu(0, "NVIDIA GeForce RTX 3090", 24 << 30, "580.82", (8, 6))
@@ -18,7 +18,7 @@ _GPU = Gpu(0, "NVIDIA GeForce RTX 3090", 24 << 30, "580.82", (8, 6))
 def chosen(
     monkeypatch: pytest.MonkeyPatch, *gpus: Gpu, server: Path | None = None
 ) -> tuple[Job, list[str]]:
-    monkeypatch.setattr(auto_engine, "offer", lambda: Offer(gpus, (), "cpu"))
+    monkeypatch.setattr(auto_engine, "offer", lambda: UsableCards(gpus, (), "cpu"))
     monkeypatch.setenv("PATH", str(server.parent if server else "/nowhere"))
     said: list[str] = []
     return auto_engine.with_known_engine(job(engine={"kind": "auto"}), said.append), said

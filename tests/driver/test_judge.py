@@ -12,7 +12,7 @@ import pytest
 
 from pipeline import UsageError, job_from
 from pipeline.driver.comparison import judge as judging
-from pipeline.driver.comparison.judge import Judged, JudgeOptions, judge
+from pipeline.driver.comparison.judge import JudgeOptions, JudgeResult, judge
 from pipeline.driver.progress.watcher import Watcher
 from pipeline.errors import AlreadyRunning
 from pipeline.output.runs.run_registry import RunRecord, own_process, this_machine
@@ -46,7 +46,7 @@ def outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return made
 
 
-def judged(outputs: list[str], tmp_path: Path, **options: Any) -> Judged:
+def judged(outputs: list[str], tmp_path: Path, **options: Any) -> JudgeResult:
     asked = JudgeOptions(
         output=str(tmp_path / "judge"), settings=("engine.kind=simulated",), **options
     )

@@ -205,7 +205,7 @@ class TestCardOfAnotherJob:
 
     def test_it_may_be_given_back_so_the_job_is_not_over(self, rack: Rack) -> None:
         rack.allot()
-        assert not rack.workers.at_work
+        assert not rack.workers.active
 
         assert rack.workers.may_work
 

@@ -11,7 +11,7 @@ from pipeline.cluster import engine_groups
 from pipeline.cluster.card_slots import spread_of
 from pipeline.cluster.engine_groups import EngineGroup, local_groups
 from pipeline.cluster.rack_state.machines import Machine
-from pipeline.engine.gpu.usable import Offer
+from pipeline.engine.gpu.usable import UsableCards
 from tests.driver.test_select_engines import found_slots, job, machine
 
 OLLAMA = {"kind": "ollama", "url": "http://box:11434"}
@@ -30,7 +30,7 @@ def bringing(one: Machine, engine: dict[str, Any]) -> Machine:
 
 @pytest.fixture(autouse=True)
 def _no_card_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_groups, "offer", lambda: Offer((), (), "cpu"))
+    monkeypatch.setattr(engine_groups, "offer", lambda: UsableCards((), (), "cpu"))
 
 
 def test_each_server_is_a_group_of_its_own() -> None:

@@ -89,7 +89,7 @@ class TestCardThatIsPlayedOn:
             one.over = True
         self.look(desk)
 
-        assert not desk.workers.at_work
+        assert not desk.workers.active
         assert desk.workers.may_work
         assert desk.workers.waits_for == "game uses 60% of it"
 

@@ -15,7 +15,7 @@ from pipeline.model.convert import layerwise
 from pipeline.model.convert.convert import convert
 from pipeline.model.convert.gguf_file import GgufFile
 from pipeline.model.convert.layerwise import calibration_texts, own_texts
-from pipeline.model.convert.plan import Planned, plan_conversion
+from pipeline.model.convert.plan import PlannedTensor, plan_conversion
 from tests.model.tiny_gguf import Shape, write
 
 LINEAR = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
@@ -30,7 +30,7 @@ def source(tmp_path: Path) -> Path:
     return write(tmp_path / "tiny.gguf", layers=3, shape=Shape(factor=8.0))
 
 
-def plan(source: Path, **settings: Any) -> list[Planned]:
+def plan(source: Path, **settings: Any) -> list[PlannedTensor]:
     chosen = {"precision": "int4", "group_size": 32, "keep_bf16": False, **settings}
     return plan_conversion(GgufFile(source).tensors(), **chosen)
 

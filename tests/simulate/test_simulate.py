@@ -15,7 +15,7 @@ from pipeline.budget.step_time import StepWork
 from pipeline.errors import UsageError
 from pipeline.rows.trace import TraceRow
 from pipeline.simulate.card import CardSetup, CardSim, run_card
-from pipeline.simulate.outcome import Outcome
+from pipeline.simulate.outcome import SimulationOutcome
 from pipeline.simulate.policies import check_policy, make_policy
 from tests.support.samples import GEMMA_27B
 
@@ -250,7 +250,7 @@ def test_what_is_told_late_costs_next_to_nothing(answer: int) -> None:
 def test_the_outcome_has_the_documented_keys() -> None:
     sim = card("engine")
     run_card(sim, trace(20))
-    told = Outcome.of([sim]).as_json()
+    told = SimulationOutcome.of([sim]).as_json()
     figures = {
         *("makespan_seconds", "output_tokens_per_second", "preemptions", "recomputed_tokens"),
         *("recomputed_share", "mean_kv_use", "mean_batch", "tail_idle_share"),
@@ -265,7 +265,7 @@ def test_the_tail_is_the_time_of_cards_that_are_done() -> None:
     busy, idle = card("engine"), card("engine")
     run_card(busy, [TraceRow(0, 10, 100)])
     run_card(idle, [TraceRow(1, 10, 50)])
-    assert Outcome.of([busy, idle]).whole.tail_idle_share == pytest.approx(0.25)
+    assert SimulationOutcome.of([busy, idle]).whole.tail_idle_share == pytest.approx(0.25)
 
 
 @pytest.mark.parametrize("name", ["packd", "static", "static:0", "static:x", "static:-1", ""])

@@ -10,7 +10,7 @@ from sklearn.metrics import brier_score_loss, log_loss
 from statsmodels.discrete.conditional_models import ConditionalLogit
 
 from pipeline.trust import calibration as module
-from pipeline.trust.calibration import Calibration, cross_fits, fit, uncalibrated
+from pipeline.trust.calibration import ChoiceCalibration, cross_fits, fit, uncalibrated
 from pipeline.trust.scores import brier, calibration_error, reliability
 from tests.trust.worlds import world
 
@@ -102,7 +102,7 @@ def test_labels_of_a_model_that_leans_are_mended_nearly_as_far_as_they_can_be() 
     assert np.mean(gains) > 0.85 * most
 
 
-def _best(*evidence: tuple[float, float, float]) -> Calibration:
+def _best(*evidence: tuple[float, float, float]) -> ChoiceCalibration:
     """Of a slope, an intercept and the evidence, for each expectation of intercepts."""
     each = [
         (np.array([slope, intercept, -intercept]), found - less)
@@ -195,7 +195,7 @@ def test_separable_gold_rows_leave_bounds() -> None:
 
 def test_a_constant_on_a_row_changes_nothing() -> None:
     logs, _ = world(50)
-    one = Calibration(0.7, (0.3, -0.3))
+    one = ChoiceCalibration(0.7, (0.3, -0.3))
     assert one.apply(logs - 5.0) == pytest.approx(one.apply(logs))
     assert uncalibrated(2).apply(logs) == pytest.approx(np.exp(logs), abs=1e-11)
 

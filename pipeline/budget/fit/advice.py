@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import get_args
 
 from pipeline.budget.cards.lookup import CARDS, in_slot
-from pipeline.budget.fit.verdict import Fit, bare_fit, longest_context, words
+from pipeline.budget.fit.assess import Fit, bare_fit, longest_context, words
 from pipeline.budget.model_spec import FitOptions, ModelSpec
 from pipeline.errors import UsageError
 from pipeline.model.catalogue import MODELS, CatalogueModel, Precision
@@ -37,13 +37,6 @@ def refusal(asked: Fit) -> UsageError | None:
         return None
     near = f"would fit: {' · '.join(asked.advice)}" if asked.advice else ""
     return UsageError(asked.headline, asked.reason, *([near] if near else []))
-
-
-def check_fit(asked: Fit) -> None:
-    """Raises UsageError when ``asked`` does not fit, in the words of `plan` and `fit`."""
-    error = refusal(asked)
-    if error is not None:
-        raise error
 
 
 def _nearest(asked: Fit, options: FitOptions) -> Iterator[str]:

@@ -6,14 +6,14 @@ from dataclasses import replace
 
 from pipeline.budget.cards.lookup import Card
 from pipeline.budget.fit.advice import advise
-from pipeline.budget.fit.verdict import Fit, bare_fit
+from pipeline.budget.fit.assess import Fit, bare_fit
 from pipeline.budget.model_spec import FitOptions, ModelSpec
 
 
 def fit(model: ModelSpec, card: Card, options: FitOptions | None = None) -> Fit:
     """The verdict on ``model`` on ``card``, with what would fit or what would help.
 
-    Never raises for what cannot be: the answer says so (see ``check_fit``).
+    A model that does not fit raises nothing: the answer says so (see ``advice.refusal``).
     """
     options = options or FitOptions()
     bare = bare_fit(model, card, options)

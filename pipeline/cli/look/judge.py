@@ -12,7 +12,7 @@ from pipeline.cli.options import Fresh, Json, results_option, rows_option, set_o
 from pipeline.cli.terminal.console import OUT, note, only_data_on_stdout, print_json
 
 if TYPE_CHECKING:
-    from pipeline.driver.comparison.judge import Judged
+    from pipeline.driver.comparison.judge import JudgeResult
     from pipeline.report.comparison.judgement import Judgement
     from pipeline.service.review.pairs import PairSession
 
@@ -98,7 +98,7 @@ def _by_model(
         _say(judged)
 
 
-def _say(judged: Judged) -> None:
+def _say(judged: JudgeResult) -> None:
     from pipeline.humanize import count, plural
 
     failed = (

@@ -123,7 +123,7 @@ class RunWatcher(Watcher, AbstractContextManager["RunWatcher"]):
             f"KV {use}",
             f"{failed} failed",
         ]
-        now = CardsNow.of(snapshot.at_work.values())
+        now = CardsNow.of(snapshot.active.values())
         parts += readings_in_words(now.watts, now.celsius, now.slowed)
         seconds = self._pace.seconds_for(left)
         if seconds is not None:

@@ -115,7 +115,7 @@ class Heartbeat(Watcher):
             seconds_left=None if left is None else round(left, 1),
             failed=sum(worker.error_rows for worker in snapshot.workers.values()),
             engines=len(snapshot.engines),
-            **CardsNow.of(snapshot.at_work.values()).as_json(),
+            **CardsNow.of(snapshot.active.values()).as_json(),
         )
 
     def waiting(self, why: str) -> None:

@@ -51,7 +51,7 @@ class JudgeOptions:
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgeResult:
     """``outputs``: their addresses, which the ``judgement`` numbers. ``rows``: that were judged;
     ``failed``: left out, because the judge could not be asked."""
 
@@ -72,7 +72,7 @@ def judge(
     outputs: Sequence[str],
     options: JudgeOptions,
     watch: AbstractContextManager[Watcher],
-) -> Judged:
+) -> JudgeResult:
     """Ask the judge, and count. What an earlier call with the same options has asked is reused.
 
     Answers that are the same are a tie, without being asked about. Raises UsageError, JobFailed.
@@ -105,7 +105,7 @@ def judge(
             f"see why: rackmill show {job.output.path} --errors",
         )
     rows = len({pairing.row for pairing in pairings})
-    judged = Judged(
+    judged = JudgeResult(
         outputs=tuple(one.address for one in stored),
         model=job.model,
         rows=rows,

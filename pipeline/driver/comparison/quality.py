@@ -34,7 +34,7 @@ _BYTES_PER_TOKEN = 8  # and alternative: an id and a log-probability
 
 
 @dataclass(frozen=True)
-class Compared:
+class CandidateResult:
     """One candidate: its reference as the job file would name it, and what came out."""
 
     model: str
@@ -53,7 +53,7 @@ class QualityReport:
     rows: int
     failed: int
     tokens: int
-    candidates: tuple[Compared, ...]
+    candidates: tuple[CandidateResult, ...]
     outputs: dict[str, str]  # model -> its score job's output
     result: str
     picture: str
@@ -101,7 +101,7 @@ def compare(
         with watch() as watcher:
             summaries[model] = run(job, options, watcher)
     note("comparing")
-    compared = [Compared(c, _assessed(folders[reference], folders[c])) for c in candidates]
+    compared = [CandidateResult(c, _assessed(folders[reference], folders[c])) for c in candidates]
     comparison = QualityReport(
         reference=reference,
         data=data,

@@ -74,7 +74,7 @@ class Snapshot:
         return self.units_done == self.units
 
     @property
-    def at_work(self) -> dict[str, Vitals]:
+    def active(self) -> dict[str, Vitals]:
         """The cards as they are now, by worker."""
         return {worker: self.vitals[worker] for worker in sorted(self.present)}
 

@@ -18,8 +18,8 @@ from pipeline.budget.engine_arguments import (
     with_retention,
 )
 from pipeline.budget.fit.advice import refusal
+from pipeline.budget.fit.assess import Fit
 from pipeline.budget.fit.fit import fit
-from pipeline.budget.fit.verdict import Fit
 from pipeline.budget.memory_split import memory_split
 from pipeline.budget.model_spec import FitOptions, ModelSpec
 from pipeline.budget.predict import (

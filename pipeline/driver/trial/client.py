@@ -20,7 +20,15 @@ from typing import Any
 
 import psutil
 
-from pipeline.driver.trial.messages import Answered, Ask, End, Failed, Load, LoadedEngine, Note
+from pipeline.driver.trial.messages import (
+    AnsweredRows,
+    AnswerRows,
+    EndEngine,
+    LoadedEngine,
+    LoadEngine,
+    ProgressNote,
+    RequestFailed,
+)
 from pipeline.errors import EngineFailed, UsageError
 from pipeline.job.job import Job
 from pipeline.worker.answer_rows import Row, RowPlace
@@ -35,7 +43,7 @@ _started: list[subprocess.Popen[bytes]] = []  # else Python would complain that 
 
 
 @dataclass(frozen=True)
-class Start:
+class EngineStart:
     """How an engine is to be started: its arguments, its process's variables, its cards."""
 
     arguments: Mapping[str, Any]
@@ -83,7 +91,7 @@ class WarmEngine:
             return False
         with connection, suppress(OSError, EOFError):
             if self._first(connection, _POLITE_SECONDS) is not None:
-                connection.send(End())
+                connection.send(EndEngine())
                 connection.poll(_END_SECONDS)  # until its side is closed
         self._kill()
         self._socket.unlink(missing_ok=True)
@@ -108,7 +116,7 @@ class WarmEngine:
             with suppress(subprocess.TimeoutExpired):
                 started.wait(_END_SECONDS)
 
-    def start(self, job: Job, start: Start, say: Callable[[str], None]) -> None:
+    def start(self, job: Job, start: EngineStart, say: Callable[[str], None]) -> None:
         """Load an engine for jobs like ``job``, unless somebody else has just done it. Raises
         EngineFailed, and what keeps a model from being had."""
         self._make_folder()
@@ -118,7 +126,7 @@ class WarmEngine:
                 self.end()
                 self._start(job, start, say)
 
-    def _start(self, job: Job, start: Start, say: Callable[[str], None]) -> None:
+    def _start(self, job: Job, start: EngineStart, say: Callable[[str], None]) -> None:
         self._socket.unlink(missing_ok=True)
         with (self.folder / _LOG).open("wb") as log:
             process = subprocess.Popen(
@@ -140,18 +148,18 @@ class WarmEngine:
         connection = self._wait(process)
         with connection:
             connection.recv()
-            connection.send(Load(job, start.arguments, start.cards, engine_key(job)))
+            connection.send(LoadEngine(job, start.arguments, start.cards, engine_key(job)))
             self._hear(connection, say)
 
-    def answer(self, job: Job, rows: Sequence[Row], places: Sequence[RowPlace]) -> Answered:
+    def answer(self, job: Job, rows: Sequence[Row], places: Sequence[RowPlace]) -> AnsweredRows:
         """Raises EngineFailed."""
         connection = self._connect()
         if connection is None:
             raise self._died()
         with connection:
             connection.recv()
-            connection.send(Ask(job, rows, places))
-            answered: Answered = self._hear(connection, lambda line: None)
+            connection.send(AnswerRows(job, rows, places))
+            answered: AnsweredRows = self._hear(connection, lambda line: None)
             return answered
 
     def _hear(self, connection: Connection, say: Callable[[str], None]) -> Any:
@@ -161,9 +169,9 @@ class WarmEngine:
                 message = connection.recv()
             except (OSError, EOFError):
                 raise self._died() from None
-            if isinstance(message, Failed):
+            if isinstance(message, RequestFailed):
                 raise message.error
-            if not isinstance(message, Note):
+            if not isinstance(message, ProgressNote):
                 return message
             say(message.line)
 

@@ -13,7 +13,7 @@ from pipeline.worker.answer_rows import Row, RowPlace
 
 
 @dataclass(frozen=True)
-class Load:
+class LoadEngine:
     """Load an engine for ``job`` (once). ``key``: see ``client.engine_key``."""
 
     job: Job
@@ -23,7 +23,7 @@ class Load:
 
 
 @dataclass(frozen=True)
-class Ask:
+class AnswerRows:
     """Answer these rows as ``job`` says."""
 
     job: Job
@@ -32,7 +32,7 @@ class Ask:
 
 
 @dataclass(frozen=True)
-class End:
+class EndEngine:
     """End at once, and give the card back."""
 
 
@@ -44,17 +44,17 @@ class LoadedEngine:
 
 
 @dataclass(frozen=True)
-class Note:
+class ProgressNote:
     """Something to be said while it goes on."""
 
     line: str
 
 
 @dataclass(frozen=True)
-class Failed:
+class RequestFailed:
     """It did not work."""
 
     error: RackmillError
 
 
-Answered = list[RowResult]
+AnsweredRows = list[RowResult]

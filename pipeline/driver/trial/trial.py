@@ -11,7 +11,7 @@ from pipeline.driver.forecast.forecast import Forecaster
 from pipeline.driver.plan.ask_servers import ask_servers
 from pipeline.driver.plan.first_rows import first_rows
 from pipeline.driver.plan.plan import InputPlan, check_input, make_plan
-from pipeline.driver.trial.client import Start, WarmEngine, engine_key
+from pipeline.driver.trial.client import EngineStart, WarmEngine, engine_key
 from pipeline.engine.load import check_answer_shape, load_engine
 from pipeline.engine.machine.host import cpu_environment
 from pipeline.engine.vllm.engine import environment as vllm_environment
@@ -138,7 +138,7 @@ def _start(inputs: InputPlan, warm: WarmEngine, say: Say, *, loaded: bool) -> No
         parts = plan.job.engine.tensor_parallel_size or 1
         environment |= cpu_environment(slot.index, slot.of, parts=parts)
     say("engine  loading; it stays for ten minutes")
-    warm.start(plan.job, Start(choice.arguments, environment, slot.cards), say)
+    warm.start(plan.job, EngineStart(choice.arguments, environment, slot.cards), say)
 
 
 def _too_long(result: RowResult) -> bool:

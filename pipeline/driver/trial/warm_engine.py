@@ -14,7 +14,15 @@ from contextlib import suppress
 from multiprocessing.connection import Connection, Listener
 
 from pipeline.driver.plan.job_model import find_model
-from pipeline.driver.trial.messages import Answered, Ask, End, Failed, Load, LoadedEngine, Note
+from pipeline.driver.trial.messages import (
+    AnsweredRows,
+    AnswerRows,
+    EndEngine,
+    LoadedEngine,
+    LoadEngine,
+    ProgressNote,
+    RequestFailed,
+)
 from pipeline.engine.failure.child_guard import guard_children
 from pipeline.engine.load import load_engine
 from pipeline.engine.protocol import Engine
@@ -29,7 +37,7 @@ IDLE_SECONDS = 600.0
 _CLOSE_SECONDS = 30.0
 
 
-class _Server:
+class _EngineServer:
     """One engine, and who asks it: one at a time."""
 
     def __init__(self) -> None:
@@ -54,29 +62,29 @@ class _Server:
         connection.send(LoadedEngine(self._key))
         while True:
             message = connection.recv()
-            if isinstance(message, End):
+            if isinstance(message, EndEngine):
                 self._end()
             try:
-                if isinstance(message, Load):
+                if isinstance(message, LoadEngine):
                     self._load(message, connection)
                     connection.send(LoadedEngine(self._key))
-                elif isinstance(message, Ask):
+                elif isinstance(message, AnswerRows):
                     connection.send(self._answer(message))
             except EngineFailed as error:
-                connection.send(Failed(error))
+                connection.send(RequestFailed(error))
                 self._end()
             except RackmillError as error:
-                connection.send(Failed(error))
+                connection.send(RequestFailed(error))
                 if self._engine is None:
                     self._end()
             except Exception as e:  # of one row perhaps: no reason to lose a loaded model
-                connection.send(Failed(JobFailed(f"{type(e).__name__}: {e}")))
+                connection.send(RequestFailed(JobFailed(f"{type(e).__name__}: {e}")))
                 if self._engine is None:
                     self._end()
 
-    def _load(self, asked: Load, connection: Connection) -> None:
+    def _load(self, asked: LoadEngine, connection: Connection) -> None:
         def say(line: str) -> None:
-            connection.send(Note(line))
+            connection.send(ProgressNote(line))
 
         if asked.cards:
             take_cards(asked.cards)
@@ -85,7 +93,7 @@ class _Server:
         self._engine = load_engine(asked.job, asked.arguments, model, say)
         self._key = asked.key
 
-    def _answer(self, asked: Ask) -> Answered:
+    def _answer(self, asked: AnswerRows) -> AnsweredRows:
         assert self._engine is not None
         assert self._model is not None
         key = asked.job.chat_template
@@ -112,7 +120,7 @@ class _Server:
 def main(address: str) -> None:
     guard_children()
     listener = Listener(address, family="AF_UNIX")
-    _Server().serve(listener)
+    _EngineServer().serve(listener)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.driver.trust.parts import Part
+from pipeline.driver.trust.parts import OutputPart
 from pipeline.errors import UsageError
 from pipeline.input.plain import plain_values
 from pipeline.job.answer.questions import AskedQuestion
@@ -28,7 +28,7 @@ _IN_MEMORY_BYTES = 256 << 20  # of probabilities; more lie in a file
 
 
 @dataclass
-class Known:
+class KnownAnswers:
     """What is known of one question's answers. ``log_probabilities`` [rows, choices]: of the rows
     with an answer, over all parts in input order. ``told``: the right answers that the job names,
     by number of such a row, choices or not; ``reviewed``: those by people, of other rows.
@@ -73,14 +73,14 @@ def _probability(gold: GoldRow) -> float:
 
 
 def gather(
-    parts: Sequence[Part], job: Job, reviews: Mapping[str, Sequence[GoldRow]]
-) -> list[Known]:
+    parts: Sequence[OutputPart], job: Job, reviews: Mapping[str, Sequence[GoldRow]]
+) -> list[KnownAnswers]:
     """For each question of ``job``; file by file. ``reviews``: by question.
 
     Raises UsageError for right answers that cannot be found; JobFailed, StorageFailed.
     """
     rows = sum(part.answered for part in parts)
-    found = [Known(asked, _room(rows, len(asked.choices))) for asked in job.asked]
+    found = [KnownAnswers(asked, _room(rows, len(asked.choices))) for asked in job.asked]
     sources = [_Source(asked, reviews.get(asked.name, ())) for asked in job.asked]
     at = 0
     for part in parts:
@@ -118,7 +118,7 @@ def gather(
     return found
 
 
-def _logs(known: Known, table: pa.Table) -> NDArray[np.float64]:
+def _logs(known: KnownAnswers, table: pa.Table) -> NDArray[np.float64]:
     """Of the rows of ``table``, each of which has an answer."""
     asked = known.asked
     told = table.column(asked.columns.probabilities)
@@ -153,7 +153,7 @@ class _Source:
     def _input_column(self) -> str | None:
         return self._file.key if self._file is not None else self._graded.gold_column
 
-    def check(self, part: Part) -> None:
+    def check(self, part: OutputPart) -> None:
         """Raises UsageError where the column that is needed was not kept."""
         name = self._input_column
         if name is None or part.column(name) is not None:
@@ -167,13 +167,18 @@ class _Source:
             "by a column that was kept: --gold FILE --key COLUMN",
         )
 
-    def columns(self, part: Part) -> list[str]:
+    def columns(self, part: OutputPart) -> list[str]:
         name = self._input_column
         column = part.column(name) if name is not None else None
         return [column] if column is not None else []
 
     def look_up(
-        self, known: Known, part: Part, table: pa.Table, places: Sequence[Place], at: int
+        self,
+        known: KnownAnswers,
+        part: OutputPart,
+        table: pa.Table,
+        places: Sequence[Place],
+        at: int,
     ) -> None:
         """Note the right answers of the rows of ``table``, which stand at ``places``."""
         for column in self.columns(part):

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.driver.trust.gather import Known, gather
-from pipeline.driver.trust.parts import Part, part_of
+from pipeline.driver.trust.gather import KnownAnswers, gather
+from pipeline.driver.trust.parts import OutputPart, part_of
 from pipeline.driver.trust.question import TrustedQuestion, trusted_question, unsuitable
 from pipeline.driver.trust.rewrite import rewrite
 from pipeline.driver.trust.rewrite_reports import rewrite_reports
@@ -27,7 +27,7 @@ from pipeline.output.commit.records import TRUST
 from pipeline.output.dataset import Dataset
 from pipeline.output.folder import as_json
 from pipeline.trust.acceptance import Acceptance, Promise
-from pipeline.trust.calibration import Calibration, decide
+from pipeline.trust.calibration import ChoiceCalibration, decide
 from pipeline.trust.drift import Drift, drift
 
 
@@ -80,7 +80,9 @@ def inherit(
     return True
 
 
-def _write(part: Part, judged: Sequence[TrustedQuestion], blocks: dict[str, Any], job: Job) -> None:
+def _write(
+    part: OutputPart, judged: Sequence[TrustedQuestion], blocks: dict[str, Any], job: Job
+) -> None:
     rewrite(part, 0, judged)
     part.dataset.storage.replace(TRUST, as_json({"questions": blocks, "asked": {}}))
     rewrite_reports(part.dataset, blocks, job)
@@ -100,11 +102,11 @@ def _calibrated(dataset: Dataset) -> dict[str, dict[str, Any]]:
 
 
 def _inherited(
-    known: Known, then: Known, block: dict[str, Any], job: Job
+    known: KnownAnswers, then: KnownAnswers, block: dict[str, Any], job: Job
 ) -> tuple[TrustedQuestion, Drift | None]:
     """``known`` as the run of ``then`` was calibrated, and how far both lie apart."""
     fit = block["calibration"]
-    calibration = Calibration(fit["slope"], tuple(fit["intercepts"]))
+    calibration = ChoiceCalibration(fit["slope"], tuple(fit["intercepts"]))
     plain = job.trust.model_copy(update={"accept": None, "calibrate": "off"})
     base = trusted_question(known, plain)
     if not len(known.log_probabilities) or not len(then.log_probabilities):

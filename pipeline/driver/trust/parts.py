@@ -16,7 +16,7 @@ from pipeline.output.verify.promises import lay_out
 
 
 @dataclass(frozen=True)
-class Part:
+class OutputPart:
     """One output folder, whose every unit is committed. ``records``: in input order."""
 
     dataset: Dataset
@@ -42,7 +42,7 @@ class Part:
         return dict(self.manifest.kept).get(name)
 
 
-def part_of(dataset: Dataset) -> Part:
+def part_of(dataset: Dataset) -> OutputPart:
     """Raises UsageError where there is no output, or one that is not whole."""
     where = dataset.storage.address()
     content = dataset.manifest()
@@ -53,10 +53,10 @@ def part_of(dataset: Dataset) -> Part:
     records = tuple(record for _, record in layout.leaves if record is not None)
     if len(records) < len(layout.leaves) or layout.faults:
         raise UsageError(f"{where} is not finished", "run the job first: rackmill run JOB.yaml")
-    return Part(dataset, manifest, records)
+    return OutputPart(dataset, manifest, records)
 
 
-def parts_at(address: str) -> list[Part]:
+def parts_at(address: str) -> list[OutputPart]:
     """Of the output at an address. Raises UsageError, StorageFailed."""
     parts = [part_of(Dataset(storage)) for storage in parts_of(address)]
     if not parts:
@@ -64,7 +64,7 @@ def parts_at(address: str) -> list[Part]:
     return parts
 
 
-def job_of(part: Part, content: dict[str, Any] | None = None) -> Job:
+def job_of(part: OutputPart, content: dict[str, Any] | None = None) -> Job:
     """The job that made it, or ``content`` instead of what is kept of that. Raises UsageError."""
     content = content if content is not None else part.dataset.job()
     if content is None:

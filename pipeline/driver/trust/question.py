@@ -6,8 +6,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.driver.trust.gather import Known
-from pipeline.driver.trust.parts import Part
+from pipeline.driver.trust.gather import KnownAnswers
+from pipeline.driver.trust.parts import OutputPart
 from pipeline.errors import UsageError
 from pipeline.humanize import count, percent, plural
 from pipeline.job.job import Job
@@ -23,7 +23,7 @@ from pipeline.trust.report import TrustReport, assess
 class TrustedQuestion:
     """One question's answers, and what right ones say of them."""
 
-    known: Known
+    known: KnownAnswers
     report: TrustReport
 
     def as_json(self) -> dict[str, Any]:
@@ -54,7 +54,7 @@ class TrustedQuestion:
         }
 
 
-def unsuitable(job: Job, parts: Sequence[Part]) -> tuple[str, str] | None:
+def unsuitable(job: Job, parts: Sequence[OutputPart]) -> tuple[str, str] | None:
     """Why nothing can be said of an output's labels, and the fix; None where it can."""
     where = parts[-1].dataset.storage.address()
     if not job.asked:
@@ -80,8 +80,8 @@ def unsuitable(job: Job, parts: Sequence[Part]) -> tuple[str, str] | None:
     return None
 
 
-def trusted_question(known: Known, settings: Trust) -> TrustedQuestion:
-    """Without a fit where right answers are none of the choices: see ``Known.strange``."""
+def trusted_question(known: KnownAnswers, settings: Trust) -> TrustedQuestion:
+    """Without a fit where right answers are none of the choices: see ``KnownAnswers.strange``."""
     accept = settings.accept
     promise = None if accept is None else Promise(accept.error, accept.confidence)
     good = not (known.strange or known.written)

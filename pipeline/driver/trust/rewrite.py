@@ -17,8 +17,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.driver.trust.gather import Known
-from pipeline.driver.trust.parts import Part
+from pipeline.driver.trust.gather import KnownAnswers
+from pipeline.driver.trust.parts import OutputPart
 from pipeline.driver.trust.question import TrustedQuestion
 from pipeline.job.answer.questions import YES, AskedQuestion
 from pipeline.output.columns.probabilities import LABEL_SET_TYPE, probabilities_in
@@ -31,7 +31,7 @@ _AT_ONCE = 4  # files
 
 
 def rewrite(
-    part: Part,
+    part: OutputPart,
     first: int,
     judged: Sequence[TrustedQuestion],
     stopped: Callable[[], bool] = lambda: False,
@@ -53,7 +53,7 @@ def rewrite(
 
 
 def _rewrite_file(
-    part: Part, record: CommitRecord, at: int, judged: Sequence[TrustedQuestion]
+    part: OutputPart, record: CommitRecord, at: int, judged: Sequence[TrustedQuestion]
 ) -> bool:
     stop = at + record.tally.succeeded
 
@@ -69,7 +69,7 @@ def _rewrite_file(
     return part.dataset.recommit(record, change, {}).generation != record.generation
 
 
-def _told(known: Known, at: int, stop: int) -> list[str | None]:
+def _told(known: KnownAnswers, at: int, stop: int) -> list[str | None]:
     return [known.told.get(row) for row in range(at, stop)] if known.told else []
 
 

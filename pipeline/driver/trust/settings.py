@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.driver.trust.parts import Part
+from pipeline.driver.trust.parts import OutputPart
 from pipeline.errors import UsageError, did_you_mean, some_of
 from pipeline.input.shards import discover
 from pipeline.job.answer.questions import AskedQuestion
@@ -39,7 +39,7 @@ class TrustOptions:
         return self.error is not None or self.confidence is not None
 
 
-def settled(job: Job, part: Part, options: TrustOptions) -> Job:
+def settled(job: Job, part: OutputPart, options: TrustOptions) -> Job:
     """``job``, whose output ``part`` is, with what ``options`` say. Raises UsageError."""
     content = job_content(job)
     files = 0
@@ -102,7 +102,9 @@ def _question(job: Job, said: str) -> tuple[AskedQuestion, str]:
     )
 
 
-def _gold(asked: AskedQuestion, part: Part, where: str, options: TrustOptions) -> dict[str, Any]:
+def _gold(
+    asked: AskedQuestion, part: OutputPart, where: str, options: TrustOptions
+) -> dict[str, Any]:
     values = {"values": dict(asked.graded.gold_values)} if asked.graded.gold_values else {}
     kept = [old for old, _ in part.manifest.kept]
     if where in kept:

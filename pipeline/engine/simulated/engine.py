@@ -62,7 +62,7 @@ _WORDS = [
 
 
 @dataclass(slots=True)
-class _Running:
+class _RunningRequest:
     request: Request
     output_tokens: int
     draw: str
@@ -88,7 +88,7 @@ class SimulatedEngine:
         self._settings = settings
         self._faulty: set[int] = set()
         self._layout = layout
-        self._requests: dict[int, _Running] = {}
+        self._requests: dict[int, _RunningRequest] = {}
         self._new_model = partial(
             EngineModel,
             layout,
@@ -130,7 +130,7 @@ class SimulatedEngine:
         if fault is not None:
             self._faulty.add(request.id)
             wanted = _ENDLESS if fault is RehearsedFault.ENDLESS else wanted
-        self._requests[request.id] = _Running(request, wanted, draw, fault)
+        self._requests[request.id] = _RunningRequest(request, wanted, draw, fault)
         keys = block_keys(request.prompt_ids, self._layout.block_size)
         reads = request.score_from is None
         self._model.add(Sequence(request.id, prompt, keys, reads))
@@ -191,7 +191,7 @@ def _draw(sampling: Sampling) -> str:
     return f" {secrets.randbits(64) if sampling.seed is None else sampling.seed}"
 
 
-def _complete(one: _Running, vocabulary: int) -> Completion:
+def _complete(one: _RunningRequest, vocabulary: int) -> Completion:
     request = one.request
     if one.fault is RehearsedFault.REFUSE:
         message = "the simulated engine ended the request by itself, as it was asked to"

@@ -28,7 +28,7 @@ _SHARE = "gpu_memory_utilization"
 
 
 @dataclass(frozen=True)
-class Alone:
+class StandaloneEngine:
     """``gpu``: None on the processor."""
 
     card: Card
@@ -72,11 +72,11 @@ class Alone:
         return arguments
 
 
-def standalone() -> Alone:
+def standalone() -> StandaloneEngine:
     """The first card of this machine that engines run on, or its processor. Raises UsageError
     where neither will do."""
     there = offer()
     there.check()
     for gpu in there.gpus:
-        return Alone(card_of(gpu), gpu)
-    return Alone(cpu_card(available_memory(), len(cores()), native_bf16=native_bf16()))
+        return StandaloneEngine(card_of(gpu), gpu)
+    return StandaloneEngine(cpu_card(available_memory(), len(cores()), native_bf16=native_bf16()))

@@ -28,7 +28,7 @@ CUTTING = frozenset(
 _FROM_THE_END = ("removeprefix", "lstrip")  # what they give is the text's end
 
 
-class Letters:
+class MarkedText:
     """A text, to be had by places."""
 
     def __init__(self, text: str) -> None:
@@ -45,7 +45,7 @@ def letters_of(text: str) -> list[str]:
 
 def by_places(value: Any) -> Any:
     """``value`` as it is subscribed."""
-    return Letters(value) if isinstance(value, str) and MARK in value else value
+    return MarkedText(value) if isinstance(value, str) and MARK in value else value
 
 
 def by_letters(value: Any) -> Any:
@@ -63,7 +63,7 @@ def cut(
 ) -> Any:
     """What a method of CUTTING gives. ``method``: that of the text without marks; ``call``: calls
     it."""
-    plain, letters = unmarked(text), Letters(text)
+    plain, letters = unmarked(text), MarkedText(text)
     given = call(method, *args, **kwargs)
     if isinstance(given, str):
         at = len(plain) - len(given) if name in _FROM_THE_END else plain.index(given)

@@ -12,7 +12,7 @@ from jinja2.visitor import NodeTransformer
 _WRITTEN_FROM = {"join": 0, "default": 0, "d": 0, "replace": 1}
 
 
-class Written(NodeTransformer):
+class MarkWrittenText(NodeTransformer):
     """Puts ``mark`` over all text of a syntax tree that the template writes.
 
     What is compared, searched for, or names something stays as it is, since rows are looked

@@ -25,7 +25,7 @@ from pipeline.job.template.field_text import as_printed
 from pipeline.job.template.json_text import json_text
 from pipeline.job.template.marked_text import CUTTING, FINDING, by_letters, by_places, cut, restored
 from pipeline.job.template.marks import looked_at
-from pipeline.job.template.output_text import Written
+from pipeline.job.template.output_text import MarkWrittenText
 
 _MOST_STEPS = 200_000  # rounds of loops, entries of lists looked at: less than a second
 _CALL_STEPS = 16  # that a call counts as
@@ -60,7 +60,7 @@ class TooMuchWork(TemplateRuntimeError):
     """The template does more than any prompt needs."""
 
 
-class _Meter(threading.local):
+class _WorkMeter(threading.local):
     """What the rendering that runs in this thread has spent."""
 
     steps = 0
@@ -92,7 +92,7 @@ class _Meter(threading.local):
                 waiting += value._Namespace__attrs.values()
 
 
-_METER = _Meter()
+_METER = _WorkMeter()
 
 
 class BoundedEnvironment(ImmutableSandboxedEnvironment):
@@ -119,7 +119,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         self, source: nodes.Template, name: Any, filename: Any, defer_init: bool = False
     ) -> str:
         if self._mark is not None:
-            source = Written(self._mark).visit(source)
+            source = MarkWrittenText(self._mark).visit(source)
         return super()._generate(_Charges(self).visit(source), name, filename, defer_init)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:

@@ -21,11 +21,11 @@ from typing import Any
 from pipeline.errors import UsageError
 from pipeline.humanize import size
 from pipeline.model.convert.gguf_file import GgufFile
-from pipeline.model.convert.layerwise import Calibrated, calibration_texts
+from pipeline.model.convert.layerwise import LayerwiseRounding, calibration_texts
 from pipeline.model.convert.plan import (
-    How,
-    Planned,
+    PlannedTensor,
     Precision,
+    TensorMethod,
     into_shards,
     plan_conversion,
 )
@@ -120,7 +120,7 @@ def _convert(
     staging: Staging,
     target: Path,
     config: dict[str, Any],
-    planned: list[Planned],
+    planned: list[PlannedTensor],
     texts: Sequence[str],
     facts: dict[str, Any],
     progress: Progress,
@@ -129,7 +129,7 @@ def _convert(
     folder = staging.path
     source_sha256 = facts.get("source_sha256") or _in_background(lambda: sha256_of(gguf.path))
     write_tokenizer(gguf, folder)
-    rounder = Calibrated(planned, config, folder, texts) if texts else None
+    rounder = LayerwiseRounding(planned, config, folder, texts) if texts else None
     total, done = sum(p.tensor.n_bytes for p in planned), 0
     losses: list[TensorLoss] = []
     hashes: dict[str, str] = {}
@@ -171,8 +171,8 @@ def _convert(
 
 def _write_shard(
     path: Path,
-    members: Sequence[Planned],
-    rounder: Calibrated | None,
+    members: Sequence[PlannedTensor],
+    rounder: LayerwiseRounding | None,
     progress: Callable[[int], None],
 ) -> dict[str, Any]:
     """The shard's record: its size, SHA-256 and what its tensors lost."""
@@ -205,8 +205,8 @@ def _write_shard(
     }
 
 
-def _words(planned: Planned, *, calibrated: bool) -> str:
-    if planned.how is How.ROUND:
+def _words(planned: PlannedTensor, *, calibrated: bool) -> str:
+    if planned.how is TensorMethod.ROUND:
         method = "GPTQ" if calibrated else "least squared error"
         lost = carries(planned.tensor.span.kind, planned.bits, GROUP_SIZE)
         why = f" (codes are kept in groups of {GROUP_SIZE} only)" if lost else ""
@@ -214,7 +214,7 @@ def _words(planned: Planned, *, calibrated: bool) -> str:
     return str(planned.how)
 
 
-def _bits(planned: Sequence[Planned]) -> int:
+def _bits(planned: Sequence[PlannedTensor]) -> int:
     return planned[0].bits
 
 
@@ -239,7 +239,7 @@ def _stored_report(target: Path) -> ConversionReport:
     return ConversionReport(folder=target, **{name: known[name] for name in names})
 
 
-def _check_space(folder: Path, planned: Sequence[Planned]) -> None:
+def _check_space(folder: Path, planned: Sequence[PlannedTensor]) -> None:
     there = sum(f.stat().st_size for f in folder.glob("*.safetensors"))
     needed = sum(p.n_bytes for p in planned) + _SPARE_BYTES - there
     free = shutil.disk_usage(folder).free
@@ -251,7 +251,7 @@ def _check_space(folder: Path, planned: Sequence[Planned]) -> None:
         )
 
 
-def _index(planned: Sequence[Planned]) -> dict[str, Any]:
+def _index(planned: Sequence[PlannedTensor]) -> dict[str, Any]:
     """``model.safetensors.index.json``: which file holds which tensor."""
     return {
         "metadata": {"total_size": sum(p.n_bytes for p in planned)},
@@ -264,10 +264,10 @@ def _index(planned: Sequence[Planned]) -> dict[str, Any]:
     }
 
 
-def _quantization(planned: Sequence[Planned]) -> dict[str, Any]:
+def _quantization(planned: Sequence[PlannedTensor]) -> dict[str, Any]:
     """What to add to the config: nothing if no tensor is quantized."""
     linear = [p for p in planned if p.tensor.is_linear]
-    if all(p.how is How.BF16 for p in linear):
+    if all(p.how is TensorMethod.BF16 for p in linear):
         return {}
     weights = {
         "num_bits": _bits(linear),
@@ -289,7 +289,7 @@ def _quantization(planned: Sequence[Planned]) -> dict[str, Any]:
             "format": "pack-quantized",
             "quantization_status": "compressed",
             "config_groups": {"group_0": group},
-            "ignore": ["lm_head", *(p.module for p in linear if p.how is How.BF16)],
+            "ignore": ["lm_head", *(p.module for p in linear if p.how is TensorMethod.BF16)],
         }
     }
 

@@ -25,7 +25,7 @@ import math
 import torch
 
 from pipeline.model.convert.quantize import CodedTensor, best_scale, round_to_codes
-from pipeline.model.exact import Gridded, gridded, multiply, product, sqrt
+from pipeline.model.exact import RoundedMatrix, gridded, multiply, product, sqrt
 
 # share of the mean diagonal that is added to it, as in the paper
 DAMPING = 0.01
@@ -105,8 +105,8 @@ def upper_root(matrix: torch.Tensor, diagonal: torch.Tensor) -> torch.Tensor:
         stop = min(start + _BLOCK, size)
         block = left[start:, start:stop]
         if start:
-            done = Gridded(steps[start:, :start], unit[start:])
-            ahead = Gridded(steps[start:stop, :start], unit[start:stop])
+            done = RoundedMatrix(steps[start:, :start], unit[start:])
+            ahead = RoundedMatrix(steps[start:stop, :start], unit[start:stop])
             block = block - multiply(done, ahead)
         columns = block.T.contiguous()
         for j in range(stop - start):

@@ -20,7 +20,7 @@ import torch
 
 from pipeline.errors import UsageError
 from pipeline.model.convert.gptq import gptq
-from pipeline.model.convert.plan import How, Planned
+from pipeline.model.convert.plan import PlannedTensor, TensorMethod
 from pipeline.model.convert.quantize import CodedTensor
 from pipeline.model.exact import gram
 from pipeline.model.families.registry import family_of
@@ -32,11 +32,13 @@ _MOST_TOKENS = 192  # of a text; below every size's sliding window
 _MOST_TEXTS = 256
 
 
-def calibration_texts(planned: Sequence[Planned], given: Sequence[str] | None) -> tuple[str, ...]:
+def calibration_texts(
+    planned: Sequence[PlannedTensor], given: Sequence[str] | None
+) -> tuple[str, ...]:
     """The texts that the conversion is to use: none where nothing is rounded to 4 bits or the
     user gave none, our own where the user did not say and the model is small.
     """
-    rounded = [p for p in planned if p.how is How.ROUND and p.bits == 4]
+    rounded = [p for p in planned if p.how is TensorMethod.ROUND and p.bits == 4]
     if not rounded:
         return ()
     if given is not None:
@@ -51,7 +53,7 @@ def own_texts() -> tuple[str, ...]:
     return tuple(text.strip() for text in content.split("\f"))
 
 
-class Calibrated:
+class LayerwiseRounding:
     """Rounds tensors in the order of the computation; each answers those before it.
 
     ``folder`` holds the tokenizer. Raises UsageError when the texts are too short to tell
@@ -60,12 +62,12 @@ class Calibrated:
 
     def __init__(
         self,
-        planned: Sequence[Planned],
+        planned: Sequence[PlannedTensor],
         config: Mapping[str, Any],
         folder: Path,
         texts: Sequence[str],
     ) -> None:
-        self._layers: dict[int, dict[str, Planned]] = {}
+        self._layers: dict[int, dict[str, PlannedTensor]] = {}
         for item in planned:
             if item.layer is not None:
                 within = item.module.removeprefix(f"model.layers.{item.layer}.")
@@ -87,9 +89,9 @@ class Calibrated:
         self._next = 0
         self._codes: dict[str, CodedTensor] = {}
 
-    def codes(self, planned: Planned) -> CodedTensor | None:
+    def codes(self, planned: PlannedTensor) -> CodedTensor | None:
         """The codes of a tensor that is to be rounded; None for others."""
-        if planned.how is not How.ROUND or planned.layer is None:
+        if planned.how is not TensorMethod.ROUND or planned.layer is None:
             return None
         while self._next <= planned.layer:
             self._codes = self._round_layer(self._next)
@@ -102,7 +104,7 @@ class Calibrated:
         codes: dict[str, CodedTensor] = {}
         walk = self._family.layer_inputs(self._config, index, weights, self._states, self._lengths)
         for modules, inputs in walk:
-            rounded = [m for m in modules if members[m].how is How.ROUND]
+            rounded = [m for m in modules if members[m].how is TensorMethod.ROUND]
             if not rounded:
                 continue
             stacked = torch.cat([weights[f"{m}.weight"] for m in rounded])
@@ -125,12 +127,12 @@ def _tokens(folder: Path, texts: Sequence[str]) -> list[list[int]]:
     return sorted((e.ids[:_MOST_TOKENS] for e in encoded if len(e.ids) > 1), key=len)
 
 
-def _weights(planned: Planned) -> torch.Tensor:
+def _weights(planned: PlannedTensor) -> torch.Tensor:
     """float32; of a tensor whose codes are kept, what they will stand for, nearly."""
     return torch.from_numpy(planned.tensor.float32())
 
 
-def _embedded(embedding: Planned, ids: torch.Tensor) -> torch.Tensor:
+def _embedded(embedding: PlannedTensor, ids: torch.Tensor) -> torch.Tensor:
     """float32 (tokens, hidden), as the checkpoint will have them, without holding the table."""
     tensor = embedding.tensor
     states = torch.empty(len(ids), tensor.shape[1])

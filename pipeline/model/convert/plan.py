@@ -22,7 +22,7 @@ _FUSED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 _ORDER = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
-class How(StrEnum):
+class TensorMethod(StrEnum):
     """What is done to a tensor."""
 
     CARRY = "codes kept"
@@ -31,11 +31,11 @@ class How(StrEnum):
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlannedTensor:
     """One tensor and the slots it fills in the checkpoint. ``layer``: None outside the layers."""
 
     tensor: GgufTensor
-    how: How
+    how: TensorMethod
     bits: int
     group_size: int
 
@@ -52,7 +52,7 @@ class Planned:
     @property
     def slots(self) -> list[TensorSlot]:
         name, shape = self.tensor.name, self.tensor.shape
-        if self.how is How.BF16:
+        if self.how is TensorMethod.BF16:
             return [TensorSlot(name, torch.bfloat16, shape)]
         rows, columns = shape
         return [
@@ -69,7 +69,7 @@ class Planned:
 
 def plan_conversion(
     tensors: Iterable[GgufTensor], precision: Precision, group_size: int, keep_bf16: bool
-) -> list[Planned]:
+) -> list[PlannedTensor]:
     """Every tensor that the checkpoint holds, in the order of the computation.
 
     An output head is left out: Gemma 3 ties it to the embeddings. With ``keep_bf16`` a linear
@@ -88,7 +88,7 @@ def plan_conversion(
     kept |= {other for name in kept for other in _fused_with(name)}
     planned = []
     for tensor in wanted:
-        how = How.BF16
+        how = TensorMethod.BF16
         if tensor.is_linear and tensor.name not in kept:
             if group_size <= 0 or tensor.shape[-1] % group_size or group_size % 8:
                 raise UsageError(
@@ -96,8 +96,12 @@ def plan_conversion(
                     f"split into groups of {group_size}",
                     "take a group size of 32 (the one that Q4_0 and Q8_0 files have), 64 or 128",
                 )
-            how = How.CARRY if carries(tensor.span.kind, bits, group_size) else How.ROUND
-        planned.append(Planned(tensor, how, bits, group_size))
+            how = (
+                TensorMethod.CARRY
+                if carries(tensor.span.kind, bits, group_size)
+                else TensorMethod.ROUND
+            )
+        planned.append(PlannedTensor(tensor, how, bits, group_size))
     return sorted(planned, key=_place)
 
 
@@ -106,7 +110,7 @@ def _fused_with(name: str) -> list[str]:
     return [f"{parent}.{m}.weight" for group in _FUSED if module in group for m in group]
 
 
-def _place(planned: Planned) -> tuple[int, int, int, str]:
+def _place(planned: PlannedTensor) -> tuple[int, int, int, str]:
     name = planned.tensor.name
     if planned.layer is None:
         return (0 if "embed" in name else 2), 0, 0, name
@@ -114,9 +118,9 @@ def _place(planned: Planned) -> tuple[int, int, int, str]:
     return 1, planned.layer, _ORDER.index(module) if module in _ORDER else len(_ORDER), name
 
 
-def into_shards(planned: Sequence[Planned]) -> list[tuple[str, list[Planned]]]:
+def into_shards(planned: Sequence[PlannedTensor]) -> list[tuple[str, list[PlannedTensor]]]:
     """File names and what each holds: ``model.safetensors`` alone, or numbered parts."""
-    parts: list[list[Planned]] = [[]]
+    parts: list[list[PlannedTensor]] = [[]]
     filled = 0
     for item in planned:
         if parts[-1] and filled + item.n_bytes > SHARD_BYTES:

@@ -11,7 +11,7 @@ import torch
 
 from pipeline.errors import UsageError
 from pipeline.model.convert.gguf_file import Bytes
-from pipeline.model.convert.plan import How, Planned
+from pipeline.model.convert.plan import PlannedTensor, TensorMethod
 from pipeline.model.convert.quantize import CodedTensor, quantize
 from pipeline.model.convert.repack import carry
 from pipeline.model.convert.report import RoundingLoss
@@ -27,7 +27,7 @@ class RowBlock:
     n_bytes: int
 
 
-def transfer(planned: Planned, codes: CodedTensor | None = None) -> Iterator[RowBlock]:
+def transfer(planned: PlannedTensor, codes: CodedTensor | None = None) -> Iterator[RowBlock]:
     """The rows of a tensor in their order. ``codes``: the whole tensor's, if it was rounded
     already. Raises UsageError for values that are not finite.
     """
@@ -36,9 +36,9 @@ def transfer(planned: Planned, codes: CodedTensor | None = None) -> Iterator[Row
     at = 0
     for block in tensor.blocks():
         with np.errstate(all="ignore"):  # what is not finite is found below
-            if planned.how is How.BF16:
+            if planned.how is TensorMethod.BF16:
                 slots, loss = _as_bfloat16(planned, block)
-            elif planned.how is How.CARRY:
+            elif planned.how is TensorMethod.CARRY:
                 words, scales, loss = carry(block, tensor.span.kind, planned.bits)
                 slots = {f"{name}_packed": words, f"{name}_scale": scales}
             else:
@@ -48,13 +48,15 @@ def transfer(planned: Planned, codes: CodedTensor | None = None) -> Iterator[Row
                 f"{tensor.path}: tensor {tensor.span.name} holds values that are not finite",
                 "the file is corrupt: download it again",
             )
-        if planned.how is not How.BF16 and at == 0:
+        if planned.how is not TensorMethod.BF16 and at == 0:
             slots[f"{name}_shape"] = torch.tensor(tensor.shape, dtype=torch.int64)
         at += len(block)
         yield RowBlock(slots, loss, block.nbytes)
 
 
-def _as_bfloat16(planned: Planned, block: Bytes) -> tuple[dict[str, torch.Tensor], RoundingLoss]:
+def _as_bfloat16(
+    planned: PlannedTensor, block: Bytes
+) -> tuple[dict[str, torch.Tensor], RoundingLoss]:
     tensor = planned.tensor
     weights = torch.from_numpy(np.require(tensor.floats(block), requirements="W"))
     kept = weights.bfloat16()
@@ -62,7 +64,7 @@ def _as_bfloat16(planned: Planned, block: Bytes) -> tuple[dict[str, torch.Tensor
 
 
 def _rounded(
-    planned: Planned, block: Bytes, codes: CodedTensor | None
+    planned: PlannedTensor, block: Bytes, codes: CodedTensor | None
 ) -> tuple[dict[str, torch.Tensor], RoundingLoss]:
     tensor = planned.tensor
     weights = torch.from_numpy(np.require(tensor.floats(block), requirements="W"))

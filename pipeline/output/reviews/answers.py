@@ -112,11 +112,11 @@ class ReviewAnswers:
 
     def current(self, question: str) -> dict[str, dict[Place, ReviewerAnswer]]:
         """By reviewer, what each row's answer is now: the last one, unless it was taken back."""
-        return of_question(self.standing(), question)
+        return of_question(self.by_reviewer(), question)
 
-    def standing(self) -> dict[str, dict[Key, ReviewerAnswer]]:
+    def by_reviewer(self) -> dict[str, dict[Key, ReviewerAnswer]]:
         """By reviewer, what stands of all questions, in the order in which it was given."""
-        return {name: _standing(lines) for name, lines in self.every().items()}
+        return {name: _current(lines) for name, lines in self.every().items()}
 
     def _names(self, folder: str) -> list[str]:
         names = self._storage.names(folder)
@@ -130,17 +130,17 @@ class ReviewAnswers:
 
 
 def of_question(
-    standing: Mapping[str, Mapping[Key, ReviewerAnswer]], question: str
+    by_reviewer: Mapping[str, Mapping[Key, ReviewerAnswer]], question: str
 ) -> dict[str, dict[Place, ReviewerAnswer]]:
     """By reviewer, the answers to ``question`` of all that stand, in the order in which they were
     given."""
     return {
         name: {place: answer for (asked, place), answer in given.items() if asked == question}
-        for name, given in standing.items()
+        for name, given in by_reviewer.items()
     }
 
 
-def _standing(lines: list[ReviewerAnswer]) -> dict[Key, ReviewerAnswer]:
+def _current(lines: list[ReviewerAnswer]) -> dict[Key, ReviewerAnswer]:
     found: dict[Key, ReviewerAnswer] = {}
     for line in lines:
         found.pop(line.key, None)

@@ -15,7 +15,7 @@ from pipeline.errors import UsageError
 from pipeline.input.plain import plain_values, rows_with_gaps
 from pipeline.output.reviews.answers import Place
 from pipeline.output.reviews.question import ReviewQuestion, shown_fields, shown_texts
-from pipeline.output.reviews.sample import Drawn, ReviewSample, asked_order, numbers, sizes
+from pipeline.output.reviews.sample import DrawnRow, ReviewSample, asked_order, numbers, sizes
 from pipeline.output.rows.example_rows import ExampleRows
 from pipeline.output.rows.gold_file import GoldFile, read_gold_file
 from pipeline.output.rows.stored_rows import FILE, ROW, StoredRows
@@ -144,9 +144,9 @@ class _Candidates:
     def priority(self, at: int) -> float:
         return float(self._rows[at, 4])
 
-    def drawn(self, at: int, random: int | None, doubtful: int | None) -> Drawn:
+    def drawn(self, at: int, random: int | None, doubtful: int | None) -> DrawnRow:
         file, row, size, _, priority = self._rows[at].tolist()
-        return Drawn(list(self._files)[int(file)], int(row), random, doubtful, size, priority)
+        return DrawnRow(list(self._files)[int(file)], int(row), random, doubtful, size, priority)
 
 
 class _RightAnswers:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pipeline.output.reviews.answers import Place, ReviewAnswers, ReviewerAnswer
 from pipeline.output.reviews.draw import rows_at
 from pipeline.output.reviews.question import ReviewQuestion, question_of
-from pipeline.output.reviews.sample import Drawn, ReviewSample
+from pipeline.output.reviews.sample import DrawnRow, ReviewSample
 from pipeline.output.reviews.samples import read_sample
 from pipeline.output.rows.stored_rows import StoredRows
 from pipeline.rows.gold_row import GoldRow
@@ -57,7 +57,7 @@ def agreed_gold(
 
 
 def _values(
-    row: Drawn, answers: Mapping[str, Mapping[Place, ReviewerAnswer]], choices: tuple[str, ...]
+    row: DrawnRow, answers: Mapping[str, Mapping[Place, ReviewerAnswer]], choices: tuple[str, ...]
 ) -> list[str | None]:
     found = [by_place[row.place].value for by_place in answers.values() if row.place in by_place]
     return [value for value in found if value is None or value in choices]

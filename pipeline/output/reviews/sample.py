@@ -37,7 +37,7 @@ Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class DrawnRow:
     """A row to ask about. ``random``, ``doubtful``: its places in the two orders, counted from 0,
     None where that part of the order was not gone through. ``size``, ``priority``: see above."""
 
@@ -63,7 +63,7 @@ class SampledRow:
     """A row that people were asked about. ``probability``: that it was; ``random``: it belongs to
     the simple random sample."""
 
-    drawn: Drawn
+    drawn: DrawnRow
     probability: float
     random: bool
 
@@ -76,7 +76,7 @@ class ReviewSample:
     """
 
     seed: int
-    rows: Sequence[Drawn]
+    rows: Sequence[DrawnRow]
     population: int
     next_priority: float
 

@@ -19,7 +19,7 @@ from pipeline.output.commit.records import REVIEWS
 from pipeline.output.folder import as_json
 from pipeline.output.reviews.draw import draw
 from pipeline.output.reviews.question import ReviewQuestion
-from pipeline.output.reviews.sample import Drawn, ReviewSample
+from pipeline.output.reviews.sample import DrawnRow, ReviewSample
 from pipeline.output.rows.stored_rows import StoredRows
 from pipeline.storage.base import Storage
 
@@ -65,7 +65,7 @@ def read_sample(storage: Storage, question: str) -> tuple[ReviewSample, str] | N
         raise UsageError(
             f"{storage.address(path)} is damaged: {why}", "remove it: the rows are drawn anew"
         ) from None
-    rows = [Drawn(**dict(row)) for row in found.rows]
+    rows = [DrawnRow(**dict(row)) for row in found.rows]
     return ReviewSample(found.seed, rows, found.population, found.next_priority), found.input
 
 

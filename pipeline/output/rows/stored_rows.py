@@ -38,7 +38,7 @@ _SHOWN_AS = {FILE: "_file", ROW: "_row"}
 
 
 @dataclass(frozen=True)
-class _Part:
+class _RunFolder:
     """One run's folder."""
 
     storage: Storage
@@ -71,14 +71,14 @@ class StoredRows:
 
     def __init__(self, address: str) -> None:
         self.address = address
-        self._parts: list[_Part] = []
+        self._parts: list[_RunFolder] = []
         job = None
         for storage in parts_of(address):
             dataset = Dataset(storage)
             content = dataset.manifest()
             if content is not None:
                 self._parts.append(
-                    _Part(storage, read_manifest(content, storage.address(MANIFEST)))
+                    _RunFolder(storage, read_manifest(content, storage.address(MANIFEST)))
                 )
                 job = dataset.job() or job
         if not self._parts:

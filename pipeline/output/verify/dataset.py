@@ -149,7 +149,7 @@ def _note_leftovers(
 
 
 @dataclass
-class _Looked:
+class _CheckedUnit:
     """A unit's rows, if its file is what its record says."""
 
     unit: Unit
@@ -170,7 +170,7 @@ def _look_at_rows(
     """Hash and check every file, and compare its kept columns with the input's."""
     total = Tally()
     waiting = 0
-    beside = _Beside(manifest, verdict.notes)
+    beside = _InputInStep(manifest, verdict.notes)
     for looked in _looks(dataset, manifest, layout, attempts, bad):
         verdict.faults += looked.faults
         record = looked.record
@@ -207,15 +207,15 @@ def _looks(
     layout: Layout,
     attempts: dict[str, int],
     bad: set[str],
-) -> Iterator[_Looked]:
+) -> Iterator[_CheckedUnit]:
     """In input order; a few files are read ahead."""
 
-    def look(unit: Unit, record: CommitRecord | None) -> _Looked:
+    def look(unit: Unit, record: CommitRecord | None) -> _CheckedUnit:
         if record is None or record.file in bad:
-            return _Looked(unit, record)
+            return _CheckedUnit(unit, record)
         return _look(dataset, manifest, unit, record, attempts)
 
-    ahead: deque[Future[_Looked]] = deque()
+    ahead: deque[Future[_CheckedUnit]] = deque()
     with ThreadPoolExecutor(_AHEAD) as pool:
         for unit, record in layout.leaves:
             ahead.append(pool.submit(look, unit, record))
@@ -231,7 +231,7 @@ def _look(
     unit: Unit,
     record: CommitRecord,
     attempts: dict[str, int],
-) -> _Looked:
+) -> _CheckedUnit:
     content = dataset.storage.read(record.file)
     found = hashlib.sha256(content or b"").hexdigest()
     waits = found != record.sha256 and record.attempt_path in attempts
@@ -243,16 +243,16 @@ def _look(
         whole = hashlib.sha256(content or b"").hexdigest() == record.sha256
         if seen is None or not whole:
             where = record.attempt_path if seen is not None else record.file
-            return _Looked(unit, record, faults=[_other_content(where, record)])
+            return _CheckedUnit(unit, record, faults=[_other_content(where, record)])
     elif found != record.sha256:
-        return _Looked(unit, record, faults=[_other_content(record.file, record)])
+        return _CheckedUnit(unit, record, faults=[_other_content(record.file, record)])
     try:
         table = pq.read_table(io.BytesIO(content or b""))
     except (pa.ArrowException, OSError) as e:
         reason = str(e).splitlines()[0]
         fault = Flaw(f"cannot be read as Parquet: {reason}", record.file, redo(record))
-        return _Looked(unit, record, faults=[fault])
-    return _Looked(unit, record, table, check_table(table, record, manifest), waits)
+        return _CheckedUnit(unit, record, faults=[fault])
+    return _CheckedUnit(unit, record, table, check_table(table, record, manifest), waits)
 
 
 def _other_content(where: str, record: CommitRecord) -> Flaw:
@@ -260,7 +260,7 @@ def _other_content(where: str, record: CommitRecord) -> Flaw:
     return Flaw(what, where, redo(record))
 
 
-class _Beside:
+class _InputInStep:
     """The input, read in step with the output; shards that cannot be compared are noted once."""
 
     def __init__(self, manifest: Manifest, notes: list[str]) -> None:

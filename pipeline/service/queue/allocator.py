@@ -22,7 +22,7 @@ _SERVERS = "servers of"
 
 
 @dataclass
-class _Turn:
+class _RackJob:
     """``since``: when it has had cards; None: it waits, since ``waits_since``."""
 
     job: Job
@@ -43,7 +43,7 @@ class Allocator:
     turn_seconds: float
     versions: Mapping[str, str]
     models: Callable[[str], ModelSpec | None] = known_model
-    _jobs: dict[str, _Turn] = field(default_factory=dict)
+    _jobs: dict[str, _RackJob] = field(default_factory=dict)
     _hopeless: set[str] = field(default_factory=set)
     _closed: dict[str, str] = field(default_factory=dict)  # outside of their hours: until when
     _models: dict[Key, str] = field(default_factory=dict)  # that a card last had an engine of
@@ -58,8 +58,8 @@ class Allocator:
         self._hold(job.id, holds, now)
 
     def holds(self, job: str) -> frozenset[Key]:
-        standing = self._jobs.get(job)
-        return frozenset() if standing is None else standing.holds
+        entry = self._jobs.get(job)
+        return frozenset() if entry is None else entry.holds
 
     def deal(
         self,
@@ -74,11 +74,11 @@ class Allocator:
         shares = {job: frozenset(c) for job, c in share_out(claims, now, self.turn_seconds).items()}
         relieved = any(cards and self._jobs[job].since is None for job, cards in shares.items())
         for job, cards in shares.items():
-            standing = self._jobs[job]
-            if relieved and standing.since is not None and self._is_over(standing, now):
-                standing.since = now  # somebody made room, and this one begins another turn
+            entry = self._jobs[job]
+            if relieved and entry.since is not None and self._is_over(entry, now):
+                entry.since = now  # somebody made room, and this one begins another turn
             self._hold(job, cards, now)
-            self._models |= dict.fromkeys(cards, standing.job.model)
+            self._models |= dict.fromkeys(cards, entry.job.model)
         return shares
 
     def is_hopeless(self, job: str) -> bool:
@@ -94,25 +94,25 @@ class Allocator:
         self._closed.pop(job, None)
         self._jobs.pop(job, None)
 
-    def _is_over(self, standing: _Turn, now: float) -> bool:
-        return standing.since is not None and now - standing.since >= self.turn_seconds
+    def _is_over(self, entry: _RackJob, now: float) -> bool:
+        return entry.since is not None and now - entry.since >= self.turn_seconds
 
     def _claim(
         self, job: SubmittedJob, machines: Sequence[Machine], needs: Needs, now: float
     ) -> Claim[Key]:
-        standing = self._of(job)
-        found, _ = candidates(standing.job, machines, self.versions, standing.spread)
+        entry = self._of(job)
+        found, _ = candidates(entry.job, machines, self.versions, entry.spread)
         if not found:
             self._hopeless.add(job.id)
         self._closed.pop(job.id, None)
-        when = standing.job.resources.when
+        when = entry.job.resources.when
         at = datetime.fromtimestamp(now, UTC)
         if when is not None and not when.open(at):
             change = when.next_change(at)
             self._closed[job.id] = "never" if change is None else when.wall_clock(change)
             found = []  # others have the cards until then
         # where it fits nowhere its driver says so, with what would help
-        found = [p for p in found if p.card is None or standing.fits(p.card, p.cards)] or found
+        found = [p for p in found if p.card is None or entry.fits(p.card, p.cards)] or found
         # a server takes no card of the rack: it has one of the job's own
         keys = [
             tuple(sorted(one.slot.shared_keys)) or ((f"{_SERVERS} {job.id}", number),)
@@ -120,38 +120,38 @@ class Allocator:
         ]
         slots = [slot for slot in keys if not needs.useless.intersection(slot)]
         # where an engine of its model may still be loaded comes first
-        slots.sort(key=lambda slot: self._models.get(slot[0]) != standing.job.model)
-        wants = [n for n in (most(standing.job), needs.most) if n is not None]
-        if standing.since is None and not standing.waits_since:
-            standing.waits_since = min(job.submitted, now)
+        slots.sort(key=lambda slot: self._models.get(slot[0]) != entry.job.model)
+        wants = [n for n in (most(entry.job), needs.most) if n is not None]
+        if entry.since is None and not entry.waits_since:
+            entry.waits_since = min(job.submitted, now)
         return Claim(
             job.id,
             job.priority,
             job.submitted,
             slots,
             min(wants, default=None),
-            standing.holds & {card for slot in slots for card in slot},
-            standing.since,
-            standing.waits_since,
+            entry.holds & {card for slot in slots for card in slot},
+            entry.since,
+            entry.waits_since,
             math.inf if job.deadline is None else job.deadline,
         )
 
-    def _of(self, job: SubmittedJob) -> _Turn:
-        standing = self._jobs.get(job.id)
-        if standing is None:
+    def _of(self, job: SubmittedJob) -> _RackJob:
+        entry = self._jobs.get(job.id)
+        if entry is None:
             content = job_from(job.content)
-            standing = _Turn(content, spread_of(content, None), fits_of(content, None))
-            self._jobs[job.id] = standing
-        if standing.model is None:  # its driver may have fetched it by now
-            model = standing.model = self.models(standing.job.model)
-            standing.spread = spread_of(standing.job, model)
-            standing.fits = fits_of(standing.job, model)
-        return standing
+            entry = _RackJob(content, spread_of(content, None), fits_of(content, None))
+            self._jobs[job.id] = entry
+        if entry.model is None:  # its driver may have fetched it by now
+            model = entry.model = self.models(entry.job.model)
+            entry.spread = spread_of(entry.job, model)
+            entry.fits = fits_of(entry.job, model)
+        return entry
 
     def _hold(self, job: str, cards: frozenset[Key], now: float) -> None:
-        standing = self._jobs[job]
-        if cards and standing.since is None:
-            standing.since = now
-        elif not cards and standing.since is not None:
-            standing.since, standing.waits_since = None, now
-        standing.holds = cards
+        entry = self._jobs[job]
+        if cards and entry.since is None:
+            entry.since = now
+        elif not cards and entry.since is not None:
+            entry.since, entry.waits_since = None, now
+        entry.holds = cards

@@ -27,8 +27,8 @@ _MOST_ENDED = 200  # jobs that are listed
 class QueueApi:
     """``now``: epoch seconds."""
 
-    def __init__(self, ledger: JobDb, progress: ProgressPoller, now: Callable[[], float]) -> None:
-        self._ledger, self._courses, self._now = ledger, progress, now
+    def __init__(self, db: JobDb, progress: ProgressPoller, now: Callable[[], float]) -> None:
+        self._db, self._progress, self._now = db, progress, now
 
     def __call__(self, what: str, about: Mapping[str, Any]) -> dict[str, Any]:
         """Raises UsageError, KeyError for what is no question."""
@@ -58,7 +58,7 @@ class QueueApi:
             deadline = deadline_at(job.resources.deadline, datetime.fromtimestamp(now, UTC))
             if deadline.timestamp() <= now:
                 raise UsageError(f"resources.deadline: {job.resources.deadline} has passed")
-        self._ledger.add(
+        self._db.add(
             SubmittedJob(
                 id=about["id"],
                 name=about["name"],
@@ -70,28 +70,28 @@ class QueueApi:
                 deadline=None if deadline is None else deadline.timestamp(),
             )
         )
-        waiting = [one.id for one in self._ledger.open_jobs()]
+        waiting = [one.id for one in self._db.open_jobs()]
         place = waiting.index(about["id"]) if about["id"] in waiting else 0
-        return self._shown(self._ledger.job(about["id"])) | {"before": place}
+        return self._shown(self._db.job(about["id"])) | {"before": place}
 
     def _jobs(self) -> dict[str, Any]:
-        jobs = self._ledger.jobs()
+        jobs = self._db.jobs()
         ended = [job for job in jobs if job.state.ended][:_MOST_ENDED]
-        return {"jobs": [self._shown(job) for job in [*self._ledger.open_jobs(), *ended]]}
+        return {"jobs": [self._shown(job) for job in [*self._db.open_jobs(), *ended]]}
 
     def _job(self, about: Mapping[str, Any]) -> dict[str, Any]:
-        return self._shown(self._ledger.job(about["job"]))
+        return self._shown(self._db.job(about["job"]))
 
     def _stop(self, about: Mapping[str, Any]) -> dict[str, Any]:
-        job = self._ledger.job(about["job"])
+        job = self._db.job(about["job"])
         if not job.state.ended:
-            self._ledger.stop(job)
-        return self._shown(self._ledger.job(job.id))
+            self._db.stop(job)
+        return self._shown(self._db.job(job.id))
 
     def _enter(self, about: Mapping[str, Any]) -> dict[str, Any]:
         """A run that nobody submitted shares the cards from now on."""
         job, now = job_from(about["content"]), self._now()
-        self._ledger.add(
+        self._db.add(
             SubmittedJob(
                 id=about["id"],
                 name=about["name"],
@@ -105,21 +105,21 @@ class QueueApi:
                 began=now,
             )
         )
-        return self._shown(self._ledger.job(about["id"]))
+        return self._shown(self._db.job(about["id"]))
 
     def _leave(self, about: Mapping[str, Any]) -> dict[str, Any]:
-        job, code = self._ledger.job(about["job"]), int(about["code"])
+        job, code = self._db.job(about["job"]), int(about["code"])
         states = {0: JobState.SUCCEEDED, Stopped.exit_code: JobState.STOPPED}
         if job.guest and not job.state.ended:
             state = states.get(code, JobState.FAILED)
             if counts := about.get("counts"):
-                self._ledger.count(job.id, RowCounts(**counts))
-            self._ledger.end(job, state, self._now(), str(about["message"]), code)
-        return self._shown(self._ledger.job(job.id))
+                self._db.count(job.id, RowCounts(**counts))
+            self._db.end(job, state, self._now(), str(about["message"]), code)
+        return self._shown(self._db.job(job.id))
 
     def _log(self, about: Mapping[str, Any]) -> dict[str, Any]:
         """What all drivers of the job said, from the byte ``offset`` on, not too much at once."""
-        job = self._ledger.job(about["job"])
+        job = self._db.job(about["job"])
         offset = int(about["offset"])
         content, skip = b"", offset
         for number in range(1, job.drivers + 1):
@@ -139,10 +139,10 @@ class QueueApi:
         return {"id": job.id, "text": text, "offset": offset, "ended": job.state.ended}
 
     def _shown(self, job: SubmittedJob) -> dict[str, Any]:
-        course = self._courses.of(job.id) if job.state is JobState.RUNNING else None
-        if course is not None and not job.guest and course.started < (job.began or 0.0):
-            course = None  # of an earlier job with this output
-        known = course or job.counts
+        progress = self._progress.of(job.id) if job.state is JobState.RUNNING else None
+        if progress is not None and not job.guest and progress.started < (job.began or 0.0):
+            progress = None  # of an earlier job with this output
+        known = progress or job.counts
         return {
             "id": job.id,
             "name": job.name,
@@ -159,14 +159,14 @@ class QueueApi:
             "message": job.message,
             "rows": known and known.rows,
             "rows_done": known and known.rows_done,
-            "rows_per_second": course and course.rows_per_second,
-            "seconds_left": course and course.seconds_left,
+            "rows_per_second": progress and progress.rows_per_second,
+            "seconds_left": progress and progress.seconds_left,
             "failed": known and known.failed,
-            "engines": course and course.engines,
-            "waiting": course and course.waiting,
-            "watts": course and course.watts,
-            "celsius": course and course.celsius,
-            "slowed": course and course.slowed,
+            "engines": progress and progress.engines,
+            "waiting": progress and progress.waiting,
+            "watts": progress and progress.watts,
+            "celsius": progress and progress.celsius,
+            "slowed": progress and progress.slowed,
         }
 
 

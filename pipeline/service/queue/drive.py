@@ -21,9 +21,9 @@ _LOOK_SECONDS = 2.0
 
 
 def drive(job: str, state: Path, address: str, watcher: Watcher, stop: Stop) -> Summary:
-    """``state``: the queue's ledger; ``address``: of the rack. Raises as ``run``."""
-    ledger = JobDb(state)
-    submitted = ledger.job(job)
+    """``state``: the database of the queue; ``address``: of the rack. Raises as ``run``."""
+    db = JobDb(state)
+    submitted = db.job(job)
     settings = []
     if submitted.deadline is not None:
         at = datetime.fromtimestamp(submitted.deadline, UTC).isoformat()
@@ -44,4 +44,4 @@ def drive(job: str, state: Path, address: str, watcher: Watcher, stop: Stop) -> 
     finally:
         counts = counted_at(loaded.output.path)
         if counts is not None:
-            ledger.count(submitted.id, counts)
+            db.count(submitted.id, counts)

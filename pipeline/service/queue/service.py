@@ -1,6 +1,6 @@
 """The queue of a rack: takes submitted jobs, shares the cards out among them, starts their drivers
 and sees them end. It runs on the head, and may be killed at any moment: what it knows is in its
-ledger, and drivers go on without it."""
+database, and drivers go on without it."""
 
 from __future__ import annotations
 
@@ -52,19 +52,19 @@ class Queue:
 
     def __init__(
         self,
-        ledger: JobDb,
+        db: JobDb,
         drivers: _Drivers,
-        standings: Allocator,
+        allocator: Allocator,
         address: str,
         say: Callable[[str], None] = lambda line: None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        self._ledger, self._drivers, self._standings = ledger, drivers, standings
+        self._db, self._drivers, self._allocator = db, drivers, allocator
         self._address, self._say, self._now = address, say, now
         self._told: dict[str, Allocation] = {}
-        self._courses = ProgressPoller()
-        self._mailbox = Mailbox(QueueApi(ledger, self._courses, now))
-        self._guests = UnsubmittedRuns()
+        self._progress = ProgressPoller()
+        self._mailbox = Mailbox(QueueApi(db, self._progress, now))
+        self._unsubmitted = UnsubmittedRuns()
         self._adopted = False
         self._looked = 0.0
 
@@ -90,7 +90,7 @@ class Queue:
                     self._say(f"queue: {line}")
                 said = line
                 stop.wait(_LOOK_SECONDS)
-        self._courses.close()
+        self._progress.close()
 
     def look(self, gcs: Gcs) -> None:
         """See who ended, deal the cards anew, start who has some. Raises HeadGone, RayGone."""
@@ -99,39 +99,39 @@ class Queue:
         self._refuse_what_nobody_understands()
         say_that_there_is_a_queue(gcs)
         self._adopt(gcs, now)
-        self._see_guests_go(gcs)
+        self._see_unsubmitted_end(gcs)
         self._see_ends(gcs, self._drivers.states())
-        jobs = self._ledger.open_jobs()
+        jobs = self._db.open_jobs()
         for job in jobs:
             if job.state is JobState.PENDING and (job.stop_asked or self._is_late(job)):
                 self._give_up(job)
-        jobs = [job for job in self._ledger.open_jobs() if not self._is_leaving(job)]
+        jobs = [job for job in self._db.open_jobs() if not self._is_leaving(job)]
         needs = needs_of(gcs, [job.id for job in jobs if job.state is JobState.RUNNING])
         self._deal(gcs, jobs, there, needs, now)
-        running = [job for job in self._ledger.open_jobs() if job.state is JobState.RUNNING]
+        running = [job for job in self._db.open_jobs() if job.state is JobState.RUNNING]
         for job in running:
             if self._stopping(job):
                 self._tell(gcs, job, Allocation(why=_STOP if job.stop_asked else _DEADLINE))
-        self._courses.follow({job.id: job.output for job in running})
+        self._progress.follow({job.id: job.output for job in running})
 
     def _refuse_what_nobody_understands(self) -> None:
         """Another version of rackmill took them; they are not to keep others from their turn."""
-        for job in self._ledger.open_jobs():
+        for job in self._db.open_jobs():
             try:
-                self._standings.learn(job)
+                self._allocator.learn(job)
             except UsageError as e:
-                self._ledger.end(job, JobState.FAILED, self._now(), e.message, e.exit_code)
+                self._db.end(job, JobState.FAILED, self._now(), e.message, e.exit_code)
 
     def _adopt(self, gcs: Gcs, now: float) -> None:
         """What an earlier queue had given to drivers that are at work."""
         if self._adopted:
             return
-        running = [j for j in self._ledger.open_jobs() if j.state is JobState.RUNNING]
+        running = [j for j in self._db.open_jobs() if j.state is JobState.RUNNING]
         for job in running:
             allotment = allotted_to(gcs, job.id)
             if allotment is not None:
                 self._told[job.id] = allotment
-                self._standings.adopt(job, allotment.cards, now)
+                self._allocator.adopt(job, allotment.cards, now)
         self._adopted = True
 
     def _deal(
@@ -142,29 +142,29 @@ class Queue:
         needs: Mapping[str, Needs],
         now: float,
     ) -> None:
-        for job_id, cards in self._standings.deal(jobs, there, needs, now).items():
+        for job_id, cards in self._allocator.deal(jobs, there, needs, now).items():
             job = next(one for one in jobs if one.id == job_id)
             if job.state is JobState.RUNNING:
                 self._tell(gcs, job, Allocation(cards, "" if cards else OTHERS))
             elif cards:
                 self._start(gcs, job, Allocation(cards))
-            elif (until := self._standings.closed_until(job_id)) is not None:
-                self._ledger.note(job, f"{_WAITS} until {until}")
-            elif self._standings.is_hopeless(job_id):
-                self._ledger.note(job, _NO_CARD)
+            elif (until := self._allocator.closed_until(job_id)) is not None:
+                self._db.note(job, f"{_WAITS} until {until}")
+            elif self._allocator.is_hopeless(job_id):
+                self._db.note(job, _NO_CARD)
             elif job.message == _NO_CARD or job.message.startswith(_WAITS):
-                self._ledger.note(job, "")
+                self._db.note(job, "")
 
     def _start(self, gcs: Gcs, job: SubmittedJob, allotment: Allocation) -> None:
         self._tell(gcs, job, allotment)
-        begun = self._ledger.start(job, self._now())
+        begun = self._db.start(job, self._now())
         command = [sys.executable, "-P", "-m", "pipeline.cli.main", "drive", job.id]
-        command += ["--state", str(self._ledger.path), "--address", self._address]
+        command += ["--state", str(self._db.path), "--address", self._address]
         about = {"rackmill_job": job.id, "name": job.name}
         try:
             self._drivers.start(begun.submission, command, about)
         except RayGone as e:  # it may be there all the same: the next look tells
-            self._ledger.note(begun, e.message)
+            self._db.note(begun, e.message)
             raise
         cards = len(allotment.cards)
         _log.info("%s begins, with %d cards", job.id, cards)
@@ -176,65 +176,65 @@ class Queue:
             self._told[job.id] = allotment
 
     def _see_ends(self, gcs: Gcs, states: Mapping[str, DriverState]) -> None:
-        for job in self._ledger.open_jobs():
+        for job in self._db.open_jobs():
             if job.state is not JobState.RUNNING or job.guest:
                 continue
             state = states.get(job.submission)
             if state is None:
                 why = job.message or "Ray does not know its driver (any more)"
-                self._ledger.back(job, why)
+                self._db.back(job, why)
             elif state.ended:
                 self._conclude(job, state)
             else:
-                self._ledger.note(job, "")  # it began, whatever was thought of its start
+                self._db.note(job, "")  # it began, whatever was thought of its start
                 continue
             self._told.pop(job.id, None)
             forget(gcs, job.id)
-            ended = self._ledger.job(job.id)
+            ended = self._db.job(job.id)
             if ended.state.ended:
-                self._standings.forget(job.id)
+                self._allocator.forget(job.id)
             _log.info("%s %s: %s", job.id, ended.state, ended.message)
             self._say(f"queue: {job.id} {ended.state}{f': {m}' if (m := ended.message) else ''}")
 
-    def _see_guests_go(self, gcs: Gcs) -> None:
+    def _see_unsubmitted_end(self, gcs: Gcs) -> None:
         """UnsubmittedRuns that left, and those of whom nothing was heard for too long."""
-        guests = [job for job in self._ledger.open_jobs() if job.guest]
-        for job_id in self._guests.gone(gcs, [job.id for job in guests]):
-            job = self._ledger.job(job_id)
-            self._ledger.end(job, JobState.FAILED, self._now(), "nothing is heard of it any more")
-        for job_id in self._told.keys() - {job.id for job in self._ledger.open_jobs()}:
+        unsubmitted = [job for job in self._db.open_jobs() if job.guest]
+        for job_id in self._unsubmitted.gone(gcs, [job.id for job in unsubmitted]):
+            job = self._db.job(job_id)
+            self._db.end(job, JobState.FAILED, self._now(), "nothing is heard of it any more")
+        for job_id in self._told.keys() - {job.id for job in self._db.open_jobs()}:
             del self._told[job_id]
-            self._standings.forget(job_id)
-            self._guests.forget(gcs, job_id)
+            self._allocator.forget(job_id)
+            self._unsubmitted.forget(gcs, job_id)
             forget(gcs, job_id)
 
     def _conclude(self, job: SubmittedJob, state: DriverState) -> None:
         """Its driver has ended."""
-        code, now, ledger = state.code, self._now(), self._ledger
+        code, now, db = state.code, self._now(), self._db
         allotment = self._told.get(job.id)
         parked = allotment is not None and not allotment.cards
         if code in _DONE:
-            ledger.end(job, JobState.SUCCEEDED, now, "", code)
+            db.end(job, JobState.SUCCEEDED, now, "", code)
         elif code not in _EXPLAINED and self._stopping(job):
             self._give_up(job)
         elif code == NoCard.exit_code or (code == Stopped.exit_code and parked):
-            ledger.back(job, "others are at work on its cards")
+            db.back(job, "others are at work on its cards")
         elif code == Stopped.exit_code:
-            ledger.end(job, JobState.STOPPED, now, "it was asked to stop", code)
+            db.end(job, JobState.STOPPED, now, "it was asked to stop", code)
         elif code in _EXPLAINED:
-            ledger.end(job, JobState.FAILED, now, log_tail(job.submission), code)
+            db.end(job, JobState.FAILED, now, log_tail(job.submission), code)
         elif job.crashes >= _MOST_CRASHES:
             message = f"its driver died {job.crashes + 1} times: {state.message or f'code {code}'}"
-            ledger.end(job, JobState.FAILED, now, message, code)
+            db.end(job, JobState.FAILED, now, message, code)
         else:
-            ledger.back(job, "its driver died and is replaced", crashed=True)
+            db.back(job, "its driver died and is replaced", crashed=True)
 
     def _give_up(self, job: SubmittedJob) -> None:
         """It is not to go on, and nobody is at work on it."""
         if job.stop_asked:
-            self._ledger.end(job, JobState.STOPPED, self._now(), "it was asked to stop", 130)
+            self._db.end(job, JobState.STOPPED, self._now(), "it was asked to stop", 130)
         else:
-            self._ledger.end(job, JobState.FAILED, self._now(), "its deadline passed", 1)
+            self._db.end(job, JobState.FAILED, self._now(), "its deadline passed", 1)
 
     def _is_leaving(self, job: SubmittedJob) -> bool:
         """It is to stop, or its driver was told that it has no card any more and will end."""

@@ -23,12 +23,12 @@ def keep_queue(
 ) -> None:
     """Until ``stop``. ``node``: of the head, whose machine this is."""
     try:
-        ledger = JobDb(state_folder() / _FILE)
+        db = JobDb(state_folder() / _FILE)
     except RackmillError as e:
         say(f"no queue: {e.message} {' '.join(e.hints)}")
         return
     drivers = Drivers(node.address, node.dashboard)
-    Queue(ledger, drivers, Allocator(turn_seconds, own_versions()), node.address, say).keep(stop)
+    Queue(db, drivers, Allocator(turn_seconds, own_versions()), node.address, say).keep(stop)
 
 
 def jobs_left() -> int:

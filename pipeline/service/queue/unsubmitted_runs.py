@@ -1,5 +1,5 @@
 """Runs on a rack that nobody submitted (`rackmill run --address`, those of schedules): they take
-part in the queue as guests, so that all that run on the rack share its cards."""
+part in the queue, so that all that run on the rack share its cards."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _beat(gcs: Gcs, name: str, stop: threading.Event) -> None:
 
 
 def say_that_there_is_a_queue(gcs: Gcs) -> None:
-    """To those who might become guests. Raises HeadGone."""
+    """To runs that might join it. Raises HeadGone."""
     gcs.put(_QUEUE, b"", over=False)
 
 
@@ -82,7 +82,7 @@ class UnsubmittedRuns:
         self._heard: dict[str, tuple[bytes | None, float]] = {}  # the last beat, and when
 
     def gone(self, gcs: Gcs, names: Sequence[str]) -> list[str]:
-        """Those of the guests ``names`` of whom nothing was heard for too long. Raises HeadGone."""
+        """Those of ``names`` that have sent no sign of life for too long. Raises HeadGone."""
         now = time.monotonic()
         beats = gcs.all([_GUEST + name for name in names])
         for name in names:

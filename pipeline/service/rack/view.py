@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from pipeline.budget.cards.lookup import Card, cpu_card, in_slot
-from pipeline.budget.fit.verdict import bare_fit
+from pipeline.budget.fit.assess import bare_fit
 from pipeline.budget.model_spec import FitOptions, ModelSpec
 from pipeline.budget.tensor_parallel import cards_needed
 from pipeline.cluster.rack_state.allocation import Key
@@ -80,10 +80,10 @@ def _fitting(card: Card, alike: int) -> dict[str, tuple[tuple[str, int], ...]]:
     found: dict[str, list[tuple[str, int]]] = {card.name: []}
     options = FitOptions(context=REQUEST_TOKENS)
     for model in sorted(MODELS.values(), key=lambda m: -m.geometry.layers):
-        subject = ModelSpec.of(model, "int4")
-        cards = 1 if card.is_cpu else cards_needed(subject, card, options, alike)
-        verdict = bare_fit(subject, card, replace(options, cards=cards))
-        if verdict.fits:
+        spec = ModelSpec.of(model, "int4")
+        cards = 1 if card.is_cpu else cards_needed(spec, card, options, alike)
+        fit = bare_fit(spec, card, replace(options, cards=cards))
+        if fit.fits:
             slot = in_slot(card.name, cards)
-            found.setdefault(slot, []).append((model.name, verdict.max_requests[REQUEST_TOKENS]))
+            found.setdefault(slot, []).append((model.name, fit.max_requests[REQUEST_TOKENS]))
     return {slot: tuple(models) for slot, models in found.items()}

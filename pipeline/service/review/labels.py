@@ -9,7 +9,7 @@ from pipeline.output.reviews.answers import Place, ReviewerAnswer, of_question
 from pipeline.output.reviews.question import LABEL
 from pipeline.service.review.material import Material
 from pipeline.service.review.numbers import Numbers, compared, numbers_of
-from pipeline.service.review.session import ReviewSession, Standing, now_in_iso
+from pipeline.service.review.session import AnswersByReviewer, ReviewSession, now_in_iso
 
 
 class LabelSession(ReviewSession):
@@ -37,7 +37,7 @@ class LabelSession(ReviewSession):
         words += ["--reviewer", self.reviewer]
         return shlex.join(words if rows is None else [*words, "--rows", str(rows)])
 
-    def facts(self, number: int | None, _: Standing) -> Mapping[str, object]:
+    def facts(self, number: int | None, _: AnswersByReviewer) -> Mapping[str, object]:
         total = len(self.places)
         left = self.material.sample.population - total
         return {
@@ -47,8 +47,10 @@ class LabelSession(ReviewSession):
             "more": self.command(total + min(100, left)) if left > 0 else None,
         }
 
-    def lines(self, standing: Standing) -> list[tuple[str, str]]:
-        return _lines(numbers_of(self.material, of_question(standing, self.material.question.name)))
+    def lines(self, by_reviewer: AnswersByReviewer) -> list[tuple[str, str]]:
+        return _lines(
+            numbers_of(self.material, of_question(by_reviewer, self.material.question.name))
+        )
 
     def answers(self) -> dict[str, dict[Place, ReviewerAnswer]]:
         """Of all reviewers to this question, as they stand now. Raises StorageFailed."""

@@ -10,8 +10,8 @@ from typing import Any
 from pipeline.report.comparison.judgement import CRITERIA
 from pipeline.service.review.numbers import Agreement, agreement, compared, counts_of
 from pipeline.service.review.pair_material import CHOICES, DEFAULT_ROWS, PairMaterial
-from pipeline.service.review.session import ReviewSession, Standing, now_in_iso
-from pipeline.service.review.verdicts import Counted, counted
+from pipeline.service.review.session import AnswersByReviewer, ReviewSession, now_in_iso
+from pipeline.service.review.verdicts import CountedPairs, counted
 
 _MORE = 50  # rows that are proposed once all are judged
 
@@ -21,7 +21,7 @@ class PairsResult:
     """``answered``: of ``pairs``, by this reviewer; ``reviewers``: by each. ``go_on``: the command
     that asks about the others; None: there is none."""
 
-    counted: Counted
+    counted: CountedPairs
     pairs: int
     answered: int
     reviewers: Mapping[str, int]
@@ -56,23 +56,23 @@ class PairSession(ReviewSession):
         rows = material.wanted if rows is None else rows
         return shlex.join(words if rows == DEFAULT_ROWS else [*words, "--rows", str(rows)])
 
-    def lines(self, standing: Standing) -> list[tuple[str, str]]:
+    def lines(self, by_reviewer: AnswersByReviewer) -> list[tuple[str, str]]:
         """How far reviewers agree. Who is ahead would tell which answer is whose."""
         keys = self.keys
-        agreed = agreement(standing, keys, CHOICES)
-        return compared(counts_of(standing, keys), agreed, "pairs")
+        agreed = agreement(by_reviewer, keys, CHOICES)
+        return compared(counts_of(by_reviewer, keys), agreed, "pairs")
 
     def result(self) -> PairsResult:
         """As things stand now. Raises StorageFailed."""
-        standing, pairs = self.standing(), len(self.keys)
-        reviewers = counts_of(standing, self.keys)
+        by_reviewer, pairs = self.by_reviewer(), len(self.keys)
+        reviewers = counts_of(by_reviewer, self.keys)
         answered = reviewers.get(self.reviewer, 0)
         return PairsResult(
-            counted(self.material, standing),
+            counted(self.material, by_reviewer),
             pairs,
             answered,
             reviewers,
-            agreement(standing, self.keys, CHOICES),
+            agreement(by_reviewer, self.keys, CHOICES),
             self.command() if answered < pairs else None,
         )
 
@@ -97,13 +97,13 @@ class PairSession(ReviewSession):
             "go_on": found.go_on,
         } | (judgement.as_json() if judgement else nothing)
 
-    def facts(self, number: int | None, standing: Standing) -> Mapping[str, object]:
+    def facts(self, number: int | None, by_reviewer: AnswersByReviewer) -> Mapping[str, object]:
         material = self.material
         ended = number is None
         more = self.command(material.wanted + _MORE)
         return {
             "criteria": material.criteria,
-            "judgement": counted(material, standing).judgement if ended else None,
+            "judgement": counted(material, by_reviewer).judgement if ended else None,
             "outputs": material.outputs if ended else (),
             "more": more if ended and material.more else None,
         }

@@ -13,7 +13,7 @@ from pipeline.errors import UsageError
 from pipeline.output.reviews.answers import Key, ReviewAnswers, ReviewerAnswer, check_reviewer
 from pipeline.storage.base import Storage
 
-Standing = Mapping[str, Mapping[Key, ReviewerAnswer]]  # by reviewer, what stands
+AnswersByReviewer = Mapping[str, Mapping[Key, ReviewerAnswer]]  # by reviewer, what stands
 
 
 def now_in_iso() -> str:
@@ -69,11 +69,11 @@ class ReviewSession(ABC):
         """That goes on with this session; with so many ``rows``."""
 
     @abstractmethod
-    def lines(self, standing: Standing) -> list[tuple[str, str]]:
+    def lines(self, by_reviewer: AnswersByReviewer) -> list[tuple[str, str]]:
         """What is known so far, as ``View`` has it."""
 
     @abstractmethod
-    def facts(self, number: int | None, standing: Standing) -> Mapping[str, object]:
+    def facts(self, number: int | None, by_reviewer: AnswersByReviewer) -> Mapping[str, object]:
         """What the template has besides, as ``View`` has it."""
 
     @property
@@ -81,18 +81,18 @@ class ReviewSession(ABC):
         """Answers that were given here, those that were taken back left out."""
         return self._saved
 
-    def standing(self) -> dict[str, dict[Key, ReviewerAnswer]]:
+    def by_reviewer(self) -> dict[str, dict[Key, ReviewerAnswer]]:
         """Of all reviewers, as they stand now. Raises StorageFailed."""
-        return self.kept.standing()
+        return self.kept.by_reviewer()
 
     def view(self) -> View:
         """As things stand now. Raises StorageFailed."""
-        standing = self.standing()
-        own = standing.get(self.reviewer, {})
+        by_reviewer = self.by_reviewer()
+        own = by_reviewer.get(self.reviewer, {})
         number = next((n for n, key in enumerate(self.keys) if key not in own), None)
         done = sum(key in own for key in self.keys)
-        facts = self.facts(number, standing)
-        return View(number, done, len(self.keys), self.lines(standing), facts)
+        facts = self.facts(number, by_reviewer)
+        return View(number, done, len(self.keys), self.lines(by_reviewer), facts)
 
     def answer(self, number: int, value: str | None) -> None:
         """Keep ``value`` (None: unsure) for the thing with this number. The same answer once more,
@@ -124,7 +124,7 @@ class ReviewSession(ABC):
             return known[last]
 
     def _own(self) -> dict[Key, ReviewerAnswer]:
-        return self.standing().get(self.reviewer, {})
+        return self.by_reviewer().get(self.reviewer, {})
 
     def _append(self, key: Key, value: str | None, *, undone: bool = False) -> None:
         question, place = key

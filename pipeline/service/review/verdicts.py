@@ -15,13 +15,13 @@ from pipeline.report.comparison.judgement import (
 )
 from pipeline.report.comparison.judgement import TIE as SAME
 from pipeline.service.review.pair_material import LEFT, RIGHT, TIE, PairMaterial, ShownPair
-from pipeline.service.review.session import Standing
+from pipeline.service.review.session import AnswersByReviewer
 
 _SAID = {LEFT: FIRST, RIGHT: SECOND, TIE: SAME}
 
 
 @dataclass(frozen=True)
-class Counted:
+class CountedPairs:
     """``rows``: that count. They are those before the first one with a pair that nobody has
     answered (how far people got must not choose among rows), without the ``unsure``: with a pair of
     which nobody could say. ``waiting``: pairs that were answered behind there. ``judgement``: None
@@ -33,16 +33,16 @@ class Counted:
     judgement: Judgement | None
 
 
-def counted(material: PairMaterial, standing: Standing) -> Counted:
-    """``standing``: what reviewers have answered, to whatever."""
+def counted(material: PairMaterial, by_reviewer: AnswersByReviewer) -> CountedPairs:
+    """``by_reviewer``: all that reviewers have answered, of these pairs and others."""
     pairings: list[Pairing] = []
     reached = rows = unsure = 0
     for row in material.rows:
         shown = material.shown(row)
-        if not all(_answered(one, standing) for one in shown):
+        if not all(_answered(one, by_reviewer) for one in shown):
             break
         reached += 1
-        verdicts = {(p.pair.one, p.pair.other): _verdicts(p, standing) for p in shown}
+        verdicts = {(p.pair.one, p.pair.other): _verdicts(p, by_reviewer) for p in shown}
         if not all(verdicts.values()):
             unsure += 1
             continue
@@ -52,20 +52,20 @@ def counted(material: PairMaterial, standing: Standing) -> Counted:
             for pair in row
         ]
     behind = {one.key for row in material.rows[reached:] for one in material.shown(row)}
-    waiting = sum(any(key in given for given in standing.values()) for key in behind)
+    waiting = sum(any(key in given for given in by_reviewer.values()) for key in behind)
     known = any(pairing.verdicts for pairing in pairings)
     found = judge_pairings(pairings, len(material.outputs)) if known else None
-    return Counted(rows, unsure, waiting, found)
+    return CountedPairs(rows, unsure, waiting, found)
 
 
-def _answered(shown: ShownPair, standing: Standing) -> bool:
-    return any(shown.key in given for given in standing.values())
+def _answered(shown: ShownPair, by_reviewer: AnswersByReviewer) -> bool:
+    return any(shown.key in given for given in by_reviewer.values())
 
 
-def _verdicts(shown: ShownPair, standing: Standing) -> tuple[Verdict, ...]:
+def _verdicts(shown: ShownPair, by_reviewer: AnswersByReviewer) -> tuple[Verdict, ...]:
     """Of each reviewer who could say."""
     values: Sequence[str | None] = [
-        given[shown.key].value for given in standing.values() if shown.key in given
+        given[shown.key].value for given in by_reviewer.values() if shown.key in given
     ]
     return tuple(
         Verdict(_SAID[value], one_first=not shown.swapped) for value in values if value in _SAID

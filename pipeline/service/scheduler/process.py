@@ -14,7 +14,7 @@ from typing import TextIO
 
 from pipeline.errors import reason_in
 from pipeline.service.scheduler.schedule_db import Run, RunState, StoredSchedule
-from pipeline.service.scheduler.service import Ended
+from pipeline.service.scheduler.service import RunEnd
 
 _STOP_SECONDS = 120.0  # a run's own grace is shorter
 _PR_SET_PDEATHSIG = 1
@@ -23,7 +23,7 @@ _LOOK_SECONDS = 0.2
 
 
 class RunProcess:
-    """A run that goes on elsewhere. ``state``: the ledger's file; what the run says is kept in
+    """A run that goes on elsewhere. ``state``: the database's file; what the run says is kept in
     ``logs`` beside it. ``address``: of a Ray to join."""
 
     def __init__(
@@ -54,16 +54,16 @@ class RunProcess:
                 start_new_session=True,
             )
 
-    def ended(self) -> Ended | None:
+    def ended(self) -> RunEnd | None:
         """How it ended; None while it goes on."""
         code = self._process.poll()
         if code is None:
             return None
         if code in _FINISHED:
-            return Ended(RunState.SUCCEEDED, json.loads(self._answer.read_bytes() or b"{}"))
-        return Ended(RunState.FAILED, reason=f"{self._last_words(code)} (see {self.log})")
+            return RunEnd(RunState.SUCCEEDED, json.loads(self._answer.read_bytes() or b"{}"))
+        return RunEnd(RunState.FAILED, reason=f"{self._last_words(code)} (see {self.log})")
 
-    def wait(self, say: TextIO) -> Ended:
+    def wait(self, say: TextIO) -> RunEnd:
         """Until it ends, repeating what it says; Ctrl-C stops it gracefully."""
         shown = 0
         while True:

@@ -22,12 +22,12 @@ class Notifier:
     files is not trusted to run programs.
     """
 
-    def __init__(self, ledger: ScheduleDb, command: str | None = None) -> None:
-        self._ledger, self._command = ledger, command
+    def __init__(self, db: ScheduleDb, command: str | None = None) -> None:
+        self._db, self._command = db, command
         self._at_it: set[tuple[str, datetime]] = set()
 
     def __call__(self, schedule: StoredSchedule, run: Run) -> None:
-        """Tell, and note in the ledger that it is done or what went wrong."""
+        """Tell, and note in the database that it is done or what went wrong."""
         if run.key in self._at_it:
             return
         self._at_it.add(run.key)
@@ -44,7 +44,7 @@ class Notifier:
         if self._command is not None:
             why = run_command(self._command, content)
             failures += [f"command: {why}"] if why else []
-        self._ledger.told(run, "; ".join(failures))
+        self._db.told(run, "; ".join(failures))
         self._at_it.discard(run.key)
 
 

@@ -79,19 +79,19 @@ def run_once(
     """
     watcher = watcher or Watcher()
     dataset = GrowingDataset(job.output.path)
-    at_work = _at_work(dataset)
-    while alone and at_work:
+    running = _running(dataset)
+    while alone and running:
         watcher.note(f"another run works on {dataset.address}: waiting for its end")
         time.sleep(_LOOK_SECONDS)
-        at_work = _at_work(dataset)
+        running = _running(dataset)
     _hold_promises(dataset, job, watcher)
     dataset.recover()
     done = _published(dataset, run_name(due))
     if done is not None:
         return done  # and whoever waited for it was killed
-    begun = _begun(dataset, job, at_work)
+    begun = _begun(dataset, job, running)
     full = full or (begun is not None and begun.full)
-    covered = dataset.covered() + [one for other in at_work for one in other.inputs]
+    covered = dataset.covered() + [one for other in running for one in other.inputs]
     try:
         files, made = _look(job, covered, full=full)
     except HalfWritten as e:  # all of it
@@ -176,13 +176,13 @@ def _published(dataset: GrowingDataset, name: str) -> ScheduledRun | None:
     return ScheduledRun(Increment(()), name, summary, drift)
 
 
-def _at_work(dataset: GrowingDataset) -> list[GrowingRun]:
+def _running(dataset: GrowingDataset) -> list[GrowingRun]:
     return [one for one in dataset.unfinished() if live_runs(one.storage)]
 
 
-def _begun(dataset: GrowingDataset, job: Job, at_work: Sequence[GrowingRun]) -> GrowingRun | None:
+def _begun(dataset: GrowingDataset, job: Job, running: Sequence[GrowingRun]) -> GrowingRun | None:
     """The run that was broken off, if it was one of this job as it is now; others are forgotten."""
-    names = {one.name for one in at_work}
+    names = {one.name for one in running}
     broken_off = [one for one in dataset.unfinished() if one.name not in names]
     found: GrowingRun | None = None
     for one in broken_off:

@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Ended:
+class RunEnd:
     """How a run ended."""
 
     state: RunState
@@ -38,7 +38,7 @@ class Ended:
 class RunOnce(Protocol):
     """A run that was begun."""
 
-    def ended(self) -> Ended | None:
+    def ended(self) -> RunEnd | None:
         """None while it goes on."""
 
     def stop(self) -> None:
@@ -47,47 +47,47 @@ class RunOnce(Protocol):
 
 class Service:
     """``begin``: has a run carried out, somewhere else. ``tell``: has those told who are to know
-    that a run has ended, and notes it in the ledger. ``now``: the clock, in UTC."""
+    that a run has ended, and notes it in the database. ``now``: the clock, in UTC."""
 
     def __init__(
         self,
-        ledger: ScheduleDb,
+        db: ScheduleDb,
         begin: Callable[[StoredSchedule, Run], RunOnce],
         tell: Callable[[StoredSchedule, Run], None] = lambda schedule, run: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._ledger, self._begin, self._tell, self._now = ledger, begin, tell, now
-        self._at_work: dict[tuple[str, datetime], tuple[Run, RunOnce]] = {}
+        self._db, self._begin, self._tell, self._now = db, begin, tell, now
+        self._running: dict[tuple[str, datetime], tuple[Run, RunOnce]] = {}
 
     def tick(self) -> datetime | None:
         """Do what is due. Returns when the next run will be; None if no schedule is awake."""
         self._see_ends()
-        schedules = self._ledger.schedules()
+        schedules = self._db.schedules()
         looks = [self._look(schedule) for schedule in schedules]
         known = {schedule.name: schedule for schedule in schedules}
-        for run in self._ledger.untold():
+        for run in self._db.untold():
             if run.schedule in known:
                 self._tell(known[run.schedule], run)
         return min((look for look in looks if look is not None), default=None)
 
     def stop(self) -> None:
         """End all runs; the next service goes on with them."""
-        for _, performance in self._at_work.values():
-            performance.stop()
-        self._at_work.clear()
+        for _, process in self._running.values():
+            process.stop()
+        self._running.clear()
 
     def _see_ends(self) -> None:
-        for key, (run, performance) in list(self._at_work.items()):
-            ended = performance.ended()
+        for key, (run, process) in list(self._running.items()):
+            ended = process.ended()
             if ended is not None:
-                del self._at_work[key]
+                del self._running[key]
                 _log.info("%s: run of %s %s: %s", *key, ended.state, ended.reason or "as it should")
-                self._ledger.end(run, ended.state, self._now(), ended.result, ended.reason)
+                self._db.end(run, ended.state, self._now(), ended.result, ended.reason)
 
     def _look(self, schedule: StoredSchedule) -> datetime | None:
-        under_way = self._ledger.runs(schedule.name, RunState.UNDER_WAY)
+        under_way = self._db.runs(schedule.name, RunState.UNDER_WAY)
         for run in under_way:
-            if run.key not in self._at_work:  # of a service that was killed, or asked for by hand
+            if run.key not in self._running:  # of a service that was killed, or asked for by hand
                 self._start(schedule, run)
         if schedule.suspended:
             return None
@@ -103,33 +103,33 @@ class Service:
         )
         for due in decision.missed:
             _log.warning("%s: run of %s is missed: %s", schedule.name, due, decision.why_missed)
-            self._ledger.miss(schedule.name, due, decision.why_missed)
+            self._db.miss(schedule.name, due, decision.why_missed)
         if decision.replaces:
             for run in under_way:
-                _, performance = self._at_work.pop(run.key)
-                performance.stop()
-                self._ledger.end(run, RunState.REPLACED, self._now())
+                _, process = self._running.pop(run.key)
+                process.stop()
+                self._db.end(run, RunState.REPLACED, self._now())
         if decision.start is not None:
-            run_or_none = self._ledger.begin(schedule.name, decision.start, now)
+            run_or_none = self._db.begin(schedule.name, decision.start, now)
             if run_or_none is not None:
                 self._start(schedule, run_or_none)
         return decision.look_again
 
     def _start(self, schedule: StoredSchedule, run: Run) -> None:
         _log.info("%s: run of %s begins", schedule.name, run.due)
-        self._at_work[run.key] = (run, self._begin(schedule, run))
+        self._running[run.key] = (run, self._begin(schedule, run))
 
 
 @contextmanager
-def only_one(ledger: Path) -> Iterator[None]:
-    """While this lasts no other service works with the ledger. Raises UsageError if one does."""
-    with ledger.with_suffix(".lock").open("a+") as lock:
+def only_one(db: Path) -> Iterator[None]:
+    """While this lasts no other service works with this database. Raises UsageError if one does."""
+    with db.with_suffix(".lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.seek(0)
             raise UsageError(
-                f"another scheduler works with {ledger} (process {lock.read().strip() or '?'})",
+                f"another scheduler works with {db} (process {lock.read().strip() or '?'})",
                 "stop it first, or give another --state",
             ) from None
         lock.truncate(0)
@@ -138,10 +138,10 @@ def only_one(ledger: Path) -> Iterator[None]:
         yield
 
 
-def is_running(ledger: Path) -> bool:
-    """Whether a service works with the ledger."""
+def is_running(db: Path) -> bool:
+    """Whether a service works with this database."""
     try:
-        with only_one(ledger):
+        with only_one(db):
             return False
     except UsageError:
         return True

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.driver.trust.settings import TrustOptions
-from pipeline.driver.trust.trust import Trusted, trust
+from pipeline.driver.trust.trust import TrustResult, trust
 from pipeline.output.dataset import Dataset
 from pipeline.output.rows.stored_rows import StoredRows
 from pipeline.output.verify.dataset import verify
@@ -95,7 +95,7 @@ def test_people_who_review_are_heard(
     for row in sample.rows:
         reviews.append("ann", ReviewerAnswer("label", row.shard, row.row, TRUTH[row.row], "2026"))
 
-    made: Trusted = trust(dataset.storage.address())
+    made: TrustResult = trust(dataset.storage.address())
 
     block = made.questions["label"]
     assert block["gold"]["rows"] == 80

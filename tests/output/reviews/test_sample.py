@@ -12,7 +12,7 @@ import pytest
 from pipeline.errors import UsageError
 from pipeline.output.reviews.draw import draw
 from pipeline.output.reviews.question import question_of
-from pipeline.output.reviews.sample import Drawn, ReviewSample, numbers
+from pipeline.output.reviews.sample import DrawnRow, ReviewSample, numbers
 from pipeline.output.reviews.samples import read_sample, sample_for
 from pipeline.output.rows.stored_rows import StoredRows
 from pipeline.storage.base import Storage
@@ -195,7 +195,7 @@ class TestSamples:
 
 
 def test_a_row_alone_is_its_own_sample() -> None:
-    alone = ReviewSample(1, [Drawn("f", 0, 0, None, 1.0, 2.0)], 1, 0.0)
+    alone = ReviewSample(1, [DrawnRow("f", 0, 0, None, 1.0, 2.0)], 1, 0.0)
     assert [one.probability for one in alone.asked()] == [1.0]
     assert alone.asked(0) == []
 

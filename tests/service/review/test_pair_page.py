@@ -73,7 +73,7 @@ class TestKeys:
         pressed(browser, "u")
         pressed(browser, "z")
         assert heading(browser) == "Pair 10 of 20"
-        given = page.session.standing()["anna"].values()
+        given = page.session.by_reviewer()["anna"].values()
         said = [LEFT, RIGHT, TIE, TIE, TIE, LEFT, RIGHT, None, RIGHT]
         assert [answer.value for answer in given] == said
         assert complaints(browser) == []
@@ -147,7 +147,7 @@ def test_what_no_page_of_ours_sends_is_refused(
 ) -> None:
     page = serve(outputs)
     assert page.client().post("/answer", data=form, headers=HX).status_code == 400
-    assert page.session.standing() == {}
+    assert page.session.by_reviewer() == {}
 
 
 def key(name: str, shown: str) -> str:
@@ -168,7 +168,7 @@ def test_of_two_reviewers_whose_servers_are_killed_no_verdict_is_lost_or_doubled
     session = PairSession(open_pairs(outputs, CRITERIA, rows), "anna")
     said = {"1": LEFT, "2": RIGHT, "0": TIE}
     for name in ("anna", "ben"):
-        standing = session.standing()[name]
+        standing = session.by_reviewer()[name]
         assert [standing[one].value for one in session.keys] == [
             said[key(name, f"text {row}")] for _, (_, row) in session.keys
         ]

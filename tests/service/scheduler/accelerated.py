@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from pipeline.service.scheduler.schedule_db import Run, RunState, ScheduleDb, StoredSchedule
-from pipeline.service.scheduler.service import Ended, Service, only_one
+from pipeline.service.scheduler.service import RunEnd, Service, only_one
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 TICK = timedelta(minutes=20)
@@ -30,17 +30,17 @@ class SlowRun:
         self._log = folder / "finished.log"
         self._ticks = 0
 
-    def ended(self) -> Ended | None:
+    def ended(self) -> RunEnd | None:
         self._ticks += 1
         if self._ticks < _TICKS:
             return None
         try:
             os.close(os.open(self._mark, os.O_CREAT | os.O_EXCL))
         except FileExistsError:
-            return Ended(RunState.SUCCEEDED, {"work": "was done"})
+            return RunEnd(RunState.SUCCEEDED, {"work": "was done"})
         with self._log.open("a") as log:
             log.write(f"{self._mark.name}\n")
-        return Ended(RunState.SUCCEEDED, {"work": "done"})
+        return RunEnd(RunState.SUCCEEDED, {"work": "done"})
 
     def stop(self) -> None: ...
 

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.errors import UsageError
 from pipeline.service.scheduler.schedule_db import Run, RunState, ScheduleDb, StoredSchedule
-from pipeline.service.scheduler.service import Ended, Service, is_running, only_one
+from pipeline.service.scheduler.service import RunEnd, Service, is_running, only_one
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -21,10 +21,10 @@ class ScheduledRun:
     """A run that ends when it is told to."""
 
     def __init__(self) -> None:
-        self.end: Ended | None = None
+        self.end: RunEnd | None = None
         self.stopped = False
 
-    def ended(self) -> Ended | None:
+    def ended(self) -> RunEnd | None:
         return self.end
 
     def stop(self) -> None:
@@ -63,7 +63,7 @@ class Clockwork:
 
     def end_all(self, state: RunState = RunState.SUCCEEDED) -> None:
         for _, performed in self.runs:
-            performed.end = Ended(state, {"summary": None})
+            performed.end = RunEnd(state, {"summary": None})
 
     def states(self) -> list[tuple[int, RunState]]:
         return [(run.due.hour, run.state) for run in reversed(self.ledger.runs("nightly"))]

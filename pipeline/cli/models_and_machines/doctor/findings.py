@@ -10,7 +10,7 @@ from pipeline.engine.gpu.compiler import BuildTools, missing_tools
 from pipeline.engine.gpu.memory_holders import held_by
 from pipeline.engine.gpu.nvml import Driver, Gpu, Holder
 from pipeline.engine.gpu.surroundings import Surroundings
-from pipeline.engine.gpu.usable import ON_THE_PROCESSOR, Offer, variant_of
+from pipeline.engine.gpu.usable import ON_THE_PROCESSOR, UsableCards, variant_of
 from pipeline.engine.gpu.variant import CUDA, SeenCard, Variant, unfit
 from pipeline.engine.gpu.visible import VARIABLE
 from pipeline.engine.machine.facts import card_of
@@ -42,7 +42,7 @@ class GpuView:
     ``holders``: index -> who has memory; ``visible``: ``CUDA_VISIBLE_DEVICES``."""
 
     driver: Driver
-    offer: Offer
+    offer: UsableCards
     around: Surroundings
     tools: BuildTools
     visible: str | None = None

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pipeline.budget.step_time import StepTime
     from pipeline.rows.trace import TraceRow
     from pipeline.simulate.card import CardSetup
-    from pipeline.simulate.outcome import Outcome
+    from pipeline.simulate.outcome import SimulationOutcome
     from pipeline.simulate.run_trace import Trace
 
 _MOST_CARDS = 4096
@@ -106,15 +106,15 @@ def _simulate(
     rows: Sequence[TraceRow],
     max_tokens: int,
     failures: float,
-) -> Outcome:
+) -> SimulationOutcome:
     from pipeline.simulate.card import CardSim, run_card
     from pipeline.simulate.cards import simulate_rack
-    from pipeline.simulate.outcome import Outcome
+    from pipeline.simulate.outcome import SimulationOutcome
 
     if len(setups) == 1 and not failures:
         card = CardSim(setups[0], policy, max_tokens=max_tokens)
         run_card(card, rows)
-        return Outcome.of([card])
+        return SimulationOutcome.of([card])
     return simulate_rack(setups, policy, rows, max_tokens=max_tokens, failures_per_hour=failures)
 
 

@@ -11,7 +11,7 @@ from pipeline.budget.predict import Estimate
 from pipeline.cli.terminal.console import OUT
 from pipeline.humanize import count, duration, plural, rate
 from pipeline.simulate.card import CardSetup
-from pipeline.simulate.outcome import Figures, Outcome
+from pipeline.simulate.outcome import SimulationFigures, SimulationOutcome
 from pipeline.simulate.run_trace import Trace
 
 _SHOWN = 5
@@ -19,7 +19,7 @@ _TABLE = 12  # cards listed one by one, at most
 
 
 def print_simulation(
-    outcome: Outcome,
+    outcome: SimulationOutcome,
     model_spec: ModelSpec,
     policy: str,
     trace: Trace,
@@ -31,7 +31,7 @@ def print_simulation(
 
 
 def _lines(
-    outcome: Outcome,
+    outcome: SimulationOutcome,
     model_spec: ModelSpec,
     policy: str,
     trace: Trace,
@@ -98,7 +98,7 @@ def _engine(setup: CardSetup) -> str:
     )
 
 
-def _figures(whole: Figures, cards: int) -> Iterator[str]:
+def _figures(whole: SimulationFigures, cards: int) -> Iterator[str]:
     yield (
         f"  takes      {duration(whole.makespan_seconds)}: "
         f"{rate(whole.output_tokens_per_second)} output tokens/s"
@@ -118,7 +118,7 @@ def _figures(whole: Figures, cards: int) -> Iterator[str]:
         yield f"  tail       {whole.tail_idle_share:.1%} of the cards' time idle at the end"
 
 
-def _errors(outcome: Outcome, rows: int) -> Iterator[str]:
+def _errors(outcome: SimulationOutcome, rows: int) -> Iterator[str]:
     if not outcome.errors:
         return
     yield f"{plural(rows, 'row')}: {count(len(outcome.errors))} can never run"

@@ -17,8 +17,8 @@ from pipeline.budget.cards.lookup import (
     in_slot,
     parse_gpus,
 )
+from pipeline.budget.fit.assess import Fit
 from pipeline.budget.fit.fit import fit
-from pipeline.budget.fit.verdict import Fit
 from pipeline.budget.model_spec import FitOptions, ModelSpec
 from pipeline.cli.options import Json, KvDtype
 from pipeline.cli.terminal.console import print_json

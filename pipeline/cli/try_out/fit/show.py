@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from pipeline.budget.cards.lookup import GIB, Card, in_slot
-from pipeline.budget.fit.verdict import CONTEXTS, Fit, gb, longest_context, words
+from pipeline.budget.fit.assess import CONTEXTS, Fit, gb, longest_context, words
 from pipeline.cli.terminal.console import OUT
 from pipeline.humanize import count, plural, rate, size
 

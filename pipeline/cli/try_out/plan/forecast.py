@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pipeline.budget.cards.lookup import in_slot, times
-from pipeline.budget.fit.verdict import Fit, gb
+from pipeline.budget.fit.assess import Fit, gb
 from pipeline.budget.predict import Prediction
 from pipeline.driver.forecast.types import Forecast, GroupForecast
 from pipeline.humanize import count, duration, money, plural, size

@@ -6,7 +6,7 @@ import math
 from datetime import UTC, datetime
 from typing import Any
 
-from pipeline.budget.fit.verdict import Fit, gb
+from pipeline.budget.fit.assess import Fit, gb
 from pipeline.cli.terminal.console import OUT
 from pipeline.cli.try_out.plan.forecast import forecast_as_json, forecast_lines
 from pipeline.driver.forecast.types import Forecast, done_at, seconds_to_spare

@@ -225,7 +225,7 @@ class JsonlReader:
                 invalid[position] = value
                 value = {}
             objects.append(value)
-        told = _Told(lines, self._schema)
+        told = _LineValues(lines, self._schema)
         columns = [_column(field, objects, invalid, told) for field in self._schema]
         table = pa.Table.from_arrays(columns, schema=self._schema)
         return Rows(table, invalid, told)
@@ -249,7 +249,7 @@ class JsonlReader:
         self._file.close()
 
 
-class _Told:
+class _LineValues:
     """Values of columns as the lines write them; lines are parsed for it when one is asked for."""
 
     def __init__(self, lines: list[bytes], schema: pa.Schema) -> None:
@@ -271,7 +271,7 @@ class _Told:
 
 
 def _column(
-    field: pa.Field, objects: list[dict[str, Any]], invalid: dict[int, str], told: _Told
+    field: pa.Field, objects: list[dict[str, Any]], invalid: dict[int, str], told: _LineValues
 ) -> pa.Array:
     values = [row.get(field.name) for row in objects]
     try:

@@ -115,7 +115,7 @@ class ParquetReader:
         while self._buffer and self._position + self._buffer[0].num_rows <= stop:
             self._position += self._buffer.pop(0).num_rows
         found, invalid = conform(table, self._schema)
-        return Rows(found, invalid, _Told(table, self._schema))
+        return Rows(found, invalid, _OwnIntegers(table, self._schema))
 
     def _batches_from(self, group: int) -> Iterator[pa.RecordBatch]:
         groups = list(range(group, len(self._starts)))
@@ -131,7 +131,7 @@ class ParquetReader:
         self._file.close(force=True)
 
 
-class _Told:
+class _OwnIntegers:
     """Integers of columns that other files made wider: 1, not 1.0."""
 
     def __init__(self, table: pa.Table, schema: pa.Schema) -> None:

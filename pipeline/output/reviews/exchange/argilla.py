@@ -16,14 +16,20 @@ from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 from pipeline.errors import UsageError
-from pipeline.output.reviews.exchange.shapes import MODEL, Batch, In, Out, reviewer_called
+from pipeline.output.reviews.exchange.shapes import (
+    MODEL,
+    ExportedBatch,
+    ExportedRow,
+    ImportedAnswer,
+    reviewer_called,
+)
 
 
-def write(batch: Batch) -> list[dict[str, Any]]:
+def write(batch: ExportedBatch) -> list[dict[str, Any]]:
     return [_record(out, batch.question.name) for out in batch.rows]
 
 
-def _record(out: Out, question: str) -> dict[str, Any]:
+def _record(out: ExportedRow, question: str) -> dict[str, Any]:
     suggestion = {"value": out.shown.answer, "score": out.shown.confidence, "agent": MODEL}
     responses = [
         {
@@ -53,7 +59,7 @@ def is_record(record: Mapping[str, Any]) -> bool:
     return "fields" in record and "data" not in record
 
 
-def read(record: Mapping[str, Any], question: str, where: str) -> Iterator[In]:
+def read(record: Mapping[str, Any], question: str, where: str) -> Iterator[ImportedAnswer]:
     """Raises UsageError for a record that does not say which row it is of."""
     about = record.get("metadata")
     about = about if isinstance(about, Mapping) else {}
@@ -66,9 +72,9 @@ def read(record: Mapping[str, Any], question: str, where: str) -> Iterator[In]:
         reviewer = names.get(str(user)) or reviewer_called(user)
         value = response.get("value")
         if status == "discarded":
-            yield In(file, row, None, reviewer, where)
+            yield ImportedAnswer(file, row, None, reviewer, where)
         elif status == "submitted" and value is not None:
-            yield In(file, row, str(value), reviewer, where)
+            yield ImportedAnswer(file, row, str(value), reviewer, where)
 
 
 def _responses(found: Any, question: str) -> Iterator[Mapping[str, Any]]:

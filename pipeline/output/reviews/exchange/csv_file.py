@@ -13,7 +13,12 @@ import io
 from collections.abc import Iterator
 
 from pipeline.errors import UsageError, did_you_mean
-from pipeline.output.reviews.exchange.shapes import Batch, In, Out, reviewer_called
+from pipeline.output.reviews.exchange.shapes import (
+    ExportedBatch,
+    ExportedRow,
+    ImportedAnswer,
+    reviewer_called,
+)
 
 _FACTS = ("_file", "_row", "part", "inclusion_probability")
 _COLUMNS = (*_FACTS, "reviewer", "value", "unsure", "model", "confidence")
@@ -22,7 +27,7 @@ _LONGEST_CELL = 1 << 30
 _YES = {"yes", "true", "1", "y"}
 
 
-def write(batch: Batch) -> str:
+def write(batch: ExportedBatch) -> str:
     text = io.StringIO()
     lines = csv.writer(text, lineterminator="\n")
     fields = list(batch.rows[0].shown.texts) if batch.rows else []
@@ -35,14 +40,14 @@ def write(batch: Batch) -> str:
     return text.getvalue()
 
 
-def _starts(out: Out) -> Iterator[tuple[str, str, str]]:
+def _starts(out: ExportedRow) -> Iterator[tuple[str, str, str]]:
     if not out.answers:
         yield "", "", ""
     for reviewer, answer in out.answers.items():
         yield reviewer, answer.value or "", "" if answer.value is not None else "yes"
 
 
-def read(text: str) -> Iterator[In]:
+def read(text: str) -> Iterator[ImportedAnswer]:
     """Raises UsageError for what is no such file."""
     csv.field_size_limit(_LONGEST_CELL)
     lines = csv.DictReader(io.StringIO(text, newline=""))
@@ -60,7 +65,7 @@ def read(text: str) -> Iterator[In]:
             if not (row.isascii() and row.isdecimal() and len(row) < 19):
                 raise UsageError(f"{where}: _row is {row[:40]!r}, no number of a row")
             value = None if unsure else line["value"]
-            yield In(
+            yield ImportedAnswer(
                 line["_file"] or "", int(row), value, reviewer_called(line.get("reviewer")), where
             )
     except csv.Error as e:

@@ -15,7 +15,7 @@ from pipeline.errors import JobFailed, UsageError, did_you_mean, some_of
 from pipeline.output.reviews.answers import Place, ReviewAnswers, ReviewerAnswer, check_reviewer
 from pipeline.output.reviews.draw import ShownRow
 from pipeline.output.reviews.exchange import argilla, csv_file, label_studio
-from pipeline.output.reviews.exchange.shapes import Batch, In, Out
+from pipeline.output.reviews.exchange.shapes import ExportedBatch, ExportedRow, ImportedAnswer
 from pipeline.output.reviews.question import ReviewQuestion
 from pipeline.output.reviews.sample import ReviewSample
 from pipeline.printable import json_safe
@@ -49,7 +49,7 @@ def write_reviews(
     """
     shape = shape or _shape_of(path)
     outs = [
-        Out(
+        ExportedRow(
             one,
             rows[one.drawn.place],
             {
@@ -61,7 +61,7 @@ def write_reviews(
         for one in sample.asked()
         if one.drawn.place in rows
     ]
-    batch = Batch(question, outs)
+    batch = ExportedBatch(question, outs)
     if shape == "csv":
         text = csv_file.write(batch)
     else:
@@ -105,8 +105,8 @@ def read_reviews(
                 *did_you_mean(one.value, question.choices),
             )
     places = {row.place for row in sample.rows}
-    standing = answers.current(question.name)
-    here: dict[tuple[str, Place], In] = {}
+    by_reviewer = answers.current(question.name)
+    here: dict[tuple[str, Place], ImportedAnswer] = {}
     for one in found:
         if (one.file, one.row) not in places:
             continue
@@ -120,7 +120,7 @@ def read_reviews(
             )
     taken = 0
     for (name, place), one in here.items():
-        before = standing.get(name, {}).get(place)
+        before = by_reviewer.get(name, {}).get(place)
         if before is None or before.value != one.value:
             answers.append(name, ReviewerAnswer(question.name, *place, one.value, now))
             taken += 1
@@ -137,7 +137,7 @@ def _shape_of(path: Path) -> Shape:
     )
 
 
-def _parsed(path: Path, question: ReviewQuestion) -> Iterator[In]:
+def _parsed(path: Path, question: ReviewQuestion) -> Iterator[ImportedAnswer]:
     text = _text(path)
     if not text.lstrip().startswith(("[", "{")):
         yield from csv_file.read(text)

@@ -15,16 +15,22 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipeline.errors import UsageError, some_of
-from pipeline.output.reviews.exchange.shapes import MODEL, Batch, In, Out, reviewer_called
+from pipeline.output.reviews.exchange.shapes import (
+    MODEL,
+    ExportedBatch,
+    ExportedRow,
+    ImportedAnswer,
+    reviewer_called,
+)
 
 _OURS = "rackmill"
 
 
-def write(batch: Batch) -> list[dict[str, Any]]:
+def write(batch: ExportedBatch) -> list[dict[str, Any]]:
     return [_task(out, batch.question.name) for out in batch.rows]
 
 
-def _task(out: Out, question: str) -> dict[str, Any]:
+def _task(out: ExportedRow, question: str) -> dict[str, Any]:
     field = next(iter(out.shown.texts), "text")
 
     def result(choice: str) -> list[dict[str, Any]]:
@@ -54,7 +60,7 @@ def is_task(record: Mapping[str, Any]) -> bool:
     return isinstance(record.get("data"), Mapping)
 
 
-def read(task: Mapping[str, Any], question: str, where: str) -> Iterator[In]:
+def read(task: Mapping[str, Any], question: str, where: str) -> Iterator[ImportedAnswer]:
     """Raises UsageError for a task that does not say which row it is of."""
     about = task["data"].get(_OURS)
     about = about if isinstance(about, Mapping) else {}
@@ -68,10 +74,10 @@ def read(task: Mapping[str, Any], question: str, where: str) -> Iterator[In]:
         by = (by.get("email") or by.get("id")) if isinstance(by, Mapping) else by
         reviewer = reviewer_called(by)
         if annotation.get("was_cancelled"):
-            yield In(file, row, None, reviewer, where)
+            yield ImportedAnswer(file, row, None, reviewer, where)
             continue
         for value in _choices(annotation.get("result"), question, where):
-            yield In(file, row, value, reviewer, where)
+            yield ImportedAnswer(file, row, value, reviewer, where)
 
 
 def _choices(results: Any, question: str, where: str) -> Iterator[str]:

@@ -16,7 +16,7 @@ _NO_NAME = re.compile(r"[^\w.@+-]")
 
 
 @dataclass(frozen=True)
-class Out:
+class ExportedRow:
     """A row of the sample with all that is known of it. ``answers``: by reviewer."""
 
     asked: SampledRow
@@ -36,15 +36,15 @@ class Out:
 
 
 @dataclass(frozen=True)
-class Batch:
+class ExportedBatch:
     """Rows to write, with the question that they were asked."""
 
     question: ReviewQuestion
-    rows: Sequence[Out]
+    rows: Sequence[ExportedRow]
 
 
 @dataclass(frozen=True)
-class In:
+class ImportedAnswer:
     """An answer that was read. ``value`` None: unsure; ``reviewer`` None: the file does not say;
     ``where`` in the file it stands."""
 
