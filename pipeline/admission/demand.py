@@ -10,7 +10,7 @@ from dataclasses import dataclass
 @dataclass(frozen=True, slots=True)
 class Demand:
     """All that a policy knows of a request. ``keys``: of the prompt's whole blocks (see
-    ``block_keys``). ``group``: requests whose lengths are alike."""
+    ``block_keys``). ``group``: requests of similar length have the same."""
 
     id: int
     prompt_tokens: int
@@ -20,8 +20,8 @@ class Demand:
 
 
 def group_of(template: int, prompt_tokens: int) -> int:
-    """Requests whose completions are about equally long: of one template, and with prompts of
-    about the same length (a power of two)."""
+    """Requests whose completions are about equally long: of one template, and with prompts of about
+    the same length (a power of two)."""
     return hash((template, prompt_tokens.bit_length()))
 
 

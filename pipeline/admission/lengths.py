@@ -1,9 +1,9 @@
-"""How long completions turn out: learned from those of this job, for those still to come.
+"""How long completions get: learned from those that this job has finished.
 
 The actuarial estimator of survival (a life table over a few dozen bins; Kaplan and Meier 1958 is
-its limit for narrow ones). Unlike a histogram of finished lengths it is not fooled by the first
-ones to finish being the short ones: a request that still runs counts as having survived so far,
-as does one that was cut off at its own limit.
+its limit for narrow bins). A histogram of finished lengths would be misled, since short completions
+finish first; here a request that still runs counts as having survived so far, as does one that was
+cut off at its own limit.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ MAX_GROUPS = 32
 
 
 class OutputLengths:
-    """Survival curves of completion lengths, in tokens, for groups of alike requests.
+    """Survival curves of completion lengths, in tokens, for groups of similar requests.
 
-    ``limit``: the longest completion that can be (tokens). ``known``: the lengths of an earlier
-    run of the same prompt, or whatever else is known before anything is seen. If nothing is, a
-    fifth of the limit is expected, 256 at most, with a heavy tail (Lomax): where nobody has ended
-    yet, those that live are expected to live on long, and a guess that was too short does not fill
-    the cache with requests that then all grow.
+    ``limit``: the longest possible completion (tokens). ``known``: the lengths of an earlier run of
+    the same prompt, or whatever else is known at the start. If nothing is known, we expect a fifth
+    of the limit, 256 at most, with a heavy tail (Lomax): as long as none has ended, those that run
+    are expected to run for long, so a guess that was too short does not fill the cache with
+    requests that then all grow.
     """
 
     def __init__(self, limit: int, known: Lengths | None = None) -> None:
@@ -60,7 +60,7 @@ class OutputLengths:
         self.observed = 0
 
     def row(self, group: int) -> int:
-        """The row of ``group`` in the tables; that of all groups once there are too many."""
+        """The row of ``group`` in the tables; the row of all groups once there are too many."""
         if group not in self._groups:
             self._groups[group] = len(self._groups) + 1 if len(self._groups) < MAX_GROUPS else 0
         return self._groups[group]
@@ -83,9 +83,9 @@ class OutputLengths:
         self, rows: NDArray[np.int64], generated: NDArray[np.int64]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Log-survival and its variance, float32 [1 + groups, limit + 2] each: entry n of the first
-        is log P(longer than n), and of the second how unsure that is (Greenwood 1926).
+        is log P(longer than n), and of the second its uncertainty (Greenwood 1926).
 
-        ``rows`` and ``generated``: of the requests that run now, which have lived so long.
+        ``rows`` and ``generated``: of the requests that run now, and how long they are already.
         """
         used = 1 + min(len(self._groups), MAX_GROUPS)
         ended, at_risk = self._ended[:used], self._at_risk[:used].copy()
@@ -95,7 +95,7 @@ class OutputLengths:
             inner = rows > 0
             np.add.at(at_risk, rows[inner], lived[inner])
         prior = self._prior_weight * self._prior
-        prior_risk = prior[:-1]  # as much of it as has come into each bin
+        prior_risk = prior[:-1]  # the part of it that reaches each bin
         prior_ends = prior_risk - prior[1:]
         whole = (ended[0] + prior_ends) / (at_risk[0] + prior_risk)
         alive = np.cumprod(1 - whole)
@@ -110,14 +110,14 @@ class OutputLengths:
         tokens = np.arange(self.limit + 2)
         bins = np.clip(np.searchsorted(self._edges, tokens, "right") - 1, 0, len(self._width) - 1)
         within = np.minimum((tokens - self._low[bins]) / self._width[bins], 1)
-        # within a bin as many end at one place as at another
+        # within a bin ends are spread evenly
         curves: NDArray[np.float64] = alive[:, bins] * (1 - ends[:, bins] * within)
         logs: NDArray[np.float32] = np.log(np.maximum(curves, 1e-12)).astype(np.float32)
         unsure = doubt[:, bins] + (doubt[:, bins + 1] - doubt[:, bins]) * within
         return logs, unsure.astype(np.float32)
 
     def expected(self, group: int, max_tokens: int) -> float:
-        """The mean length of a completion that ends at ``max_tokens`` at the latest, tokens."""
+        """The mean length of a completion that ends at ``max_tokens`` at the latest, in tokens."""
         none = np.zeros(0, np.int64)
         row = self.row(group)  # it may be the first of its group
         curve = self.curves(none, none)[0][row]
@@ -130,8 +130,8 @@ class OutputLengths:
 
 
 def _longer(known: Lengths, tokens: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The share of ``known`` that is longer than each of ``tokens``: in the midst of a slice half
-    of it is."""
+    """The share of ``known`` that is longer than each of ``tokens``; within a slice, half of it
+    is."""
     count = len(known.slices)
     ends = [0.0, *known.slices, max(known.longest, known.slices[-1] + 1)]
     shares = [1.0, *((count - i - 0.5) / count for i in range(count)), 0.0]

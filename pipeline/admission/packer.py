@@ -1,16 +1,17 @@
 """Admission to one engine: which requests may be in it at once, counted in KV-cache blocks.
 
-A request is admitted when the blocks that all admitted requests will hold, it included, are
-expected to stay within the pool at every moment to come. What a request will hold h steps from
-now is a matter of chance: it lives on with the probability that completions of this job have
-shown (`OutputLengths`, given what it has generated already), and then holds the blocks of a
-sequence h tokens longer. Requests end independently, so the sum over all of them has the mean
-and the variance of a sum, and the packer admits while
+A request is admitted when the blocks that all admitted requests will hold, including it, are
+expected to stay within the pool at every future step. What a request will hold h steps from now is
+uncertain: it still runs with the probability that completions of this job have shown
+(`OutputLengths`, given what it has generated already), and then holds the blocks of a sequence h
+tokens longer. Requests end independently, so the sum over all of them has the mean and the variance
+of a sum, and the packer admits while
 
     mean(h) + safety_margin * sqrt(variance(h)) <= pool    at every h at which it may still run.
 
-What comes to pass once it has ended, it cannot prevent by waiting: a few requests that live on
-and on, of which some may fill the cache in thousands of steps, hold back no short ones now.
+Steps after its own end do not count: waiting could not prevent an overflow there. So a few requests
+that run on and on, some of which may fill the cache in thousands of steps, do not hold back short
+ones now.
 
 The future peak is the idea of LightLLM's Past-Future scheduler (Gong et al., ASPLOS 2025), with
 moments in place of one drawn sample. How cautious to be is learned: see `safety_margin`.
@@ -30,11 +31,11 @@ from pipeline.admission.safety_margin import SafetyMargin
 from pipeline.budget.kv_layout import KvLayout
 
 _HORIZON = (0, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768)
-_DOUBT = 0.1  # of the deviation that all requests' survival may be off by: it is an upper bound
-_FEW = 64  # completions, until which the curves are drawn anew at every look
-_CALM = 64  # requests in turn that had room: there is enough of it
-_NEW = 32  # completions, after which they are drawn anew later
-_THERE = 0.02  # the chance that a request still runs, below which it is taken for ended
+_DOUBT = 0.1  # share of the (upper) bound by which all survival estimates may be off
+_FEW = 64  # completions; until then the curves are computed anew at every look
+_CALM = 64  # requests in a row that had room: there is enough of it
+_NEW = 32  # completions, after which they are computed anew later
+_THERE = 0.02  # below this chance of still running, a request counts as ended
 _BOLD = 1.0  # standard deviations by which more requests are assumed to have ended by now
 _COLUMNS = ("_tokens", "_generated", "_limit", "_row", "_shared", "_since")
 
@@ -44,11 +45,10 @@ _Look = tuple[int, int, _Future, NDArray[np.bool_]]
 
 
 class Packer:
-    """The admitted requests of one engine, what they hold and what they will.
+    """The admitted requests of one engine: what they hold now and will hold later.
 
-    Ask with ``refusal``, then ``admit``. Tell it of tokens with ``generated``, of ends with
-    ``finished``, and its ``safety_margin`` of steps and recomputation.
-    ``free + held == pool`` after every call.
+    Ask with ``refusal``, then ``admit``. Report tokens with ``generated``, ends with ``finished``,
+    and steps and recomputation to its ``safety_margin``. ``free + held == pool`` after every call.
     """
 
     def __init__(
@@ -59,8 +59,8 @@ class Packer:
         lengths: OutputLengths,
         steps_ahead: int = 0,
     ) -> None:
-        """``steps_ahead``: steps that the engine has scheduled beyond those of which the packer
-        was told (see ``EngineFacts``)."""
+        """``steps_ahead``: steps that the engine has scheduled beyond those that were reported to
+        the packer (see ``EngineFacts``)."""
         self.pool = pool_blocks
         self.max_num_seqs = max_num_seqs
         self._freely = _CALM  # requests admitted since one had to wait for blocks
@@ -79,16 +79,16 @@ class Packer:
         self._generated = np.zeros(size, np.int64)
         self._limit = np.zeros(size, np.int64)
         self._row = np.zeros(size, np.int64)
-        self._shared = np.zeros(size, np.int64)  # blocks of each that are counted once for all
+        self._shared = np.zeros(size, np.int64)  # blocks of each that are counted only once
         self._since = np.zeros(size, np.int64)  # the step before which each was admitted
         self._told = 0  # steps
-        self._near = min(steps_ahead, 1)  # moments to come for which no margin is needed
+        self._near = min(steps_ahead, 1)  # future steps that need no margin
         self._holder: dict[int, int] = {}  # block key -> the one request that holds it
         self._sharers: dict[int, list[int]] = {}  # block key held twice -> holders, blocks of it
         self._shared_blocks = 0  # of all keys in _sharers
         self._stale = True
         self._mean = self._variance = self._doubt = np.zeros(len(self._horizon), np.float32)
-        self._expected = 0.0  # requests that run when the engine hears what is decided now
+        self._expected = 0.0  # requests that run when this decision reaches the engine
         self._curves, self._unsure = lengths.curves(self._row[:0], self._row[:0])
         self._drawn = 0  # completions that the curves know
         self._looked: tuple[Demand, _Look] | None = None
@@ -112,27 +112,27 @@ class Packer:
 
     @property
     def peak(self) -> float:
-        """The most blocks that all admitted requests are expected to hold at any moment to come,
-        with the deviations that the margin adds."""
+        """The most blocks that all admitted requests are expected to hold at any future step, with
+        the deviations that the margin adds."""
         return float(self._expect(*self._future()).max())
 
     @property
     def roomy(self) -> bool:
-        """Whether no request had to wait for blocks lately."""
+        """Whether no request had to wait for blocks recently."""
         return self._freely >= _CALM
 
     def cache_share(self, prompt_tokens: int) -> float:
-        """How much of the pool a prompt takes while it is computed, with nothing shared."""
+        """How much of the pool a prompt takes while it is computed, if it shares nothing."""
         return self._layout.prefill_blocks(prompt_tokens) / self.pool
 
     def shared_tokens(self, demand: Demand) -> int:
-        """Tokens at the prompt's start, in whole blocks, that admitted requests hold already."""
+        """Tokens at the prompt's start, in whole blocks, that admitted requests already hold."""
         return self._look(demand)[0] * self._layout.block_size
 
     def refusal(self, demand: Demand) -> str | None:
         """Why ``demand`` must wait; None if it may be admitted now."""
         if not self._demands:
-            return None  # alone it always may
+            return None  # alone it may always go in
         mean, variance, doubt = self._future()
         if self._expected + 1 > self.max_num_seqs:
             return "max_num_seqs requests are running"
@@ -148,7 +148,7 @@ class Packer:
         return None
 
     def admit(self, demand: Demand) -> None:
-        """Count ``demand`` in."""
+        """Count ``demand`` as admitted."""
         mean, variance, doubt = self._future()
         common, shared, (more, spread, unsure), _ = self._look(demand)
         self._mean, self._variance, self._doubt = mean + more, variance + spread, doubt + unsure
@@ -170,8 +170,8 @@ class Packer:
         self._shared[place] = shared
 
     def generated(self, request_ids: Iterable[int], steps: int = 1) -> None:
-        """Each of ``request_ids`` got ``steps`` more tokens, as often as it is there. Who is not
-        admitted (it has ended in the meantime) counts for nothing."""
+        """Each of ``request_ids`` got ``steps`` more tokens, for each time it is listed. Requests
+        that are not admitted (they have ended meanwhile) are ignored."""
         self._told += steps
         self._stale |= self._ahead > 0
         slots = self._slots
@@ -183,8 +183,8 @@ class Packer:
             self._stale = True
 
     def finished(self, request_id: int, completion_tokens: int | None = None) -> None:
-        """Give back what the request held; its length (None: it failed) informs later ones. One
-        that is not admitted (it has ended before) counts for nothing."""
+        """Give back what the request held; its length (None: it failed) improves later estimates.
+        One that is not admitted (it has ended before) is ignored."""
         place = self._slots.pop(request_id, None)
         if place is None:
             return
@@ -206,7 +206,7 @@ class Packer:
         self._stale = True
 
     def check(self) -> None:
-        """Raise AssertionError unless the books agree with a count from scratch."""
+        """Raise AssertionError unless the running counts agree with a count from scratch."""
         assert self.free + self.held == self.pool
         assert sorted(self._slots.values()) == list(range(self.running))
         keys: dict[int, int] = {}
@@ -233,7 +233,8 @@ class Packer:
 
     def _future(self) -> _Future:
         """Mean and variance of the blocks held at each step of the horizon, and the deviation of
-        that mean itself, since survival is only estimated (all requests err alike)."""
+        that mean itself, since survival is only estimated (and the error is the same for all
+        requests)."""
         if not self._stale:
             return self._mean, self._variance, self._doubt
         n = self.running
@@ -241,7 +242,7 @@ class Packer:
         new = self._lengths.observed - self._drawn
         if new >= _NEW or (new and self._lengths.observed < _FEW):
             self._redraw()
-        # they are further by now than is known, those just admitted as far as they can be
+        # they are further than we know; those just admitted may be as far as possible
         age = np.where(generated > 0, self._ahead, self._told - self._since[:n])
         ahead = np.minimum(age, self._ahead)[:, None] + self._horizon
         later = generated[:, None] + ahead
@@ -264,9 +265,9 @@ class Packer:
         self._looked = None
 
     def _look(self, demand: Demand) -> _Look:
-        """What ``demand`` shares with admitted requests (keys, blocks), mean and variance of
-        what it alone adds, and where on the horizon it may still run. Whoever is asked about is
-        usually admitted next: it is kept."""
+        """What ``demand`` shares with admitted requests (keys, blocks), mean and variance of what
+        it alone adds, and where on the horizon it may still run. The result is kept, because the
+        request asked about is usually admitted next."""
         if self._looked is None or self._looked[0] is not demand:
             common, shared = self._common(demand)
             self._looked = demand, (common, shared, *self._curve_of(demand, shared))
@@ -290,8 +291,8 @@ class Packer:
     def _alive(
         self, rows: _Ints, generated: _Ints, later: NDArray[np.int64], limit: _Ints
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """The probability of running on at ``later`` generated tokens, having ``generated``, and
-        how far that may be wrong."""
+        """The probability of still running at ``later`` generated tokens, given ``generated`` so
+        far, and how far that may be wrong."""
         longest = self._curves.shape[1] - 1
         then, now = np.minimum(later, longest), np.minimum(generated, longest)
         alive = np.exp(self._curves[rows, then] - self._curves[rows, now])
@@ -308,8 +309,8 @@ class Packer:
         return own
 
     def _common(self, demand: Demand) -> tuple[int, int]:
-        """How many of its first keys some admitted request holds, and the blocks of those that
-        ``demand`` would not hold beside them."""
+        """How many of its first keys admitted requests hold, and the blocks that ``demand``
+        therefore does not hold itself."""
         weight = self._weight(demand)
         count = blocks = 0
         for key in demand.keys:
@@ -323,8 +324,8 @@ class Packer:
         return count, blocks
 
     def _weight(self, demand: Demand) -> int:
-        """Blocks of one key in all groups: in sliding ones only if the prompt lies within the
-        window (else they are given back while the request lives)."""
+        """Blocks of one key in all groups: in sliding groups only if the prompt lies within the
+        window (otherwise they are given back while the request runs)."""
         within = demand.prompt_tokens <= self._layout.geometry.sliding_window
         return self._full + (self._sliding if within else 0)
 

@@ -30,14 +30,14 @@ _LEAST_CHANCE, _MOST_CHANCE = 0.003, 0.85
 _OFFSET = 1.5  # at most, either way, by what is recomputed in fact
 _RECOMPUTED = 0.004  # the share of all computed tokens aimed at, at least
 _PER_TOKEN = 4e-4  # of recomputation: one preemption is about 0.16
-_ENOUGH_PURE, _ENOUGH_MIXED = 4, 1  # steps of decoding alone, and with prefill
+_ENOUGH_PURE, _ENOUGH_MIXED = 4, 1  # steps of decoding only, and with prefill
 _LOOK_AGAIN = 32  # steps
 _FADE = 1 - 1 / 512  # of a step's weight, with each later one
 _MEMORY = 1 / 64  # of the running means, and of caution, with each new request
 
 
 class SafetyMargin:
-    """In standard deviations of the future peak. Tell it of steps, ends and recomputation."""
+    """In standard deviations of the future peak. It learns from steps, ends and recomputation."""
 
     def __init__(self, expected_tokens: float) -> None:
         """``expected_tokens``: of a completion, before any was seen."""
@@ -45,7 +45,7 @@ class SafetyMargin:
         self._offset = 0.0
         self._aim = _RECOMPUTED
         self._steps = 0
-        self._pure = self._mixed = 0  # of decoding alone, and with prefill
+        self._pure = self._mixed = 0  # of decoding only, and with prefill
         self._weighed = False
         self._xx = np.zeros((2, 2))
         self._xy = np.zeros(2)
@@ -60,12 +60,12 @@ class SafetyMargin:
     def stepped(
         self, seconds: float, *, sequences: int, prefill_tokens: int = 0, steps: int = 1
     ) -> None:
-        """``steps`` alike took ``seconds`` in all: sums of decoding sequences and of tokens of
-        prompts that were computed."""
+        """``steps`` similar steps took ``seconds`` in all, with these sums of decoding sequences
+        and of prompt tokens computed."""
         self._steps += 1
         if seconds <= 0:
             return
-        # how many decode varies little: a cost of theirs alone could not be told from a fixed one
+        # the number that decode varies little: its cost cannot be separated from a fixed one
         x = np.array([1.0, (prefill_tokens + sequences) / steps])
         y = seconds / steps
         weight = min(steps, _LOOK_AGAIN) / y  # long steps are as uncertain as they are long
@@ -94,11 +94,11 @@ class SafetyMargin:
         self._offset -= max(self._offset, 0.0) * _MEMORY
 
     def generated(self, tokens: int) -> None:
-        """So many were computed for the first time."""
+        """This many tokens were computed for the first time."""
         self._calm(tokens)
 
     def recomputed(self, tokens: int) -> None:
-        """So many were computed again after a preemption."""
+        """This many tokens were computed again after a preemption."""
         self._move(tokens)
 
     def _calm(self, tokens: int) -> None:

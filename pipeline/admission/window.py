@@ -1,24 +1,25 @@
 """Which request next: the rows that wait for admission to one engine, a few hundred of them.
 
 Pure: rows in, one row out, no clock. As long as the cache has room for whatever comes, rows go in
-the order in which they came: another one would gain nothing, and the last rows would end later or
-earlier by chance. Unless prefixes would be lost and computed again by that. Else the rules, the
-first that applies:
+order of arrival, unless prefixes would be lost and computed again by that: another order would gain
+nothing, and the last rows would end later or earlier by chance. Otherwise the first rule that
+applies:
 
 1. A row that was passed over too often goes before all others, so that none starves and units
    of work complete.
-2. When no more rows will come and about as many wait as run, the one expected to be longest, if it
-   is much longer than the others: the last ones then end together. (Where expectations differ
-   little, as by the prompt's length, that is an order by length: 0.4 % slower on ShareGPT.)
-3. Of the rows that share most whole KV blocks with what was admitted last, and of those that share
-   equally much (usually: the instructions that all have in common), the one of the oldest few that
-   best keeps the running sum of prefill to decode tokens at the window's ratio (error diffusion):
-   so compute and cache are busy at once, and the order is never one by length.
-4. Where that one does not fit, the largest of the same few that does, a few times at most. (Of
-   all that wait, it would be an order by length after all: 1 % slower on ShareGPT.) For one whose
-   prompt takes a large part of the cache the others would have to end before it fits, and the cache
-   be nearly empty: as often as something fits, until it is passed over too often or all of the few
-   are so large. They then follow each other into the room that the first of them waited for.
+2. When no more rows will come and about as many wait as run: the row expected to be longest, if it
+   is much longer than the others. The last ones then end together. (Where expectations differ
+   little, as by the prompt's length, this would be an order by length: 0.4 % slower on ShareGPT.)
+3. Among the rows that share most whole KV blocks with what was admitted last, or equally much
+   (usually: the instructions that all have in common), the one of the oldest few that best keeps
+   the running sum of prefill to decode tokens at the window's ratio (error diffusion): so compute
+   and cache are busy at the same time, and the order is never one by length.
+4. If that row does not fit, the largest of the same few that does, a few times at most. (Among
+   all that wait, this would be an order by length after all: 1 % slower on ShareGPT.) If its
+   prompt takes a large part of the cache, the others would have to end before it fits, and the
+   cache would be nearly empty: then as often as something fits, until it was passed over too often
+   or all of the few are so large. They then follow each other into the room that the first of them
+   waited for.
 """
 
 from __future__ import annotations
@@ -28,21 +29,21 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-_FEW = 16  # of the oldest rows, from which the blend is chosen
-_SEEN = 64  # rows lately added or taken, of which ``grouped`` and ``_scattered`` are means
-_SCATTERED = 0.25  # from which on prefixes are worth another order
+_FEW = 16  # of the oldest rows, among which rule 3 chooses
+_SEEN = 64  # recent rows, over which ``grouped`` and ``_scattered`` are means
+_SCATTERED = 0.25  # above this share prefixes are worth another order
 _LARGE = 0.2  # of the cache, for a prompt
-_LONG = 4.0  # times as long as waiting rows are in the mean: much longer
-_FORGET = 0.9  # of the blend's error, per choice: admissions long ago have ended
+_LONG = 4.0  # times the mean of the waiting rows: much longer
+_FORGET = 0.9  # of the ratio's error, per choice: admissions long ago have ended
 
 
 @dataclass(slots=True)
 class WaitingRow:
     """A row that waits. Lengths in tokens; ``keys``: see ``admission.demand.block_keys``;
-    ``cache_share``: of the cache, that the prompt takes.
+    ``cache_share``: the part of the cache that the prompt takes.
 
-    ``arrival`` and ``shared_blocks`` (whole blocks in common with rows admitted lately) are the
-    window's to set.
+    ``arrival`` and ``shared_blocks`` (whole blocks in common with rows admitted recently) are set
+    by the window.
     """
 
     id: int
@@ -56,20 +57,20 @@ class WaitingRow:
 
     @property
     def size(self) -> float:
-        """Tokens at its expected end."""
+        """Tokens when it is expected to end."""
         return self.prompt_tokens + self.expected_tokens
 
 
 class Window:
-    """The waiting rows of one engine. A choice among 512 costs some 10 µs beside ``fits``.
+    """The waiting rows of one engine. A choice among 512 costs about 10 µs, not counting ``fits``.
 
-    Prefixes are found in trie order: in a list sorted by block keys the longest common prefix of
-    a row is with one of its neighbours.
+    Prefixes are found in trie order: in a list sorted by block keys, the row with the longest
+    prefix in common is one of the neighbours.
     """
 
     def __init__(self, block_size: int, *, max_passed: int = 512, max_fills: int = 4) -> None:
-        """``max_passed``: how many later rows may go before a row. ``max_fills``: how many
-        smaller rows in turn may go before the best one, unless that one is large."""
+        """``max_passed``: how many later rows may go before a row. ``max_fills``: how many smaller
+        rows in a row may go before the best one, unless that one is large."""
         self._block_size = block_size
         self._max_passed = max_passed
         self._max_fills = max_fills
@@ -96,7 +97,7 @@ class Window:
         return len(self._rows)
 
     def add(self, row: WaitingRow) -> None:
-        """One more row waits; its ``id`` must be of its own."""
+        """One more row waits; its ``id`` must be new."""
         row.arrival = self._added
         row.shared_blocks = self._shared(row.keys)
         self._added += 1
@@ -139,11 +140,11 @@ class Window:
         ending: bool = False,
         roomy: bool = False,
     ) -> WaitingRow | None:
-        """Take out the row to admit next; None when it should be none now.
+        """Take out the row to admit next; None when there should be none now.
 
         ``fits``: whether a row may be admitted now; asked of one row, or of a few when the engine
         is nearly full. ``running``: how many rows the engine works on. ``ending``: no more rows
-        will be added. ``roomy``: the cache has been large enough lately.
+        will be added. ``roomy``: the cache has been large enough recently.
         """
         if not self._rows:
             return None
@@ -169,8 +170,8 @@ class Window:
         return self._rows[self._queue[0]]
 
     def _prefixes_matter(self, oldest: WaitingRow) -> bool:
-        """Whether rows are to go by prefix although the cache is large enough."""
-        if oldest.arrival > self._judged:  # each row once, however long it is the oldest
+        """Whether rows go by prefix although the cache is large enough."""
+        if oldest.arrival > self._judged:  # count each row once, however long it is the oldest
             self._judged = oldest.arrival
             shared, place = self._shared(oldest.keys), bisect_left(self._trie, (oldest.keys,))
             near = self._trie[max(0, place - 1) : place + 2]
@@ -204,7 +205,7 @@ class Window:
         return max(1, row.prompt_tokens - row.shared_blocks * self._block_size)
 
     def _filler(self, best: WaitingRow, fits: Callable[[WaitingRow], bool]) -> WaitingRow | None:
-        """About the largest of the oldest few that fits beside ``best``, by halving."""
+        """Roughly the largest of the oldest few that fits beside ``best``, by halving."""
         smaller = sorted((row.size, row.arrival) for row in self._few() if row.size < best.size)
         found = None
         low, high = 0, len(smaller)
@@ -235,10 +236,10 @@ class Window:
         return row
 
     def _raise_neighbours(self, keys: tuple[int, ...]) -> None:
-        """Waiting rows share with ``keys`` from now on.
+        """From now on waiting rows share blocks with ``keys``.
 
         In trie order what they share falls with the distance, and a row that shares as much with
-        another resident one has neighbours that do too: the walk ends there.
+        another resident row has neighbours that do too: the walk ends there.
         """
         start = bisect_left(self._trie, (keys,))
         for places in (range(start, len(self._trie)), range(start - 1, -1, -1)):
@@ -257,7 +258,7 @@ class Window:
             shared = self._shared(row.keys) if depth else 0
             if shared >= depth:
                 return self._by_shared[depth]
-            self._reindex(row, shared)  # what it shared with is gone since
+            self._reindex(row, shared)  # the row it shared with is gone by now
 
     def _shared(self, keys: tuple[int, ...]) -> int:
         """Whole blocks that ``keys`` shares with a resident row at most."""

@@ -1,10 +1,10 @@
 """Which job has which cards of a rack. Pure.
 
-A job of a higher priority takes all the cards that it can use before others get any. Among equals
-each has its share, however much it has to do: slots are dealt out one by one in turn. Where there
-are more jobs than slots they take turns: who has had some for a turn makes room for who has waited
-longest. A slot is a card, or several cards of which a job needs all or none; what is one job's slot
-may be several of another's.
+A job of a higher priority takes all the cards that it can use before others get any. Jobs of equal
+priority get equal shares, however much each has to do: slots are dealt out one by one in turn.
+Where there are more jobs than slots they take turns: a job whose turn is over makes room for the
+one that has waited longest. A slot is a card, or several cards of which a job needs all or none;
+one job's slot may be several of another's.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ C = TypeVar("C", bound=Hashable)  # a card, however it is named
 class Claim(Generic[C]):
     """What one job could use. Times in seconds on one clock.
 
-    ``slots``: those on which it could run, the best first, no card in two of them; ``most``: so
-    many at once; ``holds``: cards it has now, ``since`` when it has had any; None: it has none, and
-    waits since ``waits_since``. ``deadline``: the job is worth nothing afterwards.
+    ``slots``: where it could run, the best first, no card in two of them; ``most``: how many at
+    once; ``holds``: cards it has now, ``since`` when it has had any; None: it has none, and waits
+    since ``waits_since``. ``deadline``: the job is worth nothing afterwards.
     """
 
     job: str
@@ -40,7 +40,7 @@ class Claim(Generic[C]):
 def share_out(
     claims: Sequence[Claim[C]], now: float, turn_seconds: float
 ) -> dict[str, tuple[C, ...]]:
-    """The cards of each job, by its name: every card is one job's at most."""
+    """The cards of each job, by its name: no card goes to two jobs."""
     given: dict[str, list[tuple[C, ...]]] = {claim.job: [] for claim in claims}
     free = {card for claim in claims for slot in claim.slots for card in slot}
     held = {card: claim.job for claim in claims for card in claim.holds}
@@ -64,7 +64,8 @@ def share_out(
 
 
 def _first_deal(claim: Claim[C], now: float, turn_seconds: float) -> tuple[int, float, float]:
-    """Those whose turn it is keep a card; then comes who waits; then those who had their turn."""
+    """First those whose turn it is (they keep a card), then those who wait, then those who had
+    their turn."""
     if claim.since is None:
         return 1, claim.deadline, claim.waits_since
     over = now - claim.since >= turn_seconds
@@ -72,7 +73,7 @@ def _first_deal(claim: Claim[C], now: float, turn_seconds: float) -> tuple[int, 
 
 
 def _best(claim: Claim[C], free: Set[C], held: Mapping[C, str]) -> tuple[C, ...] | None:
-    """Its own first, since an engine is loaded there; then one that nobody has."""
+    """Its own slot first, since an engine is loaded there; then a free one."""
 
     def rank(slot: tuple[C, ...]) -> int:
         if claim.holds.issuperset(slot):

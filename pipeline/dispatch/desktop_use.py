@@ -1,10 +1,10 @@
-"""When a card is left to whoever plays on it, and when it is used again: told of what the driver
-shows every second, with the time. Pure.
+"""When a card is left to the person who uses it, and when it is taken again. Pure: it is given what
+the driver shows every second, with the time.
 
 A desktop always holds some memory of a card and draws a little with it. What counts is what other
-programs *do*: they compute or draw for a while, or take much more memory than they had. Where the
-driver does not tell of single programs (WSL2, some containers), the fall of the free memory while
-our engine is steady has to do, and the use of the whole card while none of ours is on it.
+programs *do*: they compute or draw for a while, or take much more memory than before. Where the
+driver shows no single programs (WSL2, some containers), two other signs have to do: how much free
+memory falls while our engine is steady, and how busy the whole card is while none of ours is on it.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from pipeline.humanize import duration, size
 
 BUSY, QUIET = 0.15, 0.10  # share of the card's time that all others together use
 MUCH_MEMORY, LITTLE_MEMORY = 768 << 20, 256 << 20  # bytes that they take
-LEAVE_SECONDS = 5.0  # for which they have to do so
-LAPSE_SECONDS = 3.0  # a shorter pause, or a shorter burst, changes nothing
+LEAVE_SECONDS = 5.0  # for how long, before the card is left to them
+LAPSE_SECONDS = 3.0  # a shorter pause or burst changes nothing
 FIRST_LOOK_SECONDS = 5.0  # before the first engine is loaded
-USUAL_SECONDS = 600.0  # the least memory within is what others usually hold
-SETTLE_SECONDS = 60.0  # after loading, an engine may yet take some memory of its own
-RESIGN_SECONDS = 900.0  # memory that is held so long without any use, and is not much, is usual
+USUAL_SECONDS = 600.0  # the least memory seen in this time is the usual
+SETTLE_SECONDS = 60.0  # after loading, an engine may still take some memory
+RESIGN_SECONDS = 900.0  # a little memory held this long without any use is usual
 RESIGN_BYTES = 1 << 30
 _SAME = 64 << 20
 
@@ -37,8 +37,8 @@ class Ours(Enum):
 
 @dataclass(frozen=True)
 class Program:
-    """Somebody else's. ``use``: its share of the card's time, 0..1; None: the driver does not
-    tell, of memory (bytes) likewise."""
+    """A program that is not ours. ``use``: its share of the card's time, 0..1; None: the driver
+    does not show it. ``memory_bytes`` likewise."""
 
     name: str
     memory_bytes: int | None = None
@@ -47,8 +47,8 @@ class Program:
 
 @dataclass(frozen=True)
 class CardSample:
-    """A card at a time ``at`` (seconds). ``use`` of all of it, 0..1. ``others``: the programs that
-    are not ours; None where the driver does not tell of programs."""
+    """A card at the time ``at`` (seconds). ``use``: of the whole card, 0..1. ``others``: the
+    programs that are not ours; None where the driver shows no programs."""
 
     at: float
     ours: Ours
@@ -67,7 +67,7 @@ class YieldDecision:
 
 
 class Desktop:
-    """One card. ``quiet_seconds``: for which nobody may have used it until it is ours again."""
+    """One card. ``quiet_seconds``: how long nobody may have used it before we use it again."""
 
     def __init__(self, quiet_seconds: float) -> None:
         self._quiet_seconds = quiet_seconds
@@ -124,8 +124,8 @@ class Desktop:
             self._held.clear()
 
     def _resign(self, sample: CardSample, use: float, taken: int) -> None:
-        """A browser has more windows now than when we left: what is held for long, is not much
-        and is not used is what others usually hold from now on."""
+        """A browser may have more windows now than when we left: memory that is held for long, is
+        not much and is not used counts as usual from now on."""
         if use >= QUIET or not _SAME < taken < RESIGN_BYTES:
             self._unused_since = None
         elif self._unused_since is None:
@@ -135,7 +135,7 @@ class Desktop:
             self._unused_since = None
 
     def _taken(self, sample: CardSample) -> int | None:
-        """Bytes that others hold above what they usually do; None: it cannot be seen."""
+        """Bytes that others hold above the usual; None: it cannot be seen."""
         beside = _beside(sample)
         if beside is Ours.LOADING:
             return None
@@ -192,24 +192,24 @@ def quiet_in_words(seconds: float) -> str:
 
 
 def _use(sample: CardSample) -> tuple[float, str]:
-    """The share of the card's time that others use, as far as it can be told, and who does most."""
+    """The share of the card's time that others use, as far as it is known, and who uses most."""
     known = [p for p in sample.others or () if p.use is not None]
     use = sum(p.use or 0.0 for p in known)
     user = max(known, key=lambda p: p.use or 0.0).name if known else "another program"
     if sample.ours is Ours.NOTHING and sample.use is not None:
-        use = max(use, sample.use)  # whatever is at work there is others'
+        use = max(use, sample.use)  # nothing of ours works there
     return min(1.0, use), user
 
 
 def _beside(sample: CardSample) -> Ours | None:
-    """Beside what of ours the memory of others can be seen: None, where the driver tells of each
-    program's; else only all that is in use is known."""
+    """What of ours is on the card while we measure the memory of others. None where the driver
+    shows each program's memory; elsewhere only the sum over all programs is known."""
     told = sample.others is not None and all(p.memory_bytes is not None for p in sample.others)
     return None if told else sample.ours
 
 
 def _held(sample: CardSample) -> int:
-    """Bytes in use that are not ours; where programs are not told of, all that are in use."""
+    """Bytes in use that are not ours; where the driver shows no programs, all bytes in use."""
     if _beside(sample) is not None:
         return sample.used_bytes
     return sum(p.memory_bytes or 0 for p in sample.others or ())

@@ -1,12 +1,12 @@
-"""Who works on what: a pure state machine, typed events in, typed instructions out.
+"""Who works on which rows: a pure state machine, typed events in, typed instructions out.
 
-Workers ask for leases and get rows worth some seconds of their card, as measured. Leases are
-long at first and shrink towards the end (guided self-scheduling: a third of a card's share of
-what is left), but never below what the overhead of a lease is a small part of. What is uneven
-then is taken over: an idle worker is promised unstarted rows of the one who would be last; the
-holder is asked at its next heartbeat, and answers with what it keeps; only then do the rest go to
-the other, so no row is ever with two. Rows of the dead come back first; those that seem to kill
-engines are tried apart (see ``poison_rows``). No clock, no I/O.
+Workers ask for leases and get rows worth some seconds of their card, as measured. Leases are long
+at first and shrink towards the end (guided self-scheduling: a third of a card's share of what is
+left), but a lease is never so short that its overhead matters. What is uneven at the end is stolen:
+an idle worker is promised rows that the slowest worker has not started; that worker is asked at its
+next heartbeat and answers with what it keeps; only then do the others get the rest, so no row is
+ever with two workers. Rows of dead workers come first; rows that seem to kill engines are tried
+apart (see ``poison_rows``). No clock, no I/O.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from pipeline.dispatch.row_ranges import RowRanges
 from pipeline.dispatch.speeds import Speeds
 from pipeline.dispatch.work_stealing import Member, WorkStealing
 
-_MOST_SPANS = 4  # in one lease: who works faster asks more often
+_MOST_SPANS = 4  # in one lease: faster workers ask more often
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Sizing:
 
     longest_seconds: float = 120.0  # a death loses half of it in the mean
     overhead_seconds: float = 0.1  # of a lease's commit
-    shortest_seconds: float = 5.0  # some fifty times what reading and committing a lease costs
+    shortest_seconds: float = 5.0  # about fifty times the cost of reading and committing a lease
     shares: float = 3.0  # a lease is this part of a worker's share of what is pending
     patience_seconds: float = 30.0  # without a heartbeat
     least_steal_seconds: float = 1.0  # less is not worth a commit of its own
@@ -61,7 +61,7 @@ class Dispatcher:
     """State over units of ``rows`` rows each.
 
     ``costs``: predicted cost of each unit in any measure (None: by rows). ``order``: in which units
-    are handed out (None: theirs). ``committed``: what is there already.
+    are handed out (None: input order). ``committed``: what is committed already.
     """
 
     def __init__(
@@ -97,23 +97,24 @@ class Dispatcher:
         return self.ranges.done
 
     def gain(self, worker: str) -> Gain:
-        """What ``worker``, which was lost, leaves; told once."""
+        """What the lost ``worker`` had achieved; answered once."""
         return self._left.pop(worker, Gain.NOTHING)
 
     @property
     def memory(self) -> DeathMemory | None:
-        """What is known of deaths, for one that takes this one's place; None before the first."""
+        """What is known of deaths, for a dispatcher that replaces this one; None before the
+        first."""
         return self._poison_rows.memory(self._deaths, self._busy_seconds) if self._deaths else None
 
     def recall(self, memory: DeathMemory) -> None:
-        """Take the place of one that knew that."""
+        """Go on from what the replaced dispatcher knew."""
         self._deaths += memory.lost
         self._busy_seconds += memory.busy
         self._poison_rows.recall(memory, self.ranges.is_done)
         self._set_apart()
 
     def handle(self, event: Event) -> tuple[Instruction, ...]:
-        """Take note of what happened; what the worker it came from is to do now."""
+        """Take an event in. Returns what the worker it came from is to do now."""
         match event:
             case LeaseRequested(worker, at):
                 return (self._lease(worker, at),)
@@ -162,7 +163,7 @@ class Dispatcher:
             member.granted(holding.rows, holding.cost)
 
     def _heard(self, worker: str, at: float) -> Member:
-        """A sign of life. Who was thought dead, or never heard of, joins with nothing."""
+        """A sign of life. A worker that was thought dead, or is unknown, joins with nothing."""
         member = self._members.get(worker)
         if member is None:
             mean = self.speeds.total / len(self._members) if self._members else self._row_cost
@@ -173,7 +174,7 @@ class Dispatcher:
         return member
 
     def _drop(self, worker: str) -> list[UnitRange]:
-        """The worker is no more; returns what it held."""
+        """The worker is gone; returns what it held."""
         spans = self.ranges.release(worker)
         self._stealing.forget(worker, self._back)
         self._pending.came_back(spans)
@@ -183,7 +184,7 @@ class Dispatcher:
         return spans
 
     def _leave(self, worker: str) -> None:
-        """The worker is no more, and nothing is wrong."""
+        """The worker is gone, and nothing is wrong."""
         self._drop(worker)
         self._poison_rows.ended(worker)
         self._set_apart()
@@ -213,7 +214,7 @@ class Dispatcher:
         return spans
 
     def _set_apart(self) -> None:
-        """Keep suspected rows from everyone, and those that are no more suspected from no one."""
+        """Keep suspected rows from everyone, and release those that are no longer suspected."""
         if not self._poison_rows and APART not in self.ranges.holdings:
             return
         units = {span.unit for span in self.ranges.release(APART)}
@@ -304,7 +305,7 @@ class Dispatcher:
             return longest if unstarted < longest else None
         part = speed / self.speeds.total
         guided = min(max(ranges.pending_cost * part / sizing.shares, shortest), longest)
-        # who comes early leaves their share to those who are still on their way
+        # early workers leave the others, who are still on their way, their share
         holding = ranges.holdings.get(member.name)
         held = holding.cost if holding else 0.0
         room = (ranges.pending_cost + ranges.held_cost) * part - held
@@ -315,19 +316,19 @@ class Dispatcher:
 
     @property
     def _longest_seconds(self) -> float:
-        """Of a lease: where workers die often, what a death loses and what commits cost come to
-        the least at sqrt(2 · overhead · time between deaths) (Young, CACM 17(9), 1974)."""
+        """Of a lease. Where workers die often, the loss by deaths and the cost of commits are least
+        together at sqrt(2 · overhead · time between deaths) (Young, CACM 17(9), 1974)."""
         sizing, twice = self.sizing, 2 * self.sizing.overhead_seconds
         if not self._deaths:
             return sizing.longest_seconds
-        # one death says little: as if there had been much time without any before
+        # one death says little: we assume a long time without any before it
         seconds = self._busy_seconds + sizing.longest_seconds**2 / twice
         best = math.sqrt(twice * seconds / self._deaths)
         return min(sizing.longest_seconds, max(best, sizing.shortest_seconds))
 
     def _take(self, worker: str, budget: float, shortest: float) -> list[UnitRange]:
-        """The next pending rows of about that cost, one unit at least. A unit is cut where it is
-        far too much, into no less than ``shortest``."""
+        """The next pending rows of about that cost, one unit at least. A unit that costs far too
+        much is cut, into pieces of no less than ``shortest``."""
         ranges = self.ranges
         spans: list[UnitRange] = []
         while len(spans) < _MOST_SPANS and (span := self._pending.peek()) is not None:

@@ -1,4 +1,4 @@
-"""What the dispatcher is told and what it answers: the words between it and the workers.
+"""The dispatcher's events and instructions: all that it and the workers say to each other.
 
 Every event of a worker has a time, ``at``: seconds on any one clock that never runs backwards.
 """
@@ -13,9 +13,9 @@ from typing import NamedTuple
 class UnitRange(NamedTuple):
     """Rows ``start``..``stop`` of the unit of that number, counted from the unit's first row.
 
-    The dispatcher counts by units, and knows of no shards (everyone else says ``RowRange``): a
-    unit that nobody has touched costs it a byte, and finding the books of a row is one look into a
-    list. ``driver.coordinator.unit_index`` translates.
+    The dispatcher counts by units and knows no shards (everyone else says ``RowRange``): a unit
+    that nobody has touched costs it a byte, and a row's state is found by one look into a list.
+    ``driver.coordinator.unit_index`` translates.
     """
 
     unit: int
@@ -29,7 +29,7 @@ class UnitRange(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """A worker will come, or is there. ``rate``: rows per second (of mean cost) to expect of its
+    """A worker will come, or is there. ``rate``: expected rows per second (of mean cost) of its
     card."""
 
     worker: str
@@ -48,9 +48,9 @@ class LeaseRequested:
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """A heartbeat, with running totals since the worker joined. ``busy_seconds``: that its
+    """A heartbeat, with running totals since the worker joined. ``busy_seconds``: how long its
     engine worked; ``active``: rows it has taken and not finished; ``waiting``: those of them that
-    its engine has not begun with; ``flights``: rows that the engine may have until the next report
+    its engine has not begun; ``flights``: rows that the engine may have until the next report
     (None: not known)."""
 
     worker: str
@@ -77,7 +77,7 @@ class Resumed:
 @dataclass(frozen=True, slots=True)
 class GaveUp:
     """The answer to ``GiveUp``: of the rows leased from ``kept.start`` on, the worker keeps
-    ``kept`` (perhaps no row) and will never start the rest. Harmless to say again."""
+    ``kept`` (perhaps no row) and will never start the rest. May be sent twice."""
 
     worker: str
     at: float
@@ -86,14 +86,14 @@ class GaveUp:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """The rows have their result, whoever made it. Harmless to say again."""
+    """The rows have their result, from whichever worker. May be sent twice."""
 
     span: UnitRange
 
 
 @dataclass(frozen=True, slots=True)
 class Returned:
-    """A worker gives rows back unworked, of its own accord."""
+    """A worker gives rows back unworked, without being asked."""
 
     worker: str
     at: float
@@ -109,7 +109,7 @@ class Blame(Enum):
 
 
 class Gain(Enum):
-    """What a worker that was lost leaves."""
+    """What a lost worker had achieved."""
 
     ROWS = "rows that it had held got their result"
     SEARCH = "its end brought the search for a row that kills further"
@@ -130,7 +130,7 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class Ticked:
-    """Time passes: the leases of workers not heard of for too long expire."""
+    """Time passes: the leases of workers that were silent for too long expire."""
 
     at: float
 
@@ -140,8 +140,8 @@ Event = Joined | Resumed | LeaseRequested | Reported | GaveUp | Committed | Retu
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A lease. ``losses``: the most engines that died with one of its rows in them, the last of
-    ``why``. ``quarantined``: the rows become error rows, no engine shall see them again."""
+    """A lease. ``losses``: how many engines died with one of its rows in them, at most; ``why`` the
+    last one died. ``quarantined``: the rows become error rows, no engine may see them again."""
 
     worker: str
     spans: tuple[UnitRange, ...]
@@ -156,7 +156,8 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Nothing for the worker now: the rest is with others, who may yet fail or give up rows."""
+    """Nothing for the worker now: other workers have the rest, and may still fail or give up
+    rows."""
 
     worker: str
 
@@ -171,7 +172,7 @@ class Done:
 @dataclass(frozen=True, slots=True)
 class GiveUp:
     """Of the leased rows ``span`` the worker shall give up those from ``keep`` on that it has not
-    started. It answers with ``GaveUp``; until then it is asked again at every heartbeat."""
+    started. It answers with ``GaveUp``, and is asked again at every heartbeat until then."""
 
     worker: str
     span: UnitRange
@@ -180,7 +181,7 @@ class GiveUp:
 
 @dataclass(frozen=True, slots=True)
 class Expired:
-    """Nothing was heard of the worker for too long: it holds ``spans`` no more."""
+    """The worker was silent for too long: it no longer holds ``spans``."""
 
     worker: str
     spans: tuple[UnitRange, ...]
@@ -190,7 +191,7 @@ Instruction = Grant | Wait | Done | GiveUp | Expired
 
 
 class NoLease(Enum):
-    """Answers in short, for a worker that asked for a lease and gets none."""
+    """Why a worker that asked for a lease gets none."""
 
     WAIT = "wait"
     DONE = "done"

@@ -1,4 +1,4 @@
-"""Which pending rows go out next: in the order given, long rows before the tail."""
+"""Which pending rows are handed out next: in the given order, but long rows before the end."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _BEFORE = 0.75  # of the work by which long rows are all handed out
 def handing_order(
     rows: Sequence[int], costs: Sequence[float] | None, order: Sequence[int] | None = None
 ) -> Sequence[int]:
-    """Units in the order they are handed out. ``order``: in which they otherwise are.
+    """Units in the order in which they are handed out. ``order``: the order without long rows.
 
-    Units whose rows are predicted long, two times the mean and more, are spread evenly over the
-    first three quarters of the others: a long row begun last would make everyone wait, and all of
-    them first would fill a card with nothing else. Everything else stays in order.
+    Units whose rows are predicted to be long (twice the mean or more) are spread evenly over the
+    first three quarters of the others: a long row that begins last would make everyone wait, and
+    all of them first would fill a card with nothing else. Everything else stays in order.
     """
     given = range(len(rows)) if order is None else order
     if costs is None or not len(rows):
@@ -48,8 +48,8 @@ def handing_order(
 
 
 class Pending:
-    """The queue of pending row ranges: those that came back first. ``order``: of the units, None
-    for theirs."""
+    """The queue of pending row ranges; those that came back go first. ``order``: of the units, None
+    for input order."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class Pending:
         self._front: list[tuple[int, int]] = []  # heap of (unit, first row) that came back
 
     def came_back(self, spans: Iterable[UnitRange]) -> None:
-        """These rows are pending again, or pending from another row on: first in line."""
+        """These rows are pending again, or now begin at another row: they go first."""
         for span in spans:
             heapq.heappush(self._front, (span.unit, span.start))
 

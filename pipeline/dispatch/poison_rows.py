@@ -1,17 +1,17 @@
-"""Which rows kill engines: found with few deaths, and never by mistake if it can be helped.
+"""Which rows kill engines: found with few deaths, and if possible never by mistake.
 
 Rows that were in an engine when it died may have killed it, or it died of something else. Once is
-chance: they simply come first again. Rows that were there more often than chance explains are set
-apart and tried in pieces, each with nothing else in its engine: a piece whose rows get their
-results is cleared; one that kills is cut into smaller ones, and the rest of its case is cleared,
-for its deaths are explained. A death costs a restart and a trial only seconds, so a piece is cut
-into rather many (``best_parts``). A row that was alone at so many deaths that chance is out of the
-question, at two at least, is quarantined: no engine shall see it again. (At three where the
-engines' processes vanished without a word, as those do that somebody kills.)
+chance: they simply go first again. Rows that were there more often than chance explains are set
+apart and tried in pieces, each alone in its engine. A piece whose rows get their results is
+cleared. A piece that kills is cut into smaller ones, and the rest of its case is cleared, because
+its deaths are explained. A death costs a restart and a trial only seconds, so a piece is cut into
+many (``best_parts``). A row that was alone at so many deaths that chance is out of the question,
+and at least at two, is quarantined: no engine sees it again. (At least at three where the engines'
+processes vanished without a message, as a process does that somebody kills.)
 
-What chance explains follows from how often engines die that did not have the row: on a calm rack
-two deaths say a lot, on one whose machines are taken away every minute they say nothing.
-Pure: the time of things is told from outside, in seconds.
+How many deaths chance explains follows from how often engines die without the row: on a calm rack
+two deaths say a lot, on one whose machines are taken away every minute they say nothing. Pure:
+times are passed in, in seconds.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ from itertools import pairwise
 
 from pipeline.dispatch.events import Blame, UnitRange
 
-APART = ""  # who holds, in the books, rows that are set apart: nobody
+APART = ""  # the holder of rows that are set apart: no worker
 LEAST_ALONE = 2  # deaths of a row alone, before it is quarantined
-_LEAST_ALONE_UNTOLD = 3  # of processes that said nothing: whoever is killed from outside does not
+_LEAST_ALONE_UNTOLD = 3  # of processes that left no message, as when killed from outside
 
 _RESTART_SECONDS, _TRIAL_SECONDS = 30.0, 3.0
-_USUAL_DEATHS, _USUAL_SECONDS = 0.05, 360.0  # what is believed before anything was seen: 1 in 2 h
-_FEW_OTHERS = 1  # deaths without the row, from which on their plain rate counts
+_USUAL_DEATHS, _USUAL_SECONDS = 0.05, 360.0  # the prior: one death in two hours
+_FEW_OTHERS = 1  # deaths without the row, from which their plain rate counts
 _BUSY_AT_LEAST = 10.0
-_CHANCE_APART, _CHANCE_GUILTY = 0.05, 3e-6  # of an innocent row: is set apart, is quarantined
+_CHANCE_APART, _CHANCE_GUILTY = 0.05, 3e-6  # that an innocent row is set apart, is quarantined
 _CHANCE_GUILTY_UNTOLD = 1e-7
-_SURELY_APART, _SURELY_GUILTY = 6, 12  # deaths, whatever the chance: it has to end somewhere
+_SURELY_APART, _SURELY_GUILTY = 6, 12  # deaths, whatever chance says: a search has to end
 _MOST_PARTS = 64
 _LONGEST_MIXED, _LONGEST_ALONE, _SHORTEST = 120.0, 12.0, 0.25  # seconds that count
 
 
 @dataclass(frozen=True, slots=True)
 class SuspectRows:
-    """Rows that are suspected alike. ``deaths``: engines that died with them; ``alone``: of those,
-    the ones that had nothing else (for a single row only).
+    """Rows that are suspected alike. ``deaths``: engines that died with them; ``alone``: how many
+    of those had nothing else (for a single row only).
 
-    ``exposure``: the sum of the logarithms of the seconds that such engines had them, over all
+    ``exposure``: the sum of the logarithms of the seconds for which such engines had them, over all
     ``deaths`` but the first; ``alone_exposure``: over those that count in ``alone``.
     """
 
@@ -63,8 +63,8 @@ class SuspectRows:
 
 @dataclass(frozen=True, slots=True)
 class DeathMemory:
-    """What is known of deaths, for whoever goes on from here. ``deaths``: of engines with rows in
-    them, ``lost``: of all; ``busy``: seconds that they all worked."""
+    """What is known of deaths, for whoever continues from here. ``deaths``: of engines with rows in
+    them, ``lost``: of all; ``busy``: seconds that all of them worked."""
 
     met: tuple[SuspectRows, ...]
     waiting: tuple[SuspectRows, ...]
@@ -83,10 +83,10 @@ class _Trial:
 
 
 class PoisonRows:
-    """The rows under suspicion. Told of deaths and results; asked what to try next."""
+    """The rows under suspicion. It learns of deaths and results, and says what to try next."""
 
     def __init__(self) -> None:
-        self._met: list[SuspectRows] = []  # at deaths, and among the others again; disjoint
+        self._met: list[SuspectRows] = []  # not set apart now; disjoint
         self._waiting: deque[SuspectRows] = deque()  # set apart, to be tried
         self._trials: dict[str, _Trial] = {}  # by worker
         self._quarantined: list[SuspectRows] = []  # single rows
@@ -97,12 +97,12 @@ class PoisonRows:
 
     @property
     def apart(self) -> list[SuspectRows]:
-        """Pieces that are to be kept from everyone until they are asked for by ``next_trial`` or
-        ``next_quarantined``."""
+        """Pieces to keep from everyone until ``next_trial`` or ``next_quarantined`` asks for
+        them."""
         return [*self._waiting, *self._quarantined]
 
     def losses(self, spans: Iterable[UnitRange]) -> tuple[int, str]:
-        """How many engines died with some of these rows, at most, and of what the last."""
+        """How many engines died with some of these rows, at most, and why the last one did."""
         spans = list(spans)
         worst = SuspectRows(())
         for piece in self._met:
@@ -115,7 +115,7 @@ class PoisonRows:
     def died(
         self, flights: Sequence[UnitRange], seconds: float, busy: float, why: str
     ) -> list[SuspectRows]:
-        """An engine died that had ``flights`` in it among others, for ``seconds`` at most.
+        """An engine died with ``flights`` in it, perhaps among others, after ``seconds`` at most.
 
         ``busy``: seconds that all engines worked up to now. Returns what is to be set apart.
         """
@@ -143,9 +143,10 @@ class PoisonRows:
     def died_alone(
         self, worker: str, at: float, busy: float, why: str, blame: Blame = Blame.UNTOLD
     ) -> bool | None:
-        """The engine of ``worker`` died. Whether a trial explains it; None where it had none.
+        """The engine of ``worker`` died. Returns whether a trial explains it; None where it had
+        none.
 
-        ``apart`` says what is to be set apart now, again perhaps.
+        ``apart`` then says what is to be set apart, perhaps again.
         """
         self._uncarry(worker)
         trial = self._trials.pop(worker, None)
@@ -199,7 +200,7 @@ class PoisonRows:
     # -- trials
 
     def next_trial(self, worker: str) -> SuspectRows | None:
-        """A piece for ``worker``, which has nothing else and gets nothing else meanwhile."""
+        """A piece for ``worker``, which has no other rows now and gets none meanwhile."""
         if not self._waiting:
             return None
         piece = self._waiting.popleft()
@@ -213,15 +214,15 @@ class PoisonRows:
             trial.begun = at
 
     def ended(self, worker: str) -> None:
-        """The worker has no more of its piece: what is not committed is among the others again,
-        but for what is quarantined."""
+        """The worker no longer has its piece: what is not committed goes back to the other rows,
+        except what is quarantined."""
         self._uncarry(worker)
         trial = self._trials.pop(worker, None)
         if trial is not None and trial.piece.spans:
             self._met.append(replace(trial.piece, case=0))
 
     def next_quarantined(self, worker: str) -> SuspectRows | None:
-        """A row of which ``worker`` is to make an error row. It stays so until ``settled``."""
+        """A row for which ``worker`` is to write an error row. It stays so until ``settled``."""
         if not self._quarantined:
             return None
         piece = self._quarantined.pop(0)
@@ -229,7 +230,7 @@ class PoisonRows:
         return piece
 
     def given_back(self, worker: str, spans: Sequence[UnitRange]) -> bool:
-        """The worker has these rows no more. Whether some of them are quarantined."""
+        """The worker no longer has these rows. Returns whether some of them are quarantined."""
         carried = self._carried.pop(worker, [])
         back = [piece for piece in carried if common(piece.spans, spans)]
         self._quarantined += back
@@ -254,7 +255,7 @@ class PoisonRows:
             trial.piece = replace(trial.piece, spans=_without(trial.piece.spans, gone))
 
     def memory(self, lost: int, busy: float) -> DeathMemory:
-        """All that is known. Who tries a piece at present is not: its rows count as others do."""
+        """All that is known. Running trials are left out: their rows count like others."""
         tried = [replace(t.piece, case=0) for t in self._trials.values() if t.piece.spans]
         return DeathMemory(
             met=(*self._met, *tried),
@@ -268,7 +269,7 @@ class PoisonRows:
         )
 
     def recall(self, memory: DeathMemory, is_done: Callable[[int], bool]) -> None:
-        """Know, from the start or nearly so, what another one did. ``is_done``: of a unit."""
+        """At the start, or soon after: take in what another one knew. ``is_done``: of a unit."""
         pieces = (*memory.met, *memory.waiting, *memory.quarantined)
         gone = [span for piece in pieces for span in piece.spans if is_done(span.unit)]
         gone += [span for piece in self._met for span in piece.spans]
@@ -317,8 +318,8 @@ def best_parts(
 ) -> int:
     """Into how many pieces to cut ``rows``, one of which kills, to find it at the least cost.
 
-    With k pieces at every level there are log_k(rows) levels; at each one piece kills, and in the
-    mean (k - 1) / 2 are tried before it.
+    With k pieces at every level there are log_k(rows) levels; at each one a piece kills, after (k -
+    1) / 2 others on average.
     """
 
     def cost(parts: int) -> float:

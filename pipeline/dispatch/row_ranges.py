@@ -1,7 +1,8 @@
-"""The books of a run's rows: each is pending, held by one worker, or committed, never two of it.
+"""The state of a run's rows: each is pending, held by one worker, or committed, exactly one of
+them.
 
-Units that nobody has touched cost a byte each, as do finished ones; only units in work have a
-list of their ranges. So a million units need a few tens of megabytes.
+Units that nobody has touched cost a byte each, as finished ones do; only units in work have a list
+of their ranges. So a million units need a few tens of megabytes.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ class RowRanges:
         return self._state[unit] == _WHOLE
 
     def pending_range(self, unit: int, start: int) -> UnitRange | None:
-        """The pending rows that begin at ``start``, if there are any that do."""
+        """The pending rows that begin at ``start``, if any do."""
         for piece in self._open.get(unit, ()):
             if piece.start == start and piece.holder is None:
                 return piece.span
@@ -94,8 +95,8 @@ class RowRanges:
         return None if holding is None else holding.ranges.get((unit, start))
 
     def hold(self, worker: str, span: UnitRange) -> None:
-        """Pending rows go to ``worker``. ``span`` begins where a pending piece does; what it
-        leaves of the piece is a pending piece of its own."""
+        """Pending rows go to ``worker``. ``span`` begins where a pending piece does; the rest of
+        that piece becomes a pending piece of its own."""
         unit = span.unit
         if self._state[unit] == _WHOLE:
             self._open_up(unit)
@@ -118,7 +119,7 @@ class RowRanges:
         self.held_cost += cost
 
     def adopt(self, worker: str, span: UnitRange) -> list[UnitRange]:
-        """Those rows of ``span`` that are pending, ``worker`` holds. Returns the pending pieces
+        """``worker`` holds those rows of ``span`` that are pending. Returns the pending pieces
         around them."""
         unit = span.unit
         if self._state[unit] == _DONE:
@@ -144,7 +145,7 @@ class RowRanges:
         return around
 
     def join(self, unit: int) -> list[UnitRange]:
-        """Make one piece of pending pieces side by side. Returns all pending ones of the unit."""
+        """Join adjacent pending pieces. Returns all pending pieces of the unit."""
         joined: list[OpenRange] = []
         for piece in self._open.get(unit, ()):
             last = joined[-1] if joined else None
@@ -157,8 +158,8 @@ class RowRanges:
         return [piece.span for piece in joined if piece.holder is None]
 
     def keep(self, worker: str, kept: UnitRange) -> UnitRange | None:
-        """``worker`` keeps only ``kept`` of what it held from ``kept.start`` on. Returns what is
-        pending thereby; None if it does not hold more than that."""
+        """``worker`` keeps only ``kept`` of what it held from ``kept.start`` on. Returns what
+        becomes pending; None if it holds no more than ``kept``."""
         piece = self.held_range(worker, kept.unit, kept.start)
         if piece is None or kept.stop >= piece.stop:
             return None
@@ -188,8 +189,8 @@ class RowRanges:
     def commit(self, span: UnitRange) -> tuple[int, list[UnitRange], dict[str, int]]:
         """The rows of ``span`` have their result.
 
-        Returns how many of them had none, the pending pieces that now begin elsewhere, and the
-        rows that each worker holds no more for it.
+        Returns how many of them are new, the pending pieces that now begin elsewhere, and how many
+        rows each worker no longer holds.
         """
         unit = span.unit
         if self._state[unit] == _DONE:
@@ -230,8 +231,8 @@ class RowRanges:
         return fresh, moved, freed
 
     def commit_before(self, spans: Iterable[UnitRange]) -> list[UnitRange]:
-        """``commit`` of what an earlier run left: the quick way for whole units. Returns the
-        pending pieces of units that are committed in part."""
+        """``commit`` what an earlier run left: fast for whole units. Returns the pending pieces of
+        units that are committed in part."""
         parts: set[int] = set()
         for span in spans:
             if span.stop - span.start == self.rows[span.unit] and not self._state[span.unit]:
@@ -246,7 +247,7 @@ class RowRanges:
         return [p.span for unit in sorted(parts) for p in self._open.get(unit, ())]
 
     def check(self) -> None:
-        """Every row is in one place. Raises AssertionError."""
+        """Raise AssertionError unless every row is in exactly one state."""
         assert self.pending_rows + self.held_rows + self.committed_rows == self.total_rows
         held = sum(p.rows for h in self.holdings.values() for p in h.ranges.values())
         assert held == self.held_rows == sum(h.rows for h in self.holdings.values())

@@ -1,12 +1,12 @@
-"""How fast each card is: what the forecast expected of it, until it is measured."""
+"""How fast each card is: as the forecast expects, until it is measured."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-_EXPECTED_SECONDS = 20.0  # of measuring that the expectation weighs as much as
-_HALF_LIFE = 90.0  # busy seconds after which a measurement counts half
+_EXPECTED_SECONDS = 20.0  # the expectation weighs as much as this many seconds measured
+_HALF_LIFE = 90.0  # busy seconds, after which a measurement counts half
 
 
 @dataclass(slots=True)
@@ -17,22 +17,22 @@ class _Measured:
     seconds: float = 0.0
     cost: float = 0.0
     tokens: float = 0.0
-    trust: float = _EXPECTED_SECONDS  # seconds that the expectation weighs
-    speed: float = 0.0  # as last taken into the total
+    trust: float = _EXPECTED_SECONDS  # seconds measured that the expectation counts as
+    speed: float = 0.0  # as last added to the total
 
 
 class Speeds:
     """Predicted cost per second of each worker.
 
-    Where tokens are reported, a card's speed is taken from its tokens and turned into cost by
-    what a unit of cost came to in tokens over all cards: which rows a card happened to have then
-    matters little.
+    Where workers report tokens, a card's speed is taken from its tokens and converted to cost by
+    the mean tokens per unit of cost over all cards: so it matters little which rows a card happened
+    to have.
     """
 
     def __init__(self) -> None:
         self._workers: dict[str, _Measured] = {}
         self._all = _Measured(1.0)
-        self._promised = 0.0  # cost that the expectations would have made in the measured seconds
+        self._promised = 0.0  # cost expected for the measured seconds
         self.total = 0.0  # over all workers
 
     def join(self, worker: str, expected: float) -> None:
@@ -53,7 +53,7 @@ class Speeds:
         decay = math.exp2(-seconds / _HALF_LIFE)
         mine = self._workers[worker]
         for sums in (mine, self._all):
-            # the sums over all forget as fast as one worker's would if all report as often
+            # the sums over all forget as fast as one worker's, if all report equally often
             fade = decay if sums is mine else decay ** (1 / len(self._workers))
             sums.seconds = sums.seconds * fade + seconds
             sums.cost = sums.cost * fade + cost
@@ -78,12 +78,12 @@ class Speeds:
 
     @property
     def _forecast_bias(self) -> float:
-        """Measured over expected: how far from the truth the forecast is, over all cards."""
+        """Measured over expected: how wrong the forecast is, over all cards."""
         seconds = self._all.seconds
         if not self._promised:
             return 1.0
-        # a forecast is wrong by a factor, and believed the less the further off it is: by a few
-        # tenths chance explains for a while what is measured, by a hundred times it cannot
+        # a forecast is wrong by a factor, and is believed less the further off it is: chance may
+        # explain a few tenths for a while, but not a factor of a hundred
         off = math.log(max(self._all.cost / self._promised, 1e-6))
         weight = seconds / (seconds + _EXPECTED_SECONDS / (1 + off * off))
         return math.exp(weight * off)

@@ -1,4 +1,4 @@
-"""Who takes rows over from whom, so that all finish together."""
+"""Work stealing: who takes rows over from whom, so that all workers finish together."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pipeline.dispatch.events import GiveUp, Reported, UnitRange
 from pipeline.dispatch.row_ranges import RowRanges
 from pipeline.dispatch.speeds import Speeds
 
-_LOOK_AGAIN = 1e-3  # seconds for each worker: so looking costs well below a thousandth of the time
+_LOOK_AGAIN = 1e-3  # seconds per worker: so looking costs well below 0.1 % of the time
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +23,8 @@ class WorkDone:
 
 @dataclass(slots=True)
 class Member:
-    """What is known of a worker at work. ``returned``: it came back after it was thought dead, so
-    that its totals have a past."""
+    """What is known of an active worker. ``returned``: it came back after it was thought dead, so
+    its totals include earlier work."""
 
     name: str
     returned: bool = False
@@ -36,7 +36,7 @@ class Member:
     given_rows: int = 0
     given_cost: float = 0.0
     last: Reported | None = None
-    alone: bool = False  # it tries suspected rows: nothing is taken from it, nothing added
+    alone: bool = False  # it tries suspected rows: nothing is taken from it or added
     flights: tuple[UnitRange, ...] = ()  # that its engine may have
     flying_since: float | None = None
 
@@ -46,23 +46,23 @@ class Member:
 
     @property
     def idle(self) -> bool:
-        """Whether it said last that it has begun with nothing that it has not finished."""
+        """Whether it last reported that every row it began is finished."""
         return self.last is not None and self.active == 0
 
     @property
     def row_cost(self) -> float:
-        """Mean predicted cost of a row it was given."""
+        """Mean predicted cost of the rows it was given."""
         return self.given_cost / self.given_rows if self.given_rows else 0.0
 
     def report(self, event: Reported) -> WorkDone:
-        """Take a heartbeat in; what was done since the one before."""
+        """Take a heartbeat in. Returns what was done since the one before."""
         last = self.last
         if last is None:
             last = event if self.returned else Reported(event.worker, event.at)
         done = max(0, event.rows - last.rows)
         seconds = event.busy_seconds - last.busy_seconds
         if done == 0 and not self.begun:
-            # an engine that fills up finishes nothing yet: that says nothing of its speed
+            # an engine that fills up finishes nothing yet: this says nothing about its speed
             seconds = 0.0
         self.rows += done
         self.active, self.waiting = event.active, event.waiting
@@ -86,7 +86,7 @@ class _Ask:
 
 @dataclass
 class WorkStealing:
-    """Promises of unstarted rows. At most one is open for each victim, and for each thief."""
+    """Promises of unstarted rows. A victim and a thief have one open promise each, at most."""
 
     ranges: RowRanges
     speeds: Speeds
@@ -107,7 +107,7 @@ class WorkStealing:
         return holding.cost * (1 - finished / holding.rows)
 
     def unstarted(self, member: Member) -> float:
-        """Predicted cost of what it holds and has not started, and may be taken from it."""
+        """Predicted cost of what it holds, has not started, and may lose to another worker."""
         if member.alone:
             return 0.0
         started = max(0, member.active - member.waiting)
@@ -145,7 +145,7 @@ class WorkStealing:
         return tuple(found)
 
     def answered(self, victim: str, kept: UnitRange) -> str | None:
-        """The victim's answer is there; for whom the rows are."""
+        """The victim has answered. Returns for whom the rows are."""
         ask = self._asks.get(victim)
         if ask is None or (kept.unit, kept.start) not in ask.wanted:
             return None
@@ -153,7 +153,7 @@ class WorkStealing:
         return ask.thief
 
     def reserve(self, thief: str, span: UnitRange) -> bool:
-        """Keep pending rows for ``thief``; False if it is not there any more."""
+        """Keep pending rows for ``thief``; False if it is gone."""
         if thief not in self.members:
             return False
         self._reserved.setdefault(thief, []).append(span)
@@ -165,7 +165,7 @@ class WorkStealing:
         return [s for s in spans if self.ranges.pending_range(s.unit, s.start) == s]
 
     def forget(self, worker: str, back: Callable[[UnitRange], None]) -> None:
-        """The worker is gone; ``back`` takes what was kept for it."""
+        """The worker is gone; ``back`` gets what was kept for it."""
         ask = self._asks.pop(worker, None)
         if ask is not None:
             self._thieves.pop(ask.thief, None)
@@ -199,7 +199,7 @@ class WorkStealing:
         if thief.begun and not victim.begun and not mine:
             cost = self.unstarted(victim)  # its engine is still loading
         row_cost = victim.row_cost
-        # so much earlier the victim ends, which is what counts, however fast the thief is
+        # this is how much earlier the victim ends: what counts, however fast the thief is
         if cost < row_cost or cost < min(self.least_seconds * slow, self.unstarted(victim)):
             return {}
         wanted: dict[tuple[int, int], int] = {}

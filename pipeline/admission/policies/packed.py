@@ -1,4 +1,4 @@
-"""Rackmill's own: the packer says whether a request goes in, the window which."""
+"""Rackmill's own policy: the window says which request is next, the packer whether it may go in."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from pipeline.rows.workload import Lengths
 
 _WINDOW, _NARROW = 512, 64  # rows that are chosen among: at most, at least
 _WIDE = 4  # times as many as run
-_GROUPED = 0.02  # of the rows share a prefix with some, not all, others
-_STALE = 64  # completions, after which a group's expected length is looked up anew
+_GROUPED = 0.02  # of the rows share a prefix with some others, but not all
+_STALE = 64  # completions, after which a group's expected length is looked up again
 
 
 class Packed:
@@ -40,10 +40,10 @@ class Packed:
         self._window = Window(limits.layout.block_size)
         self._ahead = limits.steps_ahead
         self._most_prefill_tokens = (2 + self._ahead) * limits.max_num_batched_tokens
-        # new tokens of those with which the engine has not begun, as far as is known; newest last
+        # new tokens of requests that the engine has not begun, as far as we know; newest last
         self._prefilling: dict[int, int] = {}
         self._prefill_tokens = 0  # their sum
-        self._begun_tokens = 0  # of others, since ``begun`` was asked last
+        self._begun_tokens = 0  # of requests begun since ``begun`` was last called
         self._urgent: deque[Demand] = deque()
         self._demands: dict[int, Demand] = {}  # those in the window
         self._expected: dict[tuple[int, int], tuple[int, float]] = {}  # -> (when, tokens)
@@ -60,7 +60,7 @@ class Packed:
     def wanted(self) -> int:
         """How many more requests there should be to choose among.
 
-        Few where few run, since what waits here cannot be given to another worker any more; but
+        Few where few run, since a request that waits here cannot go to another worker any more; but
         many where prefixes are shared, to find those that belong together.
         """
         wide = self._window.grouped > _GROUPED
@@ -134,10 +134,10 @@ class Packed:
         )
 
     def begun(self, waiting: int) -> int:
-        """Tokens of prompts that the engine has begun with since it was asked last.
+        """Tokens of prompts that the engine has begun since the last call.
 
-        ``waiting``: how many requests it has not begun with. Of an engine that is steps
-        ahead that is known too late: there a request counts as begun with its first token.
+        ``waiting``: how many requests it has not begun. For an engine that is steps ahead this is
+        known too late: there a request counts as begun with its first token.
         """
         while not self._ahead and len(self._prefilling) > waiting:
             self._began(next(iter(self._prefilling)))  # in the order of admission

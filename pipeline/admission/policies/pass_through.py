@@ -12,7 +12,7 @@ from pipeline.rows.workload import Lengths
 
 
 class PassThrough:
-    """In the order in which they came. What it hears changes nothing."""
+    """In order of arrival. What is reported to it changes nothing."""
 
     patience = 1 << 30
     wanted: int | None = None

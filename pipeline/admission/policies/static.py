@@ -1,7 +1,7 @@
 """A fixed number of requests is in the engine, as users of vLLM set ``max_num_seqs``.
 
-Beside an engine that is steps ahead an end is heard of so many steps late, and the place of that
-request is empty until then; vLLM's own limit fills it at once.
+With an engine that is steps ahead, an end is reported that many steps late, and the slot of the
+request stays empty until then; vLLM's own limit fills it at once.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""In order, as long as prompt and ``max_tokens`` of all that run would fit at once."""
+"""In order, as long as prompt and ``max_tokens`` of all running requests would fit at once."""
 
 from __future__ import annotations
 

@@ -48,11 +48,11 @@ class CoordinatorHandle:
         log: LogPlace | None = None,
         check: Callable[[], None] = lambda: None,
     ) -> None:
-        """As ``Coordinator``. ``output``: where its commit records are, should it be lost; None:
-        they do not say what is left to do. ``check``: raises, while it does not answer, if it
-        never will."""
+        """As ``Coordinator``. ``output``: where its commit records are, in case it is lost; None:
+        they do not say what is left to do. ``check``: called while the coordinator does not answer;
+        raises if it never will."""
         self._check = check
-        # where the driver is: without that it is of no use, and any other machine may be cut off
+        # on the driver's machine: without the driver it is useless, and others may be cut off
         here = ActorOptions(0, {}, node=ray.get_runtime_context().get_node_id())
         self.actor: RemoteActor[_CoordinatorActor] = start_actor(
             _CoordinatorActor,
@@ -72,11 +72,12 @@ class CoordinatorHandle:
         self._vitals: dict[str, Vitals] = {}
 
     def join(self, worker: str, card: str, rate: float) -> None:
-        """``worker`` is about to be hired."""
+        """``worker`` is about to be started."""
         _ask(self.actor.call(Coordinator.join, worker, card, rate), self._check)
 
     def snapshot(self, expected: Iterable[str] = ()) -> Snapshot:
-        """As ``Coordinator.snapshot``; what a lost one knew of workers and deaths is not lost."""
+        """As ``Coordinator.snapshot``. What a lost coordinator knew of workers and deaths is
+        kept."""
         call = self.actor.call(Coordinator.snapshot, tuple(expected), self._memory)
         snapshot = _ask(call, self._check)
         self._memory = snapshot.memory or self._memory
@@ -91,7 +92,7 @@ class CoordinatorHandle:
         )
 
     def stop(self, seconds: float) -> None:
-        """Grant no more; what is in flight has so long."""
+        """Grant no more leases; rows in flight have this long."""
         _ask(self.actor.call(Coordinator.stop, seconds), self._check)
 
     def retire(self, worker: str, seconds: float) -> None:
@@ -103,14 +104,14 @@ class CoordinatorHandle:
         return _ask(self.actor.call(Coordinator.worker_lost, worker, seen), self._check)
 
     def close_log(self) -> None:
-        """The run is over: have it write its part of the log. Raises nothing."""
-        with suppress(RayError):  # it may be gone, and is not waited for long
+        """The run is over: let it write its part of the log. Raises nothing."""
+        with suppress(RayError):  # it may be gone, and we do not wait long
             self.actor.call(_CoordinatorActor.close_log).get(2 * _CLOSING_SECONDS)
 
 
 def _ask(call: RemoteFuture[T], check: Callable[[], None]) -> T:
-    """What the coordinator answers. A call is made again while it is restarted. Raises JobFailed
-    when it cannot be, and what ``check`` raises."""
+    """What the coordinator answers. A call is repeated while the coordinator is restarted. Raises
+    JobFailed when it cannot be restarted, and what ``check`` raises."""
     try:
         while not call.ready(_CHECK_SECONDS):
             check()
@@ -124,11 +125,11 @@ def _ask(call: RemoteFuture[T], check: Callable[[], None]) -> T:
         ) from e
 
 
-# whoever calls it waits for it to be back: calls may be made twice, which is harmless for each
+# callers wait until it is back: a call may then be made twice, which does no harm
 @ray.remote(num_cpus=0, max_concurrency=1, max_restarts=-1, max_task_retries=-1)
 class _CoordinatorActor(Coordinator):
-    """The coordinator in a process of its own: workers reach it whatever the driver does. When
-    that process is lost, another takes its place and begins with the commit records."""
+    """The coordinator in a process of its own: workers reach it whatever the driver does. When that
+    process is lost, another replaces it and starts from the commit records."""
 
     def __init__(
         self,
@@ -152,5 +153,5 @@ class _CoordinatorActor(Coordinator):
             self.restore(records.values())
 
     def close_log(self) -> None:
-        """The run is over: what was logged is written, as far as that is possible soon."""
+        """The run is over: write what was logged, as far as that is possible quickly."""
         self._log.finish(_CLOSING_SECONDS)

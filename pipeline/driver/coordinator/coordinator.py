@@ -44,7 +44,7 @@ from pipeline.rows.row_range import RowRange
 from pipeline.worker.coordination.messages import GiveUpRows, LastWords, Lease, Orders, Progress
 
 _log = logging.getLogger(__name__)
-# after a restart: by then every worker that lives has said what it holds (it beats every second)
+# after a restart: by then every living worker has said what it holds (heartbeats: 1 s)
 _LISTEN_SECONDS = 5.0
 _FRESH_SECONDS = 5.0
 _NAP_SECONDS = 10.0  # the driver looks every second
@@ -52,9 +52,9 @@ _NAP_SECONDS = 10.0  # the driver looks every second
 
 @dataclass(frozen=True)
 class Snapshot:
-    """How far a run is. ``workers``: the running totals of each, lost ones included, and
-    ``vitals``: their cards. ``silent``: workers whose leases expired, and ``notes``: what is to be
-    said aloud, since the last one."""
+    """How far a run is. ``workers``: the running totals of each, including lost ones, and
+    ``vitals``: their cards. Since the last snapshot: ``silent``: workers whose leases expired, and
+    ``notes``: what to print."""
 
     units: int
     units_done: int
@@ -64,10 +64,13 @@ class Snapshot:
     silent: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     lost_rows: int = 0  # finished by workers that were lost before they committed them
-    memory: DeathMemory | None = None  # of what engines died of, should this coordinator be lost
+    memory: DeathMemory | None = None  # of why engines died, in case this coordinator is lost
     vitals: Mapping[str, Vitals] = field(default_factory=dict)
-    present: frozenset[str] = frozenset()  # workers that have told of their cards just now
-    waited: tuple[float, float] = (0.0, 0.0)  # see ``loop.Waited``: the driver's, of a whole run
+    present: frozenset[str] = frozenset()  # workers that have just reported their cards
+    waited: tuple[float, float] = (
+        0.0,
+        0.0,
+    )  # see ``loop.WaitingTime``; of a whole run
 
     @property
     def done(self) -> bool:
@@ -79,7 +82,7 @@ class Snapshot:
         return {worker: self.vitals[worker] for worker in sorted(self.present)}
 
     def cards_of(self, worker: str) -> tuple[CardReading, ...]:
-        """As that worker last told of them."""
+        """As that worker last reported them."""
         vitals = self.vitals.get(worker)
         return () if vitals is None else vitals.cards
 
@@ -106,9 +109,9 @@ class Coordinator:
         sizing: Sizing | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``done``: what is committed. ``rates``: rows per second to
-        expect of each kind of card. ``costs``: predicted ones of units, in any measure.
-        ``order``: in which units are handed out (None: theirs)."""
+        """``done``: what is committed. ``rates``: expected rows per second of each kind of card.
+        ``costs``: predicted costs of units, in any measure. ``order``: in which units are handed
+        out (None: input order)."""
         self._units = units
         self._rates = dict(rates)
         self._clock = clock
@@ -126,17 +129,17 @@ class Coordinator:
         self._notes: list[str] = []
         self._last_words: dict[str, LastWords] = {}
         self._known: set[str] = set()  # workers that joined
-        self._lost: set[str] = set()  # a message of theirs may still come
+        self._lost: set[str] = set()  # a late message from them may still come
         self._stop_at: float | None = None
         self._retiring: dict[str, float] = {}  # workers, and until when each may finish rows
         self._restored = self._remembers = False
-        self._awaited: set[str] = set()  # workers that have not said yet what they hold
+        self._awaited: set[str] = set()  # workers that have not yet said what they hold
         self._looked = self._expire_from = clock()
         self._listen_until = -math.inf
 
     def join(self, worker: str, card: str, rate: float | None = None) -> None:
-        """A worker was hired: it will come, and have its share. ``rate``: rows per second to expect
-        of such a card, if it is a new kind."""
+        """A worker was started: it will come, and gets its share. ``rate``: expected rows per
+        second of such a card, if it is a new kind."""
         self._known.add(worker)
         self._lost.discard(worker)
         if rate is not None:
@@ -172,8 +175,8 @@ class Coordinator:
                     _log.debug("granted rows %d to %d of %s", unit.start, unit.stop, unit.id)
 
     def _reconcile(self, worker: str, holding: Iterable[Unit]) -> None:
-        """Take back what a worker does not have, though a lost message or coordinator made it seem
-        so: nobody else would ever get those rows."""
+        """Take back what the worker does not have, although a lost message or coordinator made it
+        look so: otherwise no one would ever get those rows."""
         held = self._dispatcher.ranges.holdings.get(worker)
         if held is None or not held.rows:
             return
@@ -190,7 +193,7 @@ class Coordinator:
             self._handle(Returned(worker, self._clock(), stale))
 
     def commit(self, records: Iterable[CommitRecord | Redone]) -> None:
-        """These commit records exist, or rows of them were done again."""
+        """These commit records exist, or rows in them were done again."""
         for record in records:
             before = self._dispatcher.ranges.committed_rows
             for span in self._index.within(record.row_range):
@@ -206,7 +209,7 @@ class Coordinator:
         flights: Iterable[RowRange] | None = None,
         vitals: Vitals | None = None,
     ) -> Orders:
-        """The worker lives. ``active``: rows it has started and not finished; ``flights``: those
+        """The worker is alive. ``active``: rows it has started and not finished; ``flights``: rows
         that its engine may have until the next heartbeat; ``vitals``: of its cards."""
         now = self._clock()
         if vitals is not None:
@@ -242,7 +245,7 @@ class Coordinator:
     def introduce(
         self, worker: str, card: str, facts: EngineFacts | None, holding: Iterable[Unit]
     ) -> None:
-        """The answer to ``Orders.introduce``: a worker that was there before this coordinator.
+        """The answer to ``Orders.introduce``, from a worker that is older than this coordinator.
         ``facts``: of its engine, if it is loaded; ``holding``: what it has leased."""
         self._known.add(worker)
         if facts is not None:
@@ -251,9 +254,8 @@ class Coordinator:
         self._handle(Resumed(worker, self._clock(), self._rate(card), spans))
 
     def restore(self, records: Iterable[CommitRecord]) -> None:
-        """Take the place of a coordinator that was lost. ``records``: all commit records of the
-        dataset, those of earlier runs too. Grants nothing until workers had the time to say what
-        they hold."""
+        """Replace a coordinator that was lost. ``records``: all commit records of the dataset, also
+        those of earlier runs. Grants nothing until workers have had time to say what they hold."""
         self.commit(records)
         self._restored = True
         self._listen_until = self._clock() + _LISTEN_SECONDS
@@ -261,16 +263,16 @@ class Coordinator:
         self._notes.append(f"the coordinator was lost and is back: {rows} of this run are there")
 
     def stop(self, seconds: float) -> None:
-        """Grant no more. What is in flight may be finished within ``seconds``."""
+        """Grant no more leases. Rows in flight may be finished within ``seconds``."""
         self._stop_at = self._clock() + seconds
 
     def retire(self, worker: str, seconds: float) -> None:
-        """Grant ``worker`` no more: others need its card. What it has in flight may be finished
+        """Grant ``worker`` no more leases: others need its card. Its rows in flight may be finished
         within ``seconds``."""
         self._retiring[worker] = self._clock() + seconds
 
     def returned(self, worker: str, holding: Iterable[Unit]) -> None:
-        """``worker``, which is to let its card go, holds no more than that: others do the rest at
+        """``worker``, which has to release its card, holds no more than this: others do the rest at
         once."""
         if worker in self._retiring:
             self._reconcile(worker, holding)
@@ -281,18 +283,18 @@ class Coordinator:
             self._handle(GaveUp(worker, self._clock(), kept))
 
     def note(self, worker: str, line: str) -> None:
-        """Have this said aloud."""
+        """Print this for whoever watches the run."""
         self._notes.append(f"{worker}: {line}")
 
     def engine_ready(self, worker: str, facts: EngineFacts) -> None:
         self._engines[worker] = facts
 
     def engine_failed(self, worker: str, said: LastWords) -> None:
-        """``worker`` has no engine any more."""
+        """The engine of ``worker`` is gone."""
         self._last_words[worker] = said
 
     def worker_lost(self, worker: str, seen: Sighting) -> DeathOutcome:
-        """Lease what ``worker`` held to others. ``seen``: by the driver."""
+        """Lease to others what ``worker`` held. ``seen``: by the driver."""
         self._retiring.pop(worker, None)
         self._lost.add(worker)
         said = self._last_words.pop(worker, None)
@@ -306,18 +308,18 @@ class Coordinator:
         return replace(outcome, finished=finished, gain=gain)
 
     def snapshot(self, expected: Iterable[str] = (), memory: DeathMemory | None = None) -> Snapshot:
-        """How far the run is. ``expected``: the workers that should be there. ``memory``: of an
-        earlier snapshot, of which a coordinator that was lost since has told nobody else."""
+        """How far the run is. ``expected``: the workers that should be there. ``memory``: from an
+        earlier snapshot, for what a coordinator lost since then has told no one else."""
         now = self._clock()
         if self._restored and not self._remembers and memory is not None:
             self._remembers = True
             self._dispatcher.recall(memory)
-        if now - self._looked > _NAP_SECONDS:  # this process slept: who was silent is unknown
+        if now - self._looked > _NAP_SECONDS:  # this process slept: it cannot know who was silent
             self._expire_from = now + _LISTEN_SECONDS
         self._looked = now
         if self._restored:
             for worker in set(expected) - self._known - self._awaited:
-                self._awaited.add(worker)  # from now on it may be silent for as long as others
+                self._awaited.add(worker)  # from now on it may be silent as long as others
                 self._handle(Reported(worker, now))
         for answer in self._handle(Ticked(now)) if now >= self._expire_from else ():
             if isinstance(answer, Expired):
@@ -345,7 +347,7 @@ class Coordinator:
         return self._dispatcher.handle(event)
 
     def _put_out(self, worker: str) -> None:
-        """Of a lost worker's last totals, forget what was only then."""
+        """Clear those parts of a lost worker's last totals that no longer hold."""
         self._vitals_at.pop(worker, None)
         if worker in self._workers:
             self._workers[worker] = replace(self._workers[worker], running=0, kv_use=0.0)

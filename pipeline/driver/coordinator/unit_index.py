@@ -1,4 +1,4 @@
-"""Rows as workers name them, and as the dispatcher counts them: translated here and nowhere else.
+"""Converts rows between the worker's names and the dispatcher's numbers, the only place to do so.
 
 Workers, commit records and the driver speak of rows of a shard (``RowRange``); the dispatcher of
 rows of a unit (``UnitRange``, which says why).
@@ -22,7 +22,7 @@ class UnitIndex:
         self._places = [(unit.shard, unit.start) for unit in units]
 
     def within(self, rows: RowRange) -> list[UnitRange]:
-        """The rows, unit by unit; those of no unit are left out."""
+        """The rows, unit by unit; rows of no unit are left out."""
         shard, start, stop = rows
         found: list[UnitRange] = []
         number = max(0, bisect_right(self._places, (shard, start)) - 1)
@@ -41,7 +41,7 @@ class UnitIndex:
         return tuple(span for some in rows for span in self.within(some))
 
     def unit(self, span: UnitRange) -> Unit:
-        """What a worker is told of these rows: the unit, or the part of it that they are."""
+        """How a worker calls these rows: the unit, or the part of it that they are."""
         unit = self._units[span.unit]
         if span.rows == unit.rows:
             return unit
