@@ -1,5 +1,5 @@
 """What goes in comes out: generated tables are run, and what others read in the output is what
-they read in the input. A hundred cases; two thousand with the mark ``long``."""
+they read in the input. Fifty cases; two thousand with the mark ``long``."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.support.samples import write_model
 
 pytestmark = pytest.mark.early
 
-_FEW, _MANY = 25, 500  # of each format
+_FEW, _MANY = 12, 500  # of each format
 _numbers = itertools.count()
 
 

@@ -3,6 +3,7 @@ error row for each of them, and a result for all others."""
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,13 +25,16 @@ from pipeline.output.dataset import Dataset
 from pipeline.rows.request import Completion
 from pipeline.storage.base import open_storage
 from pipeline.worker.coordination.messages import LastWords
+from pipeline.worker.engine_loop import engine_loop
+from pipeline.worker.engine_loop.in_hand import K, Timeouts
 from pipeline.worker.worker import work
 from tests.support.next_door import NextDoor, worker_spec
 from tests.support.samples import job, write_model
 
 pytestmark = pytest.mark.early
 
-ROWS = 600
+ROWS = 300
+POISON = {123, 250}
 
 
 @dataclass
@@ -47,14 +51,15 @@ class Story:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("faults")
     write_model(folder / "model")
-    texts = [f"text {n}" + (" poison" if n in (123, 400) else "") for n in range(ROWS)]
+    texts = [f"text {n}" + (" poison" if n in POISON else "") for n in range(ROWS)]
     pq.write_table(pa.table({"id": range(ROWS), "text": texts}), folder / "rows.parquet")
     return folder
 
 
-@pytest.fixture
-def run(folder: Path, tmp_path: Path) -> Callable[..., Story]:
+@pytest.fixture(scope="module")
+def run(folder: Path) -> Callable[..., Story]:
     """Runs a job with engines that fail as ``simulated`` says, one after the other."""
+    outputs = itertools.count()
 
     def run(
         simulated: dict[str, Any],
@@ -66,7 +71,7 @@ def run(folder: Path, tmp_path: Path) -> Callable[..., Story]:
         made = job(
             model=str(folder / "model"),
             input={"path": str(folder / "rows.parquet")},
-            output={"path": str(tmp_path / "out")},
+            output={"path": str(folder / f"out-{next(outputs)}")},
             **{
                 "engine": {
                     "kind": "simulated",
@@ -99,13 +104,14 @@ def run(folder: Path, tmp_path: Path) -> Callable[..., Story]:
     return run
 
 
-def test_rows_that_kill_their_engine_become_error_rows_and_no_others(
-    run: Callable[..., Story],
-) -> None:
-    story = run({"fail_on": "poison"})
+@pytest.fixture(scope="module")
+def killed(run: Callable[..., Story]) -> Story:
+    return run({"fail_on": "poison"})
 
-    assert set(story.errors) == {123, 400}
-    for error in story.errors.values():
+
+def test_rows_that_kill_their_engine_become_error_rows_and_no_others(killed: Story) -> None:
+    assert set(killed.errors) == POISON
+    for error in killed.errors.values():
         assert error["type"] == "EngineFailure"
         deaths = error["attempts"]
         assert deaths >= 3
@@ -113,12 +119,10 @@ def test_rows_that_kill_their_engine_become_error_rows_and_no_others(
         assert "the simulated engine fails, as it was asked to" in error["message"]
 
 
-def test_the_search_for_them_takes_few_engines(run: Callable[..., Story]) -> None:
-    story = run({"fail_on": "poison"})
-
-    assert len(story.losses) <= 12
+def test_the_search_for_them_takes_few_engines(killed: Story) -> None:
+    assert len(killed.losses) <= 12
     # a card that did nothing wrong is not counted out
-    in_vain = [not loss.progress for loss in story.losses]
+    in_vain = [not loss.progress for loss in killed.losses]
     assert (True, True) not in pairwise(in_vain)
 
 
@@ -126,33 +130,49 @@ def test_a_request_that_fails_alone_costs_its_row_only(run: Callable[..., Story]
     story = run({"refuse_on": "poison"})
 
     assert story.losses == []
-    assert set(story.errors) == {123, 400}
+    assert set(story.errors) == POISON
     assert {e["type"] for e in story.errors.values()} == {"EngineFailure"}
     assert {e["attempts"] for e in story.errors.values()} == {1}
 
 
+@pytest.fixture
+def steps_for_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows have so many of their engine's steps as they would have hundredths of a second: however
+    slow the machine, those that end are in time."""
+
+    class InSteps(Timeouts[K]):
+        steps = 0
+
+        def begin(self, key: K, now: float) -> None:
+            super().begin(key, self.steps / 100)
+
+        def over(self, now: float) -> list[K]:
+            self.steps += 1
+            return super().over(self.steps / 100)
+
+    monkeypatch.setattr(engine_loop, "Timeouts", InSteps)
+
+
+@pytest.mark.usefixtures("steps_for_seconds")
 def test_a_row_that_takes_too_long_makes_room(run: Callable[..., Story]) -> None:
     engine = {
         "kind": "simulated",
         "max_num_seqs": 2,
-        "simulated": {"faults": {"endless_on": "poison"}, "step_seconds": 0.0005},
+        "simulated": {"faults": {"endless_on": "poison"}},
     }
     story = run({}, engine=engine, faults={"row_timeout_seconds": 2.0})
 
     assert story.losses == []
-    assert set(story.errors) == {123, 400}
+    assert set(story.errors) == POISON
     for error in story.errors.values():
         assert (error["type"], error["attempts"]) == ("Timeout", 1)
         assert error["message"] == "not finished 2.0 s after it was begun"
 
 
+@pytest.mark.usefixtures("steps_for_seconds")
 def test_waiting_does_not_count_as_working(run: Callable[..., Story]) -> None:
-    """600 rows, one at a time, take longer than any of them may."""
-    engine = {
-        "kind": "simulated",
-        "max_num_seqs": 1,
-        "simulated": {"step_seconds": 0.001, "output_tokens": 4},
-    }
+    """300 rows, one at a time, take longer than any of them may."""
+    engine = {"kind": "simulated", "max_num_seqs": 1, "simulated": {"output_tokens": 4}}
     story = run({}, engine=engine, faults={"row_timeout_seconds": 2.0})
 
     assert story.errors == {}
@@ -171,21 +191,22 @@ def test_the_shape_of_the_answer_makes_no_difference(
 ) -> None:
     story = run({"fail_on": "poison"}, **changes)
 
-    assert set(story.errors) == {123, 400}
+    assert set(story.errors) == POISON
 
 
+@pytest.mark.usefixtures("steps_for_seconds")
 def test_a_row_whose_answers_take_too_long_together_makes_room(run: Callable[..., Story]) -> None:
     engine = {
         "kind": "simulated",
         "max_num_seqs": 4,
-        "simulated": {"faults": {"endless_on": "poison"}, "step_seconds": 0.0005},
+        "simulated": {"faults": {"endless_on": "poison"}},
     }
-    sampling = {"n": 3, "temperature": 1.0, "max_tokens": 64}
+    sampling = {"n": 3, "temperature": 1.0, "max_tokens": 16}
     faults = {"row_timeout_seconds": 2.0}
     story = run({}, engine=engine, faults=faults, sampling=sampling)
 
     assert story.losses == []
-    assert {n: e["type"] for n, e in story.errors.items()} == {123: "Timeout", 400: "Timeout"}
+    assert {n: e["type"] for n, e in story.errors.items()} == dict.fromkeys(POISON, "Timeout")
     assert all(len(r["completions"]) == 3 for r in story.rows if not r["error"])
 
 

@@ -77,19 +77,27 @@ class _WorkMeter(threading.local):
 
     def weigh(self, *values: Any) -> None:
         """Charge for reading ``values`` once, with all that they hold."""
+        steps, characters = self.steps, self.characters
         waiting = list(values)
         while waiting:
             value = waiting.pop()
+            steps += 1
             if isinstance(value, _TEXT):
-                self.spend(1, len(value))
-                continue
-            self.spend(1, value.bit_length() >> 2 if isinstance(value, int) else 8)
-            if isinstance(value, Mapping):
-                waiting += (*value.keys(), *value.values())
-            elif isinstance(value, list | tuple | set | frozenset):
-                waiting += value
-            elif isinstance(value, Namespace):
-                waiting += value._Namespace__attrs.values()
+                characters += len(value)
+            elif isinstance(value, int):
+                characters += value.bit_length() >> 2
+            else:
+                characters += 8
+                if isinstance(value, list | tuple | set | frozenset):
+                    waiting += value
+                elif isinstance(value, dict | Mapping):
+                    waiting += (*value.keys(), *value.values())
+                elif isinstance(value, Namespace):
+                    waiting += value._Namespace__attrs.values()
+            if steps > _MOST_STEPS or characters > _MOST_CHARACTERS:
+                break
+        self.steps, self.characters = steps, characters
+        self.spend(0, 0)
 
 
 _METER = _WorkMeter()

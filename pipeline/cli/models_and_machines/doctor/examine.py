@@ -40,8 +40,7 @@ _IMPORT_SECONDS = 120
 _NEEDED_DISK = 5 * _GIB
 # vLLM only warns of CPU kernels that it cannot load, and an engine then dies of their lack
 _IMPORT = """
-import pathlib, ctypes, torch
-import vllm.v1.engine.llm_engine
+import pathlib, ctypes, torch, vllm
 from vllm.platforms import current_platform
 if current_platform.is_cpu():
     current_platform.import_kernels()
@@ -49,6 +48,7 @@ if current_platform.is_cpu():
         for kernels in sorted(pathlib.Path(vllm.__file__).parent.glob("_C*.so")):
             ctypes.CDLL(str(kernels))  # says why not
         raise SystemExit("its kernels are missing")
+import vllm.v1.engine.llm_engine  # takes longest
 """
 _LIBNUMA = "libnuma.so.1"
 
