@@ -1,4 +1,4 @@
-"""The end of a run: all is committed. It is made visible, and summed up."""
+"""The end of a run: all is committed, so it is made visible and summed up."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from pipeline.report.summary import Foretold, Summary, Work, summarize
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """What was foretold of a plan and what its engines did; None where nothing was to be done."""
+    """What was predicted for a plan and what its engines did; None where nothing was to do."""
 
     final: Snapshot | None = None
     forecast: Forecast | None = None
@@ -41,8 +41,8 @@ def conclude(
     redone: int = 0,
     note: Callable[[str], None] = lambda line: None,
 ) -> Summary:
-    """All is committed: make it visible, see how right the labels are, and sum it up. ``redone``:
-    rows of ``plan.committed`` that were done again."""
+    """All is committed: make it visible, measure how right the labels are, and sum it up.
+    ``redone``: rows of ``plan.committed`` that were done again."""
     state = dataset.state()
     records, missing = sort_out(plan.input, state)
     if missing:
@@ -61,7 +61,7 @@ def conclude(
         name=plan.job.name,
         total=total,
         reused=plan.reused.rows - redone,
-        reused_failed=plan.reused.failed - redone,  # what is done again are error rows
+        reused_failed=plan.reused.failed - redone,  # only error rows are done again
         work=_work_done(outcome.final, started),
         seconds=time.time() - started,
         output=dataset.storage.address(),
@@ -85,7 +85,7 @@ def conclude(
     )
     if plan.missing or not told:
         write_pages(dataset, summary, total, state)
-    elif blocks:  # the report of the run that did it stays, but for what right answers say
+    elif blocks:  # the earlier run's report stays, except for what right answers say
         rewrite_reports(dataset, blocks, plan.job)
     return summary
 

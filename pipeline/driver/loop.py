@@ -1,4 +1,4 @@
-"""The driver's loop: what the workers do is watched, and who comes to a rack and goes."""
+"""The driver's loop: it watches the workers, and the machines that join and leave a rack."""
 
 from __future__ import annotations
 
@@ -43,11 +43,12 @@ def work_through(
     membership: Membership | None = None,
     deadline: datetime | None = None,
 ) -> Snapshot:
-    """Run workers until every unit is committed, or ``stop`` is asked and what is in flight then
-    is done.
+    """Run workers until every unit is committed, or until ``stop`` is asked and the rows then in
+    flight are done.
 
-    ``known_lengths``: of answers, if any are; ``membership``: looks who comes to a rack
-    meanwhile, and who goes; ``deadline``: when the run is stopped."""
+    ``known_lengths``: of answers, if any are known; ``membership``: watches which machines join and
+    leave the rack; ``deadline``: when the run is stopped.
+    """
     from pipeline.driver.coordinator.actor import CoordinatorHandle
     from pipeline.driver.workers.worker_handle import wait_for_any
 
@@ -129,21 +130,21 @@ def work_through(
 
 
 def _log_place(plan: Plan) -> LogPlace | None:
-    """Where the run's processes log: where the driver does."""
+    """Where the run's processes log: in the same folder as the driver."""
     run = current_run()
     return LogPlace(absolute(plan.job.output.path), run) if run else None
 
 
 class WaitingTime:
-    """How long no engine was at work since no card was the run's: seconds before the first step of
-    any, and after it."""
+    """How long no engine was active because the run had no card: seconds before the first step of
+    any engine, and after it."""
 
     def __init__(self) -> None:
         self.seconds = (0.0, 0.0)
         self._since: float | None = None
 
     def note(self, now: float, waits: bool, *, begun: bool) -> None:
-        """How it is at ``now``, in seconds of one clock. ``begun``: an engine has made a step."""
+        """The state at ``now``, in seconds of one clock. ``begun``: an engine has made a step."""
         if self._since is not None:
             (before, after), more = self.seconds, now - self._since
             self.seconds = (before, after + more) if begun else (before + more, after)
@@ -151,7 +152,7 @@ class WaitingTime:
 
 
 def _desktops(job: Job, watcher: Watcher) -> Desktops | None:
-    """Who looks at the cards of machines, for a job that yields to those who play."""
+    """What watches the cards of machines, for a job that yields to people who use them."""
     if not job.resources.yield_to_desktop:
         return None
     from pipeline.cluster.desktop.agent import DesktopAgents
@@ -162,8 +163,8 @@ def _desktops(job: Job, watcher: Watcher) -> Desktops | None:
 
 
 def absolute_shards(plan: Plan) -> tuple[Shard, ...]:
-    """The input's files as workers find them. They keep their names, which no folder of a worker
-    and no link has a say in: rows are drawn alike wherever they are computed."""
+    """The input's files as workers find them. They keep their names, which depend on no worker's
+    folder and on no link: rows get the same seed wherever they are computed."""
     return tuple(replace(s, path=absolute(s.path)) for s in plan.input.files.shards)
 
 

@@ -1,4 +1,4 @@
-"""A run from start to end: plan, Ray, workers, commits, report. The driver's side."""
+"""A run from start to end, on the driver's side: plan, Ray, workers, commits, report."""
 
 from __future__ import annotations
 
@@ -58,16 +58,16 @@ from pipeline.worker.answer_cache.store import check_store
 _log = logging.getLogger(__name__)
 
 _SHORTEST_REQUEST = 16  # tokens
-_MANY = 1 << 10  # engines that a rack may come to have
-_LOOK_SECONDS = 60.0  # for machines of a rack that have not said what they offer
+_MANY = 1 << 10  # more engines than any rack has
+_LOOK_SECONDS = 60.0  # for machines of a rack that have not yet reported what they offer
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Choices of one run that are no part of the job. ``rows``: only the first so many. ``fresh``:
-    forget what the output holds. ``address``: of the Ray to run on; None: one of its own.
-    ``queued``: the name of the job in the queue of the rack there; ``patient``: wait for cards as
-    long as others have them. ``files``: the input, where it has been looked into."""
+    """Choices for one run that are not part of the job. ``rows``: only this many first rows.
+    ``fresh``: forget what the output holds. ``address``: of the Ray to run on; None: its own.
+    ``queued``: the name of the job in the rack's queue; ``patient``: wait for cards as long as
+    others have them. ``files``: the input, if it was already read."""
 
     rows: int | None = None
     fresh: bool = False
@@ -149,10 +149,10 @@ def _run(
 def _checked(
     job: Job, options: RunOptions, watcher: Watcher, moved: Sequence[str] = ()
 ) -> InputPlan:
-    """The input, and said which files are not whole. ``moved``: those written to since."""
+    """The input, after saying which files are not whole. ``moved``: files written to since."""
     engines = None if options.address is None else _MANY
     inputs = check_input(job, options.rows, options.files, leave=moved, engines=engines)
-    if options.files is None:  # else whoever looked into it said so
+    if options.files is None:  # otherwise the caller has said so
         for line in inputs.files.waiting:
             watcher.note(line)
     return inputs
@@ -160,15 +160,15 @@ def _checked(
 
 @dataclass(frozen=True)
 class Engines:
-    """Those that a plan's missing rows get; none where no row is missing."""
+    """The engines that a plan's missing rows get; none where no row is missing."""
 
     forecaster: Forecaster
     groups: list[EngineGroup]
 
 
 def select_engines(plan: Plan, watcher: Watcher, cluster: ClusterInBackground) -> Engines:
-    """The engines for ``plan``, on this machine or those of the rack that is joined. Raises
-    UsageError when it cannot run there; touches nothing."""
+    """The engines for ``plan``, on this machine or those of the rack that was joined. Changes
+    nothing. Raises UsageError when it cannot run there."""
     job = plan.job
     left = any(unit.rows for unit in plan.missing)
     forecaster = Forecaster(plan, load_profile())
@@ -193,7 +193,7 @@ def select_engines(plan: Plan, watcher: Watcher, cluster: ClusterInBackground) -
 def carry_out(
     plan: Plan, engines: Engines, watcher: Watcher, stop: Stop, cluster: ClusterInBackground
 ) -> RunOutcome:
-    """Have the missing rows of ``plan`` computed and committed.
+    """Compute and commit the missing rows of ``plan``.
 
     Raises JobFailed, and KeyboardInterrupt when ``stop`` was asked before all was done.
     """
@@ -218,7 +218,7 @@ def carry_out(
 
 
 def _deadline(job: Job, forecast: Forecast, watcher: Watcher) -> datetime | None:
-    """When the run has to be done. Where it will hardly be, that is said."""
+    """When the run has to be done. Says so if that is unlikely."""
     if job.resources.deadline is None:
         return None
     now = datetime.now(UTC)
@@ -245,8 +245,8 @@ def preparing() -> Iterator[None]:
 def under_way(
     plan: Plan, dataset: Dataset, watcher: Watcher, stop: Stop, log: RunLog
 ) -> Iterator[Watcher]:
-    """While a run works: gives signs of life, logs, and heeds ``cancel``. What comes out of it is
-    to watch the run. Raises Stopped for KeyboardInterrupt."""
+    """While a run works: send signs of life, log, and obey ``cancel``. Yields what watches the run.
+    Raises Stopped for KeyboardInterrupt."""
     storage = open_storage(plan.job.output.path, patience_seconds=0, faults=False)
     try:
         with Heartbeat(storage, plan, stop, log.run) as heartbeat, RecordCompactor(storage):
@@ -280,11 +280,11 @@ def _refuse_second(storage: Storage, watcher: Watcher) -> None:
         refuse_second(storage, watcher.note)
     except StorageFailed as e:
         if isinstance(e.__cause__, OSError) and passes(e.__cause__):
-            raise  # no need to wait for it once more; else whoever makes the plan says it better
+            raise  # no need to wait for it again; otherwise making the plan gives a better message
 
 
 def _claim(plan: Plan, storage: Storage, fresh: bool) -> Dataset:
-    """Make the output folder this job's, and put right what a crash left."""
+    """Make the output folder this job's, and repair what a crash left."""
     check_store(plan.job)
     dataset = Dataset(storage)
     try:

@@ -36,7 +36,7 @@ _LOG_BYTES = 2 << 20  # there may be a thousand workers
 _LAST_LINES_SECONDS = 2.0
 _WAKE_SECONDS = 0.5
 _BETWEEN_JOBS_SECONDS = 600.0
-_NO_ENGINE_SECONDS = 10.0  # for the driver to hear why, or to come with a job
+_NO_ENGINE_SECONDS = 10.0  # time for the driver to ask why, or to bring a job
 
 
 def _end_at_once() -> None:
@@ -45,7 +45,7 @@ def _end_at_once() -> None:
 
 @ray.remote(max_restarts=0)
 class WorkerActor:
-    """Works for one job; or, where engines are kept, for one after the other, as long as none
+    """Works for one job; or, where engines are kept, for one job after the other, as long as none
     fails. Then it belongs to no driver: without a job it ends by itself after a while."""
 
     def __init__(self, keeps: bool, cards: tuple[int, ...]) -> None:
@@ -62,7 +62,7 @@ class WorkerActor:
         """Answers when it is."""
 
     def kept(self) -> EngineSetup | None:
-        """What the engine was loaded with that waits for a job."""
+        """What the engine that waits for a job was loaded with."""
         return self._setup if self._engine is not None else None
 
     def work(
@@ -91,7 +91,7 @@ class WorkerActor:
             guessed = not spec.job.engine.computes and not self._taken
             indices = worker_cards(simulated=guessed, on_processor=is_processor(card))
             signs = VitalSigns(indices)
-            # without its driver it is of no use, whatever its engine is at
+            # without its driver it is useless, whatever its engine does
             orphaned = _end_at_once if self._keeps else None
             remote = RemoteCoordination(name, coordinator, card, meter, signs.look, orphaned)
 
@@ -101,7 +101,7 @@ class WorkerActor:
 
             try:
                 spec = localize_spec(spec, remote.note)
-                if spec.log is not None:  # else its folder would be made where it is not mounted
+                if spec.log is not None:  # otherwise we might make its folder on no mount
                     log.open_at(spec.log.output)
                 spec = replace(spec, provenance=with_compute(spec.provenance, arguments))
                 return work(
@@ -119,7 +119,7 @@ class WorkerActor:
                     raise CardLost(lost_in_words(lost, host)) from e
                 raise
             finally:
-                log.finish()  # while the worker is still heard of: storage may be slow
+                log.finish()  # while the worker still sends heartbeats: storage may be slow
                 remote.close()
         finally:
             log.__exit__(None, None, None)

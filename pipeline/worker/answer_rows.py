@@ -22,7 +22,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class RowPlace:
-    """Where a row stands: its seed is made of it."""
+    """Which row it is: its seed is derived from this."""
 
     file: str
     row: int
@@ -36,7 +36,7 @@ def answer_rows(
     tokenizer: Tokenizer,
     on_step: Callable[[], None] = lambda: None,
 ) -> list[RowResult]:
-    """What becomes of each of ``rows``, in order. The engine has nothing to do before and after.
+    """The result of each of ``rows``, in order. The engine has no requests before and after.
 
     Raises EngineFailed.
     """
@@ -84,6 +84,6 @@ def answer_rows(
                     ask(number, answer, answer.receive(completion))
                 results[number] = results[number] or answer.result
     finally:
-        if flights:  # something went wrong: the next rows find the engine as these did
+        if flights:  # something went wrong: leave the engine empty for the next rows
             engine.abort(list(flights))
     return [result or RowResult() for result in results]

@@ -1,7 +1,8 @@
-"""Between the feeder and the engine: rows whose answer is there, or on its way, are not computed.
+"""Between the feeder and the engine: rows whose answer exists, or is being computed, are not
+computed again.
 
 A row's key is looked for in this order: among the last results of this worker, among the rows it
-works on, among the answers that all workers have kept (read by a thread of its own, so that the
+works on, among the answers that all workers have stored (read by a separate thread, so that the
 engine never waits for a disk). Only a row that is in none of them is computed.
 """
 
@@ -23,17 +24,18 @@ Result = TypeVar("Result")
 _MEMORY_BYTES = 64 << 20  # of results
 _OVERHEAD_BYTES = 600  # of one result, beside its text and its scores
 _ASKED_AT_MOST = 64  # rows; beyond, computing is faster than a slow disk
-_FOLLOWERS_AT_MOST = 4096  # rows; an engine has a few hundred, of which each may hold up a unit
+_FOLLOWERS_AT_MOST = 4096  # rows; an engine has a few hundred, and each may hold up a unit
 
 
 class SingleFlight(Generic[Row, Result]):
     """Rows by a key that says exactly what is asked. One of them is computed, those with the same
     key wait for its result, and the last results are remembered for rows that come later.
 
-    Ask ``known``, then ``first``; tell ``finished``, ``failed`` or ``late``."""
+    Ask ``known``, then ``first``; report ``finished``, ``failed`` or ``late``.
+    """
 
     def __init__(self, size: Callable[[Result], int], memory_bytes: int = 64 << 20) -> None:
-        """``size``: bytes of a result; the results used last are kept, ``memory_bytes`` of them."""
+        """``size``: bytes of a result; the results used last are kept, up to ``memory_bytes``."""
         self._size = size
         self._memory = memory_bytes
         self._followers: dict[bytes, list[Row]] = {}  # of the keys that are being computed
@@ -49,7 +51,8 @@ class SingleFlight(Generic[Row, Result]):
         return result
 
     def first(self, key: bytes, row: Row) -> bool:
-        """Whether ``row`` is to be computed; else it waits for the one that is computed now."""
+        """Whether ``row`` is to be computed; otherwise it waits for the one that is being
+        computed."""
         followers = self._followers.get(key)
         if followers is None:
             self._followers[key] = []
@@ -59,14 +62,15 @@ class SingleFlight(Generic[Row, Result]):
         return False
 
     def finished(self, key: bytes, result: Result) -> list[Row]:
-        """The first row has its result: the rows that waited for it, all answered by it."""
+        """The first row has its result. Returns the rows that waited for it: all have the same
+        answer."""
         self._remember(key, result)
         return self._released(key)
 
     def failed(self, key: bytes) -> Row | None:
         """The first row failed in a way that says nothing about the others.
 
-        Returns the row to compute instead, now the first; None when none waits.
+        Returns the row to compute instead, which is now the first; None when none waits.
         """
         followers = self._followers[key]
         if followers:
@@ -76,8 +80,8 @@ class SingleFlight(Generic[Row, Result]):
         return None
 
     def late(self, key: bytes) -> list[Row]:
-        """The first row took too long, which the others may or may not: each is to be computed by
-        itself, and all at once, since together they take no longer than one."""
+        """The first row took too long; the others may or may not. So each is computed by itself,
+        and all at the same time, since together they take no longer than one."""
         return self._released(key)
 
     def _released(self, key: bytes) -> list[Row]:
@@ -113,8 +117,8 @@ Decision = Compute | Finish
 
 
 class Deduplication:
-    """Rows in; out comes, in the order in which it is to be done, which of them are to be computed
-    and which have their result. What is neither yet comes out of a later call.
+    """Takes rows in. Returns, in the order in which to do them, which are to be computed and which
+    have their result. A row that is neither yet is returned by a later call.
 
     Called from the engine's thread only.
     """
@@ -127,7 +131,7 @@ class Deduplication:
         self._enabled = enabled
         self._stored = stored
         self._same: SingleFlight[ReadyRow, RowResult] = SingleFlight(_bytes, _MEMORY_BYTES)
-        self._keys: dict[int, bytes] = {}  # by id() of the rows that are the first of their kind
+        self._keys: dict[int, bytes] = {}  # by id() of the first row with each key
         self._asked: dict[bytes, ReadyRow] = {}  # of the store
 
     @property
@@ -137,8 +141,8 @@ class Deduplication:
 
     @property
     def room(self) -> int:
-        """How many more rows may be taken. Those that wait for the answer of another hold memory,
-        and units open, for as long as that one takes."""
+        """How many more rows may be taken. Rows that wait for the answer of another hold memory,
+        and keep units open, until it comes."""
         return max(0, _FOLLOWERS_AT_MOST - self._same.waiting)
 
     def take(self, row: ReadyRow) -> list[Decision]:
@@ -163,26 +167,26 @@ class Deduplication:
         return [Compute(row)]
 
     def finished(self, row: ReadyRow, result: RowResult) -> list[Decision]:
-        """A row that was computed has its result, which becomes that of all rows like it, unless
-        it says nothing about them: then they get their own try."""
+        """A computed row has its result. All rows like it get the same, unless the result says
+        nothing about them: then they get their own try."""
         key = self._keys.pop(id(row), None)
         if key is None:
             return [Finish(row, result)]
         failed = result.error.type if result.error is not None else None
         if failed is RowErrorType.ENGINE_FAILURE:
             return [Finish(row, result), *self._pass_on(key)]
-        if failed is RowErrorType.TIMEOUT:  # which says how busy the engine was, too
+        if failed is RowErrorType.TIMEOUT:  # which also depends on how busy the engine was
             return [Finish(row, result), *map(Compute, self._same.late(key))]
         result = replace(result, key=key)
         return [Finish(row, result), *self._share(key, result)]
 
     def given_up(self, row: ReadyRow) -> list[Decision]:
-        """A row that was to be computed is another worker's now; rows like it are not."""
+        """A row that was to be computed now belongs to another worker; rows like it do not."""
         key = self._keys.pop(id(row), None)
         return [] if key is None else self._pass_on(key)
 
     def poll(self) -> list[Decision]:
-        """Take in what the store answered since."""
+        """Take in what the store has answered since the last call."""
         if self._stored is None or not self._asked:
             return []
         self._stored.check()
@@ -210,7 +214,7 @@ class Deduplication:
 
 
 def _bytes(result: RowResult) -> int:
-    """About what a result holds in memory."""
+    """Roughly what a result takes in memory."""
     size = _OVERHEAD_BYTES * (1 + len(result.answers)) + len(result.completion or "") * (
         3 if result.fields else 1
     )

@@ -31,17 +31,17 @@ from pipeline.worker.stage import Stage
 _log = logging.getLogger(__name__)
 _TOKENIZED_AT_ONCE = 64  # rows
 _ROWS_AHEAD = 512
-# finished units, which are lost with the worker and take memory; twice as many as may be finished
-# in the same moment, so that only storage that is slower than the engine is ever waited for
+# finished units, lost if the worker dies, and in memory; twice as many as may finish
+# at the same time, so that we only wait for storage that is slower than the engine
 _MOST_UNCOMMITTED = 2 * STREAMS
 _LONGEST_WHY = 300  # characters
-_SURELY_AHEAD = 64  # rows that may be taken within a heartbeat where few were before
-_POLL_SECONDS, _LONGEST_POLL = 0.2, 2.0  # while there is nothing to do: ever more seldom
+_SURELY_AHEAD = 64  # rows that may be taken within a heartbeat, however few were before
+_POLL_SECONDS, _LONGEST_POLL = 0.2, 2.0  # while there is nothing to do: less and less often
 
 
 @dataclass(eq=False)
 class _Stream:
-    """A unit that is gone through: rows before ``start`` were fed."""
+    """A unit in progress: rows before ``start`` were fed."""
 
     opened: OpenUnit
     inputs: PlainRows
@@ -50,10 +50,10 @@ class _Stream:
 
     @property
     def done(self) -> bool:
-        return self.start >= self.opened.unit.rows  # there may be fewer since it was begun
+        return self.start >= self.opened.unit.rows  # it may have fewer rows than when it was begun
 
     def next_rows(self, number: int) -> tuple[list[int], list[Mapping[str, Any]], dict[int, str]]:
-        """Of the next ``number`` rows those without a result: their places, their values, and
+        """Those of the next ``number`` rows that have no result: their places, their values, and
         what is wrong with some of them."""
         self.round_start, self.start = self.start, self.start + number
         places = self.opened.open_rows(self.round_start, self.start)
@@ -69,11 +69,11 @@ class _Stream:
 
 
 class Feeder:
-    """Asks for the next lease as soon as there is room ahead, whatever the engine still does
-    with the rows of the last one: so the engine never drains between leases. Units are gone
-    through side by side (see ``rows.work_order``), each from its first row on.
+    """Asks for the next lease as soon as there is room ahead, even while the engine still works on
+    the rows of the last one: so the engine never drains between leases. Several units are read side
+    by side (see ``rows.work_order``), each from its first row on.
 
-    Rows that the engine has not begun with can be given up to another worker (``give_up``).
+    Rows that the engine has not begun can be given up to another worker (``give_up``).
     """
 
     def __init__(
@@ -84,21 +84,21 @@ class Feeder:
         coordination: Coordination,
         whole: Callable[[OpenUnit], None],
     ) -> None:
-        """``whole`` takes units that need no engine (empty, or all rows invalid)."""
+        """``whole`` receives units that need no engine (empty, or all rows invalid)."""
         self._spec = spec
         self._builder = PromptBuilder(spec.job, tokenizer)
         self._dataset = dataset
         self._coordination = coordination
         self._whole = whole
         self._rows: deque[ReadyRow] = deque()
-        self._leased: deque[Unit] = deque()  # not begun with
-        # by shard and first row, as long as anyone has to do with it
+        self._leased: deque[Unit] = deque()  # not begun
+        # by shard and first row, as long as anyone uses it
         self._open: WeakValueDictionary[tuple[int, int], OpenUnit] = WeakValueDictionary()
         self._changed = threading.Condition()  # guards all of the above
         self._taken = self._taken_before = 0
-        self._leases: dict[tuple[int, int], Lease] = {}  # of what is not begun with
+        self._leases: dict[tuple[int, int], Lease] = {}  # of units not begun
         self._errors: Counter[str] = Counter()
-        self._streams = 0  # units begun with, of which rows are still to be fed
+        self._streams = 0  # begun units with rows still to feed
         self._nothing_left = False
         self._deadline: float | None = None
         self._stop = threading.Event()
@@ -113,7 +113,7 @@ class Feeder:
 
     @property
     def exhausted(self) -> bool:
-        """All is done, or failed (then this raises why): no row will come any more."""
+        """All is done, or failed (then this raises the reason): no more rows will come."""
         if self._stage.is_alive():
             return False
         self._stage.check()
@@ -121,13 +121,13 @@ class Feeder:
 
     @property
     def ending(self) -> bool:
-        """No row waits here, and there was nothing to lease when last asked: the rows that were
-        taken are the last, unless another worker gives some up."""
+        """No row waits here, and there was nothing to lease at the last request: the rows taken so
+        far are the last, unless another worker gives some up."""
         return not (self._rows or self._leased or self._streams) and self._nothing_left
 
     @property
     def deadline(self) -> float | None:
-        """When the run is stopping: until when rows that were taken may still be finished, on the
+        """If the run is stopping: until when rows that were taken may still be finished, on the
         monotonic clock."""
         return self._deadline
 
@@ -148,7 +148,7 @@ class Feeder:
 
     @property
     def errors(self) -> dict[str, int]:
-        """By type, the rows that became error rows here, before any engine saw them."""
+        """Rows that became error rows here, before any engine had them, by type."""
         return dict(self._errors)
 
     @property
@@ -169,8 +169,8 @@ class Feeder:
             return row
 
     def begin(self, row: ReadyRow) -> bool:
-        """The engine is about to begin with a row that was taken. False: it is to leave it alone,
-        since the row was given up meanwhile."""
+        """The engine is about to begin a row that was taken. False: do not, since the row was given
+        up meanwhile."""
         with self._changed:
             if row.row >= row.unit.unit.rows:
                 return False
@@ -179,8 +179,8 @@ class Feeder:
 
     @property
     def flights(self) -> list[RowRange]:
-        """Rows that were taken and have no result, and so many of the next ones as may be taken
-        before this is asked again."""
+        """Rows that were taken and have no result, and as many of the next ones as may be taken
+        before the next call."""
         with self._changed:
             if not self._taken:
                 return []  # the engine still loads
@@ -188,7 +188,7 @@ class Feeder:
             self._taken_before = self._taken
             opened, leased = list(self._open.values()), list(self._leased)
         rows: list[RowRange] = []
-        for unit in opened:  # side by side: any of them may be the next
+        for unit in opened:  # they are read side by side: any of them may be next
             rows += unit.unfinished(min(unit.begun + ahead, unit.unit.rows))
         ahead -= sum(unit.unit.rows - unit.begun for unit in opened)
         for waiting in leased:
@@ -198,8 +198,8 @@ class Feeder:
         return rows
 
     def give_up(self, asked: GiveUpRows) -> int:
-        """Rows that this worker shall not do. Returns the row (of the shard) before which it
-        keeps those of ``asked.unit``: none after it was begun with, and none will be."""
+        """Rows that this worker shall not do. Returns the row (of the shard) before which it keeps
+        those of ``asked.unit``: from there on none was begun, and none will be."""
         key = asked.unit.shard, asked.unit.start
         with self._changed:
             for place, unit in enumerate(self._leased):
@@ -221,7 +221,7 @@ class Feeder:
         return stop
 
     def wind_up(self, seconds: float) -> None:
-        """The run is stopping: the rows that were not taken are left to be done another time."""
+        """The run is stopping: rows that were not taken are left for another run."""
         with self._changed:
             begins, self._deadline = self._deadline is None, time.monotonic() + seconds
             if not begins:
@@ -235,13 +235,13 @@ class Feeder:
             self.keep(opened)
 
     def unfinished(self) -> list[OpenUnit]:
-        """The units of which some row has no result yet."""
+        """Units in which some row has no result yet."""
         with self._changed:
             return [opened for opened in self._open.values() if not opened.whole]
 
     def keep(self, opened: OpenUnit, rows: int | None = None) -> None:
-        """Only the first so many rows of a unit are done now; None: those that the engine may have
-        begun with. If all of them have their result, they are handed on as a unit of their own."""
+        """Do only this many first rows of a unit now; None: those that the engine may have begun.
+        If all of them have their result, they are handed on as a unit of their own."""
         with self._changed:
             unit = opened.unit
             stop = unit.start + (opened.begun_or_done if rows is None else rows)
@@ -249,8 +249,8 @@ class Feeder:
                 self._shrink(opened, stop)
 
     def _shrink(self, opened: OpenUnit, stop: int) -> None:
-        """Cut a unit off before a row of its shard. To be called with the lock: whoever finds the
-        unit whole thereby can rely on it that it was handed on."""
+        """End a unit before a row of its shard. Call it with the lock: a caller that finds the unit
+        whole afterwards can rely on it that it was handed on."""
         if opened.shrink(part(opened.unit, opened.unit.start, stop)) and opened.unit.rows:
             self._whole(opened)
 
@@ -290,7 +290,7 @@ class Feeder:
 
     @property
     def _storage_is_behind(self) -> bool:
-        """So many finished units are not committed yet that no other is begun for now."""
+        """So many finished units are not committed yet that no new one is begun for now."""
         with self._changed:
             waiting = sum(one.whole and not one.settled for one in self._open.values())
         return waiting >= _MOST_UNCOMMITTED
@@ -303,7 +303,7 @@ class Feeder:
                     self._leases[unit.shard, unit.start] = lease
 
     def _begin(self, reader: UnitReader) -> list[_Stream]:
-        """Open the first of the leased units; nothing if none of its rows is to be fed."""
+        """Open the first of the leased units; does nothing if none of its rows is to be fed."""
         with self._changed:
             if not self._leased:
                 return []
@@ -315,15 +315,15 @@ class Feeder:
         with self._changed:
             if not self._leased:
                 return []
-            unit = self._leased.popleft()  # some of it may have been given up meanwhile
+            unit = self._leased.popleft()  # part of it may have been given up meanwhile
             opened = OpenUnit(unit, read.table.slice(0, unit.rows), again)
-            nothing_to_do = opened.whole and unit.rows > 0  # all of it is kept: see ``Redo``
+            nothing_to_do = opened.whole and unit.rows > 0  # all keep their result: see ``Redo``
             self._open[unit.shard, unit.start] = opened
             lease = self._leases.pop((unit.shard, unit.start), None)
             opened.losses = lease.losses if lease is not None else 0
             self._streams += 1
         if unit.rows == 0:
-            if unit.whole is None:  # else all of it was given up
+            if unit.whole is None:  # otherwise all of it was given up
                 self._whole(opened)
         elif nothing_to_do:
             self._whole(opened)
@@ -335,7 +335,7 @@ class Feeder:
         return []
 
     def _feed_round(self, streams: list[_Stream]) -> None:
-        """The next few rows of each, by turns."""
+        """The next few rows of each unit, in turn."""
         few = -(-_TOKENIZED_AT_ONCE // len(streams))
         turns: list[tuple[int, _Stream]] = []
         rows: list[Mapping[str, Any]] = []
@@ -362,7 +362,7 @@ class Feeder:
             self._fail(stream.opened, place, error)
 
     def _fail(self, opened: OpenUnit, row: int, error: RowError) -> None:
-        if row < opened.unit.rows:  # else it was given up
+        if row < opened.unit.rows:  # otherwise it was given up
             self._errors[error.type.value] += 1
         if opened.finish(row, RowResult(error=error)):
             self._whole(opened)

@@ -1,4 +1,4 @@
-"""A job's parts as the machine of a worker has them: its model, and the folders it is to read."""
+"""A job's parts as they are on a worker's machine: its model, and the folders it reads."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _CONFIG = "config.json"
 
 
 def localize_spec(spec: WorkerSpec, say: Callable[[str], None]) -> WorkerSpec:
-    """``spec`` with the model in this machine's own store, fetched first if it is not there.
+    """``spec`` with the model in this machine's own store, downloaded first if it is not there.
 
-    Raises MachineUnfit where the model is another one here, or folders of the job are missing.
+    Raises MachineUnfit where the model differs here, or folders of the job are missing.
     """
     _check_folders(spec)
     wanted, reference = spec.model, spec.job.model
     if _is_model(wanted.path):
-        model = replace(wanted)  # looked at anew
+        model = replace(wanted)  # read again
         if not model.provenance.get("weights_sha256"):
-            return spec  # a folder of the user's, whose hash is about times of files
+            return spec  # a user's folder: its hash includes file times
     else:
         find = resolve if spec.job.engine.computes else resolve_for_rehearsal
         try:

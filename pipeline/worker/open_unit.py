@@ -22,14 +22,14 @@ class OpenUnit:
     """A unit whose rows are on their way. ``finish`` may be called from any thread."""
 
     def __init__(self, unit: Unit, table: pa.Table, again: Sequence[int] | None = None) -> None:
-        """``again``: only these rows are to be done; the others are there already."""
+        """``again``: only these rows are to be done; the others have their result already."""
         self.unit = unit
         self.table = table
         self.results: list[RowResult | None] = [None if again is None else KEPT] * unit.rows
         for row in again or ():
             if row < unit.rows:
                 self.results[row] = None
-        self.begun = 0  # the engine has begun with no row from this one on
+        self.begun = 0  # the engine has not begun this row or any after it
         self.losses = 0  # engines that died with some of these rows
         self.settled = False  # committed, and the coordinator knows
         self._missing = sum(result is None for result in self.results)
@@ -39,7 +39,7 @@ class OpenUnit:
         """Note a row's result; True for the one that makes the unit whole."""
         with self._lock:
             if row >= len(self.results) or self.results[row] is not None:
-                return False  # it was given up, or is there
+                return False  # it was given up, or has its result
             self.results[row] = result
             self._missing -= 1
             return self._missing == 0
@@ -52,8 +52,8 @@ class OpenUnit:
 
     @property
     def begun_or_done(self) -> int:
-        """The engine has begun with no row from this one on, and rows before have their result or
-        may have been begun with."""
+        """The first row that, like all after it, has not been begun; rows before it have their
+        result or may have been begun."""
         row = self.begun
         while row < len(self.results) and self.results[row] is not None:
             row += 1
@@ -74,7 +74,7 @@ class OpenUnit:
 
     @property
     def counts(self) -> LeaseRows:
-        """Of the rows that are to be done here."""
+        """Of the rows to be done here."""
         results = list(self.results)
         missing = sum(result is None for result in results)
         kept = sum(result is KEPT for result in results)
@@ -100,8 +100,8 @@ class OpenUnit:
             return rows - next((i for i, r in behind if r is not None), rows)
 
     def shrink(self, unit: Unit) -> bool:
-        """Only ``unit``, the first rows of this one, is left, unless it is whole. True if it is
-        whole thereby."""
+        """Keep only ``unit``, the first rows of this one, unless it is whole already. True if that
+        makes it whole."""
         with self._lock:
             if self._missing == 0:
                 return False

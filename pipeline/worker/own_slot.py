@@ -11,19 +11,19 @@ from pipeline.engine.machine.facts import own_devices
 from pipeline.errors import MachineUnfit
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
-# Ray's own switch: it counts how many cards are in use, which ones they are is said elsewhere
+# Ray's own switch: it only counts the cards in use; which ones they are is set here
 CHOSEN_HERE = {"RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "1"}
 
 
 def take_cards(cards: Sequence[int]) -> None:
-    """From now on this process, and what it starts, sees these of its machine's cards alone: before
-    anything of CUDA is loaded. ``cards``: by their place in what the machine says of itself.
+    """From now on this process, and what it starts, sees only these of its machine's cards. Call it
+    before anything of CUDA is loaded. ``cards``: by their index in the machine's own list.
 
     Raises MachineUnfit where one is gone.
     """
     there = own_devices()
     named = os.environ.get(_VISIBLE, "").split(",")
-    # as the machine was seen when Ray was started here: places stay, whatever has been lost since
+    # the list from when Ray was started here: indices stay, whatever was lost since
     numbers = [int(part) for part in named if part.isdigit()] or list(there)
     for card in cards:
         if card >= len(numbers) or numbers[card] not in there:
@@ -33,7 +33,7 @@ def take_cards(cards: Sequence[int]) -> None:
 
 def own_card(names: Collection[str], expected: str) -> str:
     """Which of the kinds ``names`` of slots this process was given: the ``expected`` one where no
-    card can be seen. Raises MachineUnfit for one that is none of them."""
+    card can be seen. Raises MachineUnfit if it is none of them."""
     devices = own_devices()
     visible = [part.strip() for part in os.environ.get(_VISIBLE, "").split(",")]
     if is_processor(expected) or not all(p.isdigit() and int(p) in devices for p in visible):

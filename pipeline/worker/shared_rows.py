@@ -1,4 +1,4 @@
-"""The few rows that unlike engines all answer, so that it is known how far they agree."""
+"""The few rows that all unlike engines answer, to measure how far they agree."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def answer_shared_rows(
     tokenizer: Tokenizer,
     on_step: Callable[[], None],
 ) -> None:
-    """Have ``engine`` answer ``spec.shared_rows``, unless one of its name has, and put its answers
-    down beside the output. An engine that fails at it is no matter: the job itself is done."""
+    """Let ``engine`` answer ``spec.shared_rows``, unless an engine of its name has, and write its
+    answers beside the output. A failure here does not matter: the job itself is done."""
     name = engine.facts.name(spec.model.quantization)
     if any(one.engine == name for one in read_shared(storage)):
         return
@@ -55,7 +55,7 @@ def answer_shared_rows(
 
 
 def _answer(result: RowResult) -> str | None:
-    """What counts as the answer; None for an error."""
+    """The text that counts as the answer; None for an error."""
     if result.error is not None:
         return None
     told = [one.label or one.completion or "" for one in result.answers or (result,)]

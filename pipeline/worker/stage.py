@@ -1,4 +1,4 @@
-"""A thread of a worker: it reads, looks answers up, writes, or says that the worker lives."""
+"""A thread of a worker: it reads, looks answers up, writes, or sends heartbeats."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 class Stage(threading.Thread):
-    """A thread whose failure is raised where it is joined, not lost. As long as it is alive nobody
+    """A thread whose failure is raised where it is joined, and not lost. Until it has ended, no one
     knows whether it will fail."""
 
     def __init__(self, name: str, work: Callable[[], None]) -> None:

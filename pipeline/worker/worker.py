@@ -40,14 +40,14 @@ def work(
 ) -> Progress:
     """Work on leases until the coordinator says that all is done.
 
-    ``on_hang`` is called, from a thread of its own, with what took too long as ``why``; it should
-    end the process, for nothing else ends an engine that hangs. ``keep`` takes the engine where all
-    went well; else it is closed.
+    ``on_hang`` is called from another thread, with what took too long as ``why``; it should end the
+    process, since nothing else ends an engine that hangs. ``keep`` takes over the engine if all
+    went well; otherwise it is closed.
 
-    Threads share a unit's way: the feeder reads and tokenizes (from the start, while the engine
-    loads), one looks up answers that other workers have kept, this one admits and steps, the
-    writer commits. Raises whatever went wrong in any of them. Where that is the engine, what it
-    had finished is committed first, as far as no row before it is missing.
+    A unit passes through threads: the feeder reads and tokenizes (from the start, while the engine
+    loads), one looks up answers that other workers have stored, this one admits and steps, the
+    writer commits. Raises whatever went wrong in any of them. If it was the engine, what it had
+    finished is committed first, as far as no row before it is missing.
     """
     job, model = spec.job, spec.model
     tokenizer = tokenizer_of(job, model)
@@ -128,7 +128,7 @@ def work(
             engine = None
         return loop.progress
     except EngineFailed as e:
-        with suppress(Exception):  # the coordinator may be gone; how the engine failed matters more
+        with suppress(Exception):  # the coordinator may be gone; the engine's error matters more
             coordination.engine_failed(last_words(e.message))
         if loop is not None:
             feeder.stop()
@@ -173,8 +173,8 @@ def _say_done(told: Progress) -> None:
 
 
 def _commit_what_is_finished(writer: Writer) -> None:
-    """After an engine has failed. Raises what is wrong with the storage; a coordinator that does
-    not hear of a commit finds its record."""
+    """After an engine has failed. Raises what is wrong with the storage; a coordinator that is not
+    told of a commit finds its record."""
     try:
         writer.finish()
     except RackmillError:

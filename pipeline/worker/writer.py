@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 
 class Writer:
-    """Commits units in the background; the engine goes on meanwhile."""
+    """Commits units in the background, while the engine goes on."""
 
     def __init__(
         self,
@@ -35,12 +35,12 @@ class Writer:
         coordination: Coordination,
         answers: AnswerStore | None = None,
     ) -> None:
-        """``answers``: where the answers of committed units are kept for other workers."""
+        """``answers``: where the answers of committed units are stored for other workers."""
         self._spec = spec
         self._answers = answers
         self._coordination = coordination
         self._dataset = dataset
-        self.engine: str | None = None  # what is loaded, once it is
+        self.engine: str | None = None  # the name of the engine, once it is loaded
         self._units: queue.Queue[OpenUnit | None] = queue.Queue()
         self._stage = Stage("writer", self._write)
 
@@ -63,7 +63,7 @@ class Writer:
 
     def _write(self) -> None:
         columns = self._spec.columns
-        # pyarrow imports pandas, if it is there, with the first array it makes: better now, while
+        # with its first array pyarrow imports pandas, if installed: better now, while
         # the engine loads, than beside its steps
         to_table(self._spec.input_schema.empty_table(), [], columns)
         while (done := self._units.get()) is not None:
@@ -92,7 +92,7 @@ class Writer:
         return [made]
 
     def _slice(self, done: OpenUnit, start: int, stop: int) -> tuple[pa.Table, Tally]:
-        """Of rows ``start``..``stop`` of the shard: the output table and what they come to."""
+        """Rows ``start``..``stop`` of the shard: the output table and its counts."""
         first = start - done.unit.start
         results = [r for r in done.results[first : stop - done.unit.start] if r is not None]
         table = done.table.slice(first, stop - start)

@@ -347,7 +347,7 @@ class Coordinator:
         return self._dispatcher.handle(event)
 
     def _put_out(self, worker: str) -> None:
-        """Clear those parts of a lost worker's last totals that no longer hold."""
+        """Show a lost worker as idle in its last totals."""
         self._vitals_at.pop(worker, None)
         if worker in self._workers:
             self._workers[worker] = replace(self._workers[worker], running=0, kv_use=0.0)

@@ -1,9 +1,9 @@
-"""An engine's death: what each saw of it becomes one outcome.
+"""An engine's death: what the worker and the driver saw becomes one outcome.
 
-The worker says what its engine failed of and which rows were in it (``LastWords``), if it still
-can; the driver sees an exception, a process that is gone, a machine or a card that is, or that
-nothing is heard (``Sighting``). The coordinator hears both, and answers with the one
-``DeathOutcome``, from which follows what becomes of the rows and of the slot.
+The worker reports why its engine failed and which rows were in it (``LastWords``), if it still can.
+The driver sees an exception, a missing process, machine or card, or silence (``Sighting``). The
+coordinator gets both and answers with one ``DeathOutcome``, which decides what happens to the rows
+and to the slot.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class Sighting:
 
 @dataclass(frozen=True, slots=True)
 class DeathOutcome:
-    """What an engine died of and what came of it. ``finished``: rows that it had finished, as far
-    as is known. ``lighter``: as in ``Sighting``."""
+    """Why an engine died and what follows. ``finished``: rows that it had finished, as far as is
+    known. ``lighter``: as in ``Sighting``."""
 
     cause: DeathCause
     why: str
@@ -53,12 +53,12 @@ class DeathOutcome:
 
     @property
     def progress(self) -> bool:
-        """Whether the engine had brought the job further, or its end did."""
+        """Whether the engine, or its end, brought the job forward."""
         return self.lighter is not None or self.gain is not Gain.NOTHING
 
     @property
     def barren(self) -> bool:
-        """Whether it finished no row, and the next one will be no other."""
+        """Whether it finished no row, and the next one will start with the same arguments."""
         return self.lighter is None and not self.finished
 
 
@@ -73,7 +73,7 @@ _OF_NO_ROW = frozenset(
 
 
 def sighting(failure: RackmillError | str, *, away: bool, lighter: str | None) -> Sighting:
-    """Of the ``failure`` of a worker: an exception, or in words what became of its process.
+    """From the ``failure`` of a worker: an exception, or in words what happened to its process.
     ``away``: its machine has left the rack."""
     if away:
         cause = DeathCause.MACHINE_GONE
@@ -93,10 +93,11 @@ def sighting(failure: RackmillError | str, *, away: bool, lighter: str | None) -
 
 
 def death_outcome(seen: Sighting, said: LastWords | None) -> DeathOutcome:
-    """What the driver saw and what the worker said, if it did, in one; nothing came of it yet.
+    """One outcome from what the driver saw and what the worker said, if it did, before anything
+    follows from it.
 
-    The worker knows better why its engine failed, unless the card was lost: that shows as
-    anything in an engine.
+    The worker knows better why its engine failed, except when the card was lost: then an engine may
+    raise anything.
     """
     if seen.cause in _OF_NO_ROW or seen.lighter is not None:
         blame = Blame.NO_ROW

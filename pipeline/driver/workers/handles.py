@@ -1,6 +1,7 @@
-"""What the driver's loop and its supervisor have in their hands: Ray, the coordinator, workers.
+"""What the driver's loop and its supervisor use: Ray, the coordinator, workers.
 
-Each as they need it, so that tests can put something in its place that starts no process."""
+Each as a protocol, so that tests can pass something that starts no process.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from pipeline.driver.coordinator.coordinator import Snapshot
 from pipeline.driver.workers.death import DeathOutcome, Sighting
 from pipeline.errors import RackmillError
 
-if TYPE_CHECKING:  # else the command would wait for Ray to be imported
+if TYPE_CHECKING:  # otherwise the command would wait for Ray to be imported
     from pipeline.cluster.remote_actor import RemoteActor, RemoteFuture
     from pipeline.worker.coordination.remote import CoordinatorCalls
 
@@ -38,7 +39,8 @@ class RunCluster(Protocol):
 
 
 class RunCoordinator(Protocol):
-    """Who grants leases; ``driver.coordinator.actor.CoordinatorHandle`` says what each does."""
+    """It grants leases; ``driver.coordinator.actor.CoordinatorHandle`` says what each method
+    does."""
 
     @property
     def actor(self) -> RemoteActor[CoordinatorCalls]: ...
@@ -55,7 +57,8 @@ class RunCoordinator(Protocol):
 
 
 class RunWorker(Protocol):
-    """A worker at work; ``driver.workers.worker_handle.WorkerHandle`` says what each does."""
+    """An active worker; ``driver.workers.worker_handle.WorkerHandle`` says what each method
+    does."""
 
     @property
     def name(self) -> str: ...

@@ -1,10 +1,10 @@
-"""The workers of a run, and their cards: active, let go, replaced, set aside.
+"""The workers of a run, and their cards: started, stopped, replaced, set aside.
 
-An engine that was lost is replaced on the same card, at once if it had brought the job further,
-else after a while; one that found too little memory with arguments that ask for less. A card whose
-engines get nowhere is set aside, and the job goes on without it. A card that is not the job's for
-now (the queue of a rack gives it to another one, the job's hours are over, somebody plays on it) is
-left when what its engine is at is finished.
+An engine that was lost is replaced on the same card: at once if it had made progress, otherwise
+after a while. One that ran out of memory is replaced by one that asks for less. A card whose
+engines make no progress is set aside, and the job goes on without it. A card that is not the job's
+for now (the queue of a rack gives it to another job, the job's hours are over, someone plays on it)
+is released when the rows in its engine are finished.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ from pipeline.job.job import Job
 from pipeline.worker.coordination.messages import Progress, WorkerSpec
 from pipeline.worker.own_slot import CHOSEN_HERE
 
-_BUSY_SECONDS = 2.0  # until a card that another job has is looked at again
-_SOON_SECONDS = 0.5  # until the card of an engine that was just ended is free
+_BUSY_SECONDS = 2.0  # until a card that another job has is checked again
+_SOON_SECONDS = 0.5  # until the card of an engine that has just ended is free
 _ALONE_SECONDS = 600.0
 _OTHERS = "other jobs' turn"
 _LONGEST_REASON = 200  # characters
@@ -77,13 +77,13 @@ class Supervisor:
         self._most = most(plan.job)
         self._grace = plan.job.faults.grace_seconds
         self._places: list[Slot] = []  # of the slots
-        self._jobs: list[Job] = []  # as each slot's engine has it
+        self._jobs: list[Job] = []  # as the engine of each slot has it
         self._rates: dict[str, float] = {}
         self._gpus: set[str] = set()  # cards, not processors
         self.states = SlotStates([], plan.job.faults.restarts)
         self._oom_steps = OomSteps({}, {})
         self._active: dict[int, ActiveWorker] = {}  # by slot
-        self._kept: list[object] = []  # cards that nobody shall have
+        self._kept: list[object] = []  # cards that no one may have
         self._cards: dict[int, tuple[int, ...]] = {}  # by slot, the numbers of its cards
 
     @property
@@ -92,14 +92,13 @@ class Supervisor:
 
     @property
     def may_work(self) -> bool:
-        """Whether there will be an engine, though there is none now: a card waits to be tried
-        again, another job has it for now, or all machines of a rack are gone and one may come
-        back."""
+        """Whether there will be an engine, though there is none now: a card waits for its next try,
+        another job has it for now, or all machines of a rack are gone and one may come back."""
         return self.states.waiting or not self.states.left or self.states.withdrawn
 
     @property
     def waits_for(self) -> str:
-        """Why no engine is at work though there would be cards; empty where one is, or loads."""
+        """Why no engine is active though there are cards; empty where one is active, or loads."""
         if self.active or self.states.waiting:
             return ""
         left = [state for state in self.states.left if not state.finished]
@@ -107,7 +106,7 @@ class Supervisor:
         return "; ".join(dict.fromkeys(why for why in whys if why))
 
     def add_group(self, placed: GroupForecast) -> None:
-        """Places for engines, as far as the job wants so many."""
+        """Slots for engines, as many as the job wants."""
         card = placed.group.name
         if self._oom_steps.is_new(card):
             plan = self._plan
@@ -138,7 +137,8 @@ class Supervisor:
         return max(0, self._most - len(there))
 
     def apply_changes(self, changes: MembershipChanges) -> None:
-        """Who came to the rack, who is gone, and which cards are other jobs' for now."""
+        """Which machines joined the rack, which are gone, and which cards are other jobs' for
+        now."""
         for line in changes.notes:
             self._watcher.note(line)
         self.states.gone(changes.gone)
@@ -150,7 +150,8 @@ class Supervisor:
                 self.states.withdraw(number, AbsenceReason.QUEUE, others)
 
     def update_availability(self, snapshot: Snapshot = NOTHING_YET) -> None:
-        """See which cards are not the run's for now, by its hours and for those who play."""
+        """Find the cards that are not the run's for now: outside its hours, or someone uses
+        them."""
         states = []
         for state in self.states.left:
             slot, active = self._places[state.number], self._active.get(state.number)
@@ -174,13 +175,13 @@ class Supervisor:
 
     @property
     def needs(self) -> Needs:
-        """What the job can use of a rack, as far as it has seen it."""
+        """What the job can use of a rack, as far as it knows."""
         left = {state.number for state in self.states.left if not state.finished}
         useless = _cards_of(p for number, p in enumerate(self._places) if number not in left)
         return Needs(self._most or self._plan.most_engines, useless)
 
     def wait_for_machines(self, since: float | None) -> float | None:
-        """Where no machine is left: since when. Raises JobFailed if that is too long ago."""
+        """If no machine is left: note since when. Raises JobFailed if that is too long ago."""
         if self.states.left or self.active:
             return None
         now = time.monotonic()
@@ -194,11 +195,11 @@ class Supervisor:
         return now if since is None else since
 
     def _placement(self, number: int) -> ActorOptions:
-        """What the engine of a slot asks of Ray."""
+        """What the engine of a slot requests from Ray."""
         slot, card = self._places[number], self.states[number].card
         job = self._jobs[number]
         gpu = card in self._gpus
-        # which cards an engine has, Ray decides only where nobody else does
+        # Ray decides which cards an engine gets only where no one else does
         chosen = CHOSEN_HERE if gpu and self._cluster.chooses_cards else {}
         cards = max(1, len(slot.cards)) if gpu else 0
         if slot.served:
@@ -232,7 +233,7 @@ class Supervisor:
 
         for due in self.states.due(now):
             if self._most is not None and len(self._active) >= self._most:
-                return  # a card that was away is back, and others were taken in its slot
+                return  # a card that was away is back, and others replaced it meanwhile
             slot, placement = self._places[due.number], self._placement(due.number)
             arguments = self._oom_steps.arguments
             job = self._jobs[due.number]
@@ -247,7 +248,7 @@ class Supervisor:
             serves = earlier is not None and earlier.slot == slot.slot and earlier.serves(setup)
             if there and not (serves and self._keeps):
                 for one in there:
-                    one.kill()  # an engine that is of no use to this job
+                    one.kill()  # an engine that this job cannot use
                 self.states.postpone(due.number, now, _SOON_SECONDS)
                 continue
             if earlier is None and not self._cluster.is_free(placement):
@@ -271,8 +272,8 @@ class Supervisor:
 
     @property
     def _keeps(self) -> bool:
-        """Whether engines stay loaded for the next job. Not where the cards are somebody else's at
-        times: nobody would see to it that they are left then."""
+        """Whether engines stay loaded for the next job. Not where the cards are someone else's at
+        times: then no one would release them."""
         resources = self._plan.job.resources
         sometimes = resources.yield_to_desktop or resources.hours is not None
         return self._cluster.keeps_engines and not sometimes
@@ -282,8 +283,8 @@ class Supervisor:
         self._active = {n: h for n, h in self._active.items() if h.worker not in workers}
 
     def look(self, snapshot: Snapshot, *, stopping: bool) -> None:
-        """Part with those who are done and those who were lost. Raises JobFailed when no card is
-        left, and what else a worker failed of."""
+        """Remove workers that are done and those that were lost. Raises JobFailed when no card is
+        left, and any other error of a worker."""
         for number, active in list(self._active.items()):
             worker = active.worker
             loaded = worker.name in snapshot.engines
@@ -320,14 +321,14 @@ class Supervisor:
             self._lost(number, active, why, running=running, stopping=stopping)
 
     def _lets_go(self, number: int, active: ActiveWorker, *, loaded: bool) -> bool:
-        """Have the worker of a card that is not the run's now finish what its engine is at. True
-        if it was ended at once: it has nothing to finish, or had its time."""
+        """Let the worker of a card that is not the run's now finish the rows in its engine. True if
+        it was ended at once: it had nothing to finish, or its time was over."""
         state = self.states[number]
         if not state.withdrawn and active.leaves is None:
             return False
         left = active.seconds_left(state, time.monotonic(), self._grace)
         if loaded and left is not None:
-            # again and again: the coordinator may have been restarted
+            # repeated, since the coordinator may have been restarted
             self._coordinator.retire(active.worker.name, left)
             return False
         active.worker.kill()
@@ -336,7 +337,7 @@ class Supervisor:
         return True
 
     def _hand_back(self, number: int, active: ActiveWorker) -> None:
-        """Others do what it still held; nobody is to blame."""
+        """Others do the rows that it still held; no one is to blame."""
         why = f"its card was not this run's: {active.why or 'another job had it'}"
         self._coordinator.worker_lost(active.worker.name, Sighting(DeathCause.TAKEN, why))
         if not self._keeps:
@@ -393,5 +394,5 @@ def _cards_of(slots: Iterable[Slot]) -> frozenset[Key]:
 
 
 def _first(text: str) -> str:
-    """The first line of a message, not too much of it."""
+    """The first line of a message, shortened."""
     return shorten(text.strip().partition("\n")[0], _LONGEST_REASON, placeholder=" …")

@@ -1,4 +1,4 @@
-"""Workers as the driver has them: those it starts, and those of earlier jobs."""
+"""Workers as the driver sees them: those it starts, and those of earlier jobs."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from pipeline.worker.coordination.messages import WorkerSpec
 
 _log = logging.getLogger(__name__)
 _WAKE_SECONDS = 0.5
-_ANSWER_SECONDS = 1.0  # who does not answer within it is at work
+_ANSWER_SECONDS = 1.0  # a worker that does not answer in time is busy
 
 
 @dataclass(frozen=True)
 class KeptEngine:
-    """Where an engine stays loaded after the job: the next one finds it by ``slot``, and what it
+    """Where an engine stays loaded after the job: the next job finds it by ``slot``, and what it
     was loaded with by ``setup``."""
 
     slot: str
@@ -51,7 +51,7 @@ class EarlierWorker:
             self._setup, self.busy = None, True  # it ends just now
 
     def serves(self, setup: EngineSetup) -> bool:
-        """Whether its engine is one with which a job that needs ``setup`` could go on."""
+        """Whether a job that needs ``setup`` can go on with its engine."""
         return self._setup is not None and self._setup.serves(setup)
 
     def kill(self) -> None:
@@ -59,8 +59,8 @@ class EarlierWorker:
 
 
 def find_workers(slot: str | None) -> list[EarlierWorker]:
-    """Who would keep an engine and has cards of the slot of a rack, all of them or some, alone or
-    with others."""
+    """Workers that keep an engine and have cards of the slot of a rack: all or some of them, with
+    or without others."""
     if slot is None:
         return []
     cards, found = keys_in(slot), []
@@ -72,7 +72,7 @@ def find_workers(slot: str | None) -> list[EarlierWorker]:
 
 
 class WorkerHandle:
-    """A worker actor at work, from the driver."""
+    """An active worker actor, from the driver."""
 
     def __init__(
         self,
@@ -85,9 +85,9 @@ class WorkerHandle:
         earlier: EarlierWorker | None = None,
         cards: tuple[int, ...] = (),
     ) -> None:
-        """``card``: the kind that it is to get; ``cards``: which ones of its machine (none: those
-        that Ray gives it). ``keeping``: its engine stays loaded after the job; ``earlier``: who is
-        to do the work, with an engine that was kept."""
+        """``card``: the kind that it is to get; ``cards``: which cards of its machine (none: those
+        that Ray gives it). ``keeping``: its engine stays loaded after the job; ``earlier``: the
+        worker to use, with the engine that it has kept."""
         self.name = name
         if earlier is not None:
             self._actor = earlier.actor
@@ -105,7 +105,7 @@ class WorkerHandle:
 
     @property
     def began(self) -> bool:
-        """Whether Ray had a place for it: its process is there, or was."""
+        """Whether Ray had room for it: its process is or was there."""
         return self._here.ready()
 
     def ended(self, timeout_seconds: float = 0.0) -> bool:

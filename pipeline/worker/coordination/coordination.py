@@ -14,7 +14,7 @@ from pipeline.worker.coordination.messages import GiveUpRows, LastWords, Lease, 
 
 
 class RowSource(Protocol):
-    """Where a worker's rows wait, as those see it who may want them back."""
+    """Where a worker's rows wait, for those who may want them back."""
 
     @property
     def taken(self) -> int:
@@ -22,12 +22,12 @@ class RowSource(Protocol):
 
     @property
     def flights(self) -> list[RowRange]:
-        """Rows that the engine has not finished and may have before this is asked again: none as
-        long as nothing was handed on."""
+        """Rows that the engine has not finished and may have before the next call: none as long as
+        nothing was handed on."""
 
     def give_up(self, asked: GiveUpRows) -> int:
-        """Drop rows that the engine has not begun with. Returns the row (of the shard) before
-        which those of ``asked.unit`` are kept."""
+        """Drop rows that the engine has not begun. Returns the row (of the shard) before which
+        those of ``asked.unit`` are kept."""
 
     @property
     def holding(self) -> list[Unit]:
@@ -38,7 +38,7 @@ class RowSource(Protocol):
         """How far the rows are that are leased and not committed."""
 
     def wind_up(self, seconds: float) -> None:
-        """The run is stopping: hand on no more rows. Those that were handed on may end within
+        """The run is stopping: hand on no more rows. Those handed on already may end within
         ``seconds`` from now."""
 
 
@@ -49,22 +49,22 @@ class Coordination(Protocol):
         """Units to work on, or why there are none."""
 
     def committed(self, records: Sequence[CommitRecord | Redone]) -> None:
-        """These commit records exist, or rows of them were done again."""
+        """These commit records exist, or rows in them were done again."""
 
     def listen(self, source: RowSource) -> None:
         """From now on ask ``source`` for rows that others shall do."""
 
     def heartbeat(self, progress: Progress) -> None:
-        """The worker lives, and this is how far it is."""
+        """The worker is alive, and this is how far it is."""
 
     def announce(self) -> None:
-        """The engine is about to begin with rows: have it known at once which these may be."""
+        """The engine is about to begin rows: report at once which these may be."""
 
     def engine_failed(self, said: LastWords) -> None:
-        """The engine is no more."""
+        """The engine is gone."""
 
     def note(self, line: str) -> None:
-        """Say this aloud to whoever watches the run."""
+        """Print this for whoever watches the run."""
 
 
 def active_rows(source: RowSource | None, progress: Progress) -> int:

@@ -22,7 +22,7 @@ from pipeline.worker.metrics.timeline import TimelineInterval
 
 @dataclass(frozen=True)
 class WorkerSpec:
-    """All a worker needs to know of a job; leases bring the rest."""
+    """All that a worker needs to know of a job; leases bring the rest."""
 
     job: Job
     shards: tuple[Shard, ...]
@@ -32,18 +32,18 @@ class WorkerSpec:
     engine_arguments: Mapping[str, Mapping[str, Any]]  # by the name of the card
     provenance: Mapping[str, str]
     known_lengths: Lengths | None = None  # of completions, where any was ever seen
-    prove_engine: bool = False  # with one harmless request, before any row is given to it
+    prove_engine: bool = False  # by one harmless request, before it gets any row
     redo: Redo | None = None  # only these error rows are done, again
     log: LogPlace | None = None  # of the run
-    shared_rows: tuple[RowRange, ...] = ()  # that every engine answers, beside its own
+    shared_rows: tuple[RowRange, ...] = ()  # rows that every engine answers, besides its own
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Units to work on. ``losses``: how many engines died with some of the rows in them; ``why``:
-    what the last of them died of.
+    """Units to work on. ``losses``: how many engines died with some of the rows in them; ``why``
+    the last of them died.
 
-    ``quarantined``: no engine shall see the rows again: they become error rows.
+    ``quarantined``: no engine may see the rows again: they become error rows.
     """
 
     units: tuple[Unit, ...]
@@ -56,8 +56,8 @@ class Lease:
 class Progress:
     """A worker's running totals. Tokens are those of finished rows; times in epoch seconds.
 
-    ``rows``: that went through the engine's loop; of these so many ``failed``. ``generated``: the
-    tokens that the engine has written, also of rows that are not finished, and may never be.
+    ``rows``: rows that went through the engine's loop; ``failed`` of them failed. ``generated``:
+    the tokens that the engine has written, also of rows that are not finished, and may never be.
     """
 
     rows: int = 0
@@ -68,8 +68,8 @@ class Progress:
     preemptions: int = 0
     recomputed_tokens: int = 0  # because of them
     running: int = 0
-    waiting: int = 0  # taken, and not begun with by the engine
-    given_up: int = 0  # taken, and another worker's now
+    waiting: int = 0  # taken, and not begun by the engine
+    given_up: int = 0  # taken, and now another worker's
     in_engine: int = 0  # rows that it was given and has not finished
     errors: Mapping[str, int] = field(default_factory=dict)  # error rows by type, all of them
     kv_use: float = 0.0  # share of the engine's blocks that running requests hold, 0..1
@@ -79,17 +79,17 @@ class Progress:
     first_step: float = 0.0
     last_step: float = 0.0
     timeline: tuple[TimelineInterval, ...] = ()
-    kv_count_error: float | None = None  # most by which our count of the blocks was off, 0..1
+    kv_count_error: float | None = None  # largest error of our count of the blocks, 0..1
 
     @property
     def error_rows(self) -> int:
-        """All of them, also those that failed before the engine's loop saw them."""
+        """All of them, also those that failed before they reached the engine's loop."""
         return sum(self.errors.values())
 
 
 @dataclass(frozen=True, slots=True)
 class LastWords:
-    """What a worker says of its engine that failed or hangs. ``rows``: those that it had."""
+    """A worker's report of its engine that failed or hangs. ``rows``: those that were in it."""
 
     why: str
     rows: tuple[RowRange, ...] = ()
@@ -105,8 +105,8 @@ class LeaseRows:
 
 @dataclass(frozen=True, slots=True)
 class GiveUpRows:
-    """Another worker would be earlier with the rows of ``unit`` from ``keep`` on (a row of the
-    shard)."""
+    """Another worker would finish the rows of ``unit`` from ``keep`` on (a row of the shard)
+    earlier."""
 
     unit: Unit
     keep: int
@@ -114,10 +114,10 @@ class GiveUpRows:
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """What the coordinator has to say when it hears of a worker.
+    """The coordinator's answer to a heartbeat.
 
-    ``stop_seconds``: the run is stopping, and what is in flight has so long; ``introduce``: who
-    is this, and what does it hold? (The coordinator was lost and is back.)
+    ``stop_seconds``: the run is stopping, and rows in flight have this long; ``introduce``: say who
+    you are and what you hold. (The coordinator was lost and is back.)
     """
 
     give_up: tuple[GiveUpRows, ...] = ()

@@ -31,7 +31,7 @@ _LAST_WORDS_SECONDS = 10.0
 
 
 class CoordinatorCalls(Protocol):
-    """What a worker calls of the coordinator; ``driver.coordinator`` says what each does."""
+    """The coordinator's methods that a worker calls; ``driver.coordinator`` says what each does."""
 
     def join(self, worker: str, card: str) -> None: ...
 
@@ -64,8 +64,8 @@ class CoordinatorCalls(Protocol):
 
 
 class RemoteCoordination:
-    """The coordinator actor, from a worker. A thread of its own says every second that the worker
-    lives, while the engine loads and whatever it does, and passes on what comes back."""
+    """The coordinator actor, from a worker. A thread of its own sends a heartbeat every second,
+    while the engine loads and at all other times, and passes on the answers."""
 
     def __init__(
         self,
@@ -76,8 +76,8 @@ class RemoteCoordination:
         vitals: Callable[[], Vitals] | None = None,
         orphaned: Callable[[], None] | None = None,
     ) -> None:
-        """``vitals``: looks at the worker's cards. ``orphaned`` is called when the coordinator is
-        gone for good, and its driver with it."""
+        """``vitals``: reads the worker's cards. ``orphaned`` is called when the coordinator is gone
+        for good, and its driver with it."""
         self._worker = worker
         self._actor = actor
         self._card = card
@@ -92,16 +92,16 @@ class RemoteCoordination:
         self._closed = threading.Event()
         self._pulse = Stage("pulse", self._beat)
         actor.call(CoordinatorCalls.join, worker, card).get()
-        self._tell()  # which cards it has is known before its engine is loaded
+        self._tell()  # so its cards are known before its engine is loaded
         self._pulse.start()
 
     def close(self) -> None:
-        """Say the last totals, to whoever still hears them, and no more."""
+        """Send the last totals, if anyone still listens, and nothing more."""
         self._closed.set()
         self._pulse.join(_PULSE_SECONDS)
         self._look_at_cards()
         self._meter.close(self._progress, self._vitals)
-        with suppress(RayError):  # else nobody would learn how the work ended
+        with suppress(RayError):  # otherwise no one would learn how the work ended
             self._actor.call(
                 CoordinatorCalls.heartbeat, self._worker, self._progress, vitals=self._vitals
             ).get()
@@ -117,27 +117,27 @@ class RemoteCoordination:
         self._source = source
 
     def heartbeat(self, progress: Progress) -> None:
-        self._progress = progress  # what comes next goes along with the next pulse
+        self._progress = progress  # what comes next is sent with the next heartbeat
         self._pulse.check()
 
     def announce(self) -> None:
-        self._tell().get()  # orders can wait for the next pulse
+        self._tell().get()  # orders can wait for the next heartbeat
 
     def engine_failed(self, said: LastWords) -> None:
         call = self._actor.call(CoordinatorCalls.engine_failed, self._worker, said)
         call.get(_LAST_WORDS_SECONDS)
 
     def hang(self, said: LastWords) -> None:
-        """The engine hangs: say so, and end this process as hard as it takes. The guard ends what
-        the engine started."""
+        """The engine hangs: report it, and end this process, by force if needed. The guard ends
+        what the engine started."""
         with suppress(Exception):
             self.engine_failed(said)
         os.kill(os.getpid(), signal.SIGKILL)
 
     def _tell(self) -> RemoteFuture[Orders]:
-        """A heartbeat, on its way."""
+        """Send a heartbeat."""
         source, progress = self._source, self._progress
-        with self._telling:  # what is told later must not be older
+        with self._telling:  # a later report must not be older
             active = active_rows(source, progress)
             flights = source.flights if source else []
             return self._actor.call(
@@ -179,7 +179,7 @@ class RemoteCoordination:
             _log.warning("the coordinator was lost and is back: told it what this worker holds")
             self._introduce()
         if self._source is None:
-            return  # who has no rows has nothing to give up
+            return  # a worker without rows has nothing to give up
         if orders.stop_seconds is not None:
             self._source.wind_up(orders.stop_seconds)
             holding = tuple(self._source.holding)

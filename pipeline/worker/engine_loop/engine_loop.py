@@ -32,15 +32,15 @@ from pipeline.worker.open_unit import OpenUnit, ReadyRow
 
 _IDLE_SECONDS = 0.02
 _HEARTBEAT_SECONDS = 1.0
-_FULL = 2  # times as many as may run: the engine never lacks one to begin with
+_FULL = 2  # times as many as may run: so the engine always has one to begin
 NO_STEP = "the engine made no step"
 
 
 class EngineLoop:
     """Moves rows from the feeder through the engine until there are no more.
 
-    A row is answered by another one like it, or becomes requests; those wait in the admission
-    for their turn, and its result goes to its unit.
+    A row is answered by another row like it, or becomes requests. These wait in the admission
+    policy for their turn, and the row's result goes to its unit.
     """
 
     def __init__(
@@ -56,8 +56,8 @@ class EngineLoop:
         watchdog: Watchdog | None = None,
         announce: Callable[[], None] = lambda: None,
     ) -> None:
-        """``whole`` takes units of which every row has its result. ``stored``: answers that other
-        workers have kept. ``announce`` is called before an engine that has nothing begins."""
+        """``whole`` receives units in which every row has its result. ``stored``: answers that
+        other workers have stored. ``announce`` is called before an empty engine begins."""
         facts = engine.facts
         layout = facts.layout(settings.geometry)
         self._engine = engine
@@ -77,14 +77,14 @@ class EngineLoop:
         self._step_seconds = settings.step_timeout_seconds
         self._watchdog = watchdog
         self._announce = announce
-        self._empty = True  # nothing is in the engine, as far as others know
+        self._empty = True  # as others were told of the engine
         self._winding_up = False
         self._totals = Totals()
         self._last_beat = self._kv_use = 0.0
 
     def run(self) -> None:
-        """Work until the feeder is exhausted and the last row has its result. Of a run that
-        is stopped: until what the engine was at is finished, or the time for that is over."""
+        """Work until the feeder is exhausted and the last row has its result. If the run is
+        stopped: until what is in the engine is finished, or the time for that is over."""
         while self._feeder.deadline is None or not self._wound_up(self._feeder.deadline):
             self._take_rows()
             self._carry_out(self._once.poll())
@@ -97,7 +97,7 @@ class EngineLoop:
             self._beat()
 
     def _wound_up(self, deadline: float) -> bool:
-        """The run is stopping: whether nothing is left to be finished."""
+        """The run is stopping: whether nothing is left to finish."""
         if not self._winding_up:
             self._winding_up = True
             self._leave_what_waits()
@@ -109,9 +109,9 @@ class EngineLoop:
         return True
 
     def _leave_what_waits(self) -> None:
-        """Rows behind the last one of their unit that is finished or in the engine are left to be
-        done another time; those before it are worth finishing, since rows are committed from the
-        first on: also those that waited for the answer of one that is left."""
+        """Leave rows behind the last one of their unit that is finished or in the engine for
+        another run. Those before it are worth finishing, since rows are committed from the first
+        on; also those that waited for the answer of a row that is left."""
         ends: dict[int, int] = {}
         for row in self._in_hand.begun_rows:
             ready = row.ready
@@ -168,7 +168,8 @@ class EngineLoop:
 
     @property
     def _wanted(self) -> int:
-        """Requests that the policy, or else an engine that is never to lack one, should get."""
+        """How many requests to give to the policy, or to an engine that must never run out of
+        them."""
         room = _FULL * self._limits.max_num_seqs - len(self._in_hand)
         return max(0, room) if self._admission.wanted is None else self._admission.wanted
 
@@ -178,7 +179,7 @@ class EngineLoop:
             time.sleep(_IDLE_SECONDS)
         for _ in range(self._wanted):
             if not (self._wanted and self._once.room):
-                return  # one row may be many requests, or only wait for another
+                return  # one row may become many requests, or only wait for another
             ready = self._feeder.take(wait_seconds=_IDLE_SECONDS if idle else 0.0)
             if ready is None:
                 return
@@ -193,7 +194,7 @@ class EngineLoop:
                 self._finish(one.row, one.result)
 
     def _ended(self, ready: ReadyRow, result: RowResult) -> None:
-        """A row that was computed has its result, and perhaps others have it with it."""
+        """A computed row has its result, and perhaps other rows get the same."""
         self._carry_out(self._once.finished(ready, result))
 
     def _compute(self, ready: ReadyRow) -> None:
@@ -209,7 +210,7 @@ class EngineLoop:
     def _ask(self, row: RowInHand, requests: list[Request], *, urgent: bool) -> None:
         for request in requests:
             if row.answer.result is not None:
-                return  # an earlier one was refused, and with it the row
+                return  # an earlier one was refused, and the row with it
             demand = self._demand(request)
             self._in_hand.add(request, row)
             needed = self._limits.missing(demand)
@@ -226,7 +227,7 @@ class EngineLoop:
 
     def _demand(self, request: Request) -> Demand:
         tokens = len(request.prompt_ids)
-        # vLLM computes a prompt that is scored from its first token on, cached or not
+        # vLLM computes a scored prompt from its first token on, cached or not
         scored = request.score_from is not None or not self._engine.facts.prefix_caching
         keys = () if scored else block_keys(request.prompt_ids, self._engine.facts.block_size)
         group = group_of(0, tokens)
@@ -286,7 +287,7 @@ class EngineLoop:
             gone = [completion.request_id for completion in completions]
             self._shadow.stepped(stats.sampled, gone, stats.kv_use)
         ended: list[tuple[RequestInHand | None, Completion]] = []
-        for completion in completions:  # none of them is in the engine any more
+        for completion in completions:  # from now on none of them is in the engine
             tokens = None if completion.error is not None else completion.completion_tokens
             self._admission.finished(completion.request_id, tokens)
             ended.append((self._in_hand.drop(completion.request_id), completion))
@@ -299,11 +300,11 @@ class EngineLoop:
         self._totals.end_step(before, stats, ended=bool(completions))
 
     def _refuse(self, request_id: int, error: RowError) -> None:
-        """A request that never comes into the engine."""
+        """A request that will never go into the engine."""
         self._hear(self._in_hand.drop(request_id), Completion(request_id, error=error))
 
     def _hear(self, one: RequestInHand | None, completion: Completion) -> None:
-        """``one``: that has ended; None where its row has its result already."""
+        """``one``: the request that has ended; None where its row has its result already."""
         if one is None:
             return
         row = one.row
@@ -312,14 +313,14 @@ class EngineLoop:
             return  # another of the row's requests ended in the same step, with an error
         requests = row.answer.receive(completion)
         if not self._conclude(row):
-            self._ask(row, requests, urgent=True)  # concludes it where one is refused
+            self._ask(row, requests, urgent=True)  # concludes the row where one is refused
 
     def _conclude(self, row: RowInHand) -> bool:
-        """Whether the row has its result, which is passed on then."""
+        """Whether the row has its result, which is then passed on."""
         result = row.answer.result
         if result is None:
             return False
-        self._end_requests(row)  # there are some where another was refused
+        self._end_requests(row)  # there are some if another request was refused
         losses = row.ready.unit.losses
         if losses and result.error is not None and result.error.attempts:
             result = result.tried_before(losses)
@@ -327,7 +328,7 @@ class EngineLoop:
         return True
 
     def _drop_late_rows(self) -> None:
-        """Rows that had the engine for too long make room for others."""
+        """Rows that were in the engine for too long make room for others."""
         for row in self._timeouts.over(time.monotonic()):
             self._end_requests(row)
             attempts = row.ready.unit.losses + 1
@@ -351,13 +352,13 @@ class EngineLoop:
         self._rest_if_empty()
 
     def _let_go(self, row: RowInHand) -> None:
-        """A row that waited here and is to be done by another worker, or another time."""
+        """A row that waited here and will be done by another worker, or in another run."""
         self._totals.given_up += 1
         self._end_requests(row)
         self._carry_out(self._once.given_up(row.ready))
 
     def _rest_if_empty(self) -> None:
-        """Nothing is expected of an engine that has nothing."""
+        """Tell the watchdog that an empty engine need not move."""
         if not self._in_hand:
             self._empty = True
             if self._watchdog is not None:
@@ -377,7 +378,7 @@ class EngineLoop:
 
 
 def _shadow(engine: Engine, geometry: Geometry) -> ShadowEngine | None:
-    """Our own count beside an engine that does one step at a time, as the model does."""
+    """Our own count of blocks, for engines that do one step at a time as the model does."""
     facts = engine.facts
     if facts.batches_in_flight > 1 or facts.steps_ahead or facts.kind != "vllm":
         return None

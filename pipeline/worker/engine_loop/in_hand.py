@@ -1,5 +1,5 @@
-"""The requests that a worker has in hand: each waits for its turn, or is in the engine; and for how
-long their rows may be in hand."""
+"""The requests that a worker has: each waits for its turn, or is in the engine. And how long their
+rows may take."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class RowInHand:
 
 @dataclass(slots=True, eq=False)
 class RequestInHand:
-    """``begun``: the engine has it; else it waits for admission."""
+    """``begun``: the engine has it; otherwise it waits for admission."""
 
     request: Request
     row: RowInHand
@@ -35,8 +35,8 @@ class RequestInHand:
 
 
 class InHand:
-    """All of them, in the order in which they came. The engine's thread changes it; others may
-    look at it meanwhile."""
+    """All of them, in order of arrival. The engine's thread changes it; other threads may read it
+    meanwhile."""
 
     def __init__(self) -> None:
         self._all: dict[int, RequestInHand] = {}  # by the request's id
@@ -64,18 +64,18 @@ class InHand:
         return one
 
     def drop(self, request_id: int) -> RequestInHand | None:
-        """One is in hand no more, wherever it was; None if it was not."""
+        """Remove one, wherever it was; None if it was not here."""
         one = self._all.pop(request_id, None)
         if one is not None and not one.begun:
             self.waiting -= 1
         return one
 
     def drop_all_of(self, row: RowInHand) -> tuple[list[int], list[int]]:
-        """None of the row's requests is in hand any more. Returns the ids of those that the engine
-        has, and of those that waited."""
+        """Remove all requests of the row. Returns the ids of those that the engine has, and of
+        those that waited."""
         begun: list[int] = []
         waited: list[int] = []
-        if not row.requests:  # as of nearly all rows: their last request has ended
+        if not row.requests:  # the usual case: its last request has ended
             return begun, waited
         for request_id in sorted(row.requests):
             one = self.drop(request_id)
@@ -95,25 +95,25 @@ class InHand:
 
     @property
     def rows(self) -> list[RowInHand]:
-        """The rows that all of them belong to, each once."""
+        """The rows that they belong to, each once."""
         return list(dict.fromkeys(one.row for one in list(self._all.values())))
 
     @property
     def begun_rows(self) -> set[RowInHand]:
-        """The rows of which the engine has some request."""
+        """The rows with some request in the engine."""
         return {one.row for one in self.begun}
 
 
 class Timeouts(Generic[K]):
-    """Whose time is up, among many who were given the same ``seconds`` (None: no limit): so who
-    began first is over first."""
+    """Which of many things with the same limit of ``seconds`` (None: no limit) have run out:
+    whatever began first runs out first."""
 
     def __init__(self, seconds: float | None) -> None:
         self._seconds = seconds
         self._began: dict[K, float] = {}  # in that order
 
     def begin(self, key: K, now: float) -> None:
-        """The time of ``key`` begins, unless it has begun."""
+        """The time of ``key`` begins, unless it has begun already."""
         if self._seconds is not None:
             self._began.setdefault(key, now)
 
@@ -122,7 +122,7 @@ class Timeouts(Generic[K]):
         self._began.pop(key, None)
 
     def over(self, now: float) -> list[K]:
-        """Those whose time is up; they are ended thereby."""
+        """Those whose time has run out; they are ended by this call."""
         if self._seconds is None:
             return []
         late: list[K] = []

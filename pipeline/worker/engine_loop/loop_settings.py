@@ -1,4 +1,4 @@
-"""How one engine is kept full, by its job and by what the engine turned out to be."""
+"""How one engine is kept full, from its job and from what the engine reports of itself."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from pipeline.worker.coordination.messages import WorkerSpec
 class LoopSettings:
     """How an engine is kept full.
 
-    ``longest_answer``: tokens of a completion at the most; ``known_lengths``: of completions, as
-    far as they are known. ``admission``: the policy's name. ``answer_once``: equal rows are
-    computed once. Seconds: a row may have the engine for so many (None: any number), and a step
-    may take so many.
+    ``longest_answer``: tokens of the longest completion; ``known_lengths``: of completions, as far
+    as they are known. ``admission``: the policy's name. ``answer_once``: equal rows are computed
+    once. Seconds: how long a row may be in the engine (None: any time), and how long a step may
+    take.
     """
 
     geometry: Geometry
@@ -31,7 +31,7 @@ class LoopSettings:
 
     @classmethod
     def of(cls, spec: WorkerSpec, max_model_len: int) -> LoopSettings:
-        """For a worker whose engine has a context of so many tokens."""
+        """For a worker whose engine has a context of this many tokens."""
         job = spec.job
         longest = min(job.longest_answer, max_model_len)
         if job.generates and SAMPLING_COLUMN in spec.input_schema.names:

@@ -1,4 +1,4 @@
-"""Whether an engine still moves. One that does not is no more use, and holds its card."""
+"""Whether an engine still moves. One that does not is useless, and still holds its card."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ _LOOK_SECONDS = 1.0
 
 
 class Watchdog:
-    """Told of what moves, from any thread; ``bark`` is called once, from a thread of its own, when
-    something took too long. That thread runs as long as the interpreter lets it: where an engine
-    holds the interpreter itself, heartbeats end too, and the driver sees that.
-    """
+    """Any thread reports what moves; ``bark`` is called once, from a thread of its own, when
+    something took too long. That thread runs only while the interpreter lets it: if an engine
+    blocks the interpreter itself, heartbeats end too, and the driver sees that."""
 
     def __init__(
         self, bark: Callable[[str], None], clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._bark = bark
         self._clock = clock
-        self._expected: tuple[str, float, float] | None = None  # what not, since when, seconds
+        self._expected: tuple[str, float, float] | None = None  # what, since when, seconds
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
     def expect(self, what: str, seconds: float) -> None:
-        """Something is to move within ``seconds`` from now; ``what`` says that it did not."""
+        """Something must move within ``seconds`` from now; ``what`` is the message if it does
+        not."""
         self._expected = (what, self._clock(), seconds)
 
     def rest(self) -> None:
-        """Nothing is expected to move."""
+        """Nothing needs to move."""
         self._expected = None
 
     def overdue(self) -> str | None:

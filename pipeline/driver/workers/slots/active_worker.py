@@ -1,4 +1,4 @@
-"""A worker at work on a card, from the driver's view, and how long it has to let the card go."""
+"""An active worker on a card, from the driver's view, and how long it has to release the card."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import Any
 from pipeline.driver.workers.handles import RunWorker
 from pipeline.driver.workers.slots.slot_states import AbsenceReason, SlotState
 
-_CLOSING_SECONDS = 30.0  # after the grace: to commit what was finished
-_PLAYER_SECONDS = 5.0  # that who plays waits for either at most
+_CLOSING_SECONDS = 30.0  # after the grace period: to commit what was finished
+_PLAYER_SECONDS = 5.0  # that a player waits at most for either
 
 
 @dataclass(slots=True)
 class ActiveWorker:
-    """``arguments``: of its engine; ``leaves``: since when it has to let its card go, ``why``."""
+    """``arguments``: of its engine; ``leaves``: since when it has to release its card, and
+    ``why``."""
 
     worker: RunWorker
     arguments: Mapping[str, Any]
@@ -24,8 +25,8 @@ class ActiveWorker:
     _player: bool = False
 
     def seconds_left(self, state: SlotState, now: float, grace: float) -> float | None:
-        """Its card is not the run's: seconds that it still has for what its engine is at, of the
-        ``grace`` at most; None: it had its time."""
+        """If its card is not the run's: how many seconds it still has for the rows in its engine,
+        ``grace`` at most; None: its time is over."""
         if self.leaves is None:
             self.leaves, self.why = now, next(iter(state.absent.values()))
         self._player = self._player or AbsenceReason.DESKTOP in state.absent

@@ -1,7 +1,7 @@
-"""When cards of a run are not its own for now: outside of its hours, and while somebody plays.
+"""When cards of a run are not its own for now: outside its hours, and while someone uses them.
 
-The queue of a rack is a third reason, and tells it itself (see ``allocation``). What follows is the
-same for all three: ``Supervisor`` lets the card go, and comes back to it.
+The queue of a rack is a third reason, which it reports itself (see ``allocation``). The same
+follows from all three: ``Supervisor`` releases the card, and comes back to it.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from pipeline.job.resources import Resources
 from pipeline.job.when.hours import Hours
 
 Node = str | None
-_LOOKING = ""  # a card is looked at for some seconds before it is used: not worth a word
+_LOOKING = ""  # a card is watched for some seconds before it is used: not worth a message
 
 
 class Desktops(Protocol):
-    """Who looks at the cards of machines."""
+    """Watches the cards of machines."""
 
     def look(self, ours: Mapping[Node, Mapping[int, Ours]], hosts: Mapping[Node, str]) -> None: ...
 
@@ -30,7 +30,8 @@ class Desktops(Protocol):
 
 @dataclass(frozen=True)
 class SlotCards:
-    """The cards of a slot, by the driver's numbers on its machine, and what of ours is on them."""
+    """The cards of a slot, by the driver's numbers on its machine, and what of ours runs on
+    them."""
 
     number: int
     name: str
@@ -41,8 +42,8 @@ class SlotCards:
 
 
 class Availability:
-    """Why which slots have to do without their cards. ``desktops``: None for jobs that do not
-    yield; ``say``: told of what changes."""
+    """Which slots have to do without their cards, and why. ``desktops``: None for jobs that do not
+    yield; ``say``: gets messages about changes."""
 
     def __init__(
         self,
@@ -57,10 +58,10 @@ class Availability:
         self._quiet_seconds = resources.desktop_quiet_seconds
         self._desktops, self._say, self._now = desktops, say, now
         self._open = True
-        self._left: dict[int, str] = {}  # slots that were left to somebody: why
+        self._left: dict[int, str] = {}  # slots that were left to someone: why
 
     def look(self, states: Iterable[SlotCards]) -> dict[int, dict[AbsenceReason, str | None]]:
-        """By slot: for each reason why its card is not ours; None: it is."""
+        """By slot: why its card is not ours, for each reason; None: it is ours."""
         there = list(states)
         until = self._until()
         found: dict[int, dict[AbsenceReason, str | None]] = {}
@@ -73,7 +74,7 @@ class Availability:
         return found
 
     def _until(self) -> str | None:
-        """Why the hours are not the run's; None where they are."""
+        """Why the present time is not the run's; None if it is."""
         if self._hours is None:
             return None
         now = self._now()
@@ -103,7 +104,7 @@ class Availability:
             self._say(f"{state.name}: nobody uses its card any more: it is taken again")
         if state.number in self._left:
             return self._left[state.number]
-        # who looks may be new, and has to look again: that drives no engine away
+        # the watcher may be new and has to look again: that stops no engine
         return _LOOKING if away and state.ours is Ours.NOTHING else None
 
     def _look_at_cards(self, states: Iterable[SlotCards], desktops: Desktops) -> None:

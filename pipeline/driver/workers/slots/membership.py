@@ -1,4 +1,4 @@
-"""Who comes and goes on a rack while a job runs: machines that join late, machines that are gone.
+"""Which machines join and leave a rack while a job runs.
 
 A machine that was cut off and comes back is a new one to Ray, and so it is here.
 """
@@ -32,9 +32,9 @@ class Machines(Protocol):
 
 @dataclass(frozen=True)
 class MembershipChanges:
-    """``placed``: new slots for engines, and what the job gets there; ``gone``: machines, by
-    Ray's number, and ``notes``: what is to be said of it all. ``allotted``: cards that a submitted
-    job may use now (None: all); ``stop``: who wants it to stop."""
+    """``placed``: new slots for engines, and what the job gets there; ``gone``: machines, by Ray's
+    number, and ``notes``: messages about all of it. ``allotted``: cards that a submitted job may
+    use now (None: all); ``stop``: who wants it to stop."""
 
     placed: tuple[GroupForecast, ...] = ()
     gone: frozenset[str] = frozenset()
@@ -45,9 +45,9 @@ class MembershipChanges:
 
 @dataclass
 class Membership:
-    """``groups``: those whose slots are taken into account already. Where they are on cards,
-    processors are not taken for new ones, even if no card is left. ``cards``: those that are
-    allotted to a submitted job; ``sign``: tells the rack which cards this run is at work on."""
+    """``groups``: those whose slots are counted already. If they are on cards, processors are not
+    used as new slots, even if no card is left. ``cards``: those allotted to a submitted job;
+    ``sign``: tells the rack which cards this run uses."""
 
     job: Job
     forecaster: Forecaster
@@ -72,9 +72,9 @@ class Membership:
         needs: Needs | None = None,
         slot_usage: SlotUsage | None = None,
     ) -> MembershipChanges:
-        """What has changed since the last look. ``wanted``: so many more cards the job could use
-        (None: any number); ``needs``: what its queue is to know; ``slot_usage``: what everybody is.
-        Nothing where the head does not answer: engines go on without it for a while."""
+        """What has changed since the last look. ``wanted``: how many more cards the job could use
+        (None: any number); ``needs``: what its queue is to know; ``slot_usage``: what everyone is
+        to know. Nothing where the head does not answer: engines go on without it for a while."""
         try:
             there = self.rack.machines()
             stop = self._look_at_cards(needs)
@@ -115,8 +115,8 @@ class Membership:
                 self.sign.close()
 
     def _look_at_cards(self, needs: Needs | None) -> str:
-        """Which cards are the job's now, told by its queue, which is told what it ``needs``. Who
-        wants the job to stop. Raises HeadGone."""
+        """Which cards are the job's now: its queue says so, after it is told what the job
+        ``needs``. Returns who wants the job to stop. Raises HeadGone."""
         if self.cards is None:
             return ""
         if needs is not None:

@@ -1,4 +1,4 @@
-"""How far the engines on each kind of card had to step down for want of memory."""
+"""How far the engines on each kind of card had to step down for lack of memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ _log = logging.getLogger(__name__)
 
 
 class OomSteps:
-    """Engine arguments by kind of card. What one card could not do, no other of its kind tries."""
+    """Engine arguments by kind of card. What failed on one card is tried on no other of its
+    kind."""
 
     def __init__(
         self, arguments: Mapping[str, Mapping[str, Any]], limits: Mapping[str, EngineLimits]
@@ -33,15 +34,15 @@ class OomSteps:
     def step_down(
         self, card: str, tried: Mapping[str, Any], short: Shortage, *, running: int | None = None
     ) -> str | None:
-        """The next engine on such a card takes less than ``tried``, with which one failed; what
-        changes, in words. None when there is no way further down.
+        """The next engine on such a card takes less than ``tried``, which failed. Returns what
+        changes, in words; None when there is no way further down.
 
-        ``short``: what it had too little memory for; ``running``: it was loaded, and found too
-        little later with so many requests at once (0: not known).
+        ``short``: what it had too little memory for; ``running``: the engine was loaded, and ran
+        out later with this many requests at once (0: not known).
         """
         now = self.arguments[card]
         if now != dict(tried):
-            return "what others of its kind have"  # who stepped down meanwhile
+            return "what others of its kind have"  # another engine stepped down meanwhile
         rung = next_rung(now, self._limits[card], short, running=running)
         if rung is None:
             _log.warning("too little memory on %s, and no way further down", card)

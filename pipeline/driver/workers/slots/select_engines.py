@@ -33,9 +33,9 @@ def candidates(
 ) -> tuple[list[Candidate], list[str]]:
     """All slots for engines of ``job`` on ``machines``, the fastest cards first, and what is left
     out, with the reason. ``versions``: the driver's; ``spread``: how many cards an engine takes;
-    ``allotted``: only slots all of whose cards are among these.
+    ``allotted``: only slots whose cards are all among these.
 
-    Cards go before processors: those work only where no machine has a card. Servers come last.
+    Cards go before processors: those are used only where no machine has a card. Servers come last.
     """
     there = [(machine, machine.facts) for machine in machines if machine.works and machine.facts]
     chosen: list[Candidate] = []
@@ -60,7 +60,7 @@ def _own_engines(
     versions: Mapping[str, str],
     spread: Spread,
 ) -> tuple[list[Candidate], list[str]]:
-    """Of engines that are no servers."""
+    """Of engines that are not servers."""
     able: list[tuple[Machine, MachineFacts]] = []
     left_out: list[str] = []
     for machine, facts in machines:
@@ -103,9 +103,9 @@ def rack_groups(
     say: Callable[[str], None],
     allotted: Collection[Key] | None = None,
 ) -> list[EngineGroup]:
-    """The engines that a run of ``job`` gets on ``machines``, ``number`` of them at most. What is
-    left out is said. Raises UsageError where none of them can work on it, NoCard where the cards
-    that are ``allotted`` to it are gone."""
+    """The engines that a run of ``job`` gets on ``machines``, ``number`` of them at most. Says what
+    is left out. Raises UsageError where none of them can work on it, NoCard where the cards that
+    are ``allotted`` to it are gone."""
     found, left_out = candidates(job, machines, own_versions(), spread, allotted)
     for line in left_out:
         say(line)

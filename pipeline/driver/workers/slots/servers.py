@@ -1,5 +1,5 @@
-"""Which servers, of a job and of a rack's machines, become its engines, and where the worker of
-each lives. Pure."""
+"""Which servers, of a job and of a rack's machines, become its engines, and on which machine the
+worker of each runs. Pure."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Candidate:
 
     @property
     def cards(self) -> int:
-        """That the engine has there."""
+        """The cards that the engine has there."""
         return max(1, len(self.slot.cards))
 
 
@@ -36,8 +36,8 @@ def server_candidates(
     """One slot for each server of ``job`` (or as many as it wants, in turn), and for the engine of
     each machine that brought its own; and what is left out, with the reason.
 
-    Who asks a server has little to do, and does it on the first machine. llama.cpp is started on
-    every machine that has no card for vLLM.
+    A worker that only asks a server has little to do, and runs on the first machine. llama.cpp is
+    started on every machine that has no card for vLLM.
     """
     hosts, left_out = [], []
     for machine, facts in machines:

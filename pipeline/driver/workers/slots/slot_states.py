@@ -1,5 +1,5 @@
-"""Which cards have an engine, which wait for one, which are given up. Pure: told of what happened
-and of the time, in seconds on any clock that never runs backwards."""
+"""Which cards have an engine, which wait for one, which are given up. Pure: it is given events and
+times, in seconds on any clock that never runs backwards."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.logs import about
 
 _log = logging.getLogger(__name__)
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 60.0
-_MOST_BARREN = 20  # engines: four or five find a row that kills
+_MOST_BARREN = 20  # engines; four or five are enough to find a poison row
 
 
 class AbsenceReason(Enum):
@@ -27,10 +27,10 @@ class AbsenceReason(Enum):
 
 @dataclass(slots=True)
 class SlotState:
-    """One card's place. ``failures``: engines lost one after the other without any progress;
-    ``barren``: those in a row that finished no row at all; ``aside``: of what the last one died,
-    where the job goes on without the card; ``node``: the machine of a rack that it is on, and
-    ``away``: that is gone; ``absent``: why the card is not this job's for now, in words."""
+    """One card's slot. ``failures``: engines lost one after the other without any progress;
+    ``barren``: engines in a row that finished no row at all; ``aside``: why the last one died, if
+    the job goes on without the card; ``node``: the machine of a rack that it is on, and ``away``:
+    that machine is gone; ``absent``: why the card is not this job's for now, in words."""
 
     number: int
     card: str
@@ -41,7 +41,7 @@ class SlotState:
     failures: int = 0
     barren: int = 0
     taken: bool = False
-    finished: bool = False  # there is nothing more to do for it
+    finished: bool = False  # it has nothing more to do
     free_at: float = 0.0
     aside: str | None = None
 
@@ -70,12 +70,13 @@ class SlotStates:
         return state
 
     def gone(self, nodes: Collection[str]) -> None:
-        """These machines are no more; those who come back are others."""
+        """These machines are gone; if they come back they count as new."""
         for state in self._states:
             state.away = state.away or state.node in nodes
 
     def withdraw(self, number: int, reason: AbsenceReason, why: str | None) -> None:
-        """The card is not this job's for now, for ``why``; None: not for that reason (any more)."""
+        """The card is not this job's for now, because of ``why``; None: that reason no longer
+        holds."""
         absent = self._states[number].absent
         if why != absent.get(reason):
             with about(worker=self._states[number].name):
@@ -91,7 +92,7 @@ class SlotStates:
         return any(state.withdrawn and not state.finished for state in self.left)
 
     def postpone(self, number: int, now: float, seconds: float) -> None:
-        """Its card is not free: nobody is to blame, and it is tried again."""
+        """Its card is not free: no one is to blame, and it is tried again."""
         state = self._states[number]
         state.taken = False
         state.free_at = now + seconds
@@ -100,7 +101,7 @@ class SlotStates:
         return self._states[number]
 
     def due(self, now: float) -> list[SlotState]:
-        """Those to start an engine for now."""
+        """Slots to start an engine for now."""
         return [state for state in self._empty if state.free_at <= now]
 
     @property
@@ -114,11 +115,11 @@ class SlotStates:
 
     @property
     def left(self) -> list[SlotState]:
-        """Those the job goes on with."""
+        """Slots that the job goes on with."""
         return [state for state in self._states if state.aside is None and not state.away]
 
     def taken(self, number: int) -> SlotState:
-        """An engine is hired."""
+        """An engine is started."""
         state = self._states[number]
         state.taken = True
         state.lives += 1
@@ -135,8 +136,8 @@ class SlotStates:
 
     def lost(self, number: int, now: float, death: DeathOutcome) -> SlotState:
         """Its engine was lost. A death in the search for a poison row counts as progress though it
-        finishes no row; after too many of them the card is to blame. On a machine that is unfit no
-        other engine will do better.
+        finishes no row; after too many of them the card is to blame. On an unfit machine no other
+        engine will do better.
 
         An engine that is lost again and again has to wait: a second, two, four, … up to a minute.
         """
