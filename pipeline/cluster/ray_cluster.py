@@ -269,6 +269,10 @@ def _alone() -> dict[str, object]:
     # and there is neither a page to be served, nor are there machines to be bought
     node.start_api_server = lambda *_, **__: None
     node.start_monitor = lambda _: None
+    # no job is submitted to it: the port for that is left to a rack that is about to listen on it
+    ray._private.parameter.RayParams.dashboard_agent_listen_port = property(
+        lambda _: 0, lambda *_: None
+    )
     # Ray counts by itself what CUDA_VISIBLE_DEVICES names, whether there is such a card or not
     cards = offer().gpus
     if cards:

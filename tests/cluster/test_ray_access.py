@@ -16,6 +16,7 @@ import pytest
 from pipeline.cluster.ray_access import check_access, prepare_access
 from pipeline.cluster.ray_head import Head, look_at
 from pipeline.errors import UsageError
+from pipeline.service.rack.ray_node import AGENT_PORT
 from tests.support.ray_head import SharedRay, ray_head
 
 
@@ -191,6 +192,8 @@ def test_a_ray_of_our_own_listens_on_loopback_alone_and_shows_no_dashboard(
     assert listening
     loopback = ("127.0.0.1", "::1", "::ffff:127.0.0.1")
     assert [found for found in listening if found[1].ip not in loopback] == []
+    # a rack that starts in the same moment needs that one
+    assert AGENT_PORT not in {found[1].port for found in listening}
     # they would only wake up on the cores that engines compute with
     idle = ("/dashboard.py", "/monitor.py", "/log_monitor.py")
     assert not [c for c in commands if any(name in c for name in idle)]
