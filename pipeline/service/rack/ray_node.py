@@ -75,6 +75,7 @@ class RayNode:
             command += ["--head", "--port", str(self.port)]
             command += ["--dashboard-host", self.dashboard_host]
             command += ["--dashboard-port", str(self.dashboard_port)]
+            command += ["--no-monitor"]  # there are no machines to be bought
         else:
             command += ["--address", self.head]
         command += ["--dashboard-agent-listen-port", str(agent_port)]
@@ -87,6 +88,8 @@ class RayNode:
         command += ["--node-ip-address", self.host, "--node-name", self.name]
         command += ["--num-gpus", str(self.cards)]
         command += ["--object-store-memory", str(_OBJECT_STORE_BYTES)]
+        # it would look for new lines in all logs ten times a second, to send them to drivers
+        command += ["--include-log-monitor", "false"]
         return [*command, "--disable-usage-stats", "--log-style", "record"]
 
     def environment(self, given: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -32,6 +32,12 @@ def test_one_who_joins_starts_no_head() -> None:
     assert option(OTHER, "--address") == "10.0.0.1:6379"
 
 
+def test_nothing_runs_that_a_rack_has_no_use_for() -> None:
+    assert "--no-monitor" in HEAD.command()
+    assert "--no-monitor" not in OTHER.command()  # it would have none
+    assert {option(node, "--include-log-monitor") for node in (HEAD, OTHER)} == {"false"}
+
+
 def test_ports_are_fixed_unless_they_are_taken() -> None:
     assert option(OTHER, "--node-manager-port") == "6380"
     assert option(OTHER, "--node-manager-port", frozenset({6380})) is None
