@@ -153,6 +153,8 @@ def test_equals_share_the_cards_and_rack_show_tells_so(queue: Queue, job: Path) 
     assert_whole(job / "two")
 
 
+# who is told to stop: service/queue/test_queue_ends; what a stopped run keeps: runs/test_stop
+@pytest.mark.long
 def test_a_job_that_is_stopped_keeps_what_is_committed(queue: Queue, job: Path) -> None:
     name = queue.submit(job, "stopped", step=0.15)
     queue.begun(name, job / "stopped")
@@ -164,6 +166,8 @@ def test_a_job_that_is_stopped_keeps_what_is_committed(queue: Queue, job: Path) 
     assert_whole(job / "stopped")
 
 
+# that every job goes on then: service/queue/test_queue; that who asks waits: test_client there
+@pytest.mark.long
 def test_a_job_goes_on_when_the_head_was_started_again(queue: Queue, job: Path) -> None:
     name = queue.submit(job, "restarted", step=0.15)
     queue.begun(name, job / "restarted")
@@ -230,7 +234,7 @@ def test_a_machine_that_is_cut_off_and_comes_back_costs_no_row(rack: Rack, job: 
     whole(job, run)
 
 
-@pytest.mark.long  # the ordinary tests start it again under a submitted job
+@pytest.mark.long  # a command that is run again after its end: runs/test_killed
 def test_after_the_head_was_started_again_the_same_command_goes_on(rack: Rack, job: Path) -> None:
     run = rack.run(job, **{"engine.simulated.step_seconds": "0.4"})
     until(run, "engine  ready")
