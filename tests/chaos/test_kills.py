@@ -16,7 +16,9 @@ from tests.chaos.many import OWN_RAY_EVERY, Places, play
 pytestmark = pytest.mark.ray
 
 _SEEDS = range(20)
-_ALWAYS = {10, 16}  # every kind of process is killed by these, the rest is long
+# Every kind of process is killed by this one. The rest is long, power cuts among them: an ordinary
+# test of runs of their own Rays is runs/test_killed.
+_ALWAYS = {16}
 # Units, in the mean: half of those that a worker goes through at once, and those whose commit is
 # under way: 2.5 on a machine that does nothing else, 4 on one that does
 _MOST_UNITS_LOST = 2 * STREAMS
@@ -48,7 +50,7 @@ def test_every_kind_of_process_was_killed(played: list[Outcome]) -> None:
     if len(played) < len(_ALWAYS):
         pytest.skip("not with some seeds only")
     killed = {victim for outcome in played for victim in outcome.victims}
-    assert killed >= {Victim.WORKER, Victim.COORDINATOR, Victim.DRIVER, Victim.MACHINE}
+    assert killed >= {Victim.WORKER, Victim.COORDINATOR, Victim.DRIVER}
 
 
 def test_a_worker_that_dies_costs_a_few_units_of_work(played: list[Outcome]) -> None:
