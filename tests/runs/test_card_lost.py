@@ -12,7 +12,7 @@ from tests.support.processes import Finished, Launcher
 from tests.support.samples import write_model
 
 pytestmark = pytest.mark.ray
-_ROWS = 1500
+_ROWS = 1000
 _JOB = """\
 name: lost
 model: models/tiny

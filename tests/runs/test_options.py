@@ -15,28 +15,24 @@ pytestmark = pytest.mark.ray
 
 _JOB = """\
 name: options
-model: {folder}/models/tiny
-input: {{path: {folder}/rows.parquet}}
-prompt: "Continue: {{text}}"
-sampling: {{max_tokens: 8}}
-output: {{path: {folder}/out, keep: [id]}}
-engine: {{kind: simulated}}
+model: models/tiny
+input: {path: rows.parquet}
+prompt: "Continue: {text}"
+sampling: {max_tokens: 8}
+output: {path: out, keep: [id]}
+engine: {kind: simulated}
 """
 _ROWS = 200
-
-
-def _write_rows(path: Path) -> None:
-    texts = [None if i == 3 else f"tweet {i}" for i in range(_ROWS)]
-    pq.write_table(pa.table({"id": range(_ROWS), "text": texts}), path)
 
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("options")
-    _write_rows(folder / "rows.parquet")
+    texts = [None if i == 3 else f"tweet {i}" for i in range(_ROWS)]
+    pq.write_table(pa.table({"id": range(_ROWS), "text": texts}), folder / "rows.parquet")
     write_model(folder / "models/tiny")
     path = folder / "job.yaml"
-    path.write_text(_JOB.format(folder=folder))
+    path.write_text(_JOB)
     return path
 
 
@@ -60,10 +56,13 @@ def run(launcher, shared_ray) -> Callable:
 @pytest.fixture(scope="module")
 def first_rows(run, job: Path):
     """A run of the first 150 rows, two units of which the first has an error row."""
-    return run(job, "--rows", "150", "--output", str(job.parent / "few"))
+    return run(job, "--rows", "150", "--output", "few")
 
 
-def test_rows_takes_the_first_so_many(first_rows, job: Path, read_output) -> None:
+def test_rows_takes_the_first_so_many_and_paths_are_relative_to_where_the_command_runs(
+    first_rows, job: Path, read_output
+) -> None:
+    """Also for workers whose Ray was started elsewhere."""
     assert read_output(job.parent / "few")["id"].to_pylist() == list(range(150))
 
 
@@ -72,18 +71,15 @@ def test_the_command_exits_with_3_when_rows_failed(first_rows) -> None:
     assert first_rows.code == 3, first_rows.err
 
 
-def test_a_joined_ray_lives_on(first_rows, launcher, shared_ray, job: Path) -> None:
-    code = "import ray, sys; ray.init(address=sys.argv[1]); print(ray.is_initialized())"
-    finished = launcher.python(
-        "-c", code, shared_ray.address, cwd=job.parent, **shared_ray.environment
-    )
-    assert finished.out.split()[-1] == "True", finished.err
-
-
 @pytest.fixture(scope="module")
 def all_rows(run, job: Path, first_rows):
     """The same job without --rows on the same output."""
-    return run(job, "--output", str(job.parent / "few"))
+    return run(job, "--output", "few")
+
+
+def test_a_joined_ray_lives_on(first_rows, all_rows) -> None:
+    """The first run left it as the second one needs it."""
+    assert all_rows.code == 3, all_rows.err
 
 
 def test_a_trial_with_rows_is_continued(all_rows, job: Path, read_output) -> None:
@@ -91,8 +87,11 @@ def test_a_trial_with_rows_is_continued(all_rows, job: Path, read_output) -> Non
     assert 0 < all_rows.json["reused"] <= 150
 
 
-def test_fewer_rows_than_are_there_are_refused(all_rows, job: Path, ask, read_output) -> None:
-    result = ask("run", job, "--rows", "10", "--output", job.parent / "few")
+def test_fewer_rows_than_are_there_are_refused(
+    all_rows, job: Path, ask, monkeypatch: pytest.MonkeyPatch, read_output
+) -> None:
+    monkeypatch.chdir(job.parent)
+    result = ask("run", job.name, "--rows", "10", "--output", "few")
     assert (result.code, result.out) == (2, "")
     assert "--fresh" in result.err
     assert len(read_output(job.parent / "few")) == _ROWS
@@ -101,8 +100,8 @@ def test_fewer_rows_than_are_there_are_refused(all_rows, job: Path, ask, read_ou
 @pytest.fixture(scope="module")
 def fresh(run, job: Path, all_rows):
     """The same output, started over with other settings."""
-    arguments = ("--fresh", "--set", "sampling.max_tokens=4", "--workers", "2")
-    return run(job, "--output", str(job.parent / "few"), *arguments)
+    arguments = ("--fresh", "--set", "sampling.max_tokens=4", "--workers", "1")
+    return run(job, "--output", "few", *arguments)
 
 
 def test_fresh_starts_over(fresh, job: Path, read_output) -> None:
@@ -113,15 +112,3 @@ def test_fresh_starts_over(fresh, job: Path, read_output) -> None:
 def test_set_reaches_the_workers(fresh, job: Path, read_output) -> None:
     lengths = read_output(job.parent / "few")["completion_tokens"].to_pylist()
     assert max(lengths) <= 4
-
-
-def test_paths_of_a_job_file_are_relative_to_where_the_command_runs(
-    run, tmp_path: Path, read_output
-) -> None:
-    """Also for workers whose Ray was started elsewhere."""
-    _write_rows(tmp_path / "rows.parquet")
-    write_model(tmp_path / "models/tiny")
-    (tmp_path / "job.yaml").write_text(_JOB.format(folder="."))
-    result = run(tmp_path / "job.yaml", "--rows", "20")
-    assert result.code in (0, 3), result.err
-    assert read_output(tmp_path / "out")["id"].to_pylist() == list(range(20))

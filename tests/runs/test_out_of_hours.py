@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -46,15 +47,13 @@ def write(folder: Path, hours: str, write_shards: object) -> None:
 
 @pytest.mark.ray
 def test_ctrl_c_ends_a_run_that_waits_for_its_hours(
-    tmp_path: Path, launcher: Launcher, write_shards: object
+    tmp_path: Path, launcher: Launcher, ask: Callable[..., Finished], write_shards: object
 ) -> None:
     write(tmp_path, window((120, 180)), write_shards)
     run = launcher.start("run", "job.yaml", cwd=tmp_path)
     run.wait_until(lambda: "waiting: until" in run.output, "the wait")
     assert run.workers() == []
-    run.wait_until(
-        lambda: "waits    until" in launcher.run("status", "out", cwd=tmp_path).out, "its status"
-    )
+    run.wait_until(lambda: "waits    until" in ask("status", "out").out, "its status")
     run.process.send_signal(2)
     end = run.wait()
 

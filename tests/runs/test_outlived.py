@@ -15,8 +15,9 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.runs.slow_job import prepare, published
-from tests.support.processes import Finished, Started, called
+from tests.runs.slow_job import actors_on, prepare, published, still_alive, workers_on
+from tests.support.processes import Finished, called
+from tests.support.ray_head import SharedRay
 
 pytestmark = pytest.mark.ray
 
@@ -40,26 +41,30 @@ class Story:
 
 
 @pytest.fixture(scope="module")
-def story(tmp_path_factory: pytest.TempPathFactory, launcher, write_shards) -> Story:
+def story(
+    tmp_path_factory: pytest.TempPathFactory, launcher, shared_ray: SharedRay, write_shards
+) -> Story:
     folder = tmp_path_factory.mktemp("outlived")
     output = prepare(folder, write_shards, step=0.08, silence=_SILENCE_SECONDS, rows=_ROWS)
-    started = launcher.start("run", "job.yaml", "--json", cwd=folder)
+    assert still_alive(actors_on(shared_ray), 60) == []  # of tests before
+    command = ("run", "job.yaml", "--json", "--address", shared_ray.address)
+    started = launcher.start(*command, cwd=folder, **shared_ray.environment)
     started.wait_until(
-        lambda: len(started.workers()) == 2 and published(output) >= 2, "two units were done"
+        lambda: len(workers_on(shared_ray)) == 2 and published(output) >= 2, "two units were done"
     )
 
-    before = _coordinator(started)
+    before = _coordinator(shared_ray)
     assert before is not None
     killed = time.monotonic()
     before.kill()
     started.wait_until(lambda: "is back" in started.output, "the coordinator was back")
     back_after = time.monotonic() - killed
-    after = _coordinator(started)
+    after = _coordinator(shared_ray)
     assert after is not None
 
     units = published(output)
     started.wait_until(lambda: published(output) > units + 1, "two more units were done")
-    late = started.workers()[0]
+    late = workers_on(shared_ray)[0]
     late.suspend()
     stopped = time.monotonic()
     started.wait_until(lambda: "is replaced" in started.output, "it was given up")
@@ -69,7 +74,7 @@ def story(tmp_path_factory: pytest.TempPathFactory, launcher, write_shards) -> S
         late.send_signal(signal.SIGCONT)
         woken = late.is_running()
     finished = started.wait()
-    left = started.gone(15)
+    left = started.gone(15) + [str(p) for p in still_alive(actors_on(shared_ray), 15)]
     return Story(
         output,
         finished,
@@ -82,8 +87,8 @@ def story(tmp_path_factory: pytest.TempPathFactory, launcher, write_shards) -> S
     )
 
 
-def _coordinator(started: Started) -> psutil.Process | None:
-    return next(iter(called(started.processes(), "_CoordinatorActor")), None)
+def _coordinator(ray: SharedRay) -> psutil.Process | None:
+    return next(iter(called(actors_on(ray), "_CoordinatorActor")), None)
 
 
 def test_the_job_is_finished(story: Story) -> None:

@@ -29,11 +29,11 @@ engine:
   kind: simulated
   max_num_seqs: 8
   simulated: {faults: {refuse_on: BAD}}
-resources: {workers: 2}
+resources: {workers: 1}
 """
 _ROWS = 1000
 _NO_FAULTS = ("--set", "engine.simulated.faults.refuse_on=WORSE")
-_SLOWLY = ("--set", "engine.simulated.step_seconds=0.3")
+_SLOWLY = ("--set", "engine.simulated.step_seconds=0.15")
 
 
 def _is_bad(row: int) -> bool:

@@ -12,6 +12,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline import verify
+from pipeline.output.verify.dataset import Verification
+from tests.runs.slow_job import published
 from tests.support.fake_cards import GIB, RTX_3090, FakeCards, FakeDriver, FakeProcess
 from tests.support.processes import Finished, Launcher, Started
 from tests.support.samples import write_model
@@ -23,14 +26,15 @@ _ROWS = 2500
 @dataclass
 class Story:
     """What was seen. ``status``: while both cards were played on; ``unmoved``: by our own workers'
-    use of the cards; ``rows``: that were done while both were played on, and some seconds later."""
+    use of the cards; ``units``: that were done while both were played on, and some
+    seconds later."""
 
     folder: Path
     end: Finished
-    verified: Finished
+    verified: Verification
     status: Finished
     unmoved: bool
-    rows: list[int] = field(default_factory=list)
+    units: list[int] = field(default_factory=list)
     workers: list[int] = field(default_factory=list)  # processes of workers, at each turn
 
 
@@ -79,16 +83,16 @@ engine:
         cards.change(0, **plays)
         said(run, "waiting: ")
         run.wait_until(lambda: not run.workers(), "the workers' end")
-        rows = [done(launcher, folder)]
+        units = [published(folder / "out")]
         time.sleep(3)
-        rows.append(done(launcher, folder))
+        units.append(published(folder / "out"))
         status = launcher.run("status", "out", cwd=folder)
         cards.change(0, **rests)
         cards.change(1, **rests)
         said(run, "it is taken again", 2)
         end = run.wait()
-        verified = launcher.run("verify", "out", cwd=folder)
-        yield Story(folder, end, verified, status, unmoved, rows, workers)
+        verified = verify(str(folder / "out"))
+        yield Story(folder, end, verified, status, unmoved, units, workers)
     finally:
         game.kill()
         game.wait()
@@ -98,13 +102,9 @@ def said(run: Started, words: str, times: int = 1) -> None:
     run.wait_until(lambda: run.output.count(words) >= times, f"{words!r}")
 
 
-def done(launcher: Launcher, folder: Path) -> int:
-    found: int = launcher.run("status", "out", "--json", cwd=folder).json["rows_done"]
-    return found
-
-
 def test_every_row_is_there_once(story: Story) -> None:
-    assert (story.end.code, story.verified.code) == (0, 0), story.end.err + story.verified.err
+    assert story.end.code == 0, story.end.err
+    assert story.verified.faults == []
     ids = pq.read_table(story.folder / "out", columns=["id"])["id"].to_pylist()
     assert ids == list(range(_ROWS))
 
@@ -131,7 +131,7 @@ def test_the_other_card_works_on_meanwhile(story: Story) -> None:
 
 
 def test_while_all_cards_are_played_on_nothing_is_done_and_status_says_why(story: Story) -> None:
-    before, after = story.rows
+    before, after = story.units
     assert before == after
     assert "waits    python" in story.status.out
     assert "waiting" in story.status.out

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from pipeline.service.scheduler.notify import signature
 from tests.support.datasets import write_input
 from tests.support.processes import Finished, Launcher, Started
+from tests.support.ray_head import SharedRay
 from tests.support.samples import write_model
 
 _JOB = """\
@@ -38,8 +39,9 @@ class Schedules:
     def job(self, cron: str, more: str = "") -> None:
         (self.folder / "job.yaml").write_text(_JOB % (cron, more))
 
-    def start(self, *arguments: str) -> Started:
-        return self._launcher.start(*arguments, "--state", "state/schedules.db", cwd=self.folder)
+    def start(self, *arguments: str, **environment: str) -> Started:
+        state = ("--state", "state/schedules.db")
+        return self._launcher.start(*arguments, *state, cwd=self.folder, **environment)
 
     def ask(self, *arguments: str) -> Finished:
         """In this process, where no Ray can be started."""
@@ -147,7 +149,7 @@ def test_run_now_adds_what_is_new_and_waits_for_the_end(schedules: Schedules) ->
 
 @pytest.mark.ray
 def test_a_scheduler_that_is_killed_in_a_run_goes_on_with_it_and_tells_of_it(
-    schedules: Schedules, hook, monkeypatch: pytest.MonkeyPatch
+    schedules: Schedules, hook, shared_ray: SharedRay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hook.codes = [503, 204]
     monkeypatch.setenv("RACKMILL_WEBHOOK_SECRET", "s3cret")
@@ -156,11 +158,12 @@ def test_a_scheduler_that_is_killed_in_a_run_goes_on_with_it_and_tells_of_it(
     slow = ("--set", "engine.simulated.step_seconds=0.3", "--set", "engine.max_num_seqs=4")
     schedules.ask("schedule", "apply", "job.yaml", *slow, "--set", "schedule.suspend=false")
 
-    service = schedules.start("schedule", "serve")
+    serve = ("schedule", "serve", "--address", shared_ray.address)
+    service = schedules.start(*serve, **shared_ray.environment)
     begun = schedules.folder.glob
     service.wait_until(lambda: any(begun("out/_runs/*/_rackmill/runs/*")), "a run")
     service.kill_driver()
-    service = schedules.start("schedule", "serve")
+    service = schedules.start(*serve, **shared_ray.environment)
     service.wait_until(lambda: len(hook.taken) >= 2, "the end of a run")
     service.process.terminate()
     assert service.wait().code == 0
