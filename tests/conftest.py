@@ -38,6 +38,25 @@ from tests.support.storages import storage as storage
 from tests.support.summary import pytest_terminal_summary as pytest_terminal_summary
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--core-each",
+        action="store_true",
+        help="processes that share the tests share the cores: threads of one's engine would wait"
+        " for those of the other's",
+    )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cores_of_its_own(request: pytest.FixtureRequest) -> None:
+    worker = os.environ.get("PYTEST_XDIST_WORKER")  # gw0, gw1, …
+    if worker and request.config.getoption("core_each"):
+        count = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+        cores = sorted(os.sched_getaffinity(0))[int(worker.removeprefix("gw")) :: count]
+        if cores:
+            os.sched_setaffinity(0, cores)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files that take long come first, and before all those that start Ray: where several processes
     share the tests, whole files each, none of them is left with a long one while the others have

