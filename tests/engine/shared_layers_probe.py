@@ -1,6 +1,6 @@
 """Asks vLLM which tensors one of several cards has: a script, for a process of its own.
 
-``shared_layers_probe.py ANSWERS.json CONFIG.json CARDS``, the configuration that of an int4
+``shared_layers_probe.py ANSWERS.json CONFIG.json CARDS …``, the configuration that of an int4
 checkpoint. Models are built on the meta device: nothing is loaded.
 """
 
@@ -54,27 +54,28 @@ def parameter_bytes(folder: Path) -> int:
     return sum(p.nbytes for name, p in parameters.items() if not name.startswith("lm_head"))
 
 
-def main(answers: Path, source: Path, cards: int) -> None:
+def main(answers: Path, source: Path, numbers: list[int]) -> None:
     from vllm.config import VllmConfig, set_current_vllm_config
     from vllm.distributed import parallel_state
 
     with set_current_vllm_config(VllmConfig()):
-        group = f"file://{answers.parent}/group-{cards}"
+        group = f"file://{answers.parent}/group"
         parallel_state.init_distributed_environment(1, 0, group, 0, "gloo")
         parallel_state.initialize_model_parallel(backend="gloo")
-    # as the first of so many would see it: to build a model nobody has to be asked
-    parallel_state.get_tp_group().world_size = cards
     plain = json.loads(source.read_text())
-    found = {}
-    for name, model in MODELS.items():
-        if model.geometry.query_heads % cards == 0:
-            folder = answers.parent / f"{name}-{cards}"
-            folder.mkdir()
-            (folder / "config.json").write_text(json.dumps(text_config(plain, model.geometry)))
-            found[name] = parameter_bytes(folder)
+    found: dict[int, dict[str, int]] = {cards: {} for cards in numbers}
+    for cards in numbers:
+        # as the first of so many would see it: to build a model nobody has to be asked
+        parallel_state.get_tp_group().world_size = cards
+        for name, model in MODELS.items():
+            if model.geometry.query_heads % cards == 0:
+                folder = answers.parent / f"{name}-{cards}"
+                folder.mkdir()
+                (folder / "config.json").write_text(json.dumps(text_config(plain, model.geometry)))
+                found[cards][name] = parameter_bytes(folder)
     answers.write_text(json.dumps(found))
 
 
 if __name__ == "__main__":
     os.environ["VLLM_LOGGING_LEVEL"] = "WARNING"
-    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), [int(cards) for cards in sys.argv[3:]])

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.support.processes import Finished
+from tests.support.processes import Finished, Started
 
 pytestmark = [pytest.mark.engine, pytest.mark.ray]
 
@@ -37,12 +37,13 @@ _NO_END = json.dumps({"max_tokens": 3900, "ignore_eos": True, "stop": []})
 
 @dataclass(frozen=True)
 class Story:
-    """A run of which everything is killed, one that goes on from there and is stopped by Ctrl-C,
-    and one that goes on from that, whose engine is killed."""
+    """A run whose engine is killed, and that is stopped by Ctrl-C when it works again; one that
+    goes on from there with the core in the other place, of which everything is killed; and one that
+    goes on from that to the end."""
 
     stopped: Finished
-    left: list[str]  # processes that outlived either of the last two
-    killed: dict[str, tuple[bytes, int]]  # files after the kill
+    left: list[str]  # processes that outlived the first or the last
+    killed: dict[str, tuple[bytes, int]]  # files after the second
     files: dict[str, tuple[bytes, int]]  # in the end
     finished: Finished
     table: pa.Table
@@ -67,29 +68,36 @@ def story(
         rows = table.slice(start, _FILE_ROWS)
         pq.write_table(rows, folder / f"rows/{start:03}.parquet")
     (folder / "job.yaml").write_text(_JOB.format(core=request.param))
+    other = "shared" if request.param == "own" else "own"
+    elsewhere = ("--set", f"engine.core={other}")
 
     def units() -> int:
         return len(list(output.glob("[!.]*.parquet")))
 
-    doomed = launcher.start("run", "job.yaml", cwd=folder)
-    doomed.wait_until(lambda: units() > 0, "the first unit was done")
-    doomed.kill_all()
-    killed, before = files_of(output), units()
+    def one_more(run: Started, than: int) -> None:
+        run.wait_until(lambda: units() > than, "another unit was done")
+
     first = launcher.start("run", "job.yaml", "--json", cwd=folder)
-    first.wait_until(lambda: units() > before, "another unit was done")
+    one_more(first, 0)
+    core = first.cores()
+    assert bool(core) == (request.param == "own")
+    [victim] = core or first.workers()
+    victim.kill()
+    first.wait_until(lambda: first.output.count("engine  ready") == 2, "it was replaced")
+    one_more(first, units())
     core = first.cores()
     os.killpg(first.process.pid, signal.SIGINT)
     stopped = first.wait()
     left = [*first.gone(20), *map(str, psutil.wait_procs(core, 20)[1])]
-    before = units()
-    second = launcher.start("run", "job.yaml", "--json", cwd=folder)
-    second.wait_until(lambda: units() > before, "another unit was done")
-    core = second.cores()
-    assert bool(core) == (request.param == "own")
-    [victim] = core or second.workers()
-    victim.kill()
-    finished = second.wait()
-    left += second.gone(30)
+
+    doomed = launcher.start("run", "job.yaml", *elsewhere, cwd=folder)
+    one_more(doomed, units())
+    doomed.kill_all()
+    killed = files_of(output)
+
+    last = launcher.start("run", "job.yaml", "--json", *elsewhere, cwd=folder)
+    finished = last.wait()
+    left += last.gone(30)
     return Story(stopped, left, killed, files_of(output), finished, read_output(output))
 
 
@@ -98,8 +106,7 @@ def test_a_stop_ends_a_run_whose_engine_is_at_work(story: Story) -> None:
 
 
 def test_an_engine_that_is_killed_is_replaced(story: Story) -> None:
-    assert story.finished.code == 3, story.finished.err
-    assert story.finished.err.count("worker-0 stopped and is replaced: ") == 1
+    assert story.stopped.err.count("worker-0 stopped and is replaced: ") == 1
 
 
 def test_every_row_is_there_once(story: Story) -> None:
@@ -124,6 +131,7 @@ def test_rows_end_at_their_stop_string(story: Story) -> None:
 
 
 def test_rows_that_take_too_long_are_error_rows(story: Story) -> None:
+    assert story.finished.code == 3, story.finished.err
     errors = [row["error"] for row in story.table.to_pylist() if row["id"] in _ENDLESS]
     assert [error["type"] for error in errors] == ["Timeout"] * len(_ENDLESS)
 
