@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.input.formats.csv.records import Dialect
 from pipeline.input.formats.unpack import readable
 
 
@@ -48,11 +47,6 @@ class Shard:
     def readable_size(self) -> int | None:
         """Bytes of it that are meant; None for what was written out, to which nobody appends."""
         return None if self.kind else self.size
-
-    @property
-    def dialect(self) -> Dialect:
-        """Of CSV."""
-        return Dialect(self.delimiter or ",", self.quotes != "none")
 
     @property
     def used_rows(self) -> int:

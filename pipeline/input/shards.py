@@ -151,8 +151,8 @@ def discover(source: Input, leave: Collection[str] = ()) -> InputFiles:
             partition=tuple(partitions.get(path, {}).items()),
             kind=kind,
             stamp=stamp_of(info),
-            delimiter=one.dialect.delimiter if one.dialect.delimiter != "," else "",
-            quotes="none" if one.scan.quoted and not one.dialect.quotes else "",
+            delimiter=one.scan.delimiter,
+            quotes=one.scan.quotes,
             name=name_of_file(path, patterns),
         )
         for index, ((path, info), kind, one) in enumerate(all_there)

@@ -11,6 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.job.registries.admission_policies import ADMISSION_POLICIES
+
 KEYS = {
     *("makespan_seconds", "output_tokens_per_second", "preemptions", "recomputed_tokens"),
     *("recomputed_share", "mean_kv_use", "mean_batch", "tail_idle_share", "per_gpu", "errors"),
@@ -44,6 +46,11 @@ def test_every_policy_gives_the_documented_figures(ask, trace, policy: str) -> N
     assert done.json["makespan_seconds"] > 0
     assert done.json["per_gpu"][0]["rows"] == 40
     assert done.json["errors"] == []
+
+
+def test_its_help_names_every_registered_policy(ask) -> None:
+    said = " ".join(ask("simulate", "--help").out.split())
+    assert all(policy.form in said for policy in ADMISSION_POLICIES)
 
 
 def test_a_person_is_told_what_ran_where_and_how_long(ask, trace) -> None:

@@ -15,7 +15,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import UsageError
-from pipeline.input.formats.jsonl.types import Values
 from pipeline.input.plain import plain_rows
 from pipeline.storage.transient_errors import passes
 
@@ -34,14 +33,16 @@ STRIDE = 128  # rows between two indexed byte offsets of a text file
 
 @dataclass(frozen=True)
 class ScannedFile:
-    """What planning needs to know of one file."""
+    """What planning needs to know of one file. ``details``: for the format's own code alone;
+    ``delimiter``, ``quotes``: of CSV, as a ``Shard`` keeps them."""
 
     rows: int
     schema: pa.Schema
     boundaries: tuple[int, ...] = ()
     offsets: tuple[int, ...] = ()
-    seen: Values = field(default_factory=Values)  # JSON Lines: what its values are
-    quoted: bool = False  # CSV: there are quotes in it
+    details: object = None
+    delimiter: str = ""
+    quotes: str = ""
 
 
 @dataclass(frozen=True)

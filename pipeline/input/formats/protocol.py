@@ -11,7 +11,6 @@ import pyarrow as pa
 
 from pipeline.input.changes.mark import Mark
 from pipeline.input.formats.base import Reader, ScannedFile
-from pipeline.input.formats.csv.records import COMMAS, Dialect
 from pipeline.input.formats.second_rows import SecondRows
 from pipeline.input.schema.join import CommonSchema
 from pipeline.input.shard import Shard
@@ -26,7 +25,6 @@ class Looked:
     path: str
     readable: str
     scan: ScannedFile
-    dialect: Dialect = COMMAS
 
 
 class FormatModule(Protocol):

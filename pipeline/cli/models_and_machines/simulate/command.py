@@ -11,6 +11,7 @@ import typer
 from pipeline.cli.options import Json, KvDtype
 from pipeline.cli.terminal.console import ERR, print_json
 from pipeline.errors import UsageError
+from pipeline.job.registries.admission_policies import ADMISSION_POLICIES
 
 if TYPE_CHECKING:
     from pipeline.budget.cards.lookup import Card
@@ -33,6 +34,8 @@ _ANY_JOB = {
     "output": {"path": "."},
 }
 
+_FORMS = [policy.form for policy in ADMISSION_POLICIES]
+
 
 def simulate_command(
     trace: Annotated[
@@ -46,7 +49,7 @@ def simulate_command(
         str, typer.Option(metavar='"4x rtx3090,…"', help="These cards; cpu: this processor.")
     ],
     policy: Annotated[
-        str, typer.Option(metavar="NAME", help="packed, engine, static:K, worst-case or oracle.")
+        str, typer.Option(metavar="NAME", help=f"{', '.join(_FORMS)} or oracle.")
     ] = "packed",
     kv_dtype: KvDtype = "auto",
     max_tokens: Annotated[

@@ -107,7 +107,13 @@ def scan(path: str, dialect: Dialect) -> ScannedFile:
         for types, some in zip(left, filled, strict=True)
     ]
     schema = pa.schema(list(zip(names, kinds, strict=True)))
-    return ScannedFile(rows, schema, offsets=tuple(offsets), quoted=quoted)
+    return ScannedFile(
+        rows,
+        schema,
+        offsets=tuple(offsets),
+        delimiter="" if dialect.delimiter == "," else dialect.delimiter,
+        quotes="none" if quoted and not dialect.quotes else "",
+    )
 
 
 def _blocks(path: str, dialect: Dialect, size: int | None = None) -> Iterator[Records]:

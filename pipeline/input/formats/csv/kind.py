@@ -10,6 +10,7 @@ import pyarrow as pa
 from pipeline.input.changes.mark import Mark
 from pipeline.input.formats.base import Reader, open_file
 from pipeline.input.formats.csv.format import CsvReader, dialect_of, scan
+from pipeline.input.formats.csv.records import Dialect
 from pipeline.input.formats.csv.second import SecondCells
 from pipeline.input.formats.line_marks import lines_still_there, mark_of_lines
 from pipeline.input.formats.protocol import Looked
@@ -23,7 +24,7 @@ _CHUNK = 1 << 20  # bytes
 
 def look(path: str, readable: str, source: Input) -> Looked:
     dialect = dialect_of(path, readable, source)
-    return Looked(path, readable, scan(readable, dialect), dialect)
+    return Looked(path, readable, scan(readable, dialect))
 
 
 def common_schema(files: Sequence[Looked]) -> CommonSchema:
@@ -31,8 +32,8 @@ def common_schema(files: Sequence[Looked]) -> CommonSchema:
 
 
 def open_reader(shard: Shard, schema: pa.Schema) -> Reader:
-    size = shard.readable_size
-    return CsvReader(shard.readable, schema, shard.offsets, shard.dialect, size)
+    dialect, size = Dialect.of(shard.delimiter, shard.quotes), shard.readable_size
+    return CsvReader(shard.readable, schema, shard.offsets, dialect, size)
 
 
 def open_second(shard: Shard) -> SecondRows:

@@ -30,12 +30,14 @@ class Dialect:
     quotes: bool = True
     strict: bool = False
 
+    @classmethod
+    def of(cls, delimiter: str, quotes: str) -> Dialect:
+        """As a ``Shard`` keeps it."""
+        return cls(delimiter or ",", quotes != "none")
+
     @property
     def by_lines(self) -> bool:
         return self.strict or not self.quotes
-
-
-COMMAS = Dialect()
 
 
 class OpenQuote(ValueError):

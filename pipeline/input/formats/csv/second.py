@@ -49,9 +49,9 @@ def _records(shard: Shard) -> Iterator[list[tuple[str, bool]]]:
             while piece := file.read(_PIECE):
                 yield piece
 
-    delimiter = shard.dialect.delimiter
-    cell_of = _cell(shard.dialect)
-    for block in blocks(pieces(), shard.dialect):
+    dialect = Dialect.of(shard.delimiter, shard.quotes)
+    cell_of = _cell(dialect)
+    for block in blocks(pieces(), dialect):
         text = block.content.decode()
         at, cells = 0, list[tuple[str, bool]]()
         while at < len(text):
@@ -62,7 +62,7 @@ def _records(shard: Shard) -> Iterator[list[tuple[str, bool]]]:
                 (plain, False) if inside is None else (inside.replace('""', '"') + rest, True)
             )
             at = cell.end()
-            if end != delimiter:
+            if end != dialect.delimiter:
                 if cells != [("", False)]:
                     yield cells
                 cells = []

@@ -56,7 +56,7 @@ def scan(path: str) -> ScannedFile:
     if rows and not seen.fields:
         raise UsageError(f"{path}: the objects in its lines have no fields")
     schema = common_schema([(path, seen)], look_again)
-    return ScannedFile(rows, schema, offsets=tuple(offsets), seen=seen)
+    return ScannedFile(rows, schema, offsets=tuple(offsets), details=seen)
 
 
 def look_again(path: str) -> Values:

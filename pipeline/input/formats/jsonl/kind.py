@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import cast
 
 import pyarrow as pa
 
@@ -31,7 +32,8 @@ def common_schema(files: Sequence[Looked]) -> CommonSchema:
     def again(path: str) -> Values:
         return reading(path, partial(lines.look_again, readable[path]), PLAN_SECONDS)
 
-    return CommonSchema(lines.common_schema([(one.path, one.scan.seen) for one in files], again))
+    seen = [(one.path, cast(Values, one.scan.details)) for one in files]
+    return CommonSchema(lines.common_schema(seen, again))
 
 
 def open_reader(shard: Shard, schema: pa.Schema) -> Reader:
