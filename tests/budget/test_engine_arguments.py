@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from functools import cache
 from typing import Any
 
 import pytest
@@ -184,6 +185,7 @@ FP8_CARDS = [name for name, card in CARDS.items() if card.has_fp8_kv]
 JOBS = list(itertools.product((12, 300, 900, 2600), (8, 100, 600), (0, 0.8)))
 
 
+@cache
 def choose_job(size: str, card: str, prompt: int, answer: int, share: float, **given: Any):
     shared = int(prompt * share)
     return choose(

@@ -56,27 +56,27 @@ def _try_points(
 
 @pytest.fixture(scope="module")
 def some(folder: Path) -> dict[str, int]:
-    """Points that were tried in each mode, by one process: it imports longer than it tries."""
-    modes = ("exit:5", "lose:5", "call:13", "gone:7", "full:7", "read-only:7")
+    """Points that were tried in each mode, by one process. All the others: the long tests."""
+    modes = ("exit:7", "lose:9", "call:23", "gone:13", "full:15", "read-only:17")
     return _try_points(folder, f"{folder}/out", *modes)
 
 
 @pytest.mark.parametrize("mode", ["exit", "lose"])
-def test_a_job_survives_a_fault_at_every_fifth_storage_operation(
+def test_a_job_survives_faults_at_storage_operations_of_all_its_stages(
     mode: str, some: dict[str, int]
 ) -> None:
-    assert some[mode] > 10
+    assert some[mode] > 7
 
 
 def test_a_job_survives_a_crash_between_calls_of_the_file_system(some: dict[str, int]) -> None:
     """Inside of operations: a file is written and has no name yet, has both its names, ..."""
-    assert some["call"] > 10
+    assert some["call"] > 5
 
 
 @pytest.mark.parametrize("mode", ["gone", "full", "read-only"])
 def test_a_job_goes_on_when_storage_is_there_again(mode: str, some: dict[str, int]) -> None:
     """Wherever it ended, and it said what was wrong."""
-    assert some[mode] > 5
+    assert some[mode] > 4
 
 
 @pytest.mark.long
@@ -91,10 +91,10 @@ def test_a_job_survives_a_crash_at_every_call_of_the_file_system(folder: Path) -
 
 
 @pytest.mark.parametrize("fault", ["gone_from={n},patience=0", "lose_at={n}"])
-def test_a_job_in_memory_survives_a_fault_at_every_fourth_operation(
+def test_a_job_in_memory_survives_faults(
     fault: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for number in range(1, 10_000, 4):
+    for number in range(1, 10_000, 7):
         output = f"memory://{tmp_path.name}/{number}"
         counter = tmp_path / f"count-{number}"
         monkeypatch.setenv(VARIABLE, f"{fault.format(n=number)},counter={counter}")
@@ -116,6 +116,6 @@ def test_a_job_on_s3_survives_faults(folder: Path, tmp_path: Path) -> None:
     with s3_server("moto", tmp_path) as endpoint:
         environment = CREDENTIALS | {"AWS_ENDPOINT_URL": endpoint}
         make_bucket(endpoint)
-        modes = ("exit:30", "lose:30")
+        modes = ("exit:40", "lose:40")
         tried = _try_points(folder, "s3://bucket/out", *modes, first=30, **environment)
     assert min(tried["exit"], tried["lose"]) > 1

@@ -87,7 +87,7 @@ def test_gemmas_ids_are_those_of_sentencepiece(gemma: tuple[GgufFile, Path]) -> 
     gguf, folder = gemma
     ours, theirs = Tokenizer.from_file(str(folder / "tokenizer.json")), sentencepiece(gguf)
 
-    for text in texts(4000):
+    for text in texts(1500):
         assert ours.encode(text, add_special_tokens=False).ids == theirs.encode(text), repr(text)
 
 
