@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from pipeline.report.summary import Summary
 
 
-# who wants to see what we log sets up logging; without that it goes to a run's log alone
+# set up logging to see what we log; otherwise it goes only to a run's log
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 

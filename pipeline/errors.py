@@ -61,7 +61,8 @@ class UsageError(RackmillError):
 
 
 class HalfWritten(UsageError):
-    """An input file is not whole: it is being written, or was cut off. Others can be done."""
+    """An input file is not whole: it is being written, or was cut off. Other files can be
+    processed."""
 
 
 class JobFailed(RackmillError):
@@ -89,7 +90,7 @@ class EngineFailed(JobFailed):
 
 
 class MemoryNeed(Enum):
-    """What there is too little memory for."""
+    """What there was too little memory for."""
 
     CONTEXT = "one request as long as the context"
     CACHE = "a KV cache as large as was asked for"
@@ -180,24 +181,24 @@ class RowError(Exception):
     attempts: int = 0
 
     def __reduce__(self) -> tuple[Any, tuple[RowErrorType, str, int]]:
-        # exceptions pickle the arguments they were raised with; defaults are none of them
+        # exceptions pickle only the arguments they were raised with, without defaults
         return RowError, (self.type, self.message, self.attempts)
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that comes nearest to ``word``; None where nothing comes near."""
+    """The known word that is most similar to ``word``; None where none is similar."""
     return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)), None)
 
 
 def did_you_mean(word: str, known: Iterable[str], form: str = "{}") -> list[str]:
-    """The hint that names the known word nearest to ``word``, written in ``form``; no hint where
-    nothing comes near."""
+    """The hint that names the known word most similar to ``word``, written in ``form``; no hint
+    where none is similar."""
     near = nearest(word, known)
     return [f"did you mean {form.format(near)}?"] if near is not None else []
 
 
 def unknown_column(says: str, name: str, columns: Sequence[str], form: str = "{}") -> UsageError:
-    """``says`` names a column that is none."""
+    """``says`` names a column that does not exist."""
     return UsageError(
         f"{says}, but the input has no such column",
         f"columns: {some_of(columns)}",
@@ -212,7 +213,7 @@ def one_of(names: Iterable[str]) -> str:
 
 
 def some_of(names: Sequence[str], most: int = 30) -> str:
-    """Names in a row, not more than can be read."""
+    """Names in a row, no more than one can read."""
     more = f", … {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 

@@ -1,9 +1,9 @@
-"""Lines of a log: what each is about, and how it is written down and read again.
+"""Lines of a log: what each is about, and how it is written and read again.
 
-Components log with standard ``logging``, one logger per module. ``about`` says for which run,
-worker and unit the lines are that come from within it; a handler with ``Context`` puts that on
-every record. A line is one JSON object. Secrets are masked before it is written, for no later
-reader knows them, and texts of rows are never logged.
+Components log with standard ``logging``, one logger per module. ``about`` sets the run, worker and
+unit that the lines logged inside it are about; a handler with ``Context`` puts these on every
+record. A line is one JSON object. Secrets are masked before it is written, because later readers do
+not know them, and texts of rows are never logged.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from types import TracebackType
 
 from pipeline.printable import json_safe, printable, shown
 
-ROOT = "pipeline"  # the logger above all of ours
+ROOT = "pipeline"  # the parent of all our loggers
 _LONGEST_TEXT = 2000  # characters of one line's text
 _LONGEST_TRACE = 6000
 _FILE_BYTES = 8 << 20
@@ -45,8 +45,8 @@ _about: ContextVar[About] = ContextVar("about", default=_NOTHING)
 def about(
     *, run: str | None = None, worker: str | None = None, unit: str | None = None
 ) -> Iterator[None]:
-    """What this thread logs within is about these; what is None stays as it was. Threads that are
-    started within know nothing of it: see ``Context``."""
+    """What this thread logs inside this is about these; None leaves a value as it was. Threads
+    started inside it do not inherit it: see ``Context``."""
     given = {"run": run, "worker": worker, "unit": unit}
     token = _about.set(replace(_about.get(), **{k: v for k, v in given.items() if v is not None}))
     try:
@@ -56,13 +56,13 @@ def about(
 
 
 def current_run() -> str:
-    """The run that this thread is at work for; empty outside of any."""
+    """The run that this thread works for; empty outside any."""
     return _about.get().run
 
 
 class Context(logging.Filter):
-    """Puts ``run``, ``worker`` and ``unit`` on records: those of ``about``, else those of the
-    process. Records of another run are left out."""
+    """Puts ``run``, ``worker`` and ``unit`` on records: those of ``about``, otherwise those of the
+    process. Records of another run are dropped."""
 
     def __init__(self, run: str = "", worker: str = "") -> None:
         super().__init__()
@@ -90,7 +90,7 @@ class LogLine:
 
     @classmethod
     def of(cls, record: logging.LogRecord) -> LogLine:
-        """Of a record that ``Context`` has seen. Without secrets."""
+        """From a record that ``Context`` has seen, without secrets."""
         text = shown(record.getMessage())[:_LONGEST_TEXT]
         if record.exc_info and record.exc_info[0] is not None:
             kind, _, trace = record.exc_info
@@ -110,7 +110,7 @@ class LogLine:
 
     @classmethod
     def decode(cls, content: bytes) -> LogLine | None:
-        """None for what is no such line."""
+        """None for a line of another form."""
         try:
             found = json.loads(content)
             at = float(found["at"])
@@ -126,7 +126,7 @@ class LogLine:
         return logging.getLevelNamesMapping().get(self.level, logging.INFO)
 
     def __str__(self) -> str:
-        """For people: in UTC, with nothing in it that a terminal obeys."""
+        """For people: in UTC, without anything that a terminal interprets."""
         time = f"{datetime.fromtimestamp(self.at, UTC):%Y-%m-%d %H:%M:%S.%f}"[:-3]
         unit = f" [{self.unit}]" if self.unit else ""
         text = self.text.replace("\n", "\n  ")
@@ -134,7 +134,7 @@ class LogLine:
 
 
 class _FileLog(RotatingFileHandler):
-    """Lines for people. What cannot be written is lost, and ends nothing."""
+    """Lines for people. What cannot be written is lost, and stops nothing."""
 
     def format(self, record: logging.LogRecord) -> str:
         return str(LogLine.of(record))
@@ -145,8 +145,8 @@ class _FileLog(RotatingFileHandler):
 
 @contextmanager
 def file_log(path: Path) -> Iterator[None]:
-    """What this process logs meanwhile goes to ``path``, and to one older file beside it: for those
-    that serve and do not run a job themselves."""
+    """Meanwhile this process logs to ``path``, and to one older file beside it: for services, which
+    run no job themselves."""
     options = {"encoding": "utf-8", "errors": "backslashreplace"}
     handler = _FileLog(path, maxBytes=_FILE_BYTES, backupCount=1, delay=True, **options)
     handler.addFilter(Context())

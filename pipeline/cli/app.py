@@ -41,7 +41,7 @@ from pipeline.cli.try_out.init.command import init_command
 from pipeline.cli.try_out.plan.command import plan_command
 from pipeline.cli.try_out.trying import try_command
 
-# group -> name -> its function, or the commands below it, and what it is for in a few words
+# group -> name -> its function, or its subcommands, and what it is for in a few words
 _GROUPS: dict[str, dict[str, tuple[Callable[..., None] | typer.Typer, str]]] = {
     "Try": {
         "demo": (demo_command, "512 tweets labelled, on this machine"),
@@ -133,6 +133,6 @@ for _group in _GROUPS.values():
         else:
             app.command(_name)(_command)
 app.command("drive", hidden=True)(drive_command)
-# names that they had before
+# their earlier names
 app.command("cancel", hidden=True)(cancel_command)
 app.command("scheduler", hidden=True)(serve_command)

@@ -19,7 +19,7 @@ from pipeline.job.job import Job
 from pipeline.printable import without_secrets
 
 _STOPPED = 130  # what shells say of a command that Ctrl-C ended
-_LONGEST_LINE = 2000  # characters of a message: names from outside may be of any length
+_LONGEST_LINE = 2000  # characters of a message: names from outside may have any length
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
     prepare_streams()
     try:
         code = app(standalone_mode=False)
-        if code == _STOPPED:  # what typer makes of Ctrl-C
+        if code == _STOPPED:  # how typer reports Ctrl-C
             raise KeyboardInterrupt
         sys.exit(code if isinstance(code, int) else 0)
     except RackmillError as error:
@@ -39,7 +39,7 @@ def main() -> None:
         ERR.print("stopped")
         _leave(_STOPPED)
     except Exception as e:
-        if type(e).__name__ == "NoArgsIsHelpError":  # a group of commands was named, and none of it
+        if type(e).__name__ == "NoArgsIsHelpError":  # a group was named without a command
             OUT.print(str(e))
             sys.exit(0)
         if hasattr(e, "format_message"):  # click's own complaints about arguments
@@ -51,12 +51,12 @@ def main() -> None:
 def program() -> NoReturn:
     """``main`` as a process of its own, up to its very end.
 
-    Libraries in C++ have threads that are not always over when the process tears their variables
-    down: once in some hundred runs it was aborted then, after all was done and said. So what Python
-    has to do at the end is done, and nothing else.
+    C++ libraries have threads that may still run when the process destroys their variables: about
+    one run in a hundred was aborted then, after everything was done and printed. So what Python has
+    to do at the end is done, and nothing else.
     """
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # it is heeded as Ctrl-C is
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # it works like Ctrl-C
     try:
         main()
         code = 0
@@ -66,13 +66,13 @@ def program() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except (OSError, ValueError):  # nobody reads it, the disk is full, it is closed
+        except (OSError, ValueError):  # no reader, a full disk, or it is closed
             code = code or 1
     os._exit(code)
 
 
 def _leave(code: int) -> NoReturn:
-    """End now, even while a Ray starts in the background that nobody needs any more."""
+    """End now, even while a Ray that is no longer needed starts in the background."""
     background = sys.modules.get("pipeline.cluster.background")
     if background is not None and background.is_starting():
         sys.stdout.flush()
@@ -88,7 +88,7 @@ def _explain(error: RackmillError) -> None:
         told = {"error": f"{where}{error.message}", "hints": list(error.hints)}
         print_json(told | {"exit_code": error.exit_code})
     said = "" if isinstance(error, Stopped) else f"error: {where}"
-    # a line break may be in a file's name: what follows is to look like nothing of ours
+    # a file's name may contain a line break: the rest must not look like our output
     texts = (f"{said}{error.message}", *(f"  {hint}" for hint in error.hints))
     for line in (text.replace("\n", "\n  ") for text in texts):
         short = line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}…"
@@ -113,7 +113,7 @@ def _where(error: RackmillError) -> str:
 
 
 def _crash(e: Exception) -> None:
-    """A mistake of ours: one line for the user, the traceback in a file."""
+    """A bug in rackmill: one line for the user, the traceback in a file."""
     import tempfile
     import traceback
 

@@ -1,4 +1,4 @@
-"""Arguments and options that more than one command has."""
+"""Arguments and options that several commands share."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def set_option(help: str) -> Any:
 
 
 def rows_option(help: str) -> Any:
-    """``--rows N``, of which a command needs at least one."""
+    """``--rows N``, for a command that needs at least one row."""
     return typer.Option(min=1, metavar="N", help=help)
 
 
 def results_option(help: str) -> Any:
-    """``--output PATH``, of what a command makes of several models or outputs."""
+    """``--output PATH``, for what a command makes of several models or outputs."""
     return typer.Option(metavar="PATH", help=help)
 
 
@@ -54,7 +54,7 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, n
 def load_with(
     path: Path, settings: list[str] | None, *, output: str | None, workers: int | None = None
 ) -> Job:
-    """The job of a file, with what the command line says of it."""
+    """The job from a file, with the changes from the command line."""
     lines = list(settings or [])
     if output is not None:
         lines.append(f"output.path={json.dumps(output)}")

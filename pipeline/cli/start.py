@@ -1,4 +1,4 @@
-"""Where the `rackmill` command begins: with Ctrl-C heeded from its first moment."""
+"""Where the `rackmill` command begins: Ctrl-C works from the first moment."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _STOPPED = 130
 
 
 def start() -> NoReturn:
-    """The console script. Importing the commands takes a few tenths of a second, in which Ctrl-C
-    ends the process as any program's, without a traceback; nothing has begun by then."""
+    """The console script. Importing the commands takes a few tenths of a second. Until then Ctrl-C
+    ends the process like any program, without a traceback; nothing has begun yet."""
     heeded = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if heeded:  # a shell lets what it runs in the background ignore it: so be it
+    if heeded:  # a shell makes background processes ignore it: leave it so
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     from pipeline.cli.main import program
 

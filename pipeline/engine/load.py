@@ -25,12 +25,12 @@ class EngineModule(Protocol):
         model: ModelFolder,
         say: Callable[[str], None],
     ) -> Engine:
-        """An engine for ``job``. ``arguments``: those of ``engine`` with what was chosen for the
-        rest. Raises EngineFailed."""
+        """An engine for ``job``. ``arguments``: those of the job's ``engine`` section, with what
+        was chosen for the rest. Raises EngineFailed."""
 
     def check_answer_shape(self, job: Job) -> None:
-        """Raise UsageError where such an engine cannot hold answers to the job's schema or regular
-        expression. Loads no engine."""
+        """Raise UsageError where such an engine cannot restrict answers to the job's schema or
+        regular expression. Loads no engine."""
 
 
 def load_engine(

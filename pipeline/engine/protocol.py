@@ -1,4 +1,4 @@
-"""The one boundary behind which every engine stands."""
+"""The one interface that every engine implements."""
 
 from __future__ import annotations
 
@@ -17,21 +17,20 @@ SEATS = "RACKMILL_SEATS"  # engines that share its machine's processor, in a ser
 
 @dataclass(frozen=True)
 class EngineFacts:
-    """What a loaded engine says of itself. Lengths in tokens; bytes are those on each of its
+    """What a loaded engine reports of itself. Lengths in tokens; bytes are those on each of its
     ``cards``.
 
-    ``num_blocks`` counts usable KV-cache blocks (vLLM's null block is not among them).
-    ``weights_bytes``: of all loaded parameters; 0 where the engine cannot tell.
-    ``hybrid``: sliding layers give back the blocks that left their window.
-    ``batches_in_flight``: steps that may be under way at once. ``steps_ahead``: steps that are
-    scheduled, beyond the last one told of, before it hears what was decided then: all but one of
-    the batches, and one more where the engine steps by itself in another process.
-    ``prefix_caching``, and
-    ``dense_retention``: every block of sliding layers is kept for it, not only the prompts' last.
-    ``compile_seconds``: of its loading, in which code was compiled that later engines find.
-    ``computed_in``: "bf16" where int4 codes were unpacked. ``logprobs``: it tells log-probabilities
-    of tokens, by which choices are weighed. ``held``: shapes that it holds answers to, "json" and
-    "regex". ``served_model``: what a server calls its model.
+    ``num_blocks`` counts usable KV-cache blocks (without vLLM's null block). ``weights_bytes``: of
+    all loaded parameters; 0 where the engine does not know. ``hybrid``: sliding layers give back
+    the blocks that left their window. ``batches_in_flight``: steps that may run at the same time.
+    ``steps_ahead``: how many steps beyond the last reported one are scheduled before a decision
+    reaches the engine: all but one of the batches, and one more where the engine steps by itself in
+    another process. ``prefix_caching``; with ``dense_retention`` every block of sliding layers is
+    kept for it, not only the prompts' last. ``compile_seconds``: the part of loading in which code
+    was compiled that later engines reuse. ``computed_in``: "bf16" where int4 codes were unpacked.
+    ``logprobs``: it reports log-probabilities of tokens, by which choices are weighed. ``held``:
+    shapes that it restricts answers to, "json" and "regex". ``served_model``: what a server calls
+    its model.
     """
 
     kind: str
@@ -52,13 +51,13 @@ class EngineFacts:
     prefix_caching: bool = True
     dense_retention: bool = False
     compile_seconds: float = 0.0
-    computed_in: str = ""  # where that is not what the weights are stored in
+    computed_in: str = ""  # if it is not the type in which the weights are stored
     logprobs: bool = True
     held: tuple[str, ...] = ("json", "regex")
     served_model: str = ""
 
     def name(self, quantization: str) -> str:
-        """What its answers come from, in words: "vllm int4 group 32". ``quantization``: of the
+        """Which engine and weights answer, in words: "vllm int4 group 32". ``quantization``: of the
         job's model."""
         return f"{self.kind} {self.served_model or quantization}"
 
@@ -73,7 +72,7 @@ class EngineFacts:
         )
 
     def model(self, geometry: Geometry) -> EngineModel:
-        """Of what the engine does with requests and blocks, with nothing in it yet."""
+        """A model of what the engine does with requests and blocks, with nothing in it yet."""
         return EngineModel(
             self.layout(geometry),
             self.num_blocks,
@@ -87,13 +86,13 @@ class EngineFacts:
 
 @dataclass(slots=True)
 class EngineStats:
-    """Counts since the engine was loaded, and the state after its last step.
+    """Counts since the engine was loaded, and its state after the last step.
 
     ``kv_use``: share of the blocks that running requests hold, 0..1. ``recomputed_tokens``:
-    computed again after a preemption. ``sampled``: the requests that the last step gave a token,
-    each as often as it got one (servers' steps are long);
-    all of them were added, and have neither ended nor been aborted, before that step.
-    ``late_tokens``: those that came for others, and were dropped.
+    computed again after a preemption. ``sampled``: the requests that got a token in the last step,
+    once for each token (a server's step may give several); before that step all of them were added,
+    and had neither ended nor been aborted. ``late_tokens``: tokens that came for other requests,
+    and were dropped.
     """
 
     running: int = 0
@@ -111,7 +110,7 @@ class EngineStats:
 
 
 class Engine(Protocol):
-    """Takes requests, makes progress by steps, gives completions in any order."""
+    """Takes requests, advances by steps, returns completions in any order."""
 
     @property
     def facts(self) -> EngineFacts: ...
@@ -120,18 +119,18 @@ class Engine(Protocol):
     def stats(self) -> EngineStats: ...
 
     def add(self, request: Request) -> None:
-        """Queue a request. Raises RowError when the engine will not have it."""
+        """Queue a request. Raises RowError when the engine refuses it."""
 
     def step(self) -> list[Completion]:
-        """Advance all requests by one step; those that ended. Returns at once where there are
-        none."""
+        """Advance all requests by one step. Returns those that ended; returns at once where there
+        are none."""
 
     def abort(self, request_ids: Iterable[int]) -> None:
-        """Drop requests: neither tokens nor completions come for them from now on."""
+        """Drop requests: no more tokens or completions come for them."""
 
     def reset(self) -> None:
-        """Be as after loading: no requests, nothing in the prefix cache, statistics at zero.
-        Raises EngineFailed."""
+        """Go back to the state after loading: no requests, an empty prefix cache, statistics at
+        zero. Raises EngineFailed."""
 
     def close(self) -> None:
-        """Give the device back."""
+        """Free the device."""

@@ -11,21 +11,21 @@ from typing import Any
 from pipeline.engine.protocol import SEAT
 from pipeline.job.job import Job
 
-# arguments of which an engine may have more than the next job asks for
+# arguments that may be larger than the next job asks for
 _LIMITS = ("max_model_len", "max_num_seqs", "max_num_batched_tokens", "kv_cache_memory_bytes")
 
 
 @dataclass(frozen=True)
 class EngineSetup:
-    """What an engine was loaded with, or is to be. ``identity``: of all that has to be the same,
-    and is no engine argument; ``given``: the arguments on which the job itself insists."""
+    """What an engine was loaded with, or will be. ``identity``: of all that must be equal and is no
+    engine argument; ``given``: the arguments that the job itself requires."""
 
     identity: str
     arguments: Mapping[str, Any]
     given: frozenset[str] = frozenset()
 
     def serves(self, wanted: EngineSetup) -> bool:
-        """Whether an engine with this setup does what one with the ``wanted`` setup would."""
+        """Whether an engine with this setup can replace one with the ``wanted`` setup."""
         names = self.arguments.keys() | wanted.arguments.keys()
         return self.identity == wanted.identity and all(
             self._is_enough(name, wanted) for name in names
@@ -50,7 +50,7 @@ def engine_setup(
         "model": model_hash,
         "environment": {k: v for k, v in environment.items() if k != SEAT},
         "scores": job.score is not None,
-        # vLLM reads from its configuration which backend is to hold answers to it
+        # vLLM reads from its configuration which backend restricts answers
         "schema": job.label.json_schema if job.label else None,
     }
     identity = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Whether an engine works at all, before it is said that a row broke it."""
+"""Whether an engine works at all, before a row is blamed for breaking it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pipeline.model.tokenizer import Tokenizer
 from pipeline.rows.request import Request
 
 _PROMPT = "One, two,"
-_ID = 1 << 62  # no row's request has it
+_ID = 1 << 62  # no row's request has this id
 _MOST_STEPS = 1000
 
 
 def check_warm_engine(engine: Engine, tokenizer: Tokenizer) -> None:
-    """Have the engine write one token. Raises EngineFailed if it cannot: then it is the engine, or
-    its card, and no row is to blame."""
+    """Let the engine write one token. Raises EngineFailed if it cannot: then the engine or its card
+    is to blame, and no row."""
     [ids] = tokenizer.encode_batch([_PROMPT])
     try:
         engine.add(Request(_ID, ids, Sampling(temperature=0.0, max_tokens=1)))

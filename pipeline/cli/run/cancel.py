@@ -1,4 +1,4 @@
-"""Stopping the run that works on an output, wherever it runs; `rackmill cancel` is its old name."""
+"""Stopping the run that works on an output, wherever it runs; `rackmill cancel` is the old name."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def cancel_command(
 
 
 def stop_run(output: str, grace: float | None, *, wait: bool, as_json: bool) -> None:
-    """Stop the run that works on ``output``, and say how it ended."""
+    """Stop the run that works on ``output``, and print how it ended."""
     from pipeline.driver.stop.cancel import cancel
     from pipeline.humanize import count
 

@@ -20,7 +20,7 @@ from pipeline.cli.rack.command import rack_address
 from pipeline.cli.terminal.console import note
 
 _LONGEST = 200  # characters of a path
-_SOON_SECONDS = 0.5  # a mistake is found before, and stands alone then
+_SOON_SECONDS = 0.5  # mistakes are found sooner, and are then printed alone
 
 
 def run_command(

@@ -52,7 +52,7 @@ def retry_command(
 
 @contextmanager
 def _in_the_queue(output: str, options: RetryOptions) -> Iterator[str | None]:
-    """As a guest of the rack's queue, if it runs on one that has a queue."""
+    """Through the rack's queue, if the run is on a rack that has one."""
     from pipeline.driver.retry import find_job
     from pipeline.output.dataset import Dataset
     from pipeline.service.queue.unsubmitted_runs import guest_of
@@ -60,7 +60,7 @@ def _in_the_queue(output: str, options: RetryOptions) -> Iterator[str | None]:
 
     dataset = Dataset(open_storage(output))
     if options.address is None or dataset.manifest() is None:
-        yield None  # where nothing is to be retried, ``retry`` says it
+        yield None  # if there is nothing to retry, ``retry`` says so
         return
     job = find_job(dataset, output, options)
     with guest_of(options.address, job) as name:

@@ -11,14 +11,14 @@ from types import FrameType
 from pipeline.driver.stop.stop import Stop
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# what runs a command for others (uv run, npm, timeout) passes on what the terminal sent it too
+# wrappers (uv run, npm, timeout) also pass on signals that the terminal sent them
 _ECHO_SECONDS = 0.3
 
 
 @contextmanager
 def stopping_on_signals(stop: Stop) -> Iterator[None]:
-    """Within this, the first signal asks ``stop``, if someone heeds it just then; the next one, or
-    one that nobody would heed, raises KeyboardInterrupt wherever the program is."""
+    """Inside this, the first signal asks ``stop``, if something heeds it at that moment; the next
+    one, or one that nothing would heed, raises KeyboardInterrupt wherever the program is."""
     last = -_ECHO_SECONDS
 
     def take(number: int, _: FrameType | None) -> None:
@@ -30,7 +30,7 @@ def stopping_on_signals(stop: Stop) -> Iterator[None]:
         elif not echo:
             raise KeyboardInterrupt
 
-    # a shell lets what it runs in the background ignore Ctrl-C: so be it
+    # a shell makes background processes ignore Ctrl-C: leave it so
     heard = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, take) for number in heard}
     try:

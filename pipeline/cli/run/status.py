@@ -1,4 +1,4 @@
-"""`rackmill status`: how far a job is, told from its output alone."""
+"""`rackmill status`: how far a job is, read from its output alone."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def _end(state: str) -> str:
 
 
 def _next(status: Status, output: str) -> str | None:
-    """The command that leads on; None when there is nothing to do."""
+    """The command to go on with; None when there is nothing to do."""
     from pipeline.output.commit.records import JOB
     from pipeline.output.folder import OutputFolder
     from pipeline.output.runs.status import Course

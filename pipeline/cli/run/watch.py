@@ -30,7 +30,7 @@ _NAMED = 5  # files that are named one by one
 
 
 class RunWatcher(Watcher, AbstractContextManager["RunWatcher"]):
-    """Prints a run's course to stderr."""
+    """Prints a run's progress to stderr."""
 
     def __init__(self) -> None:
         self._line = ProgressLine()
@@ -114,7 +114,7 @@ class RunWatcher(Watcher, AbstractContextManager["RunWatcher"]):
         use = " ".join(f"{p.kv_use:.0%}" for p in snapshot.workers.values() if p.running) or "0%"
         failed = sum(p.error_rows for p in snapshot.workers.values())
         written = sum(p.generated for p in snapshot.workers.values())
-        begun = written and not self._pace.rows  # long answers: no row has come to its end
+        begun = written and not self._pace.rows  # long answers: no row has ended yet
         parts = [
             f"{plural(written, 'token')} written"
             if begun
@@ -133,14 +133,14 @@ class RunWatcher(Watcher, AbstractContextManager["RunWatcher"]):
 
 @contextmanager
 def attended() -> Iterator[tuple[RunWatcher, Stop]]:
-    """A run from the command line: stderr shows how far it is, and signals stop it."""
+    """A run from the command line: stderr shows its progress, and signals stop it."""
     stop = Stop()
     with RunWatcher() as watcher, only_data_on_stdout(), stopping_on_signals(stop):
         yield watcher, stop
 
 
 def end_with(summary: Summary, as_json: bool = False) -> NoReturn:
-    """Says what a run came to, and ends with its exit code."""
+    """Print the result of a run, and exit with its code."""
     if as_json:
         print_json(summary.as_json())
     else:
@@ -149,7 +149,7 @@ def end_with(summary: Summary, as_json: bool = False) -> NoReturn:
 
 
 def question_lines(questions: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """A line for each of several questions: its answers, and how many are right where it is
+    """A line for each of several questions: its answers, and how many are right if that is
     known."""
     lines = []
     for name, one in questions.items():

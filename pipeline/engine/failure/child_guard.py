@@ -1,8 +1,8 @@
 """Nothing outlives a worker: a guard beside it ends what it leaves behind.
 
-A worker that is killed cannot end its children. vLLM's engine core is one on a GPU, does not look
-after its parent, and would keep the card's memory for ever. The kernel can kill a child with its
-parent, but only if the child asks for it, which is not ours to write.
+A worker that is killed cannot end its children. On a GPU vLLM's engine core is such a child: it
+does not watch its parent, and would keep the card's memory for ever. The kernel can kill a child
+with its parent, but only if the child asks for it, and that code is not ours.
 """
 
 from __future__ import annotations
@@ -23,12 +23,14 @@ try:
 except OSError:
     pass
 """
-_guard: subprocess.Popen[bytes] | None = None  # else Python would complain that it runs on
+_guard: subprocess.Popen[bytes] | None = (
+    None  # held, or Python warns that it still runs
+)
 
 
 def guard_children() -> None:
-    """From now on this process leads a process group of its own, and whatever is left of the group
-    when it has ended, in whatever way, is killed within a second."""
+    """From now on this process leads its own process group. Whatever is left of the group when it
+    has ended, in whatever way, is killed within a second."""
     worker = os.getpid()
     if os.getpgid(0) != worker:
         os.setpgid(0, 0)

@@ -1,4 +1,4 @@
-"""Whether an engine failed for want of memory: how vLLM 0.32 and PyTorch 2.13 word it."""
+"""Whether an engine failed for lack of memory: how vLLM 0.32 and PyTorch 2.13 word it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _NO_MEMORY = (
 
 
 def shortage_in(text: str) -> Shortage | None:
-    """What a message or a log complains of; None where it is not memory."""
+    """What a message or a log says was short; None where it is not memory."""
     need = _need_in(text)
     if need is None:
         return None
@@ -57,7 +57,7 @@ def _need_in(text: str) -> MemoryNeed | None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether ``error``, or what led to it, is a want of memory."""
+    """Whether ``error``, or what led to it, is a lack of memory."""
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:
@@ -70,7 +70,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def as_failure(error: Exception, what: str = "the engine failed") -> RackmillError:
-    """What an engine raised, as the failure of the engine that it is. ``what``: in words."""
+    """What an engine raised, as one of our errors. ``what``: in words."""
     if isinstance(error, RackmillError):
         return error
     message = f"{what}: {type(error).__name__}: {error}"
@@ -78,5 +78,5 @@ def as_failure(error: Exception, what: str = "the engine failed") -> RackmillErr
 
 
 def out_of_memory(message: str) -> EngineOutOfMemory:
-    """The failure of an engine that said so; what was short, as far as it said that too."""
+    """The failure of an engine that ran out of memory; what was short, as far as it said so."""
     return EngineOutOfMemory(message, shortage=shortage_in(message) or Shortage())

@@ -1,8 +1,8 @@
-"""Ways down for an engine that found too little memory: which arguments to try next. Pure.
+"""What to try after an engine ran out of memory: which arguments come next. Pure.
 
-Each rung asks for less than the one before, what costs least first: on a CPU int4 weights are not
-unpacked to bf16; fewer requests at once and a shorter chunk make the activations smaller, an fp8 KV
-cache takes half of the room, and a shorter context makes one request smaller, which is right only
+Each rung asks for less than the one before, the cheapest first: on a CPU int4 weights are not
+unpacked to bf16; fewer requests at once and a shorter chunk make the activations smaller; an fp8 KV
+cache takes half of the memory; a shorter context makes one request smaller, which is allowed only
 where all of the job's requests fit it.
 """
 
@@ -28,9 +28,9 @@ _SPARED = 0.02  # of what is free, for what comes and goes
 
 @dataclass(frozen=True)
 class EngineLimits:
-    """What a job and a card allow. ``longest``: tokens of the longest request that is known,
-    answer included (None: not known). ``fp8``: the card can keep its KV cache in fp8.
-    ``weights_share``: of the card's memory that the weights take, so less of it is of no use."""
+    """What a job and a card allow. ``longest``: tokens of the longest known request, including its
+    answer (None: not known). ``fp8``: the card can keep its KV cache in fp8. ``weights_share``: of
+    the card's memory that the weights take; a smaller share is useless."""
 
     longest: int | None = None
     fp8: bool = False
@@ -52,10 +52,10 @@ def next_rung(
     *,
     running: int | None = None,
 ) -> Rung | None:
-    """What to try after ``arguments``, for which memory was too short; None when nothing is left.
+    """What to try after ``arguments``, which needed too much memory; None when nothing is left.
 
-    ``running``: the engine was loaded with them and found too little later, with so many requests
-    at once (0: not known).
+    ``running``: the engine was loaded with them and ran out later, with this many requests at once
+    (0: not known).
     """
     short = shortage or Shortage()
     step = _Down(dict(arguments), limits, short)
@@ -112,7 +112,7 @@ class _Down:
         sequences = int(self.arguments.get("max_num_seqs") or _USUAL_SEQUENCES)
         if depth >= len(_CHUNKS) or now <= max(_CHUNKS[depth], sequences):
             return None
-        shorter = max(_CHUNKS[depth], sequences)  # a step takes one token of each at least
+        shorter = max(_CHUNKS[depth], sequences)  # a step takes at least one token of each
         says = f"a chunk of {shorter} tokens instead of {now}"
         return self._to(says, max_num_batched_tokens=shorter)
 

@@ -1,5 +1,5 @@
-"""What an engine wrote before it died. Where its core is a process of its own, the reason is there
-and nowhere else: the exception only says that there was one."""
+"""What an engine wrote before it died. Where its core is a separate process, the reason is only
+there: the exception only says that there was one."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""vLLM. Everything that touches its insides is here."""
+"""vLLM. All code that uses its internals is here."""

@@ -1,10 +1,10 @@
-"""Whether vLLM compiles while an engine is loaded, for those who wait.
+"""Whether vLLM compiles while an engine is loaded, for the people who wait.
 
-The core, a process of its own on a GPU, tells nobody. But vLLM 0.32 keeps what it compiled
-(``compilation/decorators.py``): ``VLLM_CACHE_ROOT/torch_compile_cache/torch_aot_compile/HASH`` is
-made before it is looked whether ``rank_*/model`` lies there, which is written at the end of
-compiling and nothing else. Two engines that are loaded on one machine at once may be taken for one
-another, which says no more than that the other one compiles.
+The core, a separate process on a GPU, reports nothing. But vLLM 0.32 keeps what it compiled
+(``compilation/decorators.py``): it makes
+``VLLM_CACHE_ROOT/torch_compile_cache/torch_aot_compile/HASH`` before it looks for ``rank_*/model``
+there, and writes that file at the end of compiling only. Two engines that load on one machine at
+the same time may be confused, which only means that the other one compiles.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def compiled_code() -> Path:
 
 
 class CompileWatch:
-    """Looks as long as it is entered. ``say`` hears, once, that vLLM compiles. ``seconds``: how
-    long it did, to a second; 0 if it did not."""
+    """Watches while it is entered. ``say`` is called, once, when vLLM compiles. ``seconds``: how
+    long that took, to a second; 0 if it did not."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class CompileWatch:
             for folder in self._folder.iterdir():
                 self._look_into(folder)
         except OSError:
-            return  # nothing was ever compiled here, or it is being cleared away
+            return  # nothing was ever compiled here, or it is being removed
 
     def _look_into(self, folder: Path) -> None:
         models = [path.stat().st_mtime for path in folder.glob("rank_*/model")]
@@ -91,6 +91,6 @@ class CompileWatch:
 
     @staticmethod
     def _touched(folder: Path) -> float:
-        """When something was last put there."""
+        """When something was last written there."""
         inner = folder / "inductor_cache"
         return max(path.stat().st_mtime for path in (folder, inner) if path.exists())

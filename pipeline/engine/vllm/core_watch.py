@@ -1,7 +1,7 @@
-"""vLLM's core where it is a process of its own: noticing that it has died, and what it still says.
+"""vLLM's core where it is a separate process: notice that it has died, and read its last messages.
 
-vLLM 0.32 notices it too (``MPClientEngineMonitor``), but whoever waits for the next step waits on
-for ever: only the next request would be refused.
+vLLM 0.32 notices it too (``MPClientEngineMonitor``), but a caller that waits for the next step
+would wait for ever: only the next request would be refused.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _LOOK_SECONDS = 0.5
 
 
 def watch_core(client: Any, closed: threading.Event) -> None:
-    """Have ``client.get_output`` raise EngineDeadError when the core of a
+    """Make ``client.get_output`` raise EngineDeadError when the core of a
     ``vllm.v1.engine.core_client.SyncMPClient`` died, until ``closed``."""
     outputs, resources = (getattr(client, name, None) for name in ("outputs_queue", "resources"))
     if outputs is None or resources is None:
@@ -33,7 +33,7 @@ def watch_core(client: Any, closed: threading.Event) -> None:
 
 
 def forget_outputs(client: Any) -> None:
-    """Drop what the core has said and nobody has taken yet; but not that it died."""
+    """Drop what the core has sent and no one has read yet; but not the message that it died."""
     outputs = getattr(client, "outputs_queue", None)
     with suppress(queue.Empty):
         while outputs is not None:

@@ -1,4 +1,4 @@
-"""What an engine of this process computes int4 layers in, where nobody has planned it."""
+"""In which type an engine of this process computes int4 layers, if no plan has decided it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ UNPACKED = "pipeline.engine.vllm.unpacked.Unpacked"  # for vLLM's worker_extensi
 
 def for_vllm(model: ModelFolder, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """``arguments`` of an engine as vLLM takes them: ``cpu_compute`` becomes an extension of its
-    worker. Where nobody chose, what is best on this processor with the memory that is free."""
+    worker. Where no one chose, the best for this processor and the memory that is free."""
     from vllm.platforms import current_platform
 
     given = dict(arguments)
@@ -34,8 +34,8 @@ def for_vllm(model: ModelFolder, arguments: Mapping[str, Any]) -> dict[str, Any]
 
 
 def with_compute(facts: Mapping[str, str], arguments: Mapping[str, Any]) -> Mapping[str, str]:
-    """``facts`` of rows that an engine with ``arguments`` computes: as its model is stored, or, on
-    a CPU, unpacked."""
+    """``facts`` of an engine with ``arguments``: it computes in the type in which its model is
+    stored, or, on a CPU, unpacked."""
     if arguments.get("cpu_compute") != "bf16":
         return facts
     return {**facts, "compute": "int4 codes, computed in bf16"}

@@ -1,5 +1,5 @@
-"""vLLM behind the engine protocol. What touches vLLM's unstable insides is here and in the modules
-beside it, most of all ``scores`` and ``row_scheduler``."""
+"""vLLM behind the engine protocol. Code that uses vLLM's unstable internals is here and in the
+modules beside it, most of all ``scores`` and ``row_scheduler``."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ from pipeline.rows.request import Completion, Request, Structure
 def environment(*, gpu: bool, eager: bool, core: Core = "auto") -> dict[str, str]:
     """Variables that must be set before vLLM is imported.
 
-    ``core``: whether the engine's core has a process of its own. "auto": on a GPU it has, so that
-    its Python overlaps with the card; on a CPU that process would only compete for the same cores.
+    ``core``: whether the engine's core is a separate process. "auto": it is on a GPU, so that its
+    Python overlaps with the card; on a CPU that process would only compete for the same cores.
 
-    ``eager``: nothing is compiled. vLLM's own setting of that name spares the model alone; some
+    ``eager``: nothing is compiled. vLLM's own setting of that name covers the model only; some
     helpers would still be compiled at the first step, which takes seconds and a C++ compiler.
     """
     return {
         **(CUDA_ENVIRONMENT if gpu else {}),
         "VLLM_ENABLE_V1_MULTIPROCESSING": "1" if core == "own" or (gpu and core == "auto") else "0",
-        "VLLM_DISABLE_REQUEST_ID_RANDOMIZATION": "0",  # late tokens are told by it
+        "VLLM_DISABLE_REQUEST_ID_RANDOMIZATION": "0",  # late tokens are recognized by it
         "VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "WARNING"),
         "VLLM_NO_USAGE_STATS": "1",
-        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # cards have the numbers that the driver gives them
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # cards have the driver's numbers
         # Cards of one engine write into each other's memory over NVLink alone. Over PCIe GeForce
         # cards may not, and where others may, an IOMMU can make them hang (vLLM #51513).
         "NCCL_P2P_LEVEL": os.environ.get("NCCL_P2P_LEVEL", "NVL"),
@@ -82,8 +82,8 @@ class VllmEngine:
         scoring: bool = False,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
-        """``json_schema``: the one that all structured requests will have, if they have one.
-        ``scoring``: all requests are to be scored. ``say``: hears what takes long."""
+        """``json_schema``: the one that all structured requests will have, if any. ``scoring``: all
+        requests are to be scored. ``say``: gets a message before what takes long."""
         self.stats = EngineStats()
         self._score_from: dict[int, int] = {}  # of the scored requests, by id
         self._in_flight = InFlight()
@@ -92,7 +92,7 @@ class VllmEngine:
         # loading makes millions of objects that stay: looking for garbage among them takes
         # seconds and finds none
         gc.disable()
-        gc.freeze()  # vLLM looks all the same, five times
+        gc.freeze()  # vLLM does so anyway, five times
         try:
             without_unfit_relatives()
             if scoring:
@@ -101,7 +101,7 @@ class VllmEngine:
                 prepare(cpu=current_platform.is_cpu())
             with CompileWatch(say) as compiling:
                 self._engine = _build(model.path, for_vllm(model, arguments), json_schema)
-        except Exception as e:  # vLLM raises whatever it ran into; the job must say it plainly
+        except Exception as e:  # vLLM may raise anything; the job needs a plain message
             raise self._failure(e, f"vLLM could not load {model.path}") from e
         finally:
             gc.freeze()
@@ -113,8 +113,8 @@ class VllmEngine:
         watch_core(self._engine.engine_core, self._closed)
 
     def _failure(self, e: Exception, what: str) -> EngineFailed:
-        """``e`` as an error of ours. Where the engine's core is another process, what happened is
-        in its log alone."""
+        """``e`` as one of our errors. Where the engine's core is another process, the reason is
+        only in its log."""
         reason = str(e) or type(e).__name__
         if not is_out_of_memory(e) and any(word in str(e) for word in _ELSEWHERE):
             reason = self._last_words.reason or "its core, a process of its own, died"
@@ -124,8 +124,8 @@ class VllmEngine:
         return EngineFailed(message)
 
     def _watch_steps(self) -> None:
-        """Read what the core hands over after each step. It names all who got a token, while of
-        unfinished requests vLLM makes no output object, which saves time; and it has the
+        """Read what the core sends after each step. It names all requests that got a token, while
+        vLLM makes no output object for unfinished requests, which saves time; and it has the
         scheduler's counts, from which vLLM would make statistics for servers."""
         from vllm.v1.engine import EngineCoreEventType
 
@@ -175,7 +175,7 @@ class VllmEngine:
     def step(self) -> list[Completion]:
         self.stats.sampled = ()
         if not self._in_flight:
-            return []  # a core in a process of its own would be waited for, for ever
+            return []  # a core in a separate process would keep us waiting for ever
         self.stats.steps += 1
         try:
             outputs = self._engine.step()
@@ -187,7 +187,7 @@ class VllmEngine:
 
     def _ended(self, request_ids: Iterable[int]) -> None:
         self._in_flight.ended(request_ids)
-        # the core may count some that have ended here
+        # the core may count requests that have ended here
         left, stats = len(self._in_flight), self.stats
         stats.running, stats.waiting = min(stats.running, left), min(stats.waiting, left)
 
@@ -240,7 +240,7 @@ def engine_config(
     json_schema: Mapping[str, Any] | None = None,
     **more: Any,
 ) -> Any:
-    """vLLM's configuration of an engine. ``more``: further arguments."""
+    """vLLM's configuration of an engine. ``more``: more arguments."""
     from vllm.engine.arg_utils import EngineArgs
     from vllm.platforms import current_platform
 
@@ -249,11 +249,11 @@ def engine_config(
         given["load_format"] = "safetensors"  # "auto" would read pickles where there is no other
     if current_platform.is_cpu():
         given.setdefault("scheduler_cls", ROW_SCHEDULER)
-        # vLLM warns of every scheduler that is not its own
+        # vLLM warns of every scheduler but its own
         logging.getLogger("vllm.config.scheduler").setLevel(logging.ERROR)
     if given.get("tensor_parallel_size", 1) > 1:
         given["distributed_executor_backend"] = "mp"  # in a Ray actor vLLM would ask Ray for more
-    # at its warm-up vLLM would import FlashInfer on RTX 50 cards, to tune what is never used
+    # during warm-up vLLM would import FlashInfer on RTX 50 cards, to tune unused code
     given["enable_flashinfer_autotune"] = False
     try:
         structured = backend_for(json_schema)
@@ -307,8 +307,8 @@ def _is_shared(engine: Any) -> bool:
 
 
 def _weights_bytes(engine: Any) -> int:
-    """Bytes of the loaded parameters, on the card that has most; 0 when vLLM's core lives in
-    another process."""
+    """Bytes of the loaded parameters, on the card with the most; 0 when vLLM's core is another
+    process."""
     if not _is_shared(engine):
         return 0
     return max(int(bytes_) for bytes_ in engine.apply_model(_parameter_bytes))
@@ -353,7 +353,7 @@ def _sampling_params(
     return SamplingParams(output_kind=RequestOutputKind.FINAL_ONLY, **arguments)
 
 
-_FAILED = ("abort", "error")  # finish reasons: vLLM gave the one request up, nobody asked it to
+_FAILED = ("abort", "error")  # finish reasons: vLLM gave this request up, without being asked to
 
 
 def _completion(output: Any) -> Completion:

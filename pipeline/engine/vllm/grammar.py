@@ -1,8 +1,8 @@
-"""Whether vLLM can hold answers to a job's JSON schema or regular expression, asked of the very
+"""Whether vLLM can restrict answers to a job's JSON schema or regular expression: checked with the
 compilers that it would use, before any engine is loaded.
 
-They live in a process of their own: importing them takes seconds, and native code that crashes
-takes nothing else with it. What they said is kept beside the models, for their versions.
+They run in a separate process: importing them takes seconds, and if their native code crashes
+nothing else does. Their results are stored beside the models, by their versions.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _WAYS_OUT = {
 
 
 def check_answer_shape(job: Job) -> None:
-    """Raise UsageError for a schema or a regular expression that no grammar can be made of."""
+    """Raise UsageError for a schema or a regular expression that cannot become a grammar."""
     label = job.label
     if label is None or label.choices:
         return
@@ -48,7 +48,7 @@ def check_answer_shape(job: Job) -> None:
 
 
 def _verdict(schema: Mapping[str, Any] | None, regex: str | None) -> Mapping[str, str] | None:
-    """What is wrong, and where; None: nothing, or nobody here can say."""
+    """What is wrong, and where; None: nothing, or it cannot be checked here."""
     versions = _versions()
     if versions is None:
         return None
@@ -71,7 +71,7 @@ def _versions() -> list[str] | None:
 
 
 def _ask(question: str) -> tuple[bool, Mapping[str, str] | None]:
-    """Whether the compilers said anything, and what is wrong."""
+    """Whether the compilers answered, and what is wrong."""
     quiet = {"VLLM_LOGGING_LEVEL": "ERROR", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
     try:
         done = subprocess.run(

@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline.job.answer.plain_schema import at_pointer, inner_schemas, written_out
 
-# what xgrammar takes and leaves unheeded, besides what vLLM knows of; see its test
+# what xgrammar accepts and ignores, besides what vLLM knows of; see its test
 UNHEEDED = (
     *("not", "if", "dependentRequired", "dependentSchemas", "propertyNames", "contains"),
     *("unevaluatedItems", "uniqueItems"),
@@ -21,17 +21,17 @@ Place = tuple[str | int, ...]
 
 
 class Unsupported(ValueError):
-    """No compiler makes a grammar of it."""
+    """No compiler can make a grammar of it."""
 
 
 def backend_for(schema: Mapping[str, Any] | None, regex: str | None = None) -> dict[str, Any]:
-    """vLLM's settings of structured outputs under which answers meet ``schema`` (as
-    ``plain_schema`` writes it out) or ``regex``. Raises Unsupported.
+    """vLLM's settings of structured outputs with which answers match ``schema`` (as
+    ``plain_schema`` writes it) or ``regex``. Raises Unsupported.
 
     vLLM reads them from the engine's configuration only, not from a request. Without
     ``disable_any_whitespace`` JSON may loop on line breaks up to the token limit (vLLM #20060).
-    xgrammar is the faster backend; what it does not know, guidance does, which would invent
-    properties if it were let.
+    xgrammar is the faster backend; what it does not support, guidance does, which would invent
+    properties if allowed to.
     """
     settings: dict[str, Any] = {"backend": "xgrammar", "disable_any_whitespace": True}
     first = _xgrammar(schema, regex)
@@ -46,7 +46,7 @@ def backend_for(schema: Mapping[str, Any] | None, regex: str | None = None) -> d
 
 
 def _xgrammar(schema: Mapping[str, Any] | None, regex: str | None) -> str | None:
-    """Why it cannot; None: it can."""
+    """Why it cannot be used; None: it can."""
     import xgrammar
     from vllm.v1.structured_output.backend_xgrammar import has_xgrammar_unsupported_json_features
 
@@ -55,7 +55,7 @@ def _xgrammar(schema: Mapping[str, Any] | None, regex: str | None) -> str | None
             return f"{key} has no effect"
         if has_xgrammar_unsupported_json_features(dict(schema)):
             return "not all of its keys have an effect"
-    # any tokens do: which texts a grammar allows does not depend on how they are cut
+    # any tokens will do: what a grammar allows does not depend on tokenization
     tokens = xgrammar.TokenizerInfo([bytes([n]) for n in range(256)])
     compiler = xgrammar.GrammarCompiler(tokens, max_threads=1, cache_enabled=False)
     try:
@@ -121,7 +121,8 @@ def find_fault(schema: Mapping[str, Any] | None, regex: str | None) -> dict[str,
 def _worse_inside(
     schema: Mapping[str, Any], part: Mapping[str, Any], place: Place
 ) -> tuple[Place, Mapping[str, Any], str] | None:
-    """A schema in ``part``, or one that it refers to, that fails by itself: where, it, and why."""
+    """A schema in ``part``, or one that it refers to, that fails by itself: where, the schema, and
+    why."""
     inner = [((*place, *step), found) for step, found in inner_schemas(part)]
     target = part.get("$ref")
     if isinstance(target, str) and isinstance(found := at_pointer(schema, target), Mapping):

@@ -1,4 +1,4 @@
-"""vLLM as a kind of engine. Whoever imports this does not import vLLM yet."""
+"""vLLM as a kind of engine. Importing this does not import vLLM yet."""
 
 from __future__ import annotations
 

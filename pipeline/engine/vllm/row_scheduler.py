@@ -1,13 +1,14 @@
 """vLLM's scheduler, with a prefix cache that is exact to the token.
 
-vLLM's finds whole blocks. On a CPU a block has 32 tokens, about as many as a tweet: of the
-instructions that all rows have in common the last tokens would be computed for each row again, and
-of a row with several questions most of its text for each question.
+vLLM's own cache finds whole blocks. On a CPU a block has 32 tokens, about as many as a tweet: so
+the last tokens of the instructions that all rows share would be computed again for each row, and
+most of the text of a row with several questions again for each question.
 
-vLLM can begin a request with a copy of a block of which the first tokens alone are its own, for
-models whose state it keeps in the midst of blocks. Here that is done with blocks of requests that
-have ended. They are not kept from others: what is overwritten meanwhile is forgotten. And questions
-of a row are taken one after the other, while other rows run, so that each finds the one before.
+vLLM can begin a request with a copy of a block whose first tokens only are its own, for models
+whose state it keeps in the middle of blocks. Here this is done with blocks of requests that have
+ended. Others may still use those blocks: what is overwritten meanwhile is forgotten. And the
+questions of a row are taken one after the other, while other rows run, so that each finds the one
+before.
 """
 
 from __future__ import annotations
@@ -37,11 +38,11 @@ class _Begun:
 
 
 class RowScheduler(Scheduler):  # type: ignore[misc]  # vLLM's types are not read
-    """For engines whose every step is done before the next one is scheduled."""
+    """For engines that finish every step before the next one is scheduled."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._rows: dict[int, deque[Any]] = {}  # requests not ended; a row's first one goes first
+        self._rows: dict[int, deque[Any]] = {}  # unfinished requests; a row's first one goes first
         self._begun: dict[_Key, _Begun] = {}
         self._last: Sequence[int] = ()  # tokens of the request that ended last
         manager = self.kv_cache_manager
@@ -68,7 +69,7 @@ class RowScheduler(Scheduler):  # type: ignore[misc]  # vLLM's types are not rea
             begun = self._begun.get((row, found))
             if begun is None:
                 continue
-            asked = request.all_token_ids[:-1]  # the last token's answer is wanted
+            asked = request.all_token_ids[:-1]  # the last token must be computed
             common = common_prefix(begun.tokens, asked)
             if found < common < found + self.block_size:
                 groups = zip(blocks.blocks, begun.blocks, strict=True)
@@ -85,15 +86,15 @@ class RowScheduler(Scheduler):  # type: ignore[misc]  # vLLM's types are not rea
         self.kv_cache_manager.block_pool.unpin_blocks(held, self._forget)
 
     def _is_cached(self, request: Any) -> bool:
-        """Whether what ``request`` computes is that of its tokens alone, and may be had from others
-        with the same ones."""
+        """Whether what ``request`` computes depends on its tokens only, so that it can be shared
+        with others that have the same ones."""
         of_more = request.mm_features or request.lora_request or request.cache_salt
         lookup = self.kv_cache_manager.prefix_cache_lookup_enabled(request)
         return bool(self._exact and lookup and not of_more)
 
     def _remember(self, request: Any) -> Sequence[Any]:
-        """Of ``request``, which has ended, the blocks in which the next one differs, of which each
-        is held once more."""
+        """Keep the blocks of ``request``, which has ended, in which the next one differs. Each is
+        held once more."""
         computed = request.all_token_ids[: request.num_computed_tokens]
         row = _row_of(request)
         of_row = self._rows.get(row)

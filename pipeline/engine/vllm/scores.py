@@ -1,8 +1,8 @@
-"""Scores of given tokens out of vLLM's insides, as arrays; used by ``engine`` beside it alone.
+"""Scores of given tokens from vLLM's internals, as arrays; used only by ``engine`` beside it.
 
 vLLM turns a prompt's log-probabilities into one Python object for every position and candidate:
-with a thousand candidates that is a hundred times what the model's own work costs. Its tensors
-are whole until the very last step, and here they stay so.
+with a thousand candidates that costs a hundred times the model's own work. Its tensors are whole
+until the very last step, and here they stay so.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class _PromptTensors:
 
 
 def prepare(*, cpu: bool) -> None:
-    """Make vLLM hand over a scored prompt's tensors as they are; call it before an engine is
-    built. ``cpu``: the model runs in this process.
+    """Make vLLM hand over a scored prompt's tensors as they are; call it before an engine is built.
+    ``cpu``: the model runs in this process.
 
-    On a CPU, moreover, probabilities are gathered a few positions at a time, where vLLM makes
-    three passes over a whole chunk's, one of them for ranks that nobody asked for.
+    On a CPU, probabilities are also gathered a few positions at a time, where vLLM makes three
+    passes over a whole chunk's, one of them for ranks that no one asked for.
     """
     from vllm.v1.engine.logprobs import LogprobsProcessor
 
@@ -86,7 +86,7 @@ def scoring_params(request: Request) -> Any:
 
     return SamplingParams(
         temperature=0.0,
-        max_tokens=1,  # vLLM's least
+        max_tokens=1,  # the least that vLLM allows
         prompt_logprobs=request.top_k,
         detokenize=False,
         output_kind=RequestOutputKind.FINAL_ONLY,
