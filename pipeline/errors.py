@@ -218,7 +218,7 @@ def some_of(names: Sequence[str], most: int = 30) -> str:
     return ", ".join(names[:most]) + more
 
 
-def reason_in(lines: Sequence[str]) -> str:
+def reason_printed(lines: Sequence[str]) -> str:
     """Why a command ended, in one line, from what it printed; empty where it said nothing."""
     at = max((n for n, line in enumerate(lines) if line.startswith("error:")), default=None)
     said = lines[at : at + _REASON_LINES] if at is not None else lines[-1:]

@@ -25,7 +25,7 @@ def is_fp8(arguments: Mapping[str, Any]) -> bool:
     return str(arguments.get("kv_cache_dtype") or "auto").startswith("fp8")
 
 
-def backend_for(arguments: Mapping[str, Any]) -> tuple[str, str]:
+def attention_backend_for(arguments: Mapping[str, Any]) -> tuple[str, str]:
     """The backend for an engine on a GPU with ``arguments``, and why, in words."""
     why = _needs_triton(arguments)
     if why:

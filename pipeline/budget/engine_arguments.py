@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pipeline.budget.attention import BACKEND, FP8_CACHE, backend_for, wrong_backend
+from pipeline.budget.attention import BACKEND, FP8_CACHE, attention_backend_for, wrong_backend
 from pipeline.budget.buckets import SEQUENCES, context_for, logprobs_for, sequences_for
 from pipeline.budget.cards.lookup import GIB, Card
 from pipeline.budget.cpu_compute import choose_compute
@@ -279,7 +279,7 @@ class _GpuChooser:
             )
 
     def _attention(self) -> None:
-        self._choose(BACKEND, *backend_for(self.arguments))
+        self._choose(BACKEND, *attention_backend_for(self.arguments))
 
     def _chunk(self) -> None:
         usual, chunk = default_chunk(self.card), self._fitting_chunk()

@@ -17,7 +17,7 @@ from pipeline.input.formats.base import ScannedFile
 from pipeline.input.formats.csv.delimiter import name_of
 from pipeline.input.formats.names import delimiter_by_name, format_of
 from pipeline.input.formats.protocol import Looked, format_module
-from pipeline.input.formats.unpack import kind_of, readable
+from pipeline.input.formats.unpack import readable, unpacked_kind
 from pipeline.input.output_apart import whole
 from pipeline.input.schema.join import Conflict
 from pipeline.input.schema.partitions import partition_fields, partition_of
@@ -236,7 +236,7 @@ def _look(
     size = int(info.get("size") or 0)
 
     def scan() -> tuple[str, Looked]:
-        kind = kind_of(path, file_format, source.encoding)
+        kind = unpacked_kind(path, file_format, source.encoding)
         local = readable(path, kind, size, stamp_of(info) or version_of(info))
         try:
             return kind, format_module(file_format).look(path, local, source)

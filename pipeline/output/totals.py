@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.output.tally import Tally
-from pipeline.rows.error_reasons import by_type
+from pipeline.rows.error_reasons import reasons_by_type
 
 
 def totals(total: Tally, *, graded: bool) -> dict[str, Any]:
@@ -22,7 +22,7 @@ def totals(total: Tally, *, graded: bool) -> dict[str, Any]:
         "completion_tokens": total.completion_tokens,
         "errors": dict(total.errors.most_common()),
         "error_examples": dict(total.error_examples),
-        "error_reasons": by_type(total.error_reasons),
+        "error_reasons": reasons_by_type(total.error_reasons),
         "labels": dict(total.labels.most_common()),
         "accuracy": accuracy(total.confusion) if graded else None,
         "graded": sum(total.confusion.values()) if graded else 0,

@@ -51,7 +51,7 @@ def bound_reasons(reasons: Counter[str]) -> None:
         reasons[key if told[kind] <= _MOST_IN_SUMS else f"{kind}\t{OTHERS}"] += rows
 
 
-def by_type(reasons: Counter[str]) -> dict[str, dict[str, int]]:
+def reasons_by_type(reasons: Counter[str]) -> dict[str, dict[str, int]]:
     """Type -> reason -> rows, the most frequent first, those after the eighth counted together."""
     found: dict[str, dict[str, int]] = {}
     for key, rows in sorted(reasons.items(), key=lambda item: (-item[1], item[0])):

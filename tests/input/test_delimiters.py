@@ -130,7 +130,7 @@ def test_an_output_that_knows_utf_16_by_its_earlier_name_goes_on_as_it_is(
 ) -> None:
     (tmp_path / "a.csv").write_bytes(cells(",").encode("utf-16"))
     with monkeypatch.context() as patch:
-        patch.setattr(shards, "kind_of", lambda *told: "utf-16")
+        patch.setattr(shards, "unpacked_kind", lambda *told: "utf-16")
         run_here(one := job(tmp_path, "a.csv"))
     plan = make_plan(check_input(one), fetch=False)
     verdict = verify(open_storage(str(tmp_path / "out")))

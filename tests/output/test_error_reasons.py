@@ -11,7 +11,7 @@ from pipeline.input.changes.compare import absolute
 from pipeline.output.growing.growing import drop_rows
 from pipeline.output.tally import Tally
 from pipeline.output.totals import totals
-from pipeline.rows.error_reasons import OTHERS, by_type, count_reason, discount_reason
+from pipeline.rows.error_reasons import OTHERS, count_reason, discount_reason, reasons_by_type
 from tests.support.datasets import finish, job_in, write_input
 from tests.support.samples import quick
 
@@ -43,7 +43,7 @@ def test_a_reason_is_one_line_and_not_long() -> None:
 def test_whatever_the_messages_no_more_than_nine_reasons_are_told_and_all_rows_counted(
     messages: list[str],
 ) -> None:
-    told = by_type(counted(messages)).get("InvalidRow", {})
+    told = reasons_by_type(counted(messages)).get("InvalidRow", {})
 
     assert len(told) <= 9
     assert sum(told.values()) == len(messages)
@@ -90,7 +90,7 @@ def test_sums_over_very_many_units_tell_few_reasons_and_the_frequent_ones() -> N
         reasons["InvalidRow\trare"] = unit == 7
         total.add(Tally(error_reasons=+reasons))
 
-    told = by_type(total.error_reasons)
+    told = reasons_by_type(total.error_reasons)
     assert len(total.error_reasons) < 1000
     assert total.error_reasons.total() == 2000 * 7 + 999 * 2 + 1
     assert told["SchemaNotMet"]["frequent"] == 999 * 2

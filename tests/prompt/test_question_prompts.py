@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.driver.forecast.request_shape import kind_of
+from pipeline.driver.forecast.request_shape import answer_kind
 from pipeline.errors import RowError, RowErrorType
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.output.columns.question_columns import labels_in
@@ -336,4 +336,4 @@ class TestWorkload:
         assert RequestShape.decode(shape.encode()) == shape
 
     def test_questions_are_of_the_kind_of_choices(self) -> None:
-        assert kind_of(job(questions=QUESTIONS)) == "choices"
+        assert answer_kind(job(questions=QUESTIONS)) == "choices"

@@ -184,10 +184,10 @@ def rack_address(given: str | None) -> str:
 
 
 def _cards_here() -> str:
-    from pipeline.cli.rack.show import cards_in_words
+    from pipeline.cli.rack.show import devices_in_words
     from pipeline.engine.machine.facts import own_facts
 
-    return cards_in_words(own_facts())
+    return devices_in_words(own_facts())
 
 
 def _say(line: str) -> None:

@@ -10,7 +10,7 @@ from pipeline.cluster.rack_state.machines import Machine
 from pipeline.engine.machine.card_reading import CardReading, Slowed
 from pipeline.engine.machine.facts import MachineFacts
 from pipeline.humanize import count, plural, size
-from pipeline.service.rack.view import REQUEST_TOKENS, RackView, cards_of
+from pipeline.service.rack.view import REQUEST_TOKENS, RackView, engine_cards
 
 _HOST, _ADDRESS = 20, 17
 
@@ -46,7 +46,7 @@ def rack_as_json(view: RackView) -> dict[str, Any]:
     }
 
 
-def cards_in_words(facts: MachineFacts) -> str:
+def devices_in_words(facts: MachineFacts) -> str:
     """The cards of a machine, or its processor where it has none."""
     if not facts.devices:
         cores = plural(len(facts.cores), "core")
@@ -88,7 +88,7 @@ def _offer(machine: Machine) -> str:
         if own is None
         else f" · engine: {' '.join(map(str, (own['kind'], own.get('url', ''))))}".rstrip()
     )
-    return f"{cards_in_words(machine.facts)}{engine}{role}"
+    return f"{devices_in_words(machine.facts)}{engine}{role}"
 
 
 def _as_json(machine: Machine, view: RackView) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def _as_json(machine: Machine, view: RackView) -> dict[str, Any]:
                 "model": work.model if work else None,
                 "now": now[index].as_json() if index in now else None,
             }
-            for index, card in enumerate(cards_of(machine))
+            for index, card in enumerate(engine_cards(machine))
         ],
         "announced": bool(facts and facts.announced),
         "engine": dict(facts.engine) if facts and facts.engine else None,

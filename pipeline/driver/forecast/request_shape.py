@@ -9,7 +9,7 @@ from pipeline.rows.workload import RequestShape
 
 def request_shape(plan: Plan) -> RequestShape:
     """What the requests of a plan are like, by its sample."""
-    sample, kind = plan.sample, kind_of(plan.job)
+    sample, kind = plan.sample, answer_kind(plan.job)
     if plan.job.score is not None:  # scores are never cached
         return RequestShape(kind, max_tokens=1)
     shared, job = sample.shape.shared_prefix, plan.job
@@ -18,7 +18,7 @@ def request_shape(plan: Plan) -> RequestShape:
     return RequestShape(kind, shared, groups, limit, job.answers, apart, sample.asks)
 
 
-def kind_of(job: Job) -> str:
+def answer_kind(job: Job) -> str:
     """What the answers are: choices, json, regex, text or score (of the top K)."""
     if job.score is not None:
         return f"score, top {job.score.top_k}" if job.score.top_k else "score"

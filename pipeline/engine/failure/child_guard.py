@@ -23,9 +23,7 @@ try:
 except OSError:
     pass
 """
-_guard: subprocess.Popen[bytes] | None = (
-    None  # held, or Python warns that it still runs
-)
+_guard: subprocess.Popen[bytes] | None = None  # held, or Python warns that it still runs
 
 
 def guard_children() -> None:

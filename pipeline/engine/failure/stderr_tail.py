@@ -43,10 +43,10 @@ class StderrTail:
     @property
     def reason(self) -> str | None:
         """The last error that says something, as "Kind: message"."""
-        return reason_in(self.text)
+        return last_error_in(self.text)
 
 
-def reason_in(log: str) -> str | None:
+def last_error_in(log: str) -> str | None:
     """The last error in a log that says something, as "Kind: message"."""
     found = [f"{kind}: {message}" for kind, message in _ERROR.findall(log)]
     telling = [error for error in found if not any(word in error for word in _SAY_NOTHING)]

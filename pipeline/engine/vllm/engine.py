@@ -21,7 +21,7 @@ from pipeline.engine.protocol import EngineFacts, EngineStats
 from pipeline.engine.vllm.compiling import CompileWatch
 from pipeline.engine.vllm.core_watch import forget_outputs, watch_core
 from pipeline.engine.vllm.cpu_compute import UNPACKED, for_vllm
-from pipeline.engine.vllm.grammar_compilers import Unsupported, backend_for
+from pipeline.engine.vllm.grammar_compilers import Unsupported, structured_output_settings
 from pipeline.engine.vllm.in_flight import InFlight
 from pipeline.engine.vllm.scores import prepare, scores_of, scoring_params
 from pipeline.engine.vllm.torch_relatives import without_unfit_relatives
@@ -256,7 +256,7 @@ def engine_config(
     # during warm-up vLLM would import FlashInfer on RTX 50 cards, to tune unused code
     given["enable_flashinfer_autotune"] = False
     try:
-        structured = backend_for(json_schema)
+        structured = structured_output_settings(json_schema)
     except Unsupported as e:
         raise EngineFailed(f"vLLM cannot make a grammar of the answer's shape: {e}") from None
     return EngineArgs(

@@ -24,7 +24,9 @@ class Unsupported(ValueError):
     """No compiler can make a grammar of it."""
 
 
-def backend_for(schema: Mapping[str, Any] | None, regex: str | None = None) -> dict[str, Any]:
+def structured_output_settings(
+    schema: Mapping[str, Any] | None, regex: str | None = None
+) -> dict[str, Any]:
     """vLLM's settings of structured outputs with which answers match ``schema`` (as
     ``plain_schema`` writes it) or ``regex``. Raises Unsupported.
 
@@ -99,7 +101,7 @@ def find_fault(schema: Mapping[str, Any] | None, regex: str | None) -> dict[str,
     """Where, as a dotted key of the job file, and why a grammar cannot be made; None: it can."""
     if schema is None:
         try:
-            backend_for(None, regex)
+            structured_output_settings(None, regex)
         except Unsupported as e:
             return {"place": "label.regex", "reason": str(e)}
         return None
@@ -136,7 +138,7 @@ def _worse_inside(
 def _fails(part: Mapping[str, Any], root: Mapping[str, Any]) -> str | None:
     definitions = {key: root[key] for key in ("$defs", "definitions") if key in root}
     try:
-        backend_for(written_out({**definitions, **part}))
+        structured_output_settings(written_out({**definitions, **part}))
     except (Unsupported, ValueError) as e:
         return str(e)
     return None

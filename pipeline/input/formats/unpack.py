@@ -54,7 +54,7 @@ def encoding_in(kind: str) -> str | None:
     return next(found, None)
 
 
-def kind_of(path: str, file_format: str, encoding: str | None = None) -> str:
+def unpacked_kind(path: str, file_format: str, encoding: str | None = None) -> str:
     """How the file has to be written out before it is read; "" where it is read as it lies there.
     ``encoding``: how its text is written, where that is known. Raises OSError."""
     suffix, packing = ends_of(path)

@@ -30,7 +30,7 @@ from pipeline.model.convert.plan import (
     plan_conversion,
 )
 from pipeline.model.convert.repack import GROUP_SIZE, carries
-from pipeline.model.convert.report import ConversionReport, TensorLoss, by_type
+from pipeline.model.convert.report import ConversionReport, TensorLoss, losses_by_type
 from pipeline.model.convert.safetensors_writer import SafetensorsWriter
 from pipeline.model.convert.tokenizer_files import write_tokenizer
 from pipeline.model.convert.transfer import RowBlock, transfer
@@ -149,7 +149,7 @@ def _convert(
     _write_json(folder / "generation_config.json", _generation_config(config))
     report = ConversionReport(
         folder=target,
-        tensor_types=by_type(losses),
+        tensor_types=losses_by_type(losses),
         seconds=round(time.monotonic() - started, 1),
         bytes_in=gguf.path.stat().st_size,
         bytes_out=sum((folder / name).stat().st_size for name in hashes),

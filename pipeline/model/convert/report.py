@@ -63,7 +63,7 @@ class ConversionReport:
         return {**asdict(self), "folder": str(self.folder)}
 
 
-def by_type(losses: Iterable[TensorLoss]) -> list[dict[str, Any]]:
+def losses_by_type(losses: Iterable[TensorLoss]) -> list[dict[str, Any]]:
     """The rows of ``ConversionReport.tensor_types``."""
     groups: dict[tuple[str, str, str], list[RoundingLoss]] = {}
     for tensor in losses:

@@ -44,7 +44,7 @@ def question_arrays(results: Sequence[RowResult], asked: Sequence[AskedQuestion]
         answers = [r.answers[number] if r.answers else None for r in results]
         columns = one.columns
         arrays |= {
-            columns.answer: _each(answers, partial(value_of, one)),
+            columns.answer: _each(answers, partial(stored_answer, one)),
             columns.confidence: _each(answers, partial(sureness, one)),
             columns.accepted: [None] * len(answers),
             columns.raw_confidence: _each(answers, lambda a: a.raw_confidence),
@@ -61,7 +61,7 @@ def _each(answers: Sequence[RowResult | None], of: Callable[[RowResult], Any]) -
     return [None if answer is None else of(answer) for answer in answers]
 
 
-def value_of(asked: AskedQuestion, answer: RowResult) -> str | bool:
+def stored_answer(asked: AskedQuestion, answer: RowResult) -> str | bool:
     """An answer as its column has it."""
     return as_stored(asked, str(answer.label))
 
@@ -76,7 +76,7 @@ def answer_fields(asked: AskedQuestion, answer: RowResult) -> dict[str, Any]:
     question's name."""
     columns, probabilities = asked.columns, answer.probabilities
     fields: dict[str, Any] = {
-        "answer": value_of(asked, answer),
+        "answer": stored_answer(asked, answer),
         columns.confidence.removeprefix(f"{asked.name}_"): sureness(asked, answer),
     }
     if columns.expectation is not None:

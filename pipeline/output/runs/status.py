@@ -15,7 +15,7 @@ from pipeline.output.manifest import Manifest, read_manifest
 from pipeline.output.rows.failed_rows import FailedRow, first_failed
 from pipeline.output.runs.run_registry import Life, RunRecord, read_runs
 from pipeline.output.tally import Tally
-from pipeline.rows.error_reasons import by_type
+from pipeline.rows.error_reasons import reasons_by_type
 from pipeline.storage.base import Storage
 
 _NAMED = 5  # failed rows
@@ -110,7 +110,7 @@ def read_status(storage: Storage) -> Status:
         reasons = summary.get("error_reasons", {})
     else:
         done, units = _committed(manifest, dataset.state())
-        reasons = by_type(done.error_reasons)
+        reasons = reasons_by_type(done.error_reasons)
     return Status(
         output=storage.address(),
         name=manifest.name,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from pipeline.cluster.ray_access import import_ray, prepare_access
-from pipeline.errors import JobFailed, reason_in
+from pipeline.errors import JobFailed, reason_printed
 
 T = TypeVar("T")
 _LOGS = "session_*/logs/job-driver-{}.log"
@@ -130,4 +130,4 @@ def log_tail(submission: str) -> str:
     """Why a driver ended, as it said itself."""
     log = log_of(submission)
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log else []
-    return reason_in(lines) or "its driver said nothing"
+    return reason_printed(lines) or "its driver said nothing"

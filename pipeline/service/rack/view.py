@@ -55,8 +55,8 @@ def what_fits(machines: Iterable[Machine]) -> dict[str, tuple[tuple[str, int], .
     """As ``RackView.fits`` of these."""
     kinds: dict[str, tuple[Card, int]] = {}  # and the most that one machine has
     for machine in machines:
-        names = [card.name for card in cards_of(machine)]
-        for card in cards_of(machine):
+        names = [card.name for card in engine_cards(machine)]
+        for card in engine_cards(machine):
             alike = max(names.count(card.name), kinds.get(card.name, (card, 0))[1])
             kinds[card.name] = (card, alike)
     fits: dict[str, tuple[tuple[str, int], ...]] = {}
@@ -65,7 +65,7 @@ def what_fits(machines: Iterable[Machine]) -> dict[str, tuple[tuple[str, int], .
     return fits
 
 
-def cards_of(machine: Machine) -> list[Card]:
+def engine_cards(machine: Machine) -> list[Card]:
     """What engines run on there: its cards, else its processor."""
     facts = machine.facts
     if facts is None:

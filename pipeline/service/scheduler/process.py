@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import TextIO
 
-from pipeline.errors import reason_in
+from pipeline.errors import reason_printed
 from pipeline.service.scheduler.schedule_db import Run, RunState, StoredSchedule
 from pipeline.service.scheduler.service import RunEnd
 
@@ -91,7 +91,7 @@ class RunProcess:
 
     def _last_words(self, code: int) -> str:
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
-        return reason_in(lines) or f"exit code {code}"
+        return reason_printed(lines) or f"exit code {code}"
 
 
 def last_log(state: Path, name: str) -> Path | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.engine.failure.stderr_tail import reason_in
+from pipeline.engine.failure.stderr_tail import last_error_in
 
 LOG = """\
 (EngineCore pid=77) INFO 11-23 [core.py:105] Initializing a V1 LLM engine
@@ -23,12 +23,12 @@ RuntimeError: Engine core initialization failed. See root cause above. Failed co
 
 
 def test_the_reason_is_the_last_error_that_says_something() -> None:
-    assert reason_in(LOG) == "torch.OutOfMemoryError: CUDA out of memory. Tried …"
+    assert last_error_in(LOG) == "torch.OutOfMemoryError: CUDA out of memory. Tried …"
 
 
 @pytest.mark.parametrize("log", ["", "INFO all is well\n", "an Error without a colon\n"])
 def test_a_log_without_errors_gives_no_reason(log: str) -> None:
-    assert reason_in(log) is None
+    assert last_error_in(log) is None
 
 
 _PROGRAM = """

@@ -10,7 +10,12 @@ import pytest
 from pipeline import UsageError
 from pipeline.engine.load import check_answer_shape
 from pipeline.engine.vllm import grammar
-from pipeline.engine.vllm.grammar_compilers import UNHEEDED, Unsupported, backend_for, find_fault
+from pipeline.engine.vllm.grammar_compilers import (
+    UNHEEDED,
+    Unsupported,
+    find_fault,
+    structured_output_settings,
+)
 from tests.support.samples import job
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of what vLLM imports
@@ -30,20 +35,20 @@ def obj(part: Any, **more: Any) -> dict[str, Any]:
     ],
 )
 def test_the_backend_is_one_that_heeds_all_keys(part: Any, backend: str) -> None:
-    assert backend_for(obj(part))["backend"] == backend
+    assert structured_output_settings(obj(part))["backend"] == backend
 
 
 def test_a_regex_is_for_xgrammar() -> None:
-    assert backend_for(None, "yes|no")["backend"] == "xgrammar"
+    assert structured_output_settings(None, "yes|no")["backend"] == "xgrammar"
     with pytest.raises(Unsupported):
-        backend_for(None, "(?i:yes)|no")
+        structured_output_settings(None, "(?i:yes)|no")
 
 
 @pytest.mark.parametrize("key", UNHEEDED)
 def test_no_key_that_xgrammar_leaves_unheeded_is_taken(key: str) -> None:
     values: dict[str, Any] = {"dependentRequired": {}, "uniqueItems": True}
     with pytest.raises(Unsupported):
-        backend_for(obj({"type": "array", key: values.get(key, {})}))
+        structured_output_settings(obj({"type": "array", key: values.get(key, {})}))
 
 
 @pytest.mark.parametrize(
