@@ -20,9 +20,9 @@ def on_terminal(columns: int, *arguments: str, term: str = "xterm") -> str:
     """What `rackmill` prints on a terminal so wide."""
     pid, screen = pty.fork()
     if pid == 0:
+        fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
         environment = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "NO_COLOR")}
         os.execve(_RACKMILL, ["rackmill", *arguments], environment | {"TERM": term})
-    fcntl.ioctl(screen, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
     said = b""
     while True:
         try:

@@ -1,4 +1,5 @@
-"""Our model of vLLM's scheduler against vLLM's own, without a model: the same after every step."""
+"""Our model of vLLM's scheduler against vLLM's own, without a model: the same after every step.
+And several questions of a row in vLLM's own, which one process answers with the rest."""
 
 from __future__ import annotations
 
@@ -10,8 +11,13 @@ import pytest
 from pipeline.admission.demand import block_keys
 from pipeline.simulate.vllm_model.kv_cache import Sequence
 from pipeline.simulate.vllm_model.scheduler import EngineModel
+from tests.engine.vllm.row_scheduler_probe import CASES
 from tests.simulate.workloads import MAX_MODEL_LEN, SHORT, Arrival, Row, Workload, drive, long_ones
 from tests.support.probes import answers_of
+
+pytestmark = pytest.mark.early
+
+_BLOCK = 32
 
 
 class Model:
@@ -53,9 +59,9 @@ class Model:
         return len(self.engine.running) + len(self.engine.waiting)
 
 
-def _ask(which: str, folder: Path) -> dict[str, list[Row]]:
+def _ask(which: str, folder: Path) -> dict[str, Any]:
     probe = Path(__file__).with_name("scheduler_probe.py")
-    answers: dict[str, list[Row]] = answers_of(probe, folder, which)
+    answers: dict[str, Any] = answers_of(probe, folder, which)
     return answers
 
 
@@ -69,8 +75,8 @@ def _compare(workload: Workload, real: list[Row]) -> int:
     return model.engine.preemptions
 
 
-@pytest.fixture(scope="session")
-def real(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Row]]:
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     pytest.importorskip("vllm")
     return _ask("short", tmp_path_factory.mktemp("scheduler"))
 
@@ -91,3 +97,31 @@ def test_every_step_of_many_mixes_is_the_real_schedulers(tmp_path: Path) -> None
     answers = _ask("long", tmp_path)
     for workload in long_ones():
         _compare(workload, answers[workload.name])
+
+
+@pytest.fixture
+def driven(real: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """That it ran to its end shows that no request read another's tokens, that two of a row never
+    ran at once, that it never stood still, and that all blocks came back."""
+    drives: dict[str, list[dict[str, Any]]] = real["rows"]
+    return drives
+
+
+def test_questions_of_a_row_end_whatever_the_cache_and_whoever_gives_up(
+    driven: dict[str, list[dict[str, Any]]],
+) -> None:
+    assert set(driven) == {case.name for case in CASES}
+
+
+@pytest.mark.parametrize("name", ["few at a time", "few at a time, alone"])
+def test_what_prompts_begin_with_is_computed_once_to_the_token(
+    name: str, driven: dict[str, list[dict[str, Any]]]
+) -> None:
+    """But by those that begin side by side: the last tokens of the instructions, and of a text
+    that is asked about by requests of which nobody said that they are of one row."""
+    for one in driven[name]:
+        again = one["computed"] - one["least"]
+        if name == "few at a time":
+            assert 0 <= again < 4 * _BLOCK
+        else:
+            assert again > 8 * _BLOCK

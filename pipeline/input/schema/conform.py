@@ -15,12 +15,13 @@ def conform(table: pa.Table, schema: pa.Schema) -> tuple[pa.Table, dict[int, str
     """By name, in the schema's order; columns that the table lacks are null. What is wrong with
     single rows, by position: a value that the wider type does not hold exactly is null."""
     invalid: dict[int, str] = {}
-    columns = []
-    for field in schema:
-        if field.name not in table.column_names:
-            columns.append(pa.nulls(table.num_rows, field.type))
-            continue
-        columns.append(_cast(table.column(field.name), field, invalid))
+    there = dict(zip(table.column_names, table.columns, strict=True))
+    columns = [
+        _cast(there[field.name], field, invalid)
+        if field.name in there
+        else pa.nulls(table.num_rows, field.type)
+        for field in schema
+    ]
     return pa.Table.from_arrays(columns, schema=schema), invalid
 
 

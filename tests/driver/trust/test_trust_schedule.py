@@ -76,21 +76,32 @@ class TestAgain:
         assert trust(dataset.storage.address()).files_changed == 0
 
 
+@pytest.fixture(scope="module")
+def undisturbed(
+    raw: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[TrustOptions, dict[str, bytes]]:
+    """What a call with these options comes to that nobody kills."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    options = TrustOptions(gold=(gold_file(folder),))
+    dataset = copy_of(raw, folder)
+    trust(dataset.storage.address(), options)
+    return options, bytes_of(dataset)
+
+
 class TestKilled:
     @pytest.mark.parametrize("step", ["recommit", "_publish", "finish", "keep_job"])
     @pytest.mark.parametrize("after", [0, 1, 20])
     def test_at_any_moment_the_same_call_comes_to_the_same_end(
         self,
         raw: Path,
+        undisturbed: tuple[TrustOptions, dict[str, bytes]],
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
         step: str,
         after: int,
     ) -> None:
-        options = TrustOptions(gold=(gold_file(tmp_path),))
-        undisturbed = copy_of(raw, tmp_path / "one")
-        trust(undisturbed.storage.address(), options)
-        dataset = copy_of(raw, tmp_path / "two")
+        options, meant = undisturbed
+        dataset = copy_of(raw, tmp_path)
         with monkeypatch.context() as patch:
             patch.setattr(Dataset, step, _killed(getattr(Dataset, step), after))
             try:
@@ -101,10 +112,12 @@ class TestKilled:
 
         trust(dataset.storage.address(), options)
 
-        for name, content in bytes_of(undisturbed).items():
+        found = bytes_of(dataset)
+        for name, content in meant.items():
             if name.endswith((".parquet", "trust.json")):
-                assert bytes_of(dataset)[name] == content, name
-        assert verify(dataset.storage).faults == verify(dataset.storage).notes == []
+                assert found[name] == content, name
+        verified = verify(dataset.storage)
+        assert verified.faults == verified.notes == []
 
     def test_asked_to_stop_it_stops_between_two_files(self, raw: Path, tmp_path: Path) -> None:
         dataset = copy_of(raw, tmp_path)

@@ -1,21 +1,17 @@
 """Drives vLLM's scheduler with ours of a row's questions, without a model: which tokens each block
-holds is kept here, so that a request that reads another's is found.
-
-A script, to be run in a process of its own: ``row_scheduler_probe.py FOLDER``; it writes
-FOLDER/answers.json.
+holds is kept here, so that a request that reads another's is found. Asked for by
+``tests.simulate.scheduler_probe``, a process of its own.
 """
 
 from __future__ import annotations
 
-import json
 import random
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tests.simulate.scheduler_probe import CONFIG, RealScheduler
+from tests.simulate.scheduler_probe import RealScheduler
 from tests.simulate.workloads import Workload
 
 _BLOCK = 32
@@ -171,11 +167,6 @@ def _chained(ids: Sequence[int]) -> list[int]:
     return found
 
 
-def _main(folder: Path) -> None:
-    (folder / "config.json").write_text(json.dumps(CONFIG))
-    answers = {c.name: [Probe(c, folder, seed).drive() for seed in range(3)] for c in CASES}
-    (folder / "answers.json").write_text(json.dumps(answers))
-
-
-if __name__ == "__main__":
-    _main(Path(sys.argv[1]))
+def drives(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """What came of each of ``CASES``, three times. ``folder``: of the model's configuration."""
+    return {c.name: [Probe(c, folder, seed).drive() for seed in range(3)] for c in CASES}

@@ -179,7 +179,7 @@ def wanted(reviewer: str, text: str) -> int:
 
 
 @pytest.mark.parametrize(
-    ("rows", "kills"), [(15, 4), pytest.param(100, 24, marks=pytest.mark.long)]
+    ("rows", "kills"), [(10, 3), pytest.param(100, 24, marks=pytest.mark.long)]
 )
 def test_of_two_reviewers_whose_servers_are_killed_no_answer_is_lost_or_doubled(
     open_browser: Open, tmp_path: Path, rows: int, kills: int
