@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.early
+
 
 @dataclass(frozen=True)
 class Examined:

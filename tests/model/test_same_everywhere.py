@@ -15,6 +15,8 @@ import torch
 from pipeline.model.folder import PROVENANCE_FILE
 from tests.model.tiny_gguf import Shape, write
 
+pytestmark = pytest.mark.early
+
 _CONVERT = """
 import json, sys
 from pathlib import Path

@@ -23,6 +23,8 @@ from pipeline.storage.base import Storage, check_exclusive, open_storage
 from pipeline.worker.answer_cache.store import AnswerStore
 from tests.storage.s3_servers import CARELESS, CREDENTIALS, NAMES, make_bucket, s3_server
 
+pytestmark = pytest.mark.early
+
 UNIT = Unit("u1", 0, 0, 2)
 
 

@@ -18,7 +18,10 @@ from pipeline.engine.vllm.grammar_compilers import (
 )
 from tests.support.samples import job
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # of what vLLM imports
+pytestmark = [
+    pytest.mark.early,
+    pytest.mark.filterwarnings("ignore"),  # of what vLLM imports
+]
 
 
 def obj(part: Any, **more: Any) -> dict[str, Any]:
