@@ -50,9 +50,13 @@ def structured_output_settings(
 def _xgrammar(schema: Mapping[str, Any] | None, regex: str | None) -> str | None:
     """Why it cannot be used; None: it can."""
     import xgrammar
-    from vllm.v1.structured_output.backend_xgrammar import has_xgrammar_unsupported_json_features
 
     if schema is not None:
+        # of vLLM, whose import takes most of the time: a regular expression does without
+        from vllm.v1.structured_output.backend_xgrammar import (
+            has_xgrammar_unsupported_json_features,
+        )
+
         if key := _unheeded(schema):
             return f"{key} has no effect"
         if has_xgrammar_unsupported_json_features(dict(schema)):
