@@ -221,7 +221,7 @@ def _skipped(
     rows = {path: scan.rows for (path, _), scan in zip(found, scanned, strict=True)}
     for path, number in source.skip_rows.items():
         if path not in rows:
-            said = f"input.skip_rows: {path} is none of the input's files"
+            said = f"input.skip_rows: {path} is not one of the input's files"
             raise UsageError(said, *did_you_mean(path, rows))
         if number > rows[path]:
             raise UsageError(f"input.skip_rows: {path} has {rows[path]:,} rows, not {number:,}")

@@ -252,7 +252,7 @@ class Job(Section):
                 raise ValueError(f"example {number} lacks the prompt's field {missing[0]!r}")
             choices = self.label.choices if self.label else None
             if choices and str(example[ANSWER]) not in choices:
-                raise ValueError(f"example {number}: its answer is none of the choices")
+                raise ValueError(f"example {number}: its answer is not one of the choices")
             try:
                 if self.questions is not None:
                     example_answers(example[ANSWER], self.questions)

@@ -2,7 +2,7 @@
 
 A key is a BLAKE2b hash over the model's hash, the engine's kind, the shape of the answer, the
 sampling parameters as far as they change the answer, and the exact token ids. How the engine is
-set up (batch limits, KV cache, cards) is no part of it, as it is none of a job's fingerprint.
+set up (batch limits, KV cache, cards) is no part of it, as it is not one of a job's fingerprint.
 """
 
 from __future__ import annotations

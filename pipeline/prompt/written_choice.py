@@ -52,7 +52,7 @@ class WrittenChoice:
         if error is None:
             label = chosen(completion.text, self._choices, quoted=self._json)
             if label is None:
-                said = f"the answer {completion.text.strip()[:60]!r} is none of the choices"
+                said = f"the answer {completion.text.strip()[:60]!r} is not one of the choices"
                 error = RowError(RowErrorType.SCHEMA_NOT_MET, said, attempts=1)
         self.result = RowResult(
             error=error,

@@ -33,7 +33,7 @@ def take_cards(cards: Sequence[int]) -> None:
 
 def own_card(names: Collection[str], expected: str) -> str:
     """Which of the kinds ``names`` of slots this process was given: the ``expected`` one where no
-    card can be seen. Raises MachineUnfit if it is none of them."""
+    card can be seen. Raises MachineUnfit if it is not one of them."""
     devices = own_devices()
     visible = [part.strip() for part in os.environ.get(_VISIBLE, "").split(",")]
     if is_processor(expected) or not all(p.isdigit() and int(p) in devices for p in visible):

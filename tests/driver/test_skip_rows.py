@@ -34,7 +34,7 @@ def test_all_rows_of_a_file_may_be_left_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("skipped", "word"), [({"c.parquet": 1}, "is none of"), ({"a.parquet": 31}, "has 30 rows")]
+    ("skipped", "word"), [({"c.parquet": 1}, "is not one of"), ({"a.parquet": 31}, "has 30 rows")]
 )
 def test_what_is_not_there_cannot_be_left_out(
     tmp_path: Path, skipped: dict[str, int], word: str

@@ -181,7 +181,7 @@ def test_hours_may_be_a_list() -> None:
 
 
 def test_an_unknown_time_zone_is_refused() -> None:
-    with pytest.raises(UsageError, match="timezone 'Berlin' is none"):
+    with pytest.raises(UsageError, match="timezone 'Berlin' is unknown"):
         job(resources={"hours": "23:00-07:00", "timezone": "Berlin"})
 
 

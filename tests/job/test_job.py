@@ -121,7 +121,7 @@ def test_an_example_answers_with_one_of_the_choices() -> None:
     )
 
     assert "example 1" in said
-    assert "none of the choices" in said
+    assert "not one of the choices" in said
 
 
 def test_an_example_may_answer_a_numeric_choice_with_a_number() -> None:

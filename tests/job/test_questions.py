@@ -196,6 +196,6 @@ class TestExamples:
         )
 
     def test_an_answer_that_is_no_choice_is_refused(self) -> None:
-        assert "its answer to 'quality' is none of poor, fair, good" in self.refused(
+        assert "its answer to 'quality' is not one of poor, fair, good" in self.refused(
             {"quality": "great"}
         )

@@ -178,7 +178,7 @@ class TestRecords:
         fields = json.loads(records(folder)[0].read_text()) | {"unit": "feed"}
         (folder / COMMITS / "feed.json").write_text(json.dumps(fields))
 
-        assert "a unit that is none of this input" in complaint(folder)
+        assert "a unit that is not one of this input" in complaint(folder)
 
     def test_a_cut_outside_of_its_unit_is_found(self, folder: Path) -> None:
         path = record_of(folder, data_files(folder)[0].name)

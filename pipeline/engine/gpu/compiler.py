@@ -79,7 +79,7 @@ _MANAGERS: Mapping[str, tuple[str, str]] = {
 
 
 def _install(tools: BuildTools, what: str) -> str:
-    """With the system's package manager; of all that are known where there is none of them."""
+    """With the system's package manager; of all that are known where there is not one of them."""
     known = [tools.manager] if tools.manager else list(_MANAGERS)
     commands = [_MANAGERS[name][what == "headers"] for name in known]
     text = ", or ".join(commands).format(tools.python, tools.python.replace(".", ""))

@@ -79,7 +79,7 @@ class ChatServer:
         if messages is None:
             raise RowError(
                 RowErrorType.INVALID_ROW,
-                "the server takes chats alone, and the prompt is none: give `messages`",
+                "the server takes only chats, and the prompt is not one: give `messages`",
             )
         try:
             answer = await self._ask(messages, request.max_new_tokens, request.sampling.temperature)

@@ -135,5 +135,5 @@ def _logprobs(answer: Any, request: Request) -> dict[int, float]:
     try:
         top = [(int(one["id"]), float(one["logprob"])) for one in told_of]
     except (KeyError, TypeError, ValueError):
-        raise Refused(200, f"its log-probabilities are none: {str(told_of)[:120]}") from None
+        raise Refused(200, f"its log-probabilities are malformed: {str(told_of)[:120]}") from None
     return known_or_bound(top, request.logprob_ids)

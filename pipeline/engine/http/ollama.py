@@ -125,7 +125,9 @@ class Ollama:
         try:
             return [(texts.get(one["token"], -1), float(one["logprob"])) for one in entries]
         except (KeyError, TypeError, ValueError):
-            raise Refused(200, f"its log-probabilities are none: {str(entries)[:120]}") from None
+            raise Refused(
+                200, f"its log-probabilities are malformed: {str(entries)[:120]}"
+            ) from None
 
     def _completion(self, answer: Any, request: Request) -> Completion:
         text, reason = told(answer, "response"), answer.get("done_reason")

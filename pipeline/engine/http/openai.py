@@ -172,7 +172,9 @@ class OpenAiServer:
                     pairs = [(one.get("id", one.get("token")), one["logprob"]) for one in first]
             return [(_token_of(name, texts), float(value)) for name, value in pairs]
         except (KeyError, IndexError, TypeError, ValueError, AttributeError):
-            raise Refused(200, f"its log-probabilities are none: {str(logprobs)[:120]}") from None
+            raise Refused(
+                200, f"its log-probabilities are malformed: {str(logprobs)[:120]}"
+            ) from None
 
     # what it can do, tried
 

@@ -200,6 +200,6 @@ def example_answers(answer: Any, questions: Mapping[str, Question]) -> dict[str,
         if question.predicate is not None:
             text = _TRUTHS.get(text, text)
         if text not in question.options:
-            raise ValueError(f"its answer to {name!r} is none of {some_of(question.options)}")
+            raise ValueError(f"its answer to {name!r} is not one of {some_of(question.options)}")
         found[str(name)] = text
     return found

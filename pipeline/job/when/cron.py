@@ -34,7 +34,7 @@ def zone_of(timezone: str) -> ZoneInfo:
     try:
         return ZoneInfo(timezone)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError(f"timezone {timezone!r} is none; write it like Europe/Berlin") from None
+        raise ValueError(f"timezone {timezone!r} is unknown; write it like Europe/Berlin") from None
 
 
 @dataclass(frozen=True)

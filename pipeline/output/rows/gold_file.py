@@ -84,7 +84,7 @@ class GoldFile:
 
 def read_gold_file(gold: Gold, asked: AskedQuestion) -> GoldFile:
     """Read the file that ``gold`` names, of right answers to ``asked``. Raises UsageError: no such
-    file or column, a key that stands there twice, a value that is none of its choices."""
+    file or column, a key that stands there twice, a value that is not one of its choices."""
     says = asked.gold_key
     names = {**asked.graded.known_values, **gold.values}
     path, key, value = str(gold.path), str(gold.key), str(gold.value)

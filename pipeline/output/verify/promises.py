@@ -77,7 +77,7 @@ def lay_out(manifest: Manifest, state: CommitState) -> Layout:
         leaves.append((node, record))
     strays = [u for u in (*state.commits, *state.cuts) if u not in reached]
     faults += [
-        Flaw("a record of a unit that is none of this input", f"{COMMITS}/{unit}.json", GO_ON)
+        Flaw("a record of a unit that is not one of this input", f"{COMMITS}/{unit}.json", GO_ON)
         for unit in strays
     ]
     return Layout(tuple(leaves), tuple(faults))

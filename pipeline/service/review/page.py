@@ -66,7 +66,7 @@ class _Page:
         if not number.isdecimal() or not (value == "unsure" or value.isdecimal()):
             return PlainTextResponse("this is no answer", 400)
         if value != "unsure" and int(value) >= len(choices):
-            return PlainTextResponse("this is none of the choices", 400)
+            return PlainTextResponse("this is not one of the choices", 400)
         given = None if value == "unsure" else choices[int(value)]
         return await self._after(request, partial(self._session.answer, int(number), given))
 

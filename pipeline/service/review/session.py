@@ -103,7 +103,7 @@ class ReviewSession(ABC):
         if not 0 <= number < len(self.keys):
             raise UsageError(f"there is no number {number + 1} of {len(self.keys)}")
         if value is not None and value not in self.choices:
-            raise UsageError("that is none of the choices")
+            raise UsageError("that is not one of the choices")
         key = self.keys[number]
         with self._guard:
             before = self._own().get(key)

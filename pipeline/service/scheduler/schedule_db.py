@@ -118,7 +118,7 @@ class ScheduleDb:
             return known is None
 
     def schedule(self, name: str) -> StoredSchedule:
-        """Raises UsageError if there is none of this name."""
+        """Raises UsageError if there is not one of this name."""
         found = {schedule.name: schedule for schedule in self.schedules()}
         if name not in found:
             hints = did_you_mean(name, found) or ["rackmill schedule list shows what there is"]

@@ -88,7 +88,7 @@ COMPLETION_TOKENS = Metric(
 PREEMPTIONS = Metric(
     "rackmill_preemptions_total",
     Kind.COUNTER,
-    "Requests that the engine put back into its queue for want of KV blocks.",
+    "Requests that the engine put back into its queue for lack of KV blocks.",
 )
 RECOMPUTED_TOKENS = Metric(
     "rackmill_recomputed_tokens_total",

@@ -178,7 +178,7 @@ class TestRefusals:
             ("", "no column '_file'"),
             ("_file,_row,valu\n", "no column 'value'"),
             ("_file,_row,value\na,x,good\n", "line 2: _row is 'x'"),
-            ("_file,_row,value\na,1,god\n", "line 2: 'god' is none of the choices"),
+            ("_file,_row,value\na,1,god\n", "line 2: 'god' is not one of the choices"),
             ("[1]", "record 1 is no object"),
             ("[" * 100_000, "not JSON"),
             ('[{"x": 1}]', "neither a record of Argilla's"),

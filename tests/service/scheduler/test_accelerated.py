@@ -45,7 +45,7 @@ def test_however_often_the_scheduler_is_killed_no_run_is_lost_and_none_doubled(
     expected = [START + timedelta(hours=hour) for hour in range(1, runs + 1)]
     assert [run.due for run in reversed(found)][:runs] == expected
     assert {run.state for run in found[-runs:]} == {RunState.SUCCEEDED}
-    assert all(run.notice == "" for run in found[-runs:-1])
+    assert all(run.notice == "" for run in found[1 - runs :])  # the newest may be told later
     worked = Counter(finished.read_text().splitlines())
     assert set(worked.values()) == {1}
     assert kills >= 3

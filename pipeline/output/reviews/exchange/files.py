@@ -100,7 +100,7 @@ def read_reviews(
     for one in found:
         if one.value is not None and one.value not in question.choices:
             raise UsageError(
-                f"{path}, {one.where}: {one.value!r} is none of the choices",
+                f"{path}, {one.where}: {one.value!r} is not one of the choices",
                 f"choices: {some_of(question.choices)}",
                 *did_you_mean(one.value, question.choices),
             )
