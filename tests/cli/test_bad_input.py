@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -363,7 +364,15 @@ def test_a_refusal_of_json_is_one_object_too(ask, tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("name", ["no such path", "template field is missing", "unknown key"])
+# of the job file alone, and after the input was looked into; where no file is, is between them
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("no such path", marks=pytest.mark.long),
+        "template field is missing",
+        "unknown key",
+    ],
+)
 def test_the_installed_command_refuses_without_ray(name: str, launcher, tmp_path: Path) -> None:
     """The same from outside: exit code and streams of the real command, and no Ray with it."""
     case = _CASES[name]
@@ -371,6 +380,7 @@ def test_the_installed_command_refuses_without_ray(name: str, launcher, tmp_path
     seen: set[str] = set()
     while started.process.poll() is None:
         seen |= {p.name() for p in started.processes() if p.pid != started.process.pid}
+        time.sleep(0.02)  # a Ray takes seconds to start
     result = started.wait()
     assert (result.code, result.out) == (2, "")
     assert "Traceback" not in result.err

@@ -8,6 +8,7 @@ import pty
 import struct
 import sys
 import termios
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from rich.cells import cell_len
 _RACKMILL = Path(sys.executable).with_name("rackmill")
 
 
+@cache
 def on_terminal(columns: int, *arguments: str, term: str = "xterm") -> str:
     """What `rackmill` prints on a terminal so wide."""
     pid, screen = pty.fork()
