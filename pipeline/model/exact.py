@@ -1,20 +1,20 @@
 """Arithmetic that gives the same bits on every processor, number of threads and BLAS.
 
-Five kinds of operation are all that converting by GPTQ computes with:
+Conversion by GPTQ computes with only five kinds of operation:
 
-- Single operations, element by element: + - * /, comparing, rounding, changing the type.
-  IEEE 754 defines their results to the last bit. Each is a call of its own, so that no compiler
-  makes one rounding (a fused multiply-add) of two.
-- ``sqrt``, which IEEE 754 defines as well, by numpy: torch leaves it to MKL, whose results differ
-  in the last bit where there is no AVX.
-- Products of matrices (``product``, ``gram``): the operands are rounded to integers so small that
-  every sum of products is an integer of at most 2^53. All of those are float64, so no addition
-  rounds, in whatever order, fused or not, a library goes about it.
+- Single operations, element by element: + - * /, comparison, rounding, change of type. IEEE 754
+  defines their results to the last bit. Each is a separate call, so no compiler can turn two
+  roundings into one (a fused multiply-add).
+- ``sqrt``, which IEEE 754 defines as well, by numpy: torch calls MKL, whose results differ in the
+  last bit on processors without AVX.
+- Matrix products (``product``, ``gram``): the operands are rounded to integers so small that every
+  sum of products is an integer of at most 2^53. float64 holds all of those, so no addition rounds,
+  whatever order a library uses, fused or not.
 - Sums (``total``): halves are added element by element, in one order.
-- Functions (``exp``): polynomials made of the single operations; what a library gives differs in
-  the last bit between its versions for the vector units of processors.
+- Functions (``exp``): polynomials made of the single operations; a library's results differ in the
+  last bit between its versions for the vector units of processors.
 
-Nothing comes near the numbers (below 1e-38) that some processors take for zero.
+No value comes near the numbers (below 1e-38) that some processors treat as zero.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ import torch
 
 _SIGNIFICAND = 53  # bits of float64
 _BIAS, _FRACTION = 1023, 52  # how float64 stores an exponent
-_LEAST = 1e-200  # rows smaller than that are zeros
-_ROWS, _COLUMNS = 2048, 512  # of a product at once
+_LEAST = 1e-200  # smaller rows count as zeros
+_ROWS, _COLUMNS = 2048, 512  # how much of a product is computed at once
 
 _LOG2_E = 1.4426950408889634
-# ln 2 in two parts: the first has zeros at its end, so that small multiples are exact in float32
+# ln 2 in two parts: the first ends in zero bits, so small multiples are exact in float32
 _LN_2_HIGH, _LN_2_LOW = 0.693145751953125, 1.4286068203094172e-06
 _INVERSE_FACTORIALS = tuple(1 / math.factorial(n) for n in range(7, -1, -1))
 _EXP_RANGE = 87.0  # beyond it float32 overflows, or loses bits
@@ -52,8 +52,8 @@ def gridded(
     """``matrix`` rounded so that ``multiply`` of it is exact: each row to multiples of 2^-bits of
     the power of two above its largest magnitude, 21 bits for rows of 2,048.
 
-    ``terms``: columns that it will be a part of. ``largest``: (rows, 1), the magnitudes that they
-    will reach; what exceeds the power of two above is cut.
+    ``terms``: how many columns the whole has, of which it is a part. ``largest``: (rows, 1), the
+    magnitudes that its rows will reach; values above the next power of two are clipped.
     """
     bits = _bits(terms or matrix.shape[-1])
     reached = matrix.abs().amax(-1, keepdim=True) if largest is None else largest
@@ -65,12 +65,12 @@ def gridded(
 
 
 def multiply(a: RoundedMatrix, b: RoundedMatrix) -> torch.Tensor:
-    """``a @ b^T``, float64, exact for what both stand for."""
+    """``a @ b^T``, float64, exact for the values that both represent."""
     return (a.steps @ b.steps.transpose(-1, -2)).mul_(a.unit).mul_(b.unit.transpose(-1, -2))
 
 
 def product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """``a @ b^T``, float64, of a (..., m, k) and b (..., n, k)."""
+    """``a @ b^T``, float64, for a (..., m, k) and b (..., n, k)."""
     return multiply(gridded(a), gridded(b))
 
 
@@ -84,7 +84,7 @@ def linear(x: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
 
 
 def gram(x: torch.Tensor) -> torch.Tensor:
-    """``x^T @ x``, float64 (columns, columns), of x (rows, columns)."""
+    """``x^T @ x``, float64 (columns, columns), for x (rows, columns)."""
     bits = _bits(len(x))
     exponent = _exponent(x.abs().amax(0))
     scale = power_of_two(bits - exponent)
@@ -92,7 +92,7 @@ def gram(x: torch.Tensor) -> torch.Tensor:
     sums = torch.zeros(columns, columns, dtype=torch.float64)
     for start in range(0, len(x), _ROWS):
         steps = x[start : start + _ROWS].to(torch.float64, copy=True).mul_(scale).round_()
-        for at in range(0, columns, _COLUMNS):  # what is right of the diagonal, and a little more
+        for at in range(0, columns, _COLUMNS):  # the part right of the diagonal, and a little more
             stop = at + _COLUMNS
             sums[at:stop, at:].addmm_(steps[:, at:stop].T, steps[:, at:])
     sums = sums.triu_() + sums.triu(1).T
@@ -101,7 +101,7 @@ def gram(x: torch.Tensor) -> torch.Tensor:
 
 
 def total(values: torch.Tensor, dim: int) -> torch.Tensor:
-    """The sum over ``dim``, which stays with a size of 1."""
+    """The sum over ``dim``, which is kept with size 1."""
     while (size := values.shape[dim]) > 1:
         if size % 2:
             last = values.narrow(dim, size - 1, 1)
@@ -117,7 +117,7 @@ def sqrt(values: torch.Tensor) -> torch.Tensor:
 
 
 def exp(x: torch.Tensor) -> torch.Tensor:
-    """e^x of float32 ``x``, which is taken to be within -87 and 87; 1e-7 of it off at most."""
+    """e^x of float32 ``x``, assumed to be within -87 and 87; relative error at most 1e-7."""
     x = x.clamp(-_EXP_RANGE, _EXP_RANGE)
     twos = (x * _LOG2_E).round_()
     rest = x.sub_(twos * _LN_2_HIGH).sub_(twos * _LN_2_LOW)
@@ -129,16 +129,16 @@ def exp(x: torch.Tensor) -> torch.Tensor:
 
 
 def power_of_two(exponent: torch.Tensor) -> torch.Tensor:
-    """2^exponent, float64, of int64 within -1022 and 1023, made of its bits."""
+    """2^exponent, float64, for int64 within -1022 and 1023, built from its bits."""
     return ((exponent + _BIAS) << _FRACTION).view(torch.float64)
 
 
 def _exponent(magnitude: torch.Tensor) -> torch.Tensor:
-    """int64: of the least power of two above each."""
+    """int64: the exponent of the least power of two above each."""
     stored = magnitude.double().clamp_min(_LEAST).view(torch.int64)
     return (stored >> _FRACTION) - (_BIAS - 1)
 
 
 def _bits(terms: int) -> int:
-    """Of integers of which so many products can be added within 2^53."""
+    """Bits of integers, such that the sum of ``terms`` products stays within 2^53."""
     return (_SIGNIFICAND - max(terms - 1, 0).bit_length()) // 2

@@ -25,9 +25,9 @@ from pipeline.model.tensors import read_tensors
 from pipeline.model.tokenizer import Tokenizer, chat_template
 
 PROVENANCE_FILE = "rackmill.json"  # its presence says that a folder of ours is whole
-# of what conversions write; 3: rounded with the same result on every machine
+# version of what conversions write; 3: rounding gives the same result on every machine
 CONVERSION = 3
-ROUNDED = "rounded"  # begins what a conversion says of tensors that it did not carry over
+ROUNDED = "rounded"  # a conversion's words for tensors whose codes it did not keep begin so
 _CHUNK = 1 << 22
 
 
@@ -40,7 +40,7 @@ class ModelFolder:
 
     @cached_property
     def family(self) -> Family:
-        """Raises UsageError for one that rackmill does not know."""
+        """Raises UsageError for a family that rackmill does not know."""
         return family_of(read_config(self.path), self.path)
 
     @cached_property
@@ -54,10 +54,9 @@ class ModelFolder:
 
     @cached_property
     def hash(self) -> str:
-        """Identifies the model. Made here: the SHA-256 of its weights, with the commit if it was
-        fetched. A folder of the user's: the SHA-256 over config and every weight file's name,
-        size and modification time, since reading gigabytes before every run would cost more than
-        it protects from.
+        """Identifies the model. If rackmill made it: the SHA-256 of its weights, with the commit
+        if it was fetched. For a user's folder: the SHA-256 over config and every weight file's
+        name, size and modification time; reading gigabytes before every run is not worth the cost.
         """
         weights = self.provenance.get("weights_sha256")
         if weights:
@@ -72,13 +71,13 @@ class ModelFolder:
 
     @property
     def revision(self) -> str:
-        """The commit it was fetched at; "" for local files."""
+        """The commit that was fetched; "" for local files."""
         return str(self.provenance.get("revision", ""))
 
     @property
     def is_outdated(self) -> bool:
-        """Whether it was rounded here by a version that converts the same file to other codes now
-        (before 3, to codes that depend on the machine)."""
+        """Whether an earlier version of rackmill rounded it, and today's would get other codes
+        from the same file (before version 3, codes depended on the machine)."""
         rounded = any(
             str(row.get("what", "")).startswith(ROUNDED)
             for row in self.provenance.get("tensor_types", ())
@@ -93,7 +92,7 @@ class ModelFolder:
 
     @property
     def precision(self) -> Precision:
-        """Of the linear layers: what 4 and 8 bit formats of any kind are closest to, or bf16."""
+        """Of the linear layers: for any 4 or 8 bit format the closest one here, otherwise bf16."""
         words = self.quantization
         if any(four in words for four in ("int4", "awq", "gptq")):
             return "int4"
@@ -106,7 +105,7 @@ class ModelFolder:
 
     @property
     def vision_parameters(self) -> int:
-        """Of its vision tower, 0 without."""
+        """Parameters of its vision tower, 0 without one."""
         return self.family.vision_parameters(self.geometry) if self.has_vision else 0
 
     @property
@@ -134,7 +133,7 @@ class ModelFolder:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """``config.json`` as it is; empty when it cannot be read."""
+    """The content of ``config.json``; empty when it cannot be read."""
     try:
         return read_json(folder / "config.json")
     except UsageError:
@@ -159,7 +158,7 @@ def quantization_in_words(config: Mapping[str, Any]) -> str:
 
 
 def check_folder(folder: ModelFolder) -> ModelFolder:
-    """``folder`` itself, if it holds what vLLM needs of a model. Raises UsageError."""
+    """Returns ``folder`` if it holds what vLLM needs to load a model. Raises UsageError."""
     for needed in ("config.json", "tokenizer.json"):
         if not (folder.path / needed).is_file():
             raise UsageError(f"model: {folder.path} is not a checkpoint: it lacks {needed}")
@@ -185,7 +184,7 @@ def check_folder(folder: ModelFolder) -> ModelFolder:
 
 
 def read_provenance(folder: Path) -> dict[str, Any]:
-    """``rackmill.json`` of a folder; empty when there is none that can be read."""
+    """``rackmill.json`` of a folder; empty when it is missing or cannot be read."""
     try:
         content = read_json(folder / PROVENANCE_FILE)
     except UsageError:
@@ -195,7 +194,7 @@ def read_provenance(folder: Path) -> dict[str, Any]:
 
 
 def write_provenance(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Put ``facts`` into ``rackmill.json``, whole or not at all; what it holds besides stays."""
+    """Put ``facts`` into ``rackmill.json``, all or nothing; its other content stays."""
     try:
         content = read_json(folder / PROVENANCE_FILE)
     except UsageError:
@@ -220,7 +219,7 @@ def describe_files(
     known: Mapping[str, str] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
-    """The facts by which a folder can be checked later: every file's SHA-256, one for all weights.
+    """Facts for checking a folder later: every file's SHA-256, and one for all weights.
 
     ``known``: file name -> SHA-256 that need not be computed again.
     """
@@ -250,7 +249,7 @@ def describe_files(
 
 
 def sha256_of(path: Path, progress: Callable[[int], None] = lambda done: None) -> str:
-    """Hex digest of a file's bytes; ``progress`` gets the bytes read up to now."""
+    """Hex digest of a file's bytes; ``progress`` gets the bytes read so far."""
     digest, done = hashlib.sha256(), 0
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):
@@ -261,5 +260,5 @@ def sha256_of(path: Path, progress: Callable[[int], None] = lambda done: None) -
 
 
 def now() -> str:
-    """The time as ``rackmill.json`` has it: UTC, to the microsecond, so that order can be told."""
+    """The time as ``rackmill.json`` has it: UTC, in microseconds, to keep the order visible."""
     return datetime.now(UTC).isoformat()

@@ -1,5 +1,5 @@
-"""The shape of a text model, as far as memory and speed depend on it: layers that attend to all
-tokens (global), and layers that attend to a window (sliding)."""
+"""The sizes of a text model that memory and speed depend on: of layers that attend to all tokens
+(global), and of layers that attend to a window (sliding)."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Geometry:
         return 2 * self.kv_heads * self.head_dim * dtype_bytes
 
     def on_one_of(self, cards: int) -> Geometry:
-        """What each of ``cards`` has that share every layer (tensor parallel): its part of the
-        heads and of the feed-forward network. Where there are fewer key-value heads than cards,
-        each keeps a whole one (vLLM 0.32 ``QKVParallelLinear``)."""
+        """The part on each of ``cards`` that share every layer (tensor parallel): its heads and
+        its part of the feed-forward network. With fewer key-value heads than cards, each card
+        keeps a whole head (vLLM 0.32 ``QKVParallelLinear``)."""
         return replace(
             self,
             query_heads=self.query_heads // cards,

@@ -1,4 +1,4 @@
-"""The small files of a checkpoint folder, which others wrote: read with limits."""
+"""Reads the small files of a checkpoint folder, with limits: others wrote them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Planning for a model of the catalogue that was never fetched.
 
-Its shape is known, and all models of a family share one tokenizer, so that of any stored one will
-do.
+Its shape is known, and all models of a family share one tokenizer, so any stored model's tokenizer
+serves.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from pipeline.model.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class StandIn(ModelFolder):
-    """A model that is not here, with the tokenizer of one that is. ``path``: the other's."""
+    """A model that is not here, with the tokenizer of a stored one, whose ``path`` it has."""
 
     entry: CatalogueEntry
 
-    # overridden properties of a frozen base: nothing of the other model's folder counts
+    # override properties of a frozen base: the other model's folder must not count
     @property
     def geometry(self) -> Geometry:
         return self.entry.model.geometry
@@ -63,9 +63,9 @@ _LATER = "`run` fetches it first"
 def resolve_for_planning(
     reference: str, report: Report = lambda line: None, then: str = _LATER
 ) -> ModelFolder:
-    """As ``resolve``, but nothing is downloaded: a stand-in takes the place of a model of the
-    catalogue that is not here, and ``report`` hears of it, and what comes ``then``. Raises
-    UsageError where no stored model has a tokenizer.
+    """As ``resolve``, but without a download: a stand-in replaces a model of the catalogue that
+    is not here, and ``report`` gets a line about it, with what comes ``then``. Raises UsageError
+    if no stored model has a tokenizer.
     """
     entry = None if Path(reference).is_dir() else CATALOGUE.get(reference)
     if in_store(reference) is None and reference.startswith("hf://"):
@@ -81,8 +81,8 @@ def resolve_for_planning(
 
 
 def resolve_for_rehearsal(reference: str, report: Report) -> ModelFolder:
-    """For an engine that computes nothing: nothing is downloaded that a stand-in can do without.
-    Raises UsageError."""
+    """For an engine that computes nothing: downloads only what a stand-in cannot replace. Raises
+    UsageError."""
     try:
         return resolve_for_planning(reference, report, "a rehearsal needs its shape alone")
     except UsageError:
@@ -90,7 +90,7 @@ def resolve_for_rehearsal(reference: str, report: Report) -> ModelFolder:
 
 
 def rehearsed_hash(reference: str, model: ModelFolder) -> str:
-    """What identifies a model in a rehearsal: the same whether it is in the store or not."""
+    """Identifies a model in a rehearsal: the same whether it is in the store or not."""
     entry = None if Path(reference).is_dir() else CATALOGUE.get(reference)
     return model.hash if entry is None else f"rehearsed: {entry.name}"
 

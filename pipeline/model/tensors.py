@@ -1,5 +1,5 @@
-"""What tensors a checkpoint holds, read from the heads of its safetensors files, and whether they
-are the ones that its config promises."""
+"""Which tensors a checkpoint holds, read from the headers of its safetensors files, and whether
+they are those that its config describes."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Packing:
-    """How compressed-tensors holds the linear layers. ``group_size`` 0: one scale a row."""
+    """How compressed-tensors stores the linear layers. ``group_size`` 0: one scale per row."""
 
     bits: int
     group_size: int
-    packed: bool  # codes in words of 32 bits; else one in each int8
+    packed: bool  # codes in words of 32 bits; otherwise one per int8
     ignored: tuple[str, ...]
 
     @classmethod
@@ -121,8 +121,8 @@ def _read_head(path: Path) -> Iterator[tuple[str, Tensor]]:
 def differences(
     tensors: Mapping[str, Tensor], family: Family, geometry: Geometry, packing: Packing | None
 ) -> list[str]:
-    """In what the tensors are not those of the text model that ``geometry`` describes; one
-    sentence each, empty if all are there and as they must be."""
+    """How the tensors differ from those of the text model that ``geometry`` describes: a sentence
+    for each difference, empty if there is none."""
     plain = family.prefixes[0]
     prefix = next((p for p in family.prefixes if f"{p}embed_tokens.weight" in tensors), plain)
     layers = family.layer_shapes(geometry)

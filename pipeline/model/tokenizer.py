@@ -1,5 +1,5 @@
-"""Text and messages to token ids: the checkpoint's own ``tokenizer.json``, without transformers
-(whose import alone takes longer than planning a job should)."""
+"""Text and messages to token ids, with the checkpoint's own ``tokenizer.json`` and without
+transformers (importing it takes longer than planning a job should)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _MOST_CHARACTERS = 2_000_000  # tokenized at once, in all threads together
 class Tokenizer:
     """Token ids with ``<bos>`` exactly once; chat messages through the model's own template.
 
-    A control token is one only where it is marked (see ``model.control_tokens``).
+    The name of a control token is one only where it is marked (see ``model.control_tokens``).
     """
 
     def __init__(self, folder: Path) -> None:
@@ -55,7 +55,7 @@ class Tokenizer:
         environment.globals["raise_exception"] = _raise
         try:
             return bounded(environment.from_string(template).render)
-        except Exception as e:  # Python compiles it in the end, and complains in its own ways
+        except Exception as e:  # Python compiles it in the end, and may raise anything
             raise UsageError(f"model: the chat template {where} is broken: {e}") from None
 
     def with_chat_template(self, template: str) -> Tokenizer:
@@ -69,47 +69,47 @@ class Tokenizer:
         return self._chat is not None
 
     def chat_text(self, messages: Sequence[Mapping[str, Any]]) -> str:
-        """The prompt text for ``messages``, up to where the answer begins. Raises RowError."""
+        """The prompt text for ``messages``, up to the start of the answer. Raises RowError."""
         return unmarked(self.marked_chat(messages))
 
     def marked_chat(self, messages: Sequence[Mapping[str, Any]]) -> str:
-        """The same, with the control tokens that the template writes marked.
+        """As ``chat_text``, with marks on the control tokens that the template writes.
 
-        Raises RowError (InvalidRow) when the template refuses them (roles out of turn, say).
+        Raises RowError (InvalidRow) when the template refuses them (e.g. roles out of order).
         """
         if self._chat is None:
             raise RowError(RowErrorType.INVALID_ROW, "the model has no chat template")
         try:
             return self._chat(messages=list(messages), add_generation_prompt=True, **self._specials)
-        except Exception as e:  # whatever an expression in the template raises on this row
+        except Exception as e:  # an expression in the template may raise anything on this row
             raise RowError(
                 RowErrorType.INVALID_ROW, unmarked(f"chat template: {restored(str(e))}")
             ) from None
 
     def mark(self, text: str) -> str:
-        """``text``, written by whom control tokens are trusted to, with those marked."""
+        """``text`` with its control tokens marked; only for text from a trusted author."""
         return self._control.mark(text)
 
     def control_token_in(self, text: str) -> str | None:
-        """The first name of a control token that stands in ``text``, and is text there."""
+        """The first name of a control token in ``text``, where it is plain text."""
         return self._control.first_in(text)
 
     def parts(self, marked: str) -> Parts:
-        """A marked text taken apart into its stretches of text and its control tokens' ids."""
+        """A marked text, split into pieces of text and the ids of its control tokens."""
         return self._control.parts(marked)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text, ``<bos>`` in front exactly once (it may be written). All control
-        tokens in it count: texts by whom these are trusted to."""
+        """Token ids of each text, with ``<bos>`` in front exactly once, written or not. All control
+        tokens in the texts count, so they must come from a trusted author."""
         return self.encode_parts([self.parts(self.mark(text)) for text in texts])
 
     def encode_parts(self, batch: Sequence[Parts]) -> list[list[int]]:
-        """The same of texts that were taken apart, whose control tokens are known."""
+        """As ``encode_batch``, for texts that ``parts`` has split."""
         return [[*self._head, *ids] for ids in self._encoded(batch)]
 
     def _encoded(self, batch: Sequence[Parts]) -> Iterator[list[int]]:
-        """As if each were tokenized in one piece: nothing merges over a control token."""
-        # what stands between a chat's control tokens is the same in most rows
+        """As if each were tokenized in one piece: nothing merges across a control token."""
+        # text between a chat's control tokens is the same in most rows
         texts = dict.fromkeys(part for parts in batch for part in parts if isinstance(part, str))
         known: dict[str, list[int]] = {}
         for some in _portions(list(texts)):
@@ -132,24 +132,24 @@ class Tokenizer:
         return int(self._fast.get_vocab_size())
 
     def encode_plain(self, text: str | Parts) -> list[int]:
-        """Token ids of a piece of text, nothing put before it. Its control tokens are ids among
-        its parts: a text by itself has none, whatever it says."""
+        """Token ids of a piece of text, with nothing put before it. Control tokens come only from
+        ids among its parts: a text alone has none, whatever it contains."""
         [ids] = self._encoded([[text] if isinstance(text, str) else text])
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of an answer: without control tokens."""
+        """The text of an answer, without control tokens."""
         text: str = self._fast.decode(list(ids))
         return text
 
     def decode_marked(self, ids: Sequence[int]) -> str:
-        """The text of a prompt, control tokens as they are written: <start_of_turn>."""
+        """The text of a prompt, with the names of control tokens: <start_of_turn>."""
         text: str = self._fast.decode(list(ids), skip_special_tokens=False)
         return text
 
 
 def _control_ids(fast: FastTokenizer) -> dict[str, int]:
-    """The control tokens of ``fast``, which takes them for text from now on."""
+    """The control tokens of ``fast``, which treats them as text from now on."""
     added = fast.get_added_tokens_decoder()
     found = {
         token.content: number
@@ -162,7 +162,7 @@ def _control_ids(fast: FastTokenizer) -> dict[str, int]:
 
 
 def _load(folder: Path) -> tuple[FastTokenizer, dict[str, int]]:
-    """The tokenizer of ``tokenizer.json``, which neither pads nor cuts, and its control tokens.
+    """The tokenizer of ``tokenizer.json``, without padding or truncation, and its control tokens.
     Raises UsageError."""
     path = folder / "tokenizer.json"
     try:
@@ -171,7 +171,7 @@ def _load(folder: Path) -> tuple[FastTokenizer, dict[str, int]]:
         return _parsed(path, path.stat().st_mtime_ns)
     except (
         BaseException
-    ) as e:  # the Rust library raises bare Exception, and panics are not even that
+    ) as e:  # the Rust library raises bare Exception; its panics are not even Exceptions
         if isinstance(e, KeyboardInterrupt | SystemExit):
             raise
         raise UsageError(f"model: the tokenizer in {folder} cannot be read: {e}") from None
@@ -179,10 +179,10 @@ def _load(folder: Path) -> tuple[FastTokenizer, dict[str, int]]:
 
 @lru_cache(maxsize=1)
 def _parsed(path: Path, _changed: int) -> tuple[FastTokenizer, dict[str, int]]:
-    """Kept for the next one who asks, as Gemma's takes a second: all that is set on it is the same
-    for everybody."""
+    """Cached, since Gemma's takes a second to parse: all that is set on it is the same for every
+    caller."""
     fast = FastTokenizer.from_file(str(path))
-    # some files say to pad or cut all texts to a length, which is for training
+    # some files ask to pad or truncate all texts to a length, for training
     fast.no_padding()
     fast.no_truncation()
     return fast, _control_ids(fast)
@@ -197,15 +197,15 @@ def chat_template(folder: Path) -> str | None:
     if not config.exists():
         return None
     found = read_json(config).get("chat_template")
-    if isinstance(found, list):  # several named ones
+    if isinstance(found, list):  # several named templates
         named = [t for t in found if isinstance(t, dict) and t.get("name") == "default"]
         found = named[0].get("template") if named else None
     return None if found is None else str(found)
 
 
 def _portions(texts: Sequence[str]) -> Iterator[list[str]]:
-    """The texts in order, as many at a time as the library has memory for: it takes a hundred
-    bytes for every token."""
+    """The texts in order, in groups that limit the library's memory: it needs a hundred bytes for
+    every token."""
     portion: list[str] = []
     size = 0
     for text in texts:

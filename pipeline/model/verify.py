@@ -1,4 +1,4 @@
-"""Whether a checkpoint folder is what it should be. Everything but running it."""
+"""Checks whether a checkpoint folder is as it should be, without running the model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.model.tokenizer import Tokenizer
 from pipeline.printable import first_line
 
 _SHOWN = 3
-# what tokenizers get wrong: spaces at the ends and in runs, scripts, emoji, special tokens' text
+# what tokenizers get wrong: spaces at the ends and in runs, scripts, emoji, special tokens as text
 _TEXTS = (
     "Hello, world!",
     "  two spaces before, three   within, one after ",
@@ -29,7 +29,7 @@ _TEXTS = (
 
 @dataclass(frozen=True)
 class Check:
-    """One thing looked at. ``detail``: what was found, and what is wrong if it is not ``ok``."""
+    """One check. ``detail``: what was found, and what is wrong if it is not ``ok``."""
 
     name: str
     ok: bool
@@ -37,7 +37,7 @@ class Check:
 
 
 def verify(folder: ModelFolder, steps: Steps) -> Iterator[Check]:
-    """Each check as it is done: hashes, config, tensors, tokenizer."""
+    """Yields each check when it is done: hashes, config, tensors, tokenizer."""
     checks: tuple[Callable[[ModelFolder, Steps], Check], ...] = (
         _hashes,
         _config,
@@ -77,7 +77,7 @@ def _config(folder: ModelFolder, steps: Steps) -> Check:
     config = read_config(folder.path)
     try:
         loaded = folder.family.read_config(config)
-    except Exception as e:  # whatever transformers' checks raise
+    except Exception as e:  # transformers' checks may raise anything
         return Check("config", False, f"transformers refuses it: {first_line(e)}")
     wrong = [
         f"{key} is {found!r} instead of {wanted!r}"

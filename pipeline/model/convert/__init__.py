@@ -1,1 +1,1 @@
-"""GGUF files to checkpoints that vLLM loads."""
+"""Converts GGUF files to checkpoints that vLLM loads."""

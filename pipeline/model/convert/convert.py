@@ -1,6 +1,6 @@
 """GGUF → a checkpoint folder that vLLM loads: compressed-tensors int4 or int8, or plain bf16.
 
-One tensor after the other, each in blocks of rows, from the source to its place in a shard:
+Tensors go one after the other, each in blocks of rows, from the source to their place in a shard:
 memory does not depend on the size of the file.
 """
 
@@ -46,7 +46,7 @@ from pipeline.model.store.staging import Staging, locked
 from pipeline.model.store.steps import after
 
 _log = logging.getLogger(__name__)
-_SPARE_BYTES = 64 << 20  # tokenizer, configs, what the file system takes
+_SPARE_BYTES = 64 << 20  # for tokenizer, configs and the file system
 
 Progress = Callable[[int, int], None]
 
@@ -66,16 +66,16 @@ def convert(
 
     Linear layers become integers of ``precision`` with one scale for ``group_size`` weights;
     embeddings and norms become bfloat16. Codes of Q4_0 (int4 and int8), Q5_0 and Q8_0 (int8) are
-    kept as they are when ``group_size`` is 32. Other types are rounded again, or, with
-    ``keep_bf16``, left bfloat16. Rounding to int4 uses GPTQ on the texts of ``calibration``;
-    None: a small set of our own where the model is small enough for that to take minutes, no
-    texts: the least squared error of the weights.
+    kept when ``group_size`` is 32. Other types are rounded again or, with ``keep_bf16``, stay
+    bfloat16. Rounding to int4 uses GPTQ on the texts of ``calibration``. None: a small set of our
+    own, if the model is so small that this takes minutes. No texts: the least squared error of the
+    weights.
 
-    ``source_facts`` (repository, revision, ...; "source_sha256" spares hashing the file) go into
-    ``rackmill.json``. ``progress`` is called with (bytes of the source done, bytes in all).
+    ``source_facts`` (repository, revision, ...; with "source_sha256" the file is not hashed) go
+    into ``rackmill.json``. ``progress`` gets (bytes of the source done, bytes in all).
 
-    The folder appears whole or not at all; after a kill the next call goes on from the last
-    finished shard. If ``target`` already holds this very conversion, its report is returned.
+    The folder appears whole or not at all; after a kill the next call continues after the last
+    finished shard. If ``target`` already holds the same conversion, its report is returned.
     Raises UsageError: the file cannot be converted, the disk is too small, ``target`` is taken.
     """
     started = time.monotonic()
@@ -110,7 +110,7 @@ def convert(
             raise UsageError(
                 f"{folder.parent}: the disk became full", "free space there and try again"
             ) from None
-        except Exception:  # not an interrupt: after that, going on is possible
+        except Exception:  # not on an interrupt: the next call can continue then
             staging.clear()
             raise
 
@@ -134,7 +134,7 @@ def _convert(
     losses: list[TensorLoss] = []
     hashes: dict[str, str] = {}
     for name, members in into_shards(planned):
-        # the calibration texts must see every layer again, so their shards are made anew
+        # the calibration texts must pass every layer again, so all shards are made again
         record = None if rounder else staging.finished(name)
         if record is None:
             record = _write_shard(folder / name, members, rounder, after(done, total, progress))
@@ -175,7 +175,7 @@ def _write_shard(
     rounder: LayerwiseRounding | None,
     progress: Callable[[int], None],
 ) -> dict[str, Any]:
-    """The shard's record: its size, SHA-256 and what its tensors lost."""
+    """Returns the shard's record: its size, SHA-256 and the rounding losses of its tensors."""
     losses: list[TensorLoss] = []
     done = 0
     with SafetensorsWriter(path, [slot for p in members for slot in p.slots]) as writer:
@@ -265,7 +265,7 @@ def _index(planned: Sequence[PlannedTensor]) -> dict[str, Any]:
 
 
 def _quantization(planned: Sequence[PlannedTensor]) -> dict[str, Any]:
-    """What to add to the config: nothing if no tensor is quantized."""
+    """The additions to the config: nothing if no tensor is quantized."""
     linear = [p for p in planned if p.tensor.is_linear]
     if all(p.how is TensorMethod.BF16 for p in linear):
         return {}
@@ -299,7 +299,7 @@ def _generation_config(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _in_background(work: Callable[[], str]) -> Callable[[], str]:
-    """Start ``work``, which another core may do meanwhile; call what comes back for its result."""
+    """Start ``work`` in a thread, for another core. Returns a function that gives the result."""
     future: Future[str] = Future()
 
     def run() -> None:
@@ -308,7 +308,7 @@ def _in_background(work: Callable[[], str]) -> Callable[[], str]:
         except BaseException as e:
             future.set_exception(e)
 
-    # a daemon: a conversion that fails does not wait for the rest of the file to be read
+    # a daemon: a failed conversion does not wait until the rest of the file is read
     threading.Thread(target=run, daemon=True).start()
     return future.result
 

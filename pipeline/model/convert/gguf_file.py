@@ -1,4 +1,4 @@
-"""Reading a GGUF file: its tensors, in blocks of rows, under Hugging Face names."""
+"""Reads a GGUF file: its tensors, in blocks of rows, under Hugging Face names."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from pipeline.model.families.registry import family_of_gguf
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
-# types that become floats here; the i-quants' tables of the gguf package are correct too, but
-# nobody distils Gemma's own files into them, and their dequantization takes minutes per tensor
+# types that are converted to floats; the gguf package's tables for i-quants are correct too, but
+# Gemma's own files do not use these types, and dequantizing them takes minutes per tensor
 _READABLE = {
     Kind.F32, Kind.F16, Kind.BF16, Kind.Q4_0, Kind.Q4_1, Kind.Q5_0, Kind.Q5_1, Kind.Q8_0,
     Kind.Q2_K, Kind.Q3_K, Kind.Q4_K, Kind.Q5_K, Kind.Q6_K, Kind.IQ4_NL, Kind.IQ4_XS,
 }  # fmt: skip
-_BLOCK_BYTES = 1 << 18  # of the file, read and worked on at once: fits the second-level cache
+_BLOCK_BYTES = 1 << 18  # read and processed at once: fits the second-level cache
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,12 @@ class GgufTensor:
 
     @property
     def storage_type(self) -> str:
-        """As llama.cpp calls it, e.g. "Q4_0"."""
+        """The name in llama.cpp, e.g. "Q4_0"."""
         return str(self.span.kind.name)
 
     @property
     def n_bytes(self) -> int:
-        """In the file."""
+        """Bytes in the file."""
         return self.span.size
 
     @property
@@ -92,7 +92,7 @@ class GgufTensor:
                 yield block
 
     def floats(self, block: Bytes) -> Floats:
-        """What stored rows stand for: float32, (rows, columns); norms as w."""
+        """The values of stored rows: float32, (rows, columns); norms as w."""
         if self.span.kind in (Kind.F32, Kind.F16):
             stored = np.float32 if self.span.kind == Kind.F32 else np.float16
             values = block.view(stored).astype(np.float32)
@@ -104,8 +104,8 @@ class GgufTensor:
 class GgufFile:
     """A text model in a GGUF file.
 
-    Raises UsageError when the file is not GGUF, is cut off, holds another architecture, a tensor
-    that no text model of its family has, or one of a type that cannot be read.
+    Raises UsageError when the file is not GGUF, is cut off, or holds an unknown architecture, a
+    tensor that no text model of its family has, or a tensor of a type that cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -147,7 +147,7 @@ class GgufFile:
 
     @property
     def digest(self) -> str:
-        """Identifies metadata, tensor layout and length of the file, without reading its data."""
+        """Identifies the metadata, tensor layout and length of the file; does not read its data."""
         with self.path.open("rb") as file:
             digest = hashlib.sha256(file.read(self.header.data))
         digest.update(str(self.path.stat().st_size).encode())
@@ -158,10 +158,10 @@ class GgufFile:
         yield from self._tensors
 
     def config(self) -> dict[str, Any]:
-        """The ``config.json`` of the text model, as transformers has it.
+        """The ``config.json`` of the text model, in the form of transformers.
 
-        Raises UsageError for a missing field, and for tensors that are missing or do not have
-        the shapes that the metadata tells.
+        Raises UsageError for a missing field, a missing tensor, and a tensor whose shape
+        contradicts the metadata.
         """
         shapes = {t.name: t.shape for t in self._tensors}
         return self.family.gguf_config(self.path, self.header.fields, shapes)

@@ -1,7 +1,7 @@
-"""The head of a GGUF file: its metadata and where its tensors lie, read with plain reads.
+"""The header of a GGUF file: its metadata and the places of its tensors, read with plain reads.
 
 The gguf package's reader takes 10 s and 0.8 GB for a vocabulary of 262 144 tokens, and maps the
-file, so that every byte converted stays in the resident memory; its constants are used here.
+file, so every converted byte stays in resident memory. Only its constants are used here.
 Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md (little-endian, versions 2, 3).
 """
 
@@ -38,14 +38,14 @@ _SCALARS = {
     GGUFValueType.FLOAT64: "d",
     GGUFValueType.BOOL: "?",
 }
-_MOST = 1 << 24  # entries of a list, tensors, dimensions: more is a corrupt count
-_MOST_DEPTH = 4  # of lists in lists: nobody writes even two
+_MOST = 1 << 24  # entries of a list, tensors, dimensions: a larger count is corrupt
+_MOST_DEPTH = 4  # of nested lists: real files do not even have two levels
 
 
 @dataclass(frozen=True)
 class ByteSpan:
-    """One tensor: ``shape`` with the longest stride first (rows, columns); ``offset`` and
-    ``size`` in bytes from the start of the file.
+    """One tensor: ``shape`` with the longest stride first (rows, columns); ``offset`` (from the
+    start of the file) and ``size`` in bytes.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Header:
 
 
 class _Cut(Exception):
-    """The file ends before its head does, or a count in it cannot be true."""
+    """The file ends inside its header, or a count in it is impossible."""
 
 
 class _Cursor:
@@ -112,7 +112,7 @@ class _Cursor:
 
 
 def read_header(path: Path) -> Header:
-    """Raises UsageError when the file is missing, not GGUF, or cut off, in its head or after."""
+    """Raises UsageError when the file is missing, not GGUF, or cut off in or after its header."""
     try:
         if path.exists() and not path.is_file():
             raise UsageError(f"{path} is not a file", "give a .gguf file")
@@ -120,7 +120,7 @@ def read_header(path: Path) -> Header:
         with path.open("rb") as file:
             if file.read(4) != _MAGIC:
                 raise _Cut("it does not begin with the letters GGUF")
-            # mapped only while the head is read, and let go with it
+            # mapped only while the header is read
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
                 return _parse(_Cursor(mapped), size)
     except FileNotFoundError:

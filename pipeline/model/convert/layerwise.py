@@ -1,12 +1,12 @@
-"""Rounding a model layer by layer with GPTQ, in the memory of one layer.
+"""Rounds a model layer by layer with GPTQ, in the memory of one layer.
 
-The inputs of a layer, and of each module in it, come out of what is before it as that is *after*
-its rounding, so its rounding can answer theirs. All of it is ``exact``'s arithmetic: the codes are
-the same on every machine.
+The inputs of a layer, and of each module in it, are computed with the *rounded* weights before it,
+so its rounding can compensate for theirs. Everything uses ``exact``'s arithmetic: the codes are the
+same on every machine.
 
-Memory: the layer's weights as float32, for its widest input (n columns) some 32 n^2 bytes, and 4 n
+Memory: the layer's weights as float32, about 32 n^2 bytes for its widest input (n columns), and 4 n
 for each token of the texts; 0.7 GB for 270M, about 20 GB for 27B. Without calibration texts a
-conversion needs nothing of this.
+conversion needs none of this.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from pipeline.model.families.registry import family_of
 _OWN_TEXTS = "calibration.txt"
 # GPTQ on our own texts takes about a minute per 200 million weights on two cores
 _MOST_WEIGHTS = 1_500_000_000
-_MOST_TOKENS = 192  # of a text; below every size's sliding window
+_MOST_TOKENS = 192  # of a text; less than the sliding window of every size
 _MOST_TEXTS = 256
 
 
 def calibration_texts(
     planned: Sequence[PlannedTensor], given: Sequence[str] | None
 ) -> tuple[str, ...]:
-    """The texts that the conversion is to use: none where nothing is rounded to 4 bits or the
-    user gave none, our own where the user did not say and the model is small.
+    """The texts for the conversion: none if nothing is rounded to 4 bits or the user gave an empty
+    set; our own if the user did not say and the model is small.
     """
     rounded = [p for p in planned if p.how is TensorMethod.ROUND and p.bits == 4]
     if not rounded:
@@ -48,16 +48,15 @@ def calibration_texts(
 
 
 def own_texts() -> tuple[str, ...]:
-    """Texts that Gemma 3 270M wrote itself, from nothing but ``<bos>``; a form feed apart."""
+    """Texts that Gemma 3 270M generated from ``<bos>`` only; a form feed separates them."""
     content = (resources.files("pipeline.model") / _OWN_TEXTS).read_text(encoding="utf-8")
     return tuple(text.strip() for text in content.split("\f"))
 
 
 class LayerwiseRounding:
-    """Rounds tensors in the order of the computation; each answers those before it.
+    """Rounds tensors in the order of the computation; each compensates for those before it.
 
-    ``folder`` holds the tokenizer. Raises UsageError when the texts are too short to tell
-    anything.
+    ``folder`` holds the tokenizer. Raises UsageError when the texts are too short to be of use.
     """
 
     def __init__(
@@ -82,7 +81,7 @@ class LayerwiseRounding:
         self._config = config
         self._family = family_of(config, "the model")
         self._lengths = [len(text) for text in ids]
-        if self._lengths[-1] > config["sliding_window"]:  # within it all layers attend alike
+        if self._lengths[-1] > config["sliding_window"]:  # within it all layers attend the same way
             raise ValueError("a calibration text is longer than the sliding window")
         embedded = _embedded(embedding, torch.tensor([i for text in ids for i in text]))
         self._states = embedded * self._family.embedding_factor(config)
@@ -90,7 +89,7 @@ class LayerwiseRounding:
         self._codes: dict[str, CodedTensor] = {}
 
     def codes(self, planned: PlannedTensor) -> CodedTensor | None:
-        """The codes of a tensor that is to be rounded; None for others."""
+        """The codes of a tensor that needs rounding; None for others."""
         if planned.how is not TensorMethod.ROUND or planned.layer is None:
             return None
         while self._next <= planned.layer:
@@ -128,12 +127,12 @@ def _tokens(folder: Path, texts: Sequence[str]) -> list[list[int]]:
 
 
 def _weights(planned: PlannedTensor) -> torch.Tensor:
-    """float32; of a tensor whose codes are kept, what they will stand for, nearly."""
+    """float32; if the tensor's codes are kept, nearly the values that they will have."""
     return torch.from_numpy(planned.tensor.float32())
 
 
 def _embedded(embedding: PlannedTensor, ids: torch.Tensor) -> torch.Tensor:
-    """float32 (tokens, hidden), as the checkpoint will have them, without holding the table."""
+    """float32 (tokens, hidden), as in the checkpoint, without the whole table in memory."""
     tensor = embedding.tensor
     states = torch.empty(len(ids), tensor.shape[1])
     at = 0

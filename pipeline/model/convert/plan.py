@@ -1,4 +1,4 @@
-"""What becomes of each tensor of a GGUF file: decided from its head alone, before a byte moves."""
+"""Decides what happens to each tensor of a GGUF file, from the file's header only."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from pipeline.model.convert.repack import carries
 from pipeline.model.convert.safetensors_writer import TensorSlot
 
 Precision = Literal["int4", "int8", "bf16"]
-SHARD_BYTES = 2_000_000_000  # of one output file, but for a tensor that alone is larger
-# vLLM computes these as one matrix, so they must be of one kind
+SHARD_BYTES = 2_000_000_000  # of one output file, except for a single larger tensor
+# vLLM computes these as one matrix, so they must have the same type
 _FUSED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 _ORDER = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
 class TensorMethod(StrEnum):
-    """What is done to a tensor."""
+    """How a tensor is converted."""
 
     CARRY = "codes kept"
     ROUND = "rounded again"
@@ -46,7 +46,7 @@ class PlannedTensor:
 
     @property
     def module(self) -> str:
-        """The name without ".weight", as a quantization config's "ignore" takes it."""
+        """The name without ".weight", as in the list "ignore" of a quantization config."""
         return self.tensor.name.removesuffix(".weight")
 
     @property
@@ -63,7 +63,7 @@ class PlannedTensor:
 
     @property
     def n_bytes(self) -> int:
-        """In the checkpoint."""
+        """Bytes in the checkpoint."""
         return sum(slot.n_bytes for slot in self.slots)
 
 
@@ -73,9 +73,9 @@ def plan_conversion(
     """Every tensor that the checkpoint holds, in the order of the computation.
 
     An output head is left out: Gemma 3 ties it to the embeddings. With ``keep_bf16`` a linear
-    layer whose codes cannot be kept stays bfloat16, and with it those that vLLM fuses it with
-    (q, k, v; gate, up), whatever their type. Raises UsageError for columns that are no multiple
-    of the group size.
+    layer whose codes cannot be kept stays bfloat16; so do the layers that vLLM fuses with it
+    (q, k, v; gate, up), whatever their type. Raises UsageError if a number of columns is no
+    multiple of the group size.
     """
     bits = {"int4": 4, "int8": 8, "bf16": 16}[precision]
     wanted = [t for t in tensors if t.name != "lm_head.weight"]
@@ -119,7 +119,7 @@ def _place(planned: PlannedTensor) -> tuple[int, int, int, str]:
 
 
 def into_shards(planned: Sequence[PlannedTensor]) -> list[tuple[str, list[PlannedTensor]]]:
-    """File names and what each holds: ``model.safetensors`` alone, or numbered parts."""
+    """File names and the tensors in each: only ``model.safetensors``, or numbered parts."""
     parts: list[list[PlannedTensor]] = [[]]
     filled = 0
     for item in planned:

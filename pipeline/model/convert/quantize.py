@@ -1,8 +1,8 @@
-"""Integer codes, symmetric, one scale per group along the input dimension, and how to find them.
+"""Symmetric integer codes, with one scale per group along the input dimension; how to find them.
 
-A weight is ``scale * code`` with code in -8..7 (4 bits) or -128..127 (8 bits). This is also what
-llama.cpp's Q4_0 and Q8_0 say (``d * (q - 8)`` and ``d * q``, blocks of 32), so files of those
-types need no rounding of their codes: see ``carry.py``.
+A weight is ``scale * code`` with code in -8..7 (4 bits) or -128..127 (8 bits). llama.cpp's Q4_0 and
+Q8_0 mean the same (``d * (q - 8)`` and ``d * q``, blocks of 32), so codes in files of those types
+need no rounding: see ``repack.py``.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import torch
 
 from pipeline.model.exact import total
 
-# Fractions of the plain scale (largest magnitude / 8) that the search tries. Clipping the
-# largest weight a little costs less squared error than a coarse grid for all others.
+# Fractions of the plain scale (largest magnitude / 8) that the search tries. Clipping the largest
+# weight a little costs less squared error than a coarser grid for all others.
 _CANDIDATES = tuple(1.1 - 0.025 * step for step in range(25))
-# 8 bits leave nothing to gain from clipping: the plain scale alone
+# with 8 bits clipping gains nothing: only about the plain scale
 _CANDIDATES_8 = (1.0, 0.99)
 
 
@@ -38,7 +38,7 @@ class CodedTensor:
         return self.codes.shape[1] // self.scales.shape[1]
 
     def rows(self, start: int, stop: int) -> CodedTensor:
-        """The same memory."""
+        """A part of the rows, in the same memory."""
         return CodedTensor(self.codes[start:stop], self.scales[start:stop], self.bits)
 
     def dequantize(self) -> torch.Tensor:
@@ -48,8 +48,8 @@ class CodedTensor:
         return (groups * self.scales.float().unsqueeze(-1)).view(rows, columns)
 
     def packed(self) -> torch.Tensor:
-        """int32, (rows, columns * bits / 32): codes less the lowest one, the first in the lowest
-        bits of a word, as compressed-tensors' "pack-quantized" has them.
+        """int32, (rows, columns * bits / 32): codes minus the lowest code, the first in the lowest
+        bits of a word, as in compressed-tensors' "pack-quantized".
         """
         rows, _ = self.codes.shape
         unsigned = (self.codes.to(torch.int16) - lowest(self.bits)).to(torch.uint8)
@@ -61,7 +61,7 @@ class CodedTensor:
 def quantize(weights: torch.Tensor, group_size: int, bits: int = 4) -> CodedTensor:
     """Round float32 ``weights`` (rows, columns) to the codes of least squared error per group.
 
-    Raises ValueError when the columns are no multiple of ``group_size``.
+    Raises ValueError when the number of columns is no multiple of ``group_size``.
     """
     rows, columns = weights.shape
     if columns % group_size:
@@ -74,12 +74,11 @@ def quantize(weights: torch.Tensor, group_size: int, bits: int = 4) -> CodedTens
 
 def best_scale(groups: torch.Tensor, importance: torch.Tensor | None, bits: int) -> torch.Tensor:
     """float32 (n), exact in bfloat16: for each column of ``groups`` (size, n) the scale of least
-    squared error, each element's weighed by ``importance`` (size) where given.
+    squared error, weighted per element by ``importance`` (size) if it is given.
 
-    For each group: try scales around largest magnitude / 2^(bits - 1), the sign such that the
-    extreme weight lands on the lowest code (the grid has one more step there); round; refit the
-    scale by least squares (``<w, q> / <q, q>``); keep the best. The same on every processor: see
-    ``exact``.
+    For each group: try scales around largest magnitude / 2^(bits - 1), with the sign that puts the
+    extreme weight on the lowest code (the grid has one more step there); round; refit the scale by
+    least squares (``<w, q> / <q, q>``); keep the best. The same on every processor: see ``exact``.
     """
     largest, smallest = groups.amax(0), groups.amin(0)
     plain = torch.where(largest >= -smallest, largest, smallest) / lowest(bits)
@@ -102,6 +101,6 @@ def best_scale(groups: torch.Tensor, importance: torch.Tensor | None, bits: int)
 
 
 def round_to_codes(groups: torch.Tensor, scale: torch.Tensor, bits: int) -> torch.Tensor:
-    """The nearest codes, as floats; where the scale is 0, those of scale 1."""
+    """The nearest codes, as floats; scale 0 is replaced by 1."""
     safe = torch.where(scale == 0, 1.0, scale)
     return (groups / safe).round_().clamp_(lowest(bits), -lowest(bits) - 1)

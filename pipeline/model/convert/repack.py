@@ -1,8 +1,8 @@
-"""Types of llama.cpp whose integer codes a compressed-tensors checkpoint holds as they are.
+"""Types of llama.cpp whose integer codes a compressed-tensors checkpoint can hold unchanged.
 
 Q4_0 and Q8_0 blocks are 32 weights along the input dimension, ``w = d * code``, ``d`` float16
-(https://github.com/ggml-org/llama.cpp, ggml-common.h); "pack-quantized" says the same of groups
-of 32. So only ``d`` is rounded, to bfloat16, and the codes are moved bit for bit.
+(https://github.com/ggml-org/llama.cpp, ggml-common.h); "pack-quantized" with groups of 32 means the
+same. So only ``d`` is rounded, to bfloat16, and the codes are moved bit by bit.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ _LANE = np.uint64
 
 
 def carries(kind: Kind, bits: int, group_size: int) -> bool:
-    """Whether tensors of type ``kind`` keep their codes in a checkpoint of these settings."""
+    """Whether tensors of type ``kind`` keep their codes in a checkpoint with these settings."""
     return group_size == GROUP_SIZE and (kind, bits) in _PACKERS
 
 
 def carry(block: Bytes, kind: Kind, bits: int) -> tuple[torch.Tensor, torch.Tensor, RoundingLoss]:
     """Stored rows (rows, bytes of a row) as packed codes, int32 (rows, columns * bits / 32), and
-    scales, bfloat16 (rows, columns / 32); and what rounding the scales lost: exact for the
-    squares (from the sum of squared codes of each group), an upper bound for the largest.
+    scales, bfloat16 (rows, columns / 32); and the loss from rounding the scales: its squares are
+    exact (from the sum of squared codes of each group), its largest difference an upper bound.
     """
     rows = len(block)
-    # every block is an even number of bytes: pairs are copied in half the steps
+    # every block has an even number of bytes: copying pairs takes half the steps
     pairs = block.view(np.uint16).reshape(-1, _BLOCK_BYTES[kind] // 2)
     stored = np.ascontiguousarray(pairs[:, 1:]).view(np.uint8)
     exact = pairs[:, 0].copy().view(np.float16).astype(np.float32)
@@ -86,7 +86,7 @@ _LARGEST = {Kind.Q4_0: 8, Kind.Q5_0: 16, Kind.Q8_0: 128}
 
 
 def _q4_0_in_4_bits(stored: Bytes) -> Bytes:
-    """Low nibbles are elements 0-15, high nibbles 16-31; wanted are neighbours side by side.
+    """Low nibbles are elements 0-15, high nibbles 16-31; the result has neighbours side by side.
 
     Eight bytes at a time, as one integer: bytes a b c d ... become ab cd ... in two nibbles each.
     """

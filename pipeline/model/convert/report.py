@@ -1,4 +1,4 @@
-"""What a conversion kept and what it lost, by type of tensor."""
+"""What a conversion kept and lost, by type of tensor."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class RoundingLoss:
 
     @property
     def relative(self) -> float:
-        """Root mean square of the differences, as a share of that of the weights."""
+        """Root mean square of the differences, divided by that of the weights."""
         return sqrt(self.errors / self.squares) if self.squares else 0.0
 
 
 @dataclass(frozen=True)
 class TensorLoss:
-    """One tensor's: ``what`` happened to it, in words."""
+    """The loss of one tensor. ``what``: how it was converted, in words."""
 
     storage_type: str
     kind: str

@@ -1,6 +1,6 @@
-"""Writing a .safetensors file piece by piece, for tensors that never are in memory whole.
+"""Writes a .safetensors file piece by piece, for tensors that are never in memory as a whole.
 
-The format: eight bytes with the length of a JSON head, the head (type, shape and place of every
+The format: eight bytes with the length of a JSON header, the header (type, shape and place of every
 tensor), the tensors' bytes. https://github.com/huggingface/safetensors
 """
 
@@ -22,7 +22,7 @@ _ALIGNMENT = 8
 
 @dataclass(frozen=True)
 class TensorSlot:
-    """A tensor to come."""
+    """A tensor to be written."""
 
     name: str
     dtype: torch.dtype
@@ -34,9 +34,9 @@ class TensorSlot:
 
 
 class SafetensorsWriter:
-    """Lays out ``slots`` in their order; each is then given in blocks of rows. The file is written
-    from front to back, so that it is hashed on the way: rows of a later slot wait in memory for
-    the slots before it. ``close`` makes the file durable and returns its SHA-256.
+    """Lays out ``slots`` in their order; each then comes in blocks of rows. The file is written
+    from front to back, to hash it at the same time: rows of a later slot wait in memory for the
+    slots before it. ``close`` makes the file durable and returns its SHA-256.
     """
 
     def __init__(self, path: Path, slots: list[TensorSlot]) -> None:
@@ -58,7 +58,7 @@ class SafetensorsWriter:
         self._put(memoryview(len(text).to_bytes(8, "little") + text))
 
     def write(self, name: str, rows: torch.Tensor) -> None:
-        """The next rows of tensor ``name``; they must not change afterwards."""
+        """Write the next rows of tensor ``name``; they must not change afterwards."""
         if name not in self._missing:
             raise ValueError(f"more rows than announced for {name}")
         flat: Any = rows.contiguous().view(torch.uint8).flatten().numpy()
@@ -80,7 +80,7 @@ class SafetensorsWriter:
             data = data[self._file.write(data) :]
 
     def close(self) -> str:
-        """Flush to the disk; hex SHA-256 of the whole file."""
+        """Flush to the disk. Returns the hex SHA-256 of the whole file."""
         for name in self._missing:
             raise ValueError(f"fewer rows than announced for {name}")
         os.fsync(self._file.fileno())

@@ -1,17 +1,17 @@
-"""Writing the tokenizer of a GGUF file as ``tokenizer.json`` and ``tokenizer_config.json``.
+"""Writes the tokenizer of a GGUF file as ``tokenizer.json`` and ``tokenizer_config.json``.
 
-The file tells the vocabulary of a SentencePiece BPE model: pieces with scores and types. Its
-rules, and how the same is said to Hugging Face's BPE:
+The file has the vocabulary of a SentencePiece BPE model: pieces with scores and types. Its rules,
+and how Hugging Face's BPE expresses them:
 
-- Two neighbours merge if together they are a piece; the piece of the highest score goes first.
+- Two neighbours merge if together they are a piece; the piece with the highest score goes first.
   So every split of a piece into two pieces is a merge, ranked by the score of the piece.
-- Pieces that are user-defined (runs of spaces and newlines, HTML tags) are found before anything
-  else, the longest first, and merge with nothing. They become added tokens; runs of spaces, which
-  the normalizer has made "▁" by then, are merged from nothing but their parts, longest left part
-  first, which comes to the same.
-- Control pieces (``<bos>``, ``<start_of_turn>``) are special tokens, byte pieces only fallback:
-  neither can come out of a merge.
-- No space is put before a text (``add_space_prefix`` is false in Gemma), ``<bos>`` is.
+- User-defined pieces (runs of spaces and newlines, HTML tags) are found before anything else, the
+  longest first, and merge with nothing. They become added tokens, except runs of spaces, which the
+  normalizer has already turned into "▁": these merge only from their parts, longest left part
+  first, with the same result.
+- Control pieces (``<bos>``, ``<start_of_turn>``) are special tokens, byte pieces only a fallback:
+  no merge produces either of them.
+- Texts get no space in front (``add_space_prefix`` is false in Gemma), but ``<bos>``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import numpy as np
 from pipeline.errors import UsageError
 from pipeline.model.convert.gguf_file import GgufFile
 
-# SentencePiece's types of piece, as gguf numbers them
+# SentencePiece's types of pieces, with the numbers of gguf
 _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = range(1, 7)
 _SPACE = "▁"
 _LONGEST_PIECE = 1024  # characters; Gemma's longest has 48
@@ -133,7 +133,7 @@ def _vocabulary(gguf: GgufFile) -> tuple[list[str], list[int], list[float]]:
 
 
 def _numbers(gguf: GgufFile, name: str) -> list[Any]:
-    """A list of numbers out of the metadata; empty for anything else."""
+    """A list of numbers from the metadata; empty for anything else."""
     found = gguf.header.fields.get(f"tokenizer.ggml.{name}")
     return list(found) if isinstance(found, np.ndarray) else []
 
@@ -145,8 +145,8 @@ def _is_id(number: Any, pieces: Sequence[str]) -> bool:
 def merges(
     pieces: Sequence[str], types: Sequence[int], scores: Sequence[float]
 ) -> list[tuple[str, str]]:
-    """Every split of a piece into two, the highest score first; of one score, the longest left
-    part first (as transformers' converter orders them)."""
+    """Every split of a piece into two, the highest score first; for equal scores, the longest left
+    part first (the order of transformers' converter)."""
     normal = {p: n for n, (p, t) in enumerate(zip(pieces, types, strict=True)) if t == _NORMAL}
     spaces = {
         p: n

@@ -1,4 +1,4 @@
-"""One tensor from the GGUF file to its slots, a block of rows at a time, with what it lost."""
+"""Moves one tensor from the GGUF file to its slots, by blocks of rows, and counts what it loses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pipeline.model.exact import total
 
 @dataclass(frozen=True)
 class RowBlock:
-    """Values for slots, from ``n_bytes`` of the source."""
+    """Values for slots, from ``n_bytes`` bytes of the source."""
 
     slots: dict[str, torch.Tensor]
     loss: RoundingLoss
@@ -28,14 +28,14 @@ class RowBlock:
 
 
 def transfer(planned: PlannedTensor, codes: CodedTensor | None = None) -> Iterator[RowBlock]:
-    """The rows of a tensor in their order. ``codes``: the whole tensor's, if it was rounded
+    """The rows of a tensor in their order. ``codes``: of the whole tensor, if it was rounded
     already. Raises UsageError for values that are not finite.
     """
     tensor = planned.tensor
     name = tensor.name
     at = 0
     for block in tensor.blocks():
-        with np.errstate(all="ignore"):  # what is not finite is found below
+        with np.errstate(all="ignore"):  # non-finite values are found below
             if planned.how is TensorMethod.BF16:
                 slots, loss = _as_bfloat16(planned, block)
             elif planned.how is TensorMethod.CARRY:

@@ -1,1 +1,1 @@
-"""Families of models: what is known of each lies in its folder, behind one protocol."""
+"""Families of models: what is specific to each is in its folder, behind one protocol."""

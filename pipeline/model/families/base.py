@@ -1,4 +1,4 @@
-"""What rackmill asks of a family of models."""
+"""What rackmill needs to know about a family of models."""
 
 from __future__ import annotations
 
@@ -19,56 +19,57 @@ class Family(Protocol):
 
     @property
     def title(self) -> str:
-        """As people call it: "Gemma 3"."""
+        """The usual name: "Gemma 3"."""
 
     @property
     def name(self) -> str:
-        """As GGUF files name it (``general.architecture``)."""
+        """The name in GGUF files (``general.architecture``)."""
 
     @property
     def sizes(self) -> str:
-        """Those that there are, for people: "270M, 1B or 4B"."""
+        """The existing sizes, for messages: "270M, 1B or 4B"."""
 
     @property
     def licence(self) -> str:
-        """Whose terms apply, with an address."""
+        """Whose terms apply, with a web address."""
 
     @property
     def licence_tag(self) -> str:
-        """As the hub tags it."""
+        """The licence's tag on the hub."""
 
     @property
     def tokenizer_class(self) -> str:
-        """As ``tokenizer_config.json`` names it."""
+        """Its name in ``tokenizer_config.json``."""
 
     @property
     def prefixes(self) -> tuple[str, ...]:
-        """What may stand before the text model's tensors in a checkpoint, the plain one first."""
+        """Possible prefixes of the text model's tensor names in a checkpoint, the plain one
+        first."""
 
     @property
     def chat_template(self) -> str:
-        """How its chat models write messages, as a Jinja template."""
+        """The format of messages for its chat models, as a Jinja template."""
 
     def has(self, config: Mapping[str, Any]) -> bool:
-        """Whether that ``config.json`` is of this family."""
+        """Whether ``config.json`` describes a model of this family."""
 
     def geometry(self, config: Mapping[str, Any]) -> Geometry:
-        """From a ``config.json``. Raises KeyError, TypeError or ValueError where it lacks some."""
+        """From ``config.json``. Raises KeyError, TypeError or ValueError if it lacks something."""
 
     def layer_shapes(self, geometry: Geometry) -> Shapes:
         """The modules of one layer, and the shapes of their weights."""
 
     def vision_parameters(self, geometry: Geometry) -> int:
-        """Of a vision tower and of its projector to such a text model."""
+        """Parameters of a vision tower and of its projector to this text model."""
 
     def read_config(self, config: Mapping[str, Any]) -> Any:
-        """``config.json`` as transformers' own class reads it; raises what that raises."""
+        """``config.json`` read by transformers' own class; raises what that class raises."""
 
     def alike(self, loaded: Any, geometry: Geometry) -> Iterator[tuple[str, Any, Any]]:
-        """What every model of the family has alike: (key, what ``loaded`` says, what it must)."""
+        """What must be the same in the whole family: (key, value in ``loaded``, right value)."""
 
     def embedding_factor(self, config: Mapping[str, Any]) -> float:
-        """What token embeddings are multiplied by before the first layer."""
+        """The factor of token embeddings before the first layer."""
 
     def layer_inputs(
         self,
@@ -78,18 +79,18 @@ class Family(Protocol):
         states: torch.Tensor,
         lengths: Sequence[int],
     ) -> Iterator[tuple[tuple[str, ...], torch.Tensor]]:
-        """Take ``states`` through layer ``index``, in place, with the arithmetic of ``exact``.
+        """Compute layer ``index`` on ``states``, in place, with the arithmetic of ``exact``.
 
-        ``states``: float32 (tokens, hidden), texts of ``lengths`` one behind the other, none longer
-        than the sliding window. Comes back before each step that multiplies weights, with the
-        names of the modules that share an input, and this: float32 (tokens, columns). The weights
-        (float32, by name within the layer) of those modules are looked up after that.
+        ``states``: float32 (tokens, hidden), texts of ``lengths`` one after the other, none longer
+        than the sliding window. Before each step that multiplies weights it yields the names of
+        the modules that share an input, and that input: float32 (tokens, columns). Only after that
+        it looks up the weights of those modules (float32, by name within the layer).
         """
 
     def tensor_name(self, name: str) -> str | None:
-        """A GGUF tensor's name as Hugging Face has it; None where the family has none such."""
+        """The Hugging Face name of a GGUF tensor; None if the family has no such tensor."""
 
     def gguf_config(self, path: Path, fields: Mapping[str, Any], shapes: Shapes) -> dict[str, Any]:
         """``config.json`` (without quantization) from the metadata of the GGUF file ``path``.
-        ``shapes``: of all tensors, by Hugging Face name. Raises UsageError where something is
-        missing or does not fit."""
+        ``shapes``: of all tensors, by Hugging Face name. Raises UsageError if something is missing
+        or does not fit."""

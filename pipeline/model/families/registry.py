@@ -1,4 +1,4 @@
-"""The families that are known, one line each, and which one a model is of."""
+"""The known families, one line each, and which family a model belongs to."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from pipeline.model.geometry import Geometry
 from pipeline.model.json_file import read_json
 from pipeline.registry import Registry
 
-_MOST = 1 << 32  # of anything: larger numbers are corrupt
+_MOST = 1 << 32  # limit of any number: larger ones are corrupt
 _MOST_LAYERS = 1000
 FAMILIES: Registry[Family] = Registry(Gemma3())
 
 
 def family_of(config: Mapping[str, Any], where: object) -> Family:
-    """The family that a ``config.json`` is of. Raises UsageError for other models."""
+    """The family of the model that a ``config.json`` describes. Raises UsageError for others."""
     for family in FAMILIES:
         if family.has(config):
             return family
@@ -42,13 +42,13 @@ def family_of_gguf(architecture: str, where: object) -> Family:
 
 
 def chat_template_of(name_or_text: str | None) -> str | None:
-    """The Jinja template that a job's ``chat_template`` means: that of a family, or a text."""
+    """The Jinja template for a job's ``chat_template``: a family's, or the given text itself."""
     family = FAMILIES.find(name_or_text or "")
     return name_or_text if family is None else family.chat_template
 
 
 def read_geometry(folder: Path) -> Geometry:
-    """The geometry of the checkpoint in ``folder``. Raises UsageError for a family unknown."""
+    """The geometry of the checkpoint in ``folder``. Raises UsageError for an unknown family."""
     path = folder / "config.json"
     config = read_json(path)
     family = family_of(config, folder)

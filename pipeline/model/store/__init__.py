@@ -1,1 +1,1 @@
-"""The models of this machine: named, fetched, converted, kept."""
+"""The models on this machine: how they are named, fetched, converted and stored."""

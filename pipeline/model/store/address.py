@@ -17,7 +17,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 @dataclass(frozen=True)
 class HubAddress:
-    """A repository, or one ``file`` in it; ``revision``: a commit, branch or tag, "" when open."""
+    """A repository, or one ``file`` in it; ``revision``: a commit, branch or tag, "" for any."""
 
     repository: str
     file: str = ""
@@ -25,7 +25,7 @@ class HubAddress:
 
     @classmethod
     def parse(cls, text: str) -> HubAddress:
-        """Raises UsageError for anything that is no such address."""
+        """Raises UsageError if ``text`` is no such address."""
         match = _ADDRESS.fullmatch(text)
         if match is None or any(part in ("", ".", "..") for part in _parts(match["file"])):
             raise UsageError(
@@ -45,7 +45,7 @@ class HubAddress:
 
     @property
     def name(self) -> str:
-        """A short name for what is there: that of the file or of the repository."""
+        """A short name for the model: that of the file or of the repository."""
         last = (self.file or self.repository).rsplit("/", 1)[-1]
         return last.removesuffix(".gguf")
 
@@ -53,8 +53,8 @@ class HubAddress:
         return replace(self, revision=revision)
 
     def covers(self, other: HubAddress) -> bool:
-        """Whether what ``other`` names is what this one asks for; an open revision takes any,
-        and a repository named without a file takes the file that was chosen in it."""
+        """Whether ``other`` is what this address asks for. Without a revision any matches, and
+        without a file so does any file that was chosen in the repository."""
         return (
             self.repository == other.repository
             and self.file in ("", other.file)

@@ -1,4 +1,4 @@
-"""Making a checkpoint folder from a GGUF file, with the facts by which it can be checked later."""
+"""Makes a checkpoint folder from a GGUF file, with facts for checking the folder later."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def make_checkpoint(
     facts: Mapping[str, str] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
-    """Convert ``source`` (.gguf) into the new folder ``target``; the conversion's report as data.
+    """Convert ``source`` (.gguf) into the new folder ``target``. Returns the report as data.
 
-    ``facts`` go into the folder's ``rackmill.json``: where the file came from.
+    ``facts`` about the origin of the file go into the folder's ``rackmill.json``.
     Raises UsageError; then nothing is left behind.
     """
     from pipeline.model.convert.convert import convert  # torch: seconds to import
@@ -55,7 +55,7 @@ def make_checkpoint(
 
 
 def complete(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Put into ``rackmill.json`` what it lacks of ``facts``, of the files' hashes and the time."""
+    """Add to ``rackmill.json`` the ``facts``, file hashes and time that it lacks."""
     known = read_provenance(folder)
     weights = sorted(p.name for p in folder.glob("*.safetensors"))
     hashes = dict(known.get("files", {}))
@@ -68,10 +68,10 @@ def complete(folder: Path, facts: Mapping[str, Any]) -> None:
 
 
 def content_key(path: Path) -> str:
-    """16 hex digits that tell GGUF files apart by content, wherever they lie and whatever they
-    are called: SHA-256 over size, head, end and 64 samples spread evenly between. Hashing all of
-    a 17 GB file before every run would take longer than planning it; two models differ in nearly
-    every block, so samples do."""
+    """16 hex digits that identify a GGUF file by content, not by path or name: SHA-256 over size,
+    head, end and 64 samples spread evenly between. Hashing all of a 17 GB file before every run
+    would take longer than planning it; two models differ in nearly every block, so samples are
+    enough."""
     try:
         if path.exists() and not path.is_file():
             raise UsageError(f"model: {path} is not a file", "give a .gguf file")

@@ -1,4 +1,4 @@
-"""Which files of a repository make a model. Pure decisions."""
+"""Which files of a repository make up a model. Pure decisions."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _SHOWN = 6
 
 
 def choose_files(repository: Repository, address: HubAddress) -> list[HubFile]:
-    """The one .gguf file that ``address`` names or that there is, or the files of a checkpoint.
+    """The .gguf file that ``address`` names, else the files of a checkpoint, else the only .gguf.
 
-    Raises UsageError: no such file, none that is a model, or several to choose from.
+    Raises UsageError: no such file, no file that is a model, or several to choose from.
     """
     if address.file:
         return [_named(repository, address)]
@@ -57,7 +57,7 @@ def _named(repository: Repository, address: HubAddress) -> HubFile:
 
 
 def _gguf_names(repository: Repository) -> list[str]:
-    """Models, that is, not the vision towers that lie beside them."""
+    """Only models, not the vision towers beside them."""
     return [
         f.name
         for f in repository.files

@@ -1,4 +1,4 @@
-"""The GGUF file that a model was made of, where it is still here."""
+"""Finds the GGUF file that a model was made from, if it is still on this machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.model.store.resolve import package_file
 
 
 def gguf_of(reference: str, model: ModelFolder) -> Path:
-    """For an engine that reads GGUF files as they are. ``reference``: a job's ``model:``. Raises
+    """For an engine that reads GGUF files directly. ``reference``: a job's ``model:``. Raises
     MachineUnfit."""
     if reference.endswith(".gguf") and Path(reference).is_file():
         return Path(reference).resolve()

@@ -1,9 +1,9 @@
-"""Fetching files from a hub, so that a break costs nothing and wrong content is never kept.
+"""Fetches files from a hub: an interruption costs nothing, and wrong content is never kept.
 
-huggingface_hub's own cache is read (a file that is there is linked, not fetched again) but not
-written: since version 2 it throws a partial file away when a process ends, and a 17 GB download
-must survive that. Files come through its ``http_get`` into a ``.partial`` file of ours instead;
-the next attempt goes on where that ends.
+huggingface_hub's own cache is read (a file in it is linked, not fetched again) but not written:
+since version 2 it deletes a partial file when the process ends, and a 17 GB download must survive
+that. Its ``http_get`` writes into our own ``.partial`` file instead, and the next attempt continues
+at the end of that file.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class HubFile:
 
 @dataclass(frozen=True)
 class Repository:
-    """What a hub says of a repository at one commit."""
+    """What a hub reports about a repository at one commit."""
 
     name: str
     commit: str
@@ -89,11 +89,11 @@ def fetch(
     folder: Path,
     progress: Callable[[int, int], None],
 ) -> None:
-    """Bring ``files`` into ``folder``; what is there already, whole or in part, is not fetched
-    again. ``progress`` gets (bytes done, bytes in all).
+    """Fetch ``files`` into ``folder``, without the parts of them that are there already.
+    ``progress`` gets (bytes done, bytes in all).
 
-    Raises UsageError, RackmillError; what has arrived stays for the next attempt, unless it is
-    not what the hub announced.
+    Raises UsageError, RackmillError; the bytes that arrived stay for the next attempt, unless they
+    differ from what the hub announced.
     """
     folder.mkdir(parents=True, exist_ok=True)
     files = [_with_facts(repository, file) for file in files]
@@ -119,13 +119,13 @@ def missing_bytes(files: Sequence[HubFile], folder: Path) -> int:
 
 
 def free_space(folder: Path) -> tuple[Path, int]:
-    """The folder itself, or the nearest one around it that there is, and the bytes free there."""
+    """The folder itself or its nearest parent that exists, and the free bytes there."""
     place = next(one for one in (folder, *folder.parents) if one.exists())
     return place, shutil.disk_usage(place).free
 
 
 def check_space(folder: Path, needed: int, what: str) -> None:
-    """Raise RackmillError if the disk that will hold ``folder`` has not ``needed`` bytes free."""
+    """Raise RackmillError if the disk of ``folder`` has fewer than ``needed`` bytes free."""
     place, free = free_space(folder)
     if free < needed:
         raise RackmillError(
@@ -177,7 +177,7 @@ def _download(
 
 
 class _Counted:
-    """A file that says after every write how long it is."""
+    """A file that reports its length after every write."""
 
     def __init__(self, file: IO[bytes], progress: Callable[[int], None]) -> None:
         self._file = file
@@ -207,7 +207,7 @@ def _link_cached(repository: Repository, file: HubFile, target: Path) -> bool:
 
 
 def _difference(file: HubFile, path: Path) -> str:
-    """In what ``path`` is not what the hub announced; "" if it is."""
+    """How ``path`` differs from what the hub announced; "" if it does not."""
     size = path.stat().st_size
     if file.size and size != file.size:
         return f"{size} bytes instead of {file.size}"
@@ -216,14 +216,14 @@ def _difference(file: HubFile, path: Path) -> str:
         return "" if found == file.sha256 else f"SHA-256 {found} instead of {file.sha256}"
     if file.git_sha1:
         digest = hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
-        digest.update(path.read_bytes())  # only small files are kept in git itself
+        digest.update(path.read_bytes())  # git itself holds only small files
         found = digest.hexdigest()
         return "" if found == file.git_sha1 else f"SHA-1 {found} instead of {file.git_sha1}"
     return ""
 
 
 def _with_facts(repository: Repository, file: HubFile) -> HubFile:
-    """``file`` with size and hash; asked of the file itself where the listing has none."""
+    """``file`` with size and hash; if the listing has none, the hub is asked for this file."""
     if file.size and (file.sha256 or file.git_sha1):
         return file
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
@@ -241,5 +241,5 @@ def _with_facts(repository: Repository, file: HubFile) -> HubFile:
 
 
 def _is_inside(name: str) -> bool:
-    """Whether a file of that name stays in the folder that it is fetched into."""
+    """Whether a file of that name stays inside the folder of the download."""
     return not name.startswith("/") and ".." not in name.split("/")

@@ -1,4 +1,4 @@
-"""huggingface_hub as we use it: quiet, with a token from the environment alone, and with errors
+"""huggingface_hub as we use it: quiet, with a token only from the environment, and with errors
 that say what to do."""
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ _PUBLIC = "https://huggingface.co"
 
 
 def endpoint() -> str | None:
-    """Another hub than the public one (``HF_ENDPOINT``)."""
+    """The address of a hub other than the public one (``HF_ENDPOINT``)."""
     return os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
 
 
 def server() -> str:
-    """The host that is asked; whoever is named before it is not shown."""
+    """The host that is asked, without user name or password."""
     return (endpoint() or _PUBLIC).rpartition("://")[2].rpartition("@")[2]
 
 
 def token() -> str | bool:
-    """From the environment alone; False: send none, whatever huggingface_hub finds in files."""
+    """From the environment only; False: send none, even if huggingface_hub finds one in a file."""
     known = secret("HF_TOKEN")
     return known.get_secret_value() if known else False
 
 
 def library() -> Any:
-    """huggingface_hub, kept from talking: what it would say we say, once."""
+    """huggingface_hub without its own messages: we report the same, once."""
     import huggingface_hub
     from huggingface_hub.utils import disable_progress_bars, logging
 
@@ -45,7 +45,7 @@ def library() -> Any:
 
 @contextmanager
 def explained(address: HubAddress) -> Iterator[None]:
-    """Turns the many errors of fetching into ours."""
+    """Turns the many errors of fetching into our errors."""
     from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
 
     try:
@@ -73,7 +73,7 @@ def explained(address: HubAddress) -> Iterator[None]:
         ) from None
     except RackmillError:
         raise
-    except Exception as e:  # a login page of a hotel, an address that is none
+    except Exception as e:  # e.g. the login page of a hotel, or an invalid address
         raise RackmillError(
             f"model: {address} could not be fetched: {server()} does not answer as a hub does "
             f"({first_line(e)})",
@@ -82,7 +82,7 @@ def explained(address: HubAddress) -> Iterator[None]:
 
 
 def _refused(address: HubAddress, error: Any) -> NoReturn:
-    """The hub answered, but not with what was asked for."""
+    """Raises the error for an answer of the hub that is not what was asked for."""
     from huggingface_hub.errors import (
         EntryNotFoundError,
         GatedRepoError,

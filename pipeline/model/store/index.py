@@ -1,8 +1,8 @@
-"""What stands in the store: ``$RACKMILL_HOME/models``, one folder a model.
+"""The content of the store: ``$RACKMILL_HOME/models``, one folder per model.
 
-Folders say what they are in their own ``rackmill.json``; there is no index that could be wrong.
-Among its facts are ``addresses``: every address on a hub under which the model was asked for,
-with the time, so that a later request finds it without asking the hub.
+Each folder describes itself in its ``rackmill.json``; there is no index that could be wrong. One of
+its facts is ``addresses``: every hub address under which the model was requested, with the time.
+By these, later requests find the model without asking the hub.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pipeline.user_folder import cache_folder
 
 def store_root() -> Path:
     """Where models are kept: ``$RACKMILL_HOME/models``, else ``~/.cache/rackmill/models``."""
-    return cache_folder() / "models"  # absolute: workers stand in other folders
+    return cache_folder() / "models"  # absolute: workers run in other folders
 
 
 def stored_models() -> list[ModelFolder]:
@@ -38,14 +38,14 @@ def stored_models() -> list[ModelFolder]:
 
 
 def is_stored(folder: str) -> bool:
-    """Whether the store has a whole model in a folder of that name."""
+    """Whether the store has a complete model in a folder of that name."""
     return folder not in ("", ".", "..") and (store_root() / folder / PROVENANCE_FILE).exists()
 
 
 def find_by_address(address: HubAddress, precision: str) -> ModelFolder | None:
-    """The stored model that ``address`` means; of several, the one asked for last.
+    """The stored model that ``address`` means; of several, the one that was requested last.
 
-    ``precision`` counts for what was converted: checkpoints are as their makers left them.
+    ``precision`` counts only for converted models: other checkpoints are kept as published.
     """
     matches = []
     for path, facts in _facts():
@@ -60,15 +60,15 @@ def find_by_address(address: HubAddress, precision: str) -> ModelFolder | None:
 
 
 def find_by_content(precision: str, *, gguf_key: str = "", sha256: str = "") -> ModelFolder | None:
-    """A stored model that was converted from a file of this content, wherever it was, and would
-    become the same now."""
+    """A stored model that was converted from a file of this content (at any path), and that
+    today's conversion would make the same."""
     made = _of_content(precision, gguf_key, sha256)
     return next((model for model in made if not model.is_outdated), None)
 
 
 def find_outdated(precision: str, gguf_key: str) -> ModelFolder | None:
-    """What an earlier version made of a file of this content and would become another now, under
-    the name of its folder."""
+    """A model that an earlier version made from a file of this content, and that today's
+    conversion would make different. Named after its folder."""
     made = _of_content(precision, gguf_key, "")
     return next((ModelFolder(m.path.name, m.path) for m in made if m.is_outdated), None)
 
@@ -83,20 +83,20 @@ def _of_content(precision: str, gguf_key: str, sha256: str) -> Iterator[ModelFol
 
 
 def remember(folder: Path, *addresses: HubAddress) -> None:
-    """Note that ``folder`` is what the addresses mean now."""
+    """Note that the addresses now mean ``folder``."""
     known = dict(read_provenance(folder).get("addresses") or {})
     write_provenance(folder, {"addresses": known | {str(a): now() for a in addresses}})
 
 
 def download_folder(address: HubAddress) -> Path:
-    """Where the files of a commit wait until they are a model."""
+    """The folder for the files of a commit until they are a model."""
     name = f"{address.repository.replace('/', '--')}-{address.revision[:12]}"
     return store_root().parent / "downloads" / (f"{name}-{address.name}" if address.file else name)
 
 
 @contextlib.contextmanager
 def exclusive(what: str, steps: Steps) -> Iterator[None]:
-    """Only one process of this machine at a time makes ``what``; the others find it made."""
+    """Only one process of this machine at a time makes ``what``; the others then find it."""
     name = hashlib.sha256(what.encode()).hexdigest()[:16]
     path = store_root().parent / "locks" / f"{name}.lock"
     try:

@@ -1,7 +1,6 @@
 """From the ``model:`` line of a job file to a checkpoint folder on this machine.
 
-What is in the store is used without asking anyone; a branch that moved on the hub is noticed only
-by ``add``.
+A model in the store is used without asking the hub; only ``add`` notices that a branch has moved.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ _SLACK_BYTES = 64 << 20
 
 
 def check_reference(reference: str) -> None:
-    """Whether ``reference`` can name a model at all; quick. Raises UsageError."""
+    """Quick check that ``reference`` can name a model at all. Raises UsageError."""
     try:
         _check_reference(reference)
     except OSError as e:  # a name longer than file systems allow, a loop of links
@@ -71,11 +70,11 @@ def _check_reference(reference: str) -> None:
 
 
 def resolve(reference: str, report: Report = lambda line: None) -> ModelFolder:
-    """The checkpoint for ``reference``, fetched and converted first if that was never done.
+    """The checkpoint for ``reference``, fetched and converted first if it has not been yet.
 
     ``reference``: a name of the catalogue or the store, a checkpoint folder, a .gguf file, or
-    hf://OWNER/NAME[@REVISION][:FILE]. ``report`` gets a line before each step that takes long,
-    and how far it is every few seconds. Raises UsageError, RackmillError.
+    hf://OWNER/NAME[@REVISION][:FILE]. ``report`` gets a line before each long step, and the
+    progress every few seconds. Raises UsageError, RackmillError.
     """
     check_reference(reference)
     found = _Request(reference, "", LineSteps(report), ask=False).answer()
@@ -84,23 +83,23 @@ def resolve(reference: str, report: Report = lambda line: None) -> ModelFolder:
 
 
 def add(reference: str, revision: str, steps: Steps) -> ModelFolder:
-    """As ``resolve``, but a branch on the hub is looked at again: it may have moved.
+    """As ``resolve``, but asks the hub for a branch again: it may have moved.
 
-    ``revision``: a commit, branch or tag for names and addresses that leave it open; else "".
+    ``revision``: a commit, branch or tag for names and addresses without one; otherwise "".
     """
     check_reference(reference)
     return _Request(reference, revision, steps, ask=True).answer()
 
 
 def in_store(reference: str) -> ModelFolder | None:
-    """What ``resolve`` would give, if that needs neither fetching nor converting."""
+    """What ``resolve`` would return, if it need not fetch or convert anything."""
     check_reference(reference)
     return _Request(reference, "", LineSteps(lambda line: None), ask=False).stored()
 
 
 @dataclass(frozen=True)
 class _Request:
-    """One wish for a model. ``ask``: the hub is asked although the store has an answer."""
+    """One request for a model. ``ask``: ask the hub even if the store has the model."""
 
     reference: str
     revision: str
@@ -109,12 +108,12 @@ class _Request:
 
     @cached_property
     def _entry(self) -> CatalogueEntry | None:
-        """What it means as a name of the catalogue; folders and files go before names."""
+        """The catalogue's entry, if it is a name there; folders and files come before names."""
         return None if Path(self.reference).is_dir() else catalogue.CATALOGUE.get(self.reference)
 
     @cached_property
     def _address(self) -> HubAddress | None:
-        """Where on a hub the model is; None for everything that is not from one."""
+        """The model's address on a hub; None if it is not from a hub."""
         if self.reference.startswith(SCHEME):
             address = HubAddress.parse(self.reference)
         elif self._entry and not self._entry.source.package:
@@ -132,7 +131,8 @@ class _Request:
         return self._entry.precision if self._entry else "int4"
 
     def stored(self) -> ModelFolder | None:
-        """What is on this machine already. Raises UsageError for a folder that is no model."""
+        """The model, if it is already on this machine. Raises UsageError for a folder without a
+        model."""
         if self._address is not None:
             return find_by_address(self._address, self._precision)
         path = Path(self.reference)
@@ -145,7 +145,7 @@ class _Request:
         return ModelFolder(name, store_root() / folder) if is_stored(folder) else None
 
     def answer(self) -> ModelFolder:
-        """The model, made if it is not there."""
+        """The model; made first if it is missing."""
         stored, address = self.stored(), self._address
         if address is not None:
             return self._from_hub(address, stored)
@@ -203,7 +203,7 @@ class _Request:
     ) -> None:
         what = f"{repository.name}/{files[0].name}" if is_gguf else repository.name
         needed = hub.missing_bytes(files, folder) + _SLACK_BYTES
-        if is_gguf:  # the converted one is about as large
+        if is_gguf:  # the converted model is about as large
             needed += files[0].size
         hub.check_space(folder, needed, f"fetching {what}" + " and converting it" * is_gguf)
         self.steps.say(f"fetching {what} at {repository.commit[:12]}")
@@ -217,7 +217,7 @@ class _Request:
         if sha256:  # compared when the file arrived
             facts["source_sha256"] = sha256
         made = self._convert(path, self._folder(name, path), facts)
-        shutil.rmtree(folder, ignore_errors=True)  # gigabytes that nothing needs any more
+        shutil.rmtree(folder, ignore_errors=True)  # gigabytes that are no longer needed
         return made
 
     def _from_checkpoint(
@@ -273,12 +273,12 @@ def _package_folder(entry: CatalogueEntry) -> str:
 
 
 def _of_version(folder: str, precision: Precision) -> str:
-    """What was converted by an earlier version keeps its folder. bf16 stays the same."""
+    """Models that an earlier version converted keep their folders. bf16 stays the same."""
     return folder if precision == "bf16" else f"{folder}-v{CONVERSION}"
 
 
 def package_file(source: catalogue.Source) -> Path:
-    """The GGUF file that a Python package ships. Raises UsageError."""
+    """The GGUF file that a Python package contains. Raises UsageError."""
     try:
         package = importlib.import_module(source.package)
     except ImportError:
@@ -290,7 +290,7 @@ def package_file(source: catalogue.Source) -> Path:
     target = store_root().parent / "downloads" / str(package.MODEL_NAME)
     try:
         return Path(package.assemble(target))
-    except (FileExistsError, ValueError):  # an earlier attempt was broken off
+    except (FileExistsError, ValueError):  # an earlier attempt was interrupted
         return Path(package.assemble(target, overwrite=True))
     except NotADirectoryError as e:
         raise UsageError(

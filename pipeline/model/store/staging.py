@@ -1,8 +1,8 @@
-"""A folder that appears whole or not at all, and whose half-made form the next attempt finds.
+"""A folder that appears whole or not at all; the next attempt finds what was done so far.
 
-The staging folder lies beside the target and is named after it, so an attempt that was killed
-leaves its finished shards there for the next. The lock is on the folder itself: it goes with the
-process that holds it, and no lock file is left over.
+The staging folder is beside the target and named after it, so a killed attempt leaves its finished
+shards there for the next. The lock is on the folder itself: it ends with the process that holds it,
+and leaves no lock file.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ STATE_FILE = ".conversion.json"
 
 
 class Staging:
-    """``path``: the folder to fill. ``key``: what is being made; what an attempt with another key
-    left behind is thrown away.
+    """``path``: the folder to fill. ``key``: identifies what is being made; leftovers of an attempt
+    with another key are deleted.
     """
 
     def __init__(self, path: Path, key: str) -> None:
@@ -43,14 +43,14 @@ class Staging:
         return {}
 
     def clear(self) -> None:
-        """Empty the folder, keeping it (it carries the lock)."""
+        """Empty the folder, but keep it (it carries the lock)."""
         for entry in self.path.iterdir():
             entry.unlink() if entry.is_file() or entry.is_symlink() else shutil.rmtree(entry)
         self._finished = {}
 
     def finished(self, name: str) -> dict[str, Any] | None:
-        """The record of shard ``name`` if an earlier attempt finished it and it is still what it
-        was, by size and SHA-256."""
+        """The record of shard ``name`` if an earlier attempt finished it and its size and SHA-256
+        are unchanged."""
         record = self._finished.get(name)
         file = self.path / name
         if record is None or not file.exists() or file.stat().st_size != record["bytes"]:
@@ -60,7 +60,7 @@ class Staging:
         return record if intact else None
 
     def finish(self, name: str, record: dict[str, Any]) -> None:
-        """Note that shard ``name`` is whole and on the disk. ``record``: plain data with "bytes"
+        """Note that shard ``name`` is complete and on the disk. ``record``: plain data with "bytes"
         and "sha256"."""
         self._finished[name] = record
         temporary = self.path / f"{STATE_FILE}.new"
@@ -68,7 +68,7 @@ class Staging:
         os.replace(temporary, self.path / STATE_FILE)
 
     def publish(self, target: Path) -> None:
-        """Make the folder appear as ``target``, its files on the disk before it."""
+        """Sync the files to the disk, then rename the folder to ``target``."""
         (self.path / STATE_FILE).unlink(missing_ok=True)
         for file in self.path.iterdir():
             sync(file)
@@ -84,8 +84,8 @@ def staging_path(target: Path) -> Path:
 
 @contextlib.contextmanager
 def locked(target: Path) -> Iterator[Path]:
-    """The staging folder of ``target``, made if need be, to this process alone; waits for another
-    process that has it. Removed afterwards if it is still there and empty.
+    """The staging folder of ``target``, created if it is missing and locked by this process; waits
+    for another process that has it. Removed afterwards if it still exists and is empty.
     """
     path = staging_path(target)
     while True:
@@ -103,8 +103,8 @@ def locked(target: Path) -> Iterator[Path]:
 
 
 def _is_still(path: Path, descriptor: int) -> bool:
-    """Whether the open folder is the one at ``path``: whoever had it before may have published
-    or removed it meanwhile."""
+    """Whether the open folder is the one at ``path``: the process that had it before may have
+    published or removed it meanwhile."""
     try:
         return os.path.samestat(path.stat(), os.fstat(descriptor))
     except FileNotFoundError:

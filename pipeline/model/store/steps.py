@@ -1,4 +1,4 @@
-"""Saying what is going on while something takes long: a line before each step, then how far."""
+"""Reports about long work: a line before each step, then its progress."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ class Steps(Protocol):
     """Where long work reports to."""
 
     def say(self, line: str) -> None:
-        """A step begins, or something is worth knowing."""
+        """A line about a step that begins, or something else worth knowing."""
 
     def progress(self, done: int, total: int) -> None:
-        """How far the step is, bytes. ``total`` 0: unknown."""
+        """How far the step is, in bytes. ``total`` 0: unknown."""
 
 
 class LineSteps:
-    """Plain lines, the progress every few seconds: for logs, pipes and reports of other kinds."""
+    """Plain lines, with the progress every few seconds: for logs, pipes and other reports."""
 
     def __init__(self, report: Report, clock: Callable[[], float] = time.monotonic) -> None:
         self._report = report
         self._clock = clock
-        self._last: tuple[float, int] | None = None  # when the last line came, and at which byte
+        self._last: tuple[float, int] | None = None  # time and byte of the last line
 
     def say(self, line: str) -> None:
         self._report(line)
@@ -46,7 +46,7 @@ class LineSteps:
 
 
 def after(start: int, total: int, progress: Callable[[int, int], None]) -> Callable[[int], None]:
-    """The progress of one part of a whole: its bytes come after the ``start`` first ones."""
+    """The progress of one part of a whole, whose bytes come after the first ``start`` bytes."""
     return lambda done: progress(start + done, total)
 
 

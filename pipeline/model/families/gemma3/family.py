@@ -15,7 +15,7 @@ from pipeline.model.geometry import Geometry
 if TYPE_CHECKING:
     import torch
 
-_LAYERS_27B, _SCALAR_27B = 62, 168  # which scales queries by hidden size / heads
+_LAYERS_27B, _SCALAR_27B = 62, 168  # 27B scales queries by hidden size / heads
 # GGUF block tensors -> Hugging Face modules
 _TOP_LEVEL = {
     "token_embd.weight": "model.embed_tokens.weight",

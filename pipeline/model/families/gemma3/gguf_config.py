@@ -1,4 +1,4 @@
-"""GGUF metadata of a Gemma 3 text model as transformers' Gemma3TextConfig says the same."""
+"""Translates GGUF metadata of a Gemma 3 text model to transformers' Gemma3TextConfig."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any
 from pipeline.errors import UsageError
 from pipeline.model.families.gemma3.shapes import geometry_of, tensor_shapes
 
-# Fallbacks by number of layers, for files whose metadata leaves them out: scale of the global
-# layers' RoPE (transformers' Gemma 3 conversion table; llama.cpp writes rope.scaling.*)
+# Fallbacks by number of layers, for files whose metadata lacks them: scale of the global layers'
+# RoPE (transformers' Gemma 3 conversion table; llama.cpp writes rope.scaling.*)
 _GLOBAL_ROPE_FACTOR = {34: 8.0, 48: 8.0, 62: 8.0}
 _LOCAL_THETA = 10_000.0
 _END_OF_TURN, _END_OF_TURN_ID = "<end_of_turn>", 106
-# 27B alone scales queries by hidden_size / heads instead of head_dim; llama.cpp does not say so
-# in the metadata either but knows it from the number of layers
+# only 27B scales queries by hidden_size / heads instead of head_dim; llama.cpp does not write this
+# into the metadata either, but knows it from the number of layers
 _LAYERS_27B = 62
 _PATTERN = 6  # every sixth layer is global
-_MOST = 1 << 24  # of anything: larger numbers are corrupt
+_MOST = 1 << 24  # limit of any number: larger ones are corrupt
 
 
 def text_config(
@@ -27,8 +27,8 @@ def text_config(
 ) -> dict[str, Any]:
     """The content of ``config.json``, without quantization.
 
-    ``shapes``: of every tensor, by Hugging Face name. Raises UsageError for a field that is
-    missing, a tensor that is missing, or one of another shape than the fields tell.
+    ``shapes``: of every tensor, by Hugging Face name. Raises UsageError for a missing field, a
+    missing tensor, or a tensor whose shape contradicts the fields.
     """
 
     def get(key: str, default: Any = None) -> Any:

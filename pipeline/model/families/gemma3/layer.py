@@ -1,7 +1,7 @@
-"""One layer of Gemma 3, computed with nothing but ``exact``'s arithmetic, as float32.
+"""One layer of Gemma 3, computed only with the arithmetic of ``exact``, as float32.
 
-After transformers' ``Gemma3DecoderLayer``, which a test compares. Texts stand one behind the other
-without padding: all but attention looks at each token by itself.
+After transformers' ``Gemma3DecoderLayer``; a test compares both. Texts follow each other without
+padding: everything except attention treats each token separately.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ Weights = Mapping[str, torch.Tensor]
 _QUERY, _KEY, _VALUE = "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"
 _OUTPUT = "self_attn.o_proj"
 _GATE, _UP, _DOWN = "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"
-_TOKENS = 256  # of an elementwise computation at once: fits the second-level cache
+_TOKENS = 256  # in one elementwise computation: fits the second-level cache
 _SINE_TERMS = 12  # of the Taylor series: enough for float64 up to an angle of 1
 
 
 def embedding_factor(config: Mapping[str, Any]) -> float:
-    """What the token embeddings are multiplied by: Gemma rounds it to bfloat16."""
+    """The factor of the token embeddings: Gemma rounds it to bfloat16."""
     return float(torch.tensor(math.sqrt(config["hidden_size"])).bfloat16())
 
 
@@ -36,7 +36,7 @@ def layer_inputs(
     states: torch.Tensor,
     lengths: Sequence[int],
 ) -> Iterator[tuple[tuple[str, ...], torch.Tensor]]:
-    """Take ``states`` through layer ``index``, in place; see ``Family.layer_inputs``."""
+    """Compute layer ``index`` on ``states``, in place; see ``Family.layer_inputs``."""
 
     def normed(x: torch.Tensor, name: str) -> torch.Tensor:
         return _normed(x, weights[f"{name}.weight"], config["rms_norm_eps"])
@@ -71,7 +71,7 @@ def layer_inputs(
 
 
 def _normed(x: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
-    """Over the last dimension."""
+    """RMSNorm over the last dimension."""
     mean = total(x * x, -1) / x.shape[-1]
     return x / sqrt(mean + epsilon) * (1.0 + weight)
 
@@ -85,12 +85,12 @@ def _gelu(x: torch.Tensor) -> torch.Tensor:
 def _attention(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
 ) -> torch.Tensor:
-    """(tokens, heads * size) of one text, each token looking at itself and those before it; of
-    (tokens, heads, size), with fewer heads in ``key`` and ``value``, each serving some of
-    ``query``'s."""
+    """(tokens, heads * size) of one text; each token attends to itself and the tokens before it.
+    Inputs: (tokens, heads, size); ``key`` and ``value`` have fewer heads, each of them for several
+    of ``query``'s."""
     tokens, heads, size = query.shape
     serving = key.shape[1]
-    query = query.transpose(0, 1).reshape(serving, -1, size)  # those of one key below each other
+    query = query.transpose(0, 1).reshape(serving, -1, size)  # stack the heads of one key
     scores = (product(query, key.transpose(0, 1)).float() * scale).view(heads, tokens, tokens)
     later = torch.ones(tokens, tokens, dtype=torch.bool).triu(1)
     largest = scores.masked_fill(later, -math.inf).amax(-1, keepdim=True)
@@ -101,7 +101,7 @@ def _attention(
 
 
 def _turned(x: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> torch.Tensor:
-    """RoPE: (tokens, heads, size), each half of a head turned against the other."""
+    """RoPE: (tokens, heads, size), the two halves of each head rotated with each other."""
     first, second = x.chunk(2, -1)
     cosines, sines = cosines.unsqueeze(1), sines.unsqueeze(1)
     return torch.cat([first * cosines - second * sines, second * cosines + first * sines], -1)
@@ -118,7 +118,7 @@ def _turns(config: Mapping[str, Any], kind: str, tokens: int) -> tuple[torch.Ten
     angle = torch.tensor([float(a) for a in angles], dtype=torch.float64)
     cosine, sine = _taylor(angle, 0), _taylor(angle, 1)
     cosines, sines = [torch.ones_like(angle)], [torch.zeros_like(angle)]
-    for _ in range(tokens - 1):  # one angle further each
+    for _ in range(tokens - 1):  # each one angle further
         c, s = cosines[-1], sines[-1]
         cosines.append(c * cosine - s * sine)
         sines.append(s * cosine + c * sine)

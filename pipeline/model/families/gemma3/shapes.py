@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.model.geometry import Geometry
 
-_PATTERN = 6  # every sixth layer is global, where the config does not say
+_PATTERN = 6  # if the config does not say, every sixth layer is global
 # of the SigLIP tower, the same for 4B, 12B and 27B (vLLM 0.32 ``model_executor/models/siglip.py``)
 _VISION_HIDDEN, _VISION_FFN, _VISION_LAYERS = 1152, 4304, 27
 _PATCH, _CHANNELS, _PATCHES = 14, 3, 64 * 64
@@ -61,7 +61,7 @@ def layer_shapes(geometry: Geometry) -> dict[str, tuple[int, ...]]:
 
 
 def tensor_shapes(geometry: Geometry) -> dict[str, tuple[int, ...]]:
-    """Every tensor of the text model by its name in a text-only checkpoint."""
+    """The shape of every tensor of the text model, by its name in a text-only checkpoint."""
     layer = layer_shapes(geometry)
     return {
         "model.embed_tokens.weight": (geometry.vocabulary, geometry.hidden),
@@ -75,7 +75,7 @@ def tensor_shapes(geometry: Geometry) -> dict[str, tuple[int, ...]]:
 
 
 def vision_parameters(text_hidden: int) -> int:
-    """Of the vision tower and of its projector to a text model of that hidden size."""
+    """Parameters of the vision tower and of its projector to a text model of that hidden size."""
     hidden, ffn = _VISION_HIDDEN, _VISION_FFN
     attention = 4 * (hidden * hidden + hidden)
     mlp = 2 * hidden * ffn + ffn + hidden
