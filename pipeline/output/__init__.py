@@ -1,1 +1,1 @@
-"""The output folder: a dataset any Parquet reader opens, and beside it the truth about a run."""
+"""The output folder: a dataset for any Parquet reader, and beside it the state of a run."""

@@ -1,4 +1,4 @@
-"""What lies in an output folder and nobody needs any more."""
+"""Finds files in an output folder that are no longer needed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pipeline.storage.base import Storage
 
 @dataclass(frozen=True)
 class Litter:
-    """A file that can go. ``size`` in bytes."""
+    """A file that can be deleted. ``size`` in bytes."""
 
     path: str
     size: int
@@ -31,10 +31,10 @@ class Litter:
 
 
 def find_litter(dataset: Dataset) -> list[Litter]:
-    """All that no commit record names and no later run would use: attempts that came to nothing,
-    files that were being written, records of runs that are over, answers of a finished job.
+    """All that no commit record names and no later run would use: attempts that lost, unfinished
+    files, records of ended runs, answers of a finished job.
 
-    Raises AlreadyRunning while a run works there: what it is writing looks the same. Raises
+    Raises AlreadyRunning while a run works there: the files it is writing look the same. Raises
     UsageError for a folder that is not rackmill's.
     """
     storage = dataset.storage
@@ -82,7 +82,7 @@ def _temporaries(storage: Storage, folders: Iterable[str]) -> list[Litter]:
 
 
 def _old_runs(storage: Storage) -> list[Litter]:
-    """Records of runs that are over, but for the last one: `status` tells of it."""
+    """Records of ended runs, except the last one, which `status` shows."""
     sizes = dict(storage.files(RUNS))
     over = [record for record in read_runs(storage) if record.life() is not Life.ALIVE]
     found = [

@@ -1,28 +1,28 @@
-"""The output folder: a dataset any Parquet reader opens, and beside it the truth about a run.
+"""The output folder: a dataset for any Parquet reader, and beside it the state of a run.
 
     OUTPUT/00000-000000000000.parquet     committed rows, one file per unit, in input order
     OUTPUT/_SUCCESS                        written last, when every unit is there
-    OUTPUT/_rackmill/manifest.json         what job this is, over which input
+    OUTPUT/_rackmill/manifest.json         which job this is, over which input
     OUTPUT/_rackmill/job.json              the job itself, for `retry`
-    OUTPUT/_rackmill/commits/UNIT.json     the commit records: who reads state reads these
+    OUTPUT/_rackmill/commits/UNIT.json     the commit records: they define the state
     OUTPUT/_rackmill/commits/UNIT.1.json   a later generation: error rows that were done again, or
                                            labels that right answers changed
-    OUTPUT/_rackmill/attempts/…            attempts, until they are committed or swept away
+    OUTPUT/_rackmill/attempts/…            attempts, until they are committed or deleted
     OUTPUT/_rackmill/answers/…             answers for duplicate rows, until the job is done
-    OUTPUT/_rackmill/shared_rows/…         of unlike engines: what each says to the same few rows
-    OUTPUT/_rackmill/runs/RUN.json         who works, or worked, here
-    OUTPUT/_rackmill/trust.json            what right answers said of the labels
+    OUTPUT/_rackmill/shared_rows/…         of different engines: their answers to the same few rows
+    OUTPUT/_rackmill/runs/RUN.json         which runs work, or worked, here
+    OUTPUT/_rackmill/trust.json            how good the labels are, by right answers
     OUTPUT/_rackmill/summary.json, report.md, report.html
 
-A unit becomes committed in one step, the exclusive creation of its commit record, which names
-one attempt. Where the end of a unit was handed to another worker, its record says where it was
-cut instead, and its two parts have records of their own: so each row has one place whoever
-writes, workers that were thought dead included. Only a committed attempt is published under the
-unit's final name, so whoever reads the folder, at any moment and after any crash, never sees a row
-twice. Parquet readers pass over names that begin with ``_``.
+A unit is committed in one step, the exclusive creation of its commit record, which names one
+attempt. If the end of a unit was given to another worker, the record says instead where the unit
+was cut, and its two parts have their own records: each row has one place, whichever worker writes
+it, even one that was thought dead. Only a committed attempt is published under the unit's final
+name, so a reader of the folder never sees a row twice, at any moment and after any crash. Parquet
+readers skip names that begin with ``_``.
 
-Of several generations of a unit the highest holds. The records of earlier ones stay: so nobody who
-comes late can commit an earlier generation again.
+Of several generations of a unit the highest counts. The records of earlier ones stay, so no late
+worker can commit an earlier generation again.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ from pipeline.rows.large_tables import in_own_memory, pieces
 from pipeline.storage.base import Storage
 from pipeline.storage.read_many import growing
 
-_AT_ONCE = 8  # files that are published
+_AT_ONCE = 8  # files published at the same time
 _GENERATIONS = 100  # tried one after the other, while others retry the same unit
 Change = Callable[[CommitRecord, pa.Table], tuple[pa.Table, Tally] | None]
 
@@ -78,15 +78,15 @@ class Dataset(OutputFolder):
 
     def __init__(self, storage: Storage) -> None:
         super().__init__(storage)
-        self._cuts: dict[str, int] = {}  # those seen: a cut is for ever
+        self._cuts: dict[str, int] = {}  # cuts seen so far: a cut is permanent
 
     def records(self) -> dict[str, CommitRecord]:
-        """Every unit's commit record, by unit id. Raises JobFailed on one that cannot be read."""
+        """Every unit's commit record, by unit id. Raises JobFailed if one cannot be read."""
         return dict(self.state().commits)
 
     def state(self, damaged: list[str] | None = None) -> CommitState:
-        """All that is committed. Raises JobFailed on a record that cannot be read, unless there is
-        ``damaged`` to note its path in."""
+        """All that is committed. If a record cannot be read, its path is added to ``damaged``;
+        raises JobFailed without that list."""
         commits: dict[str, CommitRecord] = {}
         cuts: dict[str, int] = {}
         with growing():
@@ -115,18 +115,18 @@ class Dataset(OutputFolder):
             raise JobFailed(f"{where} is damaged", "remove it to redo its rows") from None
 
     def _found(self, unit: str, generation: int = 0) -> CommitRecord | Cut | None:
-        """The unit's record of that generation, if it is there."""
+        """The unit's record of that generation, if it exists."""
         path = record_path(unit, generation)
         content = self.storage.read(path)
         return None if content is None else self._parse(path, content)
 
     def generation(self, record: CommitRecord, number: int) -> CommitRecord | None:
-        """The record of another generation of the unit of ``record``, if it is there."""
+        """The record of another generation of the unit of ``record``, if it exists."""
         found = self._found(record.unit, number)
         return found if isinstance(found, CommitRecord) else None
 
     def newest(self, record: CommitRecord) -> CommitRecord:
-        """The record that holds for the unit of ``record``, a later one perhaps."""
+        """The record that counts for the unit of ``record``, maybe a later one."""
         while True:
             later = self._found(record.unit, record.generation + 1)
             if not isinstance(later, CommitRecord):
@@ -136,9 +136,9 @@ class Dataset(OutputFolder):
     # -- committing
 
     def cut(self, unit: Unit, at: int) -> CommitRecord | int:
-        """Have ``unit`` cut before row ``at`` of its shard, unless it is cut or committed already.
+        """Cut ``unit`` before row ``at`` of its shard, unless it is cut or committed already.
 
-        Returns where it is cut, or the record of its result. Raises as ``commit`` does.
+        Returns where it is cut, or the record of its result. Raises the same as ``commit``.
         """
         known = self._cuts.get(unit.id)
         if known is not None:
@@ -156,16 +156,16 @@ class Dataset(OutputFolder):
     def commit(
         self, unit: Unit, table: pa.Table, tally: Tally, provenance: Mapping[str, str]
     ) -> CommitRecord:
-        """Make ``table`` the result of ``unit``, unless another attempt already is.
+        """Make ``table`` the result of ``unit``, unless the unit already has one.
 
-        Returns the record that holds, this attempt's or the earlier one's. Raises CommitFailed
+        Returns the record that counts: of this attempt or the earlier one. Raises CommitFailed
         (nothing happened) or CommitStateUnknown (nothing was deleted), and UnitIsCut when the
         unit was cut meanwhile.
         """
         try:
             record = self._attempt(unit.id, unit.file_name, 0, table, tally, provenance)
         except (CommitFailed, FileNotFoundError):
-            # another run may have committed the unit, ended, and swept up what could win no more
+            # another run may have committed the unit, ended, and deleted attempts that lost
             earlier = self._found(unit.id)
             if earlier is None:
                 raise
@@ -176,7 +176,7 @@ class Dataset(OutputFolder):
                 earlier = self._record(record.path)
             if not isinstance(earlier, CommitRecord) or earlier.attempt != record.attempt:
                 self.storage.delete(record.attempt_path)
-            else:  # ours, though the store may have repeated our own success
+            else:  # ours; the store may have repeated our own success
                 self._publish_own(record, table, provenance)
         if isinstance(earlier, Cut):
             raise UnitIsCut(earlier.cut)
@@ -186,12 +186,12 @@ class Dataset(OutputFolder):
     def recommit(
         self, record: CommitRecord, change: Change, provenance: Mapping[str, str]
     ) -> CommitRecord:
-        """Make ``change`` of what ``record``'s unit holds its next generation.
+        """Make the result of ``change`` the next generation of ``record``'s unit.
 
-        ``change`` gets the newest record and its rows, and is called again where another worker's
-        generation came first; None: there is nothing to change. Published is the new generation by
-        ``recover``, once no worker is at work: so an earlier one can never overwrite it. Raises as
-        ``commit``.
+        ``change`` gets the newest record and its rows, and is called again if another worker's
+        generation came first; it returns None if there is nothing to change. ``recover`` publishes
+        the new generation when no worker runs any more, so an earlier one can never overwrite it.
+        Raises the same as ``commit``.
         """
         for _ in range(_GENERATIONS):
             record = self.newest(record)
@@ -211,8 +211,8 @@ class Dataset(OutputFolder):
         raise JobFailed(f"{self.storage.address(record.path)}: others change it all the time")
 
     def read_rows(self, record: CommitRecord, columns: list[str] | None = None) -> pa.Table:
-        """The rows that ``record`` stands for; of ``columns`` only (None: all). Raises JobFailed if
-        they are not there whole."""
+        """The rows of ``record``; only ``columns`` of them (None: all). Raises JobFailed if they
+        are missing or incomplete."""
         for path in (record.attempt_path, record.file):
             content = self.storage.read(path)
             if content is not None and hashlib.sha256(content).hexdigest() == record.sha256:
@@ -228,7 +228,7 @@ class Dataset(OutputFolder):
         tally: Tally,
         provenance: Mapping[str, str],
     ) -> CommitRecord:
-        """Write an attempt; the record that would make it the unit's result."""
+        """Write an attempt. Returns the record that would make it the unit's result."""
         attempt = secrets.token_hex(8)
         facts: dict[str, Any] = {}
 
@@ -248,12 +248,12 @@ class Dataset(OutputFolder):
             self._publish(record)
         except FileNotFoundError:
             if dict(self.storage.files("")).get(record.file) == record.size:
-                return  # another one found the record and published it for us
+                return  # another process found the record and published it for us
             if self._found(record.unit, record.generation) != record or (
                 self._found(record.unit, record.generation + 1) is not None
             ):
-                return  # long since replaced
-            # swept up between the two steps by one who knew nothing of the unit
+                return  # replaced long ago
+            # deleted between the two steps by a process that did not know the unit
             self.storage.write(
                 record.attempt_path,
                 lambda local: _write_table(table, local, provenance, record.tally),
@@ -267,10 +267,10 @@ class Dataset(OutputFolder):
     def recover(self, records: Iterable[CommitRecord]) -> None:
         """Publish what a crash left committed but not yet visible. Raises JobFailed.
 
-        An attempt that its record names is the unit's result even where a file of the same size is
-        published: it goes away only after it was published.
+        An attempt that its record names is the unit's result even if a file of the same size is
+        published: the attempt is deleted only after it was published.
         """
-        # in this order: who publishes meanwhile deletes the attempt after the file is there
+        # in this order: another publisher deletes the attempt only after the file is there
         attempts = set(self.storage.names(ATTEMPTS))
         present = dict(self.storage.files(""))
         waiting: list[CommitRecord] = []
@@ -281,7 +281,7 @@ class Dataset(OutputFolder):
                 raise self.gone(record)
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             published = list(pool.map(self._publish_waiting, waiting))
-        if not all(published):  # by others, then
+        if not all(published):  # then other processes did
             present = dict(self.storage.files(""))
             for record in waiting:
                 if present.get(record.file) != record.size:
@@ -311,14 +311,14 @@ class Dataset(OutputFolder):
         state: CommitState | None = None,
         page: str | None = None,
     ) -> None:
-        """All units are committed: sweep up what only workers need, write summary, reports and
-        marker (``page``: the report as HTML). Attempts that could still win are left: another run
-        may be at work."""
+        """All units are committed: delete what only workers need; write summary, reports and marker
+        (``page``: the report as HTML). Attempts that could still win stay: another run may be
+        working."""
         attempts = self.storage.names(ATTEMPTS)
         if attempts:
             self.delete_all(hopeless_attempts(attempts, state or self.state()))
         self.delete_all(self.storage.names(ANSWERS))
-        for folder in ("", COMMITS, LOGS):  # what was being written when its process was killed
+        for folder in ("", COMMITS, LOGS):  # files that a killed process was writing
             self.delete_all(filter(is_temporary, self.storage.names(folder)))
         self.storage.replace(SUMMARY, as_json(summary))
         self.storage.replace(REPORT, report.encode())
@@ -328,7 +328,7 @@ class Dataset(OutputFolder):
 
 
 def _write_table(table: pa.Table, local: Path, provenance: Mapping[str, str], tally: Tally) -> None:
-    """``tally``: what the simulator cannot see in the rows is left with them."""
+    """``tally``: what the simulator cannot see in the rows is stored with them."""
     counts = {"duplicates": tally.duplicates, "engine_requests": tally.requests}
     facts = {**provenance, **{name: str(number) for name, number in counts.items()}}
     metadata = {f"rackmill.{k}": v for k, v in facts.items()}

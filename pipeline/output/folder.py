@@ -1,4 +1,4 @@
-"""Whose an output folder is, and how it is taken over, started over and put in another order."""
+"""Which job an output folder belongs to; takes it over, starts it over and renumbers its files."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ from pipeline.output.commit.records import (
 from pipeline.printable import json_safe
 from pipeline.storage.base import Storage, check_exclusive
 
-_AT_ONCE = 8  # files that are deleted or written
+_AT_ONCE = 8  # files deleted or written at the same time
 
 
 class OutputFolder:
-    """One run's output folder, as whole."""
+    """One run's output folder as a whole."""
 
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
 
     def manifest(self) -> dict[str, Any] | None:
-        """What job the folder belongs to; None for a new folder. Raises UsageError."""
+        """The manifest: which job the folder belongs to; None for a new one. Raises UsageError."""
         content = self.storage.read(MANIFEST)
         if content is None:
             return None
@@ -56,44 +56,44 @@ class OutputFolder:
         return found
 
     def job(self) -> dict[str, Any] | None:
-        """The content of the job file that the folder was last taken over with, if it is there."""
+        """The content of the job file of the last takeover, if it is there."""
         return _parsed(self.storage.read(JOB))
 
     def summary(self) -> dict[str, Any] | None:
-        """What the last run that ended wrote, if it is there."""
+        """The summary of the last run that ended, if it is there."""
         return _parsed(self.storage.read(SUMMARY))
 
     @property
     def finished(self) -> bool:
-        """Whether a run has come to its end here."""
+        """Whether a run has finished the dataset."""
         return self.storage.read(SUCCESS) is not None
 
     def told(self, state: CommitState) -> bool:
-        """Whether the summary that is here tells of all that ``state`` holds."""
+        """Whether the existing summary covers all that ``state`` holds."""
         if not self.finished:
             return False
         found = self.summary()
         return found is not None and found.get("generation", 0) == state.generation
 
     def reopen(self) -> None:
-        """Units are about to be added: the dataset is not finished."""
+        """Mark the dataset as not finished, before units are added."""
         self.storage.delete(SUCCESS)
 
     def take_over(self, manifest: Mapping[str, Any]) -> None:
-        """Make the folder this job's. Raises UsageError when it is another's."""
+        """Make the folder this job's. Raises UsageError when it belongs to another job."""
         if self.storage.read(MANIFEST) is None:
             check_exclusive(self.storage, STATE)
         if not self.storage.create(MANIFEST, as_json(manifest)):
             self.check(manifest)
 
     def describe(self, manifest: Mapping[str, Any], job: Mapping[str, Any]) -> None:
-        """Note what has changed of the folder's job: its input, its number of rows."""
+        """Note what has changed in the folder's job: its input, its number of rows."""
         for path, content in ((MANIFEST, as_json(manifest)), (JOB, as_json(job))):
             if self.storage.read(path) != content:
                 self.storage.replace(path, content)
 
     def keep_job(self, job: Mapping[str, Any]) -> None:
-        """Note what has changed of the folder's job, but for its input."""
+        """Note what has changed in the folder's job, except its input."""
         content = as_json(job)
         if self.storage.read(JOB) != content:
             self.storage.replace(JOB, content)
@@ -101,7 +101,7 @@ class OutputFolder:
     def check(self, manifest: Mapping[str, Any]) -> None:
         """Raise UsageError if the folder belongs to another job, or holds files of no job.
 
-        The input may have changed since: that is for the plan to weigh.
+        The input may have changed since: the plan deals with that.
         """
         where = self.storage.address()
         fresh = "" if self.foreign_files() else ", or start over with --fresh"
@@ -121,7 +121,7 @@ class OutputFolder:
             raise UsageError(f"{where} holds the output of a different job: {what} changed", fix)
 
     def foreign_files(self) -> list[str]:
-        """Files that rackmill did not write, but readers would take for data."""
+        """Files that rackmill did not write, but that readers would treat as data."""
         return [
             name
             for name in self._names()
@@ -133,11 +133,11 @@ class OutputFolder:
 
     @property
     def half_cleared(self) -> bool:
-        """Whether starting over was begun here and not ended: nothing counts until it is."""
+        """Whether starting over has begun here and not ended: until then nothing here counts."""
         return self.storage.read(CLEARING) is not None
 
     def clear(self) -> None:
-        """Forget everything rackmill wrote here. Raises UsageError if the folder holds more."""
+        """Delete everything rackmill wrote here. Raises UsageError if the folder holds more."""
         foreign = self.foreign_files()
         if foreign:
             raise UsageError(
@@ -148,7 +148,7 @@ class OutputFolder:
         if state_files:
             self.storage.replace(CLEARING, b"")
         self.storage.delete(SUCCESS)
-        # published files, and the temporaries of publishing
+        # published files, and temporary files of publishing
         self.delete_all(p for p, _ in self.storage.files("") if OUTPUT_NAME.search(p))
         for folder in (ATTEMPTS, ANSWERS, PACKS, COMMITS, RUNS, LOGS):
             self.delete_all(path for path, _ in self.storage.files(folder))
@@ -157,14 +157,14 @@ class OutputFolder:
             self.storage.delete(CLEARING)
 
     def delete_all(self, paths: Iterable[str]) -> None:
-        """Remove files; those that are not there are as good as removed."""
+        """Remove files; missing ones count as removed."""
         wanted = list(paths)
         if wanted:
             with ThreadPoolExecutor(_AT_ONCE) as pool:
                 list(pool.map(self.storage.delete, wanted))
 
     def discard(self, *records: CommitRecord) -> None:
-        """Take results of units back: their rows are gone, or about to be part of others."""
+        """Take back results of units: their rows are gone, or will be part of other units."""
         self.delete_all(record.file for record in records)
         self.delete_all(
             record_path(record.unit, generation)
@@ -173,15 +173,15 @@ class OutputFolder:
         )
 
     def forget_cuts(self, units: Iterable[str]) -> None:
-        """Of units that are no more: so are the places where they were cut."""
+        """Forget where these units were cut: the units no longer exist."""
         self.delete_all(record_path(unit, 0) for unit in units)
 
     def move(self, moves: Sequence[tuple[CommitRecord, str]]) -> None:
         """Give committed units other file names: their shards have other numbers now.
 
-        First none of the files is visible, then the records say the new names, then ``recover``
-        publishes them: so at no moment a row is there twice, and after a crash at any of them the
-        same call goes on.
+        First all the files are hidden, then the records get the new names, then ``recover``
+        publishes them: so no row is ever visible twice, and after a crash at any moment the same
+        call continues.
         """
         if not moves:
             return
@@ -208,7 +208,7 @@ class OutputFolder:
         self.storage.replace(record.path, replace(record, file=file).encode())
 
     def gone(self, record: CommitRecord) -> JobFailed:
-        """What to say of a result that is not there."""
+        """The error for a result that is missing."""
         where = self.storage.address(record.file)
         paths = [record_path(record.unit, g) for g in range(record.generation + 1)]
         names = " and ".join(self.storage.address(path) for path in paths)
@@ -219,8 +219,8 @@ class OutputFolder:
 
 
 def as_json(content: Mapping[str, Any]) -> bytes:
-    """As all files beside a dataset are written. What of a file's name is no text is escaped, as
-    JSON has it: names may be of any bytes."""
+    """The JSON format of all files beside a dataset. File names may be any bytes: those that are
+    no text are escaped as JSON does it."""
     return json_safe(json.dumps(content, indent=1, ensure_ascii=False)).encode()
 
 

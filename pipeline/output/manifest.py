@@ -1,7 +1,7 @@
-"""The manifest: what job an output folder belongs to, and of which input rows it consists.
+"""The manifest: which job an output folder belongs to, and which input rows it covers.
 
-It holds all that is needed to prove the dataset right without the job file, and without reading
-the input: what identified each input file, where its units begin, the schemas on both sides.
+It holds all that is needed to verify the dataset without the job file and without reading the
+input: what identified each input file, where its units begin, the schemas of input and output.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pipeline.job.registries.input_formats import INPUT_FORMATS
 from pipeline.output.columns.results import OutputColumns
 
 Count = Annotated[int, Field(ge=0, lt=1 << 62)]
-_MOST_UNITS = 50_000_000  # more were not written by us, and would fill the memory
+_MOST_UNITS = 50_000_000  # we never write more, and more would fill the memory
 
 
 def describe(
@@ -42,7 +42,7 @@ def describe(
     model_hash: str,
     found: Manifest | None = None,
 ) -> dict[str, Any]:
-    """The manifest of a run over the first ``rows`` rows. ``found``: the one that is there."""
+    """The manifest of a run over the first ``rows`` rows. ``found``: the existing manifest."""
     parts = fingerprint_parts(job, model_hash=model_hash, input_hash=files.fingerprint)
     fingerprint = digest(parts)
     before = [*found.content.earlier, found.content.fingerprint] if found else []
@@ -71,7 +71,7 @@ def describe(
 
 
 def add_contents(manifest: Mapping[str, Any], shards: Sequence[Shard]) -> dict[str, Any]:
-    """The manifest with what has been found out since of what is in the files."""
+    """The manifest, with what is now known about the content of the files."""
     entries = [
         entry | ({"content": shard.content} if shard.content else {})
         for entry, shard in zip(manifest["shards"], shards, strict=True)
@@ -134,7 +134,7 @@ class _Content(BaseModel):
 
 @dataclass(frozen=True)
 class Manifest:
-    """A manifest that was read back."""
+    """A manifest read from its file."""
 
     content: _Content
     schema: pa.Schema
@@ -146,7 +146,7 @@ class Manifest:
 
     @property
     def fingerprints(self) -> frozenset[str]:
-        """Of the job now, and before its input changed."""
+        """Fingerprints of the job: the current one, and those before its input changed."""
         return frozenset([self.content.fingerprint, *self.content.earlier])
 
     @property
@@ -157,7 +157,7 @@ class Manifest:
 
     @property
     def questions(self) -> tuple[AskedQuestion, ...]:
-        """What each row was asked, where it is several questions."""
+        """The questions about each row, if there are several."""
         questions: Any = self.content.parts.get("questions") or ()
         try:
             return asked_of({name: Question.model_validate(one) for name, one in questions})
@@ -166,14 +166,14 @@ class Manifest:
 
     @property
     def answers(self) -> int:
-        """Of a row; several are in lists, or apart in rows."""
+        """Answers per row; if there are several, they are lists or separate rows."""
         sampling = self.content.parts.get("sampling")
         n = sampling.get("n", 1) if isinstance(sampling, dict) else 1
         return n if isinstance(n, int) else 1
 
     @property
     def rows_of_one(self) -> int:
-        """Rows of the output that one of the input has."""
+        """Output rows per input row."""
         return self.answers if self.content.parts.get("output.n") == "rows" else 1
 
     @property
@@ -187,7 +187,7 @@ class Manifest:
 
     @cached_property
     def results(self) -> frozenset[str]:
-        """Names of the output columns that no input column was kept as."""
+        """Names of the output columns that are not kept input columns."""
         return frozenset(self.schema.names) - {new for _, new in self.kept}
 
     @cached_property
@@ -197,7 +197,7 @@ class Manifest:
 
     @cached_property
     def shards(self) -> tuple[Shard, ...]:
-        """As far as they are needed to read them front to back."""
+        """The shards, with what is needed to read them front to back."""
         return tuple(
             Shard(
                 index=number,
@@ -230,7 +230,7 @@ class Manifest:
         return tuple(recut(self.shards, starts, [e.unit_rows for e in entries], self.rows))
 
     def type_changes(self, files: InputFiles, used: Sequence[str]) -> list[str]:
-        """Which of the ``used`` input columns were of another type when the folder was begun."""
+        """Which of the ``used`` input columns had another type when the folder was begun."""
         before = self.input_schema
         changes = []
         for name in used:
@@ -242,7 +242,7 @@ class Manifest:
 
 
 def read_manifest(content: Mapping[str, Any], where: str) -> Manifest:
-    """Raises UsageError for a manifest that is not as rackmill writes it."""
+    """Raises UsageError for a manifest that rackmill would not write."""
     try:
         checked = _Content.model_validate(content)
         schema, input_schema = _decode(checked.output_schema), _decode(checked.input_schema)

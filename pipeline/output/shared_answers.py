@@ -1,5 +1,5 @@
-"""What unlike engines say to the same rows: a file for each beside the output, and how far any two
-of them agree."""
+"""Answers of different engines to the same rows: a file for each engine beside the output, and how
+far any two engines agree."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.storage.base import Storage
 
 @dataclass(frozen=True)
 class SharedAnswers:
-    """``answers``: of ``engine``, by row ("FILE:ROW"); null where it has failed."""
+    """``answers``: of ``engine``, by row ("FILE:ROW"); null where it failed."""
 
     engine: str
     answers: Mapping[str, str | None]
@@ -23,7 +23,7 @@ class SharedAnswers:
 
 @dataclass(frozen=True)
 class EngineAgreement:
-    """Of the ``rows`` that both ``engines`` answered they gave ``equal`` answers to so many."""
+    """``rows``: how many both ``engines`` answered; ``equal``: how many got equal answers."""
 
     engines: tuple[str, str]
     rows: int
@@ -37,19 +37,19 @@ def write_shared(storage: Storage, shared: SharedAnswers) -> None:
 
 
 def read_shared(storage: Storage) -> list[SharedAnswers]:
-    """Of all engines, in the order of their names."""
+    """The answers of all engines, in the order of the engines' names."""
     found = []
     for path, _ in storage.files(SHARED_ROWS):
         try:
             content = json.loads(storage.read(path) or b"")
             found.append(SharedAnswers(content["engine"], content["answers"]))
         except (ValueError, KeyError, TypeError):
-            continue  # not ours, or half of one
+            continue  # not our file, or incomplete
     return sorted(found, key=lambda one: one.engine)
 
 
 def agreements(shared: Sequence[SharedAnswers]) -> list[EngineAgreement]:
-    """Of each two of them that have answered some row in common."""
+    """The agreement of every two engines that answered some of the same rows."""
     found = []
     for one, other in combinations(shared, 2):
         both = [

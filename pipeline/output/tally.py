@@ -1,4 +1,4 @@
-"""What a unit's rows came to, in numbers that add up: the report is their sum."""
+"""Counts over a unit's rows; they can be added, and the report is their sum."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Tally:
 
     ``logprob``: the sum (natural logarithm) over the ``scored_tokens`` of a job that scores.
     ``duplicates``: rows whose answer was computed for another row, and cost nothing. ``requests``:
-    that the engines were asked for the rows that succeeded. ``longest_completion``: tokens.
+    to the engines, for the rows that succeeded. ``longest_completion``: tokens.
     """
 
     rows: int = 0
@@ -38,7 +38,7 @@ class Tally:
     finish_reasons: Counter[str] = field(default_factory=Counter)
     prompt_lengths: Counter[int] = field(default_factory=Counter)  # bucket -> rows
     completion_lengths: Counter[int] = field(default_factory=Counter)  # bucket -> answers
-    answered_by: Counter[str] = field(default_factory=Counter)  # engine -> rows, where it is told
+    answered_by: Counter[str] = field(default_factory=Counter)  # engine -> rows, if it is recorded
     longest_completion: int = 0
 
     @property
@@ -47,15 +47,15 @@ class Tally:
 
     @property
     def perplexity(self) -> float | None:
-        """Over all scored tokens, each weighing the same; None when there are none."""
+        """Over all scored tokens, with equal weights; None when there are none."""
         return perplexity(self.logprob, self.scored_tokens)
 
     def add(self, other: Tally) -> None:
-        """Count the other's rows too."""
+        """Add the counts of ``other``."""
         mine = vars(self)
         for name, value in vars(other).items():
             if not value:
-                continue  # most are: a resume adds up a million tallies
+                continue  # most are empty, and a resume adds a million tallies
             if isinstance(value, Counter):
                 counts = mine[name]
                 for key, number in value.items():
@@ -81,14 +81,14 @@ class Tally:
             if isinstance(value, dict) and current is not None:
                 if name.endswith("_lengths"):  # JSON keys are text
                     value = {int(k): n for k, n in value.items()}
-                dict.update(current, value)  # a Counter's own update is slow, and there are many
+                dict.update(current, value)  # Counter's own update is slow, and there are many
             elif current is not None:
                 setattr(tally, name, value)
         return tally
 
 
 def perplexity(logprob: float, tokens: int) -> float | None:
-    """``exp(-logprob / tokens)``; None for no tokens. Infinite where a token is impossible."""
+    """``exp(-logprob / tokens)``; None for no tokens. Infinite if a token is impossible."""
     if not tokens:
         return None
     try:
@@ -98,5 +98,5 @@ def perplexity(logprob: float, tokens: int) -> float | None:
 
 
 def length_bucket(tokens: int) -> int:
-    """The smallest power of two that is at least ``tokens``: so histograms stay short."""
+    """The smallest power of two that is at least ``tokens``: this keeps histograms short."""
     return 1 << max(tokens - 1, 0).bit_length()

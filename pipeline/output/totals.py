@@ -1,4 +1,4 @@
-"""What a summary says of a dataset's rows: all that their tally gives, under its names there."""
+"""The part of a summary about a dataset's rows: their tally under the names used there."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.rows.error_reasons import reasons_by_type
 
 
 def totals(total: Tally, *, graded: bool) -> dict[str, Any]:
-    """``graded``: the job names right answers. See ``report.summary.Summary``."""
+    """``graded``: the job has right answers. See ``report.summary.Summary``."""
     return {
         "rows": total.rows,
         "succeeded": total.succeeded,
@@ -39,8 +39,8 @@ def totals(total: Tally, *, graded: bool) -> dict[str, Any]:
 
 
 def of_questions(total: Tally) -> dict[str, dict[str, Any]]:
-    """Of each of several questions what ``totals`` says of a label, in the order in which the
-    questions were met."""
+    """For each of several questions what ``totals`` says about a label, in the order in which the
+    questions were found."""
     labels = _by_question(total.question_labels)
     graded = _by_question(total.question_confusion)
     return {
@@ -65,7 +65,7 @@ def _by_question(counts: Mapping[str, int]) -> dict[str, dict[str, int]]:
 
 
 def rounded(content: Mapping[str, Any]) -> dict[str, Any]:
-    """With its numbers to what is meaningful."""
+    """With its numbers rounded to meaningful digits."""
     return {
         k: round(v, 4) if isinstance(v, float) else rounded(v) if isinstance(v, dict) else v
         for k, v in content.items()
@@ -91,8 +91,8 @@ def _is_right(key: str) -> bool:
 
 
 def nested(confusion: Mapping[str, int]) -> dict[str, dict[str, int]]:
-    """Gold -> label -> answers, of the counts that a tally keeps by "gold<TAB>label"; empty where
-    it is only known which were right."""
+    """Gold -> label -> answers, from the counts that a tally keeps by "gold<TAB>label"; empty if
+    it is only known which answers were right."""
     found: dict[str, dict[str, int]] = {}
     for key, n in sorted(confusion.items()):
         gold, tab, label = key.partition("\t")

@@ -1,1 +1,1 @@
-"""Commit records: what makes a file of results count, exactly once."""
+"""Commit records: they make a file of results count, exactly once."""

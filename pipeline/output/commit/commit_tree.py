@@ -1,10 +1,10 @@
-"""Committing rows wherever their unit was cut meanwhile.
+"""Commits rows, even if their unit was cut meanwhile.
 
-Units that are cut form a tree: the unit as the input was cut, its two parts, theirs. Every node
-has one record, created exclusively, which says that it was cut or which attempt is its result.
-Whoever has results walks down from the whole unit, cutting where its own rows begin or end and
-committing the nodes that lie within them. However many workers do that with whatever rows at the
-same time, the leaves are disjoint and each is committed once.
+Units that are cut form a tree: the original unit, its two parts, their parts. Every node has one
+record, created exclusively, which says either where the node was cut or which attempt is its
+result. A worker with results walks down from the original unit, cuts where its own rows begin or
+end, and commits the nodes inside them. However many workers do this at the same time, with any
+rows, the leaves are disjoint and each is committed once.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def commit_rows(
 ) -> list[CommitRecord]:
     """Make ``rows(start, stop)`` (rows of the shard, within ``unit``) the result of ``unit``.
 
-    Returns the records that hold for its rows, this attempt's or earlier ones. Raises CommitFailed,
-    CommitStateUnknown.
+    Returns the records that count for its rows: of this attempt or earlier ones. Raises
+    CommitFailed, CommitStateUnknown.
     """
     records: list[CommitRecord] = []
     nodes = [unit.whole or unit]

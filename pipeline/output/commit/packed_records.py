@@ -1,10 +1,11 @@
-"""Many commit records in one object: where every record is a request, a resume would take long.
+"""Many commit records in one object: in a store where each record takes a request, a resume would
+otherwise take long.
 
     OUTPUT/_rackmill/packs/TOKEN.json.z     path -> version and content of records, compressed
 
-A pack is a copy and nothing more. A record in it counts only while the store lists that record in
-that very version, so whatever becomes of records or packs, the records alone decide. Only stores
-whose listings tell versions (ETags) have packs; on a disk the records themselves are read as fast.
+A pack is only a copy. A record in it counts only while the store lists the same version of that
+record, so the records alone decide, whatever happens to records or packs. Only stores whose
+listings have versions (ETags) get packs; on a disk the records themselves are read as fast.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def record_contents(storage: Storage) -> Iterator[tuple[str, bytes]]:
 
 
 def _read_packs(storage: Storage) -> _Packed:
-    """What all packs hold. One that cannot be understood is none."""
+    """The content of all packs. A pack that cannot be parsed is ignored."""
     found: _Packed = {}
     for _, content in contents(storage, storage.names(PACKS)):
         with suppress(zlib.error, msgspec.DecodeError, UnicodeDecodeError):
@@ -55,7 +56,7 @@ def _read_packs(storage: Storage) -> _Packed:
 
 
 class RecordPacker:
-    """Packs the records that are in no pack yet, a few thousand at a time."""
+    """Packs records that are not in a pack yet, a few thousand at a time."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
@@ -64,7 +65,7 @@ class RecordPacker:
     def pack(self) -> int:
         """Write one more pack if it is worth it. Returns how many records it holds.
 
-        Raises what storage raises; nothing is worse then than before.
+        Raises what storage raises; an error does no harm.
         """
         versions = self._storage.versions(COMMITS)
         if versions is None or len(versions) < _LEAST:
@@ -78,8 +79,8 @@ class RecordPacker:
         if len(new) < _LEAST:
             return 0
         pack: _Packed = {
-            # a record that is replaced at this moment may not fit its version: then nor will it
-            # fit the version that is listed later
+            # a record that is replaced at this moment may not match its version: then it will not
+            # match the version that is listed later either
             path: (versions[path], content.decode(errors="replace"))
             for path, content in contents(self._storage, new)
         }

@@ -1,4 +1,4 @@
-"""Where things lie in an output folder, and the records that say which of them count."""
+"""The paths in an output folder, and the records that say which files count."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _WORD = re.compile(r"[0-9A-Za-z_]{1,64}")
 
 @dataclass(frozen=True)
 class CommitRecord:
-    """Which attempt is the unit's result, and what is in it. ``size`` in bytes.
+    """Which attempt is the unit's result, and what it contains. ``size`` in bytes.
 
     ``generation``: how often error rows of the unit were done again, or its labels changed.
     """
@@ -55,12 +55,12 @@ class CommitRecord:
 
     @property
     def row_range(self) -> RowRange:
-        """The rows that it is the result of."""
+        """The rows whose result it is."""
         shard, _, start = self.file.removesuffix(".parquet").partition("-")
         return RowRange(int(shard), int(start), int(start) + self.tally.rows)
 
     def encode(self) -> bytes:
-        """Short: what is zero or empty is left out, there may be a million of them to read."""
+        """Short JSON without zero or empty values: there may be a million records to read."""
         counts = {name: count for name, count in self.tally.as_json().items() if count}
         fields = {**vars(self), "tally": counts}
         if not self.generation:
@@ -69,7 +69,7 @@ class CommitRecord:
 
     @classmethod
     def decode(cls, content: bytes) -> CommitRecord:
-        """Raises ValueError for what is no commit record."""
+        """Raises ValueError if ``content`` is no commit record."""
         found = decode(content)
         if isinstance(found, Cut):
             raise ValueError("the record of a cut")  # noqa: TRY004
@@ -81,7 +81,7 @@ class CommitRecord:
 
     @property
     def path(self) -> str:
-        """Of the record itself."""
+        """The path of the record itself."""
         return record_path(self.unit, self.generation)
 
 
@@ -94,7 +94,7 @@ class Cut:
 
 
 class UnitIsCut(Exception):
-    """The unit is no more: it was cut before row ``at`` of its shard."""
+    """The unit no longer exists: it was cut before row ``at`` of its shard."""
 
     def __init__(self, at: int) -> None:
         super().__init__(at)
@@ -103,19 +103,19 @@ class UnitIsCut(Exception):
 
 @dataclass(frozen=True)
 class CommitState:
-    """What the records say: results by unit, and where units were cut (a row of the shard)."""
+    """The content of the records: results by unit, and where units were cut (row of the shard)."""
 
     commits: Mapping[str, CommitRecord]
     cuts: Mapping[str, int]
 
     @property
     def generation(self) -> int:
-        """Changes whenever error rows were done again."""
+        """Changes whenever error rows are done again."""
         return sum(record.generation for record in self.commits.values())
 
 
 def decode(content: bytes) -> CommitRecord | Cut:
-    """Raises ValueError for what is no record, or names files that no record names."""
+    """Raises ValueError if ``content`` is no record, or names files that no record may name."""
     try:
         record = _COMMIT.decode(content)
     except msgspec.ValidationError:
@@ -137,7 +137,7 @@ def _decode_cut(content: bytes) -> Cut:
 
 
 def _counter(kind: Any, counts: Any) -> Any:
-    """Tallies count by text and, in JSON also as text, by number."""
+    """Tallies count by text or by number; in JSON numbers are text, too."""
     if get_origin(kind) is not Counter or not isinstance(counts, dict):
         raise ValueError(f"{counts!r} counts nothing")
     if any(type(number) is not int for number in counts.values()):
@@ -166,7 +166,7 @@ def _numbered(unit: str, generation: int) -> str:
 
 
 def newest(paths: Iterable[str]) -> list[str]:
-    """Of the records' paths those of each unit's highest generation; no temporaries."""
+    """The paths of each unit's highest generation, without temporary files."""
     highest: dict[str, tuple[int, str]] = {}
     for path in paths:
         name = path.rsplit("/", 1)[-1]
@@ -179,8 +179,8 @@ def newest(paths: Iterable[str]) -> list[str]:
 
 
 def hopeless_attempts(paths: Iterable[str], state: CommitState) -> list[str]:
-    """Of the attempts' paths those that cannot become a result any more, whoever wrote them, and
-    those of units that nothing is known of."""
+    """The paths of attempts that can no longer become a result, whichever process wrote them, and
+    of attempts of unknown units."""
     found = []
     for path in paths:
         name = path.rsplit("/", 1)[-1]
@@ -199,7 +199,7 @@ def hopeless_attempts(paths: Iterable[str], state: CommitState) -> list[str]:
 
 
 def is_temporary(path: str) -> bool:
-    """Whether this is a file that was being written, not one that is there."""
+    """Whether this is a file that was being written, not a finished one."""
     return TEMPORARY_NAME.fullmatch(path.rsplit("/", 1)[-1]) is not None
 
 
