@@ -1,9 +1,9 @@
-"""Several answers of a row as rows of their own (``output.n: rows``), and back to one a row.
+"""Several answers of a row as separate rows (``output.n: rows``), and back to one row each.
 
-Everything but the files goes by input rows: units, leases, commit records, resume and retry. A
-unit's file holds each of its rows as often as there are answers, one after the other, with the
-answer's number from 0 on. So that each row is there exactly once stays one promise, and that it has
-all of its answers is another, which ``verify`` looks at within each file.
+Everything except the files counts input rows: units, leases, commit records, resume and retry. A
+unit's file holds each of its rows once per answer, one after the other, with the answer's number
+from 0 on. So two promises stay separate: each row is there exactly once, and it has all of its
+answers; ``verify`` checks the second within each file.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ NUMBER = "answer"  # the column
 def taken_apart(
     inputs: pa.Table, results: Sequence[RowResult], answers: int
 ) -> tuple[pa.Table, list[RowResult]]:
-    """The rows of ``inputs`` and their results, each as often as there are answers. A row that
-    failed as a whole fails in all of them."""
+    """The rows of ``inputs`` and their results, each once per answer. A row that failed as a whole
+    fails in all of them."""
     rows = np.repeat(np.arange(inputs.num_rows), answers)
     return take(inputs, rows), [one for r in results for one in r.answers or (r,) * answers]
 
 
 def numbers(rows: int, answers: int) -> list[int]:
-    """The column ``NUMBER`` of so many input rows."""
+    """The column ``NUMBER`` for ``rows`` input rows."""
     return list(range(answers)) * rows
 
 
 def by_row(table: pa.Table, answers: int) -> pa.Table:
-    """One row for each input row: its first answer's, but with the first error of any answer, and
-    the ``completion_tokens`` of all as a list."""
+    """One row per input row: that of its first answer, but with the first error of any answer, and
+    with the ``completion_tokens`` of all answers as a list."""
     if answers == 1:
         return table
     firsts = np.arange(0, table.num_rows, answers)
@@ -58,8 +58,8 @@ def by_row(table: pa.Table, answers: int) -> pa.Table:
 
 
 def problem_with(table: pa.Table, answers: int, same: Sequence[str]) -> str | None:
-    """What is wrong with rows that should have so many answers each; ``same``: columns that all
-    answers of a row have alike."""
+    """What is wrong with rows that should have ``answers`` answers each; ``same``: columns with
+    the same value in all answers of a row."""
     if table.column(NUMBER).to_pylist() != numbers(table.num_rows // answers, answers):
         return f"has rows whose answers are not numbered from 0 to {answers - 1}"
     for name in same:

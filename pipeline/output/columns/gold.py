@@ -1,4 +1,4 @@
-"""Right answers in a column: what they are called among the choices, and whether they can match.
+"""Right answers in a column: their names among the choices, and whether they can match.
 
 Pure.
 """
@@ -18,15 +18,15 @@ from pipeline.job.answer.label import Graded
 from pipeline.job.template.field_text import as_text
 
 _FEATURES = b"huggingface"
-_PLAIN = re.compile(r"[\w…]+([ .+/-]+[\w…]+)*")  # what YAML reads as it is written
-_WORDS = {"null", "true", "false", "yes", "no", "on", "off"}  # to YAML they are something else
+_PLAIN = re.compile(r"[\w…]+([ .+/-]+[\w…]+)*")  # YAML reads these as plain text
+_WORDS = {"null", "true", "false", "yes", "no", "on", "off"}  # YAML reads these as other types
 
 
 def names_of(asked: Graded, schema: pa.Schema) -> Mapping[str, str]:
-    """Value of the gold column -> choice: the names of classes that Hugging Face's datasets keep
-    in the metadata, and over them what the job says."""
+    """Value of the gold column -> choice: class names that Hugging Face's datasets keep in the
+    metadata; names in the job take precedence."""
     names: dict[str, str] = {}
-    with suppress(ValueError, KeyError, TypeError, AttributeError):  # it is not as theirs
+    with suppress(ValueError, KeyError, TypeError, AttributeError):  # not in their format
         features = json.loads((schema.metadata or {})[_FEATURES])["info"]["features"]
         classes = features[asked.gold_column]["names"]
         names = {str(number): str(name) for number, name in enumerate(classes)}
@@ -34,21 +34,21 @@ def names_of(asked: Graded, schema: pa.Schema) -> Mapping[str, str]:
 
 
 def truth(value: Any, names: Mapping[str, str]) -> str:
-    """What the answer should be."""
+    """The right answer for ``value``."""
     text = str(value)
     return names.get(text) or names.get(as_text(value), text)
 
 
 def mismatch(asked: Graded, key: str, seen: Collection[str]) -> tuple[str, str] | None:
-    """What is wrong with a gold column of which values (as ``truth`` has them) were ``seen``, and
-    the fix; None where some are choices."""
+    """What is wrong with a gold column, given values (from ``truth``) that were ``seen`` in it, and
+    the fix; None if some of them are choices."""
     choices = asked.options
     if not choices or not seen or set(seen) & set(choices):
         return None
     values = sorted(seen)
     folded = {choice.strip().casefold(): choice for choice in choices}
     pairs = {value: folded.get(value.strip().casefold()) for value in values}
-    if None in pairs.values() and len(values) <= len(choices):  # a guess, to be looked at
+    if None in pairs.values() and len(values) <= len(choices):  # a guess, for the user to check
         pairs = dict(zip(values, choices, strict=False))
     given = values_given(pairs)
     column = asked.gold_column
@@ -60,7 +60,7 @@ def mismatch(asked: Graded, key: str, seen: Collection[str]) -> tuple[str, str] 
 
 
 def values_given(pairs: Mapping[str, str | None]) -> str:
-    """What values are called among the choices (None: not known), as a job file has it."""
+    """The choices for these values (None: not known), in the form of a job file."""
     given = (f"{_in_yaml(value)}: {_in_yaml(choice or '…')}" for value, choice in pairs.items())
     return f"{{{', '.join(given)}}}"
 
@@ -71,7 +71,7 @@ def _in_yaml(text: str) -> str:
 
 
 def _nested(key: str, value: str) -> str:
-    """``value`` at a dotted key, as YAML has it on one line."""
+    """``value`` at a dotted key, as one line of YAML."""
     *around, last = key.split(".")
     start = "".join(f"{one}: {{" for one in around)
     return f"{start}{last}: {value}{'}' * len(around)}"

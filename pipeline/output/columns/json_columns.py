@@ -17,7 +17,7 @@ _SCALARS = {
 
 
 def arrow_type(schema: Mapping[str, Any]) -> pa.DataType:
-    """The column type for one property; what Arrow has no type for becomes its JSON text."""
+    """The column type for one property; JSON text if Arrow has no type for it."""
     schema = _without_null(schema)
     kind = _kind(schema)
     if kind in _SCALARS:
@@ -30,7 +30,7 @@ def arrow_type(schema: Mapping[str, Any]) -> pa.DataType:
 
 
 def coerce(value: Any, schema: Mapping[str, Any]) -> Any:
-    """``value``, valid under ``schema``, as ``pa.array`` wants it for ``arrow_type(schema)``."""
+    """``value``, valid under ``schema``, as ``pa.array`` needs it for ``arrow_type(schema)``."""
     if value is None:
         return None
     schema = _without_null(schema)
@@ -38,7 +38,7 @@ def coerce(value: Any, schema: Mapping[str, Any]) -> Any:
     if kind in ("integer", "number"):
         try:
             number = int(value) if kind == "integer" else float(value)
-        except OverflowError:  # a model stuck on digits writes such numbers
+        except OverflowError:  # a model that repeats digits writes such numbers
             return None
         return number if kind == "number" or -(2**63) <= number < 2**63 else None
     if kind in _SCALARS:

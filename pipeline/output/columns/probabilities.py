@@ -1,18 +1,18 @@
-"""The columns that say how sure a model was of every choice, and what is promised of its label.
+"""The columns that say how sure a model was of every choice, and what is promised for its label.
 
-    accepted        bool: whether the row is among those of which at most so many are wrong; null
-                    as long as nothing was promised
-    raw_confidence  what the model itself gave the choice that it found most probable
+    accepted        bool: whether the row is among those with at most the promised share of errors;
+                    null as long as nothing was promised
+    raw_confidence  the model's own probability of its most probable choice
     probabilities   a struct with a field for each choice, in the order of the choices: the model's
-                    own, which sum to 1; null in error rows
-    label_set       with ``trust.label_sets`` alone: the choices of which one is right but for the
-                    share of rows that the job allows; null as long as right answers are missing
+                    own probabilities, which sum to 1; null in error rows
+    label_set       only with ``trust.label_sets``: choices that include the right one, except in
+                    the share of rows that the job allows; null as long as right answers are missing
 
-``label`` and ``confidence`` are the model's own, too, until true labels say better
+``label`` and ``confidence`` are the model's own, too, until true labels correct them
 (``rackmill trust``).
 
-An engine that tells no log-probabilities writes its labels: then the last three, ``confidence`` and
-``accepted`` are null in all rows.
+An engine without log-probabilities writes its labels as text: then the last three, ``confidence``
+and ``accepted`` are null in all rows.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ WRITTEN = (
     "confidence is null: the engine tells no log-probabilities, so the model wrote its labels, and "
     "how sure it was is not known"
 )
-_LEAST = 1e-12  # a choice that was given up on has less, perhaps none
+_LEAST = 1e-12  # a choice that was dropped early has less, maybe 0
 
 
 def probability_type(choices: Sequence[str]) -> pa.DataType:
@@ -40,7 +40,7 @@ def probability_type(choices: Sequence[str]) -> pa.DataType:
 
 
 def probability_fields(choices: Sequence[str]) -> list[pa.Field]:
-    """The columns, as they follow ``confidence``."""
+    """The columns in their order after ``confidence``."""
     return [
         pa.field(ACCEPTED, pa.bool_()),
         pa.field(RAW_CONFIDENCE, pa.float64()),
@@ -49,7 +49,7 @@ def probability_fields(choices: Sequence[str]) -> list[pa.Field]:
 
 
 def probability_array(rows: Sequence[Sequence[float]], choices: Sequence[str]) -> pa.StructArray:
-    """The column ``probabilities``; null for a row that has none."""
+    """The column ``probabilities``; null for a row without any."""
     known = np.array([len(row) > 0 for row in rows], np.bool_)
     values = np.zeros((len(rows), len(choices)))
     if known.any():
@@ -60,7 +60,7 @@ def probability_array(rows: Sequence[Sequence[float]], choices: Sequence[str]) -
 
 
 def probabilities_in(column: pa.ChunkedArray) -> NDArray[np.float64]:
-    """[rows, choices]: what a column of probabilities without nulls holds."""
+    """[rows, choices]: the values of a column of probabilities without nulls."""
     chunks = [
         np.column_stack([field.to_numpy(zero_copy_only=False) for field in chunk.flatten()])
         for chunk in column.chunks
@@ -76,14 +76,14 @@ def log_probabilities(column: pa.ChunkedArray) -> NDArray[np.float64]:
 
 
 def log_probabilities_of(labels: Sequence[str], choices: Sequence[str]) -> NDArray[np.float64]:
-    """[rows, choices]: of labels that were written: all on the one."""
+    """[rows, choices]: for labels written as text: probability 1 for that label."""
     logs = np.full((len(labels), len(choices)), np.log(_LEAST))
     logs[np.arange(len(labels)), [choices.index(label) for label in labels]] = 0.0
     return logs
 
 
 def why_not_sure(asked: Iterable[AskedQuestion], rows: Iterable[Mapping[str, Any]]) -> str | None:
-    """Why output rows have labels without a confidence; None where none has."""
+    """Why output rows have labels without a confidence; None if no row does."""
     columns = [one.columns for one in asked]
     written = any(
         row.get(one.answer) is not None and row.get(one.probabilities, ()) is None

@@ -1,8 +1,8 @@
-"""The columns of a job with several questions: those of ``label.choices`` once for each of them.
+"""The columns of a job with several questions: those of ``label.choices`` once for each question.
 
-NAME                 the answer: text; of a predicate a bool
-NAME_confidence      how probable it is; of a predicate NAME_probability: how probable yes is
-NAME_expectation     of a score alone: the mean of its levels, the lowest of which is 0
+NAME                 the answer: text; for a predicate a bool
+NAME_confidence      how probable it is; for a predicate NAME_probability: how probable yes is
+NAME_expectation     only for a score: the mean of its levels, the lowest of which is 0
 NAME_accepted, NAME_raw_confidence, NAME_probabilities, NAME_label_set    see ``probabilities``
 """
 
@@ -62,18 +62,18 @@ def _each(answers: Sequence[RowResult | None], of: Callable[[RowResult], Any]) -
 
 
 def stored_answer(asked: AskedQuestion, answer: RowResult) -> str | bool:
-    """An answer as its column has it."""
+    """An answer in the form of its column."""
     return as_stored(asked, str(answer.label))
 
 
 def as_stored(asked: AskedQuestion, choice: str) -> str | bool:
-    """A choice as the column of answers has it."""
+    """A choice in the form of the column of answers."""
     return choice == YES if asked.kind == "predicate" else choice
 
 
 def answer_fields(asked: AskedQuestion, answer: RowResult) -> dict[str, Any]:
-    """An answer for people and scripts who ask one row: what its columns hold, without its
-    question's name."""
+    """An answer for users and scripts that ask about one row: the content of its columns, without
+    the question's name."""
     columns, probabilities = asked.columns, answer.probabilities
     fields: dict[str, Any] = {
         "answer": stored_answer(asked, answer),
@@ -85,7 +85,7 @@ def answer_fields(asked: AskedQuestion, answer: RowResult) -> dict[str, Any]:
 
 
 def sureness(asked: AskedQuestion, answer: RowResult) -> float | None:
-    """How probable the answer is; of a predicate, how probable yes is."""
+    """How probable the answer is; for a predicate, how probable yes is."""
     if asked.kind == "predicate":
         return answer.probabilities[asked.choices.index(YES)]
     return answer.confidence
@@ -103,8 +103,8 @@ def count_answers(
     golds: Mapping[str, Any],
     names: Mapping[str, Mapping[str, str]],
 ) -> None:
-    """Count one row's answers. ``golds``: question -> what the column of right answers has of the
-    row; ``names``: question -> what its values are called among the choices."""
+    """Count one row's answers. ``golds``: question -> the row's value in the column of right
+    answers; ``names``: question -> value there -> choice."""
     for one, answer in zip(asked, result.answers, strict=True):
         total.question_labels[f"{one.name}\t{answer.label}"] += 1
         gold = golds.get(one.name)
@@ -114,7 +114,7 @@ def count_answers(
 
 
 def labels_in(table: pa.Table, asked: Sequence[AskedQuestion]) -> Counter[str]:
-    """The answers of rows without errors, as ``Tally.question_labels`` counts them."""
+    """The answers in rows without errors, counted as in ``Tally.question_labels``."""
     found: Counter[str] = Counter()
     for one in asked:
         for value in table.column(one.columns.answer).value_counts().to_pylist():
@@ -123,7 +123,7 @@ def labels_in(table: pa.Table, asked: Sequence[AskedQuestion]) -> Counter[str]:
 
 
 def label_of(asked: AskedQuestion, value: str | bool | None) -> str:
-    """The choice that a value of the answer's column stands for."""
+    """The choice for a value of the answer's column."""
     return (YES if value else NO) if asked.kind == "predicate" else str(value)
 
 

@@ -1,4 +1,4 @@
-"""Reading what jobs that score have written: two outputs side by side, part by part."""
+"""Reads the output of scoring jobs: two outputs side by side, part by part."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _ROWS_AT_ONCE = 32
 
 
 def paired_scores(one: str, other: str) -> Iterator[tuple[Scores, Scores, NDArray[np.int64]]]:
-    """The scores of the same rows from two outputs of one input, with ``top_k``, a few rows at a
-    time; rows that have none in either are left out. Also how many tokens each row has."""
+    """The scores of the same rows from two outputs over one input, with ``top_k``, a few rows at a
+    time; rows without scores in either output are left out. Also each row's number of tokens."""
     stores = open_storage(one), open_storage(other)
     for name in _files(stores[0]):
         parts = [

@@ -36,19 +36,19 @@ from pipeline.output.tally import Tally, length_bucket
 from pipeline.rows.error_reasons import count_reason
 from pipeline.rows.request import Scores
 
-ENGINE = "engine"  # a column of jobs with unlike engines
+ENGINE = "engine"  # a column of jobs with different engines
 _ERROR = pa.struct([("type", pa.string()), ("message", pa.string()), ("attempts", pa.int32())])
 
 
 @dataclass(frozen=True, slots=True)
 class RowResult:
-    """What became of one row. ``error`` says why it failed; else there is a ``completion``, or,
-    of a job that scores, ``scores``.
+    """The result of one row. ``error`` says why it failed; otherwise there is a ``completion``, or
+    ``scores`` if the job scores.
 
-    ``key`` says what the answer depends on (None: on chance, too); ``duplicate``: the answer was
-    computed for another row with the same key; ``requests``: that the answer took of the engine.
-    None of them is a column. ``answers``: each of several that were drawn for the row, or that to
-    each of its questions.
+    ``key`` identifies what the answer depends on (None: also on chance); ``duplicate``: the answer
+    was computed for another row with the same key; ``requests``: how many the engine got for it.
+    None of these is a column. ``answers``: one for each of several samples, or for each of several
+    questions.
     ``probabilities``: the model's own, one for each choice; they sum to 1.
     """
 
@@ -69,11 +69,11 @@ class RowResult:
 
     @property
     def raw_confidence(self) -> float | None:
-        """What the model itself gives the choice that it finds most probable."""
+        """The model's own probability of its most probable choice."""
         return max(self.probabilities, default=None)
 
     def tried_before(self, times: int) -> RowResult:
-        """With so many more attempts in its error, and in those of its answers."""
+        """The result with ``times`` more attempts in its error, and in those of its answers."""
         error = self.error and replace(self.error, attempts=self.error.attempts + times)
         answers = tuple(answer.tried_before(times) for answer in self.answers)
         return replace(self, error=error, answers=answers)
@@ -81,16 +81,16 @@ class RowResult:
 
 @dataclass(frozen=True)
 class OutputColumns:
-    """Which input columns are kept under which names, and the full schema of the dataset."""
+    """Which input columns are kept, under which names, and the full schema of the dataset."""
 
     kept: tuple[tuple[str, str], ...]  # (input column, output column)
     label: Label | None
     schema: pa.Schema
     score: Score | None = None
     gold_names: Mapping[str, str] = field(default_factory=dict)  # value -> choice
-    answers: int = 1  # of a row
-    apart: bool = False  # each answer is a row; else several are lists
-    questions: tuple[AskedQuestion, ...] = ()  # of each row, where there are several
+    answers: int = 1  # per row
+    apart: bool = False  # each answer is a row; otherwise several are lists
+    questions: tuple[AskedQuestion, ...] = ()  # about each row, if there are several
     question_golds: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # as gold_names
     label_sets: tuple[str, ...] = ()  # columns that right answers fill
 
@@ -100,13 +100,13 @@ class OutputColumns:
 
     @property
     def rows_of_one(self) -> int:
-        """Rows of the output that one of the input has."""
+        """Output rows per input row."""
         return self.answers if self.apart else 1
 
     @property
     def results(self) -> frozenset[str]:
-        """Names of the columns that no input column was kept as: one that was may be called as
-        other jobs' results are."""
+        """Names of the columns that are not kept input columns: a kept one may have the name of
+        another job's result column."""
         return frozenset(self.schema.names) - {new for _, new in self.kept}
 
     @property
@@ -118,17 +118,17 @@ class OutputColumns:
 def output_columns(
     job: Job, input_schema: pa.Schema, begun: Container[str] | None = None
 ) -> OutputColumns:
-    """Lay out the output of ``job``; a kept column whose name is taken becomes ``input_NAME``.
+    """The columns of ``job``'s output; a kept column whose name is taken becomes ``input_NAME``.
 
-    ``begun``: the names of the results of an output that is gone on with; one that an earlier
-    version began has no columns of probabilities.
+    ``begun``: the names of the result columns, if the output is continued; an output begun by an
+    earlier version has no columns of probabilities.
 
     Raises UsageError when ``output.keep``, a key of right answers or ``score.completion`` names a
-    column that is not there.
+    column that does not exist.
     """
     wanted = job.output.keep if job.output.keep is not None else tuple(input_schema.names)
     scored = (job.score.completion,) if job.score and job.score.completion else ()
-    empty = not input_schema.names  # a file without rows may have no columns either
+    empty = not input_schema.names  # a file without rows may also have no columns
     for key, names in (
         ("output.keep", wanted),
         *((key, (one.gold_column,)) for key, one in job.graded.items() if one.gold_column),
@@ -184,7 +184,7 @@ def output_columns(
 
 
 def _row_fields() -> list[pa.Field]:
-    """Of a row with several questions, beside theirs (``ROW_COLUMNS``)."""
+    """Columns of a row with several questions, beside those of the questions (``ROW_COLUMNS``)."""
     counts = [pa.field(name, pa.int32()) for name in ROW_COLUMNS[:-1]]
     return [*counts, pa.field(ROW_COLUMNS[-1], _ERROR)]
 
@@ -204,8 +204,8 @@ def _set_fields(names: Sequence[str]) -> list[pa.Field]:
 def _result_fields(
     label: Label | None, sets: Sequence[str], *, lists: bool, probabilities: bool
 ) -> list[pa.Field]:
-    """``sets``: names of columns of label sets. ``lists``: of what there is of each answer.
-    ``probabilities``: those of choices, too."""
+    """``sets``: names of columns of label sets. ``lists``: columns with a value per answer are
+    lists. ``probabilities``: include those of choices."""
 
     def each(name: str, kind: pa.DataType) -> pa.Field:
         return pa.field(name, pa.list_(kind) if lists else kind)
@@ -242,7 +242,7 @@ def to_table(
     engine: str | None = None,
 ) -> pa.Table:
     """One output row per input row, in order (or one for each of its answers); ``results[i]``
-    belongs to row i of ``inputs``. ``engine``: that has answered them."""
+    belongs to row i of ``inputs``. ``engine``: the one that answered them."""
     rows = inputs.num_rows
     if columns.apart:
         inputs, results = taken_apart(inputs, results, columns.answers)
@@ -284,7 +284,7 @@ def to_table(
             }
         for name, schema in columns.json_properties.items():
             arrays[name] = [_property(name, schema, r) for r in results]
-    # last: an input's column may have the name of one that only other jobs' results have
+    # last: an input column may have the name of another job's result column
     arrays |= {new: inputs.column(old) for old, new in columns.kept}
     return pa.table(
         [
@@ -300,7 +300,7 @@ def _property(name: str, schema: Mapping[str, Any], result: RowResult) -> Any:
 
 
 def _lists(results: Sequence[RowResult], of: Callable[[RowResult], Any]) -> list[list[Any] | None]:
-    """Of each row's answers; null for a row that has none."""
+    """A list over each row's answers; null for a row without any."""
     return [[of(answer) for answer in r.answers] if r.answers else None for r in results]
 
 
@@ -314,7 +314,7 @@ def tally(
     columns: OutputColumns,
     engine: str | None = None,
 ) -> Tally:
-    """Count a unit's rows, and its labels against the gold column where the job names one."""
+    """Count a unit's rows, and compare its labels with the gold column if the job names one."""
     total = Tally(rows=len(results))
     label = columns.label
     choices = label.choices if label else None
@@ -333,7 +333,7 @@ def tally(
         if result.prompt_tokens:
             total.prompt_lengths[length_bucket(result.prompt_tokens)] += 1
         error = result.error
-        if columns.apart:  # as its rows have it
+        if columns.apart:  # as in its rows
             error = next((a.error for a in result.answers if a.error), error)
         if error is not None:
             total.failed += 1
@@ -361,7 +361,7 @@ def tally(
             right = truth(gold[row], columns.gold_names)
             for one in result.answers if columns.answers > 1 else (result,):
                 answer = one.label if choices else (one.completion or "").strip()
-                # free text has no classes: only whether it is right
+                # free text has no classes: count only whether it is right
                 other = "right" if right == answer else "wrong"
                 total.confusion[f"{right}\t{answer}" if choices else other] += 1
     return total

@@ -1,4 +1,4 @@
-"""The columns of a job that scores: what they are, and how scores become Arrow arrays."""
+"""The columns of a scoring job, and how scores become Arrow arrays."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def score_fields(score: Score) -> list[pa.Field]:
     """The columns of ``score``'s results.
 
     ``logprob``: the sum over the scored ``tokens``, natural logarithm; ``perplexity``:
-    ``exp(-logprob / tokens)``. In the lists, entry i belongs to the i-th scored token, given
-    all tokens before it: ``token_ids`` the token itself, ``token_logprobs`` its log-probability,
-    ``top_token_ids`` and ``top_logprobs`` the K tokens that the model holds likeliest in its
-    place, the likeliest first. ``<bos>`` is never scored, and has no entry.
+    ``exp(-logprob / tokens)``. In the lists, entry i belongs to the i-th scored token, given all
+    tokens before it: ``token_ids`` has the token itself, ``token_logprobs`` its log-probability,
+    ``top_token_ids`` and ``top_logprobs`` the K most probable tokens in its place, the most
+    probable first. ``<bos>`` is never scored, and has no entry.
     """
     fields = list(_ROW_FIELDS)
     if score.lists:
@@ -62,7 +62,7 @@ def score_arrays(rows: Sequence[Scores | None], score: Score) -> dict[str, pa.Ar
 
 
 def logprob_of(scores: Scores) -> float:
-    """The sum of the tokens' log-probabilities, added up in double precision."""
+    """The sum of the tokens' log-probabilities, in double precision."""
     return float(scores.logprobs.sum(dtype=np.float64))
 
 

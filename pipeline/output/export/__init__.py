@@ -1,1 +1,1 @@
-"""A dataset as one file for other programs."""
+"""Writes a dataset as one file for other programs."""

@@ -1,4 +1,4 @@
-"""A dataset as one file: CSV, Parquet, JSON Lines or a spreadsheet."""
+"""Writes a dataset as one file: CSV, Parquet, JSON Lines or a spreadsheet."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from pipeline.errors import JobFailed, UsageError
 from pipeline.input.plain import plain_rows
 from pipeline.output.export.file_values import cell_text, json_line
 
-_SHEET_ROWS = 1_048_576  # that a worksheet of Excel has, its header among them
-_CELL_CHARACTERS = 32_767  # of a cell
+_SHEET_ROWS = 1_048_576  # of a worksheet in Excel, with its header
+_CELL_CHARACTERS = 32_767  # limit of a cell
 _SHEET_COLUMNS = 16_384
-_SHEET_DIGITS = 15  # of a decimal that a spreadsheet keeps
+_SHEET_DIGITS = 15  # of a decimal, that a spreadsheet keeps
 _SHEET_WHOLE = 2**53  # the largest whole number that it keeps
 Tables = Iterator[pa.Table]
 
 
 def export(tables: Tables, schema: pa.Schema, path: Path) -> int:
-    """Write the rows of ``tables`` to the file ``path``, whose ending says the format. Returns how
-    many they were.
+    """Write the rows of ``tables`` to the file ``path``; its extension sets the format. Returns the
+    number of rows.
 
-    The file appears whole or not at all; one that is there is replaced. But for Parquet, binary
-    that is not UTF-8 text is base64; dates, times and durations are in ISO form.
+    The file appears whole or not at all; an existing file is replaced. Except in Parquet, binary
+    data that is not UTF-8 text is base64, and dates, times and durations are in ISO form.
 
-    Raises UsageError for an ending that is none, and for what the format cannot hold; JobFailed
-    where nothing can be written, or a value would be lost.
+    Raises UsageError for an unknown extension, and for what the format cannot hold; JobFailed if
+    nothing can be written, or a value would be lost.
     """
     write = _FORMATS.get(path.suffix.lower())
     if write is None:
@@ -57,7 +57,7 @@ def export(tables: Tables, schema: pa.Schema, path: Path) -> int:
 
 
 def _plain(tables: Tables, schema: pa.Schema) -> Tables:
-    """The tables with the columns of ``schema`` and no others; those that a run lacks are null."""
+    """The tables with only the columns of ``schema``; those that a run lacks are null."""
     for table in tables:
         columns = [_column(table, field) for field in schema]
         yield pa.Table.from_arrays(columns, schema=schema)
@@ -94,7 +94,7 @@ def _parquet(tables: Tables, schema: pa.Schema, path: Path) -> int:
 
 
 def _check_parquet(field: pa.Field, column: pa.Table) -> None:
-    """Raises JobFailed where Parquet cannot hold a column."""
+    """Raises JobFailed if Parquet cannot hold the column."""
     try:
         pq.write_table(column, io.BytesIO())
     except pa.ArrowException as e:
@@ -117,7 +117,7 @@ def _csv(tables: Tables, schema: pa.Schema, path: Path) -> int:
 
 
 def _is_plain(kind: pa.DataType) -> bool:
-    """Whether Arrow writes it into a CSV file as it stands."""
+    """Whether Arrow can write this type into a CSV file directly."""
     t = pa.types
     if t.is_float16(kind):
         return False
@@ -145,9 +145,10 @@ def _in_cells(column: pa.ChunkedArray, name: str, before: int) -> pa.ChunkedArra
 
 
 def _values(column: pa.ChunkedArray, name: str, before: int) -> list[Any]:
-    """The values as Python has them. ``before``: how many rows were written before them.
+    """The values as Python objects. ``before``: how many rows were written before them.
 
-    Raises JobFailed for one that Python cannot have: text that is not UTF-8, years after 9999.
+    Raises JobFailed for a value that Python cannot represent: text that is not UTF-8, years after
+    9999.
     """
     rows, wrong = plain_rows(pa.table({"": column}))
     if wrong:
@@ -175,7 +176,7 @@ def _jsonl(tables: Tables, _schema: pa.Schema, path: Path) -> int:
 
 
 def _xlsx(tables: Tables, schema: pa.Schema, path: Path) -> int:
-    """Numbers that a spreadsheet would round are text; so is all text: none is a formula."""
+    """Numbers that a spreadsheet would round are text; text is never a formula."""
     try:
         import xlsxwriter
     except ImportError:
@@ -220,7 +221,7 @@ def _write_cell(sheet: Any, row: int, place: int, value: Any) -> None:
 
 
 def _is_sheet_number(value: Any) -> bool:
-    """Whether a spreadsheet keeps the number as it is."""
+    """Whether a spreadsheet keeps the number exactly."""
     if isinstance(value, Decimal):
         return value.is_finite() and len(value.as_tuple().digits) <= _SHEET_DIGITS
     if isinstance(value, int):

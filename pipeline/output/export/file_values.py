@@ -1,5 +1,5 @@
-"""A value as a file for other programs has it: dates, times and durations in ISO form, binary that
-is not UTF-8 text in base64. Pure."""
+"""Values in the form of files for other programs: dates, times and durations in ISO form, binary
+data that is not UTF-8 text in base64. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.job.template.json_text import json_text
 
 
 def as_json_value(value: Any) -> Any:
-    """What JSON can have of it: NaN and the infinities are null, all else that it lacks is text."""
+    """The value for JSON: NaN and the infinities are null, other types that JSON lacks are text."""
     if isinstance(value, dict):
         return {cell_text(key): as_json_value(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
@@ -49,7 +49,7 @@ def cell_text(value: Any) -> str:
 
 
 def _iso_duration(value: datetime.timedelta) -> str:
-    """Of days and seconds: P1DT2.5S."""
+    """In days and seconds: P1DT2.5S."""
     sign, length = ("-", -value) if value < datetime.timedelta() else ("", value)
     nanoseconds = length.microseconds * 1000 + int(getattr(length, "nanoseconds", 0))  # of pandas
     fraction = f".{nanoseconds:09d}".rstrip("0") if nanoseconds else ""

@@ -1,12 +1,12 @@
-"""A dataset that grows run by run: what a schedule makes.
+"""A dataset that grows run by run: the result of a schedule.
 
-    OUTPUT/run=2026-11-24T02-00-00Z/…      the rows of that run, an output folder of its own
-    OUTPUT/_runs/2026-11-25T02-00-00Z/…    a run that has not ended: readers pass over it
-    …/_rackmill/increment.json             which input files the run is about, as they were
+    OUTPUT/run=2026-11-24T02-00-00Z/…      the rows of that run, a separate output folder
+    OUTPUT/_runs/2026-11-25T02-00-00Z/…    a run that has not ended: readers skip it
+    …/_rackmill/increment.json             the input files of the run, as they were then
 
-Readers see one dataset with a column ``run``. A run's rows appear when it has come to its end;
-where they stand in place of earlier ones (their file has changed), those go first. So no row is
-ever there twice, and after a crash at any moment ``recover`` goes on.
+Readers see one dataset with a column ``run``. A run's rows appear when the run has ended; if they
+replace earlier rows (their file has changed), those are removed first. So no row is ever there
+twice, and after a crash at any moment ``recover`` continues.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _NAME = "%Y-%m-%dT%H-%M-%SZ"
 
 
 def run_name(due: datetime) -> str:
-    """What a run of that time is called; such names sort by time."""
+    """The name of a run that is due at that time; such names sort by time."""
     return due.astimezone(UTC).strftime(_NAME)
 
 
@@ -57,8 +57,8 @@ class _Facts(BaseModel):
 
 @dataclass(frozen=True)
 class GrowingRun:
-    """One run's folder. ``replaced``: files whose earlier results go when this run is published;
-    ``went_on``: those of whose rows from some row on they do; ``full``: all earlier results do."""
+    """One run's folder. Publishing it removes earlier results: all of them (``full``), those of
+    whole files (``replaced``), or those from some row of a file on (``went_on``)."""
 
     name: str
     storage: Storage
@@ -70,7 +70,7 @@ class GrowingRun:
 
     @property
     def dropped(self) -> dict[str, int]:
-        """Of files, from which row on earlier results go."""
+        """File -> the row from which on earlier results are removed."""
         return dict(self.went_on) | dict.fromkeys(self.replaced, 0)
 
 
@@ -82,8 +82,8 @@ class GrowingDataset:
         self._storage = open_storage(self.address)
 
     def published(self) -> list[GrowingRun]:
-        """The runs that readers see, the oldest first. Raises UsageError for folders that no run
-        of a schedule made."""
+        """The runs that readers see, the oldest first. Raises UsageError for folders that do not
+        come from a run of a schedule."""
         names = self._storage.folders()
         strange = [n for n in names if not n.startswith(("_", ".", PREFIX))]
         strange += [path for path, _ in self._storage.files("") if not path.startswith(("_", "."))]
@@ -96,12 +96,12 @@ class GrowingDataset:
         return [run for run in runs if run is not None]
 
     def unfinished(self) -> list[GrowingRun]:
-        """Runs that have not come to their end, the oldest first; some may be at work."""
+        """Runs that have not ended, the oldest first; some may be working."""
         names = open_storage(f"{self.address}/{STAGING}").folders()
         return [r for name in names if (r := self._read(f"{STAGING}/{name}")) is not None]
 
     def covered(self) -> list[Covered]:
-        """Every input file that is done, as it was when it was done last."""
+        """Every input file that is done, as it was in its last run."""
         newest: dict[str, Covered] = {}
         for run in self.published():
             if run.full:
@@ -112,7 +112,7 @@ class GrowingDataset:
     def begin(
         self, name: str, schedule: str, made: Increment, inputs: Sequence[Covered], *, full: bool
     ) -> GrowingRun:
-        """Write down what the run is about. Where it is written down already, that is replaced."""
+        """Write down the run's input files. Replaces what was written before."""
         replaced = [absolute(path) for path in made.changed]
         went_on = {absolute(path): row for path, row in made.went_on.items()}
         facts = {
@@ -128,25 +128,25 @@ class GrowingDataset:
         return GrowingRun(name, storage, schedule, full, tuple(inputs), tuple(replaced), went_on)
 
     def recover(self) -> None:
-        """Publish the runs that have come to their end and are not published yet."""
+        """Publish the runs that have ended and are not published yet."""
         for run in self.unfinished():
             if Dataset(run.storage).finished and not live_runs(run.storage):
                 self._publish(run)
 
     def discard(self, run: GrowingRun) -> None:
-        """Forget a run that has not come to its end."""
+        """Delete a run that has not ended."""
         self._remove(f"{STAGING}/{run.name}")
 
     def _publish(self, run: GrowingRun) -> None:
         for earlier in self.published():
             if earlier.name == run.name:
-                continue  # this one, half moved
+                continue  # this run, half moved
             if run.full or (run.dropped and not drop_rows(earlier.storage, run.dropped)):
                 self._remove(f"{PREFIX}{earlier.name}")
         self._move(f"{STAGING}/{run.name}", f"{PREFIX}{run.name}")
 
     def _read(self, folder: str) -> GrowingRun | None:
-        """None for a folder in which no run was begun."""
+        """The run in this folder; None if no run was begun there."""
         storage = open_storage(f"{self.address}/{folder}")
         content = storage.read(INCREMENT)
         if content is None:
@@ -162,7 +162,7 @@ class GrowingDataset:
         )
 
     def _move(self, source: str, target: str) -> None:
-        """On a disk one renaming; on an object store file by file, and again after a crash."""
+        """One rename on a disk; file by file on an object store, and again after a crash."""
         fs, root = fsspec.core.url_to_fs(self.address)
         if "file" in fs.protocol:
             fs.mv(f"{root}/{source}", f"{root}/{target}", recursive=True)
@@ -184,16 +184,16 @@ def is_growing(address: str) -> bool:
 
 
 def parts_of(address: str) -> list[Storage]:
-    """The output folders that a dataset consists of: itself, or those of a schedule's runs."""
+    """The output folders of a dataset: itself, or those of a schedule's runs."""
     if is_growing(address):
         return [run.storage for run in GrowingDataset(address).published()]
     return [open_storage(address)]
 
 
 def drop_rows(storage: Storage, files: Mapping[str, int]) -> bool:
-    """Take the results of some input files (their full addresses), each from a row on that begins a
-    unit, out of a finished run's folder, such that it stays right by itself. False: those are all
-    that it holds."""
+    """Remove results of some input files from a finished run's folder, which stays valid by itself.
+    ``files``: full address -> the row from which on, the first of a unit. False: the folder holds
+    nothing else."""
     dataset = Dataset(storage)
     content = dataset.manifest()
     if content is None:
@@ -238,7 +238,7 @@ def drop_rows(storage: Storage, files: Mapping[str, int]) -> bool:
 
 
 def _shortened(entry: dict[str, Any], rows: int) -> dict[str, Any]:
-    """A manifest's entry of which only the first ``rows`` used rows are left."""
+    """A manifest's entry with only its first ``rows`` used rows."""
     if not rows:
         about_rows = ("starts", "first", "taken_back", "last_apart")
         return {k: v for k, v in entry.items() if k not in about_rows} | {"rows": 0}

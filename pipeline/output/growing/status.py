@@ -1,4 +1,4 @@
-"""How far the runs of a schedule are, told from the dataset that they make."""
+"""The progress of a schedule's runs, from the dataset that they make."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.storage.base import open_storage
 
 @dataclass(frozen=True)
 class RunStatus:
-    """One run. ``published``: readers see its rows; ``status`` None: it has only been begun."""
+    """One run. ``published``: readers see its rows; ``status`` None: it has only begun."""
 
     name: str
     schedule: str
@@ -31,7 +31,7 @@ def is_schedules(address: str) -> bool:
 
 
 def read_statuses(address: str) -> list[RunStatus]:
-    """Of all runs, the oldest first. Raises UsageError, StorageFailed, JobFailed."""
+    """The status of all runs, the oldest first. Raises UsageError, StorageFailed, JobFailed."""
     dataset = GrowingDataset(address)
     found = [_of(run, published=True) for run in dataset.published()]
     found += [_of(run, published=False) for run in dataset.unfinished()]
@@ -42,5 +42,5 @@ def _of(run: GrowingRun, *, published: bool) -> RunStatus:
     try:
         status = read_status(run.storage)
     except UsageError:
-        status = None  # its files have not been looked into yet
+        status = None  # it has not read its input files yet
     return RunStatus(run.name, run.schedule, published, status)

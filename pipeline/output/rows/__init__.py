@@ -1,1 +1,1 @@
-"""Rows of an output: read back, found, done again."""
+"""Rows of an output: reading, finding and redoing them."""

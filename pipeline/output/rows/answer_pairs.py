@@ -1,4 +1,4 @@
-"""Every two answers that outputs over the same input give to a row."""
+"""All pairs of answers to a row, from outputs over the same input."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ Place = tuple[str, int]  # file, row
 
 @dataclass(frozen=True)
 class AnswerPair:
-    """Two answers to a row, by the numbers of their outputs. ``row``: counted in the order in which
-    pairs come. ``texts``: what was asked, by column."""
+    """Two answers to a row, with the numbers of their outputs. ``row``: counted in the order of
+    the pairs. ``texts``: what was asked, by column."""
 
     place: Place
     row: int
@@ -45,9 +45,9 @@ class AnswerPair:
 def outputs_to_compare(
     addresses: Sequence[str], note: Callable[[str], None] = lambda line: None
 ) -> list[StoredRows]:
-    """Raises UsageError for one that is no output, is named twice, is not finished, or has several
-    answers a row; AlreadyRunning for one that is being written. ``note`` gets a line before
-    something that takes long."""
+    """Raises UsageError for an address that is no output, is named twice, is not finished, or has
+    several answers per row; AlreadyRunning for an output that is being written. ``note`` gets a
+    line before something that takes long."""
     stored = [StoredRows(address) for address in addresses]
     if len({one.address.rstrip("/") for one in stored}) < len(stored):
         raise UsageError("one output is named twice", "name outputs of different jobs")
@@ -61,10 +61,10 @@ def outputs_to_compare(
 
 
 def answer_pairs(stored: Sequence[StoredRows], most: int | None = None) -> list[AnswerPair]:
-    """Every two answers of each row that all outputs have answered; one row's after another.
+    """All pairs of answers for each row that all outputs have answered, row by row.
 
-    ``most``: only so many rows, drawn as by chance, and always the same ones. Raises UsageError
-    where the inputs are others.
+    ``most``: at most this many rows, drawn pseudo-randomly, always the same ones. Raises UsageError
+    if the inputs differ.
     """
     places = _common(stored)
     if most is not None:
@@ -73,8 +73,8 @@ def answer_pairs(stored: Sequence[StoredRows], most: int | None = None) -> list[
 
 
 def drawn_pairs(stored: Sequence[StoredRows], first: int) -> Iterator[list[AnswerPair]]:
-    """The same of all rows, in the order in which they would be drawn, a list for each. They are
-    read as they are asked for: ``first`` rows at once, then more and more."""
+    """The same for all rows, in the order of drawing, a list for each. Rows are read on demand:
+    ``first`` rows at once, then more and more."""
     places = sorted(_common(stored), key=_drawn_at)
     at = 0
     while at < len(places):
@@ -97,7 +97,7 @@ def _common(stored: Sequence[StoredRows]) -> list[Place]:
 def _pairs_at(
     stored: Sequence[StoredRows], places: Sequence[Place], number: int
 ) -> Iterator[list[AnswerPair]]:
-    """``number``: of the first row."""
+    """``number``: the number of the first row."""
     columns, wanted = stored[0].asked_columns, _by_file(places)
     answers = [dict(_answers(one, columns, wanted)) for one in stored]
     for place in places:
@@ -130,12 +130,12 @@ def _by_file(places: Sequence[Place]) -> dict[str, pa.Array]:
 
 
 def _drawn_at(place: Place) -> bytes:
-    """Places in the order in which they are drawn: as by chance, and always the same."""
+    """Sorts places into the order of drawing: pseudo-random, and always the same."""
     return hashlib.sha256(f"{place[0]}\0{place[1]}".encode("utf-8", "surrogatepass")).digest()
 
 
 def _places(stored: StoredRows) -> Iterator[Place]:
-    """Of each answered row."""
+    """The places of all answered rows."""
     for table in stored.tables(["error"]):
         answered = table.filter(pc.is_null(table["error"]))
         yield from zip(answered[FILE].to_pylist(), answered[ROW].to_pylist(), strict=True)
@@ -144,8 +144,8 @@ def _places(stored: StoredRows) -> Iterator[Place]:
 def _answers(
     stored: StoredRows, columns: Sequence[str], wanted: Mapping[str, pa.Array]
 ) -> Iterator[tuple[Place, tuple[dict[str, str], str]]]:
-    """Each answered row that is ``wanted``, by file, with what was asked, as far as it was kept,
-    and the answer."""
+    """Each answered row that is ``wanted`` (by file), with the kept columns of what was asked, and
+    the answer."""
     asked = [name for name in columns if name in stored.kept]
     shown = {FILE, ROW, "error", *stored.answer_columns, *asked}
     for table in stored.tables(shown):

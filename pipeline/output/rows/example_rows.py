@@ -1,4 +1,4 @@
-"""Rows that stand among a prompt's examples: the model has their answers before its eyes."""
+"""Rows that are also among a prompt's examples: the model can see their answers."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ class ExampleRows:
             self._known = {tuple(as_shown(lookup(e, f)) for f in fields) for e in job.examples}
 
     def __bool__(self) -> bool:
-        """Whether there are any, and whether they could be seen."""
+        """Whether the job has examples, and the output the columns to find them."""
         return bool(self._known)
 
     @property
     def columns(self) -> list[str]:
-        """That are looked at, if they are there."""
+        """The columns that are needed, if they exist."""
         return sorted({n for f in self.fields for n in (f, f.partition(".")[0])})
 
     def among(self, table: pa.Table) -> NDArray[np.bool_]:
-        """Which rows of ``table`` they are."""
+        """Which rows of ``table`` are among the examples."""
         if not self._known:
             return np.zeros(table.num_rows, np.bool_)
         found = (texts in self._known for texts in _texts(table, self.fields))

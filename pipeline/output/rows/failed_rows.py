@@ -1,4 +1,4 @@
-"""Which rows have no answer: the first of them, found by the records of what was committed."""
+"""The first rows without an answer, found by the commit records."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.output.manifest import Manifest
 
 @dataclass(frozen=True)
 class FailedRow:
-    """``file``: of the input; ``row``: in that file, the first is 0."""
+    """``file``: of the input; ``row``: in that file, counted from 0."""
 
     file: str
     row: int
@@ -26,8 +26,8 @@ class FailedRow:
 
 
 def first_failed(dataset: Dataset, manifest: Manifest, most: int) -> list[FailedRow]:
-    """The first ``most`` error rows in input order. Of the files only those are read whose records
-    tell of errors, and no more than are needed. Raises StorageFailed, JobFailed."""
+    """The first ``most`` error rows in input order. Reads only files whose records count errors,
+    and no more than needed. Raises StorageFailed, JobFailed."""
     return list(islice(_failed(dataset, manifest), most))
 
 

@@ -1,4 +1,4 @@
-"""Right answers in a file of their own: read, and found for the rows that they are about."""
+"""Right answers in a separate file: reading them, and finding the answer for a row."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from pipeline.job.template.field_text import as_shown
 from pipeline.output.columns.gold import truth, values_given
 
 _UNIT_ROWS = 4096
-_NAMED = 5  # keys and values that are named one by one
+_NAMED = 5  # how many keys or values a message names
 
 
 @dataclass
 class GoldFile:
-    """``answers``: key -> the choice that the value there stands for, of rows that have both.
-    ``says``: where the file is named, for messages."""
+    """``answers``: key -> the choice for the value there, for rows that have both. ``says``: where
+    the job names the file, for messages."""
 
     gold: Gold
     says: str
@@ -37,12 +37,12 @@ class GoldFile:
 
     @property
     def key(self) -> str:
-        """The column of the input, too."""
+        """The key column; the input has one of the same name."""
         return str(self.gold.key)
 
     def look_up(self, keys: pa.ChunkedArray) -> list[str | None]:
-        """Of each row, by its key, the right choice; None where there is none. The rows are
-        counted: see ``check_found``."""
+        """The right choice for each row, by its key; None if there is none. Counts the rows: see
+        ``check_found``."""
         values = []
         for key in map(_as_key, plain_values(keys)):
             known = key in self.answers
@@ -52,12 +52,12 @@ class GoldFile:
         return values
 
     def answer_to(self, key: Any) -> str | None:
-        """The right choice for one row, by its key; None where there is none."""
+        """The right choice for one row, by its key; None if there is none."""
         return None if key is None else self.answers.get(_as_key(key))
 
     def check_found(self) -> str | None:
-        """After all rows were looked up: what is to be said of keys that no row has. Raises
-        UsageError where none has any, and for a key that several rows have."""
+        """After all rows were looked up: a message about keys that no row has. Raises UsageError
+        if no row has any of the keys, and for a key that several rows have."""
         twice = [key for key, rows in self.found.items() if rows > 1]
         if twice:
             rows = self.found[twice[0]]
@@ -83,8 +83,8 @@ class GoldFile:
 
 
 def read_gold_file(gold: Gold, asked: AskedQuestion) -> GoldFile:
-    """Read the file that ``gold`` names, of right answers to ``asked``. Raises UsageError: no such
-    file or column, a key that stands there twice, a value that is not one of its choices."""
+    """Read the file of right answers to ``asked`` that ``gold`` names. Raises UsageError: no such
+    file or column, a key that appears twice, a value that is not one of its choices."""
     says = asked.gold_key
     names = {**asked.graded.known_values, **gold.values}
     path, key, value = str(gold.path), str(gold.key), str(gold.value)
@@ -130,8 +130,8 @@ def read_gold_file(gold: Gold, asked: AskedQuestion) -> GoldFile:
 
 
 def no_choices(values: Iterable[str], asked: AskedQuestion) -> tuple[str, ...]:
-    """What to say of right answers that are none of the choices, and the fix; empty where all
-    are."""
+    """What to say about right answers that are none of the choices, and the fix; empty if all
+    are choices."""
     choices = asked.choices
     known = set(choices)
     near_to = list(dict.fromkeys([*choices, *asked.graded.known_values]))
@@ -154,5 +154,5 @@ def no_choices(values: Iterable[str], asked: AskedQuestion) -> tuple[str, ...]:
 
 
 def _as_key(value: Any) -> str:
-    """Keys of a file and of the input may be of different types: they are compared as text."""
+    """Keys in a file and in the input may have different types: they are compared as text."""
     return as_shown(value)

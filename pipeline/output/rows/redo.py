@@ -1,9 +1,9 @@
-"""Error rows that are done again: which they are, and how they come back into their unit.
+"""Error rows that are done again: which rows they are, and how they get back into their unit.
 
-A retry leases committed units. A worker computes those of a unit's rows that have an error and
-takes the others from the published file as they are. The unit's next generation is that file with
-the new rows in their places; where two workers do rows of one unit, the later one puts its rows
-into what the earlier one made.
+A retry leases committed units. A worker computes those rows of a unit that have an error and takes
+the others unchanged from the published file. The unit's next generation is that file with the new
+rows in their places; if two workers do rows of one unit, the later one puts its rows into the
+generation that the earlier one made.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ KEPT = RowResult()  # stands for the result of a row that is not done again
 
 @dataclass(frozen=True)
 class Redo:
-    """What is done again: of these units the rows with an error, or with one of ``only``."""
+    """What is done again: the rows with an error, or with one of ``only``, in these units."""
 
     records: Mapping[str, CommitRecord]  # by unit id, in input order
     only: frozenset[str] = frozenset()
@@ -48,12 +48,12 @@ class Redo:
         )
 
     def record_of(self, unit: Unit) -> CommitRecord:
-        """Of the committed unit that ``unit`` is, or is a part of."""
+        """The record of the committed unit that is ``unit`` or contains it."""
         return self.records[(unit.whole or unit).id]
 
     def rows_of(self, unit: Unit, dataset: Dataset, each: int = 1) -> list[int]:
-        """Which rows of ``unit`` (0: its first) are to be done. ``each``: rows of the output that
-        one has. Raises JobFailed, StorageFailed."""
+        """Which rows of ``unit`` (0: its first) must be done. ``each``: output rows per input row.
+        Raises JobFailed, StorageFailed."""
         record = dataset.newest(self.record_of(unit))
         first = unit.start - record.row_range.start
         rows = by_row(dataset.read_rows(record), each)
@@ -67,14 +67,14 @@ class Redo:
 
 @dataclass(frozen=True)
 class Redone:
-    """Rows of which none is left to be done again, and what became of them."""
+    """Rows that need no more work, and their counts."""
 
     row_range: RowRange
     tally: Tally
 
 
 def select(committed: Mapping[str, CommitRecord], only: frozenset[str]) -> Redo:
-    """What a retry of the errors of types ``only`` (empty: of all) has to do."""
+    """What a retry of errors of the types ``only`` (empty: all) has to do."""
     records = {
         unit: record
         for unit, record in committed.items()
@@ -90,7 +90,7 @@ def error_types(table: pa.Table) -> pa.ChunkedArray:
 
 
 def token_count(column: pa.ChunkedArray) -> int:
-    """Of all rows; of several answers of a row together."""
+    """The sum over all rows, and over several answers of a row."""
     tokens = pc.list_flatten(column) if pa.types.is_list(column.type) else column
     return int(pc.sum(tokens).as_py() or 0)
 
@@ -105,9 +105,9 @@ def recommit_rows(
     provenance: Mapping[str, str],
     engine: str | None = None,
 ) -> Redone:
-    """Put ``results`` of the rows of ``unit`` in the places of the errors that are there, those
-    that are ``KEPT`` excepted. A row that fails again has its attempts counted on. ``engine``:
-    that has answered them.
+    """Replace the errors in the rows of ``unit`` by their ``results``, except where these are
+    ``KEPT``. If a row fails again, its earlier attempts are counted, too. ``engine``: the one that
+    answered them.
 
     Raises CommitFailed, CommitStateUnknown, JobFailed.
     """
@@ -120,7 +120,7 @@ def recommit_rows(
         nonlocal counted
         each = columns.rows_of_one
         errors = by_row(table, each).column("error").slice(first, unit.rows).to_pylist()
-        # where another worker had the row too, and was luckier, its answer stays
+        # if another worker had the same row and got an answer, that answer stays
         rows = [i for i in done if errors[i] is not None]
         if not rows:
             return None
@@ -140,8 +140,8 @@ def recommit_rows(
 
 
 def merge(earlier: pa.Table, new: pa.Table, places: Sequence[int]) -> pa.Table:
-    """``earlier`` with the rows of ``new`` at ``places`` (ascending); all others are the same
-    memory as before."""
+    """``earlier`` with the rows of ``new`` at ``places`` (ascending); the other rows stay in the
+    same memory."""
     earlier = earlier.replace_schema_metadata(None)
     if earlier.schema != new.schema:
         earlier = earlier.cast(new.schema)
@@ -153,8 +153,8 @@ def merge(earlier: pa.Table, new: pa.Table, places: Sequence[int]) -> pa.Table:
 
 
 def retally(before: Tally, old: pa.Table, new: Tally, results: Container[str]) -> Tally:
-    """What a unit comes to whose error rows ``old`` became what ``new`` counts; ``results``: the
-    columns that are no input's."""
+    """The counts of a unit after its error rows ``old`` became the rows that ``new`` counts.
+    ``results``: the columns that do not come from the input."""
     total = Tally.from_json(before.as_json())
     total.rows -= old.num_rows
     total.failed -= old.num_rows

@@ -1,5 +1,4 @@
-"""The right answers to the rows of an output, wherever they are: in a column, in a file, or in
-reviews."""
+"""The right answers for the rows of an output, from any source: a column, a file, or reviews."""
 
 from __future__ import annotations
 
@@ -20,9 +19,9 @@ from pipeline.storage.base import open_storage
 
 @dataclass(frozen=True)
 class GradedQuestion:
-    """An answer and where the right one is found. ``column``: the output's one of right answers,
-    or of the keys of a ``file``; ``names``: what a column's values are called among the choices;
-    ``reviewed``: what people said of rows."""
+    """A question and the source of its right answers. ``column``: the output's column of right
+    answers, or of the keys of a ``file``; ``names``: value of the column -> choice; ``reviewed``:
+    what reviewers said about rows."""
 
     asked: AskedQuestion
     column: str | None
@@ -32,11 +31,11 @@ class GradedQuestion:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """What a row needs to have."""
+        """The columns that a row needs."""
         return (self.asked.columns.answer, FILE, ROW, *([self.column] if self.column else []))
 
     def truth(self, row: Mapping[str, Any]) -> str | None:
-        """The right choice, where it is known. What the job names counts before reviews."""
+        """The right choice, if it is known. The job's own source takes precedence over reviews."""
         value = row.get(self.column) if self.column is not None else None
         right = self.file.answer_to(value) if self.file is not None else None
         if self.file is None and value is not None:
@@ -51,8 +50,9 @@ class GradedQuestion:
 
 
 class RightAnswers:
-    """Those of ``stored``. ``judged``: the answers with choices of which the right ones are known
-    for some rows; ``problems``: why those of others cannot be looked up. Raises StorageFailed."""
+    """The right answers of ``stored``. ``judged``: the questions with choices whose right answers
+    are known for some rows; ``problems``: why those of other questions cannot be looked up. Raises
+    StorageFailed."""
 
     def __init__(self, stored: StoredRows) -> None:
         self._stored = stored
@@ -61,15 +61,15 @@ class RightAnswers:
         self.judged = tuple(one for one in found if one is not None)
 
     def of(self, column: str) -> GradedQuestion | None:
-        """Those to the question whose answers stand in ``column``."""
+        """The right answers to the question whose answers are in ``column``."""
         return next((one for one in self.judged if one.asked.columns.answer == column), None)
 
     def is_wrong(self, row: Mapping[str, Any]) -> bool:
-        """Whether an answer of the row is known not to be the right one."""
+        """Whether an answer of the row is known to be wrong."""
         return any(one.is_wrong(row) for one in self.judged)
 
     def need(self) -> tuple[GradedQuestion, ...]:
-        """``judged``. Raises UsageError where there are none, or one cannot be looked up."""
+        """``judged``. Raises UsageError if there are none, or if one cannot be looked up."""
         if self.problems:
             raise self.problems[0]
         if not self.judged:

@@ -1,4 +1,4 @@
-"""The rows of an output, read back as they stand there, with the places they came from."""
+"""Reads the rows of an output, with the input file and row that each came from."""
 
 from __future__ import annotations
 
@@ -32,28 +32,28 @@ from pipeline.storage.base import Storage
 if TYPE_CHECKING:
     from pipeline.output.rows.right_answers import RightAnswers
 
-# of the input, the first row is 0; names that no column of a user has, whatever it is called
+# of the input, the first row is 0; no column of a user can have these names
 FILE, ROW = "\0file", "\0row"
 _SHOWN_AS = {FILE: "_file", ROW: "_row"}
 
 
 @dataclass(frozen=True)
 class _RunFolder:
-    """One run's folder."""
+    """The folder of one run."""
 
     storage: Storage
     manifest: Manifest
 
     def tables(self, columns: Collection[str] | None = None) -> Iterator[pa.Table]:
-        """One for each file, with the columns FILE and ROW. ``columns``: only these of the others
-        (None: all)."""
+        """One table per file, with the columns FILE and ROW. ``columns``: which of the other
+        columns (None: all)."""
         each = self.manifest.rows_of_one
         for path in sorted(p for p in self.storage.names("") if OUTPUT_NAME.fullmatch(p)):
             shard, _, start = PurePosixPath(path).stem.partition("-")
             entry = self.manifest.content.shards[int(shard)]
             content = self.storage.read(path)
             if content is None:
-                continue  # it was made anew under another name meanwhile
+                continue  # it was replaced under another name meanwhile
             file = pq.ParquetFile(io.BytesIO(content))
             table = file.read(None if columns is None else list(columns))
             rows = int(start) + np.arange(table.num_rows) // each
@@ -64,9 +64,9 @@ class _RunFolder:
 
 
 class StoredRows:
-    """The rows of the output at an address: of a run, or of all runs of a schedule.
+    """The rows of the output at an address: of one run, or of all runs of a schedule.
 
-    Raises UsageError for a folder that holds no output of rackmill.
+    Raises UsageError for a folder without an output of rackmill.
     """
 
     def __init__(self, address: str) -> None:
@@ -87,7 +87,7 @@ class StoredRows:
 
     @cached_property
     def job(self) -> Job | None:
-        """The job that was done last, if it is there and still means something."""
+        """The job that was done last, if it is there and still valid."""
         try:
             return None if self._job is None else job_from(self._job)
         except RackmillError:
@@ -95,20 +95,20 @@ class StoredRows:
 
     @cached_property
     def schema(self) -> pa.Schema:
-        """That all rows fit into, without FILE and ROW."""
+        """The schema that all rows fit into, without FILE and ROW."""
         schemas = [part.manifest.schema for part in self._parts]
         return pa.unify_schemas(schemas, promote_options="permissive")
 
     @property
     def input_fingerprint(self) -> str:
-        """Another one where any input file is, or more or fewer rows of them are used."""
+        """Differs if any input file differs, or if more or fewer of their rows are used."""
         contents = [part.manifest.content for part in self._parts]
         return digest([[content.parts.get("input"), content.rows] for content in contents])
 
     @property
     def answer_columns(self) -> tuple[str, ...]:
-        """Those that the model filled: the label or the answer to each question, the properties of
-        a JSON schema, or the text."""
+        """The columns that the model filled: the label or the answer to each question, the
+        properties of a JSON schema, or the text."""
         questions = self._parts[-1].manifest.questions
         if questions:
             return tuple(one.columns.answer for one in questions)
@@ -122,22 +122,22 @@ class StoredRows:
 
     @property
     def kept(self) -> tuple[str, ...]:
-        """The columns that came from the input, as they are called here."""
+        """The columns that came from the input, under their names in the output."""
         return tuple(new for _, new in self._parts[-1].manifest.kept)
 
     @property
     def asked_columns(self) -> tuple[str, ...]:
-        """Of the kept ones those that the prompt shows; all, where it shows none of them."""
+        """The kept columns that the prompt shows; all kept ones if it shows none of them."""
         fields = self.job.prompt_fields if self.job else ()
         return tuple(name for name in fields if name in self.kept) or self.kept
 
     def kept_as(self, column: str) -> str | None:
-        """What a column of the input is called here; None where it was not kept."""
+        """The output's name of an input column; None if it was not kept."""
         return dict(self._parts[-1].manifest.kept).get(column)
 
     @cached_property
     def gold(self) -> str | None:
-        """The column of the output that holds right answers, if the job names one that was kept."""
+        """The output's column of right answers, if the job names one that was kept."""
         label = self.job.label if self.job else None
         if label is None or label.gold_column is None:
             return None
@@ -150,12 +150,12 @@ class StoredRows:
         return dict(names_of(label, self._parts[-1].manifest.input_schema)) if label else {}
 
     def truth(self, value: object) -> str | None:
-        """What a value of the gold column says the answer is; None for null."""
+        """The right answer for a value of the gold column; None for null."""
         return None if value is None else truth(value, self._names)
 
     @cached_property
     def right_answers(self) -> RightAnswers:
-        """Where it is known what is right. Raises StorageFailed."""
+        """The known right answers. Raises StorageFailed."""
         from pipeline.output.rows.right_answers import (
             RightAnswers,  # reviews need the rows themselves
         )
@@ -164,17 +164,16 @@ class StoredRows:
 
     @property
     def input_schema(self) -> pa.Schema:
-        """The columns of the input, of the last run."""
+        """The columns of the last run's input."""
         return self._parts[-1].manifest.input_schema
 
     @cached_property
     def asked(self) -> tuple[AskedQuestion, ...]:
-        """The questions with choices that each row was asked."""
+        """The questions with choices about each row."""
         return self._parts[-1].manifest.questions or (self.job.asked if self.job else ())
 
     def confidence(self, row: Mapping[str, Any]) -> float | None:
-        """How probable the row's answer is; of several questions, that of which it is least
-        sure."""
+        """How probable the row's answer is; for several questions, the least probable answer."""
         if not self._parts[-1].manifest.questions:
             value = row.get("confidence")
             return value if isinstance(value, float) else None
@@ -182,7 +181,7 @@ class StoredRows:
         return min(known, default=None)
 
     def need_column(self, name: str) -> str:
-        """``name``. Raises UsageError where the output has no such column."""
+        """Returns ``name``. Raises UsageError if the output has no such column."""
         if name not in self.schema.names:
             hints = f"columns: {some_of(self.schema.names)}", *did_you_mean(name, self.schema.names)
             raise UsageError(f"{self.address} has no column {name!r}", *hints)
@@ -190,22 +189,22 @@ class StoredRows:
 
     @cached_property
     def shown_names(self) -> dict[str, str]:
-        """How FILE and ROW are called for users: ``_file`` and ``_row``, where the output has no
-        column of that name; they are left out where it has."""
+        """The names of FILE and ROW for users: ``_file`` and ``_row``. A name is left out if the
+        output has such a column."""
         taken = {name.lower() for name in self.schema.names}  # as SQL compares names
         return {name: shown for name, shown in _SHOWN_AS.items() if shown not in taken}
 
     @property
     def seconds(self) -> float | None:
-        """That the run took which wrote it, or all of a schedule's runs together."""
+        """Duration of the run that wrote it, or of all runs of a schedule together."""
         told = [Dataset(part.storage).summary() or {} for part in self._parts]
         times = [t for one in told if isinstance(t := one.get("seconds"), int | float)]
         return sum(times) if times else None
 
     def tables(self, columns: Collection[str] | None = None) -> Iterator[pa.Table]:
-        """All rows that are there, in input order, a few thousand at a time, with the columns FILE
-        and ROW. ``columns``: only these of the others, as far as they are there (None: all).
-        Raises StorageFailed."""
+        """All rows, in input order, a few thousand at a time, with the columns FILE and ROW.
+        ``columns``: which of the other columns, as far as they exist (None: all). Raises
+        StorageFailed."""
         for part in self._parts:
             yield from part.tables(columns)
 

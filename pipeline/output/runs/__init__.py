@@ -1,1 +1,1 @@
-"""The runs that work on an output: who they are, what they logged, how far they are."""
+"""The runs that work on an output: their records, logs and progress."""

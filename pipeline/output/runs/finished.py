@@ -1,4 +1,4 @@
-"""Whether an output is there as a whole, and stays as it is."""
+"""Whether an output is complete and no longer changes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pipeline.output.runs.status import read_status
 
 
 def need_finished(output: str, note: Callable[[str], None] = lambda line: None) -> None:
-    """Raises UsageError for an output that has not all rows; AlreadyRunning for one that is being
-    written. ``note`` gets a line before something that takes long."""
+    """Raises UsageError if the output lacks rows; AlreadyRunning if it is being written. ``note``
+    gets a line before something that takes long."""
     for part in parts_of(output):
         refuse_second(part, note)
         if not Dataset(part).finished:

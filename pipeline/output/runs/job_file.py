@@ -1,4 +1,4 @@
-"""A job as it is kept beside its output: what `retry` needs, and a job file that `run` takes."""
+"""A job as stored beside its output: `retry` needs it, and `run` takes it as a job file."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _HIDDEN = "**********"  # how pydantic writes a secret
 
 
 def job_content(job: Job) -> dict[str, Any]:
-    """``job`` as plain data that `job_from` takes back, with paths that hold in any working
-    folder, without defaults and without secrets."""
+    """``job`` as plain data that `job_from` reads back, with paths that are valid in any working
+    folder, without defaults and secrets."""
     content: dict[str, Any] = _without_secrets(job.model_dump(mode="json", exclude_defaults=True))
     if job.label and job.label.json_schema:
         content["label"]["json_schema"] = job.label.json_schema  # null members and their order
@@ -38,8 +38,8 @@ def job_content(job: Job) -> dict[str, Any]:
 
 
 def _unfollowed(path: str) -> str:
-    """A local path that holds in any working folder, through the same links: behind them files may
-    have other names, of other formats, in folders that say other columns."""
+    """A local path that is valid in any working folder, through the same links: behind a link, the
+    file's name may mean another format, and its folders other columns."""
     if "://" in path:
         return path
     plain = os.path.abspath(path)

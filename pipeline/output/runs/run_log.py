@@ -3,9 +3,9 @@
     OUTPUT/_rackmill/logs/RUN.WORKER.PROCESS.NUMBER.jsonl
 
 Storage may be an object store, where nothing can be appended: a process keeps its lines in memory
-and writes the file it is at anew, every few seconds and soon after a warning; when that has grown
-to ``PIECE_BYTES`` it goes on with the next number. No run fails, or waits for long, because its log
-cannot be written.
+and rewrites its current file every few seconds and soon after a warning; when the file has reached
+``PIECE_BYTES``, the next number follows. No run fails, or waits for long, because its log cannot be
+written.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pipeline.storage.base import Storage, open_storage
 
 DRIVER, COORDINATOR = "driver", "coordinator"
 PIECE_BYTES = 256 << 10
-MOST_BYTES = 8 << 20  # of one process, beside the output; as much at most waits to be written
+MOST_BYTES = 8 << 20  # of one process, beside the output; at most as much waits to be written
 KEPT_RUNS = 3
 _EVERY_SECONDS = 5.0
 _SOON_SECONDS = 0.2
@@ -40,26 +40,26 @@ _UNSAFE = re.compile(r"[^\w-]+")
 
 
 def new_run() -> str:
-    """A name for a run; those of later ones come later in the alphabet."""
+    """A name for a run; names sort by time."""
     return time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + secrets.token_hex(4)
 
 
 @dataclass(frozen=True)
 class LogPlace:
-    """Where the processes of a run log: the address of its output, and its name."""
+    """Where the processes of a run write their logs: the output's address and the run's name."""
 
     output: str
     run: str
 
 
 class RunLog(logging.Handler):
-    """Takes what this process logs from ``with`` to its end. Kept in memory until ``open`` says
-    where it goes."""
+    """Takes what this process logs inside ``with``. Keeps it in memory until ``open`` sets the
+    place."""
 
     def __init__(
         self, run: str, worker: str, *, most_bytes: int = MOST_BYTES, piece_bytes: int = PIECE_BYTES
     ) -> None:
-        """``worker``: who logs, where a line does not say it itself."""
+        """``worker``: the name for lines that do not have one."""
         super().__init__(logging.DEBUG)
         self.run, self._worker = run, worker
         self._pieces = max(1, most_bytes // piece_bytes)
@@ -69,8 +69,8 @@ class RunLog(logging.Handler):
         self._waiting: deque[bytes] = deque()
         self._waiting_bytes = self._lost = 0
         self._piece, self._number = b"", 0
-        self._before = logging.NOTSET, True  # how ours was set
-        self._guard = threading.Lock()  # of what waits
+        self._before = logging.NOTSET, True  # earlier settings of our logger
+        self._guard = threading.Lock()  # for what waits
         self._writing = threading.Lock()
         self._wake, self._ending = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._live, name="log", daemon=True)
@@ -78,17 +78,17 @@ class RunLog(logging.Handler):
 
     @property
     def opened(self) -> bool:
-        """Whether the log lies beside the output."""
+        """Whether the log is written beside the output."""
         return self._storage is not None
 
     def open(self, storage: Storage) -> None:
-        """Lines go to this output from now on, those before too. ``storage`` waits for nothing."""
+        """Write all lines to this output, earlier ones too. ``storage`` must never wait."""
         if self._storage is None:
             self._storage = storage
             self._thread.start()
 
     def open_at(self, output: str) -> None:
-        """As ``open``, at an address. Where that is none, nothing is written."""
+        """As ``open``, at an address. If it is not valid, nothing is written."""
         with suppress(*_TROUBLES):
             self.open(open_storage(output, patience_seconds=0, faults=False))
 
@@ -112,7 +112,7 @@ class RunLog(logging.Handler):
         self.finish()
 
     def finish(self, seconds: float = _CLOSING_SECONDS) -> None:
-        """Write what is left, if that is possible within the time, and no more after it."""
+        """Write what is left, if possible within this time, and nothing later."""
         self._ending.set()
         self._wake.set()
         if self._storage is not None:
@@ -120,11 +120,11 @@ class RunLog(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if threading.current_thread() is self._thread:
-            return  # what storage has to say of the log itself
+            return  # storage's own messages about the log
         try:
             line = LogLine.of(record).encode()
         except Exception:
-            return  # a line less, rather than Python's own report on the user's terminal
+            return  # better lose a line than show Python's own report on the user's terminal
         with self._guard:
             self._waiting.append(line)
             self._waiting_bytes += len(line)
@@ -133,14 +133,14 @@ class RunLog(logging.Handler):
                 self._lost += 1
         if record.levelno >= logging.WARNING:
             self._wake.set()
-        root = logging.getLogger()  # of a program that has set up logging for itself
+        root = logging.getLogger()  # of a program with its own logging setup
         if root.handlers and record.levelno >= root.level:
             root.callHandlers(record)
 
     def _live(self) -> None:
         while not self._ending.is_set():
             self._wake.wait(_EVERY_SECONDS)
-            self._ending.wait(_SOON_SECONDS if self._wake.is_set() else 0.0)  # others may follow
+            self._ending.wait(_SOON_SECONDS if self._wake.is_set() else 0.0)  # more may follow
             self._wake.clear()
             self.write()
         self.write()
@@ -155,7 +155,7 @@ class RunLog(logging.Handler):
                 content = self._piece + b"".join(lines)
                 try:
                     storage.replace(f"{self._path}.{self._number:05}.jsonl", content)
-                except Exception:  # whatever a store's library raises, the next try may do
+                except Exception:  # a store's library may raise anything; the next try may work
                     self._put_back(lines)
                     return
                 self._piece = content
@@ -163,7 +163,7 @@ class RunLog(logging.Handler):
                     self._begin_piece(storage)
 
     def _next(self) -> list[bytes]:
-        """Lines for the piece, as many as have room in it, one at least."""
+        """Lines for the piece, as many as fit into it, at least one."""
         with self._guard:
             if self._lost:
                 said = f"{self._lost} lines are missing here: storage could not be written"
@@ -200,7 +200,7 @@ def _attached() -> list[RunLog]:
 
 
 def forget_old_runs(storage: Storage, kept: int = KEPT_RUNS) -> None:
-    """Delete the logs of all runs but the last ones. Raises StorageFailed."""
+    """Delete the logs of all runs except the last ones. Raises StorageFailed."""
     paths = [path for path, _ in storage.files(LOGS)]
     for run in sorted({_run_of(path) for path in paths})[:-kept]:
         for path in paths:
@@ -209,7 +209,7 @@ def forget_old_runs(storage: Storage, kept: int = KEPT_RUNS) -> None:
 
 
 def logged_runs(storage: Storage) -> list[str]:
-    """The runs whose logs lie here, the last one at the end. Raises StorageFailed."""
+    """The runs with logs here, the last one at the end. Raises StorageFailed."""
     return sorted({_run_of(path) for path, _ in _pieces(storage)})
 
 
@@ -222,7 +222,7 @@ class LogReader:
         self._seen: dict[str, int] = {}  # bytes of each file that were read
 
     def new_lines(self) -> list[LogLine]:
-        """Those that came since the last call, of all processes, by time. Raises StorageFailed."""
+        """Lines of all processes since the last call, sorted by time. Raises StorageFailed."""
         grown = [
             path
             for path, size in _pieces(self._storage)

@@ -1,11 +1,11 @@
-"""Who works on an output folder: a small record that a run replaces while it lives.
+"""Which runs work on an output folder: a small record that each run updates while it is alive.
 
-    OUTPUT/_rackmill/runs/RUN.json    one run: where, since when, how far, in what state
+    OUTPUT/_rackmill/runs/RUN.json    one run: machine, start, progress, state
     OUTPUT/_rackmill/cancel.json      asks the run that is alive to stop
 
-Nothing depends on these records but courtesy: that a second run is told of the first, that
-``cancel`` reaches it, that ``status`` knows how far it is. Which rows are done is said by commit
-records alone, so two runs that did not see each other give the same, right dataset.
+These records only inform: a second run learns of the first, ``cancel`` reaches the run, ``status``
+knows its progress. Only commit records say which rows are done, so two runs that did not see each
+other still make the same, right dataset.
 """
 
 from __future__ import annotations
@@ -30,27 +30,28 @@ from pipeline.storage.base import Storage
 RUNS = f"{STATE}/runs"
 CANCEL = f"{STATE}/cancel.json"
 BEAT_SECONDS = 2.0
-PATIENCE_SECONDS = 30.0  # after the last beat, for a run on another machine
+PATIENCE_SECONDS = 30.0  # after the last heartbeat, for a run on another machine
 _LOOK_SECONDS = 1.0
 _CLOCK_SLACK = 5.0  # seconds by which a process's start may seem to move when clocks are set
 _AT_WORK = ("running", "stopping")
 
 
 class Life(Enum):
-    """What a run's record says of the run."""
+    """The condition of a run, from its record."""
 
     ALIVE = "alive"
-    DEAD = "dead"  # it ended without being able to say so
+    DEAD = "dead"  # it ended and could not record it
     ENDED = "ended"
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run as it tells of itself. Times in epoch seconds of its own machine.
+    """What a run reports about itself. Times in epoch seconds of its own machine.
 
-    ``machine`` and ``pid_started`` tell its process from others with the same number; ``rows``:
-    of the whole input; ``rows_done``: committed, by earlier runs too. ``state``: running,
-    stopping, ended (the dataset is whole), stopped (as it was asked to), failed (see ``message``).
+    ``machine`` and ``pid_started`` distinguish its process from others with the same number;
+    ``rows``: of the whole input; ``rows_done``: committed, also by earlier runs. ``state``:
+    running, stopping, ended (the dataset is complete), stopped (on request), failed (see
+    ``message``).
     """
 
     run: str
@@ -65,14 +66,14 @@ class RunRecord:
     rows_done: int = 0
     rows_per_second: float | None = None
     seconds_left: float | None = None
-    failed: int = 0  # rows that this run made error rows
-    engines: int = 0  # that are loaded
+    failed: int = 0  # rows that became error rows in this run
+    engines: int = 0  # loaded ones
     grace_seconds: float = 0.0  # for what is in flight when the run is asked to stop
     message: str = ""
-    waiting: str = ""  # why no engine is at work for now
-    watts: float | None = None  # of all cards at work
+    waiting: str = ""  # why no engine works at present
+    watts: float | None = None  # of all working cards
     celsius: int | None = None  # of the hottest one
-    slowed: int = 0  # cards that heat or their hardware slows down
+    slowed: int = 0  # cards slowed down by heat or by their hardware
 
     @property
     def path(self) -> str:
@@ -83,16 +84,16 @@ class RunRecord:
 
     @classmethod
     def decode(cls, content: bytes) -> RunRecord:
-        """Raises ValueError, TypeError for what is no such record."""
+        """Raises ValueError, TypeError if ``content`` is no such record."""
         found = json.loads(content)
         known = {field.name for field in fields(cls)}
         return cls(**{k: v for k, v in found.items() if k in known})
 
     def life(self, now: float | None = None) -> Life:
-        """Whether the run is alive, as far as that can be told from here at ``now``.
+        """Whether the run is alive, as far as this machine can know at ``now``.
 
-        On the same machine its process is looked for. From elsewhere only the time of its last
-        beat is known: after ``PATIENCE_SECONDS`` it counts as dead.
+        On the same machine, this checks its process. On other machines only the time of its last
+        heartbeat is known: after ``PATIENCE_SECONDS`` it counts as dead.
         """
         if self.state not in _AT_WORK:
             return Life.ENDED
@@ -107,7 +108,7 @@ class RunRecord:
 
     @property
     def course(self) -> str:
-        """How far it is, in words."""
+        """The progress in words."""
         text = f"{count(self.rows_done)} of {plural(self.rows, 'row')} are committed"
         if self.seconds_left is not None:
             text += f", about {duration(self.seconds_left)} left"
@@ -115,7 +116,7 @@ class RunRecord:
 
 
 def read_runs(storage: Storage) -> list[RunRecord]:
-    """The records here, the run that began last at the end. What cannot be read is left out."""
+    """The records here, the newest run at the end. Unreadable records are left out."""
     found: list[RunRecord] = []
     for path, _ in storage.files(RUNS):
         if path.endswith(".json") and not path.rsplit("/", 1)[-1].startswith("."):
@@ -126,7 +127,7 @@ def read_runs(storage: Storage) -> list[RunRecord]:
 
 
 def read_run(storage: Storage, path: str) -> RunRecord | None:
-    """The record at ``path``; None if it is gone or is none."""
+    """The record at ``path``; None if it is gone or invalid."""
     content = storage.read(path)
     try:
         return None if content is None else RunRecord.decode(content)
@@ -135,15 +136,15 @@ def read_run(storage: Storage, path: str) -> RunRecord | None:
 
 
 def live_runs(storage: Storage) -> list[RunRecord]:
-    """The runs that work here now, as far as can be told at once."""
+    """The runs that work here now, as far as can be known without waiting."""
     return [record for record in read_runs(storage) if record.life() is Life.ALIVE]
 
 
 def refuse_second(storage: Storage, note: Callable[[str], None] = lambda line: None) -> None:
     """Raise AlreadyRunning when another run works here.
 
-    A run of another machine may have died within the last half minute: then this waits until it
-    gives a sign of life or the time is over, and says so with ``note``.
+    A run on another machine may have died in the last half minute: then this waits until its next
+    heartbeat or the end of that time, and says so with ``note``.
     """
     doubtful: list[RunRecord] = []
     for record in live_runs(storage):
@@ -173,7 +174,7 @@ def _already_running(record: RunRecord, storage: Storage) -> AlreadyRunning:
     age = duration(max(0.0, time.time() - record.started))
     silent = time.time() - record.beat
     hints = []
-    if silent > PATIENCE_SECONDS:  # its process is here, and does nothing
+    if silent > PATIENCE_SECONDS:  # its process exists here, and does nothing
         hints.append(
             f"it has given no sign for {duration(silent)}: it may be suspended "
             f"(kill -CONT {record.pid}) or hang (kill -9 {record.pid})"
@@ -188,7 +189,7 @@ def _already_running(record: RunRecord, storage: Storage) -> AlreadyRunning:
 
 @dataclass(frozen=True)
 class CancelRequest:
-    """Somebody wants the run that is alive to stop. ``grace_seconds`` None: as its job says."""
+    """A request that the live run stop. ``grace_seconds`` None: as in its job."""
 
     at: float
     grace_seconds: float | None = None
@@ -198,7 +199,7 @@ class CancelRequest:
 
 
 def cancel_request(storage: Storage) -> CancelRequest | None:
-    """The request that lies here. One that cannot be read is one, too."""
+    """The request in this folder. An unreadable file counts as a request, too."""
     content = storage.read(CANCEL)
     if content is None:
         return None
@@ -212,8 +213,8 @@ def cancel_request(storage: Storage) -> CancelRequest | None:
 
 @functools.cache
 def this_machine() -> str:
-    """What tells the processes that are seen from here from those of any other machine, of
-    containers on this one, and from those before the last start."""
+    """Identifies the set of processes visible from here: not those of other machines, of containers
+    on this one, or from before the last boot."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot}/{os.readlink('/proc/self/ns/pid')}"

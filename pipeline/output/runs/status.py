@@ -1,4 +1,4 @@
-"""How far an output folder is, told from what lies in it: no Ray, from any machine."""
+"""The progress of an output folder, from its files only: no Ray, from any machine."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ class Course(StrEnum):
     FINISHED = "finished"
     RUNNING = "running"
     STOPPING = "stopping"
-    STOPPED = "stopped"  # as it was asked to
+    STOPPED = "stopped"  # on request
     INTERRUPTED = "interrupted"  # killed, or failed
 
 
 @dataclass(frozen=True)
 class Status:
-    """A job's course. ``run``: the one at work, or the last one. Rows that are done and ``errors``
-    are committed ones; what engines have in flight is not among them. ``reasons``: type of error
-    -> reason -> rows, see ``error_reasons``. ``first_failed``: a few failed rows, the first.
-    ``taken_back``: see ``taken_back``."""
+    """A job's course. ``run``: the working one, or the last one. Rows done and ``errors`` count
+    committed rows only, not those in flight in engines. ``reasons``: type of error -> reason ->
+    rows, see ``error_reasons``. ``first_failed``: the first few failed rows. ``taken_back``: see
+    ``taken_back``."""
 
     output: str
     name: str
@@ -80,7 +80,7 @@ class Status:
 
 
 def taken_back(summary: Mapping[str, Any]) -> tuple[str, ...]:
-    """The questions of a run of which an earlier run's promise does not hold: its rows differ."""
+    """The questions for which an earlier run's promise does not hold: this run's rows differ."""
     return tuple(
         question
         for question, block in (summary.get("trust") or {}).items()
@@ -89,7 +89,7 @@ def taken_back(summary: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def read_status(storage: Storage) -> Status:
-    """Raises UsageError where there is no output of rackmill, StorageFailed, JobFailed."""
+    """Raises UsageError if there is no output of rackmill, StorageFailed, JobFailed."""
     dataset = Dataset(storage)
     content = dataset.manifest()
     if content is None:
@@ -103,7 +103,7 @@ def read_status(storage: Storage) -> Status:
     course = _course(finished, run if working else None, run)
     summary = dataset.summary() if finished else None
     if summary is not None and "rows" in summary and not working:
-        # so a finished dataset of a million units is looked at in no time
+        # this makes it fast for a finished dataset of a million units
         done = Tally(rows=int(summary["rows"]))
         done.errors.update(summary.get("errors", {}))
         units = len(manifest.units)
@@ -137,7 +137,7 @@ def _course(finished: bool, working: RunRecord | None, last: RunRecord | None) -
 
 
 def _committed(manifest: Manifest, state: CommitState) -> tuple[Tally, int]:
-    """What is committed of the input as the manifest has it, and how many units are whole."""
+    """What is committed of the manifest's input, and how many units are complete."""
     total, whole = Tally(), 0
     for unit in manifest.units:
         records = [state.commits.get(leaf.id) for leaf in leaves(unit, state.cuts)]

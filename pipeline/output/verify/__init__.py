@@ -1,1 +1,1 @@
-"""Does a finished dataset hold what it promises?"""
+"""Checks whether a finished dataset keeps its promises."""

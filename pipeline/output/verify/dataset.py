@@ -1,4 +1,4 @@
-"""Proving a dataset right: reads every file once, and the input beside it, a unit at a time."""
+"""Verifies a dataset: reads every file once, together with the input, one unit at a time."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ from pipeline.output.verify.promises import (
 from pipeline.storage.base import Storage
 
 _log = logging.getLogger(__name__)
-_AHEAD = 2  # files that are read and hashed while one is compared with the input
+_AHEAD = 2  # files read and hashed while another is compared with the input
 
 
 @dataclass
 class Verification:
-    """What was looked at, and what is wrong with it. ``notes``: what is no fault, and what could
-    not be looked at. ``compared_rows``: whose kept columns were compared with the input's."""
+    """What was checked, and what is wrong. ``notes``: what is no fault, and what could not be
+    checked. ``compared_rows``: rows whose kept columns were compared with the input's."""
 
     output: str
     name: str = ""
@@ -86,7 +86,7 @@ class Verification:
 
 
 def verify(storage: Storage) -> Verification:
-    """Look at all of a dataset. Raises UsageError where there is none, StorageFailed."""
+    """Check a whole dataset. Raises UsageError if there is none, StorageFailed."""
     dataset = Dataset(storage)
     verdict = Verification(storage.address())
     content = dataset.manifest()
@@ -150,13 +150,13 @@ def _note_leftovers(
 
 @dataclass
 class _CheckedUnit:
-    """A unit's rows, if its file is what its record says."""
+    """A unit's rows, if its file matches its record."""
 
     unit: Unit
     record: CommitRecord | None
     table: pa.Table | None = None
     faults: list[Flaw] = field(default_factory=list)
-    waits: bool = False  # a later generation than readers see
+    waits: bool = False  # its record is of a later generation than readers see
 
 
 def _look_at_rows(
@@ -208,7 +208,7 @@ def _looks(
     attempts: dict[str, int],
     bad: set[str],
 ) -> Iterator[_CheckedUnit]:
-    """In input order; a few files are read ahead."""
+    """Units in input order; a few files are read ahead."""
 
     def look(unit: Unit, record: CommitRecord | None) -> _CheckedUnit:
         if record is None or record.file in bad:
@@ -236,7 +236,7 @@ def _look(
     found = hashlib.sha256(content or b"").hexdigest()
     waits = found != record.sha256 and record.attempt_path in attempts
     if waits:
-        # readers may see an earlier generation, nothing else
+        # readers may see an earlier generation, but nothing else
         earlier = [dataset.generation(record, g) for g in range(record.generation)]
         seen = next((e for e in earlier if e is not None and e.sha256 == found), None)
         content = dataset.storage.read(record.attempt_path)
@@ -261,7 +261,7 @@ def _other_content(where: str, record: CommitRecord) -> Flaw:
 
 
 class _InputInStep:
-    """The input, read in step with the output; shards that cannot be compared are noted once."""
+    """The input, read in step with the output; each shard that cannot be compared is noted once."""
 
     def __init__(self, manifest: Manifest, notes: list[str]) -> None:
         self._manifest = manifest
@@ -275,7 +275,7 @@ class _InputInStep:
         return self._manifest.shards[unit.shard].path
 
     def usable(self, unit: Unit) -> bool:
-        """Whether the unit's file is there, as it was, and needed."""
+        """Whether the unit's input file exists, is unchanged, and is needed."""
         if not self._manifest.kept or not unit.rows:
             return False
         if unit.shard not in self._usable:
@@ -286,8 +286,8 @@ class _InputInStep:
         return self._usable[unit.shard]
 
     def differs(self, unit: Unit, table: pa.Table) -> tuple[int, str] | None:
-        """The first row of the file and column that are not what it says. A file that cannot be
-        read is noted, and not usable any more."""
+        """The first row of the file, and its column, that differ from the table. A file that cannot
+        be read is noted, and no longer usable."""
         try:
             rows = by_row(table, self._manifest.rows_of_one)
             return self._again.differs(unit.shard, unit.start, rows)
@@ -299,7 +299,7 @@ class _InputInStep:
 
 
 def _trouble_with(shard: Shard) -> str | None:
-    """Why the shard cannot be compared with: it has to be what it was."""
+    """Why the shard cannot be used for comparison: it must be unchanged."""
     try:
         size, version, stamp = facts_now(shard.path)
     except FileNotFoundError:

@@ -1,5 +1,5 @@
-"""What a finished dataset promises, as questions that need no storage: each answers with what is
-wrong, where, and how to fix it."""
+"""The promises of a finished dataset, as checks that need no storage: each returns what is wrong,
+where, and how to fix it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ COUNTED = ("rows", "succeeded", "failed", "prompt_tokens", "completion_tokens", 
 
 @dataclass(frozen=True)
 class Flaw:
-    """A promise that does not hold."""
+    """A promise that is not kept."""
 
     what: str
     where: str
@@ -42,8 +42,8 @@ class Flaw:
 
 @dataclass(frozen=True)
 class Layout:
-    """What is expected to be there. ``leaves``: the units and parts of units that tile the input,
-    in order, each with its record, if it has one."""
+    """What should be there. ``leaves``: the units and parts of units that cover the input without
+    overlap, in order, each with its record, if it has one."""
 
     leaves: tuple[tuple[Unit, CommitRecord | None], ...]
     faults: tuple[Flaw, ...] = ()
@@ -54,8 +54,8 @@ class Layout:
 
 
 def lay_out(manifest: Manifest, state: CommitState) -> Layout:
-    """Walk down from the units that the input was cut into: their records and cuts have to tile
-    it, and there must be no others."""
+    """Walk down from the input's original units: their records and cuts must cover the input
+    without overlap, and there must be no others."""
     leaves: list[tuple[Unit, CommitRecord | None]] = []
     faults: list[Flaw] = []
     reached: set[str] = set()
@@ -92,7 +92,7 @@ def _misfit(unit: Unit, record: CommitRecord) -> str | None:
 
 
 def missing_rows(layout: Layout, manifest: Manifest) -> list[Flaw]:
-    """Rows of the input without a result, joined to stretches."""
+    """Rows of the input without a result, joined to ranges."""
     stretches: list[list[int]] = []
     for unit, record in layout.leaves:
         if record is not None:
@@ -115,9 +115,9 @@ def missing_rows(layout: Layout, manifest: Manifest) -> list[Flaw]:
 def check_files(
     layout: Layout, files: Mapping[str, int], folders: Sequence[str], attempts: Mapping[str, int]
 ) -> list[Flaw]:
-    """Every record has its file and the other way round, and nothing else looks like data.
+    """Every record has its file and vice versa, and nothing else looks like data.
 
-    ``files``: name -> bytes, of those that lie where readers look; ``attempts``: path -> bytes.
+    ``files``: name -> bytes, of files where readers look; ``attempts``: path -> bytes.
     """
     faults = []
     named = set()
@@ -212,7 +212,7 @@ def _error_problems(table: pa.Table, results: Container[str]) -> list[str]:
 
 
 def _probability_problems(table: pa.Table, columns: AnswerColumns) -> list[str]:
-    """The model's probabilities of the choices sum to 1, and the largest is told apart."""
+    """The model's probabilities of the choices sum to 1; ``raw_confidence`` is the largest."""
     answered = table.filter(table.column("error").is_null())
     absent = answered.column(columns.probabilities).null_count
     if absent:
@@ -264,7 +264,7 @@ def _shown(value: Any) -> str:
 
 
 def count_table(table: pa.Table, manifest: Manifest) -> Tally:
-    """The counts of a tally that can be seen in the rows themselves."""
+    """The counts of a tally that the rows themselves show."""
     failed = table.column("error").is_valid()
     tally = Tally(rows=table.num_rows, failed=pc.sum(failed).as_py() or 0)
     tally.errors = _counts(error_types(table).filter(failed))
@@ -284,7 +284,7 @@ def _counts(values: pa.ChunkedArray) -> Counter[str]:
 
 
 def check_totals(summary: Mapping[str, Any] | None, total: Tally, where: str) -> list[Flaw]:
-    """What the run said of the dataset at its end."""
+    """Compares what the run reported at its end with the dataset."""
     fix = "run the same job again: it writes the summary anew"
     if summary is None:
         return [Flaw("the summary is gone or damaged", where, f"remove _SUCCESS, then {fix}")]
