@@ -1,1 +1,1 @@
-"""What people say is right: the rows they are asked about, and their answers, beside an output."""
+"""Reviews by people: the rows to review, and the reviewers' answers, beside an output."""

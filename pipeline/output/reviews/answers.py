@@ -1,12 +1,12 @@
 """The answers of reviewers, beside the output that they are about.
 
-    OUTPUT/_rackmill/reviews/NAME.jsonl            what NAME has answered, a line each
-    OUTPUT/_rackmill/reviews/NAME/00000042.json    the same on an object store, a line an object
+    OUTPUT/_rackmill/reviews/NAME.jsonl            the answers of NAME, one per line
+    OUTPUT/_rackmill/reviews/NAME/00000042.json    the same on an object store, one line per object
 
-Nothing is ever changed or taken away: another answer is one more line, taking one back is too. On
-a disk a line is fsynced before it counts, and half a last line, of a process that was killed or a
-disk that was full, is passed over. Object stores cannot append: there each line is an object of its
-own, created only if it was not there.
+Nothing is ever changed or removed: a new answer is one more line, and so is taking one back. On a
+disk a line is fsynced before it counts; half a last line, from a killed process or a full disk, is
+skipped. Object stores cannot append: there each line is a separate object, created only if it did
+not exist.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from pipeline.storage.base import Storage
 from pipeline.storage.local import sync
 from pipeline.storage.transient_errors import fix, reason
 
-Place = tuple[str, int]  # an input file as the output calls it, and a row of it
-Key = tuple[str, Place]  # a question and the row that it is asked of
+Place = tuple[str, int]  # an input file as named in the output, and a row of it
+Key = tuple[str, Place]  # a question and the row that it is about
 _NAME = re.compile(r"[^\W_][\w.@+-]{0,63}")
 _FILE = re.compile(rf"{REVIEWS}/({_NAME.pattern})\.jsonl")
 _OBJECT = re.compile(r"\d{8}\.json")
 
 
 class ReviewerAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One line. ``value``: a choice; None: the reviewer was unsure. ``at``: when, in ISO form.
-    ``undone``: the answer to this row is taken back. ``seen``: the model's answer was shown."""
+    """One line. ``value``: a choice; None: the reviewer was unsure. ``at``: time in ISO form.
+    ``undone``: takes back the answer to this row. ``seen``: the model's answer was shown."""
 
     question: str
     shard: str
@@ -58,7 +58,7 @@ _DECODER, _ENCODER = msgspec.json.Decoder(ReviewerAnswer), msgspec.json.Encoder(
 
 
 def check_reviewer(name: str) -> str:
-    """``name``. Raises UsageError for one that is no name for a file."""
+    """Returns ``name``. Raises UsageError if it cannot be a file name."""
     if _NAME.fullmatch(name) is None:
         raise UsageError(
             f"--reviewer {name}: not a name for a file",
@@ -68,8 +68,8 @@ def check_reviewer(name: str) -> str:
 
 
 class ReviewAnswers:
-    """All answers beside the output at ``storage``. Two processes may write at once, also for the
-    same reviewer."""
+    """All answers beside the output at ``storage``. Several processes may write at the same time,
+    even for the same reviewer."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
@@ -77,9 +77,9 @@ class ReviewAnswers:
         self._objects: dict[str, bytes] = {}  # they never change
 
     def append(self, reviewer: str, answer: ReviewerAnswer) -> None:
-        """The answer is kept, whatever happens, when this returns.
+        """Store the answer durably before this returns.
 
-        Raises CommitFailed; CommitStateUnknown where storage does not say.
+        Raises CommitFailed; CommitStateUnknown if storage does not report the result.
         """
         line = _ENCODER.encode(answer)
         if self._local:
@@ -93,7 +93,7 @@ class ReviewAnswers:
             number += 1
 
     def every(self) -> dict[str, list[ReviewerAnswer]]:
-        """By reviewer, all lines in the order in which they were written. Raises StorageFailed."""
+        """Reviewer -> all lines in the order of writing. Raises StorageFailed."""
         found: dict[str, list[ReviewerAnswer]] = {}
         if self._local:
             paths = sorted(p for p in self._storage.names(REVIEWS) if _FILE.fullmatch(p))
@@ -111,11 +111,11 @@ class ReviewAnswers:
         return found
 
     def current(self, question: str) -> dict[str, dict[Place, ReviewerAnswer]]:
-        """By reviewer, what each row's answer is now: the last one, unless it was taken back."""
+        """Reviewer -> row -> the current answer: the last one, unless it was taken back."""
         return of_question(self.by_reviewer(), question)
 
     def by_reviewer(self) -> dict[str, dict[Key, ReviewerAnswer]]:
-        """By reviewer, what stands of all questions, in the order in which it was given."""
+        """Reviewer -> the current answers to all questions, in the order in which they came."""
         return {name: _current(lines) for name, lines in self.every().items()}
 
     def _names(self, folder: str) -> list[str]:
@@ -132,8 +132,7 @@ class ReviewAnswers:
 def of_question(
     by_reviewer: Mapping[str, Mapping[Key, ReviewerAnswer]], question: str
 ) -> dict[str, dict[Place, ReviewerAnswer]]:
-    """By reviewer, the answers to ``question`` of all that stand, in the order in which they were
-    given."""
+    """Reviewer -> the current answers to ``question``, in the order in which they came."""
     return {
         name: {place: answer for (asked, place), answer in given.items() if asked == question}
         for name, given in by_reviewer.items()
@@ -151,21 +150,21 @@ def _current(lines: list[ReviewerAnswer]) -> dict[Key, ReviewerAnswer]:
 
 def _parsed(lines: Iterator[bytes] | list[bytes]) -> Iterator[ReviewerAnswer]:
     for line in lines:
-        with suppress(msgspec.MsgspecError, UnicodeDecodeError):  # half a line, or none of ours
+        with suppress(msgspec.MsgspecError, UnicodeDecodeError):  # half a line, or not ours
             yield _DECODER.decode(line)
 
 
 def _append_line(path: Path, line: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     new = not path.exists()
-    # a link would have us write to another file
+    # do not follow a link: it would lead to another file
     flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
     file = os.open(path, flags, 0o644)
     try:
-        with suppress(OSError):  # some network folders have no locks: appending is still one step
+        with suppress(OSError):  # some network folders lack locks: appending is still one step
             fcntl.flock(file, fcntl.LOCK_EX)
         size = os.fstat(file).st_size
-        if size and os.pread(file, 1, size - 1) != b"\n":  # half a line: it stays one by itself
+        if size and os.pread(file, 1, size - 1) != b"\n":  # half a line: it stays a separate line
             line = b"\n" + line
         left = memoryview(line + b"\n")
         while left:

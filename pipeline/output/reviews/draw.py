@@ -1,4 +1,4 @@
-"""Drawing rows of an output to ask people about; the rows themselves."""
+"""Draws rows of an output for review, and reads these rows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class ShownRow:
-    """A row as reviewers see it: ``texts`` by field, the model's ``answer`` and how sure it was
+    """A row as reviewers see it: ``texts`` by field, the model's ``answer`` and ``confidence``
     (None: not known)."""
 
     texts: Mapping[str, str]
@@ -35,16 +35,16 @@ class ShownRow:
 
     @property
     def digest(self) -> str:
-        """Of the texts: whether the row is still the one that was reviewed."""
+        """A digest of the texts, to check that the row is still the one that was reviewed."""
         every = repr(sorted(self.texts.items())).encode("utf-8", "surrogatepass")
         return hashlib.blake2b(every, digest_size=8).hexdigest()
 
 
 def draw(stored: StoredRows, question: ReviewQuestion, wanted: int, seed: int) -> ReviewSample:
-    """A sample of ``wanted`` rows, of those whose right answer is not known yet. The same seed and
-    rows give the same sample, and a larger one begins with the smaller.
+    """A sample of ``wanted`` rows whose right answer is not known yet. The same seed and rows give
+    the same sample, and a larger sample begins with the smaller one.
 
-    Raises UsageError where no row is left; StorageFailed.
+    Raises UsageError if no row is left; StorageFailed.
     """
     known = _Candidates(wanted + 1)
     right = _RightAnswers(stored, question)
@@ -69,7 +69,7 @@ def draw(stored: StoredRows, question: ReviewQuestion, wanted: int, seed: int) -
 def rows_at(
     stored: StoredRows, question: ReviewQuestion, places: set[Place]
 ) -> dict[Place, ShownRow]:
-    """The rows at ``places``, as far as they are there. Raises StorageFailed."""
+    """The rows at ``places``, as far as they exist. Raises StorageFailed."""
     found: dict[Place, ShownRow] = {}
     fields = shown_fields(stored)
     columns = {field.partition(".")[0] if field not in stored.kept else field for field in fields}
@@ -101,16 +101,16 @@ class _Chunk:
     file: str
     rows: npt.NDArray[np.int64]
     sizes: Floats
-    told: bool = False  # how sure the model was
+    told: bool = False  # whether the model's confidence is known
 
 
 class _Candidates:
-    """Of all rows those that come first in each of the two orders."""
+    """The first rows, among all, in each of the two orders."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self.population = 0
-        self.told = False  # whether of any row it is known how sure the model was
+        self.told = False  # whether the model's confidence is known for any row
         self._files: dict[str, int] = {}
         # columns: file, row, size, first number, priority
         self._rows = np.zeros((0, 5))
@@ -138,7 +138,7 @@ class _Candidates:
         return first
 
     def orders(self, *, doubt: bool) -> tuple[list[int], list[int]]:
-        """Numbers of rows, the first ones of each order."""
+        """The numbers of the first rows in each order."""
         return self._first(3, 1), self._first(4, -1) if doubt else []
 
     def priority(self, at: int) -> float:
@@ -153,7 +153,7 @@ class _RightAnswers:
     """The rows whose right answer is known from a column or a file."""
 
     def __init__(self, stored: StoredRows, question: ReviewQuestion) -> None:
-        """Raises UsageError for a file that is none."""
+        """Raises UsageError if the file of right answers is invalid."""
         graded = question.gold.graded if question.gold else None
         self._file: GoldFile | None = None
         name = graded.gold_column if graded else None
@@ -163,7 +163,7 @@ class _RightAnswers:
         self._column = stored.kept_as(name) if name is not None else None
 
     def known(self, table: pa.Table) -> npt.NDArray[np.bool_]:
-        """Of each row, whether it is one of them."""
+        """For each row, whether its right answer is known."""
         if self._column is None or self._column not in table.column_names:
             return np.zeros(table.num_rows, np.bool_)
         column = table[self._column]
@@ -176,7 +176,7 @@ class _RightAnswers:
 def _candidates(
     table: pa.Table, stored: StoredRows, question: ReviewQuestion, right: _RightAnswers
 ) -> _Chunk:
-    """The rows of one file's table that may be drawn: there is an answer, and no right one."""
+    """The rows of one file's table that may be drawn: answered, without a known right answer."""
     if not table.num_rows:
         return _Chunk("", np.zeros(0, np.int64), np.zeros(0))
     mask = table[question.answers].is_valid().to_numpy(zero_copy_only=False)

@@ -1,4 +1,4 @@
-"""The right answers that reviews come to."""
+"""The right answers that result from reviews."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from pipeline.storage.base import Storage
 
 
 def gold_of(storage: Storage, question: str) -> list[GoldRow]:
-    """Of the output at ``storage``: the rows of the sample that most reviewers agree on, with the
-    probability that they were asked about. Raises UsageError, StorageFailed."""
+    """For the output at ``storage``: the rows of the sample that most reviewers agree on, with the
+    probability that a row was asked about. Raises UsageError, StorageFailed."""
     found = read_sample(storage, question)
     if found is None:
         return []
@@ -37,11 +37,11 @@ def agreed_gold(
     choices: tuple[str, ...],
     changed: set[Place] | frozenset[Place] = frozenset(),
 ) -> list[GoldRow]:
-    """What most reviewers say in their ``answers``, of each row that is not ``changed``. Only what
-    comes before the first row that nobody has answered counts: how probable it was that a row was
-    asked about is known of such beginnings.
+    """The answer of most reviewers for each row that is not ``changed``. Only rows before the first
+    row without an answer count: the probability that a row was asked about is known only for such a
+    beginning of the sample.
 
-    An answer that is no choice any more counts as none.
+    An answer that is no longer a choice does not count.
     """
     given = {row.place: _values(row, answers, choices) for row in sample.rows}
     reached = next(
@@ -64,7 +64,7 @@ def _values(
 
 
 def _majority(values: list[str | None]) -> str | None:
-    """What more reviewers say than anything else; who is unsure says nothing."""
+    """The most frequent answer; reviewers who are unsure do not count."""
     counts = Counter(value for value in values if value is not None).most_common(2)
     if not counts or (len(counts) == 2 and counts[0][1] == counts[1][1]):
         return None
@@ -72,7 +72,7 @@ def _majority(values: list[str | None]) -> str | None:
 
 
 def _changed(stored: StoredRows, question: ReviewQuestion, sample: ReviewSample) -> set[Place]:
-    """Rows that are gone, or that have other texts than those that were reviewed."""
+    """Rows that are gone, or whose texts differ from those that were reviewed."""
     rows = rows_at(stored, question, {row.place for row in sample.rows})
     return {
         row.place

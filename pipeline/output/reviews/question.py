@@ -1,4 +1,4 @@
-"""What reviewers are asked: one of the questions that a job asks of each row."""
+"""The question for reviewers: one of those that a job asks about each row."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from pipeline.output.columns.question_columns import label_of
 from pipeline.output.rows.stored_rows import StoredRows
 
 LABEL = "label"  # the name of the one question of a job with `label`
-_WORDS = 600  # characters of what is asked that are shown
+_WORDS = 600  # characters of the question's text that are shown
 
 
 @dataclass(frozen=True)
 class ReviewQuestion:
-    """``answers``: the column with the answer; ``probabilities``, ``confidences``: those with the
-    model's own probabilities of all choices and of its best one, None where there is none.
-    ``text``: what is asked, in words. ``gold``: where right answers are known already."""
+    """``answers``: the column with the answer; ``probabilities``, ``confidences``: the columns with
+    the model's own probabilities of all choices and of its best one, None without one. ``text``:
+    the question in words. ``gold``: the existing source of right answers."""
 
     name: str
     choices: tuple[str, ...]
@@ -32,8 +32,8 @@ class ReviewQuestion:
     gold: AskedQuestion | None = None
 
     def own_choice(self, row: Mapping[str, Any]) -> str | None:
-        """What the model itself finds most probable: what was calibrated by a row's right answer
-        could not be judged by it."""
+        """The model's own most probable choice: an answer that was calibrated with a row's right
+        answer cannot be judged by it."""
         known = row.get(self.probabilities) if self.probabilities else None
         if known:
             return max(self.choices, key=lambda choice: known.get(choice) or 0.0)
@@ -75,7 +75,7 @@ def _questions(stored: StoredRows) -> dict[str, ReviewQuestion]:
         columns = asked.columns
         if columns.answer not in stored.schema.names:
             continue
-        # the model's own comes first: it stays the same however it is calibrated
+        # prefer the model's own: calibration does not change it
         known = (columns.raw_confidence, columns.confidence)
         sure = next((n for n in known if n in stored.schema.names and n not in stored.kept), None)
         text = (asked.text or job.instructions or "Which is right?").strip()[:_WORDS]
@@ -88,8 +88,8 @@ def _questions(stored: StoredRows) -> dict[str, ReviewQuestion]:
 
 
 def shown_fields(stored: StoredRows) -> tuple[str, ...]:
-    """The columns that reviewers see of a row: those that the prompt reads, as far as they were
-    kept, else all that were but right answers. Raises UsageError where there is none."""
+    """The columns of a row that reviewers see: the kept ones that the prompt reads; without any,
+    all kept ones except right answers. Raises UsageError if there are none."""
     job = stored.job
     fields = job.prompt_fields if job else ()
     kept = [f for f in fields if f in stored.kept or f.partition(".")[0] in stored.kept]
@@ -104,5 +104,5 @@ def shown_fields(stored: StoredRows) -> tuple[str, ...]:
 
 
 def shown_texts(row: Mapping[str, Any], fields: tuple[str, ...]) -> dict[str, str]:
-    """By field, what reviewers read of the row."""
+    """Field -> the text that reviewers read."""
     return {field: as_shown(lookup(row, field)) for field in fields}

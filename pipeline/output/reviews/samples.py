@@ -1,9 +1,9 @@
-"""The samples that were drawn, beside the output that they are of.
+"""The samples that were drawn, stored beside their output.
 
     OUTPUT/_rackmill/reviews/sample-QUESTION-1.json, -2.json, …    the highest counts
 
-A larger sample, and one of an output that has changed, is a file more. They appear whole and only
-once: of two processes that draw at the same time one is first, and the other takes what it drew.
+A larger sample, or one after the output has changed, is a new file. Each file appears whole and is
+created only once: if two processes draw at the same time, the second takes the first one's sample.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ class _Stored(BaseModel):
 
 
 def read_sample(storage: Storage, question: str) -> tuple[ReviewSample, str] | None:
-    """The newest sample, and of which input it was drawn; None before there is one.
+    """The newest sample, and the input that it was drawn from; None before there is one.
 
-    Raises UsageError for one that is damaged, StorageFailed.
+    Raises UsageError for a damaged sample, StorageFailed.
     """
     number = _newest(storage, question)
     if not number:
@@ -72,9 +72,9 @@ def read_sample(storage: Storage, question: str) -> tuple[ReviewSample, str] | N
 def sample_for(
     storage: Storage, stored: StoredRows, question: ReviewQuestion, wanted: int | None
 ) -> ReviewSample:
-    """The sample to go on with. It is made larger where ``wanted`` is more than it has (None: as it
-    is, or ``DEFAULT_ROWS``), and drawn anew, with the same seed, where the output has other rows
-    now: then most rows are the same, and their answers stay.
+    """The sample to continue with. It is made larger if it has fewer than ``wanted`` rows (None: as
+    it is, or ``DEFAULT_ROWS``). If the output has other rows now, it is drawn again with the same
+    seed: then most rows are the same, and their answers stay.
 
     Raises UsageError, StorageFailed, CommitFailed.
     """
@@ -128,7 +128,7 @@ def _path(question: str, number: int) -> str:
 
 
 def _newest(storage: Storage, question: str) -> int:
-    """0 where there is none."""
+    """The number of the newest sample; 0 if there is none."""
     start = _path(question, 0).removesuffix("0.json")
     names = (path.removeprefix(start) for path in storage.names(REVIEWS) if path.startswith(start))
     numbers = (name.removesuffix(".json") for name in names if name.endswith(".json"))

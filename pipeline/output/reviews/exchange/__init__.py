@@ -1,1 +1,1 @@
-"""Reviews in the shapes of other tools, and back."""
+"""Reviews in the formats of other tools: export and import."""

@@ -1,12 +1,12 @@
-"""Reviews as Argilla has records: a list, as its ``dataset.records.to_json`` writes it.
+"""Reviews as Argilla's records: a list, as ``dataset.records.to_json`` writes it.
 
     {"id", "fields": {FIELD: TEXT}, "metadata": {"file", "row", …},
      "suggestions": {QUESTION: {"value", "score", "agent"}},
      "responses": {QUESTION: [{"value", "user_id", "status"}]}}
 
-A response that was submitted is an answer, one that was discarded is "unsure", a draft is neither.
-Argilla's users have UUIDs: a reviewer's is made of the name, which stands in the metadata. The
-older shape, with lists of responses that hold their ``values``, is read, too.
+A submitted response is an answer, a discarded one is "unsure", a draft is neither. Argilla's users
+have UUIDs: a reviewer's UUID is made from the name, which is in the metadata. The older format,
+with lists of responses that have ``values``, can also be read.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def is_record(record: Mapping[str, Any]) -> bool:
 
 
 def read(record: Mapping[str, Any], question: str, where: str) -> Iterator[ImportedAnswer]:
-    """Raises UsageError for a record that does not say which row it is of."""
+    """Raises UsageError for a record that does not identify its row."""
     about = record.get("metadata")
     about = about if isinstance(about, Mapping) else {}
     file, row = about.get("file"), about.get("row")
@@ -81,7 +81,7 @@ def _responses(found: Any, question: str) -> Iterator[Mapping[str, Any]]:
     if isinstance(found, Mapping):
         listed = found.get(question)
         yield from (one for one in listed or () if isinstance(one, Mapping))
-    elif isinstance(found, list):  # as Argilla 1 has them
+    elif isinstance(found, list):  # the format of Argilla 1
         for one in found:
             values = one.get("values") if isinstance(one, Mapping) else None
             said = values.get(question) if isinstance(values, Mapping) else None

@@ -1,9 +1,9 @@
-"""Reviews as CSV: a line for each row and reviewer.
+"""Reviews as CSV: one line per row and reviewer.
 
     _file,_row,part,inclusion_probability,reviewer,value,unsure,model,confidence, the row's texts
 
-A row that nobody has answered has one line without ``reviewer`` and ``value``. To read one back,
-``_file``, ``_row`` and ``value`` are needed; where ``unsure`` is yes, ``value`` does not count.
+A row without answers has one line without ``reviewer`` and ``value``. Reading back needs ``_file``,
+``_row`` and ``value``; if ``unsure`` is yes, ``value`` does not count.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def _starts(out: ExportedRow) -> Iterator[tuple[str, str, str]]:
 
 
 def read(text: str) -> Iterator[ImportedAnswer]:
-    """Raises UsageError for what is no such file."""
+    """Raises UsageError if ``text`` is no such file."""
     csv.field_size_limit(_LONGEST_CELL)
     lines = csv.DictReader(io.StringIO(text, newline=""))
     try:

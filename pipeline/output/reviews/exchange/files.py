@@ -1,4 +1,4 @@
-"""Files of reviews, written for other tools and read back."""
+"""Writes files of reviews for other tools, and reads them back."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ _MOST_BYTES = 512 << 20
 
 @dataclass(frozen=True)
 class Imported:
-    """``taken``: answers that are kept now; ``known``: that were before; ``elsewhere``: of rows
-    that are not in the sample, and therefore left."""
+    """Counts of answers. ``taken``: new and stored now; ``known``: stored before; ``elsewhere``:
+    skipped, because their rows are not in the sample."""
 
     taken: int
     known: int
@@ -42,8 +42,8 @@ def write_reviews(
     rows: Mapping[Place, ShownRow],
     answers: Mapping[str, Mapping[Place, ReviewerAnswer]],
 ) -> int:
-    """Write the sample with its ``answers``. ``shape`` None: as the file's ending says. Returns
-    how many answers it holds.
+    """Write the sample with its ``answers``. ``shape`` None: set by the file's extension. Returns
+    the number of answers in it.
 
     The file appears whole or not at all. Raises UsageError, JobFailed.
     """
@@ -88,10 +88,10 @@ def read_reviews(
     reviewer: str,
     now: str,
 ) -> Imported:
-    """Keep the answers of a file as if they were given now. ``reviewer``: who gave those of which
-    the file does not say it. A second time nothing is new.
+    """Store the answers of a file as if they were given now. ``reviewer``: the name for answers
+    without one in the file. Reading the same file again adds nothing.
 
-    Nothing is kept where one of them cannot be: raises UsageError, which names it.
+    If one answer is not valid, nothing is stored: raises UsageError, which names it.
     """
     try:
         found = list(_parsed(path, question))
@@ -169,7 +169,7 @@ def _text(path: Path) -> str:
 
 
 def _records(text: str) -> list[Mapping[str, Any]]:
-    """Of a JSON list, or of lines with an object each."""
+    """The records of a JSON list, or of lines with one object each."""
     try:
         if text.lstrip().startswith("["):
             records = json.loads(text)

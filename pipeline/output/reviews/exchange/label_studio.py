@@ -1,12 +1,12 @@
-"""Reviews as Label Studio has tasks: a list, as it exports and imports JSON.
+"""Reviews as Label Studio's tasks: a list, as it exports and imports JSON.
 
     {"data": {FIELD: TEXT, "rackmill": {"file", "row", …}},
      "predictions": [{"model_version", "score", "result": [RESULT]}],
      "annotations": [{"result": [RESULT], "was_cancelled", "reviewer"}]}
     RESULT: {"from_name": QUESTION, "to_name": FIELD, "type": "choices", "value": {"choices": […]}}
 
-An annotation that was cancelled (skipped there) is "unsure". Who annotated is taken from
-``reviewer``, else from ``completed_by``.
+A cancelled annotation (skipped there) is "unsure". The annotator's name comes from ``reviewer``,
+otherwise from ``completed_by``.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def is_task(record: Mapping[str, Any]) -> bool:
 
 
 def read(task: Mapping[str, Any], question: str, where: str) -> Iterator[ImportedAnswer]:
-    """Raises UsageError for a task that does not say which row it is of."""
+    """Raises UsageError for a task that does not identify its row."""
     about = task["data"].get(_OURS)
     about = about if isinstance(about, Mapping) else {}
     file, row = about.get("file"), about.get("row")

@@ -1,4 +1,4 @@
-"""What goes out and what comes in, whatever the shape of the file."""
+"""The data that is exported and imported, independent of the file's format."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NO_NAME = re.compile(r"[^\w.@+-]")
 
 @dataclass(frozen=True)
 class ExportedRow:
-    """A row of the sample with all that is known of it. ``answers``: by reviewer."""
+    """A row of the sample with all that is known about it. ``answers``: by reviewer."""
 
     asked: SampledRow
     shown: ShownRow
@@ -25,7 +25,7 @@ class ExportedRow:
 
     @property
     def facts(self) -> dict[str, str | int | float]:
-        """Where the row stands, and how it was drawn."""
+        """The row's place, and how it was drawn."""
         drawn = self.asked.drawn
         return {
             "file": drawn.shard,
@@ -37,7 +37,7 @@ class ExportedRow:
 
 @dataclass(frozen=True)
 class ExportedBatch:
-    """Rows to write, with the question that they were asked."""
+    """Rows to write, with the question about them."""
 
     question: ReviewQuestion
     rows: Sequence[ExportedRow]
@@ -45,8 +45,8 @@ class ExportedBatch:
 
 @dataclass(frozen=True)
 class ImportedAnswer:
-    """An answer that was read. ``value`` None: unsure; ``reviewer`` None: the file does not say;
-    ``where`` in the file it stands."""
+    """An answer that was read. ``value`` None: unsure; ``reviewer`` None: not in the file;
+    ``where``: its place in the file."""
 
     file: str
     row: int
@@ -56,7 +56,7 @@ class ImportedAnswer:
 
 
 def reviewer_called(name: object) -> str | None:
-    """A name for the file of who is called so elsewhere; None where nobody is named."""
+    """A file name for a reviewer with this name in another tool; None without a name."""
     if name is None or name == "":
         return None
     plain = _NO_NAME.sub("-", str(name)).lstrip("_.@+-")[:64]
