@@ -27,7 +27,7 @@ from pipeline.model.tokenizer import Tokenizer, chat_template
 PROVENANCE_FILE = "rackmill.json"  # its presence says that a folder of ours is whole
 # version of what conversions write; 3: rounding gives the same result on every machine
 CONVERSION = 3
-ROUNDED = "rounded"  # a conversion's words for tensors whose codes it did not keep begin so
+ROUNDED = "rounded"  # start of the words for tensors whose codes a conversion did not keep
 _CHUNK = 1 << 22
 
 

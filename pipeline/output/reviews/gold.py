@@ -64,7 +64,7 @@ def _values(
 
 
 def _majority(values: list[str | None]) -> str | None:
-    """The most frequent answer; reviewers who are unsure do not count."""
+    """The most frequent answer, None for a tie; reviewers who are unsure do not count."""
     counts = Counter(value for value in values if value is not None).most_common(2)
     if not counts or (len(counts) == 2 and counts[0][1] == counts[1][1]):
         return None
