@@ -1,4 +1,4 @@
-"""`import rackmill`: another name of the package ``pipeline``. Installed as rackmill.py."""
+"""`import rackmill`: another name for the package ``pipeline``. Installed as rackmill.py."""
 
 import sys
 

@@ -37,21 +37,21 @@ def decide(
     progress: bool = True,
     **settings: Any,
 ) -> dict[str, Any]:
-    """Answer questions about one text now. The engine stays loaded for ten minutes, as that of
-    `rackmill try` does.
+    """Answer questions about one text now. As with `rackmill try`, the engine stays loaded for ten
+    minutes.
 
     ``text``: a text, or messages ``{role, content}``; a model with a chat template gets a text as
     the user's message. ``questions``: as a job file has them, or a list as OpenAI's decisions do:
     ``{type: "choice", name, instructions, choices: [{value, description}]}``, ``{type:
     "predicate", name, instructions}``, ``{type: "score", name, instructions, levels: [{label,
-    description}]}``. ``settings``: keys of a job file beside them (``instructions``, ``examples``,
+    description}]}``. ``settings``: other keys of a job file (``instructions``, ``examples``,
     ``engine``).
 
     Returns ``{"answers": [...], "usage": {...}}``, an answer for each question: ``{type, name}``
     with a ``probability`` (of yes), or a ``choice``, its ``confidence`` and ``probabilities``, or a
-    ``score`` (the mean level by the probabilities, the lowest is 0) with these two.
+    ``score`` (the mean level by the probabilities; the lowest level is 0) and the same two.
 
-    Raises UsageError, EngineFailed; JobFailed where the text cannot be answered about.
+    Raises UsageError, EngineFailed; JobFailed if the text is an error row.
     """
     named, names = _questions(questions)
     job = _job(model, text, named, settings)
@@ -105,7 +105,7 @@ def _job(model: str, text: Said, questions: Mapping[str, Any], settings: Mapping
 def _questions(
     questions: Mapping[str, Mapping[str, Any]] | Sequence[Mapping[str, Any]],
 ) -> tuple[dict[str, Any], list[str | None]]:
-    """As a job file has them, and what they are called: names of others' questions may be any."""
+    """The questions as in a job file, and their names: in OpenAI's format any name is allowed."""
     if isinstance(questions, Mapping):
         return {name: dict(one) for name, one in questions.items()}, list(questions)
     made = {f"q{number}": _own(number, one) for number, one in enumerate(questions)}

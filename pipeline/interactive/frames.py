@@ -1,4 +1,4 @@
-"""Tables in memory as input files: a job's rows have to lie where every worker reads them."""
+"""Tables in memory as input files: a job's rows must be where every worker can read them."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Exports(Protocol):
 
 
 def is_table(value: object) -> bool:
-    """Whether it is a table: of pandas, polars, Arrow, or anything else that speaks Arrow."""
+    """Whether it is a table of pandas, polars, Arrow, or anything else that exports Arrow."""
     return isinstance(value, pa.RecordBatch | Exports)
 
 
 def write_table(value: object) -> Path:
-    """The table as a Parquet file in the user's cache, named by its content: so the same table is
-    the same input, and a run that was stopped goes on. Raises UsageError."""
+    """Write the table to a Parquet file in the user's cache, named by its content: so the same
+    table is the same input, and a stopped run can continue. Raises UsageError."""
     table = _as_arrow(value)
     folder = cache_folder() / "tables"
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What was handed to ``run`` as a job: a job, a job file, or data and what to ask of it."""
+"""The job that ``run`` was given: a job, a job file, or data and what to ask about it."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class _Values(Protocol):
 
 
 def job_of(what: object, settings: Mapping[str, Any]) -> Job:
-    """``settings``: keys of a job file; of one that is there already, those that change. None
-    takes a key of a job away; for data it is as if it were not given.
+    """``settings``: keys of a job file; if ``what`` is a job already, the keys that change. None
+    removes a key of a job; for data it is as if the key were not given.
 
     ``choices`` and ``gold`` stand for ``label: {choices: …, gold: …}``, a text as ``output`` for
-    ``output: {path: …}``. Data without an ``output`` gets runs/NAME, a table a folder of its own
-    for its content and what is asked. Raises UsageError.
+    ``output: {path: …}``. Without an ``output``, data gets runs/NAME, and a table a folder named
+    by its content and what is asked. Raises UsageError.
     """
     given = _written_out(settings)
     if isinstance(what, Job):
@@ -48,7 +48,7 @@ def job_of(what: object, settings: Mapping[str, Any]) -> Job:
 
 
 def _is_columns(what: Mapping[Any, Any]) -> bool:
-    """Whether a mapping is data: sequences or arrays of one length, and at least one."""
+    """Whether a mapping is data: at least one sequence or array, and all of one length."""
     no_columns = (str, bytes, bytearray, Mapping)
     values = list(what.values())
     if not all(isinstance(v, _Values) and not isinstance(v, no_columns) for v in values):
@@ -98,8 +98,8 @@ def _about_data(what: object, given: dict[str, Any]) -> Job:
 
 
 def _asked_of(job: Job, table: str) -> str:
-    """Eight digits that differ where ``job`` asks something else, or of another ``table`` (named
-    by its content)."""
+    """Eight digits that differ if ``job`` asks something else, or about another ``table`` (named by
+    its content)."""
     source = [table, job.input.model_dump(mode="json", exclude={"path"})]
     parts = fingerprint_parts(job, model_hash=job.model, input_hash=digest(source))
     return digest(parts)[:8]

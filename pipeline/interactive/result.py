@@ -1,4 +1,4 @@
-"""A finished run as Python has it: its summary, its rows, and a picture for notebooks."""
+"""A finished run for Python: its summary, its rows, and how a notebook shows it."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _LONGEST = 200  # characters of a cell
 
 
 class Result:
-    """What ``run`` gives back: the rows, and what its summary says (``result.accuracy``, and all
-    other fields of ``report.summary.Summary``)."""
+    """What ``run`` returns: the rows, and all fields of ``report.summary.Summary``
+    (``result.accuracy`` and so on)."""
 
     def __init__(self, summary: Summary) -> None:
         self.summary = summary
@@ -37,15 +37,15 @@ class Result:
         """All rows, in input order."""
         stored = StoredRows(self.summary.output)
         tables = [table.drop_columns([FILE, ROW]) for table in stored.tables()]
-        every = [stored.schema.empty_table(), *tables]  # a part may lack columns of others
+        every = [stored.schema.empty_table(), *tables]  # a table may lack columns of others
         return pa.concat_tables(every, promote_options="permissive")
 
     def to_pandas(self) -> pandas.DataFrame:
-        """The same for pandas."""
+        """All rows, in input order, for pandas."""
         return self.to_arrow().to_pandas()
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """One after the other, as plain Python has them."""
+        """One row after the other, as plain Python values."""
         stored = StoredRows(self.summary.output)
         for table in stored.tables():
             names = [name for name in table.column_names if name not in (FILE, ROW)]

@@ -1,4 +1,4 @@
-"""A run from Python: its progress is shown as the command shows it, and nothing else is."""
+"""A run from Python: it shows its progress like the command does, and nothing else."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ def run(
     progress: bool = True,
     **settings: Any,
 ) -> Result:
-    """Do a job, reusing what an earlier run of it committed, and have its rows.
+    """Run a job, reusing what an earlier run of it committed, and return its rows.
 
     ``what``: a ``Job``, a job file, a mapping like one; or data (a table of pandas, polars or
-    Arrow, a mapping of columns, a path), with ``prompt=…`` and what else a job file says:
+    Arrow, a mapping of columns, a path), with ``prompt=…`` and other keys of a job file:
     ``model``, ``choices``, ``gold``, ``sampling={…}``, ``output`` (see ``job_of``).
-    ``progress``: shown on a terminal or in a notebook.
-    ``stop.ask()``, from any thread, stops it gracefully: it raises Stopped.
+    ``progress``: show it on a terminal or in a notebook.
+    ``stop.ask()``, from any thread, stops the run gracefully; ``run`` then raises Stopped.
 
     Raises UsageError, JobFailed.
     """
     job = job_of(what, settings)
     if not progress:
         return Result(run_job(job, options, watcher, stop))
-    # other libraries' widgets have no place here: in a notebook they would ask for ipywidgets
+    # no widgets of other libraries: in a notebook they would ask for ipywidgets
     warnings.filterwarnings("ignore", "IProgress not found")
     logging.getLogger("ray.widgets.util").setLevel(logging.WARNING)
-    # what Ray prints of its own belongs to nobody's data
+    # what Ray itself prints must not get into data on stdout
     with RunWatcher() as shown, redirect_stdout(sys.stderr):
         both = shown if watcher is None else Watchers(shown, watcher)
         return Result(run_job(job, options, both, stop))

@@ -1,2 +1,2 @@
-"""How right labels are, from a few true ones. Pure arithmetic on numpy arrays: the same input gives
-the same bytes."""
+"""How often labels are right, estimated from a few true labels. Pure arithmetic on numpy arrays:
+the same input gives the same bytes."""

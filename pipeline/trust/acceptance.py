@@ -1,12 +1,12 @@
 """Which rows to accept, with a promise about how many of them are wrong.
 
 Rows are accepted from the most confident down. Larger and larger shares of all rows are tested on
-gold rows drawn at random, until one fails; the last that passed is accepted. Tested in an order
-fixed beforehand and stopped at the first failure, all tests together are wrong no more often than
-one (fixed-sequence testing, as in Angelopoulos et al. 2021, "Learn then Test").
+gold rows drawn at random, until one fails; the last that passed is accepted. Because the order is
+fixed in advance and the tests stop at the first failure, all tests together are wrong no more often
+than one test (fixed-sequence testing, as in Angelopoulos et al. 2021, "Learn then Test").
 
-Shares and not thresholds are tested: a gold row is ranked among all rows by the fit that did not
-see it, and the ranks of several fits can be compared where their confidences cannot.
+The tests are on shares, not on thresholds: each gold row is ranked among all rows by a fit that did
+not see it, and ranks of different fits can be compared while their confidences cannot.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Bools = NDArray[np.bool_]
 
 _SHARES = np.arange(1, 101) / 100
 _ROUNDING = 1e-9
-# How many more rows to review are thought of, besides.
+# Numbers of further rows to review, among which ``more_review`` chooses.
 _LADDER = (25, 50, 75, 100, 150, 200, 300, 400, 500, 750, 1000, 1500, 2000, 3000, 5000)
 
 
@@ -40,9 +40,9 @@ class Promise:
 
 @dataclass(frozen=True)
 class Acceptance:
-    """Rows that are at least as confident as ``threshold`` are accepted: ``rows`` of all. Among
-    ``reviewed`` of them, ``wrong`` were found wrong, so that at most the share ``upper`` of all of
-    them is, with the promise's confidence."""
+    """``rows`` rows are accepted: those whose confidence is at least ``threshold``. ``reviewed`` of
+    them were reviewed, and ``wrong`` of these are wrong. With the promise's confidence, at most the
+    share ``upper`` of the accepted rows is wrong."""
 
     threshold: float
     rows: int
@@ -56,9 +56,9 @@ class Acceptance:
 
 @dataclass(frozen=True)
 class NoAcceptance:
-    """No rows can be accepted. ``best_error``: the lowest share of wrong rows that these gold rows
-    could promise, and of how many rows, ``best_rows``; None for none. ``more``: how many more gold
-    rows a promise needs at least, if all of them are right; 0: enough, but too many are wrong."""
+    """No rows can be accepted. ``best_error``: the lowest error that these gold rows could promise,
+    for ``best_rows`` rows; None if they can promise nothing. ``more``: how many more gold rows a
+    promise needs at least, if all of them are right; 0: enough, but too many are wrong."""
 
     best_error: float | None
     best_rows: int
@@ -70,7 +70,7 @@ class NoAcceptance:
 
 @dataclass(frozen=True)
 class MoreReview:
-    """Reviewing ``rows`` more would accept about ``gain`` more."""
+    """After a review of ``rows`` more rows, about ``gain`` more would be accepted."""
 
     rows: int
     gain: int
@@ -80,7 +80,7 @@ class MoreReview:
 
 
 def ranks(confidences: Floats, of: Ints) -> Floats:
-    """The share of all rows [rows] that are at least as confident as each of those at ``of``."""
+    """For each row at ``of``, the share of all rows that are at least as confident as it."""
     ordered = np.sort(confidences)
     return 1 - np.searchsorted(ordered, confidences[of], side="left") / len(confidences)
 
@@ -89,8 +89,8 @@ def accept(
     rank: Floats, right: Bools, confidences: Floats, promise: Promise
 ) -> Acceptance | NoAcceptance:
     """The most rows that keep the promise. ``rank`` [gold rows]: see ``ranks``; ``right``: whether
-    the label is the true one. Both of rows drawn at random, by fits that did not see the row.
-    ``confidences`` [rows]: of all rows, gold rows too, as they will stand in the dataset."""
+    the label is the true one. Both are for rows drawn at random, from fits that did not see them.
+    ``confidences`` [rows]: of all rows with the gold rows, as they are written to the dataset."""
     rows = len(confidences)
     share = _largest(rank, right, rows, promise)
     accepted = _accepted(confidences, share)
@@ -112,10 +112,11 @@ def accept(
 
 
 def upper_bound(wrong: int, seen: int, rows: int, confidence: float) -> float:
-    """The share of wrong rows among ``rows`` that is exceeded with probability 1 - ``confidence``
-    at most, after ``wrong`` of ``seen`` drawn without putting back. Of many rows it is Clopper's
-    and Pearson's bound (1934), of rows that were all seen the share itself."""
-    low, high = 0, rows - seen  # so many of the others may be wrong: not excluded, excluded or all
+    """The upper bound of the share of wrong rows among ``rows``, if ``wrong`` of ``seen`` rows
+    drawn without replacement are wrong: it is exceeded with probability 1 - ``confidence`` at most.
+    For many rows it is Clopper's and Pearson's bound (1934); if all were seen, the share itself."""
+    # of the unseen rows, ``low`` wrong ones are possible, and more than ``high`` are ruled out
+    low, high = 0, rows - seen
     while low < high:
         middle = (low + high + 1) // 2
         if (
@@ -129,7 +130,7 @@ def upper_bound(wrong: int, seen: int, rows: int, confidence: float) -> float:
 
 
 def least_reviewed(rows: int, promise: Promise) -> int:
-    """How many of so many rows have to be drawn and found right for a promise about all of them."""
+    """How many of ``rows`` must be drawn, and all be right, for a promise about all of them."""
     low, high = 0, rows
     while low < high:
         middle = (low + high) // 2
@@ -147,10 +148,10 @@ def more_review(
     promise: Promise,
     at_random: float = 1.0,
 ) -> MoreReview | None:
-    """What more reviewed rows would gain, if as many rows are wrong as the ``confidences`` [rows]
-    (calibrated) say: the fewest that gain half of what thousands would. None where nothing would.
-    ``reviewed``: rows drawn at random so far; ``accepted``: rows so far; ``at_random``: the share
-    of further rows that is drawn so, which a promise rests on alone."""
+    """What reviewing more rows would gain, if as many rows are wrong as the ``confidences`` [rows]
+    (calibrated) say: the fewest rows that gain half of what thousands would. None if there is no
+    gain. ``reviewed``: rows drawn at random so far; ``accepted``: rows so far; ``at_random``: the
+    share of further rows that is drawn at random: only these count for a promise."""
     rows = len(confidences)
     ordered = np.sort(confidences)[::-1]
     counts = np.maximum(1, np.floor(_SHARES * rows + _ROUNDING).astype(np.int64))
@@ -164,7 +165,7 @@ def more_review(
         passed = np.flatnonzero(_passes(wrong, seen, counts, promise))
         gains.append(int(counts[passed[-1]]) - accepted if len(passed) else 0)
     most = max(gains, default=0)
-    if most < max(1, rows / 200):  # not worth a sentence
+    if most < max(1, rows / 200):  # too little to mention
         return None
     return next(MoreReview(s, g) for s, g in zip(steps, gains, strict=True) if 2 * g >= most)
 
@@ -172,8 +173,8 @@ def more_review(
 def _lowest_error(
     rank: Floats, right: Bools, confidences: Floats, promise: Promise
 ) -> float | None:
-    """The lowest error, in steps of half a percent, that could be promised; None for none. Found by
-    halving: what can be promised of one error can nearly always be of a higher one."""
+    """The lowest error that could be promised, in steps of half a percent; None if there is none.
+    Found by bisection: if one error can be promised, a higher one nearly always can be too."""
     low, high = int(200 * promise.error + _ROUNDING), 200
     while high - low > 1:
         middle = (low + high) // 2
@@ -186,12 +187,12 @@ def _lowest_error(
 
 
 def _largest(rank: Floats, right: Bools, rows: int, promise: Promise) -> float:
-    """The largest share of all rows that passes, and all before it; 0 for none.
+    """The largest share of all rows that passes together with all before it; 0 if none does.
 
-    The sequence begins where the gold rows are enough to pass at all; with one of them wrong, if
-    half of the gold rows are: a single mistake at the very top should not end it; and not before a
-    quarter of the gold rows. That depends on how many gold rows there are, not on whether they are
-    right."""
+    The sequence begins where there are enough gold rows to pass at all, but not before a quarter of
+    them. If half of them are enough to pass with one wrong, it begins where one wrong row can still
+    pass: a single mistake at the very top should not end the sequence. The start depends on how
+    many gold rows there are, not on whether they are right."""
     order = np.argsort(rank, kind="stable")
     seen = np.searchsorted(rank[order], _SHARES + _ROUNDING, side="right")
     wrong = np.concatenate([[0], np.cumsum(~right[order])])[seen]
@@ -208,11 +209,11 @@ def _largest(rank: Floats, right: Bools, rows: int, promise: Promise) -> float:
 
 
 def _passes(wrong: Ints, seen: Ints, counts: Ints, promise: Promise) -> Bools:
-    """Whether of ``counts`` rows, ``seen`` of them drawn at random and ``wrong`` of those wrong, it
-    is shown that at most the promised share of the others is wrong: if more were, so few wrong
-    ones would be seen with the probability 1 - confidence at most. With many others this is
-    Clopper's and Pearson's bound; with few, it counts that what is left differs by chance, and
-    where all were seen there is none."""
+    """Whether at most the promised share of the unseen rows is wrong. Of ``counts`` rows, ``seen``
+    were drawn at random, and ``wrong`` of these are wrong. It is shown if, with more wrong rows
+    among the unseen, so few would be found with probability 1 - confidence at most. With many
+    unseen rows this is Clopper's and Pearson's bound; with few, the unseen rows may differ from the
+    seen by chance, which counts too; if all were seen, there is no uncertainty."""
     wrong, others = np.minimum(wrong, seen), counts - seen
     too_many = np.floor(promise.error * others + _ROUNDING).astype(np.int64) + 1
     chance = np.where(too_many > others, 0.0, _at_most(wrong, counts, wrong + too_many, seen))
@@ -221,8 +222,8 @@ def _passes(wrong: Ints, seen: Ints, counts: Ints, promise: Promise) -> Bools:
 
 
 def _at_most(wrong: Ints, rows: Ints, all_wrong: Ints, seen: Ints) -> Floats:
-    """The probability that no more than ``wrong`` of ``seen`` rows drawn without putting back are
-    wrong, if ``all_wrong`` of ``rows`` are: the hypergeometric distribution, summed downwards."""
+    """The probability that at most ``wrong`` of ``seen`` rows drawn without replacement are wrong,
+    if ``all_wrong`` of ``rows`` are: the hypergeometric distribution, summed downwards."""
 
     def ways(of: Ints, some: Ints) -> Floats:
         logs: Floats = gammaln(of + 1) - gammaln(some + 1) - gammaln(of - some + 1)
@@ -243,8 +244,8 @@ def _at_most(wrong: Ints, rows: Ints, all_wrong: Ints, seen: Ints) -> Floats:
 
 
 def _accepted(confidences: Floats, share: float) -> Bools:
-    """The rows that no more than this share of all are at least as confident as: equal ones stand
-    or fall together."""
+    """The most confident rows, at most this share of all. Of rows with equal confidence, all or
+    none are accepted."""
     if share <= 0:
         return np.zeros(len(confidences), bool)
     ordered = np.sort(confidences)

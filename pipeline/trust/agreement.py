@@ -1,4 +1,4 @@
-"""How far reviewers agree, beyond what chance alone would give."""
+"""How far reviewers agree, beyond agreement by chance."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ Ints = NDArray[np.int64]
 
 
 def cohen_kappa(first: Ints, second: Ints) -> float | None:
-    """Cohen's kappa (1960) of two reviewers' choices [rows] of the same rows: 1 all the same, 0 as
-    by chance. None without rows, or where both gave one and the same choice throughout."""
+    """Cohen's kappa (1960) of two reviewers' choices [rows] for the same rows: 1 all the same, 0 as
+    by chance. None without rows, or if both gave the same single choice for all rows."""
     if not len(first):
         return None
     choices = int(max(first.max(), second.max())) + 1
@@ -21,9 +21,9 @@ def cohen_kappa(first: Ints, second: Ints) -> float | None:
 
 
 def krippendorff_alpha(ratings: Ints) -> float | None:
-    """Krippendorff's alpha (1970) of any number of reviewers' choices [reviewers, rows], where -1
-    is missing: 1 all the same, 0 as by chance. Rows with one rating count for nothing. None where
-    no row has two, or all ratings are the same choice."""
+    """Krippendorff's alpha (1970) of any number of reviewers' choices [reviewers, rows] (-1:
+    missing): 1 all the same, 0 as by chance. Rows with one rating do not count. None if no row has
+    two ratings, or all ratings are the same choice."""
     choices = int(ratings.max(initial=0)) + 1
     counts = np.array([np.sum(ratings == k, axis=0) for k in range(choices)])
     counts = counts[:, counts.sum(axis=0) >= 2]

@@ -1,7 +1,7 @@
-"""Probabilities that mean what they say, from a few true labels.
+"""Calibrated probabilities, fitted to a few true labels.
 
 Platt's scaling (1999) for any number of choices: softmax(slope · log p + the choice's intercept).
-The slope takes back too much or too little confidence, the intercepts a leaning to some choices.
+The slope corrects too much or too little confidence, the intercepts a bias for some choices.
 """
 
 from __future__ import annotations
@@ -22,31 +22,31 @@ FOLDS = 10
 
 # A model's zero is an underflow: it must not outvote all other rows.
 _LEAST_LOG = float(np.log(1e-12))
-# Standard deviations of what is expected before any gold row is seen, around 1 and 0; which, the
-# gold rows decide. Of some conversions the demo's model is right in 96 % of the rows that it is
-# 72 % sure of, which takes a slope of 4. One model's intercepts are off by 3, another's by nothing
-# (0: there are none, every label stays); with hundreds of choices few gold rows say little of each.
+# Standard deviations of the priors of slope (mean 1) and intercepts (mean 0); the gold rows decide
+# which are used. Some conversions of the demo's model are right in 96 % of the rows that they are
+# 72 % sure of, which needs a slope of 4. One model's intercepts are off by 3, another's not at all
+# (0: no intercepts, every label stays); with hundreds of choices few gold rows say little of each.
 _SLOPE_SDS = (0.5, 2.0)
 _INTERCEPT_SDS = (0.0, 0.1, 0.3, 1.0, 3.0)
-# Intercepts move labels, a slope does not. So the fit is taken that holds them closest to 0, unless
-# the gold rows are more than twice as likely with another: where a model leans to nothing,
+# Intercepts change labels, a slope does not. So the fit that holds them closest to 0 is taken,
+# unless the gold rows are more than twice as likely under another: if a model has no bias,
 # intercepts that few rows suggest by chance only do harm (tests/bench/README.md, Promises).
 _TWICE = math.log(2)
 _CLOSE = 1e-6
 _DIGITS = 9  # decimals; the last bits of a fit depend on the processor
-_BLOCK = 1 << 22  # numbers gone through at once
+_BLOCK = 1 << 22  # numbers per block
 
 
 @dataclass(frozen=True)
 class ChoiceCalibration:
-    """``slope``: 0 or more, 1 leaves as is. ``intercepts``: one per choice, their sum is 0."""
+    """``slope``: 0 or more; 1 changes nothing. ``intercepts``: one per choice, their sum is 0."""
 
     slope: float
     intercepts: tuple[float, ...]
 
     def apply(self, log_probabilities: NDArray[np.floating]) -> Floats:
-        """Calibrated probabilities [rows, choices] of the model's logarithms of the same shape
-        (natural; they may be off by a constant per row, and minus infinity)."""
+        """Calibrated probabilities [rows, choices] from the model's log-probabilities of the same
+        shape (natural; they may be off by a constant per row, or be minus infinity)."""
         scores = _columns(log_probabilities)
         scores *= self.slope
         scores += np.array(self.intercepts)[:, None]
@@ -57,16 +57,16 @@ class ChoiceCalibration:
 
 
 def uncalibrated(choices: int) -> ChoiceCalibration:
-    """The one that leaves the model's probabilities as they are."""
+    """The calibration that leaves the model's probabilities as they are."""
     return ChoiceCalibration(1.0, (0.0,) * choices)
 
 
 @dataclass(frozen=True)
 class Decided:
-    """What a calibration makes of all rows: ``labels`` [rows] the likeliest choice, the first among
-    equals, ``confidences`` [rows] its probability to 12 decimals (the last bits depend on the
-    processor), and of each choice's probability [choices] the sum over all rows, and that of its
-    square."""
+    """What a calibration makes of all rows. ``labels`` [rows]: the likeliest choice, the first of
+    equals; ``confidences`` [rows]: its probability to 12 decimals (the last bits depend on the
+    processor). ``sums`` and ``squares`` [choices]: of each choice's probability, and of its square,
+    the sum over all rows."""
 
     labels: Ints
     confidences: Floats
@@ -75,7 +75,7 @@ class Decided:
 
 
 def decide(calibration: ChoiceCalibration, log_probabilities: NDArray[np.floating]) -> Decided:
-    """Of all rows [rows, choices], block by block: their probabilities are not held at once."""
+    """Decide all rows [rows, choices], block by block: never are all probabilities in memory."""
     rows, choices = log_probabilities.shape
     labels, confidences = np.empty(rows, np.int64), np.empty(rows)
     sums, squares = np.zeros(choices), np.zeros(choices)
@@ -91,7 +91,7 @@ def decide(calibration: ChoiceCalibration, log_probabilities: NDArray[np.floatin
 
 
 def why_no_fit(gold: Ints) -> str | None:
-    """Why a fit on these true labels would be worth nothing; None where it can be made."""
+    """Why a fit on these true labels would be worthless; None if a fit is possible."""
     if len(gold) < LEAST_GOLD:
         return f"{len(gold)} gold rows, a fit needs {LEAST_GOLD}: {LEAST_GOLD - len(gold)} more"
     if len(np.unique(gold)) < 2:
@@ -102,18 +102,18 @@ def why_no_fit(gold: Ints) -> str | None:
 def fit(
     log_probabilities: NDArray[np.floating], gold: Ints, weights: Floats | None = None
 ) -> ChoiceCalibration:
-    """The likeliest calibration after ``gold`` [rows] (the index of the true choice) of rows with
-    these ``log_probabilities`` [rows, choices]. ``weights``: how many rows each stands for (the
-    inverse of its inclusion probability); only their proportions count, and unequal ones count as
-    fewer rows (Kish 1965)."""
+    """The likeliest calibration given ``gold`` [rows] (the index of the true choice) and the
+    ``log_probabilities`` [rows, choices] of the same rows. ``weights``: how many rows each stands
+    for (the inverse of its inclusion probability); only their proportions count, and rows with
+    unequal weights count as fewer rows (Kish 1965)."""
     each = _each_expectation(_columns(log_probabilities), gold, weights)
     return _best(each)
 
 
 def folds(log_probabilities: NDArray[np.floating]) -> Ints:
-    """Which of ``FOLDS`` each gold row [rows] is left out with. By what the model says of the rows,
-    not by their order: sorted by that, and dealt in a shuffled order that is always the same. Not
-    by their true labels: folds with the sample's shares of them are easier than new rows are."""
+    """The fold, of ``FOLDS``, of each gold row [rows]. Folds depend on what the model says of the
+    rows, not on their order: rows are sorted by it and dealt in a fixed shuffled order. Folds are
+    not stratified by true label: that would make them easier than new rows are."""
     order = np.lexsort(_columns(log_probabilities)[::-1])
     of = np.empty(len(order), np.int64)
     of[order] = np.random.default_rng(0).permutation(len(order)) % FOLDS
@@ -126,7 +126,7 @@ def cross_fits(
     """For each fold, which gold rows [rows] are in it, and the fit on all others."""
     of = folds(log_probabilities)
     logs = _columns(log_probabilities)
-    starts = [found for found, _ in _each_expectation(logs, gold, weights)]  # nearly there
+    starts = [found for found, _ in _each_expectation(logs, gold, weights)]  # close to each fit
     for fold in range(FOLDS):
         inside = of == fold
         if inside.any():
@@ -136,8 +136,8 @@ def cross_fits(
 
 
 def _columns(log_probabilities: NDArray[np.floating]) -> Floats:
-    """Normalised, and nothing less likely than a millionth of a millionth. [choices, rows]: with
-    few choices numpy sums over the first axis ten times as fast as over the last."""
+    """Normalised, with a floor of 1e-12 for each probability. [choices, rows]: with few choices
+    numpy sums over the first axis ten times as fast as over the last."""
     logs = np.array(log_probabilities.T, dtype=float, order="C")
     highest = logs.max(axis=0, initial=-np.inf)
     logs[:, ~np.isfinite(highest)] = 0.0
@@ -145,14 +145,14 @@ def _columns(log_probabilities: NDArray[np.floating]) -> Floats:
 
 
 def _normalised(scores: Floats) -> Floats:
-    """Log-probabilities [choices, rows] of scores, which are finite."""
+    """Log-probabilities [choices, rows] of finite scores."""
     scores = scores - scores.max(axis=0)
     return np.asarray(scores - np.log(np.sum(np.exp(scores), axis=0)))
 
 
 def _exponentiated(scores: Floats) -> tuple[Floats, Floats]:
-    """Probabilities [choices, rows] of scores, which are finite, in their place; and what was taken
-    from each row's scores [rows] before: the logarithm of the sum."""
+    """Probabilities [choices, rows] of finite scores, in place; and the log-sum-exp of each row's
+    scores [rows]."""
     highest = scores.max(axis=0)
     scores -= highest
     np.exp(scores, out=scores)
@@ -164,9 +164,9 @@ def _exponentiated(scores: Floats) -> tuple[Floats, Floats]:
 def _each_expectation(
     logs: Floats, gold: Ints, weights: Floats | None, starts: Sequence[Floats] = ()
 ) -> list[tuple[Floats, float]]:
-    """For each pair of deviations, those that keep intercepts closest to 0 first, the likeliest
-    slope and intercepts, and their evidence. Found from ``starts``, one for each, which change
-    nothing but the time it takes."""
+    """The likeliest slope and intercepts, and their evidence, for each pair of prior deviations;
+    pairs that keep intercepts closest to 0 come first. ``starts``: where each search begins, which
+    changes only the time it takes."""
     choices, rows = logs.shape
     weight = np.ones(rows) if weights is None else np.asarray(weights, dtype=float)
     weight = weight * weight.sum() / np.sum(weight**2)
@@ -182,7 +182,7 @@ def _each_expectation(
 
 
 def _best(each: Sequence[tuple[Floats, float]]) -> ChoiceCalibration:
-    """The one that holds intercepts closest to 0, of those that have at least half of the most
+    """The fit that holds intercepts closest to 0, among those with at least half of the highest
     evidence."""
     slopes = len(_SLOPE_SDS)
     alike = [each[k : k + slopes] for k in range(0, len(each), slopes)]
@@ -191,7 +191,7 @@ def _best(each: Sequence[tuple[Floats, float]]) -> ChoiceCalibration:
     enough = (
         found for found, evidence in most_likely if evidence >= most - _TWICE and found[0] > 0
     )
-    found = next(enough, likeliest)  # with a slope of 0, no label would be the model's
+    found = next(enough, likeliest)  # with a slope of 0, labels would not depend on the model
     intercepts = found[1:] - found[1:].mean()
     return ChoiceCalibration(
         round(float(found[0]), _DIGITS), tuple(round(float(b), _DIGITS) + 0.0 for b in intercepts)
@@ -201,14 +201,14 @@ def _best(each: Sequence[tuple[Floats, float]]) -> ChoiceCalibration:
 def _likeliest(
     logs: Floats, gold: Ints, weight: Floats, precision: Floats, start: Floats
 ) -> tuple[Floats, float]:
-    """The likeliest slope and intercepts after the gold rows, expected around 1 and 0 with this
-    ``precision`` (of the slope alone: without intercepts), and the logarithm of how likely it makes
-    the gold rows altogether (Laplace's approximation of the evidence, MacKay 1992)."""
+    """The likeliest slope and intercepts given the gold rows, and the logarithm of the evidence
+    (Laplace's approximation, MacKay 1992). The priors have means 1 and 0 and this ``precision``; if
+    it has one entry, the slope's, there are no intercepts."""
     expected = _expected(1.0, len(logs))
     found, loss, hessian = _minimum(logs, gold, weight, expected, precision, start, first=0)
-    if found[0] < 0:  # a model that is wrong more often than not is not turned round
+    if found[0] < 0:  # if a model is wrong more often than right, its order is not reversed
         start = expected = _expected(0.0, len(logs))
-        if len(precision) == 1:  # all choices would be alike in all rows
+        if len(precision) == 1:  # all choices would be equally likely in all rows
             return start, -math.inf
         found, loss, hessian = _minimum(logs, gold, weight, expected, precision, start, first=1)
         loss += precision[0] / 2
@@ -229,9 +229,9 @@ def _minimum(
     start: Floats,
     first: int,
 ) -> tuple[Floats, float, Floats]:
-    """Newton's method on the strictly convex penalised log-loss: slope and intercepts, of which
-    those before ``first``, and those without a ``precision``, stay as they are at the ``start``;
-    the loss; its second derivatives after those with one."""
+    """Newton's method on the strictly convex penalised log-loss. Returns slope and intercepts, the
+    loss, and its second derivatives by the parameters that have a ``precision``. Parameters before
+    ``first``, and those without a ``precision``, keep their values of ``start``."""
     choices, rows = logs.shape
     at = start.copy()
     last = len(precision)
@@ -251,7 +251,7 @@ def _minimum(
     for _ in range(200):
         weighted = weight * p
         sums = weighted.sum(axis=1)
-        # slopes of the loss: what is expected less what is true
+        # predicted minus true
         gradient = precision * (at - expected)[:last]
         gradient[0] += np.vdot(weighted, logs) - weight @ logs.ravel()[places]
         centred = weighted * (logs - np.einsum("kr,kr->r", p, logs))
@@ -263,7 +263,7 @@ def _minimum(
             rooted = roots * p
             hessian[1:, 1:] += (
                 np.diag(sums) - rooted @ rooted.T
-            )  # of a matrix and itself: half the work
+            )  # a matrix times its own transpose: half the work
         step = np.zeros_like(at)
         step[first:last] = np.linalg.solve(hessian[first:, first:], gradient[first:])
         size = 1.0
@@ -273,6 +273,6 @@ def _minimum(
                 break
             size /= 2
         at, p, value = at - size * step, tried, after
-        if np.max(np.abs(step)) < _CLOSE:  # each step doubles the digits: this one was the last
+        if np.max(np.abs(step)) < _CLOSE:  # each step doubles the correct digits: enough now
             break
     return at, value, hessian

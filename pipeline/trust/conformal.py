@@ -1,4 +1,4 @@
-"""Sets of labels that hold the true one with a promised probability."""
+"""Sets of labels that contain the true one with a promised probability."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class LabelSets:
-    """A choice belongs to a row's set if its probability is at least the choice's of ``least``; 0
-    where too few gold rows have it to leave it out anywhere."""
+    """A choice belongs to a row's set if its probability is at least the choice's entry in
+    ``least``; 0 (in every set) if too few gold rows have this choice."""
 
     miss: float
     least: tuple[float, ...]
@@ -29,10 +29,10 @@ class LabelSets:
 
 
 def label_sets(probabilities: Floats, gold: Ints, miss: float = 0.1) -> LabelSets:
-    """Sets that miss the true choice in the share ``miss`` of the rows of each choice, at most, as
-    long as new rows come from where the gold rows came from: split conformal prediction by class
-    (Vovk 2012). ``probabilities`` [rows, choices] of gold rows drawn at random, by a fit that did
-    not see them. Of n gold rows of a choice, the ceil((n + 1)(1 - miss))-th likeliest decides."""
+    """Sets that, for each choice, miss it in at most the share ``miss`` of its rows, as long as new
+    rows have the distribution of the gold rows: split conformal prediction by class (Vovk 2012).
+    ``probabilities`` [rows, choices]: of gold rows drawn at random, by a fit that did not see them.
+    Of n gold rows of a choice, the ceil((n + 1)(1 - miss))-th likeliest is the limit."""
     least = []
     for choice in range(probabilities.shape[1]):
         of = np.sort(probabilities[gold == choice, choice])[::-1]

@@ -1,4 +1,4 @@
-"""Gold rows by fits that did not see them, ranked among all rows."""
+"""Gold rows, judged by fits that did not see them, and ranked among all rows."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class CrossFitted:
-    """``labels``, ``confidences`` and ``ranks`` [gold rows] and ``probabilities`` [gold rows,
-    choices] of gold rows, by fits that did not see them; ``all_labels`` and ``all_confidences``
-    [rows] of all rows by the ``calibration``, which saw all gold rows, as they will stand in the
-    dataset; of each choice's probability, over the rows that are no random gold, the moments; and
-    in which share of all rows a fold's fit gives another label than the ``calibration``, on
-    average (``unsettled``)."""
+    """``labels``, ``confidences`` and ``ranks`` [gold rows], ``probabilities`` [gold rows,
+    choices]: of gold rows, by fits that did not see them. ``all_labels``, ``all_confidences``
+    [rows]: of all rows, by the ``calibration``, which saw all gold rows, as they are written to
+    the dataset. ``rest``: the moments of each choice's probability over all rows but the random
+    gold rows. ``unsettled``: the share of all rows, averaged over folds, in which the fold's fit
+    gives another label than the ``calibration``."""
 
     calibration: ChoiceCalibration
     labels: Ints
@@ -45,19 +45,19 @@ class CrossFitted:
 
     @property
     def widened(self) -> float:
-        """How many times as large as of rows that are only drawn the variance is of a cross-fitted
-        share of right labels. Labels that another draw would change move what is measured and what
-        is true of them. That adds about as much as the share of rows to which two draws of their
-        own would give different labels (found in made-up worlds, tests/bench/README.md). A fit
-        that lacks one of F folds lies sqrt(2(F - 1)) times closer to that of all gold rows than
-        those of two draws to each other."""
+        """The variance of a cross-fitted share of right labels, as a multiple of what drawing rows
+        alone would give. Another draw of gold rows would change some labels, and with them both
+        what is measured and what is true. That adds about the share of rows to which two
+        independent draws would give different labels (found in simulations,
+        tests/bench/README.md). A fit without one of F folds is sqrt(2(F - 1)) times closer to the
+        fit on all gold rows than the fits of two draws are to each other."""
         return 1 + math.sqrt(2 * (FOLDS - 1)) * self.unsettled
 
 
 def cross_fit(
     log_probabilities: NDArray[np.floating], gold: GoldSample, calibrate: bool
 ) -> CrossFitted:
-    """``log_probabilities``: of all rows [rows, choices]. Without ``calibrate`` the model's own
+    """``log_probabilities``: of all rows [rows, choices]. If not ``calibrate``, the model's own
     probabilities are judged."""
     rows, choices = log_probabilities.shape
     own = log_probabilities[gold.rows]

@@ -1,4 +1,4 @@
-"""Whether the rows of a run still come from where those of an earlier one came from."""
+"""Whether the rows of a run still have the distribution of those of an earlier run."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-# Differences as large happen in so many of all runs by chance, and smaller ones do not matter:
-# millions of rows differ significantly in something.
+# The level of both tests together, and the least difference that matters: among millions of rows,
+# every difference is significant.
 SIGNIFICANT = 0.01
 MATTERS = 0.05
-_FEW = 5  # expected rows of a label in a run: with fewer, chi-square's distribution is another
+_FEW = 5  # expected rows of a label in a run; with fewer, chi-square's distribution does not hold
 _DRAWS = 4999
 
 
 @dataclass(frozen=True)
 class Drift:
-    """``confidences`` and ``shares``: how far those of two runs lie apart, 0 (the same) to 1: the
-    largest difference of their distribution functions, and half the sum of the differences of the
-    shares of the labels. With each, the probability of as much by chance (Kolmogorov's and
-    Smirnov's test; chi-square)."""
+    """How far two runs differ, 0 (not at all) to 1. ``confidences``: the largest difference of
+    their distribution functions; ``shares``: half the sum of the differences of the labels' shares.
+    ``…_chance``: the probability of such a difference by chance (Kolmogorov's and Smirnov's test;
+    chi-square)."""
 
     confidences: float
     confidences_chance: float
@@ -32,9 +32,9 @@ class Drift:
 
     @property
     def found(self) -> bool:
-        """A promise made for the earlier run does not hold for the later one: one of both differs
-        by more than chance explains (two tests: half the level for each), and by enough to
-        matter."""
+        """Whether a promise for the earlier run does not hold for the later one: confidences or
+        shares differ by more than chance explains (two tests: half the level for each), and by
+        enough to matter."""
         return any(
             distance > MATTERS and chance < SIGNIFICANT / 2
             for distance, chance in (
@@ -48,8 +48,8 @@ class Drift:
 
 
 def drift(before: Floats, after: Floats, labels_before: Ints, labels_after: Ints) -> Drift:
-    """Between the confidences [rows] and how often each label was given [choices] in two runs, each
-    of which has rows. Both as one and the same calibration gives them."""
+    """The drift between two runs, from the confidences [rows] and the number of rows with each
+    label [choices] of each. Both runs have rows, and both are judged with the same calibration."""
     # half a second to load, and few runs are compared
     from scipy.stats import ks_2samp
 
@@ -66,8 +66,8 @@ def drift(before: Floats, after: Floats, labels_before: Ints, labels_after: Ints
 
 
 def _chance(table: Floats) -> float:
-    """Chi-square's test of whether two runs [2, labels] give labels alike. Where a label is rare in
-    one of them, its distribution is found by dealing the rows of both out again."""
+    """The chi-square test of whether two runs [2, labels] have the same shares of labels. If a
+    label is rare in one of them, its distribution is found by permuting the rows of both."""
     from scipy.stats import chi2_contingency
 
     found = chi2_contingency(table, correction=False)
@@ -78,6 +78,6 @@ def _chance(table: Floats) -> float:
         every, int(table[0].sum()), _DRAWS, method="marginals"
     )
     expected = found.expected_freq
-    # what the one run has too many of, the other has too few
+    # what one run has too many of, the other has too few of
     apart = (dealt - expected[0]) ** 2 @ (1 / expected[0] + 1 / expected[1])
     return float((1 + np.sum(apart >= found.statistic * (1 - 1e-9))) / (_DRAWS + 1))

@@ -1,4 +1,4 @@
-"""True labels of some rows, and how those were drawn."""
+"""True labels of some rows, and how these rows were drawn."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class GoldSample:
-    """Gold rows [gold rows]: where each is among all rows, the index of its true choice, the
-    probability with which it was drawn (nan: not known, as with a column of true labels, which
-    counts as drawn at random), and whether it was drawn at random: all rows alike."""
+    """Arrays [gold rows]. ``rows``: where each is among all rows. ``values``: the index of its true
+    choice. ``inclusion_probabilities``: with which it was drawn; nan: not known, as for a column of
+    true labels, which counts as drawn at random. ``random``: whether it was drawn at random, with
+    the same probability as all rows."""
 
     rows: NDArray[np.int64]
     values: NDArray[np.int64]
@@ -24,11 +25,11 @@ class GoldSample:
 
     @staticmethod
     def at_random(rows: NDArray[np.int64], values: NDArray[np.int64]) -> GoldSample:
-        """Gold rows of which nothing else is known."""
+        """Gold rows about which nothing else is known."""
         return GoldSample(rows, values, np.full(len(rows), np.nan), np.ones(len(rows), bool))
 
     def in_order(self) -> GoldSample:
-        """By where they are among all rows: sums depend on the order in their last bits."""
+        """Sorted by their place among all rows: the last bits of sums depend on the order."""
         order = np.argsort(self.rows, kind="stable")
         return GoldSample(
             self.rows[order],
@@ -38,10 +39,10 @@ class GoldSample:
         )
 
     def weights(self, of: int) -> NDArray[np.float64] | None:
-        """How many of all the rows (``of``) each gold row stands for; None if all the same. Of rows
-        from two draws, with known probabilities and with none, either draw stands for all rows;
-        they share them as many rows drawn alike as each is worth (Kish 1965): five reviewed rows
-        beside five hundred others do not count for half."""
+        """How many of all the rows (``of``) each gold row stands for; None if all weights are
+        equal. With two draws, one with known probabilities and one without, each could stand for
+        all rows; they are shared in proportion to the effective sizes of the draws (Kish 1965):
+        five reviewed rows beside five hundred others do not count for half."""
         known = ~np.isnan(self.inclusion_probabilities)
         if not known.any():
             return None

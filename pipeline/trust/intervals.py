@@ -1,4 +1,4 @@
-"""Intervals of shares: of rows drawn at random, and of rows drawn with known probabilities."""
+"""Intervals of shares, from rows drawn at random or with known probabilities."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Interval:
-    """A share (0 to 1) with the bounds between which it lies at the asked confidence."""
+    """A share (0 to 1) and its bounds at the confidence that was asked for."""
 
     value: float
     low: float
@@ -26,9 +26,9 @@ class Interval:
 def wilson(
     right: float, rows: float, confidence: float = 0.95, population: float | None = None
 ) -> Interval:
-    """Wilson's score interval (1927) of ``right`` of ``rows``; both may be fractions (effective
-    rows). ``population``: the rows were drawn from so many without putting back, and the share is
-    that of those; the interval shrinks to a point where all were drawn."""
+    """Wilson's score interval (1927) of ``right`` of ``rows``; both may be fractional (effective
+    rows). ``population``: the number of rows from which ``rows`` were drawn without replacement;
+    the interval is for their share, and shrinks to a point if all were drawn."""
     if rows <= 0:
         return Interval(float("nan"), 0.0, 1.0)
     share = right / rows
@@ -44,8 +44,8 @@ def wilson(
 
 
 def clopper_pearson_upper(wrong: int, rows: int, confidence: float = 0.95) -> float:
-    """The share that is exceeded with probability 1 - ``confidence`` at most, of which ``wrong`` of
-    ``rows`` were seen: Clopper's and Pearson's one-sided bound (1934)."""
+    """The upper bound of the share of wrong rows if ``wrong`` of ``rows`` are: it is exceeded with
+    probability 1 - ``confidence`` at most. Clopper's and Pearson's one-sided bound (1934)."""
     if wrong >= rows:
         return 1.0
     return float(betaincinv(wrong + 1, rows - wrong, confidence))
@@ -58,13 +58,13 @@ def weighted_mean(
     widened: float = 1.0,
     population: float | None = None,
 ) -> Interval:
-    """The mean over all rows of ``values`` (0 to 1) known for rows that were drawn with these
-    probabilities: Hájek's estimate (1971), sum(v/p) / sum(1/p), its variance by linearisation
-    (Särndal, Swensson and Wretman 1992, 5.7). The interval is Wilson's for as many simple random
-    rows as vary as much, never more than there are: the normal one would be a point where all
-    values are equal. ``widened``: the variance is so many times as much as that of the draw.
-    ``population``: as in ``wilson``; of a row drawn with p the part 1 - p of its variance is left,
-    which in the mean by squared weights is 1 less Kish's number of rows over all rows."""
+    """The mean over all rows, from the ``values`` (0 to 1) of rows drawn with these probabilities:
+    Hájek's estimate (1971), sum(v/p) / sum(1/p), with its variance by linearisation (Särndal,
+    Swensson and Wretman 1992, 5.7). The interval is Wilson's for the number of simple random rows
+    that would have this variance, but never more than there are; the normal interval would be a
+    point if all values are equal. ``widened``: a factor on the variance of the draw.
+    ``population``: as in ``wilson``. A row drawn with probability p keeps the part 1 - p of its
+    variance; the mean of that by squared weights is 1 - Kish's number of rows / all rows."""
     rows = len(values)
     if not rows:
         return Interval(float("nan"), 0.0, 1.0)

@@ -13,14 +13,14 @@ ELO = 400 / float(np.log(10))  # points for each unit of log-odds
 
 _ROUNDS = 10_000
 _CLOSE = 1e-12
-# So many ties between every two that were compared: who never lost is not infinitely better.
+# Ties added between every two that were compared: one that never lost is not infinitely better.
 _TIES_BEFORE = 0.1
 
 
 @dataclass(frozen=True)
 class Strength:
-    """On Elo's scale, where the mean of all is 0: 400 points more win ten times as often as they
-    lose. ``low`` and ``high``: its 95 % interval."""
+    """On Elo's scale, with a mean of 0 over all: with 400 points more, an answer wins ten times as
+    often as it loses. ``low`` and ``high``: the 95 % interval."""
 
     elo: float
     low: float
@@ -28,11 +28,10 @@ class Strength:
 
 
 def bradley_terry(wins: Floats, ties_before: float = _TIES_BEFORE) -> Floats:
-    """Strengths [..., answers] in log-odds, their mean 0, of how often each won against each other
-    (``wins`` [..., winner, loser]; a tie is half a win for both): the likeliest of Bradley's and
-    Terry's model (1952), by Hunter's MM iteration (2004). ``ties_before``: ties taken for granted
-    between every two that were compared; with 0 the strengths of who always won are without
-    bounds."""
+    """Strengths [..., answers] in log-odds, with mean 0, from how often each won against each other
+    (``wins`` [..., winner, loser]; a tie is half a win for both): maximum likelihood in Bradley's
+    and Terry's model (1952), by Hunter's MM iteration (2004). ``ties_before``: ties added between
+    every two that were compared; with 0, an answer that always won has no finite strength."""
     either = np.swapaxes(wins, -1, -2)
     table = wins + ties_before / 2 * (wins + either > 0)
     table = table * (1 - np.eye(table.shape[-1]))
@@ -51,8 +50,8 @@ def bradley_terry(wins: Floats, ties_before: float = _TIES_BEFORE) -> Floats:
 
 def elo(comparisons: list[Floats], seed: int = 0, resamples: int = 1000) -> list[Strength]:
     """Each answer's strength from ``comparisons``, one table [winner, loser] per row of the input
-    (all that was asked about it), with the bootstrap's interval over rows: what was said of one row
-    belongs together."""
+    (all comparisons about it), with bootstrap intervals. Rows are resampled as a whole: comparisons
+    of one row depend on each other."""
     tables = np.array(comparisons)
     rows = len(tables)
     best = ELO * bradley_terry(tables.sum(axis=0))

@@ -1,4 +1,4 @@
-"""All that a few true labels say about the labels of a dataset."""
+"""Everything that a few true labels say about the labels of a dataset."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class LabelQuality:
-    """How good labels and probabilities are, on gold rows drawn at random (``rows``) that no fit
-    had seen."""
+    """How good labels and probabilities are, measured on ``rows`` gold rows that were drawn at
+    random and that the fit had not seen."""
 
     rows: int
     accuracy: Interval
@@ -46,7 +46,7 @@ class LabelQuality:
 @dataclass(frozen=True)
 class ChoiceShare:
     """How often a choice is true over all rows. ``labelled``: rows that have it as their label;
-    ``share``: by gold rows and predictions together; ``gold_alone``: by gold rows only."""
+    ``share``: from gold rows and predictions together; ``gold_alone``: from gold rows only."""
 
     choice: str
     labelled: int
@@ -59,8 +59,8 @@ class ChoiceShare:
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """If the most confident ``share`` of all rows were accepted: of ``reviewed`` gold rows among
-    them the share ``error`` is wrong, and ``upper`` at most."""
+    """What if the most confident ``share`` of all rows were accepted? They contain ``reviewed``
+    gold rows; the share ``error`` of these is wrong, and ``upper`` is its upper bound."""
 
     share: float
     reviewed: int
@@ -73,7 +73,7 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class Decisions:
-    """What is written into the dataset [rows]. ``accepted``: None where nothing was promised."""
+    """What is written into the dataset [rows]. ``accepted``: None if nothing was promised."""
 
     labels: Ints
     confidences: Floats
@@ -82,12 +82,13 @@ class Decisions:
 
 @dataclass(frozen=True)
 class TrustReport:
-    """``rows``: of the dataset, with an answer. ``calibration``: None where none was made, and
-    ``no_calibration`` says why. ``before`` and ``after`` it; None without gold rows drawn at
-    random, ``after`` also without a calibration. ``weighted_accuracy``: over all rows, of gold rows
-    drawn with different probabilities; None where all were drawn alike. ``confusion`` [true choice,
-    label]: gold rows drawn at random, as calibrated. ``acceptance``: None where nothing was to be
-    promised or can be, ``no_promise`` says why."""
+    """``rows``: rows of the dataset that have an answer. ``calibration``: None if there is none;
+    ``no_calibration`` then says why. ``before``, ``after``: quality before and after calibration;
+    None without gold rows drawn at random, ``after`` also without a calibration.
+    ``weighted_accuracy``: over all rows, from gold rows drawn with different probabilities; None if
+    all were drawn with the same one. ``confusion`` [true choice, label]: gold rows drawn at random,
+    after calibration. ``acceptance``: None if no promise was asked for or none is possible;
+    ``no_promise`` then says why."""
 
     choices: tuple[str, ...]
     rows: int
@@ -109,7 +110,7 @@ class TrustReport:
     label_sets: LabelSets | None
 
     def decide(self, log_probabilities: NDArray[np.floating]) -> Decisions:
-        """Labels, confidences and whether to accept, of any of the rows [rows, choices]."""
+        """Labels, confidences and whether to accept, for any of the rows [rows, choices]."""
         decided = decide(self.calibration or uncalibrated(len(self.choices)), log_probabilities)
         accepted = None
         if isinstance(self.acceptance, Acceptance):
@@ -119,7 +120,7 @@ class TrustReport:
         return Decisions(decided.labels, decided.confidences, accepted)
 
     def sets(self, log_probabilities: NDArray[np.floating]) -> Bools | None:
-        """Which choices belong to each row's label set [rows, choices]; None for no sets."""
+        """Which choices belong to each row's label set [rows, choices]; None if there are none."""
         if self.label_sets is None:
             return None
         calibration = self.calibration or uncalibrated(len(self.choices))
@@ -163,10 +164,10 @@ def assess(
     miss: float | None = None,
     at_random: float = 1.0,
 ) -> TrustReport:
-    """What ``gold`` says about all rows, whose ``log_probabilities`` [rows, choices] are the
-    model's own. ``calibrate``: where the gold rows allow it. ``miss``: the share of rows whose
-    label set may miss the true choice; None for no sets. ``at_random``: of rows that people would
-    be asked about next, the share that is drawn so."""
+    """What ``gold`` says about all rows. ``log_probabilities`` [rows, choices]: the model's own, of
+    all rows. ``calibrate``: if the gold rows allow it. ``miss``: the share of rows whose label set
+    may miss the true choice; None for no sets. ``at_random``: the share of the rows reviewed next
+    that is drawn at random."""
     gold, rows = gold.in_order(), len(log_probabilities)
     why_not = why_no_fit(gold.values) if calibrate else "calibration is switched off"
     raw = cross_fit(log_probabilities, gold, calibrate=False)
@@ -211,8 +212,8 @@ def assess(
 
 
 def accuracy(right: Bools, rows: int, widened: float) -> Interval:
-    """The share of right labels among all ``rows``, of which ``right`` [gold rows] were drawn at
-    random: as precise as so many times fewer rows would be (``CrossFitted.widened``)."""
+    """The share of right labels among all ``rows``, from ``right`` [gold rows drawn at random].
+    The interval is that of ``widened`` times fewer rows (see ``CrossFitted.widened``)."""
     part = 1 / widened
     return wilson(part * float(right.sum()), part * len(right), population=part * rows)
 

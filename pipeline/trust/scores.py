@@ -1,4 +1,4 @@
-"""How far probabilities are from what happens: reliability, calibration error, Brier score."""
+"""How far probabilities are from the outcomes: reliability, calibration error, Brier score."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ BINS = 10
 
 @dataclass(frozen=True)
 class Bin:
-    """Rows whose confidence lies from ``low`` to ``high``: how sure they were on average, and which
-    share of them was right."""
+    """Rows whose confidence is between ``low`` and ``high``. ``confidence``: their mean
+    confidence; ``right``: the share of them that is right."""
 
     low: float
     high: float
@@ -45,9 +45,9 @@ def reliability(confidence: Floats, right: NDArray[np.bool_], bins: int = BINS) 
 
 
 def calibration_error(confidence: Floats, right: NDArray[np.bool_], bins: int = BINS) -> float:
-    """The expected calibration error (Naeini et al. 2015): how far confidence and share of right
-    rows lie apart, bin by bin, weighted by rows. 0 to 1; nan without rows. A few rows have some by
-    chance alone."""
+    """The expected calibration error (Naeini et al. 2015): the difference between confidence and
+    share of right rows, bin by bin, weighted by rows. 0 to 1; nan without rows. With few rows, some
+    error appears by chance alone."""
     if not len(confidence):
         return float("nan")
     apart = [
@@ -57,8 +57,8 @@ def calibration_error(confidence: Floats, right: NDArray[np.bool_], bins: int = 
 
 
 def brier(probabilities: Floats, gold: Ints) -> float:
-    """The Brier score (1950): the mean squared distance of all choices' probabilities [rows,
-    choices] from the truth. 0 (sure and right) to 2 (sure and wrong); nan without rows."""
+    """The Brier score (1950): the mean squared distance between the probabilities [rows, choices]
+    and the truth. 0 (sure and right) to 2 (sure and wrong); nan without rows."""
     if not len(gold):
         return float("nan")
     apart = probabilities.copy()

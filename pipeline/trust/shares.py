@@ -1,5 +1,5 @@
-"""How often each choice is true over all rows: what gold rows say, made more precise by what the
-model says of all the others."""
+"""How often each choice is true over all rows: estimated from gold rows, and made more precise by
+the model's predictions for all other rows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Moments:
-    """Mean and variance (of single rows, divided by their number) of so many rows."""
+    """The mean of ``rows`` rows, and their variance (of single rows, divided by ``rows``)."""
 
     rows: int
     mean: float
@@ -32,15 +32,15 @@ class PoweredMean:
     weight: float
 
     def interval(self, confidence: float = 0.95) -> Interval:
-        """The normal interval, as the method's authors give it."""
+        """The normal interval, as in the method's paper."""
         half = float(ndtri((1 + confidence) / 2)) * self.variance**0.5
         return Interval(self.value, self.value - half, self.value + half)
 
 
 def powered_mean(gold: Floats, predicted: Floats, rest: Moments) -> PoweredMean:
     """Prediction-powered inference of a mean with the weight of least variance (PPI++;
-    Angelopoulos, Duchi and Zrnic 2023): ``gold`` [rows], what was ``predicted`` of the same rows,
-    and the predictions of the ``rest``, which have no gold."""
+    Angelopoulos, Duchi and Zrnic 2023), from ``gold`` [rows], what was ``predicted`` for the same
+    rows, and the moments of the predictions for the ``rest``, which have no gold."""
     n, m = len(gold), rest.rows
     own = Moments(n, float(predicted.mean()), float(predicted.var()))
     squares = n * own.variance + m * rest.variance + n * m / (n + m) * (own.mean - rest.mean) ** 2
@@ -59,8 +59,8 @@ def _weighted(gold: Floats, predicted: Floats, rest: Moments, weight: float) -> 
 
 
 def _beyond_chance(gold: Floats, predicted: Floats) -> float:
-    """How much of a weight is more than what predictions that know nothing would get by chance, 0
-    to 1: 1 - 1/F with the F of a regression, as James and Stein (1961) shrink."""
+    """The part of a weight, 0 to 1, that exceeds what useless predictions would get by chance:
+    1 - 1/F with the F of a regression, the shrinkage of James and Stein (1961)."""
     both = float(gold.std() * predicted.std())
     if both <= 0:
         return 0.0
@@ -72,10 +72,10 @@ def _beyond_chance(gold: Floats, predicted: Floats) -> float:
 def powered_share(
     gold: NDArray[np.bool_], predicted: Floats, rest: Moments, confidence: float = 0.95
 ) -> Interval:
-    """The share of all rows, with gold and without, for which something is true: as
-    ``powered_mean``, with as much of its weight as is more than chance, and Wilson's interval for
-    as many rows drawn at random as would be as precise (the normal interval is too narrow for
-    shares near 0 and 1, and reaches beyond). Of predictions that know nothing: gold's alone."""
+    """The share of all rows, with and without gold, for which something is true. As
+    ``powered_mean``, but only with the part of its weight that exceeds chance, and with Wilson's
+    interval for the number of random rows that would be as precise (the normal interval is too
+    narrow near 0 and 1, and reaches beyond them). If predictions are useless: from gold alone."""
     n = len(gold)
     if not n:
         return Interval(float("nan"), 0.0, 1.0)
@@ -88,9 +88,9 @@ def powered_share(
         return alone
     found = _weighted(truth, predicted, rest, weight)
     share = min(1.0, max(0.0, found.value))
-    # Few gold rows of a good model show too few of its mistakes: never less than the spread that
-    # its own probabilities expect, nor more than that of gold alone. The weight was fitted to the
-    # same rows; all rows are no sample.
+    # Few gold rows of a good model show too few of its mistakes. So the variance is never less than
+    # its own probabilities predict, nor more than from gold alone. n - 2: the weight was fitted to
+    # the same rows. The last factor: a sample of all rows would have no error.
     expected = max(0.0, rest.mean * (1 - rest.mean) - rest.variance)
     variance = max(found.variance, expected / n) * n / (n - 2)
     variance = min(variance, float(truth.var()) / (n - 1)) * rest.rows / (n + rest.rows)
