@@ -1,1 +1,1 @@
-"""What a run was, for people: report.md, summary.json, pictures."""
+"""What a run did, for people: report.md, summary.json, pictures."""

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ClassQuality:
-    """``gold``: rows whose right answer it is; ``labelled``: rows that got it; ``right``: both."""
+    """``gold``: rows whose right answer is this class; ``labelled``: rows that got it as their
+    label; ``right``: rows of which both are true."""
 
     name: str
     gold: int
@@ -17,23 +18,23 @@ class ClassQuality:
 
     @property
     def precision(self) -> float | None:
-        """Of the rows with this label, the share for which it is right; None for no such row."""
+        """Of the rows with this label, the share for which it is right; None without such rows."""
         return self.right / self.labelled if self.labelled else None
 
     @property
     def recall(self) -> float | None:
-        """Of the rows whose right answer it is, the share that got it; None for no such row."""
+        """Of the rows whose right answer it is, the share that got it; None without such rows."""
         return self.right / self.gold if self.gold else None
 
     @property
     def f1(self) -> float | None:
-        """The harmonic mean of both."""
+        """The harmonic mean of precision and recall."""
         both = self.gold + self.labelled
         return 2 * self.right / both if both else None
 
 
 def per_class(confusion: Mapping[str, Mapping[str, int]]) -> list[ClassQuality]:
-    """One for every class that is a right answer or a label. ``confusion``: gold -> label ->
+    """The quality of every class that is a right answer or a label. ``confusion``: gold -> label ->
     answers."""
     names = sorted({*confusion, *(label for row in confusion.values() for label in row)})
     return [
@@ -48,5 +49,5 @@ def per_class(confusion: Mapping[str, Mapping[str, int]]) -> list[ClassQuality]:
 
 
 def in_percent(share: float | None) -> str:
-    """In a table: "93.4%", or a dash where nothing is known."""
+    """For a table: "93.4%", or a dash if nothing is known."""
     return "–" if share is None else f"{share:.1%}"

@@ -1,4 +1,4 @@
-"""The energy that a run used, put together from what its workers' meters counted. Pure."""
+"""The energy that a run used, summed from what its workers' meters counted. Pure."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _ALL = 0.999
 @dataclass(frozen=True)
 class Energy:
     """``joules``: of whole cards (or processors) while workers had them. ``covered``: the share of
-    the workers' time that was metered, 0..1, and ``seconds``: that time, of all workers together;
-    ``counted``: all by the cards' own counters."""
+    the workers' time that was metered, 0..1; ``seconds``: the metered time, summed over workers.
+    ``counted``: all of it by the cards' own counters."""
 
     joules: float
     covered: float
@@ -32,7 +32,7 @@ class Energy:
 
 
 def energy_of(workers: Iterable[Vitals]) -> Energy | None:
-    """Of these workers, one after the other or at once; None where nothing was metered."""
+    """The energy of these workers, one after the other or at once; None if nothing was metered."""
     lives = list(workers)
     spans = [span for vitals in lives for span in vitals.energy]
     seconds = sum(vitals.ended - vitals.began for vitals in lives)
@@ -47,8 +47,8 @@ def energy_of(workers: Iterable[Vitals]) -> Energy | None:
 
 
 def _union(spans: Sequence[EnergySpan]) -> float:
-    """Joules of one meter in the time of all ``spans``, each second counted once: two engines on
-    one processor read the same counter."""
+    """Joules of one meter during all ``spans``. Each second counts once, because two engines on one
+    processor read the same counter."""
     times = sorted({t for span in spans for t in (span.began, span.ended)})
     total = 0.0
     for begin, end in pairwise(times):

@@ -1,4 +1,4 @@
-"""What helps against each type of error row, and whether doing the row again can."""
+"""What helps against each type of error row, and whether a retry can help."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ FIXES: Mapping[str, str] = {
 
 _AT_THE_LIMIT = "the model takes no more: shorten or split the text, or take another model"
 
-# these fail before any engine sees them, and alike each time
+# these fail before any engine sees them, and in the same way each time
 HOPELESS = frozenset({RowErrorType.INVALID_ROW, RowErrorType.INVALID_SAMPLING})
 RETRIED = frozenset(str(kind) for kind in RowErrorType) - HOPELESS
 
-# the settings with which a retry can end otherwise
+# the settings with which a retry can succeed
 _RETRIES: Mapping[str, str] = {
     RowErrorType.ENGINE_FAILURE: "",
     RowErrorType.TIMEOUT: " --set faults.row_timeout_seconds=SECONDS",
@@ -34,16 +34,16 @@ _RETRIES: Mapping[str, str] = {
 
 
 def fix_for(kind: str, *, at_limit: bool = False) -> str:
-    """What helps against that type of error. ``at_limit``: the engines' context was all that the
-    model has."""
+    """What helps against that type of error. ``at_limit``: the engines already had the model's
+    whole context."""
     if at_limit and kind == RowErrorType.PROMPT_TOO_LONG:
         return _AT_THE_LIMIT
     return FIXES.get(kind, "")
 
 
 def at_limit(summary: Mapping[str, Any]) -> bool:
-    """Whether no larger context could help: engines of a run with that summary had as much as the
-    model has, or every prompt that was too long was longer than any context."""
+    """Whether no larger context could help: the engines of the run with that summary had the
+    model's whole context, or every prompt that was too long was longer than any context."""
     reasons = summary.get("error_reasons", {}).get(RowErrorType.PROMPT_TOO_LONG, {})
     if reasons and all(NO_CONTEXT in reason for reason in reasons):
         return True
@@ -53,8 +53,8 @@ def at_limit(summary: Mapping[str, Any]) -> bool:
 
 
 def next_step(errors: Mapping[str, int], output: str, *, at_limit: bool = False) -> str | None:
-    """What to do about the ``errors`` (type -> rows) of the dataset at ``output``: a command where
-    one helps, else what has to change before; None without errors. ``at_limit``: see ``fix_for``.
+    """What to do about the ``errors`` (type -> rows) of the dataset at ``output``: a command if one
+    helps, else what must change first; None without errors. ``at_limit``: see ``fix_for``.
     """
     for kind, settings in _RETRIES.items():
         if errors.get(kind) and not (at_limit and kind == RowErrorType.PROMPT_TOO_LONG):
@@ -64,12 +64,12 @@ def next_step(errors: Mapping[str, int], output: str, *, at_limit: bool = False)
 
 
 def error_lines(summary: Summary) -> Iterator[tuple[str, int, str, str]]:
-    """Of each type of error and each reason: type, rows, why (for one reason, the message of some
-    row), and what helps."""
+    """For each type of error and each reason: type, rows, why (if there is one reason, the message
+    of some row), and what helps."""
     limit = at_limit(vars(summary))
     for kind, rows in summary.errors.items():
         reasons = dict(summary.error_reasons.get(kind, {}))
-        unknown = rows - sum(reasons.values())  # of rows that an earlier version counted
+        unknown = rows - sum(reasons.values())  # rows that an earlier version counted
         if unknown > 0:
             reasons[OTHERS] = reasons.get(OTHERS, 0) + unknown
         if len(reasons) < 2:

@@ -23,9 +23,9 @@ _OTHERS, _INK, _MUTED = "#b1bac4", "#1f2328", "#6e7781"
 
 
 def label_drift(labels: Mapping[str, int], earlier: Sequence[Mapping[str, int]]) -> float | None:
-    """The total variation distance between the shares of the labels of a run and those of all
-    earlier runs together: 0 (the same shares) to 1 (no label in common), half the sum of the
-    differences. None where one of the two has no rows. Counts are rows."""
+    """The total variation distance between the shares of the labels in a run and in all earlier
+    runs together (half the sum of the differences): 0 (the same shares) to 1 (no label in common).
+    None if one of the two has no rows. Counts are rows."""
     before: Counter[str] = Counter()
     for one in earlier:
         before.update(one)
@@ -38,8 +38,8 @@ def label_drift(labels: Mapping[str, int], earlier: Sequence[Mapping[str, int]])
 
 @dataclass(frozen=True)
 class PastRun:
-    """What a run came to. ``labels``: question -> label -> rows; of a job with labels its only
-    question has no name. ``drift``: see ``label_drift``; of several questions the largest.
+    """The result of a run. ``labels``: question -> label -> rows; the only question of a job with
+    ``label`` has an empty name. ``drift``: see ``label_drift``; the largest of several questions.
     ``taken_back``: see ``output.runs.status``."""
 
     name: str
@@ -73,7 +73,7 @@ class PastRun:
 
 
 def history_page(name: str, runs: Sequence[PastRun], picture: str | None) -> str:
-    """Markdown. ``runs``: the oldest first. ``picture``: the file's name beside the page."""
+    """Markdown. ``runs``: the oldest first. ``picture``: the name of a file in the same folder."""
     lines = [
         f"# {name}",
         "",
@@ -97,8 +97,8 @@ def history_page(name: str, runs: Sequence[PastRun], picture: str | None) -> str
 
 
 def draw_labels(runs: Sequence[PastRun]) -> bytes | None:
-    """PNG: the share of each label in the last runs, of each question by itself; None where there
-    are no labels."""
+    """PNG: the share of each label in the last runs, one panel per question; None without
+    labels."""
     drawn = [run for run in runs if any(run.labels.values())][-_DRAWN_RUNS:]
     questions = list(dict.fromkeys(q for run in drawn for q in run.labels))[:_DRAWN_QUESTIONS]
     if not drawn:

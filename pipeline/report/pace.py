@@ -1,4 +1,4 @@
-"""How fast a run is just now, and how long the rest of it takes."""
+"""How fast a run is now, and how long the rest of it will take."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ class ProgressTotals(Protocol):
 
 
 class Pace:
-    """Over the last quarter of a minute."""
+    """Rates over the last quarter of a minute."""
 
     def __init__(self) -> None:
         self._history: deque[tuple[float, int, int]] = deque()  # (when, rows, tokens)
 
     def note(self, now: float, workers: Iterable[ProgressTotals]) -> bool:
-        """Totals at ``now`` (seconds on any clock that does not run backwards). Returns whether
-        any of the workers has begun."""
+        """Note totals at ``now`` (seconds on any monotonic clock). Returns whether any of the
+        workers has begun."""
         totals = list(workers)
         if not any(t.first_step for t in totals):
             return False
-        # answers that are being written count as they come, those that were copied at their end
+        # generated tokens count as they come, those of copied answers when their row is finished
         tokens = sum(t.prompt_tokens + max(t.completion_tokens, t.generated) for t in totals)
         self._history.append((now, sum(t.rows for t in totals), tokens))
         while now - self._history[0][0] > _WINDOW_SECONDS:
@@ -58,7 +58,7 @@ class Pace:
         return self._rate(2)
 
     def seconds_for(self, rows: int) -> float | None:
-        """How long so many rows take; None as long as that would be a guess."""
+        """How long ``rows`` rows take; None as long as that would be a guess."""
         if rows <= 0 or not self._history:
             return None
         if self._history[-1][1] - self._history[0][1] < _ROWS_FOR_AN_ESTIMATE:

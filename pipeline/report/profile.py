@@ -1,7 +1,7 @@
-"""What runs on this machine measured: one line of JSON each, in a small file of the user's.
+"""What runs on this machine measured: one line of JSON each, in a small file of the user.
 
 Predictions learn from it (`pipeline.budget.predict`). It holds no data of the jobs, only counts
-and times; deleting it costs nothing but the learning.
+and times; if it is deleted, only what was learned is lost.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _KEPT_RUNS = 1000
 
 @dataclass(frozen=True)
 class ProfileEntry:
-    """One run. ``card``: of each engine; ``template``: identifies prompt, label and sampling."""
+    """One run. ``card``: that each engine had; ``template``: identifies prompt, label, sampling."""
 
     day: str
     model: str  # name and quantization
@@ -31,9 +31,9 @@ class ProfileEntry:
     predicted_seconds: float | None = None
     seconds: float = 0.0
     overhead_bytes: int | None = None  # that an engine took beside weights and KV cache
-    watts: float | None = None  # of a card (or processor) at work, measured, in the mean
+    watts: float | None = None  # measured mean of a card (or processor) at work
     compiled: str = ""  # what compiled code depended on (see ``budget.buckets.compile_key``)
-    compile_seconds: float = 0.0  # until the engine was ready, no part of the run's own seconds
+    compile_seconds: float = 0.0  # until the engine was ready; not part of the run's own seconds
 
     def same_setup(self, *, model: str, card: str, engine: str) -> bool:
         """Whether times of this run say anything about that model on that card."""
@@ -50,7 +50,7 @@ def profile_path() -> Path:
 
 
 def load_profile(path: Path | None = None) -> list[ProfileEntry]:
-    """The runs measured up to now, oldest first. Lines that cannot be read are passed over."""
+    """The runs measured so far, oldest first. Lines that cannot be read are skipped."""
     try:
         lines = (path or profile_path()).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
@@ -65,7 +65,7 @@ def load_profile(path: Path | None = None) -> list[ProfileEntry]:
 
 
 def remember(record: ProfileEntry, path: Path | None = None) -> None:
-    """Add a run. A profile that cannot be written is no reason to fail a job that is done."""
+    """Add a run. If the profile cannot be written, a job that is done does not fail."""
     path = path or profile_path()
     line = json.dumps(asdict(record), ensure_ascii=False) + "\n"
     try:

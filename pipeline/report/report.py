@@ -1,4 +1,4 @@
-"""report.md: what ran and what came out, short enough to be read."""
+"""report.md: what ran and what came out, short enough to read."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def write_report(
     licence: str,
     picture: str | None = None,
 ) -> str:
-    """The report as Markdown. ``sample``: a few output rows; ``picture``: the name of a file beside
-    it that shows how right the labels are."""
+    """The report as Markdown. ``sample``: a few output rows; ``picture``: the name of a file in the
+    same folder that shows how right the labels are."""
     parts = [
         f"# {summary.name}\n",
         _what_ran(summary),
@@ -284,7 +284,7 @@ def _lengths(what: str, lengths: Mapping[int, int], answers: int = 1) -> str:
 
 
 def _counted(answers: int) -> str:
-    """What numbers are of where each row has so many answers."""
+    """What is counted if each row has so many answers."""
     return "answer" if answers > 1 else "row"
 
 

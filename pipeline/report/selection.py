@@ -21,11 +21,11 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Selection:
-    """What is asked for; each condition narrows it.
+    """What is asked for; rows must meet all conditions.
 
     ``wrong``: the label is not the right answer; ``errors``: there is no answer; ``where``: an
-    SQL condition on the columns; ``least_confident``: the most doubtful come first; ``rows``: not
-    more than so many (None: all).
+    SQL condition on the columns; ``least_confident``: the most doubtful come first; ``rows``: at
+    most so many (None: all).
     """
 
     wrong: bool = False
@@ -36,9 +36,10 @@ class Selection:
 
 
 def tables(stored: StoredRows, asked: Selection) -> Iterator[pa.Table]:
-    """Those rows in input order, without regard to ``least_confident`` and ``rows``.
+    """The rows that meet the conditions, in input order; ``least_confident`` and ``rows`` are
+    ignored.
 
-    Raises UsageError for a condition that does not go with the output, before any row is read.
+    Raises UsageError if a condition does not fit the output, before any row is read.
     """
     if asked.wrong and not stored.asked:
         stored.need_column("label")
@@ -68,7 +69,7 @@ def tables(stored: StoredRows, asked: Selection) -> Iterator[pa.Table]:
 
 
 def rows(stored: StoredRows, asked: Selection) -> list[Row]:
-    """The rows as Python has them. Raises UsageError."""
+    """The rows as Python values. Raises UsageError."""
     every = _each(tables(stored, asked))
     if not asked.least_confident:
         return list(islice(every, asked.rows))
@@ -97,7 +98,7 @@ def _filtered(table: pa.Table, mask: Sequence[bool | None]) -> pa.Table:
     """The rows for which ``mask`` is true."""
     try:
         return table.filter(pa.array(mask, pa.bool_()))
-    except pa.ArrowNotImplementedError:  # no kernel for views and run ends: stretch by stretch
+    except pa.ArrowNotImplementedError:  # no kernel for views and run ends: filter slice by slice
         numbered = groupby(range(len(mask)), key=lambda row: bool(mask[row]))
         stretches = [list(places) for holds, places in numbered if holds]
         slices = [table.slice(places[0], len(places)) for places in stretches]
@@ -105,7 +106,7 @@ def _filtered(table: pa.Table, mask: Sequence[bool | None]) -> pa.Table:
 
 
 def _holds(table: pa.Table, stored: StoredRows, where: str) -> list[bool | None]:
-    """For each row of ``table`` whether an SQL condition holds. Raises UsageError."""
+    """For each row of ``table``, whether an SQL condition holds. Raises UsageError."""
     with duckdb.connect(config={"enable_external_access": False, "threads": 1}) as database:
         try:
             known = _for_sql(table, stored)
@@ -120,7 +121,7 @@ def _holds(table: pa.Table, stored: StoredRows, where: str) -> list[bool | None]
 
 
 def _for_sql(table: pa.Table, stored: StoredRows) -> pa.Table:
-    """The table with types that DuckDB has, and the places under the names that are free."""
+    """The table in types that DuckDB has, with file and row under names that are free."""
     columns: dict[str, pa.ChunkedArray] = {}
     for name in table.column_names:
         if name in (FILE, ROW) and name not in stored.shown_names:
@@ -135,7 +136,7 @@ _SQL_TYPES = {pa.string_view(): pa.string(), pa.float16(): pa.float32()}
 
 
 def _register(database: duckdb.DuckDBPyConnection, table: pa.Table) -> None:
-    """Raises UsageError that names the column that DuckDB cannot have."""
+    """Raises UsageError that names the column that DuckDB cannot read."""
     try:
         database.register("rows", table)
     except duckdb.NotImplementedException:

@@ -1,4 +1,4 @@
-"""The one object that a finished run is: what `--json` prints and the report is made from."""
+"""A finished run as one object: `--json` prints it, and the report is made from it."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ REPORTED_INTERVALS = 10
 
 @dataclass(frozen=True)
 class Work:
-    """What the engines did in this run, as opposed to what was there already.
+    """What the engines did in this run, without what was there already.
 
-    ``seconds``: from the first engine's first step to the last one's last completion.
-    ``kv_count_error``: the most by which our count of an engine's blocks was off its own, 0..1
-    of all blocks; None where none was kept. ``timelines``: one for each worker.
+    ``seconds``: from the first engine's first step to the last completion of all engines.
+    ``kv_count_error``: the largest difference between our count of an engine's blocks and its own,
+    0..1 of all blocks; None if we kept no count. ``timelines``: one for each worker.
     """
 
     rows: int = 0
@@ -37,12 +37,12 @@ class Work:
     seconds: float = 0.0
     ready_seconds: float = 0.0  # from the start of the run to the first engine's first step
     engines: Sequence[EngineFacts] = ()
-    waited_seconds: float = 0.0  # for cards that were not the run's; in neither of the others
+    waited_seconds: float = 0.0  # while other jobs had the cards; in neither of the others
 
 
 @dataclass(frozen=True)
 class Foretold:
-    """What was predicted before the run, in seconds; ``basis``: what the prediction stands on.
+    """What was predicted before the run, in seconds; ``basis``: what the prediction is based on.
     ``kwh``: of the cards' boards at work."""
 
     ready_seconds: float
@@ -61,9 +61,10 @@ class Summary:
     """A finished run. Counts are over the whole dataset, rates over this run's work.
 
     ``seconds``: wall time of the whole run, loading included; ``work_seconds``: of generating.
-    ``waited_seconds``: of all, in which the cards were not the run's. ``energy_kwh``: measured, of
-    whole cards while engines had them; None unless all of it was. ``energy_covered``: the share of
-    the engines' time that was metered, 0..1. ``energy_cost``: at ``resources.price_kwh``.
+    ``waited_seconds``: the part of ``seconds`` in which other jobs had the cards. ``energy_kwh``:
+    measured, of whole cards while engines had them; None unless all of it was metered.
+    ``energy_covered``: the share of the engines' time that was metered, 0..1. ``energy_cost``: at
+    ``resources.price_kwh``.
     """
 
     name: str
@@ -96,13 +97,13 @@ class Summary:
     error_examples: dict[str, str] = field(default_factory=dict)
     error_reasons: dict[str, dict[str, int]] = field(default_factory=dict)  # type -> reason -> rows
     labels: dict[str, int] = field(default_factory=dict)
-    no_confidence: str | None = None  # why labels have no confidence, where they have none
+    no_confidence: str | None = None  # why labels have no confidence; None if they have one
     gold: str | None = None
     accuracy: float | None = None
     graded: int = 0  # answers whose right answer is known
     graded_right: int = 0
     confusion: dict[str, dict[str, int]] = field(default_factory=dict)  # gold -> label -> answers
-    # question -> what the four above and ``labels`` say, where a row has several
+    # question -> the four fields above and ``labels``, if a row has several questions
     questions: dict[str, dict[str, Any]] = field(default_factory=dict)
     scored_tokens: int = 0
     logprob: float | None = None  # of all scored tokens together, natural logarithm
@@ -110,36 +111,36 @@ class Summary:
     versions: dict[str, str] = field(default_factory=dict)
     kv_count_error: float | None = None
     timeline: tuple[dict[str, float], ...] = ()
-    model_seconds: float = 0.0  # of `seconds`, for fetching and converting the model, once
-    predicted_seconds: float | None = None  # in all, without `model_seconds`
+    model_seconds: float = 0.0  # part of `seconds`: fetching and converting the model, once
+    predicted_seconds: float | None = None  # in total, without `model_seconds`
     predicted_ready_seconds: float | None = None
     predicted_work_seconds: float | None = None
     prediction_basis: str | None = None
     lost_rows: int = 0  # finished by workers that were lost before they committed them: done again
     lost_share: float = 0.0  # of the rows that the engines finished, 0..1
-    generation: int = 0  # changes whenever error rows were done again
+    generation: int = 0  # changes whenever error rows are done again
     waited_seconds: float = 0.0
     energy_kwh: float | None = None
     energy_wh_per_1000_rows: float | None = None
     energy_covered: float = 0.0
-    energy_seconds: float = 0.0  # of all engines together, that were metered
+    energy_seconds: float = 0.0  # metered time, summed over engines
     energy_by: str | None = None  # "counters" of the cards, or "samples" of their power
     energy_cost: float | None = None
-    api_cost: float | None = None  # of the same tokens, at ``resources.api_price``
+    api_cost: float | None = None  # for the same tokens, at ``resources.api_price``
     predicted_kwh: float | None = None
-    requests: int = 0  # that the engines were asked for the rows that succeeded
+    requests: int = 0  # sent to the engines for the rows that succeeded
     completion_lengths: dict[int, int] = field(default_factory=dict)  # upper end -> answers
     longest_completion: int = 0  # tokens
-    answers: int = 1  # that each row has
-    drawn: int = 1  # that an engine wrote for each row: those, or all that voted for one
-    left: tuple[str, ...] = ()  # input files that were not whole: for the next run
-    model_context: int = 0  # tokens that the model can have at most; 0: not known
-    licence: str = ""  # of the model, whose terms apply to what it wrote
-    # question -> what right answers say of its labels (``trust.report.TrustReport``), and
-    # where they come from; ``label`` is the question of a job with choices
+    answers: int = 1  # of each row
+    drawn: int = 1  # answers that an engine wrote for each row: the same, or all that voted for one
+    left: tuple[str, ...] = ()  # input files that were incomplete: left for the next run
+    model_context: int = 0  # the most tokens that the model takes; 0: not known
+    licence: str = ""  # of the model; its terms apply to what the model wrote
+    # question -> what right answers say about its labels (``trust.report.TrustReport``), and
+    # where they come from; in a job with choices the question is ``label``
     trust: dict[str, dict[str, Any]] = field(default_factory=dict)
-    answered_by: dict[str, int] = field(default_factory=dict)  # engine -> rows, of unlike ones
-    # of each two of them (``output.shared_answers.EngineAgreement``), with a 95 % interval
+    answered_by: dict[str, int] = field(default_factory=dict)  # engine -> rows, if engines differ
+    # for each two of them (``output.shared_answers.EngineAgreement``), with a 95 % interval
     agreement: tuple[dict[str, Any], ...] = ()
 
     @property
@@ -158,8 +159,8 @@ class Summary:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Summary:
-        """As ``as_json`` made it, this version's or an earlier one's. Raises TypeError, ValueError
-        for what is none."""
+        """From what ``as_json`` of this or an earlier version made. Raises TypeError or ValueError
+        if it is no summary."""
         known = {one.name for one in fields(cls)}
         made = {name: value for name, value in content.items() if name in known}
         for name in ("engines", "timeline", "left", "agreement"):
@@ -196,7 +197,7 @@ def summarize(
     agreement: Sequence[EngineAgreement] = (),
     no_confidence: str | None = None,
 ) -> Summary:
-    """Put a run's facts together. ``total``: the tally of the whole dataset."""
+    """Combine a run's facts. ``total``: the tally of the whole dataset."""
     span = work.seconds
     kwh = energy.kwh if energy is not None and energy.complete else None
     by = None if energy is None else "counters" if energy.counted else "samples"

@@ -1,4 +1,4 @@
-"""How far unlike engines of a run agree, in words."""
+"""How far different engines of a run agree, in words."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pipeline.report.summary import Summary
 
 
 def agreement_in_words(s: Summary) -> list[str]:
-    """One sentence for each two of them; that it is not known, where no two answered a row."""
+    """One sentence for each two engines; or one that it is not known, if no two answered a row."""
     if len(s.answered_by) < 2:
         return []
     if not s.agreement:

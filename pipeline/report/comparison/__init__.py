@@ -1,1 +1,1 @@
-"""Outputs and models held against each other: the statistics, and how they are shown."""
+"""Comparisons of outputs and of models: the statistics, and how they are shown."""

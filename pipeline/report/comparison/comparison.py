@@ -1,4 +1,4 @@
-"""Two outputs over the same rows, side by side: what differs, and which of them is better."""
+"""Two outputs over the same rows: what differs, and which output is better."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ _Place = tuple[str, int, int]  # file, row, which of its answers
 
 @dataclass(frozen=True)
 class Change:
-    """A row that the two answer differently. ``truth``: the right answer, where it is known."""
+    """A row with different answers in the two. ``truth``: the right answer; None: not known."""
 
     file: str
     row: int
     before: Any
     after: Any
     truth: str | bool | None
-    values: dict[str, Any]  # the columns that both have of the input
+    values: dict[str, Any]  # columns of the input that the second output keeps
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What came out. ``rows``: in both; ``answered``: by both; ``same``: with the same answer.
+    """The result. ``rows``: in both outputs; ``answered``: by both; ``same``: with the same answer.
 
-    ``graded``: of those the ones whose right answer is known; of them ``first_right`` and
-    ``second_right``; ``only_first`` and ``only_second``: where one alone is right.
+    ``graded``: answered rows whose right answer is known. Of these, ``first_right`` and
+    ``second_right`` are right in one output, and ``only_first`` and ``only_second`` only there.
     """
 
     rows: int
@@ -50,12 +50,12 @@ class Comparison:
     second_right: int = 0
     only_first: int = 0
     only_second: int = 0
-    tokens: tuple[float, float] = (0.0, 0.0)  # of a row, prompt and answer
+    tokens: tuple[float, float] = (0.0, 0.0)  # mean of a row in each output, prompt and answer
     changes: Sequence[Change] = field(default=(), repr=False)
 
     @property
     def p_value(self) -> float | None:
-        """Of McNemar's test; None where no right answers are known."""
+        """Of McNemar's test; None if no right answers are known."""
         return mcnemar(self.only_first, self.only_second) if self.graded else None
 
     @property
@@ -65,7 +65,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class _Answered:
-    """What one output has of a row. ``answer``: its digest; None: an error row."""
+    """What one output has for a row. ``answer``: its digest; None: an error row."""
 
     answer: bytes | None
     tokens: int
@@ -73,8 +73,8 @@ class _Answered:
 
 
 def compare_questions(one: StoredRows, other: StoredRows) -> dict[str, Comparison]:
-    """Of outputs whose rows were asked several questions, each question that both have by itself.
-    Raises UsageError."""
+    """Outputs with several questions: compare each question that both have by itself. Raises
+    UsageError."""
     common = _common_answers(one, other)
     names = [q.name for q in one.asked if q.columns.answer in common]
     return {name: compare_outputs(one, other, 0, name) for name in names if len(common) > 1}
@@ -83,12 +83,12 @@ def compare_questions(one: StoredRows, other: StoredRows) -> dict[str, Compariso
 def compare_outputs(
     one: StoredRows, other: StoredRows, keep: int, question: str | None = None
 ) -> Comparison:
-    """``keep``: how many of the rows that differ are kept to be shown. Rows are matched by their
-    file's name and their place in it; memory grows with the rows of one output, by some hundred
-    bytes for each, whatever its answers are. NaN is the same answer as NaN. ``question``: only the
-    answers to it are looked at.
+    """``keep``: how many of the rows that differ to keep for showing. Rows are matched by their
+    file's name and their place in it. Memory grows with the rows of one output, by a few hundred
+    bytes each, however long the answers are. NaN is the same answer as NaN. ``question``: compare
+    only the answers to this one.
 
-    Raises UsageError where the outputs have no answers, or no rows, in common.
+    Raises UsageError if the outputs have no answers, or no rows, in common.
     """
     columns = _common_answers(one, other) if question is None else (question,)
     before = {place: found for place, found, _, _ in _answers(one, columns)}
@@ -126,7 +126,7 @@ def compare_outputs(
 def _with_first(
     changes: dict[_Place, Change], one: StoredRows, columns: tuple[str, ...]
 ) -> list[Change]:
-    """The changes with the answers of the first output, which are read once more."""
+    """The changes with the answers of the first output, which is read once more."""
     left = set(changes)
     if left:
         for place, _, answer, _ in _answers(one, columns):
@@ -139,12 +139,12 @@ def _with_first(
 
 
 def _digest(answer: Any) -> bytes:
-    """The same for answers that are the same."""
+    """Equal for equal answers."""
     return hashlib.blake2b(repr(_comparable(answer)).encode(), digest_size=16).digest()
 
 
 def _comparable(value: Any) -> Any:
-    """Written alike where it is alike: 1 and 1.0, NaN and NaN, structs in any order."""
+    """Equal values get the same form: 1 and 1.0, NaN and NaN, structs in any order."""
     if isinstance(value, dict):
         return sorted((key, _comparable(one)) for key, one in value.items())
     if isinstance(value, list | tuple):
@@ -186,7 +186,7 @@ def _common_answers(one: StoredRows, other: StoredRows) -> tuple[str, ...]:
 def _answers(
     stored: StoredRows, columns: tuple[str, ...]
 ) -> Iterator[tuple[_Place, _Answered, Any, dict[str, Any]]]:
-    """Each with its answer, and with what the output has of the row."""
+    """Each row's place, what is compared, its answer, and all that the output has for it."""
     shown = {FILE, ROW, NUMBER, "error", "prompt_tokens", "completion_tokens", *columns}
     shown |= set(stored.kept)
     right = stored.right_answers.of(columns[0]) if len(columns) == 1 else None
@@ -211,11 +211,11 @@ def _answers(
 def _truth(
     stored: StoredRows, right: GradedQuestion | None, row: Mapping[str, Any]
 ) -> str | bool | None:
-    """What the only answer should be, as its column would have it; None where that is not known."""
+    """The right value of the only answer, as its column stores it; None if it is not known."""
     if right is not None:
         truth = right.truth(row)
         return None if truth is None else as_stored(right.asked, sys.intern(truth))
     if len(stored.answer_columns) > 1 or not stored.gold:
         return None
-    truth = stored.truth(row.get(stored.gold))  # of a regular expression, or of a JSON schema
-    return None if truth is None else sys.intern(truth)  # few, for many rows
+    truth = stored.truth(row.get(stored.gold))  # for a regular expression, or a JSON schema
+    return None if truth is None else sys.intern(truth)  # few values for many rows

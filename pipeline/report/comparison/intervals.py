@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-_EXACT_AT_MOST = 1000  # discordant pairs; beyond, the sum's terms are too small to matter
+_EXACT_AT_MOST = 1000  # discordant pairs; terms of the sum beyond these are too small to matter
 
 
 @dataclass(frozen=True)
 class Share:
-    """So many of so many, with the bounds of its 95 % interval."""
+    """``part`` of ``whole``, with the bounds of its 95 % interval."""
 
     part: int
     whole: int
@@ -21,7 +21,7 @@ class Share:
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """Wilson's interval (1927), which stays within 0..1 and holds for few rows."""
+        """Wilson's interval (1927), which stays within 0..1 and also holds for few rows."""
         from pipeline.trust.intervals import wilson  # brings SciPy
 
         between = wilson(self.part, self.whole)
@@ -39,8 +39,8 @@ class Share:
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
-    """The probability that two equally good judges differ as unevenly as this or more, of pairs in
-    which one alone is right: McNemar's exact test (two-sided)."""
+    """McNemar's exact test (two-sided): the probability of a split at least this uneven, among
+    pairs in which only one judge is right, if both judges are equally good."""
     n, k = only_first + only_second, min(only_first, only_second)
     if n == 0:
         return 1.0

@@ -1,4 +1,5 @@
-"""Which outputs' answers judges found better, a model in both orders or people in one. Pure."""
+"""Which outputs have the better answers, as judged by a model that saw each pair in both orders, or
+by people who saw it in one. Pure."""
 
 from __future__ import annotations
 
@@ -18,15 +19,15 @@ VERDICTS = (FIRST, SECOND, TIE)
 
 @dataclass(frozen=True)
 class Verdict:
-    """``said``: A, B or tie, of two answers in the order in which they were shown. ``one_first``:
-    the pairing's ``one`` was shown first."""
+    """``said``: A, B or tie, for two answers in the order in which they were shown. ``one_first``:
+    whether the pairing's ``one`` was shown first."""
 
     said: str
     one_first: bool
 
     @property
     def score(self) -> float:
-        """What ``one`` gets of it: all, half or nothing."""
+        """The part that ``one`` gets: all, half or nothing."""
         if self.said == TIE:
             return 0.5
         return float((self.said == FIRST) is self.one_first)
@@ -34,9 +35,9 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Pairing:
-    """Two answers to one row, by the numbers of their outputs, and what was said of them: by a
-    model in both orders, or by each person in one. No ``verdicts``: the answers are the same, which
-    is a tie."""
+    """Two answers to one row, by the numbers of their outputs, and the verdicts on them: of a model
+    in both orders, or of each person in one. No ``verdicts``: the answers are the same, which is a
+    tie."""
 
     row: int
     one: int
@@ -45,16 +46,16 @@ class Pairing:
 
     @property
     def score(self) -> float:
-        """What ``one`` gets, in the mean of all verdicts."""
+        """What ``one`` gets: the mean of all verdicts."""
         scores = [verdict.score for verdict in self.verdicts]
         return sum(scores) / len(scores) if scores else 0.5
 
 
 @dataclass(frozen=True)
 class Meeting:
-    """How two outputs did against each other, in rows. ``unlike``: verdicts contradict
-    each other, so that it is a tie (a model's with the order in which answers were shown, or
-    people's); they are among the ``ties``."""
+    """How two outputs did against each other, in rows. ``unlike``: those of the ``ties`` in which
+    verdicts contradict each other (a model's when the order of the answers changes, or
+    people's)."""
 
     one: int
     other: int
@@ -69,14 +70,14 @@ class Meeting:
 
     @property
     def won(self) -> Share:
-        """By ``one``, of the rows that are no ties."""
+        """The share that ``one`` won of the rows that are no ties."""
         return Share(self.wins, self.wins + self.losses)
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """``strengths``: of each output, on Elo's scale. ``shown_first``: how often the answer that was
-    shown first was called better, of all verdicts for one of two; a half: no bias."""
+    """``strengths``: of each output, on Elo's scale. ``shown_first``: how often the answer shown
+    first was called better, among verdicts that are no tie; a half: no bias."""
 
     strengths: tuple[Strength, ...]
     meetings: tuple[Meeting, ...]

@@ -1,11 +1,11 @@
-"""How far one model's token probabilities lie from another's: pure statistics over their scores.
+"""How far one model's token probabilities are from another's: pure statistics over their scores.
 
-Perplexities are exact. The KL divergence would need both whole distributions at every position;
-here are the K likeliest tokens of each. What both lists hold counts as it is. Of the rest two
-masses and a cap are known, which gives a lower bound (``_bound``); it rises with K as more of the
-rest comes into the lists. How much the next mass
-would add is taken from what the last mass did add: the half of the lists from K/2 to K. Measured
-on Gemma 3 270M, int4 against bf16 (exact KL over the whole vocabulary by transformers):
+Perplexities are exact. The KL divergence would need both whole distributions at every position, but
+only the K likeliest tokens of each are known. Tokens in both lists count exactly. For the rest, two
+masses and a cap are known, which give a lower bound (``_bound``); it rises with K as the lists take
+in more of the rest. What the mass outside the lists would add is estimated from what the last mass
+did add: the half of the lists from K/2 to K. Measured on Gemma 3 270M, int4 against bf16 (exact KL
+over the whole vocabulary by transformers):
 
                        K = 512       1024         2048
     GSM8K  bound         0.940      0.963        0.979   of the exact value
@@ -13,10 +13,10 @@ on Gemma 3 270M, int4 against bf16 (exact KL over the whole vocabulary by transf
     tweets bound         0.870      0.911        0.945
            estimate      1.073      0.988        0.994
 
-That is what the lists leave out. Apart from it, engines compute in 16 bits: on 200 GSM8K questions
-KL came out 0.2 % and perplexities 0.1 and 0.3 % from float32; on tweets, which nearly all begin
-with "@", one context that 16 bits change much (transformers' own bf16 too) counts in every row,
-and perplexities came out up to 1 %, KL 5 % apart.
+This is the error of the lists. Another comes from engines that compute in 16 bits: on 200 GSM8K
+questions KL was 0.2 % and perplexities 0.1 and 0.3 % off float32. On tweets perplexities were up to
+1 % and KL 5 % off: nearly all begin with "@", so every row has one context whose probabilities
+change much in 16 bits (in transformers' own bf16 too).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from pipeline.rows.request import Scores
 
 Floats = NDArray[np.float64]
-_FLOOR = 1e-7  # probability: what float32 leaves of a mass that is all but spent
+_FLOOR = 1e-7  # probability: the precision of float32, when nearly no mass is left
 _POSITIONS_AT_ONCE = 512
 
 
@@ -46,10 +46,11 @@ class Bootstrap:
 
 @dataclass(frozen=True)
 class RowSums:
-    """What each row (of n tokens) adds to every statistic: arrays of one number per row.
+    """What each row adds to every statistic: arrays with one number per row.
 
-    ``bound`` and ``rest``: the sums over the row's positions of the KL lower bound in nats and of
-    the reference's probability outside both lists; ``half_…``: the same from half the lists.
+    ``bound``: the KL lower bound in nats, summed over the row's positions; ``rest``: the
+    reference's probability of tokens that are not in both lists, likewise; ``half_…``: the same
+    from half the lists.
     """
 
     tokens: Floats
@@ -73,9 +74,9 @@ _FIELDS = tuple(RowSums.__annotations__)
 
 @dataclass(frozen=True)
 class CandidateQuality:
-    """A candidate beside its reference. Perplexities over all tokens alike, KL in nats a token
-    (reference ‖ candidate), ``agreement`` the share of positions with the same likeliest token.
-    ``ratio`` and ``difference`` are the perplexity drop: candidate / reference, and minus it."""
+    """A candidate compared with its reference. Perplexities are over all tokens, KL is in nats per
+    token (reference ‖ candidate), ``agreement`` is the share of positions with the same likeliest
+    token. ``ratio`` and ``difference``: candidate's perplexity / reference's, and minus it."""
 
     rows: int
     tokens: int
@@ -93,7 +94,7 @@ def compare_rows(
 ) -> RowSums:
     """The sums of each row; ``lengths``: how many tokens each of the rows has (1 or more).
 
-    Both scores are of the same tokens. Raises ValueError when they are not.
+    Both scores must be of the same tokens; raises ValueError if they are not.
     """
     if not np.array_equal(reference.token_ids, candidate.token_ids):
         raise ValueError("the scores are of different tokens")
@@ -130,7 +131,8 @@ def _bounds(reference: Scores, candidate: Scores, part: slice) -> tuple[Floats, 
 
 
 def _ranks(ids: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Where each of ``ids`` stands in the same row of ``other``; its width for those not there."""
+    """The place of each of ``ids`` in the same row of ``other``; the row's width if it is not
+    there."""
     count, width = other.shape
     step = max(int(ids.max(initial=0)), int(other.max(initial=0))) + 1
     offsets = np.arange(count, dtype=np.int64)[:, None] * step
@@ -146,13 +148,13 @@ def _ranks(ids: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64
 def _bound(
     logp: Floats, logq: Floats, shared: NDArray[np.bool_], least: Floats
 ) -> tuple[Floats, Floats]:
-    """A lower bound of the KL divergence at each position, and the mass it lumps together.
+    """A lower bound of the KL divergence at each position, and the mass that it lumps together.
 
-    Tokens in both lists (``shared``) count by themselves. The others form two lumps: those on
-    the reference's list alone, whose probability under the candidate is at most ``least`` (the
-    logarithm of its list's last) each, and all the rest. Lumping never raises the divergence
-    (log-sum inequality), and of all splits of the candidate's remaining mass that the cap
-    allows the one taken here is the least divergent.
+    Tokens in both lists (``shared``) count one by one. The others form two lumps: tokens on the
+    reference's list only, each with a probability of at most ``least`` under the candidate (a
+    logarithm, of the last token of its list), and all the rest. Lumping never raises the divergence
+    (log-sum inequality). The candidate's remaining mass is split between the lumps in the least
+    divergent way that the cap allows.
     """
     p = np.exp(logp)
     core = np.where(shared, p * (logp - logq), 0.0).sum(axis=1)
@@ -173,10 +175,10 @@ def _term(p: Floats, q: Floats) -> Floats:
 
 
 def assess(rows: RowSums, *, resamples: int = 2000) -> CandidateQuality:
-    """Every statistic with its percentile bootstrap interval, resampling rows (texts), whose
-    tokens are not independent of each other. Deterministic.
+    """Every statistic with its percentile bootstrap interval. Rows (texts) are resampled, because
+    the tokens of a row are not independent. Deterministic.
 
-    Raises ValueError for no rows.
+    Raises ValueError without rows.
     """
     table = np.stack([getattr(rows, f) for f in _FIELDS], axis=1)
     count = len(table)
@@ -233,8 +235,8 @@ class _Totals:
 
     @property
     def kl(self) -> Floats:
-        """The bound, and for the mass outside the lists what the lists' second half added for
-        each unit of the mass that it took in."""
+        """The bound, plus an estimate for the mass outside the lists: per unit of mass, what the
+        second half of the lists added."""
         mass = np.maximum(self.half_rest - self.rest, _FLOOR)
         added = np.maximum(self.bound - self.half_bound, 0.0) / mass
         return np.asarray((self.bound + self.rest * added) / self.tokens)

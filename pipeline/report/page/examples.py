@@ -11,14 +11,14 @@ from pipeline.output.rows.stored_rows import StoredRows
 from pipeline.report.page.page import RowTable
 
 _SHOWN = 10
-_LOOKED_AT = 100_000  # rows: a report is to be there soon after the last of millions
+_LOOKED_AT = 100_000  # rows: with millions, the report should still be there soon after the last
 
 
 def rows_to_show(stored: StoredRows) -> list[RowTable]:
-    """In the order in which they are looked at. Raises StorageFailed."""
+    """The tables, in the order in which people look at them. Raises StorageFailed."""
     first: list[dict[str, Any]] = []
     wrong: list[dict[str, Any]] = []
-    doubtful: list[tuple[float, int, dict[str, Any]]] = []  # the most certain of them first
+    doubtful: list[tuple[float, int, dict[str, Any]]] = []  # a heap: the most certain first
     seen, right = 0, stored.right_answers
     for table in stored.tables():
         rows: list[dict[str, Any]] = [row for row in plain_rows(table)[0] if row]

@@ -1,5 +1,5 @@
-"""report.html: what came out and how well, for people who do not run engines. One file, which loads
-nothing from anywhere."""
+"""report.html: what came out and how well, for people who do not run engines. One file that loads
+nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _WIDTH, _HEIGHT, _TOP = 800.0, 150.0, 20.0
 
 @dataclass(frozen=True)
 class RowTable:
-    """Rows to be shown. ``note``: how they were chosen."""
+    """Rows to show. ``note``: how they were chosen."""
 
     title: str
     rows: Sequence[Row]
@@ -48,8 +48,8 @@ def write_page(
     licence: str,
     picture: bytes | None = None,
 ) -> str:
-    """The page as HTML. ``picture``: a PNG that shows how
-    right the labels are. All text of rows, files and messages is escaped."""
+    """The page as HTML. ``picture``: a PNG that shows how right the labels are. All text from rows,
+    files and messages is escaped."""
     text = template().render(
         s=s,
         when=f"{datetime.now().astimezone():%Y-%m-%d %H:%M %Z}",
@@ -76,7 +76,7 @@ def write_page(
 
 @cache
 def template() -> Template:
-    """Of the page: compiled once a process."""
+    """The page's template, compiled once per process."""
     loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True
@@ -107,7 +107,7 @@ def _agreement(s: Summary) -> str:
 
 
 def _agreement_of(counts: Mapping[str, Any], gold: str) -> str:
-    """``counts``: what a summary says of a label, or of one question."""
+    """``counts``: what a summary says about the labels, or about one question."""
     if counts["accuracy"] is None:
         return ""
     low, high = Share(counts["graded_right"], counts["graded"]).bounds
@@ -149,7 +149,7 @@ def _classes(s: Summary) -> dict[str, Any]:
 
 
 def _hidden(s: Summary) -> set[str]:
-    """Columns that rows are shown without."""
+    """Columns that are not shown."""
     return (
         _APART
         | set(LIST_COLUMNS)
@@ -210,7 +210,7 @@ def _cost_note(s: Summary) -> str:
 
 
 def _line(s: Summary) -> dict[str, str] | None:
-    """Rows a second over the time of the run, as the points of an SVG line."""
+    """Rows per second over the run, as the points of an SVG line."""
     spans = [i for i in s.timeline if i["seconds"] > 0]
     if len(spans) < 2:
         return None

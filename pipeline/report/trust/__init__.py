@@ -1,1 +1,1 @@
-"""How right labels are, as a report says it."""
+"""How right labels are, as shown in a report."""

@@ -14,8 +14,8 @@ _LINE = (0, (3, 3))
 
 
 def draw_trust(blocks: Mapping[str, Mapping[str, Any]]) -> bytes | None:
-    """PNG: of each question the reliability curve, and which share of wrong rows comes with which
-    share of accepted ones. None where no right answers are known."""
+    """PNG: for each question the reliability curve, and the share of wrong rows over the share of
+    accepted rows. None if no right answers are known."""
     drawn = [(name, block) for name, block in blocks.items() if block.get("before")]
     if not drawn:
         return None
@@ -91,7 +91,7 @@ def _curve(axis: Axes, block: Mapping[str, Any], title: str) -> None:
     axis.legend(frameon=False, fontsize=8, loc="upper left")
 
 
-_FEW = 20  # gold rows: the bound of fewer is so high that nothing else would be seen
+_FEW = 20  # gold rows: with fewer, the bound is so high that it would flatten the rest
 
 
 def _tidy(axis: Axes, title: str, below: str, beside: str) -> None:

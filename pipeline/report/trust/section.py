@@ -1,4 +1,4 @@
-"""What right answers say of labels, as the tables of a report. Pure."""
+"""What right answers say about labels, as the tables of a report. Pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SHARES_SHOWN = (0.25, 0.5, 0.75, 0.9, 1.0)  # of the curve
 
 @dataclass(frozen=True)
 class Table:
-    """``note``: what its numbers are."""
+    """``note``: what the numbers are."""
 
     title: str
     head: Sequence[str]
@@ -31,14 +31,14 @@ class Table:
 
 
 def sentences(block: Block) -> list[str]:
-    """The sentence on what is accepted first, then what it stands on."""
+    """First the sentence on what is accepted, then what it is based on."""
     promise = " ".join(filter(None, (promise_words(block), more_words(block))))
     told = [promise, quality_words(block), missing_words(block), gold_words(block)]
     return [line for line in [*told, *block.get("notes", [])] if line]
 
 
 def tables(block: Block) -> list[Table]:
-    """Those that there is something to say in."""
+    """The tables that have rows."""
     made = [_classes(block), _confusion(block), _shares(block), _reliability(block), _curve(block)]
     return [table for table in made if table.rows]
 

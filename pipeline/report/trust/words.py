@@ -1,4 +1,4 @@
-"""What right answers say of labels, in words. Pure; made of the block that a summary holds."""
+"""What right answers say about labels, in words. Pure; made from the block in a summary."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def gold_words(block: Block) -> str:
 
 
 def accuracy_of(block: Block) -> Mapping[str, float] | None:
-    """Value, low and high: over all rows, by the gold rows' weights where they have any."""
+    """Value, low and high: over all rows, with the gold rows' weights if they have any."""
     quality = block.get("after") or block.get("before")
     found: Mapping[str, float] | None = block.get("weighted_accuracy")
     if found is None and quality:
@@ -44,7 +44,7 @@ def interval(value: Mapping[str, float]) -> str:
 
 
 def quality_words(block: Block) -> str | None:
-    """Accuracy and calibration in one line; None where nothing is known of them."""
+    """Accuracy and calibration in one line; None if nothing is known."""
     accuracy = accuracy_of(block)
     if accuracy is None:
         return None
@@ -62,7 +62,7 @@ def is_accepted(block: Block) -> bool:
 
 
 def taken_back_words(questions: Sequence[str]) -> list[str]:
-    """That a promise was taken back, of which ``questions``; nothing where none was."""
+    """That a promise was taken back, and of which ``questions``; empty if none was."""
     if not questions:
         return []
     of = "" if list(questions) == ["label"] else f" ({', '.join(questions)})"
@@ -70,7 +70,7 @@ def taken_back_words(questions: Sequence[str]) -> list[str]:
 
 
 def promise_words(block: Block) -> str | None:
-    """The sentence on what is accepted; None where nothing was to be promised."""
+    """The sentence on what is accepted; None if no promise was asked for."""
     promise, outcome = block.get("promise"), block.get("acceptance")
     if not promise:
         return None
@@ -94,7 +94,7 @@ def promise_words(block: Block) -> str | None:
 
 
 def more_words(block: Block) -> str | None:
-    """What more review would gain; None where nothing would."""
+    """What more review would gain; None if nothing."""
     more = block.get("more_review")
     if not more:
         return None
@@ -102,7 +102,7 @@ def more_words(block: Block) -> str | None:
 
 
 def missing_words(block: Block) -> str | None:
-    """Why probabilities are not calibrated; None where they are."""
+    """Why probabilities are not calibrated; None if they are."""
     why: str | None = block.get("no_calibration")
     if why and why.startswith(WRITTEN):
         return why
@@ -110,14 +110,14 @@ def missing_words(block: Block) -> str | None:
 
 
 def review_command(block: Block, output: str, more: int, question: str | None = None) -> str:
-    """The command that asks people about ``more`` rows. ``question``: of several."""
+    """The command that asks people about ``more`` rows. ``question``: which of several."""
     reviewed = block["gold"]["rows"] if "reviews" in (block.get("gold_from") or []) else 0
     which = f" --question {question}" if question else ""
     return f"rackmill review {output}{which} --rows {reviewed + more}"
 
 
 def lines(block: Block, output: str, question: str | None = None) -> list[str]:
-    """All of it for a terminal. ``question``: the name of one of several."""
+    """All of this for a terminal. ``question``: the name of one of several."""
     if not block["gold"]["rows"]:
         label_some = review_command(block, output, _FIRST_REVIEW, question)
         return [f"no right answer is known yet: {label_some}", *block.get("notes", [])]
