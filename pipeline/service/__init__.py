@@ -1,1 +1,1 @@
-"""What runs beside jobs: the queue of a rack, schedules, and the rack itself."""
+"""What runs beside jobs: the queue of a rack, schedules, review pages, and the rack itself."""

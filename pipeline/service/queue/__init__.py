@@ -1,1 +1,1 @@
-"""Submitted jobs: which gets which cards, and how far they are."""
+"""Submitted jobs: which job gets which cards, and how far the jobs are."""

@@ -1,4 +1,4 @@
-"""Which jobs of the queue get which cards now. No I/O, but for a look at their models."""
+"""Which jobs of the queue get which cards now. No I/O, except a look at their models."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _SERVERS = "servers of"
 
 @dataclass
 class _RackJob:
-    """``since``: when it has had cards; None: it waits, since ``waits_since``."""
+    """``since``: the time since which it has cards; None: it waits, since ``waits_since``."""
 
     job: Job
     spread: Spread
     fits: Callable[[Card, int], bool]
-    model: ModelSpec | None = None  # as long as nobody knows it
+    model: ModelSpec | None = None  # None: not known yet
     holds: frozenset[Key] = frozenset()
     since: float | None = None
     waits_since: float = 0.0
@@ -36,8 +36,8 @@ class _RackJob:
 
 @dataclass
 class Allocator:
-    """``turn_seconds``: for which a job keeps its cards where more jobs wait than there are cards.
-    ``versions``: those that machines need to have. ``models``: tells what is known of a model, by
+    """``turn_seconds``: how long a job keeps its cards if there are more jobs than cards.
+    ``versions``: that machines need to have. ``models``: returns what is known about a model, by
     its name in a job's file. Times in epoch seconds."""
 
     turn_seconds: float
@@ -46,14 +46,15 @@ class Allocator:
     _jobs: dict[str, _RackJob] = field(default_factory=dict)
     _hopeless: set[str] = field(default_factory=set)
     _closed: dict[str, str] = field(default_factory=dict)  # outside of their hours: until when
-    _models: dict[Key, str] = field(default_factory=dict)  # that a card last had an engine of
+    _models: dict[Key, str] = field(default_factory=dict)  # card -> model of its last engine
 
     def learn(self, job: SubmittedJob) -> None:
-        """Take it in. Raises UsageError if its content is none that this rackmill understands."""
+        """Get to know the job. Raises UsageError if this rackmill does not understand its
+        content."""
         self._of(job)
 
     def adopt(self, job: SubmittedJob, holds: frozenset[Key], now: float) -> None:
-        """It has these cards already, as another queue said before."""
+        """Note that the job has these cards already, from an earlier queue."""
         self._of(job)
         self._hold(job.id, holds, now)
 
@@ -68,7 +69,7 @@ class Allocator:
         needs: Mapping[str, Needs],
         now: float,
     ) -> dict[str, frozenset[Key]]:
-        """The cards of each of ``jobs``, by its id. ``needs``: what drivers said."""
+        """The cards of each of ``jobs``, by job id. ``needs``: what drivers said."""
         self._hopeless.clear()
         claims = [self._claim(job, machines, needs.get(job.id, Needs()), now) for job in jobs]
         shares = {job: frozenset(c) for job, c in share_out(claims, now, self.turn_seconds).items()}
@@ -76,21 +77,21 @@ class Allocator:
         for job, cards in shares.items():
             entry = self._jobs[job]
             if relieved and entry.since is not None and self._is_over(entry, now):
-                entry.since = now  # somebody made room, and this one begins another turn
+                entry.since = now  # another job made room, so this one begins another turn
             self._hold(job, cards, now)
             self._models |= dict.fromkeys(cards, entry.job.model)
         return shares
 
     def is_hopeless(self, job: str) -> bool:
-        """Whether no machine that is there could work on it."""
+        """Whether no machine that is there could work on the job."""
         return job in self._hopeless
 
     def closed_until(self, job: str) -> str | None:
-        """When its hours begin, where it is outside of them."""
+        """When the job's hours begin; None if it is within them."""
         return self._closed.get(job)
 
     def forget(self, job: str) -> None:
-        """It has ended."""
+        """Forget a job that has ended."""
         self._closed.pop(job, None)
         self._jobs.pop(job, None)
 
@@ -111,15 +112,15 @@ class Allocator:
             change = when.next_change(at)
             self._closed[job.id] = "never" if change is None else when.wall_clock(change)
             found = []  # others have the cards until then
-        # where it fits nowhere its driver says so, with what would help
+        # if it fits nowhere, its driver says so, and what would help
         found = [p for p in found if p.card is None or entry.fits(p.card, p.cards)] or found
-        # a server takes no card of the rack: it has one of the job's own
+        # a server takes no card of the rack: it gets a key of the job's own
         keys = [
             tuple(sorted(one.slot.shared_keys)) or ((f"{_SERVERS} {job.id}", number),)
             for number, one in enumerate(found)
         ]
         slots = [slot for slot in keys if not needs.useless.intersection(slot)]
-        # where an engine of its model may still be loaded comes first
+        # cards on which an engine of its model may still be loaded come first
         slots.sort(key=lambda slot: self._models.get(slot[0]) != entry.job.model)
         wants = [n for n in (most(entry.job), needs.most) if n is not None]
         if entry.since is None and not entry.waits_since:

@@ -1,4 +1,4 @@
-"""What the queue answers to whoever asks: a job is submitted, shown, stopped, its log is read."""
+"""The queue's answers to requests: to submit, show or stop a job, and to read its log."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class QueueApi:
         self._db, self._progress, self._now = db, progress, now
 
     def __call__(self, what: str, about: Mapping[str, Any]) -> dict[str, Any]:
-        """Raises UsageError, KeyError for what is no question."""
+        """Answer the request ``what``. Raises UsageError, and KeyError for an unknown request."""
         answers: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
             "submit": self._submit,
             "jobs": lambda _: self._jobs(),
@@ -89,7 +89,7 @@ class QueueApi:
         return self._shown(self._db.job(job.id))
 
     def _enter(self, about: Mapping[str, Any]) -> dict[str, Any]:
-        """A run that nobody submitted shares the cards from now on."""
+        """From now on a run that was not submitted shares the cards."""
         job, now = job_from(about["content"]), self._now()
         self._db.add(
             SubmittedJob(
@@ -118,7 +118,7 @@ class QueueApi:
         return self._shown(self._db.job(job.id))
 
     def _log(self, about: Mapping[str, Any]) -> dict[str, Any]:
-        """What all drivers of the job said, from the byte ``offset`` on, not too much at once."""
+        """What all drivers of the job said, from the byte ``offset`` on, in limited parts."""
         job = self._db.job(about["job"])
         offset = int(about["offset"])
         content, skip = b"", offset
@@ -135,7 +135,7 @@ class QueueApi:
         whole_text = job.state.ended and len(content) < _LOG_BYTES
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         text = decoder.decode(content, whole_text)
-        offset += len(content) - len(decoder.getstate()[0])  # half a character waits for the rest
+        offset += len(content) - len(decoder.getstate()[0])  # a cut character is read again later
         return {"id": job.id, "text": text, "offset": offset, "ended": job.state.ended}
 
     def _shown(self, job: SubmittedJob) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Submitting jobs to a rack's queue, and asking it about them, from any machine with the token."""
+"""Submit jobs to a rack's queue and ask it about them, from any machine that has the token."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from pipeline.output.runs.job_file import job_content
 from pipeline.service.queue.mailbox import NobodyAnswers, ask
 
 _LOOK_SECONDS = 1.0
-_GONE_SECONDS = 60.0  # the head may be started again meanwhile
-_HIGHEST = 1_000_000_000  # of priorities, as Kubernetes has it
+_GONE_SECONDS = 60.0  # in which the head may be restarted
+_HIGHEST = 1_000_000_000  # priority, as in Kubernetes
 
 
 class QueueClient:
-    """``address``: HOST:PORT of the rack's head. Raises UsageError where no Ray answers or takes
-    our token. All methods raise HeadGone, NobodyAnswers."""
+    """``address``: HOST:PORT of the rack's head. Raises UsageError if no Ray answers there, or it
+    refuses our token. All methods raise HeadGone, NobodyAnswers."""
 
     def __init__(self, address: str) -> None:
         self._address = address
@@ -32,8 +32,8 @@ class QueueClient:
     def submit(
         self, job: Job, *, priority: int = 0, name: str | None = None, rows: int | None = None
     ) -> dict[str, Any]:
-        """Put ``job`` into the queue, without secrets and with addresses that hold anywhere; what
-        the queue says of it. Raises UsageError."""
+        """Put ``job`` into the queue, without secrets and with absolute addresses. Returns what the
+        queue says about it. Raises UsageError."""
         if abs(priority) > _HIGHEST:
             raise UsageError(f"--priority {priority}: from -{_HIGHEST} to {_HIGHEST}")
         if name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
@@ -54,21 +54,21 @@ class QueueClient:
         )
 
     def jobs(self) -> list[dict[str, Any]]:
-        """Those that have not ended, in their order, then those that have, the last one first."""
+        """First jobs that have not ended, in their order; then ended ones, the last one first."""
         found: list[dict[str, Any]] = ask(self._gcs, "jobs")["jobs"]
         return found
 
     def job(self, job: str) -> dict[str, Any]:
-        """By its id or its name. Raises UsageError."""
+        """The job with this id or name. Raises UsageError."""
         return ask(self._gcs, "job", {"job": job})
 
     def stop(self, job: str) -> dict[str, Any]:
-        """Have it stop gracefully. Raises UsageError."""
+        """Ask the job to stop gracefully. Raises UsageError."""
         return ask(self._gcs, "stop", {"job": job})
 
     def follow(self, job: str) -> Iterator[dict[str, Any]]:
-        """As ``job``, every second until it has ended. A head that is started again meanwhile is
-        waited for."""
+        """What ``self.job`` returns, every second until the job has ended. Waits for a head that is
+        being restarted."""
         while True:
             found = self._patiently("job", {"job": job})
             job = found["id"]
@@ -78,8 +78,8 @@ class QueueClient:
             time.sleep(_LOOK_SECONDS)
 
     def log(self, job: str, *, follow: bool = False) -> Iterator[str]:
-        """What its driver says; ``follow``: until it has ended, and a head that is started again
-        meanwhile is waited for."""
+        """What the job's driver says. ``follow``: until the job has ended; waits for a head that is
+        being restarted."""
         offset = 0
         while True:
             about = {"job": job, "offset": offset}
@@ -93,7 +93,7 @@ class QueueClient:
                 time.sleep(_LOOK_SECONDS)
 
     def _patiently(self, what: str, about: dict[str, Any]) -> dict[str, Any]:
-        """The answer, also where it takes the head a while to be there again."""
+        """The answer; waits a while for a head that is away."""
         deadline = time.monotonic() + _GONE_SECONDS
         while True:
             try:
@@ -105,7 +105,7 @@ class QueueClient:
 
 
 def exit_code(job: dict[str, Any]) -> int:
-    """For a command that waited for the job's end. Raises JobFailed if it failed."""
+    """The exit code of a command that waited for the job. Raises JobFailed if the job failed."""
     if job["state"] == "FAILED":
         raise JobFailed(f"{job['id']} failed: {job['message']}", f"rackmill logs {job['id']}")
     return int(job["exit_code"] or 0)

@@ -1,4 +1,4 @@
-"""The driver of one submitted job, as the queue has it started."""
+"""The driver of one submitted job, as the queue starts it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ _LOOK_SECONDS = 2.0
 
 
 def drive(job: str, state: Path, address: str, watcher: Watcher, stop: Stop) -> Summary:
-    """``state``: the database of the queue; ``address``: of the rack. Raises as ``run``."""
+    """Run a submitted job. ``state``: the queue's database; ``address``: of the rack. Raises as
+    ``run``."""
     db = JobDb(state)
     submitted = db.job(job)
     settings = []

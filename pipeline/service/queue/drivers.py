@@ -1,5 +1,4 @@
-"""Drivers of submitted jobs: Ray's own job submission starts them on the head and looks after
-them."""
+"""Drivers of submitted jobs: Ray's own job submission starts and watches them on the head."""
 
 from __future__ import annotations
 
@@ -20,8 +19,8 @@ _LOGS = "session_*/logs/job-driver-{}.log"
 
 @dataclass(frozen=True)
 class DriverState:
-    """``ended``: with ``code``, None where it was killed or could not be started; ``message``: what
-    Ray says of that."""
+    """``code``: the exit code once ``ended``; None if it was killed or could not be started.
+    ``message``: what Ray says about the end."""
 
     ended: bool
     code: int | None = None
@@ -29,7 +28,7 @@ class DriverState:
 
 
 class RayJob(Protocol):
-    """A driver as Ray's job submission tells of it."""
+    """A driver as described by Ray's job submission."""
 
     submission_id: str | None
     driver_exit_code: int | None
@@ -44,7 +43,7 @@ class RayJobStatus(Protocol):
 
 
 class RayJobs(Protocol):
-    """What is used of Ray's ``JobSubmissionClient``."""
+    """The part of Ray's ``JobSubmissionClient`` that is used."""
 
     def submit_job(
         self, *, entrypoint: str, submission_id: str, metadata: dict[str, str]
@@ -60,7 +59,7 @@ class RayGone(JobFailed):
 
 
 class Drivers:
-    """``dashboard``: where Ray's job submission answers, on this machine alone; ``address``: of the
+    """``dashboard``: where Ray's job submission answers, only to this machine; ``address``: of the
     rack."""
 
     def __init__(self, address: str, dashboard: str) -> None:
@@ -68,10 +67,10 @@ class Drivers:
         self._client: RayJobs | None = None
 
     def start(self, submission: str, command: Sequence[str], about: Mapping[str, str]) -> None:
-        """Have Ray run ``command``, under the name ``submission``. Raises RayGone."""
+        """Let Ray run ``command`` under the name ``submission``. Raises RayGone."""
 
         def submit(client: RayJobs) -> None:
-            with contextlib.suppress(ValueError):  # it was started, and we did not hear of it
+            with contextlib.suppress(ValueError):  # it was started before, but the answer was lost
                 client.submit_job(
                     entrypoint=shlex.join(command), submission_id=submission, metadata=dict(about)
                 )
@@ -79,7 +78,7 @@ class Drivers:
         self._ask(submit)
 
     def states(self) -> dict[str, DriverState]:
-        """Of all drivers that this Ray knows, by their names. Raises RayGone."""
+        """The states of all drivers that this Ray knows, by name. Raises RayGone."""
 
         def find(client: RayJobs) -> dict[str, DriverState]:
             return {
@@ -93,7 +92,7 @@ class Drivers:
         return self._ask(find)
 
     def end(self, submission: str) -> None:
-        """Have it ended at once. Raises RayGone."""
+        """End the driver at once. Raises RayGone."""
         self._ask(lambda client: client.stop_job(submission))
 
     def _ask(self, call: Callable[[RayJobs], T]) -> T:
@@ -101,9 +100,9 @@ class Drivers:
             if self._client is None:
                 self._client = self._connect()
             return call(self._client)
-        except Exception as e:  # whatever the HTTP library or Ray makes of a head that is gone
+        except Exception as e:  # the HTTP library and Ray raise all kinds if the head is gone
             self._client = None
-            lines = str(e).strip().splitlines() or [type(e).__name__]  # of a traceback the end
+            lines = str(e).strip().splitlines() or [type(e).__name__]  # a traceback's end is used
             raise RayGone(f"Ray's job submission does not answer: {lines[-1]}") from e
 
     def _connect(self) -> RayJobs:
@@ -111,14 +110,14 @@ class Drivers:
         import_ray()
         from ray.job_submission import JobSubmissionClient
 
-        for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"):  # they would go before ours
+        for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"):  # they would override ours
             os.environ.pop(name, None)
         client: RayJobs = JobSubmissionClient(self._dashboard)
         return client
 
 
 def log_of(submission: str) -> Path | None:
-    """What a driver said, on the machine where it ran. Ray keeps it after it was started again."""
+    """What a driver said, on the machine where it ran. It survives a restart of Ray."""
     import_ray()
     from ray._common.utils import get_default_ray_temp_dir
 
@@ -127,7 +126,7 @@ def log_of(submission: str) -> Path | None:
 
 
 def log_tail(submission: str) -> str:
-    """Why a driver ended, as it said itself."""
+    """Why a driver ended, in its own words."""
     log = log_of(submission)
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log else []
     return reason_printed(lines) or "its driver said nothing"

@@ -1,7 +1,7 @@
-"""Submitted jobs and what became of them, in one SQLite file of the rack's head.
+"""Submitted jobs and their results, in one SQLite file of the rack's head.
 
-A job is written down before whoever submits it is told so, and each driver before Ray is asked to
-start it: whatever ends, the queue goes on from here.
+A job is written down before its submitter gets an answer, and each driver before Ray is asked to
+start it: whatever dies, the queue goes on from this file.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class JobState(StrEnum):
 
 @dataclass(frozen=True)
 class SubmittedJob:
-    """Times in epoch seconds. ``guest``: its driver is a run that nobody submitted; ``exit_code``:
+    """Times in epoch seconds. ``guest``: its driver is a run that was not submitted; ``exit_code``:
     of `rackmill run`; ``message``: why it ended so; ``counts``: what its last driver left."""
 
     id: str
@@ -93,13 +93,13 @@ class SubmittedJob:
 
     @property
     def submission(self) -> str:
-        """Ray's name for its driver, the last one that was started."""
+        """Ray's name for the driver that was started last."""
         return f"{self.id}-{self.drivers}"
 
 
 class JobDb:
-    """The file. Only the queue of the head writes it, but for the counts of a job, which its driver
-    does."""
+    """The file. Only the queue of the head writes it, except a job's counts: its driver writes
+    those."""
 
     def __init__(self, path: Path) -> None:
         """Raises UsageError if ``path`` cannot be such a file."""
@@ -108,8 +108,8 @@ class JobDb:
         self._open = Database(path, _SCHEMA, "submitted jobs", fix).transaction
 
     def add(self, job: SubmittedJob) -> None:
-        """Raises UsageError when another job that has not ended writes to the same output. Added
-        again, a job changes nothing."""
+        """Add a job; a job that is there already changes nothing. Raises UsageError if another job
+        that has not ended writes to the same output."""
         with self._open() as db:
             db.execute("BEGIN IMMEDIATE")
             if db.execute("SELECT 1 FROM job WHERE id = ?", (job.id,)).fetchone():
@@ -118,7 +118,7 @@ class JobDb:
                 "SELECT id FROM job WHERE output = ? AND guest = 0 AND state IN (?, ?)",
                 (job.output, JobState.PENDING, JobState.RUNNING),
             ).fetchone()
-            if other is not None and not job.guest:  # a guest finds out by itself
+            if other is not None and not job.guest:  # a guest checks this itself
                 raise UsageError(
                     f"output.path {job.output} is what the job {other['id']} works on",
                     f"give another --output, or: rackmill stop {other['id']}",
@@ -149,7 +149,7 @@ class JobDb:
             )
 
     def job(self, name: str) -> SubmittedJob:
-        """The one with that id; else the last one of that name. Raises UsageError."""
+        """The job with that id; else the last one with that name. Raises UsageError."""
         with self._open() as db:
             row = db.execute(
                 f"{_SELECT} WHERE id = ? OR name = ? ORDER BY id = ? DESC, submitted DESC LIMIT 1",
@@ -162,12 +162,12 @@ class JobDb:
         return _job(row)
 
     def jobs(self) -> list[SubmittedJob]:
-        """All, the last submitted one first."""
+        """All jobs, the last submitted one first."""
         with self._open() as db:
             return [_job(row) for row in db.execute(f"{_SELECT} ORDER BY submitted DESC")]
 
     def open_jobs(self) -> list[SubmittedJob]:
-        """Those that have not ended, in order of priority, then of age."""
+        """Jobs that have not ended, by priority, then by age."""
         with self._open() as db:
             rows = db.execute(
                 f"{_SELECT} WHERE state IN (?, ?) ORDER BY priority DESC, submitted",
@@ -176,23 +176,23 @@ class JobDb:
             return [_job(row) for row in rows]
 
     def start(self, job: SubmittedJob, now: float) -> SubmittedJob:
-        """A driver is about to be started for it."""
+        """Note that a driver is about to be started for the job."""
         began = job.began or now
         self._set(job, state=JobState.RUNNING, drivers=job.drivers + 1, began=began, message="")
         return self.job(job.id)
 
     def back(self, job: SubmittedJob, message: str, *, crashed: bool = False) -> None:
-        """It has no driver any more, and waits to get another."""
+        """Note that the job has no driver any more, and waits for another."""
         crashes = job.crashes + crashed
         self._set(job, state=JobState.PENDING, crashes=crashes, message=message)
 
     def note(self, job: SubmittedJob, message: str) -> None:
-        """What there is to be said of it."""
+        """Set the job's message."""
         if message != job.message:
             self._set(job, message=message)
 
     def stop(self, job: SubmittedJob) -> None:
-        """Somebody wants it to stop."""
+        """Note that the job was asked to stop."""
         self._set(job, stop_asked=True)
 
     def end(
@@ -201,7 +201,7 @@ class JobDb:
         self._set(job, state=state, ended=now, message=message, exit_code=code)
 
     def count(self, job: str, counts: RowCounts) -> None:
-        """What the rows of the job with that id have come to by now."""
+        """Store the current row counts of the job with that id."""
         with self._open() as db:
             db.execute(
                 "INSERT OR REPLACE INTO counted VALUES (?, ?, ?, ?)",

@@ -1,8 +1,8 @@
-"""Questions to the queue of a rack, and its answers, by way of the rack's head.
+"""Questions to the queue of a rack, and its answers, through the rack's head.
 
-Ray's head keeps small values by name for whoever has the token, on the port where machines join. A
-question is such a value, and so is its answer: a laptop needs no other way to the rack, and the
-queue listens on no port of its own.
+Ray's head stores small values by name, for all who have the token, on the port where machines join.
+A question is such a value, and so is its answer: a laptop needs no other way to the rack, and the
+queue needs no port of its own.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pipeline.errors import JobFailed, RackmillError, UsageError
 _ASK, _ANSWER = "ask/", "answer/"
 _LOOK_SECONDS = 0.1
 _PATIENCE_SECONDS = 15.0
-_KEPT_SECONDS = 60.0  # an answer that nobody fetches
+_KEPT_SECONDS = 60.0  # an answer that is not fetched
 _LARGEST = 16 << 20  # bytes of a question
 
 
@@ -61,12 +61,12 @@ class Mailbox:
     """The queue's side."""
 
     def __init__(self, answer: Callable[[str, Mapping[str, Any]], Mapping[str, Any]]) -> None:
-        """``answer``: to a question about something; raises RackmillError."""
+        """``answer``: answers a question about something; raises RackmillError."""
         self._answer = answer
-        self._given: dict[str, float] = {}  # answers that lie there, since when
+        self._given: dict[str, float] = {}  # answers not fetched yet -> since when
 
     def look(self, gcs: Gcs) -> None:
-        """Answer what was asked. Raises HeadGone."""
+        """Answer all questions that are there. Raises HeadGone."""
         asked = gcs.names(_ASK)
         for name, content in sorted(gcs.all(asked).items()):
             answer = _ANSWER + name.removeprefix(_ASK)
@@ -90,6 +90,6 @@ class Mailbox:
             message = f"the queue does not understand the question: {type(e).__name__}: {e}"
             hint = "rackmill may be another version here than on the rack's head"
             return {"ok": False, "usage": True, "message": message, "hints": [hint]}
-        except Exception as e:  # one question must not keep the others from their answers
+        except Exception as e:  # one question must not block the answers to others
             message = f"the queue could not answer: {type(e).__name__}: {e}"
             return {"ok": False, "usage": False, "message": message, "hints": []}

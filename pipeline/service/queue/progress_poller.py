@@ -1,4 +1,4 @@
-"""How far the jobs are that run, as their drivers say beside their outputs."""
+"""How far running jobs are, from what their drivers write beside their outputs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LOOK_SECONDS = 2.0
 
 
 class ProgressPoller:
-    """Looks in a thread of its own: storage may be slow, and the queue is not to wait for it."""
+    """Looks in a thread of its own: storage may be slow, and the queue must not wait for it."""
 
     def __init__(self) -> None:
         self._outputs: Mapping[str, str] = {}
@@ -23,13 +23,13 @@ class ProgressPoller:
         self._thread.start()
 
     def follow(self, outputs: Mapping[str, str]) -> None:
-        """From now on look at these: by the names of jobs."""
+        """From now on look at these outputs, by job."""
         self._outputs = dict(outputs)
         for job in self._found.keys() - outputs.keys():
             self._found.pop(job, None)
 
     def of(self, job: str) -> RunRecord | None:
-        """What its run said last."""
+        """What the job's run said last."""
         return self._found.get(job)
 
     def close(self) -> None:

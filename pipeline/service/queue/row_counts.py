@@ -1,4 +1,4 @@
-"""What a submitted job's rows came to, as its output says when a driver of it ends."""
+"""A submitted job's row counts, read from its output when a driver of it ends."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class RowCounts:
 
 
 def counted_at(output: str) -> RowCounts | None:
-    """None where there is no output, or it cannot be read now."""
+    """The counts; None if there is no output, or it cannot be read now."""
     try:
         status = read_status(open_storage(output, patience_seconds=0, faults=False))
     except (OSError, RackmillError):

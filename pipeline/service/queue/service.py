@@ -1,5 +1,5 @@
-"""The queue of a rack: takes submitted jobs, shares the cards out among them, starts their drivers
-and sees them end. It runs on the head, and may be killed at any moment: what it knows is in its
+"""The queue of a rack: it takes submitted jobs, divides the cards among them, starts their drivers
+and handles their ends. It runs on the head and may be killed at any moment: all it knows is in its
 database, and drivers go on without it."""
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Queue:
         self._looked = 0.0
 
     def keep(self, stop: threading.Event) -> None:
-        """Until ``stop``. While the head does not answer, this waits for it."""
+        """Work until ``stop``. While the head does not answer, wait for it."""
         gcs: Gcs | None = None
         said = ""
         while not stop.wait(_ASKED_SECONDS):
@@ -80,7 +80,7 @@ class Queue:
                     self.look(gcs)
                     self._looked = time.monotonic()
                 said = ""
-            except Exception as e:  # nothing may end the queue; what it was about comes again
+            except Exception as e:  # nothing may end the queue; the next look tries again
                 if isinstance(e, HeadGone) and gcs is not None:
                     gcs.close()
                     gcs = None
@@ -93,7 +93,8 @@ class Queue:
         self._progress.close()
 
     def look(self, gcs: Gcs) -> None:
-        """See who ended, deal the cards anew, start who has some. Raises HeadGone, RayGone."""
+        """Handle ended jobs, deal the cards again, start jobs that got some. Raises HeadGone,
+        RayGone."""
         now = self._now()
         there = machines(gcs)
         self._refuse_what_nobody_understands()
@@ -115,7 +116,7 @@ class Queue:
         self._progress.follow({job.id: job.output for job in running})
 
     def _refuse_what_nobody_understands(self) -> None:
-        """Another version of rackmill took them; they are not to keep others from their turn."""
+        """Jobs that another version of rackmill took: they must not block the others."""
         for job in self._db.open_jobs():
             try:
                 self._allocator.learn(job)
@@ -123,7 +124,7 @@ class Queue:
                 self._db.end(job, JobState.FAILED, self._now(), e.message, e.exit_code)
 
     def _adopt(self, gcs: Gcs, now: float) -> None:
-        """What an earlier queue had given to drivers that are at work."""
+        """Take over what an earlier queue gave to drivers that are still at work."""
         if self._adopted:
             return
         running = [j for j in self._db.open_jobs() if j.state is JobState.RUNNING]
@@ -163,7 +164,7 @@ class Queue:
         about = {"rackmill_job": job.id, "name": job.name}
         try:
             self._drivers.start(begun.submission, command, about)
-        except RayGone as e:  # it may be there all the same: the next look tells
+        except RayGone as e:  # it may have started all the same: the next look shows it
             self._db.note(begun, e.message)
             raise
         cards = len(allotment.cards)
@@ -186,7 +187,7 @@ class Queue:
             elif state.ended:
                 self._conclude(job, state)
             else:
-                self._db.note(job, "")  # it began, whatever was thought of its start
+                self._db.note(job, "")  # it is running: a note on a failed start is wrong
                 continue
             self._told.pop(job.id, None)
             forget(gcs, job.id)
@@ -197,7 +198,7 @@ class Queue:
             self._say(f"queue: {job.id} {ended.state}{f': {m}' if (m := ended.message) else ''}")
 
     def _see_unsubmitted_end(self, gcs: Gcs) -> None:
-        """UnsubmittedRuns that left, and those of whom nothing was heard for too long."""
+        """Unsubmitted runs that left, and those that sent no sign of life for too long."""
         unsubmitted = [job for job in self._db.open_jobs() if job.guest]
         for job_id in self._unsubmitted.gone(gcs, [job.id for job in unsubmitted]):
             job = self._db.job(job_id)
@@ -209,7 +210,7 @@ class Queue:
             forget(gcs, job_id)
 
     def _conclude(self, job: SubmittedJob, state: DriverState) -> None:
-        """Its driver has ended."""
+        """Note how a job's driver ended."""
         code, now, db = state.code, self._now(), self._db
         allotment = self._told.get(job.id)
         parked = allotment is not None and not allotment.cards
@@ -230,14 +231,14 @@ class Queue:
             db.back(job, "its driver died and is replaced", crashed=True)
 
     def _give_up(self, job: SubmittedJob) -> None:
-        """It is not to go on, and nobody is at work on it."""
+        """End a job that must not go on and has no driver."""
         if job.stop_asked:
             self._db.end(job, JobState.STOPPED, self._now(), "it was asked to stop", 130)
         else:
             self._db.end(job, JobState.FAILED, self._now(), "its deadline passed", 1)
 
     def _is_leaving(self, job: SubmittedJob) -> bool:
-        """It is to stop, or its driver was told that it has no card any more and will end."""
+        """Whether it must stop, or its driver was told that it has no cards and will end."""
         told = self._told.get(job.id)
         ends = told is not None and not told.cards and not job.guest
         return self._stopping(job) or ends

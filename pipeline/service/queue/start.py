@@ -1,4 +1,4 @@
-"""The queue beside the Ray of a rack's head."""
+"""Starts the queue beside the Ray of a rack's head."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FILE = "queue.db"
 def keep_queue(
     node: RayNode, turn_seconds: float, say: Callable[[str], None], stop: threading.Event
 ) -> None:
-    """Until ``stop``. ``node``: of the head, whose machine this is."""
+    """Keep the queue until ``stop``. ``node``: this machine, which is the head."""
     try:
         db = JobDb(state_folder() / _FILE)
     except RackmillError as e:
@@ -32,8 +32,8 @@ def keep_queue(
 
 
 def jobs_left() -> int:
-    """Submitted jobs that this machine's queue has and that have not ended: they go on when the
-    rack is started again. 0 where there is no queue, or it cannot be read."""
+    """How many submitted jobs of this machine's queue have not ended: they go on when the rack is
+    started again. 0 if there is no queue, or it cannot be read."""
     path = state_folder() / _FILE
     if not path.exists():
         return 0

@@ -1,5 +1,5 @@
-"""Runs on a rack that nobody submitted (`rackmill run --address`, those of schedules): they take
-part in the queue, so that all that run on the rack share its cards."""
+"""Runs on a rack that were not submitted (`rackmill run --address`, runs of schedules). They take
+part in the queue, so that all runs on the rack share its cards."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _SILENT_SECONDS = 60.0
 
 @contextmanager
 def guest_of(address: str | None, job: Job) -> Iterator[str | None]:
-    """Within this, a run of ``job`` is a guest of the queue at ``address``: its name there. None
-    where there is no rack, or none with a queue: then it takes what cards are free. Raises
+    """Within this, a run of ``job`` is a guest of the queue at ``address``; yields its name there.
+    None if there is no rack, or it has no queue: then the run takes what cards are free. Raises
     UsageError as the queue does, HeadGone."""
     gcs = Gcs(address) if address is not None else None
     if gcs is None or gcs.get(_QUEUE) is None:
@@ -55,7 +55,7 @@ def guest_of(address: str | None, job: Job) -> Iterator[str | None]:
         about = {"job": name, "code": code, "message": message}
         if counts := counted_at(job.output.path):
             about["counts"] = asdict(counts)
-        with suppress(RackmillError):  # it would find out by itself
+        with suppress(RackmillError):  # without it, the queue notices the missing heartbeats
             ask(gcs, "leave", about)
         gcs.close()
 
@@ -71,18 +71,18 @@ def _beat(gcs: Gcs, name: str, stop: threading.Event) -> None:
 
 
 def say_that_there_is_a_queue(gcs: Gcs) -> None:
-    """To runs that might join it. Raises HeadGone."""
+    """Tell this to runs that might join the queue. Raises HeadGone."""
     gcs.put(_QUEUE, b"", over=False)
 
 
 class UnsubmittedRuns:
-    """The queue's side."""
+    """The queue's side: which guests are still there."""
 
     def __init__(self) -> None:
         self._heard: dict[str, tuple[bytes | None, float]] = {}  # the last beat, and when
 
     def gone(self, gcs: Gcs, names: Sequence[str]) -> list[str]:
-        """Those of ``names`` that have sent no sign of life for too long. Raises HeadGone."""
+        """The ``names`` that have sent no sign of life for too long. Raises HeadGone."""
         now = time.monotonic()
         beats = gcs.all([_GUEST + name for name in names])
         for name in names:
@@ -93,5 +93,5 @@ class UnsubmittedRuns:
         return [name for name, (_, at) in self._heard.items() if now - at > _SILENT_SECONDS]
 
     def forget(self, gcs: Gcs, name: str) -> None:
-        """It has ended. Raises HeadGone."""
+        """Forget a run that has ended. Raises HeadGone."""
         gcs.delete(_GUEST + name)

@@ -1,1 +1,1 @@
-"""Making a machine part of a rack, and keeping it so."""
+"""Makes a machine part of a rack, and keeps it there."""

@@ -1,5 +1,5 @@
-"""Keeps this machine in its rack: starts Ray, says what the machine offers, and starts Ray again
-when it ended or the head has forgotten us. The network may come and go, and so may the head."""
+"""Keeps this machine in its rack: starts Ray, tells the head what the machine offers, and restarts
+Ray when it ended or the head has forgotten us. Network and head may come and go."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from pipeline.service.rack.ray_node import AGENT_PORT, RayNode
 
 _log = logging.getLogger(__name__)
 _LOOK_SECONDS = 2.0
-_FORGOTTEN_SECONDS = 15.0  # a head that knows us says so long before
-_STARTING_SECONDS = 45.0  # more for a Ray that has just been started, on a machine that is busy
+_FORGOTTEN_SECONDS = 15.0  # a head that knows us shows it much sooner
+_STARTING_SECONDS = 45.0  # added for a Ray that has just been started, on a busy machine
 _STOP_SECONDS = 20.0
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 15.0
 _STEADY_SECONDS = 60.0  # a Ray that lived so long did not fail to start
 
 
 class Keeper:
-    """``log``: where what Ray says goes. ``say``: told of what happens, line by line."""
+    """``log``: the file for Ray's output. ``say``: gets a line for each thing that happens."""
 
     def __init__(self, node: RayNode, log: Path, say: Callable[[str], None]) -> None:
         self._node = node
@@ -45,10 +45,10 @@ class Keeper:
         self._seen = 0.0  # when the head last knew us
         self._told = False
         self._cards = CardReader()
-        self._answered: str | None = None  # the last question how the cards are
+        self._answered: str | None = None  # the last question about the state of the cards
 
     def keep(self, stop: threading.Event) -> None:
-        """Until ``stop``."""
+        """Keep the machine in the rack until ``stop``."""
         wait = _FIRST_WAIT
         try:
             while not stop.is_set():
@@ -78,7 +78,7 @@ class Keeper:
         self._seen = time.monotonic() + _STARTING_SECONDS
 
     def _watch(self, stop: threading.Event) -> None:
-        """Until Ray ends, or the head goes on without us."""
+        """Watch until Ray ends, or the head does not know us any more."""
         assert self._ray is not None
         self._told = False
         while not stop.wait(_LOOK_SECONDS):
@@ -89,7 +89,7 @@ class Keeper:
             known = self._tell()
             if known is None:
                 self._told = False
-                continue  # no answer: Ray itself looks after that, the head may come back
+                continue  # no answer: Ray itself handles that, and the head may come back
             if known:
                 self._seen = time.monotonic()
             elif time.monotonic() - self._seen > _FORGOTTEN_SECONDS:
@@ -98,7 +98,7 @@ class Keeper:
                 return
 
     def _tell(self) -> bool | None:
-        """Have the head know what we offer. Whether it knows us; None: it does not answer."""
+        """Tell the head what we offer. Returns whether it knows us; None: it does not answer."""
         gcs = None
         try:
             gcs = Gcs(self._node.address)
@@ -122,7 +122,7 @@ class Keeper:
         return True
 
     def _end(self) -> None:
-        """Have Ray and all that it started end."""
+        """End Ray and all processes that it started."""
         if self._ray is None:
             return
         processes = _all_of(self._ray.pid)
@@ -140,7 +140,7 @@ class Keeper:
 
 
 def taken_ports(ports: Iterable[int]) -> list[int]:
-    """Those of ``ports`` that something on this machine listens on."""
+    """Those of ``ports`` that are taken on this machine."""
     taken = []
     for port in ports:
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
@@ -153,7 +153,7 @@ def taken_ports(ports: Iterable[int]) -> list[int]:
 
 
 def free_port(first: int) -> int:
-    """The first one from ``first`` on that nothing on this machine listens on."""
+    """The first port, from ``first`` on, that is free on this machine."""
     return next(port for port in range(first, first + 1000) if not taken_ports([port]))
 
 

@@ -13,7 +13,7 @@ from pipeline.engine.gpu.visible import VARIABLE
 HEAD_PORT = 6379
 DASHBOARD_PORT = 8265
 METRICS_PORT = 8090
-# Fixed, so that a firewall can be told of them. Where one is taken, Ray chooses another.
+# Fixed, so that a firewall can allow them. If one is taken, Ray chooses another.
 _PORTS = {
     "--node-manager-port": 6380,
     "--object-manager-port": 6381,
@@ -26,23 +26,23 @@ _WORKER_PORTS = (10_002, 10_999)
 _OBJECT_STORE_BYTES = 256 << 20  # no rows go through it
 _ENVIRONMENT = {
     "RAY_AUTH_MODE": "token",
-    # Ray starts workers with a niceness of 15: whatever else runs would slow the engines down
+    # Ray would start workers with a niceness of 15: other programs would slow the engines down
     "RAY_worker_niceness": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     # no spare workers: each looks for signals a hundred times a second
     "RAY_num_workers_soft_limit": "0",
     "RAY_prestart_worker_first_driver": "0",
-    # told to stop, Ray waits for half a minute whether its workers end: ours do not, and need not
+    # when stopped, Ray would wait half a minute for its workers to end: ours do not, and need not
     "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
 }
 
 
 @dataclass(frozen=True)
 class RayNode:
-    """One machine's Ray. ``head``: HOST:PORT of the rack to join, None for the head itself, which
-    then listens on ``port``. ``host``: the address by which others reach this machine.
+    """One machine's Ray. ``head``: HOST:PORT of the rack to join; None for the head itself, which
+    then listens on ``port``. ``host``: the address at which others reach this machine.
     ``dashboard_host``: on which the head's dashboard listens. ``cards``: how many it has;
-    ``visible``: those among all of the machine's, as ``CUDA_VISIBLE_DEVICES`` names them.
+    ``visible``: which of the machine's cards, as in ``CUDA_VISIBLE_DEVICES``.
     """
 
     name: str
@@ -62,20 +62,20 @@ class RayNode:
 
     @property
     def address(self) -> str:
-        """Of the rack's head."""
+        """The address of the rack's head."""
         return self.head or f"{self.host}:{self.port}"
 
     def command(
         self, taken: frozenset[int] = frozenset(), agent_port: int = AGENT_PORT
     ) -> list[str]:
-        """``ray start``, which ends when it is told to, or when a part of it dies. ``taken``: ports
-        that others use; ``agent_port``: one that is free."""
+        """``ray start``, which ends when it is stopped, or when a part of it dies. ``taken``: ports
+        in use; ``agent_port``: a free one."""
         command = [str(Path(sys.executable).parent / "ray"), "start", "--block"]
         if self.head is None:
             command += ["--head", "--port", str(self.port)]
             command += ["--dashboard-host", self.dashboard_host]
             command += ["--dashboard-port", str(self.dashboard_port)]
-            command += ["--no-monitor"]  # there are no machines to be bought
+            command += ["--no-monitor"]  # no autoscaling
         else:
             command += ["--address", self.head]
         command += ["--dashboard-agent-listen-port", str(agent_port)]
@@ -88,20 +88,20 @@ class RayNode:
         command += ["--node-ip-address", self.host, "--node-name", self.name]
         command += ["--num-gpus", str(self.cards)]
         command += ["--object-store-memory", str(_OBJECT_STORE_BYTES)]
-        # it would look for new lines in all logs ten times a second, to send them to drivers
+        # it would look for new lines in all logs ten times per second, to send them to drivers
         command += ["--include-log-monitor", "false"]
         return [*command, "--disable-usage-stats", "--log-style", "record"]
 
     def environment(self, given: Mapping[str, str] | None = None) -> dict[str, str]:
-        """Of that command; what is ``given`` (None: this process's) goes before, but not before
-        the token."""
+        """The environment of that command. ``given`` (None: this process's) overrides our settings,
+        but not cards and token."""
         given = dict(os.environ if given is None else given)
-        if self.cards:  # Ray refuses more than the variable names, also of announced ones
+        if self.cards:  # Ray refuses more cards than the variable names, even announced ones
             given.pop(VARIABLE, None)
         cards = {VARIABLE: self.visible} if self.visible else {}
         return {**_ENVIRONMENT, **given, **cards, "RAY_AUTH_MODE": "token"}
 
     @property
     def ports(self) -> list[int]:
-        """Those that Ray can do without, if others use them."""
+        """The ports that Ray can do without if they are taken."""
         return list(_PORTS.values())

@@ -1,4 +1,4 @@
-"""This machine's place in a rack, while it has one: kept in a file, so that it can be given up."""
+"""This machine's place in a rack, kept in a file so that `rackmill rack stop` can end it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LOOK_SECONDS = 0.1
 @dataclass(frozen=True)
 class RackRecord:
     """``pid``, ``began`` (epoch seconds): of the process that keeps Ray running here. ``address``:
-    of the rack's head; ``host``: this machine's own."""
+    of the rack's head; ``host``: this machine's own address."""
 
     pid: int
     began: float
@@ -37,7 +37,8 @@ class RackRecord:
         return self._process() is not None
 
     def stop(self) -> bool:
-        """End it and all that it started, and no other Ray. False if it had ended already."""
+        """End this process and all that it started, but no other Ray. False if it had ended
+        already."""
         keeper = self._process()
         if keeper is None:
             return False
@@ -66,7 +67,7 @@ def record_file() -> Path:
 
 
 def own_record(address: str, host: str, name: str, *, is_head: bool) -> RackRecord:
-    """That of this process."""
+    """The record of this process."""
     pid = os.getpid()
     return RackRecord(pid, psutil.Process().create_time(), address, host, is_head, name)
 
@@ -80,7 +81,7 @@ def write_record(record: RackRecord) -> None:
 
 
 def read_record() -> RackRecord | None:
-    """The place that this machine has in a rack; None if it has none (any more)."""
+    """This machine's place in a rack; None if it has none (any more)."""
     try:
         record = RackRecord(**json.loads(record_file().read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):

@@ -1,4 +1,4 @@
-"""Making this machine part of a rack: what is checked before, and the process that keeps it so."""
+"""Makes this machine part of a rack: the checks before, and the process that keeps it there."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ from pipeline.service.rack.record import (
 _START_SECONDS = 90.0
 _LOOK_SECONDS = 0.1
 _LAST_LINES = 5
-_ANYWHERE = ("192.0.2.1", 9)  # nothing is sent: the route there tells our own address
+_ANYWHERE = ("192.0.2.1", 9)  # nothing is sent: the route there gives our own address
 
 
 def head_node(port: int, host: str | None, dashboard_host: str) -> RayNode:
@@ -67,11 +67,11 @@ def head_node(port: int, host: str | None, dashboard_host: str) -> RayNode:
 
 
 def joining_node(head: str, host: str | None, engine: Mapping[str, Any] | None = None) -> RayNode:
-    """This machine in the rack of ``head`` (HOST:PORT). ``engine``: its own instead of vLLM, as a
-    job says it. Raises UsageError if it cannot join."""
+    """This machine in the rack of ``head`` (HOST:PORT). ``engine``: what it uses instead of vLLM,
+    written as in a job. Raises UsageError if it cannot join."""
     _refuse_second()
     if engine is not None:
-        os.environ[ENGINE] = json.dumps(engine)  # for whoever tells what this machine offers
+        os.environ[ENGINE] = json.dumps(engine)  # read where this machine's offer is made
     if not head.rpartition(":")[2].isdigit():
         head = f"{head}:{HEAD_PORT}"
     gcs = Gcs(head)
@@ -84,8 +84,8 @@ def joining_node(head: str, host: str | None, engine: Mapping[str, Any] | None =
 
 
 def check_versions(found: list[Machine], but: Collection[str] = ()) -> None:
-    """Raise UsageError if this machine's versions are not those of the rack's head. ``but``: what
-    may differ."""
+    """Raise UsageError if this machine's versions differ from those of the rack's head. ``but``:
+    what may differ."""
     head = next((m for m in found if m.node.is_head), None)
     if head is None or head.facts is None:
         return
@@ -102,8 +102,8 @@ def keep_until_told(
     say: Callable[[str], None],
     beside: Callable[[threading.Event], None] = lambda stop: None,
 ) -> None:
-    """Be part of the rack until SIGTERM or Ctrl-C. ``beside`` runs in a thread of its own until
-    the event that it gets is set."""
+    """Stay in the rack until SIGTERM or Ctrl-C. ``beside`` runs in its own thread until the event
+    that it gets is set."""
     stop = threading.Event()
     for sign in (signal.SIGTERM, signal.SIGINT):
         signal.signal(sign, lambda *_: stop.set())
@@ -119,8 +119,8 @@ def keep_until_told(
 
 
 def keep_in_background(arguments: list[str]) -> RackRecord:
-    """``rackmill rack`` with ``arguments``, in a process of its own that goes on. Returns when the
-    head knows what this machine offers. Raises JobFailed if it ends before."""
+    """Start ``rackmill rack`` with ``arguments`` in a process of its own, which goes on. Returns
+    when the head knows what this machine offers. Raises JobFailed if the process ends before."""
     folder = record_file().parent
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "rack.log"
@@ -157,7 +157,7 @@ def _is_known(record: RackRecord) -> bool:
 
 
 def make_token() -> bool:
-    """Have a token on this machine. Whether it is a new one."""
+    """Make a token on this machine if it has none. Returns whether it is a new one."""
     if own_token():
         return False
     file = token_file()
@@ -168,7 +168,7 @@ def make_token() -> bool:
 
 
 def own_address(towards: str | None = None) -> str:
-    """The address of this machine by which others reach it, first of all HOST:PORT ``towards``."""
+    """The address at which others, in particular HOST:PORT ``towards``, reach this machine."""
     target = _ANYWHERE
     if towards is not None:
         host, _, port = towards.rpartition(":")
@@ -199,7 +199,7 @@ def _name() -> str:
 
 
 def _cards() -> dict[str, Any]:
-    """Fields of a node: how many cards Ray is told of, and which they are."""
+    """Fields of a node: how many cards to announce to Ray, and which."""
     facts = own_facts()
     visible = "" if facts.announced else visible_value(offer().gpus)
     return {"cards": len(facts.devices), "visible": visible}

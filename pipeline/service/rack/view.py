@@ -1,4 +1,4 @@
-"""What is in a rack, as it is shown: machines, what they offer, what fits on them."""
+"""What `rackmill rack show` shows of a rack: machines, what they offer, what fits on them."""
 
 from __future__ import annotations
 
@@ -23,11 +23,10 @@ REQUEST_TOKENS = 4096
 
 @dataclass(frozen=True)
 class RackView:
-    """``fits``: by the name of a card, the catalogue's models in int4 that fit on it, the largest
-    first, each with how many requests of ``REQUEST_TOKENS`` it then holds at once; and by the name
-    of a slot ("2x rtx3060") those that fit its cards together and fewer of them not.
-    ``slot_usage``: by card. ``now``: how the cards are, by Ray's number of the machine, as far as
-    it told."""
+    """``fits``: for each card, by its name, the catalogue's models in int4 that fit on it, the
+    largest first, each with how many requests of ``REQUEST_TOKENS`` it then holds at once; and for
+    each slot ("2x rtx3060") the models that need all of its cards. ``slot_usage``: by card.
+    ``now``: the state of the cards, by Ray's id of the machine, where it answered."""
 
     address: str
     machines: tuple[Machine, ...]
@@ -36,7 +35,7 @@ class RackView:
     now: Mapping[str, tuple[CardReading, ...]] = field(default_factory=dict)
 
     def jobs_on(self, machine: Machine) -> dict[str, int]:
-        """The jobs at work there, each with the number of its cards."""
+        """The jobs that run there, each with the number of its cards."""
         works = [work for (node, _), work in self.slot_usage.items() if node == machine.node.id]
         return dict(Counter(work.job for work in works))
 
@@ -52,8 +51,8 @@ def look(gcs: Gcs) -> RackView:
 
 
 def what_fits(machines: Iterable[Machine]) -> dict[str, tuple[tuple[str, int], ...]]:
-    """As ``RackView.fits`` of these."""
-    kinds: dict[str, tuple[Card, int]] = {}  # and the most that one machine has
+    """``RackView.fits`` of these machines."""
+    kinds: dict[str, tuple[Card, int]] = {}  # with the most that one machine has
     for machine in machines:
         names = [card.name for card in engine_cards(machine)]
         for card in engine_cards(machine):
@@ -66,7 +65,7 @@ def what_fits(machines: Iterable[Machine]) -> dict[str, tuple[tuple[str, int], .
 
 
 def engine_cards(machine: Machine) -> list[Card]:
-    """What engines run on there: its cards, else its processor."""
+    """What engines run on in this machine: its cards, else its processor."""
     facts = machine.facts
     if facts is None:
         return []
@@ -76,7 +75,7 @@ def engine_cards(machine: Machine) -> list[Card]:
 
 
 def _fitting(card: Card, alike: int) -> dict[str, tuple[tuple[str, int], ...]]:
-    """By the name of the smallest slot that holds them."""
+    """The models that fit, by the name of the smallest slot that holds them."""
     found: dict[str, list[tuple[str, int]]] = {card.name: []}
     options = FitOptions(context=REQUEST_TOKENS)
     for model in sorted(MODELS.values(), key=lambda m: -m.geometry.layers):

@@ -1,1 +1,1 @@
-"""The page on which people say what is right: on loopback, for one reviewer."""
+"""The page on which people say which answers are right: on loopback, for one reviewer."""

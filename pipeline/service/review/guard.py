@@ -1,8 +1,8 @@
-"""Who may speak to the page: this machine's browser, with the token that the address had.
+"""Who may use the page: this machine's browser, with the token from the address.
 
-A page of another site, open in the same browser, may send requests here, too. It knows no token;
-its requests carry its own ``Origin`` or, where it has its name point here (DNS rebinding), its own
-``Host``. Both are refused before anything is looked at.
+A page of another site that is open in the same browser may also send requests here. It has no
+token, and its requests carry its own ``Origin`` or, if its name points here (DNS rebinding), its
+own ``Host``. Both are refused before anything else is looked at.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _HEADERS = {
 
 
 class Guard:
-    """Passes on what is allowed. ``port``: that the page is served on."""
+    """Passes on allowed requests. ``port``: the page's."""
 
     def __init__(self, app: ASGIApp, token: str, port: int) -> None:
         self._app, self._token = app, token
         self._hosts = {f"127.0.0.1:{port}", f"localhost:{port}"}
-        # cookies do not tell ports apart, and two reviewers may share a browser
+        # cookies do not distinguish ports, and two reviewers may share a browser
         self._cookie = f"rackmill-review-{port}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -69,7 +69,7 @@ class Guard:
         return None
 
     def _let_in(self, token: str) -> Response:
-        """The token goes from the address into a cookie."""
+        """Move the token from the address into a cookie."""
         if not self._same(token):
             return PlainTextResponse(
                 "This token is not, or no longer, right: open the address that rackmill printed "

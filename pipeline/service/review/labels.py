@@ -1,4 +1,4 @@
-"""One reviewer who says which label is right, of the sample of an output."""
+"""A review session in which one reviewer says which label is right, for the sample of an output."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class LabelSession(ReviewSession):
     def __init__(
         self, material: Material, reviewer: str, now: Callable[[], str] = now_in_iso
     ) -> None:
-        """Raises UsageError for a ``reviewer`` whose name is no name for a file."""
+        """Raises UsageError if ``reviewer`` is not a possible file name."""
         self.material = material
         self.title, self.subject = material.output, material.question.name
         self.places = [r.place for r in material.sample.rows if r.place in material.rows]
@@ -53,7 +53,7 @@ class LabelSession(ReviewSession):
         )
 
     def answers(self) -> dict[str, dict[Place, ReviewerAnswer]]:
-        """Of all reviewers to this question, as they stand now. Raises StorageFailed."""
+        """The current answers of all reviewers to this question. Raises StorageFailed."""
         return self.kept.current(self.material.question.name)
 
     def own(self) -> dict[Place, ReviewerAnswer]:

@@ -1,4 +1,4 @@
-"""What of an output people are asked about."""
+"""The part of an output that people are asked about."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipeline.storage.base import Storage, open_storage
 
 @dataclass(frozen=True)
 class Material:
-    """What is reviewed. ``rows``: those of the sample that are there."""
+    """What is reviewed. ``rows``: the rows of the sample that are in the output."""
 
     storage: Storage
     question: ReviewQuestion
@@ -36,10 +36,10 @@ def open_material(
     rows: int | None,
     note: Callable[[str], None] = lambda line: None,
 ) -> Material:
-    """The sample of ``output``, drawn where there is none or more ``rows`` are asked for. ``note``
-    gets a line before something that takes long.
+    """The sample of ``output``; it is drawn if there is none, or if more ``rows`` are asked for.
+    ``note`` gets a line before something that takes long.
 
-    Raises UsageError for what cannot be reviewed; AlreadyRunning for what is being written.
+    Raises UsageError if the output cannot be reviewed, AlreadyRunning if it is being written.
     """
     stored = StoredRows(output)
     need_finished(output, note)

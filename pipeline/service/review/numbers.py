@@ -1,4 +1,4 @@
-"""What the answers come to so far, for the page."""
+"""The results of the answers so far, for the page."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _Key = TypeVar("_Key")
 
 @dataclass(frozen=True)
 class Agreement:
-    """``kappa``, ``alpha``: Cohen's and Krippendorff's, None where there is nothing to compare;
-    ``both``: of so many two or more reviewers have said something."""
+    """``kappa``, ``alpha``: Cohen's and Krippendorff's; None if there is nothing to compare.
+    ``both``: how many items have the answers of two or more reviewers."""
 
     kappa: float | None
     alpha: float | None
@@ -29,8 +29,8 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Numbers:
-    """``right``: how many of the rows that were drawn at random, and that reviewers agree on, the
-    model had right; None before there is one. ``reviewers``: rows that each has answered."""
+    """``right``: the share that the model has right of the rows that were drawn at random and on
+    which reviewers agree; None if there are none. ``reviewers``: rows answered by each."""
 
     right: Share | None
     reviewers: Mapping[str, int]
@@ -40,7 +40,7 @@ class Numbers:
 def numbers_of(
     material: Material, answers: Mapping[str, Mapping[Place, ReviewerAnswer]]
 ) -> Numbers:
-    """``answers``: by reviewer, as they stand."""
+    """``answers``: the current ones, by reviewer."""
     gold = agreed_gold(material.sample, answers, material.question.choices)
     judged = [
         material.rows[g.shard, g.row].answer == g.value
@@ -57,7 +57,7 @@ def numbers_of(
 def counts_of(
     answers: Mapping[str, Mapping[_Key, ReviewerAnswer]], keys: Sequence[_Key]
 ) -> dict[str, int]:
-    """By reviewer who has answered any of ``keys``: how many."""
+    """For each reviewer who has answered any of ``keys``, how many."""
     counts = {name: sum(key in given for key in keys) for name, given in answers.items()}
     return {name: count for name, count in counts.items() if count}
 
@@ -67,7 +67,7 @@ def agreement(
     keys: Sequence[_Key],
     choices: Sequence[str],
 ) -> Agreement:
-    """Of the reviewers who have answered any of ``keys``; who is unsure says nothing."""
+    """How far the reviewers who have answered any of ``keys`` agree; "unsure" does not count."""
     given = [answers[name] for name in counts_of(answers, keys)]
     if len(given) < 2:
         return Agreement(None, None, 0)
@@ -80,7 +80,7 @@ def agreement(
 
 
 def compared(reviewers: Mapping[str, int], agreed: Agreement, things: str) -> list[tuple[str, str]]:
-    """What the page says of several reviewers."""
+    """What the page says about several reviewers."""
     found = []
     if len(reviewers) > 1:
         found.append(("reviewers", ", ".join(f"{name} {n}" for name, n in reviewers.items())))

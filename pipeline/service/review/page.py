@@ -1,4 +1,4 @@
-"""The page as HTML, and what happens when something on it is pressed."""
+"""The page as HTML, and what its buttons do."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from pipeline.service.review.guard import Guard
 from pipeline.service.review.session import ReviewSession
 
 _FOLDER = Path(__file__).parent
-_MOST_BYTES = 4096  # of what a form of ours sends
-_MOST_CHARACTERS = 20_000  # of a text on the page; the whole of it is a click away
+_MOST_BYTES = 4096  # that a form of ours sends
+_MOST_CHARACTERS = 20_000  # of a text on the page; a click shows the whole text
 _KEYS = 9
 
 
 def page_app(session: ReviewSession, token: str, port: int) -> Guard:
-    """The page of ``session``, for who has ``token``."""
+    """The page of ``session``, for those who have ``token``."""
     page = _Page(session)
     routes = [
         Route("/", page.whole),
@@ -74,12 +74,12 @@ class _Page:
         return await self._after(request, self._session.undo)
 
     async def show(self, request: Request) -> Response:
-        """Whether the model's answers are shown from now on."""
+        """Show or hide the model's answers from now on."""
         self._session.shown = (await _form(request)).get("shown") == "yes"
         return await self._after(request, lambda: None)
 
     async def text(self, request: Request) -> Response:
-        """A text that is too long for the page, as the plain text that it is."""
+        """A text that is too long for the page, as plain text."""
         number, field = request.path_params["number"], request.path_params["field"]
         texts = self._session.texts(number) if number < len(self._session.keys) else []
         if field >= len(texts):
@@ -87,7 +87,7 @@ class _Page:
         return PlainTextResponse(printable(texts[field][1]))
 
     async def _after(self, request: Request, do: Callable[[], object]) -> Response:
-        """Do it, and show where things stand then."""
+        """Call ``do``, then show the new state."""
         try:
             await run_in_threadpool(do)
         except UsageError as e:
@@ -112,7 +112,7 @@ class _Page:
 
 
 def _cut(texts: Sequence[tuple[str, str]]) -> list[tuple[str, str, int]]:
-    """Name, text, and how many characters of it are left out."""
+    """Name, text, and how many of its characters are left out."""
     return [
         (name, text[:_MOST_CHARACTERS], max(0, len(text) - _MOST_CHARACTERS))
         for name, text in texts
@@ -120,7 +120,7 @@ def _cut(texts: Sequence[tuple[str, str]]) -> list[tuple[str, str, int]]:
 
 
 async def _form(request: Request) -> dict[str, str]:
-    """The fields that a form of the page sends; none where it sends more than it could."""
+    """The fields of a form of the page; none if it is larger than our forms can be."""
     content = b""
     async for part in request.stream():
         content += part

@@ -1,9 +1,9 @@
-"""Which answers people are asked to choose between: pairs of them, by outputs over the same rows.
+"""Pairs of answers that people choose between, from outputs over the same rows.
 
-Rows are gone through in an order that was drawn beforehand. What is said of two answers is kept
-beside the first output, under a name made of all that was to be seen: the criteria and the row's
-texts, the answer on the left, that on the right. So it counts wherever the same is asked again, and
-for nothing else. Which of two answers stands left is drawn, too, and the same for every reviewer.
+Rows come in an order that was drawn in advance. A verdict is stored beside the first output, under
+a name made from everything that was shown: the criteria and the row's texts, the answer on the
+left, the answer on the right. So it counts wherever the same is asked again, and nowhere else.
+Which answer is on the left is also random, but the same for every reviewer.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from pipeline.storage.base import Storage, open_storage
 LEFT, RIGHT, TIE = "left", "right", "tie"
 CHOICES = (LEFT, RIGHT, TIE)
 DEFAULT_ROWS = 50
-_AT_ONCE = 2  # rows that are read for each that is wanted: so many may be the same
+_AT_ONCE = 2  # rows to read for each wanted row: in some, all answers are the same
 
 
 @dataclass(frozen=True)
 class ShownPair:
-    """Two answers as every reviewer sees them. ``swapped``: that of the pair's ``other`` output
-    stands left."""
+    """Two answers as every reviewer sees them. ``swapped``: the answer of the pair's ``other``
+    output is on the left."""
 
     pair: AnswerPair
     key: Key
@@ -36,16 +36,16 @@ class ShownPair:
 
     @property
     def sides(self) -> tuple[str, str]:
-        """What stands left, and what right."""
+        """The left answer and the right one."""
         one, other = self.pair.answers
         return (other, one) if self.swapped else (one, other)
 
 
 @dataclass(frozen=True)
 class PairMaterial:
-    """What is judged. ``rows``: of each row every two answers, those that are the same among them,
-    in the order in which rows were drawn. ``wanted``: so many rows with answers that differ were
-    asked for. ``more``: there are others beyond these."""
+    """What is judged. ``rows``: for each row all pairs of answers, including equal ones, in the
+    order in which rows were drawn. ``wanted``: how many rows with different answers were asked for.
+    ``more``: there are further ones."""
 
     storage: Storage
     outputs: tuple[str, ...]
@@ -55,13 +55,13 @@ class PairMaterial:
     more: bool
 
     def shown(self, row: Sequence[AnswerPair]) -> list[ShownPair]:
-        """What reviewers see of a row: answers that are the same, they need not see."""
+        """What reviewers see of a row: only pairs of different answers."""
         return [_shown(pair, self.criteria) for pair in row if pair.differs]
 
     @cached_property
     def asked(self) -> dict[Key, ShownPair]:
-        """All that reviewers see, in their order. Where two of three answers are the same, there is
-        less to ask than there are pairs."""
+        """All that reviewers see, in order. If two of three answers are the same, there are fewer
+        questions than pairs."""
         found: dict[Key, ShownPair] = {}
         for row in self.rows:
             for one in self.shown(row):
@@ -75,13 +75,13 @@ def open_pairs(
     rows: int | None,
     note: Callable[[str], None] = lambda line: None,
 ) -> PairMaterial:
-    """So many ``rows`` of ``outputs`` whose answers differ (None: ``DEFAULT_ROWS``), and all rows
-    that are drawn before one more would come. ``note`` gets a line before something takes long.
+    """Draws rows of ``outputs`` until one more than ``rows`` (None: ``DEFAULT_ROWS``) have
+    different answers, and leaves that one out. ``note`` gets a line before something takes long.
 
-    (Stopped there, and not at the last row that differs, the share of rows that differ is that of
-    all rows in the mean: Haldane, On a method of estimating frequencies, Biometrika 33, 1945.)
+    (Because of stopping there, and not at the last row that differs, the share of rows that differ
+    is unbiased: Haldane, On a method of estimating frequencies, Biometrika 33, 1945.)
 
-    Raises UsageError for what cannot be judged; AlreadyRunning for what is being written.
+    Raises UsageError if the outputs cannot be judged, AlreadyRunning if one is being written.
     """
     stored = outputs_to_compare(outputs, note)
     wanted = rows or DEFAULT_ROWS
@@ -104,7 +104,7 @@ def open_pairs(
 def _shown(pair: AnswerPair, criteria: str) -> ShownPair:
     file, row = pair.place
     first, second = sorted(pair.answers)
-    # drawn, and no matter in which order the outputs were named
+    # random, but independent of the order in which the outputs were named
     turned = int(_digest(file, str(row), first, second), 16) % 2 == 1
     left, right = (second, first) if turned else (first, second)
     asked = _digest(criteria, *(word for text in pair.texts.items() for word in text))

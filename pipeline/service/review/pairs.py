@@ -1,4 +1,5 @@
-"""One reviewer who says which of two answers is better, without knowing whose they are."""
+"""A review session in which one reviewer says which of two answers is better, without knowing which
+output each is from."""
 
 from __future__ import annotations
 
@@ -13,13 +14,13 @@ from pipeline.service.review.pair_material import CHOICES, DEFAULT_ROWS, PairMat
 from pipeline.service.review.session import AnswersByReviewer, ReviewSession, now_in_iso
 from pipeline.service.review.verdicts import CountedPairs, counted
 
-_MORE = 50  # rows that are proposed once all are judged
+_MORE = 50  # further rows that are proposed once all are judged
 
 
 @dataclass(frozen=True)
 class PairsResult:
     """``answered``: of ``pairs``, by this reviewer; ``reviewers``: by each. ``go_on``: the command
-    that asks about the others; None: there is none."""
+    that asks about the other pairs; None: all are answered."""
 
     counted: CountedPairs
     pairs: int
@@ -38,7 +39,7 @@ class PairSession(ReviewSession):
     def __init__(
         self, material: PairMaterial, reviewer: str, now: Callable[[], str] = now_in_iso
     ) -> None:
-        """Raises UsageError for a ``reviewer`` whose name is no name for a file."""
+        """Raises UsageError if ``reviewer`` is not a possible file name."""
         self.material = material
         self._pairs = list(material.asked.values())
         super().__init__(material.storage, list(material.asked), CHOICES, reviewer, now)
@@ -57,13 +58,14 @@ class PairSession(ReviewSession):
         return shlex.join(words if rows == DEFAULT_ROWS else [*words, "--rows", str(rows)])
 
     def lines(self, by_reviewer: AnswersByReviewer) -> list[tuple[str, str]]:
-        """How far reviewers agree. Who is ahead would tell which answer is whose."""
+        """How far reviewers agree. Not which output is ahead: that could reveal whose answer is
+        which."""
         keys = self.keys
         agreed = agreement(by_reviewer, keys, CHOICES)
         return compared(counts_of(by_reviewer, keys), agreed, "pairs")
 
     def result(self) -> PairsResult:
-        """As things stand now. Raises StorageFailed."""
+        """The current result. Raises StorageFailed."""
         by_reviewer, pairs = self.by_reviewer(), len(self.keys)
         reviewers = counts_of(by_reviewer, self.keys)
         answered = reviewers.get(self.reviewer, 0)
@@ -77,7 +79,8 @@ class PairSession(ReviewSession):
         )
 
     def as_json(self) -> dict[str, Any]:
-        """What ``rackmill judge --json`` prints: as of a model, null before there is a verdict."""
+        """What ``rackmill judge --json`` prints; the judgement's fields are those of a model's, and
+        null before there is a verdict."""
         found = self.result()
         counts, judgement = found.counted, found.counted.judgement
         nothing = dict.fromkeys(("strengths", "meetings", "shown_first"))

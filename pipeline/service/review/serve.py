@@ -23,10 +23,10 @@ _HOST = "127.0.0.1"
 def serve(
     session: ReviewSession, port: int | None, *, browser: bool, say: Callable[[str], None]
 ) -> None:
-    """Until Ctrl-C. ``port`` None: any that is free. ``say`` gets the address once it answers; it
-    is opened in a ``browser``, too, where there is a screen.
+    """Serve until Ctrl-C. ``port`` None: any free one. ``say`` gets the address once it answers;
+    with ``browser``, it is also opened in a browser if there is a screen.
 
-    Raises UsageError where the port is taken.
+    Raises UsageError if the port is taken.
     """
     listening = _listen(port)
     taken: int = listening.getsockname()[1]
@@ -47,7 +47,7 @@ def serve(
         if browser and has_screen():
             threading.Thread(target=_open, args=(address,), name="browser", daemon=True).start()
 
-    with suppress(KeyboardInterrupt):  # what the server makes of it once it has ended
+    with suppress(KeyboardInterrupt):  # the server raises it after it has ended
         server.run(sockets=[listening])
 
 

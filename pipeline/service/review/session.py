@@ -1,4 +1,4 @@
-"""One reviewer who is asked about one thing after another, whatever it is."""
+"""A review session: one reviewer is asked about one item after another, of any kind."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.errors import UsageError
 from pipeline.output.reviews.answers import Key, ReviewAnswers, ReviewerAnswer, check_reviewer
 from pipeline.storage.base import Storage
 
-AnswersByReviewer = Mapping[str, Mapping[Key, ReviewerAnswer]]  # by reviewer, what stands
+AnswersByReviewer = Mapping[str, Mapping[Key, ReviewerAnswer]]  # reviewer -> valid answers
 
 
 def now_in_iso() -> str:
@@ -22,9 +22,9 @@ def now_in_iso() -> str:
 
 @dataclass(frozen=True)
 class View:
-    """What the page shows. ``number``: of what is asked about, None: all is answered. ``done``:
-    answers of this reviewer, of ``total``. ``lines``: what is known so far, a name and what it is.
-    ``facts``: what the session's template has besides."""
+    """What the page shows. ``number``: of the item asked about; None: all are answered. ``done``:
+    answers of this reviewer, of ``total``. ``lines``: what is known so far, as names and values.
+    ``facts``: what else the session's template needs."""
 
     number: int | None
     done: int
@@ -34,11 +34,11 @@ class View:
 
 
 class ReviewSession(ABC):
-    """``keys``: of what is asked, in this order. ``choices``: the answers to it, besides unsure.
-    ``shown``: the model's answers are shown beside what is asked. ``title``, ``subject``: what the
-    page has above all, and which question it is ("": there is one alone)."""
+    """``keys``: of the items asked about, in order. ``choices``: possible answers, besides unsure.
+    ``shown``: whether the model's answers are shown too. ``title``: the page's headline;
+    ``subject``: which question it is ("": there is only one)."""
 
-    template: ClassVar[str]  # a file beside this one
+    template: ClassVar[str]  # a file in this folder
     title: str
     subject: str = ""
 
@@ -50,8 +50,8 @@ class ReviewSession(ABC):
         reviewer: str,
         now: Callable[[], str] = now_in_iso,
     ) -> None:
-        """Answers lie beside the output at ``storage``. Raises UsageError for a ``reviewer`` whose
-        name is no name for a file."""
+        """Answers are stored beside the output at ``storage``. Raises UsageError if ``reviewer`` is
+        not a possible file name."""
         self.reviewer = check_reviewer(reviewer)
         self.keys, self.choices = list(keys), choices
         self.shown = False
@@ -62,31 +62,31 @@ class ReviewSession(ABC):
 
     @abstractmethod
     def texts(self, number: int) -> Sequence[tuple[str, str]]:
-        """What there is to read of the thing with this number: names and texts."""
+        """What to read about the item with this number: names and texts."""
 
     @abstractmethod
     def command(self, rows: int | None = None) -> str:
-        """That goes on with this session; with so many ``rows``."""
+        """The command that goes on with this session; with so many ``rows``, if given."""
 
     @abstractmethod
     def lines(self, by_reviewer: AnswersByReviewer) -> list[tuple[str, str]]:
-        """What is known so far, as ``View`` has it."""
+        """What is known so far, for ``View.lines``."""
 
     @abstractmethod
     def facts(self, number: int | None, by_reviewer: AnswersByReviewer) -> Mapping[str, object]:
-        """What the template has besides, as ``View`` has it."""
+        """What else the template needs, for ``View.facts``."""
 
     @property
     def saved(self) -> int:
-        """Answers that were given here, those that were taken back left out."""
+        """How many answers were given in this session, without those taken back."""
         return self._saved
 
     def by_reviewer(self) -> dict[str, dict[Key, ReviewerAnswer]]:
-        """Of all reviewers, as they stand now. Raises StorageFailed."""
+        """The current answers of all reviewers. Raises StorageFailed."""
         return self.kept.by_reviewer()
 
     def view(self) -> View:
-        """As things stand now. Raises StorageFailed."""
+        """The current view. Raises StorageFailed."""
         by_reviewer = self.by_reviewer()
         own = by_reviewer.get(self.reviewer, {})
         number = next((n for n, key in enumerate(self.keys) if key not in own), None)
@@ -95,10 +95,10 @@ class ReviewSession(ABC):
         return View(number, done, len(self.keys), self.lines(by_reviewer), facts)
 
     def answer(self, number: int, value: str | None) -> None:
-        """Keep ``value`` (None: unsure) for the thing with this number. The same answer once more,
-        as a page sends it that never heard of the first, changes nothing.
+        """Store ``value`` (None: unsure) for the item with this number. The same answer again, as a
+        page sends it if the first reply was lost, changes nothing.
 
-        Raises UsageError for a number or a value that is none, CommitFailed where it is not kept.
+        Raises UsageError for an unknown number or value, CommitFailed if it cannot be stored.
         """
         if not 0 <= number < len(self.keys):
             raise UsageError(f"there is no number {number + 1} of {len(self.keys)}")
@@ -113,7 +113,7 @@ class ReviewSession(ABC):
             self._saved += before is None
 
     def undo(self) -> int | None:
-        """Take the last answer back; its number, None where there is none."""
+        """Take the last answer back. Returns its number; None if there is no answer."""
         with self._guard:
             known = {key: number for number, key in enumerate(self.keys)}
             last = next((key for key in reversed(self._own()) if key in known), None)

@@ -1,4 +1,4 @@
-"""What reviewers said of pairs of answers, counted."""
+"""What reviewers said about pairs of answers, counted."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _SAID = {LEFT: FIRST, RIGHT: SECOND, TIE: SAME}
 
 @dataclass(frozen=True)
 class CountedPairs:
-    """``rows``: that count. They are those before the first one with a pair that nobody has
-    answered (how far people got must not choose among rows), without the ``unsure``: with a pair of
-    which nobody could say. ``waiting``: pairs that were answered behind there. ``judgement``: None
-    before there is a verdict."""
+    """``rows``: how many count. These are the rows before the first row with a pair that has no
+    answer (how far people got must not select rows), without the ``unsure`` ones: rows with a pair
+    on which no reviewer had a verdict. ``waiting``: answered pairs after that first row.
+    ``judgement``: None before there is a verdict."""
 
     rows: int
     unsure: int
@@ -34,7 +34,7 @@ class CountedPairs:
 
 
 def counted(material: PairMaterial, by_reviewer: AnswersByReviewer) -> CountedPairs:
-    """``by_reviewer``: all that reviewers have answered, of these pairs and others."""
+    """``by_reviewer``: all that reviewers have answered, about these pairs and others."""
     pairings: list[Pairing] = []
     reached = rows = unsure = 0
     for row in material.rows:
@@ -63,7 +63,7 @@ def _answered(shown: ShownPair, by_reviewer: AnswersByReviewer) -> bool:
 
 
 def _verdicts(shown: ShownPair, by_reviewer: AnswersByReviewer) -> tuple[Verdict, ...]:
-    """Of each reviewer who could say."""
+    """The verdicts of reviewers who were not unsure."""
     values: Sequence[str | None] = [
         given[shown.key].value for given in by_reviewer.values() if shown.key in given
     ]

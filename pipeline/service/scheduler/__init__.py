@@ -1,1 +1,1 @@
-"""Jobs that run by themselves, when they are due."""
+"""Jobs that start by themselves when they are due."""

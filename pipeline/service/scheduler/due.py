@@ -1,11 +1,11 @@
-"""What a schedule has to do now. Pure: times in, a decision out; the meaning is Kubernetes'.
+"""What a schedule must do now. Pure: times in, a decision out; with the meaning of Kubernetes.
 
-Of all times that have passed since the last one that was dealt with, only the newest is run; the
-others are missed. It is missed too if it is longer ago than ``startingDeadlineSeconds``. While a
-run is under way, ``Forbid`` lets the next one wait (and miss its deadline), ``Replace`` ends the
-old one, ``Allow`` runs both.
+Of all due times since the last one that was dealt with, only the newest is run; the others are
+missed. The newest is missed too if it is longer ago than ``startingDeadlineSeconds``. While a run
+is under way, ``Forbid`` lets the next one wait (and miss its deadline), ``Replace`` ends the old
+one, ``Allow`` runs both.
 
-A clock that is set back makes no time come twice: only times later than the last one count.
+If the clock is set back, no time comes twice: only times later than the last one count.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from pipeline.humanize import duration
 from pipeline.job.when.cron import Cron
 from pipeline.job.when.schedule import ConcurrencyPolicy
 
-_COUNTED = 100  # missed times; of more it is only said that they are more
+_COUNTED = 100  # missed times at most
 
 
 @dataclass(frozen=True)
 class Decision:
     """``start``: the time whose run begins now. ``replaces``: the run under way ends first.
-    ``missed``: times that nobody will run (at most the newest hundred). ``look_again``: the next
-    moment at which the answer may be another one, if no run ends before."""
+    ``missed``: times that will not be run (at most the newest hundred). ``look_again``: the next
+    moment at which the decision may change, if no run ends before."""
 
     start: datetime | None
     replaces: bool
@@ -43,7 +43,7 @@ def decide(
     now: datetime,
     under_way: bool,
 ) -> Decision:
-    """``last``: the time that was dealt with last, or when the schedule was made."""
+    """``last``: the last time that was dealt with, or when the schedule was made."""
     passed = _passed(cron, last, now)
     following = next(cron.after(max(now, last)))
     if not passed:
@@ -58,7 +58,7 @@ def decide(
 
 
 def _passed(cron: Cron, last: datetime, now: datetime) -> list[datetime]:
-    """The due times in (``last``, ``now``], of very many the newest hundred."""
+    """The due times in (``last``, ``now``], at most the newest hundred."""
     if now <= last:
         return []
     look_back = timedelta(hours=1)

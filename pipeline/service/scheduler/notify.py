@@ -1,4 +1,4 @@
-"""Telling others that a run has ended: a webhook, or a command."""
+"""Sends a notice that a run has ended: to a webhook, or to a command."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PASSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
 def signature(body: bytes, secret: SecretStr) -> str:
-    """``sha256=`` and the HMAC of the body in hex: what the receiver computes as well."""
+    """``sha256=`` and the HMAC of the body in hex, which the receiver can compute too."""
     return (
         "sha256=" + hmac.new(secret.get_secret_value().encode(), body, hashlib.sha256).hexdigest()
     )
@@ -37,9 +37,9 @@ def post(
     *,
     patience_seconds: float = _PATIENCE_SECONDS,
 ) -> str | None:
-    """POST ``content`` as JSON, again and again while that may help. Why it failed, or None.
+    """POST ``content`` as JSON, and retry while that may help. Returns why it failed, or None.
 
-    They may arrive twice, when an answer was lost: ``content`` should have what tells them apart.
+    It may arrive twice if an answer is lost: ``content`` should have an id.
     """
     body = json.dumps(content, sort_keys=True).encode()
     headers = {"Content-Type": "application/json"}
@@ -61,7 +61,8 @@ def post(
 
 
 def run_command(command: str, content: Mapping[str, Any]) -> str | None:
-    """Run ``command`` (no shell) with ``content`` as JSON on its stdin. Why it failed, or None."""
+    """Run ``command`` (no shell) with ``content`` as JSON on its stdin. Returns why it failed, or
+    None."""
     try:
         done = subprocess.run(
             shlex.split(command),

@@ -1,4 +1,4 @@
-"""Runs of schedules, each in a process of its own: none can take the service down with it."""
+"""Runs of schedules, each in its own process: if a run crashes, the service does not."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LOOK_SECONDS = 0.2
 
 
 class RunProcess:
-    """A run that goes on elsewhere. ``state``: the database's file; what the run says is kept in
+    """A run in another process. ``state``: the database's file; the run's output is kept in
     ``logs`` beside it. ``address``: of a Ray to join."""
 
     def __init__(
@@ -64,7 +64,7 @@ class RunProcess:
         return RunEnd(RunState.FAILED, reason=f"{self._last_words(code)} (see {self.log})")
 
     def wait(self, say: TextIO) -> RunEnd:
-        """Until it ends, repeating what it says; Ctrl-C stops it gracefully."""
+        """Wait until it ends, and repeat what it says; Ctrl-C stops it gracefully."""
         shown = 0
         while True:
             ended = self.ended()
@@ -80,7 +80,7 @@ class RunProcess:
                 self._process.send_signal(signal.SIGTERM)
 
     def stop(self) -> None:
-        """Gracefully, and wait for that; what it has committed stays."""
+        """Stop it gracefully, and wait until it has ended; what it has committed stays."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
             try:
@@ -95,7 +95,7 @@ class RunProcess:
 
 
 def last_log(state: Path, name: str) -> Path | None:
-    """Where the newest run of a schedule says what it does; None if there was none."""
+    """The log of the newest run of a schedule; None if there was none."""
     return max(_logs(state, name).glob("*.log"), default=None)
 
 
@@ -104,8 +104,8 @@ def _logs(state: Path, name: str) -> Path:
 
 
 def end_with(parent: int) -> None:
-    """Have this process told to stop (SIGTERM) when its parent ends. Linux; elsewhere it goes on,
-    and the next one waits for it."""
+    """Have this process stopped (SIGTERM) when its parent ends. Linux only; elsewhere it goes on,
+    and the next run waits for it."""
     if not sys.platform.startswith("linux"):
         return
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -15,11 +15,11 @@ from pipeline.service.scheduler.schedule_db import Run, ScheduleDb, StoredSchedu
 
 
 class Notifier:
-    """Tells beside the service's loop: a webhook may take minutes to answer. Whoever is told may
-    be told twice, after a crash; ``id`` tells notices apart.
+    """Sends notices outside of the service's loop: a webhook may take minutes to answer. After a
+    crash a notice may be sent twice; ``id`` identifies it.
 
-    ``command``: gets every notice on stdin. It is the scheduler's, not a job file's: who writes job
-    files is not trusted to run programs.
+    ``command``: gets every notice on stdin. The scheduler sets it, not a job file: authors of job
+    files are not trusted to run programs.
     """
 
     def __init__(self, db: ScheduleDb, command: str | None = None) -> None:
@@ -27,14 +27,14 @@ class Notifier:
         self._at_it: set[tuple[str, datetime]] = set()
 
     def __call__(self, schedule: StoredSchedule, run: Run) -> None:
-        """Tell, and note in the database that it is done or what went wrong."""
+        """Send the notices, and note in the database that they were sent or what went wrong."""
         if run.key in self._at_it:
             return
         self._at_it.add(run.key)
         threading.Thread(target=self.tell, args=(schedule, run), daemon=True).start()
 
     def tell(self, schedule: StoredSchedule, run: Run) -> None:
-        """The same, and wait for it."""
+        """The same, and wait until it is done."""
         webhook = Schedule.model_validate(schedule.job["schedule"]).notify.webhook
         content, failures = notice(schedule, run), []
         if webhook is not None:
@@ -49,7 +49,7 @@ class Notifier:
 
 
 def notice(schedule: StoredSchedule, run: Run) -> dict[str, Any]:
-    """What is said of a run. Times in ISO 8601, UTC."""
+    """What is said about a run. Times in ISO 8601, UTC."""
     times = {"due": run.due, "began": run.began, "ended": run.ended}
     return {
         "id": f"{schedule.name}/{run.due.isoformat()}",

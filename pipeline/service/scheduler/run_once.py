@@ -72,10 +72,10 @@ def run_once(
 ) -> ScheduledRun:
     """Do what no earlier run of the schedule did, and publish it.
 
-    A run that was broken off is gone on with, as a part of this one. ``full``: everything anew, in
-    place of all that is there. ``alone``: another run that still works here is waited for;
-    otherwise what it is about is left to it. ``queued``: its name in the queue of the rack at
-    ``address``, if that has one. Raises as ``run``.
+    An interrupted run is continued as a part of this one. ``full``: do everything again, and
+    replace all that is there. ``alone``: wait for another run that still works here; otherwise
+    leave its input to it. ``queued``: the run's name in the queue of the rack at ``address``, if
+    there is one. Raises as ``run``.
     """
     watcher = watcher or Watcher()
     dataset = GrowingDataset(job.output.path)
@@ -88,13 +88,13 @@ def run_once(
     dataset.recover()
     done = _published(dataset, run_name(due))
     if done is not None:
-        return done  # and whoever waited for it was killed
+        return done  # the process that waited for it was killed
     begun = _begun(dataset, job, running)
     full = full or (begun is not None and begun.full)
     covered = dataset.covered() + [one for other in running for one in other.inputs]
     try:
         files, made = _look(job, covered, full=full)
-    except HalfWritten as e:  # all of it
+    except HalfWritten as e:  # no file is complete
         watcher.note(f"input: left for the next run: {e.message}")
         return ScheduledRun(Increment(()))
     for line in made.lines():
@@ -129,8 +129,8 @@ def run_once(
 
 
 def _look(job: Job, covered: Sequence[Covered], *, full: bool) -> tuple[InputFiles, Increment]:
-    """The input, and what of it is to be done; without files that somebody writes to while they
-    are looked at. Raises UsageError; HalfWritten where no file is whole."""
+    """The input, and the part of it to do, without files that change while we look at them. Raises
+    UsageError; HalfWritten if no file is complete."""
 
     def look(leave: Sequence[str]) -> tuple[InputFiles, Increment]:
         files = discover(job.input, leave)
@@ -147,13 +147,13 @@ def _look(job: Job, covered: Sequence[Covered], *, full: bool) -> tuple[InputFil
 
 
 def _is_young(shard: Shard) -> bool:
-    """Whether whoever wrote the file may still be at it."""
+    """Whether the file may still be being written."""
     return "://" not in shard.path and time.time() - float(shard.version or 0) < _YOUNG_SECONDS
 
 
 def _hold_promises(dataset: GrowingDataset, job: Job, watcher: Watcher) -> bool:
-    """What earlier runs' right answers promised, for runs that have come to their end and are not
-    published yet. Whether anything was written."""
+    """Apply what earlier runs' right answers promised to runs that have finished and are not
+    published yet. Returns whether anything was written."""
     changed = False
     if not job.asked:
         return changed
@@ -166,7 +166,7 @@ def _hold_promises(dataset: GrowingDataset, job: Job, watcher: Watcher) -> bool:
 
 
 def _published(dataset: GrowingDataset, name: str) -> ScheduledRun | None:
-    """What the run of this name came to, if it has come to its end."""
+    """The result of the run of this name, if it is published."""
     found = next((one for one in dataset.published() if one.name == name), None)
     if found is None:
         return None
@@ -181,7 +181,7 @@ def _running(dataset: GrowingDataset) -> list[GrowingRun]:
 
 
 def _begun(dataset: GrowingDataset, job: Job, running: Sequence[GrowingRun]) -> GrowingRun | None:
-    """The run that was broken off, if it was one of this job as it is now; others are forgotten."""
+    """The interrupted run, if it was one of the job as it is now; others are discarded."""
     names = {one.name for one in running}
     broken_off = [one for one in dataset.unfinished() if one.name not in names]
     found: GrowingRun | None = None
@@ -194,7 +194,7 @@ def _begun(dataset: GrowingDataset, job: Job, running: Sequence[GrowingRun]) -> 
 
 
 def _changes(job: Job, earlier: GrowingRun) -> list[str]:
-    """What of the job, apart from its input, is not as it was for ``earlier``."""
+    """The parts of the job, other than its input, that have changed since ``earlier``."""
     content = Dataset(earlier.storage).manifest()
     if content is None:
         return []
@@ -206,7 +206,7 @@ def _changes(job: Job, earlier: GrowingRun) -> list[str]:
 
 
 def _check_same(dataset: GrowingDataset, job: Job, files: InputFiles) -> None:
-    """New rows must go with those that are there. Raises UsageError."""
+    """Check that new rows match those that are there. Raises UsageError."""
     published = dataset.published()
     if not published:
         return
@@ -246,7 +246,7 @@ def _still_there(shard: Shard, before: Covered) -> int | None:
 
 
 def _job_of(job: Job, made: Increment, current: GrowingRun) -> Job:
-    """The job of this one run: its files, and its own folder."""
+    """The job of this run: with its files and its own folder."""
     partitioned = any(shard.partition for shard in made.shards)
     changes: dict[str, Any] = {
         "path": tuple(shard.path for shard in made.shards),
@@ -259,7 +259,7 @@ def _job_of(job: Job, made: Increment, current: GrowingRun) -> Job:
 
 
 def _write_history(dataset: GrowingDataset, name: str) -> float | None:
-    """The page and the picture beside the runs; the drift of the last one."""
+    """Write the page and the picture beside the runs. Returns the drift of the last run."""
     past = _past(dataset)
     storage = open_storage(f"{dataset.address}/{_HISTORY}")
     picture = draw_labels(past)

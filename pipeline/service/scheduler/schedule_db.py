@@ -1,8 +1,8 @@
 """Schedules and their runs, in one SQLite file.
 
-A run is written down before it begins, under its schedule and its due time, which no other run may
-have: so none is doubled, whoever is killed when. One that was written down and not ended is begun
-again by the next service: so none is lost.
+A run is written down before it begins, with its schedule and its due time as a unique key: so no
+run is done twice, whatever process is killed at whatever moment. The next service begins again each
+run that was written down but has not ended: so none is lost.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ CREATE INDEX IF NOT EXISTS run_state ON run (schedule, state);
 
 
 class RunState(StrEnum):
-    """``UNDER_WAY``: also one whose service was killed; it is begun again."""
+    """``UNDER_WAY``: also a run whose service was killed; it is begun again."""
 
     UNDER_WAY = "under way"
     SUCCEEDED = "succeeded"
@@ -56,7 +56,7 @@ class RunState(StrEnum):
 
 @dataclass(frozen=True)
 class StoredSchedule:
-    """``dealt_with``: the due time that needs no more thought, nor any before it."""
+    """``dealt_with``: due times up to this one are settled."""
 
     name: str
     job: Mapping[str, Any]
@@ -67,8 +67,8 @@ class StoredSchedule:
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a schedule. ``manual``: it was asked for, no cron line; ``full``: it does all of
-    the input again. ``notice``: None: nobody was told yet, "": told, else why not."""
+    """One run of a schedule. ``manual``: asked for by hand, not by the cron line; ``full``: it does
+    all of the input again. ``notice``: None: not sent yet, "": sent, else why not."""
 
     schedule: str
     due: datetime
@@ -87,7 +87,7 @@ class Run:
 
 
 class ScheduleDb:
-    """The file. Any process may read it; those that write wait for each other."""
+    """The file. Any process may read it; writers wait for each other."""
 
     def __init__(self, path: Path) -> None:
         """Raises UsageError if ``path`` cannot be such a file."""
@@ -118,7 +118,7 @@ class ScheduleDb:
             return known is None
 
     def schedule(self, name: str) -> StoredSchedule:
-        """Raises UsageError if there is not one of this name."""
+        """The schedule of this name. Raises UsageError if there is none."""
         found = {schedule.name: schedule for schedule in self.schedules()}
         if name not in found:
             hints = did_you_mean(name, found) or ["rackmill schedule list shows what there is"]
@@ -126,12 +126,12 @@ class ScheduleDb:
         return found[name]
 
     def schedules(self) -> list[StoredSchedule]:
-        """By name."""
+        """All schedules, sorted by name."""
         with self._open() as db:
             return [_schedule(row) for row in db.execute("SELECT * FROM schedule ORDER BY name")]
 
     def suspend(self, name: str, *, suspended: bool) -> None:
-        """While it is suspended no run begins. Raises UsageError."""
+        """Suspend the schedule (no run begins), or resume it. Raises UsageError."""
         self.schedule(name)
         with self._open() as db:
             db.execute("UPDATE schedule SET suspended = ? WHERE name = ?", (suspended, name))
@@ -145,7 +145,7 @@ class ScheduleDb:
     def begin(
         self, name: str, due: datetime, now: datetime, *, manual: bool = False, full: bool = False
     ) -> Run | None:
-        """Write down that the run begins; None if one of this time is there already."""
+        """Write down that the run begins; None if there is a run of this time already."""
         run = Run(name, due, manual, full, RunState.UNDER_WAY, now)
         with self._open() as db:
             db.execute("BEGIN IMMEDIATE")
@@ -159,7 +159,7 @@ class ScheduleDb:
         return run if begun else None
 
     def miss(self, name: str, due: datetime, reason: str) -> None:
-        """Nobody will run this one."""
+        """Note that this run will not happen."""
         with self._open() as db:
             db.execute("BEGIN IMMEDIATE")
             db.execute(
@@ -177,7 +177,7 @@ class ScheduleDb:
         result: Mapping[str, Any] | None = None,
         reason: str | None = None,
     ) -> None:
-        """The run is over."""
+        """Note that the run has ended."""
         told = json.dumps(result) if result is not None else None
         with self._open() as db:
             db.execute(
@@ -187,7 +187,8 @@ class ScheduleDb:
             )
 
     def told(self, run: Run, failure: str = "") -> None:
-        """Whoever is to know of the run's end does, or cannot be told: ``failure`` says why."""
+        """Note that the notice of the run's end was sent, or that it failed: ``failure`` says
+        why."""
         with self._open() as db:
             db.execute(
                 "UPDATE run SET notice = ? WHERE schedule = ? AND due = ?",
@@ -199,7 +200,7 @@ class ScheduleDb:
         return next((run for run in self.runs(key[0]) if run.due == key[1]), None)
 
     def runs(self, name: str, state: RunState | None = None) -> list[Run]:
-        """Of one schedule, the newest first."""
+        """The runs of one schedule, the newest first."""
         wanted = "schedule = ?" + (" AND state = ?" if state is not None else "")
         given = (name,) if state is None else (name, state)
         with self._open() as db:
@@ -207,7 +208,7 @@ class ScheduleDb:
             return [_run(row) for row in db.execute(query, given)]
 
     def untold(self) -> list[Run]:
-        """Runs that have ended, and nobody was told."""
+        """Runs that have ended and whose notice was not sent."""
         with self._open() as db:
             rows = db.execute("SELECT * FROM run WHERE notice IS NULL AND ended IS NOT NULL")
             return [_run(row) for row in rows]

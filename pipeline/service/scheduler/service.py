@@ -1,7 +1,7 @@
-"""The scheduler's loop: begins runs when they are due, sees them end, and tells who is to know.
+"""The scheduler's loop: it begins runs when they are due, handles their ends, and sends notices.
 
-It may be killed at any moment. What it began is written down beforehand (``schedule_db``), and the
-next service begins it again: a run goes on from what is committed, so that costs little and doubles
+It may be killed at any moment. Each run is written down before it begins (``schedule_db``), and the
+next service begins it again: a run goes on from what is committed, so this costs little and repeats
 nothing.
 """
 
@@ -42,12 +42,12 @@ class RunOnce(Protocol):
         """None while it goes on."""
 
     def stop(self) -> None:
-        """End it soon, and wait for that; what it has committed stays."""
+        """End it soon, and wait until it has ended; what it has committed stays."""
 
 
 class Service:
-    """``begin``: has a run carried out, somewhere else. ``tell``: has those told who are to know
-    that a run has ended, and notes it in the database. ``now``: the clock, in UTC."""
+    """``begin``: starts a run in another process. ``tell``: sends notices that a run has ended, and
+    notes this in the database. ``now``: the clock, in UTC."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class Service:
         self._running: dict[tuple[str, datetime], tuple[Run, RunOnce]] = {}
 
     def tick(self) -> datetime | None:
-        """Do what is due. Returns when the next run will be; None if no schedule is awake."""
+        """Do what is due. Returns when to look again; None if all schedules are suspended."""
         self._see_ends()
         schedules = self._db.schedules()
         looks = [self._look(schedule) for schedule in schedules]
@@ -87,7 +87,7 @@ class Service:
     def _look(self, schedule: StoredSchedule) -> datetime | None:
         under_way = self._db.runs(schedule.name, RunState.UNDER_WAY)
         for run in under_way:
-            if run.key not in self._running:  # of a service that was killed, or asked for by hand
+            if run.key not in self._running:  # of a killed service, or asked for by hand
                 self._start(schedule, run)
         if schedule.suspended:
             return None
@@ -122,7 +122,7 @@ class Service:
 
 @contextmanager
 def only_one(db: Path) -> Iterator[None]:
-    """While this lasts no other service works with this database. Raises UsageError if one does."""
+    """Within this, no other service works with this database. Raises UsageError if one does."""
     with db.with_suffix(".lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
