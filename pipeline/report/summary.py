@@ -37,7 +37,7 @@ class Work:
     seconds: float = 0.0
     ready_seconds: float = 0.0  # from the start of the run to the first engine's first step
     engines: Sequence[EngineFacts] = ()
-    waited_seconds: float = 0.0  # while other jobs had the cards; in neither of the others
+    waited_seconds: float = 0.0  # for cards that the run did not have; in neither of the others
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Summary:
     """A finished run. Counts are over the whole dataset, rates over this run's work.
 
     ``seconds``: wall time of the whole run, loading included; ``work_seconds``: of generating.
-    ``waited_seconds``: the part of ``seconds`` in which other jobs had the cards. ``energy_kwh``:
+    ``waited_seconds``: the part of ``seconds`` in which the run had no cards. ``energy_kwh``:
     measured, of whole cards while engines had them; None unless all of it was metered.
     ``energy_covered``: the share of the engines' time that was metered, 0..1. ``energy_cost``: at
     ``resources.price_kwh``.

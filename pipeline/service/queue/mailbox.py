@@ -63,7 +63,7 @@ class Mailbox:
     def __init__(self, answer: Callable[[str, Mapping[str, Any]], Mapping[str, Any]]) -> None:
         """``answer``: answers a question about something; raises RackmillError."""
         self._answer = answer
-        self._given: dict[str, float] = {}  # answers not fetched yet -> since when
+        self._given: dict[str, float] = {}  # answers put there -> when
 
     def look(self, gcs: Gcs) -> None:
         """Answer all questions that are there. Raises HeadGone."""

@@ -26,7 +26,7 @@ class RackView:
     """``fits``: for each card, by its name, the catalogue's models in int4 that fit on it, the
     largest first, each with how many requests of ``REQUEST_TOKENS`` it then holds at once; and for
     each slot ("2x rtx3060") the models that need all of its cards. ``slot_usage``: by card.
-    ``now``: the state of the cards, by Ray's id of the machine, where it answered."""
+    ``now``: the state of the cards, by Ray's id of the machine, if it answered."""
 
     address: str
     machines: tuple[Machine, ...]

@@ -58,8 +58,8 @@ class PairSession(ReviewSession):
         return shlex.join(words if rows == DEFAULT_ROWS else [*words, "--rows", str(rows)])
 
     def lines(self, by_reviewer: AnswersByReviewer) -> list[tuple[str, str]]:
-        """How far reviewers agree. Not which output is ahead: that could reveal whose answer is
-        which."""
+        """How far reviewers agree. Not which output is ahead: that could reveal which output an
+        answer is from."""
         keys = self.keys
         agreed = agreement(by_reviewer, keys, CHOICES)
         return compared(counts_of(by_reviewer, keys), agreed, "pairs")
