@@ -1,1 +1,1 @@
-"""The job file as frozen models: what a key means is said here, once."""
+"""The job file as frozen models: the only place that says what a key means."""

@@ -1,4 +1,4 @@
-"""Addresses in a job file: a local path, or any of fsspec's that neither holds secrets nor lies."""
+"""Addresses in a job file: a local path, or any fsspec address that is safe and has no secrets."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from pydantic import AfterValidator
 
 from pipeline.printable import masked_address, printable
 
-# what such an address names decides what else is read, or is no place for data
+# such an address names what else is read, or is no place for data
 _REFUSED = {"reference", "jlab", "jupyter", "dask", "data"}
 
 
 def check_address(address: str) -> str:
-    """``address`` itself. Raises ValueError: empty, unprintable, or with a secret in it.
+    """``address`` itself. Raises ValueError if it is empty, unprintable, or contains a secret.
 
-    What a job file names is written into manifests, reports and messages: passwords and keys
-    would end there.
+    Addresses of a job file are written into manifests, reports and messages: a password or key
+    would appear there.
     """
     if printable(address) != address or "\n" in address:
         raise ValueError(f"a control character in a path: {address!r}")
@@ -24,7 +24,7 @@ def check_address(address: str) -> str:
 
 
 def check_input_address(address: str) -> str:
-    """As ``check_address``, but for files that are there: their names may be of any bytes."""
+    """As ``check_address``, but for existing files: their names may contain any bytes."""
     if not address.strip():
         raise ValueError("it is empty: give a path")
     if "\0" in address:
@@ -38,7 +38,7 @@ def check_input_address(address: str) -> str:
     parts = address.split("::")
     for part in parts:
         protocol, slashes, _ = part.partition("://")
-        if protocol in _REFUSED and (slashes or len(parts) > 1):  # else a folder of that name
+        if protocol in _REFUSED and (slashes or len(parts) > 1):  # otherwise a folder of that name
             raise ValueError(f"{protocol}:// is not read: copy the files first")
     return address
 

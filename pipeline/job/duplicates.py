@@ -1,4 +1,4 @@
-"""What is done about rows that ask exactly the same."""
+"""How rows with exactly the same request are handled."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pipeline.job.section import Section
 
 
 class Duplicates(Section):
-    """Rows that ask exactly the same are computed once, where the answer does not depend on chance
-    (temperature 0, or a seed that the rows bring). Operational: the answers are the same either
-    way.
+    """Rows with exactly the same request are computed once, where the answer does not depend on
+    chance (temperature 0, or a seed given by the rows). Operational: the answers are the same
+    either way.
 
     ``answer_once``: false computes every row. ``store``: a folder (any fsspec address) of answers
-    that several jobs share; without one, those of a job lie with its output until it is done.
+    that several jobs share; without one, a job's answers lie with its output until it is done.
     """
 
     answer_once: bool = True

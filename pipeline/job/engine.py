@@ -12,18 +12,19 @@ from pipeline.job.registries.engine_kinds import ENGINE_KINDS
 from pipeline.job.section import Section
 
 Core = Literal["auto", "own", "shared"]
-AUTO = "auto"  # a kind: whichever drives the cards that are there
-SERVER = " server"  # in the name of one
+AUTO = "auto"  # a kind: the engine that suits the cards of the machine
+SERVER = " server"  # in the name of a server
 
 
 class RehearsedFaults(Section):
-    """What goes wrong with simulated engines. A TEXT is looked for in the row's prompt.
+    """What goes wrong with simulated engines. A TEXT is searched for in the row's prompt.
 
-    ``kill_on``: the process dies; ``hang_on``: a step never ends; ``freeze_on``: the same, and no
-    other thread of the process runs either; ``fail_on``: a step raises; ``refuse_on``: this
-    request alone fails; ``endless_on``: its answer never ends.
-    ``load_out_of_memory_above``, ``step_out_of_memory_above``: sequences that an engine may be
-    loaded for, and that may run at once. ``broken``: engines (from 0) that cannot be loaded.
+    ``kill_on``: the process dies; ``hang_on``: a step never ends; ``freeze_on``: the same, and all
+    other threads of the process stop too; ``fail_on``: a step raises; ``refuse_on``: only this
+    request fails; ``endless_on``: its answer never ends.
+    ``load_out_of_memory_above``, ``step_out_of_memory_above``: largest number of sequences that an
+    engine can be loaded for, and that can run at once. ``broken``: engines (from 0) that cannot be
+    loaded.
     """
 
     kill_on: str | None = None
@@ -55,7 +56,7 @@ _SLOTS = (
     "an engine's cards are those of one machine and share every layer: "
     "engine.tensor_parallel_size says how many"
 )
-# vLLM's other ways to use several cards, and to draw
+# vLLM's other ways to use several cards, and to sample
 _NOT_OURS = {
     "pipeline_parallel_size": _SLOTS,
     "prefill_context_parallel_size": _SLOTS,
@@ -100,19 +101,18 @@ _FOR_SERVERS = frozenset({"kind", "admission", "max_num_seqs", "max_model_len", 
 class EngineSettings(Section):
     """vLLM's engine arguments under their own names, and a few of rackmill's.
 
-    Operational: none of them changes what a job is, so they may differ between runs of it
-    (except ``kind``: a rehearsal and a real run do not share an output). None: rackmill chooses.
+    Operational: none of them changes what a job is, so they may differ between its runs (except
+    ``kind``: a rehearsal and a real run do not share an output). None: rackmill chooses.
 
-    ``core``: vLLM's core, which schedules and computes, has a process of its own or shares the
+    ``core``: vLLM's core, which schedules and computes, has its own process or shares the
     worker's; "auto": its own on a GPU, shared on a CPU. ``admission``: which request goes into
-    the engine next, and when ("packed" is ours; "engine": its own admission decides).
+    the engine next, and when ("packed" is ours; "engine": the engine's own admission decides).
 
     ``url``: of the server, or several of them, that is the engine; ``served_model``: its name for
     the model; ``api_key``: the environment variable that holds its key. Of vLLM's arguments a
     server has ``max_num_seqs``, the requests it gets at once, and ``max_model_len``.
-
-    Without an ``url`` llama.cpp is started by rackmill. ``server``: its program; ``model_file``:
-    the GGUF file ("auto": that of the job's model).
+    Without a ``url`` rackmill starts llama.cpp. ``server``: its program; ``model_file``: the GGUF
+    file ("auto": that of the job's model).
     """
 
     kind: Annotated[str, AfterValidator(ENGINE_KINDS.known)] = "vllm"
@@ -132,10 +132,10 @@ class EngineSettings(Section):
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = None
     kv_cache_memory_bytes: Annotated[int, Field(ge=1 << 20, le=1 << 44)] | None = None
     num_gpu_blocks_override: Annotated[int, Field(ge=2, le=1 << 28)] | None = None
-    # those whose blocks are counted here; fp16 overflows on Gemma 3
+    # the types whose blocks are counted here; fp16 overflows on Gemma 3
     kv_cache_dtype: Literal["auto", "bfloat16", "fp8", "fp8_e4m3", "fp8_e5m2"] | None = None
     dtype: Literal["auto", "bfloat16", "float32"] | None = None
-    # those that compile nothing with a CUDA toolkit, which FlashInfer does
+    # the ones that compile nothing with a CUDA toolkit; FlashInfer does
     attention_backend: Literal["FLASH_ATTN", "TRITON_ATTN"] | None = None
     enforce_eager: bool | None = None
     enable_prefix_caching: bool | None = None
@@ -145,7 +145,7 @@ class EngineSettings(Section):
     disable_custom_all_reduce: bool | None = None
     cpu_offload_gb: Annotated[float, Field(ge=0, le=1 << 20)] | None = None
     load_format: Literal["auto", "safetensors", "dummy"] | None = None
-    # what an engine on a CPU computes int4 layers in; not vLLM's
+    # the type in which an engine on a CPU computes int4 layers; not vLLM's
     cpu_compute: Literal["auto", "int4", "bf16"] | None = None
 
     @model_validator(mode="before")
@@ -179,19 +179,20 @@ class EngineSettings(Section):
 
     @property
     def urls(self) -> tuple[str, ...]:
-        """Of the servers; none where the engine is none."""
+        """Addresses of the servers; empty if the engine is no server."""
         return (self.url,) if isinstance(self.url, str) else self.url or ()
 
     @property
     def each(self) -> tuple[EngineSettings, ...]:
-        """One for each server where there are several; else these."""
+        """One for each server if there are several, otherwise these settings."""
         if len(self.urls) < 2:
             return (self,)
         return tuple(self.model_copy(update={"url": url}) for url in self.urls)
 
     @property
     def name(self) -> str:
-        """Of its servers; "" where it is none: what their times depend on, and no card has."""
+        """The name of its servers: their times depend on them and not on a card. "" if it is no
+        server."""
         if not self.served:
             return ""
         return " ".join((self.kind + SERVER, *self.urls))
@@ -217,12 +218,12 @@ class EngineSettings(Section):
 
     @property
     def deciding(self) -> dict[str, Any]:
-        """Settings of the kind's own that decide its answers, by their keys."""
+        """Settings of this kind that decide its answers, by their keys."""
         return {key: _value(self, key) for key in ENGINE_KINDS.get(self.kind).answers_from}
 
     def own_settings(self) -> dict[str, Any]:
-        """All settings that its kind alone has: those of the section that is called like it, or
-        those of servers."""
+        """All settings that only this kind has: those of the section with its name, or those of
+        servers."""
         if ENGINE_KINDS.get(self.kind).served:
             return self.model_dump(mode="json", include={*_OF_SERVERS, *_OF_LLAMA_CPP})
         section = getattr(self, self.kind, None)

@@ -1,4 +1,4 @@
-"""What makes two runs the same job: everything that decides the output rows, nothing else."""
+"""What identifies a job over several runs: everything that decides its output rows, only that."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from pipeline.job.job import Job
 
 # Operational keys: they may change between runs of one job. `engine.kind` and the simulated
-# engine's answers are not among them: a rehearsal must never be continued as a real run.
+# engine's answers are not among them: a rehearsal must never continue as a real run.
 _OPERATIONAL = {
     "name",
     "model",
@@ -26,18 +26,18 @@ _OPERATIONAL = {
 
 
 def fingerprint_parts(job: Job, *, model_hash: str, input_hash: str) -> dict[str, Any]:
-    """The parts of a job's fingerprint by name, so that a difference can be named.
+    """The parts of a job's fingerprint by name, so a message can name what differs.
 
     ``model_hash`` and ``input_hash`` identify the weights and the rows.
     """
     parts: dict[str, Any] = job.model_dump(mode="json", exclude=_OPERATIONAL, exclude_none=True)
     if job.label and job.label.json_schema:
-        # as text: the order of a schema's properties is that of the columns and of the answer
+        # as text: the order of a schema's properties is the order of the columns and in the answer
         parts["label"]["json_schema"] = json.dumps(job.label.json_schema)
         if job.label.answer_schema != job.label.json_schema:
-            # its columns had other types before references were followed
+            # before references were followed, its columns had other types
             parts["label"]["answer_schema"] = json.dumps(job.label.answer_schema)
-    if job.questions:  # in their order, which is that of the columns; what is right is no answer
+    if job.questions:  # in the order of the columns; right answers do not change the output
         parts["questions"] = [
             [name, one.model_dump(mode="json", exclude={"gold"}, exclude_none=True)]
             for name, one in job.questions.items()
@@ -46,7 +46,7 @@ def fingerprint_parts(job: Job, *, model_hash: str, input_hash: str) -> dict[str
         del parts["sampling"]["n"]
     if job.output.n != "lists":
         parts["output.n"] = job.output.n
-    if job.special_tokens == "text":  # as outputs say it that were begun before there was a choice
+    if job.special_tokens == "text":  # outputs from before this choice existed have no entry
         del parts["special_tokens"]
     parts = without_gold(parts)
     parts["model"] = model_hash
@@ -57,7 +57,7 @@ def fingerprint_parts(job: Job, *, model_hash: str, input_hash: str) -> dict[str
 
 
 def _of_engine(job: Job) -> dict[str, Any]:
-    """Of unlike engines it is no matter which these are: every row says whose it is."""
+    """With mixed engines their kinds do not matter: every row says which engine answered it."""
     if job.resources.mixed:
         simulated = sorted(e.kind for e in job.engines if not (e.computes or e.served))
         return {"engine.kind": " ".join(["mixed", *simulated])}
@@ -66,8 +66,8 @@ def _of_engine(job: Job) -> dict[str, Any]:
 
 
 def without_gold(parts: Mapping[str, Any]) -> dict[str, Any]:
-    """``parts`` without what says where right answers are: none of the answers to choose among
-    depends on it. (Whether other answers are right is counted once and for all.)"""
+    """``parts`` without the location of right answers: no answer to choose among depends on it.
+    (Whether other answers are right is counted only once.)"""
     changed: dict[str, Any] = dict(parts)
     label = parts.get("label")
     if isinstance(label, dict) and label.get("choices"):

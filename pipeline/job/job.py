@@ -1,4 +1,4 @@
-"""The job file as frozen models. What a key means is said here, once."""
+"""The job file as frozen models: the only place that says what a key means."""
 
 from __future__ import annotations
 
@@ -41,20 +41,19 @@ from pipeline.job.when.schedule import Schedule
 ANSWER = "answer"
 
 
-# encodings of bytes and of host names, as base64 and idna, do not hold it
+# encodings of bytes or host names, such as base64 and idna, cannot represent it
 _SOME_TEXT = '{"a": [1, 2]}\r\n' + "x" * 99
 
 
 class Input(Section):
     """Where the rows come from. ``path``: a file, folder or glob, any fsspec address.
-
-    ``skip_rows``: of single files (as ``path`` finds them), how many rows at their beginning are
-    left out. ``cast``: columns that get another type than the files say, as text for one that is
-    of different kinds in different files. ``partitioning``: whether folders named ``key=value``
-    are columns; ``auto``: those below ``path``. ``delimiter``: between the cells of CSV; ``auto``:
-    as a file's name or header says. ``quotes``: around cells there (``double``), or letters
-    (``none``); without it around cells, and a file of tabs that leaves a doubt is refused.
-    ``encoding``: of CSV and JSONL that are not in UTF-8, as Python names it.
+    ``skip_rows``: how many rows to skip at the beginning of single files (named as ``path`` finds
+    them). ``cast``: columns that get another type than the files say, such as text for a column
+    whose type differs between files. ``partitioning``: whether folders named ``key=value`` are
+    columns; ``auto``: those below ``path``. ``delimiter``: between the cells of CSV; ``auto``: as a
+    file's name or header says. ``quotes``: they surround cells of CSV (``double``), or are letters
+    (``none``); by default they surround cells, and an ambiguous file with tabs is refused.
+    ``encoding``: of CSV and JSONL that are not UTF-8, under Python's name.
     """
 
     path: InputAddress | Annotated[tuple[InputAddress, ...], Field(min_length=1)]
@@ -95,9 +94,9 @@ class Input(Section):
 
 
 class Output(Section):
-    """Where the dataset goes, and which input columns it carries along (None: all).
+    """Where the dataset goes, and which input columns it keeps (None: all).
 
-    ``n``: of several answers of a row (``sampling.n``) each is a row, or they are lists in one.
+    ``n``: several answers of a row (``sampling.n``) become a row each, or lists in one row.
     """
 
     path: Address
@@ -166,15 +165,15 @@ Messages = Annotated[
 
 
 class Score(Section):
-    """Score texts instead of writing any: the log-probability of every token the rows hold.
+    """Score texts instead of writing any: the log-probability of every token of the rows' texts.
 
-    Without ``completion`` the whole prompt is scored; with it, a column whose text follows the
-    prompt, and only that text's tokens. ``top_k`` implies ``per_token``.
+    Without ``completion`` the whole prompt is scored. ``completion``: a column whose text follows
+    the prompt; then only that text's tokens are scored. ``top_k`` implies ``per_token``.
     """
 
     completion: str | None = None
-    per_token: bool = False  # also the tokens, and each one's log-probability
-    top_k: Annotated[int, Field(ge=1, le=16_384)] | None = None  # also the model's likeliest
+    per_token: bool = False  # also the tokens, with the log-probability of each
+    top_k: Annotated[int, Field(ge=1, le=16_384)] | None = None  # also the most likely tokens
 
     @property
     def lists(self) -> bool:
@@ -183,18 +182,18 @@ class Score(Section):
 
 
 class Job(Section):
-    """One batch-inference job: a model, rows, a prompt, a shape of answer, a place for them."""
+    """One batch-inference job: a model, rows, a prompt, the form of answers, and an output."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
     model: Address
     input: Input
     prompt: Text | None = None
     messages: Messages | None = None
-    # how messages become a prompt: a family's way (gemma3), or a Jinja template; None: the model's
+    # how messages become a prompt: a family's format (gemma3), a Jinja template; None: the model's
     chat_template: str | None = None
-    instructions: str | None = None  # stands before everything else (chat: the system message)
+    instructions: str | None = None  # before everything else (chat: the system message)
     examples: tuple[dict[str, Any], ...] = ()  # few-shot: the prompt's fields, and `answer`
-    # what a control token's name means in a row: the text that it is, or the token
+    # how a control token's name in a row is read: as plain text, or as the token
     special_tokens: Literal["text", "control"] = "text"
     output: Output
     label: Label | None = None
@@ -329,7 +328,7 @@ class Job(Section):
 
     @property
     def engines(self) -> tuple[EngineSettings, ...]:
-        """Those that work on it beside each other; of most jobs one."""
+        """The engines that work on it side by side; most jobs have one."""
         named = self.resources.engines
         if named is None:
             return (self.engine,)
@@ -345,22 +344,22 @@ class Job(Section):
 
     @property
     def as_computed(self) -> Job:
-        """As the engine has it that needs cards, if one does."""
+        """The job with the engine that needs cards, if there is one."""
         return self.with_engine(next((e for e in self.engines if e.computes), self.engine))
 
     def with_engine(self, engine: EngineSettings) -> Job:
-        """As a worker with that one of its engines has it."""
+        """The job as a worker with this one of its engines sees it."""
         return self if engine == self.engine else self.model_copy(update={"engine": engine})
 
     @property
     def answers(self) -> int:
-        """That an engine writes for a row. Votes for choices are drawn from their probabilities."""
+        """Answers that an engine writes per row. Votes for choices are drawn from probabilities."""
         votes = self.label.votes if self.label and self.label.choices is None else None
         return votes or self.sampling.n
 
     @cached_property
     def asked(self) -> tuple[AskedQuestion, ...]:
-        """The questions of each row that have answers to choose among: several, the one of
+        """The questions of each row that have answers to choose from: several, the one of
         ``label.choices``, or none."""
         if self.questions is not None:
             return asked_of(self.questions)
@@ -370,7 +369,7 @@ class Job(Section):
 
     @property
     def graded(self) -> dict[str, Graded]:
-        """What may have right answers, by the key that says where these are."""
+        """All parts that may have right answers, by the key that says where these are."""
         if self.questions is not None:
             return {f"questions.{name}.gold": one for name, one in self.questions.items()}
         return {} if self.label is None else {"label.gold": self.label}
@@ -383,12 +382,12 @@ class Job(Section):
 
     @property
     def generates(self) -> bool:
-        """Whether answers are generated, token by token: else texts or choices are scored."""
+        """Whether answers are generated token by token; otherwise texts or choices are scored."""
         return self.score is None and not self.asked
 
     @property
     def longest_answer(self) -> int:
-        """Tokens that a request may generate, unless a row has a limit of its own."""
+        """Tokens that a request may generate, unless a row has its own limit."""
         return self.sampling.max_tokens if self.generates else 1
 
     @property

@@ -1,4 +1,4 @@
-"""The job file's resources, which cards and when, and how much patience there is with them."""
+"""The job file's resources: which cards, when, and which timeouts and limits apply to faults."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.job.when.hours import Hours, check_hours, parse_hours
 
 
 class ApiPrice(Section):
-    """What an API asks for a million tokens of prompts and of answers, to compare with."""
+    """An API's price for a million tokens of prompts and of answers, for comparison."""
 
     prompt: Annotated[float, Field(ge=0)]
     completion: Annotated[float, Field(ge=0)]
@@ -36,18 +36,18 @@ class Resources(Section):
     without a GPU.
 
     ``gpu``: only such cards (one or several of ``rackmill fit``'s names); ``memory_gib``: only
-    cards with so much. None: any. ``deadline``: a time with its zone, or a duration from the start
-    (or submission) on ("8h"): then the job is stopped, and what is committed stays.
+    cards with at least so much. None: any. ``deadline``: a time with its zone, or a duration from
+    the start or submission ("8h"); then the job is stopped, and what is committed stays.
 
     ``hours``: windows of the day in which the job may use the cards ("23:00-07:00", or several);
-    ``timezone``: whose clocks (None: those of the machine where the run was started, for a
-    submitted job of the rack's head). ``yield_to_desktop``: a card that a game or another program
-    uses is left to it, and used again when nobody has used it for ``desktop_quiet_seconds``.
-    ``price_kwh``: what a kWh costs; ``api_price``: what others ask for a million tokens.
+    ``timezone``: the zone of their clock (None: that of the machine where the run was started; for
+    a submitted job, that of the rack's head). ``yield_to_desktop``: a card that a game or another
+    program uses is left to it, and used again after ``desktop_quiet_seconds`` without such use.
+    ``price_kwh``: the price of a kWh; ``api_price``: others' price for a million tokens.
 
-    ``engines``: unlike ones that work on the job beside each other, each as ``engine`` says it or
-    by its kind alone (that of ``engine``: with its settings). ``mixed``: they may, and so may
-    machines of a rack that have an engine of their own, though their answers differ.
+    ``engines``: different engines that work on the job side by side, each given like ``engine`` or
+    by its kind alone (the kind of ``engine``: with its settings). ``mixed``: allows them, and
+    machines of a rack with an engine of their own, though their answers differ.
     """
 
     workers: int | Literal["auto"] = "auto"
@@ -110,15 +110,15 @@ class Resources(Section):
 
 
 class Faults(Section):
-    """How much patience there is with what goes wrong. Operational. Times in seconds.
+    """Timeouts and limits for what goes wrong. Operational. Times in seconds.
 
-    ``row_timeout_seconds``: from a row's admission to its engine on, never while it waits;
-    then it is an error row (null: no limit). ``step_timeout_seconds``: an engine with requests
-    that makes no step for so long hangs and is restarted; ``load_timeout_seconds``: the same
-    while it loads. ``grace_seconds``: a run that is stopped finishes what its engines work on,
-    for so long. ``restarts``: of one card's engine without any progress in between, after which
-    the job goes on without the card. ``silence_seconds``: a worker of whom nothing is heard for so
-    long (its machine hangs, the network is cut) is given up and replaced.
+    ``row_timeout_seconds``: from a row's admission to its engine, without waiting before; then it
+    is an error row (null: no limit). ``step_timeout_seconds``: an engine with requests that makes
+    no step for so long hangs and is restarted; ``load_timeout_seconds``: the same while it loads.
+    ``grace_seconds``: how long a stopped run may finish what its engines work on. ``restarts``: of
+    one card's engine without progress in between; after these the job goes on without the card.
+    ``silence_seconds``: a worker that sends nothing for so long (its machine hangs, the network is
+    cut) is given up and replaced.
     """
 
     row_timeout_seconds: Annotated[float, Field(gt=0)] | None = None

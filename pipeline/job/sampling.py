@@ -13,9 +13,9 @@ from pipeline.job.file.wording import in_words, shown
 
 DEFAULT_MAX_TOKENS = 256
 SAMPLING_COLUMN = "sampling_params"
-_MOST = 1 << 30  # of any number of tokens: a context is far smaller
-_MOST_WORDS, _LONGEST_WORD = 256, 1024  # looked for after every token of every answer
-# With min_tokens vLLM's model runner on GPUs takes 128, the model's own among them; one more ends
+_MOST = 1 << 30  # of any number of tokens: contexts are far smaller
+_MOST_WORDS, _LONGEST_WORD = 256, 1024  # searched for after every token of every answer
+# With min_tokens vLLM's model runner on GPUs takes 128, including the model's own; one more ends
 # the engine.
 _MOST_STOP_IDS = 120
 _MOST_CHARACTERS = 1 << 18  # of a row's parameters as JSON
@@ -27,12 +27,12 @@ _TokenId = Annotated[int, Field(ge=0, le=_MOST)]
 
 
 class Sampling(BaseModel):
-    """vLLM's ``SamplingParams``. ``n``: answers of a row, each of them drawn by itself.
+    """vLLM's ``SamplingParams``. ``n``: answers of a row, each drawn separately.
 
-    Two defaults differ from vLLM's: ``temperature`` 0 (a dataset should come out the same
-    twice) and ``max_tokens`` 256 (16 cuts nearly every answer). Units: tokens. A job's ``seed``
-    gives every row one of its own (see ``prompt.seed``), one in a row's ``sampling_params`` is
-    used as it is; without either, draws never repeat.
+    Two defaults differ from vLLM's: ``temperature`` 0 (a second run should give the same dataset)
+    and ``max_tokens`` 256 (16 cuts nearly every answer). Units: tokens. A job's ``seed`` gives
+    every row its own (see ``prompt.seed``); a seed in a row's ``sampling_params`` is used as it
+    is; without either, draws are not repeatable.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -71,10 +71,10 @@ class Sampling(BaseModel):
         return self
 
     def overridden_by(self, value: object) -> Sampling:
-        """These parameters with those of one row's ``sampling_params`` put over them.
+        """These parameters, overridden by those of one row's ``sampling_params``.
 
-        ``value`` is a mapping (a struct column; null members are left out) or JSON text of one.
-        Raises RowError (InvalidSampling) when it is neither, or names or values are wrong.
+        ``value``: a mapping (a struct column; null members are ignored) or JSON text of one.
+        Raises RowError (InvalidSampling) if it is neither, or if names or values are wrong.
         """
         if value is None:
             return self
@@ -101,7 +101,7 @@ class Sampling(BaseModel):
 
 
 def explain(error: ValidationError) -> str:
-    """One line for the first thing that is wrong in a row's sampling parameters."""
+    """One line about the first error in a row's sampling parameters."""
     first = error.errors()[0]
     name = str(first["loc"][0]) if first["loc"] else SAMPLING_COLUMN
     if first["type"] == "extra_forbidden":

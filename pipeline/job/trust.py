@@ -1,4 +1,4 @@
-"""The job file's trust: what is made of a few right answers."""
+"""The job file's trust section: how a few right answers are used."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Accept(Section):
-    """Which labels are accepted: so many that at most the share ``error`` of them is wrong, with
-    probability ``confidence``."""
+    """Which labels are accepted: as many as possible with a share of wrong ones of at most
+    ``error``, with probability ``confidence``."""
 
     error: Share = 0.05
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
 
 
 class Trust(Section):
-    """Operational: the model's own answers stay as they are.
+    """Operational: the model's own answers do not change.
 
-    ``calibrate``: auto makes the probabilities mean what they say as soon as there are enough right
-    answers; off leaves the model's own. ``accept``: None promises nothing. ``label_sets``: how
-    often a row's label may be missing in its set of labels (column ``label_set``, if the output
-    was begun with it); None: no sets.
+    ``calibrate``: auto calibrates the probabilities as soon as there are enough right answers; off
+    keeps the model's own. ``accept``: None promises nothing. ``label_sets``: how often a row's
+    label may be missing in its set of labels (column ``label_set``, if the output was started with
+    it); None: no sets.
     """
 
     calibrate: Literal["auto", "off"] = "auto"

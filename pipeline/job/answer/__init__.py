@@ -1,1 +1,1 @@
-"""The shape of the answers that a job asks for."""
+"""The shape of the answers that a job wants."""

@@ -1,7 +1,7 @@
-"""Limits of the regular expressions and JSON schemas that a job may ask answers to have.
+"""Limits for the regular expressions and JSON schemas that a job may require of its answers.
 
 They are compiled into a grammar before the first token, and every answer is checked against them:
-neither may take for ever, whatever the job file says, and neither may read files or the network.
+neither may run forever, whatever the job file says, and neither may read files or the network.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from pipeline.job.answer.plain_schema import at_pointer
 
 _parser = re._parser  # type: ignore[attr-defined]  # the standard library's own, unnamed in stubs
 
-_MOST_POSITIONS = 20_000  # characters that a regular expression, written out, is made of
+_MOST_POSITIONS = 20_000  # characters that a regular expression has when it is written out
 _MOST_PARTS = 10_000  # of a schema: objects, lists and words in it
 _MOST_DEPTH = 48
-_MOST = {  # of what a schema counts
+_MOST = {  # largest counts in a schema
     **dict.fromkeys(("minLength", "minItems", "minProperties", "minContains"), 10_000),
     **dict.fromkeys(("maxLength", "maxItems", "maxProperties", "maxContains"), 1_000_000),
 }
@@ -31,7 +31,7 @@ _NOT_REGULAR = {
 
 
 def check_regex(pattern: str) -> None:
-    """Raise ValueError for what is no regular expression, is not regular, or too large."""
+    """Raise ValueError if ``pattern`` is no regular expression, not regular, or too large."""
     try:
         size = _positions(_parser.parse(pattern))
         re.compile(pattern)
@@ -69,8 +69,8 @@ def _positions_of(op: str, argument: Any) -> int:
 
 
 def check_schema_size(schema: Mapping[str, Any]) -> None:
-    """Raise ValueError for a schema that is too large, refers to anything outside of itself, or
-    to itself without end."""
+    """Raise ValueError if a schema is too large, refers to anything outside itself, or refers to
+    itself without end."""
     parts = 0
     waiting: list[tuple[Any, int]] = [(schema, 0)]
     while waiting:
@@ -111,7 +111,7 @@ def _check_part(part: Mapping[str, Any], schema: Mapping[str, Any]) -> None:
 
 
 def _follow(part: Mapping[str, Any], schema: Mapping[str, Any]) -> None:
-    """Raise ValueError if one reference leads to the next and in the end to itself."""
+    """Raise ValueError if the references form a loop."""
     seen: set[str] = set()
     while isinstance(target := part.get("$ref"), str) and target.startswith("#"):
         if target in seen:
@@ -124,6 +124,6 @@ def _follow(part: Mapping[str, Any], schema: Mapping[str, Any]) -> None:
 
 
 def _at(schema: Mapping[str, Any], pointer: str) -> Any:
-    if "/" not in pointer and pointer != "#":  # an anchor: the validator knows them
+    if "/" not in pointer and pointer != "#":  # an anchor: only the validator resolves these
         return {}
     return at_pointer(schema, pointer)

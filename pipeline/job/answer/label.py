@@ -1,4 +1,4 @@
-"""The shape of an answer that a job asks for, and where the right answers are."""
+"""The shape of the answer that a job wants, and where the right answers are."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from pipeline.job.section import Section
 
 
 class Gold(Section):
-    """Where right answers are: a ``column`` of the input, which may be null in most rows; or a
-    column ``value`` of a file ``path``, for the row whose column ``key`` (in the file and in the
-    input) says the same. ``values``: what they are called among the choices."""
+    """Where right answers are: a ``column`` of the input, which may be null in most rows; or the
+    column ``value`` of a file ``path``, matched to rows by the column ``key``, which is both in the
+    file and in the input. ``values``: maps what stands there to the names of choices."""
 
     column: str | None = None
     path: InputAddress | None = None
@@ -37,39 +37,39 @@ class Gold(Section):
 
 
 class Graded(Section):
-    """What is asked of a row, and where the right answers are (``gold``), if they are known."""
+    """A question for each row, and where its right answers are (``gold``), if they are known."""
 
     gold: str | Gold | None = None
 
     @property
     def options(self) -> tuple[str, ...]:
-        """The answers that there are to choose among; none where the model writes its own."""
+        """The answers to choose from; none where the model writes its own."""
         return ()
 
     @property
     def known_values(self) -> Mapping[str, str]:
-        """What values of right answers are called among the options, without being told."""
+        """Values of right answers that match options without a mapping in the job file."""
         return {}
 
     @property
     def gold_column(self) -> str | None:
-        """The input's column with right answers, if they are in one."""
+        """The input's column with right answers, if a column has them."""
         return self.gold.column if isinstance(self.gold, Gold) else self.gold
 
     @property
     def gold_file(self) -> Gold | None:
-        """The file with right answers, if they are in one."""
+        """The file with right answers, if a file has them."""
         return self.gold if isinstance(self.gold, Gold) and self.gold.path is not None else None
 
     @property
     def gold_name(self) -> str | None:
-        """What people are told that right answers come from: a column, or a file's name."""
+        """The source of right answers, as messages name it: a column, or a file's name."""
         file = self.gold_file
         return self.gold_column if file is None else str(file.path).rpartition("/")[2]
 
     @property
     def gold_values(self) -> Mapping[str, str]:
-        """Value there -> choice."""
+        """Value in the gold column or file -> choice."""
         return self.gold.values if isinstance(self.gold, Gold) else {}
 
     @model_validator(mode="after")
@@ -86,7 +86,7 @@ class Label(Graded):
     choices: Annotated[tuple[str, ...], Field(min_length=2)] | None = None
     json_schema: dict[str, Any] | None = None
     regex: str | None = None
-    # the answer that most of so many draws give; its confidence is their share
+    # draw so many answers and take the most frequent one; its confidence is its share
     votes: Annotated[int, Field(ge=2, le=MOST_ANSWERS)] | None = None
 
     @model_validator(mode="after")
@@ -103,7 +103,7 @@ class Label(Graded):
 
     @cached_property
     def answer_schema(self) -> dict[str, Any] | None:
-        """``json_schema`` without references: the types of columns and answers are read from it."""
+        """``json_schema`` without references: types of columns and answers are read from it."""
         return None if self.json_schema is None else written_out(self.json_schema)
 
     @field_validator("choices", mode="before")
@@ -137,8 +137,8 @@ class Label(Graded):
 
 
 def as_options(value: Any, what: str) -> Any:
-    """A list of answers to choose among as texts: numbers are taken for what they are written as.
-    ``what`` one of them is called. Raises ValueError."""
+    """A list of answers to choose from, as texts; a number becomes the text that was written.
+    ``what``: the name of one of them in messages. Raises ValueError."""
     if not isinstance(value, list | tuple):
         return value
     if any(isinstance(one, bool) for one in value):
@@ -151,7 +151,7 @@ def as_options(value: Any, what: str) -> Any:
 
 
 def check_options(options: Sequence[str], what: str) -> None:
-    """Raise ValueError unless they can be told apart."""
+    """Raise ValueError unless they differ and none is empty."""
     if len(set(options)) < len(options):
         raise ValueError(f"{what}s names one {what} twice")
     if any(not one.strip() for one in options):

@@ -1,8 +1,8 @@
-"""A JSON schema written out: references and ``allOf`` replaced by what they say. Pure.
+"""A JSON schema written out: references and ``allOf`` are replaced by their content. Pure.
 
 pydantic writes nested models as ``$ref``, optional ones as ``anyOf`` with null, and older versions
-wrap references in ``allOf``. The compilers of grammars know only some of that, and columns and
-rehearsed answers want to see the types. Every layer works on what is returned here.
+wrap references in ``allOf``. Grammar compilers support only some of that, and columns and rehearsed
+answers need to see the types. Every layer works on the result of this module.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 Schema = Mapping[str, Any]
 
-_MOST_PARTS = 10_000  # of what is written out: references of references double each time
+_MOST_PARTS = 10_000  # of the result: references to references double each time
 _MAPS = ("properties", "patternProperties", "dependentSchemas")  # name -> schema
 _LISTS = ("allOf", "anyOf", "oneOf", "prefixItems")
 _SINGLE = (
@@ -28,14 +28,14 @@ _TYPES: dict[type, str] = {bool: "boolean", int: "integer", float: "number"}
 
 
 class _NoMerge(Exception):
-    """Two parts that only ``allOf`` itself can say."""
+    """Two parts that only ``allOf`` itself can express."""
 
 
 def written_out(schema: Schema) -> dict[str, Any]:
-    """``schema`` without references, save those that lead back to where they stand (what they
-    lead to is kept), and with ``allOf`` as one schema wherever one can say it.
+    """``schema`` without references, except recursive ones (their targets are kept), and with
+    ``allOf`` merged into one schema where possible.
 
-    Raises ValueError for one that is too large then, or that no value can meet.
+    Raises ValueError if the result is too large, or if no value can match it.
     """
     writer = _Writer(schema)
     made: dict[str, Any] = writer.schema(schema, ())
@@ -45,7 +45,7 @@ def written_out(schema: Schema) -> dict[str, Any]:
 
 
 def inner_schemas(schema: Schema) -> Iterator[tuple[tuple[str | int, ...], Any]]:
-    """The schemas directly in one, definitions among them, each with the keys that lead there."""
+    """The direct subschemas, including definitions, each with the keys that lead to it."""
     for key in (*_MAPS, *_DEFINITIONS):
         if isinstance(found := schema.get(key), Mapping):
             yield from (((key, name), inner) for name, inner in found.items())
@@ -58,7 +58,7 @@ def inner_schemas(schema: Schema) -> Iterator[tuple[tuple[str | int, ...], Any]]
 
 
 def at_pointer(schema: Schema, pointer: str) -> Any:
-    """What ``#/…`` leads to in ``schema``; None: nothing."""
+    """The part of ``schema`` that ``#/…`` points to; None if there is none."""
     found: Any = schema
     for step in pointer.lstrip("#").split("/")[1:]:
         name = unquote(step).replace("~1", "/").replace("~0", "~")
@@ -110,7 +110,7 @@ class _Writer:
 
 
 def _type_of_values(schema: Schema) -> dict[str, str]:
-    """The type that all values of an ``enum`` or ``const`` have, if it is not text."""
+    """The common type of all values of an ``enum`` or ``const``, unless it is text."""
     values = schema["enum"] if "enum" in schema else [schema["const"]] if "const" in schema else []
     kinds = {_TYPES.get(type(value), "") for value in values}
     return {"type": kinds.pop()} if len(kinds) == 1 and "" not in kinds else {}
@@ -130,7 +130,7 @@ def _all_of(own: dict[str, Any], parts: list[Any]) -> dict[str, Any]:
 
 
 def _both(one: Schema, other: Any) -> Schema:
-    """What both say. ``one``'s notes stand. Raises _NoMerge, ValueError."""
+    """The conjunction of both. ``one``'s annotations win. Raises _NoMerge, ValueError."""
     if not isinstance(other, Mapping):
         if other is True:
             return one

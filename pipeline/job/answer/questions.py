@@ -1,8 +1,8 @@
-"""Several questions of one row: what each asks, how it is answered, what its columns are called.
+"""Several questions about one row: what each asks, how it is answered, how its columns are named.
 
-A job with ``label.choices`` asks one question, without a text of its own: its prompt says what is
-asked. ``Job.asked`` has all of a job's questions in one shape, so that what is done with answers is
-done alike for both.
+A job with ``label.choices`` asks one question without a text of its own: the prompt asks it.
+``Job.asked`` has all questions of a job in one form, so the code that handles answers is the same
+for both.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from pydantic import Field, field_validator, model_validator
 from pipeline.errors import did_you_mean, some_of
 from pipeline.job.answer.label import Graded, as_options, check_options
 
-MOST_QUESTIONS = 200  # as in OpenAI's decisions, and so are the next two
+MOST_QUESTIONS = 200  # as in OpenAI's decisions, like the next two
 MOST_CHOICES = 255
 MOST_LEVELS = 10
 NO, YES = "no", "yes"
-# what people and tables write for yes and no, in small letters, capitals or one capital
+# how people and tables write yes and no, in small letters, capitals or with one capital
 _WORDS = {YES: ("yes", "true", "y", "t", "1", "1.0"), NO: ("no", "false", "n", "f", "0", "0.0")}
 _TRUTHS = {
     form: answer
@@ -28,7 +28,7 @@ _TRUTHS = {
     for word in words
     for form in (word, word.capitalize(), word.upper())
 }
-# what a question job's rows have besides the columns of its questions
+# columns of a question job besides those of its questions
 ROW_COLUMNS = ("prompt_tokens", "completion_tokens", "error")
 
 Kind = Literal["choice", "predicate", "score"]
@@ -37,8 +37,8 @@ _AskText = Annotated[str, Field(min_length=1, max_length=10_000)]
 
 
 class Question(Graded):
-    """One question of each row: one of ``choices``; a ``predicate``, which is answered by yes or
-    no; or a ``score``, whose levels go from the lowest to the highest.
+    """One question for each row: one of ``choices``; a ``predicate``, answered with yes or no; or a
+    ``score``, whose levels go from the lowest to the highest.
 
     ``ask`` stands after the row's text, and the answer after it.
     """
@@ -90,15 +90,14 @@ class Question(Graded):
 
     @property
     def text(self) -> str:
-        """What stands between the row's text and the answer."""
+        """The text between the row's text and the answer."""
         return self.ask if self.ask is not None else f"{self.predicate} Yes or no:"
 
 
 @dataclass(frozen=True)
 class AnswerColumns:
-    """What the columns of one question are called. ``confidence``: of a predicate the probability
-    of yes; ``expectation``: of a score alone; ``label_set``: where ``trust.label_sets`` asks for
-    it."""
+    """The names of one question's columns. ``confidence``: for a predicate, the probability of yes;
+    ``expectation``: only for a score; ``label_set``: where ``trust.label_sets`` asks for it."""
 
     answer: str
     confidence: str
@@ -109,7 +108,7 @@ class AnswerColumns:
     expectation: str | None = None
 
     def __iter__(self) -> Iterator[str]:
-        """In the order in which they stand, those that are always there."""
+        """The columns that always exist, in their order."""
         yield from (self.answer, self.confidence)
         if self.expectation is not None:
             yield self.expectation
@@ -118,29 +117,29 @@ class AnswerColumns:
 
 @dataclass(frozen=True)
 class AskedQuestion:
-    """One question of a job, as all that reads answers takes it."""
+    """One question of a job, in the form that all code reading answers uses."""
 
     name: str
     kind: Kind
     graded: Graded
     columns: AnswerColumns
-    text: str | None = None  # None: the prompt says what is asked
+    text: str | None = None  # None: the prompt asks the question
 
     @property
     def gold_key(self) -> str:
-        """Where a job file says where its right answers are."""
+        """The job file's key for its right answers."""
         return "label.gold" if self.text is None else f"questions.{self.name}.gold"
 
     @property
     def key(self) -> str:
-        """Where a job file has its choices."""
+        """The job file's key for its choices."""
         if self.text is None:
             return "label.choices"
         return f"questions.{self.name}" + (f".{self.kind}s" if self.kind == "choice" else "")
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """The answers there are: of a predicate no and yes, of a score its levels, lowest first."""
+        """The answers: for a predicate no and yes, for a score its levels, lowest first."""
         return self.graded.options
 
 
@@ -159,7 +158,7 @@ def asked_of(questions: Mapping[str, Question]) -> tuple[AskedQuestion, ...]:
 
 
 def columns_of(name: str, kind: Kind) -> AnswerColumns:
-    """What the columns of the question ``name`` are called."""
+    """The names of the columns of the question ``name``."""
     sure = "probability" if kind == "predicate" else "confidence"
     return AnswerColumns(
         name,
@@ -173,7 +172,7 @@ def columns_of(name: str, kind: Kind) -> AnswerColumns:
 
 
 def check_names(questions: Mapping[str, Question]) -> None:
-    """Raise ValueError unless every column of them has a name of its own."""
+    """Raise ValueError unless all their columns have different names."""
     whose = dict.fromkeys(ROW_COLUMNS, "every row has")
     for asked in asked_of(questions):
         for column in (*asked.columns, asked.columns.label_set):
@@ -186,7 +185,7 @@ def check_names(questions: Mapping[str, Question]) -> None:
 
 
 def example_answers(answer: Any, questions: Mapping[str, Question]) -> dict[str, str]:
-    """What a few-shot example answers: question -> one of its choices. Raises ValueError."""
+    """The answers of a few-shot example: question -> one of its choices. Raises ValueError."""
     if not isinstance(answer, Mapping) or not answer:
         names = ", ".join(f"{name}: …" for name in list(questions)[:3])
         raise ValueError(f"of a job with questions say which it answers: answer: {{{names}}}")

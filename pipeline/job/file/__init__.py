@@ -1,1 +1,1 @@
-"""Reading job files: YAML in, a checked Job out, every mistake with its line."""
+"""Reading job files: YAML in, a checked Job out; every mistake is reported with its line."""

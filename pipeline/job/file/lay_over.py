@@ -1,4 +1,4 @@
-"""Plain data laid over a job's: what Python hands in, without a way through text."""
+"""Plain data laid over a job's: Python objects that were never text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 from pipeline.errors import UsageError
 from pipeline.job.file.yaml_text import Location
 
-# these are replaced as a whole: what they hold are not keys of a job file, or is one of several
+# replaced as a whole: their content is not keys of a job file, or is one of several
 _WHOLE: tuple[Location, ...] = (
     ("prompt",),
     ("messages",),
@@ -19,7 +19,7 @@ _WHOLE: tuple[Location, ...] = (
     ("input", "cast"),
     ("input", "skip_rows"),
 )
-# of these a job has one: whoever gives it takes the others away
+# a job has one of these: the given one removes the others
 _ONE_OF: Mapping[Location, tuple[str, ...]] = {
     (): ("prompt", "messages"),
     ("label",): ("choices", "json_schema", "regex"),
@@ -28,15 +28,15 @@ _ONE_OF: Mapping[Location, tuple[str, ...]] = {
 
 @runtime_checkable
 class _Array(Protocol):
-    """Of numpy, pandas or torch, and numpy's scalars."""
+    """An array of numpy, pandas or torch, or a numpy scalar."""
 
     def tolist(self) -> Any: ...
 
 
 def plain(value: object) -> Any:
-    """``value`` as a parsed file would have it: texts for paths, lists for what holds several.
+    """``value`` as a parsed file would have it: texts for paths, lists for collections.
 
-    Raises UsageError for a text that no encoding has, and for what holds itself.
+    Raises UsageError for a text that cannot be encoded, and for an object that contains itself.
     """
     try:
         return _plain(value)
@@ -67,8 +67,8 @@ def lay_over(
     over: Mapping[str, Any],
     beside: Iterable[dict[Location, Any]] = (),
 ) -> None:
-    """Put ``over`` (as ``plain`` makes it) into ``content``, mappings into mappings; None takes a
-    key away. ``beside``: what is known about places of ``content``, forgotten where they change."""
+    """Put ``over`` (a result of ``plain``) into ``content``, mappings into mappings; None removes a
+    key. ``beside``: information about places of ``content``; entries of changed places go."""
     _lay(content, over, tuple(beside), ())
 
 
@@ -103,7 +103,7 @@ def _lay(
 
 
 def _forget(beside: Iterable[dict[Location, Any]], at: Location) -> None:
-    """What is known about ``at``, about what stands below it, and about what it is a part of."""
+    """Remove information about ``at``, about everything below it, and about what contains it."""
     for known in beside:
         for place in list(known):
             if place[: len(at)] == at[: len(place)]:

@@ -1,4 +1,4 @@
-"""Job files: YAML in, a checked Job out, every mistake with its line and its fix."""
+"""Job files: YAML in, a checked Job out; every mistake is reported with its line and its fix."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def load_job(
     *,
     over: Mapping[str, Any] | None = None,
 ) -> Job:
-    """Read the job file at a path, or take a mapping like one; ``settings`` are ``key.path=value``
-    lines laid over it, and ``over`` is plain data that is (None takes a key away).
+    """Read the job file at a path, or a mapping of the same form. ``settings``: lines
+    ``key.path=value`` laid over it. ``over``: plain data laid over it (None removes a key).
 
     Raises UsageError naming the file, the line and the fix.
     """
@@ -47,8 +47,8 @@ def job_from(
     *,
     over: Mapping[str, Any] | None = None,
 ) -> Job:
-    """A Job from a plain mapping (the Python API), ``settings`` and ``over`` laid over it as in
-    ``load_job``.
+    """A Job from a plain mapping (the Python API), with ``settings`` and ``over`` laid over it as
+    in ``load_job``.
 
     Raises UsageError.
     """
@@ -60,8 +60,8 @@ def job_from(
 
 
 def line_of(path: Path, key: str) -> str:
-    """``path, line N`` for a key, dotted, or the next one around it that stands there; ``path``
-    alone where there is none. For errors found later."""
+    """``path, line N`` for a dotted key, or for the nearest key around it that the file has;
+    ``path`` alone if there is none. For errors found later."""
     try:
         lines = parse(read_text(path), str(path)).lines
     except UsageError:
@@ -72,8 +72,8 @@ def line_of(path: Path, key: str) -> str:
 
 
 def _override(content: dict[str, Any], setting: str, written: dict[_Location, str]) -> str:
-    """Lay one ``key.path=value`` over the job file's content, and over what is ``written`` in it;
-    returns the key path."""
+    """Lay one ``key.path=value`` over the job file's content, and over its ``written`` texts.
+    Returns the key path."""
     key_path, equals, text = setting.partition("=")
     keys = key_path.split(".")
     if not equals or not all(keys):
@@ -115,11 +115,11 @@ def _validate(content: dict[str, Any], name: str, parsed: Parsed, overridden: li
 
 
 def _distinct(error: ValidationError) -> list[Any]:
-    """One problem per place: a union that matched no member reports each of them."""
+    """One problem per place: pydantic reports each member of a union that does not match."""
     seen: dict[_Location, Any] = {}
     for problem in error.errors(include_url=False):
         location = problem["loc"]
-        # the last part of an unknown key's place is the user's own word
+        # the last part of an unknown key's place is the user's own text
         own = 1 if problem["type"] == "extra_forbidden" else 0
         inner = location[: len(location) - own]
         place = tuple(p for p in inner if not _names_a_type(p)) + location[len(location) - own :]
@@ -159,8 +159,8 @@ def _explain(
 
 
 def _keys_at(location: _Location, *, column: bool) -> list[str]:
-    """The keys that the model at ``location`` of a job file knows (``column``: the union's
-    member that names a column, which is the last)."""
+    """The keys that the model at ``location`` of a job file knows (``column``: the member of the
+    union that names a column, which is the last)."""
     model: type[BaseModel] = Job
     named = False  # the next part is a name that the user chose
     for part in location:

@@ -1,5 +1,5 @@
-"""Text keys of a job file as they are written: YAML takes 1.10, 012, 10:30 and yes for something
-else, and whoever writes them without quotes under a key that wants text means the text.
+"""Text keys of a job file exactly as they were written: YAML reads 1.10, 012, 10:30 and yes as
+something else, but a user who writes them without quotes under a text key means the text.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from pipeline.job.job import Job, Text
 Written = Mapping[Location, str]
 
 _TRUTHS = ("true", "false")
-_ANY_TEXT = "examples"  # what stands below is text, whatever the key
+_ANY_TEXT = "examples"  # everything below is text, whatever the key
 
 
 class Ambiguous(ValueError):
-    """What YAML makes of it is not what is written, and either could be meant."""
+    """YAML read something else than what is written, and either could be meant."""
 
     def __init__(self, location: Location, written: str, read: object) -> None:
         said = str(read).lower() if isinstance(read, bool) else str(read)
@@ -31,14 +31,14 @@ class Ambiguous(ValueError):
 
 
 def as_written(content: dict[str, Any], written: Written) -> dict[str, Any]:
-    """The job file's ``content`` with the scalars of ``written`` (what stands in the file for
-    those that YAML did not read as text) put in where text is wanted. Raises Ambiguous."""
+    """The job file's ``content``, with the texts of ``written`` (the source text of scalars that
+    YAML did not read as text) in the places that want text. Raises Ambiguous."""
     return _Walk(written).section(content, (Job,), ()) if written else content
 
 
 def is_text(keys: Location, text: str, value: object) -> bool:
-    """Whether ``text``, given for a key of the job file, is meant as it stands: the key takes text,
-    and not what YAML makes of it (``value``): "Say: {text}" is no mapping for a prompt."""
+    """Whether ``text``, given for a key of the job file, is meant literally: the key takes text and
+    not what YAML reads (``value``): for a prompt, "Say: {text}" is no mapping."""
     models: tuple[Any, ...] = (Job,)
     kinds: tuple[Any, ...] = ()
     for key in keys:
@@ -114,7 +114,7 @@ class _Walk:
 
 
 def members(kinds: Any) -> tuple[Any, ...]:
-    """The members of unions, and what is annotated."""
+    """The members of unions and of Annotated types."""
     found: list[Any] = []
     for kind in kinds:
         if get_origin(kind) is Annotated:
@@ -127,7 +127,7 @@ def members(kinds: Any) -> tuple[Any, ...]:
 
 
 def _wants_text(value: Any, kinds: tuple[Any, ...]) -> bool:
-    """Whether text is wanted, and nothing that YAML may have been right to read."""
+    """Whether only text is wanted, and not a type that YAML may have read correctly."""
     if value is None:
         return False
     words = [k for k in kinds if get_origin(k) is not None and "Literal" in str(get_origin(k))]
@@ -137,7 +137,7 @@ def _wants_text(value: Any, kinds: tuple[Any, ...]) -> bool:
 
 
 def _is_json(text: str, value: Any) -> bool:
-    """Whether JSON would read the same: 012, 1_000, 10:30 and yes it would not."""
+    """Whether JSON reads the same value: not for 012, 1_000, 10:30 and yes."""
     if isinstance(value, bool):
         return text.lower() in _TRUTHS
     if value is None:
@@ -146,6 +146,6 @@ def _is_json(text: str, value: Any) -> bool:
 
 
 def _is_decimal(text: str) -> bool:
-    """Whether a number is not in another base: 012 is ten to YAML, and 10:30 is 630."""
+    """Whether a number is decimal: YAML reads 012 as ten, and 10:30 as 630."""
     digits = text.lstrip("+-")
     return not (digits.startswith("0") and digits[1:2].isalnum()) and ":" not in digits

@@ -1,4 +1,4 @@
-"""What pydantic finds wrong with a value, in words for people who write job files."""
+"""pydantic's validation errors in words for people who write job files."""
 
 from __future__ import annotations
 
@@ -47,6 +47,6 @@ def in_words(problem: Mapping[str, Any]) -> str:
 
 
 def shown(value: object) -> str:
-    """A wrong value, cut off where it is long."""
+    """A wrong value, shortened if it is long."""
     text = "null" if value is None else repr(value)
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"

@@ -1,11 +1,11 @@
-"""YAML as plain data, with the line of everything on the side, from PyYAML's nodes.
+"""YAML as plain data, with the line of every key and entry, from PyYAML's nodes.
 
-ruamel.yaml 0.19 was tried in its place. It keeps lines too, but of a scalar that is no text only
-some of what is written (+12, TRUE, ~ and 10:30 are lost under YAML 1.1; under 1.2 10:30, yes and
-012 mean something else than they did), and takes twice the time (1.6 instead of 0.8 s for 250 kB).
+ruamel.yaml 0.19 was tried instead. It keeps lines too, but loses part of the source text of scalars
+that are no text (+12, TRUE, ~ and 10:30 under YAML 1.1; under 1.2 10:30, yes and 012 get another
+meaning), and takes twice the time (1.6 instead of 0.8 s for 250 kB).
 
-Nothing in a file can run (tags), go on for ever (devices, aliases that hold themselves) or swell
-(aliases of aliases of aliases).
+Nothing in a file can execute (tags), run forever (devices, aliases that contain themselves) or
+swell (aliases of aliases of aliases).
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from pipeline.errors import UsageError
 Location = tuple[str | int, ...]
 
 _MOST_BYTES = 2 << 20  # a prompt with a context's worth of examples has half a megabyte
-_FEW_VALUES = 10_000  # that aliases may make besides those that are written out
+_FEW_VALUES = 10_000  # values that aliases may add to those that are written out
 _COLLECTIONS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
-_PIPES = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")  # as shells make them of <(command)
+_PIPES = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")  # as shells create them for <(command)
 
 
 def read_text(path: Path) -> str:
@@ -44,14 +44,14 @@ def read_text(path: Path) -> str:
         return content.decode("utf-8")
     except FileNotFoundError:
         raise UsageError(f"{path}: no such job file") from None
-    except (OSError, ValueError) as e:  # ValueError: not UTF-8, or no path at all
+    except (OSError, ValueError) as e:  # ValueError: not UTF-8, or not a valid path
         raise UsageError(f"{path} cannot be read: {e}") from None
 
 
 @dataclass(frozen=True)
 class Parsed:
-    """The plain data that a text says, the line of every key and entry, and what is written where
-    a value without quotes was not read as text."""
+    """The plain data of a text, the line of every key and entry, and the source text of each
+    unquoted value that was not read as text."""
 
     data: Any
     lines: dict[Location, int]
@@ -59,7 +59,7 @@ class Parsed:
 
 
 def parse(text: str, name: str) -> Parsed:
-    """``name``: what the text is from, for messages. Raises UsageError."""
+    """``name``: the source of the text, for messages. Raises UsageError."""
     builder = _Builder(name, _FEW_VALUES + len(text))
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -110,7 +110,7 @@ class _Builder:
     def _scalar(self, node: yaml.Node, line: int) -> Any:
         try:
             value = yaml.SafeLoader("").construct_object(node)
-        except (ValueError, OverflowError) as e:  # 2026-13-45 looks like a date and is none
+        except (ValueError, OverflowError) as e:  # 2026-13-45 looks like a date but is none
             raise self._wrong(line, str(e)) from None
         return self._whole(value, line) if isinstance(value, str) else value
 

@@ -1,1 +1,1 @@
-"""What a job may ask for by name: one line each."""
+"""The names that a job may use for engines, formats and policies: one line each."""

@@ -1,6 +1,6 @@
-"""The admission policies that a job may ask for, by name: one line each.
+"""The admission policies that a job may name: one line each.
 
-A policy's code is a module of its own, above this layer, that is imported when it is needed.
+A policy's code is a separate module above this layer, imported when it is needed.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from pipeline.registry import Registry
 
 @dataclass(frozen=True)
 class AdmissionPolicy:
-    """``name``: as ``engine.admission`` has it. ``module``: its code, an
-    ``admission.policy.PolicyModule``. ``numbered``: a number of requests follows the name and a
-    colon, as in "static:12"."""
+    """``name``: the value of ``engine.admission``. ``module``: its code, an
+    ``admission.policy.PolicyModule``. ``numbered``: the name is followed by a colon and a number of
+    requests, as in "static:12"."""
 
     name: str
     module: str
@@ -37,9 +37,9 @@ ADMISSION_POLICIES = Registry(
 
 
 def admission_policy(text: str, beside: Iterable[str] = ()) -> tuple[AdmissionPolicy, int]:
-    """The policy that ``text`` names, and its number (0 where it has none).
+    """The policy that ``text`` names, and its number (0 if it has none).
 
-    Raises ValueError, with those that there are, ``beside`` too, or how to write this one.
+    Raises ValueError that lists the known ones, with ``beside``, or says how to write this one.
     """
     name, colon, number = text.partition(":")
     policy = ADMISSION_POLICIES.find(name)

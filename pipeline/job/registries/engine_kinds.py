@@ -1,6 +1,6 @@
-"""The kinds of engines that a job may ask for: one line each, and what the layers ask of a kind.
+"""The kinds of engines that a job may name: one line each, with what the layers need to know.
 
-A kind's code is a module of its own that is imported when it is needed: vLLM takes seconds.
+A kind's code is a separate module that is imported when it is needed: vLLM takes seconds.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from pipeline.registry import Registry
 
 @dataclass(frozen=True)
 class EngineKind:
-    """``name``: as ``engine.kind`` has it. ``module``: its code, an ``engine.load.EngineModule``.
+    """``name``: as in ``engine.kind``. ``module``: its code, an ``engine.load.EngineModule``.
 
-    ``computes``: it computes a model here, on cards or a processor; one that only pretends, or is
-    a server elsewhere, needs neither. ``served``: it is a server, at ``engine.url``.
-    ``answers_from``: the keys of ``engine`` beside the kind that decide its answers.
+    ``computes``: it computes a model here, on cards or a CPU; a simulated engine or a server
+    elsewhere needs neither. ``served``: it is a server, at ``engine.url``. ``answers_from``: keys
+    of ``engine`` that decide its answers, besides the kind.
     """
 
     name: str
@@ -38,7 +38,7 @@ def _server(name: str, module: str = "pipeline.engine.http.kind") -> EngineKind:
 
 ENGINE_KINDS = Registry(
     EngineKind("vllm", "pipeline.engine.vllm.kind"),
-    EngineKind("auto", "pipeline.engine.vllm.kind"),  # until it is known: driver.plan.auto_engine
+    EngineKind("auto", "pipeline.engine.vllm.kind"),  # until driver.plan.auto_engine resolves it
     EngineKind(
         "simulated",
         "pipeline.engine.simulated.kind",

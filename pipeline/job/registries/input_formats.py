@@ -1,4 +1,4 @@
-"""The formats of input files: one line each, and what the layers ask of one by its name."""
+"""The formats of input files: one line each, with what the layers need to know by name."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pipeline.registry import Registry
 
 @dataclass(frozen=True)
 class InputFormat:
-    """``name``: as ``input.format`` has it; ``title``: as people call it. ``module``: its code, an
-    ``input.formats.protocol.FormatModule``. ``suffixes``: how names of such files end. ``keys``: of
-    ``input``, those that say something of such files. ``text``: they may be packed."""
+    """``name``: the value of ``input.format``; ``title``: its usual name. ``module``: its code, an
+    ``input.formats.protocol.FormatModule``. ``suffixes``: endings of such files' names. ``keys``:
+    the keys of ``input`` that apply to such files. ``text``: they may be compressed."""
 
     name: str
     title: str

@@ -1,4 +1,4 @@
-"""How a row's value is written into a prompt, the same in both syntaxes of templates."""
+"""How a row's value is written into a prompt: the same in both template syntaxes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.errors import RowError, RowErrorType
 from pipeline.job.template.json_text import json_text
 
-# values of rows that Python's own ``str`` would print in another way: True, None, ['text'], 1E+2
+# row values that Python's ``str`` would print in another way: True, None, ['text'], 1E+2
 _PRINTED_AS_TEXT = (bool, type(None), dict, list, Decimal, bytes, datetime.date, datetime.time)
 
 
@@ -26,14 +26,14 @@ def as_text(value: Any) -> str:
             raise RowError(RowErrorType.INVALID_ROW, "a binary field is not UTF-8 text") from None
     try:
         return json_text(value, ensure_ascii=False, default=str)
-    except (ValueError, TypeError, RecursionError) as e:  # keys of bytes, a depth without end
+    except (ValueError, TypeError, RecursionError) as e:  # bytes as keys, endless depth
         raise RowError(
             RowErrorType.INVALID_ROW, f"a field cannot be written as JSON: {e}"
         ) from None
 
 
 def as_shown(value: Any) -> str:
-    """As ``as_text`` for people to look at: what no prompt can have is described, not refused."""
+    """As ``as_text``, for display: a value that no prompt can contain is described, not refused."""
     try:
         return as_text(value)
     except RowError:
@@ -41,9 +41,9 @@ def as_shown(value: Any) -> str:
 
 
 def as_printed(value: Any) -> str:
-    """How Jinja prints a value. Raises RowError (InvalidRow) where a field cannot be written.
+    """How Jinja prints a value. Raises RowError (InvalidRow) if a field cannot be written.
 
-    A row's value comes out as ``as_text`` has it; what only a template can make (ranges,
-    generators, undefined names), as Jinja has it.
+    A row's value is printed as by ``as_text``; objects that only a template can create (ranges,
+    generators, undefined names) are printed as by Jinja.
     """
     return as_text(value) if isinstance(value, _PRINTED_AS_TEXT) else str(value)

@@ -1,4 +1,4 @@
-"""Values as JSON whose numbers stand there as they were written: 2.50, and not 2.5. Pure."""
+"""Values as JSON that keeps numbers as they were written: 2.50, not 2.5. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def number_text(value: Any) -> str | None:
-    """How a number was written that knows it; None for any other value."""
+    """The original text of a number that keeps it; None for any other value."""
     if isinstance(value, Decimal):
         return f"{value:f}"
     return str(value) if isinstance(value, float) and type(value) is not float else None
@@ -19,7 +19,7 @@ def number_text(value: Any) -> str | None:
 def json_text(
     value: Any, *, indent: int | None = None, sort_keys: bool = False, **options: Any
 ) -> str:
-    """As ``json.dumps`` writes ``value``, but for such numbers. ``options``: of ``json.dumps``."""
+    """As ``json.dumps``, except for such numbers. ``options``: of ``json.dumps``."""
     if (text := number_text(value)) is not None:
         return text
     if not _tells_numbers(value):
@@ -38,7 +38,7 @@ def json_text(
         parts = [inner(one) for one in value]
     if indent is None:
         return begin + ", ".join(parts) + end
-    lines = ",\n".join(parts).replace("\n", "\n" + " " * indent)  # no text in JSON has line ends
+    lines = ",\n".join(parts).replace("\n", "\n" + " " * indent)  # JSON texts have no line breaks
     return f"{begin}\n{' ' * indent}{lines}\n{end}"
 
 
@@ -51,8 +51,8 @@ def _tells_numbers(value: Any) -> bool:
 
 
 def plain_json(value: Any) -> Any:
-    """``value`` with nothing in it that JSON lacks: bytes that are no text in base64, moments in
-    ISO form, numbers that are none as null, decimals of more digits than a float has as text."""
+    """``value`` with only JSON's types: bytes that are no text in base64, times in ISO form, NaN
+    and infinity as null, decimals with more digits than a float as text."""
     if isinstance(value, dict):
         return {str(key): plain_json(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):

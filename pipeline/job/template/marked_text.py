@@ -1,4 +1,4 @@
-"""Operations on a text with marks that come out as on the same text without, marks aside. Pure.
+"""Operations on a text with marks; results equal those on the text without, except for marks. Pure.
 
 What a template finds in a text (places, lengths, truths) is that of the text without marks; what it
 takes out of one (slices, letters, pieces) keeps the marks in front of its letters.
@@ -13,23 +13,23 @@ from typing import Any
 from pipeline.job.template.marks import MARK, unmarked
 
 _LETTER = re.compile(f"(?:{MARK})?.|{MARK}", re.DOTALL)
-_ESCAPED = repr(MARK)[1:-1]  # in the text of a list; of a row it cannot be: backslashes double
-# methods that look at a text, or at the texts in a list
+_ESCAPED = repr(MARK)[1:-1]  # in a printed list; a row cannot contain it: its backslashes double
+# methods that inspect a text, or the texts in a list
 FINDING = frozenset(
     ("startswith", "endswith", "find", "rfind", "index", "rindex", "count", "encode", "isascii",
      "isprintable", "isalpha", "isalnum", "isdecimal", "isdigit", "isidentifier", "islower",
      "isnumeric", "isspace", "istitle", "isupper")
 )  # fmt: skip
-# methods that give pieces of a text, in order
+# methods that return pieces of a text, in order
 CUTTING = frozenset(
     ("split", "rsplit", "splitlines", "partition", "rpartition", "removeprefix", "removesuffix",
      "strip", "lstrip", "rstrip")
 )  # fmt: skip
-_FROM_THE_END = ("removeprefix", "lstrip")  # what they give is the text's end
+_FROM_THE_END = ("removeprefix", "lstrip")  # they return the text's end
 
 
 class MarkedText:
-    """A text, to be had by places."""
+    """A text with marks that is indexed by letters."""
 
     def __init__(self, text: str) -> None:
         self._letters = letters_of(text)
@@ -39,17 +39,17 @@ class MarkedText:
 
 
 def letters_of(text: str) -> list[str]:
-    """Each with the mark in front of it."""
+    """Each letter with the mark in front of it."""
     return _LETTER.findall(text)
 
 
 def by_places(value: Any) -> Any:
-    """``value`` as it is subscribed."""
+    """``value`` in a form to subscript."""
     return MarkedText(value) if isinstance(value, str) and MARK in value else value
 
 
 def by_letters(value: Any) -> Any:
-    """``value`` as it is gone through."""
+    """``value`` in a form to iterate over."""
     return letters_of(value) if isinstance(value, str) and MARK in value else value
 
 
@@ -61,7 +61,7 @@ def cut(
     *args: Any,
     **kwargs: Any,
 ) -> Any:
-    """What a method of CUTTING gives. ``method``: that of the text without marks; ``call``: calls
+    """The result of a method of CUTTING. ``method``: that of the unmarked text; ``call`` calls
     it."""
     plain, letters = unmarked(text), MarkedText(text)
     given = call(method, *args, **kwargs)
@@ -78,5 +78,5 @@ def cut(
 
 
 def restored(text: str) -> str:
-    """The marks where a list with marked texts was printed."""
+    """Put the marks back where a list with marked texts was printed."""
     return text.replace(_ESCAPED, MARK)

@@ -1,8 +1,8 @@
-"""The mark in front of what means a control token in text that is on its way to the model.
+"""The mark in front of text that means a control token, on its way to the model.
 
-It is of surrogates, which no text has, and drawn for each process, so that no row can hold it.
-Whoever looks at a text rather than passes it on (compares, searches, measures, encodes it) sees it
-without marks: what they find must be the same in every process.
+It consists of surrogates, which no text has, and is random for each process, so no row can contain
+it. Code that inspects a text instead of passing it on (compares, searches, measures, encodes it)
+sees it without marks: the result must be the same in every process.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ MARK = "".join(chr(0xD800 + secrets.randbelow(0x400)) for _ in range(4))
 
 
 def unmarked(text: str) -> str:
-    """A marked text as people may read it."""
+    """A marked text in readable form."""
     return text.replace(MARK, "")
 
 
 def looked_at(value: Any) -> Any:
-    """A template's value without marks, also of the texts in its lists and mappings."""
+    """A template's value without marks, including texts in its lists and mappings."""
     if isinstance(value, str):
         return unmarked(value) if MARK in value else value
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""Which text of a Jinja template is written into the prompt, and which is only looked for."""
+"""Which text of a Jinja template goes into the prompt, and which is only searched for."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 from jinja2 import nodes
 from jinja2.visitor import NodeTransformer
 
-# filters (and `join` as a method) whose arguments are written, from which one on
+# filters (and `join` as a method): index of the first argument that is written
 _WRITTEN_FROM = {"join": 0, "default": 0, "d": 0, "replace": 1}
 
 
 class MarkWrittenText(NodeTransformer):
-    """Puts ``mark`` over all text of a syntax tree that the template writes.
+    """Applies ``mark`` to all text of a syntax tree that the template writes.
 
-    What is compared, searched for, or names something stays as it is, since rows are looked
-    through with it: ``{% if "<eos>" in text %}``, ``text.split("<eos>")``.
+    Text that is compared, searched for, or a name stays as it is, since rows are searched with it:
+    ``{% if "<eos>" in text %}``, ``text.split("<eos>")``.
     """
 
     def __init__(self, mark: Callable[[str], str]) -> None:
@@ -55,7 +55,7 @@ class MarkWrittenText(NodeTransformer):
         return self._only(node, "value", None)
 
     def _only(self, node: Any, name: str, written_from: int | None) -> nodes.Node:
-        """Visit one child of ``node``, and its arguments from the given one on."""
+        """Visit one child of ``node``, and its arguments from the given index."""
         if getattr(node, name) is not None:
             setattr(node, name, self.visit(getattr(node, name)))
         for number, argument in enumerate(getattr(node, "args", None) or ()):

@@ -41,10 +41,10 @@ class Template:
     mark: Callable[[str], str] | None = dataclass_field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        _ = self.fields  # parses, so that a bad template fails here and not on a row
+        _ = self.fields  # parses, so a bad template fails here and not at a row
 
     def marked(self, mark: Callable[[str], str]) -> Template:
-        """The same, with ``mark`` put over what the template itself writes, and not over rows."""
+        """The same template, with ``mark`` applied to its own text, not to rows."""
         return replace(self, mark=mark)
 
     @cached_property
@@ -52,13 +52,13 @@ class Template:
         """The row fields that the template uses, in order of first use."""
         if self.jinja:
             try:
-                _ = self._render_jinja  # what parses may still not compile
+                _ = self._render_jinja  # it may parse but not compile
                 return tuple(
                     sorted(meta.find_undeclared_variables(self._environment.parse(self.source)))
                 )
             except RecursionError:
                 raise TemplateSyntaxError("Jinja: nested too deeply") from None
-            except Exception as e:  # Python compiles it in the end, and complains in its own ways
+            except Exception as e:  # Python compiles it in the end, and raises errors of its own
                 raise TemplateSyntaxError(f"Jinja: {e}") from e
         return tuple(dict.fromkeys(field for field, _ in self._parts if field is not None))
 
@@ -102,15 +102,15 @@ class Template:
 
     @cached_property
     def _unmarked(self) -> Template | None:
-        """The same without marks, where marks could show."""
+        """The same template without marks, if marks could show."""
         writes_control = self.mark is not None and self.mark(self.source) != self.source
         return replace(self, mark=None) if self.jinja and writes_control else None
 
     def render(self, row: Row) -> str:
         """The text for one row.
 
-        Raises RowError (InvalidRow) when a field that the template uses is null or missing, or
-        the template does with a control token of its own what cannot be done with one.
+        Raises RowError (InvalidRow) if a field that the template uses is null or missing, or if
+        the template does something with its own control token that is not possible with one.
         """
         for field in self.fields:
             if lookup(row, field) is None:
@@ -127,7 +127,7 @@ class Template:
     def _jinja_text(self, row: Row) -> str:
         try:
             return self._render_jinja(row)
-        except Exception as e:  # whatever an expression in the template raises on this row
+        except Exception as e:  # anything that an expression in the template raises on this row
             raise RowError(RowErrorType.INVALID_ROW, f"Jinja: {restored(str(e))}") from e
 
 

@@ -1,10 +1,10 @@
-"""Jinja that can neither reach into Python nor go on for ever.
+"""Jinja that can neither reach into Python nor run forever.
 
 Jinja's own sandbox keeps templates away from attributes that lead into the interpreter, but not
 from ``{% for %}`` in ``{% for %}``, ``'x' * 10**10`` or ``2 ** 10**10``. Here every operation is
 charged for what it reads and what it makes, and a template that spends more than a prompt can ever
-need is stopped. The charge depends on the template and the row alone, never on the time of day:
-a row that is refused on one machine is refused on all.
+need is stopped. The charge depends only on the template and the row, never on time: a row that is
+refused on one machine is refused on all.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from pipeline.job.template.marks import looked_at
 from pipeline.job.template.output_text import MarkWrittenText
 
 _MOST_STEPS = 200_000  # rounds of loops, entries of lists looked at: less than a second
-_CALL_STEPS = 16  # that a call counts as
+_CALL_STEPS = 16  # cost of a call
 _MOST_CHARACTERS = (
     64_000_000  # read and written on the way; the longest prompts have half a million
 )
-_MOST_WIDTH = 100_000  # of a padded text, of a number's digits, of a slice
+_MOST_WIDTH = 100_000  # of a padded text, a number's digits, a slice
 _LEFT_OUT_FILTERS = ("urlize", "xmlattr", "pprint")  # for web pages and debugging
 _LEFT_OUT_METHODS = ("expandtabs", "translate", "maketrans", "to_bytes")
-# these look at texts, and do not pass them on
+# these inspect texts, and do not pass them on
 _LOOKING_FILTERS = frozenset(
     (
         "tojson",
@@ -49,19 +49,19 @@ _LOOKING_FILTERS = frozenset(
         "striptags",
     )
 )
-# these go through the letters of a text
+# these iterate over the letters of a text
 _LETTER_FILTERS = frozenset(("list", "first", "last", "batch", "slice", "unique", "sort", "join"))
-# in a format: a width of 10,000 and more, or one that is an argument
+# in a format: a width of 10,000 or more, or one given by an argument
 _WIDE = re.compile(r"%(\([^)]*\))?[#0 +\-.\d]*(\*|\d{5})|\{[^{}]*:[^{}]*(\{|\d{5})")
 _TEXT = str | bytes
 
 
 class TooMuchWork(TemplateRuntimeError):
-    """The template does more than any prompt needs."""
+    """The template does more work than any prompt needs."""
 
 
 class _WorkMeter(threading.local):
-    """What the rendering that runs in this thread has spent."""
+    """What the rendering in this thread has spent."""
 
     steps = 0
     characters = 0
@@ -76,7 +76,7 @@ class _WorkMeter(threading.local):
             raise TooMuchWork("the template does more than a prompt can need")
 
     def weigh(self, *values: Any) -> None:
-        """Charge for reading ``values`` once, with all that they hold."""
+        """Charge for reading ``values`` once, with everything inside them."""
         steps, characters = self.steps, self.characters
         waiting = list(values)
         while waiting:
@@ -104,13 +104,13 @@ _METER = _WorkMeter()
 
 
 class BoundedEnvironment(ImmutableSandboxedEnvironment):
-    """A sandboxed environment whose templates end. Give ``render`` to ``bounded``."""
+    """A sandboxed environment whose templates terminate. Wrap ``render`` with ``bounded``."""
 
     intercepted_binops = frozenset(("+", "*", "**", "%", "//", "/", "-"))
 
     def __init__(self, *, mark: Callable[[str], str] | None = None, **options: Any) -> None:
-        """``mark``: put over what the template itself writes (see ``job.template.written``)."""
-        # nothing is computed while a template is compiled: there is no meter yet
+        """``mark``: applied to the template's own text (see ``job.template.written``)."""
+        # nothing is computed while a template compiles: there is no meter yet
         super().__init__(finalize=_printed, optimized=False, **options)
         self._mark = mark
         self.policies["json.dumps_function"] = json_text
@@ -162,9 +162,9 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
 
 
 def bounded(render: Callable[..., str]) -> Callable[..., str]:
-    """``render`` of a template of a BoundedEnvironment, with a fresh account for every call.
+    """``render`` of a template of a BoundedEnvironment; every call starts with a fresh meter.
 
-    It raises TooMuchWork besides what rendering raises by itself.
+    It raises TooMuchWork in addition to what rendering raises.
     """
 
     def rendered(*args: Any, **kwargs: Any) -> str:
@@ -175,7 +175,7 @@ def bounded(render: Callable[..., str]) -> Callable[..., str]:
 
 
 class _Charges(NodeTransformer):
-    """Puts the meter into a template's syntax tree, where Jinja has no hook of its own."""
+    """Inserts the meter into a template's syntax tree where Jinja has no hook."""
 
     def __init__(self, environment: BoundedEnvironment) -> None:
         self._environment = environment
@@ -226,7 +226,7 @@ def _texts(node: nodes.Node) -> Iterable[nodes.TemplateData]:
 
 @pass_context
 def _each(_context: Context, values: Iterable[Any], text: int) -> Iterator[Any]:
-    """The values of a loop, whose body holds ``text`` characters of plain text."""
+    """The values of a loop; its body has ``text`` characters of plain text."""
     for value in by_letters(values):
         _METER.spend(1, text)
         yield value
@@ -256,8 +256,8 @@ def _printed(_context: Context, value: Any) -> str:
 
 
 def _charged(name: str, function: Callable[..., Any], *, looks: bool = False) -> Callable[..., Any]:
-    """A filter or test that is charged for its arguments and its result. ``looks``: at texts,
-    rather than to pass them on."""
+    """A filter or test that charges for its arguments and its result. ``looks``: it inspects texts
+    instead of passing them on."""
     first = 1 if hasattr(function, "jinja_pass_arg") else 0
     looks = looks or name in _LOOKING_FILTERS
 
@@ -293,7 +293,7 @@ def _check_operation(operator: str, left: Any, right: Any) -> None:
 def _check_method(
     owner: Any, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> tuple[Any, ...]:
-    """Refuse what would make far more than it reads; the arguments to call the method with."""
+    """Refuse calls whose result is far larger than their input. Returns the arguments to use."""
     if name in _LEFT_OUT_METHODS:
         raise TooMuchWork(f"{name} is not for prompts")
     if name in ("format", "format_map"):
@@ -344,7 +344,7 @@ def _check_format(text: str | bytes) -> None:
 
 
 def _joinable(values: Any, separator: str) -> list[Any]:
-    """The texts to join, once they are known to fit."""
+    """The texts to join, after a check that they fit."""
     found = []
     for value in values:
         _METER.weigh(value)

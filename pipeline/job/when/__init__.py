@@ -1,1 +1,1 @@
-"""When a job runs, in which hours, and until when."""
+"""When a job runs, in which hours, and its deadline."""

@@ -1,8 +1,8 @@
-"""When a schedule's runs are due: a cron line and a time zone, daylight saving included.
+"""When a schedule's runs are due: a cron line and a time zone, with daylight saving.
 
-A line whose minute and hour are fixed follows the clock on the wall. In spring the hour that does
-not exist is made up for right after it; in autumn the hour that comes twice counts once, the first
-time. A line with ``*`` in either of them goes by elapsed time. That is what Debian's cron does.
+A line with fixed minute and hour follows the wall clock. In spring, runs in the hour that does not
+exist come right after it; in autumn, the hour that comes twice counts only the first time. A line
+with ``*`` in either of them follows elapsed time. Debian's cron does the same.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MACROS = {
     "@hourly": "0 * * * *",
 }
 _FIELDS = 5
-_TURN = timedelta(hours=3)  # no clock is ever put forward or back by more
+_TURN = timedelta(hours=3)  # no clock change is larger
 
 
 def zone_of(timezone: str) -> ZoneInfo:
@@ -39,9 +39,9 @@ def zone_of(timezone: str) -> ZoneInfo:
 
 @dataclass(frozen=True)
 class Cron:
-    """A cron line (five fields, or a macro like ``@daily``) on the clocks of a time zone.
+    """A cron line (five fields, or a macro like ``@daily``) on the clock of a time zone.
 
-    Raises ValueError for what is no cron line, or never comes true, and for an unknown zone.
+    Raises ValueError if it is no cron line or never due, and for an unknown zone.
     """
 
     line: str
@@ -71,9 +71,9 @@ class Cron:
         return _MACROS.get(self.line.strip().lower(), self.line)
 
     def after(self, moment: datetime) -> Iterator[datetime]:
-        """The due times later than ``moment`` (with a time zone), in UTC, for ever."""
+        """The due times later than ``moment`` (with a time zone), in UTC, without end."""
         last = moment.astimezone(UTC)
-        # earlier: in the second of two equal hours CronSim would go on from the first one's place
+        # earlier: in the second of two equal hours CronSim would continue from the first
         for due in CronSim(self._fields, (last - _TURN).astimezone(self._zone)):
             when = due.astimezone(UTC)
             if when > last:
@@ -81,5 +81,5 @@ class Cron:
                 yield when
 
     def next_times(self, moment: datetime, number: int) -> list[datetime]:
-        """The first so many due times later than ``moment``, on the zone's own clocks."""
+        """The next ``number`` due times after ``moment``, on the zone's clock."""
         return [when.astimezone(self._zone) for when in islice(self.after(moment), number)]

@@ -1,4 +1,4 @@
-"""When a job has to be done: at a time, or so long after it began."""
+"""The deadline of a job: a time, or a duration from its start."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ _MEND = "give a time with its zone, 2026-12-01T06:00:00+01:00, or a duration: 90
 
 
 def check_deadline(value: object) -> str:
-    """As text, whatever YAML made of it: of a time, a date, or of 8:00 a number. Raises ValueError
-    for what is no deadline."""
+    """The deadline as text, whatever YAML read: a time, a date, or a number for 8:00. Raises
+    ValueError if it is no deadline."""
     text = value.isoformat() if isinstance(value, datetime) else str(value)
     deadline_at(text, datetime.now(UTC))
     return text
 
 
 def deadline_at(text: str, began: datetime) -> datetime:
-    """The time that ``text`` means for a job that ``began`` then. Raises ValueError."""
+    """The time that ``text`` means for a job that started at ``began``. Raises ValueError."""
     lasts = _DURATION.fullmatch(text.strip())
     if lasts is not None:
         seconds = float(lasts[1]) * _SECONDS[lasts[2]]

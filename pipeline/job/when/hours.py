@@ -1,7 +1,7 @@
-"""In which hours of the day a job may use the cards: windows on a clock on the wall.
+"""In which hours of the day a job may use the cards: windows on the wall clock.
 
-Daylight saving follows that clock: in the night in which an hour is left out the window is shorter
-by what of it lies in that hour, in the night in which one comes twice it is longer.
+Daylight saving follows that clock: in the night that skips an hour, a window is shorter by its part
+of that hour; in the night that repeats an hour, it is longer.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from pipeline.job.when.cron import zone_of
 
 _WINDOW = re.compile(r"(\d{1,2}):(\d{2})\s*[-–]\s*(\d{1,2}):(\d{2})")
 _DAY_MINUTES = 24 * 60
-_LOOK_AHEAD_DAYS = 3  # every window of a day has opened and closed within
+_LOOK_AHEAD_DAYS = 3  # within these every window of a day has opened and closed
 _LONGEST_DAYS = 366
 _MEND = 'give windows of the day, hours and minutes: "23:00-07:00", or "23:00-07:00, 12:00-13:00"'
 
 
 @dataclass(frozen=True)
 class Hours:
-    """``windows``: minutes of the day, (begin, end) each; one that ends before it begins lasts
-    over midnight. ``timezone``: whose clocks (None: this machine's)."""
+    """``windows``: minutes of the day, (begin, end) each; a window whose end is before its begin
+    goes over midnight. ``timezone``: of their clock (None: this machine's)."""
 
     windows: tuple[tuple[int, int], ...]
     timezone: str | None = None
@@ -44,7 +44,7 @@ class Hours:
         )
 
     def next_change(self, moment: datetime) -> datetime | None:
-        """When after ``moment`` the hours begin or end next, in UTC; None: they never do."""
+        """When the hours begin or end next after ``moment``, in UTC; None: never."""
         now, today = self.open(moment), self._wall(moment).date()
         for days in range(-1, _LOOK_AHEAD_DAYS):
             for at in self._candidates(today + timedelta(days=days)):
@@ -53,7 +53,7 @@ class Hours:
         return None
 
     def when_done(self, begins: datetime, ready_seconds: float, seconds: float) -> datetime | None:
-        """When ``seconds`` of work are done where it ``begins`` then, and engines need
+        """When ``seconds`` of work are done if it ``begins`` then, and engines need
         ``ready_seconds`` to load at the beginning of each window; None: not within a year."""
         moment, left = begins, seconds
         while left > 0 and moment - begins < timedelta(days=_LONGEST_DAYS):
@@ -69,11 +69,11 @@ class Hours:
         return None if left > 0 else moment
 
     def wall_clock(self, moment: datetime) -> str:
-        """The time of day, as it is said."""
+        """The time of day as text."""
         return f"{self._wall(moment):%H:%M}"
 
     def day_and_time(self, moment: datetime) -> str:
-        """The same with its day: "on 2 June at 03:40"."""
+        """The time of day and the day: "on 2 June at 03:40"."""
         wall = self._wall(moment)
         return f"on {wall.day} {wall:%B} at {wall:%H:%M}"
 
@@ -84,10 +84,10 @@ class Hours:
         return wall.replace(tzinfo=self._zone).astimezone(UTC)
 
     def _candidates(self, day: date) -> Iterator[datetime]:
-        """Moments of a day, in order, at which the hours may begin or end."""
+        """Moments of a day, in order, when the hours may begin or end."""
         begin = self._utc(datetime.combine(day, time()))
         end = self._utc(datetime.combine(day + timedelta(days=1), time()))
-        if end - begin != timedelta(days=1):  # a clock is put forward or back: look closer
+        if end - begin != timedelta(days=1):  # the clock changes on this day: check every minute
             minutes: Sequence[int] = range(int((end - begin).total_seconds()) // 60)
         else:
             minutes = sorted({edge % _DAY_MINUTES for window in self.windows for edge in window})
@@ -96,7 +96,7 @@ class Hours:
 
 
 def parse_hours(text: str, timezone: str | None = None) -> Hours:
-    """The windows of "23:00-07:00, 12:00-13:00". Raises ValueError for what is none."""
+    """The windows of "23:00-07:00, 12:00-13:00". Raises ValueError if it has another form."""
     windows = tuple(_window(part.strip()) for part in text.split(","))
     if timezone is not None:
         zone_of(timezone)
@@ -104,7 +104,7 @@ def parse_hours(text: str, timezone: str | None = None) -> Hours:
 
 
 def check_hours(value: object) -> str:
-    """As text, whatever YAML made of it: also a list of windows. Raises ValueError."""
+    """The hours as text, whatever YAML read, also a list of windows. Raises ValueError."""
     text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
     parse_hours(text)
     return text

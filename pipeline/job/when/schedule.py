@@ -1,4 +1,4 @@
-"""When a job runs by itself, and who is told: Kubernetes' CronJob words and meaning."""
+"""When a job runs by itself, and who is notified: Kubernetes' CronJob terms and meaning."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ Webhook = Annotated[str, Field(pattern=r"^https?://[^\s/?#]+\S*$"), AfterValidat
 
 
 class Notify(Section):
-    """Who is told when a run has ended. ``webhook``: gets the summary as a JSON POST, signed with
-    ``$RACKMILL_WEBHOOK_SECRET`` if that is set."""
+    """Who is notified when a run has ended. ``webhook``: gets the summary as a JSON POST, signed
+    with ``$RACKMILL_WEBHOOK_SECRET`` if that is set."""
 
     webhook: Webhook | None = None
 
 
 class Schedule(Section):
-    """``cron``: five fields, or a macro like ``@daily``, on the clocks of ``timezone``.
+    """``cron``: five fields, or a macro like ``@daily``, on the clock of ``timezone``.
 
-    ``concurrencyPolicy``: what happens when a run is due while the one before goes on. Forbid: it
-    waits, Replace: the old one ends, Allow: both work. ``startingDeadlineSeconds``: a run that
+    ``concurrencyPolicy``: what happens if a run is due while the previous one still runs. Forbid:
+    it waits, Replace: the old one ends, Allow: both run. ``startingDeadlineSeconds``: a run that
     could not begin within so many seconds of its time is missed (null: it begins however late).
-    ``suspend``: as the file is applied, no run begins.
+    ``suspend``: with this file, no run begins.
     """
 
     cron: str
