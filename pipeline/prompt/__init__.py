@@ -1,1 +1,1 @@
-"""A row to token ids, and an engine's tokens to the row's answer."""
+"""From a row to token ids, and from an engine's tokens to the row's answer."""

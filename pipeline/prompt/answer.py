@@ -1,4 +1,4 @@
-"""What every way to a row's answer offers."""
+"""The interface of every way to get a row's answer."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pipeline.rows.request import Completion, Request
 
 
 class Answer(Protocol):
-    """One row's way to its result: requests go out, completions come in."""
+    """How one row gets its result: requests go out, completions come in."""
 
     def start(self) -> list[Request]:
         """The first requests."""
 
     def receive(self, completion: Completion) -> list[Request]:
-        """Take in one; the requests it leads to."""
+        """Take in one completion; returns the requests that follow from it."""
 
     @property
     def result(self) -> RowResult | None:
-        """The row's result, once there is nothing left to ask."""
+        """The row's result; None while there is something left to ask."""

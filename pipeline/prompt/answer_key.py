@@ -1,8 +1,8 @@
-"""What decides an answer, in 16 bytes: equal keys, equal answers.
+"""A key of 16 bytes over everything that decides an answer: equal keys, equal answers.
 
 A key is a BLAKE2b hash over the model's hash, the engine's kind, the shape of the answer, the
-sampling parameters as far as they change the answer, and the exact token ids. How the engine is
-set up (batch limits, KV cache, cards) is no part of it, as it is not one of a job's fingerprint.
+sampling parameters as far as they change the answer, and the exact token ids. The engine's setup
+(batch limits, KV cache, cards) is not part of it, nor is it part of a job's fingerprint.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pipeline.prompt.join import Prompt
 
 KEY_BYTES = 16
 _ONLY_WHEN_SAMPLED = {"seed", "top_p", "top_k", "min_p"}
-_REMEMBERED = 1024  # canonical forms: rows may bring sampling parameters of their own
+_REMEMBERED = 1024  # canonical forms: rows may have their own sampling parameters
 
 
 class AnswerKeys:
@@ -30,7 +30,7 @@ class AnswerKeys:
         self._several = job.answers > 1 or (label is not None and label.votes is not None)
         self._choices = bool(job.asked)
         schema = label.json_schema if label else None
-        # 64 hex digits over all that the job's keys have in common
+        # 64 hex digits over everything that the job's keys have in common
         self.family = digest(
             {
                 "format": 3 if self._choices else 2,  # 3: with the probability of each choice
@@ -39,7 +39,7 @@ class AnswerKeys:
                 "settings": engine.deciding,
                 "chat": job.messages is not None,
                 "choices": label.choices if label else None,
-                "json_schema": json.dumps(schema) if schema else None,  # the order counts
+                "json_schema": json.dumps(schema) if schema else None,  # the order matters
                 "regex": label.regex if label else None,
                 "score_top_k": job.score.top_k or 0 if job.score else None,
                 **({"questions": [one.choices for one in job.asked]} if job.questions else {}),
@@ -51,9 +51,9 @@ class AnswerKeys:
         self._forms: dict[tuple[Sampling, int], bytes | None] = {}
 
     def key(self, prompt: Prompt, room: int) -> bytes | None:
-        """The key of the answer to ``prompt``; None when it is drawn for its row alone.
+        """The key of the answer to ``prompt``; None if the answer is drawn for this row alone.
 
-        ``room``: tokens that the context has left for the answer.
+        ``room``: tokens of the context that are left for the answer.
         """
         form = None if prompt.own_seed or self._several else self._form(prompt, room)
         if form is None:
@@ -61,7 +61,7 @@ class AnswerKeys:
         key = self._start.copy()
         key.update(form)
         for one in prompt.asked or (prompt,):
-            if self._choices:  # their tokens come out by the text that they join
+            if self._choices:  # their tokens depend on the text that they join
                 tail = one.tail.encode(errors="surrogatepass")
                 key.update(len(tail).to_bytes(4, "little") + tail)
             if prompt.asked:
@@ -86,7 +86,7 @@ class AnswerKeys:
 
 
 def _text_form(sampling: Sampling, max_tokens: int) -> bytes | None:
-    """What changes a text: without a temperature neither the seed nor the likeliest few do."""
+    """The parameters that change a text: at temperature 0, seed, top_p, top_k and min_p do not."""
     if sampling.temperature > 0 and sampling.seed is None:
         return None
     parts: dict[str, Any] = sampling.model_dump(exclude_defaults=True)
@@ -98,7 +98,7 @@ def _text_form(sampling: Sampling, max_tokens: int) -> bytes | None:
 
 
 def _choice_form(sampling: Sampling, _: int) -> bytes | None:
-    """A choice is drawn by seed and prompt alone (see ``answers``)."""
+    """A choice is drawn by seed and prompt only (see ``answers``)."""
     if sampling.temperature == 0:
         return _encoded({})
     if sampling.seed is None:

@@ -1,4 +1,4 @@
-"""How a row's answer is got out of an engine and read: choices, JSON, a regex, or free text."""
+"""How a row's answer is requested from an engine and read: choices, JSON, a regex, or free text."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from pipeline.rows.request import Completion, Request, Structure
 
 
 class Answers:
-    """Makes an Answer for each prompt of a job."""
+    """Creates an Answer for each prompt of a job."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class Answers:
         logprobs: bool = True,
         held: tuple[str, ...] = (),
     ) -> None:
-        """``model_hash`` makes keys that hold outside of this process, too. ``logprobs``, ``held``:
+        """``model_hash``: with it, keys are valid outside this process too. ``logprobs``, ``held``:
         of the engine (see ``EngineFacts``)."""
         self._logprobs, self._held = logprobs, held
         label = job.label
@@ -91,10 +91,10 @@ class Answers:
         return WrittenChoice(question, prompt, self.next_id, room, self._held)
 
     def key(self, prompt: Prompt) -> bytes | None:
-        """Says exactly what the answer is: prompts with the same key have the same one.
+        """Identifies the answer: prompts with the same key have the same answer.
 
-        None when the answer is drawn for its row alone (a temperature, unless the row itself
-        brings a seed), or there is none (the prompt fills the context).
+        None if the answer is drawn for this row alone (a temperature, unless the row itself has a
+        seed), or if there is none (the prompt fills the context).
         """
         room = self._max_model_len - prompt.longest
         return self._keys.key(prompt, room) if room > 0 else None
@@ -137,14 +137,14 @@ class _TextAnswer:
         if self._answers._validator is not None:
             try:
                 fields = json.loads(completion.text)
-                json.dumps(fields, ensure_ascii=False).encode()  # half a surrogate pair is no text
+                json.dumps(fields, ensure_ascii=False).encode()  # half a surrogate pair is not text
             except (ValueError, RecursionError):
                 trouble = "the completion is not JSON"
             else:
                 trouble = _against(self._answers._validator, fields)
         elif self._answers._regex:
             matches = self._answers._regex.matches(completion.text)
-            if matches is None:  # the engine wrote by it; only an end cut off would not match
+            if matches is None:  # the engine kept to it; only a cut-off end would not match
                 matches = completion.finish_reason != "length"
             trouble = None if matches else "the completion does not match the regex"
         if trouble is None:
@@ -156,7 +156,7 @@ class _TextAnswer:
 
 
 def _against(validator: Any, value: Any) -> str | None:
-    """What of ``value`` is not as the schema wants it."""
+    """How ``value`` violates the schema; None if it does not."""
     try:
         wrong = next(validator.iter_errors(value), None)
     except (RecursionError, OverflowError):
@@ -165,7 +165,7 @@ def _against(validator: Any, value: Any) -> str | None:
 
 
 class _ScoreAnswer:
-    """The log-probabilities of tokens that are there already: one request, nothing generated."""
+    """The log-probabilities of given tokens: one request, nothing generated."""
 
     def __init__(self, answers: Answers, prompt: Prompt, top_k: int) -> None:
         self._answers = answers

@@ -21,13 +21,13 @@ from pipeline.prompt.seed import Place, row_seed
 from pipeline.rows.error_reasons import NO_CONTEXT
 
 _MOST_CHARACTERS = 2_000_000  # of a prompt: 15 for each of 131,072 tokens; text has three to five
-_BETWEEN = "\n\n"  # instructions, examples and the row are set apart by a blank line
+_BETWEEN = "\n\n"  # a blank line between instructions, examples and the row
 
 
 @dataclass(frozen=True, slots=True)
 class _Apart:
-    """A prompt's text, taken apart. ``tail``: what an answer's tokens join, since nothing merges
-    over a control token."""
+    """A prompt's text, split at control tokens. ``tail``: the text that an answer's tokens join,
+    since no token merges across a control token."""
 
     parts: Parts
 
@@ -39,7 +39,7 @@ class _Apart:
 
 @dataclass(frozen=True, slots=True)
 class _Ids:
-    """A prompt that is token ids already."""
+    """A prompt that consists of token ids already."""
 
     ids: list[int]
 
@@ -50,7 +50,7 @@ class PromptBuilder:
     def __init__(self, job: Job, tokenizer: Tokenizer) -> None:
         self._job = job
         self._tokenizer = tokenizer
-        # of what the author writes; with `control` of whole prompts instead
+        # for the author's text; with `control` for whole prompts instead
         self._mark = tokenizer.mark if job.special_tokens == "text" else unmarked
         self._templates: dict[Text, Template | None] = {}
         self._instructions = self._mark(job.instructions) if job.instructions else ""
@@ -65,7 +65,7 @@ class PromptBuilder:
         self._join = joining(chat=job.messages is not None)
 
     def columns(self, available: Sequence[str]) -> list[str]:
-        """The input columns that a prompt needs, the per-row sampling column among them."""
+        """The input columns that a prompt needs, including the per-row sampling column."""
         wanted = [f if f in available else f.split(".")[0] for f in self._job.prompt_fields]
         if self._score is not None and self._score.completion is not None:
             wanted.append(self._score.completion)
@@ -78,7 +78,7 @@ class PromptBuilder:
     ) -> list[Prompt | RowError]:
         """A prompt for each row, or why it has none; tokenizes all rows in one call.
 
-        ``places``: where the rows stand, from which their seeds come; None: nothing is drawn.
+        ``places``: the rows' places, which their seeds depend on; None: nothing is drawn.
         """
         ready: list[list[_Apart] | _Ids | RowError] = []
         for row in rows:
@@ -109,7 +109,7 @@ class PromptBuilder:
         return built
 
     def _asked(self, prompts: list[Prompt]) -> Prompt:
-        """A row's prompt, of those that it has by itself: in a chat one for each question."""
+        """A row's prompt, from its own prompts: in a chat there is one for each question."""
         if self._questions is None:
             return prompts[0]
         if self._job.messages is not None:
@@ -117,7 +117,7 @@ class PromptBuilder:
         return self._questions.of_row(prompts[0])
 
     def _drawn(self, ids: list[int], tail: str, sampling: Sampling, place: Place | None) -> Prompt:
-        """With a seed of the row's own, where the job has one and the row has none."""
+        """With the row's seed, if the job has a seed and the row has none of its own."""
         if self._seed is None or place is None:
             return Prompt(ids, tail, sampling)
         if sampling.seed is not None or sampling.temperature == 0:
@@ -126,24 +126,24 @@ class PromptBuilder:
         return Prompt(ids, tail, sampling.model_copy(update={"seed": seed}), own_seed=True)
 
     def _sampling(self, row: Row) -> Sampling:
-        """The row's own sampling over the job's, whose seed is none for a row to use as it is.
-        Raises RowError (InvalidSampling)."""
+        """The row's own sampling over the job's. The job's seed is left out: no row uses it as it
+        is. Raises RowError (InvalidSampling)."""
         sampling = self._unseeded.overridden_by(row.get(SAMPLING_COLUMN))
         if self._votes and sampling.temperature == 0:
             message = f"sampling_params: at temperature 0 all {self._votes} votes are the same"
             raise RowError(RowErrorType.INVALID_SAMPLING, message)
         wrong = [i for i in sampling.stop_token_ids if i >= self._tokenizer.vocabulary]
-        if wrong:  # with min_tokens the engine would look them up and die
+        if wrong:  # with min_tokens the engine would look them up and crash
             message = f"stop_token_ids: {wrong[0]} is not in the vocabulary"
             raise RowError(RowErrorType.INVALID_SAMPLING, message)
         return sampling
 
     def _scored(self, ids: list[int], tail: str, row: Row) -> Prompt:
-        """The ids that the model reads, and the first that counts. Raises RowError."""
+        """The ids that the model reads, and the first one to score. Raises RowError."""
         assert self._score is not None
         column = self._score.completion
         if column is None:
-            if len(ids) < 2:  # <bos> alone, or one token that nothing stands before
+            if len(ids) < 2:  # only <bos>, or one token with nothing before it
                 raise RowError(RowErrorType.INVALID_ROW, "the text is empty: nothing to score")
             return Prompt(ids, tail, self._job.sampling, score_from=1)
         answer = as_text(_value_in(row, column))
@@ -160,8 +160,8 @@ class PromptBuilder:
         return Prompt([*ids, *added], tail, self._job.sampling, score_from=len(ids))
 
     def render(self, row: Row) -> str | list[int]:
-        """The prompt's text (of a row with several questions, the first one's, or what stands
-        before them), or its token ids where a column holds those. Raises RowError."""
+        """The prompt's text (for a row with several questions: the first one's, or the text before
+        them), or its token ids if a column holds those. Raises RowError."""
         rendered = self._rendered(row)
         return unmarked(rendered[0]) if isinstance(rendered, list) else rendered.ids
 
@@ -176,7 +176,7 @@ class PromptBuilder:
         return next((name for name in names if name is not None), None)
 
     def _written(self, row: Row) -> list[_Apart] | _Ids:
-        """The prompts' texts taken apart, or token ids. Raises RowError."""
+        """The prompts' texts, split, or token ids. Raises RowError."""
         rendered = self._rendered(row)
         if not isinstance(rendered, list):
             _of_any_use(rendered.ids)
@@ -190,13 +190,13 @@ class PromptBuilder:
         return _Apart(_texts_checked(self._tokenizer.parts(text)))
 
     def _rendered(self, row: Row) -> list[str] | _Ids:
-        """The prompt's text, marked (in a chat with several questions one for each), or its token
+        """The prompt's text, marked (in a chat with several questions: one for each), or its token
         ids. Raises RowError."""
         if self._job.messages is not None:
             messages = self._messages(self._job.messages, row)
             each = self._questions.in_chat(messages) if self._questions else [messages]
             return [self._tokenizer.marked_chat(one) for one in each]
-        assert self._job.prompt is not None  # the job model sees to it
+        assert self._job.prompt is not None  # the job model checks this
         body = self._content(self._job.prompt, row)
         if not isinstance(body, str):
             known = range(self._tokenizer.vocabulary)
@@ -232,7 +232,7 @@ class PromptBuilder:
         return _value_in(row, str(text.column))
 
     def _few_shot_head(self) -> str:
-        """What stands before every row's own text: equal for all rows, so it is computed once."""
+        """The text before every row's own text: equal for all rows, so it is computed once."""
         job = self._job
         if job.prompt is None:
             return ""
@@ -248,7 +248,7 @@ class PromptBuilder:
 
 
 def _of_any_use(prompt: str | list[int]) -> None:
-    """Raises RowError (PromptTooLong) for what fits no context."""
+    """Raises RowError (PromptTooLong) if ``prompt`` fits no context."""
     if len(prompt) > _MOST_CHARACTERS:
         unit = "characters" if isinstance(prompt, str) else "tokens"
         message = f"prompt has {len(prompt)} {unit}, {NO_CONTEXT}"
@@ -256,7 +256,7 @@ def _of_any_use(prompt: str | list[int]) -> None:
 
 
 def _texts_checked(parts: Parts) -> Parts:
-    """``parts``, if the texts among them are text. Raises RowError."""
+    """``parts``, if the texts among them are valid. Raises RowError."""
     try:
         for part in parts:
             if isinstance(part, str):

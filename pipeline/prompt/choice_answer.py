@@ -1,4 +1,4 @@
-"""The answer to a question with choices: a walk down their token tree, and what it comes to."""
+"""The answer to a question with choices: a walk down their token tree, and its result."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipeline.rows.request import MOST_LOGPROB_IDS, Completion, Request
 @dataclass(frozen=True)
 class ChoiceQuestion:
     """A question of a job with the tokens of its choices. ``votes``: so many are drawn, and the
-    answer is what most of them say."""
+    answer is the most frequent one."""
 
     asked: AskedQuestion
     tokens: ChoiceTokens
@@ -31,14 +31,14 @@ class ChoiceAnswer:
     def __init__(
         self, question: ChoiceQuestion, prompt: Prompt, next_id: Callable[[], int], room: int
     ) -> None:
-        """``room``: tokens that the context has left. Raises RowError."""
+        """``room``: tokens of the context that are left. Raises RowError."""
         self._question = question
         self._prompt = prompt
         self._next_id = next_id
         self._tree = tree_within(question, prompt, room)
         self._search = ChoiceSearch(self._tree)
         self._nodes: dict[int, Path] = {}  # by request
-        self._heard: dict[Path, dict[int, float]] = {}  # of nodes with too many branches for one
+        self._heard: dict[Path, dict[int, float]] = {}  # of nodes that need several requests
         self._requests = 0
         self.result: RowResult | None = None
 
@@ -68,7 +68,7 @@ class ChoiceAnswer:
             self.result = RowResult(error=completion.error, prompt_tokens=len(self._prompt.ids))
             return []
         heard = {**self._heard.pop(node, {}), **completion.logprobs}
-        if node in self._nodes.values():  # other branches of it are still asked for
+        if node in self._nodes.values():  # other branches of it are still requested
             self._heard[node] = heard
             return []
         self._search.observe(node, heard)
@@ -98,7 +98,7 @@ class ChoiceAnswer:
 
 
 def tree_within(question: ChoiceQuestion, prompt: Prompt, room: int) -> ChoiceTree:
-    """The choices' tokens after ``prompt``, of which each has room. Raises RowError."""
+    """The tree of the choices' tokens after ``prompt``; each fits the room. Raises RowError."""
     try:
         tree = question.tokens.tree_for(prompt.tail)
     except ValueError as e:
@@ -120,9 +120,9 @@ def _draw(probabilities: list[float], prompt: Prompt) -> int:
 
 
 def _drawn(probabilities: list[float], prompt: Prompt, number: int) -> list[int]:
-    """So many choices, drawn at a temperature above 0.
+    """``number`` choices, drawn at a temperature above 0.
 
-    The draws depend on the seed and the prompt alone; without a seed on nothing.
+    The draws depend only on the seed and the prompt; without a seed they are random.
     """
     temperature, seed = prompt.sampling.temperature, prompt.sampling.seed
     dice = random.SystemRandom() if seed is None else random.Random(f"{seed}:{prompt.ids}")

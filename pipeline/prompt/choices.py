@@ -1,9 +1,9 @@
 """The probability of each of a few answers, over whole answers, token by token.
 
-The answers' token sequences form a tree. At a node of it one request yields the probabilities
-of all its branches; an answer's probability is the product along its path. Branches that turn
-out hopeless are not followed. What an answer's tokens are depends on the prompt they join, so
-prompt and answer are tokenized together.
+The answers' token sequences form a tree. At a node, one request returns the probabilities of all
+its branches; an answer's probability is the product along its path. Branches with a negligible
+probability are not followed. The tokens of an answer depend on the prompt before it, so prompt and
+answer are tokenized together.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pipeline.model.tokenizer import Tokenizer
 from pipeline.prompt.join import Join, joined_ids, tail_of
 
 Path = tuple[int, ...]
-_HOPELESS = math.log(1e-4)  # relative to the best path known: what is left out weighs no more
+_HOPELESS = math.log(1e-4)  # relative to the best known path: nothing that is left out weighs more
 
 
 class ChoiceTree:
@@ -39,7 +39,7 @@ class ChoiceTree:
 
     @property
     def start(self) -> Path:
-        """The first node at which anything is decided: tokens all answers share tell nothing."""
+        """The first node that decides something: tokens that all answers share tell nothing."""
         path: Path = ()
         while len(self.branches[path]) == 1 and path not in self._ends:
             path += self.branches[path]
@@ -56,7 +56,7 @@ class ChoiceSearch:
         self._asked: set[Path] = set()
 
     def next_nodes(self) -> list[Path]:
-        """Nodes whose branches should be asked for now; empty when nothing more is needed."""
+        """Nodes whose branches to request now; empty when nothing more is needed."""
         best = max(self._log_probability.values(), default=0.0)
         leaves = [p for p in self._log_probability if p not in self._expanded]
         best = max((self._log_probability[p] for p in leaves), default=best)
@@ -71,11 +71,11 @@ class ChoiceSearch:
         return nodes
 
     def branches_of(self, node: Path) -> Path:
-        """The tokens whose log-probabilities to ask for at ``node``."""
+        """The tokens whose log-probabilities to request at ``node``."""
         return self._tree.branches[node]
 
     def observe(self, node: Path, log_probabilities: Mapping[int, float]) -> None:
-        """The answer for one node."""
+        """Take in the result for one node."""
         self._expanded.add(node)
         for token in self._tree.branches[node]:
             self._log_probability[(*node, token)] = (
@@ -89,8 +89,8 @@ class ChoiceSearch:
     def probabilities(self) -> list[float]:
         """One per answer, in order, summing to 1.
 
-        An answer that others begin with counts with what does not go on to one of them; answers
-        below a branch that was given up share its (negligible) weight.
+        An answer that is the beginning of others counts with the probability that does not continue
+        to one of them; answers below an abandoned branch share its (negligible) weight.
         """
         weights = [self._weight(sequence) for sequence in self._tree.sequences]
         total = sum(weights)
@@ -107,7 +107,7 @@ class ChoiceSearch:
         if path != sequence or (path in self._tree.branches and path not in self._expanded):
             below = sum(1 for s in self._tree.sequences if s[:depth] == path)
             return weight / below
-        if path in self._expanded:  # an end that other answers go on from
+        if path in self._expanded:  # an end from which other answers continue
             onward = sum(
                 math.exp(self._log_probability[(*path, t)]) for t in self._tree.branches[path]
             )
@@ -116,7 +116,7 @@ class ChoiceSearch:
 
 
 class ChoiceTokens:
-    """Finds the tree for a prompt's ending; equal endings (the usual case) are looked up."""
+    """Finds the tree for a prompt's ending; equal endings (the usual case) are cached."""
 
     def __init__(self, choices: Sequence[str], tokenizer: Tokenizer, join: Join) -> None:
         self._choices = [tokenizer.mark(choice) for choice in choices]  # the author's own words

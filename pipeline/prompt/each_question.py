@@ -1,5 +1,5 @@
-"""All questions of one row on their way: together, so that the row's text is in the cache when it
-is needed, and each by requests of its own, so that none sees another's answer."""
+"""All questions of one row in progress: at the same time, so the row's text is still cached, and
+each in separate requests, so no question sees another's answer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.rows.request import Completion, Request
 
 
 class EachQuestion:
-    """A row has its result when all questions have theirs, or when an engine refuses one."""
+    """The row has its result when all questions have theirs, or when an engine refuses one."""
 
     def __init__(
         self,
@@ -24,8 +24,8 @@ class EachQuestion:
         answer_to: Callable[[ChoiceQuestion, Prompt, int], Answer],
         context: int,
     ) -> None:
-        """``answer_to``: of one question, for a prompt, and the tokens that the context leaves for
-        it. ``context``: tokens of a prompt and its answer at most. Raises RowError."""
+        """``answer_to``: makes the Answer to a question, from a prompt and the tokens that the
+        context leaves for it. ``context``: most tokens of prompt and answer. Raises RowError."""
         self._prompt = prompt
         self._answers: list[Answer] = []
         self._names = [question.asked.name for question in questions]

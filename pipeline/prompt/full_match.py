@@ -1,8 +1,8 @@
-"""Checking texts against regular expressions in a time that grows with the text alone.
+"""Checking texts against regular expressions in time that grows only with the text.
 
-Python's own engine tries out one way after another: ``(a+)+b`` on forty a's takes it years, and
-every other thread waits meanwhile. RE2 (through pyarrow) does not, but does not know all of
-Python's syntax, nor repeats of more than 1,000.
+Python's own engine backtracks: ``(a+)+b`` on forty a's takes years, and all other threads wait
+meanwhile. RE2 (through pyarrow) does not, but does not know all of Python's syntax, nor repeats of
+more than 1,000.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from referencing import Registry
 
 
 class Pattern:
-    """A regular expression that RE2 may know or not."""
+    """A regular expression that RE2 may or may not support."""
 
     def __init__(self, pattern: str, *, whole: bool) -> None:
-        """``whole``: it must match all of a text, not something in it."""
+        """``whole``: it must match all of a text, not a part of it."""
         self._pattern = rf"\A(?:{pattern})\z" if whole else pattern
         self._known = True
         self._known = self.matches("") is not None
 
     def matches(self, text: str) -> bool | None:
-        """None: RE2 cannot say."""
+        """None: RE2 does not support the expression."""
         if not self._known:
             return None
         try:
@@ -58,5 +58,5 @@ _Validator: Any = extend(  # type: ignore[no-untyped-call]
 
 
 def schema_validator(schema: Any) -> Any:
-    """A validator for answers that neither fetches references nor tries patterns for ever."""
+    """A validator for answers that neither fetches references nor backtracks without limit."""
     return _Validator(schema, registry=Registry())

@@ -1,9 +1,9 @@
-"""A prompt for each question of a row: the row's text first, so that it is computed once, and then
-what is asked.
+"""A prompt for each question of a row: first the row's text, so that it is computed once, and then
+the question.
 
-After a prompt a question stands on a line of its own. Its tokens are read by themselves, so that
-those of the row's text are the same for all questions, whatever the tokenizer would merge. In a
-chat it ends the user's last message, and the template writes what comes behind.
+After a prompt a question has its own line. Its tokens are encoded separately, so the tokens of the
+row's text are the same for all questions, whatever the tokenizer would merge. In a chat it ends the
+user's last message, and the template writes the rest.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _LINE, _PARAGRAPH = "\n", "\n\n"
 
 
 class QuestionPrompts:
-    """The questions of one job, as they stand in its prompts."""
+    """The questions of one job, as they are written in its prompts."""
 
     def __init__(
         self, questions: Mapping[str, Question], tokenizer: Tokenizer, mark: Callable[[str], str]
     ) -> None:
-        """``mark``: marks the control tokens in what the job's author writes."""
+        """``mark``: marks the control tokens in the text of the job's author."""
         self._questions = questions
         self._texts = {one.name: mark(open_ended(one.text or "")) for one in asked_of(questions)}
         before = tokenizer.encode_plain(_ANY_WORD)
@@ -39,7 +39,7 @@ class QuestionPrompts:
             self._endings.append((ids, last if isinstance(last, str) else ""))
 
     def of_row(self, prompt: Prompt) -> Prompt:
-        """``prompt``, that of a row's text, with one for each question after it."""
+        """``prompt``, of a row's text, with one prompt for each question."""
         asked = (replace(prompt, ids=prompt.ids + ids, tail=end) for ids, end in self._endings)
         return replace(prompt, asked=tuple(asked))
 
@@ -54,20 +54,20 @@ class QuestionPrompts:
             yield [*before, {**last, "content": f"{content}{_PARAGRAPH if content else ''}{text}"}]
 
     def of_example(self, text: str, answer: Any) -> list[str]:
-        """A few-shot example, ``text`` as its prompt is written, once for each question that it
-        answers."""
+        """A few-shot example, once for each question that it answers. ``text``: written as its
+        prompt is."""
         asked = {n: f"{ended(text)}{_LINE}{self._texts[n]}" for n in self._texts}
         answers = example_answers(answer, self._questions)
         return [asked[name] + continuation(asked[name], told) for name, told in answers.items()]
 
 
 def ended(text: str) -> str:
-    """A row's text as questions stand after it: on the next line, whatever it ends in."""
+    """A row's text without trailing blanks: questions follow on the next line."""
     return text.rstrip()
 
 
 def together(prompts: Sequence[Prompt]) -> Prompt:
-    """One row's prompts of all questions, as the prompt of the row: what they begin with."""
+    """One row's prompts for all questions, as the row's prompt: their common beginning."""
     ids = [one.ids for one in prompts]
     same = min(ids)[: common_prefix(min(ids), max(ids))]
     return replace(prompts[0], ids=same, asked=tuple(prompts))

@@ -1,4 +1,4 @@
-"""The seed of one row: what ``sampling.seed`` and the row's place in the input make of it. Pure."""
+"""The seed of one row, computed from ``sampling.seed`` and the row's place in the input. Pure."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ Place = tuple[str, int]  # a file's ``Shard.name``, and the row's number in it
 def row_seed(seed: int, place: Place) -> int:
     """The first 63 bits of BLAKE2b over ``seed``, the row's number and its file's name.
 
-    Neither cards, order and restarts, nor other rows count, so a row is drawn alike wherever and
-    whenever it is computed, and no two rows are tied to each other. 63 bits: vLLM takes -1 for
-    no seed. A CPU's generator uses 32 of them: of a million rows a hundred pairs share theirs.
+    Cards, order, restarts and other rows have no effect, so a row is drawn alike wherever and
+    whenever it is computed, and no two rows are correlated. 63 bits: vLLM reads -1 as no seed. A
+    CPU's generator uses 32 of them: among a million rows, a hundred pairs share theirs.
     """
     name, row = place
     text = f"{seed}\n{row}\n{name}".encode(errors="surrogatepass")
@@ -20,8 +20,8 @@ def row_seed(seed: int, place: Place) -> int:
 
 
 def answer_seed(seed: int, number: int) -> int:
-    """The seed of a row's answer ``number`` (from 0), where the row's is ``seed``. The first answer
-    has the row's own, so that more answers leave those alone that there are."""
+    """The seed of a row's answer ``number`` (from 0); ``seed`` is the row's. The first answer has
+    the row's own seed, so asking for more answers does not change existing ones."""
     if number == 0:
         return seed
     text = f"{seed}\n{number}".encode()

@@ -1,10 +1,10 @@
-"""Several answers of one row: as many draws from the same prompt, kept together or voting.
+"""Several answers of one row: several draws from the same prompt, kept together or voting.
 
-Each answer is a request of its own behind the same prompt, not vLLM's ``n``. So the packer counts
-every answer's blocks as those of any other request, with the prompt's blocks shared as between rows
-that begin alike; an answer waits for room by itself; and a row's timeout, its loss with an engine
-and its place in a resume stay those of a row with several requests, as choices have them too. The
-prompt is computed once where the prefix cache is on: equal prompts share all their whole blocks.
+Each answer is a separate request with the same prompt, not vLLM's ``n``. So the packer counts every
+answer's blocks like those of any other request, and shares the prompt's blocks as between rows that
+begin alike; each answer waits for room separately; and a row's timeout, its loss with an engine and
+its place in a resume are those of any row with several requests, such as one with choices. With the
+prefix cache on, the prompt is computed once: equal prompts share all their whole blocks.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ H = TypeVar("H", bound=Hashable)
 
 
 def draws(prompt: Prompt, number: int) -> Iterator[Prompt]:
-    """``prompt`` so many times: where it has a seed, each with its own."""
+    """``number`` copies of ``prompt``; if it has a seed, each copy gets its own."""
     seed = prompt.sampling.seed
     for answer in range(number):
         if seed is None:
@@ -37,17 +37,17 @@ def draws(prompt: Prompt, number: int) -> Iterator[Prompt]:
 
 
 def majority(votes: Sequence[H]) -> tuple[H, float]:
-    """What most of ``votes`` say, and their share; of several the one that was said first."""
+    """The most frequent of ``votes``, and its share; of equally frequent ones, the first."""
     [(winner, number)] = Counter(votes).most_common(1)
     return winner, number / len(votes)
 
 
 class SeveralAnswers:
-    """One row's answers on their way. The row has its result when all have theirs, or when an
+    """One row's answers in progress. The row has its result when all have theirs, or when an
     engine refuses one."""
 
     def __init__(self, answers: Sequence[Answer], *, vote: bool) -> None:
-        """``vote``: what most of them say becomes the row's answer."""
+        """``vote``: the most frequent answer becomes the row's answer."""
         self._answers = answers
         self._vote = vote
         self._asking: dict[int, Answer] = {}  # by request
@@ -73,14 +73,14 @@ class SeveralAnswers:
 
 
 def _together(results: tuple[RowResult, ...]) -> RowResult:
-    """All of them. The row has an error if one of them has."""
+    """All of them. The row has an error if one of them has one."""
     wrong = [(n, r.error) for n, r in enumerate(results, 1) if r.error is not None]
     error = _told(*wrong[0], len(results)) if wrong else None
     return replace(_sums(results), error=error)
 
 
 def _elected(results: tuple[RowResult, ...]) -> RowResult:
-    """The answer that most give; its share is of all, those included that are no answer."""
+    """The most frequent answer; its share is of all, including invalid ones."""
     valid = [r for r in results if r.error is None]
     if not valid:
         assert results[0].error is not None
@@ -106,7 +106,7 @@ def _sums(results: tuple[RowResult, ...]) -> RowResult:
 
 
 def _said(result: RowResult) -> str:
-    """Equal for answers that say the same: of JSON its values count, not how it is written."""
+    """Equal for answers with the same meaning: for JSON its values count, not the formatting."""
     return json.dumps(result.fields, sort_keys=True) if result.fields else result.completion or ""
 
 

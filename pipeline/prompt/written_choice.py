@@ -1,4 +1,4 @@
-"""One of the choices, written by an engine that tells no log-probabilities."""
+"""A choice as written by an engine that reports no log-probabilities."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pipeline.prompt.choice_answer import ChoiceQuestion, tree_within
 from pipeline.prompt.join import Prompt
 from pipeline.rows.request import Completion, Request, Structure
 
-_MORE_TOKENS = 8  # than the longest choice: quotes, spaces, a mark of the end
+_MORE_TOKENS = 8  # more than the longest choice: quotes, spaces, an end token
 
 
 class WrittenChoice:
-    """The model writes its answer, held to the choices where the engine can do that. How sure it
-    is nobody tells: ``confidence`` stays null, rather than a number that is made up."""
+    """The model writes its answer, restricted to the choices where the engine can do that. Its
+    confidence is unknown: ``confidence`` stays null instead of an invented number."""
 
     def __init__(
         self,
@@ -27,7 +27,7 @@ class WrittenChoice:
         room: int,
         held: Container[str],
     ) -> None:
-        """``room``: tokens that the context has left; ``held``: see ``EngineFacts``. Raises
+        """``room``: tokens of the context that are left; ``held``: see ``EngineFacts``. Raises
         RowError."""
         self._choices = question.asked.choices
         self._prompt = prompt
@@ -66,8 +66,8 @@ class WrittenChoice:
 
 
 def chosen(text: str, choices: tuple[str, ...], *, quoted: bool = False) -> str | None:
-    """The choice that a written answer names: the whole of it, or else its beginning up to the end
-    of a word, the longest first. None where it names none."""
+    """The choice that a written answer names: the whole text, or else its beginning up to the end
+    of a word, the longest first. None if it names none."""
     if quoted:
         try:
             found = json.loads(text)

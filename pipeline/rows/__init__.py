@@ -1,1 +1,1 @@
-"""What every layer speaks of: requests, completions, errors, workloads."""
+"""Data types that every layer uses: requests, completions, errors, workloads."""

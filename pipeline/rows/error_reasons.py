@@ -1,4 +1,4 @@
-"""Why rows fail: their messages without what is each row's own, so that equal reasons add up."""
+"""Why rows fail: messages without the parts specific to a row, so equal reasons are counted."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections import Counter
 
 OTHERS = "other reasons"
 NO_CONTEXT = "more than any context holds"
-_MOST = 8  # reasons that are told apart, of one type of error in one unit
-_MOST_IN_SUMS = 64  # of one type, so that what is frequent in all is found among the units'
+_MOST = 8  # distinct reasons, of one type of error in one unit
+_MOST_IN_SUMS = 64  # of one type, so that reasons frequent overall are found among the units'
 _ROOM = 512  # reasons of all types
 _LONGEST = 160  # characters
 _NUMBER = re.compile(r"\d[\d.,]*")
@@ -30,7 +30,7 @@ def count_reason(reasons: Counter[str], kind: str, message: str) -> None:
 
 
 def discount_reason(reasons: Counter[str], kind: str, message: str) -> None:
-    """Count a row less, that was counted before, if its reason was."""
+    """Subtract a row that was counted before, if its reason was counted."""
     for reason in (reason_of(message), OTHERS):
         key = f"{kind}\t{reason}"
         if reasons.get(key, 0) > 0:
@@ -39,7 +39,7 @@ def discount_reason(reasons: Counter[str], kind: str, message: str) -> None:
 
 
 def bound_reasons(reasons: Counter[str]) -> None:
-    """Count the rarest of very many together."""
+    """If there are too many reasons, count the rarest together."""
     if len(reasons) <= _ROOM:
         return
     frequent = reasons.most_common()
@@ -52,7 +52,7 @@ def bound_reasons(reasons: Counter[str]) -> None:
 
 
 def reasons_by_type(reasons: Counter[str]) -> dict[str, dict[str, int]]:
-    """Type -> reason -> rows, the most frequent first, those after the eighth counted together."""
+    """Type -> reason -> rows, the most frequent first; after the eighth, counted together."""
     found: dict[str, dict[str, int]] = {}
     for key, rows in sorted(reasons.items(), key=lambda item: (-item[1], item[0])):
         kind, _, reason = key.partition("\t")

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class GoldRow:
-    """Row ``row`` of the input file ``shard`` (as the output calls it), and the choice that is
-    right.
+    """Row ``row`` of the input file ``shard`` (by its name in the output), and the right choice.
 
-    ``inclusion_probability``: that it came among those that were asked about; None where nobody
-    drew it (a column, a file). ``random``: it belongs to a simple random sample; else it was asked
-    about because the model was in doubt, and counts only with its weight, 1 over the probability.
+    ``inclusion_probability``: of this row among those that people were asked about; None if it was
+    not drawn (a column, a file). ``random``: it belongs to a simple random sample; otherwise it was
+    chosen because the model was uncertain, and has the weight 1 over the probability.
     """
 
     shard: str

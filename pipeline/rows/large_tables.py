@@ -1,8 +1,8 @@
-"""Tables of more text than one Arrow array holds, which is 2 GiB: its offsets have 32 bits.
+"""Tables with more text than one Arrow array can hold, 2 GiB: its offsets have 32 bits.
 
-Rows that are taken from a table come into one array for each column, after all arrays of that
-column were joined; and lists and structs of more text in one row group of a Parquet file are not
-read again. So such tables are handled in pieces.
+Arrow takes rows from a table into one array per column, after joining all arrays of that column;
+and it cannot read lists and structs with more text in one row group of a Parquet file. So such
+tables are handled in pieces.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ _MOST_BYTES = 1 << 30  # of a piece
 
 
 def pieces(table: pa.Table, most_bytes: int = _MOST_BYTES, together: int = 1) -> Iterator[pa.Table]:
-    """Slices of ``table`` that follow each other, each of so many bytes at most, or of no more
-    rows than have to stay ``together``."""
+    """Consecutive slices of ``table``, each of at most so many bytes, or with no more rows than
+    have to stay ``together``."""
     if table.num_rows <= together or table.nbytes <= most_bytes:
         yield table
         return
@@ -28,8 +28,8 @@ def pieces(table: pa.Table, most_bytes: int = _MOST_BYTES, together: int = 1) ->
 
 
 def in_own_memory(table: pa.Table) -> pa.Table:
-    """The same rows in memory that begins with the first of them, where that matters: Arrow's
-    writer of Parquet refuses slices of views of text within structs and lists."""
+    """The same rows in memory that begins with the first of them, where needed: Arrow's Parquet
+    writer refuses slices of text views within structs and lists."""
     views = (pa.string_view(), pa.binary_view())
     if not any(kind in views for field in table.schema for kind in inner_types(field.type)):
         return table
@@ -40,7 +40,7 @@ def in_own_memory(table: pa.Table) -> pa.Table:
 
 
 def inner_types(kind: pa.DataType) -> Iterator[pa.DataType]:
-    """The types of what values of ``kind`` hold, at any depth."""
+    """The types inside ``kind``, at any depth."""
     for number in range(kind.num_fields):
         inner = kind.field(number).type
         yield inner
@@ -48,8 +48,8 @@ def inner_types(kind: pa.DataType) -> Iterator[pa.DataType]:
 
 
 def take(table: pa.Table, rows: NDArray[np.int64], most_bytes: int = _MOST_BYTES) -> pa.Table:
-    """The ``rows`` of ``table``, which ascend; one may be there several times, so long as others
-    beside it are about as often."""
+    """The ``rows`` of ``table``, in ascending order; a row may be repeated, if its neighbours are
+    repeated about as often."""
     if not len(rows):
         return table.slice(0, 0)
     first, end = int(rows[0]), int(rows[-1]) + 1
@@ -66,7 +66,7 @@ def take(table: pa.Table, rows: NDArray[np.int64], most_bytes: int = _MOST_BYTES
 def _take(column: pa.ChunkedArray, rows: NDArray[np.int64]) -> pa.ChunkedArray:
     try:
         return column.take(pa.array(rows))
-    except pa.ArrowNotImplementedError:  # of views of text, at any depth
+    except pa.ArrowNotImplementedError:  # for text views, at any depth
         slices = [column.slice(row, 1).chunks for row in rows.tolist()]
         chunks = [chunk for some in slices for chunk in some if len(chunk)]
         return pa.chunked_array([pa.concat_arrays(chunks)], column.type)

@@ -1,4 +1,4 @@
-"""What an engine is asked, and what it answers. Plain data, the same for every engine."""
+"""What an engine is asked, and its answer. Plain data, the same for every engine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.job.sampling import Sampling
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """A shape that the completion must have: a JSON schema (its text), or a regular expression."""
+    """The required form of the completion: a JSON schema (as text), or a regular expression."""
 
     json_schema: str | None = None
     regex: str | None = None
@@ -22,10 +22,10 @@ class Structure:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What a model thinks of n given tokens, each given all tokens before it.
+    """A model's scores for n given tokens, each given all tokens before it.
 
     ``token_ids``: int32 [n]; ``logprobs``: float32 [n], natural logarithms. ``top_ids`` and
-    ``top_logprobs``: [n, k], the k likeliest tokens in place of each, the likeliest first.
+    ``top_logprobs``: [n, k], the k most likely tokens at each place, the most likely first.
     """
 
     token_ids: NDArray[np.int32]
@@ -41,12 +41,12 @@ MOST_LOGPROB_IDS = 128  # vLLM's limit for one request (``MAX_LOGPROB_TOKEN_IDS`
 class Request:
     """One prompt, as token ids, and how to continue it.
 
-    ``logprob_ids``: tokens whose log-probabilities are wanted at the one position that is then
-    generated (``max_tokens`` is 1), at most ``MOST_LOGPROB_IDS``. ``score_from``: the prompt's
-    tokens from this position (at least 1) on are to be scored, with the ``top_k`` likeliest beside
-    each. ``shared_tokens``: how many of the prompt's first tokens the request admitted before it
-    is expected to share, so that a prefix cache holds them. ``row``: the same number for all
-    requests that begin with one row's text, which an engine may compute once.
+    ``logprob_ids``: tokens whose log-probabilities are wanted at the only generated position
+    (``max_tokens`` is 1), at most ``MOST_LOGPROB_IDS``. ``score_from``: score the prompt's tokens
+    from this position (at least 1) on, with the ``top_k`` most likely tokens for each.
+    ``shared_tokens``: how many of the prompt's first tokens are expected in the prefix cache,
+    because the request admitted before shares them. ``row``: the same number for all requests that
+    begin with one row's text, which an engine may compute once.
     """
 
     id: int
@@ -67,7 +67,7 @@ class Request:
 
 @dataclass(slots=True)
 class Completion:
-    """The end of a request. ``error`` set: the engine refused it, the rest is empty."""
+    """The end of a request. If ``error`` is set, the engine refused it, and the rest is empty."""
 
     request_id: int
     text: str = ""

@@ -1,4 +1,4 @@
-"""Rows of an input file: the one way in which rows are named wherever they go."""
+"""Rows of an input file: the one form in which all code names rows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class RowRange(NamedTuple):
-    """Rows ``start``..``stop`` (without the latter) of the shard of that number, counted from the
+    """Rows ``start`` to ``stop`` (exclusive) of the shard with that number, counted from the
     shard's first row."""
 
     shard: int
@@ -15,5 +15,5 @@ class RowRange(NamedTuple):
 
     @property
     def rows(self) -> int:
-        """How many they are."""
+        """The number of rows."""
         return self.stop - self.start

@@ -1,4 +1,4 @@
-"""A trace: requests as the simulator replays them, with lengths that were recorded. Pure."""
+"""A trace: requests that the simulator replays, with recorded lengths. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class TraceRow:
     """One request. Sizes in tokens, ``arrival`` in seconds from the start.
 
     Rows of one ``prefix_group`` (-1: none) share their first ``prefix_tokens`` tokens. ``inner``:
-    (group, tokens) of further groups, each within the one before and with more tokens.
+    (group, tokens) of further groups; each lies within the previous one and shares more tokens.
     """
 
     id: int
@@ -36,7 +36,7 @@ class TraceRow:
         return self.prompt_tokens + self.output_tokens
 
     def keys(self, block_size: int) -> tuple[int, ...]:
-        """Of the whole blocks that it shares (see ``pipeline.admission.demand``)."""
+        """Keys of the whole blocks that it shares (see ``pipeline.admission.demand``)."""
         blocks = self.prefix_tokens // block_size if self.prefix_group >= 0 else 0
         keys = [hash((self.prefix_group, i)) for i in range(blocks)]
         for group, tokens in self.inner:
@@ -45,10 +45,11 @@ class TraceRow:
 
 
 def rows_of(columns: Mapping[str, Sequence[Any]], where: str) -> list[TraceRow]:
-    """Rows of a trace's columns, checked; others are ignored. ``where``: its name in messages.
+    """Rows of a trace's columns, checked; other columns are ignored. ``where``: its name in
+    messages.
 
-    Raises UsageError: columns missing, nothing in it, no number, nulls, negative or zero lengths,
-    a prefix longer than its prompt.
+    Raises UsageError for missing columns, no rows, non-numbers, nulls, negative or zero lengths,
+    and a prefix longer than its prompt.
     """
     missing = [name for name in REQUIRED if name not in columns]
     if missing:

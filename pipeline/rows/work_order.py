@@ -1,10 +1,10 @@
-"""In which order rows are worked on: a little of everything at any time, whatever the data's order.
+"""The order of work on rows: a mix of everything at any time, whatever the data's order.
 
-Data come sorted by source, by date, by length. Lengths of answers learned from the first of them
-would be wrong for the next ones, and the longest might all come last. So units of work are handed
-out spread over the input, and a worker goes through several of them side by side, each from its
-first row on: what is done of a unit is its beginning, and rows that are neighbours, since they
-share a prefix, stay close. Pure: the order follows from the number of units alone.
+Data are often sorted by source, date or length. Answer lengths learned from the first rows would
+then be wrong for the next ones, and the longest might all come last. So units of work are handed
+out spread over the input, and a worker processes several of them side by side, each from its first
+row on: the finished part of a unit is its beginning, and neighbouring rows, which may share a
+prefix, stay close. Pure: the order depends only on the number of units.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from collections.abc import Sequence
 from itertools import count
 from math import gcd
 
-STREAMS = 4  # units that a worker goes through side by side: what is lost with it if it dies
+STREAMS = 4  # units that a worker processes side by side: they are lost if it dies
 SMALLEST = 16  # rows of a unit
 _LARGEST = 4096
-# on a rack, at least: enough to balance it, and so that what is begun and not finished is little:
-# some 3 % of the rows at a worker
+# at least, on a rack: enough to balance it, and few enough rows that are begun and not finished,
+# some 3 % of the rows per worker
 _RACK_UNITS = 128
-# of one engine a unit's rows squared over all rows, at most: few files of a small input, 4 of 512
-# rows, 12 of 3,000. What is begun is little there, too, since a lease is two minutes' work at most.
+# For one engine: a unit's rows squared over all rows, at most: few files for a small input (4 of
+# 512 rows, 12 of 3,000). Little is begun there too, since a lease is two minutes' work at most.
 # On a rack such units cost a tenth of the time where data are sorted (tests/bench/unit_sizes.py)
 _SQUARE = 32
 _GOLDEN = (5**0.5 - 1) / 2
 
 
 def spread(number: int) -> list[int]:
-    """Places 0..number, so ordered that every stretch of them lies evenly over the whole: steps
-    of the golden section (Weyl's sequence, whose gaps are the most even ones), or of what is
-    nearest to it and comes to every place."""
+    """Places 0..number, ordered so that every part of the sequence is spread evenly over the whole:
+    steps of the golden section (Weyl's sequence, whose gaps are the most even ones), or of the
+    nearest number that reaches every place."""
     wanted = max(1, round(number * _GOLDEN))
     near = (step for away in count() for step in (wanted + away, wanted - away))
     step = next(step for step in near if step > 0 and gcd(step, number) == 1)
@@ -37,8 +37,8 @@ def spread(number: int) -> list[int]:
 
 
 def side_by_side(rows: Sequence[int], streams: int = STREAMS) -> list[tuple[int, int]]:
-    """(unit, row of it) over units of so many ``rows`` in the order given, ``streams`` of them at
-    a time by turns; where one ends the next begins."""
+    """(unit, row of it) over units of so many ``rows`` in the given order, ``streams`` of them at a
+    time in turn; when one ends the next begins."""
     found: list[tuple[int, int]] = []
     coming = iter(range(len(rows)))
     open_units: list[list[int]] = []
@@ -70,7 +70,7 @@ def unit_rows(total_rows: int, engines: int = 1) -> int:
 
 
 def mixed(number: int) -> list[int]:
-    """Places 0..number in the order of one worker that has them all."""
+    """Places 0..number in the order of a single worker with all rows."""
     unit = unit_rows(number)
     starts = range(0, number, unit)
     order = spread(len(starts))

@@ -1,8 +1,8 @@
-"""What the requests of a job look like beside the lengths of its rows: what their prompts share,
-and how many requests a row takes. Pure.
+"""Properties of a job's requests besides the lengths of its rows: what their prompts share, and how
+many requests a row takes. Pure.
 
-A plan finds it in a sample of the prompts, a run leaves it with its output, and both the plan's
-prediction and the simulator make their requests by it: so they simulate the same.
+A plan finds them in a sample of the prompts, and a run writes them to its output. The plan's
+prediction and the simulator both build their requests from them: so they simulate the same.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 from pipeline.rows.trace import TraceRow
 
 SCORE = "score"
-_WORTH = 16  # tokens that a few rows share beyond what all do, from which on it is told: a block
+_WORTH = 16  # a block: groups count if a few rows share this many tokens beyond what all share
 _SLICES = 32
 
 
@@ -28,8 +28,8 @@ class Groups:
     """Prompts that begin alike beyond what all have in common: questions about one document.
 
     ``share``: of the rows, 0..1. ``tokens``: that a group's rows share, from the prompt's first
-    on, in the mean. ``rows``: of a group that follow each other, in the mean. ``recurring``: how
-    many groups there are that come again and again; 0: each comes once.
+    one, on average. ``rows``: consecutive rows of a group, on average. ``recurring``: number of
+    groups that come again and again; 0: each comes once.
     """
 
     share: float
@@ -40,10 +40,10 @@ class Groups:
 
 @dataclass(frozen=True)
 class RequestShape:
-    """``kind``: see ``pipeline.budget.predict.Workload``. ``common_tokens``: that all prompts begin
-    with. ``max_tokens``: the limit that every request states; 0: not known. ``answers``: that are
-    written for each row, each by a request of its own; ``apart``: and is a row of the output.
-    ``asks``: tokens of each of several questions of a row, which stand after its text."""
+    """``kind``: see ``pipeline.budget.predict.Workload``. ``common_tokens``: with which all prompts
+    begin. ``max_tokens``: the limit of every request; 0: unknown. ``answers``: written for each
+    row, each by a separate request; ``apart``: each is a row of the output. ``asks``: tokens of
+    each of several questions of a row, which follow its text."""
 
     kind: str = "text"
     common_tokens: int = 0
@@ -63,7 +63,7 @@ class RequestShape:
 
     @classmethod
     def decode(cls, text: str) -> RequestShape:
-        """Raises ValueError for what ``encode`` did not write."""
+        """Raises ValueError for text that ``encode`` did not write."""
         try:
             content: dict[str, Any] = json.loads(text)
             groups, asks = content.pop("groups"), tuple(content.pop("asks", ()))
@@ -74,9 +74,9 @@ class RequestShape:
 
 @dataclass(frozen=True)
 class Lengths:
-    """Numbers of tokens by equal shares: the mean of each of up to 32 slices of the sorted ones,
-    so that the mean of all is kept, and about their spread. ``longest``: of them all, by itself,
-    for it is what an engine that has done all others waits for (0: unknown)."""
+    """Numbers of tokens by equal shares: the mean of each of up to 32 slices of the sorted numbers,
+    which keeps the mean of all and roughly their spread. ``longest``: the largest number, kept
+    separately: an engine that has done all others waits for it (0: unknown)."""
 
     slices: tuple[float, ...] = field(default=())
     longest: float = 0.0
@@ -91,8 +91,8 @@ class Lengths:
 
     @classmethod
     def in_buckets(cls, buckets: Mapping[int, int], mean: float) -> Lengths:
-        """Of a histogram (upper end, a power of two -> rows), evenly within each bucket; stretched
-        so that their mean is ``mean``."""
+        """From a histogram (upper end, a power of two -> rows), evenly within each bucket; scaled
+        to the mean ``mean``."""
         numbers: list[float] = []
         total = sum(buckets.values())
         for end, rows in sorted(buckets.items()):
@@ -106,7 +106,7 @@ class Lengths:
         return sum(self.slices) / len(self.slices) if self.slices else 0.0
 
     def with_mean(self, mean: float) -> Lengths:
-        """Stretched or shrunk; one length where there are none."""
+        """Scaled to the mean ``mean``; if there are none, one length."""
         if not self.slices or not self.mean:
             return Lengths((mean,))
         if isclose(mean, self.mean):
@@ -115,11 +115,11 @@ class Lengths:
         return Lengths(tuple(s * by for s in self.slices), self.longest * by)
 
     def draw(self, count: int, seed: int) -> list[int]:
-        """So many whole numbers, at least 1: every slice as often, in a shuffled order that is
-        always the same; their mean is that of the slices. One of them is the longest."""
+        """``count`` integers, at least 1: every slice equally often, in a fixed shuffled order;
+        their mean is that of the slices. One of them is the longest."""
         dice = random.Random(seed)
         drawn: list[int] = []
-        debt = 0.0  # that rounding left
+        debt = 0.0  # from rounding
         while len(drawn) < count:
             turn = list(self.slices)
             dice.shuffle(turn)
@@ -130,7 +130,7 @@ class Lengths:
         return self._with_longest(drawn)
 
     def _with_longest(self, drawn: list[int]) -> list[int]:
-        """The last of the largest becomes the longest, the other ones of its slice shorter."""
+        """The last of the largest becomes the longest, the others of its slice become shorter."""
         longest, most = round(self.longest), max(drawn, default=0)
         if longest <= most:
             return drawn
@@ -144,9 +144,9 @@ class Lengths:
 
 
 def shape_of(stretches: Sequence[Sequence[Sequence[int]]]) -> tuple[int, Groups | None]:
-    """What prompts share: tokens that all begin with, and the groups beyond those.
+    """What prompts share: the number of tokens with which all begin, and the groups beyond those.
 
-    ``stretches``: the ids of rows that follow each other, of several places of the input.
+    ``stretches``: the ids of consecutive rows, from several places of the input.
     """
     prompts = [ids for stretch in stretches for ids in stretch]
     if len(prompts) < 2:
@@ -158,7 +158,7 @@ def shape_of(stretches: Sequence[Sequence[Sequence[int]]]) -> tuple[int, Groups 
     groups: list[list[int]] = [[order[0]]]
     tokens: list[int] = []
     for after, (row, length) in enumerate(zip(order[1:], shared, strict=True)):
-        # equal prompts are no group: they are answered once
+        # equal prompts are no group: they are computed once
         if length >= common + _WORTH and prompts[row] != prompts[order[after]]:
             groups[-1].append(row)
             tokens.append(length)
@@ -181,15 +181,15 @@ def shape_of(stretches: Sequence[Sequence[Sequence[int]]]) -> tuple[int, Groups 
 def requests(
     shape: RequestShape, lengths: Sequence[tuple[int, int]], per_row: float = 1.0
 ) -> list[TraceRow]:
-    """The requests of rows with these (prompt, completion) ``lengths``, in their order; of rows
+    """The requests of rows with these (prompt, completion) ``lengths``, in their order; for rows
     with several answers there is one of the lengths for each answer.
 
-    ``per_row``: requests that a row takes in the mean; those after its first ask for one token
-    more behind the same prompt. Where a row has several questions, there is one for each behind
-    the text that they share, and a prompt's length is that of all together.
+    ``per_row``: requests per row on average; those after the first generate one more token after
+    the same prompt. If a row has several questions, there is one request for each, after the text
+    that they share, and a prompt's length is that of all together.
     """
     made: list[TraceRow] = []
-    single = shape.scores or shape.kind == "choices"  # a token each
+    single = shape.scores or shape.kind == "choices"  # one token each
     for place, (prompt, completion) in enumerate(lengths):
         number = place // shape.answers
         prompt = max(1, prompt - sum(shape.asks))
@@ -213,7 +213,7 @@ def requests(
 
 
 def _group(shape: RequestShape, number: int) -> tuple[int, int]:
-    """(group, tokens that it shares) of row ``number``; -1 where it has none."""
+    """(group, tokens that it shares) of row ``number``; group -1 if it has none."""
     groups = shape.groups
     if groups is None:
         return -1, 0
@@ -227,8 +227,8 @@ def _group(shape: RequestShape, number: int) -> tuple[int, int]:
 
 
 def repeated(lengths: Sequence[tuple[int, int]], answered_once: int) -> set[int]:
-    """Which ``answered_once`` of the rows cost nothing: those as long as an earlier one first,
-    for equal rows are equally long; then the last."""
+    """Which ``answered_once`` rows cost nothing: first those as long as an earlier one, since equal
+    rows are equally long; then the last ones."""
     seen: Counter[tuple[int, int]] = Counter()
     alike: list[int] = []
     for number, length in enumerate(lengths):
@@ -244,6 +244,6 @@ def repeated(lengths: Sequence[tuple[int, int]], answered_once: int) -> set[int]
 
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many of their first tokens are the same."""
+    """The number of their first tokens that are equal."""
     end = min(len(a), len(b))
     return next((i for i in range(end) if a[i] != b[i]), end)

@@ -1,1 +1,1 @@
-"""Folders and object stores behind the few operations that commits stand on."""
+"""Folders and object stores behind the few operations that commits rely on."""

@@ -1,6 +1,6 @@
-"""The few storage operations that the commit protocol stands on, local and through fsspec.
+"""The few storage operations that the commit protocol relies on, local and through fsspec.
 
-Two promises matter: ``create`` makes a small file appear whole and only if it was not there
+Two guarantees matter: ``create`` makes a small file appear whole and only if it did not exist
 (compare-and-set), and ``publish`` makes a committed file appear whole under its final name.
 """
 
@@ -23,33 +23,33 @@ from pipeline.storage.transient_errors import PATIENCE_SECONDS
 class Storage(Protocol):
     """A folder for one run. Paths are relative to it, with forward slashes.
 
-    As ``open_storage`` gives it: reading raises StorageFailed, writing CommitFailed, each when
-    waiting did not help, and says what to do.
+    From ``open_storage``: reading raises StorageFailed, writing CommitFailed, each after waiting
+    did not help, with a message that says what to do.
     """
 
     def address(self, path: str = "") -> str:
-        """How users and other tools name ``path``."""
+        """The name of ``path`` for users and other tools."""
 
     def read(self, path: str) -> bytes | None:
         """The content; None if there is no such file."""
 
     def read_many(self, paths: Sequence[str]) -> list[bytes | None]:
-        """As ``read``, of many small files, many at once where that is faster."""
+        """As ``read``, for many small files, in parallel where that is faster."""
 
     def open(self, path: str) -> BinaryIO:
         """A file to read parts of. Raises FileNotFoundError."""
 
     def create(self, path: str, content: bytes) -> bool:
-        """Create a small file whole; False, changing nothing, if another is there already.
+        """Create a small file whole; False, changing nothing, if another exists already.
 
-        Raises CommitStateUnknown when storage does not say whether the file was created.
+        Raises CommitStateUnknown if storage does not say whether the file was created.
         """
 
     def replace(self, path: str, content: bytes) -> None:
-        """Write a file whole, over an older one if there is one."""
+        """Write a file whole, over an older one if one exists."""
 
     def write(self, path: str, writer: Callable[[Path], None]) -> None:
-        """Have ``writer`` fill a local file, and keep it at ``path``, a name no one else uses.
+        """Let ``writer`` fill a local file, and store it at ``path``, a name no one else uses.
 
         ``writer`` may be called again, for another file or the same one.
         """
@@ -57,24 +57,24 @@ class Storage(Protocol):
     def publish(self, source: str, target: str) -> None:
         """Make ``source`` also appear, whole, as ``target``, whatever was there before.
 
-        Harmless to do again. Only for what a commit record names: it alone may be there.
+        Safe to repeat. Only for files that a commit record names: no other file may be there.
         """
 
     def files(self, folder: str) -> list[tuple[str, int]]:
         """(path, bytes) of the files directly in ``folder``; empty if there is no such folder."""
 
     def names(self, folder: str) -> list[str]:
-        """The paths of ``files``, in any order: less work where there are a million."""
+        """The paths of ``files``, in any order: faster for a million files."""
 
     def versions(self, folder: str) -> dict[str, str] | None:
-        """By path what changes with the content of a file ("": nobody knows); None where reading
-        the files themselves is as fast."""
+        """Path -> a value that changes with the file's content ("": unknown); None if reading the
+        files themselves is as fast."""
 
     def folders(self) -> list[str]:
         """Names of the folders directly in this one."""
 
     def delete(self, path: str) -> None:
-        """Remove a file; nothing if it is not there."""
+        """Remove a file; does nothing if it does not exist."""
 
 
 def open_storage(
@@ -82,8 +82,8 @@ def open_storage(
 ) -> Storage:
     """The storage at a local path or any fsspec address. Raises UsageError.
 
-    ``patience_seconds``: how long errors that may pass are waited out. ``faults``: whether those
-    asked for in the environment (see ``InjectedFaults``) are made here too.
+    ``patience_seconds``: how long to wait for transient errors to pass. ``faults``: whether to
+    inject the faults set in the environment (see ``InjectedFaults``) here too.
     """
     inner = _open(address)
     asked = InjectedFaults.from_environment() if faults else None
@@ -94,8 +94,8 @@ def open_storage(
 
 
 def hasty(storage: Storage, patience_seconds: float) -> Storage:
-    """The same ``storage``, for what is soon given up: errors that may pass are waited out no
-    longer than that."""
+    """The same ``storage`` for operations that give up soon: it waits no longer than that for
+    transient errors to pass."""
     if isinstance(storage, PatientStorage):
         return storage.with_patience(patience_seconds)
     return PatientStorage(storage, patience_seconds)
@@ -111,8 +111,8 @@ def _open(address: str) -> Storage:
 
 
 def check_exclusive(storage: Storage, folder: str) -> None:
-    """Raise UsageError if ``storage`` lets two create the same file: rackmill could not tell who
-    was first, and rows would be lost. Writes and removes a file in ``folder``."""
+    """Raise UsageError if ``storage`` lets two processes create the same file: rackmill could not
+    tell which was first, and rows would be lost. Writes and removes a file in ``folder``."""
     path = f"{folder}/probe-{secrets.token_hex(8)}"
     try:
         first, second = storage.create(path, b"first"), storage.create(path, b"second")
@@ -123,5 +123,5 @@ def check_exclusive(storage: Storage, folder: str) -> None:
                 "give another --output: a local disk, or a store that does, as AWS S3 does",
             )
     finally:
-        with contextlib.suppress(JobFailed):  # it was not to be written either
+        with contextlib.suppress(JobFailed):  # it could not be written either
             storage.delete(path)

@@ -1,9 +1,9 @@
-"""Faults of storage on purpose, for tests of whole commands, by an environment variable:
+"""Deliberate storage faults, for tests of whole commands, set by an environment variable:
 
     RACKMILL_STORAGE_FAULTS="fail_one_in=5,seed=1" rackmill run job.yaml
 
 Operations of ``Storage`` are counted from 1, over all processes of a run if ``counter`` names a
-file. What is raised is what storage itself would raise, so it is waited out, or explained.
+file. The errors are those that storage itself would raise, so they are waited out, or explained.
 """
 
 from __future__ import annotations
@@ -24,30 +24,30 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 VARIABLE = "RACKMILL_STORAGE_FAULTS"
-EXIT_CODE = 86  # of a process that ends itself
+EXIT_CODE = 86  # of a process that exits on purpose
 _WRITES = ("create", "replace", "write", "publish")
 _numbers = count(1)  # of this process's operations
 
 
 @dataclass(frozen=True)
 class InjectedFaults:
-    """Which faults. 0: never. Operations by number; ``delay`` and ``patience`` in seconds."""
+    """Faults to inject; 0: never. Operations by number; ``delay``, ``patience`` in seconds."""
 
     exit_at: int = 0  # the process ends before this operation
     lose_at: int = 0  # this one takes effect, but its answer is lost
-    gone_from: int = 0  # this one takes effect, its answer is lost, and no other comes either
-    full_from: int = 0  # no room from this one on
+    gone_from: int = 0  # this one takes effect, its answer is lost, and so are all later ones
+    full_from: int = 0  # no space from this one on
     read_only_from: int = 0
     fail_one_in: float = 0.0  # without effect
     lose_one_in: float = 0.0
     delay: float = 0.0  # of every operation
-    patience: float | None = None  # instead of the usual one
+    patience: float | None = None  # instead of the default
     seed: int = 0
     counter: str = ""
 
     @classmethod
     def from_environment(cls) -> Self | None:
-        """None if there shall be none. Raises UsageError."""
+        """None if no faults are set. Raises UsageError."""
         text = os.environ.get(VARIABLE)
         return cls.from_text(text) if text else None
 
@@ -68,14 +68,14 @@ class InjectedFaults:
 
 
 class FaultyStorage:
-    """A ``Storage`` with faults: each of its operations is counted, but for ``address``."""
+    """A ``Storage`` with faults: each of its operations except ``address`` is counted."""
 
     def __init__(self, inner: Storage, faults: InjectedFaults) -> None:
         self.inner = inner
         self._faults = faults
 
     def __getattr__(self, name: str) -> Any:
-        if name == "inner" or name.startswith("_"):  # looked for before there is any
+        if name == "inner" or name.startswith("_"):  # looked up before it is set
             raise AttributeError(name)
         operation = getattr(self.inner, name)
         if name == "address":
@@ -105,13 +105,13 @@ class FaultyStorage:
         return result
 
     def _count(self) -> int:
-        """The number of the operation that begins."""
+        """The number of the operation that starts."""
         if not self._faults.counter:
             return next(_numbers)
         file = os.open(self._faults.counter, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             os.write(file, b".")
-            return os.lseek(file, 0, os.SEEK_CUR)  # where this very byte ends
+            return os.lseek(file, 0, os.SEEK_CUR)  # the position after this byte
         finally:
             os.close(file)
 

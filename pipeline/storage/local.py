@@ -1,4 +1,4 @@
-"""A folder of a file system, behind the few operations of ``Storage``."""
+"""A folder of a file system, with the few operations of ``Storage``."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _AT_FDCWD, _RENAME_NOREPLACE = -100, 1  # of Linux' renameat2
 class LocalStorage:
     """Every file is fsynced before it counts. All methods raise OSError.
 
-    Needs hard links, or renaming that refuses to replace (as FAT, exFAT and many network folders
-    on Linux have it).
+    Needs hard links, or renaming without replacing (which FAT, exFAT and many network folders
+    support on Linux).
     """
 
     def __init__(self, root: Path) -> None:
@@ -46,7 +46,7 @@ class LocalStorage:
         try:
             _name_if_free(temporary, target)
         except FileExistsError:
-            sync(target.parent)  # it may be our own, made before an error cut us short
+            sync(target.parent)  # it may be ours, from before an error interrupted us
             return False
         finally:
             with contextlib.suppress(OSError):
@@ -76,7 +76,7 @@ class LocalStorage:
             temporary.replace(self.root / target)
         finally:
             with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)  # replacing a file by itself leaves both names
+                temporary.unlink(missing_ok=True)  # replacing a file with itself leaves both names
         sync(self.root)
 
     def files(self, folder: str) -> list[tuple[str, int]]:
@@ -129,12 +129,12 @@ def _removed_if_it_fails(path: Path) -> Iterator[None]:
 
 
 def joined(folder: str, name: str) -> str:
-    """The path of ``name`` in a folder of a storage, which may be the storage itself ("")."""
+    """The path of ``name`` in a folder of a storage; "" is the storage itself."""
     return f"{folder}/{name}" if folder else name
 
 
 def _read(path: str) -> bytes | None:
-    """As ``Path.read_bytes``, at a third of its cost: there may be a million of them."""
+    """As ``Path.read_bytes``, at a third of its cost: there may be a million files."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -149,7 +149,7 @@ def _read(path: str) -> bytes | None:
 
 
 def _name_if_free(temporary: Path, target: Path) -> None:
-    """Give the file its final name. Raises FileExistsError, changing nothing, if there is one."""
+    """Give the file its final name. Raises FileExistsError, changing nothing, if it exists."""
     try:
         os.link(temporary, target)
     except OSError as e:
@@ -168,7 +168,7 @@ def _rename_if_free(source: Path, target: Path) -> None:
         if rename(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_NOREPLACE) == 0:
             return
         number = ctypes.get_errno()
-    if number in (errno.EINVAL, errno.ENOSYS):  # the file system does not know the flag
+    if number in (errno.EINVAL, errno.ENOSYS):  # the file system does not support the flag
         number, reason = errno.ENOTSUP, "no hard links there, and no renaming without replacing"
     else:
         reason = os.strerror(number)
@@ -188,7 +188,7 @@ def _link_or_copy(source: Path, target: Path) -> None:
 
 
 def _make_folder(folder: Path) -> None:
-    """With its parents, each of which is there after a power cut too."""
+    """Create it with its parents; each survives a power cut."""
     if folder.is_dir():
         return
     if folder.parent != folder:
@@ -198,12 +198,12 @@ def _make_folder(folder: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Have what is in a file, or a folder's names, survive a power cut."""
+    """Make a file's content, or a folder's names, survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as e:
-        if e.errno not in (errno.EINVAL, errno.ENOTSUP):  # it has no such thing: some network ones
+        if e.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems cannot
             raise
     finally:
         os.close(descriptor)

@@ -1,4 +1,4 @@
-"""A prefix on an object store, through fsspec, behind the few operations of ``Storage``."""
+"""A prefix on an object store, through fsspec, with the few operations of ``Storage``."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from pipeline.errors import UsageError
 from pipeline.storage.local import joined
 from pipeline.storage.transient_errors import os_errors
 
-_AT_ONCE = 64  # requests; botocore alone would keep to 10 connections
+_AT_ONCE = 64  # requests; botocore's default is 10 connections
 _PRECONDITION_FAILED = 412
-# botocore's; a tenth of what a small object costs goes into its long description of itself
+# botocore's; its long default user agent makes up a tenth of the cost of a small object
 _CONFIG = {"max_pool_connections": _AT_ONCE, "user_agent": "rackmill"}
 
 
 class ObjectStorage:
-    """S3 and its kin, memory: whatever can create an object only if it is not there.
+    """S3 and similar stores, and memory: all that can create an object only if it does not exist.
 
     All methods raise OSError, whatever their libraries raise.
     """
 
     def __init__(self, address: str) -> None:
-        """Raises UsageError for an address that fsspec cannot make anything of."""
+        """Raises UsageError for an address that fsspec cannot open."""
         self._address = address.rstrip("/")
         try:
             self._fs, self._root = fsspec.core.url_to_fs(self._address, **_options(address))
         except (ValueError, ImportError) as e:
             raise UsageError(f"output.path {address}: {e}") from e
-        # else s3fs would ask for the size before it asks for the content
+        # otherwise s3fs would request the size before the content
         self._at_once = {"max_concurrency": 1} if _is_s3(address) else {}
 
     def address(self, path: str = "") -> str:
@@ -117,7 +117,7 @@ class ObjectStorage:
                 entries: list[dict[str, Any]] = self._fs.ls(self._key(folder), detail=True)
             except FileNotFoundError:
                 return []
-            finally:  # else what others create from now on would not be there for us
+            finally:  # otherwise we would not see what others create from now on
                 self._fs.invalidate_cache(self._key(folder))
         named = [(str(e["name"]).rstrip("/").rsplit("/", 1)[-1], e) for e in entries]
         return [(name, e) for name, e in named if name and e["type"] == kind]
@@ -132,7 +132,7 @@ def _is_s3(address: str) -> bool:
 
 
 def _options(address: str) -> dict[str, Any]:
-    """What a file system of this kind is opened with, over the user's settings of fsspec."""
+    """Options for a file system of this kind, on top of the user's fsspec settings."""
     if not _is_s3(address):
         return {}
     given = fsspec.config.conf.get(address.partition("://")[0], {}).get("config_kwargs", {})
@@ -141,7 +141,7 @@ def _options(address: str) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _os_errors() -> Iterator[None]:
-    """Raise an OSError with a number for whatever a file system or its library raises."""
+    """Raise an OSError with a number for any error of a file system or its library."""
     try:
         with os_errors():
             yield
@@ -156,7 +156,7 @@ def _os_errors() -> Iterator[None]:
 
 
 def _status(error: OSError) -> int | None:
-    """Of the HTTP response behind an error of botocore's."""
+    """The status of the HTTP response behind a botocore error."""
     response = getattr(error.__cause__, "response", None)
     if not isinstance(response, dict):
         return None

@@ -1,4 +1,4 @@
-"""Reading many small files of a storage: a resume may have a million commit records to read."""
+"""Reading many small files of a storage: a resume may read a million commit records."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from contextlib import contextmanager
 
 from pipeline.storage.base import Storage
 
-_READERS = 4  # threads; an object store answers many requests of each at once
-_AT_ONCE = 256  # files that one of them reads
+_READERS = 4  # threads; for each of them an object store answers many requests at once
+_AT_ONCE = 256  # files that a thread reads at once
 _MANY = 500_000  # objects
 _Contents = Future[list[bytes | None]]
 
 
 def contents(storage: Storage, paths: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-    """Each path with its content, in their order; without those that are not there.
+    """Each path with its content, in their order, without files that do not exist.
 
     A few thousand files are read ahead, however many there are.
     """
@@ -40,8 +40,8 @@ def _there(paths: Sequence[str], read: _Contents) -> Iterator[tuple[str, bytes]]
 
 @contextmanager
 def growing() -> Iterator[None]:
-    """While millions of objects are made of which none is garbage, nobody need look for any, then
-    or later: that would take longer than making them."""
+    """Pause garbage collection while millions of objects are created and none is garbage, and
+    exempt them later: scanning them would take longer than creating them."""
     if not gc.isenabled():
         yield
         return

@@ -1,8 +1,8 @@
-"""Storage that fails now and then, made to look as if it did not.
+"""Storage with occasional failures, made to look as if it had none.
 
-Every operation here may be done twice: reading and listing anyway, writing because no one else
-uses the name or because the same content comes out, creating because what is there is compared
-with what was to be created. So a lost answer does not look like a lost race.
+Every operation here may be repeated: reading and listing always, writing because no one else uses
+the name or because the content is the same, creating because the existing content is compared with
+what was to be created. So a lost answer does not look like a lost race.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _FIRST_CONTACT_SECONDS = 2.0
 
 
 class PatientStorage:
-    """Tries again what may pass; what does not becomes an error that says how to fix it.
+    """Retries transient errors; a lasting one becomes an error that says how to fix it.
 
-    A store that has never answered is waited for a few seconds only: it may be misspelt.
+    A store that has never answered gets only a few seconds: its name may be misspelt.
     """
 
     def __init__(self, inner: Storage, patience_seconds: float = PATIENCE_SECONDS) -> None:
@@ -33,7 +33,7 @@ class PatientStorage:
         self._answered = False
 
     def with_patience(self, most_seconds: float) -> PatientStorage:
-        """The same storage, with so much patience at the most."""
+        """The same storage, with at most so much patience."""
         return PatientStorage(self.inner, min(self._patience, most_seconds))
 
     def address(self, path: str = "") -> str:
@@ -65,7 +65,7 @@ class PatientStorage:
                 raise CommitStateUnknown(told, fix(e)) from e
             raise CommitFailed(f"{where} cannot be written: {reason(e)}", fix(e)) from e
         try:
-            # where it is there already, the content says whether an earlier try made it
+            # if it exists already, its content says whether an earlier try created it
             return created or self._try(lambda: self.inner.read(path)) == content
         except OSError as e:
             told = f"{where} is there, but cannot be read: {reason(e)}"
@@ -77,7 +77,7 @@ class PatientStorage:
     def write(self, path: str, writer: Callable[[Path], None]) -> None:
         self._do(path, lambda: self.inner.write(path, writer), "written", CommitFailed)
 
-    # to say that nothing was committed would be wrong of what is committed or given up
+    # no "nothing was committed" in these errors: that is wrong for what is committed or given up
     def publish(self, source: str, target: str) -> None:
         self._do(target, lambda: self.inner.publish(source, target), "changed")
 

@@ -1,9 +1,9 @@
-"""Which errors of storage pass by themselves, how long to wait for that, and what to say when
-they do not.
+"""Which storage errors are transient, how long to wait for them to pass, and what to say when they
+do not.
 
-Waiting is tenacity's: a random time up to a limit that doubles (the "full jitter" of
-https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/), so that a rack of
-workers does not come back all at once.
+tenacity does the waiting: a random time up to a limit that doubles (the "full jitter" of
+https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/), so the workers of a rack
+do not retry all at once.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pipeline.errors import StorageFailed
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 PATIENCE_SECONDS = 60.0
-PLAN_SECONDS = 10.0  # while someone waits for a plan
+PLAN_SECONDS = 10.0  # while a user waits for a plan
 _FIRST_SECONDS, _LONGEST_SECONDS = 0.1, 10.0  # between two tries
 _PASSING = {
     getattr(errno, name)
@@ -37,19 +37,20 @@ _PASSING = {
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_RIGHT = {errno.EROFS, errno.EACCES, errno.EPERM}
 _NOT_ABLE = {errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
-_LASTING = {  # by what is in the names of libraries' errors
+_LASTING = {  # by parts of the names of libraries' errors
     "Credential": errno.EACCES,
     "Profile": errno.EACCES,
     "Token": errno.EACCES,
     "Validation": errno.EINVAL,
 }
-_NOT_STORAGE = {"builtins", "json", "pipeline", "pyarrow"}  # whose errors are about content, or us
+_NOT_STORAGE = {"builtins", "json", "pipeline", "pyarrow"}  # errors about content, or ours
 
 
 def passes(error: BaseException) -> bool:
-    """Whether to try again: a stale handle, a timeout, a busy store; not a full or read-only one.
+    """Whether to try again: for a stale handle, a timeout, a busy store; not a full or read-only
+    one.
 
-    An error without a number says nothing of the kind: so pyarrow reports what is damaged.
+    Errors without a number are not transient: pyarrow reports damaged data that way.
     """
     return isinstance(error, TimeoutError | ConnectionError) or (
         isinstance(error, OSError) and error.errno in _PASSING
@@ -57,9 +58,9 @@ def passes(error: BaseException) -> bool:
 
 
 def patiently(call: Callable[[], T], seconds: float = PATIENCE_SECONDS) -> T:
-    """The result of ``call``, tried again for ``seconds`` while its errors are such as pass.
+    """The result of ``call``, retried for ``seconds`` while its errors are transient.
 
-    Raises what the last try raised.
+    Raises the error of the last try.
     """
     try:
         return call()
@@ -77,7 +78,7 @@ def patiently(call: Callable[[], T], seconds: float = PATIENCE_SECONDS) -> T:
 
 
 def reading(path: str, call: Callable[[], T], seconds: float = PATIENCE_SECONDS) -> T:
-    """As ``patiently``, for what reads ``path``. Raises StorageFailed for an OSError that stays."""
+    """As ``patiently``, to read ``path``. Raises StorageFailed for an OSError that persists."""
 
     def once() -> T:
         with os_errors():
@@ -91,7 +92,7 @@ def reading(path: str, call: Callable[[], T], seconds: float = PATIENCE_SECONDS)
 
 @contextmanager
 def os_errors() -> Iterator[None]:
-    """Raise an OSError for what the libraries behind fsspec raise of their own."""
+    """Raise an OSError for the own error types of the libraries behind fsspec."""
     try:
         yield
     except OSError:
