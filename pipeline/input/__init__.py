@@ -1,1 +1,1 @@
-"""Input files: found, scanned, read in units of work, and read a second way for `verify`."""
+"""Input files: found, scanned, read in units of work, and read a second time for `verify`."""

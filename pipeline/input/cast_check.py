@@ -1,5 +1,5 @@
-"""Whether a value is what ``input.cast`` makes of what a file says, judged by Python's own types
-and not by Arrow's casts, which made it."""
+"""Whether an output value is the ``input.cast`` of a file's value, judged by Python's own types and
+not by Arrow's casts, which made it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TRUE, _FALSE = ("true", "1"), ("false", "0")
 
 
 def says_cast(value: Any, told: Any) -> bool:
-    """``value``: of the output. ``told``: as JSON or Parquet has it, or a cell's text."""
+    """``value``: of the output. ``told``: of the file, from JSON or Parquet, or a cell's text."""
     if value is None or told is None:
         return value is told
     try:
@@ -39,7 +39,7 @@ def says_cast(value: Any, told: Any) -> bool:
 
 
 def _in_json(told: Any) -> Any:
-    """What Parquet says, as JSON would."""
+    """A value from Parquet as JSON would have it."""
     if isinstance(told, Mapping):
         return {name: _in_json(one) for name, one in told.items()}
     if isinstance(told, list | tuple):

@@ -1,4 +1,4 @@
-"""Which files a path, folder or glob names; those that are being written, by their names, apart."""
+"""Which files a path, folder or glob names; incomplete ones, judged by their names, separately."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from pipeline.input.formats.names import is_data
 from pipeline.input.schema.partitions import fixed_part
 from pipeline.storage.transient_errors import passes
 
-# what browsers, wget, rsync, Flink, editors and careful writers call a file until it is whole
+# how browsers, wget, rsync, Flink, editors and careful writers name incomplete files
 _HALF = re.compile(
     r"(\.(part|partial|filepart|tmp|temp|crdownload|download|opdownload|inprogress|incomplete|swp)"
     r"|\.inprogress\.[^.]+|~)$",
     re.IGNORECASE,
 )
-_HALF_FOLDER = "_temporary"  # of Hadoop's and Spark's writers
+_HALF_FOLDER = "_temporary"  # written by Hadoop and Spark
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A file that the next run may find whole. ``named``: its name says that it is not yet."""
+    """A file that may be complete for the next run. ``named``: its name says that it is not yet."""
 
     path: str
     why: str
@@ -39,8 +39,8 @@ class LeftOut:
 
 @dataclass
 class Found:
-    """(address, file info) sorted by path; links that lead nowhere; files that are not whole.
-    ``single``: the path is that of a file, no folder or glob."""
+    """(address, file info) sorted by path; broken links; incomplete files. ``single``: the path is
+    that of a file, not a folder or glob."""
 
     files: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
@@ -49,9 +49,9 @@ class Found:
 
 
 def find(pattern: str, *, any_name: bool) -> Found:
-    """The files behind a path, folder or glob; some, if only such as are not whole. ``any_name``: a
-    file that is named by itself is taken whatever its name says. Raises UsageError, and an OSError
-    that passes."""
+    """The files behind a path, folder or glob: at least one, possibly all incomplete. ``any_name``:
+    a file that is named directly is used, whatever its name says. Raises UsageError, and transient
+    OSErrors."""
     try:
         fs, path = _file_system(pattern)
     except (ValueError, ImportError) as e:
@@ -70,9 +70,9 @@ def find(pattern: str, *, any_name: bool) -> Found:
         folder = fs.isdir(path)
     except OSError as e:
         if passes(e):
-            raise  # whoever reads waits
+            raise  # the caller waits and retries
         raise UsageError(f"input.path {pattern}: {e}") from None
-    except (ValueError, NotImplementedError, re.error) as e:  # patterns that are none
+    except (ValueError, NotImplementedError, re.error) as e:  # invalid patterns
         raise UsageError(f"input.path {pattern}: {e}", "write it with *, ?, [abc] or **") from None
     half = [] if any_name and path in infos else _half_named(infos, str(path) if folder else None)
     if path in half:
@@ -106,7 +106,7 @@ def find(pattern: str, *, any_name: bool) -> Found:
 
 
 def _file_system(path: str) -> tuple[Any, str]:
-    """The file system, and the path in it. Local paths are taken literally, "::" too."""
+    """The file system, and the path in it. Local paths are literal, including "::"."""
     if "://" in path:
         fs, name = fsspec.core.url_to_fs(path)
         return fs, str(name)
@@ -118,8 +118,8 @@ def _half_named(names: Iterable[str], folder: str | None) -> list[str]:
 
 
 def _says_half(name: str, folder: str | None) -> bool:
-    """Whether a name below the ``folder`` (None: a whole path that somebody named) is one that data
-    has until it is whole."""
+    """Whether a name below the ``folder`` (None: a whole path given by the user) is typical of
+    incomplete files."""
     parts = name[len(folder or "") :].strip("/").split("/")
     if folder is not None and any(p.startswith((".", "_")) for p in parts):
         hidden = next(p for p in parts if p.startswith((".", "_")))
@@ -134,7 +134,7 @@ def _is_data_file(name: str, folder: str) -> bool:
 
 
 def _behind_link(name: str, info: dict[str, Any]) -> dict[str, Any] | None:
-    """The facts of the file that a symbolic link leads to; None for anything else."""
+    """The file info of a symbolic link's target; None if there is no such file."""
     if not info.get("islink") or not os.path.isfile(name):
         return None
     facts = os.stat(name)
@@ -143,14 +143,14 @@ def _behind_link(name: str, info: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _as_given(name: str, pattern: str) -> str:
-    """A local file named relative to the working folder, as the job file does, where it can be."""
+    """A local file's name relative to the working folder, as in the job file, where possible."""
     return name if os.path.isabs(pattern) or "://" in pattern else os.path.relpath(name)
 
 
 def name_of_file(path: str, patterns: Sequence[str]) -> str:
-    """A file's name among the input's: which of ``input.path``'s entries (from 0) finds it, and its
-    path below what that entry names without wildcards. So it stays when all data moves, and where
-    a folder is reached by a link."""
+    """A file's name within the input: the number of the ``input.path`` entry (from 0) that finds
+    it, and its path below the fixed part of that entry. So it stays the same when all data moves,
+    and when a folder is reached by a link."""
     path = _plain(path)
     for number, pattern in enumerate(patterns):
         fixed = "/".join(fixed_part(_plain(pattern)))
@@ -176,16 +176,16 @@ def _nearest(fs: Any, path: str) -> list[str]:
 
 
 def version_of(info: Mapping[str, Any]) -> str:
-    """What changes when a file does, of what its file system says of it."""
+    """A value that changes when a file does, from its file info."""
     for key in ("ETag", "etag", "mtime", "LastModified", "last_modified", "created"):
-        if info.get(key) not in (None, ""):  # a time of 0 is one, as of reproducible archives
+        if info.get(key) not in (None, ""):  # 0 is a valid time, as in reproducible archives
             return str(info[key])
     return ""
 
 
 def stamp_of(info: Mapping[str, Any]) -> str:
-    """What changes when anybody wrote to a file, were it the same bytes, or gave it a time of his
-    own; "" where the version is one of the content, as an ETag is."""
+    """A value that changes with every write to a file, even of the same bytes, and with a time set
+    by hand; "" if the version identifies the content, as an ETag does."""
     if info.get("ETag") or info.get("etag"):
         return ""
     return f"{version_of(info)} {info.get('created', '')}"
@@ -201,8 +201,8 @@ def facts_now(path: str) -> tuple[int, str, str]:
 
 
 def has_moved(path: str, size: int, stamp: str) -> bool:
-    """Whether somebody has written to a file since it was of that size and stamp. Only those on a
-    disk are looked at: an object appears whole."""
+    """Whether a file was written to since it had that size and stamp. Only local files are checked:
+    an object appears whole."""
     if "://" in path:
         return False
     try:

@@ -1,4 +1,4 @@
-"""Whether a value is what JSON says, judged by the digits that stand there."""
+"""Whether a value equals a JSON value, judged by the digits in the text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import msgspec
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """One with a fraction or an exponent, as it stands in the file."""
+    """A number with a fraction or an exponent, as the file writes it."""
 
     text: str
 
@@ -29,12 +29,12 @@ _strict = msgspec.json.Decoder(float_hook=Number).decode
 
 
 def value_at(text: str, at: int) -> tuple[Any, int]:
-    """The value of JSON that begins there, and where it ends. Raises ValueError, RecursionError."""
+    """The JSON value that begins at ``at``, and its end. Raises ValueError, RecursionError."""
     return _lenient.raw_decode(text, at)
 
 
 def value_of(line: bytes) -> Any:
-    """Raises ValueError, RecursionError for what is no JSON."""
+    """Raises ValueError, RecursionError if it is not JSON."""
     try:
         return _strict(line)
     except (msgspec.MsgspecError, ValueError, RecursionError):
@@ -42,7 +42,7 @@ def value_of(line: bytes) -> Any:
 
 
 def says_json(value: Any, told: Any) -> bool:
-    """Whether an output's value is what JSON says: as itself, or as text where its column is."""
+    """Whether an output value equals the JSON value: itself, or as text if its column is text."""
     if value is None or told is None:
         return value is told
     if isinstance(value, str):
@@ -63,7 +63,7 @@ def says_json(value: Any, told: Any) -> bool:
 
 
 def is_text_of(text: str, told: Any) -> bool:
-    """Whether text stands for what JSON says: for text as it is, for all else as JSON."""
+    """Whether ``text`` represents a JSON value: text itself, anything else as JSON."""
     return text == (told if isinstance(told, str) else _in_json(told))
 
 

@@ -12,7 +12,7 @@ from pipeline.job.job import Job
 
 
 def check_places(job: Job) -> None:
-    """Raise UsageError if the output, or the store of answers, lies where input is looked for."""
+    """Raise UsageError if the output or the store of answers is where input is searched for."""
     patterns = (job.input.path,) if isinstance(job.input.path, str) else job.input.path
     for key, place in (
         ("output.path", job.output.path),
@@ -33,7 +33,7 @@ def _looks_into(source: str, target: str) -> bool:
     """Whether files in the folder ``target`` belong to the input ``source``."""
     if not any(c in source for c in "*?["):
         return f"{target}/".startswith(f"{source}/")
-    # "*" of fnmatch goes on over slashes, as "**" does
+    # "*" of fnmatch also matches slashes, as "**" does
     wide = source.replace("**/", "*").replace("**", "*") if "**" in source else source
     inside = f"{target}/00000-000000000000.parquet"
     same_depth = inside.count("/") == source.count("/")
@@ -41,7 +41,7 @@ def _looks_into(source: str, target: str) -> bool:
 
 
 def whole(address: str) -> str:
-    """``address`` as it is compared: one spelling for one place."""
+    """``address`` in the form for comparison: one spelling per place."""
     if "://" in address:
         protocol, _, path = address.partition("://")
         return normpath(path) if protocol in ("file", "local") else f"{protocol}://{normpath(path)}"

@@ -1,4 +1,4 @@
-"""Arrow's values as Python's, where Python has them."""
+"""Arrow values as Python values, where possible."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import pyarrow.compute as pc
 
 from pipeline.rows.large_tables import inner_types
 
-# text that is not UTF-8, times before the year 1, keys that no mapping can have
+# text that is not UTF-8, times before the year 1, unhashable keys
 _NO_VALUE = (pa.ArrowException, ValueError, OverflowError, TypeError)
 
 
 class FineMoment(datetime):
-    """One with nanoseconds beyond its microseconds: 0 to 999."""
+    """A datetime with additional nanoseconds: 0 to 999."""
 
     nanosecond = 0
 
@@ -29,7 +29,7 @@ class FineMoment(datetime):
 
 
 class FineTime(time):
-    """The same of a time of day."""
+    """The same for a time of day."""
 
     nanosecond = 0
 
@@ -45,8 +45,8 @@ def _with_nanoseconds(text: str, nanoseconds: int) -> str:
 
 
 def plain_rows(table: pa.Table) -> tuple[list[dict[str, Any]], dict[int, str]]:
-    """The rows as Python has them, and of some why Python cannot have them (such a row is
-    empty)."""
+    """The rows as Python values, and for some the reason why Python cannot represent them (such a
+    row is empty)."""
     table, finer = _coarser(table)
     try:
         _check_fineness(table)
@@ -71,7 +71,7 @@ def plain_rows(table: pa.Table) -> tuple[list[dict[str, Any]], dict[int, str]]:
 
 
 def rows_with_gaps(table: pa.Table) -> list[dict[str, Any]]:
-    """The rows as Python has them; a value that it cannot have is None, its row's others stay."""
+    """The rows as Python values; a value that Python cannot represent is None, the others stay."""
     rows, wrong = plain_rows(table)
     for number in wrong:
         one = table.slice(number, 1)
@@ -80,13 +80,13 @@ def rows_with_gaps(table: pa.Table) -> list[dict[str, Any]]:
 
 
 def plain_values(column: pa.ChunkedArray) -> list[Any]:
-    """The values of a column; None for those that Python cannot have."""
+    """The values of a column; None where Python cannot represent them."""
     rows, _ = plain_rows(pa.table({"": column}))
     return [row.get("") for row in rows]
 
 
 def same_value(a: Any, b: Any) -> bool:
-    """NaN is unlike itself, but looks the same; True is 1, and does not."""
+    """Equality where NaN equals NaN, and True does not equal 1."""
     return (a == b and isinstance(a, bool) == isinstance(b, bool)) or repr(a) == repr(b)
 
 
@@ -95,12 +95,12 @@ def first_difference(
     other: pa.ChunkedArray,
     same: Callable[[Any, Any], bool] = same_value,
 ) -> int | None:
-    """The first row in which two columns of as many rows are not the ``same``."""
+    """The first row in which two columns of equal length are not the ``same``."""
     if one.type == other.type:
         if one.equals(other):
             return None
         if _equals_itself(one.type):
-            # Python's values are coarser: no nanoseconds, no text that is not UTF-8
+            # Python's values lose something: nanoseconds, text that is not UTF-8
             ends = range(1, len(one) + 1)
             return bisect(ends, False, key=lambda end: not one[:end].equals(other[:end]))
     pairs = zip(plain_values(one), plain_values(other), strict=True)
@@ -108,7 +108,7 @@ def first_difference(
 
 
 def _equals_itself(kind: pa.DataType) -> bool:
-    """Whether Arrow finds every value of the type equal to itself, however it is stored."""
+    """Whether Arrow considers every value of the type equal to itself, however it is stored."""
     apart = pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind)
     if apart or pa.types.is_union(kind) or isinstance(kind, pa.BaseExtensionType):
         return False
@@ -118,8 +118,8 @@ def _equals_itself(kind: pa.DataType) -> bool:
 
 
 def _coarser(table: pa.Table) -> tuple[pa.Table, dict[str, dict[int, int]]]:
-    """Times in nanoseconds, which are finer than Python's, in microseconds; and by column and row
-    the nanoseconds that are left."""
+    """Times with nanoseconds, which Python lacks, in microseconds; and by column and row the
+    nanoseconds that are left."""
     finer: dict[str, dict[int, int]] = {}
     for place, field in enumerate(table.schema):
         kind = field.type
@@ -138,8 +138,8 @@ def _coarser(table: pa.Table) -> tuple[pa.Table, dict[str, dict[int, int]]]:
 
 
 def _check_fineness(table: pa.Table) -> None:
-    """Raise ValueError for times of day within lists and objects whose nanoseconds Arrow would cut
-    off on the way to Python."""
+    """Raise ValueError for times of day in lists and objects whose nanoseconds Arrow would cut off
+    in the conversion to Python."""
     for field in table.schema:
         if pa.time64("ns") not in inner_types(field.type):
             continue

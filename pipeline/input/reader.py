@@ -1,4 +1,4 @@
-"""Reading units: one open reader per shard, kept while the units that follow use it."""
+"""Reading units: one open reader per shard, kept while the next units use it."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from pipeline.storage.transient_errors import passes, reading
 
 
 class _Damaged(ValueError):
-    """There is less in a file than was there, or was promised, when it was looked into."""
+    """A file has less than it had, or announced, at the scan."""
 
 
-# what pyarrow raises for pages that cannot be decoded, and Python for text that is none
+# pyarrow's errors for pages that cannot be decoded, and Python's for invalid text
 _DAMAGED = (pa.ArrowException, ValueError, OverflowError, MemoryError)
 
 
 def _is_damage(error: Exception) -> bool:
     if isinstance(error, OSError):
-        return error.errno is None  # so pyarrow reports bytes that cannot be decompressed
+        return error.errno is None  # pyarrow's form for bytes that cannot be decompressed
     return isinstance(error, _DAMAGED)
 
 
@@ -40,7 +40,7 @@ def _damaged(path: str, unit: Unit, error: BaseException) -> JobFailed:
 
 
 class UnitReader:
-    """Reads the rows of units; cheap when units of a shard come in order."""
+    """Reads the rows of units; fast when a shard's units come in order."""
 
     def __init__(self, shards: Sequence[Shard], schema: pa.Schema) -> None:
         self._shards = shards
@@ -48,8 +48,8 @@ class UnitReader:
         self._open: tuple[int, Reader] | None = None
 
     def read(self, unit: Unit) -> Rows:
-        """The unit's rows, all columns. Errors that pass are waited out; raises StorageFailed, and
-        JobFailed where the file is damaged."""
+        """The unit's rows, all columns. Waits for transient errors to pass; raises StorageFailed,
+        and JobFailed if the file is damaged."""
         if unit.rows == 0:
             return Rows(self._schema.empty_table())
         return reading(self._shards[unit.shard].path, lambda: self._read(unit))
@@ -69,7 +69,7 @@ class UnitReader:
                 rows = replace(rows, table=with_partition(rows.table, partition, self._schema))
             return rows
         except Exception as e:
-            with suppress(Exception):  # where a reader stands after an error is anyone's guess
+            with suppress(Exception):  # after an error the reader's state is unknown
                 self.close()
             self._open = None
             if _is_damage(e) and not passes(e) and not isinstance(e, RackmillError):

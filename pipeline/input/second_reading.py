@@ -1,6 +1,6 @@
-"""The input read once more, by other parsers than the run's, so that a fault of a reader shows.
+"""The input read once more, by other parsers than the run's, to reveal a fault of a reader.
 
-Nothing is made into columns: each format compares what a file says with what the output holds.
+No columns are built: each format compares the values in a file with those in the output.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pipeline.input.shard import Shard
 
 
 class SecondReading:
-    """Of the shards of an input, in order."""
+    """Reads the shards of an input, in order."""
 
     def __init__(
         self,
@@ -32,8 +32,8 @@ class SecondReading:
         self._told: SecondRows | None = None
 
     def differs(self, shard: int, start: int, ours: pa.Table) -> tuple[int, str] | None:
-        """The first row of the file and column in which the output, whose first row is ``start``
-        of the file, is not what the file says. Raises OSError, ValueError."""
+        """The first row of the file and its column in which the output, whose first row is row
+        ``start`` of the file, differs from the file. Raises OSError, ValueError."""
         told = self._told
         if told is None or shard != self._shard or start < self._row:
             one = self._shards[shard]

@@ -1,4 +1,4 @@
-"""One input file, as planning and reading know it."""
+"""One input file, as planning and reading use it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pipeline.input.formats.unpack import readable
 
 @dataclass(frozen=True)
 class Shard:
-    """One input file. ``size`` in bytes; ``version`` changes when the content may have.
+    """One input file. ``size`` in bytes; ``version`` changes when the content may have changed.
 
-    ``stamp``: see ``find.stamp_of``; ``content``: the SHA-256 of its bytes, where it is known: so
-    a file that was only touched is known again. Of its ``rows`` those before ``first`` are left
-    out. ``name``: see ``find.name_of_file``; the seeds of its rows are made of it.
+    ``stamp``: see ``find.stamp_of``; ``content``: the SHA-256 of its bytes, if known: it identifies
+    a file that was only touched. Of its ``rows``, those before ``first`` are left out. ``name``:
+    see ``find.name_of_file``; its rows' seeds depend on it.
     """
 
     index: int
@@ -26,16 +26,16 @@ class Shard:
     boundaries: tuple[int, ...] = ()  # rows at which a row group starts
     offsets: tuple[int, ...] = ()  # text: byte offset of every ``formats.STRIDE``-th row
     layout: str = ""  # Parquet: identifies how the rows are grouped
-    known_as: str = ""  # the path under which the output folder knows it, if another one
+    known_as: str = ""  # the path under which the output folder knows it, if different
     first: int = 0
-    partition: tuple[tuple[str, str | None], ...] = ()  # columns in the names of its folders
-    kind: str = ""  # how it is written out before it is read (see ``unpack``)
+    partition: tuple[tuple[str, str | None], ...] = ()  # columns given by the names of its folders
+    kind: str = ""  # how it is converted before reading (see ``unpack``)
     stamp: str = ""
     content: str = ""
-    last_apart: bool = False  # its last row is a unit by itself: its line may go on
-    delimiter: str = ""  # CSV: what separates its cells, if no comma
-    quotes: str = ""  # CSV: "none" where there are quotes that are letters
-    taken_back: int = 0  # rows at its end that are no part of the output any more
+    last_apart: bool = False  # its last row is a separate unit: its line may be continued
+    delimiter: str = ""  # CSV: the delimiter, if not a comma
+    quotes: str = ""  # CSV: "none" if it has quotes and they are letters
+    taken_back: int = 0  # rows at its end that are no longer part of the output
     name: str = ""
 
     @property
@@ -45,17 +45,17 @@ class Shard:
 
     @property
     def readable_size(self) -> int | None:
-        """Bytes of it that are meant; None for what was written out, to which nobody appends."""
+        """Bytes of it to read; None for a converted copy, which is never appended to."""
         return None if self.kind else self.size
 
     @property
     def used_rows(self) -> int:
-        """From ``first`` on, without those that were taken back."""
+        """Rows from ``first`` on, without those that were taken back."""
         return self.rows - self.first - self.taken_back
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What of the shard decides the job's rows."""
+        """The properties of the shard that decide the job's rows."""
         facts = {"size": self.size, "version": self.version, "rows": self.rows}
         layout = {"layout": self.layout} if self.layout else {}
         first = {"first": self.first} if self.first else {}

@@ -1,4 +1,4 @@
-"""Input files: which there are, what columns they have, how many rows. Nothing is loaded whole."""
+"""Input files: which exist, their columns, their number of rows. No file is loaded whole."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ _CASTS = {
     "date": pa.date32(),
     "timestamp": pa.timestamp("us"),
 }
-_NAMED = 5  # files that are named one by one
+_NAMED = 5  # files that are listed by name
 _MOST_ROWS = 10**10  # a plan takes memory for every few thousand
 
 
 @dataclass(frozen=True)
 class InputFiles:
-    """All shards of a job, in input order, and the one schema they share: without the columns of
-    ``conflicts``, whose types cannot be joined. ``notes``: how it differs from that of files.
-    ``left``: files that are not whole, for the next run."""
+    """All shards of a job, in input order, and their common schema, without the columns of
+    ``conflicts``, whose types cannot be joined. ``notes``: how it differs from the files' schemas.
+    ``left``: incomplete files, for the next run."""
 
     shards: tuple[Shard, ...]
     schema: pa.Schema
@@ -56,7 +56,7 @@ class InputFiles:
 
     @property
     def waiting(self) -> list[str]:
-        """``left``, in words, one line for each."""
+        """``left`` as messages, one line for each."""
         return [f"input: left for the next run: {one}" for one in self.left]
 
     @property
@@ -67,18 +67,18 @@ class InputFiles:
 
 
 def discover(source: Input, leave: Collection[str] = ()) -> InputFiles:
-    """Find and look into the input files, reading only footers (Parquet) or line ends.
+    """Find and scan the input files; reads only footers (Parquet) or line ends.
 
-    ``leave``: files that are known not to be whole. Raises UsageError: no such path, nothing
-    matched, unreadable file; HalfWritten where no file is whole.
+    ``leave``: files that are known to be incomplete. Raises UsageError: no such path, nothing
+    matched, unreadable file; HalfWritten if no file is complete.
     """
     patterns = (source.path,) if isinstance(source.path, str) else source.path
     entries: dict[str, Any] = {}  # a file that two patterns match is read once
-    spelled: dict[str, str] = {}  # its place, as the first of them spells it
+    spelled: dict[str, str] = {}  # its place, in the spelling of the first of them
     partitions: dict[str, dict[str, str | None]] = {}
     lost: list[str] = []
     left: list[LeftOut] = []
-    alone: set[str] = set()  # named by themselves: they must be whole
+    alone: set[str] = set()  # named directly: they must be complete
     for pattern in patterns:
         any_name = source.format is not None
         there = reading(pattern, partial(find, pattern, any_name=any_name), PLAN_SECONDS)
@@ -130,7 +130,7 @@ def discover(source: Input, leave: Collection[str] = ()) -> InputFiles:
             f"the input claims to have {rows:,} rows, {most[1].rows:,} of them in {most[0][0]}",
             f"{_MOST_ROWS:,} are the most for one job: give it in parts",
         )
-    # an empty text file has no header to agree or disagree with
+    # an empty text file has no header to compare
     told = [one for *_, one in all_there if one.scan.rows or one.scan.schema.names]
     joined = format_module(formats[0]).common_schema(told or [all_there[0][2]])
     schema, partitions = _with_partitions(joined.schema, partitions)
@@ -164,7 +164,7 @@ def discover(source: Input, leave: Collection[str] = ()) -> InputFiles:
 
 
 def _delimiter_notes(source: Input, shards: Sequence[Shard]) -> list[str]:
-    """By what files are cut into cells, where nobody and no name has said it."""
+    """The delimiters of files, where neither the job nor a file's name sets them."""
     if source.delimiter != "auto":
         return []
     guessed = [s for s in shards if s.delimiter and not delimiter_by_name(s.path)]
@@ -178,7 +178,7 @@ def _delimiter_notes(source: Input, shards: Sequence[Shard]) -> list[str]:
 
 
 def _check_keys(source: Input, file_format: str) -> None:
-    """Raise UsageError for keys that say something of files of another format."""
+    """Raise UsageError for keys that only apply to files of another format."""
     given = {
         "delimiter": source.delimiter != "auto",
         "quotes": source.quotes is not None,
@@ -192,8 +192,8 @@ def _check_keys(source: Input, file_format: str) -> None:
 
 
 def check_whole(files: InputFiles) -> None:
-    """Raise HalfWritten for files that a run would leave out, though they have a name of their own:
-    somebody may have meant them to be whole."""
+    """Raise HalfWritten for files that a run would leave out though their names are ordinary: the
+    user may expect them to be complete."""
     cut = [one for one in files.left if not one.named]
     if cut:
         raise _not_whole(cut, "a run does the others, and leaves it for the next one")
@@ -209,15 +209,15 @@ def _not_whole(left: Sequence[LeftOut], *hints: str) -> HalfWritten:
 
 
 def moved_since(shards: Sequence[Shard]) -> list[str]:
-    """Which files somebody has written to since they were looked into; those on a local disk are
-    looked at, an object is replaced as a whole."""
+    """The files that were written to since they were scanned; only those on a local disk are
+    checked, since an object is replaced as a whole."""
     return [s.path for s in shards if has_moved(s.path, s.size, s.stamp)]
 
 
 def _skipped(
     source: Input, found: Sequence[tuple[str, Any]], scanned: Sequence[ScannedFile]
 ) -> dict[str, int]:
-    """By path. Raises UsageError where there are not so many rows, or is no such file."""
+    """Rows to skip, by path. Raises UsageError if a file has fewer rows or does not exist."""
     rows = {path: scan.rows for (path, _), scan in zip(found, scanned, strict=True)}
     for path, number in source.skip_rows.items():
         if path not in rows:
@@ -231,8 +231,8 @@ def _skipped(
 def _look(
     path: str, info: Mapping[str, Any], file_format: str, source: Input
 ) -> tuple[str, Looked]:
-    """How the file has to be written out before it is read, and what is in it. Raises UsageError;
-    HalfWritten."""
+    """How the file has to be converted before reading, and the result of the scan. Raises
+    UsageError; HalfWritten."""
     size = int(info.get("size") or 0)
 
     def scan() -> tuple[str, Looked]:
@@ -248,7 +248,7 @@ def _look(
     try:
         looked = reading(path, scan, PLAN_SECONDS)
     except UsageError:
-        if has_moved(path, size, stamp_of(info)):  # whatever is wrong with it, it is not all of it
+        if has_moved(path, size, stamp_of(info)):  # whatever is wrong with it, it is incomplete
             raise moves(path) from None
         raise
     if has_moved(path, size, stamp_of(info)):
@@ -264,7 +264,7 @@ def _layout(boundaries: Sequence[int]) -> str:
 def _with_partitions(
     schema: pa.Schema, partitions: Mapping[str, Mapping[str, str | None]]
 ) -> tuple[pa.Schema, dict[str, dict[str, str | None]]]:
-    """The schema with the columns in folders' names; a column of the files stands before one."""
+    """The schema with the columns given by folder names; a column of the files takes precedence."""
     used = {
         path: {name: value for name, value in one.items() if name not in schema.names}
         for path, one in partitions.items()
@@ -275,7 +275,7 @@ def _with_partitions(
 
 
 def _cast(source: Input, schema: pa.Schema, conflicts: Sequence[Conflict]) -> pa.Schema:
-    """The schema with the types that ``input.cast`` names. Raises UsageError."""
+    """The schema with the types set by ``input.cast``. Raises UsageError."""
     known = [*schema.names, *(conflict.column for conflict in conflicts)]
     for name, kind in source.cast.items():
         if name not in known:

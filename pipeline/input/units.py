@@ -1,4 +1,4 @@
-"""Cutting shards into units of work: a pure function of the input, so that resume finds them."""
+"""Cutting shards into units of work: a pure function of the input, so a resume finds them."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from pipeline.input.shard import Shard
 from pipeline.rows.row_range import RowRange
 from pipeline.rows.work_order import spread
 
-_ANYWHERE = 1 << 16  # rows that may be decoded to come to a unit in their midst
+_ANYWHERE = 1 << 16  # rows that may be decoded to reach a unit in the middle
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """Rows ``start``..``stop`` of a shard, and the name of the output file they become.
+    """Rows ``start``..``stop`` of a shard, and the name of the output file for them.
 
-    ``whole``: the unit that the input was cut into, where this is a part of it that was leased by
-    itself.
+    ``whole``: the unit that the input was cut into, if this is a part of it that was leased
+    separately.
     """
 
     id: str
@@ -41,19 +41,19 @@ class Unit:
 
     @property
     def file_name(self) -> str:
-        """Sorts in input order."""
+        """Its order is that of the input."""
         return f"{self.shard:05d}-{self.start:012d}.parquet"
 
 
 def cut(
     shards: Sequence[Shard], rows_per_unit: int | Sequence[int], limit: int | None = None
 ) -> list[Unit]:
-    """Units in input order over the first ``limit`` rows (None: all). ``rows_per_unit``: of all
-    shards, or of each.
+    """Units in input order over the first ``limit`` rows (None: all). ``rows_per_unit``: for all
+    shards, or for each.
 
-    A unit starts anew at a shard, and ends at a row group's end where one lies within the last
-    quarter of it, so that row groups are rarely decoded for two units. An input without rows
-    is one empty unit: its dataset has a schema and no rows.
+    A shard starts a new unit. A unit ends at a row group's end if there is one within the last
+    quarter of it, so row groups are rarely decoded for two units. An input without rows is one
+    empty unit: its dataset has a schema and no rows.
     """
     units: list[Unit] = []
     left = sum(s.used_rows for s in shards) if limit is None else limit
@@ -79,8 +79,8 @@ def recut(
     rows_per_unit: Sequence[int],
     limit: int | None = None,
 ) -> list[Unit]:
-    """The units that `cut` gave, from what a manifest keeps of them: of each shard the first rows
-    of its units (None: every so many, by ``rows_per_unit``), over the first ``limit`` rows.
+    """The units that `cut` returned, rebuilt from a manifest: for each shard the first rows of its
+    units (None: units of ``rows_per_unit`` rows), over the first ``limit`` rows.
     """
     units: list[Unit] = []
     left = sum(s.used_rows for s in shards) if limit is None else limit
@@ -97,7 +97,7 @@ def recut(
 def starts_of(
     shards: Sequence[Shard], units: Sequence[Unit], rows_per_unit: Sequence[int]
 ) -> list[list[int] | None]:
-    """What `recut` needs to know of each shard's units; None where they are all of one size."""
+    """What `recut` needs to know about each shard's units; None if they all have one size."""
     starts: list[list[int]] = [[] for _ in shards]
     for unit in units:
         if unit.rows:
@@ -113,9 +113,9 @@ def _sizes(shards: Sequence[Shard], given: int | Sequence[int]) -> Sequence[int]
 
 
 def predicted_costs(units: Sequence[Unit], shards: Sequence[Shard]) -> list[float] | None:
-    """What each unit may cost beside others, from what is known without reading it: half of a
-    row's cost is taken as the same for all, half as proportional to its bytes. None where all
-    rows look alike."""
+    """The expected cost of each unit relative to others, without reading it: half of a row's cost
+    is taken as equal for all, half as proportional to its bytes. None if there is no difference
+    between rows."""
     if len(shards) == 1 and not shards[0].offsets:
         return None
     rows = sum(unit.rows for unit in units)
@@ -127,10 +127,10 @@ def predicted_costs(units: Sequence[Unit], shards: Sequence[Shard]) -> list[floa
 
 
 def working_order(units: Sequence[Unit], shards: Sequence[Shard]) -> Sequence[int]:
-    """Places of ``units`` in the order in which they are handed out: spread over the input, but
-    those that can only be read one after the other (in a large row group, in a large CSV file)
-    one after the other."""
-    firsts = array("q")  # places at which a new block begins
+    """Places of ``units`` in the order in which they are handed out: spread over the input, except
+    that units which can only be read in sequence (in a large row group, in a large CSV file) stay
+    in sequence."""
+    firsts = array("q")  # the first place of each block
     before: tuple[int, int] | None = None
     for place, unit in enumerate(units):
         block = _large_block(unit, shards[unit.shard])
@@ -145,8 +145,8 @@ def working_order(units: Sequence[Unit], shards: Sequence[Shard]) -> Sequence[in
 
 
 def _large_block(unit: Unit, shard: Shard) -> tuple[int, int] | None:
-    """Shard and first row of the rows that have to be gone through to come to the unit; None
-    where they are few."""
+    """Shard and first row of the rows that have to be read to reach the unit; None if they are
+    few."""
     if shard.offsets:
         return None
     group = bisect_right(shard.boundaries, unit.start)
@@ -156,7 +156,7 @@ def _large_block(unit: Unit, shard: Shard) -> tuple[int, int] | None:
 
 
 def _bytes(unit: Unit, shard: Shard) -> float:
-    """Of the unit's rows in its shard, about."""
+    """The approximate bytes of the unit's rows in its shard."""
     if shard.offsets:
         ends = (*shard.offsets, shard.size)
         first, last = unit.start // STRIDE, -(-unit.stop // STRIDE)
@@ -168,7 +168,7 @@ def _bytes(unit: Unit, shard: Shard) -> float:
 
 
 def part(unit: Unit, start: int, stop: int) -> Unit:
-    """Rows ``start``..``stop`` of the shard, out of ``unit``: always the same name for them."""
+    """Rows ``start``..``stop`` of the shard, as a part of ``unit`` with a fixed name."""
     whole = unit.whole or unit
     if (start, stop) == (whole.start, whole.stop):
         return whole
@@ -176,14 +176,14 @@ def part(unit: Unit, start: int, stop: int) -> Unit:
 
 
 def halves(unit: Unit, at: int) -> tuple[Unit, Unit]:
-    """The two units that ``unit`` becomes when it is cut before row ``at`` of the shard."""
+    """The two units that result from cutting ``unit`` before row ``at`` of the shard."""
     return part(unit, unit.start, at), part(unit, at, unit.stop)
 
 
 def leaves(unit: Unit, cuts: Mapping[str, int]) -> Iterator[Unit]:
     """The units that ``unit`` was cut into, in input order. ``cuts``: unit id -> row.
 
-    Raises JobFailed for a cut that lies outside of its unit.
+    Raises JobFailed for a cut outside its unit.
     """
     open_ends = [unit]
     while open_ends:
@@ -202,7 +202,7 @@ def leaves(unit: Unit, cuts: Mapping[str, int]) -> Iterator[Unit]:
 
 
 def branches(unit: Unit, cuts: Mapping[str, int]) -> Iterator[str]:
-    """Ids of ``unit`` and of the parts of it that were cut in turn."""
+    """Ids of ``unit`` and of its parts that were cut again."""
     nodes = [unit] if cuts else []
     while nodes:
         node = nodes.pop()

@@ -1,1 +1,1 @@
-"""What became of the input since an output was begun."""
+"""How the input changed since an output was started."""

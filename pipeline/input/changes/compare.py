@@ -1,8 +1,8 @@
-"""What became of the input since an output folder was begun.
+"""How the input changed since an output folder was started.
 
-The manifest keeps what identified each input file. A file that is as it was keeps its results,
-whatever its number is now and wherever it was moved to; the rows of one that changed are done
-again; those of one that is gone are dropped.
+The manifest keeps what identifies each input file. An unchanged file keeps its results, whatever
+its number is now and wherever it was moved to; the rows of a changed file are done again; those of
+a removed file are dropped.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from pipeline.input.find import name_of_file
 from pipeline.input.formats.unpack import kind_now
 from pipeline.input.shard import Shard
 
-_NAMED = 5  # files of a kind that are named one by one
+_NAMED = 5  # files of a kind that are listed by name
 _FACTS = ("size", "rows", "layout", "first", "delimiter", "quotes")
 
 
 @dataclass(frozen=True)
 class ChangedShard:
-    """A file whose content may have changed: its rows as they are now are all to be done."""
+    """A file whose content may have changed: all its current rows have to be done."""
 
     path: str
     what: str
@@ -34,7 +34,7 @@ class ChangedShard:
 
 @dataclass(frozen=True)
 class InputChanges:
-    """How the input differs from the manifest's. ``kept``: by number now, the number then."""
+    """How the input differs from the manifest's. ``kept``: number now -> number then."""
 
     changed: tuple[ChangedShard, ...] = ()
     added: tuple[str, ...] = ()
@@ -46,12 +46,12 @@ class InputChanges:
 
     @property
     def renumbered(self) -> bool:
-        """Whether files that stayed as they were have another place in the input's order."""
+        """Whether unchanged files have another place in the input's order."""
         return any(now != then for now, then in self.kept.items())
 
     @property
     def another_input(self) -> bool:
-        """Whether not one file has anything to do with those of before."""
+        """Whether no file has anything in common with the earlier ones."""
         return bool(self.added and self.removed and not self.kept and not self.changed)
 
     def lines(self) -> list[str]:
@@ -86,7 +86,7 @@ def _line(what: str, files: Sequence[str]) -> str:
 
 
 def absolute(path: str) -> str:
-    """A local path that holds in any working folder; other addresses as they are."""
+    """A local path that is valid in any working folder; other addresses do not change."""
     return path if "://" in path else str(Path(path).resolve())
 
 
@@ -95,12 +95,11 @@ def compare(
     known: Sequence[Mapping[str, Any]],
     content: Callable[[Shard], str] = lambda shard: "",
 ) -> tuple[tuple[Shard, ...], InputChanges]:
-    """The shards, those that are as they were under the names and versions they had; and what is
-    different.
+    """The shards, unchanged ones under their earlier names and versions; and the differences.
 
-    ``known``: the manifest's entries. ``content``: a file's hash, asked for where its size and its
-    rows are what they were, and somebody may have written to it. A file that was moved is found
-    again by its base name, if it is as it was and no other file may be meant.
+    ``known``: the manifest's entries. ``content``: a file's hash, requested if its size and rows
+    are the same but it may have been written to. A moved file is recognized by its base name, if it
+    is unchanged and no other file can be meant.
     """
     entries = list(known)
     found = _pair_up(shards, entries, cache(content))
@@ -134,8 +133,8 @@ def compare(
 
 
 def _as_known(shard: Shard, entry: Mapping[str, Any]) -> Shard:
-    """Under its path, version and kind of then: so what was made of it is found. And under its name
-    of then: its rows are drawn alike, though ``input.path`` is another list by now."""
+    """The shard with its earlier path, version and kind, so its results are found; and with its
+    earlier name, so its rows are drawn alike even if ``input.path`` is another list now."""
     path = entry["path"]
     return replace(
         shard,
@@ -149,7 +148,7 @@ def _as_known(shard: Shard, entry: Mapping[str, Any]) -> Shard:
 
 
 def _drawn_apart(shards: Sequence[Shard], known: Collection[int]) -> tuple[Shard, ...]:
-    """Files that are new never have the name of a known one: their draws would be tied."""
+    """New files never get the name of a known one: their draws would be correlated."""
     taken = {shard.name for shard in shards if shard.index in known}
     return tuple(
         replace(shard, name=name_of_file(shard.path, ()))
@@ -160,7 +159,7 @@ def _drawn_apart(shards: Sequence[Shard], known: Collection[int]) -> tuple[Shard
 
 
 def _told_apart(shard: Shard, entry: Mapping[str, Any] | None) -> Shard:
-    """Of other content, though all else is as it was: somebody gave it the time it had."""
+    """Mark as different content, though all else is the same: its old modification time was set."""
     if entry is None or (entry["version"], _facts(entry)) != (
         shard.version,
         _facts(shard.identity),
@@ -172,8 +171,8 @@ def _told_apart(shard: Shard, entry: Mapping[str, Any] | None) -> Shard:
 def _is_same(
     shard: Shard, entry: Mapping[str, Any], content: Callable[[Shard], str], *, moved: bool
 ) -> bool:
-    """Whether a file is what it was: nobody has written to it, or what is in it is the same.
-    ``moved``: it was found elsewhere, which changes its stamp and may change its time."""
+    """Whether a file is unchanged: it was not written to, or its content is the same. ``moved``:
+    it was found elsewhere, which changes its stamp and may change its time."""
     if _facts(entry) != _facts(shard.identity):
         return False
     if shard.stamp and entry.get("stamp") == shard.stamp:
@@ -188,7 +187,7 @@ def _pair_up(
     entries: Sequence[Mapping[str, Any]],
     content: Callable[[Shard], str],
 ) -> dict[int, int]:
-    """Number now -> number then, of the files that are as they were."""
+    """Number now -> number then, of the unchanged files."""
     found: dict[int, int] = {}
     by_path = {e["path"]: n for n, e in enumerate(entries)}
     for shard in shards:
@@ -213,7 +212,7 @@ def _pair_up(
                 for number in theirs.get((mark, shard.version), ())
                 if _is_same(shard, entries[number], content, moved=key is not _place)
             ] or theirs.get((mark, content(shard)), [])
-            if len(same) == 1:  # else nobody knows which of them it was
+            if len(same) == 1:  # otherwise it is unknown which of them it was
                 ours.setdefault(same[0], []).append(shard.index)
         found |= {now[0]: then for then, now in ours.items() if len(now) == 1}
     return found

@@ -1,5 +1,5 @@
-"""What is in a file, as a hash of its bytes: so one that was only touched, or copied over itself,
-is known again. An object's ETag does the same, and nothing of it is read for that."""
+"""A file's content as a hash of its bytes: so a file that was only touched, or copied over itself,
+is recognized. An object's ETag does the same without reading it."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from pipeline.input.formats.base import open_file
 from pipeline.input.shard import Shard
 
 _CHUNK = 1 << 20  # bytes
-_AT_ONCE = 4  # files that are read; hashing leaves the interpreter to others
+_AT_ONCE = 4  # files read at once; hashing releases the interpreter lock
 _PATIENCE_SECONDS = 10.0
 
 
 def content_of(shard: Shard) -> str:
-    """The SHA-256 of the file's bytes, 64 hex digits; "" where it cannot be read, has been written
-    to since it was looked into, or has an ETag."""
+    """The SHA-256 of the file's bytes, 64 hex digits; "" if it cannot be read, was written to since
+    it was scanned, or has an ETag."""
     return _content(shard, float("inf"))
 
 
 def with_contents(shards: Sequence[Shard]) -> tuple[Shard, ...]:
-    """The shards with the hashes of those that have none yet, as far as there are a few seconds for
-    it: without one, a file that is touched counts as changed."""
+    """The shards, with hashes for those that have none yet, as far as a few seconds suffice:
+    without a hash, a touched file counts as changed."""
     until = time.monotonic() + _PATIENCE_SECONDS
 
     def known(shard: Shard) -> Shard:

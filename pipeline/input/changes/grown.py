@@ -1,7 +1,7 @@
-"""Whether a file only grew: what its first rows looked like then, and do now.
+"""Whether a file only grew: whether its first rows are still the same.
 
-A mark stands for the rows of a file: the SHA-256 of the bytes that hold them. How that is found is
-each format's own affair.
+A mark identifies the rows of a file: the SHA-256 of the bytes that hold them. How it is computed
+depends on the format.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from pipeline.input.shard import Shard
 
 
 def mark_of(shard: Shard) -> Mark:
-    """Of all rows of a file. What is packed, or otherwise not read as it lies there, has none.
-    Raises OSError, UsageError."""
+    """The mark of all rows of a file. A file that is compressed or has to be converted before
+    reading has none. Raises OSError, UsageError."""
     return Mark() if shard.kind else format_module(shard.format).mark_of(shard)
 
 
 def rows_still_there(shard: Shard, rows: int, mark: Mark, quotes: str | None = None) -> int | None:
-    """How many of the first ``rows`` rows that ``mark`` stands for are still what they were: all,
-    all but the last, whose line went on, or None where anything else changed. ``quotes``: as the
-    shard had it then, if it may be another one now. Raises as ``mark_of``."""
+    """How many of the first ``rows`` rows, which ``mark`` identifies, are unchanged: all; all but
+    the last, whose line was continued; or None if anything else changed. ``quotes``: the shard's
+    earlier setting, if it may differ now. Raises as ``mark_of``."""
     if shard.kind or not mark.whole:
         return None
     return format_module(shard.format).rows_still_there(shard, rows, mark, quotes)

@@ -1,4 +1,4 @@
-"""What a schedule's next run has to do: the files, or ends of files, that no earlier run did."""
+"""What a schedule's next run has to do: files, or ends of files, that no earlier run has done."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.input.changes.mark import Mark
 from pipeline.input.find import LeftOut
 from pipeline.input.shard import Shard
 
-_NAMED = 5  # files of a kind that are named one by one
+_NAMED = 5  # files of a kind that are listed by name
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,10 @@ class Covered:
 
 @dataclass(frozen=True)
 class Increment:
-    """``shards``: to be done, those that grew from their first new row on. ``changed``: among them
-    those whose earlier results are replaced; ``went_on``: of those that grew, whose last line had
-    no end, from which row on results are replaced. ``gone``: done once, and no input any more:
-    their results stay. ``left``: files that are not whole yet."""
+    """``shards``: to be done; grown files from their first new row on. ``changed``: those among
+    them whose earlier results are replaced; ``went_on``: for grown files whose last line had no
+    end: the row from which results are replaced. ``gone``: done before, but no input any more:
+    their results stay. ``left``: files that are not complete yet."""
 
     shards: tuple[Shard, ...]
     new: tuple[str, ...] = ()
@@ -110,9 +110,9 @@ def increment(
     left: Sequence[LeftOut] = (),
     full: bool = False,
 ) -> Increment:
-    """``covered``: by earlier runs, each file once, as it was then. ``still_there``: how many of
-    a file's first rows are still those, and read as then, or None. ``content``: see ``compare``.
-    ``left``: files that are not whole yet. ``full``: all is to be done again."""
+    """``covered``: by earlier runs, each file once, in its state then. ``still_there``: how many of
+    a file's first rows are unchanged and read the same way, or None. ``content``: see ``compare``.
+    ``left``: files that are not complete yet. ``full``: everything is done again."""
     waiting = tuple(map(str, left))
     if full:
         return Increment(tuple(shards), new=tuple(s.path for s in shards), left=waiting)
@@ -131,14 +131,14 @@ def increment(
             continue
         before = by_path.get(shard.path) or by_path[absolute(shard.path)]
         grew = shard.rows >= before.rows and shard.size > before.size
-        # whether quotes are letters is only known of a file since there are some
+        # the setting for quotes is only known once a file has some
         alike = shard.delimiter == before.delimiter and before.quotes in (shard.quotes, "")
         same = still_there(shard, before) if grew and alike else None
         if same is None:
             todo.append(shard)
             changed.append(shard.path)
             continue
-        if same < shard.rows:  # else only the end of a line, or an empty one, came
+        if same < shard.rows:  # otherwise only the end of a line, or an empty line, was added
             todo.append(replace(shard, first=same))
             grown.append(shard.path)
         if same < before.rows:

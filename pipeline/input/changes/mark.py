@@ -1,4 +1,4 @@
-"""What stands for the rows of a file, so that they are known again in a file that grew."""
+"""Identifies the rows of a file, to recognize them in a file that grew."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Mark:
-    """``whole``: the hash of ``size`` bytes. ``tail``: that of ``tail_size`` more, a last line
-    without end; "" where there is none."""
+    """``whole``: the hash of ``size`` bytes. ``tail``: the hash of the next ``tail_size`` bytes, a
+    last line without end; "" if there is none."""
 
     whole: str = ""
     size: int = 0

@@ -1,1 +1,1 @@
-"""File formats: one file or folder each."""
+"""File formats: each has one file or folder."""

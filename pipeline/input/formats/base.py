@@ -1,4 +1,4 @@
-"""What every input format offers: a quick scan of a file, and rows of it in order."""
+"""The interface of every input format: a quick scan of a file, and its rows in order."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipeline.errors import UsageError
 from pipeline.input.plain import plain_rows
 from pipeline.storage.transient_errors import passes
 
-# what files begin with, and patterns of what they end with. The last: streams of Arrow's
+# first bytes of files, and patterns of their last bytes. The last entry: Arrow streams
 _MAGICS = {
     b"PAR1": rb"PAR1",
     b"ARROW1": rb"ARROW1",
@@ -33,8 +33,8 @@ STRIDE = 128  # rows between two indexed byte offsets of a text file
 
 @dataclass(frozen=True)
 class ScannedFile:
-    """What planning needs to know of one file. ``details``: for the format's own code alone;
-    ``delimiter``, ``quotes``: of CSV, as a ``Shard`` keeps them."""
+    """What planning needs to know about one file. ``details``: only for the format's own code;
+    ``delimiter``, ``quotes``: of CSV, as in a ``Shard``."""
 
     rows: int
     schema: pa.Schema
@@ -47,10 +47,10 @@ class ScannedFile:
 
 @dataclass(frozen=True)
 class Rows:
-    """A stretch of input rows; ``invalid`` says what is wrong with single ones, by position.
+    """Consecutive input rows; ``invalid``: what is wrong with single rows, by position.
 
-    ``told``: the values of a column as the file writes them, where its type tells less: 1 beside
-    2.5, 0.10; None for a column whose type tells all.
+    ``told``: the values of a column as the file writes them, if its type loses that: 1 next to
+    2.5, 0.10; None for a column whose type loses nothing.
     """
 
     table: pa.Table
@@ -58,7 +58,7 @@ class Rows:
     told: Callable[[str], Sequence[Any] | None] | None = None
 
     def plain(self, columns: Sequence[str]) -> PlainRows:
-        """What prompts are made of."""
+        """The values for prompts."""
         told = {name: self.told(name) for name in columns} if self.told else {}
         known = {name: values for name, values in told.items() if values is not None}
         return PlainRows(self.table.select([c for c in columns if c not in known]), known, self)
@@ -66,14 +66,14 @@ class Rows:
 
 @dataclass(frozen=True)
 class PlainRows:
-    """Some columns of rows, to be had as Python has them, a few rows at a time."""
+    """Some columns of rows, read as Python values a few rows at a time."""
 
     table: pa.Table
     told: Mapping[str, Sequence[Any]]
     rows: Rows
 
     def read(self, start: int, stop: int) -> tuple[list[dict[str, Any]], dict[int, str]]:
-        """Rows start..stop, and what is wrong with some, by position from ``start`` on."""
+        """Rows start..stop, and what is wrong with some, by position counted from ``start``."""
         stop = min(stop, self.rows.table.num_rows)
         values, wrong = plain_rows(self.table.slice(start, stop - start))
         values = values or [{} for _ in range(stop - start)]  # no column is left
@@ -86,33 +86,33 @@ class PlainRows:
 
 
 def open_raw(path: str) -> Any:
-    """As ``open_file``. Raises OSError. A file of this machine is opened by its very name, whatever
-    an address may mean by the characters in it."""
+    """As ``open_file``. Raises OSError. A local file is opened by its exact name; no character in
+    it has a special meaning."""
     return fsspec.open(path, "rb").open() if "://" in path else open(path, "rb")
 
 
 def open_parquet(path: str) -> pq.ParquetFile:
-    """To be closed by force: it does not know that the file below is its own. Raises OSError, and
-    what pyarrow raises for files that are none. Arrow reads one of this machine by itself, which
-    takes the bytes of a name, but no text that is not UTF-8."""
+    """Has to be closed with ``force``: it does not know that it owns the file below. Raises
+    OSError, and pyarrow's errors for other files. Arrow itself opens a local file, by the bytes of
+    its name: it takes no name as text that is not UTF-8."""
     remote = "://" in path
     file = open_raw(path) if remote else pa.OSFile(os.fsencode(path))
     return pq.ParquetFile(file, pre_buffer=remote)
 
 
 def open_file(path: str) -> Any:
-    """A file's bytes. Raises UsageError, and an OSError that passes."""
+    """A file's bytes. Raises UsageError, and transient OSErrors."""
     try:
         return open_raw(path)
     except OSError as e:
         if passes(e):
-            raise  # whoever reads waits
+            raise  # the caller waits and retries
         raise UsageError(f"{path} cannot be read: {e}") from None
 
 
 def pieces(file: Any, most: int | None = None) -> Iterator[bytes]:
-    """The bytes of a file from where it stands, a mebibyte at a time. ``most``: so many of them,
-    where somebody may append to it meanwhile."""
+    """The bytes of a file from its position on, one MiB at a time. ``most``: at most so many, for a
+    file that may be appended to meanwhile."""
     left = sys.maxsize if most is None else most
     while piece := file.read(min(_PIECE, left)):
         left -= len(piece)
@@ -120,7 +120,7 @@ def pieces(file: Any, most: int | None = None) -> Iterator[bytes]:
 
 
 def hash_of(file: Any, size: int, begin: bytes = b"") -> str:
-    """The SHA-256 of ``begin`` and the next ``size`` bytes; "" where there are fewer."""
+    """The SHA-256 of ``begin`` and the next ``size`` bytes; "" if there are fewer."""
     found = hashlib.sha256(begin)
     while size > 0 and (part := file.read(min(size, _PIECE))):
         found.update(part)
@@ -129,7 +129,7 @@ def hash_of(file: Any, size: int, begin: bytes = b"") -> str:
 
 
 def lacks_its_end(path: str) -> bool:
-    """Whether a binary file begins as its format does, as far as it goes, and does not end so."""
+    """Whether a binary file begins as its format requires, but does not end as it requires."""
     with open_file(path) as file:
         head = file.read(_MAGIC_BYTES)
         file.seek(0, os.SEEK_END)
@@ -142,7 +142,7 @@ def lacks_its_end(path: str) -> bool:
 
 
 class Reader(Protocol):
-    """Reads one file front to back; going backwards costs a new start."""
+    """Reads one file from front to back; reading backwards costs a restart."""
 
     def read(self, start: int, stop: int) -> Rows:
         """Rows start..stop of the file."""

@@ -1,5 +1,5 @@
-"""Marks of files of lines, to which somebody may append: of all whole lines, and of the last one
-apart if it has no end yet, for it may go on."""
+"""Marks of line-based files, which may be appended to: one for all complete lines, and a separate
+one for the last line if it has no end yet, since it may be continued."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CHUNK = 1 << 20  # bytes
 
 
 def mark_of_lines(shard: Shard, ends: bytes, is_row: Callable[[bytes], object]) -> Mark:
-    """``ends``: the bytes that end a line. ``is_row``: whether what comes after the last one is
+    """``ends``: the bytes that end a line. ``is_row``: whether the text after the last of them is
     the beginning of a row. Raises OSError, UsageError."""
     with open_file(shard.path) as file:
         tail = _tail_of(file, shard.size, ends)
@@ -30,8 +30,8 @@ def mark_of_lines(shard: Shard, ends: bytes, is_row: Callable[[bytes], object]) 
 def lines_still_there(
     shard: Shard, rows: int, mark: Mark, ends_line: Callable[[bytes], bool]
 ) -> int | None:
-    """See ``changes.grown.rows_still_there``. ``ends_line``: whether a line ends where these two
-    bytes follow, fewer at the file's end."""
+    """See ``changes.grown.rows_still_there``. ``ends_line``: whether a line ends before these two
+    bytes (fewer at the file's end)."""
     with open_file(shard.path) as file:
         if hash_of(file, mark.size) != mark.whole:
             return None
@@ -43,7 +43,7 @@ def lines_still_there(
 
 
 def _tail_of(file: Any, size: int, ends: bytes) -> bytes:
-    """What comes after the last line's end."""
+    """The text after the end of the last complete line."""
     tail, at = b"", size
     while at > 0:
         start = max(0, at - _CHUNK)

@@ -1,4 +1,4 @@
-"""What a file's name says of it: its format, how it is packed, what separates its cells. Pure."""
+"""What a file's name tells: its format, its compression, its delimiter. Pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ADVICE = {
 
 
 def is_data(name: str) -> bool:
-    """Whether a file of a folder is one to be read, by its name."""
+    """Whether a file in a folder is an input file, judged by its name."""
     suffix, packing = ends_of(name)
     known = format_by_suffix(suffix)
     if known is not None:
@@ -31,7 +31,8 @@ def is_data(name: str) -> bool:
 
 
 def format_of(path: str) -> str:
-    """parquet, jsonl or csv: what the file is, or is written out as. Raises UsageError."""
+    """parquet, jsonl or csv: the file's format, or the one it is converted to. Raises
+    UsageError."""
     suffix, packing = ends_of(path)
     if not packing and suffix in ARROW:
         return "parquet"
@@ -49,20 +50,20 @@ def format_of(path: str) -> str:
 
 
 def delimiter_by_name(path: str) -> str | None:
-    """What separates the cells of a file of that name, if the name tells it."""
+    """The delimiter of a file with that name, if the name tells it."""
     return BY_NAME.get(ends_of(path)[0])
 
 
 def is_tsv(path: str, delimiter: str) -> bool:
-    """Whether it may be a convention that knows no quotes: a file of tabs, unless its name says
-    that it is CSV."""
+    """Whether quotes may be letters in the file: it is separated by tabs, and its name does not say
+    CSV."""
     suffix = ends_of(path)[0]
     return suffix in BY_NAME or (delimiter == "\t" and suffix != ".csv")
 
 
 def ends_of(path: str) -> tuple[str, str]:
-    """The end of the name that says what is in the file, as ".csv", and how that is packed, ""
-    where it is not."""
+    """The suffix that tells the format, such as ".csv", and that of the compression, "" if there is
+    none."""
     last = _suffix(path)
     if last not in PACKED:
         return last, ""

@@ -1,4 +1,4 @@
-"""What the code of each format of input files offers."""
+"""The interface of every input format's code."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pipeline.job.registries.input_formats import INPUT_FORMATS
 
 @dataclass(frozen=True)
 class Looked:
-    """One file: its path, the path under which it is read, and what was found in it."""
+    """One file: its path, the path from which it is read, and what the scan found."""
 
     path: str
     readable: str
@@ -28,22 +28,22 @@ class Looked:
 
 
 class FormatModule(Protocol):
-    """What the module of a format offers (``job.registries.input_formats`` names it)."""
+    """The interface of a format's module (see ``job.registries.input_formats``)."""
 
     def look(self, path: str, readable: str, source: Input) -> Looked:
-        """Look into a file that is read under ``readable``. Raises UsageError; HalfWritten."""
+        """Scan a file that is read from ``readable``. Raises UsageError; HalfWritten."""
 
     def common_schema(self, files: Sequence[Looked]) -> CommonSchema:
-        """One schema that holds every value of all files as it is. Raises UsageError."""
+        """One schema that holds every value of all files exactly. Raises UsageError."""
 
     def open_reader(self, shard: Shard, schema: pa.Schema) -> Reader:
         """Reads the shard's rows into the common schema. Raises OSError, UsageError."""
 
     def open_second(self, shard: Shard) -> SecondRows:
-        """Reads them by another way, sharing no parser with ``open_reader``."""
+        """Reads them in another way, without a parser that ``open_reader`` uses."""
 
     def mark_of(self, shard: Shard) -> Mark:
-        """Of all rows of a file that may grow; an empty one where none can be known again."""
+        """The mark of all rows of a file that may grow; an empty one if that is not supported."""
 
     def rows_still_there(
         self, shard: Shard, rows: int, mark: Mark, quotes: str | None

@@ -1,4 +1,4 @@
-"""Rows of a file as they are read a second time, by other parsers than the run's, and compared."""
+"""Rows of a file, read a second time by other parsers than the run's, and compared."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ _PACKED = ("gzip", "bz2", "zstd", "xz")
 
 
 class SecondRows(Protocol):
-    """One file, front to back. ``cast``: columns that ``input.cast`` gives another type."""
+    """One file, read from front to back. ``cast``: columns that ``input.cast`` converts."""
 
     cast: frozenset[str]
 
     def skip(self, rows: int) -> None: ...
 
     def differs(self, ours: pa.Table, names: Sequence[tuple[str, str]]) -> tuple[int, str] | None:
-        """The first of the next rows, and its column, that is not what the file says. ``names``:
-        (in the file, in the output)."""
+        """The first of the next rows, and its column, that differs from the file. ``names``: (in
+        the file, in the output)."""
 
 
 class RowByRow(ABC):
-    """Files whose rows come one by one."""
+    """Files that are read row by row."""
 
     cast: frozenset[str] = frozenset()
 
@@ -59,17 +59,17 @@ class RowByRow(ABC):
                     alike = told is not _END and self._alike(value, told, old)
                 if not alike:
                     if value is None and refused[row]:
-                        continue  # the row came out as an error, without it
+                        continue  # the row became an error, without it
                     return row, new
         return None
 
     @abstractmethod
     def _alike(self, value: Any, told: Any, name: str) -> bool:
-        """Whether an output's value is what the row ``told`` says under the name."""
+        """Whether an output value equals that of the row ``told`` under the name."""
 
     @abstractmethod
     def _says(self, told: Any, name: str) -> Any:
-        """What the row ``told`` says under the name; None: nothing."""
+        """The value of the row ``told`` under the name; None if there is none."""
 
 
 _END = object()
@@ -84,8 +84,8 @@ def _refused(ours: pa.Table) -> list[bool]:
 
 @contextmanager
 def text_of(shard: Shard) -> Iterator[Any]:
-    """What a file says, in UTF-8; packed ones by other libraries than the run's where there are
-    such."""
+    """A file's text in UTF-8; compressed ones are read by other libraries than the run's where
+    there are any."""
     packing = next((one for one in _PACKED if one in shard.kind.split()), None)
     with ExitStack() as stack:
         file: Any = stack.enter_context(open_raw(shard.path))
@@ -98,8 +98,8 @@ def text_of(shard: Shard) -> Iterator[Any]:
 
 
 class _Unpacked(io.RawIOBase):
-    """A packed file as pyarrow unpacks it; where it does not know what to make of the bytes after
-    the end, as zeros that fill up a tape, by Python's readers."""
+    """A compressed file, unpacked by pyarrow; if pyarrow fails on bytes after the end, such as a
+    tape's padding zeros, by Python's readers."""
 
     def __init__(self, file: Any, packing: str) -> None:
         self._packed = file
@@ -116,7 +116,7 @@ class _Unpacked(io.RawIOBase):
         except OSError as e:
             if e.errno is not None or self._packing not in _LENIENT:
                 raise
-            self._given_up = self._file  # it would close the file below with it
+            self._given_up = self._file  # closing it would close the file below
             self._packed.seek(0)
             self._file = _LENIENT[self._packing](self._packed)
             self._file.seek(self._at)
@@ -133,8 +133,8 @@ _LENIENT: Mapping[str, Callable[[Any], Any]] = {
 
 
 class _InUtf8:
-    """The bytes of a file as if it were in UTF-8. Lines end with LF alone: codecs' own readers end
-    them also at what JSON and CSV have inside of a text."""
+    """The bytes of a file as if it were in UTF-8. Only LF ends a line: the codecs' own readers also
+    end lines at characters that are text in JSON and CSV."""
 
     def __init__(self, file: Any, encoding: str) -> None:
         self._text = io.TextIOWrapper(file, encoding, newline="\n")

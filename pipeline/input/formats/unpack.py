@@ -1,6 +1,6 @@
-"""Files that are not read as they lie there: packed ones, text in UTF-16, one large JSON array,
-Arrow's other formats. Each is written out once a machine, beside the model store, as UTF-8 text or
-Parquet, which can be begun anywhere; what was not used for a week goes when another one comes.
+"""Files that cannot be read directly: compressed ones, text in UTF-16, one large JSON array,
+Arrow's other formats. Each is converted once per machine, next to the model store, to UTF-8 text or
+Parquet, which can be read from any place; copies unused for a week go when another is made.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from pipeline.model.store.index import store_root
 from pipeline.storage.transient_errors import passes
 
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-_ENCODING = "encoding="  # of a kind's step, before the encoding's name
+_ENCODING = "encoding="  # in a kind's step, before the encoding's name
 _UTF8 = ("utf-8", "utf-8-sig")
 _DAMAGED = (EOFError, lzma.LZMAError, gzip.BadGzipFile, zlib.error, pa.ArrowException)
 _KEPT_SECONDS = 7 * 24 * 3600.0
@@ -43,20 +43,20 @@ _BATCH = 1 << 14  # rows
 
 
 def kind_now(kind: str) -> str:
-    """As this version writes a kind: earlier ones wrote ``utf-16`` for ``encoding=utf-16``."""
+    """A kind as this version writes it: earlier ones wrote ``utf-16`` for ``encoding=utf-16``."""
     return " ".join(f"{_ENCODING}{step}" if step == "utf-16" else step for step in kind.split())
 
 
 def encoding_in(kind: str) -> str | None:
-    """How the text of a file of that kind is written, if not in UTF-8."""
+    """The text encoding of a file of that kind, if it is not UTF-8."""
     steps = kind_now(kind).split()
     found = (step.partition("=")[2] for step in steps if step.startswith(_ENCODING))
     return next(found, None)
 
 
 def unpacked_kind(path: str, file_format: str, encoding: str | None = None) -> str:
-    """How the file has to be written out before it is read; "" where it is read as it lies there.
-    ``encoding``: how its text is written, where that is known. Raises OSError."""
+    """How the file has to be converted before reading; "" if it is read directly. ``encoding``: of
+    its text, if known. Raises OSError."""
     suffix, packing = ends_of(path)
     if not INPUT_FORMATS.get(file_format).text:
         return ARROW.get(suffix, "")
@@ -67,7 +67,7 @@ def unpacked_kind(path: str, file_format: str, encoding: str | None = None) -> s
     except (*_DAMAGED, OSError) as e:
         if _is_of_storage(e):
             raise
-        # else of its content: it is said when all of it is read
+        # otherwise an error of its content: reported when all of it is read
     steps = [packing] if packing else []
     if encoding is None and head.startswith(_UTF16):
         encoding = "utf-16"
@@ -81,9 +81,9 @@ def unpacked_kind(path: str, file_format: str, encoding: str | None = None) -> s
 
 
 def readable(path: str, kind: str, size: int, stamp: str) -> str:
-    """The path under which the file can be read: its own, or that of what was written out.
-    ``size`` (bytes) and ``stamp``: of the file, as it is meant: what changes whenever somebody
-    wrote to it. Raises OSError, UsageError; HalfWritten where it is being written."""
+    """The path from which the file can be read: its own, or that of the converted copy. ``size``
+    (bytes) and ``stamp``: of the intended file; the stamp changes with every write. Raises OSError,
+    UsageError; HalfWritten if it is being written."""
     if not kind:
         return path
     where = path if "://" in path else os.path.abspath(path)
@@ -103,7 +103,7 @@ def readable(path: str, kind: str, size: int, stamp: str) -> str:
         if facts[0] != size:
             raise moves(path)
         if size < 2 and "://" not in path:
-            raise EOFError  # gzip accepts an empty file as whole, and one byte as another format
+            raise EOFError  # gzip accepts an empty file as complete, and one byte as another format
         with part.open("wb") as target:
             _write_out(path, kind.split(), target)
         if facts_now(path) != facts:
@@ -127,13 +127,13 @@ def readable(path: str, kind: str, size: int, stamp: str) -> str:
 
 
 def _is_of_storage(error: Exception) -> bool:
-    """Not of a file's content: pyarrow's errors of that have no number."""
+    """Not an error of a file's content: pyarrow's errors of that kind have no number."""
     return isinstance(error, OSError) and (error.errno is not None or passes(error))
 
 
 def _is_cut(path: str, kind: str, error: Exception) -> bool:
-    """Whether what is wrong with a file is that its end is missing."""
-    told = ("runcated", "Expected to be able to read", "bytes available")  # of libraries
+    """Whether the problem with a file is that its end is missing."""
+    told = ("runcated", "Expected to be able to read", "bytes available")  # texts of libraries
     return (
         isinstance(error, EOFError)
         or any(words in str(error) for words in told)
@@ -156,7 +156,7 @@ def _write_out(path: str, steps: list[str], target: BinaryIO) -> None:
 
 
 def _all_of(pieces: Iterator[bytes], most: int) -> bytes:
-    """What they hold together, if that is no more than ``most`` bytes; else some bytes more."""
+    """All bytes of the pieces, if at most ``most``; otherwise a few more than that."""
     content = bytearray()
     for piece in pieces:
         content += piece
@@ -166,7 +166,7 @@ def _all_of(pieces: Iterator[bytes], most: int) -> bytes:
 
 
 def _pieces(path: str, source: Any, encoding: str | None) -> Iterator[bytes]:
-    """The text of a file in UTF-8. Raises UsageError for a byte that the encoding does not have."""
+    """The text of a file in UTF-8. Raises UsageError for a byte that is invalid in the encoding."""
     if encoding is None:
         while piece := source.read(_PIECE):
             yield piece
@@ -179,7 +179,7 @@ def _pieces(path: str, source: Any, encoding: str | None) -> Iterator[bytes]:
             text = decoder.decode(piece, final=not piece)
         except UnicodeDecodeError as e:
             if not piece:
-                raise EOFError from e  # in the midst of a character
+                raise EOFError from e  # within a character
             at = read - (len(e.object) - len(piece)) + e.start
             raise UsageError(
                 f"{path}: byte 0x{e.object[e.start]:02x} at offset {at:,} is not {encoding}",
@@ -195,13 +195,13 @@ def _pieces(path: str, source: Any, encoding: str | None) -> Iterator[bytes]:
 
 
 def _write_lines(path: str, content: bytes, target: BinaryIO) -> None:
-    """Each entry of a JSON array on a line of its own, its values as they are written."""
+    """Each entry of a JSON array on its own line, with its values as written."""
     if len(content) > _MOST_ARRAY:
         raise UsageError(
             f"{path}: an array of JSON of more than {_MOST_ARRAY >> 30} GiB is not read",
             f"write it as JSON Lines: jq -c '.[]' {path}",
         )
-    for entry in entries(content):  # in a text, line ends and tabs are no JSON alike
+    for entry in entries(content):  # JSON texts contain neither line ends nor tabs
         target.write(entry.replace(b"\r", b"\t").replace(b"\n", b"\t") + b"\n")
 
 
@@ -219,7 +219,7 @@ def _orc(source: Any) -> tuple[Iterator[pa.RecordBatch], pa.Schema]:
 
 
 def _arrow(source: Any) -> tuple[Iterator[pa.RecordBatch], pa.Schema]:
-    """A file, a stream, or version 1 of Feather, which pyarrow alone knows as a whole."""
+    """A file, a stream, or version 1 of Feather, which only pyarrow's Feather reader can read."""
     try:
         file = pa.ipc.open_file(source)
     except pa.ArrowInvalid:

@@ -1,1 +1,1 @@
-"""One schema for files whose schemas differ."""
+"""One schema for files with different schemas."""

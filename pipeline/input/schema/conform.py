@@ -1,4 +1,4 @@
-"""A file's columns as the common schema has them. Pure."""
+"""A file's columns converted to the common schema. Pure."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pipeline.job.template.field_text import as_text
 
 
 def conform(table: pa.Table, schema: pa.Schema) -> tuple[pa.Table, dict[int, str]]:
-    """By name, in the schema's order; columns that the table lacks are null. What is wrong with
-    single rows, by position: a value that the wider type does not hold exactly is null."""
+    """The table's columns by name, in the schema's order; missing ones are null. Also what is wrong
+    with single rows, by position: a value that the wider type cannot hold exactly becomes null."""
     invalid: dict[int, str] = {}
     there = dict(zip(table.column_names, table.columns, strict=True))
     columns = [
@@ -48,7 +48,7 @@ def _cast(column: pa.ChunkedArray, field: pa.Field, invalid: dict[int, str]) -> 
 
 
 def _exactly(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    """Of the other type. Raises pa.ArrowException where it does not hold a value as it is."""
+    """Cast to the other type. Raises pa.ArrowException if it cannot hold a value exactly."""
     made = pc.cast(column, kind)
     if _is_text(column.type) and (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
         text = pc.cast(column, pa.string())

@@ -1,6 +1,6 @@
-"""One schema for files whose schemas drift: types widen as far as every value stays what it is.
+"""One schema for files with different schemas: types widen as long as every value stays the same.
 
-Columns are the same by name, in whatever order; one that a file lacks is null there. Pure.
+Columns are matched by name, in any order; a column missing in a file is null there. Pure.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class Conflict:
 
 @dataclass(frozen=True)
 class CommonSchema:
-    """``schema``: without the columns of ``conflicts``; ``notes``: what was widened, a line for
-    each column."""
+    """``schema``: without the columns of ``conflicts``; ``notes``: what was widened, one line per
+    column."""
 
     schema: pa.Schema
     conflicts: tuple[Conflict, ...] = ()
@@ -48,8 +48,8 @@ class CommonSchema:
 
 
 def join(schemas: Sequence[tuple[str, pa.Schema]]) -> CommonSchema:
-    """``schemas``: each with the name of its file; at least one. Of metadata, those of the first
-    file that has some."""
+    """``schemas``: each with the name of its file; at least one. Metadata: those of the first file
+    that has any."""
     first = schemas[0][1]
     if all(schema.equals(first, check_metadata=True) for _, schema in schemas):
         return CommonSchema(first)
@@ -80,8 +80,8 @@ def join(schemas: Sequence[tuple[str, pa.Schema]]) -> CommonSchema:
 
 
 def wider(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
-    """A type that holds the values of both as they are; None if there is none. Fractions stand for
-    integers too, of which those beyond 2^53 are then found when they are read."""
+    """A type that holds the values of both exactly; None if there is none. Fractions also hold
+    integers; those beyond 2^53 are detected when they are read."""
     if a == b or pa.types.is_null(b):
         return a
     if pa.types.is_null(a):

@@ -1,6 +1,6 @@
-"""What input files say of their columns, and an output's should say too. Pure.
+"""Metadata of input files about their columns, which an output should keep. Pure.
 
-pandas keeps its index there, Hugging Face's datasets the names of classes.
+pandas stores its index there, Hugging Face's datasets the names of classes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _PANDAS, _FEATURES = b"pandas", b"huggingface"
 def metadata_for(
     metadata: Mapping[bytes, bytes] | None, columns: Collection[str]
 ) -> dict[bytes, bytes] | None:
-    """A schema's metadata, as far as it holds for those of its ``columns`` that are kept."""
+    """A schema's metadata, as far as it is valid for the ``columns`` that are kept."""
     kept = {
         key: value
         for key, value in (metadata or {}).items()
@@ -25,13 +25,13 @@ def metadata_for(
     for key, reduce in ((_PANDAS, _index_of), (_FEATURES, _features_of)):
         if key in kept:
             content = kept.pop(key)
-            with suppress(ValueError, KeyError, TypeError, AttributeError):  # it is not as theirs
+            with suppress(ValueError, KeyError, TypeError, AttributeError):  # another format
                 kept[key] = json.dumps(reduce(json.loads(content), columns)).encode()
     return kept or None
 
 
 def _index_of(said: dict[str, Any], columns: Collection[str]) -> dict[str, Any]:
-    """An index that is a column stays; one that only counts rows does not hold for parts."""
+    """An index that is a column stays; one that only counts rows is not valid for parts."""
     index = [name for name in said["index_columns"] if isinstance(name, str) and name in columns]
     about = [c for c in said["columns"] if (c.get("field_name") or c.get("name")) in columns]
     return said | {"index_columns": index, "columns": about, "column_indexes": []}

@@ -1,4 +1,4 @@
-"""Columns that are in the names of folders, as Hive writes them: ``lang=de/year=2024/``. Pure."""
+"""Columns given by folder names, as Hive writes them: ``lang=de/year=2024/``. Pure."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _WILD = "*?["
 
 
 def partition_of(path: str, pattern: str | None) -> dict[str, str | None]:
-    """Names and values in the folders of ``path`` that lie below what ``pattern`` names without
-    wildcards; with None in all of them. Raises UsageError for one that is no text."""
+    """Names and values in the folders of ``path`` below the fixed part of ``pattern``; None: all
+    folders. Raises UsageError for one that is not valid text."""
     folders = path.split("/")[:-1]
     if pattern is not None:
         folders = folders[len(fixed_part(pattern)) :]
@@ -41,7 +41,7 @@ def _unquoted(path: str, quoted: str) -> str:
 
 
 def fixed_part(pattern: str) -> list[str]:
-    """The folders, and the file's name, of ``pattern`` up to the first with a wildcard."""
+    """The folders, and the file name, of ``pattern`` before the first with a wildcard."""
     fixed = pattern.rstrip("/").split("/")
     while fixed and any(c in part for part in fixed for c in _WILD):
         fixed.pop()
@@ -49,7 +49,7 @@ def fixed_part(pattern: str) -> list[str]:
 
 
 def partition_fields(partitions: Iterable[Mapping[str, str | None]]) -> list[pa.Field]:
-    """A column of integers where all values are written as integers are, else of text."""
+    """A column is integer if all its values are written as integers, otherwise text."""
     values: dict[str, list[str]] = {}
     for one in partitions:
         for name, value in one.items():
@@ -67,7 +67,7 @@ def _is_integer(text: str) -> bool:
 def with_partition(
     table: pa.Table, partition: Sequence[tuple[str, str | None]], schema: pa.Schema
 ) -> pa.Table:
-    """The table, whose columns of the partition are null up to now, with its values."""
+    """The table with the partition's values in its columns, which were null before."""
     for name, value in partition:
         place = schema.get_field_index(name)
         if place < 0:

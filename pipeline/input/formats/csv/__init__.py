@@ -1,1 +1,1 @@
-"""CSV: exact cells, whatever quotes, encodings and line ends a file has."""
+"""CSV: exact cells, whatever quotes, encodings and line ends a file uses."""

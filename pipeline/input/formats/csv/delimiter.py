@@ -1,5 +1,5 @@
-"""What separates the cells of CSV text: the job says it, or a file's name, or its first records;
-where those could mean two things, the job has to. Pure."""
+"""The delimiter of CSV text: set by the job, by a file's name, or found in its first records; if
+those are ambiguous, the job has to set it. Pure."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pipeline.errors import UsageError
 
 BY_NAME = {".tsv": "\t", ".tab": "\t"}
 _OTHERS = ";\t|"
-RECORDS = 50  # that are looked at
+RECORDS = 50  # that are checked
 _NAMES = {"\t": "a tab", ",": "a comma", ";": "a semicolon"}
 
 
 def delimiter_of(path: str, head: str, *, whole: bool, quotes: bool = True) -> str:
-    """Of text that begins with ``head`` (``whole``: and ends with it). ``quotes``: see ``Dialect``.
-    Raises UsageError."""
+    """The delimiter of text that begins with ``head`` (``whole``: and ends with it). ``quotes``:
+    see ``Dialect``. Raises UsageError."""
     bare = "".join(head.split('"')[::2]) if quotes else head  # outside of quotes
     header = next((line for line in re.split(r"[\r\n]", bare) if line), "")
     there = [d for d in _OTHERS if d in header]
@@ -35,7 +35,7 @@ def delimiter_of(path: str, head: str, *, whole: bool, quotes: bool = True) -> s
 
 
 def name_of(delimiter: str) -> str:
-    """In words."""
+    """Its name for messages."""
     return _NAMES.get(delimiter, repr(delimiter))
 
 
@@ -44,7 +44,7 @@ def _quoted(delimiter: str) -> str:
 
 
 def _fits(head: str, delimiter: str, *, whole: bool, quotes: bool) -> bool:
-    """Whether it cuts all records into as many cells, and more than one."""
+    """Whether it splits all records into the same number of cells, more than one."""
     found: list[int] = []
     try:
         text = io.StringIO(head, newline="")
@@ -55,5 +55,5 @@ def _fits(head: str, delimiter: str, *, whole: bool, quotes: bool) -> bool:
     except csv.Error:
         return False
     if not whole and len(found) > 1:
-        found.pop()  # it may go on
+        found.pop()  # it may be incomplete
     return len(set(found[:RECORDS])) == 1 and found[0] > 1

@@ -1,7 +1,7 @@
 """CSV input with a header line, quotes and line breaks inside them. An empty cell is null.
 
-A column is of numbers only where every cell is written as a prompt would write that number, so that
-what comes out reads as what went in: a code with a leading zero, ``1e5`` and ``2.50`` are text.
+A column is numeric only if every cell is written exactly as a prompt would write that number, so
+that the output equals the input: a code with a leading zero, ``1e5`` and ``2.50`` are text.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ from pipeline.input.schema.conform import conform
 from pipeline.job.job import Input
 from pipeline.job.template.field_text import as_text
 
-_HEAD = 1 << 16  # bytes by which it is told what separates cells
+_HEAD = 1 << 16  # bytes used to find the delimiter
 _CLOSE = "close the quote, or double it where it is part of a text; wait if it is being written"
 _LETTERS = "where quotes are letters, say so: input: {quotes: none}"
 _ROW = re.compile(r"Row #(\d+): ")
 _MOST_AT_ONCE = 256 << 20  # bytes of records; Arrow takes 2 GiB
-# tried in this order on every column; text is what is left
+# tried in this order on every column; otherwise the column is text
 _TYPES = (pa.int64(), pa.float64(), pa.bool_())
 
 
 def dialect_of(path: str, readable: str, source: Input) -> Dialect:
-    """Of a file, which is read under the path ``readable``: as the job, its name or its first
-    records say. Raises as ``find_delimiter``."""
+    """The dialect of a file, which is read from the path ``readable``: set by the job, by its name,
+    or found in its first records. Raises as ``find_delimiter``."""
     quotes = source.quotes != "none"
     told = delimiter_by_name(path) if source.delimiter == "auto" else source.delimiter
     delimiter = told or find_delimiter(readable, quotes=quotes)
@@ -54,8 +54,8 @@ def dialect_of(path: str, readable: str, source: Input) -> Dialect:
 
 
 def find_delimiter(path: str, *, quotes: bool = True) -> str:
-    """What separates a file's cells, by its first records. ``quotes``: see ``Dialect``. Raises
-    UsageError; HalfWritten where the records that would tell it may not be there yet."""
+    """A file's delimiter, found in its first records. ``quotes``: see ``Dialect``. Raises
+    UsageError; HalfWritten if the records that decide may not be written yet."""
     with open_file(path) as file:
         head = file.read(_HEAD + 1)
     text = head[:_HEAD].removeprefix(BOM).decode(errors="replace")
@@ -70,7 +70,7 @@ def find_delimiter(path: str, *, quotes: bool = True) -> str:
 
 def scan(path: str, dialect: Dialect) -> ScannedFile:
     """Read the file once, block by block: its rows, the byte offset of every STRIDE-th, and for
-    each column a type that all its cells have. Raises UsageError, with the line; HalfWritten."""
+    each column a type that fits all its cells. Raises UsageError, with the line; HalfWritten."""
     rows = longest = 0
     offsets = array("q")
     names: list[str] = []
@@ -117,7 +117,7 @@ def scan(path: str, dialect: Dialect) -> ScannedFile:
 
 
 def _blocks(path: str, dialect: Dialect, size: int | None = None) -> Iterator[Records]:
-    """``size``: bytes of the file that are looked at."""
+    """``size``: bytes of the file to read."""
     with open_file(path) as file:
         try:
             yield from blocks(pieces(file, size), dialect)
@@ -128,7 +128,7 @@ def _blocks(path: str, dialect: Dialect, size: int | None = None) -> Iterator[Re
 
 
 def _check_quotes(path: str, block: Records, dialect: Dialect) -> None:
-    """Raise UsageError for quotes that may be letters; HalfWritten where they end a file."""
+    """Raise UsageError if quotes may be letters; HalfWritten if the file ends with such quotes."""
     delimiter = dialect.delimiter.encode()
     content = block.content
     at = irregular_line(content, delimiter)
@@ -148,8 +148,8 @@ def _check_quotes(path: str, block: Records, dialect: Dialect) -> None:
 
 
 def _is_cut(block: Records, names: list[str], dialect: Dialect) -> bool:
-    """Whether it is a file's last, with a record at its end that has too few cells and no end, or
-    ends within a character."""
+    """Whether it is a file's last block and ends with an incomplete record (too few cells and no
+    line end), or within a character."""
     if block.has_end or not names or not len(block.starts):
         return False
     last = block.content[block.starts[-1] :]
@@ -172,7 +172,7 @@ def _cut(path: str, block: Records) -> HalfWritten:
 
 
 def _header(path: str, block: Records, dialect: Dialect) -> list[str]:
-    """The names in the first record. Raises UsageError; HalfWritten where it has no end."""
+    """The names in the first record. Raises UsageError; HalfWritten if the record has no end."""
     content = block.content[: block.starts[1] if len(block.starts) > 1 else None]
     start = int(block.starts[0]) if len(block.starts) else len(content)
     if content[start:] and not content.endswith((b"\n", b"\r")):
@@ -197,7 +197,7 @@ def _header(path: str, block: Records, dialect: Dialect) -> list[str]:
 
 
 def _check_utf8(path: str, block: Records, content: bytes) -> None:
-    """Raise UsageError for the first byte of ``content``, with which the block begins, that is not
+    """Raise UsageError for the first byte of ``content``, the beginning of the block, that is not
     UTF-8."""
     try:
         content.decode()
@@ -211,7 +211,7 @@ def _check_utf8(path: str, block: Records, content: bytes) -> None:
 
 
 def _checked(path: str, block: Records, first: int, names: list[str], dialect: Dialect) -> pa.Table:
-    """The block's records from the ``first`` on, as text."""
+    """The block's records from number ``first`` on, as text."""
     try:
         table = _table(block.content[block.starts[first] :], names, dialect)
     except (pa.ArrowException, UnicodeDecodeError) as e:
@@ -231,9 +231,9 @@ def _checked(path: str, block: Records, first: int, names: list[str], dialect: D
 
 
 def _table(content: bytes, names: list[str], dialect: Dialect) -> pa.Table:
-    """Whole records as text, in a single block: at the edges of blocks pyarrow may lose the CR of
-    a CR LF, and at the end of a file that has no line end the last cell's quotes for those of the
-    one before."""
+    """Whole records as text, in a single block: at block boundaries pyarrow may lose the CR of a
+    CR LF, and at the end of a file without a final line end it may confuse the last cell's quotes
+    with those of the cell before."""
     if not content.endswith((b"\n", b"\r")):
         content += b"\n"
     return pyarrow.csv.read_csv(
@@ -259,12 +259,12 @@ def _parse(dialect: Dialect) -> pyarrow.csv.ParseOptions:
 
 
 def _writes_alike(column: pa.ChunkedArray, kind: pa.DataType) -> bool:
-    """Whether every cell is what is written for the value that the type makes of it."""
+    """Whether writing the typed value gives exactly the text of every cell."""
     try:
         values = pc.cast(column, kind)
     except pa.ArrowInvalid:
         return False
-    if not pa.types.is_floating(kind):  # Arrow writes integers and truths as we do
+    if not pa.types.is_floating(kind):  # Arrow writes integers and booleans as we do
         return pc.all(pc.equal(pc.cast(values, pa.string()), column)).as_py() is not False
     cells = zip(values.to_pylist(), column.to_pylist(), strict=True)
     return all(text is None or as_text(value) == text for value, text in cells)
@@ -272,7 +272,7 @@ def _writes_alike(column: pa.ChunkedArray, kind: pa.DataType) -> bool:
 
 class CsvReader:
     """Seeks to the indexed offset before a row and parses from there. ``size``: bytes of the file,
-    where somebody may have appended to it since it was scanned."""
+    if it may have been appended to since the scan."""
 
     def __init__(
         self,
@@ -307,15 +307,16 @@ class CsvReader:
         return Rows(*conform(text, self._schema))
 
     def _end(self) -> int:
-        """Bytes of the file; where it stands is kept."""
+        """The file's size in bytes; keeps its position."""
         here = self._file.tell()
         end = self._file.seek(0, os.SEEK_END)
         self._file.seek(here)
         return int(end)
 
     def _in_blocks(self, size: int, before: int, wanted: int) -> pa.Table:
-        """The ``wanted`` records of the next ``size`` bytes that follow ``before`` others: those of
-        a few large cells are more than Arrow takes at once, and the others need no memory."""
+        """The ``wanted`` records after the first ``before`` in the next ``size`` bytes, block by
+        block: a few records with large cells exceed what Arrow takes at once, and others need no
+        memory."""
         tables = [_table(b"", self._names, self._dialect)]
         for block in blocks(pieces(self._file, size), self._dialect):
             here = min(wanted, max(0, len(block.starts) - before))

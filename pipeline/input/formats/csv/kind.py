@@ -1,4 +1,4 @@
-"""CSV as a format of input files."""
+"""CSV as an input format."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def open_second(shard: Shard) -> SecondRows:
 
 
 def mark_of(shard: Shard) -> Mark:
-    return mark_of_lines(shard, b"\n\r", len)  # cells may be blanks or tabs
+    return mark_of_lines(shard, b"\n\r", len)  # cells may be spaces or tabs
 
 
 def rows_still_there(shard: Shard, rows: int, mark: Mark, quotes: str | None) -> int | None:
@@ -53,7 +53,7 @@ def rows_still_there(shard: Shard, rows: int, mark: Mark, quotes: str | None) ->
 
 
 def _has_quotes(file: Any, size: int) -> bool:
-    """In the next ``size`` bytes."""
+    """Whether the next ``size`` bytes contain one."""
     while size > 0 and (part := file.read(min(size, _CHUNK))):
         if b'"' in part:
             return True
@@ -62,7 +62,7 @@ def _has_quotes(file: Any, size: int) -> bool:
 
 
 def _text_where_they_differ(schemas: list[tuple[str, pa.Schema]]) -> list[tuple[str, pa.Schema]]:
-    """Of CSV files: what is 1 in one and 1.5 in another is neither 1.0 nor any number."""
+    """A column of integers in one CSV file and of fractions in another is text: 1 is not 1.0."""
     kinds: dict[str, set[pa.DataType]] = {}
     for _, schema in schemas:
         for field in schema:

@@ -1,5 +1,5 @@
-"""A quote that is open at the end of a CSV file: of a cell that is still being written, or one that
-stands there by mistake. Pure."""
+"""A quote that is open at the end of a CSV file: either its cell is still being written, or the
+quote is a mistake. Pure."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pipeline.input.formats.csv.records import Dialect, OpenQuote, cells_in, rec
 
 _LONG = 1 << 20  # bytes that any cell may have
 _LOOKED_AT = 1 << 20  # bytes
-# records in a row: text hardly has as many lines with just so many delimiters, if all have some
+# records in a row: in text, so many lines rarely have the same number of delimiters above zero
 _ALIKE = 8
 
 
 def is_stray(quote: OpenQuote, dialect: Dialect, cells: int, longest: int) -> bool:
-    """Whether it cannot well be that of the file's last record, cut while it was written: that
-    would be longer than any other; or the lines after the quote are records of ``cells`` cells by
-    themselves. ``longest``: bytes of a record before."""
+    """Whether it is unlikely to be the quote of the file's last record, cut off during writing:
+    that record would be longer than any other; or the lines after the quote are records of
+    ``cells`` cells by themselves. ``longest``: bytes of the longest record before."""
     if len(quote.rest) > max(_LONG, longest):
         return True
     head = quote.rest[:_LOOKED_AT]

@@ -1,9 +1,9 @@
-"""Where the records of CSV text begin and end: line breaks inside of quotes end none. Pure.
+"""Where the records of CSV text begin and end: line breaks inside quotes do not count. Pure.
 
-The rules are those of RFC 4180 and of Python's csv module: a quote opens a quoted cell where a cell
-begins, and nowhere else; in a quoted cell two quotes are one; what follows the closing one belongs
-to the cell. A record ends with LF, CR LF or CR. Where quotes are letters, as in much TSV, a record
-is a line.
+The rules are those of RFC 4180 and of Python's csv module: a quote opens a quoted cell only at the
+beginning of a cell; in a quoted cell two quotes mean one; text after the closing quote belongs to
+the cell. A record ends with LF, CR LF or CR. If quotes are letters, as in much TSV, a record is a
+line.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _MOST = 256 << 20  # bytes of a record: it is held in memory
 
 @dataclass(frozen=True)
 class Dialect:
-    """What separates cells, and what quotes are: around cells, or letters (``quotes`` is false).
-    ``strict``: that they are around cells is a guess, and only right while each stands at the edge
-    of a cell, or doubled in a quoted one, and is closed in its line."""
+    """The delimiter of cells, and what quotes mean: they surround cells, or are letters (``quotes``
+    is false). ``strict``: that they surround cells is a guess, and only correct while each quote is
+    at the edge of a cell, or doubled in a quoted one, and is closed in its line."""
 
     delimiter: str = ","
     quotes: bool = True
@@ -32,7 +32,7 @@ class Dialect:
 
     @classmethod
     def of(cls, delimiter: str, quotes: str) -> Dialect:
-        """As a ``Shard`` keeps it."""
+        """From the values that a ``Shard`` keeps."""
         return cls(delimiter or ",", quotes != "none")
 
     @property
@@ -52,8 +52,8 @@ class OpenQuote(ValueError):
 
 @dataclass(frozen=True)
 class Records:
-    """Some whole records. ``starts``: of each, the byte within ``content``; ``end``: of the last
-    one. ``offset``: of ``content`` in the file; ``line``: of its first line there, from 1.
+    """Some whole records. ``starts``: offset of each within ``content``. ``offset``: of ``content``
+    in the file; ``line``: of its first line there, from 1.
 
     Empty lines are no records."""
 
@@ -64,7 +64,7 @@ class Records:
 
     @property
     def has_end(self) -> bool:
-        """Whether its last record has one; without, it is the file's last, and may go on."""
+        """Whether its last record has a line end; if not, it is the file's last and may go on."""
         return self.content.endswith((b"\n", b"\r"))
 
     @property
@@ -73,18 +73,18 @@ class Records:
         return int(np.diff(self.starts, append=len(self.content)).max(initial=0))
 
     def line_of(self, record: int) -> int:
-        """In which line of the file a record begins."""
+        """The line of the file in which a record begins."""
         return self.line_at(int(self.starts[record]))
 
     def line_at(self, byte: int) -> int:
-        """In which line of the file a byte of ``content`` stands."""
+        """The line of the file that contains a byte of ``content``."""
         return self.line + _lines(self.content[:byte])
 
 
 def blocks(pieces: Iterable[bytes], dialect: Dialect) -> Iterator[Records]:
-    """Cut a file that comes in pieces of any size into blocks of about a mebibyte, more where a
-    record is longer; a mark at its beginning is in none. Raises OpenQuote; ValueError, with the
-    line, for a record that is far too long."""
+    """Cut a file, given in pieces of any size, into blocks of about one MiB, larger if a record is
+    longer; without a byte order mark. Raises OpenQuote; ValueError, with the line, if a record is
+    far too long."""
     waiting = bytearray()
     offset, line, wanted = 0, 1, _WANTED
 
@@ -109,7 +109,7 @@ def blocks(pieces: Iterable[bytes], dialect: Dialect) -> Iterator[Records]:
         if len(waiting) < wanted:
             continue
         block = cut(last=False)
-        # a record that is longer than what was looked at is looked at again when it has doubled
+        # if no record ended, look again only after the data has doubled
         wanted = _WANTED if block else 2 * len(waiting)
         if block:
             yield block
@@ -126,8 +126,8 @@ def blocks(pieces: Iterable[bytes], dialect: Dialect) -> Iterator[Records]:
 
 
 def record_ends(content: bytes, dialect: Dialect, *, last: bool) -> np.ndarray:
-    """The bytes after the end of each record in ``content``, which begins with one. ``last``:
-    nothing comes after it, so its end is one too, if no quote is open."""
+    """The offsets after the end of each record in ``content``, which begins with a record.
+    ``last``: nothing follows, so its end is also the end of a record, if no quote is open."""
     text = np.frombuffer(content, np.uint8)
     ends = _line_ends(text, last)
     quotes = np.flatnonzero(text == _QUOTE) if not dialect.by_lines else np.array([], np.int64)
@@ -142,8 +142,8 @@ def record_ends(content: bytes, dialect: Dialect, *, last: bool) -> np.ndarray:
 
 
 def irregular_line(content: bytes, delimiter: bytes) -> int | None:
-    """The first byte of the first line in which quotes do not stand only around whole cells and,
-    doubled, inside of quoted ones, or in which one is left open; None where there is no such."""
+    """The first byte of the first line with an irregular quote (neither around a whole cell nor
+    doubled inside a quoted one), or with a quote left open; None if there is none."""
     text = np.frombuffer(content, np.uint8)
     quotes = np.flatnonzero(text == _QUOTE)
     if not len(quotes):
@@ -153,7 +153,7 @@ def irregular_line(content: bytes, delimiter: bytes) -> int | None:
     bad = _misplaced(text, quotes, delimiter[0])
     if not odd.any() and not len(bad):
         return None
-    # before the first line with an odd number every other one opens a cell, if they are regular
+    # before the first line with an odd number, every second one opens a cell, if they are regular
     numbers = [*np.flatnonzero(odd)[:1]]
     if len(bad):
         numbers.append(np.searchsorted(ends, bad.min(), side="right"))
@@ -162,7 +162,7 @@ def irregular_line(content: bytes, delimiter: bytes) -> int | None:
 
 
 def cells_in(record: bytes, dialect: Dialect) -> int:
-    """How many cells a whole record has."""
+    """The number of cells in a whole record."""
     delimiter = dialect.delimiter.encode()
     if not dialect.quotes or b'"' not in record:
         return record.count(delimiter) + 1
@@ -174,24 +174,24 @@ def cells_in(record: bytes, dialect: Dialect) -> int:
 
 
 def _cell(d: bytes) -> bytes:
-    """A pattern. ``d``: one for the delimiter."""
+    """A regular expression for a cell. ``d``: the delimiter's expression."""
     return rb'(?:"(?:[^"]|"")*+"[^%s\r\n]*+|[^"%s\r\n][^%s\r\n]*+|)' % (d, d, d)
 
 
 def _line_ends(text: np.ndarray, last: bool) -> np.ndarray:
-    """After every LF, and every CR that no LF follows."""
+    """The offsets after every LF, and after every CR that is not followed by LF."""
     feeds = np.flatnonzero(text == _LF)
     returns = np.flatnonzero(text == _CR)
     if len(returns):
-        follows = np.append(text[1:], _CR if last else _LF)  # a CR at the end: who knows
+        follows = np.append(text[1:], _CR if last else _LF)  # a CR at the end: an LF may follow
         alone = returns[follows[returns] != _LF]
         feeds = np.union1d(feeds, alone)
     return feeds + 1
 
 
 def _misplaced(text: np.ndarray, quotes: np.ndarray, delimiter: int) -> np.ndarray:
-    """Which quotes do not stand only around whole cells and, doubled, inside of quoted ones, where
-    each before which there is an even number of others opens a cell or is the second of two."""
+    """Which quotes are neither around a whole cell nor doubled inside a quoted one, if each quote
+    with an even number of quotes before it opens a cell or is the second of two."""
     edges = np.array([delimiter, _LF, _CR, _QUOTE], np.uint8)
     opening, closing = quotes[0::2], quotes[1::2]
     opening, closing = opening[opening > 0], closing[closing + 1 < len(text)]
@@ -201,7 +201,7 @@ def _misplaced(text: np.ndarray, quotes: np.ndarray, delimiter: int) -> np.ndarr
 
 
 def _one_by_one(content: bytes, delimiter: bytes, last: bool) -> np.ndarray:
-    """The same for text with quotes in odd places, much more slowly."""
+    """The same for text with quotes in unusual places, much more slowly."""
     d = re.escape(delimiter)
     cell = _cell(d)
     end = rb"(?:\r\n|\n|\r(?!\Z)|\r\Z|\Z)" if last else rb"(?:\r\n|\n|\r(?!\Z))"
@@ -215,7 +215,7 @@ def _one_by_one(content: bytes, delimiter: bytes, last: bool) -> np.ndarray:
 
 
 def _starts(content: bytes, ends: np.ndarray) -> np.ndarray:
-    """Of the records that are more than an empty line."""
+    """Starts of the records, without empty lines."""
     starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)
     text = np.frombuffer(content, np.uint8)
     empty = np.isin(text[starts], [_LF, _CR])

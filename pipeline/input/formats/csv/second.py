@@ -1,4 +1,4 @@
-"""CSV read a second time: a regular expression takes it apart, and each cell is compared."""
+"""CSV read a second time: split by a regular expression, with each cell compared."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class SecondCells(RowByRow):
 
 
 def _records(shard: Shard) -> Iterator[list[tuple[str, bool]]]:
-    """Of each record its cells: their text, and whether they were quoted."""
+    """The cells of each record: their text, and whether they were quoted."""
 
     def pieces() -> Iterator[bytes]:
         with text_of(shard) as file:
@@ -74,5 +74,5 @@ def _cell(dialect: Dialect) -> re.Pattern[str]:
     delimiter = re.escape(dialect.delimiter)
     other = rf"[^{delimiter}\r\n]*+"
     end = rf"({delimiter}|\r\n|\n|\r|\Z)"
-    quote = '"' if dialect.quotes else r"(?!)"  # what is nowhere
+    quote = '"' if dialect.quotes else r"(?!)"  # it never matches
     return re.compile(rf'(?:{quote}((?:[^"]|"")*+)"({other})|({other})){end}')

@@ -1,5 +1,5 @@
-"""The entries of one large JSON array: each as it stands there, and, found by another way so that
-a fault of the first shows, the value of each. Pure."""
+"""The entries of one large JSON array: the source text of each; and, by a separate method that
+shows faults of the first, the value of each. Pure."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _BLANKS = " \t\r\n"
 
 
 def entries(content: bytes) -> Iterator[bytes]:
-    """Also those that are no JSON, as JSON Lines have such lines. Raises ValueError for what is no
-    array, EOFError for one whose end is missing."""
+    """The source text of each entry, including invalid ones, like invalid lines of JSON Lines.
+    Raises ValueError if it is no array, EOFError if its end is missing."""
     content = content.removeprefix(codecs.BOM_UTF8)
     try:
         return map(bytes, msgspec.json.decode(content, type=list[msgspec.Raw]))
     except (msgspec.MsgspecError, RecursionError) as e:
-        return _by_brackets(content, str(e))  # others are not as strict: NaN, half surrogate pairs
+        return _by_brackets(content, str(e))  # other readers accept more: NaN, half surrogate pairs
 
 
 def _by_brackets(content: bytes, fault: str) -> Iterator[bytes]:
@@ -53,7 +53,7 @@ def _by_brackets(content: bytes, fault: str) -> Iterator[bytes]:
 
 
 def values_of(text: str) -> Iterator[Any]:
-    """Of an array that is whole; None for an entry that is no JSON."""
+    """The values of a complete array; None for an invalid entry."""
     at = _after_blanks(text, text.index("[") + 1)
     while text[at : at + 1] not in ("]", ""):
         value, end = None, -1
@@ -73,7 +73,7 @@ def _after_blanks(text: str, at: int) -> int:
 
 
 def _end_of_entry(text: str, at: int) -> int:
-    """Of one that is no JSON: by its brackets."""
+    """The end of an invalid entry, found by its brackets."""
     depth, quoted = 0, False
     while at < len(text):
         one = text[at]

@@ -1,7 +1,7 @@
-"""JSON Lines input: one object a line. A line that is none becomes an error row, not a failure.
+"""JSON Lines input: one object per line. An invalid line becomes an error row, not a failure.
 
-All of a file is looked at before its types are chosen (see ``json_types``), so nothing that comes
-late is dropped or rounded.
+A file is read completely before its types are chosen (see ``json_types``), so no later value is
+dropped or rounded.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from pipeline.input.formats.jsonl.types import (
 )
 
 _MOST_LINE_BYTES = 256 << 20
-_MOST_DEPTH = 64  # of objects and lists in each other
-_TOO_LONG = b"!"  # stands for a line that is
+_MOST_DEPTH = 64  # of nested objects and lists
+_TOO_LONG = b"!"  # replaces a line that is too long
 _BOM = b"\xef\xbb\xbf"
-_MARKS = (b"\xef", b"\xef\xbb", _BOM, b"\xff", b"\xfe")  # what text in UTF-8 or UTF-16 begins with
-# an integer has no minus zero: as a number with a fraction it keeps its sign
+_MARKS = (b"\xef", b"\xef\xbb", _BOM, b"\xff", b"\xfe")  # first bytes of text in UTF-8 or UTF-16
+# an integer has no minus zero: as a fraction it keeps its sign
 _MINUS_ZERO = re.compile(rb"[:\[,][ \t]*-0[ \t]*[,\]}]")
 
 
@@ -48,8 +48,8 @@ _quickly = msgspec.json.Decoder().decode
 
 
 def scan(path: str) -> ScannedFile:
-    """Read the file once: count the rows, note the byte offset of every STRIDE-th, and see of
-    which types its columns are. Raises UsageError."""
+    """Read the file once: count the rows, note the byte offset of every STRIDE-th, and find the
+    types of its columns. Raises UsageError."""
     rows, offsets, seen = _look(path, count_places=False)
     if rows and not seen.kinds:
         raise UsageError(f"{path}: no line of it is a JSON object")
@@ -60,13 +60,13 @@ def scan(path: str) -> ScannedFile:
 
 
 def look_again(path: str) -> Values:
-    """What the values of a file are, and how many digits stand after the point."""
+    """The types of a file's values, with the number of digits after the decimal point."""
     return _look(path, count_places=True)[2]
 
 
 def common_schema(files: Sequence[tuple[str, Values]], again: Callable[[str], Values]) -> pa.Schema:
-    """Of files, each with what its values are. ``again``: as ``look_again``, asked only where it
-    decides. Raises UsageError."""
+    """The schema of files, each given with the types of its values. ``again``: as ``look_again``,
+    called only if it decides. Raises UsageError."""
     seen = Values()
     for _, one in files:
         seen.add(one)
@@ -83,7 +83,7 @@ def common_schema(files: Sequence[tuple[str, Values]], again: Callable[[str], Va
 
 
 def _look(path: str, *, count_places: bool) -> tuple[int, array[int], Values]:
-    """Rows, offsets, and what the objects in the lines are."""
+    """Rows, offsets, and the types of the objects in the lines."""
     seen = Values()
     seen.count_places = count_places
     offsets = array("q")
@@ -116,7 +116,7 @@ def _look(path: str, *, count_places: bool) -> tuple[int, array[int], Values]:
 
 
 def _is_cut(line: bytes) -> bool:
-    """Whether a line is what an object of JSON begins with."""
+    """Whether a line is the beginning of a JSON object."""
     if line == _TOO_LONG:
         return True
     try:
@@ -139,9 +139,9 @@ def _ends_with(file: Any, end: bytes) -> bool:
 
 
 def _lines(file: Any, most: int | None = None) -> Iterator[tuple[bytes, int]]:
-    """Each line without its end, and its bytes in the file, the end among them; of one that is
-    far too long only a mark is kept. ``most``: see ``pieces``."""
-    begun: list[bytes] = []  # of a line whose end has not come
+    """Each line without its line end, and its length in bytes including the line end; a line that
+    is far too long is replaced by a marker. ``most``: see ``pieces``."""
+    begun: list[bytes] = []  # of a line without its end so far
     size = 0
     for piece in pieces(file, most):
         first, *others = piece.split(b"\n")
@@ -159,7 +159,8 @@ def _lines(file: Any, most: int | None = None) -> Iterator[tuple[bytes, int]]:
 
 
 def _parse(line: bytes, decode: Callable[[Any], Any], at: int = 0) -> dict[str, Any] | str:
-    """The object that a line holds, or what is wrong with the line. ``at``: its first byte."""
+    """The object in a line, or what is wrong with the line. ``at``: the offset of its first
+    byte."""
     if line == _TOO_LONG:
         return f"the line is longer than {_MOST_LINE_BYTES >> 20} MiB"
     try:
@@ -167,7 +168,7 @@ def _parse(line: bytes, decode: Callable[[Any], Any], at: int = 0) -> dict[str, 
     except RecursionError:
         return f"the line has objects or lists nested deeper than {_MOST_DEPTH}"
     except UnicodeDecodeError as e:
-        start = len(line) - len(e.object) + e.start  # after a mark at its beginning
+        start = len(line) - len(e.object) + e.start  # after a byte order mark
         byte = f"byte 0x{line[start]:02x} at offset {at + start:,}"
         return f"{byte} is not UTF-8: say how the file is written, input: {{encoding: cp1252}}, …"
     except ValueError as e:
@@ -187,7 +188,7 @@ def _decoded(line: bytes, decode: Callable[[Any], Any]) -> Any:
         try:
             return decode(line)
         except (msgspec.MsgspecError, ValueError):
-            pass  # it is stricter than JSON's other readers: NaN, half surrogate pairs
+            pass  # msgspec is stricter than other JSON readers: NaN, half surrogate pairs
     return _told(line.removeprefix(_BOM).decode())
 
 
@@ -204,7 +205,7 @@ def _is_deep(value: Any) -> bool:
 
 class JsonlReader:
     """Seeks to the indexed offset before a row and parses from there. ``size``: bytes of the file,
-    where somebody may have appended to it since it was scanned: its last line may go on now."""
+    if it may have been appended to since the scan: its last line may be longer now."""
 
     def __init__(
         self, path: str, schema: pa.Schema, offsets: tuple[int, ...], size: int | None = None
@@ -231,7 +232,7 @@ class JsonlReader:
         return Rows(table, invalid, told)
 
     def _lines(self, start: int, stop: int) -> list[tuple[int, bytes]]:
-        """Each with its first byte's offset in the file."""
+        """Each line with the offset of its first byte in the file."""
         index = start // STRIDE
         self._file.seek(self._offsets[index])
 
@@ -250,7 +251,7 @@ class JsonlReader:
 
 
 class _LineValues:
-    """Values of columns as the lines write them; lines are parsed for it when one is asked for."""
+    """Values of columns as the lines write them; the lines are parsed at the first request."""
 
     def __init__(self, lines: list[bytes], schema: pa.Schema) -> None:
         self._lines = lines
@@ -278,7 +279,7 @@ def _column(
         return column(values, field.type, lambda: told.values(field.name))
     except NO_ARRAY:
         values = told.values(field.name)
-    for position, value in enumerate(values):  # find the rows that do not fit, keep the others
+    for position, value in enumerate(values):  # find the rows with errors, keep the others
         try:
             column([value], field.type)
         except NO_ARRAY:

@@ -1,4 +1,4 @@
-"""JSON Lines as a format of input files."""
+"""JSON Lines as an input format."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def open_second(shard: Shard) -> SecondRows:
 
 
 def mark_of(shard: Shard) -> Mark:
-    return mark_of_lines(shard, b"\n", bytes.strip)  # of blanks there is no row
+    return mark_of_lines(shard, b"\n", bytes.strip)  # blank lines are no rows
 
 
 def rows_still_there(shard: Shard, rows: int, mark: Mark, quotes: str | None) -> int | None:  # noqa: ARG001

@@ -1,4 +1,4 @@
-"""JSON Lines and arrays read a second time: each value is compared with what the output holds."""
+"""JSON Lines and arrays read a second time: each value is compared with the output's."""
 
 from __future__ import annotations
 

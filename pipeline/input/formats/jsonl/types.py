@@ -1,8 +1,8 @@
-"""The Arrow type of a column of JSON values, such that it holds every one of them as it is. Pure.
+"""The Arrow type of a column of JSON values, chosen so that it holds all of them exactly. Pure.
 
-Types widen: null to anything, integers to uint64 and decimals, whole numbers and fractions to
-doubles, or to decimals where a double would round one of them. What is of several kinds is text:
-text as it is, anything else as JSON.
+Types widen: null to anything, integers to uint64 and decimals, integers and fractions to doubles,
+or to decimals if a double would round one of them. A mix of other types becomes text: text as it
+is, anything else as JSON.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _MOST_FIELDS = 2000  # of a file's lines, and of a column's objects at all depth
 _EXACT = 1 << 53  # a double holds every integer up to here
 _DIGITS = 38  # of a decimal
 _INFINITE = (float("inf"), float("-inf"))
-_END = re.compile(r"[\\\w.+-]*\s*")  # what may be the first part of a word, number or escape
-# what pyarrow raises for values that are not of the type
+_END = re.compile(r"[\\\w.+-]*\s*")  # text that may begin a word, number or escape
+# pyarrow's errors for values that do not fit the type
 NO_ARRAY = (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeEncodeError)
 
 
 class Raw(float):
-    """A number with a fraction or an exponent, that reads as it stood in the file."""
+    """A number with a fraction or an exponent; its text is that of the file."""
 
     __slots__ = ("_text",)
     _text: str
@@ -51,24 +51,24 @@ class Raw(float):
 
 @dataclass
 class _Room:
-    """For fields of the objects of one column: each is a column of its own, and takes memory."""
+    """Limits the fields of one column's objects: each becomes a column and needs memory."""
 
     left: int = _MOST_FIELDS
 
 
 class Values:
-    """What the values of a column were up to now; without ``room``, what a file's lines were."""
+    """The types of a column's values so far; without ``room``, of a file's lines."""
 
     def __init__(self, room: _Room | None = None) -> None:
         self._room = room
         self.kinds: set[type] = set()
         self.least = self.most = 0  # of the integers
-        # digits before and after the point, most of all fractions; see ``count_places``
+        # the most digits before and after the point of all fractions; see ``count_places``
         self.whole = self.places = 0
         self.inner: Values | None = None  # of the lists
         self.fields: dict[str, Values] = {}  # of the objects
         self.count_places = False
-        self.too_odd = False  # the objects: for columns of their fields
+        self.too_odd = False  # the objects: their fields cannot be columns
 
     def see(self, value: Any) -> None:
         kind = type(value)
@@ -97,7 +97,7 @@ class Values:
 
     def see_fields(self, value: Mapping[str, Any]) -> None:
         if self.too_odd and self._room:
-            return  # it is text, whatever comes
+            return  # it is text in any case
         fields = self.fields
         for name, one in value.items():
             if name not in fields and not self._begin(name):
@@ -107,7 +107,7 @@ class Values:
             fields[name].see(one)
 
     def _begin(self, name: str) -> bool:
-        """A field that was not there before, if it can be one."""
+        """Add a field that is new, if possible."""
         left = self._room.left if self._room else _MOST_FIELDS - len(self.fields)
         if left <= 0 or not is_whole(name):
             self._give_up()
@@ -118,14 +118,14 @@ class Values:
         return True
 
     def _give_up(self) -> None:
-        """The objects are text; those of lines cannot be, and who reads them says so."""
+        """The objects become text; objects of lines cannot: the reader reports that."""
         self.too_odd = True
         if self._room:
             self._room.left += self._fields_inside()
             self.fields.clear()
 
     def _fields_inside(self) -> int:
-        """Of the objects, at all depths."""
+        """The number of fields of the objects, at all depths."""
         found = 0
         for one in self.fields.values():
             in_list = one.inner._fields_inside() if one.inner else 0
@@ -133,7 +133,7 @@ class Values:
         return found
 
     def add(self, other: Values) -> None:
-        """What the values of another file are, too."""
+        """Add the types of another file's values."""
         self.kinds |= other.kinds
         self.least, self.most = min(self.least, other.least), max(self.most, other.most)
         self.whole, self.places = max(self.whole, other.whole), max(self.places, other.places)
@@ -157,8 +157,8 @@ class Values:
 
     @property
     def needs_places(self) -> bool:
-        """Whether fractions stand beside integers that a double would round: then the file has to
-        be seen once more, with ``count_places``."""
+        """Whether fractions occur together with integers that a double would round: then the file
+        has to be read again, with ``count_places``."""
         rounded = self.most > _EXACT or self.least < -_EXACT
         inner = [*self.fields.values(), *([self.inner] if self.inner else [])]
         return ({int, float} <= self.kinds and rounded) or any(s.needs_places for s in inner)
@@ -199,7 +199,7 @@ class Values:
 
 
 def is_whole(text: str) -> bool:
-    """False where it holds half of a surrogate pair: JSON can say that, UTF-8 cannot."""
+    """False if it contains half a surrogate pair: JSON allows that, UTF-8 does not."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -208,10 +208,10 @@ def is_whole(text: str) -> bool:
 
 
 def _digits(value: float) -> tuple[int, int]:
-    """Before and after the point."""
+    """The number of digits before and after the point."""
     number = Decimal(str(value))
     exponent = number.as_tuple().exponent
-    if not isinstance(exponent, int):  # infinite, or none
+    if not isinstance(exponent, int):  # infinity or NaN
         return 0, _DIGITS + 1
     return max(0, number.adjusted() + 1), max(0, -exponent)
 
@@ -219,11 +219,11 @@ def _digits(value: float) -> tuple[int, int]:
 def column(
     values: list[Any], kind: pa.DataType, told: Callable[[], list[Any]] | None = None
 ) -> pa.Array:
-    """``told``: the same values with Raw fractions, where these are not: it takes time to make
-    them. Raises one of NO_ARRAY for values that the type does not hold."""
+    """``told``: the same values with Raw fractions, if these have none: creating them takes time.
+    Raises one of NO_ARRAY for values that do not fit the type."""
     if _holds(kind, values):
         try:
-            return pa.array(values, kind)  # it makes neither text nor decimals of fractions
+            return pa.array(values, kind)  # it converts fractions neither to text nor to decimals
         except NO_ARRAY:
             pass
     if told is not None and any(map(_holds_fractions, values)):
@@ -240,8 +240,8 @@ def _holds_fractions(value: Any) -> bool:
 
 
 def _holds(kind: pa.DataType, values: Collection[Any]) -> bool:
-    """False where pyarrow would change a value and say nothing: it cuts off fractions, and makes
-    days and times of numbers."""
+    """False if pyarrow would silently change a value: it truncates fractions, and converts numbers
+    to dates and times."""
     if pa.types.is_list(kind):
         return not _turns(kind) or _holds(
             kind.value_type, [one for v in values if isinstance(v, list) for one in v]
@@ -259,7 +259,7 @@ def _holds(kind: pa.DataType, values: Collection[Any]) -> bool:
 
 
 def _turns(kind: pa.DataType) -> bool:
-    """Whether such is asked of the type inside of lists and objects."""
+    """Whether such a check applies to the type inside lists and objects."""
     if pa.types.is_list(kind):
         return _turns(kind.value_type)
     if pa.types.is_struct(kind):
@@ -268,8 +268,8 @@ def _turns(kind: pa.DataType) -> bool:
 
 
 def shaped(value: Any, kind: pa.DataType) -> Any:
-    """``value`` as pyarrow wants it for a column of the type: text and decimals made of what is
-    none yet. Raises one of NO_ARRAY where the type would change it."""
+    """``value`` as pyarrow needs it for a column of the type: converted to text or decimals where
+    required. Raises one of NO_ARRAY if the type would change it."""
     if value is None:
         return None
     if pa.types.is_string(kind):
@@ -296,7 +296,7 @@ def shaped(value: Any, kind: pa.DataType) -> Any:
 
 
 def filled(value: Any, kind: pa.DataType) -> Any:
-    """``value`` with every field that objects of the type have: those it lacks are null."""
+    """``value`` with all fields of the type's objects: missing ones are null."""
     if isinstance(value, dict) and pa.types.is_struct(kind):
         return {f.name: filled(value.get(f.name), f.type) for f in kind}
     if isinstance(value, list) and pa.types.is_list(kind):
@@ -305,7 +305,7 @@ def filled(value: Any, kind: pa.DataType) -> Any:
 
 
 def has_fractions(kind: pa.DataType) -> bool:
-    """Whether values of the type may have been written in more than one way: 2.5, 2.50, 25e-1."""
+    """Whether values of the type may be written in more than one way: 2.5, 2.50, 25e-1."""
     if pa.types.is_list(kind):
         return has_fractions(kind.value_type)
     if pa.types.is_struct(kind):
@@ -314,7 +314,7 @@ def has_fractions(kind: pa.DataType) -> bool:
 
 
 def is_begun(text: bytes) -> bool:
-    """Whether all of it is what a value of JSON begins with, NaN and Infinity among them."""
+    """Whether all of it is the beginning of a JSON value, including NaN and Infinity."""
     try:
         json.loads(text.decode(errors="replace"))
     except json.JSONDecodeError as e:

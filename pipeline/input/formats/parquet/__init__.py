@@ -1,1 +1,1 @@
-"""Parquet, and what is written out as it: Arrow IPC, Feather, ORC."""
+"""Parquet, and the formats converted to it: Arrow IPC, Feather, ORC."""

@@ -40,7 +40,7 @@ def scan(path: str) -> ScannedFile:
 
 
 def _without_field_ids(schema: pa.Schema) -> pa.Schema:
-    """Where a column was in its file is nothing that anybody said of it."""
+    """The number of a column in its file is not metadata that anyone set."""
     fields = [
         f.with_metadata({k: v for k, v in f.metadata.items() if k != b"PARQUET:field_id"} or None)
         if f.metadata
@@ -63,7 +63,7 @@ def _open(path: str) -> pq.ParquetFile:
         return open_parquet(path)
     except OSError as e:
         if passes(e):
-            raise  # whoever reads waits
+            raise  # the caller waits and retries
         raise UsageError(f"{path} cannot be read: {e}") from None
     except (pa.ArrowException, ValueError, MemoryError) as e:
         if lacks_its_end(path):
@@ -83,7 +83,7 @@ def _unreadable(path: str, why: str) -> UsageError:
 
 
 class ParquetReader:
-    """Streams row groups; a unit that follows the last one read costs no second decoding."""
+    """Streams row groups; a unit directly after the last one needs no second decoding."""
 
     def __init__(self, path: str, schema: pa.Schema) -> None:
         self._file = _open(path)
@@ -94,7 +94,7 @@ class ParquetReader:
         ]
         self._starts = _running(sizes)
         self._batches: Iterator[pa.RecordBatch] = iter(())
-        self._position = -1  # the row at which the buffered batches begin
+        self._position = -1  # the first row of the buffered batches
         self._buffer: list[pa.RecordBatch] = []
 
     def read(self, start: int, stop: int) -> Rows:
@@ -121,7 +121,7 @@ class ParquetReader:
         groups = list(range(group, len(self._starts)))
         kinds = (kind for f in self._file.schema_arrow for kind in inner_types(f.type))
         if any(pa.types.is_dictionary(kind) for kind in kinds):
-            # each row group has a dictionary of its own, and Arrow joins none within structs
+            # each row group has its own dictionary, and Arrow joins none within structs
             for one in groups:
                 yield from self._file.iter_batches(_BATCH_ROWS, row_groups=[one])
         else:
@@ -132,7 +132,7 @@ class ParquetReader:
 
 
 class _OwnIntegers:
-    """Integers of columns that other files made wider: 1, not 1.0."""
+    """Integers of columns that are wider in other files: 1, not 1.0."""
 
     def __init__(self, table: pa.Table, schema: pa.Schema) -> None:
         self._table = table

@@ -1,4 +1,4 @@
-"""Parquet as a format of input files."""
+"""Parquet as an input format."""
 
 from __future__ import annotations
 

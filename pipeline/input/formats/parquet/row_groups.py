@@ -1,5 +1,5 @@
-"""Marks of Parquet files, which cannot be appended to but are written anew with more row groups: of
-their schema and of their row groups."""
+"""Marks of Parquet files, of their schema and row groups. Such a file cannot be appended to, but
+may be written anew with more row groups."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.input.shard import Shard
 
 
 def mark_of(shard: Shard) -> Mark:
-    """Of all row groups of a file. Raises OSError, UsageError."""
+    """The mark of all row groups of a file. Raises OSError, UsageError."""
     with open_file(shard.path) as file:
         end = _end_of_groups(file, shard.rows)
         file.seek(0)
@@ -30,7 +30,7 @@ def rows_still_there(shard: Shard, rows: int, mark: Mark) -> int | None:
 
 
 def _end_of_groups(file: Any, rows: int) -> int:
-    """The byte after the row groups that hold the first ``rows`` rows; 0 where none end there."""
+    """The offset after the row groups with the first ``rows`` rows; 0 if none ends there."""
     try:
         metadata = pq.ParquetFile(file).metadata
         end = 0

@@ -1,4 +1,4 @@
-"""Parquet read a second time, whole row groups at once; Arrow's and ORC's own files as a whole."""
+"""Parquet read a second time, by whole row groups; Arrow's and ORC's own files at once."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class SecondGroups:
 
 
 class SecondWhole(SecondGroups):
-    """A file of Arrow's or ORC's own, read whole."""
+    """An Arrow or ORC file, read whole."""
 
     def __init__(self, shard: Shard) -> None:
         with open_raw(shard.path) as file:
