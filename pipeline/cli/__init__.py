@@ -1,1 +1,1 @@
-"""The `rackmill` command: one folder a group of its help, one file a verb."""
+"""The `rackmill` command: one folder per group of its help, one file per command."""

@@ -41,7 +41,7 @@ from pipeline.cli.try_out.init.command import init_command
 from pipeline.cli.try_out.plan.command import plan_command
 from pipeline.cli.try_out.trying import try_command
 
-# group -> name -> its function, or its subcommands, and what it is for in a few words
+# group -> name -> its function or subcommands, and a short description
 _GROUPS: dict[str, dict[str, tuple[Callable[..., None] | typer.Typer, str]]] = {
     "Try": {
         "demo": (demo_command, "512 tweets labelled, on this machine"),
@@ -87,7 +87,7 @@ _GROUPS: dict[str, dict[str, tuple[Callable[..., None] | typer.Typer, str]]] = {
 
 
 class _Grouped(typer.core.TyperGroup):
-    """Lists its commands by groups."""
+    """Lists its commands by group."""
 
     def format_commands(self, _context: Any, formatter: Any) -> None:
         width = max(len(name) for group in _GROUPS.values() for name in group)

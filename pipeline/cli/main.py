@@ -18,8 +18,8 @@ from pipeline.job.file.load import line_of
 from pipeline.job.job import Job
 from pipeline.printable import without_secrets
 
-_STOPPED = 130  # what shells say of a command that Ctrl-C ended
-_LONGEST_LINE = 2000  # characters of a message: names from outside may have any length
+_STOPPED = 130  # the exit code that shells show for a command ended by Ctrl-C
+_LONGEST_LINE = 2000  # characters of a message: names from outside may be very long
 
 
 def main() -> None:
@@ -39,24 +39,24 @@ def main() -> None:
         ERR.print("stopped")
         _leave(_STOPPED)
     except Exception as e:
-        if type(e).__name__ == "NoArgsIsHelpError":  # a group was named without a command
+        if type(e).__name__ == "NoArgsIsHelpError":  # a group was given without a command
             OUT.print(str(e))
             sys.exit(0)
-        if hasattr(e, "format_message"):  # click's own complaints about arguments
+        if hasattr(e, "format_message"):  # click's own errors about arguments
             _explain(UsageError(e.format_message()))
             sys.exit(2)
         _crash(e)
 
 
 def program() -> NoReturn:
-    """``main`` as a process of its own, up to its very end.
+    """``main`` as a separate process, up to its very end.
 
     C++ libraries have threads that may still run when the process destroys their variables: about
-    one run in a hundred was aborted then, after everything was done and printed. So what Python has
-    to do at the end is done, and nothing else.
+    one run in a hundred aborted then, after everything was done and printed. So only Python's own
+    steps at exit are done, and nothing else.
     """
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # it works like Ctrl-C
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # same effect as Ctrl-C
     try:
         main()
         code = 0

@@ -23,7 +23,7 @@ def rows_option(help: str) -> Any:
 
 
 def results_option(help: str) -> Any:
-    """``--output PATH``, for what a command makes of several models or outputs."""
+    """``--output PATH``, for the results of a command over several models or outputs."""
     return typer.Option(metavar="PATH", help=help)
 
 

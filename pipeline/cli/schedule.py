@@ -43,7 +43,7 @@ State = Annotated[
 
 
 def state_file(given: Path | None) -> Path:
-    """The file of schedules that is meant."""
+    """The file of schedules: the given one, or the default."""
     if given is not None:
         return given.absolute()
     return state_folder() / "schedules.db"
@@ -329,7 +329,7 @@ def perform_command(
 
 
 def _service_log(path: Path) -> Path:
-    """Of the scheduler that works with the schedules in ``path``."""
+    """The log of the scheduler for the schedules in ``path``."""
     return path.with_suffix(".log")
 
 

@@ -1,4 +1,4 @@
-"""What an actor asks of Ray."""
+"""What an actor requests from Ray."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ActorOptions:
-    """What one worker asks of Ray, and the environment its process starts with. ``cpus``: of
-    Ray's; ``node``: the machine that it has to be on, if that matters."""
+    """What one worker requests from Ray, and the environment of its process. ``cpus``: of Ray's;
+    ``node``: the machine that it must run on, if that matters."""
 
     gpus: int
     environment: Mapping[str, str]

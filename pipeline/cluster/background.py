@@ -1,4 +1,4 @@
-"""Ray, started while the driver still plans."""
+"""Ray, started while the driver is still planning."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 class ClusterInBackground:
-    """Ray, from ``start`` on, while the driver still plans.
+    """Ray, from ``start`` on, while the driver is still planning.
 
-    The thread that starts it lives as long as Ray does: Ray's processes ask the kernel to be
-    killed when their parent ends, and to Linux that is the thread that started them.
+    The thread that starts it lives as long as Ray does: Ray's processes ask the kernel to kill them
+    when their parent ends, and for Linux the parent is the thread that started them.
     """
 
     def __init__(
@@ -38,11 +38,11 @@ class ClusterInBackground:
 
     @property
     def joins(self) -> bool:
-        """Whether it is a Ray that was there before, with machines of its own."""
+        """Whether it is an existing Ray, with machines of its own."""
         return self._address is not None
 
     def start(self) -> None:
-        """Begin to start it, or to join it; once more changes nothing."""
+        """Begin to start or join it; a second call changes nothing."""
         if not self._begun:
             self._begun = True
             self._thread.start()
@@ -61,7 +61,7 @@ class ClusterInBackground:
         self._cluster.close()
 
     def ready(self) -> Cluster:
-        """The cluster, once it is there. Raises JobFailed."""
+        """The cluster; waits until it is ready. Raises JobFailed."""
         self.start()
         self._up.wait()
         if self._trouble is not None:
@@ -79,13 +79,13 @@ class ClusterInBackground:
         if not self._begun:
             return
         if error is not None and not self._up.is_set():
-            _left.append(self)  # nobody wants to wait for that: it closes what comes up
+            _left.append(self)  # do not wait for it: its thread closes what comes up
         else:
             self._thread.join()
 
     @property
     def is_starting(self) -> bool:
-        """Whether it still starts, or closes what has come up."""
+        """Whether it is still starting, or closing what has come up."""
         return self._thread.is_alive()
 
 
@@ -93,13 +93,13 @@ _left: list[ClusterInBackground] = []
 
 
 def is_starting() -> bool:
-    """Whether a Ray still starts that nobody needs any more."""
+    """Whether a Ray that is no longer needed is still starting."""
     return any(cluster.is_starting for cluster in _left)
 
 
 def end_what_starts() -> None:
-    """End such a Ray's processes. Most would die with this one; those that they have just begun
-    with would look for their parent after ten seconds only."""
+    """End such a Ray's processes. Most would end with this one; processes that they have just
+    started would check for their parent only after ten seconds."""
     for cluster in _left:
         if cluster.processes is not None:
             cluster.processes.end(0.0)

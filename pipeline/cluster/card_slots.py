@@ -1,5 +1,5 @@
-"""How a machine's cards are divided into slots: each is one engine's, of one card or of several
-like ones that share every layer. Pure, but for looking up a model."""
+"""How a machine's cards are divided into slots, one for each engine: a slot is one card, or several
+equal ones that share every layer. Pure, except for looking up a model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipeline.job.job import Job
 from pipeline.model.catalogue import CATALOGUE
 from pipeline.model.store.resolve import in_store
 
-# such a card, and how many like it its machine has -> how many of them one engine takes
+# a card, and how many equal ones its machine has -> how many of them one engine takes
 Spread = Callable[[Card, int], int]
 
 _SHORTEST_PROMPT = 16  # tokens
@@ -24,7 +24,7 @@ _SHORTEST_PROMPT = 16  # tokens
 
 @dataclass(frozen=True)
 class CardSlot:
-    """``cards``: their numbers among those of the machine, all like ``card``."""
+    """``cards``: their numbers on the machine; all are equal to ``card``."""
 
     card: Card
     cards: tuple[int, ...]
@@ -44,7 +44,7 @@ class LeftoverCards:
 
 
 def divide(cards: Mapping[int, Card], spread: Spread) -> tuple[list[CardSlot], list[LeftoverCards]]:
-    """The slots of one machine, and what is left over. ``cards``: by their numbers; neighbours
+    """The slots of one machine, and the cards left over. ``cards``: by their numbers; neighbours
     share a slot."""
     kinds: dict[str, list[int]] = {}
     for number, card in cards.items():
@@ -63,8 +63,8 @@ def divide(cards: Mapping[int, Card], spread: Spread) -> tuple[list[CardSlot], l
 
 
 def spread_of(job: Job, model: ModelSpec | None) -> Spread:
-    """How many cards an engine of ``job`` takes: as many as it says, else as few as hold the model
-    and a request with the longest answer. One where the model is not known."""
+    """How many cards an engine of ``job`` takes: the number in the job, or else the fewest that
+    hold the model and a request with the longest answer. One if the model is unknown."""
     if model is None:
         return lambda card, alike: job.engine.tensor_parallel_size or 1
     options = _least(job, model)
@@ -72,8 +72,8 @@ def spread_of(job: Job, model: ModelSpec | None) -> Spread:
 
 
 def fits_of(job: Job, model: ModelSpec | None) -> Callable[[Card, int], bool]:
-    """Whether so many such cards hold the model and one of the least requests of ``job``. True
-    where the model is not known."""
+    """Whether so many such cards hold the model and one minimal request of ``job``. True if the
+    model is unknown."""
     if model is None:
         return lambda card, cards: True
     options = _least(job, model)
@@ -87,7 +87,7 @@ def _least(job: Job, model: ModelSpec) -> FitOptions:
 
 
 def known_model(reference: str) -> ModelSpec | None:
-    """What is known of the model that ``reference`` names without fetching anything."""
+    """What is known without a download about the model that ``reference`` names."""
     try:
         stored = in_store(reference)
         if stored is not None:
@@ -101,11 +101,11 @@ def known_model(reference: str) -> ModelSpec | None:
 def asked_slots(
     asked: Sequence[tuple[int, Card]], spread: Spread, wanted: int = 1
 ) -> tuple[list[tuple[int, Card, int]], list[LeftoverCards]]:
-    """Of cards that a user names: (how many engines, on such cards, each on so many), and what is
+    """For cards that a user names: (number of engines, their card, cards per engine), and the cards
     left over.
 
-    What stands together ("2x rtx3060") is in one machine, but each laptop is one of its own.
-    ``wanted``: the job's tensor_parallel_size. Raises UsageError where no machine has so many.
+    Cards listed together ("2x rtx3060") are in one machine, but each laptop is its own machine.
+    ``wanted``: the job's tensor_parallel_size. Raises UsageError if no machine has so many.
     """
     alike = [1 if card.is_laptop else number for number, card in asked]
     if not all(card.is_cpu for _, card in asked):
@@ -123,7 +123,7 @@ def asked_slots(
 
 
 def refuse_spread(wanted: int, machines: Sequence[Sequence[Card]]) -> None:
-    """Raise UsageError where more cards alike are ``wanted`` than any of ``machines`` has."""
+    """Raise UsageError if more equal cards are ``wanted`` than any of ``machines`` has."""
     kinds = [[card.name for card in cards] for cards in machines]
     if wanted == 1 or any(names.count(name) >= wanted for names in kinds for name in names):
         return
@@ -136,7 +136,7 @@ def refuse_spread(wanted: int, machines: Sequence[Sequence[Card]]) -> None:
 
 
 def spread_in_words(card: Card, cards: int, number: int) -> str:
-    """Said where it was not asked for."""
+    """The message if the job did not ask for it."""
     engines = plural(number, "engine") + (", each" if number > 1 else "")
     slots = f"{engines} over {in_slot(card.title, cards)}"
     return f"{slots}: the model does not fit one card (engine.tensor_parallel_size {cards})"

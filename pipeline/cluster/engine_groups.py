@@ -1,6 +1,6 @@
-"""Who works: engines on the cards that are here, or on cards that the user asks about.
+"""The engines of a run: on the cards of this machine, or on cards that the user asks about.
 
-An engine has one card, or several like ones of a machine that share every layer: its slot.
+An engine has a slot: one card, or several equal ones of a machine that share every layer.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ from pipeline.job.engine import SERVER, EngineSettings
 from pipeline.job.job import Job
 from pipeline.job.resources import Resources
 
-if TYPE_CHECKING:  # it brings gRPC, which a plan does without
+if TYPE_CHECKING:  # it imports gRPC, which a plan does not need
     from pipeline.cluster.rack_state.allocation import Key
 
 NO_CARD = "none"
 _CORES = ", cores: "
-_BOX_SHARE = 0.95  # drivers show a little less than the box says
+_BOX_SHARE = 0.95  # drivers report a little less memory than the box
 
 
 @dataclass(frozen=True)
 class Slot:
-    """Where an engine goes: on which of a machine's ``cards``, or as which (``index``) ``of`` how
-    many engines that share its processor. ``node``: Ray's number of a machine of a rack; None: this
-    machine. ``cores`` and ``preloads``: what the machine has of them. ``served``: its engine is a
-    server, and takes none of the rack's cards."""
+    """Where an engine runs: on which of a machine's ``cards``, or as number ``index`` ``of`` the
+    engines that share its processor. ``node``: Ray's ID of a machine of a rack; None: this machine.
+    ``cores`` and ``preloads``: those of the machine. ``served``: its engine is a server, and takes
+    none of the rack's cards."""
 
     index: int = 0
     of: int = 1
@@ -60,24 +60,24 @@ class Slot:
 
     @property
     def keys(self) -> frozenset[tuple[str | None, int]]:
-        """Of all its cards; on a processor, of its slot there; for a server one of its own."""
+        """Keys of all its cards; on a processor, of its slot there; for a server, a unique one."""
         if self.served:
             return frozenset({(self.node, -1 - self.index)})
         return frozenset((self.node, number) for number in self.cards or (self.index,))
 
     @property
     def shared_keys(self) -> frozenset[Key]:
-        """Those of a rack's cards; none without a rack."""
+        """Keys of a rack's cards; none without a rack."""
         keys = () if self.served else self.keys
         return frozenset((node, number) for node, number in keys if node is not None)
 
     def is_among(self, allotted: Collection[Key]) -> bool:
-        """Whether it takes no other cards than these."""
+        """Whether it takes only cards among these."""
         return self.served or self.keys <= set(allotted)
 
     @property
     def slot(self) -> str | None:
-        """The name under which a worker there is found by the next job; None without a rack."""
+        """The name by which the next job finds a worker there; None without a rack."""
         if self.node is None or self.served:
             return None
         return slot_name(self.node, self.cards or (self.index,))
@@ -87,12 +87,12 @@ _SLOT = "worker/{}/{}"
 
 
 def slot_name(node: str, cards: Collection[int]) -> str:
-    """Of a worker on such cards of a rack's machine."""
+    """The name of a worker on such cards of a rack's machine."""
     return _SLOT.format(node, "+".join(map(str, sorted(cards))))
 
 
 def keys_in(slot: str) -> frozenset[Key]:
-    """The cards of a slot with such a name; none for other names."""
+    """The cards of the slot with such a name; none for other names."""
     parts = slot.split("/")
     numbers = parts[-1].split("+")
     if len(parts) != 3 or slot != _SLOT.format(*parts[1:]) or not all(map(str.isdigit, numbers)):
@@ -104,9 +104,9 @@ def keys_in(slot: str) -> frozenset[Key]:
 class EngineGroup:
     """Engines of one kind: how many, and the card of each (None: simulated engines, and servers).
 
-    Engines on a CPU share it: ``card`` is all of the processor, ``share`` what one of them has.
-    ``slots``: one for each engine; none where it is only asked what would be. ``cards``: so many
-    such cards are one engine's. ``engine``: of a job with unlike engines, which of them it is.
+    Engines on a CPU share it: ``card`` is the whole processor, ``share`` one engine's part.
+    ``slots``: one for each engine; none for a plan on other machines. ``cards``: number of such
+    cards per engine. ``engine``: for a job with different engines, which of them it is.
     """
 
     number: int
@@ -117,7 +117,7 @@ class EngineGroup:
     engine: EngineSettings | None = None
 
     def job(self, job: Job) -> Job:
-        """``job`` as the workers of this group have it."""
+        """``job`` with the engine that this group's workers have."""
         return job if self.engine is None else job.with_engine(self.engine)
 
     @property
@@ -144,12 +144,12 @@ class EngineGroup:
 
     @property
     def _crowd(self) -> int:
-        """Engines that share one processor."""
+        """The number of engines that share one processor."""
         return max((slot.of for slot in self.slots), default=self.number)
 
     @property
     def name(self) -> str:
-        """Identifies what the times of a run depend on."""
+        """Identifies the hardware that the times of a run depend on."""
         if self.card is None:
             return self.model or NO_CARD
         if self.shared:
@@ -158,11 +158,11 @@ class EngineGroup:
 
     @property
     def all_cards(self) -> int:
-        """Of all its engines; 0 without cards."""
+        """The number of cards of all its engines; 0 without cards."""
         return self.number * self.cards if self.on_cards else 0
 
     def watts(self, per_card: float | None = None) -> float:
-        """Of all cards at work. ``per_card``: instead of the board power."""
+        """The power of all cards at work. ``per_card``: replaces the board power."""
         if self.card is None:
             return 0.0
         each = self.card.watts if per_card is None else per_card
@@ -170,7 +170,7 @@ class EngineGroup:
 
 
 def engines_here(job: Job) -> int:
-    """So many engines, at most, a run on this machine may have; 1 where that cannot be said."""
+    """The most engines that a run on this machine may have; 1 if unknown."""
     wanted = job.resources.workers
     if wanted != "auto":
         return wanted
@@ -180,18 +180,18 @@ def engines_here(job: Job) -> int:
         return served + simulated
     try:
         return max(1, len(offer().gpus)) + served + simulated
-    except UsageError:  # said where engines are chosen
+    except UsageError:  # reported where engines are chosen
         return 1
 
 
 def local_groups(
     job: Job, most: int, spread: Spread, say: Callable[[str], None] = lambda line: None
 ) -> list[EngineGroup]:
-    """The engines that a run of ``job`` starts on this machine, ``most`` of them at most.
+    """The engines that a run of ``job`` starts on this machine, at most ``most``.
 
-    ``spread``: how many cards one takes; what is left over or left out is said. Raises UsageError
-    when the job asks for more engines than there are GPUs, or for other ones, and where the build
-    of vLLM that is installed has nothing to run on.
+    ``spread``: how many cards one takes; cards left over or left out are reported through ``say``.
+    Raises UsageError if the job asks for more engines than there are GPUs, or for other GPUs, and
+    if the installed build of vLLM has nothing to run on.
     """
     several = len(job.engines) > 1
     groups: list[EngineGroup] = []
@@ -207,10 +207,10 @@ def local_groups(
 def _servers(
     job: Job,
     most: int,
-    spread: Spread,  # noqa: ARG001 -- they are elsewhere, or take what is there
+    spread: Spread,  # noqa: ARG001 -- they are elsewhere, or use what is there
     say: Callable[[str], None],  # noqa: ARG001
 ) -> list[EngineGroup]:
-    """One for each server, or as many as the job wants, in turn; a group each."""
+    """One for each server, or as many as the job wants, in turn; each is a group."""
     each, wanted = job.engine.each, job.resources.workers
     number = min(len(each) if wanted == "auto" else wanted, most)
     slots = [Slot(index, number, served=True) for index in range(number)]
@@ -223,7 +223,7 @@ def _servers(
 
 
 def _sharing_the_processor(groups: Sequence[EngineGroup]) -> list[EngineGroup]:
-    """Those of ``groups`` that compute on this machine's processor have a part of it each."""
+    """The ``groups``, where those that compute on this machine's processor get a share of it."""
     there = [g for g in groups if g.shared or (g.engine is not None and g.engine.started_here)]
     if not any(group.shared for group in there):
         return list(groups)
@@ -243,7 +243,7 @@ def _sharing_the_processor(groups: Sequence[EngineGroup]) -> list[EngineGroup]:
 def _own_groups(
     job: Job, most: int, spread: Spread, say: Callable[[str], None]
 ) -> list[EngineGroup]:
-    """Of engines that are none but processes of this machine."""
+    """Engines that are only processes of this machine."""
     wanted = job.resources.workers
     number = min(1 if wanted == "auto" else wanted, most)
     if not job.engine.computes:
@@ -288,7 +288,7 @@ def _own_groups(
 
 
 def said_of(job: Job, groups: Sequence[EngineGroup]) -> list[str]:
-    """That engines have several cards, where the job does not say so itself."""
+    """Lines that say how many cards an engine has, if the job does not say so itself."""
     if job.engine.tensor_parallel_size is not None:
         return []
     return [
@@ -299,7 +299,7 @@ def said_of(job: Job, groups: Sequence[EngineGroup]) -> list[str]:
 
 
 def check_parts(job: Job, engines: int, cores: int) -> None:
-    """Raise UsageError where the engines of ``job`` on a processor have too few of its cores."""
+    """Raise UsageError if the engines of ``job`` on a processor have too few of its cores."""
     parts = job.engine.tensor_parallel_size or 1
     if parts > 1 and parts * engines > cores:
         raise UsageError(
@@ -310,19 +310,19 @@ def check_parts(job: Job, engines: int, cores: int) -> None:
 
 
 def processor_with(name: str, number: int) -> str:
-    """What a processor with so many cores is called where cards have their names."""
+    """The name of a processor with so many cores, used where cards have their names."""
     return f"{name}{_CORES}{number}"
 
 
 def meets(wishes: Resources, card: Card) -> bool:
-    """Whether ``card`` is one that the job asks for. Raises UsageError for cards unknown."""
+    """Whether ``card`` meets the job's wishes. Raises UsageError for unknown cards."""
     if wishes.gpu is not None and card.name not in [find_card(name).name for name in wishes.gpu]:
         return False
     return wishes.memory_gib is None or card.vram_bytes >= wishes.memory_gib * GIB * _BOX_SHARE
 
 
 def check_wishes(wishes: Resources, cards: Sequence[Card]) -> None:
-    """Raise UsageError if the job asks for cards and none of ``cards`` is such a one."""
+    """Raise UsageError if the job asks for cards and none of ``cards`` meets its wishes."""
     if wishes.gpu is None and wishes.memory_gib is None:
         return
     if any(meets(wishes, card) for card in cards):
@@ -338,7 +338,7 @@ def asked_groups(
     job: Job, text: str, spread: Spread, say: Callable[[str], None] = lambda line: None
 ) -> list[EngineGroup]:
     """The engines on "4x rtx3090,2x rtx4090": one for each card, or for each slot that ``spread``
-    makes of them (see ``asked_slots``). Raises UsageError."""
+    forms of them (see ``asked_slots``). Raises UsageError."""
     engine = job.as_computed.engine if len(job.engines) > 1 else None
     job = job.as_computed
     slots, left = asked_slots(parse_gpus(text), spread, job.engine.tensor_parallel_size or 1)

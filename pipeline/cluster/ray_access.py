@@ -1,8 +1,8 @@
-"""Who may talk to Ray. Whoever reaches its ports can run programs on every machine of it.
+"""Who may talk to Ray. Anyone who reaches its ports can run programs on all its machines.
 
-A Ray that we start listens on loopback, and takes orders only from who has its token, which is
-random and lives in the environment of its processes. A Ray on other machines is joined with the
-token that it was started with; without one only if the user says that the network may be trusted.
+A Ray that we start listens on loopback, and accepts commands only with its token, which is random
+and kept in the environment of its processes. A Ray on other machines is joined with the token that
+it was started with; without a token only if the user says that the network may be trusted.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _MODE, _TOKEN, _TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_
 
 
 def check_access(address: str | None) -> None:
-    """Raise UsageError if ``address`` is no Ray that can be joined, and joined safely; without one,
-    if a Ray of our own could not talk to itself."""
+    """Raise UsageError if no Ray can be joined safely at ``address``; without an address, if a Ray
+    of our own could not connect to itself."""
     if address is None:
         _check_loopback()
         return
@@ -70,18 +70,18 @@ def check_access(address: str | None) -> None:
 
 
 def prepare_access(address: str | None) -> None:
-    """Turn token authentication on for this process and those of the Ray that it starts or joins,
-    unless ``RAY_AUTH_MODE`` says otherwise, or it joins one of this machine that has none."""
+    """Turn on token authentication for this process and for the Ray that it starts or joins, unless
+    ``RAY_AUTH_MODE`` says otherwise, or it joins a Ray of this machine that has no token."""
     if _mode():
         return
     if address is not None and _head(address, None) is Head.OPEN:
         os.environ[_MODE] = "disabled"
         return
     if address is None and not own_token():
-        os.environ[_TOKEN] = secrets.token_hex(32)  # else Ray would keep one in the home folder
+        os.environ[_TOKEN] = secrets.token_hex(32)  # otherwise Ray stores one in the home folder
     if own_token():
         os.environ[_MODE] = "token"
-        if "ray" in sys.modules:  # it has read the environment already
+        if "ray" in sys.modules:  # it has already read the environment
             import ray._raylet as raylet
 
             settings: Any = raylet
@@ -89,7 +89,7 @@ def prepare_access(address: str | None) -> None:
 
 
 def _check_loopback() -> None:
-    """Ray would look for itself for two minutes."""
+    """Without this check, Ray would try to reach itself for two minutes."""
     try:
         with socket.create_server((_LOOPBACK, 0)) as server:
             socket.create_connection(server.getsockname(), timeout=_LOOPBACK_SECONDS).close()
@@ -106,7 +106,7 @@ def _mode() -> str:
 
 
 def own_token() -> str | None:
-    """The token that this machine has, as Ray looks for it."""
+    """This machine's token, found as Ray finds it."""
     file = token_file()
     with suppress(OSError, UnicodeDecodeError):
         return os.environ.get(_TOKEN) or file.read_text(encoding="utf-8").strip() or None
@@ -114,16 +114,16 @@ def own_token() -> str | None:
 
 
 def token_file() -> Path:
-    """Where Ray looks for it."""
+    """The file in which Ray looks for it."""
     named = os.environ.get(_TOKEN_PATH)
     return Path(named) if named else Path.home() / ".ray" / "auth_token"
 
 
 def import_ray() -> None:
-    """Import Ray, told to leave signals alone in this process, and in no other: else its handler of
-    SIGTERM ends us after three seconds, whatever ours does."""
+    """Import Ray, set to leave signals alone in this process only: otherwise its SIGTERM handler
+    ends us after three seconds, whatever ours does."""
     before = os.environ.get(_OWN_HANDLER)
-    os.environ[_OWN_HANDLER] = "1"  # Ray looks when it is imported
+    os.environ[_OWN_HANDLER] = "1"  # Ray reads it when it is imported
     try:
         import ray  # noqa: F401
     finally:
@@ -138,7 +138,7 @@ def _shown(token: str | None) -> str:
 
 
 def _head(address: str, token: str | None) -> Head | None:
-    """What is at HOST:PORT; None for other addresses: Ray knows what is meant."""
+    """What answers at HOST:PORT; None for other forms of addresses, which Ray resolves."""
     host, _, port = address.rpartition(":")
     if "://" in address or not port.isdigit() or not host:
         return None
@@ -146,7 +146,7 @@ def _head(address: str, token: str | None) -> Head | None:
 
 
 def _is_here(address: str) -> bool:
-    """Whether only processes of this machine can have started it: no host, or a loopback one."""
+    """Whether only processes of this machine can have started it: no host, or loopback."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not port.isdigit():
         return "." not in address  # "auto", "local"

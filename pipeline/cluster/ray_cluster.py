@@ -1,5 +1,5 @@
-"""Ray: starting and joining it. Of what is on it, the coordinator and the worker know,
-``remote`` (a worker's way to the coordinator) and ``meter`` (its metrics)."""
+"""Starting and joining Ray. What runs on it is in the coordinator and the worker, ``remote`` (a
+worker's access to the coordinator) and ``meter`` (its metrics)."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ _log = logging.getLogger(__name__)
 _HEAD_PATIENCE_SECONDS = 15.0
 _CARD_SECONDS = 1.0
 _TOO_SLOW = "timed out during startup"  # Ray's own words
-# A Ray of our own is there for its workers alone, and nobody looks at it: no spare workers (each
-# looks for signals a hundred times a second; at its start Ray would make one for each core), no
-# metrics, hardly any statistics, and what it looks for by itself it may look for less often. On a
-# CPU whoever wakes up holds an engine up.
+# A Ray of our own only serves its workers, and nothing monitors it: so no spare workers (each
+# checks for signals a hundred times a second; Ray would start one per core), no metrics, hardly
+# any statistics, and less frequent checks of its own. On a CPU every process that wakes up slows
+# an engine down.
 _QUIET = {
     "RAY_num_workers_soft_limit": "0",
     "RAY_prestart_worker_first_driver": "0",
@@ -54,7 +54,7 @@ _QUIET = {
 
 
 class Cluster:
-    """A connection to Ray: one started here and stopped with us, or one that was there."""
+    """A connection to Ray: one that we start and stop, or an existing one."""
 
     def __init__(
         self,
@@ -64,25 +64,25 @@ class Cluster:
         patient: bool = False,
         processes: RayProcesses | None = None,
     ) -> None:
-        """``queued``: the name of the job in the rack's queue that this is for; ``patient``: see
-        ``AllocatedCards``; ``processes``: those of a Ray of our own, for whoever may have to end
-        them while it still starts. Raises UsageError for an ``address`` where no Ray can be
-        joined, JobFailed when Ray cannot be started."""
+        """``queued``: the job's name in the rack's queue; ``patient``: see ``AllocatedCards``;
+        ``processes``: those of a Ray of our own, for callers that may have to end them while it is
+        still starting. Raises UsageError if no Ray can be joined at ``address``, JobFailed if Ray
+        cannot be started."""
         check_access(address)
         if address:
-            # a rack whose head is gone is told of in our own words, and in time: Ray would end
-            # this process a second after the Ray on its machine
+            # our own message tells that a rack's head is gone, in time: Ray would end this process
+            # a second after the Ray on its machine
             os.environ.setdefault("RAY_raylet_death_check_interval_milliseconds", "3600000")
             os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-        # Ray starts workers with a niceness of 15: whatever else runs would slow the engines down
+        # Ray starts workers with niceness 15: other programs would slow the engines down
         os.environ.setdefault("RAY_worker_niceness", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        # what Ray thinks of workers that end is said in the run's own words
+        # the run's own messages report workers that end
         ray._private.worker.print_to_stdstream = lambda *_, **__: None
         prepare_access(address)
         own = {} if address else _alone()
-        # Ray's own switch for "no other machines": it listens on loopback then
+        # Ray's own switch for "no other machines": then it listens on loopback
         ray._private.ray_constants.ENABLE_RAY_CLUSTER = address is not None
         self._processes = None if address else processes or RayProcesses()
         try:
@@ -90,7 +90,7 @@ class Cluster:
                 _init(address or "local", own, self._processes)
         except AuthenticationError as e:
             raise JobFailed(f"Ray at {address} does not take this token", TOKEN_MEND) from e
-        except Exception as e:  # Ray raises that very class where it does not start in time
+        except Exception as e:  # Ray raises this very class if it does not start in time
             where = f"Ray at {address} does not answer" if address else "Ray could not be started"
             hints = (f"or its token is another one: {TOKEN_MEND}",) if address else ()
             raise JobFailed(f"{where}: {e}", *hints) from e
@@ -108,33 +108,33 @@ class Cluster:
         )
         self._heard = time.monotonic()  # when the head last answered
         self._lost = False
-        # tasks that look around on machines nobody described
+        # tasks that examine machines without facts
         self._looking: dict[str, RemoteFuture[bytes]] = {}
 
     @property
     def gpus(self) -> int:
-        """GPUs that Ray knows of."""
+        """The number of GPUs that Ray knows of."""
         return int(ray.cluster_resources().get("GPU", 0))
 
     @property
     def keeps_engines(self) -> bool:
-        """Whether engines stay loaded for the next job: where a queue of jobs has the cards."""
+        """Whether engines stay loaded for the next job: true where a job queue has the cards."""
         return self.cards is not None
 
     @property
     def chooses_cards(self) -> bool:
-        """Whether it is ours to say which of a machine's cards an engine gets: on a Ray of our own,
-        and where a queue of jobs has the cards. Elsewhere others may be at work, and Ray knows."""
+        """Whether we decide which of a machine's cards an engine gets: on a Ray of our own, and
+        where a job queue has the cards. Elsewhere others may be at work, and Ray decides."""
         return self._rack is None or self.keeps_engines
 
     @property
     def waits_for_cards(self) -> bool:
-        """Whether a job for which its queue has no card now waits for some, and does not end."""
+        """Whether a job without a card from its queue waits for one instead of ending."""
         return self.cards is not None and self.cards.patient
 
     def allotted(self, note: Callable[[str], None]) -> frozenset[Key] | None:
-        """The cards that a job of the queue may use; None: all. A patient one waits for some, and
-        says so. Raises NoCard, Stopped."""
+        """The cards that a job of the queue may use; None: all. A patient job waits for some, and
+        notes that. Raises NoCard, Stopped."""
         if self.cards is None:
             return None
         told = False
@@ -153,13 +153,13 @@ class Cluster:
 
     @property
     def log_folder(self) -> Path:
-        """Where Ray keeps the output of workers."""
+        """The folder in which Ray keeps the output of workers."""
         return Path(ray._private.worker._global_node.get_logs_dir_path())
 
     def machines(self, patience_seconds: float = 0.0) -> list[Machine]:
-        """Those of the rack that is joined, with what each offers. Where a machine has not said
-        that itself, a task looks for it, which may take a while: so long at most is waited for it.
-        Raises HeadGone."""
+        """The machines of the joined rack, with the resources of each. If a machine has not written
+        its facts, a task examines it, which may take a while: at most ``patience_seconds``. Raises
+        HeadGone."""
         assert self._rack is not None
         found = machines(self._rack)
         unknown = [m.node for m in found if m.facts is None and m.works]
@@ -179,8 +179,8 @@ class Cluster:
         return machines(self._rack)
 
     def check_head(self) -> None:
-        """Raise HeadGone when the head of the rack has not answered for a while: Ray ends soon
-        after it, and with it the process of whoever uses it."""
+        """Raise HeadGone if the rack's head has not answered for a while: Ray ends soon after its
+        head, and ends the processes that use it."""
         if self._rack is None:
             return
         now = time.monotonic()
@@ -197,14 +197,14 @@ class Cluster:
             ) from e
 
     def is_free(self, placement: ActorOptions) -> bool:
-        """Whether its machine has now what ``placement`` asks of it."""
+        """Whether the machine of ``placement`` now has the resources that it requests."""
         if placement.node is None:
             return True
         free = ray._private.state.available_resources_per_node().get(placement.node, {})
         return bool(free.get("GPU", 0) >= placement.gpus and free.get("CPU", 0) >= placement.cpus)
 
     def keep_card(self, placement: ActorOptions) -> RemoteActor[object] | None:
-        """Nobody shall have the card that is free now: whoever holds the answer holds the card."""
+        """Keep others from taking the card that is free now, as long as the result is held."""
         if not placement.gpus:
             return None
         return start_actor(_Nobody, placement.options)
@@ -212,15 +212,15 @@ class Cluster:
     def close(self) -> None:
         if self._rack is not None:
             self._rack.close()
-        if not self._lost:  # else Ray would wait for the head
+        if not self._lost:  # otherwise Ray would wait for the head
             ray.shutdown()
         if self._processes is not None:
             self._processes.end()
 
 
 def _init(address: str, own: Mapping[str, object], processes: RayProcesses | None) -> None:
-    """Ray gives its daemons 30 s to come up. A machine that is busy, or reads them from a disk for
-    the first time, may need longer: then it is tried once more."""
+    """Ray gives its daemons 30 s to start. A machine that is busy, or reads them from a disk for
+    the first time, may need longer: so one more try."""
     for patient in (True, False):
         try:
             ray.init(
@@ -233,15 +233,15 @@ def _init(address: str, own: Mapping[str, object], processes: RayProcesses | Non
                 configure_logging=True,
             )
             return
-        except Exception as e:  # Ray raises that very class
+        except Exception as e:  # Ray raises this very class
             if processes is None or not patient or _TOO_SLOW not in str(e):
                 raise
             processes.end(0.0)
 
 
 class _Folders(list[str]):
-    """Where Ray's processes look for modules before all else. Ray adds the folder that the command
-    is run in; one with a `pipeline` of its own is left out, which would be taken for ours."""
+    """The folders in which Ray's processes first look for modules. Ray adds the working folder; a
+    folder with another `pipeline` is left out, since that would be taken for ours."""
 
     def extend(self, folders: Iterable[str]) -> None:
         super().extend(folder for folder in folders if not _has_another_pipeline(Path(folder)))
@@ -260,20 +260,20 @@ def _job_config() -> JobConfig:
 
 
 def _alone() -> dict[str, object]:
-    """Prepare for a Ray of our own; what ``ray.init`` is told of it."""
+    """Prepare for a Ray of our own. Returns its arguments for ``ray.init``."""
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
-    # it would look for new lines in all logs ten times a second, to send them to a driver
+    # it would check all logs ten times a second for new lines to send to a driver
     node = ray._private.node.Node
     node.start_log_monitor = lambda _: None
-    # and there is neither a page to be served, nor are there machines to be bought
+    # and there is no web page to serve, and no machine to add
     node.start_api_server = lambda *_, **__: None
     node.start_monitor = lambda _: None
-    # no job is submitted to it: the port for that is left to a rack that is about to listen on it
+    # no job is submitted to it: its port stays free for a rack that is about to listen on it
     ray._private.parameter.RayParams.dashboard_agent_listen_port = property(
         lambda _: 0, lambda *_: None
     )
-    # Ray counts by itself what CUDA_VISIBLE_DEVICES names, whether there is such a card or not
+    # Ray itself counts the cards in CUDA_VISIBLE_DEVICES, whether they exist or not
     cards = offer().gpus
     if cards:
         os.environ[VARIABLE] = visible_value(cards)
@@ -289,4 +289,4 @@ _own_facts = ray.remote(num_cpus=0, max_retries=0)(_describe)
 
 @ray.remote(num_cpus=0)
 class _Nobody:
-    """Has a card and does nothing with it."""
+    """Holds a card and does nothing with it."""

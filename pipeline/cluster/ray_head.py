@@ -1,7 +1,8 @@
-"""What answers at an address where a Ray is looked for: told within seconds, before Ray tries.
+"""What answers at the address of a Ray: known within seconds, before Ray itself tries.
 
-Ray itself tries for a minute, and says little about why. Asked is what any Ray answers, the id of
-the cluster, by an empty message over gRPC: with token authentication on, only to who has the token.
+Ray tries for a minute, and says little about the reason. The request is one that any Ray answers,
+for the cluster's ID, with an empty message over gRPC: with token authentication on, it answers only
+with the token.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ _SECONDS = 5.0
 
 
 class Head(Enum):
-    """``OPEN``: a Ray that takes orders from anybody. ``LOCKED``: one that does not take this
-    token, or none. ``OURS``: one that takes it."""
+    """``OPEN``: a Ray that accepts commands from anyone. ``LOCKED``: one that rejects this token,
+    or a missing one. ``OURS``: one that accepts it."""
 
     NOBODY = "nobody"
     STRANGER = "no Ray"
@@ -26,7 +27,7 @@ class Head(Enum):
 
 
 def look_at(address: str, token: str | None) -> Head:
-    """What is at HOST:PORT."""
+    """What answers at HOST:PORT."""
     answer = _ask(address, None)
     if answer is None:
         return Head.OPEN
@@ -36,7 +37,7 @@ def look_at(address: str, token: str | None) -> Head:
 
 
 def _ask(address: str, token: str | None) -> Head | grpc.StatusCode | None:
-    """None: it answers. Else the status, or that nothing is there."""
+    """None: it answers. Otherwise the status, or that nothing is there."""
     metadata = [("authorization", f"Bearer {token}")] if token else None
     with grpc.insecure_channel(address) as channel:
         ask = channel.unary_unary(_CLUSTER_ID)
@@ -47,7 +48,7 @@ def _ask(address: str, token: str | None) -> Head | grpc.StatusCode | None:
             if status is grpc.StatusCode.DEADLINE_EXCEEDED:
                 return Head.NOBODY
             if status is grpc.StatusCode.UNAVAILABLE:
-                # what listens there and speaks something else has its answer quoted
+                # a server with another protocol: the details quote its answer
                 return Head.STRANGER if "Failed parsing HTTP" in e.details() else Head.NOBODY
             return status
     return None

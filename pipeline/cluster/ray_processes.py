@@ -1,10 +1,10 @@
-"""What a Ray of our own starts ends with it.
+"""The processes that a Ray of our own starts end with it.
 
-Ray ends its daemons one after the other, and leaves it to some (the agents of its nodes) to see
-that their parent is gone, which takes seconds, or many where they were just being started. An
-agent whose parent is dead is nobody's child any more, so that all of them are known by a mark in
-their environment, which each hands on to those that it starts. One that is just being started has
-no environment yet, but it has a parent; or, where that is dead too, it will have one in a moment.
+Ray ends its daemons one after the other, and some (the agents of its nodes) have to notice that
+their parent is gone, which takes seconds, or many if they had just been started. An agent whose
+parent is dead has no parent of ours any more. So all of them are identified by a mark in their
+environment, which child processes inherit. A process that is just starting has no environment yet,
+but it has a parent; or, if that is dead too, its environment appears a moment later.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from types import TracebackType
 import psutil
 
 _MARK = "RACKMILL_RAY"
-_GRACE_SECONDS = 0.5  # for those that end by themselves
-_KERNEL = 2  # kthreadd, the parent of the kernel's own threads
-_LOOKS, _LOOK_SECONDS = 20, 0.01  # at a process that has no environment yet
+_GRACE_SECONDS = 0.5  # for processes that end by themselves
+_KERNEL = 2  # kthreadd, the parent of kernel threads
+_LOOKS, _LOOK_SECONDS = 20, 0.01  # checks of a process that has no environment yet
 
 
 class RayProcesses:
-    """The processes that come from a Ray that starts within this context: ended with it where that
-    fails, for whatever reason, an interruption among them, or when ``end`` is called."""
+    """The processes of a Ray that starts within this context. They are ended if starting fails, for
+    any reason including an interruption, or when ``end`` is called."""
 
     def __init__(self) -> None:
         self._mark = secrets.token_hex(8)
-        self._since = time.time() - 1.0  # when a process began is told by the hundredth of a second
+        self._since = time.time() - 1.0  # start times of processes are only exact to 0.01 s
 
     def __enter__(self) -> None:
         os.environ[_MARK] = self._mark
@@ -67,7 +67,7 @@ class RayProcesses:
         return found
 
     def _carries_mark(self, process: psutil.Process) -> bool:
-        """For a moment of its start a process has no environment; the kernel's own never do."""
+        """At first a process has no environment; kernel threads never have one."""
         environment = process.environ()
         for _ in range(_LOOKS):
             if environment or process.create_time() < self._since or process.ppid() == _KERNEL:

@@ -1,8 +1,8 @@
-"""Ray's actors with their types.
+"""Ray's actors with types.
 
-Ray makes the methods of an actor's handle while the program runs, each with a ``remote`` that takes
-and gives anything: no type checker follows it there. Here alone a handle's method is looked up by
-name; whoever calls it names the method of the class, and is held to its arguments and its answer.
+Ray creates the methods of an actor's handle at run time, each with a ``remote`` that accepts and
+returns anything, so a type checker cannot check them. Only this module looks up a handle's method
+by name; callers pass the method of the class, so their arguments and results are checked.
 """
 
 from __future__ import annotations
@@ -22,43 +22,43 @@ P = ParamSpec("P")
 
 @dataclass(frozen=True)
 class RemoteFuture(Generic[T_co]):
-    """The answer of a call that may be still on its way. ``ref``: Ray's reference to it."""
+    """The result of a call that may still be running. ``ref``: Ray's reference to it."""
 
     ref: object
 
     def get(self, timeout_seconds: float | None = None) -> T_co:
-        """Wait for it. Raises Ray's errors, GetTimeoutError among them."""
+        """Wait for it. Raises Ray's errors, including GetTimeoutError."""
         answer: T_co = ray.get(self.ref, timeout=timeout_seconds)
         return answer
 
     def ready(self, timeout_seconds: float = 0.0) -> bool:
-        """Whether it is there within the time, or the call has failed."""
+        """Whether it arrives, or the call fails, within the time."""
         return bool(ray.wait([self.ref], timeout=timeout_seconds)[0])
 
 
 @dataclass(frozen=True)
 class RemoteActor(Generic[C_co]):
-    """An actor whose class is ``C_co``, or has the methods of that protocol. May be sent to other
-    actors; the actor ends when nobody has its ``handle``, unless it is detached."""
+    """An actor whose class is ``C_co``, or has the methods of that protocol. It may be sent to
+    other actors. The actor ends when its ``handle`` is no longer referenced, unless detached."""
 
     handle: object
 
     def call(
         self, method: Callable[Concatenate[C_co, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> RemoteFuture[T]:
-        """Call ``method`` (named as ``Class.method``) over there, without waiting for it."""
+        """Call ``method`` (given as ``Class.method``) on the actor, without waiting for it."""
         return RemoteFuture(getattr(self.handle, method.__name__).remote(*args, **kwargs))
 
     def kill(self) -> None:
-        """End its process, whatever it is at."""
+        """End its process, whatever it is doing."""
         ray.kill(self.handle)
 
 
 def start_actor(
     actor: Callable[P, C], options: Mapping[str, object], *args: P.args, **kwargs: P.kwargs
 ) -> RemoteActor[C]:
-    """Have Ray start a process for an object of a class that is decorated with ``ray.remote``."""
-    make = getattr(actor, "options")  # noqa: B009 - which Ray has put there
+    """Let Ray start a process for an object of a class decorated with ``ray.remote``."""
+    make = getattr(actor, "options")  # noqa: B009 - added by Ray
     return RemoteActor(make(**options).remote(*args, **kwargs))
 
 

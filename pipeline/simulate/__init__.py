@@ -1,1 +1,1 @@
-"""Runs without engines: vLLM's scheduler as a model, cards, whole racks."""
+"""Runs without engines: a model of vLLM's scheduler, simulated cards, whole racks."""

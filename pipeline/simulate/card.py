@@ -1,7 +1,7 @@
-"""One simulated card: a policy, vLLM's scheduler as a model, and the time that steps take. Pure.
+"""One simulated card: a policy, a model of vLLM's scheduler, and the time of its steps. Pure.
 
-The rack (``pipeline.simulate.rack``) runs many of these: it gives rows to the card whose ``now``
-is smallest and lets it take one event, a step or a calm stretch of steps.
+The rack (``pipeline.simulate.rack``) runs many of these: it gives rows to the card with the
+smallest ``now`` and advances it by one event: a step, or a series of calm steps.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from pipeline.simulate.vllm_model.scheduler import EngineModel
 class CardSetup:
     """A card's engine. ``pool_blocks``: usable ones, without the null block. Sizes in tokens.
 
-    ``overrun``: steps that the engine still makes with an answer beyond its end, before it
-    notices: with asynchronous scheduling (vLLM's way on CUDA) the next step is scheduled while the
-    last still runs, so one. ``steps_ahead``: steps that are scheduled, beyond the last one that the
-    policy was told of, when it decides (see ``EngineFacts``).
+    ``overrun``: steps that the engine computes for an answer after its end, before it notices: with
+    asynchronous scheduling (vLLM's default on CUDA) the next step is scheduled while the last one
+    is running, so one. ``steps_ahead``: scheduled steps after the last one that was reported to the
+    policy when it decides (see ``EngineFacts``).
     """
 
     card: Card
@@ -52,7 +52,7 @@ class CardSetup:
 
     @property
     def name(self) -> str:
-        """What its figures are of: "rtx3090", "2x rtx3060"."""
+        """What its figures are for: "rtx3090", "2x rtx3060"."""
         return in_slot(self.card.name, self.cards)
 
     @property
@@ -82,8 +82,8 @@ class NeverFits:
 
 @dataclass(slots=True)
 class _Untold:
-    """Steps alike that the policy has not heard of yet, from number ``first`` on: the requests
-    that each gave a token to, and those that ended with them."""
+    """Equal steps that were not reported to the policy yet, from number ``first`` on: the requests
+    that got a token in each, and those that ended with them."""
 
     first: int
     steps: int
@@ -93,8 +93,8 @@ class _Untold:
 
 @dataclass
 class CardTotals:
-    """What a card has done. ``busy``: seconds in steps; ``kv`` and ``batch``: share of the pool
-    held and requests running, times seconds."""
+    """A card's totals. ``busy``: seconds in steps; ``kv`` and ``batch``: share of the pool held and
+    requests running, times seconds."""
 
     rows: int = 0
     prompt_tokens: int = 0
@@ -107,8 +107,8 @@ class CardTotals:
 
 
 class CardSim:
-    """``policy``: its name (see ``make_policy``). ``max_tokens``: the limit that
-    every request states. ``name``: in reports. ``known``: see ``make_policy``."""
+    """``policy``: its name (see ``make_policy``). ``max_tokens``: the limit of every request.
+    ``name``: in reports. ``known``: see ``make_policy``."""
 
     def __init__(
         self,
@@ -155,13 +155,13 @@ class CardSim:
         )
         self._policy = make_policy(self._policy_name, limits, self.engine, self._truth, self._known)
         self._feed = Feed()
-        self._fresh = 0  # requests that the engine has not begun with
+        self._fresh = 0  # requests that the engine has not started
         self._untold: deque[_Untold] = deque()
-        self._step = 0  # the number of the next one
+        self._step = 0  # the number of the next step
 
     @property
     def unstarted(self) -> int:
-        """Rows that the engine has computed nothing of."""
+        """Rows of which the engine has computed nothing."""
         return len(self._coming) + self._waiting + self._fresh
 
     @property
@@ -171,7 +171,7 @@ class CardSim:
 
     @property
     def active(self) -> int:
-        """Rows that the engine works on, preempted ones included."""
+        """Rows that the engine works on, including preempted ones."""
         return len(self._rows) - self.unstarted
 
     @property
@@ -192,7 +192,7 @@ class CardSim:
         return self._computed + self.engine.computed_tokens
 
     def give(self, rows: Iterable[TraceRow]) -> None:
-        """Rows for this card; each waits until its arrival. What can never fit is an error."""
+        """Rows for this card; each waits until its arrival. A row that never fits is an error."""
         for row in rows:
             refused = self.never_fits(row)
             if refused is not None:
@@ -206,7 +206,7 @@ class CardSim:
                 self._offer(row)
 
     def never_fits(self, row: TraceRow) -> NeverFits | None:
-        """Why this card cannot ever finish ``row``; None if it can."""
+        """Why this card can never finish ``row``; None if it can."""
         layout, pool = self.setup.layout, self.setup.pool_blocks
         context = layout.geometry.context
         blocks = self.engine.peak(row.tokens + self.setup.overrun)
@@ -215,7 +215,7 @@ class CardSim:
         return NeverFits(row, blocks, pool, context)
 
     def take_back(self) -> list[TraceRow]:
-        """Rows not started: they are this card's no longer."""
+        """Remove and return the rows that have not started."""
         ids = [row_id for _, row_id in self._coming]
         ids += self._policy.take_back() + self._feed.take_back()
         self._coming.clear()
@@ -227,7 +227,7 @@ class CardSim:
         return self._forget(ids)
 
     def fail(self) -> list[TraceRow]:
-        """The engine dies: all its rows, none of them done. A new one starts empty."""
+        """The engine dies: returns all its rows, none finished. A new one starts empty."""
         rows = self._forget(list(self._rows))
         self._coming.clear()
         self._preemptions += self.engine.preemptions
@@ -237,14 +237,14 @@ class CardSim:
         return rows
 
     def step(self) -> list[TraceRow]:
-        """Advance ``now`` by one event; the rows that end with it."""
+        """Advance ``now`` by one event. Returns the rows that end with it."""
         while self._coming and self._coming[0][0] <= self.now:
             self._offer(self._rows[heappop(self._coming)[1]])
         engine = self.engine
         self._tell(self._step - self.setup.steps_ahead)
         self._hand_over()
         if not engine.running and not engine.waiting and self._untold:
-            self._tell(self._step)  # it has nothing to do until the policy has heard all
+            self._tell(self._step)  # idle until the policy knows everything
             self._hand_over()
         if not engine.running and not engine.waiting:
             if self._coming:
@@ -273,7 +273,7 @@ class CardSim:
         return [self._finish(sequence) for sequence in ended]
 
     def _note(self, sampled: list[Sequence], steps: int) -> None:
-        """What the policy is to hear of the last ``steps``: nothing of what lies beyond an end."""
+        """Note the last ``steps`` for the policy, without tokens after an answer's end."""
         lengths = [(s.id, self._rows[s.id].output_tokens, s.generated) for s in sampled]
         alive = [i for i, tokens, generated in lengths if generated <= tokens]
         ended = [(i, tokens) for i, tokens, generated in lengths if generated == tokens]
@@ -281,7 +281,7 @@ class CardSim:
         self._step += steps
 
     def _tell(self, until: int) -> None:
-        """Have the policy know of all steps before number ``until``."""
+        """Report all steps before number ``until`` to the policy."""
         while self._untold and self._untold[0].first < until:
             untold = self._untold[0]
             told = min(until - untold.first, untold.steps)
@@ -295,9 +295,9 @@ class CardSim:
             self._untold.popleft()
 
     def _limit(self) -> int:
-        """Steps until something ends, arrives, or the policy wants to be asked."""
+        """Steps until something ends or arrives, or the policy wants to be asked."""
         if self._waiting and any(untold.ended for untold in self._untold):
-            return 1  # the policy hears of an end after the next step
+            return 1  # the policy learns of an end after the next step
         running, rows, over = self.engine.running, self._rows, self.setup.overrun
         missing = (rows[s.id].output_tokens - s.generated for s in running)
         ends = min((n if n > 0 else n + over for n in missing), default=0)
@@ -355,7 +355,7 @@ class CardSim:
 
 
 def run_card(card: CardSim, rows: Iterable[TraceRow]) -> list[TraceRow]:
-    """All of ``rows`` on one card, to the end; in the order in which they ended."""
+    """All ``rows`` on one card, to the end; in the order in which they ended."""
     card.ending = True
     card.give(rows)
     ended: list[TraceRow] = []

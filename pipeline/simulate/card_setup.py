@@ -17,8 +17,8 @@ from pipeline.simulate.card import CardSetup
 
 
 def prompt_shape(rows: Sequence[TraceRow], context: int) -> PromptShape:
-    """What a plan would find in the trace's prompts. ``context``: the model's, tokens; longer
-    rows become errors and decide nothing."""
+    """What a plan would find in the trace's prompts. ``context``: the model's, in tokens; longer
+    rows become errors and have no effect."""
     rows = [row for row in rows if row.tokens <= context] or rows
     groups = {row.prefix_group for row in rows}
     shared = min(row.prefix_tokens for row in rows) if len(groups) == 1 else 0
@@ -37,10 +37,9 @@ def card_setup(
     overhead_correction: int | None = None,
     expected_tokens: float | None = None,
 ) -> CardSetup:
-    """``given``: vLLM arguments that are not to be chosen. ``step_time``: None for the card's
-    roofline. ``max_tokens``: of every request. ``expected_tokens``: of an answer in the mean,
-    where a plan would know them. The pool may be too small for anything: ask
-    ``pipeline.budget.fit.fit`` first."""
+    """``given``: vLLM arguments that are fixed. ``step_time``: None for the card's roofline.
+    ``max_tokens``: of every request. ``expected_tokens``: of an average answer, if a plan would
+    know it. The pool may be too small for any request: call ``pipeline.budget.fit.fit`` first."""
     shape = prompt_shape(rows, geometry.context)
     choice = choose_settings(
         geometry, weights, card, shape, max_tokens, given, overhead_correction, expected_tokens
@@ -58,7 +57,7 @@ def card_setup_from(
     step_time: StepTime | None = None,
     overhead_correction: int | None = None,
 ) -> CardSetup:
-    """Of an engine whose ``arguments`` are chosen; the others as ``card_setup`` has them."""
+    """For an engine with the chosen ``arguments``; the others as in ``card_setup``."""
     setup = setup_of(arguments, card, overhead_correction)
     there = memory_split(geometry, weights, card, setup)
     blocks = int(arguments.get("num_gpu_blocks_override", there.num_gpu_blocks))

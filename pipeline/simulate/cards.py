@@ -1,4 +1,4 @@
-"""A trace on several simulated cards, or on cards that die: the rack put together. Pure."""
+"""A trace on several simulated cards, or on cards that die: the assembled rack. Pure."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def simulate_rack(
     max_tokens: int,
     failures_per_hour: float = 0.0,
 ) -> SimulationOutcome:
-    """``rows`` on cards of these ``setups``, handed out by the dispatcher that real runs use.
+    """``rows`` on cards with these ``setups``, handed out by the dispatcher that real runs use.
 
-    A row that does not fit every card is an error: nobody can say on which it would come up.
-    ``failures_per_hour``: deaths of one card. Raises JobFailed if they die too often to get on.
+    A row that does not fit every card is an error, since any card may get it.
+    ``failures_per_hour``: deaths of one card. Raises JobFailed if they die too often for progress.
     """
     cards = _named(setups, policy, max_tokens)
     errors = [error for row in rows if (error := _refused(cards, row)) is not None]
@@ -70,9 +70,9 @@ def _refused(cards: Sequence[CardSim], row: TraceRow) -> NeverFits | None:
 
 
 def forecast_rate(setup: CardSetup, rows: Sequence[TraceRow], max_tokens: int) -> float:
-    """Rows per second as a forecast has them before anything ran: a card's time for the mean row's
-    part of full prefill steps and of full decode steps. Completions are taken for half of what
-    they may be, shared beginnings of prompts as computed already."""
+    """Rows per second as forecast before anything ran: from a card's time for the average row's
+    share of full prefill steps and full decode steps. It assumes that completions reach half their
+    limit, and that shared beginnings of prompts are computed already."""
     layout, step = setup.layout, setup.step_time
     window = layout.geometry.sliding_window
     prompt = max(1, round(sum(row.prompt_tokens for row in rows) / len(rows)))
@@ -80,7 +80,7 @@ def forecast_rate(setup: CardSetup, rows: Sequence[TraceRow], max_tokens: int) -
     new, answer = prompt - shared, max(1.0, max_tokens / 2)
     context = max(1, round(prompt + answer))
     batch = max(1, min(setup.max_num_seqs, setup.pool_blocks // max(layout.blocks(context), 1)))
-    prompts = max(1, setup.max_num_batched_tokens // new)  # of one step; a long one takes several
+    prompts = max(1, setup.max_num_batched_tokens // new)  # per step; a long one takes several
     prefill = step.seconds(
         StepWork(
             prefill_tokens=prompts * new,

@@ -1,4 +1,4 @@
-"""Requests on their way to a policy, in the order in which a worker that has them all would read
+"""Requests on their way to a policy, in the order in which a worker with all of them would read
 them. Pure."""
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from pipeline.rows.work_order import mixed
 
 
 class Feed:
-    """Where a policy chooses, it gets from all over the rows as many as it wants, as beside a real
-    engine; one that takes them as they come gets all, in their order."""
+    """A policy that chooses gets as many as it wants, from all over the rows, as with a real
+    engine; a policy that takes them in their order gets all."""
 
     def __init__(self) -> None:
         self._coming: deque[Demand] = deque()
-        self._new: list[Demand] = []  # since it was asked last
+        self._new: list[Demand] = []  # since the last call
 
     def __len__(self) -> int:
         return len(self._coming) + len(self._new)
@@ -24,7 +24,7 @@ class Feed:
         self._new.append(demand)
 
     def take(self, wanted: int | None) -> list[Demand]:
-        """The next that a policy gets, who wants so many."""
+        """The next requests for a policy that wants so many."""
         if wanted is None:
             taken = [*self._coming, *self._new]
             self._coming.clear()
@@ -36,7 +36,7 @@ class Feed:
         return [self._coming.popleft() for _ in range(min(wanted, len(self._coming)))]
 
     def take_back(self) -> list[int]:
-        """Ids of all that are still here; they are forgotten."""
+        """Remove all that are left. Returns their ids."""
         ids = [demand.id for demand in (*self._coming, *self._new)]
         self._coming.clear()
         self._new.clear()

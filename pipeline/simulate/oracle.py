@@ -1,9 +1,9 @@
-"""The scheduler that knows how long every answer will be: how good could admission be? Pure.
+"""A scheduler that knows the length of every answer: how good could admission be? Pure.
 
-It admits a request when the exact future peak of blocks, with true lengths, stays within the
-pool, and picks freely among the waiting ones: the longest answer that fits, so that what is left
-for the end is short. It is no proof of the optimum (that is a packing problem), but no scheduler
-that has to guess can do what it does.
+It admits a request if the exact future peak of blocks, with true lengths, stays within the pool,
+and chooses freely among the waiting ones: the longest answer that fits, so that only short ones
+are left at the end. It is not proven to be optimal (that is a packing problem), but no scheduler
+that has to guess can match it.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from pipeline.admission.policy import Limits
 from pipeline.simulate.vllm_model.kv_cache import Sequence
 from pipeline.simulate.vllm_model.scheduler import EngineModel
 
-_WINDOW = 128  # of the waiting, in order, that it picks from: what fits worst is left longest
-_MOMENTS = 96  # to come at which the use is looked at, where more requests run
+_WINDOW = 128  # waiting requests, in order, that it chooses from; what fits worst waits longest
+_MOMENTS = 96  # future steps at which usage is checked, if more requests run
 _FORGET = 0.98  # of the reserve, with every request that ends
 _MOST_RESERVED = 0.05
 _Ints = NDArray[np.int32]
 
 
 class _RunningDemand(NamedTuple):
-    """Requests in the engine: their tokens, those they will still get, and how many of their
-    first columns count for another one."""
+    """Requests in the engine: their tokens, the tokens still to come, and how many of their first
+    columns are counted for another request."""
 
     tokens: _Ints
     left: _Ints
@@ -38,7 +38,7 @@ class _RunningDemand(NamedTuple):
 
 
 class Oracle(PassThrough):
-    """``engine``: into which it looks. ``truth``: request id -> tokens of its completion."""
+    """``engine``: it reads its state. ``truth``: request id -> tokens of its completion."""
 
     def __init__(self, limits: Limits, engine: EngineModel, truth: Mapping[int, int]) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class Oracle(PassThrough):
         self._pool = limits.pool_blocks
         self._max_num_seqs = limits.max_num_seqs
         self._truth = truth
-        self._reserve = 0.0  # blocks: shared prefixes are not foreseen to the block
+        self._reserve = 0.0  # blocks: usage of shared prefixes is not predicted exactly
         self._window: list[Demand] = []  # the first of the waiting, the shortest answer first
 
     def __len__(self) -> int:
@@ -88,7 +88,7 @@ class Oracle(PassThrough):
         self._reserve = min(self._reserve + self._full + self._sliding, _MOST_RESERVED * self._pool)
 
     def _choose(self, engine: EngineModel) -> int | None:
-        """Place in the window of the longest answer that fits at every moment to come."""
+        """Place in the window of the longest answer that fits at every future step."""
         inside = [*engine.running, *engine.waiting]
         if not inside:
             return len(self._window) - 1
@@ -98,10 +98,10 @@ class Oracle(PassThrough):
         now = _RunningDemand(
             np.array([s.tokens for s in inside], np.int32),
             left,
-            # the prefix counts for the one that keeps it longest, so not for the others
+            # the prefix counts for the request that keeps it longest, not for the others
             np.array([0 if s.id in keepers else len(s.keys) for s in inside], np.int32),
         )
-        ends = np.unique(left)  # use is highest just before one ends
+        ends = np.unique(left)  # usage is highest just before one ends
         if len(ends) > _MOMENTS:
             ends = ends[np.linspace(0, len(ends) - 1, _MOMENTS).astype(np.int32)]
         held = self._held(now, ends)
@@ -118,7 +118,7 @@ class Oracle(PassThrough):
         shared = np.where(ends <= until[:, None], columns[:, None], 0)
         fits = self._own(prompt[:, None] + ends, shared) <= pool - held
         fits |= ends > output[:, None]
-        # at its own end it is at its largest, and the others hold what they hold then
+        # at its own end it is largest, and the others hold what they hold then
         largest = self._own(prompt + output, np.where(output <= until, columns, 0))
         good = fits.all(axis=1) & (largest <= pool - self._held(now, output))
         found_there = np.where(until >= 0, columns, 0)
@@ -136,20 +136,20 @@ class Oracle(PassThrough):
         return {key: request_id for key, (_, request_id) in last.items()}
 
     def _held(self, now: _RunningDemand, later: _Ints) -> _Ints:
-        """Blocks of those inside, ``later`` steps from now: [len(later)]."""
+        """Blocks of all requests in the engine, ``later`` steps from now: [len(later)]."""
         own = self._own(now.tokens[:, None] + later, now.prefix[:, None])
         held: _Ints = (own * (now.left[:, None] >= later)).sum(axis=0)
         return held
 
     def _own(self, tokens: _Ints, prefix: _Ints) -> _Ints:
-        """Blocks of a sequence of ``tokens`` beside those of its first ``prefix`` columns, which
+        """Blocks of a sequence of ``tokens``, without those of its first ``prefix`` columns, which
         others hold; sliding groups hold a column while it is within the window."""
         whole = -(-tokens // self._size)
         skipped = np.maximum(tokens - self._span, 0) // self._size
         return self._sum(whole - prefix, whole - np.maximum(skipped, prefix))
 
     def _admitted(self, prompt: _Ints, prefix: _Ints) -> _Ints:
-        """Free blocks that the engine wants to see before it takes a prompt."""
+        """Free blocks that the engine requires before it takes a prompt."""
         whole = -(-prompt // self._size)
         return self._sum(whole - prefix, np.maximum(np.minimum(whole, self._cap) - prefix, 0))
 

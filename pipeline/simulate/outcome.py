@@ -1,4 +1,4 @@
-"""What a simulation comes to: one card's figures, and those of all cards together. Pure."""
+"""The result of a simulation: one card's figures, and those of all cards together. Pure."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pipeline.simulate.card import CardSim, NeverFits
 @dataclass(frozen=True)
 class SimulationFigures:
     """Of one card, or of all. ``mean_kv_use``: share of the pool that running requests held, and
-    ``mean_batch``: requests running at once, both in the mean over the time that engines worked.
-    ``tail_idle_share``: of all cards' time up to the end, that after their own last row."""
+    ``mean_batch``: requests running at once, both averaged over the time that engines worked.
+    ``tail_idle_share``: of all cards' time up to the end, the part after their own last row."""
 
     makespan_seconds: float
     output_tokens_per_second: float
@@ -29,7 +29,7 @@ class SimulationFigures:
         cls, cards: Sequence[CardSim], makespan: float, output: int | None = None
     ) -> SimulationFigures:
         """``makespan``: seconds until the last row of all cards ended. ``output``: tokens that
-        count, where not all that the cards gave do (None)."""
+        count, if not all that the cards generated (None)."""
         if output is None:
             output = sum(card.totals.output_tokens for card in cards)
         computed = sum(card.computed_tokens for card in cards)
@@ -50,8 +50,8 @@ class SimulationFigures:
 
 @dataclass(frozen=True)
 class SimulationOutcome:
-    """``errors``: rows that cannot run. ``deaths``: of engines, and ``rows_lost``: begun or
-    finished by those, and computed again."""
+    """``errors``: rows that cannot run. ``deaths``: of engines, and ``rows_lost``: rows that these
+    had started or finished, and that were computed again."""
 
     whole: SimulationFigures
     cards: tuple[tuple[CardSim, SimulationFigures], ...]
@@ -69,8 +69,8 @@ class SimulationOutcome:
         deaths: int = 0,
         rows_lost: int = 0,
     ) -> SimulationOutcome:
-        """After the end. ``errors``: beside those of the cards. ``output_tokens``: of rows that
-        count, where some were computed twice."""
+        """The outcome after the end. ``errors``: in addition to those of the cards.
+        ``output_tokens``: of rows that count, if some were computed twice."""
         makespan = max((card.totals.last_end for card in cards), default=0.0)
         each = tuple((card, SimulationFigures.of([card], makespan)) for card in cards)
         own = [error for card in cards for error in card.errors]
@@ -78,7 +78,7 @@ class SimulationOutcome:
         return cls(whole, each, (*errors, *own), deaths, rows_lost)
 
     def as_json(self) -> dict[str, Any]:
-        """The documented keys. Times in seconds, shares of 1; a row's number counts from 0."""
+        """The documented keys. Times in seconds, shares of 1; row numbers count from 0."""
         return {
             **_rounded(self.whole),
             **({"deaths": self.deaths, "rows_lost": self.rows_lost} if self.deaths else {}),

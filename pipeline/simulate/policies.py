@@ -1,8 +1,8 @@
-"""The policies that the simulator compares: those of ``admission``, and those that only it can
-have, for they are given the truth.
+"""The policies that the simulator compares: those of ``admission``, and those that only exist here,
+because they know the truth.
 
-How long an answer will be is not among what a policy is told (``Demand`` does not say it); an
-``oracle`` has its own way to it.
+A policy is not told how long an answer will be (``Demand`` does not contain it); an ``oracle`` gets
+it in another way.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from pipeline.rows.workload import Lengths
 from pipeline.simulate.oracle import Oracle
 from pipeline.simulate.vllm_model.scheduler import EngineModel
 
-# by name: made of the limits, the engine itself, and request id -> tokens of its completion
+# by name: created from the limits, the engine, and request id -> tokens of its completion
 _TOLD_THE_TRUTH: dict[str, Callable[[Limits, EngineModel, Mapping[int, int]], Policy]] = {
     "oracle": Oracle
 }
 
 
 def check_policy(name: str) -> None:
-    """Raise UsageError for a policy unknown."""
+    """Raise UsageError for an unknown policy."""
     if name not in _TOLD_THE_TRUTH:
         try:
             admission_policy(name, beside=_TOLD_THE_TRUTH)
@@ -39,9 +39,9 @@ def make_policy(
     truth: Mapping[int, int],
     known: Lengths | None = None,
 ) -> Policy:
-    """``engine`` and ``truth`` (request id -> tokens of its completion): only an oracle is given
-    them. ``known``: the lengths of completions of an earlier run, for those that learn them.
-    Raises ValueError if there is no such policy."""
+    """``engine`` and ``truth`` (request id -> tokens of its completion): only for an oracle.
+    ``known``: the lengths of an earlier run's completions, for policies that learn them. Raises
+    ValueError if there is no such policy."""
     if name in _TOLD_THE_TRUTH:
         return _TOLD_THE_TRUTH[name](limits, engine, truth)
     return policy.make_policy(name, limits, known)

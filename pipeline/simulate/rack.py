@@ -1,10 +1,10 @@
-"""A simulated rack: the dispatcher that real runs use, over simulated cards. Pure.
+"""A simulated rack: the dispatcher that real runs use, with simulated cards. Pure.
 
-Every card has a clock; the one that is furthest behind acts next. A card asks for a lease when
-few of its rows wait, reports and answers every second of its time, and commits a lease's units
-when their last row ends. Cards die (exponentially, seeded), fall silent, and come back empty
-after a while; the dispatcher learns of a death as a real one would, by missing heartbeats. Rows
-that were not committed by then are lost and computed again.
+Every card has a clock; the card that is furthest behind acts next. A card asks for a lease when few
+of its rows wait, reports and answers every second of its time, and commits a lease's units when
+their last row ends. Cards die (exponentially, seeded), fall silent, and come back empty after a
+while; the dispatcher notices a death as a real one would, by missing heartbeats. Rows that were not
+committed by then are lost and computed again.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from pipeline.rows.work_order import STREAMS, spread
 
 _BEAT_SECONDS = 1.0
 _POLL_SECONDS = 0.2
-_AHEAD = 32  # rows that a card has at hand beyond those it works on
-_MOST_DEATHS = 200  # for each card since a unit was last committed: nothing will come of it
+_AHEAD = 32  # rows that a card has ready besides those that it works on
+_MOST_DEATHS = 200  # for each card since the last commit of a unit: no progress is possible
 
 
 class Row(Protocol):
@@ -48,10 +48,10 @@ R = TypeVar("R", bound=Row)
 
 
 class SimulatedCard(Protocol[R]):
-    """One engine with a clock of its own (seconds).
+    """One engine with its own clock (seconds).
 
-    ``unstarted`` and ``active``: rows given that wait, and that are worked on. ``busy``: whether
-    ``step`` would do something. ``ending``: no more rows are to be expected.
+    ``unstarted`` and ``active``: rows that wait, and rows in progress. ``busy``: whether ``step``
+    would do something. ``ending``: no more rows will come.
     """
 
     name: str
@@ -66,21 +66,21 @@ class SimulatedCard(Protocol[R]):
     def busy(self) -> bool: ...
 
     def give(self, rows: Iterable[R]) -> None:
-        """More rows to do."""
+        """Add rows to compute."""
 
     def take_back(self) -> list[R]:
-        """The unstarted rows; they are this card's no longer."""
+        """Remove and return the unstarted rows."""
 
     def fail(self) -> list[R]:
-        """The engine dies: all its rows, none of them done."""
+        """The engine dies: returns all its rows, none finished."""
 
     def step(self) -> list[R]:
-        """Advance ``now`` by one event; the rows that end with it."""
+        """Advance ``now`` by one event. Returns the rows that end with it."""
 
 
 @dataclass(frozen=True)
 class Failures:
-    """Deaths per card and hour, and how long a card then is away (seconds)."""
+    """Deaths per card and hour, and how long a card is then away (seconds)."""
 
     per_hour: float = 0.0
     restart_seconds: float = 120.0
@@ -89,20 +89,20 @@ class Failures:
 
 @dataclass
 class RackRun:
-    """What came of it. ``up``: from when to when each card was there, up to the end."""
+    """The result of a run. ``up``: each card's periods of operation, up to the end."""
 
     makespan: float = 0.0
     deaths: int = 0
     leases: int = 0
     commits: int = 0
     steals: int = 0
-    rows_lost: int = 0  # finished or begun, and computed again
+    rows_lost: int = 0  # finished or started, and computed again
     up: list[list[tuple[float, float]]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
 class _LeasedRange:
-    """A leased span on a card: rows before ``given`` were given to it."""
+    """A leased range on a card: rows before ``given`` were given to it."""
 
     span: UnitRange
     given: int
@@ -119,7 +119,7 @@ class _Worker(Generic[R]):
         self.life = 0
         self.up_since = 0.0
         self.parts: dict[tuple[int, int], _LeasedRange] = {}
-        self.queue: list[_LeasedRange] = []  # with rows not given
+        self.queue: list[_LeasedRange] = []  # with rows that were not given yet
         self.reset()
 
     def reset(self) -> None:
@@ -127,7 +127,7 @@ class _Worker(Generic[R]):
         self.parts.clear()
         self.queue.clear()
         self.beat = self.card.now
-        self.waiting = 0.0  # until then the dispatcher had nothing
+        self.waiting = 0.0  # until then the dispatcher had no work
         self.rows = 0
         self.busy_seconds = 0.0
 
@@ -138,7 +138,7 @@ class _Worker(Generic[R]):
 
 class SimulatedRack(Generic[R]):
     """``rates``: rows per second that the forecast expects of each card. Rows that a card had
-    before are left to it."""
+    before stay on it."""
 
     def __init__(
         self,
@@ -164,7 +164,7 @@ class SimulatedRack(Generic[R]):
         self._in_vain = 0  # deaths since the last commit
 
     def run(self) -> RackRun:
-        """To the end. Raises RuntimeError if cards die before they ever finish a unit."""
+        """Run to the end. Raises RuntimeError if cards die before they ever finish a unit."""
         facts, dispatcher = self.run_facts, self.dispatcher
         for worker in self._workers:
             self._join(worker)
@@ -195,7 +195,7 @@ class SimulatedRack(Generic[R]):
         return now + self._dice.expovariate(rate) if rate else inf
 
     def _die(self, worker: _Worker[R]) -> None:
-        """The card falls silent; a new engine is there after a while."""
+        """The card falls silent; after a while a new engine is there."""
         facts, card = self.run_facts, worker.card
         facts.deaths += 1
         facts.rows_lost += sum(part.ended for part in worker.parts.values()) + card.active
@@ -220,7 +220,7 @@ class SimulatedRack(Generic[R]):
             ended = card.step()
             worker.busy_seconds += card.now - before
             if card.now >= worker.dies:
-                return  # it died on the way: these rows never ended
+                return  # it died before: these rows never ended
             for row in ended:
                 self._ended(worker, row)
         else:
@@ -229,16 +229,16 @@ class SimulatedRack(Generic[R]):
             self._report(worker)
 
     def _refill(self, worker: _Worker[R]) -> None:
-        """Rows for the card, and a lease when there are too few."""
+        """Give the card rows, and request a lease if there are too few."""
         card = worker.card
         while card.unstarted < _AHEAD:
             worker.queue = [part for part in worker.queue if part.given < part.span.stop]
             if len(worker.queue) < STREAMS and card.now >= worker.waiting:
-                self._ask(worker)  # it may give rows up thereby
+                self._ask(worker)  # this may give up rows
                 worker.queue = [part for part in worker.queue if part.given < part.span.stop]
             if not worker.queue:
                 return
-            for part in worker.queue[:STREAMS]:  # a row of each, as a worker's feeder takes them
+            for part in worker.queue[:STREAMS]:  # a row of each, as in a worker's feeder
                 card.give([self._rows[part.span.unit * self._unit + part.given]])
                 part.given += 1
 
@@ -282,7 +282,7 @@ class SimulatedRack(Generic[R]):
             self._commit(worker, part)
 
     def _hand_back(self, worker: _Worker[R], part: _LeasedRange, keep: int) -> None:
-        """Take the last unstarted rows of a part, from ``keep`` on, from the card again."""
+        """Take back from the card the last unstarted rows of a part, from ``keep`` on."""
         back = worker.card.take_back()
         first = part.span.unit * self._unit
         unstarted = {self._places[row.id] - first for row in back if row.id in self._places}

@@ -1,7 +1,7 @@
-"""What a row of a job costs one engine on a card: simulated, with as many rows as it takes. Pure.
+"""The cost of a job's row on a card's engine: simulated with as many rows as needed. Pure.
 
-So a prediction before a run and `rackmill simulate` after it have one model of an engine's steps,
-of its cache and of the order in which requests go in.
+So a prediction before a run and `rackmill simulate` after it share one model of an engine's steps,
+of its cache and of the order of requests.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from pipeline.budget.step_time import ScoringTime, StepTime, StepWork
 from pipeline.rows.workload import Groups, Lengths, RequestShape, requests
 from pipeline.simulate.card import CardSetup, CardSim
 
-MOST_ROWS = 512  # that are simulated, at least; more where many run at once
-_BATCHES = 3  # of as many requests as run at once, that are simulated at least
-_ROOMY = 2.0  # times as many requests as may run
-_MOST_TOKENS = 1 << 16  # of answers: steps are what simulating costs
-_SETTLED = 0.25  # of the work, after which an engine is filled and before which it is not yet empty
+MOST_ROWS = 512  # simulated rows, at least; more if many run at once
+_BATCHES = 3  # simulated rows, at least, in multiples of the requests that run at once
+_ROOMY = 2.0  # multiple of the requests that may run
+_MOST_TOKENS = 1 << 16  # of answers: the cost of simulating is in the steps
+_SETTLED = 0.25  # of the work, at the start and at the end, in which the engine is not full
 
 
 class _Phases:
-    """Counts what of the steps' time is that of prompts."""
+    """Measures the part of the steps' time that is for prompts."""
 
     def __init__(self, inner: StepTime) -> None:
         self._inner = inner
@@ -62,12 +62,11 @@ def row_cost(
     most: int = MOST_ROWS,
     policy: str = "packed",
 ) -> RowCost:
-    """Seconds of one engine for a row of ``workload`` where it gets ``rows`` of them.
+    """Seconds of one engine per row of ``workload`` if it gets ``rows`` of them.
 
-    ``max_tokens``: what each request states. ``most``: rows that are simulated; more cost as much
-    as those in the middle of these. ``policy``: of admission. Rows that are answered by others'
-    answers cost nothing. Where a row fits the cache by no means the cost is what the others come
-    to.
+    ``max_tokens``: the limit of each request. ``most``: rows to simulate; further ones cost as much
+    as those in the middle. ``policy``: of admission. Rows that reuse others' answers cost nothing.
+    If a row can never fit the cache, the cost is that of the others.
     """
     computed = max(1, round(rows * (1 - workload.repeated)))
     held = _held(setup, workload)
@@ -77,12 +76,12 @@ def row_cost(
     known = Lengths(workload.completion_slices, workload.longest_completion)
     each = workload.answers
     answers = known.with_mean(workload.completion_tokens / each).draw(number * each, 2)
-    limit = max(max_tokens, *answers)  # rows may bring limits of their own
+    limit = max(max_tokens, *answers)  # rows may have their own limits
     lengths = [(prompts[place // each], answer) for place, answer in enumerate(answers)]
     made = requests(shape, lengths, workload.requests)
     time = ScoringTime(setup.step_time) if shape.scores else setup.step_time
     phases = _Phases(time)
-    # with room for whatever comes the packer changes nothing, and asking it takes time
+    # with enough room for all requests the packer changes nothing, and calling it takes time
     if policy == "packed" and held > _ROOMY * setup.max_num_seqs:
         policy = "engine"
     card = CardSim(replace(setup, step_time=phases), policy, max_tokens=limit)
@@ -103,9 +102,9 @@ def row_cost(
 
 
 def least_answer_seconds(setup: CardSetup, workload: Workload, rows: int) -> float:
-    """That writing a row's answers takes one engine which gets ``rows`` of them, by the card's
-    data sheet alone: the roofline that `fit` tells. 0 where a row's labels are looked up (they are
-    rarely written token by token), or nothing is written."""
+    """The time in which one engine with ``rows`` rows writes a row's answers, from the card's data
+    sheet only: the roofline that `fit` shows. 0 if a row's labels are looked up (they are rarely
+    written token by token), or nothing is written."""
     if workload.kind == "choices" or not workload.completion_tokens:
         return 0.0
     at_once = min(_held(setup, workload), setup.max_num_seqs, rows * workload.answers)
@@ -124,29 +123,29 @@ def least_answer_seconds(setup: CardSetup, workload: Workload, rows: int) -> flo
 def _held(setup: CardSetup, workload: Workload) -> int:
     """About how many requests the cache holds."""
     answer = workload.completion_tokens / workload.answers
-    others = sum(sorted(workload.asks)[:-1])  # each is asked by itself
+    others = sum(sorted(workload.asks)[:-1])  # each is requested separately
     tokens = max(1, round(workload.prompt_tokens - others + answer / 2))
     shared = min(round(workload.shared_tokens), tokens)
     return setup.layout.requests(setup.pool_blocks, tokens, shared)
 
 
 def _enough(workload: Workload, at_once: int, most: int) -> int:
-    """Rows to simulate: ``most``, fewer where answers are long and more where many run at once."""
+    """Rows to simulate: ``most``, fewer if answers are long and more if many run at once."""
     affordable = int(_MOST_TOKENS / max(workload.completion_tokens, 1.0))
     batches = _BATCHES if affordable > _BATCHES * at_once else 1.5
     return max(min(most, affordable), round(batches * at_once), 1)
 
 
 def _steady_seconds(done: list[tuple[float, int]]) -> float:
-    """How long all the work would take at the rate of its middle half. ``done``: (seconds, tokens
-    computed up to then)."""
+    """The time for all the work at the rate of its middle half. ``done``: (seconds, tokens computed
+    until then)."""
     whole = done[-1][1]
     low, high = (_at(done, share * whole) for share in (_SETTLED, 1 - _SETTLED))
     return (high - low) / (1 - 2 * _SETTLED)
 
 
 def _at(done: list[tuple[float, int]], tokens: float) -> float:
-    """When so many tokens were computed."""
+    """The time when so many tokens were computed."""
     before, begun = 0.0, 0
     for seconds, computed in done:
         if computed >= tokens:

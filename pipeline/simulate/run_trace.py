@@ -1,4 +1,4 @@
-"""A trace file, or the output of a run as a trace: the requests that it took, in their order."""
+"""A trace file, or the output of a run as a trace: its requests, in their order."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from pipeline.rows.workload import RequestShape, repeated, requests
 
 REQUESTS = "requests"  # of the metadata ``rackmill.…``: a RequestShape
 _RUN = {"prompt_tokens", "error"}  # columns of every run's output
-_ANSWERS = "completion_tokens"  # of one that writes; in one that scores, an input's
+_ANSWERS = "completion_tokens"  # of a job that writes; in a job that scores, a column of the input
 
 
 @dataclass(frozen=True)
 class Trace:
-    """``shape``: of a run's output, what the run knew of its requests; None where nothing says
-    it. ``rows_of_run``: its rows without errors, of which equal ones answered ``answered_once``.
-    ``says_prefixes``: whether anything says which prompts begin alike."""
+    """``shape``: for a run's output, what the run knew about its requests; None if that is
+    missing. ``rows_of_run``: its rows without errors; for ``answered_once`` of them an equal row's
+    answer was used. ``says_prefixes``: whether it is known which prompts begin alike."""
 
     rows: list[TraceRow]
     says_prefixes: bool
@@ -35,7 +35,7 @@ class Trace:
 
     @property
     def shared_tokens(self) -> float:
-        """Of a prompt, those that it has in common with another, in the mean."""
+        """Tokens that a prompt has in common with another, on average."""
         ends = (row.inner[-1][1] if row.inner else row.prefix_tokens for row in self.rows)
         return sum(ends) / len(self.rows)
 
@@ -48,7 +48,7 @@ def read_trace(path: Path) -> Trace:
     if not path.exists():
         raise UsageError(f"trace: no such file: {path}")
     try:
-        dataset = ds.dataset(path, format="parquet")  # passes over names that begin with _
+        dataset = ds.dataset(path, format="parquet")  # skips names that begin with _
         names = dataset.schema.names
         if path.is_dir() and set(names) >= _RUN:
             return _of_run(dataset, path)
@@ -63,7 +63,7 @@ def read_trace(path: Path) -> Trace:
 
 
 def _of_run(dataset: ds.Dataset, path: Path) -> Trace:
-    """What a run took is the trace: rows without errors, those once that were answered once."""
+    """The trace of a run: its rows without errors, without those that an equal row answered."""
     lengths: list[tuple[int, int]] = []
     asked = copies = 0
     shape: RequestShape | None = None
@@ -84,8 +84,8 @@ def _of_run(dataset: ds.Dataset, path: Path) -> Trace:
 
 
 def _rows(fragment: ds.Fragment, path: Path, shape: RequestShape) -> list[tuple[int, int]]:
-    """(prompt, completion) tokens of the rows that succeeded, of each of their answers. Where
-    a row has but their sum, because they voted, they were equally long as far as is known."""
+    """(prompt, completion) tokens of the successful rows, for each of their answers. If a row only
+    has their sum, because they voted, they are taken as equally long."""
     answers = shape.answers
     writes = not shape.scores and _ANSWERS in fragment.physical_schema.names
     columns = ["prompt_tokens", *([_ANSWERS] if writes else [])]

@@ -1,4 +1,4 @@
-"""Our own count of an engine's blocks: the simulator's model of vLLM, in step with a real one."""
+"""Our own count of an engine's blocks: the simulator's vLLM model, in step with a real one."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pipeline.simulate.vllm_model.scheduler import EngineModel
 
 
 class ShadowEngine:
-    """Told what goes into the engine and what comes out, it says what the engine must hold.
+    """Computes what the engine must hold, from what goes in and comes out.
 
-    ``agrees`` turns false for good once the engine gave tokens to others than the model did (the
-    model follows no further then). ``error``: the largest difference from the use that the
+    ``agrees`` becomes false for good when the engine gives tokens to other requests than the model
+    (the model stops following then). ``error``: the largest difference from the usage that the
     engine reported, as a share of all blocks.
     """
 
@@ -35,13 +35,13 @@ class ShadowEngine:
             self._model.add(sequence)
 
     def aborted(self, request_ids: Iterable[int]) -> None:
-        """These were taken out of the engine between two steps."""
+        """These requests were removed from the engine between two steps."""
         if self.agrees:
             for request_id in request_ids:
                 self._model.abort(request_id)
 
     def stepped(self, sampled: Iterable[int], ended: Iterable[int], reported_use: float) -> None:
-        """The engine made a step: who got a token, whose last it was, the use it reported."""
+        """The engine made a step: who got a token, who ended, and the usage that it reported."""
         if not self.agrees:
             return
         expected = {sequence.id for sequence in self._model.step().sampled}

@@ -1,1 +1,1 @@
-"""What came of a job: rows, how right they are, which output is better, a file to give away."""
+"""The results of a job: rows, their accuracy, comparisons of outputs, export to a file."""

@@ -1,4 +1,4 @@
-"""`rackmill clean`: removes what runs left lying beside a dataset."""
+"""`rackmill clean`: removes files that runs left next to a dataset."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pipeline.output.rows.stored_rows import StoredRows
     from pipeline.report.comparison.comparison import Comparison
 
-_SURE = 0.05  # of chance: above, which is better is not known
+_SURE = 0.05  # probability of chance; above it, it is not known which is better
 _WIDEST = 18  # columns of an answer
 
 

@@ -38,7 +38,7 @@ def export_command(
 
 
 def check_target(output: str, file: Path, *, force: bool) -> None:
-    """Raise UsageError for a file that is there, or would lie among the data of ``output``."""
+    """Raise UsageError for a file that exists, or would be among the data of ``output``."""
     from pipeline.errors import UsageError
 
     if file.exists() and not force:

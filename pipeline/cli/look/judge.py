@@ -1,4 +1,4 @@
-"""`rackmill judge`: which of several outputs answers better, as a model or as people see it."""
+"""`rackmill judge`: which of several outputs has better answers, judged by a model or by people."""
 
 from __future__ import annotations
 

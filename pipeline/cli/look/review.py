@@ -1,4 +1,4 @@
-"""`rackmill review`: a page on which people say what is right."""
+"""`rackmill review`: a page on which people enter right answers."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _print(told: dict[str, Any], *, as_json: bool, say: Callable[[dict[str, Any]
 def _exchange(
     session: LabelSession, taken: Path | None, written: Path | None, shape: Shape | None
 ) -> dict[str, Any]:
-    """First answers are taken from a file, then all are written to one."""
+    """First read answers from a file, then write all answers to one."""
     from pipeline.output.reviews.exchange.files import read_reviews, write_reviews
 
     material = session.material

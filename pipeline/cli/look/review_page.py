@@ -1,4 +1,4 @@
-"""What the commands have in common that open a page for a reviewer."""
+"""Shared code of the commands that open a page for a reviewer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NoBrowser = Annotated[bool, typer.Option("--no-browser", help="Only print the ad
 
 
 def user_name() -> str:
-    """A name for the file of who answers."""
+    """A name for the file with this reviewer's answers."""
     import getpass
     import re
 
@@ -31,8 +31,8 @@ def user_name() -> str:
 
 
 def serve_session(session: ReviewSession, port: int | None, *, no_browser: bool) -> None:
-    """The page, until Ctrl-C. Raises UsageError where the port is taken."""
+    """Serve the page until Ctrl-C. Raises UsageError if the port is in use."""
     from pipeline.service.review.serve import serve
 
-    # as it is: the console would hide the token
+    # printed directly: the console would hide the token
     serve(session, port, browser=not no_browser, say=lambda url: typer.echo(f"  {url}", err=True))

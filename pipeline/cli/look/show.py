@@ -1,4 +1,4 @@
-"""`rackmill show`: rows of an output, to look at in the terminal."""
+"""`rackmill show`: rows of an output in the terminal."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def show_command(
 
 
 def _named(stored: StoredRows, row: Mapping[str, Any]) -> dict[str, Any]:
-    """The row for users, its place in the input under the names that are free."""
+    """The row for users, with its place in the input under free column names."""
     from pipeline.output.rows.stored_rows import FILE, ROW
 
     own = {name: value for name, value in row.items() if name not in (FILE, ROW)}
@@ -74,8 +74,8 @@ def _named(stored: StoredRows, row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def row_lines(stored: StoredRows, rows: Sequence[Mapping[str, Any]], width: int) -> list[str]:
-    """A line for each row, of ``width`` columns at most: whether it is right, the answer, how
-    sure, what it was asked about, and where it stands in the input."""
+    """A line for each row, of at most ``width`` columns: whether it is right, the answer, its
+    confidence, the row's text, and its place in the input."""
     from pipeline.output.rows.stored_rows import FILE, ROW
 
     lines = []
@@ -111,14 +111,14 @@ def _answer(stored: StoredRows, row: Mapping[str, Any]) -> str:
 
 
 def _truths(stored: StoredRows, wrong: Sequence[GradedQuestion], row: Mapping[str, Any]) -> str:
-    """The right answers where the row has others."""
+    """The right answers, where the row's answers differ."""
     if len(stored.answer_columns) == 1:
         return str(wrong[0].truth(row))
     return ", ".join(f"{one.asked.name} {one.truth(row)}" for one in wrong)
 
 
 def _asked(stored: StoredRows, row: Mapping[str, Any]) -> str:
-    """What the prompt says of the row, or else what it has of the input."""
+    """The part of the row in its prompt, or else its columns of the input."""
     from pipeline.job.template.field_text import as_shown
 
     texts = [as_shown(row[name]) for name in stored.asked_columns if row[name] is not None]
@@ -126,5 +126,5 @@ def _asked(stored: StoredRows, row: Mapping[str, Any]) -> str:
 
 
 def file_in(name: str) -> str:
-    """How an input file is called for people: ``name`` without the number of its path."""
+    """An input file's name for people: ``name`` without the number of its path."""
     return name.partition("/")[2] or name

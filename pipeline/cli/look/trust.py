@@ -1,4 +1,4 @@
-"""`rackmill trust`: how right an output's labels are, from a few right answers."""
+"""`rackmill trust`: the accuracy of an output's labels, from a few right answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`rackmill verify`: proves a finished dataset right, or says what is wrong with it."""
+"""`rackmill verify`: proves that a finished dataset is correct, or lists what is wrong."""
 
 from __future__ import annotations
 

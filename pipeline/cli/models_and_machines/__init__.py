@@ -1,1 +1,1 @@
-"""Models, and what machines make of them."""
+"""Commands about models, and about machines as hosts for them."""

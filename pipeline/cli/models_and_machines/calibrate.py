@@ -1,4 +1,4 @@
-"""`rackmill calibrate`: measure an engine's steps, for the simulator."""
+"""`rackmill calibrate`: measures an engine's steps, for the simulator."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def calibrate_command(
 
 
 def _check_place(out: Path) -> None:
-    """Raises UsageError before a minute is spent."""
+    """Raises UsageError before a minute of measuring is spent."""
     if out.is_dir():
         raise UsageError(f"--out {out} is a folder", "name a file in it")
     if not out.absolute().parent.is_dir():
@@ -61,7 +61,7 @@ def _check_place(out: Path) -> None:
 
 
 def print_calibration(calibration: StepTimeCalibration, out: Path) -> None:
-    """What was measured, step by step, and how near the fit comes."""
+    """The measurements, step by step, and the errors of the fit."""
     engine = f"{calibration.engine} on {calibration.device}"
     OUT.print(f"{calibration.model} · {engine}\n")
     OUT.print(f"{'step':<44} {'measured':>10} {'fitted':>10} {'off':>7}")

@@ -1,4 +1,4 @@
-"""`rackmill quality`: what a conversion costs, on the user's own texts."""
+"""`rackmill quality`: the loss of a conversion, on the user's own texts."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def quality_command(
 
 
 def print_comparison(comparison: QualityReport) -> None:
-    """The comparison on a screen of 80 columns."""
+    """The comparison in 80 columns."""
     from pipeline.humanize import duration, plural
 
     def line(name: str, text: str) -> None:

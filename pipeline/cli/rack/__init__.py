@@ -1,1 +1,1 @@
-"""Several machines as one: the rack, its queue of jobs, what a run has said."""
+"""Several machines as one: the rack, its queue of jobs, and the logs of runs."""

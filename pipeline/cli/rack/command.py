@@ -1,4 +1,4 @@
-"""`rackmill rack`: machines with gaming cards, made one."""
+"""`rackmill rack`: several machines with gaming cards as one."""
 
 from __future__ import annotations
 
@@ -167,8 +167,8 @@ def stop_command() -> None:
 
 
 def rack_address(given: str | None) -> str:
-    """HOST:PORT of the head that is meant: ``given``, ``RAY_ADDRESS``, or ("auto") of the rack that
-    this machine is in. Raises UsageError if there is none."""
+    """HOST:PORT of the head: from ``given``, ``RAY_ADDRESS``, or ("auto") the rack of this machine.
+    Raises UsageError if there is none."""
     from pipeline.service.rack.ray_node import HEAD_PORT
     from pipeline.service.rack.record import read_record
 

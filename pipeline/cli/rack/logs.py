@@ -1,4 +1,4 @@
-"""`rackmill logs`: what a run logged beside its output, or what a submitted job printed."""
+"""`rackmill logs`: what a run logged next to its output, or what a submitted job printed."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def logs_command(
 
 
 def _is_output(what: str) -> bool:
-    """Jobs have no slash in their names, and no folder of ours."""
+    """Jobs have no slash in their names, and no rackmill folder."""
     from pipeline.output.commit.records import STATE
 
     return "/" in what or (Path(what) / STATE).is_dir()
@@ -81,7 +81,7 @@ def _show(
     workers: set[str] = set()
     shown = False
     while True:
-        lives = follow and bool(live_runs(storage))  # looked at before: its last lines are read
+        lives = follow and bool(live_runs(storage))  # checked first: its last lines are read
         for line in reader.new_lines():
             workers.add(line.worker)
             if _wanted(line, worker, least):

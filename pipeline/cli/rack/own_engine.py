@@ -1,4 +1,4 @@
-"""The engine that a machine brings to a rack instead of vLLM, by the options of `rack join`."""
+"""The engine that a machine has in a rack instead of vLLM, from the options of `rack join`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.job.engine import EngineSettings
 
 
 def own_engine(kind: str | None, url: str | None, api_key: str | None) -> dict[str, Any] | None:
-    """As a job's ``engine`` says it; None: vLLM. Raises UsageError for what is none."""
+    """As in a job's ``engine``; None: vLLM. Raises UsageError if it is invalid."""
     if kind is None and url is None and api_key is None:
         return None
     given = {"kind": kind or "openai", "url": url, "api_key": api_key}

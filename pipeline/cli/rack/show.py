@@ -1,4 +1,4 @@
-"""A rack for people and for programs."""
+"""A rack as text and as JSON."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def rack_as_json(view: RackView) -> dict[str, Any]:
 
 
 def devices_in_words(facts: MachineFacts) -> str:
-    """The cards of a machine, or its processor where it has none."""
+    """The cards of a machine, or its processor if it has none."""
     if not facts.devices:
         cores = plural(len(facts.cores), "core")
         return f"no GPU: {cores}, {size(facts.memory_bytes)} of RAM free ({facts.processor})"
@@ -57,7 +57,7 @@ def devices_in_words(facts: MachineFacts) -> str:
 
 
 def card_in_words(card: CardReading) -> str:
-    """How a card is now."""
+    """A card's current state."""
     parts = []
     if card.lost:
         return f"card {card.index}, {card.title}: it has fallen off the bus: restart the machine"

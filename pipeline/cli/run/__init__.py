@@ -1,1 +1,1 @@
-"""A job done: run, followed, stopped, its error rows done again."""
+"""Doing a job: running, watching and stopping it, and retrying its error rows."""

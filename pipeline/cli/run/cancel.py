@@ -1,4 +1,4 @@
-"""Stopping the run that works on an output, wherever it runs; `rackmill cancel` is the old name."""
+"""Stops the run that works on an output, wherever it runs; `rackmill cancel` is the old name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`rackmill run`: does a job."""
+"""`rackmill run`: runs a job."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pipeline.cli.rack.command import rack_address
 from pipeline.cli.terminal.console import note
 
 _LONGEST = 200  # characters of a path
-_SOON_SECONDS = 0.5  # mistakes are found sooner, and are then printed alone
+_SOON_SECONDS = 0.5  # errors are found sooner, and are then printed alone
 
 
 def run_command(

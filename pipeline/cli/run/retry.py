@@ -1,4 +1,4 @@
-"""`rackmill retry`: only the error rows, into the same dataset."""
+"""`rackmill retry`: computes only the error rows, into the same dataset."""
 
 from __future__ import annotations
 

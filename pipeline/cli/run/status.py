@@ -1,4 +1,4 @@
-"""`rackmill status`: how far a job is, read from its output alone."""
+"""`rackmill status`: a job's progress, read from its output only."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _rows_that_failed(output: str) -> str:
 
 
 def _reason_lines(status: Status) -> list[str]:
-    """Each type of error, with each reason for it."""
+    """Each type of error, with its reasons."""
     from pipeline.humanize import count
 
     lines = []
@@ -87,7 +87,7 @@ def _reason_lines(status: Status) -> list[str]:
 
 
 def _row_lines(status: Status) -> list[str]:
-    """The first rows that failed, those of a file in one line."""
+    """The first failed rows, one line per file."""
     from itertools import groupby
 
     from pipeline.humanize import count
@@ -154,7 +154,7 @@ def _end(state: str) -> str:
 
 
 def _next(status: Status, output: str) -> str | None:
-    """The command to go on with; None when there is nothing to do."""
+    """The command to continue with; None if there is nothing to do."""
     from pipeline.output.commit.records import JOB
     from pipeline.output.folder import OutputFolder
     from pipeline.output.runs.status import Course

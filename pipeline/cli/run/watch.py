@@ -26,7 +26,7 @@ from pipeline.report.fixes import error_lines
 from pipeline.report.pace import Pace
 from pipeline.report.summary import Summary
 
-_NAMED = 5  # files that are named one by one
+_NAMED = 5  # files that are listed by name
 
 
 class RunWatcher(Watcher, AbstractContextManager["RunWatcher"]):

@@ -1,1 +1,1 @@
-"""Where commands print, and how wide their texts are there."""
+"""Printing of commands, and the width of texts in a terminal."""

@@ -1,4 +1,4 @@
-"""Text in the columns of a terminal: Chinese letters and emoji take two, marks on letters none."""
+"""Text in a terminal's columns: Chinese characters and emoji take two, combining marks none."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from rich.cells import cell_len
 
 
 def columns_of(text: str) -> int:
-    """How many columns ``text`` takes."""
+    """The number of columns that ``text`` takes."""
     return cell_len(text)
 
 
 def padded(text: str, columns: int) -> str:
-    """``text`` with spaces after it, so that it takes ``columns`` at least."""
+    """``text`` padded with spaces to at least ``columns``."""
     return text + " " * (columns - cell_len(text))
 
 
 def cut(text: str, columns: int) -> str:
-    """``text`` on one line of ``columns`` at most, cut between words where it can be."""
+    """``text`` on one line of at most ``columns``, cut between words where possible."""
     line = text.strip().replace("\n", "⏎").replace("\t", " ")
     if cell_len(line) <= columns:
         return line
     head = ""
-    taken = 1  # for the sign that it goes on
+    taken = 1  # for the ellipsis
     for letter in line:
         taken += cell_len(letter)
         if taken > columns and head:

@@ -1,4 +1,4 @@
-"""Where commands print: every text from outside is made harmless on its way."""
+"""Where commands print: every text from outside is made harmless first."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _PLAIN_SECONDS = 5.0
 
 
 class _Console(Console):
-    """Prints texts as they are: no markup, no colours for numbers, no emoji. A terminal's lines
-    end between words, other lines are not cut. No row, name or message can reach the terminal's
-    controls through it."""
+    """Prints texts as they are: no markup, no colours for numbers, no emoji. On a terminal lines
+    break between words, elsewhere lines are not broken. No row, name or message can send control
+    sequences to the terminal through it."""
 
     def __init__(self, *, stderr: bool) -> None:
         super().__init__(stderr=stderr, markup=False, highlight=False, soft_wrap=True, emoji=False)
@@ -36,8 +36,8 @@ class _Console(Console):
 
 
 def _between_words(line: str, width: int) -> str:
-    """``line`` on lines of ``width`` columns, those that follow further in. What is to be copied
-    stays in one piece: a word that is wider (a path), and a line with a command."""
+    """``line`` broken into lines of ``width`` columns, with continuation lines indented. Text to
+    copy stays in one piece: a word that is wider (a path), and a line with a command."""
     if cell_len(line) <= width or "rackmill " in line:
         return line
     further_in = " " * (len(line) - len(line.lstrip()) + 2)
@@ -47,37 +47,37 @@ def _between_words(line: str, width: int) -> str:
     return "\n".join(parts)
 
 
-OUT = _Console(stderr=False)  # what was asked for
+OUT = _Console(stderr=False)  # what the user asked for
 ERR = _Console(stderr=True)  # everything else
 
 
 def note(line: str) -> None:
-    """A remark on the way."""
+    """Print a remark while the command works."""
     ERR.print(f"  {line}", style="dim")
 
 
 def only_data_on_stdout() -> AbstractContextManager[object]:
-    """While Ray is at work, which prints to stdout what it thinks of dying workers."""
+    """For the time when Ray works: it prints messages about dying workers to stdout."""
     return redirect_stdout(sys.stderr)
 
 
 def print_json(content: Any, *, in_one_line: bool = False) -> None:
-    """One JSON document on stdout; ``in_one_line`` where more of them may follow."""
+    """One JSON document on stdout; ``in_one_line`` if more of them may follow."""
     plain = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
     indent = None if in_one_line else 1
     print(json_safe(json.dumps(plain_json(content), indent=indent, ensure_ascii=plain)))
 
 
 def prepare_streams() -> None:
-    """A terminal that lacks a character gets its number, not a crash."""
+    """Print the code of a character that a terminal cannot show, instead of crashing."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
 
 
 class ProgressLine(AbstractContextManager["ProgressLine"]):
-    """How far something is: on a terminal a bar with a text behind it, hidden until there is
-    something to show, that leaves no trace; elsewhere a line every few seconds."""
+    """Progress: on a terminal a bar with text behind it, hidden until there is something to show,
+    which leaves no trace; elsewhere a line every few seconds."""
 
     def __init__(self) -> None:
         columns = (TextColumn(" "), BarColumn(40), TextColumn("{task.description}"))
@@ -93,20 +93,20 @@ class ProgressLine(AbstractContextManager["ProgressLine"]):
         self._bar.stop()
 
     def begin(self, text: str) -> None:
-        """Something whose size nobody knows yet."""
+        """Begin something of unknown size."""
         self._bar.reset(self._task, total=None, visible=True, description=text)
 
     @property
     def speed(self) -> float:
-        """Of what is counted, a second."""
+        """Counted units per second."""
         return self._bar.tasks[0].speed or 0.0
 
     def describe(self, text: str) -> None:
-        """Another text behind the bar."""
+        """Change the text behind the bar."""
         self._bar.update(self._task, description=text)
 
     def show(self, text: str, done: float, total: float | None, plain: str = "") -> None:
-        """``plain``: what a line says where there is no bar; by default the text."""
+        """``plain``: the line's text where there is no bar; by default ``text``."""
         if ERR.is_terminal:
             task = self._task
             self._bar.update(task, visible=True, description=text, completed=done, total=total)

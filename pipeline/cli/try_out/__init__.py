@@ -1,1 +1,1 @@
-"""Before a job runs for good: a demo, a first job file, which models fit, a plan, a few rows."""
+"""Before a job's real run: a demo, a first job file, which models fit, a plan, a few rows."""

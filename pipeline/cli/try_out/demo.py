@@ -1,4 +1,4 @@
-"""`rackmill demo`: 512 tweets labelled, wherever rackmill is installed, and what came of it."""
+"""`rackmill demo`: labels 512 tweets, wherever rackmill is installed, and shows the result."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _JOB, _DATA = "label-tweets.yaml", "data/tweets"
 _WRONG = 3
 _DIFFERS = "label != sentiment"
 _BAR_CHARACTERS = 40
-_MEANT = 0.05  # error of calibration: below, confidences mean what they say
+_MEANT = 0.05  # calibration error; below it, confidences are reliable
 _PACKAGE = Path(__file__).parents[2]
 
 
 def gallery() -> Path:
-    """The folder of example jobs, with their data: part of the package where that was installed
-    from a wheel, in a clone the one beside it."""
+    """The folder of example jobs, with their data: in an installed wheel it is part of the package,
+    in a clone it is next to the package."""
     installed = _PACKAGE / "gallery"
     return installed if installed.is_dir() else _PACKAGE.parent / "jobs"
 
@@ -43,7 +43,7 @@ def demo_command(
     note("demo    512 tweets that people graded: negative, or positive?")
     data = (gallery() / _DATA).resolve()
     here = Path.cwd().resolve()
-    if data.is_relative_to(here):  # as the job file says it: `run` goes on with the same output
+    if data.is_relative_to(here):  # as in the job file: so `run` continues the same output
         data = data.relative_to(here)
     changes = [f"input.path={data}", *(settings or [])]
     job = load_with(gallery() / _JOB, changes, output=output)
@@ -82,8 +82,8 @@ def _picture(summary: Summary) -> None:
 
 @dataclass(frozen=True)
 class HeldOutAccuracy:
-    """Of ``rows`` that no fit has seen, how many labels are as people graded them, and how far
-    confidences are from that (0 to 1)."""
+    """For ``rows`` that were not used for fitting: how many labels agree with the people's grades,
+    and how far the confidences are from that (0 to 1)."""
 
     rows: int
     right: int
@@ -96,8 +96,8 @@ class HeldOutAccuracy:
 
 
 def judged(stored: StoredRows) -> tuple[HeldOutAccuracy, HeldOutAccuracy]:
-    """The model's own answers and those that are there now, by the grades of the rows that are not
-    ``checked``: nothing was learned from them."""
+    """The model's own answers and the current ones, graded on the rows that are not ``checked``:
+    nothing was learned from those."""
     import numpy as np
 
     from pipeline.trust.scores import calibration_error
@@ -125,7 +125,7 @@ def judged(stored: StoredRows) -> tuple[HeldOutAccuracy, HeldOutAccuracy]:
 def trust_lines(
     block: Mapping[str, Any] | None, found: tuple[HeldOutAccuracy, HeldOutAccuracy]
 ) -> list[str]:
-    """What was gained by the rows that were checked. ``block``: see ``Summary.trust``."""
+    """What the checked rows improved. ``block``: see ``Summary.trust``."""
     from pipeline.humanize import count, plural
     from pipeline.report.trust.words import missing_words, promise_words
 
@@ -148,8 +148,8 @@ def trust_lines(
 
 
 def share_lines(labels: Mapping[str, int], width: int) -> list[str]:
-    """A line for each label, of ``width`` columns at most where its name leaves room for a bar:
-    name, bar, how many, and which share of all."""
+    """A line for each label, of at most ``width`` columns if its name leaves room for a bar: name,
+    bar, number, and share of all."""
     from pipeline.humanize import count
 
     names = max(map(columns_of, labels), default=0)

@@ -1,4 +1,4 @@
-"""`rackmill try`: a few rows at once, with an engine that stays loaded."""
+"""`rackmill try`: answers a few rows at once, with an engine that stays loaded."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def try_command(
             seen = now
             try:
                 _once(job, settings, rows, as_json=as_json, again=True)
-            except RackmillError as error:  # half an edit: the next one may be right
+            except RackmillError as error:  # an unfinished edit: the next one may be valid
                 for line in (f"error: {error.message}", *(f"  {hint}" for hint in error.hints)):
                     ERR.print(line)
             ERR.print(f"waiting for {job} to be saved; Ctrl-C ends", style="dim")
@@ -56,7 +56,7 @@ def _changed(path: Path) -> int:
     try:
         return path.stat().st_mtime_ns
     except OSError:
-        return -1  # an editor is about to put the new one there
+        return -1  # an editor is about to write the new file
 
 
 def _once(
@@ -92,7 +92,7 @@ def _as_json(trial: Trial) -> dict[str, Any]:
 
 
 def _answers(row: TriedRow) -> dict[str, Any]:
-    """The answers to several questions, and what is known to be right."""
+    """The answers to several questions, and the known right answers."""
     from pipeline.output.columns.question_columns import answer_fields
 
     if not row.asked:

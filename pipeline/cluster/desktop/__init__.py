@@ -1,1 +1,1 @@
-"""Cards that are given up while somebody uses the desktop."""
+"""Cards that are given up while someone uses the desktop."""

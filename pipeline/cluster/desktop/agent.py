@@ -1,7 +1,7 @@
-"""Who looks at a machine's cards, for jobs that yield to the desktop: a small actor there.
+"""A small actor that watches a machine's cards, for jobs that yield to the desktop.
 
-It is there as long as the run, also while no worker is: somebody has to see that the game has
-ended. It asks for none of Ray's resources, and takes a few milliseconds of a core a second.
+It runs as long as the run does, even without a worker there: it has to notice that the game has
+ended. It requests none of Ray's resources, and takes a few milliseconds of a core per second.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _AGAIN_SECONDS = 5.0
 _FIRST_LOOK = YieldDecision(away=True)
 _OURS = YieldDecision(away=False)
 
-Node = str | None  # Ray's number of a machine; None: this one
+Node = str | None  # Ray's ID of a machine; None: this one
 
 
 @dataclass
 class _Watched:
-    """The agent of one machine. ``calls``: by card; None: no driver there tells of any."""
+    """The agent of one machine. ``calls``: by card; None: no driver there reports any card."""
 
     actor: RemoteActor[_Agent] | None = None
     pending: RemoteFuture[dict[int, YieldDecision] | None] | None = None
@@ -44,17 +44,17 @@ class _Watched:
 
 
 class DesktopAgents:
-    """From the driver. Never waits for an agent."""
+    """The driver's access to the agents. Never waits for an agent."""
 
     def __init__(self, quiet_seconds: float, *, engines: bool, say: Callable[[str], None]) -> None:
-        """``engines``: there are some on the cards; else this is a rehearsal, and whoever uses a
-        card is somebody else."""
+        """``engines``: the cards run our engines; otherwise this is a rehearsal, and every user of
+        a card is someone else."""
         self._quiet_seconds, self._engines, self._say = quiet_seconds, engines, say
         self._watched: dict[Node, _Watched] = {}
 
     def look(self, ours: Mapping[Node, Mapping[int, Ours]], hosts: Mapping[Node, str]) -> None:
-        """Ask the agents of these machines. ``ours``: what is on their cards, by card; ``hosts``:
-        what the machines are called."""
+        """Ask the agents of these machines. ``ours``: our use of their cards, by card; ``hosts``:
+        the machines' names."""
         for node, cards in ours.items():
             one = self._watched.setdefault(node, _Watched())
             blind = one.blind
@@ -73,7 +73,7 @@ class DesktopAgents:
                 )
 
     def call(self, node: Node, index: int) -> YieldDecision:
-        """Whether a card is somebody else's for now, as far as its agent has told."""
+        """Whether to leave a card to others now, according to its agent's last answer."""
         one = self._watched.get(node)
         if one is None or (not one.heard and not one.blind):
             return _FIRST_LOOK
@@ -91,8 +91,8 @@ class DesktopAgents:
 
 @ray.remote(num_cpus=0, max_restarts=0)
 class _Agent:
-    """Looks at the cards of its machine. Ray's own process there, which has started it, has
-    started all workers as well."""
+    """Watches the cards of its machine. Its parent is Ray's own process there, which also started
+    all workers."""
 
     def __init__(self, quiet_seconds: float, engines: bool) -> None:
         self._watch = DesktopWatch(quiet_seconds, engines, family=os.getppid())

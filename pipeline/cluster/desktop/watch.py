@@ -1,4 +1,4 @@
-"""What a machine's cards are used for, told to the state machine of each every second."""
+"""Reads the use of a machine's cards every second, as input to each card's state machine."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _SOMEBODY = "another program"
 
 
 class DesktopWatch:
-    """Of this machine. ``engines``: there are some of ours on the cards; else it is a rehearsal,
-    and whoever uses a card is somebody else. ``family``: the process whose descendants are ours,
-    as Ray's own on this machine."""
+    """Watches this machine. ``engines``: the cards run our engines; otherwise it is a rehearsal,
+    and every user of a card is someone else. ``family``: the process whose descendants are ours,
+    such as Ray's own on this machine."""
 
     def __init__(self, quiet_seconds: float, engines: bool, family: int) -> None:
         self._reader, self._engines, self._family = CardReader(), engines, family
@@ -34,14 +34,14 @@ class DesktopWatch:
         threading.Thread(target=self._watch, name="desktop", daemon=True).start()
 
     def look(self, ours: Mapping[int, Ours]) -> dict[int, YieldDecision] | None:
-        """``ours``: what of ours is on which card. None: there is no card to be seen."""
+        """``ours``: our use of each card. None: no card is visible."""
         with self._lock:
             self._ours = dict(ours)
             calls = {index: desktop.call for index, desktop in self._desktops.items()}
             return calls or None
 
     def see(self, now: float) -> None:
-        """Look at all cards once."""
+        """Read all cards once."""
         with self._lock:
             ours = dict(self._ours)
         samples = {index: self.sample(index, ours, now) for index in self._desktops}
@@ -51,7 +51,7 @@ class DesktopWatch:
                     self._desktops[index].see(sample)
 
     def sample(self, index: int, ours: Mapping[int, Ours], now: float) -> CardSample | None:
-        """A card as it is; None where the driver does not tell of its memory."""
+        """A card's current state; None if the driver does not report its memory."""
         card, processes = self._reader.read(index), self._reader.processes(index)
         if card is None or card.used_bytes is None or card.total_bytes is None:
             return None
@@ -65,7 +65,7 @@ class DesktopWatch:
                     for p in processes
                     if p.pid not in mine
                 )
-            # else it tells of nobody, or by numbers of another namespace: as in containers
+            # otherwise the driver lists no processes, or IDs of another namespace (in containers)
         return CardSample(now, here, card.total_bytes, card.used_bytes, card.use, others)
 
     def _watch(self) -> None:

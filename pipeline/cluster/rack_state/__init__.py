@@ -1,1 +1,1 @@
-"""What the head of a rack keeps: its machines, who may use which cards, and who does."""
+"""State at the head of a rack: its machines, who may use which cards, and who uses them."""

@@ -1,5 +1,5 @@
-"""Which cards of a rack a submitted job may use now, and what it could use: said by the queue and
-by the job's driver, each through the rack's head."""
+"""Which cards of a rack a submitted job may use now (written by the queue), and which it could use
+(written by the job's driver). Both use the rack's head."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from dataclasses import dataclass
 
 from pipeline.cluster.rack_state.gcs import Gcs
 
-# names of values, before the job's
+# prefixes of values' names; the job's name follows
 _ALLOTTED, _NEEDS = "allotted/", "needs/"
 
-OTHERS = "the queue"  # why a job may use no card for now: others have them
+OTHERS = "the queue"  # why a job may use no card now: others have them
 
-Key = tuple[str, int]  # of a place: Ray's number of the machine, and which of its cards
+Key = tuple[str, int]  # Ray's ID of the machine, and the number of its card
 
 
 @dataclass(frozen=True)
 class Allocation:
-    """``cards``: those that the job may use; where it may use none, ``why`` it is to stop."""
+    """``cards``: those that the job may use; if it may use none, ``why`` it has to stop."""
 
     cards: frozenset[Key] = frozenset()
     why: str = ""
@@ -51,15 +51,15 @@ class Needs:
 
 
 class AllocatedCards:
-    """Those of the job ``job`` of the queue, from its driver. Raises HeadGone. ``patient``: without
-    cards it waits for some; others end, and are started again by the queue."""
+    """The cards of the queue's job ``job``, for its driver. Raises HeadGone. ``patient``: without
+    cards the job waits for some; other jobs end, and the queue starts them again."""
 
     def __init__(self, gcs: Gcs, job: str, *, patient: bool = False) -> None:
         self._gcs, self._job, self.patient = gcs, job, patient
         self._said: Needs | None = None
 
     def look(self) -> Allocation | None:
-        """None where nothing is said."""
+        """None if nothing was written."""
         return allotted_to(self._gcs, self._job)
 
     def say(self, needs: Needs) -> None:
@@ -69,18 +69,18 @@ class AllocatedCards:
 
 
 def allot(gcs: Gcs, job: str, allotment: Allocation) -> None:
-    """From the queue: tell the job's driver."""
+    """For the queue: tell the job's driver."""
     gcs.put(_ALLOTTED + job, allotment.encode())
 
 
 def allotted_to(gcs: Gcs, job: str) -> Allocation | None:
-    """What the job's driver was told last, by whichever queue."""
+    """The last allocation that any queue wrote for the job's driver."""
     content = gcs.get(_ALLOTTED + job)
     return None if content is None else Allocation.decode(content)
 
 
 def needs_of(gcs: Gcs, jobs: Iterable[str]) -> dict[str, Needs]:
-    """What the drivers of ``jobs`` said, as far as they did."""
+    """The needs that drivers of ``jobs`` have written."""
     found = gcs.all([_NEEDS + job for job in jobs])
     return {name.removeprefix(_NEEDS): Needs.decode(content) for name, content in found.items()}
 

@@ -1,7 +1,7 @@
-"""How the cards of a rack's machines are now, asked through its head.
+"""The current state of a rack's cards, requested through its head.
 
-Nobody reads them all the time: that would keep the cards of laptops from sleeping. Who wants to
-know puts down a question, and the keeper of each machine answers it when it next looks.
+It is not read all the time: that would keep the cards of laptops from sleeping. A reader writes a
+question, and each machine's keeper answers it the next time it looks.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from pipeline.cluster.rack_state.gcs import Gcs
 from pipeline.engine.machine.card_reading import CardReading
 
 _ASKED, _ANSWER = "cards-asked", "cards-now/"
-_LONGEST_SECONDS = 4.0  # a keeper looks every two
+_LONGEST_SECONDS = 4.0  # a keeper looks every two seconds
 _LOOK_SECONDS = 0.2
 
 
 def ask_for_cards(gcs: Gcs, machines: Collection[str]) -> dict[str, tuple[CardReading, ...]]:
-    """The cards of those ``machines`` (by Ray's name of them) whose keepers answer in time. Raises
+    """The cards of those ``machines`` (by Ray's names) whose keepers answer in time. Raises
     HeadGone."""
     question = secrets.token_hex(8)
     gcs.put(_ASKED, question.encode())
@@ -37,12 +37,12 @@ def ask_for_cards(gcs: Gcs, machines: Collection[str]) -> dict[str, tuple[CardRe
 
 
 def pending_question(gcs: Gcs) -> str | None:
-    """The last one that was put down. Raises HeadGone."""
+    """The last question that was written. Raises HeadGone."""
     content = gcs.get(_ASKED)
     return None if content is None else content.decode()
 
 
 def answer(gcs: Gcs, machine: str, question: str, cards: Sequence[CardReading]) -> None:
-    """From a machine's keeper. Raises HeadGone."""
+    """For a machine's keeper. Raises HeadGone."""
     content = {"question": question, "cards": [card.as_json() for card in cards]}
     gcs.put(_ANSWER + machine, json.dumps(content).encode())

@@ -1,8 +1,8 @@
-"""The head of a rack, asked directly: which machines there are, and small values by name.
+"""Direct access to the head of a rack: its machines, and small values by name.
 
-Ray's head keeps both, for whoever has the token, on the port where machines join: so a laptop that
-is no part of the rack needs no other way to it. Its own protocol (gRPC) is spoken here without the
-rest of Ray, whose client ends the process where a head stays away for a minute.
+Ray's head keeps both, for anyone with the token, on the port where machines join: so a laptop that
+is not part of the rack needs no other access. This module speaks its protocol (gRPC) without the
+rest of Ray, whose client ends the process if a head is away for a minute.
 """
 
 from __future__ import annotations
@@ -28,8 +28,7 @@ class HeadGone(JobFailed):
 
 @dataclass(frozen=True)
 class Node:
-    """A machine as Ray knows it. ``name``: as it was given when it joined; ``resources``: Ray's,
-    in all."""
+    """A machine as Ray knows it. ``name``: given when it joined; ``resources``: Ray's total."""
 
     id: str
     name: str
@@ -43,7 +42,7 @@ class Gcs:
     """Ray's global control store at HOST:PORT."""
 
     def __init__(self, address: str) -> None:
-        """Raises UsageError where no Ray answers or takes our token."""
+        """Raises UsageError if no Ray answers there or accepts our token."""
         check_access(address)
         import_ray()
         from ray.core.generated import gcs_service_pb2 as messages
@@ -61,7 +60,7 @@ class Gcs:
         self._channel.close()
 
     def nodes(self) -> list[Node]:
-        """All machines that joined since the head began. Raises HeadGone, as all methods here."""
+        """All machines that joined since the head started. All methods here raise HeadGone."""
         answer = self._ask(self._nodes.GetAllNodeInfo, self._messages.GetAllNodeInfoRequest())
         return [
             Node(
@@ -88,7 +87,7 @@ class Gcs:
         return {entry.key.decode(): entry.value for entry in answer.results}
 
     def put(self, name: str, value: bytes, *, over: bool = True) -> bool:
-        """Keep ``value``; ``over``: also in the place of one that is there. Whether it is new."""
+        """Store ``value``; ``over``: also replace an existing one. Returns whether it is new."""
         request = self._messages.InternalKVPutRequest(
             key=name.encode(), value=value, overwrite=over, namespace=_NAMESPACE
         )
@@ -99,7 +98,7 @@ class Gcs:
         self._ask(self._values.InternalKVDel, request)
 
     def names(self, prefix: str) -> list[str]:
-        """Of values, in order."""
+        """Names of values, in order."""
         request = self._messages.InternalKVKeysRequest(prefix=prefix.encode(), namespace=_NAMESPACE)
         answer = self._ask(self._values.InternalKVKeys, request)
         return sorted(key.decode() for key in answer.results)

@@ -1,4 +1,4 @@
-"""The machines of a rack, with what each offers."""
+"""The machines of a rack, with the resources of each."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pipeline.cluster.rack_state.gcs import Gcs, Node
 from pipeline.engine.machine.facts import MachineFacts
 
-MACHINE = "machine/"  # names of facts, before the machine's
+MACHINE = "machine/"  # prefix of facts' names; the machine's name follows
 
 
 @dataclass(frozen=True)
 class Machine:
-    """``facts``: None as long as nobody has looked."""
+    """``facts``: None until the machine was examined."""
 
     node: Node
     facts: MachineFacts | None
@@ -35,13 +35,13 @@ class Machine:
 
 
 def machines(gcs: Gcs) -> list[Machine]:
-    """Those that are there now, the head first. Raises HeadGone."""
+    """The machines that are there now, the head first. Raises HeadGone."""
     alive = [node for node in gcs.nodes() if node.alive]
     return with_facts(gcs, sorted(alive, key=lambda n: (not n.is_head, n.address, n.name)))
 
 
 def with_facts(gcs: Gcs, nodes: Iterable[Node]) -> list[Machine]:
-    """``nodes`` with what they, or whoever looked at them, have said of them."""
+    """``nodes`` with the facts that they, or tasks that examined them, have written."""
     listed = list(nodes)
     said = gcs.all([name for node in listed for name in _names(node)])
     return [Machine(node, _facts(node, said)) for node in listed]
@@ -56,5 +56,5 @@ def _facts(node: Node, said: dict[str, bytes]) -> MachineFacts | None:
 
 
 def _names(node: Node) -> tuple[str, str]:
-    """Under which a machine's facts are kept: as it calls itself, or by Ray's number of it."""
+    """The names for a machine's facts: with its own name, or with Ray's ID."""
     return MACHINE + node.name, MACHINE + node.id

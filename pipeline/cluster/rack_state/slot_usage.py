@@ -1,4 +1,4 @@
-"""Which job is at work on which cards of a rack, as drivers say and `rack show` shows."""
+"""Which job works on which cards of a rack; drivers write it and `rack show` reads it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pipeline.cluster.rack_state.allocation import Key
 from pipeline.cluster.rack_state.gcs import Gcs
 
-_AT_WORK = "at-work/"  # names of values, before a run's
+_AT_WORK = "at-work/"  # prefix of values' names; the run's name follows
 _AGAIN_SECONDS = 10.0
-_OLD_SECONDS = 60.0  # who has not said it again for so long is no more
+_OLD_SECONDS = 60.0  # an older entry is ignored: its driver is gone
 
 
 @dataclass(frozen=True)
 class SlotUsage:
-    """``cards``: by Ray's number of the machine, and which of its cards."""
+    """``cards``: Ray's ID of the machine, and the number of its card."""
 
     job: str
     model: str
@@ -24,16 +24,16 @@ class SlotUsage:
 
 
 class SlotUsageSign:
-    """A driver's. All methods raise HeadGone."""
+    """For a driver. All methods raise HeadGone."""
 
     def __init__(self, gcs: Gcs, run: str) -> None:
-        """``run``: a name that no other has."""
+        """``run``: a unique name."""
         self._gcs, self._name = gcs, _AT_WORK + run
         self._said: SlotUsage | None = None
         self._at = 0.0
 
     def say(self, work: SlotUsage) -> None:
-        """It has these cards now."""
+        """Write that it has these cards now."""
         if work == self._said and time.monotonic() - self._at < _AGAIN_SECONDS:
             return
         content = {"job": work.job, "model": work.model, "cards": sorted(work.cards)}
@@ -45,7 +45,7 @@ class SlotUsageSign:
 
 
 def slot_usage(gcs: Gcs) -> dict[Key, SlotUsage]:
-    """By card. Raises HeadGone."""
+    """The usage by card. Raises HeadGone."""
     found: dict[Key, SlotUsage] = {}
     for content in gcs.all(gcs.names(_AT_WORK)).values():
         said = json.loads(content)

@@ -1,9 +1,9 @@
 """vLLM's pool of KV-cache blocks, as far as it decides what fits and what is still cached. Pure.
 
-After vLLM 0.32 ``v1/core/block_pool.py``. A free block is either blank (its content is of no use
-to anyone) or cached (the keys of its tokens are known, so a later request may read it). vLLM
-hands out blank ones first, those given back last before all others, then cached ones, the least
-recently used first. Blank blocks are all alike, so here they are a number; only cached ones are
+Modelled on vLLM 0.32 ``v1/core/block_pool.py``. A free block is either blank (its content is
+useless) or cached (the keys of its tokens are known, so a later request may read it). vLLM hands
+out blank ones first, the most recently freed before all others, then cached ones, the least
+recently used first. Blank blocks are all equal, so here they are a number; only cached ones are
 objects.
 """
 
@@ -28,12 +28,12 @@ class Block:
 
 
 class BlockPool:
-    """``blocks`` usable ones (without vLLM's null block), for ``groups`` KV-cache groups."""
+    """``blocks``: usable ones (without vLLM's null block), for ``groups`` KV-cache groups."""
 
     def __init__(self, blocks: int, groups: int) -> None:
         self.blocks = blocks
         self._blank = blocks
-        self._idle: OrderedDict[Block, None] = OrderedDict()  # cached, held by nobody, oldest first
+        self._idle: OrderedDict[Block, None] = OrderedDict()  # cached, not held, oldest first
         self._cached: list[dict[Hashable, Block | list[Block]]] = [{} for _ in range(groups)]
 
     @property
@@ -53,11 +53,11 @@ class BlockPool:
             self._forget(block)
 
     def give_back(self, count: int) -> None:
-        """``count`` blocks that nobody can find again."""
+        """Return ``count`` blocks that no request can find again."""
         self._blank += count
 
     def cache(self, groups: range, key: Hashable) -> Column:
-        """Make blocks in use findable, one in each group; equal ones may be there already."""
+        """Make blocks in use findable, one in each group; equal ones may exist already."""
         column = []
         for group in groups:
             block = Block(group, key)
@@ -71,7 +71,7 @@ class BlockPool:
         return tuple(column)
 
     def find(self, groups: range, key: Hashable) -> Column | None:
-        """The blocks of ``key`` in all ``groups``, the first cached of equal ones."""
+        """The blocks of ``key`` in all ``groups``; of equal ones, the one cached first."""
         column = []
         for group in groups:
             there = self._cached[group].get(key)
@@ -81,14 +81,14 @@ class BlockPool:
         return tuple(column)
 
     def hold(self, column: Column) -> None:
-        """One sequence more reads these blocks."""
+        """One more sequence reads these blocks."""
         for block in column:
             if not block.users:
                 del self._idle[block]
             block.users += 1
 
     def release(self, blocks: Iterable[Block]) -> None:
-        """One sequence fewer reads them; to be evicted in this order once nobody does."""
+        """One sequence fewer reads them; once none does, they are evicted in this order."""
         for block in blocks:
             block.users -= 1
             if not block.users:

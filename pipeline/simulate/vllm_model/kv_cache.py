@@ -1,10 +1,10 @@
 """vLLM's KV-cache manager for Gemma 3's groups: hits, growth, trimming, caching. Pure.
 
-After vLLM 0.32 ``v1/core/kv_cache_manager.py``, ``kv_cache_coordinator.py`` and
+Modelled on vLLM 0.32 ``v1/core/kv_cache_manager.py``, ``kv_cache_coordinator.py`` and
 ``single_type_kv_cache_manager.py``. All sliding groups of a model do the same at the same time,
 and so do all full ones: a sequence holds *columns*, blocks of the same tokens in every group of a
 kind. vLLM numbers Gemma 3's sliding groups first (its first layer is a sliding one), and frees
-group by group, each from its last block: the order matters for what is evicted first.
+group by group, each from its last block: the order decides what is evicted first.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from pipeline.simulate.vllm_model.block_pool import BlockPool, Column
 class Sequence:
     """A request in the engine. Sizes in tokens.
 
-    ``keys``: of its prompt's whole blocks (``pipeline.admission.demand``); blocks beyond those
-    are nobody else's. ``reads_cache``: may take blocks from the prefix cache. ``computed``: tokens
-    whose keys and values are in the cache. ``computed_once``: the most they have ever been.
+    ``keys``: of its prompt's whole blocks (``pipeline.admission.demand``); later blocks are never
+    shared. ``reads_cache``: may take blocks from the prefix cache. ``computed``: tokens whose keys
+    and values are in the cache. ``computed_once``: the largest value of that so far.
     """
 
     id: int
@@ -34,21 +34,21 @@ class Sequence:
     computed_once: int = 0
     preemptions: int = 0
     columns: int = 0  # allocated in every group
-    trimmed: int = 0  # of them given back by the sliding groups, their window has passed
-    cached: int = 0  # of them looked at for caching
-    quiet_until: int = 0  # until it has so many tokens' slots, decoding changes no blocks
+    trimmed: int = 0  # of these, given back by the sliding groups: their window has passed
+    cached: int = 0  # of these, checked for caching
+    quiet_until: int = 0  # until it has slots for so many tokens, decoding changes no blocks
     junction: int = 0  # a longer prefix that only the full groups had, tokens
     full: list[Column] = field(default_factory=list, repr=False)
     window: list[Column | None] = field(default_factory=list, repr=False)
 
     @property
     def tokens(self) -> int:
-        """Known ones: the prompt and what was generated."""
+        """Known tokens: the prompt and what was generated."""
         return self.prompt_tokens + self.generated
 
     @property
     def decoding(self) -> bool:
-        """All known tokens but the last are computed."""
+        """All known tokens except the last are computed."""
         return self.computed + 1 == self.prompt_tokens + self.generated and self.generated > 0
 
     def key(self, column: int) -> Hashable:
@@ -57,7 +57,7 @@ class Sequence:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """What the prefix cache holds of a sequence, in columns. ``longest``: of the full groups."""
+    """The part of a sequence in the prefix cache, in columns. ``longest``: of the full groups."""
 
     full: list[Column] = field(default_factory=list)
     window: list[Column | None] = field(default_factory=list)
@@ -84,7 +84,7 @@ class KvCache:
         self._reach = -(-(self.span - 1) // self.size)  # columns that a hit's window needs
 
     def hit(self, sequence: Sequence) -> Hit:
-        """The longest prefix that all groups still hold, at most all tokens but the last."""
+        """The longest prefix that all groups still hold, without the last token."""
         if not (self._caching and sequence.reads_cache):
             return Hit()
         find, key = self.pool.find, sequence.key
@@ -113,8 +113,8 @@ class KvCache:
     def needed(self, hit: Hit, tokens: int, *, capped: bool = False) -> int:
         """Free blocks that a sequence not yet running needs for ``tokens`` slots.
 
-        ``capped``: as vLLM's admission counts, sliding groups no more than their window and the
-        chunks in flight. Cached blocks that nobody holds count: they leave the free queue.
+        ``capped``: as vLLM's admission counts: sliding groups need no more than their window and
+        the chunks in flight. Cached blocks that are not held count: they leave the free queue.
         """
         required, found = -(-tokens // self.size), len(hit.full)
         idle = sum(not block.users for column in hit.full for block in column)
@@ -129,7 +129,7 @@ class KvCache:
         return blocks
 
     def begin(self, sequence: Sequence, hit: Hit) -> None:
-        """Give ``sequence``, which holds nothing, the blocks of its hit."""
+        """Give the blocks of its hit to ``sequence``, which holds none."""
         skipped = min(self._skipped(len(hit.full) * self.size), len(hit.full))
         window = hit.window
         window[:skipped] = [None] * min(skipped, len(window))
@@ -143,22 +143,22 @@ class KvCache:
         sequence.trimmed = skipped
 
     def growth(self, sequence: Sequence, slots: int) -> int:
-        """Blocks that a running sequence needs for ``slots`` token slots in all."""
+        """Blocks that a running sequence needs to have ``slots`` token slots in total."""
         return self.groups * max(-(-slots // self.size) - sequence.columns, 0)
 
     def grow(self, sequence: Sequence, slots: int) -> None:
-        """Allocate them; evicts what is cached and free if it must."""
+        """Allocate them; evicts cached free blocks if necessary."""
         columns = -(-slots // self.size)
         if columns > sequence.columns:
             self.pool.take(self.groups * (columns - sequence.columns))
             sequence.columns = columns
 
     def passed(self, sequence: Sequence) -> int:
-        """Columns of ``sequence`` that no coming token attends to in sliding layers."""
+        """Columns of ``sequence`` that no future token attends to in sliding layers."""
         return min(self._skipped(sequence.computed), sequence.columns)
 
     def trim(self, sequence: Sequence) -> None:
-        """Give back the sliding groups' blocks that no coming token attends to."""
+        """Give back the sliding groups' blocks that no future token attends to."""
         skipped = self.passed(sequence)
         if skipped <= sequence.trimmed or not self.sliding:
             return
@@ -188,7 +188,7 @@ class KvCache:
         sequence.cached = done
 
     def quiet(self, sequence: Sequence) -> None:
-        """Note up to where decoding neither allocates, nor fills a block, nor trims."""
+        """Note how long decoding neither allocates, nor fills a block, nor trims."""
         until = sequence.columns * self.size + 1
         if self._caching:
             until = min(until, (sequence.cached + 1) * self.size)
@@ -197,7 +197,7 @@ class KvCache:
         sequence.quiet_until = until
 
     def free(self, sequence: Sequence) -> None:
-        """Give back all that ``sequence`` holds."""
+        """Give back all blocks of ``sequence``."""
         known = [column for column in reversed(sequence.window) if column is not None]
         for group in self.sliding:
             self.pool.release([column[group] for column in known])
@@ -209,7 +209,7 @@ class KvCache:
         sequence.columns = sequence.trimmed = sequence.cached = sequence.quiet_until = 0
 
     def held(self, sequence: Sequence) -> int:
-        """Blocks of ``sequence``, shared ones included."""
+        """Blocks of ``sequence``, including shared ones."""
         return self.groups * sequence.columns - len(self.sliding) * sequence.trimmed
 
     def held_by_all(self, sequences: list[Sequence]) -> int:
@@ -229,5 +229,5 @@ class KvCache:
         return len(known) + blank
 
     def _skipped(self, computed: int) -> int:
-        """Columns before the window of the token after ``computed`` ones."""
+        """Columns before the window of the token after ``computed`` tokens."""
         return max(0, computed - self.span + 1) // self.size

@@ -1,11 +1,11 @@
 """vLLM's V1 scheduler as a pure step model: which requests run, wait, are preempted, and when.
 
-After vLLM 0.32 ``v1/core/sched/scheduler.py`` with its defaults: running requests first, then
-waiting ones in order; chunked prefill under a budget of tokens; a waiting request starts only if
-all its known tokens fit (``scheduler_reserve_full_isl``) and nothing was preempted in the step;
-when a block is missing the newest running request is preempted, to be recomputed as far as the
-prefix cache has lost it. ``tests/simulate/test_vllm_model.py`` holds it against the real one,
-step by step. Not modelled: batches in flight (asynchronous scheduling), priorities, connectors.
+Modelled on vLLM 0.32 ``v1/core/sched/scheduler.py`` with its defaults: running requests first, then
+waiting ones in order; chunked prefill under a token budget; a waiting request starts only if all
+its known tokens fit (``scheduler_reserve_full_isl``) and nothing was preempted in the step; if a
+block is missing, the newest running request is preempted, and later recomputes what the prefix
+cache has lost. ``tests/simulate/test_vllm_model.py`` compares it with the real one, step by step.
+Not modelled: batches in flight (asynchronous scheduling), priorities, connectors.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _LONGEST_CALM = 256  # steps advanced at once, at most
 @dataclass(slots=True)
 class Step:
     """What one step did. ``scheduled``: tokens of each sequence, in vLLM's order. ``sampled``:
-    those that got a token; whoever knows when a sequence ends then calls ``finish``."""
+    those that got a token; the caller then calls ``finish`` for sequences that end."""
 
     work: StepWork = field(default_factory=StepWork)
     scheduled: list[tuple[Sequence, int]] = field(default_factory=list)
@@ -35,7 +35,7 @@ class EngineModel:
     """One engine. ``pool_blocks``: usable ones, ``num_gpu_blocks - 1``.
 
     ``dense_retention``: ``prefix_cache_retention_interval`` is None (vLLM's default is 0).
-    ``max_model_len``: tokens, the model's context where it is not given.
+    ``max_model_len``: tokens; by default the model's context.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class EngineModel:
 
     @property
     def free(self) -> int:
-        """Blocks that no running sequence holds, cached ones included."""
+        """Blocks that no running sequence holds, including cached ones."""
         return self.cache.pool.free
 
     @property
@@ -79,12 +79,12 @@ class EngineModel:
         return self.pool - self.free
 
     def add(self, sequence: Sequence) -> None:
-        """Hand over a request: it waits."""
+        """Add a request; it waits."""
         self.waiting.append(sequence)
 
     def peak(self, tokens: int) -> int:
-        """Blocks that the engine must have for one sequence of ``tokens``, alone: with fewer it
-        would never be admitted, or preempt itself for ever."""
+        """Blocks that the engine must have for one sequence of ``tokens`` alone: with fewer it
+        would never be admitted, or preempt itself forever."""
         layout = self.layout
         whole = -(-tokens // layout.block_size)
         sliding = min(whole, layout.admission_cap(max(tokens, self._context)))
@@ -104,7 +104,7 @@ class EngineModel:
         return self.abort(sequence_id)
 
     def abort(self, sequence_id: int) -> Sequence:
-        """Take a sequence out, wherever it is. Raises KeyError."""
+        """Remove a sequence, wherever it is. Raises KeyError."""
         for queue in (self.running, self.waiting):
             for sequence in queue:
                 if sequence.id == sequence_id:
@@ -114,7 +114,7 @@ class EngineModel:
         raise KeyError(sequence_id)
 
     def check(self) -> None:
-        """Conservation: what is free and what is held is the pool. Raises AssertionError."""
+        """Conservation: free and held blocks add up to the pool. Raises AssertionError."""
         held = self.cache.held_by_all(self.running)
         assert self.free + held == self.pool, (self.free, held, self.pool)
         assert all(not sequence.columns for sequence in self.waiting)
@@ -126,7 +126,7 @@ class EngineModel:
         while index < len(running) and budget > 0:
             sequence = running[index]
             slots = sequence.computed + 1
-            if slots < sequence.quiet_until:  # decodes within blocks that it has
+            if slots < sequence.quiet_until:  # decodes within its blocks
                 scheduled.append((sequence, 1))
                 budget -= 1
                 index += 1
@@ -216,8 +216,8 @@ class EngineModel:
         )
 
     def calm_steps(self, limit: int) -> int:
-        """How many of the coming ``limit`` steps are pure decoding with the same sequences:
-        nothing is admitted, nothing preempted (a few at the end may be left out)."""
+        """How many of the next ``limit`` steps are pure decoding with the same sequences: nothing
+        is admitted or preempted (a few at the end may be left out)."""
         running, cache, span = self.running, self.cache, self._span
         limit = min(limit, _LONGEST_CALM, max(1, span - 2 * cache.size))
         if not running or limit < 1 or len(running) > self.max_num_batched_tokens:
@@ -254,7 +254,7 @@ class EngineModel:
         return limit
 
     def advance(self, steps: int) -> StepWork:
-        """Take ``steps`` calm ones at once (``calm_steps`` allows them): the sum of their work."""
+        """Take ``steps`` calm steps at once (see ``calm_steps``). Returns their total work."""
         running, cache, span = self.running, self.cache, self._span
         size = cache.size
         events: list[tuple[int, int]] = []
@@ -269,7 +269,7 @@ class EngineModel:
                     events.append((0, index))
                 first = (now + 1) * size + span - 1 - computed
                 events += [(t, index) for t in range(first, steps, size)]
-        events.sort()  # blocks go to the next one that asks, in vLLM's order
+        events.sort()  # blocks go to the next sequence that needs one, in vLLM's order
         starts = [sequence.computed for sequence in running]
         for t, index in events:
             sequence = running[index]
@@ -291,7 +291,7 @@ class EngineModel:
         return StepWork(steps * len(running), context, window, steps=steps)
 
     def _wanted_by_head(self) -> int | None:
-        """Blocks that must be free for the first waiting request to start; None: nobody may."""
+        """Free blocks that the first waiting request needs to start; None: none may start."""
         cache = self.cache
         budget = self.max_num_batched_tokens - len(self.running)
         if not self.waiting or len(self.running) >= self.max_num_seqs or budget <= 0:

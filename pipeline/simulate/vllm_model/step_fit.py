@@ -1,4 +1,4 @@
-"""From measured steps to what each part of a step costs: least squares without negative costs."""
+"""The cost of each part of a step from measured steps: least squares without negative costs."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from pipeline.budget.step_time import CalibratedTime, Knots, StepWork
 
 _Vector = NDArray[np.float64]
 _TOLERANCE = 1e-10
-# Where too little was measured to tell, neighbouring pieces are to cost the same: their difference
-# weighs like the error it would make in a step of the middle length over so many tokens.
+# Where the measurements do not decide, neighbouring pieces should cost the same: their difference
+# weighs like the error that it causes in a step of the middle length over so many tokens.
 _SMOOTH = 0.3
-_WELL_INSIDE = 0.75  # of the largest measured value: a last piece needs points of its own
+_WELL_INSIDE = 0.75  # of the largest measured value: a last piece needs its own points
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Steps that took ``seconds`` together. ``name`` says what they did, in words. ``quiet``:
+    """Steps that took ``seconds`` together. ``name`` says in words what they did. ``quiet``:
     nothing else kept the machine busy meanwhile."""
 
     name: str
@@ -37,7 +37,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class StepFit:
-    """Fitted step times, and how far they are from what was measured, as shares of it."""
+    """Fitted step times, and their deviation from the measurements, as shares of these."""
 
     time: CalibratedTime
     errors: tuple[float, ...]  # of each measurement: fitted / measured - 1
@@ -52,9 +52,9 @@ class StepFit:
 
 
 def fit_steps(measured: Sequence[Timing]) -> StepFit:
-    """The costs that come nearest to ``measured``, in relative error. Raises ValueError for none.
+    """The costs closest to ``measured``, by relative error. Raises ValueError if it is empty.
 
-    Costs are never negative, so that no step can take less time than a smaller one.
+    Costs are never negative, so no step can take less time than a smaller one.
     """
     if not measured or any(m.seconds <= 0 for m in measured):
         raise ValueError("nothing measured")
@@ -75,7 +75,7 @@ def fit_steps(measured: Sequence[Timing]) -> StepFit:
 
 
 def _bends(knots: Knots) -> _Vector:
-    """A row for each two neighbouring pieces: how much their costs differ. [bends, features]"""
+    """A row for each pair of neighbouring pieces: their costs' difference. [bends, features]"""
     names = knots.names
     ramps = [[f"{what}>{k}" for k in getattr(knots, what)] for what in ("tokens", "samples")]
     pairs = [pair for pieces in ramps for pair in pairwise(pieces)]
@@ -86,7 +86,7 @@ def _bends(knots: Knots) -> _Vector:
 
 
 def _knots_within(measured: Sequence[Timing]) -> Knots:
-    """Knots up to what was measured: beyond, the last piece goes on as it is."""
+    """Knots up to the largest measurement; beyond it, the last piece continues."""
     works = [work for m in measured for work in m.works]
     tokens = max((w.sequences + w.prefill_tokens) / w.steps for w in works)
     samples = max((w.sequences + w.prefills) / w.steps for w in works)
@@ -98,8 +98,8 @@ def _knots_within(measured: Sequence[Timing]) -> Knots:
 
 
 def non_negative_least_squares(a: _Vector, b: _Vector) -> _Vector:
-    """The x >= 0 that makes ``|a x - b|`` least: Lawson and Hanson's active-set method (Solving
-    Least Squares Problems, 1974, chapter 23). ``a``: [m, n]; ``b``: [m]; x: [n]."""
+    """The x >= 0 that minimizes ``|a x - b|``: Lawson and Hanson's active-set method (Solving Least
+    Squares Problems, 1974, chapter 23). ``a``: [m, n]; ``b``: [m]; x: [n]."""
     n = a.shape[1]
     x = np.zeros(n)
     used = np.zeros(n, dtype=bool)

@@ -1,5 +1,5 @@
-"""What is wrong with this machine, in plain words: all of it is looked at here, what follows for
-engines on GPUs is in ``findings``."""
+"""What is wrong with this machine, in plain words: all checks are made here; ``findings`` has the
+conclusions for engines on GPUs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _GIB = 1 << 30
 _NEEDED_RAM = 4 * _GIB
 _IMPORT_SECONDS = 120
 _NEEDED_DISK = 5 * _GIB
-# vLLM only warns of CPU kernels that it cannot load, and an engine then dies of their lack
+# vLLM only warns about CPU kernels that it cannot load, and an engine then dies without them
 _IMPORT = """
 import pathlib, ctypes, torch, vllm
 from vllm.platforms import current_platform
@@ -54,7 +54,7 @@ _LIBNUMA = "libnuma.so.1"
 
 
 def examine() -> list[Finding]:
-    """Look at everything that a run depends on; importing vLLM takes a dozen seconds. Raises
+    """Check everything that a run depends on; importing vLLM takes a dozen seconds. Raises
     UsageError for a ``CUDA_VISIBLE_DEVICES`` that names parts of a card."""
     view = _look_at_gpus()
     around = view.around
@@ -130,7 +130,7 @@ def _vllm(cuda: bool) -> Finding:
 
 
 def _import_trouble() -> str | None:
-    """What importing vLLM in a fresh process ends with; None if it works."""
+    """The error of importing vLLM in a fresh process; None if it works."""
     try:
         done = subprocess.run(
             [sys.executable, "-c", _IMPORT],

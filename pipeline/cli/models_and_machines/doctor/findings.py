@@ -1,4 +1,4 @@
-"""What `rackmill doctor` makes of a machine's GPU, driver, compiler and build of vLLM. Pure."""
+"""`rackmill doctor`'s conclusions about a machine's GPU, driver, compiler and vLLM build. Pure."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from pipeline.humanize import size
 from pipeline.model.catalogue import MODELS
 
 _GIB = 1 << 30
-_FREE = 0.85  # of a card's memory: with less, somebody else has a part of it that counts
+_FREE = 0.85  # of a card's memory: with less, another program holds a relevant part of it
 _BESIDE_WEIGHTS = int(1.2 * _GIB)  # CUDA's context, activations, a small KV cache
 _NEEDED_SHM = 256 << 20
-_PINNED_FROM = (4, 19, 121)  # WSL2's kernels from there on have pinned memory
+_PINNED_FROM = (4, 19, 121)  # from this version on, WSL2's kernels have pinned memory
 _LITTLE_RAM = 8 * _GIB
 SETUP = "./infra/setup"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at. ``fix`` says what to do, where ``ok`` is False or there is advice."""
+    """One result. ``fix`` says what to do, if ``ok`` is False or there is advice."""
 
     subject: str
     ok: bool
@@ -38,8 +38,8 @@ class Finding:
 
 @dataclass(frozen=True)
 class GpuView:
-    """All that findings about GPUs stand on. ``free``: index -> bytes free and in all;
-    ``holders``: index -> who has memory; ``visible``: ``CUDA_VISIBLE_DEVICES``."""
+    """All input of the findings about GPUs. ``free``: index -> free and total bytes; ``holders``:
+    index -> programs that hold memory; ``visible``: ``CUDA_VISIBLE_DEVICES``."""
 
     driver: Driver
     offer: UsableCards
@@ -56,19 +56,19 @@ class GpuView:
 
     @property
     def variant(self) -> Variant:
-        """What is right for the machine."""
+        """The vLLM build that suits the machine."""
         return variant_of(self.driver, self.around)
 
 
 def gpu_findings(view: GpuView) -> list[Finding]:
-    """Of the driver, each card, and what engines on cards need beside them."""
+    """Findings about the driver, each card, and other needs of engines on cards."""
     faults = view.variant.faults
     findings = [Finding("driver", False, fault.says, fault.fix) for fault in faults]
     for gpu in view.driver.gpus:
         findings += _card(gpu, view)
     if not view.driver.gpus:
         says = "none to be seen" if faults else "none"
-        if view.offer.build != CUDA:  # else nothing runs: see ``build_finding``
+        if view.offer.build != CUDA:  # otherwise nothing runs: see ``build_finding``
             says += ": engines run on the processor"
         findings.append(Finding("GPU", True, says))
     if view.wants_cuda:
@@ -95,7 +95,7 @@ def build_finding(view: GpuView) -> Finding | None:
 
 
 def shm_finding(free: int, container: bool) -> Finding:
-    """Of shared memory, through which an engine's processes and Ray talk."""
+    """About shared memory, through which an engine's processes and Ray communicate."""
     ok = free >= _NEEDED_SHM
     fix = "start the container with --shm-size 1g" if container else (
         "sudo mount -o remount,size=1G /dev/shm"
@@ -105,7 +105,7 @@ def shm_finding(free: int, container: bool) -> Finding:
 
 
 def wsl_finding(release: str, ram: int, store: str) -> Finding:
-    """Of WSL2. ``release``: of its kernel; ``ram``: bytes in all; ``store``: the models' folder."""
+    """About WSL2. ``release``: of its kernel; ``ram``: total bytes; ``store``: models' folder."""
     numbers = release.partition("-")[0].split(".")
     version = tuple(int(n) for n in numbers[:3] if n.isdigit())
     advice = []
@@ -158,7 +158,7 @@ def _memory(gpu: Gpu, view: GpuView) -> Iterator[Finding]:
 
 
 def _needed() -> list[tuple[str, int]]:
-    """Models, the smallest first, and the bytes that an engine with them takes in int4 at least."""
+    """Models, the smallest first, and the least bytes that an engine takes with them in int4."""
     return [
         (model.name, weight_bytes(model.geometry, "int4").text_bytes + _BESIDE_WEIGHTS)
         for model in MODELS.values()

@@ -170,7 +170,7 @@ def info_command(reference: NameOrFolder, as_json: Json = False) -> None:
 
 
 def _folder(reference: str) -> ModelFolder:
-    """The folder to verify: as it is, since what is wrong with it is what shall be said."""
+    """The folder to verify: without checks, since its faults have to be reported."""
     from pipeline.model.folder import ModelFolder
     from pipeline.model.store.resolve import in_store
 
@@ -217,7 +217,7 @@ def _texts(path: Path) -> list[str]:
 
 @contextmanager
 def _steps() -> Iterator[Steps]:
-    """Progress on stderr: a bar on a terminal, plain lines elsewhere."""
+    """Progress on stderr: a bar on a terminal, plain lines otherwise."""
     try:
         if ERR.is_terminal:
             with _BarSteps() as steps:
@@ -229,7 +229,7 @@ def _steps() -> Iterator[Steps]:
 
 
 class _BarSteps(ProgressLine):
-    """The step's line, and a bar below it that goes when the step is over."""
+    """The step's line, and a bar below it that disappears when the step ends."""
 
     def say(self, line: str) -> None:
         ERR.print(f"  {line}")

@@ -1,4 +1,4 @@
-"""Models for people and for scripts."""
+"""Models as text and as JSON."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _OUTDATED = "rounded by an earlier version"
 
 
 def catalogue_as_json() -> dict[str, Any]:
-    """Every name of the catalogue and every model in the store. Sizes in bytes, or GB where the
+    """Every name of the catalogue and every model in the store. Sizes in bytes, or in GB if the
     key says so (10**9 bytes)."""
     entries = [
         find(f"{model.name}-{precision}")
@@ -32,7 +32,7 @@ def catalogue_as_json() -> dict[str, Any]:
 
 
 def entry_as_json(entry: CatalogueEntry) -> dict[str, Any]:
-    """``weights_bytes``: what vLLM holds of it, text only; ``vision_bytes`` more with images."""
+    """``weights_bytes``: what vLLM holds, text only; ``vision_bytes``: additional, with images."""
     model = entry.model
     weights = weight_bytes(model.geometry, entry.precision, vision=model.vision_parameters)
     short = entry.precision == "int4"
@@ -65,8 +65,8 @@ def entry_as_json(entry: CatalogueEntry) -> dict[str, Any]:
 
 
 def folder_as_json(folder: ModelFolder) -> dict[str, Any]:
-    """What a folder says of itself; empty strings where it says nothing. ``outdated``: rounded by
-    an earlier version, as the same file is not any more."""
+    """A folder's own information; empty strings where it has none. ``outdated``: an earlier version
+    rounded it in another way than this one would."""
     facts = folder.provenance
     geometry = folder.geometry
     content = {
@@ -155,13 +155,13 @@ def print_entry(content: dict[str, Any]) -> None:
 
 
 def print_conversion(report: dict[str, Any]) -> None:
-    """What a conversion kept and lost."""
+    """What a conversion kept exactly and what it lost."""
     print_tensor_types(report.get("tensor_types") or [])
     OUT.print(f"→ {report['folder']}")
 
 
 def print_tensor_types(rows: list[dict[str, Any]]) -> None:
-    """``relative_error``: root mean square, as a share of that of the weights."""
+    """``relative_error``: root mean square, relative to that of the weights."""
     if not rows:
         return
     OUT.print(f"  {'tensors':<26} {'error':<9} {'largest':<9} what happened")

@@ -1,4 +1,4 @@
-"""`rackmill simulate`: how long a trace would take on cards, under a policy of admission."""
+"""`rackmill simulate`: how long a trace would take on cards, with an admission policy."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pipeline.simulate.run_trace import Trace
 
 _MOST_CARDS = 4096
-_ROWS_FAILED = 3  # as `run` says it
+_ROWS_FAILED = 3  # the same as for `run`
 
 _ANY_JOB = {
     "name": "simulate",
@@ -83,7 +83,7 @@ def simulate_command(
     read = read_trace(trace)
     rows = read.rows
     limit = _checked(read, trace, max_tokens)
-    limit = min(limit, model_spec.geometry.context)  # no answer gets longer, no row beyond it runs
+    limit = min(limit, model_spec.geometry.context)  # no answer is longer, and no longer row runs
     step_time = _calibrated(calibration, [card for _, card in asked])
     made = _setups(model_spec, asked, read, limit, kv_dtype, _given(settings), step_time)
     engines = sum(number for number, _ in made)
@@ -122,7 +122,7 @@ def _simulate(
 
 
 def _checked(trace: Trace, path: Path, max_tokens: int | None) -> int:
-    """The limit of an answer that every request states. Raises UsageError."""
+    """The answer limit of every request. Raises UsageError."""
     longest = max(row.output_tokens for row in trace.rows)
     if max_tokens is not None and longest > max_tokens:
         row = next(row for row in trace.rows if row.output_tokens > max_tokens)
@@ -136,7 +136,7 @@ def _checked(trace: Trace, path: Path, max_tokens: int | None) -> int:
 
 
 def _asked(text: str) -> list[tuple[int, Card]]:
-    """ "2x rtx3090,rtx4090" -> how many of which, in each machine."""
+    """ "2x rtx3090,rtx4090" -> (number, card) for each machine."""
     from pipeline.budget.cards.lookup import parse_gpus
     from pipeline.cli.try_out.fit.command import card_named
 
@@ -157,7 +157,7 @@ def _calibrated(path: Path | None, cards: Sequence[Card]) -> StepTime | None:
 
 
 def _given(settings: Sequence[str] | None) -> dict[str, Any]:
-    """vLLM arguments of ``--set engine.KEY=VALUE``."""
+    """The vLLM arguments in ``--set engine.KEY=VALUE``."""
     from pipeline.job.file.load import job_from
 
     for line in settings or ():
@@ -179,8 +179,9 @@ def _setups(
     given: dict[str, Any],
     step_time: StepTime | None,
 ) -> list[tuple[int, CardSetup]]:
-    """So many engines of each kind: one on each card, or on each slot of several where the model
-    needs them. What is left over or out is said. Raises UsageError where nothing is left."""
+    """(number of engines, their setup) for each kind: one engine per card, or per slot of several
+    where the model needs them. Cards left over or out are reported. Raises UsageError if none is
+    left."""
     from dataclasses import replace
 
     from pipeline.budget.engine_arguments import scoring_arguments
@@ -206,7 +207,7 @@ def _setups(
     slots, left_over = asked_slots(asked, needed, int(given.get("tensor_parallel_size") or 1))
     for line in left_over:
         ERR.print(str(line))
-    # a plan that follows a run knows how long the answers were
+    # a plan after a run knows how long the answers were
     answers = sum(row.output_tokens for row in rows) / len(rows) if shape else None
     made, errors = [], []
     for number, card, cards in slots:

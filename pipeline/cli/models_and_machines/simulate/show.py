@@ -1,4 +1,4 @@
-"""A simulation for people."""
+"""A simulation as text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.simulate.outcome import SimulationFigures, SimulationOutcome
 from pipeline.simulate.run_trace import Trace
 
 _SHOWN = 5
-_TABLE = 12  # cards listed one by one, at most
+_TABLE = 12  # most cards that are listed one by one
 
 
 def print_simulation(
@@ -25,7 +25,7 @@ def print_simulation(
     trace: Trace,
     learned: Mapping[Card, Estimate],
 ) -> None:
-    """``learned``: what runs on such a card took beside what the data sheet says."""
+    """``learned``: the times of runs on such a card relative to the data sheet."""
     for line in _lines(outcome, model_spec, policy, trace, learned):
         OUT.print(line)
 
@@ -82,7 +82,7 @@ def _lines(
 
 
 def prefixes_in_words(trace: Trace) -> str:
-    """How much of a prompt others have too; or that nothing is known of it."""
+    """How much of a prompt is shared with others, or that this is unknown."""
     if trace.says_prefixes:
         return f"{trace.shared_tokens:.0f} of a prompt shared"
     return "it does not say which prompts begin alike, so each is computed whole"

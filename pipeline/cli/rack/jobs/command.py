@@ -85,7 +85,7 @@ def watch_command(job: JobName, address: RackAddress = None, as_json: Json = Fal
 
 
 def print_log(job: str, address: str | None, *, follow: bool) -> None:
-    """What a submitted job has printed; ``follow``: until it has ended."""
+    """Print a submitted job's output; ``follow``: until it has ended."""
     with _left_alone(job):
         for text in _client(address).log(job, follow=follow):
             sys.stdout.write(text)
@@ -138,7 +138,7 @@ def stop_command(
 
 
 def _is_output(what: str) -> bool:
-    """Whether that names an output: jobs have no / in their names."""
+    """Whether it is an output: jobs have no / in their names."""
     return "/" in what or (Path(what) / STATE).is_dir()
 
 
@@ -163,7 +163,7 @@ def _client(address: str | None) -> QueueClient:
 
 
 def _watched(client: QueueClient, job: str, *, quiet: bool) -> dict[str, Any]:
-    """The job as it has ended; shows its way there on stderr."""
+    """The job after its end; until then shows its progress on stderr."""
     from pipeline.cli.rack.jobs.show import JobDisplay
 
     found: dict[str, Any] = {}
@@ -175,7 +175,7 @@ def _watched(client: QueueClient, job: str, *, quiet: bool) -> dict[str, Any]:
 
 @contextmanager
 def _left_alone(job: str, *, stopping: bool = False) -> Iterator[None]:
-    """Ctrl-C ends the command that looks at the job, and says that the job does not end by it."""
+    """Ctrl-C ends the command that watches the job, with a message that the job goes on."""
     try:
         yield
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""Submitted jobs for people."""
+"""Submitted jobs as text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipeline.cli.terminal.console import ERR, OUT, ProgressLine
 from pipeline.engine.machine.card_notes import readings_in_words
 from pipeline.humanize import count, duration, plural, rate
 
-_SOME_FAILED = 3  # exit code of a run that did all rows, some of which are error rows now
+_SOME_FAILED = 3  # exit code of a run that did all rows, with some error rows
 
 
 def print_submitted(job: Mapping[str, Any]) -> None:
@@ -32,7 +32,7 @@ def print_jobs(jobs: Sequence[Mapping[str, Any]]) -> None:
 
 
 def in_one_line(job: Mapping[str, Any]) -> str:
-    """How a job is."""
+    """A job's state in one line."""
     state = "STOPPING" if job["stopping"] else job["state"]
     parts = [f"{job['id']}  {state:<9}"]
     if job["priority"]:
@@ -46,7 +46,7 @@ def in_one_line(job: Mapping[str, Any]) -> str:
 
 
 def course(job: Mapping[str, Any]) -> list[str]:
-    """How far it is, in a few words each; empty as long as nobody knows."""
+    """Its progress, in a few words each; empty while it is unknown."""
     failed = [f"{count(job['failed'])} failed"] if job["failed"] else []
     if job["rows"] is None:
         return ["some rows failed"] if job["exit_code"] == _SOME_FAILED else []
@@ -76,7 +76,7 @@ def _age(job: Mapping[str, Any]) -> str:
 
 
 class JobDisplay(ProgressLine):
-    """How far a job is; a line wherever its state changes."""
+    """A job's progress; prints a line when its state changes."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""`rackmill fit`: does a model fit a card, with how many requests at once, and how fast."""
+"""`rackmill fit`: whether a model fits a card, with how many requests at once, and how fast."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from pipeline.cli.terminal.console import print_json
 from pipeline.errors import UsageError
 from pipeline.model import catalogue
 
-# The cards of the announcement, of gamers, and this machine's processor.
+# The cards in the announcement, common gaming cards, and this machine's processor.
 _CARDS = ("rtx3060", "rtx3090", "rtx4060-laptop", "rtx4090", "rtx5090")
 
 
@@ -76,7 +76,7 @@ def _fit(model_spec: ModelSpec, card: Card, options: FitOptions) -> Fit:
 
 
 def subjects(name: str | None) -> list[ModelSpec]:
-    """The model of that name or in that folder; None: all of the catalogue. Raises UsageError."""
+    """The model with that name or in that folder; None: the whole catalogue. Raises UsageError."""
     if name is None:
         models = reversed(catalogue.MODELS.values())  # the largest first
         precisions: tuple[catalogue.Precision, ...] = ("bf16", "int8", "int4")
@@ -96,7 +96,7 @@ def _of_folder(path: Path) -> ModelSpec:
 
 
 def _cards(gpu: str | None, vram: float | None) -> list[tuple[int, Card]]:
-    """Each with how many of them are one engine's together. Raises UsageError."""
+    """Each card with the number of them per engine. Raises UsageError."""
     if gpu is not None and vram is not None:
         raise UsageError("--gpu and --vram cannot stand together", "name a card, or give its GiB")
     if vram is not None:
@@ -115,19 +115,19 @@ def _cards(gpu: str | None, vram: float | None) -> list[tuple[int, Card]]:
 
 
 def card_named(name: str) -> Card:
-    """The card of that name, or "cpu". Raises UsageError."""
+    """The card with that name, or "cpu". Raises UsageError."""
     return this_processor() if name.lower() == "cpu" else find_card(name)
 
 
 def this_processor() -> Card:
-    """This machine's processor, with the memory and cores that are ours."""
+    """This machine's processor, with the memory and cores that we may use."""
     from pipeline.engine.machine.host import available_memory, cores, native_bf16
 
     return cpu_card(available_memory(), len(cores()), native_bf16=native_bf16())
 
 
 def reported_overhead(model_spec: ModelSpec, card: Card, cards: int) -> int | None:
-    """The overhead that an engine with that model in such a slot last reported here, bytes."""
+    """The overhead (bytes) that an engine with that model in such a slot last reported here."""
     from pipeline.report.profile import load_profile
 
     if card.is_cpu:

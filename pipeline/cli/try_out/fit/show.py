@@ -1,4 +1,4 @@
-"""Fits for people: one table per card, and where the announcement and vLLM disagree."""
+"""Fits as text: one table per card, and where the announcement and vLLM disagree."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _KIB, _MIB = 1 << 10, 1 << 20
 
 
 def print_fits(fits: Sequence[Fit], *, whole: bool, explain: bool) -> None:
-    """``whole``: all models and cards, so the disagreements are shown, and a summary ends it."""
+    """``whole``: all models and cards; then also the disagreements and a final summary."""
     if len(fits) == 1:
         for line in _explained(fits[0]):
             OUT.print(line)
@@ -40,7 +40,7 @@ def print_fits(fits: Sequence[Fit], *, whole: bool, explain: bool) -> None:
 
 @dataclass(frozen=True)
 class _Table:
-    """What of a table there is room for; what matters least goes first."""
+    """The parts of a table that fit the width; the least important are dropped first."""
 
     lengths: Sequence[int]
     advice: bool
@@ -50,11 +50,11 @@ class _Table:
 
     @property
     def held(self) -> int:
-        """Columns of the requests at once."""
+        """Width of the columns for requests at once."""
         return max(20, 6 * len(self.lengths))
 
     def head(self, announced: str, weights: str) -> str:
-        """Both cells, as far as there is room for them."""
+        """Both cells, if there is room for them."""
         shown = [
             cell for cell, room in ((announced, self.announced), (weights, self.weights)) if room
         ]
@@ -139,7 +139,7 @@ def _matrix(fits: Sequence[Fit]) -> Iterator[str]:
 
 
 def _explained(one: Fit) -> Iterator[str]:
-    """The arithmetic of one fit, the settings it takes, and what would help."""
+    """The arithmetic of one fit, its settings, and what would help."""
     geometry, layout = one.layout.geometry, one.layout
     yield one.headline
     if not one.fits:
@@ -204,7 +204,7 @@ def disagreements(fits: Sequence[Fit]) -> Iterator[str]:
 
 
 def _eight_gigabytes(one: Fit) -> Iterator[str]:
-    """The announcement's formula, what it gives, and what vLLM holds."""
+    """The announcement's formula, its result, and what vLLM holds."""
     g = one.model.geometry
     tokens = 2 * CONTEXTS[0]
     layout = one.layout.__class__(g, 16, 2048)

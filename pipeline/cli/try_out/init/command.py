@@ -1,4 +1,4 @@
-"""`rackmill init`: a first job file for data that somebody has."""
+"""`rackmill init`: writes a first job file for a user's data."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def init_command(
     target.write_text(
         write_job(data, wanted, found, name=name, model=model, choices=labels), encoding="utf-8"
     )
-    load_job(target)  # what was written is right, or the mistake is said with its line
+    load_job(target)  # checks the written file; an error is reported with its line
     OUT.print(f"{target}")
     ERR.print(f"next: rackmill plan {target} --show 3, rackmill try {target}")
 

@@ -1,4 +1,4 @@
-"""The first rows of data, before there is a job."""
+"""The first rows of data, before a job exists."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.job.job import Input
 
 
 def first_rows_of(path: str, rows: int) -> pa.Table:
-    """At most so many rows of the data at ``path``, all columns. Raises UsageError, JobFailed."""
+    """At most ``rows`` rows of the data at ``path``, all columns. Raises UsageError, JobFailed."""
     files = discover(Input(path=path))
     reader = UnitReader(files.shards, files.schema)
     try:

@@ -1,4 +1,4 @@
-"""A first job file for data that somebody has: which columns matter is guessed, and said."""
+"""A first job file for a user's data: it guesses which columns matter, and says so."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _GOLD_NAMES = ("label", "class", "category", "topic", "sentiment", "gold", "targ
 
 @dataclass(frozen=True)
 class Columns:
-    """What was found of the data. ``text``: the column that rows are about; ``gold``: one that
+    """What was found in the data. ``text``: the column that rows are about; ``gold``: one that
     looks like right labels, and its ``choices``."""
 
     names: tuple[str, ...]
@@ -38,9 +38,9 @@ class Columns:
 
 
 def look(sample: pa.Table) -> Columns:
-    """Guess by names, and by how long and how varied the values are. ``sample``: some rows.
+    """Guess by names, and by the length and variety of the values. ``sample``: some rows.
 
-    Raises UsageError where no column holds text.
+    Raises UsageError if no column holds text.
     """
     texts = [name for name in sample.column_names if _is_text(sample.schema.field(name).type)]
     if not texts:
@@ -67,7 +67,7 @@ def _mean_length(column: pa.ChunkedArray) -> float:
 
 
 def _choices(column: pa.ChunkedArray) -> tuple[str, ...]:
-    """The values, if they are few, short, and come again; else none."""
+    """The values, if they are few, short and repeated; otherwise none."""
     kind = column.type
     if not (_is_text(kind) or pa.types.is_dictionary(kind)):
         return ()
@@ -87,8 +87,8 @@ def write_job(
     model: str,
     choices: Sequence[str] = (),
 ) -> str:
-    """The job file, with comments that say what to change. ``choices``: of ``classify``; those of
-    ``columns`` where none are given. Raises UsageError."""
+    """The job file, with comments that say what to change. ``choices``: of ``classify``; by default
+    those of ``columns``. Raises UsageError."""
     field_ = f"{{{columns.text}}}"
     labels = tuple(choices) or columns.choices
     lines = [
@@ -153,7 +153,7 @@ def _shape(task: Task, labels: Sequence[str], columns: Columns) -> list[str]:
 
 
 def _text(value: Any) -> str:
-    """As YAML has it, on one line, text always in quotes."""
+    """In YAML, on one line, text always in quotes."""
     if isinstance(value, str):
         dumped: str = yaml.safe_dump(value, default_style='"', width=1 << 20, allow_unicode=True)
         return dumped.strip()
@@ -161,7 +161,7 @@ def _text(value: Any) -> str:
 
 
 def need_column(columns: Columns, name: str) -> str:
-    """``name``. Raises UsageError where the data have no such column."""
+    """``name``. Raises UsageError if the data has no such column."""
     if name not in columns.names:
         hints = f"columns: {some_of(columns.names)}", *did_you_mean(name, columns.names)
         raise UsageError(f"there is no column {name!r}", *hints)

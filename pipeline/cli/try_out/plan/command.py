@@ -60,7 +60,7 @@ def plan_command(
 
     loaded = with_known_engine(load_with(job, settings, output=output, workers=workers), _note)
     if gpus is not None:
-        parse_gpus(gpus)  # what is wrong with it is said at once
+        parse_gpus(gpus)  # reports its errors at once
     inputs = check_input(loaded, rows)
     for line in inputs.files.waiting:
         _note(line)

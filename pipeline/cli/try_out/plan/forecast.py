@@ -1,4 +1,4 @@
-"""Time, fit, energy, money and levers of a plan, for people and for scripts."""
+"""Time, fit, energy, cost and levers of a plan, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.driver.forecast.types import Forecast, GroupForecast
 from pipeline.humanize import count, duration, money, plural, size
 
 _OURS = "cpu_compute"  # the one engine argument that is not vLLM's
-_APART = 1.5  # factor between runs from which on one number would say too much
+_APART = 1.5  # ratio of runs' times; above it, a single number would be too precise
 _BASES = {
     "measured": "learned from {runs} of this shape",
     "scaled": "scaled from {runs} of another shape",
@@ -34,7 +34,7 @@ _UNKNOWN = "unknown until measured"
 
 
 def time_in_words(forecast: Forecast) -> str:
-    """ "about 25 s", or the range within which it will likely be."""
+    """ "about 25 s", or the likely range."""
     if forecast.unmeasured:
         return _UNKNOWN
     prediction = forecast.prediction
@@ -143,8 +143,8 @@ def forecast_lines(forecast: Forecast, fits: list[Fit]) -> Iterator[tuple[str, s
 
 
 def _memory(one: Fit, placed: GroupForecast) -> str:
-    """Where the card's memory goes, and how many of the job's rows that is at once: the number
-    that the settings were chosen by."""
+    """The use of the card's memory, and how many of the job's rows fit at once: the number by which
+    the settings were chosen."""
     room, choice = placed.memory, placed.choice
     assert room is not None
     announced = one.model.announced_gb

@@ -1,4 +1,4 @@
-"""A plan for people and for scripts."""
+"""A plan as text and as JSON."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ def plan_as_json(plan: Plan, forecast: Forecast | None, fits: list[Fit]) -> dict
 
 
 def _download(plan: Plan) -> Download | None:
-    """Of a model that has to be fetched first."""
+    """The download of a model that is not in the store yet."""
     return download_of(plan.model.entry) if isinstance(plan.model, StandIn) else None
 
 
 def download_lines(made: Download) -> list[str]:
-    """All that is to be known before so much is fetched."""
+    """Everything a user should know before such a download."""
     about = "" if made.exact else "about "
     megabits = BYTES_PER_SECOND * 8 / 1e6
     if not made.needs_token:
@@ -88,7 +88,7 @@ def _done_at(plan: Plan, forecast: Forecast | None) -> str | None:
 
 
 def _hours(job: Job, done: datetime | None, now: datetime) -> str:
-    """When the job may use the cards, and when it is done then, on the clock on the wall."""
+    """When the job may use the cards, and when it is then done, by the wall clock."""
     when = job.resources.when
     assert when is not None
     change = when.next_change(now)
@@ -127,7 +127,7 @@ def print_plan(plan: Plan, forecast: Forecast | None, fits: list[Fit]) -> None:
     if plan.committed:
         left = rows - plan.reused.rows
         line("resume", f"{plural(plan.reused.rows, 'row')} are there already, {count(left)} to do")
-    # what the questions of a row have in common counts once, though each is a request
+    # the part that a row's questions share counts once, though each is a request
     mean_of, longest_of = "in the mean", "the longest"
     if plan.job.questions is not None:
         mean_of, longest_of = "a row in the mean with all its questions", "the longest request"

@@ -62,7 +62,7 @@ def _has_quotes(file: Any, size: int) -> bool:
 
 
 def _text_where_they_differ(schemas: list[tuple[str, pa.Schema]]) -> list[tuple[str, pa.Schema]]:
-    """A column of integers in one CSV file and of fractions in another is text: 1 is not 1.0."""
+    """Columns whose types differ between CSV files become text: 1 beside 1.5 is not 1.0."""
     kinds: dict[str, set[pa.DataType]] = {}
     for _, schema in schemas:
         for field in schema:
