@@ -105,8 +105,8 @@ class EngineGroup:
     """Engines of one kind: how many, and the card of each (None: simulated engines, and servers).
 
     Engines on a CPU share it: ``card`` is the whole processor, ``share`` one engine's part.
-    ``slots``: one for each engine; none for a plan on other machines. ``cards``: number of such
-    cards per engine. ``engine``: for a job with different engines, which of them it is.
+    ``slots``: one for each engine; none for cards that a user only asks about. ``cards``: number
+    of such cards per engine. ``engine``: for a job with different engines, which of them it is.
     """
 
     number: int

@@ -70,8 +70,8 @@ class Cluster:
         cannot be started."""
         check_access(address)
         if address:
-            # our own message tells that a rack's head is gone, in time: Ray would end this process
-            # a second after the Ray on its machine
+            # our own message has to report in time that a rack's head is gone: Ray would end this
+            # process a second after the Ray on its machine
             os.environ.setdefault("RAY_raylet_death_check_interval_milliseconds", "3600000")
             os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         # Ray starts workers with niceness 15: other programs would slow the engines down

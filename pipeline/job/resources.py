@@ -112,13 +112,13 @@ class Resources(Section):
 class Faults(Section):
     """Timeouts and limits for what goes wrong. Operational. Times in seconds.
 
-    ``row_timeout_seconds``: from a row's admission to its engine, without waiting before; then it
-    is an error row (null: no limit). ``step_timeout_seconds``: an engine with requests that makes
-    no step for so long hangs and is restarted; ``load_timeout_seconds``: the same while it loads.
-    ``grace_seconds``: how long a stopped run may finish what its engines work on. ``restarts``: of
-    one card's engine without progress in between; after these the job goes on without the card.
-    ``silence_seconds``: a worker that sends nothing for so long (its machine hangs, the network is
-    cut) is given up and replaced.
+    ``row_timeout_seconds``: counted from a row's admission to its engine, not while it waits; then
+    it is an error row (null: no limit). ``step_timeout_seconds``: an engine with requests that
+    makes no step for so long hangs and is restarted; ``load_timeout_seconds``: the same while it
+    loads. ``grace_seconds``: how long a stopped run may finish what its engines work on.
+    ``restarts``: of one card's engine without progress in between; after these the job goes on
+    without the card. ``silence_seconds``: a worker that sends nothing for so long (its machine
+    hangs, the network is cut) is given up and replaced.
     """
 
     row_timeout_seconds: Annotated[float, Field(gt=0)] | None = None

@@ -48,7 +48,7 @@ class Graded(Section):
 
     @property
     def known_values(self) -> Mapping[str, str]:
-        """Values of right answers that match options without a mapping in the job file."""
+        """Value of a right answer -> its option, where the job file needs no mapping."""
         return {}
 
     @property
