@@ -201,7 +201,7 @@ def _write_lines(path: str, content: bytes, target: BinaryIO) -> None:
             f"{path}: an array of JSON of more than {_MOST_ARRAY >> 30} GiB is not read",
             f"write it as JSON Lines: jq -c '.[]' {path}",
         )
-    for entry in entries(content):  # JSON texts contain neither line ends nor tabs
+    for entry in entries(content):  # in a string both are invalid: tabs as well as line ends
         target.write(entry.replace(b"\r", b"\t").replace(b"\n", b"\t") + b"\n")
 
 

@@ -109,7 +109,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset(("+", "*", "**", "%", "//", "/", "-"))
 
     def __init__(self, *, mark: Callable[[str], str] | None = None, **options: Any) -> None:
-        """``mark``: applied to the template's own text (see ``job.template.written``)."""
+        """``mark``: applied to the template's own text (see ``job.template.output_text``)."""
         # nothing is computed while a template compiles: there is no meter yet
         super().__init__(finalize=_printed, optimized=False, **options)
         self._mark = mark
