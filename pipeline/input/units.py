@@ -114,8 +114,8 @@ def _sizes(shards: Sequence[Shard], given: int | Sequence[int]) -> Sequence[int]
 
 def predicted_costs(units: Sequence[Unit], shards: Sequence[Shard]) -> list[float] | None:
     """The expected cost of each unit relative to others, without reading it: half of a row's cost
-    is taken as equal for all, half as proportional to its bytes. None if all rows look
-    equal."""
+    is taken as equal for all, half as proportional to its bytes. None if all rows are
+    alike."""
     if len(shards) == 1 and not shards[0].offsets:
         return None
     rows = sum(unit.rows for unit in units)

@@ -1,6 +1,6 @@
 """JSON Lines input: one object per line. An invalid line becomes an error row, not a failure.
 
-A file is read completely before its types are chosen (see ``json_types``), so no later value is
+A file is read completely before its types are chosen (see ``jsonl.types``), so no later value is
 dropped or rounded.
 """
 
