@@ -72,9 +72,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: (item.path not in found["ray"], item.path not in found["early"]))
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _no_one_learns_from_tests(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Runs of tests do not go into the user's profile, nor does it change what tests see."""
+    """Runs of tests do not go into the user's profile, nor does it change what tests see. Each file
+    has its own: which files one process tests before another is a matter of chance."""
     os.environ["RACKMILL_PROFILE"] = str(tmp_path_factory.mktemp("profile") / "profile.jsonl")
 
 
