@@ -365,14 +365,10 @@ def test_a_refusal_of_json_is_one_object_too(ask, tmp_path: Path) -> None:
 
 
 # of the job file alone, and after the input was looked into; where no file is, is between them
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param("no such path", marks=pytest.mark.long),
-        "template field is missing",
-        "unknown key",
-    ],
-)
+_NO_PATH = pytest.param("no such path", marks=pytest.mark.long)
+
+
+@pytest.mark.parametrize("name", [_NO_PATH, "template field is missing", "unknown key"])
 def test_the_installed_command_refuses_without_ray(name: str, launcher, tmp_path: Path) -> None:
     """The same from outside: exit code and streams of the real command, and no Ray with it."""
     case = _CASES[name]
