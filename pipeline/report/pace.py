@@ -36,6 +36,8 @@ class Pace:
         workers has begun."""
         totals = list(workers)
         if not any(t.first_step for t in totals):
+            # rates count from here: rows may be finished when they are first heard of
+            self._history = deque([(now, 0, 0)])
             return False
         # generated tokens count as they come, those of copied answers when their row is finished
         tokens = sum(t.prompt_tokens + max(t.completion_tokens, t.generated) for t in totals)
