@@ -44,7 +44,7 @@ class Tokenizer:
             "bos_token": self.mark(self.bos),
             "eos_token": self.mark(_special(config.get("eos_token"))),
         }
-        self._head = [] if bos_id is None else [bos_id]
+        self.head = [] if bos_id is None else [bos_id]  # what every prompt begins with
         template = chat_template(folder)
         self._chat = self._compiled(template, f"in {folder}") if template else None
 
@@ -105,7 +105,7 @@ class Tokenizer:
 
     def encode_parts(self, batch: Sequence[Parts]) -> list[list[int]]:
         """As ``encode_batch``, for texts that ``parts`` has split."""
-        return [[*self._head, *ids] for ids in self._encoded(batch)]
+        return [[*self.head, *ids] for ids in self._encoded(batch)]
 
     def _encoded(self, batch: Sequence[Parts]) -> Iterator[list[int]]:
         """As if each were tokenized in one piece: nothing merges across a control token."""

@@ -83,15 +83,11 @@ def connect(
         patience, tries = min(patience, _BRIEF_SECONDS), 2
         settings = settings.model_copy(update={"max_num_seqs": settings.max_num_seqs or 1})
     tokenizer = Tokenizer(model.path)
-    [probe] = tokenizer.encode_batch(["a"])
-    begin = probe[0] if len(probe) > len(tokenizer.encode_plain("a")) else None
 
     def made() -> tuple[Client, ServerApi]:
         client = Client(url, key, patience, tries)
         context = settings.max_model_len or _CONTEXT
-        endpoint = Endpoint(
-            client, settings, context, tokenizer.decode_marked, tokenizer.encode_plain, begin
-        )
+        endpoint = Endpoint(client, settings, context, tokenizer)
         return client, _DIALECTS[settings.kind](endpoint)
 
     engine = HttpEngine(made, settings.kind, model.geometry, ended)

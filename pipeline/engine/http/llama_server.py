@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pipeline.engine.http.capabilities import Capabilities
@@ -9,35 +10,24 @@ from pipeline.engine.http.client import Refused
 from pipeline.engine.http.held_schema import held_schema
 from pipeline.engine.http.pieces import NamedPieces
 from pipeline.engine.http.regex_grammar import regex_grammar
-from pipeline.engine.http.server_api import (
-    Endpoint,
-    Written,
-    check_count,
-    completion_tokens,
-    known_or_bound,
-    other_model,
-    row_error,
-    told,
-)
-from pipeline.rows.request import Completion, Request
+from pipeline.engine.http.server_api import ServerApi, check_count, other_model, told
+from pipeline.rows.request import Request
 
 # Of the likeliest tokens so many are told of at a choice's first token. Labels' tokens are nearly
 # always among them; the price of one more is 90 bytes of an answer.
 _TOP = 256
-_PATH = "/completion"
 _FINISHED = {"eos": "stop", "word": "stop", "limit": "length"}
 
 
-class LlamaServer:
+class LlamaServer(ServerApi):
     """One ``llama-server``."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
-        self._endpoint = endpoint
+    _path = "/completion"
+    _logprobs_at = ("completion_probabilities", 0, "top_logprobs")
 
     async def probe(self) -> Capabilities:
         client = self._endpoint.client
         props = await client.get("/props")
-        given = self._endpoint.settings.max_num_seqs
         slots = int(told(props, "total_slots"))
         settings = told(props, "default_generation_settings")
         context = int(settings.get("n_ctx") or 0)
@@ -47,8 +37,8 @@ class LlamaServer:
         return Capabilities(
             server=f"llama.cpp {build}".strip(),
             model=model,
-            concurrency=given or slots,
-            given=given is not None,
+            concurrency=self._endpoint.settings.max_num_seqs or slots,
+            given=self._given,
             context=context,
             token_ids=True,
             top_logprobs=_TOP,
@@ -60,80 +50,58 @@ class LlamaServer:
 
     async def _check_tokens(self, model: str) -> None:
         """Raise EndpointUnfit where its tokens are not those of the job's model: it is sent ids."""
-        for text, ids in self._endpoint.samples():
-            body = {"content": text, "add_special": True}
-            tokens = told(await self._endpoint.client.post("/tokenize", body), "tokens")
-            if isinstance(tokens, list) and tokens != ids:
-                differs = f"it has {len(tokens)} tokens, or others,"
-                raise other_model(self._endpoint.client.url, model, differs, len(ids))
+        text, ids = self._endpoint.sample()
+        body = {"content": text, "add_special": True}
+        tokens = told(await self._endpoint.client.post("/tokenize", body), "tokens")
+        if isinstance(tokens, list) and tokens != ids:
+            differs = f"it has {len(tokens)} tokens, or others,"
+            raise other_model(self._endpoint.client.url, model, differs, len(ids))
 
-    async def answer(self, request: Request, written: Written | None) -> Completion:
-        client, body = self._endpoint.client, _body(request)
-        try:
-            if request.logprob_ids or written is None:
-                answer = await client.post(_PATH, body)
-            else:
-                answer = await client.stream(_PATH, body | {"stream": True}, _pieces, written)
-            check_count(answer.get("tokens_evaluated"), request)
-            if answer.get("truncated"):
-                raise Refused(200, "it cut the prompt: context size")
-            if request.logprob_ids:
-                return Completion(
-                    request.id, completion_tokens=1, logprobs=_logprobs(answer, request)
-                )
-            return self._completion(answer, request)
-        except Refused as e:
-            raise row_error(e) from None
+    def _pieces(self) -> NamedPieces:
+        return NamedPieces("content", "stop")
 
-    def _completion(self, answer: Any, request: Request) -> Completion:
+    def _check_prompt(self, answer: Any, request: Request) -> None:
+        check_count(answer.get("tokens_evaluated"), request)
+        if answer.get("truncated"):
+            raise Refused(200, "it cut the prompt: context size")
+
+    def _pairs(self, found: Any, wanted: Sequence[int]) -> Iterable[tuple[int, Any]]:  # noqa: ARG002
+        return [(int(one["id"]), one["logprob"]) for one in found]
+
+    def _read(self, answer: Any) -> tuple[Any, Any, Any]:
         text, counted = told(answer, "content"), told(answer, "tokens_predicted")
         kind = answer.get("stop_type")
         if not isinstance(text, str) or not isinstance(counted, int) or kind not in _FINISHED:
             raise Refused(200, f"its answer is not llama.cpp's: {str(answer)[:120]}")
-        tokens = completion_tokens(counted, text, request, self._endpoint)
-        return Completion(
-            request.id, text=text, completion_tokens=tokens, finish_reason=_FINISHED[kind]
-        )
+        return text, _FINISHED[kind], counted
 
-
-def _pieces() -> NamedPieces:
-    return NamedPieces("content", "stop")
-
-
-def _body(request: Request) -> dict[str, Any]:
-    sampling = request.sampling
-    # what llama.cpp would do by itself is not what was asked for: every sampler is said
-    body: dict[str, Any] = {
-        "prompt": request.prompt_ids,
-        "n_predict": request.max_new_tokens,
-        "temperature": 0.0 if request.logprob_ids else sampling.temperature,
-        "top_k": max(0, sampling.top_k),
-        "top_p": sampling.top_p,
-        "min_p": sampling.min_p,
-        "repeat_penalty": 1.0,
-        "samplers": ["top_k", "top_p", "min_p", "temperature"],
-        "cache_prompt": True,
-    }
-    if request.logprob_ids:
-        return body | {"n_probs": _TOP, "post_sampling_probs": False}
-    if sampling.seed is not None:
-        body["seed"] = sampling.seed % (1 << 32)
-    if sampling.stop:
-        body["stop"] = [sampling.stop] if isinstance(sampling.stop, str) else list(sampling.stop)
-    if sampling.ignore_eos:
-        body["ignore_eos"] = True
-    structure = request.structure
-    if structure is not None and structure.json_schema is not None:
-        body["json_schema"] = held_schema(structure)
-    elif structure is not None and structure.regex is not None:
-        body["grammar"] = regex_grammar(structure.regex)
-    return body
-
-
-def _logprobs(answer: Any, request: Request) -> dict[int, float]:
-    told_of = told(answer, "completion_probabilities", 0, "top_logprobs")
-    try:
-        top = [(int(one["id"]), float(one["logprob"])) for one in told_of]
-    except (KeyError, TypeError, ValueError):
-        raise Refused(200, f"its log-probabilities are malformed: {str(told_of)[:120]}") from None
-    return known_or_bound(top, request.logprob_ids)
+    def _body(self, request: Request) -> dict[str, Any]:
+        sampling = request.sampling
+        # what llama.cpp would do by itself is not what was asked for: every sampler is said
+        body: dict[str, Any] = {
+            "prompt": request.prompt_ids,
+            "n_predict": request.max_new_tokens,
+            "temperature": 0.0 if request.logprob_ids else sampling.temperature,
+            "top_k": max(0, sampling.top_k),
+            "top_p": sampling.top_p,
+            "min_p": sampling.min_p,
+            "repeat_penalty": 1.0,
+            "samplers": ["top_k", "top_p", "min_p", "temperature"],
+            "cache_prompt": True,
+        }
+        if request.logprob_ids:
+            return body | {"n_probs": _TOP, "post_sampling_probs": False}
+        if sampling.seed is not None:
+            body["seed"] = sampling.seed % (1 << 32)
+        if sampling.stop:
+            body["stop"] = (
+                [sampling.stop] if isinstance(sampling.stop, str) else list(sampling.stop)
+            )
+        if sampling.ignore_eos:
+            body["ignore_eos"] = True
+        structure = request.structure
+        if structure is not None and structure.json_schema is not None:
+            body["json_schema"] = held_schema(structure)
+        elif structure is not None and structure.regex is not None:
+            body["grammar"] = regex_grammar(structure.regex)
+        return body

@@ -3,29 +3,18 @@ others."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar
 
 from pipeline.engine.http.capabilities import Capabilities
 from pipeline.engine.http.client import Refused
-from pipeline.engine.http.concurrency import measured_concurrency
 from pipeline.engine.http.held_schema import held_schema
-from pipeline.engine.http.server_api import (
-    Endpoint,
-    Written,
-    check_count,
-    completion_tokens,
-    known_or_bound,
-    row_error,
-    served_model,
-    told,
-)
+from pipeline.engine.http.pieces import Pieces
+from pipeline.engine.http.server_api import Endpoint, ServerApi, check_count, served_model, told
 from pipeline.errors import EndpointGone
-from pipeline.rows.request import Completion, Request
+from pipeline.rows.request import Request, Structure
 
-_PATH = "/v1/completions"
 _PROBE = "Count: 1, 2, 3,"
-_STREAM = {"stream": True, "stream_options": {"include_usage": True}}
 _MOST_LOGPROBS = (20, 10, 5, 1)  # what servers tell at most, tried from the most on
 _SCHEMA = {
     "type": "object",
@@ -40,22 +29,23 @@ _VLLM_SAMPLING = frozenset(
     | {"include_stop_str_in_output"}
 )
 _OPENAI_SAMPLING = frozenset({"top_p", "stop"})
-_FINISHED = frozenset({"stop", "length"})
 _AsksLogprobs = Callable[[int], dict[str, Any]]
 
 
-class OpenAiServer:
+class OpenAiServer(ServerApi):
     """One server that completes texts. What it can do is tried: OpenAI's interface has no word
     for it."""
 
+    _path = "/v1/completions"
+    _stream: ClassVar = {"stream": True, "stream_options": {"include_usage": True}}
+    _logprobs_at = ("choices", 0, "logprobs")
+
     def __init__(self, endpoint: Endpoint) -> None:
-        self._endpoint = endpoint
-        self._model = ""
+        super().__init__(endpoint)
         self._vllm = False
         self._token_ids = False
         self._top = 0
         self._asks_logprobs: _AsksLogprobs = _as_completion
-        self._streams = False
         self._schema_as: str | None = None  # the key by which it holds answers to a schema
 
     async def probe(self) -> Capabilities:
@@ -78,12 +68,11 @@ class OpenAiServer:
             {"structured_outputs": {"json": _SCHEMA}}, "rackmill"
         ):
             self._schema_as = "structured_outputs"
-        given = endpoint.settings.max_num_seqs
         return Capabilities(
             server=str(entry.get("owned_by") or "an OpenAI-compatible server"),
             model=self._model,
-            concurrency=given or await measured_concurrency(self._ask_briefly),
-            given=given is not None,
+            concurrency=await self._concurrency(),
+            given=self._given,
             context=_context_of(entry) or endpoint.context,
             token_ids=self._token_ids,
             top_logprobs=self._top,
@@ -93,25 +82,6 @@ class OpenAiServer:
             seed=await self._seeds(),
             sampling=_VLLM_SAMPLING if self._vllm else _OPENAI_SAMPLING,
         )
-
-    async def answer(self, request: Request, written: Written | None) -> Completion:
-        client, body = self._endpoint.client, self._body(request)
-        try:
-            if request.logprob_ids or written is None or not self._streams:
-                answer = await client.post(_PATH, body)
-            else:
-                answer = await client.stream(_PATH, body | _STREAM, _Choice, written)
-            check_count(_usage(answer, "prompt_tokens"), request)
-            if request.logprob_ids:
-                top = self._likeliest(answer, request.logprob_ids)
-                return Completion(
-                    request.id,
-                    completion_tokens=1,
-                    logprobs=known_or_bound(top, request.logprob_ids),
-                )
-            return self._completion(answer, request)
-        except Refused as e:
-            raise row_error(e) from None
 
     def _prompt(self, ids: list[int]) -> list[int] | str:
         return ids if self._token_ids else self._endpoint.text_of(ids)
@@ -130,14 +100,9 @@ class OpenAiServer:
         body |= {k: v for k, v in given.items() if k not in ("max_tokens", "skip_special_tokens")}
         if self._vllm and not sampling.skip_special_tokens:
             body["skip_special_tokens"] = False
-        if request.structure is not None:
-            body |= self._shape(request)
-        return body
+        return body if request.structure is None else body | self._shape(request.structure)
 
-    def _shape(self, request: Request) -> dict[str, Any]:
-        structure = request.structure
-        if structure is None:
-            return {}
+    def _shape(self, structure: Structure) -> dict[str, Any]:
         if structure.regex is not None:
             return {"structured_outputs": {"regex": structure.regex}}
         schema = held_schema(structure)
@@ -145,52 +110,43 @@ class OpenAiServer:
             return {"structured_outputs": {"json": schema}}
         return _as_response_format(schema)
 
-    def _completion(self, answer: Any, request: Request) -> Completion:
-        text, reason = (
-            told(answer, "choices", 0, "text"),
-            told(answer, "choices", 0, "finish_reason"),
-        )
-        if not isinstance(text, str) or reason not in _FINISHED:
-            raise Refused(200, f"its answer ended with {reason!r}: {str(answer)[:120]}")
-        counted = _usage(answer, "completion_tokens")
-        tokens = completion_tokens(counted, text, request, self._endpoint)
-        return Completion(request.id, text=text, completion_tokens=tokens, finish_reason=reason)
+    def _pieces(self) -> Pieces:
+        return _Choice()
 
-    def _likeliest(self, answer: Any, wanted: tuple[int, ...]) -> list[tuple[int, float]]:
-        """The likeliest first tokens that it tells, by any of the shapes in use."""
-        logprobs = told(answer, "choices", 0, "logprobs")
-        texts = {self._endpoint.decode([token]): token for token in wanted}
-        try:
-            if logprobs.get("content"):  # as in chats
-                entries = logprobs["content"][0]["top_logprobs"]
-                pairs = [(one.get("id", one["token"]), one["logprob"]) for one in entries]
-            else:
-                first = logprobs["top_logprobs"][0]
-                if isinstance(first, Mapping):
-                    pairs = list(first.items())
-                else:  # mlx_lm's
-                    pairs = [(one.get("id", one.get("token")), one["logprob"]) for one in first]
-            return [(_token_of(name, texts), float(value)) for name, value in pairs]
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError):
-            raise Refused(
-                200, f"its log-probabilities are malformed: {str(logprobs)[:120]}"
-            ) from None
+    def _check_prompt(self, answer: Any, request: Request) -> None:
+        check_count(_usage(answer, "prompt_tokens"), request)
+
+    def _read(self, answer: Any) -> tuple[Any, Any, Any]:
+        text, reason = (told(answer, "choices", 0, key) for key in ("text", "finish_reason"))
+        return text, reason, _usage(answer, "completion_tokens")
+
+    def _pairs(self, found: Any, wanted: Sequence[int]) -> Iterable[tuple[int, Any]]:
+        """By any of the shapes in use."""
+        if found.get("content"):  # as in chats
+            entries = found["content"][0]["top_logprobs"]
+            pairs = [(one.get("id", one["token"]), one["logprob"]) for one in entries]
+        elif isinstance(first := found["top_logprobs"][0], Mapping):
+            pairs = list(first.items())
+        else:  # mlx_lm's
+            pairs = [(one.get("id", one.get("token")), one["logprob"]) for one in first]
+        texts = self._texts(wanted)
+        return [(_token_of(name, texts), value) for name, value in pairs]
 
     # what it can do, tried
 
     async def _ask(self, prompt: str, tokens: int, **more: Any) -> Any:
         ids = self._endpoint.prompt_ids(prompt)
         body = {"model": self._model, "prompt": self._prompt(ids), "max_tokens": tokens}
-        return await self._endpoint.client.post(_PATH, body | {"temperature": 0.0} | more)
+        return await self._endpoint.client.post(self._path, body | {"temperature": 0.0} | more)
 
     async def _ask_briefly(self, number: int) -> None:
         await self._ask(f"{number}. {_PROBE}", 8)
 
     async def _check_tokens(self) -> None:
         """Raise EndpointUnfit where its tokens are not those of the job's model."""
-        for prompt, ids in self._endpoint.samples():
-            answer = await self._ask(prompt, 1)
-            self._endpoint.check_tokens(_usage(answer, "prompt_tokens"), ids, self._model)
+        prompt, ids = self._endpoint.sample()
+        answer = await self._ask(prompt, 1)
+        self._endpoint.check_tokens(_usage(answer, "prompt_tokens"), ids, self._model)
 
     async def _most_logprobs(self) -> int:
         for asks in (_as_completion, _as_chat):
@@ -210,7 +166,9 @@ class OpenAiServer:
         ids = self._endpoint.prompt_ids(_PROBE)
         body = {"model": self._model, "prompt": self._prompt(ids), "max_tokens": 4}
         try:
-            await self._endpoint.client.stream(_PATH, body | _STREAM, _Choice, heard.append)
+            await self._endpoint.client.stream(
+                self._path, body | self._stream, _Choice, heard.append
+            )
         except (Refused, EndpointGone):  # some close the connection at what they do not know
             return False
         return bool(heard)

@@ -2,50 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 from pipeline.engine.http.capabilities import Capabilities
 from pipeline.engine.http.client import Client, Refused
+from pipeline.engine.http.pieces import Pieces
 from pipeline.errors import EndpointUnfit, RowError, RowErrorType
 from pipeline.job.engine import EngineSettings
+from pipeline.model.tokenizer import Tokenizer
 from pipeline.rows.request import Completion, Request
 
 # letters, digits and scripts that tokenizers cut differently
-_SAMPLES = (
-    "Internationalization costs 1234567.89 EUR; über Straßen, naïveté, 日本語の文章、и русский.",
+_SAMPLE = (
+    "Internationalization costs 1234567.89 EUR; über Straßen, naïveté, 日本語の文章、и русский."
 )
+_MOST_AT_ONCE = 64
+_GAIN = 1.15  # by which twice as many at once must be faster for a server that works on them
 Written = Callable[[int], None]  # hears how many tokens there are of an answer
-Decode = Callable[[Sequence[int]], str]
-Tokens = Callable[[str], list[int]]  # of a text, without those that mark its beginning
 
 
 @dataclass(frozen=True)
 class Endpoint:
     """One server of a job. ``context``: tokens that a request may have, prompt and answer.
-
-    ``decode``: token ids as text, their marks (``<start_of_turn>``) as well; ``tokens``: back.
-    """
+    ``tokenizer``: of the job's model."""
 
     client: Client
     settings: EngineSettings
     context: int
-    decode: Decode
-    tokens: Tokens
-    begin: int | None  # the token that prompts begin with, which servers add by themselves
+    tokenizer: Tokenizer
 
     def text_of(self, ids: Sequence[int]) -> str:
-        """A prompt as the text of which a server makes the same token ids."""
-        return self.decode(ids[1:] if ids and ids[0] == self.begin else ids)
+        """A prompt as the text of which a server makes the same token ids: it adds by itself what
+        prompts begin with."""
+        head = self.tokenizer.head
+        return self.tokenizer.decode_marked(ids[len(head) :] if ids[: len(head)] == head else ids)
 
     def prompt_ids(self, text: str) -> list[int]:
         """The token ids of a prompt of our own."""
-        return ([] if self.begin is None else [self.begin]) + self.tokens(text)
+        return [*self.tokenizer.head, *self.tokenizer.encode_plain(text)]
 
-    def samples(self) -> list[tuple[str, list[int]]]:
-        """Texts by whose numbers of tokens a tokenizer is told, with our token ids of them."""
-        return [(text, self.prompt_ids(text)) for text in _SAMPLES]
+    def sample(self) -> tuple[str, list[int]]:
+        """A text by whose number of tokens a tokenizer is told, with our token ids of it."""
+        return _SAMPLE, self.prompt_ids(_SAMPLE)
 
     def check_tokens(self, counted: object, ids: Sequence[int], model: str) -> None:
         """Raise EndpointUnfit where a server counts other tokens of a sample than ``ids``."""
@@ -62,15 +65,89 @@ def other_model(url: str, model: str, differs: str, tokens: int) -> EndpointUnfi
     )
 
 
-class ServerApi(Protocol):
-    """The HTTP API of one kind of server: how it is asked."""
+class ServerApi(ABC):
+    """The HTTP API of one kind of server: how it is asked, and what its answers mean."""
 
+    _path: ClassVar[str]  # where completions are asked for
+    _stream: ClassVar[Mapping[str, Any]] = {"stream": True}  # what a request for pieces adds
+    _logprobs_at: ClassVar[tuple[str | int, ...]] = ()  # within an answer
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._given = endpoint.settings.max_num_seqs is not None
+        self._model = ""
+        self._streams = True
+
+    @abstractmethod
     async def probe(self) -> Capabilities:
         """What the server can do. Raises EndpointUnfit, EndpointGone, Refused."""
+
+    @abstractmethod
+    def _body(self, request: Request) -> dict[str, Any]:
+        """What is sent for ``request``. Raises RowError."""
+
+    def _pieces(self) -> Pieces:
+        """What makes one answer of a stream."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def _read(self, answer: Any) -> tuple[Any, Any, Any]:
+        """Its text, why it ended ("stop" or "length") and how many tokens it has, as far as the
+        server tells. Raises Refused."""
+
+    @abstractmethod
+    def _check_prompt(self, answer: Any, request: Request) -> None:
+        """Raise RowError or Refused where another prompt was read than was sent."""
+
+    def _pairs(self, found: Any, wanted: Sequence[int]) -> Iterable[tuple[int, Any]]:
+        """The likeliest tokens in what stands at ``_logprobs_at``, (id, log-probability)."""
+        raise NotImplementedError
+
+    async def _ask_briefly(self, number: int) -> None:
+        """Have a few tokens written, for a prompt that is another one for each ``number``."""
+        raise NotImplementedError
 
     async def answer(self, request: Request, written: Written | None) -> Completion:
         """``written``: who hears of the tokens as they come, where the server can tell; None: it
         need not. Raises RowError for what it will not do for this request, EndpointGone."""
+        client, body = self._endpoint.client, self._body(request)
+        try:
+            if request.logprob_ids or written is None or not self._streams:
+                answer = await client.post(self._path, body)
+            else:
+                pieces = self._pieces
+                answer = await client.stream(self._path, {**body, **self._stream}, pieces, written)
+            self._check_prompt(answer, request)
+            if request.logprob_ids:
+                top = self._likeliest(answer, request.logprob_ids)
+                found = known_or_bound(top, request.logprob_ids)
+                return Completion(request.id, completion_tokens=1, logprobs=found)
+            text, reason, counted = self._read(answer)
+            if not isinstance(text, str) or reason not in ("stop", "length"):
+                raise Refused(200, f"its answer ended with {reason!r}: {str(answer)[:120]}")
+        except Refused as e:
+            raise row_error(e) from None
+        # where the server's count cannot be right, or it tells none, the job's tokenizer counts
+        if type(counted) is not int or not 0 <= counted <= request.max_new_tokens + 1:
+            counted = len(self._endpoint.tokenizer.encode_plain(text))
+        return Completion(request.id, text=text, completion_tokens=counted, finish_reason=reason)
+
+    def _likeliest(self, answer: Any, wanted: Sequence[int]) -> list[tuple[int, float]]:
+        """The likeliest first tokens that it tells, (id, log-probability). Raises Refused."""
+        found = told(answer, *self._logprobs_at)
+        try:
+            return [(token, float(value)) for token, value in self._pairs(found, wanted)]
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+            raise Refused(200, f"its log-probabilities are malformed: {str(found)[:120]}") from None
+
+    def _texts(self, wanted: Sequence[int]) -> dict[str, int]:
+        """The tokens ``wanted`` by their texts, for servers that know tokens by these."""
+        return {self._endpoint.tokenizer.decode_marked([token]): token for token in wanted}
+
+    async def _concurrency(self) -> int:
+        """How many requests it works on at once: as many as the job says, else it is measured."""
+        given = self._endpoint.settings.max_num_seqs
+        return given or await measured_concurrency(self._ask_briefly)
 
 
 def row_error(e: Refused) -> RowError:
@@ -106,14 +183,6 @@ def check_count(counted: object, request: Request) -> None:
             "its model has other tokens",
             attempts=1,
         )
-
-
-def completion_tokens(counted: object, text: str, request: Request, endpoint: Endpoint) -> int:
-    """Of an answer, as the server counted them; where that cannot be right, or it tells none, as
-    the job's tokenizer does."""
-    if type(counted) is int and 0 <= counted <= request.max_new_tokens + 1:
-        return counted
-    return len(endpoint.tokens(text))
 
 
 def told(answer: Any, *path: str | int) -> Any:
@@ -155,3 +224,23 @@ def served_model(settings: EngineSettings, names: Sequence[str], url: str) -> st
         shown = ", ".join(sorted(names)[:8])
         raise EndpointUnfit(f"{url} does not serve {settings.served_model}; it serves {shown}")
     return settings.served_model
+
+
+async def measured_concurrency(ask: Callable[[int], Awaitable[None]]) -> int:
+    """The number at once from which on more would only wait there. ``ask(n)`` sends a short
+    request, every time another one.
+
+    Twice as many are tried until they are not answered in clearly less than twice the time.
+    """
+    asked = iter(range(1 << 30))
+    await ask(next(asked))  # whatever is loaded at the first one
+    number, rate = 1, 0.0
+    while True:
+        began = time.monotonic()
+        await asyncio.gather(*(ask(next(asked)) for _ in range(number)))
+        found = number / max(1e-6, time.monotonic() - began)
+        if found < _GAIN * rate:
+            return number // 2
+        if number >= _MOST_AT_ONCE:
+            return number
+        number, rate = number * 2, found

@@ -7,8 +7,8 @@ import heapq
 
 import pytest
 
-from pipeline.engine.http import concurrency
-from pipeline.engine.http.concurrency import measured_concurrency
+from pipeline.engine.http import server_api
+from pipeline.engine.http.server_api import measured_concurrency
 
 
 class Server:
@@ -33,6 +33,6 @@ def test_it_is_the_number_from_which_on_requests_wait(
     slots: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = Server(slots)
-    monkeypatch.setattr(concurrency, "time", server)
+    monkeypatch.setattr(server_api, "time", server)
 
     assert asyncio.run(measured_concurrency(server.ask)) == slots
