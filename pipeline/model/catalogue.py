@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from pipeline.errors import UsageError, did_you_mean
@@ -261,6 +262,11 @@ def _entries() -> dict[str, CatalogueEntry]:
 
 
 CATALOGUE = _entries()
+
+
+def named(reference: str) -> CatalogueEntry | None:
+    """The entry that a ``model:`` line means, if any: folders come before names."""
+    return None if Path(reference).is_dir() else CATALOGUE.get(reference)
 
 
 def find(name: str, others: Iterable[str] = ()) -> CatalogueEntry:

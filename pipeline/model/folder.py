@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -23,6 +20,7 @@ from pipeline.model.json_file import read_json
 from pipeline.model.store.steps import after
 from pipeline.model.tensors import read_tensors
 from pipeline.model.tokenizer import Tokenizer, chat_template
+from pipeline.storage.local import LocalStorage
 
 PROVENANCE_FILE = "rackmill.json"  # its presence says that a folder of ours is whole
 # version of what conversions write; 3: rounding gives the same result on every machine
@@ -200,18 +198,7 @@ def write_provenance(folder: Path, facts: Mapping[str, Any]) -> None:
     except UsageError:
         content = {}
     text = json.dumps(content | dict(facts), indent=2, ensure_ascii=False) + "\n"
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{PROVENANCE_FILE}-", dir=folder)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, folder / PROVENANCE_FILE)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
+    LocalStorage(folder).replace(PROVENANCE_FILE, text.encode())
 
 
 def describe_files(
@@ -223,21 +210,14 @@ def describe_files(
 
     ``known``: file name -> SHA-256 that need not be computed again.
     """
-    known = known or {}
     files = sorted(
         f
         for f in folder.iterdir()
         if f.is_file() and not f.name.startswith(".") and f.name != PROVENANCE_FILE
     )
-    total = sum(f.stat().st_size for f in files if f.name not in known)
-    done = 0
-    hashes: dict[str, str] = {}
-    for file in files:
-        if file.name in known:
-            hashes[file.name] = known[file.name]
-            continue
-        hashes[file.name] = sha256_of(file, after(done, total, progress))
-        done += file.stat().st_size
+    known = known or {}
+    found = {**known, **hashes_of([f for f in files if f.name not in known], progress)}
+    hashes = {file.name: found[file.name] for file in files}
     weights = [(name, h) for name, h in hashes.items() if name.endswith(".safetensors")]
     one = "\n".join(f"{name} {h}" for name, h in weights)
     return {
@@ -246,6 +226,19 @@ def describe_files(
         if len(weights) == 1
         else hashlib.sha256(one.encode()).hexdigest(),
     }
+
+
+def hashes_of(
+    files: Iterable[Path], progress: Callable[[int, int], None] = lambda done, total: None
+) -> dict[str, str]:
+    """The SHA-256 of each, by its name. ``progress`` gets (bytes read, bytes in all)."""
+    sizes = {file: file.stat().st_size for file in files}
+    hashes: dict[str, str] = {}
+    done = 0
+    for file, size in sizes.items():
+        hashes[file.name] = sha256_of(file, after(done, sum(sizes.values()), progress))
+        done += size
+    return hashes
 
 
 def sha256_of(path: Path, progress: Callable[[int], None] = lambda done: None) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import UsageError
-from pipeline.model.catalogue import CATALOGUE, CatalogueEntry, Precision
+from pipeline.model.catalogue import CATALOGUE, CatalogueEntry, Precision, named
 from pipeline.model.families.registry import family_of
 from pipeline.model.folder import ModelFolder, read_config
 from pipeline.model.geometry import Geometry
@@ -67,7 +67,7 @@ def resolve_for_planning(
     is not here, and ``report`` gets a line about it, with what comes ``then``. Raises UsageError
     if no stored model has a tokenizer.
     """
-    entry = None if Path(reference).is_dir() else CATALOGUE.get(reference)
+    entry = named(reference)
     if in_store(reference) is None and reference.startswith("hf://"):
         raise UsageError(
             f"model: {reference} is not in the store, so its shape is not known",
@@ -91,7 +91,7 @@ def resolve_for_rehearsal(reference: str, report: Report) -> ModelFolder:
 
 def rehearsed_hash(reference: str, model: ModelFolder) -> str:
     """Identifies a model in a rehearsal: the same whether it is in the store or not."""
-    entry = None if Path(reference).is_dir() else CATALOGUE.get(reference)
+    entry = named(reference)
     return model.hash if entry is None else f"rehearsed: {entry.name}"
 
 

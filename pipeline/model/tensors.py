@@ -9,6 +9,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -108,10 +109,7 @@ def _read_head(path: Path) -> Iterator[tuple[str, Tensor]]:
     if begin + max((end for *_, end in entries), default=0) != size:
         raise ValueError(f"{path.name} is cut off, or has something behind its end")
     for name, dtype, shape, start, end in entries:
-        count = 1
-        for n in shape:
-            count *= n
-        if dtype in _BYTES and end - start != count * _BYTES[dtype]:
+        if dtype in _BYTES and end - start != prod(shape) * _BYTES[dtype]:
             raise ValueError(
                 f"{path.name}: {name} has {end - start} bytes for {dtype} {list(shape)}"
             )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from pipeline.errors import UsageError
-from pipeline.model.folder import PROVENANCE_FILE, ModelFolder, read_config, sha256_of
-from pipeline.model.store.steps import Steps, after
+from pipeline.model.folder import PROVENANCE_FILE, ModelFolder, hashes_of, read_config
+from pipeline.model.store.steps import Steps
 from pipeline.model.tensors import Packing, differences, read_tensors
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.printable import first_line
@@ -38,95 +38,79 @@ class Check:
 
 def verify(folder: ModelFolder, steps: Steps) -> Iterator[Check]:
     """Yields each check when it is done: hashes, config, tensors, tokenizer."""
-    checks: tuple[Callable[[ModelFolder, Steps], Check], ...] = (
-        _hashes,
-        _config,
-        _tensors,
-        _tokenizer,
-    )
-    for check in checks:
-        yield check(folder, steps)
+    checks: dict[str, Callable[[ModelFolder, Steps], str]] = {
+        "hashes": _hashes,
+        "config": _config,
+        "tensors": _tensors,
+        "tokenizer": _tokenizer,
+    }
+    for name, check in checks.items():
+        try:
+            found = Check(name, True, check(folder, steps))
+        except UsageError as e:
+            found = Check(name, False, e.message.removeprefix("model: "))
+        yield found
 
 
-def _hashes(folder: ModelFolder, steps: Steps) -> Check:
+# Each says what it found. Raises UsageError with what is wrong.
+
+
+def _hashes(folder: ModelFolder, steps: Steps) -> str:
     known = dict(folder.provenance.get("files") or {})
     if not known and "weights_sha256" in folder.provenance and len(folder.weight_files) == 1:
         known = {folder.weight_files[0].name: folder.provenance["weights_sha256"]}
     if not known:
-        return Check("hashes", True, f"not checked: without {PROVENANCE_FILE} none are known")
+        return f"not checked: without {PROVENANCE_FILE} none are known"
     there = {name: folder.path / name for name in known if (folder.path / name).exists()}
     wrong = [f"{name} is missing" for name in known if name not in there]
-    total = sum(path.stat().st_size for path in there.values())
-    done = 0
     steps.say("hashing the files")
-    for name, path in there.items():
-        if sha256_of(path, after(done, total, steps.progress)) != known[name]:
-            wrong.append(f"{name} is not the file that was stored")
-        done += path.stat().st_size
-    if wrong:
-        return Check("hashes", False, _list(wrong))
-    return Check("hashes", True, f"{len(known)} files are as they were stored")
+    found = hashes_of(there.values(), steps.progress)
+    wrong += [f"{n} is not the file that was stored" for n, h in found.items() if h != known[n]]
+    _refuse(wrong)
+    return f"{len(known)} files are as they were stored"
 
 
-def _config(folder: ModelFolder, steps: Steps) -> Check:
+def _config(folder: ModelFolder, steps: Steps) -> str:
     steps.say("reading the config with transformers")
+    geometry = folder.geometry
     try:
-        geometry = folder.geometry
-    except UsageError as e:
-        return Check("config", False, e.message.removeprefix("model: "))
-    config = read_config(folder.path)
-    try:
-        loaded = folder.family.read_config(config)
+        loaded = folder.family.read_config(read_config(folder.path))
     except Exception as e:  # transformers' checks may raise anything
-        return Check("config", False, f"transformers refuses it: {first_line(e)}")
-    wrong = [
+        raise UsageError(f"transformers refuses it: {first_line(e)}") from None
+    _refuse(
         f"{key} is {found!r} instead of {wanted!r}"
         for key, found, wanted in folder.family.alike(loaded, geometry)
         if found != wanted
-    ]
-    if wrong:
-        return Check("config", False, _list(wrong))
-    return Check(
-        "config",
-        True,
+    )
+    return (
         f"{type(loaded).__name__}, {geometry.layers} layers ({geometry.n_global} global), "
-        f"context {geometry.context} tokens",
+        f"context {geometry.context} tokens"
     )
 
 
-def _tensors(folder: ModelFolder, steps: Steps) -> Check:
+def _tensors(folder: ModelFolder, steps: Steps) -> str:
     steps.say("comparing the tensors with the config")
     try:
         tensors = read_tensors(folder.path)
     except (ValueError, OSError) as e:
-        return Check("tensors", False, str(e))
+        raise UsageError(str(e)) from None
     if not tensors:
-        return Check("tensors", False, f"{folder.path} holds no .safetensors weights")
+        raise UsageError(f"{folder.path} holds no .safetensors weights")
     words = f"{len(tensors)} tensors in {len(folder.weight_files)} files, {folder.quantization}"
     try:
         packing = Packing.of(read_config(folder.path))
     except (ValueError, KeyError, TypeError) as e:
-        return Check("tensors", True, f"{words}: shapes not checked, {e}")
-    try:
-        wrong = differences(tensors, folder.family, folder.geometry, packing)
-    except UsageError as e:
-        return Check("tensors", False, e.message.removeprefix("model: "))
-    if wrong:
-        return Check("tensors", False, _list(wrong))
-    return Check("tensors", True, words)
+        return f"{words}: shapes not checked, {e}"
+    _refuse(differences(tensors, folder.family, folder.geometry, packing))
+    return words
 
 
-def _tokenizer(folder: ModelFolder, steps: Steps) -> Check:
+def _tokenizer(folder: ModelFolder, steps: Steps) -> str:
     steps.say("trying the tokenizer")
-    try:
-        tokenizer = Tokenizer(folder.path)
-        wrong = list(_tokenizer_faults(tokenizer, folder))
-    except UsageError as e:
-        return Check("tokenizer", False, e.message.removeprefix("model: "))
-    if wrong:
-        return Check("tokenizer", False, _list(wrong))
+    tokenizer = Tokenizer(folder.path)
+    _refuse(_tokenizer_faults(tokenizer, folder))
     chat = "with" if tokenizer.has_chat_template else "without"
-    return Check("tokenizer", True, f"{tokenizer.vocabulary} tokens, {chat} a chat template")
+    return f"{tokenizer.vocabulary} tokens, {chat} a chat template"
 
 
 def _tokenizer_faults(tokenizer: Tokenizer, folder: ModelFolder) -> Iterator[str]:
@@ -152,6 +136,9 @@ def _tokenizer_faults(tokenizer: Tokenizer, folder: ModelFolder) -> Iterator[str
             yield f"{text!r} comes back as {back!r}"
 
 
-def _list(wrong: list[str]) -> str:
-    more = len(wrong) - _SHOWN
-    return "; ".join(wrong[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")
+def _refuse(faults: Iterable[str]) -> None:
+    """Raise UsageError if there are any."""
+    wrong = list(faults)
+    if wrong:
+        more = len(wrong) - _SHOWN
+        raise UsageError("; ".join(wrong[:_SHOWN]) + (f"; and {more} more" if more > 0 else ""))

@@ -41,8 +41,7 @@ from pipeline.engine.llama_cpp.binary import find_binary
 from pipeline.engine.llama_cpp.flags import flags
 from pipeline.engine.llama_cpp.server import LlamaProcess
 from pipeline.engine.machine.host import available_memory, cores
-from pipeline.model.store.find_gguf import gguf_of
-from pipeline.model.store.resolve import resolve
+from pipeline.model.store.resolve import gguf_of, resolve
 
 JOB, TWEETS = ROOT / "jobs/label-tweets.yaml", "jobs/data/tweets"
 MODEL = "gemma-3-270m"

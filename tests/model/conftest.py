@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.model.folder import sha256_of, write_provenance
+from pipeline.model.folder import describe_files, now, sha256_of, write_provenance
 from pipeline.model.store import resolve as store
-from pipeline.model.store.build import complete, content_key
+from pipeline.model.store.build import content_key
 from tests.support.hub import Hub
 from tests.support.samples import write_model
 
@@ -38,9 +38,9 @@ def converted(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     def make(source: Path, target: Path, *, facts: Mapping[str, str], **more: Any) -> None:
         files.append(source)
         write_model(target)
-        own = {"precision": more["precision"], "gguf_key": content_key(source)}
-        write_provenance(target, {"source_sha256": sha256_of(source)})
-        complete(target, own | dict(facts))
+        own = {"precision": more["precision"], "gguf_key": content_key(source), **facts}
+        own |= {"source_sha256": sha256_of(source), "added": now()}
+        write_provenance(target, own | describe_files(target))
 
     monkeypatch.setattr(store, "make_checkpoint", make)
     return files

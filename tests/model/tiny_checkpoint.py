@@ -12,7 +12,7 @@ from tokenizers import Tokenizer as FastTokenizer
 from tokenizers import decoders, models, normalizers
 
 from pipeline.model.families.gemma3.shapes import geometry_of, layer_shapes
-from pipeline.model.store.build import complete
+from pipeline.model.folder import describe_files, write_provenance
 from tests.support.samples import SPECIALS
 
 GROUP = 32
@@ -94,5 +94,5 @@ def write(folder: Path, bits: int = 4) -> Path:
     (folder / "config.json").write_text(json.dumps(config(bits)))
     write_byte_tokenizer(folder)
     save_file(tensors(bits), folder / "model.safetensors")
-    complete(folder, {"source": "tiny.gguf"})
+    write_provenance(folder, {"source": "tiny.gguf", **describe_files(folder)})
     return folder

@@ -17,7 +17,7 @@ from pipeline.engine.machine.host import available_memory, cores_for
 from pipeline.engine.protocol import SEAT, SEATS, Engine
 from pipeline.job.job import Job
 from pipeline.model.folder import ModelFolder
-from pipeline.model.store.find_gguf import gguf_of
+from pipeline.model.store.resolve import gguf_of
 
 
 def load(

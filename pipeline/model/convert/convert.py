@@ -13,7 +13,7 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -30,17 +30,23 @@ from pipeline.model.convert.plan import (
     plan_conversion,
 )
 from pipeline.model.convert.repack import GROUP_SIZE, carries
-from pipeline.model.convert.report import ConversionReport, TensorLoss, losses_by_type
+from pipeline.model.convert.report import (
+    ConversionReport,
+    RoundingLoss,
+    TensorLoss,
+    losses_by_type,
+)
 from pipeline.model.convert.safetensors_writer import SafetensorsWriter
 from pipeline.model.convert.tokenizer_files import write_tokenizer
-from pipeline.model.convert.transfer import RowBlock, transfer
+from pipeline.model.convert.transfer import transfer
 from pipeline.model.folder import (
     CONVERSION,
-    PROVENANCE_FILE,
     ROUNDED,
     describe_files,
+    now,
     read_provenance,
     sha256_of,
+    write_provenance,
 )
 from pipeline.model.store.staging import Staging, locked
 from pipeline.model.store.steps import after
@@ -146,7 +152,8 @@ def _convert(
     if len(hashes) > 1:
         _write_json(folder / "model.safetensors.index.json", _index(planned))
     _write_json(folder / "config.json", config)
-    _write_json(folder / "generation_config.json", _generation_config(config))
+    tokens = ("bos_token_id", "eos_token_id", "pad_token_id")
+    _write_json(folder / "generation_config.json", {key: config[key] for key in tokens})
     report = ConversionReport(
         folder=target,
         tensor_types=losses_by_type(losses),
@@ -155,16 +162,17 @@ def _convert(
         bytes_out=sum((folder / name).stat().st_size for name in hashes),
     )
     quantized = config.get("quantization_config")
-    group = planned[0].group_size
     facts = {
         "source": gguf.path.name,
         **facts,
         "conversion": CONVERSION,
         "source_sha256": source_sha256 if isinstance(source_sha256, str) else source_sha256(),
-        "quantization": f"int{_bits(planned)} group {group}" if quantized else "bf16",
+        "quantization": f"int{planned[0].bits} group {planned[0].group_size}"
+        if quantized
+        else "bf16",
         **{k: v for k, v in report.as_json().items() if k != "folder"},
     }
-    _write_json(folder / PROVENANCE_FILE, facts | describe_files(folder, hashes))
+    write_provenance(folder, facts | describe_files(folder, hashes) | {"added": now()})
     staging.publish(target)
     return report
 
@@ -180,20 +188,13 @@ def _write_shard(
     done = 0
     with SafetensorsWriter(path, [slot for p in members for slot in p.slots]) as writer:
         for planned in members:
-            moved: Iterator[RowBlock] = transfer(
-                planned, rounder.codes(planned) if rounder else None
-            )
-            total = None
-            for rows in moved:
+            total = RoundingLoss()
+            for rows in transfer(planned, rounder.codes(planned) if rounder else None):
                 for name, values in rows.slots.items():
                     writer.write(name, values)
-                if total is None:
-                    total = rows.loss
-                else:
-                    total.add(rows.loss)
+                total.add(rows.loss)
                 done += rows.n_bytes
                 progress(done)
-            assert total is not None  # every tensor has rows
             tensor = planned.tensor
             what = _words(planned, calibrated=rounder is not None)
             losses.append(TensorLoss(tensor.storage_type, tensor.module_kind, what, total))
@@ -212,10 +213,6 @@ def _words(planned: PlannedTensor, *, calibrated: bool) -> str:
         why = f" (codes are kept in groups of {GROUP_SIZE} only)" if lost else ""
         return f"{ROUNDED} to int{planned.bits}, {method}{why}"
     return str(planned.how)
-
-
-def _bits(planned: Sequence[PlannedTensor]) -> int:
-    return planned[0].bits
 
 
 def _key(gguf: GgufFile, settings: list[Any]) -> str:
@@ -270,7 +267,7 @@ def _quantization(planned: Sequence[PlannedTensor]) -> dict[str, Any]:
     if all(p.how is TensorMethod.BF16 for p in linear):
         return {}
     weights = {
-        "num_bits": _bits(linear),
+        "num_bits": linear[0].bits,
         "type": "int",
         "symmetric": True,
         "strategy": "group",
@@ -292,10 +289,6 @@ def _quantization(planned: Sequence[PlannedTensor]) -> dict[str, Any]:
             "ignore": ["lm_head", *(p.module for p in linear if p.how is TensorMethod.BF16)],
         }
     }
-
-
-def _generation_config(config: dict[str, Any]) -> dict[str, Any]:
-    return {key: config[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
 
 
 def _in_background(work: Callable[[], str]) -> Callable[[], str]:

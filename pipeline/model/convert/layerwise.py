@@ -99,7 +99,10 @@ class LayerwiseRounding:
 
     def _round_layer(self, index: int) -> dict[str, CodedTensor]:
         members = self._layers[index]
-        weights = {f"{name}.weight": _weights(p) for name, p in members.items()}
+        # where a tensor's codes are kept, nearly the values that they will have
+        weights = {
+            f"{name}.weight": torch.from_numpy(p.tensor.float32()) for name, p in members.items()
+        }
         codes: dict[str, CodedTensor] = {}
         walk = self._family.layer_inputs(self._config, index, weights, self._states, self._lengths)
         for modules, inputs in walk:
@@ -124,11 +127,6 @@ def _tokens(folder: Path, texts: Sequence[str]) -> list[list[int]]:
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     encoded = tokenizer.encode_batch(list(texts))
     return sorted((e.ids[:_MOST_TOKENS] for e in encoded if len(e.ids) > 1), key=len)
-
-
-def _weights(planned: PlannedTensor) -> torch.Tensor:
-    """float32; if the tensor's codes are kept, nearly the values that they will have."""
-    return torch.from_numpy(planned.tensor.float32())
 
 
 def _embedded(embedding: PlannedTensor, ids: torch.Tensor) -> torch.Tensor:

@@ -8,21 +8,19 @@ same. So only ``d`` is rounded, to bfloat16, and the codes are moved bit by bit.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
+from gguf.constants import GGML_QUANT_SIZES
 from gguf.constants import GGMLQuantizationType as Kind
 
+from pipeline.model.convert.gguf_file import Bytes, Floats
 from pipeline.model.convert.report import RoundingLoss
 from pipeline.model.exact import total
 
-Bytes = np.ndarray[Any, np.dtype[np.uint8]]
-Floats = np.ndarray[Any, np.dtype[np.float32]]
 Packer = Callable[[Bytes], Bytes]
 
 GROUP_SIZE = 32
-_SCALE_BYTES = 2
 _LANE = np.uint64
 
 
@@ -38,7 +36,7 @@ def carry(block: Bytes, kind: Kind, bits: int) -> tuple[torch.Tensor, torch.Tens
     """
     rows = len(block)
     # every block has an even number of bytes: copying pairs takes half the steps
-    pairs = block.view(np.uint16).reshape(-1, _BLOCK_BYTES[kind] // 2)
+    pairs = block.view(np.uint16).reshape(-1, GGML_QUANT_SIZES[kind][1] // 2)
     stored = np.ascontiguousarray(pairs[:, 1:]).view(np.uint8)
     exact = pairs[:, 0].copy().view(np.float16).astype(np.float32)
     scales = torch.from_numpy(exact).bfloat16()
@@ -121,9 +119,4 @@ _PACKERS: dict[tuple[Kind, int], Packer] = {
     (Kind.Q4_0, 8): _q4_0_in_8_bits,
     (Kind.Q5_0, 8): _q5_0_in_8_bits,
     (Kind.Q8_0, 8): _q8_0_in_8_bits,
-}
-_BLOCK_BYTES = {
-    Kind.Q4_0: _SCALE_BYTES + GROUP_SIZE // 2,
-    Kind.Q5_0: _SCALE_BYTES + 4 + GROUP_SIZE // 2,
-    Kind.Q8_0: _SCALE_BYTES + GROUP_SIZE,
 }

@@ -62,20 +62,11 @@ def write_tokenizer(gguf: GgufFile, folder: Path) -> None:
     tokenizer.decoder = decoders.Sequence(
         [decoders.Replace(_SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
     )
-    tokenizer.add_special_tokens(
-        [
-            AddedToken(piece, special=True, normalized=False)
-            for piece, kind in zip(pieces, types, strict=True)
-            if kind in (_CONTROL, _UNKNOWN)
-        ]
-    )
-    tokenizer.add_tokens(
-        [
-            AddedToken(piece, special=False, normalized=False)
-            for piece, kind in zip(pieces, types, strict=True)
-            if kind == _USER_DEFINED and not _is_spaces(piece)
-        ]
-    )
+    typed = list(zip(pieces, types, strict=True))
+    control = [p for p, kind in typed if kind in (_CONTROL, _UNKNOWN)]
+    plain = [p for p, kind in typed if kind == _USER_DEFINED and not _is_spaces(p)]
+    tokenizer.add_special_tokens([AddedToken(p, special=True, normalized=False) for p in control])
+    tokenizer.add_tokens([AddedToken(p, special=False, normalized=False) for p in plain])
     bos = special["bos"]
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{bos} $A",

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from pipeline.errors import UsageError
-from pipeline.model.convert.gguf_file import Bytes
 from pipeline.model.convert.plan import PlannedTensor, TensorMethod
 from pipeline.model.convert.quantize import CodedTensor, quantize
 from pipeline.model.convert.repack import carry
@@ -36,13 +35,19 @@ def transfer(planned: PlannedTensor, codes: CodedTensor | None = None) -> Iterat
     at = 0
     for block in tensor.blocks():
         with np.errstate(all="ignore"):  # non-finite values are found below
-            if planned.how is TensorMethod.BF16:
-                slots, loss = _as_bfloat16(planned, block)
-            elif planned.how is TensorMethod.CARRY:
+            if planned.how is TensorMethod.CARRY:
                 words, scales, loss = carry(block, tensor.span.kind, planned.bits)
                 slots = {f"{name}_packed": words, f"{name}_scale": scales}
             else:
-                slots, loss = _rounded(planned, block, codes and codes.rows(at, at + len(block)))
+                weights = torch.from_numpy(np.require(tensor.floats(block), requirements="W"))
+                if planned.how is TensorMethod.BF16:
+                    slots = {name: weights.bfloat16()}
+                    loss = _loss(weights, slots[name].float())
+                else:
+                    coded = codes and codes.rows(at, at + len(block))
+                    coded = coded or quantize(weights, planned.group_size, planned.bits)
+                    slots = {f"{name}_packed": coded.packed(), f"{name}_scale": coded.scales}
+                    loss = _loss(weights, coded.dequantize())
         if not isfinite(loss.squares + loss.errors):
             raise UsageError(
                 f"{tensor.path}: tensor {tensor.span.name} holds values that are not finite",
@@ -52,25 +57,6 @@ def transfer(planned: PlannedTensor, codes: CodedTensor | None = None) -> Iterat
             slots[f"{name}_shape"] = torch.tensor(tensor.shape, dtype=torch.int64)
         at += len(block)
         yield RowBlock(slots, loss, block.nbytes)
-
-
-def _as_bfloat16(
-    planned: PlannedTensor, block: Bytes
-) -> tuple[dict[str, torch.Tensor], RoundingLoss]:
-    tensor = planned.tensor
-    weights = torch.from_numpy(np.require(tensor.floats(block), requirements="W"))
-    kept = weights.bfloat16()
-    return {tensor.name: kept}, _loss(weights, kept.float())
-
-
-def _rounded(
-    planned: PlannedTensor, block: Bytes, codes: CodedTensor | None
-) -> tuple[dict[str, torch.Tensor], RoundingLoss]:
-    tensor = planned.tensor
-    weights = torch.from_numpy(np.require(tensor.floats(block), requirements="W"))
-    coded = codes or quantize(weights, planned.group_size, planned.bits)
-    slots = {f"{tensor.name}_packed": coded.packed(), f"{tensor.name}_scale": coded.scales}
-    return slots, _loss(weights, coded.dequantize())
 
 
 def _loss(weights: torch.Tensor, kept: torch.Tensor) -> RoundingLoss:

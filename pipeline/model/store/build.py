@@ -9,12 +9,6 @@ from typing import Any
 
 from pipeline.errors import UsageError
 from pipeline.model.catalogue import Precision
-from pipeline.model.folder import (
-    describe_files,
-    now,
-    read_provenance,
-    write_provenance,
-)
 
 GROUP_SIZE = 32
 _SAMPLES = 64
@@ -50,21 +44,7 @@ def make_checkpoint(
         source_facts=facts,
         progress=progress,
     )
-    complete(target, facts)
     return dict(report.as_json())
-
-
-def complete(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Add to ``rackmill.json`` the ``facts``, file hashes and time that it lacks."""
-    known = read_provenance(folder)
-    weights = sorted(p.name for p in folder.glob("*.safetensors"))
-    hashes = dict(known.get("files", {}))
-    if len(weights) == 1 and "weights_sha256" in known:
-        hashes.setdefault(weights[0], known["weights_sha256"])
-    described = describe_files(folder, hashes)
-    described.pop("weights_sha256" if "weights_sha256" in known else "", None)
-    missing = {k: v for k, v in facts.items() if k not in known}
-    write_provenance(folder, missing | described | {"added": known.get("added", now())})
 
 
 def content_key(path: Path) -> str:

@@ -59,27 +59,22 @@ def find_by_address(address: HubAddress, precision: str) -> ModelFolder | None:
     return _model(Path(max(matches)[1])) if matches else None
 
 
-def find_by_content(precision: str, *, gguf_key: str = "", sha256: str = "") -> ModelFolder | None:
+def find_by_content(
+    precision: str, *, gguf_key: str = "", sha256: str = "", outdated: bool = False
+) -> ModelFolder | None:
     """A stored model that was converted from a file of this content (at any path), and that
-    today's conversion would make the same."""
-    made = _of_content(precision, gguf_key, sha256)
-    return next((model for model in made if not model.is_outdated), None)
-
-
-def find_outdated(precision: str, gguf_key: str) -> ModelFolder | None:
-    """A model that an earlier version made from a file of this content, and that today's
-    conversion would make different. Named after its folder."""
-    made = _of_content(precision, gguf_key, "")
-    return next((ModelFolder(m.path.name, m.path) for m in made if m.is_outdated), None)
-
-
-def _of_content(precision: str, gguf_key: str, sha256: str) -> Iterator[ModelFolder]:
+    today's conversion would make the same; ``outdated``: one that it would make different."""
     for path, facts in _facts():
         same = (gguf_key and facts.get("gguf_key") == gguf_key) or (
             sha256 and facts.get("source_sha256") == sha256
         )
-        if same and facts.get("precision") == precision:
-            yield _model(path)
+        if (
+            same
+            and facts.get("precision") == precision
+            and (model := _model(path)).is_outdated == outdated
+        ):
+            return model
+    return None
 
 
 def remember(folder: Path, *addresses: HubAddress) -> None:

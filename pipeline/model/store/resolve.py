@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from pipeline.errors import RackmillError, UsageError
+from pipeline.errors import MachineUnfit, RackmillError, UsageError
 from pipeline.model import catalogue
 from pipeline.model.catalogue import CatalogueEntry, Precision
 from pipeline.model.folder import (
@@ -36,7 +36,6 @@ from pipeline.model.store.index import (
     exclusive,
     find_by_address,
     find_by_content,
-    find_outdated,
     is_stored,
     remember,
     store_root,
@@ -51,22 +50,18 @@ _SLACK_BYTES = 64 << 20
 def check_reference(reference: str) -> None:
     """Quick check that ``reference`` can name a model at all. Raises UsageError."""
     try:
-        _check_reference(reference)
+        if reference.startswith(SCHEME):
+            HubAddress.parse(reference)
+        elif reference.endswith(".gguf"):
+            if not Path(reference).exists():
+                raise UsageError(f"model: no such file: {reference}")
+        elif "/" in reference or Path(reference).is_dir():
+            if not Path(reference).is_dir():
+                raise UsageError(f"model: no such folder: {reference}")
+        elif not is_stored(reference):
+            catalogue.find(reference, (model.name for model in stored_models()))
     except OSError as e:  # a name longer than file systems allow, a loop of links
         raise UsageError(f"model: {reference[:80]} cannot be read: {e.strerror or e}") from None
-
-
-def _check_reference(reference: str) -> None:
-    if reference.startswith(SCHEME):
-        HubAddress.parse(reference)
-    elif reference.endswith(".gguf"):
-        if not Path(reference).exists():
-            raise UsageError(f"model: no such file: {reference}")
-    elif "/" in reference or Path(reference).is_dir():
-        if not Path(reference).is_dir():
-            raise UsageError(f"model: no such folder: {reference}")
-    elif not is_stored(reference):
-        catalogue.find(reference, (model.name for model in stored_models()))
 
 
 def resolve(reference: str, report: Report = lambda line: None) -> ModelFolder:
@@ -108,8 +103,8 @@ class _Request:
 
     @cached_property
     def _entry(self) -> CatalogueEntry | None:
-        """The catalogue's entry, if it is a name there; folders and files come before names."""
-        return None if Path(self.reference).is_dir() else catalogue.CATALOGUE.get(self.reference)
+        """The catalogue's entry, if it is a name there."""
+        return catalogue.named(self.reference)
 
     @cached_property
     def _address(self) -> HubAddress | None:
@@ -251,11 +246,13 @@ class _Request:
             if not is_stored(folder):
                 words = f"{facts['name']} to {self._precision}"
                 self.steps.say(f"converting {words} (once, into {target})")
-                earlier = find_outdated(self._precision, content_key(source))
+                earlier = find_by_content(
+                    self._precision, gguf_key=content_key(source), outdated=True
+                )
                 if earlier is not None:
                     self.steps.say(
-                        f"an earlier version rounded it otherwise: that stays as {earlier.name}, "
-                        "for outputs begun with it"
+                        "an earlier version rounded it otherwise: that stays as "
+                        f"{earlier.path.name}, for outputs begun with it"
                     )
                 make_checkpoint(
                     source,
@@ -297,3 +294,21 @@ def package_file(source: catalogue.Source) -> Path:
             f"the store {store_root()} cannot be used: {e.strerror}",
             "set RACKMILL_HOME to a folder",
         ) from None
+
+
+def gguf_of(reference: str, model: ModelFolder) -> Path:
+    """The GGUF file that ``model`` was made from, for an engine that reads such files directly.
+    ``reference``: a job's ``model:``. Raises MachineUnfit where it is no longer on this machine."""
+    if reference.endswith(".gguf") and Path(reference).is_file():
+        return Path(reference).resolve()
+    entry = catalogue.named(reference)
+    if entry is not None and entry.source.package:
+        return package_file(entry.source)
+    key = model.provenance.get("gguf_key")
+    for path in sorted((store_root().parent / "downloads").rglob("*.gguf")) if key else ():
+        if content_key(path) == key:
+            return path
+    raise MachineUnfit(
+        f"the GGUF file of {reference} is not on this machine",
+        "name one: engine.model_file: PATH",
+    )

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline.storage.local import sync
+from pipeline.storage.local import LocalStorage, sync
 
 STATE_FILE = ".conversion.json"
 
@@ -63,9 +63,8 @@ class Staging:
         """Note that shard ``name`` is complete and on the disk. ``record``: plain data with "bytes"
         and "sha256"."""
         self._finished[name] = record
-        temporary = self.path / f"{STATE_FILE}.new"
-        temporary.write_text(json.dumps({"key": self._key, "shards": self._finished}), "utf-8")
-        os.replace(temporary, self.path / STATE_FILE)
+        state = json.dumps({"key": self._key, "shards": self._finished})
+        LocalStorage(self.path).replace(STATE_FILE, state.encode())
 
     def publish(self, target: Path) -> None:
         """Sync the files to the disk, then rename the folder to ``target``."""

@@ -26,7 +26,7 @@ from pipeline.engine.protocol import Engine
 from pipeline.errors import EndpointUnfit, RowErrorType
 from pipeline.job.sampling import Sampling
 from pipeline.model.folder import ModelFolder
-from pipeline.model.store.find_gguf import gguf_of
+from pipeline.model.store.resolve import gguf_of
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.output.columns.results import RowResult
 from pipeline.rows.request import Completion, Request

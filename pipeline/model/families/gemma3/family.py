@@ -9,13 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.model.families.base import Shapes
 from pipeline.model.families.gemma3.gguf_config import text_config
-from pipeline.model.families.gemma3.shapes import geometry_of, layer_shapes, vision_parameters
+from pipeline.model.families.gemma3.shapes import (
+    geometry_of,
+    layer_shapes,
+    query_scalar,
+    vision_parameters,
+)
 from pipeline.model.geometry import Geometry
 
 if TYPE_CHECKING:
     import torch
 
-_LAYERS_27B, _SCALAR_27B = 62, 168  # 27B scales queries by hidden size / heads
 # GGUF block tensors -> Hugging Face modules
 _TOP_LEVEL = {
     "token_embd.weight": "model.embed_tokens.weight",
@@ -77,7 +81,8 @@ class Gemma3:
     def alike(self, loaded: Any, geometry: Geometry) -> Iterator[tuple[str, Any, Any]]:
         text, layers = getattr(loaded, "text_config", loaded), range(1, geometry.layers + 1)
         kinds = ["sliding_attention" if layer % 6 else "full_attention" for layer in layers]
-        scalar = _SCALAR_27B if geometry.layers == _LAYERS_27B else geometry.head_dim
+        g = geometry
+        scalar = query_scalar(g.layers, g.hidden, g.query_heads, g.head_dim)
         yield "layer_types", list(text.layer_types), kinds
         yield "query_pre_attn_scalar", float(text.query_pre_attn_scalar), float(scalar)
         yield "hidden_activation", text.hidden_activation, "gelu_pytorch_tanh"

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import UsageError
-from pipeline.model.families.gemma3.shapes import geometry_of, tensor_shapes
+from pipeline.model.families.gemma3.shapes import PATTERN, geometry_of, query_scalar, tensor_shapes
 
 # Fallbacks by number of layers, for files whose metadata lacks them: scale of the global layers'
 # RoPE (transformers' Gemma 3 conversion table; llama.cpp writes rope.scaling.*)
 _GLOBAL_ROPE_FACTOR = {34: 8.0, 48: 8.0, 62: 8.0}
 _LOCAL_THETA = 10_000.0
 _END_OF_TURN, _END_OF_TURN_ID = "<end_of_turn>", 106
-# only 27B scales queries by hidden_size / heads instead of head_dim; llama.cpp does not write this
-# into the metadata either, but knows it from the number of layers
-_LAYERS_27B = 62
-_PATTERN = 6  # every sixth layer is global
 _MOST = 1 << 24  # limit of any number: larger ones are corrupt
 
 
@@ -43,21 +39,16 @@ def text_config(
     def arch(key: str, default: Any = None) -> Any:
         return get(f"gemma3.{key}", default)
 
-    def number(key: str, default: int | None = None, most: int = _MOST) -> int:
+    def number(key: str, default: float | None = None, most: float = _MOST, kind: Any = int) -> Any:
         value = arch(key, default)
-        if not isinstance(value, int) or not 0 < value <= most:
+        if not isinstance(value, kind) or not 0 < value <= most:
             raise UsageError(
                 f"{path}: its metadata field gemma3.{key} is {value!r}", "download it again"
             )
         return value
 
     def real(key: str, default: float | None = None) -> float:
-        value = arch(key, default)
-        if not isinstance(value, int | float) or not 0 < value < math.inf:
-            raise UsageError(
-                f"{path}: its metadata field gemma3.{key} is {value!r}", "download it again"
-            )
-        return float(value)
+        return float(number(key, default, sys.float_info.max, int | float))
 
     def token(name: str, default: int | None = None) -> int:
         value = get(f"tokenizer.ggml.{name}_token_id", default)
@@ -67,7 +58,7 @@ def text_config(
 
     layers, hidden = number("block_count", most=1000), number("embedding_length")
     heads, head_dim = number("attention.head_count"), number("attention.key_length")
-    pattern = number("attention.sliding_window_pattern", _PATTERN)
+    pattern = number("attention.sliding_window_pattern", PATTERN)
     embedding = shapes.get("model.embed_tokens.weight")
     if embedding is None:
         raise UsageError(f"{path} lacks the tensor token_embd.weight", "download it again")
@@ -85,7 +76,7 @@ def text_config(
         "num_attention_heads": heads,
         "num_key_value_heads": number("attention.head_count_kv"),
         "head_dim": head_dim,
-        "query_pre_attn_scalar": hidden // heads if layers == _LAYERS_27B else head_dim,
+        "query_pre_attn_scalar": query_scalar(layers, hidden, heads, head_dim),
         "hidden_activation": "gelu_pytorch_tanh",
         "max_position_embeddings": number("context_length", most=1 << 32),
         # stored as float32: 9.999999974752427e-07

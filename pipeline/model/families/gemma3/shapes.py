@@ -7,7 +7,8 @@ from typing import Any
 
 from pipeline.model.geometry import Geometry
 
-_PATTERN = 6  # if the config does not say, every sixth layer is global
+PATTERN = 6  # if the config does not say, every sixth layer is global
+_LAYERS_27B = 62
 # of the SigLIP tower, the same for 4B, 12B and 27B (vLLM 0.32 ``model_executor/models/siglip.py``)
 _VISION_HIDDEN, _VISION_FFN, _VISION_LAYERS = 1152, 4304, 27
 _PATCH, _CHANNELS, _PATCHES = 14, 3, 64 * 64
@@ -25,7 +26,7 @@ def geometry_of(config: Mapping[str, Any]) -> Geometry:
     layers = int(text["num_hidden_layers"])
     kinds = text.get("layer_types")
     if kinds is None:
-        n_global = layers // int(text.get("sliding_window_pattern", _PATTERN))
+        n_global = layers // int(text.get("sliding_window_pattern", PATTERN))
     else:
         n_global = sum(kind == "full_attention" for kind in kinds)
     return Geometry(
@@ -40,6 +41,12 @@ def geometry_of(config: Mapping[str, Any]) -> Geometry:
         vocabulary=int(text["vocab_size"]),
         context=int(text["max_position_embeddings"]),
     )
+
+
+def query_scalar(layers: int, hidden: int, heads: int, head_dim: int) -> int:
+    """By the square root of what queries are scaled. Only 27B has another one than its head's size;
+    llama.cpp does not write it into the metadata either, but knows it from the number of layers."""
+    return hidden // heads if layers == _LAYERS_27B else head_dim
 
 
 def layer_shapes(geometry: Geometry) -> dict[str, tuple[int, ...]]:
