@@ -11,15 +11,12 @@ not see it, and ranks of different fits can be compared while their confidences 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import gammaln
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
+from pipeline.trust.arrays import Bools, Floats, Ints
 
 _SHARES = np.arange(1, 101) / 100
 _ROUNDING = 1e-9
@@ -34,9 +31,6 @@ class Promise:
     error: float = 0.05
     confidence: float = 0.95
 
-    def as_json(self) -> dict[str, float]:
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class Acceptance:
@@ -50,9 +44,6 @@ class Acceptance:
     wrong: int
     upper: float
 
-    def as_json(self) -> dict[str, float | int | bool]:
-        return {"accepted": True, **asdict(self)}
-
 
 @dataclass(frozen=True)
 class NoAcceptance:
@@ -64,9 +55,6 @@ class NoAcceptance:
     best_rows: int
     more: int
 
-    def as_json(self) -> dict[str, float | int | bool | None]:
-        return {"accepted": False, **asdict(self)}
-
 
 @dataclass(frozen=True)
 class MoreReview:
@@ -74,9 +62,6 @@ class MoreReview:
 
     rows: int
     gain: int
-
-    def as_json(self) -> dict[str, int]:
-        return asdict(self)
 
 
 def ranks(confidences: Floats, of: Ints) -> Floats:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
+from pipeline.trust.arrays import Ints
 
 
 def cohen_kappa(first: Ints, second: Ints) -> float | None:

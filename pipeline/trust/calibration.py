@@ -14,8 +14,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from pipeline.trust.arrays import Bools, Floats, Ints
 
 LEAST_GOLD = 20  # rows; with fewer a fit may do harm
 FOLDS = 10
@@ -51,9 +50,6 @@ class ChoiceCalibration:
         scores *= self.slope
         scores += np.array(self.intercepts)[:, None]
         return _exponentiated(scores)[0].T
-
-    def as_json(self) -> dict[str, float | list[float]]:
-        return {"slope": self.slope, "intercepts": list(self.intercepts)}
 
 
 def uncalibrated(choices: int) -> ChoiceCalibration:
@@ -122,7 +118,7 @@ def folds(log_probabilities: NDArray[np.floating]) -> Ints:
 
 def cross_fits(
     log_probabilities: NDArray[np.floating], gold: Ints, weights: Floats | None = None
-) -> Iterator[tuple[NDArray[np.bool_], ChoiceCalibration]]:
+) -> Iterator[tuple[Bools, ChoiceCalibration]]:
     """For each fold, which gold rows [rows] are in it, and the fit on all others."""
     of = folds(log_probabilities)
     logs = _columns(log_probabilities)

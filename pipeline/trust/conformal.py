@@ -6,26 +6,21 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from pipeline.trust.arrays import Bools, Floats, Ints
 
 
 @dataclass(frozen=True)
 class LabelSets:
     """A choice belongs to a row's set if its probability is at least the choice's entry in
-    ``least``; 0 (in every set) if too few gold rows have this choice."""
+    ``least_probability``; 0 (in every set) if too few gold rows have this choice."""
 
     miss: float
-    least: tuple[float, ...]
+    least_probability: tuple[float, ...]
 
-    def of(self, probabilities: Floats) -> NDArray[np.bool_]:
+    def of(self, probabilities: Floats) -> Bools:
         """Which choices belong to each row's set [rows, choices]; sets may be empty."""
-        return np.asarray(probabilities >= np.array(self.least) - 1e-12)
-
-    def as_json(self) -> dict[str, float | list[float]]:
-        return {"miss": self.miss, "least_probability": list(self.least)}
+        return np.asarray(probabilities >= np.array(self.least_probability) - 1e-12)
 
 
 def label_sets(probabilities: Floats, gold: Ints, miss: float = 0.1) -> LabelSets:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.trust.acceptance import ranks
+from pipeline.trust.arrays import Floats, Ints
 from pipeline.trust.calibration import (
     FOLDS,
     ChoiceCalibration,
@@ -19,9 +20,6 @@ from pipeline.trust.calibration import (
 )
 from pipeline.trust.gold_sample import GoldSample
 from pipeline.trust.shares import Moments
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from pipeline.trust.arrays import Floats, Ints
 
 # The level of both tests together, and the least difference that matters: among millions of rows,
 # every difference is significant.

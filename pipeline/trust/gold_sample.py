@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+
+from pipeline.trust.arrays import Bools, Floats, Ints
 
 
 @dataclass(frozen=True)
@@ -15,30 +16,25 @@ class GoldSample:
     true labels, which counts as drawn at random. ``random``: whether it was drawn at random, with
     the same probability as all rows."""
 
-    rows: NDArray[np.int64]
-    values: NDArray[np.int64]
-    inclusion_probabilities: NDArray[np.float64]
-    random: NDArray[np.bool_]
+    rows: Ints
+    values: Ints
+    inclusion_probabilities: Floats
+    random: Bools
 
     def __len__(self) -> int:
         return len(self.rows)
 
     @staticmethod
-    def at_random(rows: NDArray[np.int64], values: NDArray[np.int64]) -> GoldSample:
+    def at_random(rows: Ints, values: Ints) -> GoldSample:
         """Gold rows about which nothing else is known."""
         return GoldSample(rows, values, np.full(len(rows), np.nan), np.ones(len(rows), bool))
 
     def in_order(self) -> GoldSample:
         """Sorted by their place among all rows: the last bits of sums depend on the order."""
         order = np.argsort(self.rows, kind="stable")
-        return GoldSample(
-            self.rows[order],
-            self.values[order],
-            self.inclusion_probabilities[order],
-            self.random[order],
-        )
+        return GoldSample(*(one[order] for one in vars(self).values()))
 
-    def weights(self, of: int) -> NDArray[np.float64] | None:
+    def weights(self, of: int) -> Floats | None:
         """How many of all the rows (``of``) each gold row stands for; None if all weights are
         equal. With two draws, one with known probabilities and one without, each could stand for
         all rows; they are shared in proportion to the effective sizes of the draws (Kish 1965):

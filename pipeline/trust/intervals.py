@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import betaincinv, ndtri
 
-Floats = NDArray[np.float64]
+from pipeline.trust.arrays import Floats
 
 
 @dataclass(frozen=True)
@@ -18,9 +17,6 @@ class Interval:
     value: float
     low: float
     high: float
-
-    def as_json(self) -> dict[str, float]:
-        return asdict(self)
 
 
 def wilson(

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from pipeline.trust.arrays import Floats
 
 ELO = 400 / float(np.log(10))  # points for each unit of log-odds
 

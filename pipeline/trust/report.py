@@ -15,6 +15,7 @@ from pipeline.trust.acceptance import (
     accept,
     more_review,
 )
+from pipeline.trust.arrays import Bools, Floats, Ints
 from pipeline.trust.calibration import ChoiceCalibration, decide, uncalibrated, why_no_fit
 from pipeline.trust.conformal import LabelSets, label_sets
 from pipeline.trust.cross_fitted import CrossFitted, cross_fit
@@ -22,10 +23,6 @@ from pipeline.trust.gold_sample import GoldSample
 from pipeline.trust.intervals import Interval, clopper_pearson_upper, weighted_mean, wilson
 from pipeline.trust.scores import Bin, brier, calibration_error, reliability
 from pipeline.trust.shares import powered_share
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -39,9 +36,6 @@ class LabelQuality:
     brier: float
     reliability: tuple[Bin, ...]
 
-    def as_json(self) -> dict[str, object]:
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class ChoiceShare:
@@ -53,9 +47,6 @@ class ChoiceShare:
     share: Interval
     gold_alone: Interval
 
-    def as_json(self) -> dict[str, object]:
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class CurvePoint:
@@ -66,9 +57,6 @@ class CurvePoint:
     reviewed: int
     error: float
     upper: float
-
-    def as_json(self) -> dict[str, float | int]:
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -106,7 +94,7 @@ class TrustReport:
     promise: Promise | None
     acceptance: Acceptance | NoAcceptance | None
     no_promise: str | None
-    more: MoreReview | None
+    more_review: MoreReview | None
     label_sets: LabelSets | None
 
     def decide(self, log_probabilities: NDArray[np.floating]) -> Decisions:
@@ -127,31 +115,20 @@ class TrustReport:
         return self.label_sets.of(calibration.apply(log_probabilities))
 
     def as_json(self) -> dict[str, object]:
-        return {
-            "choices": list(self.choices),
-            "rows": self.rows,
+        told, outcome = asdict(self), self.acceptance
+        return told | {
             "gold": {
                 "rows": self.gold,
-                "at_random": self.gold_at_random,
-                "probabilities_known": self.probabilities_known,
+                "at_random": told.pop("gold_at_random"),
+                "probabilities_known": told.pop("probabilities_known"),
             },
-            "calibration": self.calibration and self.calibration.as_json(),
-            "no_calibration": self.no_calibration,
-            "before": self.before and self.before.as_json(),
-            "after": self.after and self.after.as_json(),
-            "weighted_accuracy": self.weighted_accuracy and self.weighted_accuracy.as_json(),
             "confusion": {
                 true: {label: rows for label, rows in zip(self.choices, line, strict=True) if rows}
                 for true, line in zip(self.choices, self.confusion, strict=True)
                 if any(line)
             },
-            "shares": [one.as_json() for one in self.shares],
-            "curve": [one.as_json() for one in self.curve],
-            "promise": self.promise and self.promise.as_json(),
-            "acceptance": self.acceptance and self.acceptance.as_json(),
-            "no_promise": self.no_promise,
-            "more_review": self.more and self.more.as_json(),
-            "label_sets": self.label_sets and self.label_sets.as_json(),
+            "acceptance": outcome
+            and {"accepted": isinstance(outcome, Acceptance), **told["acceptance"]},
         }
 
 
@@ -206,7 +183,7 @@ def assess(
         promise=promise,
         acceptance=outcome,
         no_promise=no_promise,
-        more=more,
+        more_review=more,
         label_sets=None if miss is None else label_sets(judged.probabilities[drawn], values, miss),
     )
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from pipeline.trust.arrays import Bools, Floats, Ints
 
 BINS = 10
 
@@ -24,11 +22,8 @@ class Bin:
     confidence: float
     right: float
 
-    def as_json(self) -> dict[str, float | int]:
-        return asdict(self)
 
-
-def reliability(confidence: Floats, right: NDArray[np.bool_], bins: int = BINS) -> list[Bin]:
+def reliability(confidence: Floats, right: Bools, bins: int = BINS) -> list[Bin]:
     """The reliability curve: bins of equal width that hold rows (DeGroot and Fienberg 1983)."""
     of = np.minimum((confidence * bins).astype(int), bins - 1)
     return [
@@ -44,7 +39,7 @@ def reliability(confidence: Floats, right: NDArray[np.bool_], bins: int = BINS) 
     ]
 
 
-def calibration_error(confidence: Floats, right: NDArray[np.bool_], bins: int = BINS) -> float:
+def calibration_error(confidence: Floats, right: Bools, bins: int = BINS) -> float:
     """The expected calibration error (Naeini et al. 2015): the difference between confidence and
     share of right rows, bin by bin, weighted by rows. 0 to 1; nan without rows. With few rows, some
     error appears by chance alone."""

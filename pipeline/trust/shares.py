@@ -6,12 +6,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.special import ndtri
 
+from pipeline.trust.arrays import Bools, Floats
 from pipeline.trust.intervals import Interval, wilson
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -30,11 +27,6 @@ class PoweredMean:
     value: float
     variance: float
     weight: float
-
-    def interval(self, confidence: float = 0.95) -> Interval:
-        """The normal interval, as in the method's paper."""
-        half = float(ndtri((1 + confidence) / 2)) * self.variance**0.5
-        return Interval(self.value, self.value - half, self.value + half)
 
 
 def powered_mean(gold: Floats, predicted: Floats, rest: Moments) -> PoweredMean:
@@ -70,7 +62,7 @@ def _beyond_chance(gold: Floats, predicted: Floats) -> float:
 
 
 def powered_share(
-    gold: NDArray[np.bool_], predicted: Floats, rest: Moments, confidence: float = 0.95
+    gold: Bools, predicted: Floats, rest: Moments, confidence: float = 0.95
 ) -> Interval:
     """The share of all rows, with and without gold, for which something is true. As
     ``powered_mean``, but only with the part of its weight that exceeds chance, and with Wilson's

@@ -25,10 +25,10 @@ def test_each_choice_is_missed_as_seldom_as_promised() -> None:
 def test_a_choice_with_too_few_gold_rows_is_in_every_set() -> None:
     probabilities = np.array([[0.9, 0.1]] * 30 + [[0.2, 0.8]] * 5)
     gold = np.array([0] * 30 + [1] * 5)
-    assert label_sets(probabilities, gold, miss=0.1).least == (0.9, 0.0)
+    assert label_sets(probabilities, gold, miss=0.1).least_probability == (0.9, 0.0)
 
 
 def test_the_place_is_that_of_n_plus_one_rows() -> None:
     probabilities = np.column_stack([np.arange(1, 20) / 20, 1 - np.arange(1, 20) / 20])
     found = label_sets(probabilities, np.zeros(19, int), miss=0.1)  # the 18th of 19 from above
-    assert found.least[0] == 2 / 20
+    assert found.least_probability[0] == 2 / 20

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipeline.driver.trust.gather import KnownAnswers
@@ -48,7 +48,7 @@ class TrustedQuestion:
         right = self.report.weighted_accuracy or (before and before.accuracy)
         return {
             "no_calibration": f"{WRITTEN}; nothing is calibrated, nor accepted by confidence",
-            "weighted_accuracy": right and right.as_json(),
+            "weighted_accuracy": right and asdict(right),
             "before": None,
             "curve": [],
         }

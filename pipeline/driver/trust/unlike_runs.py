@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import bdtr
 
 from pipeline.driver.trust.question import TrustedQuestion
 from pipeline.humanize import percent
 from pipeline.trust.acceptance import Acceptance, Promise, upper_bound
+from pipeline.trust.arrays import Bools, Ints
 from pipeline.trust.calibration import decide, uncalibrated
 from pipeline.trust.cross_fitted import CrossFitted, cross_fit
 from pipeline.trust.drift import SIGNIFICANT, Drift, drift
@@ -25,8 +25,6 @@ from pipeline.trust.gold_sample import GoldSample
 
 FROM = "inherited_from"  # in a run's block: whose right answers it is calibrated by
 NOT_ALIKE = "its rows differ from those that the promise was made of"
-
-Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -100,7 +98,7 @@ def run_by_run(one: TrustedQuestion, rows: Sequence[int]) -> RunByRun:
 
 
 def _differing(
-    one: TrustedQuestion, of_run: NDArray[np.int64], sample: GoldSample, runs: int
+    one: TrustedQuestion, of_run: Ints, sample: GoldSample, runs: int
 ) -> list[Drift | None]:
     """How each run differs that has fewer right answers than a draw among all rows would give it;
     None where that is by no more than chance, or it has as many."""
@@ -113,7 +111,7 @@ def _differing(
     )
     known = ~few[of_run]
 
-    def labels(rows: Bools) -> NDArray[np.int64]:
+    def labels(rows: Bools) -> Ints:
         return np.bincount(decided.labels[rows], minlength=len(one.known.asked.choices))
 
     found: list[Drift | None] = [None] * runs

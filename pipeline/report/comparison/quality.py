@@ -26,11 +26,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.rows.request import Scores
+from pipeline.trust.arrays import Bools, Floats, Ints
 
-Floats = NDArray[np.float64]
 _FLOOR = 1e-7  # probability: the precision of float32, when nearly no mass is left
 _POSITIONS_AT_ONCE = 512
 
@@ -89,9 +88,7 @@ class CandidateQuality:
     agreement: Bootstrap
 
 
-def compare_rows(
-    reference: Scores, candidate: Scores, lengths: Sequence[int] | NDArray[np.int64]
-) -> RowSums:
+def compare_rows(reference: Scores, candidate: Scores, lengths: Sequence[int] | Ints) -> RowSums:
     """The sums of each row; ``lengths``: how many tokens each of the rows has (1 or more).
 
     Both scores must be of the same tokens; raises ValueError if they are not.
@@ -130,7 +127,7 @@ def _bounds(reference: Scores, candidate: Scores, part: slice) -> tuple[Floats, 
     return (*whole, *half)
 
 
-def _ranks(ids: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64]:
+def _ranks(ids: Ints, other: Ints) -> Ints:
     """The place of each of ``ids`` in the same row of ``other``; the row's width if it is not
     there."""
     count, width = other.shape
@@ -145,9 +142,7 @@ def _ranks(ids: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64
     return ranks.reshape(ids.shape)
 
 
-def _bound(
-    logp: Floats, logq: Floats, shared: NDArray[np.bool_], least: Floats
-) -> tuple[Floats, Floats]:
+def _bound(logp: Floats, logq: Floats, shared: Bools, least: Floats) -> tuple[Floats, Floats]:
     """A lower bound of the KL divergence at each position, and the mass that it lumps together.
 
     Tokens in both lists (``shared``) count one by one. The others form two lumps: tokens on the
