@@ -21,7 +21,7 @@ from pipeline.output.dataset import Dataset
 from pipeline.output.shared_answers import agreements, read_shared
 from pipeline.output.tally import Tally
 from pipeline.report.energy import Energy, energy_of
-from pipeline.report.summary import Foretold, Summary, Work, summarize
+from pipeline.report.summary import Foretold, Summary, Work, measured
 
 
 @dataclass(frozen=True)
@@ -57,31 +57,33 @@ def conclude(
     for record in records.values():
         total.add(record.tally)
     label = plan.job.label
-    summary = summarize(
+    summary = Summary(
         name=plan.job.name,
-        total=total,
         reused=plan.reused.rows - redone,
         reused_failed=plan.reused.failed - redone,  # only error rows are done again
-        work=_work_done(outcome.final, started),
         seconds=time.time() - started,
         output=dataset.storage.address(),
         report=dataset.storage.address(REPORT),
-        gold=label.gold_name if label else None,
         answers=plan.input.columns.answers,
         drawn=plan.job.answers,
-        provenance=provenance(plan),
         model_seconds=plan.model_seconds,
-        foretold=_foretold(outcome.forecast),
-        energy=_energy(outcome.final),
-        price_kwh=plan.job.resources.price_kwh,
-        api_price=plan.job.resources.api_price,
         generation=state.generation,
         left=tuple(str(one) for one in plan.input.files.left),
         model_context=plan.model.geometry.context,
         licence=plan.model.licence,
         trust=blocks,
-        agreement=agreements(read_shared(dataset.storage)) if plan.job.resources.mixed else (),
         no_confidence=why_not_sure(plan.job.asked, dataset.first_rows(REPORTED_ROWS)),
+        **measured(
+            total,
+            _work_done(outcome.final, started),
+            provenance(plan),
+            gold=label.gold_name if label else None,
+            foretold=_foretold(outcome.forecast),
+            energy=_energy(outcome.final),
+            price_kwh=plan.job.resources.price_kwh,
+            api_price=plan.job.resources.api_price,
+            agreement=agreements(read_shared(dataset.storage)) if plan.job.resources.mixed else (),
+        ),
     )
     if plan.missing or not told:
         write_pages(dataset, summary, total, state)

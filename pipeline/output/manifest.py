@@ -26,6 +26,8 @@ from pipeline.job.fingerprint import digest, fingerprint_parts
 from pipeline.job.job import Job
 from pipeline.job.registries.input_formats import INPUT_FORMATS
 from pipeline.output.columns.results import OutputColumns
+from pipeline.output.commit.records import MANIFEST
+from pipeline.output.folder import OutputFolder
 
 Count = Annotated[int, Field(ge=0, lt=1 << 62)]
 _MOST_UNITS = 50_000_000  # we never write more, and more would fill the memory
@@ -104,6 +106,11 @@ class _Entry(BaseModel):
     last_apart: bool = False
     taken_back: Count = 0
     name: str = ""
+
+    @property
+    def called(self) -> str:
+        """The file's name in messages and reviews."""
+        return self.name or self.path
 
     @model_validator(mode="after")
     def _starts_ascend(self) -> Self:
@@ -185,6 +192,10 @@ class Manifest:
         """(input column, output column)"""
         return tuple((old, new) for old, new in self.content.kept)
 
+    def kept_as(self, column: str) -> str | None:
+        """The output's name of an input column; None if it was not kept."""
+        return dict(self.kept).get(column)
+
     @cached_property
     def results(self) -> frozenset[str]:
         """Names of the output columns that are not kept input columns."""
@@ -239,6 +250,22 @@ class Manifest:
             if then != now:
                 changes.append(f"{name} ({then or 'not there'} → {now or 'not there'})")
         return changes
+
+
+def manifest_of(folder: OutputFolder) -> Manifest | None:
+    """The manifest of an output folder; None for a new one. Raises UsageError, StorageFailed."""
+    content = folder.manifest()
+    if content is None:
+        return None
+    return read_manifest(content, folder.storage.address(MANIFEST))
+
+
+def need_manifest(folder: OutputFolder) -> Manifest:
+    """The same. Raises UsageError also if there is none."""
+    found = manifest_of(folder)
+    if found is None:
+        raise UsageError(f"{folder.storage.address()} holds no output of rackmill")
+    return found
 
 
 def read_manifest(content: Mapping[str, Any], where: str) -> Manifest:

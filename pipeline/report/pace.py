@@ -4,25 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from typing import Protocol
+
+from pipeline.worker.coordination.messages import Progress
 
 _WINDOW_SECONDS = 15.0
 _ROWS_FOR_AN_ESTIMATE = 16
-
-
-class ProgressTotals(Protocol):
-    """A worker's running totals, as ``worker.coordination.messages.Progress`` has them."""
-
-    @property
-    def rows(self) -> int: ...
-    @property
-    def prompt_tokens(self) -> int: ...
-    @property
-    def completion_tokens(self) -> int: ...
-    @property
-    def generated(self) -> int: ...
-    @property
-    def first_step(self) -> float: ...
 
 
 class Pace:
@@ -31,7 +17,7 @@ class Pace:
     def __init__(self) -> None:
         self._history: deque[tuple[float, int, int]] = deque()  # (when, rows, tokens)
 
-    def note(self, now: float, workers: Iterable[ProgressTotals]) -> bool:
+    def note(self, now: float, workers: Iterable[Progress]) -> bool:
         """Note totals at ``now`` (seconds on any monotonic clock). Returns whether any of the
         workers has begun."""
         totals = list(workers)

@@ -11,7 +11,8 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from pipeline.budget.predict import MeasuredRun, Workload
 
@@ -40,6 +41,9 @@ class ProfileEntry:
         return (self.model, self.card, self.engine) == (model, card, engine)
 
 
+_DECODER = msgspec.json.Decoder(ProfileEntry)
+
+
 def profile_path() -> Path:
     """``$RACKMILL_PROFILE``, else ``profile.jsonl`` beside the model store."""
     own = os.environ.get("RACKMILL_PROFILE")
@@ -58,8 +62,8 @@ def load_profile(path: Path | None = None) -> list[ProfileEntry]:
     records = []
     for line in lines[-_KEPT_RUNS:]:
         try:
-            records.append(_from_json(json.loads(line)))
-        except (ValueError, TypeError, KeyError):
+            records.append(_DECODER.decode(line))
+        except msgspec.DecodeError:
             continue  # cut off by a crash, or written by another version
     return records
 
@@ -89,10 +93,3 @@ def last_workload(records: Sequence[ProfileEntry], template: str) -> Workload | 
     """What the last run of that prompt, label and sampling did."""
     runs = [r.run.workload for r in records if r.template == template and r.run.workload.rows]
     return runs[-1] if runs else None
-
-
-def _from_json(content: dict[str, Any]) -> ProfileEntry:
-    run = content.pop("run")
-    workload: dict[str, Any] = run.pop("workload")
-    workload |= {k: tuple(v) for k, v in workload.items() if isinstance(v, list)}
-    return ProfileEntry(run=MeasuredRun(workload=Workload(**workload), **run), **content)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby, islice, repeat
+from itertools import islice, repeat
 from operator import itemgetter
 from typing import Any
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import UsageError
 from pipeline.input.plain import rows_with_gaps
 from pipeline.output.rows.stored_rows import FILE, ROW, StoredRows
+from pipeline.rows.large_tables import take
 
 Row = Mapping[str, Any]
 
@@ -96,13 +98,7 @@ def _each(found: Iterator[pa.Table]) -> Iterator[Row]:
 
 def _filtered(table: pa.Table, mask: Sequence[bool | None]) -> pa.Table:
     """The rows for which ``mask`` is true."""
-    try:
-        return table.filter(pa.array(mask, pa.bool_()))
-    except pa.ArrowNotImplementedError:  # no kernel for views and run ends: filter slice by slice
-        numbered = groupby(range(len(mask)), key=lambda row: bool(mask[row]))
-        stretches = [list(places) for holds, places in numbered if holds]
-        slices = [table.slice(places[0], len(places)) for places in stretches]
-        return pa.concat_tables(slices) if slices else table.slice(0, 0)
+    return take(table, np.flatnonzero(np.array(mask, bool)))
 
 
 def _holds(table: pa.Table, stored: StoredRows, where: str) -> list[bool | None]:

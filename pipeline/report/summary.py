@@ -11,6 +11,7 @@ from pipeline.job.resources import ApiPrice
 from pipeline.output.shared_answers import EngineAgreement
 from pipeline.output.tally import Tally
 from pipeline.output.totals import rounded, totals
+from pipeline.report.comparison.intervals import Share
 from pipeline.report.energy import Energy
 from pipeline.worker.metrics.timeline import TimelineInterval, merged, resampled
 
@@ -170,98 +171,65 @@ class Summary:
         return cls(**made)
 
 
-def summarize(
-    *,
-    name: str,
+def measured(
     total: Tally,
-    reused: int,
-    reused_failed: int = 0,
     work: Work,
-    seconds: float,
-    output: str,
-    report: str,
-    gold: str | None,
-    answers: int = 1,
-    drawn: int = 1,
     provenance: Mapping[str, str],
-    model_seconds: float = 0.0,
+    *,
+    gold: str | None = None,
     foretold: Foretold | None = None,
-    generation: int = 0,
     energy: Energy | None = None,
     price_kwh: float | None = None,
     api_price: ApiPrice | None = None,
-    left: tuple[str, ...] = (),
-    model_context: int = 0,
-    licence: str = "",
-    trust: Mapping[str, dict[str, Any]] | None = None,
     agreement: Sequence[EngineAgreement] = (),
-    no_confidence: str | None = None,
-) -> Summary:
-    """Combine a run's facts. ``total``: the tally of the whole dataset."""
+) -> dict[str, Any]:
+    """The fields of a summary that follow from what was counted and measured. ``total``: the tally
+    of the whole dataset."""
     span = work.seconds
     kwh = energy.kwh if energy is not None and energy.complete else None
     by = None if energy is None else "counters" if energy.counted else "samples"
     computed = work.prompt_tokens + work.completion_tokens + work.recomputed_tokens
     intervals = resampled(work.timelines, REPORTED_INTERVALS)
     over = merged(intervals) if intervals else TimelineInterval(0.0, 0.0)
-    return Summary(
-        name=name,
+    return {
         **totals(total, graded=gold is not None),
-        reused=reused,
-        reused_failed=reused_failed,
-        seconds=seconds,
-        ready_seconds=work.ready_seconds,
-        work_seconds=span,
-        rows_per_second=work.rows / span if span else 0.0,
-        completion_tokens_per_second=work.completion_tokens / span if span else 0.0,
-        prompt_tokens_per_second=work.prompt_tokens / span if span else 0.0,
-        preemptions=work.preemptions,
-        recomputed_tokens=work.recomputed_tokens,
-        recomputed_share=work.recomputed_tokens / computed if computed else 0.0,
-        lost_rows=work.lost_rows,
-        lost_share=min(1.0, work.lost_rows / work.rows) if work.rows else 0.0,
-        mean_kv_use=over.kv_use,
-        mean_batch=over.batch,
-        kv_count_error=work.kv_count_error,
-        timeline=tuple(asdict(i) for i in intervals),
-        output=output,
-        report=report,
-        model=provenance["model"],
-        quantization=provenance["quantization"],
-        fingerprint=provenance["fingerprint"],
-        engines=tuple(asdict(facts) | {"held": sorted(facts.held)} for facts in work.engines),
-        gold=gold,
-        versions={k: v for k, v in provenance.items() if k.endswith("_version")},
-        model_seconds=model_seconds,
-        predicted_seconds=foretold.seconds if foretold else None,
-        predicted_ready_seconds=foretold.ready_seconds if foretold else None,
-        predicted_work_seconds=foretold.work_seconds if foretold else None,
-        prediction_basis=foretold.basis if foretold else None,
-        generation=generation,
-        waited_seconds=work.waited_seconds,
-        energy_kwh=kwh,
-        energy_wh_per_1000_rows=1e6 * kwh / work.rows if kwh and work.rows else None,
-        energy_covered=energy.covered if energy is not None else 0.0,
-        energy_seconds=energy.seconds if energy is not None else 0.0,
-        energy_by=by,
-        energy_cost=kwh * price_kwh if kwh is not None and price_kwh is not None else None,
-        api_cost=api_price.cost(total.prompt_tokens, total.completion_tokens)
-        if api_price is not None
-        else None,
-        predicted_kwh=foretold.kwh if foretold and foretold.kwh else None,
-        answers=answers,
-        drawn=drawn,
-        left=left,
-        model_context=model_context,
-        licence=licence,
-        trust=dict(trust or {}),
-        agreement=tuple(_with_interval(one) for one in agreement),
-        no_confidence=no_confidence,
-    )
+        "gold": gold,
+        "ready_seconds": work.ready_seconds,
+        "work_seconds": span,
+        "rows_per_second": work.rows / span if span else 0.0,
+        "completion_tokens_per_second": work.completion_tokens / span if span else 0.0,
+        "prompt_tokens_per_second": work.prompt_tokens / span if span else 0.0,
+        "preemptions": work.preemptions,
+        "recomputed_tokens": work.recomputed_tokens,
+        "recomputed_share": work.recomputed_tokens / computed if computed else 0.0,
+        "lost_rows": work.lost_rows,
+        "lost_share": min(1.0, work.lost_rows / work.rows) if work.rows else 0.0,
+        "mean_kv_use": over.kv_use,
+        "mean_batch": over.batch,
+        "kv_count_error": work.kv_count_error,
+        "timeline": tuple(asdict(i) for i in intervals),
+        "model": provenance["model"],
+        "quantization": provenance["quantization"],
+        "fingerprint": provenance["fingerprint"],
+        "engines": tuple(asdict(facts) | {"held": sorted(facts.held)} for facts in work.engines),
+        "versions": {k: v for k, v in provenance.items() if k.endswith("_version")},
+        "predicted_seconds": foretold and foretold.seconds,
+        "predicted_ready_seconds": foretold and foretold.ready_seconds,
+        "predicted_work_seconds": foretold and foretold.work_seconds,
+        "prediction_basis": foretold and foretold.basis,
+        "predicted_kwh": (foretold and foretold.kwh) or None,
+        "waited_seconds": work.waited_seconds,
+        "energy_kwh": kwh,
+        "energy_wh_per_1000_rows": 1e6 * kwh / work.rows if kwh and work.rows else None,
+        "energy_covered": energy.covered if energy else 0.0,
+        "energy_seconds": energy.seconds if energy else 0.0,
+        "energy_by": by,
+        "energy_cost": kwh * price_kwh if kwh is not None and price_kwh is not None else None,
+        "api_cost": api_price and api_price.cost(total.prompt_tokens, total.completion_tokens),
+        "agreement": tuple(_with_interval(one) for one in agreement),
+    }
 
 
 def _with_interval(one: EngineAgreement) -> dict[str, Any]:
-    from pipeline.trust.intervals import wilson  # brings SciPy
-
-    between = wilson(one.equal, one.rows)
-    return asdict(one) | {"low": between.low, "high": between.high}
+    low, high = Share(one.equal, one.rows).bounds
+    return asdict(one) | {"low": low, "high": high}

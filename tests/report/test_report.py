@@ -12,7 +12,7 @@ from pipeline.output.tally import Tally
 from pipeline.report.energy import Energy
 from pipeline.report.fixes import FIXES
 from pipeline.report.report import write_report
-from pipeline.report.summary import Foretold, Work, summarize
+from pipeline.report.summary import Foretold, Summary, Work, measured
 from pipeline.rows.error_reasons import OTHERS
 
 FACTS = EngineFacts("simulated", "1", "none", 4096, 256, 2048, 16, 1000, 1 << 30)
@@ -21,25 +21,27 @@ FACTS = EngineFacts("simulated", "1", "none", 4096, 256, 2048, 16, 1000, 1 << 30
 def report(
     total: Tally,
     sample: Sequence[Mapping[str, Any]] = (),
-    gold: str | None = None,
+    *,
+    answers: int = 1,
+    drawn: int = 1,
     **more: Any,
 ) -> str:
-    summary = summarize(
+    work = Work(rows=total.rows, seconds=2.0, engines=(FACTS,))
+    provenance = {
+        "model": "gemma-3-270m",
+        "quantization": "int4 group 32",
+        "fingerprint": "0123456789abcdef0123",
+        "vllm_version": "0.32.0",
+    }
+    summary = Summary(
         name="label-tweets",
-        total=total,
         reused=0,
-        work=Work(rows=total.rows, seconds=2.0, engines=(FACTS,)),
         seconds=9.0,
         output="out",
         report="out/report.md",
-        gold=gold,
-        provenance={
-            "model": "gemma-3-270m",
-            "quantization": "int4 group 32",
-            "fingerprint": "0123456789abcdef0123",
-            "vllm_version": "0.32.0",
-        },
-        **more,
+        answers=answers,
+        drawn=drawn,
+        **measured(total, work, provenance, **more),
     )
     return write_report(summary, total, sample, "Gemma Terms of Use")
 

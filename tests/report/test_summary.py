@@ -9,7 +9,7 @@ import pytest
 from pipeline.engine.protocol import EngineFacts
 from pipeline.output.tally import Tally
 from pipeline.output.totals import accuracy
-from pipeline.report.summary import Summary, Work, summarize
+from pipeline.report.summary import Summary, Work, measured
 
 FACTS = EngineFacts("simulated", "1", "none", 4096, 256, 2048, 16, 1000, 1 << 30)
 PROVENANCE = {
@@ -21,16 +21,13 @@ PROVENANCE = {
 
 
 def summary(total: Tally, work: Work | None = None, gold: str | None = None) -> Summary:
-    return summarize(
+    return Summary(
         name="sample",
-        total=total,
         reused=3,
-        work=work or Work(),
         seconds=9.0,
         output="out",
         report="out/report.md",
-        gold=gold,
-        provenance=PROVENANCE,
+        **measured(total, work or Work(), PROVENANCE, gold=gold),
     )
 
 

@@ -20,7 +20,7 @@ from pipeline.output.columns.probabilities import log_probabilities, log_probabi
 from pipeline.output.columns.question_columns import label_of
 from pipeline.output.reviews.answers import Place
 from pipeline.output.rows.example_rows import ExampleRows
-from pipeline.output.rows.gold_file import GoldFile, no_choices, read_gold_file
+from pipeline.output.rows.gold_file import gold_source, no_choices
 from pipeline.rows.gold_row import GoldRow
 from pipeline.trust.gold_sample import GoldSample
 
@@ -142,21 +142,13 @@ class _Source:
 
     def __init__(self, asked: AskedQuestion, reviews: Sequence[GoldRow]) -> None:
         self._asked = asked
-        self._graded = asked.graded
-        gold = asked.graded.gold_file
-        self._file: GoldFile | None = None
-        if gold is not None:
-            self._file = read_gold_file(gold, asked)
+        self._column, self._file = gold_source(asked)
         self._reviews: dict[Place, GoldRow] = {(one.shard, one.row): one for one in reviews}
-
-    @property
-    def _input_column(self) -> str | None:
-        return self._file.key if self._file is not None else self._graded.gold_column
 
     def check(self, part: OutputPart) -> None:
         """Raises UsageError where the column that is needed was not kept."""
-        name = self._input_column
-        if name is None or part.column(name) is not None:
+        name = self._column
+        if name is None or part.manifest.kept_as(name) is not None:
             return
         there = name in part.manifest.input_schema.names
         kept = ", ".join(old for old, _ in part.manifest.kept)
@@ -168,8 +160,7 @@ class _Source:
         )
 
     def columns(self, part: OutputPart) -> list[str]:
-        name = self._input_column
-        column = part.column(name) if name is not None else None
+        column = self._column and part.manifest.kept_as(self._column)
         return [column] if column is not None else []
 
     def look_up(
@@ -187,7 +178,7 @@ class _Source:
             if self._file is not None:
                 answers = self._file.look_up(values)
             else:
-                names = names_of(self._graded, part.manifest.input_schema)
+                names = names_of(self._asked.graded, part.manifest.input_schema)
                 plain = plain_values(values)
                 answers = [None if value is None else truth(value, names) for value in plain]
             for number, answer in enumerate(answers, at):

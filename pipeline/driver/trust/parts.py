@@ -8,10 +8,10 @@ from typing import Any
 from pipeline.errors import UsageError
 from pipeline.job.file.load import job_from
 from pipeline.job.job import Job
-from pipeline.output.commit.records import MANIFEST, CommitRecord
+from pipeline.output.commit.records import CommitRecord
 from pipeline.output.dataset import Dataset
 from pipeline.output.growing.growing import parts_of
-from pipeline.output.manifest import Manifest, read_manifest
+from pipeline.output.manifest import Manifest, need_manifest
 from pipeline.output.verify.promises import lay_out
 
 
@@ -34,21 +34,13 @@ class OutputPart:
 
     def file_of(self, record: CommitRecord) -> str:
         """The input file that its rows came from, as reviews call it."""
-        entry = self.manifest.content.shards[record.row_range.shard]
-        return entry.name or entry.path
-
-    def column(self, name: str) -> str | None:
-        """What an input column is called here; None where it was not kept."""
-        return dict(self.manifest.kept).get(name)
+        return self.manifest.content.shards[record.row_range.shard].called
 
 
 def part_of(dataset: Dataset) -> OutputPart:
     """Raises UsageError where there is no output, or one that is not whole."""
     where = dataset.storage.address()
-    content = dataset.manifest()
-    if content is None:
-        raise UsageError(f"{where} holds no output of rackmill")
-    manifest = read_manifest(content, dataset.storage.address(MANIFEST))
+    manifest = need_manifest(dataset)
     layout = lay_out(manifest, dataset.state())
     records = tuple(record for _, record in layout.leaves if record is not None)
     if len(records) < len(layout.leaves) or layout.faults:

@@ -157,9 +157,7 @@ class GrowingDataset:
             why = e.errors()[0]["msg"] if isinstance(e, ValidationError) else e
             raise UsageError(f"{storage.address(INCREMENT)} is damaged: {why}") from None
         name = folder.rpartition("/")[2].removeprefix(PREFIX)
-        return GrowingRun(
-            name, storage, facts.schedule, facts.full, facts.inputs, facts.replaced, facts.went_on
-        )
+        return GrowingRun(name, storage, **dict(facts))
 
     def _move(self, source: str, target: str) -> None:
         """One rename on a disk; file by file on an object store, and again after a crash."""

@@ -9,15 +9,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipeline.errors import UsageError
-from pipeline.input.plain import plain_values, rows_with_gaps
+from pipeline.input.plain import plain_values
 from pipeline.output.reviews.answers import Place
 from pipeline.output.reviews.question import ReviewQuestion, shown_fields, shown_texts
 from pipeline.output.reviews.sample import DrawnRow, ReviewSample, asked_order, numbers, sizes
 from pipeline.output.rows.example_rows import ExampleRows
-from pipeline.output.rows.gold_file import GoldFile, read_gold_file
+from pipeline.output.rows.gold_file import GoldFile, gold_source
 from pipeline.output.rows.stored_rows import FILE, ROW, StoredRows
 
 _RANDOM, _DOUBT = 1, 2
@@ -47,9 +46,10 @@ def draw(stored: StoredRows, question: ReviewQuestion, wanted: int, seed: int) -
     Raises UsageError if no row is left; StorageFailed.
     """
     known = _Candidates(wanted + 1)
-    right = _RightAnswers(stored, question)
+    named, file = gold_source(question.gold)
+    gold = named and stored.kept_as(named)
     for table in stored.tables():
-        known.add(_candidates(table, stored, question, right), seed)
+        known.add(_candidates(table, stored, question, gold, file), seed)
     if not known.population:
         raise UsageError(
             f"{stored.address} has no row to review: each failed, is an example of the prompt, or "
@@ -70,28 +70,17 @@ def rows_at(
     stored: StoredRows, question: ReviewQuestion, places: set[Place]
 ) -> dict[Place, ShownRow]:
     """The rows at ``places``, as far as they exist. Raises StorageFailed."""
-    found: dict[Place, ShownRow] = {}
     fields = shown_fields(stored)
     columns = {field.partition(".")[0] if field not in stored.kept else field for field in fields}
-    by_file: dict[str, set[int]] = {}
-    for file, row in places:
-        by_file.setdefault(file, set()).add(row)
-    for table in stored.tables():
-        if not table.num_rows:
-            continue
-        file = table[FILE][0].as_py()
-        wanted = pa.array(by_file.get(file, ()), pa.int64())
-        hits = np.flatnonzero(pc.is_in(table[ROW], value_set=wanted).to_numpy())
-        told = (question.answers, question.probabilities, question.confidences)
-        names = {*columns, ROW, *told}
-        shown = table.select([name for name in table.column_names if name in names])
-        for at in hits.tolist():
-            [values] = rows_with_gaps(shown.slice(at, 1))
-            sure = values.get(question.confidences) if question.confidences else None
-            found[file, values[ROW]] = ShownRow(
-                shown_texts(values, fields), question.own_choice(values), sure
-            )
-    return found
+    told = filter(None, (question.answers, question.probabilities, question.confidences))
+    return {
+        place: ShownRow(
+            shown_texts(row, fields),
+            question.own_choice(row),
+            row.get(question.confidences) if question.confidences else None,
+        )
+        for place, row in stored.rows_at(places, {*columns, *told})
+    }
 
 
 @dataclass(frozen=True)
@@ -149,38 +138,21 @@ class _Candidates:
         return DrawnRow(list(self._files)[int(file)], int(row), random, doubtful, size, priority)
 
 
-class _RightAnswers:
-    """The rows whose right answer is known from a column or a file."""
-
-    def __init__(self, stored: StoredRows, question: ReviewQuestion) -> None:
-        """Raises UsageError if the file of right answers is invalid."""
-        graded = question.gold.graded if question.gold else None
-        self._file: GoldFile | None = None
-        name = graded.gold_column if graded else None
-        if graded is not None and graded.gold_file is not None and question.gold is not None:
-            self._file = read_gold_file(graded.gold_file, question.gold)
-            name = self._file.key
-        self._column = stored.kept_as(name) if name is not None else None
-
-    def known(self, table: pa.Table) -> npt.NDArray[np.bool_]:
-        """For each row, whether its right answer is known."""
-        if self._column is None or self._column not in table.column_names:
-            return np.zeros(table.num_rows, np.bool_)
-        column = table[self._column]
-        if self._file is not None:
-            return np.array([v is not None for v in self._file.look_up(column)], np.bool_)
-        valid: npt.NDArray[np.bool_] = column.is_valid().to_numpy(zero_copy_only=False)
-        return valid
-
-
 def _candidates(
-    table: pa.Table, stored: StoredRows, question: ReviewQuestion, right: _RightAnswers
+    table: pa.Table,
+    stored: StoredRows,
+    question: ReviewQuestion,
+    gold: str | None,
+    file: GoldFile | None,
 ) -> _Chunk:
-    """The rows of one file's table that may be drawn: answered, without a known right answer."""
+    """The rows of one file's table that may be drawn: answered, without a known right answer:
+    one in the column ``gold``, or of a key there that is in ``file``."""
     if not table.num_rows:
         return _Chunk("", np.zeros(0, np.int64), np.zeros(0))
     mask = table[question.answers].is_valid().to_numpy(zero_copy_only=False)
-    mask = mask & ~right.known(table)
+    if gold is not None and gold in table.column_names:
+        right = table[gold] if file is None else pa.array(file.look_up(table[gold]), pa.string())
+        mask = mask & right.is_null().to_numpy(zero_copy_only=False)
     mask &= ~ExampleRows(stored.job, stored.kept).among(table)
     rows = table[ROW].to_numpy()[mask]
     if question.confidences is None or question.confidences not in table.column_names:

@@ -27,9 +27,9 @@ class ReviewQuestion:
     choices: tuple[str, ...]
     answers: str
     confidences: str | None
-    probabilities: str | None = None
-    text: str = ""
-    gold: AskedQuestion | None = None
+    probabilities: str | None
+    text: str
+    gold: AskedQuestion
 
     def own_choice(self, row: Mapping[str, Any]) -> str | None:
         """The model's own most probable choice: an answer that was calibrated with a row's right
@@ -38,7 +38,7 @@ class ReviewQuestion:
         if known:
             return max(self.choices, key=lambda choice: known.get(choice) or 0.0)
         answer = row.get(self.answers)
-        if answer is None or self.gold is None:
+        if answer is None:
             return None
         return label_of(self.gold, answer if isinstance(answer, bool) else str(answer))
 

@@ -8,17 +8,14 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.errors import UsageError
-from pipeline.input.plain import rows_with_gaps
 from pipeline.job.template.field_text import as_text
 from pipeline.output.columns.answers_as_rows import NUMBER
+from pipeline.output.reviews.answers import Place
 from pipeline.output.rows.stored_rows import FILE, ROW, StoredRows
 from pipeline.output.runs.finished import need_finished
-
-Place = tuple[str, int]  # file, row
 
 
 @dataclass(frozen=True)
@@ -98,8 +95,7 @@ def _pairs_at(
     stored: Sequence[StoredRows], places: Sequence[Place], number: int
 ) -> Iterator[list[AnswerPair]]:
     """``number``: the number of the first row."""
-    columns, wanted = stored[0].asked_columns, _by_file(places)
-    answers = [dict(_answers(one, columns, wanted)) for one in stored]
+    answers = [dict(_answers(one, stored[0].asked_columns, places)) for one in stored]
     for place in places:
         texts = answers[0][place][0]
         for other in answers[1:]:
@@ -122,13 +118,6 @@ def _names(stored: Sequence[StoredRows]) -> str:
     return " and ".join(one.address for one in stored)
 
 
-def _by_file(places: Sequence[Place]) -> dict[str, pa.Array]:
-    rows: dict[str, list[int]] = {}
-    for file, row in places:
-        rows.setdefault(file, []).append(row)
-    return {file: pa.array(found, pa.int64()) for file, found in rows.items()}
-
-
 def _drawn_at(place: Place) -> bytes:
     """Sorts places into the order of drawing: pseudo-random, and always the same."""
     return hashlib.sha256(f"{place[0]}\0{place[1]}".encode("utf-8", "surrogatepass")).digest()
@@ -142,24 +131,14 @@ def _places(stored: StoredRows) -> Iterator[Place]:
 
 
 def _answers(
-    stored: StoredRows, columns: Sequence[str], wanted: Mapping[str, pa.Array]
+    stored: StoredRows, columns: Sequence[str], places: Sequence[Place]
 ) -> Iterator[tuple[Place, tuple[dict[str, str], str]]]:
-    """Each answered row that is ``wanted`` (by file), with the kept columns of what was asked, and
-    the answer."""
+    """Each answered row at ``places``, with the kept columns of what was asked, and the answer."""
     asked = [name for name in columns if name in stored.kept]
-    shown = {FILE, ROW, "error", *stored.answer_columns, *asked}
-    for table in stored.tables(shown):
-        if not table.num_rows:
-            continue
-        rows = wanted.get(table[FILE][0].as_py())  # a table is of one file
-        if rows is None:
-            continue
-        names = [name for name in table.column_names if name in shown]
-        few = table.select(names).filter(pc.is_in(table[ROW], value_set=rows))
-        for row in rows_with_gaps(few):
-            if row["error"] is None:
-                texts = {name: as_text(row[name]) for name in asked if row[name] is not None}
-                yield (row[FILE], row[ROW]), (texts, _answer(stored, row))
+    for place, row in stored.rows_at(places, {"error", *stored.answer_columns, *asked}):
+        if row["error"] is None:
+            texts = {name: as_text(row[name]) for name in asked if row[name] is not None}
+            yield place, (texts, _answer(stored, row))
 
 
 def _answer(stored: StoredRows, row: dict[str, Any]) -> str:

@@ -39,8 +39,7 @@ def _failed(dataset: Dataset, manifest: Manifest) -> Iterator[FailedRow]:
         for number, error in enumerate(errors):
             if error is not None:
                 row = record.row_range.start + number // manifest.rows_of_one
-                name = entry.name or entry.path
-                yield FailedRow(name, row, error["type"], error["message"])
+                yield FailedRow(entry.called, row, error["type"], error["message"])
 
 
 def _place(record: CommitRecord) -> tuple[int, int]:

@@ -82,6 +82,15 @@ class GoldFile:
         )
 
 
+def gold_source(asked: AskedQuestion) -> tuple[str | None, GoldFile | None]:
+    """The input's column of right answers to ``asked``, or that of their keys in a file, and the
+    file. Raises UsageError if the file is not valid."""
+    gold = asked.graded.gold_file
+    if gold is None:
+        return asked.graded.gold_column, None
+    return gold.key, read_gold_file(gold, asked)
+
+
 def read_gold_file(gold: Gold, asked: AskedQuestion) -> GoldFile:
     """Read the file of right answers to ``asked`` that ``gold`` names. Raises UsageError: no such
     file or column, a key that appears twice, a value that is not one of its choices."""

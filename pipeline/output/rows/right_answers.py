@@ -12,7 +12,7 @@ from pipeline.output.columns.gold import names_of, truth
 from pipeline.output.columns.question_columns import label_of
 from pipeline.output.reviews.answers import Place
 from pipeline.output.reviews.gold import gold_of
-from pipeline.output.rows.gold_file import GoldFile, read_gold_file
+from pipeline.output.rows.gold_file import GoldFile, gold_source
 from pipeline.output.rows.stored_rows import FILE, ROW, StoredRows
 from pipeline.storage.base import open_storage
 
@@ -83,18 +83,15 @@ class RightAnswers:
         return self.judged
 
     def _of(self, asked: AskedQuestion) -> GradedQuestion | None:
-        graded, file = asked.graded, None
         try:
             reviews = gold_of(open_storage(self._stored.address), asked.name)
-            if graded.gold_file is not None:
-                file = read_gold_file(graded.gold_file, asked)
+            source, file = gold_source(asked)
         except UsageError as e:
             self.problems.append(e)
             return None
-        source = graded.gold_column if file is None else file.key
         column = self._stored.kept_as(source) if source is not None else None
         if column is None and not reviews:
             return None
-        names = names_of(graded, self._stored.input_schema) if file is None else {}
+        names = names_of(asked.graded, self._stored.input_schema) if file is None else {}
         reviewed = {(one.shard, one.row): one.value for one in reviews}
         return GradedQuestion(asked, column, names, file if column is not None else None, reviewed)

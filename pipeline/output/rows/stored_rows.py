@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import PurePosixPath
@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import RackmillError, UsageError, did_you_mean, some_of
+from pipeline.input.plain import rows_with_gaps
 from pipeline.job.answer.questions import LABEL_COLUMNS, AskedQuestion
 from pipeline.job.file.load import job_from
 from pipeline.job.fingerprint import digest
@@ -23,10 +24,12 @@ from pipeline.output.columns.gold import names_of, truth
 from pipeline.output.columns.probabilities import ACCEPTED, PROBABILITIES, RAW_CONFIDENCE
 from pipeline.output.columns.question_columns import confidence_in
 from pipeline.output.columns.results import ENGINE
-from pipeline.output.commit.records import MANIFEST, OUTPUT_NAME
+from pipeline.output.commit.records import OUTPUT_NAME
 from pipeline.output.dataset import Dataset
 from pipeline.output.growing.growing import parts_of
-from pipeline.output.manifest import Manifest, read_manifest
+from pipeline.output.manifest import Manifest, manifest_of
+from pipeline.output.reviews.answers import Place
+from pipeline.rows.large_tables import take
 from pipeline.storage.base import Storage
 
 if TYPE_CHECKING:
@@ -58,7 +61,7 @@ class _RunFolder:
             table = file.read(None if columns is None else list(columns))
             rows = int(start) + np.arange(table.num_rows) // each
             files = pa.DictionaryArray.from_arrays(
-                pa.array(np.zeros(table.num_rows, np.int32)), [entry.name or entry.path]
+                pa.array(np.zeros(table.num_rows, np.int32)), [entry.called]
             )
             yield table.append_column(FILE, files).append_column(ROW, pa.array(rows, pa.int64()))
 
@@ -75,11 +78,9 @@ class StoredRows:
         job = None
         for storage in parts_of(address):
             dataset = Dataset(storage)
-            content = dataset.manifest()
-            if content is not None:
-                self._parts.append(
-                    _RunFolder(storage, read_manifest(content, storage.address(MANIFEST)))
-                )
+            manifest = manifest_of(dataset)
+            if manifest is not None:
+                self._parts.append(_RunFolder(storage, manifest))
                 job = dataset.job() or job
         if not self._parts:
             raise UsageError(f"{address} holds no output of rackmill")
@@ -133,7 +134,7 @@ class StoredRows:
 
     def kept_as(self, column: str) -> str | None:
         """The output's name of an input column; None if it was not kept."""
-        return dict(self._parts[-1].manifest.kept).get(column)
+        return self._parts[-1].manifest.kept_as(column)
 
     @cached_property
     def gold(self) -> str | None:
@@ -141,8 +142,7 @@ class StoredRows:
         label = self.job.label if self.job else None
         if label is None or label.gold_column is None:
             return None
-        kept = dict(self._parts[-1].manifest.kept)
-        return kept.get(label.gold_column)
+        return self.kept_as(label.gold_column)
 
     @cached_property
     def _names(self) -> dict[str, str]:
@@ -207,6 +207,23 @@ class StoredRows:
         StorageFailed."""
         for part in self._parts:
             yield from part.tables(columns)
+
+    def rows_at(
+        self, places: Iterable[Place], columns: Collection[str]
+    ) -> Iterator[tuple[Place, dict[str, Any]]]:
+        """The rows at ``places``, as far as they exist, in input order, with those of ``columns``
+        that they have. Raises StorageFailed."""
+        by_file: dict[str, list[int]] = {}
+        for file, row in places:
+            by_file.setdefault(file, []).append(row)
+        wanted = {file: np.array(rows) for file, rows in by_file.items()}
+        names = {FILE, ROW, *columns}
+        for table in self.tables(names):
+            if table.num_rows:  # all of one file
+                hits = np.isin(table[ROW], wanted.get(table[FILE][0].as_py(), ()))
+                shown = table.select([name for name in table.column_names if name in names])
+                for one in rows_with_gaps(take(shown, np.flatnonzero(hits))):
+                    yield (one[FILE], one[ROW]), one
 
     def first(self, rows: int) -> pa.Table:
         """The first rows, with FILE and ROW."""

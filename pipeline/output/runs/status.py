@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from pipeline.errors import UsageError
 from pipeline.input.units import leaves
-from pipeline.output.commit.records import MANIFEST, CommitState
+from pipeline.output.commit.records import CommitState
 from pipeline.output.dataset import Dataset
-from pipeline.output.manifest import Manifest, read_manifest
+from pipeline.output.manifest import Manifest, need_manifest
 from pipeline.output.rows.failed_rows import FailedRow, first_failed
 from pipeline.output.runs.run_registry import Life, RunRecord, read_runs
 from pipeline.output.tally import Tally
@@ -91,10 +90,7 @@ def taken_back(summary: Mapping[str, Any]) -> tuple[str, ...]:
 def read_status(storage: Storage) -> Status:
     """Raises UsageError if there is no output of rackmill, StorageFailed, JobFailed."""
     dataset = Dataset(storage)
-    content = dataset.manifest()
-    if content is None:
-        raise UsageError(f"{storage.address()} holds no output of rackmill")
-    manifest = read_manifest(content, storage.address(MANIFEST))
+    manifest = need_manifest(dataset)
     runs = read_runs(storage)
     working = [run for run in runs if run.life() is Life.ALIVE]
     known = working or runs

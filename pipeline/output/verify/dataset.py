@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.errors import RackmillError, UsageError
+from pipeline.errors import RackmillError
 from pipeline.humanize import plural, size
 from pipeline.input.changes.content import content_of
 from pipeline.input.find import facts_now
@@ -25,14 +25,13 @@ from pipeline.output.columns.answers_as_rows import by_row
 from pipeline.output.commit.records import (
     ATTEMPTS,
     CLEARING,
-    MANIFEST,
     SUCCESS,
     SUMMARY,
     CommitRecord,
     CommitState,
 )
 from pipeline.output.dataset import Dataset
-from pipeline.output.manifest import Manifest, read_manifest
+from pipeline.output.manifest import Manifest, need_manifest
 from pipeline.output.runs.run_registry import live_runs
 from pipeline.output.tally import Tally
 from pipeline.output.verify.promises import (
@@ -89,10 +88,7 @@ def verify(storage: Storage) -> Verification:
     """Check a whole dataset. Raises UsageError if there is none, StorageFailed."""
     dataset = Dataset(storage)
     verdict = Verification(storage.address())
-    content = dataset.manifest()
-    if content is None:
-        raise UsageError(f"{storage.address()} holds no output of rackmill")
-    manifest = read_manifest(content, storage.address(MANIFEST))
+    manifest = need_manifest(dataset)
     verdict.name = manifest.name
     damaged: list[str] = []
     state = dataset.state(damaged)

@@ -23,10 +23,9 @@ from pipeline.input.shards import InputFiles, discover, moved_since
 from pipeline.job.fingerprint import fingerprint_parts, without_gold
 from pipeline.job.job import Job
 from pipeline.output.columns.results import output_columns
-from pipeline.output.commit.records import MANIFEST
 from pipeline.output.dataset import Dataset
 from pipeline.output.growing.growing import GrowingDataset, GrowingRun, run_name
-from pipeline.output.manifest import read_manifest
+from pipeline.output.manifest import manifest_of
 from pipeline.output.runs.run_registry import live_runs
 from pipeline.report.history import PastRun, draw_labels, history_page
 from pipeline.storage.base import open_storage
@@ -195,11 +194,10 @@ def _begun(dataset: GrowingDataset, job: Job, running: Sequence[GrowingRun]) -> 
 
 def _changes(job: Job, earlier: GrowingRun) -> list[str]:
     """The parts of the job, other than its input, that have changed since ``earlier``."""
-    content = Dataset(earlier.storage).manifest()
-    if content is None:
+    before = manifest_of(Dataset(earlier.storage))
+    if before is None:
         return []
     now = fingerprint_parts(job, model_hash=model_identity(job, find_model(job)), input_hash="")
-    before = read_manifest(content, earlier.storage.address(MANIFEST))
     then = without_gold(before.content.parts)
     names = sorted((now.keys() | then.keys()) - {"input"})
     return [name for name in names if now.get(name) != then.get(name)]
@@ -218,10 +216,9 @@ def _check_same(dataset: GrowingDataset, job: Job, files: InputFiles) -> None:
             f"{dataset.address} holds the output of a different job: {', '.join(changed)} changed",
             fix,
         )
-    content = Dataset(last.storage).manifest()
-    if content is None:
+    begun = manifest_of(Dataset(last.storage))
+    if begun is None:
         return
-    begun = read_manifest(content, last.storage.address(MANIFEST))
     before = begun.schema
     now = output_columns(job, files.schema, begun.results).schema
     if now != before:
