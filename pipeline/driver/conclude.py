@@ -71,7 +71,7 @@ def conclude(
         left=tuple(str(one) for one in plan.input.files.left),
         model_context=plan.model.geometry.context,
         licence=plan.model.licence,
-        trust=blocks,
+        trust=dict(blocks),
         no_confidence=why_not_sure(plan.job.asked, dataset.first_rows(REPORTED_ROWS)),
         **measured(
             total,
