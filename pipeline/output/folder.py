@@ -88,15 +88,17 @@ class OutputFolder:
 
     def describe(self, manifest: Mapping[str, Any], job: Mapping[str, Any]) -> None:
         """Note what has changed in the folder's job: its input, its number of rows."""
-        for path, content in ((MANIFEST, as_json(manifest)), (JOB, as_json(job))):
-            if self.storage.read(path) != content:
-                self.storage.replace(path, content)
+        self._note(MANIFEST, manifest)
+        self.keep_job(job)
 
     def keep_job(self, job: Mapping[str, Any]) -> None:
         """Note what has changed in the folder's job, except its input."""
-        content = as_json(job)
-        if self.storage.read(JOB) != content:
-            self.storage.replace(JOB, content)
+        self._note(JOB, job)
+
+    def _note(self, path: str, content: Mapping[str, Any]) -> None:
+        encoded = as_json(content)
+        if self.storage.read(path) != encoded:
+            self.storage.replace(path, encoded)
 
     def check(self, manifest: Mapping[str, Any]) -> None:
         """Raise UsageError if the folder belongs to another job, or holds files of no job.

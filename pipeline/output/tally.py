@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
 from pipeline.rows.error_reasons import bound_reasons
 
@@ -72,19 +72,6 @@ class Tally:
 
     def as_json(self) -> dict[str, Any]:
         return {k: dict(v) if isinstance(v, dict) else v for k, v in vars(self).items()}
-
-    @classmethod
-    def from_json(cls, content: dict[str, Any]) -> Self:
-        tally = cls()
-        for name, value in content.items():
-            current = getattr(tally, name, None)
-            if isinstance(value, dict) and current is not None:
-                if name.endswith("_lengths"):  # JSON keys are text
-                    value = {int(k): n for k, n in value.items()}
-                dict.update(current, value)  # Counter's own update is slow, and there are many
-            elif current is not None:
-                setattr(tally, name, value)
-        return tally
 
 
 def perplexity(logprob: float, tokens: int) -> float | None:

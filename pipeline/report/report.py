@@ -11,7 +11,6 @@ from pipeline.output.tally import Tally
 from pipeline.report.fixes import error_lines
 from pipeline.report.summary import Summary
 from pipeline.report.trust.section import sentences, tables
-from pipeline.report.unlike_engines import agreement_in_words
 
 _CELL_CHARACTERS = 90
 _BAR_CHARACTERS = 30
@@ -110,6 +109,21 @@ def _unlike_engines(s: Summary) -> str:
     lines = ["## Unlike engines\n\n" + _table(("", "rows"), rows)]
     lines += [f"{line}\n" for line in agreement_in_words(s)]
     return "\n".join(lines)
+
+
+def agreement_in_words(s: Summary) -> list[str]:
+    """How far different engines agree: one sentence for each two; or one that it is not known, if
+    no two answered a row."""
+    if len(s.answered_by) < 2:
+        return []
+    if not s.agreement:
+        return ["How far they agree is not known: no row was answered by two of them."]
+    return [
+        f"{one['engines'][0]} and {one['engines'][1]} agree on {count(one['equal'])} of "
+        f"{count(one['rows'])} rows that both answered ({one['equal'] / one['rows']:.0%}; between "
+        f"{one['low']:.0%} and {one['high']:.0%} with 95 % confidence)."
+        for one in s.agreement
+    ]
 
 
 def _prediction(s: Summary) -> str:

@@ -11,6 +11,7 @@ not see it, and ranks of different fits can be compared while their confidences 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,30 +101,23 @@ def upper_bound(wrong: int, seen: int, rows: int, confidence: float) -> float:
     """The upper bound of the share of wrong rows among ``rows``, if ``wrong`` of ``seen`` rows
     drawn without replacement are wrong: it is exceeded with probability 1 - ``confidence`` at most.
     For many rows it is Clopper's and Pearson's bound (1934); if all were seen, the share itself."""
-    # of the unseen rows, ``low`` wrong ones are possible, and more than ``high`` are ruled out
-    low, high = 0, rows - seen
-    while low < high:
-        middle = (low + high + 1) // 2
-        if (
-            _at_most(*(np.array([k]) for k in (wrong, rows, wrong + middle, seen)))[0]
-            <= 1 - confidence
-        ):
-            high = middle - 1
-        else:
-            low = middle
-    return (wrong + low) / rows
+
+    def ruled_out(unseen: int) -> bool:
+        """Whether so many of the unseen rows cannot be wrong."""
+        chance = _at_most(*(np.array([k]) for k in (wrong, rows, wrong + unseen, seen)))
+        return bool(chance[0] <= 1 - confidence)
+
+    possible = bisect_left(range(1, rows - seen + 1), True, key=ruled_out)
+    return (wrong + possible) / rows
 
 
 def least_reviewed(rows: int, promise: Promise) -> int:
     """How many of ``rows`` must be drawn, and all be right, for a promise about all of them."""
-    low, high = 0, rows
-    while low < high:
-        middle = (low + high) // 2
-        if _passes(np.array([0]), np.array([middle]), np.array([rows]), promise)[0]:
-            high = middle
-        else:
-            low = middle + 1
-    return low
+
+    def enough(seen: int) -> bool:
+        return bool(_passes(np.array([0]), np.array([seen]), np.array([rows]), promise)[0])
+
+    return bisect_left(range(rows), True, key=enough)
 
 
 def more_review(

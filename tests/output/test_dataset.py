@@ -16,7 +16,7 @@ import pytest
 from pipeline import JobFailed, UsageError
 from pipeline.input.units import Unit
 from pipeline.output.commit import records as layout
-from pipeline.output.commit.records import CommitRecord
+from pipeline.output.commit.records import CommitRecord, decode
 from pipeline.output.dataset import Dataset
 from pipeline.output.tally import Tally
 from pipeline.storage.base import Storage
@@ -111,7 +111,7 @@ def test_a_commit_record_survives_its_file() -> None:
     tally.confusion["good\tbad"] = 1
     record = CommitRecord("u", "a", FIRST.file_name, 5, "s", tally)
 
-    assert CommitRecord.decode(record.encode()) == record
+    assert decode(record.encode()) == record
 
 
 class TestRecovery:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Any
 
@@ -15,6 +14,7 @@ from pipeline import UsageError
 from pipeline.errors import RowError, RowErrorType
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.output.columns.results import RowResult, output_columns, tally, to_table
+from pipeline.output.commit.records import CommitRecord, decode
 from pipeline.output.tally import Tally, perplexity
 from pipeline.prompt.answers import Answers
 from pipeline.prompt.builder import PromptBuilder
@@ -265,8 +265,12 @@ class TestTally:
         first = self.tallied(RowResult(scores=scores(4, seed=1)))
         second = self.tallied(RowResult(scores=scores(9, seed=2)))
 
-        total = Tally.from_json(json.loads(json.dumps(first.as_json())))
-        total.add(Tally.from_json(json.loads(json.dumps(second.as_json()))))
+        total = Tally()
+        for one in (first, second):
+            record = CommitRecord("u", "a", "00000-000000000000.parquet", 5, "s", one)
+            again = decode(record.encode())
+            assert isinstance(again, CommitRecord)
+            total.add(again.tally)
 
         assert total.scored_tokens == 13
         assert total.logprob == first.logprob + second.logprob

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-import json
 from collections import Counter
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.output.commit.records import CommitRecord, decode
 from pipeline.output.tally import Tally, length_bucket
 from tests.support.samples import quick
 
@@ -48,8 +48,9 @@ def test_a_sum_of_sums_is_the_sum(some: list[Tally], others: list[Tally]) -> Non
 
 @quick
 @given(TALLIES)
-def test_a_tally_survives_json(tally: Tally) -> None:
-    assert Tally.from_json(json.loads(json.dumps(tally.as_json()))) == tally
+def test_a_tally_survives_the_file_of_its_record(tally: Tally) -> None:
+    record = CommitRecord("u", "a", "00000-000000000000.parquet", 5, "s", tally)
+    assert decode(record.encode()) == record
 
 
 @quick

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from itertools import accumulate
 from typing import Any
 
@@ -58,7 +59,7 @@ def _rewrite_file(
     stop = at + record.tally.succeeded
 
     def change(newest: CommitRecord, table: pa.Table) -> tuple[pa.Table, Tally] | None:
-        made, total = table, Tally.from_json(newest.tally.as_json())
+        made, total = table, deepcopy(newest.tally)
         for one in judged:
             made, labels = _relabelled(made, one, slice(at, stop))
             _count(total, one.known.asked, labels, _told(one.known, at, stop))

@@ -67,14 +67,6 @@ class CommitRecord:
             fields.pop("generation", None)
         return json.dumps(fields).encode()
 
-    @classmethod
-    def decode(cls, content: bytes) -> CommitRecord:
-        """Raises ValueError if ``content`` is no commit record."""
-        found = decode(content)
-        if isinstance(found, Cut):
-            raise ValueError("the record of a cut")  # noqa: TRY004
-        return found
-
     @property
     def attempt_path(self) -> str:
         return attempt_path(self.unit, self.generation, self.attempt)
@@ -119,21 +111,12 @@ def decode(content: bytes) -> CommitRecord | Cut:
     try:
         record = _COMMIT.decode(content)
     except msgspec.ValidationError:
-        return _decode_cut(content)
-    except msgspec.MsgspecError as e:
-        raise ValueError(str(e)) from None
+        return _CUT.decode(content)
     if not (_WORD.fullmatch(record.unit) and _WORD.fullmatch(record.attempt)):
         raise ValueError("unit or attempt is no word")
     if not OUTPUT_NAME.fullmatch(record.file):
         raise ValueError(f"{record.file!r} is no name of an output file")
     return record
-
-
-def _decode_cut(content: bytes) -> Cut:
-    try:
-        return _CUT.decode(content)
-    except msgspec.MsgspecError as e:
-        raise ValueError(str(e)) from None
 
 
 def _counter(kind: Any, counts: Any) -> Any:

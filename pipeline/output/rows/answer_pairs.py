@@ -15,7 +15,7 @@ from pipeline.job.template.field_text import as_text
 from pipeline.output.columns.answers_as_rows import NUMBER
 from pipeline.output.reviews.answers import Place
 from pipeline.output.rows.stored_rows import FILE, ROW, StoredRows
-from pipeline.output.runs.finished import need_finished
+from pipeline.output.runs.status import need_finished
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ generation that the earlier one made.
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -155,7 +156,7 @@ def merge(earlier: pa.Table, new: pa.Table, places: Sequence[int]) -> pa.Table:
 def retally(before: Tally, old: pa.Table, new: Tally, results: Container[str]) -> Tally:
     """The counts of a unit after its error rows ``old`` became the rows that ``new`` counts.
     ``results``: the columns that do not come from the input."""
-    total = Tally.from_json(before.as_json())
+    total = deepcopy(before)
     total.rows -= old.num_rows
     total.failed -= old.num_rows
     for error in old.column("error").to_pylist():

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from itertools import islice
 from typing import Any
 
+from pipeline.errors import UsageError
 from pipeline.input.units import leaves
 from pipeline.output.commit.records import CommitState
 from pipeline.output.dataset import Dataset
+from pipeline.output.growing.growing import parts_of
 from pipeline.output.manifest import Manifest, need_manifest
-from pipeline.output.rows.failed_rows import FailedRow, first_failed
-from pipeline.output.runs.run_registry import Life, RunRecord, read_runs
+from pipeline.output.runs.run_registry import Life, RunRecord, read_runs, refuse_second
 from pipeline.output.tally import Tally
 from pipeline.rows.error_reasons import reasons_by_type
 from pipeline.storage.base import Storage
@@ -28,6 +30,19 @@ class Course(StrEnum):
     STOPPING = "stopping"
     STOPPED = "stopped"  # on request
     INTERRUPTED = "interrupted"  # killed, or failed
+
+
+@dataclass(frozen=True)
+class FailedRow:
+    """``file``: of the input; ``row``: in that file, counted from 0."""
+
+    file: str
+    row: int
+    type: str
+    message: str
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -119,7 +134,7 @@ def read_status(storage: Storage) -> Status:
         run=run,
         taken_back=taken_back(summary or {}),
         reasons=reasons,
-        first_failed=tuple(first_failed(dataset, manifest, _NAMED) if done.errors else ()),
+        first_failed=tuple(islice(_failed(dataset, manifest), _NAMED if done.errors else 0)),
     )
 
 
@@ -142,3 +157,29 @@ def _committed(manifest: Manifest, state: CommitState) -> tuple[Tally, int]:
                 total.add(record.tally)
         whole += all(record is not None for record in records)
     return total, whole
+
+
+def _failed(dataset: Dataset, manifest: Manifest) -> Iterator[FailedRow]:
+    """The error rows in input order. Reads only files whose records count errors, when needed."""
+    commits = dataset.state().commits.values()
+    for record in sorted((r for r in commits if r.tally.errors), key=lambda r: r.row_range):
+        entry = manifest.content.shards[record.row_range.shard]
+        errors = dataset.read_rows(record)["error"].to_pylist()
+        for number, error in enumerate(errors):
+            if error is not None:
+                row = record.row_range.start + number // manifest.rows_of_one
+                yield FailedRow(entry.called, row, error["type"], error["message"])
+
+
+def need_finished(output: str, note: Callable[[str], None] = lambda line: None) -> None:
+    """Raises UsageError if the output lacks rows; AlreadyRunning if it is being written. ``note``
+    gets a line before something that takes long."""
+    for part in parts_of(output):
+        refuse_second(part, note)
+        if not Dataset(part).finished:
+            status = read_status(part)
+            raise UsageError(
+                f"{output} is not finished: {status.rows_done} of {status.rows} rows are there, "
+                "and a sample is drawn from all",
+                f"go on with it first: rackmill run {part.address('_rackmill/job.json')}",
+            )

@@ -43,8 +43,8 @@ class Comparison:
     """
 
     rows: int
-    answered: int
-    same: int
+    answered: int = 0
+    same: int = 0
     graded: int = 0
     first_right: int = 0
     second_right: int = 0
@@ -107,7 +107,9 @@ def compare_outputs(
         truth = first.truth if first.truth is not None else second.truth
         if truth is not None:
             right = _digest(truth)
-            counts += _graded(first.answer == right, second.answer == right)
+            mine, theirs = first.answer == right, second.answer == right
+            counts.update(graded=1, first_right=mine, second_right=theirs)
+            counts.update(only_first=mine > theirs, only_second=theirs > mine)
         if first.answer == second.answer:
             counts["same"] += 1
         elif len(changes) < keep:
@@ -120,7 +122,7 @@ def compare_outputs(
         )
     means = tokens[0] / counts["rows"], tokens[1] / counts["rows"]
     shown = _with_first(changes, one, columns)
-    return Comparison(tokens=means, changes=shown, **{name: counts[name] for name in _COUNTED})
+    return Comparison(tokens=means, changes=shown, **counts)
 
 
 def _with_first(
@@ -154,21 +156,6 @@ def _comparable(value: Any) -> Any:
     if isinstance(value, int | float | Decimal):
         return value.as_integer_ratio()
     return value
-
-
-_COUNTED = (
-    "rows", "answered", "same", "graded", "first_right", "second_right", "only_first", "only_second"
-)  # fmt: skip
-
-
-def _graded(first: bool, second: bool) -> Counter[str]:
-    return Counter(
-        graded=1,
-        first_right=int(first),
-        second_right=int(second),
-        only_first=int(first and not second),
-        only_second=int(second and not first),
-    )
 
 
 def _common_answers(one: StoredRows, other: StoredRows) -> tuple[str, ...]:

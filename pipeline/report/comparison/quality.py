@@ -21,9 +21,8 @@ change much in 16 bits (in transformers' own bf16 too).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -185,53 +184,27 @@ def assess(rows: RowSums, *, resamples: int = 2000) -> CandidateQuality:
         times = np.bincount(dice.integers(count, size=count), minlength=count)
         drawn[number] = times @ table
     total = table.sum(axis=0, keepdims=True)
-
-    def interval(statistic: Callable[[_Totals], Floats]) -> Bootstrap:
-        low, high = np.quantile(statistic(_Totals(drawn)), _WITHIN)
-        return Bootstrap(float(statistic(_Totals(total))[0]), float(low), float(high))
-
-    return CandidateQuality(
-        rows=count,
-        tokens=int(total[0, 0]),
-        reference_perplexity=interval(lambda t: t.reference_perplexity),
-        perplexity=interval(lambda t: t.perplexity),
-        ratio=interval(lambda t: t.perplexity / t.reference_perplexity),
-        difference=interval(lambda t: t.perplexity - t.reference_perplexity),
-        kl=interval(lambda t: t.kl),
-        kl_lower_bound=float(_Totals(total).kl_lower_bound[0]),
-        agreement=interval(lambda t: t.agreement),
-    )
+    values = {name: float(value[0]) for name, value in _statistics(total).items()}
+    bounds = {n: np.quantile(v, _WITHIN).tolist() for n, v in _statistics(drawn).items()}
+    lower = values.pop("kl_lower_bound")
+    found = {name: Bootstrap(value, *bounds[name]) for name, value in values.items()}
+    return CandidateQuality(rows=count, tokens=int(total[0, 0]), kl_lower_bound=lower, **found)
 
 
-class _Totals:
-    """The statistics from totals over rows: of the data, or of each of many resamples of it."""
-
-    def __init__(self, table: Floats) -> None:
-        self._sums: dict[str, Any] = {f: table[:, i] for i, f in enumerate(_FIELDS)}
-
-    def __getattr__(self, name: str) -> Any:
-        return self._sums[name]
-
-    @property
-    def reference_perplexity(self) -> Floats:
-        return np.asarray(np.exp(-self.reference_logprob / self.tokens))
-
-    @property
-    def perplexity(self) -> Floats:
-        return np.asarray(np.exp(-self.candidate_logprob / self.tokens))
-
-    @property
-    def agreement(self) -> Floats:
-        return np.asarray(self.same_token / self.tokens)
-
-    @property
-    def kl_lower_bound(self) -> Floats:
-        return np.asarray(self.bound / self.tokens)
-
-    @property
-    def kl(self) -> Floats:
-        """The bound, plus an estimate for the mass outside the lists: per unit of mass, what the
-        second half of the lists added."""
-        mass = np.maximum(self.half_rest - self.rest, _FLOOR)
-        added = np.maximum(self.bound - self.half_bound, 0.0) / mass
-        return np.asarray((self.bound + self.rest * added) / self.tokens)
+def _statistics(table: Floats) -> dict[str, Floats]:
+    """Each statistic from totals over rows (``_FIELDS``) [totals]: of the data, or of each of many
+    resamples of it. KL: the bound, plus an estimate for the mass outside the lists: per unit of
+    mass, what the second half of the lists added."""
+    tokens, of_reference, of_candidate, same_token, bound, rest, half_bound, half_rest = table.T
+    reference, candidate = np.exp(-of_reference / tokens), np.exp(-of_candidate / tokens)
+    mass = np.maximum(half_rest - rest, _FLOOR)
+    added = np.maximum(bound - half_bound, 0.0) / mass
+    return {
+        "reference_perplexity": reference,
+        "perplexity": candidate,
+        "ratio": candidate / reference,
+        "difference": candidate - reference,
+        "kl": (bound + rest * added) / tokens,
+        "kl_lower_bound": bound / tokens,
+        "agreement": same_token / tokens,
+    }

@@ -21,11 +21,10 @@ from pipeline.printable import shown
 from pipeline.report.classes import in_percent, per_class
 from pipeline.report.comparison.intervals import Share
 from pipeline.report.fixes import error_lines
-from pipeline.report.report import IN_DATASET_ALONE
+from pipeline.report.report import IN_DATASET_ALONE, agreement_in_words
 from pipeline.report.summary import Summary
 from pipeline.report.trust.section import sentences
 from pipeline.report.trust.section import tables as trust_tables
-from pipeline.report.unlike_engines import agreement_in_words
 
 Row = Mapping[str, Any]
 _CELL_CHARACTERS = 300

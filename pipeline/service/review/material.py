@@ -12,7 +12,7 @@ from pipeline.output.reviews.question import ReviewQuestion, question_of
 from pipeline.output.reviews.sample import ReviewSample
 from pipeline.output.reviews.samples import sample_for
 from pipeline.output.rows.stored_rows import StoredRows
-from pipeline.output.runs.finished import need_finished
+from pipeline.output.runs.status import need_finished
 from pipeline.storage.base import Storage, open_storage
 
 
