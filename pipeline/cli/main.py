@@ -6,6 +6,8 @@ import atexit
 import os
 import signal
 import sys
+import tempfile
+import traceback
 from pathlib import Path
 from typing import NoReturn
 
@@ -114,9 +116,6 @@ def _where(error: RackmillError) -> str:
 
 def _crash(e: Exception) -> None:
     """A bug in rackmill: one line for the user, the traceback in a file."""
-    import tempfile
-    import traceback
-
     with tempfile.NamedTemporaryFile(
         "w", prefix="rackmill-crash-", suffix=".txt", delete=False
     ) as file:

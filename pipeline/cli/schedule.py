@@ -15,9 +15,12 @@ import typer
 from pipeline.cli.options import Json, address_option, set_option
 from pipeline.cli.terminal.console import ERR, OUT, print_json
 from pipeline.errors import JobFailed, UsageError
-from pipeline.humanize import plural
+from pipeline.humanize import plural, rate
+from pipeline.input.output_apart import check_places
+from pipeline.job.file.load import job_from, load_job
 from pipeline.job.when.cron import Cron
 from pipeline.logs import file_log
+from pipeline.printable import printable
 from pipeline.user_folder import state_folder
 
 if TYPE_CHECKING:
@@ -58,8 +61,6 @@ def apply_command(
 ) -> None:
     """Have these jobs run when their `schedule:` says. Applied again, a file replaces itself."""
     from pipeline.input.changes.compare import absolute
-    from pipeline.input.output_apart import check_places
-    from pipeline.job.file.load import load_job
     from pipeline.output.growing.growing import GrowingDataset
     from pipeline.output.runs.job_file import job_content
     from pipeline.service.scheduler.schedule_db import ScheduleDb
@@ -233,7 +234,6 @@ def logs_command(
     state: State = None,
 ) -> None:
     """What the scheduler did, by time (UTC); or what the last run of a schedule said."""
-    from pipeline.printable import printable
     from pipeline.service.scheduler.process import last_log
     from pipeline.service.scheduler.schedule_db import ScheduleDb
 
@@ -304,7 +304,6 @@ def perform_command(
 ) -> None:
     """What the scheduler runs for one run: its result is one JSON object on stdout."""
     from pipeline.cli.run.watch import attended
-    from pipeline.job.file.load import job_from
     from pipeline.service.queue.unsubmitted_runs import guest_of
     from pipeline.service.scheduler.process import end_with
     from pipeline.service.scheduler.run_once import run_once
@@ -353,7 +352,6 @@ def _as_json(run: Run) -> dict[str, Any]:
 
 
 def _in_words(run: Run) -> str:
-    from pipeline.humanize import rate
     from pipeline.output.runs.status import taken_back
     from pipeline.report.trust.words import taken_back_words
 

@@ -8,6 +8,7 @@ import typer
 
 from pipeline.cli.options import Json, OutputFolder
 from pipeline.cli.terminal.console import OUT, print_json
+from pipeline.humanize import plural, size
 
 
 def clean_command(
@@ -19,7 +20,6 @@ def clean_command(
 ) -> None:
     """Remove abandoned attempts, half-written files and records of old runs; never anything that
     a commit record names. Exit 1 while a run is at work there: nothing is touched then."""
-    from pipeline.humanize import plural, size
     from pipeline.output.clean import find_litter, remove, summed_up
     from pipeline.output.dataset import Dataset
     from pipeline.storage.base import open_storage

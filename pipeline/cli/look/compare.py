@@ -11,6 +11,7 @@ import typer
 from pipeline.cli.options import Json
 from pipeline.cli.terminal.columns import columns_of, cut, padded
 from pipeline.cli.terminal.console import OUT, note, print_json
+from pipeline.humanize import count, duration, plural
 
 if TYPE_CHECKING:
     from pipeline.output.rows.stored_rows import StoredRows
@@ -70,8 +71,6 @@ def _print(
     compared: Comparison,
     questions: Mapping[str, Comparison],
 ) -> None:
-    from pipeline.humanize import count, duration, plural
-
     def say(text: str) -> None:
         OUT.print(text)
 

@@ -10,6 +10,8 @@ import typer
 from pipeline.cli.look.show import Where
 from pipeline.cli.options import Force, Json, OutputFolder
 from pipeline.cli.terminal.console import OUT, print_json
+from pipeline.errors import UsageError
+from pipeline.humanize import plural, size
 
 
 def export_command(
@@ -22,7 +24,6 @@ def export_command(
     as_json: Json = False,
 ) -> None:
     """Write a dataset as one file: CSV, Parquet, JSON Lines or a spreadsheet."""
-    from pipeline.humanize import plural, size
     from pipeline.output.export.export import export
     from pipeline.output.rows.stored_rows import StoredRows
     from pipeline.report.selection import Selection, tables
@@ -39,8 +40,6 @@ def export_command(
 
 def check_target(output: str, file: Path, *, force: bool) -> None:
     """Raise UsageError for a file that exists, or would be among the data of ``output``."""
-    from pipeline.errors import UsageError
-
     if file.exists() and not force:
         raise UsageError(f"{file} is there already", "replace it with --force, or name another")
     if "://" not in output and file.resolve().is_relative_to(Path(output).resolve()):

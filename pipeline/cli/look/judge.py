@@ -10,6 +10,8 @@ import typer
 from pipeline.cli.look.review_page import NoBrowser, Port, Reviewer, serve_session, user_name
 from pipeline.cli.options import Fresh, Json, results_option, rows_option, set_option
 from pipeline.cli.terminal.console import OUT, note, only_data_on_stdout, print_json
+from pipeline.errors import UsageError
+from pipeline.humanize import count, plural
 
 if TYPE_CHECKING:
     from pipeline.driver.comparison.judge import JudgeResult
@@ -52,7 +54,6 @@ def judge_command(
     """Have a model say which of every two answers is better, each pair in both orders: what wins in
     one order alone is a tie. Or have people say it (--human). The result is on Elo's scale, with
     intervals."""
-    from pipeline.errors import UsageError
     from pipeline.report.comparison.judgement import CRITERIA
 
     if len(outputs) < 2:
@@ -68,8 +69,6 @@ def judge_command(
 
 
 def _refuse(options: dict[str, Any], why: str, fix: str) -> None:
-    from pipeline.errors import UsageError
-
     given = next((name for name, value in options.items() if value), None)
     if given is not None:
         raise UsageError(f"{given} {why}", fix)
@@ -99,8 +98,6 @@ def _by_model(
 
 
 def _say(judged: JudgeResult) -> None:
-    from pipeline.humanize import count, plural
-
     failed = (
         f", {count(judged.failed)} left out: the judge could not be asked" if judged.failed else ""
     )
@@ -112,8 +109,6 @@ def _say(judged: JudgeResult) -> None:
 def _say_judgement(
     judgement: Judgement, outputs: Sequence[str], unlike: str, preferring: str
 ) -> None:
-    from pipeline.humanize import count, plural
-
     for number, address in enumerate(outputs):
         strength = judgement.strengths[number]
         OUT.print(
@@ -168,7 +163,6 @@ def _by_people(
 
 
 def _say_of_people(session: PairSession) -> None:
-    from pipeline.humanize import count, plural
     from pipeline.service.review.numbers import compared
 
     found = session.result()

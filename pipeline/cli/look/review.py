@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -12,6 +13,7 @@ from pipeline.cli.look.export import check_target
 from pipeline.cli.look.review_page import NoBrowser, Port, Reviewer, serve_session, user_name
 from pipeline.cli.options import Json, OutputFolder
 from pipeline.cli.terminal.console import OUT, note, print_json
+from pipeline.humanize import plural
 
 if TYPE_CHECKING:
     from pipeline.output.reviews.exchange.files import Shape
@@ -102,8 +104,6 @@ def _exchange(
 
 
 def _say_exchanged(told: dict[str, Any]) -> None:
-    from pipeline.humanize import plural
-
     if "imported" in told:
         one = told["imported"]
         OUT.print(
@@ -145,10 +145,6 @@ def _told(session: LabelSession) -> dict[str, Any]:
 
 
 def _say(told: dict[str, Any]) -> None:
-    import shlex
-
-    from pipeline.humanize import plural
-
     saved = plural(told["saved_now"], "answer")
     OUT.print(f"saved {saved} · {told['answered']} of {told['rows']} rows answered")
     if told["go_on"]:

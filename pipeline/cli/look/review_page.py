@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import getpass
+import re
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,9 +22,6 @@ NoBrowser = Annotated[bool, typer.Option("--no-browser", help="Only print the ad
 
 def user_name() -> str:
     """A name for the file with this reviewer's answers."""
-    import getpass
-    import re
-
     try:
         name = getpass.getuser()
     except (OSError, KeyError):  # an account without a name

@@ -10,6 +10,7 @@ import typer
 from pipeline.cli.options import Json, OutputFolder, rows_option
 from pipeline.cli.terminal.columns import columns_of, cut, padded
 from pipeline.cli.terminal.console import OUT, note, print_json
+from pipeline.job.template.field_text import as_shown
 
 if TYPE_CHECKING:
     from pipeline.output.rows.right_answers import GradedQuestion
@@ -100,8 +101,6 @@ def row_lines(stored: StoredRows, rows: Sequence[Mapping[str, Any]], width: int)
 
 
 def _answer(stored: StoredRows, row: Mapping[str, Any]) -> str:
-    from pipeline.job.template.field_text import as_shown
-
     if row["error"] is not None:
         return f"{row['error']['type']}: {row['error']['message']}"
     columns = stored.answer_columns
@@ -119,8 +118,6 @@ def _truths(stored: StoredRows, wrong: Sequence[GradedQuestion], row: Mapping[st
 
 def _asked(stored: StoredRows, row: Mapping[str, Any]) -> str:
     """The part of the row in its prompt, or else its columns of the input."""
-    from pipeline.job.template.field_text import as_shown
-
     texts = [as_shown(row[name]) for name in stored.asked_columns if row[name] is not None]
     return " · ".join(texts)
 

@@ -7,7 +7,10 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.options import Json, OutputFolder
+from pipeline.cli.run.signals import stopping_on_signals
 from pipeline.cli.terminal.console import OUT, note, print_json
+from pipeline.driver.stop.stop import Stop
+from pipeline.humanize import plural
 
 
 def trust_command(
@@ -37,11 +40,8 @@ def trust_command(
 ) -> None:
     """Calibrate labels and confidences by the right answers that are known (a column, a file,
     reviews), accept as many rows as can be promised, and say how good all that is."""
-    from pipeline.cli.run.signals import stopping_on_signals
-    from pipeline.driver.stop.stop import Stop
     from pipeline.driver.trust.settings import TrustOptions
     from pipeline.driver.trust.trust import trust
-    from pipeline.humanize import plural
     from pipeline.report.trust.words import lines
 
     options = TrustOptions(tuple(gold or ()), key, value, error, confidence)

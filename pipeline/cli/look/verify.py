@@ -8,6 +8,7 @@ import typer
 
 from pipeline.cli.options import Json, OutputFolder
 from pipeline.cli.terminal.console import OUT, print_json
+from pipeline.humanize import count, plural, size
 
 if TYPE_CHECKING:
     from pipeline.output.verify.dataset import Verification
@@ -34,8 +35,6 @@ def verify_command(output: OutputFolder, as_json: Json = False) -> None:
 
 
 def _print(verdict: Verification) -> None:
-    from pipeline.humanize import count, plural, size
-
     output = verdict.output
     for fault in verdict.faults[:_SHOWN]:
         OUT.print(f"{fault.where}: {fault.what}")

@@ -8,6 +8,7 @@ import typer
 
 from pipeline.cli.options import Fresh, Json, results_option, rows_option, set_option
 from pipeline.cli.terminal.console import OUT, note, only_data_on_stdout, print_json
+from pipeline.humanize import duration, plural
 
 if TYPE_CHECKING:
     from pipeline.driver.comparison.quality import QualityReport
@@ -67,7 +68,6 @@ def quality_command(
 
 def print_comparison(comparison: QualityReport) -> None:
     """The comparison in 80 columns."""
-    from pipeline.humanize import duration, plural
 
     def line(name: str, text: str) -> None:
         OUT.print(f"  {name:<18} {text}")

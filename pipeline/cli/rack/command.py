@@ -11,6 +11,8 @@ import typer
 from pipeline.cli.options import Json, address_option
 from pipeline.cli.terminal.console import ERR, print_json
 from pipeline.errors import UsageError
+from pipeline.humanize import plural
+from pipeline.service.rack.ray_node import HEAD_PORT
 
 rack_app = typer.Typer(
     name="rack",
@@ -147,7 +149,6 @@ def show_command(
 def stop_command() -> None:
     """Have this machine leave its rack. Jobs go on with the others; if it is the head, they stop
     and go on when it is started again."""
-    from pipeline.humanize import plural
     from pipeline.service.queue.start import jobs_left
     from pipeline.service.rack.record import forget_record, read_record
 
@@ -169,7 +170,6 @@ def stop_command() -> None:
 def rack_address(given: str | None) -> str:
     """HOST:PORT of the head: from ``given``, ``RAY_ADDRESS``, or ("auto") the rack of this machine.
     Raises UsageError if there is none."""
-    from pipeline.service.rack.ray_node import HEAD_PORT
     from pipeline.service.rack.record import read_record
 
     record = read_record()

@@ -14,6 +14,7 @@ from pipeline.cli.options import RackAddress
 from pipeline.cli.rack.jobs.command import print_log
 from pipeline.cli.terminal.console import ERR, OUT
 from pipeline.errors import UsageError, some_of
+from pipeline.output.commit.records import STATE
 
 if TYPE_CHECKING:
     from pipeline.logs import LogLine
@@ -61,8 +62,6 @@ def logs_command(
 
 def _is_output(what: str) -> bool:
     """Jobs have no slash in their names, and no rackmill folder."""
-    from pipeline.output.commit.records import STATE
-
     return "/" in what or (Path(what) / STATE).is_dir()
 
 

@@ -8,6 +8,7 @@ import typer
 
 from pipeline.cli.options import Json
 from pipeline.cli.terminal.console import OUT, note, print_json
+from pipeline.humanize import count
 
 
 def cancel_command(
@@ -33,7 +34,6 @@ def cancel_command(
 def stop_run(output: str, grace: float | None, *, wait: bool, as_json: bool) -> None:
     """Stop the run that works on ``output``, and print how it ended."""
     from pipeline.driver.stop.cancel import cancel
-    from pipeline.humanize import count
 
     result = cancel(
         output,

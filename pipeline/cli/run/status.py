@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from pipeline.cli.options import Json, OutputFolder
 from pipeline.cli.terminal.console import OUT, print_json
+from pipeline.humanize import count, duration, plural, rate
+from pipeline.output.commit.records import JOB
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +36,6 @@ def status_command(output: OutputFolder, as_json: Json = False) -> None:
 
 
 def _show_runs(runs: Sequence[RunStatus], output: str, *, as_json: bool) -> None:
-    from pipeline.humanize import count, plural
     from pipeline.report.trust.words import taken_back_words
 
     there = [run.status for run in runs if run.published and run.status]
@@ -73,8 +75,6 @@ def _rows_that_failed(output: str) -> str:
 
 def _reason_lines(status: Status) -> list[str]:
     """Each type of error, with its reasons."""
-    from pipeline.humanize import count
-
     lines = []
     for kind, number in status.errors.items():
         reasons = status.reasons.get(kind, {})
@@ -88,10 +88,6 @@ def _reason_lines(status: Status) -> list[str]:
 
 def _row_lines(status: Status) -> list[str]:
     """The first failed rows, one line per file."""
-    from itertools import groupby
-
-    from pipeline.humanize import count
-
     lines = [
         f"{file}: {', '.join(count(row.row) for row in rows)}"
         for file, rows in groupby(status.first_failed, key=lambda row: row.file)
@@ -103,7 +99,6 @@ def _row_lines(status: Status) -> list[str]:
 
 def _print(status: Status, output: str) -> None:
     from pipeline.engine.machine.card_notes import readings_in_words
-    from pipeline.humanize import count, duration, plural, rate
     from pipeline.report.trust.words import taken_back_words
 
     def line(name: str, text: str) -> None:
@@ -155,7 +150,6 @@ def _end(state: str) -> str:
 
 def _next(status: Status, output: str) -> str | None:
     """The command to continue with; None if there is nothing to do."""
-    from pipeline.output.commit.records import JOB
     from pipeline.output.folder import OutputFolder
     from pipeline.output.runs.status import Course
     from pipeline.report.fixes import at_limit, next_step

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipeline.cli.look.show import row_lines
 from pipeline.cli.options import Fresh, Output, Settings, load_with, rows_option
 from pipeline.cli.terminal.columns import columns_of, padded
 from pipeline.cli.terminal.console import OUT, note
+from pipeline.humanize import count, plural
+from pipeline.output.commit.records import PAGE
 
 if TYPE_CHECKING:
     from pipeline.output.rows.stored_rows import StoredRows
@@ -59,8 +62,6 @@ def demo_command(
 
 
 def _picture(summary: Summary) -> None:
-    from pipeline.cli.look.show import row_lines
-    from pipeline.output.commit.records import PAGE
     from pipeline.output.rows.stored_rows import StoredRows
     from pipeline.report import selection
 
@@ -126,7 +127,6 @@ def trust_lines(
     block: Mapping[str, Any] | None, found: tuple[HeldOutAccuracy, HeldOutAccuracy]
 ) -> list[str]:
     """What the checked rows improved. ``block``: see ``Summary.trust``."""
-    from pipeline.humanize import count, plural
     from pipeline.report.trust.words import missing_words, promise_words
 
     before, after = found
@@ -150,8 +150,6 @@ def trust_lines(
 def share_lines(labels: Mapping[str, int], width: int) -> list[str]:
     """A line for each label, of at most ``width`` columns if its name leaves room for a bar: name,
     bar, number, and share of all."""
-    from pipeline.humanize import count
-
     names = max(map(columns_of, labels), default=0)
     numbers = max((len(count(n)) for n in labels.values()), default=0)
     room = max(1, min(_BAR_CHARACTERS, width - names - numbers - len("     100 %")))

@@ -12,6 +12,10 @@ from pipeline.cli.options import JobFile, Json, Settings
 from pipeline.cli.terminal.columns import columns_of, cut, padded
 from pipeline.cli.terminal.console import ERR, OUT, print_json
 from pipeline.errors import RackmillError
+from pipeline.humanize import duration, plural
+from pipeline.job.file.load import load_job
+from pipeline.job.template.field_text import as_shown
+from pipeline.job.template.json_text import json_text
 
 if TYPE_CHECKING:
     from pipeline.driver.trial.trial import Trial, TriedRow
@@ -63,7 +67,6 @@ def _once(
     path: Path, settings: list[str] | None, rows: int, *, as_json: bool, again: bool = False
 ) -> None:
     from pipeline.driver.trial.trial import try_rows
-    from pipeline.job.file.load import load_job
 
     loaded = load_job(path, settings or [])
     trial = try_rows(loaded, rows, lambda line: ERR.print(line, style="dim"))
@@ -103,8 +106,6 @@ def _answers(row: TriedRow) -> dict[str, Any]:
 
 
 def _print(trial: Trial, gold: str) -> None:
-    from pipeline.humanize import duration, plural
-
     answers = [_answer(row) for row in trial.rows]
     several = any(row.asked for row in trial.rows)
     widest = max(_WIDEST_ANSWER, OUT.width * 2 // 3) if several else _WIDEST_ANSWER
@@ -124,8 +125,6 @@ def _print(trial: Trial, gold: str) -> None:
 
 
 def _answer(row: TriedRow) -> str:
-    from pipeline.job.template.json_text import json_text
-
     result = row.result
     if result.error is not None:
         return f"{result.error.type.value}: {result.error.message}"
@@ -142,6 +141,4 @@ def _answer(row: TriedRow) -> str:
 
 
 def _asked(row: TriedRow) -> str:
-    from pipeline.job.template.field_text import as_shown
-
     return " · ".join(as_shown(value) for value in row.values.values() if value is not None)

@@ -12,10 +12,11 @@ import typer
 from pipeline.cli.options import Json
 from pipeline.cli.terminal.console import ERR, OUT, ProgressLine, print_json
 from pipeline.errors import EngineFailed, Stopped, UsageError
+from pipeline.model import catalogue
+from pipeline.model.folder import ModelFolder
 from pipeline.model.store.steps import LineSteps, Steps, progress_text
 
 if TYPE_CHECKING:
-    from pipeline.model.folder import ModelFolder
     from pipeline.model.verify import Check
 
 model_app = typer.Typer(
@@ -151,7 +152,6 @@ def info_command(reference: NameOrFolder, as_json: Json = False) -> None:
         print_entry,
         print_folder,
     )
-    from pipeline.model import catalogue
     from pipeline.model.store.resolve import in_store
 
     folder = in_store(reference)
@@ -171,7 +171,6 @@ def info_command(reference: NameOrFolder, as_json: Json = False) -> None:
 
 def _folder(reference: str) -> ModelFolder:
     """The folder to verify: without checks, since its faults have to be reported."""
-    from pipeline.model.folder import ModelFolder
     from pipeline.model.store.resolve import in_store
 
     path = Path(reference)
@@ -189,7 +188,6 @@ def _folder(reference: str) -> ModelFolder:
 
 def _smoke(path: Path) -> Check:
     from pipeline.engine.standalone.smoke import smoke_run
-    from pipeline.model.folder import ModelFolder
     from pipeline.model.verify import Check
 
     try:

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipeline.budget.cards.lookup import Card, parse_gpus
+from pipeline.budget.engine_arguments import scoring_arguments
+from pipeline.budget.fit.advice import refusal
+from pipeline.budget.fit.fit import fit
+from pipeline.budget.model_spec import FitOptions, ModelSpec
+from pipeline.budget.tensor_parallel import cards_needed
 from pipeline.cli.options import Json, KvDtype
 from pipeline.cli.terminal.console import ERR, print_json
+from pipeline.cli.try_out.fit.command import card_named, reported_overhead, subjects
 from pipeline.errors import UsageError
+from pipeline.job.file.load import job_from
+from pipeline.job.job import Score
 from pipeline.job.registries.admission_policies import ADMISSION_POLICIES
 
 if TYPE_CHECKING:
-    from pipeline.budget.cards.lookup import Card
-    from pipeline.budget.model_spec import ModelSpec
     from pipeline.budget.predict import Estimate
     from pipeline.budget.step_time import StepTime
     from pipeline.rows.trace import TraceRow
@@ -72,7 +80,6 @@ def simulate_command(
 ) -> None:
     """Replay a trace on simulated cards. Exit 3: some rows fit none of them."""
     from pipeline.cli.models_and_machines.simulate.show import prefixes_in_words, print_simulation
-    from pipeline.cli.try_out.fit.command import subjects
     from pipeline.driver.forecast.learned import slowdown, with_slowdown
     from pipeline.simulate.policies import check_policy
     from pipeline.simulate.run_trace import read_trace
@@ -137,9 +144,6 @@ def _checked(trace: Trace, path: Path, max_tokens: int | None) -> int:
 
 def _asked(text: str) -> list[tuple[int, Card]]:
     """ "2x rtx3090,rtx4090" -> (number, card) for each machine."""
-    from pipeline.budget.cards.lookup import parse_gpus
-    from pipeline.cli.try_out.fit.command import card_named
-
     asked = parse_gpus(text, card_named)
     if sum(number for number, _ in asked) > _MOST_CARDS:
         raise UsageError(f"gpu: more than {_MOST_CARDS} cards")
@@ -158,8 +162,6 @@ def _calibrated(path: Path | None, cards: Sequence[Card]) -> StepTime | None:
 
 def _given(settings: Sequence[str] | None) -> dict[str, Any]:
     """The vLLM arguments in ``--set engine.KEY=VALUE``."""
-    from pipeline.job.file.load import job_from
-
     for line in settings or ():
         if not line.startswith("engine."):
             raise UsageError(f"--set {line}: simulate knows engine.… settings only")
@@ -182,17 +184,8 @@ def _setups(
     """(number of engines, their setup) for each kind: one engine per card, or per slot of several
     where the model needs them. Cards left over or out are reported. Raises UsageError if none is
     left."""
-    from dataclasses import replace
-
-    from pipeline.budget.engine_arguments import scoring_arguments
-    from pipeline.budget.fit.advice import refusal
-    from pipeline.budget.fit.fit import fit
-    from pipeline.budget.model_spec import FitOptions
     from pipeline.budget.step_time import ScoringTime
-    from pipeline.budget.tensor_parallel import cards_needed
-    from pipeline.cli.try_out.fit.command import reported_overhead
     from pipeline.cluster.card_slots import asked_slots
-    from pipeline.job.job import Score
     from pipeline.simulate.card_setup import card_setup
 
     rows, shape = trace.rows, trace.shape

@@ -12,6 +12,7 @@ import typer
 
 from pipeline.cli.options import JobFile, Json, Output, RackAddress, Rows, load_with, set_option
 from pipeline.cli.rack.command import rack_address
+from pipeline.cli.run.cancel import stop_run
 from pipeline.cli.terminal.console import ERR, print_json
 from pipeline.errors import Stopped, UsageError
 from pipeline.output.commit.records import STATE
@@ -115,7 +116,6 @@ def stop_command(
     is finished and committed. Exit 0: it has stopped, or none is alive (--no-wait: it was asked);
     1: it did not stop; 2: there is nothing like that."""
     from pipeline.cli.rack.jobs.show import in_one_line
-    from pipeline.cli.run.cancel import stop_run
 
     if address is None and _is_output(what):
         stop_run(what, grace, wait=wait, as_json=as_json)

@@ -24,6 +24,7 @@ from pipeline.cli.options import Json, KvDtype
 from pipeline.cli.terminal.console import print_json
 from pipeline.errors import UsageError
 from pipeline.model import catalogue
+from pipeline.model.folder import ModelFolder
 
 # The cards in the announcement, common gaming cards, and this machine's processor.
 _CARDS = ("rtx3060", "rtx3090", "rtx4060-laptop", "rtx4090", "rtx5090")
@@ -88,8 +89,6 @@ def subjects(name: str | None) -> list[ModelSpec]:
 
 
 def _of_folder(path: Path) -> ModelSpec:
-    from pipeline.model.folder import ModelFolder
-
     if not path.is_dir():
         raise UsageError(f"model: no such folder: {path}")
     return ModelSpec.of_folder(ModelFolder(path.resolve().name, path.resolve()))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -10,6 +12,8 @@ import typer
 
 from pipeline.cli.options import Force
 from pipeline.cli.terminal.console import ERR, OUT
+from pipeline.errors import UsageError, did_you_mean
+from pipeline.job.file.load import load_job
 
 if TYPE_CHECKING:
     from pipeline.cli.try_out.init.new_job import Task
@@ -41,12 +45,8 @@ def init_command(
     force: Force = False,
 ) -> None:
     """Look at the columns of data, ask what is wanted, and write a commented job file."""
-    from dataclasses import replace
-
     from pipeline.cli.try_out.init.first_rows import first_rows_of
     from pipeline.cli.try_out.init.new_job import look, need_column, write_job
-    from pipeline.errors import UsageError
-    from pipeline.job.file.load import load_job
 
     sample = first_rows_of(data, _SAMPLED)
     found = look(sample)
@@ -78,7 +78,6 @@ def init_command(
 
 def _task(named: str | None, *, labels: bool) -> Task:
     from pipeline.cli.try_out.init.new_job import TASKS
-    from pipeline.errors import UsageError, did_you_mean
 
     if named is None:
         usual = "classify" if labels else "summarise"
@@ -95,7 +94,5 @@ def _task(named: str | None, *, labels: bool) -> Task:
 
 
 def _name(data: str) -> str:
-    import re
-
     stem = Path(data.rstrip("/*")).name.split(".")[0]
     return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._") or "job"

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from pipeline.budget.cards.lookup import parse_gpus
 from pipeline.cli.options import (
     Fresh,
     JobFile,
@@ -45,7 +46,6 @@ def plan_command(
     as_json: Json = False,
 ) -> None:
     """Say what `run` would do, whether it fits, how long it takes and what it costs."""
-    from pipeline.budget.cards.lookup import parse_gpus
     from pipeline.cli.try_out.plan.prompts import print_prompts
     from pipeline.cli.try_out.plan.show import plan_as_json, print_plan
     from pipeline.cluster.engine_groups import asked_groups, local_groups
