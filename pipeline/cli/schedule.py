@@ -8,7 +8,7 @@ import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,7 +24,7 @@ from pipeline.printable import printable
 from pipeline.user_folder import state_folder
 
 if TYPE_CHECKING:
-    from pipeline.service.scheduler.schedule_db import Run, StoredSchedule
+    from pipeline.service.scheduler.schedule_db import Run, ScheduleDb, StoredSchedule
 
 schedule_app = typer.Typer(
     name="schedule",
@@ -45,11 +45,15 @@ State = Annotated[
 ]
 
 
-def state_file(given: Path | None) -> Path:
-    """The file of schedules: the given one, or the default."""
-    if given is not None:
-        return given.absolute()
-    return state_folder() / "schedules.db"
+def _state_file(given: Path | None) -> Path:
+    return state_folder() / "schedules.db" if given is None else given.absolute()
+
+
+def _db(given: Path | None) -> ScheduleDb:
+    """The schedules in the given file, or in the usual one."""
+    from pipeline.service.scheduler.schedule_db import ScheduleDb
+
+    return ScheduleDb(_state_file(given))
 
 
 @schedule_app.command("apply")
@@ -63,7 +67,6 @@ def apply_command(
     from pipeline.input.changes.compare import absolute
     from pipeline.output.growing.growing import GrowingDataset
     from pipeline.output.runs.job_file import job_content
-    from pipeline.service.scheduler.schedule_db import ScheduleDb
 
     jobs = [load_job(path, settings or ()) for path in files]
     for path, job in zip(files, jobs, strict=True):
@@ -74,7 +77,7 @@ def apply_command(
             )
         check_places(job)
         GrowingDataset(job.output.path).published()
-    db = ScheduleDb(state_file(state))
+    db = _db(state)
     now = datetime.now(UTC)
     applied = []
     for job in jobs:
@@ -98,9 +101,7 @@ def apply_command(
 @schedule_app.command("list")
 def list_command(state: State = None, as_json: Json = False) -> None:
     """All schedules: when each runs next, and how its last run ended."""
-    from pipeline.service.scheduler.schedule_db import ScheduleDb
-
-    db = ScheduleDb(state_file(state))
+    db = _db(state)
     now = datetime.now(UTC)
     found = []
     for schedule in db.schedules():
@@ -144,38 +145,31 @@ def run_now_command(
     as_json: Json = False,
 ) -> None:
     """Run once, now, and wait for the end. Exit codes as of `run`."""
-    from pipeline.service.scheduler.recipients import Notifier
-    from pipeline.service.scheduler.schedule_db import RunState, ScheduleDb
+    from pipeline.service.scheduler.notify import Notifier
+    from pipeline.service.scheduler.process import RunProcess
+    from pipeline.service.scheduler.schedule_db import RunState
     from pipeline.service.scheduler.service import only_one
 
-    db = ScheduleDb(state_file(state))
+    db = _db(state)
     schedule = db.schedule(name)
     now = datetime.now(UTC)
     run = db.begin(name, now, now, manual=True, full=full)
-    assert run is not None
-    while True:
+    while run is not None and run.state is RunState.UNDER_WAY:
+        key = run.key
         try:
             with only_one(db.path), file_log(_service_log(db.path)):
-                from pipeline.service.scheduler.process import RunProcess
-
                 ended = RunProcess(db.path, schedule, run).wait(sys.stderr)
-                db.end(run, ended.state, datetime.now(UTC), ended.result, ended.reason)
-                done = db.run(run.key)
-                assert done is not None
-                Notifier(db).tell(schedule, done)
-            break
+                db.end(run, ended, datetime.now(UTC))
+                if (run := db.run(key)) is not None:
+                    Notifier(db).tell(schedule, run)
         except UsageError:  # a scheduler is running: it does the work
             time.sleep(_POLL_SECONDS)
-            found = db.run(run.key)
-            if found is None:
-                raise JobFailed(f"the schedule {name} was deleted meanwhile") from None
-            if found.state is not RunState.UNDER_WAY:
-                break
-    finished = db.run(run.key)
-    assert finished is not None
-    if finished.state is not RunState.SUCCEEDED:
-        raise JobFailed(f"the run of {name} {finished.state}: {finished.reason or ''}")
-    result = dict(finished.result or {})
+            run = db.run(key)
+    if run is None:
+        raise JobFailed(f"the schedule {name} was deleted meanwhile")
+    if run.state is not RunState.SUCCEEDED:
+        raise JobFailed(f"the run of {name} {run.state}: {run.reason or ''}")
+    result = dict(run.result or {})
     if as_json:
         print_json(result)
     else:
@@ -187,38 +181,31 @@ def run_now_command(
 @schedule_app.command("suspend")
 def suspend_command(name: Name, state: State = None) -> None:
     """Let no more runs begin; one that is under way goes on."""
-    from pipeline.service.scheduler.schedule_db import ScheduleDb
-
-    ScheduleDb(state_file(state)).suspend(name, suspended=True)
+    _db(state).suspend(name, suspended=True)
 
 
 @schedule_app.command("resume")
 def resume_command(name: Name, state: State = None) -> None:
     """Let runs begin again. The last time that was missed is made up for at once, unless
     `startingDeadlineSeconds` says that it is too late."""
-    from pipeline.service.scheduler.schedule_db import ScheduleDb
-
-    ScheduleDb(state_file(state)).suspend(name, suspended=False)
+    _db(state).suspend(name, suspended=False)
 
 
 @schedule_app.command("delete")
 def delete_command(name: Name, state: State = None) -> None:
     """Forget the schedule and its history. The dataset stays."""
-    from pipeline.service.scheduler.schedule_db import ScheduleDb
-
-    ScheduleDb(state_file(state)).delete(name)
+    _db(state).delete(name)
 
 
 @schedule_app.command("history")
 def history_command(name: Name, state: State = None, as_json: Json = False) -> None:
     """What the runs of a schedule came to, the newest first."""
-    from pipeline.service.scheduler.schedule_db import ScheduleDb
-
-    db = ScheduleDb(state_file(state))
+    db = _db(state)
     schedule = db.schedule(name)
     runs = db.runs(name)
     if as_json:
-        print_json({"name": name, "output": schedule.output, "runs": [_as_json(r) for r in runs]})
+        each = [run.as_json() for run in runs]
+        print_json({"name": name, "output": schedule.output, "runs": each})
         return
     for run in runs:
         OUT.print(f"{run.due:%Y-%m-%d %H:%M:%S}  {run.state}{_in_words(run)}")
@@ -235,9 +222,8 @@ def logs_command(
 ) -> None:
     """What the scheduler did, by time (UTC); or what the last run of a schedule said."""
     from pipeline.service.scheduler.process import last_log
-    from pipeline.service.scheduler.schedule_db import ScheduleDb
 
-    path = state_file(state)
+    path = _state_file(state)
     if name is None:
         log = _service_log(path)
         logs = [one for one in (log.with_name(f"{log.name}.1"), log) if one.exists()]
@@ -246,7 +232,7 @@ def logs_command(
                 f"no scheduler has logged to {log}", "start one with rackmill schedule serve"
             )
     else:
-        ScheduleDb(path).schedule(name)
+        _db(state).schedule(name)
         last = last_log(path, name)
         if last is None:
             raise UsageError(f"{name} never ran", f"rackmill schedule run-now {name} runs it now")
@@ -267,12 +253,11 @@ def serve_command(
     ] = None,
 ) -> None:
     """Run scheduled jobs, until stopped: the service. One for each file of schedules."""
+    from pipeline.service.scheduler.notify import Notifier
     from pipeline.service.scheduler.process import RunProcess
-    from pipeline.service.scheduler.recipients import Notifier
-    from pipeline.service.scheduler.schedule_db import ScheduleDb
     from pipeline.service.scheduler.service import Service, only_one
 
-    db = ScheduleDb(state_file(state))
+    db = _db(state)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
@@ -307,10 +292,9 @@ def perform_command(
     from pipeline.service.queue.unsubmitted_runs import guest_of
     from pipeline.service.scheduler.process import end_with
     from pipeline.service.scheduler.run_once import run_once
-    from pipeline.service.scheduler.schedule_db import ScheduleDb
 
     end_with(parent)
-    job = job_from(ScheduleDb(state).schedule(name).job)
+    job = job_from(_db(state).schedule(name).job)
     alone = job.schedule is None or job.schedule.concurrencyPolicy != "Allow"
     with attended() as (watcher, stop), guest_of(address, job) as queued:
         done = run_once(
@@ -336,19 +320,6 @@ def _service_runs(path: Path) -> bool:
     from pipeline.service.scheduler.service import is_running
 
     return is_running(path)
-
-
-def _as_json(run: Run) -> dict[str, Any]:
-    times = {"due": run.due, "began": run.began, "ended": run.ended}
-    return {
-        "state": str(run.state),
-        "manual": run.manual,
-        "full": run.full,
-        **{name: at.isoformat() if at else None for name, at in times.items()},
-        "reason": run.reason,
-        "notice": run.notice,
-        "result": run.result,
-    }
 
 
 def _in_words(run: Run) -> str:

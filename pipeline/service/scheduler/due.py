@@ -24,13 +24,11 @@ _COUNTED = 100  # missed times at most
 @dataclass(frozen=True)
 class Decision:
     """``start``: the time whose run begins now. ``replaces``: the run under way ends first.
-    ``missed``: times that will not be run (at most the newest hundred). ``look_again``: the next
-    moment at which the decision may change, if no run ends before."""
+    ``missed``: times that will not be run (at most the newest hundred)."""
 
     start: datetime | None
-    replaces: bool
-    missed: tuple[datetime, ...]
-    look_again: datetime
+    replaces: bool = False
+    missed: tuple[datetime, ...] = ()
     why_missed: str = "another time came before this one could begin"
 
 
@@ -45,16 +43,15 @@ def decide(
 ) -> Decision:
     """``last``: the last time that was dealt with, or when the schedule was made."""
     passed = _passed(cron, last, now)
-    following = next(cron.after(max(now, last)))
     if not passed:
-        return Decision(None, False, (), following)
+        return Decision(None)
     *missed, newest = passed
     if deadline_seconds is not None and newest + timedelta(seconds=deadline_seconds) < now:
         late = f"it could not begin within {duration(deadline_seconds)} of its time"
-        return Decision(None, False, tuple(passed), following, late)
+        return Decision(None, False, tuple(passed), late)
     if under_way and policy == "Forbid":
-        return Decision(None, False, tuple(missed), following)
-    return Decision(newest, under_way and policy == "Replace", tuple(missed), following)
+        return Decision(None, False, tuple(missed))
+    return Decision(newest, under_way and policy == "Replace", tuple(missed))
 
 
 def _passed(cron: Cron, last: datetime, now: datetime) -> list[datetime]:

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 from pipeline.errors import reason_printed
-from pipeline.service.scheduler.schedule_db import Run, RunState, StoredSchedule
-from pipeline.service.scheduler.service import RunEnd
+from pipeline.service.scheduler.schedule_db import Run, RunEnd, RunState, StoredSchedule
 
 _STOP_SECONDS = 120.0  # a run's own grace is shorter
 _PR_SET_PDEATHSIG = 1

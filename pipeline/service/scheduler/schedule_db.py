@@ -85,6 +85,28 @@ class Run:
     def key(self) -> tuple[str, datetime]:
         return self.schedule, self.due
 
+    def as_json(self) -> dict[str, Any]:
+        """All but the schedule's name. Times in ISO 8601, UTC."""
+        times = {"due": self.due, "began": self.began, "ended": self.ended}
+        return {
+            "state": str(self.state),
+            "manual": self.manual,
+            "full": self.full,
+            **{name: at.isoformat() if at else None for name, at in times.items()},
+            "reason": self.reason,
+            "notice": self.notice,
+            "result": self.result,
+        }
+
+
+@dataclass(frozen=True)
+class RunEnd:
+    """How a run ended."""
+
+    state: RunState
+    result: Mapping[str, Any] | None = None
+    reason: str | None = None
+
 
 class ScheduleDb:
     """The file. Any process may read it; writers wait for each other."""
@@ -147,43 +169,37 @@ class ScheduleDb:
     ) -> Run | None:
         """Write down that the run begins; None if there is a run of this time already."""
         run = Run(name, due, manual, full, RunState.UNDER_WAY, now)
-        with self._open() as db:
-            db.execute("BEGIN IMMEDIATE")
-            begun = db.execute(
-                "INSERT INTO run (schedule, due, manual, full, state, began)"
-                " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-                (name, due.timestamp(), manual, full, run.state, now.timestamp()),
-            ).rowcount
-            if not manual:
-                _deal_with(db, name, due)
-        return run if begun else None
+        return run if self._write_down(run) else None
 
     def miss(self, name: str, due: datetime, reason: str) -> None:
         """Note that this run will not happen."""
+        self._write_down(Run(name, due, False, False, RunState.MISSED, reason=reason, notice=""))
+
+    def _write_down(self, run: Run) -> bool:
+        """Whether there was no run of this time yet."""
+        due, began = run.due.timestamp(), run.began.timestamp() if run.began else None
         with self._open() as db:
             db.execute("BEGIN IMMEDIATE")
-            db.execute(
-                "INSERT INTO run (schedule, due, manual, full, state, reason, notice)"
-                " VALUES (?, ?, 0, 0, ?, ?, '') ON CONFLICT DO NOTHING",
-                (name, due.timestamp(), RunState.MISSED, reason),
-            )
-            _deal_with(db, name, due)
+            written = db.execute(
+                "INSERT INTO run (schedule, due, manual, full, state, began, reason, notice)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (run.schedule, due, run.manual, run.full, run.state, began, run.reason, run.notice),
+            ).rowcount
+            if not run.manual:
+                db.execute(
+                    "UPDATE schedule SET dealt_with = max(dealt_with, ?) WHERE name = ?",
+                    (due, run.schedule),
+                )
+        return bool(written)
 
-    def end(
-        self,
-        run: Run,
-        state: RunState,
-        now: datetime,
-        result: Mapping[str, Any] | None = None,
-        reason: str | None = None,
-    ) -> None:
+    def end(self, run: Run, end: RunEnd, now: datetime) -> None:
         """Note that the run has ended."""
-        told = json.dumps(result) if result is not None else None
+        result = json.dumps(end.result) if end.result is not None else None
         with self._open() as db:
             db.execute(
                 "UPDATE run SET state = ?, ended = ?, result = ?, reason = ?"
                 " WHERE schedule = ? AND due = ?",
-                (state, now.timestamp(), told, reason, run.schedule, run.due.timestamp()),
+                (end.state, now.timestamp(), result, end.reason, run.schedule, run.due.timestamp()),
             )
 
     def told(self, run: Run, failure: str = "") -> None:
@@ -212,13 +228,6 @@ class ScheduleDb:
         with self._open() as db:
             rows = db.execute("SELECT * FROM run WHERE notice IS NULL AND ended IS NOT NULL")
             return [_run(row) for row in rows]
-
-
-def _deal_with(db: sqlite3.Connection, name: str, due: datetime) -> None:
-    db.execute(
-        "UPDATE schedule SET dealt_with = max(dealt_with, ?) WHERE name = ?",
-        (due.timestamp(), name),
-    )
 
 
 def _schedule(row: sqlite3.Row) -> StoredSchedule:

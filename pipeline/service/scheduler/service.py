@@ -10,39 +10,25 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
 
 from pipeline.errors import UsageError
 from pipeline.job.when.cron import Cron
 from pipeline.job.when.schedule import Schedule
 from pipeline.service.scheduler.due import decide
-from pipeline.service.scheduler.schedule_db import Run, RunState, ScheduleDb, StoredSchedule
+from pipeline.service.scheduler.process import RunProcess
+from pipeline.service.scheduler.schedule_db import (
+    Run,
+    RunEnd,
+    RunState,
+    ScheduleDb,
+    StoredSchedule,
+)
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class RunEnd:
-    """How a run ended."""
-
-    state: RunState
-    result: Mapping[str, Any] | None = None
-    reason: str | None = None
-
-
-class RunOnce(Protocol):
-    """A run that was begun."""
-
-    def ended(self) -> RunEnd | None:
-        """None while it goes on."""
-
-    def stop(self) -> None:
-        """End it soon, and wait until it has ended; what it has committed stays."""
 
 
 class Service:
@@ -52,23 +38,22 @@ class Service:
     def __init__(
         self,
         db: ScheduleDb,
-        begin: Callable[[StoredSchedule, Run], RunOnce],
+        begin: Callable[[StoredSchedule, Run], RunProcess],
         tell: Callable[[StoredSchedule, Run], None] = lambda schedule, run: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._db, self._begin, self._tell, self._now = db, begin, tell, now
-        self._running: dict[tuple[str, datetime], tuple[Run, RunOnce]] = {}
+        self._running: dict[tuple[str, datetime], tuple[Run, RunProcess]] = {}
 
-    def tick(self) -> datetime | None:
-        """Do what is due. Returns when to look again; None if all schedules are suspended."""
+    def tick(self) -> None:
+        """Do what is due."""
         self._see_ends()
-        schedules = self._db.schedules()
-        looks = [self._look(schedule) for schedule in schedules]
-        known = {schedule.name: schedule for schedule in schedules}
+        known = {schedule.name: schedule for schedule in self._db.schedules()}
+        for schedule in known.values():
+            self._look(schedule)
         for run in self._db.untold():
             if run.schedule in known:
                 self._tell(known[run.schedule], run)
-        return min((look for look in looks if look is not None), default=None)
 
     def stop(self) -> None:
         """End all runs; the next service goes on with them."""
@@ -82,15 +67,15 @@ class Service:
             if ended is not None:
                 del self._running[key]
                 _log.info("%s: run of %s %s: %s", *key, ended.state, ended.reason or "as it should")
-                self._db.end(run, ended.state, self._now(), ended.result, ended.reason)
+                self._db.end(run, ended, self._now())
 
-    def _look(self, schedule: StoredSchedule) -> datetime | None:
+    def _look(self, schedule: StoredSchedule) -> None:
         under_way = self._db.runs(schedule.name, RunState.UNDER_WAY)
         for run in under_way:
             if run.key not in self._running:  # of a killed service, or asked for by hand
                 self._start(schedule, run)
         if schedule.suspended:
-            return None
+            return
         times = Schedule.model_validate(schedule.job["schedule"])
         now = self._now()
         decision = decide(
@@ -108,12 +93,11 @@ class Service:
             for run in under_way:
                 _, process = self._running.pop(run.key)
                 process.stop()
-                self._db.end(run, RunState.REPLACED, self._now())
+                self._db.end(run, RunEnd(RunState.REPLACED), self._now())
         if decision.start is not None:
-            run_or_none = self._db.begin(schedule.name, decision.start, now)
-            if run_or_none is not None:
-                self._start(schedule, run_or_none)
-        return decision.look_again
+            begun = self._db.begin(schedule.name, decision.start, now)
+            if begun is not None:
+                self._start(schedule, begun)
 
     def _start(self, schedule: StoredSchedule, run: Run) -> None:
         _log.info("%s: run of %s begins", schedule.name, run.due)

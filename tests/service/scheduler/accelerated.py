@@ -13,8 +13,14 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from pipeline.service.scheduler.schedule_db import Run, RunState, ScheduleDb, StoredSchedule
-from pipeline.service.scheduler.service import RunEnd, Service, only_one
+from pipeline.service.scheduler.schedule_db import (
+    Run,
+    RunEnd,
+    RunState,
+    ScheduleDb,
+    StoredSchedule,
+)
+from pipeline.service.scheduler.service import Service, only_one
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 TICK = timedelta(minutes=20)
