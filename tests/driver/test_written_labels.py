@@ -16,7 +16,7 @@ from pipeline.output.columns.probabilities import WRITTEN
 from pipeline.output.columns.results import RowResult, tally, to_table
 from pipeline.output.dataset import Dataset
 from pipeline.report.trust.words import lines
-from pipeline.service.review.material import open_material
+from pipeline.service.review.labels import open_material
 from tests.support.datasets import begin, conclude_now
 from tests.support.trusted import CHOICES, FAILED, bytes_of, job_over, table_of, write_rows
 

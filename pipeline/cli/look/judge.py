@@ -163,18 +163,17 @@ def _by_people(
 
 
 def _say_of_people(session: PairSession) -> None:
-    from pipeline.service.review.numbers import compared
-
     found = session.result()
     counted = found.counted
     saved = plural(session.saved, "answer")
-    OUT.print(f"saved {saved} · {found.answered} of {found.pairs} pairs answered")
+    OUT.print(f"saved {saved} · {found.answered} of {len(session.keys)} pairs answered")
     if counted.judgement is not None:
         unsure = f", {count(counted.unsure)} left out: nobody is sure" if counted.unsure else ""
-        OUT.print(f"{plural(counted.rows, 'row')} judged by {', '.join(found.reviewers)}{unsure}")
+        judges = ", ".join(found.agreement.reviewers)
+        OUT.print(f"{plural(counted.rows, 'row')} judged by {judges}{unsure}")
         same = "because reviewers contradict each other"
         _say_judgement(counted.judgement, session.material.outputs, same, "reviewers prefer")
-    for name, value in compared(found.reviewers, found.agreement, "pairs"):
+    for name, value in found.agreement.lines("pairs"):
         OUT.print(f"{name}: {value}")
     if counted.waiting:
         OUT.print(f"{plural(counted.waiting, 'answer')} wait for a pair that nobody has answered")

@@ -54,8 +54,7 @@ def review_command(
 ) -> None:
     """Label a sample of an output by keyboard, on a page of this machine: so rackmill trust can say
     how right the labels are. Ctrl-C ends it; every answer is saved at once."""
-    from pipeline.service.review.labels import LabelSession
-    from pipeline.service.review.material import open_material
+    from pipeline.service.review.labels import LabelSession, open_material
 
     if export_file is not None:
         check_target(output, export_file, force=force)
@@ -67,7 +66,7 @@ def review_command(
     total = len(session.places)
     note(f"{session.reviewer} reviews {total} rows of {output}: Ctrl-C ends it, answers stay")
     serve_session(session, port, no_browser=no_browser)
-    _print(_told(session), as_json=as_json, say=_say)
+    _print(session.as_json(), as_json=as_json, say=_say)
 
 
 def _print(told: dict[str, Any], *, as_json: bool, say: Callable[[dict[str, Any]], None]) -> None:
@@ -119,29 +118,6 @@ def _say_exchanged(told: dict[str, Any]) -> None:
         one = told["exported"]
         rows = plural(one["rows"], "row")
         OUT.print(f"{rows} with {plural(one['answers'], 'answer')} → {one['file']}")
-
-
-def _told(session: LabelSession) -> dict[str, Any]:
-    from pipeline.service.review.numbers import numbers_of
-
-    material, answers = session.material, session.answers()
-    own = [a for place, a in answers.get(session.reviewer, {}).items() if place in material.rows]
-    numbers = numbers_of(material, answers)
-    agreed = numbers.agreement
-    return {
-        "output": material.output,
-        "question": material.question.name,
-        "reviewer": session.reviewer,
-        "saved_now": session.saved,
-        "answered": len(own),
-        "unsure": sum(a.value is None for a in own),
-        "rows": len(session.places),
-        "reviewers": dict(numbers.reviewers),
-        "accuracy": numbers.right.as_json() if numbers.right else None,
-        "kappa": agreed.kappa,
-        "alpha": agreed.alpha,
-        "go_on": session.command() if len(own) < len(session.places) else None,
-    }
 
 
 def _say(told: dict[str, Any]) -> None:

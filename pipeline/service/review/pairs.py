@@ -8,24 +8,91 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.report.comparison.judgement import CRITERIA
-from pipeline.service.review.numbers import Agreement, agreement, compared, counts_of
-from pipeline.service.review.pair_material import CHOICES, DEFAULT_ROWS, PairMaterial
+from pipeline.report.comparison.judgement import (
+    CRITERIA,
+    FIRST,
+    SECOND,
+    Judgement,
+    Pairing,
+    Verdict,
+    judge_pairings,
+)
+from pipeline.report.comparison.judgement import TIE as SAME
+from pipeline.service.review.agreement import Agreement, agreement
+from pipeline.service.review.pair_material import (
+    CHOICES,
+    DEFAULT_ROWS,
+    LEFT,
+    RIGHT,
+    TIE,
+    PairMaterial,
+    ShownPair,
+)
 from pipeline.service.review.session import AnswersByReviewer, ReviewSession, now_in_iso
-from pipeline.service.review.verdicts import CountedPairs, counted
 
 _MORE = 50  # further rows that are proposed once all are judged
+_SAID = {LEFT: FIRST, RIGHT: SECOND, TIE: SAME}
+
+
+@dataclass(frozen=True)
+class CountedPairs:
+    """``rows``: how many count. These are the rows before the first row with a pair that has no
+    answer (how far people got must not select rows), without the ``unsure`` ones: rows with a pair
+    on which no reviewer had a verdict. ``waiting``: answered pairs after that first row.
+    ``judgement``: None before there is a verdict."""
+
+    rows: int
+    unsure: int
+    waiting: int
+    judgement: Judgement | None
+
+
+def counted(material: PairMaterial, by_reviewer: AnswersByReviewer) -> CountedPairs:
+    """``by_reviewer``: all that reviewers have answered, about these pairs and others."""
+    pairings: list[Pairing] = []
+    reached = rows = unsure = 0
+    for row in material.rows:
+        shown = material.shown(row)
+        if not all(_answered(one, by_reviewer) for one in shown):
+            break
+        reached += 1
+        verdicts = {(p.pair.one, p.pair.other): _verdicts(p, by_reviewer) for p in shown}
+        if not all(verdicts.values()):
+            unsure += 1
+            continue
+        rows += 1
+        pairings += [
+            Pairing(pair.row, pair.one, pair.other, verdicts.get((pair.one, pair.other), ()))
+            for pair in row
+        ]
+    behind = {one.key for row in material.rows[reached:] for one in material.shown(row)}
+    waiting = sum(any(key in given for given in by_reviewer.values()) for key in behind)
+    known = any(pairing.verdicts for pairing in pairings)
+    found = judge_pairings(pairings, len(material.outputs)) if known else None
+    return CountedPairs(rows, unsure, waiting, found)
+
+
+def _answered(shown: ShownPair, by_reviewer: AnswersByReviewer) -> bool:
+    return any(shown.key in given for given in by_reviewer.values())
+
+
+def _verdicts(shown: ShownPair, by_reviewer: AnswersByReviewer) -> tuple[Verdict, ...]:
+    """The verdicts of reviewers who were not unsure."""
+    values: Sequence[str | None] = [
+        given[shown.key].value for given in by_reviewer.values() if shown.key in given
+    ]
+    return tuple(
+        Verdict(_SAID[value], one_first=not shown.swapped) for value in values if value in _SAID
+    )
 
 
 @dataclass(frozen=True)
 class PairsResult:
-    """``answered``: of ``pairs``, by this reviewer; ``reviewers``: by each. ``go_on``: the command
-    that asks about the other pairs; None: all are answered."""
+    """``answered``: pairs, by this reviewer. ``go_on``: the command that asks about the others;
+    None: all are answered."""
 
     counted: CountedPairs
-    pairs: int
     answered: int
-    reviewers: Mapping[str, int]
     agreement: Agreement
     go_on: str | None
 
@@ -60,23 +127,15 @@ class PairSession(ReviewSession):
     def lines(self, by_reviewer: AnswersByReviewer) -> list[tuple[str, str]]:
         """How far reviewers agree. Not which output is ahead: that could reveal which output an
         answer is from."""
-        keys = self.keys
-        agreed = agreement(by_reviewer, keys, CHOICES)
-        return compared(counts_of(by_reviewer, keys), agreed, "pairs")
+        return agreement(by_reviewer, self.keys, CHOICES).lines("pairs")
 
     def result(self) -> PairsResult:
         """The current result. Raises StorageFailed."""
-        by_reviewer, pairs = self.by_reviewer(), len(self.keys)
-        reviewers = counts_of(by_reviewer, self.keys)
-        answered = reviewers.get(self.reviewer, 0)
-        return PairsResult(
-            counted(self.material, by_reviewer),
-            pairs,
-            answered,
-            reviewers,
-            agreement(by_reviewer, self.keys, CHOICES),
-            self.command() if answered < pairs else None,
-        )
+        by_reviewer = self.by_reviewer()
+        agreed = agreement(by_reviewer, self.keys, CHOICES)
+        answered = agreed.reviewers.get(self.reviewer, 0)
+        go_on = self.command() if answered < len(self.keys) else None
+        return PairsResult(counted(self.material, by_reviewer), answered, agreed, go_on)
 
     def as_json(self) -> dict[str, Any]:
         """What ``rackmill judge --json`` prints; the judgement's fields are those of a model's, and
@@ -90,11 +149,11 @@ class PairSession(ReviewSession):
             "reviewer": self.reviewer,
             "saved_now": self.saved,
             "answered": found.answered,
-            "pairs": found.pairs,
+            "pairs": len(self.keys),
             "rows": counts.rows,
             "unsure": counts.unsure,
             "waiting": counts.waiting,
-            "reviewers": dict(found.reviewers),
+            "reviewers": dict(found.agreement.reviewers),
             "kappa": found.agreement.kappa,
             "alpha": found.agreement.alpha,
             "go_on": found.go_on,

@@ -12,8 +12,7 @@ import pytest
 
 from pipeline.errors import UsageError
 from pipeline.output.reviews.exchange.files import Imported, read_reviews, write_reviews
-from pipeline.service.review.labels import LabelSession
-from pipeline.service.review.material import open_material
+from pipeline.service.review.labels import LabelSession, open_material
 from pipeline.storage.base import Storage
 from tests.support.labelled import labelled
 from tests.support.processes import Finished

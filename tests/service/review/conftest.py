@@ -5,8 +5,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from pipeline.service.review.labels import LabelSession
-from pipeline.service.review.material import open_material
+from pipeline.service.review.labels import LabelSession, open_material
 from pipeline.storage.base import Storage
 from tests.support.browser import open_browser as open_browser
 from tests.support.served_review import Served, served

@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from pipeline.service.review.labels import LabelSession
-from pipeline.service.review.material import open_material
-from pipeline.service.review.numbers import numbers_of
+from pipeline.service.review.labels import LabelSession, numbers_of, open_material
 from tests.support.labelled import labelled
 from tests.support.processes import Finished
 

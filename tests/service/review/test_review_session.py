@@ -13,9 +13,8 @@ from pipeline.output.growing.growing import GrowingDataset
 from pipeline.output.reviews.gold import gold_of
 from pipeline.output.runs.run_registry import RunRecord, own_process, this_machine
 from pipeline.report.comparison.intervals import Share
-from pipeline.service.review.labels import LabelSession
-from pipeline.service.review.material import open_material
-from pipeline.service.review.numbers import Agreement, numbers_of
+from pipeline.service.review.agreement import Agreement
+from pipeline.service.review.labels import LabelSession, numbers_of, open_material
 from pipeline.storage.base import Storage
 from tests.support.labelled import labelled, with_questions
 from tests.support.processes import Finished
@@ -95,7 +94,7 @@ class TestNumbers:
         assert random < len(asked)
         numbers = numbers_of(session.material, session.answers())
         assert numbers.right == Share(random, random)
-        assert numbers.agreement == Agreement(None, None, 0)
+        assert numbers.agreement == Agreement({"anna": len(session.places)})
 
     def test_of_three_reviewers_there_is_alpha_and_no_kappa(self, output: Storage) -> None:
         for name in ("anna", "ben", "cleo"):
@@ -103,7 +102,9 @@ class TestNumbers:
             for number in range(4):
                 session.answer(number, "good" if number % 2 else "bad")
         numbers = numbers_of(session.material, session.answers())
-        assert numbers.agreement == Agreement(None, 1.0, 4)
+        assert numbers.agreement == Agreement(
+            dict.fromkeys(("anna", "ben", "cleo"), 4), None, 1.0, 4
+        )
 
     def test_two_reviewers_are_compared_on_what_both_labelled(self, output: Storage) -> None:
         anna, ben = session_of(output), session_of(output, "ben")
@@ -114,7 +115,7 @@ class TestNumbers:
         ben.answer(6, None)
         numbers = numbers_of(anna.material, anna.answers())
         assert numbers.agreement.both == 6
-        assert dict(numbers.reviewers) == {"anna": 10, "ben": 7}
+        assert numbers.agreement.reviewers == {"anna": 10, "ben": 7}
         assert numbers.agreement.kappa == pytest.approx(2 / 3)  # 5 of 6 alike, 1/2 by chance
         assert numbers.agreement.alpha is not None
 
