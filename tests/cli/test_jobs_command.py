@@ -14,9 +14,8 @@ import pytest
 from pipeline.service.queue import api as answers
 from pipeline.service.queue import client
 from pipeline.service.queue.api import QueueApi
-from pipeline.service.queue.job_db import JobDb, JobState, SubmittedJob
+from pipeline.service.queue.job_db import JobDb, JobState, RowCounts, SubmittedJob
 from pipeline.service.queue.mailbox import Mailbox
-from pipeline.service.queue.row_counts import RowCounts
 from pipeline.service.rack import record
 from pipeline.service.rack.record import RackRecord
 from tests.service.queue.memory_gcs import MemoryGcs

@@ -61,7 +61,7 @@ def start_command(
     known = own_token() is not None
     node = head_node(port, host, dashboard_host)
     if foreground:
-        from pipeline.service.queue.start import keep_queue
+        from pipeline.service.queue.service import keep_queue
 
         keep_until_told(node, _say, lambda stop: keep_queue(node, turn, _say, stop))
         return
@@ -149,7 +149,7 @@ def show_command(
 def stop_command() -> None:
     """Have this machine leave its rack. Jobs go on with the others; if it is the head, they stop
     and go on when it is started again."""
-    from pipeline.service.queue.start import jobs_left
+    from pipeline.service.queue.service import jobs_left
     from pipeline.service.rack.record import forget_record, read_record
 
     record = read_record()

@@ -16,9 +16,8 @@ from pipeline.job.file.load import job_from
 from pipeline.job.job import Job
 from pipeline.job.when.deadline import deadline_at
 from pipeline.service.queue.drivers import log_of
-from pipeline.service.queue.job_db import JobDb, JobState, SubmittedJob
+from pipeline.service.queue.job_db import JobDb, JobState, RowCounts, SubmittedJob
 from pipeline.service.queue.progress_poller import ProgressPoller
-from pipeline.service.queue.row_counts import RowCounts
 
 _LOG_BYTES = 64 << 10
 _MOST_ENDED = 200  # jobs that are listed

@@ -14,7 +14,7 @@ from pipeline.errors import AlreadyRunning, NoCard
 from pipeline.job.file.load import job_from
 from pipeline.report.summary import Summary
 from pipeline.service.queue.job_db import JobDb
-from pipeline.service.queue.row_counts import counted_at
+from pipeline.service.queue.progress_poller import counted_at
 
 _PATIENCE_SECONDS = 60.0  # with an earlier driver of the job, which is about to end
 _LOOK_SECONDS = 2.0

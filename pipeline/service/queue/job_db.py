@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import UsageError, did_you_mean
-from pipeline.service.queue.row_counts import RowCounts
 from pipeline.sqlite_file import Database
 
 _GUESTS_KEPT = 100  # of those that have ended
@@ -47,6 +46,8 @@ CREATE TABLE IF NOT EXISTS counted (  -- rows of a job as its last driver left t
     failed_rows INTEGER NOT NULL
 ) STRICT;
 """
+_KNOWN_AT_FIRST = ("id", "name", "priority", "content", "output", "rows", "submitted", "deadline",
+                   "guest", "state", "began")  # fmt: skip
 _SELECT = (
     "SELECT job.*, all_rows, done_rows, failed_rows FROM job"
     " LEFT JOIN counted ON counted.job = job.id"
@@ -65,6 +66,15 @@ class JobState(StrEnum):
     @property
     def ended(self) -> bool:
         return self not in (JobState.PENDING, JobState.RUNNING)
+
+
+@dataclass(frozen=True)
+class RowCounts:
+    """``rows``: of the whole input; ``rows_done``: committed ones, ``failed`` among them."""
+
+    rows: int
+    rows_done: int
+    failed: int
 
 
 @dataclass(frozen=True)
@@ -130,23 +140,10 @@ class JobDb:
                     (_GUESTS_KEPT,),
                 )
                 db.execute("DELETE FROM counted WHERE job NOT IN (SELECT id FROM job)")
-            db.execute(
-                "INSERT INTO job (id, name, priority, content, output, rows, submitted, deadline,"
-                " guest, state, began) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    job.id,
-                    job.name,
-                    job.priority,
-                    json.dumps(job.content),
-                    job.output,
-                    job.rows,
-                    job.submitted,
-                    job.deadline,
-                    job.guest,
-                    job.state,
-                    job.began,
-                ),
-            )
+            values = {name: getattr(job, name) for name in _KNOWN_AT_FIRST}
+            values["content"] = json.dumps(job.content)
+            names, places = ", ".join(values), ", ".join("?" * len(values))
+            db.execute(f"INSERT INTO job ({names}) VALUES ({places})", tuple(values.values()))
 
     def job(self, name: str) -> SubmittedJob:
         """The job with that id; else the last one with that name. Raises UsageError."""

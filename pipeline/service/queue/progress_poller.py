@@ -1,4 +1,4 @@
-"""How far running jobs are, from what their drivers write beside their outputs."""
+"""How far jobs are, from what their drivers write beside their outputs."""
 
 from __future__ import annotations
 
@@ -7,9 +7,20 @@ from collections.abc import Mapping
 
 from pipeline.errors import RackmillError
 from pipeline.output.runs.run_registry import RunRecord, read_runs
+from pipeline.output.runs.status import read_status
+from pipeline.service.queue.job_db import RowCounts
 from pipeline.storage.base import open_storage
 
 _LOOK_SECONDS = 2.0
+
+
+def counted_at(output: str) -> RowCounts | None:
+    """The row counts when a driver ends; None if there is no output, or it cannot be read now."""
+    try:
+        status = read_status(open_storage(output, patience_seconds=0, faults=False))
+    except (OSError, RackmillError):
+        return None
+    return RowCounts(status.rows, status.rows_done, status.failed)
 
 
 class ProgressPoller:

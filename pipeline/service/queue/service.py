@@ -5,11 +5,11 @@ database, and drivers go on without it."""
 from __future__ import annotations
 
 import logging
+import sqlite3
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
 
 from pipeline.cluster.rack_state.allocation import (
     OTHERS,
@@ -22,15 +22,19 @@ from pipeline.cluster.rack_state.allocation import (
 )
 from pipeline.cluster.rack_state.gcs import Gcs, HeadGone
 from pipeline.cluster.rack_state.machines import Machine, machines
+from pipeline.engine.machine.facts import own_versions
 from pipeline.errors import NoCard, RackmillError, Stopped, UsageError
 from pipeline.service.queue.allocator import Allocator
 from pipeline.service.queue.api import QueueApi
-from pipeline.service.queue.drivers import DriverState, RayGone, log_tail
+from pipeline.service.queue.drivers import Drivers, DriverState, RayGone, log_tail
 from pipeline.service.queue.job_db import JobDb, JobState, SubmittedJob
 from pipeline.service.queue.mailbox import Mailbox
 from pipeline.service.queue.progress_poller import ProgressPoller
 from pipeline.service.queue.unsubmitted_runs import UnsubmittedRuns, say_that_there_is_a_queue
+from pipeline.service.rack.ray_node import RayNode
+from pipeline.user_folder import state_folder
 
+_FILE = "queue.db"
 _log = logging.getLogger(__name__)
 _ASKED_SECONDS, _LOOK_SECONDS = 0.2, 1.0
 _MOST_CRASHES = 3
@@ -41,19 +45,13 @@ _EXPLAINED = (1, 2)
 _STOP, _DEADLINE = "rackmill stop", "its deadline"
 
 
-class _Drivers(Protocol):
-    def start(self, submission: str, command: Sequence[str], about: Mapping[str, str]) -> None: ...
-
-    def states(self) -> Mapping[str, DriverState]: ...
-
-
 class Queue:
     """``now``: epoch seconds."""
 
     def __init__(
         self,
         db: JobDb,
-        drivers: _Drivers,
+        drivers: Drivers,
         allocator: Allocator,
         address: str,
         say: Callable[[str], None] = lambda line: None,
@@ -248,3 +246,28 @@ class Queue:
 
     def _is_late(self, job: SubmittedJob) -> bool:
         return job.deadline is not None and self._now() > job.deadline
+
+
+def keep_queue(
+    node: RayNode, turn_seconds: float, say: Callable[[str], None], stop: threading.Event
+) -> None:
+    """Keep the queue until ``stop``. ``node``: this machine, which is the head."""
+    try:
+        db = JobDb(state_folder() / _FILE)
+    except RackmillError as e:
+        say(f"no queue: {e.message} {' '.join(e.hints)}")
+        return
+    drivers = Drivers(node.address, node.dashboard)
+    Queue(db, drivers, Allocator(turn_seconds, own_versions()), node.address, say).keep(stop)
+
+
+def jobs_left() -> int:
+    """How many submitted jobs of this machine's queue have not ended: they go on when the rack is
+    started again. 0 if there is no queue, or it cannot be read."""
+    path = state_folder() / _FILE
+    if not path.exists():
+        return 0
+    try:
+        return sum(not job.guest for job in JobDb(path).open_jobs())
+    except (RackmillError, sqlite3.Error):
+        return 0

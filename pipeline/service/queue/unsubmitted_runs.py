@@ -15,7 +15,7 @@ from pipeline.errors import JobFailed, RackmillError, Stopped
 from pipeline.job.job import Job
 from pipeline.output.runs.job_file import job_content
 from pipeline.service.queue.mailbox import NobodyAnswers, ask
-from pipeline.service.queue.row_counts import counted_at
+from pipeline.service.queue.progress_poller import counted_at
 
 _QUEUE, _GUEST = "queue", "guest/"  # names of values
 _BEAT_SECONDS = 5.0

@@ -11,13 +11,13 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import psutil
 
 from pipeline.cluster.rack_state.card_readings import answer, pending_question
-from pipeline.cluster.rack_state.gcs import Gcs, HeadGone
+from pipeline.cluster.rack_state.gcs import Gcs
 from pipeline.cluster.rack_state.machines import MACHINE
 from pipeline.engine.machine.card_reading import CardReader
 from pipeline.engine.machine.facts import MachineFacts, own_facts
@@ -99,26 +99,22 @@ class Keeper:
 
     def _tell(self) -> bool | None:
         """Tell the head what we offer. Returns whether it knows us; None: it does not answer."""
-        gcs = None
         try:
-            gcs = Gcs(self._node.address)
-            if not any(node.alive and node.name == self._node.name for node in gcs.nodes()):
-                return False
-            if not self._told or gcs.get(MACHINE + self._node.name) is None:
-                gcs.put(MACHINE + self._node.name, self._facts.encode())
-                if not self._told:
-                    _log.info("in the rack of %s", self._node.address)
-                    self._say(f"{self._facts.host} is in the rack of {self._node.address}")
-                self._told = True
-            question = pending_question(gcs)
-            if question is not None and question != self._answered:
-                answer(gcs, self._node.name, question, self._cards.all())
-                self._answered = question
-        except (HeadGone, RackmillError):
+            with closing(Gcs(self._node.address)) as gcs:
+                if not any(node.alive and node.name == self._node.name for node in gcs.nodes()):
+                    return False
+                if not self._told or gcs.get(MACHINE + self._node.name) is None:
+                    gcs.put(MACHINE + self._node.name, self._facts.encode())
+                    if not self._told:
+                        _log.info("in the rack of %s", self._node.address)
+                        self._say(f"{self._facts.host} is in the rack of {self._node.address}")
+                    self._told = True
+                question = pending_question(gcs)
+                if question is not None and question != self._answered:
+                    answer(gcs, self._node.name, question, self._cards.all())
+                    self._answered = question
+        except RackmillError:
             return None
-        finally:
-            if gcs is not None:
-                gcs.close()
         return True
 
     def _end(self) -> None:

@@ -14,7 +14,6 @@ import psutil
 
 from pipeline.user_folder import state_folder
 
-_FILE = "rack.json"
 _CLOCK_SLACK = 2.0
 _STOP_SECONDS = 30.0
 _LOOK_SECONDS = 0.1
@@ -36,12 +35,11 @@ class RackRecord:
     def alive(self) -> bool:
         return self._process() is not None
 
-    def stop(self) -> bool:
-        """End this process and all that it started, but no other Ray. False if it had ended
-        already."""
+    def stop(self) -> None:
+        """End this process and all that it started, but no other Ray."""
         keeper = self._process()
         if keeper is None:
-            return False
+            return
         with suppress(psutil.NoSuchProcess):
             below = keeper.children(recursive=True)
             keeper.send_signal(signal.SIGTERM)
@@ -51,7 +49,6 @@ class RackRecord:
             for process in [keeper, *below]:
                 with suppress(psutil.NoSuchProcess):
                     process.kill()
-        return True
 
     def _process(self) -> psutil.Process | None:
         try:
@@ -62,18 +59,15 @@ class RackRecord:
             return None
 
 
-def record_file() -> Path:
-    return state_folder() / _FILE
+def _file() -> Path:
+    return state_folder() / "rack.json"
 
 
-def own_record(address: str, host: str, name: str, *, is_head: bool) -> RackRecord:
-    """The record of this process."""
-    pid = os.getpid()
-    return RackRecord(pid, psutil.Process().create_time(), address, host, is_head, name)
-
-
-def write_record(record: RackRecord) -> None:
-    path = record_file()
+def write_own_record(address: str, host: str, name: str, *, is_head: bool) -> None:
+    """Write down that this process keeps the machine in the rack."""
+    began = psutil.Process().create_time()
+    record = RackRecord(os.getpid(), began, address, host, is_head, name)
+    path = _file()
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_suffix(".new")
     fresh.write_text(json.dumps(asdict(record)), encoding="utf-8")
@@ -83,7 +77,7 @@ def write_record(record: RackRecord) -> None:
 def read_record() -> RackRecord | None:
     """This machine's place in a rack; None if it has none (any more)."""
     try:
-        record = RackRecord(**json.loads(record_file().read_text(encoding="utf-8")))
+        record = RackRecord(**json.loads(_file().read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
     return record if record.alive else None
@@ -91,4 +85,4 @@ def read_record() -> RackRecord | None:
 
 def forget_record() -> None:
     with suppress(OSError):
-        record_file().unlink()
+        _file().unlink()

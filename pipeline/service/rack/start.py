@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Any
 
 import psutil
@@ -36,11 +36,10 @@ from pipeline.service.rack.ray_node import DASHBOARD_PORT, HEAD_PORT, RayNode
 from pipeline.service.rack.record import (
     RackRecord,
     forget_record,
-    own_record,
     read_record,
-    record_file,
-    write_record,
+    write_own_record,
 )
+from pipeline.user_folder import state_folder
 
 _START_SECONDS = 90.0
 _LOOK_SECONDS = 0.1
@@ -74,11 +73,8 @@ def joining_node(head: str, host: str | None, engine: Mapping[str, Any] | None =
         os.environ[ENGINE] = json.dumps(engine)  # read where this machine's offer is made
     if not head.rpartition(":")[2].isdigit():
         head = f"{head}:{HEAD_PORT}"
-    gcs = Gcs(head)
-    try:
+    with closing(Gcs(head)) as gcs:
         found = machines(gcs)
-    finally:
-        gcs.close()
     check_versions(found, but=() if engine is None else (VLLM,))
     return RayNode(_name(), host or own_address(head), head=head, **_cards())
 
@@ -107,9 +103,8 @@ def keep_until_told(
     stop = threading.Event()
     for sign in (signal.SIGTERM, signal.SIGINT):
         signal.signal(sign, lambda *_: stop.set())
-    folder = record_file().parent
-    folder.mkdir(parents=True, exist_ok=True)
-    write_record(own_record(node.address, node.host, node.name, is_head=node.head is None))
+    write_own_record(node.address, node.host, node.name, is_head=node.head is None)
+    folder = state_folder()
     threading.Thread(target=beside, args=(stop,), daemon=True).start()
     try:
         with file_log(folder / "service.log"):
@@ -121,7 +116,7 @@ def keep_until_told(
 def keep_in_background(arguments: list[str]) -> RackRecord:
     """Start ``rackmill rack`` with ``arguments`` in a process of its own, which goes on. Returns
     when the head knows what this machine offers. Raises JobFailed if the process ends before."""
-    folder = record_file().parent
+    folder = state_folder()
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "rack.log"
     with log.open("wb") as out:
@@ -147,24 +142,19 @@ def keep_in_background(arguments: list[str]) -> RackRecord:
 
 
 def _is_known(record: RackRecord) -> bool:
-    with suppress(JobFailed, UsageError):
-        gcs = Gcs(record.address)
-        try:
-            return gcs.get(MACHINE + record.name) is not None
-        finally:
-            gcs.close()
+    with suppress(JobFailed, UsageError), closing(Gcs(record.address)) as gcs:
+        return gcs.get(MACHINE + record.name) is not None
     return False
 
 
-def make_token() -> bool:
-    """Make a token on this machine if it has none. Returns whether it is a new one."""
+def make_token() -> None:
+    """Make a token on this machine if it has none."""
     if own_token():
-        return False
+        return
     file = token_file()
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
         out.write(secrets.token_hex(32))
-    return True
 
 
 def own_address(towards: str | None = None) -> str:

@@ -32,16 +32,8 @@ class RunProcess:
         logs.mkdir(parents=True, exist_ok=True)
         stem = f"{run.due:%Y-%m-%dT%H-%M-%S-%f}"
         self.log, self._answer = logs / f"{stem}.log", logs / f"{stem}.json"
-        command = [
-            sys.executable,
-            "-P",
-            "-m",
-            "pipeline.cli.main",
-            "schedule",
-            "run-once",
-            schedule.name,
-        ]
-        command += [run.due.isoformat(), str(os.getpid()), "--state", str(state)]
+        command = [sys.executable, "-P", "-m", "pipeline.cli.main", "schedule", "run-once"]
+        command += [schedule.name, run.due.isoformat(), str(os.getpid()), "--state", str(state)]
         command += ["--full"] if run.full else []
         command += ["--address", address] if address else []
         with self.log.open("ab") as log, self._answer.open("wb") as answer:

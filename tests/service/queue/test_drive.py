@@ -19,8 +19,7 @@ from pipeline.job.when.deadline import deadline_at
 from pipeline.output.runs.job_file import job_content
 from pipeline.service.queue import drive as module
 from pipeline.service.queue.drive import drive
-from pipeline.service.queue.job_db import JobDb, SubmittedJob
-from pipeline.service.queue.row_counts import RowCounts
+from pipeline.service.queue.job_db import JobDb, RowCounts, SubmittedJob
 from tests.service.queue.a_rack import content
 from tests.support.datasets import begin, commit_unit, finish, job_in, write_input
 
