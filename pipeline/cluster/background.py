@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import Future
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -26,20 +27,14 @@ class ClusterInBackground:
         """``queued``, ``patient``: see ``Cluster``."""
         self._address, self._queued, self._patient = address, queued, patient
         self.processes = None if address else RayProcesses()
-        self._cluster: Cluster | None = None
+        self.joins = address is not None  # an existing Ray, with machines of its own
+        self._cluster: Future[Cluster] = Future()
         self._begun = False
-        self._trouble: BaseException | None = None
-        self._up = threading.Event()
         self._close = threading.Event()
         self._thread = threading.Thread(target=self._live, daemon=True)
 
     def __enter__(self) -> Self:
         return self
-
-    @property
-    def joins(self) -> bool:
-        """Whether it is an existing Ray, with machines of its own."""
-        return self._address is not None
 
     def start(self) -> None:
         """Begin to start or join it; a second call changes nothing."""
@@ -49,25 +44,20 @@ class ClusterInBackground:
 
     def _live(self) -> None:
         try:
-            self._cluster = _import_cluster()(
+            cluster = _import_cluster()(
                 self._address, self._queued, patient=self._patient, processes=self.processes
             )
         except BaseException as e:
-            self._trouble = e
+            self._cluster.set_exception(e)
             return
-        finally:
-            self._up.set()
+        self._cluster.set_result(cluster)
         self._close.wait()
-        self._cluster.close()
+        cluster.close()
 
     def ready(self) -> Cluster:
         """The cluster; waits until it is ready. Raises JobFailed."""
         self.start()
-        self._up.wait()
-        if self._trouble is not None:
-            raise self._trouble
-        assert self._cluster is not None
-        return self._cluster
+        return self._cluster.result()
 
     def __exit__(
         self,
@@ -78,7 +68,7 @@ class ClusterInBackground:
         self._close.set()
         if not self._begun:
             return
-        if error is not None and not self._up.is_set():
+        if error is not None and not self._cluster.done():
             _left.append(self)  # do not wait for it: its thread closes what comes up
         else:
             self._thread.join()

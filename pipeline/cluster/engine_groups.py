@@ -5,7 +5,7 @@ An engine has a slot: one card, or several equal ones of a machine that share ev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -270,21 +270,27 @@ def _own_groups(
             known += f", enough for {plural(len(slots), 'engine')}"
         raise UsageError(f"resources.workers: {wanted} engines, but there {verb} {known}")
     number = min(len(slots) if wanted == "auto" else wanted, most)
-    kinds: dict[str, list[CardSlot]] = {}
-    for slot in slots[:number]:
-        kinds.setdefault(slot.card.name, []).append(slot)
-    groups = [
-        EngineGroup(
-            len(same),
-            same[0].card,
-            slots=tuple(Slot(slot.cards[0], cards=slot.cards) for slot in same),
-            cards=len(same[0].cards),
-        )
-        for same in kinds.values()
-    ]
+    groups = alike(engine_on(slot) for slot in slots[:number])
     for line in (*left, *said_of(job, groups)):
         say(str(line))
     return groups
+
+
+def engine_on(cards: CardSlot, node: str | None = None, host: str = "") -> EngineGroup:
+    """The engine of one slot."""
+    slot = Slot(cards.cards[0], node=node, host=host, cards=cards.cards)
+    return EngineGroup(1, cards.card, slots=(slot,), cards=len(cards.cards))
+
+
+def alike(engines: Iterable[EngineGroup]) -> list[EngineGroup]:
+    """``engines`` with those of one name as one group."""
+    kinds: dict[str, list[EngineGroup]] = {}
+    for one in engines:
+        kinds.setdefault(one.name, []).append(one)
+    return [
+        replace(same[0], number=len(same), slots=tuple(slot for one in same for slot in one.slots))
+        for same in kinds.values()
+    ]
 
 
 def said_of(job: Job, groups: Sequence[EngineGroup]) -> list[str]:

@@ -35,35 +35,35 @@ def check_access(address: str | None) -> None:
     if address is None:
         _check_loopback()
         return
-    here = address
     token, trusting = own_token(), _mode() == "disabled"
     if not (token or trusting or _is_here(address)):
         raise UsageError(
-            f"{here}: a Ray on the network is joined with its token, and there is none",
+            f"{address}: a Ray on the network is joined with its token, and there is none",
             TOKEN_MEND,
             _TRUST,
         )
     head = _head(address, token)
     if head is Head.NOBODY:
         raise UsageError(
-            f"{here}: no Ray answers there",
+            f"{address}: no Ray answers there",
             "start one there: rackmill rack start --head",
         )
     if head is Head.STRANGER:
         raise UsageError(
-            f"{here}: what answers there is no Ray",
+            f"{address}: what answers there is no Ray",
             "the port is the one that rackmill rack start printed (6379 if nothing is said)",
         )
     if head is Head.LOCKED:
-        raise UsageError(f"{here}: this Ray does not take {_shown(token)}", TOKEN_MEND)
+        ours = "the token that is here" if token else "anybody without its token"
+        raise UsageError(f"{address}: this Ray does not take {ours}", TOKEN_MEND)
     if head is Head.OURS and trusting:
         raise UsageError(
-            f"{here}: this Ray wants its token, and RAY_AUTH_MODE=disabled keeps it back",
+            f"{address}: this Ray wants its token, and RAY_AUTH_MODE=disabled keeps it back",
             "unset RAY_AUTH_MODE",
         )
     if head is Head.OPEN and not (trusting or _is_here(address)):
         raise UsageError(
-            f"{here}: this Ray takes orders from anybody: it was started without authentication",
+            f"{address}: this Ray takes orders from anybody: it was started without authentication",
             "start it anew: rackmill rack start --head, rackmill rack join on the others",
             _TRUST,
         )
@@ -131,10 +131,6 @@ def import_ray() -> None:
             del os.environ[_OWN_HANDLER]
         else:
             os.environ[_OWN_HANDLER] = before
-
-
-def _shown(token: str | None) -> str:
-    return "the token that is here" if token else "anybody without its token"
 
 
 def _head(address: str, token: str | None) -> Head | None:

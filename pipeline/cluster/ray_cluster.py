@@ -12,10 +12,7 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import ray
-from ray.exceptions import (
-    AuthenticationError,
-    RayError,
-)
+from ray.exceptions import AuthenticationError, RayError
 from ray.job_config import JobConfig
 
 from pipeline.cluster.actor_options import ActorOptions
@@ -222,12 +219,14 @@ def _init(address: str, own: Mapping[str, object], processes: RayProcesses | Non
     """Ray gives its daemons 30 s to start. A machine that is busy, or reads them from a disk for
     the first time, may need longer: so one more try."""
     for patient in (True, False):
+        config = JobConfig()
+        config._py_driver_sys_path = _Folders()
         try:
             ray.init(
                 address=address,
                 namespace="rackmill",
                 **own,
-                job_config=_job_config(),
+                job_config=config,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
                 configure_logging=True,
@@ -251,12 +250,6 @@ def _has_another_pipeline(folder: Path) -> bool:
     ours = Path(__file__).parents[1]
     found = [folder / ours.name, folder / f"{ours.name}.py"]
     return ours not in found and any(one.exists() for one in found)
-
-
-def _job_config() -> JobConfig:
-    config = JobConfig()
-    config._py_driver_sys_path = _Folders()
-    return config
 
 
 def _alone() -> dict[str, object]:

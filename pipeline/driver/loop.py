@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from pipeline.driver.coordinator.coordinator import Snapshot
 from pipeline.driver.forecast.request_shape import request_shape
@@ -15,8 +16,7 @@ from pipeline.driver.plan.shared_rows import shared_rows
 from pipeline.driver.progress.watcher import Watcher
 from pipeline.driver.stop.graceful_stop import GracefulStop
 from pipeline.driver.stop.stop import Stop
-from pipeline.driver.workers.handles import RunCluster
-from pipeline.driver.workers.slots.availability import Availability, Desktops
+from pipeline.driver.workers.slots.availability import Availability
 from pipeline.driver.workers.slots.membership import Membership
 from pipeline.driver.workers.supervisor import Supervisor
 from pipeline.engine.machine.card_notes import CardNotes
@@ -30,13 +30,17 @@ from pipeline.rows.workload import Lengths
 from pipeline.simulate.run_trace import REQUESTS
 from pipeline.worker.coordination.messages import WorkerSpec
 
+if TYPE_CHECKING:  # they import Ray, which a plan does not need
+    from pipeline.cluster.desktop.agent import DesktopAgents
+    from pipeline.cluster.ray_cluster import Cluster
+
 _POLL_SECONDS = 1.0
 
 
 def work_through(
     plan: Plan,
     forecast: Forecast,
-    cluster: RunCluster,
+    cluster: Cluster,
     watcher: Watcher,
     known_lengths: Lengths | None,
     stop: Stop,
@@ -151,7 +155,7 @@ class WaitingTime:
         self._since = now if waits else None
 
 
-def _desktops(job: Job, watcher: Watcher) -> Desktops | None:
+def _desktops(job: Job, watcher: Watcher) -> DesktopAgents | None:
     """What watches the cards of machines, for a job that yields to people who use them."""
     if not job.resources.yield_to_desktop:
         return None

@@ -29,7 +29,6 @@ from pipeline.job.job import Job
 from pipeline.output.commit.records import JOB
 from pipeline.output.dataset import Dataset
 from pipeline.output.rows.redo import select
-from pipeline.output.runs.run_log import RunLog
 from pipeline.output.runs.run_registry import refuse_second
 from pipeline.report.fixes import FIXES, HOPELESS, RETRIED
 from pipeline.report.summary import Summary
@@ -70,49 +69,38 @@ def retry(
     watcher = Watchers(LoggedNotes(), watcher)
     background = ClusterInBackground(options.address, options.queued, patient=patient)
     with logged("retry", output) as log, background as cluster:
-        return _retry(output, only, options, watcher, stop, cluster, started, log)
-
-
-def _retry(
-    output: str,
-    only: frozenset[str],
-    options: RetryOptions,
-    watcher: Watcher,
-    stop: Stop,
-    cluster: ClusterInBackground,
-    started: float,
-    log: RunLog,
-) -> Summary:
-    with preparing():
-        dataset = Dataset(open_storage(output))
-        manifest = dataset.manifest()
-        if manifest is None:
-            raise UsageError(f"{output} holds no output of rackmill")
-        refuse_second(dataset.storage, watcher.note)
-        job = find_job(dataset, output, options)
-        rows = manifest.get("rows")
-        inputs = check_input(job, rows)
-        whole = make_plan(inputs, report=watcher.note, output=dataset.storage)
-        _check_whole(whole, output)
-        plan = _plan_again(whole, only)
-        assert plan.redo is not None
-        watcher.note(_what(whole, plan, only))
-        check_store(job)
-        if not plan.missing:
+        with preparing():
+            dataset = Dataset(open_storage(output))
+            manifest = dataset.manifest()
+            if manifest is None:
+                raise UsageError(f"{output} holds no output of rackmill")
+            refuse_second(dataset.storage, watcher.note)
+            job = find_job(dataset, output, options)
+            rows = manifest.get("rows")
+            inputs = check_input(job, rows)
+            whole = make_plan(inputs, report=watcher.note, output=dataset.storage)
+            _check_whole(whole, output)
+            plan = _plan_again(whole, only)
+            assert plan.redo is not None
+            watcher.note(_what(whole, plan, only))
+            check_store(job)
+            if not plan.missing:
+                dataset.recover(whole.committed.values())
+                return conclude(whole, dataset, RunOutcome(), started, note=watcher.note)
+            engines = select_engines(plan, watcher, cluster)
+            refuse_second(dataset.storage, watcher.note)  # fetching a model may have taken an hour
             dataset.recover(whole.committed.values())
-            return conclude(whole, dataset, RunOutcome(), started, note=watcher.note)
-        engines = select_engines(plan, watcher, cluster)
-        refuse_second(dataset.storage, watcher.note)  # fetching a model may have taken an hour
-        dataset.recover(whole.committed.values())
-    with under_way(plan, dataset, watcher, stop, log) as watchers:
-        try:
-            outcome = carry_out(plan, engines, watchers, stop, cluster)
-        except KeyboardInterrupt:
-            raise Stopped(
-                "stopped: the rows that were done again by then are kept",
-                f"rackmill retry {output} goes on with the others",
-            ) from None
-        return conclude(whole, dataset, outcome, started, redone=plan.redo.rows, note=watcher.note)
+        with under_way(plan, dataset, watcher, stop, log) as watchers:
+            try:
+                outcome = carry_out(plan, engines, watchers, stop, cluster)
+            except KeyboardInterrupt:
+                raise Stopped(
+                    "stopped: the rows that were done again by then are kept",
+                    f"rackmill retry {output} goes on with the others",
+                ) from None
+            return conclude(
+                whole, dataset, outcome, started, redone=plan.redo.rows, note=watcher.note
+            )
 
 
 def find_job(dataset: Dataset, output: str, options: RetryOptions) -> Job:

@@ -95,55 +95,43 @@ def run(
     background = ClusterInBackground(options.address, options.queued, patient=options.patient)
     watcher = Watchers(LoggedNotes(), watcher)
     with logged(f"run of {job.name}", job.output.path) as log, background as cluster:
-        return _run(job, options, watcher, stop, cluster, started, log)
-
-
-def _run(
-    job: Job,
-    options: RunOptions,
-    watcher: Watcher,
-    stop: Stop,
-    cluster: ClusterInBackground,
-    started: float,
-    log: RunLog,
-) -> Summary:
-    with preparing():
-        job = with_known_engine(job, watcher.note)
-        inputs = _checked(job, options, watcher)
-        storage = open_storage(job.output.path)
-        _refuse_second(storage, watcher)
-        check_answer_shape(job)
-        planning = partial(make_plan, fresh=options.fresh, report=watcher.note, output=storage)
-        plan = planning(inputs)
-        moved = moved_since(inputs.files.shards) if options.files is None else []
-        if moved:
-            inputs = _checked(job, options, watcher, moved)
+        with preparing():
+            job = with_known_engine(job, watcher.note)
+            inputs = _checked(job, options, watcher)
+            storage = open_storage(job.output.path)
+            _refuse_second(storage, watcher)
+            check_answer_shape(job)
+            planning = partial(make_plan, fresh=options.fresh, report=watcher.note, output=storage)
             plan = planning(inputs)
-        for line in plan.changes.lines():
-            watcher.note(line)
-        for line in plan.doubts:
-            watcher.doubt(line)
-        if plan.missing:
-            ask_servers(plan, watcher.note, from_here=options.address is None)
-        here = job.computes or any(engine.started_here for engine in job.engines)
-        ours = bool(plan.missing) and here and options.address is None
-        if ours:
-            make_room(watcher.note)
-        engines = select_engines(plan, watcher, cluster)
-        _refuse_second(storage, watcher)  # fetching a model may have taken an hour
-        dataset = _claim(plan, storage, options.fresh)
-    if not plan.missing:
-        return conclude(plan, dataset, RunOutcome(), started, note=watcher.note)
-    with under_way(plan, dataset, watcher, stop, log) as watchers:
-        if engines.groups:
-            outcome = carry_out(plan, engines, watchers, stop, cluster)
-        else:
-            outcome = RunOutcome()
-            _commit_empty(plan, dataset)
-        summary = conclude(plan, dataset, outcome, started, note=watcher.note)
-    if outcome.forecast is not None:
-        learn(plan, outcome.forecast, summary)
-    return summary
+            moved = moved_since(inputs.files.shards) if options.files is None else []
+            if moved:
+                inputs = _checked(job, options, watcher, moved)
+                plan = planning(inputs)
+            for line in plan.changes.lines():
+                watcher.note(line)
+            for line in plan.doubts:
+                watcher.doubt(line)
+            if plan.missing:
+                ask_servers(plan, watcher.note, from_here=options.address is None)
+            here = job.computes or any(engine.started_here for engine in job.engines)
+            ours = bool(plan.missing) and here and options.address is None
+            if ours:
+                make_room(watcher.note)
+            engines = select_engines(plan, watcher, cluster)
+            _refuse_second(storage, watcher)  # fetching a model may have taken an hour
+            dataset = _claim(plan, storage, options.fresh)
+        if not plan.missing:
+            return conclude(plan, dataset, RunOutcome(), started, note=watcher.note)
+        with under_way(plan, dataset, watcher, stop, log) as watchers:
+            if engines.groups:
+                outcome = carry_out(plan, engines, watchers, stop, cluster)
+            else:
+                outcome = RunOutcome()
+                _commit_empty(plan, dataset)
+            summary = conclude(plan, dataset, outcome, started, note=watcher.note)
+        if outcome.forecast is not None:
+            learn(plan, outcome.forecast, summary)
+        return summary
 
 
 def _checked(

@@ -100,20 +100,11 @@ class SingleFlight(Generic[Row, Result]):
             self.held_bytes -= self._size(oldest)
 
 
-class Compute(NamedTuple):
-    """This row is to be computed."""
+class Decision(NamedTuple):
+    """``result``: the row's; None: it is to be computed."""
 
     row: ReadyRow
-
-
-class Finish(NamedTuple):
-    """This is the row's result."""
-
-    row: ReadyRow
-    result: RowResult
-
-
-Decision = Compute | Finish
+    result: RowResult | None = None
 
 
 class Deduplication:
@@ -149,10 +140,10 @@ class Deduplication:
         """A new row: finished at once, computed, or answered later together with another."""
         key = self._answers.key(row.prompt) if self._enabled else None
         if key is None:
-            return [Compute(row)]
+            return [Decision(row)]
         known = self._same.known(key)
         if known is not None:
-            return [Finish(row, replace(known, duplicate=True))]
+            return [Decision(row, replace(known, duplicate=True))]
         if not self._same.first(key, row):
             return []
         self._keys[id(row)] = key
@@ -164,21 +155,21 @@ class Deduplication:
             self._asked[key] = row
             self._stored.ask(key)
             return []
-        return [Compute(row)]
+        return [Decision(row)]
 
     def finished(self, row: ReadyRow, result: RowResult) -> list[Decision]:
         """A computed row has its result. All rows like it get the same, unless the result says
         nothing about them: then they get their own try."""
         key = self._keys.pop(id(row), None)
         if key is None:
-            return [Finish(row, result)]
+            return [Decision(row, result)]
         failed = result.error.type if result.error is not None else None
         if failed is RowErrorType.ENGINE_FAILURE:
-            return [Finish(row, result), *self._pass_on(key)]
+            return [Decision(row, result), *self._pass_on(key)]
         if failed is RowErrorType.TIMEOUT:  # which also depends on how busy the engine was
-            return [Finish(row, result), *map(Compute, self._same.late(key))]
+            return [Decision(row, result), *map(Decision, self._same.late(key))]
         result = replace(result, key=key)
-        return [Finish(row, result), *self._share(key, result)]
+        return [Decision(row, result), *self._share(key, result)]
 
     def given_up(self, row: ReadyRow) -> list[Decision]:
         """A row that was to be computed now belongs to another worker; rows like it do not."""
@@ -189,15 +180,15 @@ class Deduplication:
         """Take in what the store has answered since the last call."""
         if self._stored is None or not self._asked:
             return []
-        self._stored.check()
+        self._stored.stage.check()
         decisions: list[Decision] = []
         for key, result in self._stored.found():
             row = self._asked.pop(key)
             if result is None:
-                decisions.append(Compute(row))
+                decisions.append(Decision(row))
                 continue
             del self._keys[id(row)]
-            decisions.append(Finish(row, replace(result, duplicate=True)))
+            decisions.append(Decision(row, replace(result, duplicate=True)))
             decisions += self._share(key, result)
         return decisions
 
@@ -206,11 +197,11 @@ class Deduplication:
         if another is None:
             return []
         self._keys[id(another)] = key
-        return [Compute(another)]
+        return [Decision(another)]
 
     def _share(self, key: bytes, result: RowResult) -> list[Decision]:
         followers = self._same.finished(key, result)
-        return [Finish(follower, replace(result, duplicate=True)) for follower in followers]
+        return [Decision(follower, replace(result, duplicate=True)) for follower in followers]
 
 
 def _bytes(result: RowResult) -> int:

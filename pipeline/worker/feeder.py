@@ -8,7 +8,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from pipeline.dispatch.events import NoLease
@@ -23,10 +23,18 @@ from pipeline.output.dataset import Dataset
 from pipeline.prompt.builder import PromptBuilder
 from pipeline.rows.row_range import RowRange
 from pipeline.rows.work_order import STREAMS
-from pipeline.worker.coordination.coordination import Coordination
-from pipeline.worker.coordination.messages import GiveUpRows, Lease, LeaseRows, WorkerSpec
+from pipeline.worker.coordination.messages import (
+    GiveUpRows,
+    Lease,
+    LeaseRows,
+    Progress,
+    WorkerSpec,
+)
 from pipeline.worker.open_unit import OpenUnit, ReadyRow
 from pipeline.worker.stage import Stage
+
+if TYPE_CHECKING:  # it imports Ray, and this module
+    from pipeline.worker.coordination.remote import RemoteCoordination
 
 _log = logging.getLogger(__name__)
 _TOKENIZED_AT_ONCE = 64  # rows
@@ -81,7 +89,7 @@ class Feeder:
         spec: WorkerSpec,
         dataset: Dataset,
         tokenizer: Tokenizer,
-        coordination: Coordination,
+        coordination: RemoteCoordination,
         whole: Callable[[OpenUnit], None],
     ) -> None:
         """``whole`` receives units that need no engine (empty, or all rows invalid)."""
@@ -95,18 +103,17 @@ class Feeder:
         # by shard and first row, as long as anyone uses it
         self._open: WeakValueDictionary[tuple[int, int], OpenUnit] = WeakValueDictionary()
         self._changed = threading.Condition()  # guards all of the above
-        self._taken = self._taken_before = 0
+        self.taken = self._taken_before = 0  # rows handed out by ``take``
         self._leases: dict[tuple[int, int], Lease] = {}  # of units not begun
         self._errors: Counter[str] = Counter()
         self._streams = 0  # begun units with rows still to feed
         self._nothing_left = False
-        self._deadline: float | None = None
+        # if the run is stopping: until when rows that were taken may still be finished, on the
+        # monotonic clock
+        self.deadline: float | None = None
         self._stop = threading.Event()
-        self._stage = Stage("feeder", self._feed)
+        self.stage = Stage("feeder", self._feed)
         coordination.listen(self)
-
-    def start(self) -> None:
-        self._stage.start()
 
     def stop(self) -> None:
         self._stop.set()
@@ -114,9 +121,9 @@ class Feeder:
     @property
     def exhausted(self) -> bool:
         """All is done, or failed (then this raises the reason): no more rows will come."""
-        if self._stage.is_alive():
+        if self.stage.is_alive():
             return False
-        self._stage.check()
+        self.stage.check()
         return not self._rows
 
     @property
@@ -126,19 +133,15 @@ class Feeder:
         return not (self._rows or self._leased or self._streams) and self._nothing_left
 
     @property
-    def deadline(self) -> float | None:
-        """If the run is stopping: until when rows that were taken may still be finished, on the
-        monotonic clock."""
-        return self._deadline
-
-    @property
     def holding(self) -> list[Unit]:
+        """What is leased and perhaps not committed: units, or what is left of them."""
         with self._changed:
             opened = [one.unit for one in self._open.values() if not one.settled]
             return [*opened, *self._leased]
 
     @property
     def lease_rows(self) -> LeaseRows:
+        """How far the rows are that are leased and not committed."""
         with self._changed:
             opened = [one for one in self._open.values() if not one.settled]
             ahead = sum(unit.rows for unit in self._leased)
@@ -151,10 +154,9 @@ class Feeder:
         """Rows that became error rows here, before any engine had them, by type."""
         return dict(self._errors)
 
-    @property
-    def taken(self) -> int:
-        """Rows handed out by ``take`` up to now."""
-        return self._taken
+    def active_rows(self, progress: Progress) -> int:
+        """Rows that were handed out by ``take`` and are not finished, as ``progress`` has it."""
+        return max(0, self.taken - progress.rows - progress.given_up)
 
     def take(self, *, wait_seconds: float = 0.0) -> ReadyRow | None:
         """The next row; None if there is none within the time."""
@@ -164,7 +166,7 @@ class Feeder:
             if not self._rows:
                 return None
             row = self._rows.popleft()
-            self._taken += 1
+            self.taken += 1
             self._changed.notify_all()
             return row
 
@@ -182,10 +184,10 @@ class Feeder:
         """Rows that were taken and have no result, and as many of the next ones as may be taken
         before the next call."""
         with self._changed:
-            if not self._taken:
+            if not self.taken:
                 return []  # the engine still loads
-            ahead = 2 * (self._taken - self._taken_before) + _SURELY_AHEAD
-            self._taken_before = self._taken
+            ahead = 2 * (self.taken - self._taken_before) + _SURELY_AHEAD
+            self._taken_before = self.taken
             opened, leased = list(self._open.values()), list(self._leased)
         rows: list[RowRange] = []
         for unit in opened:  # they are read side by side: any of them may be next
@@ -221,9 +223,10 @@ class Feeder:
         return stop
 
     def wind_up(self, seconds: float) -> None:
-        """The run is stopping: rows that were not taken are left for another run."""
+        """The run is stopping: rows that were not taken are left for another run. The others may
+        end within ``seconds`` from now."""
         with self._changed:
-            begins, self._deadline = self._deadline is None, time.monotonic() + seconds
+            begins, self.deadline = self.deadline is None, time.monotonic() + seconds
             if not begins:
                 return
             _log.info("finishes what it is at, within %s", duration(seconds))
@@ -259,7 +262,7 @@ class Feeder:
         streams: list[_Stream] = []
         more, poll, ask_at = True, _POLL_SECONDS, 0.0
         try:
-            while not self._stop.is_set() and self._deadline is None:
+            while not self._stop.is_set() and self.deadline is None:
                 while len(streams) < STREAMS and self._leased and not self._storage_is_behind:
                     streams += self._begin(reader)
                 room = len(streams) < STREAMS and not self._leased
@@ -297,7 +300,7 @@ class Feeder:
 
     def _take_in(self, lease: Lease) -> None:
         with self._changed:
-            if self._deadline is None:
+            if self.deadline is None:
                 self._leased.extend(lease.units)
                 for unit in lease.units:
                     self._leases[unit.shard, unit.start] = lease
@@ -380,6 +383,6 @@ class Feeder:
         with self._changed:
             while len(self._rows) >= _ROWS_AHEAD and not self._stop.is_set():
                 self._changed.wait(_POLL_SECONDS)
-            if self._deadline is None and row.row < row.unit.unit.rows:
+            if self.deadline is None and row.row < row.unit.unit.rows:
                 self._rows.append(row)
                 self._changed.notify_all()

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from pipeline.engine.protocol import Engine, EngineFacts
 from pipeline.engine.warmup_check import check_warm_engine
@@ -17,7 +18,6 @@ from pipeline.prompt.tokenizer_of import tokenizer_of
 from pipeline.storage.base import open_storage
 from pipeline.worker.answer_cache.lookup import AnswerLookup
 from pipeline.worker.answer_cache.store import open_answers
-from pipeline.worker.coordination.coordination import Coordination
 from pipeline.worker.coordination.messages import LastWords, Progress, WorkerSpec
 from pipeline.worker.engine_loop.engine_loop import NO_STEP, EngineLoop
 from pipeline.worker.engine_loop.loop_settings import LoopSettings
@@ -26,13 +26,16 @@ from pipeline.worker.feeder import Feeder
 from pipeline.worker.shared_rows import answer_shared_rows
 from pipeline.worker.writer import Writer
 
+if TYPE_CHECKING:  # it imports Ray
+    from pipeline.worker.coordination.remote import RemoteCoordination
+
 _log = logging.getLogger(__name__)
 _CLOSE_SECONDS = 60.0
 
 
 def work(
     spec: WorkerSpec,
-    coordination: Coordination,
+    coordination: RemoteCoordination,
     load_engine: Callable[[], Engine],
     on_ready: Callable[[EngineFacts], None] = lambda facts: None,
     on_hang: Callable[[LastWords], None] | None = None,
@@ -56,10 +59,10 @@ def work(
     stored = AnswerLookup(store) if store is not None else None
     writer = Writer(spec, dataset, coordination, store)
     feeder = Feeder(spec, dataset, tokenizer, coordination, writer.put)
-    writer.start()
-    feeder.start()
+    writer.stage.start()
+    feeder.stage.start()
     if stored is not None:
-        stored.start()
+        stored.stage.start()
     engine: Engine | None = None
     loop: EngineLoop | None = None
 
@@ -87,7 +90,7 @@ def work(
         writer.engine = facts.name(model.quantization)
 
         def heartbeat(progress: Progress) -> None:
-            writer.check()
+            writer.stage.check()
             coordination.heartbeat(progress)
 
         loop = EngineLoop(

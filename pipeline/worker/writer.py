@@ -6,6 +6,7 @@ import logging
 import queue
 from collections.abc import Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -17,10 +18,12 @@ from pipeline.output.dataset import Dataset
 from pipeline.output.rows.redo import Redone, recommit_rows
 from pipeline.output.tally import Tally
 from pipeline.worker.answer_cache.store import AnswerStore
-from pipeline.worker.coordination.coordination import Coordination
 from pipeline.worker.coordination.messages import WorkerSpec
 from pipeline.worker.open_unit import OpenUnit
 from pipeline.worker.stage import Stage
+
+if TYPE_CHECKING:  # it imports Ray
+    from pipeline.worker.coordination.remote import RemoteCoordination
 
 _log = logging.getLogger(__name__)
 
@@ -32,7 +35,7 @@ class Writer:
         self,
         spec: WorkerSpec,
         dataset: Dataset,
-        coordination: Coordination,
+        coordination: RemoteCoordination,
         answers: AnswerStore | None = None,
     ) -> None:
         """``answers``: where the answers of committed units are stored for other workers."""
@@ -42,24 +45,17 @@ class Writer:
         self._dataset = dataset
         self.engine: str | None = None  # the name of the engine, once it is loaded
         self._units: queue.Queue[OpenUnit | None] = queue.Queue()
-        self._stage = Stage("writer", self._write)
-
-    def start(self) -> None:
-        self._stage.start()
+        self.stage = Stage("writer", self._write)
 
     def put(self, unit: OpenUnit) -> None:
         """Hand over a unit whose every row has a result."""
         self._units.put(unit)
 
-    def check(self) -> None:
-        """Raise what ended the writer, if anything did."""
-        self._stage.check()
-
     def finish(self) -> None:
         """Wait until all handed-over units are committed. Raises what went wrong."""
         self._units.put(None)
-        self._stage.join()
-        self._stage.check()
+        self.stage.join()
+        self.stage.check()
 
     def _write(self) -> None:
         columns = self._spec.columns

@@ -19,7 +19,6 @@ from pipeline.output.rows.redo import Redone
 from pipeline.output.tally import Tally
 from pipeline.rows.row_range import RowRange
 from pipeline.storage.base import open_storage
-from pipeline.worker.coordination.coordination import active_rows
 from pipeline.worker.coordination.messages import GiveUpRows
 from pipeline.worker.worker import work
 from tests.support.next_door import NextDoor, worker_spec
@@ -110,4 +109,5 @@ def test_rows_that_were_given_up_are_not_counted_as_active(asked: Callable[..., 
     done = asked(at_step=3, keep=10)
 
     assert done.door.progress.given_up > 0
-    assert active_rows(done.door.source, done.door.progress) == 0
+    assert done.door.source is not None
+    assert done.door.source.active_rows(done.door.progress) == 0

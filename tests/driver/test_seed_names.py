@@ -95,7 +95,7 @@ def test_a_worker_in_any_folder_draws_with_the_seeds_of_these_names(
 def _rows(spec: WorkerSpec, plan: Plan, shard: int) -> list[ReadyRow]:
     units = [unit for unit in plan.units if unit.shard == shard]
     feeder = new_feeder(spec, AllLeased(units))
-    feeder.start()
+    feeder.stage.start()
     found = []
     while not feeder.exhausted:
         row = feeder.take(wait_seconds=0.1)

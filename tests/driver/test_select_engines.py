@@ -13,7 +13,7 @@ from pipeline.cluster.card_slots import known_model, spread_of
 from pipeline.cluster.engine_groups import EngineGroup
 from pipeline.cluster.rack_state.gcs import Node
 from pipeline.cluster.rack_state.machines import Machine
-from pipeline.driver.workers.slots.select_engines import Candidate, candidates, rack_groups
+from pipeline.driver.workers.slots.select_engines import candidates, rack_groups
 from pipeline.engine.machine.facts import DeviceFacts, MachineFacts
 from tests.support.samples import job as any_job
 
@@ -36,12 +36,12 @@ def job(**resources: object) -> Job:
     return any_job(resources=resources)
 
 
-def found_slots(asked: Job, *machines: Machine) -> tuple[list[Candidate], list[str]]:
+def found_slots(asked: Job, *machines: Machine) -> tuple[list[EngineGroup], list[str]]:
     return candidates(asked, machines, VERSIONS, spread_of(asked, None))
 
 
 def hosts(asked: Job, *machines: Machine) -> list[tuple[str, int]]:
-    return [(p.slot.host, p.slot.index) for p in found_slots(asked, *machines)[0]]
+    return [(p.slots[0].host, p.slots[0].index) for p in found_slots(asked, *machines)[0]]
 
 
 def groups(
@@ -76,7 +76,7 @@ def test_a_machine_whose_build_of_vllm_has_no_card_is_left_out_with_the_reason()
 def test_engines_on_processors_are_spread_over_the_machines() -> None:
     found, _ = found_slots(job(workers=3), machine("a"), machine("b"))
 
-    assert [(p.slot.host, p.slot.index, p.slot.of) for p in found] == [
+    assert [(p.host, p.index, p.of) for one in found for p in one.slots] == [
         ("a", 0, 2),
         ("b", 0, 1),
         ("a", 1, 2),
@@ -175,7 +175,7 @@ class TestSlotsOfSeveralCards:
         allotted = {("id-a", 0), ("id-a", 1), ("id-a", 3)}
         found, _ = candidates(asked, there, VERSIONS, spread_of(asked, None), allotted)
 
-        assert [candidate.slot.keys for candidate in found] == [{("id-a", 0), ("id-a", 1)}]
+        assert [one.slots[0].keys for one in found] == [{("id-a", 0), ("id-a", 1)}]
 
     @pytest.mark.parametrize(
         ("machines", "there"),

@@ -61,7 +61,7 @@ def test_no_more_engines_than_units() -> None:
 
 def placed(asked: Any, *machines: Machine) -> list[tuple[str, str]]:
     found, _ = found_slots(asked, *machines)
-    return [(one.slot.host, one.model or str(one.card)) for one in found]
+    return [(one.slots[0].host, one.model or str(one.card)) for one in found]
 
 
 def test_on_a_rack_a_server_is_asked_from_one_machine() -> None:
@@ -78,7 +78,7 @@ def test_on_a_rack_a_server_is_asked_from_one_machine() -> None:
 
 def test_the_server_takes_no_card_of_the_rack() -> None:
     asked = job(engines=["vllm", OLLAMA], mixed=True)
-    slots = [one.slot for one in found_slots(asked, machine("a", "rtx4090"))[0]]
+    slots = [one.slots[0] for one in found_slots(asked, machine("a", "rtx4090"))[0]]
 
     assert [len(slot.shared_keys) for slot in slots] == [1, 0]
     assert not slots[0].keys & slots[1].keys
@@ -106,7 +106,7 @@ def test_a_machine_with_its_own_engine_is_left_out_of_others() -> None:
 
     found, left_out = found_slots(job(), machine("a", "rtx4090"), brought)
 
-    assert [one.slot.host for one in found] == ["a"]
+    assert [one.slots[0].host for one in found] == ["a"]
     assert left_out == [
         "left out: mac: its engine is ollama: resources.mixed: true takes it beside others"
     ]

@@ -14,7 +14,6 @@ from pipeline.output.commit.records import CommitRecord
 from pipeline.output.dataset import Dataset
 from pipeline.output.rows.redo import Redone
 from pipeline.storage.base import open_storage
-from pipeline.worker.coordination.coordination import Coordination, RowSource, active_rows
 from pipeline.worker.coordination.messages import LastWords, Lease, Progress, WorkerSpec
 from pipeline.worker.feeder import Feeder
 
@@ -32,7 +31,7 @@ def worker_spec(plan: Plan, **more: Any) -> WorkerSpec:
     )
 
 
-def new_feeder(spec: WorkerSpec, coordination: Coordination) -> Feeder:
+def new_feeder(spec: WorkerSpec, coordination: Any) -> Feeder:
     """A feeder whose units without any row for the engine go nowhere."""
     dataset = Dataset(open_storage(spec.job.output.path))
     return Feeder(spec, dataset, Tokenizer(spec.model.path), coordination, lambda unit: None)
@@ -49,7 +48,7 @@ class AllLeased:
 
     def committed(self, records: Sequence[CommitRecord | Redone]) -> None: ...
 
-    def listen(self, source: RowSource) -> None: ...
+    def listen(self, source: Feeder) -> None: ...
 
     def heartbeat(self, progress: Progress) -> None: ...
 
@@ -66,7 +65,7 @@ class NextDoor:
     def __init__(self, coordinator: Coordinator, name: str = "here") -> None:
         self.coordinator = coordinator
         self.name = name
-        self.source: RowSource | None = None
+        self.source: Feeder | None = None
         self.progress = Progress()
         self.records: list[CommitRecord | Redone] = []
         coordinator.join(name, "card")
@@ -78,7 +77,7 @@ class NextDoor:
         self.records += records
         self.coordinator.commit(records)
 
-    def listen(self, source: RowSource) -> None:
+    def listen(self, source: Feeder) -> None:
         self.source = source
 
     def heartbeat(self, progress: Progress) -> None:
@@ -87,7 +86,7 @@ class NextDoor:
 
     def announce(self) -> None:
         assert self.source is not None
-        active = active_rows(self.source, self.progress)
+        active = self.source.active_rows(self.progress)
         self.coordinator.heartbeat(self.name, self.progress, active, self.source.flights)
 
     def engine_failed(self, said: LastWords) -> None:

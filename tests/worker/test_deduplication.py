@@ -21,7 +21,7 @@ from pipeline.rows.request import Scores
 from pipeline.storage.local import LocalStorage
 from pipeline.worker.answer_cache.lookup import AnswerLookup
 from pipeline.worker.answer_cache.store import AnswerStore
-from pipeline.worker.deduplication import Compute, Decision, Deduplication
+from pipeline.worker.deduplication import Decision, Deduplication
 from pipeline.worker.open_unit import OpenUnit, ReadyRow
 from tests.support.samples import job, write_tokenizer
 
@@ -54,7 +54,7 @@ class Engine:
 
     def carry_out(self, decisions: list[Decision]) -> None:
         for one in decisions:
-            if isinstance(one, Compute):
+            if one.result is None:
                 self.computing.append(one.row)
             else:
                 self.results[one.row.row] = one.result
@@ -181,7 +181,7 @@ class TestStored:
         store.keep("unit", [replace(ANSWER, key=key)])
         engine = Engine(answers, stored=stage)
         assert engine.take(row(0), row(1), row(2, token=6)) == [2]
-        stage.start()
+        stage.stage.start()
         self.polled(engine)
 
         assert [engine.results[n] for n in (0, 1)] == [replace(ANSWER, key=key, duplicate=True)] * 2
@@ -196,7 +196,7 @@ class TestStored:
             path.unlink()
         engine = Engine(answers, stored=stage)
         assert engine.take(row(0), row(1)) == []
-        stage.start()
+        stage.stage.start()
         self.polled(engine)
         assert [r.row for r in engine.computing] == [0]
         engine.finish()

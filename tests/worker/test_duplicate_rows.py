@@ -20,8 +20,9 @@ from pipeline.output.dataset import Dataset
 from pipeline.output.tally import Tally
 from pipeline.storage.base import open_storage
 from pipeline.worker.answer_cache.lookup import AnswerLookup
-from pipeline.worker.coordination.coordination import RowSource
+from pipeline.worker.answer_cache.store import AnswerStore
 from pipeline.worker.coordination.messages import LastWords, Lease, Progress
+from pipeline.worker.feeder import Feeder
 from pipeline.worker.worker import work
 from tests.support.next_door import worker_spec
 from tests.support.samples import job, write_model
@@ -43,7 +44,7 @@ class Alone:
     def committed(self, records: Sequence[CommitRecord]) -> None:
         self.records += records
 
-    def listen(self, source: RowSource) -> None:
+    def listen(self, source: Feeder) -> None:
         pass
 
     def heartbeat(self, progress: Progress) -> None:
@@ -71,13 +72,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def run(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable:
     """Runs a job over the rows; the tally of all, and the output."""
-    start = AnswerLookup.start
+    make = AnswerLookup.__init__
 
-    def looked_up(stage: AnswerLookup) -> None:
-        stage._store.refresh()  # the simulated engine loads in no time
-        start(stage)
+    def looked_up(stage: AnswerLookup, store: AnswerStore) -> None:
+        store.refresh()  # the simulated engine loads in no time
+        make(stage, store)
 
-    monkeypatch.setattr(AnswerLookup, "start", looked_up)
+    monkeypatch.setattr(AnswerLookup, "__init__", looked_up)
 
     def run(output: str, *lives: slice, **changes: Any) -> tuple[Tally, list[dict[str, Any]]]:
         made = job(

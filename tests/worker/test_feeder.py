@@ -25,7 +25,7 @@ def test_input_that_cannot_be_read_is_never_taken_for_its_end(plan: Plan) -> Non
     feeder = new_feeder(worker_spec(plan), AllLeased(plan.units))
     Path(plan.input.files.shards[0].path).unlink()
     failed, noted = threading.Event(), threading.Event()
-    feed = feeder._stage._work
+    feed = feeder.stage._work
 
     def feed_and_wait() -> None:
         try:
@@ -34,13 +34,13 @@ def test_input_that_cannot_be_read_is_never_taken_for_its_end(plan: Plan) -> Non
             failed.set()
             noted.wait(_PATIENCE_SECONDS)
 
-    feeder._stage._work = feed_and_wait
-    feeder.start()
+    feeder.stage._work = feed_and_wait
+    feeder.stage.start()
     assert failed.wait(_PATIENCE_SECONDS)
 
     assert not feeder.exhausted
     noted.set()
-    feeder._stage.join()
+    feeder.stage.join()
     with pytest.raises(Exception, match=r"a\.parquet"):
         _ = feeder.exhausted
 
@@ -49,8 +49,8 @@ def test_a_row_that_the_engine_begins_with_while_the_run_is_stopped_stays(
     plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     feeder = new_feeder(worker_spec(plan), AllLeased(plan.units))
-    feeder.start()
-    feeder._stage.join()
+    feeder.stage.start()
+    feeder.stage.join()
     row = feeder.take()
     assert row is not None
     begun: list[bool] = []

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+from pydantic import TypeAdapter
 
 from pipeline.cluster.rack_state.gcs import Gcs
 
@@ -24,14 +25,6 @@ class Allocation:
     cards: frozenset[Key] = frozenset()
     why: str = ""
 
-    def encode(self) -> bytes:
-        return json.dumps({"cards": sorted(self.cards), "why": self.why}).encode()
-
-    @classmethod
-    def decode(cls, content: bytes) -> Allocation:
-        found = json.loads(content)
-        return cls(_keys(found["cards"]), found["why"])
-
 
 @dataclass(frozen=True)
 class Needs:
@@ -41,13 +34,8 @@ class Needs:
     most: int | None = None
     useless: frozenset[Key] = frozenset()
 
-    def encode(self) -> bytes:
-        return json.dumps({"most": self.most, "useless": sorted(self.useless)}).encode()
 
-    @classmethod
-    def decode(cls, content: bytes) -> Needs:
-        found = json.loads(content)
-        return cls(found["most"], _keys(found["useless"]))
+_ALLOCATION_JSON, _NEEDS_JSON = TypeAdapter(Allocation), TypeAdapter(Needs)
 
 
 class AllocatedCards:
@@ -64,32 +52,28 @@ class AllocatedCards:
 
     def say(self, needs: Needs) -> None:
         if needs != self._said:
-            self._gcs.put(_NEEDS + self._job, needs.encode())
+            self._gcs.put(_NEEDS + self._job, _NEEDS_JSON.dump_json(needs))
             self._said = needs
 
 
 def allot(gcs: Gcs, job: str, allotment: Allocation) -> None:
     """For the queue: tell the job's driver."""
-    gcs.put(_ALLOTTED + job, allotment.encode())
+    gcs.put(_ALLOTTED + job, _ALLOCATION_JSON.dump_json(allotment))
 
 
 def allotted_to(gcs: Gcs, job: str) -> Allocation | None:
     """The last allocation that any queue wrote for the job's driver."""
     content = gcs.get(_ALLOTTED + job)
-    return None if content is None else Allocation.decode(content)
+    return None if content is None else _ALLOCATION_JSON.validate_json(content)
 
 
 def needs_of(gcs: Gcs, jobs: Iterable[str]) -> dict[str, Needs]:
     """The needs that drivers of ``jobs`` have written."""
     found = gcs.all([_NEEDS + job for job in jobs])
-    return {name.removeprefix(_NEEDS): Needs.decode(content) for name, content in found.items()}
+    return {name.removeprefix(_NEEDS): _NEEDS_JSON.validate_json(c) for name, c in found.items()}
 
 
 def forget(gcs: Gcs, job: str) -> None:
     """The job has no driver any more."""
     gcs.delete(_ALLOTTED + job)
     gcs.delete(_NEEDS + job)
-
-
-def _keys(pairs: Iterable[tuple[str, int]]) -> frozenset[Key]:
-    return frozenset((node, index) for node, index in pairs)

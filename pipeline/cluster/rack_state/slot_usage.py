@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+
+from pydantic import TypeAdapter
 
 from pipeline.cluster.rack_state.allocation import Key
 from pipeline.cluster.rack_state.gcs import Gcs
@@ -16,11 +17,16 @@ _OLD_SECONDS = 60.0  # an older entry is ignored: its driver is gone
 
 @dataclass(frozen=True)
 class SlotUsage:
-    """``cards``: Ray's ID of the machine, and the number of its card."""
+    """``cards``: Ray's ID of the machine, and the number of its card; ``at``: when it was so, in
+    epoch seconds."""
 
     job: str
     model: str
     cards: frozenset[Key]
+    at: float = field(default=0.0, compare=False)
+
+
+_JSON = TypeAdapter(SlotUsage)
 
 
 class SlotUsageSign:
@@ -36,8 +42,7 @@ class SlotUsageSign:
         """Write that it has these cards now."""
         if work == self._said and time.monotonic() - self._at < _AGAIN_SECONDS:
             return
-        content = {"job": work.job, "model": work.model, "cards": sorted(work.cards)}
-        self._gcs.put(self._name, json.dumps(content | {"at": time.time()}).encode())
+        self._gcs.put(self._name, _JSON.dump_json(replace(work, at=time.time())))
         self._said, self._at = work, time.monotonic()
 
     def close(self) -> None:
@@ -48,8 +53,7 @@ def slot_usage(gcs: Gcs) -> dict[Key, SlotUsage]:
     """The usage by card. Raises HeadGone."""
     found: dict[Key, SlotUsage] = {}
     for content in gcs.all(gcs.names(_AT_WORK)).values():
-        said = json.loads(content)
-        if time.time() - said["at"] < _OLD_SECONDS:
-            cards = frozenset((node, index) for node, index in said["cards"])
-            found |= dict.fromkeys(cards, SlotUsage(said["job"], said["model"], cards))
+        said = _JSON.validate_json(content)
+        if time.time() - said.at < _OLD_SECONDS:
+            found |= dict.fromkeys(said.cards, said)
     return found

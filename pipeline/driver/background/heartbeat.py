@@ -87,10 +87,9 @@ class Heartbeat(Watcher):
         self._thread.join()
         if error is None:
             self._note(state="ended", rows_done=self._record.rows, seconds_left=None)
-        elif isinstance(error, Stopped | KeyboardInterrupt):
-            self._note(state="stopped", message=_words(error), seconds_left=None)
         else:
-            self._note(state="failed", message=_words(error), seconds_left=None)
+            state = "stopped" if isinstance(error, Stopped | KeyboardInterrupt) else "failed"
+            self._note(state=state, message=_words(error), seconds_left=None)
         self._beat()
         if self._stop.asked:
             with contextlib.suppress(*_TROUBLES):

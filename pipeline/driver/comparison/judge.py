@@ -4,7 +4,6 @@ every two answers, in both orders."""
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pipeline.errors import UsageError
 from pipeline.humanize import plural
 from pipeline.job.file.load import job_from
 from pipeline.job.job import Job
+from pipeline.output.folder import as_json
 from pipeline.output.rows.answer_pairs import AnswerPair, answer_pairs, outputs_to_compare
 from pipeline.output.rows.stored_rows import ROW, StoredRows
 from pipeline.report.comparison.judgement import (
@@ -113,8 +113,7 @@ def judge(
         judgement=judge_pairings(pairings, len(stored)),
         result=open_storage(options.output).address(RESULT),
     )
-    text = json.dumps(judged.as_json(), indent=1, ensure_ascii=False)
-    open_storage(options.output).replace(RESULT, text.encode())
+    open_storage(options.output).replace(RESULT, as_json(judged.as_json()))
     return judged
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -22,6 +21,7 @@ from pipeline.model.folder import ModelFolder
 from pipeline.model.store.resolve import check_reference, resolve
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.output.columns.read_scores import first_error, paired_scores
+from pipeline.output.folder import as_json
 from pipeline.report.comparison.picture import draw_quality
 from pipeline.report.comparison.quality import CandidateQuality, RowSums, assess, compare_rows
 from pipeline.report.summary import Summary
@@ -158,8 +158,7 @@ def _check_size(job: Job, options: RunOptions | None, output: str) -> str:
 
 def _write(comparison: QualityReport, output: str) -> None:
     storage = open_storage(output)
-    text = json.dumps(comparison.as_json(), indent=1, ensure_ascii=False)
-    storage.replace(RESULT, text.encode())
+    storage.replace(RESULT, as_json(comparison.as_json()))
     drawn = [(c.model, c.quality) for c in comparison.candidates]
     source = f"{comparison.column} of {comparison.data}"
     storage.replace(PICTURE, draw_quality(comparison.reference, drawn, source))

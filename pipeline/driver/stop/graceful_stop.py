@@ -3,34 +3,24 @@
 from __future__ import annotations
 
 import time
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING
 
 from pipeline.driver.coordinator.coordinator import Snapshot
 from pipeline.driver.progress.watcher import Watcher
 from pipeline.driver.stop.stop import Stop
 
+if TYPE_CHECKING:  # they import Ray
+    from pipeline.driver.coordinator.actor import CoordinatorHandle
+    from pipeline.driver.workers.worker_handle import WorkerHandle
+
 _CLOSING_SECONDS = 30.0  # after the grace: to commit what was finished
-
-
-class _Coordinator(Protocol):
-    def stop(self, seconds: float) -> None: ...
-
-
-class _Worker(Protocol):
-    @property
-    def name(self) -> str: ...
-
-    def kill(self) -> None: ...
-
-
-_W = TypeVar("_W", bound=_Worker)
 
 
 class GracefulStop:
     """Looks, at every turn of the driver's loop, whether the run is to stop."""
 
     def __init__(
-        self, stop: Stop, grace_seconds: float, coordinator: _Coordinator, watcher: Watcher
+        self, stop: Stop, grace_seconds: float, coordinator: CoordinatorHandle, watcher: Watcher
     ) -> None:
         """``grace_seconds``: for what is in flight, unless ``stop`` says otherwise."""
         self._stop = stop
@@ -49,7 +39,7 @@ class GracefulStop:
         """Whether the run was asked to stop and does not know it yet."""
         return self._stop.asked and not self.begun
 
-    def look(self, snapshot: Snapshot, workers: list[_W]) -> list[_W]:
+    def look(self, snapshot: Snapshot, workers: list[WorkerHandle]) -> list[WorkerHandle]:
         """Pass the wish on. Returns those of ``workers`` that were killed: they have nothing to
         finish, or had their time."""
         if not self._stop.asked:

@@ -17,8 +17,9 @@ class Stop:
     def __init__(self) -> None:
         self._asked = threading.Event()
         self._grace: float | None = None
-        self._heeded = False
-        self._by = ""
+        self.by = ""  # who asked; empty for Ctrl-C, which needs no explanation
+        # whether someone looks at this now and then, and would stop the run gracefully
+        self.heeded = False
 
     def ask(self, grace_seconds: float | None = None, by: str = "") -> None:
         """Have the run stop. ``grace_seconds``: for what is in flight, None as its job says;
@@ -26,17 +27,12 @@ class Stop:
         if grace_seconds is not None:
             self._grace = grace_seconds
         if not self.asked:
-            self._by = by
+            self.by = by
         self._asked.set()
 
     @property
     def asked(self) -> bool:
         return self._asked.is_set()
-
-    @property
-    def by(self) -> str:
-        """Who asked; empty for Ctrl-C, which needs no explanation."""
-        return self._by
 
     def grace(self, usual: float) -> float:
         """Seconds for what is in flight."""
@@ -46,15 +42,10 @@ class Stop:
         """Whether it is asked for, within ``seconds`` at the latest."""
         return self._asked.wait(seconds)
 
-    @property
-    def heeded(self) -> bool:
-        """Whether someone looks at this now and then, and would stop the run gracefully."""
-        return self._heeded
-
     @contextmanager
     def being_heeded(self) -> Iterator[None]:
-        self._heeded = True
+        self.heeded = True
         try:
             yield
         finally:
-            self._heeded = False
+            self.heeded = False

@@ -1,4 +1,9 @@
-"""The engine that stays loaded, from the side of whoever asks it."""
+"""The engine that stays loaded, from the side of whoever asks it.
+
+Its process (``warm_engine``) says the key of what is loaded, then is sent an ``EngineStart``, an
+``AskedRows``, or None: to end at once. It answers with lines to be said, and in the end with the
+results, or the error.
+"""
 
 from __future__ import annotations
 
@@ -20,17 +25,9 @@ from typing import Any
 
 import psutil
 
-from pipeline.driver.trial.messages import (
-    AnsweredRows,
-    AnswerRows,
-    EndEngine,
-    LoadedEngine,
-    LoadEngine,
-    ProgressNote,
-    RequestFailed,
-)
-from pipeline.errors import EngineFailed, UsageError
+from pipeline.errors import EngineFailed, RackmillError, UsageError
 from pipeline.job.job import Job
+from pipeline.output.columns.results import RowResult
 from pipeline.worker.answer_rows import Row, RowPlace
 
 _SOCKET, _LOG, _LOCK, _PID = "engine.sock", "engine.log", "lock", "pid"
@@ -44,11 +41,22 @@ _started: list[subprocess.Popen[bytes]] = []  # else Python would complain that 
 
 @dataclass(frozen=True)
 class EngineStart:
-    """How an engine is to be started: its arguments, its process's variables, its cards."""
+    """How an engine for ``job`` is to be started: its arguments, its process's variables, its
+    cards."""
 
+    job: Job
     arguments: Mapping[str, Any]
     environment: Mapping[str, str]
     cards: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class AskedRows:
+    """Rows to be answered as ``job`` says."""
+
+    job: Job
+    rows: Sequence[Row]
+    places: Sequence[RowPlace]
 
 
 def engine_key(job: Job) -> str:
@@ -80,8 +88,7 @@ class WarmEngine:
         if connection is None:
             return None
         with connection:
-            state = self._first(connection, _BUSY_SECONDS)
-        return state.key or None if state is not None else None
+            return self._first(connection, _BUSY_SECONDS) or None
 
     def end(self) -> bool:
         """Have it give its card back; False where there was none. Returns when it is gone; one that
@@ -91,19 +98,20 @@ class WarmEngine:
             return False
         with connection, suppress(OSError, EOFError):
             if self._first(connection, _POLITE_SECONDS) is not None:
-                connection.send(EndEngine())
+                connection.send(None)
                 connection.poll(_END_SECONDS)  # until its side is closed
         self._kill()
         self._socket.unlink(missing_ok=True)
         return True
 
-    def _first(self, connection: Connection, seconds: float) -> LoadedEngine | None:
-        """What it says at first; None where it does not in time: it is at something."""
+    def _first(self, connection: Connection, seconds: float) -> str | None:
+        """The key of what is loaded, empty for nothing; None where it does not say so in time: it
+        is at something."""
         if not connection.poll(seconds):
             return None
         with suppress(OSError, EOFError):
-            state: LoadedEngine = connection.recv()
-            return state
+            key: str = connection.recv()
+            return key
         return None
 
     def _kill(self) -> None:
@@ -116,17 +124,17 @@ class WarmEngine:
             with suppress(subprocess.TimeoutExpired):
                 started.wait(_END_SECONDS)
 
-    def start(self, job: Job, start: EngineStart, say: Callable[[str], None]) -> None:
-        """Load an engine for jobs like ``job``, unless somebody else has just done it. Raises
+    def start(self, start: EngineStart, say: Callable[[str], None]) -> None:
+        """Load an engine for jobs like that one, unless somebody else has just done it. Raises
         EngineFailed, and what keeps a model from being had."""
         self._make_folder()
         with (self.folder / _LOCK).open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if self.key() != engine_key(job):
+            if self.key() != engine_key(start.job):
                 self.end()
-                self._start(job, start, say)
+                self._start(start, say)
 
-    def _start(self, job: Job, start: EngineStart, say: Callable[[str], None]) -> None:
+    def _start(self, start: EngineStart, say: Callable[[str], None]) -> None:
         self._socket.unlink(missing_ok=True)
         with (self.folder / _LOG).open("wb") as log:
             process = subprocess.Popen(
@@ -148,18 +156,18 @@ class WarmEngine:
         connection = self._wait(process)
         with connection:
             connection.recv()
-            connection.send(LoadEngine(job, start.arguments, start.cards, engine_key(job)))
+            connection.send(start)
             self._hear(connection, say)
 
-    def answer(self, job: Job, rows: Sequence[Row], places: Sequence[RowPlace]) -> AnsweredRows:
+    def answer(self, job: Job, rows: Sequence[Row], places: Sequence[RowPlace]) -> list[RowResult]:
         """Raises EngineFailed."""
         connection = self._connect()
         if connection is None:
             raise self._died()
         with connection:
             connection.recv()
-            connection.send(AnswerRows(job, rows, places))
-            answered: AnsweredRows = self._hear(connection, lambda line: None)
+            connection.send(AskedRows(job, rows, places))
+            answered: list[RowResult] = self._hear(connection, lambda line: None)
             return answered
 
     def _hear(self, connection: Connection, say: Callable[[str], None]) -> Any:
@@ -169,11 +177,11 @@ class WarmEngine:
                 message = connection.recv()
             except (OSError, EOFError):
                 raise self._died() from None
-            if isinstance(message, RequestFailed):
-                raise message.error
-            if not isinstance(message, ProgressNote):
+            if isinstance(message, RackmillError):
+                raise message
+            if not isinstance(message, str):
                 return message
-            say(message.line)
+            say(message)
 
     def _died(self) -> EngineFailed:
         return EngineFailed("the engine died", f"what it said is in {self.folder / _LOG}")

@@ -138,7 +138,7 @@ def _start(inputs: InputPlan, warm: WarmEngine, say: Say, *, loaded: bool) -> No
         parts = plan.job.engine.tensor_parallel_size or 1
         environment |= cpu_environment(slot.index, slot.of, parts=parts)
     say("engine  loading; it stays for ten minutes")
-    warm.start(plan.job, EngineStart(choice.arguments, environment, slot.cards), say)
+    warm.start(EngineStart(plan.job, choice.arguments, environment, slot.cards), say)
 
 
 def _too_long(result: RowResult) -> bool:

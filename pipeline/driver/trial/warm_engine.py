@@ -10,25 +10,20 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection, Listener
+from typing import NoReturn
 
 from pipeline.driver.plan.job_model import find_model
-from pipeline.driver.trial.messages import (
-    AnsweredRows,
-    AnswerRows,
-    EndEngine,
-    LoadedEngine,
-    LoadEngine,
-    ProgressNote,
-    RequestFailed,
-)
+from pipeline.driver.trial.client import AskedRows, EngineStart, engine_key
 from pipeline.engine.failure.child_guard import guard_children
 from pipeline.engine.load import load_engine
 from pipeline.engine.protocol import Engine
 from pipeline.errors import EngineFailed, JobFailed, RackmillError
 from pipeline.model.folder import ModelFolder
 from pipeline.model.tokenizer import Tokenizer
+from pipeline.output.columns.results import RowResult
 from pipeline.prompt.tokenizer_of import tokenizer_of
 from pipeline.worker.answer_rows import answer_rows
 from pipeline.worker.own_slot import take_cards
@@ -59,41 +54,32 @@ class _EngineServer:
                     self._busy, self._last = False, time.monotonic()
 
     def _hear(self, connection: Connection) -> None:
-        connection.send(LoadedEngine(self._key))
+        connection.send(self._key)
         while True:
-            message = connection.recv()
-            if isinstance(message, EndEngine):
+            message: EngineStart | AskedRows | None = connection.recv()
+            if message is None:
                 self._end()
             try:
-                if isinstance(message, LoadEngine):
-                    self._load(message, connection)
-                    connection.send(LoadedEngine(self._key))
-                elif isinstance(message, AnswerRows):
+                if isinstance(message, EngineStart):
+                    self._load(message, connection.send)
+                    connection.send(None)
+                else:
                     connection.send(self._answer(message))
-            except EngineFailed as error:
-                connection.send(RequestFailed(error))
-                self._end()
-            except RackmillError as error:
-                connection.send(RequestFailed(error))
-                if self._engine is None:
-                    self._end()
             except Exception as e:  # of one row perhaps: no reason to lose a loaded model
-                connection.send(RequestFailed(JobFailed(f"{type(e).__name__}: {e}")))
-                if self._engine is None:
+                known = isinstance(e, RackmillError)
+                connection.send(e if known else JobFailed(f"{type(e).__name__}: {e}"))
+                if self._engine is None or isinstance(e, EngineFailed):
                     self._end()
 
-    def _load(self, asked: LoadEngine, connection: Connection) -> None:
-        def say(line: str) -> None:
-            connection.send(ProgressNote(line))
-
+    def _load(self, asked: EngineStart, say: Callable[[str], None]) -> None:
         if asked.cards:
             take_cards(asked.cards)
         model = find_model(asked.job, say)
         self._model = model
         self._engine = load_engine(asked.job, asked.arguments, model, say)
-        self._key = asked.key
+        self._key = engine_key(asked.job)
 
-    def _answer(self, asked: AnswerRows) -> AnsweredRows:
+    def _answer(self, asked: AskedRows) -> list[RowResult]:
         assert self._engine is not None
         assert self._model is not None
         key = asked.job.chat_template
@@ -107,7 +93,7 @@ class _EngineServer:
             time.sleep(1.0)
         self._end()
 
-    def _end(self) -> None:
+    def _end(self) -> NoReturn:
         watch = threading.Timer(_CLOSE_SECONDS, os._exit, (0,))
         watch.daemon = True
         watch.start()

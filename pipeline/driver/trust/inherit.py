@@ -7,25 +7,21 @@ come from elsewhere: then it is taken back.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
 
 from pipeline.driver.trust.gather import KnownAnswers, gather
-from pipeline.driver.trust.parts import OutputPart, part_of
+from pipeline.driver.trust.parts import keep_trust, kept_of_trust, part_of
 from pipeline.driver.trust.question import TrustedQuestion, trusted_question, unsuitable
 from pipeline.driver.trust.rewrite import rewrite
 from pipeline.driver.trust.rewrite_reports import rewrite_reports
 from pipeline.driver.trust.unlike_runs import FROM, NOT_ALIKE, in_words
 from pipeline.errors import UsageError
 from pipeline.job.job import Job
-from pipeline.output.commit.records import TRUST
 from pipeline.output.dataset import Dataset
-from pipeline.output.folder import as_json
 from pipeline.trust.acceptance import Acceptance, Promise
 from pipeline.trust.calibration import ChoiceCalibration, decide
 from pipeline.trust.drift import Drift, drift
@@ -48,7 +44,7 @@ def inherit(
     if source is None or not job.asked:
         return False
     name, of, found = source
-    own = _blocks(current)
+    own = kept_of_trust(current, "questions")
     wanted = [q for q in found if not (own.get(q) or {}).get("calibration")]
     if not wanted:
         return False
@@ -76,28 +72,15 @@ def inherit(
         block["notes"] = [*block["notes"], line]
         if apart.found:
             note(line)
-    _write(part, [one for one, _ in judged], blocks, job)
+    rewrite(part, 0, [one for one, _ in judged])
+    keep_trust(current, blocks, {})
+    rewrite_reports(current, blocks, job)
     return True
-
-
-def _write(
-    part: OutputPart, judged: Sequence[TrustedQuestion], blocks: dict[str, Any], job: Job
-) -> None:
-    rewrite(part, 0, judged)
-    part.dataset.storage.replace(TRUST, as_json({"questions": blocks, "asked": {}}))
-    rewrite_reports(part.dataset, blocks, job)
-
-
-def _blocks(dataset: Dataset) -> dict[str, dict[str, Any]]:
-    with suppress(ValueError, AttributeError):
-        found = json.loads(dataset.storage.read(TRUST) or b"{}").get("questions")
-        return found if isinstance(found, dict) else {}
-    return {}
 
 
 def _calibrated(dataset: Dataset) -> dict[str, dict[str, Any]]:
     """The questions that were calibrated by right answers of this run."""
-    blocks = _blocks(dataset).items()
+    blocks = kept_of_trust(dataset, "questions").items()
     return {q: one for q, one in blocks if one.get("calibration") and FROM not in one}
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import UsageError
 from pipeline.job.file.load import job_from
 from pipeline.job.job import Job
-from pipeline.output.commit.records import CommitRecord
+from pipeline.output.commit.records import TRUST, CommitRecord
 from pipeline.output.dataset import Dataset
+from pipeline.output.folder import as_json
 from pipeline.output.growing.growing import parts_of
 from pipeline.output.manifest import Manifest, need_manifest
 from pipeline.output.verify.promises import lay_out
@@ -54,6 +58,23 @@ def parts_at(address: str) -> list[OutputPart]:
     if not parts:
         raise UsageError(f"{address} holds no output of rackmill")
     return parts
+
+
+def kept_of_trust(dataset: Dataset, key: str) -> dict[str, Any]:
+    """What ``keep_trust`` has written: of the ``questions``, or what was ``asked`` for by name."""
+    with suppress(ValueError, AttributeError):
+        found = json.loads(dataset.storage.read(TRUST) or b"{}").get(key)
+        return found if isinstance(found, dict) else {}
+    return {}
+
+
+def keep_trust(
+    dataset: Dataset, questions: Mapping[str, dict[str, Any]], asked: Mapping[str, Any]
+) -> None:
+    """Write what is known of the labels of each question beside them."""
+    content = as_json({"questions": questions, "asked": asked})
+    if dataset.storage.read(TRUST) != content:
+        dataset.storage.replace(TRUST, content)
 
 
 def job_of(part: OutputPart, content: dict[str, Any] | None = None) -> Job:

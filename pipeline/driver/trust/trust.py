@@ -3,10 +3,8 @@ and the same by itself at the end of a run."""
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -14,7 +12,14 @@ from typing import Any
 from pipeline.driver.background.heartbeat import Heartbeat
 from pipeline.driver.stop.stop import Stop
 from pipeline.driver.trust.gather import gather
-from pipeline.driver.trust.parts import OutputPart, job_of, part_of, parts_at
+from pipeline.driver.trust.parts import (
+    OutputPart,
+    job_of,
+    keep_trust,
+    kept_of_trust,
+    part_of,
+    parts_at,
+)
 from pipeline.driver.trust.question import TrustedQuestion, check, trusted_question, unsuitable
 from pipeline.driver.trust.rewrite import rewrite
 from pipeline.driver.trust.rewrite_reports import rewrite_reports
@@ -30,7 +35,6 @@ from pipeline.errors import Stopped, UsageError
 from pipeline.job.job import Job
 from pipeline.output.commit.records import TRUST
 from pipeline.output.dataset import Dataset
-from pipeline.output.folder import as_json
 from pipeline.output.reviews.gold import gold_of
 from pipeline.output.runs.job_file import job_content
 from pipeline.output.runs.run_log import new_run
@@ -71,7 +75,7 @@ def trust(
     parts = parts_at(output)
     for part in parts:
         refuse_second(part.dataset.storage, note)
-    asked = {} if options.named else _asked(parts[-1].dataset)
+    asked = {} if options.named else kept_of_trust(parts[-1].dataset, "asked")
     job = settled(with_settings(job_of(parts[-1]), asked), parts[-1], options)
     asked = settings_of(job) if options.named else asked
     problem = unsuitable(job, parts)
@@ -93,7 +97,7 @@ def trust(
                 _keep_settings(part, job)
                 of_part = [run.parts[number] for run in runs]
                 changed += rewrite(part, first, of_part, lambda: stop.asked)
-                _keep(part.dataset, blocks, asked)
+                keep_trust(part.dataset, blocks, asked)
                 rewrite_reports(part.dataset, blocks, job)
     except KeyboardInterrupt:
         raise Stopped(
@@ -107,7 +111,7 @@ def trust(
 def trust_run(dataset: Dataset, job: Job, note: Note = lambda line: None) -> Blocks:
     """The same for a run that has come to its end: where right answers are known. What of them
     cannot be used is said, and fails no run. Raises as a run where storage fails."""
-    asked = _asked(dataset)
+    asked = kept_of_trust(dataset, "asked")
     if any(one.graded.gold is not None for one in job.asked):
         asked = {}
     job = with_settings(job, asked)
@@ -131,7 +135,7 @@ def trust_run(dataset: Dataset, job: Job, note: Note = lambda line: None) -> Blo
     rewrite(part, 0, judged)
     blocks = {one.known.asked.name: one.as_json() for one in judged}
     if earlier or any(one.report.gold for one in judged):
-        _keep(dataset, blocks, asked)
+        keep_trust(dataset, blocks, asked)
     return blocks
 
 
@@ -143,20 +147,6 @@ def _judged(
 
 def _reviews(storage: Storage, job: Job) -> dict[str, list[GoldRow]]:
     return {asked.name: gold_of(storage, asked.name) for asked in job.asked}
-
-
-def _asked(dataset: Dataset) -> dict[str, Any]:
-    """What was asked for by name, earlier."""
-    with suppress(ValueError, AttributeError):
-        found = json.loads(dataset.storage.read(TRUST) or b"{}").get("asked")
-        return found if isinstance(found, dict) else {}
-    return {}
-
-
-def _keep(dataset: Dataset, blocks: Blocks, asked: Mapping[str, Any]) -> None:
-    content = as_json({"questions": blocks, "asked": asked})
-    if dataset.storage.read(TRUST) != content:
-        dataset.storage.replace(TRUST, content)
 
 
 def _keep_settings(part: OutputPart, job: Job) -> None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from textwrap import shorten
+from typing import TYPE_CHECKING
 
 from pipeline.cluster.actor_options import ActorOptions
 from pipeline.cluster.engine_groups import Slot
@@ -24,7 +25,6 @@ from pipeline.driver.forecast.types import GroupForecast
 from pipeline.driver.plan.plan import Plan
 from pipeline.driver.progress.watcher import Watcher
 from pipeline.driver.workers.death import DeathCause, Sighting, sighting
-from pipeline.driver.workers.handles import RunCluster, RunCoordinator, RunWorker
 from pipeline.driver.workers.slots.active_worker import ActiveWorker
 from pipeline.driver.workers.slots.availability import Availability, SlotCards
 from pipeline.driver.workers.slots.membership import MembershipChanges
@@ -37,17 +37,16 @@ from pipeline.engine.machine.host import cpu_environment
 from pipeline.engine.protocol import SEAT, SEATS
 from pipeline.engine.reuse import engine_setup
 from pipeline.engine.vllm.engine import environment as vllm_environment
-from pipeline.errors import (
-    CardLost,
-    EngineFailed,
-    EngineOutOfMemory,
-    JobFailed,
-    RackmillError,
-)
+from pipeline.errors import CardLost, EngineFailed, EngineOutOfMemory, JobFailed, RackmillError
 from pipeline.humanize import duration, plural
 from pipeline.job.job import Job
 from pipeline.worker.coordination.messages import Progress, WorkerSpec
 from pipeline.worker.own_slot import CHOSEN_HERE
+
+if TYPE_CHECKING:  # they import Ray, which a plan does not need
+    from pipeline.cluster.ray_cluster import Cluster
+    from pipeline.driver.coordinator.actor import CoordinatorHandle
+    from pipeline.driver.workers.worker_handle import WorkerHandle
 
 _BUSY_SECONDS = 2.0  # until a card that another job has is checked again
 _SOON_SECONDS = 0.5  # until the card of an engine that has just ended is free
@@ -62,13 +61,13 @@ class Supervisor:
     def __init__(
         self,
         plan: Plan,
-        cluster: RunCluster,
+        cluster: Cluster,
         watcher: Watcher,
-        coordinator: RunCoordinator,
+        coordinator: CoordinatorHandle,
         spec: WorkerSpec,
-        absences: Availability | None = None,
+        absences: Availability,
     ) -> None:
-        self._absences = absences or Availability(plan.job.resources, None, watcher.note)
+        self._absences = absences
         self._plan = plan
         self._cluster = cluster
         self._watcher = watcher
@@ -224,7 +223,7 @@ class Supervisor:
         return ActorOptions(0, environment, cpus, slot.node)
 
     @property
-    def workers(self) -> list[RunWorker]:
+    def workers(self) -> list[WorkerHandle]:
         return [active.worker for active in self._active.values()]
 
     def start_workers(self, now: float) -> None:
@@ -278,7 +277,7 @@ class Supervisor:
         sometimes = resources.yield_to_desktop or resources.hours is not None
         return self._cluster.keeps_engines and not sometimes
 
-    def forget(self, workers: Sequence[RunWorker]) -> None:
+    def forget(self, workers: Sequence[WorkerHandle]) -> None:
         """These were killed on purpose."""
         self._active = {n: h for n, h in self._active.items() if h.worker not in workers}
 

@@ -15,7 +15,7 @@ from ray.util import list_named_actors
 from pipeline.cluster.actor_options import ActorOptions
 from pipeline.cluster.engine_groups import keys_in
 from pipeline.cluster.remote_actor import RemoteActor, start_actor, wait_for_one
-from pipeline.driver.workers.handles import RunCoordinator, RunWorker
+from pipeline.driver.coordinator.actor import CoordinatorHandle
 from pipeline.engine.reuse import EngineSetup
 from pipeline.errors import RackmillError
 from pipeline.logs import about
@@ -79,7 +79,7 @@ class WorkerHandle:
         name: str,
         card: str,
         spec: WorkerSpec,
-        coordinator: RunCoordinator,
+        coordinator: CoordinatorHandle,
         placement: ActorOptions,
         keeping: KeptEngine | None = None,
         earlier: EarlierWorker | None = None,
@@ -129,7 +129,7 @@ class WorkerHandle:
 
 
 def wait_for_any(
-    workers: Sequence[RunWorker],
+    workers: Sequence[WorkerHandle],
     timeout_seconds: float,
     woken: Callable[[], bool] = lambda: False,
 ) -> None:

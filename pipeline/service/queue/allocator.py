@@ -116,7 +116,7 @@ class Allocator:
         found = [p for p in found if p.card is None or entry.fits(p.card, p.cards)] or found
         # a server takes no card of the rack: it gets a key of the job's own
         keys = [
-            tuple(sorted(one.slot.shared_keys)) or ((f"{_SERVERS} {job.id}", number),)
+            tuple(sorted(one.slots[0].shared_keys)) or ((f"{_SERVERS} {job.id}", number),)
             for number, one in enumerate(found)
         ]
         slots = [slot for slot in keys if not needs.useless.intersection(slot)]

@@ -17,25 +17,18 @@ _Found = tuple[bytes, RowResult | None]
 
 
 class AnswerLookup:
-    """The thread that reads the store. Runs from ``start`` to ``stop``."""
+    """The thread that reads the store, until ``stop``."""
 
     def __init__(self, store: AnswerStore) -> None:
         self._store = store
         self._asked: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._found: queue.SimpleQueue[_Found] = queue.SimpleQueue()
-        self._stage = Stage("answers", self._answer)
+        self.stage = Stage("answers", self._answer)
         self._stop = threading.Event()
-
-    def start(self) -> None:
-        self._stage.start()
 
     def stop(self) -> None:
         self._stop.set()
         self._asked.put(None)
-
-    def check(self) -> None:
-        """Raise what ended the thread, if anything did."""
-        self._stage.check()
 
     def may_have(self, key: bytes) -> bool:
         return self._store.may_have(key)

@@ -8,7 +8,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ray.exceptions import ActorDiedError, RayError
 
@@ -20,10 +20,12 @@ from pipeline.input.units import Unit
 from pipeline.output.commit.records import CommitRecord
 from pipeline.output.rows.redo import Redone
 from pipeline.rows.row_range import RowRange
-from pipeline.worker.coordination.coordination import RowSource, active_rows
 from pipeline.worker.coordination.messages import LastWords, Lease, LeaseRows, Orders, Progress
 from pipeline.worker.metrics.meter import Meter
 from pipeline.worker.stage import Stage
+
+if TYPE_CHECKING:  # it imports this module
+    from pipeline.worker.feeder import Feeder
 
 _log = logging.getLogger(__name__)
 _PULSE_SECONDS = 1.0
@@ -87,7 +89,7 @@ class RemoteCoordination:
         self._orphaned = orphaned
         self._facts: EngineFacts | None = None
         self._progress = Progress()
-        self._source: RowSource | None = None
+        self._source: Feeder | None = None
         self._telling = threading.Lock()
         self._closed = threading.Event()
         self._pulse = Stage("pulse", self._beat)
@@ -107,23 +109,29 @@ class RemoteCoordination:
             ).get()
 
     def acquire(self) -> Lease | NoLease:
+        """Units to work on, or why there are none."""
         holding = tuple(self._source.holding) if self._source is not None else None
         return self._actor.call(CoordinatorCalls.acquire, self._worker, holding).get()
 
     def committed(self, records: Sequence[CommitRecord | Redone]) -> None:
+        """These commit records exist, or rows in them were done again."""
         self._actor.call(CoordinatorCalls.commit, records).get()
 
-    def listen(self, source: RowSource) -> None:
+    def listen(self, source: Feeder) -> None:
+        """From now on ask ``source`` for rows that others shall do."""
         self._source = source
 
     def heartbeat(self, progress: Progress) -> None:
+        """The worker is alive, and this is how far it is."""
         self._progress = progress  # what comes next is sent with the next heartbeat
         self._pulse.check()
 
     def announce(self) -> None:
+        """The engine is about to begin rows: report at once which these may be."""
         self._tell().get()  # orders can wait for the next heartbeat
 
     def engine_failed(self, said: LastWords) -> None:
+        """The engine is gone."""
         call = self._actor.call(CoordinatorCalls.engine_failed, self._worker, said)
         call.get(_LAST_WORDS_SECONDS)
 
@@ -138,7 +146,7 @@ class RemoteCoordination:
         """Send a heartbeat."""
         source, progress = self._source, self._progress
         with self._telling:  # a later report must not be older
-            active = active_rows(source, progress)
+            active = source.active_rows(progress) if source else 0
             flights = source.flights if source else []
             return self._actor.call(
                 CoordinatorCalls.heartbeat, self._worker, progress, active, flights, self._vitals
@@ -149,6 +157,7 @@ class RemoteCoordination:
             self._vitals = self._look()
 
     def note(self, line: str) -> None:
+        """Print this for whoever watches the run."""
         self._actor.call(CoordinatorCalls.note, self._worker, line).get()
 
     def engine_ready(self, facts: EngineFacts) -> None:

@@ -22,7 +22,7 @@ from pipeline.rows.row_range import RowRange
 from pipeline.simulate.shadow_engine import ShadowEngine
 from pipeline.worker.answer_cache.lookup import AnswerLookup
 from pipeline.worker.coordination.messages import Progress
-from pipeline.worker.deduplication import Compute, Decision, Deduplication
+from pipeline.worker.deduplication import Decision, Deduplication
 from pipeline.worker.engine_loop.in_hand import InHand, RequestInHand, RowInHand, Timeouts
 from pipeline.worker.engine_loop.loop_settings import LoopSettings
 from pipeline.worker.engine_loop.watchdog import Watchdog
@@ -188,7 +188,7 @@ class EngineLoop:
 
     def _carry_out(self, decisions: Iterable[Decision]) -> None:
         for one in decisions:
-            if isinstance(one, Compute):
+            if one.result is None:
                 self._compute(one.row)
             else:
                 self._finish(one.row, one.result)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pipeline.driver.workers.handles import RunWorker
 from pipeline.driver.workers.slots.slot_states import AbsenceReason, SlotState
+
+if TYPE_CHECKING:  # it imports Ray
+    from pipeline.driver.workers.worker_handle import WorkerHandle
 
 _CLOSING_SECONDS = 30.0  # after the grace period: to commit what was finished
 _PLAYER_SECONDS = 5.0  # that a player waits at most for either
@@ -18,7 +20,7 @@ class ActiveWorker:
     """``arguments``: of its engine; ``leaves``: since when it has to release its card, and
     ``why``."""
 
-    worker: RunWorker
+    worker: WorkerHandle
     arguments: Mapping[str, Any]
     leaves: float | None = None
     why: str = ""

@@ -6,26 +6,21 @@ follows from all three: ``Supervisor`` releases the card, and comes back to it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import TYPE_CHECKING
 
-from pipeline.dispatch.desktop_use import Ours, YieldDecision, quiet_in_words
+from pipeline.dispatch.desktop_use import Ours, quiet_in_words
 from pipeline.driver.workers.slots.slot_states import AbsenceReason
 from pipeline.job.resources import Resources
 from pipeline.job.when.hours import Hours
 
+if TYPE_CHECKING:  # it imports Ray
+    from pipeline.cluster.desktop.agent import DesktopAgents
+
 Node = str | None
 _LOOKING = ""  # a card is watched for some seconds before it is used: not worth a message
-
-
-class Desktops(Protocol):
-    """Watches the cards of machines."""
-
-    def look(self, ours: Mapping[Node, Mapping[int, Ours]], hosts: Mapping[Node, str]) -> None: ...
-
-    def call(self, node: Node, index: int) -> YieldDecision: ...
 
 
 @dataclass(frozen=True)
@@ -48,7 +43,7 @@ class Availability:
     def __init__(
         self,
         resources: Resources,
-        desktops: Desktops | None,
+        desktops: DesktopAgents | None,
         say: Callable[[str], None],
         *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -92,7 +87,7 @@ class Availability:
         self._open = False
         return why
 
-    def _player(self, state: SlotCards, desktops: Desktops) -> str | None:
+    def _player(self, state: SlotCards, desktops: DesktopAgents) -> str | None:
         calls = [desktops.call(state.node, index) for index in state.cards]
         away = [call for call in calls if call.away]
         whys = [call.why for call in away if call.why]
@@ -107,7 +102,7 @@ class Availability:
         # the watcher may be new and has to look again: that stops no engine
         return _LOOKING if away and state.ours is Ours.NOTHING else None
 
-    def _look_at_cards(self, states: Iterable[SlotCards], desktops: Desktops) -> None:
+    def _look_at_cards(self, states: Iterable[SlotCards], desktops: DesktopAgents) -> None:
         ours: dict[Node, dict[int, Ours]] = {}
         hosts: dict[Node, str] = {}
         for state in states:

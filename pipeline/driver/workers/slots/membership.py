@@ -8,26 +8,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import TYPE_CHECKING
 
-from pipeline.cluster.engine_groups import EngineGroup, Slot
+from pipeline.cluster.engine_groups import EngineGroup, Slot, alike
 from pipeline.cluster.rack_state.allocation import OTHERS, AllocatedCards, Key, Needs
 from pipeline.cluster.rack_state.gcs import HeadGone
-from pipeline.cluster.rack_state.machines import Machine
 from pipeline.cluster.rack_state.slot_usage import SlotUsage, SlotUsageSign
 from pipeline.driver.forecast.forecast import Forecaster
 from pipeline.driver.forecast.types import GroupForecast
-from pipeline.driver.workers.slots.select_engines import candidates, groups_of
+from pipeline.driver.workers.slots.select_engines import candidates
 from pipeline.engine.machine.facts import own_versions
 from pipeline.errors import RackmillError
 from pipeline.humanize import plural
 from pipeline.job.job import Job
 
-
-class Machines(Protocol):
-    """The machines that are there now."""
-
-    def machines(self) -> list[Machine]: ...
+if TYPE_CHECKING:  # it imports Ray
+    from pipeline.cluster.ray_cluster import Cluster
 
 
 @dataclass(frozen=True)
@@ -51,7 +47,7 @@ class Membership:
 
     job: Job
     forecaster: Forecaster
-    rack: Machines
+    rack: Cluster
     groups: Sequence[EngineGroup]
     cards: AllocatedCards | None = None
     sign: SlotUsageSign | None = None
@@ -92,15 +88,10 @@ class Membership:
         notes += [line for line in left_out if line not in self._said]
         self._said |= set(left_out)
         if any(group.on_cards for group in self.groups):
-            found = [
-                candidate
-                for candidate in found
-                if candidate.slot.served
-                or (candidate.card is not None and not candidate.card.is_cpu)
-            ]
-        new = [one for one in found if not one.slot.keys & self._seen.keys()][:wanted]
-        self._see(candidate.slot for candidate in new)
-        placed = [one for group in groups_of(new) if (one := self._add_group(group, notes.append))]
+            found = [one for one in found if one.slots[0].served or one.on_cards]
+        new = [one for one in found if not one.slots[0].keys & self._seen.keys()][:wanted]
+        self._see(one.slots[0] for one in new)
+        placed = [one for group in alike(new) if (one := self._add_group(group, notes.append))]
         for one in placed:
             for host in _once(slot.host for slot in one.group.slots):
                 engines = sum(slot.host == host for slot in one.group.slots)
